@@ -1,0 +1,1 @@
+"""The cloud side: hub, relay, controllers, tenants. It imports kubeedge; never the reverse."""

@@ -1,0 +1,40 @@
+"""What is declarative is in pyproject.toml; here: which C gets built, and where it lands.
+
+KUBEEDGE_PURE=1          build no extension (a py3-none-any wheel; the readable twins run)
+KUBEEDGE_REQUIRE_FAST=1  fail when an extension cannot be built
+KUBEEDGE_ANNOTATE=1      write Cython's annotated HTML beside the generated C
+"""
+
+import os
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+
+FASTPATH = Path("src/_fastpath")
+
+
+def extensions() -> list[Extension]:
+    if os.environ.get("KUBEEDGE_PURE"):
+        return []
+    from Cython.Build import cythonize
+
+    optional = not os.environ.get("KUBEEDGE_REQUIRE_FAST")
+    plain = [
+        Extension(f"kubeedge._fastpath.{pyx.stem}", [str(pyx)], extra_compile_args=["-O3"], optional=optional)
+        for pyx in sorted(FASTPATH.glob("*.pyx"))
+    ]
+    return cythonize(
+        plain,
+        include_path=["src"],
+        build_dir="build/cython",
+        annotate=bool(os.environ.get("KUBEEDGE_ANNOTATE")),
+        compiler_directives={"language_level": "3"},
+    )
+
+
+setup(
+    package_dir={"": "src", "kubeedge._fastpath": str(FASTPATH)},
+    packages=[*find_packages("src", include=["kubeedge", "kubeedge.*"]), "kubeedge._fastpath"],
+    package_data={"kubeedge": ["py.typed"], "kubeedge._fastpath": ["*.pyi"]},
+    ext_modules=extensions(),
+)

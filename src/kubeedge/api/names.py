@@ -1,0 +1,32 @@
+"""Identifiers are types: swapped arguments become type errors instead of cross-tenant bugs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NewType, TypeAlias
+
+from kubeedge.errors import Invalid
+
+TenantId = NewType("TenantId", str)  # RFC 1123 label, at most 63 characters
+NodeName = NewType("NodeName", str)  # RFC 1123 label: it is a path element of URLs and a part of certificates
+Revision = NewType("Revision", int)  # the store's counter: global, grows by one with every committed transaction
+
+Object: TypeAlias = dict[str, Any]  # a Kubernetes object as JSON: camelCase names, as on the wire
+
+DEFAULT_TENANT = TenantId("default")
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def tenant_id(text: str) -> TenantId:
+    """Raises Invalid when `text` is not an RFC 1123 label."""
+    if not _LABEL.fullmatch(text):
+        raise Invalid(f"tenant {text!r} is not an RFC 1123 label (lower case letters, digits and '-')")
+    return TenantId(text)
+
+
+def node_name(text: str) -> NodeName:
+    """Raises Invalid when `text` is not an RFC 1123 label."""
+    if not _LABEL.fullmatch(text):
+        raise Invalid(f"node name {text!r} is not an RFC 1123 label (lower case letters, digits and '-')")
+    return NodeName(text)

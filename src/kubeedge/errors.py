@@ -1,0 +1,76 @@
+"""The error tree. The class tells the reader what to do next.
+
+KubeEdgeError
+├── Misuse            our own caller broke a rule: a bug in this process, fix it
+├── Invalid           the user's input breaks a rule: carries the path of the bad value and what would be right
+├── Refused           the other side may not do this (identity, token, tenant): do not retry
+├── PeerError         the other end broke the protocol: close the conversation, with close_code as the answer
+├── Unavailable       it may work later: retry, after retry_after seconds when we know
+│   ├── LinkNotUp         no KubeBus link
+│   └── ChannelDetached   no hub channel
+├── NotFound          the named thing does not exist
+├── Conflict          someone else wrote first: read again; carries the current revision
+└── Gone              the history asked for has been compacted: fall back to a snapshot
+"""
+
+from __future__ import annotations
+
+
+class KubeEdgeError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class Misuse(KubeEdgeError):
+    pass
+
+
+class Invalid(KubeEdgeError):
+    """`path` is where the bad value sits ("modules.hub.heartbeat"), "" when the whole input is meant."""
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(f"{path}: {message}" if path else message)
+        self.path = path
+
+
+class Refused(KubeEdgeError):
+    pass
+
+
+class PeerError(KubeEdgeError):
+    """`close_code` is what a driver answers with: a WebSocket close code (RFC 6455 section 7.4)."""
+
+    def __init__(self, message: str, *, close_code: int = 1002) -> None:
+        super().__init__(message)
+        self.close_code = close_code
+
+
+class Unavailable(KubeEdgeError):
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after  # seconds
+
+
+class LinkNotUp(Unavailable):
+    pass
+
+
+class ChannelDetached(Unavailable):
+    pass
+
+
+class NotFound(KubeEdgeError):
+    pass
+
+
+class Conflict(KubeEdgeError):
+    def __init__(self, message: str, *, revision: int = 0) -> None:
+        super().__init__(message)
+        self.revision = revision
+
+
+class Gone(KubeEdgeError):
+    """`compacted` is the revision up to which history is gone."""
+
+    def __init__(self, message: str, *, compacted: int = 0) -> None:
+        super().__init__(message)
+        self.compacted = compacted

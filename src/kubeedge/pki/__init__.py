@@ -1,0 +1,1 @@
+"""Who may speak: identities, certificate authority, bootstrap tokens, TLS contexts."""

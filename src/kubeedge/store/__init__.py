@@ -1,0 +1,26 @@
+"""Metadata with revisions: one half of the paper's EdgeMetadataService (section 3.2).
+
+Lives here:      the contract (model), the readable implementation (memory), the durable one (sqlite).
+Lives elsewhere: synchronisation between two stores (kubeedge.sync), etcd (kubeedge_cloud).
+"""
+
+from kubeedge.store.model import (
+    Change,
+    ChangeKind,
+    Compare,
+    Delete,
+    Get,
+    KeyValue,
+    Op,
+    Put,
+    RangeResult,
+    Store,
+    Target,
+    TxnResult,
+    WatchBatch,
+)
+
+__all__ = [
+    "Change", "ChangeKind", "Compare", "Delete", "Get", "KeyValue", "Op", "Put", "RangeResult", "Store", "Target",
+    "TxnResult", "WatchBatch",
+]  # fmt: skip

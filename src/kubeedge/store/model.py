@@ -1,0 +1,171 @@
+"""The contract of a metadata store, revision by revision. Implementations: memory, SQLite, etcd (cloud side).
+
+The rules are etcd's (etcd.io, "API guarantees"), so that etcd itself passes the conformance suite:
+
+* A revision is a global integer. A committed transaction that changes anything raises it by exactly one; every change in
+  the transaction carries that revision. An empty store is at revision 1. Reads do not move it. A transaction that writes
+  nothing (a delete of an absent key included) does not move it.
+* A key's version is 1 when it is created and grows by one with each put; a delete ends the generation; the next put
+  starts again at version 1 with a new create_revision.
+* A transaction may not put or delete one key twice (Misuse).
+* put and txn return only when the data is durable (after the fsync).
+* watch(prefix, after=r) delivers each change with revision > r once, in order of revision, all changes of one revision in
+  one batch. It raises Gone when r is below the compacted revision.
+* compact(r) makes history at revisions < r unreadable; the newest value of a live key always stays. Reading at a
+  revision below the compacted one raises Gone; reading at a revision above the current one raises Invalid; a watch from
+  one waits.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from kubeedge.api.names import Revision
+
+MAX_KEY = 1024  # bytes of UTF-8
+MAX_VALUE = 1536 * 1024  # bytes; etcd's default request limit, which bounds Kubernetes objects too
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    key: str
+    value: bytes
+    create_revision: Revision
+    mod_revision: Revision
+    version: int
+    lease: int = 0
+
+
+class ChangeKind(enum.Enum):
+    PUT = "put"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One put or delete at a revision, as watches deliver it. A delete has value b"" and version 0."""
+
+    kind: ChangeKind
+    key: str
+    value: bytes
+    revision: Revision
+    create_revision: Revision = Revision(0)
+    version: int = 0
+    lease: int = 0
+
+
+class Target(enum.Enum):
+    VALUE = "value"
+    VERSION = "version"
+    CREATE = "create_revision"
+    MOD = "mod_revision"
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """`operand` is bytes for VALUE, int otherwise. An absent key has version, create and mod revision 0, value None."""
+
+    key: str
+    target: Target
+    op: str  # one of = != < >
+    operand: bytes | int
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    key: str
+    value: bytes
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """`end` "" deletes one key; otherwise the range [key, end)."""
+
+    key: str
+    end: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """`end` "" reads one key; otherwise the range [key, end). Sees the writes before it in the same transaction."""
+
+    key: str
+    end: str = ""
+    limit: int = 0
+
+
+Op: TypeAlias = Put | Delete | Get
+
+
+@dataclass(frozen=True, slots=True)
+class RangeResult:
+    kvs: Sequence[KeyValue]
+    revision: Revision  # the store's revision at the time of the read
+    more: bool = False  # limit cut the result
+    count: int = 0  # keys in the whole range
+
+
+@dataclass(frozen=True, slots=True)
+class TxnResult:
+    succeeded: bool
+    revision: Revision
+    #: one entry an op: RangeResult for Get, number of keys deleted for Delete, None for Put
+    responses: Sequence[RangeResult | int | None] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WatchBatch:
+    """Every change of the revisions up to `revision` that the watch had not delivered. Empty changes: progress."""
+
+    changes: Sequence[Change]
+    revision: Revision
+
+
+class Store(Protocol):
+    @property
+    def store_id(self) -> str:
+        """Random identity of this history: a store that was rebuilt or restored has another one."""
+        ...
+
+    @property
+    def revision(self) -> Revision: ...
+
+    @property
+    def compacted(self) -> Revision: ...
+
+    async def range(
+        self, key: str, end: str = "", *, revision: Revision | None = None, limit: int = 0, keys_only: bool = False
+    ) -> RangeResult: ...
+
+    async def get(self, key: str) -> KeyValue | None: ...
+
+    async def txn(
+        self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()
+    ) -> TxnResult: ...
+
+    async def put(self, key: str, value: bytes, lease: int = 0) -> Revision: ...
+
+    async def delete(self, key: str, end: str = "") -> int: ...
+
+    def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncIterator[WatchBatch]:
+        """Close it (aclose, or leave the `async for` inside contextlib.aclosing) to free what it holds.
+
+        A watcher that falls behind is not buffered in memory: it reads from history when it catches up.
+        """
+        ...
+
+    async def compact(self, revision: Revision) -> None: ...
+
+    async def lease_grant(self, ttl: float) -> int:
+        """seconds; returns a lease id > 0. Keys put with it are deleted when it expires or is revoked."""
+        ...
+
+    async def lease_keepalive(self, lease: int) -> None: ...
+
+    async def lease_revoke(self, lease: int) -> None: ...
+
+    async def close(self) -> None: ...
