@@ -1,0 +1,25 @@
+"""Fixtures that every test may use. Tests marked `root` need namespaces; without root they are listed as skipped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kit.topology import Topology
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() == 0:
+        return
+    needs_root = pytest.mark.skip(reason="needs root: network namespaces, TUN, containers")
+    for item in items:
+        if item.get_closest_marker("root"):
+            item.add_marker(needs_root)
+
+
+@pytest.fixture
+def topology() -> Iterator[Topology]:
+    with Topology() as net:
+        yield net

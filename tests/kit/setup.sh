@@ -1,0 +1,49 @@
+#!/bin/bash
+# Everything that the README's commands need on a fresh Debian: packages, virtual environment, compiled extension, kubectl.
+# Usage: setup.sh /usr/bin/python3        Safe to repeat; prints what it does.
+set -eu
+cd "$(dirname "$0")/../.."
+python=${1:-/usr/bin/python3}
+
+say() { printf '\033[1m== %s\033[0m\n' "$*"; }
+
+packages="gcc libc6-dev libssl-dev python3-dev python3-venv openssl ca-certificates
+          iproute2 nftables iptables iputils-ping curl busybox-static
+          crun runc conmon containernetworking-plugins"
+missing=
+for package in $packages; do
+    dpkg-query -W -f='${db:Status-Status}\n' "$package" 2>/dev/null | grep -q '^installed$' || missing="$missing $package"
+done
+export DEBIAN_FRONTEND=noninteractive
+as_root=
+if [ "$(id -u)" != 0 ]; then
+    if command -v sudo >/dev/null; then as_root=sudo; fi
+fi
+if [ -n "$missing" ]; then
+    if [ "$(id -u)" != 0 ] && [ -z "$as_root" ]; then
+        echo "These Debian packages are missing and need root to install:$missing" >&2
+        echo "Become root and run: apt-get install --no-install-recommends$missing" >&2
+        exit 1
+    fi
+    say "Debian packages:$missing"
+    $as_root apt-get update -q
+    $as_root apt-get install -yq --no-install-recommends $missing
+fi
+
+# kubectl comes from Debian's kubernetes-client, unpacked below build/: another kubectl of the machine stays as it is.
+kubectl=build/debian/usr/bin/kubectl
+if [ ! -x "$kubectl" ]; then
+    say "kubectl from Debian's kubernetes-client"
+    mkdir -p build/debian
+    (cd build/debian && { apt-get download -q kubernetes-client || { $as_root apt-get update -q && apt-get download -q kubernetes-client; }; } \
+        && dpkg-deb -x kubernetes-client_*.deb . && rm -f kubernetes-client_*.deb)
+fi
+
+if [ ! -x .venv/bin/python ]; then
+    say "virtual environment"
+    "$python" -m venv .venv
+fi
+say "Python packages and the compiled extension"
+.venv/bin/pip install -q --disable-pip-version-check -r tests/kit/requirements.txt
+KUBEEDGE_REQUIRE_FAST=1 .venv/bin/pip install -q --disable-pip-version-check --no-build-isolation -e .
+.venv/bin/pip install -q --disable-pip-version-check --no-build-isolation -e ./cloud
