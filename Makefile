@@ -1,20 +1,37 @@
 # Every verb of the project; `make help` lists them. `make demo` and `make test` do all their set-up themselves.
 PYTHON ?= /usr/bin/python3
-VENV   := .venv
-BIN    := $(VENV)/bin
+BIN    := .venv/bin
 STAMP  := build/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench simulate clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
-setup: $(STAMP)  ## Debian packages, virtual environment, compiled extension, demo image
+setup: $(STAMP)  ## Debian packages, virtual environment, compiled extension, kubectl
 
-$(STAMP): setup.py pyproject.toml cloud/pyproject.toml $(wildcard src/_fastpath/*) tests/kit/setup.sh
+$(STAMP): setup.py pyproject.toml cloud/pyproject.toml $(shell find src/_fastpath -type f -not -name '*.so' -not -name '*.pyc') \
+          tests/kit/setup.sh tests/kit/requirements.txt
 	bash tests/kit/setup.sh $(PYTHON)
 	@mkdir -p build && touch $@
 
+demo: $(STAMP)   ## the main job, end to end: two edge nodes behind NAT, a cloud, kubectl (KEEP=1 leaves it running)
+	$(BIN)/python -m bench.demo $(if $(KEEP),--keep) $(if $(QUICK),--quick)
+
+test: lint       ## style, types, import rules, all tests
+	$(BIN)/python -m pytest -q $(ARGS)
+
+lint: $(STAMP)   ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check src cloud tests bench setup.py
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)  ## one bench: NAME=demo ...; writes bench/results/NAME.json
+	$(BIN)/python -m bench.$(NAME)
+
+simulate: $(STAMP) ## the seeded simulator: SEEDS=n [SEED=k]
+	$(BIN)/python -m tests.simulator --seeds $(or $(SEEDS),200) $(if $(SEED),--seed $(SEED))
+
 clean:           ## remove everything that was built
-	rm -rf build dist $(VENV) src/*.egg-info cloud/*.egg-info
+	rm -rf build dist .venv src/*.egg-info cloud/*.egg-info
