@@ -1,0 +1,154 @@
+"""The MVCC rules as a pure function: what a transaction means for a view of the newest values.
+
+Lives here:      compares, the effect of put and delete on versions, what a transaction may not do, limits.
+Lives elsewhere: where the newest values and the history are kept (memory.py, sqlite.py), watches (watch.py).
+
+Worked example, starting at revision 1 (empty):
+
+    txn put a=x            -> revision 2: a {create 2, mod 2, version 1}
+    txn put a=y, put b=z   -> revision 3: a {create 2, mod 3, version 2}, b {create 3, mod 3, version 1}
+    txn delete a           -> revision 4: a is gone; its generation ended
+    txn delete a           -> still revision 4: nothing changed
+    txn put a=w            -> revision 5: a {create 5, mod 5, version 1}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kubeedge.api.names import Revision
+from kubeedge.errors import Invalid, Misuse
+from kubeedge.store.model import (
+    MAX_KEY,
+    MAX_VALUE,
+    Change,
+    ChangeKind,
+    Compare,
+    Delete,
+    Get,
+    KeyValue,
+    Op,
+    Put,
+    RangeResult,
+    Target,
+)
+
+FIRST_REVISION = Revision(1)  # of an empty store, as in etcd
+MAX_OPS = 4096  # in one transaction; etcd's default is 128, a sync batch wants more
+
+
+class View(Protocol):
+    """The newest values, before the transaction."""
+
+    def newest(self, key: str) -> KeyValue | None: ...
+
+    def newest_range(self, key: str, end: str) -> Sequence[KeyValue]:
+        """Live keys in [key, end), in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    succeeded: bool
+    revision: Revision  # after the transaction
+    changes: Sequence[Change]
+    responses: Sequence[RangeResult | int | None]
+
+
+def evaluate(
+    view: View, revision: Revision, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op]
+) -> Outcome:
+    """Decide one transaction. Raises Invalid (sizes, operators) or Misuse (one key written twice) and changes nothing."""
+    if max(len(success), len(failure), len(compares)) > MAX_OPS:
+        raise Invalid(f"a transaction of more than {MAX_OPS} operations")
+    succeeded = all(_holds(c, view.newest(c.key)) for c in compares)
+    next_revision = Revision(revision + 1)
+    written: dict[str, KeyValue | None] = {}
+    changes: list[Change] = []
+    responses: list[RangeResult | int | None] = []
+    for op in success if succeeded else failure:
+        match op:
+            case Put():
+                check_key(op.key)
+                if len(op.value) > MAX_VALUE:
+                    raise Invalid(f"value of {len(op.value)} bytes at {op.key} exceeds {MAX_VALUE}")
+                if op.key in written:
+                    raise Misuse(f"key {op.key} is written twice in one transaction")
+                old = view.newest(op.key)
+                kv = KeyValue(
+                    op.key,
+                    op.value,
+                    old.create_revision if old else next_revision,
+                    next_revision,
+                    old.version + 1 if old else 1,
+                    op.lease,
+                )
+                written[op.key] = kv
+                changes.append(
+                    Change(ChangeKind.PUT, kv.key, kv.value, next_revision, kv.create_revision, kv.version, kv.lease)
+                )
+                responses.append(None)
+            case Delete():
+                one = view.newest(op.key)
+                victims = view.newest_range(op.key, op.end) if op.end else [one] if one else []
+                for victim in victims:
+                    if victim.key in written:
+                        raise Misuse(f"key {victim.key} is written twice in one transaction")
+                    written[victim.key] = None
+                    changes.append(Change(ChangeKind.DELETE, victim.key, b"", next_revision))
+                responses.append(len(victims))
+            case Get():
+                responses.append(_read(view, written, op, next_revision if changes else revision))
+    return Outcome(succeeded, next_revision if changes else revision, changes, responses)
+
+
+def check_key(key: str) -> None:
+    if not key or len(key.encode("utf-8", "surrogatepass")) > MAX_KEY or "\0" in key:
+        raise Invalid(f"key {key[:80]!r} is empty, longer than {MAX_KEY} bytes, or has a zero byte")
+
+
+def _read(view: View, written: dict[str, KeyValue | None], op: Get, revision: Revision) -> RangeResult:
+    if op.end:
+        merged = {kv.key: kv for kv in view.newest_range(op.key, op.end)}
+        for key, kv in written.items():
+            if op.key <= key < op.end:
+                if kv is None:
+                    merged.pop(key, None)
+                else:
+                    merged[key] = kv
+        found = [merged[key] for key in sorted(merged)]
+    else:
+        single = written[op.key] if op.key in written else view.newest(op.key)
+        found = [single] if single else []
+    limited = found[: op.limit] if op.limit else found
+    return RangeResult(tuple(limited), revision, len(limited) < len(found), len(found))
+
+
+def _holds(compare: Compare, kv: KeyValue | None) -> bool:
+    have: bytes | int | None
+    match compare.target:
+        case Target.VALUE:
+            have = kv.value if kv else None
+        case Target.VERSION:
+            have = kv.version if kv else 0
+        case Target.CREATE:
+            have = kv.create_revision if kv else 0
+        case Target.MOD:
+            have = kv.mod_revision if kv else 0
+    want = compare.operand
+    if isinstance(want, bytes) is not (compare.target is Target.VALUE):
+        raise Misuse(f"compare of {compare.target.value} with {type(want).__name__}")
+    if have is None:
+        return False  # as etcd: a compare of the value of an absent key never holds
+    match compare.op:
+        case "=":
+            return have == want
+        case "!=":
+            return have != want
+        case "<":
+            return have < want  # type: ignore[operator]
+        case ">":
+            return have > want  # type: ignore[operator]
+    raise Misuse(f"unknown operator {compare.op!r}")

@@ -1,0 +1,568 @@
+"""The durable store: SQLite in WAL mode, one table, one writer thread with group commit.
+
+Row id *is* the revision: id = revision << 20 | n for the n-th change of a transaction, so the history is in order by itself and
+needs no second index. A delete is a row whose value is NULL. The newest row of a key is its state.
+
+Writers queue; the thread takes whatever waits, decides the transactions in order inside one SQLite transaction, and answers all
+of them after its one fsync. A transaction that changes nothing writes nothing. Readers use a connection of their own on the event
+loop's thread: reads are short, and WAL lets them pass the writer.
+
+Lives here:      the schema, commits, reads, compaction, opening a sick file.
+Lives elsewhere: what a transaction means (core.py), watches (watch.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import sqlite3
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from kubeedge import faults
+from kubeedge.api.keys import prefix_end
+from kubeedge.api.names import Revision
+from kubeedge.errors import KubeEdgeError, Misuse, NotFound, Unavailable
+from kubeedge.store.core import FIRST_REVISION, Outcome, evaluate
+from kubeedge.store.leases import Leases
+from kubeedge.store.memory import check_compactable, check_leases, check_readable
+from kubeedge.store.model import (
+    Change,
+    ChangeKind,
+    Compare,
+    Delete,
+    KeyValue,
+    Op,
+    Put,
+    RangeResult,
+    TxnResult,
+    WatchBatch,
+)
+from kubeedge.store.watch import Watches
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+    CREATE TABLE history (
+        id INTEGER PRIMARY KEY,          -- revision << 20 | n
+        key TEXT NOT NULL,
+        value BLOB,                      -- NULL: deleted
+        create_revision INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        lease INTEGER NOT NULL
+    );
+    CREATE UNIQUE INDEX history_by_key ON history (key, id);
+    CREATE INDEX history_by_lease ON history (lease) WHERE lease != 0;
+    CREATE TABLE leases (id INTEGER PRIMARY KEY, ttl REAL NOT NULL);
+"""
+_SHIFT = 20
+_GROUP = 256  # transactions that share one commit at most
+_COMPACT_STEP = 1000  # rows deleted in one commit: a long one would hold up writers
+
+_COLUMNS = "id, key, value, create_revision, version, lease"
+_Row: TypeAlias = tuple[int, str, bytes | None, int, int, int]
+
+
+class SickStore(Unavailable):
+    """The file is truncated, corrupt, or not a store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqliteSettings:
+    cache_bytes: int = 512 * 1024  # page cache of each of the two connections; a 128 MB machine pays for it
+    keep_revisions: int = (
+        10_000  # history kept by automatic compaction: how far a node may be behind without a snapshot
+    )
+    compact_every: int = 2_000  # revisions between two automatic compactions; each costs a few commits
+
+
+async def open_sqlite(
+    path: Path, *, settings: SqliteSettings | None = None, on_sick: Literal["raise", "rebuild"] = "raise"
+) -> SqliteStore:
+    """Open or create a store. Raises SickStore; with "rebuild" the sick file is kept as PATH.sick-N and an empty store
+    with a new identity takes its place (its peer then sends everything again)."""
+    try:
+        return SqliteStore(path, settings or SqliteSettings())
+    except SickStore:
+        if on_sick == "raise":
+            raise
+        _set_aside(path)
+        return SqliteStore(path, settings or SqliteSettings())
+
+
+def _set_aside(path: Path) -> None:
+    n = 1
+    while (target := path.with_name(f"{path.name}.sick-{n}")).exists():
+        n += 1
+    path.rename(target)
+    for suffix in ("-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(target.with_name(target.name + suffix))
+
+
+@dataclass(slots=True)
+class _Request:
+    compares: Sequence[Compare]
+    success: Sequence[Op]
+    failure: Sequence[Op]
+    future: asyncio.Future[TxnResult]
+
+
+@dataclass(slots=True)
+class _Job:
+    """Something else for the writer thread to do with its connection, outside of any transaction."""
+
+    work: Callable[[sqlite3.Connection], None]
+    future: asyncio.Future[None]
+
+
+class SqliteStore:
+    """Made by open_sqlite, inside a running event loop; every method belongs to that loop's thread."""
+
+    def __init__(self, path: Path, settings: SqliteSettings) -> None:
+        self.path = path
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        with _sick(path):
+            self._writer = _connect(path, settings)
+            try:
+                self._store_id = _prepare(self._writer, path)
+                self._reader = _connect(path, settings)
+                self._reader.execute("PRAGMA query_only = 1")
+                self._revision = _read_revision(self._reader)
+                self._compacted = Revision(int(_meta(self._reader, "compacted")))
+                self._leases = Leases()
+                for lease, ttl in self._reader.execute("SELECT id, ttl FROM leases"):
+                    self._leases.restore(lease, ttl, self._loop.time())
+            except BaseException:
+                self._writer.close()
+                raise
+        self._watches = Watches(self._changes, lambda: self._compacted)
+        self._queue: queue.SimpleQueue[_Request | _Job | None] = queue.SimpleQueue()
+        self._closed = False
+        self._compacting: asyncio.Task[None] | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=self._write, name=f"store {path.name}", daemon=True)
+        self._thread.start()
+        self._arm()
+
+    @property
+    def store_id(self) -> str:
+        return self._store_id
+
+    @property
+    def revision(self) -> Revision:
+        return self._revision
+
+    @property
+    def compacted(self) -> Revision:
+        return self._compacted
+
+    # -- reading -------------------------------------------------------------------------------------------------------------
+
+    async def range(
+        self, key: str, end: str = "", *, revision: Revision | None = None, limit: int = 0, keys_only: bool = False
+    ) -> RangeResult:
+        with _sick(self.path), _snapshot(self._reader) as reader:
+            current = _read_revision(reader)
+            at = current if revision is None else revision
+            check_readable(at, current, self._compacted)
+            top = (at + 1) << _SHIFT
+            if not end:
+                row = reader.execute(
+                    f"SELECT {_COLUMNS} FROM history WHERE key = ? AND id < ? ORDER BY id DESC LIMIT 1", (key, top)
+                ).fetchone()
+                rows = [row] if row and row[2] is not None else []
+                return RangeResult(tuple(_kv(r, keys_only) for r in rows), current, False, len(rows))
+            newest = "SELECT max(id) FROM history WHERE key >= ? AND key < ? AND id < ? GROUP BY key"
+            live = f"FROM history WHERE id IN ({newest}) AND value IS NOT NULL"
+            sql = f"SELECT {_COLUMNS} {live} ORDER BY key" + (f" LIMIT {int(limit)}" if limit else "")
+            rows = reader.execute(sql, (key, end, top)).fetchall()
+            count = len(rows)
+            if limit and count == limit:
+                count = reader.execute(f"SELECT count(*) {live}", (key, end, top)).fetchone()[0]
+        return RangeResult(tuple(_kv(r, keys_only) for r in rows), current, len(rows) < count, count)
+
+    async def get(self, key: str) -> KeyValue | None:
+        found = (await self.range(key)).kvs
+        return found[0] if found else None
+
+    def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncIterator[WatchBatch]:
+        return self._watches.watch(prefix, after, progress, lambda: self._revision)
+
+    def _changes(self, prefix: str, after: Revision, limit: int) -> tuple[Sequence[Change], Revision]:
+        """History for a watcher that is behind: whole revisions, about `limit` rows."""
+        with _sick(self.path), _snapshot(self._reader) as reader:
+            bounds = (prefix, prefix_end(prefix), (after + 1) << _SHIFT, (self._revision + 1) << _SHIFT)
+            where = "FROM history WHERE key >= ? AND key < ? AND id >= ? AND id < ? ORDER BY id"
+            rows = reader.execute(f"SELECT {_COLUMNS} {where} LIMIT ?", (*bounds, limit)).fetchall()
+            upto = self._revision
+            if len(rows) == limit:
+                upto = Revision(rows[-1][0] >> _SHIFT)
+                rows += reader.execute(
+                    f"SELECT {_COLUMNS} {where}", (*bounds[:2], rows[-1][0] + 1, (upto + 1) << _SHIFT)
+                ).fetchall()
+        return [_change(row) for row in rows], upto
+
+    # -- writing -------------------------------------------------------------------------------------------------------------
+
+    async def txn(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()) -> TxnResult:
+        if self._closed:
+            raise Misuse("the store is closed")
+        check_leases(self._leases, success, failure)
+        future: asyncio.Future[TxnResult] = self._loop.create_future()
+        self._queue.put(_Request(compares, success, failure, future))
+        return await future
+
+    async def put(self, key: str, value: bytes, lease: int = 0) -> Revision:
+        return (await self.txn((), (Put(key, value, lease),))).revision
+
+    async def delete(self, key: str, end: str = "") -> int:
+        count = (await self.txn((), (Delete(key, end),))).responses[0]
+        assert isinstance(count, int)
+        return count
+
+    def _write(self) -> None:
+        """The writer thread: groups of requests, one commit each."""
+        revision = self._revision
+        stop = False
+        while not stop:
+            items: list[_Request | _Job | None] = [self._queue.get()]
+            with contextlib.suppress(queue.Empty):
+                while len(items) < _GROUP:
+                    items.append(self._queue.get_nowait())
+            group: list[_Request] = []
+            for item in items:
+                if isinstance(item, _Request):
+                    group.append(item)
+                    continue
+                revision = self._commit(group, revision)
+                group = []
+                if item is None:
+                    stop = True
+                else:
+                    self._do(item)
+            revision = self._commit(group, revision)
+
+    def _commit(self, group: list[_Request], revision: Revision) -> Revision:
+        """Decide and commit a group; the new revision. Answers every future, after the fsync."""
+        if not group:
+            return revision
+        answers: list[tuple[_Request, Outcome | BaseException]] = []
+        start = revision
+        view = _SqlView(self._writer)
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            for request in group:
+                try:
+                    outcome = evaluate(view, revision, request.compares, request.success, request.failure)
+                except KubeEdgeError as exc:
+                    answers.append((request, exc))
+                    continue
+                if outcome.changes:
+                    self._writer.executemany(
+                        f"INSERT INTO history ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", _rows(outcome.changes)
+                    )
+                    revision = outcome.revision
+                answers.append((request, outcome))
+            if revision == start:
+                self._writer.execute("ROLLBACK")
+            else:
+                faults.at("store.commit.before_fsync")
+                self._writer.execute("COMMIT")
+                faults.at("store.commit.after_fsync")
+        except Exception as exc:  # nothing of the group happened; a full disk, a sick file
+            with contextlib.suppress(sqlite3.Error):
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+            error = _translate(exc, self.path)
+            answers, revision = [(request, error) for request in group], start
+        self._post(lambda: self._answer(answers))
+        return revision
+
+    def _answer(self, answers: Sequence[tuple[_Request, Outcome | BaseException]]) -> None:
+        """On the loop's thread: tell watchers and callers, in order."""
+        for request, answer in answers:
+            if isinstance(answer, BaseException):
+                if not request.future.done():
+                    request.future.set_exception(answer)
+                continue
+            if answer.changes:
+                self._revision = answer.revision
+                self._watches.committed(answer.changes, answer.revision)
+            if not request.future.done():
+                request.future.set_result(TxnResult(answer.succeeded, answer.revision, answer.responses))
+        self._maybe_compact()
+
+    def _do(self, job: _Job) -> None:
+        try:
+            job.work(self._writer)
+        except Exception as exc:
+            with contextlib.suppress(sqlite3.Error):
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+            error = _translate(exc, self.path)
+            self._post(lambda: None if job.future.done() else job.future.set_exception(error))
+        else:
+            self._post(lambda: None if job.future.done() else job.future.set_result(None))
+
+    def _post(self, callback: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(callback)
+
+    async def _run(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        if self._closed:
+            raise Misuse("the store is closed")
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._queue.put(_Job(work, future))
+        await future
+
+    # -- compaction ----------------------------------------------------------------------------------------------------------
+
+    async def compact(self, revision: Revision) -> None:
+        check_compactable(revision, self._revision, self._compacted)
+        current = self._revision
+
+        def mark(db: sqlite3.Connection) -> None:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("UPDATE meta SET value = ? WHERE name = 'compacted'", (revision,))
+            # the newest row may be a tombstone that goes: the revision must not go back with it
+            db.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'revision'", (current,))
+            db.execute("COMMIT")
+
+        self._compacted = revision
+        await self._run(mark)
+        remaining = True
+
+        def step(db: sqlite3.Connection) -> None:
+            nonlocal remaining
+            top = (revision + 1) << _SHIFT
+            deleted = db.execute(
+                """DELETE FROM history WHERE id IN (
+                       SELECT old.id FROM history AS old WHERE old.id < ?
+                       AND (old.value IS NULL OR EXISTS (
+                           SELECT 1 FROM history AS new WHERE new.key = old.key AND new.id > old.id AND new.id < ?))
+                       LIMIT ?)""",
+                (top, top, _COMPACT_STEP),
+            ).rowcount
+            remaining = deleted == _COMPACT_STEP
+
+        while remaining:
+            await self._run(step)
+
+    def _maybe_compact(self) -> None:
+        settings = self._settings
+        behind = self._revision - self._compacted
+        if behind < settings.keep_revisions + settings.compact_every or self._closed:
+            return
+        if self._compacting is None or self._compacting.done():
+            target = Revision(self._revision - settings.keep_revisions)
+            self._compacting = self._loop.create_task(self._auto_compact(target), name="store compaction")
+
+    async def _auto_compact(self, target: Revision) -> None:
+        with contextlib.suppress(KubeEdgeError):  # a full disk: tried again after the next commit
+            await self.compact(target)
+
+    # -- leases --------------------------------------------------------------------------------------------------------------
+
+    async def lease_grant(self, ttl: float) -> int:
+        lease = self._leases.grant(ttl, self._loop.time())
+        try:
+            await self._run(lambda db: _write_one(db, "INSERT INTO leases (id, ttl) VALUES (?, ?)", (lease, ttl)))
+        except KubeEdgeError:
+            self._leases.drop(lease)
+            raise
+        self._arm()
+        return lease
+
+    async def lease_keepalive(self, lease: int) -> None:
+        self._leases.keepalive(lease, self._loop.time())
+        self._arm()
+
+    async def lease_revoke(self, lease: int) -> None:
+        if not self._leases.drop(lease):
+            raise NotFound(f"lease {lease} does not exist or has expired")
+        await self._end_lease(lease)
+        self._arm()
+
+    async def _end_lease(self, lease: int) -> None:
+        with _sick(self.path):
+            keys = [k for (k,) in self._reader.execute("SELECT DISTINCT key FROM history WHERE lease = ?", (lease,))]
+        owned = [Delete(key) for key in keys if (kv := await self.get(key)) and kv.lease == lease]
+        if owned:
+            await self.txn((), owned)
+        await self._run(lambda db: _write_one(db, "DELETE FROM leases WHERE id = ?", (lease,)))
+
+    def _arm(self) -> None:
+        if self._expiry:
+            self._expiry.cancel()
+            self._expiry = None
+        if (at := self._leases.next_expiry()) is not None and not self._closed:
+            self._expiry = self._loop.call_at(at, self._expire)
+
+    def _expire(self) -> None:
+        for lease in self._leases.expired(self._loop.time()):
+            self._leases.drop(lease)
+            task = self._loop.create_task(self._end_expired(lease), name=f"end of lease {lease}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        self._arm()
+
+    async def _end_expired(self, lease: int) -> None:
+        with contextlib.suppress(KubeEdgeError):
+            await self._end_lease(lease)
+
+    # -- the end -------------------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """What was queued is still written. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._watches.close()
+        if self._expiry:
+            self._expiry.cancel()
+        for task in (self._compacting, *self._tasks):
+            if task:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, KubeEdgeError):
+                    await task
+        self._queue.put(None)
+        await self._loop.run_in_executor(None, self._thread.join)
+        self._reader.close()
+        self._writer.close()
+
+
+class _SqlView:
+    """The newest values, as the writer's open transaction sees them."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def newest(self, key: str) -> KeyValue | None:
+        row = self._db.execute(
+            f"SELECT {_COLUMNS} FROM history WHERE key = ? ORDER BY id DESC LIMIT 1", (key,)
+        ).fetchone()
+        return _kv(row) if row and row[2] is not None else None
+
+    def newest_range(self, key: str, end: str) -> Sequence[KeyValue]:
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM history WHERE id IN "
+            "(SELECT max(id) FROM history WHERE key >= ? AND key < ? GROUP BY key) AND value IS NOT NULL ORDER BY key",
+            (key, end),
+        )
+        return [_kv(row) for row in rows]
+
+
+def _connect(path: Path, settings: SqliteSettings) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA cache_size = -{settings.cache_bytes // 1024}")
+        db.execute("PRAGMA temp_store = MEMORY")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> str:
+    """Check what is there or make it new; the store's identity."""
+    if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+        db.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA.split(";"):
+            if statement.strip():
+                db.execute(statement)
+        store_id = uuid.uuid4().hex
+        db.executemany(
+            "INSERT INTO meta VALUES (?, ?)",
+            (("schema", _SCHEMA_VERSION), ("store_id", store_id), ("compacted", 0), ("revision", FIRST_REVISION)),
+        )
+        db.execute("COMMIT")
+        os.chmod(path, 0o600)  # it holds Secrets
+        return store_id
+    verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise SickStore(f"{path}: {verdict}")
+    if int(_meta(db, "schema")) != _SCHEMA_VERSION:
+        raise SickStore(f"{path}: schema {_meta(db, 'schema')} instead of {_SCHEMA_VERSION}")
+    return str(_meta(db, "store_id"))
+
+
+def _meta(db: sqlite3.Connection, name: str) -> str | int:
+    row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        raise sqlite3.DatabaseError(f"no {name} in the table meta")
+    value: str | int = row[0]
+    return value
+
+
+def _read_revision(db: sqlite3.Connection) -> Revision:
+    newest = db.execute("SELECT max(id) FROM history").fetchone()[0] or 0
+    return Revision(max(newest >> _SHIFT, int(_meta(db, "revision"))))
+
+
+def _write_one(db: sqlite3.Connection, sql: str, values: Sequence[object]) -> None:
+    db.execute(sql, values)
+
+
+@contextlib.contextmanager
+def _snapshot(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Several statements see one state."""
+    db.execute("BEGIN")
+    try:
+        yield db
+    finally:
+        db.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def _sick(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OverflowError, ValueError) as exc:
+        raise _translate(exc, path) from exc
+
+
+def _translate(exc: BaseException, path: Path) -> KubeEdgeError:
+    """SQLite's errors as ours: a full disk may have room later, a sick file needs care."""
+    if isinstance(exc, KubeEdgeError):
+        return exc
+    text = str(exc)
+    if isinstance(exc, sqlite3.DatabaseError) and any(
+        w in text
+        for w in ("malformed", "not a database", "no such table", "no such column", "in the table meta", "disk image")
+    ):
+        error: KubeEdgeError = SickStore(f"{path}: {text}")
+    else:
+        error = Unavailable(f"{path}: {text}", retry_after=1.0)
+    error.__cause__ = exc
+    return error
+
+
+def _rows(changes: Sequence[Change]) -> Iterator[_Row]:
+    for n, c in enumerate(changes):
+        value = c.value if c.kind is ChangeKind.PUT else None
+        yield (c.revision << _SHIFT) | n, c.key, value, c.create_revision, c.version, c.lease
+
+
+def _kv(row: _Row, keys_only: bool = False) -> KeyValue:
+    id, key, value, create, version, lease = row
+    assert value is not None
+    return KeyValue(key, b"" if keys_only else value, Revision(create), Revision(id >> _SHIFT), version, lease)
+
+
+def _change(row: _Row) -> Change:
+    id, key, value, create, version, lease = row
+    revision = Revision(id >> _SHIFT)
+    if value is None:
+        return Change(ChangeKind.DELETE, key, b"", revision)
+    return Change(ChangeKind.PUT, key, value, revision, Revision(create), version, lease)

@@ -1,0 +1,124 @@
+"""Watches: who hears of which change, with bounded memory for each watcher.
+
+A watcher is *synced* while the commits that concern it wait in its own small queue, and *behind* when that queue overflowed or
+it started in the past: then it reads history in bounded batches until it has caught up. (The names are etcd's; its "victims" are
+not needed, since nobody sends on behalf of a watcher.)
+
+Lives here:      queues, the index from key to watchers, the loop of one watch.
+Lives elsewhere: history (the store gives a reader function).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+from kubeedge.api.names import Revision
+from kubeedge.errors import Gone
+from kubeedge.store.model import Change, WatchBatch
+
+QUEUED_CHANGES = 512  # a synced watcher may have waiting; beyond that it reads history instead
+HISTORY_BATCH = 256  # changes read at once by a watcher that is behind (whole revisions, so possibly more)
+
+#: (prefix, after, limit) -> (changes with revision > after in order, the revision up to which these are complete)
+HistoryReader = Callable[[str, Revision, int], tuple[Sequence[Change], Revision]]
+
+
+class _Watcher:
+    __slots__ = ("behind", "changes", "prefix", "revision", "wake")
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.behind = True
+        self.changes: deque[Change] = deque()
+        self.revision = Revision(0)  # of the last commit that reached the queue
+        self.wake = asyncio.Event()
+
+
+class Watches:
+    """All watches of one store."""
+
+    def __init__(self, history: HistoryReader, compacted: Callable[[], Revision]) -> None:
+        self._history = history
+        self._compacted = compacted
+        self._by_prefix: dict[str, set[_Watcher]] = {}
+        self._lengths: tuple[int, ...] = ()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return sum(len(group) for group in self._by_prefix.values())
+
+    def committed(self, changes: Sequence[Change], revision: Revision) -> None:
+        """Tell the watchers concerned. Called in order of revision, once a commit is durable."""
+        woken: set[_Watcher] = set()
+        for change in changes:
+            for length in self._lengths:
+                for watcher in self._by_prefix.get(change.key[:length], ()):
+                    woken.add(watcher)
+                    if not watcher.behind:
+                        watcher.changes.append(change)
+        for watcher in woken:
+            if len(watcher.changes) > QUEUED_CHANGES:
+                watcher.changes.clear()
+                watcher.behind = True
+            watcher.revision = revision
+            watcher.wake.set()
+
+    async def watch(
+        self, prefix: str, after: Revision, progress: bool, current: Callable[[], Revision]
+    ) -> AsyncGenerator[WatchBatch, None]:
+        watcher = _Watcher(prefix)
+        self._register(watcher)
+        position = after
+        try:
+            while not self._closed:
+                if watcher.behind:
+                    if position < self._compacted():
+                        raise Gone(
+                            f"revision {position} of {prefix!r} has been compacted (up to {self._compacted()})",
+                            compacted=self._compacted(),
+                        )
+                    if position >= current():  # caught up, or waiting for the future
+                        watcher.behind = False
+                        watcher.changes.clear()
+                        if progress:
+                            progress = False
+                            yield WatchBatch((), position)
+                        continue
+                    changes, upto = self._history(prefix, position, HISTORY_BATCH)
+                    changes = [c for c in changes if c.revision > position]
+                    position = max(position, upto)
+                    if changes:
+                        yield WatchBatch(tuple(changes), position)
+                        await asyncio.sleep(0)  # a long history must not hold the loop
+                    continue
+                if watcher.changes:
+                    fresh = tuple(c for c in watcher.changes if c.revision > position)
+                    watcher.changes.clear()
+                    position = max(position, watcher.revision)
+                    if fresh:
+                        yield WatchBatch(fresh, position)
+                    continue
+                watcher.wake.clear()
+                await watcher.wake.wait()
+        finally:
+            self._unregister(watcher)
+
+    def close(self) -> None:
+        """Ends every watch."""
+        self._closed = True
+        for group in self._by_prefix.values():
+            for watcher in group:
+                watcher.wake.set()
+
+    def _register(self, watcher: _Watcher) -> None:
+        self._by_prefix.setdefault(watcher.prefix, set()).add(watcher)
+        self._lengths = tuple(sorted({len(prefix) for prefix in self._by_prefix}))
+
+    def _unregister(self, watcher: _Watcher) -> None:
+        group = self._by_prefix[watcher.prefix]
+        group.discard(watcher)
+        if not group:
+            del self._by_prefix[watcher.prefix]
+            self._lengths = tuple(sorted({len(prefix) for prefix in self._by_prefix}))
