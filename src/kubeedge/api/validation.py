@@ -1,0 +1,382 @@
+"""Rules of the main kinds beyond types: names, required fields, ranges, references inside one object.
+
+Lives here:      metadata, pods and their templates, what an update may change.
+Lives elsewhere: types and unknown fields (schema.py), the other kinds (validation_kinds.py).
+
+Called with objects whose types were checked and whose defaults were filled. Every rule says what is wrong in the words
+of the Kubernetes API server, because that is what its users search for.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from kubeedge.api.names import Object
+from kubeedge.api.quantities import parse as parse_quantity
+from kubeedge.api.resources import Row
+from kubeedge.api.selectors import is_label_key, is_label_value
+from kubeedge.api.status import (
+    FieldError,
+    duplicate,
+    forbidden,
+    invalid,
+    not_found_value,
+    required,
+    too_long,
+    unsupported,
+)
+from kubeedge.errors import Invalid
+
+LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")
+_ENV_NAME = re.compile(r"[\x20-\x3c\x3e-\x7e]+")  # printable ASCII except "="
+
+LABEL_RULE = (
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
+    "an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
+    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+)
+SUBDOMAIN_RULE = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
+    "end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
+    r"'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+)
+_ANNOTATIONS_LIMIT = 256 * 1024  # bytes, of all keys and values together
+_PROTOCOLS = ("TCP", "UDP", "SCTP")
+
+
+def metadata(row: Row, obj: Object) -> list[FieldError]:
+    meta = obj.get("metadata")
+    meta = meta if isinstance(meta, dict) else {}
+    errors: list[FieldError] = []
+    name = meta.get("name")
+    if not name:
+        errors.append(required("metadata.name", "name or generateName is required"))
+    elif row.name_rule == "label":
+        errors += label("metadata.name", name)
+    elif len(name) > 253 or not SUBDOMAIN.fullmatch(name):
+        errors.append(invalid("metadata.name", name, SUBDOMAIN_RULE))
+    errors += labels("metadata.labels", meta.get("labels"))
+    size = 0
+    for key, value in _map(meta.get("annotations")).items():
+        size += len(key) + len(str(value))
+        if not is_label_key(key.lower()):
+            errors.append(
+                invalid("metadata.annotations", key, "name part must consist of alphanumeric characters, '-', '_' or '.'")
+            )
+    if size > _ANNOTATIONS_LIMIT:
+        errors.append(too_long("metadata.annotations", _ANNOTATIONS_LIMIT))
+    for index, reference in enumerate(_list(meta.get("ownerReferences"))):
+        path = f"metadata.ownerReferences[{index}]"
+        for key in ("apiVersion", "kind", "name", "uid"):
+            if not reference.get(key):
+                errors.append(required(f"{path}.{key}"))
+    return errors
+
+
+def labels(path: str, values: Any) -> list[FieldError]:
+    errors: list[FieldError] = []
+    for key, value in _map(values).items():
+        if not is_label_key(key):
+            errors.append(
+                invalid(
+                    path,
+                    key,
+                    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with "
+                    "an alphanumeric character",
+                )
+            )
+        if not is_label_value(str(value)):
+            errors.append(
+                invalid(
+                    path,
+                    value,
+                    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and "
+                    "must start and end with an alphanumeric character",
+                )
+            )
+    return errors
+
+
+def label(path: str, text: str) -> list[FieldError]:
+    if len(text) > 63:
+        return [invalid(path, text, "must be no more than 63 characters")]
+    return [] if LABEL.fullmatch(text) else [invalid(path, text, LABEL_RULE)]
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _map(value: Any) -> Object:
+    return value if isinstance(value, dict) else {}
+
+
+def pod(spec: Object, path: str = "spec") -> list[FieldError]:
+    """A PodSpec, of a pod or of a template."""
+    errors: list[FieldError] = []
+    volumes = _volumes(spec, f"{path}.volumes", errors)
+    if not spec.get("containers"):
+        errors.append(required(f"{path}.containers"))
+    names: set[str] = set()
+    for group in ("initContainers", "containers"):
+        for index, container in enumerate(_list(spec.get(group))):
+            errors += _container(container, f"{path}.{group}[{index}]", names, volumes)
+    _one_of(errors, f"{path}.restartPolicy", spec.get("restartPolicy"), ("Always", "OnFailure", "Never"))
+    _one_of(errors, f"{path}.dnsPolicy", spec.get("dnsPolicy"), ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"))
+    grace = spec.get("terminationGracePeriodSeconds")
+    if grace is not None and grace < 0:
+        errors.append(invalid(f"{path}.terminationGracePeriodSeconds", grace, "must be greater than or equal to 0"))
+    if spec.get("nodeName") and (len(spec["nodeName"]) > 253 or not SUBDOMAIN.fullmatch(spec["nodeName"])):
+        errors.append(invalid(f"{path}.nodeName", spec["nodeName"], SUBDOMAIN_RULE))
+    if spec.get("hostname"):
+        errors += label(f"{path}.hostname", spec["hostname"])
+    errors += labels(f"{path}.nodeSelector", spec.get("nodeSelector"))
+    for index, toleration in enumerate(_list(spec.get("tolerations"))):
+        errors += _toleration(toleration, f"{path}.tolerations[{index}]")
+    return errors
+
+
+def _volumes(spec: Object, path: str, errors: list[FieldError]) -> set[str]:
+    names: set[str] = set()
+    for index, volume in enumerate(_list(spec.get("volumes"))):
+        where = f"{path}[{index}]"
+        name = volume.get("name")
+        if not name:
+            errors.append(required(f"{where}.name"))
+            continue
+        errors += label(f"{where}.name", name)
+        if name in names:
+            errors.append(duplicate(f"{where}.name", name))
+        names.add(name)
+        sources = [key for key, value in volume.items() if key != "name" and value is not None]
+        if len(sources) > 1:
+            errors.append(forbidden(f"{where}.{sorted(sources)[1]}", "may not specify more than 1 volume type"))
+        for source, key in (("configMap", "name"), ("secret", "secretName"), ("hostPath", "path")):
+            if isinstance(volume.get(source), dict) and not volume[source].get(key):
+                errors.append(required(f"{where}.{source}.{key}"))
+        for source in ("configMap", "secret", "downwardAPI"):
+            for number, item in enumerate(_list(_map(volume.get(source)).get("items"))):
+                errors += _relative(f"{where}.{source}.items[{number}].path", item.get("path"))
+    return names
+
+
+def _relative(path: str, value: Any) -> list[FieldError]:
+    """A path inside a volume: it must not lead out of it."""
+    if not value:
+        return [required(path)]
+    if str(value).startswith("/"):
+        return [invalid(path, value, "must be a relative path")]
+    return [invalid(path, value, "must not contain '..'")] if ".." in str(value).split("/") else []
+
+
+def _container(container: Object, path: str, names: set[str], volumes: set[str]) -> list[FieldError]:
+    errors: list[FieldError] = []
+    name = container.get("name")
+    if not name:
+        errors.append(required(f"{path}.name"))
+    else:
+        errors += label(f"{path}.name", name)
+        if name in names:
+            errors.append(duplicate(f"{path}.name", name))
+        names.add(name)
+    image = container.get("image")
+    if not image:
+        errors.append(required(f"{path}.image"))
+    elif image != image.strip():
+        errors.append(invalid(f"{path}.image", image, "must not have leading or trailing whitespace"))
+    _one_of(errors, f"{path}.imagePullPolicy", container.get("imagePullPolicy"), ("Always", "IfNotPresent", "Never"))
+    errors += _ports(container, f"{path}.ports")
+    errors += _environment(container, path)
+    errors += _resources(_map(container.get("resources")), f"{path}.resources")
+    mounted: set[str] = set()
+    for index, mount in enumerate(_list(container.get("volumeMounts"))):
+        errors += _mount(mount, f"{path}.volumeMounts[{index}]", volumes, mounted)
+    for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+        if isinstance(container.get(probe), dict):
+            errors += _probe(container[probe], f"{path}.{probe}")
+    return errors
+
+
+def _mount(mount: Object, path: str, volumes: set[str], mounted: set[str]) -> list[FieldError]:
+    errors: list[FieldError] = []
+    if not mount.get("name"):
+        errors.append(required(f"{path}.name"))
+    elif mount["name"] not in volumes:
+        errors.append(not_found_value(f"{path}.name", mount["name"]))
+    target = mount.get("mountPath")
+    if not target:
+        errors.append(required(f"{path}.mountPath"))
+    elif target in mounted:
+        errors.append(invalid(f"{path}.mountPath", target, "must be unique"))
+    else:
+        mounted.add(target)
+    for key in ("subPath", "subPathExpr"):
+        if mount.get(key):
+            errors += _relative(f"{path}.{key}", mount[key])
+    return errors
+
+
+def _ports(container: Object, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    names: set[str] = set()
+    for index, port in enumerate(_list(container.get("ports"))):
+        where = f"{path}[{index}]"
+        if port.get("containerPort") is None:
+            errors.append(required(f"{where}.containerPort"))
+        else:
+            errors += port_number(f"{where}.containerPort", port["containerPort"])
+        if port.get("hostPort"):
+            errors += port_number(f"{where}.hostPort", port["hostPort"])
+        name = port.get("name")
+        if name:
+            if len(name) > 15 or not PORT_NAME.fullmatch(name):
+                errors.append(
+                    invalid(f"{where}.name", name, "must be at most 15 characters of a-z, 0-9 and '-', with at least one letter")
+                )
+            if name in names:
+                errors.append(duplicate(f"{where}.name", name))
+            names.add(name)
+        _one_of(errors, f"{where}.protocol", port.get("protocol"), _PROTOCOLS)
+    return errors
+
+
+def port_number(path: str, value: Any) -> list[FieldError]:
+    if isinstance(value, int) and 1 <= value <= 65535:
+        return []
+    return [invalid(path, value, "must be between 1 and 65535, inclusive")]
+
+
+def _environment(container: Object, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    for index, variable in enumerate(_list(container.get("env"))):
+        where = f"{path}.env[{index}]"
+        name = variable.get("name")
+        if not name:
+            errors.append(required(f"{where}.name"))
+        elif not _ENV_NAME.fullmatch(name):
+            errors.append(
+                invalid(
+                    f"{where}.name",
+                    name,
+                    "a valid environment variable name must consist only of printable ASCII characters other than '='",
+                )
+            )
+        source = variable.get("valueFrom")
+        if isinstance(source, dict):
+            if variable.get("value"):
+                errors.append(invalid(f"{where}.valueFrom", "", "may not be specified when `value` is not empty"))
+            if sum(value is not None for value in source.values()) != 1:
+                errors.append(
+                    invalid(
+                        f"{where}.valueFrom",
+                        "",
+                        "must specify exactly one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
+                    )
+                )
+            for kind in ("configMapKeyRef", "secretKeyRef"):
+                if isinstance(source.get(kind), dict):
+                    errors += [
+                        required(f"{where}.valueFrom.{kind}.{key}") for key in ("name", "key") if not source[kind].get(key)
+                    ]
+    return errors
+
+
+def _resources(resources: Object, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    limits = _map(resources.get("limits"))
+    for group in ("limits", "requests"):
+        for name, amount in _map(resources.get(group)).items():
+            try:
+                value = parse_quantity(amount)
+            except Invalid:
+                continue  # the type check has said so
+            if value < 0:
+                errors.append(invalid(f"{path}.{group}.{name}", amount, "must be greater than or equal to 0"))
+            elif group == "requests" and name in limits:
+                try:
+                    over = value > parse_quantity(limits[name])
+                except Invalid:
+                    continue
+                if over:
+                    errors.append(
+                        invalid(f"{path}.requests", amount, f"must be less than or equal to {name} limit of {limits[name]}")
+                    )
+    return errors
+
+
+def _probe(probe: Object, path: str) -> list[FieldError]:
+    handlers = [name for name in ("exec", "httpGet", "tcpSocket", "grpc") if isinstance(probe.get(name), dict)]
+    errors: list[FieldError] = []
+    if not handlers:
+        errors.append(required(path, "must specify a handler type"))
+    elif len(handlers) > 1:
+        errors.append(forbidden(f"{path}.{handlers[1]}", "may not specify more than 1 handler type"))
+    for name in ("httpGet", "tcpSocket", "grpc"):
+        if isinstance(probe.get(name), dict):
+            port = probe[name].get("port")
+            if port is None:
+                errors.append(required(f"{path}.{name}.port"))
+            elif isinstance(port, int):
+                errors += port_number(f"{path}.{name}.port", port)
+    for name in ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
+        if isinstance(probe.get(name), int) and probe[name] < 0:
+            errors.append(invalid(f"{path}.{name}", probe[name], "must be greater than or equal to 0"))
+    return errors
+
+
+def _toleration(toleration: Object, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    operator = toleration.get("operator") or "Equal"
+    _one_of(errors, f"{path}.operator", operator, ("Equal", "Exists"))
+    if toleration.get("effect"):
+        _one_of(errors, f"{path}.effect", toleration["effect"], ("NoSchedule", "PreferNoSchedule", "NoExecute"))
+    if not toleration.get("key") and operator != "Exists":
+        errors.append(
+            invalid(
+                f"{path}.operator",
+                operator,
+                'operator must be Exists when `key` is empty, which means "match all values and all keys"',
+            )
+        )
+    return errors
+
+
+def _one_of(errors: list[FieldError], path: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value is not None and value not in allowed:
+        errors.append(unsupported(path, value, sorted(allowed)))
+
+
+def pod_update(new: Object, old: Object) -> list[FieldError]:
+    """A pod's spec is fixed, but for the images, the deadline, more tolerations, and the node once (binding)."""
+
+    def fixed(spec: Any) -> Object:
+        spec = dict(_map(spec))
+        for key in ("activeDeadlineSeconds", "tolerations", "schedulingGates"):
+            spec.pop(key, None)
+        for group in ("initContainers", "containers"):
+            spec[group] = [{k: v for k, v in c.items() if k != "image"} for c in _list(spec.get(group))]
+        return spec
+
+    before, after = fixed(old.get("spec")), fixed(new.get("spec"))
+    if not before.get("nodeName"):
+        before.pop("nodeName", None)
+        after.pop("nodeName", None)
+    # An unnamed grace period may be set once; everything else must be as it was.
+    if before != after:
+        return [
+            forbidden(
+                "spec",
+                "pod updates may not change fields other than `spec.containers[*].image`,"
+                "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to "
+                "existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was "
+                "previously negative)",
+            )
+        ]
+    kept = _list(_map(new.get("spec")).get("tolerations"))
+    if any(toleration not in kept for toleration in _list(_map(old.get("spec")).get("tolerations"))):
+        return [forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")]
+    return []

@@ -1,0 +1,280 @@
+"""Rules of workloads, services, configuration and nodes; the doors `create` and `update` to all rules.
+
+Lives elsewhere: metadata and pods (validation.py).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import Any
+
+from kubeedge.api import selectors
+from kubeedge.api.names import Object
+from kubeedge.api.resources import Row
+from kubeedge.api.status import FieldError, InvalidObject, duplicate, forbidden, invalid, required, too_long, unsupported
+from kubeedge.api.validation import CONFIG_KEY, PORT_NAME, labels, metadata, pod, pod_update, port_number
+from kubeedge.errors import Invalid
+
+_DATA_LIMIT = 1024 * 1024  # bytes: Kubernetes' limit of a ConfigMap's or Secret's values
+_PERCENT = re.compile(r"\d{1,9}%")
+_TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+
+
+def create(row: Row, obj: Object) -> None:
+    """Raises InvalidObject with every cause."""
+    errors = metadata(row, obj)
+    check = _RULES.get((row.resource.group, row.resource.plural))
+    if check is not None:
+        errors += check(obj)
+    _raise(row, obj, errors)
+
+
+def update(row: Row, new: Object, old: Object) -> None:
+    """Raises InvalidObject with every cause."""
+    errors = metadata(row, new)
+    if (row.resource.group, row.resource.plural) == ("", "pods"):
+        errors += pod_update(new, old)
+    check = _RULES.get((row.resource.group, row.resource.plural))
+    if check is not None:
+        errors += check(new)
+    if row.resource.group == "apps" and _spec(new).get("selector") != _spec(old).get("selector"):
+        errors.append(invalid("spec.selector", _spec(new).get("selector"), "field is immutable"))
+    if (row.resource.group, row.resource.plural) == ("", "services"):
+        before, after = _spec(old).get("clusterIP"), _spec(new).get("clusterIP")
+        if before and after != before and _spec(new).get("type") != "ExternalName":
+            errors.append(invalid("spec.clusterIP", after, "may not change once set"))
+    if old.get("immutable") is True:
+        for key in ("data", "binaryData"):
+            if new.get(key) != old.get(key):
+                errors.append(forbidden(key, "field is immutable when `immutable` is set"))
+        if new.get("immutable") is not True:
+            errors.append(forbidden("immutable", "field is immutable when `immutable` is set"))
+    if row.resource.plural == "secrets" and new.get("type") != old.get("type"):
+        errors.append(invalid("type", new.get("type"), "field is immutable"))
+    _raise(row, new, errors)
+
+
+def _raise(row: Row, obj: Object, errors: list[FieldError]) -> None:
+    if errors:
+        meta = obj.get("metadata")
+        name = meta.get("name") if isinstance(meta, dict) else ""
+        raise InvalidObject.of(row.resource, str(name or ""), errors)
+
+
+def _spec(obj: Object) -> Object:
+    spec = obj.get("spec")
+    return spec if isinstance(spec, dict) else {}
+
+
+def _pod(obj: Object) -> list[FieldError]:
+    return pod(_spec(obj))
+
+
+def _workload(obj: Object) -> list[FieldError]:
+    spec = _spec(obj)
+    errors: list[FieldError] = []
+    for key in ("replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"):
+        if isinstance(spec.get(key), int) and spec[key] < 0:
+            errors.append(invalid(f"spec.{key}", spec[key], "must be greater than or equal to 0"))
+    template = spec.get("template")
+    template = template if isinstance(template, dict) else {}
+    template_labels = (template.get("metadata") or {}).get("labels") or {}
+    selector = spec.get("selector")
+    if not selector:
+        errors.append(required("spec.selector"))
+    else:
+        try:
+            parsed = selectors.of_selector(selector)
+        except Invalid as exc:
+            errors.append(invalid("spec.selector", selector, str(exc)))
+        else:
+            if not parsed.requirements:
+                errors.append(
+                    invalid(
+                        "spec.selector", selector, "empty selector is invalid for " + str(obj.get("kind", "workload")).lower()
+                    )
+                )
+            elif not parsed.matches(template_labels):
+                shown = "{" + ",".join(f'"{k}":"{v}"' for k, v in sorted(template_labels.items())) + "}"
+                errors.append(invalid("spec.template.metadata.labels", shown, "`selector` does not match template `labels`"))
+    errors += labels("spec.template.metadata.labels", template_labels)
+    template_spec = template.get("spec") or {}
+    errors += pod(template_spec, "spec.template.spec")
+    if template_spec.get("restartPolicy") not in (None, "Always"):
+        errors.append(unsupported("spec.template.spec.restartPolicy", template_spec["restartPolicy"], ("Always",)))
+    return errors
+
+
+def _deployment(obj: Object) -> list[FieldError]:
+    strategy = _spec(obj).get("strategy") or {}
+    errors = _workload(obj)
+    if strategy.get("type") not in ("RollingUpdate", "Recreate"):
+        errors.append(unsupported("spec.strategy.type", strategy.get("type"), ("Recreate", "RollingUpdate")))
+    elif strategy["type"] == "Recreate" and strategy.get("rollingUpdate"):
+        errors.append(forbidden("spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'"))
+    return errors + _rolling(strategy.get("rollingUpdate") or {}, "spec.strategy.rollingUpdate")
+
+
+def _daemonset(obj: Object) -> list[FieldError]:
+    strategy = _spec(obj).get("updateStrategy") or {}
+    errors = _workload(obj)
+    if strategy.get("type") not in ("RollingUpdate", "OnDelete"):
+        errors.append(unsupported("spec.updateStrategy.type", strategy.get("type"), ("OnDelete", "RollingUpdate")))
+    return errors + _rolling(strategy.get("rollingUpdate") or {}, "spec.updateStrategy.rollingUpdate")
+
+
+def _rolling(rolling: Object, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    amounts: list[str] = []
+    for key in ("maxUnavailable", "maxSurge"):
+        value = rolling.get(key)
+        if isinstance(value, str) and not _PERCENT.fullmatch(value):
+            errors.append(
+                invalid(
+                    f"{path}.{key}",
+                    value,
+                    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%', or '93%')",
+                )
+            )
+        elif isinstance(value, int) and value < 0:
+            errors.append(invalid(f"{path}.{key}", value, "must be greater than or equal to 0"))
+        amounts.append(str(value))
+    if rolling and not errors and all(amount in ("0", "0%") for amount in amounts):
+        errors.append(invalid(f"{path}.maxUnavailable", rolling.get("maxUnavailable"), "may not be 0 when `maxSurge` is 0"))
+    return errors
+
+
+def _service(obj: Object) -> list[FieldError]:
+    spec = _spec(obj)
+    errors: list[FieldError] = []
+    if spec.get("type") not in ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"):
+        errors.append(unsupported("spec.type", spec.get("type"), ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")))
+    if spec.get("type") == "ExternalName":
+        if not spec.get("externalName"):
+            errors.append(required("spec.externalName"))
+    elif not spec.get("ports") and spec.get("clusterIP") != "None":
+        errors.append(required("spec.ports"))
+    address = spec.get("clusterIP")
+    if address and address != "None":
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            errors.append(invalid("spec.clusterIPs[0]", address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))
+    ports = spec.get("ports") if isinstance(spec.get("ports"), list) else []
+    names: set[str] = set()
+    used: set[tuple[Any, Any]] = set()
+    for index, port in enumerate(ports or []):
+        path = f"spec.ports[{index}]"
+        name = port.get("name")
+        if not name:
+            if len(ports or []) > 1:
+                errors.append(required(f"{path}.name"))
+        elif name in names:
+            errors.append(duplicate(f"{path}.name", name))
+        names.add(name or "")
+        errors += [required(f"{path}.port")] if port.get("port") is None else port_number(f"{path}.port", port["port"])
+        target = port.get("targetPort")
+        if isinstance(target, int):
+            errors += port_number(f"{path}.targetPort", target)
+        elif target and (len(target) > 15 or not PORT_NAME.fullmatch(target)):
+            errors.append(invalid(f"{path}.targetPort", target, "must be a port number or the name of a container port"))
+        if port.get("protocol") not in ("TCP", "UDP", "SCTP"):
+            errors.append(unsupported(f"{path}.protocol", port.get("protocol"), ("SCTP", "TCP", "UDP")))
+        if (port.get("port"), port.get("protocol")) in used:
+            errors.append(duplicate(path, f"{port.get('port')}/{port.get('protocol')}"))
+        used.add((port.get("port"), port.get("protocol")))
+    return errors + labels("spec.selector", spec.get("selector"))
+
+
+def _data_keys(obj: Object, *groups: str) -> tuple[list[FieldError], int]:
+    errors: list[FieldError] = []
+    size = 0
+    seen: set[str] = set()
+    for group in groups:
+        for key, value in (obj.get(group) or {}).items():
+            if len(key) > 253 or not CONFIG_KEY.fullmatch(key) or key in (".", "..") or key.startswith(".."):
+                errors.append(
+                    invalid(
+                        f"{group}[{key[:64]}]",
+                        key,
+                        "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name', "
+                        "or 'KEY_NAME', or 'key-name')",
+                    )
+                )
+            if key in seen:
+                errors.append(invalid(f"{group}[{key}]", key, "duplicate of key present in data"))
+            seen.add(key)
+            size += len(str(value).encode())
+    return errors, size
+
+
+def _base64(obj: Object, group: str) -> tuple[list[FieldError], int]:
+    errors: list[FieldError] = []
+    size = 0
+    for key, value in (obj.get(group) or {}).items():
+        try:
+            size += len(base64.b64decode(value or "", validate=True))
+        except (binascii.Error, ValueError):
+            errors.append(
+                FieldError(
+                    f"{group}[{key}]",
+                    "Invalid value: illegal base64 data; put plain text into stringData"
+                    if group == "data"
+                    else "Invalid value: illegal base64 data",
+                )
+            )
+    return errors, size
+
+
+def _configmap(obj: Object) -> list[FieldError]:
+    errors, size = _data_keys(obj, "data", "binaryData")
+    errors += _base64(obj, "binaryData")[0]
+    return errors + ([too_long("", _DATA_LIMIT)] if size > _DATA_LIMIT else [])
+
+
+def _secret(obj: Object) -> list[FieldError]:
+    errors, _ = _data_keys(obj, "data")
+    wrong, size = _base64(obj, "data")
+    return errors + wrong + ([too_long("data", _DATA_LIMIT)] if size > _DATA_LIMIT else [])
+
+
+def _node(obj: Object) -> list[FieldError]:
+    errors: list[FieldError] = []
+    seen: set[tuple[Any, Any]] = set()
+    for index, taint in enumerate(_spec(obj).get("taints") or []):
+        path = f"spec.taints[{index}]"
+        if not taint.get("key"):
+            errors.append(required(f"{path}.key"))
+        elif not selectors.is_label_key(taint["key"]):
+            errors.append(invalid(f"{path}.key", taint["key"], "must be a label key"))
+        if taint.get("effect") not in _TAINT_EFFECTS:
+            errors.append(unsupported(f"{path}.effect", taint.get("effect"), _TAINT_EFFECTS))
+        if (taint.get("key"), taint.get("effect")) in seen:
+            errors.append(duplicate(path, f"{taint.get('key')}:{taint.get('effect')}"))
+        seen.add((taint.get("key"), taint.get("effect")))
+    return errors
+
+
+def _event(obj: Object) -> list[FieldError]:
+    involved = obj.get("involvedObject") or {}
+    namespace = (obj.get("metadata") or {}).get("namespace")
+    if involved.get("namespace") not in (None, "", namespace) and namespace != "default":
+        return [invalid("involvedObject.namespace", involved.get("namespace"), "does not match event.namespace")]
+    return []
+
+
+_RULES: dict[tuple[str, str], Callable[[Object], list[FieldError]]] = {
+    ("", "pods"): _pod,
+    ("", "services"): _service,
+    ("", "configmaps"): _configmap,
+    ("", "secrets"): _secret,
+    ("", "nodes"): _node,
+    ("", "events"): _event,
+    ("apps", "deployments"): _deployment,
+    ("apps", "replicasets"): _workload,
+    ("apps", "daemonsets"): _daemonset,
+}
