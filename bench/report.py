@@ -1,9 +1,9 @@
 """What a bench prints and keeps: bench/results/NAME.json and a table in which what falls short is marked.
 
-    report = Report("demo")
-    report.add("join", seconds, unit="s", must=10, aim=3)            # one sample; call again for more
-    report.add("goodput", mbit, unit="Mbit/s", must=90, higher=True)  # more is better
-    ok = report.finish()                                              # writes, prints; False when a `must` is missed
+report = Report("demo")
+report.add("join", seconds, unit="s", must=10, aim=3)            # one sample; call again for more
+report.add("goodput", mbit, unit="Mbit/s", must=90, higher=True)  # more is better
+ok = report.finish()                                              # writes, prints; False when a `must` is missed
 """
 
 from __future__ import annotations

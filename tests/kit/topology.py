@@ -45,7 +45,9 @@ def run(*argv: str, check: bool = True, timeout: float = 60, input: str | None =
     """Run one command outside of the hosts; stdout. A failure carries what the command said."""
     done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, input=input)
     if check and done.returncode:
-        raise RuntimeError(f"{' '.join(argv)} ended with {done.returncode}: {done.stderr.strip()} {done.stdout.strip()}")
+        raise RuntimeError(
+            f"{' '.join(argv)} ended with {done.returncode}: {done.stderr.strip()} {done.stdout.strip()}"
+        )
     return done.stdout
 
 

@@ -40,4 +40,6 @@ def test_a_closed_topology_leaves_no_process() -> None:
         host = net.host("gone")
         host.spawn("sleep", "1003")
         pids = [host.pid, *host.processes()]
-    until(lambda: not any(Path(f"/proc/{p}").exists() for p in pids), timeout=5, what="all processes of the host to end")
+    until(
+        lambda: not any(Path(f"/proc/{p}").exists() for p in pids), timeout=5, what="all processes of the host to end"
+    )

@@ -1,0 +1,207 @@
+"""Module "cloudhub": WebSocket server for the nodes' channels. Identity comes from the certificate alone.
+
+A node that is attached has a session key in the store (kubeedge.api.keys.session); EdgeController reads it as "Ready". A second
+channel of the same node replaces the first: the newer one is the one that the network lets through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import ssl
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
+
+from kubeedge.api import keys
+from kubeedge.api.names import NodeName, TenantId
+from kubeedge.errors import KubeEdgeError, Refused
+from kubeedge.hub.core import MAX_MESSAGE, Session, SessionSettings
+from kubeedge.hub.driver import Channel, Counters
+from kubeedge.pki import identity
+from kubeedge.store.model import Compare, Delete, Store, Target
+from kubeedge.sync.driver import Progress, run_cloud
+
+log = logging.getLogger("kubeedge.cloudhub")
+
+
+class NodeDirectory(Protocol):
+    async def lookup(self, tenant: TenantId, node: NodeName) -> object | None:
+        """None: there is no such node; its certificate is worth nothing any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudHubSettings:
+    address: str = "0.0.0.0"
+    port: int = 10000
+    session: SessionSettings = field(default_factory=SessionSettings)
+    handshake_timeout: float = 10.0  # seconds for TLS and the upgrade: what a stranger may hold
+    max_channels: int = 10_000
+
+
+@dataclass(slots=True)
+class Attachment:
+    tenant: TenantId
+    node: NodeName
+    session_id: str
+    address: str
+    since: float  # wall clock
+    channel: Channel
+    down: Progress = field(default_factory=Progress)
+    up: Progress = field(default_factory=Progress)
+    replaced: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def counters(self) -> Counters:
+        return self.channel.counters
+
+
+class CloudHub:
+    name = "cloudhub"
+
+    def __init__(
+        self, settings: CloudHubSettings, store: Store, directory: NodeDirectory, tls: Callable[[], ssl.SSLContext]
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._directory = directory
+        self._tls = tls
+        self._attached: dict[tuple[TenantId, NodeName], Attachment] = {}
+        self._open = 0
+
+    def sessions(self) -> list[Attachment]:
+        return list(self._attached.values())
+
+    async def disconnect(self, tenant: TenantId, node: NodeName) -> None:
+        """End the node's channel, for a node that was removed."""
+        if attachment := self._attached.get((tenant, node)):
+            attachment.replaced.set()
+
+    async def run(self, ready: asyncio.Event) -> None:
+        # what a process that was killed left behind: nobody is attached yet
+        await self._store.delete(keys.SESSIONS, keys.prefix_end(keys.SESSIONS))
+        s = self._settings
+        async with serve(
+            self._serve,
+            s.address,
+            s.port,
+            ssl=self._tls(),
+            ssl_handshake_timeout=s.handshake_timeout,
+            ssl_shutdown_timeout=1.0,
+            process_request=self._admit,
+            compression=None,
+            ping_interval=None,
+            open_timeout=s.handshake_timeout,
+            close_timeout=1.0,
+            max_size=MAX_MESSAGE,
+            max_queue=4,
+            write_limit=64 * 1024,
+            server_header=None,
+            reuse_address=True,
+        ):
+            ready.set()
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                for attachment in self.sessions():
+                    attachment.replaced.set()
+
+    async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Before the upgrade: a stranger gets 403, and nothing else."""
+        if request.path != "/v1/channel":
+            return connection.respond(404, "not found\n")
+        if self._open >= self._settings.max_channels:
+            return connection.respond(503, "too many channels\n")
+        try:
+            await self._who(connection)
+        except Refused as exc:
+            log.warning("refused address=%s: %s", _address(connection), exc)
+            return connection.respond(403, f"{exc}\n")
+        except KubeEdgeError as exc:
+            return connection.respond(503, f"{exc}\n")
+        return None
+
+    async def _who(self, connection: ServerConnection) -> identity.NodeIdentity:
+        tls = connection.transport.get_extra_info("ssl_object")
+        who = identity.of_peer(tls.getpeercert() if tls else None)
+        if not isinstance(who, identity.NodeIdentity):
+            raise Refused(f"{who.uri} is not a node")
+        if await self._directory.lookup(who.tenant, who.node) is None:
+            raise Refused(f"node {who.node} is not known; join it again")
+        return who
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        self._open += 1
+        try:
+            who = await self._who(connection)
+            await self._hold(connection, who)
+        except KubeEdgeError as exc:
+            log.warning("channel failed address=%s: %s", _address(connection), exc)
+        finally:
+            self._open -= 1
+
+    async def _hold(self, connection: ServerConnection, who: identity.NodeIdentity) -> None:
+        """One channel, from attach to detach."""
+        loop = asyncio.get_running_loop()
+        channel = Channel(connection, Session({}, self._settings.session), loop.time)
+        attachment = Attachment(who.tenant, who.node, uuid.uuid4().hex, _address(connection), time.time(), channel)
+        place = (who.tenant, who.node)
+        if older := self._attached.get(place):
+            older.replaced.set()
+        self._attached[place] = attachment
+
+        async def use(channel: Channel) -> None:
+            await self._store.put(keys.session(*place), _record(attachment))
+            log.info("attached tenant=%s node=%s address=%s", who.tenant, who.node, attachment.address)
+            await run_cloud(channel, self._store, who.tenant, who.node, attachment.down, attachment.up)
+
+        running = asyncio.create_task(channel.run(use), name=f"channel of {who.tenant}/{who.node}")
+        replaced = asyncio.create_task(attachment.replaced.wait(), name="replacement of a channel")
+        reason = "replaced, removed or stopped"
+        try:
+            await asyncio.wait((running, replaced), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            replaced.cancel()
+            if not running.done():
+                running.cancel()
+            (result,) = await asyncio.gather(running, return_exceptions=True)
+            if isinstance(result, str):
+                reason = result
+            elif isinstance(result, Exception):
+                reason = str(result) or type(result).__name__
+                log.error("channel failed tenant=%s node=%s: %r", who.tenant, who.node, result)
+            if self._attached.get(place) is attachment:
+                del self._attached[place]
+            log.info("detached tenant=%s node=%s: %s", who.tenant, who.node, reason)
+            await self._forget(attachment)
+
+    async def _forget(self, attachment: Attachment) -> None:
+        """Delete the session key, if it is still this session's."""
+        key = keys.session(attachment.tenant, attachment.node)
+        with contextlib.suppress(KubeEdgeError):
+            await self._store.txn((Compare(key, Target.VALUE, "=", _record(attachment)),), (Delete(key),))
+
+
+def _record(attachment: Attachment) -> bytes:
+    record: dict[str, Any] = {
+        "session": attachment.session_id,
+        "address": attachment.address,
+        "since": attachment.since,
+    }
+    return json.dumps(record, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _address(connection: ServerConnection) -> str:
+    peer = connection.remote_address
+    return str(peer[0]) if peer else "?"
+
+
+__all__ = ["Attachment", "CloudHub", "CloudHubSettings", "NodeDirectory"]

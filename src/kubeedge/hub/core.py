@@ -1,0 +1,206 @@
+"""The hub session: hello, streams, and whether the other end is still there.
+
+The channel below delivers whole messages in order or breaks. A message is one byte of kind and a payload:
+
+    kind  name    payload
+    1     HELLO   JSON object: {"version": 1, ...}; the first message of both ends
+    2     PING    up to 64 bytes, answered with PONG and the same bytes
+    3     PONG
+    4     BYE     UTF-8 reason; the sender closes after it
+    16-   streams of the user of the channel; 16 is sync cloud -> edge, 17 is sync edge -> cloud
+
+    OPENING ──HELLO from both──> ATTACHED ──BYE, silence, a broken rule──> DETACHED
+
+Nothing is said while messages flow. After `keepalive` seconds without hearing anything we ping; after `dead_after` seconds
+without hearing anything the session ends. probe() asks at once with a short deadline, for when the network is known to have
+changed. A process that was asleep (a suspended machine) hears its own timers late: the rule then ends the session, which is right.
+
+Lives elsewhere: sockets and TLS (driver.py), who the peer is (its certificate, kubeedge.pki.identity).
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from kubeedge.errors import ChannelDetached, Misuse, PeerError
+
+VERSION = 1
+MAX_MESSAGE = 2 * 1024 * 1024  # one value of the largest size (1.5 MiB) and its envelope
+MAX_HELLO = 4096
+FIRST_STREAM = 16
+SYNC_DOWN = 16  # the cloud's desired state, to the edge
+SYNC_UP = 17  # the edge's reported state, to the cloud
+
+
+class Kind(enum.IntEnum):
+    HELLO = 1
+    PING = 2
+    PONG = 3
+    BYE = 4
+
+
+class State(enum.Enum):
+    OPENING = "opening"  # our HELLO is sent, theirs is awaited
+    ATTACHED = "attached"
+    DETACHED = "detached"  # final
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    hello: dict[str, Any]  # what the peer said of itself; not to be trusted for identity
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    kind: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    reason: str
+
+
+SessionEvent: TypeAlias = Attached | Received | Detached
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSettings:
+    keepalive: float = 20.0  # seconds of silence before we ask; a home router forgets a TCP flow after minutes
+    dead_after: float = 45.0  # seconds of silence before we give up
+    probe_deadline: float = 2.0  # seconds a probe may take: the network changed, so waiting is likely in vain
+    hello_deadline: float = 10.0  # seconds for the peer's HELLO
+
+
+@dataclass(slots=True)
+class Session:
+    """Both ends are the same. Driver: after each call send messages_to_send(); call handle_timer at next_timer()."""
+
+    hello: dict[str, Any]
+    settings: SessionSettings = field(default_factory=SessionSettings)
+    state: State = State.OPENING
+    rtt: float | None = None  # seconds; of the last ping
+    _outbound: list[bytes] = field(default_factory=list)
+    _heard_at: float = 0.0
+    _asked_at: float | None = None  # an unanswered ping
+    _probe_until: float | None = None
+    _hello_until: float = 0.0
+
+    def open(self, now: float) -> None:
+        self._heard_at = now
+        self._hello_until = now + self.settings.hello_deadline
+        self._emit(Kind.HELLO, json.dumps({"version": VERSION, **self.hello}, separators=(",", ":")).encode())
+
+    def send(self, kind: int, payload: bytes) -> None:
+        """Raises ChannelDetached unless attached, Misuse for a kind or size that no peer would accept."""
+        if kind < FIRST_STREAM or kind > 255 or len(payload) >= MAX_MESSAGE:
+            raise Misuse(f"message of kind {kind} with {len(payload)} bytes")
+        if self.state is not State.ATTACHED:
+            raise ChannelDetached(f"the channel is {self.state.value}")
+        self._emit(kind, payload)
+
+    def close(self, reason: str) -> None:
+        if self.state is not State.DETACHED:
+            self._emit(Kind.BYE, reason.encode()[:200])
+            self.state = State.DETACHED
+
+    def probe(self, now: float) -> None:
+        """The network may have changed: is the peer still there?"""
+        if self.state is State.ATTACHED and self._probe_until is None:
+            self._probe_until = now + self.settings.probe_deadline
+            self._ask(now)
+
+    def receive(self, message: bytes, now: float) -> list[SessionEvent]:
+        """Raises PeerError when the peer breaks a rule; the session is then detached."""
+        if self.state is State.DETACHED:
+            return []
+        self._heard_at = now
+        self._probe_until = None
+        try:
+            return self._on_message(message, now)
+        except PeerError:
+            self.state = State.DETACHED
+            raise
+
+    def messages_to_send(self) -> list[bytes]:
+        messages, self._outbound = self._outbound, []
+        return messages
+
+    def next_timer(self) -> float | None:
+        match self.state:
+            case State.DETACHED:
+                return None
+            case State.OPENING:
+                return self._hello_until
+        times = [self._heard_at + self.settings.dead_after]
+        if self._asked_at is None:
+            times.append(self._heard_at + self.settings.keepalive)
+        if self._probe_until is not None:
+            times.append(self._probe_until)
+        return min(times)
+
+    def handle_timer(self, now: float) -> list[SessionEvent]:
+        match self.state:
+            case State.DETACHED:
+                return []
+            case State.OPENING:
+                if now >= self._hello_until:
+                    return [self._detach(f"no hello within {self.settings.hello_deadline:g} s")]
+                return []
+        if self._probe_until is not None and now >= self._probe_until:
+            return [self._detach(f"no answer within {self.settings.probe_deadline:g} s after the network changed")]
+        if now >= self._heard_at + self.settings.dead_after:
+            return [self._detach(f"silent for {self.settings.dead_after:g} s")]
+        if self._asked_at is None and now >= self._heard_at + self.settings.keepalive:
+            self._ask(now)
+        return []
+
+    def _on_message(self, message: bytes, now: float) -> list[SessionEvent]:
+        if not message or len(message) > MAX_MESSAGE:
+            raise PeerError(f"message of {len(message)} bytes", close_code=1009)
+        kind, payload = message[0], message[1:]
+        match kind:
+            case Kind.HELLO if self.state is State.OPENING:
+                self.state = State.ATTACHED
+                return [Attached(_parse_hello(payload))]
+            case Kind.BYE:
+                return [self._detach(f"peer says: {payload[:200].decode(errors='replace')}")]
+            case Kind.PING if self.state is State.ATTACHED and len(payload) <= 64:
+                self._emit(Kind.PONG, payload)
+                return []
+            case Kind.PONG if self.state is State.ATTACHED and len(payload) <= 64:
+                if self._asked_at is not None:
+                    self.rtt, self._asked_at = now - self._asked_at, None
+                return []
+        if kind >= FIRST_STREAM and self.state is State.ATTACHED:
+            self._asked_at = None  # anything heard answers the question
+            return [Received(kind, payload)]
+        raise PeerError(f"message kind {kind} with {len(payload)} bytes while {self.state.value}")
+
+    def _ask(self, now: float) -> None:
+        self._asked_at = now
+        self._emit(Kind.PING, b"")
+
+    def _emit(self, kind: int, payload: bytes) -> None:
+        self._outbound.append(bytes((kind,)) + payload)
+
+    def _detach(self, reason: str) -> Detached:
+        self.state = State.DETACHED
+        return Detached(reason)
+
+
+def _parse_hello(payload: bytes) -> dict[str, Any]:
+    if len(payload) > MAX_HELLO:
+        raise PeerError(f"hello of {len(payload)} bytes exceeds {MAX_HELLO}", close_code=1009)
+    try:
+        hello = json.loads(payload)
+    except (ValueError, RecursionError) as exc:
+        raise PeerError("hello is not JSON") from exc
+    if not isinstance(hello, dict) or type(hello.get("version")) is not int:
+        raise PeerError("hello is not an object with a version")
+    if hello["version"] != VERSION:
+        raise PeerError(f"version {hello['version']} of the hub session; this side speaks {VERSION}", close_code=1003)
+    return hello

@@ -1,0 +1,183 @@
+"""The edge end of the channel: reach some cloud process, stay attached, come back soon.
+
+Lives elsewhere: what runs over the channel is given as a function (kubeedge.sync.driver.run_edge).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from kubeedge import __version__
+from kubeedge.hub.core import MAX_MESSAGE, Session, SessionSettings
+from kubeedge.hub.driver import Channel, Counters
+
+log = logging.getLogger("kubeedge.edgehub")
+
+_HOPELESS_FOR = 60.0  # seconds without success before the longest back-off is allowed to grow further
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeHubSettings:
+    endpoints: Sequence[str]  # "host:port" of the cloud processes, tried in turn
+    session: SessionSettings = field(default_factory=SessionSettings)
+    connect_timeout: float = (
+        3.0  # seconds for TCP, TLS and the upgrade; bad networks need more than one round trip a second
+    )
+    backoff_first: float = 0.25  # seconds between two attempts, doubling
+    backoff_last: float = 1.5  # while the outage is young: Ready again soon after the link is back
+    backoff_hopeless: float = 5.0  # after a minute of failures: each attempt costs a SYN
+
+
+@dataclass(frozen=True, slots=True)
+class HubStatus:
+    attached: bool
+    endpoint: str  # of the current or the last channel
+    since: float  # loop time of the last change of `attached`
+    rtt: float | None
+    counters: Counters
+    last_error: str
+
+
+class EdgeHub:
+    """Module "edgehub". `use` runs on every channel for as long as it is attached."""
+
+    name = "edgehub"
+
+    def __init__(
+        self,
+        settings: EdgeHubSettings,
+        tls: Callable[[], ssl.SSLContext],
+        use: Callable[[Channel], Awaitable[None]],
+        *,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._settings = settings
+        self._tls = tls
+        self._use = use
+        self._rng = rng or random.Random()
+        self._channel: Channel | None = None
+        self._hint = asyncio.Event()
+        self._endpoint = ""
+        self._since = 0.0
+        self._last_error = ""
+        self._total = Counters()
+
+    async def run(self, ready: asyncio.Event) -> None:
+        ready.set()  # an edge without its cloud is a normal edge
+        loop = asyncio.get_running_loop()
+        attempt = 0
+        last_attached = loop.time()
+        while True:
+            self._endpoint = self._settings.endpoints[attempt % len(self._settings.endpoints)]
+            self._hint.clear()
+            attached = await self._attach(self._endpoint)
+            if attached:
+                attempt, last_attached = 0, loop.time()
+            else:
+                attempt += 1
+            await self._pause(attempt, loop.time() - last_attached)
+
+    def network_changed(self) -> None:
+        """An address or route changed: probe the channel, or try again at once."""
+        self._hint.set()
+        if self._channel:
+            self._channel.probe()
+
+    @property
+    def status(self) -> HubStatus:
+        channel = self._channel
+        return HubStatus(
+            channel is not None,
+            self._endpoint,
+            self._since,
+            channel.rtt if channel else None,
+            _sum(self._total, channel.counters) if channel else self._total,
+            self._last_error,
+        )
+
+    async def _attach(self, endpoint: str) -> bool:
+        """One channel from connect to end; whether it was ever attached."""
+        # imported here: an agent without its hub does not pay for it
+        from websockets.asyncio.client import connect
+        from websockets.exceptions import WebSocketException
+
+        loop = asyncio.get_running_loop()
+        host, _, port = endpoint.rpartition(":")
+        attached = False
+
+        async def use(channel: Channel) -> None:
+            nonlocal attached
+            attached = True
+            self._channel, self._since, self._last_error = channel, loop.time(), ""
+            log.info("attached endpoint=%s", endpoint)
+            await self._use(channel)
+
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout):
+                socket = await connect(
+                    f"wss://{host}:{port}/v1/channel",
+                    ssl=self._tls(),
+                    compression=None,  # sync compresses whole batches itself
+                    ping_interval=None,  # the session has the timers
+                    open_timeout=None,
+                    close_timeout=1.0,
+                    max_size=MAX_MESSAGE,
+                    max_queue=4,
+                    write_limit=64 * 1024,
+                    user_agent_header=None,
+                    proxy=None,
+                )
+        except (OSError, TimeoutError, WebSocketException) as exc:
+            self._failed(endpoint, exc)
+            return False
+        channel = Channel(socket, Session({"agent": __version__}, self._settings.session), loop.time)
+        try:
+            reason = await channel.run(use)
+            self._last_error = reason
+            log.info("detached endpoint=%s: %s", endpoint, reason)
+        finally:
+            self._total = _sum(self._total, channel.counters)
+            self._channel, self._since = None, loop.time()
+            socket.transport.abort()
+        return attached
+
+    def _failed(self, endpoint: str, exc: BaseException) -> None:
+        text = explain(exc)
+        if text != self._last_error:  # an outage of a week is one line
+            log.warning("cannot attach endpoint=%s: %s", endpoint, text)
+        self._last_error = text
+
+    async def _pause(self, attempt: int, failing_for: float) -> None:
+        s = self._settings
+        last = s.backoff_last if failing_for < _HOPELESS_FOR else s.backoff_hopeless
+        delay = min(last, s.backoff_first * 2 ** min(attempt, 10)) * self._rng.uniform(0.5, 1.0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._hint.wait()
+
+
+def explain(exc: BaseException) -> str:
+    """What a person needs to know of a failed connection."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        text = f"the cloud's certificate was refused: {exc.verify_message}"
+        if "expired" in exc.verify_message or "not yet valid" in exc.verify_message:
+            text += "; is the clock of this machine right?"
+        return text
+    if isinstance(exc, TimeoutError):
+        return "no answer in time"
+    return str(exc) or type(exc).__name__
+
+
+def _sum(a: Counters, b: Counters) -> Counters:
+    return Counters(
+        a.messages_in + b.messages_in,
+        a.messages_out + b.messages_out,
+        a.bytes_in + b.bytes_in,
+        a.bytes_out + b.bytes_out,
+    )

@@ -1,0 +1,198 @@
+"""The paper's Figure 6, written once and used in both directions: a source that has the truth, a sink that follows it.
+
+    sink                                                    source
+      │  read its last sync revision (LSR)                    │
+      │── FETCH(history, LSR) ───────────────────────────────>│  changes after the LSR, or, when that history is
+      │<─ START(history, revision, delta | snapshot) ─────────│  compacted or not ours, a snapshot
+      │<─ BATCH(revision, items) ─────────────────────────────│
+      │  commit items and LSR = revision in one transaction   │
+      │── ACK(revision) ─────────────────────────────────────>│  (several batches may be on the way, see Window)
+      │<─ BATCH ... for ever ─────────────────────────────────│
+
+*History.* Revisions mean something only within one history, so the LSR carries the identity of the store that it came from. A source
+that was rebuilt or restored from a backup has another identity, and its sink gets a snapshot instead of silently diverging.
+
+*Delta.* A batch holds the newest value of each key that changed; what was superseded on the way is not sent. A batch that had to be
+split carries the previous LSR in all parts but the last, so a cut between two parts repeats them; items are idempotent.
+
+*Snapshot.* START fixes the revision; batches carry the live keys; END says that all were named. The sink keeps the names that it has
+seen, and with END deletes the others and takes the LSR, in one transaction. A cut before END leaves the old LSR: the snapshot is
+begun again.
+
+*Progress.* An empty batch says that nothing of interest happened up to a revision. The sink remembers it, and writes it down only when
+the durable LSR is far behind (PROGRESS_EVERY): no write to flash without a change.
+
+Lives elsewhere: reading and writing stores (driver.py), bytes (codec.py).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from kubeedge.api.names import Revision
+from kubeedge.errors import PeerError
+from kubeedge.store.model import Change, ChangeKind
+from kubeedge.sync.codec import TARGET_BODY, Ack, Batch, End, Fetch, Item, Message, Start, size
+
+PROGRESS_EVERY = 5_000  # revisions that the durable LSR may be behind; must stay below the history that a store keeps
+WINDOW_BATCHES = 8  # on the way and not acknowledged
+MAX_ITEMS = 2_000  # in one batch
+MAX_SNAPSHOT_KEYS = 200_000  # names that a sink keeps while a snapshot runs
+
+
+@dataclass(frozen=True, slots=True)
+class Lsr:
+    """Last sync revision: what is durable at the sink, of which history. ("", 0) when there is nothing."""
+
+    store_id: str = ""
+    revision: Revision = Revision(0)
+
+
+# -- the sink ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Commit in one transaction: the items, the deletions of keys not in `keep` (None: no such deletion), and the LSR.
+
+    lsr None: leave the LSR record as it is (a part of a split batch, or of a snapshot).
+    """
+
+    items: Sequence[Item]
+    lsr: Lsr | None
+    keep: frozenset[str] | None
+    ack: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Nothing to write; acknowledge."""
+
+    ack: Revision
+
+
+SinkAction: TypeAlias = Apply | Remember | None
+
+
+class _SinkState(enum.Enum):
+    IDLE = "idle"  # no FETCH sent
+    WAITING = "waiting"  # for START
+    DELTA = "delta"
+    SNAPSHOT = "snapshot"
+
+
+@dataclass(slots=True)
+class Sink:
+    """Driver: send fetch(); for each message perform receive()'s action, durable, then send acked()."""
+
+    lsr: Lsr
+    _state: _SinkState = _SinkState.IDLE
+    _durable: Revision = Revision(0)
+    _snapshot: Lsr = field(default_factory=Lsr)
+    _seen: set[str] = field(default_factory=set)
+
+    def fetch(self) -> Fetch:
+        self._state = _SinkState.WAITING
+        self._durable = self.lsr.revision
+        return Fetch(self.lsr.store_id, self.lsr.revision)
+
+    def receive(self, message: Message) -> SinkAction:
+        """Raises PeerError for what a source may not say now."""
+        match message:
+            case Start(store_id, revision, snapshot) if self._state is _SinkState.WAITING and store_id:
+                if snapshot:
+                    self._state = _SinkState.SNAPSHOT
+                    self._snapshot, self._seen = Lsr(store_id, revision), set()
+                elif store_id != self.lsr.store_id:
+                    raise PeerError("a delta of a history that was not asked for")
+                else:
+                    self._state = _SinkState.DELTA
+                return None
+            case Batch() if self._state is _SinkState.SNAPSHOT:
+                self._seen.update(item.key for item in message.items)
+                if len(self._seen) > MAX_SNAPSHOT_KEYS:
+                    raise PeerError(f"a snapshot of more than {MAX_SNAPSHOT_KEYS} keys", close_code=1009)
+                return Apply(message.items, None, None, message.revision)
+            case End() if self._state is _SinkState.SNAPSHOT:
+                self._state, self.lsr = _SinkState.DELTA, self._snapshot
+                self._durable = self.lsr.revision
+                seen, self._seen = frozenset(self._seen), set()
+                return Apply((), self.lsr, seen, self.lsr.revision)
+            case Batch() if self._state is _SinkState.DELTA:
+                return self._on_delta(message)
+        raise PeerError(f"sync message {type(message).__name__} while {self._state.value}")
+
+    def _on_delta(self, batch: Batch) -> SinkAction:
+        if batch.revision < self.lsr.revision:
+            raise PeerError(f"revision goes back from {self.lsr.revision} to {batch.revision}")
+        advanced = batch.revision > self.lsr.revision
+        self.lsr = Lsr(self.lsr.store_id, batch.revision)
+        if batch.items or batch.revision - self._durable >= PROGRESS_EVERY:
+            if advanced:
+                self._durable = batch.revision
+            return Apply(batch.items, self.lsr if advanced else None, None, batch.revision)
+        return Remember(batch.revision)
+
+    def acked(self, action: Apply | Remember) -> Ack:
+        return Ack(action.ack)
+
+
+# -- the source --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Source:
+    """Decides delta or snapshot, cuts batches, counts what is on the way."""
+
+    store_id: str
+    _on_the_way: deque[Revision] = field(default_factory=deque)
+
+    def answer(self, fetch: Fetch, current: Revision, compacted: Revision) -> Start:
+        """Revisions after `current` cannot have come from this history: whoever asks from there lives in another one."""
+        known = fetch.store_id == self.store_id and compacted <= fetch.after <= current
+        return Start(self.store_id, fetch.after if known else current, snapshot=not known)
+
+    def delta(self, changes: Sequence[Change], prefix: str, before: Revision, revision: Revision) -> Iterator[Batch]:
+        """The changes up to `revision` as batches; all but the last leave the sink at `before`."""
+        newest: dict[str, Change] = {}
+        for change in changes:
+            newest.pop(change.key, None)  # the order is that of the newest change of each key
+            newest[change.key] = change
+        items = (
+            Item(c.key.removeprefix(prefix), None if c.kind is ChangeKind.DELETE else c.value) for c in newest.values()
+        )
+        parts = list(split(items))
+        for part in parts[:-1]:
+            yield Batch(before, part)
+        yield Batch(revision, parts[-1] if parts else ())
+
+    def sent(self, message: Batch | End, revision: Revision) -> None:
+        self._on_the_way.append(revision)
+
+    def may_send(self) -> bool:
+        return len(self._on_the_way) < WINDOW_BATCHES
+
+    def receive(self, message: Message) -> Revision:
+        """An acknowledgement: the sink is durable up to the returned revision. Raises PeerError for anything else."""
+        if not isinstance(message, Ack) or not self._on_the_way or self._on_the_way[0] != message.revision:
+            raise PeerError(f"{message if isinstance(message, Ack) else type(message).__name__} was not expected")
+        self._on_the_way.popleft()
+        return message.revision
+
+
+def split(items: Iterable[Item]) -> Iterator[Sequence[Item]]:
+    """Runs of items of about TARGET_BODY bytes, few enough for one transaction."""
+    part: list[Item] = []
+    total = 0
+    for item in items:
+        if part and (total + size(item) > TARGET_BODY or len(part) == MAX_ITEMS):
+            yield part
+            part, total = [], 0
+        part.append(item)
+        total += size(item)
+    if part:
+        yield part
