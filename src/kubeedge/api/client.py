@@ -72,7 +72,9 @@ class KubeClient(Protocol):
         """Full replace; metadata.resourceVersion, when set, must match. subresource "status" writes only status."""
         ...
 
-    async def merge_patch(self, resource: Resource, namespace: str, name: str, patch: Object, *, subresource: str = "") -> Object:
+    async def merge_patch(
+        self, resource: Resource, namespace: str, name: str, patch: Object, *, subresource: str = ""
+    ) -> Object:
         """RFC 7386."""
         ...
 

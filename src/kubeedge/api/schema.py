@@ -693,7 +693,9 @@ def _check_one(kind: str, value: Any, path: str, errors: list[FieldError], unkno
         if not is_quantity(value):
             errors.append(
                 invalid(
-                    path, value, "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+                    path,
+                    value,
+                    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
                 )
             )
     elif kind == "intorstr":

@@ -65,7 +65,9 @@ def metadata(row: Row, obj: Object) -> list[FieldError]:
         size += len(key) + len(str(value))
         if not is_label_key(key.lower()):
             errors.append(
-                invalid("metadata.annotations", key, "name part must consist of alphanumeric characters, '-', '_' or '.'")
+                invalid(
+                    "metadata.annotations", key, "name part must consist of alphanumeric characters, '-', '_' or '.'"
+                )
             )
     if size > _ANNOTATIONS_LIMIT:
         errors.append(too_long("metadata.annotations", _ANNOTATIONS_LIMIT))
@@ -126,7 +128,12 @@ def pod(spec: Object, path: str = "spec") -> list[FieldError]:
         for index, container in enumerate(_list(spec.get(group))):
             errors += _container(container, f"{path}.{group}[{index}]", names, volumes)
     _one_of(errors, f"{path}.restartPolicy", spec.get("restartPolicy"), ("Always", "OnFailure", "Never"))
-    _one_of(errors, f"{path}.dnsPolicy", spec.get("dnsPolicy"), ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"))
+    _one_of(
+        errors,
+        f"{path}.dnsPolicy",
+        spec.get("dnsPolicy"),
+        ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"),
+    )
     grace = spec.get("terminationGracePeriodSeconds")
     if grace is not None and grace < 0:
         errors.append(invalid(f"{path}.terminationGracePeriodSeconds", grace, "must be greater than or equal to 0"))
@@ -235,7 +242,11 @@ def _ports(container: Object, path: str) -> list[FieldError]:
         if name:
             if len(name) > 15 or not PORT_NAME.fullmatch(name):
                 errors.append(
-                    invalid(f"{where}.name", name, "must be at most 15 characters of a-z, 0-9 and '-', with at least one letter")
+                    invalid(
+                        f"{where}.name",
+                        name,
+                        "must be at most 15 characters of a-z, 0-9 and '-', with at least one letter",
+                    )
                 )
             if name in names:
                 errors.append(duplicate(f"{where}.name", name))
@@ -280,7 +291,9 @@ def _environment(container: Object, path: str) -> list[FieldError]:
             for kind in ("configMapKeyRef", "secretKeyRef"):
                 if isinstance(source.get(kind), dict):
                     errors += [
-                        required(f"{where}.valueFrom.{kind}.{key}") for key in ("name", "key") if not source[kind].get(key)
+                        required(f"{where}.valueFrom.{kind}.{key}")
+                        for key in ("name", "key")
+                        if not source[kind].get(key)
                     ]
     return errors
 
@@ -303,7 +316,9 @@ def _resources(resources: Object, path: str) -> list[FieldError]:
                     continue
                 if over:
                     errors.append(
-                        invalid(f"{path}.requests", amount, f"must be less than or equal to {name} limit of {limits[name]}")
+                        invalid(
+                            f"{path}.requests", amount, f"must be less than or equal to {name} limit of {limits[name]}"
+                        )
                     )
     return errors
 
@@ -353,8 +368,8 @@ def _one_of(errors: list[FieldError], path: str, value: Any, allowed: tuple[str,
 def pod_update(new: Object, old: Object) -> list[FieldError]:
     """A pod's spec is fixed, but for the images, the deadline, more tolerations, and the node once (binding)."""
 
-    def fixed(spec: Any) -> Object:
-        spec = dict(_map(spec))
+    def fixed(value: Any) -> Object:
+        spec: Object = dict(_map(value))
         for key in ("activeDeadlineSeconds", "tolerations", "schedulingGates"):
             spec.pop(key, None)
         for group in ("initContainers", "containers"):

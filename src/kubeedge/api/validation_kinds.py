@@ -15,7 +15,16 @@ from typing import Any
 from kubeedge.api import selectors
 from kubeedge.api.names import Object
 from kubeedge.api.resources import Row
-from kubeedge.api.status import FieldError, InvalidObject, duplicate, forbidden, invalid, required, too_long, unsupported
+from kubeedge.api.status import (
+    FieldError,
+    InvalidObject,
+    duplicate,
+    forbidden,
+    invalid,
+    required,
+    too_long,
+    unsupported,
+)
 from kubeedge.api.validation import CONFIG_KEY, PORT_NAME, labels, metadata, pod, pod_update, port_number
 from kubeedge.errors import Invalid
 
@@ -95,12 +104,16 @@ def _workload(obj: Object) -> list[FieldError]:
             if not parsed.requirements:
                 errors.append(
                     invalid(
-                        "spec.selector", selector, "empty selector is invalid for " + str(obj.get("kind", "workload")).lower()
+                        "spec.selector",
+                        selector,
+                        "empty selector is invalid for " + str(obj.get("kind", "workload")).lower(),
                     )
                 )
             elif not parsed.matches(template_labels):
                 shown = "{" + ",".join(f'"{k}":"{v}"' for k, v in sorted(template_labels.items())) + "}"
-                errors.append(invalid("spec.template.metadata.labels", shown, "`selector` does not match template `labels`"))
+                errors.append(
+                    invalid("spec.template.metadata.labels", shown, "`selector` does not match template `labels`")
+                )
     errors += labels("spec.template.metadata.labels", template_labels)
     template_spec = template.get("spec") or {}
     errors += pod(template_spec, "spec.template.spec")
@@ -115,7 +128,9 @@ def _deployment(obj: Object) -> list[FieldError]:
     if strategy.get("type") not in ("RollingUpdate", "Recreate"):
         errors.append(unsupported("spec.strategy.type", strategy.get("type"), ("Recreate", "RollingUpdate")))
     elif strategy["type"] == "Recreate" and strategy.get("rollingUpdate"):
-        errors.append(forbidden("spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'"))
+        errors.append(
+            forbidden("spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'")
+        )
     return errors + _rolling(strategy.get("rollingUpdate") or {}, "spec.strategy.rollingUpdate")
 
 
@@ -144,7 +159,9 @@ def _rolling(rolling: Object, path: str) -> list[FieldError]:
             errors.append(invalid(f"{path}.{key}", value, "must be greater than or equal to 0"))
         amounts.append(str(value))
     if rolling and not errors and all(amount in ("0", "0%") for amount in amounts):
-        errors.append(invalid(f"{path}.maxUnavailable", rolling.get("maxUnavailable"), "may not be 0 when `maxSurge` is 0"))
+        errors.append(
+            invalid(f"{path}.maxUnavailable", rolling.get("maxUnavailable"), "may not be 0 when `maxSurge` is 0")
+        )
     return errors
 
 
@@ -152,7 +169,9 @@ def _service(obj: Object) -> list[FieldError]:
     spec = _spec(obj)
     errors: list[FieldError] = []
     if spec.get("type") not in ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"):
-        errors.append(unsupported("spec.type", spec.get("type"), ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")))
+        errors.append(
+            unsupported("spec.type", spec.get("type"), ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort"))
+        )
     if spec.get("type") == "ExternalName":
         if not spec.get("externalName"):
             errors.append(required("spec.externalName"))
@@ -163,7 +182,9 @@ def _service(obj: Object) -> list[FieldError]:
         try:
             ipaddress.ip_address(address)
         except ValueError:
-            errors.append(invalid("spec.clusterIPs[0]", address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))
+            errors.append(
+                invalid("spec.clusterIPs[0]", address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
+            )
     ports = spec.get("ports") if isinstance(spec.get("ports"), list) else []
     names: set[str] = set()
     used: set[tuple[Any, Any]] = set()
@@ -181,7 +202,9 @@ def _service(obj: Object) -> list[FieldError]:
         if isinstance(target, int):
             errors += port_number(f"{path}.targetPort", target)
         elif target and (len(target) > 15 or not PORT_NAME.fullmatch(target)):
-            errors.append(invalid(f"{path}.targetPort", target, "must be a port number or the name of a container port"))
+            errors.append(
+                invalid(f"{path}.targetPort", target, "must be a port number or the name of a container port")
+            )
         if port.get("protocol") not in ("TCP", "UDP", "SCTP"):
             errors.append(unsupported(f"{path}.protocol", port.get("protocol"), ("SCTP", "TCP", "UDP")))
         if (port.get("port"), port.get("protocol")) in used:

@@ -1,0 +1,148 @@
+"""What the server says about itself: versions, groups, resources; and the API documents that kubectl asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from kubeedge.api.names import Object
+from kubeedge.api.resources import ALL_VERBS, TABLE, Row, group_versions
+
+#: subresource -> (group, version, kind, verbs); group "" and kind "" mean the resource's own
+_SUBRESOURCES: dict[str, tuple[str, str, str, Sequence[str]]] = {
+    "status": ("", "", "", ("get", "patch", "update")),
+    "finalize": ("", "", "", ("update",)),
+    "scale": ("autoscaling", "v1", "Scale", ("get", "patch", "update")),
+    "log": ("", "", "", ("get",)),
+    "binding": ("", "v1", "Binding", ("create",)),
+    "eviction": ("policy", "v1", "Eviction", ("create",)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class VersionInfo:
+    """Which Kubernetes the API resembles, and our own version behind the plus sign."""
+
+    git_version: str = "v1.30.0+kubeedge"
+    major: str = "1"
+    minor: str = "30"
+    platform: str = "linux/amd64"
+
+
+def version(info: VersionInfo) -> Object:
+    return {
+        "major": info.major,
+        "minor": info.minor,
+        "gitVersion": info.git_version,
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "",
+        "platform": info.platform,
+    }
+
+
+def api_versions() -> Object:
+    return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
+
+
+def _group(name: str) -> Object:
+    versions = [{"groupVersion": f"{g}/{v}", "version": v} for g, v in group_versions() if g == name]
+    return {"name": name, "versions": versions, "preferredVersion": versions[0]}
+
+
+def group_names() -> list[str]:
+    return sorted({group for group, _ in group_versions() if group})
+
+
+def api_group(name: str) -> Object | None:
+    return {"kind": "APIGroup", "apiVersion": "v1", **_group(name)} if name in group_names() else None
+
+
+def api_group_list() -> Object:
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(name) for name in group_names()]}
+
+
+def _rows(group: str, version: str) -> Iterator[Row]:
+    return (row for row in TABLE if (row.resource.group, row.resource.version) == (group, version))
+
+
+def resource_list(group: str, version: str) -> Object | None:
+    found: list[Object] = []
+    for row in _rows(group, version):
+        resource = row.resource
+        entry: Object = {
+            "name": resource.plural,
+            "singularName": row.singular,
+            "namespaced": resource.namespaced,
+            "kind": resource.kind,
+            "verbs": list(ALL_VERBS),
+        }
+        if row.short_names:
+            entry["shortNames"] = list(row.short_names)
+        if row.categories:
+            entry["categories"] = list(row.categories)
+        found.append(entry)
+        for name in row.subresources:
+            if name in _SUBRESOURCES:
+                sub_group, sub_version, kind, verbs = _SUBRESOURCES[name]
+                sub: Object = {
+                    "name": f"{resource.plural}/{name}",
+                    "singularName": "",
+                    "namespaced": resource.namespaced,
+                    "kind": kind or resource.kind,
+                    "verbs": list(verbs),
+                }
+                if sub_group:
+                    sub["group"], sub["version"] = sub_group, sub_version
+                found.append(sub)
+    if not found:
+        return None
+    name = f"{group}/{version}" if group else version
+    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": found}
+
+
+def aggregated(core: bool, api: str) -> Object:
+    """APIGroupDiscoveryList: of the core group for /api, of all others for /apis. `api` is v2 or v2beta1."""
+    names = [""] if core else group_names()
+    return {
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": f"apidiscovery.k8s.io/{api}",
+        "metadata": {},
+        "items": [
+            {
+                "metadata": {"name": name} if name else {},
+                "versions": [_discovered(name, v) for g, v in group_versions() if g == name],
+            }
+            for name in names
+        ],
+    }
+
+
+def _discovered(group: str, version: str) -> Object:
+    resources: list[Object] = []
+    for row in _rows(group, version):
+        resource = row.resource
+        own = {"group": group, "version": version, "kind": resource.kind}
+        entry: Object = {
+            "resource": resource.plural,
+            "responseKind": own,
+            "scope": "Namespaced" if resource.namespaced else "Cluster",
+            "singularResource": row.singular,
+            "verbs": list(ALL_VERBS),
+        }
+        if row.short_names:
+            entry["shortNames"] = list(row.short_names)
+        if row.categories:
+            entry["categories"] = list(row.categories)
+        subresources: list[Object] = []
+        for name in row.subresources:
+            if name in _SUBRESOURCES:
+                sub_group, sub_version, kind, verbs = _SUBRESOURCES[name]
+                response = {"group": sub_group, "version": sub_version or version, "kind": kind} if kind else own
+                subresources.append({"subresource": name, "responseKind": response, "verbs": list(verbs)})
+        if subresources:
+            entry["subresources"] = subresources
+        resources.append(entry)
+    return {"version": version, "resources": resources, "freshness": "Current"}

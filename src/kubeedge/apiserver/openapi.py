@@ -1,0 +1,117 @@
+"""The OpenAPI documents that kubectl reads: which query parameters a PATCH takes, and no type definitions.
+
+kubectl looks here for two things. `dryRun` and `fieldValidation` in the parameters of a kind's PATCH tell it that the
+server checks manifests itself. Type definitions would make it check and merge by them; without definitions it merges by
+the types it was built with, which is right for every built-in kind, and leaves the check to the server (schema.py).
+
+Kubectl up to 1.26 wants version 2 as protobuf (the message Document of gnostic's OpenAPIv2.proto); the few fields of
+it that we need are encoded here by hand. Field numbers are in the comments.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
+
+from kubeedge.api.names import Object
+from kubeedge.api.resources import TABLE, Row, group_versions
+
+_PARAMETERS = ("dryRun", "fieldManager", "fieldValidation", "force")
+_TITLE = "KubeEdge"
+PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+
+
+def _path(row: Row) -> str:
+    resource = row.resource
+    base = f"/apis/{resource.group}" if resource.group else "/api"
+    scope = "namespaces/{namespace}/" if resource.namespaced else ""
+    return f"{base}/{resource.version}/{scope}{resource.plural}/{{name}}"
+
+
+def _kind(row: Row) -> Object:
+    return {"group": row.resource.group, "version": row.resource.version, "kind": row.resource.kind}
+
+
+@functools.cache
+def version_2_json() -> bytes:
+    paths: Object = {}
+    for row in TABLE:
+        operation = {
+            "parameters": [{"name": name, "in": "query", "type": "string"} for name in _PARAMETERS],
+            "responses": {"200": {"description": "OK"}},
+            "x-kubernetes-action": "patch",
+            "x-kubernetes-group-version-kind": _kind(row),
+        }
+        paths[_path(row)] = {"patch": operation}
+    document = {"swagger": "2.0", "info": {"title": _TITLE, "version": "v1"}, "paths": paths, "definitions": {}}
+    return json.dumps(document).encode()
+
+
+@functools.cache
+def version_2_protobuf() -> bytes:
+    parameters = b"".join(
+        # Operation.parameters = 8, ParametersItem.parameter = 1, Parameter.non_body_parameter = 2,
+        # NonBodyParameter.query_parameter_sub_schema = 3, QueryParameterSubSchema {in = 2, name = 4, type = 6}
+        _bytes(8, _bytes(1, _bytes(2, _bytes(3, _text(2, "query") + _text(4, name) + _text(6, "string")))))
+        for name in _PARAMETERS
+    )
+    paths = b""
+    for row in TABLE:
+        # Operation.vendor_extension = 13, NamedAny {name = 1, value = 2}, Any.yaml = 2
+        kind = _text(1, "x-kubernetes-group-version-kind") + _bytes(2, _text(2, json.dumps(_kind(row))))
+        operation = parameters + _bytes(13, kind)
+        # Paths.path = 2, NamedPathItem {name = 1, value = 2}, PathItem.patch = 8
+        paths += _bytes(2, _text(1, _path(row)) + _bytes(2, _bytes(8, operation)))
+    # Document {swagger = 1, info = 2 {title = 1, version = 2}, paths = 8}
+    return _text(1, "2.0") + _bytes(2, _text(1, _TITLE) + _text(2, "v1")) + _bytes(8, paths)
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _bytes(number: int, value: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _text(number: int, value: str) -> bytes:
+    return _bytes(number, value.encode())
+
+
+def _group_paths() -> Iterator[tuple[str, str, str]]:
+    for group, version in group_versions():
+        yield (f"apis/{group}/{version}" if group else f"api/{version}"), group, version
+
+
+@functools.cache
+def version_3_index() -> bytes:
+    paths = {}
+    for path, group, version in _group_paths():
+        digest = hashlib.sha256(version_3(group, version) or b"").hexdigest()[:32].upper()
+        paths[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={digest}"}
+    return json.dumps({"paths": paths}).encode()
+
+
+@functools.cache
+def version_3(group: str, version: str) -> bytes | None:
+    paths: Object = {}
+    for row in TABLE:
+        if (row.resource.group, row.resource.version) == (group, version):
+            operation = {
+                "parameters": [{"name": name, "in": "query", "schema": {"type": "string"}} for name in _PARAMETERS],
+                "responses": {"200": {"description": "OK"}},
+                "x-kubernetes-action": "patch",
+                "x-kubernetes-group-version-kind": _kind(row),
+            }
+            paths[_path(row)] = {"patch": operation}
+    if not paths:
+        return None
+    document = {"openapi": "3.0.0", "info": {"title": _TITLE, "version": "v1"}, "paths": paths}
+    return json.dumps(document).encode()

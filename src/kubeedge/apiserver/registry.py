@@ -1,0 +1,502 @@
+"""The Kubernetes objects of one tenant, over a store. The KubeClient of everything in this process.
+
+Lives here:      reading, writing with optimistic concurrency, watching, paging, binding, scaling.
+Lives elsewhere: what a write makes of an object (core.py), key ranges and selectors (selection.py), addresses and
+                 leases that belong to objects (attachments.py), HTTP (server.py).
+
+An object's resourceVersion is the store's revision of its last write; a list's is the revision at which it was read.
+Every object that is handed out was decoded for its caller. Nothing is cached: a watch that needs the object before a
+change reads it from the store's history, so a thousand watches hold no objects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from kubeedge.api import meta, patch
+from kubeedge.api.client import ObjectList, Resource, WatchEvent
+from kubeedge.api.meta import Randbytes
+from kubeedge.api.names import Object, Revision, TenantId
+from kubeedge.api.resources import NAMESPACES, PODS, TABLE, Row, row_of
+from kubeedge.api.status import (
+    AlreadyExists,
+    BadRequest,
+    Expired,
+    Forbidden,
+    ObjectModified,
+    ObjectNotFound,
+    TooLarge,
+)
+from kubeedge.apiserver import core, selection
+from kubeedge.apiserver.attachments import Attachments
+from kubeedge.apiserver.core import DeleteOptions, WriteOptions
+from kubeedge.apiserver.selection import Selection
+from kubeedge.errors import Gone
+from kubeedge.store.model import (
+    MAX_VALUE,
+    Change,
+    ChangeKind,
+    Compare,
+    Delete,
+    KeyValue,
+    Put,
+    Store,
+    Target,
+    WatchBatch,
+)
+
+_ATTEMPTS = 16  # of a write that loses races; each lost race means that another write succeeded
+_PAGE = 500  # objects read from the store at once
+_BOOTSTRAP = ("default", "kube-system", "kube-public", "kube-node-lease")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    items: Sequence[Object]
+    resource_version: str
+    continue_token: str = ""
+    remaining: int | None = None  # None: not known (a selector filters)
+
+
+class Registry:
+    """`wall` gives seconds since 1970; `randbytes` feeds uids and generated names."""
+
+    def __init__(
+        self,
+        store: Store,
+        tenant: TenantId,
+        *,
+        wall: Callable[[], float] = time.time,
+        randbytes: Randbytes = os.urandom,
+    ) -> None:
+        self._store = store
+        self.tenant = tenant
+        self._wall = wall
+        self._randbytes = randbytes
+        self._attachments = Attachments(store, tenant, wall=wall, randbytes=randbytes)
+        self._bootstrapped = False
+        self._bootstrapping = asyncio.Lock()
+
+    async def bootstrap(self) -> None:
+        """Make the namespaces that every cluster has. Every other method calls it first."""
+        if self._bootstrapped:
+            return
+        async with self._bootstrapping:
+            if self._bootstrapped:
+                return
+            for name in _BOOTSTRAP:
+                key = self._key(NAMESPACES, "", name)
+                if await self._store.get(key) is None:
+                    obj = core.create(
+                        row_of(NAMESPACES),
+                        "",
+                        {"metadata": {"name": name}},
+                        WriteOptions(),
+                        now=self._wall(),
+                        randbytes=self._randbytes,
+                    )
+                    await self._store.txn([_absent(key)], [Put(key, meta.encode(obj))])
+            self._bootstrapped = True
+
+    # Reading
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Object:
+        await self.bootstrap()
+        return _decode(await self._read(resource, namespace, name))
+
+    async def list(
+        self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = ""
+    ) -> ObjectList:
+        page = await self.list_page(resource, namespace, label_selector=label_selector, field_selector=field_selector)
+        return ObjectList(page.items, page.resource_version)
+
+    async def list_page(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int = 0,
+        continue_token: str = "",
+    ) -> Page:
+        """All pages of one list show the same revision. Raises Expired when that revision has been compacted."""
+        await self.bootstrap()
+        chosen = selection.select(self.tenant, resource, namespace, label_selector, field_selector)
+        revision: Revision | None = None
+        start = chosen.key
+        if continue_token:
+            number, rest = selection.decode_continue(continue_token)
+            revision, start = Revision(number), chosen.key + rest
+        items: list[Object] = []
+        while True:
+            room = _PAGE if not limit else max(1, min(_PAGE, limit - len(items)))
+            try:
+                found = await self._store.range(start, chosen.end, revision=revision, limit=room)
+            except Gone as exc:
+                raise Expired(
+                    "The provided continue parameter is too old to display a consistent list result. You can start a "
+                    "new list without the continue parameter."
+                ) from exc
+            revision = found.revision if revision is None else revision
+            items += [obj for obj in map(_decode, found.kvs) if chosen.wants(obj)]
+            if not found.more or not found.kvs:
+                return Page(items, str(revision))
+            start = found.kvs[-1].key + "\0"
+            if limit and len(items) >= limit:
+                token = selection.encode_continue(revision, start[len(chosen.key) :])
+                remaining = found.count - len(found.kvs) if chosen.matches is None else None
+                return Page(items, str(revision), token, remaining)
+
+    async def watch(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        *,
+        resource_version: str,
+        label_selector: str = "",
+        field_selector: str = "",
+        bookmarks: bool = False,
+        initial_events: bool = False,
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """Events after resource_version; "" and "0" begin with the objects there are. Raises Expired.
+
+        With `bookmarks`, BOOKMARK events say up to which version the watch has seen everything; with
+        `initial_events` the objects there are come first, and a marked bookmark after them.
+        """
+        await self.bootstrap()
+        chosen = selection.select(self.tenant, resource, namespace, label_selector, field_selector)
+        after = _version(resource_version)
+        if after > self._store.revision:
+            # The store was rebuilt or restored: waiting for that version would mean to wait for ever.
+            raise Expired(f"too large resource version: {after}, current: {self._store.revision}; list again")
+        if not after or initial_events:
+            page = await self.list_page(
+                resource, namespace, label_selector=label_selector, field_selector=field_selector
+            )
+            for obj in page.items:
+                yield WatchEvent("ADDED", obj)
+            after = int(page.resource_version)
+            if initial_events:
+                yield _bookmark(resource, after, initial=True)
+        changes = cast(
+            AsyncGenerator[WatchBatch, None],
+            self._store.watch(chosen.key, after=Revision(after), progress=bookmarks),
+        )
+        try:
+            async with contextlib.aclosing(changes):
+                async for batch in changes:
+                    for change in batch.changes:
+                        if chosen.covers(change.key):
+                            event = await self._seen(chosen, change)
+                            if event is not None:
+                                yield event
+                    if bookmarks and not batch.changes:
+                        yield _bookmark(resource, batch.revision)
+        except Gone as exc:
+            raise Expired(f"too old resource version: {after} ({self._store.compacted})") from exc
+
+    async def _seen(self, chosen: Selection, change: Change) -> WatchEvent | None:
+        after = None
+        if change.kind is ChangeKind.PUT:
+            after = selection.with_version(meta.decode(change.value), change.revision)
+            if change.version == 1:
+                return selection.seen(chosen, None, after)
+            if chosen.matches is None:
+                return WatchEvent("MODIFIED", after)
+        found = await self._store.range(change.key, revision=Revision(change.revision - 1))
+        before = selection.with_version(meta.decode(found.kvs[0].value), change.revision) if found.kvs else None
+        return selection.seen(chosen, before, after)
+
+    # Writing
+
+    async def create(
+        self, resource: Resource, namespace: str, obj: Object, *, options: WriteOptions | None = None
+    ) -> Object:
+        await self.bootstrap()
+        options = options or WriteOptions()
+        row = row_of(resource)
+        if resource.namespaced and not namespace:
+            namespace = meta.namespace_of(obj) if isinstance(obj, dict) else ""
+        new = core.create(row, namespace, obj, options, now=self._wall(), randbytes=self._randbytes)
+        name = meta.name_of(new)
+        key = self._key(resource, namespace, name)
+        for _ in range(_ATTEMPTS):
+            compares = [_absent(key)]
+            if resource.namespaced:
+                compares.append(await self._open_namespace(row, namespace, name))
+            writing = await self._attachments.of_write(row, None, new)
+            value = _encode(writing.obj)
+            if options.dry_run:
+                if await self._store.get(key) is not None:
+                    raise AlreadyExists.of(resource, name)
+                return writing.obj
+            done = await self._store.txn([*compares, *writing.compares], [Put(key, value, writing.lease), *writing.ops])
+            if done.succeeded:
+                return selection.with_version(meta.decode(value), done.revision)
+            if await self._store.get(key) is not None:
+                raise AlreadyExists.of(resource, name)
+        raise ObjectModified.of(resource, name)
+
+    async def update(
+        self,
+        resource: Resource,
+        namespace: str,
+        obj: Object,
+        *,
+        subresource: str = "",
+        options: WriteOptions | None = None,
+    ) -> Object:
+        """Subresources: status, finalize (namespaces), scale (takes and gives a Scale)."""
+        if not isinstance(obj, dict) or not isinstance(obj.get("metadata"), dict):
+            raise BadRequest("the object has no metadata")
+        if resource.namespaced and not namespace:
+            namespace = meta.namespace_of(obj)
+        return await self._modify(
+            resource, namespace, meta.name_of(obj), lambda old: obj, subresource=subresource, options=options
+        )
+
+    async def merge_patch(
+        self, resource: Resource, namespace: str, name: str, patch_: Object, *, subresource: str = ""
+    ) -> Object:
+        return await self.modify(
+            resource, namespace, name, lambda old: patch.merge(old, patch_), subresource=subresource
+        )
+
+    async def modify(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        change: Callable[[Object], Any],
+        *,
+        subresource: str = "",
+        options: WriteOptions | None = None,
+    ) -> Object:
+        """Read, change, write, again when someone else was faster. `change` may be called several times.
+
+        It gets the object with its resourceVersion (the Scale, for subresource scale); if its result carries another
+        one, that is a conflict.
+        """
+        return await self._modify(resource, namespace, name, change, subresource=subresource, options=options)
+
+    async def _modify(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        change: Callable[[Object], Any],
+        *,
+        subresource: str,
+        options: WriteOptions | None,
+    ) -> Object:
+        await self.bootstrap()
+        options = options or WriteOptions()
+        row = row_of(resource)
+        for attempt in range(_ATTEMPTS):
+            kv = await self._read(resource, namespace, name)
+            old = _decode(kv)
+            options.warnings.clear()
+            new = self._changed(row, old, change, subresource, options)
+            result = await self._replace(row, kv, old, new, dry_run=options.dry_run)
+            if result is not None:
+                return core.scale_of(result) if subresource == "scale" else result
+            await asyncio.sleep(0.001 * attempt)
+        raise ObjectModified.of(resource, name)
+
+    def _changed(
+        self, row: Row, old: Object, change: Callable[[Object], Any], subresource: str, options: WriteOptions
+    ) -> Object:
+        now = self._wall()
+        if subresource == "scale":
+            # Whole objects are compared later, and `change` may work in place: it gets copies.
+            scaled = core.rescaled(meta.decode(meta.encode(old)), change(core.scale_of(old)))
+            return core.update(row, old, scaled, "", options, now=now)
+        if subresource == "binding":
+            return core.bind(row, old, _target_of(change(meta.decode(meta.encode(old)))), now=now)
+        new = change(meta.decode(meta.encode(old)))
+        return core.update(row, old, new, subresource, options, now=now)
+
+    async def _replace(self, row: Row, kv: KeyValue, old: Object, new: Object, *, dry_run: bool) -> Object | None:
+        """The stored object with its version; None when someone else was faster. No write without a change."""
+        if new == core.without_version(old):
+            return old
+        finished = core.is_finished(row, new)
+        if finished and row.resource.plural == "namespaces" and await self._has_content(meta.name_of(new)):
+            finished = False
+        if dry_run:
+            return selection.with_version(new, kv.mod_revision)
+        if finished:
+            return selection.with_version(new, kv.mod_revision) if await self._remove(row, kv, old) else None
+        writing = await self._attachments.of_write(row, old, new)
+        value = _encode(writing.obj)
+        done = await self._store.txn(
+            [_unchanged(kv), *writing.compares], [Put(kv.key, value, writing.lease), *writing.ops]
+        )
+        return selection.with_version(meta.decode(value), done.revision) if done.succeeded else None
+
+    async def bind(self, namespace: str, name: str, node: str) -> Object:
+        """The scheduler's word: the pod runs on `node`. Raises ObjectModified when it is bound already."""
+        return await self._modify(
+            PODS, namespace, name, lambda old: {"target": {"name": node}}, subresource="binding", options=None
+        )
+
+    # Deleting
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, *, grace_period: int | None = None, uid: str = ""
+    ) -> None:
+        await self.delete_object(resource, namespace, name, DeleteOptions(grace_period=grace_period, uid=uid))
+
+    async def delete_object(
+        self, resource: Resource, namespace: str, name: str, options: DeleteOptions
+    ) -> tuple[Object, bool]:
+        """(the object as it is now or was last, whether it is gone)."""
+        await self.bootstrap()
+        row = row_of(resource)
+        if options.propagation == "Orphan" and not options.dry_run:
+            await self._orphan(await self.get(resource, namespace, name))
+        for attempt in range(_ATTEMPTS):
+            kv = await self._read(resource, namespace, name)
+            old = _decode(kv)
+            marked = core.delete(row, old, options, now=self._wall())
+            if options.dry_run:
+                return (old, True) if marked is None else (selection.with_version(marked, kv.mod_revision), False)
+            if marked is None:
+                if await self._remove(row, kv, old):
+                    return old, True
+            else:
+                result = await self._replace(row, kv, old, marked, dry_run=False)
+                if result is not None:
+                    return await self._purged(row, result)
+            await asyncio.sleep(0.001 * attempt)
+        raise ObjectModified.of(resource, name)
+
+    async def delete_collection(
+        self,
+        resource: Resource,
+        namespace: str,
+        options: DeleteOptions,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> Sequence[Object]:
+        page = await self.list_page(resource, namespace, label_selector=label_selector, field_selector=field_selector)
+        gone: list[Object] = []
+        for obj in page.items:
+            with contextlib.suppress(ObjectNotFound):  # someone else deleted it meanwhile
+                found, _ = await self.delete_object(resource, meta.namespace_of(obj), meta.name_of(obj), options)
+                gone.append(found)
+        return gone
+
+    async def _purged(self, row: Row, obj: Object) -> tuple[Object, bool]:
+        """A namespace that is Terminating and empty goes at once; the mark keeps new content out meanwhile."""
+        if row.resource.plural != "namespaces" or meta.metadata(obj).get("finalizers"):
+            return obj, False
+        if await self._has_content(meta.name_of(obj)):
+            return obj, False
+        kv = await self._store.get(self._key(NAMESPACES, "", meta.name_of(obj)))
+        if kv is None or await self._remove(row, kv, obj):
+            return obj, True
+        return obj, False
+
+    async def _remove(self, row: Row, kv: KeyValue, old: Object) -> bool:
+        done = await self._store.txn([_unchanged(kv)], [Delete(kv.key), *self._attachments.of_removal(row, old)])
+        return done.succeeded
+
+    async def _has_content(self, namespace: str) -> bool:
+        for row in TABLE:
+            if row.resource.namespaced:
+                start = selection.prefix(self.tenant, row.resource, namespace)
+                chosen = Selection(start, False, None)
+                if (await self._store.range(start, chosen.end, limit=1, keys_only=True)).kvs:
+                    return True
+        return False
+
+    async def _orphan(self, owner: Object) -> None:
+        """Take the owner's uid out of its dependents, so that they outlive it."""
+        uid, namespace = str(meta.metadata(owner).get("uid", "")), meta.namespace_of(owner)
+        for row in TABLE:
+            if namespace and not row.resource.namespaced:
+                continue
+            for obj in (await self.list(row.resource, namespace)).items:
+                if core.without_owner(obj, uid) is not None:
+                    with contextlib.suppress(ObjectNotFound):
+                        await self.modify(
+                            row.resource,
+                            meta.namespace_of(obj),
+                            meta.name_of(obj),
+                            lambda old: core.without_owner(old, uid) or old,
+                        )
+
+    # Helpers
+
+    def _key(self, resource: Resource, namespace: str, name: str) -> str:
+        return selection.key(self.tenant, resource, namespace, name)
+
+    async def _read(self, resource: Resource, namespace: str, name: str) -> KeyValue:
+        kv = await self._store.get(self._key(resource, namespace, name))
+        if kv is None:
+            raise ObjectNotFound.of(resource, name)
+        return kv
+
+    async def _open_namespace(self, row: Row, namespace: str, name: str) -> Compare:
+        """A compare that holds while the namespace is as it is now. Raises when nothing may be created in it."""
+        kv = await self._store.get(self._key(NAMESPACES, "", namespace))
+        if kv is None:
+            raise ObjectNotFound.of(NAMESPACES, namespace)
+        if meta.field_of(meta.decode(kv.value), "status.phase") == "Terminating":
+            raise Forbidden.of(
+                row.resource,
+                name,
+                f"unable to create new content in namespace {namespace} because it is being terminated",
+            )
+        return _unchanged(kv)
+
+
+def _absent(key: str) -> Compare:
+    return Compare(key, Target.VERSION, "=", 0)
+
+
+def _unchanged(kv: KeyValue) -> Compare:
+    return Compare(kv.key, Target.MOD, "=", kv.mod_revision)
+
+
+def _decode(kv: KeyValue) -> Object:
+    return selection.with_version(meta.decode(kv.value), kv.mod_revision)
+
+
+def _encode(obj: Object) -> bytes:
+    value = meta.encode(obj)
+    if len(value) > MAX_VALUE:
+        raise TooLarge(f"the object has {len(value)} bytes, more than the limit of {MAX_VALUE}")
+    return value
+
+
+def _version(text: str) -> int:
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) <= 19):
+        raise BadRequest(f"resourceVersion {text[:64]!r} is not a version of this server")
+    return int(text)
+
+
+def _bookmark(resource: Resource, revision: int, *, initial: bool = False) -> WatchEvent:
+    inner: Object = {"resourceVersion": str(revision), "creationTimestamp": None}
+    if initial:
+        inner["annotations"] = {"k8s.io/initial-events-end": "true"}
+    return WatchEvent("BOOKMARK", {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": inner})
+
+
+def _target_of(binding: Any) -> str:
+    target = binding.get("target") if isinstance(binding, dict) else None
+    node = target.get("name") if isinstance(target, dict) else None
+    if not isinstance(node, str) or not node:
+        raise BadRequest("a Binding needs target.name, the node")
+    return node
