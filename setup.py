@@ -19,12 +19,21 @@ def extensions() -> list[Extension]:
     from Cython.Build import cythonize
 
     optional = not os.environ.get("KUBEEDGE_REQUIRE_FAST")
-    plain = [
-        Extension(f"kubeedge._fastpath.{pyx.stem}", [str(pyx)], extra_compile_args=["-O3"], optional=optional)
-        for pyx in sorted(FASTPATH.glob("*.pyx"))
+    flags = {"extra_compile_args": ["-O3", "-g0", "-Wall"], "optional": optional}
+    modules = [
+        Extension(
+            "kubeedge._fastpath.plane",
+            [str(FASTPATH / name) for name in ("plane.pyx", "dataplane.c", "packet.c")],
+            include_dirs=[str(FASTPATH)],
+            depends=[str(FASTPATH / name) for name in ("plane.h", "routes.h")],
+            libraries=["ssl", "crypto", "pthread"],
+            **flags,
+        ),
     ]
+    small = [p for p in sorted(FASTPATH.glob("*.pyx")) if p.stem != "plane"]
+    modules += [Extension(f"kubeedge._fastpath.{pyx.stem}", [str(pyx)], **flags) for pyx in small]
     return cythonize(
-        plain,
+        modules,
         include_path=["src"],
         build_dir="build/cython",
         annotate=bool(os.environ.get("KUBEEDGE_ANNOTATE")),

@@ -1,0 +1,198 @@
+/* Packets as bytes: validation, time to live, checksums, segmentation. No state, no I/O. */
+#include "plane.h"
+
+#include <string.h>
+
+enum { NEEDS_CSUM = 1, DATA_VALID = 2 };
+enum { GSO_NONE = 0, GSO_TCPV4 = 1, GSO_TCPV6 = 4, GSO_UDP_L4 = 5, GSO_ECN = 0x80 };
+enum { TCP = 6, UDP = 17, ICMP = 1, ICMPV6 = 58 };
+
+/* virtio_net_hdr: flags u8, gso_type u8, hdr_len u16, gso_size u16, csum_start u16, csum_offset u16, little endian */
+static uint16_t le16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
+static uint16_t be16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
+static uint32_t be32(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
+static void put16(uint8_t *p, uint16_t v) { p[0] = (uint8_t)(v >> 8); p[1] = (uint8_t)v; }
+static void put32(uint8_t *p, uint32_t v) { put16(p, (uint16_t)(v >> 16)); put16(p + 2, (uint16_t)v); }
+
+uint16_t kb_checksum(const uint8_t *data, size_t length, uint32_t initial)
+{
+    /* 32-bit words into 64 bits: the compiler vectorises the loop. Sums of host-order words are byte-order independent
+     * up to a final swap (RFC 1071, section 2B). */
+    uint64_t sum = 0;
+    size_t i = 0;
+    for (; i + 4 <= length; i += 4) {
+        uint32_t word;
+        memcpy(&word, data + i, 4);
+        sum += word;
+    }
+    uint8_t tail[4] = {0, 0, 0, 0};
+    memcpy(tail, data + i, length - i);
+    uint32_t word;
+    memcpy(&word, tail, 4);
+    sum += word;
+    while (sum >> 16)
+        sum = (sum & 0xffff) + (sum >> 16);
+    const uint16_t probe = 1;
+    if (*(const uint8_t *)&probe)
+        sum = (uint64_t)((sum & 0xff) << 8 | sum >> 8);
+    sum += initial;
+    while (sum >> 16)
+        sum = (sum & 0xffff) + (sum >> 16);
+    return (uint16_t)sum;
+}
+
+/* Where the transport header starts and its protocol; 0 when it cannot be said (fragments, extension headers). */
+static size_t transport(const uint8_t *ip, size_t length, int *protocol)
+{
+    if (ip[0] >> 4 == 4) {
+        *protocol = ip[9];
+        if (be16(ip + 6) & 0x3fff)
+            return 0;
+        return (size_t)(ip[0] & 15) * 4;
+    }
+    *protocol = ip[6];
+    return *protocol == TCP || *protocol == UDP || *protocol == ICMPV6 ? (length >= 40 ? 40 : 0) : 0;
+}
+
+int kb_check_packet(const uint8_t *frame, size_t length, kb_packet *packet)
+{
+    if (length < KB_VNET + 20 || length > KB_MAX_PACKET)
+        return -1;
+    const uint8_t *ip = frame + KB_VNET;
+    size_t size = length - KB_VNET;
+    int v6 = ip[0] >> 4 == 6;
+    if (v6) {
+        if (size < 40 || (size_t)be16(ip + 4) + 40 != size)
+            return -1;
+    } else {
+        size_t header = (size_t)(ip[0] & 15) * 4;
+        if (ip[0] >> 4 != 4 || header < 20 || header > size || be16(ip + 2) != size)
+            return -1;
+    }
+    int protocol;
+    size_t at = transport(ip, size, &protocol);
+    uint8_t flags = frame[0], gso = frame[1];
+    uint16_t gso_size = le16(frame + 4), start = le16(frame + 6), offset = le16(frame + 8);
+    if (flags & ~(NEEDS_CSUM | DATA_VALID))
+        return -1;
+    if (flags & NEEDS_CSUM) {
+        if (at == 0 || start != at || (size_t)start + offset + 2 > size)
+            return -1;
+        if (!((protocol == TCP && offset == 16) || (protocol == UDP && offset == 6)))
+            return -1;
+    }
+    if (gso != GSO_NONE) {
+        int kind = gso & ~GSO_ECN;
+        if (!(flags & NEEDS_CSUM) || gso_size == 0)
+            return -1;
+        if (kind == GSO_TCPV4 ? v6 || protocol != TCP
+            : kind == GSO_TCPV6 ? !v6 || protocol != TCP
+            : kind == GSO_UDP_L4 ? protocol != UDP || (gso & GSO_ECN)
+            : 1)
+            return -1;
+        size_t header = protocol == TCP ? (at + 20 <= size ? (size_t)(ip[at + 12] >> 4) * 4 : 0) : 8;
+        if (header < (protocol == TCP ? 20u : 8u) || at + header > size)
+            return -1;
+    }
+    if (packet) {
+        memset(packet, 0, sizeof *packet);
+        packet->v6 = (uint8_t)v6;
+        memcpy(packet->source, ip + (v6 ? 8 : 12), v6 ? 16 : 4);
+        memcpy(packet->destination, ip + (v6 ? 24 : 16), v6 ? 16 : 4);
+        if (gso == GSO_NONE && size <= 256 && at != 0) {
+            if (protocol == ICMP || protocol == ICMPV6)
+                packet->urgent = 1;
+            else if (protocol == TCP && at + 20 <= size)
+                packet->urgent = at + (size_t)(ip[at + 12] >> 4) * 4 == size && !(ip[at + 13] & 0x03); /* no SYN, no FIN */
+        }
+    }
+    return 0;
+}
+
+int kb_decrement_ttl(uint8_t *ip)
+{
+    if (ip[0] >> 4 == 6) {
+        if (ip[7] <= 1)
+            return -1;
+        ip[7]--;
+        return 0;
+    }
+    if (ip[8] <= 1)
+        return -1;
+    ip[8]--;
+    /* RFC 1624: the header's word changed by -0x0100 */
+    uint32_t sum = (uint32_t)be16(ip + 10) + 0x0100;
+    put16(ip + 10, (uint16_t)(sum + (sum >> 16)));
+    return 0;
+}
+
+void kb_complete_checksum(uint8_t *frame, size_t length)
+{
+    if (!(frame[0] & NEEDS_CSUM))
+        return;
+    uint8_t *ip = frame + KB_VNET;
+    uint16_t start = le16(frame + 6), offset = le16(frame + 8);
+    /* the field holds the sum of the pseudo header */
+    uint16_t sum = (uint16_t)~kb_checksum(ip + start, length - KB_VNET - start, 0);
+    put16(ip + start + offset, sum ? sum : 0xffff);
+    memset(frame, 0, KB_VNET);
+}
+
+int kb_segment_gso(const uint8_t *frame, size_t length, void (*out)(void *, uint8_t *, size_t), void *context)
+{
+    const uint8_t *ip = frame + KB_VNET;
+    size_t size = length - KB_VNET, unit = le16(frame + 4);
+    int v6 = ip[0] >> 4 == 6, protocol;
+    size_t at = transport(ip, size, &protocol);
+    size_t header = at + (protocol == TCP ? (size_t)(ip[at + 12] >> 4) * 4 : 8);
+    if (header + unit > 65535)
+        return -1;
+    uint32_t sequence = protocol == TCP ? be32(ip + at + 4) : 0;
+    uint16_t identification = v6 ? 0 : be16(ip + 4);
+    uint8_t piece[KB_MAX_PACKET];
+    for (size_t from = header, n = 0; from < size; from += unit, n++) {
+        size_t payload = size - from < unit ? size - from : unit, total = header + payload;
+        int last = from + payload == size;
+        uint8_t *p = piece + KB_VNET;
+        memset(piece, 0, KB_VNET);
+        memcpy(p, ip, header);
+        memcpy(p + header, ip + from, payload);
+        if (v6) {
+            put16(p + 4, (uint16_t)(total - 40));
+        } else {
+            put16(p + 2, (uint16_t)total);
+            put16(p + 4, (uint16_t)(identification + n));
+            put16(p + 10, 0);
+            put16(p + 10, (uint16_t)~kb_checksum(p, at, 0));
+        }
+        size_t field;
+        if (protocol == TCP) {
+            put32(p + at + 4, sequence + (uint32_t)(from - header));
+            if (!last)
+                p[at + 13] &= (uint8_t)~0x09; /* FIN and PSH belong to the last */
+            if (n)
+                p[at + 13] &= (uint8_t)~0x80; /* CWR to the first */
+            field = at + 16;
+        } else {
+            put16(p + at + 4, (uint16_t)(total - at));
+            field = at + 6;
+        }
+        put16(p + field, 0);
+        uint32_t pseudo = kb_checksum(p + (v6 ? 8 : 12), v6 ? 32 : 8, 0);
+        pseudo += (uint32_t)protocol + (uint32_t)(total - at);
+        uint16_t sum = (uint16_t)~kb_checksum(p + at, total - at, pseudo);
+        put16(p + field, sum || protocol == TCP ? sum : 0xffff);
+        out(context, piece, KB_VNET + total);
+    }
+    return 0;
+}
+
+int kb_prefix_contains(const kb_prefix *prefix, const uint8_t *address, int v6)
+{
+    if (prefix->v6 != v6)
+        return 0;
+    unsigned whole = prefix->bits / 8, rest = prefix->bits % 8;
+    if (memcmp(prefix->address, address, whole))
+        return 0;
+    return !rest || !((prefix->address[whole] ^ address[whole]) >> (8 - rest));
+}

@@ -1,0 +1,86 @@
+/* The data plane: ports (TUN devices and links) joined by one routing table a tenant, carried by one thread.
+ *
+ * One mutex guards a plane. Its thread holds it while it works on what epoll reported and lets go while it waits, so calls from
+ * Python see a consistent plane and wait for a batch at most. The thread never touches Python.
+ *
+ * Memory is bounded: a link holds one partial frame and an output queue of KB_QUEUE bytes and one frame; the queue of events for
+ * Python holds KB_EVENTS bytes, beyond which segments are dropped and a link that floods with control frames is closed.
+ */
+#ifndef KUBEEDGE_PLANE_H
+#define KUBEEDGE_PLANE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { KB_CONTROL = 1, KB_PACKET = 2, KB_SEGMENT = 3 };
+enum { KB_EVENT_UP = 1, KB_EVENT_FRAME = 2, KB_EVENT_SEGMENT = 3, KB_EVENT_DOWN = 4 };
+
+#define KB_HEADER 4                          /* kind u8, length u24 */
+#define KB_VNET 10                           /* struct virtio_net_hdr */
+#define KB_MAX_CONTROL (16 * 1024)
+#define KB_MAX_PACKET (KB_VNET + 65536)
+#define KB_MAX_SEGMENT (8 + 65536)
+#define KB_MAX_SKIP (1 << 20)                /* of an unknown kind that may be skipped */
+#define KB_QUEUE (512 * 1024)                /* bytes that wait for a link */
+#define KB_EVENTS (4 * 1024 * 1024)          /* bytes that wait for Python */
+#define KB_EARLY_CONTROL 16                  /* control frames from a link that has not been admitted */
+#define KB_HANDSHAKE_SECONDS 10
+#define KB_MAX_TENANTS 65536
+#define KB_MAX_NUMBER 65536
+#define KB_MAX_PREFIXES 64
+
+typedef struct kb_plane kb_plane;
+typedef struct kb_tls kb_tls;
+
+typedef struct {
+    uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, rx_segments, tx_segments;
+    uint64_t no_route, bad_source, bad_header, ttl_exceeded, queue_full, tun_full, events_full;
+    uint64_t queued; /* bytes, now */
+} kb_counters;
+
+typedef struct {
+    int type, port, kind;
+    uint32_t tenant, source, length;
+    uint8_t *data; /* the caller frees it; may be NULL */
+} kb_event;
+
+typedef struct {
+    uint8_t address[16];
+    uint8_t bits, v6;
+} kb_prefix;
+
+/* `error` receives up to 256 bytes of text when a function returns NULL or -1 */
+kb_tls *kb_tls_new(const char *ca, const char *cert, const char *key, int server, char *error);
+void kb_tls_free(kb_tls *tls);
+
+kb_plane *kb_plane_new(uint32_t number, char *error);
+void kb_plane_free(kb_plane *plane); /* ends the thread, closes every port */
+int kb_plane_fileno(kb_plane *plane);
+
+int kb_add_tun(kb_plane *plane, int fd, uint32_t tenant, int vnet_hdr, char *error);
+int kb_add_link(kb_plane *plane, int fd, kb_tls *tls, const char *server_name, char *error);
+int kb_admit(kb_plane *plane, int port, uint32_t tenant, uint32_t number, const kb_prefix *prefixes, int count);
+int kb_add_route(kb_plane *plane, uint32_t tenant, const kb_prefix *prefix, int port);
+int kb_remove_route(kb_plane *plane, uint32_t tenant, const kb_prefix *prefix);
+int kb_lookup(kb_plane *plane, uint32_t tenant, const kb_prefix *address); /* for tests: the port, or -1 */
+int kb_send(kb_plane *plane, int port, int kind, const uint8_t *data, size_t length);
+int kb_send_segment(kb_plane *plane, uint32_t tenant, uint32_t number, const uint8_t *data, size_t length);
+int kb_drop(kb_plane *plane, int port, const char *reason);
+int kb_next_event(kb_plane *plane, kb_event *event); /* 1: one was taken, 0: none */
+int kb_get_counters(kb_plane *plane, int port, kb_counters *counters);
+
+/* packet.c: pure functions of bytes */
+typedef struct {
+    uint8_t source[16], destination[16];
+    uint8_t v6, urgent; /* urgent: small and alone (ICMP, a bare TCP acknowledgement), may overtake bulk */
+} kb_packet;
+
+int kb_check_packet(const uint8_t *frame, size_t length, kb_packet *packet); /* 0, or -1: not fit for any TUN */
+int kb_decrement_ttl(uint8_t *ip);                                           /* 0, or -1: it may not go on */
+uint16_t kb_checksum(const uint8_t *data, size_t length, uint32_t initial);  /* RFC 1071, not inverted */
+void kb_complete_checksum(uint8_t *frame, size_t length);                    /* what VIRTIO_NET_HDR_F_NEEDS_CSUM asks for */
+/* Cuts a GSO frame into packets of the sender's size; out gets each as a frame with an empty header. 0, or -1. */
+int kb_segment_gso(const uint8_t *frame, size_t length, void (*out)(void *, uint8_t *, size_t), void *context);
+int kb_prefix_contains(const kb_prefix *prefix, const uint8_t *address, int v6);
+
+#endif

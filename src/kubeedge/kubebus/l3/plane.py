@@ -1,0 +1,159 @@
+"""The door to the data plane: what it is told and what it reports, as values.
+
+The plane runs in a C thread (kubeedge._fastpath.plane); docs/ARCHITECTURE.md has its face and docs/adr/0002 the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from kubeedge._fastpath import plane as _fast
+
+CONTROL = 1
+PACKET = 2
+SEGMENT = 3
+
+MAX_CONTROL = 16 * 1024  # bytes of one control frame
+MAX_SEGMENT = 65_536  # bytes of one segment, its 8-byte address not counted
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """TLS is up; nothing but control frames flows until `admit`. peer_uri is the one URI name of the peer's certificate."""
+
+    port: int
+    peer_uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """Final: the port is gone. Comes exactly once for every port that add_link gave."""
+
+    port: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    port: int
+    kind: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """An L4 segment for this plane's own number."""
+
+    port: int
+    tenant: int
+    source: int
+    payload: bytes
+
+
+PlaneEvent: TypeAlias = LinkUp | LinkDown | Frame | Segment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    rx_packets: int
+    rx_bytes: int
+    tx_packets: int
+    tx_bytes: int
+    rx_segments: int
+    tx_segments: int
+    no_route: int
+    bad_source: int  # packets and segments from addresses that are not the link's
+    bad_header: int
+    ttl_exceeded: int
+    queue_full: int
+    tun_full: int
+    events_full: int
+    queued: int  # bytes, now
+
+
+class TlsContext:
+    """Credentials for links: TLS 1.3, certificates on both sides. Raises OSError when a file cannot be used."""
+
+    def __init__(self, ca: Path | str, cert: Path | str, key: Path | str, *, server: bool) -> None:
+        self.raw = _fast.TlsContext(str(ca), str(cert), str(key), server=server)
+
+
+class Plane:
+    """One data plane with its thread. `number` is our own node number: segments for it become events."""
+
+    def __init__(self, number: int) -> None:
+        self._raw = _fast.Plane(number)
+
+    def close(self) -> None:
+        """Ends the thread and closes every port; idempotent."""
+        self._raw.close()
+
+    def fileno(self) -> int:
+        """Readable when events() has something."""
+        descriptor: int = self._raw.fileno()
+        return descriptor
+
+    def events(self, limit: int = 256) -> list[PlaneEvent]:
+        return [_event(*raw) for raw in self._raw.raw_events(limit)]
+
+    def add_tun(self, fd: int, *, tenant: int, vnet_hdr: bool) -> int:
+        """The port; the plane owns the descriptor from here."""
+        port: int = self._raw.add_tun(fd, tenant=tenant, vnet_hdr=vnet_hdr)
+        return port
+
+    def add_link(self, fd: int, tls: TlsContext, *, server_name: str = "") -> int:
+        """A connected TCP socket, whose descriptor the plane owns from here. The handshake runs in the plane: LinkUp or
+        LinkDown will say how it went. server_name is what the server's certificate must be for (a host name or an address)."""
+        port: int = self._raw.add_link(fd, tls.raw, server_name=server_name)
+        return port
+
+    def admit(self, port: int, *, tenant: int, number: int, prefixes: Sequence[str]) -> bool:
+        """From here data flows. Packets from the link must have a source within `prefixes`, segments the source `number`;
+        with no prefixes neither is checked (the edge trusts its relay). False: the link is gone."""
+        admitted: bool = self._raw.admit(port, tenant=tenant, number=number, prefixes=prefixes)
+        return admitted
+
+    def add_route(self, tenant: int, prefix: str, port: int) -> bool:
+        """Replaces a route of the same prefix. False: the port is gone."""
+        added: bool = self._raw.add_route(tenant, prefix, port)
+        return added
+
+    def remove_route(self, tenant: int, prefix: str) -> None:
+        self._raw.remove_route(tenant, prefix)
+
+    def lookup(self, tenant: int, address: str) -> int | None:
+        port: int | None = self._raw.lookup(tenant, address)
+        return port
+
+    def send(self, port: int, kind: int, payload: bytes) -> bool:
+        """A CONTROL frame, or a SEGMENT with its 8-byte address. False: the queue is full, or the link is gone."""
+        sent: bool = self._raw.send(port, kind, payload)
+        return sent
+
+    def send_segment(self, tenant: int, number: int, payload: bytes) -> bool:
+        """To the link of that node. False: the queue is full, or the node has no link."""
+        sent: bool = self._raw.send_segment(tenant, number, payload)
+        return sent
+
+    def drop(self, port: int, reason: str) -> None:
+        """LinkDown follows."""
+        self._raw.drop(port, reason)
+
+    def counters(self, port: int) -> Counters | None:
+        """None: the port is gone."""
+        raw = self._raw.raw_counters(port)
+        return None if raw is None else Counters(**raw)
+
+
+def _event(type: int, port: int, kind: int, tenant: int, source: int, payload: bytes) -> PlaneEvent:
+    match type:
+        case 1:
+            return LinkUp(port, payload.decode(errors="replace"))
+        case 2:
+            return Frame(port, kind, payload)
+        case 3:
+            return Segment(port, tenant, source, payload)
+    return LinkDown(port, payload.decode(errors="replace"))

@@ -1,0 +1,104 @@
+"""One data plane in one host, for tests of the plane alone: no conversation, the identity decides everything.
+
+    python -m tests.kit.plane_host '{"role": "relay", "listen": 7000, "tun": "100.64.255.254/16", ...}'
+
+A relay admits node <n> of tenant <t> by its certificate .../tenant/t<T>/node/n<N>, with the addresses 100.64.0.N and 10.244.N.0/24.
+Reads commands from stdin ("counters") and writes JSON lines: {"event": ...}.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+from typing import Any
+
+from kubeedge.kubebus.l3.netsetup import configure
+from kubeedge.kubebus.l3.plane import LinkDown, LinkUp, Plane, Segment, TlsContext
+from kubeedge.kubebus.l3.tun import open_tun
+
+
+def say(**what: Any) -> None:
+    print(json.dumps(what), flush=True)
+
+
+async def main(config: dict[str, Any]) -> None:
+    loop = asyncio.get_running_loop()
+    relay = config["role"] == "relay"
+    plane = Plane(config["number"])
+    ports: set[int] = set()
+
+    def on_events() -> None:
+        for event in plane.events():
+            match event:
+                case LinkUp(port, uri):
+                    ports.add(port)
+                    say(event="up", uri=uri, port=port)
+                    if relay:
+                        _, tenant, _, node = uri.removeprefix("spiffe://kubeedge/").split("/")
+                        t, n = int(tenant[1:]), int(node[1:])
+                        prefixes = [f"100.64.0.{n}/32", f"10.244.{n}.0/24"]
+                        plane.admit(port, tenant=t, number=n, prefixes=prefixes)
+                        for prefix in prefixes:
+                            plane.add_route(t, prefix, port)
+                    else:
+                        plane.admit(port, tenant=0, number=0, prefixes=[])
+                        for prefix in ("100.64.0.0/16", "10.244.0.0/16"):
+                            plane.add_route(0, prefix, port)
+                case LinkDown(port, reason):
+                    ports.discard(port)
+                    say(event="down", reason=reason, port=port)
+                case Segment(_, tenant, source, payload):
+                    say(event="segment", tenant=tenant, source=source, text=payload.decode())
+                    if payload == b"hello":
+                        plane.send_segment(tenant, source, b"welcome")
+
+    loop.add_reader(plane.fileno(), on_events)
+    if config.get("tun"):
+        tun = open_tun("kb0", offload=not config.get("plain"))
+        await configure("kb0", config["tun"], mtu=1500, routes=["10.244.0.0/16"])
+        tenant = config.get("tenant", 0)
+        port = plane.add_tun(tun.fd, tenant=tenant, vnet_hdr=tun.vnet_hdr)
+        plane.add_route(tenant, config["tun"].split("/")[0] + "/32", port)
+        plane.add_route(tenant, f"10.244.{config['number']}.0/24", port)
+        say(event="tun", vnet_hdr=tun.vnet_hdr, port=port)
+    tls = TlsContext(config["ca"], config["cert"], config["key"], server=relay)
+    if relay:
+        listener = socket.create_server(("0.0.0.0", config["listen"]), backlog=256)
+        listener.setblocking(False)
+
+        async def accept() -> None:
+            while True:
+                link, _ = await loop.sock_accept(listener)
+                plane.add_link(link.detach(), tls)
+
+        accepting = asyncio.create_task(accept())
+        say(event="listening")
+    else:
+        accepting = None
+        link = socket.create_connection((config["relay"], config["port"]), timeout=5)
+        plane.add_link(link.detach(), tls, server_name=config["relay"])
+    commands = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
+    while line := (await commands.readline()).decode().strip():
+        if line == "counters":
+            total: dict[str, int] = {}
+            for port in sorted(ports):
+                counters = plane.counters(port)
+                if counters:
+                    for name in counters.__slots__:
+                        total[name] = total.get(name, 0) + getattr(counters, name)
+            say(event="counters", **total)
+        elif line.startswith("segment "):
+            _, destination, text = line.split()
+            address = int(destination).to_bytes(4, "big") + config["number"].to_bytes(4, "big")
+            for port in ports:
+                plane.send(port, 3, address + text.encode())
+    if accepting:
+        accepting.cancel()
+    plane.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(json.loads(sys.argv[1])))

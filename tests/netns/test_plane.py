@@ -1,0 +1,313 @@
+"""The data plane on real TUN devices, over TLS, through a relay: three hosts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kit.certs import TestAuthority
+from tests.kit.topology import Host, Topology, until
+
+pytestmark = pytest.mark.root
+ROOT = Path(__file__).parents[2]
+
+
+class Process:
+    """plane_host in a host, with its events."""
+
+    def __init__(self, host: Host, **config: Any) -> None:
+        self._process = subprocess.Popen(
+            host.command(sys.executable, "-m", "tests.kit.plane_host", json.dumps(config, default=str)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        self._events: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int:
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        return int(children[0])
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            self._events.put(json.loads(line))
+
+    def expect(self, event: str, timeout: float = 10.0) -> dict[str, Any]:
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                got = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"no event {event!r} within {timeout:g} s") from None
+            if got["event"] == event:
+                return got
+
+    def ask(self, command: str) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+
+    def counters(self) -> dict[str, Any]:
+        self.ask("counters")
+        return self.expect("counters")
+
+    def close(self) -> None:
+        self._process.kill()
+        for pid in [self.pid] if self._process.poll() is None else []:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, 9)
+        self._process.wait()
+        self._thread.join(5)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+class Overlay:
+    """A relay and edges, each in its own host: e<N> at 192.0.2.1N of tenant T with node number N."""
+
+    def __init__(self, net: Topology, directory: Path, *, cloud_tenant: int = 1) -> None:
+        self.net, self.authority = net, TestAuthority(directory)
+        self.cloud = net.host("cloud")
+        self.stack = contextlib.ExitStack()
+        self._serial = 0
+        self.cloud_tenant = cloud_tenant
+
+    def start(self, *members: Host) -> None:
+        addresses = [(m, f"192.0.2.{10 + i}/24") for i, m in enumerate(members)]
+        self.net.bridge(self.cloud, "192.0.2.1/24", addresses)
+        server = self.authority.issue("relay", uri="spiffe://kubeedge/cloud/relay", hosts=["192.0.2.1"])
+        self.relay = self._process(
+            self.cloud, role="relay", number=0, listen=7000, tun="100.64.255.254/16", tenant=self.cloud_tenant,
+            ca=server.ca, cert=server.cert, key=server.key,
+        )  # fmt: skip
+        self.relay.expect("listening")
+
+    def edge(
+        self, host: Host, tenant: int, number: int, *, plain: bool = False, authority: TestAuthority | None = None
+    ) -> Process:
+        self._serial += 1
+        uri = f"spiffe://kubeedge/tenant/t{tenant}/node/n{number}"
+        c = (authority or self.authority).issue(f"edge-{self._serial}", uri=uri)
+        edge = self._process(
+            host, role="edge", number=number, relay="192.0.2.1", port=7000, tun=f"100.64.0.{number}/16", plain=plain,
+            ca=self.authority.ca, cert=c.cert, key=c.key,
+        )  # fmt: skip
+        return edge
+
+    def _process(self, host: Host, **config: Any) -> Process:
+        process = Process(host, **config)
+        self.stack.callback(process.close)
+        return process
+
+
+@pytest.fixture
+def overlay(topology: Topology, tmp_path: Path) -> Iterator[Overlay]:
+    overlay = Overlay(topology, tmp_path)
+    with overlay.stack:
+        yield overlay
+
+
+def receive_file(host: Host, port: int, size: int) -> subprocess.Popen[str]:
+    code = (
+        "import socket,hashlib,sys\n"
+        f"s=socket.create_server(('', {port})); print('ready', flush=True)\n"
+        "c,_=s.accept(); h=hashlib.sha256(); n=0\n"
+        "while b:=c.recv(1<<20): h.update(b); n+=len(b)\n"
+        "print(n, h.hexdigest(), flush=True)\n"
+    )
+    process = subprocess.Popen(host.command(sys.executable, "-c", code), stdout=subprocess.PIPE, text=True)
+    assert process.stdout and process.stdout.readline() == "ready\n"
+    return process
+
+
+def send_file(host: Host, address: str, port: int, size: int) -> str:
+    code = (
+        "import socket,hashlib,random\n"
+        f"d=random.Random(7).randbytes({size}); s=socket.create_connection(('{address}', {port}), timeout=10)\n"
+        "s.settimeout(60); s.sendall(d); s.close(); print(hashlib.sha256(d).hexdigest())\n"
+    )
+    return host.run(sys.executable, "-c", code, timeout=90).strip()
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["offload", "no offload at the receiver"])
+def test_two_edges_and_the_cloud_are_one_network(overlay: Overlay, plain: bool) -> None:
+    e1, e2 = overlay.net.host("e1"), overlay.net.host("e2")
+    overlay.start(e1, e2)
+    overlay.edge(e1, 1, 1).expect("up")
+    overlay.edge(e2, 1, 2, plain=plain).expect("up")
+    assert overlay.relay.expect("up")["uri"].endswith("/tenant/t1/node/n1")
+    overlay.relay.expect("up")
+    assert "3 received" in e1.run("ping", "-c3", "-i0.1", "-W2", "100.64.0.2")
+    assert "3 received" in e1.run("ping", "-c3", "-i0.1", "-W2", "100.64.255.254")
+    assert "3 received" in overlay.cloud.run("ping", "-c3", "-i0.1", "-W2", "100.64.0.2")
+    assert "1 received" in e1.run("ping", "-c1", "-s", "9000", "-W2", "100.64.0.2")  # fragments
+    with receive_file(e2, 5000, 20 << 20) as receiver:
+        digest = send_file(e1, "100.64.0.2", 5000, 20 << 20)
+        assert receiver.stdout
+        size, got = receiver.stdout.readline().split()
+    assert (int(size), got) == (20 << 20, digest)
+    counters = overlay.relay.counters()
+    assert counters["bad_header"] == counters["bad_source"] == 0
+    if not plain:
+        # super-packets crossed the relay: far fewer packets than 1500-byte ones
+        assert counters["tx_packets"] < (20 << 20) / 1448
+
+
+def test_a_spoofed_source_is_dropped_and_counted(overlay: Overlay) -> None:
+    e1, e2 = overlay.net.host("e1"), overlay.net.host("e2")
+    overlay.start(e1, e2)
+    overlay.edge(e1, 1, 1).expect("up")
+    overlay.edge(e2, 1, 2).expect("up")
+    e1.ip("addr", "add", "100.64.0.77/32", "dev", "kb0")
+    assert "0 received" in e1.run("ping", "-c2", "-i0.1", "-W0.5", "-I", "100.64.0.77", "100.64.0.2", check=False)
+    assert overlay.relay.counters()["bad_source"] >= 2
+    assert "1 received" in e1.run("ping", "-c1", "-W2", "100.64.0.2")
+
+
+def test_tenants_may_use_the_same_addresses_and_do_not_meet(overlay: Overlay) -> None:
+    a1, a2, b2 = (overlay.net.host(n) for n in ("a1", "a2", "b2"))
+    overlay.start(a1, a2, b2)
+    overlay.edge(a1, 1, 1).expect("up")
+    overlay.edge(b2, 2, 2).expect("up")
+    assert "0 received" in a1.run("ping", "-c2", "-i0.1", "-W0.5", "100.64.0.2", check=False)  # b's, not a's
+    assert "0 received" in b2.run("ping", "-c2", "-i0.1", "-W0.5", "100.64.255.254", check=False)  # tenant 1's cloud
+    overlay.edge(a2, 1, 2).expect("up")
+    assert "1 received" in a1.run("ping", "-c1", "-W2", "100.64.0.2")
+    before = b2.run("cat", "/sys/class/net/kb0/statistics/rx_packets", check=False)
+    a1.run("ping", "-c3", "-i0.1", "-W2", "100.64.0.2")
+    assert b2.run("cat", "/sys/class/net/kb0/statistics/rx_packets", check=False) == before
+
+
+def test_segments_reach_the_cloud_and_other_nodes_of_the_tenant_only(overlay: Overlay) -> None:
+    a1, a2, b3 = (overlay.net.host(n) for n in ("a1", "a2", "b3"))
+    overlay.start(a1, a2, b3)
+    one, two, three = overlay.edge(a1, 1, 1), overlay.edge(a2, 1, 2), overlay.edge(b3, 2, 3)
+    for edge in (one, two, three):
+        edge.expect("up")
+        overlay.relay.expect("up")
+    one.ask("segment 0 hello")
+    assert overlay.relay.expect("segment") == {"event": "segment", "tenant": 1, "source": 1, "text": "hello"}
+    assert one.expect("segment")["text"] == "welcome"
+    one.ask("segment 2 across")
+    assert two.expect("segment")["text"] == "across"
+    one.ask("segment 3 other-tenant")
+    until(lambda: overlay.relay.counters()["no_route"] >= 1, timeout=5, what="the refusal")
+    three.ask("segment 0 still-here")
+    assert overlay.relay.expect("segment") == {"event": "segment", "tenant": 2, "source": 3, "text": "still-here"}
+
+
+def test_strangers_cost_little_and_disturb_nobody(overlay: Overlay, tmp_path: Path) -> None:
+    e1, e2 = overlay.net.host("e1"), overlay.net.host("e2")
+    overlay.start(e1, e2)
+    overlay.edge(e1, 1, 1).expect("up")
+    overlay.relay.expect("up")
+    other = TestAuthority(tmp_path, "other CA")
+    stranger = overlay.edge(e2, 1, 2, authority=other)
+    stranger.expect("down")
+    assert "certificate" in overlay.relay.expect("down")["reason"].lower()
+    memory = _rss(overlay.relay.pid)
+    noise = (
+        "import socket,os\n"
+        "many=[socket.create_connection(('192.0.2.1',7000)) for _ in range(100)]\n"
+        "for n, s in enumerate(many):\n"
+        "    try: s.sendall([os.urandom(2000), b'', b'GET / HTTP/1.1\\r\\n\\r\\n', bytes(4000), b'\\x16\\x03\\x01\\xff\\xff'][n % 5])\n"
+        "    except OSError: pass\n"
+        "import time; time.sleep(0.5)\n"
+    )
+    e2.run(sys.executable, "-c", noise)
+    assert "3 received" in e1.run("ping", "-c3", "-i0.1", "-W2", "100.64.255.254")
+    assert _rss(overlay.relay.pid) - memory < 8 << 20
+
+
+def _rss(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no VmRSS")
+
+
+def test_an_admitted_link_that_sends_garbage_is_closed_alone(overlay: Overlay) -> None:
+    e1, e2 = overlay.net.host("e1"), overlay.net.host("e2")
+    overlay.start(e1, e2)
+    overlay.edge(e1, 1, 1).expect("up")
+    overlay.relay.expect("up")
+    c = overlay.authority.issue("bad", uri="spiffe://kubeedge/tenant/t1/node/n2")
+    for frame, reason in (
+        (struct.pack("!I", 2 << 24 | 0xFFFFFF), "frame of kind 2 with 16777215 bytes"),
+        (struct.pack("!I", 77 << 24 | 4) + b"what", "frame of kind 77"),
+        (struct.pack("!I", 3 << 24 | 4) + b"tiny", "frame of kind 3 with 4 bytes"),
+    ):
+        send = (
+            "import socket,ssl\n"
+            f"x=ssl.create_default_context(cafile={str(c.ca)!r}); x.load_cert_chain({str(c.cert)!r},{str(c.key)!r})\n"
+            "s=x.wrap_socket(socket.create_connection(('192.0.2.1',7000)),server_hostname='192.0.2.1')\n"
+            f"s.sendall({frame!r})\n"
+            "s.settimeout(5)\n"
+            "assert s.recv(10)==b''\n"
+        )
+        e2.run(sys.executable, "-c", send)
+        assert reason in overlay.relay.expect("down")["reason"]
+    assert "1 received" in e1.run("ping", "-c1", "-W2", "100.64.255.254")
+
+
+def test_unknown_kinds_from_128_are_skipped(overlay: Overlay) -> None:
+    e1 = overlay.net.host("e1")
+    overlay.start(e1)
+    c = overlay.authority.issue("new", uri="spiffe://kubeedge/tenant/t1/node/n1")
+    segment = struct.pack("!III", 3 << 24 | 13, 0, 1) + b"hello"
+    send = (
+        "import socket,ssl\n"
+        f"x=ssl.create_default_context(cafile={str(c.ca)!r}); x.load_cert_chain({str(c.cert)!r},{str(c.key)!r})\n"
+        "s=x.wrap_socket(socket.create_connection(('192.0.2.1',7000)),server_hostname='192.0.2.1')\n"
+        f"s.sendall({struct.pack('!I', 200 << 24 | 100_000)!r} + bytes(100_000) + {segment!r})\n"
+        "s.settimeout(5)\n"
+        "got=b''\n"
+        "while len(got) < 19: got += s.recv(100)\n"
+        "assert got.endswith(b'welcome'), got\n"
+    )
+    # admission races with the first frames: the relay admits on LinkUp
+    e1.run(sys.executable, "-c", send.replace("s.sendall", "import time; time.sleep(0.3); s.sendall", 1))
+
+
+def test_a_reader_that_does_not_read_blocks_nobody(overlay: Overlay) -> None:
+    e1, e2 = overlay.net.host("e1"), overlay.net.host("e2")
+    overlay.start(e1, e2)
+    one = overlay.edge(e1, 1, 1)
+    one.expect("up")
+    two = overlay.edge(e2, 1, 2)
+    two.expect("up")
+    os.kill(two.pid, 19)  # SIGSTOP: its socket fills
+    flood = (
+        "import socket\n"
+        "s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "for _ in range(20000): s.sendto(bytes(1400), ('100.64.0.2', 9))\n"
+    )
+    memory = _rss(overlay.relay.pid)
+    e1.run(sys.executable, "-c", flood)
+    assert "3 received" in e1.run("ping", "-c3", "-i0.1", "-W2", "100.64.255.254")
+    assert _rss(overlay.relay.pid) - memory < 4 << 20
+    os.kill(two.pid, 18)
+    until(
+        lambda: "1 received" in e1.run("ping", "-c1", "-W1", "100.64.0.2", check=False),
+        timeout=10,
+        what="the ping after SIGCONT",
+    )
