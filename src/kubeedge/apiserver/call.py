@@ -1,0 +1,121 @@
+"""One request on one resource, taken apart: path, query and body become values. No I/O but the body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kubeedge.api.names import Object
+from kubeedge.api.resources import Row, by_path
+from kubeedge.api.status import BadRequest, NoSuchPath, TooLarge
+from kubeedge.apiserver import content
+from kubeedge.apiserver.core import DeleteOptions, WriteOptions
+from kubeedge.apiserver.registry import Registry
+from kubeedge.kit.http1 import BodyTooLarge, Request
+
+_NAMESPACE_SUBRESOURCES = ("status", "finalize")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a path below /api/v1 or /apis/GROUP/VERSION names; name "" is the collection."""
+
+    row: Row
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+    rest: str = ""  # further path elements (proxy)
+
+
+def address(group: str, version: str, parts: Sequence[str]) -> Address:
+    """Raises NoSuchPath."""
+    namespace = ""
+    parts = list(parts)
+    if len(parts) > 2 and parts[0] == "namespaces" and not (len(parts) == 3 and parts[2] in _NAMESPACE_SUBRESOURCES):
+        namespace, parts = parts[1], parts[2:]
+    plural, name, subresource, *rest = (*parts, "", "", "")[: max(3, len(parts))]
+    row = by_path(group, version, plural)
+    if row is None or (namespace and not row.resource.namespaced):
+        raise NoSuchPath
+    if row.resource.namespaced and name and not namespace:
+        raise NoSuchPath
+    if subresource and subresource not in row.subresources:
+        raise NoSuchPath
+    if rest:
+        raise NoSuchPath
+    return Address(row, namespace, name, subresource)
+
+
+@dataclass(slots=True)
+class Call:
+    registry: Registry
+    address: Address
+    request: Request
+    query: Mapping[str, Sequence[str]]
+    warnings: list[str] = field(default_factory=list)
+
+    def one(self, name: str) -> str:
+        values = self.query.get(name)
+        return values[-1] if values else ""
+
+    def flag(self, name: str) -> bool:
+        return self.one(name).lower() in ("1", "true", "t")
+
+    def number(self, name: str) -> int | None:
+        text = self.one(name)
+        if not text:
+            return None
+        if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) <= 18):
+            raise BadRequest(f"query parameter {name} must be an integer, not {text[:64]!r}")
+        return int(text)
+
+    def dry_run(self) -> bool:
+        values = self.query.get("dryRun") or []
+        if any(value != "All" for value in values):
+            raise BadRequest(f'dryRun: Unsupported value: {values[0][:64]!r}: supported values: "All"')
+        return bool(values)
+
+    def write_options(self) -> WriteOptions:
+        validation = self.one("fieldValidation") or "Warn"
+        if validation not in ("Ignore", "Warn", "Strict"):
+            raise BadRequest(
+                f"fieldValidation: Unsupported value: {validation[:64]!r}: supported values: Ignore, Warn, Strict"
+            )
+        return WriteOptions(self.dry_run(), validation, self.warnings)
+
+    async def delete_options(self) -> DeleteOptions:
+        """From the body (DeleteOptions) and from the query; the body wins."""
+        data = await self.body()
+        body = content.decode(self.request.header("content-type"), data) if data.strip() else {}
+        if not isinstance(body, dict):
+            raise BadRequest("the body of a DELETE must be DeleteOptions")
+        grace = body.get("gracePeriodSeconds", self.number("gracePeriodSeconds"))
+        if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int) or not 0 <= grace < 2**31):
+            raise BadRequest(f"gracePeriodSeconds must be an integer of 0 or more, not {str(grace)[:32]!r}")
+        policy = body.get("propagationPolicy") or self.one("propagationPolicy")
+        if not policy and (body.get("orphanDependents") is True or self.flag("orphanDependents")):
+            policy = "Orphan"
+        if policy not in ("", "Background", "Foreground", "Orphan"):
+            raise BadRequest(f"propagationPolicy {str(policy)[:32]!r} is not Background, Foreground or Orphan")
+        conditions = body.get("preconditions")
+        conditions = conditions if isinstance(conditions, dict) else {}
+        return DeleteOptions(
+            grace,
+            str(conditions.get("uid") or ""),
+            str(conditions.get("resourceVersion") or ""),
+            policy,
+            self.dry_run() or body.get("dryRun") == ["All"],
+        )
+
+    async def body(self) -> bytes:
+        try:
+            return await self.request.read(content.BODY_LIMIT)
+        except BodyTooLarge as exc:
+            raise TooLarge(f"limit is {content.BODY_LIMIT}: the body of the request is larger") from exc
+
+    async def object(self) -> Object:
+        value: Any = content.decode(self.request.header("content-type"), await self.body())
+        if not isinstance(value, dict):
+            raise BadRequest(f"the body must be an object, not {'null' if value is None else type(value).__name__}")
+        return value

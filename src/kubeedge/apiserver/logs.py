@@ -1,0 +1,109 @@
+"""`kubectl logs`: the request goes on to the node's kubelet API, the answer streams back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TypeAlias
+from urllib.parse import quote, urlencode
+
+from kubeedge.api import meta
+from kubeedge.api.names import NodeName, Object, TenantId
+from kubeedge.api.resources import PODS
+from kubeedge.api.status import BadGateway, BadRequest, NodeUnreachable, failure, message_of
+from kubeedge.apiserver import content
+from kubeedge.apiserver.call import Call
+from kubeedge.apiserver.streams import OwnedStream
+from kubeedge.errors import KubeEdgeError
+from kubeedge.kit.http1 import ClientResponse, Connection, Response
+
+#: a byte stream to the kubelet API of a node (L4 port 10250); raises Unavailable or OSError
+NodeStream: TypeAlias = Callable[[TenantId, NodeName], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+
+_CONNECT = 10.0  # seconds until the first byte of the node's answer
+_ERROR_LIMIT = 64 * 1024  # bytes of a node's error message
+_PASSED = ("follow", "tailLines", "previous", "timestamps", "sinceSeconds", "sinceTime", "limitBytes")
+
+log = logging.getLogger(__name__)
+
+
+async def logs(call: Call, node_stream: NodeStream) -> Response:
+    at = call.address
+    pod = await call.registry.get(PODS, at.namespace, at.name)
+    container = _container(pod, call.one("container"))
+    node = str((pod.get("spec") or {}).get("nodeName") or "")
+    if not node:
+        # kubectl prints an empty log for a pod that was not scheduled yet, and so does kube-apiserver
+        return Response(200, [("content-type", "text/plain")], b"")
+    for name in ("tailLines", "sinceSeconds", "limitBytes"):
+        call.number(name)  # refuse nonsense here, in the words of this API
+    query = {name: value for name in _PASSED if (value := call.one(name))}
+    path = "/".join(quote(part, safe="") for part in (at.namespace, at.name, container))
+    target = f"/containerLogs/{path}" + (f"?{urlencode(query)}" if query else "")
+    try:
+        async with asyncio.timeout(_CONNECT):
+            reader, writer = await node_stream(call.registry.tenant, NodeName(node))
+    except (TimeoutError, OSError, KubeEdgeError) as exc:
+        raise _unreachable(node, exc) from exc
+    try:
+        async with asyncio.timeout(_CONNECT):
+            answer = await Connection(reader, writer).request("GET", target, [("host", node)])
+        if answer.status != 200:
+            text = (await answer.read(_ERROR_LIMIT)).decode(errors="replace").strip()
+            writer.close()
+            return _refused(node, answer.status, text)
+    except (TimeoutError, OSError, EOFError, KubeEdgeError) as exc:
+        writer.close()
+        raise _unreachable(node, exc) from exc
+    except BaseException:
+        writer.close()
+        raise
+    body = OwnedStream(_lines(answer, node), writer.close)
+    return Response(200, [("content-type", "text/plain"), ("cache-control", "no-cache")], body)
+
+
+async def _lines(answer: ClientResponse, node: str) -> AsyncGenerator[bytes, None]:
+    try:
+        async for data in answer.stream():
+            yield data
+    except (OSError, EOFError, KubeEdgeError) as exc:
+        log.info("log stream of node=%s ended early: %s", node, exc)
+        raise
+
+
+def _unreachable(node: str, exc: BaseException) -> NodeUnreachable:
+    reason = str(exc) or type(exc).__name__
+    return NodeUnreachable(
+        f"node {node} cannot be reached: {reason}; its logs can be read again when it is connected "
+        "(kubectl get nodes), and on the node itself at any time"
+    )
+
+
+def _refused(node: str, status: int, text: str) -> Response:
+    """The node's own answer: a Status passes, plain text becomes one."""
+    try:
+        found = message_of(content.decode_json(text.encode())) or text
+    except KubeEdgeError:
+        found = text
+    code = status if status in (400, 404) else BadGateway.code
+    reason = {400: "BadRequest", 404: "NotFound"}.get(status, BadGateway.reason)
+    body = failure(code, reason, found[:2000] or f"node {node} answered {status}")
+    return Response(code, [("content-type", content.JSON)], meta.encode(body))
+
+
+def _container(pod: Object, wanted: str) -> str:
+    spec = pod.get("spec") or {}
+    names = [str(c.get("name")) for group in ("containers", "initContainers") for c in spec.get(group) or []]
+    name = meta.name_of(pod)
+    if wanted:
+        if wanted not in names:
+            raise BadRequest(f"container {wanted[:253]} is not valid for pod {name}")
+        return wanted
+    chosen = (meta.metadata(pod).get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
+    if chosen in names:
+        return str(chosen)
+    if len(spec.get("containers") or []) > 1:
+        main = [str(c.get("name")) for c in spec.get("containers") or []]
+        raise BadRequest(f"a container name must be specified for pod {name}, choose one of: [{' '.join(main)}]")
+    return names[0] if names else ""

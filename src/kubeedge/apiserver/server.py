@@ -1,0 +1,212 @@
+"""The API server's door: who asks (certificate), which path, which verb.
+
+Lives here:      authentication, routing, limits, errors into Status objects.
+Lives elsewhere: what a verb does (verbs.py), objects (registry.py), HTTP framing (kubeedge.kit.http1).
+
+The tenant comes from the client certificate. No field, path or header of a request can name another one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+from kubeedge.api import meta
+from kubeedge.api.names import Object, TenantId
+from kubeedge.api.status import (
+    BadRequest,
+    Forbidden,
+    MethodNotAllowed,
+    NoSuchPath,
+    NotImplementedHere,
+    TooManyRequests,
+    Unauthorized,
+    of_error,
+)
+from kubeedge.apiserver import content, discovery, openapi, verbs
+from kubeedge.apiserver.call import Call, address
+from kubeedge.apiserver.discovery import VersionInfo
+from kubeedge.apiserver.logs import NodeStream, logs
+from kubeedge.apiserver.registry import Registry
+from kubeedge.errors import KubeEdgeError, Refused
+from kubeedge.kit.http1 import Request, Response
+from kubeedge.pki.identity import UserIdentity, of_peer
+
+_MAX_WATCHES = 1000  # open watches of one tenant; each holds a connection and a place in the store's list
+_HEALTH = ("/healthz", "/livez", "/readyz")
+
+log = logging.getLogger(__name__)
+
+
+class ApiServer:
+    """`registries` gives a tenant's registry, None for a tenant that does not exist (any more)."""
+
+    def __init__(
+        self,
+        registries: Callable[[TenantId], Registry | None],
+        node_stream: NodeStream,
+        version: VersionInfo | None = None,
+    ) -> None:
+        self._registries = registries
+        self._node_stream = node_stream
+        self._version = version or VersionInfo()
+        self._watches: Counter[TenantId] = Counter()
+
+    async def handle(self, request: Request) -> Response:
+        try:
+            return await self._answer(request)
+        except KubeEdgeError as exc:
+            return _json(of_error(exc))
+        except Exception:
+            log.exception("request failed: %s %s", request.method, request.target[:200])
+            return _json(of_error(RuntimeError()))
+
+    async def _answer(self, request: Request) -> Response:
+        path = request.path
+        if path in _HEALTH or path.startswith(tuple(f"{health}/" for health in _HEALTH)):
+            return Response(200, [("content-type", "text/plain")], b"ok")
+        registry = self._registry_of(request)
+        parts = [part for part in path.split("/") if part]
+        match parts:
+            case ["api", version, resource, *rest]:
+                return await self._resource(registry, request, "", version, [resource, *rest])
+            case ["apis", group, version, resource, *rest]:
+                return await self._resource(registry, request, group, version, [resource, *rest])
+        if request.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed
+        return self._describe(request, parts)
+
+    def _registry_of(self, request: Request) -> Registry:
+        tls = request.extra("ssl_object")
+        try:
+            identity = of_peer(tls.getpeercert() if tls is not None else None)
+        except Refused as exc:
+            raise Unauthorized("Unauthorized: a client certificate of a user of this cluster is needed") from exc
+        if not isinstance(identity, UserIdentity):
+            raise Forbidden(f"{identity.uri} is not a user of a cluster's API")
+        registry = self._registries(identity.tenant)
+        if registry is None:
+            raise Forbidden(f"tenant {identity.tenant} does not exist")
+        return registry
+
+    def _describe(self, request: Request, parts: list[str]) -> Response:
+        accept = request.header("accept")
+        match parts:
+            case []:
+                paths = [
+                    "/api",
+                    "/api/v1",
+                    "/apis",
+                    *(f"/apis/{g}" for g in discovery.group_names()),
+                    *_HEALTH,
+                    "/version",
+                ]
+                return _ok({"paths": sorted(paths)})
+            case ["version"]:
+                return _ok(discovery.version(self._version))
+            case ["api" | "apis" as root]:
+                chosen = content.negotiate(accept, transforms=("APIGroupDiscoveryList",))
+                if chosen.as_kind:
+                    media = f"{content.JSON};g={chosen.group};v={chosen.version};as={chosen.as_kind}"
+                    return _ok(discovery.aggregated(root == "api", chosen.version), media)
+                return _ok(discovery.api_versions() if root == "api" else discovery.api_group_list())
+            case ["api", "v1"]:
+                return _found(discovery.resource_list("", "v1"))
+            case ["apis", group]:
+                return _found(discovery.api_group(group))
+            case ["apis", group, version]:
+                return _found(discovery.resource_list(group, version))
+            case ["openapi", "v2"]:
+                if accept is not None and "protobuf" in accept:
+                    return Response(200, [("content-type", openapi.PROTOBUF_V2)], openapi.version_2_protobuf())
+                return Response(200, [("content-type", content.JSON)], openapi.version_2_json())
+            case ["openapi", "v3"]:
+                return Response(200, [("content-type", content.JSON)], openapi.version_3_index())
+            case ["openapi", "v3", "api", version]:
+                return _document(openapi.version_3("", version))
+            case ["openapi", "v3", "apis", group, version]:
+                return _document(openapi.version_3(group, version))
+        raise NoSuchPath
+
+    async def _resource(
+        self, registry: Registry, request: Request, group: str, version: str, parts: list[str]
+    ) -> Response:
+        call = Call(registry, address(group, version, parts), request, request.query)
+        at = call.address
+        if at.subresource in ("exec", "attach", "portforward"):
+            raise NotImplementedHere(f"pods/{at.subresource} is not implemented by this server")
+        match request.method, at.subresource:
+            case ("GET" | "HEAD", "log"):
+                return await logs(call, self._node_stream)
+            case ("POST", "binding"):
+                return await verbs.bind(call)
+            case ("POST", "eviction"):
+                return await verbs.evict(call)
+            case (_, "log" | "binding" | "eviction"):
+                raise MethodNotAllowed
+            case ("GET" | "HEAD", ""):
+                if call.flag("watch"):
+                    return await self._watch(call)
+                return await (verbs.get(call) if at.name else verbs.list_(call))
+            case ("GET" | "HEAD", "status" | "scale"):
+                return await verbs.get(call)
+            case ("POST", ""):
+                if at.name:
+                    raise MethodNotAllowed
+                return await verbs.create(call)
+            case ("PUT", _):
+                if not at.name:
+                    raise MethodNotAllowed
+                return await verbs.update(call)
+            case ("PATCH", _):
+                if not at.name:
+                    raise MethodNotAllowed
+                return await verbs.patch_(call)
+            case ("DELETE", ""):
+                return await (verbs.delete(call) if at.name else verbs.delete_collection(call))
+        raise MethodNotAllowed
+
+    async def _watch(self, call: Call) -> Response:
+        tenant = call.registry.tenant
+        if self._watches[tenant] >= _MAX_WATCHES:
+            raise TooManyRequests(f"{_MAX_WATCHES} watches are open: close some of them")
+        self._watches[tenant] += 1
+
+        def done() -> None:
+            self._watches[tenant] -= 1
+            if not self._watches[tenant]:
+                del self._watches[tenant]
+
+        try:
+            return await verbs.watch(call, done)
+        except BaseException:
+            done()
+            raise
+
+
+def _ok(obj: Object, media: str = content.JSON) -> Response:
+    return Response(200, [("content-type", media)], meta.encode(obj))
+
+
+def _found(obj: Object | None) -> Response:
+    if obj is None:
+        raise NoSuchPath
+    return _ok(obj)
+
+
+def _document(data: bytes | None) -> Response:
+    if data is None:
+        raise NoSuchPath
+    return Response(200, [("content-type", content.JSON)], data)
+
+
+def _json(status: Object) -> Response:
+    headers = [("content-type", content.JSON)]
+    code = int(status["code"])
+    if code in (429, 503):
+        headers.append(("retry-after", "1"))
+    return Response(code, headers, meta.encode(status))
+
+
+__all__ = ["ApiServer", "BadRequest"]

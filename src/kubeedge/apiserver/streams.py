@@ -1,0 +1,37 @@
+"""A response body that owns something (a watch's place, a connection) and gives it back however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+
+
+class OwnedStream:
+    """Iterates `source`; calls `release` once: at the end, on an error, or on aclose.
+
+    A generator's own `finally` is not enough: it does not run when the client went away before the first item.
+    """
+
+    def __init__(self, source: AsyncGenerator[bytes, None], release: Callable[[], None]) -> None:
+        self._source = source
+        self._release: Callable[[], None] | None = release
+
+    def __aiter__(self) -> OwnedStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._source)
+        except BaseException:
+            self._done()
+            raise
+
+    async def aclose(self) -> None:
+        try:
+            await self._source.aclose()
+        finally:
+            self._done()
+
+    def _done(self) -> None:
+        release, self._release = self._release, None
+        if release is not None:
+            release()

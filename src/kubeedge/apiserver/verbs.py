@@ -1,0 +1,359 @@
+"""The verbs: one function each, from a Call to a Response. The HTTP method and path have chosen it (server.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import Any
+
+from kubeedge.api import meta, patch, schema, strategic
+from kubeedge.api.client import WatchEvent
+from kubeedge.api.names import Object
+from kubeedge.api.resources import PODS
+from kubeedge.api.status import (
+    BadRequest,
+    InvalidObject,
+    MethodNotAllowed,
+    ObjectNotFound,
+    StatusError,
+    UnsupportedMediaType,
+    of_error,
+    success,
+)
+from kubeedge.apiserver import content, core, selection, tables
+from kubeedge.apiserver.call import Call
+from kubeedge.apiserver.content import Accept
+from kubeedge.apiserver.streams import OwnedStream
+from kubeedge.errors import Invalid, KubeEdgeError
+from kubeedge.kit.http1 import Response
+
+_TRANSFORMS = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
+_WATCH_SECONDS = 1800.0  # a watch without timeoutSeconds ends after this, and the client begins another
+_WATCH_SECONDS_LIMIT = 86400.0
+
+
+def answer(call: Call, status: int, obj: Object, *, media: str = content.JSON) -> Response:
+    headers = [("content-type", media), ("cache-control", "no-cache, private")]
+    headers += [content.warning_header(text) for text in call.warnings[:16]]
+    return Response(status, headers, meta.encode(obj))
+
+
+def _accept(call: Call) -> Accept:
+    return content.negotiate(call.request.header("accept"), transforms=_TRANSFORMS)
+
+
+def _include(call: Call) -> str:
+    include = call.one("includeObject") or "Metadata"
+    if include not in ("None", "Metadata", "Object"):
+        raise BadRequest(f"includeObject {include[:32]!r} is not None, Metadata or Object")
+    return include
+
+
+def shown(call: Call, accept: Accept, obj: Object, *, headers: bool = True) -> Object:
+    """One object in the form that was asked for."""
+    match accept.as_kind:
+        case "Table":
+            return tables.table(
+                call.address.row.resource,
+                [obj],
+                version=accept.version,
+                include=_include(call),
+                now=time.time(),
+                list_metadata={"resourceVersion": meta.metadata(obj).get("resourceVersion", "")},
+                headers=headers,
+            )
+        case "":
+            return obj
+    return tables.partial(obj, accept.version)
+
+
+async def get(call: Call) -> Response:
+    accept = _accept(call)
+    at = call.address
+    obj = await call.registry.get(at.row.resource, at.namespace, at.name)
+    if at.subresource == "scale":
+        return answer(call, 200, core.scale_of(obj))
+    return answer(call, 200, shown(call, accept, obj))
+
+
+async def list_(call: Call) -> Response:
+    accept = _accept(call)
+    at = call.address
+    limit = call.number("limit") or 0
+    if limit < 0:
+        raise BadRequest(f"limit must be 0 or more, not {limit}")
+    page = await call.registry.list_page(
+        at.row.resource,
+        at.namespace,
+        label_selector=call.one("labelSelector"),
+        field_selector=call.one("fieldSelector"),
+        limit=limit,
+        continue_token=call.one("continue"),
+    )
+    inner: Object = {"resourceVersion": page.resource_version}
+    if page.continue_token:
+        inner["continue"] = page.continue_token
+        if page.remaining is not None:
+            inner["remainingItemCount"] = page.remaining
+    return answer(call, 200, _list_as(call, accept, page.items, inner))
+
+
+def _list_as(call: Call, accept: Accept, items: Sequence[Object], inner: Mapping[str, Any]) -> Object:
+    resource = call.address.row.resource
+    match accept.as_kind:
+        case "Table":
+            return tables.table(
+                resource,
+                items,
+                version=accept.version,
+                include=_include(call),
+                now=time.time(),
+                list_metadata=inner,
+            )
+        case "":
+            return {
+                "kind": f"{resource.kind}List",
+                "apiVersion": resource.api_version,
+                "metadata": inner,
+                "items": list(items),
+            }
+    return {
+        "kind": "PartialObjectMetadataList",
+        "apiVersion": f"meta.k8s.io/{accept.version}",
+        "metadata": inner,
+        "items": [tables.partial(item, accept.version) for item in items],
+    }
+
+
+async def watch(call: Call, done: Callable[[], None]) -> Response:
+    """A stream of events, one JSON document a line. `done` is called when the stream has ended, however it ended."""
+    accept = _accept(call)
+    _include(call)
+    at = call.address
+    name = f"metadata.name={at.name}" if at.name else ""
+    fields = ",".join(filter(None, (call.one("fieldSelector"), name)))
+    labels = call.one("labelSelector")
+    selection.select(call.registry.tenant, at.row.resource, at.namespace, labels, fields)  # refuse nonsense with a 400
+    seconds = call.number("timeoutSeconds")
+    if seconds is None or seconds <= 0:
+        # Clients that came together shall not come back together.
+        seconds_left = _WATCH_SECONDS * (1 + random.random())
+    else:
+        seconds_left = min(float(seconds), _WATCH_SECONDS_LIMIT)
+    events = call.registry.watch(
+        at.row.resource,
+        at.namespace,
+        resource_version=call.one("resourceVersion"),
+        label_selector=labels,
+        field_selector=fields,
+        bookmarks=call.flag("allowWatchBookmarks"),
+        initial_events=call.flag("sendInitialEvents"),
+    )
+    first = True
+
+    def encode(event: WatchEvent) -> bytes:
+        nonlocal first
+        obj = event.object
+        if event.type == "BOOKMARK":
+            if accept.as_kind == "Table":
+                obj = tables.table(
+                    at.row.resource,
+                    [],
+                    version=accept.version,
+                    include="None",
+                    now=time.time(),
+                    list_metadata=meta.metadata(obj),
+                    headers=first,
+                )
+        else:
+            obj = shown(call, accept, obj, headers=first)
+            first = False
+        return meta.encode({"type": event.type, "object": obj}) + b"\n"
+
+    headers = [("content-type", content.JSON), ("cache-control", "no-cache, private")]
+    return Response(200, headers, OwnedStream(_stream(events, encode, seconds_left), done))
+
+
+async def _stream(
+    events: AsyncGenerator[WatchEvent, None], encode: Callable[[WatchEvent], bytes], seconds: float
+) -> AsyncGenerator[bytes, None]:
+    """Pulled by the connection: what a slow client has not read yet stays in the store, not here."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    async with contextlib.aclosing(events):
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    event = await anext(events)
+            except (TimeoutError, StopAsyncIteration):
+                return
+            except KubeEdgeError as exc:
+                yield meta.encode({"type": "ERROR", "object": of_error(exc)}) + b"\n"
+                return
+            yield encode(event)
+
+
+async def create(call: Call) -> Response:
+    accept = _accept(call)
+    at = call.address
+    options = call.write_options()
+    obj = await call.object()
+    _same_namespace(call, obj)
+    new = await call.registry.create(at.row.resource, at.namespace, obj, options=options)
+    return answer(call, 201, shown(call, accept, new))
+
+
+async def bind(call: Call) -> Response:
+    body = await call.object()
+    options = call.write_options()
+    at = call.address
+    await call.registry.modify(
+        at.row.resource, at.namespace, at.name, lambda old: body, subresource="binding", options=options
+    )
+    return answer(call, 201, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
+
+
+async def evict(call: Call) -> Response:
+    """`kubectl drain`: there are no disruption budgets here, so an eviction is a deletion."""
+    body = await call.object()
+    options = body.get("deleteOptions")
+    grace = options.get("gracePeriodSeconds") if isinstance(options, dict) else None
+    at = call.address
+    await call.registry.delete_object(
+        PODS,
+        at.namespace,
+        at.name,
+        core.DeleteOptions(grace if isinstance(grace, int) else None, dry_run=call.dry_run()),
+    )
+    return answer(call, 201, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
+
+
+async def update(call: Call) -> Response:
+    accept = _accept(call)
+    at = call.address
+    options = call.write_options()
+    obj = await call.object()
+    _same_namespace(call, obj)
+    name = meta.name_of(obj)
+    if name != at.name:
+        raise BadRequest(f"the name of the object ({name[:253]}) does not match the name on the URL ({at.name})")
+    new = await call.registry.modify(
+        at.row.resource, at.namespace, at.name, lambda old: obj, subresource=at.subresource, options=options
+    )
+    return answer(call, 200, new if at.subresource == "scale" else shown(call, accept, new))
+
+
+async def patch_(call: Call) -> Response:
+    accept = _accept(call)
+    at = call.address
+    options = call.write_options()
+    kind = "Scale" if at.subresource == "scale" else at.row.resource.kind
+    media = content.media_type(call.request.header("content-type") or "")
+    data = await call.body()
+    status = 200
+    if media == "application/apply-patch+yaml":
+        status, new = await _apply(call, content.decode_yaml(data), options)
+    else:
+        change = _change(media, kind, content.decode_json(data))
+        new = await call.registry.modify(
+            at.row.resource, at.namespace, at.name, change, subresource=at.subresource, options=options
+        )
+    return answer(call, status, new if at.subresource == "scale" else shown(call, accept, new))
+
+
+def _change(media: str, kind: str, body: Any) -> Callable[[Object], Any]:
+    if media == "application/json-patch+json":
+        return _answerable(lambda old: patch.apply_json_patch(old, body))
+    if media not in ("application/merge-patch+json", "application/strategic-merge-patch+json"):
+        raise UnsupportedMediaType(
+            f"the body of the request was in an unknown format ({media[:100]}) - accepted media types include: "
+            "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, "
+            "application/apply-patch+yaml"
+        )
+    if not isinstance(body, dict):
+        raise BadRequest("a merge patch must be an object")
+    if media == "application/merge-patch+json" or kind == "Scale":
+        return _answerable(lambda old: patch.merge(old, body))
+    return _answerable(lambda old: strategic.apply(kind, old, body))
+
+
+def _answerable(change: Callable[[Object], Any]) -> Callable[[Object], Any]:
+    """A patch that does not fit the object is the client's mistake: 422, as the real API server says it."""
+
+    def changed(old: Object) -> Any:
+        try:
+            return change(old)
+        except StatusError:
+            raise
+        except Invalid as exc:
+            raise InvalidObject(f"the server rejected our request due to an error in our request: {exc}") from exc
+
+    return changed
+
+
+async def _apply(call: Call, body: Any, options: core.WriteOptions) -> tuple[int, Object]:
+    """Server-side apply without ownership of fields: what is in the body is merged in; nothing is taken away."""
+    at = call.address
+    if not isinstance(body, dict):
+        raise BadRequest("the body must be an object")
+    _same_namespace(call, body)
+    if not call.one("fieldManager"):
+        raise BadRequest("fieldManager is required for apply patch")
+    kind = at.row.resource.kind
+
+    def merged(old: Object) -> Any:
+        return patch.merge(old, body) if schema.fields_of(kind) is None else strategic.apply(kind, old, body)
+
+    change = _answerable(merged)
+    while True:
+        try:
+            new = await call.registry.modify(
+                at.row.resource, at.namespace, at.name, change, subresource=at.subresource, options=options
+            )
+            return 200, new
+        except ObjectNotFound:
+            if at.subresource:
+                raise
+        inner = {**meta.metadata(body), "name": at.name}
+        new = await call.registry.create(at.row.resource, at.namespace, {**body, "metadata": inner}, options=options)
+        return 201, new
+
+
+async def delete(call: Call) -> Response:
+    accept = _accept(call)
+    at = call.address
+    options = await call.delete_options()
+    obj, gone = await call.registry.delete_object(at.row.resource, at.namespace, at.name, options)
+    if gone and accept.as_kind == "":
+        return answer(call, 200, success(at.row.resource, at.name, str(meta.metadata(obj).get("uid", ""))))
+    return answer(call, 200, shown(call, accept, obj))
+
+
+async def delete_collection(call: Call) -> Response:
+    accept = _accept(call)
+    at = call.address
+    options = await call.delete_options()
+    if at.row.resource.namespaced and not at.namespace:
+        raise MethodNotAllowed
+    gone = await call.registry.delete_collection(
+        at.row.resource,
+        at.namespace,
+        options,
+        label_selector=call.one("labelSelector"),
+        field_selector=call.one("fieldSelector"),
+    )
+    return answer(call, 200, _list_as(call, accept, gone, {"resourceVersion": ""}))
+
+
+def _same_namespace(call: Call, obj: Object) -> None:
+    namespace = meta.namespace_of(obj)
+    if call.address.row.resource.namespaced:
+        if not call.address.namespace:
+            raise BadRequest("the namespace is missing in the URL: /namespaces/NAMESPACE/...")
+        if namespace and namespace != call.address.namespace:
+            raise BadRequest(
+                f"the namespace of the provided object does not match the namespace sent on the request: "
+                f"{namespace[:253]} is not {call.address.namespace}"
+            )
