@@ -93,7 +93,7 @@ def _pointer(text: Any) -> list[str]:
 def _index(array: list[Any], step: str, *, end: bool = False) -> int:
     if step == "-" and end:
         return len(array)
-    if not re.fullmatch(r"0|[1-9]\d{0,8}", step):
+    if not re.fullmatch(r"0|[1-9][0-9]{0,8}", step):
         raise Invalid(f"{step!r} is not an index")
     index = int(step)
     if index > len(array) - (0 if end else 1):

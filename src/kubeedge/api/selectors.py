@@ -54,7 +54,7 @@ class Requirement:
 
 
 def _integer(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"[+-]?\d{1,18}", text) else None
+    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else None
 
 
 @dataclass(frozen=True, slots=True)

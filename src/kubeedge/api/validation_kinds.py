@@ -29,7 +29,7 @@ from kubeedge.api.validation import CONFIG_KEY, PORT_NAME, labels, metadata, pod
 from kubeedge.errors import Invalid
 
 _DATA_LIMIT = 1024 * 1024  # bytes: Kubernetes' limit of a ConfigMap's or Secret's values
-_PERCENT = re.compile(r"\d{1,9}%")
+_PERCENT = re.compile(r"[0-9]{1,9}%")
 _TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 

@@ -1,0 +1,357 @@
+"""What manifests may say: types, defaults and rules, in the words that kubectl users know."""
+
+from __future__ import annotations
+
+import base64
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubeedge.api import defaults, schema, validation_kinds
+from kubeedge.api.client import Resource
+from kubeedge.api.names import Object
+from kubeedge.api.resources import CONFIGMAPS, DEPLOYMENTS, NODES, PODS, SECRETS, SERVICES, row_of
+from kubeedge.api.status import InvalidObject
+from kubeedge.apiserver import core
+from kubeedge.errors import KubeEdgeError
+
+VOLUME = {"name": "v", "configMap": {"name": "c"}}
+
+
+def made(resource: Resource, obj: Object) -> Object:
+    return core.create(
+        row_of(resource),
+        "default",
+        {"metadata": {"name": "x"}, **obj},
+        core.WriteOptions(),
+        now=0.0,
+        randbytes=lambda size: b"\1" * size,
+    )
+
+
+def pod(container: Object | None = None, **spec: Any) -> Object:
+    return {"spec": {"containers": [{"name": "c", "image": "i", **(container or {})}], **spec}}
+
+
+def deployment(**spec: Any) -> Object:
+    base: Object = {
+        "selector": {"matchLabels": {"a": "b"}},
+        "template": {"metadata": {"labels": {"a": "b"}}, **pod()},
+    }
+    return {"spec": {**base, **spec}}
+
+
+def service(*ports: Object, **spec: Any) -> Object:
+    return {"spec": {"ports": list(ports) or [{"port": 80}], **spec}}
+
+
+@pytest.mark.parametrize(
+    ("resource", "obj", "field", "message"),
+    [
+        (PODS, {"spec": {}}, "spec.containers", "Required value"),
+        (PODS, {"spec": {"containers": [{"image": "i"}]}}, "spec.containers[0].name", "Required value"),
+        (PODS, {"spec": {"containers": [{"name": "c"}]}}, "spec.containers[0].image", "Required value"),
+        (PODS, pod({"name": "A_b"}), "spec.containers[0].name", 'Invalid value: "A_b"'),
+        (PODS, pod({"imagePullPolicy": "Never!"}), "spec.containers[0].imagePullPolicy", "Unsupported value"),
+        (
+            PODS,
+            pod({"ports": [{"containerPort": 70000}]}),
+            "spec.containers[0].ports[0].containerPort",
+            "between 1 and",
+        ),
+        (PODS, pod({"ports": [{}]}), "spec.containers[0].ports[0].containerPort", "Required value"),
+        (PODS, pod({"ports": [{"containerPort": 1, "name": "UP"}]}), "spec.containers[0].ports[0].name", "UP"),
+        (PODS, pod({"env": [{"value": "1"}]}), "spec.containers[0].env[0].name", "Required value"),
+        (PODS, pod({"env": [{"name": "A=B"}]}), "spec.containers[0].env[0].name", "printable"),
+        (PODS, pod({"env": [{"name": "A", "valueFrom": {}}]}), "spec.containers[0].env[0].valueFrom", "exactly one of"),
+        (
+            PODS,
+            pod({"volumeMounts": [{"name": "v", "mountPath": "/m"}]}),
+            "spec.containers[0].volumeMounts[0].name",
+            'Not found: "v"',
+        ),
+        (
+            PODS,
+            pod({"volumeMounts": [{"name": "v"}]}, volumes=[VOLUME]),
+            "spec.containers[0].volumeMounts[0].mountPath",
+            "Required",
+        ),
+        (
+            PODS,
+            pod({"volumeMounts": [{"name": "v", "mountPath": "/m", "subPath": "../x"}]}, volumes=[VOLUME]),
+            "spec.containers[0].volumeMounts[0].subPath",
+            "'..'",
+        ),
+        (PODS, pod(volumes=[VOLUME, VOLUME]), "spec.volumes[1].name", 'Duplicate value: "v"'),
+        (PODS, pod(volumes=[{**VOLUME, "emptyDir": {}}]), "spec.volumes[0].emptyDir", "more than 1 volume type"),
+        (
+            PODS,
+            pod(volumes=[{"name": "v", "configMap": {"name": "c", "items": [{"key": "k", "path": "../../etc"}]}}]),
+            "spec.volumes[0].configMap.items[0].path",
+            "'..'",
+        ),
+        (
+            PODS,
+            pod({"resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}}),
+            "spec.containers[0].resources.requests",
+            "less than or equal to cpu limit of 1",
+        ),
+        (
+            PODS,
+            pod({"resources": {"limits": {"memory": "lots"}}}),
+            "spec.containers[0].resources.limits.memory",
+            "quantities must match",
+        ),
+        (
+            PODS,
+            pod({"resources": {"limits": {"memory": "-1"}}}),
+            "spec.containers[0].resources.limits.memory",
+            "greater than or equal to 0",
+        ),
+        (PODS, pod({"livenessProbe": {}}), "spec.containers[0].livenessProbe", "must specify a handler type"),
+        (
+            PODS,
+            pod({"livenessProbe": {"tcpSocket": {"port": 0}}}),
+            "spec.containers[0].livenessProbe.tcpSocket.port",
+            "between 1",
+        ),
+        (
+            PODS,
+            pod(restartPolicy="Sometimes"),
+            "spec.restartPolicy",
+            'supported values: "Always", "Never", "OnFailure"',
+        ),
+        (PODS, pod(tolerations=[{"operator": "Equal"}]), "spec.tolerations[0].operator", "must be Exists"),
+        (PODS, pod(terminationGracePeriodSeconds=-1), "spec.terminationGracePeriodSeconds", "greater than"),
+        (PODS, pod(hostNetwork="yes"), "spec.hostNetwork", 'must be of type boolean: "string"'),
+        (PODS, pod({"args": "x"}), "spec.containers[0].args", "must be of type array"),
+        (PODS, pod({"args": [None]}), "spec.containers[0].args[0]", "must be of type string"),
+        (PODS, {"spec": {"containers": ["c"]}}, "spec.containers[0]", "must be of type object"),
+        (PODS, {"metadata": {"name": "Bad_Name"}, **pod()}, "metadata.name", "RFC 1123 subdomain"),
+        (PODS, {"metadata": {"name": "x", "labels": {"-a": "b"}}, **pod()}, "metadata.labels", "name part"),
+        (
+            PODS,
+            {"metadata": {"name": "x", "labels": {"a": 1}}, **pod()},
+            "metadata.labels.a",
+            'must be of type string: "integer"',
+        ),
+        (
+            PODS,
+            {"metadata": {"name": "x", "annotations": {"a": "x" * 300_000}}, **pod()},
+            "metadata.annotations",
+            "Too long",
+        ),
+        (DEPLOYMENTS, deployment(selector=None), "spec.selector", "Required value"),
+        (
+            DEPLOYMENTS,
+            deployment(selector={"matchLabels": {"a": "c"}}),
+            "spec.template.metadata.labels",
+            "`selector` does not match",
+        ),
+        (DEPLOYMENTS, deployment(replicas=-1), "spec.replicas", "greater than or equal to 0"),
+        (DEPLOYMENTS, deployment(replicas="three"), "spec.replicas", 'must be of type integer: "string"'),
+        (DEPLOYMENTS, deployment(replicas=2**70), "spec.replicas", "64 bits"),
+        (DEPLOYMENTS, deployment(strategy={"type": "Slowly"}), "spec.strategy.type", "Unsupported value"),
+        (
+            DEPLOYMENTS,
+            deployment(strategy={"rollingUpdate": {"maxSurge": "x%"}}),
+            "spec.strategy.rollingUpdate.maxSurge",
+            "percent",
+        ),
+        (
+            DEPLOYMENTS,
+            deployment(strategy={"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}),
+            "spec.strategy.rollingUpdate.maxUnavailable",
+            "may not be 0",
+        ),
+        (
+            DEPLOYMENTS,
+            deployment(template={"metadata": {"labels": {"a": "b"}}, **pod(restartPolicy="Never")}),
+            "spec.template.spec.restartPolicy",
+            "Unsupported",
+        ),
+        (SERVICES, {"spec": {}}, "spec.ports", "Required value"),
+        (SERVICES, service({"port": 0}), "spec.ports[0].port", "between 1"),
+        (SERVICES, service({"port": 1}, {"port": 2}), "spec.ports[0].name", "Required value"),
+        (SERVICES, service(clusterIP="banana"), "spec.clusterIPs[0]", "valid IP address"),
+        (SERVICES, service(type="Tunnel"), "spec.type", "Unsupported value"),
+        (SERVICES, {"metadata": {"name": "a.b"}, **service()}, "metadata.name", "RFC 1123 label"),
+        (CONFIGMAPS, {"data": {"a/b": "x"}}, "data[a/b]", "config key"),
+        (CONFIGMAPS, {"data": {"..": "x"}}, "data[..]", "config key"),
+        (CONFIGMAPS, {"data": {"a": 1}}, "data.a", 'must be of type string: "integer"'),
+        (CONFIGMAPS, {"data": {"a": "x" * 1_100_000}}, "", "Too long"),
+        (SECRETS, {"data": {"a": "not base64!"}}, "data[a]", "illegal base64"),
+        (NODES, {"spec": {"taints": [{"key": "a", "effect": "Go"}]}}, "spec.taints[0].effect", "Unsupported value"),
+    ],
+)
+def test_a_mistake_is_named_by_its_field(resource: Resource, obj: Object, field: str, message: str) -> None:
+    with pytest.raises(InvalidObject) as caught:
+        made(resource, obj)
+    causes = caught.value.status()["details"]["causes"]
+    assert any(cause["field"] == field and message in cause["message"] for cause in causes), causes
+    assert caught.value.status()["code"] == 422
+
+
+def test_the_message_is_the_one_of_kubernetes() -> None:
+    with pytest.raises(InvalidObject) as caught:
+        made(DEPLOYMENTS, deployment(selector={"matchLabels": {"a": "c"}}))
+    assert str(caught.value) == (
+        'Deployment.apps "x" is invalid: spec.template.metadata.labels: Invalid value: "{\\"a\\":\\"b\\"}": '
+        "`selector` does not match template `labels`"
+    )
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    with pytest.raises(InvalidObject, match=r"is invalid: \[spec.containers\[0\].name: Required value, spec"):
+        made(PODS, {"spec": {"containers": [{}]}})
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [
+        pod(),
+        pod(
+            {"volumeMounts": [{"name": "v", "mountPath": "/etc/app"}], "env": [{"name": "A", "value": ""}]},
+            volumes=[VOLUME],
+        ),
+        pod({"ports": [{"containerPort": 80, "name": "http"}], "readinessProbe": {"httpGet": {"port": "http"}}}),
+        pod({"resources": {"limits": {"cpu": 1, "memory": "64Mi"}, "requests": {"cpu": "0.5"}}}),
+        pod(tolerations=[{"operator": "Exists"}], nodeSelector={"kubernetes.io/arch": "arm64"}, hostNetwork=True),
+        pod(initContainers=[{"name": "i", "image": "b"}], volumes=[{"name": "v"}], dnsPolicy=None),
+    ],
+)
+def test_good_pods_pass(obj: Object) -> None:
+    assert made(PODS, obj)["spec"]["containers"]
+
+
+def test_pod_defaults_are_those_of_kubernetes() -> None:
+    spec = made(
+        PODS, pod({"image": "nginx", "readinessProbe": {"httpGet": {"port": 80}}}, volumes=[VOLUME, {"name": "e"}])
+    )["spec"]
+    assert spec["restartPolicy"] == "Always" and spec["terminationGracePeriodSeconds"] == 30
+    assert spec["dnsPolicy"] == "ClusterFirst" and spec["schedulerName"] == "default-scheduler"
+    assert spec["containers"][0]["imagePullPolicy"] == "Always"
+    assert spec["containers"][0]["readinessProbe"]["periodSeconds"] == 10
+    assert spec["volumes"] == [
+        {"name": "v", "configMap": {"name": "c", "defaultMode": 420}},
+        {"name": "e", "emptyDir": {}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("image", "policy"),
+    [
+        ("nginx", "Always"),
+        ("nginx:latest", "Always"),
+        ("nginx:1.25", "IfNotPresent"),
+        ("registry:5000/nginx", "Always"),
+        ("registry:5000/nginx:1", "IfNotPresent"),
+        ("nginx@sha256:" + "0" * 64, "IfNotPresent"),
+    ],
+)
+def test_the_pull_policy_follows_the_tag(image: str, policy: str) -> None:
+    assert defaults.image_pull_policy(image) == policy
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ({}, "BestEffort"),
+        ({"requests": {"cpu": "1"}}, "Burstable"),
+        ({"limits": {"cpu": "1", "memory": "1Gi"}}, "Guaranteed"),
+        ({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}, "Burstable"),
+    ],
+)
+def test_quality_of_service_follows_the_resources(resources: Object, expected: str) -> None:
+    assert made(PODS, pod({"resources": resources}))["status"]["qosClass"] == expected
+
+
+def test_secrets_take_plain_text_and_keep_base64() -> None:
+    secret = made(SECRETS, {"stringData": {"a": "text"}})
+    assert secret["data"] == {"a": base64.b64encode(b"text").decode()} and "stringData" not in secret
+    assert secret["type"] == "Opaque"
+
+
+@pytest.mark.parametrize(
+    ("change", "allowed"),
+    [
+        ({"containers": [{"name": "c", "image": "new"}]}, True),
+        ({"activeDeadlineSeconds": 5}, True),
+        ({"tolerations": [{"operator": "Exists"}]}, True),
+        ({"nodeName": "edge1"}, True),
+        ({"restartPolicy": "Never"}, False),
+        ({"containers": [{"name": "d", "image": "i"}]}, False),
+    ],
+)
+def test_a_pods_spec_is_almost_fixed(change: Object, allowed: bool) -> None:
+    old = made(PODS, pod())
+    new = copy.deepcopy(old)
+    if "containers" in change:
+        new["spec"]["containers"][0] |= change["containers"][0]
+    else:
+        new["spec"] |= change
+    if allowed:
+        validation_kinds.update(row_of(PODS), new, old)
+    else:
+        with pytest.raises(InvalidObject, match="pod updates may not change fields other than"):
+            validation_kinds.update(row_of(PODS), new, old)
+
+
+@pytest.mark.parametrize(
+    ("resource", "old", "change", "message"),
+    [
+        (DEPLOYMENTS, deployment(), {"spec": {"selector": {"matchLabels": {"a": "z"}}}}, "field is immutable"),
+        (SERVICES, service(clusterIP="10.96.0.7"), {"spec": {"clusterIP": "10.96.0.8"}}, "may not change once set"),
+        (CONFIGMAPS, {"immutable": True, "data": {"a": "1"}}, {"data": {"a": "2"}}, "immutable"),
+        (SECRETS, {"data": {}}, {"type": "kubernetes.io/tls"}, "field is immutable"),
+    ],
+)
+def test_what_may_not_change(resource: Resource, old: Object, change: Object, message: str) -> None:
+    before = made(resource, old)
+    after = copy.deepcopy(before)
+    for key, value in change.items():
+        after[key] = {**after[key], **value} if isinstance(value, dict) and isinstance(after.get(key), dict) else value
+    with pytest.raises(InvalidObject, match=message):
+        validation_kinds.update(row_of(resource), after, before)
+
+
+def test_unknown_fields_are_found_at_any_depth() -> None:
+    _, unknown = schema.check("Pod", {**pod({"imagge": "x"}), "extra": 1})
+    assert unknown == ["spec.containers[0].imagge", "extra"]
+
+
+def test_every_type_that_the_schema_names_exists() -> None:
+    plain = {"str", "int", "num", "bool", "time", "any", "quantity", "intorstr"}
+    for fields in schema.types().values():
+        for field in fields.values():
+            assert field.type in plain or field.type in schema.types(), field
+            if field.merge_key and field.type in schema.types():
+                assert field.merge_key in schema.types()[field.type]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            ["name", "image", "spec", "containers", "volumes", "template", "selector", "metadata", "labels", "ports", "env",
+             "strategy", "rollingUpdate", "matchLabels", "data", "status", "resources", "limits", "port", "taints", "type"]
+        ),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=20,
+)  # fmt: skip
+
+
+@given(JSON, JSON, st.sampled_from([PODS, DEPLOYMENTS, SERVICES, CONFIGMAPS, SECRETS, NODES]))
+def test_no_value_breaks_the_checks(spec: Any, more: Any, resource: Resource) -> None:
+    obj = {"metadata": {"name": "x"}, "spec": spec, "data": more, "template": more}
+    for sent in (obj, more, deployment(**spec) if isinstance(spec, dict) else obj):
+        try:
+            core.create(row_of(resource), "default", sent, core.WriteOptions(), now=0.0, randbytes=lambda n: b"\1" * n)
+        except KubeEdgeError as exc:
+            assert str(exc)
