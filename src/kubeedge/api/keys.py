@@ -88,4 +88,8 @@ def prefix_end(prefix: str) -> str:
 
     Keys are UTF-8 and compare by code point, which is the order of their bytes.
     """
-    return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else "\U0010ffff"
+    stem = prefix.rstrip("\U0010ffff")  # the last code point has no successor: the one before it is raised instead
+    if not stem:
+        return "\U0010ffff"
+    after = ord(stem[-1]) + 1
+    return stem[:-1] + chr(0xE000 if after == 0xD800 else after)  # surrogates are not characters

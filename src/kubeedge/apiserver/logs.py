@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import TypeAlias
+from typing import TypeAlias, cast
 from urllib.parse import quote, urlencode
 
 from kubeedge.api import meta
@@ -65,8 +66,9 @@ async def logs(call: Call, node_stream: NodeStream) -> Response:
 
 async def _lines(answer: ClientResponse, node: str) -> AsyncGenerator[bytes, None]:
     try:
-        async for data in answer.stream():
-            yield data
+        async with contextlib.aclosing(cast(AsyncGenerator[bytes, None], answer.stream())) as chunks:
+            async for data in chunks:
+                yield data
     except (OSError, EOFError, KubeEdgeError) as exc:
         log.info("log stream of node=%s ended early: %s", node, exc)
         raise

@@ -7,13 +7,16 @@ import logging
 import ssl
 
 from kubeedge.apiserver.server import ApiServer
-from kubeedge.kit.http1 import Limits, start_tcp_server
+from kubeedge.kit.http1 import Limits, serve_connection
+
+#: connections at once; each may hold one request body of 3 MiB for a moment, and a kubectl uses one or two
+MAX_CONNECTIONS = 1000
 
 log = logging.getLogger(__name__)
 
 
 class ApiServerModule:
-    """`context` must ask for client certificates; who it trusts is decided there, who may do what in ApiServer."""
+    """`context` must ask for client certificates; whom it trusts is decided there, who may do what in ApiServer."""
 
     name = "apiserver"
 
@@ -31,14 +34,43 @@ class ApiServerModule:
         self._address = address
         self._port = port
         self._limits = limits or Limits()
+        self._connections: set[asyncio.Task[None]] = set()
         self.bound_port = 0  # the real one, when port 0 was asked for
 
     async def run(self, ready: asyncio.Event) -> None:
-        listener = await start_tcp_server(
-            self._address, self._port, self._server.handle, ssl=self._context, limits=self._limits
+        listener = await asyncio.start_server(
+            self._connected,
+            self._address,
+            self._port,
+            ssl=self._context,
+            ssl_handshake_timeout=10.0,
+            ssl_shutdown_timeout=1.0,
+            limit=256 * 1024,
         )
-        async with listener:
+        try:
             self.bound_port = listener.sockets[0].getsockname()[1]
             log.info("listening on address=%s port=%d", self._address, self.bound_port)
             ready.set()
             await listener.serve_forever()
+        finally:
+            listener.close()
+            # Watches never end by themselves: without this, a stopped module would go on answering them.
+            for task in list(self._connections):
+                task.cancel()
+            await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._connections) >= MAX_CONNECTIONS:
+            log.warning("refused a connection: %d are open", len(self._connections))
+            writer.transport.abort()
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            await serve_connection(reader, writer, self._server.handle, limits=self._limits)
+        except asyncio.CancelledError:
+            # asyncio's streams would report the end of this task as an error; it is ours, on the way out
+            writer.transport.abort()
+        finally:
+            self._connections.discard(task)

@@ -12,10 +12,11 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
+import h11
+
 from kubeedge.api import meta
 from kubeedge.api.names import Object, TenantId
 from kubeedge.api.status import (
-    BadRequest,
     Forbidden,
     MethodNotAllowed,
     NoSuchPath,
@@ -58,6 +59,8 @@ class ApiServer:
             return await self._answer(request)
         except KubeEdgeError as exc:
             return _json(of_error(exc))
+        except (OSError, h11.RemoteProtocolError):
+            raise  # the connection is broken: nobody is there to read an answer
         except Exception:
             log.exception("request failed: %s %s", request.method, request.target[:200])
             return _json(of_error(RuntimeError()))
@@ -207,6 +210,3 @@ def _json(status: Object) -> Response:
     if code in (429, 503):
         headers.append(("retry-after", "1"))
     return Response(code, headers, meta.encode(status))
-
-
-__all__ = ["ApiServer", "BadRequest"]

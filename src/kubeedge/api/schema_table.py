@@ -1,0 +1,580 @@
+"""The fields of the main kinds, as text: text is small, and is parsed when it is first used (schema.py).
+
+    Type
+      field  type  [flags]
+
+type:  str int num bool time any, quantity, intorstr; map (string to string), {T} (string to T), [T] (list of T), or a
+       Type of this table.
+flags: key=F   a patch merges this list's items by their field F (x-kubernetes-patch-merge-key)
+       set     a patch merges this list of plain values as a set
+       retain  a patch may say which of the keys stay ($retainKeys)
+"""
+
+from __future__ import annotations
+
+TABLE = """
+ObjectMeta
+  name str
+  generateName str
+  namespace str
+  selfLink str
+  uid str
+  resourceVersion str
+  generation int
+  creationTimestamp time
+  deletionTimestamp time
+  deletionGracePeriodSeconds int
+  labels map
+  annotations map
+  ownerReferences [OwnerReference] key=uid
+  finalizers [str] set
+  managedFields any
+OwnerReference
+  apiVersion str
+  kind str
+  name str
+  uid str
+  controller bool
+  blockOwnerDeletion bool
+Pod
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec PodSpec
+  status PodStatus
+PodTemplate
+  metadata ObjectMeta
+  spec PodSpec
+PodSpec
+  volumes [Volume] key=name retain
+  initContainers [Container] key=name
+  containers [Container] key=name
+  ephemeralContainers [Container] key=name
+  restartPolicy str
+  terminationGracePeriodSeconds int
+  activeDeadlineSeconds int
+  dnsPolicy str
+  nodeSelector map
+  serviceAccountName str
+  serviceAccount str
+  automountServiceAccountToken bool
+  nodeName str
+  hostNetwork bool
+  hostPID bool
+  hostIPC bool
+  hostUsers bool
+  shareProcessNamespace bool
+  securityContext PodSecurityContext
+  imagePullSecrets [LocalRef] key=name
+  hostname str
+  subdomain str
+  setHostnameAsFQDN bool
+  affinity Affinity
+  schedulerName str
+  tolerations [Toleration]
+  hostAliases [HostAlias] key=ip
+  priorityClassName str
+  priority int
+  preemptionPolicy str
+  dnsConfig any
+  readinessGates any
+  runtimeClassName str
+  enableServiceLinks bool
+  overhead {quantity}
+  topologySpreadConstraints [TopologySpread] key=topologyKey
+  os any
+  schedulingGates [LocalRef] key=name
+  resourceClaims any
+  resources ResourceRequirements
+LocalRef
+  name str
+HostAlias
+  ip str
+  hostnames [str]
+Toleration
+  key str
+  operator str
+  value str
+  effect str
+  tolerationSeconds int
+TopologySpread
+  maxSkew int
+  topologyKey str
+  whenUnsatisfiable str
+  labelSelector LabelSelector
+  minDomains int
+  nodeAffinityPolicy str
+  nodeTaintsPolicy str
+  matchLabelKeys [str]
+LabelSelector
+  matchLabels map
+  matchExpressions [Expression]
+Expression
+  key str
+  operator str
+  values [str]
+Affinity
+  nodeAffinity NodeAffinity
+  podAffinity any
+  podAntiAffinity any
+NodeAffinity
+  requiredDuringSchedulingIgnoredDuringExecution NodeSelector
+  preferredDuringSchedulingIgnoredDuringExecution [PreferredTerm]
+PreferredTerm
+  weight int
+  preference NodeSelectorTerm
+NodeSelector
+  nodeSelectorTerms [NodeSelectorTerm]
+NodeSelectorTerm
+  matchExpressions [Expression]
+  matchFields [Expression]
+PodSecurityContext
+  seLinuxOptions any
+  windowsOptions any
+  runAsUser int
+  runAsGroup int
+  runAsNonRoot bool
+  supplementalGroups [int]
+  supplementalGroupsPolicy str
+  fsGroup int
+  sysctls [Sysctl]
+  fsGroupChangePolicy str
+  seccompProfile any
+  appArmorProfile any
+  seLinuxChangePolicy str
+Sysctl
+  name str
+  value str
+Container
+  name str
+  image str
+  command [str]
+  args [str]
+  workingDir str
+  ports [ContainerPort] key=containerPort
+  envFrom [EnvFrom]
+  env [EnvVar] key=name
+  resources ResourceRequirements
+  resizePolicy any
+  restartPolicy str
+  volumeMounts [VolumeMount] key=mountPath
+  volumeDevices any
+  livenessProbe Probe
+  readinessProbe Probe
+  startupProbe Probe
+  lifecycle Lifecycle
+  terminationMessagePath str
+  terminationMessagePolicy str
+  imagePullPolicy str
+  securityContext SecurityContext
+  stdin bool
+  stdinOnce bool
+  tty bool
+  targetContainerName str
+ContainerPort
+  name str
+  hostPort int
+  containerPort int
+  protocol str
+  hostIP str
+EnvFrom
+  prefix str
+  configMapRef OptionalRef
+  secretRef OptionalRef
+OptionalRef
+  name str
+  optional bool
+EnvVar
+  name str
+  value str
+  valueFrom EnvSource
+EnvSource
+  fieldRef FieldRef
+  resourceFieldRef ResourceFieldRef
+  configMapKeyRef KeyRef
+  secretKeyRef KeyRef
+FieldRef
+  apiVersion str
+  fieldPath str
+ResourceFieldRef
+  containerName str
+  resource str
+  divisor quantity
+KeyRef
+  name str
+  key str
+  optional bool
+ResourceRequirements
+  limits {quantity}
+  requests {quantity}
+  claims any
+VolumeMount
+  name str
+  readOnly bool
+  recursiveReadOnly str
+  mountPath str
+  subPath str
+  mountPropagation str
+  subPathExpr str
+Probe
+  exec ExecAction
+  httpGet HTTPGet
+  tcpSocket TCPSocket
+  grpc GRPCAction
+  initialDelaySeconds int
+  timeoutSeconds int
+  periodSeconds int
+  successThreshold int
+  failureThreshold int
+  terminationGracePeriodSeconds int
+ExecAction
+  command [str]
+HTTPGet
+  path str
+  port intorstr
+  host str
+  scheme str
+  httpHeaders [HTTPHeader]
+HTTPHeader
+  name str
+  value str
+TCPSocket
+  port intorstr
+  host str
+GRPCAction
+  port int
+  service str
+Lifecycle
+  postStart LifecycleHandler
+  preStop LifecycleHandler
+  stopSignal str
+LifecycleHandler
+  exec ExecAction
+  httpGet HTTPGet
+  tcpSocket TCPSocket
+  sleep any
+SecurityContext
+  capabilities Capabilities
+  privileged bool
+  seLinuxOptions any
+  windowsOptions any
+  runAsUser int
+  runAsGroup int
+  runAsNonRoot bool
+  readOnlyRootFilesystem bool
+  allowPrivilegeEscalation bool
+  procMount str
+  seccompProfile any
+  appArmorProfile any
+Capabilities
+  add [str]
+  drop [str]
+Volume
+  name str
+  hostPath HostPath
+  emptyDir EmptyDir
+  configMap ConfigMapVolume
+  secret SecretVolume
+  downwardAPI DownwardVolume
+  projected ProjectedVolume
+  persistentVolumeClaim any
+  nfs any
+  csi any
+  ephemeral any
+  image any
+  iscsi any
+  rbd any
+  cephfs any
+  glusterfs any
+  fc any
+  flexVolume any
+  gitRepo any
+  cinder any
+  flocker any
+  quobyte any
+  azureFile any
+  azureDisk any
+  gcePersistentDisk any
+  awsElasticBlockStore any
+  vsphereVolume any
+  photonPersistentDisk any
+  portworxVolume any
+  scaleIO any
+  storageos any
+HostPath
+  path str
+  type str
+EmptyDir
+  medium str
+  sizeLimit quantity
+ConfigMapVolume
+  name str
+  items [KeyToPath]
+  defaultMode int
+  optional bool
+SecretVolume
+  secretName str
+  items [KeyToPath]
+  defaultMode int
+  optional bool
+KeyToPath
+  key str
+  path str
+  mode int
+DownwardVolume
+  items [DownwardFile]
+  defaultMode int
+DownwardFile
+  path str
+  fieldRef FieldRef
+  resourceFieldRef ResourceFieldRef
+  mode int
+ProjectedVolume
+  sources [Projection]
+  defaultMode int
+Projection
+  configMap ConfigMapVolume
+  secret ProjectedSecret
+  downwardAPI DownwardVolume
+  serviceAccountToken any
+  clusterTrustBundle any
+  podCertificate any
+ProjectedSecret
+  name str
+  items [KeyToPath]
+  optional bool
+PodStatus
+  phase str
+  conditions [Condition] key=type
+  message str
+  reason str
+  nominatedNodeName str
+  hostIP str
+  hostIPs any
+  podIP str
+  podIPs [PodIP] key=ip
+  startTime time
+  initContainerStatuses any
+  containerStatuses any
+  ephemeralContainerStatuses any
+  qosClass str
+  resize str
+  resourceClaimStatuses any
+  observedGeneration int
+PodIP
+  ip str
+Condition
+  type str
+  status str
+  reason str
+  message str
+  observedGeneration int
+  lastProbeTime time
+  lastHeartbeatTime time
+  lastUpdateTime time
+  lastTransitionTime time
+Deployment
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec DeploymentSpec
+  status WorkloadStatus
+DeploymentSpec
+  replicas int
+  selector LabelSelector
+  template PodTemplate
+  strategy Strategy retain
+  minReadySeconds int
+  revisionHistoryLimit int
+  paused bool
+  progressDeadlineSeconds int
+Strategy
+  type str
+  rollingUpdate RollingUpdate
+RollingUpdate
+  maxUnavailable intorstr
+  maxSurge intorstr
+WorkloadStatus
+  observedGeneration int
+  replicas int
+  updatedReplicas int
+  readyReplicas int
+  availableReplicas int
+  unavailableReplicas int
+  fullyLabeledReplicas int
+  terminatingReplicas int
+  collisionCount int
+  currentNumberScheduled int
+  numberMisscheduled int
+  desiredNumberScheduled int
+  numberReady int
+  updatedNumberScheduled int
+  numberAvailable int
+  numberUnavailable int
+  conditions [Condition] key=type
+ReplicaSet
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec ReplicaSetSpec
+  status WorkloadStatus
+ReplicaSetSpec
+  replicas int
+  minReadySeconds int
+  selector LabelSelector
+  template PodTemplate
+DaemonSet
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec DaemonSetSpec
+  status WorkloadStatus
+DaemonSetSpec
+  selector LabelSelector
+  template PodTemplate
+  updateStrategy Strategy
+  minReadySeconds int
+  revisionHistoryLimit int
+Service
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec ServiceSpec
+  status ServiceStatus
+ServiceSpec
+  ports [ServicePort] key=port
+  selector map
+  clusterIP str
+  clusterIPs [str]
+  type str
+  externalIPs [str]
+  sessionAffinity str
+  sessionAffinityConfig any
+  loadBalancerIP str
+  loadBalancerSourceRanges [str]
+  loadBalancerClass str
+  allocateLoadBalancerNodePorts bool
+  externalName str
+  externalTrafficPolicy str
+  internalTrafficPolicy str
+  trafficDistribution str
+  healthCheckNodePort int
+  publishNotReadyAddresses bool
+  ipFamilies [str]
+  ipFamilyPolicy str
+ServicePort
+  name str
+  protocol str
+  appProtocol str
+  port int
+  targetPort intorstr
+  nodePort int
+ServiceStatus
+  loadBalancer any
+  conditions [Condition] key=type
+ConfigMap
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  immutable bool
+  data map
+  binaryData map
+Secret
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  immutable bool
+  data map
+  stringData map
+  type str
+ServiceAccount
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  secrets [ObjectRef] key=name
+  imagePullSecrets [LocalRef]
+  automountServiceAccountToken bool
+ObjectRef
+  kind str
+  namespace str
+  name str
+  uid str
+  apiVersion str
+  resourceVersion str
+  fieldPath str
+Namespace
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec NamespaceSpec
+  status NamespaceStatus
+NamespaceSpec
+  finalizers [str]
+NamespaceStatus
+  phase str
+  conditions [Condition] key=type
+Node
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec NodeSpec
+  status NodeStatus
+NodeSpec
+  podCIDR str
+  podCIDRs [str] set
+  providerID str
+  unschedulable bool
+  taints [Taint]
+  configSource any
+  externalID str
+Taint
+  key str
+  value str
+  effect str
+  timeAdded time
+NodeStatus
+  capacity {quantity}
+  allocatable {quantity}
+  phase str
+  conditions [Condition] key=type
+  addresses [NodeAddress] key=type
+  daemonEndpoints any
+  nodeInfo any
+  images any
+  volumesInUse [str]
+  volumesAttached any
+  config any
+  runtimeHandlers any
+  features any
+NodeAddress
+  type str
+  address str
+Endpoints
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  subsets any
+Event
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  involvedObject ObjectRef
+  reason str
+  message str
+  source any
+  firstTimestamp time
+  lastTimestamp time
+  count int
+  type str
+  eventTime time
+  series any
+  action str
+  related ObjectRef
+  reportingComponent str
+  reportingInstance str
+Lease
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec any
+"""

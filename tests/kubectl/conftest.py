@@ -1,0 +1,282 @@
+"""A real API server on loopback with TLS, two tenants, and the kubectls that are installed.
+
+The server runs in a thread with its own event loop, because kubectl is a process that the test waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import ipaddress
+import os
+import shutil
+import ssl
+import subprocess
+import threading
+from collections.abc import Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from kubeedge.api.names import NodeName, TenantId
+from kubeedge.apiserver.module import ApiServerModule
+from kubeedge.apiserver.registry import Registry
+from kubeedge.apiserver.server import ApiServer
+from kubeedge.errors import Unavailable
+from kubeedge.kit.http1 import Request, Response, serve_connection
+from kubeedge.pki.identity import NodeIdentity, UserIdentity
+from kubeedge.store.memory import MemoryStore
+
+T = TypeVar("T")
+ROOT = Path(__file__).resolve().parents[2]
+DEBIAN = ROOT / "build/debian/usr/bin/kubectl"
+
+
+def kubectls() -> list[Path]:
+    """Debian's, which must be there, and a newer one when it is on the PATH."""
+    newer = shutil.which("kubectl")
+    return [DEBIAN, *([Path(newer)] if newer else [])]
+
+
+class Authority:
+    """A certificate authority that lives as long as one test."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test ca")])
+        self.certificate = self._write("ca", self._sign(self._name, self._key, [], ca=True), self._key)[0]
+
+    def issue(self, name: str, *names: x509.GeneralName) -> tuple[Path, Path]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        return self._write(name, self._sign(subject, key, names, ca=False), key)
+
+    def _sign(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, names: Sequence[x509.GeneralName], *, ca: bool
+    ) -> x509.Certificate:
+        now = datetime.datetime.now(datetime.UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(hours=1))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        )
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        return builder.sign(self._key, hashes.SHA256())
+
+    def _write(self, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> tuple[Path, Path]:
+        paths = self._folder / f"{name}.crt", self._folder / f"{name}.key"
+        paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        paths[1].write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return paths
+
+
+class FakeNode:
+    """Stands where a node's kubelet API is: answers log requests over a real byte stream."""
+
+    def __init__(self) -> None:
+        self.targets: list[str] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def stream(self, tenant: TenantId, node: NodeName) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if node != "edge1":
+            raise Unavailable(f"no KubeBus link to {node}")
+        import socket
+
+        ours, theirs = socket.socketpair()
+        task = asyncio.create_task(self._serve(theirs))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.open_connection(sock=ours)
+
+    async def _serve(self, sock: Any) -> None:
+        reader, writer = await asyncio.open_connection(sock=sock)
+
+        async def handle(request: Request) -> Response:
+            self.targets.append(request.target)
+            if request.path.endswith("/broken"):
+                return Response(404, [], b"container broken has no log yet")
+
+            async def lines() -> Any:
+                for number in range(3):
+                    yield f"line {number}\n".encode()
+                    await asyncio.sleep(0.05)
+
+            return Response(200, [("content-type", "text/plain")], lines())
+
+        await serve_connection(reader, writer, handle)
+
+
+@dataclass
+class Cluster:
+    folder: Path
+    loop: asyncio.AbstractEventLoop
+    registries: dict[TenantId, Registry]
+    port: int
+    authority: Authority
+    node: FakeNode
+    identities: dict[str, str] = field(default_factory=dict)
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run in the server's loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(20)
+
+    @property
+    def registry(self) -> Registry:
+        return self.registries[TenantId("a")]
+
+    def kubeconfig(self, who: str, uri: str) -> Path:
+        path = self.folder / f"kubeconfig-{who}"
+        if not path.exists():
+            certificate, key = self.authority.issue(who, x509.UniformResourceIdentifier(uri))
+            path.write_text(f"""
+apiVersion: v1
+kind: Config
+current-context: c
+contexts: [{{name: c, context: {{cluster: c, user: u}}}}]
+clusters: [{{name: c, cluster: {{server: "https://127.0.0.1:{self.port}", certificate-authority: {self.authority.certificate}}}}}]
+users: [{{name: u, user: {{client-certificate: {certificate}, client-key: {key}}}}}]
+""")
+        return path
+
+    def kubectl(self, binary: Path, tenant: str = "a", *, uri: str = "") -> Kubectl:
+        uri = uri or UserIdentity(TenantId(tenant), "admin").uri
+        who = uri.replace("/", "_").replace(":", "")
+        home = self.folder / f"home-{who}-{binary.parent.name}-{len(str(binary))}"
+        home.mkdir(exist_ok=True)
+        return Kubectl(binary, self.kubeconfig(who, uri), home)
+
+
+@dataclass
+class Kubectl:
+    binary: Path
+    config: Path
+    home: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"HOME": str(self.home), "KUBECONFIG": str(self.config), "PATH": os.environ["PATH"]}
+
+    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(self.binary), *arguments],
+            input=stdin,
+            env=self.environment,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def __call__(self, *arguments: str, stdin: str = "") -> str:
+        """Standard output; a failure or a warning nobody asked for fails the test."""
+        done = self.run(*arguments, stdin=stdin)
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}{done.stdout}"
+        assert "warning" not in done.stderr.lower(), done.stderr
+        return done.stdout
+
+    def fails(self, *arguments: str, stdin: str = "") -> str:
+        done = self.run(*arguments, stdin=stdin)
+        assert done.returncode != 0, done.stdout
+        return done.stderr
+
+    @contextlib.contextmanager
+    def started(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        with subprocess.Popen(
+            [str(self.binary), *arguments],
+            env=self.environment,
+            cwd=self.home,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("cluster")
+    authority = Authority(folder)
+    server_certificate, server_key = authority.issue(
+        "server", x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(server_certificate, server_key)
+    context.load_verify_locations(authority.certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    made: list[Cluster] = []
+    up = threading.Event()
+
+    async def serve() -> None:
+        store = MemoryStore()
+        registries = {TenantId(t): Registry(store, TenantId(t)) for t in ("a", "b")}
+        node = FakeNode()
+        module = ApiServerModule(ApiServer(registries.get, node.stream), context, address="127.0.0.1", port=0)
+        ready = asyncio.Event()
+        task = asyncio.create_task(module.run(ready))
+        try:
+            await asyncio.wait_for(ready.wait(), 10)
+            made.append(Cluster(folder, asyncio.get_running_loop(), registries, module.bound_port, authority, node))
+            stop = asyncio.Event()
+            stops.append((asyncio.get_running_loop(), stop))
+            up.set()
+            await stop.wait()
+        finally:
+            up.set()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await store.close()
+
+    stops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), name="api server")
+    thread.start()
+    up.wait(20)
+    assert made, "the API server did not start"
+    try:
+        yield made[0]
+    finally:
+        for loop, stop in stops:
+            loop.call_soon_threadsafe(stop.set)
+        thread.join(20)
+
+
+@pytest.fixture(params=kubectls(), ids=lambda path: "debian" if path == DEBIAN else "newer")
+def kubectl(request: pytest.FixtureRequest, cluster: Cluster) -> Kubectl:
+    assert request.param.exists(), f"{request.param} is missing: run tests/kit/setup.sh"
+    return cluster.kubectl(request.param)
+
+
+@pytest.fixture
+def namespace(kubectl: Kubectl) -> Iterator[str]:
+    """A namespace of this test's own."""
+    name = f"t{os.urandom(4).hex()}"
+    kubectl("create", "namespace", name)
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")
+
+
+def node_identity() -> str:
+    return NodeIdentity(TenantId("a"), NodeName("edge1")).uri
