@@ -15,7 +15,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -132,7 +132,7 @@ class Cluster:
     port: int
     authority: Authority
     node: FakeNode
-    identities: dict[str, str] = field(default_factory=dict)
+    server: ApiServer
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run in the server's loop."""
@@ -234,12 +234,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         store = MemoryStore()
         registries = {TenantId(t): Registry(store, TenantId(t)) for t in ("a", "b")}
         node = FakeNode()
-        module = ApiServerModule(ApiServer(registries.get, node.stream), context, address="127.0.0.1", port=0)
+        server = ApiServer(registries.get, node.stream)
+        module = ApiServerModule(server, context, address="127.0.0.1", port=0)
         ready = asyncio.Event()
         task = asyncio.create_task(module.run(ready))
         try:
             await asyncio.wait_for(ready.wait(), 10)
-            made.append(Cluster(folder, asyncio.get_running_loop(), registries, module.bound_port, authority, node))
+            made.append(
+                Cluster(folder, asyncio.get_running_loop(), registries, module.bound_port, authority, node, server)
+            )
             stop = asyncio.Event()
             stops.append((asyncio.get_running_loop(), stop))
             up.set()

@@ -98,6 +98,8 @@ def update(row: Row, old: Object, new: Object, subresource: str, options: WriteO
         new.pop("status", None)
         if "status" in stored:
             new["status"] = stored["status"]
+    if row.resource.plural == "services":
+        _keep_addresses(new, stored)
     defaults.apply(row.resource, new)
     _no_new_finalizers(row, new, stored)
     validation_kinds.update(row, new, stored)
@@ -106,6 +108,13 @@ def update(row: Row, old: Object, new: Object, subresource: str, options: WriteO
     if row.resource.plural == "pods" and new["spec"].get("nodeName") and not stored["spec"].get("nodeName"):
         _scheduled(new, now)
     return new
+
+
+def _keep_addresses(service: Object, old: Object) -> None:
+    """A manifest does not name the address that the server gave: `kubectl replace` keeps it."""
+    spec, before = service.get("spec"), old.get("spec") or {}
+    if isinstance(spec, dict) and spec.get("type") != "ExternalName" and not spec.get("clusterIP"):
+        service["spec"] = {**spec, **{key: before[key] for key in ("clusterIP", "clusterIPs") if key in before}}
 
 
 def _typed(row: Row, obj: Object) -> Object:

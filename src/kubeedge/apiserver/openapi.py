@@ -20,7 +20,8 @@ from kubeedge.api.resources import TABLE, Row, group_versions
 
 _PARAMETERS = ("dryRun", "fieldManager", "fieldValidation", "force")
 _TITLE = "KubeEdge"
-PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+#: kubectl asks with "@v1.0" in the name, which is no media type: its own parser refuses it in an answer
+PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
 
 def _path(row: Row) -> str:

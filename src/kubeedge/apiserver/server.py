@@ -54,6 +54,9 @@ class ApiServer:
         self._version = version or VersionInfo()
         self._watches: Counter[TenantId] = Counter()
 
+    def open_watches(self, tenant: TenantId) -> int:
+        return self._watches[tenant]
+
     async def handle(self, request: Request) -> Response:
         try:
             return await self._answer(request)

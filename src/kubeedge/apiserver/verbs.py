@@ -15,6 +15,7 @@ from kubeedge.api.names import Object
 from kubeedge.api.resources import PODS
 from kubeedge.api.status import (
     BadRequest,
+    FieldError,
     InvalidObject,
     MethodNotAllowed,
     ObjectNotFound,
@@ -256,16 +257,16 @@ async def patch_(call: Call) -> Response:
     if media == "application/apply-patch+yaml":
         status, new = await _apply(call, content.decode_yaml(data), options)
     else:
-        change = _change(media, kind, content.decode_json(data))
+        change = _change(call, media, kind, content.decode_json(data))
         new = await call.registry.modify(
             at.row.resource, at.namespace, at.name, change, subresource=at.subresource, options=options
         )
     return answer(call, status, new if at.subresource == "scale" else shown(call, accept, new))
 
 
-def _change(media: str, kind: str, body: Any) -> Callable[[Object], Any]:
+def _change(call: Call, media: str, kind: str, body: Any) -> Callable[[Object], Any]:
     if media == "application/json-patch+json":
-        return _answerable(lambda old: patch.apply_json_patch(old, body))
+        return _answerable(call, lambda old: patch.apply_json_patch(old, body))
     if media not in ("application/merge-patch+json", "application/strategic-merge-patch+json"):
         raise UnsupportedMediaType(
             f"the body of the request was in an unknown format ({media[:100]}) - accepted media types include: "
@@ -275,12 +276,13 @@ def _change(media: str, kind: str, body: Any) -> Callable[[Object], Any]:
     if not isinstance(body, dict):
         raise BadRequest("a merge patch must be an object")
     if media == "application/merge-patch+json" or kind == "Scale":
-        return _answerable(lambda old: patch.merge(old, body))
-    return _answerable(lambda old: strategic.apply(kind, old, body))
+        return _answerable(call, lambda old: patch.merge(old, body))
+    return _answerable(call, lambda old: strategic.apply(kind, old, body))
 
 
-def _answerable(change: Callable[[Object], Any]) -> Callable[[Object], Any]:
+def _answerable(call: Call, change: Callable[[Object], Any]) -> Callable[[Object], Any]:
     """A patch that does not fit the object is the client's mistake: 422, as the real API server says it."""
+    at = call.address
 
     def changed(old: Object) -> Any:
         try:
@@ -288,7 +290,7 @@ def _answerable(change: Callable[[Object], Any]) -> Callable[[Object], Any]:
         except StatusError:
             raise
         except Invalid as exc:
-            raise InvalidObject(f"the server rejected our request due to an error in our request: {exc}") from exc
+            raise InvalidObject.of(at.row.resource, at.name, [FieldError("patch", str(exc))]) from exc
 
     return changed
 
@@ -306,7 +308,7 @@ async def _apply(call: Call, body: Any, options: core.WriteOptions) -> tuple[int
     def merged(old: Object) -> Any:
         return patch.merge(old, body) if schema.fields_of(kind) is None else strategic.apply(kind, old, body)
 
-    change = _answerable(merged)
+    change = _answerable(call, merged)
     while True:
         try:
             new = await call.registry.modify(
