@@ -1,0 +1,30 @@
+"""TLS contexts: who is believed, and what is shown. Standard library only; every context verifies its peer or serves."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+
+def server_context(
+    cert: Path, key: Path, *, client_ca: Path | None, minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+) -> ssl.SSLContext:
+    """With client_ca every client must show a certificate of that CA; without, clients stay strangers."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = minimum
+    context.load_cert_chain(cert, key)
+    context.num_tickets = 0  # a client that comes back shows its certificate again
+    if client_ca is not None:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def client_context(ca: Path, cert: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
+    """Trusts that CA alone, checks the server's name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(ca)
+    if cert is not None:
+        context.load_cert_chain(cert, key)
+    return context
