@@ -1,6 +1,6 @@
 """The MVCC rules as a pure function: what a transaction means for a view of the newest values.
 
-Lives here:      compares, the effect of put and delete on versions, what a transaction may not do, limits.
+Lives here:      compares, the effect of put and delete on versions, what a transaction may not do (check), limits.
 Lives elsewhere: where the newest values and the history are kept (memory.py, sqlite.py), watches (watch.py).
 
 Worked example, starting at revision 1 (empty):
@@ -14,6 +14,7 @@ Worked example, starting at revision 1 (empty):
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -57,12 +58,48 @@ class Outcome:
     responses: Sequence[RangeResult | int | None]
 
 
+def check(compares: Sequence[Compare], *branches: Sequence[Op]) -> None:
+    """Refuse what is wrong whatever the store holds, in the branch that will not be taken too (as etcd does).
+
+    Raises Invalid (sizes, keys) or Misuse (operators, a key that is written twice). A store calls it before anything else,
+    so that one caller's mistake never reaches the transactions that share a commit with it.
+    """
+    if max(len(compares), *(len(ops) for ops in branches)) > MAX_OPS:
+        raise Invalid(f"a transaction of more than {MAX_OPS} operations")
+    for compare in compares:
+        check_range(compare.key)
+        if isinstance(compare.operand, bytes) is not (compare.target is Target.VALUE):
+            raise Misuse(f"compare of {compare.target.value} with {type(compare.operand).__name__}")
+        if compare.op not in ("=", "!=", "<", ">"):
+            raise Misuse(f"unknown operator {compare.op!r}")
+    for ops in branches:
+        _check_ops(ops)
+
+
+def _check_ops(ops: Sequence[Op]) -> None:
+    puts: set[str] = set()
+    for op in ops:
+        if isinstance(op, Put):
+            check_key(op.key)
+            if len(op.value) > MAX_VALUE:
+                raise Invalid(f"value of {len(op.value)} bytes at {op.key} exceeds {MAX_VALUE}")
+            if op.key in puts:
+                raise Misuse(f"key {op.key} is written twice in one transaction")
+            puts.add(op.key)
+        else:
+            check_range(op.key, op.end)
+    in_order = sorted(puts)
+    for op in ops:
+        if isinstance(op, Delete) and puts:
+            first = bisect_left(in_order, op.key)
+            if op.key in puts or (op.end and first < len(in_order) and in_order[first] < op.end):
+                raise Misuse(f"key {in_order[first]} is put and deleted in one transaction")
+
+
 def evaluate(
     view: View, revision: Revision, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op]
 ) -> Outcome:
-    """Decide one transaction. Raises Invalid (sizes, operators) or Misuse (one key written twice) and changes nothing."""
-    if max(len(success), len(failure), len(compares)) > MAX_OPS:
-        raise Invalid(f"a transaction of more than {MAX_OPS} operations")
+    """Decide one transaction that check() has passed."""
     succeeded = all(_holds(c, view.newest(c.key)) for c in compares)
     next_revision = Revision(revision + 1)
     written: dict[str, KeyValue | None] = {}
@@ -71,11 +108,6 @@ def evaluate(
     for op in success if succeeded else failure:
         match op:
             case Put():
-                check_key(op.key)
-                if len(op.value) > MAX_VALUE:
-                    raise Invalid(f"value of {len(op.value)} bytes at {op.key} exceeds {MAX_VALUE}")
-                if op.key in written:
-                    raise Misuse(f"key {op.key} is written twice in one transaction")
                 old = view.newest(op.key)
                 kv = KeyValue(
                     op.key,
@@ -92,10 +124,11 @@ def evaluate(
                 responses.append(None)
             case Delete():
                 one = view.newest(op.key)
-                victims = view.newest_range(op.key, op.end) if op.end else [one] if one else []
+                found = view.newest_range(op.key, op.end) if op.end else [one] if one else []
+                victims = [
+                    kv for kv in found if kv.key not in written
+                ]  # an earlier delete of this transaction took the rest
                 for victim in victims:
-                    if victim.key in written:
-                        raise Misuse(f"key {victim.key} is written twice in one transaction")
                     written[victim.key] = None
                     changes.append(Change(ChangeKind.DELETE, victim.key, b"", next_revision))
                 responses.append(len(victims))
@@ -105,8 +138,24 @@ def evaluate(
 
 
 def check_key(key: str) -> None:
-    if not key or len(key.encode("utf-8", "surrogatepass")) > MAX_KEY or "\0" in key:
+    """A key that may be put."""
+    if not key or len(_utf8(key)) > MAX_KEY or "\0" in key:
         raise Invalid(f"key {key[:80]!r} is empty, longer than {MAX_KEY} bytes, or has a zero byte")
+
+
+def check_range(key: str, end: str = "") -> None:
+    """A key or range that may be read or deleted. From the beginning of the store is ("", end)."""
+    if not key and not end:
+        raise Invalid("key '' is empty")
+    _utf8(key)
+    _utf8(end)
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as exc:
+        raise Invalid(f"key {text[:80]!r} has a lone surrogate, which UTF-8 cannot express") from exc
 
 
 def _read(view: View, written: dict[str, KeyValue | None], op: Get, revision: Revision) -> RangeResult:
@@ -138,8 +187,6 @@ def _holds(compare: Compare, kv: KeyValue | None) -> bool:
         case Target.MOD:
             have = kv.mod_revision if kv else 0
     want = compare.operand
-    if isinstance(want, bytes) is not (compare.target is Target.VALUE):
-        raise Misuse(f"compare of {compare.target.value} with {type(want).__name__}")
     if have is None:
         return False  # as etcd: a compare of the value of an absent key never holds
     match compare.op:

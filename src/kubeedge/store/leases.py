@@ -34,9 +34,14 @@ class Leases:
             raise NotFound(f"lease {lease} does not exist or has expired")
         self._deadlines[lease] = now + self._ttls[lease]
 
-    def drop(self, lease: int) -> bool:
+    def drop(self, lease: int) -> float:
+        """Its ttl; 0.0 when there is no such lease."""
         self._deadlines.pop(lease, None)
-        return self._ttls.pop(lease, None) is not None
+        return self._ttls.pop(lease, 0.0)
+
+    def not_below(self, lease: int) -> None:
+        """The next lease granted has at least this id: ids that keys in the history still carry are not used again."""
+        self._ids = itertools.count(max(lease, next(self._ids)))
 
     def __contains__(self, lease: int) -> bool:
         return lease in self._ttls

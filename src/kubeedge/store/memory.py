@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from kubeedge.api.keys import prefix_end
 from kubeedge.api.names import Revision
 from kubeedge.errors import Gone, Invalid, NotFound
-from kubeedge.store.core import FIRST_REVISION, evaluate
+from kubeedge.store.core import FIRST_REVISION, check, check_range, evaluate
 from kubeedge.store.leases import Leases
 from kubeedge.store.model import (
     Change,
@@ -56,6 +56,7 @@ class MemoryStore:
     async def range(
         self, key: str, end: str = "", *, revision: Revision | None = None, limit: int = 0, keys_only: bool = False
     ) -> RangeResult:
+        check_range(key, end)
         at = self._revision if revision is None else revision
         check_readable(at, self._revision, self._compacted)
         found = [kv for k in self._keys(key, end) if (kv := self._at(k, at))]
@@ -65,9 +66,11 @@ class MemoryStore:
         return RangeResult(tuple(cut), self._revision, len(cut) < len(found), len(found))
 
     async def get(self, key: str) -> KeyValue | None:
+        check_range(key)
         return self.newest(key)
 
     async def txn(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()) -> TxnResult:
+        check(compares, success, failure)
         check_leases(self._leases, success, failure)
         outcome = evaluate(self, self._revision, compares, success, failure)
         for change in outcome.changes:

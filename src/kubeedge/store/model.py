@@ -7,7 +7,8 @@ The rules are etcd's (etcd.io, "API guarantees"), so that etcd itself passes the
   nothing (a delete of an absent key included) does not move it.
 * A key's version is 1 when it is created and grows by one with each put; a delete ends the generation; the next put
   starts again at version 1 with a new create_revision.
-* A transaction may not put or delete one key twice (Misuse).
+* A transaction may not put one key twice, nor put a key that it also deletes (Misuse). Of two deletes of one key the second
+  finds nothing.
 * put and txn return only when the data is durable (after the fsync).
 * watch(prefix, after=r) delivers each change with revision > r once, in order of revision, all changes of one revision in
   one batch. It raises Gone when r is below the compacted revision.
@@ -154,7 +155,8 @@ class Store(Protocol):
     def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncIterator[WatchBatch]:
         """Close it (aclose, or leave the `async for` inside contextlib.aclosing) to free what it holds.
 
-        A watcher that falls behind is not buffered in memory: it reads from history when it catches up.
+        A watcher that falls behind is not buffered in memory: it reads from history when it catches up. `progress` asks for
+        a batch, empty if need be, once history is caught up with and every few thousand revisions after.
         """
         ...
 

@@ -7,19 +7,23 @@ Writers queue; the thread takes whatever waits, decides the transactions in orde
 of them after its one fsync. A transaction that changes nothing writes nothing. Readers use a connection of their own on the event
 loop's thread: reads are short, and WAL lets them pass the writer.
 
-Lives here:      the schema, commits, reads, compaction, opening a sick file.
-Lives elsewhere: what a transaction means (core.py), watches (watch.py).
+A new store is made under another name and renamed, so that a file which is there but empty is a sick one, never a new one. One
+process at a time has the store open: it holds PATH.lock.
+
+Compaction follows the rows that were added since the last one: each makes the older rows of its key superfluous. Its cost is
+that of the changes, not that of the store.
+
+Lives here:      commits, reads, compaction, leases.
+Lives elsewhere: the file and its schema (sqlite_file.py), what a transaction means (core.py), watches (watch.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import queue
 import sqlite3
 import threading
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +33,7 @@ from kubeedge import faults
 from kubeedge.api.keys import prefix_end
 from kubeedge.api.names import Revision
 from kubeedge.errors import KubeEdgeError, Misuse, NotFound, Unavailable
-from kubeedge.store.core import FIRST_REVISION, Outcome, evaluate
+from kubeedge.store.core import MAX_OPS, Outcome, check, check_range, evaluate
 from kubeedge.store.leases import Leases
 from kubeedge.store.memory import check_compactable, check_leases, check_readable
 from kubeedge.store.model import (
@@ -44,42 +48,30 @@ from kubeedge.store.model import (
     TxnResult,
     WatchBatch,
 )
+from kubeedge.store.sqlite_file import (
+    SHIFT,
+    SickStore,
+    SqliteSettings,
+    check_header,
+    connect,
+    create,
+    examine,
+    locked,
+    meta,
+    read_revision,
+    set_aside,
+    translate,
+    translated,
+)
 from kubeedge.store.watch import Watches
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-    CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-    CREATE TABLE history (
-        id INTEGER PRIMARY KEY,          -- revision << 20 | n
-        key TEXT NOT NULL,
-        value BLOB,                      -- NULL: deleted
-        create_revision INTEGER NOT NULL,
-        version INTEGER NOT NULL,
-        lease INTEGER NOT NULL
-    );
-    CREATE UNIQUE INDEX history_by_key ON history (key, id);
-    CREATE INDEX history_by_lease ON history (lease) WHERE lease != 0;
-    CREATE TABLE leases (id INTEGER PRIMARY KEY, ttl REAL NOT NULL);
-"""
-_SHIFT = 20
 _GROUP = 256  # transactions that share one commit at most
-_COMPACT_STEP = 1000  # rows deleted in one commit: a long one would hold up writers
+_COMPACT_STEP = 500  # rows followed in one commit: a long one would hold up writers
+_HISTORY_BYTES = 1024 * 1024  # of values, read at once for a watcher that is behind
+_LEASE_RETRY = 1.0  # seconds until the keys of an expired lease are tried again, on a full disk
 
 _COLUMNS = "id, key, value, create_revision, version, lease"
 _Row: TypeAlias = tuple[int, str, bytes | None, int, int, int]
-
-
-class SickStore(Unavailable):
-    """The file is truncated, corrupt, or not a store."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SqliteSettings:
-    cache_bytes: int = 512 * 1024  # page cache of each of the two connections; a 128 MB machine pays for it
-    keep_revisions: int = (
-        10_000  # history kept by automatic compaction: how far a node may be behind without a snapshot
-    )
-    compact_every: int = 2_000  # revisions between two automatic compactions; each costs a few commits
 
 
 async def open_sqlite(
@@ -92,18 +84,8 @@ async def open_sqlite(
     except SickStore:
         if on_sick == "raise":
             raise
-        _set_aside(path)
+        set_aside(path)
         return SqliteStore(path, settings or SqliteSettings())
-
-
-def _set_aside(path: Path) -> None:
-    n = 1
-    while (target := path.with_name(f"{path.name}.sick-{n}")).exists():
-        n += 1
-    path.rename(target)
-    for suffix in ("-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(target.with_name(target.name + suffix))
 
 
 @dataclass(slots=True)
@@ -112,6 +94,7 @@ class _Request:
     success: Sequence[Op]
     failure: Sequence[Op]
     future: asyncio.Future[TxnResult]
+    ends_lease: int = 0  # instead of `success`: delete what this lease owns when the request's turn comes
 
 
 @dataclass(slots=True)
@@ -129,20 +112,23 @@ class SqliteStore:
         self.path = path
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        with _sick(path):
-            self._writer = _connect(path, settings)
-            try:
-                self._store_id = _prepare(self._writer, path)
-                self._reader = _connect(path, settings)
-                self._reader.execute("PRAGMA query_only = 1")
-                self._revision = _read_revision(self._reader)
-                self._compacted = Revision(int(_meta(self._reader, "compacted")))
-                self._leases = Leases()
-                for lease, ttl in self._reader.execute("SELECT id, ttl FROM leases"):
-                    self._leases.restore(lease, ttl, self._loop.time())
-            except BaseException:
-                self._writer.close()
-                raise
+        with translated(path), contextlib.ExitStack() as undo:
+            self._lock = undo.enter_context(locked(path))
+            if not path.exists():
+                create(path, settings)
+            check_header(path)
+            self._writer = undo.enter_context(contextlib.closing(connect(path, settings)))
+            self._store_id = examine(self._writer, path)
+            self._reader = undo.enter_context(contextlib.closing(connect(path, settings)))
+            self._reader.execute("PRAGMA query_only = 1")
+            self._revision = read_revision(self._reader)
+            self._compacted = Revision(int(meta(self._reader, "compacted")))
+            self._leases = Leases()
+            for lease, ttl in self._reader.execute("SELECT id, ttl FROM leases"):
+                self._leases.restore(lease, ttl, self._loop.time())
+            used = self._reader.execute("SELECT max(lease) FROM history WHERE lease != 0").fetchone()[0] or 0
+            self._leases.not_below(used + 1)
+            undo.pop_all()
         self._watches = Watches(self._changes, lambda: self._compacted)
         self._queue: queue.SimpleQueue[_Request | _Job | None] = queue.SimpleQueue()
         self._closed = False
@@ -170,25 +156,33 @@ class SqliteStore:
     async def range(
         self, key: str, end: str = "", *, revision: Revision | None = None, limit: int = 0, keys_only: bool = False
     ) -> RangeResult:
-        with _sick(self.path), _snapshot(self._reader) as reader:
-            current = _read_revision(reader)
+        check_range(key, end)
+        columns = _COLUMNS if not keys_only else _COLUMNS.replace("value", "iif(value IS NULL, NULL, x'')")
+        with translated(self.path), _snapshot(self._reader) as reader:
+            current = read_revision(reader)
             at = current if revision is None else revision
             check_readable(at, current, self._compacted)
-            top = (at + 1) << _SHIFT
+            top = (at + 1) << SHIFT
             if not end:
                 row = reader.execute(
-                    f"SELECT {_COLUMNS} FROM history WHERE key = ? AND id < ? ORDER BY id DESC LIMIT 1", (key, top)
+                    f"SELECT {columns} FROM history WHERE key = ? AND id < ? ORDER BY id DESC LIMIT 1", (key, top)
                 ).fetchone()
                 rows = [row] if row and row[2] is not None else []
-                return RangeResult(tuple(_kv(r, keys_only) for r in rows), current, False, len(rows))
+                return RangeResult(tuple(_kv(r) for r in rows), current, False, len(rows))
             newest = "SELECT max(id) FROM history WHERE key >= ? AND key < ? AND id < ? GROUP BY key"
             live = f"FROM history WHERE id IN ({newest}) AND value IS NOT NULL"
-            sql = f"SELECT {_COLUMNS} {live} ORDER BY key" + (f" LIMIT {int(limit)}" if limit else "")
-            rows = reader.execute(sql, (key, end, top)).fetchall()
+            if limit:  # key by key, to stop early
+                rows = reader.execute(
+                    f"""SELECT {columns} FROM history AS h WHERE key >= ? AND key < ? AND value IS NOT NULL
+                        AND id = (SELECT max(id) FROM history WHERE key = h.key AND id < ?) ORDER BY key LIMIT ?""",
+                    (key, end, top, limit),
+                ).fetchall()
+            else:
+                rows = reader.execute(f"SELECT {columns} {live} ORDER BY key", (key, end, top)).fetchall()
             count = len(rows)
             if limit and count == limit:
                 count = reader.execute(f"SELECT count(*) {live}", (key, end, top)).fetchone()[0]
-        return RangeResult(tuple(_kv(r, keys_only) for r in rows), current, len(rows) < count, count)
+        return RangeResult(tuple(_kv(r) for r in rows), current, len(rows) < count, count)
 
     async def get(self, key: str) -> KeyValue | None:
         found = (await self.range(key)).kvs
@@ -198,24 +192,26 @@ class SqliteStore:
         return self._watches.watch(prefix, after, progress, lambda: self._revision)
 
     def _changes(self, prefix: str, after: Revision, limit: int) -> tuple[Sequence[Change], Revision]:
-        """History for a watcher that is behind: whole revisions, about `limit` rows."""
-        with _sick(self.path), _snapshot(self._reader) as reader:
-            bounds = (prefix, prefix_end(prefix), (after + 1) << _SHIFT, (self._revision + 1) << _SHIFT)
-            where = "FROM history WHERE key >= ? AND key < ? AND id >= ? AND id < ? ORDER BY id"
-            rows = reader.execute(f"SELECT {_COLUMNS} {where} LIMIT ?", (*bounds, limit)).fetchall()
-            upto = self._revision
-            if len(rows) == limit:
-                upto = Revision(rows[-1][0] >> _SHIFT)
-                rows += reader.execute(
-                    f"SELECT {_COLUMNS} {where}", (*bounds[:2], rows[-1][0] + 1, (upto + 1) << _SHIFT)
-                ).fetchall()
-        return [_change(row) for row in rows], upto
+        """History for a watcher that is behind: whole revisions, about `limit` rows or _HISTORY_BYTES."""
+        changes: list[Change] = []
+        size = 0
+        with translated(self.path), _snapshot(self._reader) as reader:
+            bounds = (prefix, prefix_end(prefix), (after + 1) << SHIFT, (self._revision + 1) << SHIFT)
+            sql = f"SELECT {_COLUMNS} FROM history WHERE key >= ? AND key < ? AND id >= ? AND id < ? ORDER BY id"
+            for row in reader.execute(sql, bounds):
+                change = _change(row)
+                if (len(changes) >= limit or size >= _HISTORY_BYTES) and change.revision > changes[-1].revision:
+                    return changes, changes[-1].revision
+                changes.append(change)
+                size += len(change.value)
+        return changes, self._revision
 
     # -- writing -------------------------------------------------------------------------------------------------------------
 
     async def txn(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()) -> TxnResult:
         if self._closed:
             raise Misuse("the store is closed")
+        check(compares, success, failure)
         check_leases(self._leases, success, failure)
         future: asyncio.Future[TxnResult] = self._loop.create_future()
         self._queue.put(_Request(compares, success, failure, future))
@@ -261,8 +257,9 @@ class SqliteStore:
         try:
             self._writer.execute("BEGIN IMMEDIATE")
             for request in group:
+                success = view.owned(request.ends_lease) if request.ends_lease else request.success
                 try:
-                    outcome = evaluate(view, revision, request.compares, request.success, request.failure)
+                    outcome = evaluate(view, revision, request.compares, success, request.failure)
                 except KubeEdgeError as exc:
                     answers.append((request, exc))
                     continue
@@ -277,13 +274,13 @@ class SqliteStore:
             else:
                 faults.at("store.commit.before_fsync")
                 self._writer.execute("COMMIT")
-                faults.at("store.commit.after_fsync")
         except Exception as exc:  # nothing of the group happened; a full disk, a sick file
             with contextlib.suppress(sqlite3.Error):
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
-            error = _translate(exc, self.path)
+            error = translate(exc, self.path)
             answers, revision = [(request, error) for request in group], start
+        faults.at("store.commit.after_fsync")
         self._post(lambda: self._answer(answers))
         return revision
 
@@ -308,7 +305,7 @@ class SqliteStore:
             with contextlib.suppress(sqlite3.Error):
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
-            error = _translate(exc, self.path)
+            error = translate(exc, self.path)
             self._post(lambda: None if job.future.done() else job.future.set_exception(error))
         else:
             self._post(lambda: None if job.future.done() else job.future.set_result(None))
@@ -337,25 +334,29 @@ class SqliteStore:
             db.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'revision'", (current,))
             db.execute("COMMIT")
 
-        self._compacted = revision
-        await self._run(mark)
         remaining = True
 
-        def step(db: sqlite3.Connection) -> None:
+        def sweep(db: sqlite3.Connection) -> None:
             nonlocal remaining
-            top = (revision + 1) << _SHIFT
-            deleted = db.execute(
-                """DELETE FROM history WHERE id IN (
-                       SELECT old.id FROM history AS old WHERE old.id < ?
-                       AND (old.value IS NULL OR EXISTS (
-                           SELECT 1 FROM history AS new WHERE new.key = old.key AND new.id > old.id AND new.id < ?))
-                       LIMIT ?)""",
-                (top, top, _COMPACT_STEP),
-            ).rowcount
-            remaining = deleted == _COMPACT_STEP
+            top = (revision + 1) << SHIFT
+            db.execute("BEGIN IMMEDIATE")
+            rows = db.execute(
+                "SELECT id, key, value IS NULL FROM history WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
+                (meta(db, "swept"), top, _COMPACT_STEP),
+            ).fetchall()
+            remaining = len(rows) == _COMPACT_STEP
+            db.executemany("DELETE FROM history WHERE key = ? AND id < ?", [(key, id) for id, key, _ in rows])
+            db.executemany("DELETE FROM history WHERE id = ?", [(id,) for id, _, deleted in rows if deleted])
+            swept = rows[-1][0] if remaining else top - 1
+            db.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'swept'", (swept,))
+            db.execute("COMMIT")
+            faults.at("store.compact.after_sweep")
 
+        self._compacted = revision  # readers are refused before rows go
+        await self._run(mark)
+        faults.at("store.compact.after_mark")
         while remaining:
-            await self._run(step)
+            await self._run(sweep)
 
     def _maybe_compact(self) -> None:
         settings = self._settings
@@ -387,17 +388,25 @@ class SqliteStore:
         self._arm()
 
     async def lease_revoke(self, lease: int) -> None:
-        if not self._leases.drop(lease):
+        if not (ttl := self._leases.drop(lease)):
             raise NotFound(f"lease {lease} does not exist or has expired")
-        await self._end_lease(lease)
-        self._arm()
+        try:
+            await self._end_lease(lease)
+        except Unavailable:  # a full disk: the caller may try again, and time goes on
+            self._leases.restore(lease, ttl, self._loop.time())
+            raise
+        finally:
+            self._arm()
 
     async def _end_lease(self, lease: int) -> None:
-        with _sick(self.path):
-            keys = [k for (k,) in self._reader.execute("SELECT DISTINCT key FROM history WHERE lease = ?", (lease,))]
-        owned = [Delete(key) for key in keys if (kv := await self.get(key)) and kv.lease == lease]
-        if owned:
-            await self.txn((), owned)
+        """The lease takes no more puts; those that wait for the writer are before us in the queue."""
+        deleted = MAX_OPS
+        while deleted == MAX_OPS:
+            if self._closed:
+                raise Misuse("the store is closed")
+            future: asyncio.Future[TxnResult] = self._loop.create_future()
+            self._queue.put(_Request((), (), (), future, ends_lease=lease))
+            deleted = len((await future).responses)
         await self._run(lambda db: _write_one(db, "DELETE FROM leases WHERE id = ?", (lease,)))
 
     def _arm(self) -> None:
@@ -416,8 +425,13 @@ class SqliteStore:
         self._arm()
 
     async def _end_expired(self, lease: int) -> None:
-        with contextlib.suppress(KubeEdgeError):
-            await self._end_lease(lease)
+        while not self._closed:
+            try:
+                return await self._end_lease(lease)
+            except Unavailable:
+                await asyncio.sleep(_LEASE_RETRY)
+            except Misuse:  # closed meanwhile; the lease begins anew at the next start
+                return
 
     # -- the end -------------------------------------------------------------------------------------------------------------
 
@@ -438,6 +452,7 @@ class SqliteStore:
         await self._loop.run_in_executor(None, self._thread.join)
         self._reader.close()
         self._writer.close()
+        self._lock.close()
 
 
 class _SqlView:
@@ -460,54 +475,14 @@ class _SqlView:
         )
         return [_kv(row) for row in rows]
 
-
-def _connect(path: Path, settings: SqliteSettings) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute(f"PRAGMA cache_size = -{settings.cache_bytes // 1024}")
-        db.execute("PRAGMA temp_store = MEMORY")
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _prepare(db: sqlite3.Connection, path: Path) -> str:
-    """Check what is there or make it new; the store's identity."""
-    if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-        db.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA.split(";"):
-            if statement.strip():
-                db.execute(statement)
-        store_id = uuid.uuid4().hex
-        db.executemany(
-            "INSERT INTO meta VALUES (?, ?)",
-            (("schema", _SCHEMA_VERSION), ("store_id", store_id), ("compacted", 0), ("revision", FIRST_REVISION)),
+    def owned(self, lease: int) -> Sequence[Delete]:
+        """What the lease owns, as much as one transaction takes."""
+        rows = self._db.execute(
+            "SELECT key FROM history AS h WHERE lease = ? AND value IS NOT NULL "
+            "AND id = (SELECT max(id) FROM history WHERE key = h.key) LIMIT ?",
+            (lease, MAX_OPS),
         )
-        db.execute("COMMIT")
-        os.chmod(path, 0o600)  # it holds Secrets
-        return store_id
-    verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if verdict != "ok":
-        raise SickStore(f"{path}: {verdict}")
-    if int(_meta(db, "schema")) != _SCHEMA_VERSION:
-        raise SickStore(f"{path}: schema {_meta(db, 'schema')} instead of {_SCHEMA_VERSION}")
-    return str(_meta(db, "store_id"))
-
-
-def _meta(db: sqlite3.Connection, name: str) -> str | int:
-    row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-    if row is None:
-        raise sqlite3.DatabaseError(f"no {name} in the table meta")
-    value: str | int = row[0]
-    return value
-
-
-def _read_revision(db: sqlite3.Connection) -> Revision:
-    newest = db.execute("SELECT max(id) FROM history").fetchone()[0] or 0
-    return Revision(max(newest >> _SHIFT, int(_meta(db, "revision"))))
+        return [Delete(key) for (key,) in rows]
 
 
 def _write_one(db: sqlite3.Connection, sql: str, values: Sequence[object]) -> None:
@@ -524,45 +499,24 @@ def _snapshot(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         db.execute("ROLLBACK")
 
 
-@contextlib.contextmanager
-def _sick(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OverflowError, ValueError) as exc:
-        raise _translate(exc, path) from exc
-
-
-def _translate(exc: BaseException, path: Path) -> KubeEdgeError:
-    """SQLite's errors as ours: a full disk may have room later, a sick file needs care."""
-    if isinstance(exc, KubeEdgeError):
-        return exc
-    text = str(exc)
-    if isinstance(exc, sqlite3.DatabaseError) and any(
-        w in text
-        for w in ("malformed", "not a database", "no such table", "no such column", "in the table meta", "disk image")
-    ):
-        error: KubeEdgeError = SickStore(f"{path}: {text}")
-    else:
-        error = Unavailable(f"{path}: {text}", retry_after=1.0)
-    error.__cause__ = exc
-    return error
-
-
 def _rows(changes: Sequence[Change]) -> Iterator[_Row]:
     for n, c in enumerate(changes):
         value = c.value if c.kind is ChangeKind.PUT else None
-        yield (c.revision << _SHIFT) | n, c.key, value, c.create_revision, c.version, c.lease
+        yield (c.revision << SHIFT) | n, c.key, value, c.create_revision, c.version, c.lease
 
 
-def _kv(row: _Row, keys_only: bool = False) -> KeyValue:
+def _kv(row: _Row) -> KeyValue:
     id, key, value, create, version, lease = row
     assert value is not None
-    return KeyValue(key, b"" if keys_only else value, Revision(create), Revision(id >> _SHIFT), version, lease)
+    return KeyValue(key, value, Revision(create), Revision(id >> SHIFT), version, lease)
 
 
 def _change(row: _Row) -> Change:
     id, key, value, create, version, lease = row
-    revision = Revision(id >> _SHIFT)
+    revision = Revision(id >> SHIFT)
     if value is None:
         return Change(ChangeKind.DELETE, key, b"", revision)
     return Change(ChangeKind.PUT, key, value, revision, Revision(create), version, lease)
+
+
+__all__ = ["SickStore", "SqliteSettings", "SqliteStore", "open_sqlite"]

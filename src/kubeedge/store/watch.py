@@ -4,6 +4,9 @@ A watcher is *synced* while the commits that concern it wait in its own small qu
 it started in the past: then it reads history in bounded batches until it has caught up. (The names are etcd's; its "victims" are
 not needed, since nobody sends on behalf of a watcher.)
 
+A watcher of a quiet prefix in a busy store would remember an ever older revision, and find it compacted when it comes back. Who
+asks for progress is told the revision every PROGRESS_EVERY revisions, with or without a change.
+
 Lives here:      queues, the index from key to watchers, the loop of one watch.
 Lives elsewhere: history (the store gives a reader function).
 """
@@ -19,21 +22,29 @@ from kubeedge.errors import Gone
 from kubeedge.store.model import Change, WatchBatch
 
 QUEUED_CHANGES = 512  # a synced watcher may have waiting; beyond that it reads history instead
+QUEUED_BYTES = 256 * 1024  # of their values
 HISTORY_BATCH = 256  # changes read at once by a watcher that is behind (whole revisions, so possibly more)
+PROGRESS_EVERY = 2_000  # revisions; far below the history that a store keeps
 
 #: (prefix, after, limit) -> (changes with revision > after in order, the revision up to which these are complete)
 HistoryReader = Callable[[str, Revision, int], tuple[Sequence[Change], Revision]]
 
 
 class _Watcher:
-    __slots__ = ("behind", "changes", "prefix", "revision", "wake")
+    __slots__ = ("behind", "bytes", "changes", "prefix", "progress", "revision", "wake")
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, progress: bool) -> None:
         self.prefix = prefix
+        self.progress = progress
         self.behind = True
         self.changes: deque[Change] = deque()
+        self.bytes = 0
         self.revision = Revision(0)  # of the last commit that reached the queue
         self.wake = asyncio.Event()
+
+    def forget(self) -> None:
+        self.changes.clear()
+        self.bytes = 0
 
 
 class Watches:
@@ -42,7 +53,9 @@ class Watches:
     def __init__(self, history: HistoryReader, compacted: Callable[[], Revision]) -> None:
         self._history = history
         self._compacted = compacted
-        self._by_prefix: dict[str, set[_Watcher]] = {}
+        self._by_prefix: dict[str, dict[_Watcher, None]] = {}  # dicts for their order: one run is like the next
+        self._want_progress: dict[_Watcher, None] = {}
+        self._progress_at = Revision(0)
         self._lengths: tuple[int, ...] = ()
         self._closed = False
 
@@ -51,16 +64,20 @@ class Watches:
 
     def committed(self, changes: Sequence[Change], revision: Revision) -> None:
         """Tell the watchers concerned. Called in order of revision, once a commit is durable."""
-        woken: set[_Watcher] = set()
+        woken: dict[_Watcher, None] = {}
         for change in changes:
             for length in self._lengths:
                 for watcher in self._by_prefix.get(change.key[:length], ()):
-                    woken.add(watcher)
+                    woken[watcher] = None
                     if not watcher.behind:
                         watcher.changes.append(change)
+                        watcher.bytes += len(change.value)
+        if revision - self._progress_at >= PROGRESS_EVERY:
+            self._progress_at = revision
+            woken.update(self._want_progress)
         for watcher in woken:
-            if len(watcher.changes) > QUEUED_CHANGES:
-                watcher.changes.clear()
+            if len(watcher.changes) > QUEUED_CHANGES or watcher.bytes > QUEUED_BYTES:
+                watcher.forget()
                 watcher.behind = True
             watcher.revision = revision
             watcher.wake.set()
@@ -68,9 +85,10 @@ class Watches:
     async def watch(
         self, prefix: str, after: Revision, progress: bool, current: Callable[[], Revision]
     ) -> AsyncGenerator[WatchBatch, None]:
-        watcher = _Watcher(prefix)
+        watcher = _Watcher(prefix, progress)
         self._register(watcher)
         position = after
+        caught_up = False
         try:
             while not self._closed:
                 if watcher.behind:
@@ -81,25 +99,25 @@ class Watches:
                         )
                     if position >= current():  # caught up, or waiting for the future
                         watcher.behind = False
-                        watcher.changes.clear()
-                        if progress:
-                            progress = False
+                        watcher.forget()
+                        if progress and not caught_up:
+                            caught_up = True
                             yield WatchBatch((), position)
                         continue
                     changes, upto = self._history(prefix, position, HISTORY_BATCH)
-                    changes = [c for c in changes if c.revision > position]
                     position = max(position, upto)
                     if changes:
                         yield WatchBatch(tuple(changes), position)
                         await asyncio.sleep(0)  # a long history must not hold the loop
                     continue
-                if watcher.changes:
+                if watcher.revision > position:
                     fresh = tuple(c for c in watcher.changes if c.revision > position)
-                    watcher.changes.clear()
-                    position = max(position, watcher.revision)
-                    if fresh:
+                    watcher.forget()
+                    position = watcher.revision
+                    if fresh or progress:
                         yield WatchBatch(fresh, position)
                     continue
+                watcher.forget()  # what a watch of the future is not to hear
                 watcher.wake.clear()
                 await watcher.wake.wait()
         finally:
@@ -113,12 +131,15 @@ class Watches:
                 watcher.wake.set()
 
     def _register(self, watcher: _Watcher) -> None:
-        self._by_prefix.setdefault(watcher.prefix, set()).add(watcher)
+        self._by_prefix.setdefault(watcher.prefix, {})[watcher] = None
+        if watcher.progress:
+            self._want_progress[watcher] = None
         self._lengths = tuple(sorted({len(prefix) for prefix in self._by_prefix}))
 
     def _unregister(self, watcher: _Watcher) -> None:
+        self._want_progress.pop(watcher, None)
         group = self._by_prefix[watcher.prefix]
-        group.discard(watcher)
+        del group[watcher]
         if not group:
             del self._by_prefix[watcher.prefix]
             self._lengths = tuple(sorted({len(prefix) for prefix in self._by_prefix}))

@@ -1,0 +1,171 @@
+"""The SQLite file of a store: made, locked, examined, set aside; and what SQLite's errors mean.
+
+Lives elsewhere: what goes into it (sqlite.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from kubeedge.api.names import Revision
+from kubeedge.errors import KubeEdgeError, Unavailable
+from kubeedge.store.core import FIRST_REVISION
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+    CREATE TABLE history (
+        id INTEGER PRIMARY KEY,          -- revision << 20 | n
+        key TEXT NOT NULL,
+        value BLOB,                      -- NULL: deleted
+        create_revision INTEGER NOT NULL,
+        version INTEGER NOT NULL,
+        lease INTEGER NOT NULL
+    );
+    CREATE UNIQUE INDEX history_by_key ON history (key, id);
+    CREATE INDEX history_by_lease ON history (lease) WHERE lease != 0;
+    CREATE TABLE leases (id INTEGER PRIMARY KEY, ttl REAL NOT NULL);
+"""
+SHIFT = 20
+
+
+class SickStore(Unavailable):
+    """The file is truncated, corrupt, or not a store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqliteSettings:
+    cache_bytes: int = 512 * 1024  # page cache of each of the two connections; a 128 MB machine pays for it
+    keep_revisions: int = (
+        10_000  # history kept by automatic compaction: how far a node may be behind without a snapshot
+    )
+    compact_every: int = 2_000  # revisions between two automatic compactions; each costs a few commits
+
+
+def set_aside(path: Path) -> None:
+    n = 1
+    while (target := path.with_name(f"{path.name}.sick-{n}")).exists():
+        n += 1
+    path.rename(target)
+    for companion, aside in zip(_companions(path), _companions(target), strict=True):
+        with contextlib.suppress(FileNotFoundError):
+            companion.rename(aside)
+
+
+def connect(path: Path, settings: SqliteSettings) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA cache_size = -{settings.cache_bytes // 1024}")
+        db.execute("PRAGMA temp_store = MEMORY")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def locked(path: Path) -> TextIO:
+    """The lock of one process on the store; it ends with the process."""
+    lock = open(path.with_name(path.name + ".lock"), "a", opener=lambda name, flags: os.open(name, flags, 0o600))
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise Unavailable(f"{path} is in use by another process", retry_after=1.0) from None
+    return lock
+
+
+def create(path: Path, settings: SqliteSettings) -> None:
+    """An empty store, complete before it has its name."""
+    new = path.with_name(path.name + ".new")
+    for leftover in (new, *_companions(new), *_companions(path)):  # a log without its file would be applied to ours
+        leftover.unlink(missing_ok=True)
+    os.close(os.open(new, os.O_CREAT | os.O_EXCL, 0o600))  # it will hold Secrets
+    with contextlib.closing(connect(new, settings)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA.split(";"):
+            if statement.strip():
+                db.execute(statement)
+        rows: Sequence[tuple[str, str | int]] = (
+            ("schema", _SCHEMA_VERSION),
+            ("store_id", uuid.uuid4().hex),
+            ("compacted", 0),
+            ("swept", 0),  # ids up to here were followed by a compaction
+            ("revision", FIRST_REVISION),
+        )
+        db.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+        db.execute("COMMIT")
+    os.rename(new, path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _companions(path: Path) -> tuple[Path, Path]:
+    return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
+
+
+def check_header(path: Path) -> None:
+    """Before SQLite touches it: it would make an empty file a new database, and another database one in WAL mode."""
+    with path.open("rb") as file:
+        head = file.read(20)
+    if head[:16] != b"SQLite format 3\0" or head[18:20] != b"\2\2":  # read and write version: 2 is WAL
+        raise SickStore(f"{path}: not a store, or cut short")
+
+
+def examine(db: sqlite3.Connection, path: Path) -> str:
+    """Is it whole, is it ours; the store's identity."""
+    verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise SickStore(f"{path}: {verdict}")
+    if int(meta(db, "schema")) != _SCHEMA_VERSION:
+        raise SickStore(f"{path}: schema {meta(db, 'schema')} instead of {_SCHEMA_VERSION}")
+    return str(meta(db, "store_id"))
+
+
+def meta(db: sqlite3.Connection, name: str) -> str | int:
+    row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        raise sqlite3.DatabaseError(f"no {name} in the table meta")
+    value: str | int = row[0]
+    return value
+
+
+def read_revision(db: sqlite3.Connection) -> Revision:
+    newest = db.execute("SELECT max(id) FROM history").fetchone()[0] or 0
+    return Revision(max(newest >> SHIFT, int(meta(db, "revision"))))
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError, OverflowError, ValueError) as exc:
+        raise translate(exc, path) from exc
+
+
+def translate(exc: BaseException, path: Path) -> KubeEdgeError:
+    """SQLite's errors as ours: a full disk may have room later, a sick file needs care."""
+    if isinstance(exc, KubeEdgeError):
+        return exc
+    text = str(exc)
+    if isinstance(exc, sqlite3.DatabaseError) and any(
+        w in text
+        for w in ("malformed", "not a database", "no such table", "no such column", "in the table meta", "disk image")
+    ):
+        error: KubeEdgeError = SickStore(f"{path}: {text}")
+    else:
+        error = Unavailable(f"{path}: {text}", retry_after=1.0)
+    error.__cause__ = exc
+    return error
