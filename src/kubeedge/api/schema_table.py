@@ -354,8 +354,8 @@ PodStatus
   podIP str
   podIPs [PodIP] key=ip
   startTime time
-  initContainerStatuses any
-  containerStatuses any
+  initContainerStatuses [ContainerStatus]
+  containerStatuses [ContainerStatus]
   ephemeralContainerStatuses any
   qosClass str
   resize str
@@ -363,6 +363,39 @@ PodStatus
   observedGeneration int
 PodIP
   ip str
+ContainerStatus
+  name str
+  state ContainerState
+  lastState ContainerState
+  ready bool
+  started bool
+  restartCount int
+  image str
+  imageID str
+  containerID str
+  allocatedResources {quantity}
+  resources ResourceRequirements
+  volumeMounts any
+  user any
+  allocatedResourcesStatus any
+  stopSignal str
+ContainerState
+  waiting ContainerWaiting
+  running ContainerRunning
+  terminated ContainerTerminated
+ContainerWaiting
+  reason str
+  message str
+ContainerRunning
+  startedAt time
+ContainerTerminated
+  exitCode int
+  signal int
+  reason str
+  message str
+  startedAt time
+  finishedAt time
+  containerID str
 Condition
   type str
   status str

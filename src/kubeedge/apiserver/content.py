@@ -7,6 +7,7 @@ everything behind this door may recurse and encode without fear.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -22,7 +23,8 @@ _MAX_ACCEPT = 32  # alternatives looked at
 def decode_json(data: bytes) -> Any:
     """Raises BadRequest."""
     try:
-        value = json.loads(data, parse_constant=_no_constant)
+        # decoded here, because json.loads would let half of a surrogate pair pass
+        value = json.loads(data.decode(), parse_constant=_no_constant, parse_float=_finite)
     except RecursionError as exc:
         raise BadRequest(f"the body is nested deeper than {MAX_DEPTH} levels") from exc
     except ValueError as exc:
@@ -38,6 +40,13 @@ def decode_json(data: bytes) -> Any:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:32]} is too large a number")
+    return value
 
 
 def _check_depth(value: Any) -> None:

@@ -16,7 +16,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from kubeedge.api import meta, patch
@@ -65,7 +65,11 @@ class Page:
 
 
 class Registry:
-    """`wall` gives seconds since 1970; `randbytes` feeds uids and generated names."""
+    """`wall` gives seconds since 1970; `randbytes` feeds uids and generated names.
+
+    `foreground` says that a garbage collector takes the finalizer foregroundDeletion away once the dependents are gone;
+    without one, a deletion in the foreground is one in the background, for the object would never go.
+    """
 
     def __init__(
         self,
@@ -74,11 +78,13 @@ class Registry:
         *,
         wall: Callable[[], float] = time.time,
         randbytes: Randbytes = os.urandom,
+        foreground: bool = False,
     ) -> None:
         self._store = store
         self.tenant = tenant
         self._wall = wall
         self._randbytes = randbytes
+        self._foreground = foreground
         self._attachments = Attachments(store, tenant, wall=wall, randbytes=randbytes)
         self._bootstrapped = False
         self._bootstrapping = asyncio.Lock()
@@ -136,7 +142,7 @@ class Registry:
             revision, start = Revision(number), chosen.key + rest
         items: list[Object] = []
         while True:
-            room = _PAGE if not limit else max(1, min(_PAGE, limit - len(items)))
+            room = _PAGE if not limit or chosen.matches is not None else min(_PAGE, limit - len(items))
             try:
                 found = await self._store.range(start, chosen.end, revision=revision, limit=room)
             except Gone as exc:
@@ -145,14 +151,23 @@ class Registry:
                     "new list without the continue parameter."
                 ) from exc
             revision = found.revision if revision is None else revision
-            items += [obj for obj in map(_decode, found.kvs) if chosen.wants(obj)]
-            if not found.more or not found.kvs:
+            read = 0
+            for kv in found.kvs:
+                if limit and len(items) >= limit:
+                    break
+                read += 1
+                obj = _decode(kv)
+                if chosen.wants(obj):
+                    items.append(obj)
+            if read:
+                start = found.kvs[read - 1].key + "\0"
+            if read == len(found.kvs) and not found.more:
                 return Page(items, str(revision))
-            start = found.kvs[-1].key + "\0"
             if limit and len(items) >= limit:
                 token = selection.encode_continue(revision, start[len(chosen.key) :])
-                remaining = found.count - len(found.kvs) if chosen.matches is None else None
+                remaining = found.count - read if chosen.matches is None else None
                 return Page(items, str(revision), token, remaining)
+            await asyncio.sleep(0)  # a list of 100,000 objects shall not stop everyone else
 
     async def watch(
         self,
@@ -360,6 +375,8 @@ class Registry:
         """(the object as it is now or was last, whether it is gone)."""
         await self.bootstrap()
         row = row_of(resource)
+        if options.propagation == "Foreground" and not self._foreground:
+            options = replace(options, propagation="Background")
         if options.propagation == "Orphan" and not options.dry_run:
             await self._orphan(await self.get(resource, namespace, name))
         for attempt in range(_ATTEMPTS):

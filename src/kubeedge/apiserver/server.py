@@ -8,14 +8,16 @@ The tenant comes from the client certificate. No field, path or header of a requ
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import h11
 
 from kubeedge.api import meta
 from kubeedge.api.names import Object, TenantId
+from kubeedge.api.resources import TABLE
 from kubeedge.api.status import (
     Forbidden,
     MethodNotAllowed,
@@ -26,7 +28,7 @@ from kubeedge.api.status import (
     of_error,
 )
 from kubeedge.apiserver import content, discovery, openapi, verbs
-from kubeedge.apiserver.call import Call, address
+from kubeedge.apiserver.call import Address, Call, address
 from kubeedge.apiserver.discovery import VersionInfo
 from kubeedge.apiserver.logs import NodeStream, logs
 from kubeedge.apiserver.registry import Registry
@@ -35,6 +37,8 @@ from kubeedge.kit.http1 import Request, Response
 from kubeedge.pki.identity import UserIdentity, of_peer
 
 _MAX_WATCHES = 1000  # open watches of one tenant; each holds a connection and a place in the store's list
+_MAX_WRITES = 64  # requests of one tenant that may bring a body of 3 MiB at the same time
+_NOWHERE = Address(TABLE[0])  # for requests on what is not stored
 _HEALTH = ("/healthz", "/livez", "/readyz")
 
 log = logging.getLogger(__name__)
@@ -53,6 +57,7 @@ class ApiServer:
         self._node_stream = node_stream
         self._version = version or VersionInfo()
         self._watches: Counter[TenantId] = Counter()
+        self._writes: Counter[TenantId] = Counter()
 
     def open_watches(self, tenant: TenantId) -> int:
         return self._watches[tenant]
@@ -75,6 +80,8 @@ class ApiServer:
         registry = self._registry_of(request)
         parts = [part for part in path.split("/") if part]
         match parts:
+            case ["apis", ("authorization.k8s.io" | "authentication.k8s.io") as group, "v1", plural]:
+                return await self._review(registry, request, group, plural)
             case ["api", version, resource, *rest]:
                 return await self._resource(registry, request, "", version, [resource, *rest])
             case ["apis", group, version, resource, *rest]:
@@ -142,53 +149,92 @@ class ApiServer:
         at = call.address
         if at.subresource in ("exec", "attach", "portforward"):
             raise NotImplementedHere(f"pods/{at.subresource} is not implemented by this server")
-        match request.method, at.subresource:
-            case ("GET" | "HEAD", "log"):
+        if request.method in ("GET", "HEAD"):
+            return await self._read(call)
+        with _counted(self._writes, registry.tenant, _MAX_WRITES, "requests that write"):
+            return await self._write(call)
+
+    async def _read(self, call: Call) -> Response:
+        at = call.address
+        match at.subresource:
+            case "log":
                 return await logs(call, self._node_stream)
-            case ("POST", "binding"):
-                return await verbs.bind(call)
-            case ("POST", "eviction"):
-                return await verbs.evict(call)
-            case (_, "log" | "binding" | "eviction"):
-                raise MethodNotAllowed
-            case ("GET" | "HEAD", ""):
+            case "":
                 if call.flag("watch"):
                     return await self._watch(call)
                 return await (verbs.get(call) if at.name else verbs.list_(call))
-            case ("GET" | "HEAD", "status" | "scale"):
+            case "status" | "scale":
                 return await verbs.get(call)
-            case ("POST", ""):
-                if at.name:
-                    raise MethodNotAllowed
+        raise MethodNotAllowed
+
+    async def _write(self, call: Call) -> Response:
+        at = call.address
+        match call.request.method, at.subresource:
+            case "POST", "binding":
+                return await verbs.bind(call)
+            case "POST", "eviction":
+                return await verbs.evict(call)
+            case _, "log" | "binding" | "eviction":
+                raise MethodNotAllowed
+            case "POST", "" if not at.name:
                 return await verbs.create(call)
-            case ("PUT", _):
-                if not at.name:
-                    raise MethodNotAllowed
+            case "PUT", _ if at.name:
                 return await verbs.update(call)
-            case ("PATCH", _):
-                if not at.name:
-                    raise MethodNotAllowed
+            case "PATCH", _ if at.name:
                 return await verbs.patch_(call)
-            case ("DELETE", ""):
+            case "DELETE", "":
                 return await (verbs.delete(call) if at.name else verbs.delete_collection(call))
         raise MethodNotAllowed
 
+    async def _review(self, registry: Registry, request: Request, group: str, plural: str) -> Response:
+        """`kubectl auth can-i` and `whoami`: a tenant's users may do everything in their own cluster."""
+        body = await Call(registry, _NOWHERE, request, {}).object()
+        match group, plural, request.method:
+            case "authorization.k8s.io", "selfsubjectaccessreviews", "POST":
+                status: Object = {"allowed": True, "reason": "users of a tenant may do everything in their cluster"}
+                kind = "SelfSubjectAccessReview"
+            case "authentication.k8s.io", "selfsubjectreviews", "POST":
+                identity = of_peer(request.extra("ssl_object").getpeercert())
+                name = identity.user if isinstance(identity, UserIdentity) else ""
+                status = {
+                    "userInfo": {"username": name, "groups": ["system:authenticated", f"tenant:{registry.tenant}"]}
+                }
+                kind = "SelfSubjectReview"
+            case _:
+                raise NoSuchPath
+        return _ok(
+            {
+                "kind": kind,
+                "apiVersion": f"{group}/v1",
+                "metadata": {},
+                "spec": body.get("spec") or {},
+                "status": status,
+            }
+        )
+
     async def _watch(self, call: Call) -> Response:
-        tenant = call.registry.tenant
-        if self._watches[tenant] >= _MAX_WATCHES:
-            raise TooManyRequests(f"{_MAX_WATCHES} watches are open: close some of them")
-        self._watches[tenant] += 1
-
-        def done() -> None:
-            self._watches[tenant] -= 1
-            if not self._watches[tenant]:
-                del self._watches[tenant]
-
+        """The place is given back when the response's stream ends, which may be long after this returns."""
+        place = contextlib.ExitStack()
+        place.enter_context(_counted(self._watches, call.registry.tenant, _MAX_WATCHES, "watches"))
         try:
-            return await verbs.watch(call, done)
+            return await verbs.watch(call, place.close)
         except BaseException:
-            done()
+            place.close()
             raise
+
+
+@contextlib.contextmanager
+def _counted(counter: Counter[TenantId], tenant: TenantId, limit: int, what: str) -> Iterator[None]:
+    """Each tenant has its own limit: one that asks too much hears of it, the others do not."""
+    if counter[tenant] >= limit:
+        raise TooManyRequests(f"{limit} {what} of tenant {tenant} are open: wait, or close some of them")
+    counter[tenant] += 1
+    try:
+        yield
+    finally:
+        counter[tenant] -= 1
+        if not counter[tenant]:
+            del counter[tenant]
 
 
 def _ok(obj: Object, media: str = content.JSON) -> Response:

@@ -69,7 +69,12 @@ def _definition(column: Column) -> Object:
 
 
 def _row(printer: Printer, item: Object, version: str, include: str, now: float) -> Object:
-    row: Object = {"cells": list(printer.cells(item, now))}
+    try:
+        cells = list(printer.cells(item, now))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # A status of a strange shape, from a node perhaps, costs its own row and not the whole list.
+        cells = [meta.name_of(item), *(["<invalid>"] * (len(printer.columns) - 1))]
+    row: Object = {"cells": cells}
     if include == "Object":
         row["object"] = item
     elif include != "None":
