@@ -234,8 +234,8 @@ class Bootstrap:
         now = self._clock()
         if len(self._failures) > 10_000:
             self._failures = {a: f for a, f in self._failures.items() if f[-1] > now - 60}
-        failures = self._failures.get(address, ())
-        return len(failures) == _FAILURES and failures[0] > now - 60
+        failures = self._failures.get(address)
+        return failures is not None and len(failures) == _FAILURES and failures[0] > now - 60
 
     def _date(self) -> tuple[str, str]:
         """A node compares it with its own clock."""

@@ -1,0 +1,5 @@
+import sys
+
+from kubeedge.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,52 @@
+"""`kubeedge cloud` and `kubeedge edge`: the two programs, in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from kubeedge.cli.control import CommandError
+
+
+def run(options: argparse.Namespace) -> int:
+    return _cloud(options) if options.command == "cloud" else _edge(options)
+
+
+def _cloud(options: argparse.Namespace) -> int:
+    from kubeedge.config import cloud
+
+    if options.default_config:
+        sys.stdout.write(cloud.default_yaml())
+        return 0
+    path = Path(options.config or "/etc/kubeedge/kubeedge.yaml")
+    config = cloud.load(path) if options.config or path.exists() else cloud.CloudConfig()
+    try:
+        # by name: the edge distribution does not know the cloud's
+        cloudcore = importlib.import_module("kubeedge_cloud.cloudcore")
+    except ModuleNotFoundError as exc:
+        if exc.name != "kubeedge_cloud":
+            raise
+        raise CommandError("the cloud side is not installed", "pip install kubeedge-cloud") from exc
+    status: int = cloudcore.main(config)
+    return status
+
+
+def _edge(options: argparse.Namespace) -> int:
+    from kubeedge.config import edge
+
+    root = Path(options.root_dir)
+    defaults = edge.EdgeConfig(paths=edge.at_root(root))
+    if options.default_config:
+        sys.stdout.write(edge.default_yaml(defaults))
+        return 0
+    path = Path(options.config) if options.config else root / "etc/kubeedge/kubeedge.yaml"
+    config = edge.load(path) if options.config or path.exists() else defaults
+    credentials = edge.load_credentials(config.paths.pki.parent / "node.json")
+    # what only reading needed is not kept for the life of the agent
+    for name in [n for n in sys.modules if n == "yaml" or n.startswith(("yaml.", "argparse", "gettext"))]:
+        del sys.modules[name]
+    from kubeedge import edgecore
+
+    return edgecore.main(config, credentials)
