@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import ipaddress
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.apiserver.module import ApiServerModule
@@ -33,6 +30,7 @@ from kubeedge.errors import Unavailable
 from kubeedge.kit.http1 import Request, Response, serve_connection
 from kubeedge.pki.identity import NodeIdentity, UserIdentity
 from kubeedge.store.memory import MemoryStore
+from tests.kubectl.authority import Authority
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,49 +43,6 @@ def kubectls() -> list[Path]:
     return [DEBIAN, *([Path(newer)] if newer else [])]
 
 
-class Authority:
-    """A certificate authority that lives as long as one test."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test ca")])
-        self.certificate = self._write("ca", self._sign(self._name, self._key, [], ca=True), self._key)[0]
-
-    def issue(self, name: str, *names: x509.GeneralName) -> tuple[Path, Path]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        return self._write(name, self._sign(subject, key, names, ca=False), key)
-
-    def _sign(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, names: Sequence[x509.GeneralName], *, ca: bool
-    ) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(hours=1))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        )
-        if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        return builder.sign(self._key, hashes.SHA256())
-
-    def _write(self, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> tuple[Path, Path]:
-        paths = self._folder / f"{name}.crt", self._folder / f"{name}.key"
-        paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        paths[1].write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return paths
-
-
 class FakeNode:
     """Stands where a node's kubelet API is: answers log requests over a real byte stream."""
 
@@ -98,8 +53,6 @@ class FakeNode:
     async def stream(self, tenant: TenantId, node: NodeName) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if node != "edge1":
             raise Unavailable(f"no KubeBus link to {node}")
-        import socket
-
         ours, theirs = socket.socketpair()
         task = asyncio.create_task(self._serve(theirs))
         self._tasks.add(task)

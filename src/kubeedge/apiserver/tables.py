@@ -73,7 +73,8 @@ def _row(printer: Printer, item: Object, version: str, include: str, now: float)
         cells = list(printer.cells(item, now))
     except (AttributeError, KeyError, TypeError, ValueError):
         # A status of a strange shape, from a node perhaps, costs its own row and not the whole list.
-        cells = [meta.name_of(item), *(["<invalid>"] * (len(printer.columns) - 1))]
+        name = meta.name_of(item)
+        cells = [name if column.name == "Name" else "<invalid>" for column in printer.columns]
     row: Object = {"cells": cells}
     if include == "Object":
         row["object"] = item

@@ -257,15 +257,16 @@ async def patch_(call: Call) -> Response:
     if media == "application/apply-patch+yaml":
         status, new = await _apply(call, content.decode_yaml(data), options)
     else:
-        change = _change(call, media, kind, content.decode_json(data))
+        change = _change(call, media, kind, data)
         new = await call.registry.modify(
             at.row.resource, at.namespace, at.name, change, subresource=at.subresource, options=options
         )
     return answer(call, status, new if at.subresource == "scale" else shown(call, accept, new))
 
 
-def _change(call: Call, media: str, kind: str, body: Any) -> Callable[[Object], Any]:
+def _change(call: Call, media: str, kind: str, data: bytes) -> Callable[[Object], Any]:
     if media == "application/json-patch+json":
+        body = content.decode_json(data)
         return _answerable(call, lambda old: patch.apply_json_patch(old, body))
     if media not in ("application/merge-patch+json", "application/strategic-merge-patch+json"):
         raise UnsupportedMediaType(
@@ -273,6 +274,7 @@ def _change(call: Call, media: str, kind: str, body: Any) -> Callable[[Object], 
             "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, "
             "application/apply-patch+yaml"
         )
+    body = content.decode_json(data)
     if not isinstance(body, dict):
         raise BadRequest("a merge patch must be an object")
     if media == "application/merge-patch+json" or kind == "Scale":

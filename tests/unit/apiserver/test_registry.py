@@ -497,7 +497,9 @@ async def test_services_get_addresses_of_their_own_and_give_them_back(world: Wor
         await world.a.create(SERVICES, "default", service("two", clusterIP="192.168.0.1"))
     assert (await world.b.create(SERVICES, "default", service("x", clusterIP=address)))["spec"]["clusterIP"] == address
     await world.a.delete(SERVICES, "default", "one")
-    assert (await world.a.create(SERVICES, "default", service("two", clusterIP=address)))["spec"]["clusterIP"] == address
+    assert (await world.a.create(SERVICES, "default", service("two", clusterIP=address)))["spec"][
+        "clusterIP"
+    ] == address
     headless = await world.a.create(SERVICES, "default", service("three", clusterIP="None"))
     assert headless["spec"]["clusterIPs"] == ["None"]
 
@@ -543,7 +545,9 @@ async def test_events_are_kept_under_a_shared_lease(world: World) -> None:
         await world.a.create(EVENTS, "default", event(name))
     world.now += 400
     await world.a.create(EVENTS, "default", event("e3"))
-    leases = [kv.lease for kv in (await world.store.range("/t/a/registry/core/events/", "/t/a/registry/core/events0")).kvs]
+    leases = [
+        kv.lease for kv in (await world.store.range("/t/a/registry/core/events/", "/t/a/registry/core/events0")).kvs
+    ]
     assert leases[0] == leases[1] != leases[2] and all(leases)
     found = await world.a.list(EVENTS, field_selector="involvedObject.name=p,reason=Started")
     assert len(found.items) == 3
