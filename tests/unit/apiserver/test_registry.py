@@ -1,4 +1,4 @@
-"""The registry of one tenant over the memory store: what controllers and the HTTP server build on."""
+"""The registry of one tenant over a store: what controllers and the HTTP server build on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from kubeedge.apiserver.registry import Registry
 from kubeedge.errors import Conflict, Gone, Invalid, NotFound
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Store
+from kubeedge.store.sqlite import open_sqlite
 
 NOON = 1_790_000_000.0
 
@@ -26,8 +28,8 @@ NOON = 1_790_000_000.0
 class World:
     """Two tenants over one store, with a clock that stands still until a test moves it."""
 
-    def __init__(self) -> None:
-        self.store: Store = MemoryStore()
+    def __init__(self, store: Store | None = None) -> None:
+        self.store: Store = store or MemoryStore()
         self.now = NOON
         counter = itertools.count()
 
@@ -40,12 +42,15 @@ class World:
         self.a, self.b = registry("a"), registry("b")
 
 
-def in_world(test: Callable[[World], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    def run() -> None:
+def in_world(test: Callable[[World], Coroutine[Any, Any, None]]) -> Callable[[str, Path], None]:
+    """Run over both stores that the product has."""
+
+    @pytest.mark.parametrize("kind", ["memory", "sqlite"])
+    def run(kind: str, tmp_path: Path) -> None:
         async def inside() -> None:
-            world = World()
+            world = World(await open_sqlite(tmp_path / "store.db") if kind == "sqlite" else None)
             try:
-                await asyncio.wait_for(test(world), 10)
+                await asyncio.wait_for(test(world), 20)
             finally:
                 await world.store.close()
 
