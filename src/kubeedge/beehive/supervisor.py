@@ -1,39 +1,36 @@
 """Runs modules in floors: bottom first up, top first down; a module that crashes is started again, alone.
 
-Lives here:      start and stop order, restart with back-off, the state of each module for `status`.
-Lives elsewhere: what modules do; which modules there are (kubeedge.edgecore, kubeedge_cloud.cloudcore).
+Lives here:      start and stop order, tasks, signals, the state of each module for `kubeedge status`.
+Lives elsewhere: when a crashed module starts again (core.py); what modules do; which there are (kubeedge.edgecore, kubeedge_cloud.cloudcore).
+
+A floor is up when all its modules are ready, or when patience ends: a module in trouble delays the floors above it, and does not stop them. They
+find out by themselves what does not work yet. Stopping is the reverse; a module that does not release what it holds in time is named in the
+log and in the result of run(), with the line it hangs at.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import dataclasses
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from kubeedge.beehive.core import RestartPolicy, Restarts
 from kubeedge.beehive.module import Module
+from kubeedge.errors import Misuse
+
+__all__ = ["ModuleState", "RestartPolicy", "Supervisor"]
 
 log = logging.getLogger("kubeedge.beehive")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestartPolicy:
-    first: float = 0.5  # seconds before the first restart, doubling
-    last: float = 30.0
-    healthy_after: float = 60.0  # seconds of life after which a crash counts as the first again
-
-    def delay(self, crashes: int) -> float:
-        """Before the restart after the n-th crash in a row (1, 2, ...)."""
-        return float(min(self.last, self.first * 2 ** min(crashes - 1, 20)))
 
 
 @dataclass(slots=True)
 class ModuleState:
     name: str
-    state: Literal["starting", "ready", "backing off", "stopped"] = "starting"
+    state: Literal["starting", "ready", "backing off", "stopped"] = "stopped"
     restarts: int = 0
     last_error: str = ""
 
@@ -47,95 +44,158 @@ class Supervisor:
         *,
         policy: RestartPolicy | None = None,
         ready_patience: float = 10.0,  # seconds that a floor may take before the next one starts all the same
-        stop_patience: float = 10.0,  # seconds that a module may take to release what it holds
+        stop_patience: float = 10.0,  # seconds that the modules of a floor may take to release what they hold
     ) -> None:
+        names = [module.name for floor in floors for module in floor]
+        if len(set(names)) != len(names):
+            raise Misuse(f"two modules have one name: {sorted(names)}")
         self._floors = floors
         self._policy = policy or RestartPolicy()
         self._ready_patience = ready_patience
         self._stop_patience = stop_patience
         self._stop = asyncio.Event()
-        self._states = {module.name: ModuleState(module.name) for floor in floors for module in floor}
+        self._hurry = asyncio.Event()
+        self._states = {name: ModuleState(name) for name in names}
 
     def states(self) -> list[ModuleState]:
-        return list(self._states.values())
+        """A snapshot, bottom floor first."""
+        return [dataclasses.replace(state) for state in self._states.values()]
 
     def stop(self) -> None:
         self._stop.set()
 
-    async def run(self) -> None:
+    async def run(self) -> tuple[str, ...]:
+        """The names of modules that would not stop: their tasks still exist, so the process should end with os._exit."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(ValueError, NotImplementedError, RuntimeError):  # not the main thread: a test
-                loop.add_signal_handler(number, self._stop.set)
+        restore = [_on_signal(loop, number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)]
         running: list[list[asyncio.Task[None]]] = []
+        stuck: list[str] = []
         try:
             for floor in self._floors:
-                running.append(await self._start(floor))
                 if self._stop.is_set():
                     break
+                readies = [asyncio.Event() for _ in floor]
+                running.append(
+                    [
+                        asyncio.create_task(self._keep(module, ready), name=f"module {module.name}")
+                        for module, ready in zip(floor, readies, strict=True)
+                    ]
+                )
+                await self._until_ready({m.name: ready for m, ready in zip(floor, readies, strict=True)})
             await self._stop.wait()
         finally:
             for tasks in reversed(running):
-                await self._end(tasks)
+                stuck += await self._end(tasks)
+            for undo in restore:
+                undo()
+        return tuple(stuck)
 
-    async def _start(self, floor: Sequence[Module]) -> list[asyncio.Task[None]]:
-        readies = {module.name: asyncio.Event() for module in floor}
-        tasks = [asyncio.create_task(self._keep(m, readies[m.name]), name=f"module {m.name}") for m in floor]
-        waiting = [asyncio.create_task(ready.wait()) for ready in readies.values()]
-        stop = asyncio.create_task(self._stop.wait())
+    def _signalled(self) -> None:
+        """The second signal means it: what does not stop at once is left behind."""
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+    async def _until_ready(self, readies: dict[str, asyncio.Event]) -> None:
+        waiting = [asyncio.create_task(ready.wait(), name=f"until {name} is ready") for name, ready in readies.items()]
+        stop = asyncio.create_task(self._stop.wait(), name="until stop")
+        all_ready = asyncio.gather(*waiting)
         try:
-            all_ready = asyncio.gather(*waiting)
             await asyncio.wait((all_ready, stop), timeout=self._ready_patience, return_when=asyncio.FIRST_COMPLETED)
-            late = [name for name, ready in readies.items() if not ready.is_set()]
-            if late and not self._stop.is_set():
-                log.warning("not ready after %g s, going on without: %s", self._ready_patience, ", ".join(late))
         finally:
-            stop.cancel()
-            for task in waiting:
+            for task in (stop, *waiting):
                 task.cancel()
-            await asyncio.gather(stop, *waiting, return_exceptions=True)
-            with contextlib.suppress(asyncio.CancelledError):
-                await all_ready
-        return tasks
+            await asyncio.gather(all_ready, stop, *waiting, return_exceptions=True)
+        late = [name for name, ready in readies.items() if not ready.is_set()]
+        if late and not self._stop.is_set():
+            log.warning("not ready after %g s, going on without: %s", self._ready_patience, ", ".join(late))
 
-    async def _keep(self, module: Module, ready: asyncio.Event) -> None:
+    async def _keep(self, module: Module, first_ready: asyncio.Event) -> None:
         """One module, for ever: run, and run again after a crash."""
-        loop = asyncio.get_running_loop()
         state = self._states[module.name]
-        crashes = 0
-        while True:
-            state.state = "starting"
-            began = loop.time()
-            watch = asyncio.create_task(_note_ready(ready, state))
-            try:
-                await module.run(ready)
-                error = "returned without being told to stop"
-            except asyncio.CancelledError:
-                state.state = "stopped"
-                raise
-            except Exception as exc:
-                error = _text(exc)
-                log.error("module=%s crashed: %s", module.name, error, exc_info=exc)
-            finally:
-                watch.cancel()
-                await asyncio.gather(watch, return_exceptions=True)
-            crashes = 1 if loop.time() - began >= self._policy.healthy_after else crashes + 1
-            state.state, state.last_error, state.restarts = "backing off", error, state.restarts + 1
-            delay = self._policy.delay(crashes)
-            log.info("module=%s starts again in %g s", module.name, delay)
-            await asyncio.sleep(delay)
+        restarts = Restarts(self._policy)
+        clock = asyncio.get_running_loop().time
+        try:
+            while True:
+                state.state = "starting"
+                restarts.started(clock())
+                error = await self._run_once(module, state, first_ready)
+                delay = restarts.ended(clock())
+                state.state, state.last_error, state.restarts = "backing off", error, restarts.total
+                log.info("module=%s starts again in %g s", module.name, delay)
+                await asyncio.sleep(delay)
+        finally:
+            state.state = "stopped"
 
-    async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+    async def _run_once(self, module: Module, state: ModuleState, first_ready: asyncio.Event) -> str:
+        """Why it ended. Raises CancelledError when it ended because it was told to, however it put that."""
+        ready = asyncio.Event()
+        watch = asyncio.create_task(_note_ready(ready, state, first_ready), name=f"until {module.name} is ready")
+        error: BaseException | None = None
+        try:
+            await module.run(ready)
+        except (Exception, asyncio.CancelledError) as exc:  # a cancellation may also be a stray one, from inside
+            error = exc
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+        text = "returned without being told to stop" if error is None else _text(error)
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            if isinstance(error, Exception):
+                log.error("module=%s failed while it stopped: %s", module.name, text, exc_info=error)
+            raise asyncio.CancelledError
+        again = text == state.last_error  # the same crash in a row needs no second traceback
+        log.error("module=%s crashed: %s", module.name, text, exc_info=None if again else error)
+        return text
+
+    async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> list[str]:
+        """Cancel a floor and wait; the names of what is left."""
         for task in tasks:
             task.cancel()
-        _, stuck = await asyncio.wait(tasks, timeout=self._stop_patience)
+        hurry = asyncio.create_task(self._hurry.wait(), name="until hurry")
+        gone = asyncio.create_task(asyncio.wait(tasks), name="until the floor is empty")
+        await asyncio.wait((gone, hurry), timeout=self._stop_patience, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        gone.cancel()
+        await asyncio.gather(hurry, gone, return_exceptions=True)
+        stuck = [task for task in tasks if not task.done()]
         for task in stuck:
-            log.error("%s does not stop within %g s", task.get_name(), self._stop_patience)
+            log.error("%s does not stop; it hangs %s", task.get_name(), _where(task))
+        return [task.get_name().removeprefix("module ") for task in stuck]
 
 
-async def _note_ready(ready: asyncio.Event, state: ModuleState) -> None:
+def _on_signal(
+    loop: asyncio.AbstractEventLoop, number: signal.Signals, action: Callable[[], None]
+) -> Callable[[], None]:
+    """Returns what undoes it."""
+    try:
+        loop.add_signal_handler(number, action)
+    except (ValueError, NotImplementedError, RuntimeError):  # not the main thread: a test
+        return lambda: None
+    return lambda: _ignore(loop.remove_signal_handler(number))
+
+
+def _ignore(_: object) -> None:
+    return None
+
+
+async def _note_ready(ready: asyncio.Event, state: ModuleState, first_ready: asyncio.Event) -> None:
     await ready.wait()
     state.state = "ready"
+    first_ready.set()
+
+
+def _where(task: asyncio.Task[None]) -> str:
+    """The innermost line that an await of the task stands at."""
+    awaited: object = task.get_coro()
+    where = "nowhere"
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
+        if frame is not None:
+            where = f"at {frame.f_code.co_filename}:{frame.f_lineno}"
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
+    return where
 
 
 def _text(error: BaseException) -> str:

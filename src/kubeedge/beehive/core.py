@@ -1,0 +1,43 @@
+"""When a module that crashed is started again. Pure: clock readings come in, delays go out.
+
+A module that keeps crashing waits twice as long each time, up to a limit; one that lived well for a while is trusted again:
+
+    started(0) ended(1) -> 0.5   started(1.5) ended(2) -> 1.0   started(3) ended(100) -> 0.5
+
+Lives elsewhere: tasks, signals and logs (supervisor.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartPolicy:
+    first: float = 0.5  # seconds before the first restart, doubling
+    last: float = 30.0  # seconds; a longer wait would keep a node useless after its trouble is over
+    healthy_after: float = 60.0  # seconds of life after which a crash counts as the first again
+
+    def delay(self, crashes: int) -> float:
+        """Before the restart after the n-th crash in a row (1, 2, ...)."""
+        return float(min(self.last, self.first * 2 ** min(crashes - 1, 20)))
+
+
+class Restarts:
+    """The history of one module, as far as it matters for the next start."""
+
+    def __init__(self, policy: RestartPolicy) -> None:
+        self._policy = policy
+        self._began = 0.0
+        self._in_a_row = 0
+        self.total = 0
+
+    def started(self, now: float) -> None:
+        self._began = now
+
+    def ended(self, now: float) -> float:
+        """It crashed; seconds until it may start again."""
+        healthy = now - self._began >= self._policy.healthy_after
+        self._in_a_row = 1 if healthy else self._in_a_row + 1
+        self.total += 1
+        return self._policy.delay(self._in_a_row)
