@@ -2,6 +2,8 @@
 
 A node that is attached has a session key in the store (kubeedge.api.keys.session); EdgeController reads it as "Ready". A second
 channel of the same node replaces the first: the newer one is the one that the network lets through.
+
+Lives elsewhere: what runs over a channel (kubeedge.sync), tenants and nodes (kubeedge_cloud.tenants).
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from websockets.http11 import Request, Response
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import KubeEdgeError, Refused
-from kubeedge.hub.core import MAX_MESSAGE, Session, SessionSettings
-from kubeedge.hub.driver import Channel, Counters
+from kubeedge.hub.core import CLOSE_REPLACED, MAX_MESSAGE, REPLACED, Session, SessionSettings
+from kubeedge.hub.driver import Channel, Counters, WebSocket
 from kubeedge.pki import identity
 from kubeedge.store.model import Compare, Delete, Store, Target
 from kubeedge.sync.driver import Progress, run_cloud
@@ -57,7 +59,6 @@ class Attachment:
     channel: Channel
     down: Progress = field(default_factory=Progress)
     up: Progress = field(default_factory=Progress)
-    replaced: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def counters(self) -> Counters:
@@ -83,11 +84,14 @@ class CloudHub:
     async def disconnect(self, tenant: TenantId, node: NodeName) -> None:
         """End the node's channel, for a node that was removed."""
         if attachment := self._attached.get((tenant, node)):
-            attachment.replaced.set()
+            attachment.channel.close("the node was removed", 1008)
+
+    async def forget_the_past(self) -> None:
+        """Sessions that a process left behind when it was killed: nobody is attached yet."""
+        await self._store.delete(keys.SESSIONS, keys.prefix_end(keys.SESSIONS))
 
     async def run(self, ready: asyncio.Event) -> None:
-        # what a process that was killed left behind: nobody is attached yet
-        await self._store.delete(keys.SESSIONS, keys.prefix_end(keys.SESSIONS))
+        await self.forget_the_past()
         s = self._settings
         async with serve(
             self._serve,
@@ -112,7 +116,7 @@ class CloudHub:
                 await asyncio.get_running_loop().create_future()
             finally:
                 for attachment in self.sessions():
-                    attachment.replaced.set()
+                    attachment.channel.close("the cloud process stops", 1001)
 
     async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Before the upgrade: a stranger gets 403, and nothing else."""
@@ -142,42 +146,36 @@ class CloudHub:
         self._open += 1
         try:
             who = await self._who(connection)
-            await self._hold(connection, who)
+            await self.hold(connection, who, _address(connection))
         except KubeEdgeError as exc:
             log.warning("channel failed address=%s: %s", _address(connection), exc)
         finally:
             self._open -= 1
 
-    async def _hold(self, connection: ServerConnection, who: identity.NodeIdentity) -> None:
-        """One channel, from attach to detach."""
+    async def hold(self, socket: WebSocket, who: identity.NodeIdentity, address: str) -> None:
+        """One channel, from attach to detach, for a node whose identity is proven."""
         loop = asyncio.get_running_loop()
-        channel = Channel(connection, Session({}, self._settings.session), loop.time)
-        attachment = Attachment(who.tenant, who.node, uuid.uuid4().hex, _address(connection), time.time(), channel)
+        channel = Channel(socket, Session({}, self._settings.session), loop.time)
+        attachment = Attachment(who.tenant, who.node, uuid.uuid4().hex, address, time.time(), channel)
         place = (who.tenant, who.node)
         if older := self._attached.get(place):
-            older.replaced.set()
+            older.channel.close(REPLACED, CLOSE_REPLACED)
         self._attached[place] = attachment
 
         async def use(channel: Channel) -> None:
+            if self._attached.get(place) is not attachment:
+                return  # replaced before it was attached: the newer one's record must stay
             await self._store.put(keys.session(*place), _record(attachment))
             log.info("attached tenant=%s node=%s address=%s", who.tenant, who.node, attachment.address)
             await run_cloud(channel, self._store, who.tenant, who.node, attachment.down, attachment.up)
 
-        running = asyncio.create_task(channel.run(use), name=f"channel of {who.tenant}/{who.node}")
-        replaced = asyncio.create_task(attachment.replaced.wait(), name="replacement of a channel")
-        reason = "replaced, removed or stopped"
+        reason = "cancelled"
         try:
-            await asyncio.wait((running, replaced), return_when=asyncio.FIRST_COMPLETED)
+            reason = await channel.run(use)
+        except Exception as exc:
+            reason = str(exc) or type(exc).__name__
+            log.exception("channel failed tenant=%s node=%s", who.tenant, who.node)
         finally:
-            replaced.cancel()
-            if not running.done():
-                running.cancel()
-            (result,) = await asyncio.gather(running, return_exceptions=True)
-            if isinstance(result, str):
-                reason = result
-            elif isinstance(result, Exception):
-                reason = str(result) or type(result).__name__
-                log.error("channel failed tenant=%s node=%s: %r", who.tenant, who.node, result)
             if self._attached.get(place) is attachment:
                 del self._attached[place]
             log.info("detached tenant=%s node=%s: %s", who.tenant, who.node, reason)

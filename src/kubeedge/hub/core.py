@@ -7,7 +7,8 @@ The channel below delivers whole messages in order or breaks. A message is one b
     2     PING    up to 64 bytes, answered with PONG and the same bytes
     3     PONG
     4     BYE     UTF-8 reason; the sender closes after it
-    16-   streams of the user of the channel; 16 is sync cloud -> edge, 17 is sync edge -> cloud
+    16    SYNC    cloud -> edge, and its acknowledgements
+    17    SYNC    edge -> cloud, and its acknowledgements
 
     OPENING ──HELLO from both──> ATTACHED ──BYE, silence, a broken rule──> DETACHED
 
@@ -30,9 +31,12 @@ from kubeedge.errors import ChannelDetached, Misuse, PeerError
 VERSION = 1
 MAX_MESSAGE = 2 * 1024 * 1024  # one value of the largest size (1.5 MiB) and its envelope
 MAX_HELLO = 4096
-FIRST_STREAM = 16
 SYNC_DOWN = 16  # the cloud's desired state, to the edge
 SYNC_UP = 17  # the edge's reported state, to the cloud
+STREAMS = frozenset({SYNC_DOWN, SYNC_UP})  # a peer that speaks of others broke the rules: nobody would read them
+MAX_WAITING = 64  # messages that wait to be sent; our own users wait after each, so only a flood of pings gets here
+CLOSE_REPLACED = 4000  # WebSocket close code (private range, RFC 6455 section 7.4.2)
+REPLACED = "replaced by a newer channel of the same node"
 
 
 class Kind(enum.IntEnum):
@@ -96,7 +100,7 @@ class Session:
 
     def send(self, kind: int, payload: bytes) -> None:
         """Raises ChannelDetached unless attached, Misuse for a kind or size that no peer would accept."""
-        if kind < FIRST_STREAM or kind > 255 or len(payload) >= MAX_MESSAGE:
+        if kind not in STREAMS or len(payload) >= MAX_MESSAGE:
             raise Misuse(f"message of kind {kind} with {len(payload)} bytes")
         if self.state is not State.ATTACHED:
             raise ChannelDetached(f"the channel is {self.state.value}")
@@ -119,6 +123,9 @@ class Session:
             return []
         self._heard_at = now
         self._probe_until = None
+        if len(self._outbound) > MAX_WAITING:
+            self.state = State.DETACHED
+            raise PeerError("pings come faster than they are taken answers to", close_code=1008)
         try:
             return self._on_message(message, now)
         except PeerError:
@@ -175,7 +182,7 @@ class Session:
                 if self._asked_at is not None:
                     self.rtt, self._asked_at = now - self._asked_at, None
                 return []
-        if kind >= FIRST_STREAM and self.state is State.ATTACHED:
+        if kind in STREAMS and self.state is State.ATTACHED:
             self._asked_at = None  # anything heard answers the question
             return [Received(kind, payload)]
         raise PeerError(f"message kind {kind} with {len(payload)} bytes while {self.state.value}")

@@ -1,21 +1,36 @@
-"""Drives one hub session over one WebSocket; both ends use it. All decisions live in core.py."""
+"""Drives one hub session over one WebSocket; both ends use it. All decisions live in core.py.
+
+Three tasks a channel. *Reading* never waits for writing: two ends that both have much to say would otherwise wait for each other
+for ever. *Timers* never wait for writing either: a peer that is gone does not read, and must be found dead all the same.
+*Writing* sends what reading and timers have to say; a user's send() writes itself, and waits, which is the back pressure.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from kubeedge.errors import ChannelDetached, KubeEdgeError, PeerError
-from kubeedge.hub.core import Attached, Detached, Received, Session, SessionEvent
+from kubeedge.hub.core import Attached, Detached, Received, Session, State
 
 QUEUED_MESSAGES = 64  # of one stream; its user acknowledges, so that an honest peer stays far below
+QUEUED_BYTES = 4 * 1024 * 1024  # likewise: a window of sync and its largest message
+_TICK = 0.001  # seconds a timer waits at least: a loop's timers may fire a rounding error early
+_GOODBYE = 1.0  # seconds for a polite end; the peer may be gone
+
+
+class Transport(Protocol):
+    def abort(self) -> None: ...
 
 
 class WebSocket(Protocol):
-    """What we need of websockets.asyncio's connections."""
+    """What we need of websockets.asyncio's connections. Errors are OSErrors or exceptions of that library."""
+
+    @property
+    def transport(self) -> Any: ...  # a Transport; the library declares it as an attribute
 
     async def send(self, message: bytes) -> None: ...
 
@@ -24,24 +39,57 @@ class WebSocket(Protocol):
     async def close(self, code: int = 1000, reason: str = "") -> None: ...
 
 
-@dataclass(slots=True)
 class Counters:
-    messages_in: int = 0
-    messages_out: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
+    """Messages and their bytes, without what WebSocket, TLS and TCP add."""
+
+    __slots__ = ("bytes_in", "bytes_out", "messages_in", "messages_out")
+
+    def __init__(self, messages_in: int = 0, messages_out: int = 0, bytes_in: int = 0, bytes_out: int = 0) -> None:
+        self.messages_in = messages_in
+        self.messages_out = messages_out
+        self.bytes_in = bytes_in
+        self.bytes_out = bytes_out
+
+
+class _Inbox:
+    """Messages of one stream that wait for their reader."""
+
+    def __init__(self) -> None:
+        self._messages: deque[bytes] = deque()
+        self._bytes = 0
+        self._there = asyncio.Event()
+
+    def put(self, message: bytes) -> bool:
+        """False: the reader is too far behind."""
+        if len(self._messages) >= QUEUED_MESSAGES or (self._messages and self._bytes + len(message) > QUEUED_BYTES):
+            return False
+        self._messages.append(message)
+        self._bytes += len(message)
+        self._there.set()
+        return True
+
+    async def get(self) -> bytes:
+        while not self._messages:
+            self._there.clear()
+            await self._there.wait()
+        message = self._messages.popleft()
+        self._bytes -= len(message)
+        return message
 
 
 class Channel:
-    """An attached session, as its users see it: streams of messages, and the end."""
+    """An attached session, as its users see it: streams of messages, and the end. Made inside a running event loop."""
 
     def __init__(self, socket: WebSocket, session: Session, clock: Callable[[], float]) -> None:
         self._socket = socket
         self._session = session
         self._clock = clock
-        self._streams: dict[int, asyncio.Queue[bytes]] = {}
+        self._inboxes: dict[int, _Inbox] = {}
+        self._waiting: deque[bytes] = deque()
         self._writing = asyncio.Lock()
+        self._output = asyncio.Event()
         self._timer_changed = asyncio.Event()
+        self._end: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
         self.peer: dict[str, Any] = {}
         self.counters = Counters()
 
@@ -56,87 +104,88 @@ class Channel:
 
     def stream(self, kind: int) -> Callable[[], Awaitable[bytes]]:
         """A function that awaits the next message of that kind."""
-        return self._queue(kind).get
+        return self._inbox(kind).get
 
     def probe(self) -> None:
         """The network changed: find out soon whether the peer is still there."""
         self._session.probe(self._clock())
+        self._output.set()
         self._timer_changed.set()
 
-    async def run(self, use: Callable[[Channel], Awaitable[None]]) -> str:
+    def close(self, reason: str, code: int = 1000) -> None:
+        """run() ends soon, and says so to the peer."""
+        if not self._end.done():
+            self._end.set_result((reason, code))
+
+    async def run(self, use: Callable[[Channel], Coroutine[Any, Any, None]]) -> str:
         """Open the session, run `use` while it is attached, close; the reason why it ended.
 
-        An error of `use` is raised after the channel has been closed.
+        An error of `use` that is not one of ours is raised after the channel has been closed.
         """
         self._session.open(self._clock())
-        used: asyncio.Task[None] | None = None
-        timers = asyncio.create_task(self._keep_time(), name="hub session timers")
-        reason = "closed by us"
-        close_code = 1000
+        self._output.set()
+        tasks = [
+            asyncio.create_task(self._guard(work), name=f"hub session {name}")
+            for name, work in (("reading", self._read(use)), ("timers", self._keep_time()), ("writing", self._write()))
+        ]
+        reason, code = "closed by us", 1001
         try:
-            await self._flush()
-            async for event in self._events(timers):
-                match event:
-                    case Attached(hello):
-                        self.peer = hello
-                        used = asyncio.create_task(_as_task(use(self)), name="user of the hub channel")
-                        used.add_done_callback(lambda _: timers.cancel())
-                    case Received(kind, payload):
-                        try:
-                            self._queue(kind).put_nowait(payload)
-                        except asyncio.QueueFull:
-                            raise PeerError(
-                                f"more than {QUEUED_MESSAGES} messages of kind {kind} wait", close_code=1008
-                            ) from None
-                    case Detached(why):
-                        reason = why
-                        break
-                if used and used.done():
-                    break
-        except PeerError as exc:
-            reason, close_code = str(exc), exc.close_code
-        except ChannelDetached as exc:
-            reason = str(exc)
+            reason, code = await self._end
         finally:
-            timers.cancel()
-            if used:
-                used.cancel()
-            await asyncio.gather(timers, *([used] if used else []), return_exceptions=True)
-            await self._say_goodbye(reason, close_code)
-        if used and not used.cancelled() and (error := used.exception()):
-            expected, unexpected = _split(error)
-            if unexpected:
-                raise unexpected
-            return str(expected)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._say_goodbye(reason, code)
         return reason
 
-    async def _events(self, timers: asyncio.Task[Detached]) -> AsyncIterator[SessionEvent]:
-        """What is received, until the peer is gone or a timer says so."""
-        while True:
-            receiving = asyncio.create_task(self._receive(), name="hub session receive")
-            try:
-                await asyncio.wait((receiving, timers), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                if not receiving.done():
-                    receiving.cancel()
-                    await asyncio.gather(receiving, return_exceptions=True)
-            if not receiving.cancelled():
-                message = receiving.result()
-                if message is None:
-                    yield Detached("the connection was closed")
-                    return
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        """What goes wrong in a task is the end of the channel."""
+        try:
+            await work
+        except PeerError as exc:
+            self.close(str(exc), exc.close_code)
+        except ChannelDetached as exc:
+            self.close(str(exc))
+        except KubeEdgeError as exc:  # of our user: a full disk, for example
+            self.close(str(exc), 1011)
+        except Exception as exc:
+            if not self._end.done():
+                self._end.set_exception(exc)
+
+    async def _read(self, use: Callable[[Channel], Coroutine[Any, Any, None]]) -> None:
+        user: asyncio.Task[None] | None = None
+        try:
+            while (message := await self._receive()) is not None:
                 for event in self._session.receive(message, self._clock()):
-                    yield event
-                await self._flush()
-            if timers.done():
-                yield Detached("closed by us") if timers.cancelled() else timers.result()
-                return
+                    match event:
+                        case Attached(hello):
+                            self.peer = hello
+                            user = asyncio.create_task(self._guard(self._used(use)), name="user of the hub channel")
+                            self._timer_changed.set()
+                        case Received(kind, payload):
+                            if not self._inbox(kind).put(payload):
+                                raise PeerError(f"too many messages of kind {kind} wait", close_code=1008)
+                        case Detached(reason):
+                            return self.close(reason)
+                self._output.set()
+            self.close("the connection was closed")
+        finally:
+            if user:
+                user.cancel()
+                await asyncio.gather(user, return_exceptions=True)
+
+    async def _used(self, use: Callable[[Channel], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await use(self)
+        except BaseExceptionGroup as group:
+            raise _the_one(group) from group
+        self.close("closed by us")
 
     async def _receive(self) -> bytes | None:
         try:
             message = await self._socket.recv()
-        except Exception as exc:  # the library's ConnectionClosed family, or the transport's OSError
-            if type(exc).__module__.startswith("websockets") or isinstance(exc, OSError):
+        except Exception as exc:
+            if _is_closed(exc):
                 return None
             raise
         if isinstance(message, str):
@@ -145,55 +194,59 @@ class Channel:
         self.counters.bytes_in += len(message)
         return message
 
-    async def _keep_time(self) -> Detached:
+    async def _keep_time(self) -> None:
         while True:
             self._timer_changed.clear()
             at = self._session.next_timer()
-            delay = None if at is None else max(0.0, at - self._clock())
-            try:
-                async with asyncio.timeout(delay):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if at is None else max(_TICK, at - self._clock())):
                     await self._timer_changed.wait()
-            except TimeoutError:
-                pass
             for event in self._session.handle_timer(self._clock()):
                 if isinstance(event, Detached):
-                    return event
-            with contextlib.suppress(ChannelDetached):
-                await self._flush()
+                    return self.close(event.reason, 1001)
+            self._output.set()
+
+    async def _write(self) -> None:
+        while True:
+            await self._output.wait()
+            self._output.clear()
+            await self._flush()
 
     async def _flush(self) -> None:
         async with self._writing:
-            for message in self._session.messages_to_send():
+            self._waiting.extend(self._session.messages_to_send())
+            while self._waiting:
+                message = self._waiting.popleft()  # a send that is cancelled has handed its message over
                 try:
                     await self._socket.send(message)
                 except Exception as exc:
-                    if type(exc).__module__.startswith("websockets") or isinstance(exc, OSError):
+                    if _is_closed(exc):
                         raise ChannelDetached("the connection was closed") from exc
                     raise
                 self.counters.messages_out += 1
                 self.counters.bytes_out += len(message)
 
-    async def _say_goodbye(self, reason: str, close_code: int) -> None:
-        """Politely, but not for long: the peer may be gone."""
-        self._session.close(reason)
+    async def _say_goodbye(self, reason: str, code: int) -> None:
+        if self._session.state is not State.DETACHED:
+            self._session.close(reason)
         with contextlib.suppress(ChannelDetached, TimeoutError, OSError):
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(_GOODBYE):
                 await self._flush()
-                await self._socket.close(close_code, reason[:100])
+                await self._socket.close(code, reason.encode()[:120].decode(errors="ignore"))
 
-    def _queue(self, kind: int) -> asyncio.Queue[bytes]:
-        return self._streams.setdefault(kind, asyncio.Queue(QUEUED_MESSAGES))
-
-
-def _split(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """(what may happen to a channel, what may not), out of an error or a group of them."""
-    if isinstance(error, BaseExceptionGroup):
-        expected, unexpected = error.split(KubeEdgeError)
-        while isinstance(expected, BaseExceptionGroup):
-            expected = expected.exceptions[0]
-        return expected, unexpected
-    return (error, None) if isinstance(error, KubeEdgeError) else (None, error)
+    def _inbox(self, kind: int) -> _Inbox:
+        return self._inboxes.setdefault(kind, _Inbox())
 
 
-async def _as_task(awaitable: Awaitable[None]) -> None:
-    await awaitable
+def _is_closed(exc: Exception) -> bool:
+    """The library's ConnectionClosed family, told by its name so that this module needs no library; or the transport's."""
+    return isinstance(exc, OSError) or type(exc).__module__.startswith("websockets")
+
+
+def _the_one(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Of a group the error to report: one that must not happen, before one that may."""
+    expected, unexpected = group.split(KubeEdgeError)
+    error: BaseException = unexpected or expected or group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -14,12 +14,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from kubeedge import __version__
-from kubeedge.hub.core import MAX_MESSAGE, Session, SessionSettings
-from kubeedge.hub.driver import Channel, Counters
+from kubeedge.hub.core import MAX_MESSAGE, REPLACED, Session, SessionSettings
+from kubeedge.hub.driver import Channel, Counters, WebSocket
 
 log = logging.getLogger("kubeedge.edgehub")
 
 _HOPELESS_FOR = 60.0  # seconds without success before the longest back-off is allowed to grow further
+_STABLE_AFTER = (
+    5.0  # seconds attached; a channel that fails sooner, again and again, must not cost a handshake each moment
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +79,11 @@ class EdgeHub:
         while True:
             self._endpoint = self._settings.endpoints[attempt % len(self._settings.endpoints)]
             self._hint.clear()
-            attached = await self._attach(self._endpoint)
-            if attached:
+            attached_for = await self._attach(self._endpoint)
+            if REPLACED in self._last_error:
+                log.warning("another agent has the identity of this node; two of them take turns")
+                attempt, last_attached = attempt + 1, -_HOPELESS_FOR
+            elif attached_for >= _STABLE_AFTER:
                 attempt, last_attached = 0, loop.time()
             else:
                 attempt += 1
@@ -101,41 +107,26 @@ class EdgeHub:
             self._last_error,
         )
 
-    async def _attach(self, endpoint: str) -> bool:
-        """One channel from connect to end; whether it was ever attached."""
-        # imported here: an agent without its hub does not pay for it
-        from websockets.asyncio.client import connect
-        from websockets.exceptions import WebSocketException
-
+    async def _attach(self, endpoint: str) -> float:
+        """One channel from connect to end; for how long it was attached, 0.0 if it never was."""
         loop = asyncio.get_running_loop()
-        host, _, port = endpoint.rpartition(":")
-        attached = False
+        attached_at: float | None = None
 
         async def use(channel: Channel) -> None:
-            nonlocal attached
-            attached = True
-            self._channel, self._since, self._last_error = channel, loop.time(), ""
+            nonlocal attached_at
+            attached_at = loop.time()
+            self._channel, self._since, self._last_error = channel, attached_at, ""
             log.info("attached endpoint=%s", endpoint)
             await self._use(channel)
 
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
-                socket = await connect(
-                    f"wss://{host}:{port}/v1/channel",
-                    ssl=self._tls(),
-                    compression=None,  # sync compresses whole batches itself
-                    ping_interval=None,  # the session has the timers
-                    open_timeout=None,
-                    close_timeout=1.0,
-                    max_size=MAX_MESSAGE,
-                    max_queue=4,
-                    write_limit=64 * 1024,
-                    user_agent_header=None,
-                    proxy=None,
-                )
-        except (OSError, TimeoutError, WebSocketException) as exc:
+                socket = await self._connect(endpoint)
+        except Exception as exc:
+            if not isinstance(exc, OSError) and not type(exc).__module__.startswith("websockets"):
+                raise
             self._failed(endpoint, exc)
-            return False
+            return 0.0
         channel = Channel(socket, Session({"agent": __version__}, self._settings.session), loop.time)
         try:
             reason = await channel.run(use)
@@ -145,7 +136,26 @@ class EdgeHub:
             self._total = _sum(self._total, channel.counters)
             self._channel, self._since = None, loop.time()
             socket.transport.abort()
-        return attached
+        return 0.0 if attached_at is None else loop.time() - attached_at
+
+    async def _connect(self, endpoint: str) -> WebSocket:
+        # imported here: an agent without its hub does not pay for it
+        from websockets.asyncio.client import connect
+
+        host, _, port = endpoint.rpartition(":")
+        return await connect(
+            f"wss://{host}:{port}/v1/channel",
+            ssl=self._tls(),
+            compression=None,  # sync compresses whole batches itself
+            ping_interval=None,  # the session has the timers
+            open_timeout=None,
+            close_timeout=1.0,
+            max_size=MAX_MESSAGE,
+            max_queue=4,
+            write_limit=64 * 1024,
+            user_agent_header=None,
+            proxy=None,
+        )
 
     def _failed(self, endpoint: str, exc: BaseException) -> None:
         text = explain(exc)
@@ -171,6 +181,9 @@ def explain(exc: BaseException) -> str:
         return text
     if isinstance(exc, TimeoutError):
         return "no answer in time"
+    if (response := getattr(exc, "response", None)) is not None:  # of websockets' InvalidStatus
+        said = (response.body or b"")[:300].decode(errors="replace").strip()
+        return f"the cloud refused the channel ({response.status_code}): {said}"
     return str(exc) or type(exc).__name__
 
 

@@ -24,6 +24,7 @@ from kubeedge.store.model import MAX_KEY, MAX_VALUE
 
 TARGET_BODY = 256 * 1024  # bytes: a batch is split here, unless one value alone is larger
 MAX_BODY = MAX_VALUE + MAX_KEY + TARGET_BODY
+MAX_ITEMS = 2_000  # in one batch: fewer than a transaction takes
 _WORTH_COMPRESSING = 200  # bytes
 _MAX_VARINT = 10
 
@@ -146,11 +147,11 @@ def _body(items: Sequence[Item]) -> bytes:
 
 def _unpack(reader: _Reader) -> _Reader:
     length = reader.varint()
-    if length > MAX_BODY:
-        raise PeerError(f"body of {length} bytes exceeds {MAX_BODY}", close_code=1009)
+    if not 0 < length <= MAX_BODY:  # to zlib, a limit of 0 is no limit
+        raise PeerError(f"body of {length} bytes; it must be above 0 and at most {MAX_BODY}", close_code=1009)
     unpacker = zlib.decompressobj()
     try:
-        body = unpacker.decompress(reader.rest(), length)
+        body = unpacker.decompress(reader.rest(), length + 1)  # one more, so that the end of the stream is reached
     except zlib.error as exc:
         raise PeerError("body does not unpack") from exc
     if len(body) != length or not unpacker.eof or unpacker.unused_data:
@@ -160,8 +161,8 @@ def _unpack(reader: _Reader) -> _Reader:
 
 def _items(reader: _Reader) -> Sequence[Item]:
     count = reader.varint()
-    if count > reader.remaining // 2 + 1:
-        raise PeerError(f"{count} items in {reader.remaining} bytes")
+    if count > min(MAX_ITEMS, reader.remaining // 2 + 1):
+        raise PeerError(f"{count} items in {reader.remaining} bytes; {MAX_ITEMS} are the most")
     items = []
     for _ in range(count):
         head = reader.varint()
@@ -178,6 +179,8 @@ def _items(reader: _Reader) -> Sequence[Item]:
                 raise PeerError(f"value of {length} bytes exceeds {MAX_VALUE}", close_code=1009)
             value = reader.take(length)
         items.append(Item(key, value))
+    if len({item.key for item in items}) < count:
+        raise PeerError("a key is twice in one batch")
     return items
 
 

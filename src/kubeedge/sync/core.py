@@ -16,8 +16,9 @@ that was rebuilt or restored from a backup has another identity, and its sink ge
 split carries the previous LSR in all parts but the last, so a cut between two parts repeats them; items are idempotent.
 
 *Snapshot.* START fixes the revision; batches carry the live keys; END says that all were named. The sink keeps the names that it has
-seen, and with END deletes the others and takes the LSR, in one transaction. A cut before END leaves the old LSR: the snapshot is
-begun again.
+seen, and with END deletes the others and takes the LSR, in one transaction. The first batch takes the old LSR away: what is there
+from now on is no state of the old history, which must not be continued if its source should come back. After a cut before END the
+snapshot is begun again.
 
 *Progress.* An empty batch says that nothing of interest happened up to a revision. The sink remembers it, and writes it down only when
 the durable LSR is far behind (PROGRESS_EVERY): no write to flash without a change.
@@ -36,11 +37,11 @@ from typing import TypeAlias
 from kubeedge.api.names import Revision
 from kubeedge.errors import PeerError
 from kubeedge.store.model import Change, ChangeKind
-from kubeedge.sync.codec import TARGET_BODY, Ack, Batch, End, Fetch, Item, Message, Start, size
+from kubeedge.sync.codec import MAX_ITEMS, TARGET_BODY, Ack, Batch, End, Fetch, Item, Message, Start, size
 
 PROGRESS_EVERY = 5_000  # revisions that the durable LSR may be behind; must stay below the history that a store keeps
 WINDOW_BATCHES = 8  # on the way and not acknowledged
-MAX_ITEMS = 2_000  # in one batch
+WINDOW_BYTES = 1024 * 1024  # likewise; one batch more may go beyond it
 MAX_SNAPSHOT_KEYS = 200_000  # names that a sink keeps while a snapshot runs
 
 
@@ -116,7 +117,9 @@ class Sink:
                 self._seen.update(item.key for item in message.items)
                 if len(self._seen) > MAX_SNAPSHOT_KEYS:
                     raise PeerError(f"a snapshot of more than {MAX_SNAPSHOT_KEYS} keys", close_code=1009)
-                return Apply(message.items, None, None, message.revision)
+                nothing = None if self.lsr == Lsr() else Lsr()
+                self.lsr = Lsr()
+                return Apply(message.items, nothing, None, message.revision)
             case End() if self._state is _SinkState.SNAPSHOT:
                 self._state, self.lsr = _SinkState.DELTA, self._snapshot
                 self._durable = self.lsr.revision
@@ -149,7 +152,8 @@ class Source:
     """Decides delta or snapshot, cuts batches, counts what is on the way."""
 
     store_id: str
-    _on_the_way: deque[Revision] = field(default_factory=deque)
+    _on_the_way: deque[tuple[Revision, int]] = field(default_factory=deque)
+    _bytes_on_the_way: int = 0
 
     def answer(self, fetch: Fetch, current: Revision, compacted: Revision) -> Start:
         """Revisions after `current` cannot have come from this history: whoever asks from there lives in another one."""
@@ -170,17 +174,20 @@ class Source:
             yield Batch(before, part)
         yield Batch(revision, parts[-1] if parts else ())
 
-    def sent(self, message: Batch | End, revision: Revision) -> None:
-        self._on_the_way.append(revision)
+    def sent(self, revision: Revision, length: int) -> None:
+        """A BATCH or END of so many bytes, to be acknowledged with that revision."""
+        self._on_the_way.append((revision, length))
+        self._bytes_on_the_way += length
 
     def may_send(self) -> bool:
-        return len(self._on_the_way) < WINDOW_BATCHES
+        return len(self._on_the_way) < WINDOW_BATCHES and self._bytes_on_the_way < WINDOW_BYTES
 
     def receive(self, message: Message) -> Revision:
         """An acknowledgement: the sink is durable up to the returned revision. Raises PeerError for anything else."""
-        if not isinstance(message, Ack) or not self._on_the_way or self._on_the_way[0] != message.revision:
+        if not isinstance(message, Ack) or not self._on_the_way or self._on_the_way[0][0] != message.revision:
             raise PeerError(f"{message if isinstance(message, Ack) else type(message).__name__} was not expected")
-        self._on_the_way.popleft()
+        _, length = self._on_the_way.popleft()
+        self._bytes_on_the_way -= length
         return message.revision
 
 

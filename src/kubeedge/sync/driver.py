@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from kubeedge import faults
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, Revision, TenantId
-from kubeedge.errors import Gone, PeerError
+from kubeedge.errors import ChannelDetached, Gone, PeerError
 from kubeedge.hub.core import SYNC_DOWN, SYNC_UP
 from kubeedge.hub.driver import Channel
-from kubeedge.store.model import Compare, Delete, Op, Put, Store, Target
-from kubeedge.sync.codec import Batch, End, Fetch, Item, Message, decode, encode
-from kubeedge.sync.core import MAX_ITEMS, Apply, Lsr, Sink, Source, split
+from kubeedge.store.model import Compare, Delete, Get, Op, Put, RangeResult, Store, Target
+from kubeedge.sync.codec import MAX_ITEMS, Batch, End, Fetch, Item, Start, decode, encode
+from kubeedge.sync.core import Apply, Lsr, Sink, Source, split
 
 SNAPSHOT_PAGE = 500  # keys read at once
 
@@ -79,9 +79,10 @@ async def run_sink(store: Store, prefix: str, lsr_key: str, send: Send, receive:
     while True:
         data = await receive()
         progress.bytes += len(data)
-        action = sink.receive(decode(data))
+        message = decode(data)
+        action = sink.receive(message)
         if action is None:
-            progress.snapshots += 1 if sink.lsr.revision == 0 else 0
+            progress.snapshots += isinstance(message, Start) and message.snapshot
             continue
         if isinstance(action, Apply):
             written = await _apply(store, prefix, lsr_key, action, written)
@@ -102,12 +103,16 @@ async def _apply(store: Store, prefix: str, lsr_key: str, action: Apply, written
         have = (await store.range(prefix, keys.prefix_end(prefix), keys_only=True)).kvs
         stale: list[Op] = [Delete(kv.key) for kv in have if kv.key.removeprefix(prefix) not in action.keep]
         while len(stale) > MAX_ITEMS:  # more than one transaction takes; a cut here only repeats the snapshot
-            await store.txn((Compare(lsr_key, Target.MOD, "=", written),), stale[:MAX_ITEMS])
+            written = await _commit(store, lsr_key, stale[:MAX_ITEMS], Lsr(), written)
             del stale[:MAX_ITEMS]
         ops += stale
-    if action.lsr is not None:
-        value = json.dumps([action.lsr.store_id, action.lsr.revision]).encode()
-        ops.append(Put(lsr_key, value))
+    return await _commit(store, lsr_key, ops, action.lsr, written)
+
+
+async def _commit(store: Store, lsr_key: str, ops: list[Op], lsr: Lsr | None, written: Revision) -> Revision:
+    """The revision at which the LSR record was written last."""
+    if lsr is not None:
+        ops = [*ops, Put(lsr_key, json.dumps([lsr.store_id, lsr.revision]).encode())]
     if not ops:
         return written
     faults.at("sync.apply.before_commit")
@@ -115,17 +120,19 @@ async def _apply(store: Store, prefix: str, lsr_key: str, action: Apply, written
     faults.at("sync.apply.after_commit")
     if not result.succeeded:
         raise PeerError("the last sync revision was written by another session of the same identity", close_code=1008)
-    return result.revision if action.lsr is not None else written
+    return result.revision if lsr is not None else written
 
 
 async def _only_news(store: Store, prefix: str, items: Sequence[Item]) -> list[Item]:
     """Without what the store already has: a repeated snapshot writes nothing."""
-    news = []
-    for item in items:
-        have = await store.get(prefix + item.key)
-        if (have.value if have else None) != item.value:
-            news.append(item)
-    return news
+    if not items:
+        return []
+    there = (await store.txn((), [Get(prefix + item.key) for item in items])).responses
+    return [item for item, found in zip(items, there, strict=True) if _value(found) != item.value]
+
+
+def _value(found: RangeResult | int | None) -> bytes | None:
+    return found.kvs[0].value if isinstance(found, RangeResult) and found.kvs else None
 
 
 async def run_source(store: Store, prefix: str, send: Send, receive: Receive, progress: Progress) -> None:
@@ -154,33 +161,32 @@ async def _send_changes(
         while not source.may_send():
             room.clear()
             await room.wait()
-        source.sent(message, revision)
         data = encode(message)
+        source.sent(revision, len(data))
         progress.bytes += len(data)
         if isinstance(message, Batch):
             progress.batches += 1
             progress.changes += len(message.items)
         await send(data)
 
-    while True:
-        start = source.answer(fetch, store.revision, store.compacted)
-        await send(encode(start))
-        position = start.revision
+    start = source.answer(fetch, store.revision, store.compacted)
+    await send(encode(start))
+    position = start.revision
+    try:
         if start.snapshot:
             progress.snapshots += 1
             async for part in _snapshot(store, prefix, position):
                 await push(Batch(position, part), position)
             await push(End(), position)
-        try:
-            async with contextlib.aclosing(store.watch(prefix, after=position, progress=True)) as batches:  # type: ignore[type-var]
-                async for batch in batches:
-                    for message in source.delta(batch.changes, prefix, position, batch.revision):
-                        await push(message, message.revision)
-                    position = batch.revision
-        except Gone as exc:
-            # we fell behind our own compaction; the sink is told by the end of the channel, and asks again
-            raise PeerError(f"history is gone: {exc}", close_code=1012) from exc
-        return
+        async with contextlib.aclosing(store.watch(prefix, after=position, progress=True)) as batches:  # type: ignore[type-var]
+            async for batch in batches:
+                for message in source.delta(batch.changes, prefix, position, batch.revision):
+                    await push(message, message.revision)
+                position = batch.revision
+    except Gone as exc:
+        # we fell behind our own compaction; the sink is told by the end of the channel, and asks again
+        raise PeerError(f"history is gone: {exc}", close_code=1012) from exc
+    raise ChannelDetached("the store was closed")
 
 
 async def _snapshot(store: Store, prefix: str, revision: Revision) -> AsyncIterator[Sequence[Item]]:
@@ -210,4 +216,4 @@ def _parse_lsr(value: bytes) -> Lsr:
         return Lsr()
 
 
-__all__ = ["Message", "Progress", "run_cloud", "run_edge", "run_sink", "run_source"]
+__all__ = ["Progress", "run_cloud", "run_edge", "run_sink", "run_source"]
