@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from kubeedge.config import forms
 from kubeedge.config.edge import Logging
-from kubeedge.config.load import dump, load_file
+from kubeedge.config.load import dump, load_file, required, section, setting
 
 API_VERSION = "cloud.kubeedge.io/v1alpha1"
 KIND = "CloudCore"
@@ -14,45 +15,52 @@ KIND = "CloudCore"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudPaths:
-    state: Path = Path("/var/lib/kubeedge/cloud")
-    run: Path = Path("/run/kubeedge")
+    state: Path = setting(Path("/var/lib/kubeedge/cloud"), "the store, the certificate authority, kubeconfigs")
+    run: Path = setting(Path("/run/kubeedge"), "the administrator's socket")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    port: int
-    address: str = "0.0.0.0"
-    enable: bool = True
+    port: int = required("0 lets the kernel choose", low=0, high=65535)
+    address: str = setting("0.0.0.0", "which of our addresses; 0.0.0.0 means all", form=forms.address)
+    enable: bool = setting(True, "whether it listens at all")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listeners:
-    hub: Listener = field(default_factory=lambda: Listener(port=10000))
-    bootstrap: Listener = field(default_factory=lambda: Listener(port=10002))
-    relay: Listener = field(default_factory=lambda: Listener(port=10010))
-    api: Listener = field(default_factory=lambda: Listener(port=6443))
-    web: Listener = field(default_factory=lambda: Listener(port=8080))
+    hub: Listener = section(Listener(port=10000), "channels of the nodes (mutual TLS)")
+    bootstrap: Listener = section(Listener(port=10002), "joining and renewing certificates (open to strangers)")
+    relay: Listener = section(Listener(port=10010), "KubeBus links of the nodes (mutual TLS)")
+    api: Listener = section(Listener(port=6443), "the Kubernetes API (client certificates)")
+    web: Listener = section(Listener(port=8080), "published web services (HTTP)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudTun:
-    enable: bool = True
-    tenant: str = "default"  # whose overlay this machine is on
-    name: str = "kb0"
-    address: str = "100.64.255.254/16"
-    routes: tuple[str, ...] = ("10.244.0.0/16",)
-    mtu: int = 1500
+    enable: bool = setting(True, "this machine is on the overlay of one tenant")
+    tenant: str = setting("default", "whose overlay this machine is on", form=forms.label)
+    name: str = setting("kb0", "name of the TUN interface", form=forms.interface)
+    address: str = setting("100.64.255.254/16", "of this machine on the overlay", form=forms.interface_address)
+    routes: tuple[str, ...] = setting(("10.244.0.0/16",), "the pods of all nodes", form=forms.network)
+    mtu: int = setting(1500, "bytes", low=1280, high=65535)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudConfig:
-    paths: CloudPaths = field(default_factory=CloudPaths)
-    advertise: tuple[str, ...] = ()  # addresses and names that nodes and kubectl use; they go into the certificate
-    tenants: tuple[str, ...] = ("default",)  # made at start when they do not exist
-    listeners: Listeners = field(default_factory=Listeners)
-    tun: CloudTun = field(default_factory=CloudTun)
-    node_grace: float = 10.0  # seconds from the loss of a node's channel to NotReady
-    logging: Logging = field(default_factory=Logging)
+    paths: CloudPaths = section(CloudPaths())
+    advertise: tuple[str, ...] = setting(
+        (), "addresses and names that nodes and kubectl use; they go into the certificate", form=forms.host
+    )
+    tenants: tuple[str, ...] = setting(("default",), "made at start when they do not exist", form=forms.label)
+    listeners: Listeners = section(Listeners())
+    tun: CloudTun = section(CloudTun())
+    node_grace: float = setting(
+        10.0,
+        "seconds from the loss of a node's channel to NotReady; below it a reconnect goes unseen",
+        low=0,
+        high=3600,
+    )
+    logging: Logging = section(Logging())
 
 
 def load(path: Path) -> CloudConfig:

@@ -1,94 +1,118 @@
-"""Settings of the edge agent: /etc/kubeedge/kubeedge.yaml, and what join wrote beside it."""
+"""Settings of the edge agent: /etc/kubeedge/kubeedge.yaml, and what join wrote beside it (node.json)."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from kubeedge.config.load import build, dump, load_file
+from kubeedge.config import forms
+from kubeedge.config.load import build, dump, load_file, required, section, setting
 from kubeedge.errors import Invalid
 
 API_VERSION = "edge.kubeedge.io/v1alpha1"
 KIND = "EdgeCore"
 
+MAX_CREDENTIALS = 64 * 1024  # bytes of node.json; it has half a kilobyte
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paths:
-    state: Path = Path("/var/lib/kubeedge/edge")  # survives a power cut: the store, images, volumes
-    run: Path = Path("/run/kubeedge")  # sockets and pinned namespaces; short, a socket's path has 108 bytes
-    pki: Path = Path("/etc/kubeedge/pki")
-    logs: Path = Path("/var/log/pods")
+    state: Path = setting(Path("/var/lib/kubeedge/edge"), "survives a power cut: the store, images, volumes")
+    run: Path = setting(
+        Path("/run/kubeedge"), "sockets and pinned namespaces; short, for a socket's path has 108 bytes"
+    )
+    pki: Path = setting(
+        Path("/etc/kubeedge/pki"), "ca.crt, node.crt and node.key, written by join; node.json is beside it"
+    )
+    logs: Path = setting(Path("/var/log/pods"), "container logs, laid out as Kubernetes does")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubeBusConfig:
-    enable: bool = True
-    tun: str = "kb0"
-    mtu: int = 1500  # of the TUN; large packets cross as they are, so a larger one gains little
-    overlay_routes: tuple[str, ...] = ("10.244.0.0/16",)  # what else lies behind the TUN
+    enable: bool = setting(True, "the network with the cloud, the other nodes and their pods")
+    tun: str = setting("kb0", "name of the TUN interface", form=forms.interface)
+    mtu: int = setting(
+        1500, "bytes, of the TUN; large packets cross as they are, so a larger one gains little", low=1280, high=65535
+    )
+    overlay_routes: tuple[str, ...] = setting(
+        ("10.244.0.0/16",),
+        "networks behind the TUN besides the overlay itself: the pods of all nodes",
+        form=forms.network,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubConfig:
-    enable: bool = True
-    keepalive: float = 20.0  # seconds of silence before a ping; each costs about 300 bytes on the wire
+    enable: bool = setting(True, "the channel to the cloud: desired state comes down, status goes up")
+    keepalive: float = setting(
+        20.0, "seconds of silence before a ping; each costs about 300 bytes on the wire", low=1, high=3600
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppEngineConfig:
-    enable: bool = True
-    cgroup_prefix: str = "kubeedge"  # of all cgroups that we make and sweep
-    bridge: str = "cni0"
-    cni_bin_dirs: tuple[str, ...] = ("/opt/cni/bin", "/usr/lib/cni")
-    max_pods: int = 110
-    log_max_bytes: int = 10 * 1024 * 1024  # of one container log; one older file is kept
-    insecure_registries: tuple[str, ...] = ()  # "host:port" reached over plain HTTP; loopback always is
+    enable: bool = setting(True, "runs pods")
+    cgroup_prefix: str = setting("kubeedge", "of all cgroups that we make and sweep", form=forms.cgroup)
+    bridge: str = setting("cni0", "the bridge of the pods of this node", form=forms.interface)
+    cni_bin_dirs: tuple[str, ...] = setting(
+        ("/opt/cni/bin", "/usr/lib/cni"), "where the CNI plugins are: upstream's place, then Debian's"
+    )
+    max_pods: int = setting(110, "the kubelet's default", low=1, high=250)
+    log_max_bytes: int = setting(
+        10 * 1024 * 1024, "bytes of one container log; one older file is kept", low=64 * 1024, high=2**40
+    )
+    insecure_registries: tuple[str, ...] = setting(
+        (), "HOST:PORT of registries reached over plain HTTP; loopback always is", form=forms.endpoint
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebServicesConfig:
-    enable: bool = True
-    listen: str = "127.0.0.1:10080"  # the client proxy for programs on this node
+    enable: bool = setting(True, "published web services of other nodes under one local address")
+    listen: str = setting(
+        "127.0.0.1:10080", "the client proxy: http://127.0.0.1:10080/TENANT/NODE/SERVICE/", form=forms.endpoint
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeModules:
-    kubebus: KubeBusConfig = field(default_factory=KubeBusConfig)
-    hub: HubConfig = field(default_factory=HubConfig)
-    appengine: AppEngineConfig = field(default_factory=AppEngineConfig)
-    webservices: WebServicesConfig = field(default_factory=WebServicesConfig)
+    kubebus: KubeBusConfig = section(KubeBusConfig())
+    hub: HubConfig = section(HubConfig())
+    appengine: AppEngineConfig = section(AppEngineConfig())
+    webservices: WebServicesConfig = section(WebServicesConfig())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logging:
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Literal["debug", "info", "warning", "error"] = setting("info", "debug, info, warning or error")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeConfig:
-    paths: Paths = field(default_factory=Paths)
-    modules: EdgeModules = field(default_factory=EdgeModules)
-    logging: Logging = field(default_factory=Logging)
+    paths: Paths = section(Paths())
+    modules: EdgeModules = section(EdgeModules(), "what is not enabled is not even imported")
+    logging: Logging = section(Logging())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeCredentials:
     """node.json beside kubeedge.yaml: what the cloud said at join. The node needs it to boot without the cloud."""
 
-    tenant: str
-    node: str
-    number: int
-    address: str  # on the overlay, "100.64.0.1/16"
-    pod_cidr: str
-    hub: tuple[str, ...]  # "host:port" of the channels
-    relays: tuple[str, ...]  # "host:port" of the links
-    bootstrap: tuple[str, ...]  # "host:port", where certificates are renewed
+    tenant: str = required("whose node this is", form=forms.label)
+    node: str = required("its name", form=forms.label)
+    number: int = required("within the tenant; 0 is the cloud", low=1, high=65535)
+    address: str = required('on the overlay, "100.64.0.1/16"', form=forms.interface_address)
+    pod_cidr: str = required("addresses of the pods of this node", form=forms.network)
+    hub: tuple[str, ...] = required('"host:port" of the channels', form=forms.endpoint)
+    relays: tuple[str, ...] = required('"host:port" of the links', form=forms.endpoint)
+    bootstrap: tuple[str, ...] = required('"host:port", where certificates are renewed', form=forms.endpoint)
 
 
 def at_root(root: Path) -> Paths:
     """The default paths below another root directory: several agents on one machine."""
+    root = root.absolute()
     if root == Path("/"):
         return Paths()
     p = Paths()
@@ -103,14 +127,25 @@ def default_yaml(config: EdgeConfig | None = None) -> str:
     return dump(config or EdgeConfig(), api_version=API_VERSION, kind=KIND)
 
 
+def credentials_path(paths: Paths) -> Path:
+    return paths.pki.parent / "node.json"
+
+
+def credentials(values: dict[str, Any]) -> NodeCredentials:
+    """Raises Invalid with the name of what is missing or wrong."""
+    return build(NodeCredentials, values)
+
+
 def load_credentials(path: Path) -> NodeCredentials:
     """Raises Invalid: this node has not joined, or the file is damaged."""
+    again = "run `kubeedge join --force` with a new token"
     try:
-        values = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            values = json.loads(file.read(MAX_CREDENTIALS))
+        if not isinstance(values, dict):
+            raise ValueError("it holds no mapping")
+        return credentials(values)
     except FileNotFoundError as exc:
         raise Invalid(f"{path} does not exist: this node has not joined; run `kubeedge join` first") from exc
-    except (OSError, ValueError) as exc:
-        raise Invalid(f"cannot read {path}: {exc}; run `kubeedge join --force` with a new token") from exc
-    if not isinstance(values, dict):
-        raise Invalid(f"{path} holds no mapping; run `kubeedge join --force` with a new token")
-    return build(NodeCredentials, values)
+    except (OSError, ValueError, RecursionError, Invalid) as exc:
+        raise Invalid(f"{path} is damaged: {exc}; {again}") from exc

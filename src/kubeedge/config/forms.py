@@ -1,0 +1,74 @@
+"""What a setting that is text must look like. Each check takes the text and raises ValueError with what would be right."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import TypeAlias
+
+Form: TypeAlias = Callable[[str], object]
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([-A-Za-z0-9_]{0,62})(\.[A-Za-z0-9_][-A-Za-z0-9_]{0,62})*")
+_INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")  # IFNAMSIZ less the final zero
+_CGROUP = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def label(text: str) -> None:
+    if not _LABEL.fullmatch(text):
+        raise ValueError("is not an RFC 1123 label: lower case letters, digits and '-'")
+
+
+def interface(text: str) -> None:
+    if not _INTERFACE.fullmatch(text) or text in (".", ".."):
+        raise ValueError("is not the name of a network interface: at most 15 letters, digits, '_', '-' and '.'")
+
+
+def cgroup(text: str) -> None:
+    if not _CGROUP.fullmatch(text) or text in (".", ".."):
+        raise ValueError("is not the name of a cgroup: at most 64 letters, digits, '_', '-' and '.'")
+
+
+def address(text: str) -> None:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError as exc:
+        raise ValueError("is not an IP address, like 0.0.0.0") from exc
+
+
+def interface_address(text: str) -> None:
+    try:
+        ipaddress.ip_interface(text)
+        if "/" not in text:
+            raise ValueError
+    except ValueError as exc:
+        raise ValueError("is not an address with its prefix length, like 100.64.0.1/16") from exc
+
+
+def network(text: str) -> None:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as exc:
+        raise ValueError("is not a network, like 10.244.0.0/16 (no bits behind the prefix)") from exc
+
+
+def host(text: str) -> None:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError as exc:
+        if not _HOST.fullmatch(text) or text.replace(".", "").isdigit():
+            raise ValueError("is not an IP address or a DNS name") from exc
+
+
+def endpoint(text: str) -> tuple[str, int]:
+    """ "cloud.example:10000" or "[2001:db8::1]:10000" as a pair."""
+    name, _, port = text.rpartition(":")
+    bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
+    try:
+        host(bare)
+        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536) or (":" in bare and bare == name):
+            raise ValueError
+    except ValueError as exc:
+        raise ValueError("is not HOST:PORT with a port from 1 to 65535, like 127.0.0.1:10080 or [::1]:10080") from exc
+    return bare, int(port)

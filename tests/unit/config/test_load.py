@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubeedge.config import cloud, edge, load
+from kubeedge.errors import Invalid
+
+HEAD = "apiVersion: edge.kubeedge.io/v1alpha1\nkind: EdgeCore\n"
+CLOUD_HEAD = "apiVersion: cloud.kubeedge.io/v1alpha1\nkind: CloudCore\n"
+
+
+def edge_of(text: str) -> edge.EdgeConfig:
+    return load.load_text(edge.EdgeConfig, HEAD + text, api_version=edge.API_VERSION, kind=edge.KIND, source="f.yaml")
+
+
+def cloud_of(text: str) -> cloud.CloudConfig:
+    return load.load_text(
+        cloud.CloudConfig, CLOUD_HEAD + text, api_version=cloud.API_VERSION, kind=cloud.KIND, source="f.yaml"
+    )
+
+
+def test_an_empty_file_is_the_default():
+    assert edge_of("") == edge.EdgeConfig()
+    assert cloud_of("") == cloud.CloudConfig()
+    assert edge_of("modules:\n  hub:\n") == edge.EdgeConfig()
+
+
+def test_the_printed_default_is_read_back_as_the_default_and_explains_every_key():
+    for module, cls in ((edge, edge.EdgeConfig), (cloud, cloud.CloudConfig)):
+        text = module.default_yaml()
+        assert load.load_text(cls, text, api_version=module.API_VERSION, kind=module.KIND) == cls()
+        lines = text.splitlines()
+        for above, line in zip(lines, lines[1:], strict=False):
+            if line.rstrip().endswith(":") or line.lstrip().startswith(("#", "-", "apiVersion", "kind")):
+                continue
+            assert above.lstrip().startswith("#"), f"no reason above {line!r}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("modules: {hubb: {}}", "f.yaml: modules.hubb: unknown key; did you mean modules.hub?"),
+        ("modul: {}", "f.yaml: modul: unknown key; did you mean modules?"),
+        ("modules: {hub: {zzz: 1}}", "modules.hub.zzz: unknown key; known here: enable, keepalive"),
+        ("modules: {hub: {1: 2}}", "modules.hub.1: unknown key"),
+        ("modules: {hub: {enable: maybe}}", "modules.hub.enable: text ('maybe') instead of true or false"),
+        ("modules: {hub: {enable: 1}}", "modules.hub.enable: a number (1) instead of true or false"),
+        ("modules: {hub: {keepalive: 20s}}", "modules.hub.keepalive: text ('20s') instead of a number"),
+        ("modules: {hub: {keepalive: true}}", "modules.hub.keepalive: true or false (True) instead of a number"),
+        ("modules: {hub: {keepalive: 0}}", "modules.hub.keepalive: 0.0; it must be from 1 to 3600"),
+        ("modules: {hub: {keepalive: .inf}}", "modules.hub.keepalive: inf is not a number that can be used"),
+        ("modules: {hub: {keepalive: .nan}}", "modules.hub.keepalive: nan is not a number that can be used"),
+        ("modules: {hub: 7}", "modules.hub: a number (7) instead of a mapping"),
+        ("modules: {kubebus: {mtu: 100}}", "modules.kubebus.mtu: 100; it must be from 1280 to 65535"),
+        ("modules: {kubebus: {mtu: 1500.5}}", "modules.kubebus.mtu: a number (1500.5) instead of a whole number"),
+        ("modules: {kubebus: {tun: '../kb0'}}", "modules.kubebus.tun: '../kb0' is not the name of a network interface"),
+        (
+            "modules: {kubebus: {overlayRoutes: 10.244.0.0/16}}",
+            "overlayRoutes: text ('10.244.0.0/16') instead of a list",
+        ),
+        ("modules: {kubebus: {overlayRoutes: [10.244.0.1/16]}}", "overlayRoutes[0]: '10.244.0.1/16' is not a network"),
+        ("modules: {kubebus: {overlayRoutes: [10.0.0.0/8, 3]}}", "overlayRoutes[1]: a number (3) instead of text"),
+        ("modules: {webservices: {listen: '10080'}}", "modules.webservices.listen: '10080' is not HOST:PORT"),
+        ("modules: {appengine: {cgroupPrefix: '..'}}", "cgroupPrefix: '..' is not the name of a cgroup"),
+        ("paths: {state: var/lib}", "paths.state: 'var/lib' is not an absolute path"),
+        ("paths: {state: null}", "paths.state: nothing instead of a path"),
+        ("logging: {level: loud}", "logging.level: 'loud' instead of one of debug, info, warning, error"),
+        ("logging: {level: [info]}", "logging.level: ['info'] instead of one of"),
+        ("logging: {level: info}\nlogging: {level: debug}", "line 4: 'logging' is here a second time"),
+        ("paths: &a {}\nmodules: *a", "line 4: YAML aliases are not allowed"),
+        ("paths: [", "f.yaml is not YAML: "),
+        ("--- {}\n--- {}", "f.yaml is not YAML: "),
+        ("paths: !!python/object/apply:os.system [id]", "f.yaml is not YAML: "),
+        ("paths: {state: " + "9" * 5000 + "}", "f.yaml has a value that cannot be"),
+        ("paths: {state: 2026-02-31}", "f.yaml has a value that cannot be"),
+        ("paths: " + "[" * 5000 + "]" * 5000, "f.yaml is nested too deeply"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place_and_what_would_be_right(text, message):
+    with pytest.raises(Invalid) as error:
+        edge_of(text)
+    assert message in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind: CloudCore", "kind: 'CloudCore' instead of 'EdgeCore'"),
+        ("apiVersion: v1\nkind: EdgeCore", "apiVersion: 'v1' instead of 'edge.kubeedge.io/v1alpha1'"),
+        ("- 1\n- 2", "holds a list ([1, 2]) instead of a mapping"),
+        ("word", "holds text ('word') instead of a mapping"),
+    ],
+)
+def test_another_kind_of_document_is_refused(text, message):
+    with pytest.raises(Invalid) as error:
+        load.load_text(edge.EdgeConfig, text, api_version=edge.API_VERSION, kind=edge.KIND)
+    assert message in str(error.value)
+
+
+def test_a_file_that_names_one_key_of_a_section_keeps_the_defaults_of_the_others():
+    config = cloud_of(
+        "listeners: {hub: {enable: false}, api: {address: 127.0.0.1}}\nadvertise: [203.0.113.2, cloud.example]"
+    )
+    assert config.listeners.hub == cloud.Listener(port=10000, enable=False)
+    assert config.listeners.api == cloud.Listener(port=6443, address="127.0.0.1")
+    assert config.advertise == ("203.0.113.2", "cloud.example")
+
+
+@pytest.mark.parametrize("host", ["203.0.113.300", "bad host", "", "-x.example", "a..b"])
+def test_what_cannot_be_in_a_certificate_is_not_advertised(host):
+    with pytest.raises(Invalid, match="advertise"):
+        cloud_of(f"advertise: ['{host}']")
+
+
+def test_missing_and_unreadable_files_are_named(tmp_path: Path):
+    with pytest.raises(Invalid, match=r"kubeedge\.yaml does not exist"):
+        edge.load(tmp_path / "kubeedge.yaml")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(Invalid, match="cannot read .*binary"):
+        edge.load(tmp_path / "binary")
+    (tmp_path / "huge").write_bytes(b"#" * (load.MAX_FILE + 1))
+    with pytest.raises(Invalid, match="too long"):
+        edge.load(tmp_path / "huge")
+    with pytest.raises(Invalid, match="cannot read"):
+        edge.load(tmp_path)
+
+
+keys = st.sampled_from(
+    ["modules", "hub", "enable", "keepalive", "paths", "state", "logging", "level", "x", "tun", "mtu"]
+)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+trees = st.recursive(scalars, lambda t: st.lists(t, max_size=3) | st.dictionaries(keys, t, max_size=3), max_leaves=12)
+
+
+@given(st.dictionaries(keys, trees, max_size=4))
+def test_any_tree_is_a_configuration_or_invalid_with_the_place(tree):
+    try:
+        config = load.build(edge.EdgeConfig, tree)
+    except Invalid as exc:
+        assert exc.path.split(".")[0].split("[")[0] in {str(k)[:80] for k in tree}
+    else:
+        assert isinstance(config.modules.hub.enable, bool)
+        assert isinstance(config.modules.hub.keepalive, float) and math.isfinite(config.modules.hub.keepalive)
+        assert isinstance(config.paths.state, Path)
+
+
+words = st.text(st.characters(codec="utf-8", exclude_characters="\x85\u2028\u2029\ufeff"), min_size=1, max_size=12)
+
+
+@given(
+    name=words,
+    level=st.sampled_from(["debug", "error"]),
+    keepalive=st.floats(1, 3600),
+    dirs=st.lists(words, max_size=3),
+)
+def test_what_is_dumped_is_read_back(name, level, keepalive, dirs):
+    base = edge.EdgeConfig()
+    modules = dataclasses.replace(
+        base.modules,
+        hub=edge.HubConfig(keepalive=keepalive),
+        appengine=edge.AppEngineConfig(cni_bin_dirs=tuple(dirs)),
+    )
+    config = edge.EdgeConfig(
+        paths=edge.Paths(state=Path("/" + name)), modules=modules, logging=edge.Logging(level=level)
+    )
+    text = edge.default_yaml(config)
+    assert yaml.safe_load(text)["modules"]["appengine"]["cniBinDirs"] == dirs
+    assert load.load_text(edge.EdgeConfig, text, api_version=edge.API_VERSION, kind=edge.KIND) == config
