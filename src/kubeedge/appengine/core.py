@@ -1,0 +1,234 @@
+"""What to do next for one pod: a pure function of what is wanted, what is there, and the time.
+
+The engine observes, calls plan(), performs the one action that it returns, and asks again; between two actions it sleeps until `wake` or
+until something happens. After an agent restart the observation comes from disk and from living processes, so the same function that
+starts a pod also resumes it.
+
+    sandbox ── init containers, one after the other ── containers, all at once
+       │ each: image ── create ── running ── exited ── (restart policy, back-off) ── running ...
+       └ deleted, or another uid: stop what runs ── remove what is left ── gone
+
+Restart back-off is the kubelet's: the first restart at once, then 10 s doubling to 300 s; ten minutes of life forget it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from kubeedge.appengine.pod import Container, Pod
+
+BACKOFF_FIRST = 10.0  # seconds
+BACKOFF_LAST = 300.0
+BACKOFF_FORGET = 600.0  # seconds of life after which a container's crashes are forgotten
+
+
+@dataclass(slots=True)
+class ContainerObservation:
+    """One container as it is. `attempt` is -1 before the first start; restartCount is attempt, at least 0."""
+
+    attempt: int = -1
+    id: str = ""
+    pid: int = 0
+    image_id: str = ""
+    started_at: float = 0.0  # wall clock
+    finished_at: float = 0.0  # 0: runs
+    exit_code: int = 0
+    reason: str = ""  # of the exit: Completed, Error, OOMKilled, ContainerStatusUnknown
+    message: str = ""
+    last: LastState | None = None  # the run before this one
+    crashes: int = 0  # in a row, for the back-off
+    waiting_reason: str = ""  # why it could not be started
+    waiting_message: str = ""
+    retry_at: float = 0.0
+    failures: int = 0  # to start, in a row
+    spec_image: str = ""  # the image that the run was started with
+    ready: bool = False  # by its readiness probe, or because there is none
+    started: bool = False  # by its startup probe, or because there is none
+    unhealthy: str = ""  # set by a liveness probe: kill it
+
+    @property
+    def running(self) -> bool:
+        return self.attempt >= 0 and self.id != "" and self.finished_at == 0.0
+
+    @property
+    def exited(self) -> bool:
+        return self.attempt >= 0 and self.finished_at > 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LastState:
+    exit_code: int
+    reason: str
+    message: str
+    started_at: float
+    finished_at: float
+    id: str
+
+
+@dataclass(slots=True)
+class PodObservation:
+    uid: str
+    ip: str = ""
+    sandbox: bool = False
+    started_at: float = 0.0
+    containers: dict[str, ContainerObservation] = field(default_factory=dict)
+    sandbox_error: str = ""
+    retry_at: float = 0.0
+    failures: int = 0
+
+    def of(self, name: str) -> ContainerObservation:
+        return self.containers.setdefault(name, ContainerObservation())
+
+
+@dataclass(frozen=True, slots=True)
+class CreateSandbox:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class StartContainer:
+    container: Container
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopContainers:
+    """Together: SIGTERM, `grace` seconds, SIGKILL."""
+
+    names: Sequence[str]
+    grace: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemovePod:
+    """Everything of it: containers, volumes, network, cgroups."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Nothing is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    until: float | None  # wall clock; None: for an event
+
+
+Action: TypeAlias = CreateSandbox | StartContainer | StopContainers | RemovePod | Gone | Wait
+
+
+def plan(desired: Pod | None, observed: PodObservation, now: float) -> Action:
+    """`now` is the wall clock (it is compared with what survived restarts)."""
+    if desired is None or desired.deleting or desired.uid != observed.uid:
+        return _end(desired, observed)
+    if phase(desired, observed) in ("Succeeded", "Failed"):
+        return Wait(None)
+    if not observed.sandbox:
+        return CreateSandbox() if now >= observed.retry_at else Wait(observed.retry_at)
+    for container in desired.init_containers:
+        state = observed.of(container.name)
+        if state.exited and state.exit_code == 0:
+            continue
+        return _drive((container,), desired, observed, now, init=True)
+    return _drive(desired.containers, desired, observed, now, init=False)
+
+
+def _drive(containers: Sequence[Container], pod: Pod, observed: PodObservation, now: float, *, init: bool) -> Action:
+    wake: list[float] = []
+    for container in containers:
+        state = observed.of(container.name)
+        if state.running:
+            if state.unhealthy:
+                return StopContainers((container.name,), pod.grace, state.unhealthy)
+            if state.spec_image and state.spec_image != container.image:
+                return StopContainers((container.name,), pod.grace, f"its image changed to {container.image}")
+            continue
+        if state.exited and not restarts(pod.restart_policy, state.exit_code, init):
+            continue
+        at = max(state.retry_at, not_before(state) if state.exited else 0.0)
+        if now >= at:
+            return StartContainer(container, state.attempt + 1)
+        wake.append(at)
+    return Wait(min(wake) if wake else None)
+
+
+def _end(desired: Pod | None, observed: PodObservation) -> Action:
+    running = [name for name, state in observed.containers.items() if state.running]
+    if running:
+        grace = desired.grace if desired is not None else 30.0
+        return StopContainers(tuple(running), grace, "the pod is deleted")
+    if observed.sandbox or observed.containers:
+        return RemovePod()
+    return Gone()
+
+
+def restarts(policy: str, exit_code: int, init: bool) -> bool:
+    """Init containers that succeeded are done; under Always a failed one is started again, as under OnFailure."""
+    if policy == "Never":
+        return False
+    return exit_code != 0 if init or policy == "OnFailure" else True
+
+
+def not_before(state: ContainerObservation) -> float:
+    """When an exited container may start again."""
+    if state.crashes <= 1:
+        return 0.0
+    return state.finished_at + min(BACKOFF_LAST, BACKOFF_FIRST * float(2 ** min(state.crashes - 2, 10)))
+
+
+def note_exit(state: ContainerObservation, *, exit_code: int, reason: str, message: str, now: float) -> None:
+    """The run is over."""
+    lived = now - state.started_at
+    state.crashes = 1 if lived >= BACKOFF_FORGET else state.crashes + 1
+    state.exit_code, state.message, state.finished_at = exit_code, message, now
+    state.reason = reason or ("Completed" if exit_code == 0 else "Error")
+    state.ready = state.started = False
+    state.unhealthy = ""
+
+
+def note_start(
+    state: ContainerObservation, *, attempt: int, id: str, pid: int, image: str, image_id: str, now: float
+) -> None:
+    if state.exited:
+        state.last = LastState(
+            state.exit_code, state.reason, state.message, state.started_at, state.finished_at, state.id
+        )
+    state.attempt, state.id, state.pid, state.started_at, state.finished_at = attempt, id, pid, now, 0.0
+    state.spec_image, state.image_id = image, image_id
+    state.exit_code, state.reason, state.message = 0, "", ""
+    state.waiting_reason = state.waiting_message = ""
+    state.failures, state.retry_at = 0, 0.0
+    state.unhealthy = ""
+
+
+def note_failure(state: ContainerObservation, *, reason: str, message: str, now: float) -> None:
+    """It could not be started: try again later, less and less often."""
+    state.failures += 1
+    delay = min(BACKOFF_LAST, BACKOFF_FIRST * 2 ** min(state.failures - 1, 10))
+    if reason == "ErrImagePull" and state.failures > 1:
+        reason = "ImagePullBackOff"
+    state.waiting_reason, state.waiting_message, state.retry_at = reason, message, now + delay
+
+
+def phase(pod: Pod, observed: PodObservation) -> str:
+    """Kubernetes' rule: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-phase"""
+    for container in pod.init_containers:
+        state = observed.of(container.name)
+        if state.exited and state.exit_code != 0 and not restarts(pod.restart_policy, state.exit_code, True):
+            return "Failed"
+        if not (state.exited and state.exit_code == 0):
+            return "Pending"
+    states = [observed.of(c.name) for c in pod.containers]
+    if any(s.attempt < 0 for s in states):
+        return "Pending"
+    if any(s.running or restarts(pod.restart_policy, s.exit_code, False) for s in states):
+        return "Running"
+    return "Succeeded" if all(s.exit_code == 0 for s in states) else "Failed"
+
+
+def initialized(pod: Pod, observed: PodObservation) -> bool:
+    states: Mapping[str, ContainerObservation] = observed.containers
+    return all((s := states.get(c.name)) is not None and s.exited and s.exit_code == 0 for c in pod.init_containers)

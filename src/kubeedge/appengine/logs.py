@@ -1,0 +1,119 @@
+"""Container logs as conmon writes them: `TIME stdout|stderr F|P text`, one file a run, size-capped by rotation.
+
+Lives here:      paths, reading with the options of `kubectl logs`, following.
+Lives elsewhere: the HTTP route (server.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+_CHUNK = 64 * 1024
+_FOLLOW_EVERY = 0.25  # seconds between looks at a log that is followed; nobody follows, nobody looks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogOptions:
+    follow: bool = False
+    tail: int | None = None
+    timestamps: bool = False
+    since: float | None = None  # wall clock
+    limit_bytes: int | None = None
+
+
+def directory(root: Path, namespace: str, pod: str, uid: str) -> Path:
+    return root / f"{namespace}_{pod}_{uid}"
+
+
+def path(root: Path, namespace: str, pod: str, uid: str, container: str, attempt: int) -> Path:
+    return directory(root, namespace, pod, uid) / container / f"{attempt}.log"
+
+
+async def read(log: Path, options: LogOptions, running: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """The log as `kubectl logs` shows it. With follow: until the container ends."""
+    left = options.limit_bytes
+    position = 0
+    if options.tail is not None:
+        position = await asyncio.to_thread(_tail_position, log, options.tail)
+    pending = b""
+    while True:
+        alive = running()  # before reading: what it wrote last is read after
+        try:
+            with open(log, "rb") as file:
+                if os.fstat(file.fileno()).st_size < position:
+                    position = 0  # rotated
+                file.seek(position)
+                while data := file.read(_CHUNK):
+                    position += len(data)
+                    lines = (pending + data).split(b"\n")
+                    pending = lines.pop()
+                    out = b"".join(shown for line in lines if (shown := _shown(line, options)))
+                    if left is not None:
+                        out, left = out[:left], left - len(out)
+                    if out:
+                        yield out
+                    if left is not None and left <= 0:
+                        return
+        except FileNotFoundError:
+            pass
+        if not options.follow or not alive:
+            return
+        await asyncio.sleep(_FOLLOW_EVERY)
+
+
+def _shown(line: bytes, options: LogOptions) -> bytes:
+    parts = line.split(b" ", 3)
+    if len(parts) < 4:
+        return b""
+    stamp, _, flag, text = parts
+    if options.since is not None:
+        at = _time(stamp)
+        if at is not None and at < options.since:
+            return b""
+    end = b"\n" if flag == b"F" else b""
+    return (stamp.replace(b"+00:00", b"Z") + b" " if options.timestamps else b"") + text + end
+
+
+def _time(stamp: bytes) -> float | None:
+    with contextlib.suppress(ValueError, IndexError):
+        text = stamp.decode("ascii").replace("Z", "+00:00")
+        head, _, rest = text.partition(".")
+        zone = rest[rest.index("+") :] if "+" in rest else "+00:00"
+        fraction = rest.split("+")[0]
+        return datetime.datetime.fromisoformat(head + zone).timestamp() + float(f"0.{fraction or 0}")
+    return None
+
+
+def _tail_position(log: Path, lines: int) -> int:
+    """Where the last `lines` lines begin."""
+    ends: deque[int] = deque(maxlen=lines + 1)
+    try:
+        with open(log, "rb") as file:
+            position = 0
+            ends.append(0)
+            for line in file:
+                position += len(line)
+                if line.endswith(b"\n") and b" P " not in line[:60]:
+                    ends.append(position)
+    except FileNotFoundError:
+        return 0
+    return ends[0] if lines > 0 else ends[-1]
+
+
+def rotate(log: Path, limit: int, ask_reopen: Callable[[], None]) -> bool:
+    """Move a log that is too large aside; one older file is kept."""
+    try:
+        if log.stat().st_size < limit:
+            return False
+    except OSError:
+        return False
+    log.replace(log.with_suffix(".log.1"))
+    ask_reopen()
+    return True

@@ -1,0 +1,185 @@
+"""What a container's environment and volumes refer to: ConfigMaps, Secrets, fields of the pod. Pure.
+
+Raises Missing for what is not there (yet) and not optional: the container waits, and is tried again when something changes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kubeedge.api import quantities
+from kubeedge.api.names import Object
+from kubeedge.appengine.pod import Container, Pod, Volume
+from kubeedge.appengine.runtime.oci_spec import expand
+from kubeedge.errors import Invalid, KubeEdgeError
+
+#: (resource, namespace, name) -> the object in the local store, or None
+Lookup = Callable[[str, str, str], Object | None]
+
+#: path below the volume -> (content, mode or None for the volume's default)
+Files = dict[str, tuple[bytes, int | None]]
+
+
+class Missing(KubeEdgeError):
+    """Something that a container needs is not on this node."""
+
+
+def environment(
+    pod: Pod, container: Container, lookup: Lookup, *, pod_ip: str, host_ip: str, node: str
+) -> dict[str, str]:
+    """In the order of the manifest: a later variable may refer to an earlier one as $(NAME)."""
+    env: dict[str, str] = {}
+    for source in container.env_from:
+        data = _data(pod, source.kind, source.name, source.optional, lookup)
+        env.update({source.prefix + key: value.decode(errors="replace") for key, value in data.items()})
+    for variable in container.env:
+        if variable.source is None:
+            env[variable.name] = expand(variable.value or "", env)
+            continue
+        value = _value_from(pod, container, variable.source, lookup, pod_ip, host_ip, node)
+        if value is not None:
+            env[variable.name] = value
+    return env
+
+
+def _value_from(
+    pod: Pod, container: Container, source: Mapping[str, Any], lookup: Lookup, pod_ip: str, host_ip: str, node: str
+) -> str | None:
+    for key, kind in (("configMapKeyRef", "configmaps"), ("secretKeyRef", "secrets")):
+        if ref := source.get(key):
+            optional = bool(ref.get("optional"))
+            data = _data(pod, kind, str(ref.get("name", "")), optional, lookup)
+            if str(ref.get("key")) in data:
+                return data[str(ref.get("key"))].decode(errors="replace")
+            if optional:
+                return None
+            raise Missing(f"couldn't find key {ref.get('key')} in {kind[:-1]} {pod.namespace}/{ref.get('name')}")
+    if ref := source.get("fieldRef"):
+        return field(pod, str(ref.get("fieldPath", "")), pod_ip=pod_ip, host_ip=host_ip, node=node)
+    if ref := source.get("resourceFieldRef"):
+        return resource_field(container, str(ref.get("resource", "")), str(ref.get("divisor") or "0"))
+    raise Invalid(f"valueFrom with {', '.join(source)} is not supported", path="env")
+
+
+def field(pod: Pod, path: str, *, pod_ip: str, host_ip: str, node: str) -> str:
+    """The downward API's fields."""
+    fixed = {
+        "metadata.name": pod.name,
+        "metadata.namespace": pod.namespace,
+        "metadata.uid": pod.uid,
+        "spec.nodeName": node,
+        "spec.serviceAccountName": pod.service_account,
+        "status.podIP": pod_ip,
+        "status.podIPs": pod_ip,
+        "status.hostIP": host_ip,
+        "status.hostIPs": host_ip,
+    }
+    if path in fixed:
+        return fixed[path]
+    for prefix, values in (("metadata.labels", pod.labels), ("metadata.annotations", pod.annotations)):
+        if path == prefix:
+            return "".join(f'{k}="{v}"\n' for k, v in sorted(values.items()))
+        if path.startswith(prefix + "['") and path.endswith("']"):
+            return values.get(path[len(prefix) + 2 : -2], "")
+    raise Invalid(f"the field {path!r} cannot be referred to", path="fieldRef")
+
+
+def resource_field(container: Container, resource: str, divisor: str) -> str:
+    r = container.resources
+    values = {
+        "limits.cpu": r.cpu_limit or 0,
+        "requests.cpu": r.cpu_request,
+        "limits.memory": r.memory_limit or 0,
+        "requests.memory": r.memory_request,
+    }
+    if resource not in values:
+        raise Invalid(f"the resource {resource!r} cannot be referred to", path="resourceFieldRef")
+    is_cpu = resource.endswith("cpu")
+    unit = (
+        quantities.millicores("1" if divisor in ("", "0") else divisor)
+        if is_cpu
+        else quantities.bytes_of("1" if divisor in ("", "0") else divisor)
+    )
+    return str(-(-values[resource] // max(1, unit)))
+
+
+def volume_files(pod: Pod, volume: Volume, lookup: Lookup, *, pod_ip: str, host_ip: str, node: str) -> Files:
+    """Of a configMap, secret, downwardAPI or projected volume."""
+    source = volume.source
+    match volume.kind:
+        case "configMap":
+            return _items(pod, "configmaps", str(source.get("name", "")), source, lookup)
+        case "secret":
+            return _items(pod, "secrets", str(source.get("secretName", "")), source, lookup)
+        case "downwardAPI":
+            return _downward(pod, source, pod_ip=pod_ip, host_ip=host_ip, node=node)
+    files: Files = {}
+    for part in source.get("sources") or ():
+        if "configMap" in part:
+            files |= _items(pod, "configmaps", str(part["configMap"].get("name", "")), part["configMap"], lookup)
+        elif "secret" in part:
+            files |= _items(pod, "secrets", str(part["secret"].get("name", "")), part["secret"], lookup)
+        elif "downwardAPI" in part:
+            files |= _downward(pod, part["downwardAPI"], pod_ip=pod_ip, host_ip=host_ip, node=node)
+        elif "serviceAccountToken" in part:
+            continue  # nobody signs tokens here yet; pods that do not ask the API do not miss it
+        else:
+            raise Invalid(f"projected source {', '.join(part)} is not supported", path="spec.volumes")
+    return files
+
+
+def _items(pod: Pod, kind: str, name: str, source: Mapping[str, Any], lookup: Lookup) -> Files:
+    optional = bool(source.get("optional"))
+    data = _data(pod, kind, name, optional, lookup)
+    items = source.get("items")
+    if items is None:
+        return {key: (value, None) for key, value in data.items()}
+    files: Files = {}
+    for item in items:
+        key, path = str(item.get("key")), safe_path(str(item.get("path")))
+        if key in data:
+            files[path] = (data[key], item.get("mode"))
+        elif not optional:
+            raise Missing(f"{kind[:-1]} {pod.namespace}/{name} has no key {key}")
+    return files
+
+
+def _downward(pod: Pod, source: Mapping[str, Any], *, pod_ip: str, host_ip: str, node: str) -> Files:
+    files: Files = {}
+    for item in source.get("items") or ():
+        path = safe_path(str(item.get("path")))
+        if "fieldRef" in item:
+            text = field(pod, str(item["fieldRef"].get("fieldPath", "")), pod_ip=pod_ip, host_ip=host_ip, node=node)
+        else:
+            ref = item.get("resourceFieldRef") or {}
+            container = next((c for c in pod.all_containers if c.name == ref.get("containerName")), pod.containers[0])
+            text = resource_field(container, str(ref.get("resource", "")), str(ref.get("divisor") or "0"))
+        files[path] = (text.encode(), item.get("mode"))
+    return files
+
+
+def _data(pod: Pod, kind: str, name: str, optional: bool, lookup: Lookup) -> dict[str, bytes]:
+    obj = lookup(kind, pod.namespace, name)
+    if obj is None:
+        if optional:
+            return {}
+        raise Missing(f'{kind[:-1]} "{name}" not found')
+    data = {key: str(value).encode() for key, value in (obj.get("data") or {}).items()}
+    encoded = (obj.get("data") if kind == "secrets" else obj.get("binaryData")) or {}
+    for key, value in encoded.items():
+        try:
+            data[key] = base64.b64decode(str(value), validate=True)
+        except (binascii.Error, ValueError) as exc:
+            raise Missing(f"{kind[:-1]} {pod.namespace}/{name}: key {key} is not base64") from exc
+    return data
+
+
+def safe_path(path: str) -> str:
+    """A relative path that stays below where it is put."""
+    parts = [p for p in path.split("/") if p not in ("", ".")]
+    if path.startswith("/") or ".." in parts or not parts:
+        raise Invalid(f"{path!r} is not a path below a volume", path="spec.volumes")
+    return "/".join(parts)

@@ -1,0 +1,1 @@
+"""How containers run: one face (base), and the embedded implementation on conmon and crun."""

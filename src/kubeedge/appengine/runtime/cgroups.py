@@ -1,0 +1,65 @@
+"""Control groups: which layout this machine has, and removing our groups. Limits are the OCI runtime's work.
+
+v1: one hierarchy a controller below /sys/fs/cgroup. v2: one hierarchy. hybrid: v1, with v2 at unified/; crun refuses a hybrid whose v2
+has controllers, runc does not mind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path("/sys/fs/cgroup")
+
+
+def layout(root: Path = ROOT) -> str:
+    """ "v1", "v2", "hybrid" (v2 at unified/ with controllers), or "none"."""
+    if (root / "cgroup.controllers").exists():
+        return "v2"
+    try:
+        if (root / "unified/cgroup.controllers").read_text().strip():
+            return "hybrid"
+    except OSError:
+        pass
+    return "v1" if any(root.glob("*/cgroup.procs")) else "none"
+
+
+def hierarchies(root: Path = ROOT) -> list[Path]:
+    if layout(root) == "v2":
+        return [root]
+    return [p for p in sorted(root.iterdir()) if (p / "cgroup.procs").exists() and not p.is_symlink()]
+
+
+def groups(path: str, root: Path = ROOT) -> Iterator[Path]:
+    """The directories of one of our groups ("/kubeedge/pod..."), in every hierarchy where it exists."""
+    for hierarchy in hierarchies(root):
+        group = hierarchy / path.lstrip("/")
+        if group.is_dir():
+            yield group
+
+
+def kill_and_remove(path: str, root: Path = ROOT) -> None:
+    """End what still runs in a group of ours, and remove it with everything below. Tolerant: removal is tried again at the
+    next sweep."""
+    for group in groups(path, root):
+        directories = [Path(d) for d, _, _ in os.walk(group, topdown=False)]
+        for directory in directories:
+            with contextlib.suppress(OSError):
+                for pid in (directory / "cgroup.procs").read_text().split():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(pid), signal.SIGKILL)
+        for directory in directories:
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+
+
+def processes(path: str, root: Path = ROOT) -> list[int]:
+    found: set[int] = set()
+    for group in groups(path, root):
+        for directory, _, _ in os.walk(group):
+            with contextlib.suppress(OSError):
+                found.update(int(p) for p in (Path(directory) / "cgroup.procs").read_text().split())
+    return sorted(found)

@@ -1,0 +1,104 @@
+"""The pod's network, by CNI plugins (containernetworking/cni, SPEC.md 0.4.0): one process a call, JSON in, JSON out."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kubeedge.appengine.runtime.base import StartError
+
+_PATIENCE = 30.0  # seconds for one plugin
+_VERSION = "0.4.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A bridge on this node, with addresses of the node's pod CIDR."""
+
+    bridge: str
+    pod_cidr: str
+    data: Path  # where host-local keeps which address is whose
+    bin_dirs: Sequence[str]
+    mtu: int = 1500
+
+    def add(self, container_id: str, netns: Path) -> str:
+        """Connect a network namespace; its address. Blocking. Raises StartError."""
+        self._call("ADD", "loopback", {"type": "loopback"}, container_id, netns, "lo")
+        result = self._call("ADD", "bridge", self._bridge(), container_id, netns, "eth0")
+        for ip in result.get("ips", ()):
+            return str(ip["address"]).split("/")[0]
+        raise StartError("FailedCreatePodSandBox", "the CNI plugin gave no address")
+
+    def remove(self, container_id: str, netns: Path) -> None:
+        """Disconnect and give the address back; what is gone already is success."""
+        self._call("DEL", "bridge", self._bridge(), container_id, netns, "eth0")
+
+    def _bridge(self) -> dict[str, Any]:
+        return {
+            "type": "bridge",
+            "bridge": self.bridge,
+            "isGateway": True,
+            "ipMasq": False,  # one rule of ours for the whole node, see masquerade
+            "hairpinMode": True,
+            "mtu": self.mtu,
+            "ipam": {
+                "type": "host-local",
+                "dataDir": str(self.data),
+                "ranges": [[{"subnet": self.pod_cidr}]],
+                "routes": [{"dst": "0.0.0.0/0"}],
+            },
+        }
+
+    def _call(
+        self, command: str, plugin: str, config: dict[str, Any], container_id: str, netns: Path, interface: str
+    ) -> dict[str, Any]:
+        path = next((Path(d) / plugin for d in self.bin_dirs if (Path(d) / plugin).exists()), None)
+        if path is None:
+            raise StartError(
+                "FailedCreatePodSandBox",
+                f"CNI plugin {plugin!r} is not in {', '.join(self.bin_dirs)}; install containernetworking-plugins",
+            )
+        environment = {
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": container_id,
+            "CNI_NETNS": str(netns),
+            "CNI_IFNAME": interface,
+            "CNI_PATH": ":".join(self.bin_dirs),
+            "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+        }
+        request = json.dumps({"cniVersion": _VERSION, "name": "kubeedge", **config})
+        try:
+            done = subprocess.run(
+                [str(path)], input=request, capture_output=True, text=True, env=environment, timeout=_PATIENCE
+            )
+        except (OSError, subprocess.TimeoutExpired) as exc:
+            raise StartError("FailedCreatePodSandBox", f"CNI plugin {plugin}: {exc}") from exc
+        try:
+            answer: dict[str, Any] = json.loads(done.stdout) if done.stdout.strip() else {}
+        except ValueError:
+            answer = {}
+        if done.returncode:
+            message = answer.get("msg") or done.stderr.strip() or f"exit status {done.returncode}"
+            raise StartError("FailedCreatePodSandBox", f"CNI plugin {plugin}: {message}")
+        return answer
+
+
+def masquerade(pod_cidr: str, overlay: Sequence[str]) -> None:
+    """Pods reach the outside with the node's address, and the overlay with their own. Blocking, idempotent."""
+    name = "kubeedge"
+    rules = (
+        f"table ip {name} {{\n}}\nflush table ip {name}\ntable ip {name} {{\n"
+        "  chain postrouting {\n    type nat hook postrouting priority 100;\n"
+        f"    ip saddr {pod_cidr} ip daddr != {{ {', '.join(overlay)} }} masquerade\n  }}\n}}\n"
+    )
+    done = subprocess.run(["nft", "-f", "-"], input=rules, capture_output=True, text=True, timeout=_PATIENCE)
+    if done.returncode:
+        raise OSError(f"nft: {done.stderr.strip()}")
+    forwarding = Path("/proc/sys/net/ipv4/ip_forward")
+    if forwarding.read_text().strip() != "1":
+        forwarding.write_text("1")

@@ -1,0 +1,138 @@
+"""Launches conmon, which launches the OCI runtime and stays with the container: its output, its exit status.
+
+conmon is told where to report by two inherited pipes: it waits for a byte on one, and writes one line of JSON to the other,
+{"pid": N}, or a negative number and a message. It goes on when the agent ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubeedge.appengine.runtime.base import StartError
+
+_PATIENCE = 30.0  # seconds for creating a container; a loaded Raspberry Pi needs a few
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    conmon: str
+    runtime: str  # crun or runc
+    state: Path  # the runtime's own state directory
+
+    def runtime_command(self, *arguments: str) -> list[str]:
+        return [self.runtime, f"--root={self.state}", *arguments]
+
+
+def create_and_start(
+    programs: Programs,
+    *,
+    id: str,
+    bundle: Path,
+    exit_dir: Path,
+    socket_dir: Path,
+    log_path: Path,
+    tty: bool,
+    stdin: bool,
+) -> int:
+    """Blocking; the container's process id. Raises StartError with the runtime's own words."""
+    sync_read, sync_write = os.pipe()
+    start_read, start_write = os.pipe()
+    command = [
+        programs.conmon,
+        "--api-version", "1",
+        "-c", id, "-u", id, "-n", id,
+        "-r", programs.runtime,
+        "-b", str(bundle),
+        "-0", str(bundle),
+        "-p", str(bundle / "pidfile"),
+        "-P", str(bundle / "conmon.pid"),
+        "--exit-dir", str(exit_dir),
+        "--socket-dir-path", str(socket_dir),
+        "-l", f"k8s-file:{log_path}",
+        "--log-level", "error",
+        f"--runtime-arg=--root={programs.state}",
+        *(["-t"] if tty else []),
+        *(["-i"] if stdin else []),
+    ]  # fmt: skip
+    try:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(sync_write, start_read),
+                cwd=bundle,  # it leaves a file "oom" where it runs
+                env={
+                    "_OCI_SYNCPIPE": str(sync_write),
+                    "_OCI_STARTPIPE": str(start_read),
+                    "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
+                },
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise StartError("CreateContainerError", f"cannot run {programs.conmon}: {exc}") from exc
+        finally:
+            os.close(sync_write)
+            os.close(start_read)
+        os.write(start_write, b"1")
+        answer = _read_line(sync_read)
+        assert process.stderr is not None
+        with process.stderr:
+            said = b"" if answer else process.stderr.read(4096)
+        process.wait(timeout=_PATIENCE)  # it leaves a child behind and ends
+    except subprocess.TimeoutExpired as exc:
+        process.kill()
+        process.wait()
+        raise StartError("CreateContainerError", "conmon does not detach") from exc
+    finally:
+        os.close(sync_read)
+        os.close(start_write)
+    pid = _pid(answer, said)
+    done = subprocess.run(programs.runtime_command("start", id), capture_output=True, text=True, timeout=_PATIENCE)
+    if done.returncode:
+        subprocess.run(programs.runtime_command("delete", "--force", id), capture_output=True, timeout=_PATIENCE)
+        raise StartError("RunContainerError", _last_line(done.stderr) or f"{programs.runtime} start failed")
+    return pid
+
+
+def _read_line(fd: int) -> bytes:
+    """One line, within _PATIENCE."""
+    line = b""
+    while not line.endswith(b"\n") and len(line) < 65536:
+        ready, _, _ = select.select([fd], [], [], _PATIENCE)
+        if not ready:
+            raise StartError("CreateContainerError", f"no answer from conmon within {_PATIENCE:g} s")
+        data = os.read(fd, 4096)
+        if not data:
+            break
+        line += data
+    return line
+
+
+def _pid(answer: bytes, said: bytes) -> int:
+    try:
+        report = json.loads(answer)
+        pid = report.get("pid", report.get("data", -1))
+        message = str(report.get("message", ""))
+    except (ValueError, AttributeError):
+        pid, message = -1, said.decode(errors="replace")
+    if not isinstance(pid, int) or pid <= 0:
+        raise StartError("CreateContainerError", _last_line(message) or "conmon gave no process id")
+    return pid
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    return lines[-1][:500] if lines else ""
+
+
+def run(programs: Programs, arguments: Sequence[str], timeout: float = _PATIENCE) -> subprocess.CompletedProcess[str]:
+    """The OCI runtime itself. Blocking; never raises for a status."""
+    return subprocess.run(programs.runtime_command(*arguments), capture_output=True, text=True, timeout=timeout)

@@ -1,0 +1,207 @@
+"""The OCI runtime configuration (opencontainers/runtime-spec, config.md) of one container. Pure.
+
+Defaults are those of the other Kubernetes runtimes: fourteen capabilities, masked and read-only paths below /proc and /sys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kubeedge.appengine.pod import Container
+from kubeedge.appengine.runtime.base import BindMount, StartError
+
+CAPABILITIES = (
+    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
+    "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+)  # fmt: skip
+_MASKED = (
+    "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+    "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
+)  # fmt: skip
+_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_CPU_PERIOD = 100_000  # microseconds
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """What an image says of itself (opencontainers/image-spec, config.md)."""
+
+    entrypoint: Sequence[str]
+    command: Sequence[str]
+    env: Sequence[str]
+    working_dir: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Namespaces:
+    """Files to join; "" leaves the machine's own."""
+
+    net: str
+    ipc: str
+    uts: str
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    uid: int
+    gid: int
+    groups: Sequence[int]
+    home: str
+
+
+def build(
+    container: Container,
+    image: ImageConfig,
+    *,
+    account: Account,
+    rootfs: Path,
+    env: Mapping[str, str],
+    mounts: Sequence[BindMount],
+    namespaces: Namespaces,
+    cgroup: str,
+    oom_score_adj: int,
+    capabilities: Sequence[str] | None,  # that this machine can give at all; None: no limit known
+    fs_group: int | None,
+) -> dict[str, Any]:
+    security = container.security
+    if security.non_root and account.uid == 0:
+        raise StartError("CreateContainerConfigError", "container has runAsNonRoot and image will run as root")
+    groups = [*account.groups, *([fs_group] if fs_group is not None else [])]
+    return {
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": container.tty,
+            "user": {"uid": account.uid, "gid": account.gid, "additionalGids": groups},
+            "args": arguments(container, image, env),
+            "env": _environment(image, env, account),
+            "cwd": container.working_dir or image.working_dir or "/",
+            "capabilities": _capabilities(container, account.uid, capabilities),
+            "noNewPrivileges": not security.escalation and not security.privileged,
+            "oomScoreAdj": oom_score_adj,
+        },
+        "root": {"path": str(rootfs), "readonly": security.read_only_root},
+        "mounts": [*_standard_mounts(security.privileged), *(_bind(m) for m in _ordered(mounts))],
+        "linux": {
+            "namespaces": [
+                {"type": "pid"},
+                {"type": "mount"},
+                *({"type": kind, "path": path} for kind, path in
+                  (("network", namespaces.net), ("ipc", namespaces.ipc), ("uts", namespaces.uts)) if path),
+            ],
+            "cgroupsPath": cgroup,
+            "resources": _resources(container),
+            "maskedPaths": [] if security.privileged else list(_MASKED),
+            "readonlyPaths": [] if security.privileged else list(_READ_ONLY),
+        },
+    }  # fmt: skip
+
+
+def arguments(container: Container, image: ImageConfig, env: Mapping[str, str]) -> list[str]:
+    """command replaces the image's entrypoint and command, args replaces its command; $(NAME) is expanded in both."""
+    if container.command is not None:
+        words = [*container.command, *(container.args or ())]
+    else:
+        words = [*image.entrypoint, *(container.args if container.args is not None else image.command)]
+    if not words:
+        raise StartError("CreateContainerError", "no command specified, neither in the pod nor in the image")
+    return [expand(word, env) for word in words]
+
+
+def expand(text: str, env: Mapping[str, str]) -> str:
+    """$(NAME) of a known variable; $$ is a dollar; anything else stays as it is."""
+    out, i = [], 0
+    while i < len(text):
+        if text[i] == "$" and i + 1 < len(text):
+            if text[i + 1] == "$":
+                out.append("$")
+                i += 2
+                continue
+            if text[i + 1] == "(" and (end := text.find(")", i)) > 0:
+                name = text[i + 2 : end]
+                out.append(env[name] if name in env else text[i : end + 1])
+                i = end + 1
+                continue
+        out.append(text[i])
+        i += 1
+    return "".join(out)
+
+
+def _environment(image: ImageConfig, env: Mapping[str, str], account: Account) -> list[str]:
+    merged = dict(entry.split("=", 1) for entry in (_PATH, *image.env) if "=" in entry)
+    merged.setdefault("HOME", account.home)
+    merged.update(env)
+    return [f"{name}={value}" for name, value in merged.items()]
+
+
+def _capabilities(container: Container, uid: int, possible: Sequence[str] | None) -> dict[str, list[str]]:
+    security = container.security
+    every = set(possible) if possible is not None else set(CAPABILITIES)
+    add, drop = _capability_names(security.add), _capability_names(security.drop)
+    if security.privileged or "CAP_ALL" in add:
+        wanted = every | set(CAPABILITIES)
+    else:
+        wanted = set() if "CAP_ALL" in drop else set(CAPABILITIES) - drop
+        wanted |= add
+    if possible is not None:
+        wanted &= set(possible)
+    bounding = sorted(wanted)
+    held = bounding if uid == 0 else sorted(add & wanted)
+    return {"bounding": bounding, "effective": held, "permitted": held, "inheritable": []}
+
+
+def _capability_names(values: Sequence[str]) -> set[str]:
+    """Kubernetes writes NET_ADMIN, the kernel CAP_NET_ADMIN."""
+    return {"CAP_" + v.upper().removeprefix("CAP_") for v in values}
+
+
+def _standard_mounts(privileged: bool) -> list[dict[str, Any]]:
+    access = "rw" if privileged else "ro"
+    return [
+        {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+         "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
+        {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+         "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
+        {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", access]},
+    ]  # fmt: skip
+
+
+def _ordered(mounts: Sequence[BindMount]) -> list[BindMount]:
+    """Outer directories first, whatever the order in the manifest."""
+    return sorted(mounts, key=lambda m: m.target.rstrip("/").count("/"))
+
+
+def _bind(mount: BindMount) -> dict[str, Any]:
+    return {
+        "destination": mount.target,
+        "type": "bind",
+        "source": str(mount.source),
+        "options": ["rbind", "rprivate", "ro" if mount.read_only else "rw"],
+    }
+
+
+def _resources(container: Container) -> dict[str, Any]:
+    limits = container.resources
+    cpu: dict[str, int] = {"shares": max(2, limits.cpu_request * 1024 // 1000)}
+    if limits.cpu_limit:
+        cpu.update(period=_CPU_PERIOD, quota=max(1000, limits.cpu_limit * _CPU_PERIOD // 1000))
+    resources: dict[str, Any] = {"cpu": cpu}
+    if limits.memory_limit:
+        resources["memory"] = {"limit": limits.memory_limit}
+    if not container.security.privileged:
+        resources["devices"] = [{"allow": False, "access": "rwm"}, *_allowed_devices()]
+    return resources
+
+
+def _allowed_devices() -> list[dict[str, Any]]:
+    numbers = ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2))  # null zero full random urandom tty ptmx
+    allowed = [
+        {"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"} for major, minor in numbers
+    ]
+    return [*allowed, {"allow": True, "type": "c", "major": 136, "access": "rwm"}]  # pts

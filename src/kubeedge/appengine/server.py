@@ -1,0 +1,47 @@
+"""The kubelet's API of this node, as far as the cloud needs it: logs. Served on KubeBus L4 port 10250, to the cloud alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from kubeedge.appengine import logs
+from kubeedge.appengine.engine import AppEngine
+from kubeedge.errors import Invalid
+from kubeedge.kit.http1 import Request, Response, json_response, serve_connection, text_response
+
+
+class KubeletServer:
+    def __init__(self, engine: AppEngine) -> None:
+        self._engine = engine
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await serve_connection(reader, writer, self.answer)
+
+    async def answer(self, request: Request) -> Response:
+        match request.method, request.path.strip("/").split("/"):
+            case "GET", ["healthz"]:
+                return text_response(200, "ok")
+            case "GET", ["pods"]:
+                return json_response(200, {"kind": "PodList", "apiVersion": "v1", "items": self._engine.pod_list()})
+            case "GET", ["containerLogs", namespace, pod, container]:
+                return self._logs(request, namespace, pod, container)
+        return text_response(404, f"no {request.method} {request.path} on this node\n")
+
+    def _logs(self, request: Request, namespace: str, pod: str, container: str) -> Response:
+        query = {name: values[-1] for name, values in request.query.items()}
+        try:
+            options = logs.LogOptions(
+                follow=query.get("follow") == "true",
+                tail=int(query["tailLines"]) if "tailLines" in query else None,
+                timestamps=query.get("timestamps") == "true",
+                since=self._engine.since(query.get("sinceSeconds"), query.get("sinceTime")),
+                limit_bytes=int(query["limitBytes"]) if "limitBytes" in query else None,
+            )
+        except ValueError as exc:
+            raise Invalid(f"log options: {exc}") from exc
+        found = self._engine.find_log(namespace, pod, container, previous=query.get("previous") == "true")
+        if isinstance(found, str):
+            return Response(400, [("content-type", "application/json")], json.dumps({"message": found}).encode())
+        path, running = found
+        return Response(200, [("content-type", "text/plain")], logs.read(path, options, running))

@@ -1,0 +1,152 @@
+"""PodStatus as Kubernetes writes it, from a pod and its observation. Pure."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from kubeedge.appengine.core import ContainerObservation, PodObservation, initialized, phase
+from kubeedge.appengine.pod import Container, Pod
+
+
+def rfc3339(wall: float) -> str:
+    return datetime.datetime.fromtimestamp(wall, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def pod_status(
+    pod: Pod, observed: PodObservation, *, host_ip: str, previous: dict[str, Any] | None, now: float
+) -> dict[str, Any]:
+    """`previous` is the status that was reported last: a condition that did not change keeps its transition time."""
+    current_phase = phase(pod, observed)
+    is_init_done = initialized(pod, observed)
+    init = [_container(c, observed.of(c.name), init=True, waits=False) for c in pod.init_containers]
+    main = [_container(c, observed.of(c.name), init=False, waits=not is_init_done) for c in pod.containers]
+    ready = current_phase == "Running" and all(c["ready"] for c in main)
+    final = current_phase in ("Succeeded", "Failed")
+    conditions = [
+        _condition("PodReadyToStartContainers", observed.sandbox, "", ""),
+        _condition(
+            "Initialized", is_init_done or current_phase == "Succeeded", "ContainersNotInitialized", _names(init)
+        ),
+        _condition("Ready", ready, *_not_ready(final, main)),
+        _condition("ContainersReady", ready, *_not_ready(final, main)),
+        _condition("PodScheduled", True, "", ""),
+    ]
+    before = {c["type"]: c for c in (previous or {}).get("conditions", [])}
+    for condition in conditions:
+        old = before.get(condition["type"])
+        same = old is not None and old.get("status") == condition["status"]
+        condition["lastTransitionTime"] = old["lastTransitionTime"] if same and old else rfc3339(now)
+    status: dict[str, Any] = {
+        "phase": current_phase,
+        "conditions": conditions,
+        "hostIP": host_ip,
+        "qosClass": qos_class(pod),
+        "startTime": rfc3339(observed.started_at or now),
+        "containerStatuses": main,
+    }
+    if init:
+        status["initContainerStatuses"] = init
+    ip = host_ip if pod.host_network else observed.ip
+    if ip:
+        status["podIP"] = ip
+        status["podIPs"] = [{"ip": ip}]
+    if observed.sandbox_error:
+        status["message"] = observed.sandbox_error
+    return status
+
+
+def failed_status(reason: str, message: str, *, host_ip: str, now: float) -> dict[str, Any]:
+    """Of a pod that cannot be understood."""
+    return {
+        "phase": "Failed",
+        "reason": reason,
+        "message": message,
+        "hostIP": host_ip,
+        "startTime": rfc3339(now),
+        "conditions": [],
+    }
+
+
+def qos_class(pod: Pod) -> str:
+    resources = [c.resources for c in pod.all_containers]
+    if all(r.cpu_limit and r.memory_limit and r.cpu_request in (0, r.cpu_limit) and r.memory_request in (0, r.memory_limit)
+           for r in resources):  # fmt: skip
+        return "Guaranteed"
+    if any(r.cpu_limit or r.memory_limit or r.cpu_request or r.memory_request for r in resources):
+        return "Burstable"
+    return "BestEffort"
+
+
+def _container(container: Container, state: ContainerObservation, *, init: bool, waits: bool) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": container.name,
+        "image": container.image,
+        "imageID": state.image_id,
+        "restartCount": max(0, state.attempt),
+        "ready": (state.exited and state.exit_code == 0) if init else (state.running and state.ready),
+        "started": state.running and state.started,
+        "state": {},
+        "lastState": {},
+    }
+    if state.id:
+        entry["containerID"] = f"embedded://{state.id}"
+    if state.running:
+        entry["state"] = {"running": {"startedAt": rfc3339(state.started_at)}}
+        if state.last:
+            last = state.last
+            entry["lastState"] = {
+                "terminated": _terminated(
+                    last.exit_code, last.reason, last.message, last.started_at, last.finished_at, last.id
+                )
+            }
+        return entry
+    ended = (
+        _terminated(state.exit_code, state.reason, state.message, state.started_at, state.finished_at, state.id)
+        if state.exited
+        else None
+    )
+    if state.waiting_reason:
+        entry["state"] = {"waiting": {"reason": state.waiting_reason, "message": state.waiting_message}}
+    elif ended and state.crashes > 1 and state.exit_code != 0:
+        message = f"back-off restarting failed container {container.name}"
+        entry["state"] = {"waiting": {"reason": "CrashLoopBackOff", "message": message}}
+    elif ended:
+        entry["state"] = {"terminated": ended}
+        ended = None
+    else:
+        entry["state"] = {"waiting": {"reason": "PodInitializing" if waits else "ContainerCreating"}}
+    if ended:
+        entry["lastState"] = {"terminated": ended}
+    return entry
+
+
+def _terminated(exit_code: int, reason: str, message: str, started: float, finished: float, id: str) -> dict[str, Any]:
+    entry = {
+        "exitCode": exit_code,
+        "reason": reason,
+        "startedAt": rfc3339(started),
+        "finishedAt": rfc3339(finished),
+        "containerID": f"embedded://{id}",
+    }
+    if message:
+        entry["message"] = message
+    return entry
+
+
+def _condition(kind: str, true: bool, reason: str, message: str) -> dict[str, Any]:
+    condition: dict[str, Any] = {"type": kind, "status": "True" if true else "False", "lastProbeTime": None}
+    if not true and reason:
+        condition.update(reason=reason, message=message)
+    return condition
+
+
+def _not_ready(final: bool, main: list[dict[str, Any]]) -> tuple[str, str]:
+    if final:
+        return "PodCompleted", ""
+    names = ", ".join(c["name"] for c in main if not c["ready"])
+    return "ContainersNotReady", f"containers with unready status: [{names}]"
+
+
+def _names(entries: list[dict[str, Any]]) -> str:
+    return f"containers with incomplete status: [{', '.join(c['name'] for c in entries if not c['ready'])}]"

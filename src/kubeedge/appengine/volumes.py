@@ -1,0 +1,136 @@
+"""Volumes on disk. Files of ConfigMaps and Secrets are swapped in at once, as Kubernetes does:
+
+    VOLUME/..data -> ..<number>         the one symbolic link that changes
+    VOLUME/..<number>/key               the files
+    VOLUME/key -> ..data/key            what a container reads
+
+Blocking work; the engine runs it in a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from kubeedge.api import quantities
+from kubeedge.appengine.pod import Mount, Pod, Volume
+from kubeedge.appengine.resolve import Files, safe_path
+from kubeedge.appengine.runtime import mounts
+from kubeedge.appengine.runtime.base import BindMount, StartError
+
+_DEFAULT_MODE = 0o644
+
+
+def write_files(directory: Path, files: Files, *, default_mode: int, group: int | None) -> bool:
+    """Whether anything changed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    data = directory / "..data"
+    old = data.resolve() if data.is_symlink() else None
+    if old is not None and _same(old, files):
+        return False
+    number = int(old.name.removeprefix("..")) + 1 if old is not None and old.name.removeprefix("..").isdigit() else 1
+    new = directory / f"..{number}"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    for name, (content, mode) in files.items():
+        path = new / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(mode if mode is not None else default_mode)
+        if group is not None:
+            os.chown(path, -1, group)
+    new.chmod(0o755)
+    link = directory / "..data.new"
+    link.unlink(missing_ok=True)
+    link.symlink_to(new.name)
+    link.replace(data)
+    tops = {name.split("/")[0] for name in files}
+    for top in tops:
+        if not (directory / top).is_symlink():
+            (directory / top).symlink_to(f"..data/{top}")
+    for entry in directory.iterdir():
+        if entry.is_symlink() and not entry.name.startswith("..") and entry.name not in tops:
+            entry.unlink()
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+    return True
+
+
+def _same(directory: Path, files: Files) -> bool:
+    have = {str(p.relative_to(directory)): p for p in directory.rglob("*") if p.is_file()}
+    if set(have) != set(files):
+        return False
+    return all(have[name].read_bytes() == content for name, (content, _) in files.items())
+
+
+def empty_dir(directory: Path, volume: Volume, group: int | None) -> None:
+    """Kept while the pod lives. In memory when the manifest says so."""
+    if directory.is_dir():
+        return
+    directory.mkdir(parents=True)
+    directory.chmod(0o777)
+    if group is not None:
+        os.chown(directory, -1, group)
+        directory.chmod(0o2777)
+    if volume.source.get("medium") == "Memory":
+        limit = volume.source.get("sizeLimit")
+        size = f",size={quantities.bytes_of(limit)}" if limit else ""
+        mounts.mount("tmpfs", directory, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, f"mode=1777{size}")
+
+
+def host_path(volume: Volume) -> Path:
+    """Checks and makes what the type asks for. Raises StartError."""
+    path = Path(str(volume.source.get("path") or ""))
+    if not path.is_absolute() or ".." in path.parts:
+        raise StartError("CreateContainerConfigError", f"hostPath {str(path)!r} is not an absolute path")
+    kind = str(volume.source.get("type") or "")
+    match kind:
+        case "DirectoryOrCreate":
+            path.mkdir(parents=True, exist_ok=True, mode=0o755)
+        case "FileOrCreate":
+            path.touch(mode=0o644)
+    wanted = {
+        "Directory": stat.S_ISDIR, "DirectoryOrCreate": stat.S_ISDIR, "File": stat.S_ISREG, "FileOrCreate": stat.S_ISREG,
+        "Socket": stat.S_ISSOCK, "CharDevice": stat.S_ISCHR, "BlockDevice": stat.S_ISBLK,
+    }.get(kind)  # fmt: skip
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        if kind:
+            raise StartError("CreateContainerConfigError", f"hostPath {path} is not a {kind}") from None
+        path.mkdir(parents=True, exist_ok=True, mode=0o755)
+        return path
+    if wanted is not None and not wanted(mode):
+        raise StartError("CreateContainerConfigError", f"hostPath {path} is not a {kind}")
+    return path
+
+
+def bind(pod: Pod, mount: Mount, directory: Path) -> BindMount:
+    """`directory` is where the volume is; a subPath must stay inside of it."""
+    volume = pod.volumes[mount.name]
+    source = directory
+    if mount.sub_path:
+        source = directory / safe_path(mount.sub_path)
+        if not source.exists() and volume.kind in ("emptyDir", "hostPath"):
+            source.mkdir(parents=True)
+        resolved = source.resolve()
+        if not resolved.is_relative_to(directory.resolve()):
+            raise StartError("CreateContainerConfigError", f"subPath {mount.sub_path!r} leaves its volume")
+        source = resolved
+    read_only = mount.read_only or volume.kind in ("configMap", "secret", "projected", "downwardAPI")
+    return BindMount(source, mount.path, read_only)
+
+
+def default_mode(volume: Volume) -> int:
+    mode = volume.source.get("defaultMode")
+    return mode if isinstance(mode, int) and not isinstance(mode, bool) else _DEFAULT_MODE
+
+
+def remove(directory: Path) -> None:
+    for point in mounts.mounted_below(directory):
+        with contextlib.suppress(OSError):
+            mounts.unmount(point)
+    shutil.rmtree(directory, ignore_errors=True)
