@@ -7,7 +7,7 @@ import logging
 import ssl
 
 from kubeedge.apiserver.server import ApiServer
-from kubeedge.kit.http1 import Limits, serve_connection
+from kubeedge.kit.http1 import Limits, abort_writer, serve_connection
 
 #: connections at once; each may hold one request body of 3 MiB for a moment, and a kubectl uses one or two
 MAX_CONNECTIONS = 1000
@@ -62,7 +62,7 @@ class ApiServerModule:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connections) >= MAX_CONNECTIONS:
             log.warning("refused a connection: %d are open", len(self._connections))
-            writer.transport.abort()
+            abort_writer(writer)
             return
         task = asyncio.current_task()
         assert task is not None
@@ -71,6 +71,6 @@ class ApiServerModule:
             await serve_connection(reader, writer, self._server.handle, limits=self._limits)
         except asyncio.CancelledError:
             # asyncio's streams would report the end of this task as an error; it is ours, on the way out
-            writer.transport.abort()
+            abort_writer(writer)
         finally:
             self._connections.discard(task)
