@@ -503,10 +503,16 @@ async def close_writer(writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(2.0):
             await writer.wait_closed()
     except (OSError, TimeoutError, ssl.SSLError):
-        writer.transport.abort()
+        abort_writer(writer)
     except asyncio.CancelledError:
-        writer.transport.abort()
+        abort_writer(writer)
         raise
+
+
+def abort_writer(writer: asyncio.StreamWriter) -> None:
+    """Cut off at once. Python 3.11's TLS transport fails when the connection was lost already."""
+    with contextlib.suppress(AttributeError):
+        writer.transport.abort()
 
 
 async def _gather(stream: AsyncIterator[bytes], limit: int) -> bytes:
