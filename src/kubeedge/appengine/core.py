@@ -77,6 +77,7 @@ class PodObservation:
     sandbox_error: str = ""
     retry_at: float = 0.0
     failures: int = 0
+    grace: float = 30.0  # seconds; of the pod when it was last seen
 
     def of(self, name: str) -> ContainerObservation:
         return self.containers.setdefault(name, ContainerObservation())
@@ -158,7 +159,7 @@ def _drive(containers: Sequence[Container], pod: Pod, observed: PodObservation, 
 def _end(desired: Pod | None, observed: PodObservation) -> Action:
     running = [name for name, state in observed.containers.items() if state.running]
     if running:
-        grace = desired.grace if desired is not None else 30.0
+        grace = desired.grace if desired is not None else observed.grace
         return StopContainers(tuple(running), grace, "the pod is deleted")
     if observed.sandbox or observed.containers:
         return RemovePod()

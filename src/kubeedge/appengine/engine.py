@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import functools
 import json
 import logging
 import time
@@ -169,6 +170,7 @@ class AppEngine:
         worker = self._workers.get(uid) or self._new_worker(uid, namespace, name, found.get(uid))
         try:
             worker.desired, worker.invalid = parse(obj), ""
+            worker.observed.grace = worker.desired.grace
         except Invalid as exc:
             worker.desired, worker.invalid = None, str(exc)
         if worker.reported is None:
@@ -639,8 +641,12 @@ class AppEngine:
                 reason = state.waiting_reason or "ContainerCreating"
                 return f'container "{container}" in pod "{name}" is waiting to start: {reason}'
             path = logs.path(self._settings.logs, namespace, name, worker.uid, container, attempt)
-            return path, lambda: state.running and not previous
+            return path, functools.partial(_still_writes, state, previous)
         return f'pod "{name}" is not on this node'
+
+
+def _still_writes(state: ContainerObservation, previous: bool) -> bool:
+    return state.running and not previous
 
 
 def _write_control(path: Path) -> None:

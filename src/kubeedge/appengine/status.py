@@ -42,7 +42,7 @@ def pod_status(
         "conditions": conditions,
         "hostIP": host_ip,
         "qosClass": qos_class(pod),
-        "startTime": rfc3339(observed.started_at or now),
+        "startTime": (previous or {}).get("startTime") or rfc3339(observed.started_at or now),
         "containerStatuses": main,
     }
     if init:

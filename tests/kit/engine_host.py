@@ -1,0 +1,81 @@
+"""AppEngine alone on one host, for tests: a real store, a real runtime, no cloud.
+
+    python -m tests.kit.engine_host '{"root": ..., "node": ...}'
+
+stdin, one JSON a line: {"put": key, "value": object} {"delete": key} {"logs": [ns, pod, container]}
+stdout, one JSON a line: {"ready": true}, {"key": key, "value": object or null} for each change below /reported/, {"logs": text}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from kubeedge.api import keys
+from kubeedge.appengine import logs
+from kubeedge.appengine.engine import AppEngine, AppEngineSettings
+from kubeedge.appengine.images.store import ImageStore
+from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
+from kubeedge.store.model import ChangeKind
+from kubeedge.store.sqlite import open_sqlite
+
+
+def say(**what: Any) -> None:
+    print(json.dumps(what), flush=True)
+
+
+async def main(config: dict[str, Any]) -> None:
+    root = Path(config["root"])
+    state, run = root / "state", root / "run"
+    state.mkdir(parents=True, exist_ok=True)
+    store = await open_sqlite(state / "edge.db")
+    images = ImageStore(state / "images")
+    runtime = EmbeddedRuntime(
+        EmbeddedSettings(
+            root=state, run=run, node="edge1", pod_cidr="10.244.1.0/24", cgroup_prefix=config["cgroup"],
+            cni_bin_dirs=("/usr/lib/cni",),
+        ),
+        images,
+    )  # fmt: skip
+    settings = AppEngineSettings(node="edge1", address="100.64.0.1/16", state=state, logs=root / "logs")
+    engine = AppEngine(store, settings, runtime, images)
+    ready = asyncio.Event()
+    running = asyncio.create_task(engine.run(ready))
+
+    async def report() -> None:
+        async for batch in store.watch(keys.REPORTED, after=store.compacted):
+            for c in batch.changes:
+                say(key=c.key, value=None if c.kind is ChangeKind.DELETE else json.loads(c.value))
+
+    reporting = asyncio.create_task(report())
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        running.result()
+    say(ready=True, runtime=runtime.version)
+    commands = asyncio.StreamReader(1 << 20)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
+    while line := await commands.readline():
+        command = json.loads(line)
+        if "put" in command:
+            await store.put(command["put"], json.dumps(command["value"]).encode())
+        elif "delete" in command:
+            await store.delete(command["delete"])
+        elif "logs" in command:
+            found = engine.find_log(*command["logs"], previous=command.get("previous", False))
+            if isinstance(found, str):
+                say(logs=found)
+            else:
+                text = b"".join([part async for part in logs.read(found[0], logs.LogOptions(), lambda: False)])
+                say(logs=text.decode())
+    for task in (running, reporting):
+        task.cancel()
+    await asyncio.gather(running, reporting, return_exceptions=True)
+    await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(json.loads(sys.argv[1])))
