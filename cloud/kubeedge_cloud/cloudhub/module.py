@@ -30,6 +30,7 @@ from kubeedge.hub.driver import Channel, Counters, WebSocket
 from kubeedge.pki import identity
 from kubeedge.store.model import Compare, Delete, Store, Target
 from kubeedge.sync.driver import Progress, run_cloud
+from kubeedge_cloud.cloudhub.door import Door
 
 log = logging.getLogger("kubeedge.cloudhub")
 
@@ -45,7 +46,8 @@ class CloudHubSettings:
     address: str = "0.0.0.0"
     port: int = 10000
     session: SessionSettings = field(default_factory=SessionSettings)
-    handshake_timeout: float = 10.0  # seconds for TLS and the upgrade: what a stranger may hold
+    handshake_timeout: float = 10.0  # seconds for TLS, and again for the upgrade: what a stranger may hold
+    max_strangers: int = 500  # connections whose owner is not known yet
     max_channels: int = 10_000
 
 
@@ -77,6 +79,7 @@ class CloudHub:
         self._tls = tls
         self._attached: dict[tuple[TenantId, NodeName], Attachment] = {}
         self._open = 0
+        self._door: Door | None = None
 
     def sessions(self) -> list[Attachment]:
         return list(self._attached.values())
@@ -93,10 +96,10 @@ class CloudHub:
     async def run(self, ready: asyncio.Event) -> None:
         await self.forget_the_past()
         s = self._settings
+        self._door = Door(s.address, s.port, strangers=s.max_strangers, patience=2 * s.handshake_timeout)
         async with serve(
             self._serve,
-            s.address,
-            s.port,
+            sock=self._door,
             ssl=self._tls(),
             ssl_handshake_timeout=s.handshake_timeout,
             ssl_shutdown_timeout=1.0,
@@ -109,7 +112,6 @@ class CloudHub:
             max_queue=4,
             write_limit=64 * 1024,
             server_header=None,
-            reuse_address=True,
         ):
             ready.set()
             try:
@@ -131,6 +133,8 @@ class CloudHub:
             return connection.respond(403, f"{exc}\n")
         except KubeEdgeError as exc:
             return connection.respond(503, f"{exc}\n")
+        if self._door:
+            self._door.admitted()
         return None
 
     async def _who(self, connection: ServerConnection) -> identity.NodeIdentity:
