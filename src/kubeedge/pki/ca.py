@@ -6,9 +6,11 @@ What a certificate says is decided here: of a request only the public key is tak
 from __future__ import annotations
 
 import datetime
+import hashlib
 import ipaddress
-import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -19,25 +21,48 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kubeedge.errors import Invalid
 from kubeedge.pki import csr
+from kubeedge.pki.files import write_secret, write_whole
 from kubeedge.pki.identity import Identity, UserIdentity
 from kubeedge.pki.tokens import ca_hash
 
 CA_DAYS = 3650
 CERTIFICATE_DAYS = 365
-MAX_REQUEST = 16 * 1024  # bytes of PEM
+MAX_REQUEST = 16 * 1024  # bytes of PEM; a request of ours has 400
 _BACKDATE = datetime.timedelta(hours=1)  # clocks at the edge are slow
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is taken from a certificate request."""
+
+    key: ec.EllipticCurvePublicKey
+    fingerprint: str  # hex SHA-256 of the key
 
 
 class Authority:
     """Loads ca.crt and ca.key from a directory, or makes them there."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
         self.certificate_file = directory / "ca.crt"
+        self._clock = clock
         key_file = directory / "ca.key"
         if not key_file.exists():
-            _create(self.certificate_file, key_file)
-        self._key = csr.load_key(key_file.read_bytes())
-        self._certificate = x509.load_pem_x509_certificate(self.certificate_file.read_bytes())
+            if self.certificate_file.exists():
+                raise Invalid(
+                    f"{key_file} is missing beside {self.certificate_file}: restore it from a backup; or remove the "
+                    "certificate to begin anew, and join all nodes again"
+                )
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_secret(key_file, csr.key_pem(csr.new_key()))
+        try:
+            self._key = csr.load_key(key_file.read_bytes())
+            if not self.certificate_file.exists():  # a new key, or a power cut between the two files
+                write_whole(self.certificate_file, _self_signed(self._key, self._now()))
+            self._certificate = x509.load_pem_x509_certificate(self.certificate_file.read_bytes())
+        except (ValueError, TypeError) as exc:
+            raise Invalid(f"the certificate authority in {directory} is damaged: {exc}") from exc
+        if self._certificate.public_key() != self._key.public_key():
+            raise Invalid(f"{key_file} is not the key of {self.certificate_file}: restore both from one backup")
 
     @property
     def pem(self) -> bytes:
@@ -49,16 +74,7 @@ class Authority:
 
     def issue_for_request(self, pem: bytes, identity: Identity) -> bytes:
         """A client certificate for the key of a request. Raises Invalid."""
-        if len(pem) > MAX_REQUEST:
-            raise Invalid(f"certificate request of {len(pem)} bytes; at most {MAX_REQUEST}", path="csr")
-        try:
-            request = x509.load_pem_x509_csr(pem)
-            key = request.public_key()
-            if not request.is_signature_valid or not isinstance(key, ec.EllipticCurvePublicKey):
-                raise ValueError("its signature is wrong, or its key is not an elliptic-curve key")
-        except (ValueError, TypeError, InvalidSignature) as exc:
-            raise Invalid(f"not a certificate request: {exc}", path="csr") from exc
-        return self.issue(key, identity, client=True)
+        return self.issue(read_request(pem).key, identity, client=True)
 
     def issue(
         self,
@@ -67,18 +83,16 @@ class Authority:
         *,
         client: bool = False,
         hosts: Sequence[str] = (),
-        days: int = CERTIFICATE_DAYS,
+        days: float = CERTIFICATE_DAYS,
     ) -> bytes:
         """PEM. `hosts` are the names and addresses of a server."""
-        now = datetime.datetime.now(datetime.UTC)
+        now = self._now()
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(identity.uri)]
-        for host in hosts:
-            try:
-                names.append(x509.IPAddress(ipaddress.ip_address(host)))
-            except ValueError:
-                names.append(x509.DNSName(host))
+        names += [_host_name(host) for host in hosts]
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH] if client else []
         usages += [ExtendedKeyUsageOID.SERVER_AUTH] if hosts else []
+        if not usages:
+            raise Invalid("a certificate for neither a client nor a server", path="hosts")
         subject = [x509.NameAttribute(NameOID.COMMON_NAME, identity.uri.rsplit("/", 1)[1][:64])]
         if isinstance(identity, UserIdentity):
             subject.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, str(identity.tenant)))
@@ -91,6 +105,7 @@ class Authority:
             .not_valid_before(now - _BACKDATE)
             .not_valid_after(now + datetime.timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(signs_certificates=False), critical=True)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
@@ -100,13 +115,17 @@ class Authority:
 
     def write_pair(
         self, cert: Path, key: Path, identity: Identity, *, client: bool = False, hosts: Sequence[str] = ()
-    ) -> None:
-        """A new key and its certificate, unless there is a pair that still fits: same hosts, a third of its life left."""
-        if key.exists() and cert.exists() and self._still_fits(cert, hosts):
-            return
+    ) -> bool:
+        """A new key and its certificate, unless there is a pair that still fits: same hosts, a third of its life left.
+
+        Whether it was written. A power cut between the two files leaves a pair that does not fit.
+        """
+        if self._still_fits(cert, key, identity, hosts):
+            return False
         new = csr.new_key()
         write_secret(key, csr.key_pem(new))
-        cert.write_bytes(self.issue(new.public_key(), identity, client=client, hosts=hosts))
+        write_whole(cert, self.issue(new.public_key(), identity, client=client, hosts=hosts))
+        return True
 
     def verify(self, pem: bytes, *, grace: datetime.timedelta) -> x509.Certificate:
         """A certificate that we issued, not expired for longer than `grace`. Raises Invalid."""
@@ -115,38 +134,65 @@ class Authority:
             certificate.verify_directly_issued_by(self._certificate)
         except (ValueError, TypeError, InvalidSignature) as exc:
             raise Invalid("not a certificate of this cloud", path="certificate") from exc
-        if certificate.not_valid_after_utc + grace < datetime.datetime.now(datetime.UTC):
-            raise Invalid("the certificate expired too long ago; join the node again", path="certificate")
+        expired = self._now() - certificate.not_valid_after_utc
+        if expired > grace:
+            raise Invalid(f"it expired {expired.days} days ago, too long; join the node again", path="certificate")
         return certificate
 
-    def _still_fits(self, path: Path, hosts: Sequence[str]) -> bool:
+    def _still_fits(self, cert: Path, key: Path, identity: Identity, hosts: Sequence[str]) -> bool:
         try:
-            certificate = x509.load_pem_x509_certificate(path.read_bytes())
+            certificate = x509.load_pem_x509_certificate(cert.read_bytes())
             certificate.verify_directly_issued_by(self._certificate)
             names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+            if csr.load_key(key.read_bytes()).public_key() != certificate.public_key():
+                return False
+        except (OSError, ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
             return False
-        have = {str(n.value) for n in names if isinstance(n, x509.DNSName | x509.IPAddress)}
-        left = certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
-        return have == set(hosts) and left > datetime.timedelta(days=CERTIFICATE_DAYS / 3)
+        wanted = {x509.UniformResourceIdentifier(identity.uri), *map(_host_name, hosts)}
+        left = certificate.not_valid_after_utc - self._now()
+        return set(names) == wanted and left > datetime.timedelta(days=CERTIFICATE_DAYS / 3)
+
+    def _now(self) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(self._clock(), datetime.UTC)
 
 
-def write_secret(path: Path, data: bytes) -> None:
-    """Mode 0600 from the first byte on, whole or not at all."""
-    temporary = path.with_name(path.name + ".new")
-    temporary.unlink(missing_ok=True)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def read_request(pem: bytes) -> Request:
+    """Raises Invalid when it is too large, no request, wrongly signed, or of another kind of key."""
+    if len(pem) > MAX_REQUEST:
+        raise Invalid(f"certificate request of {len(pem)} bytes; at most {MAX_REQUEST}", path="csr")
     try:
-        os.write(fd, data)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    temporary.replace(path)
+        request = x509.load_pem_x509_csr(pem)
+        key = request.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1):
+            raise ValueError("its key is not an elliptic-curve key on P-256 or P-384")
+        if not request.is_signature_valid:
+            raise ValueError("its signature is wrong")
+    except (ValueError, TypeError, InvalidSignature, x509.UnsupportedGeneralNameType) as exc:
+        raise Invalid(f"not a certificate request that can be used: {exc}", path="csr") from exc
+    return Request(key, key_fingerprint(key))
 
 
-def _create(certificate_file: Path, key_file: Path) -> None:
-    key = csr.new_key()
-    now = datetime.datetime.now(datetime.UTC)
+def key_fingerprint(key: ec.EllipticCurvePublicKey) -> str:
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).hexdigest()
+
+
+def _host_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates, key_cert_sign=signs_certificates, crl_sign=signs_certificates,
+        content_commitment=False, key_encipherment=False, data_encipherment=False, key_agreement=False,
+        encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+
+
+def _self_signed(key: ec.EllipticCurvePrivateKey, now: datetime.datetime) -> bytes:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kubeedge")])
     certificate = (
         x509.CertificateBuilder()
@@ -158,15 +204,7 @@ def _create(certificate_file: Path, key_file: Path) -> None:
         .not_valid_after(now + datetime.timedelta(days=CA_DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
-                key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
-            ),
-            critical=True,
-        )
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
         .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    certificate_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    write_secret(key_file, csr.key_pem(key))
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM)

@@ -30,3 +30,13 @@ def request_pem(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def sign(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
+    """ECDSA with SHA-256, in DER."""
+    return key.sign(data, ec.ECDSA(hashes.SHA256()))
+
+
+def belongs(key: ec.EllipticCurvePrivateKey, certificate_pem: bytes) -> bool:
+    """Whether that certificate was made for this key."""
+    return x509.load_pem_x509_certificate(certificate_pem).public_key() == key.public_key()

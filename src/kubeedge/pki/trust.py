@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
 
@@ -28,3 +29,27 @@ def client_context(ca: Path, cert: Path | None = None, key: Path | None = None) 
     if cert is not None:
         context.load_cert_chain(cert, key)
     return context
+
+
+def fits(cert: Path, key: Path) -> bool:
+    """Whether the key belongs to the certificate."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(cert, key, password="")  # "": never ask a terminal
+    except (OSError, ValueError):  # SSLError is an OSError
+        return False
+    return True
+
+
+def mend_pair(pki: Path) -> bool:
+    """Finish a renewal that a power cut interrupted between node.crt and node.key; whether there was something to do.
+
+    A renewal writes node.key.next, then replaces node.crt, then renames node.key.next to node.key.
+    """
+    waiting = pki / "node.key.next"
+    if not waiting.exists():
+        return False
+    if fits(pki / "node.crt", waiting):
+        os.replace(waiting, pki / "node.key")
+    else:
+        waiting.unlink()  # its certificate never came
+    return True

@@ -1,0 +1,75 @@
+"""When a certificate is valid, read with the standard library alone: the agent does not carry a cryptography library for two dates.
+
+Reads just enough of DER (X.690) to reach the Validity of a certificate (RFC 5280, section 4.1):
+
+    Certificate ::= SEQUENCE { tbsCertificate SEQUENCE { [0] version OPTIONAL, serialNumber INTEGER, signature SEQUENCE, issuer SEQUENCE,
+                                                         validity SEQUENCE { notBefore, notAfter }, ... }, ... }
+
+Nothing is verified here: it reads our own file, which TLS checks whenever it is used.
+"""
+
+from __future__ import annotations
+
+import binascii
+import datetime
+import re
+from dataclasses import dataclass
+
+from kubeedge.errors import Invalid
+
+MAX_PEM = 64 * 1024
+_SEQUENCE, _INTEGER, _UTC_TIME, _GENERALIZED_TIME, _VERSION = 0x30, 0x02, 0x17, 0x18, 0xA0
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    not_before: float  # seconds since 1970
+    not_after: float
+
+
+def validity(pem: bytes) -> Validity:
+    """Of the first certificate in the text. Raises Invalid."""
+    match = _PEM.search(pem[:MAX_PEM])
+    if match is None:
+        raise Invalid("no certificate in PEM form")
+    try:
+        der = binascii.a2b_base64(match[1])
+        certificate, _ = _take(der, _SEQUENCE)
+        rest, _ = _take(certificate, _SEQUENCE)
+        if rest[:1] == bytes([_VERSION]):
+            _, rest = _take(rest, _VERSION)
+        for tag in (_INTEGER, _SEQUENCE, _SEQUENCE):
+            _, rest = _take(rest, tag)
+        dates, _ = _take(rest, _SEQUENCE)
+        not_before, dates = _time(dates)
+        not_after, _ = _time(dates)
+    except (ValueError, IndexError, OverflowError) as exc:
+        raise Invalid(f"not a certificate: {exc}") from exc
+    return Validity(not_before, not_after)
+
+
+def _take(data: bytes, tag: int) -> tuple[bytes, bytes]:
+    """The contents of the first element, and what follows it."""
+    if data[0] != tag:
+        raise ValueError(f"tag {data[0]:#x} instead of {tag:#x}")
+    length, start = data[1], 2
+    if length & 0x80:
+        size = length & 0x7F
+        if not 1 <= size <= 4:
+            raise ValueError(f"a length of {size} bytes")
+        length, start = int.from_bytes(data[2 : 2 + size], "big"), 2 + size
+    if len(data) < start + length:
+        raise ValueError(f"{length} bytes announced, {len(data) - start} there")
+    return data[start : start + length], data[start + length :]
+
+
+def _time(data: bytes) -> tuple[float, bytes]:
+    text, rest = _take(data, data[0])
+    if data[0] == _UTC_TIME:
+        year = int(text[:2])  # RFC 5280, section 4.1.2.5.1: 50 to 99 are of the last century
+        text = b"%d%s" % (1900 + year if year >= 50 else 2000 + year, text[2:])
+    elif data[0] != _GENERALIZED_TIME:
+        raise ValueError(f"tag {data[0]:#x} instead of a time")
+    parsed = datetime.datetime.strptime(text.decode("ascii"), "%Y%m%d%H%M%SZ")
+    return parsed.replace(tzinfo=datetime.UTC).timestamp(), rest

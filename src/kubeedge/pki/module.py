@@ -1,0 +1,101 @@
+"""Module "certificates": renews the certificate of this node in time, with a short-lived helper process.
+
+The agent itself reads two dates and sleeps; keys and requests are made in `python -m kubeedge.pki.renew`.
+
+Lives elsewhere: when (core.py), how (renew.py), who uses the new certificate: the channel and the links at their next handshake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubeedge.errors import Unavailable
+from kubeedge.pki import core, der, trust
+
+log = logging.getLogger("kubeedge.pki")
+
+_LOOK_AGAIN = 3600.0  # seconds; a wall clock may be set while we sleep
+_HELPER_PATIENCE = 120.0  # seconds
+_MAX_WORDS = 4096  # bytes of what the helper says
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificatesSettings:
+    pki: Path  # holds ca.crt, node.crt, node.key
+    bootstrap: Sequence[str]  # "host:port" of the cloud's bootstrap ports, tried in this order
+
+
+class Certificates:
+    name = "certificates"
+
+    def __init__(
+        self,
+        settings: CertificatesSettings,
+        *,
+        clock: Callable[[], float],  # wall clock, seconds since 1970
+        jitter: float,  # from 0 to 1, drawn once
+        renewed: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._jitter = jitter
+        self._renewed = renewed
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Raises Invalid when node.crt cannot be read."""
+        if trust.mend_pair(self._settings.pki):
+            log.info("finished a renewal of the certificate that was interrupted")
+        failures = 0
+        due = self._due()
+        ready.set()
+        while True:
+            while (left := due - self._clock()) > 0:
+                await asyncio.sleep(min(left, _LOOK_AGAIN))
+            try:
+                await self._renew()
+            except Unavailable as exc:
+                failures += 1
+                due = self._clock() + core.retry_delay(failures)
+                left_days = (self._validity().not_after - self._clock()) / 86400
+                log.error("the certificate was not renewed; it is valid for %.1f more days: %s", left_days, exc)
+            else:
+                failures = 0
+                due = max(self._due(), self._clock() + _LOOK_AGAIN)  # a clock that is far ahead must not renew for ever
+                log.info("renewed the certificate; next in %.1f days", (due - self._clock()) / 86400)
+                self._renewed()
+
+    def _validity(self) -> der.Validity:
+        return der.validity((self._settings.pki / "node.crt").read_bytes())
+
+    def _due(self) -> float:
+        return core.renewal_time(self._validity(), self._jitter)
+
+    async def _renew(self) -> None:
+        """Raises Unavailable with the helper's last words."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "kubeedge.pki.renew", str(self._settings.pki), *self._settings.bootstrap,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            assert process.stderr is not None
+            async with asyncio.timeout(_HELPER_PATIENCE):
+                words = await process.stderr.read(_MAX_WORDS)
+                while await process.stderr.read(_MAX_WORDS):
+                    pass
+                status = await process.wait()
+        except TimeoutError as exc:
+            raise Unavailable(f"the helper does not end within {_HELPER_PATIENCE:g} s") from exc
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if status:
+            lines = words.decode(errors="replace").strip().splitlines()
+            raise Unavailable(lines[-1] if lines else f"the helper ended with status {status}")
