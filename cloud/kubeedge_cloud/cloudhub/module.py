@@ -25,7 +25,7 @@ from websockets.http11 import Request, Response
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import KubeEdgeError, Refused
-from kubeedge.hub.core import CLOSE_REPLACED, MAX_MESSAGE, REPLACED, Session, SessionSettings
+from kubeedge.hub.core import CLOSE_REPLACED, CLOUD_KEEPALIVE, MAX_MESSAGE, REPLACED, Session, SessionSettings
 from kubeedge.hub.driver import Channel, Counters, WebSocket
 from kubeedge.pki import identity
 from kubeedge.store.model import Compare, Delete, Store, Target
@@ -45,7 +45,7 @@ class NodeDirectory(Protocol):
 class CloudHubSettings:
     address: str = "0.0.0.0"
     port: int = 10000
-    session: SessionSettings = field(default_factory=SessionSettings)
+    session: SessionSettings = field(default_factory=lambda: SessionSettings(keepalive=CLOUD_KEEPALIVE))
     handshake_timeout: float = 10.0  # seconds for TLS, and again for the upgrade: what a stranger may hold
     max_strangers: int = 500  # connections whose owner is not known yet
     max_channels: int = 10_000

@@ -35,6 +35,7 @@ SYNC_DOWN = 16  # the cloud's desired state, to the edge
 SYNC_UP = 17  # the edge's reported state, to the cloud
 STREAMS = frozenset({SYNC_DOWN, SYNC_UP})  # a peer that speaks of others broke the rules: nobody would read them
 MAX_WAITING = 64  # messages that wait to be sent; our own users wait after each, so only a flood of pings gets here
+CLOUD_KEEPALIVE = 30.0  # seconds
 CLOSE_REPLACED = 4000  # WebSocket close code (private range, RFC 6455 section 7.4.2)
 REPLACED = "replaced by a newer channel of the same node"
 
@@ -73,7 +74,9 @@ SessionEvent: TypeAlias = Attached | Received | Detached
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSettings:
-    keepalive: float = 20.0  # seconds of silence before we ask; a home router forgets a TCP flow after minutes
+    # seconds of silence before we ask; a home router forgets a TCP flow after minutes. The cloud's is longer (CLOUD_KEEPALIVE):
+    # two ends that ask at the same moment would do so for ever, and double what an idle node costs
+    keepalive: float = 20.0
     dead_after: float = 45.0  # seconds of silence before we give up
     probe_deadline: float = 2.0  # seconds a probe may take: the network changed, so waiting is likely in vain
     hello_deadline: float = 10.0  # seconds for the peer's HELLO

@@ -75,16 +75,19 @@ class EdgeHub:
         ready.set()  # an edge without its cloud is a normal edge
         loop = asyncio.get_running_loop()
         attempt = 0
+        warned = False
         last_attached = loop.time()
         while True:
             self._endpoint = self._settings.endpoints[attempt % len(self._settings.endpoints)]
             self._hint.clear()
             attached_for = await self._attach(self._endpoint)
             if REPLACED in self._last_error:
-                log.warning("another agent has the identity of this node; two of them take turns")
+                if not warned:
+                    log.warning("another agent has the identity of this node; the two take turns")
+                warned = True
                 attempt, last_attached = attempt + 1, -_HOPELESS_FOR
             elif attached_for >= _STABLE_AFTER:
-                attempt, last_attached = 0, loop.time()
+                attempt, last_attached, warned = 0, loop.time(), False
             else:
                 attempt += 1
             await self._pause(attempt, loop.time() - last_attached)

@@ -1,0 +1,194 @@
+"""The cloud end: who holds a node's session, and what strangers may cost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+from pathlib import Path
+
+from kubeedge.api import keys
+from kubeedge.api.names import NodeName, TenantId
+from kubeedge.hub.core import REPLACED, Session
+from kubeedge.hub.driver import Channel
+from kubeedge.pki.identity import NodeIdentity
+from kubeedge.store.memory import MemoryStore
+from kubeedge.sync.driver import Progress, run_edge
+from kubeedge_cloud.cloudhub.door import Door
+from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
+from tests.kit import virtual_time
+from tests.kit.certs import TestAuthority
+from tests.simulator.world import Socket, Wire
+
+WHO = NodeIdentity(TenantId("default"), NodeName("edge1"))
+KEY = keys.session(WHO.tenant, WHO.node)
+
+
+class Cloud:
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.hub = CloudHub(CloudHubSettings(), self.store, None, None)  # type: ignore[arg-type]
+        self.wire = Wire(random.Random(1))
+        self.tasks: list[asyncio.Task[object]] = []
+
+    async def attach(self) -> asyncio.Task[str]:
+        """An edge's channel; its task ends with the reason."""
+        mine, theirs = await self.wire.connect()
+        self.tasks.append(asyncio.create_task(self._hold(theirs)))
+        channel = Channel(mine, Session({}), asyncio.get_running_loop().time)
+        edge_store = MemoryStore()
+        task = asyncio.create_task(channel.run(lambda c: run_edge(c, edge_store, Progress(), Progress())))
+        self.tasks.append(task)  # type: ignore[arg-type]
+        await asyncio.sleep(1)
+        return task
+
+    async def _hold(self, theirs: Socket) -> None:
+        try:
+            await self.hub.hold(theirs, WHO, "192.0.2.7")
+        finally:
+            theirs.abort()
+
+    async def stop(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    def session(self) -> str:
+        record = self.store.newest(KEY)
+        return str(json.loads(record.value)["session"]) if record else ""
+
+
+def test_a_session_key_is_there_as_long_as_the_channel() -> None:
+    async def story() -> None:
+        cloud = Cloud()
+        await cloud.attach()
+        (attachment,) = cloud.hub.sessions()
+        assert cloud.session() == attachment.session_id
+        record = json.loads(cloud.store.newest(KEY).value)  # type: ignore[union-attr]
+        assert record["address"] == "192.0.2.7" and record["since"] > 0
+        cloud.wire.reset()
+        await asyncio.sleep(3)
+        assert cloud.session() == "" and cloud.hub.sessions() == []
+        await cloud.stop()
+
+    virtual_time.run(story())
+
+
+def test_a_newer_channel_replaces_the_older_one_and_says_so() -> None:
+    async def story() -> None:
+        cloud = Cloud()
+        first = await cloud.attach()
+        old = cloud.session()
+        second = await cloud.attach()
+        assert await first == f"peer says: {REPLACED}"
+        assert not second.done() and cloud.session() not in ("", old) and len(cloud.hub.sessions()) == 1
+        await cloud.stop()
+
+    virtual_time.run(story())
+
+
+def test_an_old_channel_that_hangs_does_not_take_the_new_session_with_it() -> None:
+    async def story() -> None:
+        cloud = Cloud()
+        await cloud.attach()
+        cloud.wire.cut()
+        await asyncio.sleep(5)
+        cloud.wire = Wire(random.Random(2))
+        await cloud.attach()
+        new = cloud.session()
+        await asyncio.sleep(120)
+        assert cloud.session() == new != ""
+        await cloud.stop()
+
+    virtual_time.run(story())
+
+
+def test_a_node_that_is_removed_is_detached() -> None:
+    async def story() -> None:
+        cloud = Cloud()
+        edge = await cloud.attach()
+        await cloud.hub.disconnect(WHO.tenant, WHO.node)
+        assert await edge == "peer says: the node was removed" and cloud.session() == ""
+        await cloud.stop()
+
+    virtual_time.run(story())
+
+
+def test_sessions_of_a_process_that_was_killed_are_forgotten_at_the_start() -> None:
+    async def story() -> None:
+        cloud = Cloud()
+        await cloud.store.put(KEY, b"{}")
+        await cloud.hub.forget_the_past()
+        assert cloud.session() == ""
+
+    virtual_time.run(story())
+
+
+def test_strangers_hold_so_many_connections_and_no_more(tmp_path: Path) -> None:
+    """Connections that never begin TLS, against the real server."""
+
+    async def story() -> None:
+        credentials = TestAuthority(tmp_path).issue("cloud", hosts=["127.0.0.1"], uri="spiffe://kubeedge/cloud/hub")
+
+        def tls() -> object:
+            import ssl
+
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(credentials.cert, credentials.key)
+            context.load_verify_locations(credentials.ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+            return context
+
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        settings = CloudHubSettings(address="127.0.0.1", port=port, max_strangers=5, handshake_timeout=1.0)
+        hub = CloudHub(settings, MemoryStore(), None, tls)  # type: ignore[arg-type]
+        ready = asyncio.Event()
+        running = asyncio.create_task(hub.run(ready))
+        await ready.wait()
+        strangers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(12)]
+        turned_away = 0
+        for reader, _ in strangers:
+            try:
+                async with asyncio.timeout(0.1):
+                    turned_away += await reader.read(1) == b""
+            except TimeoutError:
+                pass
+        assert turned_away == 7
+        async with asyncio.timeout(5):  # and those are over soon, too
+            for reader, _ in strangers:
+                await reader.read()
+        for _, writer in strangers:
+            writer.close()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(story())
+
+
+def test_who_is_admitted_leaves_room_for_the_next_stranger() -> None:
+    clock = 0.0
+    with Door("127.0.0.1", 0, strangers=2, patience=10.0, clock=lambda: clock) as door:
+        door.listen()
+        clients: list[socket.socket] = []
+        accepted: list[socket.socket] = []
+
+        def come() -> bool:
+            clients.append(socket.create_connection(door.getsockname()))
+            try:
+                accepted.append(door.accept()[0])
+            except ConnectionAbortedError:
+                return False
+            return True
+
+        try:
+            assert [come(), come(), come()] == [True, True, False]
+            door.admitted()
+            assert [come(), come()] == [True, False]
+            clock = 10.0
+            assert [come(), come(), come()] == [True, True, False]
+            assert door.turned_away == 3
+        finally:
+            for connection in (*clients, *accepted):
+                connection.close()
