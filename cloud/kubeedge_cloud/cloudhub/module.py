@@ -27,6 +27,7 @@ from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import KubeEdgeError, Refused
 from kubeedge.hub.core import CLOSE_REPLACED, CLOUD_KEEPALIVE, MAX_MESSAGE, REPLACED, Session, SessionSettings
 from kubeedge.hub.driver import Channel, Counters, WebSocket
+from kubeedge.hub.tls import small_buffers
 from kubeedge.pki import identity
 from kubeedge.store.model import Compare, Delete, Store, Target
 from kubeedge.sync.driver import Progress, run_cloud
@@ -94,6 +95,7 @@ class CloudHub:
         await self._store.delete(keys.SESSIONS, keys.prefix_end(keys.SESSIONS))
 
     async def run(self, ready: asyncio.Event) -> None:
+        small_buffers()
         await self.forget_the_past()
         s = self._settings
         self._door = Door(s.address, s.port, strangers=s.max_strangers, patience=2 * s.handshake_timeout)

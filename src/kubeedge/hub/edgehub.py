@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from kubeedge import __version__
 from kubeedge.hub.core import MAX_MESSAGE, REPLACED, Session, SessionSettings
 from kubeedge.hub.driver import Channel, Counters, WebSocket
+from kubeedge.hub.tls import small_buffers
 
 log = logging.getLogger("kubeedge.edgehub")
 
@@ -73,6 +74,7 @@ class EdgeHub:
 
     async def run(self, ready: asyncio.Event) -> None:
         ready.set()  # an edge without its cloud is a normal edge
+        small_buffers()
         loop = asyncio.get_running_loop()
         attempt = 0
         warned = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from kubeedge.errors import KubeEdgeError
 from kubeedge.hub.driver import Channel
 from kubeedge.hub.edgehub import EdgeHub, EdgeHubSettings
 from kubeedge.store.memory import MemoryStore
+from kubeedge.store.model import MAX_VALUE
 from kubeedge.sync.driver import Progress, run_edge
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from tests.kit.certs import Credentials, TestAuthority
@@ -200,6 +202,42 @@ def test_an_error_of_the_store_ends_the_channel_and_the_edge_comes_back(tmp_path
             await until(lambda: len(attempts) >= 2, "a second attempt")
             store.broken = False
             await until(lambda: bool(store.newest("/desired/pods/default/a")), "the pod after all")
+        finally:
+            await world.stop()
+
+    asyncio.run(story())
+
+
+def test_a_tls_connection_does_not_take_a_quarter_of_a_megabyte(tmp_path: Path) -> None:
+    async def story() -> None:
+        world = World(tmp_path)
+        await world.start()
+        try:
+            node = world.authority.issue("edge1", uri="spiffe://kubeedge/tenant/default/node/edge1")
+            world.edge(node, MemoryStore())
+            await until(lambda: len(world.hub.sessions()) == 1, "the channel")
+            socket = world.hub.sessions()[0].channel._socket
+            assert len(socket.transport._ssl_protocol._ssl_buffer) <= 32 * 1024
+        finally:
+            await world.stop()
+
+    asyncio.run(story())
+
+
+def test_a_value_of_the_largest_size_passes(tmp_path: Path) -> None:
+    async def story() -> None:
+        world = World(tmp_path)
+        await world.start()
+        store = MemoryStore()
+        value = random.Random(1).randbytes(MAX_VALUE)
+        await world.cloud_store.put("/t/default/edge/edge1/desired/configmaps/default/big", value)
+        await store.put("/reported/events/default/big", value)
+        try:
+            world.edge(world.authority.issue("edge1", uri="spiffe://kubeedge/tenant/default/node/edge1"), store)
+            await until(lambda: bool(store.newest("/desired/configmaps/default/big")), "the value at the edge")
+            up = "/t/default/edge/edge1/reported/events/default/big"
+            await until(lambda: bool(world.cloud_store.newest(up)), "the value in the cloud")
+            assert store.newest("/desired/configmaps/default/big").value == value  # type: ignore[union-attr]
         finally:
             await world.stop()
 
