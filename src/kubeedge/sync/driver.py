@@ -18,7 +18,9 @@ from kubeedge.store.model import Compare, Delete, Get, Op, Put, RangeResult, Sto
 from kubeedge.sync.codec import MAX_ITEMS, Batch, End, Fetch, Item, Start, decode, encode
 from kubeedge.sync.core import Apply, Lsr, Sink, Source, split
 
-SNAPSHOT_PAGE = 500  # keys read at once
+SNAPSHOT_PAGE = 64  # keys read at once to begin with; more when their values turn out small, fewer when large
+SNAPSHOT_PAGE_MOST = 2_000
+SNAPSHOT_PAGE_BYTES = 1024 * 1024  # of values, about
 
 Send = Callable[[bytes], Awaitable[None]]
 Receive = Callable[[], Awaitable[bytes]]
@@ -191,9 +193,11 @@ async def _send_changes(
 
 async def _snapshot(store: Store, prefix: str, revision: Revision) -> AsyncIterator[Sequence[Item]]:
     """The live keys of the prefix at that revision, in bounded pages."""
-    key, end = prefix, keys.prefix_end(prefix)
+    key, end, limit = prefix, keys.prefix_end(prefix), SNAPSHOT_PAGE
     while True:
-        page = await store.range(key, end, revision=revision, limit=SNAPSHOT_PAGE)
+        page = await store.range(key, end, revision=revision, limit=limit)
+        size = sum(len(kv.value) for kv in page.kvs)
+        limit = min(SNAPSHOT_PAGE_MOST, max(1, limit * SNAPSHOT_PAGE_BYTES // (size or 1)), 2 * limit)
         for part in split(Item(kv.key.removeprefix(prefix), kv.value) for kv in page.kvs):
             yield part
         if not page.more:
