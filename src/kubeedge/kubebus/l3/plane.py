@@ -1,23 +1,42 @@
 """The door to the data plane: what it is told and what it reports, as values.
 
-The plane runs in a C thread (kubeedge._fastpath.plane); docs/ARCHITECTURE.md has its face and docs/adr/0002 the reason.
+The plane runs in a C thread (kubeedge._fastpath.plane); docs/ARCHITECTURE.md has its face and docs/adr/0002 the reason. Without the
+extension, or with KUBEEDGE_PURE set, its readable twin takes its place (_plane_py).
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from kubeedge._fastpath import plane as _fast
+from kubeedge.wire import frame
+from kubeedge.wire.frame import CONTROL, MAX_CONTROL, PACKET, SEGMENT
 
-CONTROL = 1
-PACKET = 2
-SEGMENT = 3
+MAX_SEGMENT = frame.MAX_SEGMENT - frame.ADDRESS  # bytes of one segment, its 8-byte address not counted
 
-MAX_CONTROL = 16 * 1024  # bytes of one control frame
-MAX_SEGMENT = 65_536  # bytes of one segment, its 8-byte address not counted
+__all__ = [
+    "CONTROL", "IMPLEMENTATION", "MAX_CONTROL", "MAX_SEGMENT", "PACKET", "SEGMENT",
+    "Counters", "Frame", "LinkDown", "LinkUp", "Plane", "PlaneEvent", "Segment", "TlsContext",
+]  # fmt: skip
+
+
+def _choose() -> tuple[Any, str]:
+    if not os.environ.get("KUBEEDGE_PURE"):
+        try:
+            from kubeedge._fastpath import plane as fast
+        except ImportError:
+            pass
+        else:
+            return fast, "c"
+    from kubeedge.kubebus.l3 import _plane_py as readable
+
+    return readable, "python"
+
+
+_fast, IMPLEMENTATION = _choose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +49,7 @@ class LinkUp:
 
 @dataclass(frozen=True, slots=True)
 class LinkDown:
-    """Final: the port is gone. Comes exactly once for every port that add_link gave."""
+    """Final: the port is gone. Comes exactly once for every port that add_link gave, and for a TUN whose device was deleted."""
 
     port: int
     reason: str

@@ -1,0 +1,551 @@
+"""The data plane in Python: the readable twin of _fastpath/dataplane.c, for machines without the C extension.
+
+The same face, the same rules, the same counters; the tests run on both. It is slow (it holds the GIL) and meant to be read:
+
+    TUN ──read──> check ──route──> queue of a link ──TLS──> socket
+    socket ──TLS──> frame ──check source──> route ──> TUN, or the queue of another link, or an event
+
+One lock guards a plane; its thread lets go of it while it waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import ipaddress
+import os
+import selectors
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from kubeedge.errors import PeerError
+from kubeedge.kubebus.l3 import packets
+from kubeedge.kubebus.l3.routes import Routes
+from kubeedge.wire import frame as wire
+
+_UP, _FRAME, _SEGMENT, _DOWN = 1, 2, 3, 4
+_QUEUE = 512 * 1024  # bytes that wait for a link
+_EVENTS = 4 * 1024 * 1024  # bytes that wait for Python, of all links
+_EVENTS_LINK = 512 * 1024  # of one link
+_EVENTS_CONTROL = 128 * 1024  # beyond _EVENTS_LINK, for control frames alone
+_EVENT = 64  # bytes that an event costs by itself
+_EARLY_CONTROL = 16  # control frames from a link that has not been admitted
+_HANDSHAKE_SECONDS = 10.0
+_HANDSHAKE_GRACE = 2.0  # seconds that nobody is pushed out
+_MAX_HANDSHAKES = 256
+_BATCH_BYTES, _BATCH_PACKETS = 256 * 1024, 64
+_RECORD = 16 * 1024
+_MAX_PREFIXES = 64
+_COUNTERS = (
+    "rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "rx_segments", "tx_segments", "no_route", "bad_source",
+    "bad_header", "ttl_exceeded", "queue_full", "tun_full", "events_full",
+)  # fmt: skip
+
+
+class TlsContext:
+    def __init__(self, ca_file: str, cert_file: str, key_file: str, *, server: bool) -> None:
+        self.server = server
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.verify_mode = ssl.CERT_REQUIRED
+        if server:
+            context.num_tickets = 0
+        for what, load in (
+            (f"the CA certificate {ca_file}", lambda: context.load_verify_locations(ca_file)),
+            (f"the certificate {cert_file} and its key", lambda: context.load_cert_chain(cert_file, key_file)),
+        ):
+            try:
+                load()  # type: ignore[no-untyped-call]
+            except OSError as exc:  # ssl.SSLError is one
+                raise OSError(f"cannot load {what}: {exc}") from exc
+        self.context = context
+
+
+class _Port:
+    def __init__(self, id: int, fd: int, tenant: int) -> None:
+        self.id, self.fd, self.tenant = id, fd, tenant
+        self.number = 0
+        self.up = self.admitted = False
+        self.counters = dict.fromkeys(_COUNTERS, 0)
+        self.queued = 0
+        self.event_bytes = 0
+
+
+class _Tun(_Port):
+    def __init__(self, id: int, fd: int, tenant: int, *, vnet_hdr: bool) -> None:
+        super().__init__(id, fd, tenant)
+        self.vnet_hdr = vnet_hdr
+        self.up = self.admitted = True
+
+
+class _Link(_Port):
+    def __init__(self, id: int, link: ssl.SSLSocket) -> None:
+        super().__init__(id, link.fileno(), 0)
+        self.socket = link
+        self.deadline = time.monotonic() + _HANDSHAKE_SECONDS
+        self.decoder = wire.Decoder()
+        self.early = 0
+        self.urgent: deque[bytes] = deque()
+        self.bulk: deque[bytes] = deque()
+        self.current = memoryview(b"")  # partly sent
+        self.prefixes: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+        self.more = False  # TLS may hold bytes that the selector does not see
+
+
+class _Tenant:
+    def __init__(self) -> None:
+        self.routes = Routes()
+        self.by_number: dict[int, int] = {}
+
+
+class Plane:
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._lock = threading.RLock()
+        self._selector = selectors.DefaultSelector()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._notify = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._selector.register(self._wake, selectors.EVENT_READ)
+        self._ports: dict[int, _Port] = {}
+        self._next_id = 1
+        self._tenants: dict[int, _Tenant] = {}
+        self._events: deque[tuple[int, int, int, int, int, bytes]] = deque()
+        self._event_bytes = 0
+        self._stop = self._closed = False
+        self._thread = threading.Thread(target=self._run, name="kubeedge-plane", daemon=True)
+        self._thread.start()
+
+    # -- calls ---------------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        with self._lock:
+            self._stop = True
+        self._nudge()
+        self._thread.join()
+        for port in list(self._ports.values()):
+            self._free(port)
+        self._selector.close()
+        os.close(self._wake)
+        os.close(self._notify)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_thread"):
+            self.close()
+
+    def fileno(self) -> int:
+        self._alive()
+        return self._notify
+
+    def raw_events(self, limit: int = 256) -> list[tuple[int, int, int, int, int, bytes]]:
+        self._alive()
+        with self._lock:
+            taken = [self._events.popleft() for _ in range(min(limit, len(self._events)))]
+            for _type, id, _kind, _tenant, _source, payload in taken:
+                self._event_bytes -= len(payload) + _EVENT
+                if port := self._ports.get(id):
+                    port.event_bytes -= len(payload) + _EVENT
+            if not self._events:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._notify)
+        return taken
+
+    def add_tun(self, fd: int, *, tenant: int, vnet_hdr: bool) -> int:
+        self._alive()
+        with self._lock:
+            fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
+            self._selector.register(fd, selectors.EVENT_READ)
+            port = _Tun(self._new_id(), fd, tenant, vnet_hdr=vnet_hdr)
+            self._ports[port.id] = port
+        self._nudge()
+        return port.id
+
+    def add_link(self, fd: int, tls: TlsContext, *, server_name: str = "") -> int:
+        self._alive()
+        if not tls.server and not server_name:
+            raise ValueError("a link that connects needs the name to check in the server's certificate")
+        raw = socket.socket(fileno=fd)
+        try:
+            for option, value in (
+                (socket.TCP_NODELAY, 1),
+                (socket.TCP_NOTSENT_LOWAT, 128 * 1024),
+                (socket.TCP_USER_TIMEOUT, 20_000),
+            ):
+                with contextlib.suppress(OSError):
+                    raw.setsockopt(socket.IPPROTO_TCP, option, value)
+            raw.setblocking(False)
+            link = tls.context.wrap_socket(
+                raw,
+                server_side=tls.server,
+                server_hostname=None if tls.server else server_name,
+                do_handshake_on_connect=False,
+            )
+        except BaseException:
+            raw.detach()  # the caller keeps the descriptor
+            raise
+        with self._lock:
+            port = _Link(self._new_id(), link)
+            self._ports[port.id] = port
+            self._selector.register(port.fd, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            waiting = [p for p in self._ports.values() if isinstance(p, _Link) and not p.up]
+            if len(waiting) > _MAX_HANDSHAKES:  # in a crowd of honest links the first ones get through
+                oldest = min(waiting, key=lambda p: p.deadline)
+                had_time = time.monotonic() >= oldest.deadline - _HANDSHAKE_SECONDS + _HANDSHAKE_GRACE
+                self._down(oldest if had_time else port, "too many handshakes at once")
+        self._nudge()
+        return port.id
+
+    def admit(self, port: int, *, tenant: int, number: int, prefixes: Sequence[str]) -> bool:
+        self._alive()
+        if len(prefixes) > _MAX_PREFIXES:
+            raise ValueError(f"{len(prefixes)} prefixes; a link may have {_MAX_PREFIXES}")
+        networks = [ipaddress.ip_network(prefix) for prefix in prefixes]
+        with self._lock:
+            link = self._ports.get(port)
+            if not isinstance(link, _Link) or not 0 <= number < 65_536:
+                return False
+            self._forget_number(link)
+            link.tenant, link.number, link.prefixes, link.admitted = tenant, number, networks, True
+            self._tenant(tenant).by_number[number] = port
+        return True
+
+    def add_route(self, tenant: int, prefix: str, port: int) -> bool:
+        self._alive()
+        with self._lock:
+            if port not in self._ports:
+                ipaddress.ip_network(prefix)
+                return False
+            self._tenant(tenant).routes.add(prefix, port)
+        return True
+
+    def remove_route(self, tenant: int, prefix: str) -> None:
+        self._alive()
+        with self._lock:
+            self._tenant(tenant).routes.remove(prefix)
+
+    def lookup(self, tenant: int, address: str) -> int | None:
+        self._alive()
+        with self._lock:
+            return self._tenant(tenant).routes.lookup(address)
+
+    def send(self, port: int, kind: int, payload: bytes) -> bool:
+        self._alive()
+        if kind not in (wire.CONTROL, wire.SEGMENT) or not wire.LIMITS[kind][0] <= len(payload) <= wire.LIMITS[kind][1]:
+            return False
+        with self._lock:
+            return self._send(self._ports.get(port), kind, bytes(payload))
+
+    def send_segment(self, tenant: int, number: int, payload: bytes) -> bool:
+        self._alive()
+        if len(payload) > wire.MAX_SEGMENT - wire.ADDRESS:
+            return False
+        with self._lock:
+            id = self._tenant(tenant).by_number.get(number, -1)
+            segment = wire.encode_segment(number, self._number, bytes(payload))
+            return self._send(self._ports.get(id), wire.SEGMENT, segment)
+
+    def drop(self, port: int, reason: str) -> None:
+        self._alive()
+        with self._lock:
+            if found := self._ports.get(port):
+                if isinstance(found, _Link):
+                    self._flush(found)  # what says why, if the socket takes it at once
+                if port in self._ports:
+                    self._down(found, reason)
+
+    def raw_counters(self, port: int) -> dict[str, int] | None:
+        self._alive()
+        with self._lock:
+            found = self._ports.get(port)
+            return None if found is None else {**found.counters, "queued": found.queued}
+
+    # -- the thread ------------------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if self._stop:
+                    return
+                links = [p for p in self._ports.values() if isinstance(p, _Link)]
+                timeout = 0.0 if any(p.more for p in links) else 1.0 if any(not p.up for p in links) else None
+            ready = self._selector.select(timeout)
+            with self._lock:
+                for key, mask in ready:
+                    if key.fd == self._wake:
+                        with contextlib.suppress(BlockingIOError):
+                            os.eventfd_read(self._wake)
+                        continue
+                    port = next((p for p in self._ports.values() if p.fd == key.fd), None)
+                    if port is not None:
+                        self._serve(port, mask)
+                for port in list(self._ports.values()):
+                    if not isinstance(port, _Link) or port.id not in self._ports:
+                        continue
+                    if not port.up and time.monotonic() >= port.deadline:
+                        self._down(port, "no TLS handshake in time")
+                        continue
+                    if port.more:
+                        self._read_link(port)
+                    if port.id in self._ports:
+                        self._flush(port)
+
+    def _serve(self, port: _Port, mask: int) -> None:
+        if isinstance(port, _Tun):
+            self._read_tun(port)
+        elif isinstance(port, _Link):
+            if not port.up:
+                self._handshake(port)
+            elif mask & selectors.EVENT_READ:
+                self._read_link(port)
+
+    def _handshake(self, port: _Link) -> None:
+        try:
+            port.socket.do_handshake()
+        except ssl.SSLWantReadError:
+            self._poll(port, selectors.EVENT_READ)
+        except ssl.SSLWantWriteError:
+            self._poll(port, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        except ssl.SSLCertVerificationError as exc:
+            self._down(port, f"certificate refused: {exc.verify_message}")
+        except (OSError, ValueError) as exc:
+            self._down(port, f"TLS handshake failed: {exc}")
+        else:
+            names = (port.socket.getpeercert() or {}).get("subjectAltName", ())
+            uris = [str(value) for kind, value in names if kind == "URI"]
+            if len(uris) != 1 or not 0 < len(uris[0].encode()) < 256:
+                self._down(port, "the peer's certificate does not have exactly one URI name")
+                return
+            port.up = True
+            self._emit(_UP, port, 0, 0, uris[0].encode())
+            self._poll(port, selectors.EVENT_READ)
+            self._read_link(port)  # the first frame may have come with the handshake
+
+    def _read_link(self, port: _Link) -> None:
+        total, port.more = 0, False
+        while total < _BATCH_BYTES:
+            try:
+                data = port.socket.recv(_RECORD)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return
+            except OSError as exc:
+                self._down(port, exc.strerror or str(exc))
+                return
+            if not data:
+                self._down(port, "closed by the peer")
+                return
+            total += len(data)
+            port.counters["rx_bytes"] += len(data)
+            port.decoder.receive_data(data)
+            try:
+                while port.id in self._ports and (frame := port.decoder.maybe_next_frame()):
+                    self._on_frame(port, frame.kind, frame.payload)
+            except PeerError as exc:
+                self._down(port, str(exc))
+            if port.id not in self._ports:
+                return
+        port.more = True
+
+    def _on_frame(self, port: _Link, kind: int, payload: bytes) -> None:
+        if kind == wire.CONTROL:
+            port.early += not port.admitted
+            if port.early > _EARLY_CONTROL and not port.admitted:
+                self._down(port, "too many control frames before admission")
+            elif not self._emit(_FRAME, port, kind, 0, payload):
+                self._down(port, "control frames come faster than they are read")
+        elif not port.admitted:
+            return
+        elif kind == wire.SEGMENT:
+            self._on_segment(port, payload)
+        else:
+            port.counters["rx_packets"] += 1
+            checked = packets.check(payload)
+            if checked is None:
+                port.counters["bad_header"] += 1
+            elif not self._source_allowed(port, checked.ip.source):
+                port.counters["bad_source"] += 1
+            else:
+                self._forward(port, payload, checked)
+
+    def _on_segment(self, port: _Link, payload: bytes) -> None:
+        destination, source, segment = wire.decode_segment(payload)
+        port.counters["rx_segments"] += 1
+        if port.prefixes and source != port.number:
+            port.counters["bad_source"] += 1
+        elif destination == self._number:
+            self._emit(_SEGMENT, port, wire.SEGMENT, source, segment)
+        else:
+            to = self._ports.get(self._tenant(port.tenant).by_number.get(destination, -1))
+            if not isinstance(to, _Link) or to is port:
+                port.counters["no_route"] += 1
+            elif self._enqueue(to, wire.encode(wire.SEGMENT, payload), urgent=False):
+                to.counters["tx_segments"] += 1
+
+    @staticmethod
+    def _source_allowed(port: _Link, source: bytes) -> bool:
+        return not port.prefixes or any(ipaddress.ip_address(source) in prefix for prefix in port.prefixes)
+
+    def _read_tun(self, port: _Tun) -> None:
+        total = 0
+        for _ in range(_BATCH_PACKETS):
+            if total >= _BATCH_BYTES:
+                return
+            try:
+                data = os.read(port.fd, wire.MAX_PACKET)
+            except OSError as exc:
+                if exc.errno not in (errno.EAGAIN, errno.EINTR, errno.EIO):
+                    self._down(port, f"the TUN device is gone: {exc.strerror}")
+                return
+            if not data:
+                self._down(port, "the TUN device is gone: end of file")
+                return
+            total += len(data)
+            port.counters["rx_packets"] += 1
+            port.counters["rx_bytes"] += len(data)
+            frame = data if port.vnet_hdr else packets.NO_HEADER + data
+            checked = packets.check(frame)
+            if checked is None:
+                port.counters["bad_header"] += 1
+            else:
+                self._forward(port, frame, checked)
+
+    def _forward(self, port: _Port, frame: bytes, checked: packets.Checked) -> None:
+        to = self._ports.get(self._tenant(port.tenant).routes.lookup(checked.ip.destination) or -1)
+        if to is None or to is port:
+            port.counters["no_route"] += 1
+        elif isinstance(to, _Tun):
+            self._write_tun(to, frame)
+        elif isinstance(to, _Link):
+            if isinstance(port, _Link):
+                packet = bytearray(frame[wire.VNET_HEADER :])
+                if not packets.decrement_ttl(packet):
+                    port.counters["ttl_exceeded"] += 1
+                    return
+                frame = frame[: wire.VNET_HEADER] + packet
+            if self._enqueue(to, wire.encode(wire.PACKET, frame), urgent=checked.urgent):
+                to.counters["tx_packets"] += 1
+
+    @staticmethod
+    def _write_tun(port: _Tun, frame: bytes) -> None:
+        out = [frame] if port.vnet_hdr else packets.complete(frame)
+        if not out:
+            port.counters["bad_header"] += 1
+        for data in out:
+            try:
+                written = os.write(port.fd, data)
+            except OSError:
+                port.counters["tun_full"] += 1
+            else:
+                port.counters["tx_packets"] += 1
+                port.counters["tx_bytes"] += written
+
+    # -- sending ---------------------------------------------------------------------------------------------------------------
+
+    def _send(self, port: _Port | None, kind: int, payload: bytes) -> bool:
+        if not isinstance(port, _Link):
+            return False
+        control = kind == wire.CONTROL
+        # control may pass a full queue, but not without end
+        always = control and port.queued < 2 * _QUEUE
+        if not self._enqueue(port, wire.encode(kind, payload), urgent=control, always=always):
+            return False
+        port.counters["tx_segments"] += not control
+        self._nudge()
+        return True
+
+    @staticmethod
+    def _enqueue(port: _Link, frame: bytes, *, urgent: bool, always: bool = False) -> bool:
+        if not always and port.queued > _QUEUE:
+            port.counters["queue_full"] += 1
+            return False
+        (port.urgent if urgent else port.bulk).append(frame)
+        port.queued += len(frame)
+        return True
+
+    def _flush(self, port: _Link) -> None:
+        if not port.up:
+            return
+        while True:
+            if not port.current:
+                lane = port.urgent or port.bulk
+                if not lane:
+                    self._poll(port, selectors.EVENT_READ)
+                    return
+                port.current = memoryview(lane.popleft())
+            try:
+                sent = port.socket.send(port.current[:_RECORD])
+            except ssl.SSLWantWriteError:
+                self._poll(port, selectors.EVENT_READ | selectors.EVENT_WRITE)
+                return
+            except ssl.SSLWantReadError:
+                return
+            except OSError as exc:
+                self._down(port, exc.strerror or str(exc))
+                return
+            port.current = port.current[sent:]
+            port.queued -= sent
+            port.counters["tx_bytes"] += sent
+
+    # -- small things ------------------------------------------------------------------------------------------------------------
+
+    def _emit(self, type: int, port: _Port, kind: int, source: int, payload: bytes) -> bool:
+        cost = len(payload) + _EVENT
+        if type in (_FRAME, _SEGMENT):
+            own, all_ = (_EVENTS_LINK, _EVENTS) if type == _SEGMENT else (_EVENTS_LINK + _EVENTS_CONTROL, 2 * _EVENTS)
+            if port.event_bytes + cost > own or self._event_bytes + cost > all_:
+                port.counters["events_full"] += 1
+                return False
+        self._events.append((type, port.id, kind, port.tenant, source, payload))
+        self._event_bytes += cost
+        port.event_bytes += cost
+        os.eventfd_write(self._notify, 1)
+        return True
+
+    def _down(self, port: _Port, reason: str) -> None:
+        self._forget_number(port)
+        self._emit(_DOWN, port, 0, 0, reason.encode()[:200])
+        self._free(port)
+
+    def _forget_number(self, port: _Port) -> None:
+        if port.admitted and isinstance(port, _Link):
+            numbers = self._tenant(port.tenant).by_number
+            if numbers.get(port.number) == port.id:
+                del numbers[port.number]
+
+    def _free(self, port: _Port) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(port.fd)
+        del self._ports[port.id]
+        if isinstance(port, _Link):
+            with contextlib.suppress(OSError, ValueError):
+                port.socket.setblocking(False)
+                if port.up:
+                    port.socket.unwrap()  # says goodbye; does not wait for the answer
+            port.socket.close()
+        else:
+            os.close(port.fd)
+
+    def _poll(self, port: _Link, events: int) -> None:
+        if self._selector.get_key(port.fd).events != events:
+            self._selector.modify(port.fd, events)
+
+    def _tenant(self, number: int) -> _Tenant:
+        return self._tenants.setdefault(number, _Tenant())
+
+    def _new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id
+
+    def _nudge(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_write(self._wake, 1)
+
+    def _alive(self) -> None:
+        if self._closed:
+            raise ValueError("the data plane is closed")

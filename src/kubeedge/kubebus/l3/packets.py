@@ -1,0 +1,160 @@
+"""Packets with a virtio header: what may pass, time to live, checksums, segmentation. The readable twin of _fastpath/packet.c.
+
+A PACKET frame is Linux' struct virtio_net_hdr (VIRTIO 1.2, 5.1.6; little endian here) and an IP packet. The header says what the
+sender's kernel left to do: a checksum to complete, a large packet to cut. It comes from another machine, so it is checked before
+a kernel sees it.
+
+    0       1          2              4              6                8                 10
+    +-------+----------+--------------+--------------+----------------+-----------------+
+    | flags | gso_type | hdr_len      | gso_size     | csum_start     | csum_offset     |
+    +-------+----------+--------------+--------------+----------------+-----------------+
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from kubeedge.wire.checksum import checksum
+from kubeedge.wire.frame import MAX_PACKET, VNET_HEADER
+from kubeedge.wire.ip import ICMP, ICMPV6, TCP, UDP, IpHeader, parse, pseudo_header_sum
+
+NEEDS_CSUM, DATA_VALID = 1, 2
+GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, GSO_ECN = 0, 1, 4, 5, 0x80
+MAX_SEGMENTS = 1024  # of one large packet; 64 KiB in the smallest segments that TCP makes of it are fewer
+NO_HEADER = bytes(VNET_HEADER)
+
+_VNET = struct.Struct("<BBHHHH")
+_FIN, _SYN, _PSH, _CWR = 0x01, 0x02, 0x08, 0x80
+#: protocol -> where its checksum is
+_CHECKSUM_AT = {TCP: 16, UDP: 6}
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    ip: IpHeader
+    urgent: bool  # small and alone (ICMP, a bare TCP acknowledgement): it may overtake bulk
+
+
+def check(frame: bytes | bytearray) -> Checked | None:
+    """None: not fit for any TUN."""
+    if not VNET_HEADER + 20 <= len(frame) <= MAX_PACKET:
+        return None
+    flags, gso, _, gso_size, start, offset = _VNET.unpack_from(frame)
+    packet = memoryview(frame)[VNET_HEADER:]
+    ip = parse(packet)
+    if ip is None or flags & ~(NEEDS_CSUM | DATA_VALID):
+        return None
+    known = ip.transport is not None and ip.protocol in (TCP, UDP) and start == ip.transport
+    if flags & NEEDS_CSUM:
+        if start < ip.length or start + offset + 2 > ip.total:
+            return None  # it would change addresses that were checked
+        if ip.transport is None and ip.version == 4:
+            return None  # a fragment has no checksum to complete
+        if known and offset != _CHECKSUM_AT[ip.protocol]:
+            return None
+    if gso != GSO_NONE:
+        if not (flags & NEEDS_CSUM and known and gso_size) or not _gso_fits(gso, ip):
+            return None
+        header = _headers(packet, ip)
+        if header is None or ip.total - header > gso_size * MAX_SEGMENTS:
+            return None
+    return Checked(ip, gso == GSO_NONE and _is_urgent(packet, ip))
+
+
+def _gso_fits(gso: int, ip: IpHeader) -> bool:
+    match gso & ~GSO_ECN:
+        case 1:  # GSO_TCPV4
+            return ip.version == 4 and ip.protocol == TCP
+        case 4:  # GSO_TCPV6
+            return ip.version == 6 and ip.protocol == TCP
+        case 5:  # GSO_UDP_L4
+            return ip.protocol == UDP and not gso & GSO_ECN
+    return False
+
+
+def _headers(packet: memoryview, ip: IpHeader) -> int | None:
+    """Bytes of all headers of a TCP or UDP packet; None when they are not all there."""
+    at = ip.transport
+    if at is None or at + (20 if ip.protocol == TCP else 8) > ip.total:
+        return None
+    transport = (packet[at + 12] >> 4) * 4 if ip.protocol == TCP else 8
+    return at + transport if transport >= (20 if ip.protocol == TCP else 8) and at + transport <= ip.total else None
+
+
+def _is_urgent(packet: memoryview, ip: IpHeader) -> bool:
+    if ip.total > 256 or ip.transport is None:
+        return False
+    if ip.protocol in (ICMP, ICMPV6):
+        return True
+    return (
+        ip.protocol == TCP
+        and ip.transport + 20 <= ip.total
+        and ip.transport + (packet[ip.transport + 12] >> 4) * 4 == ip.total
+        and not packet[ip.transport + 13] & (_FIN | _SYN)
+    )
+
+
+def decrement_ttl(packet: bytearray) -> bool:
+    """False: it may not go on. `packet` starts with the IP header."""
+    at = 8 if packet[0] >> 4 == 4 else 7
+    if packet[at] <= 1:
+        return False
+    packet[at] -= 1
+    if at == 8:  # RFC 1624: the header's word changed by -0x0100
+        total = int.from_bytes(packet[10:12], "big") + 0x0100
+        packet[10:12] = ((total & 0xFFFF) + (total >> 16)).to_bytes(2, "big")
+    return True
+
+
+def complete(frame: bytes | bytearray) -> list[bytes]:
+    """Checked packets as a device without virtio headers takes them: whole checksums, no larger than their sender's segments.
+
+    An empty list: headers and segment size together are more than a packet may have.
+    """
+    flags, gso, _, gso_size, start, offset = _VNET.unpack_from(frame)
+    packet = bytearray(frame[VNET_HEADER:])
+    if gso != GSO_NONE:
+        return _segments(packet, gso_size)
+    if flags & NEEDS_CSUM:  # the field holds the sum of the pseudo header
+        value = checksum(packet[start:]) or 0xFFFF
+        packet[start + offset : start + offset + 2] = value.to_bytes(2, "big")
+    return [bytes(packet)]
+
+
+def _segments(packet: bytearray, unit: int) -> list[bytes]:
+    ip = parse(packet)
+    assert ip is not None and ip.transport is not None  # check() saw to it
+    at = ip.transport
+    header = _headers(memoryview(packet), ip)
+    assert header is not None
+    if header + unit > 65_535:
+        return []
+    sequence = int.from_bytes(packet[at + 4 : at + 8], "big")
+    identification = int.from_bytes(packet[4:6], "big")
+    out = []
+    for n, start in enumerate(range(header, ip.total, unit)):
+        piece = packet[:header] + packet[start : start + unit]
+        last = start + unit >= ip.total
+        if ip.version == 6:
+            piece[4:6] = (len(piece) - 40).to_bytes(2, "big")
+        else:
+            piece[2:4] = len(piece).to_bytes(2, "big")
+            piece[4:6] = (identification + n & 0xFFFF).to_bytes(2, "big")
+            piece[10:12] = bytes(2)
+            piece[10:12] = checksum(piece[:at]).to_bytes(2, "big")
+        if ip.protocol == TCP:
+            piece[at + 4 : at + 8] = (sequence + start - header & 0xFFFFFFFF).to_bytes(4, "big")
+            piece[at + 13] &= 0xFF if last else ~(_FIN | _PSH) & 0xFF  # they belong to the last
+            piece[at + 13] &= ~_CWR & 0xFF if n else 0xFF  # and this to the first
+        else:
+            piece[at + 4 : at + 6] = (len(piece) - at).to_bytes(2, "big")
+        field = at + _CHECKSUM_AT[ip.protocol]
+        piece[field : field + 2] = bytes(2)
+        pseudo = pseudo_header_sum(ip.source, ip.destination, ip.protocol, len(piece) - at)
+        value = checksum(piece[at:], pseudo)
+        if value == 0 and ip.protocol == UDP:
+            value = 0xFFFF  # zero says "no checksum" (RFC 768)
+        piece[field : field + 2] = value.to_bytes(2, "big")
+        out.append(bytes(piece))
+    return out

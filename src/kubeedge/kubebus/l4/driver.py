@@ -1,0 +1,281 @@
+"""L4 connections as asyncio streams: `connect` and `listen` give real StreamReader and StreamWriter, with back pressure.
+
+One timer for all connections of an endpoint. All decisions live in core.py and endpoint.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from kubeedge.errors import Unavailable
+from kubeedge.kubebus.l4.core import RECEIVE_WINDOW, Connection, State
+from kubeedge.kubebus.l4.endpoint import EndpointCore, Key
+
+log = logging.getLogger("kubeedge.l4")
+
+_READ_LIMIT = 256 * 1024  # bytes in a StreamReader before reading pauses
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Endpoint:
+    """`send(number, segment)` hands a segment to the data plane; it may be lost."""
+
+    def __init__(self, send: Callable[[int, bytes], Any], *, rng: random.Random | None = None) -> None:
+        rng = rng or random.SystemRandom()
+        self._send = send
+        self._core = EndpointCore(lambda: rng.getrandbits(32))
+        self._loop = asyncio.get_running_loop()
+        self._transports: dict[Key, _Transport] = {}
+        self._handlers: dict[int, Handler] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._settling = False
+
+    async def connect(
+        self, number: int, port: int, *, timeout: float = 10.0
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Raises Unavailable: refused, or no answer in time."""
+        key = self._core.connect(number, port, self._loop.time())
+        transport = self._open(key)
+        self._settle()
+        try:
+            async with asyncio.timeout(timeout):
+                await transport.established
+        except TimeoutError:
+            transport.abort()
+            raise Unavailable(f"node {number} does not answer on port {port} within {timeout:g} s") from None
+        except BaseException:
+            transport.abort()
+            raise
+        return transport.reader, transport.writer
+
+    async def listen(self, port: int, handler: Handler) -> None:
+        """`handler(reader, writer)` runs in a task of its own for each connection."""
+        self._core.listen(port)
+        self._handlers[port] = handler
+
+    def unlisten(self, port: int) -> None:
+        self._core.unlisten(port)
+        self._handlers.pop(port, None)
+
+    def receive(self, source: int, segment: bytes) -> None:
+        self._core.receive(source, segment, self._loop.time())
+        self._settle_soon()
+
+    def reset_peer(self, number: int, reason: str) -> None:
+        """Every connection with that node ends: it is known to have started anew."""
+        self._core.reset_peer(number, reason)
+        self._settle()
+
+    @property
+    def connections(self) -> int:
+        return len(self._core.connections)
+
+    async def close(self) -> None:
+        for transport in list(self._transports.values()):
+            transport.abort()
+        self._settle()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._timer:
+            self._timer.cancel()
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _open(self, key: Key) -> _Transport:
+        transport = _Transport(self, key, self._core.connections[key], self._loop)
+        self._transports[key] = transport
+        return transport
+
+    def _settle_soon(self) -> None:
+        """Segments come in bursts: one round of work for all of them."""
+        if not self._settling:
+            self._settling = True
+            self._loop.call_soon(self._settle)
+
+    def _settle(self) -> None:
+        """Send what waits, tell the streams what changed, arm the timer."""
+        self._settling = False
+        core = self._core
+        for key in core.accepted:
+            self._accept(key)
+        core.accepted.clear()
+        while core.changed:
+            key = core.changed.pop()
+            transport = self._transports.get(key)
+            if transport is not None:
+                transport.update()
+        for number, segment in core.segments_to_send():
+            self._send(number, segment)
+        self._arm()
+
+    def _accept(self, key: Key) -> None:
+        handler = self._handlers.get(key[1])
+        connection = self._core.connections.get(key)
+        if connection is None:
+            return
+        transport = self._open(key)
+        transport.update()
+        if handler is None:
+            transport.abort()
+            return
+        task = self._loop.create_task(self._handle(handler, transport), name=f"l4 connection on port {key[1]}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _handle(self, handler: Handler, transport: _Transport) -> None:
+        try:
+            await handler(transport.reader, transport.writer)
+        except (OSError, Unavailable, EOFError) as exc:
+            log.debug("connection ended: %s", exc)
+        except Exception:
+            log.exception("handler of an l4 connection failed")
+        finally:
+            with contextlib.suppress(OSError):
+                transport.writer.close()
+
+    def _arm(self) -> None:
+        at = self._core.next_timer()
+        if self._timer is not None:
+            if at is not None and self._timer.when() == at:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if at is not None:
+            self._timer = self._loop.call_at(at, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._core.handle_timer(self._loop.time())
+        self._settle()
+
+    def _forget(self, key: Key) -> None:
+        self._transports.pop(key, None)
+        self._core.drop(key)
+
+
+class _Transport(asyncio.Transport):
+    """asyncio's face of one connection."""
+
+    def __init__(self, endpoint: Endpoint, key: Key, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__({"peername": (key[0], key[2]), "sockname": (0, key[1])})
+        self._endpoint = endpoint
+        self._key = key
+        self._connection = connection
+        self._loop = loop
+        self.reader = asyncio.StreamReader(_READ_LIMIT, loop=loop)
+        self._protocol = asyncio.StreamReaderProtocol(self.reader, loop=loop)
+        self.writer = asyncio.StreamWriter(self, self._protocol, self.reader, loop)
+        self.established: asyncio.Future[None] = loop.create_future()
+        self._reading = True
+        self._write_paused = False
+        self._eof_told = False
+        self._closing = False
+        self._lost = False
+        self._protocol.connection_made(self)
+
+    # -- what changed below --------------------------------------------------------------------------------------------
+
+    def update(self) -> None:
+        c = self._connection
+        if c.state in (State.ESTABLISHED, State.CLOSED) and not self.established.done():
+            self.established.set_result(None)
+        if self._reading and not self._lost:
+            data = c.read(self._loop.time(), RECEIVE_WINDOW // 4)
+            if data and not self._closing:
+                self._protocol.data_received(data)
+            if data:
+                self._endpoint._core.touch(self._key)
+        if c.at_eof() and not self._eof_told and self._reading:
+            self._eof_told = True
+            self._protocol.eof_received()
+        if self._write_paused and c.may_write():
+            self._write_paused = False
+            self._protocol.resume_writing()
+        match c.state:
+            case State.RESET:
+                self._lose(ConnectionResetError(c.error or "reset"))
+            case State.CLOSED if self._closing or (self._eof_told and not c.buffered):
+                self._lose(None)
+
+    def _lose(self, error: Exception | None) -> None:
+        if self._lost:
+            return
+        self._lost = True
+        if not self.established.done():
+            self.established.set_exception(Unavailable(str(error) if error else "closed"))
+        self.established.exception() if self.established.done() else None
+        self._endpoint._forget(self._key)
+        self._loop.call_soon(self._protocol.connection_lost, error)
+
+    # -- asyncio's side ------------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._lost or self._closing:
+            return
+        self._connection.send(bytes(data), self._loop.time())
+        self._changed()
+        if not self._write_paused and not self._connection.may_write():
+            self._write_paused = True
+            self._protocol.pause_writing()
+
+    def write_eof(self) -> None:
+        if not self._lost:
+            self._connection.finish(self._loop.time())
+            self._changed()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """What was written still goes out; what comes is thrown away."""
+        if self._closing or self._lost:
+            return
+        self._closing = True
+        self._reading = True
+        self._connection.finish(self._loop.time())
+        self._changed()
+        self._loop.call_later(30.0, self.abort)  # a peer that never ends its side does not keep us
+
+    def abort(self) -> None:
+        if not self._lost:
+            self._connection.abort("aborted")
+            self._changed()
+
+    def is_closing(self) -> bool:
+        return self._closing or self._lost
+
+    def pause_reading(self) -> None:
+        self._reading = False
+
+    def resume_reading(self) -> None:
+        self._reading = True
+        self._endpoint._core.changed.add(self._key)
+        self._endpoint._settle_soon()
+
+    def is_reading(self) -> bool:
+        return self._reading
+
+    def get_write_buffer_size(self) -> int:
+        return self._connection.buffered
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """The connection's own limit holds."""
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, asyncio.StreamReaderProtocol)
+        self._protocol = protocol
+
+    def _changed(self) -> None:
+        self._endpoint._core.touch(self._key)
+        self._endpoint._settle_soon()

@@ -1,0 +1,158 @@
+"""All L4 connections of one node, still pure: which connection a segment is for, who listens, what is bounded.
+
+A connection is named by (peer's number, local port, remote port). A SYN for a port where nobody listens, or that finds too many
+connections, is answered with RST.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from kubeedge.errors import Misuse, PeerError, Unavailable
+from kubeedge.kubebus.l4.core import Connection, State
+from kubeedge.kubebus.l4.segment import ACK, RST, SYN, Segment, decode, encode
+
+MAX_CONNECTIONS = 16_384
+MAX_OPENING = 1_024  # that a peer has begun and not completed
+MAX_ENDED = 256  # that are remembered, the newest; an ended connection is a few hundred bytes
+_FIRST_EPHEMERAL, _LAST_EPHEMERAL = 32_768, 65_535
+
+Key = tuple[int, int, int]  # peer, local port, remote port
+
+
+@dataclass(slots=True)
+class EndpointCore:
+    """`random_sequence()` gives 32 random bits. Driver: send segments_to_send(); handle_timer at next_timer()."""
+
+    random_sequence: Callable[[], int]
+    max_connections: int = MAX_CONNECTIONS
+    connections: dict[Key, Connection] = field(default_factory=dict)
+    accepted: list[Key] = field(default_factory=list)  # established since the driver looked
+    changed: set[Key] = field(default_factory=set)  # something to read, to write or to end
+    _listening: set[int] = field(default_factory=set)
+    _opening: set[Key] = field(default_factory=set)
+    _port: int = _FIRST_EPHEMERAL
+    _out: list[tuple[int, bytes]] = field(default_factory=list)
+    _timers: list[tuple[float, Key]] = field(default_factory=list)
+    _armed: dict[Key, float] = field(default_factory=dict)
+    _ended: dict[Key, Connection] = field(default_factory=dict)  # TIME_WAIT: only to answer what is sent again
+    refused: int = 0
+
+    def listen(self, port: int) -> None:
+        if port in self._listening:
+            raise Misuse(f"port {port} is listened on already")
+        self._listening.add(port)
+
+    def unlisten(self, port: int) -> None:
+        self._listening.discard(port)
+
+    def connect(self, peer: int, port: int, now: float) -> Key:
+        """Raises Unavailable when there are too many."""
+        if len(self.connections) >= self.max_connections:
+            raise Unavailable(f"more than {self.max_connections} connections", retry_after=1.0)
+        for _ in range(_LAST_EPHEMERAL - _FIRST_EPHEMERAL + 1):
+            local, self._port = self._port, self._port + 1 if self._port < _LAST_EPHEMERAL else _FIRST_EPHEMERAL
+            if (peer, local, port) not in self.connections:
+                key = (peer, local, port)
+                self.connections[key] = Connection.connect(local, port, self.random_sequence(), now)
+                self.touch(key)
+                return key
+        raise Unavailable(f"no free port towards node {peer}", retry_after=1.0)
+
+    def receive(self, peer: int, data: bytes, now: float) -> None:
+        """A segment from a peer; garbage is dropped."""
+        try:
+            segment = decode(data)
+        except PeerError:
+            self.refused += 1
+            return
+        key = (peer, segment.destination_port, segment.source_port)
+        connection = self.connections.get(key)
+        if connection is None:
+            ended = self._ended.get(key)
+            if ended is not None and not segment.flags & SYN:
+                ended.receive(segment, now)
+                self._out += [(peer, encode(s)) for s in ended.segments_to_send()]
+                return
+            connection = self._maybe_accept(key, segment, now)
+            if connection is None:
+                return
+        else:
+            before = connection.state
+            connection.receive(segment, now)
+            if before is State.SYN_RECEIVED and connection.state is State.ESTABLISHED:
+                self._opening.discard(key)
+                self.accepted.append(key)
+        self.touch(key)
+
+    def _maybe_accept(self, key: Key, segment: Segment, now: float) -> Connection | None:
+        if segment.flags & RST:
+            return None
+        full = len(self.connections) >= self.max_connections or len(self._opening) >= MAX_OPENING
+        if segment.flags & (SYN | ACK) != SYN or segment.destination_port not in self._listening or full:
+            self.refused += 1
+            self._out.append((key[0], encode(_refusal(segment))))
+            return None
+        connection = Connection.accept(segment, self.random_sequence(), now)
+        self.connections[key] = connection
+        self._opening.add(key)
+        return connection
+
+    def touch(self, key: Key) -> None:
+        """After any call on a connection: collect its segments, its timer, and that it changed."""
+        connection = self.connections.get(key)
+        if connection is None:
+            return
+        self._out += [(key[0], encode(s)) for s in connection.segments_to_send()]
+        self.changed.add(key)
+        at = connection.next_timer()
+        if at is None:
+            self._armed.pop(key, None)
+        elif self._armed.get(key) != at:
+            self._armed[key] = at
+            heapq.heappush(self._timers, (at, key))
+
+    def drop(self, key: Key) -> None:
+        """The driver is done with a connection that has ended."""
+        connection = self.connections.pop(key, None)
+        if connection is not None and connection.state is State.CLOSED:
+            self._ended.pop(key, None)
+            self._ended[key] = connection
+            while len(self._ended) > MAX_ENDED:
+                del self._ended[next(iter(self._ended))]
+        self._opening.discard(key)
+        self._armed.pop(key, None)
+        self.changed.discard(key)
+
+    def reset_peer(self, peer: int, reason: str) -> None:
+        for key in [k for k in self.connections if k[0] == peer]:
+            self.connections[key].abort(reason)
+            self.touch(key)
+
+    def next_timer(self) -> float | None:
+        while self._timers and self._armed.get(self._timers[0][1]) != self._timers[0][0]:
+            heapq.heappop(self._timers)
+        return self._timers[0][0] if self._timers else None
+
+    def handle_timer(self, now: float) -> None:
+        while (at := self.next_timer()) is not None and at <= now:
+            _, key = heapq.heappop(self._timers)
+            self._armed.pop(key, None)
+            connection = self.connections[key]
+            connection.handle_timer(now)
+            if key in self._opening and connection.state is State.RESET:
+                self.drop(key)
+            self.touch(key)
+
+    def segments_to_send(self) -> Iterable[tuple[int, bytes]]:
+        out, self._out = self._out, []
+        return out
+
+
+def _refusal(s: Segment) -> Segment:
+    """RFC 9293, section 3.5.2."""
+    end = (s.sequence + len(s.payload) + (1 if s.flags & SYN else 0)) & 0xFFFFFFFF
+    sequence = s.acknowledgement if s.flags & ACK else 0
+    return Segment(s.destination_port, s.source_port, sequence, end, 0, RST | ACK)

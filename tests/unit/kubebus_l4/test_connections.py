@@ -1,0 +1,259 @@
+"""L4 over a bad network: two endpoints, a fake wire, virtual time; and as asyncio streams."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import random
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from kubeedge.errors import Unavailable
+from kubeedge.kubebus.l4.core import RECEIVE_WINDOW, Connection, State
+from kubeedge.kubebus.l4.driver import Endpoint
+from kubeedge.kubebus.l4.endpoint import EndpointCore, Key
+from kubeedge.kubebus.l4.segment import SYN, Segment, before, decode, encode
+
+LEFT, RIGHT = 1, 2
+
+
+class Net:
+    """Two endpoints and what lies between them."""
+
+    def __init__(
+        self, seed: int, *, loss: float = 0.0, duplicate: float = 0.0, delay: tuple[float, float] = (0.01, 0.01)
+    ) -> None:
+        self.rng = random.Random(seed)
+        self.loss, self.duplicate, self.delay = loss, duplicate, delay
+        self.now = 0.0
+        self.ends = {n: EndpointCore(lambda: self.rng.getrandbits(32)) for n in (LEFT, RIGHT)}
+        self._flying: list[tuple[float, int, int, int, bytes]] = []
+        self._serial: Iterator[int] = itertools.count()
+        self.sent = 0
+
+    def collect(self) -> None:
+        for number, end in self.ends.items():
+            for peer, data in end.segments_to_send():
+                self.sent += 1
+                for _ in range(2 if self.rng.random() < self.duplicate else 1):
+                    if self.rng.random() >= self.loss:
+                        at = self.now + self.rng.uniform(*self.delay)
+                        heapq.heappush(self._flying, (at, next(self._serial), number, peer, data))
+
+    def step(self) -> bool:
+        """To the next arrival or timer; False when nothing will ever happen."""
+        self.collect()
+        times = [t for end in self.ends.values() if (t := end.next_timer()) is not None]
+        if self._flying:
+            times.append(self._flying[0][0])
+        if not times:
+            return False
+        self.now = max(self.now, min(times))
+        while self._flying and self._flying[0][0] <= self.now:
+            _, _, source, target, data = heapq.heappop(self._flying)
+            self.ends[target].receive(source, data, self.now)
+        for end in self.ends.values():
+            end.handle_timer(self.now)
+        self.collect()
+        return True
+
+
+def transfer(net: Net, there: bytes, back: bytes) -> tuple[bytes, bytes, int]:
+    """Both directions at once; what arrived, and the number of steps."""
+    left, right = net.ends[LEFT], net.ends[RIGHT]
+    right.listen(80)
+    key = left.connect(RIGHT, 80, net.now)
+    a = left.connections[key]
+    got_there, got_back = bytearray(), bytearray()
+    b: Connection | None = None
+    other: Key | None = None
+    a.send(there, net.now)
+    a.finish(net.now)
+    left.touch(key)
+    for steps in range(200_000):
+        alive = net.step()
+        if b is None and right.accepted:
+            other = right.accepted.pop()
+            b = right.connections[other]
+            b.send(back, net.now)
+            b.finish(net.now)
+            right.touch(other)
+        got_back += a.read(net.now)
+        left.touch(key)
+        if b is not None and other is not None:
+            got_there += b.read(net.now)
+            right.touch(other)
+        if b is not None and a.state is State.CLOSED and b.state is State.CLOSED:
+            return bytes(got_there + b.read(net.now)), bytes(got_back + a.read(net.now)), steps
+        assert alive, f"nothing moves any more: {a.state} {b and b.state}"
+    raise AssertionError(f"not done: {a.state} {b and b.state} at {net.now}")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_byte_arrives_once_and_in_order_whatever_the_network_does(seed: int) -> None:
+    rng = random.Random(seed)
+    net = Net(
+        seed,
+        loss=rng.choice([0.0, 0.02, 0.1, 0.3]),
+        duplicate=rng.choice([0.0, 0.2]),
+        delay=rng.choice([(0.001, 0.001), (0.01, 0.05), (0.1, 0.3)]),
+    )
+    there, back = rng.randbytes(rng.randrange(300_000)), rng.randbytes(rng.randrange(300_000))
+    got_there, got_back, _ = transfer(net, there, back)
+    assert (got_there == there, got_back == back) == (True, True), f"seed {seed}"
+
+
+def test_a_clean_network_needs_no_retransmission() -> None:
+    net = Net(1, delay=(0.005, 0.005))
+    data = bytes(3_000_000)
+    got, _, _ = transfer(net, data, b"")
+    assert got == data
+    assert net.sent < 3_000_000 / 32_768 * 2 + 20
+
+
+def test_a_port_where_nobody_listens_refuses_at_once() -> None:
+    net = Net(1)
+    key = net.ends[LEFT].connect(RIGHT, 81, 0.0)
+    connection = net.ends[LEFT].connections[key]
+    while connection.state is State.SYN_SENT:
+        assert net.step()
+    assert (connection.state, connection.error) == (State.RESET, "refused by the peer")
+    assert net.now < 0.1
+
+
+def test_a_peer_that_is_gone_ends_the_connection_after_a_minute() -> None:
+    net = Net(1)
+    net.ends[RIGHT].listen(80)
+    key = net.ends[LEFT].connect(RIGHT, 80, 0.0)
+    connection = net.ends[LEFT].connections[key]
+    while connection.state is not State.ESTABLISHED:
+        net.step()
+    net.loss = 1.0
+    connection.send(b"anyone?", net.now)
+    net.ends[LEFT].touch(key)
+    while connection.state is State.ESTABLISHED:
+        assert net.step()
+    assert "no acknowledgement within 60 s" in connection.error
+    assert 60 <= net.now < 80
+
+
+def test_a_reader_that_does_not_read_stops_the_writer_and_resumes() -> None:
+    net = Net(1)
+    left, right = net.ends[LEFT], net.ends[RIGHT]
+    right.listen(80)
+    key = left.connect(RIGHT, 80, 0.0)
+    data = random.Random(3).randbytes(3 * RECEIVE_WINDOW)
+    left.connections[key].send(data, 0.0)
+    left.touch(key)
+    while net.now < 30 and net.step():
+        pass
+    (other,) = right.accepted
+    reader = right.connections[other]
+    assert len(reader._ready) and reader._ready_bytes <= RECEIVE_WINDOW
+    got = bytearray()
+    while len(got) < len(data):
+        got += reader.read(net.now)
+        right.touch(other)
+        assert net.step()
+    assert bytes(got) == data
+
+
+def test_a_flood_of_syns_is_bounded() -> None:
+    end = EndpointCore(lambda: 7)
+    end.listen(80)
+    for port in range(5_000):
+        end.receive(9, encode(Segment(port, 80, 1, 0, 1000, SYN)), 0.0)
+    assert len(end.connections) <= 1_024
+    now = 0.0
+    while (at := end.next_timer()) is not None and now < 300:
+        now = at
+        end.handle_timer(now)
+    assert end.connections == {}
+
+
+def test_garbage_is_dropped() -> None:
+    rng, end = random.Random(5), EndpointCore(lambda: 7)
+    end.listen(80)
+    for _ in range(3000):
+        head = rng.choice([b"", encode(Segment(5, 80, rng.getrandbits(32), rng.getrandbits(32), 9, rng.randrange(16)))])
+        end.receive(3, head + rng.randbytes(rng.randrange(60)), 0.0)
+    assert len(end.connections) <= 1_024
+
+
+def test_a_segment_survives_its_encoding() -> None:
+    segment = Segment(1, 2, 3, 4, 5, 6, ((7, 8), (9, 10)), b"payload")
+    assert decode(encode(segment)) == segment
+    assert before(0xFFFFFFF0, 5) and not before(5, 0xFFFFFFF0)
+
+
+# -- as streams ----------------------------------------------------------------------------------------------------------------
+
+
+def pair() -> tuple[Endpoint, Endpoint]:
+    loop = asyncio.get_running_loop()
+    ends: dict[int, Endpoint] = {}
+    left = Endpoint(lambda n, data: loop.call_soon(ends[n].receive, LEFT, data))
+    right = Endpoint(lambda n, data: loop.call_soon(ends[n].receive, RIGHT, data))
+    ends.update({LEFT: left, RIGHT: right})
+    return left, right
+
+
+def test_streams_echo_with_half_close_and_bounded_buffers() -> None:
+    async def story() -> float:
+        left, right = pair()
+
+        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+            writer.write(b"end")
+            writer.write_eof()
+
+        await right.listen(7, echo)
+        reader, writer = await left.connect(RIGHT, 7)
+        total = 40 << 20
+        chunk = bytes(range(256)) * 256
+        begun = time.perf_counter()
+
+        async def feed() -> None:
+            for _ in range(total // len(chunk)):
+                writer.write(chunk)
+                await writer.drain()
+                assert writer.transport.get_write_buffer_size() <= (1 << 20)
+            writer.write_eof()
+
+        feeding = asyncio.create_task(feed())
+        got = 0
+        tail = b""
+        while data := await reader.read(1 << 18):
+            got += len(data)
+            tail = (tail + data)[-3:]
+        await feeding
+        assert (got, tail) == (total + 3, b"end")
+        writer.close()
+        await writer.wait_closed()
+        took = time.perf_counter() - begun
+        await left.close()
+        await right.close()
+        assert left.connections == right.connections == 0
+        return 2 * total / took / 1e6
+
+    print(f"echo through two endpoints: {asyncio.run(story()):.0f} MB/s")
+
+
+def test_connecting_to_a_closed_port_or_a_silent_node_is_unavailable() -> None:
+    async def story() -> None:
+        left, right = pair()
+        with pytest.raises(Unavailable, match="refused"):
+            await left.connect(RIGHT, 9)
+        silent = Endpoint(lambda n, data: None)
+        with pytest.raises(Unavailable, match="does not answer"):
+            await silent.connect(5, 9, timeout=0.05)
+        for end in (left, right, silent):
+            await end.close()
+            assert end.connections == 0
+
+    asyncio.run(story())
