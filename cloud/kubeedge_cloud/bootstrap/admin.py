@@ -3,6 +3,8 @@
 GET    /v1/tenants                      POST /v1/tenants {"name"}
 GET    /v1/tenants/T/tokens             POST /v1/tenants/T/tokens {"node", "ttl", "replace"}
 DELETE /v1/tenants/T/tokens/ID
+
+Errors are {"error", "next"}.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from kubeedge.api.names import TenantId, node_name, tenant_id
-from kubeedge.errors import Invalid, NotFound
-from kubeedge.kit.http1 import Request, Response, json_response
-from kubeedge_cloud.bootstrap.tokens import DEFAULT_TTL, TokenStore
+from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound, Unavailable
+from kubeedge.kit.http1 import BodyTooLarge, Request, Response, json_response
+from kubeedge_cloud.bootstrap.core import with_next
+from kubeedge_cloud.bootstrap.tokens import DEFAULT_TTL, MAX_TTL, TokenStore
 
 _MAX_BODY = 16 * 1024
 
@@ -33,15 +36,21 @@ class Admin:
 
     async def handle(self, request: Request) -> Response | None:
         """None: not one of these routes."""
-        parts = request.path.strip("/").split("/")
-        if parts[:2] != ["v1", "tenants"]:
-            return None
-        match request.method, parts[2:]:
+        try:
+            parts = request.path.strip("/").split("/")
+            return await self._route(request, parts[2:]) if parts[:2] == ["v1", "tenants"] else None
+        except KubeEdgeError as exc:
+            return json_response(_status(exc), {"error": str(exc), "next": "; ".join(getattr(exc, "__notes__", ()))})
+
+    async def _route(self, request: Request, parts: list[str]) -> Response | None:
+        match request.method, parts:
             case "GET", []:
-                return json_response(200, {"tenants": [str(t) for t in await self._tenants.names()]})
+                return json_response(200, {"tenants": sorted(str(t) for t in await self._tenants.names())})
             case "POST", []:
-                name = tenant_id(str((await _body(request)).get("name", "")))
-                await self._tenants.ensure(name)
+                name = (await _body(request)).get("name")
+                if not isinstance(name, str):
+                    raise Invalid("text is required", path="name")
+                await self._tenants.ensure(tenant_id(name))
                 return json_response(200, {"name": name})
             case "GET", [tenant, "tokens"]:
                 return json_response(200, {"tokens": await self._list(await self._known(tenant))})
@@ -55,18 +64,23 @@ class Admin:
     async def _known(self, text: str) -> TenantId:
         tenant = tenant_id(text)
         if tenant not in await self._tenants.names():
-            raise NotFound(f"no tenant {tenant}; make it with `kubeedge tenant create {tenant}`")
+            raise with_next(NotFound(f"no tenant {tenant}"), f"make it with `kubeedge tenant create {tenant}`")
         return tenant
 
     async def _create(self, tenant: TenantId, body: dict[str, Any]) -> Response:
         node, ttl, replace = body.get("node", ""), body.get("ttl", DEFAULT_TTL), body.get("replace", False)
-        if not isinstance(node, str) or isinstance(ttl, bool) or not isinstance(ttl, int | float):
-            raise Invalid("node must be text and ttl a number of seconds")
+        if not isinstance(node, str):
+            raise Invalid("text is required", path="node")
+        if isinstance(ttl, bool) or not isinstance(ttl, int | float):
+            raise Invalid("a number of seconds is required", path="ttl")
+        if not isinstance(replace, bool):
+            raise Invalid("true or false is required", path="replace")
         if node:
             node_name(node)
-        token = await self._tokens.create(tenant, node, float(ttl), replace=replace is True)
-        expires = self._clock() + float(ttl)
-        return json_response(200, {"token": str(token), "id": token.id, "expires": expires})
+        ttl = float(min(ttl, 2 * MAX_TTL))  # before a number of a thousand digits becomes a float
+        expires = self._clock() + ttl
+        token = await self._tokens.create(tenant, node, ttl, replace=replace)
+        return json_response(200, {"token": str(token), "id": token.id, "node": node, "expires": expires})
 
     async def _list(self, tenant: TenantId) -> list[dict[str, Any]]:
         now = self._clock()
@@ -80,8 +94,23 @@ class Admin:
                 "usedBy": t.used_by,
                 "replace": t.replace,
             }
-            for t in await self._tokens.list(tenant)
+            for t in sorted(await self._tokens.list(tenant), key=lambda t: (t.created, t.id))
         ]
+
+
+def _status(exc: KubeEdgeError) -> int:
+    match exc:
+        case Invalid():
+            return 400
+        case NotFound():
+            return 404
+        case Conflict():
+            return 409
+        case BodyTooLarge():
+            return 413
+        case Unavailable():
+            return 503
+    return 500
 
 
 async def _body(request: Request) -> dict[str, Any]:

@@ -1,4 +1,12 @@
-"""Bootstrap tokens: for one tenant and one node, used once, expiring, revocable. Only a hash of the secret is kept."""
+"""Keeps token records and claims in the store. Only a hash of a secret is kept.
+
+    /t/T/tokens/ID          TokenRecord
+    /t/T/certificates/N     Claim: the certificate that stands for node N
+
+Using a token and claiming the name are one transaction that compares what was read: of two machines that try at once, one is refused.
+
+Lives elsewhere: what is allowed (core.py).
+"""
 
 from __future__ import annotations
 
@@ -9,34 +17,24 @@ from dataclasses import asdict, dataclass, replace
 
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
-from kubeedge.errors import Conflict, Invalid, NotFound, Refused
+from kubeedge.errors import Conflict, Invalid, NotFound, Refused, Unavailable
 from kubeedge.pki.tokens import ALPHABET, ID_LENGTH, SECRET_LENGTH, Token, hash_secret, secret_matches
-from kubeedge.store.model import Compare, Put, Store, Target
+from kubeedge.store.model import Compare, Delete, Put, Store, Target
+from kubeedge_cloud.bootstrap.core import NEW_TOKEN, Claim, TokenRecord, with_next
 
 DEFAULT_TTL = 24 * 3600.0  # seconds
 MAX_TTL = 365 * 24 * 3600.0
 MAX_TOKENS = 10_000  # of one tenant
+_KEEP = 7 * 24 * 3600.0  # seconds that used, revoked and expired tokens stay visible at least
+_TIDY_FROM = 100  # tokens; below it nobody minds
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRecord:
-    id: str
-    tenant: TenantId
-    node: str  # "": any name
-    secret_hash: str
-    created: float  # wall clock
-    expires: float
-    replace: bool = False  # may take the place of a node that exists
-    used: float = 0.0
-    used_by: str = ""
-    revoked: bool = False
+class HeldClaim:
+    """A claim as read, to be compared when it is changed."""
 
-    def state(self, now: float) -> str:
-        if self.revoked:
-            return "revoked"
-        if self.used:
-            return "used"
-        return "expired" if now >= self.expires else "valid"
+    claim: Claim | None
+    revision: int  # 0: there was none
 
 
 class TokenStore:
@@ -49,12 +47,11 @@ class TokenStore:
         """The only time that the secret is seen."""
         if not 0 < ttl <= MAX_TTL:
             raise Invalid(f"{ttl:g} seconds; a token lives for more than 0 and at most {MAX_TTL:.0f}", path="ttl")
-        if len(await self.list(tenant)) >= MAX_TOKENS:
-            raise Conflict(f"tenant {tenant} has {MAX_TOKENS} tokens; revoke some")
+        await self._make_room(tenant)
         token = Token(self._ca_hash, _random(ID_LENGTH), _random(SECRET_LENGTH))
         now = self._clock()
         record = TokenRecord(token.id, tenant, node, hash_secret(token.secret), now, now + ttl, replace)
-        key = keys.tokens(tenant) + token.id
+        key = _token_key(record)
         result = await self._store.txn((Compare(key, Target.VERSION, "=", 0),), (Put(key, _encode(record)),))
         if not result.succeeded:
             raise Conflict("two tokens with one id; try again")
@@ -67,10 +64,12 @@ class TokenStore:
 
     async def revoke(self, tenant: TenantId, token_id: str) -> None:
         key = keys.tokens(tenant) + token_id
-        kv = await self._store.get(key)
-        if kv is None:
-            raise NotFound(f"no token {token_id} of tenant {tenant}")
-        await self._store.put(key, _encode(replace(_decode(kv.value), revoked=True)))
+        while (kv := await self._store.get(key)) is not None:
+            revoked = _encode(replace(_decode(kv.value), revoked=True))
+            same = Compare(key, Target.MOD, "=", kv.mod_revision)
+            if kv.value == revoked or (await self._store.txn((same,), (Put(key, revoked),))).succeeded:
+                return
+        raise NotFound(f"no token {token_id} of tenant {tenant}")
 
     async def find(self, token: Token) -> TokenRecord:
         """The record of a token whose secret is right, whatever its state. Raises Refused."""
@@ -80,44 +79,73 @@ class TokenStore:
             kv = await self._store.get(keys.tokens(name) + token.id)
             if kv is not None and secret_matches(token.secret, (record := _decode(kv.value)).secret_hash):
                 return record
-        raise Refused("this token is not known here; make one with `kubeedge token create`")
+        raise with_next(Refused("this token is not known here"), NEW_TOKEN)
 
-    def check(self, record: TokenRecord, node: NodeName) -> None:
-        """May this token make that node, now? Raises Refused with what is wrong."""
-        match record.state(self._clock()):
-            case "revoked":
-                raise Refused("this token was revoked; ask for a new one")
-            case "used":
-                raise Refused(f"this token was used already, for node {record.used_by}; a token works once")
-            case "expired":
-                ago = self._clock() - record.expires
-                raise Refused(f"this token expired {_duration(ago)} ago; make a new one with `kubeedge token create`")
-        if record.node and record.node != node:
-            raise Refused(f"this token is for node {record.node}, not for {node}")
+    async def claim(self, tenant: TenantId, node: NodeName) -> HeldClaim:
+        kv = await self._store.get(_claim_key(tenant, node))
+        return HeldClaim(None, 0) if kv is None else HeldClaim(Claim(**json.loads(kv.value)), kv.mod_revision)
 
-    async def use(self, record: TokenRecord, node: NodeName) -> None:
-        """Mark as used, exactly once: of two that try, one is refused."""
-        key = keys.tokens(record.tenant) + record.id
-        used = replace(record, used=self._clock(), used_by=str(node))
-        result = await self._store.txn((Compare(key, Target.VALUE, "=", _encode(record)),), (Put(key, _encode(used)),))
+    async def use(self, record: TokenRecord, node: NodeName, key: str, held: HeldClaim, serial: str) -> None:
+        """The token is used up, and the certificate with that serial number stands for the node: both or neither."""
+        now = self._clock()
+        used = replace(record, used=record.used or now, used_by=str(node), used_key=key)
+        claim = Claim(serial=serial, previous="", token=record.id, issued=now)
+        claim_key, token_key = _claim_key(record.tenant, node), _token_key(record)
+        result = await self._store.txn(
+            (
+                Compare(token_key, Target.VALUE, "=", _encode(record)),
+                Compare(claim_key, Target.MOD, "=", held.revision),
+            ),
+            (Put(token_key, _encode(used)), Put(claim_key, _encode(claim))),
+        )
         if not result.succeeded:
-            raise Refused("this token was used or revoked in this moment; a token works once")
+            raise with_next(
+                Refused("this token, or this node name, was used in this very moment by another machine"), NEW_TOKEN
+            )
+
+    async def renewed(self, tenant: TenantId, node: NodeName, held: HeldClaim, old: str, new: str) -> None:
+        """The claim moves from the certificate that was shown to the new one. Raises Unavailable when it moved meanwhile."""
+        if held.claim is None:
+            raise NotFound(f"node {node} has no claim")
+        claim = replace(held.claim, serial=new, previous=old, issued=self._clock())
+        key = _claim_key(tenant, node)
+        same = Compare(key, Target.MOD, "=", held.revision)
+        if not (await self._store.txn((same,), (Put(key, _encode(claim)),))).succeeded:
+            raise Unavailable("the certificate of this node was renewed in this very moment", retry_after=5.0)
+
+    async def _make_room(self, tenant: TenantId) -> None:
+        """Forget tokens that ended long ago; of ended ones only when there are many. Raises Conflict when all are in use."""
+        prefix = keys.tokens(tenant)
+        if (await self._store.range(prefix, keys.prefix_end(prefix), limit=1, keys_only=True)).count < _TIDY_FROM:
+            return
+        now = self._clock()
+        records = await self.list(tenant)
+        old = [
+            r
+            for r in records
+            if r.ended(now) and max(r.used, r.created, r.expires if not r.used else 0.0) + _KEEP < now
+        ]
+        for start in range(0, len(old), 100):
+            await self._store.txn((), tuple(Delete(_token_key(r)) for r in old[start : start + 100]))
+        if len(records) - len(old) >= MAX_TOKENS:
+            raise Conflict(f"tenant {tenant} has {MAX_TOKENS} tokens; those that ended go away after a week")
+
+
+def _token_key(record: TokenRecord) -> str:
+    return keys.tokens(record.tenant) + record.id
+
+
+def _claim_key(tenant: TenantId, node: NodeName) -> str:
+    return f"/t/{tenant}/certificates/{node}"
 
 
 def _random(length: int) -> str:
     return "".join(secrets.choice(ALPHABET) for _ in range(length))
 
 
-def _encode(record: TokenRecord) -> bytes:
+def _encode(record: TokenRecord | Claim) -> bytes:
     return json.dumps(asdict(record), sort_keys=True, separators=(",", ":")).encode()
 
 
 def _decode(value: bytes) -> TokenRecord:
     return TokenRecord(**json.loads(value))
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"

@@ -105,7 +105,10 @@ class Client:
             raise Unavailable(f"{self._where} answered with status {status} and no JSON object") from exc
         if status == 200:
             return answer
-        raise _error(status, str(answer.get("error", f"status {status}"))[:1000], retry_after)
+        error = _error(status, str(answer.get("error", f"status {status}"))[:1000], retry_after)
+        if advice := answer.get("next"):
+            error.add_note(str(advice)[:1000])
+        raise error
 
     def _not_trusted(self, exc: ssl.SSLCertVerificationError) -> KubeEdgeError:
         if exc.verify_code in (_EXPIRED, _NOT_YET_VALID):

@@ -1,0 +1,70 @@
+"""Module "certificates" of the cloud: the server certificate, made when its names change and renewed while the process runs.
+
+TLS contexts that were handed out get the new pair in place: the next handshake shows it, connections that exist go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from kubeedge.pki import trust
+from kubeedge.pki.ca import Authority
+from kubeedge.pki.identity import CloudIdentity
+
+log = logging.getLogger("kubeedge.pki")
+
+_LOOK = 6 * 3600.0  # seconds; a certificate is renewed months before it ends
+
+
+class ServerCertificate:
+    """Writes cloud.crt and cloud.key into `directory`, at once. `renewed` is for users of the files that hold no context."""
+
+    name = "certificates"
+
+    def __init__(
+        self,
+        authority: Authority,
+        directory: Path,
+        hosts: Sequence[str],
+        *,
+        name: str = "cloud",
+        renewed: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._authority = authority
+        self._identity = CloudIdentity(name)
+        self._hosts = tuple(hosts)
+        self._renewed = renewed
+        self._contexts: weakref.WeakSet[ssl.SSLContext] = weakref.WeakSet()
+        self.cert, self.key = directory / "cloud.crt", directory / "cloud.key"
+        self._write()
+
+    def context(self, *, mutual: bool, minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
+        """`mutual`: every client must show a certificate of our authority. kubectl of old speaks TLSv1_2."""
+        client_ca = self._authority.certificate_file if mutual else None
+        context = trust.server_context(self.cert, self.key, client_ca=client_ca, minimum=minimum)
+        self._contexts.add(context)
+        return context
+
+    def refresh(self) -> bool:
+        """Renew when it is time; whether it was."""
+        if not self._write():
+            return False
+        for context in self._contexts:
+            context.load_cert_chain(self.cert, self.key)
+        self._renewed()
+        return True
+
+    async def run(self, ready: asyncio.Event) -> None:
+        ready.set()
+        while True:
+            if self.refresh():
+                log.info("renewed the server certificate for %s", ", ".join(self._hosts))
+            await asyncio.sleep(_LOOK)
+
+    def _write(self) -> bool:
+        return self._authority.write_pair(self.cert, self.key, self._identity, client=True, hosts=self._hosts)

@@ -1,0 +1,238 @@
+"""The answers of the bootstrap port.
+
+    GET  /ca.crt      also without TLS                                             -> PEM
+    POST /v1/join     Authorization: Bearer TOKEN   {"node", "csr"}                -> certificate, number, addresses, endpoints
+    GET  /v1/nonce                                                                 -> {"nonce"}
+    POST /v1/renew    {"certificate", "csr", "nonce", "signature"}                 -> {"certificate"}
+
+A renewal proves the old key with a signature over the nonce and the request, so it works for a node that was offline beyond the expiry
+of its certificate, which TLS itself would refuse. A nonce is a time stamp that only we could have made: nothing is remembered about it.
+
+Errors are {"error", "next"}: 400 bad input, 403 refused, 409 the name is taken, 429 too many wrong tokens, 503 try again.
+
+Lives elsewhere: sockets (server.py), what is allowed (core.py), records (tokens.py).
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import email.utils
+import hashlib
+import hmac
+import json
+import logging
+import math
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from kubeedge.api.names import NodeName, TenantId, node_name
+from kubeedge.errors import Conflict, Invalid, KubeEdgeError, Refused, Unavailable
+from kubeedge.kit.http1 import BodyTooLarge, Request, Response, json_response
+from kubeedge.pki import identity, tokens
+from kubeedge.pki.ca import MAX_REQUEST, Authority, read_request
+from kubeedge_cloud.bootstrap import core
+from kubeedge_cloud.bootstrap.tokens import HeldClaim, TokenStore
+
+log = logging.getLogger("kubeedge.bootstrap")
+
+RENEW_GRACE = datetime.timedelta(days=90)  # after expiry; a node may lie in a drawer for a season
+_MAX_BODY = 3 * MAX_REQUEST
+_NONCE_LIFE = 120.0  # seconds
+
+
+class NodeRegistry(Protocol):
+    """kubeedge_cloud.tenants."""
+
+    async def exists(self, tenant: TenantId, node: NodeName) -> bool: ...
+
+    async def register(self, tenant: TenantId, node: NodeName) -> Mapping[str, Any]:
+        """Allocate (or find) the node's record: {"number", "address", "podCIDR"}."""
+        ...
+
+
+class Service:
+    def __init__(
+        self,
+        authority: Authority,
+        token_store: TokenStore,
+        registry: NodeRegistry,
+        clock: Callable[[], float],
+        endpoints: Mapping[str, tuple[str, ...]],
+    ) -> None:
+        self._authority = authority
+        self._tokens = token_store
+        self._registry = registry
+        self._clock = clock
+        self._endpoints = endpoints
+        self._failures = core.FailureLimit()
+        self._nonce_key = secrets.token_bytes(32)
+
+    async def handle_plain(self, request: Request) -> Response:
+        """Without TLS there is one public file, whose hash the token holds."""
+        if request.method in ("GET", "HEAD") and request.path == "/ca.crt":
+            return Response(200, [("content-type", "application/x-pem-file"), self._date()], self._authority.pem)
+        return self._error(404, "only /ca.crt is served without TLS")
+
+    async def handle(self, request: Request) -> Response:
+        try:
+            match request.method, request.path:
+                case "POST", "/v1/join":
+                    return await self._join(request)
+                case "GET", "/v1/nonce":
+                    return self._answer({"nonce": self._new_nonce()})
+                case "POST", "/v1/renew":
+                    return await self._renew(request)
+                case (("GET" | "HEAD"), "/ca.crt"):
+                    return await self.handle_plain(request)
+            return self._error(404, f"no {request.method} {request.path:.100} here")
+        except KubeEdgeError as exc:
+            return self._error(_status(exc), str(exc), exc)
+
+    async def _join(self, request: Request) -> Response:
+        address = str((request.extra("peername") or ("?",))[0])
+        if wait := self._failures.wait(address, self._clock()):
+            seconds = math.ceil(wait)
+            exc = Unavailable(f"too many wrong tokens from {address}; wait {seconds} s", retry_after=seconds)
+            return self._error(429, str(exc), exc)
+        body = await _json_object(request)
+        node, csr_pem = node_name(_text(body, "node")), _text(body, "csr").encode()
+        key = read_request(csr_pem).fingerprint
+        try:
+            record = await self._tokens.find(_bearer(request))
+            core.check(record, node, key, self._clock())
+        except Refused as exc:
+            self._failures.failed(address, self._clock())
+            log.warning("join refused node=%s address=%s: %s", node, address, exc)
+            raise
+        held = await self._tokens.claim(record.tenant, node)
+        if held.claim is not None and not await self._registry.exists(record.tenant, node):
+            held = HeldClaim(None, held.revision)  # the node was removed: its name is free again
+        core.check_name(record, node, held.claim)
+        placed = await self._registry.register(record.tenant, node)  # may fail; the token is not used up then
+        who = identity.NodeIdentity(record.tenant, node)
+        certificate = self._authority.issue_for_request(csr_pem, who)
+        await self._tokens.use(record, node, key, held, _serial(certificate))
+        log.info("joined tenant=%s node=%s address=%s token=%s", record.tenant, node, address, record.id)
+        return self._answer(
+            {
+                "certificate": certificate.decode(),
+                "tenant": record.tenant,
+                "node": node,
+                **{name: placed[name] for name in ("number", "address", "podCIDR")},
+                **{name: list(endpoints) for name, endpoints in self._endpoints.items()},
+            }
+        )
+
+    async def _renew(self, request: Request) -> Response:
+        body = await _json_object(request)
+        nonce, csr_pem = _text(body, "nonce"), _text(body, "csr").encode()
+        if not self._nonce_is_fresh(nonce):
+            raise Unavailable("the nonce is not ours or too old; get a new one", retry_after=1.0)
+        old = self._authority.verify(_text(body, "certificate").encode(), grace=RENEW_GRACE)
+        who = identity.of_peer({"subjectAltName": [("URI", n) for n in _uris(old)]})
+        if not isinstance(who, identity.NodeIdentity):
+            raise Refused("only certificates of nodes are renewed here")
+        key = old.public_key()
+        try:
+            signature = base64.b64decode(_text(body, "signature"), validate=True)
+            if not isinstance(key, ec.EllipticCurvePublicKey):
+                raise ValueError("not an elliptic-curve key")
+            key.verify(signature, nonce.encode() + csr_pem, ec.ECDSA(hashes.SHA256()))
+        except (ValueError, InvalidSignature) as exc:
+            raise Refused("the signature does not prove the old key") from exc
+        held = await self._tokens.claim(who.tenant, who.node)
+        if held.claim is not None and not await self._registry.exists(who.tenant, who.node):
+            held = HeldClaim(None, held.revision)
+        core.check_renewal(who.node, f"{old.serial_number:x}", held.claim)
+        certificate = self._authority.issue_for_request(csr_pem, who)
+        await self._tokens.renewed(who.tenant, who.node, held, f"{old.serial_number:x}", _serial(certificate))
+        log.info("renewed tenant=%s node=%s", who.tenant, who.node)
+        return self._answer({"certificate": certificate.decode()})
+
+    def _new_nonce(self) -> str:
+        stamp = f"{int(self._clock())}.{secrets.token_hex(8)}"
+        return f"{stamp}.{self._stamp_mac(stamp)}"
+
+    def _nonce_is_fresh(self, nonce: str) -> bool:
+        stamp, _, mac = nonce.rpartition(".")
+        if not hmac.compare_digest(mac.encode(), self._stamp_mac(stamp).encode()):
+            return False
+        return abs(self._clock() - int(stamp.partition(".")[0])) <= _NONCE_LIFE
+
+    def _stamp_mac(self, stamp: str) -> str:
+        return hmac.new(self._nonce_key, stamp.encode(), hashlib.sha256).hexdigest()
+
+    def _answer(self, body: Mapping[str, Any]) -> Response:
+        return json_response(200, body, [self._date()])
+
+    def _error(self, status: int, text: str, exc: KubeEdgeError | None = None) -> Response:
+        headers = [self._date()]
+        if isinstance(exc, Unavailable) and exc.retry_after is not None:
+            headers.append(("retry-after", str(math.ceil(exc.retry_after))))
+        return json_response(status, {"error": text, "next": "; ".join(getattr(exc, "__notes__", ()))}, headers)
+
+    def _date(self) -> tuple[str, str]:
+        """A node compares it with its own clock."""
+        return ("date", email.utils.formatdate(self._clock(), usegmt=True))
+
+
+def _status(exc: KubeEdgeError) -> int:
+    match exc:
+        case Refused():
+            return 403
+        case Conflict():
+            return 409
+        case Invalid():
+            return 400
+        case Unavailable():
+            return 503
+        case BodyTooLarge():
+            return 413
+    return 500
+
+
+def _bearer(request: Request) -> tokens.Token:
+    """Raises Refused: a token that cannot be one counts as a wrong one."""
+    scheme, _, text = (request.header("authorization") or "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise Refused("no token; send it as `Authorization: Bearer TOKEN`")
+    try:
+        return tokens.parse(text)
+    except Invalid as exc:
+        raise Refused(str(exc)) from exc
+
+
+async def _json_object(request: Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.read(_MAX_BODY))
+    except (ValueError, RecursionError) as exc:
+        raise Invalid("the body is not JSON") from exc
+    if not isinstance(body, dict):
+        raise Invalid("the body is not a JSON object")
+    return body
+
+
+def _text(body: dict[str, Any], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not value or not value.isascii():
+        raise Invalid("text is required", path=name)
+    return value
+
+
+def _serial(pem: bytes) -> str:
+    return f"{x509.load_pem_x509_certificate(pem).serial_number:x}"
+
+
+def _uris(certificate: x509.Certificate) -> list[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return names.get_values_for_type(x509.UniformResourceIdentifier)

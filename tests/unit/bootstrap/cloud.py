@@ -1,0 +1,118 @@
+"""A bootstrap port on loopback, real TLS, memory store: `async with Cloud(tmp_path) as cloud`."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from pathlib import Path
+from typing import Any
+
+from kubeedge.api import keys
+from kubeedge.api.names import DEFAULT_TENANT, NodeName, TenantId
+from kubeedge.errors import Unavailable
+from kubeedge.pki import csr, tokens
+from kubeedge.pki.bootstrap import Client
+from kubeedge.pki.ca import Authority
+from kubeedge.store.memory import MemoryStore
+from kubeedge_cloud.bootstrap.certificates import ServerCertificate
+from kubeedge_cloud.bootstrap.server import Bootstrap, BootstrapSettings
+from kubeedge_cloud.bootstrap.tokens import TokenStore
+
+
+class Registry:
+    """Numbers for nodes, first come first served."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[tuple[str, str], int] = {}
+        self.full = False
+
+    async def exists(self, tenant: TenantId, node: NodeName) -> bool:
+        return (tenant, node) in self.nodes
+
+    async def register(self, tenant: TenantId, node: NodeName) -> dict[str, Any]:
+        if self.full:
+            raise Unavailable(f"tenant {tenant} has no more numbers for nodes")
+        number = self.nodes.setdefault((tenant, node), len(self.nodes) + 1)
+        return {"number": number, "address": f"100.64.0.{number}/16", "podCIDR": f"10.244.{number}.0/24"}
+
+
+class Cloud:
+    def __init__(self, directory: Path, *, authority_clock_off: float = 0.0) -> None:
+        self.off = 0.0  # seconds that the cloud's clock is ahead
+        self.store = MemoryStore()
+        self.registry = Registry()
+        self.authority = Authority(directory / "ca", clock=lambda: time.time() + authority_clock_off + self.off)
+        self.certificate = ServerCertificate(self.authority, directory / "ca", ["127.0.0.1"])
+        self.tokens = TokenStore(self.store, self.authority.hash, self.clock)
+        endpoints = {"hub": ("127.0.0.1:10000",), "relays": ("127.0.0.1:10010",), "bootstrap": ("127.0.0.1:1",)}
+        self.module = Bootstrap(
+            BootstrapSettings(address="127.0.0.1", port=0, endpoints=endpoints),
+            self.authority,
+            self.tokens,
+            self.registry,
+            lambda: self.certificate.context(mutual=False),
+            self.clock,
+        )
+
+    def clock(self) -> float:
+        return time.time() + self.off
+
+    async def __aenter__(self) -> Cloud:
+        for tenant in ("default", "acme"):
+            await self.store.put(keys.tenant(TenantId(tenant)), b"{}")
+        ready = asyncio.Event()
+        self._running = asyncio.create_task(self.module.run(ready))
+        await asyncio.wait((asyncio.create_task(ready.wait()), self._running), return_when=asyncio.FIRST_COMPLETED)
+        assert ready.is_set(), self._running
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+        await self.store.close()
+
+    @property
+    def port(self) -> int:
+        return self.module.port
+
+    def client(self, **options: Any) -> Client:
+        return Client("127.0.0.1", self.port, patience=5.0, **options)
+
+    async def token(
+        self, node: str = "", *, tenant: TenantId = DEFAULT_TENANT, ttl: float = 3600.0, replace: bool = False
+    ) -> tokens.Token:
+        return await self.tokens.create(tenant, node, ttl, replace=replace)
+
+    async def join(self, token: tokens.Token, node: str, machine: Machine | None = None) -> dict[str, Any]:
+        return await asyncio.to_thread((machine or Machine()).join, self.client(), token, node)
+
+
+class Machine:
+    """One that wants to be a node: a key, and what it got for it."""
+
+    def __init__(self) -> None:
+        self.key = csr.new_key()
+        self.ca = b""
+        self.certificate = b""
+
+    def join(self, client: Client, token: tokens.Token, node: str) -> dict[str, Any]:
+        self.ca = client.fetch_ca(token)
+        answer = client.join(token, node, csr.request_pem(self.key, node), self.ca)
+        self.certificate = answer["certificate"].encode()
+        return answer
+
+    def renew(self, client: Client, *, wrong_key: bool = False) -> bytes:
+        new = csr.new_key()
+        request, nonce = csr.request_pem(new, "x"), client.nonce(self.ca)
+        proof = base64.b64encode(csr.sign(new if wrong_key else self.key, nonce.encode() + request)).decode()
+        renewed = client.renew(self.certificate, request, nonce, proof, self.ca)
+        self.key, self.certificate = new, renewed
+        return renewed
+
+    def write(self, pki: Path) -> Path:
+        pki.mkdir(parents=True)
+        (pki / "ca.crt").write_bytes(self.ca)
+        (pki / "node.crt").write_bytes(self.certificate)
+        (pki / "node.key").write_bytes(csr.key_pem(self.key))
+        return pki
