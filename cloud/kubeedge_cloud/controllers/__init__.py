@@ -1,0 +1,1 @@
+"""What makes pods of Deployments, places them and cleans up: the controllers of Kubernetes that an edge needs."""

@@ -1,0 +1,367 @@
+"""Module "edgecontroller": for every tenant two directions, both level-triggered.
+
+    down   API objects ── desired(node) ── compare with the store ── write the differences ──> /t/T/edge/N/desired/
+    up     /t/T/edge/N/reported/ ──> status of pods, Node objects, events
+           /sessions/T/N          ──> Ready
+
+Whatever happened while the process was away, the next look finds the same differences.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from kubeedge.api import keys, meta
+from kubeedge.api.client import KubeClient
+from kubeedge.api.names import NodeName, Object, TenantId
+from kubeedge.api.resources import CONFIGMAPS, EVENTS, NODES, PODS, SECRETS, SERVICES
+from kubeedge.errors import Conflict, Invalid, NotFound
+from kubeedge.store.model import Delete, Op, Put, Store
+from kubeedge_cloud.controllers.informer import Informer
+from kubeedge_cloud.controllers.queue import WorkQueue
+from kubeedge_cloud.edgecontroller import projection as core
+from kubeedge_cloud.tenants.each import for_each_tenant
+from kubeedge_cloud.tenants.manager import TenantManager
+from kubeedge_cloud.tenants.mirror import mirror
+from kubeedge_cloud.tenants.model import NodeRecord, TenantRecord
+
+log = logging.getLogger("kubeedge.edgecontroller")
+
+_DATA = {"configmaps": CONFIGMAPS, "secrets": SECRETS}
+_OPS = 1000  # in one transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeControllerSettings:
+    node_grace: float = 10.0  # seconds from the loss of a node's channel to NotReady
+
+
+class TenantEdgeController:
+    def __init__(
+        self,
+        tenant: TenantId,
+        store: Store,
+        client: KubeClient,
+        tenants: TenantManager,
+        settings: EdgeControllerSettings,
+        *,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._tenant = tenant
+        self._store = store
+        self._client = client
+        self._tenants = tenants
+        self._settings = settings
+        self._wall = wall
+        self._pods = Informer(client, PODS)
+        self._services = Informer(client, SERVICES)
+        self._nodes = Informer(client, NODES)
+        self._data = {name: Informer(client, resource) for name, resource in _DATA.items()}
+        self._records: dict[NodeName, NodeRecord] = {}
+        self._reported: dict[str, bytes] = {}  # "N/reported/..." -> value
+        self._sessions: set[NodeName] = set()
+        self._lost_at: dict[NodeName, float] = {}
+        self._down: WorkQueue[NodeName] = WorkQueue(f"desired state of {tenant}", self._sync_down)
+        self._up: WorkQueue[tuple[NodeName, str]] = WorkQueue(f"reported state of {tenant}", self._sync_up)
+        self._readiness: WorkQueue[NodeName] = WorkQueue(f"readiness of {tenant}", self._sync_ready)
+
+    async def run(self, serving: asyncio.Event) -> None:
+        informers = (self._pods, self._services, self._nodes, *self._data.values())
+        async with asyncio.TaskGroup() as group:
+            for informer in informers:
+                group.create_task(informer.run(), name=f"{informer.resource.plural} of {self._tenant}")
+            for informer in informers:
+                await informer.synced.wait()
+            self._listen()
+            follow = (self._follow_records, self._follow_reports, self._follow_sessions)
+            firsts = [asyncio.Event() for _ in follow]
+            for function, first in zip(follow, firsts, strict=True):
+                group.create_task(function(first), name=function.__name__)
+            for first in firsts:
+                await first.wait()
+            for queue in (self._down, self._up, self._readiness):
+                group.create_task(queue.run())
+            serving.set()
+
+    # -- what may have changed -----------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        def pod_changed(before: Object | None, after: Object | None) -> None:
+            for obj in (before, after):
+                name = (obj or {}).get("spec", {}).get("nodeName")
+                if name in self._records:
+                    self._down.add(NodeName(name))
+            if after is not None and before is None:
+                name = NodeName(str(after.get("spec", {}).get("nodeName", "")))
+                key = f"pods/{meta.namespace_of(after)}/{meta.name_of(after)}"
+                if f"{name}/reported/{key}" in self._reported:
+                    self._up.add((name, key))
+
+        def everywhere(_: Object | None, __: Object | None) -> None:
+            for name in self._records:
+                self._down.add(name)
+
+        def node_changed(before: Object | None, after: Object | None) -> None:
+            name = NodeName(meta.name_of(after or before or {}))
+            if name in self._records:
+                self._down.add(name)
+                if after is None:
+                    self._readiness.add(name)
+
+        self._pods.on_change(pod_changed)
+        self._services.on_change(everywhere)
+        self._nodes.on_change(node_changed)
+        for informer in self._data.values():
+            informer.on_change(everywhere)
+
+    async def _follow_records(self, first: asyncio.Event) -> None:
+        async with aclosing(self._tenants.follow_nodes(self._tenant)) as changes:
+            async for records in changes:
+                new = records.keys() - self._records.keys()
+                gone = self._records.keys() - records.keys()
+                self._records = dict(records)
+                for name in new:
+                    self._down.add(name)
+                    self._readiness.add(name)
+                for name in gone:
+                    self._lost_at.pop(name, None)
+                    await self._remove_node(name)
+                first.set()
+
+    async def _follow_reports(self, first: asyncio.Event) -> None:
+        prefix = f"/t/{self._tenant}/edge/"
+        async with aclosing(mirror(self._store, prefix)) as changes:
+            async for values, changed in changes:
+                for key in changed:
+                    node, kind, rest = _parts(key.removeprefix(prefix))
+                    if kind != "reported":
+                        continue
+                    short = f"{node}/reported/{rest}"
+                    if key in values:
+                        self._reported[short] = values[key]
+                    else:
+                        self._reported.pop(short, None)
+                    self._up.add((NodeName(node), rest))
+                first.set()
+
+    async def _follow_sessions(self, first: asyncio.Event) -> None:
+        prefix = f"{keys.SESSIONS}{self._tenant}/"
+        loop = asyncio.get_running_loop()
+        async with aclosing(mirror(self._store, prefix)) as changes:
+            async for values, _ in changes:
+                now = {NodeName(key.removeprefix(prefix)) for key in values}
+                for name in now - self._sessions:
+                    self._lost_at.pop(name, None)
+                    self._readiness.add(name)
+                for name in self._sessions - now:
+                    self._lost_at[name] = loop.time()
+                    self._readiness.add(name)
+                self._sessions = now
+                first.set()
+
+    # -- down ----------------------------------------------------------------------------------------------------------
+
+    async def _sync_down(self, name: NodeName) -> None:
+        if name not in self._records:
+            return
+        pods = [p for p in self._pods if p.get("spec", {}).get("nodeName") == name]
+        objects = {
+            (resource, meta.namespace_of(obj), meta.name_of(obj)): obj
+            for resource, informer in self._data.items()
+            for obj in informer
+        }
+        wanted = core.desired(self._nodes.get("", name), pods, objects, self._services)
+        prefix = keys.edge_desired(self._tenant, name)
+        have = {
+            kv.key.removeprefix(prefix): kv.value
+            for kv in (await self._store.range(prefix, keys.prefix_end(prefix))).kvs
+        }
+        ops: list[Op] = [Put(prefix + key, value) for key, value in wanted.items() if have.get(key) != value]
+        ops += [Delete(prefix + key) for key in have.keys() - wanted.keys()]
+        for start in range(0, len(ops), _OPS):
+            await self._store.txn((), ops[start : start + _OPS])
+
+    # -- up ------------------------------------------------------------------------------------------------------------
+
+    async def _sync_up(self, key: tuple[NodeName, str]) -> None:
+        name, rest = key
+        value = self._reported.get(f"{name}/reported/{rest}")
+        if value is None or name not in self._records:
+            return
+        report = _json(value)
+        resource, _, tail = rest.partition("/")
+        namespace, _, object_name = tail.partition("/")
+        try:
+            match resource:
+                case "pods":
+                    await self._pod_reported(name, namespace, object_name, report)
+                case "nodes" if object_name == name:
+                    await self._node_reported(name, report)
+                case "events":
+                    await self._event_reported(namespace, object_name, report)
+        except Invalid as exc:  # what one node says must not stop the others
+            log.warning("tenant=%s node=%s reported %s: %s", self._tenant, name, rest, exc)
+
+    async def _pod_reported(self, node: NodeName, namespace: str, name: str, report: dict[str, Any]) -> None:
+        pod = self._pods.get(namespace, name)
+        uid = str(report.get("uid", ""))
+        if pod is None or pod["metadata"].get("uid") != uid or pod.get("spec", {}).get("nodeName") != node:
+            return
+        if report.get("gone"):
+            if pod["metadata"].get("deletionTimestamp"):
+                await self._ignore_missing(self._client.delete(PODS, namespace, name, grace_period=0, uid=uid))
+            return
+        status = report.get("status")
+        if not isinstance(status, dict):
+            return
+        if node not in self._sessions and self._is_lost(node):
+            status = core.not_ready(status, self._now())
+        if pod.get("status") != status:
+            await self._write_status(pod, status)
+
+    async def _write_status(self, pod: Object, status: dict[str, Any]) -> None:
+        namespace, name = meta.namespace_of(pod), meta.name_of(pod)
+        try:
+            current = await self._client.get(PODS, namespace, name)
+            if current["metadata"].get("uid") == pod["metadata"].get("uid") and current.get("status") != status:
+                self._pods.note(
+                    await self._client.update(PODS, namespace, {**current, "status": status}, subresource="status")
+                )
+        except NotFound:
+            return
+
+    async def _node_reported(self, name: NodeName, report: dict[str, Any]) -> None:
+        status = report.get("status")
+        if not isinstance(status, dict):
+            return
+        node = await self._ensure_node(name)
+        labels = {
+            k: v for k, v in core.node_labels(status).items() if (node["metadata"].get("labels") or {}).get(k) != v
+        }
+        if labels:
+            node = await self._client.merge_patch(NODES, "", name, {"metadata": {"labels": labels}})
+        current = node.get("status") or {}
+        merged = core.with_ready({**current, **status}, name in self._sessions, self._now())
+        if merged != current:
+            self._nodes.note(await self._client.update(NODES, "", {**node, "status": merged}, subresource="status"))
+
+    async def _event_reported(self, namespace: str, name: str, event: dict[str, Any]) -> None:
+        if not isinstance(event.get("metadata"), dict) or event["metadata"].get("namespace") != namespace:
+            return
+        try:
+            await self._client.create(EVENTS, namespace, event)
+        except (Conflict, NotFound):
+            return  # it is there already, or its namespace is gone
+
+    # -- readiness -----------------------------------------------------------------------------------------------------
+
+    async def _sync_ready(self, name: NodeName) -> float | None:
+        if name not in self._records:
+            return None
+        attached = name in self._sessions
+        if not attached and (left := self._grace_left(name)) > 0:
+            return left
+        node = await self._ensure_node(name)
+        taints = core.with_taint(node.get("spec", {}).get("taints") or (), attached)
+        if list(node.get("spec", {}).get("taints") or ()) != taints:
+            node = await self._client.merge_patch(NODES, "", name, {"spec": {"taints": taints or None}})
+        current = node.get("status") or {}
+        merged = core.with_ready(current, attached, self._now())
+        if merged != current:
+            self._nodes.note(await self._client.update(NODES, "", {**node, "status": merged}, subresource="status"))
+            log.info("tenant=%s node=%s ready=%s", self._tenant, name, attached)
+        await self._pods_of(name, attached)
+        return None
+
+    async def _pods_of(self, name: NodeName, attached: bool) -> None:
+        """Pods of a node that is away are not ready, as far as anybody knows; when it is back, its word counts again."""
+        for pod in self._pods:
+            if pod.get("spec", {}).get("nodeName") != name:
+                continue
+            rest = f"pods/{meta.namespace_of(pod)}/{meta.name_of(pod)}"
+            if attached:
+                self._up.add((name, rest))
+            elif (status := core.not_ready(pod.get("status") or {}, self._now())) != (pod.get("status") or {}):
+                await self._write_status(pod, status)
+
+    def _grace_left(self, name: NodeName) -> float:
+        lost_at = self._lost_at.get(name)
+        if lost_at is None:  # never seen attached by this process
+            return 0.0
+        return lost_at + self._settings.node_grace - asyncio.get_running_loop().time()
+
+    def _is_lost(self, name: NodeName) -> bool:
+        return self._grace_left(name) <= 0
+
+    # -- nodes ---------------------------------------------------------------------------------------------------------
+
+    async def _ensure_node(self, name: NodeName) -> Object:
+        try:
+            return await self._client.get(NODES, "", name)
+        except NotFound:
+            pass
+        try:
+            node = await self._client.create(NODES, "", core.new_node(name, self._records[name].pod_cidr))
+        except Conflict:
+            return await self._client.get(NODES, "", name)
+        self._nodes.note(node)
+        return node
+
+    async def _remove_node(self, name: NodeName) -> None:
+        await self._ignore_missing(self._client.delete(NODES, "", name))
+
+    async def _ignore_missing(self, call: Any) -> None:
+        try:
+            await call
+        except (NotFound, Conflict):
+            return
+
+    def _now(self) -> str:
+        return meta.timestamp(self._wall())
+
+
+class EdgeController:
+    name = "edgecontroller"
+
+    def __init__(
+        self,
+        store: Store,
+        client_for: Callable[[TenantId], KubeClient],
+        tenants: TenantManager,
+        settings: EdgeControllerSettings,
+    ) -> None:
+        self._store = store
+        self._client_for = client_for
+        self._tenants = tenants
+        self._settings = settings
+
+    async def run(self, ready: asyncio.Event) -> None:
+        await for_each_tenant(self._tenants, self._serve, ready, what="edgecontroller")
+
+    async def _serve(self, record: TenantRecord, serving: asyncio.Event) -> None:
+        controller = TenantEdgeController(
+            record.name, self._store, self._client_for(record.name), self._tenants, self._settings
+        )
+        await controller.run(serving)
+
+
+def _parts(key: str) -> tuple[str, str, str]:
+    """ "edge1/reported/pods/default/a" -> ("edge1", "reported", "pods/default/a")"""
+    node, _, rest = key.partition("/")
+    kind, _, tail = rest.partition("/")
+    return node, kind, tail
+
+
+def _json(value: bytes) -> dict[str, Any]:
+    try:
+        obj = json.loads(value)
+    except (ValueError, RecursionError):
+        return {}
+    return obj if isinstance(obj, dict) else {}

@@ -1,0 +1,201 @@
+"""What a node should have, and what a Node object says. Pure: objects in, key-value pairs and objects out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from kubeedge.api import keys, meta
+from kubeedge.api.names import Object
+
+PUBLISH = "kubeedge.io/publish"  # annotation of a Service: the name of its web service
+UNREACHABLE = "node.kubernetes.io/unreachable"
+_POD_METADATA = (
+    "name", "namespace", "uid", "labels", "annotations", "deletionTimestamp", "deletionGracePeriodSeconds",
+    "creationTimestamp", "ownerReferences",
+)  # fmt: skip
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+def canonical(obj: Mapping[str, Any]) -> bytes:
+    return json.dumps(obj, sort_keys=True, separators=(",", ":")).encode()
+
+
+def pod(obj: Object) -> bytes:
+    """A pod as its node needs it: no status, no history."""
+    inner = {key: obj["metadata"][key] for key in _POD_METADATA if obj["metadata"].get(key) is not None}
+    if annotations := {k: v for k, v in (inner.get("annotations") or {}).items() if k != _LAST_APPLIED}:
+        inner["annotations"] = annotations
+    else:
+        inner.pop("annotations", None)
+    return canonical({"metadata": inner, "spec": obj.get("spec", {})})
+
+
+def data_object(obj: Object) -> bytes:
+    """A ConfigMap or a Secret."""
+    kept = {key: obj[key] for key in ("data", "binaryData", "immutable", "type") if obj.get(key)}
+    return canonical({"metadata": {"name": meta.name_of(obj), "namespace": meta.namespace_of(obj)}, **kept})
+
+
+def node(obj: Object) -> bytes:
+    inner = {key: v for key in ("name", "labels", "annotations") if (v := obj["metadata"].get(key))}
+    return canonical({"metadata": inner, "spec": {"taints": obj.get("spec", {}).get("taints") or []}})
+
+
+def web_service(obj: Object) -> tuple[str, bytes] | None:
+    """(name, what the node needs to find the pods) of an annotated Service."""
+    name = (obj["metadata"].get("annotations") or {}).get(PUBLISH)
+    spec = obj.get("spec") or {}
+    ports = spec.get("ports") or []
+    if not name or not ports or not spec.get("selector"):
+        return None
+    target = ports[0].get("targetPort") or ports[0].get("port")
+    return str(name), canonical({"namespace": meta.namespace_of(obj), "selector": spec["selector"], "port": target})
+
+
+def references(obj: Object) -> Iterator[tuple[str, str]]:
+    """("configmaps" or "secrets", name) of everything that a pod refers to."""
+    spec = obj.get("spec") or {}
+    for secret in spec.get("imagePullSecrets") or ():
+        yield "secrets", str(secret.get("name", ""))
+    for volume in spec.get("volumes") or ():
+        yield from _volume(volume)
+        for source in (volume.get("projected") or {}).get("sources") or ():
+            if "configMap" in source:
+                yield "configmaps", str(source["configMap"].get("name", ""))
+            if "secret" in source:
+                yield "secrets", str(source["secret"].get("name", ""))
+    for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
+        for source in container.get("envFrom") or ():
+            if "configMapRef" in source:
+                yield "configmaps", str(source["configMapRef"].get("name", ""))
+            if "secretRef" in source:
+                yield "secrets", str(source["secretRef"].get("name", ""))
+        for variable in container.get("env") or ():
+            source = variable.get("valueFrom") or {}
+            if "configMapKeyRef" in source:
+                yield "configmaps", str(source["configMapKeyRef"].get("name", ""))
+            if "secretKeyRef" in source:
+                yield "secrets", str(source["secretKeyRef"].get("name", ""))
+
+
+def _volume(volume: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if "configMap" in volume:
+        yield "configmaps", str((volume["configMap"] or {}).get("name", ""))
+    if "secret" in volume:
+        yield "secrets", str((volume["secret"] or {}).get("secretName", ""))
+
+
+def desired(
+    node_object: Object | None,
+    pods: Iterable[Object],
+    objects: Mapping[tuple[str, str, str], Object],
+    services: Iterable[Object],
+) -> dict[str, bytes]:
+    """Everything that one node should have: key below its desired prefix -> value.
+
+    `objects` has ConfigMaps and Secrets by (resource, namespace, name); only what a pod of the node refers to is taken.
+    """
+    wanted: dict[str, bytes] = {}
+    for obj in pods:
+        namespace = meta.namespace_of(obj)
+        wanted[_key("pods", namespace, meta.name_of(obj))] = pod(obj)
+        for resource, name in references(obj):
+            found = objects.get((resource, namespace, name))
+            if found is not None:
+                wanted[_key(resource, namespace, name)] = data_object(found)
+    for service in services:
+        if (published := web_service(service)) is not None:
+            wanted[_key("webservices", "", published[0])] = published[1]
+    if node_object is not None:
+        wanted[_key("nodes", "", meta.name_of(node_object))] = node(node_object)
+    return wanted
+
+
+def _key(resource: str, namespace: str, name: str) -> str:
+    return keys.desired(resource, namespace, name).removeprefix(keys.DESIRED)
+
+
+def new_node(name: str, pod_cidr: str) -> Object:
+    """A Node for a machine that has just joined."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "labels": {
+                "kubernetes.io/hostname": name,
+                "kubernetes.io/os": "linux",
+                "node-role.kubernetes.io/edge": "",
+                "node-role.kubernetes.io/agent": "",
+            },
+        },
+        "spec": {"podCIDR": pod_cidr, "podCIDRs": [pod_cidr]},
+    }
+
+
+def node_labels(status: Mapping[str, Any]) -> dict[str, str]:
+    """Labels that only the machine itself can tell."""
+    info = status.get("nodeInfo")
+    if not isinstance(info, dict):
+        return {}
+    return {
+        "kubernetes.io/os": str(info.get("operatingSystem", "")),
+        "kubernetes.io/arch": str(info.get("architecture", "")),
+    }
+
+
+def ready_condition(attached: bool, previous: Mapping[str, Any] | None, now: str) -> dict[str, Any]:
+    """Kubernetes' Ready condition of a node; the transition time moves when the status does."""
+    status = "True" if attached else "Unknown"
+    changed = previous is None or previous.get("status") != status
+    return {
+        "type": "Ready",
+        "status": status,
+        "reason": "KubeletReady" if attached else "NodeStatusUnknown",
+        "message": "edge agent attached" if attached else "edge agent's channel is not attached",
+        "lastHeartbeatTime": now if changed or previous is None else previous.get("lastHeartbeatTime", now),
+        "lastTransitionTime": now if changed or previous is None else previous.get("lastTransitionTime", now),
+    }
+
+
+def with_ready(status: Mapping[str, Any], attached: bool, now: str) -> dict[str, Any]:
+    """The node's status with its conditions; the other conditions say that nothing presses."""
+    before = {c.get("type"): c for c in status.get("conditions") or ()}
+    conditions = []
+    for kind, text in (
+        ("MemoryPressure", "sufficient memory"),
+        ("DiskPressure", "sufficient disk"),
+        ("PIDPressure", "sufficient process ids"),
+    ):
+        kept = before.get(kind)
+        conditions.append(
+            kept
+            or {
+                "type": kind,
+                "status": "False",
+                "reason": f"No{kind}",
+                "message": text,
+                "lastHeartbeatTime": now,
+                "lastTransitionTime": now,
+            }
+        )
+    conditions.append(ready_condition(attached, before.get("Ready"), now))
+    return {**status, "conditions": conditions}
+
+
+def with_taint(taints: Iterable[Mapping[str, Any]], attached: bool) -> list[Mapping[str, Any]]:
+    """An edge node that is away takes no new pods and keeps the ones that it has: no NoExecute."""
+    others = [t for t in taints if t.get("key") != UNREACHABLE]
+    return others if attached else [*others, {"key": UNREACHABLE, "effect": "NoSchedule"}]
+
+
+def not_ready(status: Mapping[str, Any], now: str) -> dict[str, Any]:
+    """The status of a pod whose node is away: nobody knows that it is ready."""
+    conditions = []
+    for condition in status.get("conditions") or ():
+        if condition.get("type") in ("Ready",) and condition.get("status") == "True":
+            condition = {**condition, "status": "False", "reason": "NodeNotReady", "lastTransitionTime": now}
+        conditions.append(condition)
+    return {**status, "conditions": conditions}

@@ -1,0 +1,64 @@
+"""Run something for every tenant: started when a tenant appears, stopped when it goes, restarted when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+from kubeedge.api.names import TenantId
+from kubeedge_cloud.tenants.manager import TenantManager
+from kubeedge_cloud.tenants.model import TenantRecord
+
+log = logging.getLogger(__name__)
+
+_FIRST, _LAST = 0.5, 30.0  # seconds of back-off between restarts
+_FORGIVEN = 60.0  # seconds of life after which the back-off begins anew
+
+#: serves one tenant until it is cancelled; sets the event once it serves
+Serve = Callable[[TenantRecord, asyncio.Event], Awaitable[None]]
+
+
+async def for_each_tenant(tenants: TenantManager, serve: Serve, ready: asyncio.Event, *, what: str) -> None:
+    """One tenant's failure does not touch the others. `ready` is set once the tenants of the beginning are served."""
+    running: dict[TenantId, asyncio.Task[None]] = {}
+    try:
+        async with aclosing(tenants.follow_tenants()) as changes:
+            async for records in changes:
+                wanted = {record.name: record for record in records}
+                gone = [running.pop(name) for name in running.keys() - wanted.keys()]
+                started: list[asyncio.Event] = []
+                for task in gone:
+                    task.cancel()
+                await asyncio.gather(*gone, return_exceptions=True)
+                for name in wanted.keys() - running.keys():
+                    serving = asyncio.Event()
+                    started.append(serving)
+                    running[name] = asyncio.create_task(
+                        _supervise(wanted[name], serve, serving, what), name=f"{what} of tenant {name}"
+                    )
+                if not ready.is_set():
+                    for serving in started:
+                        await serving.wait()
+                    ready.set()
+    finally:
+        for task in running.values():
+            task.cancel()
+        await asyncio.gather(*running.values(), return_exceptions=True)
+
+
+async def _supervise(record: TenantRecord, serve: Serve, serving: asyncio.Event, what: str) -> None:
+    loop = asyncio.get_running_loop()
+    delay = _FIRST
+    while True:
+        since = loop.time()
+        try:
+            await serve(record, serving)
+            log.error("%s tenant=%s ended; it starts again in %g s", what, record.name, delay)
+        except Exception:
+            log.exception("%s tenant=%s failed; it starts again in %g s", what, record.name, delay)
+        if loop.time() - since > _FORGIVEN:
+            delay = _FIRST
+        await asyncio.sleep(delay)
+        delay = min(2 * delay, _LAST)

@@ -1,0 +1,175 @@
+"""The Tenant Manager: who the tenants are, which nodes they have, and who has which number.
+
+Lives here:      allocation and removal, reading records, following their changes.
+Lives elsewhere: what a record holds (model.py), tokens (kubeedge_cloud.bootstrap), Node objects of the Kubernetes API
+                 (kubeedge_cloud.edgecontroller makes them from the records).
+
+It is also what other parts ask who a node is: `lookup` for the hub and the relay, `names`, `ensure`, `exists` and
+`register` for bootstrap and the administrator.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from kubeedge.api import keys, meta
+from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
+from kubeedge.errors import Conflict, NotFound, Unavailable
+from kubeedge.store.model import Compare, Delete, Put, Store, Target
+from kubeedge_cloud.tenants import model
+from kubeedge_cloud.tenants.mirror import mirror, read_all
+from kubeedge_cloud.tenants.model import NodeRecord, TenantRecord
+
+_ATTEMPTS = 300  # each lost race means that somebody else got a number, and there are 255 of them
+
+
+class TenantManager:
+    """Stateless over the store: any number of them, in any number of processes."""
+
+    def __init__(self, store: Store, *, wall: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._wall = wall
+
+    # Tenants
+
+    async def ensure_tenant(self, name: str) -> TenantRecord:
+        """Find or make. Raises Invalid for a bad name, Unavailable when no number is free."""
+        tenant = tenant_id(name)
+        for _ in range(_ATTEMPTS):
+            if (found := await self.tenant(tenant)) is not None:
+                return found
+            claims = await read_all(self._store, model.TENANT_NUMBERS, keys_only=True)
+            number = model.lowest_free({_number_of(key) for key in claims}, model.MAX_TENANTS, "tenant numbers")
+            record = TenantRecord(tenant, number, meta.timestamp(self._wall()))
+            claim = model.tenant_claim(number)
+            done = await self._store.txn(
+                [_absent(keys.tenant(tenant)), _absent(claim)],
+                [Put(keys.tenant(tenant), record.encode()), Put(claim, tenant.encode())],
+            )
+            if done.succeeded:
+                return record
+        raise Conflict(f"tenant {tenant} could not be made: others were faster {_ATTEMPTS} times")
+
+    async def tenant(self, tenant: TenantId) -> TenantRecord | None:
+        kv = await self._store.get(keys.tenant(tenant))
+        return model.decode_tenant(kv.value) if kv is not None else None
+
+    async def tenants(self) -> Sequence[TenantRecord]:
+        """By name."""
+        return _tenants(await read_all(self._store, keys.TENANTS))
+
+    async def follow_tenants(self) -> AsyncGenerator[Sequence[TenantRecord], None]:
+        """All tenants, now and after every change of them, for ever."""
+        async with aclosing(mirror(self._store, keys.TENANTS)) as changes:
+            async for values, _ in changes:
+                yield _tenants(values)
+
+    # Nodes
+
+    async def ensure_node(self, tenant: TenantId, node: str) -> NodeRecord:
+        """Find, or make with the lowest free number.
+
+        Raises NotFound without such a tenant, Invalid for a bad name, Unavailable when no number is free.
+        """
+        name = node_name(node)
+        owner = await self.tenant(tenant)
+        if owner is None:
+            raise NotFound(f"no tenant {tenant}; make it with `kubeedge tenant create {tenant}`")
+        key = model.node_key(tenant, name)
+        for _ in range(_ATTEMPTS):
+            if (found := await self.node(tenant, name)) is not None:
+                return found
+            claims = await read_all(self._store, model.numbers(tenant), keys_only=True)
+            try:
+                number = model.lowest_free({_number_of(k) for k in claims}, model.MAX_NODES, "node numbers")
+            except Unavailable as exc:
+                raise Unavailable(f"tenant {tenant}: {exc}") from exc
+            record = NodeRecord(
+                tenant,
+                name,
+                number,
+                owner.number,
+                model.overlay_address(number),
+                model.pod_cidr(number),
+                meta.timestamp(self._wall()),
+            )
+            claim = model.node_claim(tenant, number)
+            done = await self._store.txn(
+                [_absent(key), _absent(claim)], [Put(key, record.encode()), Put(claim, name.encode())]
+            )
+            if done.succeeded:
+                return record
+        raise Conflict(f"node {name} could not be made: others were faster {_ATTEMPTS} times")
+
+    async def node(self, tenant: TenantId, node: NodeName) -> NodeRecord | None:
+        kv = await self._store.get(model.node_key(tenant, node))
+        return model.decode_node(tenant, kv.value) if kv is not None else None
+
+    async def nodes(self, tenant: TenantId) -> Sequence[NodeRecord]:
+        """By name."""
+        return tuple(_nodes(tenant, await read_all(self._store, keys.nodes(tenant))).values())
+
+    async def follow_nodes(self, tenant: TenantId) -> AsyncGenerator[Mapping[NodeName, NodeRecord], None]:
+        """All nodes of the tenant, now and after every change of them, for ever."""
+        async with aclosing(mirror(self._store, keys.nodes(tenant))) as changes:
+            async for values, _ in changes:
+                yield _nodes(tenant, values)
+
+    async def remove_node(self, tenant: TenantId, node: NodeName) -> bool:
+        """The record, its number, and everything desired of and reported by the node. False: there was none."""
+        key = model.node_key(tenant, node)
+        prefix = keys.edge(tenant, node)
+        for _ in range(_ATTEMPTS):
+            kv = await self._store.get(key)
+            if kv is None:
+                return False
+            record = model.decode_node(tenant, kv.value)
+            done = await self._store.txn(
+                [Compare(key, Target.MOD, "=", kv.mod_revision)],
+                [
+                    Delete(key),
+                    Delete(model.node_claim(tenant, record.number)),
+                    Delete(prefix, keys.prefix_end(prefix)),
+                ],
+            )
+            if done.succeeded:
+                return True
+        raise Conflict(f"node {node} could not be removed: its record changed {_ATTEMPTS} times")
+
+    # What other parts ask
+
+    async def lookup(self, tenant: TenantId, node: NodeName) -> NodeRecord | None:
+        return await self.node(tenant, node)
+
+    async def names(self) -> list[TenantId]:
+        return [record.name for record in await self.tenants()]
+
+    async def ensure(self, tenant: TenantId) -> None:
+        await self.ensure_tenant(tenant)
+
+    async def exists(self, tenant: TenantId, node: NodeName) -> bool:
+        return await self._store.get(model.node_key(tenant, node)) is not None
+
+    async def register(self, tenant: TenantId, node: NodeName) -> Mapping[str, Any]:
+        record = await self.ensure_node(tenant, node)
+        return {"number": record.number, "address": record.address, "podCIDR": record.pod_cidr}
+
+
+def _absent(key: str) -> Compare:
+    return Compare(key, Target.VERSION, "=", 0)
+
+
+def _number_of(key: str) -> int:
+    return int(key.rpartition("/")[2])
+
+
+def _tenants(values: Mapping[str, bytes]) -> Sequence[TenantRecord]:
+    return tuple(model.decode_tenant(values[key]) for key in sorted(values))
+
+
+def _nodes(tenant: TenantId, values: Mapping[str, bytes]) -> dict[NodeName, NodeRecord]:
+    records = [model.decode_node(tenant, values[key]) for key in sorted(values)]
+    return {record.name: record for record in records}

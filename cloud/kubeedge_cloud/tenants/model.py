@@ -1,0 +1,137 @@
+"""Records of tenants and nodes, and the address plan. Pure.
+
+    /tenants/T             {"name", "number", "createdAt"}
+    /tenant-numbers/NNNNN  name of the tenant that has the number
+    /t/T/nodes/N           {"name", "number", "address", "podCIDR", "tenantNumber", "createdAt"}
+    /t/T/numbers/NNNNN     name of the node that has the number
+
+The number keys are claims: record and claim are written in one transaction that requires both to be absent, so two
+callers never get one number, whatever process they are in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from kubeedge.api import keys
+from kubeedge.api.names import NodeName, TenantId
+from kubeedge.errors import Invalid, Unavailable
+
+MAX_TENANTS = 65_535  # the data plane's tenant numbers; 0 is nobody
+MAX_NODES = 255  # of one tenant: 10.244.<n>.0/24 has one byte for the number
+MAX_OVERLAY = 65_533  # 100.64.0.0/16 without the network, the cloud itself and the broadcast address
+TENANT_NUMBERS = "/tenant-numbers/"
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRecord:
+    name: TenantId
+    number: int
+    created_at: str = ""  # RFC 3339
+
+    def encode(self) -> bytes:
+        return _json({"name": self.name, "number": self.number, "createdAt": self.created_at})
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    tenant: TenantId
+    name: NodeName
+    number: int
+    tenant_number: int
+    address: str  # on the overlay, with its prefix length: "100.64.0.7/16"
+    pod_cidr: str
+    created_at: str = ""  # RFC 3339
+
+    def encode(self) -> bytes:
+        return _json(
+            {
+                "name": self.name,
+                "number": self.number,
+                "tenantNumber": self.tenant_number,
+                "address": self.address,
+                "podCIDR": self.pod_cidr,
+                "createdAt": self.created_at,
+            }
+        )
+
+
+def overlay_address(number: int) -> str:
+    if not 1 <= number <= MAX_OVERLAY:
+        raise Invalid(f"node number {number} is not between 1 and {MAX_OVERLAY}")
+    return f"100.64.{number >> 8}.{number & 255}/16"
+
+
+def pod_cidr(number: int) -> str:
+    if not 1 <= number <= MAX_NODES:
+        raise Invalid(f"node number {number} is not between 1 and {MAX_NODES}")
+    return f"10.244.{number}.0/24"
+
+
+def lowest_free(taken: Collection[int], limit: int, what: str) -> int:
+    """Raises Unavailable, naming the limit, when none is free."""
+    used = frozenset(taken)
+    for number in range(1, limit + 1):
+        if number not in used:
+            return number
+    raise Unavailable(f"all {limit} {what} are taken: remove one that is not needed any more")
+
+
+def tenant_claim(number: int) -> str:
+    return f"{TENANT_NUMBERS}{number:05}"
+
+
+def node_key(tenant: TenantId, node: NodeName) -> str:
+    return keys.nodes(tenant) + node
+
+
+def numbers(tenant: TenantId) -> str:
+    return f"/t/{tenant}/numbers/"
+
+
+def node_claim(tenant: TenantId, number: int) -> str:
+    return f"{numbers(tenant)}{number:05}"
+
+
+def decode_tenant(value: bytes) -> TenantRecord:
+    """Raises Invalid for what is not a record."""
+    fields = _fields(value, "tenant")
+    return TenantRecord(TenantId(str(fields["name"])), _number(fields), str(fields.get("createdAt", "")))
+
+
+def decode_node(tenant: TenantId, value: bytes) -> NodeRecord:
+    """Raises Invalid for what is not a record."""
+    fields = _fields(value, "node")
+    return NodeRecord(
+        tenant,
+        NodeName(str(fields["name"])),
+        _number(fields),
+        int(fields.get("tenantNumber", 0)),
+        str(fields.get("address", "")),
+        str(fields.get("podCIDR", "")),
+        str(fields.get("createdAt", "")),
+    )
+
+
+def _fields(value: bytes, what: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(value)
+    except (ValueError, RecursionError) as exc:
+        raise Invalid(f"the record of a {what} is not JSON: {value[:80]!r}") from exc
+    if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):
+        raise Invalid(f"the record of a {what} has no name: {value[:80]!r}")
+    return fields
+
+
+def _number(fields: dict[str, Any]) -> int:
+    number = fields.get("number")
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise Invalid(f"the record of {fields['name']!r} has number {number!r}, not a positive integer")
+    return number
+
+
+def _json(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields, separators=(",", ":"), sort_keys=True).encode()
