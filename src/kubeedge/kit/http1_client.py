@@ -1,0 +1,166 @@
+"""The client side of kubeedge.kit.http1: one connection, one request after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import h11
+
+from kubeedge.errors import Invalid, PeerError
+from kubeedge.kit.http1_messages import Headers, Limits, gather
+from kubeedge.kit.streams import abort_writer, close_writer
+
+
+@dataclass(slots=True)
+class ClientResponse:
+    status: int
+    headers: list[tuple[str, str]]
+    _stream: AsyncIterator[bytes]
+    reason: str = ""
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key == name), None)
+
+    def stream(self) -> AsyncIterator[bytes]:
+        return self._stream
+
+    async def read(self, limit: int) -> bytes:
+        return await gather(self._stream, limit)
+
+
+class Connection:
+    """A client on one pair of streams. Requests go one after the other; the body of one is read before the next is sent."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, limits: Limits | None = None
+    ) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._limits = limits or Limits()
+        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=self._limits.header_bytes)
+        self._sending: asyncio.Task[None] | None = None
+
+    @property
+    def reusable(self) -> bool:
+        """The last exchange is complete and the other side keeps the connection open."""
+        return (
+            self._h11.our_state in (h11.DONE, h11.IDLE)
+            and self._h11.their_state in (h11.DONE, h11.IDLE)
+            and not self.reader.at_eof()
+            and self.reader.exception() is None
+            and self._h11.trailing_data == (b"", False)
+            and not self.writer.is_closing()
+        )
+
+    async def request(
+        self, method: str, target: str, headers: Headers = (), body: bytes | AsyncIterator[bytes] = b""
+    ) -> ClientResponse:
+        """Send and return at the response's head. Raises PeerError when the answer is not HTTP, OSError when the
+        connection breaks. A body of unknown length goes chunked unless `headers` has its content-length."""
+        if self._h11.our_state is h11.DONE:
+            self._h11.start_next_cycle()
+        sent = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in headers]
+        names = {name.lower() for name, _ in sent}
+        if isinstance(body, bytes):
+            if (body or method in ("POST", "PUT", "PATCH")) and b"content-length" not in names:
+                sent.append((b"content-length", b"%d" % len(body)))
+        elif b"content-length" not in names and b"transfer-encoding" not in names:
+            sent.append((b"transfer-encoding", b"chunked"))
+        if b"host" not in names:
+            sent.insert(0, (b"host", b"localhost"))
+        try:
+            self._write(h11.Request(method=method, target=target, headers=sent))
+        except h11.LocalProtocolError as exc:
+            raise Invalid(f"request: {exc}") from exc
+        if body and isinstance(body, bytes):
+            self._write(h11.Data(data=body))
+        sending = self._sending = asyncio.create_task(self._send_body(body), name="http request body")
+        try:
+            return await self._response(sending)
+        except BaseException:
+            await self._stop_sending()
+            raise
+
+    def trailing(self) -> bytes:
+        """After a 101: bytes that came behind it."""
+        return bytes(self._h11.trailing_data[0])
+
+    async def close(self) -> None:
+        """A response that was not read to its end is given up."""
+        await self._stop_sending()
+        await close_writer(self.writer)
+
+    def abort(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+        abort_writer(self.writer)
+
+    async def _send_body(self, body: bytes | AsyncIterator[bytes]) -> None:
+        try:
+            if not isinstance(body, bytes):
+                async for chunk in body:
+                    if chunk:
+                        self._write(h11.Data(data=chunk))
+                        await self.writer.drain()
+            self._write(h11.EndOfMessage())
+            await self.writer.drain()
+        except OSError:
+            raise  # the other side does not listen any more; its answer may be here already, or come as an error
+        except Exception as exc:
+            self.reader.set_exception(exc)  # the body has failed: no answer is worth waiting for
+            raise
+
+    async def _stop_sending(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+            await asyncio.gather(self._sending, return_exceptions=True)
+            self._sending = None
+
+    async def _response(self, sending: asyncio.Task[None]) -> ClientResponse:
+        while True:
+            event = await self._event(sending)
+            if isinstance(event, h11.InformationalResponse) and event.status_code != 101:
+                continue
+            if isinstance(event, h11.Response | h11.InformationalResponse):
+                headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in event.headers]
+                return ClientResponse(event.status_code, headers, self._body(sending), event.reason.decode("latin-1"))
+            raise PeerError(f"{type(event).__name__} instead of a response")
+
+    async def _event(self, sending: asyncio.Task[None]) -> Any:
+        while True:
+            try:
+                event = self._h11.next_event()
+            except h11.RemoteProtocolError as exc:
+                raise PeerError(f"the answer is not HTTP: {exc}") from exc
+            if event is h11.NEED_DATA:
+                data = await self.reader.read(self._limits.body_chunk)
+                if not data and sending.done() and not sending.cancelled() and (error := sending.exception()):
+                    raise error
+                self._h11.receive_data(data)
+                continue
+            if isinstance(event, h11.ConnectionClosed):
+                raise ConnectionResetError("the connection was closed before the answer")
+            return event
+
+    async def _body(self, sending: asyncio.Task[None]) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                event = await self._event(sending)
+                if isinstance(event, h11.Data):
+                    yield bytes(event.data)
+                elif isinstance(event, h11.EndOfMessage):
+                    break
+                else:
+                    raise PeerError(f"{type(event).__name__} in a body")
+            # an answer may end before its request does: the rest of the request is of no use to anybody
+            await asyncio.wait((sending,), timeout=0.05)
+        finally:
+            await self._stop_sending()
+
+    def _write(self, event: h11.Event) -> None:
+        data = self._h11.send(event)
+        if data:
+            self.writer.write(data)

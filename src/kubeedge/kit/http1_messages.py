@@ -1,0 +1,121 @@
+"""The values of kubeedge.kit.http1: requests, responses, limits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.parse
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from kubeedge.errors import Invalid, KubeEdgeError, PeerError
+
+Headers: TypeAlias = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    header_bytes: int = 32 * 1024  # request line and headers
+    idle: float = 75.0  # seconds between two requests on a connection; nginx has the same
+    head: float = 20.0  # seconds for a request's line and headers, once they began
+    stall: float = 300.0  # seconds in which a client neither sends more of its body nor takes more of the answer
+    body_chunk: int = 64 * 1024  # bytes read at once
+
+
+class BodyTooLarge(KubeEdgeError):
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"body of more than {limit} bytes")
+        self.limit = limit
+
+
+class ClientGone(ConnectionResetError):
+    """The client hung up, or stalled: a handler that lets this pass ends the connection without an answer."""
+
+
+class BrokenBody(PeerError):
+    """The request's body breaks HTTP's rules or stopped in the middle: answered with 400 when somebody still listens."""
+
+
+async def _never() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+@dataclass(slots=True)
+class Request:
+    method: str
+    target: str  # as sent: path and query
+    headers: list[tuple[str, str]]  # names in lower case
+    extra: Callable[[str], Any]  # writer.get_extra_info: "ssl_object", "peername"
+    _stream: AsyncIterator[bytes]
+    #: returns when the body was read and the client has hung up: nobody waits for the answer any more
+    gone: Callable[[], Coroutine[Any, Any, None]] = _never
+
+    @property
+    def path(self) -> str:
+        """Percent-decoded, without the query. Raises Invalid when it is not UTF-8 or has a zero byte."""
+        raw = self.target.partition("?")[0]
+        try:
+            path = urllib.parse.unquote(raw, errors="strict")
+        except UnicodeDecodeError as exc:
+            raise Invalid(f"path {raw!r} is not UTF-8") from exc
+        if "\0" in path or not path.startswith("/"):
+            raise Invalid(f"path {raw!r} is not a path")
+        return path
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        raw = self.target.partition("?")[2]
+        try:
+            return urllib.parse.parse_qs(raw, keep_blank_values=True, max_num_fields=100)
+        except ValueError as exc:
+            raise Invalid(f"query: {exc}") from exc
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key == name), None)
+
+    def stream(self) -> AsyncIterator[bytes]:
+        """The body as it comes; once."""
+        return self._stream
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body. Raises BodyTooLarge (answered with 413) before more than `limit` is kept."""
+        return await gather(self._stream, limit)
+
+
+@dataclass(slots=True)
+class Response:
+    status: int
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    body: bytes | AsyncIterator[bytes] = b""
+
+
+@dataclass(slots=True)
+class Upgrade:
+    """101: from here the connection belongs to `takeover(reader, writer, first)`; `first` are bytes that came already."""
+
+    headers: list[tuple[str, str]]
+    takeover: Callable[[asyncio.StreamReader, asyncio.StreamWriter, bytes], Awaitable[None]]
+
+
+Handler: TypeAlias = Callable[[Request], Awaitable[Response | Upgrade]]
+
+
+def json_response(status: int, obj: Any, headers: Headers = ()) -> Response:
+    body = json.dumps(obj, separators=(",", ":")).encode()
+    return Response(status, [("content-type", "application/json"), *headers], body)
+
+
+def text_response(status: int, text: str, headers: Headers = ()) -> Response:
+    return Response(status, [("content-type", "text/plain; charset=utf-8"), *headers], text.encode())
+
+
+async def gather(stream: AsyncIterator[bytes], limit: int) -> bytes:
+    parts: list[bytes] = []
+    total = 0
+    async for chunk in stream:
+        total += len(chunk)
+        if total > limit:
+            raise BodyTooLarge(limit)
+        parts.append(chunk)
+    return b"".join(parts)

@@ -1,0 +1,76 @@
+"""What asyncio.TaskGroup lacks: tasks that come and go without taking their neighbours down, and a certain end.
+
+async with TaskSet("connections") as tasks:
+    tasks.start(serve(...), "connection 7")      # logs its own failure
+# here every one of them has ended
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, TypeVar
+
+from kubeedge.errors import Misuse
+
+T = TypeVar("T")
+log = logging.getLogger("kubeedge.tasks")
+
+
+async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel and wait until all have ended. Failures on the way out are logged, not raised."""
+    for task in tasks:
+        task.cancel()
+    if not tasks:
+        return
+    await asyncio.wait(tasks)
+    for task in tasks:
+        _report(task)
+
+
+class TaskSet:
+    """Named tasks of one owner. A task that fails is logged and forgotten; leaving the `async with` cancels the rest."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        if self._closed:
+            coroutine.close()
+            raise Misuse(f"{self.name} has ended: {name} cannot start")
+        task = asyncio.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def aclose(self) -> None:
+        """Cancel all and wait for them."""
+        self._closed = True
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(set(self._tasks))
+
+    async def __aenter__(self) -> TaskSet:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        _report(task)
+
+
+def _report(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("task failed name=%s", task.get_name(), exc_info=error)

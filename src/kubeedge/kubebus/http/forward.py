@@ -1,0 +1,198 @@
+"""One exchange through a proxy: the request goes on while it still comes, the answer comes back while it is still made.
+
+Memory is bounded by the buffers of two streams each way; whoever is slow slows the other side down. When either end goes
+away the other is told at once.
+
+Lives here:      the exchange, upgrades, errors as answers, limits.
+Lives elsewhere: where it goes (client_proxy, server_proxy), the headers (headers).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+from kubeedge.errors import KubeEdgeError, NotFound, PeerError, Unavailable
+from kubeedge.kit.http1 import (
+    BrokenBody,
+    ClientGone,
+    ClientResponse,
+    Connection,
+    Limits,
+    Request,
+    Response,
+    Upgrade,
+    json_response,
+)
+from kubeedge.kit.streams import splice
+from kubeedge.kit.tasks import cancel_and_wait
+from kubeedge.kubebus.http import headers as h
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyLimits:
+    connect: float = 10.0  # seconds to reach the other side
+    answer: float = 300.0  # seconds without a sign of the answer, once the request has stopped moving
+    concurrent: int = 256  # requests at once of one tenant; each takes at most about half a megabyte of buffers
+    connections: int = 1024  # TCP connections of clients
+    pooled: int = 4  # idle L4 connections kept to one node
+    pooled_seconds: float = 30.0  # less than `idle` of the server proxy, so that it is we who close
+    http: Limits = Limits()
+
+
+STREAM_BUFFER = 64 * 1024  # of an asyncio stream; it stops reading at twice this
+
+
+class Busy(Unavailable):
+    """Too many requests at once."""
+
+
+class Slots:
+    """How many requests each name has in progress."""
+
+    def __init__(self, limit: int, what: str) -> None:
+        self._limit = limit
+        self._what = what
+        self._taken: Counter[str] = Counter()
+
+    def take(self, name: str) -> Callable[[], None]:
+        """Returns what gives the slot back; calling it again does nothing. Raises Busy."""
+        if self._taken[name] >= self._limit:
+            raise Busy(f"{self._what} {name} has {self._limit} requests in progress already; try again later")
+        self._taken[name] += 1
+        held = True
+
+        def give_back() -> None:
+            nonlocal held
+            if held:
+                held = False
+                self._taken[name] -= 1
+                if not self._taken[name]:
+                    del self._taken[name]
+
+        return give_back
+
+    def in_progress(self) -> int:
+        return self._taken.total()
+
+
+def error_response(status: int, message: str, **where: str) -> Response:
+    """An answer of the proxies themselves; `where` names what the message is about."""
+    extra = [("retry-after", "1")] if status == 503 else []
+    return json_response(status, {"error": message, **where}, [("cache-control", "no-store"), *extra])
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status that says who is to blame: 404 nobody there, 503 too busy, 504 too slow, 502 the rest. What is the
+    client's fault, or a bug, is raised again."""
+    match error:
+        case ClientGone() | BrokenBody():
+            raise error
+        case NotFound():
+            return 404
+        case Busy():
+            return 503
+        case TimeoutError():
+            return 504
+        case OSError() | KubeEdgeError():
+            return 502
+        case _:
+            raise error
+
+
+def has_body(request: Request) -> bool:
+    return any(
+        name == "transfer-encoding" or (name == "content-length" and value.strip("0 "))
+        for name, value in request.headers
+    )
+
+
+async def exchange(
+    request: Request, connection: Connection, target: str, headers: h.Pairs, *, patience: float
+) -> ClientResponse:
+    """Send the request on and wait for the head of its answer. Raises ClientGone when the client hangs up meanwhile,
+    TimeoutError when nothing moved for `patience` seconds, OSError and PeerError for the other side's failures."""
+    async with asyncio.timeout(patience) as deadline:
+        body = _watched(request.stream(), deadline, patience) if has_body(request) else b""
+        answer = asyncio.create_task(connection.request(request.method, target, headers, body), name="http forward")
+        gone = asyncio.create_task(request.gone(), name="http client gone")
+        try:
+            await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            await _discard(answer)
+            raise
+        finally:
+            await cancel_and_wait(gone)
+    if not answer.done():
+        await _discard(answer)
+        raise ClientGone("the client hung up before the answer")
+    return answer.result()
+
+
+async def _watched(body: AsyncIterator[bytes], deadline: asyncio.Timeout, patience: float) -> AsyncIterator[bytes]:
+    """The request's body; while it moves the deadline moves too."""
+    now = asyncio.get_running_loop().time
+    async for chunk in body:
+        with contextlib.suppress(RuntimeError):  # the head of the answer came first: there is no deadline any more
+            deadline.reschedule(now() + patience)
+        yield chunk
+
+
+async def _discard(task: asyncio.Task[ClientResponse]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+class RelayedBody:
+    """The body of an answer on its way; `finish` is called once, however the exchange ends."""
+
+    def __init__(self, response: ClientResponse, finish: Callable[[], Awaitable[None]], *, empty: bool) -> None:
+        self._stream = response.stream()
+        self._finish: Callable[[], Awaitable[None]] | None = finish
+        self._empty = empty
+
+    def __aiter__(self) -> RelayedBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._stream)
+
+    async def aclose(self) -> None:
+        finish, self._finish = self._finish, None
+        if finish is None:
+            return
+        try:
+            if self._empty:  # an answer to HEAD: its end is here already, and nobody has asked for it
+                with contextlib.suppress(StopAsyncIteration, OSError, PeerError):
+                    await anext(self._stream)
+            closing = getattr(self._stream, "aclose", None)
+            if closing:
+                await closing()
+        finally:
+            await finish()
+
+
+def relay(
+    request: Request,
+    response: ClientResponse,
+    connection: Connection,
+    headers: h.Pairs,
+    finish: Callable[[], Awaitable[None]],
+) -> Response | Upgrade:
+    """The answer for the client. `headers` are the end-to-end ones; `finish` gives the connection and the slot back."""
+    if response.status == 101:
+        protocol = h.upgrade_of(response.headers) or request.header("upgrade") or ""
+
+        async def takeover(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes) -> None:
+            try:
+                connection.writer.write(first)
+                writer.write(connection.trailing())
+                await splice((reader, writer), (connection.reader, connection.writer))
+            finally:
+                await finish()
+
+        return Upgrade([*headers, ("connection", "upgrade"), ("upgrade", protocol)], takeover)
+    return Response(response.status, headers, RelayedBody(response, finish, empty=request.method == "HEAD"))

@@ -1,0 +1,92 @@
+"""The edge's module "webservices": the client proxy on localhost, and the server proxy for the services of this node.
+
+Lives elsewhere: L4 (connect and listen come in as functions), the store that fills the ServiceTable behind `resolve`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from kubeedge.api.names import TenantId
+from kubeedge.config import forms
+from kubeedge.errors import Invalid
+from kubeedge.kit.streams import abort_writer
+from kubeedge.kit.tasks import TaskSet
+from kubeedge.kubebus.http.client_proxy import ClientProxy, Connect
+from kubeedge.kubebus.http.forward import ProxyLimits
+from kubeedge.kubebus.http.listener import StreamHandler, listening
+from kubeedge.kubebus.http.server_proxy import Resolve, ServerProxy
+from kubeedge.kubebus.http.url import L4_PORT
+
+log = logging.getLogger("kubeedge.kubebus.http")
+
+Listen = Callable[[int, StreamHandler], Awaitable[None]]
+
+_EDGE = ProxyLimits(concurrent=64, connections=128, pooled=2)
+
+
+class WebServices:
+    """`listen_on` is "127.0.0.1:10080", "" for no client proxy; `connect` and `listen` are L4's. Other tenants do not exist here."""
+
+    name = "webservices"
+
+    def __init__(
+        self,
+        *,
+        tenant: TenantId,
+        listen_on: str,
+        connect: Connect,
+        listen: Listen,
+        resolve: Resolve,
+        limits: ProxyLimits = _EDGE,
+    ) -> None:
+        self._tenant = tenant
+        self._listen_on = listen_on
+        self._connect = connect
+        self._listen = listen
+        self._resolve = resolve
+        self._limits = limits
+        self._l4_tasks: TaskSet | None = None
+        self._server: ServerProxy | None = None
+        self._on_l4 = False
+        self.address: tuple[str, int] | None = None  # of the client proxy, once it listens
+
+    async def run(self, ready: asyncio.Event) -> None:
+        client = ClientProxy(self._connect, allow=lambda tenant: tenant == self._tenant, limits=self._limits)
+        self._server = ServerProxy(self._resolve, limits=self._limits)
+        try:
+            async with TaskSet("web services") as self._l4_tasks:
+                if not self._on_l4:  # L4 keeps our handler when this module is started again
+                    await self._listen(L4_PORT, self._from_l4)
+                    self._on_l4 = True
+                await self._serve(client, ready)
+        finally:
+            self._l4_tasks = self._server = self.address = None
+            await client.aclose()
+
+    async def _serve(self, client: ClientProxy, ready: asyncio.Event) -> None:
+        stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not self._listen_on:
+            ready.set()
+            await stopped
+        try:
+            host, port = forms.endpoint(self._listen_on)
+        except ValueError as exc:
+            raise Invalid(f"{self._listen_on!r} {exc}", path="modules.webservices.listen") from exc
+        async with listening(host, port, client.handle, connections=self._limits.connections) as self.address:
+            log.info("web services at http://%s:%d/%s/", *self.address, self._tenant)
+            ready.set()
+            await stopped
+
+    async def _from_l4(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None or self._l4_tasks is None or len(self._l4_tasks) >= self._limits.connections:
+            abort_writer(writer)
+            return
+        # in our own set, so that stopping the module ends it; the caller waits with it
+        task = self._l4_tasks.start(self._server.handle(reader, writer), "web service over L4")
+        try:
+            await asyncio.wait((task,))
+        finally:
+            task.cancel()

@@ -1,0 +1,154 @@
+"""Which web services this node has, from what its store says. Pure.
+
+Two ways to publish:
+
+    /reported/webservices/_/NAME {"target": "127.0.0.1:8080"}                      `kubeedge publish`, on the node itself; wins
+    /desired/webservices/_/NAME {"namespace", "selector": {...}, "port": 80}       a Service in the cloud, onto pods of this node
+
+The second kind needs the node's pods: labels and named ports from /desired/pods, address and readiness from /reported/pods.
+
+Feed every change of those prefixes to `apply`; ask `resolve`. A value that makes no sense never raises in `apply`: whoever asks
+for that service is told.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from kubeedge.api import keys
+from kubeedge.config import forms
+from kubeedge.errors import Invalid, NotFound, Unavailable
+from kubeedge.kubebus.http.server_proxy import Target
+from kubeedge.kubebus.http.url import ServiceName
+
+#: what the lead-in of a watch has to cover
+PREFIXES = (
+    f"{keys.DESIRED}webservices/",
+    f"{keys.DESIRED}pods/",
+    f"{keys.REPORTED}webservices/",
+    f"{keys.REPORTED}pods/",
+)
+
+Value: TypeAlias = Mapping[str, Any]
+
+
+class ServiceTable:
+    def __init__(self) -> None:
+        self._values: dict[str, dict[str, Value]] = {prefix: {} for prefix in PREFIXES}
+        self._published, self._pods, self._explicit, self._statuses = self._values.values()
+        self._turn: dict[str, int] = {}
+        self._targets: dict[str, Sequence[Target]] = {}  # found since the last change
+
+    def apply(self, key: str, value: bytes | Value | None) -> None:
+        """A put (the value, or its JSON), or a delete (None). Keys of other prefixes are ignored."""
+        for prefix, values in self._values.items():
+            if key.startswith(prefix):
+                self._targets.clear()
+                rest = key[len(prefix) :]
+                if value is None:
+                    values.pop(rest, None)
+                else:
+                    values[rest] = _mapping(value)
+
+    def names(self) -> list[str]:
+        """Of all services, with and without somebody who serves them."""
+        return sorted({key.rpartition("/")[2] for key in (*self._explicit, *self._published)})
+
+    def resolve(self, service: ServiceName) -> Target:
+        """Where the next request for `service` goes: the ready pods take turns. Raises NotFound, Unavailable."""
+        if (targets := self._targets.get(service)) is None:
+            targets = self._targets[service] = self._find(service)
+        turn = self._turn.get(service, 0)
+        self._turn[service] = turn + 1
+        return targets[turn % len(targets)]
+
+    def _find(self, service: ServiceName) -> Sequence[Target]:
+        key = f"{keys.CLUSTER_SCOPE}/{service}"
+        if (explicit := self._explicit.get(key)) is not None:
+            return [_explicit_target(service, explicit)]
+        if (published := self._published.get(key)) is None:
+            self._turn.pop(service, None)
+            raise NotFound(f"this node has no web service {service}")
+        namespace, selector, port = (published.get(name) for name in ("namespace", "selector", "port"))
+        if not isinstance(namespace, str) or not isinstance(selector, Mapping) or not isinstance(port, int | str):
+            raise Unavailable(f"web service {service} is published in a form that this node does not understand")
+        targets = []
+        for name in sorted(self._pods):
+            pod = self._pods[name]
+            if name.startswith(f"{namespace}/") and _selected(pod, selector):
+                address, number = _address(pod, self._statuses.get(name, {})), _port(pod, port)
+                if address and number:
+                    targets.append(Target(address, number))
+        if not targets:
+            raise Unavailable(f"web service {service} has no ready pod with port {port} on this node")
+        return targets
+
+
+def _mapping(value: bytes | Value) -> Value:
+    if not isinstance(value, bytes):
+        return value
+    try:
+        parsed = json.loads(value)
+    except (ValueError, RecursionError):
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _explicit_target(service: ServiceName, value: Value) -> Target:
+    target = value.get("target")
+    try:
+        if not isinstance(target, str):
+            raise ValueError("is not text")
+        return Target(*forms.endpoint(target))
+    except (ValueError, Invalid) as exc:
+        raise Unavailable(f"web service {service} is published with target {target!r:.80}, which {exc}") from exc
+
+
+def _selected(pod: Value, selector: Mapping[str, Any]) -> bool:
+    metadata = _dict(pod, "metadata")
+    labels = _dict(metadata, "labels")
+    # an empty selector selects nothing, as with Services; a pod that is being deleted gets no new requests
+    return (
+        bool(selector)
+        and not metadata.get("deletionTimestamp")
+        and all(labels.get(name) == wanted for name, wanted in selector.items())
+    )
+
+
+def _address(pod: Value, report: Value) -> str:
+    """Of a pod that is ready; "" otherwise. A report about an earlier pod of the same name does not count."""
+    if report.get("uid") != _dict(pod, "metadata").get("uid"):
+        return ""
+    status = _dict(report, "status")
+    ready = next((c.get("status") == "True" for c in _dicts(status, "conditions") if c.get("type") == "Ready"), None)
+    if ready is False or (ready is None and status.get("phase") != "Running"):
+        return ""
+    address = status.get("podIP")
+    return address if isinstance(address, str) else ""
+
+
+def _port(pod: Value, port: int | str) -> int:
+    """The number, or the number of the container port of that name; 0 when there is none."""
+    if isinstance(port, str) and port.isascii() and port.isdigit():
+        port = int(port)
+    if isinstance(port, str):
+        named = (
+            entry.get("containerPort")
+            for container in _dicts(_dict(pod, "spec"), "containers")
+            for entry in _dicts(container, "ports")
+            if entry.get("name") == port and entry.get("protocol", "TCP") == "TCP"
+        )
+        port = next((number for number in named if isinstance(number, int)), 0)
+    return port if 0 < port < 65536 else 0
+
+
+def _dict(value: Value, name: str) -> Mapping[str, Any]:
+    inner = value.get(name)
+    return inner if isinstance(inner, Mapping) else {}
+
+
+def _dicts(value: Value, name: str) -> list[Mapping[str, Any]]:
+    inner = value.get(name)
+    return [entry for entry in inner if isinstance(entry, Mapping)] if isinstance(inner, list) else []

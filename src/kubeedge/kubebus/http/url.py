@@ -1,0 +1,81 @@
+"""The URL of a web service. Pure.
+
+    /<TenantId>/<EdgeNodeName>/<WebServiceName>/<path>?<query>      towards a client proxy
+    /<WebServiceName>/<path>?<query>                                over L4, towards the server proxy of the node
+
+The first elements are RFC 1123 labels, written plainly; the rest is passed on as it came: percent-encoding is the service's own.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NewType
+
+from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
+from kubeedge.errors import Invalid
+
+ServiceName = NewType("ServiceName", str)  # RFC 1123 label
+
+L4_PORT = 80  # where every node's server proxy listens
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+
+
+def service_name(text: str) -> ServiceName:
+    """Raises Invalid when `text` is not an RFC 1123 label."""
+    if not _LABEL.fullmatch(text):
+        raise Invalid(f"web service {text!r:.80} is not an RFC 1123 label (lower case letters, digits and '-')")
+    return ServiceName(text)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceUrl:
+    tenant: TenantId
+    node: NodeName
+    service: ServiceName
+    rest: str = "/"  # path and query as the service sees them, percent-encoding untouched
+
+    @property
+    def prefix(self) -> str:
+        """What the service does not see of its own address."""
+        return f"/{self.tenant}/{self.node}/{self.service}"
+
+    @property
+    def target(self) -> str:
+        """As a request target towards a client proxy."""
+        return self.prefix + self.rest
+
+    @property
+    def l4_target(self) -> str:
+        """As a request target towards the server proxy."""
+        return f"/{self.service}{self.rest}"
+
+
+def parse(target: str) -> ServiceUrl:
+    """Of a request target, in origin or absolute form (RFC 9112 section 3.2). Raises Invalid."""
+    elements, rest = _split(target, 3)
+    if len(elements) < 3:
+        raise Invalid(f"{target!r:.200} is not /<tenant>/<node>/<service>/<path>")
+    return ServiceUrl(tenant_id(elements[0]), node_name(elements[1]), service_name(elements[2]), rest)
+
+
+def parse_l4(target: str) -> tuple[ServiceName, str]:
+    """The service and the rest, of a request that came over L4. Raises Invalid."""
+    elements, rest = _split(target, 1)
+    if not elements:
+        raise Invalid(f"{target!r:.200} is not /<service>/<path>")
+    return service_name(elements[0]), rest
+
+
+def _split(target: str, count: int) -> tuple[list[str], str]:
+    """The first `count` path elements and what follows them; the rest always begins with a slash."""
+    if absolute := _ABSOLUTE.match(target):
+        target = target[absolute.end() :]
+    path, mark, query = target.partition("?")
+    if not path.startswith("/"):
+        return [], ""
+    elements = path[1:].split("/", count)
+    rest = "/" + (elements[count] if len(elements) > count else "")
+    return [e for e in elements[:count] if e], rest + mark + query
