@@ -591,6 +591,9 @@ class AppEngine:
     async def import_image(self, archive: str, names: Sequence[str]) -> list[str]:
         return await run_helper({"root": str(self._images.root), "archive": archive, "names": list(names)})
 
+    def images(self) -> list[str]:
+        return self._images.names()
+
     async def _rotate_logs(self) -> None:
         while True:
             await asyncio.sleep(_LOG_CHECK)

@@ -103,11 +103,9 @@ class KubeBus:
             number = 0 if node == CLOUD else await self._resolve(node)
         return await endpoint.connect(number, port, timeout=timeout)
 
-    async def listen(self, port: int, handler: Handler) -> None:
-        """Stays across restarts of the module."""
+    def serve(self, port: int, handler: Handler) -> None:
+        """Before the module runs: `handler` serves this port, across its restarts."""
         self._listeners[port] = handler
-        if self._endpoint is not None:
-            await self._endpoint.listen(port, handler)
 
     def network_changed(self) -> None:
         self._hint.set()

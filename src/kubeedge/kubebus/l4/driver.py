@@ -211,7 +211,8 @@ class _Transport(asyncio.Transport):
         self._lost = True
         if not self.established.done():
             self.established.set_exception(Unavailable(str(error) if error else "closed"))
-        self.established.exception() if self.established.done() else None
+        if not self.established.cancelled():
+            self.established.exception()  # whoever waited has heard it; nobody else must
         self._endpoint._forget(self._key)
         self._loop.call_soon(self._protocol.connection_lost, error)
 

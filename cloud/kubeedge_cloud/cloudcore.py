@@ -1,0 +1,319 @@
+"""The cloud process: settings in, floors of modules out. The only place that knows all of its parts.
+
+store
+certificates
+bushub (relay, TUN), apiserver
+edgecontroller, controllers
+cloudhub, bootstrap, publishing, control
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import logging
+import ssl
+import time
+from pathlib import Path
+from typing import Any
+
+from kubeedge import __version__
+from kubeedge.api.names import NodeName, TenantId
+from kubeedge.apiserver.module import ApiServerModule
+from kubeedge.apiserver.registry import Registry
+from kubeedge.apiserver.server import ApiServer
+from kubeedge.beehive.module import Module
+from kubeedge.beehive.supervisor import Supervisor
+from kubeedge.config.cloud import CloudConfig
+from kubeedge.errors import KubeEdgeError, NotFound
+from kubeedge.kit import logs
+from kubeedge.kit.http1 import Request, Response, json_response, start_unix_server
+from kubeedge.pki.ca import Authority
+from kubeedge.pki.identity import UserIdentity
+from kubeedge.store.sqlite import SqliteStore, open_sqlite
+from kubeedge_cloud.bootstrap.admin import Admin
+from kubeedge_cloud.bootstrap.certificates import ServerCertificate
+from kubeedge_cloud.bootstrap.server import Bootstrap, BootstrapSettings
+from kubeedge_cloud.bootstrap.tokens import TokenStore
+from kubeedge_cloud.bushub.hub import BusHub, BusHubSettings, CloudTun
+from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
+from kubeedge_cloud.controllers.all import Controllers
+from kubeedge_cloud.edgecontroller.controller import EdgeController, EdgeControllerSettings
+from kubeedge_cloud.publishing.module import Publishing
+from kubeedge_cloud.tenants.manager import TenantManager
+
+log = logging.getLogger("kubeedge")
+
+KUBELET_PORT = 10250  # L4, on every node
+
+
+def main(config: CloudConfig) -> int:
+    logs.setup(config.logging.level)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_run(config))
+    return 0
+
+
+async def _run(config: CloudConfig) -> None:
+    for path in (config.paths.state, config.paths.run):
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    store = await open_sqlite(config.paths.state / "cloud.db")
+    try:
+        cloud = Cloud(config, store)
+        await cloud.prepare()
+        log.info("cloud version=%s advertise=%s", __version__, ",".join(cloud.hosts))
+        await cloud.supervisor.run()
+    finally:
+        await store.close()
+
+
+class Cloud:
+    def __init__(self, config: CloudConfig, store: SqliteStore) -> None:
+        self.config = config
+        self.store = store
+        self.hosts = config.advertise or ("127.0.0.1",)
+        self.authority = Authority(config.paths.state / "pki")
+        self.certificate = ServerCertificate(self.authority, config.paths.state / "pki", [*self.hosts, *_LOCAL_NAMES])
+        self.tenants = TenantManager(store)
+        self.tokens = TokenStore(store, self.authority.hash, time.time)
+        self._registries: dict[TenantId, Registry] = {}
+        self.bus = self._bushub()
+        self.hub = self._cloudhub()
+        self.supervisor = Supervisor([floor for floor in self._floors() if floor])
+
+    async def prepare(self) -> None:
+        """Tenants that the configuration names, and a kubeconfig for each."""
+        for name in self.config.tenants:
+            await self.tenants.ensure_tenant(name)
+        for tenant in await self.tenants.names():
+            await self.open_tenant(tenant)
+
+    async def open_tenant(self, tenant: TenantId) -> Registry:
+        registry = self.registry(tenant)
+        self._write_kubeconfig(tenant)
+        return registry
+
+    def registry(self, tenant: TenantId) -> Registry:
+        """One for each tenant, for the life of the process."""
+        if tenant not in self._registries:
+            self._registries[tenant] = Registry(self.store, tenant)
+        return self._registries[tenant]
+
+    def known_registry(self, tenant: TenantId) -> Registry | None:
+        """For requests: a certificate of a tenant that is gone opens nothing."""
+        return self._registries.get(tenant)
+
+    async def node_stream(self, tenant: TenantId, node: NodeName) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await self.bus.connect(tenant, node, KUBELET_PORT)
+
+    # -- modules -------------------------------------------------------------------------------------------------------
+
+    def _floors(self) -> list[list[Module]]:
+        on = self.config.listeners
+        serving: list[Module] = [self.bus] if on.relay.enable else []
+        if on.api.enable:
+            api = ApiServer(self.known_registry, self.node_stream)
+            context = self.certificate.context(mutual=True, minimum=ssl.TLSVersion.TLSv1_2)
+            serving.append(ApiServerModule(api, context, address=on.api.address, port=on.api.port))
+        controlling: list[Module] = [
+            EdgeController(
+                self.store,
+                self.registry,
+                self.tenants,
+                EdgeControllerSettings(node_grace=self.config.node_grace),
+            ),
+            Controllers(self.registry, self.tenants),
+        ]
+        doors: list[Module] = [self.hub] if on.hub.enable else []
+        if on.bootstrap.enable:
+            doors.append(self._bootstrap())
+        if on.web.enable and on.relay.enable:
+            doors.append(Publishing(address=on.web.address, port=on.web.port, connect=self.bus.connect))
+        doors.append(Control(self.config.paths.run / "cloud.sock", self))
+        return [[self.certificate], serving, controlling, doors]
+
+    def _bushub(self) -> BusHub:
+        c, on = self.config, self.config.listeners.relay
+        tun = None
+        if c.tun.enable:
+            tun = CloudTun(
+                tenant=TenantId(c.tun.tenant),
+                name=c.tun.name,
+                address=c.tun.address,
+                routes=c.tun.routes,
+                mtu=c.tun.mtu,
+            )
+        settings = BusHubSettings(
+            address=on.address,
+            port=on.port,
+            ca=self.authority.certificate_file,
+            cert=self.certificate.cert,
+            key=self.certificate.key,
+            tun=tun,
+        )
+        return BusHub(settings, _Directory(self.tenants))
+
+    def _cloudhub(self) -> CloudHub:
+        on = self.config.listeners.hub
+        settings = CloudHubSettings(address=on.address, port=on.port)
+        return CloudHub(settings, self.store, self.tenants, lambda: self.certificate.context(mutual=True))
+
+    def _bootstrap(self) -> Bootstrap:
+        on = self.config.listeners
+        endpoints = {
+            "hub": tuple(_endpoint(host, on.hub.port) for host in self.hosts),
+            "relays": tuple(_endpoint(host, on.relay.port) for host in self.hosts),
+            "bootstrap": tuple(_endpoint(host, on.bootstrap.port) for host in self.hosts),
+        }
+        return Bootstrap(
+            BootstrapSettings(address=on.bootstrap.address, port=on.bootstrap.port, endpoints=endpoints),
+            self.authority,
+            self.tokens,
+            self.tenants,
+            lambda: self.certificate.context(mutual=False),
+            time.time,
+        )
+
+    # -- kubeconfig ----------------------------------------------------------------------------------------------------
+
+    def _write_kubeconfig(self, tenant: TenantId) -> None:
+        """Credentials of the tenant's administrator, for kubectl. Kept as long as they fit."""
+        state = self.config.paths.state
+        cert, key = state / "pki" / f"admin-{tenant}.crt", state / "pki" / f"admin-{tenant}.key"
+        self.authority.write_pair(cert, key, UserIdentity(tenant, "admin"), client=True)
+        server = f"https://{_endpoint(self.hosts[0], self.config.listeners.api.port)}"
+        kubeconfig = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [
+                {
+                    "name": tenant,
+                    "cluster": {
+                        "server": server,
+                        "certificate-authority-data": base64.b64encode(self.authority.pem).decode(),
+                    },
+                }
+            ],
+            "users": [
+                {
+                    "name": "admin",
+                    "user": {
+                        "client-certificate-data": base64.b64encode(cert.read_bytes()).decode(),
+                        "client-key-data": base64.b64encode(key.read_bytes()).decode(),
+                    },
+                }
+            ],
+            "contexts": [{"name": tenant, "context": {"cluster": tenant, "user": "admin"}}],
+            "current-context": tenant,
+        }
+        path = state / f"kubeconfig-{tenant}"
+        temporary = path.with_name(path.name + ".new")
+        temporary.touch(mode=0o600)
+        temporary.write_text(json.dumps(kubeconfig, indent=2))
+        temporary.replace(path)
+
+    async def status(self) -> dict[str, Any]:
+        now = time.time()
+        return {
+            "version": __version__,
+            "advertise": list(self.hosts),
+            "tenants": [str(t) for t in await self.tenants.names()],
+            "revision": self.store.revision,
+            "nodes": [
+                {
+                    "tenant": s.tenant,
+                    "node": s.node,
+                    "address": s.address,
+                    "seconds": round(now - s.since, 1),
+                    "bytesIn": s.counters.bytes_in,
+                    "bytesOut": s.counters.bytes_out,
+                }
+                for s in self.hub.sessions()
+            ],
+            "links": [
+                {
+                    "tenant": link.tenant,
+                    "node": link.node,
+                    "rtt": link.rtt,
+                    "rxBytes": link.counters.rx_bytes,
+                    "txBytes": link.counters.tx_bytes,
+                }
+                for link in self.bus.links()
+            ],
+            "modules": [
+                {"name": s.name, "state": s.state, "restarts": s.restarts, "lastError": s.last_error}
+                for s in self.supervisor.states()
+            ],
+        }
+
+
+class Control:
+    """Module "control": the administrator's unix socket. Who may open it is the file's mode."""
+
+    name = "control"
+
+    def __init__(self, path: Path, cloud: Cloud) -> None:
+        self._path = path
+        self._cloud = cloud
+        self._admin = Admin(_Tenants(cloud), cloud.tokens, time.time)
+
+    async def run(self, ready: asyncio.Event) -> None:
+        server = await start_unix_server(self._path, self.handle)
+        try:
+            ready.set()
+            await server.serve_forever()
+        finally:
+            server.close()
+            self._path.unlink(missing_ok=True)
+
+    async def handle(self, request: Request) -> Response:
+        try:
+            answer = await self._admin.handle(request)
+            if answer is not None:
+                return answer
+            match request.method, request.path:
+                case "GET", "/v1/status":
+                    return json_response(200, await self._cloud.status())
+                case "POST", "/v1/stop":
+                    asyncio.get_running_loop().call_later(0.1, self._cloud.supervisor.stop)
+                    return json_response(200, {})
+            return json_response(404, {"error": f"no {request.method} {request.path} here"})
+        except NotFound as exc:
+            return json_response(404, {"error": str(exc)})
+        except KubeEdgeError as exc:
+            return json_response(400, {"error": str(exc)})
+
+
+class _Tenants:
+    """The administrator's view: a tenant that is made gets its kubeconfig at once."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+
+    async def names(self) -> list[TenantId]:
+        return await self._cloud.tenants.names()
+
+    async def ensure(self, tenant: TenantId) -> None:
+        await self._cloud.tenants.ensure(tenant)
+        await self._cloud.open_tenant(tenant)
+
+
+class _Directory:
+    """What the relay asks."""
+
+    def __init__(self, tenants: TenantManager) -> None:
+        self._tenants = tenants
+        self.lookup = tenants.lookup
+
+    async def tenant_number(self, tenant: TenantId) -> int | None:
+        record = await self._tenants.tenant(tenant)
+        return record.number if record is not None else None
+
+
+_LOCAL_NAMES = ("127.0.0.1", "localhost")
+
+
+def _endpoint(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,351 @@
+"""The agent of an edge node: settings in, floors of modules out. The only place that knows all of its parts.
+
+    store
+    kubebus, certificates
+    edgehub (sync in both directions)
+    appengine, webservices, control
+
+What is switched off in kubeedge.yaml is not imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kubeedge import __version__
+from kubeedge.api import keys
+from kubeedge.api.names import node_name
+from kubeedge.beehive.module import Module
+from kubeedge.beehive.supervisor import Supervisor
+from kubeedge.config.edge import EdgeConfig, NodeCredentials
+from kubeedge.errors import Invalid, KubeEdgeError, NotFound
+from kubeedge.kit import logs
+from kubeedge.kit.http1 import Request, Response, json_response, start_unix_server
+from kubeedge.store.sqlite import SqliteStore, open_sqlite
+
+if TYPE_CHECKING:
+    from kubeedge.appengine.engine import AppEngine
+    from kubeedge.hub.edgehub import EdgeHub
+    from kubeedge.kubebus.stack import KubeBus
+    from kubeedge.sync.driver import Progress
+
+log = logging.getLogger("kubeedge")
+
+KUBELET_PORT = 10250  # L4
+WEB_PORT = 80  # L4
+_MAX_BODY = 64 * 1024
+
+
+def main(config: EdgeConfig, credentials: NodeCredentials) -> int:
+    logs.setup(config.logging.level)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_run(config, credentials))
+    return 0
+
+
+async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
+    for path in (config.paths.state, config.paths.run):
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # a sick store is set aside: the cloud sends everything again, and what only the edge knew was reported
+    store = await open_sqlite(config.paths.state / "edge.db", on_sick="rebuild")
+    try:
+        agent = Agent(config, credentials, store)
+        gc.collect()
+        gc.freeze()  # what is there now stays: the collector need not look at it, nor touch its pages
+        log.info("agent version=%s tenant=%s node=%s", __version__, credentials.tenant, credentials.node)
+        await agent.supervisor.run()
+    finally:
+        await store.close()
+
+
+class Agent:
+    def __init__(self, config: EdgeConfig, credentials: NodeCredentials, store: SqliteStore) -> None:
+        self.config = config
+        self.credentials = credentials
+        self.store = store
+        self.bus: KubeBus | None = None
+        self.hub: EdgeHub | None = None
+        self.engine: AppEngine | None = None
+        self.down: Progress | None = None
+        self.up: Progress | None = None
+        modules = config.modules
+        network: list[Module] = [self._certificates()]
+        if modules.kubebus.enable:
+            network.append(self._kubebus())
+        channel: list[Module] = [self._edgehub()] if modules.hub.enable else []
+        workloads: list[Module] = []
+        if modules.appengine.enable:
+            workloads.append(self._appengine())
+        if modules.webservices.enable and self.bus is not None:
+            workloads.append(self._webservices(self.bus))
+        workloads.append(Control(config.paths.run / "edge.sock", self))
+        if self.bus is not None or self.hub is not None:
+            network.append(NetworkWatch(self._network_changed))
+        self.supervisor = Supervisor([floor for floor in (network, workloads, channel) if floor])
+
+    # -- modules -------------------------------------------------------------------------------------------------------
+
+    def _certificates(self) -> Module:
+        from kubeedge.pki.module import Certificates, CertificatesSettings
+
+        settings = CertificatesSettings(pki=self.config.paths.pki, bootstrap=self.credentials.bootstrap)
+        return Certificates(settings, clock=time.time, jitter=random.random(), renewed=self._network_changed)
+
+    def _kubebus(self) -> Module:
+        from kubeedge.kubebus.stack import KubeBus, KubeBusSettings
+
+        c, pki, own = self.config.modules.kubebus, self.config.paths.pki, self.credentials
+        self.bus = KubeBus(
+            KubeBusSettings(
+                relays=own.relays,
+                ca=pki / "ca.crt",
+                cert=pki / "node.crt",
+                key=pki / "node.key",
+                number=own.number,
+                address=own.address,
+                pod_cidr=own.pod_cidr,
+                tun=c.tun,
+                mtu=c.mtu,
+                overlay_routes=c.overlay_routes,
+            )
+        )
+        return self.bus
+
+    def _edgehub(self) -> Module:
+        from kubeedge.hub.core import SessionSettings
+        from kubeedge.hub.driver import Channel
+        from kubeedge.hub.edgehub import EdgeHub, EdgeHubSettings
+        from kubeedge.pki.trust import client_context
+        from kubeedge.sync.driver import Progress, run_edge
+
+        pki = self.config.paths.pki
+        self.down, self.up = down, up = Progress(), Progress()
+
+        async def use(channel: Channel) -> None:
+            await run_edge(channel, self.store, down, up)
+
+        session = SessionSettings(keepalive=self.config.modules.hub.keepalive)
+        self.hub = EdgeHub(
+            EdgeHubSettings(endpoints=self.credentials.hub, session=session),
+            lambda: client_context(pki / "ca.crt", pki / "node.crt", pki / "node.key"),
+            use,
+        )
+        return self.hub
+
+    def _appengine(self) -> Module:
+        from kubeedge.appengine.engine import AppEngine, AppEngineSettings
+        from kubeedge.appengine.images.store import ImageStore
+        from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
+        from kubeedge.appengine.server import KubeletServer
+
+        c, paths, own = self.config.modules.appengine, self.config.paths, self.credentials
+        images = ImageStore(paths.state / "images")
+        runtime = EmbeddedRuntime(
+            EmbeddedSettings(
+                root=paths.state,
+                run=paths.run,
+                node=own.node,
+                pod_cidr=own.pod_cidr,
+                bridge=c.bridge,
+                cgroup_prefix=c.cgroup_prefix,
+                cni_bin_dirs=c.cni_bin_dirs,
+            ),
+            images,
+        )
+        settings = AppEngineSettings(
+            node=own.node,
+            address=own.address,
+            state=paths.state,
+            logs=paths.logs,
+            max_pods=c.max_pods,
+            log_max_bytes=c.log_max_bytes,
+            insecure_registries=c.insecure_registries,
+        )
+        self.engine = AppEngine(self.store, settings, runtime, images)
+        if self.bus is not None:
+            self.bus.serve(KUBELET_PORT, KubeletServer(self.engine).handle)
+        return self.engine
+
+    def _webservices(self, bus: KubeBus) -> Module:
+        from kubeedge.kubebus.http.module import WebServices
+
+        return WebServices(
+            tenant=self.credentials.tenant,
+            node=self.credentials.node,
+            listen=self.config.modules.webservices.listen,
+            bus=bus,
+            port=WEB_PORT,
+            objects=self._web_objects,
+        )
+
+    async def _web_objects(self) -> dict[str, Any]:
+        """What names of web services are resolved from: keys of the local store with their JSON."""
+        found: dict[str, Any] = {}
+        for prefix in ("/desired/webservices/", "/reported/webservices/", "/desired/pods/", "/reported/pods/"):
+            for kv in (await self.store.range(prefix, keys.prefix_end(prefix))).kvs:
+                found[kv.key] = json.loads(kv.value)
+        return found
+
+    def _network_changed(self) -> None:
+        if self.bus is not None:
+            self.bus.network_changed()
+        if self.hub is not None:
+            self.hub.network_changed()
+
+    # -- what the command line asks ------------------------------------------------------------------------------------
+
+    async def status(self) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        own = self.credentials
+        answer: dict[str, Any] = {
+            "version": __version__,
+            "tenant": own.tenant,
+            "node": own.node,
+            "address": own.address,
+            "podCIDR": own.pod_cidr,
+        }
+        if self.hub is not None:
+            hub = self.hub.status
+            answer["channel"] = {
+                "attached": hub.attached,
+                "endpoint": hub.endpoint,
+                "seconds": round(loop.time() - hub.since, 1),
+                "rtt": hub.rtt,
+                "bytesIn": hub.counters.bytes_in,
+                "bytesOut": hub.counters.bytes_out,
+                "lastError": hub.last_error,
+            }
+        if self.down is not None and self.up is not None:
+            answer["sync"] = {"down": _progress(self.down), "up": _progress(self.up), "revision": self.store.revision}
+        if self.bus is not None:
+            bus = self.bus.status
+            answer["link"] = {
+                "up": bus.up,
+                "relay": bus.relay,
+                "seconds": round(loop.time() - bus.since, 1),
+                "rtt": bus.rtt,
+                "lastError": bus.last_error,
+            }
+        if self.engine is not None:
+            answer["pods"] = [
+                {
+                    "namespace": pod["metadata"]["namespace"],
+                    "name": pod["metadata"]["name"],
+                    "phase": pod["status"].get("phase", "Pending"),
+                    "ip": pod["status"].get("podIP", ""),
+                }
+                for pod in self.engine.pod_list()
+            ]
+        answer["modules"] = [
+            {"name": s.name, "state": s.state, "restarts": s.restarts, "lastError": s.last_error}
+            for s in self.supervisor.states()
+        ]
+        return answer
+
+    async def publish(self, name: str, target: str) -> dict[str, Any]:
+        host, _, port = target.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise Invalid(f"{target!r} is not HOST:PORT", path="target")
+        key = keys.reported("webservices", "", str(node_name(name)))
+        await self.store.put(key, json.dumps({"target": target}).encode())
+        return {"path": f"/{self.credentials.tenant}/{self.credentials.node}/{name}/"}
+
+    async def unpublish(self, name: str) -> dict[str, Any]:
+        if not await self.store.delete(keys.reported("webservices", "", str(node_name(name)))):
+            raise NotFound(f"no web service {name} was published on this node")
+        return {}
+
+
+class Control:
+    """Module "control": the unix socket of `kubeedge status`, `publish`, `image` and `reset`."""
+
+    name = "control"
+
+    def __init__(self, path: Path, agent: Agent) -> None:
+        self._path = path
+        self._agent = agent
+
+    async def run(self, ready: asyncio.Event) -> None:
+        server = await start_unix_server(self._path, self.handle)
+        try:
+            ready.set()
+            await server.serve_forever()
+        finally:
+            server.close()
+            self._path.unlink(missing_ok=True)
+
+    async def handle(self, request: Request) -> Response:
+        try:
+            return json_response(200, await self._answer(request))
+        except NotFound as exc:
+            return json_response(404, {"error": str(exc)})
+        except KubeEdgeError as exc:
+            return json_response(400, {"error": str(exc)})
+
+    async def _answer(self, request: Request) -> Any:
+        agent = self._agent
+        match request.method, request.path.strip("/").split("/"):
+            case "GET", ["v1", "status"]:
+                return await agent.status()
+            case "POST", ["v1", "webservices"]:
+                body = await _object(request)
+                return await agent.publish(str(body.get("name", "")), str(body.get("target", "")))
+            case "DELETE", ["v1", "webservices", name]:
+                return await agent.unpublish(name)
+            case "POST", ["v1", "images", "import"] if agent.engine is not None:
+                body = await _object(request)
+                names = [str(n) for n in body.get("names") or ()]
+                return {"names": await agent.engine.import_image(str(body.get("path", "")), names)}
+            case "GET", ["v1", "images"] if agent.engine is not None:
+                return {"images": agent.engine.images()}
+            case "POST", ["v1", "stop"]:
+                if (await _object(request)).get("pods") and agent.engine is not None:
+                    await agent.engine.remove_all()
+                asyncio.get_running_loop().call_later(0.1, agent.supervisor.stop)
+                return {}
+        raise NotFound(f"no {request.method} {request.path} here")
+
+
+class NetworkWatch:
+    """Module "networkwatch": an address or a route changed, so look at once whether links and channel still stand."""
+
+    name = "networkwatch"
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+
+    async def run(self, ready: asyncio.Event) -> None:
+        from kubeedge.kubebus.l3.watch import address_changes
+
+        ready.set()
+        async for _ in address_changes():
+            self._changed()
+
+
+async def _object(request: Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.read(_MAX_BODY) or b"{}")
+    except (ValueError, RecursionError) as exc:
+        raise Invalid("the body is not JSON") from exc
+    if not isinstance(body, dict):
+        raise Invalid("the body is not a JSON object")
+    return body
+
+
+def _progress(progress: Progress) -> dict[str, int]:
+    return {
+        "revision": progress.revision,
+        "batches": progress.batches,
+        "changes": progress.changes,
+        "bytes": progress.bytes,
+        "snapshots": progress.snapshots,
+    }
