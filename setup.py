@@ -25,13 +25,22 @@ def extensions() -> list[Extension]:
             "kubeedge._fastpath.plane",
             [str(FASTPATH / name) for name in ("plane.pyx", "dataplane.c", "packet.c")],
             include_dirs=[str(FASTPATH)],
-            depends=[str(FASTPATH / name) for name in ("plane.h", "routes.h")],
+            depends=[str(FASTPATH / name) for name in ("plane.h", "routes.h", "checksum.h")],
             libraries=["ssl", "crypto", "pthread"],
             **flags,
         ),
     ]
     small = [p for p in sorted(FASTPATH.glob("*.pyx")) if p.stem != "plane"]
-    modules += [Extension(f"kubeedge._fastpath.{pyx.stem}", [str(pyx)], **flags) for pyx in small]
+    modules += [
+        Extension(
+            f"kubeedge._fastpath.{pyx.stem}",
+            [str(pyx)],
+            include_dirs=[str(FASTPATH)],
+            depends=[str(header) for header in [pyx.with_suffix(".h")] if header.exists()],
+            **flags,
+        )
+        for pyx in small
+    ]
     return cythonize(
         modules,
         include_path=["src"],

@@ -3,7 +3,7 @@
  *   TUN ──read──> check ──route──> queue of a link ──TLS──> socket
  *   socket ──TLS──> frame ──check source──> route ──> TUN, or the queue of another link, or an event for Python
  *
- * A link's queue has two lanes: what is urgent (control frames, segments, pings, bare acknowledgements) goes first. What finds the
+ * A link's queue has two lanes: what is urgent (control frames, pings, bare acknowledgements) goes first. What finds the
  * queue full is dropped and counted; nothing ever waits for a slow link.
  */
 #include "plane.h"
@@ -45,6 +45,10 @@ typedef struct {
     int up, admitted, vnet_hdr, early;
     SSL *ssl;
     time_t deadline; /* of the handshake */
+    uint64_t serial; /* which of two ports is older */
+    size_t event_bytes; /* that wait for Python */
+    uint32_t records; /* since the last key */
+    int blocked; /* the last SSL_write has to be repeated as it was */
     uint8_t *rx;
     size_t rx_length, rx_capacity, rx_skip;
     lane urgent, bulk;
@@ -73,10 +77,11 @@ struct kb_tls {
 };
 
 struct kb_plane {
-    pthread_mutex_t lock;
+    pthread_mutex_t gate, lock; /* see enter() */
     pthread_t thread;
     int epoll, wake, notify, stop, handshakes, pending;
     uint32_t number;
+    uint64_t serial;
     port **ports;
     uint16_t *generations;
     int port_capacity;
@@ -90,17 +95,26 @@ struct kb_plane {
 static void port_down(kb_plane *plane, port *p, const char *reason);
 static void flush_port(kb_plane *plane, port *p);
 
-static void explain(char *error, const char *what)
+static void explain(char *error, const char *what, const char *which)
 {
     if (!error)
         return;
-    unsigned long code = ERR_peek_last_error();
-    if (code)
-        snprintf(error, 256, "%s: %s", what, ERR_reason_error_string(code) ? ERR_reason_error_string(code) : "TLS error");
-    else
-        snprintf(error, 256, "%s: %s", what, strerror(errno));
+    unsigned long code = ERR_peek_error();
+    const char *reason = !code ? strerror(errno) : ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
+    snprintf(error, 256, "%s%s%.150s: %s", what, *which ? " " : "", which, reason ? reason : "TLS error");
     ERR_clear_error();
 }
+
+/* The thread takes the lock again and again, and a mutex is not fair: a caller from Python could wait for many batches. So everybody
+ * waits for the lock behind the gate, and the thread finds the gate closed while a caller stands there. */
+static void enter(kb_plane *plane)
+{
+    pthread_mutex_lock(&plane->gate);
+    pthread_mutex_lock(&plane->lock);
+    pthread_mutex_unlock(&plane->gate);
+}
+
+static void leave(kb_plane *plane) { pthread_mutex_unlock(&plane->lock); }
 
 static time_t seconds(void)
 {
@@ -108,6 +122,8 @@ static time_t seconds(void)
     clock_gettime(CLOCK_MONOTONIC, &t);
     return t.tv_sec;
 }
+
+static port *port_of(kb_plane *plane, int id);
 
 /* -- TLS contexts ------------------------------------------------------------------------------------------------------- */
 
@@ -117,7 +133,7 @@ kb_tls *kb_tls_new(const char *ca, const char *cert, const char *key, int server
     kb_tls *tls = calloc(1, sizeof *tls);
     SSL_CTX *c = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
     if (!tls || !c) {
-        explain(error, "no memory for TLS");
+        explain(error, "no memory for TLS", "");
         goto failed;
     }
     SSL_CTX_set_min_proto_version(c, TLS1_3_VERSION);
@@ -130,12 +146,15 @@ kb_tls *kb_tls_new(const char *ca, const char *cert, const char *key, int server
     SSL_CTX_set_verify_depth(c, 4);
     SSL_CTX_set_max_cert_list(c, 16 * 1024);
     if (SSL_CTX_load_verify_locations(c, ca, NULL) != 1) {
-        explain(error, "cannot load the CA certificate");
+        explain(error, "cannot load the CA certificate", ca);
         goto failed;
     }
-    if (SSL_CTX_use_certificate_chain_file(c, cert) != 1 || SSL_CTX_use_PrivateKey_file(c, key, SSL_FILETYPE_PEM) != 1 ||
-        SSL_CTX_check_private_key(c) != 1) {
-        explain(error, "cannot load the certificate and its key");
+    if (SSL_CTX_use_certificate_chain_file(c, cert) != 1) {
+        explain(error, "cannot load the certificate", cert);
+        goto failed;
+    }
+    if (SSL_CTX_use_PrivateKey_file(c, key, SSL_FILETYPE_PEM) != 1 || SSL_CTX_check_private_key(c) != 1) {
+        explain(error, "cannot load the key", key);
         goto failed;
     }
     tls->context = c;
@@ -160,10 +179,14 @@ void kb_tls_free(kb_tls *tls)
 /* -1: there is no room (only for what may be lost) */
 static int emit(kb_plane *plane, int type, port *p, int kind, uint32_t source, const void *data, size_t length)
 {
-    int may_be_lost = type == KB_EVENT_FRAME || type == KB_EVENT_SEGMENT;
-    if (may_be_lost && plane->event_bytes + length > KB_EVENTS) {
-        p->counters.events_full++;
-        return -1;
+    size_t cost = length + sizeof(event_node);
+    if (type == KB_EVENT_FRAME || type == KB_EVENT_SEGMENT) {
+        int control = type == KB_EVENT_FRAME;
+        size_t own = KB_EVENTS_LINK + (control ? KB_EVENTS_CONTROL : 0), all = control ? 2 * KB_EVENTS : KB_EVENTS;
+        if (p->event_bytes + cost > own || plane->event_bytes + cost > all) {
+            p->counters.events_full++;
+            return -1;
+        }
     }
     event_node *node = calloc(1, sizeof *node);
     if (!node)
@@ -181,7 +204,8 @@ static int emit(kb_plane *plane, int type, port *p, int kind, uint32_t source, c
     node->event.tenant = p->tenant;
     node->event.source = source;
     node->event.length = (uint32_t)length;
-    plane->event_bytes += length + sizeof *node;
+    plane->event_bytes += cost;
+    p->event_bytes += cost;
     if (plane->events_tail)
         plane->events_tail->next = node;
     else
@@ -196,13 +220,17 @@ static int emit(kb_plane *plane, int type, port *p, int kind, uint32_t source, c
 
 int kb_next_event(kb_plane *plane, kb_event *event)
 {
-    pthread_mutex_lock(&plane->lock);
+    enter(plane);
     event_node *node = plane->events_head;
     if (node) {
         plane->events_head = node->next;
         if (!plane->events_head)
             plane->events_tail = NULL;
-        plane->event_bytes -= node->event.length + sizeof *node;
+        size_t cost = node->event.length + sizeof *node;
+        port *p = port_of(plane, node->event.port);
+        plane->event_bytes -= cost;
+        if (p)
+            p->event_bytes -= cost;
         *event = node->event;
     } else {
         uint64_t count;
@@ -210,7 +238,7 @@ int kb_next_event(kb_plane *plane, kb_event *event)
             /* it was not set */
         }
     }
-    pthread_mutex_unlock(&plane->lock);
+    leave(plane);
     free(node);
     return node != NULL;
 }
@@ -260,6 +288,7 @@ static port *port_new(kb_plane *plane, int fd, int kind, char *error)
     p->id = plane->generations[slot] << 16 | slot;
     p->fd = fd;
     p->kind = kind;
+    p->serial = ++plane->serial;
     plane->ports[slot] = p;
     return p;
 }
@@ -304,13 +333,18 @@ static void port_free(kb_plane *plane, port *p)
     free(p);
 }
 
-static void port_down(kb_plane *plane, port *p, const char *reason)
+static void forget_number(kb_plane *plane, port *p)
 {
     if (p->admitted && p->tenant < plane->tenant_capacity && plane->tenants[p->tenant]) {
         tenant *t = plane->tenants[p->tenant];
         if (p->number < t->numbers && t->by_number[p->number] == p->id)
             t->by_number[p->number] = -1;
     }
+}
+
+static void port_down(kb_plane *plane, port *p, const char *reason)
+{
+    forget_number(plane, p);
     emit(plane, KB_EVENT_DOWN, p, 0, 0, reason, strlen(reason));
     port_free(plane, p);
 }
@@ -441,10 +475,15 @@ static void flush_port(kb_plane *plane, port *p)
         }
         buffer *b = p->current;
         ERR_clear_error();
+        if (!p->blocked && ++p->records > KB_REKEY_RECORDS) {
+            p->records = 0;
+            SSL_key_update(p->ssl, SSL_KEY_UPDATE_NOT_REQUESTED); /* goes out with the next record */
+        }
         int left = (int)(b->length - b->sent);
         int n = SSL_write(p->ssl, b->data + b->sent, left < TLS_RECORD ? left : TLS_RECORD);
         if (n <= 0) {
             int why = SSL_get_error(p->ssl, n);
+            p->blocked = 1;
             if (why == SSL_ERROR_WANT_WRITE) {
                 if (port_poll(plane, p, EPOLLIN | EPOLLOUT) < 0)
                     port_down(plane, p, "epoll failed");
@@ -457,6 +496,7 @@ static void flush_port(kb_plane *plane, port *p)
             port_down(plane, p, why == SSL_ERROR_SYSCALL && errno ? strerror(errno) : "the connection broke while sending");
             return;
         }
+        p->blocked = 0;
         b->sent += (uint32_t)n;
         p->queued -= (size_t)n;
         p->counters.tx_bytes += (uint64_t)n;
@@ -544,8 +584,14 @@ static void read_tun(kb_plane *plane, port *p)
         uint8_t *frame = plane->scratch->data + KB_HEADER;
         size_t skip = p->vnet_hdr ? 0 : KB_VNET;
         ssize_t got = read(p->fd, frame + skip, KB_MAX_PACKET - skip);
-        if (got <= 0)
-            return; /* EAGAIN, or the interface is down: both pass */
+        if (got < 0 && (errno == EAGAIN || errno == EINTR || errno == EIO))
+            return; /* nothing there, or the interface is down: both pass */
+        if (got <= 0) {
+            char reason[96];
+            snprintf(reason, sizeof reason, "the TUN device is gone: %s", got ? strerror(errno) : "end of file");
+            port_down(plane, p, reason);
+            return;
+        }
         size_t length = (size_t)got + skip;
         if (skip)
             memset(frame, 0, KB_VNET);
@@ -824,6 +870,21 @@ static void expire_handshakes(kb_plane *plane)
     }
 }
 
+/* Strangers may hold so many handshakes and no more. In a crowd of honest links the first ones get through. */
+static void limit_handshakes(kb_plane *plane, port *newest)
+{
+    if (plane->handshakes <= KB_MAX_HANDSHAKES)
+        return;
+    port *oldest = newest;
+    for (int slot = 0; slot < plane->port_capacity; slot++) {
+        port *p = plane->ports[slot];
+        if (p && p->kind == LINK && !p->up && p->serial < oldest->serial)
+            oldest = p;
+    }
+    int had_time = seconds() >= oldest->deadline - KB_HANDSHAKE_SECONDS + KB_HANDSHAKE_GRACE;
+    port_down(plane, had_time ? oldest : newest, "too many handshakes at once");
+}
+
 /* -- the thread --------------------------------------------------------------------------------------------------------------------- */
 
 static void serve(kb_plane *plane, port *p, uint32_t events)
@@ -869,15 +930,12 @@ static void *run(void *argument)
     kb_plane *plane = argument;
     struct epoll_event events[64];
     time_t looked_at = 0;
-    for (;;) {
-        pthread_mutex_lock(&plane->lock);
+    enter(plane);
+    while (!plane->stop) {
         int timeout = plane->pending ? 0 : plane->handshakes ? 1000 : -1;
-        int stop = plane->stop;
-        pthread_mutex_unlock(&plane->lock);
-        if (stop)
-            return NULL;
+        leave(plane);
         int n = epoll_wait(plane->epoll, events, 64, timeout);
-        pthread_mutex_lock(&plane->lock);
+        enter(plane);
         for (int i = 0; i < n; i++) {
             if (events[i].data.u64 == UINT64_MAX) {
                 uint64_t count;
@@ -896,8 +954,9 @@ static void *run(void *argument)
             looked_at = seconds();
             expire_handshakes(plane);
         }
-        pthread_mutex_unlock(&plane->lock);
     }
+    leave(plane);
+    return NULL;
 }
 
 static void wake(kb_plane *plane)
@@ -922,6 +981,7 @@ kb_plane *kb_plane_new(uint32_t number, char *error)
     struct epoll_event e = {.events = EPOLLIN, .data = {.u64 = UINT64_MAX}};
     if (plane->epoll < 0 || plane->wake < 0 || plane->notify < 0 || epoll_ctl(plane->epoll, EPOLL_CTL_ADD, plane->wake, &e) < 0)
         goto failed;
+    pthread_mutex_init(&plane->gate, NULL);
     pthread_mutex_init(&plane->lock, NULL);
     /* signals are Python's: none is delivered to this thread, and a broken socket is an error of write, not a signal */
     sigset_t all, before;
@@ -936,6 +996,7 @@ kb_plane *kb_plane_new(uint32_t number, char *error)
     if (!failed)
         return plane;
     errno = failed;
+    pthread_mutex_destroy(&plane->gate);
     pthread_mutex_destroy(&plane->lock);
 failed:
     snprintf(error, 256, "cannot start the data plane: %s", strerror(errno));
@@ -950,9 +1011,9 @@ void kb_plane_free(kb_plane *plane)
 {
     if (!plane)
         return;
-    pthread_mutex_lock(&plane->lock);
+    enter(plane);
     plane->stop = 1;
-    pthread_mutex_unlock(&plane->lock);
+    leave(plane);
     wake(plane);
     pthread_join(plane->thread, NULL);
     for (int slot = 0; slot < plane->port_capacity; slot++)
@@ -978,6 +1039,7 @@ void kb_plane_free(kb_plane *plane)
     close(plane->epoll);
     close(plane->wake);
     close(plane->notify);
+    pthread_mutex_destroy(&plane->gate);
     pthread_mutex_destroy(&plane->lock);
     free(plane);
 }
@@ -992,7 +1054,7 @@ int kb_add_tun(kb_plane *plane, int fd, uint32_t tenant_number, int vnet_hdr, ch
         snprintf(error, 256, "TUN: %s", strerror(errno));
         return -1;
     }
-    pthread_mutex_lock(&plane->lock);
+    enter(plane);
     port *p = tenant_of(plane, tenant_number, 1) ? port_new(plane, fd, TUN, error) : NULL;
     int id = -1;
     if (p) {
@@ -1010,7 +1072,7 @@ int kb_add_tun(kb_plane *plane, int fd, uint32_t tenant_number, int vnet_hdr, ch
     } else if (!error[0]) {
         snprintf(error, 256, "tenant number %u", tenant_number);
     }
-    pthread_mutex_unlock(&plane->lock);
+    leave(plane);
     return id;
 }
 
@@ -1023,7 +1085,7 @@ int kb_add_link(kb_plane *plane, int fd, kb_tls *tls, const char *server_name, c
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience, sizeof patience);
     SSL *ssl = SSL_new(tls->context);
     if (!ssl || fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 || SSL_set_fd(ssl, fd) != 1) {
-        explain(error, "link");
+        explain(error, "link", "");
         SSL_free(ssl);
         return -1;
     }
@@ -1034,13 +1096,13 @@ int kb_add_link(kb_plane *plane, int fd, kb_tls *tls, const char *server_name, c
         X509_VERIFY_PARAM *verify = SSL_get0_param(ssl);
         if (X509_VERIFY_PARAM_set1_ip_asc(verify, server_name) != 1 &&
             (X509_VERIFY_PARAM_set1_host(verify, server_name, 0) != 1 || SSL_set_tlsext_host_name(ssl, server_name) != 1)) {
-            explain(error, "server name");
+            explain(error, "server name", server_name);
             SSL_free(ssl);
             return -1;
         }
         ERR_clear_error();
     }
-    pthread_mutex_lock(&plane->lock);
+    enter(plane);
     port *p = port_new(plane, fd, LINK, error);
     int id = -1;
     if (p) {
@@ -1055,11 +1117,12 @@ int kb_add_link(kb_plane *plane, int fd, kb_tls *tls, const char *server_name, c
             id = -1;
         } else {
             plane->handshakes++;
+            limit_handshakes(plane, p);
         }
     } else {
         SSL_free(ssl);
     }
-    pthread_mutex_unlock(&plane->lock);
+    leave(plane);
     wake(plane); /* the handshake's deadline needs a timeout */
     return id;
 }
@@ -1075,7 +1138,7 @@ int kb_admit(kb_plane *plane, int id, uint32_t tenant_number, uint32_t number, c
         memcpy(copy, prefixes, (size_t)count * sizeof *copy);
     }
     int result = -1;
-    pthread_mutex_lock(&plane->lock);
+    enter(plane);
     port *p = port_of(plane, id);
     tenant *t = p && p->kind == LINK ? tenant_of(plane, tenant_number, 1) : NULL;
     if (t && number >= t->numbers) {
@@ -1091,6 +1154,7 @@ int kb_admit(kb_plane *plane, int id, uint32_t tenant_number, uint32_t number, c
         }
     }
     if (t && number < t->numbers) {
+        forget_number(plane, p); /* of an earlier admission */
         free(p->prefixes);
         p->prefixes = copy;
         p->prefix_count = count;
@@ -1101,7 +1165,7 @@ int kb_admit(kb_plane *plane, int id, uint32_t tenant_number, uint32_t number, c
         t->by_number[number] = id;
         result = 0;
     }
-    pthread_mutex_unlock(&plane->lock);
+    leave(plane);
     free(copy);
     return result;
 }
@@ -1110,10 +1174,10 @@ int kb_add_route(kb_plane *plane, uint32_t tenant_number, const kb_prefix *prefi
 {
     if (prefix->bits > (prefix->v6 ? 128 : 32))
         return -1;
-    pthread_mutex_lock(&plane->lock);
+    enter(plane);
     tenant *t = tenant_of(plane, tenant_number, 1);
     int result = t && port_of(plane, id) ? kb_trie_add(prefix->v6 ? t->v6 : t->v4, prefix->address, prefix->bits, id) : -1;
-    pthread_mutex_unlock(&plane->lock);
+    leave(plane);
     return result;
 }
 
@@ -1121,20 +1185,20 @@ int kb_remove_route(kb_plane *plane, uint32_t tenant_number, const kb_prefix *pr
 {
     if (prefix->bits > (prefix->v6 ? 128 : 32))
         return -1;
-    pthread_mutex_lock(&plane->lock);
+    enter(plane);
     tenant *t = tenant_of(plane, tenant_number, 0);
     if (t)
         kb_trie_remove(prefix->v6 ? t->v6 : t->v4, prefix->address, prefix->bits, 0);
-    pthread_mutex_unlock(&plane->lock);
+    leave(plane);
     return t ? 0 : -1;
 }
 
 int kb_lookup(kb_plane *plane, uint32_t tenant_number, const kb_prefix *address)
 {
-    pthread_mutex_lock(&plane->lock);
+    enter(plane);
     tenant *t = tenant_of(plane, tenant_number, 0);
     int found = t ? kb_trie_lookup(address->v6 ? t->v6 : t->v4, address->address, address->v6 ? 128 : 32) : -1;
-    pthread_mutex_unlock(&plane->lock);
+    leave(plane);
     return found;
 }
 
@@ -1167,9 +1231,9 @@ int kb_send(kb_plane *plane, int id, int kind, const uint8_t *data, size_t lengt
 {
     if (!(kind == KB_CONTROL && length <= KB_MAX_CONTROL) && !(kind == KB_SEGMENT && length >= 8 && length <= KB_MAX_SEGMENT))
         return -1;
-    pthread_mutex_lock(&plane->lock);
+    enter(plane);
     int result = send_to(plane, port_of(plane, id), kind, NULL, 0, data, length);
-    pthread_mutex_unlock(&plane->lock);
+    leave(plane);
     return result;
 }
 
@@ -1180,35 +1244,35 @@ int kb_send_segment(kb_plane *plane, uint32_t tenant_number, uint32_t number, co
     uint8_t head[8] = {(uint8_t)(number >> 24),        (uint8_t)(number >> 16),        (uint8_t)(number >> 8),
                        (uint8_t)number,                (uint8_t)(plane->number >> 24), (uint8_t)(plane->number >> 16),
                        (uint8_t)(plane->number >> 8),  (uint8_t)plane->number};
-    pthread_mutex_lock(&plane->lock);
+    enter(plane);
     tenant *t = tenant_of(plane, tenant_number, 0);
     port *p = t && number < t->numbers ? port_of(plane, t->by_number[number]) : NULL;
     int result = send_to(plane, p, KB_SEGMENT, head, sizeof head, data, length);
-    pthread_mutex_unlock(&plane->lock);
+    leave(plane);
     return result;
 }
 
 int kb_drop(kb_plane *plane, int id, const char *reason)
 {
-    pthread_mutex_lock(&plane->lock);
+    enter(plane);
     port *p = port_of(plane, id);
     if (p) {
         flush_port(plane, p); /* what says why, if the socket takes it at once */
         if ((p = port_of(plane, id)))
             port_down(plane, p, reason);
     }
-    pthread_mutex_unlock(&plane->lock);
+    leave(plane);
     return p ? 0 : -1;
 }
 
 int kb_get_counters(kb_plane *plane, int id, kb_counters *counters)
 {
-    pthread_mutex_lock(&plane->lock);
+    enter(plane);
     port *p = port_of(plane, id);
     if (p) {
         *counters = p->counters;
         counters->queued = p->queued;
     }
-    pthread_mutex_unlock(&plane->lock);
+    leave(plane);
     return p ? 0 : -1;
 }

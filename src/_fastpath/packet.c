@@ -1,4 +1,5 @@
 /* Packets as bytes: validation, time to live, checksums, segmentation. No state, no I/O. */
+#include "checksum.h"
 #include "plane.h"
 
 #include <string.h>
@@ -13,33 +14,6 @@ static uint16_t be16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
 static uint32_t be32(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
 static void put16(uint8_t *p, uint16_t v) { p[0] = (uint8_t)(v >> 8); p[1] = (uint8_t)v; }
 static void put32(uint8_t *p, uint32_t v) { put16(p, (uint16_t)(v >> 16)); put16(p + 2, (uint16_t)v); }
-
-uint16_t kb_checksum(const uint8_t *data, size_t length, uint32_t initial)
-{
-    /* 32-bit words into 64 bits: the compiler vectorises the loop. Sums of host-order words are byte-order independent
-     * up to a final swap (RFC 1071, section 2B). */
-    uint64_t sum = 0;
-    size_t i = 0;
-    for (; i + 4 <= length; i += 4) {
-        uint32_t word;
-        memcpy(&word, data + i, 4);
-        sum += word;
-    }
-    uint8_t tail[4] = {0, 0, 0, 0};
-    memcpy(tail, data + i, length - i);
-    uint32_t word;
-    memcpy(&word, tail, 4);
-    sum += word;
-    while (sum >> 16)
-        sum = (sum & 0xffff) + (sum >> 16);
-    const uint16_t probe = 1;
-    if (*(const uint8_t *)&probe)
-        sum = (uint64_t)((sum & 0xff) << 8 | sum >> 8);
-    sum += initial;
-    while (sum >> 16)
-        sum = (sum & 0xffff) + (sum >> 16);
-    return (uint16_t)sum;
-}
 
 /* Where the transport header starts and its protocol; 0 when it cannot be said (fragments, extension headers). */
 static size_t transport(const uint8_t *ip, size_t length, int *protocol)
@@ -61,13 +35,12 @@ int kb_check_packet(const uint8_t *frame, size_t length, kb_packet *packet)
     const uint8_t *ip = frame + KB_VNET;
     size_t size = length - KB_VNET;
     int v6 = ip[0] >> 4 == 6;
+    size_t network = v6 ? 40 : (size_t)(ip[0] & 15) * 4; /* bytes of the IP header */
     if (v6) {
         if (size < 40 || (size_t)be16(ip + 4) + 40 != size)
             return -1;
-    } else {
-        size_t header = (size_t)(ip[0] & 15) * 4;
-        if (ip[0] >> 4 != 4 || header < 20 || header > size || be16(ip + 2) != size)
-            return -1;
+    } else if (ip[0] >> 4 != 4 || network < 20 || network > size || be16(ip + 2) != size) {
+        return -1;
     }
     int protocol;
     size_t at = transport(ip, size, &protocol);
@@ -75,15 +48,19 @@ int kb_check_packet(const uint8_t *frame, size_t length, kb_packet *packet)
     uint16_t gso_size = le16(frame + 4), start = le16(frame + 6), offset = le16(frame + 8);
     if (flags & ~(NEEDS_CSUM | DATA_VALID))
         return -1;
+    int known = at != 0 && start == at && (protocol == TCP || protocol == UDP);
     if (flags & NEEDS_CSUM) {
-        if (at == 0 || start != at || (size_t)start + offset + 2 > size)
+        /* behind the IP header, else it would change addresses that were checked; deep inside is right for tunnels in tunnels */
+        if (start < network || (size_t)start + offset + 2 > size)
             return -1;
-        if (!((protocol == TCP && offset == 16) || (protocol == UDP && offset == 6)))
+        if (at == 0 && !v6)
+            return -1; /* a fragment has no checksum to complete */
+        if (known && offset != (protocol == TCP ? 16 : 6))
             return -1;
     }
     if (gso != GSO_NONE) {
         int kind = gso & ~GSO_ECN;
-        if (!(flags & NEEDS_CSUM) || gso_size == 0)
+        if (!(flags & NEEDS_CSUM) || !known || gso_size == 0)
             return -1;
         if (kind == GSO_TCPV4 ? v6 || protocol != TCP
             : kind == GSO_TCPV6 ? !v6 || protocol != TCP
@@ -93,6 +70,8 @@ int kb_check_packet(const uint8_t *frame, size_t length, kb_packet *packet)
         size_t header = protocol == TCP ? (at + 20 <= size ? (size_t)(ip[at + 12] >> 4) * 4 : 0) : 8;
         if (header < (protocol == TCP ? 20u : 8u) || at + header > size)
             return -1;
+        if (size - at - header > (size_t)gso_size * KB_MAX_SEGMENTS)
+            return -1; /* one frame would keep a kernel busy with thousands of tiny packets */
     }
     if (packet) {
         memset(packet, 0, sizeof *packet);
@@ -133,7 +112,7 @@ void kb_complete_checksum(uint8_t *frame, size_t length)
     uint8_t *ip = frame + KB_VNET;
     uint16_t start = le16(frame + 6), offset = le16(frame + 8);
     /* the field holds the sum of the pseudo header */
-    uint16_t sum = (uint16_t)~kb_checksum(ip + start, length - KB_VNET - start, 0);
+    uint16_t sum = (uint16_t)~kb_ones_sum(ip + start, length - KB_VNET - start, 0);
     put16(ip + start + offset, sum ? sum : 0xffff);
     memset(frame, 0, KB_VNET);
 }
@@ -163,7 +142,7 @@ int kb_segment_gso(const uint8_t *frame, size_t length, void (*out)(void *, uint
             put16(p + 2, (uint16_t)total);
             put16(p + 4, (uint16_t)(identification + n));
             put16(p + 10, 0);
-            put16(p + 10, (uint16_t)~kb_checksum(p, at, 0));
+            put16(p + 10, (uint16_t)~kb_ones_sum(p, at, 0));
         }
         size_t field;
         if (protocol == TCP) {
@@ -178,9 +157,9 @@ int kb_segment_gso(const uint8_t *frame, size_t length, void (*out)(void *, uint
             field = at + 6;
         }
         put16(p + field, 0);
-        uint32_t pseudo = kb_checksum(p + (v6 ? 8 : 12), v6 ? 32 : 8, 0);
+        uint32_t pseudo = kb_ones_sum(p + (v6 ? 8 : 12), v6 ? 32 : 8, 0);
         pseudo += (uint32_t)protocol + (uint32_t)(total - at);
-        uint16_t sum = (uint16_t)~kb_checksum(p + at, total - at, pseudo);
+        uint16_t sum = (uint16_t)~kb_ones_sum(p + at, total - at, pseudo);
         put16(p + field, sum || protocol == TCP ? sum : 0xffff);
         out(context, piece, KB_VNET + total);
     }

@@ -3,8 +3,10 @@
  * One mutex guards a plane. Its thread holds it while it works on what epoll reported and lets go while it waits, so calls from
  * Python see a consistent plane and wait for a batch at most. The thread never touches Python.
  *
- * Memory is bounded: a link holds one partial frame and an output queue of KB_QUEUE bytes and one frame; the queue of events for
- * Python holds KB_EVENTS bytes, beyond which segments are dropped and a link that floods with control frames is closed.
+ * Memory is bounded: a link holds one partial frame and an output queue of KB_QUEUE bytes and one frame. Of the events for Python
+ * a link may have KB_EVENTS_LINK bytes waiting, all links together KB_EVENTS; beyond, its segments are dropped. Control frames
+ * have a reserve of their own, so that segments cannot crowd them out; a link that fills that too is closed. At most
+ * KB_MAX_HANDSHAKES links may be without a finished handshake: the oldest one has to go when it had time enough, else the newest.
  */
 #ifndef KUBEEDGE_PLANE_H
 #define KUBEEDGE_PLANE_H
@@ -22,9 +24,17 @@ enum { KB_EVENT_UP = 1, KB_EVENT_FRAME = 2, KB_EVENT_SEGMENT = 3, KB_EVENT_DOWN 
 #define KB_MAX_SEGMENT (8 + 65536)
 #define KB_MAX_SKIP (1 << 20)                /* of an unknown kind that may be skipped */
 #define KB_QUEUE (512 * 1024)                /* bytes that wait for a link */
-#define KB_EVENTS (4 * 1024 * 1024)          /* bytes that wait for Python */
+#define KB_EVENTS (4 * 1024 * 1024)          /* bytes that wait for Python, of all links */
+#define KB_EVENTS_LINK (512 * 1024)          /* of one link */
+#define KB_EVENTS_CONTROL (128 * 1024)       /* beyond KB_EVENTS_LINK, for control frames alone */
 #define KB_EARLY_CONTROL 16                  /* control frames from a link that has not been admitted */
 #define KB_HANDSHAKE_SECONDS 10
+#define KB_HANDSHAKE_GRACE 2                 /* seconds that nobody is pushed out */
+#define KB_MAX_HANDSHAKES 256
+#define KB_MAX_SEGMENTS 1024                 /* of one GSO packet; the smallest real ones make fewer of 64 KiB */
+#ifndef KB_REKEY_RECORDS
+#define KB_REKEY_RECORDS (1u << 23)          /* AES-GCM stays safe below 2^24.5 records a key (RFC 8446, 5.5) */
+#endif
 #define KB_MAX_TENANTS 65536
 #define KB_MAX_NUMBER 65536
 #define KB_MAX_PREFIXES 64
@@ -77,7 +87,6 @@ typedef struct {
 
 int kb_check_packet(const uint8_t *frame, size_t length, kb_packet *packet); /* 0, or -1: not fit for any TUN */
 int kb_decrement_ttl(uint8_t *ip);                                           /* 0, or -1: it may not go on */
-uint16_t kb_checksum(const uint8_t *data, size_t length, uint32_t initial);  /* RFC 1071, not inverted */
 void kb_complete_checksum(uint8_t *frame, size_t length);                    /* what VIRTIO_NET_HDR_F_NEEDS_CSUM asks for */
 /* Cuts a GSO frame into packets of the sender's size; out gets each as a frame with an empty header. 0, or -1. */
 int kb_segment_gso(const uint8_t *frame, size_t length, void (*out)(void *, uint8_t *, size_t), void *context);

@@ -318,7 +318,7 @@ class Plane:
             self._down(port, f"TLS handshake failed: {exc}")
         else:
             names = (port.socket.getpeercert() or {}).get("subjectAltName", ())
-            uris = [str(value) for kind, value in names if kind == "URI"]
+            uris = [str(name[1]) for name in names if name[0] == "URI"]
             if len(uris) != 1 or not 0 < len(uris[0].encode()) < 256:
                 self._down(port, "the peer's certificate does not have exactly one URI name")
                 return
