@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 from kubeedge import __version__
 from kubeedge.api import keys
-from kubeedge.api.names import node_name
+from kubeedge.api.names import NodeName, TenantId, node_name
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.config.edge import EdgeConfig, NodeCredentials
 from kubeedge.errors import Invalid, KubeEdgeError, NotFound
 from kubeedge.kit import logs
 from kubeedge.kit.http1 import Request, Response, json_response, start_unix_server
+from kubeedge.store.model import ChangeKind
 from kubeedge.store.sqlite import SqliteStore, open_sqlite
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("kubeedge")
 
 KUBELET_PORT = 10250  # L4
-WEB_PORT = 80  # L4
 _MAX_BODY = 64 * 1024
 
 
@@ -86,7 +86,7 @@ class Agent:
         if modules.appengine.enable:
             workloads.append(self._appengine())
         if modules.webservices.enable and self.bus is not None:
-            workloads.append(self._webservices(self.bus))
+            workloads += self._webservices(self.bus)
         workloads.append(Control(config.paths.run / "edge.sock", self))
         if self.bus is not None or self.hub is not None:
             network.append(NetworkWatch(self._network_changed))
@@ -175,25 +175,29 @@ class Agent:
             self.bus.serve(KUBELET_PORT, KubeletServer(self.engine).handle)
         return self.engine
 
-    def _webservices(self, bus: KubeBus) -> Module:
+    def _webservices(self, bus: KubeBus) -> list[Module]:
         from kubeedge.kubebus.http.module import WebServices
+        from kubeedge.kubebus.http.server_proxy import Target
+        from kubeedge.kubebus.http.services import ServiceTable
 
-        return WebServices(
-            tenant=self.credentials.tenant,
-            node=self.credentials.node,
-            listen=self.config.modules.webservices.listen,
-            bus=bus,
-            port=WEB_PORT,
-            objects=self._web_objects,
+        table = ServiceTable()
+
+        async def connect(
+            tenant: TenantId, node: NodeName, port: int
+        ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            return await bus.connect(node, port)  # the proxy lets no other tenant pass
+
+        async def resolve(service: str) -> Target:
+            return table.resolve(service)  # type: ignore[arg-type]
+
+        services = WebServices(
+            tenant=TenantId(self.credentials.tenant),
+            listen_on=self.config.modules.webservices.listen,
+            connect=connect,
+            listen=bus.listen,
+            resolve=resolve,
         )
-
-    async def _web_objects(self) -> dict[str, Any]:
-        """What names of web services are resolved from: keys of the local store with their JSON."""
-        found: dict[str, Any] = {}
-        for prefix in ("/desired/webservices/", "/reported/webservices/", "/desired/pods/", "/reported/pods/"):
-            for kv in (await self.store.range(prefix, keys.prefix_end(prefix))).kvs:
-                found[kv.key] = json.loads(kv.value)
-        return found
+        return [ServiceFeed(self.store, table.apply), services]
 
     def _network_changed(self) -> None:
         if self.bus is not None:
@@ -313,6 +317,25 @@ class Control:
                 asyncio.get_running_loop().call_later(0.1, agent.supervisor.stop)
                 return {}
         raise NotFound(f"no {request.method} {request.path} here")
+
+
+class ServiceFeed:
+    """Module "servicetable": keeps the table of web services as the store has it."""
+
+    name = "servicetable"
+
+    def __init__(self, store: SqliteStore, apply: Callable[[str, bytes | None], None]) -> None:
+        self._store = store
+        self._apply = apply
+
+    async def run(self, ready: asyncio.Event) -> None:
+        everything = await self._store.range("/", keys.prefix_end("/"))
+        for kv in everything.kvs:
+            self._apply(kv.key, kv.value)
+        ready.set()
+        async for batch in self._store.watch("/", after=everything.revision):
+            for change in batch.changes:
+                self._apply(change.key, change.value if change.kind is ChangeKind.PUT else None)
 
 
 class NetworkWatch:

@@ -107,6 +107,12 @@ class KubeBus:
         """Before the module runs: `handler` serves this port, across its restarts."""
         self._listeners[port] = handler
 
+    async def listen(self, port: int, handler: Handler) -> None:
+        """As serve, at any time."""
+        self.serve(port, handler)
+        if self._endpoint is not None:
+            await self._endpoint.listen(port, handler)
+
     def network_changed(self) -> None:
         self._hint.set()
         if self._link is not None:
