@@ -9,49 +9,72 @@ from typing import Any
 
 from kubeedge.errors import KubeEdgeError
 
-_PATIENCE = 30.0  # seconds; an image import takes some
+_PATIENCE = 30.0  # seconds
 _MAX_ANSWER = 16 * 1024 * 1024
 
 
 class CommandError(KubeEdgeError):
     """What went wrong, and what to do next."""
 
+    exit_status = 1
+
     def __init__(self, message: str, next: str = "") -> None:
         super().__init__(message)
-        self.next = next
+        if next:
+            self.add_note(next)
+
+
+class UsageError(CommandError):
+    """The command line itself is wrong."""
+
+    exit_status = 2
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_PATIENCE)
+    def __init__(self, path: str, patience: float) -> None:
+        super().__init__("localhost", timeout=patience)
         self._path = path
+        self._patience = patience
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_PATIENCE)
+        self.sock.settimeout(self._patience)
         self.sock.connect(self._path)
 
 
-def call(path: str, method: str, target: str, body: Any = None, *, what: str = "the agent", start: str = "") -> Any:
-    """The answer's JSON. Raises CommandError with the process's own words."""
-    connection = _UnixConnection(path)
+def call(
+    path: str,
+    method: str,
+    target: str,
+    body: Any = None,
+    *,
+    what: str = "the agent",
+    start: str = "",
+    patience: float = _PATIENCE,
+) -> dict[str, Any]:
+    """The answer's JSON object. Raises CommandError with the process's own words."""
+    connection = _UnixConnection(path, patience)
     try:
         data = None if body is None else json.dumps(body).encode()
         connection.request(method, target, data, {"content-type": "application/json"})
         response = connection.getresponse()
         text = response.read(_MAX_ANSWER)
-    except (FileNotFoundError, ConnectionRefusedError) as exc:
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as exc:
         raise CommandError(f"{what} does not run here (no one listens on {path})", start) from exc
     except PermissionError as exc:
         raise CommandError(f"{path} may be opened by root only", "run the command as root") from exc
-    except (OSError, http.client.HTTPException) as exc:
-        raise CommandError(f"{what} does not answer on {path}: {exc}") from exc
+    except TimeoutError as exc:
+        raise CommandError(f"{what} did not answer on {path} within {patience:g} s", "look at its log") from exc
+    except (OSError, http.client.HTTPException, ValueError) as exc:
+        raise CommandError(f"{what} does not answer on {path}: {str(exc) or type(exc).__name__}") from exc
     finally:
         connection.close()
     try:
         answer = json.loads(text or b"{}")
-    except ValueError as exc:
-        raise CommandError(f"{what} answered with {response.status} and no JSON") from exc
+        if not isinstance(answer, dict):
+            raise ValueError("not an object")
+    except (ValueError, RecursionError) as exc:
+        raise CommandError(f"{what} answered with status {response.status} and no JSON object") from exc
     if response.status >= 400:
-        raise CommandError(str(answer.get("error", response.reason)), str(answer.get("next", "")))
+        raise CommandError(str(answer.get("error") or response.reason), str(answer.get("next") or ""))
     return answer

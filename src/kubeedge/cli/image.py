@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from kubeedge.cli.control import call
+from kubeedge.cli.control import UsageError, call
+from kubeedge.cli.show import as_json
 
 _START = "start it with `kubeedge edge`"
+_IMPORT_PATIENCE = 600.0  # seconds; a large archive on a slow card
 
 
 def run(options: argparse.Namespace) -> int:
     if options.verb == "import":
-        body = {"path": str(Path(options.archive).resolve()), "names": options.names}
-        answer = call(options.socket, "POST", "/v1/images/import", body, start=_START)
-        print("\n".join(answer["names"]))
+        path = Path(options.archive).resolve()
+        if not path.is_file():
+            raise UsageError(f"{path} is not a file")
+        body = {"path": str(path), "names": options.names}
+        answer = call(options.socket, "POST", "/v1/images/import", body, start=_START, patience=_IMPORT_PATIENCE)
+        print(as_json(answer) if options.output == "json" else "\n".join(answer["names"]))
         return 0
     answer = call(options.socket, "GET", "/v1/images", start=_START)
     if options.output == "json":
-        print(json.dumps(answer))
+        print(as_json(answer))
     else:
         for image in answer["images"]:
             print(image)

@@ -1,187 +1,186 @@
 """`kubeedge join`: from a token to a node.
 
-The CA certificate comes over plain HTTP and must have the hash that the token holds; everything after it is TLS that trusts this CA alone.
+The key is written before the cloud is asked, and node.json after everything else. So a join that was interrupted, or whose answer was lost, can be
+repeated with the same token for some minutes: the cloud knows the key again.
+
+Lives elsewhere: the conversation with the cloud (kubeedge.pki.bootstrap), what this machine lacks (preflight.py), systemd (service.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import email.utils
-import http.client
 import json
 import os
-import shutil
 import socket
-import ssl
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kubeedge.api.names import node_name
-from kubeedge.cli.control import CommandError
-from kubeedge.config import edge
-from kubeedge.errors import Invalid
+from kubeedge.cli import preflight, service
+from kubeedge.cli.control import CommandError, UsageError
+from kubeedge.cli.show import as_json
+from kubeedge.config import edge, forms
+from kubeedge.errors import Invalid, Unavailable
 from kubeedge.pki import tokens
+from kubeedge.pki.bootstrap import Client
+from kubeedge.pki.files import sync_directory, write_secret
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 DEFAULT_PORT = 10002
-_PATIENCE = 15.0  # seconds for one answer
-_MAX_ANSWER = 64 * 1024
-_CLOCK_TOLERANCE = 1800.0  # seconds; certificates are backdated by an hour
+STATE_MARK = ".kubeedge"  # in the state directory: it is ours, and reset may remove it
+_MAX_TOKEN = 1024
+_RETRY = 1.0  # seconds
 
 
 def run(options: argparse.Namespace) -> int:
-    root = Path(options.root_dir)
-    token = tokens.parse(_token_text(options))
-    name = node_name(options.name or socket.gethostname().split(".")[0].lower())
-    host, port = _endpoint(options.cloud)
+    root = Path(options.root_dir).absolute()
+    host, port = _endpoint(options.cloud or options.cloudcore_ipport)
+    try:
+        token = tokens.parse(_token_text(options))
+        name = node_name(options.name or _host_name())
+    except Invalid as exc:
+        raise UsageError(str(exc)) from exc
     paths = edge.at_root(root)
-    credentials = paths.pki.parent / "node.json"
-    if credentials.exists() and not options.force:
-        raise CommandError(
-            f"this machine has joined already ({credentials} exists)",
-            "run `kubeedge reset` first, or `kubeedge join --force` to replace its credentials",
-        )
-    _preflight()
-    ca_pem = _fetch_ca(host, port, token)
-    answer, key_pem = _join(host, port, token, name, ca_pem)
-    _write(paths, credentials, ca_pem, key_pem, answer, root)
-    print(
-        f"node {answer['node']} of tenant {answer['tenant']} joined; overlay address {answer['address'].split('/')[0]}"
-    )
-    arguments = [sys.executable, "-m", "kubeedge", "edge"]
-    if root != Path("/"):
-        arguments += ["--root-dir", str(root)]
-    sys.stdout.flush()
+    _refuse_over_another(edge.credentials_path(paths), name, options.force)
+    for warning in preflight.check(paths.state):
+        print(f"warning: {warning}", file=sys.stderr)
+    answer, ca_pem = _ask(Client(host, port), token, name, paths.pki, options.wait)
+    _write(paths, ca_pem, answer)
+    _report(options, answer, paths)
     if options.run:
-        os.execv(sys.executable, arguments)
-    print(f"next: start the agent with `kubeedge edge{'' if root == Path('/') else f' --root-dir {root}'}`")
+        sys.stdout.flush()
+        command = service.agent_command(root)
+        os.execv(command[0], command)
+    if options.start and service.has_systemd():
+        service.install_and_start(root)
+        print(f"{service.UNIT} is started", file=sys.stderr)
+    else:
+        suffix = "" if root == Path("/") else f" --root-dir {root}"
+        print(f"next: start the agent with `kubeedge edge{suffix}`", file=sys.stderr)
     return 0
 
 
 def _token_text(options: argparse.Namespace) -> str:
     if options.token:
         return str(options.token)
-    if options.token_file == "-":
-        return sys.stdin.read(1024)
     try:
-        with open(options.token_file) as file:
-            return file.read(1024)
-    except OSError as exc:
-        raise CommandError(f"cannot read the token: {exc}") from exc
+        if options.token_file == "-":
+            return sys.stdin.read(_MAX_TOKEN)
+        with open(options.token_file, encoding="utf-8") as file:
+            return file.read(_MAX_TOKEN)
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"cannot read the token: {exc}") from exc
 
 
-def _endpoint(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or "]" in port:
-        return text, DEFAULT_PORT
-    if not port.isdigit() or not 0 < int(port) < 65536:
-        raise CommandError(f"{text!r} is not HOST or HOST:PORT")
-    return host.strip("[]"), int(port)
+def _host_name() -> str:
+    return socket.gethostname().split(".")[0].lower()
 
 
-def _preflight() -> None:
-    """What would fail later, said now."""
-    if os.geteuid() != 0:
-        raise CommandError("an agent needs root: it makes a TUN device and runs containers", "run it as root")
-    if not os.path.exists("/dev/net/tun"):
-        print("warning: /dev/net/tun is missing; KubeBus will not work (modprobe tun)", file=sys.stderr)
-    for program, package in (("conmon", "conmon"), ("crun", "crun")):
-        if not shutil.which(program) and not (program == "crun" and shutil.which("runc")):
-            print(
-                f"warning: {program} is missing; containers will not start (apt-get install {package})", file=sys.stderr
-            )
-
-
-def _fetch_ca(host: str, port: int, token: tokens.Token) -> bytes:
-    connection = http.client.HTTPConnection(host, port, timeout=_PATIENCE)
+def _endpoint(text: str | None) -> tuple[str, int]:
+    if not text:
+        raise UsageError("where is the cloud?", "kubeedge join --token-file FILE HOST[:PORT]")
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     try:
-        connection.request("GET", "/ca.crt")
-        response = connection.getresponse()
-        pem = response.read(_MAX_ANSWER)
-        _check_clock(response.getheader("date"))
-    except CommandError:
-        raise
-    except (OSError, http.client.HTTPException) as exc:
-        raise CommandError(
-            f"cannot reach the cloud at {host}:{port}: {exc}", "check the address, and that the port is open"
-        ) from exc
-    finally:
-        connection.close()
+        forms.host(bare)
+        return bare, DEFAULT_PORT
+    except ValueError:
+        pass
     try:
-        der = ssl.PEM_cert_to_DER_cert(pem.decode("ascii"))
+        return forms.endpoint(text)
     except ValueError as exc:
-        raise CommandError(f"{host}:{port} does not answer like a cloud of ours") from exc
-    if tokens.ca_hash(der) != token.ca_hash:
-        raise CommandError(
-            f"the CA certificate of {host}:{port} is not the one that the token names: this is another cloud, or somebody "
-            "in between",
-            "check the address; if it is right, make a new token there",
-        )
-    return pem
+        raise UsageError(f"{text!r} is not HOST or HOST:PORT") from exc
 
 
-def _check_clock(date: str | None) -> None:
-    """Certificates are worthless to a machine that lives in another year."""
-    parsed = email.utils.parsedate_to_datetime(date).timestamp() if date else None
-    if parsed is None:
+def _refuse_over_another(path: Path, name: str, force: bool) -> None:
+    """A second join replaces credentials only when told to, and never the identity under which state is kept."""
+    if not path.exists():
         return
-    off = time.time() - parsed
-    if abs(off) > _CLOCK_TOLERANCE:
-        days = abs(off) / 86400
-        amount = f"{days:.0f} days" if days >= 2 else f"{abs(off) / 3600:.1f} hours"
+    if not force:
         raise CommandError(
-            f"the clock of this machine is {amount} {'ahead of' if off > 0 else 'behind'} the cloud's",
-            "set it (for example with `date -s`, or let NTP do it), then join again",
+            f"this machine has joined already ({path} exists)",
+            "run `kubeedge reset` first, or `kubeedge join --force` to get new credentials for the same node",
+        )
+    try:
+        old = edge.load_credentials(path).node
+    except Invalid:
+        return  # damaged: --force is what helps
+    if old != name:
+        raise CommandError(
+            f"the state of this machine belongs to node {old}, not to {name}",
+            f"run `kubeedge reset` first, or join with `--name {old}`",
         )
 
 
-def _join(host: str, port: int, token: tokens.Token, name: str, ca_pem: bytes) -> tuple[dict[str, Any], bytes]:
+def _ask(client: Client, token: tokens.Token, name: str, pki: Path, wait: float) -> tuple[dict[str, Any], bytes]:
+    """Ask until the cloud answers, for `wait` seconds."""
     from kubeedge.pki import csr  # heavy
 
-    key = csr.new_key()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_verify_locations(cadata=ca_pem.decode("ascii"))
-    connection = http.client.HTTPSConnection(host, port, timeout=_PATIENCE, context=context)
+    pki.mkdir(parents=True, exist_ok=True, mode=0o700)
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            ca_pem = client.fetch_ca(token)
+            request = csr.request_pem(_joining_key(pki), name)
+            answer = client.join(token, name, request, ca_pem)
+            edge.credentials(_credentials(answer))
+            return answer, ca_pem
+        except Unavailable as exc:
+            pause = exc.retry_after or _RETRY
+            if time.monotonic() + pause > deadline:
+                exc.add_note("check the address, and that its port can be reached from here; `--wait` tries for longer")
+                raise
+            time.sleep(pause)
+        except Invalid as exc:
+            if exc.path:
+                raise CommandError(f"the cloud's answer cannot be used: {exc}") from exc
+            raise
+
+
+def _joining_key(pki: Path) -> EllipticCurvePrivateKey:
+    """The key of an earlier attempt, or a new one."""
+    from kubeedge.pki import csr
+
+    path = pki / "join.key"
     try:
-        body = json.dumps({"node": name, "csr": csr.request_pem(key, name).decode()})
-        headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
-        connection.request("POST", "/v1/join", body, headers)
-        response = connection.getresponse()
-        answer = json.loads(response.read(_MAX_ANSWER))
-        if response.status != 200:
-            raise CommandError(str(answer.get("error", response.reason)))
-        edge.build(edge.NodeCredentials, _credentials(answer))
-        return answer, csr.key_pem(key)
-    except ssl.SSLCertVerificationError as exc:
-        raise CommandError(
-            f"the cloud's certificate is not for {host}: {exc.verify_message}",
-            f"use a name that the cloud advertises, or add {host} to `advertise` in its configuration",
-        ) from exc
-    except (OSError, http.client.HTTPException, ValueError, Invalid, KeyError) as exc:
-        raise CommandError(f"joining at {host}:{port} failed: {exc}") from exc
-    finally:
-        connection.close()
+        return csr.load_key(path.read_bytes())
+    except (OSError, ValueError, TypeError):
+        key = csr.new_key()
+        write_secret(path, csr.key_pem(key))
+        return key
 
 
 def _credentials(answer: dict[str, Any]) -> dict[str, Any]:
     names = ("tenant", "node", "number", "address", "podCIDR", "hub", "relays", "bootstrap")
-    return {name: answer[name] for name in names}
+    return {name: answer[name] for name in names if name in answer}
 
 
-def _write(
-    paths: edge.Paths, credentials: Path, ca_pem: bytes, key_pem: bytes, answer: dict[str, Any], root: Path
-) -> None:
-    """Credentials last: node.json means that everything else is there."""
-    from kubeedge.pki.ca import write_secret
-
-    paths.pki.mkdir(parents=True, exist_ok=True, mode=0o700)
+def _write(paths: edge.Paths, ca_pem: bytes, answer: dict[str, Any]) -> None:
+    """The pair as a renewal writes it, so that trust.mend_pair finishes what a power cut interrupted; node.json last."""
+    credentials_file = edge.credentials_path(paths)
+    certificate = answer.get("certificate")
+    if not isinstance(certificate, str):
+        raise CommandError("the cloud's answer has no certificate")
     paths.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_secret(paths.pki / "node.key", key_pem)
+    write_secret(paths.state / STATE_MARK, b"The state of a KubeEdge node; `kubeedge reset` removes this directory.\n")
     write_secret(paths.pki / "ca.crt", ca_pem)
-    write_secret(paths.pki / "node.crt", answer["certificate"].encode())
+    write_secret(paths.pki / "node.key.next", (paths.pki / "join.key").read_bytes())
+    write_secret(paths.pki / "node.crt", certificate.encode())
+    (paths.pki / "node.key.next").replace(paths.pki / "node.key")
+    sync_directory(paths.pki)
     config = paths.pki.parent / "kubeedge.yaml"
     if not config.exists():
         write_secret(config, edge.default_yaml(edge.EdgeConfig(paths=paths)).encode())
-    write_secret(credentials, json.dumps(_credentials(answer), indent=2).encode() + b"\n")
+    write_secret(credentials_file, json.dumps(_credentials(answer), indent=2).encode() + b"\n")
+    (paths.pki / "join.key").unlink()
+
+
+def _report(options: argparse.Namespace, answer: dict[str, Any], paths: edge.Paths) -> None:
+    if options.output == "json":
+        print(as_json({**_credentials(answer), "credentials": str(edge.credentials_path(paths))}))
+    else:
+        address = answer["address"].split("/")[0]
+        print(f"node {answer['node']} of tenant {answer['tenant']} joined; overlay address {address}")

@@ -1,4 +1,4 @@
-"""The table of commands."""
+"""The table of commands. Called as `keadm`, the program offers what keadm users know: join, gettoken, reset, version."""
 
 from __future__ import annotations
 
@@ -8,121 +8,183 @@ import sys
 from collections.abc import Sequence
 
 DEFAULT_CONFIG = "/etc/kubeedge/kubeedge.yaml"
+DEFAULT_CLOUD_CONFIG = "/etc/kubeedge/cloud.yaml"
 CLOUD_SOCKET = "/run/kubeedge/cloud.sock"
 EDGE_SOCKET = "/run/kubeedge/edge.sock"
 
 
-def _parser() -> argparse.ArgumentParser:
-    program = argparse.ArgumentParser(
-        prog="kubeedge", description="Kubernetes nodes behind NAT: the edge agent, the cloud side, and their tools."
-    )
-    commands = program.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+class _Commands:
+    """argparse, with what every command of ours has."""
 
-    def command(name: str, module: str, summary: str) -> argparse.ArgumentParser:
-        parser = commands.add_parser(name, help=summary, description=summary)
+    def __init__(self, program: argparse.ArgumentParser) -> None:
+        self._commands = program.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+
+    def add(self, name: str, module: str, summary: str, *, output: bool = True) -> argparse.ArgumentParser:
+        parser = self._commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         parser.set_defaults(module=module)
+        if output:
+            _output(parser)
         return parser
 
-    def output(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="how to print")
 
-    p = command("cloud", "run", "run the cloud side in the foreground")
-    p.add_argument("--config", help=f"configuration file (default: {DEFAULT_CONFIG} if it exists)")
-    p.add_argument("--default-config", action="store_true", help="print the default configuration and end")
+def _output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="how to print")
 
-    p = command("edge", "run", "run the agent of this node in the foreground")
+
+def _verbs(parser: argparse.ArgumentParser, *verbs: tuple[str, str]) -> list[argparse.ArgumentParser]:
+    table = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
+    made = [table.add_parser(verb, help=summary, description=summary, allow_abbrev=False) for verb, summary in verbs]
+    for verb in made:
+        _output(verb)
+    return made
+
+
+def _socket(parser: argparse.ArgumentParser, path: str, whose: str) -> None:
+    parser.add_argument("--socket", default=path, help=f"{whose} unix socket (default: {path})")
+
+
+def _root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--root-dir", default="/", help="keep everything below another directory (default: /)")
+
+
+def _add_runners(commands: _Commands) -> None:
+    p = commands.add("cloud", "run", "run the cloud side in the foreground", output=False)
+    p.add_argument("--config", help=f"configuration file (default: {DEFAULT_CLOUD_CONFIG} if it exists)")
+    p.add_argument("--default-config", "--defaultconfig", action="store_true", help="print the default configuration")
+
+    p = commands.add("edge", "run", "run the agent of this node in the foreground", output=False)
     p.add_argument("--config", help="configuration file (default: ROOT/etc/kubeedge/kubeedge.yaml)")
-    p.add_argument("--root-dir", default="/", help="keep everything below another directory (default: /)")
-    p.add_argument("--default-config", action="store_true", help="print the default configuration and end")
+    _root(p)
+    p.add_argument("--default-config", "--defaultconfig", action="store_true", help="print the default configuration")
 
-    p = command("join", "join", "make this machine a node: get a certificate with a token")
-    p.add_argument("cloud", metavar="HOST[:PORT]", help="the cloud's bootstrap address (default port 10002)")
+
+def _add_join(commands: _Commands) -> None:
+    p = commands.add("join", "join", "make this machine a node: get a certificate with a token")
+    p.add_argument("cloud", metavar="HOST[:PORT]", nargs="?", help="the cloud's bootstrap address (default port 10002)")
     token = p.add_mutually_exclusive_group(required=True)
     token.add_argument("--token", help="bootstrap token (visible to other users of this machine; prefer --token-file)")
     token.add_argument("--token-file", help="file with the token, '-' for standard input")
-    p.add_argument("--name", help="name of the node (default: the host name)")
-    p.add_argument("--root-dir", default="/", help="keep everything below another directory (default: /)")
+    p.add_argument("--name", "--edgenode-name", help="name of the node (default: the host name)")
+    p.add_argument("--cloudcore-ipport", help=argparse.SUPPRESS)  # keadm's way to name the cloud
+    _root(p)
+    p.add_argument("--wait", type=float, default=30.0, metavar="SECONDS", help="try so long (default: %(default)g)")
     p.add_argument("--force", action="store_true", help="replace the credentials of an earlier join")
-    p.add_argument("--run", action="store_true", help="then run the agent in the foreground")
+    after = p.add_mutually_exclusive_group()
+    after.add_argument("--run", action="store_true", help="then run the agent in the foreground")
+    after.add_argument("--no-start", dest="start", action="store_false", help="do not start the agent's service")
 
-    for name in ("token", "gettoken"):
-        p = command(name, "token", "bootstrap tokens" if name == "token" else "print a new bootstrap token")
-        p.add_argument("--socket", default=CLOUD_SOCKET, help=argparse.SUPPRESS)
-        verbs = p.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=name == "token")
-        if name == "gettoken":
-            p.set_defaults(verb="create")
-        for verb, summary in (("create", "make one"), ("list", "show them"), ("revoke", "make one worthless")):
-            v = verbs.add_parser(verb, help=summary, description=summary)
-            v.add_argument("--tenant", default="default")
-            v.add_argument("--socket", default=CLOUD_SOCKET, help="the cloud's unix socket")
-            if verb == "create":
-                v.add_argument("--node", default="", help="the only name that it is good for (default: any)")
-                v.add_argument("--ttl", default="24h", help="how long it may be used: 30m, 24h, 7d (default: 24h)")
-                v.add_argument("--replace", action="store_true", help="it may take the place of a node that exists")
-            if verb == "revoke":
-                v.add_argument("id", help="the six characters between the dots")
-            output(v)
+    p = commands.add("reset", "reset", "undo join: end pods and agent, remove state and credentials", output=False)
+    _root(p)
+    p.add_argument("--force", action="store_true", help="do not ask")
 
-    p = command("tenant", "tenant", "tenants of this cloud")
-    verbs = p.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
-    for verb, summary in (("create", "make one"), ("list", "show them")):
-        v = verbs.add_parser(verb, help=summary, description=summary)
-        v.add_argument("--socket", default=CLOUD_SOCKET, help="the cloud's unix socket")
-        if verb == "create":
-            v.add_argument("name")
-        output(v)
 
-    p = command("status", "status", "what the agent (or the cloud process) of this machine is doing")
+def _add_new_token(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tenant", default="default", help="whose node it makes (default: default)")
+    parser.add_argument("--node", default="", help="the only name that it is good for (default: any)")
+    parser.add_argument("--ttl", default="24h", help="how long it may be used: 30m, 24h, 7d (default: 24h)")
+    parser.add_argument("--replace", action="store_true", help="it may take the place of a node that exists")
+    _socket(parser, CLOUD_SOCKET, "the cloud's")
+
+
+def _add_cloud_tools(commands: _Commands) -> None:
+    p = commands.add("token", "token", "bootstrap tokens", output=False)
+    create, list_, revoke = _verbs(
+        p, ("create", "make a token"), ("list", "show tokens"), ("revoke", "make a token worthless")
+    )
+    _add_new_token(create)
+    for verb in (list_, revoke):
+        verb.add_argument("--tenant", default="default", help="whose tokens (default: default)")
+        _socket(verb, CLOUD_SOCKET, "the cloud's")
+    revoke.add_argument("id", help="the six characters between the dots")
+
+    p = commands.add("tenant", "tenant", "tenants of this cloud", output=False)
+    create, list_ = _verbs(p, ("create", "make a tenant"), ("list", "show tenants"))
+    create.add_argument("name")
+    for verb in (create, list_):
+        _socket(verb, CLOUD_SOCKET, "the cloud's")
+
+
+def _add_gettoken(commands: _Commands) -> None:
+    p = commands.add("gettoken", "token", "print a new bootstrap token")
+    p.set_defaults(verb="create")
+    _add_new_token(p)
+
+
+def _add_edge_tools(commands: _Commands) -> None:
+    p = commands.add("status", "status", "what the agent (or the cloud process) of this machine is doing")
     p.add_argument("--socket", help=f"unix socket (default: {EDGE_SOCKET}, or {CLOUD_SOCKET})")
-    output(p)
 
-    p = command("publish", "publish", "publish a web service of this node")
+    p = commands.add("publish", "publish", "publish a web service of this node")
     p.add_argument("name", help="its name in the URL: http://HOST/TENANT/NODE/NAME/")
     p.add_argument("target", nargs="?", help="PORT or HOST:PORT where it listens")
     p.add_argument("--remove", action="store_true", help="publish it no longer")
-    p.add_argument("--socket", default=EDGE_SOCKET, help="the agent's unix socket")
+    _socket(p, EDGE_SOCKET, "the agent's")
 
-    p = command("image", "image", "container images of this node")
-    verbs = p.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
-    v = verbs.add_parser(
-        "import", help="import an OCI or docker archive", description="import an OCI or docker archive"
+    p = commands.add("image", "image", "container images of this node", output=False)
+    import_, list_ = _verbs(p, ("import", "import an OCI or docker archive"), ("list", "show images"))
+    import_.add_argument("archive")
+    import_.add_argument("names", nargs="*", help="further names for it")
+    for verb in (import_, list_):
+        _socket(verb, EDGE_SOCKET, "the agent's")
+
+
+def parser(program_name: str = "kubeedge") -> argparse.ArgumentParser:
+    keadm = program_name == "keadm"
+    program = argparse.ArgumentParser(
+        prog=program_name,
+        description="Kubernetes nodes behind NAT: the edge agent, the cloud side, and their tools."
+        if not keadm
+        else "Make this machine a node, or undo it. `kubeedge --help` shows the rest.",
+        allow_abbrev=False,
     )
-    v.add_argument("archive")
-    v.add_argument("names", nargs="*", help="further names for it")
-    v.add_argument("--socket", default=EDGE_SOCKET, help="the agent's unix socket")
-    v = verbs.add_parser("list", help="show them", description="show them")
-    v.add_argument("--socket", default=EDGE_SOCKET, help="the agent's unix socket")
-    output(v)
-
-    p = command("reset", "reset", "undo join: stop the agent, remove its pods, state and credentials")
-    p.add_argument("--root-dir", default="/", help="the directory that was given to join (default: /)")
-    p.add_argument("--force", action="store_true", help="do not ask")
-
-    p = command("version", "version", "print the version")
-    output(p)
+    commands = _Commands(program)
+    if not keadm:
+        _add_runners(commands)
+    _add_join(commands)
+    if not keadm:
+        _add_cloud_tools(commands)
+    _add_gettoken(commands)
+    if not keadm:
+        _add_edge_tools(commands)
+    commands.add("version", "version", "print the version")
     return program
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 it failed (and why), 2 wrong usage."""
-    options = _parser().parse_args(argv)
+    name = "keadm" if sys.argv[0].rpartition("/")[2] == "keadm" else "kubeedge"
+    options = parser(name).parse_args(argv)
     module = importlib.import_module(f"kubeedge.cli.{options.module}")
     try:
         status: int = module.run(options)
+        sys.stdout.flush()
         return status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
+        _close_stdout()
         return 1
     except Exception as exc:
         from kubeedge.errors import KubeEdgeError
 
         if not isinstance(exc, KubeEdgeError | OSError):
             raise
-        print(f"kubeedge {options.command}: {exc}", file=sys.stderr)
-        if hint := getattr(exc, "next", None):
-            print(f"next: {hint}", file=sys.stderr)
-        return 1
+        print(f"{name} {options.command}: {_line(exc)}", file=sys.stderr)
+        for advice in getattr(exc, "__notes__", ()):
+            print(f"next: {_line(advice)}", file=sys.stderr)
+        return int(getattr(exc, "exit_status", 1))
+
+
+def _line(text: object) -> str:
+    """One line, and nothing that a terminal would obey: parts of it may come from the other side."""
+    return "".join(c if c.isprintable() else " " for c in str(text).strip())
+
+
+def _close_stdout() -> None:
+    """The reader is gone; the interpreter must not try to flush once more."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

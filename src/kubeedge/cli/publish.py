@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import re
 
 from kubeedge.api.names import node_name
-from kubeedge.cli.control import CommandError, call
+from kubeedge.cli.control import UsageError, call
+from kubeedge.cli.show import as_json
+from kubeedge.config import forms
+from kubeedge.errors import Invalid
 
 _START = "start it with `kubeedge edge`"
 
 
 def run(options: argparse.Namespace) -> int:
-    name = node_name(options.name)  # the same rule: a label
+    try:
+        name = node_name(options.name)  # the same rule: a label
+    except Invalid as exc:
+        raise UsageError(f"service name {options.name!r} is not an RFC 1123 label") from exc
     if options.remove:
-        call(options.socket, "DELETE", f"/v1/webservices/{name}", start=_START)
-        print(f"{name} is published no longer")
-        return 0
-    match = re.fullmatch(r"(?:([\w.-]+):)?(\d{1,5})", options.target or "")
-    if not match or not 0 < int(match[2]) < 65536:
-        raise CommandError(f"{options.target!r} is not a port", f"kubeedge publish {name} 8080")
-    target = f"{match[1] or '127.0.0.1'}:{match[2]}"
-    answer = call(options.socket, "POST", "/v1/webservices", {"name": name, "target": target}, start=_START)
-    print(f"published {target} as {answer['path']}")
+        answer = call(options.socket, "DELETE", f"/v1/webservices/{name}", start=_START)
+        text = f"{name} is published no longer"
+    else:
+        target = _target(options.target, name)
+        answer = call(options.socket, "POST", "/v1/webservices", {"name": name, "target": target}, start=_START)
+        text = f"published {target} as {answer.get('path', name)}"
+    print(as_json(answer) if options.output == "json" else text)
     return 0
+
+
+def _target(text: str | None, name: str) -> str:
+    target = f"127.0.0.1:{text}" if (text or "").isdigit() else text or ""
+    try:
+        forms.endpoint(target)
+    except ValueError as exc:
+        raise UsageError(f"{text or ''!r} is not PORT or HOST:PORT", f"kubeedge publish {name} 8080") from exc
+    return target

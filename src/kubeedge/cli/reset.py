@@ -1,52 +1,175 @@
-"""`kubeedge reset`: undo join on this machine. Touches what join and the agent made below their own paths, and nothing else."""
+"""`kubeedge reset`: undo join on this machine. Touches what join and the agent made below their own paths, and nothing else.
+
+The agent is asked to end its pods and itself; when it does not run, what its containers left is swept here. The state directory is removed only
+when it carries the mark that join put there, and only after everything mounted below it is unmounted: a volume's data is not ours.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
 
-from kubeedge.cli.control import CommandError, call
+from kubeedge.cli import service
+from kubeedge.cli.control import CommandError, UsageError, call
+from kubeedge.cli.join import STATE_MARK
 from kubeedge.config import edge
 from kubeedge.errors import Invalid
 
+_PKI_FILES = ("ca.crt", "node.crt", "node.key", "node.key.next", "join.key")
+_RUN_ENTRIES = ("exits", "ns", "oci", "s", "edge.sock")  # the cloud's socket may be beside them
+_STOP_PATIENCE = 90.0  # seconds; pods have their grace periods
+
 
 def run(options: argparse.Namespace) -> int:
-    root = Path(options.root_dir)
-    paths = edge.at_root(root)
-    config = paths.pki.parent / "kubeedge.yaml"
-    if config.exists():
-        try:
-            paths = edge.load(config).paths
-        except Invalid as exc:
-            print(f"warning: {exc}; using the default paths", file=sys.stderr)
-    if not options.force and sys.stdin.isatty():
-        answer = input(f"This removes the node's pods, state and credentials below {root}. Type 'yes' to go on: ")
-        if answer.strip() != "yes":
-            print("nothing was changed")
-            return 1
-    socket = paths.run / "edge.sock"
-    try:
-        call(str(socket), "POST", "/v1/stop", {"pods": True})
-        _wait_for_end(socket)
-    except CommandError:
-        pass  # it does not run
-    removed = [p for p in (paths.pki.parent / "node.json", config) if p.exists()]
-    for path in removed:
-        path.unlink()
-    for directory in (paths.pki, paths.state):
-        if directory.exists():
-            shutil.rmtree(directory)
-            removed.append(directory)
-    print("\n".join(f"removed {p}" for p in removed) if removed else "there was nothing to remove")
+    root = Path(options.root_dir).absolute()
+    config = _config(root)
+    if not options.force:
+        _confirm(root)
+    _stop_agent(config.paths.run / "edge.sock")
+    service.remove()
+    done = _sweep_pods(config)
+    done += _remove(config)
+    print("\n".join(done) if done else "there was nothing to remove")
     return 0
 
 
-def _wait_for_end(socket: Path) -> None:
-    deadline = time.monotonic() + 60
-    while socket.exists():
+def _config(root: Path) -> edge.EdgeConfig:
+    paths = edge.at_root(root)
+    path = paths.pki.parent / "kubeedge.yaml"
+    if path.exists():
+        try:
+            return edge.load(path)
+        except Invalid as exc:
+            print(f"warning: {exc}; using the default paths", file=sys.stderr)
+    return edge.EdgeConfig(paths=paths)
+
+
+def _confirm(root: Path) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError("reset removes the node's pods, state and credentials", "say so with --force")
+    answer = input(f"This removes the node's pods, state and credentials below {root}. Type 'yes' to go on: ")
+    if answer.strip() != "yes":
+        raise CommandError("nothing was changed")
+
+
+def _stop_agent(socket: Path) -> None:
+    """Pods first, then the agent. No agent is fine."""
+    if not _listens(socket):
+        return
+    call(str(socket), "POST", "/v1/stop", {"pods": True}, patience=_STOP_PATIENCE)
+    deadline = time.monotonic() + _STOP_PATIENCE
+    while _listens(socket):
         if time.monotonic() > deadline:
             raise CommandError("the agent does not stop", "end it by hand, then run `kubeedge reset` again")
         time.sleep(0.1)
+
+
+def _listens(socket: Path) -> bool:
+    try:
+        call(str(socket), "GET", "/v1/status")
+    except CommandError as exc:
+        return not isinstance(exc.__cause__, FileNotFoundError | ConnectionRefusedError | NotADirectoryError)
+    return True
+
+
+def _sweep_pods(config: edge.EdgeConfig) -> list[str]:
+    """Containers, networks and mounts of pods that no agent looks after any more."""
+    roots = [r for r in (config.paths.state, *_directories(config.paths.state)) if _directories(r / "pods")]
+    if not roots:
+        return []
+    import asyncio
+
+    from kubeedge.appengine.images.store import ImageStore
+    from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
+
+    try:
+        credentials = edge.load_credentials(edge.credentials_path(config.paths))
+        node, pod_cidr = credentials.node, credentials.pod_cidr
+    except Invalid:
+        node, pod_cidr = "unknown", "10.244.0.0/16"
+    removed = []
+    for root in roots:
+        settings = EmbeddedSettings(
+            root=root,
+            run=config.paths.run,
+            node=node,
+            pod_cidr=pod_cidr,
+            bridge=config.modules.appengine.bridge,
+            cgroup_prefix=config.modules.appengine.cgroup_prefix,
+            cni_bin_dirs=config.modules.appengine.cni_bin_dirs,
+        )
+        runtime = EmbeddedRuntime(settings, ImageStore(root / "images"))
+        for pod in _directories(root / "pods"):
+            asyncio.run(runtime.remove_pod(pod.name))
+            removed.append(f"removed pod {pod.name}")
+    _remove_bridge(config.modules.appengine.bridge)
+    return removed
+
+
+def _remove_bridge(name: str) -> None:
+    """When nothing is connected to it any more."""
+    ports = Path("/sys/class/net") / name / "brif"
+    if ports.is_dir() and not any(ports.iterdir()):
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(["ip", "link", "delete", name], capture_output=True, timeout=10, check=False)
+
+
+def _remove(config: edge.EdgeConfig) -> list[str]:
+    paths = config.paths
+    removed: list[str] = []
+    _unmount_below(paths.run / "ns")
+    # credentials first: a reset that is interrupted leaves no node that comes back
+    files = [
+        edge.credentials_path(paths),
+        *(paths.pki / name for name in _PKI_FILES),
+        paths.pki.parent / "kubeedge.yaml",
+    ]
+    for path in files:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+            removed.append(f"removed {path}")
+    for directory in (paths.pki, paths.pki.parent):
+        with contextlib.suppress(OSError):
+            directory.rmdir()  # only when it is empty
+    for path in (paths.run / name for name in _RUN_ENTRIES):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    if paths.state.exists():
+        removed.append(_remove_state(paths.state.resolve()))
+    return removed
+
+
+def _remove_state(state: Path) -> str:
+    if not (state / STATE_MARK).exists():
+        raise CommandError(
+            f"{state} was not made by `kubeedge join` (it has no {STATE_MARK}); everything else is removed",
+            f"if nothing else is kept there, remove it with: rm -r {state}",
+        )
+    _unmount_below(state)
+    shutil.rmtree(state)
+    return f"removed {state}"
+
+
+def _unmount_below(directory: Path) -> None:
+    """Raises CommandError when something stays: deleting would reach into what is mounted."""
+    from kubeedge.appengine.runtime import mounts
+
+    for point in mounts.mounted_below(directory):
+        with contextlib.suppress(OSError):
+            mounts.unmount(point)
+    if left := mounts.mounted_below(directory):
+        raise CommandError(f"{left[0]} is still mounted", f"umount {left[0]}, then run `kubeedge reset` again")
+
+
+def _directories(path: Path) -> list[Path]:
+    try:
+        return sorted(p for p in path.iterdir() if p.is_dir() and not p.is_symlink())
+    except OSError:
+        return []

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from kubeedge.cli.control import CommandError
+from kubeedge.cli.main import DEFAULT_CLOUD_CONFIG
 
 
 def run(options: argparse.Namespace) -> int:
@@ -20,7 +21,7 @@ def _cloud(options: argparse.Namespace) -> int:
     if options.default_config:
         sys.stdout.write(cloud.default_yaml())
         return 0
-    path = Path(options.config or "/etc/kubeedge/kubeedge.yaml")
+    path = Path(options.config or DEFAULT_CLOUD_CONFIG)
     config = cloud.load(path) if options.config or path.exists() else cloud.CloudConfig()
     try:
         # by name: the edge distribution does not know the cloud's
@@ -36,14 +37,14 @@ def _cloud(options: argparse.Namespace) -> int:
 def _edge(options: argparse.Namespace) -> int:
     from kubeedge.config import edge
 
-    root = Path(options.root_dir)
+    root = Path(options.root_dir).absolute()
     defaults = edge.EdgeConfig(paths=edge.at_root(root))
     if options.default_config:
         sys.stdout.write(edge.default_yaml(defaults))
         return 0
-    path = Path(options.config) if options.config else root / "etc/kubeedge/kubeedge.yaml"
+    path = Path(options.config).absolute() if options.config else defaults.paths.pki.parent / "kubeedge.yaml"
     config = edge.load(path) if options.config or path.exists() else defaults
-    credentials = edge.load_credentials(config.paths.pki.parent / "node.json")
+    credentials = edge.load_credentials(edge.credentials_path(config.paths))
     # what only reading needed is not kept for the life of the agent
     for name in [n for n in sys.modules if n == "yaml" or n.startswith(("yaml.", "argparse", "gettext"))]:
         del sys.modules[name]

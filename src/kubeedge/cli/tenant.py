@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from kubeedge.cli.control import call
+from kubeedge.cli.show import as_json
 
 _START = "start it with `kubeedge cloud`, or name its socket with --socket"
 
@@ -13,8 +13,8 @@ _START = "start it with `kubeedge cloud`, or name its socket with --socket"
 def run(options: argparse.Namespace) -> int:
     if options.verb == "create":
         answer = call(options.socket, "POST", "/v1/tenants", {"name": options.name}, what="the cloud", start=_START)
-        print(json.dumps(answer) if options.output == "json" else f"tenant {answer['name']} exists")
+        print(as_json(answer) if options.output == "json" else f"tenant {answer['name']} exists")
     else:
         answer = call(options.socket, "GET", "/v1/tenants", what="the cloud", start=_START)
-        print(json.dumps(answer) if options.output == "json" else "\n".join(answer["tenants"]))
+        print(as_json(answer) if options.output == "json" else "\n".join(answer["tenants"]))
     return 0

@@ -1,58 +1,63 @@
-"""`kubeedge token create|list|revoke`."""
+"""`kubeedge token create|list|revoke`, and `gettoken`, which creates one."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import time
+import urllib.parse
+from typing import Any
 
-from kubeedge.cli.control import CommandError, call
+from kubeedge.api.names import tenant_id
+from kubeedge.cli.control import UsageError, call
+from kubeedge.cli.show import as_json, table
+from kubeedge.errors import Invalid
 
 _START = "start it with `kubeedge cloud`, or name its socket with --socket"
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def run(options: argparse.Namespace) -> int:
-    tenant = getattr(options, "tenant", "default")
-    base = f"/v1/tenants/{tenant}/tokens"
+    try:
+        base = f"/v1/tenants/{tenant_id(options.tenant)}/tokens"
+    except Invalid as exc:
+        raise UsageError(str(exc)) from exc
 
-    def ask(method: str, target: str, body: object = None) -> dict[str, object]:
-        answer: dict[str, object] = call(options.socket, method, target, body, what="the cloud", start=_START)
-        return answer
+    def ask(method: str, target: str, body: object = None) -> dict[str, Any]:
+        return call(options.socket, method, target, body, what="the cloud", start=_START)
 
-    as_json = getattr(options, "output", "text") == "json"
     match options.verb:
         case "create":
-            ttl = seconds(getattr(options, "ttl", "24h"))
-            body = {"node": getattr(options, "node", ""), "ttl": ttl, "replace": getattr(options, "replace", False)}
+            body = {"node": options.node, "ttl": seconds(options.ttl), "replace": options.replace}
             answer = ask("POST", base, body)
-            print(json.dumps(answer) if as_json else answer["token"])
+            text = str(answer.get("token"))
         case "revoke":
-            ask("DELETE", f"{base}/{options.id}")
-            print(json.dumps({"revoked": options.id}) if as_json else f"token {options.id} is worthless now")
+            ask("DELETE", f"{base}/{urllib.parse.quote(options.id, safe='')}")
+            answer, text = {"revoked": options.id}, f"token {options.id} is worthless now"
         case _:
             answer = ask("GET", base)
-            if as_json:
-                print(json.dumps(answer))
-            else:
-                print(table(answer["tokens"]))
+            text = _table(answer["tokens"])
+    print(as_json(answer) if options.output == "json" else text)
     return 0
 
 
 def seconds(text: str) -> float:
-    """ "30m" -> 1800.0; raises CommandError."""
-    match = re.fullmatch(r"(\d+)([smhd])", text)
+    """ "30m" -> 1800.0; raises UsageError."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
     if not match:
-        raise CommandError(f"{text!r} is not a duration", "write it like 30m, 24h or 7d")
+        raise UsageError(f"{text!r} is not a duration", "write it like 30m, 24h or 7d")
     return int(match[1]) * _UNITS[match[2]]
 
 
-def table(tokens: object) -> str:
-    rows = [("ID", "NODE", "STATE", "EXPIRES", "USED BY")]
-    assert isinstance(tokens, list)
-    for t in tokens:
-        expires = time.strftime("%Y-%m-%d %H:%M", time.localtime(t["expires"]))
-        rows.append((t["id"], t["node"] or "(any)", t["state"], expires, t["usedBy"] or "-"))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("   ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+def _table(tokens: list[dict[str, Any]]) -> str:
+    rows = [
+        (
+            t["id"],
+            t["node"] or "(any)",
+            t["state"],
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(t["expires"])),
+            t["usedBy"] or "-",
+        )
+        for t in tokens
+    ]
+    return table(("ID", "NODE", "STATE", "EXPIRES", "USED BY"), rows)

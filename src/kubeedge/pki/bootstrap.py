@@ -152,4 +152,5 @@ def _text(answer: dict[str, Any], name: str) -> str:
 
 
 def _words(exc: Exception) -> str:
-    return getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+    text = getattr(exc, "strerror", None) or str(exc)
+    return f"{type(exc).__name__}: {text!r:.80}" if isinstance(exc, http.client.HTTPException) else text or "no answer"
