@@ -771,7 +771,8 @@ static void read_link(kb_plane *plane, port *p)
                 return;
             }
             port_down(plane, p,
-                      why == SSL_ERROR_ZERO_RETURN                ? "closed by the peer"
+                      why == SSL_ERROR_ZERO_RETURN || ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING
+                          ? "closed by the peer"
                       : why == SSL_ERROR_SYSCALL && errno         ? strerror(errno)
                       : ERR_peek_last_error() && ERR_reason_error_string(ERR_peek_last_error())
                           ? ERR_reason_error_string(ERR_peek_last_error())

@@ -334,6 +334,8 @@ class Plane:
                 data = port.socket.recv(_RECORD)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 return
+            except ssl.SSLEOFError:
+                data = b""
             except OSError as exc:
                 self._down(port, exc.strerror or str(exc))
                 return

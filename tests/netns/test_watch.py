@@ -1,0 +1,47 @@
+"""Changes of a real network namespace are noticed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.kit.topology import Topology
+
+pytestmark = pytest.mark.root
+
+LISTEN = """
+import asyncio, contextlib
+from kubeedge.kubebus.l3.watch import address_changes
+async def main():
+    async with contextlib.aclosing(address_changes(settle=0.2)) as changes:
+        first = asyncio.ensure_future(anext(changes))
+        await asyncio.sleep(0)
+        print("ready", flush=True)
+        await first
+        print("change", flush=True)
+        async for _ in changes:
+            print("change", flush=True)
+asyncio.run(main())
+"""
+
+
+def test_a_burst_of_changes_is_one_change(topology: Topology) -> None:
+    host = topology.host("edge")
+    host.ip("link", "add", "d0", "type", "veth", "peer", "name", "d1")
+    process = subprocess.Popen(host.command(sys.executable, "-c", LISTEN), stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    try:
+        assert process.stdout.readline() == "ready\n"
+        host.run("sh", "-c", "ip addr add 10.1.1.1/24 dev d0 && ip link set d0 up && ip route add default via 10.1.1.2")
+        assert process.stdout.readline() == "change\n"
+        host.run("sh", "-c", "ip route del default; sleep 1; ip link set d0 down")
+        assert process.stdout.readline() == "change\n"
+        assert process.stdout.readline() == "change\n"
+    finally:
+        host.close()
+        rest = process.stdout.read()
+        process.stdout.close()
+        process.wait()
+    assert rest == ""
