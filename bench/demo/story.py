@@ -109,6 +109,9 @@ class Story:
                 preload = root / "var/lib/kubeedge/edge/images/preload"
                 preload.mkdir(parents=True)
                 shutil.copy(archive, preload / "demo.tar")
+                config = root / "etc/kubeedge/kubeedge.yaml"
+                config.parent.mkdir(parents=True)
+                config.write_text(json.dumps(edge_config(root, edge.name)))
                 token = self.admin("token", "create", "--node", edge.name).strip()
                 token_file = BUILD / f"{edge.name}.token"
                 token_file.write_text(token)
@@ -381,6 +384,22 @@ def cloud_config(root: Path) -> dict[str, Any]:
         "kind": "CloudCore",
         "paths": {"state": str(root / "state"), "run": str(root / "run")},
         "advertise": [CLOUD_ADDRESS],
+        "listeners": {"web": {"port": 80}},
+    }
+
+
+def edge_config(root: Path, node: str) -> dict[str, Any]:
+    """Several agents on one machine: each below its own root, with a cgroup prefix of its own."""
+    return {
+        "apiVersion": "edge.kubeedge.io/v1alpha1",
+        "kind": "EdgeCore",
+        "paths": {
+            "state": str(root / "var/lib/kubeedge/edge"),
+            "run": str(root / "run/kubeedge"),
+            "pki": str(root / "etc/kubeedge/pki"),
+            "logs": str(root / "var/log/pods"),
+        },
+        "modules": {"appengine": {"cgroupPrefix": cgroup_prefix(node)}},
     }
 
 
