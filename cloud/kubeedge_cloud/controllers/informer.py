@@ -14,57 +14,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from typing import TypeAlias, cast
 
-from kubeedge.api import meta
 from kubeedge.api.client import KubeClient, Resource, WatchEvent
 from kubeedge.api.names import Object
 from kubeedge.errors import Gone, Unavailable
+from kubeedge_cloud.controllers.objects import Key, is_deleting, key_of, uid_of, version_of, without_history
 
 log = logging.getLogger(__name__)
 
-Key: TypeAlias = tuple[str, str]  # (namespace, name)
 #: (object before, object now): None for "there was none" and "it is gone"
 Handler: TypeAlias = Callable[[Object | None, Object | None], None]
 
 _RETRY = 1.0  # seconds, when the API is away
-
-
-def key_of(obj: Object) -> Key:
-    return meta.namespace_of(obj), meta.name_of(obj)
-
-
-def uid_of(obj: Mapping[str, object]) -> str:
-    return str(meta.metadata(obj).get("uid") or "")
-
-
-def version_of(obj: Object) -> int:
-    text = str(meta.metadata(obj).get("resourceVersion") or "")
-    return int(text) if text.isdigit() else 0
-
-
-def without_history(obj: Object) -> Object:
-    """What no controller reads and every object carries."""
-    inner = meta.metadata(obj)
-    annotations = inner.get("annotations") or {}
-    if "managedFields" in inner or _LAST_APPLIED in annotations:
-        inner = {key: value for key, value in inner.items() if key != "managedFields"}
-        if _LAST_APPLIED in annotations:
-            inner["annotations"] = {key: value for key, value in annotations.items() if key != _LAST_APPLIED}
-        return {**obj, "metadata": inner}
-    return obj
-
-
-def only_metadata(obj: Object) -> Object:
-    """For who asks only whether an object exists and to whom it belongs."""
-    inner = meta.metadata(obj)
-    return {"metadata": {key: inner[key] for key in _IDENTITY if key in inner}}
-
-
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-_IDENTITY = ("name", "namespace", "uid", "resourceVersion", "deletionTimestamp", "finalizers", "ownerReferences")
 
 
 class Informer:
@@ -159,7 +123,7 @@ class Informer:
         kept = self._keep(obj)
         self._objects[key] = kept
         self._by_namespace.setdefault(key[0], {})[key] = None
-        if meta.metadata(obj).get("deletionTimestamp"):
+        if is_deleting(obj):
             self.doomed.discard(uid_of(obj))
         self._tell(before, kept)
 

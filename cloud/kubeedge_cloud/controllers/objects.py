@@ -5,16 +5,49 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from kubeedge.api import meta
 from kubeedge.api.client import Resource
 from kubeedge.api.names import Object
 
+Key: TypeAlias = tuple[str, str]  # (namespace, name)
+
 #: what may stand in a generated name: no vowels and no digits that look like letters
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 TEMPLATE_HASH = "pod-template-hash"
 UNREACHABLE = "node.kubernetes.io/unreachable"
+
+
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_IDENTITY = ("name", "namespace", "uid", "resourceVersion", "deletionTimestamp", "finalizers", "ownerReferences")
+
+
+def key_of(obj: Object) -> Key:
+    return meta.namespace_of(obj), meta.name_of(obj)
+
+
+def version_of(obj: Object) -> int:
+    text = str(meta.metadata(obj).get("resourceVersion") or "")
+    return int(text) if text.isdigit() else 0
+
+
+def without_history(obj: Object) -> Object:
+    """What no controller reads and every object carries."""
+    inner = meta.metadata(obj)
+    annotations = inner.get("annotations") or {}
+    if "managedFields" in inner or _LAST_APPLIED in annotations:
+        inner = {key: value for key, value in inner.items() if key != "managedFields"}
+        if _LAST_APPLIED in annotations:
+            inner["annotations"] = {key: value for key, value in annotations.items() if key != _LAST_APPLIED}
+        return {**obj, "metadata": inner}
+    return obj
+
+
+def only_metadata(obj: Object) -> Object:
+    """For who asks only whether an object exists and to whom it belongs."""
+    inner = meta.metadata(obj)
+    return {"metadata": {key: inner[key] for key in _IDENTITY if key in inner}}
 
 
 def uid_of(obj: Mapping[str, Any]) -> str:

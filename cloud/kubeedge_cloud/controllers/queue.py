@@ -24,7 +24,7 @@ class WorkQueue(Generic[K]):
     """`workers` is how many keys are handled at once: their writes share the store's fsync."""
 
     def __init__(self, name: str, handle: Callable[[K], Awaitable[float | None]], *, workers: int = 8) -> None:
-        self._name = name
+        self.name = name
         self._handle = handle
         self._workers = workers
         self._waiting: dict[K, None] = {}  # a dict for its order
@@ -60,7 +60,7 @@ class WorkQueue(Generic[K]):
         try:
             async with asyncio.TaskGroup() as group:
                 for number in range(self._workers):
-                    group.create_task(self._work(), name=f"{self._name} worker {number}")
+                    group.create_task(self._work(), name=f"{self.name} worker {number}")
         finally:
             for _, timer in self._timers.values():
                 timer.cancel()
@@ -87,18 +87,18 @@ class WorkQueue(Generic[K]):
             delay = await self._handle(key)
         except (Conflict, NotFound) as exc:
             # somebody else was faster; the cache will know in a moment
-            log.debug("%s %s: %s", self._name, key, exc)
+            log.debug("%s %s: %s", self.name, key, exc)
             self.add_after(key, self._backoff(key))
         except (Invalid, Refused) as exc:
             # the same input would fail the same way, but another part of the world may change: rarely again
-            log.warning("%s %s: %s", self._name, key, exc)
+            log.warning("%s %s: %s", self.name, key, exc)
             self._failures[key] = max(self._failures.get(key, 0), 10)
             self.add_after(key, self._backoff(key))
         except KubeEdgeError as exc:
-            log.warning("%s %s: %s", self._name, key, exc)
+            log.warning("%s %s: %s", self.name, key, exc)
             self.add_after(key, self._backoff(key))
         except Exception:
-            log.exception("%s %s failed", self._name, key)
+            log.exception("%s %s failed", self.name, key)
             self.add_after(key, self._backoff(key))
         else:
             self._failures.pop(key, None)

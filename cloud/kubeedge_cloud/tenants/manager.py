@@ -144,6 +144,10 @@ class TenantManager:
     async def lookup(self, tenant: TenantId, node: NodeName) -> NodeRecord | None:
         return await self.node(tenant, node)
 
+    async def tenant_number(self, tenant: TenantId) -> int | None:
+        record = await self.tenant(tenant)
+        return record.number if record is not None else None
+
     async def names(self) -> list[TenantId]:
         return [record.name for record in await self.tenants()]
 

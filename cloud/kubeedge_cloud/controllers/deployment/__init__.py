@@ -1,0 +1,1 @@
+"""Deployments: ReplicaSets by template, rolled out and back."""

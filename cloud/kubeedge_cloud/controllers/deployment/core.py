@@ -1,0 +1,502 @@
+"""One step of a Deployment: which ReplicaSets to make, scale and delete, and what its status is. Pure.
+
+    template ──hash──> the new ReplicaSet;  all others that it owns are old ones
+
+    RollingUpdate   at most replicas + maxSurge pods in all, at least replicas - maxUnavailable available ones:
+                    new up as far as the first allows, old down as far as the second allows, again when counts change
+    Recreate        old down to 0, wait until their pods have ended, new up
+    paused          only scaling, in proportion
+
+A step is computed from what there is, never from what was done before, so a crash between two writes costs nothing.
+Going back to an earlier template finds its old ReplicaSet again, which becomes the new one with the next revision:
+that is all that `kubectl rollout undo` needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kubeedge.api import meta
+from kubeedge.api.names import Object
+from kubeedge.api.resources import DEPLOYMENTS
+from kubeedge_cloud.controllers.objects import (
+    TEMPLATE_HASH,
+    annotations_of,
+    count,
+    created_of,
+    digest,
+    generation_of,
+    is_deleting,
+    is_finished,
+    oldest_first,
+    reference_to,
+    share_of,
+    spec_of,
+    status_of,
+    uid_of,
+)
+
+REVISION = "deployment.kubernetes.io/revision"
+HISTORY = "deployment.kubernetes.io/revision-history"
+DESIRED = "deployment.kubernetes.io/desired-replicas"
+MAXIMUM = "deployment.kubernetes.io/max-replicas"
+_NOT_COPIED = frozenset(
+    ("kubectl.kubernetes.io/last-applied-configuration", REVISION, HISTORY, DESIRED, MAXIMUM,
+     "deprecated.deployment.rollback.to")
+)  # fmt: skip
+_HISTORY_LENGTH = 2000  # characters of revision-history
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An update of a ReplicaSet: `replicas` None leaves them, annotations are set."""
+
+    replicaset: Object
+    replicas: int | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    min_ready: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    create: Object | None = None
+    changes: Sequence[Change] = ()
+    delete: Sequence[Object] = ()
+    revision: str = ""  # of the Deployment, "" when it is right
+
+
+def template_of(obj: Object) -> Object:
+    """Without the label that tells templates apart."""
+    template: Object = spec_of(obj).get("template") or {}
+    inner = meta.metadata(template)
+    labels = {k: v for k, v in (inner.get("labels") or {}).items() if k != TEMPLATE_HASH}
+    kept = {key: value for key, value in inner.items() if key != "labels" and value not in (None, {}, [])}
+    return {**template, "metadata": {**kept, "labels": labels}}
+
+
+def new_replicaset_of(deployment: Object, replicasets: Iterable[Object]) -> Object | None:
+    """The oldest one with the Deployment's template."""
+    wanted = template_of(deployment)
+    return next((rs for rs in oldest_first(replicasets) if template_of(rs) == wanted), None)
+
+
+def hash_of(deployment: Object) -> str:
+    return digest(template_of(deployment), count(status_of(deployment).get("collisionCount")))
+
+
+def plan(deployment: Object, replicasets: Collection[Object], pods: Collection[Object]) -> Plan:
+    """`replicasets` are those that the Deployment owns, `pods` theirs."""
+    spec = spec_of(deployment)
+    if is_deleting(deployment):
+        return Plan()
+    new = new_replicaset_of(deployment, replicasets)
+    old = [rs for rs in replicasets if new is None or uid_of(rs) != uid_of(new)]
+    paused = spec.get("paused") is True
+    recreate = (spec.get("strategy") or {}).get("type") == "Recreate"
+    if new is None and not paused:
+        if recreate and _still_there(old, pods):
+            return Plan(changes=_scaled_to_zero(old))
+        return Plan(
+            create=_replicaset(deployment, replicasets, 0 if recreate and old else _first_size(deployment, old))
+        )
+    changes = _Changes(deployment)
+    revision = ""
+    if new is not None and not paused:
+        revision = _revise(changes, new, old)
+    if paused or _was_rescaled(deployment, replicasets):
+        _scale_in_proportion(changes, deployment, new, old)
+    elif new is not None and recreate:
+        if _still_there(old, pods):
+            for rs in old:
+                changes.scale(rs, 0)
+        else:
+            changes.scale(new, replicas_of(deployment))
+    elif new is not None:
+        _roll(changes, deployment, new, old)
+    if annotations_of(deployment).get(REVISION) == revision:
+        revision = ""
+    finished = new is not None and not changes and is_complete(deployment, status(deployment, replicasets, 0.0)[0])
+    return Plan(None, changes.all(), _expired(deployment, old) if finished else (), revision)
+
+
+def replicas_of(obj: Object) -> int:
+    return count(spec_of(obj).get("replicas"))
+
+
+def limits(deployment: Object) -> tuple[int, int]:
+    """(maxSurge, maxUnavailable) in pods."""
+    strategy = spec_of(deployment).get("strategy") or {}
+    if strategy.get("type") == "Recreate":
+        return 0, 0
+    rolling, total = strategy.get("rollingUpdate") or {}, replicas_of(deployment)
+    surge = share_of(rolling.get("maxSurge", "25%"), total, up=True)
+    unavailable = share_of(rolling.get("maxUnavailable", "25%"), total, up=False)
+    if surge == 0 and unavailable == 0:
+        unavailable = 1  # else nothing could ever move
+    return surge, min(unavailable, total)
+
+
+class _Changes:
+    """Collects what is to be done to ReplicaSets, one Change each, and knows the sizes that follow from it."""
+
+    def __init__(self, deployment: Object) -> None:
+        surge, _ = limits(deployment)
+        total = replicas_of(deployment)
+        self._sizes = {DESIRED: str(total), MAXIMUM: str(total + surge)}
+        self._found: dict[str, Change] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def all(self) -> Sequence[Change]:
+        return tuple(self._found.values())
+
+    def size(self, rs: Object) -> int:
+        change = self._found.get(uid_of(rs))
+        return replicas_of(rs) if change is None or change.replicas is None else change.replicas
+
+    def scale(self, rs: Object, replicas: int) -> None:
+        annotations = {k: v for k, v in self._sizes.items() if annotations_of(rs).get(k) != v}
+        if replicas != self.size(rs) or (annotations and replicas):
+            self.annotate(rs, annotations)
+            change = self._found.get(uid_of(rs)) or Change(rs)
+            self._found[uid_of(rs)] = dataclasses.replace(change, replicas=replicas)
+
+    def annotate(self, rs: Object, annotations: Mapping[str, str], min_ready: int | None = None) -> None:
+        if not annotations and min_ready is None:
+            return
+        change = self._found.get(uid_of(rs)) or Change(rs)
+        self._found[uid_of(rs)] = dataclasses.replace(
+            change,
+            annotations={**change.annotations, **annotations},
+            min_ready=change.min_ready if min_ready is None else min_ready,
+        )
+
+
+# Rolling
+
+
+def _roll(changes: _Changes, deployment: Object, new: Object, old: Sequence[Object]) -> None:
+    total = replicas_of(deployment)
+    surge, unavailable = limits(deployment)
+    size = replicas_of(new)
+    if size > total:
+        changes.scale(new, total)
+    elif size < total:
+        everything = size + sum(replicas_of(rs) for rs in old)
+        room = max(0, total + surge - everything)
+        changes.scale(new, size + min(room, total - size))
+    else:
+        changes.scale(new, total)  # its annotations
+    _shrink_old(changes, new, old, total - unavailable)
+
+
+def _shrink_old(changes: _Changes, new: Object, old: Sequence[Object], min_available: int) -> None:
+    """Sick pods of old ReplicaSets first, for they are worth nothing; then healthy ones, while enough remain."""
+    if not any(replicas_of(rs) for rs in old):
+        return
+    everything = changes.size(new) + sum(replicas_of(rs) for rs in old)
+    new_unavailable = max(0, changes.size(new) - _available(new))
+    may_go = everything - min_available - new_unavailable
+    for rs in oldest_first(old):
+        sick = replicas_of(rs) - _available(rs)
+        if may_go > 0 and sick > 0:
+            step = min(may_go, sick)
+            may_go -= step
+            changes.scale(rs, replicas_of(rs) - step)
+    may_go = _available(new) + sum(min(_available(rs), changes.size(rs)) for rs in old) - min_available
+    for rs in oldest_first(old):
+        if may_go <= 0:
+            return
+        step = min(may_go, changes.size(rs))
+        if step > 0:
+            may_go -= step
+            changes.scale(rs, changes.size(rs) - step)
+
+
+def _available(rs: Object) -> int:
+    """As its status says, and never more than it may have."""
+    return min(count(status_of(rs).get("availableReplicas")), replicas_of(rs))
+
+
+def _still_there(old: Iterable[Object], pods: Iterable[Object]) -> bool:
+    owners = {uid_of(rs) for rs in old}
+    if any(replicas_of(rs) or count(status_of(rs).get("replicas")) for rs in old):
+        return True
+    for pod in pods:
+        if is_finished(pod):
+            continue
+        if any(ref.get("uid") in owners for ref in meta.metadata(pod).get("ownerReferences") or ()):
+            return True  # it is on its way out, and until it is out it holds what it holds
+    return False
+
+
+def _scaled_to_zero(replicasets: Iterable[Object]) -> Sequence[Change]:
+    return tuple(Change(rs, 0) for rs in replicasets if replicas_of(rs))
+
+
+def _first_size(deployment: Object, old: Sequence[Object]) -> int:
+    total = replicas_of(deployment)
+    surge, _ = limits(deployment)
+    everything = sum(replicas_of(rs) for rs in old)
+    return max(0, min(total, total + surge - everything))
+
+
+# Scaling
+
+
+def _was_rescaled(deployment: Object, replicasets: Iterable[Object]) -> bool:
+    """The Deployment's size changed since its ReplicaSets were last sized."""
+    wanted = str(replicas_of(deployment))
+    return any(replicas_of(rs) > 0 and annotations_of(rs).get(DESIRED) not in (None, wanted) for rs in replicasets)
+
+
+def _scale_in_proportion(changes: _Changes, deployment: Object, new: Object | None, old: Sequence[Object]) -> None:
+    """In the middle of a rollout both sides keep their share of the new size."""
+    everything = [rs for rs in (new, *old) if rs is not None]
+    active = [rs for rs in everything if replicas_of(rs) > 0]
+    total = replicas_of(deployment)
+    surge, _ = limits(deployment)
+    if len(active) <= 1:
+        only = active[0] if active else new if new is not None else max(everything, key=created_of, default=None)
+        if only is not None:
+            changes.scale(only, total)
+        return
+    if new is not None and replicas_of(new) == total and _available(new) == total:
+        for rs in old:
+            changes.scale(rs, 0)
+        return
+    if (spec_of(deployment).get("strategy") or {}).get("type") == "Recreate":
+        return
+    allowed = total + surge if total > 0 else 0
+    to_add = allowed - sum(replicas_of(rs) for rs in active)
+    newest_first = to_add > 0
+    active.sort(key=lambda rs: (-replicas_of(rs), -created_of(rs) if newest_first else created_of(rs)))
+    sizes: dict[str, int] = {}
+    added = 0
+    for rs in active:
+        size = replicas_of(rs)
+        if to_add:
+            before = _integer(annotations_of(rs).get(MAXIMUM)) or max(1, count(status_of(deployment).get("replicas")))
+            share = (2 * size * allowed + before) // (2 * before) - size  # rounded to the nearest
+            left = to_add - added
+            share = min(share, left) if to_add > 0 else max(share, left)
+            share = max(share, -size)
+            added += share
+            size += share
+        sizes[uid_of(rs)] = size
+    first = active[0]
+    sizes[uid_of(first)] = max(0, sizes[uid_of(first)] + to_add - added)
+    for rs in active:
+        changes.scale(rs, sizes[uid_of(rs)])
+
+
+def _integer(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() else 0
+
+
+# ReplicaSets and their revisions
+
+
+def _replicaset(deployment: Object, existing: Collection[Object], replicas: int) -> Object:
+    label = hash_of(deployment)
+    name = meta.name_of(deployment)
+    spec = spec_of(deployment)
+    template = template_of(deployment)
+    labels = {**meta.metadata(template)["labels"], TEMPLATE_HASH: label}
+    selector = spec.get("selector") or {}
+    surge, _ = limits(deployment)
+    total = replicas_of(deployment)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ReplicaSet",
+        "metadata": {
+            "name": f"{name[:242]}-{label}",
+            "namespace": meta.namespace_of(deployment),
+            "labels": labels,
+            "annotations": {
+                **copied(deployment),
+                REVISION: str(_latest_revision(existing) + 1),
+                DESIRED: str(total),
+                MAXIMUM: str(total + surge),
+            },
+            "ownerReferences": [reference_to(DEPLOYMENTS, deployment)],
+        },
+        "spec": {
+            "replicas": replicas,
+            **({"minReadySeconds": spec["minReadySeconds"]} if spec.get("minReadySeconds") else {}),
+            "selector": {**selector, "matchLabels": {**(selector.get("matchLabels") or {}), TEMPLATE_HASH: label}},
+            "template": {**template, "metadata": {**template["metadata"], "labels": labels}},
+        },
+    }
+
+
+def copied(deployment: Object) -> dict[str, str]:
+    """What users write on a Deployment (kubernetes.io/change-cause) belongs to the ReplicaSet of that moment too."""
+    return {key: value for key, value in annotations_of(deployment).items() if key not in _NOT_COPIED}
+
+
+def revision_of(rs: Object) -> int:
+    return _integer(annotations_of(rs).get(REVISION))
+
+
+def _latest_revision(replicasets: Iterable[Object]) -> int:
+    return max((revision_of(rs) for rs in replicasets), default=0)
+
+
+def _revise(changes: _Changes, new: Object, old: Sequence[Object]) -> str:
+    """The new ReplicaSet has the highest revision; gives the Deployment's."""
+    revision = max(_latest_revision(old) + 1, revision_of(new))
+    before = revision_of(new)
+    annotations: dict[str, str] = {}
+    if before != revision:
+        annotations[REVISION] = str(revision)
+        if before:
+            history = [h for h in (annotations_of(new).get(HISTORY, ""), str(before)) if h]
+            text = ",".join(history)
+            annotations[HISTORY] = text if len(text) <= _HISTORY_LENGTH else str(before)
+    changes.annotate(new, annotations)
+    return str(revision)
+
+
+def _expired(deployment: Object, old: Iterable[Object]) -> Sequence[Object]:
+    """Old, empty ReplicaSets beyond what the history may hold."""
+    limit = spec_of(deployment).get("revisionHistoryLimit")
+    keep = limit if isinstance(limit, int) and limit >= 0 else 10
+    empty = [
+        rs
+        for rs in old
+        if not replicas_of(rs)
+        and not count(status_of(rs).get("replicas"))
+        and count(status_of(rs).get("observedGeneration")) >= generation_of(rs)
+        and not is_deleting(rs)
+    ]
+    empty.sort(key=lambda rs: (revision_of(rs), created_of(rs)))
+    return empty[: max(0, len(empty) - keep)]
+
+
+# Status
+
+
+def status(deployment: Object, replicasets: Collection[Object], now: float) -> tuple[Object, float | None]:
+    """(status, seconds until the progress deadline)."""
+    new = new_replicaset_of(deployment, replicasets)
+    before = status_of(deployment)
+    total = sum(count(status_of(rs).get("replicas")) for rs in replicasets)
+    available = sum(count(status_of(rs).get("availableReplicas")) for rs in replicasets)
+    result: Object = {
+        "observedGeneration": generation_of(deployment),
+        "replicas": total,
+        "updatedReplicas": count(status_of(new or {}).get("replicas")),
+        "readyReplicas": sum(count(status_of(rs).get("readyReplicas")) for rs in replicasets),
+        "availableReplicas": available,
+        "unavailableReplicas": max(0, max(total, sum(map(replicas_of, replicasets))) - available),
+    }
+    result = {key: value for key, value in result.items() if value}
+    if count(before.get("collisionCount")):
+        result["collisionCount"] = before["collisionCount"]
+    conditions, later = _conditions(deployment, new, result, replicasets, now)
+    result["conditions"] = conditions
+    return result, later
+
+
+def is_complete(deployment: Object, current: Object) -> bool:
+    total = replicas_of(deployment)
+    return (
+        count(current.get("updatedReplicas")) == total
+        and count(current.get("replicas")) == total
+        and count(current.get("availableReplicas")) == total
+        and count(current.get("observedGeneration")) >= generation_of(deployment)
+    )
+
+
+def _conditions(
+    deployment: Object, new: Object | None, current: Object, replicasets: Collection[Object], now: float
+) -> tuple[list[Object], float | None]:
+    known = {c.get("type"): dict(c) for c in status_of(deployment).get("conditions") or ()}
+    _, unavailable = limits(deployment)
+    if count(current.get("availableReplicas")) >= replicas_of(deployment) - unavailable:
+        available = ("Available", "True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
+    else:
+        available = (
+            "Available", "False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability."
+        )  # fmt: skip
+    conditions = [_condition(known.get("Available"), *available, now)]
+    progressing, later = _progress(deployment, new, current, known.get("Progressing"), now)
+    if progressing is not None:
+        conditions.append(progressing)
+    for rs in (new,) if new is not None else replicasets:
+        for condition in status_of(rs).get("conditions") or ():
+            if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
+                text = str(condition.get("message") or "")
+                conditions.append(_condition(known.get("ReplicaFailure"), "ReplicaFailure", "True", "FailedCreate", text, now))  # fmt: skip
+                return conditions, later
+    return conditions, later
+
+
+def _progress(
+    deployment: Object, new: Object | None, current: Object, known: Object | None, now: float
+) -> tuple[Object | None, float | None]:
+    deadline = spec_of(deployment).get("progressDeadlineSeconds")
+    if not isinstance(deadline, int) or deadline >= 2**31 - 1:
+        return None, None
+    if spec_of(deployment).get("paused") is True:
+        if known is not None and known.get("reason") == "DeploymentPaused":
+            return known, None
+        return _condition(None, "Progressing", "Unknown", "DeploymentPaused", "Deployment is paused", now), None
+    name = meta.name_of(new) if new is not None else ""
+    what = f'ReplicaSet "{name}"' if name else f'Deployment "{meta.name_of(deployment)}"'
+    if is_complete(deployment, current):
+        text = f"{what} has successfully progressed."
+        return _condition(known, "Progressing", "True", "NewReplicaSetAvailable", text, now), None
+    if known is not None and known.get("reason") == "DeploymentPaused":
+        known = None
+    if known is None or _has_moved(status_of(deployment), current) or _is_another(known, deployment):
+        text = f"{what} is progressing."
+        fresh = _condition(known, "Progressing", "True", "ReplicaSetUpdated", text, now)
+        return {**fresh, "lastUpdateTime": meta.timestamp(now)}, float(deadline)
+    left = (meta.parse_timestamp(known.get("lastUpdateTime")) or now) + deadline - now
+    if left > 0:
+        return known, left
+    text = f"{what} has timed out progressing."
+    return _condition(known, "Progressing", "False", "ProgressDeadlineExceeded", text, now), None
+
+
+def _is_another(known: Object, deployment: Object) -> bool:
+    """A change of the spec begins a new rollout, which the end of the last one says nothing about."""
+    seen = count(status_of(deployment).get("observedGeneration"))
+    return known.get("reason") == "NewReplicaSetAvailable" or seen < generation_of(deployment)
+
+
+def _has_moved(before: Object, after: Object) -> bool:
+    def old(status_: Object) -> int:
+        return count(status_.get("replicas")) - count(status_.get("updatedReplicas"))
+
+    return (
+        count(after.get("updatedReplicas")) > count(before.get("updatedReplicas"))
+        or count(after.get("readyReplicas")) > count(before.get("readyReplicas"))
+        or count(after.get("availableReplicas")) > count(before.get("availableReplicas"))
+        or old(after) < old(before)
+    )
+
+
+def _condition(known: Object | None, kind: str, state: str, reason: str, message: str, now: float) -> Object:
+    """Unchanged when it says the same; the time of the transition moves with the status only."""
+    if known is not None and (known.get("status"), known.get("reason"), known.get("message")) == (
+        state,
+        reason,
+        message,
+    ):
+        return known
+    stamp = meta.timestamp(now)
+    same = known is not None and known.get("status") == state
+    return {
+        "type": kind,
+        "status": state,
+        "reason": reason,
+        "message": message,
+        "lastUpdateTime": stamp,
+        "lastTransitionTime": known.get("lastTransitionTime", stamp) if same and known is not None else stamp,
+    }

@@ -1,0 +1,1 @@
+"""Endpoints of Services: the addresses of the pods behind them."""

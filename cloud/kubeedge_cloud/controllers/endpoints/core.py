@@ -1,0 +1,68 @@
+"""The subsets of an Endpoints object, from a Service and the pods. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from kubeedge.api import meta
+from kubeedge.api.names import Object
+from kubeedge_cloud.controllers.objects import is_deleting, is_finished, is_ready, spec_of, status_of, uid_of
+
+_MAX_ADDRESSES = 1000  # as in Kubernetes
+
+
+def subsets(service: Object, pods: Iterable[Object]) -> list[Object]:
+    """Pods with the same ports share a subset: a named port may have another number in another version of a pod."""
+    spec = spec_of(service)
+    namespace, selector = meta.namespace_of(service), spec.get("selector") or {}
+    groups: dict[tuple[tuple[str, int, str], ...], dict[str, list[Object]]] = {}
+    for pod in sorted(pods, key=meta.name_of):
+        address = status_of(pod).get("podIP")
+        if meta.namespace_of(pod) != namespace or not selector.items() <= meta.labels_of(pod).items():
+            continue
+        if not address or is_finished(pod) or is_deleting(pod):
+            continue
+        ports = tuple(sorted(_ports(spec, pod)))
+        if not ports and spec.get("ports"):
+            continue  # none of the Service's ports exists in this pod
+        entry: Object = {
+            "ip": address,
+            "targetRef": {"kind": "Pod", "namespace": namespace, "name": meta.name_of(pod), "uid": uid_of(pod)},
+        }
+        if spec_of(pod).get("nodeName"):
+            entry["nodeName"] = spec_of(pod)["nodeName"]
+        if spec_of(pod).get("hostname") and spec_of(pod).get("subdomain") == meta.name_of(service):
+            entry["hostname"] = spec_of(pod)["hostname"]
+        ready = is_ready(pod) or spec.get("publishNotReadyAddresses") is True
+        group = groups.setdefault(ports, {"addresses": [], "notReadyAddresses": []})
+        group["addresses" if ready else "notReadyAddresses"].append(entry)
+    result = []
+    for ports, group in sorted(groups.items()):
+        subset: Object = {kind: entries[:_MAX_ADDRESSES] for kind, entries in group.items() if entries}
+        if ports:
+            subset["ports"] = [_port(*port) for port in ports]
+        result.append(subset)
+    return result
+
+
+def _port(name: str, number: int, protocol: str) -> Object:
+    return {**({"name": name} if name else {}), "port": number, "protocol": protocol}
+
+
+def _ports(spec: Object, pod: Object) -> Iterable[tuple[str, int, str]]:
+    for port in spec.get("ports") or ():
+        protocol = str(port.get("protocol") or "TCP")
+        number = _number(port.get("targetPort", port.get("port")), protocol, pod)
+        if number:
+            yield str(port.get("name") or ""), number, protocol
+
+
+def _number(target: Any, protocol: str, pod: Object) -> int:
+    if isinstance(target, int):
+        return target
+    for container in spec_of(pod).get("containers") or ():
+        for port in container.get("ports") or ():
+            if port.get("name") == target and port.get("protocol", "TCP") == protocol:
+                return int(port.get("containerPort") or 0)
+    return int(target) if isinstance(target, str) and target.isascii() and target.isdigit() else 0

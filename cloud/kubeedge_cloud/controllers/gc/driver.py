@@ -1,0 +1,184 @@
+"""Deletes what core.py finds without an owner, empties namespaces that are being deleted, and ends pods of nodes that
+do not exist any more. Before anything is deleted, the API itself is asked: a cache may be behind."""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+from kubeedge.api import meta
+from kubeedge.api.client import Resource
+from kubeedge.api.names import Object
+from kubeedge.api.resources import NAMESPACES, NODES, TABLE, by_kind
+from kubeedge.errors import Conflict, NotFound
+from kubeedge_cloud.controllers.cluster import Cluster
+from kubeedge_cloud.controllers.gc.core import FOREGROUND, Graph, Owned, owned
+from kubeedge_cloud.controllers.informer import Informer
+from kubeedge_cloud.controllers.objects import is_deleting, spec_of, uid_of
+from kubeedge_cloud.controllers.queue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+NODE_QUARANTINE = 40.0  # seconds before pods of a deleted node go: it may be made again (the time is Kubernetes')
+_LOOK_AGAIN = 5.0  # seconds, at a namespace whose last pods are still stopping
+
+
+class GarbageCollector:
+    def __init__(self, cluster: Cluster, *, quarantine: float = NODE_QUARANTINE) -> None:
+        self._cluster = cluster
+        self._quarantine = quarantine
+        self._graph = Graph()
+        self._informers: dict[Resource, Informer] = {i.resource: i for i in cluster.informers()}
+        self.objects: WorkQueue[str] = WorkQueue("garbage", self.reconcile)
+        self.namespaces: WorkQueue[str] = WorkQueue("namespaces", self.empty_namespace, workers=2)
+        self.nodes: WorkQueue[str] = WorkQueue("pods of deleted nodes", self.end_pods_of, workers=1)
+
+    def listen(self) -> None:
+        for informer in self._informers.values():
+            informer.on_change(functools.partial(self._changed, informer.resource))
+        self._cluster.namespaces.on_change(self._namespace_changed)
+        self._cluster.nodes.on_change(self._node_changed)
+        self._cluster.pods.on_change(self._pod_changed)
+
+    def _changed(self, resource: Resource, before: Object | None, after: Object | None) -> None:
+        if after is not None:
+            look = self._graph.set(owned(resource, after))
+        else:
+            look = self._graph.remove(uid_of(before or {}))
+        for uid in look:
+            self.objects.add(uid)
+
+    # Owners
+
+    async def reconcile(self, uid: str) -> float | None:
+        entry = self._graph.get(uid)
+        if entry is None:
+            return None
+        if entry.waits_for_dependents:
+            await self._delete_dependents(entry)
+            return None
+        if entry.deleting or not entry.owners:
+            return None
+        dangling = [ref for ref in entry.owners if not await self._exists(entry, ref)]
+        if not dangling:
+            return None
+        if len(dangling) < len(entry.owners):
+            gone = {ref.get("uid") for ref in dangling}
+            kept = [ref for ref in entry.owners if ref.get("uid") not in gone]
+            await self._patch(entry, {"ownerReferences": kept})
+        else:
+            log.debug("deleting %s %s/%s: its owner is gone", entry.resource.plural, entry.namespace, entry.name)
+            await self._delete(entry)
+        return None
+
+    async def _exists(self, entry: Owned, reference: Object) -> bool:
+        uid = str(reference.get("uid"))
+        if self._graph.get(uid) is not None:
+            return True
+        row = by_kind(str(reference.get("apiVersion")), str(reference.get("kind")))
+        if row is None or row.resource not in self._informers:
+            return True  # a kind that we do not know: nobody can say that it is gone
+        namespace = entry.namespace if row.resource.namespaced else ""
+        try:
+            found = await self._cluster.client.get(row.resource, namespace, str(reference.get("name")))
+        except NotFound:
+            return False
+        return uid_of(found) == uid
+
+    async def _delete_dependents(self, owner: Owned) -> None:
+        blocking = False
+        for dependent in self._graph.dependents(owner.uid):
+            blocking = blocking or dependent.blocks(owner.uid)
+            if dependent.deleting:
+                continue
+            if self._graph.dependents(dependent.uid):
+                await self._patch(dependent, {"finalizers": [*dependent.finalizers, FOREGROUND]})
+            await self._delete(dependent)
+        if not blocking:
+            await self._patch(owner, {"finalizers": [f for f in owner.finalizers if f != FOREGROUND] or None})
+
+    async def _patch(self, entry: Owned, metadata: Object) -> None:
+        patch = {"metadata": {"uid": entry.uid, **metadata}}
+        try:
+            await self._cluster.client.merge_patch(entry.resource, entry.namespace, entry.name, patch)
+        except (NotFound, Conflict):
+            return
+
+    async def _delete(self, entry: Owned) -> None:
+        if entry.resource.kind == "Pod":
+            pod = self._cluster.pods.get(entry.namespace, entry.name)
+            if pod is not None and uid_of(pod) == entry.uid:
+                await self._cluster.delete_pod(pod)
+            return
+        try:
+            await self._cluster.client.delete(entry.resource, entry.namespace, entry.name, uid=entry.uid)
+        except (NotFound, Conflict):
+            return
+
+    # Namespaces
+
+    def _namespace_changed(self, before: Object | None, after: Object | None) -> None:
+        if after is not None and is_deleting(after):
+            self.namespaces.add(meta.name_of(after))
+
+    async def empty_namespace(self, name: str) -> float | None:
+        namespace = self._cluster.namespaces.get("", name)
+        if namespace is None or not is_deleting(namespace):
+            return None
+        client = self._cluster.client
+        left = 0
+        for row in TABLE:
+            if not row.resource.namespaced:
+                continue
+            for obj in (await client.list(row.resource, name)).items:
+                if is_deleting(obj):
+                    left += 1
+                    continue
+                try:
+                    await client.delete(row.resource, name, meta.name_of(obj), uid=uid_of(obj))
+                    left += bool(spec_of(obj).get("nodeName") or meta.metadata(obj).get("finalizers"))
+                except (NotFound, Conflict):
+                    left += 1
+        if left:
+            return _LOOK_AGAIN
+        try:
+            await client.update(NAMESPACES, "", {**namespace, "spec": {"finalizers": []}}, subresource="finalize")
+            await client.delete(NAMESPACES, "", name, uid=uid_of(namespace))
+        except NotFound:
+            return None
+        return _LOOK_AGAIN
+
+    # Nodes
+
+    def _node_changed(self, before: Object | None, after: Object | None) -> None:
+        if after is None and before is not None:
+            self.nodes.add_after(meta.name_of(before), self._quarantine)
+
+    def _pod_changed(self, before: Object | None, after: Object | None) -> None:
+        if after is None:
+            if before is not None and self._is_ending(meta.namespace_of(before)):
+                self.namespaces.add(meta.namespace_of(before))
+            return
+        node = str(spec_of(after).get("nodeName") or "")
+        if node and self._cluster.nodes.get("", node) is None:
+            self.nodes.add_after(node, self._quarantine)
+
+    def _is_ending(self, namespace: str) -> bool:
+        found = self._cluster.namespaces.get("", namespace)
+        return found is not None and is_deleting(found)
+
+    async def end_pods_of(self, node: str) -> float | None:
+        if self._cluster.nodes.get("", node) is not None:
+            return None
+        try:
+            await self._cluster.client.get(NODES, "", node)
+        except NotFound:
+            for pod in self._cluster.pods:
+                if spec_of(pod).get("nodeName") == node:
+                    log.info("deleting pod %s/%s: node %s does not exist", *_place(pod), node)
+                    await self._cluster.delete_pod(pod, grace_period=0)
+        return None
+
+
+def _place(pod: Object) -> tuple[str, str]:
+    return meta.namespace_of(pod), meta.name_of(pod)

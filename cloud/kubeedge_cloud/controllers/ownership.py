@@ -1,0 +1,80 @@
+"""Adopting what nobody owns and what fits the selector, and letting go of what fits no longer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kubeedge.api import meta
+from kubeedge.api.client import Resource
+from kubeedge.api.names import Object
+from kubeedge.api.selectors import LabelSelector, of_selector
+from kubeedge.errors import Conflict, Invalid, NotFound
+from kubeedge_cloud.controllers.cluster import Cluster
+from kubeedge_cloud.controllers.informer import Informer
+from kubeedge_cloud.controllers.objects import (
+    controller_of,
+    is_active,
+    is_controlled_by,
+    is_deleting,
+    reference_to,
+    spec_of,
+    uid_of,
+)
+
+
+def selector_of(owner: Object) -> LabelSelector | None:
+    """None: it selects nothing, or cannot be understood."""
+    try:
+        selector = of_selector(spec_of(owner).get("selector") or {})
+    except Invalid:
+        return None
+    return selector if selector.requirements else None
+
+
+def selecting(owners: Informer, obj: Object) -> Iterable[Object]:
+    """Owners that would adopt the object."""
+    for owner in owners.in_namespace(meta.namespace_of(obj)):
+        selector = selector_of(owner)
+        if selector is not None and selector.matches(meta.labels_of(obj)):
+            yield owner
+
+
+async def claim(
+    cluster: Cluster, resource: Resource, informer: Informer, owner_resource: Resource, owner: Object
+) -> list[Object]:
+    """The objects that belong to the owner, after adoption and release."""
+    selector = selector_of(owner)
+    mine: list[Object] = []
+    for obj in informer.in_namespace(meta.namespace_of(owner)):
+        reference = controller_of(obj)
+        fits = selector is not None and selector.matches(meta.labels_of(obj))
+        if reference is None:
+            adoptable = fits and not is_deleting(obj) and not is_deleting(owner)
+            if adoptable and (resource.kind != "Pod" or is_active(obj)):
+                references = [
+                    *(meta.metadata(obj).get("ownerReferences") or ()),
+                    reference_to(owner_resource, owner),
+                ]
+                adopted = await _set_references(cluster, informer, obj, references)
+                if adopted is not None:
+                    mine.append(adopted)
+        elif is_controlled_by(obj, owner):
+            if fits or is_deleting(owner) or is_deleting(obj):
+                mine.append(obj)
+            else:
+                uid = uid_of(owner)
+                kept = [r for r in meta.metadata(obj).get("ownerReferences") or () if r.get("uid") != uid]
+                await _set_references(cluster, informer, obj, kept)
+    return mine
+
+
+async def _set_references(cluster: Cluster, informer: Informer, obj: Object, references: list[Object]) -> Object | None:
+    inner = {
+        "uid": uid_of(obj),
+        "resourceVersion": meta.metadata(obj).get("resourceVersion"),
+        "ownerReferences": references or None,
+    }
+    try:
+        return await cluster.patch(informer, obj, {"metadata": inner})
+    except (NotFound, Conflict):
+        return None

@@ -1,0 +1,269 @@
+"""Which node for a pod: filters, then scores. Pure.
+
+The cluster is kept as sums (requests, ports, pods of one owner a node), brought up to date pod by pod, so that a
+decision costs the number of nodes and not the number of pods.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kubeedge.api import meta, quantities
+from kubeedge.api.names import Object
+from kubeedge.errors import Invalid
+from kubeedge_cloud.controllers.objects import (
+    UNREACHABLE,
+    controller_of,
+    is_finished,
+    is_ready,
+    spec_of,
+    status_of,
+    uid_of,
+)
+from kubeedge_cloud.controllers.scheduler.fit import fits_labels, preferred, tolerates, untolerated
+from kubeedge_cloud.controllers.scheduler.neighbours import Neighbour, satisfied, terms_of
+
+#: what a container that asks for nothing is counted as when nodes are compared (not when they are filtled)
+_ASSUMED = {"cpu": 100, "memory": 200 * 1024 * 1024}
+_NAMES = ("cpu", "memory", "ephemeral-storage")
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unschedulable:
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodInfo:
+    """What a pod takes of its node."""
+
+    uid: str
+    node: str
+    requests: Mapping[str, int]
+    ports: frozenset[tuple[str, str, int]]  # protocol, address, port
+    owner: str
+    neighbour: Neighbour
+
+
+@dataclass(slots=True)
+class NodeInfo:
+    node: Object
+    allocatable: Mapping[str, int]
+    used: Counter[str] = field(default_factory=Counter)
+    ports: Counter[tuple[str, str, int]] = field(default_factory=Counter)
+    owners: Counter[str] = field(default_factory=Counter)
+    pods: int = 0
+
+    @property
+    def name(self) -> str:
+        return meta.name_of(self.node)
+
+
+def requests_of(spec: Object) -> dict[str, int]:
+    """Sum of the containers, or the largest init container where that is more; CPU in thousandths."""
+    total: Counter[str] = Counter()
+    for container in spec.get("containers") or ():
+        total.update(_amounts((container.get("resources") or {}).get("requests")))
+    for container in spec.get("initContainers") or ():
+        for name, amount in _amounts((container.get("resources") or {}).get("requests")).items():
+            total[name] = max(total[name], amount)
+    total.update(_amounts(spec.get("overhead")))
+    return dict(total)
+
+
+def _amounts(given: Any) -> dict[str, int]:
+    amounts: dict[str, int] = {}
+    for name, quantity in (given or {}).items():
+        try:
+            amounts[name] = quantities.millicores(quantity) if name == "cpu" else quantities.bytes_of(quantity)
+        except Invalid:
+            continue  # the API refuses such a pod; a node that reports nonsense has none of it
+    return amounts
+
+
+def ports_of(spec: Object) -> frozenset[tuple[str, str, int]]:
+    return frozenset(
+        (str(port.get("protocol") or "TCP"), str(port.get("hostIP") or "0.0.0.0"), int(port["hostPort"]))
+        for container in spec.get("containers") or ()
+        for port in container.get("ports") or ()
+        if port.get("hostPort")
+    )
+
+
+def info_of(pod: Object) -> PodInfo:
+    spec = spec_of(pod)
+    owner = controller_of(pod) or {}
+    return PodInfo(
+        uid_of(pod),
+        str(spec.get("nodeName") or ""),
+        requests_of(spec),
+        ports_of(spec),
+        str(owner.get("uid") or ""),
+        Neighbour(meta.namespace_of(pod), meta.labels_of(pod), terms_of(spec, "podAntiAffinity")),
+    )
+
+
+class Nodes:
+    """Nodes and what the pods on them take."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, NodeInfo] = {}
+        self._pods: dict[str, PodInfo] = {}  # uid -> pod that has a node, which we may know or not
+        self._on: dict[str, dict[str, None]] = {}  # node -> uids
+
+    def set_node(self, node: Object) -> None:
+        status = status_of(node)
+        allocatable = _amounts(status.get("allocatable") or status.get("capacity"))
+        name = meta.name_of(node)
+        known = self._nodes.get(name)
+        if known is not None:
+            known.node, known.allocatable = node, allocatable
+            return
+        info = self._nodes[name] = NodeInfo(node, allocatable)
+        for uid in self._on.get(name, ()):
+            _count(info, self._pods[uid], 1)
+
+    def remove_node(self, name: str) -> None:
+        self._nodes.pop(name, None)
+
+    def set_pod(self, pod: Object) -> None:
+        """A pod without a node, and one that has ended, takes nothing."""
+        node = spec_of(pod).get("nodeName")
+        uid = uid_of(pod)
+        known = self._pods.get(uid)
+        if not node or is_finished(pod):
+            self.remove_pod(uid)
+        elif known is None or known.node != node or known.neighbour.labels != meta.labels_of(pod):
+            self.remove_pod(uid)
+            self.add(info_of(pod))
+
+    def add(self, info: PodInfo) -> None:
+        self._pods[info.uid] = info
+        self._on.setdefault(info.node, {})[info.uid] = None
+        if (node := self._nodes.get(info.node)) is not None:
+            _count(node, info, 1)
+
+    def remove_pod(self, uid: str) -> None:
+        info = self._pods.pop(uid, None)
+        if info is None:
+            return
+        there = self._on[info.node]
+        del there[uid]
+        if not there:
+            del self._on[info.node]
+        if (node := self._nodes.get(info.node)) is not None:
+            _count(node, info, -1)
+
+    def schedule(self, pod: Object) -> Placed | Unschedulable:
+        if not self._nodes:
+            return Unschedulable("no nodes available to schedule pods")
+        spec = spec_of(pod)
+        wanted = info_of(pod)
+        reasons: Counter[str] = Counter()
+        fitting: list[NodeInfo] = []
+        for info in self._nodes.values():
+            why = _reasons(info, spec, wanted)
+            if why:
+                reasons.update(why)
+            else:
+                fitting.append(info)
+        if fitting:
+            fitting = self._with_good_neighbours(spec, wanted, fitting, reasons)
+        if not fitting:
+            text = ", ".join(sorted(f"{number} {reason}" for reason, number in reasons.items()))
+            return Unschedulable(f"0/{len(self._nodes)} nodes are available: {text}.")
+        return Placed(min(fitting, key=lambda info: (-score(info, spec, wanted), info.pods, info.name)).name)
+
+    def _with_good_neighbours(
+        self, spec: Object, wanted: PodInfo, fitting: list[NodeInfo], reasons: Counter[str]
+    ) -> list[NodeInfo]:
+        """podAffinity and podAntiAffinity, in both directions. Costs the pods, so only for who asks."""
+        attracted, repelled = terms_of(spec, "podAffinity"), terms_of(spec, "podAntiAffinity")
+        shy = any(info.neighbour.repels for info in self._pods.values())
+        if not attracted and not repelled and not shy:
+            return fitting
+        there = [
+            (info.neighbour, meta.labels_of(self._nodes[info.node].node))
+            for info in self._pods.values()
+            if info.node in self._nodes
+        ]
+        good = []
+        for info in fitting:
+            why = satisfied(wanted.neighbour, attracted, meta.labels_of(info.node), there)
+            if why:
+                reasons[why] += 1
+            else:
+                good.append(info)
+        return good
+
+
+def _count(node: NodeInfo, pod: PodInfo, sign: int) -> None:
+    for name, amount in pod.requests.items():
+        node.used[name] += sign * amount
+    for port in pod.ports:
+        node.ports[port] += sign
+    if pod.owner:
+        node.owners[pod.owner] += sign
+        if not node.owners[pod.owner]:
+            del node.owners[pod.owner]
+    node.pods += sign
+
+
+def _reasons(info: NodeInfo, spec: Object, wanted: PodInfo) -> list[str]:
+    """Why not this node; worded as kube-scheduler does. The first kind of reason ends the search, resources are all named."""
+    node = info.node
+    tolerations = spec.get("tolerations") or ()
+    unschedulable = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+    if spec_of(node).get("unschedulable") and not any(tolerates(t, unschedulable) for t in tolerations):
+        return ["node(s) were unschedulable"]
+    taints = list(spec_of(node).get("taints") or ())
+    if not is_ready(node):  # the taint is written after the condition
+        taints.append({"key": UNREACHABLE, "effect": "NoSchedule"})
+    taint = untolerated(tolerations, taints, ("NoSchedule", "NoExecute"))
+    if taint is not None:
+        return [f"node(s) had untolerated taint {{{taint.get('key')}: {taint.get('value', '')}}}"]
+    if not fits_labels(spec, node):
+        return ["node(s) didn't match Pod's node affinity/selector"]
+    if _ports_taken(info, wanted.ports):
+        return ["node(s) didn't have free ports for the requested pod ports"]
+    missing = []
+    if info.pods + 1 > info.allocatable.get("pods", 110):
+        missing.append("Too many pods")
+    for name, amount in wanted.requests.items():
+        if amount > 0 and info.used[name] + amount > info.allocatable.get(name, 0):
+            missing.append(f"Insufficient {name}")
+    return missing
+
+
+def _ports_taken(info: NodeInfo, ports: Iterable[tuple[str, str, int]]) -> bool:
+    for protocol, address, port in ports:
+        for (other_protocol, other_address, other_port), number in info.ports.items():
+            same = number > 0 and other_port == port and other_protocol == protocol
+            if same and (address == other_address or "0.0.0.0" in (address, other_address)):
+                return True
+    return False
+
+
+def score(info: NodeInfo, spec: Object, wanted: PodInfo) -> float:
+    """Free CPU and memory in per cent, less for every pod of the same owner, more for what the pod prefers."""
+    free = 0.0
+    for name, assumed in _ASSUMED.items():
+        size = info.allocatable.get(name, 0)
+        used = info.used[name] + (wanted.requests.get(name) or assumed)
+        free += max(0.0, 1.0 - used / size) if size else 0.0
+    avoided = sum(
+        1
+        for taint in spec_of(info.node).get("taints") or ()
+        if taint.get("effect") == "PreferNoSchedule"
+        and not any(tolerates(t, taint) for t in spec.get("tolerations") or ())
+    )
+    siblings = info.owners[wanted.owner] if wanted.owner else 0
+    return 100.0 * free / len(_ASSUMED) - 100.0 * siblings - 100.0 * avoided + preferred(spec, info.node)
