@@ -90,8 +90,10 @@ class Connection:
 
     async def close(self) -> None:
         """A response that was not read to its end is given up."""
-        await self._stop_sending()
-        await close_writer(self.writer)
+        try:
+            await self._stop_sending()
+        finally:
+            await close_writer(self.writer)
 
     def abort(self) -> None:
         if self._sending is not None:

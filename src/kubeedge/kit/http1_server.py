@@ -27,7 +27,7 @@ from kubeedge.kit.http1_messages import (
     gather,
     json_response,
 )
-from kubeedge.kit.streams import abort_writer, close_writer
+from kubeedge.kit.streams import close_writer, reset_writer
 
 log = logging.getLogger("kubeedge.http")
 
@@ -114,6 +114,12 @@ class _ServerConnection:
         if b"transfer-encoding" in names and b"content-length" in names:
             # RFC 9112 section 6.1: two opinions on where the body ends are how requests are smuggled
             await self._refuse(400, "content-length and transfer-encoding in one request")
+            return False
+        if (
+            len(head.target) + sum(len(name) + len(value) + 4 for name, value in head.headers)
+            > self._limits.header_bytes
+        ):
+            await self._refuse(431, f"headers of more than {self._limits.header_bytes} bytes")  # that came in one piece
             return False
         self._body_read.clear()
         request = Request(
@@ -240,7 +246,7 @@ class _ServerConnection:
 
     def _cut(self, reason: str, cause: BaseException | None = None) -> NoReturn:
         """Reset the connection: after a polite end a client could take half an answer for a whole one."""
-        abort_writer(self._writer)
+        reset_writer(self._writer)
         raise ConnectionResetError(reason) from cause
 
     async def _drain(self) -> None:

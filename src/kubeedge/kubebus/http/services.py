@@ -72,7 +72,12 @@ class ServiceTable:
             self._turn.pop(service, None)
             raise NotFound(f"this node has no web service {service}")
         namespace, selector, port = (published.get(name) for name in ("namespace", "selector", "port"))
-        if not isinstance(namespace, str) or not isinstance(selector, Mapping) or not isinstance(port, int | str):
+        if (
+            not isinstance(namespace, str)
+            or not isinstance(selector, Mapping)
+            or not isinstance(port, int | str)
+            or isinstance(port, bool)
+        ):
             raise Unavailable(f"web service {service} is published in a form that this node does not understand")
         targets = []
         for name in sorted(self._pods):

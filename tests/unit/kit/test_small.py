@@ -1,0 +1,212 @@
+"""Back-off, clocks, log lines, tasks, joined streams."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import random
+import socket
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubeedge.errors import Misuse
+from kubeedge.kit import logs
+from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.clock import Clock, ManualClock, MonotonicClock
+from kubeedge.kit.streams import close_writer, reset_writer, splice
+from kubeedge.kit.tasks import TaskSet, cancel_and_wait
+
+
+def test_delays_double_up_to_a_limit_and_start_again_after_success() -> None:
+    backoff = Backoff(0.5, 3.0, rng=lambda: 0.0)
+    assert [backoff.next_delay() for _ in range(5)] == [0.5, 1.0, 2.0, 3.0, 3.0]
+    backoff.reset()
+    assert backoff.next_delay() == 0.5
+
+
+@given(st.floats(0.01, 10), st.floats(1, 100), st.floats(1, 10), st.floats(0, 1), st.integers())
+def test_chance_only_shortens_a_delay(initial: float, times: float, factor: float, jitter: float, seed: int) -> None:
+    maximum = initial * times
+    backoff = Backoff(initial, maximum, factor, jitter, rng=random.Random(seed).random)
+    for _ in range(50):
+        assert 0 <= backoff.next_delay() <= maximum
+
+
+@pytest.mark.parametrize(
+    "bad", [(0.0, 1.0, 2.0, 0.1), (2.0, 1.0, 2.0, 0.1), (1.0, 2.0, 0.5, 0.1), (1.0, 2.0, 2.0, 1.5)]
+)
+def test_a_back_off_that_makes_no_sense_is_a_misuse(bad: tuple[float, float, float, float]) -> None:
+    with pytest.raises(Misuse):
+        Backoff(*bad, rng=lambda: 0.5)
+
+
+def test_time_passes_when_a_test_says_so() -> None:
+    clock = ManualClock(now=5.0, wall=1000.0)
+    clock.advance(2.5)
+    assert (clock.now(), clock.wall()) == (7.5, 1002.5)
+    clock.set_wall(0.0)
+    clock.advance(1.0)
+    assert (clock.now(), clock.wall()) == (8.5, 1.0)
+    with pytest.raises(Misuse):
+        clock.advance(-1.0)
+
+
+def test_the_real_clock_never_goes_back() -> None:
+    clock: Clock = MonotonicClock()
+    assert clock.now() <= clock.now()
+    assert clock.wall() > 1_700_000_000
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    root, raising = logging.getLogger(), logging.raiseExceptions
+    level, stream = root.level, io.StringIO()
+    yield stream
+    for handler in [h for h in root.handlers if getattr(h, "_kubeedge", False)]:
+        root.removeHandler(handler)
+    root.setLevel(level)
+    logging.raiseExceptions = raising
+
+
+def test_a_record_is_one_line_whatever_a_stranger_put_into_it(lines: io.StringIO) -> None:
+    logs.setup("info", stream=lines)
+    logs.setup("info", stream=lines)  # the last call counts: one line, not two
+    logging.getLogger("kubeedge.hub").info("attached name=%s", "x\r\n2026 error kubeedge: forged\x1b[2J\u2028é")
+    logging.getLogger("kubeedge.hub").debug("not this one")
+    [line] = lines.getvalue().splitlines()
+    moment, level, logger, text = line.split(" ", 3)
+    assert (len(moment), level, logger) == (24, "info", "kubeedge.hub:")
+    assert text == "attached name=x\\r\\n2026 error kubeedge: forged\\x1b[2J\\u2028é"
+
+
+def test_a_traceback_stays_on_the_line_of_its_record(lines: io.StringIO) -> None:
+    logs.setup("warning", stream=lines)
+    try:
+        raise ValueError("of two\nlines")
+    except ValueError:
+        logging.getLogger("kubeedge.x").exception("it failed")
+    [line] = lines.getvalue().splitlines()
+    assert " error kubeedge.x: it failed\\nTraceback" in line and line.endswith("ValueError: of two\\nlines")
+
+
+def test_a_huge_line_is_cut(lines: io.StringIO) -> None:
+    logs.setup("info", stream=lines)
+    logging.getLogger("kubeedge.x").info("x" * 1_000_000)
+    assert len(lines.getvalue()) < 17_000
+
+
+def test_json_lines_have_the_same_parts(lines: io.StringIO) -> None:
+    logs.setup("info", json=True, stream=lines)
+    logging.getLogger("kubeedge.x").warning("one\ntwo")
+    record = json.loads(lines.getvalue())
+    assert record.pop("time").endswith("Z")
+    assert record == {"level": "warning", "logger": "kubeedge.x", "message": "one\ntwo"}
+
+
+def test_an_unknown_level_is_refused() -> None:
+    with pytest.raises(ValueError, match="'loud' is not one of debug, info, warning, error"):
+        logs.setup("loud")
+
+
+def test_a_moment_is_written_in_utc() -> None:
+    assert logs.moment(1_700_000_000.9996) == "2023-11-14T22:13:20.999Z"
+
+
+def test_a_task_that_fails_is_logged_and_its_neighbours_live(caplog: pytest.LogCaptureFixture) -> None:
+    async def fails() -> None:
+        raise RuntimeError("broken")
+
+    async def run() -> None:
+        async with TaskSet("test") as tasks:
+            neighbour = tasks.start(asyncio.sleep(3600), "neighbour")
+            await asyncio.wait((tasks.start(fails(), "failing"),))
+            await asyncio.sleep(0)
+            assert len(tasks) == 1 and not neighbour.done()
+        assert neighbour.cancelled() and len(tasks) == 0
+        late = asyncio.sleep(0)
+        with pytest.raises(Misuse, match="test has ended"):
+            tasks.start(late, "late")
+
+    asyncio.run(run())
+    assert "task failed name=failing" in caplog.text and "broken" in caplog.text
+
+
+def test_a_task_set_waits_for_what_its_tasks_still_have_to_do() -> None:
+    done = []
+
+    async def careful() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.01)
+            done.append(True)
+
+    async def run() -> None:
+        async with TaskSet("test") as tasks:
+            tasks.start(careful(), "careful")
+            await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert done == [True]
+
+
+def test_cancelling_reports_what_fails_on_its_way_out(caplog: pytest.LogCaptureFixture) -> None:
+    async def stubborn() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            raise RuntimeError("on the way out")
+
+    async def run() -> None:
+        task = asyncio.create_task(stubborn(), name="stubborn")
+        await asyncio.sleep(0)
+        await cancel_and_wait(task)
+        await cancel_and_wait()
+
+    asyncio.run(run())
+    assert "on the way out" in caplog.text
+
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def pair() -> tuple[Streams, Streams]:
+    ours, theirs = socket.socketpair()
+    return await asyncio.open_connection(sock=ours), await asyncio.open_connection(sock=theirs)
+
+
+def test_joined_streams_pass_bytes_and_ends() -> None:
+    async def run() -> None:
+        (a, a_far), (b, b_far) = await pair(), await pair()
+        joined = asyncio.create_task(splice(a_far, b_far))
+        a[1].write(b"question")
+        a[1].write_eof()
+        assert await b[0].read() == b"question"
+        b[1].write(b"answer")
+        b[1].write_eof()
+        assert await a[0].read() == b"answer"
+        await asyncio.wait_for(joined, 5)
+        for _, writer in (a, a_far, b, b_far):
+            await close_writer(writer)
+
+    asyncio.run(run())
+
+
+def test_joined_streams_end_when_one_breaks() -> None:
+    async def run() -> None:
+        server_side: asyncio.Queue[Streams] = asyncio.Queue()
+        async with await asyncio.start_server(lambda r, w: server_side.put_nowait((r, w)), "127.0.0.1", 0) as server:
+            (a, a_far), b = await pair(), await asyncio.open_connection(*server.sockets[0].getsockname())
+            b_far = await server_side.get()
+            joined = asyncio.create_task(splice(a_far, b_far))
+            reset_writer(b[1])
+            await asyncio.wait_for(joined, 5)
+            for _, writer in (a, a_far, b, b_far):
+                await close_writer(writer)
+
+    asyncio.run(run())
