@@ -22,6 +22,7 @@ from kubeedge.errors import Invalid
 
 _PKI_FILES = ("ca.crt", "node.crt", "node.key", "node.key.next", "join.key")
 _RUN_ENTRIES = ("exits", "ns", "oci", "s", "edge.sock")  # the cloud's socket may be beside them
+_BRIDGE_PATIENCE = 2.0  # seconds
 _STOP_PATIENCE = 90.0  # seconds; pods have their grace periods
 
 
@@ -30,9 +31,12 @@ def run(options: argparse.Namespace) -> int:
     config = _config(root)
     if not options.force:
         _confirm(root)
+    pods = {pod.name for root in _runtime_roots(config.paths.state) for pod in _directories(root / "pods")}
     _stop_agent(config.paths.run / "edge.sock")
     service.remove()
     done = _sweep_pods(config)
+    _remove_logs(config.paths.logs, pods)
+    _remove_shared(config)
     done += _remove(config)
     print("\n".join(done) if done else "there was nothing to remove")
     return 0
@@ -79,7 +83,7 @@ def _listens(socket: Path) -> bool:
 
 def _sweep_pods(config: edge.EdgeConfig) -> list[str]:
     """Containers, networks and mounts of pods that no agent looks after any more."""
-    roots = [r for r in (config.paths.state, *_directories(config.paths.state)) if _directories(r / "pods")]
+    roots = _runtime_roots(config.paths.state)
     if not roots:
         return []
     import asyncio
@@ -107,16 +111,46 @@ def _sweep_pods(config: edge.EdgeConfig) -> list[str]:
         for pod in _directories(root / "pods"):
             asyncio.run(runtime.remove_pod(pod.name))
             removed.append(f"removed pod {pod.name}")
-    _remove_bridge(config.modules.appengine.bridge)
     return removed
 
 
+def _runtime_roots(state: Path) -> list[Path]:
+    """Where a runtime has pods."""
+    return [r for r in (state, *_directories(state)) if _directories(r / "pods")]
+
+
+def _remove_logs(logs: Path, pods: set[str]) -> None:
+    """Of our pods; the directory may be another kubelet's, too. Theirs is NAMESPACE_NAME_UID."""
+    for directory in _directories(logs):
+        if directory.name.rpartition("_")[2] in pods:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _remove_shared(config: edge.EdgeConfig) -> None:
+    """What the pods of this node had in common, unless somebody else uses it, too."""
+    if not (config.paths.state / STATE_MARK).exists():
+        return  # this machine has not joined: a bridge of that name is not ours
+    from kubeedge.appengine.runtime import cgroups
+
+    for group in cgroups.groups(config.modules.appengine.cgroup_prefix):
+        with contextlib.suppress(OSError):
+            group.rmdir()  # only when it is empty
+    _remove_bridge(config.modules.appengine.bridge)
+
+
 def _remove_bridge(name: str) -> None:
-    """When nothing is connected to it any more."""
-    ports = Path("/sys/class/net") / name / "brif"
-    if ports.is_dir() and not any(ports.iterdir()):
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            subprocess.run(["ip", "link", "delete", name], capture_output=True, timeout=10, check=False)
+    """When nothing is connected to it any more; the kernel takes a moment to forget a pod's network."""
+    deadline = time.monotonic() + _BRIDGE_PATIENCE
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        while _ip("-o", "link", "show", "master", name):
+            if time.monotonic() > deadline:
+                return  # somebody else is connected to it
+            time.sleep(0.05)
+        _ip("link", "delete", name)
+
+
+def _ip(*arguments: str) -> str:
+    return subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=10, check=False).stdout.strip()
 
 
 def _remove(config: edge.EdgeConfig) -> list[str]:

@@ -1,0 +1,132 @@
+"""A machine becomes a node, runs a pod, and becomes an ordinary machine again: real cloud, real agent, real containers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubeedge.appengine.runtime import cgroups
+from kubeedge.pki import der, trust
+from tests.kit import images
+from tests.kit.topology import Host, Topology, until
+
+pytestmark = pytest.mark.root
+
+KUBEEDGE = [sys.executable, "-m", "kubeedge"]
+PREFIX = f"kbtest{os.getpid()}"
+POD = {
+    "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "sleeper"},
+    "spec": {"nodeName": "edge1", "terminationGracePeriodSeconds": 0,
+             "containers": [{"name": "c", "image": "demo:1", "command": ["sleep", "1000"]}]},
+}  # fmt: skip
+
+
+class Site:
+    """One cloud and one machine, on a wire."""
+
+    def __init__(self, net: Topology, directory: Path) -> None:
+        self.directory = directory
+        self.root = directory / "r"
+        self.cloud, self.machine = net.host("cloud"), net.host("machine")
+        net.wire(self.cloud, "203.0.113.1/24", self.machine, "203.0.113.7/24")
+        self.socket = str(directory / "run/cloud.sock")
+        config = directory / "cloud.yaml"
+        config.write_text(
+            "kind: CloudCore\nadvertise: [203.0.113.1]\ntun: {enable: false}\n"
+            f"paths: {{state: {directory}/state, run: {directory}/run}}\n"
+        )
+        self.cloud.spawn(*KUBEEDGE, "cloud", "--config", str(config), log=directory / "cloud.log")
+        until(lambda: Path(self.socket).exists(), timeout=20, what="the cloud's socket")
+
+    def admin(self, *arguments: str) -> str:
+        return self.cloud.run(*KUBEEDGE, *arguments, "--socket", self.socket)
+
+    def kubectl(self, *arguments: str, input: str | None = None) -> str:
+        config = str(self.directory / "state/kubeconfig-default")
+        return self.cloud.run("kubectl", "--kubeconfig", config, *arguments, input=input)
+
+    def join(self, *more: str) -> str:
+        token = self.admin("token", "create", "--node", "edge1", "--replace")
+        arguments = ["--token-file", "-", "--name", "edge1", "--root-dir", str(self.root), "--no-start", "203.0.113.1"]
+        return self.machine.run(*KUBEEDGE, "join", *arguments, *more, input=token)
+
+    def start_agent(self) -> None:
+        config = self.root / "etc/kubeedge/kubeedge.yaml"
+        config.write_text(config.read_text().replace("cgroupPrefix: kubeedge", f"cgroupPrefix: {PREFIX}"))
+        self.agent = self.machine.spawn(
+            *KUBEEDGE, "edge", "--root-dir", str(self.root), log=self.directory / "edge.log"
+        )
+        until(lambda: " Ready " in self.kubectl("get", "nodes"), timeout=20, what="Ready")
+
+    def status(self) -> dict[str, Any]:
+        socket = str(self.root / "run/kubeedge/edge.sock")
+        return json.loads(self.machine.run(*KUBEEDGE, "status", "-o", "json", "--socket", socket))
+
+
+@pytest.fixture
+def site(topology: Topology) -> Iterator[Site]:
+    directory = Path(tempfile.mkdtemp(prefix=PREFIX))  # not tmp_path: the path of a socket must be short
+    try:
+        yield Site(topology, directory)
+    finally:
+        topology.__exit__()
+        cgroups.kill_and_remove(PREFIX)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def mounts_of(host: Host, below: Path) -> int:
+    return host.run("cat", "/proc/self/mountinfo").count(str(below))
+
+
+@pytest.mark.parametrize("agent", ["running", "killed"])
+def test_a_machine_joins_runs_a_pod_and_is_reset_to_what_it_was(site: Site, agent: str) -> None:
+    assert "node edge1 of tenant default joined" in site.join()
+    site.start_agent()
+    archive = images.build(site.directory / "demo.tar", "demo:1")
+    socket = str(site.root / "run/kubeedge/edge.sock")
+    site.machine.run(*KUBEEDGE, "image", "import", str(archive), "demo:1", "--socket", socket)
+    site.kubectl("apply", "-f", "-", input=json.dumps(POD))
+    until(lambda: "Running" in site.kubectl("get", "pod", "sleeper"), timeout=20, what="the pod runs")
+    assert mounts_of(site.machine, site.root) > 0 and cgroups.processes(PREFIX)
+    assert {m["state"] for m in site.status()["modules"]} == {"ready"}
+
+    if agent == "killed":
+        site.machine.signal(site.agent, signal.SIGKILL)
+        site.agent.wait(10)
+    out = site.machine.run(*KUBEEDGE, "reset", "--force", "--root-dir", str(site.root))
+    assert "removed " in out
+    assert site.agent.wait(10) in (0, -signal.SIGKILL, 128 + signal.SIGKILL)
+    assert cgroups.processes(PREFIX) == [] and list(cgroups.groups(PREFIX)) == []
+    assert mounts_of(site.machine, site.root) == 0
+    assert "cni0" not in site.machine.ip("-br", "link")
+    assert [p for p in site.root.rglob("*") if not p.is_dir()] == []
+    again = site.machine.run(*KUBEEDGE, "reset", "--force", "--root-dir", str(site.root))
+    assert again == "there was nothing to remove\n"
+
+    site.join()
+    site.start_agent()
+
+
+def test_a_renewed_certificate_carries_channel_and_links(site: Site) -> None:
+    site.join()
+    site.start_agent()
+    pki = site.root / "etc/kubeedge/pki"
+    before = (pki / "node.crt").read_bytes()
+    site.machine.run(sys.executable, "-m", "kubeedge.pki.renew", str(pki), "203.0.113.1:10002")
+    after = (pki / "node.crt").read_bytes()
+    assert before != after and trust.fits(pki / "node.crt", pki / "node.key")
+    assert der.validity(after).not_after >= der.validity(before).not_after
+    site.machine.signal(site.agent, signal.SIGTERM)
+    assert site.agent.wait(20) == 0
+    until(lambda: " Ready " not in site.kubectl("get", "nodes"), timeout=20, what="NotReady")
+    site.start_agent()
+    until(lambda: site.status()["link"]["up"], timeout=10, what="the link")
