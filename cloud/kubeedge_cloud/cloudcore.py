@@ -39,7 +39,7 @@ from kubeedge_cloud.bootstrap.server import Bootstrap, BootstrapSettings
 from kubeedge_cloud.bootstrap.tokens import TokenStore
 from kubeedge_cloud.bushub.hub import BusHub, BusHubSettings, CloudTun
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
-from kubeedge_cloud.controllers.all import Controllers
+from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.edgecontroller.controller import EdgeController, EdgeControllerSettings
 from kubeedge_cloud.publishing.module import Publishing
 from kubeedge_cloud.tenants.manager import TenantManager
@@ -98,7 +98,7 @@ class Cloud:
     def registry(self, tenant: TenantId) -> Registry:
         """One for each tenant, for the life of the process."""
         if tenant not in self._registries:
-            self._registries[tenant] = Registry(self.store, tenant)
+            self._registries[tenant] = Registry(self.store, tenant, foreground=True)
         return self._registries[tenant]
 
     def known_registry(self, tenant: TenantId) -> Registry | None:
@@ -124,7 +124,7 @@ class Cloud:
                 self.tenants,
                 EdgeControllerSettings(node_grace=self.config.node_grace),
             ),
-            Controllers(self.registry, self.tenants),
+            ControllersModule(self.registry, self.tenants),
         ]
         doors: list[Module] = [self.hub] if on.hub.enable else []
         if on.bootstrap.enable:

@@ -29,8 +29,8 @@ from kubeedge_cloud.controllers.objects import (
 )
 
 BURST = 500  # pods at once, as in Kubernetes
-_FAILED_KEPT = 5
-_FAILED_FIRST, _FAILED_LAST = 1.0, 300.0  # seconds to wait after the first failed pod, and at most
+_FAILED_KEPT = 8  # the pause grows with them: 1 s after the first, 128 s after the eighth
+_FAILED_FIRST = 1.0  # seconds to wait after the first failed pod, doubling
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def plan(replicaset: Object, pods: Collection[Object], doomed: Collection[str], 
         return Plan(delete=(*ranked[: len(active) - wanted], *surplus))
     missing = min(wanted - len(active), BURST)
     if missing and failed:
-        pause = min(_FAILED_FIRST * 2 ** (len(failed) - 1), _FAILED_LAST)
+        pause = _FAILED_FIRST * (1 << min(len(failed), _FAILED_KEPT) - 1)
         left = created_of(failed[-1]) + pause - now
         if left > 0:
             return Plan(delete=surplus, again_in=left)
