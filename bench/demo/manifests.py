@@ -21,7 +21,7 @@ def _template(app: str, command: str, node: str, **container: Any) -> dict[str, 
             "containers": [
                 {"name": "main", "image": IMAGE, "imagePullPolicy": "IfNotPresent",
                  "command": ["sh", "-c", command],
-                 "resources": {"limits": {"cpu": "500m", "memory": "32Mi"}},
+                 "resources": {"requests": {"cpu": "10m", "memory": "8Mi"}, "limits": {"cpu": "500m", "memory": "32Mi"}},
                  **container}
             ],
         },

@@ -97,6 +97,8 @@ class Story:
             until(lambda: kubeconfig.exists() or self._died(self.cloud_process), timeout=20, what="the kubeconfig")
             self.kubectl = Kubectl(self.cloud, kubeconfig, BUILD / "home")
             until(lambda: "ok" in self.kubectl("get", "--raw", "/readyz", check=False), timeout=20, what="the API")
+            socket = root / "run/cloud.sock"  # the last thing that the cloud opens
+            until(socket.exists, timeout=20, what="the administrator's socket")
             self.say(self.kubectl("version", "--short", check=False).strip().replace("\n", ", "))
 
     # -- 2 -----------------------------------------------------------------------------------------------------------
