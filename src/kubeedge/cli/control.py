@@ -7,27 +7,10 @@ import json
 import socket
 from typing import Any
 
-from kubeedge.errors import KubeEdgeError
+from kubeedge.cli.errors import CommandError
 
 _PATIENCE = 30.0  # seconds
 _MAX_ANSWER = 16 * 1024 * 1024
-
-
-class CommandError(KubeEdgeError):
-    """What went wrong, and what to do next."""
-
-    exit_status = 1
-
-    def __init__(self, message: str, next: str = "") -> None:
-        super().__init__(message)
-        if next:
-            self.add_note(next)
-
-
-class UsageError(CommandError):
-    """The command line itself is wrong."""
-
-    exit_status = 2
 
 
 class _UnixConnection(http.client.HTTPConnection):

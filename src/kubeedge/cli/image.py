@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from kubeedge.cli.control import UsageError, call
+from kubeedge.cli.control import call
+from kubeedge.cli.errors import UsageError
 from kubeedge.cli.show import as_json
 
 _START = "start it with `kubeedge edge`"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubeedge.api.names import node_name
 from kubeedge.cli import preflight, service
-from kubeedge.cli.control import CommandError, UsageError
+from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.cli.show import as_json
 from kubeedge.config import edge, forms
 from kubeedge.errors import Invalid, Unavailable

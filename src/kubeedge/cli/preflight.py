@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from kubeedge.cli.control import CommandError
+from kubeedge.cli.errors import CommandError
 
 _MIN_DISK = 256 * 1024 * 1024  # bytes free: the agent's state and one small image
 _MIN_MEMORY = 48 * 1024 * 1024  # bytes available: the agent, without workloads

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from kubeedge.api.names import node_name
-from kubeedge.cli.control import UsageError, call
+from kubeedge.cli.control import call
+from kubeedge.cli.errors import UsageError
 from kubeedge.cli.show import as_json
 from kubeedge.config import forms
 from kubeedge.errors import Invalid

@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 
 from kubeedge.cli import service
-from kubeedge.cli.control import CommandError, UsageError, call
+from kubeedge.cli.control import call
+from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.cli.join import STATE_MARK
 from kubeedge.config import edge
 from kubeedge.errors import Invalid

@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from kubeedge.cli.control import CommandError
+from kubeedge.cli.errors import CommandError
 from kubeedge.cli.main import DEFAULT_CLOUD_CONFIG
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kubeedge.cli.control import CommandError
+from kubeedge.cli.errors import CommandError
 
 UNIT = "kubeedge-edge.service"
 UNIT_FILE = Path("/etc/systemd/system") / UNIT

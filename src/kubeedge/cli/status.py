@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from kubeedge.cli.control import CommandError, call
+from kubeedge.cli.control import call
+from kubeedge.cli.errors import CommandError
 from kubeedge.cli.main import CLOUD_SOCKET, EDGE_SOCKET
 from kubeedge.cli.show import as_json, tree
 

@@ -9,7 +9,8 @@ import urllib.parse
 from typing import Any
 
 from kubeedge.api.names import tenant_id
-from kubeedge.cli.control import UsageError, call
+from kubeedge.cli.control import call
+from kubeedge.cli.errors import UsageError
 from kubeedge.cli.show import as_json, table
 from kubeedge.errors import Invalid
 

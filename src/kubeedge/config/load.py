@@ -9,7 +9,6 @@ Lives elsewhere: which settings there are (edge.py, cloud.py), what a text must 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 import re
@@ -232,6 +231,8 @@ def _type_name(value: Any) -> str:
 
 
 def _suggestion(key: str, known: list[str], path: str) -> str:
+    import difflib  # here: only a wrong file needs it
+
     near = difflib.get_close_matches(key, known, 1, 0.5)
     if near:
         return f"; did you mean {_join(path, near[0])}?"

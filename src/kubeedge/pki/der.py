@@ -19,6 +19,7 @@ from kubeedge.errors import Invalid
 
 MAX_PEM = 64 * 1024
 _SEQUENCE, _INTEGER, _UTC_TIME, _GENERALIZED_TIME, _VERSION = 0x30, 0x02, 0x17, 0x18, 0xA0
+_TIME = re.compile(rb"[0-9]{14}Z")
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 
 
@@ -71,5 +72,7 @@ def _time(data: bytes) -> tuple[float, bytes]:
         text = b"%d%s" % (1900 + year if year >= 50 else 2000 + year, text[2:])
     elif data[0] != _GENERALIZED_TIME:
         raise ValueError(f"tag {data[0]:#x} instead of a time")
-    parsed = datetime.datetime.strptime(text.decode("ascii"), "%Y%m%d%H%M%SZ")
-    return parsed.replace(tzinfo=datetime.UTC).timestamp(), rest
+    if not _TIME.fullmatch(text):
+        raise ValueError(f"{text!r} is not a time")
+    year, month, day, hour, minute, second = int(text[:4]), *(int(text[n : n + 2]) for n in range(4, 14, 2))
+    return datetime.datetime(year, month, day, hour, minute, second, tzinfo=datetime.UTC).timestamp(), rest

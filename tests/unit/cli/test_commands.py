@@ -16,7 +16,7 @@ import pytest
 from kubeedge.api.names import TenantId
 from kubeedge.cli import main as cli
 from kubeedge.cli import service, show, token
-from kubeedge.cli.control import UsageError
+from kubeedge.cli.errors import UsageError
 from kubeedge.kit.http1 import Request, Response, json_response, start_unix_server
 from kubeedge_cloud.bootstrap.admin import Admin
 from tests.unit.bootstrap.cloud import Cloud
@@ -75,6 +75,14 @@ def test_help_is_quick_and_imports_next_to_nothing():
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for heavy in ("asyncio", "ssl", "json", "yaml", "cryptography", "http.client", "kubeedge.errors"):
         assert f"'{heavy}'" not in modules
+
+
+def test_the_agent_does_not_keep_what_only_commands_need():
+    code = (
+        "import sys, kubeedge.cli.main, kubeedge.cli.run, kubeedge.config.edge, kubeedge.pki.module\n"
+        "print({'http.client', 'email', 'yaml', 'cryptography', 'difflib', '_strptime'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
 def test_every_command_and_verb_has_help():

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kubeedge.cli import join, reset
-from kubeedge.cli.control import CommandError, UsageError
+from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.config import edge
 from kubeedge.pki import tokens, trust
 from kubeedge.pki.ca import Authority
