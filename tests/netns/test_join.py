@@ -130,3 +130,15 @@ def test_a_renewed_certificate_carries_channel_and_links(site: Site) -> None:
     until(lambda: " Ready " not in site.kubectl("get", "nodes"), timeout=20, what="NotReady")
     site.start_agent()
     until(lambda: site.status()["link"]["up"], timeout=10, what="the link")
+
+
+def test_join_may_become_the_agent(site: Site) -> None:
+    token = site.directory / "token"
+    token.write_text(site.admin("token", "create", "--node", "edge1"))
+    agent = site.machine.spawn(
+        *KUBEEDGE, "join", "--token-file", str(token), "--name", "edge1", "--root-dir", str(site.root), "--run",
+        "203.0.113.1:10002", log=site.directory / "edge.log",
+    )  # fmt: skip
+    until(lambda: " Ready " in site.kubectl("get", "nodes"), timeout=20, what="Ready")
+    site.machine.signal(agent, signal.SIGTERM)
+    assert agent.wait(20) == 0
