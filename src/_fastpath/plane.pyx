@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The data plane for Python: a thin face of plane.c. Import it through kubeedge.kubebus.l3.plane."""
+"""The data plane for Python: a thin face of dataplane.c. Import it through kubeedge.kubebus.l3.plane."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize

@@ -18,7 +18,7 @@ from kubeedge.kubebus.l3.plane import LinkDown, LinkUp, Plane, PlaneEvent, Segme
 from kubeedge.wire.frame import Decoder, Frame, encode
 from tests.kit.certs import Credentials
 
-PATIENCE = 3.0
+PATIENCE = 10.0
 E = TypeVar("E", LinkUp, LinkDown, ControlFrame, Segment)
 
 

@@ -69,10 +69,10 @@ class Process:
         return self.expect("counters")
 
     def close(self) -> None:
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError, OSError, IndexError):
+                os.kill(self.pid, 9)  # the child first: nsenter ends with it
         self._process.kill()
-        for pid in [self.pid] if self._process.poll() is None else []:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, 9)
         self._process.wait()
         self._thread.join(5)
         for pipe in (self._process.stdin, self._process.stdout):
@@ -311,3 +311,23 @@ def test_a_reader_that_does_not_read_blocks_nobody(overlay: Overlay) -> None:
         timeout=10,
         what="the ping after SIGCONT",
     )
+
+
+def test_a_device_that_somebody_deletes_is_reported_and_nothing_spins(overlay: Overlay) -> None:
+    e1 = overlay.net.host("e1")
+    overlay.start(e1)
+    edge = overlay.edge(e1, 1, 1)
+    edge.expect("up")
+    e1.run("ip", "link", "del", "kb0")
+    assert edge.expect("down")["reason"].startswith("the TUN device is gone")
+    before = _cpu_ticks(edge.pid)
+    overlay.relay.expect("up")
+    edge.ask("segment 0 hello")
+    assert edge.expect("segment")["text"] == "welcome"  # the link lives on
+    time.sleep(0.5)
+    assert _cpu_ticks(edge.pid) - before <= 10
+
+
+def _cpu_ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
