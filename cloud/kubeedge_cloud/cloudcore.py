@@ -14,6 +14,7 @@ import base64
 import contextlib
 import json
 import logging
+import os
 import ssl
 import time
 from pathlib import Path
@@ -31,6 +32,7 @@ from kubeedge.errors import KubeEdgeError, NotFound
 from kubeedge.kit import logs
 from kubeedge.kit.http1 import Request, Response, json_response, start_unix_server
 from kubeedge.pki.ca import Authority
+from kubeedge.pki.files import write_secret
 from kubeedge.pki.identity import UserIdentity
 from kubeedge.store.sqlite import SqliteStore, open_sqlite
 from kubeedge_cloud.bootstrap.admin import Admin
@@ -59,14 +61,17 @@ def main(config: CloudConfig) -> int:
 async def _run(config: CloudConfig) -> None:
     for path in (config.paths.state, config.paths.run):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    stuck: tuple[str, ...] = ()
     store = await open_sqlite(config.paths.state / "cloud.db")
     try:
         cloud = Cloud(config, store)
         await cloud.prepare()
         log.info("cloud version=%s advertise=%s", __version__, ",".join(cloud.hosts))
-        await cloud.supervisor.run()
+        stuck = await cloud.supervisor.run()
     finally:
         await store.close()
+        if stuck:  # asyncio.run would wait for them for ever
+            os._exit(1)
 
 
 class Cloud:
@@ -208,11 +213,7 @@ class Cloud:
             "contexts": [{"name": tenant, "context": {"cluster": tenant, "user": "admin"}}],
             "current-context": tenant,
         }
-        path = state / f"kubeconfig-{tenant}"
-        temporary = path.with_name(path.name + ".new")
-        temporary.touch(mode=0o600)
-        temporary.write_text(json.dumps(kubeconfig, indent=2))
-        temporary.replace(path)
+        write_secret(state / f"kubeconfig-{tenant}", json.dumps(kubeconfig, indent=2).encode())
 
     async def status(self) -> dict[str, Any]:
         now = time.time()

@@ -15,6 +15,7 @@ import contextlib
 import gc
 import json
 import logging
+import os
 import random
 import time
 from collections.abc import Callable
@@ -53,6 +54,7 @@ def main(config: EdgeConfig, credentials: NodeCredentials) -> int:
 
 
 async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
+    stuck: tuple[str, ...] = ()
     for path in (config.paths.state, config.paths.run):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     # a sick store is set aside: the cloud sends everything again, and what only the edge knew was reported
@@ -62,9 +64,11 @@ async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
         gc.collect()
         gc.freeze()  # what is there now stays: the collector need not look at it, nor touch its pages
         log.info("agent version=%s tenant=%s node=%s", __version__, credentials.tenant, credentials.node)
-        await agent.supervisor.run()
+        stuck = await agent.supervisor.run()
     finally:
         await store.close()
+        if stuck:  # asyncio.run would wait for them for ever
+            os._exit(1)
 
 
 class Agent:
@@ -177,8 +181,8 @@ class Agent:
 
     def _webservices(self, bus: KubeBus) -> list[Module]:
         from kubeedge.kubebus.http.module import WebServices
-        from kubeedge.kubebus.http.server_proxy import Target
         from kubeedge.kubebus.http.services import ServiceTable
+        from kubeedge.kubebus.http.url import Target
 
         table = ServiceTable()
 

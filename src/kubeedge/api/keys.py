@@ -4,6 +4,8 @@ Cloud store (T = tenant, N = node name):
 
     /tenants/T                                    tenant record (kubeedge_cloud.tenants)
     /t/T/nodes/N                                  node record: number, overlay address, pod CIDR (kubeedge_cloud.tenants)
+    /t/T/numbers/NNNNN                            name of the node that has the number; /tenant-numbers/NNNNN likewise
+    /t/T/certificates/N                           which certificate stands for node N (kubeedge_cloud.bootstrap)
     /t/T/tokens/ID                                bootstrap token record (kubeedge_cloud.bootstrap)
     /t/T/registry/GROUP/RESOURCE[/NAMESPACE]/NAME the tenant's Kubernetes objects (kubeedge.apiserver); GROUP "core" for ""
     /t/T/edge/N/desired/RESOURCE/NAMESPACE/NAME   what node N should have: written by EdgeController, synced down

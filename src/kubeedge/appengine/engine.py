@@ -15,6 +15,7 @@ import datetime
 import functools
 import json
 import logging
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -285,6 +286,9 @@ class AppEngine:
                     self._end_probes(worker, name)
                 await self._runtime.remove_pod(worker.uid)
                 await asyncio.to_thread(volumes.remove, self._volumes(worker.uid))
+                if worker.namespace:
+                    kept = logs.directory(self._settings.logs, worker.namespace, worker.name, worker.uid)
+                    await asyncio.to_thread(shutil.rmtree, kept, True)
                 observed.containers.clear()
                 observed.sandbox, observed.ip = False, ""
 
