@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from kubeedge.api import keys, meta
@@ -23,14 +24,15 @@ from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NODES, PODS, SECRETS, SERVICES
 from kubeedge.errors import Conflict, Invalid, NotFound
-from kubeedge.store.model import Delete, Op, Put, Store
+from kubeedge.store.model import Compare, Delete, Op, Put, Store, Target
 from kubeedge_cloud.controllers.informer import Informer
+from kubeedge_cloud.controllers.objects import is_ready
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.edgecontroller import projection as core
 from kubeedge_cloud.tenants.each import for_each_tenant
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.mirror import mirror
-from kubeedge_cloud.tenants.model import NodeRecord, TenantRecord
+from kubeedge_cloud.tenants.model import NodeRecord, TenantRecord, node_key
 
 log = logging.getLogger("kubeedge.edgecontroller")
 
@@ -68,11 +70,14 @@ class TenantEdgeController:
         self._reported: dict[str, bytes] = {}  # "N/reported/..." -> value
         self._sessions: set[NodeName] = set()
         self._lost_at: dict[NodeName, float] = {}
+        self._started = 0.0  # a node that was Ready then and is not attached yet has the grace period to come back
+        self._references: dict[NodeName, frozenset[tuple[str, str, str]]] = {}
         self._down: WorkQueue[NodeName] = WorkQueue(f"desired state of {tenant}", self._sync_down)
         self._up: WorkQueue[tuple[NodeName, str]] = WorkQueue(f"reported state of {tenant}", self._sync_up)
         self._readiness: WorkQueue[NodeName] = WorkQueue(f"readiness of {tenant}", self._sync_ready)
 
     async def run(self, serving: asyncio.Event) -> None:
+        self._started = asyncio.get_running_loop().time()
         informers = (self._pods, self._services, self._nodes, *self._data.values())
         async with asyncio.TaskGroup() as group:
             for informer in informers:
@@ -94,7 +99,9 @@ class TenantEdgeController:
 
     def _listen(self) -> None:
         def pod_changed(before: Object | None, after: Object | None) -> None:
-            for obj in (before, after):
+            # What a node reports about a pod changes nothing that it should have.
+            told = before is not None and after is not None and core.pod(before) == core.pod(after)
+            for obj in () if told else (before, after):
                 name = (obj or {}).get("spec", {}).get("nodeName")
                 if name in self._records:
                     self._down.add(NodeName(name))
@@ -104,9 +111,17 @@ class TenantEdgeController:
                 if f"{name}/reported/{key}" in self._reported:
                     self._up.add((name, key))
 
-        def everywhere(_: Object | None, __: Object | None) -> None:
-            for name in self._records:
-                self._down.add(name)
+        def service_changed(before: Object | None, after: Object | None) -> None:
+            if any(obj is not None and core.web_service(obj) is not None for obj in (before, after)):
+                for name in self._records:
+                    self._down.add(name)
+
+        def data_changed(resource: str, before: Object | None, after: Object | None) -> None:
+            obj = after or before or {}
+            place = (resource, meta.namespace_of(obj), meta.name_of(obj))
+            for name, references in self._references.items():
+                if place in references:
+                    self._down.add(name)
 
         def node_changed(before: Object | None, after: Object | None) -> None:
             name = NodeName(meta.name_of(after or before or {}))
@@ -116,10 +131,10 @@ class TenantEdgeController:
                     self._readiness.add(name)
 
         self._pods.on_change(pod_changed)
-        self._services.on_change(everywhere)
+        self._services.on_change(service_changed)
         self._nodes.on_change(node_changed)
-        for informer in self._data.values():
-            informer.on_change(everywhere)
+        for resource, informer in self._data.items():
+            informer.on_change(partial(data_changed, resource))
 
     async def _follow_records(self, first: asyncio.Event) -> None:
         async with aclosing(self._tenants.follow_nodes(self._tenant)) as changes:
@@ -130,19 +145,24 @@ class TenantEdgeController:
                 for name in new:
                     self._down.add(name)
                     self._readiness.add(name)
+                if not first.is_set():  # and those that were removed while nobody looked
+                    gone = {NodeName(meta.name_of(n)) for n in self._nodes if core.is_managed(n)} - records.keys()
                 for name in gone:
                     self._lost_at.pop(name, None)
+                    self._references.pop(name, None)
                     await self._remove_node(name)
                 first.set()
 
     async def _follow_reports(self, first: asyncio.Event) -> None:
         prefix = f"/t/{self._tenant}/edge/"
-        async with aclosing(mirror(self._store, prefix)) as changes:
+
+        def is_report(key: str) -> bool:
+            return _parts(key.removeprefix(prefix))[1] == "reported"
+
+        async with aclosing(mirror(self._store, prefix, wanted=is_report)) as changes:
             async for values, changed in changes:
                 for key in changed:
-                    node, kind, rest = _parts(key.removeprefix(prefix))
-                    if kind != "reported":
-                        continue
+                    node, _, rest = _parts(key.removeprefix(prefix))
                     short = f"{node}/reported/{rest}"
                     if key in values:
                         self._reported[short] = values[key]
@@ -172,10 +192,16 @@ class TenantEdgeController:
         if name not in self._records:
             return
         pods = [p for p in self._pods if p.get("spec", {}).get("nodeName") == name]
+        references = frozenset(
+            (resource, meta.namespace_of(pod), object_name)
+            for pod in pods
+            for resource, object_name in core.references(pod)
+        )
+        self._references[name] = references
         objects = {
-            (resource, meta.namespace_of(obj), meta.name_of(obj)): obj
-            for resource, informer in self._data.items()
-            for obj in informer
+            (resource, namespace, object_name): obj
+            for resource, namespace, object_name in references
+            if (obj := self._data[resource].get(namespace, object_name)) is not None
         }
         wanted = core.desired(self._nodes.get("", name), pods, objects, self._services)
         prefix = keys.edge_desired(self._tenant, name)
@@ -185,8 +211,11 @@ class TenantEdgeController:
         }
         ops: list[Op] = [Put(prefix + key, value) for key, value in wanted.items() if have.get(key) != value]
         ops += [Delete(prefix + key) for key in have.keys() - wanted.keys()]
+        exists = Compare(node_key(self._tenant, name), Target.VERSION, ">", 0)
         for start in range(0, len(ops), _OPS):
-            await self._store.txn((), ops[start : start + _OPS])
+            done = await self._store.txn((exists,), ops[start : start + _OPS])
+            if not done.succeeded:
+                return  # removed meanwhile: nothing of it shall come back
 
     # -- up ------------------------------------------------------------------------------------------------------------
 
@@ -205,7 +234,7 @@ class TenantEdgeController:
                 case "nodes" if object_name == name:
                     await self._node_reported(name, report)
                 case "events":
-                    await self._event_reported(namespace, object_name, report)
+                    await self._event_reported(name, namespace, object_name, report)
         except Invalid as exc:  # what one node says must not stop the others
             log.warning("tenant=%s node=%s reported %s: %s", self._tenant, name, rest, exc)
 
@@ -241,6 +270,7 @@ class TenantEdgeController:
         status = report.get("status")
         if not isinstance(status, dict):
             return
+        status = core.node_report(status)
         node = await self._ensure_node(name)
         labels = {
             k: v for k, v in core.node_labels(status).items() if (node["metadata"].get("labels") or {}).get(k) != v
@@ -248,13 +278,20 @@ class TenantEdgeController:
         if labels:
             node = await self._client.merge_patch(NODES, "", name, {"metadata": {"labels": labels}})
         current = node.get("status") or {}
-        merged = core.with_ready({**current, **status}, name in self._sessions, self._now())
+        attached = name in self._sessions or self._grace_left(name) > 0
+        merged = core.with_ready({**current, **status}, attached, self._now())
         if merged != current:
             self._nodes.note(await self._client.update(NODES, "", {**node, "status": merged}, subresource="status"))
 
-    async def _event_reported(self, namespace: str, name: str, event: dict[str, Any]) -> None:
-        if not isinstance(event.get("metadata"), dict) or event["metadata"].get("namespace") != namespace:
+    async def _event_reported(self, node: NodeName, namespace: str, name: str, report: dict[str, Any]) -> None:
+        event = core.event(report, node, namespace, name, self._wall())
+        if event is None:
             return
+        involved = event["involvedObject"]
+        if involved.get("kind") == "Pod":
+            pod = self._pods.get(namespace, str(involved.get("name", "")))
+            if pod is not None and pod.get("spec", {}).get("nodeName") != node:
+                return  # it speaks about what is not its own
         try:
             await self._client.create(EVENTS, namespace, event)
         except (Conflict, NotFound):
@@ -293,8 +330,10 @@ class TenantEdgeController:
 
     def _grace_left(self, name: NodeName) -> float:
         lost_at = self._lost_at.get(name)
-        if lost_at is None:  # never seen attached by this process
-            return 0.0
+        if lost_at is None:  # not seen attached by this process: it may be on its way back, or has never been here
+            if not is_ready(self._nodes.get("", name) or {}):
+                return 0.0
+            lost_at = self._started
         return lost_at + self._settings.node_grace - asyncio.get_running_loop().time()
 
     def _is_lost(self, name: NodeName) -> bool:
@@ -336,18 +375,21 @@ class EdgeController:
         client_for: Callable[[TenantId], KubeClient],
         tenants: TenantManager,
         settings: EdgeControllerSettings,
+        *,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._client_for = client_for
         self._tenants = tenants
         self._settings = settings
+        self._wall = wall
 
     async def run(self, ready: asyncio.Event) -> None:
         await for_each_tenant(self._tenants, self._serve, ready, what="edgecontroller")
 
     async def _serve(self, record: TenantRecord, serving: asyncio.Event) -> None:
         controller = TenantEdgeController(
-            record.name, self._store, self._client_for(record.name), self._tenants, self._settings
+            record.name, self._store, self._client_for(record.name), self._tenants, self._settings, wall=self._wall
         )
         await controller.run(serving)
 

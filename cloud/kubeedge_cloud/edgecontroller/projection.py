@@ -10,7 +10,17 @@ from kubeedge.api import keys, meta
 from kubeedge.api.names import Object
 
 PUBLISH = "kubeedge.io/publish"  # annotation of a Service: the name of its web service
+MANAGED = "kubeedge.io/managed"  # annotation of a Node that was made here: it goes with the node's record
 UNREACHABLE = "node.kubernetes.io/unreachable"
+EVENT_LIFE = 3600.0  # seconds: the API keeps no event longer, so an older one is not brought there again
+_NODE_REPORT: Mapping[str, type] = {
+    "capacity": dict,
+    "allocatable": dict,
+    "nodeInfo": dict,
+    "addresses": list,
+    "daemonEndpoints": dict,
+    "images": list,
+}
 _POD_METADATA = (
     "name", "namespace", "uid", "labels", "annotations", "deletionTimestamp", "deletionGracePeriodSeconds",
     "creationTimestamp", "ownerReferences",
@@ -40,11 +50,13 @@ def data_object(obj: Object) -> bytes:
 
 def node(obj: Object) -> bytes:
     inner = {key: v for key in ("name", "labels", "annotations") if (v := obj["metadata"].get(key))}
-    return canonical({"metadata": inner, "spec": {"taints": obj.get("spec", {}).get("taints") or []}})
+    # Whether the node is attached changes with every cut, and it is the last to need to hear of it.
+    taints = [t for t in obj.get("spec", {}).get("taints") or () if t.get("key") != UNREACHABLE]
+    return canonical({"metadata": inner, "spec": {"taints": taints}})
 
 
 def web_service(obj: Object) -> tuple[str, bytes] | None:
-    """(name, what the node needs to find the pods) of an annotated Service."""
+    """(name, what a node needs to find the pods) of an annotated Service."""
     name = (obj["metadata"].get("annotations") or {}).get(PUBLISH)
     spec = obj.get("spec") or {}
     ports = spec.get("ports") or []
@@ -98,6 +110,7 @@ def desired(
     `objects` has ConfigMaps and Secrets by (resource, namespace, name); only what a pod of the node refers to is taken.
     """
     wanted: dict[str, bytes] = {}
+    pods = list(pods)
     for obj in pods:
         namespace = meta.namespace_of(obj)
         wanted[_key("pods", namespace, meta.name_of(obj))] = pod(obj)
@@ -105,12 +118,27 @@ def desired(
             found = objects.get((resource, namespace, name))
             if found is not None:
                 wanted[_key(resource, namespace, name)] = data_object(found)
-    for service in services:
-        if (published := web_service(service)) is not None:
-            wanted[_key("webservices", "", published[0])] = published[1]
+    for service in sorted(services, key=_age):  # of two Services that publish one name, the older one has it
+        if (published := web_service(service)) is not None and any(_is_behind(service, obj) for obj in pods):
+            wanted.setdefault(_key("webservices", "", published[0]), published[1])
     if node_object is not None:
         wanted[_key("nodes", "", meta.name_of(node_object))] = node(node_object)
     return wanted
+
+
+def _age(service: Object) -> tuple[str, str, str]:
+    stamp = str(service["metadata"].get("creationTimestamp") or "")
+    return stamp, meta.namespace_of(service), meta.name_of(service)
+
+
+def _is_behind(service: Object, obj: Object) -> bool:
+    """The Service would send requests to this pod, if it is ready."""
+    if meta.namespace_of(obj) != meta.namespace_of(service):
+        return False
+    if (obj.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        return False
+    selector: dict[str, str] = service["spec"]["selector"]
+    return selector.items() <= meta.labels_of(obj).items()
 
 
 def _key(resource: str, namespace: str, name: str) -> str:
@@ -130,8 +158,36 @@ def new_node(name: str, pod_cidr: str) -> Object:
                 "node-role.kubernetes.io/edge": "",
                 "node-role.kubernetes.io/agent": "",
             },
+            "annotations": {MANAGED: "true"},
         },
         "spec": {"podCIDR": pod_cidr, "podCIDRs": [pod_cidr]},
+    }
+
+
+def is_managed(obj: Object) -> bool:
+    return MANAGED in (obj["metadata"].get("annotations") or {})
+
+
+def node_report(status: Mapping[str, Any]) -> dict[str, Any]:
+    """What a machine may say about itself. Whether it is ready is not its to say."""
+    return {key: status[key] for key, kind in _NODE_REPORT.items() if isinstance(status.get(key), kind)}
+
+
+def event(obj: Mapping[str, Any], node: str, namespace: str, name: str, now: float) -> Object | None:
+    """The Event to keep; None for what is not one, is too old, or is about another node."""
+    involved, last = obj.get("involvedObject"), meta.parse_timestamp(obj.get("lastTimestamp"))
+    if not isinstance(involved, dict) or last is None or last < now - EVENT_LIFE:
+        return None
+    if involved.get("kind") == "Node" and involved.get("name") != node:
+        return None
+    source = obj.get("source")
+    component = source.get("component") if isinstance(source, dict) else None
+    return {
+        **obj,
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": namespace},
+        "source": {"component": str(component or "kubelet")[:128], "host": node},
     }
 
 

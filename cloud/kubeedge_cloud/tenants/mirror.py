@@ -7,7 +7,7 @@ reads everything again and reports only the differences, so its consumer never n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 from typing import cast
 
@@ -19,12 +19,17 @@ from kubeedge.store.model import ChangeKind, Store, WatchBatch
 _PAGE = 500  # keys read at once
 
 
-async def mirror(store: Store, prefix: str) -> AsyncGenerator[tuple[Mapping[str, bytes], Collection[str]], None]:
-    """(all values, keys that changed), at once and after every change. The mapping is one and the same each time."""
+async def mirror(
+    store: Store, prefix: str, *, wanted: Callable[[str], bool] = lambda key: True
+) -> AsyncGenerator[tuple[Mapping[str, bytes], Collection[str]], None]:
+    """(all values, keys that changed), at once and after every change. The mapping is one and the same each time.
+
+    Keys that are not `wanted` are not kept, and nobody hears of them.
+    """
     values: dict[str, bytes] = {}
     first = True
     while True:
-        fresh, revision = await _read(store, prefix)
+        fresh, revision = await _read(store, prefix, wanted=wanted)
         changed = {key for key in values.keys() | fresh.keys() if values.get(key) != fresh.get(key)}
         values.clear()
         values.update(fresh)
@@ -36,14 +41,15 @@ async def mirror(store: Store, prefix: str) -> AsyncGenerator[tuple[Mapping[str,
             watch = cast(AsyncGenerator[WatchBatch, None], store.watch(prefix, after=revision, progress=True))
             async with aclosing(watch) as batches:
                 async for batch in batches:
-                    if not batch.changes:
+                    changes = [change for change in batch.changes if wanted(change.key)]
+                    if not changes:
                         continue
-                    for change in batch.changes:
+                    for change in changes:
                         if change.kind is ChangeKind.PUT:
                             values[change.key] = change.value
                         else:
                             values.pop(change.key, None)
-                    yield values, {change.key for change in batch.changes}
+                    yield values, {change.key for change in changes}
             return  # the store was closed
         except Gone:
             continue
@@ -53,7 +59,9 @@ async def read_all(store: Store, prefix: str, *, keys_only: bool = False) -> dic
     return (await _read(store, prefix, keys_only=keys_only))[0]
 
 
-async def _read(store: Store, prefix: str, *, keys_only: bool = False) -> tuple[dict[str, bytes], Revision]:
+async def _read(
+    store: Store, prefix: str, *, keys_only: bool = False, wanted: Callable[[str], bool] = lambda key: True
+) -> tuple[dict[str, bytes], Revision]:
     """Everything at one revision."""
     while True:
         values: dict[str, bytes] = {}
@@ -63,7 +71,7 @@ async def _read(store: Store, prefix: str, *, keys_only: bool = False) -> tuple[
             while True:
                 found = await store.range(start, end, revision=revision, limit=_PAGE, keys_only=keys_only)
                 revision = found.revision if revision is None else revision
-                values.update((kv.key, kv.value) for kv in found.kvs)
+                values.update((kv.key, kv.value) for kv in found.kvs if wanted(kv.key))
                 if not found.more:
                     return values, revision
                 start = found.kvs[-1].key + "\0"

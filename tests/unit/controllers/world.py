@@ -58,7 +58,9 @@ class World:
     async def cloud(self) -> AsyncIterator[None]:
         """The cloud process. Leaving it is a crash: whatever was under way stops where it is."""
         modules = (
-            EdgeController(self.store, self.api, self.tenants, EdgeControllerSettings(node_grace=GRACE)),
+            EdgeController(
+                self.store, self.api, self.tenants, EdgeControllerSettings(node_grace=GRACE), wall=self.wall
+            ),
             ControllersModule(self.api, self.tenants, wall=self.wall),
         )
         tasks = []
