@@ -10,6 +10,7 @@ import pytest
 
 from kubeedge.kit.http1 import (
     BodyTooLarge,
+    ClientGone,
     Connection,
     Handler,
     Limits,
@@ -87,7 +88,8 @@ def test_requests_may_be_cut_anywhere_and_pipelined() -> None:
     ("wire", "status"),
     [
         (b"nonsense\r\n\r\n", b"400"),
-        (b"GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", b""),
+        (b"GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nhost: x\r\na: " + b"b" * 38_000 + b"\r\n\r\n", b"431"),
         (b"GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc", b"400"),
         (b"GET /" + b"a" * 50_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", b"431"),
         (b"GET / HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * 10_000 + b"\r\n", b"431"),
@@ -98,6 +100,7 @@ def test_requests_may_be_cut_anywhere_and_pipelined() -> None:
     ids=[
         "garbage",
         "two lengths",
+        "headers that come in one piece",
         "two different lengths",
         "long line",
         "many headers",
@@ -161,6 +164,115 @@ def test_a_large_body_streams_with_bounded_memory() -> None:
 
     serving(handler, story)
     assert biggest <= 256 * 1024
+
+
+async def failing_body() -> AsyncIterator[bytes]:
+    yield b"half of it"
+    raise RuntimeError("the secret of the house")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: Response(200, [], failing_body()),
+        lambda: Response(200, [("content-length", "99")], failing_body()),
+        lambda: Response(200, [("content-length", "3")], failing_body()),
+        lambda: Response(200, [("bad", "two\r\nlines")], b""),
+        lambda: Response(200, [("bad", "\u20ac")], b""),
+    ],
+    ids=["chunked", "too short", "too long", "line break in a header", "header not latin-1"],
+)
+def test_a_response_that_breaks_in_the_middle_is_never_taken_for_a_whole_one(
+    answer: Callable[[], Response], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(request: Request) -> Response:
+        return answer()
+
+    async def story(port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            while await asyncio.wait_for(reader.read(100), 5):
+                pass
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        assert "response" in caplog.text
+
+    serving(handler, story)
+
+
+def test_a_handler_may_ask_whether_anybody_still_waits() -> None:
+    heard = asyncio.Event()
+
+    async def handler(request: Request) -> Response:
+        await request.read(10)
+        await request.gone()
+        heard.set()
+        raise ClientGone
+
+    async def story(port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhiGET /pipelined")
+        await asyncio.sleep(0.05)
+        assert not heard.is_set()
+        writer.close()
+        await asyncio.wait_for(heard.wait(), 5)
+        await writer.wait_closed()
+
+    serving(handler, story)
+
+
+@pytest.mark.parametrize("error", [OSError(2, "no such file"), ConnectionRefusedError(), TimeoutError(), KeyError("x")])
+def test_a_failure_of_the_handlers_own_files_and_sockets_is_a_500(error: Exception) -> None:
+    async def handler(request: Request) -> Response:
+        raise error
+
+    async def story(port: int) -> None:
+        assert (await exchange(port, b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).startswith(
+            b"HTTP/1.1 500"
+        )
+
+    serving(handler, story)
+
+
+def test_a_body_that_breaks_the_rules_is_a_400() -> None:
+    async def story(port: int) -> None:
+        wire = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"
+        assert (await exchange(port, wire, end=False)).startswith(b"HTTP/1.1 400")
+
+    serving(echo, story)
+
+
+def test_a_request_whose_body_fails_does_not_wait_for_an_answer() -> None:
+    async def story(port: int) -> None:
+        client = Connection(*await asyncio.open_connection("127.0.0.1", port))
+        with pytest.raises(RuntimeError, match="secret"):
+            await asyncio.wait_for(client.request("POST", "/", body=failing_body()), 5)
+        assert not client.reusable
+        await client.close()
+
+    serving(echo, story)
+
+
+def test_a_client_does_not_reuse_a_connection_that_says_more_than_it_was_asked() -> None:
+    async def run() -> None:
+        async def rude(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(
+                b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged"
+            )
+            await reader.read()
+            writer.close()
+
+        async with await asyncio.start_server(rude, "127.0.0.1", 0) as server:
+            client = Connection(*await asyncio.open_connection(*server.sockets[0].getsockname()))
+            answer = await client.request("GET", "/")
+            assert await answer.read(100) == b"ok"
+            assert not client.reusable
+            await client.close()
+
+    asyncio.run(run())
 
 
 def test_a_handler_that_fails_says_nothing_of_why(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,8 +13,7 @@ from kubeedge.kit.http1 import Connection, close_writer
 from kubeedge.kit.tasks import TaskSet, cancel_and_wait
 from kubeedge.kubebus.http.listener import StreamHandler
 from kubeedge.kubebus.http.module import WebServices
-from kubeedge.kubebus.http.server_proxy import Target
-from kubeedge.kubebus.http.url import ServiceName
+from kubeedge.kubebus.http.url import ServiceName, Target
 from tests.unit.kubebus_http.world import Streams, get, until
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kubeedge.errors import LinkNotUp, Unavailable
 from kubeedge.kit.http1 import Connection, Limits, Request, Response, serve_connection, text_response
 from kubeedge.kubebus.http.forward import ProxyLimits
-from kubeedge.kubebus.http.server_proxy import Target
+from kubeedge.kubebus.http.url import Target
 from tests.unit.kubebus_http.world import World, get, read_head, story, until
 
 MB = 1024 * 1024

@@ -18,8 +18,8 @@ from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http.client_proxy import ClientProxy, everyone
 from kubeedge.kubebus.http.forward import ProxyLimits
 from kubeedge.kubebus.http.listener import listening
-from kubeedge.kubebus.http.server_proxy import ServerProxy, Target
-from kubeedge.kubebus.http.url import L4_PORT
+from kubeedge.kubebus.http.server_proxy import ServerProxy
+from kubeedge.kubebus.http.url import L4_PORT, Target
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Service = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

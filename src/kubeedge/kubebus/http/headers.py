@@ -10,11 +10,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
-from kubeedge.kit.http1_messages import Headers
-
-Pairs = list[tuple[str, str]]
+Headers: TypeAlias = Sequence[tuple[str, str]]  # names in lower case
+Pairs: TypeAlias = list[tuple[str, str]]
 
 _HOP_BY_HOP = frozenset(
     (

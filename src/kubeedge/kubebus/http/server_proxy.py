@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from kubeedge.errors import Invalid
 from kubeedge.kit.http1 import Connection, Request, Response, Upgrade, serve_connection
@@ -24,20 +23,9 @@ from kubeedge.kubebus.http.forward import (
     relay,
     status_of,
 )
-from kubeedge.kubebus.http.url import ServiceName, parse_l4
+from kubeedge.kubebus.http.url import ServiceName, Target, parse_l4
 
 log = logging.getLogger("kubeedge.kubebus.http")
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a service listens."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 #: None: there is no such service. Raises Unavailable when there is one and nobody serves it at this moment.

@@ -20,10 +20,9 @@ from typing import Any, TypeAlias
 from kubeedge.api import keys
 from kubeedge.config import forms
 from kubeedge.errors import Invalid, NotFound, Unavailable
-from kubeedge.kubebus.http.server_proxy import Target
-from kubeedge.kubebus.http.url import ServiceName
+from kubeedge.kubebus.http.url import ServiceName, Target
 
-#: what the lead-in of a watch has to cover
+#: what has to be watched
 PREFIXES = (
     f"{keys.DESIRED}webservices/",
     f"{keys.DESIRED}pods/",

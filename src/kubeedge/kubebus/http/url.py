@@ -53,6 +53,17 @@ class ServiceUrl:
         return f"/{self.service}{self.rest}"
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a service listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
 def parse(target: str) -> ServiceUrl:
     """Of a request target, in origin or absolute form (RFC 9112 section 3.2). Raises Invalid."""
     elements, rest = _split(target, 3)
