@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -146,11 +147,21 @@ class BusHub:
                 listener.setblocking(False)
                 ready.set()
                 while True:
-                    connection, _ = await loop.sock_accept(listener)
+                    try:
+                        connection, _ = await loop.sock_accept(listener)
+                    except OSError as exc:  # no descriptors left, say: the links that are up must not pay for it
+                        log.warning("cannot accept a link: %s", exc)
+                        await asyncio.sleep(0.5)
+                        continue
                     if len(self._links) >= s.max_links or len(self._strangers) >= s.max_strangers:
                         connection.close()
                         continue
-                    self._strangers.add(plane.add_link(connection.detach(), tls))
+                    descriptor = connection.detach()
+                    try:
+                        self._strangers.add(plane.add_link(descriptor, tls))
+                    except OSError as exc:
+                        os.close(descriptor)
+                        log.warning("cannot take a link: %s", exc)
         finally:
             if self._timer is not None:
                 self._timer.cancel()
