@@ -197,6 +197,28 @@ def test_joined_streams_pass_bytes_and_ends() -> None:
     asyncio.run(run())
 
 
+def test_joined_streams_stop_the_fast_side_for_the_slow_one() -> None:
+    async def run() -> None:
+        (a, a_far), (b, b_far) = await pair(), await pair()
+        b[1].transport.pause_reading()  # type: ignore[attr-defined]
+        joined = asyncio.create_task(splice(a_far, b_far))
+
+        async def flood() -> None:
+            for _ in range(1000):
+                a[1].write(bytes(65536))
+                await a[1].drain()
+
+        flooding = asyncio.create_task(flood())
+        await asyncio.sleep(0.2)
+        assert not flooding.done() and b_far[1].transport.get_write_buffer_size() < 1_000_000
+        await cancel_and_wait(flooding, joined)
+        for _, writer in (a, a_far, b, b_far):
+            writer.transport.abort()
+            await close_writer(writer)
+
+    asyncio.run(run())
+
+
 def test_joined_streams_end_when_one_breaks() -> None:
     async def run() -> None:
         server_side: asyncio.Queue[Streams] = asyncio.Queue()

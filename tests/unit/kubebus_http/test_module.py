@@ -124,6 +124,10 @@ def test_the_server_proxy_works_without_a_client_proxy() -> None:
             assert (await client.request("GET", "/web/")).status == 404
             await client.close()
             await cancel_and_wait(running)
+            stopped = Connection(*await l4.connect(TenantId("t1"), NodeName("n1"), 80))  # L4 still has our handler
+            with pytest.raises(OSError):
+                await asyncio.wait_for(stopped.request("GET", "/web/"), 5)
+            await stopped.close()
 
     asyncio.run(run())
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kubeedge.errors import LinkNotUp, Unavailable
-from kubeedge.kit.http1 import Connection, Limits, Request, Response, serve_connection, text_response
+from kubeedge.kit.http1 import Connection, Limits, Request, Response, close_writer, serve_connection, text_response
 from kubeedge.kubebus.http.forward import ProxyLimits
 from kubeedge.kubebus.http.url import Target
 from tests.unit.kubebus_http.world import World, get, read_head, story, until
@@ -489,6 +489,42 @@ def test_a_stale_idle_connection_costs_a_get_nothing_and_a_post_is_never_repeate
 
     world_now: World
     story(tell)
+
+
+def test_a_connection_that_is_closed_while_it_is_used_again_is_replaced_for_a_get() -> None:
+    asked = 0
+
+    async def closes_at_the_second_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        try:
+            for answer in (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b""):
+                await reader.readuntil(b"\r\n\r\n")
+                asked += 1
+                writer.write(answer)
+        finally:
+            await close_writer(writer)
+
+    async def tell(world: World) -> None:
+        world.far_end = closes_at_the_second_request
+        for n in (1, 2):
+            assert (await world.ask(get("/t1/n1/shop/"))).endswith(b"ok")
+            assert world.l4_opened == n
+        assert asked == 3
+
+    story(tell)
+
+
+def test_an_upload_may_last_longer_than_the_patience_for_its_answer_while_it_moves() -> None:
+    async def tell(world: World) -> None:
+        await world.serve("shop", mirror)
+        async with world.client() as (reader, writer):
+            writer.write(get("/t1/n1/shop/", "Content-Length: 10", method="PUT"))
+            for _ in range(10):
+                await asyncio.sleep(0.1)
+                writer.write(b"x")
+            assert b" 200 " in await asyncio.wait_for(reader.readline(), 5)
+
+    story(tell, client=ProxyLimits(answer=0.5), server=ProxyLimits(answer=0.5))
 
 
 def test_a_tenant_has_its_share_of_requests_and_no_more() -> None:

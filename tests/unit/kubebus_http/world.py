@@ -33,6 +33,7 @@ class World:
         self.l4_opened = 0
         self.l4_ends: list[asyncio.StreamWriter] = []
         self.l4_fault: Exception | None = None
+        self.far_end: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]] | None = None
         self.port = 0
         self.tasks = TaskSet("world")
         self.client_proxy = ClientProxy(self._connect, allow=allow, limits=client)
@@ -53,7 +54,7 @@ class World:
         ours, theirs = socket.socketpair()
         far = await asyncio.open_connection(sock=theirs, limit=65536)
         self.l4_ends.append(far[1])
-        self.tasks.start(self.server_proxy.handle(*far), "server proxy")
+        self.tasks.start((self.far_end or self.server_proxy.handle)(*far), "server proxy")
         return await asyncio.open_connection(sock=ours, limit=65536)
 
     async def serve(self, name: str, service: Service) -> None:

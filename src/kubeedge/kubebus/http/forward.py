@@ -34,7 +34,7 @@ from kubeedge.kubebus.http import headers as h
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyLimits:
-    connect: float = 10.0  # seconds to reach the other side
+    connect: float = 8.0  # seconds to reach the other side; below L4's own ten, so that silence is told from refusal
     answer: float = 300.0  # seconds without a sign of the answer, once the request has stopped moving
     concurrent: int = 256  # requests at once of one tenant; each takes at most about half a megabyte of buffers
     connections: int = 1024  # TCP connections of clients

@@ -50,12 +50,13 @@ class Pool:
 
     async def aclose(self) -> None:
         self._closed = True
-        for node in list(self._idle):
-            while (waiting := self._idle.get(node)) is not None:
-                connection, timer = waiting.pop()
-                timer.cancel()
-                self._dropped(node)
-                await connection.close()
+        entries = [entry for waiting in self._idle.values() for entry in waiting]
+        self._idle.clear()
+        self._count = 0
+        for _, timer in entries:
+            timer.cancel()
+        # all at once: each may wait for a node that does not answer any more
+        await asyncio.gather(*(connection.close() for connection, _ in entries))
 
     def _expired(self, node: NodeKey, connection: Connection) -> None:
         waiting = self._idle[node]
