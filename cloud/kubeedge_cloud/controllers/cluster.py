@@ -24,7 +24,7 @@ from kubeedge.api.resources import (
 )
 from kubeedge.errors import Conflict, NotFound
 from kubeedge_cloud.controllers.informer import Informer
-from kubeedge_cloud.controllers.objects import is_controlled_by, only_metadata, uid_of
+from kubeedge_cloud.controllers.objects import is_controlled_by, is_deleting, only_metadata, uid_of
 from kubeedge_cloud.controllers.recorder import Recorder
 
 
@@ -48,6 +48,11 @@ class Cluster:
 
     def informers(self) -> Iterator[Informer]:
         yield from (value for value in vars(self).values() if isinstance(value, Informer))
+
+    def is_ending(self, namespace: str) -> bool:
+        """Nothing can be made in it any more."""
+        found = self.namespaces.get("", namespace)
+        return found is not None and is_deleting(found)
 
     def owned(self, informer: Informer, owner: Object) -> list[Object]:
         return [obj for obj in informer.in_namespace(meta.namespace_of(owner)) if is_controlled_by(obj, owner)]

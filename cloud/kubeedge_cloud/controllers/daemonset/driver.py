@@ -68,9 +68,10 @@ class DaemonSetController:
         failure: KubeEdgeError | None = None
         for start in range(0, len(plan.delete), _AT_ONCE):
             await asyncio.gather(*(self._delete(daemonset, pod) for pod in plan.delete[start : start + _AT_ONCE]))
-        for start in range(0, len(plan.create), _AT_ONCE):
+        create = () if cluster.is_ending(key[0]) else plan.create
+        for start in range(0, len(create), _AT_ONCE):
             results = await asyncio.gather(
-                *(self._create(daemonset, node) for node in plan.create[start : start + _AT_ONCE])
+                *(self._create(daemonset, node) for node in create[start : start + _AT_ONCE])
             )
             failure = next((result for result in results if result is not None), None)
             if failure is not None:

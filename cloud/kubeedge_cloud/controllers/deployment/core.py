@@ -453,6 +453,13 @@ def _progress(
         return _condition(known, "Progressing", "True", "NewReplicaSetAvailable", text, now), None
     if known is not None and known.get("reason") == "DeploymentPaused":
         known = None
+    if (
+        known is not None
+        and known.get("reason") == "NewReplicaSetAvailable"
+        and new is not None
+        and count(current.get("replicas")) == count(current.get("updatedReplicas"))
+    ):
+        return known, None  # rolled out: pods that are lost or added later are no rollout, and have no deadline
     if known is None or _has_moved(status_of(deployment), current) or _is_another(known, deployment):
         text = f"{what} is progressing."
         fresh = _condition(known, "Progressing", "True", "ReplicaSetUpdated", text, now)

@@ -156,16 +156,12 @@ class GarbageCollector:
 
     def _pod_changed(self, before: Object | None, after: Object | None) -> None:
         if after is None:
-            if before is not None and self._is_ending(meta.namespace_of(before)):
+            if before is not None and self._cluster.is_ending(meta.namespace_of(before)):
                 self.namespaces.add(meta.namespace_of(before))
             return
         node = str(spec_of(after).get("nodeName") or "")
         if node and self._cluster.nodes.get("", node) is None:
             self.nodes.add_after(node, self._quarantine)
-
-    def _is_ending(self, namespace: str) -> bool:
-        found = self._cluster.namespaces.get("", namespace)
-        return found is not None and is_deleting(found)
 
     async def end_pods_of(self, node: str) -> float | None:
         if self._cluster.nodes.get("", node) is not None:

@@ -46,7 +46,7 @@ def plan(replicaset: Object, pods: Collection[Object], doomed: Collection[str], 
         return Plan()
     active = [pod for pod in pods if is_active(pod) and uid_of(pod) not in doomed]
     failed = sorted((p for p in pods if phase_of(p) == "Failed" and not is_deleting(p)), key=created_of)
-    surplus = [pod for pod in failed[:-_FAILED_KEPT] if uid_of(pod) not in doomed]
+    surplus = tuple(pod for pod in failed[:-_FAILED_KEPT] if uid_of(pod) not in doomed)
     wanted = count(spec_of(replicaset).get("replicas"))
     if len(active) > wanted:
         ranked = sorted(active, key=deletion_rank)

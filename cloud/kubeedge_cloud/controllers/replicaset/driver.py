@@ -59,7 +59,7 @@ class ReplicaSetController:
         failure: KubeEdgeError | None = None
         if plan.delete:
             await self._delete(replicaset, plan.delete)
-        if plan.create:
+        if plan.create and not cluster.is_ending(key[0]):
             failure = await self._create(replicaset, plan.create)
         if plan.delete or plan.create:
             pods = cluster.owned(cluster.pods, replicaset)

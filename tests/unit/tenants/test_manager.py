@@ -1,0 +1,217 @@
+"""Tenants and nodes: who has which number, whoever asks and however many at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubeedge.api import keys
+from kubeedge.api.names import NodeName, TenantId
+from kubeedge.errors import Invalid, NotFound, Unavailable
+from kubeedge.store.memory import MemoryStore
+from kubeedge.store.model import Store
+from kubeedge.store.sqlite import open_sqlite
+from kubeedge_cloud.tenants import NodeRecord, TenantManager, TenantRecord, model
+from kubeedge_cloud.tenants.each import for_each_tenant
+from kubeedge_cloud.tenants.mirror import mirror
+from tests.kit import virtual_time
+
+A, B = TenantId("a"), TenantId("b")
+NOON = 1_790_000_000.0
+
+Story = Callable[[Store, TenantManager], Coroutine[Any, Any, None]]
+
+
+def over_both_stores(story: Story) -> Callable[[str, Path], None]:
+    @pytest.mark.parametrize("kind", ["memory", "sqlite"])
+    def run(kind: str, tmp_path: Path) -> None:
+        async def inside() -> None:
+            store: Store = await open_sqlite(tmp_path / "store.db") if kind == "sqlite" else MemoryStore()
+            try:
+                await asyncio.wait_for(story(store, TenantManager(store, wall=lambda: NOON)), 20)
+            finally:
+                await store.close()
+
+        asyncio.run(inside())
+
+    run.__name__, run.__doc__ = story.__name__, story.__doc__
+    return run
+
+
+@over_both_stores
+async def test_a_tenant_and_its_nodes_get_numbers_and_addresses(store: Store, tenants: TenantManager) -> None:
+    assert await tenants.ensure_tenant("a") == TenantRecord(A, 1, "2026-09-21T14:13:20Z")
+    assert (await tenants.ensure_tenant("b")).number == 2
+    assert await tenants.ensure_node(A, "edge1") == NodeRecord(
+        A, NodeName("edge1"), 1, 1, "100.64.0.1/16", "10.244.1.0/24", "2026-09-21T14:13:20Z"
+    )
+    theirs = await tenants.ensure_node(B, "edge1")
+    assert (theirs.number, theirs.tenant_number, theirs.address) == (1, 2, "100.64.0.1/16")
+    assert await tenants.names() == [A, B] and await tenants.tenant_number(B) == 2
+    assert await tenants.lookup(A, NodeName("edge1")) == (await tenants.nodes(A))[0]
+    assert await tenants.lookup(A, NodeName("edge2")) is None
+    assert await tenants.register(A, NodeName("edge1")) == {
+        "number": 1,
+        "address": "100.64.0.1/16",
+        "podCIDR": "10.244.1.0/24",
+    }
+
+
+@over_both_stores
+async def test_asking_again_gives_the_same_and_writes_nothing(store: Store, tenants: TenantManager) -> None:
+    await tenants.ensure_tenant("a")
+    record = await tenants.ensure_node(A, "edge1")
+    before = store.revision
+    assert await tenants.ensure_node(A, "edge1") == record
+    await tenants.ensure_tenant("a")
+    assert store.revision == before
+
+
+@over_both_stores
+async def test_many_who_ask_at_once_never_get_the_same_number(store: Store, tenants: TenantManager) -> None:
+    await tenants.ensure_tenant("a")
+    managers = [tenants, TenantManager(store)]  # two processes
+    names = [f"edge{n}" for n in range(40)] * 2
+    records = await asyncio.gather(*(managers[n % 2].ensure_node(A, name) for n, name in enumerate(names)))
+    numbers = {record.name: record.number for record in records}
+    assert sorted(numbers.values()) == list(range(1, 41))
+    assert all(numbers[record.name] == record.number for record in records)
+    found = await asyncio.gather(*(manager.ensure_tenant(f"t{n % 20}") for n in range(40) for manager in managers))
+    assert len({record.name: record.number for record in found}) == 20
+    assert sorted({record.number for record in found}) == list(range(2, 22))
+
+
+@over_both_stores
+async def test_a_number_is_free_again_once_its_node_is_removed(store: Store, tenants: TenantManager) -> None:
+    await tenants.ensure_tenant("a")
+    for name in ("edge1", "edge2", "edge3"):
+        await tenants.ensure_node(A, name)
+    await store.put(keys.edge_desired(A, NodeName("edge2")) + "pods/default/p", b"{}")
+    await store.put(keys.edge_reported(A, NodeName("edge2")) + "pods/default/p", b"{}")
+    assert await tenants.remove_node(A, NodeName("edge2")) is True
+    assert await tenants.remove_node(A, NodeName("edge2")) is False
+    prefix = keys.edge(A, NodeName("edge2"))
+    assert not (await store.range(prefix, keys.prefix_end(prefix))).kvs
+    assert not await tenants.exists(A, NodeName("edge2"))
+    assert (await tenants.ensure_node(A, "edge4")).number == 2
+    assert (await tenants.ensure_node(A, "edge2")).number == 4
+
+
+@over_both_stores
+async def test_a_full_tenant_says_so_and_others_are_not_full(store: Store, tenants: TenantManager) -> None:
+    await tenants.ensure_tenant("a")
+    await tenants.ensure_tenant("b")
+    for number in range(1, model.MAX_NODES + 1):
+        await store.put(model.node_claim(A, number), b"taken")
+    with pytest.raises(Unavailable, match="tenant a: all 255 node numbers are taken"):
+        await tenants.ensure_node(A, "edge1")
+    assert (await tenants.ensure_node(B, "edge1")).number == 1
+
+
+@over_both_stores
+async def test_bad_names_and_unknown_tenants_are_refused(store: Store, tenants: TenantManager) -> None:
+    for name in ("", "A", "a/b", "-a", "a" * 64, "a.b"):
+        with pytest.raises(Invalid):
+            await tenants.ensure_tenant(name)
+    await tenants.ensure_tenant("a")
+    for name in ("", "Edge", "../b", "e" * 64):
+        with pytest.raises(Invalid):
+            await tenants.ensure_node(A, name)
+    with pytest.raises(NotFound, match="no tenant b"):
+        await tenants.ensure_node(B, "edge1")
+
+
+@over_both_stores
+async def test_who_follows_nodes_hears_of_every_change(store: Store, tenants: TenantManager) -> None:
+    await tenants.ensure_tenant("a")
+    async with aclosing(tenants.follow_nodes(A)) as changes:
+        assert await anext(changes) == {}
+        await tenants.ensure_node(A, "edge1")
+        assert list(await anext(changes)) == ["edge1"]
+        await tenants.remove_node(A, NodeName("edge1"))
+        assert await anext(changes) == {}
+
+
+@pytest.mark.parametrize(
+    ("number", "address"),
+    [(1, "100.64.0.1/16"), (255, "100.64.0.255/16"), (256, "100.64.1.0/16"), (65533, "100.64.255.253/16")],
+)
+def test_the_overlay_address_holds_the_number(number: int, address: str) -> None:
+    assert model.overlay_address(number) == address
+
+
+@pytest.mark.parametrize("number", [0, -1, 65534, 65535])
+def test_the_cloud_and_the_broadcast_address_are_nobodys(number: int) -> None:
+    with pytest.raises(Invalid):
+        model.overlay_address(number)
+
+
+@pytest.mark.parametrize("number", [0, 256])
+def test_a_pod_network_has_one_byte_for_the_node(number: int) -> None:
+    with pytest.raises(Invalid):
+        model.pod_cidr(number)
+
+
+@pytest.mark.parametrize("value", [b"", b"null", b"[]", b"{}", b'{"name":"a"}', b'{"name":"a","number":true}'])
+def test_a_record_that_is_none_is_refused(value: bytes) -> None:
+    with pytest.raises(Invalid):
+        model.decode_node(A, value)
+    with pytest.raises(Invalid):
+        model.decode_tenant(value)
+
+
+def test_a_mirror_survives_compaction_and_tells_only_the_differences() -> None:
+    async def story() -> None:
+        store = MemoryStore()
+        await store.put("/a/1", b"x")
+        await store.put("/a/2", b"x")
+        await store.put("/b/1", b"x")
+        async with aclosing(mirror(store, "/a/", wanted=lambda key: key != "/a/3")) as changes:
+            values, changed = await anext(changes)
+            assert set(changed) == set(values) == {"/a/1", "/a/2"}
+            await store.put("/a/1", b"y")
+            await store.put("/a/3", b"nobody wants it")
+            await store.delete("/a/2")
+            for _ in range(600):  # more than a watcher's queue holds
+                await store.put("/a/4", b"z")
+            await store.compact(store.revision)
+            values, changed = await anext(changes)
+            assert set(changed) == {"/a/1", "/a/2", "/a/4"}
+            assert dict(values) == {"/a/1": b"y", "/a/4": b"z"}
+        await store.close()
+
+    asyncio.run(story())
+
+
+def test_one_tenants_failure_is_its_own_and_new_tenants_are_served() -> None:
+    async def story() -> None:
+        store = MemoryStore()
+        tenants = TenantManager(store)
+        await tenants.ensure_tenant("a")
+        await tenants.ensure_tenant("b")
+        starts: list[str] = []
+
+        async def serve(record: TenantRecord, serving: asyncio.Event) -> None:
+            starts.append(record.name)
+            if record.name == "a" and starts.count("a") < 3:
+                raise RuntimeError("not today")
+            serving.set()
+            await asyncio.get_running_loop().create_future()
+
+        ready = asyncio.Event()
+        running = asyncio.create_task(for_each_tenant(tenants, serve, ready, what="test"))
+        await asyncio.wait_for(ready.wait(), 10)
+        assert sorted(starts) == ["a", "a", "a", "b"]
+        await tenants.ensure_tenant("c")
+        await asyncio.sleep(1)
+        assert starts[-1] == "c"
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await store.close()
+
+    virtual_time.run(story())
