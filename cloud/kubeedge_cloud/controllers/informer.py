@@ -83,7 +83,7 @@ class Informer:
                 await self._follow(found.resource_version)
                 await asyncio.sleep(0)
             except Gone:
-                continue
+                await asyncio.sleep(0.01)  # whatever made the list too old must be able to go on
             except (Unavailable, OSError) as exc:
                 log.warning("cannot watch %s: %s; trying again in %g s", self.resource.plural, exc, _RETRY)
                 await asyncio.sleep(_RETRY)

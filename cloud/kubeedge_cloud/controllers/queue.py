@@ -81,6 +81,7 @@ class WorkQueue(Generic[K]):
             if key in self._again:
                 self._again.discard(key)
                 self.add(key)
+            await asyncio.sleep(0)  # handlers that find nothing to do never wait: a long line must not hold the loop
 
     async def _once(self, key: K) -> None:
         try:
