@@ -52,7 +52,7 @@ async def mirror(
                     yield values, {change.key for change in changes}
             return  # the store was closed
         except Gone:
-            continue
+            await asyncio.sleep(0)
 
 
 async def read_all(store: Store, prefix: str, *, keys_only: bool = False) -> dict[str, bytes]:

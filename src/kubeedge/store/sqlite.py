@@ -159,7 +159,9 @@ class SqliteStore:
         check_range(key, end)
         columns = _COLUMNS if not keys_only else _COLUMNS.replace("value", "iif(value IS NULL, NULL, x'')")
         with translated(self.path), _snapshot(self._reader) as reader:
-            current = read_revision(reader)
+            # what the writer committed a moment ago, and this thread has not heard of, is not there yet: a watch from
+            # the revision that we answer with must be possible
+            current = self._revision
             at = current if revision is None else revision
             check_readable(at, current, self._compacted)
             top = (at + 1) << SHIFT
