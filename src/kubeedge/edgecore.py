@@ -114,6 +114,7 @@ class Agent:
                 ca=pki / "ca.crt",
                 cert=pki / "node.crt",
                 key=pki / "node.key",
+                node=own.node,
                 number=own.number,
                 address=own.address,
                 pod_cidr=own.pod_cidr,
@@ -182,7 +183,7 @@ class Agent:
     def _webservices(self, bus: KubeBus) -> list[Module]:
         from kubeedge.kubebus.http.module import WebServices
         from kubeedge.kubebus.http.services import ServiceTable
-        from kubeedge.kubebus.http.url import Target
+        from kubeedge.kubebus.http.url import ServiceName, Target
 
         table = ServiceTable()
 
@@ -191,8 +192,8 @@ class Agent:
         ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             return await bus.connect(node, port)  # the proxy lets no other tenant pass
 
-        async def resolve(service: str) -> Target:
-            return table.resolve(service)  # type: ignore[arg-type]
+        async def resolve(service: ServiceName) -> Target:
+            return table.resolve(service)
 
         services = WebServices(
             tenant=TenantId(self.credentials.tenant),

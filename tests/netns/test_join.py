@@ -21,6 +21,7 @@ from tests.kit.topology import Host, Topology, until
 
 pytestmark = pytest.mark.root
 
+KUBECTL = str(Path(__file__).parents[2] / "build/debian/usr/bin/kubectl")
 KUBEEDGE = [sys.executable, "-m", "kubeedge"]
 PREFIX = f"kbtest{os.getpid()}"
 POD = {
@@ -52,7 +53,7 @@ class Site:
 
     def kubectl(self, *arguments: str, input: str | None = None) -> str:
         config = str(self.directory / "state/kubeconfig-default")
-        return self.cloud.run("kubectl", "--kubeconfig", config, *arguments, input=input)
+        return self.cloud.run("env", f"HOME={self.directory}", KUBECTL, "--kubeconfig", config, *arguments, input=input)
 
     def join(self, *more: str) -> str:
         token = self.admin("token", "create", "--node", "edge1", "--replace")

@@ -36,6 +36,7 @@ from kubeedge.kubebus.l4.driver import Endpoint, Handler
 log = logging.getLogger("kubeedge.kubebus")
 
 CLOUD = "cloud"  # the name of node number 0
+_CLOUD_URI = "spiffe://kubeedge/cloud/"  # whom a relay's certificate must name (kubeedge.pki.identity)
 _TENANT = 0  # an edge has one routing table
 _LOOK_EVERY = 5.0  # seconds between two looks at whether data moved, only while a keepalive is due
 _NAME_PATIENCE = 5.0  # seconds for an answer to a name
@@ -47,6 +48,7 @@ class KubeBusSettings:
     ca: Path
     cert: Path
     key: Path
+    node: str = ""  # our own name: connections to ourselves need no relay
     number: int  # of this node
     address: str  # on the overlay, with its prefix: "100.64.0.1/16"
     pod_cidr: str
@@ -90,6 +92,8 @@ class KubeBus:
         self._up = asyncio.Event()
         self._relay, self._since, self._last_error = "", 0.0, ""
         self._moved = 0
+        self._tun_port = -1
+        self._tun_gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # -- for the rest of the agent -------------------------------------------------------------------------------------
 
@@ -98,6 +102,8 @@ class KubeBus:
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to a port of another node of the tenant, or of "cloud". Raises Unavailable, NotFound."""
         endpoint = self._require_endpoint()
+        if node == self._settings.node:
+            return await endpoint.connect(self._settings.number, port, timeout=timeout)
         async with asyncio.timeout(timeout):
             await self._up.wait()
             number = 0 if node == CLOUD else await self._resolve(node)
@@ -131,6 +137,7 @@ class KubeBus:
         loop = asyncio.get_running_loop()
         plane = Plane(s.number)
         self._plane = plane
+        self._tun_port, self._tun_gone = -1, loop.create_future()
         self._endpoint = Endpoint(self._send_segment)
         loop.add_reader(plane.fileno(), self._on_plane)
         try:
@@ -139,7 +146,13 @@ class KubeBus:
             await self._open_tun(plane)
             ready.set()
             tls = TlsContext(s.ca, s.cert, s.key, server=False)
-            await self._keep_a_link(plane, tls)
+            keeping = asyncio.create_task(self._keep_a_link(plane, tls), name="kubebus link")
+            try:  # a deleted TUN ends the module; its next run makes it again
+                await asyncio.wait((keeping, self._tun_gone), return_when=asyncio.FIRST_COMPLETED)
+                await (self._tun_gone if self._tun_gone.done() else keeping)
+            finally:
+                keeping.cancel()
+                await asyncio.gather(keeping, return_exceptions=True)
         finally:
             self._up.clear()
             await self._endpoint.close()
@@ -152,7 +165,7 @@ class KubeBus:
         tun = open_tun(s.tun)
         if not tun.vnet_hdr:
             log.warning("this kernel gives %s no offload: packets go one by one", s.tun)
-        port = plane.add_tun(tun.fd, tenant=_TENANT, vnet_hdr=tun.vnet_hdr)
+        port = self._tun_port = plane.add_tun(tun.fd, tenant=_TENANT, vnet_hdr=tun.vnet_hdr)
         await configure(s.tun, s.address, mtu=s.mtu, routes=s.overlay_routes)
         for prefix in (s.address.split("/")[0] + "/32", s.pod_cidr):
             plane.add_route(_TENANT, prefix, port)
@@ -187,7 +200,13 @@ class KubeBus:
             self._failed(relay, str(exc) or "no answer in time")
             return False
         self._ended = loop.create_future()
-        self._port = plane.add_link(connection.detach(), tls, server_name=host)
+        try:
+            self._port = plane.add_link(connection.fileno(), tls, server_name=host)
+        except OSError as exc:
+            connection.close()
+            self._failed(relay, str(exc))
+            return False
+        connection.detach()  # the plane's from here
         self._moved = 0
         timers = asyncio.create_task(self._keep_time(), name="link timers")
         was_up = False
@@ -229,6 +248,8 @@ class KubeBus:
             match event:
                 case Segment(_, _, source, payload) if self._endpoint is not None:
                     self._endpoint.receive(source, payload)
+                case LinkUp(port, uri) if port == self._port and not uri.startswith(_CLOUD_URI):
+                    self._end(f"the relay's certificate is for {uri}, which is no process of the cloud")
                 case LinkUp(port, _) if port == self._port:
                     self._link = Link(Role.EDGE, self._settings.link)
                     self._link.open(now)
@@ -239,6 +260,8 @@ class KubeBus:
                 case LinkDown(port, reason) if port == self._port:
                     self._port = None
                     self._end(reason)
+                case LinkDown(port, reason) if port == self._tun_port and not self._tun_gone.done():
+                    self._tun_gone.set_exception(Unavailable(f"{self._settings.tun} is gone: {reason}"))
 
     def _on_control(self, plane: Plane, payload: bytes, now: float) -> None:
         assert self._link is not None
@@ -316,9 +339,15 @@ class KubeBus:
     # -- connections ---------------------------------------------------------------------------------------------------
 
     def _send_segment(self, number: int, segment: bytes) -> None:
-        if self._plane is not None and self._port is not None:
+        if number == self._settings.number:
+            asyncio.get_running_loop().call_soon(self._receive_own, segment)
+        elif self._plane is not None and self._port is not None:
             address = number.to_bytes(4, "big") + self._settings.number.to_bytes(4, "big")
             self._plane.send(self._port, SEGMENT, address + segment)
+
+    def _receive_own(self, segment: bytes) -> None:
+        if self._endpoint is not None:
+            self._endpoint.receive(self._settings.number, segment)
 
     async def _resolve(self, node: str) -> int:
         if node in self._names:

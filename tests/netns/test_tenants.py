@@ -1,0 +1,178 @@
+"""Two tenants on one cloud, with the same node name, the same addresses, the same object names: neither sees the other."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kit import images
+from tests.kit.topology import Host, edges_behind_nat, until
+
+pytestmark = pytest.mark.root
+
+ROOT = Path(__file__).parents[2]
+KUBECTL = str(ROOT / "build/debian/usr/bin/kubectl")
+KUBEEDGE = [sys.executable, "-m", "kubeedge"]
+PREFIX = f"kbten{os.getpid()}"
+TENANTS = ("red", "blue")
+
+
+def web(colour: str) -> str:
+    pod = {
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "web", "labels": {"app": "web"}},
+        "spec": {
+            "nodeName": "edge1", "terminationGracePeriodSeconds": 0,
+            "containers": [{
+                "name": "c", "image": "demo:1", "ports": [{"containerPort": 8080}],
+                "command": ["sh", "-c", f"echo {colour} > /www/index.html; exec httpd -f -p 8080 -h /www"],
+            }],
+        },
+    }  # fmt: skip
+    service = {
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "web", "annotations": {"kubeedge.io/publish": "web"}},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 8080}]},
+    }  # fmt: skip
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": [pod, service]})
+
+
+class Site:
+    """One cloud; tenant red's edge1 on the first edge host, tenant blue's edge1 on the second."""
+
+    def __init__(self, directory: Path, cloud: Host, edges: list[Host], internet: Host) -> None:
+        self.directory, self.cloud, self.internet = directory, cloud, internet
+        self.edges = dict(zip(TENANTS, edges, strict=True))
+        config = directory / "cloud.yaml"
+        config.write_text(
+            "kind: CloudCore\nadvertise: [203.0.113.1]\ntenants: [red, blue]\ntun: {tenant: red}\n"
+            f"paths: {{state: {directory}/state, run: {directory}/run}}\n"
+        )
+        self.socket = directory / "run/cloud.sock"
+        cloud.spawn(*KUBEEDGE, "cloud", "--config", str(config), log=directory / "cloud.log")
+        until(self.socket.exists, timeout=20, what="the cloud's socket")
+        for tenant, edge in self.edges.items():
+            self._join(tenant, edge)
+        for tenant in TENANTS:
+            until(lambda t=tenant: " Ready " in self.kubectl(t, "get", "nodes"), timeout=20, what=f"{tenant}'s node")
+
+    def _join(self, tenant: str, edge: Host) -> None:
+        root = self.directory / tenant
+        images.build(_made(root / "var/lib/kubeedge/edge/images/preload") / "demo.tar", "docker.io/library/demo:1")
+        config = _made(root / "etc/kubeedge") / "kubeedge.yaml"
+        paths = {
+            "state": "var/lib/kubeedge/edge", "run": "run/kubeedge", "pki": "etc/kubeedge/pki", "logs": "var/log/pods"
+        }  # fmt: skip
+        config.write_text(
+            json.dumps(
+                {
+                    "kind": "EdgeCore",
+                    "paths": {name: str(root / path) for name, path in paths.items()},
+                    "modules": {"appengine": {"cgroupPrefix": f"{PREFIX}-{tenant}"}},
+                }
+            )
+        )
+        token = self.cloud.run(
+            *KUBEEDGE, "token", "create", "--tenant", tenant, "--node", "edge1", "--socket", str(self.socket)
+        )
+        edge.run(
+            *KUBEEDGE, "join", "--token-file", "-", "--name", "edge1", "--root-dir", str(root), "--no-start",
+            "203.0.113.1", input=token,
+        )  # fmt: skip
+        edge.spawn(*KUBEEDGE, "edge", "--root-dir", str(root), log=self.directory / f"{tenant}.log")
+
+    def kubectl(self, tenant: str, *argv: str, input: str | None = None, check: bool = True) -> str:
+        config = self.directory / "state" / f"kubeconfig-{tenant}"
+        return self.cloud.run(
+            "env", f"HOME={self.directory}", KUBECTL, f"--kubeconfig={config}", *argv, input=input, check=check
+        )
+
+    def pod(self, tenant: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.kubectl(tenant, "get", "pod", "web", "-o", "json"))
+        return found
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    directory = Path(tempfile.mkdtemp(prefix=PREFIX))  # not tmp_path: the path of a socket must be short
+    try:
+        with edges_behind_nat(2) as (_, cloud, edges, _, internet):
+            site = Site(directory, cloud, edges, internet)
+            for tenant in TENANTS:
+                site.kubectl(tenant, "apply", "-f", "-", input=web(tenant))
+            for tenant in TENANTS:
+                site.kubectl(tenant, "wait", "--for=condition=Ready", "pod/web", "--timeout=30s")
+            yield site
+            for edge in edges:
+                edge.power_cut()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        for group in Path("/sys/fs/cgroup").glob(f"**/{PREFIX}-*"):
+            for path in sorted([*group.rglob("*/"), group], reverse=True):
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+
+
+def test_each_tenant_has_its_own_objects_under_the_same_names(site: Site) -> None:
+    red, blue = site.pod("red"), site.pod("blue")
+    assert red["metadata"]["uid"] != blue["metadata"]["uid"]
+    assert red["status"]["podIP"] == blue["status"]["podIP"]  # the same addresses, on purpose
+    site.kubectl("red", "create", "configmap", "secret-plan", "--from-literal=a=b")
+    with pytest.raises(RuntimeError, match="NotFound"):
+        site.kubectl("blue", "get", "configmap", "secret-plan")
+    names = site.kubectl("blue", "get", "configmaps,secrets,pods,nodes,events", "-A", "-o", "name")
+    assert "secret-plan" not in names and names.count("node/") == 1
+
+
+def test_a_deletion_in_one_tenant_leaves_the_other_alone(site: Site) -> None:
+    site.kubectl("red", "create", "configmap", "same", "--from-literal=a=red")
+    site.kubectl("blue", "create", "configmap", "same", "--from-literal=a=blue")
+    site.kubectl("red", "delete", "configmap", "same")
+    assert "blue" in site.kubectl("blue", "get", "configmap", "same", "-o", "yaml")
+
+
+def test_the_same_url_path_leads_each_to_its_own(site: Site) -> None:
+    for tenant in TENANTS:
+        url = f"http://203.0.113.1:8080/{tenant}/edge1/web/"
+        until(
+            lambda u=url, t=tenant: site.internet.run("curl", "-s", "--max-time", "3", u, check=False) == f"{t}\n",
+            timeout=10,
+            what=f"{tenant}'s page",
+        )
+
+
+def test_from_an_edge_the_other_tenant_does_not_exist(site: Site) -> None:
+    def ask(path: str) -> str:
+        argv = ("curl", "-s", "--max-time", "5", "-w", " %{http_code}", f"http://127.0.0.1:10080/{path}")
+        return site.edges["red"].run(*argv, check=False)
+
+    assert ask("red/edge1/web/") == "red\n 200"
+    other, nobody = ask("blue/edge1/web/"), ask("green/edge1/web/")
+    assert other.endswith(" 404") and other == nobody.replace("green", "blue")
+
+
+def test_packets_stay_with_their_tenant(site: Site) -> None:
+    red, blue = site.edges["red"], site.edges["blue"]
+    assert "1 received" in red.run("ping", "-c1", "-W2", "100.64.255.254")  # the cloud's TUN is red's
+    assert "0 received" in blue.run("ping", "-c2", "-i0.2", "-W0.5", "100.64.255.254", check=False)
+    assert "1 received" in site.cloud.run("ping", "-c1", "-W2", site.pod("red")["status"]["podIP"])
+
+
+def test_logs_come_from_the_own_node(site: Site) -> None:
+    assert site.kubectl("red", "logs", "web") == site.kubectl("blue", "logs", "web") == ""
+    status = json.loads(site.cloud.run(*KUBEEDGE, "status", "-o", "json", "--socket", str(site.socket)))
+    assert sorted((n["tenant"], n["node"]) for n in status["nodes"]) == [("blue", "edge1"), ("red", "edge1")]
