@@ -153,7 +153,7 @@ class Host:
 
     def masquerade(self, source: str) -> None:
         """Become a NAT router for `source`; also what cut() and heal() act on."""
-        self.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        self.run("tee", "/proc/sys/net/ipv4/ip_forward", input="1")
         rules = f"""
             table ip nat {{
                 chain post {{ type nat hook postrouting priority 100;
