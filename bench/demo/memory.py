@@ -20,6 +20,15 @@ def pss(pid: int) -> int:
     return 0
 
 
+def rss(pid: int) -> int:
+    """bytes: what the process has in memory, pages that others share included; PSS would be this if it were alone."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Rss:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
 def peak(pid: int) -> int:
     """bytes: the highest resident set so far."""
     with contextlib.suppress(OSError):
