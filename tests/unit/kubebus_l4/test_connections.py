@@ -161,6 +161,34 @@ def test_a_reader_that_does_not_read_stops_the_writer_and_resumes() -> None:
     assert bytes(got) == data
 
 
+def test_an_outage_is_made_up_for_in_a_few_round_trips() -> None:
+    """Everything in flight was lost: it must not come back one segment a timeout."""
+    net = Net(1, delay=(0.01, 0.01))
+    left, right = net.ends[LEFT], net.ends[RIGHT]
+    right.listen(80)
+    key = left.connect(RIGHT, 80, 0.0)
+    data = random.Random(4).randbytes(6 << 20)
+    sender = left.connections[key]
+    sender.send(data, 0.0)
+    left.touch(key)
+    got = bytearray()
+
+    def until(done: float | int, *, at: bool) -> None:
+        while (net.now if at else len(got)) < done:
+            assert net.step()
+            for other in right.connections:
+                got.extend(right.connections[other].read(net.now))
+                right.touch(other)
+
+    until(2 << 20, at=False)
+    net.loss = 1.0
+    until(net.now + 5.0, at=True)
+    healed, net.loss = net.now, 0.0
+    until(len(data), at=False)
+    assert bytes(got) == data
+    assert net.now - healed < 11.0  # one timeout, backed off to 10 s at most, and then only round trips
+
+
 def test_a_flood_of_syns_is_bounded() -> None:
     end = EndpointCore(lambda: 7)
     end.listen(80)

@@ -211,8 +211,7 @@ class Connection:
         if first is not None:
             self.congestion.on_timeout()
             self._recover = self._next
-            for entry in self._flight:
-                entry.lost = not entry.received
+            self._lose_flight()
             self._again(first, now)
         elif self._unsent:  # the window is closed: ask with one byte
             self._probe_window(now)
@@ -232,8 +231,7 @@ class Connection:
         if before(self._next, s.acknowledgement) or before(s.acknowledgement, self._unacknowledged):
             return
         if self._peer_window == 0 and s.window > 0:  # what was sent to ask for room was not taken
-            for entry in self._flight:
-                entry.lost = not entry.received
+            self._lose_flight()
         self._peer_window = s.window
         limited = self._flight_bytes * 2 >= self.congestion.window
         acked = self._take_acknowledged(s.acknowledgement, now)
@@ -241,6 +239,7 @@ class Connection:
         if acked or newly:
             self._progress_at = now
         if acked:
+            self._settle_timeout()  # the path works again: its back-off is over
             self.congestion.on_acked(acked, limited=limited)
             if self._recover is not None and not before(s.acknowledgement, self._recover):
                 self._recover = None
@@ -258,7 +257,7 @@ class Connection:
             if before(acknowledgement, end):
                 break
             self._flight.popleft()
-            if not entry.received:
+            if not entry.received and not entry.lost:
                 self._flight_bytes -= entry.length
             acked += entry.length
             if not entry.retransmitted and not entry.received:
@@ -276,9 +275,10 @@ class Connection:
             for entry in self._flight:
                 inside = not before(entry.sequence, first) and not before(end, (entry.sequence + entry.length) & _MASK)
                 if inside and not entry.received:
+                    if not entry.lost:
+                        self._flight_bytes -= entry.length
                     entry.received = newly = True
                     entry.lost = False
-                    self._flight_bytes -= entry.length
         return newly
 
     def _detect_loss(self, now: float) -> None:
@@ -293,7 +293,6 @@ class Connection:
             if later < 3:
                 break
             if not entry.lost and not entry.retransmitted:
-                entry.lost = True
                 if self._recover is None:
                     self._recover = self._next
                     self.congestion.on_lost()
@@ -305,7 +304,11 @@ class Connection:
         else:
             self._rttvar = 0.75 * self._rttvar + 0.25 * abs(self._srtt - sample)
             self._srtt = 0.875 * self._srtt + 0.125 * sample
-        self._timeout = min(MAXIMUM_TIMEOUT, max(MINIMUM_TIMEOUT, self._srtt + 4 * self._rttvar))
+        self._settle_timeout()
+
+    def _settle_timeout(self) -> None:
+        if self._srtt is not None:
+            self._timeout = min(MAXIMUM_TIMEOUT, max(MINIMUM_TIMEOUT, self._srtt + 4 * self._rttvar))
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
@@ -377,7 +380,9 @@ class Connection:
         if self.state is not State.ESTABLISHED:
             return
         for entry in self._flight:
-            if entry.lost and self._flight_bytes <= self.congestion.window:
+            if entry.lost:
+                if self._flight_bytes + entry.length > self.congestion.window and self._flight_bytes:
+                    break
                 self._again(entry, now)
         outstanding = distance(self._unacknowledged, self._next)
         while self._unsent:
@@ -416,7 +421,16 @@ class Connection:
         if self._timer is None:
             self._timer = now + self._timeout
 
+    def _lose_flight(self) -> None:
+        """Nothing that is out is believed to arrive: it no longer counts against the window, and is sent again as that allows."""
+        for entry in self._flight:
+            if not entry.received and not entry.lost:
+                entry.lost = True
+                self._flight_bytes -= entry.length
+
     def _again(self, entry: _Sent, now: float) -> None:
+        if entry.lost:
+            self._flight_bytes += entry.length
         entry.retransmitted, entry.lost, entry.sent_at = True, False, now
         self._out.append(self._segment(entry.sequence, entry.payload, self._flags(entry)))
 
