@@ -47,6 +47,7 @@ class ContainerObservation:
     ready: bool = False  # by its readiness probe, or because there is none
     started: bool = False  # by its startup probe, or because there is none
     unhealthy: str = ""  # set by a liveness probe: kill it
+    replacing: bool = False  # we end it for a new image: that is no crash
 
     @property
     def running(self) -> bool:
@@ -78,6 +79,7 @@ class PodObservation:
     retry_at: float = 0.0
     failures: int = 0
     grace: float = 30.0  # seconds; of the pod when it was last seen
+    final: str = ""  # "Succeeded" or "Failed", as reported before our own records were lost: it does not run again
 
     def of(self, name: str) -> ContainerObservation:
         return self.containers.setdefault(name, ContainerObservation())
@@ -101,6 +103,7 @@ class StopContainers:
     names: Sequence[str]
     grace: float
     why: str
+    replacing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ def plan(desired: Pod | None, observed: PodObservation, now: float) -> Action:
     """`now` is the wall clock (it is compared with what survived restarts)."""
     if desired is None or desired.deleting or desired.uid != observed.uid:
         return _end(desired, observed)
-    if phase(desired, observed) in ("Succeeded", "Failed"):
+    if observed.final or phase(desired, observed) in ("Succeeded", "Failed"):
         return Wait(None)
     if not observed.sandbox:
         return CreateSandbox() if now >= observed.retry_at else Wait(observed.retry_at)
@@ -145,7 +148,8 @@ def _drive(containers: Sequence[Container], pod: Pod, observed: PodObservation, 
             if state.unhealthy:
                 return StopContainers((container.name,), pod.grace, state.unhealthy)
             if state.spec_image and state.spec_image != container.image:
-                return StopContainers((container.name,), pod.grace, f"its image changed to {container.image}")
+                why = f"its image changed to {container.image}"
+                return StopContainers((container.name,), pod.grace, why, replacing=True)
             continue
         if state.exited and not restarts(pod.restart_policy, state.exit_code, init):
             continue
@@ -183,10 +187,10 @@ def not_before(state: ContainerObservation) -> float:
 def note_exit(state: ContainerObservation, *, exit_code: int, reason: str, message: str, now: float) -> None:
     """The run is over."""
     lived = now - state.started_at
-    state.crashes = 1 if lived >= BACKOFF_FORGET else state.crashes + 1
+    state.crashes = 0 if state.replacing else 1 if lived >= BACKOFF_FORGET else state.crashes + 1
     state.exit_code, state.message, state.finished_at = exit_code, message, now
     state.reason = reason or ("Completed" if exit_code == 0 else "Error")
-    state.ready = state.started = False
+    state.ready = state.started = state.replacing = False
     state.unhealthy = ""
 
 

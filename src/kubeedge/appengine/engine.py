@@ -11,64 +11,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import functools
 import json
 import logging
-import shutil
 import time
-import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 from kubeedge.api import keys
-from kubeedge.api.names import Object
-from kubeedge.appengine import core, logs, node, probes, resolve, status, volumes
+from kubeedge.api.names import Object, Revision
+from kubeedge.appengine import core, logs, node, probes, resolve, status
 from kubeedge.appengine.core import ContainerObservation, PodObservation
+from kubeedge.appengine.events import EventRecorder
 from kubeedge.appengine.images.fetch import run_helper
-from kubeedge.appengine.images.names import parse as parse_image
 from kubeedge.appengine.images.store import ImageStore
 from kubeedge.appengine.pod import Container, Pod, parse
-from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, Exit, FoundPod, Runtime, StartError
+from kubeedge.appengine.prepare import Preparer
+from kubeedge.appengine.pulls import ImagePulls, registry_auth
+from kubeedge.appengine.runtime.base import ExecResult, Exit, FoundPod, Runtime, StartError
+from kubeedge.appengine.worker import AppEngineSettings, Worker, take_up
 from kubeedge.errors import Invalid, KubeEdgeError
-from kubeedge.store.model import ChangeKind, Delete, Op, Put, Store
+from kubeedge.store.model import ChangeKind, Store
+
+__all__ = ["AppEngine", "AppEngineSettings"]
 
 log = logging.getLogger("kubeedge.appengine")
 
-MAX_EVENTS = 100  # kept for the cloud; older ones go
 _SYNC_VOLUMES = ("configmaps", "secrets")
-_LOG_CHECK = 300.0  # seconds between two looks at the size of logs
-_FINAL_GRACE = 2.0  # seconds between two tries to remove what did not go
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppEngineSettings:
-    node: str
-    address: str  # on the overlay
-    state: Path
-    logs: Path
-    max_pods: int = 110
-    log_max_bytes: int = 10 * 1024 * 1024
-    insecure_registries: Sequence[str] = ()
-
-
-@dataclass(slots=True)
-class _Worker:
-    """A pod, by uid: a pod of the same name with another uid waits until this one is gone."""
-
-    uid: str
-    namespace: str
-    name: str
-    desired: Pod | None
-    observed: PodObservation
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
-    probes: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    reported: dict[str, Any] | None = None
-    invalid: str = ""
-    removed: bool = False
+_RETRY = 2.0  # seconds after something failed that has no back-off of its own
+_SANDBOX_BACKOFF = 60.0  # seconds, at most
+_HOOK_PATIENCE = 300.0  # seconds for a postStart command
+_AFTER_HOOK = 2.0  # seconds that a container has for SIGTERM, at least, after its preStop command
 
 
 class AppEngine:
@@ -88,17 +62,19 @@ class AppEngine:
         self._runtime = runtime
         self._images = images
         self._clock = clock
-        self._workers: dict[str, _Worker] = {}
-        self._objects: dict[tuple[str, str, str], Object] = {}  # configmaps and secrets of this node
-        self._pulls: dict[str, asyncio.Task[None]] = {}
-        self._events = 0
+        self._workers: dict[str, Worker] = {}
+        self._pulls = ImagePulls(images, settings.insecure_registries)
+        self._events = EventRecorder(store, settings.node, clock)
         self._host_ip = settings.address.split("/")[0]
+        self._prepare = Preparer(
+            node=settings.node, host_ip=self._host_ip, state=settings.state, log_root=settings.logs
+        )
 
     # -- the module ----------------------------------------------------------------------------------------------------
 
     async def run(self, ready: asyncio.Event) -> None:
         self._workers.clear()
-        self._objects.clear()
+        self._prepare.clear()
         found = {pod.uid: pod for pod in await self._runtime.start(self._exited)}
         try:
             await self._preload()
@@ -115,8 +91,7 @@ class AppEngine:
     async def remove_all(self) -> None:
         """Every pod of this node ends, for `kubeedge reset`."""
         for worker in list(self._workers.values()):
-            worker.desired = None
-            worker.wake.set()
+            worker.end()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(60):
                 while self._workers:
@@ -130,7 +105,7 @@ class AppEngine:
         for kv in everything.kvs:
             resource, namespace, name = keys.split(kv.key)
             if resource in _SYNC_VOLUMES:
-                self._objects[resource, namespace, name] = _json(kv.value)
+                self._prepare.keep(resource, namespace, name, _json(kv.value))
         for kv in everything.kvs:
             resource, namespace, name = keys.split(kv.key)
             if resource == "pods":
@@ -145,8 +120,6 @@ class AppEngine:
         return everything.revision
 
     async def _follow(self, revision: int) -> None:
-        from kubeedge.api.names import Revision
-
         async with contextlib.aclosing(self._store.watch(keys.DESIRED, after=Revision(revision))) as batches:  # type: ignore[type-var]
             async for batch in batches:
                 for change in batch.changes:
@@ -154,6 +127,8 @@ class AppEngine:
                     obj = None if change.kind is ChangeKind.DELETE else _json(change.value)
                     if resource == "pods":
                         self._desire(namespace, name, obj, {}, {})
+                        if obj is None and not self._named(namespace, name):
+                            await self._forget(namespace, name, "")
                     elif resource in _SYNC_VOLUMES:
                         self._object_changed(resource, namespace, name, obj)
 
@@ -161,63 +136,77 @@ class AppEngine:
         self, namespace: str, name: str, obj: Object | None, found: dict[str, FoundPod], before: dict[str, Any]
     ) -> None:
         """A pod appeared, changed, or went."""
-        uid = str((obj or {}).get("metadata", {}).get("uid", ""))
-        for worker in self._workers.values():
-            if (worker.namespace, worker.name) == (namespace, name) and worker.uid != uid:
-                worker.desired = None
-                worker.wake.set()
-        if obj is None or not uid:
+        metadata = (obj or {}).get("metadata")
+        metadata = metadata if isinstance(metadata, dict) else {}
+        uid = str(metadata.get("uid") or "")
+        for worker in self._named(namespace, name):
+            if worker.uid != uid:
+                worker.end()
+        if obj is None:
+            return
+        if not uid:
+            log.error("pod %s/%s has no uid", namespace, name)
             return
         worker = self._workers.get(uid) or self._new_worker(uid, namespace, name, found.get(uid))
         try:
-            worker.desired, worker.invalid = parse(obj), ""
+            worker.desired = worker.last = parse(obj)
+            worker.invalid = ""
             worker.observed.grace = worker.desired.grace
+            if worker.desired.deleting:
+                worker.ending.set()
         except Invalid as exc:
-            worker.desired, worker.invalid = None, str(exc)
-        if worker.reported is None:
-            worker.reported = before.get(keys.reported("pods", namespace, name), {}).get("status")
+            if metadata.get("deletionTimestamp"):
+                worker.end()
+            elif worker.desired is None:
+                worker.invalid = str(exc)
+            else:  # it runs, and goes on as it was
+                log.error("pod %s/%s was changed to something impossible: %s", namespace, name, exc)
+        earlier = before.get(keys.reported("pods", namespace, name), {})
+        if worker.reported is None and earlier.get("uid") == uid and isinstance(earlier.get("status"), dict):
+            self._take_up(worker, earlier["status"], known=uid in found)
         worker.wake.set()
+
+    def _take_up(self, worker: Worker, earlier: dict[str, Any], *, known: bool) -> None:
+        """What was reported before the agent restarted still holds."""
+        worker.reported = earlier
+        if not known and earlier.get("phase") in ("Succeeded", "Failed"):
+            worker.observed.final = earlier["phase"]
+        kept = [*(earlier.get("initContainerStatuses") or ()), *(earlier.get("containerStatuses") or ())]
+        for entry in kept:
+            state = worker.observed.containers.get(entry.get("name", ""))
+            if state is not None and state.running and entry.get("containerID") == f"embedded://{state.id}":
+                state.started, state.ready = bool(entry.get("started")), bool(entry.get("ready"))
+
+    def _named(self, namespace: str, name: str) -> list[Worker]:
+        return [w for w in self._workers.values() if (w.namespace, w.name) == (namespace, name)]
 
     def _adopt(self, left: FoundPod) -> None:
         """A pod that nobody wants any more, from before the start: it ends."""
-        self._new_worker(left.uid, "", "", left)
+        self._new_worker(left.uid, left.namespace, left.name, left).end()
 
-    def _new_worker(self, uid: str, namespace: str, name: str, found: FoundPod | None) -> _Worker:
-        observed = PodObservation(uid)
-        if found is not None:
-            observed.ip, observed.sandbox = found.ip, bool(found.ip)
-            for c in found.containers:
-                state = ContainerObservation(
-                    c.attempt, c.id, c.pid, c.image_id, c.started_at, spec_image=c.image, ready=True, started=True
-                )
-                if c.exit is not None:
-                    state.finished_at, state.exit_code = c.finished_at, c.exit.exit_code
-                    state.reason = c.exit.reason or ("Completed" if c.exit.exit_code == 0 else "Error")
-                    state.message, state.ready, state.started = c.exit.message, False, False
-                observed.containers[c.name] = state
-            if any(s.running for s in observed.containers.values()):
-                observed.sandbox = True  # host network has no address of its own
-        worker = _Worker(uid, namespace, name, None, observed)
+    def _new_worker(self, uid: str, namespace: str, name: str, found: FoundPod | None) -> Worker:
+        observed = PodObservation(uid) if found is None else take_up(found)
+        worker = Worker(uid, namespace, name, None, observed)
         self._workers[uid] = worker
         worker.task = asyncio.create_task(self._work(worker), name=f"pod {namespace}/{name}")
         worker.task.add_done_callback(lambda t: self._ended(worker, t))
         return worker
 
-    def _ended(self, worker: _Worker, task: asyncio.Task[None]) -> None:
+    def _ended(self, worker: Worker, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
             log.error("worker of pod %s/%s failed", worker.namespace, worker.name, exc_info=error)
 
     async def _stop_workers(self) -> None:
         tasks = [w.task for w in self._workers.values() if w.task]
         tasks += [t for w in self._workers.values() for t in w.probes.values()]
-        tasks += list(self._pulls.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._pulls.close()
 
     # -- one pod -------------------------------------------------------------------------------------------------------
 
-    async def _work(self, worker: _Worker) -> None:
+    async def _work(self, worker: Worker) -> None:
         while True:
             worker.wake.clear()
             try:
@@ -225,10 +214,13 @@ class AppEngine:
                     await self._report_invalid(worker)
                     await worker.wake.wait()
                     continue
-                predecessor = self._predecessor(worker)
-                if predecessor is not None:
-                    await self._wait(worker, self._clock() + 0.2)
+                if self._predecessor(worker):
+                    await worker.wake.wait()  # until that one is gone
                     continue
+                if worker.stale_volumes:
+                    worker.stale_volumes = False
+                    if worker.desired:
+                        await asyncio.to_thread(self._prepare.refresh, worker.desired, worker.observed.ip)
                 action = core.plan(worker.desired, worker.observed, self._clock())
                 if isinstance(action, core.Gone):
                     await self._gone(worker)
@@ -241,23 +233,24 @@ class AppEngine:
                 await self._perform(worker, action)
             except KubeEdgeError as exc:
                 log.warning("pod %s/%s: %s", worker.namespace, worker.name, exc)
-                await self._wait(worker, self._clock() + _FINAL_GRACE)
+                await self._wait(worker, self._clock() + _RETRY)
+            except Exception:  # whatever it is, this pod is tried again, and the others do not notice
+                log.exception("pod %s/%s failed", worker.namespace, worker.name)
+                await self._wait(worker, self._clock() + _RETRY)
 
-    def _predecessor(self, worker: _Worker) -> _Worker | None:
-        """An older pod of the same name that is still ending."""
-        for other in self._workers.values():
-            if other is not worker and (other.namespace, other.name) == (worker.namespace, worker.name):
-                if other.desired is None and worker.desired is not None and not worker.observed.sandbox:
-                    return other
-        return None
+    def _predecessor(self, worker: Worker) -> bool:
+        """An older pod of the same name is still ending."""
+        if worker.desired is None or worker.observed.sandbox:
+            return False
+        return any(w is not worker and w.desired is None for w in self._named(worker.namespace, worker.name))
 
-    async def _wait(self, worker: _Worker, until: float | None) -> None:
+    async def _wait(self, worker: Worker, until: float | None) -> None:
         delay = None if until is None else max(0.0, until - self._clock())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await worker.wake.wait()
 
-    async def _perform(self, worker: _Worker, action: core.Action) -> None:
+    async def _perform(self, worker: Worker, action: core.Action) -> None:
         observed, now = worker.observed, self._clock()
         match action:
             case core.CreateSandbox():
@@ -265,49 +258,51 @@ class AppEngine:
                 observed.started_at = observed.started_at or now
                 try:
                     observed.ip = await self._runtime.create_sandbox(worker.desired)
-                except StartError as exc:
+                except (StartError, OSError) as exc:
                     observed.failures += 1
-                    observed.retry_at = self._clock() + min(60.0, 2.0**observed.failures)
+                    observed.retry_at = self._clock() + min(_SANDBOX_BACKOFF, 2.0 ** min(observed.failures, 10))
                     observed.sandbox_error = str(exc)
                     await self._event(worker, "Warning", "FailedCreatePodSandBox", str(exc))
                     return
                 observed.sandbox, observed.sandbox_error, observed.failures = True, "", 0
+                if worker.desired.unsupported:
+                    fields = ", ".join(worker.desired.unsupported)
+                    await self._event(worker, "Warning", "UnsupportedFields", f"Without effect on this node: {fields}")
             case core.StartContainer(container, attempt):
                 assert worker.desired is not None
                 await self._start(worker, worker.desired, container, attempt)
-            case core.StopContainers(names, grace, why):
+            case core.StopContainers(names, grace, why, replacing):
                 for name in names:
                     self._end_probes(worker, name)
+                    observed.of(name).replacing = replacing
                     await self._event(worker, "Normal", "Killing", f"Stopping container {name}: {why}")
                 await self._report(worker)
-                await asyncio.gather(*(self._runtime.stop_container(worker.uid, name, grace) for name in names))
+                await self._stop(worker, names, grace)
             case core.RemovePod():
                 for name in list(worker.probes):
                     self._end_probes(worker, name)
                 await self._runtime.remove_pod(worker.uid)
-                await asyncio.to_thread(volumes.remove, self._volumes(worker.uid))
-                if worker.namespace:
-                    kept = logs.directory(self._settings.logs, worker.namespace, worker.name, worker.uid)
-                    await asyncio.to_thread(shutil.rmtree, kept, True)
+                await asyncio.to_thread(self._prepare.remove, worker.namespace, worker.name, worker.uid)
                 observed.containers.clear()
                 observed.sandbox, observed.ip = False, ""
 
-    async def _start(self, worker: _Worker, pod: Pod, container: Container, attempt: int) -> None:
+    async def _start(self, worker: Worker, pod: Pod, container: Container, attempt: int) -> None:
         state = worker.observed.of(container.name)
         try:
-            await self._ensure_image(worker, pod, container, state)
-            config = await self._configure(worker, pod, container, attempt)
+            await self._unless_ending(worker, self._ensure_image(worker, pod, container))
+            config = await self._prepare.configure(pod, container, attempt, worker.observed.ip)
             started = await self._runtime.start_container(pod, config)
-        except StartError as exc:
-            core.note_failure(state, reason=exc.reason, message=str(exc), now=self._clock())
-            await self._event(worker, "Warning", "Failed", f"Error: {exc}", container.name)
-            return
-        except (resolve.Missing, Invalid) as exc:
-            core.note_failure(state, reason="CreateContainerConfigError", message=str(exc), now=self._clock())
-            await self._event(worker, "Warning", "Failed", f"Error: {exc}", container.name)
-            return
-        except OSError as exc:  # a full disk, most likely
-            core.note_failure(state, reason="CreateContainerError", message=str(exc), now=self._clock())
+        except Exception as exc:  # whatever it is, it must be seen in the status
+            if worker.ending.is_set():
+                return
+            reason = "CreateContainerError"  # a full disk, most likely
+            if isinstance(exc, StartError):
+                reason = exc.reason
+            elif isinstance(exc, resolve.Missing | Invalid):
+                reason = "CreateContainerConfigError"
+            elif not isinstance(exc, KubeEdgeError | OSError):
+                log.exception("container %s of pod %s/%s", container.name, pod.namespace, pod.name)
+            core.note_failure(state, reason=reason, message=str(exc), now=self._clock())
             await self._event(worker, "Warning", "Failed", f"Error: {exc}", container.name)
             return
         core.note_start(
@@ -322,123 +317,82 @@ class AppEngine:
         state.started = container.startup is None
         state.ready = state.started and container.readiness is None
         await self._event(worker, "Normal", "Started", f"Started container {container.name}", container.name)
+        if container.post_start:
+            await self._unless_ending(worker, self._post_start(worker, container, state))
 
-    async def _ensure_image(self, worker: _Worker, pod: Pod, container: Container, state: ContainerObservation) -> None:
+    async def _unless_ending(self, worker: Worker, work: Coroutine[Any, Any, None]) -> None:
+        """What may take long is given up when the pod is deleted meanwhile."""
+        doing, ending = asyncio.create_task(work), asyncio.create_task(worker.ending.wait())
         try:
-            name = str(parse_image(container.image))
-        except Invalid as exc:
-            raise StartError("InvalidImageName", str(exc)) from exc
-        here = self._images.find(container.image) is not None
-        if here and container.pull_policy != "Always":
-            return
-        if container.pull_policy == "Never":
-            raise StartError("ErrImageNeverPull", f"image {container.image} is not on this node and may not be pulled")
-        try:
-            await self._pull(name, pod)
-        except Invalid as exc:
-            if here:  # offline is normal: what is here will do
+            await asyncio.wait((doing, ending), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ending.cancel()
+            doing.cancel()
+            await asyncio.gather(doing, ending, return_exceptions=True)
+        if doing.cancelled():
+            raise StartError("ContainerCreating", "the pod is deleted")
+        doing.result()
+
+    async def _post_start(self, worker: Worker, container: Container, state: ContainerObservation) -> None:
+        result = await self._runtime.exec(worker.uid, container.name, container.post_start, _HOOK_PATIENCE)
+        if result.exit_code and state.running:
+            state.unhealthy = f"postStart hook failed: {_said(result)}"
+            await self._event(worker, "Warning", "FailedPostStartHook", state.unhealthy, container.name)
+
+    async def _stop(self, worker: Worker, names: Sequence[str], grace: float) -> None:
+        """Together. A deletion that becomes more urgent meanwhile shortens what is left."""
+        hooked: set[str] = set()
+        while True:
+            stopping = asyncio.gather(*(self._stop_one(worker, name, grace, hooked) for name in names))
+            hurry = asyncio.create_task(self._hurry(worker, grace))
+            try:
+                await asyncio.wait((stopping, hurry), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                hurry.cancel()
+                stopping.cancel()
+                await asyncio.gather(stopping, hurry, return_exceptions=True)
+            if not stopping.cancelled():
+                stopping.result()
                 return
-            raise StartError("ErrImagePull", f"failed to pull image {container.image}: {exc}") from exc
-        await self._event(worker, "Normal", "Pulled", f"Successfully pulled image {container.image}", container.name)
+            grace = worker.desired.grace if worker.desired else grace
 
-    async def _pull(self, name: str, pod: Pod) -> None:
-        """Several containers that wait for one image share one pull."""
-        task = self._pulls.get(name)
-        if task is None:
-            request = {
-                "root": str(self._images.root),
-                "pull": name,
-                "insecure": list(self._settings.insecure_registries),
-                "auth": self._registry_auth(pod),
-            }
+    async def _hurry(self, worker: Worker, grace: float) -> None:
+        while not (worker.desired and worker.desired.deleting and worker.desired.grace < grace):
+            worker.wake.clear()  # everything else is looked at after this action
+            await worker.wake.wait()
 
-            async def pull() -> None:
-                await run_helper(request)
+    async def _stop_one(self, worker: Worker, name: str, grace: float, hooked: set[str]) -> None:
+        begun = time.monotonic()
+        pod = worker.desired or worker.last
+        container = next((c for c in pod.containers if c.name == name), None) if pod else None
+        if container and container.pre_stop and grace > 0 and name not in hooked:
+            hooked.add(name)
+            result = await self._runtime.exec(worker.uid, name, container.pre_stop, grace)
+            if result.exit_code:
+                await self._event(worker, "Warning", "FailedPreStopHook", f"preStop hook failed: {_said(result)}", name)
+            grace = max(_AFTER_HOOK, grace - (time.monotonic() - begun))
+        await self._runtime.stop_container(worker.uid, name, grace)
 
-            task = self._pulls[name] = asyncio.create_task(pull(), name=f"pull {name}")
-            task.add_done_callback(lambda _: self._pulls.pop(name, None))
-        await asyncio.shield(task)
+    async def _ensure_image(self, worker: Worker, pod: Pod, container: Container) -> None:
+        async def pulling() -> None:
+            await self._report(worker)
+            await self._event(worker, "Normal", "Pulling", f"Pulling image {container.image}", container.name)
 
-    def _registry_auth(self, pod: Pod) -> dict[str, str]:
-        auth: dict[str, str] = {}
-        for name in pod.pull_secrets:
-            secret = self._objects.get(("secrets", pod.namespace, name))
-            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-                import base64
-
-                document = json.loads(base64.b64decode((secret or {})["data"][".dockerconfigjson"]))
-                for registry, entry in document["auths"].items():
-                    text = (
-                        entry.get("auth")
-                        or base64.b64encode(f"{entry['username']}:{entry['password']}".encode()).decode()
-                    )
-                    auth[registry.removeprefix("https://").rstrip("/")] = text
-        return auth
-
-    async def _configure(self, worker: _Worker, pod: Pod, container: Container, attempt: int) -> ContainerConfig:
-        env = resolve.environment(
-            pod,
-            container,
-            self._lookup,
-            pod_ip=worker.observed.ip,
-            host_ip=self._host_ip,
-            node=self._settings.node,
-        )
-        binds = await asyncio.to_thread(self._prepare_volumes, pod, container, worker.observed.ip)
-        path = logs.path(self._settings.logs, pod.namespace, pod.name, pod.uid, container.name, attempt)
-        return ContainerConfig(container, attempt, container.image, env, binds, path)
-
-    def _prepare_volumes(self, pod: Pod, container: Container, ip: str) -> list[BindMount]:
-        binds = []
-        for mount in container.mounts:
-            volume = pod.volumes[mount.name]
-            directory = self._volumes(pod.uid) / volume.name
-            match volume.kind:
-                case "emptyDir":
-                    volumes.empty_dir(directory, volume, pod.fs_group)
-                case "hostPath":
-                    directory = volumes.host_path(volume)
-                case _:
-                    self._write_volume(pod, volume.name, ip)
-            binds.append(volumes.bind(pod, mount, directory))
-        return binds
-
-    def _write_volume(self, pod: Pod, name: str, ip: str) -> None:
-        volume = pod.volumes[name]
-        files = resolve.volume_files(
-            pod, volume, self._lookup, pod_ip=ip, host_ip=self._host_ip, node=self._settings.node
-        )
-        volumes.write_files(
-            self._volumes(pod.uid) / name, files, default_mode=volumes.default_mode(volume), group=pod.fs_group
-        )
+        auth = registry_auth(self._prepare.find("secrets", pod.namespace, name) for name in pod.pull_secrets)
+        if await self._pulls.ensure(container.image, container.pull_policy, auth, pulling):
+            await self._event(worker, "Normal", "Pulled", f"Pulled image {container.image}", container.name)
 
     def _object_changed(self, resource: str, namespace: str, name: str, obj: Object | None) -> None:
         """A ConfigMap or Secret: running pods get new files, waiting ones are tried again."""
-        if obj is None:
-            self._objects.pop((resource, namespace, name), None)
-        else:
-            self._objects[resource, namespace, name] = obj
+        self._prepare.keep(resource, namespace, name, obj)
         for worker in self._workers.values():
-            pod = worker.desired
-            if pod is None or pod.namespace != namespace:
+            if worker.desired is None or worker.namespace != namespace:
                 continue
-            for volume in pod.volumes.values():
-                if (
-                    volume.kind in ("configMap", "secret", "projected")
-                    and (self._volumes(pod.uid) / volume.name).is_dir()
-                ):
-                    with contextlib.suppress(KubeEdgeError, OSError):
-                        self._write_volume(pod, volume.name, worker.observed.ip)
             for state in worker.observed.containers.values():
                 if state.waiting_reason == "CreateContainerConfigError":
                     state.retry_at = 0.0
+            worker.stale_volumes = True
             worker.wake.set()
-
-    def _lookup(self, resource: str, namespace: str, name: str) -> Object | None:
-        return self._objects.get((resource, namespace, name))
-
-    def _volumes(self, uid: str) -> Path:
-        return self._settings.state / "volumes" / uid
 
     # -- what happens to it --------------------------------------------------------------------------------------------
 
@@ -451,7 +405,7 @@ class AppEngine:
         core.note_exit(state, exit_code=exit.exit_code, reason=exit.reason, message=exit.message, now=self._clock())
         worker.wake.set()
 
-    def _keep_probes(self, worker: _Worker) -> None:
+    def _keep_probes(self, worker: Worker) -> None:
         """Probes run for containers that run and have any."""
         if worker.desired is None:
             return
@@ -463,7 +417,7 @@ class AppEngine:
                     self._probe(worker, container, state), name=f"probes of {worker.name}/{container.name}"
                 )
 
-    async def _probe(self, worker: _Worker, container: Container, state: ContainerObservation) -> None:
+    async def _probe(self, worker: Worker, container: Container, state: ContainerObservation) -> None:
         loop = asyncio.get_running_loop()
 
         async def exec(command: list[str], timeout: float) -> Any:
@@ -479,48 +433,53 @@ class AppEngine:
         ip = self._host_ip if pod is not None and pod.host_network else worker.observed.ip
         await probes.watch(container, state, ip, exec, changed)
 
-    def _end_probes(self, worker: _Worker, name: str) -> None:
+    def _end_probes(self, worker: Worker, name: str) -> None:
         if task := worker.probes.pop(name, None):
             task.cancel()
 
     # -- reports -------------------------------------------------------------------------------------------------------
 
-    async def _report(self, worker: _Worker) -> None:
+    async def _report(self, worker: Worker) -> None:
         pod = worker.desired
-        if pod is None:
+        if pod is None or worker.observed.final:
             return
         now = self._clock()
         current = status.pod_status(pod, worker.observed, host_ip=self._host_ip, previous=worker.reported, now=now)
         await self._write_status(worker, current)
 
-    async def _report_invalid(self, worker: _Worker) -> None:
+    async def _report_invalid(self, worker: Worker) -> None:
         current = status.failed_status("InvalidPod", worker.invalid, host_ip=self._host_ip, now=self._clock())
         if worker.reported is None or worker.reported.get("message") != worker.invalid:
             await self._write_status(worker, current)
             await self._event(worker, "Warning", "InvalidPod", worker.invalid)
 
-    async def _write_status(self, worker: _Worker, current: dict[str, Any]) -> None:
+    async def _write_status(self, worker: Worker, current: dict[str, Any]) -> None:
         if current == worker.reported:
             return
-        worker.reported = current
         value = _canonical({"uid": worker.uid, "status": current})
         await self._put(keys.reported("pods", worker.namespace, worker.name), value)
+        worker.reported = current
 
-    async def _gone(self, worker: _Worker) -> None:
+    async def _gone(self, worker: Worker) -> None:
         """Nothing is left of it: say so, once, and forget it."""
-        self._workers.pop(worker.uid, None)
         if worker.namespace:
             await self._forget(worker.namespace, worker.name, worker.uid)
+        self._workers.pop(worker.uid, None)
+        for other in self._named(worker.namespace, worker.name):
+            other.wake.set()
 
     async def _forget(self, namespace: str, name: str, uid: str) -> None:
-        """The cloud is told while the pod is still desired (it is being deleted); after that there is nothing to tell."""
+        """The cloud is told while the pod is still desired (it is being deleted); after that there is nothing to tell.
+
+        `uid` "" is any.
+        """
         key = keys.reported("pods", namespace, name)
         wanted = await self._store.get(keys.desired("pods", namespace, name))
-        if wanted is not None and _json(wanted.value).get("metadata", {}).get("uid") == uid:
+        if uid and wanted is not None and (_json(wanted.value).get("metadata") or {}).get("uid") == uid:
             await self._put(key, _canonical({"gone": True, "uid": uid}))
             return
         kept = await self._store.get(key)
-        if kept is not None and _json(kept.value).get("uid") == uid:
+        if kept is not None and uid in ("", _json(kept.value).get("uid")):
             await self._store.delete(key)
 
     async def _report_node(self) -> None:
@@ -539,49 +498,15 @@ class AppEngine:
         if kept is None or kept.value != value:
             await self._store.put(key, value)
 
-    async def _event(self, worker: _Worker, kind: str, reason: str, message: str, container: str = "") -> None:
-        """A Kubernetes event for `kubectl describe`; a full disk must not stop a pod for it."""
-        if not worker.namespace:
-            return
-        at = datetime.datetime.fromtimestamp(self._clock(), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        name = f"{worker.name}.{uuid.uuid4().hex[:16]}"
-        event: dict[str, Any] = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"name": name, "namespace": worker.namespace},
-            "involvedObject": {
-                "kind": "Pod",
-                "apiVersion": "v1",
-                "namespace": worker.namespace,
-                "name": worker.name,
-                "uid": worker.uid,
-                **({"fieldPath": f"spec.containers{{{container}}}"} if container else {}),
-            },
-            "type": kind,
-            "reason": reason,
-            "message": message[:1024],
-            "source": {"component": "kubelet", "host": self._settings.node},
-            "firstTimestamp": at,
-            "lastTimestamp": at,
-            "count": 1,
-        }
-        with contextlib.suppress(KubeEdgeError):
-            ops: list[Op] = [Put(keys.reported("events", worker.namespace, name), _canonical(event))]
-            self._events += 1
-            if self._events % 10 == 0:
-                ops += await self._old_events()
-            await self._store.txn((), ops)
-
-    async def _old_events(self) -> list[Op]:
-        prefix = f"{keys.REPORTED}events/"
-        kept = (await self._store.range(prefix, keys.prefix_end(prefix), keys_only=True)).kvs
-        oldest = sorted(kept, key=lambda kv: kv.mod_revision)[: max(0, len(kept) - MAX_EVENTS)]
-        return [Delete(kv.key) for kv in oldest]
+    async def _event(self, worker: Worker, kind: str, reason: str, message: str, container: str = "") -> None:
+        if worker.namespace:
+            await self._events.record(worker.about, kind, reason, message, container)
 
     # -- around --------------------------------------------------------------------------------------------------------
 
     async def _preload(self) -> None:
         """Archives that were put beside the agent."""
+        await asyncio.to_thread(self._images.sweep)
         for archive in sorted(self._images.preload.glob("*.tar")):
             if self._images.imported(archive):
                 continue
@@ -599,20 +524,27 @@ class AppEngine:
         return self._images.names()
 
     async def _rotate_logs(self) -> None:
+        delay, sizes = logs.FIRST_CHECK, dict[Path, int]()
         while True:
-            await asyncio.sleep(_LOG_CHECK)
-            for worker in list(self._workers.values()):
-                for name, state in worker.observed.containers.items():
-                    if state.running:
-                        path = logs.path(
-                            self._settings.logs, worker.namespace, worker.name, worker.uid, name, state.attempt
-                        )
-                        await asyncio.to_thread(self._rotate, path, worker.uid, name)
+            await asyncio.sleep(delay)
+            running = [
+                (logs.path(self._settings.logs, w.namespace, w.name, w.uid, name, state.attempt), w.uid, name)
+                for w in self._workers.values()
+                for name, state in w.observed.containers.items()
+                if state.running
+            ]
+            now = await asyncio.to_thread(self._rotate, running)
+            growth = max((size - sizes.get(path, 0) for path, size in now.items()), default=0)
+            delay, sizes = logs.next_check(delay, growth, self._settings.log_max_bytes), now
 
-    def _rotate(self, path: Path, uid: str, name: str) -> None:
-        control = self._settings.state / "pods" / uid / "c" / name / "bundle" / "ctl"
-        with contextlib.suppress(OSError):
-            logs.rotate(path, self._settings.log_max_bytes, lambda: _write_control(control))
+    def _rotate(self, running: Sequence[tuple[Path, str, str]]) -> dict[Path, int]:
+        """Their sizes now."""
+        sizes = {}
+        for path, uid, name in running:
+            with contextlib.suppress(OSError):
+                logs.rotate(path, self._settings.log_max_bytes, functools.partial(self._runtime.reopen_log, uid, name))
+                sizes[path] = path.stat().st_size
+        return sizes
 
     def pod_list(self) -> list[Object]:
         return [
@@ -620,14 +552,6 @@ class AppEngine:
             for w in self._workers.values()
             if w.namespace
         ]
-
-    def since(self, seconds: str | None, stamp: str | None) -> float | None:
-        """Raises ValueError."""
-        if seconds is not None:
-            return self._clock() - int(seconds)
-        if stamp is not None:
-            return datetime.datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
-        return None
 
     def find_log(
         self, namespace: str, name: str, container: str, *, previous: bool
@@ -656,15 +580,8 @@ def _still_writes(state: ContainerObservation, previous: bool) -> bool:
     return state.running and not previous
 
 
-def _write_control(path: Path) -> None:
-    """Tell conmon to open its log anew (code 2 on its control fifo)."""
-    import os
-
-    fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-    try:
-        os.write(fd, b"2 0 0\n")
-    finally:
-        os.close(fd)
+def _said(result: ExecResult) -> str:
+    return result.output.decode(errors="replace").strip()[:200] or f"exit status {result.exit_code}"
 
 
 def _json(value: bytes) -> dict[str, Any]:

@@ -14,8 +14,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 _CHUNK = 64 * 1024
+_MAX_LINE = 1024 * 1024  # bytes; conmon breaks lines long before
+FIRST_CHECK = 10.0  # seconds until the first look at the sizes of logs
+_LAST_CHECK = 300.0
 _FOLLOW_EVERY = 0.25  # seconds between looks at a log that is followed; nobody follows, nobody looks
 
 
@@ -39,33 +43,46 @@ def path(root: Path, namespace: str, pod: str, uid: str, container: str, attempt
 async def read(log: Path, options: LogOptions, running: Callable[[], bool]) -> AsyncIterator[bytes]:
     """The log as `kubectl logs` shows it. With follow: until the container ends."""
     left = options.limit_bytes
-    position = 0
-    if options.tail is not None:
-        position = await asyncio.to_thread(_tail_position, log, options.tail)
+    position = await asyncio.to_thread(_tail_position, log, options.tail) if options.tail is not None else 0
     pending = b""
-    while True:
-        alive = running()  # before reading: what it wrote last is read after
-        try:
-            with open(log, "rb") as file:
-                if os.fstat(file.fileno()).st_size < position:
-                    position = 0  # rotated
-                file.seek(position)
-                while data := file.read(_CHUNK):
-                    position += len(data)
-                    lines = (pending + data).split(b"\n")
-                    pending = lines.pop()
-                    out = b"".join(shown for line in lines if (shown := _shown(line, options)))
-                    if left is not None:
-                        out, left = out[:left], left - len(out)
-                    if out:
-                        yield out
-                    if left is not None and left <= 0:
-                        return
-        except FileNotFoundError:
-            pass
-        if not options.follow or not alive:
-            return
-        await asyncio.sleep(_FOLLOW_EVERY)
+    file: BinaryIO | None = None
+    try:
+        while True:
+            alive = running()  # before reading: what it wrote last is read after
+            if file is None:
+                with contextlib.suppress(FileNotFoundError):
+                    file = open(log, "rb")  # stays open past a rotation: the rest of it is shown, too
+                    file.seek(position)
+                    position = 0  # of the next file
+            while file is not None and (data := file.read(_CHUNK)):
+                lines = (pending + data).split(b"\n")
+                pending = lines.pop()[-_MAX_LINE:]
+                out = b"".join(shown for line in lines if (shown := _shown(line, options)))
+                if left is not None:
+                    out, left = out[:left], left - len(out)
+                if out:
+                    yield out
+                if left is not None and left <= 0:
+                    return
+            if file is not None and not _is_current(file, log):
+                file.close()
+                file = None
+                continue
+            if not options.follow or not alive:
+                return
+            await asyncio.sleep(_FOLLOW_EVERY)
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _is_current(file: BinaryIO, log: Path) -> bool:
+    """Not rotated away. A log that is missing for the moment of a rotation still is the one that is open."""
+    try:
+        now, opened = log.stat(), os.fstat(file.fileno())
+    except OSError:
+        return True
+    return (now.st_ino, now.st_dev) == (opened.st_ino, opened.st_dev)
 
 
 def _shown(line: bytes, options: LogOptions) -> bytes:
@@ -117,3 +134,17 @@ def rotate(log: Path, limit: int, ask_reopen: Callable[[], None]) -> bool:
     log.replace(log.with_suffix(".log.1"))
     ask_reopen()
     return True
+
+
+def next_check(delay: float, growth: int, limit: int) -> float:
+    """Seconds until the next look: in time for the fastest log to grow by a quarter of its limit; when nothing is written, rarely."""
+    wanted = delay * limit / 4 / growth if growth > 0 else _LAST_CHECK
+    return max(1.0, min(wanted, delay * 2, _LAST_CHECK))
+
+
+def prune(directory: Path, attempt: int) -> None:
+    """Of earlier runs only the last one's log is kept."""
+    for log in directory.glob("*.log*") if directory.is_dir() else ():
+        number = log.name.split(".")[0]
+        if number.isdigit() and int(number) < attempt - 1:
+            log.unlink(missing_ok=True)

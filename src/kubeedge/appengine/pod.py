@@ -1,11 +1,13 @@
 """What AppEngine understands of a Pod: parsed once, strictly, into frozen values.
 
 Raises Invalid with the field's path ("spec.containers[0].image"). Fields that are not understood are listed in `Pod.unsupported`; they
-become an event, not a crash.
+become an event, not a crash. Names that become paths, arguments or lines of a file are checked here, whoever wrote the pod.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -47,7 +49,6 @@ class Probe:
     path: str = "/"
     port: int | str = 0
     host: str = ""
-    scheme: str = "http"
     headers: Sequence[tuple[str, str]] = ()
     initial_delay: float = 0.0  # seconds
     period: float = 10.0
@@ -77,6 +78,15 @@ class Security:
 
 
 @dataclass(frozen=True, slots=True)
+class Port:
+    name: str
+    container: int
+    host: int = 0  # 0: not on the node
+    host_ip: str = ""
+    protocol: str = "TCP"
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
     name: str
     image: str
@@ -87,7 +97,7 @@ class Container:
     env: Sequence[EnvVar]
     env_from: Sequence[EnvFrom]
     mounts: Sequence[Mount]
-    ports: Sequence[tuple[str, int]]  # (name, container port)
+    ports: Sequence[Port]
     resources: Resources
     security: Security
     liveness: Probe | None
@@ -96,6 +106,8 @@ class Container:
     termination_message_path: str
     tty: bool
     stdin: bool
+    post_start: Sequence[str] = ()  # commands; () is none
+    pre_stop: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +131,7 @@ class Pod:
     hostname: str
     host_aliases: Sequence[tuple[str, Sequence[str]]]
     fs_group: int | None
+    groups: Sequence[int]  # supplementalGroups
     init_containers: Sequence[Container]
     containers: Sequence[Container]
     volumes: Mapping[str, Volume]
@@ -131,7 +144,20 @@ class Pod:
     def all_containers(self) -> Sequence[Container]:
         return (*self.init_containers, *self.containers)
 
+    @property
+    def host_ports(self) -> Sequence[Port]:
+        if self.host_network:
+            return ()
+        return tuple(port for c in self.all_containers for port in c.ports if port.host)
 
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_UID = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9]{0,62}[A-Za-z0-9])?")
+_HOSTNAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9.]{0,251}[A-Za-z0-9])?")
+_MAX_ID = 2**31 - 1
+_MAX_GRACE = 365 * 24 * 3600  # seconds; longer is a mistake
+_RESTART_POLICIES = ("Always", "OnFailure", "Never")
 _VOLUMES = ("configMap", "secret", "emptyDir", "hostPath", "projected", "downwardAPI")
 _KNOWN_SPEC = frozenset(
     "containers initContainers restartPolicy terminationGracePeriodSeconds nodeName nodeSelector affinity tolerations volumes "
@@ -139,58 +165,112 @@ _KNOWN_SPEC = frozenset(
     "schedulerName enableServiceLinks automountServiceAccountToken priority priorityClassName preemptionPolicy subdomain "
     "topologySpreadConstraints".split()
 )
+_KNOWN_SECURITY = frozenset("fsGroup runAsUser runAsGroup runAsNonRoot supplementalGroups".split())
+_KNOWN_CONTAINER = frozenset(
+    "name image imagePullPolicy command args workingDir env envFrom volumeMounts ports resources securityContext "
+    "livenessProbe readinessProbe startupProbe lifecycle terminationMessagePath terminationMessagePolicy tty stdin".split()
+)
+_KNOWN_CONTAINER_SECURITY = frozenset(
+    "runAsUser runAsGroup runAsNonRoot privileged readOnlyRootFilesystem allowPrivilegeEscalation capabilities".split()
+)
 
 
 def parse(obj: Object) -> Pod:
     meta, spec = _dict(obj, "metadata", ""), _dict(obj, "spec", "")
     pod_security = _dict(spec, "securityContext", "spec")
-    volumes = {}
+    volumes: dict[str, Volume] = {}
     for n, item in enumerate(_list(spec, "volumes", "spec")):
         volume = _volume(item, f"spec.volumes[{n}]")
+        if volume.name in volumes:
+            raise Invalid(f"{volume.name!r} is there twice", path=f"spec.volumes[{n}].name")
         volumes[volume.name] = volume
-    unsupported = [f"spec.{key}" for key in spec if key not in _KNOWN_SPEC]
-    main = _list(spec, "containers", "spec")
+    main, init = _list(spec, "containers", "spec"), _list(spec, "initContainers", "spec")
     if not main:
         raise Invalid("required", path="spec.containers")
+    name = _name(meta, "name", "metadata", _SUBDOMAIN)
     grace = meta.get("deletionGracePeriodSeconds", spec.get("terminationGracePeriodSeconds"))
     pod = Pod(
-        namespace=_get(meta, "namespace", str, "metadata", "default"),
-        name=_get(meta, "name", str, "metadata", ""),
-        uid=_get(meta, "uid", str, "metadata", ""),
+        namespace=_name(meta, "namespace", "metadata", _LABEL, "default"),
+        name=name,
+        uid=_name(meta, "uid", "metadata", _UID),
         labels=_strings(meta, "labels", "metadata"),
         annotations=_strings(meta, "annotations", "metadata"),
         deleting=bool(meta.get("deletionTimestamp")),
-        grace=float(30 if grace is None else grace),
-        restart_policy=_get(spec, "restartPolicy", str, "spec", "Always"),
+        grace=_seconds(grace, "spec.terminationGracePeriodSeconds"),
+        restart_policy=_choice(spec, "restartPolicy", "spec", _RESTART_POLICIES),
         host_network=_get(spec, "hostNetwork", bool, "spec", False),
-        hostname=_get(spec, "hostname", str, "spec", "") or _get(meta, "name", str, "metadata", "")[:63],
+        hostname=_name(spec, "hostname", "spec", _LABEL, name[:63].rstrip("-.")),
         host_aliases=tuple(
-            (str(_dict_item(a, "spec.hostAliases").get("ip", "")), tuple(map(str, a.get("hostnames") or ())))
-            for a in _list(spec, "hostAliases", "spec")
+            _host_alias(a, f"spec.hostAliases[{n}]") for n, a in enumerate(_list(spec, "hostAliases", "spec"))
         ),
         fs_group=_optional_int(pod_security, "fsGroup", "spec.securityContext"),
-        init_containers=tuple(
-            _container(c, f"spec.initContainers[{n}]", pod_security)
-            for n, c in enumerate(_list(spec, "initContainers", "spec"))
-        ),
+        groups=tuple(_ids(pod_security, "supplementalGroups", "spec.securityContext")),
+        init_containers=tuple(_container(c, f"spec.initContainers[{n}]", pod_security) for n, c in enumerate(init)),
         containers=tuple(_container(c, f"spec.containers[{n}]", pod_security) for n, c in enumerate(main)),
         volumes=volumes,
         pull_secrets=tuple(
             str(_dict_item(s, "spec.imagePullSecrets").get("name", "")) for s in _list(spec, "imagePullSecrets", "spec")
         ),
         service_account=_get(spec, "serviceAccountName", str, "spec", "default"),
-        dns=_dict(spec, "dnsConfig", "spec"),
-        unsupported=tuple(unsupported),
+        dns=_dns(spec),
+        unsupported=tuple(_unsupported(spec, pod_security, init, main)),
     )
-    if not pod.uid or not pod.name:
-        raise Invalid("required", path="metadata.uid" if pod.name else "metadata.name")
+    names = set()
     for container in pod.all_containers:
+        if container.name in names:
+            raise Invalid(f"{container.name!r} is there twice", path="spec.containers")
+        names.add(container.name)
         for mount in container.mounts:
             if mount.name not in volumes:
                 raise Invalid(
                     f"volume {mount.name!r} of container {container.name!r} is not defined", path="spec.volumes"
                 )
     return pod
+
+
+def _unsupported(
+    spec: Mapping[str, Any], pod_security: Mapping[str, Any], init: Sequence[Any], main: Sequence[Any]
+) -> list[str]:
+    """Fields that say something which nothing here does. Items have been checked to be objects."""
+    fields = [f"spec.{key}" for key, value in spec.items() if key not in _KNOWN_SPEC and value not in (None, False)]
+    fields += [f"spec.securityContext.{key}" for key in pod_security if key not in _KNOWN_SECURITY]
+    for where, items in (("spec.initContainers", init), ("spec.containers", main)):
+        for n, item in enumerate(items):
+            path = f"{where}[{n}]"
+            fields += [f"{path}.{key}" for key in item if key not in _KNOWN_CONTAINER]
+            security = item.get("securityContext") or {}
+            fields += [f"{path}.securityContext.{key}" for key in security if key not in _KNOWN_CONTAINER_SECURITY]
+            for hook, action in (item.get("lifecycle") or {}).items():
+                if hook not in ("postStart", "preStop") or "exec" not in (action or {}):
+                    fields.append(f"{path}.lifecycle.{hook}")
+            for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+                scheme = ((item.get(probe) or {}).get("httpGet") or {}).get("scheme")
+                if scheme == "HTTPS":
+                    fields.append(f"{path}.{probe}.httpGet.scheme")
+    return fields
+
+
+def _host_alias(item: Any, path: str) -> tuple[str, Sequence[str]]:
+    alias = _dict_item(item, path)
+    ip, names = str(alias.get("ip") or ""), _string_list(alias, "hostnames", path) or []
+    _check_ip(ip, f"{path}.ip")
+    for name in names:
+        if not _HOSTNAME.fullmatch(name):
+            raise Invalid(f"{name!r:.80} is not a host name", path=f"{path}.hostnames")
+    return ip, tuple(names)
+
+
+def _dns(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """nameservers and searches of dnsConfig, checked: they become lines of a file."""
+    dns = _dict(spec, "dnsConfig", "spec")
+    servers = _string_list(dns, "nameservers", "spec.dnsConfig") or []
+    for server in servers:
+        _check_ip(server, "spec.dnsConfig.nameservers")
+    searches = _string_list(dns, "searches", "spec.dnsConfig") or []
+    for search in searches:
+        if not _HOSTNAME.fullmatch(search.rstrip(".")):
+            raise Invalid(f"{search!r:.80} is not a domain", path="spec.dnsConfig.searches")
+    return {"nameservers": servers, "searches": searches}
 
 
 def _container(item: Any, path: str, pod_security: Mapping[str, Any]) -> Container:
@@ -204,28 +284,19 @@ def _container(item: Any, path: str, pod_security: Mapping[str, Any]) -> Contain
     if not image:
         raise Invalid("required", path=f"{path}.image")
     latest = ":" not in image.rsplit("/", 1)[-1] or image.endswith(":latest")
+    policy = "Always" if latest and "@" not in image else "IfNotPresent"
+    lifecycle = _dict(c, "lifecycle", path)
     return Container(
-        name=_get(c, "name", str, path, ""),
+        name=_name(c, "name", path, _LABEL),
         image=image,
-        pull_policy=_get(c, "imagePullPolicy", str, path, "Always" if latest and "@" not in image else "IfNotPresent"),
+        pull_policy=_choice(c, "imagePullPolicy", path, (policy, "Always", "IfNotPresent", "Never")),
         command=_string_list(c, "command", path),
         args=_string_list(c, "args", path),
         working_dir=_get(c, "workingDir", str, path, ""),
         env=tuple(_env(e, f"{path}.env[{n}]") for n, e in enumerate(_list(c, "env", path))),
         env_from=tuple(_env_from(e, f"{path}.envFrom[{n}]") for n, e in enumerate(_list(c, "envFrom", path))),
-        mounts=tuple(
-            Mount(
-                _get(m, "name", str, path, ""),
-                _get(m, "mountPath", str, path, ""),
-                _get(m, "readOnly", bool, path, False),
-                _get(m, "subPath", str, path, ""),
-            )
-            for m in map(lambda m: _dict_item(m, f"{path}.volumeMounts"), _list(c, "volumeMounts", path))
-        ),
-        ports=tuple(
-            (_get(p, "name", str, path, ""), _get(p, "containerPort", int, path, 0))
-            for p in map(lambda p: _dict_item(p, f"{path}.ports"), _list(c, "ports", path))
-        ),
+        mounts=tuple(_mount(m, f"{path}.volumeMounts[{n}]") for n, m in enumerate(_list(c, "volumeMounts", path))),
+        ports=tuple(_port(p, f"{path}.ports[{n}]") for n, p in enumerate(_list(c, "ports", path))),
         resources=Resources(
             _quantity(limits, "cpu", f"{path}.resources.limits", quantities.millicores),
             _quantity(limits, "memory", f"{path}.resources.limits", quantities.bytes_of),
@@ -247,10 +318,43 @@ def _container(item: Any, path: str, pod_security: Mapping[str, Any]) -> Contain
         liveness=_probe(c.get("livenessProbe"), f"{path}.livenessProbe"),
         readiness=_probe(c.get("readinessProbe"), f"{path}.readinessProbe"),
         startup=_probe(c.get("startupProbe"), f"{path}.startupProbe"),
-        termination_message_path=_get(c, "terminationMessagePath", str, path, "/dev/termination-log"),
+        termination_message_path=_absolute(c, "terminationMessagePath", path, "/dev/termination-log"),
         tty=_get(c, "tty", bool, path, False),
         stdin=_get(c, "stdin", bool, path, False),
+        post_start=_hook(lifecycle, "postStart", path),
+        pre_stop=_hook(lifecycle, "preStop", path),
     )
+
+
+def _hook(lifecycle: Mapping[str, Any], hook: str, path: str) -> Sequence[str]:
+    action = _dict(_dict(lifecycle, hook, f"{path}.lifecycle"), "exec", f"{path}.lifecycle.{hook}")
+    return tuple(_string_list(action, "command", f"{path}.lifecycle.{hook}.exec") or ())
+
+
+def _mount(item: Any, path: str) -> Mount:
+    m = _dict_item(item, path)
+    return Mount(
+        _get(m, "name", str, path, ""),
+        _absolute(m, "mountPath", path),
+        _get(m, "readOnly", bool, path, False),
+        _get(m, "subPath", str, path, ""),
+    )
+
+
+def _port(item: Any, path: str) -> Port:
+    p = _dict_item(item, path)
+    port = Port(
+        _get(p, "name", str, path, ""),
+        _get(p, "containerPort", int, path, 0),
+        _get(p, "hostPort", int, path, 0),
+        _get(p, "hostIP", str, path, ""),
+        _choice(p, "protocol", path, ("TCP", "UDP", "SCTP")),
+    )
+    if not 0 < port.container < 65536 or not 0 <= port.host < 65536:
+        raise Invalid(f"{port.host or port.container} is not a port", path=path)
+    if port.host_ip:
+        _check_ip(port.host_ip, f"{path}.hostIP")
+    return port
 
 
 def _env(item: Any, path: str) -> EnvVar:
@@ -259,7 +363,10 @@ def _env(item: Any, path: str) -> EnvVar:
     value = e.get("value")
     if source is not None and not isinstance(source, dict):
         raise Invalid("not an object", path=f"{path}.valueFrom")
-    return EnvVar(_get(e, "name", str, path, ""), None if value is None else str(value), source)
+    name = _get(e, "name", str, path, "")
+    if not name or "=" in name or "\0" in name:
+        raise Invalid(f"{name!r:.80} is not the name of a variable", path=f"{path}.name")
+    return EnvVar(name, None if value is None else str(value), source)
 
 
 def _env_from(item: Any, path: str) -> EnvFrom:
@@ -287,27 +394,35 @@ def _probe(item: Any, path: str) -> Probe | None:
         return Probe("exec", tuple(_string_list(_dict(p, "exec", path), "command", path) or ()), **common)  # type: ignore[arg-type]
     if "httpGet" in p:
         h = _dict(p, "httpGet", path)
+        if h.get("scheme") == "HTTPS":  # nobody could say whose certificate it must be: that it listens has to do
+            return Probe("tcp", port=_probe_port(h, path), host=str(h.get("host") or ""), **common)  # type: ignore[arg-type]
         return Probe(
             "http",
             path=str(h.get("path") or "/"),
-            port=h.get("port", 80),
+            port=_probe_port(h, path),
             host=str(h.get("host") or ""),
-            scheme=str(h.get("scheme") or "HTTP").lower(),
             headers=tuple((str(x.get("name")), str(x.get("value"))) for x in _list(h, "httpHeaders", path)),
             **common,  # type: ignore[arg-type]
         )
     if "tcpSocket" in p:
         t = _dict(p, "tcpSocket", path)
-        return Probe("tcp", port=t.get("port", 0), host=str(t.get("host") or ""), **common)  # type: ignore[arg-type]
+        return Probe("tcp", port=_probe_port(t, path), host=str(t.get("host") or ""), **common)  # type: ignore[arg-type]
     raise Invalid("only exec, httpGet and tcpSocket are supported", path=path)
+
+
+def _probe_port(values: Mapping[str, Any], path: str) -> int | str:
+    port = values.get("port", 0)
+    if isinstance(port, bool) or not isinstance(port, int | str) or (isinstance(port, int) and not 0 < port < 65536):
+        raise Invalid(f"{port!r:.60} is not a port", path=f"{path}.port")
+    return port
 
 
 def _volume(item: Any, path: str) -> Volume:
     v = _dict_item(item, path)
-    name = _get(v, "name", str, path, "")
+    name = _name(v, "name", path, _LABEL)
     for kind in _VOLUMES:
         if kind in v:
-            return Volume(name, kind, v[kind] or {})
+            return Volume(name, kind, _dict(v, kind, path))
     kinds = [key for key in v if key != "name"]
     if not kinds:
         return Volume(name, "emptyDir", {})
@@ -361,4 +476,54 @@ def _strings(values: Mapping[str, Any], key: str, path: str) -> dict[str, str]:
 
 
 def _optional_int(values: Mapping[str, Any], key: str, path: str) -> int | None:
-    return _get(values, key, int, path, -1) if values.get(key) is not None else None
+    number = _get(values, key, int, path, -1)
+    if values.get(key) is None:
+        return None
+    if not 0 <= number <= _MAX_ID:
+        raise Invalid(f"{number} is not a user or group id", path=f"{path}.{key}")
+    return number
+
+
+def _ids(values: Mapping[str, Any], key: str, path: str) -> list[int]:
+    return [n for item in _list(values, key, path) if (n := _optional_int({key: item}, key, path)) is not None]
+
+
+def _name(values: Mapping[str, Any], key: str, path: str, form: re.Pattern[str], default: str = "") -> str:
+    """What becomes a file name, an argument or a host name."""
+    name = _get(values, key, str, path, "") or default
+    if not name:
+        raise Invalid("required", path=f"{path}.{key}")
+    if not form.fullmatch(name) or ".." in name:
+        raise Invalid(f"{name!r:.80} is not a name", path=f"{path}.{key}")
+    return name
+
+
+def _choice(values: Mapping[str, Any], key: str, path: str, allowed: Sequence[str]) -> str:
+    """One of `allowed`; the first is the default."""
+    value = _get(values, key, str, path, "") or allowed[0]
+    if value not in allowed:
+        raise Invalid(f"{value!r:.60} is none of {', '.join(dict.fromkeys(allowed))}", path=f"{path}.{key}")
+    return value
+
+
+def _absolute(values: Mapping[str, Any], key: str, path: str, default: str = "") -> str:
+    """A path inside of a container."""
+    value = _get(values, key, str, path, "") or default
+    if not value.startswith("/") or value.strip("/") == "" or ".." in value.split("/") or "\0" in value:
+        raise Invalid(f"{value!r:.80} is not an absolute path", path=f"{path}.{key}")
+    return value
+
+
+def _seconds(value: Any, path: str) -> float:
+    if value is None:
+        return 30.0
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_GRACE:
+        raise Invalid(f"{value!r:.60} is not a number of seconds", path=path)
+    return float(value)
+
+
+def _check_ip(text: str, path: str) -> None:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError as exc:
+        raise Invalid(f"{text!r:.60} is not an IP address", path=path) from exc

@@ -48,11 +48,11 @@ Exec = Callable[[list[str], float], Awaitable[ExecResult]]
 async def watch(
     container: Container, state: ContainerObservation, ip: str, exec: Exec, changed: Callable[[str], None]
 ) -> None:
-    """Keeps `ready`, `started` and `unhealthy` of one run. `changed(message)` after each change. Ends by cancellation."""
-    state.started = container.startup is None
-    state.ready = state.started and container.readiness is None
-    changed("")
-    if container.startup is not None:
+    """Keeps `ready`, `started` and `unhealthy` of one run. `changed(message)` after each change. Ends by cancellation.
+
+    A run that was started and ready before the agent restarted stays so until a probe says otherwise: services do not flap.
+    """
+    if container.startup is not None and not state.started:
         if not await _startup(container, container.startup, state, ip, exec, changed):
             return
         state.started = True
@@ -113,7 +113,10 @@ async def _liveness(
 async def ask(container: Container, probe: Probe, ip: str, exec: Exec) -> str:
     """What is wrong, "" when nothing is."""
     if probe.kind == "exec":
-        result = await exec(list(probe.command), probe.timeout)
+        try:
+            result = await exec(list(probe.command), probe.timeout)
+        except OSError as exc:
+            return str(exc)
         return (
             ""
             if result.exit_code == 0
@@ -146,4 +149,4 @@ def _port(container: Container, port: int | str) -> int:
         return port
     if port.isdigit():
         return int(port)
-    return next((number for name, number in container.ports if name == port), 0)
+    return next((p.container for p in container.ports if p.name == port), 0)

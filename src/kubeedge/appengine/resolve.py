@@ -136,7 +136,7 @@ def _items(pod: Pod, kind: str, name: str, source: Mapping[str, Any], lookup: Lo
     data = _data(pod, kind, name, optional, lookup)
     items = source.get("items")
     if items is None:
-        return {key: (value, None) for key, value in data.items()}
+        return {safe_path(key): (value, None) for key, value in data.items()}
     files: Files = {}
     for item in items:
         key, path = str(item.get("key")), safe_path(str(item.get("path")))
@@ -167,7 +167,7 @@ def _data(pod: Pod, kind: str, name: str, optional: bool, lookup: Lookup) -> dic
         if optional:
             return {}
         raise Missing(f'{kind[:-1]} "{name}" not found')
-    data = {key: str(value).encode() for key, value in (obj.get("data") or {}).items()}
+    data = {} if kind == "secrets" else {key: str(v).encode() for key, v in (obj.get("data") or {}).items()}
     encoded = (obj.get("data") if kind == "secrets" else obj.get("binaryData")) or {}
     for key, value in encoded.items():
         try:
@@ -178,8 +178,8 @@ def _data(pod: Pod, kind: str, name: str, optional: bool, lookup: Lookup) -> dic
 
 
 def safe_path(path: str) -> str:
-    """A relative path that stays below where it is put."""
+    """A relative path that stays below where it is put. What begins with ".." is ours (see volumes.py)."""
     parts = [p for p in path.split("/") if p not in ("", ".")]
-    if path.startswith("/") or ".." in parts or not parts:
+    if path.startswith("/") or not parts or "\0" in path or any(p.startswith("..") for p in parts):
         raise Invalid(f"{path!r} is not a path below a volume", path="spec.volumes")
     return "/".join(parts)

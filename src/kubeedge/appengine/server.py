@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
+import time
 
 from kubeedge.appengine import logs
 from kubeedge.appengine.engine import AppEngine
@@ -35,7 +37,7 @@ class KubeletServer:
                 follow=query.get("follow") == "true",
                 tail=int(query["tailLines"]) if "tailLines" in query else None,
                 timestamps=query.get("timestamps") == "true",
-                since=self._engine.since(query.get("sinceSeconds"), query.get("sinceTime")),
+                since=_since(query),
                 limit_bytes=int(query["limitBytes"]) if "limitBytes" in query else None,
             )
         except ValueError as exc:
@@ -45,3 +47,12 @@ class KubeletServer:
             return Response(400, [("content-type", "application/json")], json.dumps({"message": found}).encode())
         path, running = found
         return Response(200, [("content-type", "text/plain")], logs.read(path, options, running))
+
+
+def _since(query: dict[str, str]) -> float | None:
+    """Raises ValueError."""
+    if "sinceSeconds" in query:
+        return time.time() - int(query["sinceSeconds"])
+    if "sinceTime" in query:
+        return datetime.datetime.fromisoformat(query["sinceTime"].replace("Z", "+00:00")).timestamp()
+    return None

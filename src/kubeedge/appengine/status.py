@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from kubeedge.appengine.core import ContainerObservation, PodObservation, initialized, phase
+from kubeedge.appengine.core import ContainerObservation, PodObservation, initialized, phase, restarts
 from kubeedge.appengine.pod import Container, Pod
 
 
@@ -19,8 +19,9 @@ def pod_status(
     """`previous` is the status that was reported last: a condition that did not change keeps its transition time."""
     current_phase = phase(pod, observed)
     is_init_done = initialized(pod, observed)
-    init = [_container(c, observed.of(c.name), init=True, waits=False) for c in pod.init_containers]
-    main = [_container(c, observed.of(c.name), init=False, waits=not is_init_done) for c in pod.containers]
+    policy = pod.restart_policy
+    init = [_container(c, observed.of(c.name), policy, init=True, waits=False) for c in pod.init_containers]
+    main = [_container(c, observed.of(c.name), policy, init=False, waits=not is_init_done) for c in pod.containers]
     ready = current_phase == "Running" and all(c["ready"] for c in main)
     final = current_phase in ("Succeeded", "Failed")
     conditions = [
@@ -78,7 +79,9 @@ def qos_class(pod: Pod) -> str:
     return "BestEffort"
 
 
-def _container(container: Container, state: ContainerObservation, *, init: bool, waits: bool) -> dict[str, Any]:
+def _container(
+    container: Container, state: ContainerObservation, policy: str, *, init: bool, waits: bool
+) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": container.name,
         "image": container.image,
@@ -108,7 +111,7 @@ def _container(container: Container, state: ContainerObservation, *, init: bool,
     )
     if state.waiting_reason:
         entry["state"] = {"waiting": {"reason": state.waiting_reason, "message": state.waiting_message}}
-    elif ended and state.crashes > 1 and state.exit_code != 0:
+    elif ended and state.crashes > 1 and restarts(policy, state.exit_code, init):
         message = f"back-off restarting failed container {container.name}"
         entry["state"] = {"waiting": {"reason": "CrashLoopBackOff", "message": message}}
     elif ended:

@@ -16,12 +16,13 @@ import stat
 from pathlib import Path
 
 from kubeedge.api import quantities
-from kubeedge.appengine.pod import Mount, Pod, Volume
+from kubeedge.appengine.pod import Mount, Volume
 from kubeedge.appengine.resolve import Files, safe_path
 from kubeedge.appengine.runtime import mounts
 from kubeedge.appengine.runtime.base import BindMount, StartError
 
 _DEFAULT_MODE = 0o644
+PINS = ".subpaths"  # beside the volumes of a pod; no volume has such a name
 
 
 def write_files(directory: Path, files: Files, *, default_mode: int, group: int | None) -> bool:
@@ -68,14 +69,15 @@ def _same(directory: Path, files: Files) -> bool:
 
 def empty_dir(directory: Path, volume: Volume, group: int | None) -> None:
     """Kept while the pod lives. In memory when the manifest says so."""
-    if directory.is_dir():
+    in_memory = volume.source.get("medium") == "Memory"
+    if directory.is_dir() and (not in_memory or os.path.ismount(directory)):  # a reboot unmounts what was in memory
         return
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o777)
     if group is not None:
         os.chown(directory, -1, group)
         directory.chmod(0o2777)
-    if volume.source.get("medium") == "Memory":
+    if in_memory:
         limit = volume.source.get("sizeLimit")
         size = f",size={quantities.bytes_of(limit)}" if limit else ""
         mounts.mount("tmpfs", directory, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, f"mode=1777{size}")
@@ -91,6 +93,7 @@ def host_path(volume: Volume) -> Path:
         case "DirectoryOrCreate":
             path.mkdir(parents=True, exist_ok=True, mode=0o755)
         case "FileOrCreate":
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
             path.touch(mode=0o644)
     wanted = {
         "Directory": stat.S_ISDIR, "DirectoryOrCreate": stat.S_ISDIR, "File": stat.S_ISREG, "FileOrCreate": stat.S_ISREG,
@@ -108,20 +111,56 @@ def host_path(volume: Volume) -> Path:
     return path
 
 
-def bind(pod: Pod, mount: Mount, directory: Path) -> BindMount:
-    """`directory` is where the volume is; a subPath must stay inside of it."""
-    volume = pod.volumes[mount.name]
-    source = directory
-    if mount.sub_path:
-        source = directory / safe_path(mount.sub_path)
-        if not source.exists() and volume.kind in ("emptyDir", "hostPath"):
-            source.mkdir(parents=True)
-        resolved = source.resolve()
-        if not resolved.is_relative_to(directory.resolve()):
-            raise StartError("CreateContainerConfigError", f"subPath {mount.sub_path!r} leaves its volume")
-        source = resolved
+def bind(volume: Volume, mount: Mount, directory: Path, pin: Path) -> BindMount:
+    """`directory` is where the volume is; a subPath must stay inside of it, also while containers write there."""
     read_only = mount.read_only or volume.kind in ("configMap", "secret", "projected", "downwardAPI")
+    if not mount.sub_path:
+        return BindMount(directory, mount.path, read_only)
+    relative = safe_path(mount.sub_path)
+    if volume.kind in ("emptyDir", "hostPath"):
+        try:
+            _pin(directory, relative.split("/"), pin)
+        except OSError as exc:
+            raise StartError(
+                "CreateContainerConfigError", f"subPath {mount.sub_path!r}: {exc.strerror or exc}"
+            ) from exc
+        return BindMount(pin, mount.path, read_only)
+    source = (directory / relative).resolve()  # our own links; nobody else writes there
+    if not source.exists() or not source.is_relative_to(directory.resolve()):
+        raise StartError("CreateContainerConfigError", f"subPath {mount.sub_path!r} is not in volume {volume.name}")
     return BindMount(source, mount.path, read_only)
+
+
+def _pin(directory: Path, parts: list[str], pin: Path) -> None:
+    """Bind-mount directory/parts at `pin`. Containers of the pod may put symbolic links where we walk, at any moment: each step is
+    from an open directory to an entry that is no link, and what is mounted is what was opened."""
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(directory, os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for n, part in enumerate(parts):
+            is_last = n == len(parts) - 1
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, 0o755 if not is_last else 0o777, dir_fd=fd)
+            try:
+                step = os.open(part, flags | os.O_DIRECTORY, dir_fd=fd)
+            except NotADirectoryError:
+                if not is_last or not stat.S_ISREG(os.stat(part, dir_fd=fd, follow_symlinks=False).st_mode):
+                    raise
+                step = os.open(part, flags | os.O_RDONLY | os.O_NONBLOCK, dir_fd=fd)
+            os.close(fd)
+            fd = step
+        mounts.unmount(pin)
+        pin.parent.mkdir(parents=True, exist_ok=True)
+        if pin.is_dir():
+            pin.rmdir()
+        pin.unlink(missing_ok=True)
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            pin.mkdir()
+        else:
+            pin.touch()
+        mounts.bind_private(f"/proc/self/fd/{fd}", pin)
+    finally:
+        os.close(fd)
 
 
 def default_mode(volume: Volume) -> int:
@@ -130,7 +169,10 @@ def default_mode(volume: Volume) -> int:
 
 
 def remove(directory: Path) -> None:
+    """Raises OSError when something stays mounted: deleting would reach into it."""
     for point in mounts.mounted_below(directory):
         with contextlib.suppress(OSError):
             mounts.unmount(point)
+    if left := mounts.mounted_below(directory):
+        raise OSError(f"{left[0]} is still mounted")
     shutil.rmtree(directory, ignore_errors=True)

@@ -13,6 +13,7 @@ A layer is unpacked while its digest is computed, into a directory that becomes 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gzip
 import hashlib
 import http.client
@@ -20,11 +21,13 @@ import io
 import json
 import os
 import re
+import resource
 import shutil
 import sys
 import tarfile
 import tempfile
 import urllib.parse
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -36,6 +39,7 @@ from kubeedge.errors import Invalid
 
 MAX_MANIFEST = 4 * 1024 * 1024  # bytes, as registries limit it
 MAX_LAYER = 4 * 1024 * 1024 * 1024  # bytes, unpacked
+MAX_MEMORY = 512 * 1024 * 1024  # bytes of address space of the helper: an archive's headers may ask for any amount
 MAX_LAYERS = 127  # overlayfs takes no more by its option string
 _PATIENCE = 30.0  # seconds without a byte
 _REDIRECTS = 5
@@ -86,6 +90,7 @@ async def run_helper(request: dict[str, Any], *, timeout: float = 1800.0) -> lis
 
 
 def main() -> int:
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     request = json.loads(sys.stdin.read(1 << 20))
     store = ImageStore(Path(request["root"]))
     try:
@@ -94,7 +99,17 @@ def main() -> int:
         else:
             names = Puller(store, request.get("insecure", ()), request.get("auth", {})).pull(parse(request["pull"]))
         print(json.dumps({"names": names}))
-    except (Invalid, OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as exc:
+    except (
+        Invalid,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        MemoryError,
+        zlib.error,
+        http.client.HTTPException,
+    ) as exc:
         print(json.dumps({"error": str(exc) or type(exc).__name__}))
     return 0
 
@@ -196,10 +211,11 @@ class Puller:
         registry = "registry-1.docker.io" if name.registry == "docker.io" else name.registry
         scheme = "http" if self._plain(registry) else "https"
         url = f"{scheme}://{registry}/v2/{name.repository}/{what}"
-        response = self._open(url, registry)
+        basic = self._auth.get(name.registry, "")
+        response = self._open(url, registry, basic)
         if response.status == 401 and not self._bearer:
             self._authenticate(response.getheader("www-authenticate", ""), name)
-            response = self._open(url, registry)
+            response = self._open(url, registry, basic)
         if response.status == 404:
             raise Invalid(f"{name} does not exist in the registry {name.registry}")
         if response.status in (401, 403):
@@ -212,7 +228,7 @@ class Puller:
         host = registry.rsplit(":", 1)[0]
         return registry in self._insecure or host in ("localhost", "127.0.0.1", "[::1]")
 
-    def _open(self, url: str, registry: str) -> http.client.HTTPResponse:
+    def _open(self, url: str, registry: str, basic: str) -> http.client.HTTPResponse:
         """Follows redirects; credentials go to the registry alone."""
         for _ in range(_REDIRECTS):
             parts = urllib.parse.urlsplit(url)
@@ -222,8 +238,8 @@ class Puller:
             if parts.netloc == registry:
                 if self._bearer:
                     headers["authorization"] = f"Bearer {self._bearer}"
-                elif registry in self._auth:
-                    headers["authorization"] = f"Basic {self._auth[registry]}"
+                elif basic:
+                    headers["authorization"] = f"Basic {basic}"
             connection = kind(parts.netloc, timeout=_PATIENCE)
             try:
                 connection.request("GET", parts.path + (f"?{parts.query}" if parts.query else ""), headers=headers)
@@ -299,10 +315,21 @@ def _unpack_layer(store: ImageStore, diff_id: str, stream: IO[bytes]) -> None:
         if f"sha256:{hashing.sha256.hexdigest()}" != diff_id:
             raise Invalid(f"layer {diff_id} does not have its digest")
         os.chmod(temporary, 0o755)
+        _sync(temporary)  # before the name says that it is whole: the power may go at any moment
         temporary.rename(target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _sync(directory: Path) -> None:
+    """The file system that it is on, and no other."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(fd) != 0:
+            raise OSError(ctypes.get_errno(), f"cannot write {directory} to its disk")
+    finally:
+        os.close(fd)
 
 
 class _Chained(io.RawIOBase):

@@ -13,6 +13,8 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +56,7 @@ class ImageStore:
             tuple(c.get("Env") or ()),
             str(c.get("WorkingDir") or ""),
             str(c.get("User") or ""),
+            _stop_signal(c.get("StopSignal")),
         )
         return Image(str(parse(name)), entry["id"], layers, config)
 
@@ -96,8 +99,21 @@ class ImageStore:
             return {}
         return refs if isinstance(refs, dict) else {}
 
+    def sweep(self) -> None:
+        """What interrupted pulls left. Only when no helper of this store can be running: at the start of its agent."""
+        for left in self.layers.glob("new-*"):
+            shutil.rmtree(left, ignore_errors=True)
+
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         with open(self.root / "lock", "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _stop_signal(text: Any) -> str:
+    """ "SIGQUIT", "3" or nothing in an image's configuration; what is no signal is passed over."""
+    name = str(text or "TERM").upper().removeprefix("SIG")
+    if name.isdigit():
+        return name if 0 < int(name) < signal.NSIG else "TERM"
+    return name if f"SIG{name}" in signal.Signals.__members__ else "TERM"

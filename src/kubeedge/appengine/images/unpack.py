@@ -18,6 +18,7 @@ from kubeedge.errors import Invalid
 
 MAX_ENTRIES = 500_000
 _WHITEOUT = ".wh."
+_FILE_CAPABILITIES = "SCHILY.xattr.security.capability"  # the one extended attribute that programs depend on
 _OPAQUE = ".wh..wh..opq"
 
 
@@ -84,6 +85,9 @@ def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo, root: Path) -> None:
     if not member.issym():
         os.chmod(path, member.mode & 0o7777)
         os.utime(path, (member.mtime, member.mtime))
+        capabilities = member.pax_headers.get(_FILE_CAPABILITIES)
+        if capabilities and member.isreg():
+            os.setxattr(path, "security.capability", capabilities.encode("utf-8", "surrogateescape"))
 
 
 def _directory(root: Path, parts: list[str]) -> Path:

@@ -73,6 +73,8 @@ class Found:
 @dataclass(frozen=True, slots=True)
 class FoundPod:
     uid: str
+    namespace: str
+    name: str
     ip: str  # "" when its sandbox is not usable any more
     containers: Sequence[Found]
 
@@ -110,6 +112,10 @@ class Runtime(Protocol):
 
     async def remove_pod(self, uid: str) -> None:
         """Idempotent; goes on past what fails and raises at the end."""
+        ...
+
+    def reopen_log(self, uid: str, name: str) -> None:
+        """Its log file was renamed: go on in a new one. Blocking. Raises OSError."""
         ...
 
     async def exec(self, uid: str, name: str, command: Sequence[str], timeout: float) -> ExecResult: ...

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kubeedge.appengine.pod import Port
 from kubeedge.appengine.runtime.base import StartError
 
 _PATIENCE = 30.0  # seconds for one plugin
@@ -26,16 +27,20 @@ class Network:
     bin_dirs: Sequence[str]
     mtu: int = 1500
 
-    def add(self, container_id: str, netns: Path) -> str:
-        """Connect a network namespace; its address. Blocking. Raises StartError."""
-        self._call("ADD", "loopback", {"type": "loopback"}, container_id, netns, "lo")
+    def add(self, container_id: str, netns: Path, ports: Sequence[dict[str, Any]] = ()) -> str:
+        """Connect a network namespace, `ports` of the node with it; its address. Blocking. Raises StartError."""
+        _loopback_up(netns)
         result = self._call("ADD", "bridge", self._bridge(), container_id, netns, "eth0")
+        if ports:
+            self._call("ADD", "portmap", {**_portmap(ports), "prevResult": result}, container_id, netns, "eth0")
         for ip in result.get("ips", ()):
             return str(ip["address"]).split("/")[0]
         raise StartError("FailedCreatePodSandBox", "the CNI plugin gave no address")
 
-    def remove(self, container_id: str, netns: Path) -> None:
+    def remove(self, container_id: str, netns: Path, ports: Sequence[dict[str, Any]] = ()) -> None:
         """Disconnect and give the address back; what is gone already is success."""
+        if ports:
+            self._call("DEL", "portmap", _portmap(ports), container_id, netns, "eth0")
         self._call("DEL", "bridge", self._bridge(), container_id, netns, "eth0")
 
     def _bridge(self) -> dict[str, Any]:
@@ -86,6 +91,30 @@ class Network:
             message = answer.get("msg") or done.stderr.strip() or f"exit status {done.returncode}"
             raise StartError("FailedCreatePodSandBox", f"CNI plugin {plugin}: {message}")
         return answer
+
+
+def port_mapping(port: Port) -> dict[str, Any]:
+    """As the capability portMappings has it (containernetworking/cni, CONVENTIONS.md)."""
+    mapping = {"hostPort": port.host, "containerPort": port.container, "protocol": port.protocol.lower()}
+    return {**mapping, "hostIP": port.host_ip} if port.host_ip else mapping
+
+
+def _portmap(ports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    config = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
+    return {**config, "runtimeConfig": {"portMappings": list(ports)}}
+
+
+def _loopback_up(netns: Path) -> None:
+    """Half of what the loopback plugin would take: it is a large program for one flag."""
+    try:
+        done = subprocess.run(
+            ["nsenter", f"--net={netns}", "ip", "link", "set", "lo", "up"],
+            capture_output=True, text=True, timeout=_PATIENCE,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise StartError("FailedCreatePodSandBox", f"loopback interface: {exc}") from exc
+    if done.returncode:
+        raise StartError("FailedCreatePodSandBox", f"loopback interface: {done.stderr.strip()}")
 
 
 def masquerade(pod_cidr: str, overlay: Sequence[str]) -> None:

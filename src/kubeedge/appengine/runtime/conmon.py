@@ -60,6 +60,7 @@ def create_and_start(
         *(["-t"] if tty else []),
         *(["-i"] if stdin else []),
     ]  # fmt: skip
+    process: subprocess.Popen[bytes] | None = None
     try:
         try:
             process = subprocess.Popen(
@@ -82,23 +83,28 @@ def create_and_start(
             os.close(sync_write)
             os.close(start_read)
         os.write(start_write, b"1")
-        answer = _read_line(sync_read)
         assert process.stderr is not None
         with process.stderr:
+            answer = _read_line(sync_read)
             said = b"" if answer else process.stderr.read(4096)
         process.wait(timeout=_PATIENCE)  # it leaves a child behind and ends
     except subprocess.TimeoutExpired as exc:
-        process.kill()
-        process.wait()
         raise StartError("CreateContainerError", "conmon does not detach") from exc
     finally:
+        if process is not None and process.poll() is None:
+            process.kill()
+            process.wait()
         os.close(sync_read)
         os.close(start_write)
     pid = _pid(answer, said)
-    done = subprocess.run(programs.runtime_command("start", id), capture_output=True, text=True, timeout=_PATIENCE)
-    if done.returncode:
-        subprocess.run(programs.runtime_command("delete", "--force", id), capture_output=True, timeout=_PATIENCE)
-        raise StartError("RunContainerError", _last_line(done.stderr) or f"{programs.runtime} start failed")
+    try:
+        done = run(programs, ["start", id])
+        problem = (_last_line(done.stderr) or f"{programs.runtime} start failed") if done.returncode else ""
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        problem = str(exc)
+    if problem:
+        run(programs, ["delete", "--force", id])
+        raise StartError("RunContainerError", problem)
     return pid
 
 

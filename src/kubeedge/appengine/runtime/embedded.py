@@ -1,7 +1,7 @@
 """The embedded runtime: conmon and crun (or runc), overlay mounts, pinned namespaces, CNI; no daemon and no pause process.
 
     ROOT/pods/<uid>/pod.json            the sandbox: name, address, when it was made, on which boot
-    ROOT/pods/<uid>/<container>.json    the newest run of a container
+    ROOT/pods/<uid>/runs/<container>.json   the newest run of a container
     ROOT/pods/<uid>/c/<container>/      upper and work directories, rootfs (mount), bundle
     ROOT/pods/<uid>/etc/                hosts, hostname, resolv.conf
     RUN/ns/<uid>/{net,ipc,uts}          pinned namespaces (mounts)
@@ -30,7 +30,7 @@ from typing import Any
 
 from kubeedge.appengine.images.store import Image, ImageStore
 from kubeedge.appengine.pod import Container, Pod
-from kubeedge.appengine.runtime import accounts, cgroups, conmon, mounts, oci_spec
+from kubeedge.appengine.runtime import accounts, cgroups, conmon, mounts, oci_spec, sandbox_files
 from kubeedge.appengine.runtime.base import (
     EXEC_OUTPUT,
     BindMount,
@@ -42,12 +42,13 @@ from kubeedge.appengine.runtime.base import (
     Started,
     StartError,
 )
-from kubeedge.appengine.runtime.cni import Network, masquerade
+from kubeedge.appengine.runtime.cni import Network, masquerade, port_mapping
 from kubeedge.appengine.runtime.exits import ExitWatch, read_exit
 
 log = logging.getLogger("kubeedge.runtime")
 
 _MESSAGE_BYTES = 4096  # of a termination message, as in Kubernetes
+_KILL_PATIENCE = 10.0  # seconds after SIGKILL; a process that writes to a dead disk may take longer
 _LOST_AFTER = 2.0  # seconds after a container's process is gone in which conmon may report
 
 
@@ -75,7 +76,7 @@ class _Run:
     image_id: str
     started_at: float
     boot: str
-    message_path: str
+    stop_signal: str
     finished_at: float = 0.0
     exit_code: int = 0
     reason: str = ""
@@ -90,6 +91,7 @@ class _Sandbox:
     ip: str
     host_network: bool
     boot: str
+    ports: list[dict[str, Any]] = field(default_factory=list)  # of the node that lead to it, as CNI has them
     runs: dict[str, _Run] = field(default_factory=dict)
 
 
@@ -109,6 +111,7 @@ class EmbeddedRuntime:
         self._on_exit: Callable[[Exit], None] = lambda _: None
         self._lost: dict[str, asyncio.TimerHandle] = {}
         self._pidfds: dict[str, int] = {}
+        self._stopping: dict[str, asyncio.Event] = {}  # set when that run is over
         self._programs, self._version = _find_programs(settings.run / "oci")
         self._possible = _possible_capabilities()
 
@@ -140,12 +143,15 @@ class EmbeddedRuntime:
             self._watch = None
         for timer in self._lost.values():
             timer.cancel()
+        self._lost.clear()
         for id in list(self._pidfds):
             self._unattend(id)
 
     def _recover(self) -> list[FoundPod]:
         found = []
         known = set()
+        self._sandboxes.clear()
+        self._by_id.clear()
         for directory in sorted(self._pods.iterdir()):
             sandbox = _load_sandbox(directory)
             if sandbox is None:
@@ -157,9 +163,9 @@ class EmbeddedRuntime:
             ip = sandbox.ip
             if not any(c.exit is None for c in containers) and not sandbox.host_network:
                 # nothing lives in it: after a power cut the network may be half gone, a new one is sure
-                self._remove_network(sandbox.uid)
+                self._remove_network(sandbox)
                 ip = ""
-            found.append(FoundPod(sandbox.uid, ip, containers))
+            found.append(FoundPod(sandbox.uid, sandbox.namespace, sandbox.name, ip, containers))
         for group in cgroups.hierarchies():
             ours = group / self._settings.cgroup_prefix
             for stale in ours.glob("pod*") if ours.is_dir() else ():
@@ -196,65 +202,37 @@ class EmbeddedRuntime:
 
     def _create_sandbox(self, pod: Pod) -> str:
         directory = self._pods / pod.uid
-        directory.mkdir(exist_ok=True, mode=0o711)
-        sandbox = self._sandboxes.get(pod.uid) or _Sandbox(pod.uid, pod.namespace, pod.name, "", pod.host_network, "")
-        sandbox.boot = self._boot
+        sandbox = self._sandboxes.get(pod.uid)
+        if sandbox is None:
+            sandbox = _Sandbox(pod.uid, pod.namespace, pod.name, "", pod.host_network, self._boot)
         try:
+            (directory / "runs").mkdir(parents=True, exist_ok=True)
+            directory.chmod(0o711)
             if not pod.host_network:
-                self._remove_network(pod.uid)
-                self._pin_namespaces(pod)
-                sandbox.ip = self._network.add(pod.uid, self._namespace(pod.uid, "net"))
-            self._write_etc(pod, sandbox.ip)
+                self._remove_network(sandbox)
+                sandbox.boot, sandbox.ip = self._boot, ""
+                sandbox.ports = [port_mapping(p) for p in pod.host_ports]
+                _save(directory / "pod.json", _record(sandbox))  # what is made from here on will be swept
+                sandbox_files.pin_namespaces(self._settings.run / "ns" / pod.uid, pod.hostname)
+                sandbox.ip = self._network.add(pod.uid, self._namespace(pod.uid, "net"), sandbox.ports)
+            sandbox_files.write_etc(directory / "etc", pod, sandbox.ip)
             shm = directory / "shm"
             shm.mkdir(exist_ok=True, mode=0o1777)
             mounts.unmount(shm)
             mounts.mount("shm", shm, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=1777,size=65536k")
+            _save(directory / "pod.json", _record(sandbox))
         except (OSError, subprocess.SubprocessError) as exc:
             raise StartError("FailedCreatePodSandBox", str(exc)) from exc
         self._sandboxes[pod.uid] = sandbox
-        _save(directory / "pod.json", {k: v for k, v in asdict(sandbox).items() if k != "runs"})
         return sandbox.ip
 
-    def _pin_namespaces(self, pod: Pod) -> None:
-        """Namespaces that nobody lives in yet, held by a bind mount each."""
-        directory = self._settings.run / "ns" / pod.uid
-        directory.mkdir(parents=True, exist_ok=True)
-        for kind in ("net", "ipc", "uts"):
-            (directory / kind).touch()
-        subprocess.run(
-            ["unshare", *(f"--{kind}={directory / kind}" for kind in ("net", "ipc", "uts")), "hostname", pod.hostname],
-            check=True,
-            capture_output=True,
-            timeout=30,
-        )
-
-    def _remove_network(self, uid: str) -> None:
-        directory = self._settings.run / "ns" / uid
-        with contextlib.suppress(StartError):
-            self._network.remove(uid, directory / "net")
+    def _remove_network(self, sandbox: _Sandbox) -> None:
+        directory = self._settings.run / "ns" / sandbox.uid
+        if sandbox.ip or sandbox.boot != self._boot or directory.is_dir():
+            with contextlib.suppress(StartError):
+                self._network.remove(sandbox.uid, directory / "net", sandbox.ports)
         if directory.is_dir():
-            for kind in ("net", "ipc", "uts"):
-                with contextlib.suppress(OSError):
-                    mounts.unmount(directory / kind)
-            shutil.rmtree(directory, ignore_errors=True)
-
-    def _write_etc(self, pod: Pod, ip: str) -> None:
-        directory = self._pods / pod.uid / "etc"
-        directory.mkdir(exist_ok=True)
-        hosts = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
-        if ip:
-            hosts.append(f"{ip}\t{pod.hostname}")
-        hosts += [f"{address}\t{' '.join(names)}" for address, names in pod.host_aliases]
-        (directory / "hosts").write_text("\n".join(hosts) + "\n")
-        (directory / "hostname").write_text(pod.hostname + "\n")
-        resolv = Path("/etc/resolv.conf").read_text() if Path("/etc/resolv.conf").exists() else ""
-        servers = [str(s) for s in pod.dns.get("nameservers") or ()]
-        searches = [str(s) for s in pod.dns.get("searches") or ()]
-        if servers:
-            resolv = "".join(f"nameserver {s}\n" for s in servers)
-        if searches:
-            resolv += f"search {' '.join(searches)}\n"
-        (directory / "resolv.conf").write_text(resolv)
+            sandbox_files.unpin_namespaces(directory)
 
     # -- containers ----------------------------------------------------------------------------------------------------
 
@@ -271,7 +249,9 @@ class EmbeddedRuntime:
         return Started(run.id, run.pid, run.image_id)
 
     def _start_container(self, pod: Pod, config: ContainerConfig, image: Image) -> _Run:
-        container, sandbox = config.container, self._sandboxes[pod.uid]
+        container, sandbox = config.container, self._sandboxes.get(pod.uid)
+        if sandbox is None:
+            raise StartError("CreateContainerError", f"pod {pod.uid} has no sandbox")
         self._remove_run(pod.uid, container.name)
         id = uuid.uuid4().hex
         base = self._pods / pod.uid / "c" / container.name
@@ -292,7 +272,7 @@ class EmbeddedRuntime:
                 cgroup=f"/{self._group(pod.uid)}/{id}",
                 oom_score_adj=_oom_score(),
                 capabilities=self._possible,
-                fs_group=pod.fs_group,
+                groups=[*pod.groups, *([pod.fs_group] if pod.fs_group is not None else [])],
             )
             (bundle / "config.json").write_text(json.dumps(spec))
             config.log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -309,15 +289,20 @@ class EmbeddedRuntime:
         except StartError:
             self._remove_run(pod.uid, container.name)
             raise
-        except (OSError, subprocess.SubprocessError) as exc:
+        except (OSError, ValueError, subprocess.SubprocessError) as exc:
             self._remove_run(pod.uid, container.name)
             raise StartError("CreateContainerError", str(exc)) from exc
-        message_path = container.termination_message_path
+        stop_signal = image.config.stop_signal
         run = _Run(
-            container.name, config.attempt, id, pid, config.image, image.id, time.time(), self._boot, message_path
+            container.name, config.attempt, id, pid, config.image, image.id, time.time(), self._boot, stop_signal
         )
         sandbox.runs[container.name] = run
-        _save(self._pods / pod.uid / f"{container.name}.json", asdict(run))
+        try:
+            _save(self._run_file(pod.uid, container.name), asdict(run))
+        except OSError as exc:  # a full disk: a run that nobody would find again must not go on
+            self._remove_run(pod.uid, container.name)
+            del sandbox.runs[container.name]
+            raise StartError("CreateContainerError", str(exc)) from exc
         return run
 
     def _own_mounts(self, pod: Pod, container: Container, base: Path) -> list[BindMount]:
@@ -339,31 +324,40 @@ class EmbeddedRuntime:
         run = self._run(uid, name)
         if run is None or run.finished_at:
             return
-        group = f"{self._group(uid)}/{run.id}"
-        await asyncio.to_thread(self._signal, run, signal.SIGTERM)
-        deadline = time.monotonic() + grace
-        while time.monotonic() < deadline:
-            if run.finished_at:
-                return
-            await asyncio.sleep(min(0.05, max(0.0, deadline - time.monotonic())))
-        if not run.finished_at:
-            await asyncio.to_thread(self._signal, run, signal.SIGKILL)
-        for _ in range(200):
-            if run.finished_at:
-                return
-            await asyncio.sleep(0.05)
-        await asyncio.to_thread(cgroups.kill_and_remove, group)
+        over = self._stopping.setdefault(run.id, asyncio.Event())
+        try:
+            for sign, patience in ((run.stop_signal, grace), ("KILL", _KILL_PATIENCE)):
+                if patience > 0:
+                    await asyncio.to_thread(self._signal, run, sign)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(patience):
+                            await over.wait()
+                if run.finished_at:
+                    return
+        finally:
+            self._stopping.pop(run.id, None)
+        await asyncio.to_thread(cgroups.kill_and_remove, f"{self._group(uid)}/{run.id}")
         self._gone(run.id)
 
-    def _signal(self, run: _Run, number: int) -> None:
-        conmon.run(self._programs, ["kill", run.id, str(number)])
+    def _signal(self, run: _Run, sign: str) -> None:
+        done = conmon.run(self._programs, ["kill", run.id, sign])
+        if done.returncode:
+            log.debug("signal %s to container %s: %s", sign, run.id, done.stderr.strip())
+
+    def reopen_log(self, uid: str, name: str) -> None:
+        fd = os.open(self._bundle(uid, name) / "ctl", os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            os.write(fd, b"2 0 0\n")  # conmon's word for it
+        finally:
+            os.close(fd)
 
     async def exec(self, uid: str, name: str, command: Sequence[str], timeout: float) -> ExecResult:
         run = self._run(uid, name)
         if run is None or run.finished_at:
             return ExecResult(126, b"the container does not run")
+        pid_file = self._settings.run / "s" / f"exec-{uuid.uuid4().hex}"
         process = await asyncio.create_subprocess_exec(
-            *self._programs.runtime_command("exec", run.id, *command),
+            *self._programs.runtime_command("exec", "--pid-file", str(pid_file), run.id, *command),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -379,9 +373,22 @@ class EmbeddedRuntime:
             return ExecResult(124, f"no answer within {timeout:g} s".encode())
         finally:
             if process.returncode is None:
+                self._kill_exec(pid_file, f"{self._group(uid)}/{run.id}")
                 process.kill()
                 await process.wait()
+            pid_file.unlink(missing_ok=True)
         return ExecResult(code, output)
+
+    def _kill_exec(self, pid_file: Path, group: str) -> None:
+        """The process in the container: the runtime that started it would leave it behind."""
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(pid_file.read_text())
+            fd = os.pidfd_open(pid)
+            try:
+                if pid in cgroups.processes(group):
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+            finally:
+                os.close(fd)
 
     async def remove_pod(self, uid: str) -> None:
         for run in self._sandboxes[uid].runs.values() if uid in self._sandboxes else ():
@@ -414,7 +421,8 @@ class EmbeddedRuntime:
             self._lost[id] = asyncio.get_running_loop().call_later(_LOST_AFTER, self._gone, id)
 
     def _gone(self, id: str) -> None:
-        """Nobody said how it ended."""
+        """Nobody said how it ended; unless the word was lost."""
+        self._ended(id)
         self._finish(id, 137, "ContainerStatusUnknown")
 
     def _ended(self, id: str) -> None:
@@ -432,6 +440,8 @@ class EmbeddedRuntime:
         if run is None or run.id != id or run.finished_at:
             return
         self._note_end(self._sandboxes[uid], run, status, reason)
+        if over := self._stopping.get(id):
+            over.set()
         self._on_exit(Exit(uid, name, id, run.exit_code, run.reason, run.message))
 
     def _note_end(self, sandbox: _Sandbox, run: _Run, status: int, reason: str) -> None:
@@ -441,7 +451,7 @@ class EmbeddedRuntime:
             with open(path, "rb") as file:
                 run.message = file.read(_MESSAGE_BYTES).decode(errors="replace")
         with contextlib.suppress(OSError):
-            _save(self._pods / sandbox.uid / f"{run.name}.json", asdict(run))
+            _save(self._run_file(sandbox.uid, run.name), asdict(run))
 
     # -- removing ------------------------------------------------------------------------------------------------------
 
@@ -462,17 +472,20 @@ class EmbeddedRuntime:
     def _sweep(self, uid: str) -> None:
         """Everything of one pod, whatever is left of it."""
         directory = self._pods / uid
-        for file in directory.glob("*.json") if directory.is_dir() else ():
+        sandbox = _load_sandbox(directory) or _Sandbox(uid, "", "", "", False, "unknown")
+        for file in (directory / "runs").glob("*.json") if directory.is_dir() else ():
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 id = json.loads(file.read_bytes())["id"]
                 conmon.run(self._programs, ["delete", "--force", id])
                 (self._exits / id).unlink(missing_ok=True)
                 shutil.rmtree(self._settings.run / "s" / id, ignore_errors=True)
         cgroups.kill_and_remove(self._group(uid))
-        self._remove_network(uid)
+        self._remove_network(sandbox)
         for point in mounts.mounted_below(directory):
             with contextlib.suppress(OSError):
                 mounts.unmount(point)
+        if left := mounts.mounted_below(directory):
+            raise OSError(f"{left[0]} is still mounted")
         shutil.rmtree(directory, ignore_errors=True)
 
     # -- names ---------------------------------------------------------------------------------------------------------
@@ -483,6 +496,9 @@ class EmbeddedRuntime:
 
     def _group(self, uid: str) -> str:
         return f"{self._settings.cgroup_prefix}/pod{uid}"
+
+    def _run_file(self, uid: str, name: str) -> Path:
+        return self._pods / uid / "runs" / f"{name}.json"
 
     def _bundle(self, uid: str, name: str) -> Path:
         return self._pods / uid / "c" / name / "bundle"
@@ -499,13 +515,16 @@ class EmbeddedRuntime:
 def _load_sandbox(directory: Path) -> _Sandbox | None:
     try:
         sandbox = _Sandbox(**json.loads((directory / "pod.json").read_bytes()))
-        for file in directory.glob("*.json"):
-            if file.name != "pod.json":
-                run = _Run(**json.loads(file.read_bytes()))
-                sandbox.runs[run.name] = run
+        for file in (directory / "runs").glob("*.json"):
+            run = _Run(**json.loads(file.read_bytes()))
+            sandbox.runs[run.name] = run
     except (OSError, ValueError, TypeError):
         return None
     return sandbox
+
+
+def _record(sandbox: _Sandbox) -> dict[str, Any]:
+    return {key: value for key, value in asdict(sandbox).items() if key != "runs"}
 
 
 def _save(path: Path, values: dict[str, Any]) -> None:

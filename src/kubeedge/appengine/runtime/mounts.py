@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
 MS_RDONLY, MS_NOSUID, MS_NODEV = 1, 2, 4
+_MS_BIND, _MS_PRIVATE = 1 << 12, 1 << 18
 _MNT_DETACH = 2
+_OCTAL = re.compile(r"\\([0-7]{3})")  # a blank in a path is written \040
 
 
 def mount(source: str, target: Path, kind: str, flags: int = 0, options: str = "") -> None:
@@ -32,12 +35,18 @@ def overlay(lower: Sequence[Path], upper: Path, work: Path, target: Path) -> Non
     mount("overlay", target, "overlay", 0, f"lowerdir={layers},upperdir={upper},workdir={work}")
 
 
+def bind_private(source: str, target: Path) -> None:
+    """What is mounted or unmounted below one of the two does not appear at the other."""
+    mount(source, target, "", _MS_BIND)
+    mount("", target, "", _MS_PRIVATE)
+
+
 def mounted_below(directory: Path) -> list[Path]:
     """Mount points below a directory, deepest first."""
     prefix = str(directory).rstrip("/") + "/"
     points = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        point = line.split()[4].encode().decode("unicode_escape")
+        point = _OCTAL.sub(lambda m: chr(int(m[1], 8)), line.split()[4])
         if point.startswith(prefix):
             points.append(Path(point))
     return sorted(points, key=lambda p: len(p.parts), reverse=True)

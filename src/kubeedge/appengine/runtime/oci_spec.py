@@ -35,6 +35,7 @@ class ImageConfig:
     env: Sequence[str]
     working_dir: str
     user: str
+    stop_signal: str = "TERM"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +67,16 @@ def build(
     cgroup: str,
     oom_score_adj: int,
     capabilities: Sequence[str] | None,  # that this machine can give at all; None: no limit known
-    fs_group: int | None,
+    groups: Sequence[int],  # besides the account's own
 ) -> dict[str, Any]:
     security = container.security
     if security.non_root and account.uid == 0:
         raise StartError("CreateContainerConfigError", "container has runAsNonRoot and image will run as root")
-    groups = [*account.groups, *([fs_group] if fs_group is not None else [])]
     return {
         "ociVersion": "1.0.2",
         "process": {
             "terminal": container.tty,
-            "user": {"uid": account.uid, "gid": account.gid, "additionalGids": groups},
+            "user": {"uid": account.uid, "gid": account.gid, "additionalGids": sorted({*account.groups, *groups})},
             "args": arguments(container, image, env),
             "env": _environment(image, env, account),
             "cwd": container.working_dir or image.working_dir or "/",

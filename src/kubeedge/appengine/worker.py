@@ -1,0 +1,70 @@
+"""The engine's settings, and what it keeps of one pod."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kubeedge.appengine.core import ContainerObservation, PodObservation
+from kubeedge.appengine.events import About
+from kubeedge.appengine.pod import Pod
+from kubeedge.appengine.runtime.base import FoundPod
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppEngineSettings:
+    node: str
+    address: str  # on the overlay
+    state: Path
+    logs: Path
+    max_pods: int = 110
+    log_max_bytes: int = 10 * 1024 * 1024
+    insecure_registries: Sequence[str] = ()
+
+
+@dataclass(slots=True)
+class Worker:
+    """A pod, by uid: a pod of the same name with another uid waits until this one is gone."""
+
+    uid: str
+    namespace: str
+    name: str
+    desired: Pod | None
+    observed: PodObservation
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+    probes: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    reported: dict[str, Any] | None = None
+    invalid: str = ""  # why it cannot run at all
+    last: Pod | None = None  # as it was last desired
+    ending: asyncio.Event = field(default_factory=asyncio.Event)  # what takes long is given up for it
+    stale_volumes: bool = False  # a ConfigMap or Secret changed
+
+    @property
+    def about(self) -> About:
+        return About(self.namespace, self.name, self.uid)
+
+    def end(self) -> None:
+        self.desired, self.invalid = None, ""
+        self.ending.set()
+        self.wake.set()
+
+
+def take_up(found: FoundPod) -> PodObservation:
+    """What the runtime found of a pod when the agent started."""
+    observed = PodObservation(found.uid, ip=found.ip, sandbox=bool(found.ip))
+    for c in found.containers:
+        state = ContainerObservation(
+            c.attempt, c.id, c.pid, c.image_id, c.started_at, spec_image=c.image, ready=True, started=True
+        )
+        if c.exit is not None:
+            state.finished_at, state.exit_code = c.finished_at, c.exit.exit_code
+            state.reason = c.exit.reason or ("Completed" if c.exit.exit_code == 0 else "Error")
+            state.message, state.ready, state.started = c.exit.message, False, False
+        observed.containers[c.name] = state
+    if any(s.running for s in observed.containers.values()):
+        observed.sandbox = True  # host network has no address of its own
+    return observed
