@@ -49,7 +49,7 @@ def _value_from(
     pod: Pod, container: Container, source: Mapping[str, Any], lookup: Lookup, pod_ip: str, host_ip: str, node: str
 ) -> str | None:
     for key, kind in (("configMapKeyRef", "configmaps"), ("secretKeyRef", "secrets")):
-        if ref := source.get(key):
+        if ref := _object(source, key):
             optional = bool(ref.get("optional"))
             data = _data(pod, kind, str(ref.get("name", "")), optional, lookup)
             if str(ref.get("key")) in data:
@@ -57,9 +57,9 @@ def _value_from(
             if optional:
                 return None
             raise Missing(f"couldn't find key {ref.get('key')} in {kind[:-1]} {pod.namespace}/{ref.get('name')}")
-    if ref := source.get("fieldRef"):
+    if ref := _object(source, "fieldRef"):
         return field(pod, str(ref.get("fieldPath", "")), pod_ip=pod_ip, host_ip=host_ip, node=node)
-    if ref := source.get("resourceFieldRef"):
+    if ref := _object(source, "resourceFieldRef"):
         return resource_field(container, str(ref.get("resource", "")), str(ref.get("divisor") or "0"))
     raise Invalid(f"valueFrom with {', '.join(source)} is not supported", path="env")
 
@@ -117,13 +117,15 @@ def volume_files(pod: Pod, volume: Volume, lookup: Lookup, *, pod_ip: str, host_
         case "downwardAPI":
             return _downward(pod, source, pod_ip=pod_ip, host_ip=host_ip, node=node)
     files: Files = {}
-    for part in source.get("sources") or ():
+    for part in _objects(source, "sources"):
         if "configMap" in part:
-            files |= _items(pod, "configmaps", str(part["configMap"].get("name", "")), part["configMap"], lookup)
+            inner = _object(part, "configMap")
+            files |= _items(pod, "configmaps", str(inner.get("name", "")), inner, lookup)
         elif "secret" in part:
-            files |= _items(pod, "secrets", str(part["secret"].get("name", "")), part["secret"], lookup)
+            inner = _object(part, "secret")
+            files |= _items(pod, "secrets", str(inner.get("name", "")), inner, lookup)
         elif "downwardAPI" in part:
-            files |= _downward(pod, part["downwardAPI"], pod_ip=pod_ip, host_ip=host_ip, node=node)
+            files |= _downward(pod, _object(part, "downwardAPI"), pod_ip=pod_ip, host_ip=host_ip, node=node)
         elif "serviceAccountToken" in part:
             continue  # nobody signs tokens here yet; pods that do not ask the API do not miss it
         else:
@@ -134,14 +136,13 @@ def volume_files(pod: Pod, volume: Volume, lookup: Lookup, *, pod_ip: str, host_
 def _items(pod: Pod, kind: str, name: str, source: Mapping[str, Any], lookup: Lookup) -> Files:
     optional = bool(source.get("optional"))
     data = _data(pod, kind, name, optional, lookup)
-    items = source.get("items")
-    if items is None:
+    if source.get("items") is None:
         return {safe_path(key): (value, None) for key, value in data.items()}
     files: Files = {}
-    for item in items:
+    for item in _objects(source, "items"):
         key, path = str(item.get("key")), safe_path(str(item.get("path")))
         if key in data:
-            files[path] = (data[key], item.get("mode"))
+            files[path] = (data[key], _mode(item))
         elif not optional:
             raise Missing(f"{kind[:-1]} {pod.namespace}/{name} has no key {key}")
     return files
@@ -149,15 +150,17 @@ def _items(pod: Pod, kind: str, name: str, source: Mapping[str, Any], lookup: Lo
 
 def _downward(pod: Pod, source: Mapping[str, Any], *, pod_ip: str, host_ip: str, node: str) -> Files:
     files: Files = {}
-    for item in source.get("items") or ():
+    for item in _objects(source, "items"):
         path = safe_path(str(item.get("path")))
         if "fieldRef" in item:
-            text = field(pod, str(item["fieldRef"].get("fieldPath", "")), pod_ip=pod_ip, host_ip=host_ip, node=node)
+            text = field(
+                pod, str(_object(item, "fieldRef").get("fieldPath", "")), pod_ip=pod_ip, host_ip=host_ip, node=node
+            )
         else:
-            ref = item.get("resourceFieldRef") or {}
+            ref = _object(item, "resourceFieldRef")
             container = next((c for c in pod.all_containers if c.name == ref.get("containerName")), pod.containers[0])
             text = resource_field(container, str(ref.get("resource", "")), str(ref.get("divisor") or "0"))
-        files[path] = (text.encode(), item.get("mode"))
+        files[path] = (text.encode(), _mode(item))
     return files
 
 
@@ -183,3 +186,24 @@ def safe_path(path: str) -> str:
     if path.startswith("/") or not parts or "\0" in path or any(p.startswith("..") for p in parts):
         raise Invalid(f"{path!r} is not a path below a volume", path="spec.volumes")
     return "/".join(parts)
+
+
+def _object(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = values.get(key) or {}
+    if not isinstance(value, dict):
+        raise Invalid(f"{value!r:.60} instead of an object", path=key)
+    return value
+
+
+def _objects(values: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    items = values.get(key) or []
+    if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
+        raise Invalid(f"{items!r:.60} instead of a list of objects", path=key)
+    return items
+
+
+def _mode(item: Mapping[str, Any]) -> int | None:
+    mode = item.get("mode")
+    if mode is not None and (isinstance(mode, bool) or not isinstance(mode, int) or not 0 <= mode <= 0o777):
+        raise Invalid(f"{mode!r:.60} is not a file mode", path="mode")
+    return mode

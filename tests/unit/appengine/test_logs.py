@@ -1,0 +1,123 @@
+"""Container logs as kubectl reads them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from kubeedge.appengine import logs
+from kubeedge.appengine.logs import LogOptions
+from tests.kit import virtual_time
+
+LINES = [
+    "2026-11-22T07:24:54.100000000+00:00 stdout F one",
+    "2026-11-22T07:24:55.200000000+00:00 stderr F two",
+    "2026-11-22T07:24:56.300000000+00:00 stdout P thr",
+    "2026-11-22T07:24:56.300000001+00:00 stdout F ee",
+    "2026-11-22T07:24:57.400000000+00:00 stdout F four",
+]
+
+
+async def read_all(path: Path, options: LogOptions) -> bytes:
+    return b"".join([part async for part in logs.read(path, options, lambda: False)])
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "0.log"
+    path.write_text("\n".join(LINES) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (LogOptions(), b"one\ntwo\nthree\nfour\n"),
+        (LogOptions(tail=2), b"three\nfour\n"),
+        (LogOptions(tail=0), b""),
+        (LogOptions(tail=100), b"one\ntwo\nthree\nfour\n"),
+        (LogOptions(limit_bytes=6), b"one\ntw"),
+        (LogOptions(limit_bytes=0), b""),
+        (LogOptions(since=1795332295.9), b"three\nfour\n"),
+        (LogOptions(tail=1, timestamps=True), b"2026-11-22T07:24:57.400000000Z four\n"),
+    ],
+)
+def test_options_of_kubectl_logs(log: Path, options: LogOptions, expected: bytes) -> None:
+    assert asyncio.run(read_all(log, options)) == expected
+
+
+def test_a_log_that_is_not_there_is_empty(tmp_path: Path) -> None:
+    assert asyncio.run(read_all(tmp_path / "none.log", LogOptions())) == b""
+    assert asyncio.run(read_all(tmp_path / "none.log", LogOptions(tail=5))) == b""
+
+
+def test_a_line_that_is_no_log_line_is_passed_over_and_half_a_line_waits(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_bytes(b"garbage\n\n" + LINES[0].encode() + b"\n2026-11-22T07:24:57.4+00:00 stdout F hal")
+    assert asyncio.run(read_all(path, LogOptions())) == b"one\n"
+
+
+def test_following_shows_what_comes_past_rotations_until_the_container_ends(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    alive = True
+
+    def line(text: str) -> str:
+        return f"2026-11-22T07:24:54.1+00:00 stdout F {text}\n"
+
+    async def story() -> bytes:
+        nonlocal alive
+        out = b""
+        path.write_text(line("a"))
+
+        async def write() -> None:
+            nonlocal alive
+            await asyncio.sleep(1)
+            with path.open("a") as file:
+                file.write(line("b"))
+            path.replace(path.with_suffix(".log.1"))  # what rotation does; the rest of the old file still counts
+            with path.with_suffix(".log.1").open("a") as file:
+                file.write(line("c"))
+            path.write_text(line("d"))
+            await asyncio.sleep(1)
+            with path.open("a") as file:
+                file.write(line("e"))
+            alive = False
+
+        writing = asyncio.create_task(write())
+        async for part in logs.read(path, LogOptions(follow=True), lambda: alive):
+            out += part
+        await writing
+        return out
+
+    assert virtual_time.run(story()) == b"a\nb\nc\nd\ne\n"
+
+
+def test_rotation_moves_a_full_log_aside_and_asks_for_a_new_one(tmp_path: Path) -> None:
+    path, asked = tmp_path / "0.log", []
+    path.write_bytes(b"x" * 99)
+    assert not logs.rotate(path, 100, lambda: asked.append(1)) and not asked
+    path.write_bytes(b"x" * 100)
+    assert logs.rotate(path, 100, lambda: asked.append(1)) and asked
+    assert (tmp_path / "0.log.1").stat().st_size == 100 and not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("delay", "growth", "expected"),
+    [(10.0, 0, 20.0), (200.0, 0, 300.0), (300.0, 0, 300.0), (300.0, 10_000_000, 75.0), (10.0, 100_000_000, 1.0),
+     (10.0, 1, 20.0)],
+)  # fmt: skip
+def test_the_next_look_comes_before_a_log_outgrows_its_limit_and_rarely_when_nothing_is_written(
+    delay: float, growth: int, expected: float
+) -> None:
+    assert logs.next_check(delay, growth, 10_000_000) == expected
+
+
+def test_logs_of_the_last_two_runs_are_kept(tmp_path: Path) -> None:
+    for n in range(5):
+        (tmp_path / f"{n}.log").touch()
+    (tmp_path / "1.log.1").touch()
+    logs.prune(tmp_path, 4)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["3.log", "4.log"]
+    logs.prune(tmp_path / "none", 4)

@@ -1,0 +1,161 @@
+"""What environment and volumes refer to."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubeedge.api.names import Object
+from kubeedge.appengine import resolve
+from kubeedge.appengine.pod import Pod, parse
+from kubeedge.errors import Invalid, KubeEdgeError
+from tests.unit.appengine.world import container, manifest, pod
+
+OBJECTS: dict[tuple[str, str, str], Object] = {
+    ("configmaps", "default", "settings"): {
+        "data": {"colour": "blue", "size": "3"},
+        "binaryData": {"raw": base64.b64encode(b"\x00\x01").decode()},
+    },
+    ("secrets", "default", "keys"): {"data": {"token": base64.b64encode(b"s3cret").decode()}},
+    ("secrets", "default", "bad"): {"data": {"token": "not base64!"}},
+    ("configmaps", "default", "hostile"): {"data": {"../../etc/passwd": "x"}},
+}
+
+
+def lookup(resource: str, namespace: str, name: str) -> Object | None:
+    return OBJECTS.get((resource, namespace, name))
+
+
+def environment(p: Pod) -> dict[str, str]:
+    return resolve.environment(p, p.containers[0], lookup, pod_ip="10.244.1.2", host_ip="100.64.0.1", node="edge1")
+
+
+def with_env(*env: dict[str, Any], **fields: Any) -> Pod:
+    return pod(containers=[container(env=list(env), **fields)], metadata={"labels": {"app": "web"}})
+
+
+def files(source: dict[str, Any]) -> resolve.Files:
+    p = pod(volumes=[{"name": "v", **source}], metadata={"labels": {"b": "2", "a": "1"}})
+    return resolve.volume_files(
+        p, p.volumes["v"], lookup, pod_ip="10.244.1.2", host_ip="100.64.0.1", node="edge1"
+    )  # fmt: skip
+
+
+def test_literals_references_and_fields_in_the_order_of_the_manifest() -> None:
+    p = with_env(
+        {"name": "A", "value": "1"},
+        {"name": "B", "value": "$(A)/$(LATER)/$$(A)"},
+        {"name": "C", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "colour"}}},
+        {"name": "D", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "token"}}},
+        {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        {"name": "APP", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
+        {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+        {"name": "MEM", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}},
+        resources={"limits": {"cpu": "1500m", "memory": "10Mi"}},
+    )
+    assert environment(p) == {
+        "A": "1", "B": "1/$(LATER)/$(A)", "C": "blue", "D": "s3cret", "IP": "10.244.1.2", "APP": "web", "CPU": "2",
+        "MEM": "10",
+    }  # fmt: skip
+
+
+def test_env_from_comes_first_and_may_have_a_prefix() -> None:
+    p = pod(
+        containers=[
+            container(
+                envFrom=[{"prefix": "S_", "configMapRef": {"name": "settings"}}, {"secretRef": {"name": "keys"}}],
+                env=[{"name": "token", "value": "mine, $(S_colour)"}],
+            )
+        ]
+    )
+    assert environment(p) == {"S_colour": "blue", "S_size": "3", "S_raw": "\x00\x01", "token": "mine, blue"}
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ({"configMapKeyRef": {"name": "late", "key": "x"}}, 'configmap "late" not found'),
+        ({"configMapKeyRef": {"name": "settings", "key": "x"}}, "couldn't find key x in configmap default/settings"),
+        ({"secretKeyRef": {"name": "late", "key": "x"}}, 'secret "late" not found'),
+        ({"secretKeyRef": {"name": "bad", "key": "token"}}, "key token is not base64"),
+    ],
+)
+def test_what_is_missing_is_named_so_that_the_container_can_wait_for_it(source: dict[str, Any], words: str) -> None:
+    with pytest.raises(resolve.Missing, match=words):
+        environment(with_env({"name": "A", "valueFrom": source}))
+
+
+def test_what_is_optional_may_be_missing() -> None:
+    p = with_env(
+        {"name": "A", "valueFrom": {"configMapKeyRef": {"name": "late", "key": "x", "optional": True}}},
+        {"name": "B", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "x", "optional": True}}},
+        envFrom=[{"secretRef": {"name": "late", "optional": True}}],
+    )
+    assert environment(p) == {}
+
+
+def test_volumes_have_all_keys_or_the_chosen_ones_under_their_paths() -> None:
+    assert files({"configMap": {"name": "settings"}}) == {
+        "colour": (b"blue", None), "size": (b"3", None), "raw": (b"\x00\x01", None),
+    }  # fmt: skip
+    items = [{"key": "token", "path": "a/b", "mode": 0o400}]
+    assert files({"secret": {"secretName": "keys", "items": items}}) == {"a/b": (b"s3cret", 0o400)}
+    with pytest.raises(resolve.Missing, match="has no key x"):
+        files({"configMap": {"name": "settings", "items": [{"key": "x", "path": "x"}]}})
+    assert files({"configMap": {"name": "late", "optional": True}}) == {}
+
+
+def test_projected_and_downward_volumes_join_their_sources() -> None:
+    projected = [
+        {"configMap": {"name": "settings", "items": [{"key": "colour", "path": "c"}]}},
+        {"secret": {"name": "keys"}},
+        {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+        {"serviceAccountToken": {"path": "token2"}},
+    ]
+    assert files({"projected": {"sources": projected}}) == {
+        "c": (b"blue", None), "token": (b"s3cret", None), "labels": (b'a="1"\nb="2"\n', None),
+    }  # fmt: skip
+    with pytest.raises(Invalid, match="clusterTrustBundle"):
+        files({"projected": {"sources": [{"clusterTrustBundle": {}}]}})
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "..data", "..1/x", "", ".", "a/..data", "x\0y"])
+def test_a_path_that_leaves_the_volume_or_is_ours_is_refused(path: str) -> None:
+    with pytest.raises(Invalid):
+        resolve.safe_path(path)
+
+
+def test_keys_of_a_hostile_configmap_are_no_paths_out_of_the_volume() -> None:
+    with pytest.raises(Invalid):
+        files({"configMap": {"name": "hostile"}})
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(["name", "key", "items", "path", "mode", "fieldRef", "fieldPath", "resource", "divisor",
+                         "sources", "configMap", "secret", "downwardAPI", "optional", "resourceFieldRef"]),
+        inner, max_size=3,
+    ),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(kind=st.sampled_from(["configMap", "secret", "projected", "downwardAPI"]), value=_json)
+def test_garbage_in_a_volume_is_an_error_of_ours(kind: str, value: Any) -> None:
+    try:
+        files({kind: value})
+    except KubeEdgeError:
+        pass
+
+
+@given(kind=st.sampled_from(["configMapKeyRef", "secretKeyRef", "fieldRef", "resourceFieldRef", "else"]), value=_json)
+def test_garbage_in_a_reference_is_an_error_of_ours(kind: str, value: Any) -> None:
+    try:
+        environment(parse(manifest(containers=[container(env=[{"name": "A", "valueFrom": {kind: value}}])])))
+    except KubeEdgeError:
+        pass
