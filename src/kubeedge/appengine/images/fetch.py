@@ -43,6 +43,10 @@ MAX_MEMORY = 512 * 1024 * 1024  # bytes of address space of the helper: an archi
 MAX_LAYERS = 127  # overlayfs takes no more by its option string
 _PATIENCE = 30.0  # seconds without a byte
 _REDIRECTS = 5
+#: what bad input, a bad disk or a bad network may raise
+_FAILURES = (
+    Invalid, OSError, ValueError, KeyError, TypeError, EOFError, tarfile.TarError, zlib.error, http.client.HTTPException,
+)  # fmt: skip
 _ACCEPT = ", ".join(
     (
         "application/vnd.oci.image.index.v1+json",
@@ -99,17 +103,9 @@ def main() -> int:
         else:
             names = Puller(store, request.get("insecure", ()), request.get("auth", {})).pull(parse(request["pull"]))
         print(json.dumps({"names": names}))
-    except (
-        Invalid,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        MemoryError,
-        zlib.error,
-        http.client.HTTPException,
-    ) as exc:
+    except MemoryError:
+        print(json.dumps({"error": f"it takes more than {MAX_MEMORY} bytes of memory to read it"}))
+    except _FAILURES as exc:
         print(json.dumps({"error": str(exc) or type(exc).__name__}))
     return 0
 
@@ -202,10 +198,7 @@ class Puller:
             raise Invalid(f"{name}: manifest of more than {MAX_MANIFEST} bytes")
         if reference.startswith("sha256:") and _digest(body) != reference:
             raise Invalid(f"{name}: the manifest does not have its digest")
-        manifest = json.loads(body)
-        if not isinstance(manifest, dict):
-            raise Invalid(f"{name}: the manifest is not an object")
-        return manifest
+        return _object(body, f"{name}: the manifest")
 
     def _get(self, name: ImageName, what: str) -> http.client.HTTPResponse:
         registry = "registry-1.docker.io" if name.registry == "docker.io" else name.registry
@@ -269,10 +262,12 @@ class Puller:
         connection = kind(realm.netloc, timeout=_PATIENCE)
         connection.request("GET", f"{realm.path}?{urllib.parse.urlencode(query)}", headers=headers)
         response = connection.getresponse()
-        answer = json.loads(response.read(MAX_MANIFEST))
-        token = answer.get("token") or answer.get("access_token") if response.status == 200 else None
+        if response.status != 200:
+            raise Invalid(f"{name}: the token service {realm.netloc} answered {response.status} (imagePullSecrets)")
+        answer = _object(response.read(MAX_MANIFEST), f"{name}: the token")
+        token = answer.get("token") or answer.get("access_token")
         if not isinstance(token, str):
-            raise Invalid(f"{name}: the registry {name.registry} gives no token ({response.status})")
+            raise Invalid(f"{name}: the token service {realm.netloc} gives no token")
         self._bearer = token
 
 
@@ -368,6 +363,16 @@ def _choose(manifests: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ):
             return manifest
     raise Invalid(f"the image is not made for linux/{architecture}")
+
+
+def _object(data: bytes, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError as exc:
+        raise Invalid(f"{what} is not JSON") from exc
+    if not isinstance(value, dict):
+        raise Invalid(f"{what} is not an object")
+    return value
 
 
 def _checked_digest(digest: Any) -> str:
