@@ -123,6 +123,14 @@ class CloudHub:
                     attachment.channel.close("the cloud process stops", 1001)
 
     async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        response = await self._judge(connection, request)
+        if connection.protocol.eof_sent:
+            # what came behind the request was no frame: the library has ended the stream and cannot answer any more
+            connection.transport.abort()
+            await connection.wait_closed()
+        return response
+
+    async def _judge(self, connection: ServerConnection, request: Request) -> Response | None:
         """Before the upgrade: a stranger gets 403, and nothing else."""
         if request.path != "/v1/channel":
             return connection.respond(404, "not found\n")
