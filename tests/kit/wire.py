@@ -1,7 +1,8 @@
 """A slow, lossy, far wire between two hosts, in user space: many kernels have no netem.
 
 One TUN in each host; a process of its own carries the packets from one to the other with a rate, a one-way delay, random loss
-from a seed, and a drop-tail queue in bytes. Conditions can be changed while packets flow. Good to about 200 Mbit/s.
+from a seed, and a drop-tail queue in bytes. Conditions can be changed while packets flow. Good to about 200 Mbit/s; with
+fast=True the same in C (wire.c, compiled when first used), for benches.
 
     wire = LossyWire(net, edge, "10.9.0.1/24", nat, "10.9.0.2/24", Conditions(delay=0.010, loss=0.01, rate=20e6), seed=7)
     wire.change(Conditions(loss=1.0))     # cut
@@ -78,12 +79,13 @@ class LossyWire:
     """Owned by a Topology: it ends with it."""
 
     def __init__(self, net: Topology, a: Host, a_address: str, b: Host, b_address: str,
-                 conditions: Conditions | None = None, *, seed: int = 1) -> None:  # fmt: skip
+                 conditions: Conditions | None = None, *, seed: int = 1, fast: bool = False) -> None:  # fmt: skip
         conditions = conditions or Conditions()
         n = next(_serial)
         self.names = (f"wan{n}a", f"wan{n}b")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.kit.wire", str(a.pid), self.names[0], str(b.pid), self.names[1], str(seed)],
+            [sys.executable, "-m", "tests.kit.wire", str(a.pid), self.names[0], str(b.pid), self.names[1], str(seed)]
+            + ([_compiled()] if fast else []),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -91,6 +93,7 @@ class LossyWire:
             preexec_fn=_die_with_parent,
         )
         net._stack.callback(self.close)
+        self._fast = fast
         self.change(conditions)
         assert self._process.stdout is not None
         if self._process.stdout.readline() != "ready\n":
@@ -101,7 +104,11 @@ class LossyWire:
 
     def change(self, conditions: Conditions) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(asdict(conditions)) + "\n")
+        if self._fast:
+            c = conditions
+            self._process.stdin.write(f"{c.rate} {c.delay} {c.loss} {c.queue}\n")
+        else:
+            self._process.stdin.write(json.dumps(asdict(conditions)) + "\n")
         self._process.stdin.flush()
 
     def close(self) -> None:
@@ -111,6 +118,17 @@ class LossyWire:
             if pipe:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+
+def _compiled() -> str:
+    source = Path(__file__).with_name("wire.c")
+    program = source.parents[2] / "build" / "wire"
+    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        program.parent.mkdir(exist_ok=True)
+        half = program.with_suffix(f".{os.getpid()}")
+        subprocess.run(["gcc", "-O2", "-Wall", "-Werror", "-o", str(half), str(source)], check=True)
+        half.rename(program)
+    return str(program)
 
 
 def _open_tun(pid: int, name: str) -> int:
@@ -141,10 +159,14 @@ def _deliver(write_to: int, direction: Direction, now: float) -> None:
 
 
 def main(argv: list[str], clock: Callable[[], float] = time.monotonic) -> None:
-    pid_a, name_a, pid_b, name_b, seed = argv
+    pid_a, name_a, pid_b, name_b, seed = argv[:5]
+    a, b = _open_tun(int(pid_a), name_a), _open_tun(int(pid_b), name_b)
+    if len(argv) > 5:
+        for fd in (a, b):
+            os.set_inheritable(fd, True)
+        os.execv(argv[5], [argv[5], str(a), str(b), seed])
     rng = random.Random(int(seed))
     conditions = Conditions(**json.loads(sys.stdin.readline()))
-    a, b = _open_tun(int(pid_a), name_a), _open_tun(int(pid_b), name_b)
     there, back = Direction(conditions, rng), Direction(conditions, rng)
     print("ready", flush=True)
     poll = select.poll()

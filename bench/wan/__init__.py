@@ -1,0 +1,1 @@
+"""KubeBus and its peers on bad networks: `make bench NAME=wan`."""

@@ -1,0 +1,40 @@
+"""The user-space wire between two hosts, in Python and in C: what it is told is what packets meet."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.kit.topology import Host, Topology
+from tests.kit.wire import Conditions, LossyWire
+
+pytestmark = pytest.mark.root
+
+
+def answers(host: Host, count: int) -> list[float]:
+    """Milliseconds of each ping that was answered."""
+    out = host.run("ping", "-n", "-i", "0.01", "-c", str(count), "-W", "1", "10.9.0.2", check=False)
+    return [float(t) for t in re.findall(r"time=([0-9.]+) ms", out)]
+
+
+@pytest.mark.parametrize("fast", [False, True], ids=["python", "c"])
+def test_a_wire_delays_and_loses_what_it_is_told_and_heals(topology: Topology, fast: bool) -> None:
+    a, b = topology.host("a"), topology.host("b")
+    wire = LossyWire(topology, a, "10.9.0.1/24", b, "10.9.0.2/24", Conditions(delay=0.015), seed=3, fast=fast)
+    times = answers(a, 20)
+    assert len(times) == 20 and min(times) >= 30
+    wire.change(Conditions(loss=0.5))
+    assert 0 < len(answers(a, 60)) < 45  # a quarter comes back, give or take what the seed says
+    wire.change(Conditions(loss=1.0))
+    assert answers(a, 5) == []
+    wire.change(Conditions())
+    assert len(answers(a, 5)) == 5
+
+
+def test_the_queue_of_the_fast_wire_drops_what_does_not_fit(topology: Topology) -> None:
+    a, b = topology.host("a"), topology.host("b")
+    LossyWire(topology, a, "10.9.0.1/24", b, "10.9.0.2/24", Conditions(rate=1e6, queue=20_000), fast=True)
+    out = a.run("ping", "-n", "-s", "1400", "-c", "60", "-i", "0.002", "-W", "2", "10.9.0.2", check=False)
+    received = int(re.search(r"(\d+) received", out).group(1))  # type: ignore[union-attr]
+    assert 10 <= received < 60  # 14 packets wait at most; the rest of the burst is gone
