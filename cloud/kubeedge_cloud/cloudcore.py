@@ -45,6 +45,7 @@ from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.edgecontroller.controller import EdgeController, EdgeControllerSettings
 from kubeedge_cloud.publishing.module import Publishing
 from kubeedge_cloud.tenants.manager import TenantManager
+from kubeedge_cloud.tenants.model import AddressPlan
 
 log = logging.getLogger("kubeedge")
 
@@ -81,7 +82,8 @@ class Cloud:
         self.hosts = config.advertise or ("127.0.0.1",)
         self.authority = Authority(config.paths.state / "pki")
         self.certificate = ServerCertificate(self.authority, config.paths.state / "pki", [*self.hosts, *_LOCAL_NAMES])
-        self.tenants = TenantManager(store)
+        plan = AddressPlan(config.addresses.pods, config.addresses.node_bits)
+        self.tenants = TenantManager(store, plan=plan)
         self.tokens = TokenStore(store, self.authority.hash, time.time)
         self._registries: dict[TenantId, Registry] = {}
         self.bus = self._bushub()
@@ -147,7 +149,7 @@ class Cloud:
                 tenant=TenantId(c.tun.tenant),
                 name=c.tun.name,
                 address=c.tun.address,
-                routes=c.tun.routes,
+                routes=(c.addresses.pods, *c.tun.routes),
                 mtu=c.tun.mtu,
             )
         settings = BusHubSettings(
@@ -158,7 +160,7 @@ class Cloud:
             key=self.certificate.key,
             tun=tun,
         )
-        return BusHub(settings, _Directory(self.tenants))
+        return BusHub(settings, self.tenants)
 
     def _cloudhub(self) -> CloudHub:
         on = self.config.listeners.hub
@@ -299,18 +301,6 @@ class _Tenants:
     async def ensure(self, tenant: TenantId) -> None:
         await self._cloud.tenants.ensure(tenant)
         await self._cloud.open_tenant(tenant)
-
-
-class _Directory:
-    """What the relay asks."""
-
-    def __init__(self, tenants: TenantManager) -> None:
-        self._tenants = tenants
-        self.lookup = tenants.lookup
-
-    async def tenant_number(self, tenant: TenantId) -> int | None:
-        record = await self._tenants.tenant(tenant)
-        return record.number if record is not None else None
 
 
 _LOCAL_NAMES = ("127.0.0.1", "localhost")

@@ -19,6 +19,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +121,7 @@ class Agent:
                 pod_cidr=own.pod_cidr,
                 tun=c.tun,
                 mtu=c.mtu,
-                overlay_routes=c.overlay_routes,
+                overlay_routes=(own.pod_network, *c.overlay_routes),
             )
         )
         return self.bus
@@ -163,6 +164,7 @@ class Agent:
                 bridge=c.bridge,
                 cgroup_prefix=c.cgroup_prefix,
                 cni_bin_dirs=c.cni_bin_dirs,
+                overlay_cidrs=(own.pod_network, str(ip_interface(own.address).network)),
             ),
             images,
         )

@@ -53,7 +53,7 @@ class NodeRegistry(Protocol):
     async def exists(self, tenant: TenantId, node: NodeName) -> bool: ...
 
     async def register(self, tenant: TenantId, node: NodeName) -> Mapping[str, Any]:
-        """Allocate (or find) the node's record: {"number", "address", "podCIDR"}."""
+        """Allocate (or find) the node's record: {"number", "address", "podCIDR", "podNetwork"}."""
         ...
 
 
@@ -125,7 +125,7 @@ class Service:
                 "certificate": certificate.decode(),
                 "tenant": record.tenant,
                 "node": node,
-                **{name: placed[name] for name in ("number", "address", "podCIDR")},
+                **{name: placed[name] for name in ("number", "address", "podCIDR", "podNetwork") if name in placed},
                 **{name: list(endpoints) for name, endpoints in self._endpoints.items()},
             }
         )

@@ -21,16 +21,20 @@ from kubeedge.errors import Conflict, NotFound, Unavailable
 from kubeedge.store.model import Compare, Delete, Put, Store, Target
 from kubeedge_cloud.tenants import model
 from kubeedge_cloud.tenants.mirror import mirror, read_all
-from kubeedge_cloud.tenants.model import NodeRecord, TenantRecord
+from kubeedge_cloud.tenants.model import AddressPlan, NodeRecord, TenantRecord
 
-_ATTEMPTS = 300  # each lost race means that somebody else got a number, and there are 255 of them
+_ATTEMPTS = 300  # each lost race means that somebody else got a number
+DEFAULT_PLAN = AddressPlan()
 
 
 class TenantManager:
     """Stateless over the store: any number of them, in any number of processes."""
 
-    def __init__(self, store: Store, *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: Store, *, plan: AddressPlan = DEFAULT_PLAN, wall: Callable[[], float] = time.time
+    ) -> None:
         self._store = store
+        self._plan = plan
         self._wall = wall
 
     # Tenants
@@ -84,7 +88,7 @@ class TenantManager:
                 return found
             claims = await read_all(self._store, model.numbers(tenant), keys_only=True)
             try:
-                number = model.lowest_free({_number_of(k) for k in claims}, model.MAX_NODES, "node numbers")
+                number = model.lowest_free({_number_of(k) for k in claims}, self._plan.nodes, "node numbers")
             except Unavailable as exc:
                 raise Unavailable(f"tenant {tenant}: {exc}") from exc
             record = NodeRecord(
@@ -93,7 +97,7 @@ class TenantManager:
                 number,
                 owner.number,
                 model.overlay_address(number),
-                model.pod_cidr(number),
+                self._plan.pod_cidr(number),
                 meta.timestamp(self._wall()),
             )
             claim = model.node_claim(tenant, number)
@@ -159,7 +163,12 @@ class TenantManager:
 
     async def register(self, tenant: TenantId, node: NodeName) -> Mapping[str, Any]:
         record = await self.ensure_node(tenant, node)
-        return {"number": record.number, "address": record.address, "podCIDR": record.pod_cidr}
+        return {
+            "number": record.number,
+            "address": record.address,
+            "podCIDR": record.pod_cidr,
+            "podNetwork": self._plan.pods,
+        }
 
 
 def _absent(key: str) -> Compare:

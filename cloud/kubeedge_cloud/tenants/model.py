@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from kubeedge.api import keys
@@ -21,7 +22,6 @@ from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import Invalid, Unavailable
 
 MAX_TENANTS = 65_535  # the data plane's tenant numbers; 0 is nobody
-MAX_NODES = 255  # of one tenant: 10.244.<n>.0/24 has one byte for the number
 MAX_OVERLAY = 65_533  # 100.64.0.0/16 without the network, the cloud itself and the broadcast address
 TENANT_NUMBERS = "/tenant-numbers/"
 
@@ -59,16 +59,43 @@ class NodeRecord:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class AddressPlan:
+    """Where pods live: node n has the n-th network of `node_bits` in `pods`, as kube-controller-manager's --cluster-cidr and
+    --node-cidr-mask-size cut it. Every tenant has the same plan. Raises Invalid for a plan without room for a node."""
+
+    pods: str = "10.244.0.0/16"
+    node_bits: int = 24
+
+    def __post_init__(self) -> None:
+        if not self._network.prefixlen < self.node_bits <= 30:
+            raise Invalid(
+                f"a node's pods need a prefix between {self._network.prefixlen + 1} and 30 bits, not {self.node_bits}"
+            )
+
+    @property
+    def _network(self) -> IPv4Network:
+        try:
+            return IPv4Network(self.pods)
+        except ValueError as exc:
+            raise Invalid(f"{self.pods!r} is not an IPv4 network") from exc
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes a tenant can have; the network of number 0, the cloud's, stays empty."""
+        return min(MAX_OVERLAY, (1 << (self.node_bits - self._network.prefixlen)) - 1)
+
+    def pod_cidr(self, number: int) -> str:
+        if not 1 <= number <= self.nodes:
+            raise Invalid(f"node number {number} is not between 1 and {self.nodes}")
+        first = int(self._network.network_address) + (number << (32 - self.node_bits))
+        return f"{IPv4Address(first)}/{self.node_bits}"
+
+
 def overlay_address(number: int) -> str:
     if not 1 <= number <= MAX_OVERLAY:
         raise Invalid(f"node number {number} is not between 1 and {MAX_OVERLAY}")
     return f"100.64.{number >> 8}.{number & 255}/16"
-
-
-def pod_cidr(number: int) -> str:
-    if not 1 <= number <= MAX_NODES:
-        raise Invalid(f"node number {number} is not between 1 and {MAX_NODES}")
-    return f"10.244.{number}.0/24"
 
 
 def lowest_free(taken: Collection[int], limit: int, what: str) -> int:

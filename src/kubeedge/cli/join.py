@@ -154,7 +154,7 @@ def _joining_key(pki: Path) -> EllipticCurvePrivateKey:
 
 
 def _credentials(answer: dict[str, Any]) -> dict[str, Any]:
-    names = ("tenant", "node", "number", "address", "podCIDR", "hub", "relays", "bootstrap")
+    names = ("tenant", "node", "number", "address", "podCIDR", "podNetwork", "hub", "relays", "bootstrap")
     return {name: answer[name] for name in names if name in answer}
 
 

@@ -41,8 +41,16 @@ class CloudTun:
     tenant: str = setting("default", "whose overlay this machine is on", form=forms.label)
     name: str = setting("kb0", "name of the TUN interface", form=forms.interface)
     address: str = setting("100.64.255.254/16", "of this machine on the overlay", form=forms.interface_address)
-    routes: tuple[str, ...] = setting(("10.244.0.0/16",), "the pods of all nodes", form=forms.network)
+    routes: tuple[str, ...] = setting((), "networks behind it besides the overlay and the pods", form=forms.network)
     mtu: int = setting(1500, "bytes", low=1280, high=65535)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    pods: str = setting(
+        "10.244.0.0/16", "of all nodes of a tenant; nodes that have joined keep their part", form=forms.network
+    )
+    node_bits: int = setting(24, "prefix length of one node's part: 255 nodes in the default network", low=9, high=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +62,7 @@ class CloudConfig:
     tenants: tuple[str, ...] = setting(("default",), "made at start when they do not exist", form=forms.label)
     listeners: Listeners = section(Listeners())
     tun: CloudTun = section(CloudTun())
+    addresses: Addresses = section(Addresses(), "every tenant has the same")
     node_grace: float = setting(
         10.0,
         "seconds from the loss of a node's channel to NotReady; below it a reconnect goes unseen",

@@ -37,8 +37,8 @@ class KubeBusConfig:
         1500, "bytes, of the TUN; large packets cross as they are, so a larger one gains little", low=1280, high=65535
     )
     overlay_routes: tuple[str, ...] = setting(
-        ("10.244.0.0/16",),
-        "networks behind the TUN besides the overlay itself: the pods of all nodes",
+        (),
+        "networks behind the TUN besides the overlay and the pods of all nodes",
         form=forms.network,
     )
 
@@ -108,6 +108,7 @@ class NodeCredentials:
     hub: tuple[str, ...] = required('"host:port" of the channels', form=forms.endpoint)
     relays: tuple[str, ...] = required('"host:port" of the links', form=forms.endpoint)
     bootstrap: tuple[str, ...] = required('"host:port", where certificates are renewed', form=forms.endpoint)
+    pod_network: str = setting("10.244.0.0/16", "addresses of the pods of all nodes", form=forms.network)
 
 
 def at_root(root: Path) -> Paths:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from pathlib import Path
@@ -59,6 +60,7 @@ async def test_a_tenant_and_its_nodes_get_numbers_and_addresses(store: Store, te
         "number": 1,
         "address": "100.64.0.1/16",
         "podCIDR": "10.244.1.0/24",
+        "podNetwork": "10.244.0.0/16",
     }
 
 
@@ -106,7 +108,7 @@ async def test_a_number_is_free_again_once_its_node_is_removed(store: Store, ten
 async def test_a_full_tenant_says_so_and_others_are_not_full(store: Store, tenants: TenantManager) -> None:
     await tenants.ensure_tenant("a")
     await tenants.ensure_tenant("b")
-    for number in range(1, model.MAX_NODES + 1):
+    for number in range(1, 256):
         await store.put(model.node_claim(A, number), b"taken")
     with pytest.raises(Unavailable, match="tenant a: all 255 node numbers are taken"):
         await tenants.ensure_node(A, "edge1")
@@ -151,10 +153,30 @@ def test_the_cloud_and_the_broadcast_address_are_nobodys(number: int) -> None:
         model.overlay_address(number)
 
 
-@pytest.mark.parametrize("number", [0, 256])
-def test_a_pod_network_has_one_byte_for_the_node(number: int) -> None:
+@pytest.mark.parametrize(
+    ("pods", "bits", "most", "last"),
+    [
+        ("10.244.0.0/16", 24, 255, "10.244.255.0/24"),
+        ("10.128.0.0/9", 24, 32767, "10.255.255.0/24"),
+        ("172.16.0.0/12", 26, 16383, "172.31.255.192/26"),
+        ("10.0.0.0/8", 28, 65533, "10.15.255.208/28"),  # as many as the overlay has addresses for
+    ],
+)
+def test_every_node_has_a_network_of_its_own_in_the_plan(pods: str, bits: int, most: int, last: str) -> None:
+    plan = model.AddressPlan(pods, bits)
+    assert plan.nodes == most and plan.pod_cidr(most) == last
+    network = ipaddress.IPv4Network(pods)
+    parts = [ipaddress.IPv4Network(plan.pod_cidr(n)) for n in range(1, min(most, 500))]
+    assert len(set(parts)) == len(parts) and all(part.subnet_of(network) for part in parts)
+    for number in (0, most + 1):
+        with pytest.raises(Invalid):
+            plan.pod_cidr(number)
+
+
+@pytest.mark.parametrize(("pods", "bits"), [("10.244.0.0/16", 16), ("10.244.0.0/16", 31), ("fd00::/48", 64), ("x", 24)])
+def test_a_plan_without_room_is_refused(pods: str, bits: int) -> None:
     with pytest.raises(Invalid):
-        model.pod_cidr(number)
+        model.AddressPlan(pods, bits)
 
 
 @pytest.mark.parametrize("value", [b"", b"null", b"[]", b"{}", b'{"name":"a"}', b'{"name":"a","number":true}'])
