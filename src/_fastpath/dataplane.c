@@ -42,7 +42,7 @@ typedef struct {
 typedef struct {
     int id, fd, kind;
     uint32_t tenant, number, events;
-    int up, admitted, vnet_hdr, early;
+    int up, admitted, peer, vnet_hdr, early;
     SSL *ssl;
     time_t deadline; /* of the handshake */
     uint64_t serial; /* which of two ports is older */
@@ -60,10 +60,17 @@ typedef struct {
     kb_counters counters;
 } port;
 
+/* A node of a tenant: its links to us, and the relays through which it is reached when it has none. */
+typedef struct {
+    int links[KB_MAX_BUNDLE], vias[KB_MAX_VIAS];
+    uint8_t link_count, via_count;
+} node;
+
 typedef struct {
     kb_trie *v4, *v6;
-    int *by_number;
+    node *nodes; /* by number */
     uint32_t numbers;
+    int tun; /* port, -1: none */
 } tenant;
 
 typedef struct event_node {
@@ -177,7 +184,7 @@ void kb_tls_free(kb_tls *tls)
 /* -- events for Python ---------------------------------------------------------------------------------------------------- */
 
 /* -1: there is no room (only for what may be lost) */
-static int emit(kb_plane *plane, int type, port *p, int kind, uint32_t source, const void *data, size_t length)
+static int emit(kb_plane *plane, int type, port *p, int kind, uint32_t tenant, uint32_t source, const void *data, size_t length)
 {
     size_t cost = length + sizeof(event_node);
     if (type == KB_EVENT_FRAME || type == KB_EVENT_SEGMENT) {
@@ -188,29 +195,29 @@ static int emit(kb_plane *plane, int type, port *p, int kind, uint32_t source, c
             return -1;
         }
     }
-    event_node *node = calloc(1, sizeof *node);
-    if (!node)
+    event_node *added = calloc(1, sizeof *added);
+    if (!added)
         return -1;
     if (length) {
-        if (!(node->event.data = malloc(length))) {
-            free(node);
+        if (!(added->event.data = malloc(length))) {
+            free(added);
             return -1;
         }
-        memcpy(node->event.data, data, length);
+        memcpy(added->event.data, data, length);
     }
-    node->event.type = type;
-    node->event.port = p->id;
-    node->event.kind = kind;
-    node->event.tenant = p->tenant;
-    node->event.source = source;
-    node->event.length = (uint32_t)length;
+    added->event.type = type;
+    added->event.port = p->id;
+    added->event.kind = kind;
+    added->event.tenant = tenant;
+    added->event.source = source;
+    added->event.length = (uint32_t)length;
     plane->event_bytes += cost;
     p->event_bytes += cost;
     if (plane->events_tail)
-        plane->events_tail->next = node;
+        plane->events_tail->next = added;
     else
-        plane->events_head = node;
-    plane->events_tail = node;
+        plane->events_head = added;
+    plane->events_tail = added;
     uint64_t one = 1;
     if (write(plane->notify, &one, sizeof one) < 0) {
         /* the counter is at its limit: it is readable all the same */
@@ -333,19 +340,41 @@ static void port_free(kb_plane *plane, port *p)
     free(p);
 }
 
+static uint8_t without(int *ids, uint8_t count, int id)
+{
+    uint8_t kept = 0;
+    for (uint8_t i = 0; i < count; i++)
+        if (ids[i] != id)
+            ids[kept++] = ids[i];
+    return kept;
+}
+
+/* No flow goes to this port any more. A peer may stand at many nodes; it goes seldom enough to look at them all. */
 static void forget_number(kb_plane *plane, port *p)
 {
-    if (p->admitted && p->tenant < plane->tenant_capacity && plane->tenants[p->tenant]) {
-        tenant *t = plane->tenants[p->tenant];
-        if (p->number < t->numbers && t->by_number[p->number] == p->id)
-            t->by_number[p->number] = -1;
+    if (!p->admitted)
+        return;
+    if (p->peer) {
+        for (uint32_t i = 0; i < plane->tenant_capacity; i++)
+            for (uint32_t n = 0; plane->tenants[i] && n < plane->tenants[i]->numbers; n++) {
+                node *at = &plane->tenants[i]->nodes[n];
+                at->via_count = without(at->vias, at->via_count, p->id);
+            }
+        return;
     }
+    tenant *t = p->tenant < plane->tenant_capacity ? plane->tenants[p->tenant] : NULL;
+    if (!t)
+        return;
+    if (p->kind == TUN && t->tun == p->id)
+        t->tun = -1;
+    if (p->kind == LINK && p->number < t->numbers)
+        t->nodes[p->number].link_count = without(t->nodes[p->number].links, t->nodes[p->number].link_count, p->id);
 }
 
 static void port_down(kb_plane *plane, port *p, const char *reason)
 {
     forget_number(plane, p);
-    emit(plane, KB_EVENT_DOWN, p, 0, 0, reason, strlen(reason));
+    emit(plane, KB_EVENT_DOWN, p, 0, p->tenant, 0, reason, strlen(reason));
     port_free(plane, p);
 }
 
@@ -369,6 +398,7 @@ static tenant *tenant_of(kb_plane *plane, uint32_t number, int create)
     if (!plane->tenants[number] && create) {
         tenant *t = calloc(1, sizeof *t);
         if (t) {
+            t->tun = -1;
             t->v4 = kb_trie_new();
             t->v6 = kb_trie_new();
         }
@@ -385,6 +415,62 @@ static tenant *tenant_of(kb_plane *plane, uint32_t number, int create)
     return plane->tenants[number];
 }
 
+static node *node_of(tenant *t, uint32_t number, int create)
+{
+    if (number >= KB_MAX_NUMBER)
+        return NULL;
+    if (number >= t->numbers) {
+        if (!create)
+            return NULL;
+        uint32_t numbers = t->numbers ? t->numbers : 16;
+        while (numbers <= number)
+            numbers *= 2;
+        node *nodes = realloc(t->nodes, numbers * sizeof *nodes);
+        if (!nodes)
+            return NULL;
+        memset(nodes + t->numbers, 0, (numbers - t->numbers) * sizeof *nodes);
+        t->nodes = nodes;
+        t->numbers = numbers;
+    }
+    return &t->nodes[number];
+}
+
+/* One of several ports for a flow: the highest of their hashes (rendezvous), so that only the flows of a port that goes move. */
+static port *pinned(kb_plane *plane, const int *ids, uint8_t count, uint32_t flow)
+{
+    int best = -1;
+    uint32_t highest = 0;
+    for (uint8_t i = 0; i < count; i++) {
+        uint32_t weight = kb_mix(flow, (uint32_t)ids[i]);
+        if (best < 0 || weight > highest) {
+            best = ids[i];
+            highest = weight;
+        }
+    }
+    return best < 0 ? NULL : port_of(plane, best);
+}
+
+/* The port for a flow to a node: our own TUN, one of its links, or a relay that has one. An edge reaches everybody through number 0. */
+static port *port_for(kb_plane *plane, tenant *t, uint32_t number, uint32_t flow, const port *from)
+{
+    if (number == plane->number)
+        return t->tun < 0 ? NULL : port_of(plane, t->tun);
+    node *n = node_of(t, number, 0);
+    if (plane->number && (!n || !n->link_count))
+        n = node_of(t, 0, 0);
+    if (!n)
+        return NULL;
+    if (n->link_count)
+        return pinned(plane, n->links, n->link_count, flow);
+    return from && from->peer ? NULL : pinned(plane, n->vias, n->via_count, flow); /* from relay to relay only once */
+}
+
+/* Would it go back to where it comes from? */
+static int same_node(const port *a, const port *b)
+{
+    return a == b || (a->kind == LINK && b->kind == LINK && !a->peer && !b->peer && a->tenant == b->tenant && a->number == b->number);
+}
+
 /* -- sending ---------------------------------------------------------------------------------------------------------------- */
 
 static buffer *buffer_new(size_t length)
@@ -396,6 +482,16 @@ static buffer *buffer_new(size_t length)
         b->sent = 0;
     }
     return b;
+}
+
+static uint32_t get32(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
+
+static void put32(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t)(v >> 24);
+    p[1] = (uint8_t)(v >> 16);
+    p[2] = (uint8_t)(v >> 8);
+    p[3] = (uint8_t)v;
 }
 
 static void put_header(uint8_t *to, int kind, size_t length)
@@ -535,14 +631,51 @@ static void deliver_tun(port *p, uint8_t *frame, size_t length)
     write_tun(p, frame, length);
 }
 
-/* A frame that came from `from`, already checked: find where it goes. `owned` is the buffer that holds it after a header, or
- * NULL when the bytes belong to somebody else. Returns 1 when it took `owned`. */
-static int forward(kb_plane *plane, port *from, uint8_t *frame, size_t length, const kb_packet *packet, buffer *owned)
+/* Puts bytes into the queue of a link, with the tenant in front when the link leads to a relay. */
+static int queue_frame(kb_plane *plane, port *to, int kind, uint32_t tenant_number, const uint8_t *data, size_t length, buffer *owned, int urgent)
 {
-    tenant *t = tenant_of(plane, from->tenant, 0);
-    int to_id = t ? kb_trie_lookup(packet->v6 ? t->v6 : t->v4, packet->destination, packet->v6 ? 128 : 32) : -1;
-    port *to = to_id < 0 ? NULL : port_of(plane, to_id);
-    if (!to || to == from) {
+    size_t head = to->peer ? 4 : 0;
+    if (head)
+        owned = NULL;
+    buffer *b = owned ? owned : buffer_new(KB_HEADER + head + length);
+    if (!b)
+        return -1;
+    put_header(b->data, to->peer ? kind + (KB_TENANT_PACKET - KB_PACKET) : kind, head + length);
+    if (head) {
+        uint8_t *at = b->data + KB_HEADER;
+        at[0] = (uint8_t)(tenant_number >> 24);
+        at[1] = (uint8_t)(tenant_number >> 16);
+        at[2] = (uint8_t)(tenant_number >> 8);
+        at[3] = (uint8_t)tenant_number;
+    }
+    if (!owned)
+        memcpy(b->data + KB_HEADER + head, data, length);
+    b->length = (uint32_t)(KB_HEADER + head + length);
+    int idle = to->queued == 0;
+    if (enqueue(to, b, urgent, 0) < 0)
+        return owned ? 1 : -1;
+    if (idle || to->queued > BATCH_BYTES)
+        to->pending |= 2; /* flush at the end of the batch */
+    plane->pending = 1;
+    return owned ? 1 : 0;
+}
+
+/* A frame of a tenant that came from `from`, already checked: find where it goes. `owned` is the buffer that holds it after a
+ * header, or NULL when the bytes belong to somebody else. Returns 1 when it took `owned`. */
+static int forward(kb_plane *plane, port *from, uint32_t tenant_number, uint8_t *frame, size_t length, const kb_packet *packet, buffer *owned)
+{
+    tenant *t = tenant_of(plane, tenant_number, 0);
+    const kb_trie *route = t ? kb_trie_lookup(packet->v6 ? t->v6 : t->v4, packet->destination, packet->v6 ? 128 : 32) : NULL;
+    if (!route) {
+        from->counters.no_route++;
+        return 0;
+    }
+    port *to = port_for(plane, t, (uint32_t)route->number, packet->flow, from);
+    if (!to) {
+        from->counters.no_link++;
+        return 0;
+    }
+    if (same_node(to, from)) {
         from->counters.no_route++;
         return 0;
     }
@@ -558,21 +691,10 @@ static int forward(kb_plane *plane, port *from, uint8_t *frame, size_t length, c
         to->counters.queue_full++;
         return 0;
     }
-    buffer *b = owned ? owned : buffer_new(KB_HEADER + length);
-    if (!b)
-        return 0;
-    put_header(b->data, KB_PACKET, length);
-    if (!owned)
-        memcpy(b->data + KB_HEADER, frame, length);
-    b->length = (uint32_t)(KB_HEADER + length);
-    int idle = to->queued == 0;
-    if (enqueue(to, b, packet->urgent, 0) == 0) {
+    int result = queue_frame(plane, to, KB_PACKET, tenant_number, frame, length, owned, packet->urgent);
+    if (result >= 0)
         to->counters.tx_packets++;
-        if (idle || to->queued > BATCH_BYTES)
-            to->pending |= 2; /* flush at the end of the batch */
-        plane->pending = 1;
-    }
-    return owned != NULL;
+    return result == 1;
 }
 
 static void read_tun(kb_plane *plane, port *p)
@@ -605,7 +727,7 @@ static void read_tun(kb_plane *plane, port *p)
         }
         /* a large packet travels in the buffer that it was read into; a small one would waste it */
         buffer *owned = length > 16384 ? plane->scratch : NULL;
-        if (forward(plane, p, frame, length, &packet, owned))
+        if (forward(plane, p, p->tenant, frame, length, &packet, owned))
             plane->scratch = NULL;
     }
     plane->pending = 1;
@@ -622,35 +744,32 @@ static int source_allowed(const port *p, const kb_packet *packet)
     return 0;
 }
 
-static void on_segment(kb_plane *plane, port *p, uint8_t *payload, size_t length)
+/* Segments for ourselves pass here, all of them. */
+static void segment_for_us(kb_plane *plane, port *p, uint32_t tenant_number, uint32_t source, const uint8_t *data, size_t length)
 {
-    uint32_t destination = (uint32_t)payload[0] << 24 | (uint32_t)payload[1] << 16 | (uint32_t)payload[2] << 8 | payload[3];
-    uint32_t source = (uint32_t)payload[4] << 24 | (uint32_t)payload[5] << 16 | (uint32_t)payload[6] << 8 | payload[7];
+    emit(plane, KB_EVENT_SEGMENT, p, KB_SEGMENT, tenant_number, source, data, length);
+}
+
+static void on_segment(kb_plane *plane, port *p, uint32_t tenant_number, uint8_t *payload, size_t length)
+{
+    uint32_t destination = get32(payload), source = get32(payload + 4);
     p->counters.rx_segments++;
     if (p->prefix_count && source != p->number) {
         p->counters.bad_source++;
         return;
     }
     if (destination == plane->number) {
-        emit(plane, KB_EVENT_SEGMENT, p, KB_SEGMENT, source, payload + 8, length - 8);
+        segment_for_us(plane, p, tenant_number, source, payload + 8, length - 8);
         return;
     }
-    tenant *t = tenant_of(plane, p->tenant, 0);
-    port *to = t && destination < t->numbers ? port_of(plane, t->by_number[destination]) : NULL;
-    if (!to || to == p) {
+    tenant *t = tenant_of(plane, tenant_number, 0);
+    port *to = t ? port_for(plane, t, destination, kb_segment_flow(payload, length), p) : NULL;
+    if (!to || same_node(to, p)) {
         p->counters.no_route++;
         return;
     }
-    buffer *b = buffer_new(KB_HEADER + length);
-    if (!b)
-        return;
-    put_header(b->data, KB_SEGMENT, length);
-    memcpy(b->data + KB_HEADER, payload, length);
-    if (enqueue(to, b, 0, 0) == 0) {
+    if (queue_frame(plane, to, KB_SEGMENT, tenant_number, payload, length, NULL, 0) == 0)
         to->counters.tx_segments++;
-        to->pending |= 2;
-        plane->pending = 1;
-    }
 }
 
 /* One whole frame. -1: the link was closed. */
@@ -662,18 +781,32 @@ static int on_frame(kb_plane *plane, port *p, int kind, uint8_t *payload, size_t
             port_down(plane, p, "too many control frames before admission");
             return -1;
         }
-        if (emit(plane, KB_EVENT_FRAME, p, kind, 0, payload, length) < 0) {
+        if (emit(plane, KB_EVENT_FRAME, p, kind, p->tenant, 0, payload, length) < 0) {
             port_down(plane, p, "control frames come faster than they are read");
             return -1;
         }
         return 0;
-    case KB_SEGMENT:
-        if (p->admitted)
-            on_segment(plane, p, payload, length);
-        return 0;
     }
     if (!p->admitted)
         return 0;
+    uint32_t tenant_number = p->tenant;
+    if (kind == KB_TENANT_PACKET || kind == KB_TENANT_SEGMENT) {
+        if (!p->peer) {
+            port_down(plane, p, "a frame between relays from a link that leads to none");
+            return -1;
+        }
+        tenant_number = get32(payload);
+        kind -= KB_TENANT_PACKET - KB_PACKET;
+        payload += 4;
+        length -= 4;
+    } else if (p->peer) {
+        port_down(plane, p, "a frame without its tenant from a relay");
+        return -1;
+    }
+    if (kind == KB_SEGMENT) {
+        on_segment(plane, p, tenant_number, payload, length);
+        return 0;
+    }
     kb_packet packet;
     p->counters.rx_packets++;
     if (kb_check_packet(payload, length, &packet) < 0)
@@ -681,7 +814,7 @@ static int on_frame(kb_plane *plane, port *p, int kind, uint8_t *payload, size_t
     else if (!source_allowed(p, &packet))
         p->counters.bad_source++;
     else
-        forward(plane, p, payload, length, &packet, NULL);
+        forward(plane, p, tenant_number, payload, length, &packet, NULL);
     return 0;
 }
 
@@ -693,13 +826,7 @@ static int parse(kb_plane *plane, port *p)
         const uint8_t *h = p->rx + at;
         int kind = h[0];
         size_t length = (size_t)h[1] << 16 | (size_t)h[2] << 8 | h[3];
-        size_t least = kind == KB_PACKET ? KB_VNET + 20 : kind == KB_SEGMENT ? 8 : 0;
-        size_t most = kind == KB_CONTROL   ? KB_MAX_CONTROL
-                      : kind == KB_PACKET  ? KB_MAX_PACKET
-                      : kind == KB_SEGMENT ? KB_MAX_SEGMENT
-                      : kind >= 128        ? KB_MAX_SKIP
-                                           : 0;
-        if (most == 0 || length > most || length < least) {
+        if (kb_check_frame(kind, length) < 0) {
             char reason[96];
             snprintf(reason, sizeof reason, "frame of kind %d with %zu bytes", kind, length);
             port_down(plane, p, reason);
@@ -839,7 +966,7 @@ static void handshake(kb_plane *plane, port *p)
         }
         p->up = 1;
         plane->handshakes--;
-        emit(plane, KB_EVENT_UP, p, 0, 0, uri, strlen(uri));
+        emit(plane, KB_EVENT_UP, p, 0, 0, 0, uri, strlen(uri));
         int id = p->id;
         flush_port(plane, p);
         if (port_of(plane, id) == p)
@@ -1024,7 +1151,7 @@ void kb_plane_free(kb_plane *plane)
         if (plane->tenants[i]) {
             kb_trie_free(plane->tenants[i]->v4);
             kb_trie_free(plane->tenants[i]->v6);
-            free(plane->tenants[i]->by_number);
+            free(plane->tenants[i]->nodes);
             free(plane->tenants[i]);
         }
     while (plane->events_head) {
@@ -1056,7 +1183,10 @@ int kb_add_tun(kb_plane *plane, int fd, uint32_t tenant_number, int vnet_hdr, ch
         return -1;
     }
     enter(plane);
-    port *p = tenant_of(plane, tenant_number, 1) ? port_new(plane, fd, TUN, error) : NULL;
+    tenant *t = tenant_of(plane, tenant_number, 1);
+    if (t && t->tun >= 0)
+        snprintf(error, 256, "tenant number %u has a TUN already", tenant_number);
+    port *p = t && t->tun < 0 ? port_new(plane, fd, TUN, error) : NULL;
     int id = -1;
     if (p) {
         p->tenant = tenant_number;
@@ -1069,6 +1199,8 @@ int kb_add_tun(kb_plane *plane, int fd, uint32_t tenant_number, int vnet_hdr, ch
             plane->ports[id & 0xffff] = NULL; /* the caller keeps the descriptor */
             free(p);
             id = -1;
+        } else {
+            t->tun = id;
         }
     } else if (!error[0]) {
         snprintf(error, 256, "tenant number %u", tenant_number);
@@ -1142,20 +1274,13 @@ int kb_admit(kb_plane *plane, int id, uint32_t tenant_number, uint32_t number, c
     enter(plane);
     port *p = port_of(plane, id);
     tenant *t = p && p->kind == LINK ? tenant_of(plane, tenant_number, 1) : NULL;
-    if (t && number >= t->numbers) {
-        uint32_t numbers = t->numbers ? t->numbers : 16;
-        while (numbers <= number)
-            numbers *= 2;
-        int *grown = realloc(t->by_number, numbers * sizeof *grown);
-        if (grown) {
-            for (uint32_t i = t->numbers; i < numbers; i++)
-                grown[i] = -1;
-            t->by_number = grown;
-            t->numbers = numbers;
-        }
-    }
-    if (t && number < t->numbers) {
+    node *n = t ? node_of(t, number, 1) : NULL;
+    if (n && number != plane->number) {
         forget_number(plane, p); /* of an earlier admission */
+        if (n->link_count == KB_MAX_BUNDLE) { /* the oldest gives way; it stays open until Python drops it */
+            memmove(n->links, n->links + 1, (KB_MAX_BUNDLE - 1) * sizeof *n->links);
+            n->link_count--;
+        }
         free(p->prefixes);
         p->prefixes = copy;
         p->prefix_count = count;
@@ -1163,7 +1288,8 @@ int kb_admit(kb_plane *plane, int id, uint32_t tenant_number, uint32_t number, c
         p->tenant = tenant_number;
         p->number = number;
         p->admitted = 1;
-        t->by_number[number] = id;
+        p->peer = 0;
+        n->links[n->link_count++] = id;
         result = 0;
     }
     leave(plane);
@@ -1171,13 +1297,58 @@ int kb_admit(kb_plane *plane, int id, uint32_t tenant_number, uint32_t number, c
     return result;
 }
 
-int kb_add_route(kb_plane *plane, uint32_t tenant_number, const kb_prefix *prefix, int id)
+int kb_admit_peer(kb_plane *plane, int id)
 {
-    if (prefix->bits > (prefix->v6 ? 128 : 32))
+    enter(plane);
+    port *p = port_of(plane, id);
+    int result = p && p->kind == LINK ? 0 : -1;
+    if (!result) {
+        forget_number(plane, p);
+        free(p->prefixes);
+        p->prefixes = NULL;
+        p->prefix_count = 0;
+        p->tenant = p->number = 0;
+        p->admitted = p->peer = 1;
+    }
+    leave(plane);
+    return result;
+}
+
+int kb_via(kb_plane *plane, uint32_t tenant_number, uint32_t number, int id)
+{
+    enter(plane);
+    port *p = port_of(plane, id);
+    tenant *t = p && p->peer ? tenant_of(plane, tenant_number, 1) : NULL;
+    node *n = t && number != plane->number ? node_of(t, number, 1) : NULL;
+    int result = -1;
+    if (n) {
+        n->via_count = without(n->vias, n->via_count, id);
+        if (n->via_count < KB_MAX_VIAS) {
+            n->vias[n->via_count++] = id;
+            result = 0;
+        }
+    }
+    leave(plane);
+    return result;
+}
+
+void kb_unvia(kb_plane *plane, uint32_t tenant_number, uint32_t number)
+{
+    enter(plane);
+    tenant *t = tenant_of(plane, tenant_number, 0);
+    node *n = t ? node_of(t, number, 0) : NULL;
+    if (n)
+        n->via_count = 0;
+    leave(plane);
+}
+
+int kb_add_route(kb_plane *plane, uint32_t tenant_number, const kb_prefix *prefix, uint32_t number, uint16_t mtu)
+{
+    if (prefix->bits > (prefix->v6 ? 128 : 32) || number >= KB_MAX_NUMBER)
         return -1;
     enter(plane);
     tenant *t = tenant_of(plane, tenant_number, 1);
-    int result = t && port_of(plane, id) ? kb_trie_add(prefix->v6 ? t->v6 : t->v4, prefix->address, prefix->bits, id) : -1;
+    int result = t ? kb_trie_add(prefix->v6 ? t->v6 : t->v4, prefix->address, prefix->bits, (int)number, mtu) : -1;
     leave(plane);
     return result;
 }
@@ -1198,7 +1369,8 @@ int kb_lookup(kb_plane *plane, uint32_t tenant_number, const kb_prefix *address)
 {
     enter(plane);
     tenant *t = tenant_of(plane, tenant_number, 0);
-    int found = t ? kb_trie_lookup(address->v6 ? t->v6 : t->v4, address->address, address->v6 ? 128 : 32) : -1;
+    const kb_trie *route = t ? kb_trie_lookup(address->v6 ? t->v6 : t->v4, address->address, address->v6 ? 128 : 32) : NULL;
+    int found = route ? route->number : -1;
     leave(plane);
     return found;
 }
@@ -1242,13 +1414,19 @@ int kb_send_segment(kb_plane *plane, uint32_t tenant_number, uint32_t number, co
 {
     if (length > KB_MAX_SEGMENT - 8)
         return -1;
-    uint8_t head[8] = {(uint8_t)(number >> 24),        (uint8_t)(number >> 16),        (uint8_t)(number >> 8),
-                       (uint8_t)number,                (uint8_t)(plane->number >> 24), (uint8_t)(plane->number >> 16),
-                       (uint8_t)(plane->number >> 8),  (uint8_t)plane->number};
+    uint8_t address[8 + KB_FLOW_BYTES];
+    put32(address, number);
+    put32(address + 4, plane->number);
+    size_t seen = length < KB_FLOW_BYTES ? length : KB_FLOW_BYTES;
+    memcpy(address + 8, data, seen);
+    uint8_t head[12];
     enter(plane);
     tenant *t = tenant_of(plane, tenant_number, 0);
-    port *p = t && number < t->numbers ? port_of(plane, t->by_number[number]) : NULL;
-    int result = send_to(plane, p, KB_SEGMENT, head, sizeof head, data, length);
+    port *p = t && number != plane->number ? port_for(plane, t, number, kb_segment_flow(address, 8 + seen), NULL) : NULL;
+    size_t head_length = p && p->peer ? 12 : 8;
+    put32(head, tenant_number);
+    memcpy(head + head_length - 8, address, 8);
+    int result = send_to(plane, p, p && p->peer ? KB_TENANT_SEGMENT : KB_SEGMENT, head, head_length, data, length);
     leave(plane);
     return result;
 }

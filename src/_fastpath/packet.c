@@ -15,6 +15,51 @@ static uint32_t be32(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t
 static void put16(uint8_t *p, uint16_t v) { p[0] = (uint8_t)(v >> 8); p[1] = (uint8_t)v; }
 static void put32(uint8_t *p, uint32_t v) { put16(p, (uint16_t)(v >> 16)); put16(p + 2, (uint16_t)v); }
 
+int kb_check_frame(int kind, size_t length)
+{
+    switch (kind) {
+    case KB_CONTROL:
+        return length <= KB_MAX_CONTROL ? 0 : -1;
+    case KB_PACKET:
+        return length >= KB_VNET + 20 && length <= KB_MAX_PACKET ? 0 : -1;
+    case KB_SEGMENT:
+        return length >= 8 && length <= KB_MAX_SEGMENT ? 0 : -1;
+    case KB_TENANT_PACKET:
+        return length >= 4 + KB_VNET + 20 && length <= 4 + KB_MAX_PACKET ? 0 : -1;
+    case KB_TENANT_SEGMENT:
+        return length >= 4 + 8 && length <= 4 + KB_MAX_SEGMENT ? 0 : -1;
+    }
+    return kind >= 128 && length <= KB_MAX_SKIP ? 0 : -1;
+}
+
+/* Spreads well enough to pin flows to links and queues; nothing secret depends on it. */
+uint32_t kb_mix(uint32_t a, uint32_t b)
+{
+    uint64_t h = ((uint64_t)a << 32 | b) * 0x9e3779b97f4a7c15u;
+    h ^= h >> 29;
+    h *= 0xbf58476d1ce4e5b9u;
+    return (uint32_t)(h >> 32);
+}
+
+uint32_t kb_segment_flow(const uint8_t *payload, size_t length)
+{
+    size_t take = length < 8 + KB_FLOW_BYTES ? length : 8 + KB_FLOW_BYTES;
+    uint32_t h = 0;
+    for (size_t i = 0; i < take; i++)
+        h = h * 31 + payload[i];
+    return kb_mix(h, KB_SEGMENT);
+}
+
+static uint32_t packet_flow(const uint8_t *ip, size_t size, int v6, size_t at, int protocol)
+{
+    uint32_t h = (uint32_t)protocol;
+    for (size_t i = v6 ? 8 : 12; i < (v6 ? 40u : 20u); i += 4)
+        h = kb_mix(h, be32(ip + i));
+    if (at && (protocol == TCP || protocol == UDP) && at + 4 <= size)
+        h = kb_mix(h, be32(ip + at));
+    return h;
+}
+
 /* Where the transport header starts and its protocol; 0 when it cannot be said (fragments, extension headers). */
 static size_t transport(const uint8_t *ip, size_t length, int *protocol)
 {
@@ -78,6 +123,7 @@ int kb_check_packet(const uint8_t *frame, size_t length, kb_packet *packet)
         packet->v6 = (uint8_t)v6;
         memcpy(packet->source, ip + (v6 ? 8 : 12), v6 ? 16 : 4);
         memcpy(packet->destination, ip + (v6 ? 24 : 16), v6 ? 16 : 4);
+        packet->flow = packet_flow(ip, size, v6, at, protocol);
         if (gso == GSO_NONE && size <= 256 && at != 0) {
             if (protocol == ICMP || protocol == ICMPV6)
                 packet->urgent = 1;

@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { KB_CONTROL = 1, KB_PACKET = 2, KB_SEGMENT = 3 };
+enum { KB_CONTROL = 1, KB_PACKET = 2, KB_SEGMENT = 3, KB_TENANT_PACKET = 4, KB_TENANT_SEGMENT = 5 };
 enum { KB_EVENT_UP = 1, KB_EVENT_FRAME = 2, KB_EVENT_SEGMENT = 3, KB_EVENT_DOWN = 4 };
 
 #define KB_HEADER 4                          /* kind u8, length u24 */
@@ -22,6 +22,9 @@ enum { KB_EVENT_UP = 1, KB_EVENT_FRAME = 2, KB_EVENT_SEGMENT = 3, KB_EVENT_DOWN 
 #define KB_MAX_CONTROL (16 * 1024)
 #define KB_MAX_PACKET (KB_VNET + 65536)
 #define KB_MAX_SEGMENT (8 + 65536)
+#define KB_MAX_BUNDLE 8                      /* links of one node */
+#define KB_MAX_VIAS 4                        /* relays through which one node is reached */
+#define KB_FLOW_BYTES 4                      /* of a segment (its ports) that say which connection it belongs to */
 #define KB_MAX_SKIP (1 << 20)                /* of an unknown kind that may be skipped */
 #define KB_QUEUE (512 * 1024)                /* bytes that wait for a link */
 #define KB_EVENTS (4 * 1024 * 1024)          /* bytes that wait for Python, of all links */
@@ -44,7 +47,7 @@ typedef struct kb_tls kb_tls;
 
 typedef struct {
     uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, rx_segments, tx_segments;
-    uint64_t no_route, bad_source, bad_header, ttl_exceeded, queue_full, tun_full, events_full;
+    uint64_t no_route, no_link, bad_source, bad_header, ttl_exceeded, queue_full, tun_full, events_full;
     uint64_t queued; /* bytes, now */
 } kb_counters;
 
@@ -70,9 +73,12 @@ int kb_plane_fileno(kb_plane *plane);
 int kb_add_tun(kb_plane *plane, int fd, uint32_t tenant, int vnet_hdr, char *error);
 int kb_add_link(kb_plane *plane, int fd, kb_tls *tls, const char *server_name, char *error);
 int kb_admit(kb_plane *plane, int port, uint32_t tenant, uint32_t number, const kb_prefix *prefixes, int count);
-int kb_add_route(kb_plane *plane, uint32_t tenant, const kb_prefix *prefix, int port);
+int kb_admit_peer(kb_plane *plane, int port);
+int kb_via(kb_plane *plane, uint32_t tenant, uint32_t number, int port);
+void kb_unvia(kb_plane *plane, uint32_t tenant, uint32_t number);
+int kb_add_route(kb_plane *plane, uint32_t tenant, const kb_prefix *prefix, uint32_t number, uint16_t mtu);
 int kb_remove_route(kb_plane *plane, uint32_t tenant, const kb_prefix *prefix);
-int kb_lookup(kb_plane *plane, uint32_t tenant, const kb_prefix *address); /* for tests: the port, or -1 */
+int kb_lookup(kb_plane *plane, uint32_t tenant, const kb_prefix *address); /* for tests: the node's number, or -1 */
 int kb_send(kb_plane *plane, int port, int kind, const uint8_t *data, size_t length);
 int kb_send_segment(kb_plane *plane, uint32_t tenant, uint32_t number, const uint8_t *data, size_t length);
 int kb_drop(kb_plane *plane, int port, const char *reason);
@@ -82,9 +88,13 @@ int kb_get_counters(kb_plane *plane, int port, kb_counters *counters);
 /* packet.c: pure functions of bytes */
 typedef struct {
     uint8_t source[16], destination[16];
+    uint32_t flow; /* the same for all packets of a connection in one direction */
     uint8_t v6, urgent; /* urgent: small and alone (ICMP, a bare TCP acknowledgement), may overtake bulk */
 } kb_packet;
 
+int kb_check_frame(int kind, size_t length);                                 /* 0, or -1: such a frame closes its link */
+uint32_t kb_mix(uint32_t a, uint32_t b);
+uint32_t kb_segment_flow(const uint8_t *payload, size_t length);             /* payload of a SEGMENT frame */
 int kb_check_packet(const uint8_t *frame, size_t length, kb_packet *packet); /* 0, or -1: not fit for any TUN */
 int kb_decrement_ttl(uint8_t *ip);                                           /* 0, or -1: it may not go on */
 void kb_complete_checksum(uint8_t *frame, size_t length);                    /* what VIRTIO_NET_HDR_F_NEEDS_CSUM asks for */

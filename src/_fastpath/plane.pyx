@@ -3,7 +3,7 @@
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
@@ -18,7 +18,7 @@ cdef extern from "plane.h" nogil:
         pass
     ctypedef struct kb_counters:
         uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, rx_segments, tx_segments
-        uint64_t no_route, bad_source, bad_header, ttl_exceeded, queue_full, tun_full, events_full
+        uint64_t no_route, no_link, bad_source, bad_header, ttl_exceeded, queue_full, tun_full, events_full
         uint64_t queued
     ctypedef struct kb_event:
         int type, port, kind
@@ -35,7 +35,10 @@ cdef extern from "plane.h" nogil:
     int kb_add_tun(kb_plane *plane, int fd, uint32_t tenant, int vnet_hdr, char *error)
     int kb_add_link(kb_plane *plane, int fd, kb_tls *tls, const char *server_name, char *error)
     int kb_admit(kb_plane *plane, int port, uint32_t tenant, uint32_t number, const kb_prefix *prefixes, int count)
-    int kb_add_route(kb_plane *plane, uint32_t tenant, const kb_prefix *prefix, int port)
+    int kb_admit_peer(kb_plane *plane, int port)
+    int kb_via(kb_plane *plane, uint32_t tenant, uint32_t number, int port)
+    void kb_unvia(kb_plane *plane, uint32_t tenant, uint32_t number)
+    int kb_add_route(kb_plane *plane, uint32_t tenant, const kb_prefix *prefix, uint32_t number, uint16_t mtu)
     int kb_remove_route(kb_plane *plane, uint32_t tenant, const kb_prefix *prefix)
     int kb_lookup(kb_plane *plane, uint32_t tenant, const kb_prefix *address)
     int kb_send(kb_plane *plane, int port, int kind, const uint8_t *data, size_t length)
@@ -43,6 +46,7 @@ cdef extern from "plane.h" nogil:
     int kb_drop(kb_plane *plane, int port, const char *reason)
     int kb_next_event(kb_plane *plane, kb_event *event)
     int kb_get_counters(kb_plane *plane, int port, kb_counters *counters)
+    uint32_t kb_segment_flow(const uint8_t *payload, size_t length)
     int KB_MAX_PREFIXES
 
 
@@ -54,6 +58,11 @@ cdef int fill_prefix(object text, kb_prefix *prefix) except -1:
     prefix.bits = network.prefixlen
     prefix.v6 = network.version == 6
     return 0
+
+
+def segment_flow(bytes payload not None):
+    """For tests: what pins a SEGMENT frame's payload to a link."""
+    return kb_segment_flow(<const uint8_t *> <const char *> payload, len(payload))
 
 
 cdef class TlsContext:
@@ -157,14 +166,34 @@ cdef class Plane:
             result = kb_admit(self.plane, port, tenant, number, list_, count)
         return result == 0
 
-    def add_route(self, uint32_t tenant, prefix, int port):
+    def admit_peer(self, int port):
+        cdef int result
+        self.alive()
+        with nogil:
+            result = kb_admit_peer(self.plane, port)
+        return result == 0
+
+    def via(self, uint32_t tenant, uint32_t number, int port):
+        cdef int result
+        self.alive()
+        with nogil:
+            result = kb_via(self.plane, tenant, number, port)
+        return result == 0
+
+    def unvia(self, uint32_t tenant, uint32_t number):
+        self.alive()
+        with nogil:
+            kb_unvia(self.plane, tenant, number)
+
+    def add_route(self, uint32_t tenant, prefix, uint32_t number, uint16_t mtu=0):
         cdef kb_prefix p
         cdef int result
         self.alive()
         fill_prefix(prefix, &p)
         with nogil:
-            result = kb_add_route(self.plane, tenant, &p, port)
-        return result == 0
+            result = kb_add_route(self.plane, tenant, &p, number, mtu)
+        if result != 0:
+            raise ValueError(f"route {prefix} of tenant {tenant} to node {number}: no such number, or no memory")
 
     def remove_route(self, uint32_t tenant, prefix):
         cdef kb_prefix p
@@ -174,14 +203,14 @@ cdef class Plane:
             kb_remove_route(self.plane, tenant, &p)
 
     def lookup(self, uint32_t tenant, address):
-        """The port that an address is routed to, or None."""
+        """The number of the node that an address is routed to, or None."""
         cdef kb_prefix p
-        cdef int port
+        cdef int number
         self.alive()
         fill_prefix(address, &p)
         with nogil:
-            port = kb_lookup(self.plane, tenant, &p)
-        return None if port < 0 else port
+            number = kb_lookup(self.plane, tenant, &p)
+        return None if number < 0 else number
 
     def send(self, int port, int kind, payload not None):
         cdef Py_buffer view

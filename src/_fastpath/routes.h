@@ -7,14 +7,15 @@
 
 typedef struct kb_trie {
     struct kb_trie *child[2];
-    int port; /* -1: none */
+    int number;   /* of the node, -1: none */
+    uint16_t mtu; /* of the networks behind it, 0: not known */
 } kb_trie;
 
 static inline kb_trie *kb_trie_new(void)
 {
     kb_trie *t = calloc(1, sizeof *t);
     if (t)
-        t->port = -1;
+        t->number = -1;
     return t;
 }
 
@@ -29,7 +30,7 @@ static inline void kb_trie_free(kb_trie *t)
 
 static inline int kb_bit(const uint8_t *address, unsigned n) { return address[n / 8] >> (7 - n % 8) & 1; }
 
-static inline int kb_trie_add(kb_trie *t, const uint8_t *address, unsigned bits, int port)
+static inline int kb_trie_add(kb_trie *t, const uint8_t *address, unsigned bits, int number, uint16_t mtu)
 {
     for (unsigned n = 0; n < bits; n++) {
         kb_trie **next = &t->child[kb_bit(address, n)];
@@ -37,7 +38,8 @@ static inline int kb_trie_add(kb_trie *t, const uint8_t *address, unsigned bits,
             return -1;
         t = *next;
     }
-    t->port = port;
+    t->number = number;
+    t->mtu = mtu;
     return 0;
 }
 
@@ -47,7 +49,7 @@ static inline int kb_trie_remove(kb_trie *t, const uint8_t *address, unsigned bi
     if (!t)
         return 0;
     if (n == bits) {
-        t->port = -1;
+        t->number = -1;
     } else {
         kb_trie **next = &t->child[kb_bit(address, n)];
         if (kb_trie_remove(*next, address, bits, n + 1)) {
@@ -55,15 +57,16 @@ static inline int kb_trie_remove(kb_trie *t, const uint8_t *address, unsigned bi
             *next = NULL;
         }
     }
-    return n > 0 && t->port < 0 && !t->child[0] && !t->child[1];
+    return n > 0 && t->number < 0 && !t->child[0] && !t->child[1];
 }
 
-static inline int kb_trie_lookup(const kb_trie *t, const uint8_t *address, unsigned width)
+/* The entry of the longest prefix, or NULL */
+static inline const kb_trie *kb_trie_lookup(const kb_trie *t, const uint8_t *address, unsigned width)
 {
-    int found = -1;
+    const kb_trie *found = NULL;
     for (unsigned n = 0; t; n++) {
-        if (t->port >= 0)
-            found = t->port;
+        if (t->number >= 0)
+            found = t;
         if (n == width)
             break;
         t = t->child[kb_bit(address, n)];

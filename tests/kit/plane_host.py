@@ -41,11 +41,9 @@ async def main(config: dict[str, Any]) -> None:
                         prefixes = [f"100.64.0.{n}/32", f"10.244.{n}.0/24"]
                         plane.admit(port, tenant=t, number=n, prefixes=prefixes)
                         for prefix in prefixes:
-                            plane.add_route(t, prefix, port)
+                            plane.add_route(t, prefix, n)
                     else:
                         plane.admit(port, tenant=0, number=0, prefixes=[])
-                        for prefix in ("100.64.0.0/16", "10.244.0.0/16"):
-                            plane.add_route(0, prefix, port)
                 case LinkDown(port, reason):
                     ports.discard(port)
                     say(event="down", reason=reason, port=port)
@@ -59,9 +57,12 @@ async def main(config: dict[str, Any]) -> None:
         tun = open_tun("kb0", offload=not config.get("plain"))
         await configure("kb0", config["tun"], mtu=1500, routes=["10.244.0.0/16"])
         tenant = config.get("tenant", 0)
+        if not relay:
+            for prefix in ("100.64.0.0/16", "10.244.0.0/16"):
+                plane.add_route(tenant, prefix, 0)
         port = plane.add_tun(tun.fd, tenant=tenant, vnet_hdr=tun.vnet_hdr)
-        plane.add_route(tenant, config["tun"].split("/")[0] + "/32", port)
-        plane.add_route(tenant, f"10.244.{config['number']}.0/24", port)
+        plane.add_route(tenant, config["tun"].split("/")[0] + "/32", config["number"])
+        plane.add_route(tenant, f"10.244.{config['number']}.0/24", config["number"])
         say(event="tun", vnet_hdr=tun.vnet_hdr, port=port)
     tls = TlsContext(config["ca"], config["cert"], config["key"], server=relay)
     if relay:

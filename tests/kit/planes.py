@@ -84,7 +84,7 @@ class Harness:
     """A plane, with ways to make ports and to wait for its events."""
 
     def __init__(self, number: int = 0) -> None:
-        self.plane = Plane(number)
+        self.plane, self.number = Plane(number), number
         self._stack = contextlib.ExitStack()
         self._stack.callback(self.plane.close)
         self.seen: list[PlaneEvent] = []
@@ -100,7 +100,7 @@ class Harness:
         self._stack.callback(tun.close)
         port = self.plane.add_tun(tun.plane_fd, tenant=tenant, vnet_hdr=vnet_hdr)
         for route in routes:
-            self.plane.add_route(tenant, route, port)
+            self.plane.add_route(tenant, route, self.number)
         return tun, port
 
     def pipe(self) -> tuple[socket.socket, int]:
@@ -126,7 +126,7 @@ class Harness:
         assert self.expect(LinkUp).port == port
         assert self.plane.admit(port, tenant=tenant, number=number, prefixes=prefixes)
         for prefix in prefixes:
-            assert self.plane.add_route(tenant, prefix, port)
+            self.plane.add_route(tenant, prefix, number)
         return peer, port
 
     def events(self, timeout: float) -> Iterator[PlaneEvent]:

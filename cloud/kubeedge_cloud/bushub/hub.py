@@ -27,6 +27,8 @@ from kubeedge.pki import identity
 
 log = logging.getLogger("kubeedge.bushub")
 
+_CLOUD = 0  # our own node number, in every tenant
+
 
 class NodeRecord(Protocol):
     """What the relay needs of kubeedge_cloud.tenants' record."""
@@ -138,7 +140,7 @@ class BusHub:
         s = self._settings
         loop = asyncio.get_running_loop()
         tls = TlsContext(s.ca, s.cert, s.key, server=True)
-        plane = self._plane = Plane(0)
+        plane = self._plane = Plane(_CLOUD)
         loop.add_reader(plane.fileno(), self._on_plane)
         try:
             if s.tun is not None:
@@ -185,9 +187,9 @@ class BusHub:
         if number is None:
             raise NotFound(f"there is no tenant {settings.tenant} for the TUN {settings.name}")
         tun = open_tun(settings.name)
-        port = plane.add_tun(tun.fd, tenant=number, vnet_hdr=tun.vnet_hdr)
+        plane.add_tun(tun.fd, tenant=number, vnet_hdr=tun.vnet_hdr)
         await configure(settings.name, settings.address, mtu=settings.mtu, routes=settings.routes)
-        plane.add_route(number, settings.address.split("/")[0] + "/32", port)
+        plane.add_route(number, settings.address.split("/")[0] + "/32", _CLOUD)
 
     # -- events --------------------------------------------------------------------------------------------------------
 
@@ -277,7 +279,7 @@ class BusHub:
         older = self._by_node.get((entry.tenant, entry.node))
         self._by_node[entry.tenant, entry.node] = entry
         for prefix in prefixes:
-            self._plane.add_route(tenant, prefix, entry.port)
+            self._plane.add_route(tenant, prefix, record.number)
         if older is not None and older.port != entry.port:
             self._plane.drop(older.port, "the node has a newer link")
         entry.link.welcome(Welcome(record.number, record.address, record.pod_cidr, (), 1500))

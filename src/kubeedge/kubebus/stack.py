@@ -29,7 +29,7 @@ from kubeedge.kubebus.l2.core import (
     RoutesChanged,
 )
 from kubeedge.kubebus.l3.netsetup import configure
-from kubeedge.kubebus.l3.plane import CONTROL, SEGMENT, Frame, LinkDown, LinkUp, Plane, Segment, TlsContext
+from kubeedge.kubebus.l3.plane import CONTROL, Frame, LinkDown, LinkUp, Plane, Segment, TlsContext
 from kubeedge.kubebus.l3.tun import open_tun
 from kubeedge.kubebus.l4.driver import Endpoint, Handler
 
@@ -38,6 +38,7 @@ log = logging.getLogger("kubeedge.kubebus")
 CLOUD = "cloud"  # the name of node number 0
 _CLOUD_URI = "spiffe://kubeedge/cloud/"  # whom a relay's certificate must name (kubeedge.pki.identity)
 _TENANT = 0  # an edge has one routing table
+_RELAY = 0  # whoever is not ourselves is reached through it
 _LOOK_EVERY = 5.0  # seconds between two looks at whether data moved, only while a keepalive is due
 _NAME_PATIENCE = 5.0  # seconds for an answer to a name
 
@@ -165,10 +166,12 @@ class KubeBus:
         tun = open_tun(s.tun)
         if not tun.vnet_hdr:
             log.warning("this kernel gives %s no offload: packets go one by one", s.tun)
-        port = self._tun_port = plane.add_tun(tun.fd, tenant=_TENANT, vnet_hdr=tun.vnet_hdr)
+        self._tun_port = plane.add_tun(tun.fd, tenant=_TENANT, vnet_hdr=tun.vnet_hdr)
         await configure(s.tun, s.address, mtu=s.mtu, routes=s.overlay_routes)
         for prefix in (s.address.split("/")[0] + "/32", s.pod_cidr):
-            plane.add_route(_TENANT, prefix, port)
+            plane.add_route(_TENANT, prefix, s.number)
+        for prefix in (_network(s.address), *s.overlay_routes):
+            plane.add_route(_TENANT, prefix, _RELAY)
 
     # -- links ---------------------------------------------------------------------------------------------------------
 
@@ -284,10 +287,9 @@ class KubeBus:
                         f"the relay knows this node as number {welcome.number}, {welcome.pod_cidr}; join it again"
                     )
                     return
-                plane.admit(self._port, tenant=_TENANT, number=0, prefixes=[])
-                network = _network(s.address)
-                for prefix in (network, *s.overlay_routes, *welcome.routes):
-                    plane.add_route(_TENANT, prefix, self._port)
+                plane.admit(self._port, tenant=_TENANT, number=_RELAY, prefixes=[])
+                for prefix in welcome.routes:
+                    plane.add_route(_TENANT, prefix, _RELAY)
                 self._since, self._last_error = asyncio.get_running_loop().time(), ""
                 self._up.set()
                 log.info("link up relay=%s", self._relay)
@@ -299,7 +301,7 @@ class KubeBus:
                 for prefix in withdraw:
                     plane.remove_route(_TENANT, prefix)
                 for prefix in add:
-                    plane.add_route(_TENANT, prefix, self._port)
+                    plane.add_route(_TENANT, prefix, _RELAY)
             case LinkIsDown(reason):
                 self._end(reason)
 
@@ -341,9 +343,8 @@ class KubeBus:
     def _send_segment(self, number: int, segment: bytes) -> None:
         if number == self._settings.number:
             asyncio.get_running_loop().call_soon(self._receive_own, segment)
-        elif self._plane is not None and self._port is not None:
-            address = number.to_bytes(4, "big") + self._settings.number.to_bytes(4, "big")
-            self._plane.send(self._port, SEGMENT, address + segment)
+        elif self._plane is not None:
+            self._plane.send_segment(_TENANT, number, segment)
 
     def _receive_own(self, segment: bytes) -> None:
         if self._endpoint is not None:

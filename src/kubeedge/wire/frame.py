@@ -9,6 +9,8 @@
     1     CONTROL   one JSON object of the L2 conversation                           0 to 16,384
     2     PACKET    virtio_net_hdr (10 bytes), then an IPv4 or IPv6 packet           30 to 65,546
     3     SEGMENT   destination u32 BE, source u32 BE (node numbers), L4 segment     8 to 65,544
+    4     TENANT_PACKET    between relays: tenant number u32 BE, then as PACKET      34 to 65,550
+    5     TENANT_SEGMENT   between relays: tenant number u32 BE, then as SEGMENT     12 to 65,548
 
 A length outside of the kind's limits closes the link before memory is taken, and so does an unknown kind below 128. An unknown
 kind from 128 up, of up to 1 MiB, is skipped without being stored: a newer peer may send what we do not know.
@@ -24,11 +26,14 @@ from kubeedge.errors import Misuse, PeerError
 CONTROL = 1
 PACKET = 2
 SEGMENT = 3
+TENANT_PACKET = 4
+TENANT_SEGMENT = 5
 FIRST_SKIPPABLE = 128
 
 HEADER = 4  # bytes: kind u8, length u24
 VNET_HEADER = 10  # bytes of Linux' struct virtio_net_hdr
 ADDRESS = 8  # bytes of a segment's destination and source
+TENANT = 4  # bytes of a tenant's number, between relays
 
 MAX_CONTROL = 16 * 1024
 MAX_PACKET = VNET_HEADER + 65_536
@@ -40,6 +45,8 @@ LIMITS = {
     CONTROL: (0, MAX_CONTROL),
     PACKET: (VNET_HEADER + 20, MAX_PACKET),
     SEGMENT: (ADDRESS, MAX_SEGMENT),
+    TENANT_PACKET: (TENANT + VNET_HEADER + 20, TENANT + MAX_PACKET),
+    TENANT_SEGMENT: (TENANT + ADDRESS, TENANT + MAX_SEGMENT),
 }
 
 _WORD = struct.Struct("!I")

@@ -227,7 +227,6 @@ def test_the_newest_link_has_the_number_and_a_second_admission_gives_up_the_firs
     assert not harness.plane.send_segment(1, 1, b"x")
     assert harness.plane.send_segment(2, 5, b"x")
     assert not harness.plane.admit(old, tenant=1, number=1, prefixes=[])
-    assert not harness.plane.add_route(1, "10.0.0.0/8", old)
 
 
 def test_a_peer_that_does_not_read_costs_one_queue_and_hurts_nobody(

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 
 from kubeedge.errors import PeerError
 from kubeedge.kubebus.l3 import packets
+from kubeedge.kubebus.l3.packets import mix
 from kubeedge.kubebus.l3.routes import Routes
 from kubeedge.wire import frame as wire
 
@@ -41,8 +42,10 @@ _MAX_HANDSHAKES = 256
 _BATCH_BYTES, _BATCH_PACKETS = 256 * 1024, 64
 _RECORD = 16 * 1024
 _MAX_PREFIXES = 64
+_MAX_BUNDLE, _MAX_VIAS = 8, 4
+_FLOW_BYTES = 4  # of a segment (its ports) that say which connection it belongs to
 _COUNTERS = (
-    "rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "rx_segments", "tx_segments", "no_route", "bad_source",
+    "rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "rx_segments", "tx_segments", "no_route", "no_link", "bad_source",
     "bad_header", "ttl_exceeded", "queue_full", "tun_full", "events_full",
 )  # fmt: skip
 
@@ -70,7 +73,7 @@ class _Port:
     def __init__(self, id: int, fd: int, tenant: int) -> None:
         self.id, self.fd, self.tenant = id, fd, tenant
         self.number = 0
-        self.up = self.admitted = False
+        self.up = self.admitted = self.peer = False
         self.counters = dict.fromkeys(_COUNTERS, 0)
         self.queued = 0
         self.event_bytes = 0
@@ -97,10 +100,17 @@ class _Link(_Port):
         self.more = False  # TLS may hold bytes that the selector does not see
 
 
+class _Node:
+    def __init__(self) -> None:
+        self.links: list[int] = []  # to us
+        self.vias: list[int] = []  # to relays that have one
+
+
 class _Tenant:
     def __init__(self) -> None:
         self.routes = Routes()
-        self.by_number: dict[int, int] = {}
+        self.nodes: dict[int, _Node] = {}
+        self.tun: int | None = None
 
 
 class Plane:
@@ -160,10 +170,13 @@ class Plane:
     def add_tun(self, fd: int, *, tenant: int, vnet_hdr: bool) -> int:
         self._alive()
         with self._lock:
+            if self._tenant(tenant).tun is not None:
+                raise OSError(f"tenant number {tenant} has a TUN already")
             fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
             self._selector.register(fd, selectors.EVENT_READ)
             port = _Tun(self._new_id(), fd, tenant, vnet_hdr=vnet_hdr)
             self._ports[port.id] = port
+            self._tenant(tenant).tun = port.id
         self._nudge()
         return port.id
 
@@ -209,21 +222,51 @@ class Plane:
         networks = [ipaddress.ip_network(prefix) for prefix in prefixes]
         with self._lock:
             link = self._ports.get(port)
-            if not isinstance(link, _Link) or not 0 <= number < 65_536:
+            if not isinstance(link, _Link) or not 0 <= number < 65_536 or number == self._number:
                 return False
             self._forget_number(link)
             link.tenant, link.number, link.prefixes, link.admitted = tenant, number, networks, True
-            self._tenant(tenant).by_number[number] = port
+            link.peer = False
+            links = self._node(tenant, number).links
+            links.append(port)
+            del links[:-_MAX_BUNDLE]  # the oldest gives way; it stays open until it is dropped
         return True
 
-    def add_route(self, tenant: int, prefix: str, port: int) -> bool:
+    def admit_peer(self, port: int) -> bool:
         self._alive()
         with self._lock:
-            if port not in self._ports:
-                ipaddress.ip_network(prefix)
+            link = self._ports.get(port)
+            if not isinstance(link, _Link):
                 return False
-            self._tenant(tenant).routes.add(prefix, port)
+            self._forget_number(link)
+            link.tenant, link.number, link.prefixes = 0, 0, []
+            link.admitted = link.peer = True
         return True
+
+    def via(self, tenant: int, number: int, port: int) -> bool:
+        self._alive()
+        with self._lock:
+            link = self._ports.get(port)
+            if link is None or not link.peer or number == self._number or not 0 <= number < 65_536:
+                return False
+            vias = self._node(tenant, number).vias
+            vias[:] = [via for via in vias if via != port]
+            if len(vias) == _MAX_VIAS:
+                return False
+            vias.append(port)
+        return True
+
+    def unvia(self, tenant: int, number: int) -> None:
+        self._alive()
+        with self._lock:
+            self._node(tenant, number).vias.clear()
+
+    def add_route(self, tenant: int, prefix: str, number: int, mtu: int = 0) -> None:
+        self._alive()
+        if not 0 <= number < 65_536:
+            raise ValueError(f"route {prefix} of tenant {tenant} to node {number}: no such number, or no memory")
+        with self._lock:
+            self._tenant(tenant).routes.add(prefix, number, mtu)
 
     def remove_route(self, tenant: int, prefix: str) -> None:
         self._alive()
@@ -247,9 +290,11 @@ class Plane:
         if len(payload) > wire.MAX_SEGMENT - wire.ADDRESS:
             return False
         with self._lock:
-            id = self._tenant(tenant).by_number.get(number, -1)
             segment = wire.encode_segment(number, self._number, bytes(payload))
-            return self._send(self._ports.get(id), wire.SEGMENT, segment)
+            if number == self._number or (to := self._port_for(tenant, number, segment_flow(segment), None)) is None:
+                return False
+            kind, data = _towards(to, wire.SEGMENT, tenant, segment)
+            return self._send(to, kind, data)
 
     def drop(self, port: int, reason: str) -> None:
         self._alive()
@@ -361,10 +406,21 @@ class Plane:
                 self._down(port, "too many control frames before admission")
             elif not self._emit(_FRAME, port, kind, 0, payload):
                 self._down(port, "control frames come faster than they are read")
-        elif not port.admitted:
             return
-        elif kind == wire.SEGMENT:
-            self._on_segment(port, payload)
+        if not port.admitted:
+            return
+        tenant = port.tenant
+        if kind in (wire.TENANT_PACKET, wire.TENANT_SEGMENT):
+            if not port.peer:
+                self._down(port, "a frame between relays from a link that leads to none")
+                return
+            tenant = int.from_bytes(payload[: wire.TENANT], "big")
+            kind, payload = kind - (wire.TENANT_PACKET - wire.PACKET), payload[wire.TENANT :]
+        elif port.peer:
+            self._down(port, "a frame without its tenant from a relay")
+            return
+        if kind == wire.SEGMENT:
+            self._on_segment(port, tenant, payload)
         else:
             port.counters["rx_packets"] += 1
             checked = packets.check(payload)
@@ -373,20 +429,20 @@ class Plane:
             elif not self._source_allowed(port, checked.ip.source):
                 port.counters["bad_source"] += 1
             else:
-                self._forward(port, payload, checked)
+                self._forward(port, tenant, payload, checked)
 
-    def _on_segment(self, port: _Link, payload: bytes) -> None:
+    def _on_segment(self, port: _Link, tenant: int, payload: bytes) -> None:
         destination, source, segment = wire.decode_segment(payload)
         port.counters["rx_segments"] += 1
         if port.prefixes and source != port.number:
             port.counters["bad_source"] += 1
         elif destination == self._number:
-            self._emit(_SEGMENT, port, wire.SEGMENT, source, segment)
+            self._emit(_SEGMENT, port, wire.SEGMENT, source, segment, tenant)
         else:
-            to = self._ports.get(self._tenant(port.tenant).by_number.get(destination, -1))
-            if not isinstance(to, _Link) or to is port:
+            to = self._port_for(tenant, destination, segment_flow(payload), port)
+            if not isinstance(to, _Link) or _same_node(to, port):
                 port.counters["no_route"] += 1
-            elif self._enqueue(to, wire.encode(wire.SEGMENT, payload), urgent=False):
+            elif self._enqueue(to, wire.encode(*_towards(to, wire.SEGMENT, tenant, payload)), urgent=False):
                 to.counters["tx_segments"] += 1
 
     @staticmethod
@@ -415,12 +471,15 @@ class Plane:
             if checked is None:
                 port.counters["bad_header"] += 1
             else:
-                self._forward(port, frame, checked)
+                self._forward(port, port.tenant, frame, checked)
 
-    def _forward(self, port: _Port, frame: bytes, checked: packets.Checked) -> None:
-        to = self._ports.get(self._tenant(port.tenant).routes.lookup(checked.ip.destination) or -1)
-        if to is None or to is port:
+    def _forward(self, port: _Port, tenant: int, frame: bytes, checked: packets.Checked) -> None:
+        number = self._tenant(tenant).routes.lookup(checked.ip.destination)
+        to = None if number is None else self._port_for(tenant, number, checked.flow, port)
+        if number is None or (to is not None and _same_node(to, port)):
             port.counters["no_route"] += 1
+        elif to is None:
+            port.counters["no_link"] += 1
         elif isinstance(to, _Tun):
             self._write_tun(to, frame)
         elif isinstance(to, _Link):
@@ -430,7 +489,7 @@ class Plane:
                     port.counters["ttl_exceeded"] += 1
                     return
                 frame = frame[: wire.VNET_HEADER] + packet
-            if self._enqueue(to, wire.encode(wire.PACKET, frame), urgent=checked.urgent):
+            if self._enqueue(to, wire.encode(*_towards(to, wire.PACKET, tenant, frame)), urgent=checked.urgent):
                 to.counters["tx_packets"] += 1
 
     @staticmethod
@@ -496,14 +555,14 @@ class Plane:
 
     # -- small things ------------------------------------------------------------------------------------------------------------
 
-    def _emit(self, type: int, port: _Port, kind: int, source: int, payload: bytes) -> bool:
+    def _emit(self, type: int, port: _Port, kind: int, source: int, payload: bytes, tenant: int | None = None) -> bool:
         cost = len(payload) + _EVENT
         if type in (_FRAME, _SEGMENT):
             own, all_ = (_EVENTS_LINK, _EVENTS) if type == _SEGMENT else (_EVENTS_LINK + _EVENTS_CONTROL, 2 * _EVENTS)
             if port.event_bytes + cost > own or self._event_bytes + cost > all_:
                 port.counters["events_full"] += 1
                 return False
-        self._events.append((type, port.id, kind, port.tenant, source, payload))
+        self._events.append((type, port.id, kind, port.tenant if tenant is None else tenant, source, payload))
         self._event_bytes += cost
         port.event_bytes += cost
         os.eventfd_write(self._notify, 1)
@@ -515,10 +574,32 @@ class Plane:
         self._free(port)
 
     def _forget_number(self, port: _Port) -> None:
-        if port.admitted and isinstance(port, _Link):
-            numbers = self._tenant(port.tenant).by_number
-            if numbers.get(port.number) == port.id:
-                del numbers[port.number]
+        """No flow goes to this port any more."""
+        if isinstance(port, _Tun):
+            self._tenant(port.tenant).tun = None
+        elif port.peer:
+            for tenant in self._tenants.values():
+                for node in tenant.nodes.values():
+                    node.vias = [via for via in node.vias if via != port.id]
+        elif port.admitted:
+            node = self._node(port.tenant, port.number)
+            node.links = [link for link in node.links if link != port.id]
+
+    def _port_for(self, tenant: int, number: int, flow: int, origin: _Port | None) -> _Port | None:
+        """The port for a flow to a node: our own TUN, one of its links, or a relay that has one. An edge reaches everybody
+        through number 0."""
+        if number == self._number:
+            return self._ports.get(self._tenant(tenant).tun or -1)
+        node = self._tenant(tenant).nodes.get(number)
+        if self._number and (node is None or not node.links):
+            node = self._tenant(tenant).nodes.get(0)
+        if node is None:
+            return None
+        if not node.links and origin is not None and origin.peer:
+            return None  # from relay to relay only once
+        # rendezvous: only the flows of a port that goes move
+        best = max(node.links or node.vias, key=lambda id: mix(flow, id), default=-1)
+        return self._ports.get(best)
 
     def _free(self, port: _Port) -> None:
         with contextlib.suppress(KeyError, ValueError):
@@ -537,6 +618,9 @@ class Plane:
         if self._selector.get_key(port.fd).events != events:
             self._selector.modify(port.fd, events)
 
+    def _node(self, tenant: int, number: int) -> _Node:
+        return self._tenant(tenant).nodes.setdefault(number, _Node())
+
     def _tenant(self, number: int) -> _Tenant:
         return self._tenants.setdefault(number, _Tenant())
 
@@ -551,3 +635,26 @@ class Plane:
     def _alive(self) -> None:
         if self._closed:
             raise ValueError("the data plane is closed")
+
+
+def _same_node(a: _Port, b: _Port) -> bool:
+    """Would it go back to where it comes from?"""
+    if a is b:
+        return True
+    links = isinstance(a, _Link) and isinstance(b, _Link) and not a.peer and not b.peer
+    return links and (a.tenant, a.number) == (b.tenant, b.number)
+
+
+def _towards(to: _Port, kind: int, tenant: int, payload: bytes) -> tuple[int, bytes]:
+    """Kind and payload of a frame: with the tenant in front when the link leads to a relay."""
+    if not to.peer:
+        return kind, payload
+    return kind + (wire.TENANT_PACKET - wire.PACKET), tenant.to_bytes(wire.TENANT, "big") + payload
+
+
+def segment_flow(payload: bytes) -> int:
+    """The same for all segments of a connection in one direction: addresses and ports."""
+    value = 0
+    for byte in payload[: wire.ADDRESS + _FLOW_BYTES]:
+        value = (value * 31 + byte) & 0xFFFFFFFF
+    return mix(value, wire.SEGMENT)

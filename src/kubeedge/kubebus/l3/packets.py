@@ -33,6 +33,7 @@ _CHECKSUM_AT = {TCP: 16, UDP: 6}
 @dataclass(frozen=True, slots=True)
 class Checked:
     ip: IpHeader
+    flow: int  # the same for all packets of a connection in one direction
     urgent: bool  # small and alone (ICMP, a bare TCP acknowledgement): it may overtake bulk
 
 
@@ -59,7 +60,24 @@ def check(frame: bytes | bytearray) -> Checked | None:
         header = _headers(packet, ip)
         if header is None or ip.total - header > gso_size * MAX_SEGMENTS:
             return None
-    return Checked(ip, gso == GSO_NONE and _is_urgent(packet, ip))
+    return Checked(ip, _flow(packet, ip), gso == GSO_NONE and _is_urgent(packet, ip))
+
+
+def mix(a: int, b: int) -> int:
+    """Spreads well enough to pin flows to links and queues; nothing secret depends on it."""
+    h = ((a << 32 | b) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    h ^= h >> 29
+    return (h * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF) >> 32
+
+
+def _flow(packet: memoryview, ip: IpHeader) -> int:
+    h = ip.protocol
+    for address in (ip.source, ip.destination):
+        for at in range(0, len(address), 4):
+            h = mix(h, int.from_bytes(address[at : at + 4], "big"))
+    if ip.transport is not None and ip.protocol in (TCP, UDP) and ip.transport + 4 <= ip.total:
+        h = mix(h, int.from_bytes(packet[ip.transport : ip.transport + 4], "big"))
+    return h
 
 
 def _gso_fits(gso: int, ip: IpHeader) -> bool:

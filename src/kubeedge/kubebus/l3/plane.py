@@ -84,6 +84,7 @@ class Counters:
     rx_segments: int
     tx_segments: int
     no_route: int
+    no_link: int  # packets for a node that is known and not connected
     bad_source: int  # packets and segments from addresses that are not the link's
     bad_header: int
     ttl_exceeded: int
@@ -131,21 +132,40 @@ class Plane:
 
     def admit(self, port: int, *, tenant: int, number: int, prefixes: Sequence[str]) -> bool:
         """From here data flows. Packets from the link must have a source within `prefixes`, segments the source `number`;
-        with no prefixes neither is checked (the edge trusts its relay). False: the link is gone."""
+        with no prefixes neither is checked (the edge trusts its relay). False: the link is gone.
+
+        Several links may be admitted for one node (at most 8, then the oldest gets no more): each flow keeps to one of them, and
+        when that goes down its flows move to the others."""
         admitted: bool = self._raw.admit(port, tenant=tenant, number=number, prefixes=prefixes)
         return admitted
 
-    def add_route(self, tenant: int, prefix: str, port: int) -> bool:
-        """Replaces a route of the same prefix. False: the port is gone."""
-        added: bool = self._raw.add_route(tenant, prefix, port)
-        return added
+    def admit_peer(self, port: int) -> bool:
+        """The link leads to another relay, which is trusted with the data of every tenant. What comes from it goes to nodes that
+        are linked here, or to our TUN, never to another relay. False: the link is gone."""
+        admitted: bool = self._raw.admit_peer(port)
+        return admitted
+
+    def via(self, tenant: int, number: int, port: int) -> bool:
+        """The node is linked to the relay behind this port, until `unvia` or the port goes down. Links of the node to ourselves
+        come first. Up to 4 ports may be named. False: the port is no peer, or there are too many."""
+        bound: bool = self._raw.via(tenant, number, port)
+        return bound
+
+    def unvia(self, tenant: int, number: int) -> None:
+        self._raw.unvia(tenant, number)
+
+    def add_route(self, tenant: int, prefix: str, number: int, *, mtu: int = 0) -> None:
+        """A route to a node; it stays while the node's links come and go. Our own number stands for the tenant's TUN. `mtu`: the
+        smallest of the networks behind the node, if it is known. Replaces a route of the same prefix."""
+        self._raw.add_route(tenant, prefix, number, mtu)
 
     def remove_route(self, tenant: int, prefix: str) -> None:
         self._raw.remove_route(tenant, prefix)
 
     def lookup(self, tenant: int, address: str) -> int | None:
-        port: int | None = self._raw.lookup(tenant, address)
-        return port
+        """The number of the node that an address is routed to."""
+        number: int | None = self._raw.lookup(tenant, address)
+        return number
 
     def send(self, port: int, kind: int, payload: bytes) -> bool:
         """A CONTROL frame, or a SEGMENT with its 8-byte address. False: the queue is full, or the link is gone."""
@@ -153,7 +173,7 @@ class Plane:
         return sent
 
     def send_segment(self, tenant: int, number: int, payload: bytes) -> bool:
-        """To the link of that node. False: the queue is full, or the node has no link."""
+        """To a link of that node, or through a relay. False: the queue is full, or there is no way to the node."""
         sent: bool = self._raw.send_segment(tenant, number, payload)
         return sent
 
