@@ -11,6 +11,7 @@ from pathlib import Path
 from setuptools import Extension, find_packages, setup
 
 FASTPATH = Path("src/_fastpath")
+PLANE = ("dataplane.c", "ports.c", "calls.c", "link.c", "forward.c", "queue.c", "packet.c", "icmp.c")
 
 
 def extensions() -> list[Extension]:
@@ -23,9 +24,9 @@ def extensions() -> list[Extension]:
     modules = [
         Extension(
             "kubeedge._fastpath.plane",
-            [str(FASTPATH / name) for name in ("plane.pyx", "dataplane.c", "packet.c")],
+            [str(FASTPATH / name) for name in ("plane.pyx", *PLANE)],
             include_dirs=[str(FASTPATH)],
-            depends=[str(FASTPATH / name) for name in ("plane.h", "routes.h", "checksum.h")],
+            depends=[str(FASTPATH / name) for name in ("plane.h", "inside.h", "queue.h", "routes.h", "checksum.h")],
             libraries=["ssl", "crypto", "pthread"],
             **flags,
         ),

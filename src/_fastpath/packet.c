@@ -1,4 +1,4 @@
-/* Packets as bytes: validation, time to live, checksums, segmentation. No state, no I/O. */
+/* Packets as bytes: validation, time to live, checksums, segmentation, maximum segment size. No state, no I/O. ICMP: icmp.c. */
 #include "checksum.h"
 #include "plane.h"
 
@@ -123,6 +123,10 @@ int kb_check_packet(const uint8_t *frame, size_t length, kb_packet *packet)
         packet->v6 = (uint8_t)v6;
         memcpy(packet->source, ip + (v6 ? 8 : 12), v6 ? 16 : 4);
         memcpy(packet->destination, ip + (v6 ? 24 : 16), v6 ? 16 : 4);
+        size_t headers = at + (protocol == TCP && at + 20 <= size ? (size_t)(ip[at + 12] >> 4) * 4 : 8);
+        packet->unit = (uint32_t)(gso == GSO_NONE ? size : headers + gso_size);
+        packet->whole = v6 || (ip[6] & 0x40);
+        packet->syn = at && protocol == TCP && at + 20 <= size && (ip[at + 13] & 0x02);
         packet->flow = packet_flow(ip, size, v6, at, protocol);
         if (gso == GSO_NONE && size <= 256 && at != 0) {
             if (protocol == ICMP || protocol == ICMPV6)
@@ -163,7 +167,9 @@ void kb_complete_checksum(uint8_t *frame, size_t length)
     memset(frame, 0, KB_VNET);
 }
 
-int kb_segment_gso(const uint8_t *frame, size_t length, void (*out)(void *, uint8_t *, size_t), void *context)
+int kb_is_uso(const uint8_t *frame) { return frame[1] == GSO_UDP_L4; }
+
+int kb_segment_gso(const uint8_t *frame, size_t length, unsigned count, void (*out)(void *, uint8_t *, size_t), void *context)
 {
     const uint8_t *ip = frame + KB_VNET;
     size_t size = length - KB_VNET, unit = le16(frame + 4);
@@ -175,8 +181,9 @@ int kb_segment_gso(const uint8_t *frame, size_t length, void (*out)(void *, uint
     uint32_t sequence = protocol == TCP ? be32(ip + at + 4) : 0;
     uint16_t identification = v6 ? 0 : be16(ip + 4);
     uint8_t piece[KB_MAX_PACKET];
-    for (size_t from = header, n = 0; from < size; from += unit, n++) {
-        size_t payload = size - from < unit ? size - from : unit, total = header + payload;
+    size_t step = unit * count;
+    for (size_t from = header, n = 0; from < size; from += step, n += count) {
+        size_t payload = size - from < step ? size - from : step, total = header + payload;
         int last = from + payload == size;
         uint8_t *p = piece + KB_VNET;
         memset(piece, 0, KB_VNET);
@@ -205,11 +212,83 @@ int kb_segment_gso(const uint8_t *frame, size_t length, void (*out)(void *, uint
         put16(p + field, 0);
         uint32_t pseudo = kb_ones_sum(p + (v6 ? 8 : 12), v6 ? 32 : 8, 0);
         pseudo += (uint32_t)protocol + (uint32_t)(total - at);
-        uint16_t sum = (uint16_t)~kb_ones_sum(p + at, total - at, pseudo);
-        put16(p + field, sum || protocol == TCP ? sum : 0xffff);
+        if (count == 1) {
+            uint16_t sum = (uint16_t)~kb_ones_sum(p + at, total - at, pseudo);
+            put16(p + field, sum || protocol == TCP ? sum : 0xffff);
+        } else { /* still to be cut, or at least to be summed, by the receiver's kernel */
+            put16(p + field, kb_ones_sum(p, 0, pseudo));
+            memcpy(piece, frame, KB_VNET);
+            if (payload <= unit) {
+                piece[1] = GSO_NONE;
+                piece[4] = piece[5] = 0;
+            }
+        }
         out(context, piece, KB_VNET + total);
     }
     return 0;
+}
+
+/* A 16-bit word of summed bytes changes from `old` to `new_` (RFC 1624) */
+static void update_sum(uint8_t *field, uint16_t old, uint16_t new_)
+{
+    uint32_t sum = (uint32_t)(uint16_t)~be16(field) + (uint16_t)~old + new_;
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    put16(field, (uint16_t)~sum);
+}
+
+int kb_mark_congestion(uint8_t *frame, size_t length)
+{
+    uint8_t *ip = frame + KB_VNET;
+    if (length < KB_VNET + 20)
+        return 0;
+    if (ip[0] >> 4 == 6) {
+        if (!(ip[1] & 0x30))
+            return 0;
+        ip[1] |= 0x30;
+        return 1;
+    }
+    if (!(ip[1] & 3))
+        return 0;
+    uint16_t old = be16(ip);
+    ip[1] |= 3;
+    update_sum(ip + 10, old, be16(ip));
+    return 1;
+}
+
+void kb_clamp_mss(uint8_t *frame, size_t length, uint32_t mtu)
+{
+    uint8_t *ip = frame + KB_VNET;
+    size_t size = length - KB_VNET;
+    int protocol, v6 = ip[0] >> 4 == 6;
+    size_t at = transport(ip, size, &protocol), fixed = (v6 ? 40u : 20u) + 20;
+    if (!at || protocol != TCP || at + 20 > size || mtu < fixed + 88)
+        return;
+    size_t end = at + (size_t)(ip[at + 12] >> 4) * 4;
+    uint16_t most = (uint16_t)(mtu - fixed > 65535 ? 65535 : mtu - fixed);
+    if (end > size)
+        return;
+    for (size_t i = at + 20; i < end && ip[i] != 0;) {
+        if (ip[i] == 1) {
+            i++;
+            continue;
+        }
+        if (i + 1 >= end || ip[i + 1] < 2 || i + ip[i + 1] > end)
+            return;
+        if (ip[i] == 2 && ip[i + 1] == 4) {
+            uint16_t old = be16(ip + i + 2);
+            if (old <= most)
+                return;
+            put16(ip + i + 2, most);
+            if (!(frame[0] & NEEDS_CSUM)) {
+                /* at an odd place the bytes of the word count the other way round */
+                int odd = (int)((i + 2 - at) & 1);
+                update_sum(ip + at + 16, odd ? (uint16_t)(old >> 8 | old << 8) : old, odd ? (uint16_t)(most >> 8 | most << 8) : most);
+            }
+            return;
+        }
+        i += ip[i + 1];
+    }
 }
 
 int kb_prefix_contains(const kb_prefix *prefix, const uint8_t *address, int v6)

@@ -1,9 +1,11 @@
 /* The data plane: ports (TUN devices and links) joined by one routing table a tenant, carried by one thread.
+ * Inside: dataplane.c (the thread), ports.c, calls.c (what is below), link.c (TLS), queue.c (fair queues), forward.c (routes), packet.c and icmp.c (bytes).
  *
  * One mutex guards a plane. Its thread holds it while it works on what epoll reported and lets go while it waits, so calls from
  * Python see a consistent plane and wait for a batch at most. The thread never touches Python.
  *
- * Memory is bounded: a link holds one partial frame and an output queue of KB_QUEUE bytes and one frame. Of the events for Python
+ * Memory is bounded: a link holds one partial frame, an output queue of KB_QUEUE bytes and one batch of TLS records; when all queues
+ * together exceed KB_QUEUES, each may hold an eighth of that. Idle links hold none of it. Of the events for Python
  * a link may have KB_EVENTS_LINK bytes waiting, all links together KB_EVENTS; beyond, its segments are dropped. Control frames
  * have a reserve of their own, so that segments cannot crowd them out; a link that fills that too is closed. At most
  * KB_MAX_HANDSHAKES links may be without a finished handshake: the oldest one has to go when it had time enough, else the newest.
@@ -27,6 +29,7 @@ enum { KB_EVENT_UP = 1, KB_EVENT_FRAME = 2, KB_EVENT_SEGMENT = 3, KB_EVENT_DOWN 
 #define KB_FLOW_BYTES 4                      /* of a segment (its ports) that say which connection it belongs to */
 #define KB_MAX_SKIP (1 << 20)                /* of an unknown kind that may be skipped */
 #define KB_QUEUE (512 * 1024)                /* bytes that wait for a link */
+#define KB_QUEUES (64 * 1024 * 1024)         /* of all links together, before each gets less */
 #define KB_EVENTS (4 * 1024 * 1024)          /* bytes that wait for Python, of all links */
 #define KB_EVENTS_LINK (512 * 1024)          /* of one link */
 #define KB_EVENTS_CONTROL (128 * 1024)       /* beyond KB_EVENTS_LINK, for control frames alone */
@@ -47,8 +50,10 @@ typedef struct kb_tls kb_tls;
 
 typedef struct {
     uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, rx_segments, tx_segments;
-    uint64_t no_route, no_link, bad_source, bad_header, ttl_exceeded, queue_full, tun_full, events_full;
-    uint64_t queued; /* bytes, now */
+    uint64_t no_route, no_link, bad_source, bad_header, ttl_exceeded, too_big, queue_full, delay_dropped, marked, tun_full, events_full;
+    uint64_t icmp_sent;
+    uint64_t queued;                /* bytes, now */
+    uint64_t rtt, min_rtt, rate, lowat; /* us, us, bytes/s, bytes: of the TCP connection when it was last looked at; 0: none */
 } kb_counters;
 
 typedef struct {
@@ -70,8 +75,12 @@ kb_plane *kb_plane_new(uint32_t number, char *error);
 void kb_plane_free(kb_plane *plane); /* ends the thread, closes every port */
 int kb_plane_fileno(kb_plane *plane);
 
-int kb_add_tun(kb_plane *plane, int fd, uint32_t tenant, int vnet_hdr, char *error);
-int kb_add_link(kb_plane *plane, int fd, kb_tls *tls, const char *server_name, char *error);
+int kb_add_tun(kb_plane *plane, int fd, uint32_t tenant, int vnet_hdr, int uso, char *error);
+/* control: the congestion control to use; "": bbr on a long path, cubic on a short one */
+int kb_add_link(kb_plane *plane, int fd, kb_tls *tls, const char *server_name, const char *control, char *error);
+int kb_congestion(kb_plane *plane, int port, char *control, char *complaint); /* 16 and 48 bytes; what the kernel says */
+/* Where ICMP errors come from: into links, or (tun) into our own TUN, whose kernel would refuse its own address */
+int kb_set_source(kb_plane *plane, uint32_t tenant, const kb_prefix *address, int tun);
 int kb_admit(kb_plane *plane, int port, uint32_t tenant, uint32_t number, const kb_prefix *prefixes, int count);
 int kb_admit_peer(kb_plane *plane, int port);
 int kb_via(kb_plane *plane, uint32_t tenant, uint32_t number, int port);
@@ -85,21 +94,48 @@ int kb_drop(kb_plane *plane, int port, const char *reason);
 int kb_next_event(kb_plane *plane, kb_event *event); /* 1: one was taken, 0: none */
 int kb_get_counters(kb_plane *plane, int port, kb_counters *counters);
 
-/* packet.c: pure functions of bytes */
+/* For other C code that lives in the data thread (L4). `segment` gets every segment for our own number; 1: it took it, 0: it is to be an
+ * event. `work` runs after each turn of the thread and at the time that it gave last (us of CLOCK_MONOTONIC; UINT64_MAX: not needed).
+ * Both run with the plane's lock held and may call the kb_locked_ functions, none of the others. */
+typedef struct {
+    void *context;
+    int (*segment)(void *context, uint32_t tenant, uint32_t source, const uint8_t *data, size_t length);
+    uint64_t (*work)(void *context, uint64_t now);
+} kb_hook;
+
+void kb_set_hook(kb_plane *plane, const kb_hook *hook); /* NULL: none. Afterwards the old one is not called any more */
+void kb_lock(kb_plane *plane);   /* for callers outside of the thread, around kb_locked_ functions and their own state */
+void kb_unlock(kb_plane *plane); /* wakes the thread: `work` runs */
+uint64_t kb_locked_now(kb_plane *plane);
+int kb_locked_send_segment(kb_plane *plane, uint32_t tenant, uint32_t number, const uint8_t *data, size_t length); /* -1: full, or no way */
+
+/* packet.c, icmp.c: pure functions of bytes. A frame is a virtio header and a packet. */
 typedef struct {
     uint8_t source[16], destination[16];
     uint32_t flow; /* the same for all packets of a connection in one direction */
-    uint8_t v6, urgent; /* urgent: small and alone (ICMP, a bare TCP acknowledgement), may overtake bulk */
+    uint32_t unit; /* bytes of the largest packet that it makes on a wire */
+    uint8_t v6, urgent; /* urgent: small and alone (ICMP, a bare TCP acknowledgement) */
+    uint8_t whole, syn; /* it must not be fragmented; it opens a TCP connection */
 } kb_packet;
+
+enum { KB_TTL_EXCEEDED, KB_NO_ROUTE, KB_NO_LINK, KB_TOO_BIG };
+#define KB_ICMP_BYTES (KB_VNET + 1280)
 
 int kb_check_frame(int kind, size_t length);                                 /* 0, or -1: such a frame closes its link */
 uint32_t kb_mix(uint32_t a, uint32_t b);
 uint32_t kb_segment_flow(const uint8_t *payload, size_t length);             /* payload of a SEGMENT frame */
 int kb_check_packet(const uint8_t *frame, size_t length, kb_packet *packet); /* 0, or -1: not fit for any TUN */
+/* The rest takes frames that kb_check_packet let pass. */
 int kb_decrement_ttl(uint8_t *ip);                                           /* 0, or -1: it may not go on */
+int kb_mark_congestion(uint8_t *frame, size_t length);                       /* 1: congestion experienced (RFC 3168), 0: not capable */
+void kb_clamp_mss(uint8_t *frame, size_t length, uint32_t mtu);              /* of a SYN, to what fits into mtu */
 void kb_complete_checksum(uint8_t *frame, size_t length);                    /* what VIRTIO_NET_HDR_F_NEEDS_CSUM asks for */
-/* Cuts a GSO frame into packets of the sender's size; out gets each as a frame with an empty header. 0, or -1. */
-int kb_segment_gso(const uint8_t *frame, size_t length, void (*out)(void *, uint8_t *, size_t), void *context);
+int kb_is_uso(const uint8_t *frame);
+/* Cuts a GSO frame into pieces of `count` packets of the sender's size each, 1: as they go on a wire, with their checksums. 0, or -1. */
+int kb_segment_gso(const uint8_t *frame, size_t length, unsigned count, void (*out)(void *, uint8_t *, size_t), void *context);
 int kb_prefix_contains(const kb_prefix *prefix, const uint8_t *address, int v6);
+int kb_may_complain(const uint8_t *frame, size_t length);                    /* may an ICMP error answer it? */
+/* The ICMP error about a frame into `out` (KB_ICMP_BYTES): bytes. `source`: 4 or 16 bytes, as the frame's version. */
+size_t kb_icmp_error(const uint8_t *frame, size_t length, int what, uint32_t mtu, const uint8_t *source, uint8_t *out);
 
 #endif

@@ -18,8 +18,8 @@ cdef extern from "plane.h" nogil:
         pass
     ctypedef struct kb_counters:
         uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, rx_segments, tx_segments
-        uint64_t no_route, no_link, bad_source, bad_header, ttl_exceeded, queue_full, tun_full, events_full
-        uint64_t queued
+        uint64_t no_route, no_link, bad_source, bad_header, ttl_exceeded, too_big, queue_full, delay_dropped, marked, tun_full
+        uint64_t events_full, icmp_sent, queued, rtt, min_rtt, rate, lowat
     ctypedef struct kb_event:
         int type, port, kind
         uint32_t tenant, source, length
@@ -32,8 +32,10 @@ cdef extern from "plane.h" nogil:
     kb_plane *kb_plane_new(uint32_t number, char *error)
     void kb_plane_free(kb_plane *plane)
     int kb_plane_fileno(kb_plane *plane)
-    int kb_add_tun(kb_plane *plane, int fd, uint32_t tenant, int vnet_hdr, char *error)
-    int kb_add_link(kb_plane *plane, int fd, kb_tls *tls, const char *server_name, char *error)
+    int kb_add_tun(kb_plane *plane, int fd, uint32_t tenant, int vnet_hdr, int uso, char *error)
+    int kb_add_link(kb_plane *plane, int fd, kb_tls *tls, const char *server_name, const char *control, char *error)
+    int kb_congestion(kb_plane *plane, int port, char *control, char *complaint)
+    int kb_set_source(kb_plane *plane, uint32_t tenant, const kb_prefix *address, int tun)
     int kb_admit(kb_plane *plane, int port, uint32_t tenant, uint32_t number, const kb_prefix *prefixes, int count)
     int kb_admit_peer(kb_plane *plane, int port)
     int kb_via(kb_plane *plane, uint32_t tenant, uint32_t number, int port)
@@ -63,6 +65,87 @@ cdef int fill_prefix(object text, kb_prefix *prefix) except -1:
 def segment_flow(bytes payload not None):
     """For tests: what pins a SEGMENT frame's payload to a link."""
     return kb_segment_flow(<const uint8_t *> <const char *> payload, len(payload))
+
+
+cdef extern from "queue.h" nogil:
+    ctypedef struct kb_buffer:
+        kb_buffer *next
+        uint32_t start, length
+        uint8_t *data
+    ctypedef struct kb_pool:
+        pass
+    ctypedef struct kb_queue:
+        size_t bytes
+        uint32_t flows, marked
+    kb_buffer *kb_buffer_new(kb_pool *pool, size_t payload)
+    void kb_buffer_free(kb_pool *pool, kb_buffer *b)
+    void kb_pool_clear(kb_pool *pool)
+    void kb_queue_put(kb_queue *q, kb_buffer *b, uint32_t flow, uint32_t now, size_t limit, kb_buffer **dropped)
+    void kb_queue_put_control(kb_queue *q, kb_buffer *b)
+    kb_buffer *kb_queue_get(kb_queue *q, uint32_t now, kb_buffer **dropped)
+    void kb_queue_clear(kb_queue *q, kb_pool *pool)
+    int KB_HEADROOM
+
+
+cdef class FairQueue:
+    """For tests: the queue of a link. The readable twin is kubeedge.kubebus.l3.queue."""
+
+    cdef kb_queue q
+    cdef kb_pool pool
+    cdef readonly object dropped
+
+    def __cinit__(self):
+        memset(&self.q, 0, sizeof(kb_queue))
+        memset(&self.pool, 0, sizeof(kb_pool))
+        self.dropped = []
+
+    def __dealloc__(self):
+        kb_queue_clear(&self.q, &self.pool)
+        kb_pool_clear(&self.pool)
+
+    cdef bytes content(self, kb_buffer *b):
+        payload = PyBytes_FromStringAndSize(<char *> b.data + b.start, b.length)
+        kb_buffer_free(&self.pool, b)
+        return payload
+
+    cdef kb_buffer *buffer(self, bytes frame) except NULL:
+        cdef kb_buffer *b = kb_buffer_new(&self.pool, len(frame))
+        if b is NULL:
+            raise MemoryError
+        b.length = len(frame)
+        b.start -= 8 if len(frame) >= 8 and frame[:1] in (b"\4", b"\5") else 4 if len(frame) >= 4 else 0  # packets are where the plane has them
+        memcpy(b.data + b.start, <const char *> frame, len(frame))
+        return b
+
+    cdef int note(self, kb_buffer *dropped) except -1:
+        cdef kb_buffer *next
+        while dropped is not NULL:
+            next = dropped.next
+            self.dropped.append(self.content(dropped))
+            dropped = next
+        return 0
+
+    def put(self, bytes frame not None, uint32_t flow, uint32_t now, size_t limit):
+        cdef kb_buffer *dropped = NULL
+        kb_queue_put(&self.q, self.buffer(frame), flow, now, limit, &dropped)
+        self.note(dropped)
+
+    def put_control(self, bytes frame not None):
+        kb_queue_put_control(&self.q, self.buffer(frame))
+
+    def get(self, uint32_t now):
+        cdef kb_buffer *dropped = NULL
+        cdef kb_buffer *b = kb_queue_get(&self.q, now, &dropped)
+        self.note(dropped)
+        return None if b is NULL else self.content(b)
+
+    @property
+    def bytes(self):
+        return self.q.bytes
+
+    @property
+    def marked(self):
+        return self.q.marked
 
 
 cdef class TlsContext:
@@ -127,28 +210,30 @@ cdef class Plane:
             out.append((event.type, event.port, event.kind, event.tenant, event.source, payload))
         return out
 
-    def add_tun(self, int fd, *, uint32_t tenant, bint vnet_hdr):
+    def add_tun(self, int fd, *, uint32_t tenant, bint vnet_hdr, bint uso=True):
         cdef char error[256]
         cdef int port
         self.alive()
         error[0] = 0
         with nogil:
-            port = kb_add_tun(self.plane, fd, tenant, vnet_hdr, error)
+            port = kb_add_tun(self.plane, fd, tenant, vnet_hdr, uso, error)
         if port < 0:
             raise OSError(error.decode("utf-8", "replace"))
         return port
 
-    def add_link(self, int fd, TlsContext tls not None, *, server_name=""):
+    def add_link(self, int fd, TlsContext tls not None, *, server_name="", congestion=""):
         cdef char error[256]
         cdef int port
         cdef bytes name = server_name.encode()
         cdef const char *c_name = name
+        cdef bytes control = congestion.encode()
+        cdef const char *c_control = control
         self.alive()
         if not tls.server and not name:
             raise ValueError("a link that connects needs the name to check in the server's certificate")
         error[0] = 0
         with nogil:
-            port = kb_add_link(self.plane, fd, tls.tls, c_name, error)
+            port = kb_add_link(self.plane, fd, tls.tls, c_name, c_control, error)
         if port < 0:
             raise OSError(error.decode("utf-8", "replace"))
         return port
@@ -235,6 +320,23 @@ cdef class Plane:
         finally:
             PyBuffer_Release(&view)
         return result == 0
+
+    def set_source(self, uint32_t tenant, address, bint tun=False):
+        cdef kb_prefix p
+        self.alive()
+        fill_prefix(address, &p)
+        with nogil:
+            kb_set_source(self.plane, tenant, &p, tun)
+
+    def congestion(self, int port):
+        """(what the kernel uses, why it is not what was wanted), or None when there is no such port any more"""
+        cdef char control[16]
+        cdef char complaint[48]
+        cdef int result
+        self.alive()
+        with nogil:
+            result = kb_congestion(self.plane, port, control, complaint)
+        return (control.decode(), complaint.decode()) if result == 0 else None
 
     def drop(self, int port, reason):
         cdef bytes text = reason.encode()[:200]

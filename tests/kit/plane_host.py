@@ -2,7 +2,8 @@
 
     python -m tests.kit.plane_host '{"role": "relay", "listen": 7000, "tun": "100.64.255.254/16", ...}'
 
-A relay admits node <n> of tenant <t> by its certificate .../tenant/t<T>/node/n<N>, with the addresses 100.64.0.N and 10.244.N.0/24.
+A relay admits node <n> of tenant <t> by its certificate .../tenant/t<T>/node/n<N>, with the addresses 100.64.0.N, fd64::N and
+10.244.N.0/24; "mtus" says what is behind which node.
 Reads commands from stdin ("counters") and writes JSON lines: {"event": ...}.
 """
 
@@ -38,10 +39,12 @@ async def main(config: dict[str, Any]) -> None:
                     if relay:
                         _, tenant, _, node = uri.removeprefix("spiffe://kubeedge/").split("/")
                         t, n = int(tenant[1:]), int(node[1:])
-                        prefixes = [f"100.64.0.{n}/32", f"10.244.{n}.0/24"]
+                        prefixes = [f"100.64.0.{n}/32", f"10.244.{n}.0/24", f"fd64::{n}/128"]
+                        plane.set_source(t, "100.64.255.254")
+                        plane.set_source(t, "fd64::fffe")
                         plane.admit(port, tenant=t, number=n, prefixes=prefixes)
                         for prefix in prefixes:
-                            plane.add_route(t, prefix, n)
+                            plane.add_route(t, prefix, n, mtu=config.get("mtus", {}).get(str(n), 0))
                     else:
                         plane.admit(port, tenant=0, number=0, prefixes=[])
                 case LinkDown(port, reason):
@@ -58,11 +61,17 @@ async def main(config: dict[str, Any]) -> None:
         await configure("kb0", config["tun"], mtu=1500, routes=["10.244.0.0/16"])
         tenant = config.get("tenant", 0)
         if not relay:
-            for prefix in ("100.64.0.0/16", "10.244.0.0/16"):
+            for prefix in ("100.64.0.0/16", "10.244.0.0/16", "fd64::/64"):
                 plane.add_route(tenant, prefix, 0)
-        port = plane.add_tun(tun.fd, tenant=tenant, vnet_hdr=tun.vnet_hdr)
+        port = plane.add_tun(tun.fd, tenant=tenant, vnet_hdr=tun.vnet_hdr, uso=tun.uso)
         plane.add_route(tenant, config["tun"].split("/")[0] + "/32", config["number"])
         plane.add_route(tenant, f"10.244.{config['number']}.0/24", config["number"])
+        own6 = "fd64::fffe" if relay else f"fd64::{config['number']}"
+        plane.add_route(tenant, f"{own6}/128", config["number"])
+        plane.set_source(tenant, config["tun"].split("/")[0])
+        plane.set_source(tenant, own6)
+        plane.set_source(tenant, "100.64.255.253" if relay else "100.64.255.254", tun=True)
+        plane.set_source(tenant, "fd64::fffd" if relay else "fd64::fffe", tun=True)
         say(event="tun", vnet_hdr=tun.vnet_hdr, port=port)
     tls = TlsContext(config["ca"], config["cert"], config["key"], server=relay)
     if relay:

@@ -8,7 +8,7 @@ python=${1:-/usr/bin/python3}
 say() { printf '\033[1m== %s\033[0m\n' "$*"; }
 
 packages="gcc libc6-dev libssl-dev python3-dev python3-venv openssl ca-certificates
-          iproute2 nftables iptables iputils-ping curl busybox-static
+          iproute2 nftables iptables iputils-ping iputils-tracepath traceroute curl busybox-static
           crun runc conmon containernetworking-plugins"
 missing=
 for package in $packages; do

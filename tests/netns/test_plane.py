@@ -91,13 +91,13 @@ class Overlay:
         self._serial = 0
         self.cloud_tenant = cloud_tenant
 
-    def start(self, *members: Host) -> None:
+    def start(self, *members: Host, **relay: Any) -> None:
         addresses = [(m, f"192.0.2.{10 + i}/24") for i, m in enumerate(members)]
         self.net.bridge(self.cloud, "192.0.2.1/24", addresses)
         server = self.authority.issue("relay", uri="spiffe://kubeedge/cloud/relay", hosts=["192.0.2.1"])
         self.relay = self._process(
             self.cloud, role="relay", number=0, listen=7000, tun="100.64.255.254/16", tenant=self.cloud_tenant,
-            ca=server.ca, cert=server.cert, key=server.key,
+            ca=server.ca, cert=server.cert, key=server.key, **relay,
         )  # fmt: skip
         self.relay.expect("listening")
 
@@ -331,3 +331,103 @@ def test_a_device_that_somebody_deletes_is_reported_and_nothing_spins(overlay: O
 def _cpu_ticks(pid: int) -> int:
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return int(fields[11]) + int(fields[12])
+
+
+def two(overlay: Overlay, **relay: Any) -> tuple[Host, Host, Process]:
+    """Two edges of tenant 1, both up."""
+    e1, e2 = overlay.net.host("e1"), overlay.net.host("e2")
+    overlay.start(e1, e2, **relay)
+    overlay.edge(e1, 1, 1).expect("up")
+    second = overlay.edge(e2, 1, 2)
+    second.expect("up")
+    for _ in range(2):
+        overlay.relay.expect("up")
+    return e1, e2, second
+
+
+def test_traceroute_shows_the_relay_and_the_node(overlay: Overlay) -> None:
+    e1, _, _ = two(overlay)
+    lines = e1.run("traceroute", "-n", "-I", "-q1", "-w2", "100.64.0.2").splitlines()[1:]
+    assert [line.split()[1] for line in lines] == ["100.64.255.254", "100.64.0.2"]
+    lines = e1.run("traceroute", "-n", "-q2", "-w2", "100.64.0.2").splitlines()[1:]  # UDP
+    assert [line.split()[1] for line in lines] == ["100.64.255.254", "100.64.0.2"]
+
+
+def test_a_node_that_is_away_and_an_address_of_nobody_are_told_apart(overlay: Overlay) -> None:
+    e1, _, second = two(overlay)
+    os.kill(second.pid, 9)
+    overlay.relay.expect("down")
+    away = e1.run("ping", "-c1", "-W2", "100.64.0.2", check=False)
+    assert "From 100.64.255.254" in away and "Destination Host Unreachable" in away
+    nobody = e1.run("ping", "-c1", "-W2", "100.64.9.9", check=False)
+    assert "From 100.64.255.254" in nobody and "Destination Net Unreachable" in nobody
+    os.kill(overlay.relay.pid, 9)
+    until(
+        lambda: "From 100.64.255.254" in e1.run("ping", "-c1", "-W1", "100.64.0.2", check=False),
+        timeout=10,
+        what="the edge's own plane to say that nobody is there",
+    )
+
+
+def test_path_mtu_is_found_and_connections_fit_without_it(overlay: Overlay) -> None:
+    e1, e2, _ = two(overlay, mtus={"2": 1300})
+    said = e1.run("ping", "-c1", "-M", "do", "-s", "1400", "-W2", "100.64.0.2", check=False)
+    assert "mtu = 1300" in said or "mtu=1300" in said
+    assert "1 received" in e1.run("ping", "-c1", "-M", "do", "-s", "1272", "-W2", "100.64.0.2")
+    e1.ip("route", "flush", "cache")
+    assert "pmtu 1300" in e1.run("tracepath", "-n", "100.64.0.2")
+    e1.ip("route", "flush", "cache")
+    with receive_file(e2, 5000, 4 << 20) as receiver:
+        digest = send_file(e1, "100.64.0.2", 5000, 4 << 20)
+        assert receiver.stdout
+        assert receiver.stdout.readline().split() == [str(4 << 20), digest]
+    assert "mtu 1300" not in e1.ip("route", "get", "100.64.0.2")  # the SYN said it: nobody had to find out
+
+
+def test_a_pod_network_with_a_smaller_mtu_works_without_tuning(overlay: Overlay) -> None:
+    e1, e2, _ = two(overlay)
+    pod = overlay.net.host("pod")
+    inside, outside = overlay.net.wire(pod, "10.244.2.7/24", e2, "10.244.2.1/24")
+    pod.ip("link", "set", inside, "mtu", "1200")
+    e2.ip("link", "set", outside, "mtu", "1200")
+    pod.ip("route", "add", "default", "via", "10.244.2.1")
+    for server, client, address in ((pod, e1, "10.244.2.7"), (e1, pod, "100.64.0.1")):
+        with receive_file(server, 5000, 4 << 20) as receiver:
+            digest = send_file(client, address, 5000, 4 << 20)
+            assert receiver.stdout
+            assert receiver.stdout.readline().split() == [str(4 << 20), digest]
+    assert "1 received" in e1.run("ping", "-c1", "-s", "3000", "-W2", "10.244.2.7")
+    lines = e1.run("traceroute", "-n", "-I", "-q1", "-w2", "10.244.2.7").splitlines()[1:]
+    assert [line.split()[1] for line in lines] == ["100.64.255.254", "100.64.0.2", "10.244.2.7"]
+
+
+def test_ipv6_from_end_to_end(overlay: Overlay) -> None:
+    e1, e2, second = two(overlay)
+    for host, address in ((e1, "fd64::1"), (e2, "fd64::2"), (overlay.cloud, "fd64::fffe")):
+        host.ip("-6", "addr", "add", f"{address}/64", "dev", "kb0", "nodad")
+    assert "3 received" in e1.run("ping", "-c3", "-i0.1", "-W2", "fd64::2")
+    assert "1 received" in e2.run("ping", "-c1", "-W2", "fd64::fffe")
+    assert "1 received" in e1.run("ping", "-c1", "-s", "9000", "-W2", "fd64::2")
+    code = (
+        "import socket,hashlib\n"
+        "s=socket.create_server(('::', 5000), family=socket.AF_INET6); print('ready', flush=True)\n"
+        "c,_=s.accept(); h=hashlib.sha256(); n=0\n"
+        "while b:=c.recv(1<<20): h.update(b); n+=len(b)\n"
+        "print(n, h.hexdigest(), flush=True)\n"
+    )
+    with subprocess.Popen(e2.command(sys.executable, "-c", code), stdout=subprocess.PIPE, text=True) as receiver:
+        assert receiver.stdout and receiver.stdout.readline() == "ready\n"
+        digest = send_file(e1, "fd64::2", 5000, 8 << 20)
+        assert receiver.stdout.readline().split() == [str(8 << 20), digest]
+    lines = e1.run("traceroute", "-6", "-n", "-I", "-q1", "-w2", "fd64::2").splitlines()[1:]
+    assert [line.split()[1] for line in lines] == ["fd64::fffe", "fd64::2"]
+    os.kill(second.pid, 9)
+    overlay.relay.expect("down")
+    assert "Destination unreachable: Address unreachable" in e1.run("ping", "-c1", "-W2", "fd64::2", check=False)
+    assert "Destination unreachable: No route" in e1.run("ping", "-c1", "-W2", "fd64::77", check=False)
+
+
+def test_the_congestion_control_of_a_link_is_what_the_kernel_says(overlay: Overlay) -> None:
+    e1, _, _ = two(overlay)
+    told = e1.run("ss", "-tin", "state", "established")
+    assert "cubic" in told and "bbr" not in told  # a short path, whatever the machine's default is

@@ -70,6 +70,8 @@ class BusHubSettings:
     tun: CloudTun | None = None
     link: LinkSettings = field(default_factory=LinkSettings)
     max_links: int = 10_000
+    source: str = "100.64.255.254"  # of ICMP errors, in every tenant
+    congestion: str = ""  # congestion control of the links' TCP; "": by the round trip of the path
     max_strangers: int = 500  # links whose TLS or admission is not done
 
 
@@ -160,7 +162,7 @@ class BusHub:
                         continue
                     descriptor = connection.detach()
                     try:
-                        self._strangers.add(plane.add_link(descriptor, tls))
+                        self._strangers.add(plane.add_link(descriptor, tls, congestion=s.congestion))
                     except OSError as exc:
                         os.close(descriptor)
                         log.warning("cannot take a link: %s", exc)
@@ -187,7 +189,7 @@ class BusHub:
         if number is None:
             raise NotFound(f"there is no tenant {settings.tenant} for the TUN {settings.name}")
         tun = open_tun(settings.name)
-        plane.add_tun(tun.fd, tenant=number, vnet_hdr=tun.vnet_hdr)
+        plane.add_tun(tun.fd, tenant=number, vnet_hdr=tun.vnet_hdr, uso=tun.uso)
         await configure(settings.name, settings.address, mtu=settings.mtu, routes=settings.routes)
         plane.add_route(number, settings.address.split("/")[0] + "/32", _CLOUD)
 
@@ -276,6 +278,7 @@ class BusHub:
         tenant = record.tenant_number
         if not self._plane.admit(entry.port, tenant=tenant, number=record.number, prefixes=prefixes):
             return
+        self._plane.set_source(tenant, self._settings.source)
         older = self._by_node.get((entry.tenant, entry.node))
         self._by_node[entry.tenant, entry.node] = entry
         for prefix in prefixes:

@@ -57,6 +57,7 @@ class KubeBusSettings:
     mtu: int = 1500
     overlay_routes: Sequence[str] = ("10.244.0.0/16",)
     link: LinkSettings = field(default_factory=LinkSettings)
+    congestion: str = ""  # congestion control of the links' TCP; "": by the round trip of the path
     connect_timeout: float = 3.0  # seconds for TCP and TLS
     backoff_first: float = 0.25  # seconds between two attempts, doubling
     backoff_last: float = 1.5  # while the outage is young
@@ -166,10 +167,13 @@ class KubeBus:
         tun = open_tun(s.tun)
         if not tun.vnet_hdr:
             log.warning("this kernel gives %s no offload: packets go one by one", s.tun)
-        self._tun_port = plane.add_tun(tun.fd, tenant=_TENANT, vnet_hdr=tun.vnet_hdr)
+        self._tun_port = plane.add_tun(tun.fd, tenant=_TENANT, vnet_hdr=tun.vnet_hdr, uso=tun.uso)
         await configure(s.tun, s.address, mtu=s.mtu, routes=s.overlay_routes)
         for prefix in (s.address.split("/")[0] + "/32", s.pod_cidr):
             plane.add_route(_TENANT, prefix, s.number)
+        # errors for others come from us, those for our own kernel from the router behind the TUN: the cloud
+        plane.set_source(_TENANT, s.address.split("/")[0])
+        plane.set_source(_TENANT, _last_address(s.address), tun=True)
         for prefix in (_network(s.address), *s.overlay_routes):
             plane.add_route(_TENANT, prefix, _RELAY)
 
@@ -204,7 +208,9 @@ class KubeBus:
             return False
         self._ended = loop.create_future()
         try:
-            self._port = plane.add_link(connection.fileno(), tls, server_name=host)
+            self._port = plane.add_link(
+                connection.fileno(), tls, server_name=host, congestion=self._settings.congestion
+            )
         except OSError as exc:
             connection.close()
             self._failed(relay, str(exc))
@@ -394,6 +400,12 @@ async def _connect(host: str, port: int) -> socket.socket:
             connection.close()
             raise
     raise problem
+
+
+def _last_address(cidr: str) -> str:
+    import ipaddress
+
+    return str(ipaddress.ip_interface(cidr).network.broadcast_address - 1)
 
 
 def _network(cidr: str) -> str:

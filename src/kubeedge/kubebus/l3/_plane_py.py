@@ -18,14 +18,16 @@ import os
 import selectors
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 
 from kubeedge.errors import PeerError
-from kubeedge.kubebus.l3 import packets
+from kubeedge.kubebus.l3 import icmp, packets
 from kubeedge.kubebus.l3.packets import mix
+from kubeedge.kubebus.l3.queue import FairQueue
 from kubeedge.kubebus.l3.routes import Routes
 from kubeedge.wire import frame as wire
 
@@ -46,8 +48,16 @@ _MAX_BUNDLE, _MAX_VIAS = 8, 4
 _FLOW_BYTES = 4  # of a segment (its ports) that say which connection it belongs to
 _COUNTERS = (
     "rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "rx_segments", "tx_segments", "no_route", "no_link", "bad_source",
-    "bad_header", "ttl_exceeded", "queue_full", "tun_full", "events_full",
+    "bad_header", "ttl_exceeded", "too_big", "queue_full", "delay_dropped", "marked",
+    "tun_full", "events_full", "icmp_sent", "rtt", "min_rtt", "rate", "lowat",
 )  # fmt: skip
+_ICMP_BURST, _ICMP_PER_SECOND = 32, 100
+_NOBODY = {
+    4: bytes([192, 0, 0, 8]),
+    6: bytes.fromhex("fe80" + "00" * 13 + "01"),
+}  # RFC 7600: of routers without an address
+_WAN_RTT = 3_000  # us: from here a path counts as a long one
+_TCP_INFO_RTT = 68  # where struct tcp_info has tcpi_rtt, u32
 
 
 class TlsContext:
@@ -75,14 +85,14 @@ class _Port:
         self.number = 0
         self.up = self.admitted = self.peer = False
         self.counters = dict.fromkeys(_COUNTERS, 0)
-        self.queued = 0
         self.event_bytes = 0
+        self.icmp_tokens, self.icmp_at = float(_ICMP_BURST), time.monotonic()
 
 
 class _Tun(_Port):
-    def __init__(self, id: int, fd: int, tenant: int, *, vnet_hdr: bool) -> None:
+    def __init__(self, id: int, fd: int, tenant: int, *, vnet_hdr: bool, uso: bool) -> None:
         super().__init__(id, fd, tenant)
-        self.vnet_hdr = vnet_hdr
+        self.vnet_hdr, self.uso = vnet_hdr, uso
         self.up = self.admitted = True
 
 
@@ -93,9 +103,9 @@ class _Link(_Port):
         self.deadline = time.monotonic() + _HANDSHAKE_SECONDS
         self.decoder = wire.Decoder()
         self.early = 0
-        self.urgent: deque[bytes] = deque()
-        self.bulk: deque[bytes] = deque()
+        self.queue = FairQueue()
         self.current = memoryview(b"")  # partly sent
+        self.control = self.complaint = ""
         self.prefixes: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
         self.more = False  # TLS may hold bytes that the selector does not see
 
@@ -111,6 +121,7 @@ class _Tenant:
         self.routes = Routes()
         self.nodes: dict[int, _Node] = {}
         self.tun: int | None = None
+        self.sources: dict[tuple[int, bool], bytes] = {}  # (version, into the TUN) -> address of ICMP errors
 
 
 class Plane:
@@ -167,20 +178,20 @@ class Plane:
                     os.eventfd_read(self._notify)
         return taken
 
-    def add_tun(self, fd: int, *, tenant: int, vnet_hdr: bool) -> int:
+    def add_tun(self, fd: int, *, tenant: int, vnet_hdr: bool, uso: bool = True) -> int:
         self._alive()
         with self._lock:
             if self._tenant(tenant).tun is not None:
                 raise OSError(f"tenant number {tenant} has a TUN already")
             fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
             self._selector.register(fd, selectors.EVENT_READ)
-            port = _Tun(self._new_id(), fd, tenant, vnet_hdr=vnet_hdr)
+            port = _Tun(self._new_id(), fd, tenant, vnet_hdr=vnet_hdr, uso=uso)
             self._ports[port.id] = port
             self._tenant(tenant).tun = port.id
         self._nudge()
         return port.id
 
-    def add_link(self, fd: int, tls: TlsContext, *, server_name: str = "") -> int:
+    def add_link(self, fd: int, tls: TlsContext, *, server_name: str = "", congestion: str = "") -> int:
         self._alive()
         if not tls.server and not server_name:
             raise ValueError("a link that connects needs the name to check in the server's certificate")
@@ -205,6 +216,7 @@ class Plane:
             raise
         with self._lock:
             port = _Link(self._new_id(), link)
+            self._look_at_path(port, congestion)
             self._ports[port.id] = port
             self._selector.register(port.fd, selectors.EVENT_READ | selectors.EVENT_WRITE)
             waiting = [p for p in self._ports.values() if isinstance(p, _Link) and not p.up]
@@ -309,7 +321,19 @@ class Plane:
         self._alive()
         with self._lock:
             found = self._ports.get(port)
-            return None if found is None else {**found.counters, "queued": found.queued}
+            return None if found is None else {**found.counters, "queued": _queued(found)}
+
+    def set_source(self, tenant: int, address: str, tun: bool = False) -> None:
+        self._alive()
+        ip = ipaddress.ip_address(address)
+        with self._lock:
+            self._tenant(tenant).sources[ip.version, tun] = ip.packed
+
+    def congestion(self, port: int) -> tuple[str, str] | None:
+        self._alive()
+        with self._lock:
+            found = self._ports.get(port)
+            return (found.control, found.complaint) if isinstance(found, _Link) else None if found is None else ("", "")
 
     # -- the thread ------------------------------------------------------------------------------------------------------------
 
@@ -442,7 +466,8 @@ class Plane:
             to = self._port_for(tenant, destination, segment_flow(payload), port)
             if not isinstance(to, _Link) or _same_node(to, port):
                 port.counters["no_route"] += 1
-            elif self._enqueue(to, wire.encode(*_towards(to, wire.SEGMENT, tenant, payload)), urgent=False):
+            else:
+                self._enqueue(to, wire.encode(*_towards(to, wire.SEGMENT, tenant, payload)), segment_flow(payload))
                 to.counters["tx_segments"] += 1
 
     @staticmethod
@@ -474,27 +499,75 @@ class Plane:
                 self._forward(port, port.tenant, frame, checked)
 
     def _forward(self, port: _Port, tenant: int, frame: bytes, checked: packets.Checked) -> None:
-        number = self._tenant(tenant).routes.lookup(checked.ip.destination)
-        to = None if number is None else self._port_for(tenant, number, checked.flow, port)
-        if number is None or (to is not None and _same_node(to, port)):
+        route = self._tenant(tenant).routes.route(checked.ip.destination)
+        to = None if route is None else self._port_for(tenant, route[0], checked.flow, port)
+        if route is None or (to is not None and _same_node(to, port)):
             port.counters["no_route"] += 1
-        elif to is None:
+            self._complain(port, tenant, frame, checked, icmp.Error.NO_ROUTE)
+            return
+        if to is None:
             port.counters["no_link"] += 1
+            self._complain(port, tenant, frame, checked, icmp.Error.NO_LINK)
+            return
+        if isinstance(port, _Link) and isinstance(to, _Link):
+            packet = bytearray(frame[wire.VNET_HEADER :])
+            if not packets.decrement_ttl(packet):
+                port.counters["ttl_exceeded"] += 1
+                self._complain(port, tenant, frame, checked, icmp.Error.TTL_EXCEEDED)
+                return
+            frame = frame[: wire.VNET_HEADER] + packet
+        mtu = route[1]
+        if checked.syn:
+            frame = self._clamp(tenant, frame, checked, mtu)
+        if mtu and checked.unit > mtu and checked.whole:
+            port.counters["too_big"] += 1
+            self._complain(port, tenant, frame, checked, icmp.Error.TOO_BIG, mtu=mtu)
         elif isinstance(to, _Tun):
             self._write_tun(to, frame)
         elif isinstance(to, _Link):
-            if isinstance(port, _Link):
-                packet = bytearray(frame[wire.VNET_HEADER :])
-                if not packets.decrement_ttl(packet):
-                    port.counters["ttl_exceeded"] += 1
-                    return
-                frame = frame[: wire.VNET_HEADER] + packet
-            if self._enqueue(to, wire.encode(*_towards(to, wire.PACKET, tenant, frame)), urgent=checked.urgent):
-                to.counters["tx_packets"] += 1
+            self._enqueue(to, wire.encode(*_towards(to, wire.PACKET, tenant, frame)), checked.flow)
+            to.counters["tx_packets"] += 1
+
+    def _clamp(self, tenant: int, frame: bytes, checked: packets.Checked, mtu: int) -> bytes:
+        """Networks behind either end may have a smaller MTU: a connection is told when it begins."""
+        back = self._tenant(tenant).routes.route(checked.ip.source)
+        known = [size for size in (mtu, back[1] if back else 0) if size]
+        if not known:
+            return frame
+        changed = bytearray(frame)
+        packets.clamp_mss(changed, min(known))
+        return bytes(changed)
+
+    def _complain(
+        self, port: _Port, tenant: int, frame: bytes, checked: packets.Checked, what: icmp.Error, *, mtu: int = 0
+    ) -> None:
+        """Tells the sender, on the way that its packet came, what happened to it."""
+        packet, ip = bytes(frame[wire.VNET_HEADER :]), checked.ip
+        if not icmp.may_complain(packet, ip):
+            return
+        now = time.monotonic()
+        port.icmp_tokens = min(_ICMP_BURST, port.icmp_tokens + (now - port.icmp_at) * _ICMP_PER_SECOND)
+        port.icmp_at = now
+        if port.icmp_tokens < 1:
+            return
+        port.icmp_tokens -= 1
+        inward = isinstance(port, _Tun)
+        source = self._tenant(tenant).sources.get((ip.version, inward), _NOBODY[ip.version])
+        answer = packets.NO_HEADER + icmp.error(packet, ip, what, source, mtu=mtu)
+        port.counters["icmp_sent"] += 1
+        if isinstance(port, _Tun):
+            self._write_tun(port, answer)
+        elif isinstance(port, _Link):
+            flow = mix(int.from_bytes(ip.source[:4], "big"), list(icmp.Error).index(what))
+            self._enqueue(port, wire.encode(*_towards(port, wire.PACKET, tenant, answer)), flow)
+            port.counters["tx_packets"] += 1
 
     @staticmethod
     def _write_tun(port: _Tun, frame: bytes) -> None:
-        out = [frame] if port.vnet_hdr else packets.complete(frame)
+        if port.vnet_hdr and (port.uso or not packets.is_uso(frame)):
+            out = [frame]
+        else:
+            out = [(packets.NO_HEADER if port.vnet_hdr else b"") + packet for packet in packets.complete(frame)]
         if not out:
             port.counters["bad_header"] += 1
         for data in out:
@@ -511,34 +584,41 @@ class Plane:
     def _send(self, port: _Port | None, kind: int, payload: bytes) -> bool:
         if not isinstance(port, _Link):
             return False
-        control = kind == wire.CONTROL
-        # control may pass a full queue, but not without end
-        always = control and port.queued < 2 * _QUEUE
-        if not self._enqueue(port, wire.encode(kind, payload), urgent=control, always=always):
-            return False
-        port.counters["tx_segments"] += not control
+        frame = wire.encode(kind, payload)
+        if kind == wire.CONTROL:  # may pass a full queue, but not without end
+            if port.queue.control_bytes > _QUEUE:
+                port.counters["queue_full"] += 1
+                return False
+            port.queue.put_control(frame)
+        else:
+            if port.queue.bytes > _QUEUE:  # what comes from here is refused, instead of dropping what is older
+                port.counters["queue_full"] += 1
+                return False
+            at = wire.TENANT if kind == wire.TENANT_SEGMENT else 0
+            self._enqueue(port, frame, segment_flow(payload[at:]), limit=1 << 62)
+            port.counters["tx_segments"] += 1
         self._nudge()
         return True
 
     @staticmethod
-    def _enqueue(port: _Link, frame: bytes, *, urgent: bool, always: bool = False) -> bool:
-        if not always and port.queued > _QUEUE:
-            port.counters["queue_full"] += 1
-            return False
-        (port.urgent if urgent else port.bulk).append(frame)
-        port.queued += len(frame)
-        return True
+    def _enqueue(port: _Link, frame: bytes, flow: int, *, limit: int = _QUEUE) -> None:
+        port.queue.put(frame, flow, _microseconds(), limit)
+        port.counters["queue_full"] += len(port.queue.dropped)
+        port.queue.dropped.clear()
 
     def _flush(self, port: _Link) -> None:
         if not port.up:
             return
         while True:
             if not port.current:
-                lane = port.urgent or port.bulk
-                if not lane:
+                frame = port.queue.get(_microseconds())
+                port.counters["delay_dropped"] += len(port.queue.dropped)
+                port.queue.dropped.clear()
+                port.counters["marked"] = port.queue.marked
+                if frame is None:
                     self._poll(port, selectors.EVENT_READ)
                     return
-                port.current = memoryview(lane.popleft())
+                port.current = memoryview(frame)
             try:
                 sent = port.socket.send(port.current[:_RECORD])
             except ssl.SSLWantWriteError:
@@ -550,8 +630,24 @@ class Plane:
                 self._down(port, exc.strerror or str(exc))
                 return
             port.current = port.current[sent:]
-            port.queued -= sent
             port.counters["tx_bytes"] += sent
+
+    @staticmethod
+    def _look_at_path(port: _Link, wanted: str) -> None:
+        """The congestion control: as wanted, else by the round trip that TCP's handshake took."""
+        try:
+            info = port.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+        except OSError:
+            return  # no TCP: a socket pair of a test
+        rtt = int.from_bytes(info[_TCP_INFO_RTT : _TCP_INFO_RTT + 4], sys.byteorder)
+        port.counters |= {"rtt": rtt, "min_rtt": rtt, "lowat": 128 * 1024}
+        name = wanted or ("bbr" if rtt >= _WAN_RTT else "cubic")
+        try:
+            port.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
+        except OSError as exc:
+            reasons = {errno.EPERM: "not allowed", errno.ENOENT: "not in this kernel"}
+            port.complaint = f"{name}: {reasons.get(exc.errno or 0, exc.strerror)}"
+        port.control = port.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
 
     # -- small things ------------------------------------------------------------------------------------------------------------
 
@@ -635,6 +731,14 @@ class Plane:
     def _alive(self) -> None:
         if self._closed:
             raise ValueError("the data plane is closed")
+
+
+def _microseconds() -> int:
+    return time.monotonic_ns() // 1000 % (1 << 32)
+
+
+def _queued(port: _Port) -> int:
+    return port.queue.bytes + port.queue.control_bytes + len(port.current) if isinstance(port, _Link) else 0
 
 
 def _same_node(a: _Port, b: _Port) -> bool:

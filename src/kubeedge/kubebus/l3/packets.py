@@ -34,6 +34,9 @@ _CHECKSUM_AT = {TCP: 16, UDP: 6}
 class Checked:
     ip: IpHeader
     flow: int  # the same for all packets of a connection in one direction
+    unit: int  # bytes of the largest packet that it makes on a wire
+    whole: bool  # it must not be fragmented
+    syn: bool  # it opens a TCP connection
     urgent: bool  # small and alone (ICMP, a bare TCP acknowledgement): it may overtake bulk
 
 
@@ -60,7 +63,20 @@ def check(frame: bytes | bytearray) -> Checked | None:
         header = _headers(packet, ip)
         if header is None or ip.total - header > gso_size * MAX_SEGMENTS:
             return None
-    return Checked(ip, _flow(packet, ip), gso == GSO_NONE and _is_urgent(packet, ip))
+    headers = _headers(packet, ip) or ip.total
+    return Checked(
+        ip,
+        _flow(packet, ip),
+        unit=ip.total if gso == GSO_NONE else headers + gso_size,
+        whole=ip.version == 6 or bool(packet[6] & 0x40),
+        syn=_is_syn(packet, ip),
+        urgent=gso == GSO_NONE and _is_urgent(packet, ip),
+    )
+
+
+def _is_syn(packet: memoryview | bytearray, ip: IpHeader) -> bool:
+    at = ip.transport
+    return at is not None and ip.protocol == TCP and at + 20 <= ip.total and bool(packet[at + 13] & _SYN)
 
 
 def mix(a: int, b: int) -> int:
@@ -123,6 +139,66 @@ def decrement_ttl(packet: bytearray) -> bool:
         total = int.from_bytes(packet[10:12], "big") + 0x0100
         packet[10:12] = ((total & 0xFFFF) + (total >> 16)).to_bytes(2, "big")
     return True
+
+
+def _update_sum(packet: bytearray, at: int, old: int, new: int) -> None:
+    """A word of summed bytes changed (RFC 1624)."""
+    total = (~int.from_bytes(packet[at : at + 2], "big") & 0xFFFF) + (~old & 0xFFFF) + new
+    for _ in range(2):
+        total = (total & 0xFFFF) + (total >> 16)
+    packet[at : at + 2] = (~total & 0xFFFF).to_bytes(2, "big")
+
+
+def mark_congestion(packet: bytearray) -> bool:
+    """Congestion experienced (RFC 3168). False: its ends do not know about that."""
+    if packet[0] >> 4 == 6:
+        if not packet[1] & 0x30:
+            return False
+        packet[1] |= 0x30
+        return True
+    if not packet[1] & 3:
+        return False
+    old = int.from_bytes(packet[0:2], "big")
+    packet[1] |= 3
+    _update_sum(packet, 10, old, int.from_bytes(packet[0:2], "big"))
+    return True
+
+
+def clamp_mss(frame: bytearray, mtu: int) -> None:
+    """The maximum segment size in a SYN, to what fits into packets of `mtu`. `frame` passed check()."""
+    packet = frame[VNET_HEADER:]
+    ip = parse(packet)
+    assert ip is not None
+    at, fixed = ip.transport, (40 if ip.version == 6 else 20) + 20
+    if at is None or not _is_syn(packet, ip) or mtu < fixed + 88:
+        return
+    end, most, i = at + (packet[at + 12] >> 4) * 4, min(mtu - fixed, 65_535), at + 20
+    if end > ip.total:
+        return
+    while i < end and packet[i]:
+        if packet[i] == 1:
+            i += 1
+            continue
+        if i + 1 >= end or packet[i + 1] < 2 or i + packet[i + 1] > end:
+            return
+        if packet[i] == 2 and packet[i + 1] == 4:
+            old = int.from_bytes(packet[i + 2 : i + 4], "big")
+            if old > most:
+                packet[i + 2 : i + 4] = most.to_bytes(2, "big")
+                if not frame[0] & NEEDS_CSUM:
+                    odd = (i + 2 - at) & 1  # at an odd place the bytes of the word count the other way round
+                    _update_sum(packet, at + 16, *(_swap(old), _swap(most)) if odd else (old, most))
+                frame[VNET_HEADER:] = packet
+            return
+        i += packet[i + 1]
+
+
+def _swap(word: int) -> int:
+    return word >> 8 | (word & 0xFF) << 8
+
+
+def is_uso(frame: bytes | bytearray) -> bool:
+    return frame[1] == GSO_UDP_L4
 
 
 def complete(frame: bytes | bytearray) -> list[bytes]:

@@ -88,10 +88,18 @@ class Counters:
     bad_source: int  # packets and segments from addresses that are not the link's
     bad_header: int
     ttl_exceeded: int
+    too_big: int  # for the MTU of their route
     queue_full: int
+    delay_dropped: int  # by CoDel: they, or those before them, waited too long
+    marked: int  # congestion experienced (ECN) instead
     tun_full: int
     events_full: int
+    icmp_sent: int
     queued: int  # bytes, now
+    rtt: int  # us, of the TCP connection when it was last looked at; 0: none
+    min_rtt: int  # us
+    rate: int  # bytes/s that the path delivered
+    lowat: int  # bytes that may wait unsent in the kernel
 
 
 class TlsContext:
@@ -119,15 +127,22 @@ class Plane:
     def events(self, limit: int = 256) -> list[PlaneEvent]:
         return [_event(*raw) for raw in self._raw.raw_events(limit)]
 
-    def add_tun(self, fd: int, *, tenant: int, vnet_hdr: bool) -> int:
-        """The port; the plane owns the descriptor from here."""
-        port: int = self._raw.add_tun(fd, tenant=tenant, vnet_hdr=vnet_hdr)
+    def add_tun(self, fd: int, *, tenant: int, vnet_hdr: bool, uso: bool = True) -> int:
+        """The port; the plane owns the descriptor from here. What the device does not take (packets of up to 64 KiB without
+        vnet_hdr, UDP ones without uso) is cut in software."""
+        port: int = self._raw.add_tun(fd, tenant=tenant, vnet_hdr=vnet_hdr, uso=uso)
         return port
 
-    def add_link(self, fd: int, tls: TlsContext, *, server_name: str = "") -> int:
+    def set_source(self, tenant: int, address: str, *, tun: bool = False) -> None:
+        """Where ICMP errors come from, per version of IP: those into links or, with `tun`, those into our own TUN, whose kernel
+        refuses packets from its own address. Before, they come from 192.0.0.8 (RFC 7600) or fe80::1."""
+        self._raw.set_source(tenant, address, tun)
+
+    def add_link(self, fd: int, tls: TlsContext, *, server_name: str = "", congestion: str = "") -> int:
         """A connected TCP socket, whose descriptor the plane owns from here. The handshake runs in the plane: LinkUp or
-        LinkDown will say how it went. server_name is what the server's certificate must be for (a host name or an address)."""
-        port: int = self._raw.add_link(fd, tls.raw, server_name=server_name)
+        LinkDown will say how it went. server_name is what the server's certificate must be for (a host name or an address).
+        congestion: the socket's congestion control; without one, bbr on a path with a round trip of 3 ms or more, else cubic."""
+        port: int = self._raw.add_link(fd, tls.raw, server_name=server_name, congestion=congestion)
         return port
 
     def admit(self, port: int, *, tenant: int, number: int, prefixes: Sequence[str]) -> bool:
@@ -176,6 +191,11 @@ class Plane:
         """To a link of that node, or through a relay. False: the queue is full, or there is no way to the node."""
         sent: bool = self._raw.send_segment(tenant, number, payload)
         return sent
+
+    def congestion(self, port: int) -> tuple[str, str] | None:
+        """(the congestion control that the kernel uses, why it is not the one that was wanted). None: the port is gone."""
+        found: tuple[str, str] | None = self._raw.congestion(port)
+        return found
 
     def drop(self, port: int, reason: str) -> None:
         """LinkDown follows."""

@@ -27,6 +27,7 @@ class TunDevice:
     fd: int
     name: str
     vnet_hdr: bool
+    uso: bool  # UDP super-packets may be written (Linux 6.2)
 
 
 def open_tun(name: str, *, offload: bool = True) -> TunDevice:
@@ -38,14 +39,16 @@ def open_tun(name: str, *, offload: bool = True) -> TunDevice:
     try:
         if not offload or not _supports_vnet_hdr(fd):
             _set_flags(fd, name, _IFF_TUN | _IFF_NO_PI)
-            return TunDevice(fd, name, vnet_hdr=False)
+            return TunDevice(fd, name, vnet_hdr=False, uso=False)
         _set_flags(fd, name, _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR)
         fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("i", _VNET_HEADER))
+        taken = 0
         for features in _OFFLOADS:
             with contextlib.suppress(OSError):
                 fcntl.ioctl(fd, _TUNSETOFFLOAD, features)
+                taken = features
                 break
-        return TunDevice(fd, name, vnet_hdr=True)
+        return TunDevice(fd, name, vnet_hdr=True, uso=bool(taken & _USO4))
     except BaseException:
         os.close(fd)
         raise

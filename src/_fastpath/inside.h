@@ -1,0 +1,152 @@
+/* What the files of the data plane share: dataplane.c (the thread), ports.c, calls.c, link.c (TLS, frames in and out),
+ * forward.c (where packets and segments go). The rules of memory and locks are in plane.h. */
+#ifndef KUBEEDGE_INSIDE_H
+#define KUBEEDGE_INSIDE_H
+
+#include "plane.h"
+#include "queue.h"
+#include "routes.h"
+
+#include <openssl/ssl.h>
+#include <pthread.h>
+
+enum { TUN, LINK };
+enum { TO_FLUSH = 1, TO_READ = 2 };          /* the thread's lists of ports with work left */
+enum { HANDSHAKING, WARM };                  /* lists with a deadline; a port is in one of them at most */
+#define READ_BYTES (256 * 1024)              /* from one port, then the others have their turn */
+#define TUN_BYTES (512 * 1024)               /* more than is sent in a turn: the backlog is to be in our queues, not in the device */
+#define FLUSH_BYTES (128 * 1024)
+#define RECORD (16 * 1024)                   /* the largest TLS record */
+#define READ_AHEAD (66 * 1024)               /* TLS bytes that are read at once */
+#define TX_BYTES (256 * 1024)                /* TLS bytes that are written at once, at most */
+#define COALESCE (8 * 1024)                  /* smaller frames share a record */
+#define WARM_SECONDS 2                       /* then an idle link gives its buffers back */
+#define ICMP_BURST 32
+#define ICMP_PER_SECOND 100
+
+typedef struct port {
+    int id, fd, kind;
+    kb_plane *plane;
+    uint32_t tenant, number, events;
+    uint8_t up, admitted, peer, down, vnet_hdr, uso, early, blocked, listed, list;
+    uint8_t wan, fixed_control; /* the path's round trip is long; somebody chose the congestion control */
+    struct port *flush_next, *read_next, *grave_next, *previous, *next;
+    SSL *ssl;
+    uint64_t since, tuned;      /* us: of the list's deadline, of the last look at the path */
+    size_t event_bytes;         /* that wait for Python */
+    uint32_t records;           /* since the last key */
+    kb_reader reader;
+    kb_queue *queue;            /* NULL while there is nothing to send */
+    uint8_t *unsent;            /* TLS bytes that the socket did not take */
+    size_t unsent_at, unsent_length;
+    uint32_t batch, burst;      /* bytes: of a write; of a super-packet on this path, 0: any */
+    uint32_t icmp_tokens;
+    uint64_t icmp_at;
+    kb_prefix *prefixes;
+    int prefix_count;
+    char control[16], complaint[48]; /* congestion control; why it is not the one that was wanted */
+    kb_counters counters;
+} port;
+
+/* A node of a tenant: its links to us, and the relays through which it is reached when it has none. */
+typedef struct {
+    int links[KB_MAX_BUNDLE], vias[KB_MAX_VIAS];
+    uint8_t link_count, via_count;
+} node;
+
+typedef struct {
+    kb_trie *v4, *v6;
+    node *nodes; /* by number */
+    uint32_t numbers;
+    int tun;                        /* port, -1: none */
+    uint8_t source4[2][4], source6[2][16]; /* of ICMP errors: into links, into the TUN */
+    uint8_t has4[2], has6[2];
+} tenant;
+
+typedef struct event_node {
+    struct event_node *next;
+    kb_event event;
+} event_node;
+
+struct kb_tls {
+    SSL_CTX *context;
+    int server;
+};
+
+struct kb_plane {
+    pthread_mutex_t gate, lock; /* see enter() */
+    pthread_t thread;
+    int epoll, wake, notify, stop, handshakes;
+    uint32_t number;
+    uint64_t now;               /* us, of this turn */
+    port **ports;
+    uint16_t *generations;
+    int *vacant, vacant_count;  /* slots */
+    int port_capacity;
+    port *flush_head, *flush_tail, *read_head, *read_tail, *graves;
+    port *lists[2], *lists_tail[2];
+    tenant **tenants;
+    uint32_t tenant_capacity;
+    event_node *events_head, *events_tail;
+    size_t event_bytes, queued;
+    kb_pool pool;
+    kb_buffer *scratch;         /* the next packet from a TUN */
+    uint8_t *tx, *plain;        /* TX_BYTES that TLS has written for the port at hand; RECORD bytes of small frames */
+    size_t tx_length;
+    kb_hook hook;
+    uint64_t hook_at;
+};
+
+/* dataplane.c */
+void enter(kb_plane *plane);
+void leave(kb_plane *plane);
+void wake(kb_plane *plane);
+uint64_t microseconds(void);
+void limit_handshakes(kb_plane *plane, port *newest);
+
+/* ports.c */
+port *port_new(kb_plane *plane, int fd, int kind, char *error);
+void port_discard(kb_plane *plane, port *p);
+void port_close(kb_plane *plane, port *p);
+void bury(kb_plane *plane);
+void forget_number(kb_plane *plane, port *p);
+uint8_t without(int *ids, uint8_t count, int id);
+port *port_of(kb_plane *plane, int id);
+void port_down(kb_plane *plane, port *p, const char *reason); /* p stays readable, with p->down set, until the end of the turn */
+int port_poll(kb_plane *plane, port *p, uint32_t events);
+void list_port(kb_plane *plane, port *p, int where);
+void keep_in(kb_plane *plane, port *p, int list); /* -1: in none */
+tenant *tenant_of(kb_plane *plane, uint32_t number, int create);
+node *node_of(tenant *t, uint32_t number, int create);
+int emit(kb_plane *plane, int type, port *p, int kind, uint32_t tenant, uint32_t source, const void *data, size_t length);
+
+/* link.c */
+int link_open(kb_plane *plane, port *p, int fd, kb_tls *tls, const char *server_name, const char *control, char *error);
+void link_close(kb_plane *plane, port *p);
+void link_handshake(kb_plane *plane, port *p);
+void link_read(kb_plane *plane, port *p);
+void link_flush(kb_plane *plane, port *p);
+void link_cool(port *p);
+size_t link_queued(const port *p);
+/* Puts a frame into the link's queue; takes `b`, whose payload is at KB_HEADROOM, `length` bytes. -1: it was dropped. `own`: it
+ * comes from here, so a full queue refuses it instead of dropping what is older. */
+int link_queue(kb_plane *plane, port *to, int kind, uint32_t tenant, kb_buffer *b, size_t length, uint32_t flow, int own);
+int link_queue_control(kb_plane *plane, port *to, const uint8_t *data, size_t length);
+
+/* forward.c */
+void tun_read(kb_plane *plane, port *p);
+void forward_frame(kb_plane *plane, port *p, int kind, kb_buffer *b); /* takes b */
+port *port_for(kb_plane *plane, tenant *t, uint32_t number, uint32_t flow, const port *from);
+int send_segment(kb_plane *plane, uint32_t tenant, uint32_t number, const uint8_t *data, size_t length);
+
+static inline uint32_t get32(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
+
+static inline void put32(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t)(v >> 24);
+    p[1] = (uint8_t)(v >> 16);
+    p[2] = (uint8_t)(v >> 8);
+    p[3] = (uint8_t)v;
+}
+
+#endif
