@@ -1,0 +1,1 @@
+"""One cloud process and thousands of nodes: `make bench NAME=fleet`."""
