@@ -66,6 +66,7 @@ class TenantEdgeController:
         self._services = Informer(client, SERVICES)
         self._nodes = Informer(client, NODES)
         self._data = {name: Informer(client, resource) for name, resource in _DATA.items()}
+        self._pods_on: dict[NodeName, dict[tuple[str, str], None]] = {}  # an index: many nodes have few pods each
         self._records: dict[NodeName, NodeRecord] = {}
         self._reported: dict[str, bytes] = {}  # "N/reported/..." -> value
         self._sessions: set[NodeName] = set()
@@ -99,6 +100,15 @@ class TenantEdgeController:
 
     def _listen(self) -> None:
         def pod_changed(before: Object | None, after: Object | None) -> None:
+            for obj, present in ((before, False), (after, True)):
+                if obj is not None and (on := obj.get("spec", {}).get("nodeName")):
+                    place = (meta.namespace_of(obj), meta.name_of(obj))
+                    if present:
+                        self._pods_on.setdefault(NodeName(on), {})[place] = None
+                    elif places := self._pods_on.get(NodeName(on)):
+                        places.pop(place, None)
+                        if not places:
+                            del self._pods_on[NodeName(on)]
             # What a node reports about a pod changes nothing that it should have.
             told = before is not None and after is not None and core.pod(before) == core.pod(after)
             for obj in () if told else (before, after):
@@ -175,15 +185,21 @@ class TenantEdgeController:
         prefix = f"{keys.SESSIONS}{self._tenant}/"
         loop = asyncio.get_running_loop()
         async with aclosing(mirror(self._store, prefix)) as changes:
-            async for values, _ in changes:
-                now = {NodeName(key.removeprefix(prefix)) for key in values}
-                for name in now - self._sessions:
-                    self._lost_at.pop(name, None)
+            async for (
+                values,
+                changed,
+            ) in changes:  # thousands of nodes come back at once: look at those that changed alone
+                for key in changed:
+                    name = NodeName(key.removeprefix(prefix))
+                    if (key in values) == (name in self._sessions):
+                        continue
+                    if key in values:
+                        self._sessions.add(name)
+                        self._lost_at.pop(name, None)
+                    else:
+                        self._sessions.discard(name)
+                        self._lost_at[name] = loop.time()
                     self._readiness.add(name)
-                for name in self._sessions - now:
-                    self._lost_at[name] = loop.time()
-                    self._readiness.add(name)
-                self._sessions = now
                 first.set()
 
     # -- down ----------------------------------------------------------------------------------------------------------
@@ -191,7 +207,7 @@ class TenantEdgeController:
     async def _sync_down(self, name: NodeName) -> None:
         if name not in self._records:
             return
-        pods = [p for p in self._pods if p.get("spec", {}).get("nodeName") == name]
+        pods = self._pods_of_node(name)
         references = frozenset(
             (resource, meta.namespace_of(pod), object_name)
             for pod in pods
@@ -319,14 +335,16 @@ class TenantEdgeController:
 
     async def _pods_of(self, name: NodeName, attached: bool) -> None:
         """Pods of a node that is away are not ready, as far as anybody knows; when it is back, its word counts again."""
-        for pod in self._pods:
-            if pod.get("spec", {}).get("nodeName") != name:
-                continue
+        for pod in self._pods_of_node(name):
             rest = f"pods/{meta.namespace_of(pod)}/{meta.name_of(pod)}"
             if attached:
                 self._up.add((name, rest))
             elif (status := core.not_ready(pod.get("status") or {}, self._now())) != (pod.get("status") or {}):
                 await self._write_status(pod, status)
+
+    def _pods_of_node(self, name: NodeName) -> list[Object]:
+        found = (self._pods.get(*place) for place in self._pods_on.get(name, ()))
+        return [pod for pod in found if pod is not None]
 
     def _grace_left(self, name: NodeName) -> float:
         lost_at = self._lost_at.get(name)

@@ -117,10 +117,17 @@ class TenantManager:
         return tuple(_nodes(tenant, await read_all(self._store, keys.nodes(tenant))).values())
 
     async def follow_nodes(self, tenant: TenantId) -> AsyncGenerator[Mapping[NodeName, NodeRecord], None]:
-        """All nodes of the tenant, now and after every change of them, for ever."""
-        async with aclosing(mirror(self._store, keys.nodes(tenant))) as changes:
-            async for values, _ in changes:
-                yield _nodes(tenant, values)
+        """All nodes of the tenant, now and after every change of them, for ever. The mapping is one and the same each time."""
+        prefix = keys.nodes(tenant)
+        records: dict[NodeName, NodeRecord] = {}
+        async with aclosing(mirror(self._store, prefix)) as changes:
+            async for values, changed in changes:
+                for key in changed:
+                    if key in values:
+                        records[NodeName(key.removeprefix(prefix))] = model.decode_node(tenant, values[key])
+                    else:
+                        records.pop(NodeName(key.removeprefix(prefix)), None)
+                yield records
 
     async def remove_node(self, tenant: TenantId, node: NodeName) -> bool:
         """The record, its number, and everything desired of and reported by the node. False: there was none."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from kubeedge.errors import ChannelDetached, KubeEdgeError, PeerError
 from kubeedge.hub.core import Attached, Detached, Received, Session, State
+from kubeedge.kit.signal import Signal
 
 QUEUED_MESSAGES = 64  # of one stream; its user acknowledges, so that an honest peer stays far below
 QUEUED_BYTES = 4 * 1024 * 1024  # likewise: a window of sync and its largest message
@@ -55,9 +55,9 @@ class _Inbox:
     """Messages of one stream that wait for their reader."""
 
     def __init__(self) -> None:
-        self._messages: deque[bytes] = deque()
+        self._messages: list[bytes] = []  # few; a deque takes half a kilobyte when it is empty
         self._bytes = 0
-        self._there = asyncio.Event()
+        self._there = Signal()
 
     def put(self, message: bytes) -> bool:
         """False: the reader is too far behind."""
@@ -72,7 +72,7 @@ class _Inbox:
         while not self._messages:
             self._there.clear()
             await self._there.wait()
-        message = self._messages.popleft()
+        message = self._messages.pop(0)
         self._bytes -= len(message)
         return message
 
@@ -85,10 +85,10 @@ class Channel:
         self._session = session
         self._clock = clock
         self._inboxes: dict[int, _Inbox] = {}
-        self._waiting: deque[bytes] = deque()
+        self._waiting: list[bytes] = []
         self._writing = asyncio.Lock()
-        self._output = asyncio.Event()
-        self._timer_changed = asyncio.Event()
+        self._output = Signal()
+        self._timer_changed = Signal()
         self._end: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
         self.peer: dict[str, Any] = {}
         self.counters = Counters()
@@ -216,7 +216,7 @@ class Channel:
         async with self._writing:
             self._waiting.extend(self._session.messages_to_send())
             while self._waiting:
-                message = self._waiting.popleft()  # a send that is cancelled has handed its message over
+                message = self._waiting.pop(0)  # a send that is cancelled has handed its message over
                 try:
                     await self._socket.send(message)
                 except Exception as exc:

@@ -14,11 +14,11 @@ Lives elsewhere: history (the store gives a reader function).
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import Gone
+from kubeedge.kit.signal import Signal
 from kubeedge.store.model import Change, WatchBatch
 
 QUEUED_CHANGES = 512  # a synced watcher may have waiting; beyond that it reads history instead
@@ -37,10 +37,10 @@ class _Watcher:
         self.prefix = prefix
         self.progress = progress
         self.behind = True
-        self.changes: deque[Change] = deque()
+        self.changes: list[Change] = []
         self.bytes = 0
         self.revision = Revision(0)  # of the last commit that reached the queue
-        self.wake = asyncio.Event()
+        self.wake = Signal()
 
     def forget(self) -> None:
         self.changes.clear()
@@ -56,6 +56,7 @@ class Watches:
         self._by_prefix: dict[str, dict[_Watcher, None]] = {}  # dicts for their order: one run is like the next
         self._want_progress: dict[_Watcher, None] = {}
         self._progress_at = Revision(0)
+        self._prefixes: dict[int, int] = {}  # length -> how many prefixes have it
         self._lengths: tuple[int, ...] = ()
         self._closed = False
 
@@ -131,10 +132,12 @@ class Watches:
                 watcher.wake.set()
 
     def _register(self, watcher: _Watcher) -> None:
-        self._by_prefix.setdefault(watcher.prefix, {})[watcher] = None
+        group = self._by_prefix.setdefault(watcher.prefix, {})
+        if not group:
+            self._count(len(watcher.prefix), 1)
+        group[watcher] = None
         if watcher.progress:
             self._want_progress[watcher] = None
-        self._lengths = tuple(sorted({len(prefix) for prefix in self._by_prefix}))
 
     def _unregister(self, watcher: _Watcher) -> None:
         self._want_progress.pop(watcher, None)
@@ -142,4 +145,14 @@ class Watches:
         del group[watcher]
         if not group:
             del self._by_prefix[watcher.prefix]
-            self._lengths = tuple(sorted({len(prefix) for prefix in self._by_prefix}))
+            self._count(len(watcher.prefix), -1)
+
+    def _count(self, length: int, difference: int) -> None:
+        """Lengths are few; prefixes are as many as there are nodes."""
+        left = self._prefixes.get(length, 0) + difference
+        if left:
+            self._prefixes[length] = left
+        else:
+            del self._prefixes[length]
+        if len(self._lengths) != len(self._prefixes):
+            self._lengths = tuple(sorted(self._prefixes))

@@ -29,7 +29,6 @@ Lives elsewhere: reading and writing stores (driver.py), bytes (codec.py).
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -152,7 +151,7 @@ class Source:
     """Decides delta or snapshot, cuts batches, counts what is on the way."""
 
     store_id: str
-    _on_the_way: deque[tuple[Revision, int]] = field(default_factory=deque)
+    _on_the_way: list[tuple[Revision, int]] = field(default_factory=list)
     _bytes_on_the_way: int = 0
 
     def answer(self, fetch: Fetch, current: Revision, compacted: Revision) -> Start:
@@ -186,7 +185,7 @@ class Source:
         """An acknowledgement: the sink is durable up to the returned revision. Raises PeerError for anything else."""
         if not isinstance(message, Ack) or not self._on_the_way or self._on_the_way[0][0] != message.revision:
             raise PeerError(f"{message if isinstance(message, Ack) else type(message).__name__} was not expected")
-        _, length = self._on_the_way.popleft()
+        _, length = self._on_the_way.pop(0)
         self._bytes_on_the_way -= length
         return message.revision
 

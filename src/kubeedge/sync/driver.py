@@ -14,6 +14,7 @@ from kubeedge.api.names import NodeName, Revision, TenantId
 from kubeedge.errors import ChannelDetached, Gone, PeerError
 from kubeedge.hub.core import SYNC_DOWN, SYNC_UP
 from kubeedge.hub.driver import Channel
+from kubeedge.kit.signal import Signal
 from kubeedge.store.model import Compare, Delete, Get, Op, Put, RangeResult, Store, Target
 from kubeedge.sync.codec import MAX_ITEMS, Batch, End, Fetch, Item, Start, decode, encode
 from kubeedge.sync.core import Apply, Lsr, Sink, Source, split
@@ -142,14 +143,14 @@ async def run_source(store: Store, prefix: str, send: Send, receive: Receive, pr
     fetch = decode(await receive())
     if not isinstance(fetch, Fetch):
         raise PeerError(f"{type(fetch).__name__} instead of Fetch")
-    room = asyncio.Event()
+    room = Signal()
     room.set()
     async with asyncio.TaskGroup() as group:
         group.create_task(_take_acks(source, receive, room, progress), name="sync acknowledgements")
         group.create_task(_send_changes(source, store, prefix, fetch, send, room, progress), name="sync changes")
 
 
-async def _take_acks(source: Source, receive: Receive, room: asyncio.Event, progress: Progress) -> None:
+async def _take_acks(source: Source, receive: Receive, room: Signal, progress: Progress) -> None:
     while True:
         progress.revision = source.receive(decode(await receive()))
         if source.may_send():
@@ -157,7 +158,7 @@ async def _take_acks(source: Source, receive: Receive, room: asyncio.Event, prog
 
 
 async def _send_changes(
-    source: Source, store: Store, prefix: str, fetch: Fetch, send: Send, room: asyncio.Event, progress: Progress
+    source: Source, store: Store, prefix: str, fetch: Fetch, send: Send, room: Signal, progress: Progress
 ) -> None:
     async def push(message: Batch | End, revision: Revision) -> None:
         while not source.may_send():

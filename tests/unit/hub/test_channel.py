@@ -208,16 +208,18 @@ def test_an_error_of_the_store_ends_the_channel_and_the_edge_comes_back(tmp_path
     asyncio.run(story())
 
 
-def test_a_tls_connection_does_not_take_a_quarter_of_a_megabyte(tmp_path: Path) -> None:
+def test_tls_connections_share_a_buffer_instead_of_a_quarter_of_a_megabyte_each(tmp_path: Path) -> None:
     async def story() -> None:
         world = World(tmp_path)
         await world.start()
         try:
-            node = world.authority.issue("edge1", uri="spiffe://kubeedge/tenant/default/node/edge1")
-            world.edge(node, MemoryStore())
-            await until(lambda: len(world.hub.sessions()) == 1, "the channel")
-            socket = world.hub.sessions()[0].channel._socket
-            assert len(socket.transport._ssl_protocol._ssl_buffer) <= 32 * 1024
+            for name in ("edge1", "edge2"):
+                node = world.authority.issue(name, uri=f"spiffe://kubeedge/tenant/default/node/{name}")
+                world.edge(node, MemoryStore())
+            await until(lambda: len(world.hub.sessions()) == 2, "the channels")
+            one, two = (s.channel._socket.transport._ssl_protocol for s in world.hub.sessions())
+            assert one._ssl_buffer is two._ssl_buffer and len(one._ssl_buffer) <= 64 * 1024
+            assert "_ssl_buffer" not in vars(one) and one.get_buffer(-1) is two.get_buffer(-1)
         finally:
             await world.stop()
 

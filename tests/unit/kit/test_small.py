@@ -18,6 +18,7 @@ from kubeedge.errors import Misuse
 from kubeedge.kit import logs
 from kubeedge.kit.backoff import Backoff
 from kubeedge.kit.clock import Clock, ManualClock, MonotonicClock
+from kubeedge.kit.signal import Signal
 from kubeedge.kit.streams import close_writer, reset_writer, splice
 from kubeedge.kit.tasks import TaskSet, cancel_and_wait
 
@@ -232,3 +233,27 @@ def test_joined_streams_end_when_one_breaks() -> None:
                 await close_writer(writer)
 
     asyncio.run(run())
+
+
+def test_a_signal_wakes_its_waiter_remembers_and_has_one_waiter() -> None:
+    async def story() -> None:
+        signal = Signal()
+        waiting = asyncio.create_task(signal.wait())
+        await asyncio.sleep(0)
+        with pytest.raises(Misuse):
+            await signal.wait()
+        signal.set()
+        signal.clear()
+        await waiting  # it was set, though not any more
+        signal.set()
+        await signal.wait()
+        assert signal.is_set()
+        signal.clear()
+        cancelled = asyncio.create_task(signal.wait())
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        await asyncio.gather(cancelled, return_exceptions=True)
+        signal.set()  # nobody waits any more, and that is no error
+        await signal.wait()
+
+    asyncio.run(story())
