@@ -26,7 +26,7 @@ from kubeedge.pki.trust import client_context
 from kubeedge.store.memory import MemoryStore
 from kubeedge.sync.driver import Progress, run_edge
 
-POLL = 0.02
+POLL = 0.2  # seconds: looking at thousands of agents costs milliseconds, which the cloud process needs
 
 
 class Agent:

@@ -48,7 +48,9 @@ class CloudHubSettings:
     port: int = 10000
     session: SessionSettings = field(default_factory=lambda: SessionSettings(keepalive=CLOUD_KEEPALIVE))
     handshake_timeout: float = 10.0  # seconds for TLS, and again for the upgrade: what a stranger may hold
-    max_strangers: int = 500  # connections whose owner is not known yet
+    max_strangers: int = (
+        256  # connections whose owner is not known yet: their handshakes take about a second of processor
+    )
     max_channels: int = 10_000
 
 
@@ -98,7 +100,7 @@ class CloudHub:
         small_buffers()
         await self.forget_the_past()
         s = self._settings
-        self._door = Door(s.address, s.port, strangers=s.max_strangers, patience=2 * s.handshake_timeout)
+        self._door = Door(s.address, s.port, strangers=s.max_strangers)
         async with serve(
             self._serve,
             sock=self._door,
@@ -143,8 +145,9 @@ class CloudHub:
             return connection.respond(403, f"{exc}\n")
         except KubeEdgeError as exc:
             return connection.respond(503, f"{exc}\n")
-        if self._door:
-            self._door.admitted()
+        tcp = connection.transport.get_extra_info("socket")
+        if self._door and tcp is not None:  # None: it has left meanwhile
+            self._door.admitted(tcp.fileno())
         return None
 
     async def _who(self, connection: ServerConnection) -> identity.NodeIdentity:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,12 +31,16 @@ _STABLE_AFTER = (
 class EdgeHubSettings:
     endpoints: Sequence[str]  # "host:port" of the cloud processes, tried in turn
     session: SessionSettings = field(default_factory=SessionSettings)
-    connect_timeout: float = (
-        3.0  # seconds for TCP, TLS and the upgrade; bad networks need more than one round trip a second
+    connect_timeout: float = 3.0  # seconds for TCP; bad networks need more than one round trip a second
+    handshake_timeout: float = (
+        10.0  # seconds for TLS and the upgrade: a cloud that has just started has all its nodes at the door
     )
     backoff_first: float = 0.25  # seconds between two attempts, doubling
     backoff_last: float = 1.5  # while the outage is young: Ready again soon after the link is back
     backoff_hopeless: float = 5.0  # after a minute of failures: each attempt costs a SYN
+    backoff_crowd: float = (
+        4.0  # when the cloud is there and has no time for us: a crowd that comes back at once must be spread by chance
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ class EdgeHub:
         self._endpoint = ""
         self._since = 0.0
         self._last_error = ""
+        self._turned_away = 0  # times in a row
         self._total = Counters()
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -124,15 +130,21 @@ class EdgeHub:
             log.info("attached endpoint=%s", endpoint)
             await self._use(channel)
 
+        reached = False
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
-                socket = await self._connect(endpoint)
+                tcp = await self._dial(endpoint)
+            reached = True
+            async with asyncio.timeout(self._settings.handshake_timeout):
+                websocket = await self._connect(endpoint, tcp)
         except Exception as exc:
             if not isinstance(exc, OSError) and not type(exc).__module__.startswith("websockets"):
                 raise
+            self._turned_away = self._turned_away + 1 if reached and isinstance(exc, TimeoutError) else 0
             self._failed(endpoint, exc)
             return 0.0
-        channel = Channel(socket, Session({"agent": __version__}, self._settings.session), loop.time)
+        self._turned_away = 0
+        channel = Channel(websocket, Session({"agent": __version__}, self._settings.session), loop.time)
         try:
             reason = await channel.run(use)
             self._last_error = reason
@@ -140,16 +152,20 @@ class EdgeHub:
         finally:
             self._total = _sum(self._total, channel.counters)
             self._channel, self._since = None, loop.time()
-            socket.transport.abort()
+            websocket.transport.abort()
         return 0.0 if attached_at is None else loop.time() - attached_at
 
-    async def _connect(self, endpoint: str) -> WebSocket:
+    async def _dial(self, endpoint: str) -> socket.socket:
+        return await _dial(endpoint)
+
+    async def _connect(self, endpoint: str, tcp: socket.socket) -> WebSocket:
+        """TLS and the upgrade; closes the socket when they fail."""
         # imported here: an agent without its hub does not pay for it
         from websockets.asyncio.client import connect
 
-        host, _, port = endpoint.rpartition(":")
         return await connect(
-            f"wss://{host}:{port}/v1/channel",
+            f"wss://{endpoint}/v1/channel",
+            sock=tcp,
             ssl=self._tls(),
             compression=None,  # sync compresses whole batches itself
             ping_interval=None,  # the session has the timers
@@ -172,9 +188,33 @@ class EdgeHub:
         s = self._settings
         last = s.backoff_last if failing_for < _HOPELESS_FOR else s.backoff_hopeless
         delay = min(last, s.backoff_first * 2 ** min(attempt, 10)) * self._rng.uniform(0.5, 1.0)
+        if self._turned_away:
+            delay = max(delay, min(s.backoff_crowd, 2.0 ** min(self._turned_away, 10)) * self._rng.random())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await self._hint.wait()
+
+
+async def _dial(endpoint: str) -> socket.socket:
+    """A connected TCP socket; the addresses of a name are tried in turn."""
+    host, _, port = endpoint.rpartition(":")
+    loop = asyncio.get_running_loop()
+    error: OSError = OSError(f"{host} has no address")
+    for family, kind, protocol, _, address in await loop.getaddrinfo(
+        host.strip("[]"), int(port), type=socket.SOCK_STREAM
+    ):
+        tcp = socket.socket(family, kind, protocol)
+        try:
+            tcp.setblocking(False)
+            await loop.sock_connect(tcp, address)
+            return tcp
+        except OSError as exc:
+            tcp.close()
+            error = exc
+        except BaseException:
+            tcp.close()
+            raise
+    raise error
 
 
 def explain(exc: BaseException) -> str:

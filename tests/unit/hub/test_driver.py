@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -262,9 +263,24 @@ class Attempts(EdgeHub):
         self.times: list[float] = []
         self.endpoints: list[str] = []
 
-    async def _connect(self, endpoint: str) -> WebSocket:
+    async def _dial(self, endpoint: str) -> socket.socket:
         self.times.append(now())
         self.endpoints.append(endpoint)
+        self.answered = await self.answer(len(self.times))
+        return None  # type: ignore[return-value]
+
+    async def _connect(self, endpoint: str, tcp: socket.socket) -> WebSocket:
+        return self.answered
+
+
+class AtTheDoor(Attempts):
+    """TCP is there at once; then `answer`."""
+
+    async def _dial(self, endpoint: str) -> socket.socket:
+        self.times.append(now())
+        return None  # type: ignore[return-value]
+
+    async def _connect(self, endpoint: str, tcp: socket.socket) -> WebSocket:
         return await self.answer(len(self.times))
 
     async def for_(self, seconds: float) -> None:
@@ -303,6 +319,20 @@ def test_an_endpoint_that_does_not_answer_is_left_after_three_seconds() -> None:
         hub = Attempts(nothing, forever)
         await hub.for_(30)
         assert len(hub.times) >= 6 and hub.status.last_error == "no answer in time"
+
+    virtual_time.run(story())
+
+
+def test_a_cloud_without_time_for_a_handshake_is_given_time() -> None:
+    async def nothing(_: int) -> WebSocket:
+        await asyncio.sleep(1000)
+        raise AssertionError
+
+    async def story() -> None:
+        hub = AtTheDoor(nothing, forever)
+        await hub.for_(200)
+        pauses = [p - 10 for p in hub.pauses()]  # each attempt waits ten seconds
+        assert 10 <= len(pauses) <= 20 and max(pauses) <= 5.0 and len({round(p, 3) for p in pauses}) > 8
 
     virtual_time.run(story())
 
