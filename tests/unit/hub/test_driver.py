@@ -272,6 +272,15 @@ class Attempts(EdgeHub):
     async def _connect(self, endpoint: str, tcp: socket.socket) -> WebSocket:
         return self.answered
 
+    async def for_(self, seconds: float) -> None:
+        task = asyncio.create_task(self.run(asyncio.Event()))
+        await asyncio.sleep(seconds)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    def pauses(self) -> list[float]:
+        return [b - a for a, b in zip(self.times, self.times[1:], strict=False)]
+
 
 class AtTheDoor(Attempts):
     """TCP is there at once; then `answer`."""
@@ -282,15 +291,6 @@ class AtTheDoor(Attempts):
 
     async def _connect(self, endpoint: str, tcp: socket.socket) -> WebSocket:
         return await self.answer(len(self.times))
-
-    async def for_(self, seconds: float) -> None:
-        task = asyncio.create_task(self.run(asyncio.Event()))
-        await asyncio.sleep(seconds)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    def pauses(self) -> list[float]:
-        return [b - a for a, b in zip(self.times, self.times[1:], strict=False)]
 
 
 async def _refuse(_: int) -> WebSocket:
