@@ -30,6 +30,8 @@ typedef struct port {
     uint32_t tenant, number, events;
     uint8_t up, admitted, peer, down, vnet_hdr, uso, early, blocked, listed, list;
     uint8_t wan, fixed_control; /* the path's round trip is long; somebody chose the congestion control */
+    uint8_t startup, capped, flat; /* BBR is in its startup; we cap its rate; looks since it grew */
+    uint64_t startup_rate;
     struct port *flush_next, *read_next, *grave_next, *previous, *next;
     SSL *ssl;
     uint64_t since, tuned;      /* us: of the list's deadline, of the last look at the path */

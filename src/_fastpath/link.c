@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/inet_diag.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <openssl/err.h>
@@ -21,6 +22,9 @@
 
 #define WAN_RTT 3000u           /* us: from here a path counts as a long one */
 #define LOOK_EVERY 1000000u     /* us between two looks at the path of a busy link */
+#define STARTUP_EVERY 100000u   /* while BBR is in its startup */
+#define STARTUP_FLAT 3          /* looks without growth that are enough */
+#define STARTUP_GAIN 512u       /* BBR's pacing gain there is 739/256; later 320/256 at most */
 #define SLOW 40000000u          /* bytes/s: below, a path is too slow for packets of 64 KiB */
 
 static void explain(char *error, const char *what, const char *which)
@@ -194,6 +198,38 @@ static void set_control(port *p, const char *wanted)
     memset(p->control, 0, sizeof p->control);
     if (getsockopt(p->fd, IPPROTO_TCP, TCP_CONGESTION, p->control, &size) < 0)
         p->control[0] = 0; /* no TCP: a socket pair of a test */
+    p->startup = strcmp(p->control, "bbr") == 0;
+}
+
+/* BBR leaves its startup when the delivered rate stops growing in rounds in which the sender was not the limit. A tunnel is always
+ * the limit: the connections inside wait for acknowledgements that pass through the queue that BBR has built, so our own queue is
+ * empty and BBR sends at 2.9 times the path's rate for ever, into a full buffer. When that shows (more in flight than the path holds,
+ * the round trip far above its minimum, no growth), the rate is capped at the path's: the backlog moves into our fair queue, BBR sees a
+ * sender that is not the limit, finds the pipe full, and the cap goes. */
+static uint64_t bbr_startup(port *p, const struct tcp_info *info, uint32_t min_rtt)
+{
+    union tcp_cc_info cc;
+    socklen_t size = sizeof cc;
+    memset(&cc, 0, sizeof cc);
+    if (strcmp(p->control, "bbr") != 0 || getsockopt(p->fd, IPPROTO_TCP, TCP_CC_INFO, &cc, &size) < 0 || size < sizeof cc.bbr)
+        return 0;
+    uint64_t rate = (uint64_t)cc.bbr.bbr_bw_hi << 32 | cc.bbr.bbr_bw_lo;
+    p->startup = cc.bbr.bbr_pacing_gain > STARTUP_GAIN;
+    uint64_t flying = (uint64_t)info->tcpi_unacked * info->tcpi_snd_mss, held = rate * min_rtt / 1000000;
+    unsigned long cap = 0;
+    if (rate > p->startup_rate + p->startup_rate / 4) { /* it still grows */
+        p->startup_rate = rate;
+        p->flat = 0;
+    } else if (p->flat < 255) {
+        p->flat++;
+    }
+    if (p->startup && !p->capped && p->flat >= STARTUP_FLAT && rate && flying > held && info->tcpi_rtt > min_rtt + min_rtt / 4 + 1000)
+        cap = (unsigned long)(rate - rate / 8);
+    else if (!p->startup && p->capped)
+        cap = ~0ul;
+    if (cap && setsockopt(p->fd, SOL_SOCKET, SO_MAX_PACING_RATE, &cap, sizeof cap) == 0)
+        p->capped = cap != ~0ul;
+    return rate;
 }
 
 /* Round trip and rate of the path decide how much may wait in the kernel, and which congestion control fits. */
@@ -211,6 +247,9 @@ static void look_at_path(kb_plane *plane, port *p)
     p->counters.rtt = info.tcpi_rtt;
     p->counters.min_rtt = rtt;
     p->counters.rate = rate;
+    uint64_t bandwidth = bbr_startup(p, &info, rtt);
+    if (bandwidth)
+        rate = bandwidth;
     if (!p->fixed_control && (wan != p->wan || !p->control[0]))
         set_control(p, wan ? "bbr" : "cubic");
     p->wan = (uint8_t)wan;
@@ -484,7 +523,7 @@ void link_flush(kb_plane *plane, port *p)
         if (p->blocked)
             break;
     }
-    if (plane->now - p->tuned >= LOOK_EVERY)
+    if (plane->now - p->tuned >= (p->startup ? STARTUP_EVERY : LOOK_EVERY))
         look_at_path(plane, p);
     keep_in(plane, p, WARM);
 }

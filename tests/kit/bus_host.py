@@ -79,7 +79,8 @@ async def main(config: dict[str, Any]) -> None:
         tun = CloudTun(tenant=TENANT)
         hub = BusHub(
             BusHubSettings(
-                port=7010, ca=Path(config["ca"]), cert=Path(config["cert"]), key=Path(config["key"]), tun=tun
+                port=7010, ca=Path(config["ca"]), cert=Path(config["cert"]), key=Path(config["key"]), tun=tun,
+                congestion=config.get("congestion", ""),
             ),
             Directory(),
         )
@@ -93,7 +94,7 @@ async def main(config: dict[str, Any]) -> None:
         bus = KubeBus(
             KubeBusSettings(
                 relays=[config["relay"]], ca=Path(config["ca"]), cert=Path(config["cert"]), key=Path(config["key"]),
-                number=n, address=f"100.64.0.{n}/16", pod_cidr=f"10.244.{n}.0/24",
+                number=n, address=f"100.64.0.{n}/16", pod_cidr=f"10.244.{n}.0/24", congestion=config.get("congestion", ""),
             )
         )  # fmt: skip
         bus.serve(7, serve_blob)
