@@ -10,6 +10,9 @@
 #include "inside.h"
 
 #include <errno.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,15 +75,23 @@ void limit_handshakes(kb_plane *plane, port *newest)
 static void cool(kb_plane *plane)
 {
     port *p;
+    int cooled = 0;
     while ((p = plane->lists[WARM]) && plane->now - p->since >= WARM_SECONDS * 1000000u) {
         keep_in(plane, p, -1);
         link_cool(p);
+        cooled++;
     }
     if (!plane->lists[WARM]) { /* all is quiet */
+        int worth = cooled >= 64 || plane->pool.count > 1; /* not after each keepalive */
+        (void)worth;
         kb_pool_clear(&plane->pool);
         kb_buffer_free(&plane->pool, plane->scratch);
         plane->scratch = NULL;
         kb_pool_clear(&plane->pool);
+#ifdef __GLIBC__
+        if (worth)
+            malloc_trim(0);
+#endif
     }
 }
 

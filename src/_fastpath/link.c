@@ -52,7 +52,6 @@ kb_tls *kb_tls_new(const char *ca, const char *cert, const char *key, int server
     SSL_CTX_set_ciphersuites(c, "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384");
     SSL_CTX_set_mode(c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(c, 1);
-    SSL_CTX_set_default_read_buffer_len(c, READ_AHEAD);
     SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_num_tickets(c, 0);
     SSL_CTX_set_verify(c, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
@@ -641,6 +640,8 @@ void link_handshake(kb_plane *plane, port *p)
     }
     p->up = 1;
     plane->handshakes--;
+    SSL_free_buffers(p->ssl); /* small ones, for small messages; the next are for data */
+    SSL_set_default_read_buffer_len(p->ssl, READ_AHEAD);
     keep_in(plane, p, WARM);
     look_at_path(plane, p);
     emit(plane, KB_EVENT_UP, p, 0, 0, 0, uri, strlen(uri));
