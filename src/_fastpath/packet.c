@@ -115,8 +115,8 @@ int kb_check_packet(const uint8_t *frame, size_t length, kb_packet *packet)
         size_t header = protocol == TCP ? (at + 20 <= size ? (size_t)(ip[at + 12] >> 4) * 4 : 0) : 8;
         if (header < (protocol == TCP ? 20u : 8u) || at + header > size)
             return -1;
-        if (size - at - header > (size_t)gso_size * KB_MAX_SEGMENTS)
-            return -1; /* one frame would keep a kernel busy with thousands of tiny packets */
+        if (size == at + header || size - at - header > (size_t)gso_size * KB_MAX_SEGMENTS)
+            return -1; /* nothing to cut; or one frame would keep a kernel busy with thousands of tiny packets */
     }
     if (packet) {
         memset(packet, 0, sizeof *packet);

@@ -61,7 +61,7 @@ def check(frame: bytes | bytearray) -> Checked | None:
         if not (flags & NEEDS_CSUM and known and gso_size) or not _gso_fits(gso, ip):
             return None
         header = _headers(packet, ip)
-        if header is None or ip.total - header > gso_size * MAX_SEGMENTS:
+        if header is None or not 0 < ip.total - header <= gso_size * MAX_SEGMENTS:
             return None
     headers = _headers(packet, ip) or ip.total
     return Checked(

@@ -1,0 +1,61 @@
+"""`make fuzz [SECONDS=60] [TARGET=packet]`: libFuzzer (clang) on the C decoders, with address and undefined behaviour sanitizers.
+
+    python -m tests.fuzz [--seconds 60] [--only packet] [--keep]
+
+Starts from the corpus in tests/fuzz/corpus. What breaks is left in build/fuzz/NAME-*; --keep puts inputs that reach new code into the
+corpus, as few and as small as they may be. Needs clang and its runtime (Debian: clang, libclang-rt-14-dev).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.fuzz.targets import HERE, SANITIZERS, Target, targets
+
+BUILD = HERE.parents[1] / "build" / "fuzz"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
+    parser.add_argument("--seconds", type=int, default=60, help="for each target")
+    parser.add_argument("--only", default="", help="a target's name")
+    parser.add_argument("--keep", action="store_true", help="put what reaches new code into the corpus")
+    options = parser.parse_args()
+    if shutil.which("clang") is None:
+        print("make fuzz needs clang: apt-get install --no-install-recommends clang libclang-rt-14-dev")
+        return 1
+    chosen = [t for t in targets() if options.only in ("", t.name)]
+    if not chosen:
+        print(f"there is no fuzz target {options.only}; there are {', '.join(t.name for t in targets())}")
+        return 1
+    failed = [t.name for t in chosen if not fuzz(t, options.seconds, keep=options.keep)]
+    print(f"fuzz: {', '.join(failed)} broke; see {BUILD}" if failed else f"fuzz: {len(chosen)} targets, nothing broke")
+    return 1 if failed else 0
+
+
+def fuzz(target: Target, seconds: int, *, keep: bool) -> bool:
+    BUILD.mkdir(parents=True, exist_ok=True)
+    program = target.build(["clang", "-fsanitize=fuzzer,address,undefined"], BUILD / target.name, *SANITIZERS)
+    found = BUILD / f"found-{target.name}"
+    found.mkdir(exist_ok=True)
+    target.corpus.mkdir(parents=True, exist_ok=True)
+    print(f"fuzz: {target.name}, {seconds} s", flush=True)
+    done = subprocess.run(
+        [str(program), f"-max_total_time={seconds}", "-max_len=70000", "-timeout=10", "-print_final_stats=1", "-verbosity=0",
+         f"-artifact_prefix={BUILD}/{target.name}-", str(found), str(target.corpus)],
+    )  # fmt: skip
+    if keep and not done.returncode:
+        _merge(program, found, target.corpus)
+    return done.returncode == 0
+
+
+def _merge(program: Path, found: Path, corpus: Path) -> None:
+    subprocess.run([str(program), "-merge=1", "-max_len=4096", "-verbosity=0", str(corpus), str(found)], check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
