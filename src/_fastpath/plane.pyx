@@ -67,6 +67,21 @@ def segment_flow(bytes payload not None):
     return kb_segment_flow(<const uint8_t *> <const char *> payload, len(payload))
 
 
+cdef extern from "plane.h" nogil:
+    int kb_segment_gso(const uint8_t *frame, size_t length, unsigned count, void (*out)(void *, uint8_t *, size_t) noexcept, void *context)
+
+
+cdef void keep_piece(void *context, uint8_t *frame, size_t length) noexcept with gil:
+    (<list> context).append(PyBytes_FromStringAndSize(<char *> frame, length))
+
+
+def split(bytes frame not None, unsigned count):
+    """For tests: a checked super-packet in pieces of `count` packets, as a slow path gets them. None: it cannot be cut."""
+    pieces = []
+    cut = kb_segment_gso(<const uint8_t *> <const char *> frame, len(frame), count, keep_piece, <void *> pieces)
+    return pieces if cut == 0 else None
+
+
 cdef extern from "queue.h" nogil:
     ctypedef struct kb_buffer:
         kb_buffer *next

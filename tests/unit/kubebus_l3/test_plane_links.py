@@ -352,6 +352,90 @@ def test_a_link_cut_in_the_middle_of_a_record_goes_down_once(harness: Harness, c
     assert not list(harness.events(0.05))
 
 
+class Wire:
+    """A client of TLS whose records the test carries, and may repeat, cut or hold back."""
+
+    def __init__(self, plain: socket.socket, credentials: Credentials) -> None:
+        context = client(credentials.ca, credentials)
+        self.plain, self.incoming, self.outgoing = plain, ssl.MemoryBIO(), ssl.MemoryBIO()
+        plain.settimeout(10)
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="relay")
+        while True:
+            try:
+                self.tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                plain.sendall(self.outgoing.read())
+                self.incoming.write(plain.recv(65_536))
+        plain.sendall(self.outgoing.read())
+
+    def records(self, data: bytes) -> bytes:
+        self.tls.write(data)
+        return self.outgoing.read()
+
+
+def test_a_record_that_is_replayed_closes_its_link_alone(harness: Harness, certificates: Certificates) -> None:
+    good, good_port = harness.link(certificates.relay, certificates.nodes[2], number=2)
+    plain, fd = harness.pipe()
+    port = harness.plane.add_link(fd, server(certificates))
+    wire = Wire(plain, certificates.nodes[1])
+    assert harness.expect(LinkUp).port == port
+    harness.plane.admit(port, tenant=0, number=1, prefixes=[])
+    record = wire.records(encode(SEGMENT, encode_segment(0, 1, b"once")))
+    plain.sendall(record)
+    assert harness.expect(Segment).payload == b"once"
+    plain.sendall(record)
+    down = harness.expect(LinkDown)
+    assert down.port == port and "mac" in down.reason.lower()
+    good.send(CONTROL, b"ping")
+    assert harness.expect(ControlFrame).port == good_port
+
+
+def test_frames_that_never_end_hold_one_frame_each_and_nobody_up(harness: Harness, certificates: Certificates) -> None:
+    good, good_port = harness.link(certificates.relay, certificates.nodes[2], number=9)
+    halves = []
+    for n in range(20):
+        plain, fd = harness.pipe()
+        port = harness.plane.add_link(fd, server(certificates))
+        wire = Wire(plain, certificates.nodes[1])
+        assert harness.expect(LinkUp).port == port
+        harness.plane.admit(port, tenant=0, number=n + 10, prefixes=[])
+        whole = wire.records(encode(SEGMENT, encode_segment(0, n + 10, bytes(60_000))))
+        plain.sendall(whole[: 17_000 + n * 1000])  # in the middle of a record, or of the frame
+        halves.append((plain, whole[17_000 + n * 1000 :], port))
+    good.send(CONTROL, b"ping")
+    assert harness.expect(ControlFrame).port == good_port
+    for plain, rest, port in halves[:10]:
+        plain.sendall(rest)
+        segment = harness.expect(Segment)
+        assert segment.port == port and len(segment.payload) == 60_000
+    for plain, _, port in halves[10:]:
+        plain.shutdown(socket.SHUT_RDWR)
+        assert harness.expect(LinkDown).port == port
+
+
+def over_tcp(harness: Harness, certificates: Certificates, congestion: str) -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        plain = socket.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+    port = harness.plane.add_link(accepted.detach(), server(certificates), congestion=congestion)
+    peer = Peer(plain, certificates.nodes[1])
+    harness._stack.callback(peer.close)
+    assert harness.expect(LinkUp).port == port
+    return port
+
+
+def test_the_congestion_control_is_read_back_from_the_kernel(harness: Harness, certificates: Certificates) -> None:
+    available = Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text().split()
+    default = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+    assert "reno" in available
+    assert harness.plane.congestion(over_tcp(harness, certificates, "reno")) == ("reno", "")
+    found = harness.plane.congestion(over_tcp(harness, certificates, "nonsense"))
+    assert found == (default, "nonsense: not in this kernel")
+    found = harness.plane.congestion(over_tcp(harness, certificates, ""))
+    assert found == ("cubic", "") if "cubic" in available else found == (default, "cubic: not in this kernel")
+
+
 def test_drop_says_goodbye_and_close_gives_every_descriptor_back(
     implementation: str, certificates: Certificates
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -254,6 +255,52 @@ def test_a_device_that_takes_nothing_loses_packets_and_counts_them(
         peer.send(PACKET, bytes(10) + ipv4(NODE1, CLOUD, UDP, bytes(30_000)))
     harness.until(lambda: harness.counter(port, "rx_packets") == 30, "all to be read")
     assert harness.counter(tun_port, "tun_full") == 30 - harness.counter(tun_port, "tx_packets") > 0
+
+
+@pytest.mark.parametrize("six", [False, True], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("protocol", [TCP, UDP], ids=["TCP", "UDP"])
+@pytest.mark.parametrize("count", [1, 2, 3, 40, 100])
+@pytest.mark.parametrize(("size", "gso_size"), [(60_000, 1448), (2001, 1000), (3000, 1000), (1, 1000)])
+def test_smaller_super_packets_for_a_slow_path_make_the_same_packets(
+    six: bool, protocol: int, count: int, size: int, gso_size: int
+) -> None:
+    fast = pytest.importorskip("kubeedge._fastpath.plane")
+    frame = large(protocol, six=six, size=size, gso_size=gso_size, flags=0x99)
+    pieces = fast.split(frame, count)
+    assert len(pieces) == -(-size // (gso_size * count))
+    assert all(packets.check(piece) is not None for piece in pieces)
+    assert [packet for piece in pieces for packet in packets.complete(piece)] == packets.complete(frame)
+
+
+def test_routes_come_and_go_while_packets_flow(harness: Harness, certificates: Certificates) -> None:
+    one, port = harness.link(certificates.relay, certificates.nodes[1], number=1, prefixes=("100.64.0.1/32",))
+    two, port2 = harness.link(certificates.relay, certificates.nodes[2], number=2)
+    got: list[bytes] = []
+
+    def send() -> None:
+        for n in range(2000):
+            one.send(PACKET, bytes(10) + ipv4(NODE1, NODE2, UDP, n.to_bytes(8, "big")))
+
+    def receive() -> None:
+        while (frame := two.receive()) is not None and not frame.payload.endswith(b"the end!"):
+            got.append(frame.payload[-8:])
+
+    threads = [threading.Thread(target=send), threading.Thread(target=receive)]
+    for thread in threads:
+        thread.start()
+    while threads[0].is_alive():
+        for prefix in ("100.64.0.2/32", "100.64.0.0/24"):
+            harness.plane.add_route(0, prefix, 2)
+        harness.plane.remove_route(0, "100.64.0.0/24")
+        harness.plane.remove_route(0, "100.64.0.2/32")
+    harness.until(lambda: harness.counter(port, "rx_packets") == 2000, "all of them to be read")
+    harness.plane.add_route(0, "100.64.0.2/32", 2)
+    one.send(PACKET, bytes(10) + ipv4(NODE1, NODE2, UDP, b"the end!"))
+    for thread in threads:
+        thread.join()
+    dropped = harness.counter(port2, "queue_full") + harness.counter(port2, "delay_dropped")
+    assert len(got) + harness.counter(port, "no_route") + dropped == 2000
+    assert sorted(got) == got
 
 
 class Bench:
