@@ -28,7 +28,7 @@ typedef struct port {
     int id, fd, kind;
     kb_plane *plane;
     uint32_t tenant, number, events;
-    uint8_t up, admitted, peer, down, vnet_hdr, uso, early, blocked, listed, list;
+    uint8_t up, admitted, peer, down, vnet_hdr, uso, early, blocked, listed, list, small;
     uint8_t wan, fixed_control; /* the path's round trip is long; somebody chose the congestion control */
     uint8_t startup, capped, flat; /* BBR is in its startup; we cap its rate; looks since it grew */
     uint64_t startup_rate;

@@ -543,6 +543,8 @@ void link_read(kb_plane *plane, port *p)
 {
     size_t total = 0;
     keep_in(plane, p, WARM);
+    if (p->small && SSL_free_buffers(p->ssl))
+        p->small = 0;
     while (total < READ_BYTES) {
         uint8_t *into;
         size_t room = kb_reader_want(&p->reader, &into, plane->plain, RECORD);
@@ -640,7 +642,7 @@ void link_handshake(kb_plane *plane, port *p)
     }
     p->up = 1;
     plane->handshakes--;
-    SSL_free_buffers(p->ssl); /* small ones, for small messages; the next are for data */
+    p->small = !SSL_free_buffers(p->ssl); /* they were for small messages; the next are for data */
     SSL_set_default_read_buffer_len(p->ssl, READ_AHEAD);
     keep_in(plane, p, WARM);
     look_at_path(plane, p);
