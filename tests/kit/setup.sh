@@ -31,13 +31,17 @@ if [ -n "$missing" ]; then
 fi
 
 # kubectl comes from Debian's kubernetes-client, unpacked below build/: another kubectl of the machine stays as it is.
-kubectl=build/debian/usr/bin/kubectl
-if [ ! -x "$kubectl" ]; then
-    say "kubectl from Debian's kubernetes-client"
-    mkdir -p build/debian
-    (cd build/debian && { apt-get download -q kubernetes-client || { $as_root apt-get update -q && apt-get download -q kubernetes-client; }; } \
-        && dpkg-deb -x kubernetes-client_*.deb . && rm -f kubernetes-client_*.deb)
-fi
+# So does etcd from etcd-server: installed, it would start as a service.
+unpacked() { # package, program in it
+    if [ ! -x "build/debian/usr/bin/$2" ]; then
+        say "$2 from Debian's $1"
+        mkdir -p build/debian
+        (cd build/debian && { apt-get download -q "$1" || { $as_root apt-get update -q && apt-get download -q "$1"; }; } \
+            && dpkg-deb -x "$1"_*.deb . && rm -f "$1"_*.deb)
+    fi
+}
+unpacked kubernetes-client kubectl
+unpacked etcd-server etcd
 
 if [ ! -x .venv/bin/python ]; then
     say "virtual environment"
@@ -46,4 +50,4 @@ fi
 say "Python packages and the compiled extension"
 .venv/bin/pip install -q --disable-pip-version-check -r tests/kit/requirements.txt
 KUBEEDGE_REQUIRE_FAST=1 .venv/bin/pip install -q --disable-pip-version-check --no-build-isolation -e .
-.venv/bin/pip install -q --disable-pip-version-check --no-build-isolation -e ./cloud
+.venv/bin/pip install -q --disable-pip-version-check --no-build-isolation -e "./cloud[etcd]"

@@ -134,7 +134,7 @@ def evaluate(
                 responses.append(len(victims))
             case Get():
                 responses.append(_read(view, written, op, next_revision if changes else revision))
-    return Outcome(succeeded, next_revision if changes else revision, changes, responses)
+    return Outcome(succeeded, next_revision if changes else revision, changes, tuple(responses))
 
 
 def check_key(key: str) -> None:

@@ -14,7 +14,8 @@ Lives elsewhere: history (the store gives a reader function).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import Gone
@@ -27,7 +28,8 @@ HISTORY_BATCH = 256  # changes read at once by a watcher that is behind (whole r
 PROGRESS_EVERY = 2_000  # revisions; far below the history that a store keeps
 
 #: (prefix, after, limit) -> (changes with revision > after in order, the revision up to which these are complete)
-HistoryReader = Callable[[str, Revision, int], tuple[Sequence[Change], Revision]]
+History: TypeAlias = tuple[Sequence[Change], Revision]
+HistoryReader = Callable[[str, Revision, int], History | Awaitable[History]]
 
 
 class _Watcher:
@@ -62,6 +64,10 @@ class Watches:
 
     def __len__(self) -> int:
         return sum(len(group) for group in self._by_prefix.values())
+
+    def begin(self, revision: Revision) -> None:
+        """Where a store that others have used before begins for this process."""
+        self._progress_at = revision
 
     def committed(self, changes: Sequence[Change], revision: Revision) -> None:
         """Tell the watchers concerned. Called in order of revision, once a commit is durable."""
@@ -105,7 +111,8 @@ class Watches:
                             caught_up = True
                             yield WatchBatch((), position)
                         continue
-                    changes, upto = self._history(prefix, position, HISTORY_BATCH)
+                    history = self._history(prefix, position, HISTORY_BATCH)
+                    changes, upto = history if isinstance(history, tuple) else await history
                     position = max(position, upto)
                     if changes:
                         yield WatchBatch(tuple(changes), position)
@@ -123,6 +130,14 @@ class Watches:
                 await watcher.wake.wait()
         finally:
             self._unregister(watcher)
+
+    def forget(self) -> None:
+        """Commits were missed: every watcher looks at history, and hears that it is gone if it is."""
+        for group in self._by_prefix.values():
+            for watcher in group:
+                watcher.forget()
+                watcher.behind = True
+                watcher.wake.set()
 
     def close(self) -> None:
         """Ends every watch."""

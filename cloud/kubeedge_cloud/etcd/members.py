@@ -1,0 +1,146 @@
+"""Calls to an etcd cluster: any member may answer; who does not is left for the next one.
+
+A read is tried at every member. A write is tried again only when it has certainly not been sent: an etcd that does not answer may
+have committed it, and the caller has to look (its compares make repeating safe).
+
+The messages and stubs are those of aetcd; its client is not used: it knows one endpoint, and no progress or paging of watches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from aetcd import rpc
+
+from kubeedge.errors import Gone, Invalid, KubeEdgeError, Misuse, NotFound, Refused, Unavailable
+
+log = logging.getLogger("kubeedge.etcd")
+
+_NOT_SENT = ("failed to connect", "connection refused", "name resolution", "no route to host")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EtcdSettings:
+    endpoints: Sequence[str]  # "host:port"
+    ca: Path | None = None  # with it TLS; without, plain TCP, which is for one machine and for tests
+    cert: Path | None = None
+    key: Path | None = None
+    namespace: str = "/kubeedge"  # in front of every key: others may use the same cluster
+    timeout: float = 5.0  # seconds for one call to one member
+    keep_revisions: int = 20_000  # history that compaction leaves; 0: we never compact
+    compact_interval: float = 60.0  # seconds
+
+
+class Members:
+    def __init__(self, settings: EtcdSettings) -> None:
+        if not settings.endpoints:
+            raise Invalid("etcd needs at least one endpoint")
+        self._timeout = settings.timeout
+        self._channels = [_channel(endpoint, settings) for endpoint in settings.endpoints]
+        self._endpoints = tuple(settings.endpoints)
+        self._current = 0
+
+    async def close(self) -> None:
+        for channel in self._channels:
+            await channel.close()
+
+    async def call(self, service: Any, method: str, request: Any, *, repeatable: bool) -> Any:
+        """One unary call. Raises Unavailable when no member answers, and the errors of translate()."""
+        error: KubeEdgeError = Unavailable("no etcd member was asked")
+        for _ in range(len(self._channels)):
+            member = self._current
+            try:
+                stub = getattr(service(self._channels[member]), method)
+                return await stub(request, timeout=self._timeout)
+            except grpc.aio.AioRpcError as exc:
+                error = translate(exc)
+                if not isinstance(error, Unavailable):
+                    raise error from exc
+                self._leave(member, error)
+                if not repeatable and not _was_not_sent(exc):
+                    raise error from exc
+        raise error
+
+    @contextlib.asynccontextmanager
+    async def stream(self, service: Any, method: str, *requests: Any) -> AsyncIterator[AsyncIterator[Any]]:
+        """A call with a stream both ways; what is asked is known at once."""
+        member = self._current
+        done = asyncio.Event()
+
+        async def ask() -> AsyncIterator[Any]:
+            for request in requests:
+                yield request
+            await done.wait()
+
+        call = getattr(service(self._channels[member]), method)(ask())
+        try:
+            yield call
+        except grpc.aio.AioRpcError as exc:
+            error = translate(exc)
+            if isinstance(error, Unavailable):
+                self._leave(member, error)
+            raise error from exc
+        finally:
+            done.set()
+            call.cancel()
+
+    def _leave(self, member: int, error: Exception) -> None:
+        if self._current == member and len(self._channels) > 1:
+            self._current = (member + 1) % len(self._channels)
+            log.warning("etcd member %s: %s; asking %s", self._endpoints[member], error, self._endpoints[self._current])
+
+
+def _channel(endpoint: str, settings: EtcdSettings) -> Any:
+    options = [
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.keepalive_time_ms", 5_000),
+        ("grpc.keepalive_timeout_ms", 3_000),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.enable_retries", 0),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    if settings.ca is None:
+        return grpc.aio.insecure_channel(endpoint, options=options)
+    try:
+        read = [path.read_bytes() if path else None for path in (settings.ca, settings.key, settings.cert)]
+    except OSError as exc:
+        raise Invalid(f"etcd credentials: {exc.strerror}: {exc.filename}") from exc
+    return grpc.aio.secure_channel(endpoint, grpc.ssl_channel_credentials(*read), options=options)
+
+
+def _was_not_sent(exc: grpc.aio.AioRpcError) -> bool:
+    details = (exc.details() or "").lower()
+    return exc.code() is grpc.StatusCode.UNAVAILABLE and any(text in details for text in _NOT_SENT)
+
+
+def translate(exc: grpc.aio.AioRpcError) -> KubeEdgeError:
+    """What etcd's answer means here (etcd api/v3rpc/rpctypes)."""
+    text = exc.details() or exc.code().name
+    match exc.code():
+        case grpc.StatusCode.OUT_OF_RANGE:
+            return Gone(text) if "compacted" in text else Invalid(text)
+        case grpc.StatusCode.NOT_FOUND:
+            return NotFound(text)
+        case grpc.StatusCode.INVALID_ARGUMENT if "too many operations" in text:
+            return Invalid(f"{text}: start etcd with --max-txn-ops=4096")
+        case grpc.StatusCode.INVALID_ARGUMENT if "too large" in text:
+            return Invalid(f"{text}: start etcd with --max-request-bytes=8388608")
+        case grpc.StatusCode.INVALID_ARGUMENT:
+            return Misuse(text)
+        case grpc.StatusCode.PERMISSION_DENIED | grpc.StatusCode.UNAUTHENTICATED:
+            return Refused(text)
+    return Unavailable(f"etcd: {text}")
+
+
+__all__ = ["EtcdSettings", "Members", "rpc", "translate"]
