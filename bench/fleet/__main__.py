@@ -92,12 +92,12 @@ class Cloud:
 
 class Agents:
     def __init__(self, host: Host, directory: Path, nodes: list[str]) -> None:
-        config = {"directory": str(directory / "nodes"), "endpoint": f"{ADDRESS}:10000", "nodes": nodes}
+        config = {"directory": str(directory / "nodes"), "endpoints": [f"{ADDRESS}:10000"], "nodes": nodes}
         config_file = directory / "agents.json"
         config_file.write_text(json.dumps(config))
         with open(directory / "agents.log", "ab") as log:
             self.process = subprocess.Popen(
-                host.command(sys.executable, "-m", "bench.fleet.agents", json.dumps({**config, "nodes": []}))
+                host.command(sys.executable, "-m", "tests.kit.agents", json.dumps({**config, "nodes": []}))
                 if not nodes
                 else host.command(sys.executable, "-c", _RUN, str(config_file)),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
@@ -117,7 +117,7 @@ class Agents:
 
 
 # the names of thousands of nodes are more than an argument may be long
-_RUN = "import asyncio, json, sys; from bench.fleet.agents import main; asyncio.run(main(json.load(open(sys.argv[1]))))"
+_RUN = "import asyncio, json, sys; from tests.kit.agents import main; asyncio.run(main(json.load(open(sys.argv[1]))))"
 
 
 async def prepare(directory: Path, names: list[str], with_pods: int) -> None:

@@ -28,13 +28,14 @@ from kubeedge.apiserver.server import ApiServer
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.config.cloud import CloudConfig
-from kubeedge.errors import KubeEdgeError, NotFound
+from kubeedge.errors import KubeEdgeError, NotFound, Unavailable
 from kubeedge.kit import logs
 from kubeedge.kit.http1 import Request, Response, json_response, start_unix_server
 from kubeedge.pki.ca import Authority
 from kubeedge.pki.files import write_secret
 from kubeedge.pki.identity import UserIdentity
-from kubeedge.store.sqlite import SqliteStore, open_sqlite
+from kubeedge.store.model import Store
+from kubeedge.store.sqlite import open_sqlite
 from kubeedge_cloud.bootstrap.admin import Admin
 from kubeedge_cloud.bootstrap.certificates import ServerCertificate
 from kubeedge_cloud.bootstrap.server import Bootstrap, BootstrapSettings
@@ -43,6 +44,7 @@ from kubeedge_cloud.bushub.hub import BusHub, BusHubSettings, CloudTun
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.edgecontroller.controller import EdgeController, EdgeControllerSettings
+from kubeedge_cloud.processes.member import Alone, Process
 from kubeedge_cloud.publishing.module import Publishing
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import AddressPlan
@@ -63,7 +65,7 @@ async def _run(config: CloudConfig) -> None:
     for path in (config.paths.state, config.paths.run):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     stuck: tuple[str, ...] = ()
-    store = await open_sqlite(config.paths.state / "cloud.db")
+    store = await _open_store(config)
     try:
         cloud = Cloud(config, store)
         await cloud.prepare()
@@ -75,9 +77,34 @@ async def _run(config: CloudConfig) -> None:
             os._exit(1)
 
 
+async def _open_store(config: CloudConfig) -> Store:
+    etcd = config.store.etcd
+    if not etcd.endpoints:
+        return await open_sqlite(config.paths.state / "cloud.db")
+    try:
+        # imported here: a cloud on SQLite does without grpc
+        from kubeedge_cloud.etcd.members import EtcdSettings
+        from kubeedge_cloud.etcd.store import open_etcd
+    except ModuleNotFoundError as exc:
+        raise Unavailable(f"a store in etcd needs the package {exc.name}: pip install kubeedge-cloud[etcd]") from exc
+    return await open_etcd(
+        EtcdSettings(
+            endpoints=etcd.endpoints,
+            ca=etcd.ca,
+            cert=etcd.cert,
+            key=etcd.key,
+            namespace=etcd.namespace,
+            keep_revisions=etcd.keep_revisions,
+        )
+    )
+
+
 class Cloud:
-    def __init__(self, config: CloudConfig, store: SqliteStore) -> None:
+    def __init__(self, config: CloudConfig, store: Store) -> None:
         self.config = config
+        self.member: Alone | Process = Alone()
+        if config.store.etcd.endpoints:
+            self.member = Process(store, address=(config.advertise or ("127.0.0.1",))[0])
         self.store = store
         self.hosts = config.advertise or ("127.0.0.1",)
         self.authority = Authority(config.paths.state / "pki")
@@ -130,8 +157,9 @@ class Cloud:
                 self.registry,
                 self.tenants,
                 EdgeControllerSettings(node_grace=self.config.node_grace),
+                member=self.member,
             ),
-            ControllersModule(self.registry, self.tenants),
+            ControllersModule(self.registry, self.tenants, member=self.member),
         ]
         doors: list[Module] = [self.hub] if on.hub.enable else []
         if on.bootstrap.enable:
@@ -139,7 +167,8 @@ class Cloud:
         if on.web.enable and on.relay.enable:
             doors.append(Publishing(address=on.web.address, port=on.web.port, connect=self.bus.connect))
         doors.append(Control(self.config.paths.run / "cloud.sock", self))
-        return [[self.certificate], serving, controlling, doors]
+        first: list[Module] = [self.certificate, *([self.member] if isinstance(self.member, Process) else [])]
+        return [first, serving, controlling, doors]
 
     def _bushub(self) -> BusHub:
         c, on = self.config, self.config.listeners.relay
@@ -165,14 +194,17 @@ class Cloud:
     def _cloudhub(self) -> CloudHub:
         on = self.config.listeners.hub
         settings = CloudHubSettings(address=on.address, port=on.port)
-        return CloudHub(settings, self.store, self.tenants, lambda: self.certificate.context(mutual=True))
+        return CloudHub(
+            settings, self.store, self.tenants, lambda: self.certificate.context(mutual=True), member=self.member
+        )
 
     def _bootstrap(self) -> Bootstrap:
         on = self.config.listeners
+        hosts = (*self.hosts, *self.config.peers)
         endpoints = {
-            "hub": tuple(_endpoint(host, on.hub.port) for host in self.hosts),
-            "relays": tuple(_endpoint(host, on.relay.port) for host in self.hosts),
-            "bootstrap": tuple(_endpoint(host, on.bootstrap.port) for host in self.hosts),
+            "hub": tuple(_endpoint(host, on.hub.port) for host in hosts),
+            "relays": tuple(_endpoint(host, on.relay.port) for host in hosts),
+            "bootstrap": tuple(_endpoint(host, on.bootstrap.port) for host in hosts),
         }
         return Bootstrap(
             BootstrapSettings(address=on.bootstrap.address, port=on.bootstrap.port, endpoints=endpoints),

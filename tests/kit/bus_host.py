@@ -79,7 +79,11 @@ async def main(config: dict[str, Any]) -> None:
         tun = CloudTun(tenant=TENANT)
         hub = BusHub(
             BusHubSettings(
-                port=7010, ca=Path(config["ca"]), cert=Path(config["cert"]), key=Path(config["key"]), tun=tun,
+                port=7010,
+                ca=Path(config["ca"]),
+                cert=Path(config["cert"]),
+                key=Path(config["key"]),
+                tun=tun,
                 congestion=config.get("congestion", ""),
             ),
             Directory(),

@@ -32,6 +32,7 @@ from kubeedge.pki import identity
 from kubeedge.store.model import Compare, Delete, Store, Target
 from kubeedge.sync.driver import Progress, run_cloud
 from kubeedge_cloud.cloudhub.door import Door
+from kubeedge_cloud.processes.member import Alone, Member
 
 log = logging.getLogger("kubeedge.cloudhub")
 
@@ -74,9 +75,17 @@ class CloudHub:
     name = "cloudhub"
 
     def __init__(
-        self, settings: CloudHubSettings, store: Store, directory: NodeDirectory, tls: Callable[[], ssl.SSLContext]
+        self,
+        settings: CloudHubSettings,
+        store: Store,
+        directory: NodeDirectory,
+        tls: Callable[[], ssl.SSLContext],
+        *,
+        member: Member | None = None,
     ) -> None:
         self._settings = settings
+        self._member = member or Alone()
+        self._member.on_loss(self._let_go)
         self._store = store
         self._directory = directory
         self._tls = tls
@@ -92,8 +101,15 @@ class CloudHub:
         if attachment := self._attached.get((tenant, node)):
             attachment.channel.close("the node was removed", 1008)
 
+    def _let_go(self) -> None:
+        """The session keys are gone with the lease: the nodes shall attach again, here or elsewhere."""
+        for attachment in self.sessions():
+            attachment.channel.close("the cloud process lost its lease", 1012)
+
     async def forget_the_past(self) -> None:
-        """Sessions that a process left behind when it was killed: nobody is attached yet."""
+        """Sessions that a process left behind when it was killed: nobody is attached yet. With leases they go by themselves."""
+        if not isinstance(self._member, Alone):
+            return
         await self._store.delete(keys.SESSIONS, keys.prefix_end(keys.SESSIONS))
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -182,7 +198,7 @@ class CloudHub:
         async def use(channel: Channel) -> None:
             if self._attached.get(place) is not attachment:
                 return  # replaced before it was attached: the newer one's record must stay
-            await self._store.put(keys.session(*place), _record(attachment))
+            await self._store.put(keys.session(*place), _record(attachment), self._member.lease)
             log.info("attached tenant=%s node=%s address=%s", who.tenant, who.node, attachment.address)
             await run_cloud(channel, self._store, who.tenant, who.node, attachment.down, attachment.up)
 

@@ -18,6 +18,7 @@ from kubeedge_cloud.controllers.objects import Key
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.controllers.replicaset.driver import ReplicaSetController
 from kubeedge_cloud.controllers.scheduler.driver import Scheduler
+from kubeedge_cloud.processes.member import Alone, Member, led
 from kubeedge_cloud.tenants.each import for_each_tenant
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import TenantRecord
@@ -75,14 +76,21 @@ class ControllersModule:
         client_for: Callable[[TenantId], KubeClient],
         tenants: TenantManager,
         *,
+        member: Member | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._client_for = client_for
         self._tenants = tenants
+        self._member = member or Alone()
         self._wall = wall
 
     async def run(self, ready: asyncio.Event) -> None:
         await for_each_tenant(self._tenants, self._serve, ready, what="controllers")
 
     async def _serve(self, tenant: TenantRecord, serving: asyncio.Event) -> None:
-        await run_controllers(self._client_for(tenant.name), serving, wall=self._wall)
+        await led(
+            self._member,
+            f"controllers/{tenant.name}",
+            lambda ready: run_controllers(self._client_for(tenant.name), ready, wall=self._wall),
+            serving,
+        )

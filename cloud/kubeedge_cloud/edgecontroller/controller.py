@@ -13,7 +13,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,7 @@ from kubeedge_cloud.controllers.informer import Informer
 from kubeedge_cloud.controllers.objects import is_ready
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.edgecontroller import projection as core
+from kubeedge_cloud.processes.member import Alone, Member, led
 from kubeedge_cloud.tenants.each import for_each_tenant
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.mirror import mirror
@@ -394,8 +395,10 @@ class EdgeController:
         tenants: TenantManager,
         settings: EdgeControllerSettings,
         *,
+        member: Member | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        self._member = member or Alone()
         self._store = store
         self._client_for = client_for
         self._tenants = tenants
@@ -406,10 +409,12 @@ class EdgeController:
         await for_each_tenant(self._tenants, self._serve, ready, what="edgecontroller")
 
     async def _serve(self, record: TenantRecord, serving: asyncio.Event) -> None:
-        controller = TenantEdgeController(
-            record.name, self._store, self._client_for(record.name), self._tenants, self._settings, wall=self._wall
-        )
-        await controller.run(serving)
+        def run(serving: asyncio.Event) -> Awaitable[None]:
+            return TenantEdgeController(
+                record.name, self._store, self._client_for(record.name), self._tenants, self._settings, wall=self._wall
+            ).run(serving)
+
+        await led(self._member, f"edgecontroller/{record.name}", run, serving)
 
 
 def _parts(key: str) -> tuple[str, str, str]:

@@ -46,6 +46,23 @@ class CloudTun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Etcd:
+    endpoints: tuple[str, ...] = setting(
+        (), "host:port of the members; with them, any number of cloud processes share one store", form=forms.endpoint
+    )
+    ca: Path | None = setting(None, "certificate authority of the members; without it there is no TLS")
+    cert: Path | None = setting(None, "our certificate for them")
+    key: Path | None = setting(None, "its key")
+    namespace: str = setting("/kubeedge", "in front of every key: others may use the same cluster")
+    keep_revisions: int = setting(20_000, "history that compaction leaves; 0: somebody else compacts", low=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreConfig:
+    etcd: Etcd = section(Etcd(), "without endpoints the store is a SQLite file below paths.state, for one process")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
     pods: str = setting(
         "10.244.0.0/16", "of all nodes of a tenant; nodes that have joined keep their part", form=forms.network
@@ -59,6 +76,10 @@ class CloudConfig:
     advertise: tuple[str, ...] = setting(
         (), "addresses and names that nodes and kubectl use; they go into the certificate", form=forms.host
     )
+    peers: tuple[str, ...] = setting(
+        (), "addresses of the other cloud processes over the same store; nodes get them at join", form=forms.host
+    )
+    store: StoreConfig = section(StoreConfig())
     tenants: tuple[str, ...] = setting(("default",), "made at start when they do not exist", form=forms.label)
     listeners: Listeners = section(Listeners())
     tun: CloudTun = section(CloudTun())

@@ -82,11 +82,12 @@ class EdgeHub:
         ready.set()  # an edge without its cloud is a normal edge
         small_buffers()
         loop = asyncio.get_running_loop()
+        first = self._rng.randrange(len(self._settings.endpoints))  # the nodes spread over the cloud processes
         attempt = 0
         warned = False
         last_attached = loop.time()
         while True:
-            self._endpoint = self._settings.endpoints[attempt % len(self._settings.endpoints)]
+            self._endpoint = self._settings.endpoints[(first + attempt) % len(self._settings.endpoints)]
             self._hint.clear()
             attached_for = await self._attach(self._endpoint)
             if REPLACED in self._last_error:
@@ -95,7 +96,8 @@ class EdgeHub:
                 warned = True
                 attempt, last_attached = attempt + 1, -_HOPELESS_FOR
             elif attached_for >= _STABLE_AFTER:
-                attempt, last_attached, warned = 0, loop.time(), False
+                first, attempt = first + attempt, 0  # stay with the process that had time for us
+                last_attached, warned = loop.time(), False
             else:
                 attempt += 1
             await self._pause(attempt, loop.time() - last_attached)

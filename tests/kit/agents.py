@@ -1,11 +1,14 @@
 """Thousands of simulated agents in one process: the production hub client and sync over a store in memory, no containers.
 
-    python -m bench.fleet.agents '{"directory": ..., "endpoint": "203.0.113.1:10000", "nodes": [...]}'
+    python -m tests.kit.agents '{"directory": ..., "endpoints": ["203.0.113.1:10000"], "nodes": [...]}'
 
 Commands on stdin, one JSON object a line; each is answered with one line:
     {"attached": N}           wait until so many are attached and in sync
     {"forget": true}          what was heard so far does not count any more
     {"in_sync": N, "beyond": R}  wait until so many have caught up with a revision above R; {"times": [monotonic seconds]}
+    {"keep": true}            remember all values from now on
+    {"values": KEY}           {"values": [[each value of the key, in the order in which a node got them], ...]}
+    {"report": KEY, "value": V}  every node writes that below /reported/
     {"heard": KEY, "count": N}  wait until so many stores have a new value of the key; {"times": [...]}
 """
 
@@ -30,13 +33,16 @@ POLL = 0.2  # seconds: looking at thousands of agents costs milliseconds, which 
 
 
 class Agent:
-    def __init__(self, directory: Path, endpoint: str, node: str) -> None:
+    keep = False
+
+    def __init__(self, directory: Path, endpoints: list[str], node: str) -> None:
         self.store = MemoryStore()
         self.down, self.up = Progress(), Progress()
         self.heard: dict[str, float] = {}
+        self.values: dict[str, list[str]] = {}
         pem = directory / f"{node}.pem"
         context = client_context(directory / "ca.crt", pem, pem)
-        self.hub = EdgeHub(EdgeHubSettings(endpoints=[endpoint]), lambda: context, self._use)
+        self.hub = EdgeHub(EdgeHubSettings(endpoints=endpoints), lambda: context, self._use)
 
     async def run(self) -> None:
         await asyncio.gather(self.hub.run(asyncio.Event()), self._listen())
@@ -49,6 +55,8 @@ class Agent:
             now = time.monotonic()
             for change in batch.changes:
                 self.heard[change.key] = now
+                if self.keep:
+                    self.values.setdefault(change.key, []).append(change.value.decode())
 
 
 class Fleet:
@@ -63,6 +71,15 @@ class Fleet:
             case {"forget": _}:
                 for agent in self.agents:
                     agent.heard.clear()
+                return {}
+            case {"keep": keep}:
+                Agent.keep = keep
+                return {}
+            case {"values": key}:
+                return {"values": [agent.values.get(key, []) for agent in self.agents]}
+            case {"report": key, "value": value}:
+                for agent in self.agents:
+                    await agent.store.put(keys.REPORTED + key, value.encode())
                 return {}
             case {"in_sync": count, "beyond": revision}:
                 return {
@@ -89,7 +106,7 @@ async def main(config: dict[str, Any]) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     directory = Path(config["directory"])
-    fleet = Fleet([Agent(directory, config["endpoint"], node) for node in config["nodes"]])
+    fleet = Fleet([Agent(directory, config["endpoints"], node) for node in config["nodes"]])
     tasks = [asyncio.create_task(agent.run()) for agent in fleet.agents]
     commands = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
