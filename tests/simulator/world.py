@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -360,8 +361,12 @@ class _SimEdgeHub(EdgeHub):
         self._wire = wire
         self._cloud = cloud
 
-    async def _connect(self, endpoint: str) -> WebSocket:
-        mine, theirs = await self._wire.connect()
+    async def _dial(self, endpoint: str) -> socket.socket:
+        self._dialled = await self._wire.connect()
+        return None  # type: ignore[return-value]
+
+    async def _connect(self, endpoint: str, tcp: socket.socket) -> WebSocket:
+        mine, theirs = self._dialled
         cloud = self._cloud()
         if cloud is None or not cloud.accepting:
             raise ConnectionRefusedError("connection refused")

@@ -11,7 +11,6 @@ import uuid
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 
-from kubeedge.api.keys import prefix_end
 from kubeedge.api.names import Revision
 from kubeedge.errors import Gone, Invalid, NotFound
 from kubeedge.store.core import FIRST_REVISION, check, check_range, evaluate
@@ -37,6 +36,7 @@ class MemoryStore:
         self._revision = FIRST_REVISION
         self._compacted = Revision(0)
         self._history: dict[str, list[Change]] = {}
+        self._log: list[Change] = []  # everything after the compacted revision, in the order in which it was done
         self._watches = Watches(self._changes, lambda: self._compacted)
         self._leases = Leases()
         self._expiry: asyncio.TimerHandle | None = None
@@ -75,6 +75,7 @@ class MemoryStore:
         outcome = evaluate(self, self._revision, compares, success, failure)
         for change in outcome.changes:
             self._history.setdefault(change.key, []).append(change)
+            self._log.append(change)
         self._revision = outcome.revision
         if outcome.changes:
             self._watches.committed(outcome.changes, outcome.revision)
@@ -94,6 +95,7 @@ class MemoryStore:
     async def compact(self, revision: Revision) -> None:
         check_compactable(revision, self._revision, self._compacted)
         self._compacted = revision
+        del self._log[: bisect_right(self._log, revision, key=lambda c: c.revision)]
         for key in list(self._history):
             changes = self._history[key]
             cut = bisect_right(changes, revision, key=lambda c: c.revision)
@@ -150,9 +152,8 @@ class MemoryStore:
         return KeyValue(key, last.value, last.create_revision, last.revision, last.version, last.lease)
 
     def _changes(self, prefix: str, after: Revision, limit: int) -> tuple[Sequence[Change], Revision]:
-        keys = self._keys(prefix, prefix_end(prefix))
-        found = sorted((c for k in keys for c in self._history[k] if c.revision > after), key=lambda c: c.revision)
-        return found, self._revision
+        start = bisect_right(self._log, after, key=lambda c: c.revision)
+        return [c for c in self._log[start:] if c.key.startswith(prefix)], self._revision
 
     def _arm(self) -> None:
         if self._expiry:
