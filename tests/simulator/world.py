@@ -301,11 +301,11 @@ class _Process:
     async def kill(self, *, power: bool) -> None:
         """power: the machine is off, its peers hear nothing. Otherwise its kernel closes the connections."""
         await self.store.die()
-        for socket in self.sockets:
+        for connection in self.sockets:
             if power:
-                socket.vanish()
+                connection.vanish()
             else:
-                socket.abort()
+                connection.abort()
         tasks = list(self.tasks)
         for task in tasks:
             task.cancel()
