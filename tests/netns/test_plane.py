@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import struct
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 
 from tests.kit.certs import TestAuthority
 from tests.kit.topology import Host, Topology, until
+from tests.kit.wire import Conditions, LossyWire
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
@@ -431,3 +433,30 @@ def test_the_congestion_control_of_a_link_is_what_the_kernel_says(overlay: Overl
     e1, _, _ = two(overlay)
     told = e1.run("ss", "-tin", "state", "established")
     assert "cubic" in told and "bbr" not in told  # a short path, whatever the machine's default is
+
+
+def test_on_a_long_path_bbr_is_used_and_leaves_its_startup_under_an_upload(overlay: Overlay) -> None:
+    """A tunnel's sender is always the limit in BBR's eyes: left alone it stays in its startup and keeps the path's buffer full."""
+    e1 = overlay.net.host("e1")
+    overlay.start()
+    far = Conditions(rate=100e6, delay=0.010, queue=500_000)
+    wire = LossyWire(overlay.net, e1, "198.51.100.2/24", overlay.cloud, "198.51.100.1/24", far, fast=True)
+    e1.ip("route", "add", "192.0.2.1", "dev", wire.names[0])
+    overlay.edge(e1, 1, 1).expect("up")
+    overlay.relay.expect("up")
+
+    def link() -> str:
+        return e1.run("ss", "-tin", "state", "established", "dport = :7000")
+
+    assert "bbr" in link()
+    upload = "import socket\ns=socket.create_connection(('100.64.255.254', 5000), timeout=10)\nwhile True: s.sendall(bytes(1<<16))\n"
+    with receive_file(overlay.cloud, 5000, 0) as receiver:
+        sender = e1.spawn(sys.executable, "-c", upload)
+        until(
+            lambda: float(re.findall(r"pacing_gain:([0-9.]+)", link())[0]) < 2,
+            timeout=20,
+            what="the end of the startup",
+        )
+        assert "1 received" in e1.run("ping", "-c1", "-W2", "100.64.255.254")
+        e1.stop(sender)
+        receiver.kill()
