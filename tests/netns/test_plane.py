@@ -454,7 +454,7 @@ def test_on_a_long_path_bbr_is_used_and_leaves_its_startup_under_an_upload(overl
         sender = e1.spawn(sys.executable, "-c", upload)
         until(
             lambda: float(re.findall(r"pacing_gain:([0-9.]+)", link())[0]) < 2,
-            timeout=20,
+            timeout=6,
             what="the end of the startup",
         )
         assert "1 received" in e1.run("ping", "-c1", "-W2", "100.64.255.254")
