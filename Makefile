@@ -4,7 +4,7 @@ BIN    := .venv/bin
 STAMP  := build/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench simulate fuzz clean
+.PHONY: help setup demo test lint bench simulate powercut fuzz clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -32,6 +32,9 @@ bench: $(STAMP)  ## one bench: NAME=demo ...; writes bench/results/NAME.json
 
 simulate: $(STAMP) ## the seeded simulator: SEEDS=n [SEED=k]
 	$(BIN)/python -m tests.simulator --seeds $(or $(SEEDS),200) $(if $(SEED),--seed $(SEED))
+
+powercut: $(STAMP) ## power cuts at every write of the real store: [CUTS=10000] [SEED=1]
+	$(BIN)/python -m tests.faults.powercut --cuts $(or $(CUTS),10000) --seed $(or $(SEED),1)
 
 fuzz: $(STAMP)   ## libFuzzer on the C decoders: [SECONDS=60 for each] [TARGET=packet]
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(TARGET),--only $(TARGET))
