@@ -1,7 +1,10 @@
 """Module "bushub": accepts links, admits nodes by their certificates, answers names, gives the cloud its connections.
 
-A node has one link; a newer one takes its place. What a link may send from is what the node's record says: its overlay address and its pod
-CIDR. A stranger costs a socket and a TLS handshake with a deadline, and there is a bound on how many at once.
+A node has one to eight links of one instance of its agent (core.py). What a link may send from is what the node's record says: its overlay
+address, its pod CIDR, and the networks behind it that the tenant allows. A stranger costs a socket and a TLS handshake with a deadline,
+and there is a bound on how many at once.
+
+Lives elsewhere: other relays and the nodes that are linked to them (peers.py).
 """
 
 from __future__ import annotations
@@ -13,21 +16,29 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_interface
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from kubeedge.api.names import NodeName, TenantId, node_name
 from kubeedge.errors import Invalid, KubeEdgeError, NotFound, PeerError, Refused, Unavailable
-from kubeedge.kubebus.l2.core import HelloHeard, Link, LinkIsDown, LinkSettings, NameAsked, Role, Welcome
+from kubeedge.kubebus import ping
+from kubeedge.kubebus.l2.core import Hello, HelloHeard, Link, LinkIsDown, LinkSettings, NameAsked, Role, Welcome
 from kubeedge.kubebus.l3.netsetup import configure
 from kubeedge.kubebus.l3.plane import CONTROL, Counters, Frame, LinkDown, LinkUp, Plane, Segment, TlsContext
 from kubeedge.kubebus.l3.tun import open_tun
 from kubeedge.kubebus.l4.driver import Endpoint
+from kubeedge.kubebus.router import KernelRoutes
 from kubeedge.pki import identity
+from kubeedge.store.model import Store
+from kubeedge_cloud.bushub.core import TWIN_AWAY, Members, NodeKey, RouteChange, SubnetTable, allowed
+from kubeedge_cloud.bushub.peers import Peers, PeersSettings, Place
+from kubeedge_cloud.bushub.wheel import Wheel
 
 log = logging.getLogger("kubeedge.bushub")
 
-_CLOUD = 0  # our own node number, in every tenant
+_ALONE = 0  # our own node number, in every tenant, when there are no other relays
+_POD_NETWORK = "10.244.0.0/16"
 
 
 class NodeRecord(Protocol):
@@ -48,6 +59,10 @@ class NodeDirectory(Protocol):
 
     async def tenant_number(self, tenant: TenantId) -> int | None: ...
 
+    async def subnets(self, tenant: TenantId, node: NodeName) -> Sequence[str]:
+        """Networks that the tenant allows behind this node."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudTun:
@@ -56,7 +71,7 @@ class CloudTun:
     tenant: TenantId
     name: str = "kb0"
     address: str = "100.64.255.254/16"
-    routes: Sequence[str] = ("10.244.0.0/16",)
+    routes: Sequence[str] = (_POD_NETWORK,)
     mtu: int = 1500
 
 
@@ -68,9 +83,11 @@ class BusHubSettings:
     cert: Path
     key: Path
     tun: CloudTun | None = None
-    link: LinkSettings = field(default_factory=LinkSettings)
-    max_links: int = 10_000
+    # edges ask; we only when an edge should have. Nobody waits here for an answer: what is doubtful is the edge's to replace
+    link: LinkSettings = field(default_factory=lambda: LinkSettings(keepalive=30.0))
+    max_links: int = 20_000
     source: str = "100.64.255.254"  # of ICMP errors, in every tenant
+    pods: str = _POD_NETWORK  # of all nodes; no network behind a node may overlap it
     congestion: str = ""  # congestion control of the links' TCP; "": by the round trip of the path
     max_strangers: int = 500  # links whose TLS or admission is not done
 
@@ -78,36 +95,60 @@ class BusHubSettings:
 @dataclass(slots=True)
 class _NodeLink:
     port: int
-    tenant: TenantId
-    node: NodeName
+    node: NodeKey
     record: NodeRecord
+    allowed: Sequence[str]  # networks that may be behind the node
     link: Link
     since: float
+    hello: Hello | None = None  # once it is welcome
+    seen: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class LinkInfo:
     tenant: TenantId
     node: NodeName
+    slot: int
+    state: str  # up, doubtful
     since: float  # loop time
     rtt: float | None
+    twin: str  # what to say of another machine with the same identity
+    congestion: str
     counters: Counters
 
 
 class BusHub:
+    """`store` and `peers`: where several relays find each other."""
+
     name = "bushub"
 
-    def __init__(self, settings: BusHubSettings, directory: NodeDirectory) -> None:
+    def __init__(
+        self,
+        settings: BusHubSettings,
+        directory: NodeDirectory,
+        *,
+        store: Store | None = None,
+        peers: PeersSettings | None = None,
+    ) -> None:
         self._settings = settings
         self._directory = directory
+        self._store = store
+        self._peers_settings = peers
+        self._peers: Peers | None = None
+        self._number = _ALONE
         self._plane: Plane | None = None
         self._links: dict[int, _NodeLink] = {}
-        self._by_node: dict[tuple[TenantId, NodeName], _NodeLink] = {}
+        self._members = Members()
+        self._subnets: dict[int, SubnetTable] = {}  # by number of the tenant
         self._strangers: set[int] = set()
         self._endpoints: dict[int, Endpoint] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._early: dict[int, list[bytes]] = {}  # control frames that came before the admission was decided
-        self._timer: asyncio.TimerHandle | None = None
+        self._wheel = Wheel()
+        self._tun_tenant = -1
+        self._tun_routes: KernelRoutes | None = None
+        self.refused = 0  # links that were not admitted
+        self.established = 0
 
     # -- for the rest of the cloud -------------------------------------------------------------------------------------
 
@@ -118,23 +159,73 @@ class BusHub:
         record = await self._directory.lookup(tenant, node)
         if record is None:
             raise NotFound(f"there is no node {node}")
-        if (tenant, node) not in self._by_node:
+        key = (tenant, node)
+        if self._members.get(key) is None and (self._peers is None or self._peers.where(key) is None):
             raise Unavailable(f"node {node} has no link")
+        if self._peers is not None:
+            self._peers.tenant(record.tenant_number)
         return await self._endpoint(record.tenant_number).connect(record.number, port, timeout=timeout)
+
+    async def ping(self, tenant: TenantId, node: NodeName, *, count: int, interval: float) -> dict[str, Any]:
+        """Round trips of an L4 connection to the node, and of its link. Raises as connect."""
+        times = await ping.measure(lambda: self.connect(tenant, node, ping.PORT, timeout=5.0), count, interval, 2.0)
+        member = self._members.get((tenant, node))
+        rtts = [self._links[p].link.rtt for p in member.slots.values() if p in self._links] if member else []
+        place = self._peers.where((tenant, node)) if self._peers else None
+        relay = {"name": place.relay} if place is not None and member is None else {}
+        return {"node": node, "times": times, "relay": {**relay, "rtt": min((r for r in rtts if r), default=None)}}
 
     def links(self) -> list[LinkInfo]:
         if self._plane is None:
             return []
+        now = asyncio.get_running_loop().time()
+        infos = []
+        for entry in self._links.values():
+            counters = self._plane.counters(entry.port)
+            member = self._members.get(entry.node)
+            if entry.hello is None or counters is None or member is None:
+                continue
+            twin = ""
+            if member.refused and now - member.twin_at < 10 * TWIN_AWAY:
+                twin = f"another machine uses this node's identity, refused {member.refused} times"
+            control = self._plane.congestion(entry.port)
+            infos.append(
+                LinkInfo(
+                    *entry.node,
+                    entry.hello.slot,
+                    "doubtful" if entry.link.doubtful else "up",
+                    entry.since,
+                    entry.link.rtt,
+                    twin,
+                    control[0] if control else "",
+                    counters,
+                )  # fmt: skip
+            )
+        return infos
+
+    def peers(self) -> list[dict[str, Any]]:
+        return self._peers.infos() if self._peers else []
+
+    async def routes(self, tenant: TenantId) -> list[dict[str, Any]]:
+        """Networks behind the nodes of a tenant."""
+        number = await self._directory.tenant_number(tenant)
+        table = self._subnets.get(number if number is not None else -1, SubnetTable())
+        names = {e.record.number: e.node[1] for e in self._links.values() if e.record.tenant_number == number}
         return [
-            LinkInfo(entry.tenant, entry.node, entry.since, entry.link.rtt, counters)
-            for entry in self._by_node.values()
-            if (counters := self._plane.counters(entry.port)) is not None
+            {
+                "prefix": s.prefix,
+                "to": names.get(n, f"node number {n}") if (n := table.owner(s.prefix)) else "",
+                "mtu": s.mtu,
+            }
+            for s in table.routes()
         ]
 
-    def disconnect(self, tenant: TenantId, node: NodeName) -> None:
-        """For a node that was removed."""
-        if (entry := self._by_node.get((tenant, node))) and self._plane is not None:
-            self._plane.drop(entry.port, "the node was removed")
+    def disconnect(self, tenant: TenantId, node: NodeName, reason: str = "the node was removed") -> None:
+        """For a node that was removed, or whose rights have changed."""
+        member = self._members.get((tenant, node))
+        if member is not None and self._plane is not None:
+            for port in list(member.slots.values()):
+                self._plane.drop(port, reason)
 
     # -- the module ----------------------------------------------------------------------------------------------------
 
@@ -142,34 +233,26 @@ class BusHub:
         s = self._settings
         loop = asyncio.get_running_loop()
         tls = TlsContext(s.ca, s.cert, s.key, server=True)
-        plane = self._plane = Plane(_CLOUD)
+        if self._store is not None and self._peers_settings is not None:
+            self._peers = Peers(self._store, self._peers_settings, moved=self._on_moved, placed=self._on_placed)
+            self._number = await self._peers.prepare()
+        plane = self._plane = Plane(self._number)
         loop.add_reader(plane.fileno(), self._on_plane)
         try:
             if s.tun is not None:
                 await self._open_tun(plane, s.tun)
-            with socket.create_server((s.address, s.port), backlog=512) as listener:
-                listener.setblocking(False)
-                ready.set()
-                while True:
-                    try:
-                        connection, _ = await loop.sock_accept(listener)
-                    except OSError as exc:  # no descriptors left, say: the links that are up must not pay for it
-                        log.warning("cannot accept a link: %s", exc)
-                        await asyncio.sleep(0.5)
-                        continue
-                    if len(self._links) >= s.max_links or len(self._strangers) >= s.max_strangers:
-                        connection.close()
-                        continue
-                    descriptor = connection.detach()
-                    try:
-                        self._strangers.add(plane.add_link(descriptor, tls, congestion=s.congestion))
-                    except OSError as exc:
-                        os.close(descriptor)
-                        log.warning("cannot take a link: %s", exc)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keep_time(), name="keepalive of links")
+                if self._tun_routes is not None:
+                    tasks.create_task(self._tun_routes.run(), name="routes of the cloud's TUN")
+                if self._peers is not None:
+                    dialling = TlsContext(s.ca, s.cert, s.key, server=False)
+                    tasks.create_task(self._peers.run(plane, dialling), name="other relays")
+                with socket.create_server((s.address, s.port), backlog=512) as listener:
+                    listener.setblocking(False)
+                    ready.set()
+                    await self._accept(plane, listener, tls)
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -177,12 +260,32 @@ class BusHub:
                 await endpoint.close()
             loop.remove_reader(plane.fileno())
             plane.close()
-            self._plane = None
+            self._plane = self._peers = self._tun_routes = None
             self._endpoints.clear()
             self._links.clear()
-            self._by_node.clear()
+            self._members, self._wheel = Members(), Wheel()
+            self._subnets.clear()
             self._strangers.clear()
             self._early.clear()
+
+    async def _accept(self, plane: Plane, listener: socket.socket, tls: TlsContext) -> None:
+        s, loop = self._settings, asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError as exc:  # no descriptors left, say: the links that are up must not pay for it
+                log.warning("cannot accept a link: %s", exc)
+                await asyncio.sleep(0.5)
+                continue
+            if len(self._links) >= s.max_links or len(self._strangers) >= s.max_strangers:
+                connection.close()
+                continue
+            descriptor = connection.detach()
+            try:
+                self._strangers.add(plane.add_link(descriptor, tls, congestion=s.congestion))
+            except OSError as exc:
+                os.close(descriptor)
+                log.warning("cannot take a link: %s", exc)
 
     async def _open_tun(self, plane: Plane, settings: CloudTun) -> None:
         number = await self._directory.tenant_number(settings.tenant)
@@ -191,55 +294,74 @@ class BusHub:
         tun = open_tun(settings.name)
         plane.add_tun(tun.fd, tenant=number, vnet_hdr=tun.vnet_hdr, uso=tun.uso)
         await configure(settings.name, settings.address, mtu=settings.mtu, routes=settings.routes)
-        plane.add_route(number, settings.address.split("/")[0] + "/32", _CLOUD)
+        plane.add_route(number, settings.address.split("/")[0] + "/32", self._number)
+        self._tun_tenant, self._tun_routes = number, KernelRoutes(settings.name)
 
     # -- events --------------------------------------------------------------------------------------------------------
 
     def _on_plane(self) -> None:
         if self._plane is None:
             return
+        peers = self._peers
         for event in self._plane.events(1024):
             match event:
                 case Segment(_, tenant, source, payload):
                     self._endpoint(tenant).receive(source, payload)
+                case LinkUp(port, uri) if peers is not None and peers.owns(port):
+                    peers.on_up(port, uri)
+                case Frame(port, _, payload) if peers is not None and peers.owns(port):
+                    peers.on_control(port, payload)
+                case LinkDown(port, reason) if peers is not None and peers.owns(port):
+                    peers.on_down(port, reason)
                 case Frame(port, _, payload):
                     self._on_control(port, payload)
                 case LinkUp(port, uri):
-                    task = asyncio.create_task(self._admit(port, uri), name="admission of a link")
-                    self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
+                    self._start(self._admit(port, uri), "admission of a link")
                 case LinkDown(port, reason):
                     self._gone(port, reason)
-        self._arm()
 
     async def _admit(self, port: int, uri: str) -> None:
         """Who is it, and is there such a node?"""
         assert self._plane is not None
         try:
             who = identity.parse(uri)
+            if isinstance(who, identity.CloudIdentity) and self._peers is not None:
+                if port in self._strangers:
+                    self._strangers.discard(port)
+                    self._peers.accept(port)
+                    for payload in self._early.pop(port, ()):
+                        if self._peers.owns(port):
+                            self._peers.on_control(port, payload)
+                return
             if not isinstance(who, identity.NodeIdentity):
                 raise Refused(f"{uri} is not a node")
             record = await self._directory.lookup(who.tenant, who.node)
             if record is None:
                 raise Refused(f"node {who.node} is not known; join it again")
+            behind = await self._directory.subnets(who.tenant, who.node)
         except KubeEdgeError as exc:
             log.warning("link refused: %s", exc)
-            refusal = Link(Role.RELAY, self._settings.link)
-            refusal.refuse(str(exc))
-            for payload in refusal.payloads_to_send():
-                self._plane.send(port, CONTROL, payload)
-            self._plane.drop(port, str(exc))
+            self._refuse(port, Link(Role.RELAY, self._settings.link), str(exc))
             return
         if port not in self._strangers:
             return  # it went down meanwhile
         now = asyncio.get_running_loop().time()
         link = Link(Role.RELAY, self._settings.link)
         link.open(now)
-        entry = _NodeLink(port, who.tenant, who.node, record, link, now)
+        entry = _NodeLink(port, (who.tenant, who.node), record, behind, link, now)
         self._strangers.discard(port)
         self._links[port] = entry
+        self._wheel.add(port, link.next_timer(), now)
         for payload in self._early.pop(port, ()):
             self._receive(entry, payload)
+
+    def _refuse(self, port: int, link: Link, reason: str, *, retry_after: float = 0.0) -> None:
+        self.refused += 1
+        if self._plane is not None:
+            link.refuse(reason, retry_after=retry_after)
+            for payload in link.payloads_to_send():
+                self._plane.send(port, CONTROL, payload)
+            self._plane.drop(port, reason)
 
     def _on_control(self, port: int, payload: bytes) -> None:
         entry = self._links.get(port)
@@ -252,47 +374,74 @@ class BusHub:
 
     def _receive(self, entry: _NodeLink, payload: bytes) -> None:
         assert self._plane is not None
+        now = asyncio.get_running_loop().time()
         try:
-            events = entry.link.receive(payload, asyncio.get_running_loop().time())
+            events = entry.link.receive(payload, now)
         except PeerError as exc:
             self._plane.drop(entry.port, str(exc))
             return
         for event in events:
             match event:
-                case HelloHeard():
-                    self._welcome(entry)
+                case HelloHeard(hello):
+                    self._welcome(entry, hello, now)
                 case NameAsked(id, node):
-                    task = asyncio.create_task(self._answer_name(entry, id, node), name="name of a node")
-                    self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
+                    self._start(self._answer_name(entry, id, node), "name of a node")
                 case LinkIsDown(reason):
                     self._plane.drop(entry.port, reason)
                     return
         self._flush(entry)
 
-    def _welcome(self, entry: _NodeLink) -> None:
-        """From here data flows; an older link of the same node is closed."""
+    def _welcome(self, entry: _NodeLink, hello: Hello, now: float) -> None:
+        """From here data flows; links that give way to this one are closed."""
         assert self._plane is not None
-        record = entry.record
-        prefixes = [record.address.split("/")[0] + "/32", record.pod_cidr]
-        tenant = record.tenant_number
-        if not self._plane.admit(entry.port, tenant=tenant, number=record.number, prefixes=prefixes):
+        record, plane = entry.record, self._plane
+        elsewhere = self._peers.where(entry.node) if self._peers else None
+        verdict = self._members.join(
+            entry.node, hello.instance, hello.slot, entry.port, now, elsewhere=elsewhere.instance if elsewhere else ""
+        )
+        if verdict.refuse:
+            log.warning("link refused tenant=%s node=%s: %s", *entry.node, verdict.refuse)
+            self._refuse(entry.port, entry.link, verdict.refuse, retry_after=TWIN_AWAY)
             return
-        self._plane.set_source(tenant, self._settings.source)
-        older = self._by_node.get((entry.tenant, entry.node))
-        self._by_node[entry.tenant, entry.node] = entry
-        for prefix in prefixes:
-            self._plane.add_route(tenant, prefix, record.number)
-        if older is not None and older.port != entry.port:
-            self._plane.drop(older.port, "the node has a newer link")
-        entry.link.welcome(Welcome(record.number, record.address, record.pod_cidr, (), 1500))
-        log.info("link up tenant=%s node=%s", entry.tenant, entry.node)
+        own = [record.address.split("/")[0] + "/32", record.pod_cidr]
+        overlay = str(ip_interface(record.address).network)
+        behind, refused = allowed(hello.subnets, entry.allowed, (overlay, self._settings.pods))
+        tenant = record.tenant_number
+        prefixes = [*own, *(s.prefix for s in behind)]
+        if not plane.admit(entry.port, tenant=tenant, number=record.number, prefixes=prefixes):
+            return
+        plane.set_source(tenant, self._settings.source)
+        entry.hello = hello
+        for prefix in own:
+            plane.add_route(tenant, prefix, record.number)
+        for port, reason in verdict.drop:
+            plane.drop(port, reason)
+        self._endpoint(tenant)
+        table = self._table(tenant)
+        self._change_routes(tenant, table.offer(record.number, behind))
+        number = record.number
+        entry.link.welcome(
+            Welcome(
+                number,
+                record.address,
+                record.pod_cidr,
+                table.routes(without=number),
+                1500,
+                self._peers.id if self._peers else "relay",
+                self._number,
+                refused,
+            )  # fmt: skip
+        )
+        self.established += 1
+        if self._peers is not None:
+            self._peers.here(entry.node, Place(self._peers.id, tenant, number, hello.instance, own, behind))
+        log.info("link up tenant=%s node=%s slot=%d", *entry.node, hello.slot)
 
     async def _answer_name(self, entry: _NodeLink, id: int, node: str) -> None:
         """Names of the own tenant only; another tenant's node does not exist."""
         record = None
         with contextlib.suppress(Invalid):
-            record = await self._directory.lookup(entry.tenant, node_name(node))
+            record = await self._directory.lookup(entry.node[0], node_name(node))
         entry.link.resolved(id, record.number if record is not None else None)
         self._flush(entry)
 
@@ -300,13 +449,62 @@ class BusHub:
         self._early.pop(port, None)
         if port in self._strangers:
             self._strangers.discard(port)
+            self.refused += 1
             log.info("link refused: %s", reason)
         entry = self._links.pop(port, None)
         if entry is None:
             return
-        log.info("link down tenant=%s node=%s: %s", entry.tenant, entry.node, reason)
-        if self._by_node.get((entry.tenant, entry.node)) is entry:
-            del self._by_node[entry.tenant, entry.node]
+        log.info("link down tenant=%s node=%s: %s", *entry.node, reason)
+        if self._members.leave(entry.node, port):
+            tenant = entry.record.tenant_number
+            self._change_routes(tenant, self._table(tenant).away(entry.record.number))
+            if self._peers is not None:
+                self._peers.gone(entry.node)
+
+    # -- networks behind nodes, and nodes of other relays --------------------------------------------------------------
+
+    def _on_moved(self, node: NodeKey, place: Place) -> None:
+        """Another relay has the node now; what is left of it here would only shadow the way there."""
+        member = self._members.get(node)
+        if member is None or self._plane is None:
+            return
+        if member.instance != place.instance:
+            self._members.replaced(node, member.instance)
+        for port in list(member.slots.values()):
+            self._plane.drop(port, f"the node is linked to relay {place.relay} now")
+
+    def _on_placed(self, node: NodeKey, older: Place | None, place: Place | None) -> None:
+        if self._members.get(node) is not None:
+            return
+        if place is not None:
+            self._change_routes(place.tenant, self._table(place.tenant).offer(place.number, place.subnets))
+        elif older is not None:
+            self._change_routes(older.tenant, self._table(older.tenant).away(older.number))
+
+    def _table(self, tenant: int) -> SubnetTable:
+        return self._subnets.setdefault(tenant, SubnetTable())
+
+    def _change_routes(self, tenant: int, changes: Sequence[RouteChange]) -> None:
+        if self._plane is None or not changes:
+            return
+        for change in changes:
+            if change.number is None:
+                self._plane.remove_route(tenant, change.subnet.prefix)
+            else:
+                self._plane.add_route(tenant, change.subnet.prefix, change.number, mtu=change.subnet.mtu)
+            if tenant == self._tun_tenant and self._tun_routes is not None:
+                if change.number is None:
+                    self._tun_routes.remove(change.subnet.prefix)
+                else:
+                    self._tun_routes.add(change.subnet)
+        told: set[NodeKey] = set()
+        for entry in self._links.values():
+            if entry.record.tenant_number == tenant and entry.hello is not None and entry.node not in told:
+                told.add(entry.node)
+                add = [c.subnet for c in changes if c.number not in (None, entry.record.number)]
+                withdraw = [c.subnet.prefix for c in changes if c.number in (None, entry.record.number)]
+                entry.link.change_routes(add, withdraw)
+                self._flush(entry)
 
     # -- small parts ---------------------------------------------------------------------------------------------------
 
@@ -319,34 +517,42 @@ class BusHub:
                     self._plane.send_segment(tenant, number, segment)
 
             endpoint = self._endpoints[tenant] = Endpoint(send)
+            self._start(endpoint.listen(ping.PORT, ping.echo), "ping of the relay")
         return endpoint
+
+    def _start(self, coroutine: Any, name: str) -> None:
+        task = asyncio.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _flush(self, entry: _NodeLink) -> None:
         if self._plane is not None:
             for payload in entry.link.payloads_to_send():
                 self._plane.send(entry.port, CONTROL, payload)
 
-    def _arm(self) -> None:
-        """One timer for the keepalive of all links."""
-        times = [t for entry in self._links.values() if (t := entry.link.next_timer()) is not None]
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if times:
-            loop = asyncio.get_running_loop()
-            # links are many and keepalive is slow: look at them together, once a second at most
-            self._timer = loop.call_at(max(min(times), loop.time() + 1.0), self._on_timer)
+    async def _keep_time(self) -> None:
+        """Keepalive of all links, once a second those whose time has come."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(1.0)
+            now = loop.time()
+            for port in self._wheel.due(now):
+                entry = self._links.get(port)
+                if entry is None or self._plane is None:
+                    continue
+                self._look(entry, self._plane, now)
+                self._wheel.add(port, entry.link.next_timer(), now)
 
-    def _on_timer(self) -> None:
-        if self._plane is None:
+    def _look(self, entry: _NodeLink, plane: Plane, now: float) -> None:
+        counters = plane.counters(entry.port)
+        if counters is not None and (seen := (counters.rx_bytes, counters.rx_segments)) != entry.seen:
+            entry.seen = seen
+            if entry.hello is not None:  # what moved counts as heard
+                entry.link.heard(now)
+        at = entry.link.next_timer()
+        if at is None or at > now:
             return
-        now = asyncio.get_running_loop().time()
-        for entry in list(self._links.values()):
-            at = entry.link.next_timer()
-            if at is None or at > now:
-                continue
-            for event in entry.link.handle_timer(now):
-                if isinstance(event, LinkIsDown):
-                    self._plane.drop(entry.port, event.reason)
-            self._flush(entry)
-        self._arm()
+        for event in entry.link.handle_timer(now):
+            if isinstance(event, LinkIsDown):
+                plane.drop(entry.port, event.reason)
+        self._flush(entry)

@@ -143,6 +143,7 @@ class TenantManager:
                 [
                     Delete(key),
                     Delete(model.node_claim(tenant, record.number)),
+                    Delete(model.subnets_key(tenant, node)),
                     Delete(prefix, keys.prefix_end(prefix)),
                 ],
             )
@@ -158,6 +159,22 @@ class TenantManager:
     async def tenant_number(self, tenant: TenantId) -> int | None:
         record = await self.tenant(tenant)
         return record.number if record is not None else None
+
+    async def subnets(self, tenant: TenantId, node: NodeName) -> Sequence[str]:
+        """Networks that the tenant allows behind the node: nothing, before somebody has said so."""
+        kv = await self._store.get(model.subnets_key(tenant, node))
+        return model.decode_subnets(kv.value) if kv is not None else ()
+
+    async def allow_subnets(self, tenant: TenantId, node: NodeName, subnets: Sequence[str]) -> Sequence[str]:
+        """Replaces what was allowed. Raises NotFound without such a node, Invalid for what is no network."""
+        if await self.node(tenant, node) is None:
+            raise NotFound(f"tenant {tenant} has no node {node}")
+        networks = model.networks(subnets)
+        if networks:
+            await self._store.put(model.subnets_key(tenant, node), model.encode_subnets(networks))
+        else:
+            await self._store.delete(model.subnets_key(tenant, node))
+        return networks
 
     async def names(self) -> list[TenantId]:
         return [record.name for record in await self.tenants()]

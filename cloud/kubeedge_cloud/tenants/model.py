@@ -4,6 +4,7 @@
     /tenant-numbers/NNNNN  name of the tenant that has the number
     /t/T/nodes/N           {"name", "number", "address", "podCIDR", "tenantNumber", "createdAt"}
     /t/T/numbers/NNNNN     name of the node that has the number
+    /t/T/subnets/N         ["10.0.0.0/24", ...]: networks that may be behind node N, a virtual router
 
 The number keys are claims: record and claim are written in one transaction that requires both to be absent, so two
 callers never get one number, whatever process they are in.
@@ -12,9 +13,9 @@ callers never get one number, whatever process they are in.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_network
 from typing import Any
 
 from kubeedge.api import keys
@@ -160,5 +161,33 @@ def _number(fields: dict[str, Any]) -> int:
     return number
 
 
-def _json(fields: dict[str, Any]) -> bytes:
+def _json(fields: Any) -> bytes:
     return json.dumps(fields, separators=(",", ":"), sort_keys=True).encode()
+
+
+MAX_SUBNETS = 60  # behind one node
+
+
+def subnets_key(tenant: TenantId, node: NodeName) -> str:
+    return f"/t/{tenant}/subnets/{node}"
+
+
+def networks(subnets: Sequence[str]) -> Sequence[str]:
+    """In one form. Raises Invalid."""
+    if len(subnets) > MAX_SUBNETS:
+        raise Invalid(f"{len(subnets)} networks; a node may have {MAX_SUBNETS}")
+    try:
+        found = tuple(sorted({str(ip_network(text)) for text in subnets}))
+    except ValueError as exc:
+        raise Invalid(f"not a network: {exc}") from exc
+    if any(text.endswith("/0") for text in found):
+        raise Invalid("a default route cannot be behind a node; name the networks")
+    return found
+
+
+def encode_subnets(subnets: Sequence[str]) -> bytes:
+    return _json(list(subnets))
+
+
+def decode_subnets(value: bytes) -> Sequence[str]:
+    return tuple(str(text) for text in json.loads(value))

@@ -1,18 +1,22 @@
 """The conversation of a link: hello and welcome, keepalive, names, routes. CONTROL frames, one JSON object each.
 
-    edge                                              relay
-     │── hello {version, features} ─────────────────────>│   who the edge is, its certificate has said
-     │<─ welcome {number, address, podCIDR, routes, mtu} │   or bye {reason}
-     │── resolve {id, node} ────────────────────────────>│
-     │<─ resolved {id, number} ──────────────────────────│   number null: there is no such node
-     │<─ routes {add: [...], withdraw: [...]} ───────────│
-     │<─ ping {} / pong {} ─────────────────────────────>│   either side, after silence
+    edge                                                      relay
+     │── hello {version, features, instance, slot, ...} ────────>│   who the edge is, its certificate has said
+     │<─ welcome {number, address, podCIDR, routes, mtu, ...} ───│   or bye {reason, retryAfter}
+     │── resolve {id, node} ────────────────────────────────────>│
+     │<─ resolved {id, number} ──────────────────────────────────│   number null: there is no such node
+     │<─ routes {add: [...], withdraw: [...]} ───────────────────│
+     │<─ ping {} / pong {} ─────────────────────────────────────>│   either side, after silence
 
     OPENING ──welcome said or heard──> UP ──bye, silence, a broken rule──> DOWN
 
-Data packets do not pass here, so silence means silence of CONTROL frames: the driver calls heard() when the link's counters moved.
+A relay that dials another says hello with its own `relay` name; then the same welcome and keepalive, and nothing else.
 
-Lives elsewhere: frames, TLS, data (the plane); what a welcome says (kubeedge_cloud.bushub).
+Silence is asked about: first after `keepalive`, then again and again at short intervals. After two questions without an answer the link is
+doubtful, which is when a driver begins to look for another; after `dead_after` it is down. Data packets do not pass here, so silence
+means silence of CONTROL frames: the driver calls heard() when the link's counters moved.
+
+Lives elsewhere: frames, TLS, data (the plane); what a welcome says (kubeedge_cloud.bushub); several links (kubeedge.kubebus.links).
 """
 
 from __future__ import annotations
@@ -21,13 +25,17 @@ import enum
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Any, TypeAlias
 
 from kubeedge.errors import LinkNotUp, PeerError
 
 VERSION = 1
 MAX_NAMES_WAITING = 256  # resolve requests without an answer
-MAX_ROUTES = 1024  # in one message
+MAX_ROUTES = 256  # in one message, which has 16 KiB
+MAX_SLOTS = 8  # links of one node: what the data plane takes
+DOUBTFUL_AFTER = 2  # questions without an answer
+_MAX_WORD = 64  # characters of an instance or a relay's name
 
 
 class LinkState(enum.Enum):
@@ -42,19 +50,42 @@ class Role(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Subnet:
+    """A network behind a node. mtu: the smallest of its interfaces, 0 when it is not known."""
+
+    prefix: str
+    mtu: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """`instance` is random for each start of an agent: links of one instance belong together, those of another replace them."""
+
+    features: Sequence[str] = ("gso",)
+    instance: str = ""
+    slot: int = 0  # which of the instance's links this is
+    keepalive: float = 0.0  # seconds of silence until the edge asks; 0: it does not say
+    subnets: Sequence[Subnet] = ()  # networks behind the node that the others may reach
+    relay: str = ""  # of a relay that dials another: its own name
+
+
+@dataclass(frozen=True, slots=True)
 class Welcome:
     number: int
     address: str
     pod_cidr: str
-    routes: Sequence[str]
+    routes: Sequence[Subnet]
     mtu: int
+    relay: str = ""  # which process of the cloud this is
+    relay_number: int = 0  # where its own services are
+    refused: Sequence[str] = ()  # subnets that the tenant does not allow
 
 
 @dataclass(frozen=True, slots=True)
 class HelloHeard:
     """Relay: answer with welcome() or refuse()."""
 
-    features: Sequence[str]
+    hello: Hello
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +111,14 @@ class NameResolved:
 
 @dataclass(frozen=True, slots=True)
 class RoutesChanged:
-    add: Sequence[str]
+    add: Sequence[Subnet]
     withdraw: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class LinkIsDown:
     reason: str
+    retry_after: float = 0.0  # seconds that the peer asks us to stay away
 
 
 LinkEvent: TypeAlias = HelloHeard | LinkIsUp | NameAsked | NameResolved | RoutesChanged | LinkIsDown
@@ -95,9 +127,10 @@ LinkEvent: TypeAlias = HelloHeard | LinkIsUp | NameAsked | NameResolved | Routes
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSettings:
     keepalive: float = 20.0  # seconds of silence before we ask
-    dead_after: float = 45.0  # seconds of silence before we give up
-    probe_deadline: float = 2.0  # seconds a probe may take after the network changed
-    opening: float = 10.0  # seconds for hello and welcome
+    ask_again: float = 1.0  # seconds from a question without an answer to the next one, or three round trips
+    dead_after: float = 12.0  # seconds from the first question without an answer until we give up
+    probe_patience: float = 0.4  # seconds a probe may take after the network changed, or three round trips
+    opening: float = 5.0  # seconds for hello and welcome
 
 
 @dataclass(slots=True)
@@ -110,27 +143,49 @@ class Link:
     rtt: float | None = None  # seconds
     _outbound: list[bytes] = field(default_factory=list)
     _heard_at: float = 0.0
-    _asked_at: float | None = None
+    _first_ask: float = 0.0
+    _last_ask: float = 0.0
+    _pong_due: bool = False
+    _asked: int = 0  # questions since we heard something
     _probe_until: float | None = None
+    _doubtful: bool = False
+    _keepalive: float = 0.0
     _open_until: float = 0.0
     _next_id: int = 1
     _waiting: set[int] = field(default_factory=set)
 
-    def open(self, now: float) -> None:
+    def open(self, now: float, hello: Hello | None = None) -> None:
         self._heard_at = now
         self._open_until = now + self.settings.opening
+        self._keepalive = self.settings.keepalive
         if self.role is Role.EDGE:
-            self._emit({"type": "hello", "version": VERSION, "features": ["gso"]})
+            self._emit(_hello_message(hello or Hello()))
+
+    @property
+    def doubtful(self) -> bool:
+        """Questions were not answered: it may be time for another link, though this one is not given up."""
+        return self.state is LinkState.UP and (self._doubtful or self._asked > DOUBTFUL_AFTER)
+
+    @property
+    def silent_since(self) -> float:
+        return self._heard_at
 
     def heard(self, now: float) -> None:
         """Something came from the peer, data perhaps: it is there."""
-        self._heard_at = now
+        self._heard_at = max(now, self._heard_at)
+        self._asked = 0
+        self._doubtful = False
         self._probe_until = None
 
+    def ask(self, now: float) -> None:
+        """What we sent has had no echo of any kind: is the peer there? Does nothing while a question is open."""
+        if self.state is LinkState.UP and not self._asked:
+            self._ask(now)
+
     def probe(self, now: float) -> None:
-        """The network may have changed: is the peer still there?"""
+        """The network may have changed: is the peer still there? Doubtful until it answers, after a short patience."""
         if self.state is LinkState.UP and self._probe_until is None:
-            self._probe_until = now + self.settings.probe_deadline
+            self._probe_until = now + max(self.settings.probe_patience, 3 * (self.rtt or 0.0))
             self._ask(now)
 
     def welcome(self, welcome: Welcome) -> None:
@@ -140,15 +195,18 @@ class Link:
                 "number": welcome.number,
                 "address": welcome.address,
                 "podCIDR": welcome.pod_cidr,
-                "routes": list(welcome.routes),
+                "routes": _subnet_messages(welcome.routes),
                 "mtu": welcome.mtu,
+                "relay": welcome.relay,
+                "relayNumber": welcome.relay_number,
+                "refused": list(welcome.refused),
             }
         )
         self.state = LinkState.UP
 
-    def refuse(self, reason: str) -> None:
+    def refuse(self, reason: str, *, retry_after: float = 0.0) -> None:
         if self.state is not LinkState.DOWN:
-            self._emit({"type": "bye", "reason": reason[:200]})
+            self._emit({"type": "bye", "reason": reason[:200], "retryAfter": retry_after})
             self.state = LinkState.DOWN
 
     def resolve(self, node: str) -> int:
@@ -165,9 +223,9 @@ class Link:
     def resolved(self, id: int, number: int | None) -> None:
         self._emit({"type": "resolved", "id": id, "number": number})
 
-    def change_routes(self, add: Sequence[str], withdraw: Sequence[str]) -> None:
+    def change_routes(self, add: Sequence[Subnet], withdraw: Sequence[str]) -> None:
         if self.state is LinkState.UP:
-            self._emit({"type": "routes", "add": list(add), "withdraw": list(withdraw)})
+            self._emit({"type": "routes", "add": _subnet_messages(add), "withdraw": list(withdraw)})
 
     def receive(self, payload: bytes, now: float) -> list[LinkEvent]:
         """Raises PeerError for what a peer may not say; the link is then down."""
@@ -190,10 +248,10 @@ class Link:
                 return None
             case LinkState.OPENING:
                 return self._open_until
-        times = [self._heard_at + self.settings.dead_after]
-        if self._asked_at is None or self._asked_at < self._heard_at:
-            times.append(self._heard_at + self.settings.keepalive)
-        if self._probe_until is not None:
+        if not self._asked:
+            return self._heard_at + self._keepalive
+        times = [self._last_ask + self._gap(), self._first_ask + self.settings.dead_after]
+        if self._probe_until is not None and not self._doubtful:
             times.append(self._probe_until)
         return min(times)
 
@@ -203,21 +261,30 @@ class Link:
                 return []
             case LinkState.OPENING:
                 return [self._down("no welcome in time")] if now >= self._open_until else []
+        if not self._asked:
+            if now >= self._heard_at + self._keepalive:
+                self._ask(now)
+            return []
+        if now >= self._first_ask + self.settings.dead_after:
+            return [self._down(f"silent for {now - self._heard_at:.0f} s, {self._asked} questions without an answer")]
         if self._probe_until is not None and now >= self._probe_until:
-            return [self._down(f"no answer within {self.settings.probe_deadline:g} s after the network changed")]
-        if now >= self._heard_at + self.settings.dead_after:
-            return [self._down(f"silent for {self.settings.dead_after:g} s")]
-        asked = self._asked_at is not None and self._asked_at >= self._heard_at
-        if not asked and now >= self._heard_at + self.settings.keepalive:
+            self._doubtful = True
+        if now >= self._last_ask + self._gap():
             self._ask(now)
         return []
+
+    def _gap(self) -> float:
+        return max(self.settings.ask_again, 3 * (self.rtt or 0.0))
 
     def _on_message(self, message: dict[str, Any], now: float) -> list[LinkEvent]:
         match message.get("type"), self.role, self.state:
             case "hello", Role.RELAY, LinkState.OPENING:
                 if message.get("version") != VERSION:
                     raise PeerError(f"version {message.get('version')!r} of the link; this side speaks {VERSION}")
-                return [HelloHeard(_texts(message, "features"))]
+                hello = _hello(message)
+                if hello.keepalive:  # the edge asks; we only when it should have
+                    self._keepalive = min(max(1.5 * hello.keepalive, 5.0), 900.0)
+                return [HelloHeard(hello)]
             case "welcome", Role.EDGE, LinkState.OPENING:
                 self.state = LinkState.UP
                 return [
@@ -226,8 +293,11 @@ class Link:
                             _integer(message, "number"),
                             _text(message, "address"),
                             _text(message, "podCIDR"),
-                            _texts(message, "routes"),
+                            _subnets(message, "routes"),
                             _integer(message, "mtu"),
+                            _word(message, "relay"),
+                            _integer(message, "relayNumber", 0),
+                            _texts(message, "refused"),
                         )
                     )
                 ]
@@ -241,28 +311,34 @@ class Link:
                 number = None if message.get("number") is None else _integer(message, "number")
                 return [NameResolved(id, number)]
             case "routes", Role.EDGE, LinkState.UP:
-                return [RoutesChanged(_texts(message, "add"), _texts(message, "withdraw"))]
+                return [RoutesChanged(_subnets(message, "add"), _prefixes(message, "withdraw"))]
             case "ping", _, LinkState.UP:
                 self._emit({"type": "pong"})
                 return []
             case "pong", _, LinkState.UP:
-                if self._asked_at is not None:
-                    self.rtt, self._asked_at = now - self._asked_at, None
+                if self._pong_due:
+                    self.rtt, self._pong_due = now - self._last_ask, False
                 return []
             case "bye", _, _:
-                return [self._down(f"the peer says: {_text(message, 'reason')[:200]}")]
+                retry = message.get("retryAfter", 0)
+                wait = float(retry) if isinstance(retry, int | float) and 0 <= retry <= 3600 else 0.0
+                return [self._down(f"the peer says: {_text(message, 'reason')[:200]}", wait)]
         raise PeerError(f"{str(message.get('type'))[:40]!r} from the other side while {self.state.value}")
 
     def _ask(self, now: float) -> None:
-        self._asked_at = now
+        if not self._asked:
+            self._first_ask = now
+        self._asked += 1
+        self._last_ask = now
+        self._pong_due = True
         self._emit({"type": "ping"})
 
     def _emit(self, message: dict[str, Any]) -> None:
         self._outbound.append(json.dumps(message, separators=(",", ":")).encode())
 
-    def _down(self, reason: str) -> LinkIsDown:
+    def _down(self, reason: str, retry_after: float = 0.0) -> LinkIsDown:
         self.state = LinkState.DOWN
-        return LinkIsDown(reason)
+        return LinkIsDown(reason, retry_after)
 
 
 def _parse(payload: bytes) -> dict[str, Any]:
@@ -275,6 +351,74 @@ def _parse(payload: bytes) -> dict[str, Any]:
     return message
 
 
+def _hello_message(hello: Hello) -> dict[str, Any]:
+    message: dict[str, Any] = {"type": "hello", "version": VERSION, "features": list(hello.features)}
+    if hello.relay:
+        return {**message, "relay": hello.relay}
+    return {
+        **message,
+        "instance": hello.instance,
+        "slot": hello.slot,
+        "keepalive": hello.keepalive,
+        "subnets": _subnet_messages(hello.subnets),
+    }
+
+
+def _hello(message: dict[str, Any]) -> Hello:
+    slot = _integer(message, "slot", 0)
+    if slot >= MAX_SLOTS:
+        raise PeerError(f"slot {slot}; a node has at most {MAX_SLOTS} links")
+    keepalive = message.get("keepalive", 0)
+    if not isinstance(keepalive, int | float) or not 0 <= keepalive <= 86_400:
+        raise PeerError("keepalive is not a number of seconds")
+    return Hello(
+        features=_texts(message, "features"),
+        instance=_word(message, "instance"),
+        slot=slot,
+        keepalive=float(keepalive),
+        subnets=_subnets(message, "subnets"),
+        relay=_word(message, "relay"),
+    )
+
+
+def _subnet_messages(subnets: Sequence[Subnet]) -> list[dict[str, Any]]:
+    return [{"prefix": s.prefix, "mtu": s.mtu} if s.mtu else {"prefix": s.prefix} for s in subnets]
+
+
+def _subnets(message: dict[str, Any], key: str) -> tuple[Subnet, ...]:
+    value = message.get(key, [])
+    if not isinstance(value, list) or len(value) > MAX_ROUTES or not all(isinstance(v, dict) for v in value):
+        raise PeerError(f"{key} is not a list of networks")
+    return tuple(Subnet(_prefix(v.get("prefix"), key), _mtu(v, key)) for v in value)
+
+
+def _mtu(message: dict[str, Any], key: str) -> int:
+    mtu = _integer(message, "mtu", 0)
+    if mtu and not 68 <= mtu <= 65_535:
+        raise PeerError(f"{key}: {mtu} is no MTU")
+    return mtu
+
+
+def _prefixes(message: dict[str, Any], key: str) -> tuple[str, ...]:
+    return tuple(_prefix(text, key) for text in _texts(message, key))
+
+
+def _prefix(value: object, key: str) -> str:
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        return str(ip_network(value))
+    except ValueError as exc:
+        raise PeerError(f"{key}: {str(value)[:40]!r} is not a network") from exc
+
+
+def _word(message: dict[str, Any], key: str) -> str:
+    value = message.get(key, "")
+    if not isinstance(value, str) or len(value) > _MAX_WORD or not value.isprintable():
+        raise PeerError(f"{key} is not a short word")
+    return value
+
+
 def _text(message: dict[str, Any], key: str) -> str:
     value = message.get(key)
     if not isinstance(value, str):
@@ -282,8 +426,8 @@ def _text(message: dict[str, Any], key: str) -> str:
     return value
 
 
-def _integer(message: dict[str, Any], key: str) -> int:
-    value = message.get(key)
+def _integer(message: dict[str, Any], key: str, default: int | None = None) -> int:
+    value = message.get(key, default)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 32:
         raise PeerError(f"{key} is not a number of 32 bits")
     return value

@@ -1,7 +1,8 @@
 """Addresses and routes of an interface, by netlink, in a short-lived helper process.
 
-pyroute2 costs more memory than the rest of the agent's network code together; an address is set once in the agent's life. So a
-helper does it and ends: `python -m kubeedge.kubebus.l3.netsetup` reads one JSON object and exits with 0, or says why not.
+pyroute2 costs more memory than the rest of the agent's network code together; an address is set once in the agent's life, and routes
+change rarely. So a helper does it and ends: `python -m kubeedge.kubebus.l3.netsetup` reads one JSON object and exits with 0, or says
+why not.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from kubeedge.errors import Unavailable
 
 _PATIENCE = 15.0  # seconds; a loaded Raspberry Pi needs two
+_METRIC = 5000  # of learned routes: what the machine knows by itself comes first
 
 
 async def configure(interface: str, address: str, *, mtu: int, routes: Sequence[str]) -> None:
@@ -22,33 +24,58 @@ async def configure(interface: str, address: str, *, mtu: int, routes: Sequence[
 
     Raises Unavailable with the kernel's reason.
     """
-    request = json.dumps({"interface": interface, "address": address, "mtu": mtu, "routes": list(routes)})
+    request = {"do": "configure", "interface": interface, "address": address, "mtu": mtu, "routes": list(routes)}
+    await _help(request, f"set up {interface}")
+
+
+async def change_routes(interface: str, add: Sequence[tuple[str, int]], withdraw: Sequence[str]) -> None:
+    """Routes (prefix, mtu; 0 is the interface's) to and from the interface. Idempotent. Raises Unavailable."""
+    request = {"do": "routes", "interface": interface, "add": [list(a) for a in add], "withdraw": list(withdraw)}
+    await _help(request, f"change the routes of {interface}")
+
+
+async def mtu_of(networks: Sequence[str]) -> dict[str, int]:
+    """The MTU of the interface that leads to each network; what has no route is left out. Raises Unavailable."""
+    answer = await _help({"do": "mtu", "networks": list(networks)}, "look up the interfaces of subnets")
+    return {str(k): int(v) for k, v in answer.items()}
+
+
+async def _help(request: dict[str, Any], what: str) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "kubeedge.kubebus.l3.netsetup",
         stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     try:
         async with asyncio.timeout(_PATIENCE):
-            _, said = await process.communicate(request.encode())
+            answer, said = await process.communicate(json.dumps(request).encode())
     except TimeoutError as exc:
-        raise Unavailable(f"setting up {interface} took more than {_PATIENCE:g} s") from exc
+        raise Unavailable(f"to {what} took more than {_PATIENCE:g} s") from exc
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode:
         lines = said.decode(errors="replace").strip().splitlines()
-        raise Unavailable(f"cannot set up {interface}: {lines[-1] if lines else 'no reason given'}")
+        raise Unavailable(f"cannot {what}: {lines[-1] if lines else 'no reason given'}")
+    result: dict[str, Any] = json.loads(answer or b"{}")
+    return result
 
 
-def apply(request: dict[str, Any]) -> None:
+def apply(request: dict[str, Any]) -> dict[str, int]:
     from pyroute2 import IPRoute
 
     with IPRoute() as ip:
+        match request["do"]:
+            case "routes":
+                (index,) = ip.link_lookup(ifname=request["interface"])
+                _change_routes(ip, index, request["add"], request["withdraw"])
+                return {}
+            case "mtu":
+                return {network: mtu for network in request["networks"] if (mtu := _mtu_of(ip, network))}
         (index,) = ip.link_lookup(ifname=request["interface"])
         address, bits = request["address"].split("/")
         ip.addr("replace", index=index, address=address, prefixlen=int(bits))
@@ -59,11 +86,39 @@ def apply(request: dict[str, Any]) -> None:
         if forwarding.read().strip() != "1":
             forwarding.seek(0)
             forwarding.write("1")
+    return {}
+
+
+def _change_routes(ip: Any, index: int, add: list[list[Any]], withdraw: list[str]) -> None:
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    for prefix in withdraw:
+        try:
+            ip.route("del", dst=prefix, oif=index, priority=_METRIC)
+        except NetlinkError as exc:
+            if exc.code != 3:  # ESRCH: it is gone already
+                raise
+    for prefix, mtu in add:
+        more = {"metrics": {"mtu": mtu}} if mtu else {}
+        ip.route("replace", dst=prefix, oif=index, priority=_METRIC, **more)
+
+
+def _mtu_of(ip: Any, network: str) -> int:
+    """Of the interface that a packet into the network would leave by."""
+    from ipaddress import ip_network
+
+    subnet = ip_network(network)
+    try:
+        (route,) = ip.route("get", dst=str(subnet[1] if subnet.num_addresses > 1 else subnet[0]))
+        (link,) = ip.get_links(route.get_attr("RTA_OIF"))
+    except Exception:
+        return 0
+    return int(link.get_attr("IFLA_MTU") or 0)
 
 
 def main() -> int:
     try:
-        apply(json.loads(sys.stdin.read(65536)))
+        print(json.dumps(apply(json.loads(sys.stdin.read(65536)))))
     except Exception as exc:
         print(f"{type(exc).__name__}: {exc}", file=sys.stderr)
         return 1

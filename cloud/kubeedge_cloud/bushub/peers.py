@@ -1,0 +1,450 @@
+"""Several relays: who holds whom, and the links between them.
+
+    /bus/relays/ID       {"addresses": ["203.0.113.1:10010"], "number": 256, "tun": {...}}     a relay, while it lives
+    /bus/numbers/NNNNN   ID                                                        its L4 number
+    /bus/nodes/T/N       {"relay": ID, "number", "tenant", "instance", "prefixes", "subnets"}  where node N of tenant T is linked
+
+All of a relay's keys hang on one lease: they vanish with it. The relay with the smaller ID dials the other one (mutual TLS, both are
+processes of the cloud). A node that moved is written by the relay that has it now, and the one that had it lets go when it sees that.
+
+Relays have numbers behind those of the nodes, so that a connection that began in one cloud process finds the way back to it through whatever relay
+the node is linked to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from kubeedge.api.names import NodeName, TenantId
+from kubeedge.errors import KubeEdgeError, NotFound, PeerError, Unavailable
+from kubeedge.kubebus.l2.core import Hello, HelloHeard, Link, LinkIsDown, LinkIsUp, LinkSettings, Role, Subnet, Welcome
+from kubeedge.kubebus.l3.plane import CONTROL, Plane, TlsContext
+from kubeedge.kubebus.links import open_connection
+from kubeedge.pki import identity
+from kubeedge.store.model import Change, ChangeKind, Compare, Delete, Put, Store, Target
+from kubeedge_cloud.bushub.core import NodeKey
+
+log = logging.getLogger("kubeedge.bushub")
+
+PREFIX = "/bus/"
+_RELAYS, _NUMBERS, _NODES = "/bus/relays/", "/bus/numbers/", "/bus/nodes/"
+_TTL = 10.0  # seconds that a dead relay is remembered
+_KEEPALIVE = 3.0  # seconds
+_MAX_RELAYS = 32
+_LINK = LinkSettings(keepalive=5.0, dead_after=6.0)
+_BACKOFF = (0.25, 2.0)  # seconds between two attempts to reach a peer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeersSettings:
+    addresses: Sequence[str]  # "host:port" where other relays reach us
+    first_number: int = 256  # behind the numbers of all nodes
+    tun: tuple[int, str] | None = None  # (tenant's number, address) of our own place on a tenant's network
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a node is linked."""
+
+    relay: str
+    tenant: int  # its number
+    number: int
+    instance: str
+    prefixes: Sequence[str]
+    subnets: Sequence[Subnet]
+
+    def encode(self) -> bytes:
+        value = {
+            "relay": self.relay, "tenant": self.tenant, "number": self.number, "instance": self.instance,
+            "prefixes": list(self.prefixes), "subnets": [[s.prefix, s.mtu] for s in self.subnets],
+        }  # fmt: skip
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _place(value: bytes) -> Place | None:
+    try:
+        v = json.loads(value)
+        subnets = [Subnet(str(prefix), int(mtu)) for prefix, mtu in v["subnets"]]
+        return Place(v["relay"], int(v["tenant"]), int(v["number"]), v["instance"], list(v["prefixes"]), subnets)
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+@dataclass(slots=True)
+class _Peer:
+    """Another relay, while its key is there."""
+
+    id: str
+    addresses: list[str]
+    number: int
+    tun: tuple[int, str] | None
+    task: asyncio.Task[None] | None = None
+    port: int | None = None  # of the link that is up
+
+
+@dataclass(slots=True)
+class _PeerLink:
+    port: int
+    core: Link
+    id: str  # "": it has not said
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Peers:
+    """`moved` is called for a node that another relay has now; `placed` for each place that changed (None: nobody has the node)."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: PeersSettings,
+        *,
+        moved: Callable[[NodeKey, Place], None],
+        placed: Callable[[NodeKey, Place | None, Place | None], None],
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._moved = moved
+        self._placed = placed
+        self.id = secrets.token_hex(6)
+        self.number = 0
+        self._lease = 0
+        self._plane: Plane | None = None
+        self._tls: TlsContext | None = None
+        self._peers: dict[str, _Peer] = {}
+        self._links: dict[int, _PeerLink] = {}
+        self._places: dict[NodeKey, Place] = {}  # of nodes at other relays
+        self._ours: dict[NodeKey, Place] = {}
+        self._revisions: dict[NodeKey, int] = {}  # of our own last write
+        self._dirty: dict[NodeKey, None] = {}
+        self._wake = asyncio.Event()
+        self._tenants: set[int] = set()
+        self._seen: dict[int, tuple[int, int]] = {}  # bytes and segments of a link when it was last looked at
+
+    # -- for the hub ---------------------------------------------------------------------------------------------------
+
+    async def prepare(self) -> int:
+        """A lease, our number, our key. Raises Unavailable."""
+        self._lease = await self._store.lease_grant(_TTL)
+        first = self._settings.first_number
+        for number in range(first, first + _MAX_RELAYS):
+            key = f"{_NUMBERS}{number:05d}"
+            if (await self._store.txn([_absent(key)], [Put(key, self.id.encode(), self._lease)])).succeeded:
+                self.number = number
+                await self._store.put(_RELAYS + self.id, self._record(), self._lease)
+                return number
+        raise Unavailable(f"there are {_MAX_RELAYS} relays already")
+
+    def where(self, node: NodeKey) -> Place | None:
+        return self._places.get(node)
+
+    def here(self, node: NodeKey, place: Place) -> None:
+        """The node is linked to us."""
+        self._ours[node] = place
+        self.tenant(place.tenant)
+        self._dirty[node] = None
+        self._wake.set()
+
+    def gone(self, node: NodeKey) -> None:
+        """It is not any more."""
+        if self._ours.pop(node, None) is not None:
+            self._dirty[node] = None
+            self._wake.set()
+
+    def tenant(self, tenant: int) -> None:
+        """Nodes of this tenant may talk to services of any relay."""
+        if tenant not in self._tenants and self._plane is not None:
+            self._tenants.add(tenant)
+            for peer in self._peers.values():
+                if peer.port is not None:
+                    self._plane.via(tenant, peer.number, peer.port)
+
+    def infos(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "relay": peer.id,
+                "addresses": peer.addresses,
+                "state": "up" if peer.port is not None else "down",
+                "rtt": self._links[peer.port].core.rtt if peer.port in self._links else None,
+                "nodes": sum(place.relay == peer.id for place in self._places.values()),
+            }
+            for peer in self._peers.values()
+        ]
+
+    # -- the module's tasks --------------------------------------------------------------------------------------------
+
+    async def run(self, plane: Plane, tls: TlsContext) -> None:
+        """Until it is cancelled, or the lease is lost: then the relay has to begin anew (Unavailable)."""
+        self._plane, self._tls = plane, tls
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keep_lease(), name="lease of the relay")
+                tasks.create_task(self._write(), name="places of nodes")
+                tasks.create_task(self._follow(), name="other relays")
+                tasks.create_task(self._keep_time(), name="links between relays")
+        finally:
+            for peer in self._peers.values():
+                if peer.task is not None:
+                    peer.task.cancel()
+            await asyncio.gather(*(p.task for p in self._peers.values() if p.task), return_exceptions=True)
+            self._peers.clear()
+            with contextlib.suppress(KubeEdgeError, TimeoutError):
+                async with asyncio.timeout(2.0):
+                    await self._store.lease_revoke(self._lease)
+
+    async def _keep_lease(self) -> None:
+        loop = asyncio.get_running_loop()
+        good = loop.time()
+        while True:
+            await asyncio.sleep(_KEEPALIVE)
+            try:
+                async with asyncio.timeout(_KEEPALIVE):
+                    await self._store.lease_keepalive(self._lease)
+                good = loop.time()
+            except NotFound as exc:
+                raise Unavailable("the lease of this relay expired; it begins anew") from exc
+            except (KubeEdgeError, TimeoutError) as exc:
+                if (
+                    loop.time() - good > 6 * _TTL
+                ):  # data still flows to the nodes that are here; others cannot find them
+                    raise Unavailable("the store does not answer; the relay begins anew") from exc
+                log.warning("cannot renew the lease of this relay: %s", exc)
+
+    async def _write(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._dirty:
+                node = next(iter(self._dirty))
+                del self._dirty[node]
+                try:
+                    await self._write_one(node)
+                except KubeEdgeError as exc:
+                    log.warning("cannot say where node %s is: %s", node[1], exc)
+                    self._dirty[node] = None
+                    await asyncio.sleep(1.0)
+
+    async def _write_one(self, node: NodeKey) -> None:
+        key = f"{_NODES}{node[0]}/{node[1]}"
+        place = self._ours.get(node)
+        if place is not None:
+            self._revisions[node] = await self._store.put(key, place.encode(), self._lease)
+            return
+        revision = self._revisions.pop(node, 0)
+        if revision:  # what another relay has written since is not ours to delete
+            await self._store.txn([Compare(key, Target.MOD, "=", revision)], [Delete(key)])
+
+    async def _follow(self) -> None:
+        found = await self._store.range(PREFIX, PREFIX[:-1] + "0")
+        revision = found.revision
+        for kv in found.kvs:
+            self._apply(Change(ChangeKind.PUT, kv.key, kv.value, kv.mod_revision))
+        watch = cast(Any, self._store.watch(PREFIX, after=revision, progress=True))
+        async with aclosing(watch) as batches:
+            async for batch in batches:
+                for change in batch.changes:
+                    self._apply(change)
+        raise Unavailable("the store was closed")
+
+    def _apply(self, change: Change) -> None:
+        if change.key.startswith(_RELAYS):
+            self._on_relay(change.key.removeprefix(_RELAYS), change)
+        elif change.key.startswith(_NODES):
+            tenant, _, name = change.key.removeprefix(_NODES).partition("/")
+            self._on_node((TenantId(tenant), NodeName(name)), change)
+
+    # -- other relays --------------------------------------------------------------------------------------------------
+
+    def _on_relay(self, id: str, change: Change) -> None:
+        if id == self.id:
+            return
+        if change.kind is ChangeKind.DELETE:
+            peer = self._peers.pop(id, None)
+            if peer is not None:
+                log.info("relay %s is gone", id)
+                if peer.task is not None:
+                    peer.task.cancel()
+                if peer.port is not None and self._plane is not None:
+                    self._plane.drop(peer.port, "that relay is gone")
+            return
+        try:
+            value = json.loads(change.value)
+            tun = (int(value["tun"][0]), str(value["tun"][1])) if value.get("tun") else None
+            peer = _Peer(id, [str(a) for a in value["addresses"]], int(value["number"]), tun)
+        except (ValueError, KeyError, TypeError, IndexError) as exc:
+            log.warning("%s is no record of a relay: %s", change.key, exc)
+            return
+        if id in self._peers:
+            return
+        self._peers[id] = peer
+        for link in self._links.values():  # it dialled us before we knew it
+            if link.id == id and not link.done.is_set():
+                self._peer_up(link)
+        if self.id < id:
+            peer.task = asyncio.create_task(self._keep_peer(peer), name=f"link to relay {id}")
+
+    async def _keep_peer(self, peer: _Peer) -> None:
+        attempt = 0
+        while True:
+            address = peer.addresses[attempt % len(peer.addresses)]
+            link = await self._dial(peer, address)
+            if link is not None:
+                await link.done.wait()
+                attempt = 0 if link.core.rtt is not None else attempt
+            attempt += 1
+            await asyncio.sleep(min(_BACKOFF[1], _BACKOFF[0] * 2 ** min(attempt, 5)))
+
+    async def _dial(self, peer: _Peer, address: str) -> _PeerLink | None:
+        assert self._plane is not None and self._tls is not None
+        host, _, port = address.rpartition(":")
+        try:
+            async with asyncio.timeout(3.0):
+                connection = await open_connection(host.strip("[]"), int(port))
+            number = self._plane.add_link(connection.fileno(), self._tls, server_name=host.strip("[]"))
+        except (OSError, TimeoutError) as exc:
+            log.info("relay %s at %s: %s", peer.id, address, exc or "no answer in time")
+            return None
+        connection.detach()
+        link = self._links[number] = _PeerLink(number, Link(Role.EDGE, _LINK), peer.id)
+        return link
+
+    def owns(self, port: int) -> bool:
+        return port in self._links
+
+    def accept(self, port: int) -> None:
+        """A process of the cloud has dialled us."""
+        link = self._links[port] = _PeerLink(port, Link(Role.RELAY, _LINK), "")
+        link.core.open(asyncio.get_running_loop().time())
+
+    def on_up(self, port: int, uri: str) -> None:
+        """TLS of a link that we dialled."""
+        link = self._links[port]
+        try:
+            if not isinstance(identity.parse(uri), identity.CloudIdentity):
+                raise PeerError(f"{uri} is no process of the cloud")
+        except KubeEdgeError as exc:
+            self._drop(port, str(exc))
+            return
+        link.core.open(asyncio.get_running_loop().time(), Hello(relay=self.id))
+        self._flush(link)
+
+    def on_control(self, port: int, payload: bytes) -> None:
+        link = self._links[port]
+        try:
+            for event in link.core.receive(payload, asyncio.get_running_loop().time()):
+                match event:
+                    case HelloHeard(hello):
+                        if not hello.relay or hello.relay == self.id:
+                            raise PeerError("a process of the cloud said hello without its name, or it is ourselves")
+                        link.id = hello.relay
+                        link.core.welcome(Welcome(self.number, "", "", (), 0, self.id, self.number))
+                        self._peer_up(link)
+                    case LinkIsUp(welcome):
+                        if welcome.relay != link.id:
+                            raise PeerError(f"relay {welcome.relay or '?'} answers in the place of {link.id}")
+                        self._peer_up(link)
+                    case LinkIsDown(reason):
+                        self._drop(port, reason)
+                        return
+        except PeerError as exc:
+            self._drop(port, str(exc))
+            return
+        self._flush(link)
+
+    def on_down(self, port: int, reason: str) -> None:
+        link = self._links.pop(port)
+        link.done.set()
+        peer = self._peers.get(link.id)
+        if peer is not None and peer.port == port:
+            peer.port = None
+            log.info("link down relay=%s: %s", link.id, reason)
+
+    def _peer_up(self, link: _PeerLink) -> None:
+        peer = self._peers.get(link.id)
+        if peer is None or self._plane is None or not self._plane.admit_peer(link.port):
+            return  # its key will come, or its LinkDown
+        older, peer.port = peer.port, link.port
+        if older is not None and older != link.port:
+            self._plane.drop(older, "the relay has a newer link")
+        log.info("link up relay=%s", link.id)
+        for tenant in self._tenants:
+            self._plane.via(tenant, peer.number, link.port)
+        if peer.tun is not None:
+            tenant, address = peer.tun
+            self._plane.add_route(tenant, address.split("/")[0] + "/32", peer.number)
+            self._plane.via(tenant, peer.number, link.port)
+        for place in self._places.values():
+            if place.relay == peer.id:
+                self._plane.via(place.tenant, place.number, link.port)
+
+    # -- nodes ---------------------------------------------------------------------------------------------------------
+
+    def _on_node(self, node: NodeKey, change: Change) -> None:
+        place = _place(change.value) if change.kind is ChangeKind.PUT else None
+        if place is not None and place.relay == self.id:
+            place = None  # not at another relay
+        older = self._places.pop(node, None)
+        if older is not None and self._plane is not None:
+            self._plane.unvia(older.tenant, older.number)
+        if place is not None:
+            self._places[node] = place
+            self.tenant(place.tenant)
+            peer = self._peers.get(place.relay)
+            if self._plane is not None:
+                for prefix in place.prefixes:
+                    self._plane.add_route(place.tenant, prefix, place.number)
+                if peer is not None and peer.port is not None:
+                    self._plane.via(place.tenant, place.number, peer.port)
+            if node in self._ours and node not in self._dirty and change.revision > self._revisions.get(node, 0):
+                del self._ours[node]
+                self._revisions.pop(node, None)
+                self._moved(node, place)
+        if place != older:
+            self._placed(node, older, place)
+
+    # -- small parts ---------------------------------------------------------------------------------------------------
+
+    async def _keep_time(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(1.0)
+            now = loop.time()
+            for link in list(self._links.values()):
+                counters = self._plane.counters(link.port) if self._plane else None
+                at = link.core.next_timer()
+                if at is None or at > now:
+                    continue
+                seen = (counters.rx_bytes, counters.rx_segments) if counters else (0, 0)
+                if seen != self._seen.get(link.port):
+                    self._seen[link.port] = seen
+                    link.core.heard(now)
+                for event in link.core.handle_timer(now):
+                    if isinstance(event, LinkIsDown):
+                        self._drop(link.port, event.reason)
+                self._flush(link)
+            self._seen = {port: seen for port, seen in self._seen.items() if port in self._links}
+
+    def _flush(self, link: _PeerLink) -> None:
+        if self._plane is not None:
+            for payload in link.core.payloads_to_send():
+                self._plane.send(link.port, CONTROL, payload)
+
+    def _drop(self, port: int, reason: str) -> None:
+        if self._plane is not None:
+            self._plane.drop(port, reason)
+
+    def _record(self) -> bytes:
+        tun = list(self._settings.tun) if self._settings.tun else None
+        value = {"addresses": list(self._settings.addresses), "number": self.number, "tun": tun}
+        return json.dumps(value).encode()
+
+
+def _absent(key: str) -> Compare:
+    return Compare(key, Target.VERSION, "=", 0)

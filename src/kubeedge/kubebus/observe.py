@@ -1,0 +1,102 @@
+"""What KubeBus tells people and Prometheus: links, routes and counters as rows and as metrics, for both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from kubeedge.kit.metrics import Family, family
+
+if TYPE_CHECKING:
+    from kubeedge.kubebus.l3.plane import Counters
+    from kubeedge.kubebus.stack import KubeBus
+
+DROPS = (
+    "no_route", "no_link", "bad_source", "bad_header", "ttl_exceeded", "too_big", "queue_full", "delay_dropped", "tun_full",
+    "events_full",
+)  # fmt: skip
+
+
+def drops(counters: Counters) -> dict[str, int]:
+    """Packets that went no further, by reason; reasons without any are left out."""
+    return {reason: count for reason in DROPS if (count := getattr(counters, reason))}
+
+
+def link_row(counters: Counters | None, *, rtt: float | None) -> dict[str, Any]:
+    """The part of a link's row that both sides have: seconds, bytes, packets."""
+    row: dict[str, Any] = {"rtt": rtt}
+    if counters is not None:
+        row |= {
+            "tcpRtt": counters.rtt / 1e6 or None,
+            "queuedBytes": counters.queued,
+            "rxBytes": counters.rx_bytes,
+            "txBytes": counters.tx_bytes,
+            "drops": drops(counters),
+        }
+    return row
+
+
+def edge_links(bus: KubeBus, now: float) -> list[dict[str, Any]]:
+    return [
+        {
+            "slot": info.slot,
+            "relay": info.relay,
+            "relayName": info.relay_name,
+            "state": info.state,
+            "seconds": round(now - info.since, 1),
+            "local": info.local,
+            "congestion": info.congestion,
+            **link_row(info.counters, rtt=info.rtt),
+        }
+        for info in bus.links()
+    ]
+
+
+def edge_metrics(bus: KubeBus) -> list[Family]:
+    links = [(str(i.slot), i.counters, i.rtt, i.state) for i in bus.links() if i.state != "opening"]
+    established, failures = bus.totals
+    found = [
+        family("kubeedge_kubebus_up", "gauge", "1 when a link to a relay is up", int(bus.status.up)),
+        family("kubeedge_kubebus_links_established_total", "counter", "links that came up", established),
+        family("kubeedge_kubebus_link_failures_total", "counter", "links that ended and attempts that failed", failures),
+        family("kubeedge_kubebus_routes", "gauge", "prefixes reached through KubeBus", len(bus.routes())),
+        family(
+            "kubeedge_kubebus_link_rtt_seconds", "gauge", "round trip of the last question on the link",
+            [({"slot": slot}, rtt) for slot, _, rtt, _ in links if rtt is not None],
+        ),
+        *traffic("kubeedge_kubebus_link", [({"slot": slot}, c) for slot, c, _, _ in links if c is not None]),
+    ]  # fmt: skip
+    tun = bus.tun_counters()
+    if tun is not None:
+        found += traffic("kubeedge_kubebus_tun", [({}, tun)])
+    return found
+
+
+def traffic(name: str, counters: Iterable[tuple[Mapping[str, str], Counters]]) -> list[Family]:
+    """Bytes, packets, segments, drops and queues of ports, one series for each set of labels."""
+    ports = list(counters)
+    found = [
+        family(f"{name}_{key}_total", "counter", help, [(labels, getattr(c, key)) for labels, c in ports])
+        for key, help in (
+            ("rx_bytes", "bytes received"),
+            ("tx_bytes", "bytes sent"),
+            ("rx_packets", "packets received, large ones as one"),
+            ("tx_packets", "packets sent, large ones as one"),
+            ("rx_segments", "L4 segments received"),
+            ("tx_segments", "L4 segments sent"),
+        )
+    ]
+    reasons = [({**labels, "reason": reason}, getattr(c, reason)) for labels, c in ports for reason in DROPS]
+    found.append(family(f"{name}_drops_total", "counter", "packets that went no further", reasons))
+    found.append(family(f"{name}_queued_bytes", "gauge", "bytes that wait", [(labels, c.queued) for labels, c in ports]))
+    return found
+
+
+def total(counters: Iterable[Counters]) -> Counters | None:
+    """All of them as one: what a relay with thousands of links can say without a label for each."""
+    rows = list(counters)
+    if not rows:
+        return None
+    sums = {key: sum(getattr(row, key) for row in rows) for key in asdict(rows[0])}
+    return type(rows[0])(**sums)

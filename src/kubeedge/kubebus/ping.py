@@ -1,0 +1,76 @@
+"""Ping over L4: what `kubeedge ping` measures. Every node and every relay answers on one port.
+
+A ping is a line of at most 64 bytes; its echo is the same line. One connection carries all pings of a run, so a figure is a round trip of
+the connection and not of its beginning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from kubeedge.kit.streams import abort_writer
+
+PORT = 10249  # L4, on every node and every relay
+MAX_COUNT = 1000
+_MAX_LINE = 64
+_IDLE = 30.0  # seconds that a caller may stay silent
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """The answering side."""
+    try:
+        while True:
+            async with asyncio.timeout(_IDLE):
+                line = await reader.readuntil(b"\n")
+                if len(line) > _MAX_LINE:
+                    break
+                writer.write(line)
+                await writer.drain()
+    except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        pass
+    abort_writer(writer)
+
+
+async def measure(
+    connect: Callable[[], Awaitable[Streams]], count: int, interval: float, timeout: float
+) -> list[float | None]:
+    """Seconds of each round trip; None where no echo came within `timeout`. Raises what `connect` raises."""
+    loop = asyncio.get_running_loop()
+    times: list[float | None] = []
+    reader, writer = await connect()
+    try:
+        for n in range(min(count, MAX_COUNT)):
+            line = b"ping %d\n" % n
+            begun = loop.time()
+            try:
+                writer.write(line)
+                async with asyncio.timeout(timeout):
+                    while await reader.readuntil(b"\n") != line:  # the echo of an earlier one, which was late
+                        pass
+            except TimeoutError:
+                times.append(None)
+            except (OSError, asyncio.IncompleteReadError):
+                times += [None] * (count - n)
+                break
+            else:
+                times.append(loop.time() - begun)
+            if n + 1 < count:
+                await asyncio.sleep(max(0.0, begun + interval - loop.time()))
+    finally:
+        abort_writer(writer)
+    return times
+
+
+def summary(times: list[float | None]) -> dict[str, float | int | None]:
+    """Of a run: sent, received, and min, avg, max in seconds."""
+    got = [t for t in times if t is not None]
+    return {
+        "sent": len(times),
+        "received": len(got),
+        "min": min(got) if got else None,
+        "avg": sum(got) / len(got) if got else None,
+        "max": max(got) if got else None,
+    }
