@@ -44,7 +44,7 @@ def ours(site: Site, congestion: str = "") -> Addresses:
     _bus(site, site.cloud, role="relay", ca=relay.ca, cert=relay.cert, key=relay.key, **more)
     for n, (edge, cloud) in enumerate(zip(site.edges, (CLOUD1, CLOUD2), strict=True), 1):
         c = site.authority.issue(f"edge{n}", uri=f"spiffe://kubeedge/tenant/default/node/edge{n}")
-        _bus(site, edge, role="edge", number=n, relay=f"{cloud}:7010", ca=c.ca, cert=c.cert, key=c.key, **more)
+        _bus(site, edge, role="edge", number=n, relays=[f"{cloud}:7010"], ca=c.ca, cert=c.cert, key=c.key, **more)
     return Addresses("100.64.0.1", "100.64.255.254", "100.64.0.2")
 
 

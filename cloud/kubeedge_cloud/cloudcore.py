@@ -21,16 +21,20 @@ from pathlib import Path
 from typing import Any
 
 from kubeedge import __version__
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.server import ApiServer
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.config.cloud import CloudConfig
-from kubeedge.errors import KubeEdgeError, NotFound, Unavailable
-from kubeedge.kit import logs
+from kubeedge.edgecore import ping_request, request_object
+from kubeedge.errors import Invalid, KubeEdgeError, NotFound, Unavailable
+from kubeedge.kit import logs, metrics
 from kubeedge.kit.http1 import Request, Response, json_response, start_unix_server
+from kubeedge.kit.metrics import Family, modules
+from kubeedge.kit.metrics_server import MetricsServer
+from kubeedge.kit.metrics_server import response as metrics_response
 from kubeedge.pki.ca import Authority
 from kubeedge.pki.files import write_secret
 from kubeedge.pki.identity import UserIdentity
@@ -41,6 +45,8 @@ from kubeedge_cloud.bootstrap.certificates import ServerCertificate
 from kubeedge_cloud.bootstrap.server import Bootstrap, BootstrapSettings
 from kubeedge_cloud.bootstrap.tokens import TokenStore
 from kubeedge_cloud.bushub.hub import BusHub, BusHubSettings, CloudTun
+from kubeedge_cloud.bushub.observe import hub_links, hub_metrics
+from kubeedge_cloud.bushub.peers import PeersSettings
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.edgecontroller.controller import EdgeController, EdgeControllerSettings
@@ -109,12 +115,14 @@ class Cloud:
         self.hosts = config.advertise or ("127.0.0.1",)
         self.authority = Authority(config.paths.state / "pki")
         self.certificate = ServerCertificate(self.authority, config.paths.state / "pki", [*self.hosts, *_LOCAL_NAMES])
-        plan = AddressPlan(config.addresses.pods, config.addresses.node_bits)
-        self.tenants = TenantManager(store, plan=plan)
+        self.plan = AddressPlan(config.addresses.pods, config.addresses.node_bits)
+        self.tenants = TenantManager(store, plan=self.plan)
         self.tokens = TokenStore(store, self.authority.hash, time.time)
         self._registries: dict[TenantId, Registry] = {}
         self.bus = self._bushub()
         self.hub = self._cloudhub()
+        self.metrics = metrics.Registry()
+        self.metrics.collect(self._own_metrics)
         self.supervisor = Supervisor([floor for floor in self._floors() if floor])
 
     async def prepare(self) -> None:
@@ -166,6 +174,8 @@ class Cloud:
             doors.append(self._bootstrap())
         if on.web.enable and on.relay.enable:
             doors.append(Publishing(address=on.web.address, port=on.web.port, connect=self.bus.connect))
+        if on.metrics.enable:
+            doors.append(MetricsServer(on.metrics.address, on.metrics.port, self.metrics.text))
         doors.append(Control(self.config.paths.run / "cloud.sock", self))
         first: list[Module] = [self.certificate, *([self.member] if isinstance(self.member, Process) else [])]
         return [first, serving, controlling, doors]
@@ -188,8 +198,15 @@ class Cloud:
             cert=self.certificate.cert,
             key=self.certificate.key,
             tun=tun,
+            pods=c.addresses.pods,
         )
-        return BusHub(settings, self.tenants)
+        if not c.relays.shared:
+            return BusHub(settings, self.tenants)
+        peers = PeersSettings(
+            addresses=c.relays.addresses or tuple(_endpoint(host, on.port) for host in self.hosts),
+            first_number=self.plan.nodes + 1,
+        )
+        return BusHub(settings, self.tenants, store=self.store, peers=peers)
 
     def _cloudhub(self) -> CloudHub:
         on = self.config.listeners.hub
@@ -249,6 +266,15 @@ class Cloud:
         }
         write_secret(state / f"kubeconfig-{tenant}", json.dumps(kubeconfig, indent=2).encode())
 
+    def _own_metrics(self) -> list[Family]:
+        return [*modules(self.supervisor.states()), *hub_metrics(self.bus)]
+
+    async def allow(self, tenant: TenantId, node: NodeName, subnets: list[str]) -> dict[str, Any]:
+        """Networks that may be behind a node from now on; its links begin anew and say what is behind it."""
+        allowed = await self.tenants.allow_subnets(tenant, node, subnets)
+        self.bus.disconnect(tenant, node, "what may be behind the node was changed")
+        return {"node": node, "subnets": list(allowed)}
+
     async def status(self) -> dict[str, Any]:
         now = time.time()
         return {
@@ -267,16 +293,7 @@ class Cloud:
                 }
                 for s in self.hub.sessions()
             ],
-            "links": [
-                {
-                    "tenant": link.tenant,
-                    "node": link.node,
-                    "rtt": link.rtt,
-                    "rxBytes": link.counters.rx_bytes,
-                    "txBytes": link.counters.tx_bytes,
-                }
-                for link in self.bus.links()
-            ],
+            "links": hub_links(self.bus),
             "modules": [
                 {"name": s.name, "state": s.state, "restarts": s.restarts, "lastError": s.last_error}
                 for s in self.supervisor.states()
@@ -311,6 +328,28 @@ class Control:
             match request.method, request.path:
                 case "GET", "/v1/status":
                     return json_response(200, await self._cloud.status())
+                case "GET", "/metrics":
+                    return metrics_response(self._cloud.metrics.text())
+                case "GET", "/v1/links":
+                    return json_response(200, {"links": hub_links(self._cloud.bus), "relays": self._cloud.bus.peers()})
+                case "GET", "/v1/routes":
+                    return json_response(200, {"routes": await self._cloud.bus.routes(_tenant(request))})
+                case "GET", "/v1/routers":
+                    return json_response(200, {"routers": await self._cloud.tenants.all_subnets(_tenant(request))})
+                case "POST", "/v1/routers":
+                    body = await request_object(request)
+                    node, subnets = node_name(str(body.get("node", ""))), body.get("subnets")
+                    if not isinstance(subnets, list):
+                        raise Invalid("a list of networks is required", path="subnets")
+                    return json_response(
+                        200, await self._cloud.allow(_tenant(request), node, [str(s) for s in subnets])
+                    )
+                case "POST", "/v1/ping":
+                    body = await request_object(request)
+                    count, interval = ping_request(body)
+                    node = node_name(str(body.get("node", "")))
+                    ping = self._cloud.bus.ping(_tenant(request), node, count=count, interval=interval)
+                    return json_response(200, await ping)
                 case "POST", "/v1/stop":
                     asyncio.get_running_loop().call_later(0.1, self._cloud.supervisor.stop)
                     return json_response(200, {})
@@ -319,6 +358,10 @@ class Control:
             return json_response(404, {"error": str(exc)})
         except KubeEdgeError as exc:
             return json_response(400, {"error": str(exc)})
+
+
+def _tenant(request: Request) -> TenantId:
+    return tenant_id((request.query.get("tenant") or ["default"])[-1])
 
 
 class _Tenants:

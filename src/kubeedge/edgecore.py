@@ -29,7 +29,7 @@ from kubeedge.api.names import NodeName, TenantId, node_name
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.config.edge import EdgeConfig, NodeCredentials
-from kubeedge.errors import Invalid, KubeEdgeError, NotFound
+from kubeedge.errors import Invalid, KubeEdgeError, NotFound, Unavailable
 from kubeedge.kit import logs
 from kubeedge.kit.http1 import Request, Response, json_response, start_unix_server
 from kubeedge.store.model import ChangeKind
@@ -38,6 +38,7 @@ from kubeedge.store.sqlite import SqliteStore, open_sqlite
 if TYPE_CHECKING:
     from kubeedge.appengine.engine import AppEngine
     from kubeedge.hub.edgehub import EdgeHub
+    from kubeedge.kit.metrics import Family, Registry
     from kubeedge.kubebus.stack import KubeBus
     from kubeedge.sync.driver import Progress
 
@@ -82,6 +83,7 @@ class Agent:
         self.engine: AppEngine | None = None
         self.down: Progress | None = None
         self.up: Progress | None = None
+        self.metrics = self._metrics()
         modules = config.modules
         network: list[Module] = [self._certificates()]
         if modules.kubebus.enable:
@@ -92,6 +94,8 @@ class Agent:
             workloads.append(self._appengine())
         if modules.webservices.enable and self.bus is not None:
             workloads += self._webservices(self.bus)
+        if config.metrics.listen:
+            workloads.append(self._metrics_server(config.metrics.listen))
         workloads.append(Control(config.paths.run / "edge.sock", self))
         if self.bus is not None or self.hub is not None:
             network.append(NetworkWatch(self._network_changed))
@@ -106,12 +110,14 @@ class Agent:
         return Certificates(settings, clock=time.time, jitter=random.random(), renewed=self._network_changed)
 
     def _kubebus(self) -> Module:
+        from kubeedge.kubebus.router import RouterSettings
         from kubeedge.kubebus.stack import KubeBus, KubeBusSettings
 
         c, pki, own = self.config.modules.kubebus, self.config.paths.pki, self.credentials
+        r = self.config.modules.router
         self.bus = KubeBus(
             KubeBusSettings(
-                relays=own.relays,
+                relays=c.relays or own.relays,
                 ca=pki / "ca.crt",
                 cert=pki / "node.crt",
                 key=pki / "node.key",
@@ -122,6 +128,8 @@ class Agent:
                 tun=c.tun,
                 mtu=c.mtu,
                 overlay_routes=(own.pod_network, *c.overlay_routes),
+                connections=c.connections,
+                router=RouterSettings(subnets=r.subnets, mtu=r.mtu, masquerade=r.masquerade) if r.enable else None,
             )
         )
         return self.bus
@@ -206,6 +214,30 @@ class Agent:
         )
         return [ServiceFeed(self.store, table.apply), services]
 
+    def _metrics_server(self, listen: str) -> Module:
+        from kubeedge.config import forms
+        from kubeedge.kit.metrics_server import MetricsServer
+
+        return MetricsServer(*forms.endpoint(listen), self.metrics.text)
+
+    def _metrics(self) -> Registry:
+        """Read when somebody asks; other parts add theirs with `metrics.collect`."""
+        from kubeedge.kit.metrics import Registry
+
+        registry = Registry()
+        registry.collect(self._own_metrics)
+        return registry
+
+    def _own_metrics(self) -> list[Family]:
+        from kubeedge.kit.metrics import modules
+
+        found = modules(self.supervisor.states())
+        if self.bus is not None:
+            from kubeedge.kubebus.observe import edge_metrics
+
+            found += edge_metrics(self.bus)
+        return found
+
     def _network_changed(self) -> None:
         if self.bus is not None:
             self.bus.network_changed()
@@ -256,11 +288,39 @@ class Agent:
                 }
                 for pod in self.engine.pod_list()
             ]
+            answer["links"] = self.links()["links"]
         answer["modules"] = [
             {"name": s.name, "state": s.state, "restarts": s.restarts, "lastError": s.last_error}
             for s in self.supervisor.states()
         ]
         return answer
+
+    @property
+    def network(self) -> KubeBus:
+        if self.bus is None:
+            raise Unavailable("KubeBus is switched off on this node (modules.kubebus.enable)")
+        return self.bus
+
+    def links(self) -> dict[str, Any]:
+        from kubeedge.kubebus.observe import edge_links
+
+        bus = self.network
+        status = bus.status
+        return {
+            "up": status.up,
+            "lastError": status.last_error,
+            "links": edge_links(bus, asyncio.get_running_loop().time()),
+        }
+
+    def routes(self) -> dict[str, Any]:
+        bus, c = self.network, self.config.modules
+        overlay = [str(ip_interface(self.credentials.address).network), self.credentials.pod_network]
+        return {
+            "routes": bus.routes(),
+            "overlay": overlay,
+            "router": c.router.enable,
+            "masquerade": c.router.masquerade,
+        }
 
     async def publish(self, name: str, target: str) -> dict[str, Any]:
         host, _, port = target.rpartition(":")
@@ -296,6 +356,10 @@ class Control:
 
     async def handle(self, request: Request) -> Response:
         try:
+            if (request.method, request.path) == ("GET", "/metrics"):
+                from kubeedge.kit.metrics_server import response
+
+                return response(self._agent.metrics.text())
             return json_response(200, await self._answer(request))
         except NotFound as exc:
             return json_response(404, {"error": str(exc)})
@@ -307,19 +371,27 @@ class Control:
         match request.method, request.path.strip("/").split("/"):
             case "GET", ["v1", "status"]:
                 return await agent.status()
+            case "GET", ["v1", "links"]:
+                return agent.links()
+            case "GET", ["v1", "routes"]:
+                return agent.routes()
+            case "POST", ["v1", "ping"]:
+                body = await request_object(request)
+                count, interval = ping_request(body)
+                return await agent.network.ping(str(body.get("node", "")), count=count, interval=interval)
             case "POST", ["v1", "webservices"]:
-                body = await _object(request)
+                body = await request_object(request)
                 return await agent.publish(str(body.get("name", "")), str(body.get("target", "")))
             case "DELETE", ["v1", "webservices", name]:
                 return await agent.unpublish(name)
             case "POST", ["v1", "images", "import"] if agent.engine is not None:
-                body = await _object(request)
+                body = await request_object(request)
                 names = [str(n) for n in body.get("names") or ()]
                 return {"names": await agent.engine.import_image(str(body.get("path", "")), names)}
             case "GET", ["v1", "images"] if agent.engine is not None:
                 return {"images": agent.engine.images()}
             case "POST", ["v1", "stop"]:
-                if (await _object(request)).get("pods") and agent.engine is not None:
+                if (await request_object(request)).get("pods") and agent.engine is not None:
                     await agent.engine.remove_all()
                 asyncio.get_running_loop().call_later(0.1, agent.supervisor.stop)
                 return {}
@@ -361,7 +433,17 @@ class NetworkWatch:
             self._changed()
 
 
-async def _object(request: Request) -> dict[str, Any]:
+def ping_request(body: dict[str, Any]) -> tuple[int, float]:
+    """(count, seconds between two) of a request. Raises Invalid."""
+    count, interval = body.get("count", 4), body.get("interval", 1.0)
+    if not isinstance(count, int) or not 1 <= count <= 1000:
+        raise Invalid(f"{count!r}; it must be from 1 to 1000", path="count")
+    if not isinstance(interval, int | float) or not 0.01 <= interval <= 60:
+        raise Invalid(f"{interval!r}; it must be from 0.01 to 60 seconds", path="interval")
+    return count, float(interval)
+
+
+async def request_object(request: Request) -> dict[str, Any]:
     try:
         body = json.loads(await request.read(_MAX_BODY) or b"{}")
     except (ValueError, RecursionError) as exc:

@@ -3,7 +3,10 @@
     python -m tests.kit.bus_host '{"role": "relay", ...}'      # nodes edge1, edge2 of tenant default are known
     python -m tests.kit.bus_host '{"role": "edge", "number": 1, "relay": "203.0.113.1:7010", ...}'
 
-stdin: {"get": [node, port]} connects, reads to the end, says {"got": bytes, "sha256": ..., "seconds": ...} or {"error": ...}
+A relay with "store": PATH shares it with others (store_server.py). "allowed": {node: [subnets]}.
+
+stdin: {"do": "links" | "routes" | "ping", ...} says what the product's commands show;
+{"get": [node, port]} connects, reads to the end, says {"got": bytes, "sha256": ..., "seconds": ...} or {"error": ...}
 Every edge serves port 7 with 50 MB of known bytes, and port 8 with an echo.
 """
 
@@ -15,14 +18,23 @@ import json
 import random
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kubeedge.api.names import NodeName, TenantId
+from kubeedge.edgecore import NetworkWatch
 from kubeedge.kit import logs
+from kubeedge.kit.metrics import exposition
+from kubeedge.kubebus.observe import edge_links, edge_metrics
+from kubeedge.kubebus.router import RouterSettings
 from kubeedge.kubebus.stack import KubeBus, KubeBusSettings
+from kubeedge.store.model import Store
 from kubeedge_cloud.bushub.hub import BusHub, BusHubSettings, CloudTun
+from kubeedge_cloud.bushub.observe import hub_links
+from kubeedge_cloud.bushub.peers import PeersSettings
+from tests.kit.store_server import SharedStore
 
 SIZE = 50 * 1024 * 1024
 TENANT = TenantId("default")
@@ -41,11 +53,17 @@ class Record:
 
 
 class Directory:
+    def __init__(self, allowed: dict[str, list[str]] | None = None) -> None:
+        self.allowed = allowed or {}
+
     async def lookup(self, tenant: TenantId, node: NodeName) -> Record | None:
-        if tenant != TENANT or node not in ("edge1", "edge2"):
+        if tenant != TENANT or node not in ("edge1", "edge2", "edge3", "vm1"):
             return None
-        n = int(node[-1])
+        n = 4 if node == "vm1" else int(node[-1])
         return Record(n, f"100.64.0.{n}/16", f"10.244.{n}.0/24")
+
+    async def subnets(self, tenant: TenantId, node: NodeName) -> Sequence[str]:
+        return self.allowed.get(node, ())
 
     async def tenant_number(self, tenant: TenantId) -> int | None:
         return 1 if tenant == TENANT else None
@@ -76,7 +94,7 @@ async def main(config: dict[str, Any]) -> None:
     logs.setup("info")
     ready = asyncio.Event()
     if config["role"] == "relay":
-        tun = CloudTun(tenant=TENANT)
+        tun = CloudTun(tenant=TENANT, **config.get("tun", {})) if config.get("tun", {}) is not None else None
         hub = BusHub(
             BusHubSettings(
                 port=7010,
@@ -86,9 +104,19 @@ async def main(config: dict[str, Any]) -> None:
                 tun=tun,
                 congestion=config.get("congestion", ""),
             ),
-            Directory(),
+            Directory(config.get("allowed")),
+            store=cast(Store, SharedStore(Path(config["store"]))) if "store" in config else None,
+            peers=PeersSettings(addresses=config["addresses"]) if "store" in config else None,
         )
         running = asyncio.create_task(hub.run(ready))
+
+        async def do(command: dict[str, Any]) -> dict[str, Any]:
+            match command["do"]:
+                case "links":
+                    return {"links": hub_links(hub), "relays": hub.peers()}
+                case "routes":
+                    return {"routes": await hub.routes(TENANT)}
+            return await hub.ping(TENANT, NodeName(command["node"]), count=command["count"], interval=0.02)
 
         async def connect(node: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             return await hub.connect(TENANT, NodeName(node), port)
@@ -97,13 +125,28 @@ async def main(config: dict[str, Any]) -> None:
         n = config["number"]
         bus = KubeBus(
             KubeBusSettings(
-                relays=[config["relay"]], ca=Path(config["ca"]), cert=Path(config["cert"]), key=Path(config["key"]),
+                relays=config["relays"], ca=Path(config["ca"]), cert=Path(config["cert"]), key=Path(config["key"]),
                 number=n, address=f"100.64.0.{n}/16", pod_cidr=f"10.244.{n}.0/24", congestion=config.get("congestion", ""),
+                connections=config.get("connections", 2), node=config.get("node", f"edge{n}"),
+                router=RouterSettings(**config["router"]) if "router" in config else None,
             )
         )  # fmt: skip
         bus.serve(7, serve_blob)
         bus.serve(8, serve_echo)
         running = asyncio.create_task(bus.run(ready))
+        watching = asyncio.create_task(NetworkWatch(bus.network_changed).run(asyncio.Event()))
+        watching.add_done_callback(lambda _: None)
+
+        async def do(command: dict[str, Any]) -> dict[str, Any]:
+            match command["do"]:
+                case "links":
+                    links = edge_links(bus, asyncio.get_running_loop().time())
+                    return {"up": bus.status.up, "lastError": bus.status.last_error, "links": links}
+                case "routes":
+                    return {"routes": bus.routes()}
+                case "metrics":
+                    return {"metrics": exposition(edge_metrics(bus))}
+            return await bus.ping(command["node"], count=command["count"], interval=0.02)
 
         async def connect(node: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             return await bus.connect(node, port)
@@ -118,6 +161,9 @@ async def main(config: dict[str, Any]) -> None:
     while line := await commands.readline():
         command = json.loads(line)
         try:
+            if "do" in command:
+                say(**await do(command))
+                continue
             begun = time.monotonic()
             reader, writer = await connect(*command["get"])
             if command.get("send"):

@@ -84,7 +84,7 @@ class Bus:
     def _edge(self, n: int) -> Process:
         c = self.authority.issue(f"edge{n}", uri=f"spiffe://kubeedge/tenant/default/node/edge{n}")
         edge = Process(
-            self.edges[n - 1], self.tmp / f"edge{n}.log", role="edge", number=n, relay="203.0.113.1:7010",
+            self.edges[n - 1], self.tmp / f"edge{n}.log", role="edge", number=n, relays=["203.0.113.1:7010"],
             ca=c.ca, cert=c.cert, key=c.key,
         )  # fmt: skip
         self.stack.callback(edge.close)

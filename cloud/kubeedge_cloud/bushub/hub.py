@@ -235,7 +235,10 @@ class BusHub:
         tls = TlsContext(s.ca, s.cert, s.key, server=True)
         if self._store is not None and self._peers_settings is not None:
             self._peers = Peers(self._store, self._peers_settings, moved=self._on_moved, placed=self._on_placed)
-            self._number = await self._peers.prepare()
+            tun = None
+            if s.tun is not None and (number := await self._directory.tenant_number(s.tun.tenant)) is not None:
+                tun = (number, s.tun.address)
+            self._number = await self._peers.prepare(tun)
         plane = self._plane = Plane(self._number)
         loop.add_reader(plane.fileno(), self._on_plane)
         try:

@@ -47,7 +47,6 @@ _BACKOFF = (0.25, 2.0)  # seconds between two attempts to reach a peer
 class PeersSettings:
     addresses: Sequence[str]  # "host:port" where other relays reach us
     first_number: int = 256  # behind the numbers of all nodes
-    tun: tuple[int, str] | None = None  # (tenant's number, address) of our own place on a tenant's network
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +115,7 @@ class Peers:
         self.id = secrets.token_hex(6)
         self.number = 0
         self._lease = 0
+        self._tun: tuple[int, str] | None = None
         self._plane: Plane | None = None
         self._tls: TlsContext | None = None
         self._peers: dict[str, _Peer] = {}
@@ -130,8 +130,9 @@ class Peers:
 
     # -- for the hub ---------------------------------------------------------------------------------------------------
 
-    async def prepare(self) -> int:
-        """A lease, our number, our key. Raises Unavailable."""
+    async def prepare(self, tun: tuple[int, str] | None) -> int:
+        """A lease, our number, our key. `tun`: our place on the network of the tenant with that number. Raises Unavailable."""
+        self._tun = tun
         self._lease = await self._store.lease_grant(_TTL)
         first = self._settings.first_number
         for number in range(first, first + _MAX_RELAYS):
@@ -441,7 +442,7 @@ class Peers:
             self._plane.drop(port, reason)
 
     def _record(self) -> bytes:
-        tun = list(self._settings.tun) if self._settings.tun else None
+        tun = list(self._tun) if self._tun else None
         value = {"addresses": list(self._settings.addresses), "number": self.number, "tun": tun}
         return json.dumps(value).encode()
 

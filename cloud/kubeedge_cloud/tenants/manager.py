@@ -165,6 +165,12 @@ class TenantManager:
         kv = await self._store.get(model.subnets_key(tenant, node))
         return model.decode_subnets(kv.value) if kv is not None else ()
 
+    async def all_subnets(self, tenant: TenantId) -> dict[str, list[str]]:
+        """By node."""
+        prefix = model.subnets_key(tenant, NodeName(""))
+        found = await read_all(self._store, prefix)
+        return {key.removeprefix(prefix): list(model.decode_subnets(value)) for key, value in sorted(found.items())}
+
     async def allow_subnets(self, tenant: TenantId, node: NodeName, subnets: Sequence[str]) -> Sequence[str]:
         """Replaces what was allowed. Raises NotFound without such a node, Invalid for what is no network."""
         if await self.node(tenant, node) is None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from pathlib import Path
 from typing import Any
 
 from kubeedge.cli.errors import CommandError
+from kubeedge.cli.main import CLOUD_SOCKET, EDGE_SOCKET
 
 _PATIENCE = 30.0  # seconds
 _MAX_ANSWER = 16 * 1024 * 1024
@@ -61,3 +63,13 @@ def call(
     if response.status >= 400:
         raise CommandError(str(answer.get("error") or response.reason), str(answer.get("next") or ""))
     return answer
+
+
+def local_socket(named: str | None) -> str:
+    """The socket that was named, or that of the agent or the cloud process which runs here."""
+    if named:
+        return named
+    for path in (EDGE_SOCKET, CLOUD_SOCKET):
+        if Path(path).exists():
+            return path
+    raise CommandError("neither an agent nor a cloud runs here", "start one with `kubeedge edge` or `kubeedge cloud`")

@@ -128,6 +128,29 @@ def _add_edge_tools(commands: _Commands) -> None:
         _socket(verb, EDGE_SOCKET, "the agent's")
 
 
+def _add_network_tools(commands: _Commands) -> None:
+    both = f"unix socket (default: {EDGE_SOCKET}, or {CLOUD_SOCKET})"
+    p = commands.add("ping", "ping", "round trips to a node through KubeBus")
+    p.add_argument("node", help='its name; from an edge also "cloud"')
+    p.add_argument("-c", "--count", type=int, default=4, help="how many (default: %(default)s)")
+    p.add_argument("-i", "--interval", type=float, default=0.5, help="seconds between two (default: %(default)g)")
+    links = commands.add("links", "links", "links of KubeBus: state, round trip, traffic, queues, drops")
+    routes = commands.add("routes", "routes", "what is reached through KubeBus, and the way back for other machines")
+    for parser in (p, links, routes):
+        parser.add_argument("--tenant", default="default", help="in the cloud: whose network (default: default)")
+        parser.add_argument("--socket", help=both)
+
+    p = commands.add("router", "router", "virtual routers: networks behind nodes", output=False)
+    allow, list_ = _verbs(p, ("allow", "allow networks behind a node"), ("list", "show what is allowed"))
+    allow.add_argument("node", help="the router")
+    allow.add_argument(
+        "subnets", nargs="*", metavar="SUBNET", help="all of its networks, as 10.0.0.0/24; none: nothing"
+    )
+    for verb in (allow, list_):
+        verb.add_argument("--tenant", default="default", help="whose node (default: default)")
+        _socket(verb, CLOUD_SOCKET, "the cloud's")
+
+
 def parser(program_name: str = "kubeedge") -> argparse.ArgumentParser:
     keadm = program_name == "keadm"
     program = argparse.ArgumentParser(
@@ -146,6 +169,7 @@ def parser(program_name: str = "kubeedge") -> argparse.ArgumentParser:
     _add_gettoken(commands)
     if not keadm:
         _add_edge_tools(commands)
+        _add_network_tools(commands)
     commands.add("version", "version", "print the version")
     return program
 

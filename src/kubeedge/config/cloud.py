@@ -33,6 +33,9 @@ class Listeners:
     relay: Listener = section(Listener(port=10010), "KubeBus links of the nodes (mutual TLS)")
     api: Listener = section(Listener(port=6443), "the Kubernetes API (client certificates)")
     web: Listener = section(Listener(port=8080), "published web services (HTTP)")
+    metrics: Listener = section(
+        Listener(port=10003, address="127.0.0.1"), "GET /metrics for Prometheus, without authentication"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,19 @@ class Addresses:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Relays:
+    shared: bool = setting(
+        False,
+        "several cloud processes share one store: their relays find each other there and carry data between their nodes",
+    )
+    addresses: tuple[str, ...] = setting(
+        (),
+        "HOST:PORT where the other relays reach this one; none: `advertise` with the relay's port",
+        form=forms.endpoint,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CloudConfig:
     paths: CloudPaths = section(CloudPaths())
     advertise: tuple[str, ...] = setting(
@@ -82,6 +98,7 @@ class CloudConfig:
     store: StoreConfig = section(StoreConfig())
     tenants: tuple[str, ...] = setting(("default",), "made at start when they do not exist", form=forms.label)
     listeners: Listeners = section(Listeners())
+    relays: Relays = section(Relays(), "more than one relay")
     tun: CloudTun = section(CloudTun())
     addresses: Addresses = section(Addresses(), "every tenant has the same")
     node_grace: float = setting(

@@ -41,6 +41,40 @@ class KubeBusConfig:
         "networks behind the TUN besides the overlay and the pods of all nodes",
         form=forms.network,
     )
+    connections: int = setting(
+        2,
+        "TCP connections to the relay: each flow keeps to one, so a lost segment or a bulk stream on one does not stop the other; "
+        "each further one costs 0.4 MB of keepalive a day and memory at both ends",
+        low=1,
+        high=8,
+    )
+    relays: tuple[str, ...] = setting(
+        (), "HOST:PORT of relays, instead of those that join said; raced when there is no link", form=forms.endpoint
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterConfig:
+    """The virtual router: see docs/guide/router.md."""
+
+    enable: bool = setting(False, "other nodes of the tenant reach the networks behind this machine")
+    subnets: tuple[str, ...] = setting(
+        (), "those networks, as 10.0.0.0/24; `kubeedge router allow` of the cloud must allow them", form=forms.network
+    )
+    mtu: int = setting(0, "bytes, the smallest in those networks; 0: what the interfaces say", low=0, high=65535)
+    masquerade: bool = setting(
+        False,
+        "enter those networks with this machine's address: they need no route back, and cannot begin connections to edges",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsConfig:
+    listen: str = setting(
+        "",
+        'HOST:PORT of GET /metrics over TCP, like 127.0.0.1:10081; "": only on the unix socket',
+        form=forms.optional_endpoint,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +113,7 @@ class WebServicesConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeModules:
     kubebus: KubeBusConfig = section(KubeBusConfig())
+    router: RouterConfig = section(RouterConfig(), "a virtual router on a machine of the cluster")
     hub: HubConfig = section(HubConfig())
     appengine: AppEngineConfig = section(AppEngineConfig())
     webservices: WebServicesConfig = section(WebServicesConfig())
@@ -93,6 +128,7 @@ class Logging:
 class EdgeConfig:
     paths: Paths = section(Paths())
     modules: EdgeModules = section(EdgeModules(), "what is not enabled is not even imported")
+    metrics: MetricsConfig = section(MetricsConfig(), "for Prometheus")
     logging: Logging = section(Logging())
 
 

@@ -61,6 +61,11 @@ def host(text: str) -> None:
             raise ValueError("is not an IP address or a DNS name") from exc
 
 
+def optional_endpoint(text: str) -> None:
+    if text:
+        endpoint(text)
+
+
 def endpoint(text: str) -> tuple[str, int]:
     """ "cloud.example:10000" or "[2001:db8::1]:10000" as a pair."""
     name, _, port = text.rpartition(":")

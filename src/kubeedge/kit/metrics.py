@@ -50,6 +50,15 @@ class Family:
     samples: Sequence[Sample]
 
 
+class ModuleState(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def restarts(self) -> int: ...
+
+
 class Metric(Protocol):
     def family(self) -> Family: ...
 
@@ -184,6 +193,17 @@ class Registry:
                 failed += 1
         families.append(family("kubeedge_metrics_collectors_failed", "gauge", "parts that gave no metrics", failed))
         return exposition(families)
+
+
+def modules(states: Iterable[ModuleState]) -> list[Family]:
+    """Of the modules of a process, as a supervisor knows them."""
+    rows = list(states)
+    running = [({"module": s.name}, 1.0 if s.state == "running" else 0.0) for s in rows]
+    restarts = [({"module": s.name}, float(s.restarts)) for s in rows]
+    return [
+        family("kubeedge_module_up", "gauge", "1 when the module runs", running),
+        family("kubeedge_module_restarts_total", "counter", "starts after a failure", restarts),
+    ]
 
 
 def exposition(families: Iterable[Family]) -> str:

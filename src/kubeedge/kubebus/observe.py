@@ -89,7 +89,9 @@ def traffic(name: str, counters: Iterable[tuple[Mapping[str, str], Counters]]) -
     ]
     reasons = [({**labels, "reason": reason}, getattr(c, reason)) for labels, c in ports for reason in DROPS]
     found.append(family(f"{name}_drops_total", "counter", "packets that went no further", reasons))
-    found.append(family(f"{name}_queued_bytes", "gauge", "bytes that wait", [(labels, c.queued) for labels, c in ports]))
+    found.append(
+        family(f"{name}_queued_bytes", "gauge", "bytes that wait", [(labels, c.queued) for labels, c in ports])
+    )
     return found
 
 

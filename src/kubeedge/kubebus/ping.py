@@ -62,15 +62,3 @@ async def measure(
     finally:
         abort_writer(writer)
     return times
-
-
-def summary(times: list[float | None]) -> dict[str, float | int | None]:
-    """Of a run: sent, received, and min, avg, max in seconds."""
-    got = [t for t in times if t is not None]
-    return {
-        "sent": len(times),
-        "received": len(got),
-        "min": min(got) if got else None,
-        "avg": sum(got) / len(got) if got else None,
-        "max": max(got) if got else None,
-    }

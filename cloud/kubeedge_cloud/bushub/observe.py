@@ -1,0 +1,49 @@
+"""What the relay tells people and Prometheus. Metrics have no label for each node: there are thousands."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from kubeedge.kit.metrics import Family, family
+from kubeedge.kubebus.observe import link_row, total, traffic
+from kubeedge_cloud.bushub.hub import BusHub
+
+
+def hub_links(bus: BusHub) -> list[dict[str, Any]]:
+    now = asyncio.get_running_loop().time()
+    return [
+        {
+            "tenant": link.tenant,
+            "node": link.node,
+            "slot": link.slot,
+            "state": link.state,
+            "seconds": round(now - link.since, 1),
+            "congestion": link.congestion,
+            "trouble": link.twin,
+            **link_row(link.counters, rtt=link.rtt),
+        }
+        for link in bus.links()
+    ]
+
+
+def hub_metrics(bus: BusHub) -> list[Family]:
+    links, peers = bus.links(), bus.peers()
+    found = [
+        family("kubeedge_bushub_links", "gauge", "links of nodes", len(links)),
+        family(
+            "kubeedge_bushub_nodes", "gauge", "nodes that have a link here", len({(i.tenant, i.node) for i in links})
+        ),
+        family("kubeedge_bushub_links_established_total", "counter", "links that were admitted", bus.established),
+        family("kubeedge_bushub_links_refused_total", "counter", "links that were not", bus.refused),
+        family(
+            "kubeedge_bushub_relays", "gauge", "other relays that are linked", sum(p["state"] == "up" for p in peers)
+        ),
+        family(
+            "kubeedge_bushub_doubtful_links", "gauge", "do not answer now", sum(i.state == "doubtful" for i in links)
+        ),
+    ]
+    everything = total(i.counters for i in links)
+    if everything is not None:  # of the links that are up now
+        found += traffic("kubeedge_bushub_link", [({}, everything)])
+    return found
