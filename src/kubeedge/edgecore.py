@@ -429,7 +429,7 @@ class NetworkWatch:
         from kubeedge.kubebus.l3.watch import address_changes
 
         ready.set()
-        async for _ in address_changes():
+        async for _ in address_changes(settle=0.1):
             self._changed()
 
 

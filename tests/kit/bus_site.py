@@ -58,8 +58,7 @@ class BusProcess:
 
     def close(self) -> None:
         """kill -9."""
-        self.host.signal(self.process, 9)
-        self.process.wait()
+        _kill(self.process)
         self._thread.join(5)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe:

@@ -450,9 +450,18 @@ class Links:
         if held.core.doubtful:
             if not held.doubt.is_set():
                 log.info("link is doubtful slot=%d relay=%s", held.slot, held.relay)
-            held.doubt.set()
+                held.doubt.set()
+                self._ask_others(held)
         elif held.doubt.is_set() and _is_ours(held.local):
             held.calm.set()
+
+    def _ask_others(self, doubtful: Held) -> None:
+        """They take the same way to the same relay, and an idle one would not be asked for a while."""
+        now = asyncio.get_running_loop().time()
+        for held in self._slots:
+            if held is not None and held is not doubtful and not held.gone:
+                held.core.ask(now)
+                self.flush(held)
 
     def _count(self, held: Held, now: float) -> bool:
         """Data that moved counts as heard, so a busy link is not asked. True: something moved."""

@@ -10,6 +10,7 @@ Lives elsewhere: how packets move (the data plane), the links (links.py), what a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Sequence
@@ -41,6 +42,7 @@ CLOUD = "cloud"  # the name of the relay's own services
 _TENANT = 0  # an edge has one routing table
 _RELAY = 0  # whoever is not ourselves is reached through it
 _NAME_PATIENCE = 5.0  # seconds for an answer to a name
+_ASK_AGAIN = 0.05  # seconds until a name is asked for on another link
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +108,7 @@ class KubeBus:
             return await endpoint.connect(self._settings.number, port, timeout=timeout)
         try:
             async with asyncio.timeout(timeout):
-                await self._up.wait()
-                number = self._cloud if node == CLOUD else await self._resolve(node)
+                number = await self._number_of(node)
         except TimeoutError:
             raise LinkNotUp(
                 f"no link to a relay within {timeout:g} s: {self.status.last_error or 'none answers'}"
@@ -309,6 +310,16 @@ class KubeBus:
     def _receive_own(self, segment: bytes) -> None:
         if self._endpoint is not None:
             self._endpoint.receive(self._settings.number, segment)
+
+    async def _number_of(self, node: str) -> int:
+        """Waits for a link, and asks again when one goes down before it has answered."""
+        while True:
+            await self._up.wait()
+            if node == CLOUD:
+                return self._cloud
+            with contextlib.suppress(LinkNotUp):
+                return await self._resolve(node)
+            await asyncio.sleep(_ASK_AGAIN)
 
     async def _resolve(self, node: str) -> int:
         if node in self._names:
