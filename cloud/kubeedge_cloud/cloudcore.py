@@ -200,7 +200,7 @@ class Cloud:
             tun=tun,
             pods=c.addresses.pods,
         )
-        if not c.relays.shared:
+        if not c.store.etcd.endpoints:  # nobody else can share this store
             return BusHub(settings, self.tenants)
         peers = PeersSettings(
             addresses=c.relays.addresses or tuple(_endpoint(host, on.port) for host in self.hosts),

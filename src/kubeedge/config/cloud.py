@@ -75,10 +75,6 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relays:
-    shared: bool = setting(
-        False,
-        "several cloud processes share one store: their relays find each other there and carry data between their nodes",
-    )
     addresses: tuple[str, ...] = setting(
         (),
         "HOST:PORT where the other relays reach this one; none: `advertise` with the relay's port",
@@ -98,7 +94,7 @@ class CloudConfig:
     store: StoreConfig = section(StoreConfig())
     tenants: tuple[str, ...] = setting(("default",), "made at start when they do not exist", form=forms.label)
     listeners: Listeners = section(Listeners())
-    relays: Relays = section(Relays(), "more than one relay")
+    relays: Relays = section(Relays(), "with a store in etcd, the relays of all cloud processes find each other there")
     tun: CloudTun = section(CloudTun())
     addresses: Addresses = section(Addresses(), "every tenant has the same")
     node_grace: float = setting(
