@@ -30,6 +30,7 @@ class LateLoop(VirtualLoop):
 
     def __init__(self, rng: random.Random) -> None:
         super().__init__()
+        self.asks_the_kernel = False  # no socket and no thread is in this world
         self._rng = rng
         self.lateness = 0.0
 
