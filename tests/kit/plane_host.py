@@ -10,10 +10,20 @@ Reads commands from stdin ("counters") and writes JSON lines: {"event": ...}.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
+import os
 import socket
 import sys
 from typing import Any
+
+if built := os.environ.get("KUBEEDGE_TEST_PLANE"):  # a build of the extension that is watched, instead of the usual one
+    import kubeedge._fastpath
+
+    found = importlib.util.spec_from_file_location("kubeedge._fastpath.plane", built)
+    assert found and found.loader
+    sys.modules["kubeedge._fastpath.plane"] = kubeedge._fastpath.plane = importlib.util.module_from_spec(found)
+    found.loader.exec_module(sys.modules["kubeedge._fastpath.plane"])
 
 from kubeedge.kubebus.l3.netsetup import configure
 from kubeedge.kubebus.l3.plane import LinkDown, LinkUp, Plane, Segment, TlsContext
