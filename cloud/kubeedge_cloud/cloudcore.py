@@ -199,6 +199,7 @@ class Cloud:
             key=self.certificate.key,
             tun=tun,
             pods=c.addresses.pods,
+            congestion=c.relays.congestion,
         )
         if not c.store.etcd.endpoints:  # nobody else can share this store
             return BusHub(settings, self.tenants)

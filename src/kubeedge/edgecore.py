@@ -129,6 +129,7 @@ class Agent:
                 mtu=c.mtu,
                 overlay_routes=(own.pod_network, *c.overlay_routes),
                 connections=c.connections,
+                congestion=c.congestion,
                 router=RouterSettings(subnets=r.subnets, mtu=r.mtu, masquerade=r.masquerade) if r.enable else None,
             )
         )

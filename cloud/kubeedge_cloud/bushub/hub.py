@@ -25,7 +25,7 @@ from kubeedge.errors import Invalid, KubeEdgeError, NotFound, PeerError, Refused
 from kubeedge.kubebus import ping
 from kubeedge.kubebus.l2.core import Hello, HelloHeard, Link, LinkIsDown, LinkSettings, NameAsked, Role, Welcome
 from kubeedge.kubebus.l3.netsetup import configure
-from kubeedge.kubebus.l3.plane import CONTROL, Counters, Frame, LinkDown, LinkUp, Plane, Segment, TlsContext
+from kubeedge.kubebus.l3.plane import CONTROL, Counters, Frame, LinkDown, LinkUp, Plane, Segment, TlsContext, told
 from kubeedge.kubebus.l3.tun import open_tun
 from kubeedge.kubebus.l4.driver import Endpoint
 from kubeedge.kubebus.router import KernelRoutes
@@ -197,7 +197,7 @@ class BusHub:
                     entry.since,
                     entry.link.rtt,
                     twin,
-                    control[0] if control else "",
+                    told(control),
                     counters,
                 )  # fmt: skip
             )

@@ -75,6 +75,12 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relays:
+    congestion: str = setting(
+        "",
+        "TCP congestion control of the nodes' links, as the kernel names it; none: bbr on a path with a round trip of 3 ms or more, "
+        "else cubic",
+        form=forms.congestion,
+    )
     addresses: tuple[str, ...] = setting(
         (),
         "HOST:PORT where the other relays reach this one; none: `advertise` with the relay's port",

@@ -48,6 +48,11 @@ class KubeBusConfig:
         low=1,
         high=8,
     )
+    congestion: str = setting(
+        "",
+        "TCP congestion control of the links, as the kernel names it; none: bbr on a path with a round trip of 3 ms or more, else cubic",
+        form=forms.congestion,
+    )
     relays: tuple[str, ...] = setting(
         (), "HOST:PORT of relays, instead of those that join said; raced when there is no link", form=forms.endpoint
     )

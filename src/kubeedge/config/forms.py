@@ -12,6 +12,7 @@ Form: TypeAlias = Callable[[str], object]
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([-A-Za-z0-9_]{0,62})(\.[A-Za-z0-9_][-A-Za-z0-9_]{0,62})*")
 _INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")  # IFNAMSIZ less the final zero
+_CONGESTION = re.compile(r"[a-z0-9_-]{0,15}")  # TCP_CA_NAME_MAX less the final zero
 _CGROUP = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -28,6 +29,11 @@ def interface(text: str) -> None:
 def cgroup(text: str) -> None:
     if not _CGROUP.fullmatch(text) or text in (".", ".."):
         raise ValueError("is not the name of a cgroup: at most 64 letters, digits, '_', '-' and '.'")
+
+
+def congestion(text: str) -> None:
+    if not _CONGESTION.fullmatch(text):
+        raise ValueError("is not the name of a congestion control of the kernel, like bbr, cubic or reno")
 
 
 def address(text: str) -> None:

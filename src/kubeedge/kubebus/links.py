@@ -24,7 +24,7 @@ from typing import Any
 from kubeedge.errors import PeerError
 from kubeedge.kubebus.l2.core import Hello, Link, LinkEvent, LinkIsDown, LinkIsUp, LinkSettings, Role, Subnet
 from kubeedge.kubebus.l2.relays import STAGGER, RelayOrder
-from kubeedge.kubebus.l3.plane import CONTROL, Counters, Plane, TlsContext
+from kubeedge.kubebus.l3.plane import CONTROL, Counters, Plane, TlsContext, told
 
 log = logging.getLogger("kubeedge.kubebus")
 
@@ -151,7 +151,7 @@ class Links:
         control = self._plane.congestion(held.port)
         return LinkInfo(
             held.slot, held.relay, held.relay_name, state, held.since or held.begun, held.core.rtt, held.local,
-            control[0] if control else "", self._plane.counters(held.port),
+            told(control), self._plane.counters(held.port),
         )  # fmt: skip
 
     # -- events of the plane -------------------------------------------------------------------------------------------
@@ -269,6 +269,8 @@ class Links:
         self._last_up, self.last_error = held.since, ""
         self.established += 1
         log.info("link up slot=%d relay=%s", slot, held.relay)
+        if (control := self._plane.congestion(held.port)) and control[1]:
+            log.warning("link slot=%d: congestion control %s", slot, told(control))
         self._moved.set()
         if not was_up:
             self._changed(True)

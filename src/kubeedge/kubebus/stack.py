@@ -224,6 +224,8 @@ class KubeBus:
         tun = open_tun(s.tun)
         if not tun.vnet_hdr:
             log.warning("this kernel gives %s no offload: packets go one by one", s.tun)
+        elif not tun.uso:
+            log.info("this kernel takes no large UDP packets for %s: they are cut in software", s.tun)
         self._tun_port = plane.add_tun(tun.fd, tenant=_TENANT, vnet_hdr=tun.vnet_hdr, uso=tun.uso)
         await configure(s.tun, s.address, mtu=s.mtu, routes=s.overlay_routes)
         for prefix in (s.address.split("/")[0] + "/32", s.pod_cidr):

@@ -19,7 +19,7 @@ MAX_SEGMENT = frame.MAX_SEGMENT - frame.ADDRESS  # bytes of one segment, its 8-b
 
 __all__ = [
     "CONTROL", "IMPLEMENTATION", "MAX_CONTROL", "MAX_SEGMENT", "PACKET", "SEGMENT",
-    "Counters", "Frame", "LinkDown", "LinkUp", "Plane", "PlaneEvent", "Segment", "TlsContext",
+    "Counters", "Frame", "LinkDown", "LinkUp", "Plane", "PlaneEvent", "Segment", "TlsContext", "told",
 ]  # fmt: skip
 
 
@@ -205,6 +205,13 @@ class Plane:
         """None: the port is gone."""
         raw = self._raw.raw_counters(port)
         return None if raw is None else Counters(**raw)
+
+
+def told(control: tuple[str, str] | None) -> str:
+    """Congestion control for people: "bbr", or "cubic (bbr: not allowed)"."""
+    if control is None:
+        return ""
+    return f"{control[0]} ({control[1]})" if control[1] else control[0]
 
 
 def _event(type: int, port: int, kind: int, tenant: int, source: int, payload: bytes) -> PlaneEvent:
