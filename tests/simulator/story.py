@@ -16,6 +16,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import kubeedge.hub.core as hub_core
 import kubeedge.store.watch as store_watch
 import kubeedge.sync.core as sync_core
 import kubeedge.sync.driver as sync_driver
@@ -415,6 +416,9 @@ def small_limits(rng: random.Random) -> Iterator[None]:
         (sync_core, "PROGRESS_EVERY", rng.choice((5, 50))),
         (sync_core, "WINDOW_BATCHES", rng.choice((1, 2, 8))),
         (sync_driver, "SNAPSHOT_PAGE", rng.choice((1, 3, 500))),
+        (sync_driver, "RANGE_KEYS", rng.choice((1, 2, 16))),
+        (sync_driver, "MAX_RANGES", rng.choice((1, 2, 2000))),
+        (hub_core, "FEATURES", rng.choice(((), hub_core.FEATURES, hub_core.FEATURES, hub_core.FEATURES))),
         (store_watch, "QUEUED_CHANGES", rng.choice((1, 3, 512))),
         (store_watch, "PROGRESS_EVERY", rng.choice((3, 20, 2000))),
     ]

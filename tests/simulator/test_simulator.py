@@ -76,8 +76,8 @@ def every_part_carries_the_new_revision(patch: pytest.MonkeyPatch) -> None:
 def revisions_of_another_history_are_believed(patch: pytest.MonkeyPatch) -> None:
     answer = Source.answer
 
-    def mutant(self: Source, fetch: Fetch, current: Revision, compacted: Revision) -> Start:
-        start = answer(self, Fetch(self.store_id, fetch.after), current, compacted)
+    def mutant(self: Source, fetch: Fetch, current: Revision, compacted: Revision, **agreed: bool) -> Start:
+        start = answer(self, Fetch(self.store_id, fetch.after, fetch.digest), current, compacted)
         return start if start.snapshot else Start(fetch.store_id or self.store_id, start.revision, snapshot=False)
 
     patch.setattr(Source, "answer", mutant)

@@ -3,7 +3,8 @@
 The channel below delivers whole messages in order or breaks. A message is one byte of kind and a payload:
 
     kind  name    payload
-    1     HELLO   JSON object: {"version": 1, ...}; the first message of both ends
+    1     HELLO   JSON object: {"version": 1, "features": [names], ...}; the first message of both ends. A feature is used when
+                  both have named it, so that an end of yesterday and one of today understand each other
     2     PING    up to 64 bytes, answered with PONG and the same bytes
     3     PONG
     4     BYE     UTF-8 reason; the sender closes after it
@@ -34,6 +35,8 @@ MAX_HELLO = 4096
 SYNC_DOWN = 16  # the cloud's desired state, to the edge
 SYNC_UP = 17  # the edge's reported state, to the cloud
 STREAMS = frozenset({SYNC_DOWN, SYNC_UP})  # a peer that speaks of others broke the rules: nobody would read them
+SYNC2 = "sync2"  # patches, ranges, digests: kubeedge.sync.codec
+FEATURES: tuple[str, ...] = (SYNC2,)
 MAX_WAITING = 64  # messages that wait to be sent; our own users wait after each, so only a flood of pings gets here
 CLOUD_KEEPALIVE = 30.0  # seconds
 CLOSE_REPLACED = 4000  # WebSocket close code (private range, RFC 6455 section 7.4.2)
@@ -99,7 +102,10 @@ class Session:
     def open(self, now: float) -> None:
         self._heard_at = now
         self._hello_until = now + self.settings.hello_deadline
-        self._emit(Kind.HELLO, json.dumps({"version": VERSION, **self.hello}, separators=(",", ":")).encode())
+        self._emit(
+            Kind.HELLO,
+            json.dumps({"version": VERSION, "features": FEATURES, **self.hello}, separators=(",", ":")).encode(),
+        )
 
     def send(self, kind: int, payload: bytes) -> None:
         """Raises ChannelDetached unless attached, Misuse for a kind or size that no peer would accept."""
@@ -200,6 +206,16 @@ class Session:
     def _detach(self, reason: str) -> Detached:
         self.state = State.DETACHED
         return Detached(reason)
+
+
+def shared_features(hello: dict[str, Any]) -> frozenset[str]:
+    """Of a peer that said this, and of this end."""
+    named = hello.get("features")
+    return (
+        frozenset(FEATURES) & {name for name in named if isinstance(name, str)}
+        if isinstance(named, list)
+        else frozenset()
+    )
 
 
 def _parse_hello(payload: bytes) -> dict[str, Any]:

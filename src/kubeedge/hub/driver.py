@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from kubeedge.errors import ChannelDetached, KubeEdgeError, PeerError
-from kubeedge.hub.core import Attached, Detached, Received, Session, State
+from kubeedge.hub.core import Attached, Detached, Received, Session, State, shared_features
 from kubeedge.kit.signal import Signal
 
 QUEUED_MESSAGES = 64  # of one stream; its user acknowledges, so that an honest peer stays far below
@@ -96,6 +96,11 @@ class Channel:
     @property
     def rtt(self) -> float | None:
         return self._session.rtt
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What both ends know."""
+        return shared_features(self.peer)
 
     async def send(self, kind: int, payload: bytes) -> None:
         """Waits while the network is slower than we are. Raises ChannelDetached."""

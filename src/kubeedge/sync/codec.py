@@ -1,14 +1,27 @@
 """Sync messages as bytes. Numbers are unsigned LEB128 varints; every length is checked before anything is taken.
 
+Both ends know:
+
 FETCH     1 | id | after                          sink -> source: what came after `after` of history `id`? id "" = nothing known
-START     2 | id | revision | mode (0 delta, 1 snapshot)   source -> sink: the answer begins; for a snapshot: of this revision
+START     2 | id | revision | mode                source -> sink: the answer begins (0 delta, 1 snapshot of this revision, 2 its ranges)
 BATCH     3 | revision | flags | body             changes; with them the sink is at `revision`; flags: 1 compressed
 END       4                                       the snapshot is complete: what it did not name is gone
 ACK       5 | revision                            sink -> source: durable up to here
 
+Ends that have both said "sync2" in their HELLO (kubeedge.hub.core.FEATURES):
+
+FETCH     6 | id | after | digest                 and this is what the sink has below its prefix: 16 bytes (delta.Content)
+BATCH     7 | revision | packed                   with patches
+RANGES    8 | packed count, then each: end, digest    source -> sink: my keys after the range before, up to and with `end`: 8 bytes
+WANT      9 | count, then each: index             sink -> source: these ranges of the message are different here
+FILL     10 | packed                              all items of the next range that was wanted
+
 id        varint length (at most 64), ASCII
 body      varint count, then each: varint key length << 1 | deleted, key (UTF-8, without the prefix), [varint length, value]
           compressed: varint size when unpacked, then a zlib stream (RFC 1950)
+packed    0 | bytes, or 1 | varint size when unpacked | raw DEFLATE (RFC 1951) with the preset dictionary of dictionary.py;
+          of a BATCH or FILL: varint count, then each: varint key length << 2 | kind, key, and for kind
+          0 value: varint length, value   1 deleted: nothing   2 patch: digest of the result (8 bytes), varint length, patch (delta.py)
 """
 
 from __future__ import annotations
@@ -16,17 +29,21 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import PeerError
 from kubeedge.store.model import MAX_KEY, MAX_VALUE
+from kubeedge.sync import delta
+from kubeedge.sync.dictionary import KUBERNETES
+from kubeedge.sync.reader import MAX_VARINT, Reader, varint
 
 TARGET_BODY = 256 * 1024  # bytes: a batch is split here, unless one value alone is larger
 MAX_BODY = MAX_VALUE + MAX_KEY + TARGET_BODY
 MAX_ITEMS = 2_000  # in one batch: fewer than a transaction takes
+MAX_RANGES = 2_000  # in one message
 _WORTH_COMPRESSING = 200  # bytes
-_MAX_VARINT = 10
+_WORTH_PACKING = 40  # bytes, with the preset dictionary
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +55,27 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Patch:
+    """A change as its difference from the value that the sink has."""
+
+    key: str
+    digest: bytes  # of the result
+    patch: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """All keys after the end of the range before, up to and with `end`."""
+
+    end: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Fetch:
     store_id: str
     after: Revision
+    digest: bytes = b""  # of what the sink has; empty: an end that does not speak "sync2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +83,27 @@ class Start:
     store_id: str
     revision: Revision
     snapshot: bool
+    ranges: bool = False  # the snapshot comes as ranges, of which the sink says what it wants
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     revision: Revision
+    items: Sequence[Item | Patch]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    ranges: Sequence[Range]
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    indexes: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
     items: Sequence[Item]
 
 
@@ -66,36 +117,52 @@ class Ack:
     revision: Revision
 
 
-Message: TypeAlias = Fetch | Start | Batch | End | Ack
+_AnyItem = TypeVar("_AnyItem", Item, Item | Patch)
+Message: TypeAlias = Fetch | Start | Batch | End | Ack | Ranges | Want | Fill
 
 
-def encode(message: Message) -> bytes:
+def encode(message: Message, *, rich: bool = False) -> bytes:
+    """`rich`: for a peer that speaks "sync2". Patches, ranges and their answers go to no other."""
     match message:
-        case Fetch(store_id, after):
-            return b"\x01" + _id(store_id) + _varint(after)
-        case Start(store_id, revision, snapshot):
-            return b"\x02" + _id(store_id) + _varint(revision) + (b"\x01" if snapshot else b"\x00")
+        case Fetch(store_id, after, b""):
+            return b"\x01" + _id(store_id) + varint(after)
+        case Fetch(store_id, after, digest):
+            return b"\x06" + _id(store_id) + varint(after) + digest
+        case Start(store_id, revision, snapshot, ranges):
+            return b"\x02" + _id(store_id) + varint(revision) + bytes((2 if ranges else snapshot,))
+        case Batch(revision, items) if rich:
+            return b"\x07" + varint(revision) + _pack(_rich_body(items))
         case Batch(revision, items):
             body = _body(items)
             if len(body) >= _WORTH_COMPRESSING:
-                packed = _varint(len(body)) + zlib.compress(body, 6)
+                packed = varint(len(body)) + zlib.compress(body, 6)
                 if len(packed) < len(body):
-                    return b"\x03" + _varint(revision) + b"\x01" + packed
-            return b"\x03" + _varint(revision) + b"\x00" + body
+                    return b"\x03" + varint(revision) + b"\x01" + packed
+            return b"\x03" + varint(revision) + b"\x00" + body
         case End():
             return b"\x04"
         case Ack(revision):
-            return b"\x05" + _varint(revision)
+            return b"\x05" + varint(revision)
+        case Ranges(entries):
+            parts = [varint(len(entries))]
+            for entry in entries:
+                end = entry.end.encode()
+                parts += (varint(len(end)), end, entry.digest)
+            return b"\x08" + _pack(b"".join(parts))
+        case Want(indexes):
+            return b"\x09" + varint(len(indexes)) + b"".join(map(varint, indexes))
+        case Fill(items):
+            return b"\x0a" + _pack(_rich_body(items))
 
 
 def decode(data: bytes) -> Message:
     """Raises PeerError for anything that encode would not have made."""
-    reader = _Reader(data)
+    reader = Reader(data)
     match reader.byte():
         case 1:
             message: Message = Fetch(reader.id(), Revision(reader.varint()))
         case 2:
-            message = Start(reader.id(), Revision(reader.varint()), _flag(reader.byte()))
+            message = _start(reader)
         case 3:
             revision, compressed = Revision(reader.varint()), _flag(reader.byte())
             body = _unpack(reader) if compressed else reader
@@ -105,6 +172,19 @@ def decode(data: bytes) -> Message:
             message = End()
         case 5:
             message = Ack(Revision(reader.varint()))
+        case 6:
+            message = Fetch(reader.id(), Revision(reader.varint()), reader.take(delta.CONTENT))
+        case 7:
+            message = Batch(Revision(reader.varint()), _rich_items(_unpacked(reader)))
+        case 8:
+            message = _ranges(_unpacked(reader))
+        case 9:
+            message = Want(_indexes(reader))
+        case 10:
+            items = _rich_items(_unpacked(reader))
+            message = Fill([item for item in items if isinstance(item, Item) and item.value is not None])
+            if len(message.items) < len(items):
+                raise PeerError("a range is filled with what is no value")
         case other:
             raise PeerError(f"unknown sync message {other}")
     reader.end()
@@ -113,7 +193,7 @@ def decode(data: bytes) -> Message:
 
 def size(item: Item) -> int:
     """Bytes that an item takes in a body, at most."""
-    return 2 * _MAX_VARINT + 4 * len(item.key) + len(item.value or b"")
+    return 2 * MAX_VARINT + 4 * len(item.key) + len(item.value or b"")
 
 
 def _id(store_id: str) -> bytes:
@@ -126,26 +206,25 @@ def _flag(value: int) -> bool:
     return value == 1
 
 
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+def _start(reader: Reader) -> Start:
+    store_id, revision, mode = reader.id(), Revision(reader.varint()), reader.byte()
+    if mode > 2:
+        raise PeerError(f"answer of mode {mode}")
+    return Start(store_id, revision, mode > 0, mode == 2)
 
 
-def _body(items: Sequence[Item]) -> bytes:
-    parts = [_varint(len(items))]
+def _body(items: Sequence[Item | Patch]) -> bytes:
+    parts = [varint(len(items))]
     for item in items:
+        assert isinstance(item, Item), "patches are for peers that know them"
         key = item.key.encode()
-        parts += (_varint(len(key) << 1 | (item.value is None)), key)
+        parts += (varint(len(key) << 1 | (item.value is None)), key)
         if item.value is not None:
-            parts += (_varint(len(item.value)), item.value)
+            parts += (varint(len(item.value)), item.value)
     return b"".join(parts)
 
 
-def _unpack(reader: _Reader) -> _Reader:
+def _unpack(reader: Reader) -> Reader:
     length = reader.varint()
     if not 0 < length <= MAX_BODY:  # to zlib, a limit of 0 is no limit
         raise PeerError(f"body of {length} bytes; it must be above 0 and at most {MAX_BODY}", close_code=1009)
@@ -156,78 +235,103 @@ def _unpack(reader: _Reader) -> _Reader:
         raise PeerError("body does not unpack") from exc
     if len(body) != length or not unpacker.eof or unpacker.unused_data:
         raise PeerError("body has another size than it says")
-    return _Reader(body)
+    return Reader(body)
 
 
-def _items(reader: _Reader) -> Sequence[Item]:
-    count = reader.varint()
-    if count > min(MAX_ITEMS, reader.remaining // 2 + 1):
-        raise PeerError(f"{count} items in {reader.remaining} bytes; {MAX_ITEMS} are the most")
+def _items(reader: Reader) -> Sequence[Item]:
     items = []
-    for _ in range(count):
+    for _ in range(_count(reader, MAX_ITEMS)):
         head = reader.varint()
-        if head >> 1 > MAX_KEY:
-            raise PeerError(f"key of {head >> 1} bytes exceeds {MAX_KEY}")
-        try:
-            key = reader.take(head >> 1).decode()
-        except UnicodeDecodeError as exc:
-            raise PeerError("key is not UTF-8") from exc
-        value = None
-        if not head & 1:
-            length = reader.varint()
-            if length > MAX_VALUE:
-                raise PeerError(f"value of {length} bytes exceeds {MAX_VALUE}", close_code=1009)
-            value = reader.take(length)
-        items.append(Item(key, value))
-    if len({item.key for item in items}) < count:
+        key = _key(reader, head >> 1)
+        items.append(Item(key, None if head & 1 else _value(reader)))
+    return _once(items)
+
+
+def _rich_body(items: Sequence[Item | Patch]) -> bytes:
+    parts = [varint(len(items))]
+    for item in items:
+        key = item.key.encode()
+        match item:
+            case Item(value=None):
+                parts += (varint(len(key) << 2 | 1), key)
+            case Item(value=bytes() as value):
+                parts += (varint(len(key) << 2), key, varint(len(value)), value)
+            case Patch(_, digest, patch):
+                parts += (varint(len(key) << 2 | 2), key, digest, varint(len(patch)), patch)
+    return b"".join(parts)
+
+
+def _rich_items(reader: Reader) -> Sequence[Item | Patch]:
+    items: list[Item | Patch] = []
+    for _ in range(_count(reader, MAX_ITEMS)):
+        head = reader.varint()
+        key = _key(reader, head >> 2)
+        match head & 3:
+            case 0:
+                items.append(Item(key, _value(reader)))
+            case 1:
+                items.append(Item(key, None))
+            case 2:
+                items.append(Patch(key, reader.take(delta.DIGEST), _value(reader)))
+            case kind:
+                raise PeerError(f"item of kind {kind}")
+    reader.end()
+    return _once(items)
+
+
+def _ranges(reader: Reader) -> Ranges:
+    ranges = []
+    for _ in range(_count(reader, MAX_RANGES)):
+        ranges.append(Range(_key(reader, reader.varint()), reader.take(delta.DIGEST)))
+    reader.end()
+    return Ranges(ranges)
+
+
+def _indexes(reader: Reader) -> Sequence[int]:
+    return [reader.varint() for _ in range(_count(reader, MAX_RANGES))]
+
+
+def _pack(body: bytes) -> bytes:
+    if len(body) >= _WORTH_PACKING:
+        packed = varint(len(body)) + delta.deflate(body, KUBERNETES)
+        if len(packed) < len(body):
+            return b"\x01" + packed
+    return b"\x00" + body
+
+
+def _unpacked(reader: Reader) -> Reader:
+    if not _flag(reader.byte()):
+        return Reader(reader.rest())
+    length = reader.varint()
+    if not 0 < length <= MAX_BODY:
+        raise PeerError(f"body of {length} bytes; it must be above 0 and at most {MAX_BODY}", close_code=1009)
+    return Reader(delta.inflate(reader.rest(), length, KUBERNETES))
+
+
+def _count(reader: Reader, most: int) -> int:
+    count = reader.varint()
+    if count > min(most, reader.remaining):
+        raise PeerError(f"{count} entries in {reader.remaining} bytes; {most} are the most")
+    return count
+
+
+def _key(reader: Reader, length: int) -> str:
+    if length > MAX_KEY:
+        raise PeerError(f"key of {length} bytes exceeds {MAX_KEY}")
+    try:
+        return reader.take(length).decode()
+    except UnicodeDecodeError as exc:
+        raise PeerError("key is not UTF-8") from exc
+
+
+def _value(reader: Reader) -> bytes:
+    length = reader.varint()
+    if length > MAX_VALUE:
+        raise PeerError(f"value of {length} bytes exceeds {MAX_VALUE}", close_code=1009)
+    return reader.take(length)
+
+
+def _once(items: Sequence[_AnyItem]) -> Sequence[_AnyItem]:
+    if len({item.key for item in items}) < len(items):
         raise PeerError("a key is twice in one batch")
     return items
-
-
-class _Reader:
-    __slots__ = ("_data", "_position")
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._position = 0
-
-    @property
-    def remaining(self) -> int:
-        return len(self._data) - self._position
-
-    def byte(self) -> int:
-        return self.take(1)[0]
-
-    def take(self, length: int) -> bytes:
-        if length > self.remaining:
-            raise PeerError(f"{length} bytes wanted, {self.remaining} there")
-        start, self._position = self._position, self._position + length
-        return self._data[start : self._position]
-
-    def rest(self) -> bytes:
-        return self.take(self.remaining)
-
-    def varint(self) -> int:
-        value = shift = 0
-        for _ in range(_MAX_VARINT):
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                if value >= 1 << 63:
-                    raise PeerError("number of 64 bits or more")
-                return value
-            shift += 7
-        raise PeerError("number of more than 64 bits")
-
-    def id(self) -> str:
-        length = self.byte()
-        if length > 64:
-            raise PeerError(f"store identity of {length} bytes")
-        try:
-            return self.take(length).decode("ascii")
-        except UnicodeDecodeError as exc:
-            raise PeerError("store identity is not ASCII") from exc
-
-    def end(self) -> None:
-        if self.remaining:
-            raise PeerError(f"{self.remaining} bytes after the message")

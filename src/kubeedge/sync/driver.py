@@ -12,16 +12,37 @@ from kubeedge import faults
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, Revision, TenantId
 from kubeedge.errors import ChannelDetached, Gone, PeerError
-from kubeedge.hub.core import SYNC_DOWN, SYNC_UP
+from kubeedge.hub.core import SYNC2, SYNC_DOWN, SYNC_UP
 from kubeedge.hub.driver import Channel
 from kubeedge.kit.signal import Signal
-from kubeedge.store.model import Compare, Delete, Get, Op, Put, RangeResult, Store, Target
-from kubeedge.sync.codec import MAX_ITEMS, Batch, End, Fetch, Item, Start, decode, encode
-from kubeedge.sync.core import Apply, Lsr, Sink, Source, split
+from kubeedge.store.model import Change, ChangeKind, Compare, Delete, Get, KeyValue, Op, Put, RangeResult, Store, Target
+from kubeedge.sync import delta
+from kubeedge.sync.codec import (
+    MAX_ITEMS,
+    MAX_RANGES,
+    TARGET_BODY,
+    Batch,
+    End,
+    Fetch,
+    Fill,
+    Item,
+    Message,
+    Patch,
+    Range,
+    Ranges,
+    Start,
+    Want,
+    decode,
+    encode,
+)
+from kubeedge.sync.core import Apply, Compared, Lsr, Sink, Source, Span, split
 
 SNAPSHOT_PAGE = 64  # keys read at once to begin with; more when their values turn out small, fewer when large
 SNAPSHOT_PAGE_MOST = 2_000
 SNAPSHOT_PAGE_BYTES = 1024 * 1024  # of values, about
+RANGE_KEYS = 16  # few, as a range is sent whole when one key of it differs
+RANGE_BYTES = 128 * 1024  # of values; one value more may go beyond it
+PATCH_FROM = 256  # bytes: smaller values travel whole
 
 Send = Callable[[bytes], Awaitable[None]]
 Receive = Callable[[], Awaitable[bytes]]
@@ -43,7 +64,13 @@ async def run_edge(channel: Channel, store: Store, down: Progress, up: Progress)
     async with asyncio.TaskGroup() as group:
         group.create_task(
             run_sink(
-                store, keys.DESIRED, keys.SYNC + "down", _sender(channel, SYNC_DOWN), channel.stream(SYNC_DOWN), down
+                store,
+                keys.DESIRED,
+                keys.SYNC + "down",
+                _sender(channel, SYNC_DOWN),
+                channel.stream(SYNC_DOWN),
+                down,
+                rich=SYNC2 in channel.features,
             ),
             name="sync from the cloud",
         )
@@ -67,18 +94,31 @@ async def run_cloud(
         )
         group.create_task(
             run_sink(
-                store, keys.edge_reported(tenant, node), lsr_key, _sender(channel, SYNC_UP), channel.stream(SYNC_UP), up
+                store,
+                keys.edge_reported(tenant, node),
+                lsr_key,
+                _sender(channel, SYNC_UP),
+                channel.stream(SYNC_UP),
+                up,
+                rich=SYNC2 in channel.features,
             ),
             name=f"sync from {tenant}/{node}",
         )
 
 
-async def run_sink(store: Store, prefix: str, lsr_key: str, send: Send, receive: Receive, progress: Progress) -> None:
+async def run_sink(
+    store: Store, prefix: str, lsr_key: str, send: Send, receive: Receive, progress: Progress, *, rich: bool = False
+) -> None:
+    """`rich`: the source speaks "sync2"."""
     record = await store.get(lsr_key)
     sink = Sink(_parse_lsr(record.value if record else b""))
     written = record.mod_revision if record else Revision(0)
     progress.revision = sink.lsr.revision
-    await send(encode(sink.fetch()))
+    digest = b""
+    if rich:
+        known = sink.lsr != Lsr()
+        digest = await _content(store, prefix) if known else bytes(delta.CONTENT)
+    await send(encode(sink.fetch(digest)))
     while True:
         data = await receive()
         progress.bytes += len(data)
@@ -87,12 +127,45 @@ async def run_sink(store: Store, prefix: str, lsr_key: str, send: Send, receive:
         if action is None:
             progress.snapshots += isinstance(message, Start) and message.snapshot
             continue
+        if isinstance(action, Compared):
+            await send(encode(sink.wanted(await _different(store, prefix, action.spans))))
+            continue
         if isinstance(action, Apply):
             written = await _apply(store, prefix, lsr_key, action, written)
             progress.batches += 1
             progress.changes += len(action.items)
         progress.revision = sink.lsr.revision
         await send(encode(sink.acked(action)))
+
+
+async def _content(store: Store, prefix: str, revision: Revision | None = None) -> bytes:
+    """The digest of what is below the prefix, read in bounded pages."""
+    content = delta.Content(delta.CONTENT)
+    async for page in _pages(store, prefix, revision):
+        for kv in page:
+            content.add(kv.key.removeprefix(prefix), kv.value)
+        await asyncio.sleep(0)  # others have their turn
+    return content.digest()
+
+
+async def _different(store: Store, prefix: str, spans: Sequence[tuple[Span, bytes]]) -> list[int]:
+    """The indexes of the spans in which this store has not what their digests say."""
+    different = []
+    for index, (span, digest) in enumerate(spans):
+        found = await store.range(*_bounds(prefix, span), limit=RANGE_KEYS + 1)
+        content = delta.Content(delta.DIGEST)
+        for kv in found.kvs:
+            content.add(kv.key.removeprefix(prefix), kv.value)
+        if found.more or content.digest() != digest:
+            different.append(index)
+        await asyncio.sleep(0)
+    return different
+
+
+def _bounds(prefix: str, span: Span) -> tuple[str, str]:
+    """The span as a range of the store."""
+    start = prefix + span.after + "\0" if span.after else prefix
+    return start, prefix + span.end + "\0" if span.end else keys.prefix_end(prefix)
 
 
 async def _apply(store: Store, prefix: str, lsr_key: str, action: Apply, written: Revision) -> Revision:
@@ -103,7 +176,7 @@ async def _apply(store: Store, prefix: str, lsr_key: str, action: Apply, written
         for item in await _only_news(store, prefix, action.items)
     ]
     if action.keep is not None:
-        have = (await store.range(prefix, keys.prefix_end(prefix), keys_only=True)).kvs
+        have = (await store.range(*_bounds(prefix, action.within or Span("", "")), keys_only=True)).kvs
         stale: list[Op] = [Delete(kv.key) for kv in have if kv.key.removeprefix(prefix) not in action.keep]
         while len(stale) > MAX_ITEMS:  # more than one transaction takes; a cut here only repeats the snapshot
             written = await _commit(store, lsr_key, stale[:MAX_ITEMS], Lsr(), written)
@@ -126,12 +199,27 @@ async def _commit(store: Store, lsr_key: str, ops: list[Op], lsr: Lsr | None, wr
     return result.revision if lsr is not None else written
 
 
-async def _only_news(store: Store, prefix: str, items: Sequence[Item]) -> list[Item]:
-    """Without what the store already has: a repeated snapshot writes nothing."""
+async def _only_news(store: Store, prefix: str, items: Sequence[Item | Patch]) -> list[Item]:
+    """Without what the store already has: a repeated snapshot writes nothing. Patches become values."""
     if not items:
         return []
     there = (await store.txn((), [Get(prefix + item.key) for item in items])).responses
-    return [item for item, found in zip(items, there, strict=True) if _value(found) != item.value]
+    whole = [
+        (_patched(item, _value(found)) if isinstance(item, Patch) else item, _value(found))
+        for item, found in zip(items, there, strict=True)
+    ]
+    return [item for item, value in whole if value != item.value]
+
+
+def _patched(item: Patch, value: bytes | None) -> Item:
+    """Raises PeerError when our value is not the one that the source thinks; the next FETCH then tells it, by its digest."""
+    if value is None or delta.digest(value) != item.digest:  # it may have been applied before a cut
+        value = delta.apply(value or b"", item.patch)
+        if delta.digest(value) != item.digest:
+            raise PeerError(
+                f"a patch of {item.key} does not fit the value here; everything is compared anew", close_code=1012
+            )
+    return Item(item.key, value)
 
 
 def _value(found: RangeResult | int | None) -> bytes | None:
@@ -139,71 +227,175 @@ def _value(found: RangeResult | int | None) -> bytes | None:
 
 
 async def run_source(store: Store, prefix: str, send: Send, receive: Receive, progress: Progress) -> None:
-    source = Source(store.store_id)
     fetch = decode(await receive())
     if not isinstance(fetch, Fetch):
         raise PeerError(f"{type(fetch).__name__} instead of Fetch")
-    room = Signal()
-    room.set()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_take_acks(source, receive, room, progress), name="sync acknowledgements")
-        group.create_task(_send_changes(source, store, prefix, fetch, send, room, progress), name="sync changes")
+    await _Outgoing(store, prefix, fetch, send, receive, progress).run()
 
 
-async def _take_acks(source: Source, receive: Receive, room: Signal, progress: Progress) -> None:
-    while True:
-        progress.revision = source.receive(decode(await receive()))
-        if source.may_send():
-            room.set()
+class _Outgoing:
+    """A source that was asked."""
+
+    def __init__(
+        self, store: Store, prefix: str, fetch: Fetch, send: Send, receive: Receive, progress: Progress
+    ) -> None:
+        self._source = Source(store.store_id)
+        self._store, self._prefix, self._fetch = store, prefix, fetch
+        self._send, self._receive, self._progress = send, receive, progress
+        self._rich = bool(fetch.digest)
+        self._room = Signal()
+        self._room.set()
+        self._asked: list[Sequence[Span]] = []  # ranges that were named, and not answered yet
+        self._asked_up_to = ""
+        self._wanted: list[Span] = []
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._take_answers(), name="sync acknowledgements")
+            group.create_task(self._send_changes(), name="sync changes")
+
+    async def _take_answers(self) -> None:
+        while True:
+            answer = self._source.receive(decode(await self._receive()))
+            if isinstance(answer, Want):
+                spans = self._asked.pop(0)
+                if any(index >= len(spans) for index in answer.indexes) or len(set(answer.indexes)) < len(
+                    answer.indexes
+                ):
+                    raise PeerError(f"ranges {list(answer.indexes)[:20]} of {len(spans)} are wanted")
+                self._wanted += [spans[index] for index in answer.indexes]
+            else:
+                self._progress.revision = answer
+            self._room.set()
+
+    async def _push(self, message: Message, revision: Revision | None) -> None:
+        while not self._source.may_send():
+            await self._wait()
+        data = encode(message, rich=self._rich)
+        self._source.sent(revision, len(data))
+        self._progress.bytes += len(data)
+        if isinstance(message, Batch | Fill):
+            self._progress.batches += 1
+            self._progress.changes += len(message.items)
+        await self._send(data)
+
+    async def _wait(self) -> None:
+        self._room.clear()
+        await self._room.wait()
+
+    async def _send_changes(self) -> None:
+        store, prefix = self._store, self._prefix
+        try:
+            start = self._source.answer(self._fetch, store.revision, store.compacted, agreed=await self._agrees())
+            await self._send(encode(start))
+            position = start.revision
+            if start.snapshot:
+                self._progress.snapshots += 1
+                if start.ranges:
+                    await self._send_ranges(position)
+                else:
+                    async for page in _pages(store, prefix, position):
+                        for part in split(Item(kv.key.removeprefix(prefix), kv.value) for kv in page):
+                            await self._push(Batch(position, part), position)
+                await self._push(End(), position)
+            async with contextlib.aclosing(store.watch(prefix, after=position, progress=True)) as batches:  # type: ignore[type-var]
+                async for batch in batches:
+                    for message in self._source.delta(batch.changes, prefix, position, batch.revision):
+                        await self._push(await self._patches(message, batch.changes, position), message.revision)
+                    position = batch.revision
+        except Gone as exc:
+            # we fell behind our own compaction; the sink is told by the end of the channel, and asks again
+            raise PeerError(f"history is gone: {exc}", close_code=1012) from exc
+        raise ChannelDetached("the store was closed")
+
+    async def _agrees(self) -> bool:
+        """Was our past at the sink's revision what the sink has?"""
+        fetch, store = self._fetch, self._store
+        if not fetch.digest or not self._source.continues(fetch, store.revision, store.compacted):
+            return True
+        try:
+            return await _content(store, self._prefix, fetch.after) == fetch.digest
+        except Gone:
+            return False
+
+    async def _send_ranges(self, revision: Revision) -> None:
+        async for ranges in _ranges(self._store, self._prefix, revision):
+            ends = [self._asked_up_to, *(entry.end for entry in ranges)]
+            self._asked_up_to = ends[-1]
+            self._asked.append([Span(after, end) for after, end in zip(ends, ends[1:], strict=False)])
+            await self._push(Ranges(ranges), None)
+            await self._fill(revision)
+        while self._asked:
+            await self._wait()
+            await self._fill(revision)
+
+    async def _fill(self, revision: Revision) -> None:
+        while self._wanted:
+            span = self._wanted.pop(0)
+            found = await self._store.range(*_bounds(self._prefix, span), revision=revision)
+            await self._push(Fill([Item(kv.key.removeprefix(self._prefix), kv.value) for kv in found.kvs]), revision)
+
+    async def _patches(self, batch: Batch, changes: Sequence[Change], before: Revision) -> Batch:
+        """With patches instead of large values that the sink has another value of."""
+        if not self._rich:
+            return batch
+        old = {
+            c.key.removeprefix(self._prefix)
+            for c in changes
+            if c.kind is ChangeKind.PUT and c.create_revision <= before and len(c.value) >= PATCH_FROM
+        }
+        items: list[Item | Patch] = []
+        for item in batch.items:
+            if isinstance(item, Item) and item.key in old and item.value is not None:
+                items.append(await self._patch(item, item.value, before))
+            else:
+                items.append(item)
+        return Batch(batch.revision, items)
+
+    async def _patch(self, item: Item, value: bytes, before: Revision) -> Item | Patch:
+        try:
+            base = (await self._store.range(self._prefix + item.key, revision=before)).kvs
+        except Gone:
+            return item
+        patch = delta.make(base[0].value, value) if base else None
+        return item if patch is None else Patch(item.key, delta.digest(value), patch)
 
 
-async def _send_changes(
-    source: Source, store: Store, prefix: str, fetch: Fetch, send: Send, room: Signal, progress: Progress
-) -> None:
-    async def push(message: Batch | End, revision: Revision) -> None:
-        while not source.may_send():
-            room.clear()
-            await room.wait()
-        data = encode(message)
-        source.sent(revision, len(data))
-        progress.bytes += len(data)
-        if isinstance(message, Batch):
-            progress.batches += 1
-            progress.changes += len(message.items)
-        await send(data)
-
-    start = source.answer(fetch, store.revision, store.compacted)
-    await send(encode(start))
-    position = start.revision
-    try:
-        if start.snapshot:
-            progress.snapshots += 1
-            async for part in _snapshot(store, prefix, position):
-                await push(Batch(position, part), position)
-            await push(End(), position)
-        async with contextlib.aclosing(store.watch(prefix, after=position, progress=True)) as batches:  # type: ignore[type-var]
-            async for batch in batches:
-                for message in source.delta(batch.changes, prefix, position, batch.revision):
-                    await push(message, message.revision)
-                position = batch.revision
-    except Gone as exc:
-        # we fell behind our own compaction; the sink is told by the end of the channel, and asks again
-        raise PeerError(f"history is gone: {exc}", close_code=1012) from exc
-    raise ChannelDetached("the store was closed")
-
-
-async def _snapshot(store: Store, prefix: str, revision: Revision) -> AsyncIterator[Sequence[Item]]:
-    """The live keys of the prefix at that revision, in bounded pages."""
+async def _pages(store: Store, prefix: str, revision: Revision | None) -> AsyncIterator[Sequence[KeyValue]]:
+    """The live keys of the prefix at that revision (None: whatever is there), in bounded pages."""
     key, end, limit = prefix, keys.prefix_end(prefix), SNAPSHOT_PAGE
     while True:
         page = await store.range(key, end, revision=revision, limit=limit)
         size = sum(len(kv.value) for kv in page.kvs)
         limit = min(SNAPSHOT_PAGE_MOST, max(1, limit * SNAPSHOT_PAGE_BYTES // (size or 1)), 2 * limit)
-        for part in split(Item(kv.key.removeprefix(prefix), kv.value) for kv in page.kvs):
-            yield part
+        if page.kvs:
+            yield page.kvs
         if not page.more:
             return
         key = page.kvs[-1].key + "\0"
+
+
+async def _ranges(store: Store, prefix: str, revision: Revision) -> AsyncIterator[Sequence[Range]]:
+    """The keys of the prefix as ranges, as many as go into a message."""
+    ranges: list[Range] = []
+    content, end, count, size, named = delta.Content(delta.DIGEST), "", 0, 0, 0
+    async for page in _pages(store, prefix, revision):
+        for kv in page:
+            if count == RANGE_KEYS or (count and size + len(kv.value) > RANGE_BYTES):
+                ranges.append(Range(end, content.digest()))
+                named += len(end)
+                content, count, size = delta.Content(delta.DIGEST), 0, 0
+                if len(ranges) == MAX_RANGES or named > TARGET_BODY:
+                    yield ranges
+                    ranges, named = [], 0
+            end = kv.key.removeprefix(prefix)
+            content.add(end, kv.value)
+            count, size = count + 1, size + len(kv.value)
+        await asyncio.sleep(0)
+    if count:
+        ranges.append(Range(end, content.digest()))
+    if ranges:
+        yield ranges
 
 
 def _sender(channel: Channel, kind: int) -> Send:

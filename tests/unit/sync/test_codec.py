@@ -104,7 +104,7 @@ def test_a_bomb_is_refused_before_it_unpacks(says: int) -> None:
         b"\x05" + b"\x80" * 11,
         b"\x01\x41" + b"a" * 65 + b"\x00",  # identity too long
         b"\x01\x02\xff\xff\x00",  # not ASCII
-        b"\x02\x01a\x01\x02",  # flag 2
+        b"\x02\x01a\x01\x03",  # mode 3
         b"\x03\x01\x00\xff\xff\xff\xff\x07",  # four billion items
         b"\x03\x01\x00\x01\x82\x10",  # a key of 1025 bytes
         b"\x03\x01\x00\x01\x02\xff\x00",  # key is not UTF-8

@@ -1,0 +1,67 @@
+"""Reading bytes that a peer sent: every length is checked before anything is taken. Numbers are unsigned LEB128 varints below 2^63."""
+
+from __future__ import annotations
+
+from kubeedge.errors import PeerError
+
+MAX_VARINT = 10  # bytes
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+class Reader:
+    """All methods raise PeerError for what is not there or may not be."""
+
+    __slots__ = ("_data", "_position")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._position = 0
+
+    @property
+    def remaining(self) -> int:
+        return len(self._data) - self._position
+
+    def byte(self) -> int:
+        return self.take(1)[0]
+
+    def take(self, length: int) -> bytes:
+        if length > self.remaining:
+            raise PeerError(f"{length} bytes wanted, {self.remaining} there")
+        start, self._position = self._position, self._position + length
+        return self._data[start : self._position]
+
+    def rest(self) -> bytes:
+        return self.take(self.remaining)
+
+    def varint(self) -> int:
+        value = shift = 0
+        for _ in range(MAX_VARINT):
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                if value >= 1 << 63:
+                    raise PeerError("number of 64 bits or more")
+                return value
+            shift += 7
+        raise PeerError("number of more than 64 bits")
+
+    def id(self) -> str:
+        length = self.byte()
+        if length > 64:
+            raise PeerError(f"store identity of {length} bytes")
+        try:
+            return self.take(length).decode("ascii")
+        except UnicodeDecodeError as exc:
+            raise PeerError("store identity is not ASCII") from exc
+
+    def end(self) -> None:
+        if self.remaining:
+            raise PeerError(f"{self.remaining} bytes after the message")
