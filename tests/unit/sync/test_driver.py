@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -15,67 +14,8 @@ from kubeedge.store.model import Put, Store
 from kubeedge.store.sqlite import open_sqlite
 from kubeedge.sync.codec import Batch, decode, encode
 from kubeedge.sync.core import WINDOW_BATCHES
-from kubeedge.sync.driver import Progress, run_sink, run_source
-
-SOURCE, SINK, LSR = "/t/default/edge/e1/desired/", "/desired/", "/sync/down"
-
-
-class Sync:
-    """A source and a sink, joined by two queues that count."""
-
-    def __init__(self, source: Store, sink: Store) -> None:
-        self.down: asyncio.Queue[bytes] = asyncio.Queue()
-        self.up: asyncio.Queue[bytes] = asyncio.Queue()
-        self.bytes_down = self.bytes_up = self.messages_up = 0
-        self.at_source, self.at_sink = Progress(), Progress()
-        self.source = asyncio.create_task(run_source(source, SOURCE, self._to_sink, self.up.get, self.at_source))
-        self.sink = asyncio.create_task(run_sink(sink, SINK, LSR, self._to_source, self.down.get, self.at_sink))
-
-    async def _to_sink(self, data: bytes) -> None:
-        self.bytes_down += len(data)
-        self.down.put_nowait(data)
-
-    async def _to_source(self, data: bytes) -> None:
-        self.bytes_up += len(data)
-        self.messages_up += 1
-        self.up.put_nowait(data)
-
-    async def stop(self) -> None:
-        for task in (self.source, self.sink):
-            task.cancel()
-        await asyncio.gather(self.source, self.sink, return_exceptions=True)
-
-
-async def contents(store: Store, prefix: str) -> dict[str, bytes]:
-    return {kv.key.removeprefix(prefix): kv.value for kv in (await store.range(prefix, prefix[:-1] + "0")).kvs}
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
-        while not await condition():
-            await asyncio.sleep(0.001)
-
-
-def same(source: Store, sink: Store) -> Callable[[], Awaitable[bool]]:
-    async def check() -> bool:
-        return await contents(source, SOURCE) == await contents(sink, SINK)
-
-    return check
-
-
-def play(story: Callable[[], Awaitable[None]]) -> None:
-    async def limited() -> None:
-        async with asyncio.timeout(30):
-            await story()
-
-    asyncio.run(limited())
-
-
-async def fill(store: Store, count: int) -> None:
-    for start in range(0, count, 1000):
-        await store.txn(
-            (), [Put(f"{SOURCE}pods/default/p{n:05}", b"%05d" % n * 10) for n in range(start, min(count, start + 1000))]
-        )
+from kubeedge.sync.driver import Progress, run_source
+from tests.unit.sync.world import LSR, SINK, SOURCE, Sync, fill, play, same, until
 
 
 def test_after_an_outage_only_what_changed_crosses_the_wire() -> None:
