@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import random
+import socket
 import time
 from collections.abc import Callable
 from ipaddress import ip_interface
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from kubeedge.hub.edgehub import EdgeHub
     from kubeedge.kit.metrics import Family, Registry
     from kubeedge.kubebus.stack import KubeBus
+    from kubeedge.metaserver.settle import EdgeWrites
+    from kubeedge.store.model import Store
     from kubeedge.sync.driver import Progress
 
 log = logging.getLogger("kubeedge")
@@ -84,6 +87,8 @@ class Agent:
         self.down: Progress | None = None
         self.up: Progress | None = None
         self.metrics = self._metrics()
+        self.writes: EdgeWrites | None = None
+        self._streams: set[asyncio.Task[None]] = set()
         modules = config.modules
         network: list[Module] = [self._certificates()]
         if modules.kubebus.enable:
@@ -96,6 +101,8 @@ class Agent:
             workloads += self._webservices(self.bus)
         if config.metrics.listen:
             workloads.append(self._metrics_server(config.metrics.listen))
+        if modules.metaserver.enable:
+            workloads += self._metaserver()
         workloads.append(Control(config.paths.run / "edge.sock", self))
         if self.bus is not None or self.hub is not None:
             network.append(NetworkWatch(self._network_changed))
@@ -186,7 +193,12 @@ class Agent:
             log_max_bytes=c.log_max_bytes,
             insecure_registries=c.insecure_registries,
         )
-        self.engine = AppEngine(self.store, settings, runtime, images)
+        store: Store = self.store
+        if self.config.modules.metaserver.enable:  # what is changed at the edge holds at the edge at once
+            from kubeedge.metaserver.effective import EffectiveStore
+
+            store = EffectiveStore(store)
+        self.engine = AppEngine(store, settings, runtime, images)
         if self.bus is not None:
             self.bus.serve(KUBELET_PORT, KubeletServer(self.engine).handle)
         return self.engine
@@ -239,6 +251,39 @@ class Agent:
             found += edge_metrics(self.bus)
         return found
 
+    def _metaserver(self) -> list[Module]:
+        from kubeedge.config.forms import ip_endpoint
+        from kubeedge.metaserver.module import MetaServer, MetaServerSettings
+        from kubeedge.metaserver.settle import EdgeWrites
+
+        own, paths, c = self.credentials, self.config.paths, self.config.modules.metaserver
+        address, port = ip_endpoint(c.listen)
+        settings = MetaServerSettings(
+            tenant=own.tenant,
+            node=own.node,
+            directory=paths.state / "metaserver",
+            kubeconfig=paths.pki.parent / "kubeconfig",
+            ca=paths.pki / "ca.crt",
+            address=address,
+            port=port,
+            tls=c.tls,
+        )
+        self.writes = EdgeWrites(self.store, own.node, wall=time.time)
+        return [self.writes, MetaServer(self.store, settings, self._own_kubelet, wall=time.time)]
+
+    async def _own_kubelet(self, tenant: TenantId, node: NodeName) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The kubelet API of this node, without a network."""
+        if node != self.credentials.node or self.engine is None:
+            raise Unavailable(f"this is node {self.credentials.node}, and it serves the logs of its own pods")
+        from kubeedge.appengine.server import KubeletServer
+
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=theirs)
+        task = asyncio.create_task(KubeletServer(self.engine).handle(reader, writer), name="kubelet API")
+        self._streams.add(task)
+        task.add_done_callback(self._streams.discard)
+        return await asyncio.open_connection(sock=ours)
+
     def _network_changed(self) -> None:
         if self.bus is not None:
             self.bus.network_changed()
@@ -270,6 +315,8 @@ class Agent:
             }
         if self.down is not None and self.up is not None:
             answer["sync"] = {"down": _progress(self.down), "up": _progress(self.up), "revision": self.store.revision}
+        if self.writes is not None:
+            answer["writes"] = {"pending": await self.writes.pending(), **self.writes.outcomes}
         if self.bus is not None:
             bus = self.bus.status
             answer["link"] = {

@@ -1,7 +1,7 @@
 """Module "edgecontroller": for every tenant two directions, both level-triggered.
 
     down   API objects ── desired(node) ── compare with the store ── write the differences ──> /t/T/edge/N/desired/
-    up     /t/T/edge/N/reported/ ──> status of pods, Node objects, events
+    up     /t/T/edge/N/reported/ ──> status of pods, Node objects, events, writes of the node (writes.py)
            /sessions/T/N          ──> Ready
 
 Whatever happened while the process was away, the next look finds the same differences.
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from kubeedge.api import keys, meta
+from kubeedge.api import edge_writes, keys, meta
 from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NODES, PODS, SECRETS, SERVICES
@@ -29,6 +29,7 @@ from kubeedge_cloud.controllers.informer import Informer
 from kubeedge_cloud.controllers.objects import is_ready
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.edgecontroller import projection as core
+from kubeedge_cloud.edgecontroller.writes import WriteMerger
 from kubeedge_cloud.processes.member import Alone, Member, led
 from kubeedge_cloud.tenants.each import for_each_tenant
 from kubeedge_cloud.tenants.manager import TenantManager
@@ -39,6 +40,7 @@ log = logging.getLogger("kubeedge.edgecontroller")
 
 _DATA = {"configmaps": CONFIGMAPS, "secrets": SECRETS}
 _OPS = 1000  # in one transaction
+_WRITES = f"{edge_writes.RESOURCE}/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,14 @@ class TenantEdgeController:
         self._references: dict[NodeName, frozenset[tuple[str, str, str]]] = {}
         self._down: WorkQueue[NodeName] = WorkQueue(f"desired state of {tenant}", self._sync_down)
         self._up: WorkQueue[tuple[NodeName, str]] = WorkQueue(f"reported state of {tenant}", self._sync_up)
+        self._edge_writes: dict[
+            NodeName, dict[str, bytes]
+        ] = {}  # that nodes wait to have answered: "writes/_/SEQ" -> value
+        self._answers: dict[NodeName, dict[str, bytes]] = {}  # that are not in the store yet
+        self._merger = WriteMerger(
+            tenant, store, client, pods=lambda: self._pods, changed=self._was_written, wall=self._wall
+        )
+        self._writes: WorkQueue[NodeName] = WorkQueue(f"writes of nodes of {tenant}", self._merge_writes)
         self._readiness: WorkQueue[NodeName] = WorkQueue(f"readiness of {tenant}", self._sync_ready)
 
     async def run(self, serving: asyncio.Event) -> None:
@@ -93,7 +103,7 @@ class TenantEdgeController:
                 group.create_task(function(first), name=function.__name__)
             for first in firsts:
                 await first.wait()
-            for queue in (self._down, self._up, self._readiness):
+            for queue in (self._down, self._up, self._readiness, self._writes):
                 group.create_task(queue.run())
             serving.set()
 
@@ -116,7 +126,8 @@ class TenantEdgeController:
                 name = (obj or {}).get("spec", {}).get("nodeName")
                 if name in self._records:
                     self._down.add(NodeName(name))
-            if after is not None and before is None:
+            marked = after is not None and before is not None and _is_marked(after) and not _is_marked(before)
+            if after is not None and (before is None or marked):  # its node may have said already that it is gone
                 name = NodeName(str(after.get("spec", {}).get("nodeName", "")))
                 key = f"pods/{meta.namespace_of(after)}/{meta.name_of(after)}"
                 if f"{name}/reported/{key}" in self._reported:
@@ -155,6 +166,8 @@ class TenantEdgeController:
                 self._records = dict(records)
                 for name in new:
                     self._down.add(name)
+                    if name in self._edge_writes:
+                        self._writes.add(name)
                     self._readiness.add(name)
                 if not first.is_set():  # and those that were removed while nobody looked
                     gone = {NodeName(meta.name_of(n)) for n in self._nodes if core.is_managed(n)} - records.keys()
@@ -174,6 +187,9 @@ class TenantEdgeController:
             async for values, changed in changes:
                 for key in changed:
                     node, _, rest = _parts(key.removeprefix(prefix))
+                    if rest.startswith(_WRITES):
+                        self._write_reported(NodeName(node), rest, values.get(key))
+                        continue
                     short = f"{node}/reported/{rest}"
                     if key in values:
                         self._reported[short] = values[key]
@@ -208,6 +224,12 @@ class TenantEdgeController:
     async def _sync_down(self, name: NodeName) -> None:
         if name not in self._records:
             return
+        prefix = keys.edge_desired(self._tenant, name)
+        have = {
+            kv.key.removeprefix(prefix): kv.value
+            for kv in (await self._store.range(prefix, keys.prefix_end(prefix))).kvs
+        }
+        # from here to the transaction nothing waits: answers to writes go down with what the writes have changed
         pods = self._pods_of_node(name)
         references = frozenset(
             (resource, meta.namespace_of(pod), object_name)
@@ -221,11 +243,7 @@ class TenantEdgeController:
             if (obj := self._data[resource].get(namespace, object_name)) is not None
         }
         wanted = core.desired(self._nodes.get("", name), pods, objects, self._services)
-        prefix = keys.edge_desired(self._tenant, name)
-        have = {
-            kv.key.removeprefix(prefix): kv.value
-            for kv in (await self._store.range(prefix, keys.prefix_end(prefix))).kvs
-        }
+        wanted |= self._answered(name, have)
         ops: list[Op] = [Put(prefix + key, value) for key, value in wanted.items() if have.get(key) != value]
         ops += [Delete(prefix + key) for key in have.keys() - wanted.keys()]
         exists = Compare(node_key(self._tenant, name), Target.VERSION, ">", 0)
@@ -233,6 +251,52 @@ class TenantEdgeController:
             done = await self._store.txn((exists,), ops[start : start + _OPS])
             if not done.succeeded:
                 return  # removed meanwhile: nothing of it shall come back
+
+    # -- writes of the node --------------------------------------------------------------------------------------------
+
+    def _write_reported(self, name: NodeName, rest: str, value: bytes | None) -> None:
+        waiting = self._edge_writes.setdefault(name, {})
+        if value is not None:
+            waiting[rest] = value
+            self._writes.add(name)
+            return
+        waiting.pop(rest, None)  # the node has taken the answer
+        self._answers.get(name, {}).pop(rest, None)
+        if not waiting:
+            del self._edge_writes[name]
+            self._answers.pop(name, None)
+        self._down.add(name)
+
+    async def _merge_writes(self, name: NodeName) -> None:
+        """In the order in which they were made. The answers go down with what the merge has changed, in one transaction."""
+        if name not in self._records:
+            return
+        prefix = keys.edge_desired(self._tenant, name)
+        there = await self._store.range(prefix + _WRITES, keys.prefix_end(prefix + _WRITES))
+        have = {kv.key.removeprefix(prefix): kv.value for kv in there.kvs}
+        for rest, value in sorted(self._edge_writes.get(name, {}).items()):
+            if rest in have and _answers(have[rest], value):
+                continue
+            if rest not in self._answers.get(name, {}):
+                answer = await self._merger.merge(name, value)
+                if self._edge_writes.get(name, {}).get(rest) == value:
+                    self._answers.setdefault(name, {})[rest] = answer
+        self._down.add(name)
+
+    def _answered(self, name: NodeName, have: dict[str, bytes]) -> dict[str, bytes]:
+        """Answers that the node has not taken yet."""
+        waiting = self._edge_writes.get(name, {})
+        fresh = self._answers.get(name, {})
+        return {
+            rest: answer
+            for rest, value in waiting.items()
+            if (answer := fresh.get(rest) or have.get(rest)) is not None and _answers(answer, value)
+        }
+
+    def _was_written(self, resource: str, obj: Object) -> None:
+        """The caches know of a merge before its answer goes down."""
+        informer = {"pods": self._pods, "nodes": self._nodes, **self._data}[resource]
+        informer.note(obj)
 
     # -- up ------------------------------------------------------------------------------------------------------------
 
@@ -415,6 +479,17 @@ class EdgeController:
             ).run(serving)
 
         await led(self._member, f"edgecontroller/{record.name}", run, serving)
+
+
+def _is_marked(obj: Object) -> bool:
+    return bool(meta.metadata(obj).get("deletionTimestamp"))
+
+
+def _answers(answer: bytes, write: bytes) -> bool:
+    try:
+        return edge_writes.decode_result(answer)[0] in (edge_writes.decode(write).id, "")
+    except Invalid:
+        return True  # what is no write has one answer
 
 
 def _parts(key: str) -> tuple[str, str, str]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from kubeedge.api import keys, meta
+from kubeedge.api import edge_writes, keys, meta
 from kubeedge.api.names import Object
 
 PUBLISH = "kubeedge.io/publish"  # annotation of a Service: the name of its web service
@@ -25,7 +25,7 @@ _POD_METADATA = (
     "name", "namespace", "uid", "labels", "annotations", "deletionTimestamp", "deletionGracePeriodSeconds",
     "creationTimestamp", "ownerReferences",
 )  # fmt: skip
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_NOT_SENT = (edge_writes.LAST_APPLIED, edge_writes.MERGED)  # annotations that only matter in the cloud
 
 
 def canonical(obj: Mapping[str, Any]) -> bytes:
@@ -35,24 +35,30 @@ def canonical(obj: Mapping[str, Any]) -> bytes:
 def pod(obj: Object) -> bytes:
     """A pod as its node needs it: no status, no history."""
     inner = {key: obj["metadata"][key] for key in _POD_METADATA if obj["metadata"].get(key) is not None}
-    if annotations := {k: v for k, v in (inner.get("annotations") or {}).items() if k != _LAST_APPLIED}:
-        inner["annotations"] = annotations
-    else:
-        inner.pop("annotations", None)
-    return canonical({"metadata": inner, "spec": obj.get("spec", {})})
+    inner.pop("annotations", None)
+    return canonical({"metadata": {**inner, **_annotations(obj)}, "spec": obj.get("spec", {})})
 
 
 def data_object(obj: Object) -> bytes:
     """A ConfigMap or a Secret."""
     kept = {key: obj[key] for key in ("data", "binaryData", "immutable", "type") if obj.get(key)}
-    return canonical({"metadata": {"name": meta.name_of(obj), "namespace": meta.namespace_of(obj)}, **kept})
+    inner = {"name": meta.name_of(obj), "namespace": meta.namespace_of(obj), **_annotations(obj)}
+    if labels := meta.labels_of(obj):
+        inner["labels"] = labels
+    return canonical({"metadata": inner, **kept})
 
 
 def node(obj: Object) -> bytes:
-    inner = {key: v for key in ("name", "labels", "annotations") if (v := obj["metadata"].get(key))}
+    inner = {key: v for key in ("name", "labels") if (v := obj["metadata"].get(key))} | _annotations(obj)
     # Whether the node is attached changes with every cut, and it is the last to need to hear of it.
     taints = [t for t in obj.get("spec", {}).get("taints") or () if t.get("key") != UNREACHABLE]
-    return canonical({"metadata": inner, "spec": {"taints": taints}})
+    cordoned = {"unschedulable": True} if obj.get("spec", {}).get("unschedulable") else {}
+    return canonical({"metadata": inner, "spec": {"taints": taints, **cordoned}})
+
+
+def _annotations(obj: Object) -> dict[str, Any]:
+    found = {k: v for k, v in (obj["metadata"].get("annotations") or {}).items() if k not in _NOT_SENT}
+    return {"annotations": found} if found else {}
 
 
 def web_service(obj: Object) -> tuple[str, bytes] | None:

@@ -79,6 +79,7 @@ class Registry:
         wall: Callable[[], float] = time.time,
         randbytes: Randbytes = os.urandom,
         foreground: bool = False,
+        bootstrap: bool = True,
     ) -> None:
         self._store = store
         self.tenant = tenant
@@ -86,7 +87,7 @@ class Registry:
         self._randbytes = randbytes
         self._foreground = foreground
         self._attachments = Attachments(store, tenant, wall=wall, randbytes=randbytes)
-        self._bootstrapped = False
+        self._bootstrapped = not bootstrap  # the edge's own API makes no namespaces
         self._bootstrapping = asyncio.Lock()
 
     async def bootstrap(self) -> None:

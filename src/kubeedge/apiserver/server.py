@@ -3,7 +3,7 @@
 Lives here:      authentication, routing, limits, errors into Status objects.
 Lives elsewhere: what a verb does (verbs.py), objects (registry.py), HTTP framing (kubeedge.kit.http1).
 
-The tenant comes from the client certificate. No field, path or header of a request can name another one.
+The tenant comes from the client certificate (or from `authenticate`, for the edge's own API). No field, path or header of a request can name another one.
 """
 
 from __future__ import annotations
@@ -52,10 +52,12 @@ class ApiServer:
         registries: Callable[[TenantId], Registry | None],
         node_stream: NodeStream,
         version: VersionInfo | None = None,
+        authenticate: Callable[[Request], UserIdentity] | None = None,
     ) -> None:
         self._registries = registries
         self._node_stream = node_stream
         self._version = version or VersionInfo()
+        self._authenticate = authenticate or by_certificate
         self._watches: Counter[TenantId] = Counter()
         self._writes: Counter[TenantId] = Counter()
 
@@ -91,13 +93,7 @@ class ApiServer:
         return self._describe(request, parts)
 
     def _registry_of(self, request: Request) -> Registry:
-        tls = request.extra("ssl_object")
-        try:
-            identity = of_peer(tls.getpeercert() if tls is not None else None)
-        except Refused as exc:
-            raise Unauthorized("Unauthorized: a client certificate of a user of this cluster is needed") from exc
-        if not isinstance(identity, UserIdentity):
-            raise Forbidden(f"{identity.uri} is not a user of a cluster's API")
+        identity = self._authenticate(request)
         registry = self._registries(identity.tenant)
         if registry is None:
             raise Forbidden(f"tenant {identity.tenant} does not exist")
@@ -194,8 +190,7 @@ class ApiServer:
                 status: Object = {"allowed": True, "reason": "users of a tenant may do everything in their cluster"}
                 kind = "SelfSubjectAccessReview"
             case "authentication.k8s.io", "selfsubjectreviews", "POST":
-                identity = of_peer(request.extra("ssl_object").getpeercert())
-                name = identity.user if isinstance(identity, UserIdentity) else ""
+                name = self._authenticate(request).user
                 status = {
                     "userInfo": {"username": name, "groups": ["system:authenticated", f"tenant:{registry.tenant}"]}
                 }
@@ -221,6 +216,18 @@ class ApiServer:
         except BaseException:
             place.close()
             raise
+
+
+def by_certificate(request: Request) -> UserIdentity:
+    """Who asks, by the certificate of the connection. Raises Unauthorized or Forbidden."""
+    tls = request.extra("ssl_object")
+    try:
+        identity = of_peer(tls.getpeercert() if tls is not None else None)
+    except Refused as exc:
+        raise Unauthorized("Unauthorized: a client certificate of a user of this cluster is needed") from exc
+    if not isinstance(identity, UserIdentity):
+        raise Forbidden(f"{identity.uri} is not a user of a cluster's API")
+    return identity
 
 
 @contextlib.contextmanager

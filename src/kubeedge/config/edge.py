@@ -116,12 +116,22 @@ class WebServicesConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetaServerConfig:
+    enable: bool = setting(False, "kubectl on this node without the cloud; the kubeconfig is beside this file")
+    listen: str = setting(
+        "127.0.0.1:10550", "the API of this node; for the holder of its token", form=forms.ip_endpoint
+    )
+    tls: bool = setting(True, "false: plain HTTP, on a loopback address only, with the token all the same")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeModules:
     kubebus: KubeBusConfig = section(KubeBusConfig())
     router: RouterConfig = section(RouterConfig(), "a virtual router on a machine of the cluster")
     hub: HubConfig = section(HubConfig())
     appengine: AppEngineConfig = section(AppEngineConfig())
     webservices: WebServicesConfig = section(WebServicesConfig())
+    metaserver: MetaServerConfig = section(MetaServerConfig())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,3 +83,10 @@ def endpoint(text: str) -> tuple[str, int]:
     except ValueError as exc:
         raise ValueError("is not HOST:PORT with a port from 1 to 65535, like 127.0.0.1:10080 or [::1]:10080") from exc
     return bare, int(port)
+
+
+def ip_endpoint(text: str) -> tuple[str, int]:
+    """As endpoint, without names: an address to listen on."""
+    host_, port = endpoint(text)
+    address(host_)
+    return host_, port

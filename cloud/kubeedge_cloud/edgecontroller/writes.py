@@ -1,0 +1,213 @@
+"""Writes that a node made through its own API, merged into the cluster: each exactly once, by rules that are written down.
+
+    the node may      change what is its own: labels and annotations of its pods and its Node, cordon itself, delete its pods; the data,
+                      labels and annotations of a ConfigMap that no other node's pods use
+    it may not        touch anything else; a Secret, or a ConfigMap that is shared, only with the annotation kubeedge.io/edge-writes:
+                      allow, which a user sets in the cloud (deny closes what is open)
+    conflicts         a field that was changed in the cloud since the edge saw it keeps the cloud's value; the other fields are merged
+    deleted           an object that is gone, or is another one of the same name, stays as it is in the cloud
+    a deletion        of a pod goes with its uid, whatever else was changed meanwhile
+
+Exactly once: /t/T/edge/N/writes/done has the ids of the newest writes that were dealt with, so one that comes again (a crash, a node
+restored from an old image) changes nothing; the object itself carries the id of the last write that was merged into it
+(kubeedge.io/merged-write), which covers a crash between the two.
+
+Lives elsewhere: what a write is (kubeedge.api.edge_writes), who calls this and brings the answer to the node (controller.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Iterable
+
+from kubeedge import faults
+from kubeedge.api import edge_writes, keys, meta
+from kubeedge.api.client import KubeClient, Resource
+from kubeedge.api.edge_writes import EdgeWrite, Outcome
+from kubeedge.api.names import NodeName, Object, TenantId
+from kubeedge.api.resources import CONFIGMAPS, EVENTS, NODES, PODS, SECRETS
+from kubeedge.errors import Conflict, Invalid, NotFound, Refused
+from kubeedge.store.model import Compare, KeyValue, Put, Store, Target
+from kubeedge_cloud.edgecontroller import projection
+from kubeedge_cloud.tenants.model import node_key
+
+log = logging.getLogger("kubeedge.edgecontroller")
+
+_RESOURCES: dict[str, Resource] = {"configmaps": CONFIGMAPS, "secrets": SECRETS, "pods": PODS, "nodes": NODES}
+_ATTEMPTS = 8  # of a write that loses races
+_REMEMBERED = 512  # ids of one node; twice as many as may wait at the edge
+_NOTICED = 2.0  # seconds until the cache has seen a deletion of ours
+
+
+class WriteMerger:
+    """`pods` gives the tenant's pods, `changed` is told of every object that was written."""
+
+    def __init__(
+        self,
+        tenant: TenantId,
+        store: Store,
+        client: KubeClient,
+        *,
+        pods: Callable[[], Iterable[Object]],
+        changed: Callable[[str, Object], None],
+        wall: Callable[[], float],
+    ) -> None:
+        self._tenant = tenant
+        self._store = store
+        self._client = client
+        self._pods = pods
+        self._changed = changed
+        self._wall = wall
+        self.outcomes: dict[str, int] = {}  # since the start
+
+    async def merge(self, node: NodeName, value: bytes) -> bytes:
+        """One write; the answer for the node. Raises what may pass (Unavailable, Conflict): call again."""
+        try:
+            write = edge_writes.decode(value)
+        except Invalid as exc:
+            log.warning("tenant=%s node=%s sent a write that is none: %s", self._tenant, node, exc)
+            return edge_writes.encode_result("", "refused", str(exc))
+        done, record = await self._done(node)
+        if (before := done.get(write.id)) is not None:
+            return edge_writes.encode_result(write.id, before, "it was answered before")
+        outcome, message = await self._judge(node, write)
+        if outcome != "merged":
+            await self._tell(node, write, outcome, message)
+        faults.at("edgecontroller.writes.before_done")
+        await self._note_done(node, write, outcome, done, record)
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+        log.info(
+            "tenant=%s node=%s write %s of %s %s/%s: %s %s",
+            self._tenant,
+            node,
+            write.id,
+            *write.place,
+            outcome,
+            message,
+        )
+        return edge_writes.encode_result(write.id, outcome, message)
+
+    # -- one write -----------------------------------------------------------------------------------------------------
+
+    async def _judge(self, node: NodeName, write: EdgeWrite) -> tuple[Outcome, str]:
+        if why := edge_writes.forbidden(write):
+            return "refused", why
+        resource = _RESOURCES[write.resource]
+        namespace = write.namespace if resource.namespaced else ""
+        try:
+            for _ in range(_ATTEMPTS):
+                obj = await self._client.get(resource, namespace, write.name)
+                if write.uid and meta.metadata(obj).get("uid") != write.uid:
+                    return "gone", "the object of that name in the cloud is another one now"
+                if why := self._not_allowed(node, write, obj):
+                    return "refused", why
+                try:
+                    return await self._apply(node, write, resource, namespace, obj)
+                except Conflict:
+                    continue  # somebody else wrote in between: look again
+        except NotFound:
+            return "gone", "the object was deleted in the cloud"
+        except (Invalid, Refused) as exc:
+            return "refused", str(exc)
+        raise Conflict(f"{write.resource} {namespace}/{write.name} changes too fast to be merged into")
+
+    async def _apply(
+        self, node: NodeName, write: EdgeWrite, resource: Resource, namespace: str, obj: Object
+    ) -> tuple[Outcome, str]:
+        if write.operation == "delete":
+            if not meta.metadata(obj).get("deletionTimestamp") or not write.grace:
+                uid = str(meta.metadata(obj).get("uid", ""))
+                grace = max(1, write.grace or 0)
+                await self._client.delete(resource, namespace, write.name, grace_period=grace, uid=uid)
+                await self._noticed(resource, namespace, write.name, uid)
+            return "merged", "deleted"
+        tag = f"{node}/{write.id}"
+        if (meta.metadata(obj).get("annotations") or {}).get(edge_writes.MERGED) == tag:
+            return "merged", "it was merged before"
+        new, conflicts = edge_writes.apply(obj, write.changes)
+        if new != obj:
+            inner = dict(meta.metadata(new))
+            inner["annotations"] = {**(inner.get("annotations") or {}), edge_writes.MERGED: tag}
+            self._changed(write.resource, await self._client.update(resource, namespace, {**new, "metadata": inner}))
+        if not conflicts:
+            return "merged", ""
+        fields = ", ".join(sorted(".".join(path) for path in conflicts))[:512]
+        rest = "; the other fields were merged" if new != obj else ""
+        return "conflict", f"changed in the cloud meanwhile, whose value stays: {fields}{rest}"
+
+    async def _noticed(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
+        """Until the cache knows of the deletion: an answer that goes down without it would raise the pod from the dead.
+
+        The grace period was never 0: the end of a pod is its node's to tell.
+        """
+        try:
+            async with asyncio.timeout(_NOTICED):
+                while any(meta.metadata(pod).get("uid") == uid and not _is_marked(pod) for pod in self._pods()):
+                    self._changed(resource.plural, await self._client.get(resource, namespace, name))
+                    await asyncio.sleep(0.01)
+        except (NotFound, TimeoutError):
+            return
+
+    def _not_allowed(self, node: NodeName, write: EdgeWrite, obj: Object) -> str:
+        """Why this node may not write this object; "" when it may. Both see nothing of other nodes."""
+        if write.resource == "nodes":
+            return "" if write.name == node else "a node writes its own Node alone"
+        if write.resource == "pods":
+            on = (obj.get("spec") or {}).get("nodeName")
+            return "" if on == node else "the pod is not on this node"
+        users = self._users(write)
+        if node not in users:
+            return "no pod of this node uses it"
+        rule = (meta.metadata(obj).get("annotations") or {}).get(edge_writes.POLICY)
+        if rule == "deny" or (write.resource == "secrets" and rule != "allow"):
+            return f"its annotation {edge_writes.POLICY} does not allow writes of nodes"
+        if users != {node} and rule != "allow":
+            return f"pods of other nodes use it too; the annotation {edge_writes.POLICY}: allow would permit it"
+        return ""
+
+    def _users(self, write: EdgeWrite) -> set[str]:
+        """The nodes whose pods use a ConfigMap or Secret; "" stands for pods that have no node yet."""
+        return {
+            str((pod.get("spec") or {}).get("nodeName") or "")
+            for pod in self._pods()
+            if meta.namespace_of(pod) == write.namespace
+            and (write.resource, write.name) in set(projection.references(pod))
+        }
+
+    async def _tell(self, node: NodeName, write: EdgeWrite, outcome: Outcome, message: str) -> None:
+        now = meta.timestamp(self._wall())
+        namespace, _, event = edge_writes.event(write, outcome, message, node=node, at=now)
+        try:
+            await self._client.create(EVENTS, namespace, event)
+        except (Conflict, NotFound, Invalid, Refused) as exc:
+            log.debug("event about write %s: %s", write.id, exc)  # it is there already, or its namespace is gone
+
+    # -- what was dealt with -------------------------------------------------------------------------------------------
+
+    def _key(self, node: NodeName) -> str:
+        return keys.edge(self._tenant, node) + "writes/done"
+
+    async def _done(self, node: NodeName) -> tuple[dict[str, Outcome], KeyValue | None]:
+        record = await self._store.get(self._key(node))
+        return {} if record is None else dict(json.loads(record.value)), record
+
+    async def _note_done(
+        self, node: NodeName, write: EdgeWrite, outcome: Outcome, done: dict[str, Outcome], record: KeyValue | None
+    ) -> None:
+        newest = [*done.items(), (write.id, outcome)][-_REMEMBERED:]
+        compares = (
+            Compare(self._key(node), Target.MOD, "=", record.mod_revision if record else 0),
+            Compare(node_key(self._tenant, node), Target.VERSION, ">", 0),
+        )
+        value = json.dumps(newest, separators=(",", ":")).encode()
+        if not (await self._store.txn(compares, (Put(self._key(node), value),))).succeeded:
+            raise Conflict(f"another process merges the writes of node {node}")
+
+
+def _is_marked(obj: Object) -> bool:
+    return bool(meta.metadata(obj).get("deletionTimestamp"))
+
+
+__all__ = ["WriteMerger"]

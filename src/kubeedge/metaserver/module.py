@@ -1,0 +1,176 @@
+"""Module "metaserver": the edge's API on 127.0.0.1:10550, over TLS, for those who hold the node's token or a certificate of its tenant.
+
+Lives here:      listening, who may ask, the credentials of the node's administrator and the kubeconfig that carries them.
+Lives elsewhere: making key and certificate (credentials.py), what is served (view.py).
+
+STATE/metaserver/{server.crt,server.key,token}, mode 0600; the kubeconfig beside kubeedge.yaml likewise. Whoever can read one of these
+administers this node's API; nobody else gets more than 401, other users of the machine and its pods included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hmac
+import json
+import logging
+import secrets
+import ssl
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from kubeedge.api.names import TenantId
+from kubeedge.api.status import Forbidden, Unauthorized
+from kubeedge.apiserver.logs import NodeStream
+from kubeedge.apiserver.module import ApiServerModule
+from kubeedge.apiserver.registry import Registry
+from kubeedge.apiserver.server import ApiServer
+from kubeedge.errors import Invalid, Refused, Unavailable
+from kubeedge.kit.http1 import Limits, Request
+from kubeedge.metaserver.view import RegistryView
+from kubeedge.pki import trust
+from kubeedge.pki.files import write_secret
+from kubeedge.pki.identity import UserIdentity, of_peer
+from kubeedge.store.model import Store
+
+log = logging.getLogger("kubeedge.metaserver")
+
+_HELPER_PATIENCE = 120.0  # seconds
+_MAX_CONNECTIONS = 64
+_MAX_TOKEN = 4096  # bytes of the file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetaServerSettings:
+    tenant: str
+    node: str
+    directory: Path  # credentials
+    kubeconfig: Path
+    ca: Path  # of the cluster: its users may come with their certificates
+    address: str = "127.0.0.1"
+    port: int = 10550
+    tls: bool = True  # False: plain HTTP, with the token all the same; loopback only
+
+
+class MetaServer:
+    name = "metaserver"
+
+    def __init__(
+        self, store: Store, settings: MetaServerSettings, node_stream: NodeStream, *, wall: Callable[[], float]
+    ) -> None:
+        if not settings.tls and not ip_address(settings.address).is_loopback:
+            raise Invalid("plain HTTP would show the token to the network: use tls, or a loopback address", path="tls")
+        self._settings = settings
+        tenant = TenantId(settings.tenant)
+        registry = Registry(RegistryView(store, tenant, wall=wall), tenant, wall=wall, bootstrap=False)
+        self.server = ApiServer({tenant: registry}.get, node_stream, authenticate=self.who)
+        self._token = b""
+        self.bound_port = 0
+
+    def who(self, request: Request) -> UserIdentity:
+        """Raises Unauthorized or Forbidden. The token first: kubectl sends it with every request."""
+        tenant = TenantId(self._settings.tenant)
+        kind, _, token = (request.header("authorization") or "").partition(" ")
+        if kind.lower() == "bearer":
+            if self._token and hmac.compare_digest(token.strip().encode(), self._token):
+                return UserIdentity(tenant, "node-admin")
+            raise Unauthorized("Unauthorized: not the token of this node")
+        tls = request.extra("ssl_object")
+        certificate = tls.getpeercert() if tls is not None else None
+        if not certificate:
+            raise Unauthorized(f"Unauthorized: use the kubeconfig of this node, {self._settings.kubeconfig}")
+        try:
+            identity = of_peer(certificate)
+        except Refused as exc:
+            raise Unauthorized("Unauthorized: the certificate names no user") from exc
+        if not isinstance(identity, UserIdentity) or identity.tenant != tenant:
+            raise Forbidden(f"{identity.uri} is not a user of this node's tenant")
+        return identity
+
+    async def run(self, ready: asyncio.Event) -> None:
+        s = self._settings
+        s.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._token = self._load_token()
+        context: ssl.SSLContext | None = None
+        if s.tls:
+            cert, key = s.directory / "server.crt", s.directory / "server.key"
+            if not (cert.exists() and key.exists() and trust.fits(cert, key)):
+                await self._make_pair()
+            context = trust.server_context(cert, key, client_ca=s.ca, minimum=ssl.TLSVersion.TLSv1_2)
+            context.verify_mode = ssl.CERT_OPTIONAL  # a token does as well; a certificate that is shown is verified
+        module = ApiServerModule(
+            self.server,
+            context,
+            address=s.address,
+            port=s.port,
+            limits=Limits(),
+            connections=_MAX_CONNECTIONS,
+            opened=self._opened,
+        )
+        await module.run(ready)
+
+    def _opened(self, port: int) -> None:
+        self.bound_port = port
+        self._write_kubeconfig(port)
+
+    def _load_token(self) -> bytes:
+        path = self._settings.directory / "token"
+        with contextlib.suppress(FileNotFoundError):
+            with path.open("rb") as file:
+                token = file.read(_MAX_TOKEN).strip()
+            if len(token) >= 32:
+                return token
+            log.warning("%s is damaged: there is a new token", path)
+        token = secrets.token_urlsafe(32).encode()
+        write_secret(path, token)
+        return token
+
+    def _write_kubeconfig(self, port: int) -> None:
+        s = self._settings
+        host = f"[{s.address}]" if ":" in s.address else s.address
+        if ip_address(s.address).is_unspecified:
+            host = "127.0.0.1"
+        cluster = {"server": f"{'https' if s.tls else 'http'}://{host}:{port}"}
+        if s.tls:
+            cluster["certificate-authority-data"] = base64.b64encode((s.directory / "server.crt").read_bytes()).decode()
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": s.node, "cluster": cluster}],
+            "users": [{"name": "node-admin", "user": {"token": self._token.decode()}}],
+            "contexts": [{"name": s.node, "context": {"cluster": s.node, "user": "node-admin"}}],
+            "current-context": s.node,
+        }
+        data = json.dumps(config, indent=2).encode()
+        with contextlib.suppress(OSError):
+            if s.kubeconfig.read_bytes() == data and s.kubeconfig.stat().st_mode & 0o777 == 0o600:
+                return  # no write to flash without a change
+        write_secret(s.kubeconfig, data)
+
+    async def _make_pair(self) -> None:
+        """Raises Unavailable with the helper's last words."""
+        s = self._settings
+        hosts = [] if ip_address(s.address).is_unspecified else [s.address]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "kubeedge.metaserver.credentials", str(s.directory), s.node, *hosts,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(_HELPER_PATIENCE):
+                _, words = await process.communicate()
+        except TimeoutError as exc:
+            raise Unavailable(
+                f"the helper that makes a certificate does not end within {_HELPER_PATIENCE:g} s"
+            ) from exc
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if process.returncode:
+            lines = words.decode(errors="replace").strip().splitlines()
+            raise Unavailable(lines[-1] if lines else f"the helper ended with status {process.returncode}")

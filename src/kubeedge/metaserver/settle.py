@@ -1,0 +1,85 @@
+"""Module "edgewrites": what the cloud said of a write is taken in; then the write is over.
+
+The answer comes in the same transaction as the merged object (kubeedge_cloud.edgecontroller), so taking the write away changes nothing
+that anybody sees, but its mark. A cut or a crash before that finds the answer again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from kubeedge.api import edge_writes, keys, meta
+from kubeedge.errors import Gone, Invalid, Unavailable
+from kubeedge.metaserver import joined
+from kubeedge.store.model import Change, ChangeKind, Compare, Delete, Op, Put, Store, Target
+
+log = logging.getLogger("kubeedge.metaserver")
+
+_RETRY = 1.0  # seconds, on a full disk
+
+
+class EdgeWrites:
+    name = "edgewrites"
+
+    def __init__(self, store: Store, node: str, *, wall: Callable[[], float]) -> None:
+        self._store = store
+        self._node = node
+        self._wall = wall
+        self.outcomes: dict[str, int] = {}  # since the start
+
+    async def run(self, ready: asyncio.Event) -> None:
+        while True:
+            with contextlib.suppress(Gone):
+                found = await self._store.range(joined.RESULTS, keys.prefix_end(joined.RESULTS))
+                for kv in found.kvs:
+                    await self._answered(kv.key, kv.value)
+                ready.set()
+                batches: Any = self._store.watch(joined.RESULTS, after=found.revision)
+                async with contextlib.aclosing(batches):
+                    async for batch in batches:
+                        for change in batch.changes:
+                            await self._changed(change)
+                return  # the store was closed
+
+    async def pending(self) -> int:
+        return len((await self._store.range(joined.WRITES, keys.prefix_end(joined.WRITES), keys_only=True)).kvs)
+
+    async def _changed(self, change: Change) -> None:
+        if change.kind is ChangeKind.PUT:
+            await self._answered(change.key, change.value)
+
+    async def _answered(self, key: str, value: bytes) -> None:
+        while True:
+            try:
+                return await self._settle(joined.WRITES + key.removeprefix(joined.RESULTS), value)
+            except Unavailable as exc:
+                log.warning("the answer to a write is not kept yet: %s", exc)
+                await asyncio.sleep(_RETRY)
+
+    async def _settle(self, key: str, value: bytes) -> None:
+        kv = await self._store.get(key)
+        if kv is None:
+            return
+        try:
+            write = edge_writes.decode(kv.value)
+            write_id, outcome, message = edge_writes.decode_result(value)
+        except Invalid as exc:
+            log.error("%s: %s", key, exc)
+            return
+        if write_id not in (write.id, ""):
+            return  # it answers a write of another history
+        marker = joined.WRITTEN + keys.desired(*write.place).removeprefix(keys.DESIRED)
+        ops: list[Op] = [Delete(key), Put(marker, write.id.encode())]
+        if outcome != "merged":
+            now = meta.timestamp(self._wall())
+            place, name, event = edge_writes.event(write, outcome, message, node=self._node, at=now)
+            ops.append(Put(keys.reported("events", place, name), meta.canonical(event)))
+        done = await self._store.txn((Compare(key, Target.MOD, "=", kv.mod_revision),), ops)
+        if done.succeeded:
+            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+            level = logging.INFO if outcome == "merged" else logging.WARNING
+            log.log(level, "write %s of %s %s/%s: %s: %s", write.id, *write.place, outcome, message)

@@ -1,0 +1,328 @@
+"""The objects of this node as the store of a cluster: what kubeedge.apiserver.Registry reads, watches and writes.
+
+    /t/T/registry/core/pods/NS/NAME   <- /desired/pods/NS/NAME, pending writes, status of /reported/pods/NS/NAME
+    /t/T/registry/core/events/NS/NAME <- /reported/events/NS/NAME
+    /t/T/registry/core/namespaces/NS  <- every namespace that has something here
+    a write                           -> one row below /reported/writes/, which goes up to the cloud
+
+Revisions are those of the edge's store, so a resourceVersion lives as long as the node's history. Kinds that no node receives are empty.
+What may be written is the list in kubeedge.api.edge_writes; everything else is refused here, in words, before it is queued.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kubeedge.api import edge_writes, keys, meta
+from kubeedge.api.client import Resource
+from kubeedge.api.edge_writes import EdgeWrite
+from kubeedge.api.meta import Randbytes
+from kubeedge.api.names import Object, Revision, TenantId
+from kubeedge.api.resources import EVENTS, NAMESPACES, TABLE
+from kubeedge.api.status import Forbidden, TooManyRequests
+from kubeedge.errors import Invalid, Misuse
+from kubeedge.metaserver import joined
+from kubeedge.metaserver.effective import EffectiveStore
+from kubeedge.store.model import (
+    Change,
+    ChangeKind,
+    Compare,
+    Delete,
+    KeyValue,
+    Op,
+    Put,
+    RangeResult,
+    Store,
+    Target,
+    TxnResult,
+    WatchBatch,
+)
+
+_PAGE = 500  # rows read at once when many of them are hidden
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    resource: Resource
+    base: str  # of its keys, as a registry has them
+    local: str  # of its rows, in the edge's store
+    report: str  # of what the node says about them; "" when it says nothing
+
+
+class RegistryView(EffectiveStore):
+    """`wall` gives seconds since 1970, `randbytes` feeds the ids of writes."""
+
+    def __init__(
+        self, store: Store, tenant: TenantId, *, wall: Callable[[], float], randbytes: Randbytes = os.urandom
+    ) -> None:
+        super().__init__(store)
+        self._randbytes = randbytes
+        self._wall = wall
+        self._writing = asyncio.Lock()
+        registry = keys.registry(tenant)
+        self._kinds = [_kind(registry, row.resource) for row in TABLE]
+
+    def _kind_of(self, key: str) -> _Kind:
+        for kind in self._kinds:
+            if key.startswith(kind.base):
+                return kind
+        raise Misuse(f"{key} is no key of a resource")
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    async def range(
+        self, key: str, end: str = "", *, revision: Revision | None = None, limit: int = 0, keys_only: bool = False
+    ) -> RangeResult:
+        kind = self._kind_of(key)
+        at = self._store.revision if revision is None else revision
+        if kind.resource == NAMESPACES:
+            return await self._namespaces(kind, key, end, at, limit)
+        start = kind.local + key.removeprefix(kind.base)
+        if end:
+            inside = end.startswith(kind.base)
+            end = kind.local + end.removeprefix(kind.base) if inside else keys.prefix_end(kind.local)
+        waiting = await joined.pending(self._store, at)
+        kvs: list[KeyValue] = []
+        while True:  # rows that are hidden make no page
+            room = max(limit - len(kvs), 1) if limit else _PAGE
+            found = await self._store.range(start, end, revision=at, limit=room if end else 0)
+            kvs += await self._join(kind, found.kvs, waiting, at)
+            if not found.more or (limit and len(kvs) >= limit):
+                return RangeResult(tuple(kvs), at, found.more, len(kvs) + found.count - len(found.kvs))
+            start = found.kvs[-1].key + "\0"
+            await asyncio.sleep(0)
+
+    async def _join(
+        self, kind: _Kind, rows: Sequence[KeyValue], waiting: joined.Pending, at: Revision
+    ) -> list[KeyValue]:
+        if not rows:
+            return []
+        first, last = (row.key.removeprefix(kind.local) for row in (rows[0], rows[-1]))
+        reports = await joined.revisions_of(self._store, kind.report, first, last, at) if kind.report else {}
+        mark = joined.WRITTEN + kind.local.removeprefix(keys.DESIRED)
+        marks = await joined.revisions_of(self._store, mark, first, last, at) if kind.resource != EVENTS else {}
+        found = []
+        for row in rows:
+            rest = row.key.removeprefix(kind.local)
+            place = keys.split(row.key)
+            report = reports.get(rest)
+            obj = shown(kind.resource, row.value, waiting.of.get(place, ()), report.value if report else b"")
+            if obj is None:
+                continue
+            newest = max(
+                row.mod_revision,
+                report.mod_revision if report else 0,
+                marks[rest].mod_revision if rest in marks else 0,
+                waiting.revisions.get(place, 0),
+            )
+            value = meta.encode(obj)
+            found.append(KeyValue(kind.base + rest, value, row.create_revision, Revision(newest), 2, 0))
+        return found
+
+    async def _namespaces(self, kind: _Kind, key: str, end: str, at: Revision, limit: int) -> RangeResult:
+        names: set[str] = set()
+        for other in self._kinds:
+            if not other.resource.namespaced:
+                continue
+            start = other.local
+            while True:  # from namespace to namespace, whatever they hold
+                page = await self._store.range(
+                    start, keys.prefix_end(other.local), revision=at, limit=1, keys_only=True
+                )
+                if not page.kvs:
+                    break
+                name = page.kvs[0].key.removeprefix(other.local).partition("/")[0]
+                names.add(name)
+                start = f"{other.local}{name}0"  # "0" comes behind "/"
+        kvs = [
+            KeyValue(kind.base + name, meta.encode(_namespace(name)), Revision(1), Revision(1), 1, 0)
+            for name in sorted(names)
+            if (key <= kind.base + name < end if end else kind.base + name == key)
+        ]
+        chosen = kvs[:limit] if limit else kvs
+        return RangeResult(tuple(chosen), at, len(chosen) < len(kvs), len(kvs))
+
+    # -- watching ------------------------------------------------------------------------------------------------------
+
+    async def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncIterator[WatchBatch]:
+        kind = self._kind_of(prefix)
+        local = kind.local + prefix.removeprefix(kind.base)
+        batches: Any = self._store.watch("/", after=after, progress=progress)
+        async with contextlib.aclosing(batches):
+            async for batch in batches:
+                changes: list[Change] = []
+                for revision, some in joined.by_revision(batch.changes).items():
+                    for key in self._touched(kind, some):
+                        if key.startswith(local):
+                            changes += await self._event(kind, key, revision)
+                if changes or (progress and not batch.changes):
+                    yield WatchBatch(changes, batch.revision)
+
+    def _touched(self, kind: _Kind, changes: Sequence[Change]) -> dict[str, None]:
+        found = {key: None for key in joined.touched(changes) if key.startswith(kind.local)}
+        for change in changes:
+            for prefix in filter(None, (kind.report, kind.local)):
+                if change.key.startswith(prefix):
+                    found[kind.local + change.key.removeprefix(prefix)] = None
+        return found
+
+    async def _event(self, kind: _Kind, local_key: str, revision: Revision) -> list[Change]:
+        key = kind.base + local_key.removeprefix(kind.local)
+        before = (await self.range(key, revision=Revision(revision - 1))).kvs
+        after = (await self.range(key, revision=revision)).kvs
+        if not after:
+            return [Change(ChangeKind.DELETE, key, b"", revision)] if before else []
+        if before and before[0].value == after[0].value:
+            return []
+        one = after[0]
+        version = 2 if before else 1
+        return [Change(ChangeKind.PUT, key, one.value, revision, one.create_revision, version, 0)]
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    async def txn(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()) -> TxnResult:
+        """One object, changed or deleted, as Registry does it: becomes one write for the cloud.
+
+        Raises Forbidden for what is not written at the edge, TooManyRequests when too many writes wait.
+        """
+        op, *more = success
+        if more or isinstance(op, Delete) and op.end or not isinstance(op, Put | Delete):
+            raise Misuse("a write at the edge changes one object")
+        kind = self._kind_of(op.key)
+        async with self._writing:
+            at = self._store.revision
+            found = (await self.range(op.key, revision=at)).kvs
+            current = found[0] if found else None
+            if not all(_holds(compare, current) for compare in compares if compare.key == op.key):
+                return TxnResult(False, at)
+            name = op.key.rpartition("/")[2]
+            if current is None or kind.resource == EVENTS:
+                raise Forbidden.of(
+                    kind.resource, name, f"{kind.resource.plural} are created in the cloud, not at the edge"
+                )
+            write = self._write_of(kind, op, current, at)
+            if write.operation == "change" and not write.changes:
+                return TxnResult(True, at, (None,))
+            return await self._queue(kind, write, at)
+
+    def _write_of(self, kind: _Kind, op: Put | Delete, current: KeyValue, at: Revision) -> EdgeWrite:
+        old = meta.decode(current.value)
+        inner = meta.metadata(old)
+        grace: int | None = 0
+        changes: tuple[edge_writes.FieldChange, ...] = ()
+        if isinstance(op, Put):
+            new = meta.decode(op.value)
+            grace = None
+            if meta.metadata(new).get("deletionTimestamp") != inner.get("deletionTimestamp"):
+                wanted = meta.metadata(new).get("deletionGracePeriodSeconds")
+                grace = wanted if isinstance(wanted, int) else 0
+            else:
+                changes = edge_writes.diff(_plain(old), _plain(new))
+        write = EdgeWrite(
+            id=self._randbytes(8).hex(),
+            operation="change" if grace is None else "delete",
+            resource=kind.resource.plural,
+            namespace=meta.namespace_of(old),
+            name=meta.name_of(old),
+            uid=str(inner.get("uid") or ""),
+            changes=changes,
+            grace=grace,
+            at=meta.timestamp(self._wall()),
+        )
+        why = edge_writes.forbidden(write)
+        rule = (inner.get("annotations") or {}).get(edge_writes.POLICY)
+        if not why and (rule == "deny" or (kind.resource.plural == "secrets" and rule != "allow")):
+            why = f"its annotation {edge_writes.POLICY} in the cloud does not allow writes of nodes"
+        if why:
+            raise Forbidden.of(kind.resource, write.name, why)
+        return write
+
+    async def _queue(self, kind: _Kind, write: EdgeWrite, at: Revision) -> TxnResult:
+        try:
+            data = edge_writes.encode(write)
+        except Invalid as exc:
+            raise Forbidden.of(kind.resource, write.name, str(exc)) from exc
+        waiting = await joined.pending(self._store, at)
+        if waiting.count >= joined.MAX_PENDING or waiting.size + len(data) > joined.MAX_PENDING_BYTES:
+            raise TooManyRequests(
+                f"{waiting.count} writes ({waiting.size} bytes) wait for the cloud, at most {joined.MAX_PENDING} "
+                f"({joined.MAX_PENDING_BYTES} bytes) do: write again when the cloud is back (kubeedge sync status)"
+            )
+        desired = keys.desired(*write.place)
+        row = await self._store.get(desired)
+        key = joined.WRITES + edge_writes.key_name(at + 1)
+        compares = [
+            Compare(desired, Target.MOD, "=", row.mod_revision if row else 0),
+            Compare(key, Target.VERSION, "=", 0),
+        ]
+        if row is None or row.mod_revision > at:
+            return TxnResult(False, at)
+        return await self._store.txn(compares, [Put(key, data)])
+
+    async def lease_grant(self, ttl: float) -> int:
+        raise Forbidden("events are made by the node and the cloud, not by clients of the edge's API")
+
+
+def shown(resource: Resource, desired: bytes, writes: Sequence[EdgeWrite], report: bytes) -> Object | None:
+    """One object of the API, of its rows; None when there is nothing to show."""
+    obj = joined.decoded(desired)
+    if obj is None or not isinstance(obj.get("metadata"), dict):
+        return None
+    obj = joined.merged(obj, writes)
+    if writes:
+        inner = dict(meta.metadata(obj))
+        inner["annotations"] = {**(inner.get("annotations") or {}), edge_writes.PENDING: writes[-1].id}
+        obj = {**obj, "metadata": inner}
+    said = joined.decoded(report) if report else None
+    if resource.plural == "pods" and not resource.group:
+        uid = meta.metadata(obj).get("uid")
+        ours = said if said is not None and said.get("uid") == uid else {}
+        if ours.get("gone"):
+            return None
+        status = ours.get("status")
+        obj = {**obj, "status": status if isinstance(status, dict) else {"phase": "Pending"}}
+    elif resource.plural == "nodes":
+        status = (said or {}).get("status")
+        obj = {**obj, "status": _node_status(status if isinstance(status, dict) else {})}
+    return meta.typed(resource, obj)
+
+
+def _node_status(status: Object) -> Object:
+    """The node speaks for itself: whoever reads this has reached its agent."""
+    ready = {"type": "Ready", "status": "True", "reason": "AgentRunning", "message": "the edge agent answers"}
+    return {**status, "conditions": [ready]}
+
+
+def _plain(obj: Object) -> Object:
+    """Without what is the server's: the fields that a write may be about."""
+    inner = {key: value for key, value in meta.metadata(obj).items() if key not in ("resourceVersion", "generation")}
+    hidden = (edge_writes.PENDING, edge_writes.LAST_APPLIED)
+    annotations = {key: value for key, value in (inner.pop("annotations", None) or {}).items() if key not in hidden}
+    if annotations:
+        inner["annotations"] = annotations
+    return {**{key: value for key, value in obj.items() if key != "status"}, "metadata": inner}
+
+
+def _namespace(name: str) -> Object:
+    inner = {"name": name, "labels": {"kubernetes.io/metadata.name": name}}
+    return meta.typed(NAMESPACES, {"metadata": inner, "spec": {}, "status": {"phase": "Active"}})
+
+
+def _kind(registry: str, resource: Resource) -> _Kind:
+    base = f"{registry}{resource.group or 'core'}/{resource.plural}/"
+    if resource == EVENTS:
+        return _Kind(resource, base, f"{keys.REPORTED}events/", "")
+    local = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+    scope = "" if resource.namespaced else f"{keys.CLUSTER_SCOPE}/"
+    told = resource.plural in ("pods", "nodes")
+    return _Kind(resource, base, f"{keys.DESIRED}{local}/{scope}", f"{keys.REPORTED}{local}/{scope}" if told else "")
+
+
+def _holds(compare: Compare, kv: KeyValue | None) -> bool:
+    have = 0 if kv is None else kv.mod_revision if compare.target is Target.MOD else kv.version
+    return have == compare.operand
