@@ -22,6 +22,8 @@ from typing import Any
 
 from kubeedge import __version__
 from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
+from kubeedge.api import keys
+from kubeedge.api.names import NodeName, TenantId
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.server import ApiServer
@@ -301,6 +303,37 @@ class Cloud:
             ],
         }
 
+    async def sync_status(self, tenant: str, node: str) -> dict[str, Any]:
+        """Of the nodes that are attached to this process; and of those that the caller names, whether attached or not."""
+        from kubeedge.sync import observe
+
+        nodes: list[dict[str, Any]] = []
+        for s in self.hub.sessions():
+            if (tenant and s.tenant != tenant) or (node and s.node != node):
+                continue
+            down = await observe.source(self.store, keys.edge_desired(s.tenant, s.node), s.down)
+            up = observe.progress(s.up)
+            nodes.append(
+                {
+                    "tenant": s.tenant,
+                    "node": s.node,
+                    "attached": True,
+                    "down": down,
+                    "up": up,
+                    "wire": {"bytesIn": s.counters.bytes_in, "bytesOut": s.counters.bytes_out},
+                }
+            )
+        if not nodes and node:
+            nodes.append(await self._sync_of(TenantId(tenant or "default"), NodeName(node)))
+        return {"store": self.store.store_id, "revision": self.store.revision, "nodes": nodes}
+
+    async def _sync_of(self, tenant: TenantId, node: NodeName) -> dict[str, Any]:
+        if await self.tenants.lookup(tenant, node) is None:
+            raise NotFound(f"there is no node {node} of tenant {tenant}")
+        record = await self.store.get(keys.edge(tenant, node) + "sync/up")
+        up = record.value.decode(errors="replace") if record else ""
+        return {"tenant": tenant, "node": node, "attached": False, "up": {"durable": up}}
+
 
 class Control:
     """Module "control": the administrator's unix socket. Who may open it is the file's mode."""
@@ -351,6 +384,11 @@ class Control:
                     node = node_name(str(body.get("node", "")))
                     ping = self._cloud.bus.ping(_tenant(request), node, count=count, interval=interval)
                     return json_response(200, await ping)
+                case "GET", "/v1/sync":
+                    query = {name: values[-1] for name, values in request.query.items()}
+                    return json_response(
+                        200, await self._cloud.sync_status(query.get("tenant", ""), query.get("node", ""))
+                    )
                 case "POST", "/v1/stop":
                     asyncio.get_running_loop().call_later(0.1, self._cloud.supervisor.stop)
                     return json_response(200, {})

@@ -370,6 +370,26 @@ class Agent:
             "masquerade": c.router.masquerade,
         }
 
+    async def sync_status(self) -> dict[str, Any]:
+        from kubeedge.sync import observe
+
+        if self.hub is None or self.down is None or self.up is None:
+            raise NotFound("the channel is switched off: modules.hub.enable")
+        hub = self.hub.status
+        down = await observe.sink(self.store, keys.DESIRED, keys.SYNC + "down", self.down)
+        up = await observe.source(self.store, keys.REPORTED, self.up)
+        answer: dict[str, Any] = {
+            "attached": hub.attached,
+            "endpoint": hub.endpoint,
+            "store": self.store.store_id,
+            "down": down,
+            "up": up,
+            "wire": {"bytesIn": hub.counters.bytes_in, "bytesOut": hub.counters.bytes_out},
+        }
+        if self.writes is not None:
+            answer["writes"] = {"pending": await self.writes.pending(), **self.writes.outcomes}
+        return answer
+
     async def publish(self, name: str, target: str) -> dict[str, Any]:
         host, _, port = target.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
@@ -427,6 +447,8 @@ class Control:
                 body = await request_object(request)
                 count, interval = ping_request(body)
                 return await agent.network.ping(str(body.get("node", "")), count=count, interval=interval)
+            case "GET", ["v1", "sync"]:
+                return await agent.sync_status()
             case "POST", ["v1", "webservices"]:
                 body = await request_object(request)
                 return await agent.publish(str(body.get("name", "")), str(body.get("target", "")))

@@ -62,6 +62,10 @@ class EdgeSite(Site):
     def kubeconfig(self) -> Path:
         return self.root / "etc/kubeedge/kubeconfig"
 
+    @property
+    def agent_socket(self) -> str:
+        return str(self.root / "run/kubeedge/edge.sock")
+
     def start_again(self) -> None:
         """The agent alone, without a cloud to be ready in."""
         self.agent = self.machine.spawn(
@@ -156,6 +160,9 @@ def test_an_offline_node_is_operated_with_kubectl_and_the_cloud_agrees_afterward
     assert "kubeedge.io/pending-write" in site.edge("get", *web, "-o", "yaml")
     assert "created in the cloud" in site.fails("create", "configmap", "new")
     assert "deleted in the cloud" in site.fails("delete", *web)
+    sync = json.loads(site.machine.run(*KUBEEDGE, "sync", "status", "-o", "json", "--socket", site.agent_socket))
+    assert not sync["attached"] and sync["up"]["queue"] >= 4 and sync["up"]["lag"] >= sync["up"]["queue"], sync
+    assert json.loads(sync["down"]["durable"])[1] > 0 and sync["down"]["keys"] >= 3 and sync["wire"]["bytesIn"] > 0
     waiting = site.pending()
     assert waiting >= 4
     # kill -9 between the write and the merge
@@ -177,6 +184,12 @@ def test_an_offline_node_is_operated_with_kubectl_and_the_cloud_agrees_afterward
         assert pod["labels"]["shift"] == "night" and pod["annotations"]["example.com/by"] == "ops"
         assert "SchedulingDisabled" in ask("get", "nodes")
     until(lambda: site.mounted("a") == "cloud", timeout=20, what="the pod sees the merge")
+    there = json.loads(site.admin("sync", "status", "-o", "json"))["nodes"][0]
+    here = json.loads(site.machine.run(*KUBEEDGE, "sync", "status", "-o", "json", "--socket", site.agent_socket))
+    assert there["node"] == "edge1" and here["attached"] and here["up"]["queue"] == there["down"]["queue"] == 0
+    store = site.root / "var/lib/kubeedge/edge/edge.db"
+    assert "whole: True" in site.machine.run(*KUBEEDGE, "store", "check", "--store", str(store))
+    assert "/desired/pods" in site.machine.run(*KUBEEDGE, "store", "stats", "--store", str(store))
     # a deletion
     site.cut()
     site.edge("delete", "pod", "sleeper", "--timeout=30s")

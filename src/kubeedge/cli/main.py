@@ -150,6 +150,28 @@ def _add_network_tools(commands: _Commands) -> None:
         verb.add_argument("--tenant", default="default", help="whose node (default: default)")
         _socket(verb, CLOUD_SOCKET, "the cloud's")
 
+def _add_upkeep(commands: _Commands) -> None:
+    p = commands.add("store", "store", "check, back up and restore the store of this machine", output=False)
+    check, backup, restore, stats = _verbs(
+        p,
+        ("check", "is the file whole? (exit status 1: no, and what to do)"),
+        ("backup", "copy it, while it is in use"),
+        ("restore", "put a backup in its place, while it is not in use"),
+        ("stats", "what is in it"),
+    )
+    for verb in (check, backup, restore, stats):
+        verb.add_argument("--store", help="the file (default: the agent's below ROOT, or the cloud's)")
+        _root(verb)
+    for verb in (backup, restore):
+        verb.add_argument("file", help="the backup")
+    backup.add_argument("--force", action="store_true", help="replace the file if it exists")
+
+    p = commands.add("sync", "sync", "synchronisation between node and cloud", output=False)
+    (status,) = _verbs(p, ("status", "last sync revisions, lag, queue and bytes, both ways"))
+    status.add_argument("--socket", help=f"unix socket (default: {EDGE_SOCKET}, or {CLOUD_SOCKET})")
+    status.add_argument("--tenant", default="", help="in the cloud: of this tenant only")
+    status.add_argument("--node", default="", help="in the cloud: of this node only")
+
 
 def parser(program_name: str = "kubeedge") -> argparse.ArgumentParser:
     keadm = program_name == "keadm"
@@ -170,6 +192,7 @@ def parser(program_name: str = "kubeedge") -> argparse.ArgumentParser:
     if not keadm:
         _add_edge_tools(commands)
         _add_network_tools(commands)
+        _add_upkeep(commands)
     commands.add("version", "version", "print the version")
     return program
 

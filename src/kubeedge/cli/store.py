@@ -1,0 +1,78 @@
+"""`kubeedge store`: check, backup, restore, stats, of the agent's store or the cloud's (SQLite; etcd has tools of its own)."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from kubeedge.cli.errors import CommandError
+from kubeedge.cli.show import as_json, tree
+from kubeedge.errors import Invalid, KubeEdgeError, NotFound, Unavailable
+from kubeedge.store import upkeep
+from kubeedge.store.sqlite_file import SickStore
+
+_EDGE, _CLOUD = "var/lib/kubeedge/edge/edge.db", "var/lib/kubeedge/cloud/cloud.db"
+
+
+def run(options: argparse.Namespace) -> int:
+    path = _store(options)
+    try:
+        match options.verb:
+            case "check":
+                return _check(path, options)
+            case "backup":
+                size = upkeep.backup(path, Path(options.file), replace=options.force)
+                _say(options, {"store": str(path), "backup": options.file, "bytes": size})
+            case "restore":
+                _restore(path, options)
+            case _:
+                _say(options, {"store": str(path), **dataclasses.asdict(upkeep.stats(path))})
+    except SickStore as exc:
+        raise CommandError(str(exc), _advice(path)) from exc
+    except NotFound as exc:
+        raise CommandError(str(exc), "name it with --store FILE") from exc
+    except (Unavailable, Invalid) as exc:
+        raise CommandError(str(exc), "stop the agent or the cloud process" if "in use" in str(exc) else "") from exc
+    return 0
+
+
+def _check(path: Path, options: argparse.Namespace) -> int:
+    findings = list(upkeep.check(path))
+    answer = {"store": str(path), "whole": not findings, "findings": findings}
+    if findings:
+        answer["next"] = _advice(path)
+    _say(options, answer)
+    return 1 if findings else 0
+
+
+def _restore(path: Path, options: argparse.Namespace) -> None:
+    try:
+        old = upkeep.restore(Path(options.file), path)
+    except KubeEdgeError as exc:
+        advice = "stop the agent or the cloud process first" if "in use" in str(exc) else "choose another backup"
+        raise CommandError(str(exc), advice) from exc
+    _say(options, {"store": str(path), "restoredFrom": options.file, "before": str(old) if old else ""})
+
+
+def _advice(path: Path) -> str:
+    if path.name == "edge.db":
+        return (
+            "restart the agent: it sets the sick file aside and gets everything from the cloud; "
+            "writes of `kubectl` on this node that the cloud has not seen are lost"
+        )
+    return f"stop the cloud process, then: kubeedge store restore --store {path} BACKUP"
+
+
+def _store(options: argparse.Namespace) -> Path:
+    if options.store:
+        return Path(options.store)
+    root = Path(options.root_dir)
+    for name in (_EDGE, _CLOUD):
+        if (root / name).exists():
+            return root / name
+    return root / _EDGE
+
+
+def _say(options: argparse.Namespace, answer: dict[str, object]) -> None:
+    print(as_json(answer) if options.output == "json" else tree(answer))

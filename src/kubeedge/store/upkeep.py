@@ -1,0 +1,210 @@
+"""Care for the SQLite file of a store, from outside of the process that uses it: check, backup, restore, figures.
+
+check, backup and stats may be used while the process runs: readers do not stop SQLite's writer in WAL mode. restore takes the store's lock.
+
+A restored store is a history of its own: it has a new identity, its revision is far above any that was handed out before (the distance that
+etcd's `--bump-revision` recommends), and everything before is compacted. So nobody continues a history that did not happen: the other
+side of sync compares both stores anew, and watches of clients list again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubeedge.errors import Invalid, NotFound, Unavailable
+from kubeedge.store.sqlite_file import (
+    SHIFT,
+    SickStore,
+    SqliteSettings,
+    check_header,
+    connect,
+    examine,
+    locked,
+    meta,
+    read_revision,
+    translated,
+)
+
+BUMP = 1_000_000_000  # revisions; a store that makes 1,000 a second needs 11 days for as many
+_MAX_FINDINGS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    store_id: str
+    revision: int
+    compacted: int
+    keys: int  # live
+    history: int  # rows, live and old
+    value_bytes: int  # of live keys
+    file_bytes: int
+    log_bytes: int  # of the write-ahead log
+    free_bytes: int  # inside of the file, for new rows
+    leases: int
+    prefixes: Mapping[str, int]  # first two elements of the key -> live keys
+
+
+def check(path: Path) -> Sequence[str]:
+    """What is wrong with the file, in words; nothing when it is whole. Raises NotFound, Unavailable (it cannot be read)."""
+    _must_exist(path)
+    try:
+        with _reading(path) as db:
+            found = [str(row[0]) for row in db.execute(f"PRAGMA integrity_check({_MAX_FINDINGS})")]
+            if found != ["ok"]:
+                return found
+            return [*_disagreements(db)]
+    except SickStore as exc:
+        return [str(exc)]
+
+
+def _disagreements(db: sqlite3.Connection) -> Iterator[str]:
+    """What SQLite cannot know: the rules of our rows."""
+    revision, compacted = read_revision(db), int(meta(db, "compacted"))
+    if compacted > revision:
+        yield f"it is compacted up to revision {compacted}, above its newest, {revision}"
+    for what, where in (
+        ("rows of revision 0", f"id < {1 << SHIFT}"),
+        ("live rows without a version", "value IS NOT NULL AND version < 1"),
+        ("rows older than their key", f"value IS NOT NULL AND create_revision > (id >> {SHIFT})"),
+        ("rows that name no key", "key = ''"),
+    ):
+        count = db.execute(f"SELECT count(*) FROM history WHERE {where}").fetchone()[0]
+        if count:
+            yield f"{count} {what}"
+
+
+def backup(path: Path, target: Path, *, replace: bool = False) -> int:
+    """A whole copy, as of one moment, mode 0600; its bytes. Raises Invalid when `target` exists, SickStore."""
+    _must_exist(path)
+    if target.exists() and not replace:
+        raise Invalid(f"{target} exists: name another file, or say --force")
+    with _reading(path) as db:
+        _copy(db, target, lambda copy: None)
+    return target.stat().st_size
+
+
+def restore(source: Path, path: Path) -> Path | None:
+    """Put a backup in the place of a store that nobody uses; where the old one is now.
+
+    Raises NotFound, SickStore (the backup), Unavailable (the store is in use).
+    """
+    _must_exist(source)
+    if findings := check(source):
+        raise SickStore(f"{source} is no whole backup: {findings[0]}")
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with contextlib.closing(locked(path)), _reading(source) as db:
+        new = path.with_name(path.name + ".restored")
+        _copy(db, new, _begin_history)
+        old = _aside(path) if path.exists() else None
+        for companion in _companions(path):
+            companion.unlink(missing_ok=True)
+        os.rename(new, path)
+        _sync_directory(path.parent)
+        return old
+
+
+def _begin_history(db: sqlite3.Connection) -> None:
+    revision = read_revision(db) + BUMP
+    db.execute("BEGIN IMMEDIATE")
+    for name, value in (("store_id", uuid.uuid4().hex), ("revision", revision), ("compacted", revision)):
+        db.execute("UPDATE meta SET value = ? WHERE name = ?", (value, name))
+    db.execute("COMMIT")
+
+
+def stats(path: Path) -> Stats:
+    _must_exist(path)
+    with _reading(path) as db:
+        live = "value IS NOT NULL AND id = (SELECT max(id) FROM history WHERE key = h.key)"
+        prefixes: dict[str, int] = {}
+        keys = size = 0
+        for key, length in db.execute(f"SELECT key, length(value) FROM history AS h WHERE {live}"):
+            keys, size = keys + 1, size + length
+            name = "/".join(key.split("/")[:3])
+            if name in prefixes or len(prefixes) < 100:
+                prefixes[name] = prefixes.get(name, 0) + 1
+        (page,) = db.execute("PRAGMA page_size").fetchone()
+        (free,) = db.execute("PRAGMA freelist_count").fetchone()
+        (history,) = db.execute("SELECT count(*) FROM history").fetchone()
+        (leases,) = db.execute("SELECT count(*) FROM leases").fetchone()
+        log = _companions(path)[0]
+        return Stats(
+            store_id=str(meta(db, "store_id")), revision=read_revision(db), compacted=int(meta(db, "compacted")),
+            keys=keys, history=history, value_bytes=size, file_bytes=path.stat().st_size,
+            log_bytes=log.stat().st_size if log.exists() else 0, free_bytes=page * free, leases=leases,
+            prefixes=dict(sorted(prefixes.items())),
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Raises SickStore, Unavailable."""
+    with translated(path):
+        check_header(path)
+        with contextlib.closing(connect(path, SqliteSettings())) as db:
+            db.execute("PRAGMA query_only = 1")
+            examine(db, path)
+            yield db
+
+
+def _copy(db: sqlite3.Connection, target: Path, change: Callable[[sqlite3.Connection], None]) -> None:
+    """Under another name until it is whole and durable."""
+    new = target.with_name(f".{target.name}.part")
+    for leftover in (new, *_companions(new)):
+        leftover.unlink(missing_ok=True)
+    with translated(target):
+        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # it holds Secrets
+        try:
+            with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as copy:
+                db.backup(copy)
+                change(copy)
+                copy.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            _sync(new)
+            os.rename(new, target)
+            _sync_directory(target.parent)
+        finally:
+            for leftover in (new, *_companions(new)):
+                leftover.unlink(missing_ok=True)
+
+
+def _aside(path: Path) -> Path:
+    n = 1
+    while (target := path.with_name(f"{path.name}.replaced-{n}")).exists():
+        n += 1
+    for old, new in zip((path, *_companions(path)), (target, *_companions(target)), strict=True):
+        with contextlib.suppress(FileNotFoundError):
+            old.rename(new)
+    return target
+
+
+def _companions(path: Path) -> tuple[Path, Path]:
+    return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
+
+
+def _must_exist(path: Path) -> None:
+    try:
+        if not path.is_file():
+            raise NotFound(f"there is no store at {path}")
+    except PermissionError as exc:
+        raise Unavailable(f"{path} may be read by root only") from exc
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,69 @@
+"""What an operator asks about sync: last sync revisions, lag, queue, bytes; as values for the command line and for Prometheus.
+
+lag     revisions of the source's store that the sink has not acknowledged
+queue   keys among them that concern this direction: what a fetch would send now
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kubeedge.api import keys
+from kubeedge.kit.metrics import Family, family
+from kubeedge.store.model import Store
+from kubeedge.sync.driver import Progress
+
+_COUNTERS = (
+    ("batches", "kubeedge_sync_batches_total", "batches of changes"),
+    ("changes", "kubeedge_sync_changes_total", "changes of keys"),
+    ("bytes", "kubeedge_sync_bytes_total", "bytes of sync messages, above TLS and WebSocket"),
+    ("snapshots", "kubeedge_sync_snapshots_total", "snapshots that were begun"),
+)
+
+
+def progress(of: Progress) -> dict[str, int]:
+    return {
+        "revision": of.revision,
+        "batches": of.batches,
+        "changes": of.changes,
+        "bytes": of.bytes,
+        "snapshots": of.snapshots,
+    }
+
+
+async def source(store: Store, prefix: str, of: Progress) -> dict[str, int]:
+    """This end has the truth; `of.revision` is what the other end has acknowledged."""
+    found = (await store.range(prefix, keys.prefix_end(prefix), keys_only=True)).kvs
+    return {
+        **progress(of),
+        "head": store.revision,
+        "lag": max(0, store.revision - of.revision),
+        "queue": sum(kv.mod_revision > of.revision for kv in found),
+        "keys": len(found),
+    }
+
+
+async def sink(store: Store, prefix: str, lsr_key: str, of: Progress) -> dict[str, Any]:
+    """This end follows; what the other end has more it does not know."""
+    record = await store.get(lsr_key)
+    found = (await store.range(prefix, keys.prefix_end(prefix), keys_only=True)).kvs
+    return {
+        **progress(of),
+        "durable": record.value.decode(errors="replace") if record else "",
+        "keys": len(found),
+    }
+
+
+def families(directions: Mapping[str, Iterable[Progress]]) -> list[Family]:
+    """`directions`: "down" and "up", with one Progress a peer; peers are added up."""
+    summed = {name: list(some) for name, some in directions.items()}
+    return [
+        family(
+            metric,
+            "counter",
+            f"{text}, since the channel or the agent began",
+            [({"direction": name}, float(sum(getattr(p, field) for p in some))) for name, some in summed.items()],
+        )
+        for field, metric, text in _COUNTERS
+    ]
