@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from kubeedge import __version__
-from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
 from kubeedge.api import keys
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.server import ApiServer
@@ -40,8 +39,10 @@ from kubeedge.kit.metrics_server import response as metrics_response
 from kubeedge.pki.ca import Authority
 from kubeedge.pki.files import write_secret
 from kubeedge.pki.identity import UserIdentity
+from kubeedge.store import observe as store_observe
 from kubeedge.store.model import Store
 from kubeedge.store.sqlite import open_sqlite
+from kubeedge.sync import observe as sync_observe
 from kubeedge_cloud.bootstrap.admin import Admin
 from kubeedge_cloud.bootstrap.certificates import ServerCertificate
 from kubeedge_cloud.bootstrap.server import Bootstrap, BootstrapSettings
@@ -270,7 +271,15 @@ class Cloud:
         write_secret(state / f"kubeconfig-{tenant}", json.dumps(kubeconfig, indent=2).encode())
 
     def _own_metrics(self) -> list[Family]:
-        return [*modules(self.supervisor.states()), *hub_metrics(self.bus)]
+        sessions = self.hub.sessions()
+        received, sent = (sum(getattr(s.counters, name) for s in sessions) for name in ("bytes_in", "bytes_out"))
+        return [
+            *modules(self.supervisor.states()),
+            *hub_metrics(self.bus),
+            *store_observe.families(self.store),
+            *sync_observe.families({"down": [s.down for s in sessions], "up": [s.up for s in sessions]}),
+            *sync_observe.channels(len(sessions), received, sent),
+        ]
 
     async def allow(self, tenant: TenantId, node: NodeName, subnets: list[str]) -> dict[str, Any]:
         """Networks that may be behind a node from now on; its links begin anew and say what is behind it."""
@@ -305,14 +314,12 @@ class Cloud:
 
     async def sync_status(self, tenant: str, node: str) -> dict[str, Any]:
         """Of the nodes that are attached to this process; and of those that the caller names, whether attached or not."""
-        from kubeedge.sync import observe
-
         nodes: list[dict[str, Any]] = []
         for s in self.hub.sessions():
             if (tenant and s.tenant != tenant) or (node and s.node != node):
                 continue
-            down = await observe.source(self.store, keys.edge_desired(s.tenant, s.node), s.down)
-            up = observe.progress(s.up)
+            down = await sync_observe.source(self.store, keys.edge_desired(s.tenant, s.node), s.down)
+            up = sync_observe.progress(s.up)
             nodes.append(
                 {
                     "tenant": s.tenant,

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from kubeedge.hub.edgehub import EdgeHub
     from kubeedge.kit.metrics import Family, Registry
     from kubeedge.kubebus.stack import KubeBus
+    from kubeedge.metaserver.module import MetaServer
     from kubeedge.metaserver.settle import EdgeWrites
     from kubeedge.store.model import Store
     from kubeedge.sync.driver import Progress
@@ -87,6 +88,7 @@ class Agent:
         self.down: Progress | None = None
         self.up: Progress | None = None
         self.metrics = self._metrics()
+        self.api: MetaServer | None = None
         self.writes: EdgeWrites | None = None
         self._streams: set[asyncio.Task[None]] = set()
         modules = config.modules
@@ -249,6 +251,18 @@ class Agent:
             from kubeedge.kubebus.observe import edge_metrics
 
             found += edge_metrics(self.bus)
+        from kubeedge.store import observe as of_store
+        from kubeedge.sync import observe as of_sync
+
+        found += of_store.families(self.store)
+        if self.hub is not None and self.down is not None and self.up is not None:
+            hub = self.hub.status
+            found += of_sync.families({"down": [self.down], "up": [self.up]})
+            found += of_sync.channels(int(hub.attached), hub.counters.bytes_in, hub.counters.bytes_out)
+        if self.writes is not None:
+            from kubeedge.metaserver.observe import families
+
+            found += families(self.writes, self.api)
         return found
 
     def _metaserver(self) -> list[Module]:
@@ -269,7 +283,8 @@ class Agent:
             tls=c.tls,
         )
         self.writes = EdgeWrites(self.store, own.node, wall=time.time)
-        return [self.writes, MetaServer(self.store, settings, self._own_kubelet, wall=time.time)]
+        self.api = MetaServer(self.store, settings, self._own_kubelet, wall=time.time)
+        return [self.writes, self.api]
 
     async def _own_kubelet(self, tenant: TenantId, node: NodeName) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """The kubelet API of this node, without a network."""

@@ -190,6 +190,11 @@ def test_an_offline_node_is_operated_with_kubectl_and_the_cloud_agrees_afterward
     store = site.root / "var/lib/kubeedge/edge/edge.db"
     assert "whole: True" in site.machine.run(*KUBEEDGE, "store", "check", "--store", str(store))
     assert "/desired/pods" in site.machine.run(*KUBEEDGE, "store", "stats", "--store", str(store))
+    answer = site.machine.run("/usr/bin/curl", "-sS", "--unix-socket", site.agent_socket, "http://agent/metrics")
+    assert 'kubeedge_edge_writes_total{outcome="conflict"} 1' in answer and "kubeedge_edge_writes_pending 0" in answer
+    assert 'kubeedge_sync_bytes_total{direction="up"}' in answer and "kubeedge_store_revision " in answer
+    answer = site.cloud.run("/usr/bin/curl", "-sS", "--unix-socket", site.socket, "http://cloud/metrics")
+    assert "kubeedge_hub_channels 1" in answer and 'kubeedge_sync_changes_total{direction="down"}' in answer
     # a deletion
     site.cut()
     site.edge("delete", "pod", "sleeper", "--timeout=30s")

@@ -150,6 +150,7 @@ def _add_network_tools(commands: _Commands) -> None:
         verb.add_argument("--tenant", default="default", help="whose node (default: default)")
         _socket(verb, CLOUD_SOCKET, "the cloud's")
 
+
 def _add_upkeep(commands: _Commands) -> None:
     p = commands.add("store", "store", "check, back up and restore the store of this machine", output=False)
     check, backup, restore, stats = _verbs(

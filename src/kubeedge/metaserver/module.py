@@ -68,6 +68,7 @@ class MetaServer:
         tenant = TenantId(settings.tenant)
         registry = Registry(RegistryView(store, tenant, wall=wall), tenant, wall=wall, bootstrap=False)
         self.server = ApiServer({tenant: registry}.get, node_stream, authenticate=self.who)
+        self.tenant = settings.tenant
         self._token = b""
         self.bound_port = 0
 

@@ -30,8 +30,14 @@ class EdgeWrites:
         self._node = node
         self._wall = wall
         self.outcomes: dict[str, int] = {}  # since the start
+        self.waiting = 0  # for the cloud
 
     async def run(self, ready: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.count(), name="count of pending writes")
+            group.create_task(self._follow(ready), name="answers to writes")
+
+    async def _follow(self, ready: asyncio.Event) -> None:
         while True:
             with contextlib.suppress(Gone):
                 found = await self._store.range(joined.RESULTS, keys.prefix_end(joined.RESULTS))
@@ -46,7 +52,23 @@ class EdgeWrites:
                 return  # the store was closed
 
     async def pending(self) -> int:
-        return len((await self._store.range(joined.WRITES, keys.prefix_end(joined.WRITES), keys_only=True)).kvs)
+        found = (await self._store.range(joined.WRITES, keys.prefix_end(joined.WRITES), keys_only=True)).kvs
+        self.waiting = len(found)
+        return self.waiting
+
+    async def count(self) -> None:
+        """Keeps `waiting`, for metrics."""
+        while True:
+            with contextlib.suppress(Gone):
+                after = self._store.revision
+                await self.pending()
+                batches: Any = self._store.watch(joined.WRITES, after=after)
+                async with contextlib.aclosing(batches):
+                    async for batch in batches:
+                        for change in batch.changes:
+                            self.waiting += change.kind is ChangeKind.PUT
+                            self.waiting -= change.kind is ChangeKind.DELETE
+                return
 
     async def _changed(self, change: Change) -> None:
         if change.kind is ChangeKind.PUT:

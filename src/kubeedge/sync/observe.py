@@ -67,3 +67,16 @@ def families(directions: Mapping[str, Iterable[Progress]]) -> list[Family]:
         )
         for field, metric, text in _COUNTERS
     ]
+
+
+def channels(attached: int, bytes_in: int, bytes_out: int) -> list[Family]:
+    """Of the hub: at the edge 0 or 1 channel, in the cloud those that this process holds."""
+    return [
+        family("kubeedge_hub_channels", "gauge", "channels that are attached", attached),
+        family(
+            "kubeedge_hub_bytes_total",
+            "counter",
+            "bytes of messages on channels, of those that are attached now",
+            [({"direction": "in"}, float(bytes_in)), ({"direction": "out"}, float(bytes_out))],
+        ),
+    ]

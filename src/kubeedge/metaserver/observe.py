@@ -1,0 +1,24 @@
+"""Figures of the edge's own API for Prometheus."""
+
+from __future__ import annotations
+
+from kubeedge.api.names import TenantId
+from kubeedge.kit.metrics import Family, family
+from kubeedge.metaserver.module import MetaServer
+from kubeedge.metaserver.settle import EdgeWrites
+
+
+def families(writes: EdgeWrites, api: MetaServer | None) -> list[Family]:
+    found = [
+        family("kubeedge_edge_writes_pending", "gauge", "writes that wait for the cloud", writes.waiting),
+        family(
+            "kubeedge_edge_writes_total",
+            "counter",
+            "writes that the cloud has answered, since the start",
+            [({"outcome": outcome}, float(count)) for outcome, count in sorted(writes.outcomes.items())],
+        ),
+    ]
+    if api is not None:
+        watches = api.server.open_watches(TenantId(api.tenant))
+        found.append(family("kubeedge_metaserver_watches", "gauge", "open watches of the node's own API", watches))
+    return found
