@@ -391,6 +391,8 @@ int link_queue(kb_plane *plane, port *to, int kind, uint32_t tenant_number, kb_b
     kb_queue *q = queue_of(to);
     /* all links together have a bound too; beyond it each has an eighth of its own */
     size_t limit = plane->queued > KB_QUEUES ? KB_QUEUE / 8 : KB_QUEUE;
+    size_t waiting = to->unsent_length - to->unsent_at; /* what TLS has written and the socket has not taken counts, too */
+    limit -= waiting < limit / 2 ? waiting : limit / 2;
     if (!q || (own && q->bytes > limit)) {
         to->counters.queue_full++;
         kb_buffer_free(&plane->pool, b);

@@ -86,7 +86,9 @@ def test_the_agent_does_not_keep_what_only_commands_need():
 
 
 def test_every_command_and_verb_has_help():
-    commands = "cloud edge join reset token tenant gettoken status publish image ping links routes router version".split()
+    commands = (
+        "cloud edge join reset token tenant gettoken status publish image ping links routes router version".split()
+    )
     listed = kubeedge("--help").stdout
     for command in commands:
         assert command in listed
