@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -281,9 +281,7 @@ async def fill(path: Path, count: int) -> None:
     store = await open_sqlite(path)
     try:
         for start in range(0, count, 1000):
-            puts = [
-                Put(f"{keys.DESIRED}pods/default/pod-{n:05}", value(n, 1000)) for n in range(start, start + 1000)
-            ]
+            puts = [Put(f"{keys.DESIRED}pods/default/pod-{n:05}", value(n, 1000)) for n in range(start, start + 1000)]
             await store.txn((), puts)
     finally:
         await store.close()

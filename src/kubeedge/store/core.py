@@ -17,7 +17,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import Invalid, Misuse
@@ -40,10 +40,17 @@ FIRST_REVISION = Revision(1)  # of an empty store, as in etcd
 MAX_OPS = 4096  # in one transaction; etcd's default is 128, a sync batch wants more
 
 
+Head: TypeAlias = tuple[Revision, int]  # create_revision, version
+
+
 class View(Protocol):
     """The newest values, before the transaction."""
 
     def newest(self, key: str) -> KeyValue | None: ...
+
+    def head(self, key: str) -> Head | None:
+        """What a put or delete needs to know of a live key; its value may be large."""
+        ...
 
     def newest_range(self, key: str, end: str) -> Sequence[KeyValue]:
         """Live keys in [key, end), in order."""
@@ -88,9 +95,10 @@ def _check_ops(ops: Sequence[Op]) -> None:
             puts.add(op.key)
         else:
             check_range(op.key, op.end)
-    in_order = sorted(puts)
-    for op in ops:
-        if isinstance(op, Delete) and puts:
+    deletes = [op for op in ops if isinstance(op, Delete)]
+    in_order = sorted(puts) if deletes else []
+    for op in deletes:
+        if puts:
             first = bisect_left(in_order, op.key)
             if op.key in puts or (op.end and first < len(in_order) and in_order[first] < op.end):
                 raise Misuse(f"key {in_order[first]} is put and deleted in one transaction")
@@ -102,35 +110,26 @@ def evaluate(
     """Decide one transaction that check() has passed."""
     succeeded = all(_holds(c, view.newest(c.key)) for c in compares)
     next_revision = Revision(revision + 1)
-    written: dict[str, KeyValue | None] = {}
+    written: dict[str, Change | None] = {}
     changes: list[Change] = []
     responses: list[RangeResult | int | None] = []
     for op in success if succeeded else failure:
         match op:
             case Put():
-                old = view.newest(op.key)
-                kv = KeyValue(
-                    op.key,
-                    op.value,
-                    old.create_revision if old else next_revision,
-                    next_revision,
-                    old.version + 1 if old else 1,
-                    op.lease,
-                )
-                written[op.key] = kv
-                changes.append(
-                    Change(ChangeKind.PUT, kv.key, kv.value, next_revision, kv.create_revision, kv.version, kv.lease)
-                )
+                created, version = view.head(op.key) or (next_revision, 0)
+                change = Change(ChangeKind.PUT, op.key, op.value, next_revision, created, version + 1, op.lease)
+                written[op.key] = change
+                changes.append(change)
                 responses.append(None)
             case Delete():
-                one = view.newest(op.key)
-                found = view.newest_range(op.key, op.end) if op.end else [one] if one else []
-                victims = [
-                    kv for kv in found if kv.key not in written
-                ]  # an earlier delete of this transaction took the rest
+                if op.end:
+                    found = [kv.key for kv in view.newest_range(op.key, op.end)]
+                else:
+                    found = [op.key] if view.head(op.key) else []
+                victims = [key for key in found if key not in written]  # an earlier delete took the rest
                 for victim in victims:
-                    written[victim.key] = None
-                    changes.append(Change(ChangeKind.DELETE, victim.key, b"", next_revision))
+                    written[victim] = None
+                    changes.append(Change(ChangeKind.DELETE, victim, b"", next_revision))
                 responses.append(len(victims))
             case Get():
                 responses.append(_read(view, written, op, next_revision if changes else revision))
@@ -139,7 +138,8 @@ def evaluate(
 
 def check_key(key: str) -> None:
     """A key that may be put."""
-    if not key or len(_utf8(key)) > MAX_KEY or "\0" in key:
+    length = len(key) if key.isascii() else len(_utf8(key))
+    if not 0 < length <= MAX_KEY or "\0" in key:
         raise Invalid(f"key {key[:80]!r} is empty, longer than {MAX_KEY} bytes, or has a zero byte")
 
 
@@ -147,8 +147,9 @@ def check_range(key: str, end: str = "") -> None:
     """A key or range that may be read or deleted. From the beginning of the store is ("", end)."""
     if not key and not end:
         raise Invalid("key '' is empty")
-    _utf8(key)
-    _utf8(end)
+    if not (key.isascii() and end.isascii()):
+        _utf8(key)
+        _utf8(end)
 
 
 def _utf8(text: str) -> bytes:
@@ -158,21 +159,29 @@ def _utf8(text: str) -> bytes:
         raise Invalid(f"key {text[:80]!r} has a lone surrogate, which UTF-8 cannot express") from exc
 
 
-def _read(view: View, written: dict[str, KeyValue | None], op: Get, revision: Revision) -> RangeResult:
+def _read(view: View, written: dict[str, Change | None], op: Get, revision: Revision) -> RangeResult:
     if op.end:
         merged = {kv.key: kv for kv in view.newest_range(op.key, op.end)}
-        for key, kv in written.items():
+        for key, change in written.items():
             if op.key <= key < op.end:
-                if kv is None:
+                if change is None:
                     merged.pop(key, None)
                 else:
-                    merged[key] = kv
+                    merged[key] = _kv(change)
         found = [merged[key] for key in sorted(merged)]
     else:
-        single = written[op.key] if op.key in written else view.newest(op.key)
+        if op.key in written:
+            own = written[op.key]
+            single = _kv(own) if own else None
+        else:
+            single = view.newest(op.key)
         found = [single] if single else []
     limited = found[: op.limit] if op.limit else found
     return RangeResult(tuple(limited), revision, len(limited) < len(found), len(found))
+
+
+def _kv(put: Change) -> KeyValue:
+    return KeyValue(put.key, put.value, put.create_revision, put.revision, put.version, put.lease)
 
 
 def _holds(compare: Compare, kv: KeyValue | None) -> bool:

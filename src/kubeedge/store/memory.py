@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import Gone, Invalid, NotFound
-from kubeedge.store.core import FIRST_REVISION, check, check_range, evaluate
+from kubeedge.store.core import FIRST_REVISION, Head, check, check_range, evaluate
 from kubeedge.store.leases import Leases
 from kubeedge.store.model import (
     Change,
@@ -133,6 +133,10 @@ class MemoryStore:
 
     def newest(self, key: str) -> KeyValue | None:
         return self._at(key, self._revision)
+
+    def head(self, key: str) -> Head | None:
+        kv = self.newest(key)
+        return (kv.create_revision, kv.version) if kv else None
 
     def newest_range(self, key: str, end: str) -> Sequence[KeyValue]:
         return [kv for k in self._keys(key, end) if (kv := self.newest(k))]

@@ -5,7 +5,8 @@ needs no second index. A delete is a row whose value is NULL. The newest row of 
 
 Writers queue; the thread takes whatever waits, decides the transactions in order inside one SQLite transaction, and answers all
 of them after its one fsync. A transaction that changes nothing writes nothing. Readers use a connection of their own on the event
-loop's thread: reads are short, and WAL lets them pass the writer.
+loop's thread: reads are short, and WAL lets them pass the writer. So does a transaction that only reads, unless writes are in the
+queue, which it must see if it was asked for after them. What a transaction needs to know of many keys is read by one statement.
 
 A new store is made under another name and renamed, so that a file which is there but empty is a sick one, never a new one. One
 process at a time has the store open: it holds PATH.lock.
@@ -21,19 +22,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import queue
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from kubeedge import faults
 from kubeedge.api.keys import prefix_end
 from kubeedge.api.names import Revision
 from kubeedge.errors import KubeEdgeError, Misuse, NotFound, Unavailable
-from kubeedge.store.core import MAX_OPS, Outcome, check, check_range, evaluate
+from kubeedge.store.core import MAX_OPS, Head, Outcome, check, check_range, evaluate
 from kubeedge.store.leases import Leases
 from kubeedge.store.memory import check_compactable, check_leases, check_readable
 from kubeedge.store.model import (
@@ -41,6 +43,7 @@ from kubeedge.store.model import (
     ChangeKind,
     Compare,
     Delete,
+    Get,
     KeyValue,
     Op,
     Put,
@@ -68,6 +71,7 @@ from kubeedge.store.watch import Watches
 _GROUP = 256  # transactions that share one commit at most
 _COMPACT_STEP = 500  # rows followed in one commit: a long one would hold up writers
 _HISTORY_BYTES = 1024 * 1024  # of values, read at once for a watcher that is behind
+_MANY = 4  # keys from which on one statement for all of them is cheaper than one each
 _LEASE_RETRY = 1.0  # seconds until the keys of an expired lease are tried again, on a full disk
 
 _COLUMNS = "id, key, value, create_revision, version, lease"
@@ -132,6 +136,7 @@ class SqliteStore:
         self._watches = Watches(self._changes, lambda: self._compacted)
         self._queue: queue.SimpleQueue[_Request | _Job | None] = queue.SimpleQueue()
         self._closed = False
+        self._unanswered = 0  # requests in the queue or at the writer
         self._compacting: asyncio.Task[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -215,9 +220,23 @@ class SqliteStore:
             raise Misuse("the store is closed")
         check(compares, success, failure)
         check_leases(self._leases, success, failure)
+        if not self._unanswered and all(isinstance(op, Get) for ops in (success, failure) for op in ops):
+            return self._look(compares, success, failure)
         future: asyncio.Future[TxnResult] = self._loop.create_future()
-        self._queue.put(_Request(compares, success, failure, future))
+        self._ask(_Request(compares, success, failure, future))
         return await future
+
+    def _look(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op]) -> TxnResult:
+        """A transaction that only reads, of what was acknowledged."""
+        with translated(self.path), _snapshot(self._reader) as reader:
+            view = _SqlView(reader, below=(self._revision + 1) << SHIFT)
+            view.expect(success)
+            outcome = evaluate(view, self._revision, compares, success, failure)
+        return TxnResult(outcome.succeeded, outcome.revision, outcome.responses)
+
+    def _ask(self, request: _Request) -> None:
+        self._unanswered += 1
+        self._queue.put(request)
 
     async def put(self, key: str, value: bytes, lease: int = 0) -> Revision:
         return (await self.txn((), (Put(key, value, lease),))).revision
@@ -260,6 +279,7 @@ class SqliteStore:
             self._writer.execute("BEGIN IMMEDIATE")
             for request in group:
                 success = view.owned(request.ends_lease) if request.ends_lease else request.success
+                view.expect(success)
                 try:
                     outcome = evaluate(view, revision, request.compares, success, request.failure)
                 except KubeEdgeError as exc:
@@ -288,6 +308,7 @@ class SqliteStore:
 
     def _answer(self, answers: Sequence[tuple[_Request, Outcome | BaseException]]) -> None:
         """On the loop's thread: tell watchers and callers, in order."""
+        self._unanswered -= len(answers)
         for request, answer in answers:
             if isinstance(answer, BaseException):
                 if not request.future.done():
@@ -407,7 +428,7 @@ class SqliteStore:
             if self._closed:
                 raise Misuse("the store is closed")
             future: asyncio.Future[TxnResult] = self._loop.create_future()
-            self._queue.put(_Request((), (), (), future, ends_lease=lease))
+            self._ask(_Request((), (), (), future, ends_lease=lease))
             deleted = len((await future).responses)
         await self._run(lambda db: _write_one(db, "DELETE FROM leases WHERE id = ?", (lease,)))
 
@@ -458,22 +479,56 @@ class SqliteStore:
 
 
 class _SqlView:
-    """The newest values, as the writer's open transaction sees them."""
+    """The newest values below a row id, as the connection's open transaction sees them."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, below: int = (1 << 63) - 1) -> None:
         self._db = db
+        self._below = below
+        self._heads: dict[str, Head | None] = {}
+        self._values: dict[str, KeyValue | None] = {}
+
+    def expect(self, ops: Sequence[Op]) -> None:
+        """These come next: read together what they ask for. Good until something is written."""
+        gets = [op.key for op in ops if isinstance(op, Get) and not op.end]
+        writes = [op.key for op in ops if isinstance(op, Put) or (isinstance(op, Delete) and not op.end)]
+        self._heads = dict.fromkeys(writes) if len(writes) >= _MANY else {}
+        self._values = dict.fromkeys(gets) if len(gets) >= _MANY else {}
+        if self._heads:
+            for key, created, version in self._newest_of(self._heads, "h.key, h.create_revision, h.version"):
+                self._heads[key] = (Revision(created), version)
+        if self._values:
+            for row in self._newest_of(self._values, ", ".join(f"h.{name}" for name in _COLUMNS.split(", "))):
+                self._values[row[1]] = _kv(row)
+
+    def _newest_of(self, keys: Iterable[str], columns: str) -> Iterator[Any]:
+        return self._db.execute(
+            f"SELECT {columns} FROM json_each(?) AS asked CROSS JOIN history AS h ON h.id = "
+            "(SELECT max(id) FROM history WHERE key = asked.value AND id < ?) WHERE h.value IS NOT NULL",
+            (json.dumps([key for key in keys if "\0" not in key]), self._below),  # no key has a zero byte
+        )
 
     def newest(self, key: str) -> KeyValue | None:
+        if key in self._values:
+            return self._values[key]
         row = self._db.execute(
-            f"SELECT {_COLUMNS} FROM history WHERE key = ? ORDER BY id DESC LIMIT 1", (key,)
+            f"SELECT {_COLUMNS} FROM history WHERE key = ? AND id < ? ORDER BY id DESC LIMIT 1", (key, self._below)
         ).fetchone()
         return _kv(row) if row and row[2] is not None else None
 
+    def head(self, key: str) -> Head | None:
+        if key in self._heads:
+            return self._heads[key]
+        row = self._db.execute(
+            "SELECT create_revision, version, value IS NULL FROM history WHERE key = ? AND id < ? ORDER BY id DESC LIMIT 1",
+            (key, self._below),
+        ).fetchone()
+        return (Revision(row[0]), row[1]) if row and not row[2] else None
+
     def newest_range(self, key: str, end: str) -> Sequence[KeyValue]:
         rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM history WHERE id IN "
-            "(SELECT max(id) FROM history WHERE key >= ? AND key < ? GROUP BY key) AND value IS NOT NULL ORDER BY key",
-            (key, end),
+            f"SELECT {_COLUMNS} FROM history WHERE id IN (SELECT max(id) FROM history "
+            "WHERE key >= ? AND key < ? AND id < ? GROUP BY key) AND value IS NOT NULL ORDER BY key",
+            (key, end, self._below),
         )
         return [_kv(row) for row in rows]
 

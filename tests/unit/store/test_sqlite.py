@@ -313,7 +313,7 @@ def test_a_lease_outlives_a_full_disk(path: Path) -> None:
 
     async def story() -> None:
         store = await open_sqlite(path)
-        lease = await store.lease_grant(0.05)
+        lease = await store.lease_grant(1.0)
         await store.put("a", b"", lease)
         failures = 0
 
