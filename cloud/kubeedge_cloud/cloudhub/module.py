@@ -1,7 +1,8 @@
 """Module "cloudhub": WebSocket server for the nodes' channels. Identity comes from the certificate alone.
 
 A node that is attached has a session key in the store (kubeedge.api.keys.session); EdgeController reads it as "Ready". A second
-channel of the same node replaces the first: the newer one is the one that the network lets through.
+channel of the same node replaces the first: the newer one is the one that the network lets through. Its process writes the key anew, and
+the process that held the node sees it and lets go; likewise when the key is deleted because the node was removed.
 
 Lives elsewhere: what runs over a channel (kubeedge.sync), tenants and nodes (kubeedge_cloud.tenants).
 """
@@ -23,13 +24,13 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from kubeedge.api import keys
-from kubeedge.api.names import NodeName, TenantId
-from kubeedge.errors import KubeEdgeError, Refused
+from kubeedge.api.names import NodeName, Revision, TenantId
+from kubeedge.errors import Gone, KubeEdgeError, Refused
 from kubeedge.hub.core import CLOSE_REPLACED, CLOUD_KEEPALIVE, MAX_MESSAGE, REPLACED, Session, SessionSettings
 from kubeedge.hub.driver import Channel, Counters, WebSocket
 from kubeedge.hub.tls import small_buffers
 from kubeedge.pki import identity
-from kubeedge.store.model import Compare, Delete, Store, Target
+from kubeedge.store.model import Change, ChangeKind, Compare, Delete, Store, Target
 from kubeedge.sync.driver import Progress, run_cloud
 from kubeedge_cloud.cloudhub.door import Door
 from kubeedge_cloud.processes.member import Alone, Member
@@ -65,6 +66,8 @@ class Attachment:
     channel: Channel
     down: Progress = field(default_factory=Progress)
     up: Progress = field(default_factory=Progress)
+    revision: Revision = Revision(0)  # of its session key; 0 until it is written
+    overtaken: Change | None = None  # a change of the key that was seen before we knew the revision of our own
 
     @property
     def counters(self) -> Counters:
@@ -101,6 +104,22 @@ class CloudHub:
         if attachment := self._attached.get((tenant, node)):
             attachment.channel.close("the node was removed", 1008)
 
+    async def follow_sessions(self) -> None:
+        """Let go of nodes whose session is somebody else's, or nobody's, for ever."""
+        while True:
+            try:
+                batches: Any = self._store.watch(keys.SESSIONS, after=self._store.revision, progress=True)
+                async with contextlib.aclosing(batches):
+                    async for batch in batches:
+                        for change in batch.changes:
+                            tenant, _, node = change.key.removeprefix(keys.SESSIONS).partition("/")
+                            if attachment := self._attached.get((TenantId(tenant), NodeName(node))):
+                                _heard(attachment, change)
+                return  # the store was closed
+            except Gone:  # what was missed cannot be known: whoever is still ours comes back at once
+                for attachment in self.sessions():
+                    attachment.channel.close("the cloud process lost sight of its sessions", 1012)
+
     def _let_go(self) -> None:
         """The session keys are gone with the lease: the nodes shall attach again, here or elsewhere."""
         for attachment in self.sessions():
@@ -135,6 +154,7 @@ class CloudHub:
         ):
             ready.set()
             try:
+                await self.follow_sessions()
                 await asyncio.get_running_loop().create_future()
             finally:
                 for attachment in self.sessions():
@@ -155,6 +175,7 @@ class CloudHub:
         if self._open >= self._settings.max_channels:
             return connection.respond(503, "too many channels\n")
         try:
+            _ = self._member.lease  # without one nobody would know that the node is here
             await self._who(connection)
         except Refused as exc:
             log.warning("refused address=%s: %s", _address(connection), exc)
@@ -198,7 +219,9 @@ class CloudHub:
         async def use(channel: Channel) -> None:
             if self._attached.get(place) is not attachment:
                 return  # replaced before it was attached: the newer one's record must stay
-            await self._store.put(keys.session(*place), _record(attachment), self._member.lease)
+            attachment.revision = await self._store.put(keys.session(*place), _record(attachment), self._member.lease)
+            if attachment.overtaken:
+                _heard(attachment, attachment.overtaken)
             log.info("attached tenant=%s node=%s address=%s", who.tenant, who.node, attachment.address)
             await run_cloud(channel, self._store, who.tenant, who.node, attachment.down, attachment.up)
 
@@ -219,6 +242,17 @@ class CloudHub:
         key = keys.session(attachment.tenant, attachment.node)
         with contextlib.suppress(KubeEdgeError):
             await self._store.txn((Compare(key, Target.VALUE, "=", _record(attachment)),), (Delete(key),))
+
+
+def _heard(attachment: Attachment, change: Change) -> None:
+    """A change of the session key of a node that is attached here."""
+    if not attachment.revision:
+        attachment.overtaken = change
+    elif change.revision > attachment.revision:
+        if change.kind is ChangeKind.PUT:
+            attachment.channel.close(REPLACED, CLOSE_REPLACED)
+        else:
+            attachment.channel.close("the session was ended: the node was removed, or its lease is over", 1008)
 
 
 def _record(attachment: Attachment) -> bytes:

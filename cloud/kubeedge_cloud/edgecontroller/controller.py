@@ -13,7 +13,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -57,9 +57,11 @@ class TenantEdgeController:
         tenants: TenantManager,
         settings: EdgeControllerSettings,
         *,
+        fence: Callable[[], Sequence[Compare]] = tuple,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._tenant = tenant
+        self._fence = fence
         self._store = store
         self._client = client
         self._tenants = tenants
@@ -248,9 +250,9 @@ class TenantEdgeController:
         ops += [Delete(prefix + key) for key in have.keys() - wanted.keys()]
         exists = Compare(node_key(self._tenant, name), Target.VERSION, ">", 0)
         for start in range(0, len(ops), _OPS):
-            done = await self._store.txn((exists,), ops[start : start + _OPS])
+            done = await self._store.txn((exists, *self._fence()), ops[start : start + _OPS])
             if not done.succeeded:
-                return  # removed meanwhile: nothing of it shall come back
+                return  # removed meanwhile: nothing of it shall come back; or another process leads, and knows better
 
     # -- writes of the node --------------------------------------------------------------------------------------------
 
@@ -473,12 +475,20 @@ class EdgeController:
         await for_each_tenant(self._tenants, self._serve, ready, what="edgecontroller")
 
     async def _serve(self, record: TenantRecord, serving: asyncio.Event) -> None:
+        work = f"edgecontroller/{record.name}"
+
         def run(serving: asyncio.Event) -> Awaitable[None]:
             return TenantEdgeController(
-                record.name, self._store, self._client_for(record.name), self._tenants, self._settings, wall=self._wall
+                record.name,
+                self._store,
+                self._client_for(record.name),
+                self._tenants,
+                self._settings,
+                fence=partial(self._member.fence, work),
+                wall=self._wall,
             ).run(serving)
 
-        await led(self._member, f"edgecontroller/{record.name}", run, serving)
+        await led(self._member, work, run, serving)
 
 
 def _is_marked(obj: Object) -> bool:

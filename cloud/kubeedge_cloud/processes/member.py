@@ -5,7 +5,8 @@
     /sessions/T/N       written by the hub with the same lease: the node's channel is at P
 
 A process that is killed, or cannot reach the store for a lease's time, loses all three at once, and others take over. It has to assume the
-loss before it can happen: a lease that could not be renewed counts as lost a second before its time is over, on our own clock.
+loss before it can happen: a lease that could not be renewed counts as lost a second before its time is over, on our own clock. A process
+that was stopped in the middle of its work hears of the loss too late: its writes carry a fence, a compare that holds only while it leads.
 
 Work spreads over the processes by rendezvous hashing (Thaler and Ravishankar, 1998): who comes first for a piece of work claims it
 at once, the others a moment later, in case it is not there.
@@ -19,12 +20,13 @@ import hashlib
 import json
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
 from kubeedge.api.keys import prefix_end
-from kubeedge.errors import KubeEdgeError, NotFound
+from kubeedge.api.names import Revision
+from kubeedge.errors import KubeEdgeError, NotFound, Unavailable
 from kubeedge.store.model import ChangeKind, Compare, Delete, Get, Put, RangeResult, Store, Target
 
 log = logging.getLogger("kubeedge.processes")
@@ -35,6 +37,8 @@ TTL = 3.0  # seconds from the death of a process to the end of what it held
 RENEW = 0.8  # seconds between two renewals
 MARGIN = 1.0  # seconds before the end of the lease at which it counts as lost
 STAND_BACK = 0.5  # seconds that others leave to whom hashing chose
+
+_NEVER = -1  # no key was written at that revision
 
 Work = Callable[[], Awaitable[None]]
 
@@ -47,11 +51,15 @@ class Member(Protocol):
 
     @property
     def lease(self) -> int:
-        """For keys that go with the process; 0 when the process is alone and its store knows of no other."""
+        """For keys that go with the process; 0 when it is alone and its store knows of no other. Raises Unavailable without one."""
         ...
 
     async def lead(self, work: str, do: Work) -> None:
         """Do it whenever this process holds that work, for ever; cancelled when the hold is lost."""
+        ...
+
+    def fence(self, work: str) -> Sequence[Compare]:
+        """For transactions of that work: they hold only while this process leads it."""
         ...
 
     def on_loss(self, tell: Callable[[], None]) -> None:
@@ -67,6 +75,9 @@ class Alone:
 
     async def lead(self, work: str, do: Work) -> None:
         await do()
+
+    def fence(self, work: str) -> Sequence[Compare]:
+        return ()
 
     def on_loss(self, tell: Callable[[], None]) -> None:
         pass
@@ -85,16 +96,23 @@ class Process:
         self._held = asyncio.Event()
         self._lost: asyncio.Future[None] | None = None
         self._tell: list[Callable[[], None]] = []
+        self._claims: dict[str, Revision] = {}  # work that we lead -> when we claimed it
 
     @property
     def lease(self) -> int:
+        if not self._lease:
+            raise Unavailable("this cloud process has no lease from its store at the moment; another one may have")
         return self._lease
+
+    def fence(self, work: str) -> Sequence[Compare]:
+        return (Compare(LEADERS + work, Target.MOD, "=", self._claims.get(work, _NEVER)),)
 
     def on_loss(self, tell: Callable[[], None]) -> None:
         self._tell.append(tell)
 
     async def run(self, ready: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
+        lease = 0
         try:
             while True:
                 try:
@@ -119,9 +137,9 @@ class Process:
                         tell()
                 log.error("the lease of this process is lost; what it held is given up")
         finally:
-            if self._lease:
+            if lease:
                 with contextlib.suppress(KubeEdgeError):
-                    await self._store.lease_revoke(self._lease)
+                    await self._store.lease_revoke(lease)
 
     async def _renew(self, lease: int, renewed: float) -> None:
         """Returns when the lease is lost, or may soon be."""
@@ -157,6 +175,7 @@ class Process:
                 if doing.done():
                     return doing.result()
             finally:
+                self._claims.pop(work, None)
                 doing.cancel()
                 await asyncio.gather(doing, return_exceptions=True)
                 with contextlib.suppress(KubeEdgeError):
@@ -173,10 +192,17 @@ class Process:
                 (Compare(key, Target.VERSION, "=", 0),), (Put(key, self.id.encode(), lease),), (Get(key),)
             )
             if done.succeeded:
+                self._claims[work] = done.revision
                 return True
             found = done.responses[0]
             if isinstance(found, RangeResult) and found.kvs and found.kvs[0].value == self.id.encode():
-                return True  # the answer to an earlier claim was lost on its way
+                # the answer to an earlier claim was lost on its way; or the claim hangs on an older lease of ours, and would end with it
+                unchanged = Compare(key, Target.MOD, "=", found.kvs[0].mod_revision)
+                again = await self._store.txn((unchanged,), (Put(key, self.id.encode(), lease),))
+                if again.succeeded:
+                    self._claims[work] = again.revision
+                    return True
+                continue
             waiting = asyncio.ensure_future(self._until_free(key, done.revision))
             try:
                 await asyncio.wait((waiting, lost), return_when=asyncio.FIRST_COMPLETED)

@@ -130,7 +130,7 @@ class TenantManager:
                 yield records
 
     async def remove_node(self, tenant: TenantId, node: NodeName) -> bool:
-        """The record, its number, and everything desired of and reported by the node. False: there was none."""
+        """The record, its number, its session, and everything desired of and reported by the node. False: there was none."""
         key = model.node_key(tenant, node)
         prefix = keys.edge(tenant, node)
         for _ in range(_ATTEMPTS):
@@ -145,6 +145,7 @@ class TenantManager:
                     Delete(model.node_claim(tenant, record.number)),
                     Delete(model.subnets_key(tenant, node)),
                     Delete(prefix, keys.prefix_end(prefix)),
+                    Delete(keys.session(tenant, node)),  # whoever holds its channel lets go
                 ],
             )
             if done.succeeded:

@@ -6,17 +6,22 @@ import asyncio
 import json
 import random
 import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
+from kubeedge.errors import Unavailable
 from kubeedge.hub.core import REPLACED, Session
 from kubeedge.hub.driver import Channel
 from kubeedge.pki.identity import NodeIdentity
 from kubeedge.store.memory import MemoryStore
+from kubeedge.store.model import Compare
 from kubeedge.sync.driver import Progress, run_edge
 from kubeedge_cloud.cloudhub.door import Door
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
+from kubeedge_cloud.tenants.manager import TenantManager
 from tests.kit import virtual_time
 from tests.kit.certs import TestAuthority
 from tests.simulator.world import Socket, Wire
@@ -194,3 +199,85 @@ def test_who_is_admitted_or_leaves_makes_room_for_who_waits_outside() -> None:
                     connection.close()
 
     asyncio.run(story())
+
+
+class Lease:
+    """A member of several processes, whose lease is given or taken away by hand."""
+
+    id = "p1"
+
+    def __init__(self) -> None:
+        self.held = 0
+
+    @property
+    def lease(self) -> int:
+        if not self.held:
+            raise Unavailable("no lease")
+        return self.held
+
+    async def lead(self, work: str, do: Any) -> None:
+        await do()
+
+    def fence(self, work: str) -> Sequence[Compare]:
+        return ()
+
+    def on_loss(self, tell: Callable[[], None]) -> None:
+        pass
+
+
+def test_a_channel_at_another_process_replaces_the_one_here() -> None:
+    async def story() -> None:
+        here, there = Cloud(), Cloud()
+        there.store = here.store
+        there.hub = CloudHub(CloudHubSettings(), here.store, None, None)  # type: ignore[arg-type]
+        following = [asyncio.create_task(c.hub.follow_sessions()) for c in (here, there)]
+        first = await here.attach()
+        second = await there.attach()
+        assert REPLACED in await first
+        assert not here.hub.sessions() and not second.done()
+        (attachment,) = there.hub.sessions()
+        assert here.session() == attachment.session_id, "the end of the first leaves the key of the second"
+        third = await here.attach()
+        assert REPLACED in await second and not third.done()
+        for task in following:
+            task.cancel()
+        await asyncio.gather(*following, return_exceptions=True)
+        await here.stop()
+        await there.stop()
+
+    virtual_time.run(story())
+
+
+def test_a_node_that_is_removed_loses_its_channel_wherever_it_is() -> None:
+    async def story() -> None:
+        cloud = Cloud()
+        tenants = TenantManager(cloud.store)
+        await tenants.ensure_tenant(WHO.tenant)
+        await tenants.ensure_node(WHO.tenant, WHO.node)
+        following = asyncio.create_task(cloud.hub.follow_sessions())
+        channel = await cloud.attach()
+        assert not channel.done()
+        await tenants.remove_node(WHO.tenant, WHO.node)
+        assert "removed" in await channel and not cloud.hub.sessions() and cloud.session() == ""
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await cloud.stop()
+
+    virtual_time.run(story())
+
+
+def test_a_process_without_a_lease_holds_nobody() -> None:
+    """Its session keys would stay for ever when it dies, and the nodes be Ready without being there."""
+
+    async def story() -> None:
+        cloud = Cloud()
+        member = Lease()
+        cloud.hub = CloudHub(CloudHubSettings(), cloud.store, None, None, member=member)  # type: ignore[arg-type]
+        assert "no lease" in await cloud.attach()
+        assert cloud.session() == ""
+        member.held = await cloud.store.lease_grant(60)
+        channel = await cloud.attach()
+        assert not channel.done() and cloud.store.newest(KEY).lease == member.held  # type: ignore[union-attr]
+        await cloud.stop()
+
+    virtual_time.run(story())

@@ -1,0 +1,169 @@
+"""Leases and leadership of cloud processes, on virtual time: what a bad connection to the store may not lead to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from kubeedge.api.names import Revision
+from kubeedge.errors import Unavailable
+from kubeedge.store.memory import MemoryStore
+from kubeedge.store.model import Put
+from kubeedge_cloud.processes.member import LEADERS, PROCESSES, TTL, Alone, Process
+from tests.kit import virtual_time
+
+WORK = "edgecontroller/default"
+
+
+class Connection:
+    """One process's way to the store that all share; it can be cut."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.cut = False
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if name not in ("txn", "put", "range", "lease_grant", "lease_keepalive", "lease_revoke"):
+            return found
+
+        async def call(*args: Any, **more: Any) -> Any:
+            await asyncio.sleep(0.001)
+            if self.cut:
+                await asyncio.sleep(0.2)
+                raise Unavailable("no etcd member answers")
+            return await found(*args, **more)
+
+        return call
+
+
+class Cloud:
+    """Processes that all want to do the same work."""
+
+    def __init__(self, count: int) -> None:
+        self.store = MemoryStore()
+        self.connections = [Connection(self.store) for _ in range(count)]
+        self.processes = [
+            Process(connection, process_id=f"p{n}")  # type: ignore[arg-type]
+            for n, connection in enumerate(self.connections)
+        ]
+        self.working: list[str] = []
+        self.most = 0
+        self.tasks: list[list[asyncio.Task[None]]] = []
+
+    async def _work(self, name: str) -> None:
+        self.working.append(name)
+        self.most = max(self.most, len(self.working))
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.working.remove(name)
+
+    async def _lead(self, process: Process) -> None:
+        await process.lead(WORK, lambda: self._work(process.id))
+
+    def start(self, n: int) -> None:
+        process = self.processes[n]
+        self.tasks.append([asyncio.create_task(process.run(asyncio.Event())), asyncio.create_task(self._lead(process))])
+
+    async def stop(self, n: int) -> None:
+        """As the supervisor does: what leads first."""
+        for task in reversed(self.tasks[n]):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def leader(self) -> tuple[str, int]:
+        kv = self.store.newest(LEADERS + WORK)
+        return (kv.value.decode(), kv.lease) if kv else ("", 0)
+
+
+@contextlib.asynccontextmanager
+async def cloud(count: int = 2) -> AsyncIterator[Cloud]:
+    found = Cloud(count)
+    for n in range(count):
+        found.start(n)
+    await asyncio.sleep(3)
+    try:
+        yield found
+    finally:
+        for n in range(count):
+            await found.stop(n)
+
+
+def test_one_of_several_leads_and_another_takes_over_when_it_is_cut_off() -> None:
+    async def story() -> None:
+        async with cloud(3) as c:
+            (first,) = c.working
+            assert c.leader()[0] == first
+            c.connections[int(first[1])].cut = True
+            await asyncio.sleep(TTL + 2)
+            (second,) = c.working
+            assert second != first and c.leader()[0] == second and c.most == 1
+            c.connections[int(first[1])].cut = False
+            await asyncio.sleep(10)
+            assert c.working == [second] and c.most == 1
+
+    virtual_time.run(story())
+
+
+@pytest.mark.parametrize("tenths", range(16, 40))
+def test_a_cut_of_any_length_leaves_one_leader_whose_claim_is_its_own(tenths: int) -> None:
+    """Back before its old lease is over, a process finds its own claim there, and must not build on it."""
+
+    async def story() -> None:
+        async with cloud(2) as c:
+            (first,) = c.working
+            connection = c.connections[int(first[1])]
+            connection.cut = True
+            await asyncio.sleep(tenths / 10)
+            connection.cut = False
+            await asyncio.sleep(3 * TTL)
+            (leader,) = c.working
+            name, lease = c.leader()
+            assert name == leader and lease == c.processes[int(leader[1])].lease
+            assert c.most == 1, "never two at once"
+
+    virtual_time.run(story())
+
+
+def test_a_process_that_ends_gives_back_what_it_held_at_once() -> None:
+    async def story() -> None:
+        async with cloud(2) as c:
+            (first,) = c.working
+            await c.stop(int(first[1]))
+            assert c.store.newest(PROCESSES + first) is None and c.leader()[0] != first
+            await asyncio.sleep(1.0)
+            assert c.working == [c.leader()[0]] != [first]
+
+    virtual_time.run(story())
+
+
+def test_a_process_that_was_asleep_cannot_write_what_it_decided_before() -> None:
+    async def story() -> None:
+        async with cloud(2) as c:
+            (first,) = c.working
+            fence = c.processes[int(first[1])].fence(WORK)
+            assert (await c.store.txn(fence, [Put("desired", b"1")])).succeeded
+            c.connections[int(first[1])].cut = True
+            await asyncio.sleep(TTL + 2)
+            (second,) = c.working
+            assert not (await c.store.txn(fence, [Put("desired", b"old")])).succeeded
+            assert not (await c.store.txn(c.processes[int(first[1])].fence(WORK), [Put("desired", b"old")])).succeeded
+            assert (await c.store.txn(c.processes[int(second[1])].fence(WORK), [Put("desired", b"2")])).succeeded
+
+    virtual_time.run(story())
+
+
+def test_without_a_lease_nothing_can_be_hung_on_it() -> None:
+    async def story() -> None:
+        store = MemoryStore()
+        process = Process(store)
+        with pytest.raises(Unavailable, match="no lease"):
+            _ = process.lease
+        assert Alone().lease == 0 and not Alone().fence(WORK) and store.revision == Revision(1)
+
+    virtual_time.run(story())
