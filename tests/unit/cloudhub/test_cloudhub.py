@@ -273,7 +273,7 @@ def test_a_process_without_a_lease_holds_nobody() -> None:
         cloud = Cloud()
         member = Lease()
         cloud.hub = CloudHub(CloudHubSettings(), cloud.store, None, None, member=member)  # type: ignore[arg-type]
-        assert "no lease" in await cloud.attach()
+        assert "no lease" in await (await cloud.attach())
         assert cloud.session() == ""
         member.held = await cloud.store.lease_grant(60)
         channel = await cloud.attach()
