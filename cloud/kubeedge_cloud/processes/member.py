@@ -144,8 +144,8 @@ class Process:
     async def _renew(self, lease: int, renewed: float) -> None:
         """Returns when the lease is lost, or may soon be."""
         loop = asyncio.get_running_loop()
-        while loop.time() < renewed + TTL - MARGIN:
-            await asyncio.sleep(RENEW)
+        while (left := renewed + TTL - MARGIN - loop.time()) > 0:
+            await asyncio.sleep(min(RENEW, left))
             begun = loop.time()
             try:
                 async with asyncio.timeout_at(renewed + TTL - MARGIN):

@@ -11,6 +11,7 @@ Cloud store (T = tenant, N = node name):
     /t/T/edge/N/desired/RESOURCE/NAMESPACE/NAME   what node N should have: written by EdgeController, synced down
     /t/T/edge/N/reported/RESOURCE/NAMESPACE/NAME  what node N says it has: synced up, read by EdgeController
     /sessions/T/N                                 a node's hub channel is attached (kubeedge_cloud.cloudhub)
+    /processes/P, /leaders/WORK                   which cloud processes live, and who does what (kubeedge_cloud.processes)
 
 Edge store:
 
