@@ -31,7 +31,7 @@ port *port_for(kb_plane *plane, tenant *t, uint32_t number, uint32_t flow, const
     if (number == plane->number)
         return t->tun < 0 ? NULL : port_of(plane, t->tun);
     node *n = node_of(t, number, 0);
-    if (plane->number && (!n || !n->link_count))
+    if (plane->number && (!n || (!n->link_count && !n->via_count)))
         n = node_of(t, 0, 0);
     if (!n)
         return NULL;

@@ -31,12 +31,14 @@ class BusProcess:
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
-        assert self.answer()["ready"]
+        begun = self.answer()
+        assert begun.get("ready"), log.read_text()[-2000:]
 
     def _read(self) -> None:
         assert self.process.stdout
         for line in self.process.stdout:
             self._answers.put(json.loads(line))
+        self._answers.put({"ended": True})
 
     def answer(self, timeout: float = 60.0) -> dict[str, Any]:
         try:

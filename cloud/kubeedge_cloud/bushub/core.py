@@ -64,7 +64,7 @@ class Members:
         elif (older := member.slots.get(slot)) is not None and older != port:
             drop = [(older, "the node has a newer link")]
         member.slots[slot] = port
-        return Verdict(drop=drop)
+        return Verdict(drop=tuple(drop))
 
     def replaced(self, node: NodeKey, instance: str) -> None:
         member = self._members.setdefault(node, Member(instance))
@@ -119,9 +119,9 @@ class SubnetTable:
         for prefix in touched - new.keys():
             del self._offers[prefix][number]
         for prefix, subnet in new.items():
+            if prefix not in self._offers and len(self._offers) >= MAX_ROUTES:
+                continue
             if self._offers.setdefault(prefix, {}).get(number) != subnet:
-                if len(self._chosen) >= MAX_ROUTES and prefix not in self._chosen:
-                    continue
                 self._offers[prefix][number] = subnet
                 touched.add(prefix)
             elif self._chosen.get(prefix) in self._away:

@@ -687,7 +687,7 @@ class Plane:
         if number == self._number:
             return self._ports.get(self._tenant(tenant).tun or -1)
         node = self._tenant(tenant).nodes.get(number)
-        if self._number and (node is None or not node.links):
+        if self._number and (node is None or not (node.links or node.vias)):
             node = self._tenant(tenant).nodes.get(0)
         if node is None:
             return None

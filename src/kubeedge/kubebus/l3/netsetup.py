@@ -16,6 +16,7 @@ from typing import Any
 from kubeedge.errors import Unavailable
 
 _PATIENCE = 15.0  # seconds; a loaded Raspberry Pi needs two
+_RTN_UNICAST = 1  # rtnetlink(7)
 _METRIC = 5000  # of learned routes: what the machine knows by itself comes first
 
 
@@ -108,12 +109,17 @@ def _mtu_of(ip: Any, network: str) -> int:
     from ipaddress import ip_network
 
     subnet = ip_network(network)
-    try:
-        (route,) = ip.route("get", dst=str(subnet[1] if subnet.num_addresses > 1 else subnet[0]))
-        (link,) = ip.get_links(route.get_attr("RTA_OIF"))
-    except Exception:
-        return 0
-    return int(link.get_attr("IFLA_MTU") or 0)
+    last = min(subnet.num_addresses - 1, 5)
+    for address in {str(subnet[min(n, last)]): None for n in (1, 2, 3, 4, 5, 0)}:
+        try:
+            (route,) = ip.route("get", dst=address)
+            if route["type"] != _RTN_UNICAST:
+                continue  # this machine's own address: its interface would be lo
+            (link,) = ip.get_links(route.get_attr("RTA_OIF"))
+        except Exception:
+            return 0
+        return min(int(link.get_attr("IFLA_MTU") or 0), 65_535)
+    return 0
 
 
 def main() -> int:

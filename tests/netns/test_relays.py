@@ -1,0 +1,134 @@
+"""Two relays that share a store: nodes on different ones reach each other, and a node moves when its relay dies."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kit.bus_host import SIZE, blob
+from tests.kit.bus_site import ROOT, BusProcess, Outage, TcpPair
+from tests.kit.certs import TestAuthority
+from tests.kit.topology import edges_behind_nat, until
+
+pytestmark = pytest.mark.root
+ADDRESSES = ("203.0.113.1:7010", "203.0.113.200:7010")
+WHOLE = (SIZE, hashlib.sha256(blob()).hexdigest())
+
+
+class Site:
+    def __init__(self, tmp_path: Path, stack: contextlib.ExitStack) -> None:
+        _, cloud, self.edges, self.nats, internet = stack.enter_context(edges_behind_nat(2))
+        self.hosts, self.stack, self.tmp = (cloud, internet), stack, tmp_path
+        authority = TestAuthority(tmp_path)
+        hosts = [address.split(":")[0] for address in ADDRESSES]
+        self.server = authority.issue("relay", uri="spiffe://kubeedge/cloud/cloud", hosts=hosts)
+        self.store = tmp_path / "store"
+        server = subprocess.Popen(
+            [sys.executable, "-m", "tests.kit.store_server", str(self.store)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        assert server.stdout is not None
+        stack.callback(server.stdout.close)
+        stack.callback(server.wait)
+        stack.callback(server.kill)
+        assert server.stdout.readline() == "ready\n"
+        self.relays = [self.start_relay(n) for n in (0, 1)]
+        self.agents = []
+        for n in (1, 2):
+            c = authority.issue(f"edge{n}", uri=f"spiffe://kubeedge/tenant/default/node/edge{n}")
+            relays = ADDRESSES if n == 1 else ADDRESSES[::-1]
+            agent = BusProcess(
+                self.edges[n - 1], tmp_path / f"edge{n}.log", role="edge", number=n, relays=relays,
+                ca=c.ca, cert=c.cert, key=c.key,
+            )  # fmt: skip
+            stack.callback(agent.close)
+            self.agents.append(agent)
+
+    def start_relay(self, n: int) -> BusProcess:
+        c = self.server
+        tun = {"address": f"100.64.255.{254 - n}/16"}
+        relay = BusProcess(
+            self.hosts[n], self.tmp / f"relay{n}.log", role="relay", ca=c.ca, cert=c.cert, key=c.key,
+            store=str(self.store), addresses=[ADDRESSES[n]], tun=tun,
+        )  # fmt: skip
+        self.stack.callback(relay.close)
+        return relay
+
+    def reaches(self, address: str) -> bool:
+        return "1 received" in self.edges[0].run("ping", "-c1", "-W1", address, check=False)
+
+    def holds(self, relay: int, node: str) -> bool:
+        return node in {link["node"] for link in self.relays[relay].ask("links")["links"]}
+
+    def relay_of(self, n: int) -> set[str]:
+        return {link["relay"] for link in self.agents[n - 1].ask("links")["links"] if link["state"] == "up"}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with contextlib.ExitStack() as stack:
+        yield Site(tmp_path, stack)
+
+
+def test_nodes_on_different_relays_reach_each_other_and_every_cloud_process(site: Site) -> None:
+    until(lambda: site.reaches("100.64.0.2"), timeout=15, what="edge1 reaches edge2")
+    assert site.relay_of(1) == {ADDRESSES[0]} and site.relay_of(2) == {ADDRESSES[1]}
+    assert site.reaches("100.64.255.254") and site.reaches("100.64.255.253")  # both processes of the cloud
+    with contextlib.closing(TcpPair(site.edges[0], site.edges[1], "100.64.0.2", seconds=1)) as pair:
+        pair.result()
+    # L4: between the nodes, and from the process that does not hold the node
+    for caller, node in ((site.agents[0], "edge2"), (site.relays[0], "edge2"), (site.relays[1], "edge1")):
+        caller.get(node, 7)
+        answer = caller.answer()
+        assert (answer.get("got"), answer.get("sha256")) == WHOLE, answer
+    assert all(site.agents[0].ask("ping", node="cloud", count=2)["times"])
+    (other,) = site.relays[0].ask("links")["relays"]
+    assert (other["state"], other["nodes"], other["addresses"]) == ("up", 1, [ADDRESSES[1]])
+
+
+def test_connections_survive_the_death_of_a_relay_by_moving_to_another(site: Site) -> None:
+    until(lambda: site.reaches("100.64.0.2"), timeout=15, what="edge1 reaches edge2")
+    with contextlib.closing(TcpPair(site.edges[0], site.edges[1], "100.64.0.2", seconds=4)) as pair:
+        site.agents[0].get("edge2", 7)
+        time.sleep(0.1)  # of whose 50 MB some are on their way
+        with contextlib.closing(Outage(site.edges[0], "100.64.0.2")) as pings:
+            until(lambda: pings.answered_after(0), timeout=5, what="a ping")
+            killed = time.time()
+            site.relays[0].close()
+            until(lambda: site.holds(1, "edge1"), timeout=15, what="the move of edge1")
+            until(lambda: pings.answered_after(time.time() - 0.3), timeout=10, what="an answer through the other relay")
+            print(f"away for {pings.longest(killed - 0.2):.2f} s")
+        answer = site.agents[0].answer()
+        assert (answer.get("got"), answer.get("sha256")) == WHOLE, answer
+        pair.result()
+    # a new process in its place: the node stays where it is, and both relays know it
+    site.relays[0] = site.start_relay(0)
+    until(
+        lambda: any(r["state"] == "up" for r in site.relays[0].ask("links")["relays"]),
+        timeout=15,
+        what="the new relay's peer",
+    )
+    site.relays[0].get("edge1", 8, send="hello")
+    assert site.relays[0].answer().get("got") == 5
+    assert site.relay_of(1) == {ADDRESSES[1]}
+
+
+def test_a_relay_that_cannot_be_reached_any_more_is_left_without_losing_a_byte(site: Site) -> None:
+    until(lambda: site.reaches("100.64.0.2"), timeout=15, what="edge1 reaches edge2")
+    with contextlib.closing(TcpPair(site.edges[0], site.edges[1], "100.64.0.2", seconds=6)) as pair:
+        drop = "table inet cutoff { chain in { type filter hook input priority 0; ip saddr 203.0.113.101 drop\n}\n}"
+        site.hosts[0].run("nft", "-f", "-", input=drop)  # silence, no reset
+        until(lambda: site.relay_of(1) == {ADDRESSES[1]}, timeout=25, what="the move of edge1")
+        pair.result()
+    until(lambda: site.reaches("100.64.0.2"), timeout=5, what="edge1 reaches edge2")
+    held = {link["node"] for link in site.relays[0].ask("links")["links"]}
+    assert "edge1" not in held, "the old relay holds on to a node that has moved"

@@ -1,0 +1,109 @@
+"""The virtual router (Figure 3 of the paper): VMs and containers behind a node, their smaller MTU, what the tenant allows."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kit.bus_site import BusProcess, TcpPair
+from tests.kit.certs import TestAuthority
+from tests.kit.topology import Host, edges_behind_nat, until
+
+pytestmark = pytest.mark.root
+VM, CONTAINERS, FOREIGN = "10.50.0.0/24", "10.32.0.0/24", "10.60.0.0/24"
+
+
+class Site:
+    """edge1 ══ relay ══ vm1 (router) ── vm2, and a container behind a bridge of vm1 whose MTU is 1400."""
+
+    def __init__(self, tmp_path: Path, stack: contextlib.ExitStack, **router: Any) -> None:
+        net, self.cloud, (self.edge, self.vm1), _, _ = stack.enter_context(edges_behind_nat(2))
+        self.vm2, self.container = net.host("vm2"), net.host("container")
+        net.wire(self.vm1, "10.50.0.1/24", self.vm2, "10.50.0.2/24")
+        net.bridge(self.vm1, "10.32.0.1/24", [(self.container, "10.32.0.2/24")])
+        for host, prefix in ((self.vm1, "10.32.0.1/24"), (self.container, "10.32.0.2/24")):
+            device = next(line.split()[1] for line in host.ip("-o", "addr").splitlines() if prefix in line)
+            host.ip("link", "set", device, "mtu", "1400")
+        self.container.ip("route", "add", "default", "via", "10.32.0.1")
+        authority = TestAuthority(tmp_path)
+        c = authority.issue("relay", uri="spiffe://kubeedge/cloud/cloud", hosts=["203.0.113.1"])
+        self.relay = BusProcess(
+            self.cloud, tmp_path / "relay.log", role="relay", ca=c.ca, cert=c.cert, key=c.key,
+            allowed={"vm1": [VM, "10.32.0.0/16"]},
+        )  # fmt: skip
+        stack.callback(self.relay.close)
+        self.agents = {}
+        for n, name, host, more in ((1, "edge1", self.edge, {}), (4, "vm1", self.vm1, {"router": router})):
+            c = authority.issue(name, uri=f"spiffe://kubeedge/tenant/default/node/{name}")
+            self.agents[name] = BusProcess(
+                host, tmp_path / f"{name}.log", role="edge", number=n, node=name, relays=["203.0.113.1:7010"],
+                ca=c.ca, cert=c.cert, key=c.key, **more,
+            )  # fmt: skip
+            stack.callback(self.agents[name].close)
+        until(lambda: reaches(self.edge, "100.64.0.4"), timeout=15, what="edge1 reaches vm1")
+        self.log = tmp_path / "vm1.log"
+
+
+def reaches(host: Host, address: str) -> bool:
+    return "1 received" in host.run("ping", "-c1", "-W1", address, check=False)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with contextlib.ExitStack() as stack:
+        site = Site(tmp_path, stack, subnets=[VM, CONTAINERS, FOREIGN])
+        site.vm2.ip("route", "add", "100.64.0.0/16", "via", "10.50.0.1")  # what `kubeedge routes` tells
+        yield site
+
+
+def test_edges_vms_and_containers_are_one_network(site: Site) -> None:
+    for address in ("10.50.0.1", "10.50.0.2", "10.32.0.2"):
+        until(lambda a=address: reaches(site.edge, a), timeout=10, what=f"edge1 reaches {address}")
+        until(lambda a=address: reaches(site.cloud, a), timeout=10, what=f"the cloud reaches {address}")
+    for host in (site.vm2, site.container):
+        assert reaches(host, "100.64.0.1"), f"{host.name} does not reach edge1"
+    # the route that was not allowed is neither taken nor told, and the router says what to do
+    assert (
+        FOREIGN not in str(site.agents["edge1"].ask("routes"))
+        and "kubeedge router allow vm1 10.60.0.0/24" in site.log.read_text()
+    )
+    routes = {r["prefix"]: r for r in site.agents["edge1"].ask("routes")["routes"]}
+    assert (routes[CONTAINERS]["mtu"], routes[VM]["mtu"]) == (1400, 1500)
+    assert {r["prefix"]: r["to"] for r in site.relay.ask("routes")["routes"]} == {VM: "vm1", CONTAINERS: "vm1"}
+
+
+def test_tcp_crosses_the_smaller_mtu_without_tuning(site: Site) -> None:
+    until(lambda: reaches(site.edge, "10.32.0.2"), timeout=10, what="edge1 reaches the container")
+    for client, server, address in (
+        (site.edge, site.container, "10.32.0.2"),
+        (site.container, site.edge, "100.64.0.1"),
+    ):
+        with contextlib.closing(TcpPair(client, server, address, seconds=1, rate=4_000_000)) as pair:
+            pair.result()
+    tracepath = site.edge.run("ping", "-M", "do", "-s", "1450", "-c1", "-W1", "10.32.0.2", check=False)
+    assert "1 received" not in tracepath, "a packet larger than the network behind the router passed"
+
+
+def test_routes_go_with_their_router_and_come_back_with_it(site: Site) -> None:
+    until(lambda: reaches(site.edge, "10.50.0.2"), timeout=10, what="edge1 reaches vm2")
+    site.agents["vm1"].close()
+    until(lambda: not reaches(site.edge, "10.50.0.2"), timeout=10, what="vm2 is away")
+    config = site.agents["vm1"].config
+    again = BusProcess(site.vm1, site.log, **{**config, "router": {"subnets": [VM]}})
+    try:
+        until(lambda: reaches(site.edge, "10.50.0.2"), timeout=15, what="edge1 reaches vm2 again")
+        until(lambda: CONTAINERS not in site.edge.ip("route"), timeout=10, what="the withdrawn route")
+        assert VM in site.edge.ip("route")
+    finally:
+        again.close()
+
+
+def test_with_masquerade_the_vms_need_no_route(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        site = Site(tmp_path, stack, subnets=[VM], masquerade=True)
+        until(lambda: reaches(site.edge, "10.50.0.2"), timeout=10, what="edge1 reaches vm2")
+        assert "100.64" not in site.vm2.ip("route")
