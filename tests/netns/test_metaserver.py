@@ -165,6 +165,10 @@ def test_an_offline_node_is_operated_with_kubectl_and_the_cloud_agrees_afterward
     assert json.loads(sync["down"]["durable"])[1] > 0 and sync["down"]["keys"] >= 3 and sync["wire"]["bytesIn"] > 0
     waiting = site.pending()
     assert waiting >= 4
+    (there,) = json.loads(site.admin("sync", "status", "--node", "edge1", "-o", "json"))["nodes"]
+    assert (there["tenant"], there["node"]) == ("default", "edge1")
+    with pytest.raises(RuntimeError, match="there is no node edge9"):
+        site.admin("sync", "status", "--node", "edge9")
     # kill -9 between the write and the merge
     site.machine.signal(site.agent, signal.SIGKILL)
     site.agent.wait(10)
@@ -242,6 +246,8 @@ def test_who_has_not_the_file_gets_nothing(site: EdgeSite) -> None:
     host.run("ss", "-ltn", "sport = :10550").index("127.0.0.1:10550")  # not on the address of the node
     log = (site.directory / "edge.log").read_text()
     assert token not in log
+    host.run(*KUBEEDGE, "reset", "--force", "--root-dir", str(site.root))
+    assert [p for p in site.root.rglob("*") if not p.is_dir()] == []
 
 
 def test_bodies_that_are_garbage_change_nothing_and_the_agent_lives(site: EdgeSite) -> None:

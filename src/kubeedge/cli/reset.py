@@ -163,6 +163,7 @@ def _remove(config: edge.EdgeConfig) -> list[str]:
         edge.credentials_path(paths),
         *(paths.pki / name for name in _PKI_FILES),
         paths.pki.parent / "kubeedge.yaml",
+        paths.pki.parent / "kubeconfig",  # of the node's own API
     ]
     for path in files:
         with contextlib.suppress(FileNotFoundError):

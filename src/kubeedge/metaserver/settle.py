@@ -52,22 +52,19 @@ class EdgeWrites:
                 return  # the store was closed
 
     async def pending(self) -> int:
-        found = (await self._store.range(joined.WRITES, keys.prefix_end(joined.WRITES), keys_only=True)).kvs
-        self.waiting = len(found)
-        return self.waiting
+        return len((await self._store.range(joined.WRITES, keys.prefix_end(joined.WRITES), keys_only=True)).kvs)
 
     async def count(self) -> None:
         """Keeps `waiting`, for metrics."""
         while True:
             with contextlib.suppress(Gone):
-                after = self._store.revision
-                await self.pending()
-                batches: Any = self._store.watch(joined.WRITES, after=after)
+                found = await self._store.range(joined.WRITES, keys.prefix_end(joined.WRITES), keys_only=True)
+                self.waiting = len(found.kvs)
+                batches: Any = self._store.watch(joined.WRITES, after=found.revision)
                 async with contextlib.aclosing(batches):
                     async for batch in batches:
                         for change in batch.changes:
-                            self.waiting += change.kind is ChangeKind.PUT
-                            self.waiting -= change.kind is ChangeKind.DELETE
+                            self.waiting += 1 if change.kind is ChangeKind.PUT else -1  # a write is put once
                 return
 
     async def _changed(self, change: Change) -> None:

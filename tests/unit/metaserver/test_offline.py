@@ -360,3 +360,21 @@ async def test_a_list_in_pages_shows_one_revision_though_most_rows_are_hidden(wo
         if not (token := page.continue_token):
             break
     assert names == ["p0000", "p0400", "p0800"]
+
+
+@at_the_edge
+async def test_a_full_disk_refuses_the_write_and_shows_nothing_of_it(world: World, edge: EdgeNode) -> None:
+    async with world.cloud():
+        await with_a_pod(world, edge)
+
+        async def full(*arguments: Any) -> Any:
+            raise Unavailable("database or disk is full", retry_after=1.0)
+
+        real, edge.store.txn = edge.store.txn, full  # type: ignore[method-assign]
+        async with refused(Unavailable, "full"):
+            await edge.api.merge_patch(CONFIGMAPS, "default", "web", {"data": {"a": "edge"}})
+        edge.store.txn = real  # type: ignore[method-assign]
+        assert await edge.pending() == 0 and (await data_of(edge.api))["a"] == "1"
+        await edge.api.merge_patch(CONFIGMAPS, "default", "web", {"data": {"a": "edge"}})
+        await reconnect(world, edge)
+        assert (await data_of(world.api()))["a"] == "edge"
