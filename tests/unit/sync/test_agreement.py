@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from kubeedge.errors import PeerError
+from kubeedge.api.names import Revision
+from kubeedge.errors import KubeEdgeError, PeerError
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Put, Store
 from kubeedge.store.sqlite import SqliteStore, open_sqlite
-from kubeedge.sync.codec import Batch, Fill, Patch, Start
+from kubeedge.sync.codec import Batch, End, Fetch, Fill, Item, Message, Patch, Ranges, Start, Want, decode, encode
+from kubeedge.sync.driver import Progress, run_sink, run_source
 from tests.kit import virtual_time
 from tests.unit.sync.world import LSR, SINK, SOURCE, Sync, contents, fill, play, same, until
 
@@ -277,5 +279,58 @@ def test_the_last_sync_revision_is_written_once_when_nothing_differs() -> None:
         assert sink.revision == before + 1
         await agree(source, sink)
         assert sink.revision == before + 1
+
+    play(story)
+
+
+@pytest.mark.parametrize("wish", [[7], [0, 0], [2**62], [0, 1]])
+def test_a_sink_that_wants_what_was_not_named_is_refused(wish: list[int]) -> None:
+    async def story() -> None:
+        source = MemoryStore()
+        await source.put(SOURCE + "a", b"1")
+        answers: asyncio.Queue[bytes] = asyncio.Queue()
+
+        async def send(data: bytes) -> None:
+            if isinstance(decode(data), Ranges):
+                answers.put_nowait(encode(Want(wish)))
+
+        answers.put_nowait(encode(Fetch("", Revision(0), bytes(16))))
+        with pytest.raises(BaseExceptionGroup) as broken:
+            await run_source(source, SOURCE, send, answers.get, Progress())
+        (error,) = broken.value.exceptions
+        assert isinstance(error, PeerError) and "are wanted" in str(error)
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        [Batch(Revision(5), [Item("a\0b", b"")])],
+        [Batch(Revision(5), [Item("x" * 1024, b"")])],  # with the prefix it is too long
+        [Batch(Revision(5), [Patch("a", bytes(8), b"\x00\x00\x02x")])],
+        [Batch(Revision(5), [Patch("nothing", bytes(8), b"\x01\x01\x02x")])],
+        [Batch(Revision(5), [Item("b", b"2")]), Batch(Revision(4), [])],  # replayed out of order
+        [Fill([])],
+        [End()],
+    ],
+)
+def test_what_a_hostile_source_says_ends_its_session_and_touches_nothing_else(hostile: list[Message]) -> None:
+    async def story() -> None:
+        sink = MemoryStore()
+        await sink.put(SINK + "a", b"1")
+        await sink.put("/reported/mine", b"1")
+        await sink.put(LSR, b'["them", 3]')
+        messages: asyncio.Queue[bytes] = asyncio.Queue()
+        for message in (Start("them", Revision(3), False), *hostile):
+            messages.put_nowait(encode(message, rich=True))
+
+        async def send(data: bytes) -> None:
+            pass
+
+        with pytest.raises(KubeEdgeError):
+            await run_sink(sink, SINK, LSR, send, messages.get, Progress(), rich=True)
+        assert sink.newest("/reported/mine") is not None
+        assert (await sink.get(SINK + "a")).value == b"1"  # type: ignore[union-attr]
 
     play(story)

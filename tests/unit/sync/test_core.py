@@ -7,17 +7,20 @@ import pytest
 from kubeedge.api.names import Revision
 from kubeedge.errors import PeerError
 from kubeedge.store.model import Change, ChangeKind
-from kubeedge.sync.codec import TARGET_BODY, Ack, Batch, End, Fetch, Item, Message, Start
+from kubeedge.sync.codec import TARGET_BODY, Ack, Batch, End, Fetch, Fill, Item, Message, Range, Ranges, Start, Want
 from kubeedge.sync.core import (
     MAX_ITEMS,
+    MAX_WANTED,
     PROGRESS_EVERY,
     WINDOW_BATCHES,
     WINDOW_BYTES,
     Apply,
+    Compared,
     Lsr,
     Remember,
     Sink,
     Source,
+    Span,
     split,
 )
 
@@ -174,6 +177,13 @@ def test_an_empty_snapshot_empties_the_sink() -> None:
         [Start("them", r(10), False), Ack(r(10))],
         [Start("them", r(10), False), Fetch("them", r(10))],
         [Start("them", r(10), True), End(), End()],
+        [Ranges([])],  # before START
+        [Start("them", r(10), True), Ranges([Range("a", bytes(8))])],  # of a snapshot that has none
+        [Start("them", r(10), True, True), Batch(r(10), ())],
+        [Start("them", r(10), True, True), Fill([])],  # not wanted
+        [Start("them", r(10), True, True), Ranges([Range("b", bytes(8)), Range("a", bytes(8))])],  # order
+        [Start("them", r(10), True, True), Ranges([Range("b", bytes(8))]), Ranges([Range("b", bytes(8))])],
+        [Start("them", r(10), True, True), Ranges([Range("", bytes(8))])],
     ],
 )
 def test_a_sink_refuses_what_a_source_may_not_say(conversation: list[Message]) -> None:
@@ -182,3 +192,69 @@ def test_a_sink_refuses_what_a_source_may_not_say(conversation: list[Message]) -
     with pytest.raises(PeerError):
         for message in conversation:
             sink.receive(message)
+
+
+# -- ranges ------------------------------------------------------------------------------------------------------------------
+
+
+def comparing(*ends: str) -> Sink:
+    sink = Sink(Lsr("old", r(3)))
+    sink.fetch(bytes(16))
+    sink.receive(Start("new", r(7), True, True))
+    assert isinstance(sink.receive(Ranges([Range(end, bytes(8)) for end in ends])), Compared)
+    return sink
+
+
+def test_what_is_wanted_is_filled_in_order_and_the_lsr_comes_last() -> None:
+    sink = comparing("b", "d", "f")
+    assert sink.wanted([0, 2]) == Want([0, 2])
+    first = sink.receive(Fill([Item("a", b"1")]))
+    assert first == Apply([Item("a", b"1")], Lsr(), frozenset("a"), r(7), Span("", "b"))
+    assert sink.receive(Fill([])) == Apply([], None, frozenset(), r(7), Span("d", "f"))
+    assert sink.receive(End()) == Apply((), Lsr("new", r(7)), frozenset(), r(7), Span("f", ""))
+
+
+def test_nothing_that_differs_leaves_the_old_lsr_until_the_end() -> None:
+    sink = comparing("b")
+    sink.wanted([])
+    assert sink.receive(End()) == Apply((), Lsr("new", r(7)), frozenset(), r(7), Span("b", ""))
+
+
+@pytest.mark.parametrize("key", ["b", "d0", "", "zz"])
+def test_a_range_is_not_filled_with_keys_outside_of_it(key: str) -> None:
+    sink = comparing("b", "d")
+    sink.wanted([1])
+    with pytest.raises(PeerError, match="outside"):
+        sink.receive(Fill([Item("c", b""), Item(key, b"")]))
+
+
+def test_the_end_does_not_come_before_what_is_wanted() -> None:
+    sink = comparing("b")
+    sink.wanted([0])
+    with pytest.raises(PeerError):
+        sink.receive(End())
+
+
+def test_a_sink_does_not_wait_for_more_ranges_than_a_window_has() -> None:
+    sink = comparing("a")
+    with pytest.raises(PeerError, match="at once"):
+        sink.receive(Ranges([Range(f"b{n:06}", bytes(8)) for n in range(MAX_WANTED + 1)]))
+
+
+def test_a_source_takes_a_wish_only_for_ranges_and_an_acknowledgement_only_for_the_rest() -> None:
+    source = Source("me")
+    source.sent(None, 10)
+    source.sent(r(5), 10)
+    with pytest.raises(PeerError):
+        source.receive(Ack(r(5)))
+    assert source.receive(Want([0])) == Want([0])
+    with pytest.raises(PeerError):
+        source.receive(Want([0]))
+    assert source.receive(Ack(r(5))) == 5
+
+
+def test_a_sink_that_has_something_else_gets_a_snapshot_of_the_same_history() -> None:
+    fetch = Fetch("me", r(50), bytes(16))
+    assert Source("me").answer(fetch, r(100), r(20), agreed=True) == Start("me", r(50), False)
+    assert Source("me").answer(fetch, r(100), r(20), agreed=False) == Start("me", r(100), True, True)
+    assert Source("me").answer(Fetch("", r(0), bytes(16)), r(100), r(20)) == Start("me", r(100), True, True)
