@@ -1,4 +1,5 @@
-"""`make fuzz [SECONDS=60] [TARGET=packet]`: libFuzzer (clang) on the C decoders, with address and undefined behaviour sanitizers.
+"""`make fuzz [SECONDS=60] [TARGET=packet]`: libFuzzer on every decoder: those in C (clang, with address and undefined behaviour
+sanitizers) and those in Python (atheris, which is left out when it is not installed).
 
     python -m tests.fuzz [--seconds 60] [--only packet] [--keep]
 
@@ -9,11 +10,13 @@ corpus, as few and as small as they may be. Needs clang and its runtime (Debian:
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.fuzz.decoders import CORPUS, DECODERS
 from tests.fuzz.targets import HERE, SANITIZERS, Target, targets
 
 BUILD = HERE.parents[1] / "build" / "fuzz"
@@ -29,11 +32,22 @@ def main() -> int:
         print("make fuzz needs clang: apt-get install --no-install-recommends clang libclang-rt-14-dev")
         return 1
     chosen = [t for t in targets() if options.only in ("", t.name)]
-    if not chosen:
-        print(f"there is no fuzz target {options.only}; there are {', '.join(t.name for t in targets())}")
+    python = [name for name in DECODERS if options.only in ("", name)]
+    if not chosen and not python:
+        print(
+            f"there is no fuzz target {options.only}; there are {', '.join([*(t.name for t in targets()), *DECODERS])}"
+        )
         return 1
     failed = [t.name for t in chosen if not fuzz(t, options.seconds, keep=options.keep)]
-    print(f"fuzz: {', '.join(failed)} broke; see {BUILD}" if failed else f"fuzz: {len(chosen)} targets, nothing broke")
+    if python and importlib.util.find_spec("atheris") is None:
+        print(f"fuzz: {', '.join(python)} need atheris: {sys.executable} -m pip install atheris")
+        python = []
+    failed += [name for name in python if not fuzz_python(name, options.seconds)]
+    print(
+        f"fuzz: {', '.join(failed)} broke; see {BUILD}"
+        if failed
+        else f"fuzz: {len(chosen) + len(python)} targets, nothing broke"
+    )
     return 1 if failed else 0
 
 
@@ -50,6 +64,25 @@ def fuzz(target: Target, seconds: int, *, keep: bool) -> bool:
     )  # fmt: skip
     if keep and not done.returncode:
         _merge(program, found, target.corpus)
+    return done.returncode == 0
+
+
+def fuzz_python(name: str, seconds: int) -> bool:
+    found = BUILD / f"found-{name}"
+    found.mkdir(parents=True, exist_ok=True)
+    print(f"fuzz: {name}, {seconds} s", flush=True)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.fuzz.decoders",
+        name,
+        f"-max_total_time={seconds}",
+        "-max_len=8192",
+        "-timeout=10",
+    ]
+    done = subprocess.run(
+        [*command, "-rss_limit_mb=512", f"-artifact_prefix={BUILD}/{name}-", str(found), str(CORPUS / name)]
+    )
     return done.returncode == 0
 
 
