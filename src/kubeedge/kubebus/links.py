@@ -32,7 +32,10 @@ _CLOUD_URI = "spiffe://kubeedge/cloud/"  # whom a relay's certificate must name 
 _TENANT = 0  # an edge has one routing table
 _RELAY = 0  # whoever is not ourselves is reached through it
 _SIDE_KEEPALIVE = 3.0  # times: the links of slots above 0 are asked less often, for traffic has a price
-_LOOK_BUSY, _LOOK_IDLE = 1.0, 5.0  # seconds between two looks at the counters of all links
+_LOOK_BUSY, _LOOK_IDLE = 0.5, 2.5  # seconds between two looks at the counters of all links
+_HASTE = (
+    0.5  # seconds, or three round trips: a link that was asked because of another one's doubts has answered by then
+)
 _NO_ECHO = 1.5  # seconds in which we sent data and heard nothing: ask
 
 
@@ -69,6 +72,7 @@ class Held:
     since: float = 0.0  # loop time, when it came up
     received: tuple[int, int] = (0, 0)
     sent: int = 0
+    no_echo: bool = False  # we sent data, and have heard nothing since
     timer: asyncio.TimerHandle | None = None
 
 
@@ -356,14 +360,20 @@ class Links:
         return None
 
     async def _candidates(self, slot: int) -> list[str]:
-        """Slot 0 may go anywhere when all links are gone or doubtful; otherwise all stay at one relay."""
+        """Slot 0 may go anywhere when all links are gone or do not answer; otherwise all stay at one relay."""
         while True:
             self._moved.clear()
-            if any(h and not (h.ended.done() or h.core.doubtful or h.doubt.is_set()) for h in self._slots):
+            now = asyncio.get_running_loop().time()
+            others = [h for h in self._slots if h and not (h.ended.done() or h.core.doubtful or h.doubt.is_set())]
+            open_ = [h for h in others if h.core.unanswered(now)]
+            if len(open_) < len(others):
                 return [self.relay]
-            if slot == 0:
-                return self._relays.order(asyncio.get_running_loop().time())
-            await self._moved.wait()
+            if all(h.core.unanswered(now) > max(_HASTE, 3 * (h.core.rtt or 0.0)) for h in open_):
+                if slot == 0:
+                    return self._relays.order(now)
+                await self._moved.wait()
+            else:
+                await asyncio.sleep(0.1)  # the answer to a question decides
 
     async def _race(self, relays: Sequence[str]) -> tuple[socket.socket | None, str]:
         """TCP to the first relay that answers."""
@@ -475,9 +485,12 @@ class Links:
         held.received, held.sent = received, sent
         if heard:
             held.core.heard(now)
-        elif said and now - held.core.silent_since > _NO_ECHO:
-            held.core.ask(now)
-        return heard or said
+            held.no_echo = said
+        else:
+            held.no_echo = held.no_echo or said
+            if held.no_echo and now - held.core.silent_since > _NO_ECHO:
+                held.core.ask(now)
+        return heard or held.no_echo
 
     async def _look(self) -> None:
         """Data that goes out and no echo: the link is asked early, not after the whole silence."""

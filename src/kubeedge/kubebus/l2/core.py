@@ -166,6 +166,10 @@ class Link:
         """Questions were not answered: it may be time for another link, though this one is not given up."""
         return self.state is LinkState.UP and (self._doubtful or self._asked > DOUBTFUL_AFTER)
 
+    def unanswered(self, now: float) -> float:
+        """Seconds for which a question has been open; 0 when none is."""
+        return now - self._first_ask if self._asked else 0.0
+
     @property
     def silent_since(self) -> float:
         return self._heard_at
