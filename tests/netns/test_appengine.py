@@ -278,7 +278,12 @@ def test_probes_decide_readiness_and_restart(engine: Engine) -> None:
 def test_containers_survive_a_killed_agent(engine: Engine) -> None:
     engine.put("pods", "steady", pod("steady", "echo once; exec sleep 1000"))
     before = engine.until("steady", ready, "the pod Ready")
-    (sleeper,) = [p for p in engine.host.processes() if b"sleep\x001000" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+    def sleepers() -> list[int]:
+        return [p for p in engine.host.processes() if b"sleep\x001000" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+    until(lambda: len(sleepers()) == 1, timeout=10, what="the shell to become sleep")  # Ready means that the shell runs
+    (sleeper,) = sleepers()
     engine.kill()
     assert Path(f"/proc/{sleeper}").exists()
     engine.start()

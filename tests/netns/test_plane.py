@@ -411,6 +411,8 @@ def test_ipv6_from_end_to_end(overlay: Overlay) -> None:
     e1, e2, second = two(overlay)
     for host, address in ((e1, "fd64::1"), (e2, "fd64::2"), (overlay.cloud, "fd64::fffe")):
         host.ip("-6", "addr", "add", f"{address}/64", "dev", "kb0", "nodad")
+    reaches = lambda: "1 received" in e1.run("ping", "-c1", "-W1", "fd64::2", check=False)  # noqa: E731
+    until(reaches, timeout=10, what="the addresses that were just given")  # a loaded kernel takes its time
     assert "3 received" in e1.run("ping", "-c3", "-i0.1", "-W2", "fd64::2")
     assert "1 received" in e2.run("ping", "-c1", "-W2", "fd64::fffe")
     assert "1 received" in e1.run("ping", "-c1", "-s", "9000", "-W2", "fd64::2")
