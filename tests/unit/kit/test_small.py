@@ -1,4 +1,4 @@
-"""Back-off, clocks, log lines, tasks, joined streams."""
+"""Log lines, tasks, joined streams."""
 
 from __future__ import annotations
 
@@ -6,61 +6,16 @@ import asyncio
 import io
 import json
 import logging
-import random
 import socket
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from kubeedge.errors import Misuse
 from kubeedge.kit import logs
-from kubeedge.kit.backoff import Backoff
-from kubeedge.kit.clock import Clock, ManualClock, MonotonicClock
 from kubeedge.kit.signal import Signal
 from kubeedge.kit.streams import close_writer, reset_writer, splice
 from kubeedge.kit.tasks import TaskSet, cancel_and_wait
-
-
-def test_delays_double_up_to_a_limit_and_start_again_after_success() -> None:
-    backoff = Backoff(0.5, 3.0, rng=lambda: 0.0)
-    assert [backoff.next_delay() for _ in range(5)] == [0.5, 1.0, 2.0, 3.0, 3.0]
-    backoff.reset()
-    assert backoff.next_delay() == 0.5
-
-
-@given(st.floats(0.01, 10), st.floats(1, 100), st.floats(1, 10), st.floats(0, 1), st.integers())
-def test_chance_only_shortens_a_delay(initial: float, times: float, factor: float, jitter: float, seed: int) -> None:
-    maximum = initial * times
-    backoff = Backoff(initial, maximum, factor, jitter, rng=random.Random(seed).random)
-    for _ in range(50):
-        assert 0 <= backoff.next_delay() <= maximum
-
-
-@pytest.mark.parametrize(
-    "bad", [(0.0, 1.0, 2.0, 0.1), (2.0, 1.0, 2.0, 0.1), (1.0, 2.0, 0.5, 0.1), (1.0, 2.0, 2.0, 1.5)]
-)
-def test_a_back_off_that_makes_no_sense_is_a_misuse(bad: tuple[float, float, float, float]) -> None:
-    with pytest.raises(Misuse):
-        Backoff(*bad, rng=lambda: 0.5)
-
-
-def test_time_passes_when_a_test_says_so() -> None:
-    clock = ManualClock(now=5.0, wall=1000.0)
-    clock.advance(2.5)
-    assert (clock.now(), clock.wall()) == (7.5, 1002.5)
-    clock.set_wall(0.0)
-    clock.advance(1.0)
-    assert (clock.now(), clock.wall()) == (8.5, 1.0)
-    with pytest.raises(Misuse):
-        clock.advance(-1.0)
-
-
-def test_the_real_clock_never_goes_back() -> None:
-    clock: Clock = MonotonicClock()
-    assert clock.now() <= clock.now()
-    assert clock.wall() > 1_700_000_000
 
 
 @pytest.fixture
