@@ -413,10 +413,36 @@ class Agent:
         await self.store.put(key, json.dumps({"target": target}).encode())
         return {"path": f"/{self.credentials.tenant}/{self.credentials.node}/{name}/"}
 
+    async def published(self) -> dict[str, Any]:
+        """What `kubeedge publish --list` shows. A name that was published here hides the Service of that name."""
+        prefix = f"/{self.credentials.tenant}/{self.credentials.node}"
+        found: dict[str, dict[str, str]] = {}
+        for area, by in ((keys.DESIRED, "Service"), (keys.REPORTED, "kubeedge publish")):
+            start = f"{area}webservices/"
+            for item in (await self.store.range(start, keys.prefix_end(start))).kvs:
+                name = item.key.rpartition("/")[2]
+                found[name] = {"name": name, "by": by, "target": _target(item.value), "path": f"{prefix}/{name}/"}
+        return {"services": [found[name] for name in sorted(found)]}
+
     async def unpublish(self, name: str) -> dict[str, Any]:
         if not await self.store.delete(keys.reported("webservices", "", str(node_name(name)))):
             raise NotFound(f"no web service {name} was published on this node")
         return {}
+
+
+def _target(value: bytes) -> str:
+    """Of a web service, as a person reads it; "" when the value makes no sense."""
+    try:
+        known = json.loads(value)
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(known, dict):
+        return ""
+    if "target" in known:
+        return str(known["target"])
+    labels = known.get("selector")
+    pods = ",".join(f"{key}={label}" for key, label in labels.items()) if isinstance(labels, dict) else ""
+    return f"pods {known.get('namespace')}/{pods} port {known.get('port')}"
 
 
 class Control:
@@ -467,6 +493,8 @@ class Control:
             case "POST", ["v1", "webservices"]:
                 body = await request_object(request)
                 return await agent.publish(str(body.get("name", "")), str(body.get("target", "")))
+            case "GET", ["v1", "webservices"]:
+                return await agent.published()
             case "DELETE", ["v1", "webservices", name]:
                 return await agent.unpublish(name)
             case "POST", ["v1", "images", "import"] if agent.engine is not None:

@@ -115,9 +115,10 @@ def _add_edge_tools(commands: _Commands) -> None:
     p.add_argument("--socket", help=f"unix socket (default: {EDGE_SOCKET}, or {CLOUD_SOCKET})")
 
     p = commands.add("publish", "publish", "publish a web service of this node")
-    p.add_argument("name", help="its name in the URL: http://HOST/TENANT/NODE/NAME/")
+    p.add_argument("name", nargs="?", help="its name in the URL: http://HOST/TENANT/NODE/NAME/")
     p.add_argument("target", nargs="?", help="PORT or HOST:PORT where it listens")
     p.add_argument("--remove", action="store_true", help="publish it no longer")
+    p.add_argument("--list", action="store_true", help="show what this node publishes")
     _socket(p, EDGE_SOCKET, "the agent's")
 
     p = commands.add("image", "image", "container images of this node", output=False)

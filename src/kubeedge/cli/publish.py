@@ -1,4 +1,4 @@
-"""`kubeedge publish NAME PORT`: a web service of this node under the cloud's public name."""
+"""`kubeedge publish NAME PORT`: a web service of this node under the cloud's public name; `--list` shows them, `--remove` ends one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 from kubeedge.api.names import node_name
 from kubeedge.cli.control import call
 from kubeedge.cli.errors import UsageError
-from kubeedge.cli.show import as_json
+from kubeedge.cli.show import as_json, table
 from kubeedge.config import forms
 from kubeedge.errors import Invalid
 
@@ -15,6 +15,12 @@ _START = "start it with `kubeedge edge`"
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.list:
+        if options.name or options.remove:
+            raise UsageError("--list takes no name", "kubeedge publish --list")
+        return _list(options)
+    if options.name is None:
+        raise UsageError("which service?", "kubeedge publish NAME PORT, or kubeedge publish --list")
     try:
         name = node_name(options.name)  # the same rule: a label
     except Invalid as exc:
@@ -27,6 +33,14 @@ def run(options: argparse.Namespace) -> int:
         answer = call(options.socket, "POST", "/v1/webservices", {"name": name, "target": target}, start=_START)
         text = f"published {target} as {answer.get('path', name)}"
     print(as_json(answer) if options.output == "json" else text)
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    answer = call(options.socket, "GET", "/v1/webservices", start=_START)
+    columns = ("name", "target", "by", "path")
+    rows = [[service.get(column, "") for column in columns] for service in answer.get("services", ())]
+    print(as_json(answer) if options.output == "json" else table([c.upper() for c in columns], rows))
     return 0
 
 

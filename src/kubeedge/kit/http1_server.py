@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import ssl
 from collections.abc import AsyncIterator
 from http import HTTPStatus
@@ -30,6 +31,9 @@ from kubeedge.kit.http1_messages import (
 from kubeedge.kit.streams import close_writer, reset_writer
 
 log = logging.getLogger("kubeedge.http")
+
+# RFC 9112 lets a recipient take both; the next one in the chain may read them otherwise, which is how requests are smuggled
+_LOOSE_LINE = re.compile(rb"(?<!\r)\n|\n[ \t]")
 
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 8 * 1024 * 1024
@@ -92,18 +96,24 @@ class _ServerConnection:
 
     async def _head(self) -> h11.Request | None:
         """The next request; None when the client is gone or idle."""
-        began = bool(self._h11.trailing_data[0])  # pipelined behind the request before
+        raw = bytearray(self._h11.trailing_data[0])  # pipelined behind the request before
+        began = bool(raw)
         try:
             async with asyncio.timeout(self._limits.head if began else self._limits.idle) as deadline:
                 while True:
                     event = self._h11.next_event()
                     if event is not h11.NEED_DATA:
-                        return event if isinstance(event, h11.Request) else None
+                        if not isinstance(event, h11.Request):
+                            return None
+                        if _LOOSE_LINE.search(raw, 0, len(raw) - len(self._h11.trailing_data[0])):
+                            raise h11.RemoteProtocolError("a line of the head ends without CR LF, or is folded")
+                        return event
                     # small reads: h11 checks its limit only while a head is incomplete
                     data = await self._reader.read(min(8 * 1024, self._limits.header_bytes))
                     if not began:  # the whole head must come in time, however many small pieces it has
                         began = True
                         deadline.reschedule(asyncio.get_running_loop().time() + self._limits.head)
+                    raw += data  # at most header_bytes and one read: h11 raises when a head is longer
                     self._h11.receive_data(data)
         except TimeoutError:
             return None
@@ -114,6 +124,12 @@ class _ServerConnection:
         if b"transfer-encoding" in names and b"content-length" in names:
             # RFC 9112 section 6.1: two opinions on where the body ends are how requests are smuggled
             await self._refuse(400, "content-length and transfer-encoding in one request")
+            return False
+        if b"transfer-encoding" in names and head.http_version < b"1.1":
+            await self._refuse(400, "transfer-encoding in a request of HTTP/1.0")
+            return False
+        if len(names) > self._limits.headers:
+            await self._refuse(431, f"more than {self._limits.headers} headers")
             return False
         if (
             len(head.target) + sum(len(name) + len(value) + 4 for name, value in head.headers)

@@ -130,6 +130,8 @@ def test_wrong_usage_ends_with_2(arguments):
         (("token", "create", "--ttl", "1 week"), "'1 week' is not a duration"),
         (("publish", "cam", "http"), "'http' is not PORT or HOST:PORT"),
         (("publish", "cam", "70000"), "'70000' is not PORT or HOST:PORT"),
+        (("publish",), "which service?"),
+        (("publish", "cam", "--list"), "--list takes no name"),
         (("publish", "Cam", "80"), "'Cam' is not an RFC 1123 label"),
         (("image", "import", "/nonexistent.tar"), "/nonexistent.tar is not a file"),
         (("reset",), "say so with --force"),
@@ -257,6 +259,9 @@ class Agent:
                     {"name": "hub", "state": "ready", "restarts": 0, "lastError": ""},
                     {"name": "kubebus", "state": "backing off", "restarts": 3, "lastError": "no route"}]}  # fmt: skip
                 return json_response(200, status)
+            case "/v1/webservices" if request.method == "GET":
+                cam = {"name": "cam", "by": "Service", "target": "pods default/app=cam port 80", "path": "/t/n/cam/"}
+                return json_response(200, {"services": [cam]})
             case "/v1/webservices":
                 return json_response(200, {"path": "/default/edge1/cam/"})
             case "/v1/images":
@@ -279,6 +284,9 @@ def test_the_tools_of_the_edge_speak_to_its_socket(tmp_path):
             done = await run("publish", "cam", "8080", "--socket", path)
             assert done.stdout == "published 127.0.0.1:8080 as /default/edge1/cam/\n"
             assert agent.asked[-1] == ("POST", "/v1/webservices", {"name": "cam", "target": "127.0.0.1:8080"})
+            listed = (await run("publish", "--list", "--socket", path)).stdout.splitlines()
+            assert listed[0].split() == ["NAME", "TARGET", "BY", "PATH"]
+            assert listed[1].split() == ["cam", "pods", "default/app=cam", "port", "80", "Service", "/t/n/cam/"]
             await run("publish", "cam", "--remove", "--socket", path)
             assert agent.asked[-1][:2] == ("DELETE", "/v1/webservices/cam")
             assert (await run("image", "list", "--socket", path)).stdout == "demo:1\n"
