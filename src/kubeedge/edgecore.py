@@ -19,8 +19,8 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable
-from ipaddress import ip_interface
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,7 +202,7 @@ class Agent:
             store = EffectiveStore(store)
         self.engine = AppEngine(store, settings, runtime, images)
         if self.bus is not None:
-            self.bus.serve(KUBELET_PORT, KubeletServer(self.engine).handle)
+            self.bus.serve(KUBELET_PORT, for_the_cloud(KubeletServer(self.engine).handle, self.credentials))
         return self.engine
 
     def _webservices(self, bus: KubeBus) -> list[Module]:
@@ -574,3 +574,23 @@ def _progress(progress: Progress) -> dict[str, int]:
         "bytes": progress.bytes,
         "snapshots": progress.snapshots,
     }
+
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def for_the_cloud(serve: Serve, own: NodeCredentials) -> Serve:
+    """An L4 service that other nodes of the tenant must not use: logs may hold secrets. The relay vouches for the caller's number; those of
+    cloud processes are 0 and whatever lies behind the numbers that the address plan has for nodes."""
+    bits = ip_network(own.pod_cidr).prefixlen - ip_network(own.pod_network).prefixlen
+    nodes = (1 << max(0, bits)) - 1
+
+    async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = writer.get_extra_info("peername")[0]
+        if 0 < number <= nodes:
+            log.warning("refused a connection from node number %d: this service is for the cloud", number)
+            writer.transport.abort()
+            return
+        await serve(reader, writer)
+
+    return guarded
