@@ -11,7 +11,7 @@ from pathlib import Path
 from setuptools import Extension, find_packages, setup
 
 FASTPATH = Path("src/_fastpath")
-PLANE = ("dataplane.c", "ports.c", "calls.c", "link.c", "forward.c", "queue.c", "packet.c", "icmp.c")
+PLANE = ("dataplane.c", "ports.c", "calls.c", "link.c", "forward.c", "queue.c", "packet.c", "icmp.c", "l4.c", "l4_plane.c")
 
 
 def extensions() -> list[Extension]:
@@ -26,7 +26,7 @@ def extensions() -> list[Extension]:
             "kubeedge._fastpath.plane",
             [str(FASTPATH / name) for name in ("plane.pyx", *PLANE)],
             include_dirs=[str(FASTPATH)],
-            depends=[str(FASTPATH / name) for name in ("plane.h", "inside.h", "queue.h", "routes.h", "checksum.h")],
+            depends=[str(FASTPATH / name) for name in ("plane.h", "inside.h", "queue.h", "routes.h", "checksum.h", "l4.h", "l4_plane.h", "l4.pxi")],
             libraries=["ssl", "crypto", "pthread"],
             **flags,
         ),

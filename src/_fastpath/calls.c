@@ -1,5 +1,6 @@
 /* What Python and other C code may ask of the data plane; plane.h says what each call means. */
 #include "inside.h"
+#include "l4.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,26 +20,17 @@ void kb_lock(kb_plane *plane)
 
 void kb_unlock(kb_plane *plane)
 {
+    int work = plane->l4 && kb_l4_next(plane->l4) < plane->l4_at;
     leave(plane);
-    wake(plane);
+    if (work)
+        wake(plane);
 }
 
-uint64_t kb_locked_now(kb_plane *plane) { return plane->now; }
+uint64_t kb_locked_now(const kb_plane *plane) { return plane->now; }
 
 int kb_locked_send_segment(kb_plane *plane, uint32_t tenant_number, uint32_t number, const uint8_t *data, size_t length)
 {
     return send_segment(plane, tenant_number, number, data, length);
-}
-
-void kb_set_hook(kb_plane *plane, const kb_hook *hook)
-{
-    kb_lock(plane);
-    if (hook)
-        plane->hook = *hook;
-    else
-        memset(&plane->hook, 0, sizeof plane->hook);
-    plane->hook_at = 0;
-    kb_unlock(plane);
 }
 
 int kb_next_event(kb_plane *plane, kb_event *event)

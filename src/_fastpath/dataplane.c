@@ -8,6 +8,7 @@
  * ever waits for a slow link. No turn looks at ports that have nothing to do.
  */
 #include "inside.h"
+#include "l4.h"
 
 #include <errno.h>
 #ifdef __GLIBC__
@@ -136,9 +137,9 @@ static int patience(kb_plane *plane)
     if (plane->flush_head || plane->read_head)
         return 0;
     int most = plane->lists[HANDSHAKING] || plane->lists[WARM] ? 1000 : -1;
-    if (plane->hook.work && plane->hook_at != UINT64_MAX) {
+    if (plane->l4_at != UINT64_MAX) {
         uint64_t now = microseconds();
-        uint64_t wait = plane->hook_at > now ? (plane->hook_at - now + 999) / 1000 : 0;
+        uint64_t wait = plane->l4_at > now ? (plane->l4_at - now + 999) / 1000 : 0;
         if (most < 0 || wait < (uint64_t)most)
             most = wait > 3600000 ? 3600000 : (int)wait;
     }
@@ -169,8 +170,8 @@ static void *run(void *argument)
             if (p)
                 serve(plane, p, events[i].events);
         }
-        if (plane->hook.work)
-            plane->hook_at = plane->hook.work(plane->hook.context, plane->now);
+        if (plane->l4)
+            plane->l4_at = kb_l4_work(plane->l4, plane->now);
         serve_lists(plane);
         if (plane->now - looked_at >= 1000000u) {
             looked_at = plane->now;
@@ -196,7 +197,7 @@ kb_plane *kb_plane_new(uint32_t number, char *error)
     plane->tx = tx;
     plane->plain = plain;
     plane->number = number;
-    plane->hook_at = UINT64_MAX;
+    plane->l4_at = UINT64_MAX;
     plane->now = microseconds();
     plane->epoll = epoll_create1(EPOLL_CLOEXEC);
     plane->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -245,6 +246,7 @@ void kb_plane_free(kb_plane *plane)
         if (plane->ports[slot])
             port_close(plane, plane->ports[slot]);
     bury(plane);
+    kb_l4_free(plane->l4);
     for (uint32_t i = 0; i < plane->tenant_capacity; i++)
         if (plane->tenants[i]) {
             kb_trie_free(plane->tenants[i]->v4);

@@ -1,6 +1,7 @@
 /* Where packets and segments go: by the tenant's routes to a node, to one of its links, to our TUN, to another relay, or back to the
  * sender as an ICMP error. */
 #include "inside.h"
+#include "l4.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -247,9 +248,10 @@ static int source_allowed(const port *p, const kb_packet *packet)
 /* Segments for ourselves pass here, all of them. */
 static void segment_for_us(kb_plane *plane, port *p, uint32_t tenant_number, uint32_t source, const uint8_t *data, size_t length)
 {
-    if (plane->hook.segment && plane->hook.segment(plane->hook.context, tenant_number, source, data, length))
-        return;
-    emit(plane, KB_EVENT_SEGMENT, p, KB_SEGMENT, tenant_number, source, data, length);
+    if (plane->l4)
+        kb_l4_receive(plane->l4, tenant_number, source, data, length, plane->now);
+    else
+        emit(plane, KB_EVENT_SEGMENT, p, KB_SEGMENT, tenant_number, source, data, length);
 }
 
 static void forward_segment(kb_plane *plane, port *p, uint32_t tenant_number, kb_buffer *b, size_t length)

@@ -95,8 +95,8 @@ struct kb_plane {
     kb_buffer *scratch;         /* the next packet from a TUN */
     uint8_t *tx, *plain;        /* TX_BYTES that TLS has written for the port at hand; RECORD bytes of small frames */
     size_t tx_length;
-    kb_hook hook;
-    uint64_t hook_at;
+    struct kb_l4 *l4;           /* NULL: nobody has asked for it */
+    uint64_t l4_at;             /* us, when it wants to work */
 };
 
 /* dataplane.c */

@@ -94,19 +94,10 @@ int kb_drop(kb_plane *plane, int port, const char *reason);
 int kb_next_event(kb_plane *plane, kb_event *event); /* 1: one was taken, 0: none */
 int kb_get_counters(kb_plane *plane, int port, kb_counters *counters);
 
-/* For other C code that lives in the data thread (L4). `segment` gets every segment for our own number; 1: it took it, 0: it is to be an
- * event. `work` runs after each turn of the thread and at the time that it gave last (us of CLOCK_MONOTONIC; UINT64_MAX: not needed).
- * Both run with the plane's lock held and may call the kb_locked_ functions, none of the others. */
-typedef struct {
-    void *context;
-    int (*segment)(void *context, uint32_t tenant, uint32_t source, const uint8_t *data, size_t length);
-    uint64_t (*work)(void *context, uint64_t now);
-} kb_hook;
-
-void kb_set_hook(kb_plane *plane, const kb_hook *hook); /* NULL: none. Afterwards the old one is not called any more */
+/* For other C code that lives in the data thread: l4_plane.c. */
 void kb_lock(kb_plane *plane);   /* for callers outside of the thread, around kb_locked_ functions and their own state */
-void kb_unlock(kb_plane *plane); /* wakes the thread: `work` runs */
-uint64_t kb_locked_now(kb_plane *plane);
+void kb_unlock(kb_plane *plane); /* wakes the thread when L4 has work */
+uint64_t kb_locked_now(const kb_plane *plane); /* us of CLOCK_MONOTONIC */
 int kb_locked_send_segment(kb_plane *plane, uint32_t tenant, uint32_t number, const uint8_t *data, size_t length); /* -1: full, or no way */
 
 /* packet.c, icmp.c: pure functions of bytes. A frame is a virtio header and a packet. */

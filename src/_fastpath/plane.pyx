@@ -1,6 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """The data plane for Python: a thin face of dataplane.c. Import it through kubeedge.kubebus.l3.plane."""
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -180,12 +181,15 @@ cdef class TlsContext:
         kb_tls_free(self.tls)
 
 
+@cython.no_gc_clear
 cdef class Plane:
     cdef kb_plane *plane
+    cdef list tenants  # their L4
 
     def __cinit__(self, uint32_t number):
         cdef char error[256]
         error[0] = 0
+        self.tenants = []
         self.plane = kb_plane_new(number, error)
         if self.plane is NULL:
             raise OSError(error.decode("utf-8", "replace"))
@@ -194,6 +198,9 @@ cdef class Plane:
         self.close()
 
     cpdef close(self):
+        for tenant in self.tenants:
+            tenant.close()
+        self.tenants.clear()
         cdef kb_plane *plane = self.plane
         self.plane = NULL
         if plane is not NULL:
@@ -368,3 +375,6 @@ cdef class Plane:
         with nogil:
             result = kb_get_counters(self.plane, port, &c)
         return c if result == 0 else None
+
+
+include "l4.pxi"

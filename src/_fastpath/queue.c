@@ -1,5 +1,6 @@
 /* Buffers, the fair queue of a link, and the reader of frames; see queue.h. */
 #include "queue.h"
+#include "l4.h"
 #include "plane.h"
 
 #include <stdlib.h>
@@ -196,16 +197,34 @@ static int too_late(kb_flow *f, const kb_buffer *b, uint32_t now)
     return (int32_t)(now - f->first_above) >= 0;
 }
 
+/* A segment with a payload carries the mark in its own header (l4.h). 1: done */
+static int mark_segment(uint8_t *payload, size_t length)
+{
+    uint8_t *l4 = payload + 8;
+    if (length < 8 + KB_L4_HEADER || l4[16] & (KB_SYN | KB_RST) || length <= 8 + KB_L4_HEADER + 8u * l4[17])
+        return 0;
+    l4[16] |= KB_CE;
+    return 1;
+}
+
 /* 1: marked instead of dropped (RFC 3168) */
 static int mark(kb_queue *q, kb_buffer *b)
 {
-    const uint8_t *frame = b->data + b->start;
-    if (!(frame[0] == KB_PACKET ? kb_mark_congestion(b->data + KB_HEADROOM, b->start + b->length - KB_HEADROOM)
-          : frame[0] == KB_TENANT_PACKET ? kb_mark_congestion(b->data + KB_HEADROOM, b->start + b->length - KB_HEADROOM)
-                                         : 0))
-        return 0;
-    q->marked++;
-    return 1;
+    uint8_t *payload = b->data + KB_HEADROOM;
+    size_t length = b->start + b->length - KB_HEADROOM;
+    int done = 0;
+    switch (b->data[b->start]) {
+    case KB_PACKET:
+    case KB_TENANT_PACKET:
+        done = kb_mark_congestion(payload, length);
+        break;
+    case KB_SEGMENT:
+    case KB_TENANT_SEGMENT:
+        done = mark_segment(payload, length);
+        break;
+    }
+    q->marked += (uint32_t)done;
+    return done;
 }
 
 static kb_buffer *take(kb_queue *q, kb_flow *f, uint32_t now, kb_buffer **dropped)

@@ -519,7 +519,7 @@ class BusHub:
                 if self._plane is not None:
                     self._plane.send_segment(tenant, number, segment)
 
-            endpoint = self._endpoints[tenant] = Endpoint(send)
+            endpoint = self._endpoints[tenant] = Endpoint(send, core=self._plane.l4(tenant) if self._plane else None)
             self._start(endpoint.listen(ping.PORT, ping.echo), "ping of the relay")
         return endpoint
 

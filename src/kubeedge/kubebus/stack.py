@@ -184,7 +184,7 @@ class KubeBus:
         plane = Plane(s.number)
         self._plane = plane
         self._tun_port, self._tun_gone = -1, loop.create_future()
-        self._endpoint = Endpoint(self._send_segment)
+        self._endpoint = Endpoint(self._send_segment, core=plane.l4(_TENANT))
         loop.add_reader(plane.fileno(), self._on_plane)
         try:
             for port, handler in self._listeners.items():

@@ -1,4 +1,5 @@
-"""L4 over a bad network: two endpoints, a fake wire, virtual time; and as asyncio streams."""
+"""L4 over a bad network: two endpoints, a fake wire, virtual time; and as asyncio streams. Each story with the C engine and its readable
+twin, and with one against the other."""
 
 from __future__ import annotations
 
@@ -7,29 +8,53 @@ import heapq
 import itertools
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from kubeedge._fastpath.plane import L4
 from kubeedge.errors import Unavailable
-from kubeedge.kubebus.l4.core import RECEIVE_WINDOW, Connection, State
+from kubeedge.kubebus.l4.core import RECEIVE_WINDOW, State
 from kubeedge.kubebus.l4.driver import Endpoint
 from kubeedge.kubebus.l4.endpoint import EndpointCore, Key
-from kubeedge.kubebus.l4.segment import SYN, Segment, before, decode, encode
+from kubeedge.kubebus.l4.segment import CE, SYN, Segment, before, decode, encode
 
 LEFT, RIGHT = 1, 2
+MAKERS: dict[str, Callable[..., Any]] = {"python": EndpointCore, "c": L4}
+PAIRS = [("python", "python"), ("c", "c"), ("python", "c"), ("c", "python")]
+
+
+@pytest.fixture(params=PAIRS, ids="-".join)
+def kinds(request: pytest.FixtureRequest) -> tuple[str, str]:
+    kinds: tuple[str, str] = request.param
+    return kinds
+
+
+@pytest.fixture(params=list(MAKERS))
+def make(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    return MAKERS[request.param]
 
 
 class Net:
     """Two endpoints and what lies between them."""
 
     def __init__(
-        self, seed: int, *, loss: float = 0.0, duplicate: float = 0.0, delay: tuple[float, float] = (0.01, 0.01)
+        self,
+        seed: int,
+        kinds: tuple[str, str] = ("c", "c"),
+        *,
+        loss: float = 0.0,
+        duplicate: float = 0.0,
+        delay: tuple[float, float] = (0.01, 0.01),
     ) -> None:
         self.rng = random.Random(seed)
         self.loss, self.duplicate, self.delay = loss, duplicate, delay
         self.now = 0.0
-        self.ends = {n: EndpointCore(lambda: self.rng.getrandbits(32)) for n in (LEFT, RIGHT)}
+        self.ends: dict[int, Any] = {
+            n: MAKERS[kind](lambda: self.rng.getrandbits(32)) for n, kind in zip((LEFT, RIGHT), kinds, strict=True)
+        }
+        self.marks = 0.0  # of segments with a payload, by a queue on the way
         self._flying: list[tuple[float, int, int, int, bytes]] = []
         self._serial: Iterator[int] = itertools.count()
         self.sent = 0
@@ -41,6 +66,8 @@ class Net:
                 for _ in range(2 if self.rng.random() < self.duplicate else 1):
                     if self.rng.random() >= self.loss:
                         at = self.now + self.rng.uniform(*self.delay)
+                        if self.marks and len(data) > 100 and self.rng.random() < self.marks:
+                            data = data[:16] + bytes([data[16] | CE]) + data[17:]
                         heapq.heappush(self._flying, (at, next(self._serial), number, peer, data))
 
     def step(self) -> bool:
@@ -68,7 +95,7 @@ def transfer(net: Net, there: bytes, back: bytes) -> tuple[bytes, bytes, int]:
     key = left.connect(RIGHT, 80, net.now)
     a = left.connections[key]
     got_there, got_back = bytearray(), bytearray()
-    b: Connection | None = None
+    b: Any = None
     other: Key | None = None
     a.send(there, net.now)
     a.finish(net.now)
@@ -93,10 +120,11 @@ def transfer(net: Net, there: bytes, back: bytes) -> tuple[bytes, bytes, int]:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_every_byte_arrives_once_and_in_order_whatever_the_network_does(seed: int) -> None:
+def test_every_byte_arrives_once_and_in_order_whatever_the_network_does(seed: int, kinds: tuple[str, str]) -> None:
     rng = random.Random(seed)
     net = Net(
         seed,
+        kinds,
         loss=rng.choice([0.0, 0.02, 0.1, 0.3]),
         duplicate=rng.choice([0.0, 0.2]),
         delay=rng.choice([(0.001, 0.001), (0.01, 0.05), (0.1, 0.3)]),
@@ -106,16 +134,16 @@ def test_every_byte_arrives_once_and_in_order_whatever_the_network_does(seed: in
     assert (got_there == there, got_back == back) == (True, True), f"seed {seed}"
 
 
-def test_a_clean_network_needs_no_retransmission() -> None:
-    net = Net(1, delay=(0.005, 0.005))
+def test_a_clean_network_needs_no_retransmission(kinds: tuple[str, str]) -> None:
+    net = Net(1, kinds, delay=(0.005, 0.005))
     data = bytes(3_000_000)
     got, _, _ = transfer(net, data, b"")
     assert got == data
     assert net.sent < 3_000_000 / 32_768 * 2 + 20
 
 
-def test_a_port_where_nobody_listens_refuses_at_once() -> None:
-    net = Net(1)
+def test_a_port_where_nobody_listens_refuses_at_once(kinds: tuple[str, str]) -> None:
+    net = Net(1, kinds)
     key = net.ends[LEFT].connect(RIGHT, 81, 0.0)
     connection = net.ends[LEFT].connections[key]
     while connection.state is State.SYN_SENT:
@@ -124,8 +152,8 @@ def test_a_port_where_nobody_listens_refuses_at_once() -> None:
     assert net.now < 0.1
 
 
-def test_a_peer_that_is_gone_ends_the_connection_after_a_minute() -> None:
-    net = Net(1)
+def test_a_peer_that_is_gone_ends_the_connection_after_a_minute(kinds: tuple[str, str]) -> None:
+    net = Net(1, kinds)
     net.ends[RIGHT].listen(80)
     key = net.ends[LEFT].connect(RIGHT, 80, 0.0)
     connection = net.ends[LEFT].connections[key]
@@ -140,8 +168,8 @@ def test_a_peer_that_is_gone_ends_the_connection_after_a_minute() -> None:
     assert 60 <= net.now < 80
 
 
-def test_a_reader_that_does_not_read_stops_the_writer_and_resumes() -> None:
-    net = Net(1)
+def test_a_reader_that_does_not_read_stops_the_writer_and_resumes(kinds: tuple[str, str]) -> None:
+    net = Net(1, kinds)
     left, right = net.ends[LEFT], net.ends[RIGHT]
     right.listen(80)
     key = left.connect(RIGHT, 80, 0.0)
@@ -152,7 +180,7 @@ def test_a_reader_that_does_not_read_stops_the_writer_and_resumes() -> None:
         pass
     (other,) = right.accepted
     reader = right.connections[other]
-    assert len(reader._ready) and reader._ready_bytes <= RECEIVE_WINDOW
+    assert 0 < reader.waiting <= RECEIVE_WINDOW
     got = bytearray()
     while len(got) < len(data):
         got += reader.read(net.now)
@@ -161,9 +189,9 @@ def test_a_reader_that_does_not_read_stops_the_writer_and_resumes() -> None:
     assert bytes(got) == data
 
 
-def test_an_outage_is_made_up_for_in_a_few_round_trips() -> None:
+def test_an_outage_is_made_up_for_in_a_few_round_trips(kinds: tuple[str, str]) -> None:
     """Everything in flight was lost: it must not come back one segment a timeout."""
-    net = Net(1, delay=(0.01, 0.01))
+    net = Net(1, kinds, delay=(0.01, 0.01))
     left, right = net.ends[LEFT], net.ends[RIGHT]
     right.listen(80)
     key = left.connect(RIGHT, 80, 0.0)
@@ -189,26 +217,26 @@ def test_an_outage_is_made_up_for_in_a_few_round_trips() -> None:
     assert net.now - healed < 11.0  # one timeout, backed off to 10 s at most, and then only round trips
 
 
-def test_a_flood_of_syns_is_bounded() -> None:
-    end = EndpointCore(lambda: 7)
+def test_a_flood_of_syns_is_bounded(make: Callable[..., Any]) -> None:
+    end = make(lambda: 7)
     end.listen(80)
     for port in range(5_000):
         end.receive(9, encode(Segment(port, 80, 1, 0, 1000, SYN)), 0.0)
-    assert len(end.connections) <= 1_024
+    assert end.count == 1_024
     now = 0.0
     while (at := end.next_timer()) is not None and now < 300:
         now = at
         end.handle_timer(now)
-    assert end.connections == {}
+    assert end.count == 0
 
 
-def test_garbage_is_dropped() -> None:
-    rng, end = random.Random(5), EndpointCore(lambda: 7)
+def test_garbage_is_dropped(make: Callable[..., Any]) -> None:
+    rng, end = random.Random(5), make(lambda: 7)
     end.listen(80)
     for _ in range(3000):
-        head = rng.choice([b"", encode(Segment(5, 80, rng.getrandbits(32), rng.getrandbits(32), 9, rng.randrange(16)))])
+        head = rng.choice([b"", encode(Segment(5, 80, rng.getrandbits(32), rng.getrandbits(32), 9, rng.randrange(64)))])
         end.receive(3, head + rng.randbytes(rng.randrange(60)), 0.0)
-    assert len(end.connections) <= 1_024
+    assert end.count <= 1_024
 
 
 def test_a_segment_survives_its_encoding() -> None:
@@ -285,3 +313,173 @@ def test_connecting_to_a_closed_port_or_a_silent_node_is_unavailable() -> None:
             assert end.connections == 0
 
     asyncio.run(story())
+
+
+# -- the rest of a connection's life ---------------------------------------------------------------------------------------------
+
+
+def established(net: Net, port: int = 80) -> tuple[Any, Any, Key, Key]:
+    left, right = net.ends[LEFT], net.ends[RIGHT]
+    right.listen(port)
+    key = left.connect(RIGHT, port, net.now)
+    while not right.accepted:
+        assert net.step()
+    other = right.accepted.pop()
+    return left.connections[key], right.connections[other], key, other
+
+
+def test_a_marked_segment_slows_the_sender_down_and_loses_nothing(kinds: tuple[str, str]) -> None:
+    took, sent = {}, {}
+    for marks in (0.0, 0.2):
+        net = Net(2, kinds, delay=(0.02, 0.02))
+        net.marks = marks
+        data = random.Random(1).randbytes(20 << 20)
+        got, _, _ = transfer(net, data, b"")
+        assert got == data
+        took[marks], sent[marks] = net.now, net.sent
+    assert took[0.2] > 1.3 * took[0.0]
+    assert sent[0.2] < 1.5 * sent[0.0]  # nothing was sent twice for it
+
+
+def test_a_lost_tail_comes_again_before_a_timeout(make: Callable[..., Any]) -> None:
+    net = Net(1, ("c", "c" if make is L4 else "python"), delay=(0.02, 0.02))
+    a, b, key, other = established(net)
+    a.send(bytes(100), net.now)  # a round trip is known
+    net.ends[LEFT].touch(key)
+    for _ in range(6):
+        net.step()
+    lost_at = net.now
+    net.loss = 1.0
+    a.send(b"the tail", net.now)
+    net.ends[LEFT].touch(key)
+    net.loss = 0.0
+    while b.waiting < 108:
+        assert net.step()
+    assert net.now - lost_at < 0.15  # the timer alone would take 0.2 s
+
+
+def test_an_idle_connection_asks_for_its_peer_and_notices_when_it_is_gone(kinds: tuple[str, str]) -> None:
+    net = Net(1, kinds)
+    a, b, key, _ = established(net)
+    a.keepalive(30.0)
+    net.ends[LEFT].touch(key)
+    sent = net.sent
+    while net.now < 300:
+        assert net.step()
+    assert a.state is b.state is State.ESTABLISHED
+    assert 16 <= net.sent - sent <= 24  # a question and an answer each 30 s
+    net.loss = 1.0
+    while a.state is State.ESTABLISHED:
+        assert net.step()
+    assert (a.state, a.error) == (State.RESET, "no sign of the peer")
+    assert net.now < 300 + 30 + 60 + 25
+
+
+def test_a_connection_that_was_silent_for_long_is_not_given_up_at_its_first_loss(kinds: tuple[str, str]) -> None:
+    net = Net(1, kinds)
+    a, b, key, other = established(net)
+    for _ in range(10):
+        net.step()
+    net.now += 1000.0
+    net.loss = 1.0
+    a.send(b"again", net.now)
+    net.ends[LEFT].touch(key)
+    net.collect()
+    net.loss = 0.0
+    while not b.waiting:
+        assert net.step()
+    assert b.read(net.now) == b"again" and a.state is State.ESTABLISHED
+
+
+def test_half_closed_the_other_direction_goes_on(kinds: tuple[str, str]) -> None:
+    net = Net(3, kinds, loss=0.1)
+    a, b, key, other = established(net)
+    a.finish(net.now)
+    net.ends[LEFT].touch(key)
+    while not b.at_eof():
+        assert net.step()
+    data = random.Random(1).randbytes(500_000)
+    b.send(data, net.now)
+    b.finish(net.now)
+    net.ends[RIGHT].touch(other)
+    got = b""
+    while not a.at_eof():
+        assert net.step()
+        got += a.read(net.now)
+        net.ends[LEFT].touch(key)
+    assert got == data
+
+
+def test_a_node_that_started_anew_is_not_taken_for_the_old_one(kinds: tuple[str, str]) -> None:
+    """Its SYN meets the connection of before, with the same ports: that ends, the new one comes up."""
+    net = Net(1, kinds)
+    a, b, key, other = established(net)
+    kind = kinds[0]
+    while net.ends[LEFT].next_timer() is not None or net._flying:
+        net.step()
+    net.ends[LEFT] = MAKERS[kind](lambda: net.rng.getrandbits(32))
+    fresh_key = None
+    for _ in range(65536):
+        fresh_key = net.ends[LEFT].connect(RIGHT, 80, net.now)
+        if fresh_key[1] == key[1]:
+            break
+        net.ends[LEFT].connections[fresh_key].abort("")
+        net.ends[LEFT].touch(fresh_key)
+        net.ends[LEFT].drop(fresh_key)
+        net.ends[LEFT].segments_to_send()
+    assert fresh_key is not None and fresh_key[1] == key[1]
+    while net.ends[LEFT].connections[fresh_key].state is State.SYN_SENT:
+        assert net.step()
+        for at in list(net.ends[RIGHT].connections):
+            if net.ends[RIGHT].connections[at].state is State.RESET:
+                net.ends[RIGHT].drop(at)
+    assert net.ends[LEFT].connections[fresh_key].state is State.ESTABLISHED
+    assert b.state is State.RESET
+
+
+def test_many_idle_connections_cost_little(make: Callable[..., Any]) -> None:
+    net = Net(1, ("c", "c"))
+    left, right = net.ends[LEFT], net.ends[RIGHT]
+    right.listen(80)
+    for _ in range(3000):
+        left.connect(RIGHT, 80, net.now)
+        if left.count % 500 == 0:
+            while net._flying or left.next_timer() is not None:
+                net.step()
+    assert left.count == right.count == 3000
+    assert left.counters()["bytes"] == right.counters()["bytes"] == 0  # no buffer is held
+
+
+def test_what_waits_for_slow_readers_is_bounded_for_all_connections_together() -> None:
+    net = Net(1)
+    net.ends[RIGHT] = L4(lambda: net.rng.getrandbits(32), budget=4 << 20)
+    left, right = net.ends[LEFT], net.ends[RIGHT]
+    right.listen(80)
+    for _ in range(60):
+        key = left.connect(RIGHT, 80, net.now)
+        left.connections[key].send(bytes(400_000), net.now)
+        left.touch(key)
+    while net.now < 5 and net.step():
+        pass
+    assert (2 << 20) < right.counters()["bytes"] <= 2 * (4 << 20) + 65536
+    got = 0
+    while got < 60 * 400_000:
+        assert net.step()
+        for key in right.connections:
+            got += len(right.connections[key].read(net.now))
+            right.touch(key)
+    assert right.counters()["bytes"] < 1 << 20
+
+
+def test_a_connection_to_ones_own_node_needs_no_network() -> None:
+    end = L4(lambda: 7, number=5)
+    end.listen(80)
+    key = end.connect(5, 80, 0.0)
+    (other,) = end.accepted
+    end.connections[key].send(b"hello", 0.0)
+    end.touch(key)
+    assert end.connections[other].read(0.0) == b"hello"
+    assert end.segments_to_send() == []
+    end.close()
+    with pytest.raises(Unavailable):
+        end.connect(5, 80, 0.0)

@@ -119,6 +119,12 @@ class Plane:
         """Ends the thread and closes every port; idempotent."""
         self._raw.close()
 
+    def l4(self, tenant: int) -> Any:
+        """The tenant's L4 connections, which live in the plane's thread from here: kubebus.l4.driver takes it. None: this plane knows
+        nothing of L4, segments for our number come as events."""
+        make = getattr(_fast, "L4", None)
+        return make(plane=self._raw, tenant=tenant) if make else None
+
     def fileno(self) -> int:
         """Readable when events() has something."""
         descriptor: int = self._raw.fileno()

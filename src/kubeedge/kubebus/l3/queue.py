@@ -21,6 +21,7 @@ TARGET = 5_000  # us that a packet may wait
 INTERVAL = 100_000  # us that it may wait longer: a worst-case round trip
 FLOWS = 1024  # of one queue; what is beyond shares one
 _WRAP = 1 << 32
+_L4_HEADER, _L4_FLAGS, _L4_NO_DATA, _L4_MARK = 18, 16, 0b1001, 16  # of a segment: bytes, offset, SYN and RST, CE
 
 
 def _since(now: int, then: int) -> int:
@@ -169,6 +170,10 @@ class FairQueue:
 
     def _mark(self, frame: bytes) -> bytes | None:
         """The frame, marked instead of dropped (RFC 3168); None where that cannot be."""
+        if frame and frame[0] in (wire.SEGMENT, wire.TENANT_SEGMENT):
+            marked = _mark_segment(frame)
+            self.marked += marked is not None
+            return marked
         before = {wire.PACKET: wire.HEADER, wire.TENANT_PACKET: wire.HEADER + wire.TENANT}.get(frame[0] if frame else 0)
         if before is None or len(frame) < before + wire.VNET_HEADER + 20:
             return None
@@ -178,3 +183,15 @@ class FairQueue:
             return None
         self.marked += 1
         return frame[:before] + packet
+
+
+def _mark_segment(frame: bytes) -> bytes | None:
+    """A segment with a payload carries the mark in its own header (kubebus/l4/segment.py)."""
+    head = wire.HEADER + (wire.TENANT if frame[0] == wire.TENANT_SEGMENT else 0) + wire.ADDRESS
+    if len(frame) < head + _L4_HEADER or frame[head + _L4_FLAGS] & _L4_NO_DATA:
+        return None
+    if len(frame) <= head + _L4_HEADER + 8 * frame[head + _L4_HEADER - 1]:
+        return None
+    marked = bytearray(frame)
+    marked[head + _L4_FLAGS] |= _L4_MARK
+    return bytes(marked)

@@ -1,7 +1,8 @@
-"""Congestion control: NewReno in bytes (RFC 5681, RFC 6582), with a large initial window (RFC 6928 in spirit).
+"""Congestion control: NewReno in bytes (RFC 5681, RFC 6582) with CUBIC's decrease (RFC 9438) and RFC 8511's for marks, and a large
+initial window (RFC 6928 in spirit).
 
 A link below is a byte stream with its own congestion control; segments are lost only when a queue of the relay or of a link is full. So
-one loss an epoch halves the window, and it never falls below two segments.
+one loss an epoch narrows the window, and it never falls below two segments.
 """
 
 from __future__ import annotations
@@ -32,7 +33,12 @@ class NewReno:
 
     def on_lost(self) -> None:
         """Once an epoch: by duplicate acknowledgements."""
-        self.threshold = max(self.window // 2, MINIMUM_WINDOW)
+        self.threshold = max(self.window * 7 // 10, MINIMUM_WINDOW)
+        self.window = self.threshold
+
+    def on_marked(self) -> None:
+        """Once a round trip: a queue on the way grows."""
+        self.threshold = max(self.window * 85 // 100, MINIMUM_WINDOW)
         self.window = self.threshold
 
     def on_timeout(self) -> None:

@@ -23,7 +23,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from kubeedge.kubebus.l4.congestion import NewReno
-from kubeedge.kubebus.l4.segment import ACK, FIN, MAX_PAYLOAD, MAX_RANGES, RST, SYN, Segment, before, distance
+from kubeedge.kubebus.l4.segment import ACK, CE, ECE, FIN, MAX_PAYLOAD, MAX_RANGES, RST, SYN, Segment, before, distance
 
 RECEIVE_WINDOW = 1024 * 1024  # bytes that wait for the reader, or beyond a hole, at most
 SEND_BUFFER = 512 * 1024  # bytes that the writer may leave with us before it has to wait
@@ -32,6 +32,7 @@ MINIMUM_TIMEOUT = 0.2
 MAXIMUM_TIMEOUT = 10.0
 GIVE_UP_AFTER = 60.0  # seconds without any acknowledgement: long enough for a link to be re-established
 DELAYED_ACK = 0.02  # seconds
+ASK_AGAIN = 20.0  # seconds between two keepalive probes
 _MASK = 0xFFFFFFFF
 
 
@@ -77,6 +78,8 @@ class Connection:
     _fin_sent: bool = False
     _fin_acknowledged: bool = False
     _recover: int | None = None  # end of the epoch in which a loss was answered
+    _slowed: int | None = None  # end of the round trip in which a mark was answered
+    _echo: bool = False  # a segment came marked: the peer is to know
     _expected: int = 0  # sequence of the next byte from the peer
     _ready: deque[bytes] = field(default_factory=deque)
     _ready_bytes: int = 0
@@ -94,6 +97,9 @@ class Connection:
     _advertised: int = 0  # window that the peer was told last
     _ack_now: bool = False
     _out: list[Segment] = field(default_factory=list)
+    _keepalive: float = 0.0  # seconds of silence after which the peer is asked; 0: never
+    _heard_at: float = 0.0
+    _asked_at: float = -1.0
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
@@ -101,7 +107,7 @@ class Connection:
     def connect(cls, local_port: int, remote_port: int, initial_sequence: int, now: float) -> Connection:
         c = cls(local_port, remote_port, initial_sequence)
         c._next = c._unacknowledged = initial_sequence
-        c._progress_at = now
+        c._progress_at = c._heard_at = now
         c._transmit(_Sent(c._next, b"", SYN, now), now)
         return c
 
@@ -111,7 +117,7 @@ class Connection:
         c._next = c._unacknowledged = initial_sequence
         c._expected = (syn.sequence + 1) & _MASK
         c._peer_window = syn.window
-        c._progress_at = now
+        c._progress_at = c._heard_at = now
         c._transmit(_Sent(c._next, b"", SYN, now), now)
         return c
 
@@ -145,6 +151,10 @@ class Connection:
             self._out.append(self._segment(self._next, b"", RST | ACK))
             self._end(State.RESET, reason)
 
+    def keepalive(self, seconds: float) -> None:
+        """After so many seconds of silence the peer is asked whether it is there, and given up after GIVE_UP_AFTER more."""
+        self._keepalive = seconds
+
     def read(self, now: float, limit: int = RECEIVE_WINDOW) -> bytes:
         """Bytes in order; b"" when there are none now."""
         taken, total = [], 0
@@ -159,12 +169,18 @@ class Connection:
                 self._ack_now = True
         return b"".join(taken) if len(taken) != 1 else taken[0]
 
+    @property
+    def waiting(self) -> int:
+        """Bytes to read."""
+        return self._ready_bytes
+
     def at_eof(self) -> bool:
         return self._peer_ended and not self._ready
 
     # -- the network's side --------------------------------------------------------------------------------------------
 
     def receive(self, s: Segment, now: float) -> None:
+        self._heard_at = now
         if self.state in (State.CLOSED, State.RESET):
             if self.state is State.CLOSED and (s.payload or s.flags & FIN):  # our last acknowledgement was lost
                 self._out.append(self._segment(self._next, b"", ACK))
@@ -177,7 +193,11 @@ class Connection:
                 self._end(State.RESET, "refused by the peer" if self.state is State.SYN_SENT else "reset by the peer")
             return
         if self.state is State.SYN_SENT:
-            if not (s.flags & SYN and s.flags & ACK) or s.acknowledgement != (self.initial_sequence + 1) & _MASK:
+            if s.flags & ACK and s.acknowledgement != (self.initial_sequence + 1) & _MASK:
+                # of an earlier connection with these ports (RFC 9293, section 3.10.7.3)
+                self._out.append(Segment(self.local_port, self.remote_port, s.acknowledgement, 0, 0, RST | ACK))
+                return
+            if not (s.flags & SYN and s.flags & ACK):
                 return
             self._expected = (s.sequence + 1) & _MASK
             self.state = State.ESTABLISHED
@@ -191,16 +211,30 @@ class Connection:
                 self.state = State.ESTABLISHED
         if s.payload or s.flags & FIN:
             self._on_data(s, now)
+        elif s.sequence == (self._expected - 1) & _MASK:
+            self._ack_now = True  # the peer asks whether we are there, or for room (RFC 9293, section 3.8.4)
         self._push(now)
         self._check_end()
 
     def next_timer(self) -> float | None:
-        times = [t for t in (self._timer, self._ack_at) if t is not None]
+        times = [t for t in (self._timer, self._ack_at, self._ask_at()) if t is not None]
         return min(times) if times else None
+
+    def _ask_at(self) -> float | None:
+        if not self._keepalive or self.state is not State.ESTABLISHED or self._flight or self._unsent:
+            return None
+        return self._asked_at + ASK_AGAIN if self._asked_at > self._heard_at else self._heard_at + self._keepalive
 
     def handle_timer(self, now: float) -> None:
         if self._ack_at is not None and now >= self._ack_at:
             self._ack_now = True
+        ask = self._ask_at()
+        if ask is not None and now >= ask:
+            if now - self._heard_at >= self._keepalive + GIVE_UP_AFTER:
+                self.abort("no sign of the peer")
+                return
+            self._asked_at = now
+            self._out.append(self._segment((self._next - 1) & _MASK, b"", ACK))
         if self._timer is None or now < self._timer or self.state in (State.CLOSED, State.RESET):
             return
         if now - self._progress_at >= GIVE_UP_AFTER:
@@ -238,6 +272,9 @@ class Connection:
         newly = self._mark_ranges(s.ranges)
         if acked or newly:
             self._progress_at = now
+        if s.flags & ECE and (self._slowed is None or not before(s.acknowledgement, self._slowed)):
+            self._slowed = self._next
+            self.congestion.on_marked()
         if acked:
             self._settle_timeout()  # the path works again: its back-off is over
             self.congestion.on_acked(acked, limited=limited)
@@ -314,6 +351,7 @@ class Connection:
 
     def _on_data(self, s: Segment, now: float) -> None:
         start, payload = s.sequence, s.payload
+        self._echo = self._echo or bool(s.flags & CE)
         if s.flags & FIN and self._peer_fin is None:
             end = (s.sequence + len(payload)) & _MASK
             if not before(end, self._expected):
@@ -414,6 +452,8 @@ class Connection:
         self._transmit(_Sent(self._next, first[:1], 0, now), now)
 
     def _transmit(self, entry: _Sent, now: float) -> None:
+        if not self._flight:
+            self._progress_at = now  # silence counts from here
         self._flight.append(entry)
         self._flight_bytes += entry.length
         self._next = (self._next + entry.length) & _MASK
@@ -446,6 +486,8 @@ class Connection:
             acknowledgement = self._expected
             self._advertised = (self._expected + window) & _MASK
             ranges = self._ranges() if self._beyond else ()
+            if self._echo:
+                flags, self._echo = flags | ECE, False
         return Segment(self.local_port, self.remote_port, sequence, acknowledgement, window, flags, ranges, payload)
 
     def _ranges(self) -> tuple[tuple[int, int], ...]:

@@ -1,6 +1,7 @@
 """L4 connections as asyncio streams: `connect` and `listen` give real StreamReader and StreamWriter, with back pressure.
 
-One timer for all connections of an endpoint. All decisions live in core.py and endpoint.py.
+All decisions live in core.py and endpoint.py, or in their fast twin (_fastpath/l4.c), whose connections live in the data plane's thread:
+then there is nothing here but bytes and news. Else segments come and go here, with one timer for all connections.
 """
 
 from __future__ import annotations
@@ -18,19 +19,26 @@ from kubeedge.kubebus.l4.endpoint import EndpointCore, Key
 
 log = logging.getLogger("kubeedge.l4")
 
+KEEPALIVE = 120.0  # seconds of silence after which the peer of an idle connection is asked
 _READ_LIMIT = 256 * 1024  # bytes in a StreamReader before reading pauses
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Endpoint:
-    """`send(number, segment)` hands a segment to the data plane; it may be lost."""
+    """`send(number, segment)` hands a segment to the data plane; it may be lost. `core`: of a data plane that does all this itself
+    (Plane.l4)."""
 
-    def __init__(self, send: Callable[[int, bytes], Any], *, rng: random.Random | None = None) -> None:
+    def __init__(
+        self, send: Callable[[int, bytes], Any], *, rng: random.Random | None = None, core: Any = None
+    ) -> None:
         rng = rng or random.SystemRandom()
         self._send = send
-        self._core = EndpointCore(lambda: rng.getrandbits(32))
+        self._fast = core
+        self._core: EndpointCore = core or EndpointCore(lambda: rng.getrandbits(32))
         self._loop = asyncio.get_running_loop()
+        if core is not None:
+            self._loop.add_reader(core.fileno(), self._on_news)
         self._transports: dict[Key, _Transport] = {}
         self._handlers: dict[int, Handler] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -86,13 +94,22 @@ class Endpoint:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._timer:
             self._timer.cancel()
+        if self._fast is not None and self._fast.fileno() >= 0:
+            self._loop.remove_reader(self._fast.fileno())
+            self._fast.close()
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _open(self, key: Key) -> _Transport:
-        transport = _Transport(self, key, self._core.connections[key], self._loop)
+        connection = self._core.connections[key]
+        connection.keepalive(KEEPALIVE)
+        transport = _Transport(self, key, connection, self._loop)
         self._transports[key] = transport
         return transport
+
+    def _on_news(self) -> None:
+        self._fast.collect()
+        self._settle()
 
     def _settle_soon(self) -> None:
         """Segments come in bursts: one round of work for all of them."""

@@ -40,6 +40,11 @@ class EndpointCore:
     _ended: dict[Key, Connection] = field(default_factory=dict)  # TIME_WAIT: only to answer what is sent again
     refused: int = 0
 
+    @property
+    def count(self) -> int:
+        """Of all connections, half-open ones too."""
+        return len(self.connections)
+
     def listen(self, port: int) -> None:
         if port in self._listening:
             raise Misuse(f"port {port} is listened on already")

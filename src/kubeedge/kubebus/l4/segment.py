@@ -5,7 +5,7 @@
 4   sequence          u32   of the first payload byte; SYN and FIN count as one byte each (RFC 9293, section 3.4)
 8   acknowledgement   u32   next byte that is expected; valid with ACK
 12  window            u32   bytes that may be sent beyond the acknowledgement
-16  flags             u8    1 SYN  2 ACK  4 FIN  8 RST
+16  flags             u8    1 SYN  2 ACK  4 FIN  8 RST  16 CE  32 ECE (RFC 3168: a queue below marked it; the peer is told)
 17  ranges            u8    how many selective acknowledgements follow, at most 8
 18  ranges x (first u32, end u32)   received beyond the acknowledgement (RFC 2018)
     payload
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from kubeedge.errors import PeerError
 
-SYN, ACK, FIN, RST = 1, 2, 4, 8
+SYN, ACK, FIN, RST, CE, ECE = 1, 2, 4, 8, 16, 32
 MAX_PAYLOAD = 32 * 1024  # bytes; a link is a byte stream, so large segments cost nothing extra
 MAX_RANGES = 8
 _HEADER = struct.Struct("!HHIIIBB")
@@ -52,7 +52,7 @@ def decode(data: bytes) -> Segment:
         raise PeerError(f"segment of {len(data)} bytes")
     source, destination, sequence, acknowledgement, window, flags, count = _HEADER.unpack_from(data)
     start = _HEADER.size + count * _RANGE.size
-    if count > MAX_RANGES or flags > 15 or len(data) < start or len(data) - start > MAX_PAYLOAD:
+    if count > MAX_RANGES or flags > 63 or len(data) < start or len(data) - start > MAX_PAYLOAD:
         raise PeerError(f"segment with flags {flags}, {count} ranges and {len(data)} bytes")
     ranges = tuple(_RANGE.unpack_from(data, _HEADER.size + n * _RANGE.size) for n in range(count)) if count else ()
     return Segment(source, destination, sequence, acknowledgement, window, flags, ranges, data[start:])

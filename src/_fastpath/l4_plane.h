@@ -1,0 +1,32 @@
+/* L4 in the data plane's thread, and the desk at which Python picks up connections that have news. */
+#ifndef KUBEEDGE_L4_PLANE_H
+#define KUBEEDGE_L4_PLANE_H
+
+#include "l4.h"
+#include "plane.h"
+
+#define KB_L4_BUDGET (64u * 1024 * 1024) /* bytes that wait in all connections of a process */
+
+/* The plane's connections, made when they are first asked for. NULL: no memory. With the plane's lock held. */
+kb_l4 *kb_plane_l4(kb_plane *plane);
+
+/* A connection that Python owns. */
+typedef struct kb_handle {
+    struct kb_desk *desk;
+    kb_conn *conn;
+    struct kb_handle *next;
+    uint8_t listed, fresh; /* at the desk; accepted, and Python has not seen it */
+} kb_handle;
+
+typedef struct kb_desk {
+    kb_handle *head, *tail;
+    int notify; /* eventfd, readable while something waits; -1: none */
+} kb_desk;
+
+void kb_desk_accept(void *desk, kb_conn *conn); /* a kb_l4_accept */
+kb_handle *kb_desk_connect(kb_desk *desk, kb_l4 *l4, uint32_t tenant, uint32_t peer, uint16_t port, uint64_t now); /* NULL: too many */
+kb_handle *kb_desk_adopt(kb_desk *desk, kb_conn *conn); /* somebody else's connection becomes Python's. NULL: no memory */
+kb_handle *kb_desk_next(kb_desk *desk); /* NULL: none, and `notify` is quiet */
+void kb_handle_free(kb_handle *handle); /* ends the connection */
+
+#endif
