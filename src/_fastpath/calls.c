@@ -20,6 +20,12 @@ void kb_lock(kb_plane *plane)
 
 void kb_unlock(kb_plane *plane)
 {
+    leave(plane);
+    wake(plane);
+}
+
+void kb_unlock_l4(kb_plane *plane)
+{
     int work = plane->l4 && kb_l4_next(plane->l4) < plane->l4_at;
     leave(plane);
     if (work)

@@ -48,7 +48,7 @@ cdef extern from "l4_plane.h" nogil:
     ctypedef struct kb_desk:
         int notify
     void kb_lock(kb_plane *plane)
-    void kb_unlock(kb_plane *plane)
+    void kb_unlock_l4(kb_plane *plane)
     uint64_t kb_locked_now(const kb_plane *plane)
     kb_l4 *kb_plane_l4(kb_plane *plane)
     void kb_desk_accept(void *desk, kb_conn *conn)
@@ -123,7 +123,7 @@ cdef class L4:
     cdef void unlock(self):
         if self.plane is not None:
             with nogil:
-                kb_unlock(self.plane.plane)
+                kb_unlock_l4(self.plane.plane)
 
     cpdef close(self):
         """Connections that are not over are reset. Before the plane is closed, or by its close()."""

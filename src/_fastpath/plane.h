@@ -96,7 +96,8 @@ int kb_get_counters(kb_plane *plane, int port, kb_counters *counters);
 
 /* For other C code that lives in the data thread: l4_plane.c. */
 void kb_lock(kb_plane *plane);   /* for callers outside of the thread, around kb_locked_ functions and their own state */
-void kb_unlock(kb_plane *plane); /* wakes the thread when L4 has work */
+void kb_unlock(kb_plane *plane);    /* wakes the thread */
+void kb_unlock_l4(kb_plane *plane); /* the same, when L4 has work for it */
 uint64_t kb_locked_now(const kb_plane *plane); /* us of CLOCK_MONOTONIC */
 int kb_locked_send_segment(kb_plane *plane, uint32_t tenant, uint32_t number, const uint8_t *data, size_t length); /* -1: full, or no way */
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubeedge.kubebus.l3.queue import INTERVAL, QUANTUM, TARGET, FairQueue
+from kubeedge.kubebus.l4 import segment as l4
 from kubeedge.wire.checksum import ones_sum
-from kubeedge.wire.frame import PACKET, SEGMENT, TENANT_PACKET, encode
+from kubeedge.wire.frame import PACKET, SEGMENT, TENANT_PACKET, TENANT_SEGMENT, encode
 from kubeedge.wire.ip import UDP, ipv4, ipv6
 
 LIMIT = 1 << 40
@@ -24,8 +25,8 @@ def queue(request: pytest.FixtureRequest) -> Any:
 
 
 def frame(name: int, size: int = 1500) -> bytes:
-    """No packet: it cannot be marked."""
-    return encode(SEGMENT, name.to_bytes(8, "big").ljust(size - 4, b"\0"))
+    """Neither a packet nor a segment of L4 (its SYN flag is set): it cannot be marked."""
+    return encode(SEGMENT, (name.to_bytes(8, "big") + bytes(16) + b"\1").ljust(size - 4, b"\0"))
 
 
 def name(got: bytes | None) -> int | None:
@@ -161,6 +162,40 @@ def test_packets_that_know_of_congestion_are_marked_instead(queue: Any, kind: in
             assert got[1] & 0x30 == 0x30
         else:
             assert got[1] & 3 == 3 and ones_sum(got[:20]) == 0xFFFF
+
+
+@pytest.mark.parametrize("kind", [SEGMENT, TENANT_SEGMENT])
+def test_segments_with_a_payload_are_marked_instead_and_others_are_not(queue: Any, kind: int) -> None:
+    before = b"" if kind == SEGMENT else b"\0\0\0\5"
+
+    def segment(flags: int, ranges: int = 0, payload: int = 1000) -> bytes:
+        data = l4.encode(l4.Segment(1, 80, 7, 9, 1000, flags, ((1, 2),) * ranges, bytes(payload)))
+        return encode(kind, before + bytes(8) + data)
+
+    for wanted, plain in (
+        (True, segment(l4.ACK)),
+        (True, segment(l4.ACK | l4.FIN, ranges=8)),
+        (False, segment(l4.ACK, ranges=8, payload=0)),  # a bare acknowledgement
+        (False, segment(l4.SYN)),
+        (False, segment(l4.RST | l4.ACK)),
+        (False, segment(l4.ACK)[:30]),
+    ):
+        marked, now = queue.marked, 0
+        for now in range(0, 400_000, 20_000):  # a standing queue
+            queue.put(plain, 1, now, LIMIT)
+            queue.put(plain, 1, now, LIMIT)
+            got = queue.get(now)
+            if got != plain:
+                assert got == encode(kind, before + bytes(8) + _marked(plain, before))
+        assert (queue.marked > marked) is wanted, plain[:40].hex()
+        while queue.get(now) is not None:
+            pass
+
+
+def _marked(frame: bytes, before: bytes) -> bytes:
+    data = bytearray(frame[4 + len(before) + 8 :])
+    data[16] |= l4.CE
+    return bytes(data)
 
 
 def test_more_flows_than_there_may_be_share_one(queue: Any) -> None:

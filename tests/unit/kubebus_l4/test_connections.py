@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-
 from kubeedge._fastpath.plane import L4
+
 from kubeedge.errors import Unavailable
 from kubeedge.kubebus.l4.core import RECEIVE_WINDOW, State
 from kubeedge.kubebus.l4.driver import Endpoint
