@@ -1,4 +1,7 @@
-"""The world of a story: late timers, a network that breaks, disks that forget what was not synced, processes that die."""
+"""The world of a story: a network that breaks, and processes that die.
+
+Lives elsewhere: disks and stores (disks.py), time (loop.py).
+"""
 
 from __future__ import annotations
 
@@ -6,158 +9,39 @@ import asyncio
 import random
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable
+from contextvars import ContextVar, copy_context
 from typing import Any
 
-from kubeedge.api import keys
-from kubeedge.api.names import NodeName, Revision, TenantId
-from kubeedge.errors import Unavailable
+from kubeedge.api.names import NodeName, TenantId
+from kubeedge.errors import KubeEdgeError
 from kubeedge.hub.driver import Channel, WebSocket
 from kubeedge.hub.edgehub import EdgeHub, EdgeHubSettings
+from kubeedge.kit.signal import Signal
 from kubeedge.pki.identity import NodeIdentity
-from kubeedge.store.memory import MemoryStore
-from kubeedge.store.model import Change, Compare, Delete, KeyValue, Op, Put, RangeResult, TxnResult, WatchBatch
 from kubeedge.sync.driver import Progress, run_edge
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
-from tests.kit.virtual_time import VirtualLoop
+from tests.simulator.disks import Disk, SimStore
 
 TENANT = TenantId("default")
 SOCKET_BUFFER = 4_000  # bytes on the way in one direction before a sender waits: small, to meet the limit often
-
-
-class LateLoop(VirtualLoop):
-    """Virtual time in which timers may fire late, and so in another order than they were set."""
-
-    def __init__(self, rng: random.Random) -> None:
-        super().__init__()
-        self.asks_the_kernel = False  # no socket and no thread is in this world
-        self._rng = rng
-        self.lateness = 0.0
-
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
-        if self.lateness and self._rng.random() < 0.1:
-            when += self._rng.uniform(0, self.lateness)
-        return super().call_at(when, callback, *args, context=context)
-
-
-# -- disks ------------------------------------------------------------------------------------------------------------------
-
-
-class Disk:
-    """What survives. `on_commit(before)` hears of each commit, with the revision before it."""
-
-    def __init__(self, store_id: str) -> None:
-        self.data = MemoryStore(store_id=store_id)
-        self.on_commit: Callable[[Revision], None] = lambda before: None
-
-    def history(self, key: str) -> Sequence[Change]:
-        return self.data._history.get(key, ())
-
-    def live(self, prefix: str) -> dict[str, bytes]:
-        end = keys.prefix_end(prefix)
-        return {kv.key.removeprefix(prefix): kv.value for kv in self.data.newest_range(prefix, end)}
-
-    async def commit(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op]) -> TxnResult:
-        before = self.data.revision
-        result = await self.data.txn(compares, success, failure)
-        if result.revision > before:
-            self.on_commit(before)
-        return result
-
-
-class SimStore:
-    """A process's store: one commit after the other, each takes time; death in between loses or keeps it, nobody knows.
-
-    As in the product, a caller that is cancelled does not take its transaction back.
-    """
-
-    def __init__(self, disk: Disk, rng: random.Random) -> None:
-        self.disk = disk
-        self._rng = rng
-        self._turn = asyncio.Lock()
-        self._syncing: tuple[Sequence[Compare], Sequence[Op], Sequence[Op]] | None = None
-        self._tasks: set[asyncio.Task[TxnResult]] = set()
-        self.dead = False
-
-    @property
-    def store_id(self) -> str:
-        return self.disk.data.store_id
-
-    @property
-    def revision(self) -> Revision:
-        return self.disk.data.revision
-
-    @property
-    def compacted(self) -> Revision:
-        return self.disk.data.compacted
-
-    async def range(
-        self, key: str, end: str = "", *, revision: Revision | None = None, limit: int = 0, keys_only: bool = False
-    ) -> RangeResult:
-        return await self.disk.data.range(key, end, revision=revision, limit=limit, keys_only=keys_only)
-
-    async def get(self, key: str) -> KeyValue | None:
-        return await self.disk.data.get(key)
-
-    async def txn(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()) -> TxnResult:
-        if self.dead:
-            raise Unavailable("the process is dead")
-        task = asyncio.get_running_loop().create_task(self._commit(compares, success, failure))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
-
-    async def _commit(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op]) -> TxnResult:
-        async with self._turn:
-            self._syncing = (compares, success, failure)
-            await asyncio.sleep(self._rng.choice((0.0, 0.001, 0.01, 0.2)))
-            result = await self.disk.commit(compares, success, failure)
-            self._syncing = None
-        return result
-
-    async def die(self) -> None:
-        """What was being synced may be on the disk or not."""
-        self.dead = True
-        for task in list(self._tasks):
-            task.cancel()
-        syncing, self._syncing = self._syncing, None
-        if syncing and self._rng.random() < 0.5:
-            await self.disk.commit(*syncing)
-
-    async def put(self, key: str, value: bytes, lease: int = 0) -> Revision:
-        return (await self.txn((), (Put(key, value, lease),))).revision
-
-    async def delete(self, key: str, end: str = "") -> int:
-        count = (await self.txn((), (Delete(key, end),))).responses[0]
-        assert isinstance(count, int)
-        return count
-
-    def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncIterator[WatchBatch]:
-        return self.disk.data.watch(prefix, after=after, progress=progress)
-
-    async def compact(self, revision: Revision) -> None:
-        await self.disk.data.compact(revision)
-
-    async def lease_grant(self, ttl: float) -> int:
-        raise NotImplementedError
-
-    lease_keepalive = lease_revoke = lease_grant  # type: ignore[assignment]
-
-    async def close(self) -> None:
-        pass
 
 
 # -- the network -------------------------------------------------------------------------------------------------------------
 
 
 class Wire:
-    """Between one edge node and the cloud."""
+    """Between one edge node and the cloud. A connection delivers in order, once and whole, as TCP and TLS do, or breaks; beyond that
+    messages may be delivered twice, or overtake those of another kind: what must end in agreement all the same."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.up = True
         self.delay = 0.01
+        self.duplicates = 0.0  # probability for a message
+        self.reorders = 0.0  # likewise, with the next message of another kind
         self.pipes: list[_Pipe] = []
+        self.on_message: Callable[[bytes], None] = lambda message: None
 
     def cut(self) -> None:
         """Silently: what is sent now waits for the repair, as TCP would let it."""
@@ -166,6 +50,14 @@ class Wire:
     def repair(self) -> None:
         self.up = True
         for pipe in list(self.pipes):
+            pipe.go_on()
+
+    def stall(self, seconds: float) -> None:
+        """The connections that there are stand still for so long, and then go on; new ones work. So two of one node overlap."""
+        now = asyncio.get_running_loop().time()
+        for pipe in self.pipes:
+            pipe.stalled_until = max(pipe.stalled_until, now + seconds)
+            pipe.stand()
             pipe.go_on()
 
     def reset(self) -> None:
@@ -182,7 +74,9 @@ class Wire:
 
 
 class _Pipe:
-    """One direction of a connection: in order, one message at a time, bounded."""
+    """One direction of a connection: one message at a time, bounded."""
+
+    __slots__ = ("_timer", "arrived", "ended", "room", "sent", "size", "stalled_until", "there", "wire")
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
@@ -190,7 +84,9 @@ class _Pipe:
         self.arrived: deque[bytes] = deque()
         self.size = 0  # bytes sent and not yet received
         self.ended = False  # the receiver has heard the end, or the connection broke
-        self.changed = asyncio.Event()
+        self.stalled_until = 0.0
+        self.there = Signal()  # for the receiver
+        self.room = Signal()  # for the sender
         self._timer: asyncio.TimerHandle | None = None
         wire.pipes.append(self)
 
@@ -201,30 +97,46 @@ class _Pipe:
 
     def go_on(self) -> None:
         if self.sent and self._timer is None and self.wire.up:
+            loop = asyncio.get_running_loop()
             delay = self.wire.delay * self.wire.rng.uniform(0.5, 1.5)
-            self._timer = asyncio.get_running_loop().call_later(delay, self._arrive)
+            self._timer = loop.call_at(max(loop.time(), self.stalled_until) + delay, self._arrive)
+
+    def stand(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
 
     def _arrive(self) -> None:
         self._timer = None
-        if not self.wire.up or not self.sent:
+        wire = self.wire
+        if not wire.up or not self.sent:
             return
         message = self.sent.popleft()
         if message is None:
             self.break_()
             return
+        if wire.reorders and self.sent and (other := self.sent[0]) and other[:1] != message[:1]:
+            if wire.rng.random() < wire.reorders:
+                self.sent[0], message = message, other
+        if wire.duplicates and wire.rng.random() < wire.duplicates:
+            self.sent.appendleft(message)
+            self.size += len(message)
+        wire.on_message(message)
         self.arrived.append(message)
-        self.changed.set()
+        self.there.set()
         self.go_on()
 
     def break_(self) -> None:
         self.ended = True
         self.sent.clear()
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-        self.changed.set()
+        self.stand()
+        self.wake()
         if self in self.wire.pipes:
             self.wire.pipes.remove(self)
+
+    def wake(self) -> None:
+        self.there.set()
+        self.room.set()
 
 
 class Socket:
@@ -241,8 +153,8 @@ class Socket:
 
     async def send(self, message: bytes) -> None:
         while self._out.size + len(message) > SOCKET_BUFFER and self._out.size and not self._broken():
-            self._out.changed.clear()
-            await self._out.changed.wait()
+            self._out.room.clear()
+            await self._out.room.wait()
         if self._broken():
             raise ConnectionResetError("connection reset")
         self._out.push(message)
@@ -251,11 +163,11 @@ class Socket:
         while not self._in.arrived:
             if self.closed or self._in.ended:
                 raise ConnectionResetError("connection reset")
-            self._in.changed.clear()
-            await self._in.changed.wait()
+            self._in.there.clear()
+            await self._in.there.wait()
         message = self._in.arrived.popleft()
         self._in.size -= len(message)
-        self._in.changed.set()  # there is room again
+        self._in.room.set()
         return message
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
@@ -269,15 +181,15 @@ class Socket:
             self.closed = True
             self._out.sent.clear()
             self._out.push(None)
-        self._in.changed.set()
-        self._out.changed.set()
+        self._in.wake()
+        self._out.wake()
 
     def vanish(self) -> None:
         """Power is off: nobody says anything any more."""
         self.closed = True
         self._out.sent.clear()
-        self._in.changed.set()
-        self._out.changed.set()
+        self._in.wake()
+        self._out.wake()
 
     def _broken(self) -> bool:
         return self.closed or self._out.ended
@@ -286,43 +198,57 @@ class Socket:
 # -- processes ---------------------------------------------------------------------------------------------------------------
 
 
-class _Process:
-    def __init__(self, disk: Disk, rng: random.Random) -> None:
+OWNER: ContextVar[Process] = ContextVar("the process that runs")
+
+
+class Process:
+    def __init__(self, name: str, disk: Disk, rng: random.Random) -> None:
+        self.name = name
         self.rng = rng
-        self.store = SimStore(disk, rng)
+        self._context = copy_context()
+        self._context.run(OWNER.set, self)
+        self.store = self._context.run(SimStore, disk, rng)
         self.tasks: set[asyncio.Task[None]] = set()
         self.sockets: list[Socket] = []
 
+    @property
+    def dead(self) -> bool:
+        return self.store.dead
+
     def spawn(self, work: Any) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
+        task = asyncio.get_running_loop().create_task(work, context=self._context.copy())
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
 
-    async def kill(self, *, power: bool) -> None:
-        """power: the machine is off, its peers hear nothing. Otherwise its kernel closes the connections."""
-        await self.store.die()
+    def kill(self, *, power: bool) -> None:
+        """power: the machine is off, its peers hear nothing. Otherwise its kernel closes the connections. Nothing that it does from
+        now on reaches a disk or a wire."""
+        self.store.die()
         for connection in self.sockets:
             if power:
                 connection.vanish()
             else:
                 connection.abort()
-        tasks = list(self.tasks)
-        for task in tasks:
+        for task in list(self.tasks):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class Cloud(_Process):
+class Cloud(Process):
     def __init__(self, disk: Disk, rng: random.Random) -> None:
-        super().__init__(disk, rng)
+        super().__init__("cloud", disk, rng)
         self.hub = CloudHub(CloudHubSettings(), self.store, _nobody(), _no_tls)
         self.accepting = False
         self.spawn(self._start())
 
     async def _start(self) -> None:
-        await self.hub.forget_the_past()
+        try:
+            await self.hub.forget_the_past()
+        except KubeEdgeError:  # its disk is full: somebody starts it again
+            self.kill(power=False)
+            return
         self.accepting = True
+        await self.hub.follow_sessions()
 
     def accept(self, socket: Socket, node: NodeName) -> None:
         self.sockets.append(socket)
@@ -332,18 +258,18 @@ class Cloud(_Process):
         try:
             await self.hub.hold(socket, NodeIdentity(TENANT, node), "192.0.2.1")
         finally:
-            if not self.store.dead:
+            if not self.dead:
                 socket.abort()
                 self.sockets.remove(socket)
 
 
-class Edge(_Process):
+class Edge(Process):
     """Its agent, as far as the hub goes."""
 
     def __init__(
         self, node: NodeName, disk: Disk, wire: Wire, cloud: Callable[[], Cloud | None], rng: random.Random
     ) -> None:
-        super().__init__(disk, rng)
+        super().__init__(node, disk, rng)
         self.node = node
         self.down, self.up = Progress(), Progress()
         self.hub = _SimEdgeHub(self, wire, cloud)

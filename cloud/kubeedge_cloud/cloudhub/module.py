@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
+from kubeedge import faults
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, Revision, TenantId
 from kubeedge.errors import Gone, KubeEdgeError, Refused
@@ -219,7 +220,9 @@ class CloudHub:
         async def use(channel: Channel) -> None:
             if self._attached.get(place) is not attachment:
                 return  # replaced before it was attached: the newer one's record must stay
+            faults.at("cloudhub.before_session")
             attachment.revision = await self._store.put(keys.session(*place), _record(attachment), self._member.lease)
+            faults.at("cloudhub.after_session")
             if attachment.overtaken:
                 _heard(attachment, attachment.overtaken)
             log.info("attached tenant=%s node=%s address=%s", who.tenant, who.node, attachment.address)
@@ -239,6 +242,7 @@ class CloudHub:
 
     async def _forget(self, attachment: Attachment) -> None:
         """Delete the session key, if it is still this session's."""
+        faults.at("cloudhub.before_forget")
         key = keys.session(attachment.tenant, attachment.node)
         with contextlib.suppress(KubeEdgeError):
             await self._store.txn((Compare(key, Target.VALUE, "=", _record(attachment)),), (Delete(key),))

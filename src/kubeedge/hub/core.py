@@ -141,6 +141,10 @@ class Session:
             self.state = State.DETACHED
             raise
 
+    @property
+    def has_messages(self) -> bool:
+        return bool(self._outbound)
+
     def messages_to_send(self) -> list[bytes]:
         messages, self._outbound = self._outbound, []
         return messages

@@ -172,7 +172,8 @@ class Channel:
                                 raise PeerError(f"too many messages of kind {kind} wait", close_code=1008)
                         case Detached(reason):
                             return self.close(reason)
-                self._output.set()
+                if self._session.has_messages:
+                    self._output.set()
             self.close("the connection was closed")
         finally:
             if user:
@@ -209,7 +210,8 @@ class Channel:
             for event in self._session.handle_timer(self._clock()):
                 if isinstance(event, Detached):
                     return self.close(event.reason, 1001)
-            self._output.set()
+            if self._session.has_messages:
+                self._output.set()
 
     async def _write(self) -> None:
         while True:

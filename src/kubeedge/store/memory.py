@@ -132,11 +132,12 @@ class MemoryStore:
     # -- the view that transactions are evaluated on ---------------------------------------------------------------------
 
     def newest(self, key: str) -> KeyValue | None:
-        return self._at(key, self._revision)
+        last = self._live(key)
+        return _kv(last) if last else None
 
     def head(self, key: str) -> Head | None:
-        kv = self.newest(key)
-        return (kv.create_revision, kv.version) if kv else None
+        last = self._live(key)
+        return (last.create_revision, last.version) if last else None
 
     def newest_range(self, key: str, end: str) -> Sequence[KeyValue]:
         return [kv for k in self._keys(key, end) if (kv := self.newest(k))]
@@ -148,12 +149,19 @@ class MemoryStore:
             return [key] if key in self._history else []
         return sorted(k for k in self._history if key <= k < end)
 
+    def _live(self, key: str) -> Change | None:
+        """The put that is the key's state, if it has one."""
+        changes = self._history.get(key)
+        return changes[-1] if changes and changes[-1].kind is ChangeKind.PUT else None
+
     def _at(self, key: str, revision: Revision) -> KeyValue | None:
+        if revision >= self._revision:
+            return self.newest(key)
         changes = self._history.get(key, ())
         position = bisect_right(changes, revision, key=lambda c: c.revision)
         if position == 0 or (last := changes[position - 1]).kind is ChangeKind.DELETE:
             return None
-        return KeyValue(key, last.value, last.create_revision, last.revision, last.version, last.lease)
+        return _kv(last)
 
     def _changes(self, prefix: str, after: Revision, limit: int) -> tuple[Sequence[Change], Revision]:
         start = bisect_right(self._log, after, key=lambda c: c.revision)
@@ -174,6 +182,10 @@ class MemoryStore:
                 task = asyncio.ensure_future(self.txn((), owned))
                 task.add_done_callback(lambda t: t.exception())
         self._arm()
+
+
+def _kv(put: Change) -> KeyValue:
+    return KeyValue(put.key, put.value, put.create_revision, put.revision, put.version, put.lease)
 
 
 def _now() -> float:

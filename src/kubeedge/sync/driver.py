@@ -118,6 +118,7 @@ async def run_sink(
     if rich:
         known = sink.lsr != Lsr()
         digest = await _content(store, prefix) if known else bytes(delta.CONTENT)
+    faults.at("sync.sink.before_fetch")
     await send(encode(sink.fetch(digest)))
     while True:
         data = await receive()
@@ -135,7 +136,9 @@ async def run_sink(
             progress.batches += 1
             progress.changes += len(action.items)
         progress.revision = sink.lsr.revision
+        faults.at("sync.sink.before_ack")
         await send(encode(sink.acked(action)))
+        faults.at("sync.sink.after_ack")
 
 
 async def _content(store: Store, prefix: str, revision: Revision | None = None) -> bytes:
@@ -277,7 +280,9 @@ class _Outgoing:
         if isinstance(message, Batch | Fill):
             self._progress.batches += 1
             self._progress.changes += len(message.items)
+        faults.at("sync.source.before_send")
         await self._send(data)
+        faults.at("sync.source.after_send")
 
     async def _wait(self) -> None:
         self._room.clear()
@@ -288,6 +293,7 @@ class _Outgoing:
         try:
             start = self._source.answer(self._fetch, store.revision, store.compacted, agreed=await self._agrees())
             await self._send(encode(start))
+            faults.at("sync.source.after_start")
             position = start.revision
             if start.snapshot:
                 self._progress.snapshots += 1
