@@ -4,7 +4,7 @@ BIN    := .venv/bin
 STAMP  := build/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench simulate powercut fuzz clean
+.PHONY: help setup demo test lint bench simulate powercut chaos fuzz clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -35,6 +35,9 @@ simulate: $(STAMP) ## the seeded simulator: SEEDS=n [SEED=k]
 
 powercut: $(STAMP) ## power cuts at every write of the real store: [CUTS=10000] [SEED=1]
 	$(BIN)/python -m tests.faults.powercut --cuts $(or $(CUTS),10000) --seed $(or $(SEED),1)
+
+chaos: $(STAMP)  ## kill -9, SIGSTOP and cut cables on real processes: [SECONDS=60] [SEED=s] [ROUNDS=1] [STORE=etcd or sqlite]
+	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(STORE),--store $(STORE))
 
 fuzz: $(STAMP)   ## libFuzzer on the C decoders: [SECONDS=60 for each] [TARGET=packet]
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(TARGET),--only $(TARGET))

@@ -1,7 +1,8 @@
 """Calls to an etcd cluster: any member may answer; who does not is left for the next one.
 
 A read is tried at every member. A write is tried again only when it has certainly not been sent: an etcd that does not answer may
-have committed it, and the caller has to look (its compares make repeating safe).
+have committed it, and the caller has to look (its compares make repeating safe). Calls about leases have less patience than the others:
+one member that is silent must not cost a process what hangs on its lease. Streams to a member that was left end, and begin at another.
 
 The messages and stubs are those of aetcd; its client is not used: it knows one endpoint, and no progress or paging of watches.
 """
@@ -39,6 +40,9 @@ class EtcdSettings:
     key: Path | None = None
     namespace: str = "/kubeedge"  # in front of every key: others may use the same cluster
     timeout: float = 5.0  # seconds for one call to one member
+    lease_timeout: float = (
+        0.5  # seconds for one call about a lease to one member; all are asked before the lease is over
+    )
     keep_revisions: int = 20_000  # history that compaction leaves; 0: we never compact
     compact_interval: float = 60.0  # seconds
 
@@ -51,19 +55,22 @@ class Members:
         self._channels = [_channel(endpoint, settings) for endpoint in settings.endpoints]
         self._endpoints = tuple(settings.endpoints)
         self._current = 0
+        self._streams: dict[Any, int] = {}  # calls that are open, and to whom
 
     async def close(self) -> None:
         for channel in self._channels:
             await channel.close()
 
-    async def call(self, service: Any, method: str, request: Any, *, repeatable: bool) -> Any:
-        """One unary call. Raises Unavailable when no member answers, and the errors of translate()."""
+    async def call(
+        self, service: Any, method: str, request: Any, *, repeatable: bool, timeout: float | None = None
+    ) -> Any:
+        """One unary call; `timeout` is for each member. Raises Unavailable when no member answers, and the errors of translate()."""
         error: KubeEdgeError = Unavailable("no etcd member was asked")
         for _ in range(len(self._channels)):
             member = self._current
             try:
                 stub = getattr(service(self._channels[member]), method)
-                return await stub(request, timeout=self._timeout)
+                return await stub(request, timeout=timeout or self._timeout)
             except grpc.aio.AioRpcError as exc:
                 error = translate(exc)
                 if not isinstance(error, Unavailable):
@@ -85,6 +92,7 @@ class Members:
             await done.wait()
 
         call = getattr(service(self._channels[member]), method)(ask())
+        self._streams[call] = member
         try:
             yield call
         except grpc.aio.AioRpcError as exc:
@@ -92,14 +100,40 @@ class Members:
             if isinstance(error, Unavailable):
                 self._leave(member, error)
             raise error from exc
+        except asyncio.CancelledError as exc:
+            task = asyncio.current_task()
+            if call in self._streams or (task and task.cancelling()):
+                raise
+            raise Unavailable("etcd: the member was left while it was to speak") from exc
         finally:
+            self._streams.pop(call, None)
             done.set()
             call.cancel()
+
+    async def first(self, service: Any, method: str, request: Any, *, timeout: float) -> Any:
+        """The first answer of a stream; a member that does not give it in `timeout` seconds is left for the next one."""
+        error: KubeEdgeError = Unavailable("no etcd member was asked")
+        for _ in range(len(self._channels)):
+            member = self._current
+            try:
+                async with asyncio.timeout(timeout), self.stream(service, method, request) as answers:
+                    async for answer in answers:
+                        return answer
+                error = Unavailable("etcd: the stream ended without an answer")
+            except TimeoutError:
+                error = Unavailable(f"etcd: no answer within {timeout:g} s")
+            except Unavailable as exc:
+                error = exc
+            self._leave(member, error)
+        raise error
 
     def _leave(self, member: int, error: Exception) -> None:
         if self._current == member and len(self._channels) > 1:
             self._current = (member + 1) % len(self._channels)
             log.warning("etcd member %s: %s; asking %s", self._endpoints[member], error, self._endpoints[self._current])
+            for call in [call for call, at in self._streams.items() if at == member]:
+                del self._streams[call]
+                call.cancel()
 
 
 def _channel(endpoint: str, settings: EtcdSettings) -> Any:

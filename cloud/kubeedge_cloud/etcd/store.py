@@ -190,16 +190,18 @@ class EtcdStore:
         if not 0 < ttl <= MAX_TTL:
             raise Invalid(f"a lease of {ttl} seconds; it must be above 0 and at most {MAX_TTL:.0f}")
         request = rpc.LeaseGrantRequest(TTL=math.ceil(ttl))
-        return int((await self._members.call(rpc.LeaseStub, "LeaseGrant", request, repeatable=True)).ID)
+        answer = await self._members.call(
+            rpc.LeaseStub, "LeaseGrant", request, repeatable=True, timeout=self._settings.lease_timeout
+        )
+        return int(answer.ID)
 
     async def lease_keepalive(self, lease: int) -> None:
         request = rpc.LeaseKeepAliveRequest(ID=lease)
-        async with asyncio.timeout(self._settings.timeout):
-            async with self._members.stream(rpc.LeaseStub, "LeaseKeepAlive", request) as answers:
-                async for answer in answers:
-                    if answer.TTL <= 0:
-                        raise NotFound(f"lease {lease} does not exist or has expired")
-                    return
+        answer = await self._members.first(
+            rpc.LeaseStub, "LeaseKeepAlive", request, timeout=self._settings.lease_timeout
+        )
+        if answer.TTL <= 0:
+            raise NotFound(f"lease {lease} does not exist or has expired")
 
     async def lease_revoke(self, lease: int) -> None:
         try:

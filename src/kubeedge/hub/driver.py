@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Protocol
 
 from kubeedge.errors import ChannelDetached, KubeEdgeError, PeerError
@@ -131,7 +132,11 @@ class Channel:
         self._output.set()
         tasks = [
             asyncio.create_task(self._guard(work), name=f"hub session {name}")
-            for name, work in (("reading", self._read(use)), ("timers", self._keep_time()), ("writing", self._write()))
+            for name, work in (
+                ("reading", partial(self._read, use)),
+                ("timers", self._keep_time),
+                ("writing", self._write),
+            )  # fmt: skip
         ]
         reason, code = "closed by us", 1001
         try:
@@ -143,10 +148,10 @@ class Channel:
             await self._say_goodbye(reason, code)
         return reason
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
-        """What goes wrong in a task is the end of the channel."""
+    async def _guard(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """What goes wrong in a task is the end of the channel. Called here: a task may be cancelled before it begins."""
         try:
-            await work
+            await work()
         except PeerError as exc:
             self.close(str(exc), exc.close_code)
         except ChannelDetached as exc:
@@ -165,7 +170,9 @@ class Channel:
                     match event:
                         case Attached(hello):
                             self.peer = hello
-                            user = asyncio.create_task(self._guard(self._used(use)), name="user of the hub channel")
+                            user = asyncio.create_task(
+                                self._guard(partial(self._used, use)), name="user of the hub channel"
+                            )
                             self._timer_changed.set()
                         case Received(kind, payload):
                             if not self._inbox(kind).put(payload):

@@ -1,0 +1,267 @@
+"""Real processes on a switch: members of etcd, cloud processes, agents, each in a host of its own; and what the storm does to them.
+
+    user 203.0.113.1    cloudN 203.0.113.1N    etcdN 203.0.113.2N    edgeN 203.0.113.10N
+
+With etcd: two cloud processes and three members over mutual TLS. Without: one cloud process on SQLite.
+Lives elsewhere: who writes and reads (people.py), in which order all of it happens (play.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kubeedge.pki.ca import Authority
+from tests.chaos.people import inside, pod
+from tests.chaos.storm import Strike
+from tests.kit.certs import TestAuthority
+from tests.kit.etcd import PROGRAM, _tls
+from tests.kit.topology import Host, Topology, descendants, run, until
+
+ROOT = Path(__file__).parents[2]
+KUBEEDGE = [sys.executable, "-m", "kubeedge"]
+SILENCE = "".join(
+    f'chain {hook} {{ type filter hook {hook} priority 0; {way} != "lo" drop\n }}\n'
+    for hook, way in (("input", "iifname"), ("output", "oifname"))
+)
+UP = 30.0  # seconds in which a process comes up
+
+
+class Process:
+    """One program in a host; `wanted` says whether it should run now."""
+
+    def __init__(self, name: str, host: Host, argv: Sequence[str], log: Path) -> None:
+        self.name, self.host, self.log = name, host, log
+        self._argv = argv
+        self.wanted = False
+        self.starts = 0
+        self._outer: subprocess.Popen[bytes] | None = None  # nsenter, which waits outside
+        self._pid = 0
+
+    def start(self) -> None:
+        env = {"PYTHONPATH": str(ROOT)}
+        self._outer = outer = self.host.spawn(*self._argv, log=self.log, env=env)
+        until(lambda: bool(descendants(outer.pid)) or outer.poll() is not None, timeout=10, what=self.name)
+        self._pid = next(iter(descendants(outer.pid)), 0)
+        self.wanted = True
+        self.starts += 1
+
+    def ended(self) -> int | None:
+        """Its status, when it ended by itself."""
+        return self._outer.poll() if self._outer and self.wanted else None
+
+    def end(self, number: int = signal.SIGKILL) -> None:
+        self.wanted = False
+        outer, self._outer = self._outer, None
+        if outer is None:
+            return
+        self._tell(number)
+        if number == signal.SIGKILL:  # it may be stopped, and nsenter with it
+            outer.kill()
+        outer.wait(timeout=30)
+        with contextlib.suppress(ValueError):
+            self.host._processes.remove(outer)
+
+    def pause(self) -> None:
+        self._tell(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._tell(signal.SIGCONT)
+        if self._outer and self._outer.poll() is None:  # nsenter stops with its child, and does not go on with it
+            self._outer.send_signal(signal.SIGCONT)
+
+    def _tell(self, number: int) -> None:
+        if self._pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, number)
+
+
+class Site:
+    def __init__(self, net: Topology, directory: Path, *, clouds: int, members: int, agents: int) -> None:
+        self._net, self.directory = net, directory
+        self.nodes = [f"edge{n}" for n in range(agents)]
+        self.processes: dict[str, Process] = {}
+        self._ports: dict[str, str] = {}
+        self._switch = net.host("switch")
+        self._switch.ip("link", "add", "br0", "type", "bridge")
+        self._switch.ip("link", "set", "br0", "up")
+        self.user = self._attach("user", "203.0.113.1")
+        self.servers = [f"203.0.113.{11 + n}" for n in range(clouds)]
+        self.members = [f"203.0.113.{21 + n}" for n in range(members)]
+        self._hosts = {f"cloud{n}": self._attach(f"cloud{n}", address) for n, address in enumerate(self.servers)}
+        self._hosts |= {f"etcd{n}": self._attach(f"etcd{n}", address) for n, address in enumerate(self.members)}
+        self._hosts |= {f"agent{n}": self._attach(f"edge{n}", f"203.0.113.{101 + n}") for n in range(agents)}
+
+    def edge(self, node: str) -> Host:
+        return self._hosts[f"agent{self.nodes.index(node)}"]
+
+    def root(self, node: str) -> Path:
+        return self.directory / node
+
+    def store(self, node: str) -> Path:
+        return self.root(node) / "var/lib/kubeedge/edge/edge.db"
+
+    @property
+    def cloud_store(self) -> Path:
+        return self.directory / "cloud0/state/cloud.db"
+
+    def _attach(self, name: str, address: str) -> Host:
+        host = self._net.host(name)
+        port = self._ports[name] = f"p-{name}"
+        run("ip", "link", "add", "eth0", "netns", str(host.pid), "type", "veth",
+            "peer", "name", port, "netns", str(self._switch.pid))  # fmt: skip
+        host.ip("addr", "add", f"{address}/24", "dev", "eth0")
+        host.ip("link", "set", "eth0", "up")
+        self._switch.ip("link", "set", port, "master", "br0", "up")
+        return host
+
+    # -- beginning -----------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        (self.directory / "pki").mkdir()
+        authority = Authority(self.directory / "pki")
+        self.ca = self.directory / "ca.crt"
+        self.ca.write_bytes(authority.pem)
+        if self.members:
+            self._begin_etcd()
+        for n in range(len(self.servers)):
+            self._begin_cloud(n)
+        for n in range(len(self.servers)):
+            socket_path = self.directory / f"cloud{n}/run/cloud.sock"
+            until(socket_path.exists, timeout=UP, what=f"cloud process {n}")
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self._join, self.nodes))
+        for n, node in enumerate(self.nodes):
+            argv = [*KUBEEDGE, "edge", "--root-dir", str(self.root(node))]
+            self._add(f"agent{n}", argv)
+        for node in self.nodes:
+            until((self.root(node) / "etc/kubeedge/kubeconfig").exists, timeout=UP, what=f"the API of {node}")
+
+    def _add(self, name: str, argv: Sequence[str]) -> None:
+        self.processes[name] = Process(name, self._hosts[name], argv, self.directory / f"{name}.log")
+        self.processes[name].start()
+
+    def _begin_etcd(self) -> None:
+        authority = TestAuthority(self.directory, "etcd CA")
+        server = authority.issue("etcd-server", hosts=self.members)
+        self.etcd_client = authority.issue("etcd-client")
+        peers = ",".join(f"m{n}=https://{address}:2380" for n, address in enumerate(self.members))
+        for n, address in enumerate(self.members):
+            self._add(f"etcd{n}", [
+                str(PROGRAM), "--name", f"m{n}", "--data-dir", str(self.directory / f"m{n}"),
+                "--listen-client-urls", f"https://{address}:2379", "--advertise-client-urls", f"https://{address}:2379",
+                "--listen-peer-urls", f"https://{address}:2380", "--initial-advertise-peer-urls", f"https://{address}:2380",
+                "--initial-cluster", peers, *_tls("", server), *_tls("peer-", server),
+                "--max-txn-ops=4096", "--max-request-bytes=8388608", "--log-level=error", "--logger=zap",
+            ])  # fmt: skip
+        context = ssl.create_default_context(cafile=str(self.etcd_client.ca))
+        context.load_cert_chain(self.etcd_client.cert, self.etcd_client.key)
+
+        def healthy(address: str) -> bool:
+            with contextlib.suppress(OSError), socket.create_connection((address, 2379), 1) as tcp:
+                with context.wrap_socket(tcp, server_hostname=address) as tls:
+                    tls.sendall(b"GET /health HTTP/1.0\r\nHost: etcd\r\n\r\n")
+                    return b'"health":"true"' in b"".join(iter(lambda: tls.recv(4096), b""))
+            return False
+
+        def all_healthy() -> None:
+            for address in self.members:
+                until(lambda address=address: healthy(address), timeout=UP, what=f"etcd member {address}")  # type: ignore[misc]
+
+        inside(self.user, all_healthy)
+
+    def _begin_cloud(self, n: int) -> None:
+        directory = self.directory / f"cloud{n}"
+        (directory / "state/pki").mkdir(parents=True)
+        for name in ("ca.crt", "ca.key"):  # as an administrator shares them between the machines
+            (directory / "state/pki" / name).write_bytes((self.directory / "pki" / name).read_bytes())
+            (directory / "state/pki" / name).chmod(0o600)
+        config: dict[str, Any] = {
+            "kind": "CloudCore",
+            "advertise": [self.servers[n]],
+            "peers": [server for server in self.servers if server != self.servers[n]],
+            "paths": {"state": f"{directory}/state", "run": f"{directory}/run"},
+            "listeners": {name: {"enable": False, "port": port} for name, port in (("relay", 10010), ("web", 8080))},
+            "tun": {"enable": False},
+        }
+        if self.members:
+            config["store"] = {"etcd": self.etcd_settings()}
+        (directory / "cloud.yaml").write_text(json.dumps(config))
+        self._add(f"cloud{n}", [*KUBEEDGE, "cloud", "--config", str(directory / "cloud.yaml")])
+
+    def etcd_settings(self) -> dict[str, Any]:
+        c = self.etcd_client
+        return {
+            "endpoints": [f"{address}:2379" for address in self.members],
+            "ca": str(c.ca), "cert": str(c.cert), "key": str(c.key),
+        }  # fmt: skip
+
+    def _join(self, node: str) -> None:
+        admin = ["--socket", str(self.directory / "cloud0/run/cloud.sock")]
+        token = self._hosts["cloud0"].run(*KUBEEDGE, "token", "create", "--node", node, *admin)
+        self.edge(node).run(
+            *KUBEEDGE, "join", "--token-file", "-", "--name", node, "--root-dir", str(self.root(node)),
+            "--no-start", self.servers[0], input=token,
+        )  # fmt: skip
+        path = self.root(node) / "etc/kubeedge/kubeedge.yaml"
+        config = yaml.safe_load(path.read_text())
+        for module in ("kubebus", "appengine", "webservices"):
+            config["modules"][module]["enable"] = False
+        config["modules"]["metaserver"]["enable"] = True
+        path.write_text(yaml.safe_dump(config))
+
+    def objects(self) -> list[tuple[str, dict[str, Any]]]:
+        """(path, object) of what the writers count in."""
+        found: list[tuple[str, dict[str, Any]]] = []
+        base = "/api/v1/namespaces/default"
+        for name in ("tally", *(f"c-{node}" for node in self.nodes)):
+            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"text": "x" * 300}}
+            if name == "tally":
+                body["data"] = {}
+            found.append((f"{base}/configmaps", body))
+        return found + [(f"{base}/pods", pod(f"anchor-{node}", node, ["tally", f"c-{node}"])) for node in self.nodes]
+
+    def user_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self.ca))
+        pki = self.directory / "cloud0/state/pki"
+        context.load_cert_chain(pki / "admin-default.crt", pki / "admin-default.key")
+        return context
+
+    # -- the storm -----------------------------------------------------------------------------------------------------
+
+    def strike(self, s: Strike) -> None:
+        match s.kind:
+            case "kill":
+                self.processes[s.target].end()
+            case "pause":
+                self.processes[s.target].pause()
+            case "unplug":
+                self._switch.ip("link", "set", self._port(s.target), "down")
+            case "silence":
+                self._hosts[s.target].run("nft", "-f", "-", input=f"table ip silence {{\n{SILENCE}}}\n")
+
+    def relieve(self, s: Strike) -> None:
+        match s.kind:
+            case "kill":
+                self.processes[s.target].start()
+            case "pause":
+                self.processes[s.target].resume()
+            case "unplug":
+                self._switch.ip("link", "set", self._port(s.target), "up")
+            case "silence":
+                self._hosts[s.target].run("nft", "delete", "table", "ip", "silence")
+
+    def _port(self, target: str) -> str:
+        return self._ports[self._hosts[target].name]
