@@ -10,7 +10,8 @@
 
 Exactly once: /t/T/edge/N/writes/done has the ids of the newest writes that were dealt with, so one that comes again (a crash, a node
 restored from an old image) changes nothing; the object itself carries the id of the last write that was merged into it
-(kubeedge.io/merged-write), which covers a crash between the two.
+(kubeedge.io/merged-write), which covers a crash between the two. The ids are looked at after the object was read, and the object is written
+only as it was read: a process that was stopped in the middle, and goes on when another one leads, merges nothing twice.
 
 Lives elsewhere: what a write is (kubeedge.api.edge_writes), who calls this and brings the answer to the node (controller.py).
 """
@@ -18,6 +19,7 @@ Lives elsewhere: what a write is (kubeedge.api.edge_writes), who calls this and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterable
@@ -71,6 +73,7 @@ class WriteMerger:
             return edge_writes.encode_result("", "refused", str(exc))
         done, record = await self._done(node)
         if (before := done.get(write.id)) is not None:
+            await self._refresh(write)
             return edge_writes.encode_result(write.id, before, "it was answered before")
         outcome, message = await self._judge(node, write)
         if outcome != "merged":
@@ -99,6 +102,8 @@ class WriteMerger:
         try:
             for _ in range(_ATTEMPTS):
                 obj = await self._client.get(resource, namespace, write.name)
+                if write.id in (await self._done(node))[0]:
+                    raise Conflict(f"another process merges the writes of node {node}")
                 if write.uid and meta.metadata(obj).get("uid") != write.uid:
                     return "gone", "the object of that name in the cloud is another one now"
                 if why := self._not_allowed(node, write, obj):
@@ -125,6 +130,7 @@ class WriteMerger:
             return "merged", "deleted"
         tag = f"{node}/{write.id}"
         if (meta.metadata(obj).get("annotations") or {}).get(edge_writes.MERGED) == tag:
+            self._changed(write.resource, obj)
             return "merged", "it was merged before"
         new, conflicts = edge_writes.apply(obj, write.changes)
         if new != obj:
@@ -136,6 +142,17 @@ class WriteMerger:
         fields = ", ".join(sorted(".".join(path) for path in conflicts))[:512]
         rest = "; the other fields were merged" if new != obj else ""
         return "conflict", f"changed in the cloud meanwhile, whose value stays: {fields}{rest}"
+
+    async def _refresh(self, write: EdgeWrite) -> None:
+        """The answer to a write that another process merged must not go down with an object from before."""
+        resource = _RESOURCES.get(write.resource)
+        if resource is None:
+            return
+        namespace = write.namespace if resource.namespaced else ""
+        with contextlib.suppress(NotFound):
+            self._changed(write.resource, await self._client.get(resource, namespace, write.name))
+        if write.operation == "delete":
+            await self._noticed(resource, namespace, write.name, write.uid)
 
     async def _noticed(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
         """Until the cache knows of the deletion: an answer that goes down without it would raise the pod from the dead.

@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import Gone, Invalid, Unavailable
+from kubeedge_cloud.etcd.members import rpc
 from kubeedge_cloud.etcd.store import EtcdStore, open_etcd
 from tests.kit.etcd import EtcdCluster
 
@@ -147,5 +149,38 @@ def test_a_stranger_and_a_wrong_path_are_refused(cluster: EtcdCluster, tmp_path:
             await open_etcd(cluster.settings(ca=tmp_path / "none.crt"))
         with pytest.raises(Unavailable):
             await open_etcd(cluster.settings(endpoints=["127.0.0.1:1"], timeout=1.0))
+
+    asyncio.run(story())
+
+
+def test_one_silent_member_costs_neither_a_lease_nor_the_sight_of_changes(cluster: EtcdCluster) -> None:
+    async def story() -> None:
+        store = await open_etcd(cluster.settings(namespace="/silent", timeout=30.0))
+        members = store._members
+        try:
+            lease = await store.lease_grant(60)
+            status: list[Any] = []
+            for member in range(3):
+                members._current = member
+                status.append(await members.call(rpc.MaintenanceStub, "Status", rpc.StatusRequest(), repeatable=True))
+            follower = next(n for n, s in enumerate(status) if s.leader != s.header.member_id)
+            watching = await open_etcd(cluster.settings(namespace="/silent", timeout=30.0, endpoints=[
+                cluster.endpoints[follower], *(e for n, e in enumerate(cluster.endpoints) if n != follower)
+            ]))  # fmt: skip
+            try:
+                await watching.put("before", b"")
+                cluster.pause(follower)
+                try:
+                    async with asyncio.timeout(6):  # the timeout of a call is 30 s, and a dead stream is found after 8
+                        await watching.lease_keepalive(lease)
+                        members._current = (follower + 1) % 3
+                        revision = await store.put("after", b"")
+                        await watching._feed.reached(revision)
+                finally:
+                    cluster.resume(follower)
+            finally:
+                await watching.close()
+        finally:
+            await store.close()
 
     asyncio.run(story())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import socket
 from collections.abc import Awaitable, Callable
@@ -59,6 +60,18 @@ def test_both_ends_may_have_much_to_say_at_once() -> None:
             one.run(lambda c: talk(SYNC_UP, SYNC_DOWN, c)), other.run(lambda c: talk(SYNC_DOWN, SYNC_UP, c))
         )
         assert "closed by us" in results and one.counters.messages_in >= 40 and now() < 20
+
+    virtual_time.run(story())
+
+
+def test_a_channel_that_is_closed_before_it_begins_leaves_nothing_behind() -> None:
+    async def story() -> None:
+        one, other = await pair(Wire(random.Random(1)))
+        one.close("not any more")
+        assert await one.run(forever) == "not any more"
+        other.close("nor here")
+        await other.run(forever)
+        gc.collect()  # a coroutine that nobody awaited would be a warning, which is an error here
 
     virtual_time.run(story())
 

@@ -7,12 +7,15 @@ import json
 from contextlib import aclosing
 from typing import Any
 
+import pytest
+
 from kubeedge import faults
 from kubeedge.api import edge_writes, keys, meta
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NAMESPACES, NODES, PODS, SECRETS
 from kubeedge.api.status import Forbidden, ObjectModified, ObjectNotFound, TooManyRequests
-from kubeedge.errors import Unavailable
+from kubeedge.errors import Conflict, Unavailable
 from kubeedge.metaserver import joined
+from kubeedge_cloud.edgecontroller.writes import WriteMerger
 from tests.unit.controllers.world import TENANT, World
 from tests.unit.metaserver.world import NODE, EdgeNode, at_the_edge, configmap, pod, refused
 
@@ -264,6 +267,60 @@ async def test_a_cloud_that_dies_in_the_middle_of_a_merge_merges_once(world: Wor
         await world.until(edge.settled, "answered", within=20)
         await world.settle()
         assert (await data_of(world.api()))["a"] == (await data_of(edge.api))["a"] == "1"
+
+
+class Stopped:
+    """The API as a process sees it that is stopped before it reads an object."""
+
+    def __init__(self, api: Any) -> None:
+        self.api = api
+        self.reads, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.api, name)
+
+    async def get(self, *place: Any) -> Any:
+        self.reads.set()
+        await self.goes_on.wait()
+        return await self.api.get(*place)
+
+
+@at_the_edge
+async def test_a_process_that_goes_on_after_another_took_over_merges_nothing_twice(
+    world: World, edge: EdgeNode
+) -> None:
+    """The value is the same again when it goes on: nothing but the id of the write tells that it was merged."""
+    await world.api().create(CONFIGMAPS, "default", configmap("web", a="1"))
+    await world.api().create(PODS, "default", pod("p", uses="web"))
+
+    def merger(api: Any, heard: list[Any]) -> WriteMerger:
+        return WriteMerger(
+            TENANT, world.store, api, pods=lambda: [pods], changed=lambda *what: heard.append(what), wall=world.wall
+        )
+
+    def change(name: str, was: str, now: str) -> bytes:
+        field = edge_writes.FieldChange(("data", "a"), now, was)
+        return edge_writes.encode(
+            edge_writes.EdgeWrite(
+                id=name, operation="change", resource="configmaps", namespace="default", name="web", changes=(field,)
+            )
+        )
+
+    pods = await world.api().get(PODS, "default", "p")
+    stopped = Stopped(world.api())
+    heard: list[Any] = []
+    merging = asyncio.create_task(merger(stopped, []).merge(NODE, change("w1", "1", "2")))
+    await stopped.reads.wait()
+    leader = merger(world.api(), heard)
+    for write in (change("w1", "1", "2"), change("w2", "2", "1")):
+        assert edge_writes.decode_result(await leader.merge(NODE, write))[1] == "merged"
+    stopped.goes_on.set()
+    with pytest.raises(Conflict):
+        await merging
+    assert (await data_of(world.api()))["a"] == "1"
+    heard.clear()
+    assert edge_writes.decode_result(await leader.merge(NODE, change("w1", "1", "2")))[1] == "merged"
+    assert heard[0][1]["data"] == {"a": "1"}, "the answer goes down with the object as it is"
 
 
 @at_the_edge
