@@ -19,7 +19,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -226,6 +226,8 @@ class Agent:
             connect=connect,
             listen=bus.listen,
             resolve=resolve,
+            policy=table.policy,
+            nodes=_node_numbers(self.credentials),
         )
         return [ServiceFeed(self.store, table.apply), services]
 
@@ -405,23 +407,58 @@ class Agent:
             answer["writes"] = {"pending": await self.writes.pending(), **self.writes.outcomes}
         return answer
 
-    async def publish(self, name: str, target: str) -> dict[str, Any]:
-        host, _, port = target.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
-            raise Invalid(f"{target!r} is not HOST:PORT", path="target")
+    async def publish(self, name: str, target: str | None, access: str | None) -> dict[str, Any]:
+        """A service that asks for a token and has none gets its first one, which is in the answer and nowhere else."""
+        from kubeedge.kubebus.http import registration
+
+        key, before = await self._registration(name)
+        after = registration.registered(before, target, access)
+        answer: dict[str, Any] = {"path": f"/{self.credentials.tenant}/{self.credentials.node}/{name}/"}
+        if after.get("access") == "token" and not after["tokens"]:
+            answer["token"] = _new_token()
+            after = registration.with_token(after, name, answer["token"])
+        await self.store.put(key, json.dumps(after).encode())
+        return {**answer, "target": after["target"], "access": after.get("access", "public")}
+
+    async def new_token(self, name: str) -> dict[str, Any]:
+        from kubeedge.kubebus.http import registration
+
+        key, before = await self._registration(name)
+        token = _new_token()
+        await self.store.put(key, json.dumps(registration.with_token(_there(before, name), name, token)).encode())
+        return {"token": token}
+
+    async def revoke_tokens(self, name: str) -> dict[str, Any]:
+        from kubeedge.kubebus.http import registration
+
+        key, before = await self._registration(name)
+        await self.store.put(key, json.dumps(registration.without_tokens(_there(before, name), name)).encode())
+        return {}
+
+    async def _registration(self, name: str) -> tuple[str, Mapping[str, Any] | None]:
+        from kubeedge.kubebus.http.registration import parsed
+
         key = keys.reported("webservices", "", str(node_name(name)))
-        await self.store.put(key, json.dumps({"target": target}).encode())
-        return {"path": f"/{self.credentials.tenant}/{self.credentials.node}/{name}/"}
+        item = await self.store.get(key)
+        return key, parsed(item.value) if item is not None else None
 
     async def published(self) -> dict[str, Any]:
         """What `kubeedge publish --list` shows. A name that was published here hides the Service of that name."""
+        from kubeedge.kubebus.http.registration import access_shown, parsed, target_shown
+
         prefix = f"/{self.credentials.tenant}/{self.credentials.node}"
         found: dict[str, dict[str, str]] = {}
         for area, by in ((keys.DESIRED, "Service"), (keys.REPORTED, "kubeedge publish")):
             start = f"{area}webservices/"
             for item in (await self.store.range(start, keys.prefix_end(start))).kvs:
-                name = item.key.rpartition("/")[2]
-                found[name] = {"name": name, "by": by, "target": _target(item.value), "path": f"{prefix}/{name}/"}
+                name, value = item.key.rpartition("/")[2], parsed(item.value)
+                found[name] = {
+                    "name": name,
+                    "by": by,
+                    "target": target_shown(value),
+                    "access": access_shown(value),
+                    "path": f"{prefix}/{name}/",
+                }
         return {"services": [found[name] for name in sorted(found)]}
 
     async def unpublish(self, name: str) -> dict[str, Any]:
@@ -430,19 +467,16 @@ class Agent:
         return {}
 
 
-def _target(value: bytes) -> str:
-    """Of a web service, as a person reads it; "" when the value makes no sense."""
-    try:
-        known = json.loads(value)
-    except (ValueError, RecursionError):
-        return ""
-    if not isinstance(known, dict):
-        return ""
-    if "target" in known:
-        return str(known["target"])
-    labels = known.get("selector")
-    pods = ",".join(f"{key}={label}" for key, label in labels.items()) if isinstance(labels, dict) else ""
-    return f"pods {known.get('namespace')}/{pods} port {known.get('port')}"
+def _there(value: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
+    if value is None:
+        raise NotFound(f"no web service {name} was published on this node; the tokens of a Service are in its Secret")
+    return value
+
+
+def _new_token() -> str:
+    import secrets
+
+    return secrets.token_urlsafe(32)
 
 
 class Control:
@@ -492,7 +526,11 @@ class Control:
                 return await agent.sync_status()
             case "POST", ["v1", "webservices"]:
                 body = await request_object(request)
-                return await agent.publish(str(body.get("name", "")), str(body.get("target", "")))
+                return await agent.publish(str(body.get("name", "")), _text(body, "target"), _text(body, "access"))
+            case "POST", ["v1", "webservices", name, "tokens"]:
+                return await agent.new_token(name)
+            case "DELETE", ["v1", "webservices", name, "tokens"]:
+                return await agent.revoke_tokens(name)
             case "GET", ["v1", "webservices"]:
                 return await agent.published()
             case "DELETE", ["v1", "webservices", name]:
@@ -566,6 +604,12 @@ async def request_object(request: Request) -> dict[str, Any]:
     return body
 
 
+def _text(body: dict[str, Any], name: str) -> str | None:
+    """None when it is absent or empty."""
+    value = body.get(name)
+    return str(value) if value else None
+
+
 def _progress(progress: Progress) -> dict[str, int]:
     return {
         "revision": progress.revision,
@@ -579,11 +623,15 @@ def _progress(progress: Progress) -> dict[str, int]:
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def for_the_cloud(serve: Serve, own: NodeCredentials) -> Serve:
-    """An L4 service that other nodes of the tenant must not use: logs may hold secrets. The relay vouches for the caller's number; those of
-    cloud processes are 0 and whatever lies behind the numbers that the address plan has for nodes."""
+def _node_numbers(own: NodeCredentials) -> int:
+    """The address plan's nodes have the numbers 1 to this one; cloud processes have 0 and whatever lies behind."""
     bits = ip_network(own.pod_cidr).prefixlen - ip_network(own.pod_network).prefixlen
-    nodes = (1 << max(0, bits)) - 1
+    return (1 << max(0, bits)) - 1
+
+
+def for_the_cloud(serve: Serve, own: NodeCredentials) -> Serve:
+    """An L4 service that other nodes of the tenant must not use: logs may hold secrets. The relay vouches for the caller's number."""
+    nodes = _node_numbers(own)
 
     async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         number = writer.get_extra_info("peername")[0]

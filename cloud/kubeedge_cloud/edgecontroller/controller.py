@@ -237,7 +237,7 @@ class TenantEdgeController:
             (resource, meta.namespace_of(pod), object_name)
             for pod in pods
             for resource, object_name in core.references(pod)
-        )
+        ) | {secret for service in self._services if (secret := core.token_secret(service)) is not None}
         self._references[name] = references
         objects = {
             (resource, namespace, object_name): obj

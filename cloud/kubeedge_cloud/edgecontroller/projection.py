@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
+import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kubeedge.api import edge_writes, keys, meta
 from kubeedge.api.names import Object
+from kubeedge.kubebus.http.access import MAX_TOKENS, MIN_TOKEN, hashed
 
 PUBLISH = "kubeedge.io/publish"  # annotation of a Service: the name of its web service
+ACCESS = "kubeedge.io/access"  # public, tenant or token; absent: public
+ACCESS_SECRET = "kubeedge.io/access-token-secret"  # name of a Secret beside the Service: each of its values is a token
 MANAGED = "kubeedge.io/managed"  # annotation of a Node that was made here: it goes with the node's record
 UNREACHABLE = "node.kubernetes.io/unreachable"
 EVENT_LIFE = 3600.0  # seconds: the API keeps no event longer, so an older one is not brought there again
@@ -61,15 +67,44 @@ def _annotations(obj: Object) -> dict[str, Any]:
     return {"annotations": found} if found else {}
 
 
-def web_service(obj: Object) -> tuple[str, bytes] | None:
-    """(name, what a node needs to find the pods) of an annotated Service."""
-    name = (obj["metadata"].get("annotations") or {}).get(PUBLISH)
+def web_service(
+    obj: Object, objects: Mapping[tuple[str, str, str], Object] = types.MappingProxyType({})
+) -> tuple[str, bytes] | None:
+    """(name, what a node needs to find the pods and to know who may use them) of an annotated Service. Of tokens, which are in `objects`
+    as Secrets, only the hashes go to the node."""
+    annotations = obj["metadata"].get("annotations") or {}
+    name = annotations.get(PUBLISH)
     spec = obj.get("spec") or {}
     ports = spec.get("ports") or []
     if not name or not ports or not spec.get("selector"):
         return None
     target = ports[0].get("targetPort") or ports[0].get("port")
-    return str(name), canonical({"namespace": meta.namespace_of(obj), "selector": spec["selector"], "port": target})
+    value = {"namespace": meta.namespace_of(obj), "selector": spec["selector"], "port": target}
+    if access := annotations.get(ACCESS):
+        value["access"] = str(access)[:40]  # the node refuses what it does not know
+    if access == "token":
+        secret = token_secret(obj)
+        value["tokens"] = _hashes(objects.get(secret)) if secret else []
+    return str(name), canonical(value)
+
+
+def token_secret(obj: Object) -> tuple[str, str, str] | None:
+    """("secrets", namespace, name) with the tokens of a Service."""
+    name = (obj["metadata"].get("annotations") or {}).get(ACCESS_SECRET)
+    return ("secrets", meta.namespace_of(obj), str(name)) if name else None
+
+
+def _hashes(secret: Object | None) -> list[str]:
+    """Of all values that are long enough for a token; a file's last line feed is no part of it."""
+    found = set()
+    for value in ((secret or {}).get("data") or {}).values():
+        try:
+            token = base64.b64decode(value, validate=True).decode("ascii").strip()
+        except (ValueError, TypeError, binascii.Error):
+            continue
+        if len(token) >= MIN_TOKEN:
+            found.add(hashed(token))
+    return sorted(found)[:MAX_TOKENS]
 
 
 def references(obj: Object) -> Iterator[tuple[str, str]]:
@@ -125,7 +160,7 @@ def desired(
             if found is not None:
                 wanted[_key(resource, namespace, name)] = data_object(found)
     for service in sorted(services, key=_age):  # of two Services that publish one name, the older one has it
-        if (published := web_service(service)) is not None and any(_is_behind(service, obj) for obj in pods):
+        if (published := web_service(service, objects)) is not None and any(_is_behind(service, obj) for obj in pods):
             wanted.setdefault(_key("webservices", "", published[0]), published[1])
     if node_object is not None:
         wanted[_key("nodes", "", meta.name_of(node_object))] = node(node_object)

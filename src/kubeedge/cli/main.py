@@ -117,8 +117,16 @@ def _add_edge_tools(commands: _Commands) -> None:
     p = commands.add("publish", "publish", "publish a web service of this node")
     p.add_argument("name", nargs="?", help="its name in the URL: http://HOST/TENANT/NODE/NAME/")
     p.add_argument("target", nargs="?", help="PORT or HOST:PORT where it listens")
-    p.add_argument("--remove", action="store_true", help="publish it no longer")
-    p.add_argument("--list", action="store_true", help="show what this node publishes")
+    p.add_argument(
+        "--access",
+        choices=("public", "tenant", "token"),
+        help="who may use it: everybody (default), nodes of the tenant, holders of a token",
+    )
+    what = p.add_mutually_exclusive_group()
+    what.add_argument("--new-token", action="store_true", help="one more token opens it; shown once")
+    what.add_argument("--revoke-tokens", action="store_true", help="no token opens it any more")
+    what.add_argument("--remove", action="store_true", help="publish it no longer")
+    what.add_argument("--list", action="store_true", help="show what this node publishes, and for whom")
     _socket(p, EDGE_SOCKET, "the agent's")
 
     p = commands.add("image", "image", "container images of this node", output=False)

@@ -260,10 +260,18 @@ class Agent:
                     {"name": "kubebus", "state": "backing off", "restarts": 3, "lastError": "no route"}]}  # fmt: skip
                 return json_response(200, status)
             case "/v1/webservices" if request.method == "GET":
-                cam = {"name": "cam", "by": "Service", "target": "pods default/app=cam port 80", "path": "/t/n/cam/"}
+                cam = {
+                    "name": "cam",
+                    "by": "Service",
+                    "target": "pods default/app=cam port 80",
+                    "access": "public",
+                    "path": "/t/n/cam/",
+                }
                 return json_response(200, {"services": [cam]})
             case "/v1/webservices":
                 return json_response(200, {"path": "/default/edge1/cam/"})
+            case "/v1/webservices/cam/tokens":
+                return json_response(200, {"token": "s3cret"})
             case "/v1/images":
                 return json_response(200, {"images": ["demo:1"]})
             case "/v1/images/import":
@@ -285,8 +293,25 @@ def test_the_tools_of_the_edge_speak_to_its_socket(tmp_path):
             assert done.stdout == "published 127.0.0.1:8080 as /default/edge1/cam/\n"
             assert agent.asked[-1] == ("POST", "/v1/webservices", {"name": "cam", "target": "127.0.0.1:8080"})
             listed = (await run("publish", "--list", "--socket", path)).stdout.splitlines()
-            assert listed[0].split() == ["NAME", "TARGET", "BY", "PATH"]
-            assert listed[1].split() == ["cam", "pods", "default/app=cam", "port", "80", "Service", "/t/n/cam/"]
+            assert listed[0].split() == ["NAME", "TARGET", "ACCESS", "BY", "PATH"]
+            assert listed[1].split() == [
+                "cam",
+                "pods",
+                "default/app=cam",
+                "port",
+                "80",
+                "public",
+                "Service",
+                "/t/n/cam/",
+            ]
+            done = await run("publish", "cam", "--access", "token", "--socket", path)
+            assert agent.asked[-1] == ("POST", "/v1/webservices", {"name": "cam", "access": "token"})
+            done = await run("publish", "cam", "--new-token", "--socket", path)
+            assert agent.asked[-1][:2] == ("POST", "/v1/webservices/cam/tokens") and done.stdout == "s3cret\n"
+            await run("publish", "cam", "--revoke-tokens", "--socket", path)
+            assert agent.asked[-1][:2] == ("DELETE", "/v1/webservices/cam/tokens")
+            done = await run("publish", "cam", "--access", "tenant", "--new-token", "--socket", path)
+            assert "change the service first" in done.stderr and agent.asked[-1][0] == "DELETE"
             await run("publish", "cam", "--remove", "--socket", path)
             assert agent.asked[-1][:2] == ("DELETE", "/v1/webservices/cam")
             assert (await run("image", "list", "--socket", path)).stdout == "demo:1\n"

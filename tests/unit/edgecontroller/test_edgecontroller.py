@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from typing import Any
 
@@ -295,6 +297,37 @@ async def test_a_service_is_published_on_the_nodes_of_its_pods(world: World) -> 
         )
         await world.settle()
         assert "webservices/_/shop" not in await world.desired("edge1")
+
+
+@in_world
+async def test_who_may_use_a_service_goes_to_its_nodes_and_of_tokens_only_the_hashes(world: World) -> None:
+    async with world.cloud():
+        await world.join("edge1")
+        notes = {
+            "kubeedge.io/publish": "shop", "kubeedge.io/access": "token", "kubeedge.io/access-token-secret": "keys"
+        }  # fmt: skip
+        service = {
+            "metadata": {"name": "web", "annotations": notes},
+            "spec": {"selector": {"app": "p"}, "ports": [{"port": 80}]},
+        }
+        await world.api().create(SERVICES, "default", service)
+        await world.api().create(PODS, "default", pod_on("edge1"))
+        await world.settle()
+        shop = (await world.desired("edge1"))["webservices/_/shop"]
+        assert (shop["access"], shop["tokens"]) == ("token", [])  # the Secret is not there yet: nobody
+        token = "0123456789abcdef0123456789abcdef"
+        data = {"ann": token + "\n", "short": "letmein", "odd": "\u00e4" * 40}
+        encoded = {name: base64.b64encode(value.encode()).decode() for name, value in data.items()}
+        await world.api().create(SECRETS, "default", {"metadata": {"name": "keys"}, "data": encoded})
+        await world.settle()
+        everything = await world.desired("edge1")
+        assert everything["webservices/_/shop"]["tokens"] == [hashlib.sha256(token.encode()).hexdigest()]
+        assert not any(key.startswith("secrets/") for key in everything)
+        await world.api().merge_patch(
+            SERVICES, "default", "web", {"metadata": {"annotations": {"kubeedge.io/access": "friends"}}}
+        )
+        await world.settle()
+        assert (await world.desired("edge1"))["webservices/_/shop"]["access"] == "friends"  # for the node to refuse
 
 
 @in_world

@@ -15,6 +15,7 @@ from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import NotFound
 from kubeedge.kit.http1 import close_writer
 from kubeedge.kit.tasks import TaskSet
+from kubeedge.kubebus.http.access import PUBLIC, Policy
 from kubeedge.kubebus.http.client_proxy import ClientProxy, everyone
 from kubeedge.kubebus.http.forward import ProxyLimits
 from kubeedge.kubebus.http.listener import listening
@@ -30,6 +31,8 @@ class World:
 
     def __init__(self, client: ProxyLimits, server: ProxyLimits, allow: Callable[[TenantId], bool]) -> None:
         self.services: dict[str, Target | Exception] = {}
+        self.policies: dict[str, Policy | Exception] = {}  # of those that are not public
+        self.caller = 0  # L4 number of whoever connects: 0 is the cloud
         self.l4_opened = 0
         self.l4_ends: list[asyncio.StreamWriter] = []
         self.l4_fault: Exception | None = None
@@ -37,10 +40,16 @@ class World:
         self.port = 0
         self.tasks = TaskSet("world")
         self.client_proxy = ClientProxy(self._connect, allow=allow, limits=client)
-        self.server_proxy = ServerProxy(self._resolve, limits=server)
+        self.server_proxy = ServerProxy(self._resolve, policy=self._policy, nodes=255, limits=server)
 
     async def _resolve(self, service: str) -> Target | None:
         found = self.services.get(service)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _policy(self, service: str) -> Policy:
+        found = self.policies.get(service, PUBLIC)
         if isinstance(found, Exception):
             raise found
         return found
@@ -53,6 +62,7 @@ class World:
         self.l4_opened += 1
         ours, theirs = socket.socketpair()
         far = await asyncio.open_connection(sock=theirs, limit=65536)
+        far[1].transport._extra["peername"] = (self.caller, 40000)  # type: ignore[attr-defined]
         self.l4_ends.append(far[1])
         self.tasks.start((self.far_end or self.server_proxy.handle)(*far), "server proxy")
         return await asyncio.open_connection(sock=ours, limit=65536)

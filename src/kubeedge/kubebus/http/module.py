@@ -17,7 +17,7 @@ from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http.client_proxy import ClientProxy, Connect
 from kubeedge.kubebus.http.forward import ProxyLimits
 from kubeedge.kubebus.http.listener import StreamHandler, listening
-from kubeedge.kubebus.http.server_proxy import Resolve, ServerProxy
+from kubeedge.kubebus.http.server_proxy import PolicyOf, Resolve, ServerProxy, everybody
 from kubeedge.kubebus.http.url import L4_PORT
 
 log = logging.getLogger("kubeedge.kubebus.http")
@@ -28,7 +28,8 @@ _EDGE = ProxyLimits(concurrent=64, connections=128, pooled=2)
 
 
 class WebServices:
-    """`listen_on` is "127.0.0.1:10080", "" for no client proxy; `connect` and `listen` are L4's. Other tenants do not exist here."""
+    """`listen_on` is "127.0.0.1:10080", "" for no client proxy; `connect` and `listen` are L4's. Other tenants do not exist here.
+    `policy` and `nodes` say who may use a service (ServerProxy)."""
 
     name = "webservices"
 
@@ -40,6 +41,8 @@ class WebServices:
         connect: Connect,
         listen: Listen,
         resolve: Resolve,
+        policy: PolicyOf = everybody,
+        nodes: int = 0xFFFF,
         limits: ProxyLimits = _EDGE,
     ) -> None:
         self._tenant = tenant
@@ -47,6 +50,8 @@ class WebServices:
         self._connect = connect
         self._listen = listen
         self._resolve = resolve
+        self._policy = policy
+        self._nodes = nodes
         self._limits = limits
         self._l4_tasks: TaskSet | None = None
         self._server: ServerProxy | None = None
@@ -55,7 +60,7 @@ class WebServices:
 
     async def run(self, ready: asyncio.Event) -> None:
         client = ClientProxy(self._connect, allow=lambda tenant: tenant == self._tenant, limits=self._limits)
-        self._server = ServerProxy(self._resolve, limits=self._limits)
+        self._server = ServerProxy(self._resolve, policy=self._policy, nodes=self._nodes, limits=self._limits)
         try:
             async with TaskSet("web services") as self._l4_tasks:
                 if not self._on_l4:  # L4 keeps our handler when this module is started again

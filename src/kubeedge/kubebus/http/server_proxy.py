@@ -1,6 +1,6 @@
 """The server proxy: requests that come over L4, to web services of this node (the paper's Figure 5).
 
-The first path element names the service; the service sees the path without it. Every exchange has its own connection to the
+The first path element names the service; the service sees the path without it. Who may use it is decided here (access.py). Every exchange has its own connection to the
 service: it is on this machine, where opening one costs nothing, and a service that restarts leaves no stale one behind.
 """
 
@@ -10,9 +10,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from kubeedge.errors import Invalid
+from kubeedge.errors import Invalid, NotFound, Unavailable
 from kubeedge.kit.http1 import Connection, Request, Response, Upgrade, serve_connection
 from kubeedge.kubebus.http import headers as h
+from kubeedge.kubebus.http.access import PUBLIC, Policy, Verdict, is_inside, judge, without_token
 from kubeedge.kubebus.http.forward import (
     STREAM_BUFFER,
     ProxyLimits,
@@ -30,11 +31,30 @@ log = logging.getLogger("kubeedge.kubebus.http")
 
 #: None: there is no such service. Raises Unavailable when there is one and nobody serves it at this moment.
 Resolve = Callable[[ServiceName], Awaitable[Target | None]]
+#: Raises NotFound, and Unavailable when nobody knows who may use the service.
+PolicyOf = Callable[[ServiceName], Policy]
+
+_ALL_NUMBERS = 0xFFFF
+
+
+def everybody(service: ServiceName) -> Policy:
+    return PUBLIC
 
 
 class ServerProxy:
-    def __init__(self, resolve: Resolve, *, limits: ProxyLimits | None = None) -> None:
+    """`nodes`: L4 peers with the numbers 1 to `nodes` are nodes of the tenant, all others speak for the world outside."""
+
+    def __init__(
+        self,
+        resolve: Resolve,
+        *,
+        policy: PolicyOf = everybody,
+        nodes: int = _ALL_NUMBERS,
+        limits: ProxyLimits | None = None,
+    ) -> None:
         self._resolve = resolve
+        self._policy = policy
+        self._nodes = nodes
         self._limits = limits or ProxyLimits(concurrent=64)  # of one service; an edge node has little memory
         self._slots = Slots(self._limits.concurrent, "web service")
 
@@ -54,6 +74,11 @@ class ServerProxy:
             service, rest = parse_l4(request.target)
         except Invalid as exc:
             return error_response(404, f"no web service here: {exc}")
+        policy, refusal = self._admit(
+            service, request
+        )  # before anything else: a refusal must not say how the service is
+        if refusal is not None:
+            return refusal
         try:
             give_back = self._slots.take(service)
         except Exception as exc:
@@ -63,9 +88,9 @@ class ServerProxy:
             target = await self._resolve(service)
             if target is None:
                 give_back()
-                return error_response(404, f"this node has no web service {service}", service=service)
+                return _absent(service)
             where = str(target)
-            return await self._forward(request, target, rest, give_back)
+            return await self._forward(request, target, rest, policy, give_back)
         except Exception as exc:
             give_back()
             return _failed(service, where, exc)
@@ -73,10 +98,27 @@ class ServerProxy:
             give_back()
             raise
 
+    def _admit(self, service: ServiceName, request: Request) -> tuple[Policy, Response | None]:
+        """The answer for who may not use the service. What is not for outside is answered there as if it did not exist."""
+        inside = is_inside(request.extra("peername"), self._nodes)
+        try:
+            policy = self._policy(service)
+        except NotFound:
+            return PUBLIC, _absent(service)
+        except Unavailable as exc:
+            return PUBLIC, _failed(service, "", exc) if inside else _absent(service)
+        match judge(policy, request.headers, inside=inside):
+            case Verdict.WELCOME:
+                return policy, None
+            case Verdict.HIDDEN:
+                return policy, _absent(service)
+            case verdict:
+                return policy, _unauthorized(service, wrong=verdict is Verdict.TOKEN_WRONG)
+
     async def _forward(
-        self, request: Request, target: Target, rest: str, give_back: Callable[[], None]
+        self, request: Request, target: Target, rest: str, policy: Policy, give_back: Callable[[], None]
     ) -> Response | Upgrade:
-        outgoing = h.request_headers(request.headers, has_body=has_body(request))
+        outgoing = without_token(policy, h.request_headers(request.headers, has_body=has_body(request)))
         if not any(name == "connection" for name, _ in outgoing):
             outgoing.append(("connection", "close"))
         async with asyncio.timeout(self._limits.connect):
@@ -93,6 +135,19 @@ class ServerProxy:
             await connection.close()
 
         return relay(request, answer, connection, h.end_to_end(answer.headers), finish)
+
+
+def _absent(service: ServiceName) -> Response:
+    return error_response(404, f"this node has no web service {service}", service=service)
+
+
+def _unauthorized(service: ServiceName, *, wrong: bool) -> Response:
+    """RFC 6750 section 3: no error code when no token was shown."""
+    what = "the token is not one of its tokens" if wrong else "Authorization: Bearer TOKEN, or X-KubeEdge-Token: TOKEN"
+    answer = error_response(401, f"web service {service} is for holders of a token: {what}", service=service)
+    challenge = 'Bearer realm="kubeedge"' + (', error="invalid_token"' if wrong else "")
+    answer.headers.append(("www-authenticate", challenge))
+    return answer
 
 
 def _failed(service: ServiceName, where: str, error: Exception) -> Response:

@@ -5,6 +5,7 @@ Two ways to publish:
     /reported/webservices/_/NAME {"target": "127.0.0.1:8080"}                      `kubeedge publish`, on the node itself; wins
     /desired/webservices/_/NAME {"namespace", "selector": {...}, "port": 80}       a Service in the cloud, onto pods of this node
 
+Both may have "access" and "tokens" (access.py).
 The second kind needs the node's pods: labels and named ports from /desired/pods, address and readiness from /reported/pods.
 
 Feed every change of those prefixes to `apply`; ask `resolve`. A value that makes no sense never raises in `apply`: whoever asks
@@ -20,6 +21,7 @@ from typing import Any, TypeAlias
 from kubeedge.api import keys
 from kubeedge.config import forms
 from kubeedge.errors import Invalid, NotFound, Unavailable
+from kubeedge.kubebus.http.access import Policy, policy_of
 from kubeedge.kubebus.http.url import ServiceName, Target
 
 #: what has to be watched
@@ -39,12 +41,14 @@ class ServiceTable:
         self._published, self._pods, self._explicit, self._statuses = self._values.values()
         self._turn: dict[str, int] = {}
         self._targets: dict[str, Sequence[Target]] = {}  # found since the last change
+        self._policies: dict[str, Policy] = {}  # likewise
 
     def apply(self, key: str, value: bytes | Value | None) -> None:
         """A put (the value, or its JSON), or a delete (None). Keys of other prefixes are ignored."""
         for prefix, values in self._values.items():
             if key.startswith(prefix):
                 self._targets.clear()
+                self._policies.clear()
                 rest = key[len(prefix) :]
                 if value is None:
                     values.pop(rest, None)
@@ -62,6 +66,19 @@ class ServiceTable:
         turn = self._turn.get(service, 0)
         self._turn[service] = turn + 1
         return targets[turn % len(targets)]
+
+    def policy(self, service: ServiceName) -> Policy:
+        """Who may use it. Raises NotFound; Unavailable when its value does not say so in a form that we understand: nobody may."""
+        if (policy := self._policies.get(service)) is None:
+            key = f"{keys.CLUSTER_SCOPE}/{service}"
+            value = self._explicit.get(key, self._published.get(key))
+            if value is None:
+                raise NotFound(f"this node has no web service {service}")
+            try:
+                policy = self._policies[service] = policy_of(value)
+            except ValueError as exc:
+                raise Unavailable(f"web service {service} is published with {exc}") from exc
+        return policy
 
     def _find(self, service: ServiceName) -> Sequence[Target]:
         key = f"{keys.CLUSTER_SCOPE}/{service}"
