@@ -278,8 +278,12 @@ class Play:
             self._tend()
 
     def _projected(self) -> bool:
-        return all({"c-" + node, "tally"} <= edge.below("/desired/configmaps/default/").keys()
-                   for node, edge in self.recorder.edges.items())  # fmt: skip
+        """And everything that happens from now on is recorded."""
+        there = self.recorder.cloud.below(f"{verdict.REGISTRY}core/configmaps/default/").keys()
+        return all(
+            {f"c-{node}", "tally"} <= there & edge.below("/desired/configmaps/default/").keys()
+            for node, edge in self.recorder.edges.items()
+        )
 
     def _pairs(self, node: str) -> list[tuple[str, dict[str, bytes], dict[str, bytes]]]:
         cloud, edge = self.recorder.cloud, self.recorder.edges[node]
@@ -370,14 +374,15 @@ def play(seed: int, seconds: float, *, store: str = "etcd", agents: int = 2, say
          keep: bool = False) -> Result:  # fmt: skip
     """`store`: "etcd" (two cloud processes, three members) or "sqlite" (one process)."""
     clouds, members = (2, 3) if store == "etcd" else (1, 0)
+    keep_revisions = 300 if seed % 2 else 20_000  # with 300, who was away for seconds finds its history compacted
     strikes = schedule(seed, seconds, agents=agents, clouds=clouds, members=members)
     directory = Path(tempfile.mkdtemp(prefix="kbchaos"))  # short: the path of a socket has 108 bytes
     result = Result(wrong=["it broke"])
     try:
         with Topology() as net:
-            result = Play(Site(net, directory, clouds=clouds, members=members, agents=agents), seed, say).run(
-                strikes, seconds
-            )
+            result = Play(
+                Site(net, directory, clouds=clouds, members=members, agents=agents, keep=keep_revisions), seed, say
+            ).run(strikes, seconds)
     finally:
         if result.wrong and keep:
             result.directory = str(directory)

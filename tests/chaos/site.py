@@ -32,10 +32,11 @@ from tests.kit.topology import Host, Topology, descendants, run, until
 
 ROOT = Path(__file__).parents[2]
 KUBEEDGE = [sys.executable, "-m", "kubeedge"]
-SILENCE = "".join(
-    f'chain {hook} {{ type filter hook {hook} priority 0; {way} != "lo" drop\n }}\n'
-    for hook, way in (("input", "iifname"), ("output", "oifname"))
-)
+RULES = {  # what a host does not let through, but on its loopback
+    "input": 'chain in { type filter hook input priority 0; iifname != "lo" drop\n }\n',
+    "output": 'chain out { type filter hook output priority 0; oifname != "lo" drop\n }\n',
+}
+RELAY_PORT = 10010
 UP = 30.0  # seconds in which a process comes up
 
 
@@ -89,8 +90,20 @@ class Process:
 
 
 class Site:
-    def __init__(self, net: Topology, directory: Path, *, clouds: int, members: int, agents: int) -> None:
-        self._net, self.directory = net, directory
+    """`keep`: revisions of history that etcd keeps; `bus`: with KubeBus, each node at another relay at first."""
+
+    def __init__(
+        self,
+        net: Topology,
+        directory: Path,
+        *,
+        clouds: int,
+        members: int,
+        agents: int,
+        keep: int = 20_000,
+        bus: bool = False,
+    ) -> None:
+        self._net, self.directory, self._keep, self._bus = net, directory, keep, bus
         self.nodes = [f"edge{n}" for n in range(agents)]
         self.processes: dict[str, Process] = {}
         self._ports: dict[str, str] = {}
@@ -193,11 +206,14 @@ class Site:
             "advertise": [self.servers[n]],
             "peers": [server for server in self.servers if server != self.servers[n]],
             "paths": {"state": f"{directory}/state", "run": f"{directory}/run"},
-            "listeners": {name: {"enable": False, "port": port} for name, port in (("relay", 10010), ("web", 8080))},
+            "listeners": {
+                "relay": {"enable": self._bus, "port": RELAY_PORT},
+                "web": {"enable": False, "port": 8080},
+            },
             "tun": {"enable": False},
         }
         if self.members:
-            config["store"] = {"etcd": self.etcd_settings()}
+            config["store"] = {"etcd": {**self.etcd_settings(), "keepRevisions": self._keep}}
         (directory / "cloud.yaml").write_text(json.dumps(config))
         self._add(f"cloud{n}", [*KUBEEDGE, "cloud", "--config", str(directory / "cloud.yaml")])
 
@@ -219,6 +235,10 @@ class Site:
         config = yaml.safe_load(path.read_text())
         for module in ("kubebus", "appengine", "webservices"):
             config["modules"][module]["enable"] = False
+        if self._bus:
+            first = self.nodes.index(node) % len(self.servers)
+            relays = [f"{server}:{RELAY_PORT}" for server in (*self.servers[first:], *self.servers[:first])]
+            config["modules"]["kubebus"] |= {"enable": True, "relays": relays}
         config["modules"]["metaserver"]["enable"] = True
         path.write_text(yaml.safe_dump(config))
 
@@ -227,7 +247,12 @@ class Site:
         found: list[tuple[str, dict[str, Any]]] = []
         base = "/api/v1/namespaces/default"
         for name in ("tally", *(f"c-{node}" for node in self.nodes)):
-            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"text": "x" * 300}}
+            body = {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": name},
+                "data": {"text": "".join(f"line {n}: {n * n}\n" for n in range(200))},
+            }
             if name == "tally":
                 body["data"] = {}
             found.append((f"{base}/configmaps", body))
@@ -249,8 +274,9 @@ class Site:
                 self.processes[s.target].pause()
             case "unplug":
                 self._switch.ip("link", "set", self._port(s.target), "down")
-            case "silence":
-                self._hosts[s.target].run("nft", "-f", "-", input=f"table ip silence {{\n{SILENCE}}}\n")
+            case "silence" | "deaf":
+                rules = RULES["input"] + (RULES["output"] if s.kind == "silence" else "")
+                self._hosts[s.target].run("nft", "-f", "-", input=f"table ip silence {{\n{rules}}}\n")
 
     def relieve(self, s: Strike) -> None:
         match s.kind:
@@ -260,7 +286,7 @@ class Site:
                 self.processes[s.target].resume()
             case "unplug":
                 self._switch.ip("link", "set", self._port(s.target), "up")
-            case "silence":
+            case "silence" | "deaf":
                 self._hosts[s.target].run("nft", "delete", "table", "ip", "silence")
 
     def _port(self, target: str) -> str:

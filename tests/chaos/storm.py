@@ -4,6 +4,7 @@
     pause     SIGSTOP, and SIGCONT after that
     unplug    its cable is pulled: no carrier, which the kernel tells
     silence   packets to and from it vanish, which nobody tells
+    deaf      packets to it vanish; what it says is heard
 
 Lives elsewhere: doing it (site.py).
 """
@@ -14,9 +15,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-KINDS = ("kill", "pause", "unplug", "silence")
+KINDS = ("kill", "pause", "unplug", "silence", "deaf")
 QUORUM_LOST = 3.0  # seconds at most that etcd is without a majority, in one go
-PAUSE = 0.9  # seconds between two strikes, on average
+PAUSES = (0.3, 0.9, 2.5)  # seconds between two strikes, on average, one of these by chance: squalls and lulls
+SHORT = 30.0  # seconds; a shorter storm has no lulls
 _SHORT, _MEDIUM, _LONG = (0.1, 1.0), (1.0, 4.0), (4.0, 9.0)  # leases are lost after 3 s, nodes not ready after 10 s
 
 
@@ -61,5 +63,5 @@ def schedule(seed: int, seconds: float, *, agents: int, clouds: int, members: in
             found.append(Strike(round(at, 3), round(lasts, 3), kind, rng.choice(free)))
         else:
             bag.insert(0, (kind, name, count))
-        at += rng.expovariate(1 / PAUSE)
+        at += rng.expovariate(1 / rng.choice(PAUSES if seconds >= SHORT else PAUSES[:2]))
     return found

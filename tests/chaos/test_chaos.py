@@ -11,7 +11,7 @@ pytestmark = pytest.mark.root
 
 @pytest.mark.parametrize(("store", "seconds", "agents"), [("etcd", 9.0, 2), ("sqlite", 5.0, 1)])
 def test_no_acknowledged_write_is_missing_or_doubled_after_a_storm(store: str, seconds: float, agents: int) -> None:
-    result = play(11, seconds, store=store, agents=agents)
+    result = play(12, seconds, store=store, agents=agents)
     print(result)
     assert result.wrong == []
     assert result.strikes >= 4 and result.acknowledged > 20 and result.readings > 20
