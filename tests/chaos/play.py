@@ -214,7 +214,7 @@ class Play:
         maps = "/api/v1/namespaces/default/configmaps"
         for node in site.nodes:
             self._counter(f"cloud-{node}", "", "configmaps", f"c-{node}", ("data", "cloud"), pace=0.15)
-            self._counter(f"map-{node}", node, "configmaps", f"c-{node}", ("data", "edge"), pace=0.15)
+            self._counter(f"map-{node}", node, "configmaps", f"c-{node}", ("data", "edge"), pace=0.06)
             self._counter(f"label-{node}", node, "nodes", node, ("metadata", "labels", _LABEL), pace=0.4)
             pods = Pods(f"p-{node}")
             self.pods.append((node, pods))
