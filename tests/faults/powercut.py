@@ -7,9 +7,12 @@ A workload runs once on the real store, real SQLite and real file system, and ev
     dropped  nothing that was not synced had
     torn     some 512-byte sectors of what was not synced had, by chance, in any order
 
-The disk of that moment is built, the store opened as after a boot, and compared with what had been acknowledged by then: it opens, its
-integrity check passes, every acknowledged transaction is there whole, and what is there is exactly the outcome of some transactions up to
-the revision that it says, nothing invented, nothing half.
+A name is no better than a byte: that a file was made, renamed or removed is certain only once its directory was synced.
+
+The disk of that moment is built, the store opened as after a boot, and compared with what had been acknowledged by then: it opens, it is
+the same store, its integrity check passes, every acknowledged transaction is there whole, and what is there is exactly the outcome of some
+transactions up to the revision that it says, nothing invented, nothing half. Some of the transactions are those of a sink of sync: what
+it has is at least what its last sync revision says, and what it has acknowledged to its source.
 
 What this does not model: a disk that lies about a sync, or returns other bytes later (bit rot; see test_sqlite.py).
 """
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import shutil
@@ -32,7 +36,7 @@ from pathlib import Path
 
 from kubeedge.store.model import Put
 from kubeedge.store.sqlite import open_sqlite
-from tests.faults.powercut_worker import SETTINGS, transactions
+from tests.faults.powercut_worker import LSR_KEY, PREFIX, SETTINGS, SOURCE_PREFIX, TOLD, source_transactions
 
 ROOT = Path(__file__).parents[2]
 SECTOR = 512
@@ -66,6 +70,7 @@ class File:
         self.pending.append((-1, length.to_bytes(8, "little")))
 
     def sync(self) -> None:
+        """Whatever was written before is certain."""
         self.synced = bytearray(self.now)
         self.pending.clear()
 
@@ -98,29 +103,76 @@ def _resize(content: bytearray, length: int) -> None:
         content.extend(bytes(length - len(content)))
 
 
-def record(directory: Path, seed: int, count: int) -> list[Operation]:
+def build_recorder(library: Path) -> None:
+    source = Path(__file__).with_name("recorder.c")
+    subprocess.run(["gcc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+
+
+def record(directory: Path, seed: int, count: int, *, mistake: str = "") -> list[Operation]:
     """Run the workload under the recorder."""
     library, log, place = directory / "recorder.so", directory / "log", directory / "disk"
     place.mkdir()
-    source = Path(__file__).with_name("recorder.c")
+    build_recorder(library)
     subprocess.run(
-        ["gcc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True
-    )
-    subprocess.run(
-        [sys.executable, "-m", "tests.faults.powercut_worker", str(place), str(seed), str(count)],
+        [sys.executable, "-m", "tests.faults.powercut_worker", str(place), str(seed), str(count), mistake],
         check=True, cwd=ROOT,
         env={**os.environ, "LD_PRELOAD": str(library), "RECORD_DIR": str(place), "RECORD_LOG": str(log)},
     )  # fmt: skip
     shutil.rmtree(place)
-    found: list[Operation] = []
-    data = log.read_bytes()
+    return list(operations(log.read_bytes()))
+
+
+def operations(data: bytes) -> Iterator[Operation]:
     at = 0
     while at < len(data):
         kind, file, offset, length = _HEAD.unpack_from(data, at)
         at += _HEAD.size
-        found.append(Operation(chr(kind), file, offset, data[at : at + length]))
+        yield Operation(chr(kind), file, offset, data[at : at + length])
         at += length
-    return found
+
+
+@dataclass(slots=True)
+class Told:
+    """What the workload had said by then."""
+
+    store_id: str = ""  # it had been opened
+    intended: dict[int, dict[str, bytes | None]] = field(
+        default_factory=dict
+    )  # number of the transaction -> what it writes
+    acknowledged: dict[int, int] = field(default_factory=dict)  # number of the transaction -> revision
+    sync: int = 0  # revision of the source that the sink had acknowledged
+
+    def hear(self, line: str) -> None:
+        kind, *words = line.split()
+        match kind:
+            case "store":
+                self.store_id = words[0]
+            case "wants":
+                ops = json.loads(words[1])
+                self.intended[int(words[0])] = {k: None if v is None else bytes.fromhex(v) for k, v in ops.items()}
+            case "has":
+                self.acknowledged[int(words[0])] = int(words[1])
+            case "sync":
+                self.sync = max(self.sync, int(words[0]))
+
+
+@dataclass(slots=True)
+class Entry:
+    """A change of a directory."""
+
+    number: int  # of the file
+    name: str  # that it had, or "" if it is new
+    to: str  # that it has now, or "" if it is gone
+
+    @property
+    def parent(self) -> str:
+        return (self.name or self.to).rpartition("/")[0]
+
+    def apply(self, names: dict[str, int]) -> None:
+        if self.name and names.get(self.name) == self.number:
+            del names[self.name]
+        if self.to:
+            names[self.to] = self.number
 
 
 class Disk:
@@ -128,18 +180,28 @@ class Disk:
 
     def __init__(self) -> None:
         self.files: dict[int, File] = {}
-        self.acknowledged: dict[int, int] = {}  # number of the transaction -> revision
+        self.directories: dict[int, str] = {}
+        self.now: dict[str, int] = {}  # name -> number of the file
+        self.synced: dict[str, int] = {}
+        self.pending: list[Entry] = []  # since their directory was synced
+        self.told = Told()
 
     def play(self, operation: Operation) -> bool:
         """False: it does not change what a power cut finds."""
         number = operation.file
         match operation.kind:
             case "N":
-                self.files[number] = File(operation.data.decode())
+                name = operation.data.decode()
+                self.files[number] = File(name)
+                self._name(Entry(number, "", name))
                 return False
-            case "W" if self.files[number].name == "ack":
-                transaction, revision = operation.data.split()
-                self.acknowledged[int(transaction)] = int(revision)
+            case "P":
+                self.directories[number] = operation.data.decode()
+                return False
+            case "W" if self.files[number].name == TOLD:
+                self.told.hear(operation.data.decode())
+            case "S" if number in self.directories:
+                self._sync_names(self.directories[number])
             case "W":
                 self.files[number].write(operation.offset, operation.data)
             case "T":
@@ -147,60 +209,111 @@ class Disk:
             case "S":
                 self.files[number].sync()
             case "U":
-                del self.files[number]
+                self._name(Entry(number, self.files[number].name, ""))
             case "R":
-                self.files[number].name = operation.data.decode()
+                name = operation.data.decode()
+                self._name(Entry(number, self.files[number].name, name))
+                self.files[number].name = name
         return True
 
-    def build(self, directory: Path, way: str, rng: random.Random) -> None:
-        for file in self.files.values():
-            if file.name.startswith("store.db") and not file.name.endswith(
-                (".lock", "-shm")
-            ):  # these hold nothing durable
-                (directory / file.name).write_bytes(file.after(way, rng))
+    def _name(self, entry: Entry) -> None:
+        entry.apply(self.now)
+        self.pending.append(entry)
+
+    def _sync_names(self, directory: str) -> None:
+        for entry in self.pending:
+            if entry.parent == directory:
+                entry.apply(self.synced)
+        self.pending = [entry for entry in self.pending if entry.parent != directory]
+
+    def settle(self, directory: str) -> None:
+        """Everything there is certain: it was so for a long time."""
+        for name, number in self.now.items():
+            if name.rpartition("/")[0] == directory:
+                self.files[number].sync()
+        self._sync_names(directory)
+
+    def _names(self, way: str, rng: random.Random) -> dict[str, int]:
+        if way == "kept" or not self.pending:
+            return self.now
+        names = dict(self.synced)
+        for entry in self.pending:
+            if way == "torn" and rng.random() < 0.5:
+                entry.apply(names)
+        return names
+
+    def build(self, directory: Path, way: str, rng: random.Random, *, under: str = "") -> None:
+        """What a boot finds of the files below `under`."""
+        for name, number in self._names(way, rng).items():
+            place, _, base = name.rpartition("/")
+            if (
+                place == under and base.startswith("store.db") and not base.endswith((".lock", "-shm"))
+            ):  # nothing durable
+                (directory / base).write_bytes(self.files[number].after(way, rng))
 
 
-def states(seed: int, count: int, revisions: dict[int, int]) -> dict[int, dict[str, bytes]]:
-    """What every revision holds."""
-    work = transactions(seed, count)
-    state: dict[str, bytes] = {}
-    found = {1: dict(state)}
-    for number, revision in sorted(revisions.items(), key=lambda pair: pair[1]):
-        for op in work[number]:
-            if isinstance(op, Put):
-                state[op.key] = op.value
-            else:
-                state.pop(op.key, None)  # type: ignore[union-attr]
-        found[revision] = dict(state)
-    return found
-
-
-def everything(operations: list[Operation]) -> dict[int, int]:
-    """The revision of every transaction, as the whole record tells it."""
+def everything(record: list[Operation]) -> Told:
+    """What the whole record tells."""
     disk = Disk()
-    for operation in operations:
+    for operation in record:
         disk.play(operation)
-    return disk.acknowledged
+    return disk.told
 
 
-async def check(directory: Path, acknowledged: dict[int, int], known: dict[int, dict[str, bytes]]) -> str:
+class Known:
+    """What every revision of the store holds, and what the source of sync held."""
+
+    def __init__(self, seed: int, count: int, told: Told) -> None:
+        state: dict[str, bytes] = {}
+        self.at = {1: dict(state)}
+        for revision, number in sorted((r, n) for n, r in told.acknowledged.items()):
+            for key, value in told.intended[number].items():
+                if value is None:
+                    state.pop(key, None)
+                else:
+                    state[key] = value
+            self.at[revision] = dict(state)
+        self._source: dict[str, list[tuple[int, bytes | None]]] = {}  # key -> its values, and since when
+        for n, ops in enumerate(source_transactions(seed, count)):
+            for op in ops:
+                value = op.value if isinstance(op, Put) else None
+                self._source.setdefault(op.key.removeprefix(SOURCE_PREFIX), []).append((n + 2, value))  # type: ignore[union-attr]
+
+    def behind(self, there: dict[str, bytes], revision: int) -> str:
+        """A key below PREFIX that is not as the source had it at that revision or later, or ""."""
+        for key, values in self._source.items():
+            then = [value for since, value in values if since <= revision][-1:] or [None]
+            allowed = then + [value for since, value in values if since > revision]
+            if there.get(PREFIX + key) not in allowed:
+                return key
+        return ""
+
+
+async def check(directory: Path, told: Told, known: Known) -> str:
     """'' or what is wrong."""
     path = directory / "store.db"
     if not path.exists():
-        return "" if not acknowledged else "there is no store, and something was acknowledged"
+        return "" if not told.store_id else "there is no store, and it had been opened"
     try:
         store = await open_sqlite(path, settings=SETTINGS)
     except Exception as exc:
         return f"it does not open: {exc}"
     try:
-        newest = max(acknowledged.values(), default=1)
+        if told.store_id and store.store_id != told.store_id:
+            return "it is another store"
+        newest = max(told.acknowledged.values(), default=1)
         if store.revision < newest:
             return f"revision {store.revision}, and {newest} was acknowledged"
-        if store.revision not in known:
+        if store.revision not in known.at:
             return f"revision {store.revision}, which never was"
         there = {kv.key: kv.value for kv in (await store.range("", "\U0010ffff")).kvs}
-        if there != known[store.revision]:
+        if there != known.at[store.revision]:
             return f"at revision {store.revision} it holds something else"
+        lsr = json.loads(there.get(LSR_KEY, b'["", 0]'))[1]
+        if key := known.behind(there, lsr):
+            return f"its last sync revision is {lsr}, and {key} is older"
+        if key := known.behind(there, told.sync):
+            return f"it had acknowledged {told.sync} to its source, and {key} is older"
         if await store.put("/after", b"") != store.revision or store.compacted > store.revision:
             return "it does not go on"
     finally:
@@ -222,9 +335,9 @@ def cut_everywhere(seed: int, cuts: int, *, count: int = 0) -> Result:
     shared = Path("/dev/shm")
     directory = Path(tempfile.mkdtemp(prefix="kbcut", dir=shared if shared.is_dir() else None))
     try:
-        operations = record(directory, seed, count)
-        known = states(seed, count, everything(operations))
-        asyncio.run(_cut(directory, operations, known, seed, cuts, result))
+        recorded = record(directory, seed, count)
+        known = Known(seed, count, everything(recorded))
+        asyncio.run(_cut(directory, recorded, known, seed, cuts, result))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return result
@@ -232,18 +345,18 @@ def cut_everywhere(seed: int, cuts: int, *, count: int = 0) -> Result:
 
 async def _cut(
     directory: Path,
-    operations: list[Operation],
-    known: dict[int, dict[str, bytes]],
+    recorded: list[Operation],
+    known: Known,
     seed: int,
     cuts: int,
     result: Result,
 ) -> None:
     disk, rng = Disk(), random.Random(seed)
-    boundaries = sum(1 for o in operations if o.kind != "N")
+    boundaries = sum(1 for o in recorded if o.kind not in "NP")
     every = max(1.0, len(WAYS) * boundaries / cuts)
     due = 0.0
     moment = 0
-    for operation in operations:
+    for operation in recorded:
         if not disk.play(operation):
             continue
         result.boundaries += 1
@@ -255,7 +368,7 @@ async def _cut(
             place = directory / "cut"
             place.mkdir()
             disk.build(place, way, rng)
-            wrong = await check(place, disk.acknowledged, known)
+            wrong = await check(place, disk.told, known)
             shutil.rmtree(place)
             result.cuts += 1
             if wrong:

@@ -1,56 +1,159 @@
-"""The workload of the power cuts: python -m tests.faults.powercut_worker DIRECTORY SEED TRANSACTIONS
+"""The workload of the power cuts: python -m tests.faults.powercut_worker DIRECTORY SEED TRANSACTIONS [MISTAKE]
 
-Each acknowledged transaction is a line "number revision" written to DIRECTORY/ack, so that the recorder sees it in its order among
-the store's own writes.
+Writers, and a sink of sync that follows a source through reconnects, on one store that is closed and opened again once. What they say
+goes to DIRECTORY/told, so that the recorder sees it in its order among the store's own writes:
+
+    store ID            it is open
+    wants NUMBER OPS    a transaction that begins: JSON, key -> hexadecimal value, or null
+    has NUMBER REVISION it was acknowledged
+    sync REVISION       the sink acknowledged that revision to its source
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from kubeedge.store.model import Delete, Op, Put
-from kubeedge.store.sqlite import SqliteSettings, open_sqlite
+import kubeedge.sync.core as sync_core
+from kubeedge.errors import PeerError
+from kubeedge.store.memory import MemoryStore
+from kubeedge.store.model import Delete, Get, Op, Put, TxnResult
+from kubeedge.store.sqlite import SqliteSettings, SqliteStore, open_sqlite
+from kubeedge.sync.codec import Ack, decode
+from kubeedge.sync.driver import Progress, run_sink, run_source
 
 SETTINGS = SqliteSettings(keep_revisions=40, compact_every=20)
 AT_ONCE = 3
+TOLD = "told"
+SOURCE_PREFIX = "/t/default/edge/edge1/desired/"
+PREFIX = "/desired/"
+LSR_KEY = "/sync/down"
 
 
-def transactions(seed: int, count: int) -> list[Sequence[Op]]:
-    rng = random.Random(seed)
-    found: list[Sequence[Op]] = []
+def transactions(seed: int, count: int) -> list[Sequence[Put | Delete]]:
+    """Each changes something."""
+    return _transactions(random.Random(seed), count, "/k/")
+
+
+def source_transactions(seed: int, count: int) -> list[Sequence[Put | Delete]]:
+    """Of the source of sync; the n-th makes its revision n + 2."""
+    return _transactions(random.Random(f"{seed} source"), count // 2, SOURCE_PREFIX)
+
+
+def _transactions(rng: random.Random, count: int, prefix: str) -> list[Sequence[Put | Delete]]:
+    found: list[Sequence[Put | Delete]] = []
     for n in range(count):
-        names = rng.sample(range(24), rng.choice((1, 1, 2, 5)))
-        ops: list[Op] = []
-        for name in names:
-            key = f"/k/{name:02}"
+        ops: list[Put | Delete] = [Put(prefix + "last", b"%d" % n)]
+        for name in rng.sample(range(24), rng.choice((1, 1, 2, 5))):
+            key = f"{prefix}{name:02}"
             if rng.random() < 0.2:
                 ops.append(Delete(key))
             else:
                 ops.append(Put(key, b"%d " % n + rng.randbytes(rng.choice((10, 300, 3000)))))
-        found.append([Put("/last", b"%d" % n), *ops])  # so that each has a change
+        found.append(ops)
     return found
 
 
-async def main(directory: Path, seed: int, count: int) -> None:
-    acknowledged = os.open(directory / "ack", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    store = await open_sqlite(directory / "store.db", settings=SETTINGS)
-    waiting = list(enumerate(transactions(seed, count)))
-    waiting.reverse()
+class Telling:
+    """A store that tells of its transactions."""
 
-    async def write() -> None:
-        while waiting:
-            number, ops = waiting.pop()
-            result = await store.txn((), ops)
-            os.write(acknowledged, b"%d %d\n" % (number, result.revision))
+    def __init__(self, store: SqliteStore, told: int, first: int) -> None:
+        self._store = store
+        self._told = told
+        self.count = first
 
-    await asyncio.gather(*(write() for _ in range(AT_ONCE)))
-    await store.close()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def txn(self, compares: Any, success: Sequence[Op], failure: Sequence[Op] = ()) -> TxnResult:
+        if all(isinstance(op, Get) for op in success):
+            return await self._store.txn(compares, success, failure)
+        self.count += 1
+        number = self.count
+        ops = {op.key: op.value.hex() if isinstance(op, Put) else None for op in success if not isinstance(op, Get)}
+        os.write(self._told, f"wants {number} {json.dumps(ops, separators=(',', ':'))}\n".encode())
+        result = await self._store.txn(compares, success, failure)
+        if result.succeeded:
+            os.write(self._told, f"has {number} {result.revision}\n".encode())
+        return result
+
+
+class HastyTelling(Telling):
+    """The mistake that the cuts have to find: the last sync revision is written before the data."""
+
+    async def txn(self, compares: Any, success: Sequence[Op], failure: Sequence[Op] = ()) -> TxnResult:
+        first = [op for op in success if op.key == LSR_KEY]
+        rest = [op for op in success if op.key != LSR_KEY]
+        if not first or not rest or isinstance(success[0], Get):
+            return await super().txn(compares, success, failure)
+        result = await super().txn(compares, first, failure)
+        await super().txn((), rest)
+        return result
+
+
+async def _follow(source: MemoryStore, store: Telling, told: int, seconds: float) -> None:
+    """One connection of sync, for so long."""
+    to_sink: asyncio.Queue[bytes] = asyncio.Queue()
+    to_source: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def answer(data: bytes) -> None:
+        if isinstance(message := decode(data), Ack):
+            os.write(told, f"sync {message.revision}\n".encode())
+        await to_source.put(data)
+
+    try:
+        async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
+            group.create_task(
+                run_sink(store, PREFIX, LSR_KEY, answer, to_sink.get, Progress(), rich=True)  # type: ignore[arg-type]
+            )
+            group.create_task(run_source(source, SOURCE_PREFIX, to_sink.put, to_source.get, Progress()))
+    except TimeoutError:
+        pass
+    except ExceptionGroup as group:  # the commit of the connection before came after our look at the last sync revision
+        if group.split(PeerError)[1]:
+            raise
+
+
+async def main(directory: Path, seed: int, count: int, mistake: str) -> None:
+    told = os.open(directory / TOLD, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    sync_core.TARGET_BODY, sync_core.MAX_ITEMS, sync_core.PROGRESS_EVERY = 4000, 4, 10
+    source = MemoryStore(store_id="source")
+    waiting = list(reversed(transactions(seed, count)))
+    changes = list(reversed(source_transactions(seed, count)))
+    number = 0
+    for left in (count // 2, 0):  # twice: opened, used, closed
+        store = await open_sqlite(directory / "store.db", settings=SETTINGS)
+        os.write(told, f"store {store.store_id}\n".encode())
+        telling = (HastyTelling if mistake else Telling)(store, told, number)
+        written = asyncio.Event()
+
+        async def write(telling: Telling = telling, left: int = left) -> None:
+            while len(waiting) > left:
+                await telling.txn((), waiting.pop())
+
+        async def change(left: int = left // 2) -> None:
+            while len(changes) > left:
+                await source.txn((), changes.pop())
+                await asyncio.sleep(0.001 if len(changes) % 3 else 0)
+
+        async def follow(telling: Telling = telling, written: asyncio.Event = written) -> None:
+            while not written.is_set():
+                await _follow(source, telling, told, 0.05)
+            await _follow(source, telling, told, 0.2)
+
+        following = asyncio.create_task(follow())
+        await asyncio.gather(change(), *(write() for _ in range(AT_ONCE)))
+        written.set()
+        await following
+        number = telling.count
+        await store.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:5]))

@@ -1,7 +1,8 @@
 /* Preloaded into a process: writes down, in order, what it does to the files below $RECORD_DIR, into $RECORD_LOG.
  *
  * A record: type u8, file u32, offset u64, length u32 (little endian), then `length` bytes.
- *   'N' file has this name (relative)   'W' bytes at offset   'T' truncated to offset   'S' synced   'U' removed   'R' renamed to this name
+ *   'N' a file is there by this name (relative)   'P' likewise a directory   'W' bytes at offset   'T' truncated to offset
+ *   'S' synced: a file its bytes, a directory its names   'U' removed   'R' renamed to this name
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -12,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <errno.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -24,6 +27,7 @@ static uint32_t files;
 static int file_of[MOST_FDS]; /* file number + 1 */
 static int log_fd = -1;
 static const char *directory;
+static char *directory_of; /* what `directory` points to, when it is ours */
 static size_t directory_length;
 
 static void start(void)
@@ -33,6 +37,34 @@ static void start(void)
     directory = getenv("RECORD_DIR");
     directory_length = strlen(directory);
     log_fd = (int)syscall(SYS_openat, AT_FDCWD, getenv("RECORD_LOG"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+}
+
+/* Begin anew, from inside of the process. `full` makes every write that a file grows by fail as on a full disk. */
+static int full;
+
+void record_into(const char *where, const char *into)
+{
+    pthread_mutex_lock(&lock);
+    if (log_fd >= 0)
+        syscall(SYS_close, log_fd);
+    for (uint32_t n = 0; n < files; n++) {
+        free(names[n]);
+        names[n] = NULL;
+    }
+    files = 0;
+    memset(file_of, 0, sizeof file_of);
+    free((void *)directory_of);
+    directory = directory_of = strdup(where);
+    directory_length = strlen(where);
+    log_fd = (int)syscall(SYS_openat, AT_FDCWD, into, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
+    if (log_fd < 0)
+        abort();
+    pthread_mutex_unlock(&lock);
+}
+
+void record_full(int now)
+{
+    full = now;
 }
 
 static void record(char type, uint32_t file, uint64_t offset, const void *data, uint32_t length)
@@ -54,12 +86,13 @@ static void record(char type, uint32_t file, uint64_t offset, const void *data, 
 static const char *ours(const char *path)
 {
     start();
-    return log_fd >= 0 && strncmp(path, directory, directory_length) == 0 && path[directory_length] == '/'
-               ? path + directory_length + 1
-               : NULL;
+    if (log_fd < 0 || strncmp(path, directory, directory_length) != 0)
+        return NULL;
+    path += directory_length;
+    return *path == '/' ? path + 1 : *path == 0 ? path : NULL;
 }
 
-static uint32_t number(const char *name) /* with the lock */
+static uint32_t number(const char *name, char type) /* with the lock */
 {
     for (uint32_t n = files; n-- > 0;)
         if (names[n] && strcmp(names[n], name) == 0)
@@ -67,7 +100,7 @@ static uint32_t number(const char *name) /* with the lock */
     if (files == MOST_FILES)
         abort();
     names[files] = strdup(name);
-    record('N', files, 0, name, (uint32_t)strlen(name));
+    record(type, files, 0, name, (uint32_t)strlen(name));
     return files++;
 }
 
@@ -76,8 +109,10 @@ static void opened(int fd, const char *path)
     const char *name = fd >= 0 ? ours(path) : NULL;
     if (fd < 0 || fd >= MOST_FDS)
         return;
+    struct stat what;
+    char type = name && fstat(fd, &what) == 0 && S_ISDIR(what.st_mode) ? 'P' : 'N';
     pthread_mutex_lock(&lock);
-    file_of[fd] = name ? (int)number(name) + 1 : 0;
+    file_of[fd] = name ? (int)number(name, type) + 1 : 0;
     pthread_mutex_unlock(&lock);
 }
 
@@ -105,6 +140,15 @@ int open64(const char *path, int flags, ...)
 
 #define KNOWN(fd) ((fd) >= 0 && (fd) < MOST_FDS && file_of[fd])
 
+static int no_room(int fd, size_t length, off_t at)
+{
+    struct stat what;
+    if (!full || fstat(fd, &what) != 0 || at + (off_t)length <= what.st_size)
+        return 0;
+    errno = ENOSPC;
+    return 1;
+}
+
 ssize_t write(int fd, const void *data, size_t length)
 {
     if (!KNOWN(fd))
@@ -123,7 +167,7 @@ ssize_t pwrite64(int fd, const void *data, size_t length, off64_t at)
     if (!KNOWN(fd))
         return syscall(SYS_pwrite64, fd, data, length, at);
     pthread_mutex_lock(&lock);
-    ssize_t n = syscall(SYS_pwrite64, fd, data, length, at);
+    ssize_t n = no_room(fd, length, at) ? -1 : syscall(SYS_pwrite64, fd, data, length, at);
     if (n > 0)
         record('W', (uint32_t)file_of[fd] - 1, (uint64_t)at, data, (uint32_t)n);
     pthread_mutex_unlock(&lock);
@@ -188,7 +232,7 @@ int unlink(const char *path)
     pthread_mutex_lock(&lock);
     int done = (int)syscall(SYS_unlink, path);
     if (done == 0) {
-        uint32_t n = number(name);
+        uint32_t n = number(name, 'N');
         record('U', n, 0, NULL, 0);
         free(names[n]);
         names[n] = NULL;
@@ -205,7 +249,7 @@ int rename(const char *from, const char *to)
     pthread_mutex_lock(&lock);
     int done = (int)syscall(SYS_rename, from, to);
     if (done == 0) {
-        uint32_t n = number(name);
+        uint32_t n = number(name, 'N');
         for (uint32_t other = 0; other < files; other++)
             if (names[other] && strcmp(names[other], next) == 0) {
                 free(names[other]);

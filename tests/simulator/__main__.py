@@ -13,11 +13,18 @@ import gc
 import hashlib
 import multiprocessing
 import os
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
+from tests.faults.powercut import build_recorder
+from tests.simulator.sqlite_disks import recorder_is_there
 from tests.simulator.story import Counts, Outcome, play
+
+EVERY = 25  # of so many seeds one is played on real SQLite files
 
 
 def main() -> int:
@@ -28,16 +35,22 @@ def main() -> int:
     parser.add_argument("--from", dest="first", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--seed", type=int, help="play this one only, and say what happened when it fails")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a processor)")
+    parser.add_argument("--disk", choices=("memory", "sqlite"), help=f"default: sqlite for one seed of {EVERY}")
     parser.add_argument("--trace", action="store_true", help="print the whole story")
     parser.add_argument("--digests", action="store_true", help="print the digest of every seed")
     args = parser.parse_args()
     seeds = [args.seed] if args.seed is not None else range(args.first, args.first + args.seeds)
     args.digests = args.digests or len(seeds) == 1
+    stories = [(seed, args.disk or ("sqlite" if seed % EVERY == EVERY - 1 else "memory")) for seed in seeds]
+    if any(disk == "sqlite" for _, disk in stories) and not recorder_is_there():
+        _again_with_the_recorder()
     started = time.perf_counter()
     jobs = min(args.jobs, len(seeds))
+    if library := os.environ.pop("LD_PRELOAD", ""):  # it is loaded
+        shutil.rmtree(Path(library).parent, ignore_errors=True)
     gc.freeze()
     with multiprocessing.get_context("fork").Pool(jobs) if jobs > 1 else contextlib.nullcontext() as pool:
-        outcomes = pool.imap(play, seeds, chunksize=8) if pool else map(play, seeds)
+        outcomes = pool.imap(_play, stories, chunksize=8) if pool else map(_play, stories)
         failed, counts, digest = _judge(args, outcomes)
     took = time.perf_counter() - started
     n = len(seeds)
@@ -48,6 +61,19 @@ def main() -> int:
         f"{counts.deaths.total()} deaths at {len(counts.deaths)} fault points"
     )
     return 1 if failed else 0
+
+
+def _play(story: tuple[int, str]) -> Outcome:
+    return play(*story)
+
+
+def _again_with_the_recorder() -> None:
+    """It has to be there before SQLite is loaded."""
+    directory = tempfile.mkdtemp(prefix="kbsim")
+    library = Path(directory) / "recorder.so"
+    build_recorder(library)
+    os.environ["LD_PRELOAD"] = str(library)
+    os.execv(sys.executable, [sys.executable, "-m", "tests.simulator", *sys.argv[1:]])
 
 
 def _judge(args: argparse.Namespace, outcomes: Iterable[Outcome]) -> tuple[list[int], Counts, str]:

@@ -122,6 +122,10 @@ class Disk:
     def is_rotten(self, kv: KeyValue | None) -> bool:
         return kv is not None and self.rotten.get(kv.key) == kv.mod_revision
 
+    def open(self, rng: random.Random) -> SimStore:
+        """For a process that starts."""
+        return SimStore(self, rng)
+
     def live(self, prefix: str) -> dict[str, bytes]:
         end = keys.prefix_end(prefix)
         return {kv.key.removeprefix(prefix): kv.value for kv in self.data.newest_range(prefix, end)}
@@ -129,12 +133,15 @@ class Disk:
     def commit(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()) -> TxnResult:
         result, changes = self.data.apply(compares, success, failure)
         if changes:
-            for change in changes:
-                value = change.value if change.kind is ChangeKind.PUT else None
-                self.log.setdefault(change.key, []).append(value)
-                self.newest[change.key] = (change.revision, value)
-            self.on_commit(changes)
+            self.took(changes)
         return result
+
+    def took(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            value = change.value if change.kind is ChangeKind.PUT else None
+            self.log.setdefault(change.key, []).append(value)
+            self.newest[change.key] = (change.revision, value)
+        self.on_commit(changes)
 
     def owned(self, lease: int) -> Sequence[Op]:
         return [Delete(key) for key in self.data.past("/") if (kv := self.data.newest(key)) and kv.lease == lease]
@@ -250,7 +257,7 @@ class SimStore:
                 answers.append(self.disk.commit(item.compares, success, item.failure))
         return answers
 
-    def die(self) -> None:
+    def die(self, *, power: bool) -> None:
         """What was being synced may be on the disk or not."""
         if self.dead:
             return

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Protocol
 
 import kubeedge.hub.core as hub_core
 import kubeedge.store.watch as store_watch
@@ -29,6 +30,7 @@ from kubeedge.store.model import Change, Delete, Put
 from tests.simulator.disks import Data, Disk, SimStore
 from tests.simulator.judge import Direction, Violation, outlived
 from tests.simulator.loop import StoryLoop
+from tests.simulator.sqlite_disks import SimSqlite, sqlite_disks
 from tests.simulator.world import OWNER, TENANT, Cloud, Edge, Process, Wire
 
 SETTLE = (
@@ -60,6 +62,14 @@ POINTS = (
 )
 
 
+#: and where one with a real SQLite store may
+SQLITE_POINTS = ("store.compact.after_mark", "store.compact.after_sweep")
+
+
+class DiskMaker(Protocol):
+    def __call__(self, store_id: str, *, data: Data | None = None) -> Disk: ...
+
+
 @dataclass(slots=True)
 class Counts:
     """What a story had in it."""
@@ -81,8 +91,9 @@ class Counts:
 
 
 class Story:
-    def __init__(self, seed: int, loop: StoryLoop, *, digests: bool) -> None:
+    def __init__(self, seed: int, loop: StoryLoop, make_disk: DiskMaker, *, digests: bool) -> None:
         """`digests`: the two ends compare what they have (they speak "sync2"); without that some faults need a person."""
+        self.make_disk = make_disk
         self.seed = seed
         self.loop = loop
         self.rng = random.Random(f"{seed} story")
@@ -96,11 +107,11 @@ class Story:
         self.count = 0
         self.seen = hashlib.blake2b(digest_size=8)
         self.nodes = [NodeName(f"edge{n + 1}") for n in range(self.rng.choice((1, 1, 2)))]
-        self.cloud_disk = Disk("cloud-0")
+        self.cloud_disk = make_disk("cloud-0")
         self.other_cloud_disk: Disk | None = None
         self.cloud_image: Disk | None = None
         self.cloud: Cloud | None = None
-        self.disks = {node: Disk(f"{node}-0") for node in self.nodes}
+        self.disks = {node: make_disk(f"{node}-0") for node in self.nodes}
         self.images: dict[NodeName, Disk] = {}
         self.all_disks: list[Disk] = []
         self.wires = {node: Wire(random.Random(f"{seed} wire {node}")) for node in self.nodes}
@@ -185,7 +196,7 @@ class Story:
 
     # -- writing ------------------------------------------------------------------------------------------------------------
 
-    async def _write(self, direction: Direction, store: SimStore) -> None:
+    async def _write(self, direction: Direction, store: SimStore | SimSqlite) -> None:
         """One write of somebody who waits for its acknowledgement."""
         self.count += 1
         ops: list[Put | Delete] = []
@@ -202,7 +213,7 @@ class Story:
             for op in ops:
                 direction.acknowledged[op.key] = (result.revision, op.value if isinstance(op, Put) else None)
 
-    async def _hold(self, direction: Direction, store: SimStore) -> None:
+    async def _hold(self, direction: Direction, store: SimStore | SimSqlite) -> None:
         """A key that lives as long as somebody asks for it, and not longer."""
         self.count += 1
         self.counts.operations += 1
@@ -238,11 +249,17 @@ class Story:
     # -- processes ----------------------------------------------------------------------------------------------------------
 
     def _start_cloud(self) -> None:
-        self.cloud = Cloud(self.cloud_disk, random.Random(f"{self.seed} cloud {self.loop.time()}"))
+        try:
+            self.cloud = Cloud(self.cloud_disk, random.Random(f"{self.seed} cloud {self.loop.time()}"))
+        except Violation as exc:
+            self.fail(str(exc))
 
     def _start_edge(self, node: NodeName) -> None:
         rng = random.Random(f"{self.seed} {node} {self.loop.time()}")
-        self.edges[node] = Edge(node, self.disks[node], self.wires[node], lambda: self.cloud, rng)
+        try:
+            self.edges[node] = Edge(node, self.disks[node], self.wires[node], lambda: self.cloud, rng)
+        except Violation as exc:
+            self.fail(str(exc))
 
     def _start_all(self) -> None:
         if self.cloud is None or self.cloud.dead:
@@ -349,7 +366,8 @@ class Story:
         self._kill_cloud(power=power)
 
     def _fault_die(self, node: NodeName) -> None:
-        self._die_at(self.rng.choice(POINTS), self.rng.choice((1, 1, 2, 5)))
+        points = POINTS if type(self.cloud_disk) is Disk else (*POINTS, *SQLITE_POINTS)
+        self._die_at(self.rng.choice(points), self.rng.choice((1, 1, 2, 5)))
 
     def _fault_full(self, node: NodeName) -> None:
         disk = self.rng.choice((self.cloud_disk, self.disks[node]))
@@ -359,19 +377,22 @@ class Story:
     def _fault_room(self, node: NodeName) -> None:
         self.cloud_disk.full = self.disks[node].full = False
 
-    async def _fault_compact(self, node: NodeName) -> None:
-        disk = self.rng.choice((self.cloud_disk, *self.disks.values()))
+    def _fault_compact(self, node: NodeName) -> None:
+        process = self.rng.choice((self.cloud, *self.edges.values()))
+        if process is None or process.dead:
+            return
+        disk = process.store.disk
         target = disk.data.revision - self.rng.choice((0, 1, 5, 20))
         if target > disk.data.compacted:
             self.tell(f"compact {disk.data.store_id} to {target}")
-            await disk.data.compact(Revision(target))
+            process.spawn(_compact(process.store, Revision(target)))
 
     def _fault_sick_edge(self, node: NodeName) -> None:
         self.tell(f"{node} loses its store")
         self._kill_edge(node, power=False)
         self.count += 1
         self.images.pop(node, None)
-        self.disks[node] = Disk(f"{node}-{self.count}")
+        self.disks[node] = self.make_disk(f"{node}-{self.count}")
         self._watch_disks()
 
     async def _fault_restore_cloud(self, node: NodeName) -> None:
@@ -385,7 +406,7 @@ class Story:
             self.count += 1
             copy = Data(store_id=f"cloud-{self.count}")
             copy.apply((), [Put(key, value) for key, value in former.live("").items()], ())
-            self.cloud_disk = Disk("", data=copy)
+            self.cloud_disk = self.make_disk("", data=copy)
         self.other_cloud_disk = former
         self._watch_disks()
         self.tell(f"the cloud goes on with {self.cloud_disk.data.store_id}")
@@ -423,6 +444,8 @@ class Story:
         """A bit of what the cloud wants flips on the disk of a node that is off, or of how far it has come."""
         self._kill_edge(node, power=True)
         disk = self.disks[node]
+        if type(disk) is not Disk:
+            return  # real bytes rot in tests/unit/store
         there = [*disk.data.newest_range(keys.DESIRED, keys.prefix_end(keys.DESIRED))]
         if record := disk.data.newest(keys.SYNC + "down"):
             there += [record] * self.rng.choice((1, 3))
@@ -509,6 +532,11 @@ class Story:
                 raise Violation(f"the hub of {node} has ended")
 
 
+async def _compact(store: SimStore | SimSqlite, revision: Revision) -> None:
+    with contextlib.suppress(KubeEdgeError):
+        await store.compact(revision)
+
+
 REPAIRS = ("repair", "start", "start", "hint", "room")
 FAULTS = {  # how often, compared with the others of the story
     "cut": 2, "reset": 2, "stall": 1, "slow": 2, "duplicate": 1, "reorder": 1, "late": 1,
@@ -575,8 +603,8 @@ def nothing_by_chance(rng: random.Random, clock: Callable[[], float]) -> list[tu
     ]
 
 
-def play(seed: int) -> Outcome:
-    """Tell the story of one seed."""
+def play(seed: int, disk: str = "memory") -> Outcome:
+    """Tell the story of one seed. `disk`: "memory", or "sqlite" in a process that the recorder was loaded into."""
     loop = StoryLoop(random.Random(f"{seed} timers"))
     asyncio.set_event_loop(loop)
     limits = small_limits(random.Random(f"{seed} limits"))
@@ -584,8 +612,10 @@ def play(seed: int) -> Outcome:
     gc.disable()  # when it runs depends on what ran before
     log = logging.getLogger("kubeedge")
     level, propagate = log.level, log.propagate
-    with _replaced([*limits, *nothing_by_chance(random.Random(f"{seed} chance"), loop.time)]):
-        story = Story(seed, loop, digests=bool(hub_core.FEATURES))
+    with contextlib.ExitStack() as world:
+        world.enter_context(_replaced([*limits, *nothing_by_chance(random.Random(f"{seed} chance"), loop.time)]))
+        disks = world.enter_context(sqlite_disks(seed)) if disk == "sqlite" else Disk
+        story = Story(seed, loop, disks, digests=bool(hub_core.FEATURES))
         loop.set_exception_handler(lambda _, context: story.fail(f"unhandled: {context.get('exception', context)!r}"))
         errors = _Errors(story)
         log.addHandler(errors)

@@ -22,6 +22,7 @@ from kubeedge.pki.identity import NodeIdentity
 from kubeedge.sync.driver import Progress, run_edge
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from tests.simulator.disks import Disk, SimStore
+from tests.simulator.sqlite_disks import SimSqlite
 
 TENANT = TenantId("default")
 SOCKET_BUFFER = 4_000  # bytes on the way in one direction before a sender waits: small, to meet the limit often
@@ -207,7 +208,7 @@ class Process:
         self.rng = rng
         self._context = copy_context()
         self._context.run(OWNER.set, self)
-        self.store = self._context.run(SimStore, disk, rng)
+        self.store: SimStore | SimSqlite = self._context.run(disk.open, rng)
         self.tasks: set[asyncio.Task[None]] = set()
         self.sockets: list[Socket] = []
 
@@ -224,7 +225,7 @@ class Process:
     def kill(self, *, power: bool) -> None:
         """power: the machine is off, its peers hear nothing. Otherwise its kernel closes the connections. Nothing that it does from
         now on reaches a disk or a wire."""
-        self.store.die()
+        self.store.die(power=power)
         for connection in self.sockets:
             if power:
                 connection.vanish()

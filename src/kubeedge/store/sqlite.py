@@ -255,18 +255,21 @@ class SqliteStore:
             with contextlib.suppress(queue.Empty):
                 while len(items) < _GROUP:
                     items.append(self._queue.get_nowait())
-            group: list[_Request] = []
-            for item in items:
-                if isinstance(item, _Request):
-                    group.append(item)
-                    continue
-                revision = self._commit(group, revision)
-                group = []
-                if item is None:
-                    stop = True
-                else:
-                    self._do(item)
+            revision = self._serve(items, revision)
+            stop = None in items
+
+    def _serve(self, items: Sequence[_Request | _Job | None], revision: Revision) -> Revision:
+        """What waited, in order: requests that stand together share a commit."""
+        group: list[_Request] = []
+        for item in items:
+            if isinstance(item, _Request):
+                group.append(item)
+                continue
             revision = self._commit(group, revision)
+            group = []
+            if item is not None:
+                self._do(item)
+        return self._commit(group, revision)
 
     def _commit(self, group: list[_Request], revision: Revision) -> Revision:
         """Decide and commit a group; the new revision. Answers every future, after the fsync."""

@@ -1,0 +1,300 @@
+"""Disks with real SQLite files, and the product's durable store on them, in virtual time.
+
+Everything that the store and SQLite do to their files is recorded (tests/faults/recorder.c, which must have been loaded before
+SQLite). When a process dies, the disk is built anew from the record, up to that operation, as it may look then:
+
+    killed      everything that was written is there: the kernel goes on
+    power cut   what was not synced is lost, or there in part, sectors of 512 bytes and names in any order
+
+A process that dies while it commits dies at any operation of that commit. The next one opens what is there, and finds all that was
+acknowledged, whole, or the story has failed. A full disk is a write that fails with ENOSPC.
+
+Beside the files the judge has a copy of what was committed, as of the disks that are only modelled (disks.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import random
+import shutil
+import sqlite3
+import tempfile
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextvars import copy_context
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import kubeedge.store.sqlite_file as sqlite_file
+from kubeedge.api.names import Revision
+from kubeedge.errors import Unavailable
+from kubeedge.store.model import Change, Compare, Op, TxnResult
+from kubeedge.store.sqlite import _GROUP, SqliteSettings, SqliteStore, _rows
+from tests.faults import powercut
+from tests.simulator.disks import Data, Disk
+from tests.simulator.judge import Violation
+
+SETTINGS = SqliteSettings(keep_revisions=60, compact_every=20)
+
+
+def recorder_is_there() -> bool:
+    return hasattr(ctypes.CDLL(None), "record_into")
+
+
+class Recorder:
+    """What happens below a directory, and how it would look after a power cut."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._log = directory.with_suffix(".log")
+        self._library = ctypes.CDLL(None)
+        self._library.record_into(str(directory).encode(), str(self._log).encode())
+        self._read = self._log.open("rb")
+        self._lives = 0
+        self.disk = powercut.Disk()
+
+    def new(self) -> Path:
+        """An empty directory."""
+        self._lives += 1
+        place = self.directory / str(self._lives)
+        place.mkdir()
+        return place
+
+    def full(self, now: bool) -> None:
+        self._library.record_full(int(now))
+
+    def operations(self) -> list[powercut.Operation]:
+        """What was done since the last call; play them."""
+        return list(powercut.operations(self._read.read()))
+
+    def catch_up(self) -> None:
+        for operation in self.operations():
+            self.disk.play(operation)
+
+    def copy(self, place: Path, way: str, rng: random.Random) -> Path:
+        """The directory as it looks after a cut now, in a directory of its own."""
+        made = self.new()
+        self.disk.build(made, way, rng, under=place.name)
+        self.catch_up()
+        self.disk.settle(made.name)
+        return made
+
+    def close(self) -> None:
+        self._read.close()
+        self._log.unlink()
+
+
+class SqliteDisk(Disk):
+    def __init__(
+        self, recorder: Recorder, store_id: str, *, data: Data | None = None, place: Path | None = None
+    ) -> None:
+        super().__init__(store_id, data=data)
+        self.recorder = recorder
+        self.place = place or recorder.new()
+        if place is None:
+            self._create()
+
+    def _create(self) -> None:
+        path, data = self.place / "store.db", self.data
+        known = SimpleNamespace(uuid4=lambda: SimpleNamespace(hex=data.store_id))
+        before, sqlite_file.uuid = sqlite_file.uuid, known  # type: ignore[assignment]
+        try:
+            sqlite_file.create(path, SETTINGS)
+        finally:
+            sqlite_file.uuid = before
+        if data.revision > 1:
+            with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+                db.execute("BEGIN")
+                db.executemany(
+                    "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)", _rows(data.between(Revision(0), data.revision))
+                )
+                db.execute("COMMIT")
+        self.recorder.catch_up()
+        self.recorder.disk.settle(self.place.name)
+
+    def open(self, rng: random.Random) -> SimSqlite:  # type: ignore[override]
+        store = SimSqlite(self, rng)
+        self._compare(store)
+        return store
+
+    def _compare(self, store: SimSqlite) -> None:
+        """What a process finds when it starts, with what was committed."""
+        data = self.data
+        if store.store_id != data.store_id or store.revision < data.revision:
+            raise Violation(
+                f"{data.store_id} at {data.revision} was {store.store_id} at {store.revision} after a death"
+            )
+        changes, _ = store._changes("/", data.revision, 1 << 40)
+        for revision in sorted({c.revision for c in changes}):  # committed, and nobody heard of it
+            self.follow([c for c in changes if c.revision == revision])
+        there = {kv.key: kv for kv in store.everything()}
+        for key in {*there, *data.past("/")}:
+            if there.get(key) != data.newest(key):
+                raise Violation(
+                    f"{data.store_id} has {there.get(key)!r:.60} after a death, not {data.newest(key)!r:.60}"
+                )
+
+    def follow(self, changes: Sequence[Change]) -> None:
+        self.data.follow(changes, changes[0].revision)
+        self.took(changes)
+
+    def image(self) -> SqliteDisk:
+        self.recorder.catch_up()
+        place = self.recorder.copy(self.place, "kept", random.Random(0))
+        other = SqliteDisk(self.recorder, "", data=self.data.copy(), place=place)
+        other.newest = dict(self.newest)
+        return other
+
+
+class _Waiting:
+    """The writer's queue, without a thread behind it."""
+
+    def __init__(self, kick: Callable[[], None]) -> None:
+        self.items: deque[Any] = deque()
+        self._kick = kick
+
+    def put(self, item: Any) -> None:
+        self.items.append(item)
+        self._kick()
+
+
+class SimSqlite(SqliteStore):
+    """The product's store; its writer takes turns with everybody else."""
+
+    dead = False
+
+    def __init__(self, disk: SqliteDisk, rng: random.Random) -> None:
+        super().__init__(disk.place / "store.db", SETTINGS)
+        self.disk = disk
+        self.path = Path(self.store_id)  # errors tell of it, and go to the peer: the same in each run
+        self._rng = rng
+        self._context = copy_context()
+        self._waiting = _Waiting(self._kick)
+        self._queue = self._waiting  # type: ignore[assignment]
+        self._written = self._revision
+        self._busy = False
+        self._thread.join()
+
+    def _write(self) -> None:
+        pass  # of the thread: there is none
+
+    def _kick(self) -> None:
+        if not self._busy:
+            self._busy = True
+            delay = self._rng.choice((0.0, 0.001, 0.01, 0.2))
+            self._loop.call_later(delay, self._context.run, self._turn)
+
+    def _turn(self) -> None:
+        if self.dead:
+            return
+        with contextlib.suppress(asyncio.CancelledError):  # the process died in it
+            self._take()
+            self._busy = False
+            if self._waiting.items:
+                self._kick()
+
+    def _take(self) -> None:
+        waiting = self._waiting.items
+        items = [waiting.popleft() for _ in range(min(_GROUP, len(waiting)))]
+        self.disk.recorder.full(self.disk.full and self._rng.random() < 0.8)  # type: ignore[attr-defined]
+        try:
+            self._written = self._serve(items, self._written)
+        finally:
+            self.disk.recorder.full(False)  # type: ignore[attr-defined]
+
+    def _post(self, callback: Callable[[], None]) -> None:
+        def heard() -> None:
+            if not self.dead:
+                callback()
+
+        self._loop.call_soon(heard, context=self._context)
+
+    def _answer(self, answers: Any) -> None:
+        for _, answer in answers:
+            if not isinstance(answer, BaseException) and answer.changes:
+                self.disk.follow(answer.changes)  # type: ignore[attr-defined]
+        super()._answer(answers)
+
+    def _arm(self) -> None:
+        if not self.dead:
+            super()._arm()
+
+    def everything(self) -> Sequence[Any]:
+        return _now(self.range("", "\U0010ffff")).kvs
+
+    async def txn(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()) -> TxnResult:
+        self._alive()
+        return await super().txn(compares, success, failure)
+
+    async def _run(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        self._alive()
+        await super()._run(work)
+
+    async def compact(self, revision: Revision) -> None:
+        self._alive()
+        if self.disk.data.compacted < revision <= self.disk.data.revision:
+            _now(self.disk.data.compact(revision))
+        await super().compact(revision)
+
+    def _alive(self) -> None:
+        if self.dead:
+            raise Unavailable("the process is dead")
+
+    def die(self, *, power: bool) -> None:
+        if self.dead:
+            return
+        self.dead = True
+        if self._expiry:
+            self._expiry.cancel()
+        for task in (self._compacting, *self._tasks):
+            if task:
+                task.cancel()
+        disk, rng = self.disk, self._rng
+        assert isinstance(disk, SqliteDisk)
+        recorder = disk.recorder
+        recorder.catch_up()
+        rest: list[powercut.Operation] = []
+        if self._busy and rng.random() < 0.7 and not self._writer.in_transaction:  # in the middle of a commit
+            self._take()
+            rest = recorder.operations()
+            for _ in range(rng.randint(0, len(rest))):
+                recorder.disk.play(rest.pop(0))
+        way = rng.choice(("dropped", "torn")) if power else "kept"
+        made = recorder.new()
+        recorder.disk.build(made, way, rng, under=disk.place.name)
+        for operation in rest:
+            recorder.disk.play(operation)
+        self._reader.close()
+        self._writer.close()
+        self._lock.close()
+        recorder.catch_up()
+        recorder.disk.settle(made.name)
+        disk.place = made
+
+
+def _now(work: Coroutine[Any, Any, Any]) -> Any:
+    """What waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError(f"{work} waits")
+
+
+@contextlib.contextmanager
+def sqlite_disks(seed: int) -> Iterator[Callable[..., SqliteDisk]]:
+    """What makes the disks of a story."""
+    shared = Path("/dev/shm")
+    directory = Path(tempfile.mkdtemp(prefix=f"kbsim{seed}-", dir=shared if shared.is_dir() else None))
+    recorder = Recorder(directory)
+    try:
+        yield lambda store_id, *, data=None: SqliteDisk(recorder, store_id, data=data)
+    finally:
+        recorder.close()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+__all__ = ["SimSqlite", "SqliteDisk", "recorder_is_there", "sqlite_disks"]
