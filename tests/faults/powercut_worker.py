@@ -16,6 +16,7 @@ import json
 import os
 import random
 import sys
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from kubeedge.errors import PeerError
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Delete, Get, Op, Put, TxnResult
 from kubeedge.store.sqlite import SqliteSettings, SqliteStore, open_sqlite
-from kubeedge.sync.codec import Ack, decode
+from kubeedge.sync.codec import Ack, Batch, End, Fill, Start, decode
 from kubeedge.sync.driver import Progress, run_sink, run_source
 
 SETTINGS = SqliteSettings(keep_revisions=40, compact_every=20)
@@ -67,6 +68,7 @@ class Telling:
         self._store = store
         self._told = told
         self.count = first
+        self.unanswered: set[asyncio.Task[TxnResult]] = set()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -78,10 +80,15 @@ class Telling:
         number = self.count
         ops = {op.key: op.value.hex() if isinstance(op, Put) else None for op in success if not isinstance(op, Get)}
         os.write(self._told, f"wants {number} {json.dumps(ops, separators=(',', ':'))}\n".encode())
-        result = await self._store.txn(compares, success, failure)
-        if result.succeeded:
-            os.write(self._told, f"has {number} {result.revision}\n".encode())
-        return result
+        task = asyncio.create_task(self._store.txn(compares, success, failure))
+        task.add_done_callback(lambda task: self._done(number, task))
+        self.unanswered.add(task)
+        return await asyncio.shield(task)  # whoever is cut off meanwhile does not take it back
+
+    def _done(self, number: int, task: asyncio.Task[TxnResult]) -> None:
+        self.unanswered.discard(task)
+        if not task.cancelled() and not task.exception() and task.result().succeeded:
+            os.write(self._told, f"has {number} {task.result().revision}\n".encode())
 
 
 class HastyTelling(Telling):
@@ -102,22 +109,39 @@ async def _follow(source: MemoryStore, store: Telling, told: int, seconds: float
     to_sink: asyncio.Queue[bytes] = asyncio.Queue()
     to_source: asyncio.Queue[bytes] = asyncio.Queue()
 
+    snapshot = False
+    complete: deque[bool] = deque()  # of what the sink has not acknowledged yet: is it there with it?
+
+    async def ask(data: bytes) -> None:
+        nonlocal snapshot
+        match decode(data):
+            case Start(snapshot=mode):
+                snapshot = mode
+            case End():
+                snapshot = False
+                complete.append(True)
+            case Batch() | Fill():
+                complete.append(not snapshot)
+        await to_sink.put(data)
+
     async def answer(data: bytes) -> None:
-        if isinstance(message := decode(data), Ack):
+        if isinstance(message := decode(data), Ack) and complete.popleft():
             os.write(told, f"sync {message.revision}\n".encode())
         await to_source.put(data)
 
-    try:
-        async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
-            group.create_task(
-                run_sink(store, PREFIX, LSR_KEY, answer, to_sink.get, Progress(), rich=True)  # type: ignore[arg-type]
-            )
-            group.create_task(run_source(source, SOURCE_PREFIX, to_sink.put, to_source.get, Progress()))
-    except TimeoutError:
-        pass
-    except ExceptionGroup as group:  # the commit of the connection before came after our look at the last sync revision
-        if group.split(PeerError)[1]:
-            raise
+    ends = [
+        asyncio.create_task(
+            run_sink(store, PREFIX, LSR_KEY, answer, to_sink.get, Progress(), rich=True)  # type: ignore[arg-type]
+        ),
+        asyncio.create_task(run_source(source, SOURCE_PREFIX, ask, to_source.get, Progress())),
+    ]
+    await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for end in ends:
+        end.cancel()
+    for error in await asyncio.gather(*ends, return_exceptions=True):
+        # a commit of the connection before may come after our look at the last sync revision: that is told, and ends this one
+        if isinstance(error, Exception) and not isinstance(error, PeerError):
+            raise error
 
 
 async def main(directory: Path, seed: int, count: int, mistake: str) -> None:
@@ -151,6 +175,8 @@ async def main(directory: Path, seed: int, count: int, mistake: str) -> None:
         await asyncio.gather(change(), *(write() for _ in range(AT_ONCE)))
         written.set()
         await following
+        while telling.unanswered:
+            await asyncio.wait(telling.unanswered)
         number = telling.count
         await store.close()
 

@@ -65,7 +65,7 @@ from kubeedge.sync.codec import (
     size,
 )
 
-_Answer = TypeVar("_Answer", Revision, Want)
+_Answer = TypeVar("_Answer", Revision | None, Want)
 
 PROGRESS_EVERY = 5_000  # revisions that the durable LSR may be behind; must stay below the history that a store keeps
 WINDOW_BATCHES = 8  # on the way and not acknowledged
@@ -237,7 +237,7 @@ class Source:
     """Decides delta or snapshot, cuts batches, counts what is on the way."""
 
     store_id: str
-    _on_the_way: list[tuple[Revision | None, int]] = field(default_factory=list)  # None: ranges
+    _on_the_way: list[tuple[Revision | None, int, bool]] = field(default_factory=list)  # None: ranges
     _bytes_on_the_way: int = 0
 
     def continues(self, fetch: Fetch, current: Revision, compacted: Revision) -> bool:
@@ -263,21 +263,25 @@ class Source:
             yield Batch(before, part)
         yield Batch(revision, parts[-1] if parts else ())
 
-    def sent(self, revision: Revision | None, length: int) -> None:
-        """A BATCH, FILL or END of so many bytes, to be acknowledged with that revision; None: RANGES, to be answered with WANT."""
-        self._on_the_way.append((revision, length))
+    def sent(self, revision: Revision | None, length: int, *, complete: bool = True) -> None:
+        """A BATCH, FILL or END of so many bytes, to be acknowledged with that revision; None: RANGES, to be answered with WANT.
+
+        `complete`: with it the sink is at that revision; not so with a part of a snapshot.
+        """
+        self._on_the_way.append((revision, length, complete))
         self._bytes_on_the_way += length
 
     def may_send(self) -> bool:
         return len(self._on_the_way) < WINDOW_BATCHES and self._bytes_on_the_way < WINDOW_BYTES
 
-    def receive(self, message: Message) -> Revision | Want:
-        """An acknowledgement: the sink is durable up to the returned revision; or what it wants. Raises PeerError for all else."""
+    def receive(self, message: Message) -> Revision | Want | None:
+        """An acknowledgement: the sink is durable up to the returned revision, or has one part more of a snapshot (None); or what it
+        wants. Raises PeerError for all else."""
         if self._on_the_way:
-            revision, length = self._on_the_way[0]
+            revision, length, complete = self._on_the_way[0]
             match message:
                 case Ack(acked) if acked == revision:
-                    return self._arrived(length, acked)
+                    return self._arrived(length, acked if complete else None)
                 case Want() as want if revision is None:
                     return self._arrived(length, want)
         raise PeerError(f"{message if isinstance(message, Ack) else type(message).__name__} was not expected")

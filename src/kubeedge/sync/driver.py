@@ -267,15 +267,15 @@ class _Outgoing:
                 ):
                     raise PeerError(f"ranges {list(answer.indexes)[:20]} of {len(spans)} are wanted")
                 self._wanted += [spans[index] for index in answer.indexes]
-            else:
+            elif answer is not None:
                 self._progress.revision = answer
             self._room.set()
 
-    async def _push(self, message: Message, revision: Revision | None) -> None:
+    async def _push(self, message: Message, revision: Revision | None, *, complete: bool = True) -> None:
         while not self._source.may_send():
             await self._wait()
         data = encode(message, rich=self._rich)
-        self._source.sent(revision, len(data))
+        self._source.sent(revision, len(data), complete=complete)
         self._progress.bytes += len(data)
         if isinstance(message, Batch | Fill):
             self._progress.batches += 1
@@ -302,7 +302,7 @@ class _Outgoing:
                 else:
                     async for page in _pages(store, prefix, position):
                         for part in split(Item(kv.key.removeprefix(prefix), kv.value) for kv in page):
-                            await self._push(Batch(position, part), position)
+                            await self._push(Batch(position, part), position, complete=False)
                 await self._push(End(), position)
             async with contextlib.aclosing(store.watch(prefix, after=position, progress=True)) as batches:  # type: ignore[type-var]
                 async for batch in batches:
@@ -339,7 +339,8 @@ class _Outgoing:
         while self._wanted:
             span = self._wanted.pop(0)
             found = await self._store.range(*_bounds(self._prefix, span), revision=revision)
-            await self._push(Fill([Item(kv.key.removeprefix(self._prefix), kv.value) for kv in found.kvs]), revision)
+            items = [Item(kv.key.removeprefix(self._prefix), kv.value) for kv in found.kvs]
+            await self._push(Fill(items), revision, complete=False)
 
     async def _patches(self, batch: Batch, changes: Sequence[Change], before: Revision) -> Batch:
         """With patches instead of large values that the sink has another value of."""

@@ -258,3 +258,10 @@ def test_a_sink_that_has_something_else_gets_a_snapshot_of_the_same_history() ->
     assert Source("me").answer(fetch, r(100), r(20), agreed=True) == Start("me", r(50), False)
     assert Source("me").answer(fetch, r(100), r(20), agreed=False) == Start("me", r(100), True, True)
     assert Source("me").answer(Fetch("", r(0), bytes(16)), r(100), r(20)) == Start("me", r(100), True, True)
+
+
+def test_a_part_of_a_snapshot_is_not_progress() -> None:
+    source = Source("me")
+    source.sent(r(5), 10, complete=False)
+    source.sent(r(5), 10)
+    assert [source.receive(Ack(r(5))), source.receive(Ack(r(5)))] == [None, 5]
