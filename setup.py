@@ -11,7 +11,23 @@ from pathlib import Path
 from setuptools import Extension, find_packages, setup
 
 FASTPATH = Path("src/_fastpath")
-PLANE = ("dataplane.c", "ports.c", "calls.c", "link.c", "forward.c", "queue.c", "packet.c", "icmp.c", "l4.c", "l4_plane.c")
+PLANE = (
+    *("dataplane.c", "ports.c", "calls.c", "link.c", "forward.c", "queue.c", "packet.c", "icmp.c"),
+    *("l4.c", "l4_plane.c", "http1.c", "proxy.c"),
+)
+PLANE_NEEDS = (
+    "plane.h",
+    "inside.h",
+    "queue.h",
+    "routes.h",
+    "checksum.h",
+    "l4.h",
+    "l4_plane.h",
+    "l4.pxi",
+    "http1.h",
+    "proxy.h",
+    "proxy.pxi",
+)
 
 
 def extensions() -> list[Extension]:
@@ -20,13 +36,16 @@ def extensions() -> list[Extension]:
     from Cython.Build import cythonize
 
     optional = not os.environ.get("KUBEEDGE_REQUIRE_FAST")
-    flags = {"extra_compile_args": ["-O3", "-g0", "-Wall"], "optional": optional}
+    flags = {
+        "extra_compile_args": ["-O3", "-g0", "-Wall", "-Werror=implicit-function-declaration"],
+        "optional": optional,
+    }
     modules = [
         Extension(
             "kubeedge._fastpath.plane",
             [str(FASTPATH / name) for name in ("plane.pyx", *PLANE)],
             include_dirs=[str(FASTPATH)],
-            depends=[str(FASTPATH / name) for name in ("plane.h", "inside.h", "queue.h", "routes.h", "checksum.h", "l4.h", "l4_plane.h", "l4.pxi")],
+            depends=[str(FASTPATH / name) for name in PLANE_NEEDS],
             libraries=["ssl", "crypto", "pthread"],
             **flags,
         ),

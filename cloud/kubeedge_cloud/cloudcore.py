@@ -17,8 +17,6 @@ import logging
 import os
 import ssl
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +36,8 @@ from kubeedge.kit.http1 import Request, Response, json_response, start_unix_serv
 from kubeedge.kit.metrics import Family, modules
 from kubeedge.kit.metrics_server import MetricsServer
 from kubeedge.kit.metrics_server import response as metrics_response
+from kubeedge.kubebus.http.limits import ProxyLimits
+from kubeedge.kubebus.http.url import L4_PORT
 from kubeedge.pki.ca import Authority
 from kubeedge.pki.files import write_secret
 from kubeedge.pki.identity import UserIdentity
@@ -55,9 +55,8 @@ from kubeedge_cloud.bushub.peers import PeersSettings
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.edgecontroller.controller import EdgeController, EdgeControllerSettings
-from kubeedge_cloud.processes.fenced import FencedStore
 from kubeedge_cloud.processes.member import Alone, Process
-from kubeedge_cloud.publishing.module import Publishing
+from kubeedge_cloud.publishing.module import CloudServices, Publishing
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import AddressPlan
 
@@ -125,7 +124,10 @@ class Cloud:
         self.tenants = TenantManager(store, plan=self.plan)
         self.tokens = TokenStore(store, self.authority.hash, time.time)
         self._registries: dict[TenantId, Registry] = {}
+        self.web: Publishing | None = None
         self.bus = self._bushub()
+        if config.publishing.services:
+            self.bus.serve(L4_PORT, CloudServices(config.publishing.services, self.tenants.tenant_number).for_tenant)
         self.hub = self._cloudhub()
         self.metrics = metrics.Registry()
         self.metrics.collect(self._own_metrics)
@@ -149,17 +151,6 @@ class Cloud:
             self._registries[tenant] = Registry(self.store, tenant, foreground=True)
         return self._registries[tenant]
 
-    def client_of(self, work: str) -> Callable[[TenantId], Registry]:
-        """The API as a leader of that work writes to it: with its fence."""
-        if isinstance(self.member, Alone):
-            return self.registry
-
-        def make(tenant: TenantId) -> Registry:
-            fence = partial(self.member.fence, f"{work}/{tenant}")
-            return Registry(FencedStore(self.store, fence), tenant, foreground=True)
-
-        return make
-
     def known_registry(self, tenant: TenantId) -> Registry | None:
         """For requests: a certificate of a tenant that is gone opens nothing."""
         return self._registries.get(tenant)
@@ -179,23 +170,42 @@ class Cloud:
         controlling: list[Module] = [
             EdgeController(
                 self.store,
-                self.client_of("edgecontroller"),
+                self.registry,
                 self.tenants,
                 EdgeControllerSettings(node_grace=self.config.node_grace),
                 member=self.member,
             ),
-            ControllersModule(self.client_of("controllers"), self.tenants, member=self.member),
+            ControllersModule(self.registry, self.tenants, member=self.member),
         ]
         doors: list[Module] = [self.hub] if on.hub.enable else []
         if on.bootstrap.enable:
             doors.append(self._bootstrap())
         if on.web.enable and on.relay.enable:
-            doors.append(Publishing(address=on.web.address, port=on.web.port, connect=self.bus.connect))
+            doors.append(self._publishing())
         if on.metrics.enable:
             doors.append(MetricsServer(on.metrics.address, on.metrics.port, self.metrics.text))
         doors.append(Control(self.config.paths.run / "cloud.sock", self))
         first: list[Module] = [self.certificate, *([self.member] if isinstance(self.member, Process) else [])]
         return [first, serving, controlling, doors]
+
+    def _publishing(self) -> Publishing:
+        c, on = self.config.publishing, self.config.listeners.web
+        self.web = Publishing(
+            address=on.address,
+            port=on.port,
+            connect=self.bus.connect,
+            trust_forwarded=c.trust_forwarded,
+            limits=ProxyLimits(
+                concurrent=c.concurrent,
+                rate=c.rate,
+                burst=c.burst,
+                connections=c.connections,
+                per_client=c.per_client,
+            ),
+            front=self.bus.web_front,
+            numbers=self.bus.numbers,
+        )
+        return self.web
 
     def _bushub(self) -> BusHub:
         c, on = self.config, self.config.listeners.relay
@@ -290,6 +300,7 @@ class Cloud:
         return [
             *modules(self.supervisor.states()),
             *hub_metrics(self.bus),
+            *(self.web.metrics() if self.web else []),
             *store_observe.families(self.store),
             *sync_observe.families({"down": [s.down for s in sessions], "up": [s.up for s in sessions]}),
             *sync_observe.channels(len(sessions), received, sent),

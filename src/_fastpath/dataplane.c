@@ -9,6 +9,7 @@
  */
 #include "inside.h"
 #include "l4.h"
+#include "proxy.h"
 
 #include <errno.h>
 #ifdef __GLIBC__
@@ -132,18 +133,59 @@ static void serve_lists(kb_plane *plane)
     }
 }
 
+/* -- descriptors of others ---------------------------------------------------------------------------------------------------------- */
+
+#define OTHERS (1ull << 62) /* ports are small numbers */
+
+int watch_add(kb_plane *plane, kb_watch *watch, uint32_t events)
+{
+    struct epoll_event e = {.events = events, .data = {.u64 = OTHERS | (uintptr_t)watch}};
+    return epoll_ctl(plane->epoll, EPOLL_CTL_ADD, watch->fd, &e);
+}
+
+void watch_remove(kb_plane *plane, kb_watch *watch) { epoll_ctl(plane->epoll, EPOLL_CTL_DEL, watch->fd, NULL); }
+
+static void nothing(kb_watch *watch, uint32_t events)
+{
+    (void)watch;
+    (void)events;
+}
+
+/* The thread may have been told of an event and wait for the lock: only it knows when that is over. */
+void watch_bury(kb_plane *plane, kb_watch *watch, void *memory)
+{
+    watch->ready = nothing;
+    watch->memory = memory;
+    watch->grave_next = plane->watch_graves;
+    plane->watch_graves = watch;
+}
+
+static void bury_watches(kb_plane *plane)
+{
+    while (plane->watch_graves) {
+        kb_watch *watch = plane->watch_graves;
+        plane->watch_graves = watch->grave_next;
+        free(watch->memory);
+    }
+}
+
+/* -- the loop ----------------------------------------------------------------------------------------------------------------------- */
+
+static int sooner(uint64_t at, int most)
+{
+    uint64_t now = microseconds(), wait = at > now ? (at - now + 999) / 1000 : 0;
+    if (at == UINT64_MAX || (most >= 0 && wait >= (uint64_t)most))
+        return most;
+    return wait > 3600000 ? 3600000 : (int)wait;
+}
+
 static int patience(kb_plane *plane)
 {
     if (plane->flush_head || plane->read_head)
         return 0;
     int most = plane->lists[HANDSHAKING] || plane->lists[WARM] ? 1000 : -1;
-    if (plane->l4_at != UINT64_MAX) {
-        uint64_t now = microseconds();
-        uint64_t wait = plane->l4_at > now ? (plane->l4_at - now + 999) / 1000 : 0;
-        if (most < 0 || wait < (uint64_t)most)
-            most = wait > 3600000 ? 3600000 : (int)wait;
-    }
-    return most;
+    most = plane->l4_at == UINT64_MAX ? most : sooner(plane->l4_at, most);
+    return plane->proxies_at == UINT64_MAX ? most : sooner(plane->proxies_at, most);
 }
 
 static void *run(void *argument)
@@ -166,12 +208,20 @@ static void *run(void *argument)
                 }
                 continue;
             }
+            if (events[i].data.u64 & OTHERS) {
+                kb_watch *watch = (kb_watch *)(uintptr_t)(events[i].data.u64 & ~OTHERS);
+                watch->ready(watch, events[i].events);
+                continue;
+            }
             port *p = port_of(plane, (int)events[i].data.u64);
             if (p)
                 serve(plane, p, events[i].events);
         }
+        if (plane->now >= plane->proxies_at)
+            plane->proxies_at = kb_proxies_tick(plane);
         if (plane->l4)
             plane->l4_at = kb_l4_work(plane->l4, plane->now);
+        bury_watches(plane);
         serve_lists(plane);
         if (plane->now - looked_at >= 1000000u) {
             looked_at = plane->now;
@@ -197,7 +247,7 @@ kb_plane *kb_plane_new(uint32_t number, char *error)
     plane->tx = tx;
     plane->plain = plain;
     plane->number = number;
-    plane->l4_at = UINT64_MAX;
+    plane->l4_at = plane->proxies_at = UINT64_MAX;
     plane->now = microseconds();
     plane->epoll = epoll_create1(EPOLL_CLOEXEC);
     plane->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -246,6 +296,8 @@ void kb_plane_free(kb_plane *plane)
         if (plane->ports[slot])
             port_close(plane, plane->ports[slot]);
     bury(plane);
+    kb_proxies_free(plane);
+    bury_watches(plane);
     kb_l4_free(plane->l4);
     for (uint32_t i = 0; i < plane->tenant_capacity; i++)
         if (plane->tenants[i]) {

@@ -24,6 +24,14 @@ enum { HANDSHAKING, WARM };                  /* lists with a deadline; a port is
 #define ICMP_BURST 32
 #define ICMP_PER_SECOND 100
 
+/* A descriptor of somebody else in the thread's epoll. */
+typedef struct kb_watch {
+    int fd;
+    void (*ready)(struct kb_watch *watch, uint32_t events); /* with the lock held */
+    struct kb_watch *grave_next;
+    void *memory;
+} kb_watch;
+
 typedef struct port {
     int id, fd, kind;
     kb_plane *plane;
@@ -97,6 +105,9 @@ struct kb_plane {
     size_t tx_length;
     struct kb_l4 *l4;           /* NULL: nobody has asked for it */
     uint64_t l4_at;             /* us, when it wants to work */
+    struct kb_proxy *proxies;
+    uint64_t proxies_at;        /* us, of their next look at the clock */
+    kb_watch *watch_graves;
 };
 
 /* dataplane.c */
@@ -105,6 +116,9 @@ void leave(kb_plane *plane);
 void wake(kb_plane *plane);
 uint64_t microseconds(void);
 void limit_handshakes(kb_plane *plane, port *newest);
+int watch_add(kb_plane *plane, kb_watch *watch, uint32_t events); /* -1: see errno */
+void watch_remove(kb_plane *plane, kb_watch *watch);
+void watch_bury(kb_plane *plane, kb_watch *watch, void *memory); /* frees it when no event can name it any more; it must have no descriptor */
 
 /* ports.c */
 port *port_new(kb_plane *plane, int fd, int kind, char *error);

@@ -1257,6 +1257,18 @@ void kb_l4_unlisten(kb_l4 *l4, uint32_t tenant, uint16_t port)
     }
 }
 
+int kb_l4_divert(kb_l4 *l4, uint32_t tenant, uint16_t port, kb_l4_accept accept, void *context, kb_l4_accept *before, void **before_context)
+{
+    listener *l = listening(l4, tenant, port);
+    if (!l)
+        return -1;
+    *before = l->accept;
+    *before_context = l->context;
+    l->accept = accept;
+    l->context = context;
+    return 0;
+}
+
 kb_conn *kb_l4_connect(kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t port, uint64_t now, kb_conn_ready ready, void *user)
 {
     l4->now = now;
@@ -1451,6 +1463,35 @@ const uint8_t *kb_conn_peek(const kb_conn *c, size_t *length)
     return c->parts ? c->parts->data + c->parts->start : NULL;
 }
 
+const uint8_t *kb_conn_pullup(kb_conn *c, size_t wanted, size_t *length)
+{
+    if (c->parts && c->parts->next && c->parts->length < wanted) {
+        size_t total = c->waiting < wanted ? c->waiting : wanted;
+        part *whole = part_new(c->l4, total);
+        if (!whole) {
+            *length = 0;
+            return NULL;
+        }
+        while (whole->length < total) {
+            part *p = c->parts;
+            uint32_t n = least(p->length, (uint32_t)total - whole->length);
+            memcpy(whole->data + whole->length, p->data + p->start, n);
+            whole->length += n;
+            p->start += n;
+            p->length -= n;
+            if (!p->length) {
+                c->parts = p->next;
+                part_free(c->l4, p);
+            }
+        }
+        whole->next = c->parts;
+        if (!c->parts)
+            c->parts_last = whole;
+        c->parts = whole;
+    }
+    return kb_conn_peek(c, length);
+}
+
 void kb_conn_consume(kb_conn *c, size_t count)
 {
     while (count && c->parts) {
@@ -1478,6 +1519,8 @@ void kb_conn_consume(kb_conn *c, size_t count)
 }
 
 size_t kb_conn_waiting(const kb_conn *c) { return c->waiting; }
+
+int kb_conn_finished(const kb_conn *c) { return c->peer_ended; }
 
 int kb_conn_eof(const kb_conn *c) { return c->peer_ended && !c->parts; }
 

@@ -56,6 +56,8 @@ kb_l4 *kb_l4_new(uint32_t self, const kb_l4_below *below, size_t budget); /* NUL
 void kb_l4_free(kb_l4 *l4);
 int kb_l4_listen(kb_l4 *l4, uint32_t tenant, uint16_t port, kb_l4_accept accept, void *context); /* -1: somebody does; -2: no memory */
 void kb_l4_unlisten(kb_l4 *l4, uint32_t tenant, uint16_t port);
+/* Somebody stands in front of who listens: gets what is accepted, and may pass it on to *before. -1: nobody listens. */
+int kb_l4_divert(kb_l4 *l4, uint32_t tenant, uint16_t port, kb_l4_accept accept, void *context, kb_l4_accept *before, void **before_context);
 kb_conn *kb_l4_connect(kb_l4 *l4, uint32_t tenant, uint32_t peer, uint16_t port, uint64_t now, kb_conn_ready ready, void *user); /* NULL: too many */
 void kb_l4_receive(kb_l4 *l4, uint32_t tenant, uint32_t peer, const uint8_t *data, size_t length, uint64_t now);
 /* Runs timers and callbacks and sends what is to be sent. Returns when it wants to run again: a time, or KB_L4_NEVER. */
@@ -73,9 +75,12 @@ size_t kb_conn_write(kb_conn *conn, const uint8_t *data, size_t length); /* byte
 size_t kb_conn_room(kb_conn *conn);             /* bytes that are welcome; after a 0 `ready` is called when there is room again */
 size_t kb_conn_unsent(const kb_conn *conn);     /* bytes */
 const uint8_t *kb_conn_peek(const kb_conn *conn, size_t *length); /* the next bytes to read, as many as lie in one piece; NULL: none */
+/* As peek, with the first `most` bytes in one piece, or all there are. NULL: none, or no memory. */
+const uint8_t *kb_conn_pullup(kb_conn *conn, size_t most, size_t *length);
 void kb_conn_consume(kb_conn *conn, size_t count);
 size_t kb_conn_waiting(const kb_conn *conn);    /* bytes to read */
-int kb_conn_eof(const kb_conn *conn);           /* the peer has ended its side, and everything was read */
+int kb_conn_finished(const kb_conn *conn);      /* the peer has ended its side */
+int kb_conn_eof(const kb_conn *conn);           /* and everything was read */
 void kb_conn_finish(kb_conn *conn);             /* no more bytes from us */
 void kb_conn_abort(kb_conn *conn, const char *reason); /* `reason` is a constant */
 void kb_conn_keepalive(kb_conn *conn, uint64_t idle);  /* us of silence after which the peer is asked; 0: never */

@@ -48,6 +48,7 @@ cdef extern from "l4_plane.h" nogil:
     ctypedef struct kb_desk:
         int notify
     void kb_lock(kb_plane *plane)
+    void kb_unlock(kb_plane *plane)
     void kb_unlock_l4(kb_plane *plane)
     uint64_t kb_locked_now(const kb_plane *plane)
     kb_l4 *kb_plane_l4(kb_plane *plane)
@@ -89,6 +90,7 @@ cdef class L4:
     cdef readonly list accepted
     cdef readonly set changed
     cdef set ports
+    cdef list proxies  # that stand in front of its ports
 
     def __cinit__(self, random_sequence=None, *, Plane plane=None, uint32_t tenant=0, uint32_t number=0, size_t budget=64 << 20):
         cdef kb_l4_below below
@@ -97,7 +99,7 @@ cdef class L4:
         self.plane = plane
         self.random_sequence = random_sequence
         self.out, self.handles, self.connections = [], {}, {}
-        self.accepted, self.changed, self.ports = [], set(), set()
+        self.accepted, self.changed, self.ports, self.proxies = [], set(), set(), []
         if plane is None:
             below.context, below.send, below.random = <void *> self, keep_segment, ask_random
             self.l4 = kb_l4_new(number, &below, budget)
@@ -130,6 +132,9 @@ cdef class L4:
         cdef Connection connection
         if self.l4 is NULL:
             return
+        for proxy in self.proxies:
+            proxy.close()
+        self.proxies.clear()
         self.lock()
         for port in self.ports:
             kb_l4_unlisten(self.l4, self.tenant, port)

@@ -4,7 +4,7 @@
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
@@ -184,12 +184,12 @@ cdef class TlsContext:
 @cython.no_gc_clear
 cdef class Plane:
     cdef kb_plane *plane
-    cdef list tenants  # their L4
+    cdef list tenants, proxies  # L4 of each tenant, fast paths of web proxies
 
     def __cinit__(self, uint32_t number):
         cdef char error[256]
         error[0] = 0
-        self.tenants = []
+        self.tenants, self.proxies = [], []
         self.plane = kb_plane_new(number, error)
         if self.plane is NULL:
             raise OSError(error.decode("utf-8", "replace"))
@@ -198,8 +198,11 @@ cdef class Plane:
         self.close()
 
     cpdef close(self):
+        for proxy in self.proxies:
+            proxy.close()
         for tenant in self.tenants:
             tenant.close()
+        self.proxies.clear()
         self.tenants.clear()
         cdef kb_plane *plane = self.plane
         self.plane = NULL
@@ -378,3 +381,4 @@ cdef class Plane:
 
 
 include "l4.pxi"
+include "proxy.pxi"

@@ -220,6 +220,10 @@ class Agent:
         async def resolve(service: ServiceName) -> Target:
             return table.resolve(service)
 
+        def apply(key: str, value: bytes | None) -> None:
+            if table.apply(key, value):
+                services.forget()
+
         services = WebServices(
             tenant=TenantId(self.credentials.tenant),
             listen_on=self.config.modules.webservices.listen,
@@ -228,8 +232,10 @@ class Agent:
             resolve=resolve,
             policy=table.policy,
             nodes=_node_numbers(self.credentials),
+            in_front=bus.in_front,
+            targets=table.targets,
         )
-        return [ServiceFeed(self.store, table.apply), services]
+        return [ServiceFeed(self.store, apply), services]
 
     def _metrics_server(self, listen: str) -> Module:
         from kubeedge.config import forms

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from pathlib import Path
@@ -27,7 +27,7 @@ from kubeedge.kubebus.l2.core import Hello, HelloHeard, Link, LinkIsDown, LinkSe
 from kubeedge.kubebus.l3.netsetup import configure
 from kubeedge.kubebus.l3.plane import CONTROL, Counters, Frame, LinkDown, LinkUp, Plane, Segment, TlsContext, told
 from kubeedge.kubebus.l3.tun import open_tun
-from kubeedge.kubebus.l4.driver import Endpoint
+from kubeedge.kubebus.l4.driver import Endpoint, Handler
 from kubeedge.kubebus.router import KernelRoutes
 from kubeedge.pki import identity
 from kubeedge.store.model import Store
@@ -142,6 +142,7 @@ class BusHub:
         self._subnets: dict[int, SubnetTable] = {}  # by number of the tenant
         self._strangers: set[int] = set()
         self._endpoints: dict[int, Endpoint] = {}
+        self._served: dict[int, Callable[[int], Handler]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._early: dict[int, list[bytes]] = {}  # control frames that came before the admission was decided
         self._wheel = Wheel()
@@ -165,6 +166,19 @@ class BusHub:
         if self._peers is not None:
             self._peers.tenant(record.tenant_number)
         return await self._endpoint(record.tenant_number).connect(record.number, port, timeout=timeout)
+
+    async def numbers(self, tenant: TenantId, node: NodeName) -> tuple[int, int] | None:
+        """(of the tenant, of the node); None: there is no such node."""
+        record = await self._directory.lookup(tenant, node)
+        return (record.tenant_number, record.number) if record is not None else None
+
+    def web_front(self, listener: int, settings: dict[str, Any]) -> Any:
+        """The data plane's fast path for web services in front of a listening descriptor; None: there is none."""
+        return self._plane.web_proxy(listener=listener, **settings) if self._plane is not None else None
+
+    def serve(self, port: int, make: Callable[[int], Handler]) -> None:
+        """Before the module runs: this L4 port of ours, for the nodes of every tenant; `make` gets the tenant's number."""
+        self._served[port] = make
 
     async def ping(self, tenant: TenantId, node: NodeName, *, count: int, interval: float) -> dict[str, Any]:
         """Round trips of an L4 connection to the node, and of its link. Raises as connect."""
@@ -521,6 +535,8 @@ class BusHub:
 
             endpoint = self._endpoints[tenant] = Endpoint(send, core=self._plane.l4(tenant) if self._plane else None)
             self._start(endpoint.listen(ping.PORT, ping.echo), "ping of the relay")
+            for port, make in self._served.items():
+                self._start(endpoint.listen(port, make(tenant)), "a service of the cloud")
         return endpoint
 
     def _start(self, coroutine: Any, name: str) -> None:

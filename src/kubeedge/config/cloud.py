@@ -89,6 +89,22 @@ class Relays:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PublishingConfig:
+    concurrent: int = setting(256, "requests in progress of one tenant; beyond, 503", low=1, high=65536)
+    rate: float = setting(0.0, "requests a second of one tenant; beyond, 429; 0: as many as there are", low=0, high=1e9)
+    burst: float = setting(100.0, "requests that may come at once after a pause", low=1, high=1e9)
+    connections: int = setting(1024, "of web clients", low=1, high=65536)
+    per_client: int = setting(256, "of them from one address", low=1, high=65536)
+    trust_forwarded: bool = setting(False, "web clients are our own proxies: what they say in X-Forwarded-* is kept")
+    services: tuple[str, ...] = setting(
+        (),
+        "NAME=HOST:PORT, or TENANT/NAME=HOST:PORT for one tenant: services here that edge nodes reach at "
+        "http://127.0.0.1:10080/TENANT/cloud/NAME/",
+        form=forms.cloud_service,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CloudConfig:
     paths: CloudPaths = section(CloudPaths())
     advertise: tuple[str, ...] = setting(
@@ -101,6 +117,9 @@ class CloudConfig:
     tenants: tuple[str, ...] = setting(("default",), "made at start when they do not exist", form=forms.label)
     listeners: Listeners = section(Listeners())
     relays: Relays = section(Relays(), "with a store in etcd, the relays of all cloud processes find each other there")
+    publishing: PublishingConfig = section(
+        PublishingConfig(), "web services of the nodes, and of the cloud for the nodes"
+    )
     tun: CloudTun = section(CloudTun())
     addresses: Addresses = section(Addresses(), "every tenant has the same")
     node_grace: float = setting(

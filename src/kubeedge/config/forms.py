@@ -85,6 +85,18 @@ def endpoint(text: str) -> tuple[str, int]:
     return bare, int(port)
 
 
+def cloud_service(text: str) -> tuple[str, str, tuple[str, int]]:
+    """ "acme/api=127.0.0.1:9000" as (tenant or "", name, endpoint)."""
+    name, equals, target = text.partition("=")
+    tenant, slash, last = name.rpartition("/")
+    if not equals or (slash and not tenant):
+        raise ValueError("is not NAME=HOST:PORT or TENANT/NAME=HOST:PORT")
+    label(last)
+    if tenant:
+        label(tenant)
+    return tenant, last, endpoint(target)
+
+
 def ip_endpoint(text: str) -> tuple[str, int]:
     """As endpoint, without names: an address to listen on."""
     host_, port = endpoint(text)

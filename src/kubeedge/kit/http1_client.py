@@ -10,7 +10,7 @@ from typing import Any
 import h11
 
 from kubeedge.errors import Invalid, PeerError
-from kubeedge.kit.http1_messages import Headers, Limits, gather
+from kubeedge.kit.http1_messages import ClientGone, Headers, Limits, gather
 from kubeedge.kit.streams import abort_writer, close_writer
 
 
@@ -109,6 +109,9 @@ class Connection:
                         await self.writer.drain()
             self._write(h11.EndOfMessage())
             await self.writer.drain()
+        except ClientGone as exc:
+            self.reader.set_exception(exc)  # whose body it was; an OSError too, and not of this connection
+            raise
         except OSError:
             raise  # the other side does not listen any more; its answer may be here already, or come as an error
         except Exception as exc:

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from pathlib import Path
@@ -85,6 +85,7 @@ class KubeBus:
         self._plane: Plane | None = None
         self._endpoint: Endpoint | None = None
         self._listeners: dict[int, Handler] = {ping.PORT: ping.echo}
+        self._fronts: dict[int, tuple[dict[str, Any], Callable[[Any], None]]] = {}
         self._links: Links | None = None
         self._cloud = 0  # number of the relay that we are linked to
         self._names: dict[str, int] = {}
@@ -124,6 +125,21 @@ class KubeBus:
         self.serve(port, handler)
         if self._endpoint is not None:
             await self._endpoint.listen(port, handler)
+
+    def in_front(self, port: int, settings: dict[str, Any], made: Callable[[Any], None]) -> None:
+        """The data plane's fast path for web services, in front of a port that is served here: `made` gets it now and after each start of this
+        module; None where there is none."""
+        self._fronts[port] = (settings, made)
+        if self._plane is not None and self._endpoint is not None:
+            self._put_in_front(port)
+
+    def _put_in_front(self, port: int) -> None:
+        settings, made = self._fronts[port]
+        core = self._endpoint.fast if self._endpoint is not None else None
+        proxy = None
+        if self._plane is not None and core is not None:
+            proxy = self._plane.web_proxy(l4=core, port=port, **settings)
+        made(proxy)
 
     def network_changed(self) -> None:
         if self._links is not None:
@@ -189,6 +205,8 @@ class KubeBus:
         try:
             for port, handler in self._listeners.items():
                 await self._endpoint.listen(port, handler)
+            for port in self._fronts:
+                self._put_in_front(port)
             await self._open_tun(plane)
             ready.set()
             tls = TlsContext(s.ca, s.cert, s.key, server=False)

@@ -9,6 +9,7 @@ import random
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.kit.http1 import Connection, Request, Response, serve_connection, text_response
 from kubeedge.kubebus.http.client_proxy import ClientProxy
+from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.listener import listening
 from kubeedge.kubebus.http.server_proxy import ServerProxy
 from kubeedge.kubebus.http.url import L4_PORT, ServiceName, Target
@@ -63,7 +64,7 @@ def test_bodies_arrive_whole_over_a_bad_link_and_a_cut_link_is_said() -> None:
             await wire.ends[1].listen(L4_PORT, ServerProxy(resolve).handle)
             proxy = ClientProxy(connect)
             body = random.Random(2).randbytes(SIZE)
-            async with listening("127.0.0.1", 0, proxy.handle, connections=8) as address:
+            async with listening("127.0.0.1", 0, proxy.handle, limits=ProxyLimits(connections=8)) as (address, _):
                 client = Connection(*await asyncio.open_connection(*address))
                 for n in range(2):
                     answer = await client.request("PUT", f"/t1/n1/files/{n}", body=body)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kubeedge.errors import LinkNotUp, Unavailable
 from kubeedge.kit.http1 import Connection, Limits, Request, Response, close_writer, serve_connection, text_response
-from kubeedge.kubebus.http.forward import ProxyLimits
+from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.url import Target
 from tests.unit.kubebus_http.world import World, get, read_head, story, until
 
@@ -31,6 +31,12 @@ async def mirror(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     await serve_connection(reader, writer, handler)
 
 
+@pytest.fixture(params=[False, True], ids=["slow", "fast"])
+def fast(request: pytest.FixtureRequest) -> bool:
+    way: bool = request.param
+    return way
+
+
 async def head_then_quiet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.readuntil(b"\r\n\r\n")
     await reader.read()
@@ -41,7 +47,7 @@ def status_and_error(answer: bytes) -> tuple[int, dict[str, str]]:
     return int(head.split()[1]), json.loads(body)
 
 
-def test_a_service_sees_its_own_paths_and_who_asks() -> None:
+def test_a_service_sees_its_own_paths_and_who_asks(fast: bool) -> None:
     async def tell(world: World) -> None:
         await world.serve("shop", mirror)
         answer = await world.ask(get("/t1/n1/shop/a%2Fb/?q=%20", "X-Forwarded-For: 1.1.1.1", "X-Own: yes"))
@@ -49,6 +55,7 @@ def test_a_service_sees_its_own_paths_and_who_asks() -> None:
         assert head.startswith(b"HTTP/1.1 200 OK")
         seen = json.loads(body)
         assert (seen["method"], seen["target"]) == ("GET", "/a%2Fb/?q=%20")
+        assert (seen["headers"].pop("connection", "") == "close") is not fast  # the fast way uses it again
         assert seen["headers"] == {
             "host": "shop.example:8080",
             "x-own": "yes",
@@ -57,13 +64,12 @@ def test_a_service_sees_its_own_paths_and_who_asks() -> None:
             "x-forwarded-proto": "http",
             "x-forwarded-prefix": "/t1/n1/shop",
             "via": "1.1 kubeedge",
-            "connection": "close",
         }
 
-    story(tell)
+    story(tell, fast=fast)
 
 
-def test_redirects_and_cookies_of_a_service_come_back_below_its_prefix() -> None:
+def test_redirects_and_cookies_of_a_service_come_back_below_its_prefix(fast: bool) -> None:
     async def service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(
@@ -78,10 +84,10 @@ def test_redirects_and_cookies_of_a_service_come_back_below_its_prefix() -> None
         assert "set-cookie: a=1; path=/t1/n1/shop\r\n" in head and "set-cookie: b=2; path=/t1/n1/shop/x\r\n" in head
         assert "x-hop" not in head
 
-    story(tell)
+    story(tell, fast=fast)
 
 
-def test_a_hundred_megabytes_go_both_ways_in_a_few() -> None:
+def test_a_hundred_megabytes_go_both_ways_in_a_few(fast: bool) -> None:
     size = 100 * MB
     block = bytes(range(256)) * 256
 
@@ -124,10 +130,10 @@ def test_a_hundred_megabytes_go_both_ways_in_a_few() -> None:
             assert peak < 4 * MB
             await client.close()
 
-    story(tell)
+    story(tell, fast=fast)
 
 
-def test_a_client_that_does_not_read_stops_the_service() -> None:
+def test_a_client_that_does_not_read_stops_the_service(fast: bool) -> None:
     sent = 0
 
     async def service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -150,10 +156,10 @@ def test_a_client_that_does_not_read_stops_the_service() -> None:
                 await asyncio.sleep(0.3)
             assert 0 < sent < 48 * MB  # what the kernel's socket buffers took, and a little
 
-    story(tell)
+    story(tell, fast=fast)
 
 
-def test_an_event_arrives_before_the_answer_ends_and_the_service_hears_of_the_end() -> None:
+def test_an_event_arrives_before_the_answer_ends_and_the_service_hears_of_the_end(fast: bool) -> None:
     service_ended = asyncio.Event()
 
     async def service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -172,10 +178,10 @@ def test_an_event_arrives_before_the_answer_ends_and_the_service_hears_of_the_en
             assert not service_ended.is_set()
         await asyncio.wait_for(service_ended.wait(), 5)
 
-    story(tell)
+    story(tell, fast=fast)
 
 
-def test_a_client_that_leaves_before_the_answer_frees_the_service() -> None:
+def test_a_client_that_leaves_before_the_answer_frees_the_service(fast: bool) -> None:
     ended = asyncio.Event()
 
     async def service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -186,13 +192,13 @@ def test_a_client_that_leaves_before_the_answer_frees_the_service() -> None:
         await world.serve("slow", service)
         async with world.client() as (_, writer):
             writer.write(get("/t1/n1/slow/"))
-            await until(lambda: world.server_proxy.in_progress == 1)
+            await until(lambda: world.server_in_progress == 1)
         await asyncio.wait_for(ended.wait(), 5)
 
-    story(tell)
+    story(tell, fast=fast)
 
 
-def test_a_client_that_leaves_in_its_body_frees_the_service() -> None:
+def test_a_client_that_leaves_in_its_body_frees_the_service(fast: bool) -> None:
     got = asyncio.Queue[bytes]()
 
     async def service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -208,11 +214,11 @@ def test_a_client_that_leaves_in_its_body_frees_the_service() -> None:
             assert await asyncio.wait_for(got.get(), 5) == b"begin"
         assert await asyncio.wait_for(got.get(), 5) == b""
 
-    story(tell)
+    story(tell, fast=fast)
 
 
 @pytest.mark.parametrize("first", [b"", b"early"])
-def test_an_upgraded_connection_carries_bytes_both_ways(first: bytes) -> None:
+def test_an_upgraded_connection_carries_bytes_both_ways(first: bytes, fast: bool) -> None:
     async def service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         assert b"connection: upgrade" in head and b"upgrade: websocket" in head and b"sec-websocket-key: k" in head
@@ -243,10 +249,10 @@ def test_an_upgraded_connection_carries_bytes_both_ways(first: bytes) -> None:
             writer.write_eof()  # one direction ends; the other still has something to say
             assert await asyncio.wait_for(reader.read(), 5) == b"-bye"
 
-    story(tell)
+    story(tell, fast=fast)
 
 
-def test_a_service_may_decline_an_upgrade() -> None:
+def test_a_service_may_decline_an_upgrade(fast: bool) -> None:
     async def tell(world: World) -> None:
         await world.serve("shop", mirror)
         async with world.client() as (reader, writer):
@@ -257,10 +263,10 @@ def test_a_service_may_decline_an_upgrade() -> None:
                 length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
                 assert json.loads(await reader.readexactly(length))["headers"]["upgrade"] == "websocket"
 
-    story(tell)
+    story(tell, fast=fast)
 
 
-def test_requests_on_one_connection_are_answered_in_order_over_one_l4_connection() -> None:
+def test_requests_on_one_connection_are_answered_in_order_over_one_l4_connection(fast: bool) -> None:
     async def tell(world: World) -> None:
         await world.serve("shop", mirror)
         wire = b"".join(get(f"/t1/n1/shop/{i}", close=i == 9) for i in range(10))
@@ -270,14 +276,14 @@ def test_requests_on_one_connection_are_answered_in_order_over_one_l4_connection
             for part in answer.split(b"HTTP/1.1 200")[1:]
         ]
         assert targets == [f"/{i}" for i in range(10)]
-        assert world.l4_opened == 1
+        assert world.l4_opened == (0 if fast else 1)
 
-    story(tell)
+    story(tell, fast=fast)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.integers(1, 60), max_size=30))
-def test_the_network_may_cut_requests_anywhere(cuts: list[int]) -> None:
+@given(cuts=st.lists(st.integers(1, 60), max_size=30))
+def test_the_network_may_cut_requests_anywhere(cuts: list[int], fast: bool) -> None:
     wire = (
         get("/t1/n1/shop/a", "Transfer-Encoding: chunked", method="POST", close=False)
         + b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nTrailer: t\r\n\r\n"
@@ -297,10 +303,10 @@ def test_the_network_may_cut_requests_anywhere(cuts: list[int]) -> None:
         assert answer.count(b"HTTP/1.1 200") == 2
         assert b'"target": "/a", "body": "abcde"' in answer and b'"target": "/b", "body": ""' in answer
 
-    story(tell)
+    story(tell, fast=fast)
 
 
-def test_head_and_empty_answers_leave_the_connection_usable() -> None:
+def test_head_and_empty_answers_leave_the_connection_usable(fast: bool) -> None:
     async def service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await reader.readuntil(b"\r\n\r\n")
         if request.startswith(b"HEAD"):
@@ -314,12 +320,12 @@ def test_head_and_empty_answers_leave_the_connection_usable() -> None:
         answer = (await world.ask(wire)).lower()
         assert answer.count(b"http/1.1 200") == 2 == answer.count(b"content-length: 12345")
         assert answer.count(b"http/1.1 304") == 1 and b"etag: x" in answer
-        assert world.l4_opened == 1
+        assert world.l4_opened == (0 if fast else 1)
 
-    story(tell)
+    story(tell, fast=fast)
 
 
-def test_an_old_client_and_an_old_service_are_understood() -> None:
+def test_an_old_client_and_an_old_service_are_understood(fast: bool) -> None:
     async def service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.0 200 OK\r\n\r\nuntil the end")
@@ -329,10 +335,10 @@ def test_an_old_client_and_an_old_service_are_understood() -> None:
         assert (await world.ask(b"GET /t1/n1/old/ HTTP/1.0\r\n\r\n")).endswith(b"\r\n\r\nuntil the end")
         assert (await world.ask(get("/t1/n1/old/"))).endswith(b"d\r\nuntil the end\r\n0\r\n\r\n")
 
-    story(tell)
+    story(tell, fast=fast)
 
 
-def test_an_early_answer_ends_a_long_request() -> None:
+def test_an_early_answer_ends_a_long_request(fast: bool) -> None:
     async def service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nno!")
@@ -346,10 +352,10 @@ def test_an_early_answer_ends_a_long_request() -> None:
             assert head.startswith(b"HTTP/1.1 413") and await reader.readexactly(3) == b"no!"
             assert await asyncio.wait_for(reader.read(), 5) == b""  # the connection cannot go on
 
-    story(tell)
+    story(tell, fast=fast)
 
 
-def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one() -> None:
+def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(fast: bool) -> None:
     async def service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         length = (
             b"Content-Length: 100"
@@ -358,22 +364,24 @@ def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one() -> None:
         )
         writer.write(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n\r\n5\r\nhello\r\n")
 
+    async def broken(reader: asyncio.StreamReader) -> None:
+        if b" 502 " in await read_head(reader):  # the break has overtaken the beginning of the answer
+            return
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(reader.read(), 5)
+
     async def tell(world: World) -> None:
         await world.serve("flaky", service)
         for path in ("length", "chunked"):
             async with world.client() as (reader, writer):
                 writer.write(get(f"/t1/n1/flaky/{path}"))
-                await read_head(reader)
-                with pytest.raises(ConnectionResetError):
-                    await asyncio.wait_for(reader.read(), 5)
+                await broken(reader)
         # an HTTP/1.0 client knows the end of an answer by the end of the connection: it must be a reset
         async with world.client() as (reader, writer):
             writer.write(b"GET /t1/n1/flaky/chunked HTTP/1.0\r\n\r\n")
-            await read_head(reader)
-            with pytest.raises(ConnectionResetError):
-                await asyncio.wait_for(reader.read(), 5)
+            await broken(reader)
 
-    story(tell)
+    story(tell, fast=fast)
 
 
 @pytest.mark.parametrize(
@@ -399,7 +407,7 @@ def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one() -> None:
         (get("http://shop.example/t1/n1/shop/x"), 200),
     ],
 )
-def test_what_breaks_the_rules_never_reaches_a_service(wire: bytes, status: int) -> None:
+def test_what_breaks_the_rules_never_reaches_a_service(wire: bytes, status: int, fast: bool) -> None:
     whole = 0
 
     async def service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -411,10 +419,10 @@ def test_what_breaks_the_rules_never_reaches_a_service(wire: bytes, status: int)
         await world.serve("shop", service)
         assert int((await world.ask(wire)).split(b" ")[1]) == status
 
-    story(tell)
+    story(tell, fast=fast)
 
 
-def test_a_smuggled_request_stays_a_body() -> None:
+def test_a_smuggled_request_stays_a_body(fast: bool) -> None:
     inner = get("/t1/n1/secret/")
 
     async def tell(world: World) -> None:
@@ -423,10 +431,10 @@ def test_a_smuggled_request_stays_a_body() -> None:
         assert answer.count(b"HTTP/1.1 200") == 1
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["body"] == inner.decode()
 
-    story(tell)
+    story(tell, fast=fast)
 
 
-def test_who_is_to_blame_is_said_by_the_status() -> None:
+def test_who_is_to_blame_is_said_by_the_status(fast: bool) -> None:
     async def tell(world: World) -> None:
         await world.serve("slow", head_then_quiet)
         await world.serve("gone", mirror)
@@ -452,6 +460,8 @@ def test_who_is_to_blame_is_said_by_the_status() -> None:
         status, text = await asked("/t1/n1/slow/")
         assert status == 504 and "web service slow" in text
         assert await asked("/t1/n2/shop/") == (404, "there is no node n2 of tenant t1")
+        if fast:  # who cannot be reached is learned by the slow way alone
+            return
         world.l4_fault = LinkNotUp("no link")
         world.l4_ends.pop().transport.abort()  # the idle connection is stale
         status, text = await asked("/t1/n1/gone/")
@@ -460,7 +470,7 @@ def test_who_is_to_blame_is_said_by_the_status() -> None:
         status, text = await asked("/t1/n1/gone/")
         assert status == 504 and "node n1 of tenant t1" in text
 
-    story(tell, server=ProxyLimits(answer=0.2))
+    story(tell, fast=fast, server=ProxyLimits(answer=0.2))
 
 
 def test_a_stale_idle_connection_costs_a_get_nothing_and_a_post_is_never_repeated() -> None:
@@ -514,7 +524,7 @@ def test_a_connection_that_is_closed_while_it_is_used_again_is_replaced_for_a_ge
     story(tell)
 
 
-def test_an_upload_may_last_longer_than_the_patience_for_its_answer_while_it_moves() -> None:
+def test_an_upload_may_last_longer_than_the_patience_for_its_answer_while_it_moves(fast: bool) -> None:
     async def tell(world: World) -> None:
         await world.serve("shop", mirror)
         async with world.client() as (reader, writer):
@@ -524,27 +534,27 @@ def test_an_upload_may_last_longer_than_the_patience_for_its_answer_while_it_mov
                 writer.write(b"x")
             assert b" 200 " in await asyncio.wait_for(reader.readline(), 5)
 
-    story(tell, client=ProxyLimits(answer=0.5), server=ProxyLimits(answer=0.5))
+    story(tell, fast=fast, client=ProxyLimits(answer=0.5), server=ProxyLimits(answer=0.5))
 
 
-def test_a_tenant_has_its_share_of_requests_and_no_more() -> None:
+def test_a_tenant_has_its_share_of_requests_and_no_more(fast: bool) -> None:
     async def tell(world: World) -> None:
         await world.serve("slow", head_then_quiet)
         async with world.client() as (_, one), world.client() as (_, two):
             one.write(get("/t1/n1/slow/"))
             two.write(get("/t1/n1/slow/"))
-            await until(lambda: world.client_proxy.in_progress == 2)
+            await until(lambda: world.client_in_progress == 2)
             status, body = status_and_error(await world.ask(get("/t1/n1/slow/")))
             assert status == 503 and "tenant t1 has 2 requests in progress" in body["error"]
             assert status_and_error(await world.ask(get("/t2/n1/slow/")))[0] == 404  # others are not concerned
-        await until(lambda: world.client_proxy.in_progress == 0)
+        await until(lambda: world.client_in_progress == 0)
         await world.serve("shop", mirror)
         assert b" 200 " in await world.ask(get("/t1/n1/shop/"))
 
-    story(tell, client=ProxyLimits(concurrent=2))
+    story(tell, fast=fast, client=ProxyLimits(concurrent=2))
 
 
-def test_another_tenant_is_answered_as_one_that_does_not_exist() -> None:
+def test_another_tenant_is_answered_as_one_that_does_not_exist(fast: bool) -> None:
     async def tell(world: World) -> None:
         await world.serve("shop", mirror)
         foreign = await world.ask(get("/t1/n1/shop/"))
@@ -553,10 +563,10 @@ def test_another_tenant_is_answered_as_one_that_does_not_exist() -> None:
         assert foreign == absent.replace(b"tx", b"t1") == own.replace(b"t2", b"t1")
         assert status_and_error(foreign)[0] == 404 and world.l4_opened == 0
 
-    story(tell, allow=lambda tenant: tenant == "t2")
+    story(tell, fast=fast, allow=lambda tenant: tenant == "t2")
 
 
-def test_a_client_that_dribbles_its_request_is_let_go() -> None:
+def test_a_client_that_dribbles_its_request_is_let_go(fast: bool) -> None:
     async def tell(world: World) -> None:
         async with world.client() as (reader, writer):
             began = asyncio.get_running_loop().time()
@@ -572,10 +582,10 @@ def test_a_client_that_dribbles_its_request_is_let_go() -> None:
             dribbling.cancel()
             await asyncio.gather(dribbling, return_exceptions=True)
 
-    story(tell, client=ProxyLimits(http=Limits(head=0.2)))
+    story(tell, fast=fast, client=ProxyLimits(http=Limits(head=0.2)))
 
 
-def test_a_client_that_never_reads_is_let_go() -> None:
+def test_a_client_that_never_reads_is_let_go(fast: bool) -> None:
     async def service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -588,17 +598,17 @@ def test_a_client_that_never_reads_is_let_go() -> None:
         async with world.client() as (_, writer):
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             writer.write(get("/t1/n1/video/"))
-            await until(lambda: world.client_proxy.in_progress == 1)
-            await until(lambda: world.client_proxy.in_progress == 0)
+            await until(lambda: world.client_in_progress == 1)
+            await until(lambda: world.client_in_progress == 0)
 
-    story(tell, client=ProxyLimits(http=Limits(stall=0.3)))
+    story(tell, fast=fast, client=ProxyLimits(http=Limits(stall=0.3)))
 
 
-def test_idle_l4_connections_are_closed_after_a_while() -> None:
+def test_idle_l4_connections_are_closed_after_a_while(fast: bool) -> None:
     async def tell(world: World) -> None:
         await world.serve("shop", mirror)
         assert b" 200 " in await world.ask(get("/t1/n1/shop/"))
         assert len(world.tasks) > 0  # the server proxy waits for the next request
         await until(lambda: len(world.tasks) == 0)
 
-    story(tell, client=ProxyLimits(pooled_seconds=0.1))
+    story(tell, fast=fast, client=ProxyLimits(pooled_seconds=0.1), server=ProxyLimits(pooled_seconds=0.1))

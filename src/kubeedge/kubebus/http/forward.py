@@ -3,25 +3,22 @@
 Memory is bounded by the buffers of two streams each way; whoever is slow slows the other side down. When either end goes
 away the other is told at once.
 
-Lives here:      the exchange, upgrades, errors as answers, limits.
-Lives elsewhere: where it goes (client_proxy, server_proxy), the headers (headers).
+Lives here:      the exchange, upgrades, errors as answers.
+Lives elsewhere: where it goes (client_proxy, server_proxy), the headers (headers), limits (limits), who may (access).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 
-from kubeedge.errors import KubeEdgeError, NotFound, PeerError, Unavailable
+from kubeedge.errors import KubeEdgeError, NotFound, PeerError
 from kubeedge.kit.http1 import (
     BrokenBody,
     ClientGone,
     ClientResponse,
     Connection,
-    Limits,
     Request,
     Response,
     Upgrade,
@@ -30,69 +27,27 @@ from kubeedge.kit.http1 import (
 from kubeedge.kit.streams import splice
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.kubebus.http import headers as h
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProxyLimits:
-    connect: float = 8.0  # seconds to reach the other side; below L4's own ten, so that silence is told from refusal
-    answer: float = 300.0  # seconds without a sign of the answer, once the request has stopped moving
-    concurrent: int = 256  # requests at once of one tenant; each takes at most about half a megabyte of buffers
-    connections: int = 1024  # TCP connections of clients
-    pooled: int = 4  # idle L4 connections kept to one node
-    pooled_seconds: float = 30.0  # less than `idle` of the server proxy, so that it is we who close
-    http: Limits = Limits()
-
+from kubeedge.kubebus.http.limits import Busy, TooFast
 
 STREAM_BUFFER = 64 * 1024  # of an asyncio stream; it stops reading at twice this
 
 
-class Busy(Unavailable):
-    """Too many requests at once."""
-
-
-class Slots:
-    """How many requests each name has in progress."""
-
-    def __init__(self, limit: int, what: str) -> None:
-        self._limit = limit
-        self._what = what
-        self._taken: Counter[str] = Counter()
-
-    def take(self, name: str) -> Callable[[], None]:
-        """Returns what gives the slot back; calling it again does nothing. Raises Busy."""
-        if self._taken[name] >= self._limit:
-            raise Busy(f"{self._what} {name} has {self._limit} requests in progress already; try again later")
-        self._taken[name] += 1
-        held = True
-
-        def give_back() -> None:
-            nonlocal held
-            if held:
-                held = False
-                self._taken[name] -= 1
-                if not self._taken[name]:
-                    del self._taken[name]
-
-        return give_back
-
-    def in_progress(self) -> int:
-        return self._taken.total()
-
-
 def error_response(status: int, message: str, **where: str) -> Response:
     """An answer of the proxies themselves; `where` names what the message is about."""
-    extra = [("retry-after", "1")] if status == 503 else []
+    extra = [("retry-after", "1")] if status in (429, 503) else []
     return json_response(status, {"error": message, **where}, [("cache-control", "no-store"), *extra])
 
 
 def status_of(error: Exception) -> int:
-    """The HTTP status that says who is to blame: 404 nobody there, 503 too busy, 504 too slow, 502 the rest. What is the
-    client's fault, or a bug, is raised again."""
+    """The HTTP status that says who is to blame: 404 nobody there, 429 too fast, 503 too busy, 504 too slow, 502 the
+    rest. What is the client's fault, or a bug, is raised again."""
     match error:
         case ClientGone() | BrokenBody():
             raise error
         case NotFound():
             return 404
+        case TooFast():
+            return 429
         case Busy():
             return 503
         case TimeoutError():

@@ -6,30 +6,37 @@ Lives elsewhere: L4 (connect and listen come in as functions), the store that fi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from kubeedge.api.names import TenantId
 from kubeedge.config import forms
-from kubeedge.errors import Invalid
+from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.streams import abort_writer
 from kubeedge.kit.tasks import TaskSet
+from kubeedge.kubebus.http import fast
 from kubeedge.kubebus.http.client_proxy import ClientProxy, Connect
-from kubeedge.kubebus.http.forward import ProxyLimits
+from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.listener import StreamHandler, listening
 from kubeedge.kubebus.http.server_proxy import PolicyOf, Resolve, ServerProxy, everybody
-from kubeedge.kubebus.http.url import L4_PORT
+from kubeedge.kubebus.http.url import L4_PORT, ServiceName, Target
 
 log = logging.getLogger("kubeedge.kubebus.http")
 
 Listen = Callable[[int, StreamHandler], Awaitable[None]]
+#: (L4 port, settings, what is called with a proxy in C each time that there is a new one): KubeBus.in_front
+InFront = Callable[[int, dict[str, Any], Callable[[Any], None]], None]
+#: all places where a service is: ServiceTable.targets
+Targets = Callable[[ServiceName], Sequence[Target]]
 
 _EDGE = ProxyLimits(concurrent=64, connections=128, pooled=2)
 
 
 class WebServices:
-    """`listen_on` is "127.0.0.1:10080", "" for no client proxy; `connect` and `listen` are L4's. Other tenants do not exist here.
-    `policy` and `nodes` say who may use a service (ServerProxy)."""
+    """`listen_on` is "127.0.0.1:10080", "" for no client proxy; `connect`, `listen` and `in_front` are L4's. Other tenants do not exist here.
+    `policy` and `nodes` say who may use a service (ServerProxy), `targets` where it is, for the fast path."""
 
     name = "webservices"
 
@@ -43,8 +50,13 @@ class WebServices:
         resolve: Resolve,
         policy: PolicyOf = everybody,
         nodes: int = 0xFFFF,
+        in_front: InFront | None = None,
+        targets: Targets | None = None,
         limits: ProxyLimits = _EDGE,
     ) -> None:
+        self._in_front = in_front
+        self._targets = targets
+        self.proxy: Any = None  # the fast path, in C
         self._tenant = tenant
         self._listen_on = listen_on
         self._connect = connect
@@ -60,12 +72,17 @@ class WebServices:
 
     async def run(self, ready: asyncio.Event) -> None:
         client = ClientProxy(self._connect, allow=lambda tenant: tenant == self._tenant, limits=self._limits)
-        self._server = ServerProxy(self._resolve, policy=self._policy, nodes=self._nodes, limits=self._limits)
+        self._server = ServerProxy(
+            self._resolve, policy=self._policy, nodes=self._nodes, limits=self._limits, served=self._served
+        )
+        self._made(self.proxy)
         try:
             async with TaskSet("web services") as self._l4_tasks:
                 if not self._on_l4:  # L4 keeps our handler when this module is started again
                     await self._listen(L4_PORT, self._from_l4)
                     self._on_l4 = True
+                    if self._in_front is not None and self._targets is not None:
+                        self._in_front(L4_PORT, fast.settings(self._limits), self._made)
                 await self._serve(client, ready)
         finally:
             self._l4_tasks = self._server = self.address = None
@@ -80,10 +97,28 @@ class WebServices:
             host, port = forms.endpoint(self._listen_on)
         except ValueError as exc:
             raise Invalid(f"{self._listen_on!r} {exc}", path="modules.webservices.listen") from exc
-        async with listening(host, port, client.handle, connections=self._limits.connections) as self.address:
+        async with listening(host, port, client.handle, limits=self._limits) as (self.address, _):
             log.info("web services at http://%s:%d/%s/", *self.address, self._tenant)
             ready.set()
             await stopped
+
+    # -- the fast path -------------------------------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """Something about the services has changed."""
+        if self.proxy is not None:
+            self.proxy.forget()
+
+    def _made(self, proxy: Any) -> None:
+        self.proxy = proxy
+        if proxy is not None and self._server is not None:
+            self._server.slots = fast.FastSlots(proxy, self._limits, "web service")
+
+    def _served(self, service: ServiceName) -> None:
+        if self.proxy is None or self._targets is None:
+            return
+        with contextlib.suppress(KubeEdgeError):  # it is gone meanwhile
+            fast.learn_targets(self.proxy, service, self._targets(service))
 
     async def _from_l4(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._server is None or self._l4_tasks is None or len(self._l4_tasks) >= self._limits.connections:

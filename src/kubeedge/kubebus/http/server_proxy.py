@@ -1,7 +1,8 @@
 """The server proxy: requests that come over L4, to web services of this node (the paper's Figure 5).
 
-The first path element names the service; the service sees the path without it. Who may use it is decided here (access.py). Every exchange has its own connection to the
-service: it is on this machine, where opening one costs nothing, and a service that restarts leaves no stale one behind.
+The first path element names the service; the service sees the path without it. Who may use it is decided here (access.py). Every exchange has
+its own connection to the service: it is on this machine, where opening one costs little, and a service that restarts leaves no stale one
+behind. Requests of the fast path (fast.py) do not come here.
 """
 
 from __future__ import annotations
@@ -14,16 +15,8 @@ from kubeedge.errors import Invalid, NotFound, Unavailable
 from kubeedge.kit.http1 import Connection, Request, Response, Upgrade, serve_connection
 from kubeedge.kubebus.http import headers as h
 from kubeedge.kubebus.http.access import PUBLIC, Policy, Verdict, is_inside, judge, without_token
-from kubeedge.kubebus.http.forward import (
-    STREAM_BUFFER,
-    ProxyLimits,
-    Slots,
-    error_response,
-    exchange,
-    has_body,
-    relay,
-    status_of,
-)
+from kubeedge.kubebus.http.forward import STREAM_BUFFER, error_response, exchange, has_body, relay, status_of
+from kubeedge.kubebus.http.limits import Gate, ProxyLimits, Slots
 from kubeedge.kubebus.http.url import ServiceName, Target, parse_l4
 
 log = logging.getLogger("kubeedge.kubebus.http")
@@ -42,7 +35,8 @@ def everybody(service: ServiceName) -> Policy:
 
 
 class ServerProxy:
-    """`nodes`: L4 peers with the numbers 1 to `nodes` are nodes of the tenant, all others speak for the world outside."""
+    """`nodes`: L4 peers with the numbers 1 to `nodes` are nodes of the tenant, all others speak for the world outside. `served`: a
+    service for everybody was reached."""
 
     def __init__(
         self,
@@ -51,17 +45,19 @@ class ServerProxy:
         policy: PolicyOf = everybody,
         nodes: int = _ALL_NUMBERS,
         limits: ProxyLimits | None = None,
+        served: Callable[[ServiceName], None] = lambda service: None,
     ) -> None:
+        self._served = served
         self._resolve = resolve
         self._policy = policy
         self._nodes = nodes
         self._limits = limits or ProxyLimits(concurrent=64)  # of one service; an edge node has little memory
-        self._slots = Slots(self._limits.concurrent, "web service")
+        self.slots: Slots = Gate(self._limits.concurrent, "web service")
 
     @property
     def in_progress(self) -> int:
         """Requests and upgraded connections at this moment."""
-        return self._slots.in_progress()
+        return self.slots.in_progress()
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one L4 connection to its end."""
@@ -80,7 +76,7 @@ class ServerProxy:
         if refusal is not None:
             return refusal
         try:
-            give_back = self._slots.take(service)
+            give_back = self.slots.take(service)
         except Exception as exc:
             return _failed(service, "", exc)
         where = ""
@@ -90,7 +86,10 @@ class ServerProxy:
                 give_back()
                 return _absent(service)
             where = str(target)
-            return await self._forward(request, target, rest, policy, give_back)
+            answer = await self._forward(request, target, rest, policy, give_back)
+            if policy == PUBLIC:
+                self._served(service)
+            return answer
         except Exception as exc:
             give_back()
             return _failed(service, where, exc)

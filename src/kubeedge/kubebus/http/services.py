@@ -43,8 +43,8 @@ class ServiceTable:
         self._targets: dict[str, Sequence[Target]] = {}  # found since the last change
         self._policies: dict[str, Policy] = {}  # likewise
 
-    def apply(self, key: str, value: bytes | Value | None) -> None:
-        """A put (the value, or its JSON), or a delete (None). Keys of other prefixes are ignored."""
+    def apply(self, key: str, value: bytes | Value | None) -> bool:
+        """A put (the value, or its JSON), or a delete (None). False: the key is none of ours."""
         for prefix, values in self._values.items():
             if key.startswith(prefix):
                 self._targets.clear()
@@ -54,6 +54,8 @@ class ServiceTable:
                     values.pop(rest, None)
                 else:
                     values[rest] = _mapping(value)
+                return True
+        return False
 
     def names(self) -> list[str]:
         """Of all services, with and without somebody who serves them."""
@@ -61,11 +63,16 @@ class ServiceTable:
 
     def resolve(self, service: ServiceName) -> Target:
         """Where the next request for `service` goes: the ready pods take turns. Raises NotFound, Unavailable."""
-        if (targets := self._targets.get(service)) is None:
-            targets = self._targets[service] = self._find(service)
+        targets = self.targets(service)
         turn = self._turn.get(service, 0)
         self._turn[service] = turn + 1
         return targets[turn % len(targets)]
+
+    def targets(self, service: ServiceName) -> Sequence[Target]:
+        """All places where it is. Raises as resolve."""
+        if (targets := self._targets.get(service)) is None:
+            targets = self._targets[service] = self._find(service)
+        return targets
 
     def policy(self, service: ServiceName) -> Policy:
         """Who may use it. Raises NotFound; Unavailable when its value does not say so in a form that we understand: nobody may."""

@@ -125,6 +125,12 @@ class Plane:
         make = getattr(_fast, "L4", None)
         return make(plane=self._raw, tenant=tenant) if make else None
 
+    def web_proxy(self, *, listener: int = -1, l4: Any = None, port: int = 80, **settings: Any) -> Any:
+        """The fast path of the web proxies (kubebus.http.fast): in front of a listening descriptor, which is the proxy's from here, or of
+        who listens on a port of `l4`. None: this plane has none, and the descriptor is still the caller's."""
+        make = getattr(_fast, "Proxy", None)
+        return make(self._raw, listener=listener, l4=l4, port=port, **settings) if make else None
+
     def fileno(self) -> int:
         """Readable when events() has something."""
         descriptor: int = self._raw.fileno()

@@ -82,6 +82,11 @@ class Endpoint:
         self._settle()
 
     @property
+    def fast(self) -> Any:
+        """The core in the data plane; None: there is none."""
+        return self._fast
+
+    @property
     def connections(self) -> int:
         return len(self._core.connections)
 

@@ -1,0 +1,73 @@
+"""The proxies' fast path, in C in the data plane's thread (_fastpath/proxy.h): it learns from here where requests go, and hands over what is not
+plain.
+
+Rules live in client_proxy.py and server_proxy.py alone: a place is learned from a request that they have served, and forgotten after
+a while, or when something changes. Limits are counted there, for both paths. Without the extension there is none of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kubeedge.kubebus.http.limits import Busy, ProxyLimits, TooFast, once
+from kubeedge.kubebus.http.url import Target
+
+NODE_SECONDS = 30.0  # a node that was removed and made anew may have another number
+SERVICE_SECONDS = 60.0  # every change of the table is told; this is for what nobody thought of
+POOLED = 64  # idle connections to one place: each is a few hundred bytes here
+
+#: of a proxy in front of a listening descriptor; None: there is no fast path
+MakeFront = Callable[[int, dict[str, Any]], Any]
+
+
+def settings(limits: ProxyLimits) -> dict[str, Any]:
+    """What a proxy in C wants to know."""
+    return {
+        "connections": limits.connections,
+        "per_client": limits.per_client,
+        "concurrent": limits.concurrent,
+        "pooled": POOLED,
+        "rate": limits.rate,
+        "burst": max(1.0, limits.burst),
+        "connect": limits.connect,
+        "answer": limits.answer,
+        "idle": limits.http.idle,
+        "head": limits.http.head,
+        "stall": limits.http.stall,
+        "kept": limits.pooled_seconds,
+    }
+
+
+class FastSlots:
+    """The counters of a proxy in C."""
+
+    def __init__(self, proxy: Any, limits: ProxyLimits, what: str) -> None:
+        self._proxy = proxy
+        self._limits = limits
+        self._what = what
+        self._held = 0
+
+    def take(self, name: str) -> Callable[[], None]:
+        match self._proxy.take(name):
+            case 429:
+                rate = f"{self._limits.rate:g} requests a second"
+                raise TooFast(f"{self._what} {name} has sent more than {rate}; try again later")
+            case 503:
+                limit = f"{self._limits.concurrent} requests in progress"
+                raise Busy(f"{self._what} {name} has {limit} already; try again later")
+        self._held += 1
+
+        def free() -> None:
+            self._held -= 1
+            self._proxy.give(name)
+
+        return once(free)
+
+    def in_progress(self) -> int:
+        return self._held
+
+
+def learn_targets(proxy: Any, service: str, targets: Sequence[Target]) -> bool:
+    """False: not all of them are addresses, or there are too many; such a service goes the slow way."""
+    return bool(proxy.learn_service(service, [(t.host, t.port) for t in targets], SERVICE_SECONDS))

@@ -1,0 +1,100 @@
+"""How much one name (a tenant, a service) may ask for: requests at once, and requests a second. Pure; `now` in seconds comes in.
+
+`Gate` counts here. Where the fast path serves the same names, its counters are the ones that count (fast.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from kubeedge.errors import Unavailable
+from kubeedge.kit.http1 import Limits
+
+_MOST_BUCKETS = 4096  # names whose rate is remembered; a full bucket that is forgotten is full again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyLimits:
+    connect: float = 8.0  # seconds to reach the other side; below L4's own ten, so that silence is told from refusal
+    answer: float = 300.0  # seconds without a sign of the answer, once the request has stopped moving
+    concurrent: int = 256  # requests at once of one tenant; each takes at most about half a megabyte of buffers
+    rate: float = 0.0  # requests a second of one tenant; 0: as many as there are
+    burst: float = 100.0  # requests that may come at once after a pause
+    connections: int = 1024  # TCP connections of clients
+    per_client: int = 256  # of them from one address
+    pooled: int = 4  # idle L4 connections kept to one node
+    pooled_seconds: float = 30.0  # less than `idle` of the server proxy, so that it is we who close
+    http: Limits = Limits()
+
+
+class Busy(Unavailable):
+    """Too many requests at once: 503."""
+
+
+class TooFast(Unavailable):
+    """More requests a second than are allowed: 429."""
+
+
+class Slots(Protocol):
+    def take(self, name: str) -> Callable[[], None]:
+        """Returns what gives the slot back; calling it again does nothing. Raises Busy, TooFast."""
+        ...
+
+    def in_progress(self) -> int: ...
+
+
+class Gate:
+    def __init__(
+        self, limit: int, what: str, *, rate: float = 0.0, burst: float = 1.0, now: Callable[[], float] = lambda: 0.0
+    ) -> None:
+        self._limit = limit
+        self._what = what
+        self._rate = rate
+        self._burst = max(1.0, burst)
+        self._now = now
+        self._taken: Counter[str] = Counter()
+        self._buckets: dict[str, tuple[float, float]] = {}  # tokens, when
+
+    def take(self, name: str) -> Callable[[], None]:
+        if self._rate and not self._spend(name):
+            raise TooFast(f"{self._what} {name} has sent more than {self._rate:g} requests a second; try again later")
+        if self._taken[name] >= self._limit:
+            raise Busy(f"{self._what} {name} has {self._limit} requests in progress already; try again later")
+        self._taken[name] += 1
+
+        def free() -> None:
+            self._taken[name] -= 1
+            if not self._taken[name]:
+                del self._taken[name]
+
+        return once(free)
+
+    def in_progress(self) -> int:
+        return self._taken.total()
+
+    def _spend(self, name: str) -> bool:
+        now = self._now()
+        tokens, then = self._buckets.pop(name, (self._burst, now))
+        tokens = min(self._burst, tokens + (now - then) * self._rate)
+        if tokens >= 1.0:
+            self._buckets[name] = (tokens - 1.0, now)
+        else:
+            self._buckets[name] = (tokens, now)
+        while len(self._buckets) > _MOST_BUCKETS:
+            del self._buckets[next(iter(self._buckets))]
+        return tokens >= 1.0
+
+
+def once(free: Callable[[], None]) -> Callable[[], None]:
+    held = True
+
+    def give_back() -> None:
+        nonlocal held
+        if held:
+            held = False
+            free()
+
+    return give_back
