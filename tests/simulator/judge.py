@@ -34,10 +34,13 @@ class Direction:
     acknowledged: dict[str, tuple[Revision, bytes | None]] = field(default_factory=dict)
     place: dict[str, int] = field(default_factory=dict)  # key -> how far in its log the sink has come
     checked: tuple[str, Revision] = ("", Revision(0))  # history and LSR at which every key was last found right
+    judged: bool = True  # False: somebody else speaks for the same source, and only the end is to be right
     stale: Revision | None = None  # the LSR that was written then tells of a past that the source has not any more
 
     def check_commit(self, changes: Sequence[Change], former: Callable[[str, bytes], bool]) -> None:
         """After a commit at the sink. `former`: did some source ever have that value? What it had sent may still arrive."""
+        if not self.judged:
+            return
         touched: set[str] = set()
         lsr = False
         start = len(self.sink_prefix)

@@ -32,7 +32,7 @@ import kubeedge.store.sqlite_file as sqlite_file
 from kubeedge.api.names import Revision
 from kubeedge.errors import Unavailable
 from kubeedge.store.model import Change, Compare, Op, TxnResult
-from kubeedge.store.sqlite import _GROUP, SqliteSettings, SqliteStore, _rows
+from kubeedge.store.sqlite import _COLUMNS, _GROUP, SickStore, SqliteSettings, SqliteStore, _change, _rows
 from tests.faults import powercut
 from tests.simulator.disks import Data, Disk
 from tests.simulator.judge import Violation
@@ -146,6 +146,36 @@ class SqliteDisk(Disk):
         place = self.recorder.copy(self.place, "kept", random.Random(0))
         other = SqliteDisk(self.recorder, "", data=self.data.copy(), place=place)
         other.newest = dict(self.newest)
+        return other
+
+    def flip(self, rng: random.Random) -> SqliteDisk | None:
+        """A bit of the files is another one. The disk as it is now, or None: the store says that it is sick, and is set aside."""
+        self.recorder.catch_up()
+        files = [file for file in sorted(self.place.iterdir()) if file.name in ("store.db", "store.db-wal")]
+        sizes = [file.stat().st_size for file in files]
+        at = rng.randrange(sum(sizes))
+        file = files[0]
+        if at >= sizes[0]:
+            file, at = files[1], at - sizes[0]
+        content = bytearray(file.read_bytes())
+        content[at] ^= 1 << rng.randrange(8)
+        file.write_bytes(content)
+        self.recorder.catch_up()
+        self.recorder.disk.settle(self.place.name)
+        try:
+            store = SimSqlite(self, rng)
+        except SickStore:
+            return None
+        data = Data(store_id=store.store_id)
+        changes = [_change(row) for row in store._reader.execute(f"SELECT {_COLUMNS} FROM history ORDER BY id")]
+        for change in changes:
+            data.follow([change], change.revision)
+        data._revision, data._compacted = store.revision, store.compacted
+        store.die(power=False)
+        other = SqliteDisk(self.recorder, "", data=data, place=self.place)
+        for key in data.past("/"):
+            if (kv := data.newest(key)) and kv != self.data.newest(key):
+                other.rotten[key] = kv.mod_revision
         return other
 
 

@@ -30,7 +30,7 @@ from kubeedge.store.model import Change, Delete, Put
 from tests.simulator.disks import Data, Disk, SimStore
 from tests.simulator.judge import Direction, Violation, outlived
 from tests.simulator.loop import StoryLoop
-from tests.simulator.sqlite_disks import SimSqlite, sqlite_disks
+from tests.simulator.sqlite_disks import SimSqlite, SqliteDisk, sqlite_disks
 from tests.simulator.world import OWNER, TENANT, Cloud, Edge, Process, Wire
 
 SETTLE = (
@@ -40,7 +40,7 @@ LAST_LEASES = 75.0  # seconds from the last write to the end of the last lease, 
 QUIET = 100.0  # seconds without a write at the end
 LENGTHS = (10.0, 30.0, 60.0)  # seconds until everything is repaired
 TROUBLE = (0.3, 0.7, 1.0)  # probability of a fault, about every second
-KINDS = (1, 2, 3, 5, 16)  # faults that a story knows
+KINDS = (1, 2, 3, 5, 17)  # faults that a story knows
 RHYTHMS = ((0, 0, 0, 1), (0, 0, 1, 1, 2, 6), (0, 0, 0, 0, 0, 0, 0, 0, 0, 40))  # writes, as often
 GONE = 30.0  # seconds after which nothing of a process runs that has died
 
@@ -94,6 +94,7 @@ class Story:
     def __init__(self, seed: int, loop: StoryLoop, make_disk: DiskMaker, *, digests: bool) -> None:
         """`digests`: the two ends compare what they have (they speak "sync2"); without that some faults need a person."""
         self.make_disk = make_disk
+        self.digests = digests
         self.seed = seed
         self.loop = loop
         self.rng = random.Random(f"{seed} story")
@@ -118,6 +119,8 @@ class Story:
         for wire in self.wires.values():
             wire.on_message = self._message
         self.edges: dict[NodeName, Edge | None] = dict.fromkeys(self.nodes)
+        self.twins: dict[NodeName, Edge] = {}
+        self.doubled: set[NodeName] = set()  # that had a twin once
         self.directions: list[Direction] = []
         self._watch_disks()
 
@@ -164,6 +167,7 @@ class Story:
                     made = known
                 elif known:
                     self._goes_on(made, known)
+                made.judged = not (node in self.doubled and made.source is disk)
                 self.directions.append(made)
         for disk in (self.cloud_disk, *self.disks.values()):
             if disk not in self.all_disks:
@@ -433,6 +437,21 @@ class Story:
         self.tell("an old image goes on")
         self._watch_disks()
 
+    def _fault_twin(self, node: NodeName) -> None:
+        """A second agent with the identity of the node, from a copy of its disk or with none; the next time it ends."""
+        if twin := self.twins.pop(node, None):
+            self.tell(f"the twin of {node} ends")
+            twin.kill(power=self.rng.random() < 0.5)
+            return
+        self.count += 1
+        copied = self.digests and self.rng.random() < 0.5
+        disk = self.disks[node].image() if copied else self.make_disk(f"{node}-twin-{self.count}")
+        self.tell(f"{node} has a twin, copied={copied}")
+        rng = random.Random(f"{self.seed} twin {self.count}")
+        self.twins[node] = Edge(node, disk, self.wires[node], lambda: self.cloud, rng)
+        self.doubled.add(node)
+        self._watch_disks()
+
     async def _unanswered(self) -> None:
         """Until what had arrived from a process that is dead is on the disk of its peer."""
         self.loop.lateness = 0.0
@@ -440,12 +459,19 @@ class Story:
             wire.reset()
         await asyncio.sleep(3.0 if "late" not in self.faults else 40.0)
 
-    def _fault_rot(self, node: NodeName) -> None:
+    async def _fault_rot(self, node: NodeName) -> None:
         """A bit of what the cloud wants flips on the disk of a node that is off, or of how far it has come."""
         self._kill_edge(node, power=True)
+        await self._unanswered()
+        self._kill_edge(node, power=True)  # somebody may have started it
         disk = self.disks[node]
-        if type(disk) is not Disk:
-            return  # real bytes rot in tests/unit/store
+        if isinstance(disk, SqliteDisk):
+            self.count += 1
+            self.tell(f"a bit of {node} flips")
+            self.disks[node] = disk.flip(self.rng) or self.make_disk(f"{node}-{self.count}")
+            self.tell(f"{node} goes on with {self.disks[node].data.store_id} at {self.disks[node].data.revision}")
+            self._watch_disks()
+            return
         there = [*disk.data.newest_range(keys.DESIRED, keys.prefix_end(keys.DESIRED))]
         if record := disk.data.newest(keys.SYNC + "down"):
             there += [record] * self.rng.choice((1, 3))
@@ -478,6 +504,8 @@ class Story:
     async def _end(self) -> None:
         self.tell("everything is repaired")
         faults.disarm()
+        for twin in self.twins.values():
+            twin.kill(power=False)
         self.loop.lateness = 0.0
         for wire in self.wires.values():
             wire.delay, wire.duplicates, wire.reorders = 0.01, 0.0, 0.0
@@ -541,7 +569,7 @@ REPAIRS = ("repair", "start", "start", "hint", "room")
 FAULTS = {  # how often, compared with the others of the story
     "cut": 2, "reset": 2, "stall": 1, "slow": 2, "duplicate": 1, "reorder": 1, "late": 1,
     "kill edge": 2, "kill cloud": 1, "die": 3, "full": 1, "compact": 2,
-    "sick edge": 1, "restore cloud": 2, "old image": 2, "rot": 1,
+    "sick edge": 1, "restore cloud": 2, "old image": 2, "rot": 1, "twin": 2,
 }  # fmt: skip
 NEED_DIGESTS = ("old image", "rot")
 
@@ -633,6 +661,7 @@ def play(seed: int, disk: str = "memory") -> Outcome:
             story.fail(f"the story broke: {exc!r}")
         finally:
             faults.disarm()
+            _end_all(loop)
             log.removeHandler(errors)
             log.setLevel(level)
             log.propagate = propagate
@@ -643,6 +672,15 @@ def play(seed: int, disk: str = "memory") -> Outcome:
     story.counts.callbacks = loop.callbacks
     failure = str(story.failure) if story.failure else None
     return Outcome(seed, failure, story.trace, story.seen.hexdigest(), story.counts)
+
+
+def _end_all(loop: StoryLoop) -> None:
+    """What a story that broke has left."""
+    if tasks := asyncio.all_tasks(loop):
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(Exception):
+            loop.run_until_complete(asyncio.wait(tasks, timeout=GONE))
 
 
 __all__ = ["POINTS", "Counts", "Outcome", "Story", "Violation", "play"]

@@ -223,6 +223,16 @@ def nobody_compares_digests(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(driver._Outgoing, "_agrees", mutant)
 
 
+def two_sessions_may_write(patch: pytest.MonkeyPatch) -> None:
+    commit = driver._commit
+
+    async def mutant(store: Any, lsr_key: str, ops: Any, lsr: Lsr | None, written: Revision) -> Revision:
+        record = await store.get(lsr_key)
+        return await commit(store, lsr_key, ops, lsr, record.mod_revision if record else Revision(0))
+
+    patch.setattr(driver, "_commit", mutant)
+
+
 def a_lease_is_not_kept_alive(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leases, "keepalive", lambda self, lease, now: None)
 

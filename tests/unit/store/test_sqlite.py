@@ -99,7 +99,21 @@ def _scribble(path: Path) -> None:
         file.write(b"\xde\xad\xbe\xef" * 4096)
 
 
+def _flip(path: Path, what: bytes, nth: int) -> None:
+    """One bit, in the nth place where those bytes are."""
+    content = bytearray(path.read_bytes())
+    at = -1
+    for _ in range(nth + 1):
+        at = content.index(what, at + 1)
+    content[at + len(what) - 1] ^= 1
+    path.write_bytes(content)
+
+
 DAMAGES = {
+    "a bit of a key, here": lambda p: _flip(p, b"/k/00100", 0),
+    "a bit of a key, there": lambda p: _flip(p, b"/k/00100", 1),
+    "a bit of the name of a column": lambda p: _flip(p, b"create_revision", 0),
+    "a bit of the name of a column of leases": lambda p: _flip(p, b"ttl", 0),
     "cut to nothing": lambda p: _truncate(p, 0),
     "cut in its header": lambda p: _truncate(p, 50),
     "cut in the middle": lambda p: _truncate(p, p.stat().st_size // 2),
