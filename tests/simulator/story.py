@@ -22,6 +22,7 @@ import kubeedge.store.watch as store_watch
 import kubeedge.sync.core as sync_core
 import kubeedge.sync.driver as sync_driver
 import kubeedge_cloud.cloudhub.module as cloudhub
+import tests.simulator.world as world
 from kubeedge import faults
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, Revision
@@ -40,7 +41,7 @@ LAST_LEASES = 75.0  # seconds from the last write to the end of the last lease, 
 QUIET = 100.0  # seconds without a write at the end
 LENGTHS = (10.0, 30.0, 60.0)  # seconds until everything is repaired
 TROUBLE = (0.3, 0.7, 1.0)  # probability of a fault, about every second
-KINDS = (1, 2, 3, 5, 17)  # faults that a story knows
+KINDS = (1, 2, 3, 5, 18)  # faults that a story knows
 RHYTHMS = ((0, 0, 0, 1), (0, 0, 1, 1, 2, 6), (0, 0, 0, 0, 0, 0, 0, 0, 0, 40))  # writes, as often
 GONE = 30.0  # seconds after which nothing of a process runs that has died
 
@@ -100,7 +101,10 @@ class Story:
         self.rng = random.Random(f"{seed} story")
         # not everything in every story: some mistakes show only when nothing else disturbs them, some need one fault again and again
         known = [fault for fault in FAULTS if digests or fault not in NEED_DIGESTS]
-        some = self.rng.sample(known, min(len(known), self.rng.choice(KINDS)))
+        if self.rng.random() < 0.3:
+            some = [fault for fault in self.rng.choice(TOGETHER) if fault in known]
+        else:
+            some = self.rng.sample(known, min(len(known), self.rng.choice(KINDS)))
         self.faults = [*REPAIRS, *(f for f in some for _ in range(FAULTS[f]))]
         self.trace: list[str] = []
         self.failure: Violation | None = None
@@ -399,7 +403,15 @@ class Story:
         self.disks[node] = self.make_disk(f"{node}-{self.count}")
         self._watch_disks()
 
-    async def _fault_restore_cloud(self, node: NodeName) -> None:
+    async def _fault_to_and_fro(self, node: NodeName) -> None:
+        """The cloud goes on with another store, and soon with the one before: what the other one has begun to say is not to count."""
+        self._fault_restore_cloud(node)
+        if self.cloud is None:
+            self._start_cloud()
+        await asyncio.sleep(self.rng.uniform(0.5, 5.0))
+        self._fault_restore_cloud(node)
+
+    def _fault_restore_cloud(self, node: NodeName) -> None:
         """The cloud goes on with another store: a copy of the present one under a new identity, or the one it had before."""
         self._kill_cloud(power=False)
         former = self.cloud_disk
@@ -569,8 +581,17 @@ REPAIRS = ("repair", "start", "start", "hint", "room")
 FAULTS = {  # how often, compared with the others of the story
     "cut": 2, "reset": 2, "stall": 1, "slow": 2, "duplicate": 1, "reorder": 1, "late": 1,
     "kill edge": 2, "kill cloud": 1, "die": 3, "full": 1, "compact": 2,
-    "sick edge": 1, "restore cloud": 2, "old image": 2, "rot": 1, "twin": 2,
+    "sick edge": 1, "restore cloud": 2, "to and fro": 1, "old image": 2, "rot": 1, "twin": 2,
 }  # fmt: skip
+ENDS = ((), hub_core.FEATURES, hub_core.FEATURES)  # what both speak: ends of yesterday, or of today
+TOGETHER = (  # what hurts most together
+    ("slow", "to and fro"),  # snapshots that are cut, and begun again from another store
+    ("slow", "restore cloud", "reset", "die"),
+    ("slow", "cut", "compact", "kill edge"),  # much to say on both sides, and history that is gone
+    ("stall", "reset", "twin"),  # sessions that overlap
+    ("die", "old image", "cut"),
+    ("full", "die", "late"),
+)
 NEED_DIGESTS = ("old image", "rot")
 
 
@@ -617,7 +638,8 @@ def small_limits(rng: random.Random) -> list[tuple[object, str, object]]:
         (sync_driver, "SNAPSHOT_PAGE", rng.choice((1, 3, 500))),
         (sync_driver, "RANGE_KEYS", rng.choice((1, 2, 16))),
         (sync_driver, "MAX_RANGES", rng.choice((1, 2, 2000))),
-        (hub_core, "FEATURES", rng.choice(((), hub_core.FEATURES, hub_core.FEATURES))),
+        (hub_core, "FEATURES", rng.choice(ENDS)),
+        (world, "SOCKET_BUFFER", rng.choice((300, 4000, 60_000))),
         (store_watch, "QUEUED_CHANGES", rng.choice((1, 3, 512))),
         (store_watch, "PROGRESS_EVERY", rng.choice((3, 20, 2000))),
     ]
@@ -640,9 +662,9 @@ def play(seed: int, disk: str = "memory") -> Outcome:
     gc.disable()  # when it runs depends on what ran before
     log = logging.getLogger("kubeedge")
     level, propagate = log.level, log.propagate
-    with contextlib.ExitStack() as world:
-        world.enter_context(_replaced([*limits, *nothing_by_chance(random.Random(f"{seed} chance"), loop.time)]))
-        disks = world.enter_context(sqlite_disks(seed)) if disk == "sqlite" else Disk
+    with contextlib.ExitStack() as place:
+        place.enter_context(_replaced([*limits, *nothing_by_chance(random.Random(f"{seed} chance"), loop.time)]))
+        disks = place.enter_context(sqlite_disks(seed)) if disk == "sqlite" else Disk
         story = Story(seed, loop, disks, digests=bool(hub_core.FEATURES))
         loop.set_exception_handler(lambda _, context: story.fail(f"unhandled: {context.get('exception', context)!r}"))
         errors = _Errors(story)

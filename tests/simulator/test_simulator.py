@@ -21,6 +21,7 @@ from kubeedge.store.watch import Watches
 from kubeedge.sync.codec import Batch, Fetch, Message, Patch, Start
 from kubeedge.sync.core import Apply, Lsr, Sink, SinkAction, Source
 from tests.faults.powercut import build_recorder
+from tests.simulator import story as stories
 from tests.simulator.disks import SimStore
 from tests.simulator.story import POINTS, SQLITE_POINTS, Counts, play
 
@@ -117,6 +118,9 @@ def snapshot_keeps_the_old_lsr(patch: pytest.MonkeyPatch) -> None:
         return action
 
     patch.setattr(Sink, "receive", mutant)
+    # digests would heal it, and it takes two changes of the cloud's store: once in 500 of all stories
+    patch.setattr(stories, "ENDS", ((),))
+    patch.setattr(stories, "TOGETHER", (("slow", "to and fro"),))
 
 
 def every_part_carries_the_new_revision(patch: pytest.MonkeyPatch) -> None:
@@ -223,16 +227,6 @@ def nobody_compares_digests(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(driver._Outgoing, "_agrees", mutant)
 
 
-def two_sessions_may_write(patch: pytest.MonkeyPatch) -> None:
-    commit = driver._commit
-
-    async def mutant(store: Any, lsr_key: str, ops: Any, lsr: Lsr | None, written: Revision) -> Revision:
-        record = await store.get(lsr_key)
-        return await commit(store, lsr_key, ops, lsr, record.mod_revision if record else Revision(0))
-
-    patch.setattr(driver, "_commit", mutant)
-
-
 def a_lease_is_not_kept_alive(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leases, "keepalive", lambda self, lease, now: None)
 
@@ -240,17 +234,17 @@ def a_lease_is_not_kept_alive(patch: pytest.MonkeyPatch) -> None:
 #: and within how many seeds each is found, generously
 MUTATIONS: dict[Callable[[pytest.MonkeyPatch], None], int] = {
     lsr_before_data: 20,
-    snapshot_keeps_the_old_lsr: 800,
+    snapshot_keeps_the_old_lsr: 1000,
     every_part_carries_the_new_revision: 20,
     revisions_of_another_history_are_believed: 20,
     a_snapshot_deletes_nothing: 50,
     the_newest_commit_dies_with_the_process: 50,
-    reading_waits_for_writing: 1500,
+    reading_waits_for_writing: 400,
     a_watcher_that_overflows_forgets: 50,
     deletions_are_not_written: 50,
     a_batch_is_applied_twice: 5,
     what_is_there_is_written_again: 100,
-    nobody_compares_digests: 400,
+    nobody_compares_digests: 1000,
     a_lease_is_not_kept_alive: 50,
 }
 
