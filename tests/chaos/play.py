@@ -28,7 +28,7 @@ from tests.chaos.site import ROOT, Site
 from tests.chaos.storm import Strike, schedule
 from tests.kit.topology import Topology, descendants
 
-CALM = 60.0  # seconds in which both sides come to agree
+CALM = 120.0  # seconds in which both sides come to agree
 _SHIFT = 20  # of the row ids of a store in SQLite
 _LABEL = "example.com/n"
 _SUSPICIOUS = ("Traceback (most recent", "was never retrieved", "was never awaited", "Segmentation fault", "set aside")
@@ -311,6 +311,8 @@ class Play:
                 source = self.recorder.cloud.below(registry).get(name)
                 if source is None or json.loads(source).get("data") != json.loads(value).get("data"):
                     wrong.append(f"{name} at {node} is not what the API has")
+            node_object = json.loads(self.recorder.cloud.below(f"{verdict.REGISTRY}core/nodes/").get(node, b"{}"))
+            wrong += verdict.ready(node, node_object)
         if not self._attached():
             wrong.append(f"attached: {sorted(self.recorder.cloud.below('/sessions/default/'))}")
         return wrong

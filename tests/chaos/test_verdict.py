@@ -229,6 +229,16 @@ def test_pods_that_are_missing_undead_invented_or_born_twice_are_found() -> None
     assert "p-1 was created 2 times" in " ".join(verdict.pods(cloud, "n", good))
 
 
+def test_a_node_that_is_attached_and_not_ready_is_found() -> None:
+    def node(status: str, *taints: Any) -> dict[str, Any]:
+        return {"spec": {"taints": list(taints)}, "status": {"conditions": [{"type": "Ready", "status": status}]}}
+
+    assert verdict.ready("n", node("True")) == []
+    assert verdict.ready("n", {}) == ["node n: Ready is None"]
+    assert verdict.ready("n", node("Unknown")) == ["node n: Ready is Unknown"]
+    assert "taints" in verdict.ready("n", node("True", {"key": "node.kubernetes.io/unreachable"}))[0]
+
+
 def test_a_conflict_between_writers_that_share_no_field_is_found() -> None:
     cloud = registry(0, 1)
     assert verdict.unharmed(cloud) == []

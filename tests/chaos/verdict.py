@@ -196,6 +196,17 @@ def pods(cloud: History, node: str, journal: Pods) -> list[str]:
     return _some(f"writer {journal.name}", wrong)
 
 
+def ready(name: str, node: Mapping[str, Any]) -> list[str]:
+    """A node that is attached is Ready and has no taint of those that are away."""
+    conditions = {c["type"]: c["status"] for c in fields_of(node, ("status",)).get("conditions") or ()}
+    wrong = []
+    if conditions.get("Ready") != "True":
+        wrong.append(f"Ready is {conditions.get('Ready')}")
+    if taints := fields_of(node, ("spec",)).get("taints"):
+        wrong.append(f"it has taints: {taints}")
+    return _some(f"node {name}", wrong)
+
+
 def unharmed(cloud: History) -> list[str]:
     wrong = []
     for _, changes in cloud.revisions:
