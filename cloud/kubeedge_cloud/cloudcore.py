@@ -17,6 +17,8 @@ import logging
 import os
 import ssl
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,7 @@ from kubeedge_cloud.bushub.peers import PeersSettings
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.edgecontroller.controller import EdgeController, EdgeControllerSettings
+from kubeedge_cloud.processes.fenced import FencedStore
 from kubeedge_cloud.processes.member import Alone, Process
 from kubeedge_cloud.publishing.module import CloudServices, Publishing
 from kubeedge_cloud.tenants.manager import TenantManager
@@ -151,6 +154,17 @@ class Cloud:
             self._registries[tenant] = Registry(self.store, tenant, foreground=True)
         return self._registries[tenant]
 
+    def client_of(self, work: str) -> Callable[[TenantId], Registry]:
+        """The API as a leader of that work writes to it: with its fence."""
+        if isinstance(self.member, Alone):
+            return self.registry
+
+        def make(tenant: TenantId) -> Registry:
+            fence = partial(self.member.fence, f"{work}/{tenant}")
+            return Registry(FencedStore(self.store, fence), tenant, foreground=True)
+
+        return make
+
     def known_registry(self, tenant: TenantId) -> Registry | None:
         """For requests: a certificate of a tenant that is gone opens nothing."""
         return self._registries.get(tenant)
@@ -170,12 +184,12 @@ class Cloud:
         controlling: list[Module] = [
             EdgeController(
                 self.store,
-                self.registry,
+                self.client_of("edgecontroller"),
                 self.tenants,
                 EdgeControllerSettings(node_grace=self.config.node_grace),
                 member=self.member,
             ),
-            ControllersModule(self.registry, self.tenants, member=self.member),
+            ControllersModule(self.client_of("controllers"), self.tenants, member=self.member),
         ]
         doors: list[Module] = [self.hub] if on.hub.enable else []
         if on.bootstrap.enable:

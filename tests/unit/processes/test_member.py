@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kubeedge.api.names import Revision
-from kubeedge.errors import Unavailable
+from kubeedge.api.names import Revision, TenantId
+from kubeedge.api.resources import CONFIGMAPS
+from kubeedge.apiserver.registry import Registry
+from kubeedge.config.cloud import CloudConfig, CloudPaths, CloudTun, Etcd, StoreConfig
+from kubeedge.errors import Conflict, Misuse, Unavailable
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Put
+from kubeedge_cloud.cloudcore import Cloud as Cloud_
+from kubeedge_cloud.processes.fenced import FencedStore
 from kubeedge_cloud.processes.member import LEADERS, PROCESSES, TTL, Alone, Process
 from tests.kit import virtual_time
 
@@ -169,3 +176,59 @@ def test_without_a_lease_nothing_can_be_hung_on_it() -> None:
         assert Alone().lease == 0 and not Alone().fence(WORK) and store.revision == Revision(1)
 
     virtual_time.run(story())
+
+
+def test_what_a_leader_decided_before_it_was_stopped_is_not_written_after_another_took_over() -> None:
+    async def story() -> None:
+        async with cloud() as c:
+            (first,) = c.working
+            old = c.processes[int(first[1])]
+            held = old.fence(WORK)  # of a request that was ready when the process was stopped
+            leader = Registry(FencedStore(c.store, lambda: held), TenantId("t"))
+            await leader.create(CONFIGMAPS, "default", {"metadata": {"name": "x"}, "data": {"n": "1"}})
+            seen = await leader.get(CONFIGMAPS, "default", "x")
+            c.connections[int(first[1])].cut = True
+            await asyncio.sleep(TTL + 2)
+            assert c.working != [first]
+            with pytest.raises(Conflict):  # nobody has changed the object: nothing but the fence stands in the way
+                await leader.update(CONFIGMAPS, "default", {**seen, "data": {"n": "2"}})
+            with pytest.raises(Conflict):
+                await leader.create(CONFIGMAPS, "default", {"metadata": {"name": "y"}})
+            with pytest.raises(Conflict):
+                await leader.delete(CONFIGMAPS, "default", "x")
+            fenced = FencedStore(c.store, lambda: held)
+            for late in (fenced.put("/k", b""), fenced.delete("/t/t/registry/core/configmaps/default/x")):
+                with pytest.raises(Conflict):
+                    await late
+            assert await c.store.get("/k") is None and (await leader.get(CONFIGMAPS, "default", "x")) == seen
+            # who was cut off knows: it has no claim any more; who leads now may write
+            assert not (await FencedStore(c.store, partial(old.fence, WORK)).txn((), (Put("/k", b""),))).succeeded
+            new = c.processes[int(c.working[0][1])]
+            assert (await FencedStore(c.store, partial(new.fence, WORK)).txn((), (Put("/k", b""),))).succeeded
+            with pytest.raises(Misuse):
+                await fenced.txn((), (), (Put("/k", b""),))
+
+    virtual_time.run(story())
+
+
+def test_controllers_of_a_process_among_others_write_with_its_fence(tmp_path: Path) -> None:
+    config = CloudConfig(
+        paths=CloudPaths(state=tmp_path / "state", run=tmp_path / "run"),
+        store=StoreConfig(etcd=Etcd(endpoints=("127.0.0.1:1",))),
+        tun=CloudTun(enable=False),
+    )
+
+    async def story() -> None:
+        store = MemoryStore()
+        core = Cloud_(config, store)
+        assert isinstance(core.member, Process)
+        claimed = core.member._claims
+        await core.registry(TenantId("t")).bootstrap()
+        for work in ("edgecontroller", "controllers"):
+            api = core.client_of(work)(TenantId("t"))
+            with pytest.raises(Conflict):
+                await api.create(CONFIGMAPS, "default", {"metadata": {"name": work}})
+            claimed[f"{work}/t"] = await store.put(f"{LEADERS}{work}/t", core.member.id.encode())
+            await api.create(CONFIGMAPS, "default", {"metadata": {"name": work}})
+
+    asyncio.run(story())
