@@ -156,6 +156,7 @@ class Play:
                 person.start()
             self._storm(strikes, seconds)
             begun = time.monotonic()
+            self._wait_for("every writer gets something through", self._all_heard, CALM)
             _stop(self.writers)
             self._wait_for("both sides agree", self._agreed, CALM)
             self.result.calm = time.monotonic() - begun
@@ -292,6 +293,9 @@ class Play:
             for kind in ("desired", "reported")
         ]
 
+    def _all_heard(self) -> bool:
+        return all(j.acknowledged for j in self.journals) and all(pods.created for _, pods in self.pods)
+
     def _agreed(self) -> bool:
         return not self._differences() and self._attached()
 
@@ -332,8 +336,6 @@ class Play:
             r.acknowledged += len(journal.acknowledged)
             r.unknown += journal.unknown
             r.conflicts += journal.refused.get(409, 0)
-            if not journal.acknowledged:
-                r.wrong.append(f"writer {journal.name} got nothing through")
         r.wrong += verdict.tally(cloud, "core/configmaps/default/tally")
         for node, pods in self.pods:
             r.wrong += verdict.pods(cloud, node, pods)

@@ -171,6 +171,11 @@ def test_a_sink_that_follows_is_right_also_when_data_comes_before_its_revision()
     assert follows(source(0), sink((0, None), (None, 10))) == []
 
 
+def test_what_a_source_had_before_it_was_recorded_is_nobody_s_fault_and_what_comes_then_is() -> None:
+    assert follows(source(5, 6), sink((0, 7), (3, 9), (5, 10), (6, 11))) == []
+    assert "older than the last sync revision 10" in follows(source(5, 6), sink((0, 7), (3, 9), (None, 10)))[0]
+
+
 @pytest.mark.parametrize(
     ("steps", "complaint"),
     [

@@ -21,6 +21,7 @@ REGISTRY = "/t/default/registry/"
 EVENTS = f"{REGISTRY}core/events/"
 FLIP = "-flip"  # behind the name of a number: the name of the field that is its parity
 TOTAL = "total"  # the sum of all numbers of a tally
+_LAST = "\U0010ffff"  # behind all keys
 _MOST = 5  # complaints of one kind
 
 
@@ -131,6 +132,7 @@ def followed(source: History, above: str, sink: History, below: str, lsr_key: st
         for key, value in changes.items():
             if key.startswith(above):
                 versions.setdefault(key.removeprefix(above), []).append((revision, value))
+    begun = source.revisions[0][0] if source.revisions else 0  # nobody knows what it had before
     touched = sorted((revision, key) for key, found in versions.items() for revision, _ in found)
     wrong: list[str] = []
     state: dict[str, bytes] = {}
@@ -146,17 +148,15 @@ def followed(source: History, above: str, sink: History, below: str, lsr_key: st
                     state[key.removeprefix(below)] = value
         if lsr_key in changes:
             store, at = json.loads(changes[lsr_key] or b'["", 0]')
-            if store != lsr[0]:
-                look |= versions.keys() | state.keys()
-            elif at < lsr[1]:
+            if store == lsr[0] and at < lsr[1]:
                 wrong.append(f"revision {revision}: the last sync revision went back from {lsr[1]} to {at}")
+            if store != lsr[0] or lsr[1] < begun:
+                look |= versions.keys() | state.keys()
             else:  # the others are as new as they were
-                between = slice(
-                    bisect_right(touched, (lsr[1], "\U0010ffff")), bisect_right(touched, (at, "\U0010ffff"))
-                )
+                between = slice(bisect_right(touched, (lsr[1], _LAST)), bisect_right(touched, (at, _LAST)))
                 look |= {key for _, key in touched[between]}
             lsr = (store, at)
-        if not lsr[0]:
+        if not lsr[0] or lsr[1] < begun:
             continue
         for key in look:
             if not _as_new_as(versions.get(key, ()), lsr[1], state.get(key)):

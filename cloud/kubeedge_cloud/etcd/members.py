@@ -40,9 +40,8 @@ class EtcdSettings:
     key: Path | None = None
     namespace: str = "/kubeedge"  # in front of every key: others may use the same cluster
     timeout: float = 5.0  # seconds for one call to one member
-    lease_timeout: float = (
-        0.5  # seconds for one call about a lease to one member; all are asked before the lease is over
-    )
+    lease_timeout: float = 0.5  # seconds for one renewal at one member: it is in the memory of etcd's leader
+    grant_timeout: float = 2.0  # seconds for a new lease at one member: it is on the disks of most of them
     keep_revisions: int = 20_000  # history that compaction leaves; 0: we never compact
     compact_interval: float = 60.0  # seconds
 

@@ -191,7 +191,7 @@ class EtcdStore:
             raise Invalid(f"a lease of {ttl} seconds; it must be above 0 and at most {MAX_TTL:.0f}")
         request = rpc.LeaseGrantRequest(TTL=math.ceil(ttl))
         answer = await self._members.call(
-            rpc.LeaseStub, "LeaseGrant", request, repeatable=True, timeout=self._settings.lease_timeout
+            rpc.LeaseStub, "LeaseGrant", request, repeatable=True, timeout=self._settings.grant_timeout
         )
         return int(answer.ID)
 

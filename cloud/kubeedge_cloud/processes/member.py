@@ -116,10 +116,11 @@ class Process:
         try:
             while True:
                 try:
-                    begun = loop.time()
                     lease = await self._store.lease_grant(TTL)
                     record = json.dumps({"id": self.id, "address": self._address}).encode()
                     await self._store.put(PROCESSES + self.id, record, lease)
+                    begun = loop.time()  # these may have waited long for a silent member: the time counts from here
+                    await self._store.lease_keepalive(lease)
                 except KubeEdgeError as exc:
                     log.warning("no lease from the store: %s", exc)
                     await asyncio.sleep(RENEW)

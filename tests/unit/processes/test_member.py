@@ -178,6 +178,27 @@ def test_without_a_lease_nothing_can_be_hung_on_it() -> None:
     virtual_time.run(story())
 
 
+def test_a_grant_that_came_late_is_no_lost_lease() -> None:
+    async def story() -> None:
+        slow = Connection(MemoryStore())
+
+        async def grant(ttl: float) -> int:
+            await asyncio.sleep(TTL)  # at a member that is silent, before another one was asked
+            return await slow._store.lease_grant(ttl)
+
+        slow.lease_grant = grant  # type: ignore[attr-defined]
+        process = Process(slow)  # type: ignore[arg-type]
+        lost: list[int] = []
+        process.on_loss(lambda: lost.append(1))
+        running = asyncio.create_task(process.run(asyncio.Event()))
+        await asyncio.sleep(5 * TTL)
+        assert not lost and process.lease
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    virtual_time.run(story())
+
+
 def test_what_a_leader_decided_before_it_was_stopped_is_not_written_after_another_took_over() -> None:
     async def story() -> None:
         async with cloud() as c:
