@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FASTPATH = ROOT / "src" / "_fastpath"
-SOURCES = set(FASTPATH.glob("*.c")) - set(FASTPATH.glob("l4*.c"))
+SOURCES = set(FASTPATH.glob("*.c"))
 OURS = re.compile(r"#\d+ 0x[0-9a-f]+ in \S+ .*/_fastpath/\w+\.(c|h|pyx)")
 
 RUN = """
