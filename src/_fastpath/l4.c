@@ -1257,6 +1257,20 @@ void kb_l4_unlisten(kb_l4 *l4, uint32_t tenant, uint16_t port)
     }
 }
 
+void kb_l4_unlisten_all(kb_l4 *l4, const void *context)
+{
+    for (uint32_t i = 0; i < LISTENERS; i++)
+        for (listener **at = &l4->listeners[i]; *at;) {
+            listener *l = *at;
+            if (l->context == context) {
+                *at = l->chain;
+                free(l);
+            } else {
+                at = &l->chain;
+            }
+        }
+}
+
 int kb_l4_divert(kb_l4 *l4, uint32_t tenant, uint16_t port, kb_l4_accept accept, void *context, kb_l4_accept *before, void **before_context)
 {
     listener *l = listening(l4, tenant, port);

@@ -56,6 +56,7 @@ kb_l4 *kb_l4_new(uint32_t self, const kb_l4_below *below, size_t budget); /* NUL
 void kb_l4_free(kb_l4 *l4);
 int kb_l4_listen(kb_l4 *l4, uint32_t tenant, uint16_t port, kb_l4_accept accept, void *context); /* -1: somebody does; -2: no memory */
 void kb_l4_unlisten(kb_l4 *l4, uint32_t tenant, uint16_t port);
+void kb_l4_unlisten_all(kb_l4 *l4, const void *context);
 /* Somebody stands in front of who listens: gets what is accepted, and may pass it on to *before. -1: nobody listens. */
 int kb_l4_divert(kb_l4 *l4, uint32_t tenant, uint16_t port, kb_l4_accept accept, void *context, kb_l4_accept *before, void **before_context);
 kb_conn *kb_l4_connect(kb_l4 *l4, uint32_t tenant, uint32_t peer, uint16_t port, uint64_t now, kb_conn_ready ready, void *user); /* NULL: too many */

@@ -21,6 +21,7 @@ cdef extern from "l4.h" nogil:
     void kb_l4_free(kb_l4 *l4)
     int kb_l4_listen(kb_l4 *l4, uint32_t tenant, uint16_t port, void (*accept)(void *, kb_conn *) noexcept, void *context)
     void kb_l4_unlisten(kb_l4 *l4, uint32_t tenant, uint16_t port)
+    void kb_l4_unlisten_all(kb_l4 *l4, const void *context)
     void kb_l4_receive(kb_l4 *l4, uint32_t tenant, uint32_t peer, const uint8_t *data, size_t length, uint64_t now)
     uint64_t kb_l4_work(kb_l4 *l4, uint64_t now)
     uint64_t kb_l4_next(const kb_l4 *l4)
@@ -56,6 +57,7 @@ cdef extern from "l4_plane.h" nogil:
     kb_handle *kb_desk_connect(kb_desk *desk, kb_l4 *l4, uint32_t tenant, uint32_t peer, uint16_t port, uint64_t now)
     kb_handle *kb_desk_next(kb_desk *desk)
     void kb_handle_free(kb_handle *handle)
+    void kb_desk_clear(kb_desk *desk)
     int KB_L4_SEND_BUFFER
     uint64_t KB_L4_NEVER
 
@@ -136,10 +138,10 @@ cdef class L4:
             proxy.close()
         self.proxies.clear()
         self.lock()
-        for port in self.ports:
-            kb_l4_unlisten(self.l4, self.tenant, port)
+        kb_l4_unlisten_all(self.l4, <void *> &self.desk)
         for connection in self.handles.values():
             connection.free()
+        kb_desk_clear(&self.desk)  # the garbage collector may have emptied our table before
         if self.plane is None:
             kb_l4_free(self.l4)
         self.l4 = NULL

@@ -55,12 +55,35 @@ static void on_ready(void *user, kb_conn *conn)
     list_handle(user);
 }
 
-kb_handle *kb_desk_adopt(kb_desk *desk, kb_conn *conn)
+static kb_handle *handle_new(kb_desk *desk)
 {
     kb_handle *h = calloc(1, sizeof *h);
     if (!h)
         return NULL;
     h->desk = desk;
+    h->older = desk->newest;
+    if (h->older)
+        h->older->newer = h;
+    desk->newest = h;
+    return h;
+}
+
+static void handle_drop(kb_handle *h)
+{
+    if (h->newer)
+        h->newer->older = h->older;
+    else
+        h->desk->newest = h->older;
+    if (h->older)
+        h->older->newer = h->newer;
+    free(h);
+}
+
+kb_handle *kb_desk_adopt(kb_desk *desk, kb_conn *conn)
+{
+    kb_handle *h = handle_new(desk);
+    if (!h)
+        return NULL;
     h->conn = conn;
     h->fresh = 1;
     kb_conn_own(conn, on_ready, h);
@@ -72,13 +95,12 @@ void kb_desk_accept(void *desk, kb_conn *conn) { kb_desk_adopt(desk, conn); }
 
 kb_handle *kb_desk_connect(kb_desk *desk, kb_l4 *l4, uint32_t tenant, uint32_t peer, uint16_t port, uint64_t now)
 {
-    kb_handle *h = calloc(1, sizeof *h);
+    kb_handle *h = handle_new(desk);
     if (!h)
         return NULL;
-    h->desk = desk;
     h->conn = kb_l4_connect(l4, tenant, peer, port, now, on_ready, h);
     if (!h->conn) {
-        free(h);
+        handle_drop(h);
         return NULL;
     }
     return h;
@@ -114,5 +136,11 @@ void kb_handle_free(kb_handle *h)
             break;
         }
     kb_conn_release(h->conn);
-    free(h);
+    handle_drop(h);
+}
+
+void kb_desk_clear(kb_desk *desk)
+{
+    while (desk->newest)
+        kb_handle_free(desk->newest);
 }

@@ -14,12 +14,12 @@ kb_l4 *kb_plane_l4(kb_plane *plane);
 typedef struct kb_handle {
     struct kb_desk *desk;
     kb_conn *conn;
-    struct kb_handle *next;
+    struct kb_handle *next, *older, *newer; /* among those with news; among all of the desk */
     uint8_t listed, fresh; /* at the desk; accepted, and Python has not seen it */
 } kb_handle;
 
 typedef struct kb_desk {
-    kb_handle *head, *tail;
+    kb_handle *head, *tail, *newest;
     int notify; /* eventfd, readable while something waits; -1: none */
 } kb_desk;
 
@@ -28,5 +28,6 @@ kb_handle *kb_desk_connect(kb_desk *desk, kb_l4 *l4, uint32_t tenant, uint32_t p
 kb_handle *kb_desk_adopt(kb_desk *desk, kb_conn *conn); /* somebody else's connection becomes Python's. NULL: no memory */
 kb_handle *kb_desk_next(kb_desk *desk); /* NULL: none, and `notify` is quiet */
 void kb_handle_free(kb_handle *handle); /* ends the connection */
+void kb_desk_clear(kb_desk *desk);      /* all of them */
 
 #endif

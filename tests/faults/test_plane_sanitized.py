@@ -27,7 +27,7 @@ module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 sys.modules["kubeedge._fastpath.plane"] = kubeedge._fastpath.plane = module
 import pytest
-sys.exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-k", "not python and not expire", *sys.argv[2:]]))
+sys.exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-k", sys.argv[2], *sys.argv[3:]]))
 """
 
 
@@ -81,9 +81,21 @@ def test_real_devices_and_networks_touch_no_memory_that_is_not_ours(
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
-def test_hostile_input_touches_no_memory_that_is_not_ours_and_leaks_none(sanitized: Path, preload: str) -> None:
+@pytest.mark.parametrize(
+    ("which", "where"),
+    [
+        ("not python and not expire", "tests/unit/kubebus_l3"),
+        ("not python", "tests/unit/kubebus_l4"),
+        ("not slow and not hundred and not never_reads", "tests/unit/kubebus_http/test_publishing.py"),
+        ("not page", "tests/unit/kubebus_http/test_fast.py"),
+    ],
+    ids=["plane", "l4", "proxies", "fast path"],
+)
+def test_hostile_input_touches_no_memory_that_is_not_ours_and_leaks_none(
+    sanitized: Path, preload: str, which: str, where: str
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(sanitized), "tests/unit/kubebus_l3"],
+        [sys.executable, "-c", RUN, str(sanitized), which, where],
         cwd=ROOT,
         env={
             **os.environ,
