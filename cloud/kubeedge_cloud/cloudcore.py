@@ -30,7 +30,7 @@ from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.server import ApiServer
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
-from kubeedge.config.cloud import CloudConfig
+from kubeedge.config.cloud import CloudConfig, PublicTls
 from kubeedge.edgecore import ping_request, request_object
 from kubeedge.errors import Invalid, KubeEdgeError, NotFound, Unavailable
 from kubeedge.kit import logs, metrics
@@ -60,6 +60,7 @@ from kubeedge_cloud.edgecontroller.controller import EdgeController, EdgeControl
 from kubeedge_cloud.processes.fenced import FencedStore
 from kubeedge_cloud.processes.member import Alone, Process
 from kubeedge_cloud.publishing.module import CloudServices, Publishing
+from kubeedge_cloud.publishing.tls import FileCertificate, modern
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import AddressPlan
 
@@ -122,7 +123,8 @@ class Cloud:
         self.store = store
         self.hosts = config.advertise or ("127.0.0.1",)
         self.authority = Authority(config.paths.state / "pki")
-        self.certificate = ServerCertificate(self.authority, config.paths.state / "pki", [*self.hosts, *_LOCAL_NAMES])
+        names = dict.fromkeys([*self.hosts, *config.publishing.names, *_LOCAL_NAMES])
+        self.certificate = ServerCertificate(self.authority, config.paths.state / "pki", list(names))
         self.plan = AddressPlan(config.addresses.pods, config.addresses.node_bits)
         self.tenants = TenantManager(store, plan=self.plan)
         self.tokens = TokenStore(store, self.authority.hash, time.time)
@@ -195,31 +197,42 @@ class Cloud:
         if on.bootstrap.enable:
             doors.append(self._bootstrap())
         if on.web.enable and on.relay.enable:
-            doors.append(self._publishing())
+            doors += self._publishing()
         if on.metrics.enable:
             doors.append(MetricsServer(on.metrics.address, on.metrics.port, self.metrics.text))
         doors.append(Control(self.config.paths.run / "cloud.sock", self))
         first: list[Module] = [self.certificate, *([self.member] if isinstance(self.member, Process) else [])]
         return [first, serving, controlling, doors]
 
-    def _publishing(self) -> Publishing:
+    def _publishing(self) -> list[Module]:
         c, on = self.config.publishing, self.config.listeners.web
+        tls: ssl.SSLContext | None = None
+        modules: list[Module] = []
+        if isinstance(c.tls, PublicTls):
+            files = FileCertificate(c.tls.cert_file, c.tls.key_file)
+            tls = files.context
+            modules.append(files)
+        elif c.tls:
+            tls = modern(self.certificate.context(mutual=False, minimum=ssl.TLSVersion.TLSv1_2))
+        limits = ProxyLimits(
+            answer=c.timeout,
+            concurrent=c.concurrent,
+            rate=c.rate,
+            burst=c.burst,
+            connections=c.connections,
+            per_client=c.per_client,
+        )
         self.web = Publishing(
             address=on.address,
             port=on.port,
             connect=self.bus.connect,
+            tls=tls,
             trust_forwarded=c.trust_forwarded,
-            limits=ProxyLimits(
-                concurrent=c.concurrent,
-                rate=c.rate,
-                burst=c.burst,
-                connections=c.connections,
-                per_client=c.per_client,
-            ),
+            limits=limits,
             front=self.bus.web_front,
             numbers=self.bus.numbers,
         )
-        return self.web
+        return [*modules, self.web]
 
     def _bushub(self) -> BusHub:
         c, on = self.config, self.config.listeners.relay

@@ -234,6 +234,7 @@ class Agent:
             nodes=_node_numbers(self.credentials),
             in_front=bus.in_front,
             targets=table.targets,
+            timeout=self.config.modules.webservices.timeout,
         )
         return [ServiceFeed(self.store, apply), services]
 

@@ -1,11 +1,13 @@
 """The cloud's module "publishing": the public client proxy, and services of the cloud for the nodes.
 
-Lives elsewhere: the proxies themselves (kubeedge.kubebus.http), L4 towards the nodes of every tenant (kubeedge_cloud.bushub).
+Lives elsewhere: the proxies themselves (kubeedge.kubebus.http), L4 towards the nodes of every tenant (kubeedge_cloud.bushub),
+                 the certificate (tls).
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import ssl
 from collections import Counter
@@ -14,14 +16,16 @@ from typing import Any
 
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.config import forms
-from kubeedge.kit.metrics import Family, Sample, family
+from kubeedge.kit.metrics import Family
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http import fast
+from kubeedge.kubebus.http.accounts import Accounts
 from kubeedge.kubebus.http.client_proxy import ClientProxy, Connect
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.listener import listening
 from kubeedge.kubebus.http.server_proxy import ServerProxy
 from kubeedge.kubebus.http.url import ServiceName, ServiceUrl, Target
+from kubeedge_cloud.publishing import observe
 
 log = logging.getLogger("kubeedge.publishing")
 
@@ -53,6 +57,10 @@ class Publishing:
         self._tls = tls
         self._trust_forwarded = trust_forwarded
         self._limits = limits or ProxyLimits()
+        if trust_forwarded:  # the clients are a few proxies
+            self._limits = dataclasses.replace(self._limits, per_client=self._limits.connections)
+        self._accounts = Accounts()
+        self._turned_away: Counter[int] = Counter()  # connections, by status
         # what a trusted proxy says of its clients is read by the slow path alone
         self._front = front if numbers is not None and not trust_forwarded else None
         self._numbers = numbers
@@ -67,15 +75,20 @@ class Publishing:
                 self._connect,
                 trust_forwarded=self._trust_forwarded,
                 limits=self._limits,
+                accounts=self._accounts,
                 served=lambda url: self._served(url, tasks),
             )
             try:
                 async with listening(
-                    *self._where, proxy.handle, limits=self._limits, tls=self._tls, front=self._put_in_front
+                    *self._where,
+                    proxy.handle,
+                    limits=self._limits,
+                    tls=self._tls,
+                    front=self._put_in_front,
+                    refused=self._turn_away,
                 ) as (self.address, gone):
-                    log.info(
-                        "published web services at %s port %d%s", *self.address, "" if self._proxy is None else ", fast"
-                    )
+                    how = ", fast" if self._proxy is not None else ", with TLS" if self._tls is not None else ""
+                    log.info("published web services at %s port %d%s", *self.address, how)
                     ready.set()
                     await gone
             finally:
@@ -114,32 +127,14 @@ class Publishing:
 
     def metrics(self) -> list[Family]:
         """Of the requests of each tenant, whichever way they went."""
-        answered: Counter[tuple[str, int]] = Counter(self._slow.answered if self._slow else {})
-        accounts = self._proxy.accounts() if self._proxy is not None else {}
-        for tenant, counters in accounts.items():
-            for status, count in enumerate(counters["status"]):
-                if count:
-                    answered[tenant, status] += count
-        slow = self._slow.in_progress if self._slow else 0
-        in_progress = sum(c["in_progress"] for c in accounts.values()) if accounts else slow
-        samples = [
-            Sample("kubeedge_publishing_requests_total", {"tenant": tenant, "code": f"{status}xx"}, count)
-            for (tenant, status), count in sorted(answered.items())
-        ]
-        counted = self._proxy.counters() if self._proxy is not None else {}
-        return [
-            Family("kubeedge_publishing_requests_total", "counter", "answers to web clients", samples),
-            family("kubeedge_publishing_in_progress", "gauge", "requests at this moment", in_progress),
-            family(
-                "kubeedge_publishing_fast_requests_total", "counter", "by the fast path", counted.get("requests", 0)
-            ),
-            family(
-                "kubeedge_publishing_fast_handed_over_total",
-                "counter",
-                "connections that it gave to the slow one",
-                counted.get("handed_over", 0),
-            ),
-        ]
+        accounts, counters = {}, {}
+        if self._proxy is not None:
+            accounts, counters = self._proxy.accounts(), self._proxy.counters()
+        in_progress = self._slow.slots.by_name() if self._slow is not None else {}
+        return observe.families(self._accounts.with_fast(accounts), in_progress, self._turned_away, counters)
+
+    def _turn_away(self, status: int) -> None:
+        self._turned_away[status] += 1
 
 
 _MOST_LEARNED = 4096
@@ -162,4 +157,4 @@ class CloudServices:
             return None
 
         # L4 lets nobody in but nodes of the tenant
-        return ServerProxy(resolve, limits=ProxyLimits()).handle
+        return ServerProxy(resolve, place="the cloud", limits=ProxyLimits()).handle

@@ -32,7 +32,7 @@ class Listeners:
     bootstrap: Listener = section(Listener(port=10002), "joining and renewing certificates (open to strangers)")
     relay: Listener = section(Listener(port=10010), "KubeBus links of the nodes (mutual TLS)")
     api: Listener = section(Listener(port=6443), "the Kubernetes API (client certificates)")
-    web: Listener = section(Listener(port=8080), "published web services (HTTP)")
+    web: Listener = section(Listener(port=8080), "published web services (HTTP, or HTTPS: publishing.tls)")
     metrics: Listener = section(
         Listener(port=10003, address="127.0.0.1"), "GET /metrics for Prometheus, without authentication"
     )
@@ -89,13 +89,39 @@ class Relays:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PublicTls:
+    cert_file: Path = required("the certificate and those between it and the root, PEM")
+    key_file: Path = required("its key, PEM without a password")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishingConfig:
+    """See docs/guide/publishing.md."""
+
+    tls: bool | PublicTls = setting(
+        False,
+        "HTTPS on listeners.web: true for a certificate of the cluster's authority, {certFile, keyFile} for one of your own, which is read "
+        "again when the files change; false: HTTP",
+    )
+    names: tuple[str, ...] = setting(
+        (), "public names and addresses besides `advertise`, for the cluster's certificate", form=forms.host
+    )
     concurrent: int = setting(256, "requests in progress of one tenant; beyond, 503", low=1, high=65536)
     rate: float = setting(0.0, "requests a second of one tenant; beyond, 429; 0: as many as there are", low=0, high=1e9)
     burst: float = setting(100.0, "requests that may come at once after a pause", low=1, high=1e9)
     connections: int = setting(1024, "of web clients", low=1, high=65536)
-    per_client: int = setting(256, "of them from one address", low=1, high=65536)
-    trust_forwarded: bool = setting(False, "web clients are our own proxies: what they say in X-Forwarded-* is kept")
+    per_client: int = setting(256, "of them from one address; with TLS from one /64 of IPv6", low=1, high=65536)
+    timeout: float = setting(
+        330.0,
+        "seconds for an answer of a node; longer than the nodes' own, which say which service is slow",
+        low=1,
+        high=86400,
+    )
+    trust_forwarded: bool = setting(
+        False,
+        "web clients are our own proxies, and nobody else reaches the port: what they say in X-Forwarded-* is kept, and perClient does not "
+        "count",
+    )
     services: tuple[str, ...] = setting(
         (),
         "NAME=HOST:PORT, or TENANT/NAME=HOST:PORT for one tenant: services here that edge nodes reach at "

@@ -113,6 +113,12 @@ class WebServicesConfig:
     listen: str = setting(
         "127.0.0.1:10080", "the client proxy: http://127.0.0.1:10080/TENANT/NODE/SERVICE/", form=forms.endpoint
     )
+    timeout: float = setting(
+        300.0,
+        "seconds without a sign of its answer after which a service of this node counts as too slow (504)",
+        low=1,
+        high=86400,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -174,7 +174,7 @@ def _convert(hint: Any, value: Any, path: str, base: Any) -> Any:
         options = [o for o in get_args(hint) if o is not type(None)]
         if value is None and len(options) < len(get_args(hint)):
             return None
-        return _convert(options[0], value, path, base)
+        return _convert(_option(options, value), value, path, base)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if value is None:
             value = {}  # "hub:" with everything below it commented out
@@ -199,6 +199,15 @@ def _convert(hint: Any, value: Any, path: str, base: Any) -> Any:
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise Invalid(f"{_type_name(value)} instead of {_NAMES.get(hint, hint.__name__)}", path=path)
     return value
+
+
+def _option(options: list[Any], value: Any) -> Any:
+    """Of several types of one key (true, or a mapping) the one that the value can be; else the first, which complains."""
+    for option in options:
+        wanted = dict if dataclasses.is_dataclass(option) else option
+        if isinstance(wanted, type) and isinstance(value, wanted) and isinstance(value, bool) == (option is bool):
+            return option
+    return options[0]
 
 
 def _check(field: dataclasses.Field[Any], value: Any, path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import h11
 
 from kubeedge.errors import Invalid, PeerError
-from kubeedge.kit.http1_messages import ClientGone, Headers, Limits, gather
+from kubeedge.kit.http1_messages import ClientGone, Headers, Inform, Limits, gather
 from kubeedge.kit.streams import abort_writer, close_writer
 
 
@@ -42,6 +43,7 @@ class Connection:
         self._limits = limits or Limits()
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=self._limits.header_bytes)
         self._sending: asyncio.Task[None] | None = None
+        self._wanted = asyncio.Event()  # the other side asks for the body
 
     @property
     def reusable(self) -> bool:
@@ -56,10 +58,20 @@ class Connection:
         )
 
     async def request(
-        self, method: str, target: str, headers: Headers = (), body: bytes | AsyncIterator[bytes] = b""
+        self,
+        method: str,
+        target: str,
+        headers: Headers = (),
+        body: bytes | AsyncIterator[bytes] = b"",
+        *,
+        hold: float = 0.0,
+        inform: Inform | None = None,
     ) -> ClientResponse:
         """Send and return at the response's head. Raises PeerError when the answer is not HTTP, OSError when the
-        connection breaks. A body of unknown length goes chunked unless `headers` has its content-length."""
+        connection breaks. A body of unknown length goes chunked unless `headers` has its content-length.
+
+        `hold`: seconds for which an iterated body waits for 100 Continue, which `headers` have asked for; with an answer before, it is never
+        begun. `inform` hears of other interim answers."""
         if self._h11.our_state is h11.DONE:
             self._h11.start_next_cycle()
         sent = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in headers]
@@ -77,9 +89,13 @@ class Connection:
             raise Invalid(f"request: {exc}") from exc
         if body and isinstance(body, bytes):
             self._write(h11.Data(data=body))
-        sending = self._sending = asyncio.create_task(self._send_body(body), name="http request body")
+        self._wanted.clear()
+        sending = self._sending = asyncio.create_task(self._send_body(body, hold), name="http request body")
         try:
-            return await self._response(sending)
+            answer = await self._response(sending, inform)
+            if hold and not self._wanted.is_set():
+                await self._stop_sending()
+            return answer
         except BaseException:
             await self._stop_sending()
             raise
@@ -100,8 +116,13 @@ class Connection:
             self._sending.cancel()
         abort_writer(self.writer)
 
-    async def _send_body(self, body: bytes | AsyncIterator[bytes]) -> None:
+    async def _send_body(self, body: bytes | AsyncIterator[bytes], hold: float) -> None:
         try:
+            if hold:
+                await self.writer.drain()
+                with contextlib.suppress(TimeoutError):  # it may not know of 100-continue (RFC 9110 section 10.1.1)
+                    await asyncio.wait_for(self._wanted.wait(), hold)
+                self._wanted.set()
             if not isinstance(body, bytes):
                 async for chunk in body:
                     if chunk:
@@ -124,10 +145,16 @@ class Connection:
             await asyncio.gather(self._sending, return_exceptions=True)
             self._sending = None
 
-    async def _response(self, sending: asyncio.Task[None]) -> ClientResponse:
+    async def _response(self, sending: asyncio.Task[None], inform: Inform | None) -> ClientResponse:
         while True:
             event = await self._event(sending)
             if isinstance(event, h11.InformationalResponse) and event.status_code != 101:
+                if event.status_code == 100:
+                    self._wanted.set()
+                elif inform is not None:
+                    await inform(
+                        event.status_code, [(k.decode("latin-1"), v.decode("latin-1")) for k, v in event.headers]
+                    )
                 continue
             if isinstance(event, h11.Response | h11.InformationalResponse):
                 headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in event.headers]

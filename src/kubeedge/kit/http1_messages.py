@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from kubeedge.errors import Invalid, KubeEdgeError, PeerError
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
+Inform: TypeAlias = Callable[[int, Headers], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,10 @@ async def _never() -> None:
     await asyncio.get_running_loop().create_future()
 
 
+async def _nowhere(status: int, headers: Headers) -> None:
+    """Interim answers that nobody wants."""
+
+
 @dataclass(slots=True)
 class Request:
     method: str
@@ -51,6 +56,8 @@ class Request:
     _stream: AsyncIterator[bytes]
     #: returns when the body was read and the client has hung up: nobody waits for the answer any more
     gone: Callable[[], Coroutine[Any, Any, None]] = _never
+    #: sends an interim answer (status 102 to 199) before the answer itself; clients of HTTP/1.0 get none
+    inform: Inform = _nowhere
 
     @property
     def path(self) -> str:

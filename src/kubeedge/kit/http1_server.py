@@ -21,6 +21,7 @@ from kubeedge.kit.http1_messages import (
     BrokenBody,
     ClientGone,
     Handler,
+    Headers,
     Limits,
     Request,
     Response,
@@ -37,6 +38,7 @@ _LOOSE_LINE = re.compile(rb"(?<!\r)\n|\n[ \t]")
 
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 8 * 1024 * 1024
+_MOST_INTERIM = 16  # interim answers to one request; the rest is dropped
 _UNREAD_BYTES = 256 * 1024  # of a body that the handler did not want; with more to come the connection ends
 
 
@@ -64,6 +66,7 @@ class _ServerConnection:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_bytes)
         self._body_read = asyncio.Event()
         self._lingers = True
+        self._interim = 0  # answers that may still be sent before the answer
 
     async def run(self) -> None:
         await self._serve()
@@ -145,7 +148,9 @@ class _ServerConnection:
             self._writer.get_extra_info,
             self._body() if _has_body(head) else self._no_body(),
             self._until_gone,
+            self._inform,
         )
+        self._interim = _MOST_INTERIM if head.http_version >= b"1.1" else 0
         try:
             answer = await self._handle(request)
         except BrokenBody as exc:
@@ -156,7 +161,7 @@ class _ServerConnection:
             await self._upgrade(answer)
             return False
         await self._send(answer, head.method == b"HEAD")
-        if self._h11.their_state is h11.SEND_BODY:
+        if self._h11.their_state is h11.SEND_BODY and self._h11.our_state is not h11.MUST_CLOSE:
             # the handler did not want the rest of the body; a little may be swallowed, more ends the connection
             with contextlib.suppress(BrokenBody, BodyTooLarge):
                 await gather(request.stream(), _UNREAD_BYTES)
@@ -199,6 +204,17 @@ class _ServerConnection:
                 self._body_read.set()
                 return
 
+    async def _inform(self, status: int, headers: Headers) -> None:
+        if self._interim <= 0:
+            return
+        self._interim -= 1
+        encoded = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in headers]
+        waiting = self._h11.they_are_waiting_for_100_continue
+        self._write(h11.InformationalResponse(status_code=status, headers=encoded, reason=_reason(status)))
+        if waiting:  # h11 takes any interim answer for the one that was waited for
+            self._h11.client_is_waiting_for_100_continue = True
+        await self._drain()
+
     def _no_body(self) -> AsyncIterator[bytes]:
         """Takes the end of the message at once, so that what comes next is the next request, or the end."""
         self._h11.next_event()
@@ -212,6 +228,9 @@ class _ServerConnection:
             names = {name.lower() for name, _ in headers}
             if isinstance(body, bytes) and b"content-length" not in names and response.status not in (204, 304):
                 headers.append((b"content-length", b"%d" % len(body)))
+            if self._h11.they_are_waiting_for_100_continue:
+                # answered before the body: whether it still comes is not known, so no request can follow (RFC 9110 section 10.1.1)
+                headers = [(k, v) for k, v in headers if k.lower() != b"connection"] + [(b"connection", b"close")]
             # without a length h11 chooses chunked transfer coding, or the end of the connection for HTTP/1.0
             self._write(h11.Response(status_code=response.status, headers=headers, reason=_reason(response.status)))
             if isinstance(body, bytes):

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import ssl
 import struct
+from collections.abc import Callable
 
 
 async def close_writer(writer: asyncio.StreamWriter) -> None:
@@ -42,19 +43,24 @@ async def splice(
     theirs: tuple[asyncio.StreamReader, asyncio.StreamWriter],
     *,
     chunk: int = 64 * 1024,
+    count: Callable[[int, int], None] = lambda out, in_: None,
 ) -> None:
     """Carry bytes both ways, with back pressure, until both directions have ended or one has broken. The end of one
-    direction is passed on, where the stream can say it (TLS cannot), and the other direction goes on. Closes nothing."""
+    direction is passed on, where the stream can say it (TLS cannot), and the other direction goes on. Closes nothing.
+    `count` hears of bytes from ours to theirs, and from theirs to ours."""
     try:
         async with asyncio.TaskGroup() as both:
-            both.create_task(_carry(ours[0], theirs[1], chunk), name="splice out")
-            both.create_task(_carry(theirs[0], ours[1], chunk), name="splice in")
+            both.create_task(_carry(ours[0], theirs[1], chunk, lambda n: count(n, 0)), name="splice out")
+            both.create_task(_carry(theirs[0], ours[1], chunk, lambda n: count(0, n)), name="splice in")
     except* OSError:
         pass  # which of the two broke makes no difference: the caller closes both
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, chunk: int) -> None:
+async def _carry(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, chunk: int, count: Callable[[int], None]
+) -> None:
     while data := await reader.read(chunk):
+        count(len(data))
         writer.write(data)
         await writer.drain()
     if not writer.can_write_eof():

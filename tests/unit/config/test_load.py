@@ -175,3 +175,32 @@ def test_what_is_dumped_is_read_back(name, level, keepalive, dirs):
     text = edge.default_yaml(config)
     assert yaml.safe_load(text)["modules"]["appengine"]["cniBinDirs"] == dirs
     assert load.load_text(edge.EdgeConfig, text, api_version=edge.API_VERSION, kind=edge.KIND) == config
+
+
+def test_a_key_may_be_true_or_a_mapping():
+    assert cloud_of("publishing: {tls: true}").publishing.tls is True
+    own = cloud_of("publishing: {tls: {certFile: /a.crt, keyFile: /a.key}}").publishing.tls
+    assert own == cloud.PublicTls(cert_file=Path("/a.crt"), key_file=Path("/a.key"))
+    for text, message in (
+        ("publishing: {tls: yes please}", "publishing.tls: text ('yes please') instead of true or false"),
+        ("publishing: {tls: 1}", "publishing.tls: a number (1) instead of true or false"),
+        ("publishing: {tls: {certFile: /a.crt}}", "publishing.tls.keyFile: required"),
+        (
+            "publishing: {tls: {certFile: a.crt, keyFile: /a}}",
+            "publishing.tls.certFile: 'a.crt' is not an absolute path",
+        ),
+        ("publishing: {services: ['Big=h:1']}", "publishing.services[0]: 'Big=h:1' is not an RFC 1123 label"),
+        ("publishing: {services: ['/a=h:1']}", "publishing.services[0]: '/a=h:1' is not NAME=HOST:PORT"),
+        ("publishing: {services: [a]}", "publishing.services[0]: 'a' is not NAME=HOST:PORT"),
+        ("publishing: {services: [t/a=h]}", "publishing.services[0]: 't/a=h' is not HOST:PORT"),
+    ):
+        with pytest.raises(Invalid) as error:
+            cloud_of(text)
+        assert message in str(error.value)
+
+
+def test_what_may_be_a_mapping_is_printed_as_one():
+    own = cloud.PublicTls(cert_file=Path("/a.crt"), key_file=Path("/a.key"))
+    config = cloud.CloudConfig(publishing=cloud.PublishingConfig(tls=own, services=("red/api=127.0.0.1:5000",)))
+    text = cloud.default_yaml(config)
+    assert load.load_text(cloud.CloudConfig, text, api_version=cloud.API_VERSION, kind=cloud.KIND) == config

@@ -82,6 +82,51 @@ def test_a_redirect_leads_below_the_prefix(location: str, seen: str) -> None:
     ]
 
 
+def test_a_redirect_to_ourselves_keeps_the_scheme_that_the_client_uses() -> None:
+    sent = [("location", "http://shop.example/x"), ("content-location", "http://other.example/x"), ("location", "/y")]
+    seen = h.response_headers(sent, prefix="/t/n/s", host="shop.example", proto="https")
+    assert [value for _, value in seen] == ["https://shop.example/t/n/s/x", "http://other.example/x", "/t/n/s/y"]
+
+
+@pytest.mark.parametrize(
+    ("referer", "target", "place"),
+    [
+        ("http://shop.example/t/n/s/", "/static/x.css?v=1", "/t/n/s/static/x.css?v=1"),
+        ("https://SHOP.example/t/n/s/page?q=/a/b/c", "/a/b/c/d", "/t/n/s/a/b/c/d"),
+        ("http://shop.example/t/n/s", "/", "/t/n/s/"),
+        ("http://shop.example/t/n/s/static/x.css", "/font.woff", "/t/n/s/font.woff"),
+        ("http://shop.example/t/n/s/", "/t/n/s/gone", None),  # it is there already: no circle
+        ("http://shop.example/t/n/s/", "/t/n/s2", "/t/n/s/t/n/s2"),
+        ("http://evil.example/t/n/s/", "/static/x", None),
+        ("http://shop.example:81/t/n/s/", "/static/x", None),
+        ("http://shop.example@evil.example/t/n/s/", "/static/x", None),
+        ("http://user@shop.example/t/n/s/", "/static/x", None),
+        ("http://shop.example/t/n/", "/static/x", None),
+        ("http://shop.example//evil.example/n/s/", "/static/x", None),
+        ("http://shop.example/T/n/s/", "/static/x", None),
+        ("http://shop.example/t%2fn/n/s/", "/static/x", None),
+        ("javascript://shop.example/t/n/s/", "/static/x", None),
+        ("http://[broken/t/n/s/", "/static/x", None),
+        ("/t/n/s/", "/static/x", None),
+        ("http://shop.example/t/n/s/", "//evil.example/x", None),
+        ("http://shop.example/t/n/s/", "http://evil.example/x", None),
+        ("http://shop.example/t/n/s/", "*", None),
+    ],
+)
+def test_an_absolute_path_leads_back_to_the_service_of_its_page(referer: str, target: str, place: str | None) -> None:
+    found = h.back_below([("host", "shop.example"), ("referer", referer)], target)
+    assert (found and found[1]) == place
+    assert place is None or (found is not None and found[0] == "t" and place.startswith("/t/n/s/"))
+
+
+def test_without_one_clear_referer_nothing_is_guessed() -> None:
+    page = ("referer", "http://shop.example/t/n/s/")
+    assert h.back_below([("host", "shop.example")], "/x") is None
+    assert h.back_below([page], "/x") is None
+    assert h.back_below([("host", ""), ("referer", "http:///t/n/s/")], "/x") is None
+    assert h.back_below([("host", "shop.example"), page, page], "/x") is None
+
+
 @pytest.mark.parametrize(
     ("cookie", "seen"),
     [

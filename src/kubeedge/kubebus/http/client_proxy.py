@@ -4,21 +4,22 @@ In the cloud it serves the public name, at an edge node localhost. It takes the 
 proxy over L4, and translates what an answer says about its own address.
 
 A tenant that `allow` refuses is answered as one that does not exist, in the same words.
+
+A page that asks for an absolute path (/static/x) has left its prefix. Its Referer says where it lives, and it is sent back there (307).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from kubeedge.api.names import NodeName, TenantId
-from kubeedge.errors import Invalid, NotFound, PeerError
+from kubeedge.errors import Invalid, NotFound, PeerError, Unavailable
 from kubeedge.kit.http1 import ClientResponse, Connection, Limits, Request, Response, Upgrade, serve_connection
 from kubeedge.kubebus.http import headers as h
+from kubeedge.kubebus.http.accounts import Accounts
 from kubeedge.kubebus.http.forward import error_response, exchange, has_body, relay, status_of
 from kubeedge.kubebus.http.limits import Gate, ProxyLimits, Slots
 from kubeedge.kubebus.http.pool import Pool
@@ -28,8 +29,10 @@ log = logging.getLogger("kubeedge.kubebus.http")
 
 Connect = Callable[[TenantId, NodeName, int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
+_Interim = Callable[[h.Headers], h.Pairs]
+_Count = Callable[[int, int], None]
+
 _MAY_BE_REPEATED = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))  # safe (RFC 9110 section 9.2.1), sent without a body
-_MOST_COUNTED = 1000  # answers, before names that were never there are counted together
 _L4_HTTP = Limits(header_bytes=40 * 1024)  # of an answer: a service's own headers and what its server proxy adds
 
 
@@ -48,6 +51,7 @@ class ClientProxy:
         allow: Callable[[TenantId], bool] = everyone,
         trust_forwarded: bool = False,
         limits: ProxyLimits | None = None,
+        accounts: Accounts | None = None,
         served: Callable[[ServiceUrl], None] = lambda url: None,
     ) -> None:
         self._served = served  # a request went there and was answered: the next ones may go the fast way
@@ -63,7 +67,7 @@ class ClientProxy:
             burst=self._limits.burst,
             now=lambda: asyncio.get_running_loop().time(),
         )
-        self.answered: Counter[tuple[str, int]] = Counter()  # by tenant, "" for what is none, and class of status
+        self.accounts = accounts or Accounts()
 
     @property
     def in_progress(self) -> int:
@@ -80,51 +84,67 @@ class ClientProxy:
 
     async def _serve(self, request: Request) -> Response | Upgrade:
         if request.method == "CONNECT":
-            return error_response(405, "CONNECT is not for a published web service")
+            return self._counted("", error_response(405, "CONNECT is not for a published web service"))
         try:
             url = parse(request.target)
         except Invalid as exc:
-            return self._count("", _back_below(request) or error_response(404, f"no web service here: {exc}"))
+            answer = self._back_below(request) or error_response(404, f"no web service here: {exc}")
+            return self._counted("", answer)
         if not self._allow(url.tenant):
-            return self._count("", _back_below(request) or self._failed(url, _unknown(url)))
-        return self._count(url.tenant, await self._answer(request, url))
-
-    def _count(self, tenant: str, answer: Response | Upgrade) -> Response | Upgrade:
-        status = 101 if isinstance(answer, Upgrade) else answer.status
-        if status == 404 and self.answered.total() > _MOST_COUNTED and (tenant, 4) not in self.answered:
-            tenant = ""  # strangers may ask for any name
-        self.answered[tenant, status // 100] += 1
-        return answer
-
-    async def _answer(self, request: Request, url: ServiceUrl) -> Response | Upgrade:
+            return self._counted("", self._back_below(request) or self._failed(url, _unknown(url)))
         try:
             give_back = self.slots.take(url.tenant)
         except Exception as exc:
-            return self._failed(url, exc)
+            self.accounts.of(url.tenant).refused += 1
+            return self._counted(url.tenant, self._failed(url, exc))
         try:
-            return await self._forward(request, url, give_back)
+            return self._counted(url.tenant, await self._forward(request, url, give_back))
         except NotFound:
             give_back()
-            return _back_below(request) or self._failed(url, _unknown(url))
+            return self._counted(url.tenant, self._back_below(request) or self._failed(url, _unknown(url)))
         except Exception as exc:
             give_back()
-            return self._failed(url, exc)
+            return self._counted(url.tenant, self._failed(url, exc))
         except BaseException:
             give_back()
             raise
 
+    def _counted(self, tenant: str, answer: Response | Upgrade) -> Response | Upgrade:
+        status = 101 if isinstance(answer, Upgrade) else answer.status
+        self.accounts.of(tenant).answers[min(status // 100, 5)] += 1
+        return answer
+
+    def _back_below(self, request: Request) -> Response | None:
+        """For a page that asks for an absolute path. Gives away nothing but an address that the client has had."""
+        if request.method not in ("GET", "HEAD"):
+            return None
+        place = h.back_below(request.headers, request.target)
+        if place is None or not self._allow(TenantId(place[0])):
+            return None
+        return Response(307, [("location", place[1]), ("vary", "referer"), ("cache-control", "no-store")])
+
     async def _forward(self, request: Request, url: ServiceUrl, give_back: Callable[[], None]) -> Response | Upgrade:
         body = has_body(request)
         host = request.header("host") or ""
+        proto = "https" if request.extra("ssl_object") is not None else "http"
         outgoing = h.forwarded(
             h.request_headers(request.headers, has_body=body),
             client=_client_of(request.extra),
-            proto="https" if request.extra("ssl_object") is not None else "http",
+            proto=proto,
             prefix=url.prefix,
             trusted=self._trust_forwarded,
         )
+
+        def for_client(headers: h.Headers) -> h.Pairs:
+            return h.response_headers(h.end_to_end(headers), prefix=url.prefix, host=host, proto=proto)
+
+        def count(out: int, in_: int) -> None:
+            account = self.accounts.of(url.tenant)
+            account.bytes_in += out
+            account.bytes_out += in_
+
         connection, answer = await self._ask(
-            request, url, outgoing, repeat=not body and request.method in _MAY_BE_REPEATED
+            request, url, outgoing, for_client, count, repeat=not body and request.method in _MAY_BE_REPEATED
         )
 
         async def finish() -> None:
@@ -132,31 +152,47 @@ class ClientProxy:
             await self._pool.give((url.tenant, url.node), connection)
 
         self._served(url)
-        incoming = h.response_headers(h.end_to_end(answer.headers), prefix=url.prefix, host=host)
-        return relay(request, answer, connection, incoming, finish)
+        return relay(request, answer, connection, for_client(answer.headers), finish, count=count)
 
     async def _ask(
-        self, request: Request, url: ServiceUrl, headers: h.Pairs, *, repeat: bool
+        self, request: Request, url: ServiceUrl, headers: h.Pairs, interim: _Interim, count: _Count, *, repeat: bool
     ) -> tuple[Connection, ClientResponse]:
         """Over an idle connection when the request may be repeated: the node may be closing it at this very moment."""
         if repeat and (idle := self._pool.take((url.tenant, url.node))) is not None:
             try:
-                return idle, await self._exchange(request, url, headers, idle)
+                return idle, await self._exchange(request, url, headers, interim, count, idle)
             except TimeoutError:
                 raise
             except (OSError, PeerError) as exc:
                 _raise_of_client(exc)
                 log.debug("idle connection was stale tenant=%s node=%s error=%s", url.tenant, url.node, exc)
         async with asyncio.timeout(self._limits.connect):
-            reader, writer = await self._connect(url.tenant, url.node, L4_PORT)
+            try:
+                reader, writer = await self._connect(url.tenant, url.node, L4_PORT)
+            except NotFound:
+                raise
+            except (OSError, Unavailable):
+                self.accounts.exists(url.tenant)
+                raise
+        self.accounts.exists(url.tenant)
         connection = Connection(reader, writer, limits=_L4_HTTP)
-        return connection, await self._exchange(request, url, headers, connection)
+        return connection, await self._exchange(request, url, headers, interim, count, connection)
 
     async def _exchange(
-        self, request: Request, url: ServiceUrl, headers: h.Pairs, connection: Connection
+        self,
+        request: Request,
+        url: ServiceUrl,
+        headers: h.Pairs,
+        interim: _Interim,
+        count: _Count,
+        connection: Connection,
     ) -> ClientResponse:
+        patience = self._limits.answer  # the server proxy always asks for a body, or refuses it
         try:
-            return await exchange(request, connection, url.l4_target, headers, patience=self._limits.answer)
+            return await exchange(
+                request, connection, url.l4_target, headers,
+                patience=patience, hold=patience, interim=interim, count=count,
+            )  # fmt: skip
         except BaseException:
             connection.abort()
             raise
@@ -169,26 +205,8 @@ class ClientProxy:
         elif status == 502:
             reason = f"node {url.node} of tenant {url.tenant} cannot be reached: {reason}"
         log.debug("request failed url=%s status=%s reason=%s", url.prefix, status, reason)
-        return error_response(status, reason, tenant=url.tenant, node=url.node, service=url.service)
-
-
-def _back_below(request: Request) -> Response | None:
-    """A page of a service has asked for /static/x as if it lived at "/": the address that the page came from says below which prefix to ask.
-    Nothing but an address is given away, and it is one that the client had."""
-    if request.method not in ("GET", "HEAD"):
-        return None
-    try:
-        parts = urlsplit(request.header("referer") or "")
-        if not parts.netloc or parts.netloc.lower() != (request.header("host") or "").lower():
-            return None
-        page = parse(parts.path)
-    except (ValueError, Invalid):
-        return None
-    if not request.target.startswith("/") or request.target.startswith(("//", f"{page.prefix}/")):
-        return None
-    return Response(
-        307, [("location", page.prefix + request.target), ("vary", "referer"), ("cache-control", "no-store")], b""
-    )
+        retry = getattr(error, "retry_after", None)
+        return error_response(status, reason, retry_after=retry, tenant=url.tenant, node=url.node, service=url.service)
 
 
 def _raise_of_client(error: Exception) -> None:

@@ -52,7 +52,10 @@ class FastSlots:
         match self._proxy.take(name):
             case 429:
                 rate = f"{self._limits.rate:g} requests a second"
-                raise TooFast(f"{self._what} {name} has sent more than {rate}; try again later")
+                raise TooFast(
+                    f"{self._what} {name} has sent more than {rate}; try again later",
+                    retry_after=1.0 / self._limits.rate,
+                )
             case 503:
                 limit = f"{self._limits.concurrent} requests in progress"
                 raise Busy(f"{self._what} {name} has {limit} already; try again later")
@@ -66,6 +69,11 @@ class FastSlots:
 
     def in_progress(self) -> int:
         return self._held
+
+    def by_name(self) -> dict[str, int]:
+        return {
+            name: account["in_progress"] for name, account in self._proxy.accounts().items() if account["in_progress"]
+        }
 
 
 def learn_targets(proxy: Any, service: str, targets: Sequence[Target]) -> bool:

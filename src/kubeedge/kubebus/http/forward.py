@@ -3,14 +3,17 @@
 Memory is bounded by the buffers of two streams each way; whoever is slow slows the other side down. When either end goes
 away the other is told at once.
 
+An upload that asks first (Expect: 100-continue) is asked for when the service asks for it, and refused unread when it is refused there.
+
 Lives here:      the exchange, upgrades, errors as answers.
-Lives elsewhere: where it goes (client_proxy, server_proxy), the headers (headers), limits (limits), who may (access).
+Lives elsewhere: where it goes (client_proxy, server_proxy), the headers (headers), how much of it (limits), who may (access).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from kubeedge.errors import KubeEdgeError, NotFound, PeerError
@@ -32,15 +35,15 @@ from kubeedge.kubebus.http.limits import Busy, TooFast
 STREAM_BUFFER = 64 * 1024  # of an asyncio stream; it stops reading at twice this
 
 
-def error_response(status: int, message: str, **where: str) -> Response:
+def error_response(status: int, message: str, *, retry_after: float | None = None, **where: str) -> Response:
     """An answer of the proxies themselves; `where` names what the message is about."""
-    extra = [("retry-after", "1")] if status in (429, 503) else []
+    extra = [("retry-after", str(max(1, math.ceil(retry_after or 0))))] if status in (429, 503) else []
     return json_response(status, {"error": message, **where}, [("cache-control", "no-store"), *extra])
 
 
 def status_of(error: Exception) -> int:
-    """The HTTP status that says who is to blame: 404 nobody there, 429 too fast, 503 too busy, 504 too slow, 502 the
-    rest. What is the client's fault, or a bug, is raised again."""
+    """The HTTP status that says who is to blame: 404 nobody there, 429 too fast, 503 too busy, 504 too slow, 502 the rest. What is the
+    client's fault, or a bug, is raised again."""
     match error:
         case ClientGone() | BrokenBody():
             raise error
@@ -65,14 +68,37 @@ def has_body(request: Request) -> bool:
     )
 
 
+def expects(request: Request) -> bool:
+    """The client sends its body when it is asked to."""
+    return has_body(request) and "100-continue" in h.tokens(request.headers, "expect")
+
+
 async def exchange(
-    request: Request, connection: Connection, target: str, headers: h.Pairs, *, patience: float
+    request: Request,
+    connection: Connection,
+    target: str,
+    headers: h.Pairs,
+    *,
+    patience: float,
+    hold: float,
+    interim: Callable[[h.Headers], h.Pairs] = h.end_to_end,
+    count: Callable[[int, int], None] = lambda out, in_: None,
 ) -> ClientResponse:
     """Send the request on and wait for the head of its answer. Raises ClientGone when the client hangs up meanwhile,
-    TimeoutError when nothing moved for `patience` seconds, OSError and PeerError for the other side's failures."""
+    TimeoutError when nothing moved for `patience` seconds, OSError and PeerError for the other side's failures.
+
+    `hold`: seconds until a body goes although the other side has not asked for it. `interim`: headers of a 103, for the client. `count` hears
+    of the body's bytes."""
+    asks = expects(request)
+
+    async def inform(status: int, found: h.Headers) -> None:
+        await request.inform(status, interim(found))
+
     async with asyncio.timeout(patience) as deadline:
-        body = _watched(request.stream(), deadline, patience) if has_body(request) else b""
-        answer = asyncio.create_task(connection.request(request.method, target, headers, body), name="http forward")
+        body = _watched(request.stream(), deadline, patience, count) if has_body(request) else b""
+        sent = [*headers, ("expect", "100-continue")] if asks else headers
+        asking = connection.request(request.method, target, sent, body, hold=hold if asks else 0.0, inform=inform)
+        answer = asyncio.create_task(asking, name="http forward")
         gone = asyncio.create_task(request.gone(), name="http client gone")
         try:
             await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -87,12 +113,15 @@ async def exchange(
     return answer.result()
 
 
-async def _watched(body: AsyncIterator[bytes], deadline: asyncio.Timeout, patience: float) -> AsyncIterator[bytes]:
+async def _watched(
+    body: AsyncIterator[bytes], deadline: asyncio.Timeout, patience: float, count: Callable[[int, int], None]
+) -> AsyncIterator[bytes]:
     """The request's body; while it moves the deadline moves too."""
     now = asyncio.get_running_loop().time
     async for chunk in body:
         with contextlib.suppress(RuntimeError):  # the head of the answer came first: there is no deadline any more
             deadline.reschedule(now() + patience)
+        count(len(chunk), 0)
         yield chunk
 
 
@@ -104,8 +133,16 @@ async def _discard(task: asyncio.Task[ClientResponse]) -> None:
 class RelayedBody:
     """The body of an answer on its way; `finish` is called once, however the exchange ends."""
 
-    def __init__(self, response: ClientResponse, finish: Callable[[], Awaitable[None]], *, empty: bool) -> None:
+    def __init__(
+        self,
+        response: ClientResponse,
+        finish: Callable[[], Awaitable[None]],
+        *,
+        empty: bool,
+        count: Callable[[int, int], None],
+    ) -> None:
         self._stream = response.stream()
+        self._count = count
         self._finish: Callable[[], Awaitable[None]] | None = finish
         self._empty = empty
 
@@ -113,7 +150,9 @@ class RelayedBody:
         return self
 
     async def __anext__(self) -> bytes:
-        return await anext(self._stream)
+        chunk = await anext(self._stream)
+        self._count(0, len(chunk))
+        return chunk
 
     async def aclose(self) -> None:
         finish, self._finish = self._finish, None
@@ -136,6 +175,8 @@ def relay(
     connection: Connection,
     headers: h.Pairs,
     finish: Callable[[], Awaitable[None]],
+    *,
+    count: Callable[[int, int], None] = lambda out, in_: None,
 ) -> Response | Upgrade:
     """The answer for the client. `headers` are the end-to-end ones; `finish` gives the connection and the slot back."""
     if response.status == 101:
@@ -145,9 +186,11 @@ def relay(
             try:
                 connection.writer.write(first)
                 writer.write(connection.trailing())
-                await splice((reader, writer), (connection.reader, connection.writer))
+                await splice((reader, writer), (connection.reader, connection.writer), count=count)
             finally:
                 await finish()
 
         return Upgrade([*headers, ("connection", "upgrade"), ("upgrade", protocol)], takeover)
-    return Response(response.status, headers, RelayedBody(response, finish, empty=request.method == "HEAD"))
+    return Response(
+        response.status, headers, RelayedBody(response, finish, empty=request.method == "HEAD", count=count)
+    )

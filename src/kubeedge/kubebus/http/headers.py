@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
+from kubeedge.errors import Invalid
+from kubeedge.kubebus.http.url import parse
+
 Headers: TypeAlias = Sequence[tuple[str, str]]  # names in lower case
 Pairs: TypeAlias = list[tuple[str, str]]
 
@@ -29,7 +32,7 @@ _HOP_BY_HOP = frozenset(
         "transfer-encoding",  # each hop frames for itself
         "upgrade",
         "proxy",  # never a real header; as CGI's HTTP_PROXY it redirects a service's own requests
-        "expect",  # the proxy answers 100-continue itself, when it begins to read
+        "expect",  # 100-continue is asked for anew (forward.exchange)
     )
 )
 _NOT_HOP_BY_HOP = frozenset(
@@ -90,19 +93,20 @@ def forwarded(headers: Headers, *, client: str, proto: str, prefix: str, trusted
     return kept
 
 
-def response_headers(headers: Headers, *, prefix: str, host: str) -> Pairs:
-    """Of a service's answer, as the client below `prefix` must see them."""
+def response_headers(headers: Headers, *, prefix: str, host: str, proto: str = "") -> Pairs:
+    """Of a service's answer, as the client below `prefix` must see them. `proto`: how the client reached `host`; a service that knows nothing
+    of the proxy's TLS says http."""
     changed: Pairs = []
     for name, value in headers:
         if name in ("location", "content-location"):
-            value = below(prefix, value, host)
+            value = below(prefix, value, host, proto)
         elif name == "set-cookie":
             value = _COOKIE_PATH.sub(lambda m: m[1] + _cookie_path(prefix, m[2]), value)
         changed.append((name, value))
     return changed
 
 
-def below(prefix: str, location: str, host: str) -> str:
+def below(prefix: str, location: str, host: str, proto: str = "") -> str:
     """An absolute path, or an absolute URL of `host` itself, with the prefix; anything else as it is."""
     if location.startswith("/"):
         if location.startswith("//"):
@@ -114,9 +118,27 @@ def below(prefix: str, location: str, host: str) -> str:
         parts = urlsplit(location)
     except ValueError:
         return location
-    if not host or parts.netloc.lower() != host.lower() or _within(prefix, parts.path):
+    if not host or parts.netloc.lower() != host.lower():
         return location
-    return parts._replace(path=prefix + (parts.path or "/")).geturl()
+    path = parts.path if _within(prefix, parts.path) else prefix + (parts.path or "/")
+    return parts._replace(path=path, scheme=proto or parts.scheme).geturl()
+
+
+def back_below(headers: Headers, target: str) -> tuple[str, str] | None:
+    """(tenant's part of the path, where to) of a request for an absolute path by a page that lives below a prefix: its Referer says which.
+    None when it does not, or when the path is below it already. The place is one of the host and of the service that the page is of."""
+    host = next((value for name, value in headers if name == "host"), "")
+    referers = [value for name, value in headers if name == "referer"]
+    if len(referers) != 1 or not target.startswith("/") or target.startswith("//"):
+        return None
+    try:
+        page = urlsplit(referers[0])
+        if not host or page.scheme not in ("http", "https") or page.netloc.lower() != host.lower():
+            return None
+        url = parse(page.path)
+    except (ValueError, Invalid):
+        return None
+    return None if _within(url.prefix, target) else (url.tenant, url.prefix + target)
 
 
 def _within(prefix: str, path: str) -> bool:

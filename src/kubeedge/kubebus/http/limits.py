@@ -13,7 +13,9 @@ from typing import Protocol
 from kubeedge.errors import Unavailable
 from kubeedge.kit.http1 import Limits
 
-_MOST_BUCKETS = 4096  # names whose rate is remembered; a full bucket that is forgotten is full again
+_MOST_BUCKETS = (
+    4096  # names whose rate is remembered: strangers may ask for any; a bucket that is forgotten is full again
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +40,37 @@ class TooFast(Unavailable):
     """More requests a second than are allowed: 429."""
 
 
+class Bucket:
+    """A token bucket: `burst` requests at once, `rate` a second in the long run."""
+
+    __slots__ = ("_burst", "_rate", "_then", "_tokens")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = self._tokens = max(1.0, burst)
+        self._then = now
+
+    def take(self, now: float) -> float:
+        """0.0: go on. Else the seconds until there is a token again; nothing was taken."""
+        if now > self._then:
+            self._tokens = min(self._burst, self._tokens + (now - self._then) * self._rate)
+            self._then = now
+        if self._tokens >= 1.0:
+            self._tokens -= 1.0
+            return 0.0
+        return (1.0 - self._tokens) / self._rate
+
+
 class Slots(Protocol):
     def take(self, name: str) -> Callable[[], None]:
         """Returns what gives the slot back; calling it again does nothing. Raises Busy, TooFast."""
         ...
 
     def in_progress(self) -> int: ...
+
+    def by_name(self) -> dict[str, int]:
+        """Requests in progress of each name that has some."""
+        ...
 
 
 class Gate:
@@ -53,16 +80,18 @@ class Gate:
         self._limit = limit
         self._what = what
         self._rate = rate
-        self._burst = max(1.0, burst)
+        self._burst = burst
         self._now = now
         self._taken: Counter[str] = Counter()
-        self._buckets: dict[str, tuple[float, float]] = {}  # tokens, when
+        self._buckets: dict[str, Bucket] = {}
 
     def take(self, name: str) -> Callable[[], None]:
-        if self._rate and not self._spend(name):
-            raise TooFast(f"{self._what} {name} has sent more than {self._rate:g} requests a second; try again later")
         if self._taken[name] >= self._limit:
-            raise Busy(f"{self._what} {name} has {self._limit} requests in progress already; try again later")
+            text = f"{self._what} {name} has {self._limit} requests in progress already; try again later"
+            raise Busy(text, retry_after=1.0)
+        if self._rate > 0 and (wait := self._spend(name)) > 0:
+            text = f"{self._what} {name} has sent more than {self._rate:g} requests a second; try again later"
+            raise TooFast(text, retry_after=wait)
         self._taken[name] += 1
 
         def free() -> None:
@@ -75,17 +104,16 @@ class Gate:
     def in_progress(self) -> int:
         return self._taken.total()
 
-    def _spend(self, name: str) -> bool:
+    def by_name(self) -> dict[str, int]:
+        return dict(self._taken)
+
+    def _spend(self, name: str) -> float:
         now = self._now()
-        tokens, then = self._buckets.pop(name, (self._burst, now))
-        tokens = min(self._burst, tokens + (now - then) * self._rate)
-        if tokens >= 1.0:
-            self._buckets[name] = (tokens - 1.0, now)
-        else:
-            self._buckets[name] = (tokens, now)
-        while len(self._buckets) > _MOST_BUCKETS:
+        bucket = self._buckets.pop(name, None) or Bucket(self._rate, self._burst, now)
+        self._buckets[name] = bucket  # the one that was used last is last
+        if len(self._buckets) > _MOST_BUCKETS:
             del self._buckets[next(iter(self._buckets))]
-        return tokens >= 1.0
+        return bucket.take(now)
 
 
 def once(free: Callable[[], None]) -> Callable[[], None]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -31,12 +32,14 @@ InFront = Callable[[int, dict[str, Any], Callable[[Any], None]], None]
 #: all places where a service is: ServiceTable.targets
 Targets = Callable[[ServiceName], Sequence[Target]]
 
-_EDGE = ProxyLimits(concurrent=64, connections=128, pooled=2)
+_LONGER = 30.0  # seconds
+_EDGE = ProxyLimits(concurrent=64, connections=128, per_client=128, pooled=2)  # its clients all have one address
 
 
 class WebServices:
     """`listen_on` is "127.0.0.1:10080", "" for no client proxy; `connect`, `listen` and `in_front` are L4's. Other tenants do not exist here.
-    `policy` and `nodes` say who may use a service (ServerProxy), `targets` where it is, for the fast path."""
+    `policy` and `nodes` say who may use a service (ServerProxy), `targets` where it is, for the fast path.
+    `timeout` in seconds is for the services of this node."""
 
     name = "webservices"
 
@@ -52,6 +55,7 @@ class WebServices:
         nodes: int = 0xFFFF,
         in_front: InFront | None = None,
         targets: Targets | None = None,
+        timeout: float | None = None,
         limits: ProxyLimits = _EDGE,
     ) -> None:
         self._in_front = in_front
@@ -64,14 +68,16 @@ class WebServices:
         self._resolve = resolve
         self._policy = policy
         self._nodes = nodes
-        self._limits = limits
+        self._limits = limits if timeout is None else dataclasses.replace(limits, answer=timeout)
         self._l4_tasks: TaskSet | None = None
         self._server: ServerProxy | None = None
         self._on_l4 = False
         self.address: tuple[str, int] | None = None  # of the client proxy, once it listens
 
     async def run(self, ready: asyncio.Event) -> None:
-        client = ClientProxy(self._connect, allow=lambda tenant: tenant == self._tenant, limits=self._limits)
+        # the service's node has a little less time, so that it is the one who answers, and says which service is slow
+        patient = dataclasses.replace(self._limits, answer=self._limits.answer + _LONGER)
+        client = ClientProxy(self._connect, allow=lambda tenant: tenant == self._tenant, limits=patient)
         self._server = ServerProxy(
             self._resolve, policy=self._policy, nodes=self._nodes, limits=self._limits, served=self._served
         )

@@ -28,6 +28,7 @@ Resolve = Callable[[ServiceName], Awaitable[Target | None]]
 PolicyOf = Callable[[ServiceName], Policy]
 
 _ALL_NUMBERS = 0xFFFF
+_HOLD = 1.0  # seconds that an upload waits for a service to ask for it; many services know nothing of that
 
 
 def everybody(service: ServiceName) -> Policy:
@@ -36,7 +37,7 @@ def everybody(service: ServiceName) -> Policy:
 
 class ServerProxy:
     """`nodes`: L4 peers with the numbers 1 to `nodes` are nodes of the tenant, all others speak for the world outside. `served`: a
-    service for everybody was reached."""
+    service for everybody was reached. `place`: what has the services, in words."""
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class ServerProxy:
         *,
         policy: PolicyOf = everybody,
         nodes: int = _ALL_NUMBERS,
+        place: str = "this node",
         limits: ProxyLimits | None = None,
         served: Callable[[ServiceName], None] = lambda service: None,
     ) -> None:
@@ -51,6 +53,7 @@ class ServerProxy:
         self._resolve = resolve
         self._policy = policy
         self._nodes = nodes
+        self._place = place
         self._limits = limits or ProxyLimits(concurrent=64)  # of one service; an edge node has little memory
         self.slots: Slots = Gate(self._limits.concurrent, "web service")
 
@@ -70,9 +73,8 @@ class ServerProxy:
             service, rest = parse_l4(request.target)
         except Invalid as exc:
             return error_response(404, f"no web service here: {exc}")
-        policy, refusal = self._admit(
-            service, request
-        )  # before anything else: a refusal must not say how the service is
+        # before anything else: a refusal must not say how the service is
+        policy, refusal = self._admit(service, request)
         if refusal is not None:
             return refusal
         try:
@@ -84,7 +86,7 @@ class ServerProxy:
             target = await self._resolve(service)
             if target is None:
                 give_back()
-                return _absent(service)
+                return self._absent(service)
             where = str(target)
             answer = await self._forward(request, target, rest, policy, give_back)
             if policy == PUBLIC:
@@ -103,16 +105,19 @@ class ServerProxy:
         try:
             policy = self._policy(service)
         except NotFound:
-            return PUBLIC, _absent(service)
+            return PUBLIC, self._absent(service)
         except Unavailable as exc:
-            return PUBLIC, _failed(service, "", exc) if inside else _absent(service)
+            return PUBLIC, _failed(service, "", exc) if inside else self._absent(service)
         match judge(policy, request.headers, inside=inside):
             case Verdict.WELCOME:
                 return policy, None
             case Verdict.HIDDEN:
-                return policy, _absent(service)
+                return policy, self._absent(service)
             case verdict:
                 return policy, _unauthorized(service, wrong=verdict is Verdict.TOKEN_WRONG)
+
+    def _absent(self, service: ServiceName) -> Response:
+        return error_response(404, f"{self._place} has no web service {service}", service=service)
 
     async def _forward(
         self, request: Request, target: Target, rest: str, policy: Policy, give_back: Callable[[], None]
@@ -124,7 +129,7 @@ class ServerProxy:
             reader, writer = await asyncio.open_connection(target.host, target.port, limit=STREAM_BUFFER)
         connection = Connection(reader, writer, limits=self._limits.http)
         try:
-            answer = await exchange(request, connection, rest, outgoing, patience=self._limits.answer)
+            answer = await exchange(request, connection, rest, outgoing, patience=self._limits.answer, hold=_HOLD)
         except BaseException:
             connection.abort()
             raise
@@ -134,10 +139,6 @@ class ServerProxy:
             await connection.close()
 
         return relay(request, answer, connection, h.end_to_end(answer.headers), finish)
-
-
-def _absent(service: ServiceName) -> Response:
-    return error_response(404, f"this node has no web service {service}", service=service)
 
 
 def _unauthorized(service: ServiceName, *, wrong: bool) -> Response:
@@ -162,4 +163,4 @@ def _failed(service: ServiceName, where: str, error: Exception) -> Response:
         case _:
             reason = str(error)
     log.info("request failed service=%s target=%s status=%s reason=%s", service, where or "-", status, reason)
-    return error_response(status, reason, service=service)
+    return error_response(status, reason, retry_after=getattr(error, "retry_after", None), service=service)
