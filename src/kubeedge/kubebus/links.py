@@ -1,7 +1,7 @@
 """The links of a node to its relay: one to eight TCP connections, each in a slot of its own, all to the same relay.
 
     slot 0    finds a relay when there is no link at all: it races those that are configured (l2/relays.py)
-    slot 1..  follow to the relay that slot 0 found
+    slot 1..  follow to the relay that slot 0 found; those beyond the configured number are there while l2/demand.py wants them
 
 A slot keeps its link as long as it is good. When a link becomes doubtful (its questions are not answered, or the address that it came
 from is gone) the slot begins a new one beside it, and the old one ends when the new one is up: make before break. If the old one answers
@@ -23,6 +23,7 @@ from typing import Any
 
 from kubeedge.errors import PeerError
 from kubeedge.kubebus.l2.core import Hello, Link, LinkEvent, LinkIsDown, LinkIsUp, LinkSettings, Role, Subnet
+from kubeedge.kubebus.l2.demand import LINKS, Demand
 from kubeedge.kubebus.l2.relays import STAGGER, RelayOrder
 from kubeedge.kubebus.l3.plane import CONTROL, Counters, Plane, TlsContext, told
 
@@ -113,7 +114,11 @@ class Links:
         self._rng = rng
         self._instance = f"{rng.getrandbits(64):016x}"
         self._relays = RelayOrder(settings.relays)
-        self._slots: list[Held | None] = [None] * settings.connections
+        # who wants one connection gets one
+        crowd = max(settings.connections, LINKS) if settings.connections > 1 else settings.connections
+        self._slots: list[Held | None] = [None] * crowd
+        self._demand = Demand()
+        self._crowded, self._calm = asyncio.Event(), asyncio.Event()
         self._ports: dict[int, Held] = {}
         self._news = asyncio.Event()  # the network changed; each change makes a new one
         self._moved = asyncio.Event()  # a link came up or went away
@@ -220,7 +225,8 @@ class Links:
         try:
             async with asyncio.TaskGroup() as slots:
                 for slot in range(len(self._slots)):
-                    slots.create_task(self._keep(slot), name=f"kubebus link {slot}")
+                    keep = self._keep(slot) if slot < self._settings.connections else self._keep_sometimes(slot)
+                    slots.create_task(keep, name=f"kubebus link {slot}")
         finally:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
@@ -238,6 +244,35 @@ class Links:
                 self._leave(held)
             else:
                 await self._replace(slot, held)
+
+    async def _keep_sometimes(self, slot: int) -> None:
+        while True:
+            await self._crowded.wait()
+            keeping = asyncio.create_task(self._keep(slot), name=f"kubebus link {slot}, for now")
+            try:
+                await _first(keeping, self._calm.wait())
+            finally:
+                keeping.cancel()
+                await asyncio.gather(keeping, return_exceptions=True)
+            if (held := self._slots[slot]) is not None:
+                self._leave(held)
+                self._retire(held, "there is little to say")
+
+    def _crowd(self, now: float) -> None:
+        if len(self._slots) == self._settings.connections or (best := self.best()) is None:
+            return
+        counters = [
+            c for held in self._slots if held is not None and (c := self._plane.counters(held.port)) is not None
+        ]
+        control = self._plane.congestion(best.port)
+        wanted = self._demand.look(
+            now,
+            moved=sum(c.rx_bytes + c.tx_bytes for c in counters),
+            control=control[0] if control else "",
+            rtt=max((c.min_rtt for c in counters), default=0) / 1e6,
+        )
+        for event, state in ((self._crowded, wanted), (self._calm, not wanted)):
+            (event.set if state else event.clear)()
 
     async def _replace(self, slot: int, held: Held) -> None:
         """A link is doubtful: begin another beside it, until one of three: the new one is up, the old one answers or ends."""
@@ -504,6 +539,7 @@ class Links:
                     busy = True
                 self._settle(held)
                 self.flush(held)
+            self._crowd(loop.time())
 
 
 def _rarely(settings: LinkSettings) -> LinkSettings:
