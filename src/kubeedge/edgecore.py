@@ -19,14 +19,14 @@ import os
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kubeedge import __version__
 from kubeedge.api import keys
-from kubeedge.api.names import NodeName, TenantId, node_name
+from kubeedge.api.names import NodeName, TenantId
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.config.edge import EdgeConfig, NodeCredentials
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from kubeedge.kubebus.stack import KubeBus
     from kubeedge.metaserver.module import MetaServer
     from kubeedge.metaserver.settle import EdgeWrites
+    from kubeedge.publications import Publications
     from kubeedge.store.model import Store
     from kubeedge.sync.driver import Progress
 
@@ -414,76 +415,11 @@ class Agent:
             answer["writes"] = {"pending": await self.writes.pending(), **self.writes.outcomes}
         return answer
 
-    async def publish(self, name: str, target: str | None, access: str | None) -> dict[str, Any]:
-        """A service that asks for a token and has none gets its first one, which is in the answer and nowhere else."""
-        from kubeedge.kubebus.http import registration
+    @property
+    def publications(self) -> Publications:
+        from kubeedge.publications import Publications
 
-        key, before = await self._registration(name)
-        after = registration.registered(before, target, access)
-        answer: dict[str, Any] = {"path": f"/{self.credentials.tenant}/{self.credentials.node}/{name}/"}
-        if after.get("access") == "token" and not after["tokens"]:
-            answer["token"] = _new_token()
-            after = registration.with_token(after, name, answer["token"])
-        await self.store.put(key, json.dumps(after).encode())
-        return {**answer, "target": after["target"], "access": after.get("access", "public")}
-
-    async def new_token(self, name: str) -> dict[str, Any]:
-        from kubeedge.kubebus.http import registration
-
-        key, before = await self._registration(name)
-        token = _new_token()
-        await self.store.put(key, json.dumps(registration.with_token(_there(before, name), name, token)).encode())
-        return {"token": token}
-
-    async def revoke_tokens(self, name: str) -> dict[str, Any]:
-        from kubeedge.kubebus.http import registration
-
-        key, before = await self._registration(name)
-        await self.store.put(key, json.dumps(registration.without_tokens(_there(before, name), name)).encode())
-        return {}
-
-    async def _registration(self, name: str) -> tuple[str, Mapping[str, Any] | None]:
-        from kubeedge.kubebus.http.registration import parsed
-
-        key = keys.reported("webservices", "", str(node_name(name)))
-        item = await self.store.get(key)
-        return key, parsed(item.value) if item is not None else None
-
-    async def published(self) -> dict[str, Any]:
-        """What `kubeedge publish --list` shows. A name that was published here hides the Service of that name."""
-        from kubeedge.kubebus.http.registration import access_shown, parsed, target_shown
-
-        prefix = f"/{self.credentials.tenant}/{self.credentials.node}"
-        found: dict[str, dict[str, str]] = {}
-        for area, by in ((keys.DESIRED, "Service"), (keys.REPORTED, "kubeedge publish")):
-            start = f"{area}webservices/"
-            for item in (await self.store.range(start, keys.prefix_end(start))).kvs:
-                name, value = item.key.rpartition("/")[2], parsed(item.value)
-                found[name] = {
-                    "name": name,
-                    "by": by,
-                    "target": target_shown(value),
-                    "access": access_shown(value),
-                    "path": f"{prefix}/{name}/",
-                }
-        return {"services": [found[name] for name in sorted(found)]}
-
-    async def unpublish(self, name: str) -> dict[str, Any]:
-        if not await self.store.delete(keys.reported("webservices", "", str(node_name(name)))):
-            raise NotFound(f"no web service {name} was published on this node")
-        return {}
-
-
-def _there(value: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
-    if value is None:
-        raise NotFound(f"no web service {name} was published on this node; the tokens of a Service are in its Secret")
-    return value
-
-
-def _new_token() -> str:
-    import secrets
-
-    return secrets.token_urlsafe(32)
+        return Publications(self.store, f"/{self.credentials.tenant}/{self.credentials.node}")
 
 
 class Control:
@@ -533,15 +469,17 @@ class Control:
                 return await agent.sync_status()
             case "POST", ["v1", "webservices"]:
                 body = await request_object(request)
-                return await agent.publish(str(body.get("name", "")), _text(body, "target"), _text(body, "access"))
+                return await agent.publications.publish(
+                    str(body.get("name", "")), _text(body, "target"), _text(body, "access")
+                )
             case "POST", ["v1", "webservices", name, "tokens"]:
-                return await agent.new_token(name)
+                return await agent.publications.new_token(name)
             case "DELETE", ["v1", "webservices", name, "tokens"]:
-                return await agent.revoke_tokens(name)
+                return await agent.publications.revoke_tokens(name)
             case "GET", ["v1", "webservices"]:
-                return await agent.published()
+                return await agent.publications.list()
             case "DELETE", ["v1", "webservices", name]:
-                return await agent.unpublish(name)
+                return await agent.publications.unpublish(name)
             case "POST", ["v1", "images", "import"] if agent.engine is not None:
                 body = await request_object(request)
                 names = [str(n) for n in body.get("names") or ()]

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -55,6 +56,22 @@ while True:
     for client in clients:
         client.sendall(b"X: y\\r\\n")
     time.sleep(0.5)
+"""
+AGAIN = """
+import socket, sys
+with socket.create_connection(("203.0.113.1", 8080), timeout=15) as client:
+    for line in sys.stdin:
+        client.sendall(f"GET {line.strip()} HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n".encode())
+        head = b""
+        while not head.endswith(b"\\r\\n\\r\\n"):
+            piece = client.recv(1)
+            head += piece
+            if not piece:
+                break
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\\r\\n")[0] or 0)
+        while length:
+            length -= len(client.recv(length))
+        print((head.split(b" ") + [b"", b"000"])[1].decode(), flush=True)
 """
 WEBSOCKET = """
 import sys
@@ -210,6 +227,51 @@ def test_a_token_opens_from_everywhere_until_it_is_revoked(site: Site) -> None:
     )
 
 
+class Client:
+    """One connection of a web client, kept: a status for each path."""
+
+    def __init__(self, site: Site) -> None:
+        self._process = subprocess.Popen(
+            site.internet.command(sys.executable, "-c", AGAIN),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+
+    def status(self, path: str) -> int:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        print(path, file=self._process.stdin, flush=True)
+        return int(self._process.stdout.readline())
+
+
+def _fast_requests(site: Site) -> int:
+    text = site.curl(site.cloud, "http://127.0.0.1:10003/metrics")
+    found = re.search(r"(?m)^kubeedge_publishing_fast_requests_total ([0-9]+)$", text)
+    assert found is not None
+    return int(found[1])
+
+
+def test_what_is_not_public_any_more_is_so_at_once_on_connections_that_are_kept_too(site: Site) -> None:
+    site.publish("open", "8001")
+    path = "/default/edge1/open/"
+    with Client(site) as kept:
+        before = _fast_requests(site)
+        assert [kept.status(path) for _ in range(5)] == [200] * 5
+        until(lambda: kept.status(path) == 200 and _fast_requests(site) > before, timeout=5, what="the fast path")
+        for access, status in (("tenant", 404), ("public", 200), ("token", 401), ("public", 200)):
+            site.publish("open", "--access", access)
+            assert [kept.status(path) for _ in range(3)] == [status] * 3, access
+        site.publish("open", "--remove")
+        assert kept.status(path) == 404
+
+
 # -- all kinds of exchanges ------------------------------------------------------------------------------------------------
 
 
@@ -295,6 +357,18 @@ def test_requests_are_pipelined_on_one_connection(site: Site) -> None:
     )
     answer = site.raw(wire[:333], wire[333:], pause=0.1)
     assert [int(n) for n in re.findall(rb'"target": "/([0-9]+)"', answer)] == list(range(20))
+
+
+def test_a_guarded_service_stays_so_between_requests_to_open_ones(site: Site) -> None:
+    site.publish("locked", "8001", "--access", "token")
+    site.publish("inside", "8001", "--access", "tenant")
+    with Client(site) as kept:
+        assert [kept.status("/default/edge1/mirror/") for _ in range(3)] == [200] * 3
+    names = ["mirror", "locked", "mirror", "inside", "mirror"] * 3
+    wire = b"".join(b"GET /default/edge1/%s/ HTTP/1.1\r\nHost: a\r\n\r\n" % name.encode() for name in names)
+    answer = site.raw(wire + GET + b"Connection: close\r\n\r\n")
+    told = [int(status) for status in re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", answer)]
+    assert told == [200, 401, 200, 404, 200] * 3 + [200]
 
 
 GET = b"GET /default/edge1/mirror/ HTTP/1.1\r\nHost: a\r\n"

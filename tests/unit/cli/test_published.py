@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from types import SimpleNamespace
 
 import pytest
 
-from kubeedge.edgecore import Agent
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kubebus.http.access import hashed
+from kubeedge.publications import Publications
 from kubeedge.store.memory import MemoryStore
 
 
@@ -25,8 +24,7 @@ def test_services_of_both_kinds_are_listed_and_the_command_hides_the_service():
         await store.put("/reported/webservices/_/cam", b'{"target": "127.0.0.1:8080", "access": "tenant"}')
         await store.put("/reported/webservices/_/odd", b"[" * 100_000)
         await store.put("/reported/pods/default/cam", b"{}")
-        agent = SimpleNamespace(store=store, credentials=SimpleNamespace(tenant="t", node="n"))
-        return (await Agent.published(agent))["services"]
+        return (await Publications(store, "/t/n").list())["services"]
 
     assert asyncio.run(listed()) == [
         {"name": "cam", "by": "kubeedge publish", "target": "127.0.0.1:8080", "access": "tenant", "path": "/t/n/cam/"},
@@ -41,16 +39,12 @@ def test_services_of_both_kinds_are_listed_and_the_command_hides_the_service():
     ]
 
 
-class World:
-    """The agent's own methods over a store in memory."""
+class World(Publications):
+    """Over a store in memory."""
 
     def __init__(self) -> None:
         self.store = MemoryStore()
-        self.credentials = SimpleNamespace(tenant="t", node="n")
-        self._registration = lambda name: Agent._registration(self, name)
-
-    def __getattr__(self, name):
-        return lambda *args: getattr(Agent, name)(self, *args)
+        super().__init__(self.store, "/t/n")
 
     async def value(self):
         return json.loads((await self.store.get("/reported/webservices/_/cam")).value)
@@ -70,7 +64,7 @@ def test_access_stays_until_it_is_changed_and_tokens_are_kept_as_hashes_only():
         value = await world.value()
         assert value["tokens"] == [hashed(first), hashed(second)] and len(first) > 40 and first != second
         assert first not in json.dumps(value)
-        assert (await world.published())["services"][0]["access"] == "token (2)"
+        assert (await world.list())["services"][0]["access"] == "token (2)"
         await world.revoke_tokens("cam")
         assert (await world.value())["tokens"] == []
         await world.publish("cam", None, "public")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kubeedge.kubebus.http import headers as h
+from kubeedge.kubebus.http.url import parse
 
 
 def test_what_belongs_to_one_hop_stays_there() -> None:
@@ -117,6 +122,23 @@ def test_an_absolute_path_leads_back_to_the_service_of_its_page(referer: str, ta
     found = h.back_below([("host", "shop.example"), ("referer", referer)], target)
     assert (found and found[1]) == place
     assert place is None or (found is not None and found[0] == "t" and place.startswith("/t/n/s/"))
+
+
+@given(
+    st.text(st.sampled_from("/abt.:@#?%\\\\-"), max_size=25),
+    st.text(st.sampled_from("/abt.?%\\\\-"), max_size=25).map("/".__add__),
+)
+def test_whatever_the_referer_says_the_place_is_on_this_host_and_of_the_service_of_the_page(
+    page: str, target: str
+) -> None:
+    referer = f"http://a.b/{page}"
+    found = h.back_below([("host", "a.b"), ("referer", referer)], target)
+    if found is None:
+        return
+    tenant, place = found
+    url = parse(place)  # it is a service of that tenant, and of that page
+    assert url.tenant == tenant and place == url.prefix + target and not place.startswith("//")
+    assert parse(urlsplit(referer).path).prefix == url.prefix and not target.startswith(url.prefix + "/")
 
 
 def test_without_one_clear_referer_nothing_is_guessed() -> None:
