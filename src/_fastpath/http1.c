@@ -98,7 +98,7 @@ static uint8_t kind_of(kb_slice n)
         {"proxy-authorization", KB_F_HOP}, {"proxy-connection", KB_F_HOP}, {"te", KB_F_HOP}, {"trailer", KB_F_HOP}, {"proxy", KB_F_HOP},
         {"forwarded", KB_F_FORWARDED}, {"x-forwarded-for", KB_F_FORWARDED}, {"x-forwarded-host", KB_F_FORWARDED},
         {"x-forwarded-proto", KB_F_FORWARDED}, {"x-forwarded-prefix", KB_F_FORWARDED}, {"x-real-ip", KB_F_FORWARDED},
-        {"location", KB_F_LOCATION}, {"content-location", KB_F_LOCATION}, {"set-cookie", KB_F_COOKIE},
+        {"location", KB_F_LOCATION}, {"content-location", KB_F_LOCATION}, {"set-cookie", KB_F_COOKIE}, {"x-kubeedge-token", KB_F_TOKEN},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (is(n, known[i].name))
@@ -396,8 +396,8 @@ void kb_service_request(kb_text *out, const kb_http_head *h)
     if (kb_split_target(h->target, 1, &service, &rest) < 0)
         return;
     add_request_line(out, h, none, rest);
-    for (uint32_t i = 0; i < h->count; i++)
-        if (stays(h, &h->fields[i]))
+    for (uint32_t i = 0; i < h->count; i++) /* a token is not the service's to see (access.py) */
+        if (stays(h, &h->fields[i]) && h->fields[i].what != KB_F_TOKEN)
             add_field(out, h->fields[i].name, h->fields[i].value);
     kb_add(out, "\r\n", 2);
 }

@@ -18,7 +18,7 @@ typedef struct {
     uint32_t length;
 } kb_slice;
 
-enum { KB_F_OTHER, KB_F_HOP, KB_F_CONNECTION, KB_F_CODING, KB_F_LENGTH, KB_F_HOST, KB_F_EXPECT, KB_F_UPGRADE, KB_F_FORWARDED, KB_F_LOCATION, KB_F_COOKIE };
+enum { KB_F_OTHER, KB_F_HOP, KB_F_CONNECTION, KB_F_CODING, KB_F_LENGTH, KB_F_HOST, KB_F_EXPECT, KB_F_UPGRADE, KB_F_FORWARDED, KB_F_LOCATION, KB_F_COOKIE, KB_F_TOKEN };
 
 typedef struct {
     kb_slice name, value;

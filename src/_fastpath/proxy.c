@@ -22,6 +22,7 @@
 #define ADDRESSES 4096              /* places at most */
 #define ACCOUNTS 1024
 #define FORGOTTEN 60000000u         /* us after which a place that is not certain goes */
+#define PATIENCE 2000000u           /* us that a request waits until its place is known */
 
 typedef struct session session;
 typedef struct place place;
@@ -53,7 +54,8 @@ struct place {
     place *next;
     char name[KB_PROXY_NAME];
     account *account;
-    uint32_t tenant, number, users;
+    uint32_t tenant, number, users, hash;
+    uint8_t asked;
     uint64_t until;
     struct sockaddr_storage targets[KB_PROXY_TARGETS];
     int target_count, turn;
@@ -61,20 +63,25 @@ struct place {
     uint32_t idle_count;
 };
 
-enum { READING, ASKED, BODY, CLOSING };
+enum { READING, ASKED, BODY, CLOSING, PARKED };
 enum { EMPTY, SIZED, CHUNKED, UNTIL_END };
 
 struct session {
     kb_proxy *proxy;
     session *previous, *next;
     side *client, *server;
-    place *place;
+    place *place, *wanted;          /* of the exchange; not known yet */
     uint8_t state, framing, head_only, close, keep, framed, fresh, begun;
     uint32_t head, prefix, prefix_length, host, host_length; /* bytes, offsets in what the client has sent */
     uint64_t deadline, left;
     kb_chunks chunks;
     char peer[INET6_ADDRSTRLEN];
 };
+
+typedef struct question {
+    struct question *next;
+    char name[KB_PROXY_NAME];
+} question;
 
 typedef struct handover {
     struct handover *next;
@@ -98,6 +105,7 @@ struct kb_proxy {
     account *accounts;
     uint32_t place_count, account_count;
     handover *waiting, *waiting_last;
+    question *questions, *questions_last;
     int notify;
     kb_proxy_counters counters;
     kb_text text;                   /* of the head at hand */
@@ -361,7 +369,8 @@ static void place_free(kb_proxy *proxy, place *p)
     if (*at)
         *at = p->next;
     proxy->place_count--;
-    p->account->places--;
+    if (p->account)
+        p->account->places--;
     drop_idle(p);
     free(p);
 }
@@ -372,18 +381,41 @@ static void place_unuse(place *p)
     p->account->counters.in_progress--;
 }
 
+static uint32_t hash_of(const char *name)
+{
+    uint32_t hash = 2166136261u; /* FNV-1a */
+    while (*name)
+        hash = (hash ^ (uint8_t)*name++) * 16777619u;
+    return hash;
+}
+
+/* What is used often is found first. */
 static place *place_find(kb_proxy *proxy, const char *name)
 {
-    place *p = proxy->places;
-    while (p && strcmp(p->name, name))
-        p = p->next;
+    uint32_t hash = hash_of(name);
+    place **at = &proxy->places;
+    while (*at && ((*at)->hash != hash || strcmp((*at)->name, name)))
+        at = &(*at)->next;
+    place *p = *at;
+    if (p && p != proxy->places) {
+        *at = p->next;
+        p->next = proxy->places;
+        proxy->places = p;
+    }
     return p;
 }
 
-static place *place_known(kb_proxy *proxy, const char *name)
+static place *place_new(kb_proxy *proxy, const char *name)
 {
-    place *p = place_find(proxy, name);
-    return p && p->until > proxy->plane->now ? p : NULL; /* what is not certain any more is learned again */
+    place *p = proxy->place_count < ADDRESSES && strlen(name) < KB_PROXY_NAME ? calloc(1, sizeof *p) : NULL;
+    if (!p)
+        return NULL;
+    snprintf(p->name, sizeof p->name, "%s", name);
+    p->hash = hash_of(name);
+    p->next = proxy->places;
+    proxy->places = p;
+    proxy->place_count++;
+    return p;
 }
 
 /* Strangers may ask for any tenant: names that nobody needs now go. */
@@ -568,11 +600,27 @@ static void session_free(session *s)
     free(s);
 }
 
+static void unpark(session *s)
+{
+    if (s->wanted)
+        s->wanted->users--;
+    s->wanted = NULL;
+}
+
 static void session_end(session *s, int hard)
 {
+    unpark(s);
     give_back(s, 0);
     side_close(s->client, hard);
     session_free(s);
+}
+
+static void poke(kb_proxy *proxy)
+{
+    uint64_t one = 1;
+    if (write(proxy->notify, &one, sizeof one) < 0) {
+        /* it is set already */
+    }
 }
 
 /* Python goes on with this connection, from the request at hand. */
@@ -580,6 +628,7 @@ static void hand_over(session *s)
 {
     kb_proxy *proxy = s->proxy;
     side *client = s->client;
+    unpark(s);
     give_back(s, 0);
     proxy->counters.handed_over++;
     if (client->conn) {
@@ -607,16 +656,12 @@ static void hand_over(session *s)
         memcpy(data, client->in.data + client->in_at, length);
     watch_remove(proxy->plane, &client->watch);
     *h = (handover){NULL, fd, data, length};
-    if (proxy->waiting) {
+    if (proxy->waiting)
         proxy->waiting_last->next = h;
-    } else {
+    else
         proxy->waiting = h;
-        uint64_t one = 1;
-        if (write(proxy->notify, &one, sizeof one) < 0) {
-            /* it is set already */
-        }
-    }
     proxy->waiting_last = h;
+    poke(proxy);
     side_close(client, 0); /* the duplicate keeps the connection open */
     session_free(s);
 }
@@ -688,6 +733,43 @@ static int may_be_plain(const uint8_t *data, size_t length)
     return !memcmp(data, "GET ", length < 4 ? length : 4) || !memcmp(data, "HEAD ", length < 5 ? length : 5);
 }
 
+/* The request waits where it is until somebody says where its place is. */
+static int park(session *s, place *p)
+{
+    kb_proxy *proxy = s->proxy;
+    question *q = p && !p->asked ? calloc(1, sizeof *q) : NULL;
+    if (!p || (!q && !p->asked)) {
+        hand_over(s);
+        return OVER;
+    }
+    if (q) {
+        memcpy(q->name, p->name, sizeof q->name);
+        if (proxy->questions)
+            proxy->questions_last->next = q;
+        else
+            proxy->questions = q;
+        proxy->questions_last = q;
+        p->asked = 1;
+        poke(proxy);
+    }
+    s->wanted = p;
+    p->users++;
+    s->state = PARKED;
+    s->begun = 0;
+    s->deadline = proxy->plane->now + PATIENCE;
+    return WAIT;
+}
+
+static int wait_for_place(session *s)
+{
+    size_t more;
+    view(s->client, &more, KB_HEAD_BYTES);
+    if (!gone(s->client))
+        return WAIT;
+    session_end(s, 1);
+    return OVER;
+}
+
 static int read_request(session *s)
 {
     kb_proxy *proxy = s->proxy;
@@ -724,11 +806,9 @@ static int read_request(session *s)
         snprintf(name, sizeof name, "%.*s/%.*s", (int)labels[0].length, labels[0].at, (int)labels[1].length, labels[1].at);
     else
         snprintf(name, sizeof name, "%.*s", (int)labels[0].length, labels[0].at);
-    place *p = place_known(proxy, name);
-    if (!p) {
-        hand_over(s);
-        return OVER;
-    }
+    place *p = place_find(proxy, name);
+    if (!p || p->until <= now)
+        return park(s, p ? p : place_new(proxy, name));
     s->place = p;
     p->users++;
     p->account->counters.in_progress++;
@@ -932,7 +1012,7 @@ static int close_slowly(session *s)
 
 static void drive(session *s)
 {
-    static int (*const steps[])(session *) = {read_request, read_answer, relay, close_slowly};
+    static int (*const steps[])(session *) = {read_request, read_answer, relay, close_slowly, wait_for_place};
     int said;
     flush(s->client);
     do {
@@ -1030,13 +1110,16 @@ static void on_listener(kb_watch *watch, uint32_t events)
 static kb_proxy *proxy_new(kb_plane *plane, const kb_proxy_limits *limits)
 {
     kb_proxy *proxy = calloc(1, sizeof *proxy);
-    if (!proxy || !kb_plane_l4(plane)) {
+    int notify = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (!proxy || notify < 0 || !kb_plane_l4(plane)) {
+        if (notify >= 0)
+            close(notify);
         free(proxy);
         return NULL;
     }
+    proxy->notify = notify;
     proxy->plane = plane;
     proxy->limits = *limits;
-    proxy->notify = -1;
     proxy->listener.fd = -1;
     proxy->next = plane->proxies;
     plane->proxies = proxy;
@@ -1045,16 +1128,11 @@ static kb_proxy *proxy_new(kb_plane *plane, const kb_proxy_limits *limits)
 
 kb_proxy *kb_proxy_front(kb_plane *plane, int listener, const kb_proxy_limits *limits)
 {
-    int notify = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    kb_proxy *proxy = notify < 0 ? NULL : proxy_new(plane, limits);
-    if (!proxy) {
-        if (notify >= 0)
-            close(notify);
+    kb_proxy *proxy = proxy_new(plane, limits);
+    if (!proxy)
         return NULL;
-    }
     proxy->front = 1;
     proxy->port = 80;
-    proxy->notify = notify;
     proxy->listener = (kb_watch){.fd = listener, .ready = on_listener};
     if (watch_add(plane, &proxy->listener, EPOLLIN) < 0) {
         proxy->listener.fd = -1;
@@ -1080,14 +1158,32 @@ kb_proxy *kb_proxy_back(kb_plane *plane, uint32_t tenant, uint16_t port, const k
 
 int kb_proxy_fileno(kb_proxy *proxy) { return proxy->notify; }
 
+static void quiet(kb_proxy *proxy)
+{
+    uint64_t told;
+    if (!proxy->waiting && !proxy->questions && read(proxy->notify, &told, sizeof told) < 0) {
+        /* nobody had poked it */
+    }
+}
+
+int kb_proxy_asked(kb_proxy *proxy, char name[KB_PROXY_NAME])
+{
+    question *q = proxy->questions;
+    if (!q) {
+        quiet(proxy);
+        return -1;
+    }
+    proxy->questions = q->next;
+    memcpy(name, q->name, KB_PROXY_NAME);
+    free(q);
+    return 0;
+}
+
 int kb_proxy_next(kb_proxy *proxy, uint8_t **data, size_t *length)
 {
     handover *h = proxy->waiting;
     if (!h) {
-        uint64_t told;
-        if (read(proxy->notify, &told, sizeof told) < 0) {
-            /* nobody had poked it */
-        }
+        quiet(proxy);
         return -1;
     }
     int fd = h->fd;
@@ -1101,22 +1197,33 @@ int kb_proxy_next(kb_proxy *proxy, uint8_t **data, size_t *length)
 static place *learn(kb_proxy *proxy, const char *name, const char *account, double seconds)
 {
     place *p = place_find(proxy, name);
-    if (!p) {
-        if (proxy->place_count >= ADDRESSES || strlen(name) >= KB_PROXY_NAME || !(p = calloc(1, sizeof *p)))
+    if (!p && !(p = place_new(proxy, name)))
+        return NULL;
+    if (!p->account) {
+        if (!(p->account = account_of(proxy, account)))
             return NULL;
-        snprintf(p->name, sizeof p->name, "%s", name);
-        p->account = account_of(proxy, account);
-        if (!p->account) {
-            free(p);
-            return NULL;
-        }
         p->account->places++;
-        p->next = proxy->places;
-        proxy->places = p;
-        proxy->place_count++;
     }
     p->until = proxy->plane->now + (uint64_t)(seconds * 1e6);
     return p;
+}
+
+/* Those who wait for the place go on, one way or the other. */
+static void answer(kb_proxy *proxy, place *p, int known)
+{
+    p->asked = 0;
+    for (session *s = proxy->sessions, *next; s; s = next) {
+        next = s->next;
+        if (s->wanted != p)
+            continue;
+        unpark(s);
+        s->state = READING;
+        s->deadline = proxy->plane->now + proxy->limits.idle;
+        if (known)
+            drive(s);
+        else
+            hand_over(s);
+    }
 }
 
 int kb_proxy_learn_node(kb_proxy *proxy, const char *tenant, const char *node, uint32_t tenant_number, uint32_t number, double seconds)
@@ -1130,6 +1237,7 @@ int kb_proxy_learn_node(kb_proxy *proxy, const char *tenant, const char *node, u
         drop_idle(p);
     p->tenant = tenant_number;
     p->number = number;
+    answer(proxy, p, 1);
     return 0;
 }
 
@@ -1142,7 +1250,19 @@ int kb_proxy_learn_service(kb_proxy *proxy, const char *service, const struct so
         drop_idle(p);
     p->target_count = count_of;
     memcpy(p->targets, targets, (size_t)count_of * sizeof *targets);
+    answer(proxy, p, 1);
     return 0;
+}
+
+void kb_proxy_deny(kb_proxy *proxy, const char *name)
+{
+    place *p = place_find(proxy, name);
+    if (!p)
+        return;
+    p->until = 0;
+    answer(proxy, p, 0);
+    if (!p->users && !p->idle)
+        place_free(proxy, p);
 }
 
 void kb_proxy_forget(kb_proxy *proxy)
@@ -1170,6 +1290,11 @@ void kb_proxy_close(kb_proxy *proxy)
     for (account *a = proxy->accounts, *next; a; a = next) {
         next = a->next;
         free(a);
+    }
+    while (proxy->questions) {
+        question *q = proxy->questions;
+        proxy->questions = q->next;
+        free(q);
     }
     while (proxy->waiting) {
         handover *h = proxy->waiting;
@@ -1243,6 +1368,9 @@ static void expire(session *s)
         refuse(s, 504, why);
         drive(s);
         return;
+    case PARKED:
+        hand_over(s);
+        return;
     case READING: /* nobody asks anything; a head that stays in pieces is Python's to complain about */
         if (s->begun)
             hand_over(s);
@@ -1285,7 +1413,7 @@ uint64_t kb_proxies_tick(kb_plane *plane)
             after = p->next;
             expire_idle(p, plane->now);
             busy |= p->idle != NULL;
-            if (p->until + FORGOTTEN < plane->now && !p->users && !p->idle)
+            if (p->until + FORGOTTEN < plane->now && !p->users && !p->idle && !p->asked)
                 place_free(proxy, p);
         }
         busy |= proxy->sessions != NULL;

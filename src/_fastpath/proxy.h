@@ -1,5 +1,5 @@
-/* The fast path of the proxies for published web services (kubebus/http): GET and HEAD without a body, for places that Python has named, in the
- * data plane's thread.
+/* The fast path of the proxies for published web services (kubebus/http): GET and HEAD without a body, for places that Python names when they
+ * are wanted, in the data plane's thread.
  *
  *     client ── TCP ── front ══ L4 port 80 ══ back ── TCP ── service
  *
@@ -45,12 +45,14 @@ typedef struct {
 /* All with the plane's lock held. A proxy dies with its plane. */
 kb_proxy *kb_proxy_front(kb_plane *plane, int listener, const kb_proxy_limits *limits); /* owns the descriptor when it returns one */
 kb_proxy *kb_proxy_back(kb_plane *plane, uint32_t tenant, uint16_t port, const kb_proxy_limits *limits); /* in front of who listens there now */
-int kb_proxy_fileno(kb_proxy *proxy);                         /* front: readable while connections wait for Python */
+int kb_proxy_fileno(kb_proxy *proxy);                         /* readable while connections or questions wait for Python */
 int kb_proxy_next(kb_proxy *proxy, uint8_t **data, size_t *length); /* a descriptor and what was read from it; -1: none. The caller's. */
 /* A place: front "tenant/node", back "service". It is known for `seconds` or until it is forgotten. */
 int kb_proxy_learn_node(kb_proxy *proxy, const char *tenant, const char *node, uint32_t tenant_number, uint32_t number, double seconds);
 int kb_proxy_learn_service(kb_proxy *proxy, const char *service, const struct sockaddr_storage *targets, int count, double seconds);
-void kb_proxy_forget(kb_proxy *proxy);                        /* no place is certain any more: Python serves the next request of each */
+int kb_proxy_asked(kb_proxy *proxy, char name[KB_PROXY_NAME]); /* a place that is wanted: learn it, or deny it. 0, or -1: none */
+void kb_proxy_deny(kb_proxy *proxy, const char *name);        /* who waits for it is Python's */
+void kb_proxy_forget(kb_proxy *proxy);                        /* no place is certain any more: each is asked for again */
 void kb_proxy_close(kb_proxy *proxy);                         /* its connections are reset */
 void kb_proxy_get_counters(const kb_proxy *proxy, kb_proxy_counters *counters);
 int kb_proxy_take(kb_proxy *proxy, const char *account);      /* for the slow path, the same limits: 0, 429 or 503; -1: no memory */

@@ -43,6 +43,9 @@ cdef extern from "proxy.h" nogil:
     int kb_proxy_next(kb_proxy *proxy, uint8_t **data, size_t *length)
     int kb_proxy_learn_node(kb_proxy *proxy, const char *tenant, const char *node, uint32_t tenant_number, uint32_t number, double seconds)
     int kb_proxy_learn_service(kb_proxy *proxy, const char *service, const sockaddr_storage *targets, int count, double seconds)
+    int kb_proxy_asked(kb_proxy *proxy, char *name)
+    void kb_proxy_deny(kb_proxy *proxy, const char *name)
+    int KB_PROXY_NAME
     void kb_proxy_forget(kb_proxy *proxy)
     void kb_proxy_close(kb_proxy *proxy)
     void kb_proxy_get_counters(const kb_proxy *proxy, kb_proxy_counters *counters)
@@ -104,7 +107,7 @@ cdef class Proxy:
         return 0
 
     def fileno(self):
-        """Readable while handed_over() has something; -1: what is handed over is accepted by L4's listener."""
+        """Readable while asked() or handed_over() has something."""
         self.alive()
         return kb_proxy_fileno(self.proxy)
 
@@ -126,6 +129,32 @@ cdef class Proxy:
             out.append((fd, PyBytes_FromStringAndSize(<char *> data, length)))
             free(data)
 
+    def asked(self):
+        """[name of a place that is wanted, ...]: "tenant/node" in front of web clients, else a service's. learn_ or deny it."""
+        cdef char name[160]
+        cdef int result
+        out = []
+        while self.proxy is not NULL:
+            with nogil:
+                kb_lock(self.plane.plane)
+                result = kb_proxy_asked(self.proxy, name)
+                kb_unlock_l4(self.plane.plane)
+            if result < 0:
+                break
+            out.append((<bytes> name).decode())
+        return out
+
+    def deny(self, name):
+        """Whoever waits for this place is handed over."""
+        if self.proxy is NULL:
+            return
+        cdef bytes text = name.encode()
+        cdef const char *c_name = text
+        with nogil:
+            kb_lock(self.plane.plane)
+            kb_proxy_deny(self.proxy, c_name)
+            kb_unlock(self.plane.plane)
+
     def learn_node(self, tenant, node, uint32_t tenant_number, uint32_t number, double seconds):
         if self.proxy is NULL:
             return False
@@ -136,7 +165,7 @@ cdef class Proxy:
         with nogil:
             kb_lock(self.plane.plane)
             result = kb_proxy_learn_node(self.proxy, c_tenant, c_node, tenant_number, number, seconds)
-            kb_unlock_l4(self.plane.plane)
+            kb_unlock(self.plane.plane)
         return result == 0
 
     def learn_service(self, service, targets, double seconds):
@@ -167,7 +196,7 @@ cdef class Proxy:
         with nogil:
             kb_lock(self.plane.plane)
             result = kb_proxy_learn_service(self.proxy, c_service, list_, count, seconds)
-            kb_unlock_l4(self.plane.plane)
+            kb_unlock(self.plane.plane)
         return result == 0
 
     def forget(self):

@@ -7,6 +7,7 @@ Lives elsewhere: the proxies themselves (kubeedge.kubebus.http), L4 towards the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import ssl
@@ -14,8 +15,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
 from kubeedge.config import forms
+from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.metrics import Family
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http import fast
@@ -24,7 +26,7 @@ from kubeedge.kubebus.http.client_proxy import ClientProxy, Connect
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.listener import listening
 from kubeedge.kubebus.http.server_proxy import ServerProxy
-from kubeedge.kubebus.http.url import ServiceName, ServiceUrl, Target
+from kubeedge.kubebus.http.url import ServiceName, Target
 from kubeedge_cloud.publishing import observe
 
 log = logging.getLogger("kubeedge.publishing")
@@ -66,17 +68,19 @@ class Publishing:
         self._numbers = numbers
         self._proxy: Any = None
         self._slow: ClientProxy | None = None
-        self._learned: dict[str, float] = {}  # until when, by the node's part of the URL
         self.address: tuple[str, int] | None = None  # once it listens
 
     async def run(self, ready: asyncio.Event) -> None:
-        async with TaskSet("learning of nodes") as tasks:
+        async with TaskSet("where nodes are") as tasks:
+
+            def asked(fast_path: Any, place: str) -> None:
+                tasks.start(self._answer(fast_path, place), "where a node is")
+
             proxy = self._slow = ClientProxy(
                 self._connect,
                 trust_forwarded=self._trust_forwarded,
                 limits=self._limits,
                 accounts=self._accounts,
-                served=lambda url: self._served(url, tasks),
             )
             try:
                 async with listening(
@@ -85,6 +89,7 @@ class Publishing:
                     limits=self._limits,
                     tls=self._tls,
                     front=self._put_in_front,
+                    asked=asked,
                     refused=self._turn_away,
                 ) as (self.address, gone):
                     how = ", fast" if self._proxy is not None else ", with TLS" if self._tls is not None else ""
@@ -93,7 +98,6 @@ class Publishing:
                     await gone
             finally:
                 self.address = self._proxy = self._slow = None
-                self._learned.clear()
                 await proxy.aclose()
 
     # -- the fast path -------------------------------------------------------------------------------------------------
@@ -106,22 +110,15 @@ class Publishing:
             self._slow.slots = fast.FastSlots(self._proxy, self._limits, "tenant")
         return self._proxy
 
-    def _served(self, url: ServiceUrl, tasks: TaskSet) -> None:
-        if self._proxy is None:
-            return
-        node, now = f"{url.tenant}/{url.node}", asyncio.get_running_loop().time()
-        if self._learned.get(node, 0.0) > now:
-            return
-        if len(self._learned) > _MOST_LEARNED:
-            self._learned.clear()
-        self._learned[node] = now + fast.NODE_SECONDS
-        tasks.start(self._learn(url), "learning of a node")
-
-    async def _learn(self, url: ServiceUrl) -> None:
-        assert self._numbers is not None
-        numbers = await self._numbers(url.tenant, url.node)
-        if numbers is not None and self._proxy is not None:
-            self._proxy.learn_node(url.tenant, url.node, *numbers, fast.NODE_SECONDS)
+    async def _answer(self, proxy: Any, place: str) -> None:
+        """Where "tenant/node" is. What nobody knows, or what goes wrong here, is the slow path's to explain."""
+        known = False
+        with contextlib.suppress(KubeEdgeError):
+            tenant, _, node = place.partition("/")
+            if self._numbers and (numbers := await self._numbers(tenant_id(tenant), node_name(node))) is not None:
+                known = proxy.learn_node(tenant, node, *numbers, fast.NODE_SECONDS)
+        if not known:
+            proxy.deny(place)
 
     # -- for people ----------------------------------------------------------------------------------------------------
 
@@ -135,9 +132,6 @@ class Publishing:
 
     def _turn_away(self, status: int) -> None:
         self._turned_away[status] += 1
-
-
-_MOST_LEARNED = 4096
 
 
 class CloudServices:

@@ -101,16 +101,20 @@ class World:
         )
         self._servers.callback(server.close)
         self.services[name] = Target("127.0.0.1", server.sockets[0].getsockname()[1])
-        self.learn()
 
-    def learn(self) -> None:
-        """The fast path knows what the slow one would tell it."""
-        if not self.fast or not self._allow(TenantId("t1")):
-            return
-        self.front.learn_node("t1", "n1", 1, NUMBER, 60.0)
-        for name, target in self.services.items():
+    def _asked_for_node(self, proxy: Any, place: str) -> None:
+        if place == "t1/n1" and self._allow(TenantId("t1")):
+            assert proxy.learn_node("t1", "n1", 1, NUMBER, 60.0)
+        else:
+            proxy.deny(place)
+
+    def _asked_for_service(self) -> None:
+        for name in self.back.asked():
+            target = self.services.get(name)
             if isinstance(target, Target) and name not in self.policies:
                 assert self.back.learn_service(name, [(target.host, target.port)], 60.0)
+            else:
+                self.back.deny(name)
 
     def _put_in_front(self, descriptor: int) -> Any:
         if not self.fast:
@@ -140,9 +144,17 @@ class World:
             self._endpoint = Endpoint(lambda number, segment: None, core=core)
             await self._endpoint.listen(L4_PORT, self.server_proxy.handle)
             self.back = self._plane.web_proxy(l4=core, **settings(self._server_limits))
+            asyncio.get_running_loop().add_reader(self.back.fileno(), self._asked_for_service)
             self.server_proxy.slots = FastSlots(self.back, self._server_limits, "web service")
         limits = dataclasses.replace(self._limits, connections=64)
-        door = listening("127.0.0.1", 0, self.client_proxy.handle, limits=limits, front=self._put_in_front)
+        door = listening(
+            "127.0.0.1",
+            0,
+            self.client_proxy.handle,
+            limits=limits,
+            front=self._put_in_front,
+            asked=self._asked_for_node,
+        )
         try:
             with contextlib.ExitStack() as self._servers:
                 async with self.tasks, door as ((_, self.port), _):
@@ -150,6 +162,7 @@ class World:
         finally:
             await self.client_proxy.aclose()
             if self.fast:
+                asyncio.get_running_loop().remove_reader(self.back.fileno())
                 await self._endpoint.close()
                 self._plane.close()
 

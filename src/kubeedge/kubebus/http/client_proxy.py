@@ -52,9 +52,7 @@ class ClientProxy:
         trust_forwarded: bool = False,
         limits: ProxyLimits | None = None,
         accounts: Accounts | None = None,
-        served: Callable[[ServiceUrl], None] = lambda url: None,
     ) -> None:
-        self._served = served  # a request went there and was answered: the next ones may go the fast way
         self._connect = connect
         self._allow = allow
         self._trust_forwarded = trust_forwarded  # the clients are the operator's own proxies
@@ -151,7 +149,6 @@ class ClientProxy:
             give_back()
             await self._pool.give((url.tenant, url.node), connection)
 
-        self._served(url)
         return relay(request, answer, connection, for_client(answer.headers), finish, count=count)
 
     async def _ask(

@@ -1,8 +1,7 @@
-"""The proxies' fast path, in C in the data plane's thread (_fastpath/proxy.h): it learns from here where requests go, and hands over what is not
-plain.
+"""The proxies' fast path, in C in the data plane's thread (_fastpath/proxy.h): it asks here where requests go, and hands over what is not plain.
 
-Rules live in client_proxy.py and server_proxy.py alone: a place is learned from a request that they have served, and forgotten after
-a while, or when something changes. Limits are counted there, for both paths. Without the extension there is none of this.
+A place is asked for when a request wants it, and again after a while, or when something has changed; what is denied goes the slow way, which
+says why. Limits are counted there, for both paths. Without the extension there is none of this.
 """
 
 from __future__ import annotations

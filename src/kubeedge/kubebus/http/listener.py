@@ -26,6 +26,7 @@ log = logging.getLogger("kubeedge.kubebus.http")
 StreamHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 #: a proxy in C in front of this listening descriptor, which is then its own; None: there is none, and the descriptor is still ours
 Front = Callable[[int], Any]
+Asked = Callable[[Any, str], None]
 Refused = Callable[[int], None]  # with the status
 
 # A client that vanished without a word is noticed after about two minutes, though a stream to it has nothing to say.
@@ -46,10 +47,11 @@ async def listening(
     limits: ProxyLimits,
     tls: ssl.SSLContext | None = None,
     front: Front | None = None,
+    asked: Asked = lambda proxy, place: proxy.deny(place),
     refused: Refused = lambda status: None,
 ) -> AsyncIterator[tuple[tuple[str, int], asyncio.Future[None]]]:
     """Serve while the block runs; yields where (port 0: the kernel's choice), and a future that fails with Unavailable when the fast path is
-    gone. Connections are cancelled at the end."""
+    gone. `asked(proxy, "tenant/node")`: the fast path wants to know a place. Connections are cancelled at the end."""
     gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     with contextlib.ExitStack() as sockets:
         listeners = await _bound(address, port, sockets)
@@ -60,7 +62,7 @@ async def listening(
             proxy = front(listeners[0].fileno()) if front is not None and may else None
             if proxy is not None:
                 listeners[0].detach()
-                async with _handed_over(proxy, door, gone):
+                async with _handed_over(proxy, door, asked, gone):
                     yield where, gone
                 return
             for listener in listeners:
@@ -69,11 +71,13 @@ async def listening(
 
 
 @contextlib.asynccontextmanager
-async def _handed_over(proxy: Any, door: _Door, gone: asyncio.Future[None]) -> AsyncIterator[None]:
+async def _handed_over(proxy: Any, door: _Door, asked: Asked, gone: asyncio.Future[None]) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     descriptor = proxy.fileno()
 
     def arrived() -> None:
+        for place in proxy.asked():
+            asked(proxy, place)
         for fd, first in proxy.handed_over():
             door.enter(socket.socket(fileno=fd), first)
 

@@ -18,11 +18,12 @@ from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.streams import abort_writer
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http import fast
+from kubeedge.kubebus.http.access import PUBLIC
 from kubeedge.kubebus.http.client_proxy import ClientProxy, Connect
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.listener import StreamHandler, listening
 from kubeedge.kubebus.http.server_proxy import PolicyOf, Resolve, ServerProxy, everybody
-from kubeedge.kubebus.http.url import L4_PORT, ServiceName, Target
+from kubeedge.kubebus.http.url import L4_PORT, ServiceName, Target, service_name
 
 log = logging.getLogger("kubeedge.kubebus.http")
 
@@ -78,10 +79,9 @@ class WebServices:
         # the service's node has a little less time, so that it is the one who answers, and says which service is slow
         patient = dataclasses.replace(self._limits, answer=self._limits.answer + _LONGER)
         client = ClientProxy(self._connect, allow=lambda tenant: tenant == self._tenant, limits=patient)
-        self._server = ServerProxy(
-            self._resolve, policy=self._policy, nodes=self._nodes, limits=self._limits, served=self._served
-        )
-        self._made(self.proxy)
+        self._server = ServerProxy(self._resolve, policy=self._policy, nodes=self._nodes, limits=self._limits)
+        if self.proxy is not None:
+            self._server.slots = fast.FastSlots(self.proxy, self._limits, "web service")
         try:
             async with TaskSet("web services") as self._l4_tasks:
                 if not self._on_l4:  # L4 keeps our handler when this module is started again
@@ -116,15 +116,25 @@ class WebServices:
             self.proxy.forget()
 
     def _made(self, proxy: Any) -> None:
+        """It lives as long as its data plane."""
         self.proxy = proxy
-        if proxy is not None and self._server is not None:
+        if proxy is None:
+            return
+        loop, descriptor = asyncio.get_running_loop(), proxy.fileno()
+        loop.add_reader(descriptor, self._asked, proxy)
+        proxy.closed = lambda: loop.remove_reader(descriptor)
+        if self._server is not None:
             self._server.slots = fast.FastSlots(proxy, self._limits, "web service")
 
-    def _served(self, service: ServiceName) -> None:
-        if self.proxy is None or self._targets is None:
-            return
-        with contextlib.suppress(KubeEdgeError):  # it is gone meanwhile
-            fast.learn_targets(self.proxy, service, self._targets(service))
+    def _asked(self, proxy: Any) -> None:
+        for name in proxy.asked():
+            known = False
+            with contextlib.suppress(KubeEdgeError):  # why, the slow path says
+                service = service_name(name)
+                if self._targets is not None and self._policy(service) == PUBLIC:
+                    known = fast.learn_targets(proxy, service, self._targets(service))
+            if not known:
+                proxy.deny(name)
 
     async def _from_l4(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._server is None or self._l4_tasks is None or len(self._l4_tasks) >= self._limits.connections:

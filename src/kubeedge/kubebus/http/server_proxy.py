@@ -36,8 +36,8 @@ def everybody(service: ServiceName) -> Policy:
 
 
 class ServerProxy:
-    """`nodes`: L4 peers with the numbers 1 to `nodes` are nodes of the tenant, all others speak for the world outside. `served`: a
-    service for everybody was reached. `place`: what has the services, in words."""
+    """`nodes`: L4 peers with the numbers 1 to `nodes` are nodes of the tenant, all others speak for the world outside.
+    `place`: what has the services, in words."""
 
     def __init__(
         self,
@@ -47,9 +47,7 @@ class ServerProxy:
         nodes: int = _ALL_NUMBERS,
         place: str = "this node",
         limits: ProxyLimits | None = None,
-        served: Callable[[ServiceName], None] = lambda service: None,
     ) -> None:
-        self._served = served
         self._resolve = resolve
         self._policy = policy
         self._nodes = nodes
@@ -88,10 +86,7 @@ class ServerProxy:
                 give_back()
                 return self._absent(service)
             where = str(target)
-            answer = await self._forward(request, target, rest, policy, give_back)
-            if policy == PUBLIC:
-                self._served(service)
-            return answer
+            return await self._forward(request, target, rest, policy, give_back)
         except Exception as exc:
             give_back()
             return _failed(service, where, exc)
