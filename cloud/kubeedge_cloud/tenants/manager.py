@@ -17,12 +17,13 @@ from typing import Any
 
 from kubeedge.api import keys, meta
 from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
-from kubeedge.errors import Conflict, NotFound, Unavailable
+from kubeedge.errors import Conflict, Invalid, NotFound, Unavailable
 from kubeedge.store.model import Compare, Delete, Put, Store, Target
 from kubeedge_cloud.tenants import model
 from kubeedge_cloud.tenants.mirror import mirror, read_all
 from kubeedge_cloud.tenants.model import AddressPlan, NodeRecord, TenantRecord
 
+CLOUD = "cloud"  # as nodes call the cloud (kubebus.stack)
 _ATTEMPTS = 300  # each lost race means that somebody else got a number
 DEFAULT_PLAN = AddressPlan()
 
@@ -79,6 +80,10 @@ class TenantManager:
         Raises NotFound without such a tenant, Invalid for a bad name, Unavailable when no number is free.
         """
         name = node_name(node)
+        if name == CLOUD:
+            raise Invalid(
+                f"a node cannot be called {CLOUD}: to the nodes of a tenant that is the cloud itself", path="name"
+            )
         owner = await self.tenant(tenant)
         if owner is None:
             raise NotFound(f"no tenant {tenant}; make it with `kubeedge tenant create {tenant}`")

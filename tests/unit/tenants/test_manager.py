@@ -75,6 +75,13 @@ async def test_asking_again_gives_the_same_and_writes_nothing(store: Store, tena
 
 
 @over_both_stores
+async def test_no_node_is_called_as_nodes_call_the_cloud(store: Store, tenants: TenantManager) -> None:
+    await tenants.ensure_tenant("a")
+    with pytest.raises(Invalid, match="cannot be called cloud"):
+        await tenants.ensure_node(A, "cloud")
+
+
+@over_both_stores
 async def test_many_who_ask_at_once_never_get_the_same_number(store: Store, tenants: TenantManager) -> None:
     await tenants.ensure_tenant("a")
     managers = [tenants, TenantManager(store)]  # two processes
