@@ -1,0 +1,281 @@
+/* Buffers, tables and the heap of timers of L4; see l4.h. */
+#include "l4_inside.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* -- memory, tables, the heap ------------------------------------------------------------------------------------------------------- */
+
+chunk *l4_chunk_new(kb_l4 *l4, size_t room)
+{
+    chunk *k = malloc(sizeof *k + KB_L4_HEAD + room);
+    if (!k)
+        return NULL;
+    memset(k, 0, sizeof *k);
+    k->room = (uint32_t)room;
+    l4->counters.bytes += sizeof *k + KB_L4_HEAD + room;
+    return k;
+}
+
+void l4_chunk_free(kb_l4 *l4, chunk *k)
+{
+    l4->counters.bytes -= sizeof *k + KB_L4_HEAD + k->room;
+    free(k);
+}
+
+part *l4_part_new(kb_l4 *l4, size_t room)
+{
+    part *p = malloc(sizeof *p + room);
+    if (!p)
+        return NULL;
+    memset(p, 0, sizeof *p);
+    p->room = (uint32_t)room;
+    l4->counters.bytes += sizeof *p + room;
+    return p;
+}
+
+void l4_part_free(kb_l4 *l4, part *p)
+{
+    l4->counters.bytes -= sizeof *p + p->room;
+    free(p);
+}
+
+uint32_t l4_mix(uint32_t a, uint32_t b)
+{
+    uint64_t h = ((uint64_t)a << 32 | b) * 0x9E3779B97F4A7C15u;
+    return (uint32_t)(h >> 32);
+}
+
+static uint32_t bucket_of(uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote)
+{
+    return l4_mix(tenant ^ number << 12, (uint32_t)local << 16 | remote) % HASH;
+}
+
+kb_conn *l4_find(const kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote)
+{
+    kb_conn *c = l4->table[bucket_of(tenant, number, local, remote)];
+    while (c && (c->tenant != tenant || c->number != number || c->local != local || c->remote != remote))
+        c = c->chain;
+    return c;
+}
+
+static peer *peer_of(kb_l4 *l4, uint32_t tenant, uint32_t number)
+{
+    peer **at = &l4->peers[l4_mix(tenant, number) % (HASH / 4)];
+    for (peer *p = *at; p; p = p->chain)
+        if (p->tenant == tenant && p->number == number)
+            return p;
+    peer *p = calloc(1, sizeof *p);
+    if (p) {
+        p->tenant = tenant;
+        p->number = number;
+        p->chain = *at;
+        *at = p;
+    }
+    return p;
+}
+
+static void peer_forget(kb_l4 *l4, peer *p)
+{
+    if (p->connections)
+        return;
+    peer **at = &l4->peers[l4_mix(p->tenant, p->number) % (HASH / 4)];
+    while (*at != p)
+        at = &(*at)->chain;
+    *at = p->chain;
+    free(p);
+}
+
+static void heap_place(kb_l4 *l4, uint32_t i, kb_conn *c)
+{
+    l4->heap[i] = c;
+    c->heap_index = (int32_t)i;
+}
+
+static void heap_up(kb_l4 *l4, uint32_t i)
+{
+    kb_conn *c = l4->heap[i];
+    while (i && l4->heap[(i - 1) / 2]->deadline > c->deadline) {
+        heap_place(l4, i, l4->heap[(i - 1) / 2]);
+        i = (i - 1) / 2;
+    }
+    heap_place(l4, i, c);
+}
+
+static void heap_down(kb_l4 *l4, uint32_t i)
+{
+    kb_conn *c = l4->heap[i];
+    for (;;) {
+        uint32_t child = 2 * i + 1;
+        if (child >= l4->heap_count)
+            break;
+        if (child + 1 < l4->heap_count && l4->heap[child + 1]->deadline < l4->heap[child]->deadline)
+            child++;
+        if (l4->heap[child]->deadline >= c->deadline)
+            break;
+        heap_place(l4, i, l4->heap[child]);
+        i = child;
+    }
+    heap_place(l4, i, c);
+}
+
+void l4_heap_remove(kb_l4 *l4, kb_conn *c)
+{
+    if (c->heap_index < 0)
+        return;
+    uint32_t i = (uint32_t)c->heap_index;
+    kb_conn *moved = l4->heap[--l4->heap_count];
+    c->heap_index = -1;
+    if (moved == c)
+        return;
+    heap_place(l4, i, moved);
+    heap_up(l4, i);
+    heap_down(l4, (uint32_t)moved->heap_index);
+}
+
+void l4_touch(kb_conn *c)
+{
+    kb_l4 *l4 = c->l4;
+    if (c->listed)
+        return;
+    c->listed = 1;
+    c->dirty_next = NULL;
+    if (l4->dirty)
+        l4->dirty_last->dirty_next = c;
+    else
+        l4->dirty = c;
+    l4->dirty_last = c;
+}
+
+void l4_tell(kb_conn *c)
+{
+    c->changed = 1;
+    l4_touch(c);
+}
+
+/* The heap may know an earlier time than the connection needs: it is asked then, and goes back. */
+void l4_schedule(kb_conn *c)
+{
+    kb_l4 *l4 = c->l4;
+    uint64_t at = c->timer;
+    if (c->ack_at < at)
+        at = c->ack_at;
+    if (c->linger_at < at)
+        at = c->linger_at;
+    if (c->keepalive && c->state == KB_ESTABLISHED && !c->first) {
+        uint64_t ask = c->asked_at > c->heard_at ? c->asked_at + ASK_AGAIN : c->heard_at + c->keepalive;
+        if (ask < at)
+            at = ask;
+    }
+    if (at == KB_L4_NEVER || (c->heap_index >= 0 && c->deadline <= at))
+        return;
+    if (c->heap_index < 0) {
+        c->deadline = at; /* heap_room is kept ahead of the number of connections */
+        heap_place(l4, l4->heap_count, c);
+        l4->heap_count++;
+    }
+    c->deadline = at;
+    heap_up(l4, (uint32_t)c->heap_index);
+}
+
+kb_conn *l4_conn_new(kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote)
+{
+    if (l4->counters.connections + l4->ended_count + 1 > l4->heap_room) {
+        uint32_t room = l4->heap_room ? 2 * l4->heap_room : 64;
+        kb_conn **heap = realloc(l4->heap, room * sizeof *heap);
+        if (!heap)
+            return NULL;
+        l4->heap = heap;
+        l4->heap_room = room;
+    }
+    peer *who = peer_of(l4, tenant, number);
+    if (!who)
+        return NULL;
+    kb_conn *c = who->connections < KB_L4_PER_PEER ? calloc(1, sizeof *c) : NULL;
+    if (!c) {
+        peer_forget(l4, who);
+        return NULL;
+    }
+    who->connections++;
+    c->l4 = l4;
+    c->who = who;
+    c->tenant = tenant;
+    c->number = number;
+    c->local = local;
+    c->remote = remote;
+    c->heap_index = -1;
+    c->timer = c->ack_at = c->linger_at = KB_L4_NEVER;
+    c->error = "";
+    c->cwnd = FIRST_CWND;
+    c->threshold = MOST_CWND;
+    c->timeout = FIRST_TIMEOUT;
+    c->limit = FIRST_WINDOW;
+    c->progress_at = c->heard_at = l4->now;
+    uint32_t at = bucket_of(tenant, number, local, remote);
+    c->chain = l4->table[at];
+    l4->table[at] = c;
+    l4->counters.connections++;
+    l4->counters.opened++;
+    return c;
+}
+
+void l4_drop_sending(kb_conn *c)
+{
+    for (chunk *k = c->first, *next; k; k = next) {
+        next = k->next;
+        l4_chunk_free(c->l4, k);
+    }
+    c->first = c->last = c->unsent = NULL;
+    c->flight_bytes = c->flight_count = c->lost_count = c->sacked = c->agains = 0;
+    c->unsent_bytes = 0;
+}
+
+void l4_drop_parts(kb_l4 *l4, part **list)
+{
+    for (part *p = *list, *next; p; p = next) {
+        next = p->next;
+        l4_part_free(l4, p);
+    }
+    *list = NULL;
+}
+
+void l4_not_opening(kb_conn *c)
+{
+    if (!c->opening)
+        return;
+    c->opening = 0;
+    c->l4->opening--;
+    c->who->opening--;
+}
+
+static void unlink_conn(kb_conn *c)
+{
+    kb_conn **at = &c->l4->table[bucket_of(c->tenant, c->number, c->local, c->remote)];
+    while (*at && *at != c)
+        at = &(*at)->chain;
+    if (*at)
+        *at = c->chain;
+}
+
+/* Out of every table; the memory goes now, or when the list of work comes by. */
+void l4_destroy(kb_conn *c)
+{
+    kb_l4 *l4 = c->l4;
+    if (c->dead)
+        return;
+    unlink_conn(c);
+    l4_heap_remove(l4, c);
+    l4_drop_sending(c);
+    l4_drop_parts(l4, &c->parts);
+    l4_drop_parts(l4, &c->beyond);
+    l4_not_opening(c);
+    c->who->connections--;
+    peer_forget(l4, c->who);
+    if (c->in_ended)
+        l4->ended_count--;
+    else
+        l4->counters.connections--;
+    c->dead = 1;
+    if (!c->listed && !c->in_ended)
+        free(c);
+}

@@ -1,0 +1,239 @@
+/* Connections of the proxies: TCP sockets and L4 connections behind the same few calls. */
+#include "proxy_inside.h"
+
+/* -- sides -------------------------------------------------------------------------------------------------------------------------- */
+
+static void on_socket(kb_watch *watch, uint32_t events)
+{
+    side *x = (side *)watch;
+    if (x->closed)
+        return;
+    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        x->readable = 1;
+    if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
+        x->writable = 1;
+    if (events & EPOLLERR)
+        x->broken = 1;
+    if (x->session)
+        web_drive(x->session);
+    else
+        x->until = 0; /* an idle connection has something to say: its end, mostly; the tick closes it */
+}
+
+void web_on_conn(void *user, kb_conn *conn)
+{
+    side *x = user;
+    (void)conn;
+    if (x->session)
+        web_drive(x->session);
+    else
+        x->until = 0;
+}
+
+side *web_side_tcp(kb_plane *plane, int fd)
+{
+    side *x = calloc(1, sizeof *x);
+    if (!x)
+        return NULL;
+    x->plane = plane;
+    x->watch = (kb_watch){.fd = fd, .ready = on_socket};
+    if (watch_add(plane, &x->watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) < 0) {
+        free(x);
+        return NULL;
+    }
+    return x;
+}
+
+side *web_side_l4(kb_plane *plane, kb_conn *conn)
+{
+    side *x = calloc(1, sizeof *x);
+    if (x) {
+        x->plane = plane;
+        x->watch.fd = -1;
+        x->conn = conn;
+    }
+    return x;
+}
+
+void web_text_free(kb_text *t)
+{
+    free(t->data);
+    memset(t, 0, sizeof *t);
+}
+
+/* `hard`: the other end is to notice that this is no good end */
+void web_side_close(side *x, int hard)
+{
+    if (!x || x->closed)
+        return;
+    x->closed = 1;
+    x->session = NULL;
+    web_text_free(&x->in);
+    web_text_free(&x->out);
+    if (x->conn) {
+        if (hard)
+            kb_conn_release(x->conn);
+        else
+            kb_conn_close(x->conn, x->plane->now);
+        x->conn = NULL;
+        free(x);
+        return;
+    }
+    if (hard) {
+        struct linger none = {1, 0};
+        setsockopt(x->watch.fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+    }
+    close(x->watch.fd);
+    watch_bury(x->plane, &x->watch, x); /* this turn of the loop may still name it */
+}
+
+int web_side_up(side *x)
+{
+    if (x->conn)
+        return kb_conn_state_of(x->conn) == KB_ESTABLISHED;
+    return !x->connecting;
+}
+
+int web_side_broken(side *x)
+{
+    if (x->conn)
+        return kb_conn_state_of(x->conn) == KB_RESET;
+    if (x->connecting && x->writable) {
+        int error = 0;
+        socklen_t size = sizeof error;
+        getsockopt(x->watch.fd, SOL_SOCKET, SO_ERROR, &error, &size);
+        x->connecting = 0;
+        if (error)
+            x->broken = 1;
+    }
+    return x->broken;
+}
+
+static void fill(side *x, size_t most)
+{
+    while (x->readable && !x->eof && x->in.length - x->in_at < most) {
+        if (x->in_at && x->in_at == x->in.length)
+            x->in_at = x->in.length = 0;
+        if (x->in.length == x->in.room) {
+            if (x->in_at) {
+                memmove(x->in.data, x->in.data + x->in_at, x->in.length - x->in_at);
+                x->in.length -= x->in_at;
+                x->in_at = 0;
+            } else {
+                size_t room = x->in.room ? 2 * x->in.room : FIRST_IN;
+                uint8_t *data = room <= MOST_IN ? realloc(x->in.data, room) : NULL;
+                if (!data)
+                    return;
+                x->in.data = data;
+                x->in.room = room;
+            }
+        }
+        size_t room = x->in.room - x->in.length;
+        ssize_t got = recv(x->watch.fd, x->in.data + x->in.length, room, MSG_DONTWAIT);
+        if (got > 0) {
+            x->in.length += (size_t)got;
+            continue;
+        }
+        if (got == 0)
+            x->eof = 1;
+        else if (errno == EAGAIN)
+            x->readable = 0;
+        else if (errno != EINTR)
+            x->broken = x->eof = 1;
+    }
+}
+
+const uint8_t *web_view(side *x, size_t *length, size_t most)
+{
+    if (x->conn)
+        return kb_conn_peek(x->conn, length);
+    fill(x, most);
+    *length = x->in.length - x->in_at;
+    return x->in.data ? x->in.data + x->in_at : NULL;
+}
+
+void web_consume(side *x, size_t count)
+{
+    if (x->conn) {
+        kb_conn_consume(x->conn, count);
+        return;
+    }
+    x->in_at += count;
+    if (x->in_at == x->in.length && x->in.room > FIRST_IN * 4)
+        x->in_at = x->in.length = 0;
+}
+
+int web_ended(side *x)
+{
+    if (x->conn)
+        return kb_conn_eof(x->conn) || kb_conn_state_of(x->conn) == KB_RESET;
+    return x->eof && x->in.length == x->in_at;
+}
+
+/* A client that ends its side in the middle of an exchange has hung up, whatever it had sent before. */
+int web_gone(side *x) { return web_side_broken(x) || (x->conn ? kb_conn_finished(x->conn) : x->eof); }
+
+size_t web_room(side *x)
+{
+    if (x->conn)
+        return kb_conn_room(x->conn);
+    size_t waiting = x->out.length - x->out_at;
+    return waiting < KB_PROXY_OUT ? KB_PROXY_OUT - waiting : 0;
+}
+
+static ssize_t push(side *x, const uint8_t *data, size_t length)
+{
+    ssize_t sent = send(x->watch.fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent >= 0)
+        return sent;
+    if (errno == EAGAIN || errno == EINTR)
+        x->writable = errno == EINTR;
+    else
+        x->broken = 1;
+    return 0;
+}
+
+void web_flush(side *x)
+{
+    if (x->conn || x->closed || x->connecting)
+        return;
+    while (x->out_at < x->out.length && x->writable && !x->broken)
+        x->out_at += (size_t)push(x, x->out.data + x->out_at, x->out.length - x->out_at);
+    if (x->out_at == x->out.length)
+        x->out_at = x->out.length = 0;
+}
+
+int web_flushed(const side *x) { return x->conn || x->out_at == x->out.length; }
+
+void web_put(side *x, const uint8_t *data, size_t length)
+{
+    if (x->conn) {
+        if (kb_conn_write(x->conn, data, length) < length)
+            kb_conn_abort(x->conn, "no memory");
+        return;
+    }
+    if (length >= DIRECT && x->writable && !x->connecting) {
+        web_flush(x);
+        while (length && web_flushed(x) && x->writable && !x->broken) {
+            size_t sent = (size_t)push(x, data, length);
+            data += sent;
+            length -= sent;
+        }
+    }
+    kb_add(&x->out, data, length);
+    if (x->out.failed)
+        x->broken = 1;
+}
+
+/* It waits, and holds no buffer meanwhile. */
+void web_rest(side *x)
+{
+    if (x->in.length == x->in_at) {
+        web_text_free(&x->in);
+        x->in_at = 0;
+    }
+    if (x->out.length == x->out_at) {
+        web_text_free(&x->out);
+        x->out_at = 0;
+    }
+}
