@@ -4,7 +4,7 @@ BIN    := .venv/bin
 STAMP  := build/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench simulate powercut chaos fuzz clean
+.PHONY: help setup demo test lint bench simulate powercut chaos fuzz soak clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -41,6 +41,9 @@ chaos: $(STAMP)  ## kill -9, SIGSTOP and cut cables on real processes: [SECONDS=
 
 fuzz: $(STAMP)   ## libFuzzer on the C decoders: [SECONDS=60 for each] [TARGET=packet]
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(TARGET),--only $(TARGET))
+
+soak: $(STAMP)   ## KubeBus for an hour, with cuts and dying relays: [SECONDS=3600] [SEED=s]
+	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),3600) $(if $(SEED),--seed $(SEED))
 
 clean:           ## remove everything that was built
 	rm -rf build dist .venv src/*.egg-info cloud/*.egg-info
