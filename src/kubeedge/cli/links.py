@@ -6,8 +6,7 @@ import argparse
 from typing import Any
 
 from kubeedge.cli.control import call, local_socket
-from kubeedge.cli.ping import ms
-from kubeedge.cli.show import as_json, table
+from kubeedge.cli.show import amount, as_json, ms, table
 
 
 def run(options: argparse.Namespace) -> int:
@@ -16,20 +15,25 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _text(answer: dict[str, Any]) -> str:
-    edge = "relays" not in answer
+def link_table(links: list[dict[str, Any]]) -> str:
+    edge = not any("tenant" in link for link in links)
     who = ("SLOT", "RELAY") if edge else ("NODE", "SLOT")
     header = (*who, "STATE", "SECONDS", "RTT", "TCP", "IN", "OUT", "QUEUED", "DROPS")
     rows = []
-    for link in answer["links"]:
+    for link in links:
         first = (link["slot"], link["relay"]) if edge else (f"{link['tenant']}/{link['node']}", link["slot"])
         rtt = link.get("rtt") or link.get("tcpRtt")
         drops = ", ".join(f"{reason} {count}" for reason, count in (link.get("drops") or {}).items())
         rows.append(
             (*first, link["state"], link["seconds"], ms(rtt) if rtt else "-", link["congestion"] or "-",
-             _size(link.get("rxBytes", 0)), _size(link.get("txBytes", 0)), _size(link.get("queuedBytes", 0)), drops or "-")
+             amount(link.get("rxBytes", 0)), amount(link.get("txBytes", 0)), amount(link.get("queuedBytes", 0)), drops or "-")
         )  # fmt: skip
-    lines = [table(header, rows)]
+    return table(header, rows)
+
+
+def _text(answer: dict[str, Any]) -> str:
+    edge = "relays" not in answer
+    lines = [link_table(answer["links"])]
     if edge and not any(link["state"] != "opening" for link in answer["links"]):
         lines = [f"no link to a relay: {answer.get('lastError') or 'none answers yet'}"]
     lines += [f"{link['tenant']}/{link['node']}: {link['trouble']}" for link in answer["links"] if link.get("trouble")]
@@ -40,12 +44,3 @@ def _text(answer: dict[str, Any]) -> str:
                   for r in answer["relays"]]  # fmt: skip
         lines += ["", table(("OTHER RELAY", "ADDRESSES", "STATE", "RTT", "NODES"), relays)]
     return "\n".join(lines)
-
-
-def _size(count: int) -> str:
-    amount, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if amount < 1000:
-            break
-        amount, unit = amount / 1000, larger
-    return f"{amount:.3g} {unit}" if unit != "B" else str(count)

@@ -8,7 +8,7 @@ from typing import Any
 
 from kubeedge.cli.control import call, local_socket
 from kubeedge.cli.errors import UsageError
-from kubeedge.cli.show import as_json
+from kubeedge.cli.show import as_json, ms
 
 
 def run(options: argparse.Namespace) -> int:
@@ -42,12 +42,8 @@ def _text(answer: dict[str, Any]) -> str:
         lines.append(f"round trip min/avg/max {ms(answer['min'])}/{ms(answer['avg'])}/{ms(answer['max'])}")
     relay = answer.get("relay") or {}
     if relay:
-        where = " ".join(str(relay[key]) for key in ("name", "address") if relay.get(key))
+        where = " ".join(str(relay[key]) for key in ("name", "address") if relay.get(key) not in (None, "", "relay"))
         lines.append(
             f"through relay {where or '(this one)'}: {ms(relay['rtt']) if relay.get('rtt') else 'not measured yet'}"
         )
     return "\n".join(lines)
-
-
-def ms(seconds: float) -> str:
-    return f"{seconds * 1000:.3g} ms"

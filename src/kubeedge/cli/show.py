@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,25 +19,53 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def tree(value: Mapping[str, Any], indent: str = "") -> str:
-    """A mapping of mappings, lists and words; a list of mappings becomes a table."""
+    """A mapping of mappings, lists and words; a list of mappings becomes a table. Names say the unit: `rtt` is in
+    seconds and shown in milliseconds, `...bytes...` is shown as `amount`."""
     lines: list[str] = []
     for name, item in value.items():
         if isinstance(item, Mapping):
             lines += [f"{indent}{name}:", tree(item, indent + "  ")] if item else [f"{indent}{name}: -"]
         elif isinstance(item, list) and item and all(isinstance(entry, Mapping) for entry in item):
             header = list(dict.fromkeys(key for entry in item for key in entry))
-            text = table([h.upper() for h in header], [[_word(entry.get(h)) for h in header] for entry in item])
-            lines += [f"{indent}{name}:", *(f"{indent}  {line}" for line in text.splitlines())]
+            rows = [[_word(h, entry.get(h)) for h in header] for entry in item]
+            lines += [
+                f"{indent}{name}:",
+                *(f"{indent}  {line}" for line in table(list(map(_title, header)), rows).splitlines()),
+            ]
         elif isinstance(item, list):
             lines.append(f"{indent}{name}: {', '.join(map(str, item)) or '-'}")
         else:
-            lines.append(f"{indent}{name}: {_word(item)}")
+            lines.append(f"{indent}{name}: {_word(name, item)}")
     return "\n".join(lines)
 
 
-def _word(value: object) -> str:
+def ms(seconds: float) -> str:
+    return f"{seconds * 1000:.3g} ms"
+
+
+def amount(count: int) -> str:
+    """Bytes in three digits, powers of 1,000."""
+    scaled, unit = float(count), ""
+    for larger in ("kB", "MB", "GB", "TB"):
+        if scaled < 1000:
+            break
+        scaled, unit = scaled / 1000, larger
+    return f"{scaled:.3g} {unit}" if unit else str(count)
+
+
+def _title(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).upper()
+
+
+def _word(name: str, value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_word(str(key), item)}" for key, item in value.items()) or "-"
+    if isinstance(value, list):
+        return ", ".join(_word("", item) for item in value) or "-"
     if isinstance(value, float):
+        if name.lower().endswith("rtt"):
+            return ms(value)
         return f"{value:.6g}" if abs(value) < 1e6 else f"{value:.0f}"
-    if isinstance(value, dict | list):
-        return json.dumps(value)
+    if isinstance(value, int) and not isinstance(value, bool) and "bytes" in name.lower():
+        return amount(value)
     return "-" if value in (None, "") else str(value)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 from kubeedge.cli.control import call
 from kubeedge.cli.errors import CommandError
 from kubeedge.cli.main import CLOUD_SOCKET, EDGE_SOCKET
-from kubeedge.cli.show import as_json, tree
+from kubeedge.cli.show import amount, as_json, table, tree
 
 
 def run(options: argparse.Namespace) -> int:
@@ -20,5 +21,41 @@ def run(options: argparse.Namespace) -> int:
         )
     query = {name: value for name in ("tenant", "node") if (value := getattr(options, name))}
     answer = call(paths[0], "GET", "/v1/sync" + (f"?{urlencode(query)}" if query else ""), what="the process")
-    print(as_json(answer) if options.output == "json" else tree(answer))
+    print(as_json(answer) if options.output == "json" else _text(answer))
     return 0
+
+
+def _text(answer: dict[str, Any]) -> str:
+    """A line for each direction: at the edge of this node, in the cloud of all nodes."""
+    nodes = answer.get("nodes")
+    named = [(f"{n['tenant']}/{n['node']}", n) for n in nodes] if nodes is not None else [("", answer)]
+    rows = []
+    for name, node in named:
+        for direction, way in (("down", "cloud to node"), ("up", "node to cloud")):
+            rows.append((*([name] if name else []), way, _state(node, node[direction]), *_counts(node[direction])))
+    header = ("DIRECTION", "STATE", "REVISION", "KEYS", "BATCHES", "CHANGES", "BYTES", "SNAPSHOTS")
+    shown = {"nodes", "down", "up", "wire"}
+    head = tree({key: item for key, item in answer.items() if key not in shown})
+    lines = [
+        head,
+        "",
+        table((*(["NODE"] if nodes is not None else []), *header), rows) if rows else "no node has attached yet",
+    ]
+    if wire := answer.get("wire"):
+        lines += ["", f"on the channel: {amount(wire['bytesIn'])} in, {amount(wire['bytesOut'])} out"]
+    return "\n".join(lines)
+
+
+def _state(node: dict[str, Any], progress: dict[str, Any]) -> str:
+    if not node["attached"]:
+        return f"away, {progress['queue']} keys wait" if "queue" in progress else "away"
+    if "queue" not in progress:
+        return "follows"
+    return f"{progress['queue']} keys behind" if progress["queue"] else "in sync"
+
+
+def _counts(progress: dict[str, Any]) -> tuple[object, ...]:
+    return (
+        progress["revision"], progress.get("keys", "-"), progress["batches"], progress["changes"], amount(progress["bytes"]),
+        progress["snapshots"],
+    )  # fmt: skip

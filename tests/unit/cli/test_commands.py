@@ -18,6 +18,7 @@ from kubeedge.api.names import TenantId
 from kubeedge.cli import main as cli
 from kubeedge.cli import service, show, token
 from kubeedge.cli.errors import UsageError
+from kubeedge.cli.sync import _text as sync_text
 from kubeedge.kit.http1 import Request, Response, json_response, start_unix_server
 from kubeedge_cloud.bootstrap.admin import Admin
 from tests.unit.bootstrap.cloud import Cloud
@@ -323,6 +324,50 @@ def test_the_tools_of_the_edge_speak_to_its_socket(tmp_path):
             assert done.stderr == "kubeedge image: not an  [31marchive\nnext: make one with skopeo\n"
 
     asyncio.run(told())
+
+
+def test_the_state_of_sync_is_said_in_a_line_for_each_direction():
+    moved = {"revision": 7, "batches": 1, "changes": 2, "bytes": 1500, "snapshots": 0}
+    sending, following = moved | {"head": 9, "lag": 2, "keys": 3}, moved | {"keys": 4}
+    here = {
+        "attached": True,
+        "store": "ab",
+        "down": following,
+        "up": sending | {"queue": 0},
+        "wire": {"bytesIn": 1, "bytesOut": 2500},
+    }
+    lines = sync_text(here).splitlines()
+    assert lines[:2] == ["attached: True", "store: ab"] and lines[-1] == "on the channel: 1 in, 2.5 kB out"
+    assert lines[4].split() == "cloud to node follows 7 4 1 2 1.5 kB 0".split()
+    assert lines[5].split() == "node to cloud in sync 7 3 1 2 1.5 kB 0".split()
+    there = {
+        "store": "cd",
+        "nodes": [{"tenant": "t", "node": "n", "attached": False, "down": sending | {"queue": 2}, "up": moved}],
+    }
+    lines = sync_text(there).splitlines()
+    assert lines[3].split() == "t/n cloud to node away, 2 keys wait 7 3 1 2 1.5 kB 0".split()
+    assert lines[4].split() == "t/n node to cloud away 7 - 1 2 1.5 kB 0".split()
+    there["nodes"][0]["attached"] = True
+    assert "2 keys behind" in sync_text(there).splitlines()[3]
+    assert sync_text({"store": "cd", "nodes": []}).splitlines()[-1] == "no node has attached yet"
+
+
+def test_units_are_shown_as_people_read_them():
+    shown = show.tree(
+        {
+            "rtt": 0.0123,
+            "bytesIn": 2048,
+            "seconds": 1.5,
+            "rows": [{"queuedBytes": 5, "drops": {"full": 2}, "none": None}],
+        }
+    )
+    assert shown.splitlines()[:3] == ["rtt: 12.3 ms", "bytesIn: 2.05 kB", "seconds: 1.5"]
+    assert shown.splitlines()[-2].split() == "QUEUED BYTES DROPS NONE".split() and shown.split()[-4:] == [
+        "5",
+        "full",
+        "2",
+        "-",
+    ]
 
 
 def test_an_answer_that_is_no_json_is_said_so(tmp_path):
