@@ -351,6 +351,7 @@ class Agent:
                 "rtt": bus.rtt,
                 "lastError": bus.last_error,
             }
+            answer["links"] = self.links()["links"]
         if self.engine is not None:
             answer["pods"] = [
                 {
@@ -361,7 +362,6 @@ class Agent:
                 }
                 for pod in self.engine.pod_list()
             ]
-            answer["links"] = self.links()["links"]
         answer["modules"] = [
             {"name": s.name, "state": s.state, "restarts": s.restarts, "lastError": s.last_error}
             for s in self.supervisor.states()

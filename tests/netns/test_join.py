@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -34,7 +35,7 @@ POD = {
 class Site:
     """One cloud and one machine, on a wire."""
 
-    def __init__(self, net: Topology, directory: Path) -> None:
+    def __init__(self, net: Topology, directory: Path, listeners: str = "{}") -> None:
         self.directory = directory
         self.root = directory / "r"
         self.cloud, self.machine = net.host("cloud"), net.host("machine")
@@ -42,7 +43,7 @@ class Site:
         self.socket = str(directory / "run/cloud.sock")
         config = directory / "cloud.yaml"
         config.write_text(
-            "kind: CloudCore\nadvertise: [203.0.113.1]\ntun: {enable: false}\n"
+            f"kind: CloudCore\nadvertise: [203.0.113.1]\ntun: {{enable: false}}\nlisteners: {listeners}\n"
             f"paths: {{state: {directory}/state, run: {directory}/run}}\n"
         )
         self.cloud.spawn(*KUBEEDGE, "cloud", "--config", str(config), log=directory / "cloud.log")
@@ -74,10 +75,10 @@ class Site:
 
 
 @pytest.fixture
-def site(topology: Topology) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest, topology: Topology) -> Iterator[Site]:
     directory = Path(tempfile.mkdtemp(prefix=PREFIX))  # not tmp_path: the path of a socket must be short
     try:
-        yield Site(topology, directory)
+        yield Site(topology, directory, getattr(request, "param", "{}"))
     finally:
         topology.__exit__()
         cgroups.kill_and_remove(PREFIX)
@@ -143,3 +144,29 @@ def test_join_may_become_the_agent(site: Site) -> None:
     until(lambda: " Ready " in site.kubectl("get", "nodes"), timeout=20, what="Ready")
     site.machine.signal(agent, signal.SIGTERM)
     assert agent.wait(20) == 0
+
+
+@pytest.mark.parametrize("site", ["{relay: {enable: false, port: 0}}"], indirect=True)
+def test_a_cloud_without_a_relay_has_nodes_all_the_same_and_both_sides_say_so(site: Site) -> None:
+    site.join()
+    assert json.loads((site.root / "etc/kubeedge/node.json").read_text())["relays"] == []
+    site.start_agent()
+    status = site.status()
+    assert not status["link"]["up"] and "this node knows no relay" in status["link"]["lastError"]
+    assert {m["state"] for m in status["modules"]} == {"ready"}
+    socket = str(site.root / "run/kubeedge/edge.sock")
+    assert "knows no relay" in site.machine.run(*KUBEEDGE, "links", "--socket", socket)
+    with pytest.raises(RuntimeError, match="knows no relay"):
+        site.machine.run(*KUBEEDGE, "ping", "cloud", "--socket", socket)
+    assert "nodes join without KubeBus" in (site.directory / "cloud.log").read_text()
+    assert "listeners.relay is off" in site.admin("links")
+    with pytest.raises(RuntimeError, match=r"listeners\.relay is off"):
+        site.admin("ping", "edge1")
+
+
+def test_status_of_an_agent_without_kubebus(site: Site) -> None:
+    site.join()
+    config = site.root / "etc/kubeedge/kubeedge.yaml"
+    config.write_text(re.sub(r"(kubebus:\n.*\n    enable:) true", r"\1 false", config.read_text(), count=1))
+    site.start_agent()
+    assert "link" not in site.status()

@@ -21,8 +21,8 @@ class CloudPaths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    port: int = required("0 lets the kernel choose", low=0, high=65535)
-    address: str = setting("0.0.0.0", "which of our addresses; 0.0.0.0 means all", form=forms.address)
+    port: int = required("0 lets the kernel choose, where nodes need not be told", low=0, high=65535)
+    address: str = setting("0.0.0.0", "which of our addresses; 0.0.0.0 means all of IPv4, \"::\" all of IPv6", form=forms.address)
     enable: bool = setting(True, "whether it listens at all")
 
 
@@ -30,7 +30,7 @@ class Listener:
 class Listeners:
     hub: Listener = section(Listener(port=10000), "channels of the nodes (mutual TLS)")
     bootstrap: Listener = section(Listener(port=10002), "joining and renewing certificates (open to strangers)")
-    relay: Listener = section(Listener(port=10010), "KubeBus links of the nodes (mutual TLS)")
+    relay: Listener = section(Listener(port=10010), "KubeBus links of the nodes (mutual TLS); nodes join without it, too")
     api: Listener = section(Listener(port=6443), "the Kubernetes API (client certificates)")
     web: Listener = section(Listener(port=8080), "published web services (HTTP, or HTTPS: publishing.tls)")
     metrics: Listener = section(

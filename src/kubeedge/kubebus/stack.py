@@ -42,12 +42,13 @@ CLOUD = "cloud"  # the name of the relay's own services
 _TENANT = 0  # an edge has one routing table
 _RELAY = 0  # whoever is not ourselves is reached through it
 _NAME_PATIENCE = 5.0  # seconds for an answer to a name
+_NO_RELAY = "this node knows no relay: the cloud named none when it joined; `modules.kubebus.relays` names them here"
 _ASK_AGAIN = 0.05  # seconds until a name is asked for on another link
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubeBusSettings:
-    relays: Sequence[str]  # "host:port", raced when there is no link
+    relays: Sequence[str]  # "host:port", raced when there is no link; none: the TUN is all there is
     ca: Path
     cert: Path
     key: Path
@@ -107,6 +108,8 @@ class KubeBus:
         endpoint = self._require_endpoint()
         if node == self._settings.node:
             return await endpoint.connect(self._settings.number, port, timeout=timeout)
+        if not self._settings.relays:
+            raise LinkNotUp(_NO_RELAY)
         try:
             async with asyncio.timeout(timeout):
                 number = await self._number_of(node)
@@ -154,7 +157,7 @@ class KubeBus:
             links.relay if links else "",
             self._since,
             best.core.rtt if best else None,
-            links.last_error if links else "",
+            links.last_error if links else "" if self._settings.relays else _NO_RELAY,
         )
 
     def links(self) -> list[LinkInfo]:
@@ -209,19 +212,7 @@ class KubeBus:
                 self._put_in_front(port)
             await self._open_tun(plane)
             ready.set()
-            tls = TlsContext(s.ca, s.cert, s.key, server=False)
-            settings = LinksSettings(
-                relays=s.relays,
-                connections=s.connections,
-                link=s.link,
-                congestion=s.congestion,
-                subnets=self._subnets,
-                connect_timeout=s.connect_timeout,
-            )
-            self._links = Links(
-                settings, plane, tls, judge=self._judge, changed=self._changed, lost=self._lost, rng=self._rng
-            )
-            keeping = asyncio.create_task(self._links.run(), name="kubebus links")
+            keeping = asyncio.create_task(self._keep_links(plane), name="kubebus links")
             learning = asyncio.create_task(self._routes.run(), name="kubebus routes")
             try:  # a deleted TUN ends the module; its next run makes it again
                 await asyncio.wait((keeping, self._tun_gone, learning), return_when=asyncio.FIRST_COMPLETED)
@@ -236,6 +227,25 @@ class KubeBus:
             loop.remove_reader(plane.fileno())
             plane.close()
             self._plane = self._endpoint = self._links = None
+
+    async def _keep_links(self, plane: Plane) -> None:
+        s = self._settings
+        if not s.relays:
+            log.warning("%s", _NO_RELAY)
+            await asyncio.Event().wait()
+        settings = LinksSettings(
+            relays=s.relays,
+            connections=s.connections,
+            link=s.link,
+            congestion=s.congestion,
+            subnets=self._subnets,
+            connect_timeout=s.connect_timeout,
+        )
+        tls = TlsContext(s.ca, s.cert, s.key, server=False)
+        self._links = Links(
+            settings, plane, tls, judge=self._judge, changed=self._changed, lost=self._lost, rng=self._rng
+        )
+        await self._links.run()
 
     async def _open_tun(self, plane: Plane) -> None:
         s = self._settings
