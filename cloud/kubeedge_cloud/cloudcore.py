@@ -30,7 +30,7 @@ from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.server import ApiServer
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
-from kubeedge.config.cloud import CloudConfig, PublicTls
+from kubeedge.config.cloud import CloudConfig, Listener, PublicTls
 from kubeedge.edgecore import ping_request, request_object
 from kubeedge.errors import Invalid, KubeEdgeError, NotFound, Unavailable
 from kubeedge.kit import logs, metrics
@@ -51,9 +51,10 @@ from kubeedge_cloud.bootstrap.admin import Admin
 from kubeedge_cloud.bootstrap.certificates import ServerCertificate
 from kubeedge_cloud.bootstrap.server import Bootstrap, BootstrapSettings
 from kubeedge_cloud.bootstrap.tokens import TokenStore
-from kubeedge_cloud.bushub.hub import BusHub, BusHubSettings, CloudTun
-from kubeedge_cloud.bushub.observe import hub_links, hub_metrics
+from kubeedge_cloud.bushub.hub import BusHub, BusHubSettings
+from kubeedge_cloud.bushub.observe import hub_links, hub_metrics, hub_state
 from kubeedge_cloud.bushub.peers import PeersSettings
+from kubeedge_cloud.bushub.tun import CloudTun
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.edgecontroller.controller import EdgeController, EdgeControllerSettings
@@ -62,7 +63,7 @@ from kubeedge_cloud.processes.member import Alone, Process
 from kubeedge_cloud.publishing.module import CloudServices, Publishing
 from kubeedge_cloud.publishing.tls import FileCertificate, modern
 from kubeedge_cloud.tenants.manager import TenantManager
-from kubeedge_cloud.tenants.model import AddressPlan
+from kubeedge_cloud.tenants.model import AddressPlan, overlay_number
 
 log = logging.getLogger("kubeedge")
 
@@ -238,6 +239,11 @@ class Cloud:
         c, on = self.config, self.config.listeners.relay
         tun = None
         if c.tun.enable:
+            if (number := overlay_number(c.tun.address)) is not None and number <= self.plan.nodes:
+                raise Invalid(
+                    f"{c.tun.address} is the address of node number {number}; 100.64.255.254 and those below it are free",
+                    path="tun.address",
+                )
             tun = CloudTun(
                 tenant=TenantId(c.tun.tenant),
                 name=c.tun.name,
@@ -272,12 +278,18 @@ class Cloud:
 
     def _bootstrap(self) -> Bootstrap:
         on = self.config.listeners
-        hosts = (*self.hosts, *self.config.peers)
-        endpoints = {
-            "hub": tuple(_endpoint(host, on.hub.port) for host in hosts),
-            "relays": tuple(_endpoint(host, on.relay.port) for host in hosts),
-            "bootstrap": tuple(_endpoint(host, on.bootstrap.port) for host in hosts),
-        }
+        for name, listener in (("hub", on.hub), ("relay", on.relay), ("bootstrap", on.bootstrap)):
+            if listener.enable and not listener.port:
+                raise Invalid("nodes are told this port when they join, so it cannot be 0", path=f"listeners.{name}.port")
+        endpoints = {"hub": self._told(on.hub), "relays": self._told(on.relay), "bootstrap": self._told(on.bootstrap)}
+        if not endpoints["hub"]:
+            raise Invalid(
+                "off, and no other process is named under `peers`: nodes that join would have no channel; switch "
+                "listeners.bootstrap off, too",
+                path="listeners.hub.enable",
+            )
+        if not endpoints["relays"]:
+            log.warning("listeners.relay is off and no other process is named under `peers`: nodes join without KubeBus")
         return Bootstrap(
             BootstrapSettings(address=on.bootstrap.address, port=on.bootstrap.port, endpoints=endpoints),
             self.authority,
@@ -286,6 +298,11 @@ class Cloud:
             lambda: self.certificate.context(mutual=False),
             time.time,
         )
+
+    def _told(self, listener: Listener) -> tuple[str, ...]:
+        """Where nodes reach that listener: what is off in this process may be on in the others, on the same port."""
+        hosts = (*(self.hosts if listener.enable else ()), *self.config.peers)
+        return tuple(_endpoint(host, listener.port) for host in hosts) if listener.port else ()
 
     # -- kubeconfig ----------------------------------------------------------------------------------------------------
 
@@ -424,7 +441,7 @@ class Control:
                 case "GET", "/metrics":
                     return metrics_response(self._cloud.metrics.text())
                 case "GET", "/v1/links":
-                    return json_response(200, {"links": hub_links(self._cloud.bus), "relays": self._cloud.bus.peers()})
+                    return json_response(200, hub_state(self._cloud.bus))
                 case "GET", "/v1/routes":
                     return json_response(200, {"routes": await self._cloud.bus.routes(_tenant(request))})
                 case "GET", "/v1/routers":

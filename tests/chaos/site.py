@@ -210,12 +210,16 @@ class Site:
                 "relay": {"enable": self._bus, "port": RELAY_PORT},
                 "web": {"enable": False, "port": 8080},
             },
-            "tun": {"enable": False},
+            "tun": {"enable": self._bus, "address": f"{self.overlay(n)}/16"},
         }
         if self.members:
             config["store"] = {"etcd": {**self.etcd_settings(), "keepRevisions": self._keep}}
         (directory / "cloud.yaml").write_text(json.dumps(config))
         self._add(f"cloud{n}", [*KUBEEDGE, "cloud", "--config", str(directory / "cloud.yaml")])
+
+    def overlay(self, n: int) -> str:
+        """Own address of cloud process n, where there is KubeBus."""
+        return f"100.64.255.{254 - n}"
 
     def etcd_settings(self) -> dict[str, Any]:
         c = self.etcd_client

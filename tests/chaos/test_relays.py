@@ -45,6 +45,11 @@ def test_a_connection_between_nodes_survives_the_death_of_a_relay_and_of_an_etcd
     until(lambda: "1 received" in here.run("ping", "-c1", "-W1", address, check=False), timeout=30, what="a ping")
     until(lambda: relays_of(site, "edge0") == {first} and relays_of(site, "edge1") == {second}, timeout=15,
           what="each node at its relay")  # fmt: skip
+    for host in (here, there):  # the processes of the cloud, too, each at its own address
+        for n in (0, 1):
+            assert "1 received" in host.run("ping", "-c1", "-W2", site.overlay(n), check=False), (host.name, n)
+    path = here.run("traceroute", "-n", "-q1", "-w2", "-m6", address).splitlines()[1:]
+    assert path[-1].split()[1] == address and len(path) <= 3, path
     with (
         contextlib.closing(TcpPair(here, there, address, seconds=5)) as pair,
         contextlib.closing(Outage(here, address)) as pings,
@@ -68,6 +73,10 @@ def test_a_connection_between_nodes_survives_the_death_of_a_relay_and_of_an_etcd
         return [relay["state"] for relay in json.loads(answer).get("relays", ())] if answer else []
 
     until(lambda: peers() == ["up"], timeout=30, what="the relays' link")
+    trouble = site._hosts["cloud0"].run(*KUBEEDGE, "links", "-o", "json", "--socket", socket)
+    assert json.loads(trouble)["trouble"] == []  # the lease of the killed one lives a while, and its address is ours again
+    until(lambda: "1 received" in here.run("ping", "-c1", "-W1", site.overlay(0), check=False), timeout=10,
+          what="the own address of the process that was started anew")  # fmt: skip
     with contextlib.closing(TcpPair(here, there, address, seconds=4)) as pair:
         site.processes["cloud1"].end()
         until(lambda: relays_of(site, "edge0") == relays_of(site, "edge1") == {first}, timeout=25, what="both moved")

@@ -31,9 +31,10 @@ from kubeedge.kubebus.observe import edge_links, edge_metrics
 from kubeedge.kubebus.router import RouterSettings
 from kubeedge.kubebus.stack import KubeBus, KubeBusSettings
 from kubeedge.store.model import Store
-from kubeedge_cloud.bushub.hub import BusHub, BusHubSettings, CloudTun
-from kubeedge_cloud.bushub.observe import hub_links
+from kubeedge_cloud.bushub.hub import BusHub, BusHubSettings
+from kubeedge_cloud.bushub.observe import hub_metrics, hub_state
 from kubeedge_cloud.bushub.peers import PeersSettings
+from kubeedge_cloud.bushub.tun import CloudTun
 from tests.kit.store_server import SharedStore
 
 SIZE = 50 * 1024 * 1024
@@ -113,7 +114,9 @@ async def main(config: dict[str, Any]) -> None:
         async def do(command: dict[str, Any]) -> dict[str, Any]:
             match command["do"]:
                 case "links":
-                    return {"links": hub_links(hub), "relays": hub.peers()}
+                    return hub_state(hub)
+                case "metrics":
+                    return {"metrics": exposition(hub_metrics(hub))}
                 case "routes":
                     return {"routes": await hub.routes(TENANT)}
             return await hub.ping(TENANT, NodeName(command["node"]), count=command["count"], interval=0.02)

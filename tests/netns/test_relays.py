@@ -53,9 +53,9 @@ class Site:
             stack.callback(agent.close)
             self.agents.append(agent)
 
-    def start_relay(self, n: int) -> BusProcess:
+    def start_relay(self, n: int, *, tun: dict[str, str] | None = None) -> BusProcess:
         c = self.server
-        tun = {"address": f"100.64.255.{254 - n}/16"}
+        tun = tun or {"address": f"100.64.255.{254 - n}/16"}
         relay = BusProcess(
             self.hosts[n], self.tmp / f"relay{n}.log", role="relay", ca=c.ca, cert=c.cert, key=c.key,
             store=str(self.store), addresses=[ADDRESSES[n]], tun=tun,
@@ -132,3 +132,38 @@ def test_a_relay_that_cannot_be_reached_any_more_is_left_without_losing_a_byte(s
     until(lambda: site.reaches("100.64.0.2"), timeout=5, what="edge1 reaches edge2")
     held = {link["node"] for link in site.relays[0].ask("links")["links"]}
     assert "edge1" not in held, "the old relay holds on to a node that has moved"
+
+
+def test_a_second_process_with_the_same_address_goes_without_a_tun_and_says_so_until_it_is_free(site: Site) -> None:
+    until(lambda: site.reaches("100.64.255.254"), timeout=15, what="edge1 reaches the first process")
+    site.relays[1].close()
+    taken = {"address": "100.64.255.254/16"}  # as in the first one's configuration, which somebody copied
+    site.relays[1] = site.start_relay(1, tun=taken)
+    (trouble,) = site.relays[1].ask("links")["trouble"]
+    assert ADDRESSES[0] in trouble and "100.64.255.254" in trouble and "`tun.address` of its own" in trouble
+    assert "kubeedge_bushub_troubles 1" in site.relays[1].ask("metrics")["metrics"]
+    assert "kb0" not in site.hosts[1].ip("link")
+    until(lambda: site.relays[1].ask("links")["relays"][0]["state"] == "up", timeout=15, what="the relays' link")
+    site.relays[1].get("edge1", 8, send="hello")  # a relay it is all the same
+    assert site.relays[1].answer().get("got") == 5
+    assert site.reaches("100.64.255.254")
+    # the first one ends: after its lease the address is free, and the other takes it
+    site.relays[0].close()
+    until(lambda: not site.relays[1].ask("links")["trouble"], timeout=30, what="the TUN of the second process")
+    until(lambda: site.reaches("100.64.255.254"), timeout=15, what="edge1 reaches the second process")
+
+
+def test_a_process_that_was_killed_has_its_address_again_at_once(site: Site) -> None:
+    until(lambda: site.reaches("100.64.255.254"), timeout=15, what="edge1 reaches the first process")
+    site.relays[0].close()  # its lease lives for some seconds, and its keys with it
+    site.relays[0] = site.start_relay(0)
+    assert site.relays[0].ask("links")["trouble"] == []
+    until(lambda: site.reaches("100.64.255.254"), timeout=15, what="edge1 reaches it again")
+
+
+def test_a_tun_of_the_cloud_that_somebody_deletes_is_made_again_with_its_routes(site: Site) -> None:
+    until(lambda: site.reaches("100.64.255.254"), timeout=15, what="edge1 reaches the cloud")
+    site.hosts[0].ip("link", "delete", "kb0")
+    until(lambda: site.reaches("100.64.255.254"), timeout=15, what="edge1 reaches the cloud again")
+    assert "10.244.0.0/16 dev kb0" in site.hosts[0].ip("route")
+    assert site.relays[0].ask("links")["trouble"] == []

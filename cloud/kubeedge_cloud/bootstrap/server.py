@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.kit.http1 import Limits, serve_connection
+from kubeedge.kit.streams import listening_socket
 from kubeedge.pki.ca import Authority
 from kubeedge_cloud.bootstrap.core import network_of
 from kubeedge_cloud.bootstrap.service import NodeRegistry, Service
@@ -62,14 +63,7 @@ class Bootstrap:
     async def run(self, ready: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         context = self._tls()
-        six = ":" in self._settings.address
-        with socket.create_server(
-            (self._settings.address, self._settings.port),
-            family=socket.AF_INET6 if six else socket.AF_INET,
-            dualstack_ipv6=self._settings.address == "::",
-            backlog=128,
-        ) as listener:
-            listener.setblocking(False)
+        with listening_socket(self._settings.address, self._settings.port) as listener:
             self.port = listener.getsockname()[1]
             ready.set()
             try:

@@ -4,7 +4,7 @@ A node has one to eight links of one instance of its agent (core.py). What a lin
 address, its pod CIDR, and the networks behind it that the tenant allows. A stranger costs a socket and a TLS handshake with a deadline,
 and there is a bound on how many at once.
 
-Lives elsewhere: other relays and the nodes that are linked to them (peers.py).
+Lives elsewhere: other relays and the nodes that are linked to them (peers.py), our own place on a tenant's network (tun.py).
 """
 
 from __future__ import annotations
@@ -22,23 +22,22 @@ from typing import Any, Protocol
 
 from kubeedge.api.names import NodeName, TenantId, node_name
 from kubeedge.errors import Invalid, KubeEdgeError, NotFound, PeerError, Refused, Unavailable
+from kubeedge.kit.streams import listening_socket
 from kubeedge.kubebus import ping
 from kubeedge.kubebus.l2.core import Hello, HelloHeard, Link, LinkIsDown, LinkSettings, NameAsked, Role, Welcome
-from kubeedge.kubebus.l3.netsetup import configure
 from kubeedge.kubebus.l3.plane import CONTROL, Counters, Frame, LinkDown, LinkUp, Plane, Segment, TlsContext, told
-from kubeedge.kubebus.l3.tun import open_tun
 from kubeedge.kubebus.l4.driver import Endpoint, Handler
-from kubeedge.kubebus.router import KernelRoutes
 from kubeedge.pki import identity
 from kubeedge.store.model import Store
 from kubeedge_cloud.bushub.core import TWIN_AWAY, Members, NodeKey, RouteChange, SubnetTable, allowed
 from kubeedge_cloud.bushub.peers import Peers, PeersSettings, Place
+from kubeedge_cloud.bushub.tun import POD_NETWORK, CloudTun, OwnTun
 from kubeedge_cloud.bushub.wheel import Wheel
 
 log = logging.getLogger("kubeedge.bushub")
 
 _ALONE = 0  # our own node number, in every tenant, when there are no other relays
-_POD_NETWORK = "10.244.0.0/16"
+_NO_RELAY = "this cloud process has no relay: listeners.relay is off, or it is just starting"
 
 
 class NodeRecord(Protocol):
@@ -65,17 +64,6 @@ class NodeDirectory(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CloudTun:
-    """This machine's own interface on one tenant's network."""
-
-    tenant: TenantId
-    name: str = "kb0"
-    address: str = "100.64.255.254/16"
-    routes: Sequence[str] = (_POD_NETWORK,)
-    mtu: int = 1500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BusHubSettings:
     address: str = "0.0.0.0"
     port: int = 10010
@@ -87,7 +75,7 @@ class BusHubSettings:
     link: LinkSettings = field(default_factory=lambda: LinkSettings(keepalive=30.0))
     max_links: int = 20_000
     source: str = "100.64.255.254"  # of ICMP errors, in every tenant
-    pods: str = _POD_NETWORK  # of all nodes; no network behind a node may overlap it
+    pods: str = POD_NETWORK  # of all nodes; no network behind a node may overlap it
     congestion: str = ""  # congestion control of the links' TCP; "": by the round trip of the path
     max_strangers: int = 500  # links whose TLS or admission is not done
 
@@ -146,8 +134,7 @@ class BusHub:
         self._tasks: set[asyncio.Task[None]] = set()
         self._early: dict[int, list[bytes]] = {}  # control frames that came before the admission was decided
         self._wheel = Wheel()
-        self._tun_tenant = -1
-        self._tun_routes: KernelRoutes | None = None
+        self._tun: OwnTun | None = None
         self.refused = 0  # links that were not admitted
         self.established = 0
 
@@ -156,7 +143,9 @@ class BusHub:
     async def connect(
         self, tenant: TenantId, node: NodeName, port: int, *, timeout: float = 10.0
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Raises NotFound (no such node) or Unavailable (no link, no answer)."""
+        """Raises NotFound (no such node) or Unavailable (no relay here, no link, no answer)."""
+        if self._plane is None:
+            raise Unavailable(_NO_RELAY)
         record = await self._directory.lookup(tenant, node)
         if record is None:
             raise NotFound(f"there is no node {node}")
@@ -217,6 +206,12 @@ class BusHub:
             )
         return infos
 
+    def trouble(self) -> list[str]:
+        """What somebody should look after, in words."""
+        if self._plane is None:
+            return [_NO_RELAY]
+        return [self._tun.trouble] if self._tun is not None and self._tun.trouble else []
+
     def peers(self) -> list[dict[str, Any]]:
         return self._peers.infos() if self._peers else []
 
@@ -249,24 +244,21 @@ class BusHub:
         tls = TlsContext(s.ca, s.cert, s.key, server=True)
         if self._store is not None and self._peers_settings is not None:
             self._peers = Peers(self._store, self._peers_settings, moved=self._on_moved, placed=self._on_placed)
-            tun = None
-            if s.tun is not None and (number := await self._directory.tenant_number(s.tun.tenant)) is not None:
-                tun = (number, s.tun.address)
-            self._number = await self._peers.prepare(tun)
+            self._number = await self._peers.prepare()
         plane = self._plane = Plane(self._number)
         loop.add_reader(plane.fileno(), self._on_plane)
         try:
             if s.tun is not None:
-                await self._open_tun(plane, s.tun)
+                self._tun = await self._own_tun(plane, s.tun)
+                await self._tun.open()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_time(), name="keepalive of links")
-                if self._tun_routes is not None:
-                    tasks.create_task(self._tun_routes.run(), name="routes of the cloud's TUN")
+                if self._tun is not None:
+                    tasks.create_task(self._tun.run(), name="the cloud's TUN")
                 if self._peers is not None:
                     dialling = TlsContext(s.ca, s.cert, s.key, server=False)
                     tasks.create_task(self._peers.run(plane, dialling), name="other relays")
-                with socket.create_server((s.address, s.port), backlog=512) as listener:
-                    listener.setblocking(False)
+                with listening_socket(s.address, s.port, backlog=512) as listener:
                     ready.set()
                     await self._accept(plane, listener, tls)
         finally:
@@ -277,7 +269,7 @@ class BusHub:
                 await endpoint.close()
             loop.remove_reader(plane.fileno())
             plane.close()
-            self._plane = self._peers = self._tun_routes = None
+            self._plane = self._peers = self._tun = None
             self._endpoints.clear()
             self._links.clear()
             self._members, self._wheel = Members(), Wheel()
@@ -304,15 +296,12 @@ class BusHub:
                 os.close(descriptor)
                 log.warning("cannot take a link: %s", exc)
 
-    async def _open_tun(self, plane: Plane, settings: CloudTun) -> None:
+    async def _own_tun(self, plane: Plane, settings: CloudTun) -> OwnTun:
         number = await self._directory.tenant_number(settings.tenant)
         if number is None:
             raise NotFound(f"there is no tenant {settings.tenant} for the TUN {settings.name}")
-        tun = open_tun(settings.name)
-        plane.add_tun(tun.fd, tenant=number, vnet_hdr=tun.vnet_hdr, uso=tun.uso)
-        await configure(settings.name, settings.address, mtu=settings.mtu, routes=settings.routes)
-        plane.add_route(number, settings.address.split("/")[0] + "/32", self._number)
-        self._tun_tenant, self._tun_routes = number, KernelRoutes(settings.name)
+        claim = self._peers.claim_address if self._peers is not None else None
+        return OwnTun(settings, number, plane, self._number, claim)
 
     # -- events --------------------------------------------------------------------------------------------------------
 
@@ -324,6 +313,8 @@ class BusHub:
             match event:
                 case Segment(_, tenant, source, payload):
                     self._endpoint(tenant).receive(source, payload)
+                case LinkDown(port, reason) if self._tun is not None and port == self._tun.port:
+                    self._tun.on_down(reason)
                 case LinkUp(port, uri) if peers is not None and peers.owns(port):
                     peers.on_up(port, uri)
                 case Frame(port, _, payload) if peers is not None and peers.owns(port):
@@ -509,11 +500,11 @@ class BusHub:
                 self._plane.remove_route(tenant, change.subnet.prefix)
             else:
                 self._plane.add_route(tenant, change.subnet.prefix, change.number, mtu=change.subnet.mtu)
-            if tenant == self._tun_tenant and self._tun_routes is not None:
+            if self._tun is not None and tenant == self._tun.tenant:
                 if change.number is None:
-                    self._tun_routes.remove(change.subnet.prefix)
+                    self._tun.routes.remove(change.subnet.prefix)
                 else:
-                    self._tun_routes.add(change.subnet)
+                    self._tun.routes.add(change.subnet)
         told: set[NodeKey] = set()
         for entry in self._links.values():
             if entry.record.tenant_number == tenant and entry.hello is not None and entry.node not in told:

@@ -27,6 +27,11 @@ def hub_links(bus: BusHub) -> list[dict[str, Any]]:
     ]
 
 
+def hub_state(bus: BusHub) -> dict[str, Any]:
+    """What `kubeedge links` shows in the cloud."""
+    return {"links": hub_links(bus), "relays": bus.peers(), "trouble": bus.trouble()}
+
+
 def hub_metrics(bus: BusHub) -> list[Family]:
     links, peers = bus.links(), bus.peers()
     found = [
@@ -39,6 +44,7 @@ def hub_metrics(bus: BusHub) -> list[Family]:
         family(
             "kubeedge_bushub_relays", "gauge", "other relays that are linked", sum(p["state"] == "up" for p in peers)
         ),
+        family("kubeedge_bushub_troubles", "gauge", "what `kubeedge links` says in words", len(bus.trouble())),
         family(
             "kubeedge_bushub_doubtful_links", "gauge", "do not answer now", sum(i.state == "doubtful" for i in links)
         ),

@@ -2,6 +2,7 @@
 
     /bus/relays/ID       {"addresses": ["203.0.113.1:10010"], "number": 256, "tun": {...}}     a relay, while it lives
     /bus/numbers/NNNNN   ID                                                        its L4 number
+    /bus/tuns/TTTTT/A    {"relay": ID, "addresses": [...]}                         whose own address A is, on the network of tenant number T
     /bus/nodes/T/N       {"relay": ID, "number", "tenant", "instance", "prefixes", "subnets"}  where node N of tenant T is linked
 
 All of a relay's keys hang on one lease: they vanish with it. The relay with the smaller ID dials the other one (mutual TLS, both are
@@ -35,7 +36,7 @@ from kubeedge_cloud.bushub.core import NodeKey
 log = logging.getLogger("kubeedge.bushub")
 
 PREFIX = "/bus/"
-_RELAYS, _NUMBERS, _NODES = "/bus/relays/", "/bus/numbers/", "/bus/nodes/"
+_RELAYS, _NUMBERS, _NODES, _TUNS = "/bus/relays/", "/bus/numbers/", "/bus/nodes/", "/bus/tuns/"
 _TTL = 10.0  # seconds that a dead relay is remembered
 _KEEPALIVE = 3.0  # seconds
 _MAX_RELAYS = 32
@@ -130,9 +131,8 @@ class Peers:
 
     # -- for the hub ---------------------------------------------------------------------------------------------------
 
-    async def prepare(self, tun: tuple[int, str] | None) -> int:
-        """A lease, our number, our key. `tun`: our place on the network of the tenant with that number. Raises Unavailable."""
-        self._tun = tun
+    async def prepare(self) -> int:
+        """A lease, our number, our key. Raises Unavailable."""
         self._lease = await self._store.lease_grant(_TTL)
         first = self._settings.first_number
         for number in range(first, first + _MAX_RELAYS):
@@ -142,6 +142,28 @@ class Peers:
                 await self._store.put(_RELAYS + self.id, self._record(), self._lease)
                 return number
         raise Unavailable(f"there are {_MAX_RELAYS} relays already")
+
+    async def claim_address(self, tenant: int, address: str) -> str:
+        """An own address ("100.64.255.254/16") on the network of that tenant: "" when it is ours, and the other relays hear of it; else
+        who has it. Raises Unavailable.
+
+        A relay that died a moment ago still has its keys. One that was reached where we are now was our predecessor: two cannot
+        listen on one port.
+        """
+        key = f"{_TUNS}{tenant:05d}/{address.split('/')[0]}"
+        ours = {"relay": self.id, "addresses": list(self._settings.addresses)}
+        claim = Put(key, json.dumps(ours).encode(), self._lease)
+        if not (await self._store.txn([_absent(key)], [claim])).succeeded:
+            found = await self._store.get(key)
+            owner = _owner(found.value) if found is not None else {}
+            if found is None or owner.get("addresses") != ours["addresses"]:
+                return f"the cloud process at {', '.join(map(str, owner.get('addresses', ()))) or 'another place'}"
+            unchanged = Compare(key, Target.MOD, "=", found.mod_revision)
+            if not (await self._store.txn([unchanged], [claim])).succeeded:
+                return "another cloud process"
+        self._tun = (tenant, address)
+        await self._store.put(_RELAYS + self.id, self._record(), self._lease)
+        return ""
 
     def where(self, node: NodeKey) -> Place | None:
         return self._places.get(node)
@@ -282,7 +304,9 @@ class Peers:
         except (ValueError, KeyError, TypeError, IndexError) as exc:
             log.warning("%s is no record of a relay: %s", change.key, exc)
             return
-        if id in self._peers:
+        if (known := self._peers.get(id)) is not None:
+            known.tun = tun
+            self._route_to(known)
             return
         self._peers[id] = peer
         for link in self._links.values():  # it dialled us before we knew it
@@ -377,13 +401,17 @@ class Peers:
         log.info("link up relay=%s", link.id)
         for tenant in self._tenants:
             self._plane.via(tenant, peer.number, link.port)
-        if peer.tun is not None:
-            tenant, address = peer.tun
-            self._plane.add_route(tenant, address.split("/")[0] + "/32", peer.number)
-            self._plane.via(tenant, peer.number, link.port)
+        self._route_to(peer)
         for place in self._places.values():
             if place.relay == peer.id:
                 self._plane.via(place.tenant, place.number, link.port)
+
+    def _route_to(self, peer: _Peer) -> None:
+        """Its own address, when it has one and a link."""
+        if peer.tun is not None and peer.port is not None and self._plane is not None:
+            tenant, address = peer.tun
+            self._plane.add_route(tenant, address.split("/")[0] + "/32", peer.number)
+            self._plane.via(tenant, peer.number, peer.port)
 
     # -- nodes ---------------------------------------------------------------------------------------------------------
 
@@ -445,6 +473,14 @@ class Peers:
         tun = list(self._tun) if self._tun else None
         value = {"addresses": list(self._settings.addresses), "number": self.number, "tun": tun}
         return json.dumps(value).encode()
+
+
+def _owner(value: bytes) -> dict[str, Any]:
+    try:
+        owner = json.loads(value)
+    except ValueError:
+        return {}
+    return owner if isinstance(owner, dict) else {}
 
 
 def _absent(key: str) -> Compare:

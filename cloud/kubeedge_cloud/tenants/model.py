@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_interface, ip_network
 from typing import Any
 
 from kubeedge.api import keys
@@ -97,6 +97,15 @@ def overlay_address(number: int) -> str:
     if not 1 <= number <= MAX_OVERLAY:
         raise Invalid(f"node number {number} is not between 1 and {MAX_OVERLAY}")
     return f"100.64.{number >> 8}.{number & 255}/16"
+
+
+def overlay_number(address: str) -> int | None:
+    """Which node number an address on the overlay would be of; None: it is not on the overlay, or no node's."""
+    ip = ip_interface(address).ip
+    if ip not in ip_network("100.64.0.0/16"):
+        return None
+    number = int(ip) & 0xFFFF
+    return number if 1 <= number <= MAX_OVERLAY else None
 
 
 def lowest_free(taken: Collection[int], limit: int, what: str) -> int:

@@ -37,6 +37,7 @@ def _text(answer: dict[str, Any]) -> str:
     if edge and not any(link["state"] != "opening" for link in answer["links"]):
         lines = [f"no link to a relay: {answer.get('lastError') or 'none answers yet'}"]
     lines += [f"{link['tenant']}/{link['node']}: {link['trouble']}" for link in answer["links"] if link.get("trouble")]
+    lines += answer.get("trouble", ())
     if edge and lines and answer.get("lastError") and len(lines) == 1 and answer.get("up"):
         lines.append(f"last failure: {answer['lastError']}")
     if answer.get("relays"):

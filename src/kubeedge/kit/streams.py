@@ -1,4 +1,4 @@
-"""What asyncio's streams lack: an end that is certain, and two streams joined into one."""
+"""What asyncio's streams lack: an end that is certain, two streams joined into one, a port for both versions of IP."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
+
+
+def listening_socket(address: str, port: int, *, backlog: int = 128) -> socket.socket:
+    """A port of an IPv4 or IPv6 address; "::" means all addresses, of IPv4 too. It does not block. Raises OSError."""
+    listener = socket.create_server(
+        (address, port),
+        family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+        dualstack_ipv6=address == "::",
+        backlog=backlog,
+    )
+    listener.setblocking(False)
+    return listener
 
 
 async def close_writer(writer: asyncio.StreamWriter) -> None:

@@ -1,0 +1,117 @@
+"""The cloud process's own place on the network of one tenant: a TUN with an address, and the routes that lead into it.
+
+An address has one owner. Where several processes share a store each claims its own there (peers.py), and one that finds it taken goes
+without a TUN, says so, and asks again now and then: the relay, the API and everything else of that process work meanwhile. A TUN that
+somebody deleted is made again.
+
+Lives elsewhere: netlink (kubeedge.kubebus.l3.netsetup), which networks are behind which node (core.py, hub.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from kubeedge.api.names import TenantId
+from kubeedge.errors import KubeEdgeError
+from kubeedge.kubebus.l3.netsetup import configure
+from kubeedge.kubebus.l3.plane import Plane
+from kubeedge.kubebus.l3.tun import open_tun
+from kubeedge.kubebus.router import KernelRoutes
+
+log = logging.getLogger("kubeedge.bushub")
+
+_ASK_AGAIN = 3.0  # seconds until a taken address is asked for again, or a TUN made again that could not be
+POD_NETWORK = "10.244.0.0/16"
+
+Claim = Callable[[int, str], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudTun:
+    """This machine's own interface on one tenant's network."""
+
+    tenant: TenantId
+    name: str = "kb0"
+    address: str = "100.64.255.254/16"
+    routes: Sequence[str] = (POD_NETWORK,)
+    mtu: int = 1500
+
+
+class OwnTun:
+    """`number`: ours in the data plane. `claim` makes the address ours: "", or the words for who has it."""
+
+    def __init__(self, settings: CloudTun, tenant: int, plane: Plane, number: int, claim: Claim | None) -> None:
+        self._settings = settings
+        self._plane = plane
+        self._number = number
+        self._claim = claim
+        self._gone = asyncio.Event()
+        self.tenant = tenant
+        self.routes = KernelRoutes(settings.name)
+        self.port = -1  # in the data plane; -1: there is no TUN
+        self.trouble = ""  # why there is none
+
+    async def open(self) -> None:
+        """Returns without a TUN when another process has the address. Raises OSError or Unavailable when the kernel refuses."""
+        s = self._settings
+        if self._claim is not None and (owner := await self._claim(self.tenant, s.address)):
+            trouble = (
+                f"no {s.name}: {owner} has the address {s.address.split('/')[0]} of tenant {s.tenant}; each cloud process "
+                "needs a `tun.address` of its own, like 100.64.255.253/16"
+            )
+            if trouble != self.trouble:
+                log.error("%s", trouble)
+            self.trouble = trouble
+            return
+        tun = open_tun(s.name)
+        self._gone.clear()
+        self.port = self._plane.add_tun(tun.fd, tenant=self.tenant, vnet_hdr=tun.vnet_hdr, uso=tun.uso)
+        await configure(s.name, s.address, mtu=s.mtu, routes=s.routes)
+        self._plane.add_route(self.tenant, s.address.split("/")[0] + "/32", self._number)
+        self.trouble = ""
+        self.routes.begin()
+
+    def on_down(self, reason: str) -> None:
+        """The data plane has lost it."""
+        self.port = -1
+        self.trouble = f"no {self._settings.name}: {reason}"
+        log.error("%s is gone (%s); it is made again", self._settings.name, reason)
+        self._gone.set()
+
+    async def run(self) -> None:
+        """After open(): keeps it and its routes."""
+        while True:
+            if self.port >= 0:
+                await self._serve()
+            else:
+                await asyncio.sleep(_ASK_AGAIN)
+            if self.port < 0:
+                await self._open_again()
+
+    async def _serve(self) -> None:
+        routes = asyncio.create_task(self.routes.run(), name="routes of the cloud's TUN")
+        gone = asyncio.create_task(self._gone.wait(), name="end of the cloud's TUN")
+        try:
+            await asyncio.wait((routes, gone), return_when=asyncio.FIRST_COMPLETED)
+            if routes.done():
+                await routes
+        finally:
+            routes.cancel()
+            gone.cancel()
+            await asyncio.gather(routes, gone, return_exceptions=True)
+
+    async def _open_again(self) -> None:
+        try:
+            await self.open()
+        except (OSError, KubeEdgeError) as exc:
+            if self.port >= 0:  # half made: the next attempt begins anew
+                self._plane.drop(self.port, "it could not be configured")
+                self.port = -1
+            self.trouble = f"no {self._settings.name}: {exc}"
+            log.error("%s", self.trouble)
+        else:
+            if self.port >= 0:
+                log.info("%s is there tenant=%s address=%s", self._settings.name, self._settings.tenant, self._settings.address)
