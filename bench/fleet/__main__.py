@@ -136,7 +136,7 @@ async def prepare(directory: Path, names: list[str], with_pods: int) -> None:
             )
             puts += (
                 Put(model.node_key(TENANT, record.name), record.encode()),
-                Put(model.node_claim(TENANT, number), name.encode()),
+                Put(keys.node_number(TENANT, number), name.encode()),
             )
             key = csr.new_key()
             certificate = authority.issue(key.public_key(), NodeIdentity(TENANT, record.name), client=True)

@@ -172,7 +172,7 @@ async def recorded(keys_count: int) -> tuple[list[bytes], list[bytes]]:
     async with asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(run_source(source, keys.DESIRED, tell, up.get, Progress())),
-            group.create_task(run_sink(sink, keys.DESIRED, keys.SYNC + "down", up.put, down.get, progress)),
+            group.create_task(run_sink(sink, keys.DESIRED, keys.SYNC_DOWN, up.put, down.get, progress)),
         ]
         snapshot = await until(source.revision)
         for start in range(0, keys_count, 500):
@@ -202,7 +202,7 @@ async def applied(store: Store, first: list[bytes], second: list[bytes]) -> tupl
     async def send(message: bytes) -> None:
         pass
 
-    sink = asyncio.ensure_future(run_sink(store, keys.DESIRED, keys.SYNC + "down", send, receive, progress))
+    sink = asyncio.ensure_future(run_sink(store, keys.DESIRED, keys.SYNC_DOWN, send, receive, progress))
     try:
         begun = time.perf_counter()
         await _settled(sink, waiting, store)

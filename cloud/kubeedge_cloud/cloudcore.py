@@ -406,7 +406,7 @@ class Cloud:
     async def _sync_of(self, tenant: TenantId, node: NodeName) -> dict[str, Any]:
         if await self.tenants.lookup(tenant, node) is None:
             raise NotFound(f"there is no node {node} of tenant {tenant}")
-        record = await self.store.get(keys.edge(tenant, node) + "sync/up")
+        record = await self.store.get(keys.edge_sync_up(tenant, node))
         up = record.value.decode(errors="replace") if record else ""
         return {"tenant": tenant, "node": node, "attached": False, "up": {"durable": up}}
 

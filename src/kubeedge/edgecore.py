@@ -401,7 +401,7 @@ class Agent:
         if self.hub is None or self.down is None or self.up is None:
             raise NotFound("the channel is switched off: modules.hub.enable")
         hub = self.hub.status
-        down = await observe.sink(self.store, keys.DESIRED, keys.SYNC + "down", self.down)
+        down = await observe.sink(self.store, keys.DESIRED, keys.SYNC_DOWN, self.down)
         up = await observe.source(self.store, keys.REPORTED, self.up)
         answer: dict[str, Any] = {
             "attached": hub.attached,

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from kubeedge.api import keys
+from kubeedge.api.keys import LEADERS, PROCESSES
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.api.resources import CONFIGMAPS, PODS
 from kubeedge.apiserver.registry import Registry
@@ -23,7 +24,6 @@ from kubeedge.pki import csr
 from kubeedge.pki.ca import Authority
 from kubeedge.pki.identity import NodeIdentity
 from kubeedge_cloud.etcd.store import EtcdStore, open_etcd
-from kubeedge_cloud.processes.member import LEADERS, PROCESSES
 from kubeedge_cloud.tenants.manager import TenantManager
 from tests.kit.etcd import EtcdCluster, free_ports
 from tests.kit.topology import _die_with_parent, until

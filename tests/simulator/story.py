@@ -155,7 +155,7 @@ class Story:
             cloud = self.cloud_disk
             for made in (
                 Direction(
-                    f"down to {node}", cloud, keys.edge_desired(TENANT, node), disk, keys.DESIRED, keys.SYNC + "down"
+                    f"down to {node}", cloud, keys.edge_desired(TENANT, node), disk, keys.DESIRED, keys.SYNC_DOWN
                 ),
                 Direction(
                     f"up from {node}",
@@ -163,7 +163,7 @@ class Story:
                     keys.REPORTED,
                     cloud,
                     keys.edge_reported(TENANT, node),
-                    keys.edge(TENANT, node) + "sync/up",
+                    keys.edge_sync_up(TENANT, node),
                 ),
             ):
                 known = old.get(made.name)
@@ -485,7 +485,7 @@ class Story:
             self._watch_disks()
             return
         there = [*disk.data.newest_range(keys.DESIRED, keys.prefix_end(keys.DESIRED))]
-        if record := disk.data.newest(keys.SYNC + "down"):
+        if record := disk.data.newest(keys.SYNC_DOWN):
             there += [record] * self.rng.choice((1, 3))
         there = [kv for kv in there if kv.value]
         if not there:

@@ -82,7 +82,7 @@ class TokenStore:
         raise with_next(Refused("this token is not known here"), NEW_TOKEN)
 
     async def claim(self, tenant: TenantId, node: NodeName) -> HeldClaim:
-        kv = await self._store.get(_claim_key(tenant, node))
+        kv = await self._store.get(keys.certificate(tenant, node))
         return HeldClaim(None, 0) if kv is None else HeldClaim(Claim(**json.loads(kv.value)), kv.mod_revision)
 
     async def use(self, record: TokenRecord, node: NodeName, key: str, held: HeldClaim, serial: str) -> None:
@@ -90,7 +90,7 @@ class TokenStore:
         now = self._clock()
         used = replace(record, used=record.used or now, used_by=str(node), used_key=key)
         claim = Claim(serial=serial, previous="", token=record.id, issued=now)
-        claim_key, token_key = _claim_key(record.tenant, node), _token_key(record)
+        claim_key, token_key = keys.certificate(record.tenant, node), _token_key(record)
         result = await self._store.txn(
             (
                 Compare(token_key, Target.VALUE, "=", _encode(record)),
@@ -108,7 +108,7 @@ class TokenStore:
         if held.claim is None:
             raise NotFound(f"node {node} has no claim")
         claim = replace(held.claim, serial=new, previous=old, issued=self._clock())
-        key = _claim_key(tenant, node)
+        key = keys.certificate(tenant, node)
         same = Compare(key, Target.MOD, "=", held.revision)
         if not (await self._store.txn((same,), (Put(key, _encode(claim)),))).succeeded:
             raise Unavailable("the certificate of this node was renewed in this very moment", retry_after=5.0)
@@ -133,10 +133,6 @@ class TokenStore:
 
 def _token_key(record: TokenRecord) -> str:
     return keys.tokens(record.tenant) + record.id
-
-
-def _claim_key(tenant: TenantId, node: NodeName) -> str:
-    return f"/t/{tenant}/certificates/{node}"
 
 
 def _random(length: int) -> str:

@@ -24,6 +24,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import KubeEdgeError, NotFound, PeerError, Unavailable
 from kubeedge.kubebus.l2.core import Hello, HelloHeard, Link, LinkIsDown, LinkIsUp, LinkSettings, Role, Subnet, Welcome
@@ -35,8 +36,6 @@ from kubeedge_cloud.bushub.core import NodeKey
 
 log = logging.getLogger("kubeedge.bushub")
 
-PREFIX = "/bus/"
-_RELAYS, _NUMBERS, _NODES, _TUNS = "/bus/relays/", "/bus/numbers/", "/bus/nodes/", "/bus/tuns/"
 _TTL = 10.0  # seconds that a dead relay is remembered
 _KEEPALIVE = 3.0  # seconds
 _MAX_RELAYS = 32
@@ -136,10 +135,10 @@ class Peers:
         self._lease = await self._store.lease_grant(_TTL)
         first = self._settings.first_number
         for number in range(first, first + _MAX_RELAYS):
-            key = f"{_NUMBERS}{number:05d}"
+            key = keys.relay_number(number)
             if (await self._store.txn([_absent(key)], [Put(key, self.id.encode(), self._lease)])).succeeded:
                 self.number = number
-                await self._store.put(_RELAYS + self.id, self._record(), self._lease)
+                await self._store.put(keys.RELAYS + self.id, self._record(), self._lease)
                 return number
         raise Unavailable(f"there are {_MAX_RELAYS} relays already")
 
@@ -150,7 +149,7 @@ class Peers:
         A relay that died a moment ago still has its keys. One that was reached where we are now was our predecessor: two cannot
         listen on one port.
         """
-        key = f"{_TUNS}{tenant:05d}/{address.split('/')[0]}"
+        key = keys.relay_tun(tenant, address.split("/")[0])
         ours = {"relay": self.id, "addresses": list(self._settings.addresses)}
         claim = Put(key, json.dumps(ours).encode(), self._lease)
         if not (await self._store.txn([_absent(key)], [claim])).succeeded:
@@ -162,7 +161,7 @@ class Peers:
             if not (await self._store.txn([unchanged], [claim])).succeeded:
                 return "another cloud process"
         self._tun = (tenant, address)
-        await self._store.put(_RELAYS + self.id, self._record(), self._lease)
+        await self._store.put(keys.RELAYS + self.id, self._record(), self._lease)
         return ""
 
     def where(self, node: NodeKey) -> Place | None:
@@ -255,7 +254,7 @@ class Peers:
                     await asyncio.sleep(1.0)
 
     async def _write_one(self, node: NodeKey) -> None:
-        key = f"{_NODES}{node[0]}/{node[1]}"
+        key = keys.linked(*node)
         place = self._ours.get(node)
         if place is not None:
             self._revisions[node] = await self._store.put(key, place.encode(), self._lease)
@@ -265,11 +264,11 @@ class Peers:
             await self._store.txn([Compare(key, Target.MOD, "=", revision)], [Delete(key)])
 
     async def _follow(self) -> None:
-        found = await self._store.range(PREFIX, PREFIX[:-1] + "0")
+        found = await self._store.range(keys.BUS, keys.prefix_end(keys.BUS))
         revision = found.revision
         for kv in found.kvs:
             self._apply(Change(ChangeKind.PUT, kv.key, kv.value, kv.mod_revision))
-        watch = cast(Any, self._store.watch(PREFIX, after=revision, progress=True))
+        watch = cast(Any, self._store.watch(keys.BUS, after=revision, progress=True))
         async with aclosing(watch) as batches:
             async for batch in batches:
                 for change in batch.changes:
@@ -277,10 +276,10 @@ class Peers:
         raise Unavailable("the store was closed")
 
     def _apply(self, change: Change) -> None:
-        if change.key.startswith(_RELAYS):
-            self._on_relay(change.key.removeprefix(_RELAYS), change)
-        elif change.key.startswith(_NODES):
-            tenant, _, name = change.key.removeprefix(_NODES).partition("/")
+        if change.key.startswith(keys.RELAYS):
+            self._on_relay(change.key.removeprefix(keys.RELAYS), change)
+        elif change.key.startswith(keys.LINKED):
+            tenant, _, name = change.key.removeprefix(keys.LINKED).partition("/")
             self._on_node((TenantId(tenant), NodeName(name)), change)
 
     # -- other relays --------------------------------------------------------------------------------------------------

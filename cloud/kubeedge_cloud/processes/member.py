@@ -24,15 +24,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
-from kubeedge.api.keys import prefix_end
+from kubeedge.api.keys import LEADERS, PROCESSES, prefix_end
 from kubeedge.api.names import Revision
 from kubeedge.errors import KubeEdgeError, NotFound, Unavailable
 from kubeedge.store.model import ChangeKind, Compare, Delete, Get, Put, RangeResult, Store, Target
 
 log = logging.getLogger("kubeedge.processes")
 
-PROCESSES = "/processes/"
-LEADERS = "/leaders/"
 TTL = 3.0  # seconds from the death of a process to the end of what it held
 RENEW = 0.8  # seconds between two renewals
 MARGIN = 1.0  # seconds before the end of the lease at which it counts as lost

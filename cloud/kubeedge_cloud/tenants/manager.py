@@ -46,10 +46,10 @@ class TenantManager:
         for _ in range(_ATTEMPTS):
             if (found := await self.tenant(tenant)) is not None:
                 return found
-            claims = await read_all(self._store, model.TENANT_NUMBERS, keys_only=True)
+            claims = await read_all(self._store, keys.TENANT_NUMBERS, keys_only=True)
             number = model.lowest_free({_number_of(key) for key in claims}, model.MAX_TENANTS, "tenant numbers")
             record = TenantRecord(tenant, number, meta.timestamp(self._wall()))
-            claim = model.tenant_claim(number)
+            claim = keys.tenant_number(number)
             done = await self._store.txn(
                 [_absent(keys.tenant(tenant)), _absent(claim)],
                 [Put(keys.tenant(tenant), record.encode()), Put(claim, tenant.encode())],
@@ -91,7 +91,7 @@ class TenantManager:
         for _ in range(_ATTEMPTS):
             if (found := await self.node(tenant, name)) is not None:
                 return found
-            claims = await read_all(self._store, model.numbers(tenant), keys_only=True)
+            claims = await read_all(self._store, keys.node_numbers(tenant), keys_only=True)
             try:
                 number = model.lowest_free({_number_of(k) for k in claims}, self._plan.nodes, "node numbers")
             except Unavailable as exc:
@@ -105,7 +105,7 @@ class TenantManager:
                 self._plan.pod_cidr(number),
                 meta.timestamp(self._wall()),
             )
-            claim = model.node_claim(tenant, number)
+            claim = keys.node_number(tenant, number)
             done = await self._store.txn(
                 [_absent(key), _absent(claim)], [Put(key, record.encode()), Put(claim, name.encode())]
             )
@@ -147,8 +147,8 @@ class TenantManager:
                 [Compare(key, Target.MOD, "=", kv.mod_revision)],
                 [
                     Delete(key),
-                    Delete(model.node_claim(tenant, record.number)),
-                    Delete(model.subnets_key(tenant, node)),
+                    Delete(keys.node_number(tenant, record.number)),
+                    Delete(keys.subnets(tenant, node)),
                     Delete(prefix, keys.prefix_end(prefix)),
                     Delete(keys.session(tenant, node)),  # whoever holds its channel lets go
                 ],
@@ -168,12 +168,12 @@ class TenantManager:
 
     async def subnets(self, tenant: TenantId, node: NodeName) -> Sequence[str]:
         """Networks that the tenant allows behind the node: nothing, before somebody has said so."""
-        kv = await self._store.get(model.subnets_key(tenant, node))
+        kv = await self._store.get(keys.subnets(tenant, node))
         return model.decode_subnets(kv.value) if kv is not None else ()
 
     async def all_subnets(self, tenant: TenantId) -> dict[str, list[str]]:
         """By node."""
-        prefix = model.subnets_key(tenant, NodeName(""))
+        prefix = keys.subnets(tenant, NodeName(""))
         found = await read_all(self._store, prefix)
         return {key.removeprefix(prefix): list(model.decode_subnets(value)) for key, value in sorted(found.items())}
 
@@ -183,9 +183,9 @@ class TenantManager:
             raise NotFound(f"tenant {tenant} has no node {node}")
         networks = model.networks(subnets)
         if networks:
-            await self._store.put(model.subnets_key(tenant, node), model.encode_subnets(networks))
+            await self._store.put(keys.subnets(tenant, node), model.encode_subnets(networks))
         else:
-            await self._store.delete(model.subnets_key(tenant, node))
+            await self._store.delete(keys.subnets(tenant, node))
         return networks
 
     async def names(self) -> list[TenantId]:

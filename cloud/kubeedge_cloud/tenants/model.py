@@ -24,7 +24,6 @@ from kubeedge.errors import Invalid, Unavailable
 
 MAX_TENANTS = 65_535  # the data plane's tenant numbers; 0 is nobody
 MAX_OVERLAY = 65_533  # 100.64.0.0/16 without the network, the cloud itself and the broadcast address
-TENANT_NUMBERS = "/tenant-numbers/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +116,8 @@ def lowest_free(taken: Collection[int], limit: int, what: str) -> int:
     raise Unavailable(f"all {limit} {what} are taken: remove one that is not needed any more")
 
 
-def tenant_claim(number: int) -> str:
-    return f"{TENANT_NUMBERS}{number:05}"
-
-
 def node_key(tenant: TenantId, node: NodeName) -> str:
     return keys.nodes(tenant) + node
-
-
-def numbers(tenant: TenantId) -> str:
-    return f"/t/{tenant}/numbers/"
-
-
-def node_claim(tenant: TenantId, number: int) -> str:
-    return f"{numbers(tenant)}{number:05}"
 
 
 def decode_tenant(value: bytes) -> TenantRecord:
@@ -175,10 +162,6 @@ def _json(fields: Any) -> bytes:
 
 
 MAX_SUBNETS = 60  # behind one node
-
-
-def subnets_key(tenant: TenantId, node: NodeName) -> str:
-    return f"/t/{tenant}/subnets/{node}"
 
 
 def networks(subnets: Sequence[str]) -> Sequence[str]:

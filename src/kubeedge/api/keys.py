@@ -1,27 +1,36 @@
 """Where everything is kept: the key layout of the cloud store and of the edge store.
 
-Cloud store (T = tenant, N = node name):
+Cloud store (T = tenant, N = node name, P = cloud process; numbers have five digits, so that their order is that of keys):
 
-    /tenants/T                                    tenant record (kubeedge_cloud.tenants)
-    /t/T/nodes/N                                  node record: number, overlay address, pod CIDR (kubeedge_cloud.tenants)
-    /t/T/numbers/NNNNN                            name of the node that has the number; /tenant-numbers/NNNNN likewise
-    /t/T/certificates/N                           which certificate stands for node N (kubeedge_cloud.bootstrap)
-    /t/T/tokens/ID                                bootstrap token record (kubeedge_cloud.bootstrap)
+    /tenants/T                                    tenant record (kubeedge_cloud.tenants.model, as the next five)
+    /tenant-numbers/NUMBER                        name of the tenant that has the number
+    /t/T/nodes/N                                  node record: number, overlay address, pod CIDR
+    /t/T/numbers/NUMBER                           name of the node that has the number
+    /t/T/subnets/N                                networks that may be behind node N, a virtual router
+    /t/T/certificates/N                           which certificate stands for node N (kubeedge_cloud.bootstrap.tokens)
+    /t/T/tokens/ID                                bootstrap token record (likewise)
     /t/T/registry/GROUP/RESOURCE[/NAMESPACE]/NAME the tenant's Kubernetes objects (kubeedge.apiserver); GROUP "core" for ""
     /t/T/edge/N/desired/RESOURCE/NAMESPACE/NAME   what node N should have: written by EdgeController, synced down
     /t/T/edge/N/reported/RESOURCE/NAMESPACE/NAME  what node N says it has: synced up, read by EdgeController
+    /t/T/edge/N/sync/up                           last sync revision of what node N says (kubeedge.sync)
+    /t/T/edge/N/writes/done                       writes made on node N that were dealt with (kubeedge_cloud.edgecontroller.writes)
     /sessions/T/N                                 a node's hub channel is attached (kubeedge_cloud.cloudhub)
-    /processes/P, /leaders/WORK                   which cloud processes live, and who does what (kubeedge_cloud.processes)
+    /processes/P                                  a cloud process that lives (kubeedge_cloud.processes.member)
+    /leaders/WORK                                 the process that does a piece of work (likewise)
+    /bus/relays/P                                 a relay that lives (kubeedge_cloud.bushub.peers, as the next three)
+    /bus/numbers/NUMBER                           the relay that has the L4 number
+    /bus/tuns/NUMBER/ADDRESS                      the relay whose own address that is, on the network of the tenant with the number
+    /bus/nodes/T/N                                the relay to which node N is linked
 
 Edge store:
 
     /desired/RESOURCE/NAMESPACE/NAME              mirror of /t/T/edge/N/desired/
     /reported/RESOURCE/NAMESPACE/NAME             mirrored to /t/T/edge/N/reported/
-    /local/...                                    never synced
-    /sync/...                                     last sync revisions
+    /sync/down                                    last sync revision of what the cloud wants (kubeedge.sync)
+    /local/written/RESOURCE/NAMESPACE/NAME        the last answered write of an object (kubeedge.metaserver); never synced, as all of /local/
 
-RESOURCE is the lower-case plural ("pods", "configmaps", "secrets", "nodes", "events", "webservices"); NAMESPACE is "_"
-for what has none.
+RESOURCE is the lower-case plural ("pods", "configmaps", "secrets", "nodes", "events", "webservices", and "writes", of which NAME is the
+number in 16 digits); NAMESPACE is "_" for what has none.
 """
 
 from __future__ import annotations
@@ -32,9 +41,15 @@ CLUSTER_SCOPE = "_"
 DESIRED = "/desired/"
 REPORTED = "/reported/"
 LOCAL = "/local/"
-SYNC = "/sync/"
+WRITTEN = f"{LOCAL}written/"
+SYNC_DOWN = "/sync/down"
 TENANTS = "/tenants/"
+TENANT_NUMBERS = "/tenant-numbers/"
 SESSIONS = "/sessions/"
+PROCESSES = "/processes/"
+LEADERS = "/leaders/"
+BUS = "/bus/"
+RELAYS, RELAY_NUMBERS, LINKED = f"{BUS}relays/", f"{BUS}numbers/", f"{BUS}nodes/"
 
 
 def desired(resource: str, namespace: str, name: str) -> str:
@@ -53,9 +68,14 @@ def split(key: str) -> tuple[str, str, str]:
     return resource, "" if namespace == CLUSTER_SCOPE else namespace, name
 
 
+def edges(tenant: TenantId) -> str:
+    """Prefix in the cloud store of everything of all nodes of a tenant."""
+    return f"/t/{tenant}/edge/"
+
+
 def edge(tenant: TenantId, node: NodeName) -> str:
     """Prefix in the cloud store of everything of one node; DESIRED[1:] and REPORTED[1:] follow it."""
-    return f"/t/{tenant}/edge/{node}/"
+    return f"{edges(tenant)}{node}/"
 
 
 def edge_desired(tenant: TenantId, node: NodeName) -> str:
@@ -66,12 +86,40 @@ def edge_reported(tenant: TenantId, node: NodeName) -> str:
     return edge(tenant, node) + REPORTED[1:]
 
 
+def edge_sync_up(tenant: TenantId, node: NodeName) -> str:
+    return edge(tenant, node) + "sync/up"
+
+
+def edge_writes_done(tenant: TenantId, node: NodeName) -> str:
+    return edge(tenant, node) + "writes/done"
+
+
 def tenant(name: TenantId) -> str:
     return f"{TENANTS}{name}"
 
 
 def nodes(tenant: TenantId) -> str:
     return f"/t/{tenant}/nodes/"
+
+
+def tenant_number(number: int) -> str:
+    return f"{TENANT_NUMBERS}{number:05}"
+
+
+def node_numbers(tenant: TenantId) -> str:
+    return f"/t/{tenant}/numbers/"
+
+
+def node_number(tenant: TenantId, number: int) -> str:
+    return f"{node_numbers(tenant)}{number:05}"
+
+
+def subnets(tenant: TenantId, node: NodeName) -> str:
+    return f"/t/{tenant}/subnets/{node}"
+
+
+def certificate(tenant: TenantId, node: NodeName) -> str:
+    return f"/t/{tenant}/certificates/{node}"
 
 
 def tokens(tenant: TenantId) -> str:
@@ -84,6 +132,18 @@ def registry(tenant: TenantId) -> str:
 
 def session(tenant: TenantId, node: NodeName) -> str:
     return f"{SESSIONS}{tenant}/{node}"
+
+
+def relay_number(number: int) -> str:
+    return f"{RELAY_NUMBERS}{number:05}"
+
+
+def relay_tun(tenant_number: int, address: str) -> str:
+    return f"{BUS}tuns/{tenant_number:05}/{address}"
+
+
+def linked(tenant: TenantId, node: NodeName) -> str:
+    return f"{LINKED}{tenant}/{node}"
 
 
 def prefix_end(prefix: str) -> str:

@@ -22,7 +22,6 @@ from kubeedge.store.model import Change, ChangeKind, KeyValue, Store
 
 WRITES = f"{keys.REPORTED}{edge_writes.RESOURCE}/{keys.CLUSTER_SCOPE}/"
 RESULTS = f"{keys.DESIRED}{edge_writes.RESOURCE}/{keys.CLUSTER_SCOPE}/"
-WRITTEN = f"{keys.LOCAL}written/"
 MAX_PENDING = 256  # writes that wait for the cloud
 MAX_PENDING_BYTES = 4 * 1024 * 1024
 
@@ -91,8 +90,8 @@ def touched(changes: Iterable[Change]) -> dict[str, Change | None]:
     for change in changes:
         if change.key.startswith(keys.DESIRED):
             found[change.key] = change
-        elif change.key.startswith(WRITTEN) and change.kind is ChangeKind.PUT:
-            found.setdefault(keys.DESIRED + change.key.removeprefix(WRITTEN), None)
+        elif change.key.startswith(keys.WRITTEN) and change.kind is ChangeKind.PUT:
+            found.setdefault(keys.DESIRED + change.key.removeprefix(keys.WRITTEN), None)
         elif change.key.startswith(WRITES) and change.kind is ChangeKind.PUT:
             try:
                 found.setdefault(keys.desired(*edge_writes.decode(change.value).place), None)

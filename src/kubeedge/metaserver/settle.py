@@ -91,7 +91,7 @@ class EdgeWrites:
             return
         if write_id not in (write.id, ""):
             return  # it answers a write of another history
-        marker = joined.WRITTEN + keys.desired(*write.place).removeprefix(keys.DESIRED)
+        marker = keys.WRITTEN + keys.desired(*write.place).removeprefix(keys.DESIRED)
         ops: list[Op] = [Delete(key), Put(marker, write.id.encode())]
         if outcome != "merged":
             now = meta.timestamp(self._wall())

@@ -104,7 +104,7 @@ class RegistryView(EffectiveStore):
             return []
         first, last = (row.key.removeprefix(kind.local) for row in (rows[0], rows[-1]))
         reports = await joined.revisions_of(self._store, kind.report, first, last, at) if kind.report else {}
-        mark = joined.WRITTEN + kind.local.removeprefix(keys.DESIRED)
+        mark = keys.WRITTEN + kind.local.removeprefix(keys.DESIRED)
         marks = await joined.revisions_of(self._store, mark, first, last, at) if kind.resource != EVENTS else {}
         found = []
         for row in rows:

@@ -66,7 +66,7 @@ async def run_edge(channel: Channel, store: Store, down: Progress, up: Progress)
             run_sink(
                 store,
                 keys.DESIRED,
-                keys.SYNC + "down",
+                keys.SYNC_DOWN,
                 _sender(channel, SYNC_DOWN),
                 channel.stream(SYNC_DOWN),
                 down,
@@ -84,7 +84,7 @@ async def run_cloud(
     channel: Channel, store: Store, tenant: TenantId, node: NodeName, down: Progress, up: Progress
 ) -> None:
     """Both directions, as the cloud sees them, for one node. Which node is the certificate's to say."""
-    lsr_key = keys.edge(tenant, node) + "sync/up"
+    lsr_key = keys.edge_sync_up(tenant, node)
     async with asyncio.TaskGroup() as group:
         group.create_task(
             run_source(

@@ -13,7 +13,7 @@ from kubeedge.store.model import Put, Store
 from kubeedge.store.sqlite import SqliteStore, open_sqlite
 from kubeedge.sync.driver import Progress, run_sink, run_source
 
-CLOUD, LSR = "/t/default/edge/edge1/desired/", keys.SYNC + "down"
+CLOUD, LSR = "/t/default/edge/edge1/desired/", keys.SYNC_DOWN
 
 
 async def contents(store: Store, prefix: str) -> dict[str, bytes]:

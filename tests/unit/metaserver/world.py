@@ -51,8 +51,8 @@ class EdgeNode:
             self._wire.append(asyncio.create_task(run_source(source, source_prefix, there.put, back.get, Progress())))
             self._wire.append(asyncio.create_task(run_sink(sink, sink_prefix, lsr, back.put, there.get, Progress())))
 
-        pair(cloud, keys.edge_desired(t, n), edge, keys.DESIRED, keys.SYNC + "down")
-        pair(edge, keys.REPORTED, cloud, keys.edge_reported(t, n), keys.edge(t, n) + "sync/up")
+        pair(cloud, keys.edge_desired(t, n), edge, keys.DESIRED, keys.SYNC_DOWN)
+        pair(edge, keys.REPORTED, cloud, keys.edge_reported(t, n), keys.edge_sync_up(t, n))
 
     async def cut(self) -> None:
         for task in self._wire:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kubeedge.api.keys import LEADERS, PROCESSES
 from kubeedge.api.names import Revision, TenantId
 from kubeedge.api.resources import CONFIGMAPS
 from kubeedge.apiserver.registry import Registry
@@ -20,7 +21,7 @@ from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Put
 from kubeedge_cloud.cloudcore import Cloud as Cloud_
 from kubeedge_cloud.processes.fenced import FencedStore
-from kubeedge_cloud.processes.member import LEADERS, PROCESSES, TTL, Alone, Process
+from kubeedge_cloud.processes.member import TTL, Alone, Process
 from tests.kit import virtual_time
 
 WORK = "edgecontroller/default"

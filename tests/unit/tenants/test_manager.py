@@ -116,7 +116,7 @@ async def test_a_full_tenant_says_so_and_others_are_not_full(store: Store, tenan
     await tenants.ensure_tenant("a")
     await tenants.ensure_tenant("b")
     for number in range(1, 256):
-        await store.put(model.node_claim(A, number), b"taken")
+        await store.put(keys.node_number(A, number), b"taken")
     with pytest.raises(Unavailable, match="tenant a: all 255 node numbers are taken"):
         await tenants.ensure_node(A, "edge1")
     assert (await tenants.ensure_node(B, "edge1")).number == 1
