@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from kubeedge import faults
 from kubeedge.api import edge_writes, keys, meta
 from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NodeName, Object, TenantId
@@ -180,7 +181,7 @@ class TenantEdgeController:
                 first.set()
 
     async def _follow_reports(self, first: asyncio.Event) -> None:
-        prefix = f"/t/{self._tenant}/edge/"
+        prefix = keys.edges(self._tenant)
 
         def is_report(key: str) -> bool:
             return _parts(key.removeprefix(prefix))[1] == "reported"
@@ -250,6 +251,7 @@ class TenantEdgeController:
         ops += [Delete(prefix + key) for key in have.keys() - wanted.keys()]
         exists = Compare(node_key(self._tenant, name), Target.VERSION, ">", 0)
         for start in range(0, len(ops), _OPS):
+            faults.at("edgecontroller.desired.before_commit")
             done = await self._store.txn((exists, *self._fence()), ops[start : start + _OPS])
             if not done.succeeded:
                 return  # removed meanwhile: nothing of it shall come back; or another process leads, and knows better

@@ -8,10 +8,11 @@
     deleted           an object that is gone, or is another one of the same name, stays as it is in the cloud
     a deletion        of a pod goes with its uid, whatever else was changed meanwhile
 
-Exactly once: /t/T/edge/N/writes/done has the ids of the newest writes that were dealt with, so one that comes again (a crash, a node
-restored from an old image) changes nothing; the object itself carries the id of the last write that was merged into it
-(kubeedge.io/merged-write), which covers a crash between the two. The ids are looked at after the object was read, and the object is written
-only as it was read: a process that was stopped in the middle, and goes on when another one leads, merges nothing twice.
+Exactly once: /t/T/edge/N/writes/done has the ids of the newest writes that were dealt with, with what became of them, so one that comes
+again (a crash, a node restored from an old image) changes nothing and gets the same answer; the object itself carries the id of the last
+write of each node that was merged into it, with what was not merged (marks.py), which covers a crash between the two. The ids are looked at
+after the object was read, and the object is written only as it was read: a process that was stopped in the middle, and goes on when another
+one leads, merges nothing twice.
 
 Lives elsewhere: what a write is (kubeedge.api.edge_writes), who calls this and brings the answer to the node (controller.py).
 """
@@ -23,6 +24,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from kubeedge import faults
 from kubeedge.api import edge_writes, keys, meta
@@ -32,7 +34,7 @@ from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NODES, PODS, SECRETS
 from kubeedge.errors import Conflict, Invalid, NotFound, Refused
 from kubeedge.store.model import Compare, KeyValue, Put, Store, Target
-from kubeedge_cloud.edgecontroller import projection
+from kubeedge_cloud.edgecontroller import marks, projection
 from kubeedge_cloud.tenants.model import node_key
 
 log = logging.getLogger("kubeedge.edgecontroller")
@@ -40,6 +42,9 @@ log = logging.getLogger("kubeedge.edgecontroller")
 _RESOURCES: dict[str, Resource] = {"configmaps": CONFIGMAPS, "secrets": SECRETS, "pods": PODS, "nodes": NODES}
 _ATTEMPTS = 8  # of a write that loses races
 _REMEMBERED = 512  # ids of one node; twice as many as may wait at the edge
+_IN_WORDS = 16  # of them with what was said; the node has taken the other answers long ago
+_MAX_WORDS = 512  # characters of it
+_Answer: TypeAlias = tuple[Outcome, str]  # and what was said
 _NOTICED = 2.0  # seconds until the cache has seen a deletion of ours
 
 
@@ -74,12 +79,13 @@ class WriteMerger:
         done, record = await self._done(node)
         if (before := done.get(write.id)) is not None:
             await self._refresh(write)
-            return edge_writes.encode_result(write.id, before, "it was answered before")
+            await self._tell(node, write, *before)  # who noted it may have died before that
+            return edge_writes.encode_result(write.id, before[0], before[1] or "it was answered before")
         outcome, message = await self._judge(node, write)
-        if outcome != "merged":
-            await self._tell(node, write, outcome, message)
         faults.at("edgecontroller.writes.before_done")
-        await self._note_done(node, write, outcome, done, record)
+        await self._note_done(node, write, (outcome, message[:_MAX_WORDS]), done, record)
+        faults.at("edgecontroller.writes.after_done")
+        await self._tell(node, write, outcome, message)
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
         log.info(
             "tenant=%s node=%s write %s of %s %s/%s: %s %s",
@@ -128,20 +134,16 @@ class WriteMerger:
                 await self._client.delete(resource, namespace, write.name, grace_period=grace, uid=uid)
                 await self._noticed(resource, namespace, write.name, uid)
             return "merged", "deleted"
-        tag = f"{node}/{write.id}"
-        if (meta.metadata(obj).get("annotations") or {}).get(edge_writes.MERGED) == tag:
+        if (kept := marks.find(obj, node, write.id)) is not None:  # by a process that died before it could note it
             self._changed(write.resource, obj)
-            return "merged", "it was merged before"
+            return _merged(kept, rest=True)
         new, conflicts = edge_writes.apply(obj, write.changes)
+        kept = ", ".join(sorted(".".join(path) for path in conflicts))[:_MAX_WORDS]
         if new != obj:
-            inner = dict(meta.metadata(new))
-            inner["annotations"] = {**(inner.get("annotations") or {}), edge_writes.MERGED: tag}
-            self._changed(write.resource, await self._client.update(resource, namespace, {**new, "metadata": inner}))
-        if not conflicts:
-            return "merged", ""
-        fields = ", ".join(sorted(".".join(path) for path in conflicts))[:512]
-        rest = "; the other fields were merged" if new != obj else ""
-        return "conflict", f"changed in the cloud meanwhile, whose value stays: {fields}{rest}"
+            faults.at("edgecontroller.writes.before_update")
+            marked = marks.put(new, node, write.id, kept)
+            self._changed(write.resource, await self._client.update(resource, namespace, marked))
+        return _merged(kept, rest=new != obj)
 
     async def _refresh(self, write: EdgeWrite) -> None:
         """The answer to a write that another process merged must not go down with an object from before."""
@@ -194,6 +196,9 @@ class WriteMerger:
         }
 
     async def _tell(self, node: NodeName, write: EdgeWrite, outcome: Outcome, message: str) -> None:
+        """An Event on the object, when not all of the write was merged. Its name is the write's: twice is once."""
+        if outcome == "merged":
+            return
         now = meta.timestamp(self._wall())
         namespace, _, event = edge_writes.event(write, outcome, message, node=node, at=now)
         try:
@@ -204,16 +209,18 @@ class WriteMerger:
     # -- what was dealt with -------------------------------------------------------------------------------------------
 
     def _key(self, node: NodeName) -> str:
-        return keys.edge(self._tenant, node) + "writes/done"
+        return keys.edge_writes_done(self._tenant, node)
 
-    async def _done(self, node: NodeName) -> tuple[dict[str, Outcome], KeyValue | None]:
+    async def _done(self, node: NodeName) -> tuple[dict[str, _Answer], KeyValue | None]:
         record = await self._store.get(self._key(node))
-        return {} if record is None else dict(json.loads(record.value)), record
+        entries = [] if record is None else json.loads(record.value)
+        return {entry[0]: (entry[1], entry[2] if len(entry) > 2 else "") for entry in entries}, record
 
     async def _note_done(
-        self, node: NodeName, write: EdgeWrite, outcome: Outcome, done: dict[str, Outcome], record: KeyValue | None
+        self, node: NodeName, write: EdgeWrite, answer: _Answer, done: dict[str, _Answer], record: KeyValue | None
     ) -> None:
-        newest = [*done.items(), (write.id, outcome)][-_REMEMBERED:]
+        entries = [[write_id, *said] for write_id, said in (*done.items(), (write.id, answer))][-_REMEMBERED:]
+        newest = [entry[:2] for entry in entries[:-_IN_WORDS]] + entries[-_IN_WORDS:]
         compares = (
             Compare(self._key(node), Target.MOD, "=", record.mod_revision if record else 0),
             Compare(node_key(self._tenant, node), Target.VERSION, ">", 0),
@@ -221,6 +228,14 @@ class WriteMerger:
         value = json.dumps(newest, separators=(",", ":")).encode()
         if not (await self._store.txn(compares, (Put(self._key(node), value),))).succeeded:
             raise Conflict(f"another process merges the writes of node {node}")
+
+
+def _merged(kept: str, *, rest: bool) -> _Answer:
+    """`kept`: the fields where the cloud's value stayed; `rest`: others were merged."""
+    if not kept:
+        return "merged", ""
+    also = "; the other fields were merged" if rest else ""
+    return "conflict", f"changed in the cloud meanwhile, whose value stays: {kept}{also}"
 
 
 def _is_marked(obj: Object) -> bool:

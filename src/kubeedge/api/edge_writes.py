@@ -25,9 +25,7 @@ from kubeedge.errors import Invalid
 
 RESOURCE = "writes"  # below /reported/ and /desired/
 PENDING = "kubeedge.io/pending-write"  # annotation at the edge: id of the newest write that the cloud has not answered
-MERGED = (
-    "kubeedge.io/merged-write"  # annotation in the cloud: NODE/ID of the last write that was merged into the object
-)
+MERGED = "kubeedge.io/merged-write"  # annotation in the cloud: the last writes that were merged into the object
 POLICY = "kubeedge.io/edge-writes"  # annotation of a ConfigMap or Secret, set in the cloud: "allow" or "deny"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 

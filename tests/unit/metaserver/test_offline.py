@@ -11,6 +11,7 @@ import pytest
 
 from kubeedge import faults
 from kubeedge.api import edge_writes, keys, meta
+from kubeedge.api.names import NodeName
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NAMESPACES, NODES, PODS, SECRETS
 from kubeedge.api.status import Forbidden, ObjectModified, ObjectNotFound, TooManyRequests
 from kubeedge.errors import Conflict, Unavailable
@@ -267,6 +268,95 @@ async def test_a_cloud_that_dies_in_the_middle_of_a_merge_merges_once(world: Wor
         await world.until(edge.settled, "answered", within=20)
         await world.settle()
         assert (await data_of(world.api()))["a"] == (await data_of(edge.api))["a"] == "1"
+
+
+CRASHES = (
+    "edgecontroller.writes.before_update",
+    "edgecontroller.writes.before_done",
+    "edgecontroller.writes.after_done",
+    "edgecontroller.desired.before_commit",
+)
+
+
+@pytest.mark.parametrize("point", CRASHES)
+def test_a_write_that_was_merged_in_part_has_one_answer_wherever_the_cloud_dies(point: str) -> None:
+    """One field conflicts, one is merged, and a user takes the merged one back while the process is dead."""
+
+    @at_the_edge
+    async def story(world: World, edge: EdgeNode) -> None:
+        async with world.cloud():
+            await with_a_pod(world, edge, a="1", b="1")
+        await edge.api.merge_patch(CONFIGMAPS, "default", "web", {"data": {"a": "edge", "b": "edge"}})
+        await world.api().merge_patch(CONFIGMAPS, "default", "web", {"data": {"b": "cloud"}})
+        broken = asyncio.Event()
+
+        def crash() -> None:
+            written = point != "edgecontroller.desired.before_commit"
+            if written or world.store.newest(keys.edge_writes_done(TENANT, NODE)):  # desired state goes down before, too
+                broken.set()
+                raise Unavailable("the process dies here")
+
+        faults.arm(point, crash)
+        try:
+            async with world.cloud():
+                await edge.connect()
+                await asyncio.wait_for(broken.wait(), 10)
+        finally:
+            faults.disarm()
+        merged = point != "edgecontroller.writes.before_update"
+        assert await data_of(world.api()) == {"a": "edge" if merged else "1", "b": "cloud"}
+        if merged:
+            await world.api().merge_patch(CONFIGMAPS, "default", "web", {"data": {"a": "1"}})
+        async with world.cloud():
+            await world.until(edge.settled, "answered", within=20)
+            await world.settle()
+        assert await data_of(world.api()) == {"a": "1" if merged else "edge", "b": "cloud"}, "merged once"
+        assert edge.settle.outcomes == {"conflict": 1}
+        for api in (world.api(), edge.api):
+            (event,) = [e for e in (await api.list(EVENTS, "default")).items if "EdgeWrite" in e["reason"]]
+            assert event["reason"] == "EdgeWriteConflict" and "stays: data.b; the other" in event["message"], event
+
+    story()
+
+
+@at_the_edge
+async def test_nodes_that_share_an_object_do_not_take_each_other_s_marks_away(world: World, edge: EdgeNode) -> None:
+    """Of two nodes the process has merged the writes, and has noted neither: each is still known by its own mark."""
+    await world.api().create(CONFIGMAPS, "default", configmap("web", a="1"))
+    await world.api().merge_patch(
+        CONFIGMAPS, "default", "web", {"metadata": {"annotations": {edge_writes.POLICY: "allow"}}}
+    )
+    other = NodeName("edge2")
+    await world.tenants.ensure_node(TENANT, other)
+    pods = [pod("p", uses="web"), pod("q", uses="web", node=other)]
+    for each in pods:
+        each["metadata"]["namespace"] = "default"
+    merger = WriteMerger(
+        TENANT, world.store, world.api(), pods=lambda: pods, changed=lambda *what: None, wall=world.wall
+    )
+
+    def write(name: str, was: str, now: str) -> bytes:
+        field = edge_writes.FieldChange(("data", "a"), now, was)
+        return edge_writes.encode(
+            edge_writes.EdgeWrite(
+                id=name, operation="change", resource="configmaps", namespace="default", name="web", changes=(field,)
+            )
+        )
+
+    def crash() -> None:
+        raise Unavailable("the process dies here")
+
+    faults.arm("edgecontroller.writes.before_done", crash)
+    try:
+        for node, value in ((NODE, write("w1", "1", "2")), (other, write("w2", "2", "1"))):
+            with pytest.raises(Unavailable):
+                await merger.merge(node, value)
+    finally:
+        faults.disarm()
+    assert (await data_of(world.api()))["a"] == "1"
+    for node, value in ((NODE, write("w1", "1", "2")), (other, write("w2", "2", "1"))):
+        assert edge_writes.decode_result(await merger.merge(node, value))[1] == "merged"
+        assert (await data_of(world.api()))["a"] == "1", f"the write of {node} was merged again"
 
 
 class Stopped:
