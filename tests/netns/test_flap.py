@@ -173,6 +173,8 @@ def test_ping_and_metrics_of_an_edge(site: Site) -> None:
     assert answer["relay"]["address"] == "203.0.113.1:7010"
     assert len(site.agents[0].ask("ping", node="cloud", count=1)["times"]) == 1
     assert len(site.relay.ask("ping", node="edge2", count=2)["times"]) == 2
-    assert "there is no node edge3" not in str(site.agents[0].ask("ping", node="edge1", count=1))
+    itself = site.agents[0].ask("ping", node="edge1", count=2)
+    assert itself["node"] == "edge1" and len(itself["times"]) == 2 and all(0 < t < 5 for t in itself["times"]), itself
+    assert "there is no node nowhere" in site.agents[0].ask("ping", node="nowhere", count=1)["error"]
     text = site.agents[0].ask("metrics")["metrics"]
     assert "kubeedge_kubebus_up 1\n" in text and 'kubeedge_kubebus_link_rx_bytes_total{slot="0"}' in text
