@@ -45,9 +45,12 @@ class PeerError(KubeEdgeError):
 
 
 class Unavailable(KubeEdgeError):
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
+    """`where` is the path of the file that is meant: it is in the text, and not in what others hear (see outward)."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None, where: str = "") -> None:
+        super().__init__(f"{where}: {message}" if where else message)
         self.retry_after = retry_after  # seconds
+        self.message = message
 
 
 class LinkNotUp(Unavailable):
@@ -74,3 +77,8 @@ class Gone(KubeEdgeError):
     def __init__(self, message: str, *, compacted: int = 0) -> None:
         super().__init__(message)
         self.compacted = compacted
+
+
+def outward(exc: BaseException) -> str:
+    """What the other end of a connection may read of an error: all but where on this machine it happened."""
+    return exc.message if isinstance(exc, Unavailable) else str(exc)

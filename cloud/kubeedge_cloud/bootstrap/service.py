@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from kubeedge.api.names import NodeName, TenantId, node_name
-from kubeedge.errors import Conflict, Invalid, KubeEdgeError, Refused, Unavailable
+from kubeedge.errors import Conflict, Invalid, KubeEdgeError, Refused, Unavailable, outward
 from kubeedge.kit.http1 import BodyTooLarge, Request, Response, json_response
 from kubeedge.pki import identity, tokens
 from kubeedge.pki.ca import MAX_REQUEST, Authority, read_request
@@ -93,7 +93,7 @@ class Service:
                     return await self.handle_plain(request)
             return self._error(404, f"no {request.method} {request.path:.100} here")
         except KubeEdgeError as exc:
-            return self._error(_status(exc), str(exc), exc)
+            return self._error(_status(exc), outward(exc), exc)
 
     async def _join(self, request: Request) -> Response:
         address = str((request.extra("peername") or ("?",))[0])

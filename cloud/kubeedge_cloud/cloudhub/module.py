@@ -26,7 +26,7 @@ from websockets.http11 import Request, Response
 from kubeedge import faults
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, Revision, TenantId
-from kubeedge.errors import Gone, KubeEdgeError, Refused
+from kubeedge.errors import Gone, KubeEdgeError, Refused, outward
 from kubeedge.hub.core import CLOSE_REPLACED, CLOUD_KEEPALIVE, MAX_MESSAGE, REPLACED, Session, SessionSettings
 from kubeedge.hub.driver import Channel, Counters, WebSocket
 from kubeedge.hub.tls import small_buffers
@@ -182,7 +182,7 @@ class CloudHub:
             log.warning("refused address=%s: %s", _address(connection), exc)
             return connection.respond(403, f"{exc}\n")
         except KubeEdgeError as exc:
-            return connection.respond(503, f"{exc}\n")
+            return connection.respond(503, f"{outward(exc)}\n")
         tcp = connection.transport.get_extra_info("socket")
         if self._door and tcp is not None:  # None: it has left meanwhile
             self._door.admitted(tcp.fileno())

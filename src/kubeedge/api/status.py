@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from kubeedge.api.client import Resource
 from kubeedge.api.names import Object
-from kubeedge.errors import Conflict, Gone, Invalid, KubeEdgeError, NotFound, Refused, Unavailable
+from kubeedge.errors import Conflict, Gone, Invalid, KubeEdgeError, NotFound, Refused, Unavailable, outward
 
 _MAX_CAUSES = 32  # a manifest with a thousand mistakes does not need a thousand lines of answer
 
@@ -272,7 +272,7 @@ def of_error(exc: BaseException) -> Object:
         return exc.status()
     for kind, code, reason in _BORDER:
         if isinstance(exc, kind):
-            return failure(code, reason, str(exc))
+            return failure(code, reason, outward(exc))
     return failure(500, "InternalError", "an error on the server has prevented the request from succeeding")
 
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol
 
-from kubeedge.errors import ChannelDetached, KubeEdgeError, PeerError
+from kubeedge.errors import ChannelDetached, KubeEdgeError, PeerError, outward
 from kubeedge.hub.core import Attached, Detached, Received, Session, State, shared_features
 from kubeedge.kit.signal import Signal
 
@@ -90,7 +90,7 @@ class Channel:
         self._writing = asyncio.Lock()
         self._output = Signal()
         self._timer_changed = Signal()
-        self._end: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
+        self._end: asyncio.Future[tuple[str, int, str]] = asyncio.get_running_loop().create_future()
         self.peer: dict[str, Any] = {}
         self.counters = Counters()
 
@@ -118,10 +118,10 @@ class Channel:
         self._output.set()
         self._timer_changed.set()
 
-    def close(self, reason: str, code: int = 1000) -> None:
-        """run() ends soon, and says so to the peer."""
+    def close(self, reason: str, code: int = 1000, *, say: str = "") -> None:
+        """run() ends soon with that reason, and says so to the peer; `say`: in other words."""
         if not self._end.done():
-            self._end.set_result((reason, code))
+            self._end.set_result((reason, code, say or reason))
 
     async def run(self, use: Callable[[Channel], Coroutine[Any, Any, None]]) -> str:
         """Open the session, run `use` while it is attached, close; the reason why it ended.
@@ -138,14 +138,14 @@ class Channel:
                 ("writing", self._write),
             )  # fmt: skip
         ]
-        reason, code = "closed by us", 1001
+        reason, code, said = "closed by us", 1001, "closed by us"
         try:
-            reason, code = await self._end
+            reason, code, said = await self._end
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._say_goodbye(reason, code)
+            await self._say_goodbye(said, code)
         return reason
 
     async def _guard(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -157,7 +157,7 @@ class Channel:
         except ChannelDetached as exc:
             self.close(str(exc))
         except KubeEdgeError as exc:  # of our user: a full disk, for example
-            self.close(str(exc), 1011)
+            self.close(str(exc), 1011, say=outward(exc))
         except Exception as exc:
             if not self._end.done():
                 self._end.set_exception(exc)

@@ -85,7 +85,7 @@ def locked(path: Path) -> TextIO:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise Unavailable(f"{path} is in use by another process", retry_after=1.0) from None
+        raise Unavailable("in use by another process", retry_after=1.0, where=str(path)) from None
     return lock
 
 
@@ -126,7 +126,7 @@ def check_header(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(20)
     if head[:16] != b"SQLite format 3\0" or head[18:20] != b"\2\2":  # read and write version: 2 is WAL
-        raise SickStore(f"{path}: not a store, or cut short")
+        raise SickStore("not a store, or cut short", where=str(path))
 
 
 def examine(db: sqlite3.Connection, path: Path) -> str:
@@ -136,11 +136,11 @@ def examine(db: sqlite3.Connection, path: Path) -> str:
     """
     verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if verdict != "ok":
-        raise SickStore(f"{path}: {verdict}")
+        raise SickStore(verdict, where=str(path))
     for columns in _COLUMNS:  # names of columns are bytes of the file, too
         db.execute(f"SELECT {columns} LIMIT 0")
     if int(meta(db, "schema")) != _SCHEMA_VERSION:
-        raise SickStore(f"{path}: schema {meta(db, 'schema')} instead of {_SCHEMA_VERSION}")
+        raise SickStore(f"schema {meta(db, 'schema')} instead of {_SCHEMA_VERSION}", where=str(path))
     return str(meta(db, "store_id"))
 
 
@@ -169,15 +169,15 @@ def translate(exc: BaseException, path: Path) -> KubeEdgeError:
     """SQLite's errors as ours: a full disk may have room later, a sick file needs care."""
     if isinstance(exc, KubeEdgeError):
         return exc
-    text = str(exc)
+    text = (isinstance(exc, OSError) and exc.strerror) or str(exc)  # the text of an OSError names its file
     if isinstance(exc, UnicodeDecodeError):  # a key that nobody wrote so
-        error: KubeEdgeError = SickStore(f"{path}: {text}")
+        error: KubeEdgeError = SickStore(text, where=str(path))
     elif isinstance(exc, sqlite3.DatabaseError) and any(
         w in text
         for w in ("malformed", "not a database", "no such table", "no such column", "in the table meta", "disk image")
     ):
-        error = SickStore(f"{path}: {text}")
+        error = SickStore(text, where=str(path))
     else:
-        error = Unavailable(f"{path}: {text}", retry_after=1.0)
+        error = Unavailable(text, retry_after=1.0, where=str(path))
     error.__cause__ = exc
     return error

@@ -6,7 +6,9 @@ import asyncio
 import gc
 import random
 import socket
+import sqlite3
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from kubeedge.errors import ChannelDetached, PeerError, Unavailable
 from kubeedge.hub.core import CLOUD_KEEPALIVE, REPLACED, SYNC_DOWN, SYNC_UP, Session, SessionSettings
 from kubeedge.hub.driver import QUEUED_MESSAGES, Channel, WebSocket
 from kubeedge.hub.edgehub import EdgeHub, EdgeHubSettings
+from kubeedge.store.sqlite_file import translate
 from tests.kit import virtual_time
 from tests.simulator.world import SOCKET_BUFFER, Socket, Wire
 
@@ -165,6 +168,27 @@ def test_an_error_of_ours_in_the_user_is_the_reason(error: Exception, reason: st
         one, other = await pair(Wire(random.Random(1)))
         results = await asyncio.gather(one.run(fail), other.run(forever))
         assert results == [reason, f"peer says: {reason}"]
+
+    virtual_time.run(story())
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (sqlite3.OperationalError("database or disk is full"), "database or disk is full"),
+        (OSError(28, "No space left on device", "/var/lib/kubeedge/edge/edge.db-wal"), "No space left on device"),
+        (sqlite3.DatabaseError("database disk image is malformed"), "database disk image is malformed"),
+    ],
+)
+def test_the_peer_hears_what_is_wrong_with_a_disk_and_not_where_it_is(error: Exception, said: str) -> None:
+    path = Path("/var/lib/kubeedge/edge/edge.db")
+
+    async def fail(_: Channel) -> None:
+        raise translate(error, path)
+
+    async def story() -> None:
+        one, other = await pair(Wire(random.Random(1)))
+        assert await asyncio.gather(one.run(fail), other.run(forever)) == [f"{path}: {said}", f"peer says: {said}"]
 
     virtual_time.run(story())
 

@@ -292,7 +292,9 @@ def test_a_write_that_was_merged_in_part_has_one_answer_wherever_the_cloud_dies(
 
         def crash() -> None:
             written = point != "edgecontroller.desired.before_commit"
-            if written or world.store.newest(keys.edge_writes_done(TENANT, NODE)):  # desired state goes down before, too
+            if written or world.store.newest(
+                keys.edge_writes_done(TENANT, NODE)
+            ):  # desired state goes down before, too
                 broken.set()
                 raise Unavailable("the process dies here")
 

@@ -81,7 +81,7 @@ def test_the_file_is_for_its_owner_only(path: Path) -> None:
 def test_a_second_process_is_refused(path: Path) -> None:
     async def story() -> None:
         store = await open_sqlite(path)
-        with pytest.raises(Unavailable, match=r"edge\.db is in use by another process"):
+        with pytest.raises(Unavailable, match=r"edge\.db: in use by another process"):
             await open_sqlite(path, on_sick="rebuild")
         await store.close()
         await (await open_sqlite(path)).close()
