@@ -352,3 +352,36 @@ def test_a_lease_outlives_a_full_disk(path: Path) -> None:
         await store.close()
 
     run(story())
+
+
+def test_who_comes_back_reads_the_history_of_its_own_keys_alone(path: Path) -> None:
+    """However much all others have written since then; counted in steps of SQLite's machine."""
+
+    async def story() -> None:
+        store = await open_sqlite(path)
+        await store.put("/edge/n1/desired/a", b"1")
+        since = store.revision
+        await store.put("/edge/n1/desired/a", b"2")
+        steps = 0
+
+        def step() -> None:
+            nonlocal steps
+            steps += 1
+
+        async def cost(others: int) -> int:
+            nonlocal steps
+            await store.txn((), [Put(f"/sessions/n{n:05}", b"s") for n in range(others)])
+            steps = 0
+            changes, upto = store._changes("/edge/n1/", since, 100)
+            assert [c.value for c in changes] == [b"2"] and upto == store.revision
+            return steps
+
+        store._reader.set_progress_handler(step, 1)
+        few, many = await cost(10), await cost(3000)
+        assert 0 < many <= few + 10, f"{many} steps instead of {few}"
+        everything, _ = store._changes("", since, 10_000)  # many keys: in the order of revisions, as they lie there
+        assert [c.revision for c in everything] == sorted(c.revision for c in everything)
+        assert len(everything) == 1 + 10 + 3000
+        await store.close()
+
+    run(story())
