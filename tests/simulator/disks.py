@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import random
 from bisect import bisect_right
 from collections import deque
@@ -79,7 +78,7 @@ class Data(MemoryStore):
     def rot(self, key: str, value: bytes) -> None:
         """The newest value of a live key is another one all at once."""
         old = self._history[key][-1]
-        new = dataclasses.replace(old, value=value)
+        new = old._replace(value=value)
         self._history[key][-1] = new
         self._log = [new if change is old else change for change in self._log]
 

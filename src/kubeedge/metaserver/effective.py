@@ -113,4 +113,4 @@ def _merged(kv: KeyValue, waiting: joined.Pending) -> KeyValue:
     obj = joined.decoded(kv.value) if writes else None
     if not writes or obj is None:
         return kv
-    return replace(kv, value=meta.canonical(joined.merged(obj, writes)))
+    return kv._replace(value=meta.canonical(joined.merged(obj, writes)))

@@ -160,22 +160,21 @@ def _utf8(text: str) -> bytes:
 
 
 def _read(view: View, written: dict[str, Change | None], op: Get, revision: Revision) -> RangeResult:
-    if op.end:
-        merged = {kv.key: kv for kv in view.newest_range(op.key, op.end)}
-        for key, change in written.items():
-            if op.key <= key < op.end:
-                if change is None:
-                    merged.pop(key, None)
-                else:
-                    merged[key] = _kv(change)
-        found = [merged[key] for key in sorted(merged)]
-    else:
+    if not op.end:
         if op.key in written:
             own = written[op.key]
             single = _kv(own) if own else None
         else:
             single = view.newest(op.key)
-        found = [single] if single else []
+        return RangeResult((single,), revision, False, 1) if single else RangeResult((), revision)
+    merged = {kv.key: kv for kv in view.newest_range(op.key, op.end)}
+    for key, change in written.items():
+        if op.key <= key < op.end:
+            if change is None:
+                merged.pop(key, None)
+            else:
+                merged[key] = _kv(change)
+    found = [merged[key] for key in sorted(merged)]
     limited = found[: op.limit] if op.limit else found
     return RangeResult(tuple(limited), revision, len(limited) < len(found), len(found))
 

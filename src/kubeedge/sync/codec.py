@@ -29,7 +29,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import PeerError
@@ -46,8 +46,7 @@ _WORTH_COMPRESSING = 200  # bytes
 _WORTH_PACKING = 40  # bytes, with the preset dictionary
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """A change without its history: the newest value of a key, or None when it was deleted."""
 
     key: str
@@ -266,15 +265,15 @@ def _rich_items(reader: Reader) -> Sequence[Item | Patch]:
     for _ in range(_count(reader, MAX_ITEMS)):
         head = reader.varint()
         key = _key(reader, head >> 2)
-        match head & 3:
-            case 0:
-                items.append(Item(key, _value(reader)))
-            case 1:
-                items.append(Item(key, None))
-            case 2:
-                items.append(Patch(key, reader.take(delta.DIGEST), _value(reader)))
-            case kind:
-                raise PeerError(f"item of kind {kind}")
+        kind = head & 3
+        if kind == 0:
+            items.append(Item(key, _value(reader)))
+        elif kind == 1:
+            items.append(Item(key, None))
+        elif kind == 2:
+            items.append(Patch(key, reader.take(delta.DIGEST), _value(reader)))
+        else:
+            raise PeerError(f"item of kind {kind}")
     reader.end()
     return _once(items)
 

@@ -33,15 +33,27 @@ class Reader:
         return self.take(1)[0]
 
     def take(self, length: int) -> bytes:
-        if length > self.remaining:
+        start = self._position
+        end = start + length
+        if end > len(self._data):
             raise PeerError(f"{length} bytes wanted, {self.remaining} there")
-        start, self._position = self._position, self._position + length
-        return self._data[start : self._position]
+        self._position = end
+        return self._data[start:end]
 
     def rest(self) -> bytes:
         return self.take(self.remaining)
 
     def varint(self) -> int:
+        data, at = self._data, self._position
+        if at + 1 < len(data):  # nearly all are of one byte or two; the loop is for the rest, and says what is wrong
+            first = data[at]
+            if first < 0x80:
+                self._position = at + 1
+                return first
+            second = data[at + 1]
+            if second < 0x80:
+                self._position = at + 2
+                return second << 7 | first & 0x7F
         value = shift = 0
         for _ in range(MAX_VARINT):
             byte = self.byte()

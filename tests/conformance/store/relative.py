@@ -67,8 +67,7 @@ class RelativeStore:
             async with aclosing(inner) as batches:
                 async for batch in batches:
                     changes = tuple(
-                        replace(
-                            c,
+                        c._replace(
                             revision=self._down(c.revision),
                             create_revision=self._down(c.create_revision) if c.create_revision else c.create_revision,
                         )
@@ -87,7 +86,7 @@ class RelativeStore:
         return RangeResult(kvs, self._down(found.revision), found.more, found.count)
 
     def _kv(self, kv: KeyValue) -> KeyValue:
-        return replace(kv, create_revision=self._down(kv.create_revision), mod_revision=self._down(kv.mod_revision))
+        return kv._replace(create_revision=self._down(kv.create_revision), mod_revision=self._down(kv.mod_revision))
 
     @contextmanager
     def _errors(self) -> Any:
