@@ -3,7 +3,7 @@
     python -m tests.kit.bus_host '{"role": "relay", ...}'      # nodes edge1, edge2 of tenant default are known
     python -m tests.kit.bus_host '{"role": "edge", "number": 1, "relay": "203.0.113.1:7010", ...}'
 
-A relay with "store": PATH shares it with others (store_server.py). "allowed": {node: [subnets]}.
+A relay with "store": PATH shares it with others (store_server.py). "allowed": {node: [subnets]}. "listen": another address than 0.0.0.0.
 
 stdin: {"do": "links" | "routes" | "ping", ...} says what the product's commands show;
 {"get": [node, port]} connects, reads to the end, says {"got": bytes, "sha256": ..., "seconds": ...} or {"error": ...}
@@ -98,6 +98,7 @@ async def main(config: dict[str, Any]) -> None:
         tun = CloudTun(tenant=TENANT, **config.get("tun", {})) if config.get("tun", {}) is not None else None
         hub = BusHub(
             BusHubSettings(
+                address=config.get("listen", "0.0.0.0"),
                 port=7010,
                 ca=Path(config["ca"]),
                 cert=Path(config["cert"]),

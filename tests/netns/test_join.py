@@ -170,3 +170,16 @@ def test_status_of_an_agent_without_kubebus(site: Site) -> None:
     config.write_text(re.sub(r"(kubebus:\n.*\n    enable:) true", r"\1 false", config.read_text(), count=1))
     site.start_agent()
     assert "link" not in site.status()
+
+
+def test_a_tun_that_somebody_deletes_under_the_agent_comes_back(site: Site) -> None:
+    site.join()
+    site.start_agent()
+    until(lambda: site.status()["link"]["up"], timeout=10, what="the link")
+    site.machine.ip("link", "delete", "kb0")
+
+    def again() -> bool:
+        return "10.244.0.0/16" in site.machine.ip("route") and site.status()["link"]["up"]
+
+    until(again, timeout=10, what="the TUN with its routes, and the link")
+    assert "kb0 is gone" in (site.directory / "edge.log").read_text()

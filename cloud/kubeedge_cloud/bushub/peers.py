@@ -446,13 +446,13 @@ class Peers:
             now = loop.time()
             for link in list(self._links.values()):
                 counters = self._plane.counters(link.port) if self._plane else None
-                at = link.core.next_timer()
-                if at is None or at > now:
-                    continue
                 seen = (counters.rx_bytes, counters.rx_segments) if counters else (0, 0)
                 if seen != self._seen.get(link.port):
                     self._seen[link.port] = seen
                     link.core.heard(now)
+                at = link.core.next_timer()
+                if at is None or at > now:
+                    continue
                 for event in link.core.handle_timer(now):
                     if isinstance(event, LinkIsDown):
                         self._drop(link.port, event.reason)

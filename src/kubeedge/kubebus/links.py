@@ -24,7 +24,7 @@ from typing import Any
 from kubeedge.errors import PeerError
 from kubeedge.kubebus.l2.core import Hello, Link, LinkEvent, LinkIsDown, LinkIsUp, LinkSettings, Role, Subnet
 from kubeedge.kubebus.l2.demand import LINKS, Demand
-from kubeedge.kubebus.l2.relays import STAGGER, RelayOrder
+from kubeedge.kubebus.l2.relays import KNOCK, STAGGER, RelayOrder
 from kubeedge.kubebus.l3.plane import CONTROL, Counters, Plane, TlsContext, told
 
 log = logging.getLogger("kubeedge.kubebus")
@@ -37,6 +37,7 @@ _LOOK_BUSY, _LOOK_IDLE = 0.5, 2.5  # seconds between two looks at the counters o
 _HASTE = (
     0.5  # seconds, or three round trips: a link that was asked because of another one's doubts has answered by then
 )
+_YOUNG = 60.0  # seconds of an outage in which each second counts; after that each SYN does
 _NO_ECHO = 1.5  # seconds in which we sent data and heard nothing: ask
 
 
@@ -47,9 +48,9 @@ class LinksSettings:
     link: LinkSettings = field(default_factory=LinkSettings)
     congestion: str = ""
     subnets: Sequence[Subnet] = ()  # networks behind this node
-    connect_timeout: float = 3.0  # seconds for TCP, and again for TLS and welcome
+    connect_timeout: float = 3.0  # seconds for TCP to all relays, and again for TLS and welcome
     backoff_first: float = 0.25  # seconds between two attempts, doubling
-    backoff_last: float = 1.5  # while the outage is young
+    backoff_last: float = 1.0  # while the outage is young
     backoff_hopeless: float = 5.0  # after a minute of failures: each attempt costs a SYN
 
 
@@ -145,6 +146,7 @@ class Links:
         """Ask at once whether links still stand; those whose address is gone are doubtful without asking."""
         now = asyncio.get_running_loop().time()
         for held in list(self._ports.values()):
+            self._count(held, now)  # what came before the change answers no question about the time after it
             held.core.probe(now)
             self.flush(held)
             if not _is_ours(held.local):
@@ -349,7 +351,6 @@ class Links:
 
     async def _establish(self, slot: int) -> Held:
         """Attempts until a link is up, with pauses that grow; news of the network end a pause."""
-        loop = asyncio.get_running_loop()
         attempt = 0
         while True:
             news = self._news
@@ -357,9 +358,12 @@ class Links:
                 return held
             attempt += 1
             s = self._settings
-            last = s.backoff_last if loop.time() - self._last_up < 60.0 else s.backoff_hopeless
+            last = s.backoff_last if self._outage_is_young() else s.backoff_hopeless
             delay = min(last, s.backoff_first * 2 ** min(attempt, 10)) * self._rng.uniform(0.5, 1.0)
             await self._pause(news, delay)
+
+    def _outage_is_young(self) -> bool:
+        return asyncio.get_running_loop().time() - self._last_up < _YOUNG
 
     async def _pause(self, news: asyncio.Event, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -411,16 +415,19 @@ class Links:
                 await asyncio.sleep(0.1)  # the answer to a question decides
 
     async def _race(self, relays: Sequence[str]) -> tuple[socket.socket | None, str]:
-        """TCP to the first relay that answers."""
+        """TCP to the first relay that answers. While the outage is young those that are silent are asked again and again: a network that
+        comes back somewhere on the way tells nobody, and the kernel repeats a SYN after 1 s, then 3 s, then 7 s."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + STAGGER * (len(relays) - 1) + self._settings.connect_timeout
         waiting: dict[asyncio.Task[socket.socket], str] = {}
         todo = list(relays)
         try:
             while todo or waiting:
                 if todo:
                     relay = todo.pop(0)
-                    waiting[asyncio.create_task(self._connect(relay), name=f"TCP to {relay}")] = relay
+                    waiting[asyncio.create_task(self._connect(relay, end), name=f"TCP to {relay}")] = relay
                 done, _ = await asyncio.wait(
-                    waiting, timeout=STAGGER if todo else None, return_when=asyncio.FIRST_COMPLETED
+                    waiting, timeout=STAGGER if todo else KNOCK, return_when=asyncio.FIRST_COMPLETED
                 )
                 for task in done:
                     relay = waiting.pop(task)
@@ -431,7 +438,10 @@ class Links:
                             if other.exception() is None:
                                 other.result().close()
                         return task.result(), relay
-                    self._failed(relay, str(error) or "no answer in time")
+                    if relay not in waiting.values():
+                        self._failed(relay, str(error) or "no answer in time")
+                if not done and not todo and loop.time() < end and self._outage_is_young():
+                    todo = list(dict.fromkeys(waiting.values()))
             return None, ""
         finally:
             for task in waiting:
@@ -440,9 +450,9 @@ class Links:
                 if isinstance(late, socket.socket):
                     late.close()
 
-    async def _connect(self, relay: str) -> socket.socket:
+    async def _connect(self, relay: str, end: float) -> socket.socket:
         host, _, port = relay.rpartition(":")
-        async with asyncio.timeout(self._settings.connect_timeout):
+        async with asyncio.timeout_at(end):
             return await open_connection(host.strip("[]"), int(port))
 
     def _open(self, slot: int, connection: socket.socket, relay: str) -> Held | None:
@@ -507,6 +517,7 @@ class Links:
         now = asyncio.get_running_loop().time()
         for held in self._slots:
             if held is not None and held is not doubtful and not held.gone:
+                self._count(held, now)
                 held.core.ask(now)
                 self.flush(held)
 

@@ -2,7 +2,8 @@
 
 The one that worked last is first: a node stays where it is. The others follow as they are configured, those that failed lately behind those
 that did not. Attempts of one race start `STAGGER` seconds apart (as RFC 8305 does for addresses), so that a relay that does not answer costs a
-quarter of a second and not a timeout, and the nearer of two relays that are both there wins.
+quarter of a second and not a timeout, and the nearer of two relays that are both there wins. Who is silent is asked again beside it after
+`KNOCK` seconds: when a network comes back, the next question is never far.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 STAGGER = 0.25  # seconds between the starts of two attempts
+KNOCK = 1.25  # seconds until those that are silent are asked again, beside the first question
 _FORGIVE = 10.0  # seconds for which a failure counts
 
 
