@@ -47,6 +47,8 @@ from kubeedge.store import observe as store_observe
 from kubeedge.store.model import Store
 from kubeedge.store.sqlite import open_sqlite
 from kubeedge.sync import observe as sync_observe
+from kubeedge.sync.bounds import Bounds
+from kubeedge.sync.driver import Progress
 from kubeedge_cloud.bootstrap.admin import Admin
 from kubeedge_cloud.bootstrap.certificates import ServerCertificate
 from kubeedge_cloud.bootstrap.server import Bootstrap, BootstrapSettings
@@ -271,7 +273,9 @@ class Cloud:
 
     def _cloudhub(self) -> CloudHub:
         on = self.config.listeners.hub
-        settings = CloudHubSettings(address=on.address, port=on.port)
+        limits = self.config.nodes
+        bounds = Bounds(keys=limits.reported_keys, size=limits.reported_mib * 1024 * 1024)
+        settings = CloudHubSettings(address=on.address, port=on.port, bounds=bounds)
         return CloudHub(
             settings, self.store, self.tenants, lambda: self.certificate.context(mutual=True), member=self.member
         )
@@ -280,7 +284,9 @@ class Cloud:
         on = self.config.listeners
         for name, listener in (("hub", on.hub), ("relay", on.relay), ("bootstrap", on.bootstrap)):
             if listener.enable and not listener.port:
-                raise Invalid("nodes are told this port when they join, so it cannot be 0", path=f"listeners.{name}.port")
+                raise Invalid(
+                    "nodes are told this port when they join, so it cannot be 0", path=f"listeners.{name}.port"
+                )
         endpoints = {"hub": self._told(on.hub), "relays": self._told(on.relay), "bootstrap": self._told(on.bootstrap)}
         if not endpoints["hub"]:
             raise Invalid(
@@ -289,7 +295,9 @@ class Cloud:
                 path="listeners.hub.enable",
             )
         if not endpoints["relays"]:
-            log.warning("listeners.relay is off and no other process is named under `peers`: nodes join without KubeBus")
+            log.warning(
+                "listeners.relay is off and no other process is named under `peers`: nodes join without KubeBus"
+            )
         return Bootstrap(
             BootstrapSettings(address=on.bootstrap.address, port=on.bootstrap.port, endpoints=endpoints),
             self.authority,
@@ -408,7 +416,10 @@ class Cloud:
             raise NotFound(f"there is no node {node} of tenant {tenant}")
         record = await self.store.get(keys.edge_sync_up(tenant, node))
         up = record.value.decode(errors="replace") if record else ""
-        return {"tenant": tenant, "node": node, "attached": False, "up": {"durable": up}}
+        waiting = await sync_observe.source(self.store, keys.edge_desired(tenant, node), Progress())
+        # how far the node is, it says when it comes
+        down = {name: waiting[name] for name in ("head", "keys")}
+        return {"tenant": tenant, "node": node, "attached": False, "down": down, "up": {"durable": up}}
 
 
 class Control:

@@ -128,7 +128,9 @@ def test_an_underlay_of_ipv6_alone_carries_everything(topology: Topology, tmp_pa
     for n, edge in enumerate(edges, 1):
         ours, theirs = topology.wire(edge, f"2001:db8:{n}::2/64", cloud, f"2001:db8:{n}::1/64")
         for host, device in ((edge, ours), (cloud, theirs)):
-            until(lambda h=host, d=device: "tentative" not in h.ip("addr", "show", "dev", d), timeout=10, what="addresses")
+            until(
+                lambda h=host, d=device: "tentative" not in h.ip("addr", "show", "dev", d), timeout=10, what="addresses"
+            )
         assert edge.ip("-4", "route") == ""
     with contextlib.ExitStack() as stack:
         relay = BusProcess(cloud, tmp_path / "relay.log", role="relay", listen="::", ca=c.ca, cert=c.cert, key=c.key)

@@ -114,4 +114,9 @@ class OwnTun:
             log.error("%s", self.trouble)
         else:
             if self.port >= 0:
-                log.info("%s is there tenant=%s address=%s", self._settings.name, self._settings.tenant, self._settings.address)
+                log.info(
+                    "%s is there tenant=%s address=%s",
+                    self._settings.name,
+                    self._settings.tenant,
+                    self._settings.address,
+                )

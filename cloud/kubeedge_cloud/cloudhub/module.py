@@ -32,6 +32,7 @@ from kubeedge.hub.driver import Channel, Counters, WebSocket
 from kubeedge.hub.tls import small_buffers
 from kubeedge.pki import identity
 from kubeedge.store.model import Change, ChangeKind, Compare, Delete, Store, Target
+from kubeedge.sync.bounds import Bounds
 from kubeedge.sync.driver import Progress, run_cloud
 from kubeedge_cloud.cloudhub.door import Door
 from kubeedge_cloud.processes.member import Alone, Member
@@ -55,6 +56,7 @@ class CloudHubSettings:
         256  # connections whose owner is not known yet: their handshakes take about a second of processor
     )
     max_channels: int = 10_000
+    bounds: Bounds = field(default_factory=Bounds)  # of what a node reports
 
 
 @dataclass(slots=True)
@@ -226,7 +228,9 @@ class CloudHub:
             if attachment.overtaken:
                 _heard(attachment, attachment.overtaken)
             log.info("attached tenant=%s node=%s address=%s", who.tenant, who.node, attachment.address)
-            await run_cloud(channel, self._store, who.tenant, who.node, attachment.down, attachment.up)
+            await run_cloud(
+                channel, self._store, who.tenant, who.node, attachment.down, attachment.up, self._settings.bounds
+            )
 
         reason = "cancelled"
         try:

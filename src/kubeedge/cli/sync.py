@@ -41,12 +41,18 @@ def _text(answer: dict[str, Any]) -> str:
         "",
         table((*(["NODE"] if nodes is not None else []), *header), rows) if rows else "no node has attached yet",
     ]
+    for name, node in named:
+        for direction in ("down", "up"):
+            if why := node[direction].get("refusal"):
+                lines += ["", f"refused{f' of {name}' if name else ''}: {why}"]
     if wire := answer.get("wire"):
         lines += ["", f"on the channel: {amount(wire['bytesIn'])} in, {amount(wire['bytesOut'])} out"]
     return "\n".join(lines)
 
 
 def _state(node: dict[str, Any], progress: dict[str, Any]) -> str:
+    if refused := progress.get("refused"):
+        return f"{refused} keys refused"
     if not node["attached"]:
         return f"away, {progress['queue']} keys wait" if "queue" in progress else "away"
     if "queue" not in progress:
@@ -55,7 +61,10 @@ def _state(node: dict[str, Any], progress: dict[str, Any]) -> str:
 
 
 def _counts(progress: dict[str, Any]) -> tuple[object, ...]:
+    """Of a node that is away the cloud knows few of them."""
+    size = progress.get("bytes")
     return (
-        progress["revision"], progress.get("keys", "-"), progress["batches"], progress["changes"], amount(progress["bytes"]),
-        progress["snapshots"],
-    )  # fmt: skip
+        *(progress.get(name, "-") for name in ("revision", "keys", "batches", "changes")),
+        "-" if size is None else amount(size),
+        progress.get("snapshots", "-"),
+    )

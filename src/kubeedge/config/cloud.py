@@ -22,7 +22,9 @@ class CloudPaths:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
     port: int = required("0 lets the kernel choose, where nodes need not be told", low=0, high=65535)
-    address: str = setting("0.0.0.0", "which of our addresses; 0.0.0.0 means all of IPv4, \"::\" all of IPv6", form=forms.address)
+    address: str = setting(
+        "0.0.0.0", 'which of our addresses; 0.0.0.0 means all of IPv4, "::" all of IPv6', form=forms.address
+    )
     enable: bool = setting(True, "whether it listens at all")
 
 
@@ -30,7 +32,9 @@ class Listener:
 class Listeners:
     hub: Listener = section(Listener(port=10000), "channels of the nodes (mutual TLS)")
     bootstrap: Listener = section(Listener(port=10002), "joining and renewing certificates (open to strangers)")
-    relay: Listener = section(Listener(port=10010), "KubeBus links of the nodes (mutual TLS); nodes join without it, too")
+    relay: Listener = section(
+        Listener(port=10010), "KubeBus links of the nodes (mutual TLS); nodes join without it, too"
+    )
     api: Listener = section(Listener(port=6443), "the Kubernetes API (client certificates)")
     web: Listener = section(Listener(port=8080), "published web services (HTTP, or HTTPS: publishing.tls)")
     metrics: Listener = section(
@@ -131,6 +135,17 @@ class PublishingConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Nodes:
+    reported_keys: int = setting(
+        5_000,
+        "pods, events and other things that one node may have in the store; what it says beyond is refused",
+        low=100,
+        high=150_000,
+    )
+    reported_mib: int = setting(16, "MiB of them", low=1, high=1024)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CloudConfig:
     paths: CloudPaths = section(CloudPaths())
     advertise: tuple[str, ...] = setting(
@@ -147,6 +162,7 @@ class CloudConfig:
         PublishingConfig(), "web services of the nodes, and of the cloud for the nodes"
     )
     tun: CloudTun = section(CloudTun())
+    nodes: Nodes = section(Nodes(), "what one node may cost the cloud")
     addresses: Addresses = section(Addresses(), "every tenant has the same")
     node_grace: float = setting(
         10.0,

@@ -163,7 +163,9 @@ class NodeCredentials:
     address: str = required('on the overlay, "100.64.0.1/16"', form=forms.interface_address)
     pod_cidr: str = required("addresses of the pods of this node", form=forms.network)
     hub: tuple[str, ...] = required('"host:port" of the channels', form=forms.endpoint)
-    relays: tuple[str, ...] = required('"host:port" of the links; none where the cloud has no relay', form=forms.endpoint)
+    relays: tuple[str, ...] = required(
+        '"host:port" of the links; none where the cloud has no relay', form=forms.endpoint
+    )
     bootstrap: tuple[str, ...] = required('"host:port", where certificates are renewed', form=forms.endpoint)
     pod_network: str = setting("10.244.0.0/16", "addresses of the pods of all nodes", form=forms.network)
 

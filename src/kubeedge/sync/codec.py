@@ -16,6 +16,10 @@ RANGES    8 | packed count, then each: end, digest    source -> sink: my keys af
 WANT      9 | count, then each: index             sink -> source: these ranges of the message are different here
 FILL     10 | packed                              all items of the next range that was wanted
 
+Ends that have both said "bounds":
+
+REFUSED  11 | count | keys | bytes                sink -> source: so many of your keys are not taken; a node may have that many keys and bytes
+
 id        varint length (at most 64), ASCII
 body      varint count, then each: varint key length << 1 | deleted, key (UTF-8, without the prefix), [varint length, value]
           compressed: varint size when unpacked, then a zlib stream (RFC 1950)
@@ -116,8 +120,15 @@ class Ack:
     revision: Revision
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    count: int  # keys that are not taken, or not with their newest value; a lower bound when they are very many
+    keys: int  # the bounds (bounds.py)
+    bytes: int
+
+
 _AnyItem = TypeVar("_AnyItem", Item, Item | Patch)
-Message: TypeAlias = Fetch | Start | Batch | End | Ack | Ranges | Want | Fill
+Message: TypeAlias = Fetch | Start | Batch | End | Ack | Ranges | Want | Fill | Refused
 
 
 def encode(message: Message, *, rich: bool = False) -> bytes:
@@ -152,6 +163,8 @@ def encode(message: Message, *, rich: bool = False) -> bytes:
             return b"\x09" + varint(len(indexes)) + b"".join(map(varint, indexes))
         case Fill(items):
             return b"\x0a" + _pack(_rich_body(items))
+        case Refused(count, most, size):
+            return b"\x0b" + varint(count) + varint(most) + varint(size)
 
 
 def decode(data: bytes) -> Message:
@@ -184,6 +197,8 @@ def decode(data: bytes) -> Message:
             message = Fill([item for item in items if isinstance(item, Item) and item.value is not None])
             if len(message.items) < len(items):
                 raise PeerError("a range is filled with what is no value")
+        case 11:
+            message = Refused(reader.varint(), reader.varint(), reader.varint())
         case other:
             raise PeerError(f"unknown sync message {other}")
     reader.end()

@@ -60,6 +60,7 @@ from kubeedge.sync.codec import (
     Patch,
     Range,
     Ranges,
+    Refused,
     Start,
     Want,
     size,
@@ -274,9 +275,11 @@ class Source:
     def may_send(self) -> bool:
         return len(self._on_the_way) < WINDOW_BATCHES and self._bytes_on_the_way < WINDOW_BYTES
 
-    def receive(self, message: Message) -> Revision | Want | None:
+    def receive(self, message: Message) -> Revision | Want | Refused | None:
         """An acknowledgement: the sink is durable up to the returned revision, or has one part more of a snapshot (None); or what it
-        wants. Raises PeerError for all else."""
+        wants, or does not take. Raises PeerError for all else."""
+        if isinstance(message, Refused):
+            return message
         if self._on_the_way:
             revision, length, complete = self._on_the_way[0]
             match message:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,11 +13,12 @@ from kubeedge import faults
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, Revision, TenantId
 from kubeedge.errors import ChannelDetached, Gone, PeerError
-from kubeedge.hub.core import SYNC2, SYNC_DOWN, SYNC_UP
+from kubeedge.hub.core import BOUNDS, SYNC2, SYNC_DOWN, SYNC_UP
 from kubeedge.hub.driver import Channel
 from kubeedge.kit.signal import Signal
 from kubeedge.store.model import Change, ChangeKind, Compare, Delete, Get, KeyValue, Op, Put, RangeResult, Store, Target
 from kubeedge.sync import delta
+from kubeedge.sync.bounds import Bounds, Tally
 from kubeedge.sync.codec import (
     MAX_ITEMS,
     MAX_RANGES,
@@ -30,12 +32,18 @@ from kubeedge.sync.codec import (
     Patch,
     Range,
     Ranges,
+    Refused,
     Start,
     Want,
     decode,
     encode,
 )
+from kubeedge.sync.codec import (
+    size as size_of,
+)
 from kubeedge.sync.core import Apply, Compared, Lsr, Sink, Source, Span, split
+
+log = logging.getLogger("kubeedge.sync")
 
 SNAPSHOT_PAGE = 64  # keys read at once to begin with; more when their values turn out small, fewer when large
 SNAPSHOT_PAGE_MOST = 2_000
@@ -57,6 +65,7 @@ class Progress:
     changes: int = 0
     bytes: int = 0
     snapshots: int = 0
+    refused: Refused | None = None  # what the sink does not take, since the channel was attached
 
 
 async def run_edge(channel: Channel, store: Store, down: Progress, up: Progress) -> None:
@@ -81,9 +90,15 @@ async def run_edge(channel: Channel, store: Store, down: Progress, up: Progress)
 
 
 async def run_cloud(
-    channel: Channel, store: Store, tenant: TenantId, node: NodeName, down: Progress, up: Progress
+    channel: Channel,
+    store: Store,
+    tenant: TenantId,
+    node: NodeName,
+    down: Progress,
+    up: Progress,
+    bounds: Bounds | None = None,
 ) -> None:
-    """Both directions, as the cloud sees them, for one node. Which node is the certificate's to say."""
+    """Both directions, as the cloud sees them, for one node. Which node is the certificate's to say. `bounds`: of what it reports."""
     lsr_key = keys.edge_sync_up(tenant, node)
     async with asyncio.TaskGroup() as group:
         group.create_task(
@@ -101,23 +116,39 @@ async def run_cloud(
                 channel.stream(SYNC_UP),
                 up,
                 rich=SYNC2 in channel.features,
+                bounds=bounds,
+                tells=BOUNDS in channel.features,
             ),
             name=f"sync from {tenant}/{node}",
         )
 
 
 async def run_sink(
-    store: Store, prefix: str, lsr_key: str, send: Send, receive: Receive, progress: Progress, *, rich: bool = False
+    store: Store,
+    prefix: str,
+    lsr_key: str,
+    send: Send,
+    receive: Receive,
+    progress: Progress,
+    *,
+    rich: bool = False,
+    bounds: Bounds | None = None,
+    tells: bool = False,
 ) -> None:
-    """`rich`: the source speaks "sync2"."""
+    """`rich`: the source speaks "sync2"; `bounds`: what it may have here; `tells`: it wants to hear what was refused."""
+    tally = Tally(bounds, forgets=not rich) if bounds else None
+    progress.refused = None
     record = await store.get(lsr_key)
     sink = Sink(_parse_lsr(record.value if record else b""))
     written = record.mod_revision if record else Revision(0)
     progress.revision = sink.lsr.revision
     digest = b""
-    if rich:
-        known = sink.lsr != Lsr()
-        digest = await _content(store, prefix) if known else bytes(delta.CONTENT)
+    known = sink.lsr != Lsr()
+    if tally or (rich and known):
+        content = await _content(store, prefix, tally=tally)
+        digest = content if rich and known else b""
+    if rich and not known:
+        digest = bytes(delta.CONTENT)
     faults.at("sync.sink.before_fetch")
     await send(encode(sink.fetch(digest)))
     while True:
@@ -132,23 +163,53 @@ async def run_sink(
             await send(encode(sink.wanted(await _different(store, prefix, action.spans))))
             continue
         if isinstance(action, Apply):
-            written = await _apply(store, prefix, lsr_key, action, written)
+            written = await _apply(store, prefix, lsr_key, action, written, tally)
             progress.batches += 1
             progress.changes += len(action.items)
         progress.revision = sink.lsr.revision
         faults.at("sync.sink.before_ack")
         await send(encode(sink.acked(action)))
         faults.at("sync.sink.after_ack")
+        if tally:
+            await _say_refused(tally, progress, prefix, send if tells else None)
+            if tally.refused and tally.stale and sink.lsr != Lsr():
+                await _count(store, prefix, tally)
+            if tally.fits() and sink.lsr != Lsr():  # not in the middle of a snapshot, which may bring it anyway
+                await _commit(store, lsr_key, [], Lsr(), written)
+                raise PeerError("there is room for what was refused; everything is compared anew", close_code=1012)
 
 
-async def _content(store: Store, prefix: str, revision: Revision | None = None) -> bytes:
-    """The digest of what is below the prefix, read in bounded pages."""
+async def _say_refused(tally: Tally, progress: Progress, prefix: str, send: Send | None) -> None:
+    """When it is not what was said last."""
+    before, count = progress.refused.count if progress.refused else 0, len(tally.refused)
+    if count == before:
+        return
+    bounds = tally.bounds
+    progress.refused = Refused(count, bounds.keys, bounds.size)
+    if not before:
+        log.warning(
+            "%s has %d keys and %d bytes; more are refused (at most %d and %d), the first one is %.100r",
+            prefix, tally.keys, tally.size, bounds.keys, bounds.size, next(iter(tally.refused)),
+        )  # fmt: skip
+    if send:
+        await send(encode(progress.refused))
+
+
+async def _content(store: Store, prefix: str, revision: Revision | None = None, *, tally: Tally | None = None) -> bytes:
+    """The digest of what is below the prefix, read in bounded pages; counted, too."""
     content = delta.Content(delta.CONTENT)
     async for page in _pages(store, prefix, revision):
         for kv in page:
             content.add(kv.key.removeprefix(prefix), kv.value)
+            if tally:
+                tally.count(kv.key.removeprefix(prefix), kv.value)
         await asyncio.sleep(0)  # others have their turn
     return content.digest()
+
+
+async def _count(store: Store, prefix: str, tally: Tally) -> None:
+    tally.keys, tally.size, tally.stale = 0, 0, False
+    await _content(store, prefix, tally=tally)
 
 
 async def _different(store: Store, prefix: str, spans: Sequence[tuple[Span, bytes]]) -> list[int]:
@@ -171,12 +232,14 @@ def _bounds(prefix: str, span: Span) -> tuple[str, str]:
     return start, prefix + span.end + "\0" if span.end else keys.prefix_end(prefix)
 
 
-async def _apply(store: Store, prefix: str, lsr_key: str, action: Apply, written: Revision) -> Revision:
+async def _apply(
+    store: Store, prefix: str, lsr_key: str, action: Apply, written: Revision, tally: Tally | None = None
+) -> Revision:
     """One transaction: items, deletions, LSR. It is refused when somebody else wrote the LSR: another process that speaks
     for the same identity."""
     ops: list[Op] = [
         Delete(prefix + item.key) if item.value is None else Put(prefix + item.key, item.value)
-        for item in await _only_news(store, prefix, action.items)
+        for item in await _only_news(store, prefix, action.items, tally)
     ]
     if action.keep is not None:
         have = (await store.range(*_bounds(prefix, action.within or Span("", "")), keys_only=True)).kvs
@@ -185,7 +248,10 @@ async def _apply(store: Store, prefix: str, lsr_key: str, action: Apply, written
             written = await _commit(store, lsr_key, stale[:MAX_ITEMS], Lsr(), written)
             del stale[:MAX_ITEMS]
         ops += stale
-    return await _commit(store, lsr_key, ops, action.lsr, written)
+        if tally and stale:
+            tally.stale = True
+    lsr = Lsr() if action.lsr and tally and tally.refused and tally.forgets else action.lsr
+    return await _commit(store, lsr_key, ops, lsr, written)
 
 
 async def _commit(store: Store, lsr_key: str, ops: list[Op], lsr: Lsr | None, written: Revision) -> Revision:
@@ -202,16 +268,30 @@ async def _commit(store: Store, lsr_key: str, ops: list[Op], lsr: Lsr | None, wr
     return result.revision if lsr is not None else written
 
 
-async def _only_news(store: Store, prefix: str, items: Sequence[Item | Patch]) -> list[Item]:
-    """Without what the store already has: a repeated snapshot writes nothing. Patches become values."""
+async def _only_news(
+    store: Store, prefix: str, items: Sequence[Item | Patch], tally: Tally | None = None
+) -> list[Item]:
+    """Without what the store already has: a repeated snapshot writes nothing; and without what is refused. Patches become values."""
     if not items:
         return []
+    if tally and tally.stale and tally.near(len(items), sum(size_of(item) for item in items if isinstance(item, Item))):
+        await _count(store, prefix, tally)
     there = (await store.txn((), [Get(prefix + item.key) for item in items])).responses
-    whole = [
-        (_patched(item, _value(found)) if isinstance(item, Patch) else item, _value(found))
-        for item, found in zip(items, there, strict=True)
-    ]
-    return [item for item, value in whole if value != item.value]
+    news: list[Item] = []
+    for item, found in zip(items, there, strict=True):
+        have = _value(found)
+        try:
+            whole = _patched(item, have) if isinstance(item, Patch) else item
+        except PeerError:
+            if not (tally and tally.refuses_on(item.key)):
+                raise
+            continue
+        if whole.value == have:
+            if tally:
+                tally.refused.pop(item.key, None)  # it is again as it was
+        elif tally is None or tally.admits(whole, have):
+            news.append(whole)
+    return news
 
 
 def _patched(item: Patch, value: bytes | None) -> Item:
@@ -230,10 +310,15 @@ def _value(found: RangeResult | int | None) -> bytes | None:
 
 
 async def run_source(store: Store, prefix: str, send: Send, receive: Receive, progress: Progress) -> None:
+    progress.refused = None
     fetch = decode(await receive())
     if not isinstance(fetch, Fetch):
         raise PeerError(f"{type(fetch).__name__} instead of Fetch")
     await _Outgoing(store, prefix, fetch, send, receive, progress).run()
+
+
+def refusal(told: Refused) -> str:
+    return f"it takes at most {told.keys} keys and {told.bytes} bytes of this node; delete what is not needed"
 
 
 class _Outgoing:
@@ -260,7 +345,11 @@ class _Outgoing:
     async def _take_answers(self) -> None:
         while True:
             answer = self._source.receive(decode(await self._receive()))
-            if isinstance(answer, Want):
+            if isinstance(answer, Refused):
+                if not (self._progress.refused and self._progress.refused.count):
+                    log.warning("the other end does not take %d keys: %s", answer.count, refusal(answer))
+                self._progress.refused = answer
+            elif isinstance(answer, Want):
                 spans = self._asked.pop(0)
                 if any(index >= len(spans) for index in answer.indexes) or len(set(answer.indexes)) < len(
                     answer.indexes
@@ -420,4 +509,4 @@ def _parse_lsr(value: bytes) -> Lsr:
         return Lsr()
 
 
-__all__ = ["Progress", "run_cloud", "run_edge", "run_sink", "run_source"]
+__all__ = ["Progress", "run_cloud", "run_edge", "refusal", "run_sink", "run_source"]

@@ -12,7 +12,7 @@ from typing import Any
 from kubeedge.api import keys
 from kubeedge.kit.metrics import Family, family
 from kubeedge.store.model import Store
-from kubeedge.sync.driver import Progress
+from kubeedge.sync.driver import Progress, refusal
 
 _COUNTERS = (
     ("batches", "kubeedge_sync_batches_total", "batches of changes"),
@@ -22,17 +22,20 @@ _COUNTERS = (
 )
 
 
-def progress(of: Progress) -> dict[str, int]:
-    return {
+def progress(of: Progress) -> dict[str, Any]:
+    found: dict[str, Any] = {
         "revision": of.revision,
         "batches": of.batches,
         "changes": of.changes,
         "bytes": of.bytes,
         "snapshots": of.snapshots,
     }
+    if of.refused and of.refused.count:
+        found |= {"refused": of.refused.count, "refusal": refusal(of.refused)}
+    return found
 
 
-async def source(store: Store, prefix: str, of: Progress) -> dict[str, int]:
+async def source(store: Store, prefix: str, of: Progress) -> dict[str, Any]:
     """This end has the truth; `of.revision` is what the other end has acknowledged."""
     found = (await store.range(prefix, keys.prefix_end(prefix), keys_only=True)).kvs
     return {
@@ -58,14 +61,26 @@ async def sink(store: Store, prefix: str, lsr_key: str, of: Progress) -> dict[st
 def families(directions: Mapping[str, Iterable[Progress]]) -> list[Family]:
     """`directions`: "down" and "up", with one Progress a peer; peers are added up."""
     summed = {name: list(some) for name, some in directions.items()}
+    refused = family(
+        "kubeedge_sync_refused_keys",
+        "gauge",
+        "keys that a sink does not take because its source has too many, of channels that are attached",
+        [
+            ({"direction": name}, float(sum(p.refused.count for p in some if p.refused)))
+            for name, some in summed.items()
+        ],
+    )
     return [
-        family(
-            metric,
-            "counter",
-            f"{text}, since the channel or the agent began",
-            [({"direction": name}, float(sum(getattr(p, field) for p in some))) for name, some in summed.items()],
-        )
-        for field, metric, text in _COUNTERS
+        refused,
+        *(
+            family(
+                metric,
+                "counter",
+                f"{text}, since the channel or the agent began",
+                [({"direction": name}, float(sum(getattr(p, field) for p in some))) for name, some in summed.items()],
+            )
+            for field, metric, text in _COUNTERS
+        ),
     ]
 
 

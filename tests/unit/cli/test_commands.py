@@ -342,12 +342,17 @@ def test_the_state_of_sync_is_said_in_a_line_for_each_direction():
     assert lines[5].split() == "node to cloud in sync 7 3 1 2 1.5 kB 0".split()
     there = {
         "store": "cd",
-        "nodes": [{"tenant": "t", "node": "n", "attached": False, "down": sending | {"queue": 2}, "up": moved}],
+        "nodes": [
+            {"tenant": "t", "node": "n", "attached": False, "down": {"head": 9, "keys": 3}, "up": {"durable": "[]"}}
+        ],
     }
-    lines = sync_text(there).splitlines()
-    assert lines[3].split() == "t/n cloud to node away, 2 keys wait 7 3 1 2 1.5 kB 0".split()
-    assert lines[4].split() == "t/n node to cloud away 7 - 1 2 1.5 kB 0".split()
-    there["nodes"][0]["attached"] = True
+    lines = sync_text(there).splitlines()  # all that a cloud knows of a node that is away
+    assert lines[3].split() == "t/n cloud to node away - 3 - - - -".split()
+    assert lines[4].split() == "t/n node to cloud away - - - - - -".split()
+    refused = moved | {"refused": 4, "refusal": "it takes at most 5 keys"}
+    there["nodes"][0] |= {"attached": True, "down": sending | {"queue": 2}, "up": refused}
+    assert "4 keys refused" in sync_text(there).splitlines()[4]
+    assert sync_text(there).splitlines()[-1] == "refused of t/n: it takes at most 5 keys"
     assert "2 keys behind" in sync_text(there).splitlines()[3]
     assert sync_text({"store": "cd", "nodes": []}).splitlines()[-1] == "no node has attached yet"
 

@@ -18,6 +18,7 @@ from kubeedge.hub.driver import Channel
 from kubeedge.pki.identity import NodeIdentity
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Compare
+from kubeedge.sync.bounds import Bounds
 from kubeedge.sync.driver import Progress, run_edge
 from kubeedge_cloud.cloudhub.door import Door
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
@@ -37,20 +38,22 @@ class Cloud:
         self.wire = Wire(random.Random(1))
         self.tasks: list[asyncio.Task[object]] = []
 
-    async def attach(self) -> asyncio.Task[str]:
+    async def attach(
+        self, store: MemoryStore | None = None, *, who: NodeIdentity = WHO, up: Progress | None = None
+    ) -> asyncio.Task[str]:
         """An edge's channel; its task ends with the reason."""
         mine, theirs = await self.wire.connect()
-        self.tasks.append(asyncio.create_task(self._hold(theirs)))
+        self.tasks.append(asyncio.create_task(self._hold(theirs, who)))
         channel = Channel(mine, Session({}), asyncio.get_running_loop().time)
-        edge_store = MemoryStore()
-        task = asyncio.create_task(channel.run(lambda c: run_edge(c, edge_store, Progress(), Progress())))
+        edge_store = store or MemoryStore()
+        task = asyncio.create_task(channel.run(lambda c: run_edge(c, edge_store, Progress(), up or Progress())))
         self.tasks.append(task)  # type: ignore[arg-type]
         await asyncio.sleep(1)
         return task
 
-    async def _hold(self, theirs: Socket) -> None:
+    async def _hold(self, theirs: Socket, who: NodeIdentity) -> None:
         try:
-            await self.hub.hold(theirs, WHO, "192.0.2.7")
+            await self.hub.hold(theirs, who, "192.0.2.7")
         finally:
             theirs.abort()
 
@@ -75,6 +78,51 @@ def test_a_session_key_is_there_as_long_as_the_channel() -> None:
         cloud.wire.reset()
         await asyncio.sleep(3)
         assert cloud.session() == "" and cloud.hub.sessions() == []
+        await cloud.stop()
+
+    virtual_time.run(story())
+
+
+def test_a_node_that_reports_without_end_fills_nothing_and_harms_nobody() -> None:
+    """It stays attached, what it reported first goes on, the other node hears and sees nothing of it, and deleting helps."""
+
+    async def story() -> None:
+        cloud = Cloud()
+        cloud.hub = CloudHub(
+            CloudHubSettings(bounds=Bounds(keys=200, size=1 << 20)),
+            cloud.store,
+            None,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+        )
+        greedy, modest, up = MemoryStore(), MemoryStore(), Progress()
+        other = NodeIdentity(WHO.tenant, NodeName("edge2"))
+        await greedy.put("/reported/pods/default/a", b"1")
+        channel = await cloud.attach(greedy, up=up)
+        neighbour = await cloud.attach(modest, who=other)
+        for n in range(1000):
+            await greedy.put(f"/reported/events/default/{n:04}", b"x" * 500)
+        await asyncio.sleep(30)
+        mine = keys.edge_reported(WHO.tenant, WHO.node)
+
+        async def there() -> int:
+            return (await cloud.store.range(mine, keys.prefix_end(mine), keys_only=True)).count
+
+        assert await there() == 200 and up.refused is not None and up.refused.count == 801
+        (attachment,) = [a for a in cloud.hub.sessions() if a.node == WHO.node]
+        assert attachment.up.refused == up.refused, "the cloud's metric has it"
+        await greedy.put("/reported/pods/default/a", b"2")
+        await modest.put("/reported/pods/default/b", b"1")
+        await cloud.store.put(keys.edge_desired(WHO.tenant, WHO.node) + "pods/default/a", b"wanted")
+        await asyncio.sleep(5)
+        assert (await cloud.store.get(mine + "pods/default/a")).value == b"2"  # type: ignore[union-attr]
+        assert await cloud.store.get(keys.edge_reported(WHO.tenant, other.node) + "pods/default/b")
+        assert await greedy.get("/desired/pods/default/a")
+        assert not channel.done() and not neighbour.done()
+        await greedy.delete("/reported/events/default/0100", "/reported/events/default/0901")
+        assert "room for what was refused" in await asyncio.wait_for(channel, 60)
+        channel = await cloud.attach(greedy, up=up)
+        await asyncio.sleep(10)
+        assert not channel.done() and await there() == 200 and up.refused is None
         await cloud.stop()
 
     virtual_time.run(story())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kubeedge.errors import ChannelDetached, Misuse, PeerError
 from kubeedge.hub.core import (
+    FEATURES,
     MAX_HELLO,
     MAX_MESSAGE,
     MAX_WAITING,
@@ -40,10 +41,10 @@ def test_both_ends_say_hello_and_are_attached() -> None:
     edge.open(0.0)
     cloud.open(0.0)
     (greeting,) = edge.messages_to_send()
-    assert greeting[0] == 1 and json.loads(greeting[1:]) == {"version": 1, "features": ["sync2"], "agent": "0.1"}
-    assert cloud.receive(greeting, 0.1) == [Attached({"version": 1, "features": ["sync2"], "agent": "0.1"})]
+    assert greeting[0] == 1 and json.loads(greeting[1:]) == {"version": 1, "features": list(FEATURES), "agent": "0.1"}
+    assert cloud.receive(greeting, 0.1) == [Attached({"version": 1, "features": list(FEATURES), "agent": "0.1"})]
     (answer,) = cloud.messages_to_send()
-    assert edge.receive(answer, 0.2) == [Attached({"version": 1, "features": ["sync2"]})]
+    assert edge.receive(answer, 0.2) == [Attached({"version": 1, "features": list(FEATURES)})]
     assert (edge.state, cloud.state) == (State.ATTACHED, State.ATTACHED)
 
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from kubeedge.store.model import Put, Store
+from kubeedge.sync.bounds import Bounds
 from kubeedge.sync.codec import Message, decode
 from kubeedge.sync.driver import Progress, run_sink, run_source
 
@@ -14,9 +15,11 @@ SOURCE, SINK, LSR = "/t/default/edge/e1/desired/", "/desired/", "/sync/down"
 
 
 class Sync:
-    """`delay`: seconds one way. `rich`: both speak "sync2"."""
+    """`delay`: seconds one way. `rich`: both speak "sync2". `bounds`: of the sink, which then says what it refuses."""
 
-    def __init__(self, source: Store, sink: Store, *, rich: bool = False, delay: float = 0.0) -> None:
+    def __init__(
+        self, source: Store, sink: Store, *, rich: bool = False, delay: float = 0.0, bounds: Bounds | None = None
+    ) -> None:
         self.down: asyncio.Queue[bytes] = asyncio.Queue()
         self.up: asyncio.Queue[bytes] = asyncio.Queue()
         self.delay = delay
@@ -26,7 +29,17 @@ class Sync:
         self.at_source, self.at_sink = Progress(), Progress()
         self.source = asyncio.create_task(run_source(source, SOURCE, self._to_sink, self.up.get, self.at_source))
         self.sink = asyncio.create_task(
-            run_sink(sink, SINK, LSR, self._to_source, self.down.get, self.at_sink, rich=rich)
+            run_sink(
+                sink,
+                SINK,
+                LSR,
+                self._to_source,
+                self.down.get,
+                self.at_sink,
+                rich=rich,
+                bounds=bounds,
+                tells=bool(bounds),
+            )
         )
 
     async def _to_sink(self, data: bytes) -> None:

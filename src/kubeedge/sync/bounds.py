@@ -1,0 +1,82 @@
+"""How much a source may have below a sink's prefix: a node that says more and more must not fill the cloud. Pure.
+
+What is beyond the bounds is refused key by key: the sink stays attached, takes what fits, and tells the source (codec.Refused). What is
+there already, and what says how a node and its pods are (VITAL), may use a reserve of a quarter more, so a flood of other keys does not
+hide them. When the refused keys would fit, because others were deleted, the sink has everything compared anew.
+
+Lives elsewhere: counting what is there at the beginning, and telling (driver.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kubeedge.sync.codec import Item
+
+VITAL = ("nodes/", "pods/", "leases/")
+REMEMBERED = 4096  # refused keys; of more than so many the others are found when these fit
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A node with its 110 pods, 100 events and 256 writes that wait has 500 keys of together less than 6 MiB."""
+
+    keys: int = 5_000
+    size: int = 16 * 1024 * 1024  # bytes of keys and values
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is there, and what was refused since the session began."""
+
+    bounds: Bounds
+    keys: int = 0
+    size: int = 0  # bytes
+    refused: dict[str, int] = field(default_factory=dict)  # bytes that it would take
+    forgets: bool = (
+        False  # the source compares nothing at the next attach: until nothing is refused it is to send everything again
+    )
+    stale: bool = False  # keys were deleted whose sizes are not known: what is there is less than it says
+
+    def count(self, key: str, value: bytes) -> None:
+        self.keys += 1
+        self.size += len(key.encode()) + len(value)
+
+    def admits(self, item: Item, there: bytes | None) -> bool:
+        """Counts the item; False: it is refused. `there`: the value that the key has."""
+        if item.value is None:
+            self.refused.pop(item.key, None)
+            if there is not None:
+                self.keys -= 1
+                self.size -= len(item.key.encode()) + len(there)
+            return True
+        keys = int(there is None)
+        size = len(item.value) - len(there) if there is not None else len(item.key.encode()) + len(item.value)
+        reserve = there is not None or item.key.startswith(VITAL)
+        if (keys or size > 0) and not self._has_room(keys, size, reserve=reserve):
+            self.refuse(item.key, size)
+            return False
+        self.refused.pop(item.key, None)
+        self.keys += keys
+        self.size += size
+        return True
+
+    def refuse(self, key: str, size: int) -> None:
+        if key in self.refused or len(self.refused) < REMEMBERED:
+            self.refused[key] = size
+
+    def refuses_on(self, key: str) -> bool:
+        """A patch of that key fits nothing here: is it of a value that was refused? That has about its size still."""
+        return key in self.refused or len(self.refused) >= REMEMBERED
+
+    def near(self, keys: int, size: int) -> bool:
+        """So much more may not fit: it is worth to know exactly what is there."""
+        return not self._has_room(keys, size, reserve=False)
+
+    def fits(self) -> bool:
+        """What was refused would be taken now."""
+        return bool(self.refused) and self._has_room(len(self.refused), sum(self.refused.values()), reserve=False)
+
+    def _has_room(self, keys: int, size: int, *, reserve: bool) -> bool:
+        more = 4 if not reserve else 5
+        return self.keys + keys <= self.bounds.keys * more // 4 and self.size + size <= self.bounds.size * more // 4

@@ -1,0 +1,170 @@
+"""A source that says more than its sink takes: what fits is there and goes on, the rest is refused in words, and comes when there is room."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from kubeedge.errors import PeerError
+from kubeedge.store.memory import MemoryStore
+from kubeedge.store.model import Delete, Put
+from kubeedge.sync import observe
+from kubeedge.sync.bounds import REMEMBERED, Bounds, Tally
+from kubeedge.sync.codec import Item, Refused, decode, encode
+from kubeedge.sync.driver import Progress
+from tests.kit import virtual_time
+from tests.unit.sync.world import LSR, SINK, SOURCE, Sync, contents
+
+FEW = Bounds(keys=8, size=4000)
+
+
+async def settle(sync: Sync) -> None:
+    """Virtual time: whatever was on its way has arrived."""
+    await asyncio.sleep(1)
+
+
+async def put(store: MemoryStore, **values: bytes) -> None:
+    await store.txn((), [Put(SOURCE + name.replace("_", "/"), value) for name, value in values.items()])
+
+
+@pytest.mark.parametrize("rich", [False, True], ids=["sync", "sync2"])
+def test_what_fits_is_kept_and_goes_on_and_both_ends_know_of_the_rest(rich: bool) -> None:
+    async def story() -> None:
+        source, sink = MemoryStore(), MemoryStore()
+        sync = Sync(source, sink, rich=rich, bounds=FEW)
+        await put(source, pods_default_a=b"1", nodes_n=b"1")
+        await settle(sync)
+        for n in range(30):
+            await put(source, **{f"junk_x_{n:02}": b"junk"})
+        await settle(sync)
+        await put(source, pods_default_a=b"2", pods_default_b=b"1")
+        await settle(sync)
+        assert not sync.sink.done() and not sync.source.done()
+        there = await contents(sink, SINK)
+        assert there == {
+            "nodes/n": b"1",
+            "pods/default/a": b"2",
+            "pods/default/b": b"1",  # of the reserve
+            **{f"junk/x/{n:02}": b"junk" for n in range(6)},
+        }
+        assert sync.at_source.refused == sync.at_sink.refused == Refused(24, FEW.keys, FEW.size)
+        shown = await observe.source(source, SOURCE, sync.at_source)
+        assert shown["refused"] == 24 and "at most 8 keys and 4000 bytes" in shown["refusal"]
+        gauge = observe.families({"up": [sync.at_sink, Progress()]})[0]
+        assert (gauge.name, gauge.samples[0].value) == ("kubeedge_sync_refused_keys", 24.0)
+        await sync.stop()
+
+    virtual_time.run(story())
+
+
+@pytest.mark.parametrize("rich", [False, True], ids=["sync", "sync2"])
+def test_when_keys_are_deleted_what_was_refused_comes(rich: bool) -> None:
+    async def story() -> None:
+        source, sink = MemoryStore(), MemoryStore()
+        sync = Sync(source, sink, rich=rich, bounds=FEW)
+        for n in range(11):
+            await put(source, **{f"junk_x_{n:02}": b"junk"})
+        await settle(sync)
+        assert (sync.at_source.refused or Refused(0, 0, 0)).count == 3
+        await source.delete(f"{SOURCE}junk/x/00")
+        await settle(sync)
+        assert not sync.sink.done(), "one place is not enough for three"
+        await source.txn((), [Delete(f"{SOURCE}junk/x/{n:02}") for n in (1, 10)])  # 10 was never there
+        await settle(sync)
+        with pytest.raises(PeerError, match="room for what was refused") as end:
+            await sync.sink
+        assert end.value.close_code == 1012
+        await sync.stop()
+        again = Sync(source, sink, rich=rich, bounds=FEW)
+        await settle(again)
+        assert await contents(sink, SINK) == await contents(source, SOURCE)
+        assert again.at_source.refused is None and not again.sink.done()
+        await again.stop()
+
+    virtual_time.run(story())
+
+
+def test_a_patch_of_a_value_that_was_refused_does_not_end_the_session() -> None:
+    async def story() -> None:
+        source, sink = MemoryStore(), MemoryStore()
+        sync = Sync(source, sink, rich=True, bounds=FEW)
+        await put(source, pods_default_a=b"1")
+        await settle(sync)
+        await put(source, big_x_a=bytes(3900) + b"1")
+        await put(source, big_x_b=bytes(3900) + b"1")
+        await settle(sync)
+        await put(source, big_x_b=bytes(3900) + b"2")
+        await put(source, pods_default_a=b"2")
+        await settle(sync)
+        assert not sync.sink.done()
+        assert set(await contents(sink, SINK)) == {"pods/default/a", "big/x/a"}
+        assert (await contents(sink, SINK))["pods/default/a"] == b"2"
+        await sync.stop()
+
+    virtual_time.run(story())
+
+
+def test_what_is_there_may_grow_into_the_reserve_and_no_further() -> None:
+    tally = Tally(Bounds(keys=10, size=1000))
+    assert tally.admits(Item("a", bytes(999)), None)
+    assert tally.admits(Item("b", b""), None) is not True or tally.size == 1000
+    assert not tally.admits(Item("c", bytes(100)), None), "a new key has no reserve"
+    assert tally.admits(Item("a", bytes(1200)), bytes(999)), "what is there has"
+    assert not tally.admits(Item("a", bytes(1300)), bytes(1200)), "and it ends"
+    assert tally.admits(Item("a", bytes(10)), bytes(1200)), "shrinking is always right"
+    assert "a" not in tally.refused
+
+
+def test_refused_keys_are_remembered_in_bounded_memory() -> None:
+    tally = Tally(Bounds(keys=0, size=0))
+    for n in range(REMEMBERED + 100):
+        assert not tally.admits(Item(f"k{n}", b""), None)
+    assert len(tally.refused) == REMEMBERED
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_whatever_comes_and_goes_the_bounds_hold_and_in_the_end_all_that_fits_is_there(seed: int) -> None:
+    async def story() -> None:
+        rng = random.Random(seed)
+        source, sink = MemoryStore(), MemoryStore()
+        bounds = Bounds(keys=12, size=6000)
+        sync = Sync(source, sink, rich=bool(seed % 2), bounds=bounds)
+        names = [f"{kind}/d/{n}" for kind in ("pods", "junk") for n in range(16)]
+        for step in range(120):
+            key = SOURCE + rng.choice(names)
+            full = (step // 40) % 2 == 0  # it grows, shrinks, grows
+            if rng.random() < (0.8 if full else 0.2):
+                await source.put(key, rng.randbytes(rng.choice((1, 50, 600, 900))))
+            else:
+                await source.delete(key)
+            if rng.random() < 0.3:
+                await asyncio.sleep(1)
+            if sync.sink.done() or rng.random() < 0.05:
+                await sync.stop()
+                sync = Sync(source, sink, rich=bool(seed % 2), bounds=bounds)
+            there = await contents(sink, SINK)
+            assert len(there) <= 15 and sum(map(len, there.values())) <= 7500
+        for key in names[4:]:
+            await source.delete(SOURCE + key)
+        for _ in range(3):
+            await asyncio.sleep(1)
+            if sync.sink.done():
+                await sync.stop()
+                sync = Sync(source, sink, rich=bool(seed % 2), bounds=bounds)
+        await asyncio.sleep(1)
+        assert await contents(sink, SINK) == await contents(source, SOURCE), f"seed {seed}"
+        assert sync.at_sink.revision == source.revision or sync.at_sink.refused is None
+        assert await sink.get(LSR)
+        await sync.stop()
+
+    virtual_time.run(story())
+
+
+def test_the_refusal_survives_its_bytes_and_nothing_longer_is_one() -> None:
+    told = Refused(24, 5000, 1 << 24)
+    assert decode(encode(told)) == told
+    for wrong in (b"\x0b", b"\x0b\x01\x01", encode(told) + b"\x00", b"\x0b" + b"\xff" * 9 + b"\x7f\x01\x01"):
+        with pytest.raises(PeerError):
+            decode(wrong)
