@@ -27,7 +27,7 @@ from kubeedge import faults
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, Revision, TenantId
 from kubeedge.errors import Gone, KubeEdgeError, Refused, outward
-from kubeedge.hub.core import CLOSE_REPLACED, CLOUD_KEEPALIVE, MAX_MESSAGE, REPLACED, Session, SessionSettings
+from kubeedge.hub.core import CLOSE_REPLACED, CLOUD_PATIENCE, MAX_MESSAGE, REPLACED, Session, SessionSettings
 from kubeedge.hub.driver import Channel, Counters, WebSocket
 from kubeedge.hub.tls import small_buffers
 from kubeedge.pki import identity
@@ -50,7 +50,7 @@ class NodeDirectory(Protocol):
 class CloudHubSettings:
     address: str = "0.0.0.0"
     port: int = 10000
-    session: SessionSettings = field(default_factory=lambda: SessionSettings(keepalive=CLOUD_KEEPALIVE))
+    session: SessionSettings = field(default_factory=lambda: SessionSettings(follows=True, patience=CLOUD_PATIENCE))
     handshake_timeout: float = 10.0  # seconds for TLS, and again for the upgrade: what a stranger may hold
     max_strangers: int = (
         256  # connections whose owner is not known yet: their handshakes take about a second of processor

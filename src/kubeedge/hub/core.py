@@ -13,9 +13,13 @@ The channel below delivers whole messages in order or breaks. A message is one b
 
     OPENING ──HELLO from both──> ATTACHED ──BYE, silence, a broken rule──> DETACHED
 
-Nothing is said while messages flow. After `keepalive` seconds without hearing anything we ping; after `dead_after` seconds
-without hearing anything the session ends. probe() asks at once with a short deadline, for when the network is known to have
-changed. A process that was asleep (a suspended machine) hears its own timers late: the rule then ends the session, which is right.
+Nothing is said while messages flow. After `keepalive` seconds without hearing anything we ping; when `patience` seconds after that
+nothing was heard the session ends. The edge says its keepalive in HELLO, and the cloud asks only when the edge is late (FOLLOW_AFTER):
+an idle node costs one question and one answer a keepalive, and a machine that vanished is missed 27 s later at most, before Kubernetes
+would miss its kubelet (40 s). probe() asks at once with a short deadline, for when the network is known to have changed.
+
+Half of a message is a sign of life, too: a value of the largest size takes a minute on a slow line. The driver says so with heard().
+A process that was asleep (a suspended machine) hears its own timers late: the rule then ends the session, which is right.
 
 Lives elsewhere: sockets and TLS (driver.py), who the peer is (its certificate, kubeedge.pki.identity).
 """
@@ -39,7 +43,11 @@ SYNC2 = "sync2"  # patches, ranges, digests: kubeedge.sync.codec
 BOUNDS = "bounds"  # a sink says what it does not take: kubeedge.sync.bounds
 FEATURES: tuple[str, ...] = (SYNC2, BOUNDS)
 MAX_WAITING = 64  # messages that wait to be sent; our own users wait after each, so only a flood of pings gets here
-CLOUD_KEEPALIVE = 30.0  # seconds
+FOLLOW_AFTER = 2.0  # seconds that a peer's question may be late before we ask
+#: seconds that the cloud waits for an answer: three retransmissions of TCP (RFC 6298). An edge waits longer: its cloud may have thousands of
+#: nodes at the door, and who gives it up then only makes the crowd larger
+CLOUD_PATIENCE = 5.0
+MAX_KEEPALIVE = 3600.0  # seconds that a peer may name
 CLOSE_REPLACED = 4000  # WebSocket close code (private range, RFC 6455 section 7.4.2)
 REPLACED = "replaced by a newer channel of the same node"
 
@@ -78,10 +86,11 @@ SessionEvent: TypeAlias = Attached | Received | Detached
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSettings:
-    # seconds of silence before we ask; a home router forgets a TCP flow after minutes. The cloud's is longer (CLOUD_KEEPALIVE):
-    # two ends that ask at the same moment would do so for ever, and double what an idle node costs
-    keepalive: float = 20.0
-    dead_after: float = 45.0  # seconds of silence before we give up
+    keepalive: float = 20.0  # seconds of silence before we ask; a home router forgets a TCP flow after minutes
+    #: ask only when the peer is late with its own question. Two ends that ask at the same moment would do so for ever, and double what an
+    #: idle node costs. A peer that does not say its keepalive is believed to have ours
+    follows: bool = False
+    patience: float = 25.0  # seconds for an answer
     probe_deadline: float = 2.0  # seconds a probe may take: the network changed, so waiting is likely in vain
     hello_deadline: float = 10.0  # seconds for the peer's HELLO
 
@@ -99,9 +108,11 @@ class Session:
     _asked_at: float | None = None  # an unanswered ping
     _probe_until: float | None = None
     _hello_until: float = 0.0
+    _keepalive: float = 0.0
 
     def open(self, now: float) -> None:
         self._heard_at = now
+        self._keepalive = self.settings.keepalive + (FOLLOW_AFTER if self.settings.follows else 0.0)
         self._hello_until = now + self.settings.hello_deadline
         self._emit(
             Kind.HELLO,
@@ -126,6 +137,10 @@ class Session:
         if self.state is State.ATTACHED and self._probe_until is None:
             self._probe_until = now + self.settings.probe_deadline
             self._ask(now)
+
+    def heard(self, at: float) -> None:
+        """Bytes have come, or a lot of ours was taken, at that time: the peer is there, though a question is open."""
+        self._heard_at = max(self._heard_at, at)
 
     def receive(self, message: bytes, now: float) -> list[SessionEvent]:
         """Raises PeerError when the peer breaks a rule; the session is then detached."""
@@ -156,9 +171,7 @@ class Session:
                 return None
             case State.OPENING:
                 return self._hello_until
-        times = [self._heard_at + self.settings.dead_after]
-        if self._asked_at is None:
-            times.append(self._heard_at + self.settings.keepalive)
+        times = [self._asks_at() if self._asked_at is None else self._gives_up_at()]
         if self._probe_until is not None:
             times.append(self._probe_until)
         return min(times)
@@ -173,11 +186,18 @@ class Session:
                 return []
         if self._probe_until is not None and now >= self._probe_until:
             return [self._detach(f"no answer within {self.settings.probe_deadline:g} s after the network changed")]
-        if now >= self._heard_at + self.settings.dead_after:
-            return [self._detach(f"silent for {self.settings.dead_after:g} s")]
-        if self._asked_at is None and now >= self._heard_at + self.settings.keepalive:
+        if now >= self._gives_up_at():
+            return [self._detach(f"silent for {self._keepalive + self.settings.patience:g} s")]
+        if self._asked_at is None and now >= self._asks_at():
             self._ask(now)
         return []
+
+    def _asks_at(self) -> float:
+        return self._heard_at + self._keepalive
+
+    def _gives_up_at(self) -> float:
+        """A question that was late has its time, too."""
+        return max(self._asks_at(), self._asked_at or 0.0) + self.settings.patience
 
     def _on_message(self, message: bytes, now: float) -> list[SessionEvent]:
         if not message or len(message) > MAX_MESSAGE:
@@ -185,8 +205,11 @@ class Session:
         kind, payload = message[0], message[1:]
         match kind:
             case Kind.HELLO if self.state is State.OPENING:
+                hello = _parse_hello(payload)
+                if self.settings.follows:
+                    self._keepalive = _keepalive(hello, self.settings.keepalive) + FOLLOW_AFTER
                 self.state = State.ATTACHED
-                return [Attached(_parse_hello(payload))]
+                return [Attached(hello)]
             case Kind.BYE:
                 return [self._detach(f"peer says: {payload[:200].decode(errors='replace')}")]
             case Kind.PING if self.state is State.ATTACHED and len(payload) <= 64:
@@ -221,6 +244,14 @@ def shared_features(hello: dict[str, Any]) -> frozenset[str]:
         if isinstance(named, list)
         else frozenset()
     )
+
+
+def _keepalive(hello: dict[str, Any], default: float) -> float:
+    """Seconds, as the peer says; what is no such number counts as not said."""
+    said = hello.get("keepalive")
+    if isinstance(said, bool) or not isinstance(said, int | float) or not 0 < said <= MAX_KEEPALIVE:
+        return default
+    return float(said)
 
 
 def _parse_hello(payload: bytes) -> dict[str, Any]:

@@ -15,11 +15,13 @@ from typing import Any, Protocol
 
 from kubeedge.errors import ChannelDetached, KubeEdgeError, PeerError, outward
 from kubeedge.hub.core import Attached, Detached, Received, Session, State, shared_features
+from kubeedge.kit import tcp
 from kubeedge.kit.signal import Signal
 
 QUEUED_MESSAGES = 64  # of one stream; its user acknowledges, so that an honest peer stays far below
 QUEUED_BYTES = 4 * 1024 * 1024  # likewise: a window of sync and its largest message
 _TICK = 0.001  # seconds a timer waits at least: a loop's timers may fire a rounding error early
+_TAKEN = 4096  # bytes acknowledged by the peer's kernel from which on its process reads: more than our own questions
 _GOODBYE = 1.0  # seconds for a polite end; the peer may be gone
 
 
@@ -91,6 +93,7 @@ class Channel:
         self._output = Signal()
         self._timer_changed = Signal()
         self._end: asyncio.Future[tuple[str, int, str]] = asyncio.get_running_loop().create_future()
+        self._seen: tcp.Progress | None = None  # at the last look
         self.peer: dict[str, Any] = {}
         self.counters = Counters()
 
@@ -214,11 +217,26 @@ class Channel:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if at is None else max(_TICK, at - self._clock())):
                     await self._timer_changed.wait()
+            self._look()
             for event in self._session.handle_timer(self._clock()):
                 if isinstance(event, Detached):
                     return self.close(event.reason, 1001)
             if self._session.has_messages:
                 self._output.set()
+
+    def _look(self) -> None:
+        """Before silence is judged: what does the kernel know? Our own loop may have been late, and a long message takes its time."""
+        before, now = self._seen, tcp.progress(self._socket.transport)
+        if now is None:
+            return
+        self._seen = now
+        signs = []
+        if now.received > (before.received if before else 0):
+            signs.append(now.since_received)
+        if before and now.acknowledged - before.acknowledged >= _TAKEN:
+            signs.append(now.since_acknowledged)
+        if signs:
+            self._session.heard(self._clock() - min(signs))
 
     async def _write(self) -> None:
         while True:

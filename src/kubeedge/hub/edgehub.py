@@ -146,7 +146,8 @@ class EdgeHub:
             self._failed(endpoint, exc)
             return 0.0
         self._turned_away = 0
-        channel = Channel(websocket, Session({"agent": __version__}, self._settings.session), loop.time)
+        hello = {"agent": __version__, "keepalive": self._settings.session.keepalive}
+        channel = Channel(websocket, Session(hello, self._settings.session), loop.time)
         try:
             reason = await channel.run(use)
             self._last_error = reason

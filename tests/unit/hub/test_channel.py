@@ -15,6 +15,7 @@ from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import KubeEdgeError
 from kubeedge.hub.driver import Channel
 from kubeedge.hub.edgehub import EdgeHub, EdgeHubSettings
+from kubeedge.kit import tcp
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import MAX_VALUE
 from kubeedge.sync.driver import Progress, run_edge
@@ -119,6 +120,9 @@ def test_desired_goes_down_and_reported_comes_up(tmp_path: Path) -> None:
                 lambda: bool(world.cloud_store.newest(keys.session(TENANT, NodeName("edge1")))), "the session key"
             )
             assert hub.status.attached
+            (attachment,) = world.hub.sessions()
+            kernel = tcp.progress(attachment.channel._socket.transport)
+            assert kernel is not None and kernel.received > 0, "silence is judged with what the kernel knows below TLS"
             assert edge_store.newest("/desired/pods/default/b") is None
             await world.cloud_store.delete("/t/default/edge/edge1/desired/pods/default/a")
             await until(lambda: edge_store.newest("/desired/pods/default/a") is None, "the deletion")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kubeedge.errors import ChannelDetached, Misuse, PeerError
 from kubeedge.hub.core import (
+    CLOUD_PATIENCE,
     FEATURES,
     MAX_HELLO,
     MAX_MESSAGE,
@@ -129,6 +130,46 @@ def test_a_goodbye_ends_it_on_both_sides() -> None:
 def test_a_process_that_slept_too_long_lets_go() -> None:
     session = attached(0.0)
     assert session.handle_timer(3600.0) == [Detached("silent for 45 s")]
+
+
+def test_a_question_that_we_ask_late_has_its_time_all_the_same() -> None:
+    session = attached(0.0)
+    assert session.handle_timer(40.0) == [] and session.messages_to_send() == [PING]
+    assert session.next_timer() == 65.0 and session.handle_timer(64.9) == []
+    assert session.handle_timer(65.0) == [Detached("silent for 45 s")]
+
+
+@pytest.mark.parametrize(
+    ("said", "asks"),
+    [
+        (b"", 22.0),
+        (b',"keepalive":20.0', 22.0),
+        (b',"keepalive":8', 10.0),
+        (b',"keepalive":300', 302.0),
+        *(
+            (b',"keepalive":' + wrong, 22.0)
+            for wrong in (b"0", b"-1", b"3601", b"1e999", b"true", b"null", b'"9"', b"[]")
+        ),
+    ],
+)
+def test_who_follows_asks_when_the_peer_is_late_with_its_own_question(said: bytes, asks: float) -> None:
+    session = Session({}, SessionSettings(follows=True, patience=CLOUD_PATIENCE))
+    session.open(0.0)
+    session.receive(HELLO[:-1] + said + b"}", 0.0)
+    session.messages_to_send()
+    assert session.next_timer() == asks
+    assert session.handle_timer(asks) == [] and session.messages_to_send() == [PING]
+    assert session.next_timer() == asks + 5
+    assert session.handle_timer(asks + 5) == [Detached(f"silent for {asks + 5:g} s")]
+
+
+def test_bytes_of_a_message_that_is_not_whole_yet_are_a_sign_of_life() -> None:
+    session = attached(0.0)
+    for second in (19.0, 38.0, 57.0):
+        session.heard(second)
+        assert session.handle_timer(second + 5) == [] and session.messages_to_send() == []
+    session.heard(10.0)  # what is old news moves nothing
+    assert session.next_timer() == 77.0
 
 
 def test_a_flood_of_pings_is_ended() -> None:

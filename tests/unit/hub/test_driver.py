@@ -7,13 +7,14 @@ import gc
 import random
 import socket
 import sqlite3
+import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from kubeedge.errors import ChannelDetached, PeerError, Unavailable
-from kubeedge.hub.core import CLOUD_KEEPALIVE, REPLACED, SYNC_DOWN, SYNC_UP, Session, SessionSettings
+from kubeedge.hub.core import CLOUD_PATIENCE, REPLACED, SYNC_DOWN, SYNC_UP, Session, SessionSettings
 from kubeedge.hub.driver import QUEUED_MESSAGES, Channel, WebSocket
 from kubeedge.hub.edgehub import EdgeHub, EdgeHubSettings
 from kubeedge.store.sqlite_file import translate
@@ -99,6 +100,78 @@ def test_a_peer_that_is_gone_is_found_though_a_send_waits() -> None:
     virtual_time.run(story())
 
 
+class Tcp:
+    """A kernel's view of a connection, as getsockopt gives it: struct tcp_info."""
+
+    def __init__(self) -> None:
+        self.received = self.acknowledged = 1000
+        self.received_at = self.acknowledged_at = 0.0
+
+    def get_extra_info(self, name: str) -> object:
+        return self if name == "socket" else None
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        assert (level, option) == (socket.IPPROTO_TCP, socket.TCP_INFO)
+        ages = [int((now() - at) * 1000) for at in (self.received_at, self.acknowledged_at)]
+        return struct.pack("=52xII60xQQ", *ages, self.acknowledged, self.received)[:size]
+
+
+class OnTcp:
+    """A socket of the simulated wire, with a kernel below it."""
+
+    def __init__(self, socket: Socket, kernel: Tcp) -> None:
+        self.send, self.recv, self.close, self.transport = socket.send, socket.recv, socket.close, kernel
+
+
+@pytest.mark.parametrize("way", ["comes in", "goes out"])
+def test_a_message_that_takes_minutes_on_a_slow_line_is_no_silence(way: str) -> None:
+    """Nothing whole arrives for three minutes; then the line is dead, and that is found."""
+
+    kernel = Tcp()
+
+    async def story() -> None:
+        wire = Wire(random.Random(1))
+        mine, theirs = await wire.connect()
+        one, other = channel(OnTcp(mine, kernel)), channel(theirs)
+        running = [asyncio.create_task(c.run(forever)) for c in (one, other)]
+        await asyncio.sleep(1)
+        wire.cut()
+        for _ in range(180):
+            await asyncio.sleep(1)
+            if way == "comes in":
+                kernel.received, kernel.received_at = kernel.received + 1000, now()
+            else:
+                kernel.acknowledged, kernel.acknowledged_at = kernel.acknowledged + 1000, now()
+        assert not running[0].done(), running[0]
+        ended = now()
+        assert await running[0] == "silent for 45 s" and 40 < now() - ended < 47
+        running[1].cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    virtual_time.run(story())
+
+
+def test_what_a_stopped_process_s_kernel_acknowledges_is_no_sign_of_life() -> None:
+    """Our own question is taken by the kernel; nobody answers it."""
+
+    kernel = Tcp()
+
+    async def story() -> None:
+        wire = Wire(random.Random(1))
+        mine, theirs = await wire.connect()
+        one, other = channel(OnTcp(mine, kernel)), channel(theirs)
+        running = [asyncio.create_task(c.run(forever)) for c in (one, other)]
+        await asyncio.sleep(1)
+        wire.cut()
+        await asyncio.sleep(21)
+        kernel.acknowledged, kernel.acknowledged_at = kernel.acknowledged + 60, now()
+        assert await running[0] == "silent for 45 s" and now() < 47
+        running[1].cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    virtual_time.run(story())
+
+
 async def _drain(channel: Channel, kind: int) -> None:
     receive = channel.stream(kind)
     while True:
@@ -124,11 +197,31 @@ def test_a_cut_is_found_in_seconds_when_the_network_is_known_to_have_changed() -
     virtual_time.run(story())
 
 
+def test_the_cloud_misses_a_machine_that_vanished_before_kubernetes_would() -> None:
+    """Not by a question of its own while the node is there, and within 27 s when it is not."""
+
+    async def story() -> None:
+        wire = Wire(random.Random(1))
+        mine, theirs = await wire.connect()
+        edge = Channel(mine, Session({"keepalive": 20.0}), now)
+        cloud = Channel(theirs, Session({}, SessionSettings(follows=True, patience=CLOUD_PATIENCE)), now)
+        running = [asyncio.create_task(c.run(forever)) for c in (edge, cloud)]
+        await asyncio.sleep(3600)
+        assert cloud.counters.messages_out <= 1 + 3600 / 20, "HELLO and answers"
+        wire.cut()
+        vanished = now()
+        assert await running[1] == "silent for 27 s" and now() - vanished < 27 + 1.5
+        running[0].cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    virtual_time.run(story())
+
+
 def test_an_idle_channel_says_little() -> None:
     async def story() -> None:
         mine, theirs = await Wire(random.Random(1)).connect()
         one = channel(mine)
-        other = Channel(theirs, Session({}, SessionSettings(keepalive=CLOUD_KEEPALIVE)), now)
+        other = Channel(theirs, Session({}, SessionSettings(follows=True, patience=CLOUD_PATIENCE)), now)
         running = [asyncio.create_task(c.run(forever)) for c in (one, other)]
         await asyncio.sleep(86_400)
         assert not any(task.done() for task in running)

@@ -1,0 +1,36 @@
+"""What the kernel knows of a TCP connection: whether its peer is alive, though no whole message has come."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+#: struct tcp_info of Linux (include/uapi/linux/tcp.h), as far as bytes_received, which is there since 4.2: milliseconds since data and since
+#: an acknowledgement came, bytes that the peer has acknowledged, bytes that came
+_INFO = struct.Struct("=52xII60xQQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    received: int  # bytes, since the connection began
+    acknowledged: int  # likewise
+    since_received: float  # seconds
+    since_acknowledged: float
+
+
+def progress(transport: Any) -> Progress | None:
+    """Of an asyncio transport, TLS or not; None where there is no TCP socket below it, or not on this kernel."""
+    find = getattr(transport, "get_extra_info", None)
+    tcp = find("socket") if find else None
+    if tcp is None:
+        return None
+    try:
+        info = tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
+    except OSError:  # it is closed, or no TCP
+        return None
+    if len(info) < _INFO.size:
+        return None
+    since_data, since_ack, acknowledged, received = _INFO.unpack(info)
+    return Progress(received, acknowledged, since_data / 1000, since_ack / 1000)
