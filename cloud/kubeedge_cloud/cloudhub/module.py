@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import socket
 import ssl
 import time
 import uuid
@@ -20,16 +21,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.http11 import Request, Response
-
 from kubeedge import faults
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, Revision, TenantId
-from kubeedge.errors import Gone, KubeEdgeError, Refused, outward
-from kubeedge.hub.core import CLOSE_REPLACED, CLOUD_PATIENCE, MAX_MESSAGE, REPLACED, Session, SessionSettings
+from kubeedge.errors import Gone, KubeEdgeError, PeerError, Refused, outward
+from kubeedge.hub.core import CLOSE_REPLACED, CLOUD_PATIENCE, REPLACED, Session, SessionSettings
 from kubeedge.hub.driver import Channel, Counters, WebSocket
-from kubeedge.hub.tls import small_buffers
+from kubeedge.hub.stream import Stream
+from kubeedge.hub.websocket import Rejected
 from kubeedge.pki import identity
 from kubeedge.store.model import Change, ChangeKind, Compare, Delete, Store, Target
 from kubeedge.sync.bounds import Bounds
@@ -96,7 +95,7 @@ class CloudHub:
         self._directory = directory
         self._tls = tls
         self._attached: dict[tuple[TenantId, NodeName], Attachment] = {}
-        self._open = 0
+        self._holding: set[asyncio.Task[Any]] = set()  # of channels, not of strangers
         self._door: Door | None = None
 
     def sessions(self) -> list[Attachment]:
@@ -135,79 +134,93 @@ class CloudHub:
         await self._store.delete(keys.SESSIONS, keys.prefix_end(keys.SESSIONS))
 
     async def run(self, ready: asyncio.Event) -> None:
-        small_buffers()
         await self.forget_the_past()
         s = self._settings
-        self._door = Door(s.address, s.port, strangers=s.max_strangers)
-        async with serve(
-            self._serve,
-            sock=self._door,
-            ssl=self._tls(),
-            ssl_handshake_timeout=s.handshake_timeout,
-            ssl_shutdown_timeout=1.0,
-            process_request=self._admit,
-            compression=None,
-            ping_interval=None,
-            open_timeout=s.handshake_timeout,
-            close_timeout=1.0,
-            max_size=MAX_MESSAGE,
-            max_queue=4,
-            write_limit=64 * 1024,
-            server_header=None,
-        ):
+        context = self._tls()
+        visits: set[asyncio.Task[None]] = set()
+
+        def visit(tcp: socket.socket, address: str) -> None:
+            task = asyncio.create_task(self._serve(tcp, address, context), name="channel of a node")
+            visits.add(task)
+            task.add_done_callback(visits.discard)
+
+        with Door(s.address, s.port, strangers=s.max_strangers, visit=visit) as door:
+            self._door = door
+            door.listen()
             ready.set()
             try:
                 await self.follow_sessions()
                 await asyncio.get_running_loop().create_future()
             finally:
+                door.close()
                 for attachment in self.sessions():
                     attachment.channel.close("the cloud process stops", 1001)
+                for task in visits - self._holding:
+                    task.cancel()
+                if visits:  # those that are attached say goodbye, and take their session keys away
+                    await asyncio.wait(visits)
 
-    async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        response = await self._judge(connection, request)
-        if connection.protocol.eof_sent:
-            # what came behind the request was no frame: the library has ended the stream and cannot answer any more
-            connection.transport.abort()
-            await connection.wait_closed()
-        return response
-
-    async def _judge(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Before the upgrade: a stranger gets 403, and nothing else."""
-        if request.path != "/v1/channel":
-            return connection.respond(404, "not found\n")
-        if self._open >= self._settings.max_channels:
-            return connection.respond(503, "too many channels\n")
+    async def _serve(self, tcp: socket.socket, address: str, context: ssl.SSLContext) -> None:
+        """One connection, from TLS to its end. Whatever goes wrong ends it alone."""
+        descriptor, door, task = tcp.fileno(), self._door, asyncio.current_task()
+        assert door is not None and task is not None
+        limit = self._settings.handshake_timeout
+        stream: Stream | None = None
         try:
+            stream = Stream(tcp, context, on_end=door.left)
+            async with asyncio.timeout(limit):
+                await stream.handshake()
+            async with asyncio.timeout(limit):
+                who = await self._admit(stream, address)
+            if who is None:
+                return
+            door.admitted(descriptor)
+            self._holding.add(task)
+            try:
+                await self.hold(stream, who, address)
+            finally:
+                self._holding.discard(task)
+        except (OSError, KubeEdgeError) as exc:
+            log.debug("channel failed address=%s: %s", address, exc)
+        except Exception:
+            log.exception("channel failed address=%s", address)
+        finally:
+            if stream is not None:
+                stream.abort()
+            else:
+                door.left(descriptor)
+
+    async def _admit(self, stream: Stream, address: str) -> identity.NodeIdentity | None:
+        """Answers the upgrade. None: a stranger gets its refusal, and nothing else."""
+        try:
+            path, answer = await stream.asked()
+            if path != "/v1/channel":
+                raise Rejected(404, "not found")
+            if len(self._holding) >= self._settings.max_channels:
+                raise Rejected(503, "too many channels")
             _ = self._member.lease  # without one nobody would know that the node is here
-            await self._who(connection)
+            who = await self._who(stream)
+        except Rejected as exc:
+            stream.refuse(exc.status, exc.text)
         except Refused as exc:
-            log.warning("refused address=%s: %s", _address(connection), exc)
-            return connection.respond(403, f"{exc}\n")
+            log.warning("refused address=%s: %s", address, exc)
+            stream.refuse(403, str(exc))
+        except PeerError as exc:
+            stream.refuse(400, str(exc))
         except KubeEdgeError as exc:
-            return connection.respond(503, f"{outward(exc)}\n")
-        tcp = connection.transport.get_extra_info("socket")
-        if self._door and tcp is not None:  # None: it has left meanwhile
-            self._door.admitted(tcp.fileno())
+            stream.refuse(503, outward(exc))
+        else:
+            stream.accept(answer)
+            return who
         return None
 
-    async def _who(self, connection: ServerConnection) -> identity.NodeIdentity:
-        tls = connection.transport.get_extra_info("ssl_object")
-        who = identity.of_peer(tls.getpeercert() if tls else None)
+    async def _who(self, stream: Stream) -> identity.NodeIdentity:
+        who = identity.of_peer(stream.peer_certificate())
         if not isinstance(who, identity.NodeIdentity):
             raise Refused(f"{who.uri} is not a node")
         if await self._directory.lookup(who.tenant, who.node) is None:
             raise Refused(f"node {who.node} is not known; join it again")
         return who
-
-    async def _serve(self, connection: ServerConnection) -> None:
-        self._open += 1
-        try:
-            who = await self._who(connection)
-            await self.hold(connection, who, _address(connection))
-        except KubeEdgeError as exc:
-            log.warning("channel failed address=%s: %s", _address(connection), exc)
-        finally:
-            self._open -= 1
 
     async def hold(self, socket: WebSocket, who: identity.NodeIdentity, address: str) -> None:
         """One channel, from attach to detach, for a node whose identity is proven."""
@@ -270,11 +283,6 @@ def _record(attachment: Attachment) -> bytes:
         "since": attachment.since,
     }
     return json.dumps(record, separators=(",", ":"), sort_keys=True).encode()
-
-
-def _address(connection: ServerConnection) -> str:
-    peer = connection.remote_address
-    return str(peer[0]) if peer else "?"
 
 
 __all__ = ["Attachment", "CloudHub", "CloudHubSettings", "NodeDirectory"]

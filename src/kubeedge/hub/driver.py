@@ -1,8 +1,9 @@
 """Drives one hub session over one WebSocket; both ends use it. All decisions live in core.py.
 
-Three tasks a channel. *Reading* never waits for writing: two ends that both have much to say would otherwise wait for each other
-for ever. *Timers* never wait for writing either: a peer that is gone does not read, and must be found dead all the same.
-*Writing* sends what reading and timers have to say; a user's send() writes itself, and waits, which is the back pressure.
+*Reading* is a task that never waits for writing: two ends that both have much to say would otherwise wait for each other for ever.
+*Timers* are a handle of the loop, and never wait for writing either: a peer that is gone does not read, and must be found dead all the
+same. What reading and timers have to say is *written* by a task that lives only while there is something; a user's send() writes
+itself, and waits, which is the back pressure. A cloud process has thousands of channels: an idle one has one task of its own.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ class Transport(Protocol):
 
 
 class WebSocket(Protocol):
-    """What we need of websockets.asyncio's connections. Errors are OSErrors or exceptions of that library."""
+    """stream.Stream, or one of a simulated network. Errors are OSErrors; PeerError for what the other end may not do."""
 
     @property
-    def transport(self) -> Any: ...  # a Transport; the library declares it as an attribute
+    def transport(self) -> Transport: ...
 
     async def send(self, message: bytes) -> None: ...
 
-    async def recv(self) -> str | bytes: ...
+    async def recv(self) -> bytes: ...
 
     async def close(self, code: int = 1000, reason: str = "") -> None: ...
 
@@ -90,9 +91,10 @@ class Channel:
         self._inboxes: dict[int, _Inbox] = {}
         self._waiting: list[bytes] = []
         self._writing = asyncio.Lock()
-        self._output = Signal()
-        self._timer_changed = Signal()
-        self._end: asyncio.Future[tuple[str, int, str]] = asyncio.get_running_loop().create_future()
+        self._writer: asyncio.Task[None] | None = None  # while there is something to write
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._end: asyncio.Future[tuple[str, int, str]] = self._loop.create_future()
         self._seen: tcp.Progress | None = None  # at the last look
         self.peer: dict[str, Any] = {}
         self.counters = Counters()
@@ -118,8 +120,8 @@ class Channel:
     def probe(self) -> None:
         """The network changed: find out soon whether the peer is still there."""
         self._session.probe(self._clock())
-        self._output.set()
-        self._timer_changed.set()
+        self._speak()
+        self._arm()
 
     def close(self, reason: str, code: int = 1000, *, say: str = "") -> None:
         """run() ends soon with that reason, and says so to the peer; `say`: in other words."""
@@ -132,19 +134,16 @@ class Channel:
         An error of `use` that is not one of ours is raised after the channel has been closed.
         """
         self._session.open(self._clock())
-        self._output.set()
-        tasks = [
-            asyncio.create_task(self._guard(work), name=f"hub session {name}")
-            for name, work in (
-                ("reading", partial(self._read, use)),
-                ("timers", self._keep_time),
-                ("writing", self._write),
-            )  # fmt: skip
-        ]
+        self._speak()
+        self._arm()
+        reading = asyncio.create_task(self._guard(partial(self._read, use)), name="hub session reading")
         reason, code, said = "closed by us", 1001, "closed by us"
         try:
             reason, code, said = await self._end
         finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            tasks = [reading] if self._writer is None else [reading, self._writer]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -176,14 +175,14 @@ class Channel:
                             user = asyncio.create_task(
                                 self._guard(partial(self._used, use)), name="user of the hub channel"
                             )
-                            self._timer_changed.set()
+                            self._look()
+                            self._arm()
                         case Received(kind, payload):
                             if not self._inbox(kind).put(payload):
                                 raise PeerError(f"too many messages of kind {kind} wait", close_code=1008)
                         case Detached(reason):
                             return self.close(reason)
-                if self._session.has_messages:
-                    self._output.set()
+                self._speak()
             self.close("the connection was closed")
         finally:
             if user:
@@ -200,29 +199,37 @@ class Channel:
     async def _receive(self) -> bytes | None:
         try:
             message = await self._socket.recv()
-        except Exception as exc:
-            if _is_closed(exc):
-                return None
-            raise
-        if isinstance(message, str):
-            raise PeerError("a text message", close_code=1003)
+        except OSError:
+            return None
         self.counters.messages_in += 1
         self.counters.bytes_in += len(message)
         return message
 
-    async def _keep_time(self) -> None:
-        while True:
-            self._timer_changed.clear()
-            at = self._session.next_timer()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None if at is None else max(_TICK, at - self._clock())):
-                    await self._timer_changed.wait()
-            self._look()
-            for event in self._session.handle_timer(self._clock()):
-                if isinstance(event, Detached):
-                    return self.close(event.reason, 1001)
-            if self._session.has_messages:
-                self._output.set()
+    def _arm(self) -> None:
+        """Have the timer go off in time. One that goes off too early, as the peer has spoken since, is set again then."""
+        at = self._session.next_timer()
+        if at is None or self._end.done():
+            return
+        at = self._loop.time() + max(at - self._clock(), _TICK)
+        if self._timer is not None and not self._timer.cancelled():
+            if self._timer.when() <= at:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._look()
+        for event in self._session.handle_timer(self._clock()):
+            if isinstance(event, Detached):
+                return self.close(event.reason, 1001)
+        self._speak()
+        self._arm()
+
+    def _speak(self) -> None:
+        """Send what the session has to say, without waiting for it."""
+        if self._session.has_messages and self._writer is None and not self._end.done():
+            self._writer = self._loop.create_task(self._guard(self._write), name="hub session writing")
 
     def _look(self) -> None:
         """Before silence is judged: what does the kernel know? Our own loop may have been late, and a long message takes its time."""
@@ -239,10 +246,11 @@ class Channel:
             self._session.heard(self._clock() - min(signs))
 
     async def _write(self) -> None:
-        while True:
-            await self._output.wait()
-            self._output.clear()
-            await self._flush()
+        try:
+            while self._session.has_messages:
+                await self._flush()
+        finally:
+            self._writer = None
 
     async def _flush(self) -> None:
         async with self._writing:
@@ -251,10 +259,8 @@ class Channel:
                 message = self._waiting.pop(0)  # a send that is cancelled has handed its message over
                 try:
                     await self._socket.send(message)
-                except Exception as exc:
-                    if _is_closed(exc):
-                        raise ChannelDetached("the connection was closed") from exc
-                    raise
+                except OSError as exc:
+                    raise ChannelDetached("the connection was closed") from exc
                 self.counters.messages_out += 1
                 self.counters.bytes_out += len(message)
 
@@ -268,11 +274,6 @@ class Channel:
 
     def _inbox(self, kind: int) -> _Inbox:
         return self._inboxes.setdefault(kind, _Inbox())
-
-
-def _is_closed(exc: Exception) -> bool:
-    """The library's ConnectionClosed family, told by its name so that this module needs no library; or the transport's."""
-    return isinstance(exc, OSError) or type(exc).__module__.startswith("websockets")
 
 
 def _the_one(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -15,9 +15,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from kubeedge import __version__
-from kubeedge.hub.core import MAX_MESSAGE, REPLACED, Session, SessionSettings
+from kubeedge.errors import PeerError
+from kubeedge.hub.core import REPLACED, Session, SessionSettings
 from kubeedge.hub.driver import Channel, Counters, WebSocket
-from kubeedge.hub.tls import small_buffers
+from kubeedge.hub.stream import Stream
+from kubeedge.hub.websocket import Rejected
 
 log = logging.getLogger("kubeedge.edgehub")
 
@@ -80,7 +82,6 @@ class EdgeHub:
 
     async def run(self, ready: asyncio.Event) -> None:
         ready.set()  # an edge without its cloud is a normal edge
-        small_buffers()
         loop = asyncio.get_running_loop()
         first = self._rng.randrange(len(self._settings.endpoints))  # the nodes spread over the cloud processes
         attempt = 0
@@ -139,9 +140,7 @@ class EdgeHub:
             reached = True
             async with asyncio.timeout(self._settings.handshake_timeout):
                 websocket = await self._connect(endpoint, tcp)
-        except Exception as exc:
-            if not isinstance(exc, OSError) and not type(exc).__module__.startswith("websockets"):
-                raise
+        except (OSError, PeerError, Rejected) as exc:
             self._turned_away = self._turned_away + 1 if reached and isinstance(exc, TimeoutError) else 0
             self._failed(endpoint, exc)
             return 0.0
@@ -163,23 +162,19 @@ class EdgeHub:
 
     async def _connect(self, endpoint: str, tcp: socket.socket) -> WebSocket:
         """TLS and the upgrade; closes the socket when they fail."""
-        # imported here: an agent without its hub does not pay for it
-        from websockets.asyncio.client import connect
-
-        return await connect(
-            f"wss://{endpoint}/v1/channel",
-            sock=tcp,
-            ssl=self._tls(),
-            compression=None,  # sync compresses whole batches itself
-            ping_interval=None,  # the session has the timers
-            open_timeout=None,
-            close_timeout=1.0,
-            max_size=MAX_MESSAGE,
-            max_queue=4,
-            write_limit=64 * 1024,
-            user_agent_header=None,
-            proxy=None,
-        )
+        try:
+            context = self._tls()
+        except BaseException:
+            tcp.close()
+            raise
+        stream = Stream(tcp, context, server_hostname=_host(endpoint))
+        try:
+            await stream.handshake()
+            await stream.upgrade(endpoint, "/v1/channel")
+        except BaseException:
+            stream.abort()
+            raise
+        return stream
 
     def _failed(self, endpoint: str, exc: BaseException) -> None:
         text = explain(exc)
@@ -200,12 +195,14 @@ class EdgeHub:
 
 async def _dial(endpoint: str) -> socket.socket:
     """A connected TCP socket; the addresses of a name are tried in turn."""
-    host, _, port = endpoint.rpartition(":")
+    host, port = _host(endpoint), int(endpoint.rpartition(":")[2])
     loop = asyncio.get_running_loop()
     error: OSError = OSError(f"{host} has no address")
-    for family, kind, protocol, _, address in await loop.getaddrinfo(
-        host.strip("[]"), int(port), type=socket.SOCK_STREAM
-    ):
+    try:  # an address needs no resolver, and no thread that waits for one
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for family, kind, protocol, _, address in found:
         tcp = socket.socket(family, kind, protocol)
         try:
             tcp.setblocking(False)
@@ -220,6 +217,10 @@ async def _dial(endpoint: str) -> socket.socket:
     raise error
 
 
+def _host(endpoint: str) -> str:
+    return endpoint.rpartition(":")[0].strip("[]")
+
+
 def explain(exc: BaseException) -> str:
     """What a person needs to know of a failed connection."""
     if isinstance(exc, ssl.SSLCertVerificationError):
@@ -229,9 +230,8 @@ def explain(exc: BaseException) -> str:
         return text
     if isinstance(exc, TimeoutError):
         return "no answer in time"
-    if (response := getattr(exc, "response", None)) is not None:  # of websockets' InvalidStatus
-        said = (response.body or b"")[:300].decode(errors="replace").strip()
-        return f"the cloud refused the channel ({response.status_code}): {said}"
+    if isinstance(exc, Rejected):
+        return f"the cloud refused the channel ({exc.status}): {exc.text[:300]}"
     return str(exc) or type(exc).__name__
 
 

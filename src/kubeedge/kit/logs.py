@@ -68,8 +68,6 @@ def setup(level: str = "info", *, json: bool = False, stream: TextIO | None = No
     root.addHandler(handler)
     root.setLevel(level.upper())
     logging.raiseExceptions = False  # a log line that cannot be written must not add a traceback to a full pipe
-    if level == "debug":
-        logging.getLogger("websockets").setLevel("INFO")  # it logs every frame
 
 
 def moment(seconds: float) -> str:

@@ -218,30 +218,28 @@ def test_strangers_hold_so_many_connections_and_no_more(tmp_path: Path) -> None:
 
 def test_who_is_admitted_or_leaves_makes_room_for_who_waits_outside() -> None:
     async def story() -> None:
-        with Door("127.0.0.1", 0, strangers=2) as door:
+        inside: list[socket.socket] = []
+        with Door("127.0.0.1", 0, strangers=2, visit=lambda tcp, address: inside.append(tcp)) as door:
             door.listen()
-            address = door.getsockname()
-            clients = [socket.create_connection(address) for _ in range(6)]  # type: ignore[arg-type]
-            inside: list[socket.socket] = []
+            clients = [socket.create_connection(("127.0.0.1", door.port)) for _ in range(6)]
 
-            async def comes_in() -> bool:
+            async def come_in() -> int:
                 for _ in range(20):
                     await asyncio.sleep(0.001)
-                    try:
-                        inside.append(door.accept()[0])
-                        return True
-                    except BlockingIOError:
-                        continue
-                return False
+                return len(inside)
+
+            def leave(connection: socket.socket) -> None:
+                door.left(connection.fileno())
+                connection.close()
 
             try:
-                assert [await comes_in() for _ in range(3)] == [True, True, False] and door.strangers == 2
+                assert await come_in() == 2 and door.strangers == 2
                 door.admitted(inside[0].fileno())
-                assert [await comes_in() for _ in range(2)] == [True, False]
-                inside[1].close()
-                assert [await comes_in() for _ in range(2)] == [True, False]
-                inside[0].close()  # it was no stranger: its end makes no room
-                assert not await comes_in()
+                assert await come_in() == 3
+                leave(inside[1])
+                assert await come_in() == 4
+                leave(inside[0])  # it was no stranger: its end makes no room
+                assert await come_in() == 4 and door.strangers == 2
             finally:
                 for connection in (*clients, *inside):
                     connection.close()

@@ -1,0 +1,370 @@
+"""Streams over TLS on loopback: with each other, and with the `websockets` library, which nodes of yesterday speak through."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from kubeedge.errors import PeerError
+from kubeedge.hub.core import MAX_MESSAGE, SYNC_DOWN, SYNC_UP, Session
+from kubeedge.hub.driver import Channel
+from kubeedge.hub.stream import Stream
+from kubeedge.hub.websocket import MAX_HEAD, PING, Rejected, encode, request
+from kubeedge.store.memory import MemoryStore
+from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
+from tests.kit.certs import Credentials, TestAuthority
+from tests.unit.hub.test_channel import Directory, client_tls, server_tls, until
+
+URI = "spiffe://kubeedge/tenant/default/node/edge1"
+
+
+def run(story: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(20):
+            await story()
+
+    asyncio.run(limited())
+
+
+class Place:
+    def __init__(self, tmp_path: Path) -> None:
+        self.authority = TestAuthority(tmp_path)
+        self.server = server_tls(self.authority.issue("cloud", hosts=["127.0.0.1"], uri="spiffe://kubeedge/cloud/hub"))
+        self.node: Credentials = self.authority.issue("edge1", uri=URI)
+        self.port = 0
+
+    @contextlib.asynccontextmanager
+    async def streams(self) -> AsyncIterator[tuple[Stream, Stream]]:
+        """Both ends of an upgraded connection: the client's and the server's."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            mine = socket.create_connection(listener.getsockname())
+            theirs, _ = listener.accept()
+        client = Stream(mine, client_tls(self.node)(), server_hostname="127.0.0.1")
+        server = Stream(theirs, self.server())
+        try:
+            await asyncio.gather(client.handshake(), server.handshake())
+            upgrading = asyncio.create_task(client.upgrade("127.0.0.1:1", "/v1/channel"))
+            path, answer = await server.asked()
+            assert path == "/v1/channel"
+            server.accept(answer)
+            await upgrading
+            yield client, server
+        finally:
+            client.abort()
+            server.abort()
+
+    @contextlib.asynccontextmanager
+    async def hub(self, *nodes: str) -> AsyncIterator[CloudHub]:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        settings = CloudHubSettings(address="127.0.0.1", port=self.port)
+        hub = CloudHub(settings, MemoryStore(), Directory(*nodes), self.server)
+        ready = asyncio.Event()
+        running = asyncio.create_task(hub.run(ready))
+        await ready.wait()
+        try:
+            yield hub
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    def url(self, path: str = "/v1/channel") -> str:
+        return f"wss://127.0.0.1:{self.port}{path}"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_messages_of_all_sizes_both_ways_at_once(place: Place) -> None:
+    rng = random.Random(7)
+    messages = [rng.randbytes(n) for n in (0, 1, 125, 126, 65_535, 65_536, MAX_MESSAGE, 3)]
+
+    async def story() -> None:
+        async with place.streams() as ends:
+
+            async def speak(end: Stream) -> None:
+                for message in messages:
+                    await end.send(message)
+
+            async def listen(end: Stream) -> list[bytes]:
+                return [await end.recv() for _ in messages]
+
+            *_, one, other = await asyncio.gather(*map(speak, ends), *map(listen, ends))
+            assert one == other == messages
+
+    run(story)
+
+
+def test_a_sender_waits_for_a_reader_that_does_not_read(place: Place) -> None:
+    async def story() -> None:
+        async with place.streams() as (client, server):
+            sent = 0
+
+            async def speak() -> None:
+                nonlocal sent
+                while True:
+                    await client.send(bytes(100_000))
+                    sent += 1
+
+            speaking = asyncio.create_task(speak())
+            before = -1
+            while sent > before:  # until nothing more goes
+                before = sent
+                await asyncio.sleep(0.2)
+            assert before < 500 and len(server._messages) <= 17 and client._out is not None
+            for _ in range(before + 10):
+                await server.recv()
+            await until(lambda: sent > before, "more, after the other end has read")
+            speaking.cancel()
+            await asyncio.gather(speaking, return_exceptions=True)
+
+    run(story)
+
+
+def test_a_close_is_answered_and_its_reason_is_heard(place: Place) -> None:
+    async def story() -> None:
+        async with place.streams() as (client, server):
+            await client.send(b"last words")
+            closing = asyncio.create_task(client.close(4000, "replaced"))
+            assert await server.recv() == b"last words"
+            with pytest.raises(ConnectionResetError, match=r"\(4000\): replaced"):
+                await server.recv()
+            with pytest.raises(ConnectionResetError):
+                await server.send(b"too late")
+            started = asyncio.get_running_loop().time()
+            await closing
+            assert asyncio.get_running_loop().time() - started < 0.9  # the answer came: nobody waited for the deadline
+
+    run(story)
+
+
+def test_a_broken_rule_ends_the_stream_and_the_other_end_hears_which(place: Place) -> None:
+    async def story() -> None:
+        async with place.streams() as (client, server):
+            client._write(b"\x81\x80abcd")  # a text message
+            with pytest.raises(PeerError, match="a text message"):
+                await server.recv()
+            with pytest.raises(ConnectionResetError, match=r"\(1003\): a text message"):
+                await client.recv()
+
+    run(story)
+
+
+def test_pings_are_answered_but_not_without_end(place: Place) -> None:
+    async def story() -> None:
+        async with place.streams() as (client, server):
+            listening = asyncio.create_task(server.recv())
+            client._loop.remove_reader(client._socket.fileno())  # it does not read what it asks for
+            ping = encode(PING, bytes(125), b"mask") * 100
+            while not listening.done():
+                if client._out is None or len(client._out) < 1_000_000:
+                    client._write(ping)
+                await asyncio.sleep(0)
+            with pytest.raises(PeerError, match="faster than their answers are read"):
+                await listening
+
+    run(story)
+
+
+def test_the_end_of_the_other_process_is_an_end(place: Place) -> None:
+    async def story() -> None:
+        async with place.streams() as (client, server):
+            listening = asyncio.create_task(server.recv())
+            client._socket.close()
+            with pytest.raises(OSError):
+                await listening
+            client._error = ConnectionAbortedError()  # its socket is gone already
+
+    run(story)
+
+
+def test_a_server_of_another_name_is_not_spoken_to(place: Place) -> None:
+    async def story() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            mine = socket.create_connection(listener.getsockname())
+            theirs, _ = listener.accept()
+        client = Stream(mine, client_tls(place.node)(), server_hostname="127.0.0.2")
+        server = Stream(theirs, place.server())
+        both = await asyncio.gather(client.handshake(), server.handshake(), return_exceptions=True)
+        assert isinstance(both[0], ssl.SSLCertVerificationError) and isinstance(both[1], OSError)
+        assert client.descriptor == server.descriptor == -1
+
+    run(story)
+
+
+# -- the other end is the library --------------------------------------------------------------------------------------
+
+
+class Speaker:
+    """The library's connection as a channel's WebSocket: what a node of yesterday has."""
+
+    def __init__(self, connection: object) -> None:
+        self._connection: object = connection
+
+    async def send(self, message: bytes) -> None:
+        with _closed_is_oserror():
+            await self._connection.send(message)  # type: ignore[attr-defined]
+
+    async def recv(self) -> bytes:
+        with _closed_is_oserror():
+            message = await self._connection.recv()  # type: ignore[attr-defined]
+        assert isinstance(message, bytes)
+        return message
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        await self._connection.close(code, reason)  # type: ignore[attr-defined]
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        found: asyncio.Transport = self._connection.transport  # type: ignore[attr-defined]
+        return found
+
+
+@contextlib.contextmanager
+def _closed_is_oserror() -> object:  # type: ignore[misc]
+    try:
+        yield
+    except ConnectionClosed as exc:
+        raise ConnectionResetError(str(exc)) from exc
+
+
+async def echo(kind_in: int, kind_out: int, channel: Channel) -> None:
+    receive = channel.stream(kind_in)
+    for _ in range(3):
+        await channel.send(kind_out, await receive())
+
+
+async def ask(kind_out: int, kind_in: int, channel: Channel, messages: list[bytes], answers: list[bytes]) -> None:
+    receive = channel.stream(kind_in)
+    for message in messages:
+        await channel.send(kind_out, message)
+        answers.append(await receive())
+
+
+MESSAGES = [b"a", bytes(70_000), bytes(MAX_MESSAGE - 1)]
+
+
+def test_a_client_that_speaks_through_the_library(place: Place) -> None:
+    async def story() -> None:
+        async with place.hub("edge1") as hub:
+            async with connect(place.url(), ssl=client_tls(place.node)(), compression=None, max_size=None) as theirs:
+                channel = Channel(Speaker(theirs), Session({}), asyncio.get_running_loop().time)
+
+                async def use(_: Channel) -> None:
+                    await until(lambda: len(hub.sessions()) == 1 and hub.sessions()[0].revision > 0, "the session")
+                    await (await theirs.ping())  # and its own pings are answered
+                    hub.sessions()[0].channel.close("go away", 4000)
+                    await asyncio.get_running_loop().create_future()
+
+                assert await channel.run(use) == "peer says: go away"
+
+    run(story)
+
+
+def test_a_server_that_speaks_through_the_library(place: Place) -> None:
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+
+        async def hold(theirs: ServerConnection) -> None:
+            channel = Channel(Speaker(theirs), Session({}), loop.time)
+            await channel.run(lambda c: echo(SYNC_UP, SYNC_DOWN, c))
+
+        async with serve(hold, "127.0.0.1", 0, ssl=place.server(), compression=None, max_size=None) as server:
+            place.port = next(iter(server.sockets)).getsockname()[1]
+            tcp = socket.create_connection(("127.0.0.1", place.port))
+            stream = Stream(tcp, client_tls(place.node)(), server_hostname="127.0.0.1")
+            try:
+                await stream.handshake()
+                await stream.upgrade(f"127.0.0.1:{place.port}", "/v1/channel")
+                answers: list[bytes] = []
+                channel = Channel(stream, Session({}), loop.time)
+                await channel.run(lambda c: ask(SYNC_UP, SYNC_DOWN, c, MESSAGES, answers))
+                assert answers == MESSAGES
+            finally:
+                stream.abort()
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("path", "nodes", "status", "text"),
+    [("/v1/other", ["edge1"], 404, "not found"), ("/v1/channel", [], 403, "join it again")],
+    ids=["another path", "an unknown node"],
+)
+def test_a_refusal_is_one_for_the_library_and_for_us(
+    place: Place, path: str, nodes: list[str], status: int, text: str
+) -> None:
+    async def story() -> None:
+        async with place.hub(*nodes) as hub:
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(place.url(path), ssl=client_tls(place.node)(), compression=None)
+            assert caught.value.response.status_code == status
+            assert text in (caught.value.response.body or b"").decode()
+            tcp = socket.create_connection(("127.0.0.1", place.port))
+            stream = Stream(tcp, client_tls(place.node)(), server_hostname="127.0.0.1")
+            await stream.handshake()
+            with pytest.raises(Rejected, match=text) as refused:
+                await stream.upgrade(f"127.0.0.1:{place.port}", path)
+            assert refused.value.status == status
+            stream.abort()
+            await until(lambda: bool(hub._door) and hub._door.strangers == 0, "the end of both")  # type: ignore[union-attr]
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        (b"GET /v1/channel HTTP/1.1\r\nHost: a\r\n\r\n", b"HTTP/1.1 426 "),
+        (b"junk\r\n\r\n", b"HTTP/1.1 400 "),
+        (b"x" * MAX_HEAD, b"HTTP/1.1 400 "),
+        (
+            request("a:1", "/v1/channel", bytes(16)) + b"\x82\x00",
+            b"HTTP/1.1 101 ",
+        ),  # then the end: a frame is not masked
+    ],
+    ids=["no upgrade", "no request", "no end", "a broken rule behind the request"],
+)
+def test_what_a_known_node_may_say_wrong(place: Place, said: bytes, answer: bytes) -> None:
+    async def story() -> None:
+        async with place.hub("edge1") as hub:
+            reader, writer = await asyncio.open_connection("127.0.0.1", place.port, ssl=client_tls(place.node)())
+            writer.write(said)
+            assert (await reader.read()).startswith(answer)
+            assert hub._door
+            await until(lambda: hub._door.strangers == 0 and not hub.sessions(), "its end")  # type: ignore[union-attr]
+            writer.close()
+
+    run(story)
+
+
+def test_a_stop_says_goodbye_and_does_not_wait_for_strangers(place: Place) -> None:
+    async def story() -> None:
+        async with place.hub("edge1") as hub:
+            stranger, _writer = await asyncio.open_connection("127.0.0.1", place.port)  # says nothing
+            tcp = socket.create_connection(("127.0.0.1", place.port))
+            stream = Stream(tcp, client_tls(place.node)(), server_hostname="127.0.0.1")
+            await stream.handshake()
+            await stream.upgrade(f"127.0.0.1:{place.port}", "/v1/channel")
+            channel = Channel(stream, Session({}), asyncio.get_running_loop().time)
+            running = asyncio.create_task(channel.run(lambda _: asyncio.get_running_loop().create_future()))  # type: ignore[arg-type, return-value]
+            await until(lambda: len(hub.sessions()) == 1 and hub.sessions()[0].revision > 0, "the session")
+        assert await running == "peer says: the cloud process stops"
+        assert hub.sessions() == [] and await stranger.read() == b""
+        assert not [k for k in (await hub._store.range("/sessions/", "/sessions0")).kvs]
+        _writer.close()
+        stream.abort()
+
+    run(story)
