@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,8 +24,12 @@ WHOLE = (SIZE, hashlib.sha256(blob()).hexdigest())
 
 
 class Site:
-    def __init__(self, tmp_path: Path, stack: contextlib.ExitStack) -> None:
-        _, cloud, self.edges, self.nats, internet = stack.enter_context(edges_behind_nat(2))
+    def __init__(self, tmp_path: Path, stack: contextlib.ExitStack, **edge2: Any) -> None:
+        net, cloud, self.edges, self.nats, internet = stack.enter_context(edges_behind_nat(2))
+        self.vm = net.host("vm")  # behind edge2, in a network with a smaller MTU
+        for host, device in zip((self.edges[1], self.vm), net.wire(self.edges[1], "10.50.0.1/24", self.vm, "10.50.0.2/24"), strict=True):
+            host.ip("link", "set", device, "mtu", "1400")
+        self.vm.ip("route", "add", "default", "via", "10.50.0.1")
         self.hosts, self.stack, self.tmp = (cloud, internet), stack, tmp_path
         authority = TestAuthority(tmp_path)
         hosts = [address.split(":")[0] for address in ADDRESSES]
@@ -48,7 +53,7 @@ class Site:
             relays = ADDRESSES if n == 1 else ADDRESSES[::-1]
             agent = BusProcess(
                 self.edges[n - 1], tmp_path / f"edge{n}.log", role="edge", number=n, relays=relays,
-                ca=c.ca, cert=c.cert, key=c.key,
+                ca=c.ca, cert=c.cert, key=c.key, **(edge2 if n == 2 else {}),
             )  # fmt: skip
             stack.callback(agent.close)
             self.agents.append(agent)
@@ -58,13 +63,13 @@ class Site:
         tun = tun or {"address": f"100.64.255.{254 - n}/16"}
         relay = BusProcess(
             self.hosts[n], self.tmp / f"relay{n}.log", role="relay", ca=c.ca, cert=c.cert, key=c.key,
-            store=str(self.store), addresses=[ADDRESSES[n]], tun=tun,
+            store=str(self.store), addresses=[ADDRESSES[n]], tun=tun, allowed={"edge2": ["10.50.0.0/16"]},
         )  # fmt: skip
         self.stack.callback(relay.close)
         return relay
 
-    def reaches(self, address: str) -> bool:
-        return "1 received" in self.edges[0].run("ping", "-c1", "-W1", address, check=False)
+    def reaches(self, address: str, *more: str) -> bool:
+        return "1 received" in self.edges[0].run("ping", "-c1", "-W1", *more, address, check=False)
 
     def holds(self, relay: int, node: str) -> bool:
         return node in {link["node"] for link in self.relays[relay].ask("links")["links"]}
@@ -167,3 +172,31 @@ def test_a_tun_of_the_cloud_that_somebody_deletes_is_made_again_with_its_routes(
     until(lambda: site.reaches("100.64.255.254"), timeout=15, what="edge1 reaches the cloud again")
     assert "10.244.0.0/16 dev kb0" in site.hosts[0].ip("route")
     assert site.relays[0].ask("links")["trouble"] == []
+
+
+def test_a_network_behind_a_node_of_another_relay_with_its_path_and_its_mtu(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        site = Site(tmp_path, stack, router={"subnets": ["10.50.0.0/24"]})
+        until(lambda: site.reaches("10.50.0.2"), timeout=15, what="edge1 reaches the VM")
+        assert site.relay_of(1) == {ADDRESSES[0]} and site.relay_of(2) == {ADDRESSES[1]}
+        hops = site.edges[0].run("traceroute", "-n", "-q1", "-w2", "-m8", "10.50.0.2").splitlines()[1:]
+        # both relays by their own addresses, the router, the VM
+        assert [hop.split()[1] for hop in hops] == ["100.64.255.254", "100.64.255.253", "100.64.0.2", "10.50.0.2"]
+        # 28 bytes of headers: the first relay knows what the network behind the other one takes
+        assert site.reaches("10.50.0.2", "-M", "do", "-s", "1372")
+        assert not site.reaches("10.50.0.2", "-M", "do", "-s", "1373")
+        assert "mtu 1400" in site.edges[0].ip("route", "get", "10.50.0.2")
+        # and who has not got the route's MTU is told on the way
+        route = site.edges[0].ip("route", "show", "10.50.0.0/24").split()
+        site.edges[0].ip("route", "replace", "10.50.0.0/24", "dev", "kb0", "metric", route[route.index("metric") + 1])
+        assert "mtu" not in site.edges[0].ip("route", "get", "10.50.0.2")
+        assert "pmtu 1400" in site.edges[0].run("tracepath", "-n", "10.50.0.2")
+        for client, server, address in ((site.edges[0], site.vm, "10.50.0.2"), (site.vm, site.edges[0], "100.64.0.1")):
+            with contextlib.closing(TcpPair(client, server, address, seconds=1, rate=4_000_000)) as pair:
+                pair.result()
+        assert {r["prefix"]: r["to"] for r in site.relays[0].ask("routes")["routes"]} == {"10.50.0.0/24": "edge2"}
+        # its router moves to the other relay: so does the way, and no connection is lost
+        with contextlib.closing(TcpPair(site.edges[0], site.vm, "10.50.0.2", seconds=4)) as pair:
+            site.relays[1].close()
+            until(lambda: site.holds(0, "edge2"), timeout=15, what="the move of edge2")
+            pair.result()

@@ -74,7 +74,7 @@ class BusHubSettings:
     # edges ask; we only when an edge should have. Nobody waits here for an answer: what is doubtful is the edge's to replace
     link: LinkSettings = field(default_factory=lambda: LinkSettings(keepalive=30.0))
     max_links: int = 20_000
-    source: str = "100.64.255.254"  # of ICMP errors, in every tenant
+    source: str = "100.64.255.254"  # of ICMP errors, in every tenant, where we have no TUN whose address it could be
     pods: str = POD_NETWORK  # of all nodes; no network behind a node may overlap it
     congestion: str = ""  # congestion control of the links' TCP; "": by the round trip of the path
     max_strangers: int = 500  # links whose TLS or admission is not done
@@ -220,6 +220,8 @@ class BusHub:
         number = await self._directory.tenant_number(tenant)
         table = self._subnets.get(number if number is not None else -1, SubnetTable())
         names = {e.record.number: e.node[1] for e in self._links.values() if e.record.tenant_number == number}
+        if self._peers is not None and number is not None:
+            names |= self._peers.names(number)
         return [
             {
                 "prefix": s.prefix,
@@ -418,7 +420,8 @@ class BusHub:
         prefixes = [*own, *(s.prefix for s in behind)]
         if not plane.admit(entry.port, tenant=tenant, number=record.number, prefixes=prefixes):
             return
-        plane.set_source(tenant, self._settings.source)
+        own_tun = self._settings.tun  # each relay of a path is seen in traceroute as itself
+        plane.set_source(tenant, own_tun.address.split("/")[0] if own_tun else self._settings.source)
         entry.hello = hello
         for prefix in own:
             plane.add_route(tenant, prefix, record.number)

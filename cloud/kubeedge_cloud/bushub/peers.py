@@ -167,6 +167,10 @@ class Peers:
     def where(self, node: NodeKey) -> Place | None:
         return self._places.get(node)
 
+    def names(self, tenant: int) -> dict[int, str]:
+        """Of the tenant's nodes at other relays, by their numbers."""
+        return {place.number: node[1] for node, place in self._places.items() if place.tenant == tenant}
+
     def here(self, node: NodeKey, place: Place) -> None:
         """The node is linked to us."""
         self._ours[node] = place
