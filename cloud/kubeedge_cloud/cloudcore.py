@@ -361,7 +361,6 @@ class Cloud:
     async def allow(self, tenant: TenantId, node: NodeName, subnets: list[str]) -> dict[str, Any]:
         """Networks that may be behind a node from now on; its links begin anew and say what is behind it."""
         allowed = await self.tenants.allow_subnets(tenant, node, subnets)
-        self.bus.disconnect(tenant, node, "what may be behind the node was changed")
         return {"node": node, "subnets": list(allowed)}
 
     async def status(self) -> dict[str, Any]:

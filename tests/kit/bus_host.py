@@ -18,7 +18,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -54,17 +54,46 @@ class Record:
 
 
 class Directory:
+    """What the store of the cloud would say; change it with {"do": "remove" | "number" | "allow", "node": ...}."""
+
     def __init__(self, allowed: dict[str, list[str]] | None = None) -> None:
-        self.allowed = allowed or {}
+        self.numbers = {NodeName(node): n for n, node in enumerate(("edge1", "edge2", "edge3", "vm1"), 1)}
+        self.allowed = {NodeName(node): subnets for node, subnets in (allowed or {}).items()}
+        self._changed = asyncio.Condition()
 
     async def lookup(self, tenant: TenantId, node: NodeName) -> Record | None:
-        if tenant != TENANT or node not in ("edge1", "edge2", "edge3", "vm1"):
-            return None
-        n = 4 if node == "vm1" else int(node[-1])
-        return Record(n, f"100.64.0.{n}/16", f"10.244.{n}.0/24")
+        return self._records().get(node) if tenant == TENANT else None
+
+    def _records(self) -> dict[NodeName, Record]:
+        return {node: Record(n, f"100.64.0.{n}/16", f"10.244.{n}.0/24") for node, n in self.numbers.items()}
 
     async def subnets(self, tenant: TenantId, node: NodeName) -> Sequence[str]:
         return self.allowed.get(node, ())
+
+    async def follow_nodes(self, tenant: TenantId) -> AsyncGenerator[Mapping[NodeName, Record], None]:
+        while True:
+            yield self._records()
+            async with self._changed:
+                await self._changed.wait()
+
+    async def follow_subnets(self, tenant: TenantId) -> AsyncGenerator[Mapping[NodeName, Sequence[str]], None]:
+        while True:
+            yield dict(self.allowed)
+            async with self._changed:
+                await self._changed.wait()
+
+    async def change(self, command: dict[str, Any]) -> dict[str, Any]:
+        node = NodeName(command["node"])
+        match command["do"]:
+            case "remove":
+                del self.numbers[node]
+            case "number":  # as if its record had been made anew
+                self.numbers[node] = command["number"]
+            case "allow":
+                self.allowed[node] = command["subnets"]
+        async with self._changed:
+            self._changed.notify_all()
+        return {}
 
     async def tenant_number(self, tenant: TenantId) -> int | None:
         return 1 if tenant == TENANT else None
@@ -96,6 +125,7 @@ async def main(config: dict[str, Any]) -> None:
     ready = asyncio.Event()
     if config["role"] == "relay":
         tun = CloudTun(tenant=TENANT, **config.get("tun", {})) if config.get("tun", {}) is not None else None
+        directory = Directory(config.get("allowed"))
         hub = BusHub(
             BusHubSettings(
                 address=config.get("listen", "0.0.0.0"),
@@ -106,7 +136,7 @@ async def main(config: dict[str, Any]) -> None:
                 tun=tun,
                 congestion=config.get("congestion", ""),
             ),
-            Directory(config.get("allowed")),
+            directory,
             store=cast(Store, SharedStore(Path(config["store"]))) if "store" in config else None,
             peers=PeersSettings(addresses=config["addresses"]) if "store" in config else None,
         )
@@ -118,6 +148,8 @@ async def main(config: dict[str, Any]) -> None:
                     return hub_state(hub)
                 case "metrics":
                     return {"metrics": exposition(hub_metrics(hub))}
+                case "remove" | "number" | "allow":
+                    return await directory.change(command)
                 case "routes":
                     return {"routes": await hub.routes(TENANT)}
             return await hub.ping(TENANT, NodeName(command["node"]), count=command["count"], interval=0.02)

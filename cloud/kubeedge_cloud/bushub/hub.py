@@ -2,7 +2,7 @@
 
 A node has one to eight links of one instance of its agent (core.py). What a link may send from is what the node's record says: its overlay
 address, its pod CIDR, and the networks behind it that the tenant allows. A stranger costs a socket and a TLS handshake with a deadline,
-and there is a bound on how many at once.
+and there is a bound on how many at once. When a record changes, the links that were made by it end (rights.py).
 
 Lives elsewhere: other relays and the nodes that are linked to them (peers.py), our own place on a tenant's network (tun.py).
 """
@@ -31,6 +31,7 @@ from kubeedge.pki import identity
 from kubeedge.store.model import Store
 from kubeedge_cloud.bushub.core import TWIN_AWAY, Members, NodeKey, RouteChange, SubnetTable, allowed
 from kubeedge_cloud.bushub.peers import Peers, PeersSettings, Place
+from kubeedge_cloud.bushub.rights import Followed, Rights
 from kubeedge_cloud.bushub.tun import POD_NETWORK, CloudTun, OwnTun
 from kubeedge_cloud.bushub.wheel import Wheel
 
@@ -53,7 +54,7 @@ class NodeRecord(Protocol):
     def tenant_number(self) -> int: ...
 
 
-class NodeDirectory(Protocol):
+class NodeDirectory(Followed, Protocol):
     async def lookup(self, tenant: TenantId, node: NodeName) -> NodeRecord | None: ...
 
     async def tenant_number(self, tenant: TenantId) -> int | None: ...
@@ -135,6 +136,8 @@ class BusHub:
         self._early: dict[int, list[bytes]] = {}  # control frames that came before the admission was decided
         self._wheel = Wheel()
         self._tun: OwnTun | None = None
+        self._rights: Rights | None = None
+        self._holders: dict[tuple[int, int], NodeKey] = {}  # (tenant's number, node's number) -> who has it
         self.refused = 0  # links that were not admitted
         self.established = 0
 
@@ -231,8 +234,8 @@ class BusHub:
             for s in table.routes()
         ]
 
-    def disconnect(self, tenant: TenantId, node: NodeName, reason: str = "the node was removed") -> None:
-        """For a node that was removed, or whose rights have changed."""
+    def disconnect(self, tenant: TenantId, node: NodeName, reason: str) -> None:
+        """End its links; it may come back."""
         member = self._members.get((tenant, node))
         if member is not None and self._plane is not None:
             for port in list(member.slots.values()):
@@ -248,6 +251,7 @@ class BusHub:
             self._peers = Peers(self._store, self._peers_settings, moved=self._on_moved, placed=self._on_placed)
             self._number = await self._peers.prepare()
         plane = self._plane = Plane(self._number)
+        self._rights = Rights(self._directory, linked=self._linked, end=self._removed, allowed=self._on_allowed)
         loop.add_reader(plane.fileno(), self._on_plane)
         try:
             if s.tun is not None:
@@ -267,16 +271,18 @@ class BusHub:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._rights.close()
             for endpoint in self._endpoints.values():
                 await endpoint.close()
             loop.remove_reader(plane.fileno())
             plane.close()
-            self._plane = self._peers = self._tun = None
+            self._plane = self._peers = self._tun = self._rights = None
             self._endpoints.clear()
             self._links.clear()
             self._members, self._wheel = Members(), Wheel()
             self._subnets.clear()
             self._strangers.clear()
+            self._holders.clear()
             self._early.clear()
 
     async def _accept(self, plane: Plane, listener: socket.socket, tls: TlsContext) -> None:
@@ -332,7 +338,7 @@ class BusHub:
 
     async def _admit(self, port: int, uri: str) -> None:
         """Who is it, and is there such a node?"""
-        assert self._plane is not None
+        assert self._plane is not None and self._rights is not None
         try:
             who = identity.parse(uri)
             if isinstance(who, identity.CloudIdentity) and self._peers is not None:
@@ -362,8 +368,11 @@ class BusHub:
         self._strangers.discard(port)
         self._links[port] = entry
         self._wheel.add(port, link.next_timer(), now)
+        self._rights.follow(who.tenant)
         for payload in self._early.pop(port, ()):
             self._receive(entry, payload)
+        if not self._rights.has(entry.node) and await self._directory.lookup(*entry.node) is None:
+            self._removed(entry.node)  # while we looked at it
 
     def _refuse(self, port: int, link: Link, reason: str, *, retry_after: float = 0.0) -> None:
         self.refused += 1
@@ -413,6 +422,10 @@ class BusHub:
             log.warning("link refused tenant=%s node=%s: %s", *entry.node, verdict.refuse)
             self._refuse(entry.port, entry.link, verdict.refuse, retry_after=TWIN_AWAY)
             return
+        holder = self._holders.get((record.tenant_number, record.number))
+        if holder is not None and holder != entry.node:  # ours is the newer record: a number has one owner in the store
+            self.disconnect(*holder, f"node {entry.node[1]} has its number now")
+        self._holders[record.tenant_number, record.number] = entry.node
         own = [record.address.split("/")[0] + "/32", record.pod_cidr]
         overlay = str(ip_interface(record.address).network)
         behind, refused = allowed(hello.subnets, entry.allowed, (overlay, self._settings.pods))
@@ -468,9 +481,27 @@ class BusHub:
         log.info("link down tenant=%s node=%s: %s", *entry.node, reason)
         if self._members.leave(entry.node, port):
             tenant = entry.record.tenant_number
+            if self._holders.get((tenant, entry.record.number)) == entry.node:
+                del self._holders[tenant, entry.record.number]
             self._change_routes(tenant, self._table(tenant).away(entry.record.number))
             if self._peers is not None:
                 self._peers.gone(entry.node)
+
+    # -- records that change -------------------------------------------------------------------------------------------
+
+    def _linked(self, tenant: TenantId) -> dict[NodeName, int]:
+        return {e.node[1]: e.record.number for e in self._links.values() if e.node[0] == tenant}
+
+    def _removed(self, node: NodeKey) -> None:
+        for entry in [e for e in self._links.values() if e.node == node]:
+            self._change_routes(entry.record.tenant_number, self._table(entry.record.tenant_number).offer(entry.record.number, ()))
+            if self._plane is not None:
+                self._plane.drop(entry.port, "the node was removed")
+
+    def _on_allowed(self, node: NodeKey, subnets: Sequence[str]) -> None:
+        for entry in [e for e in self._links.values() if e.node == node and list(e.allowed) != list(subnets)]:
+            if self._plane is not None:
+                self._plane.drop(entry.port, "what may be behind the node was changed")
 
     # -- networks behind nodes, and nodes of other relays --------------------------------------------------------------
 

@@ -167,7 +167,7 @@ class Peers:
     def where(self, node: NodeKey) -> Place | None:
         return self._places.get(node)
 
-    def names(self, tenant: int) -> dict[int, str]:
+    def names(self, tenant: int) -> dict[int, NodeName]:
         """Of the tenant's nodes at other relays, by their numbers."""
         return {place.number: node[1] for node, place in self._places.items() if place.tenant == tenant}
 

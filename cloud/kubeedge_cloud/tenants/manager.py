@@ -134,6 +134,13 @@ class TenantManager:
                         records.pop(NodeName(key.removeprefix(prefix)), None)
                 yield records
 
+    async def follow_subnets(self, tenant: TenantId) -> AsyncGenerator[Mapping[NodeName, Sequence[str]], None]:
+        """Networks that the tenant allows behind its nodes, now and after every change, for ever."""
+        prefix = keys.subnets(tenant, NodeName(""))
+        async with aclosing(mirror(self._store, prefix)) as changes:
+            async for values, _ in changes:
+                yield {NodeName(key.removeprefix(prefix)): model.decode_subnets(values[key]) for key in values}
+
     async def remove_node(self, tenant: TenantId, node: NodeName) -> bool:
         """The record, its number, its session, and everything desired of and reported by the node. False: there was none."""
         key = model.node_key(tenant, node)

@@ -1,0 +1,109 @@
+"""Whose rights have ended: nodes that were removed, or got another number, and nodes behind which something else may be now.
+
+Links live for months, and what they may do was decided when they began. So the records of each tenant that has links here are followed,
+and a link whose record says something else has to begin anew; a node that was removed does not get in again, and its number may
+be another node's by then.
+
+Lives elsewhere: the records (kubeedge_cloud.tenants), the links (hub.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol
+
+from kubeedge.api.names import NodeName, TenantId
+from kubeedge.errors import KubeEdgeError
+from kubeedge_cloud.bushub.core import NodeKey
+
+log = logging.getLogger("kubeedge.bushub")
+
+_RETRY = 1.0  # seconds
+
+
+class Record(Protocol):
+    @property
+    def number(self) -> int: ...
+
+
+class Followed(Protocol):
+    def follow_nodes(self, tenant: TenantId) -> AsyncGenerator[Mapping[NodeName, Any], None]:
+        """All nodes, now and after every change. The mapping may be one and the same each time."""
+        ...
+
+    def follow_subnets(self, tenant: TenantId) -> AsyncGenerator[Mapping[NodeName, Sequence[str]], None]:
+        """Networks that may be behind nodes, likewise."""
+        ...
+
+
+class Rights:
+    """`linked`: nodes of a tenant that have links here, with their numbers. `end` is called for a node that was removed, `allowed` for one
+    behind which these networks may be, when that may be news."""
+
+    def __init__(
+        self,
+        directory: Followed,
+        *,
+        linked: Callable[[TenantId], Mapping[NodeName, int]],
+        end: Callable[[NodeKey], None],
+        allowed: Callable[[NodeKey, Sequence[str]], None],
+    ) -> None:
+        self._directory = directory
+        self._linked = linked
+        self._end = end
+        self._allowed = allowed
+        self._numbers: dict[TenantId, dict[NodeName, int]] = {}
+        self._tasks: dict[TenantId, list[asyncio.Task[None]]] = {}
+
+    def follow(self, tenant: TenantId) -> None:
+        """From the first link of a tenant on."""
+        if tenant not in self._tasks:
+            self._tasks[tenant] = [
+                asyncio.create_task(self._again_and_again(self._nodes, tenant), name="nodes of a tenant"),
+                asyncio.create_task(self._again_and_again(self._subnets, tenant), name="networks of a tenant"),
+            ]
+
+    def has(self, node: NodeKey) -> bool:
+        """It was there when we last heard. False: we have not heard of it yet, or it is gone."""
+        return node[1] in self._numbers.get(node[0], {})
+
+    async def close(self) -> None:
+        tasks = [task for pair in self._tasks.values() for task in pair]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def _again_and_again(self, follow: Callable[[TenantId], Any], tenant: TenantId) -> None:
+        while True:
+            try:
+                await follow(tenant)
+            except KubeEdgeError as exc:
+                log.warning("cannot follow the records of tenant %s: %s", tenant, exc)
+            await asyncio.sleep(_RETRY)
+
+    async def _nodes(self, tenant: TenantId) -> None:
+        async with aclosing(self._directory.follow_nodes(tenant)) as changes:
+            async for records in changes:
+                before = self._numbers.get(tenant)
+                if before is None:  # what is linked was in the store a moment ago
+                    before = dict(self._linked(tenant))
+                now = {name: int(record.number) for name, record in records.items()}
+                self._numbers[tenant] = now
+                for name, number in before.items():
+                    if now.get(name) != number:
+                        self._end((tenant, name))
+
+    async def _subnets(self, tenant: TenantId) -> None:
+        known: dict[NodeName, Sequence[str]] | None = None
+        async with aclosing(self._directory.follow_subnets(tenant)) as changes:
+            async for mapping in changes:
+                now = dict(mapping)
+                names = self._linked(tenant).keys() if known is None else now.keys() | known.keys()
+                for name in names:
+                    if known is None or now.get(name, ()) != known.get(name, ()):
+                        self._allowed((tenant, name), now.get(name, ()))
+                known = now

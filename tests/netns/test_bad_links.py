@@ -1,0 +1,147 @@
+"""Who may have a link and what for: certificates that are not good enough, nodes that were removed, numbers that two nodes have."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kit.bus_site import BusProcess
+from tests.kit.certs import Credentials, TestAuthority
+from tests.kit.topology import Host, edges_behind_nat, until
+
+pytestmark = pytest.mark.root
+RELAY = "spiffe://kubeedge/cloud/cloud"
+
+
+def node(name: str, tenant: str = "default") -> str:
+    return f"spiffe://kubeedge/tenant/{tenant}/node/{name}"
+
+
+class Site:
+    """A relay, a good node edge1, and a place in the Internet for others."""
+
+    def __init__(self, tmp_path: Path, stack: contextlib.ExitStack) -> None:
+        _, self.cloud, self.edges, self.nats, self.internet = stack.enter_context(edges_behind_nat(2))
+        self.tmp, self.stack = tmp_path, stack
+        self.authority = TestAuthority(tmp_path)
+        c = self.authority.issue("relay", uri=RELAY, hosts=["203.0.113.1"])
+        self.relay = self.process(self.cloud, "relay", c, role="relay", allowed={"edge2": ["10.50.0.0/16"]})
+        self.good = self.edge(self.edges[0], 1)
+        until(lambda: up(self.good) == 2, timeout=10, what="the links of the good node")
+
+    def process(self, host: Host, log: str, c: Credentials, **config: Any) -> BusProcess:
+        process = BusProcess(host, self.tmp / f"{log}.log", ca=c.ca, cert=c.cert, key=c.key, **config)
+        self.stack.callback(process.close)
+        return process
+
+    def edge(self, host: Host, number: int, c: Credentials | None = None, log: str = "", **more: Any) -> BusProcess:
+        c = c or self.authority.issue(f"edge{number}", uri=node(f"edge{number}"))
+        config = {"role": "edge", "number": number, "relays": ["203.0.113.1:7010"], **more}
+        return self.process(host, log or f"edge{number}", c, **config)
+
+
+def up(process: BusProcess) -> int:
+    return sum(link["state"] == "up" for link in process.ask("links")["links"])
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with contextlib.ExitStack() as stack:
+        yield Site(tmp_path, stack)
+
+
+def last_error(process: BusProcess) -> str:
+    error: str = process.ask("links")["lastError"]
+    return error
+
+
+def test_certificates_that_are_not_good_enough_get_no_link_and_hear_why(site: Site) -> None:
+    other = TestAuthority(site.tmp, "other CA")
+    cases: dict[str, tuple[Credentials, str]] = {
+        "expired": (site.authority.issue("expired", uri=node("edge2"), days=(-3, -1)), "certificate expired"),
+        "early": (site.authority.issue("early", uri=node("edge2"), days=(1, 30)), "certificate"),
+        "user": (site.authority.issue("user", uri="spiffe://kubeedge/tenant/default/user/admin"), "is not a node"),
+        "unknown": (site.authority.issue("unknown", uri=node("edge9")), "join it again"),
+        "tenant": (site.authority.issue("tenant", uri=node("edge2", "other")), "join it again"),
+        "relay": (site.authority.issue("relays", uri=RELAY), "is not a node"),
+        "two": (site.authority.issue("two", uri=[node("edge2"), node("edge1")]), "closed by the peer"),
+        "none": (site.authority.issue("none"), "closed by the peer"),
+        "another": (site.authority.issue("another", uri=node("edge3")), "knows this node as number 3"),
+    }
+    stranger = other.issue("stranger", uri=node("edge2"))
+    cases["stranger"] = (Credentials(site.authority.ca, stranger.cert, stranger.key), "unknown ca")
+    for name, (credentials, words) in cases.items():
+        bad = site.edge(site.internet, 2, credentials, log=name, connections=1)
+        until(lambda b=bad, w=words: w in last_error(b), timeout=10, what=f"{name}: {words!r}")  # type: ignore[misc]
+        assert up(bad) == 0, name
+        bad.close()
+    assert up(site.good) == 2
+    text = site.relay.ask("metrics")["metrics"]
+    refused = next(line for line in text.splitlines() if line.startswith("kubeedge_bushub_links_refused_total "))
+    assert int(refused.split()[1]) >= len(cases) - 1
+
+
+@pytest.mark.parametrize(
+    ("uri", "hosts", "days", "words"),
+    [
+        (RELAY, ["203.0.113.1"], (-3, -1), "certificate has expired"),
+        (RELAY, ["203.0.113.1"], (1, 30), "certificate is not yet valid"),
+        (RELAY, ["203.0.113.9"], (-1, 30), "IP address mismatch"),
+        (node("edge2"), ["203.0.113.1"], (-1, 30), "no process of the cloud"),
+    ],
+)
+def test_a_relay_that_is_none_is_left_with_a_word_about_it(
+    site: Site, uri: str, hosts: list[str], days: tuple[float, float], words: str
+) -> None:
+    c = site.authority.issue("false", uri=uri, hosts=hosts, days=days)
+    site.process(site.internet, "false", c, role="relay", tun=None)
+    # who asks for 203.0.113.1 from edge 2 gets the false one: its own router says so
+    rule = """table ip lie {
+        chain pre { type nat hook prerouting priority -100; ip daddr 203.0.113.1 tcp dport 7010 dnat to 203.0.113.200; }
+    }"""
+    site.nats[1].run("nft", "-f", "-", input=rule)
+    victim = site.edge(site.edges[1], 2)
+    until(lambda: words in last_error(victim), timeout=10, what=words)
+    assert up(victim) == 0
+
+
+def test_a_node_that_was_removed_loses_its_links_and_does_not_get_in_again(site: Site) -> None:
+    second = site.edge(site.edges[1], 2, router={"subnets": ["10.50.0.0/24"], "mtu": 1500})
+    until(lambda: up(second) == 2, timeout=10, what="the links of edge2")
+    until(lambda: "10.50.0.0/24" in str(site.good.ask("routes")), timeout=10, what="the network behind edge2")
+    site.relay.ask("remove", node="edge2")
+    until(lambda: up(second) == 0, timeout=5, what="the end of its links")
+    until(lambda: "is not known; join it again" in last_error(second), timeout=10, what="the reason")
+    until(lambda: "10.50.0.0/24" not in str(site.good.ask("routes")), timeout=5, what="its network is gone")
+    assert up(site.good) == 2
+    assert {link["node"] for link in site.relay.ask("links")["links"]} == {"edge1"}
+
+
+def test_a_number_that_another_node_has_now_is_not_shared(site: Site) -> None:
+    """The store gives a number to one node at a time. A relay that has not heard of a change yet must not make a bundle of two nodes."""
+    second = site.edge(site.edges[1], 2)
+    until(lambda: up(second) == 2, timeout=10, what="the links of edge2")
+    site.relay.ask("number", node="edge3", number=2)  # before anybody says that edge2 is gone
+    c = site.authority.issue("edge3", uri=node("edge3"))
+    third = site.edge(site.internet, 2, c, node="edge3")
+    until(lambda: up(third) == 2, timeout=10, what="the links of edge3")
+    seen = {link["node"] for link in site.relay.ask("links")["links"] if link["state"] == "up"}
+    assert not {"edge2", "edge3"} <= seen
+
+
+def test_what_may_be_behind_a_node_holds_at_once(site: Site) -> None:
+    second = site.edge(site.edges[1], 2, router={"subnets": ["10.50.0.0/24"], "mtu": 1500})
+    until(lambda: "10.50.0.0/24" in str(site.good.ask("routes")), timeout=10, what="the network behind edge2")
+    site.relay.ask("allow", node="edge2", subnets=[])
+    changed = time.time()
+    until(lambda: "10.50.0.0/24" not in str(site.good.ask("routes")), timeout=10, what="its end")
+    print(f"withdrawn {time.time() - changed:.2f} s after the change")
+    until(lambda: up(second) == 2, timeout=10, what="its links, without the network")
+    assert "not allowed" in str(second.ask("routes"))
+    site.relay.ask("allow", node="edge2", subnets=["10.50.0.0/16"])
+    until(lambda: "10.50.0.0/24" in str(site.good.ask("routes")), timeout=10, what="the network again")

@@ -1,0 +1,124 @@
+"""Records that change end the rights of links: over the Tenant Manager and a memory store, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
+
+from kubeedge.api.names import NodeName, TenantId
+from kubeedge.errors import Unavailable
+from kubeedge.store.memory import MemoryStore
+from kubeedge_cloud.bushub.core import NodeKey
+from kubeedge_cloud.bushub.rights import Rights
+from kubeedge_cloud.tenants.manager import TenantManager
+from tests.kit import virtual_time
+
+TENANT, A, B = TenantId("t"), NodeName("a"), NodeName("b")
+
+
+class Hub:
+    """What is linked, and what Rights said of it."""
+
+    def __init__(self, directory: Any) -> None:
+        self.linked: dict[NodeName, int] = {}
+        self.ended: list[NodeKey] = []
+        self.allowed: list[tuple[NodeName, tuple[str, ...]]] = []
+        self.rights = Rights(directory, linked=lambda tenant: self.linked, end=self.ended.append, allowed=self._allowed)
+
+    def _allowed(self, node: NodeKey, subnets: Sequence[str]) -> None:
+        self.allowed.append((node[1], tuple(subnets)))
+
+
+async def tenants() -> TenantManager:
+    manager = TenantManager(MemoryStore(), wall=lambda: 0.0)
+    await manager.ensure_tenant(TENANT)
+    for name in (A, B):
+        await manager.ensure_node(TENANT, name)
+    return manager
+
+
+def test_a_node_that_is_removed_ends_and_others_stay() -> None:
+    async def story() -> None:
+        manager = await tenants()
+        hub = Hub(manager)
+        hub.linked = {A: 1, B: 2}
+        hub.rights.follow(TENANT)
+        await asyncio.sleep(0.1)
+        assert hub.rights.has((TENANT, A)) and hub.ended == []
+        await manager.remove_node(TENANT, A)
+        await asyncio.sleep(0.1)
+        assert hub.ended == [(TENANT, A)] and not hub.rights.has((TENANT, A))
+        await manager.ensure_node(TENANT, "c")  # which gets the number 1
+        await asyncio.sleep(0.1)
+        assert hub.ended == [(TENANT, A)]
+        await hub.rights.close()
+
+    virtual_time.run(story())
+
+
+def test_what_changed_before_we_looked_is_noticed_at_the_first_look() -> None:
+    async def story() -> None:
+        manager = await tenants()
+        hub = Hub(manager)
+        hub.linked = {A: 1, B: 9}  # b had number 9 when its link began
+        await manager.remove_node(TENANT, A)
+        await manager.allow_subnets(TENANT, B, ["10.0.0.0/24"])
+        hub.rights.follow(TENANT)
+        await asyncio.sleep(0.1)
+        assert sorted(hub.ended) == [(TENANT, A), (TENANT, B)]
+        assert (B, ("10.0.0.0/24",)) in hub.allowed
+        await hub.rights.close()
+
+    virtual_time.run(story())
+
+
+def test_networks_that_are_allowed_or_not_any_more_are_told() -> None:
+    async def story() -> None:
+        manager = await tenants()
+        hub = Hub(manager)
+        hub.rights.follow(TENANT)
+        await asyncio.sleep(0.1)
+        for subnets in (["10.0.0.0/24"], ["10.0.0.0/24", "10.1.0.0/24"], []):
+            await manager.allow_subnets(TENANT, A, subnets)
+            await asyncio.sleep(0.1)
+            assert hub.allowed[-1] == (A, tuple(subnets))
+        assert {name for name, _ in hub.allowed} == {A} and hub.ended == []
+        await hub.rights.close()
+
+    virtual_time.run(story())
+
+
+def test_a_removal_while_the_store_is_away_is_noticed_when_it_is_back() -> None:
+    class Flaky:
+        def __init__(self, manager: TenantManager) -> None:
+            self.manager = manager
+            self.cut = asyncio.Event()
+
+        async def follow_nodes(self, tenant: TenantId) -> AsyncGenerator[Mapping[NodeName, Any], None]:
+            if self.cut.is_set():
+                async for records in self.manager.follow_nodes(tenant):
+                    yield records
+            yield {record.name: record for record in await self.manager.nodes(tenant)}
+            await self.cut.wait()
+            raise Unavailable("the store does not answer")
+
+        def follow_subnets(self, tenant: TenantId) -> AsyncGenerator[Mapping[NodeName, Sequence[str]], None]:
+            return self.manager.follow_subnets(tenant)
+
+    async def story() -> None:
+        manager = await tenants()
+        directory = Flaky(manager)
+        hub = Hub(directory)
+        hub.linked = {A: 1, B: 2}
+        hub.rights.follow(TENANT)
+        await asyncio.sleep(0.1)
+        await manager.remove_node(TENANT, B)
+        directory.cut.set()
+        await asyncio.sleep(0.5)
+        assert hub.ended == []  # nobody has told us
+        await asyncio.sleep(1.0)
+        assert hub.ended == [(TENANT, B)]
+        await hub.rights.close()
+
+    virtual_time.run(story())
