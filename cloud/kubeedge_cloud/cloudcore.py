@@ -502,6 +502,9 @@ class _Tenants:
         await self._cloud.tenants.ensure(tenant)
         await self._cloud.open_tenant(tenant)
 
+    async def remove_node(self, tenant: TenantId, node: NodeName) -> bool:
+        return await self._cloud.tenants.remove_node(tenant, node)
+
 
 _LOCAL_NAMES = ("127.0.0.1", "localhost")
 

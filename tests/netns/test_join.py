@@ -185,10 +185,12 @@ def test_a_tun_that_somebody_deletes_under_the_agent_comes_back(site: Site) -> N
     assert "kb0 is gone" in (site.directory / "edge.log").read_text()
 
 
-def test_a_node_that_is_deleted_is_off_the_network_at_once(site: Site) -> None:
+def test_a_node_that_is_removed_is_off_the_network_at_once(site: Site) -> None:
     site.join()
     site.start_agent()
     until(lambda: site.status()["link"]["up"], timeout=10, what="the link")
-    site.kubectl("delete", "node", "edge1")
+    assert "node edge1 of tenant default is removed" in site.admin("node", "remove", "edge1")
     until(lambda: not site.status()["link"]["up"], timeout=10, what="the end of its links")
     until(lambda: "join it again" in site.status()["link"]["lastError"], timeout=10, what="the reason")
+    until(lambda: not site.status()["channel"]["attached"], timeout=10, what="the end of its channel")
+    until(lambda: "edge1" not in site.kubectl("get", "nodes"), timeout=10, what="the end of the Node object")

@@ -3,6 +3,7 @@
 GET    /v1/tenants                      POST /v1/tenants {"name"}
 GET    /v1/tenants/T/tokens             POST /v1/tenants/T/tokens {"node", "ttl", "replace"}
 DELETE /v1/tenants/T/tokens/ID
+DELETE /v1/tenants/T/nodes/N
 
 Errors are {"error", "next"}.
 """
@@ -13,7 +14,7 @@ import json
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from kubeedge.api.names import TenantId, node_name, tenant_id
+from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
 from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound, Unavailable
 from kubeedge.kit.http1 import BodyTooLarge, Request, Response, json_response
 from kubeedge_cloud.bootstrap.core import with_next
@@ -26,6 +27,10 @@ class Tenants(Protocol):
     async def names(self) -> list[TenantId]: ...
 
     async def ensure(self, tenant: TenantId) -> None: ...
+
+    async def remove_node(self, tenant: TenantId, node: NodeName) -> bool:
+        """False: there was none."""
+        ...
 
 
 class Admin:
@@ -59,6 +64,10 @@ class Admin:
             case "DELETE", [tenant, "tokens", token_id]:
                 await self._tokens.revoke(await self._known(tenant), token_id)
                 return json_response(200, {})
+            case "DELETE", [tenant, "nodes", node]:
+                if not await self._tenants.remove_node(await self._known(tenant), node_name(node)):
+                    raise NotFound(f"tenant {tenant} has no node {node}")
+                return json_response(200, {"tenant": tenant, "node": node})
         return None
 
     async def _known(self, text: str) -> TenantId:

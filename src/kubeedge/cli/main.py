@@ -104,6 +104,13 @@ def _add_cloud_tools(commands: _Commands) -> None:
         _socket(verb, CLOUD_SOCKET, "the cloud's")
 
 
+    p = commands.add("node", "node", "nodes of a tenant", output=False)
+    (remove,) = _verbs(p, ("remove", "end its links and its channel, forget it, and free its name and number"))
+    remove.add_argument("node", help="its name")
+    remove.add_argument("--tenant", default="default", help="whose node (default: default)")
+    _socket(remove, CLOUD_SOCKET, "the cloud's")
+
+
 def _add_gettoken(commands: _Commands) -> None:
     p = commands.add("gettoken", "token", "print a new bootstrap token")
     p.set_defaults(verb="create")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kubeedge.api.names import TenantId
+from kubeedge.api.names import NodeName, TenantId
 from kubeedge.cli import main as cli
 from kubeedge.cli import service, show, token
 from kubeedge.cli.errors import UsageError
@@ -45,6 +45,9 @@ class Tenants:
     async def ensure(self, tenant: TenantId) -> None:
         if tenant not in self.all:
             self.all.append(tenant)
+
+    async def remove_node(self, tenant: TenantId, node: NodeName) -> bool:
+        return node == "edge1"
 
 
 class AdminSocket:
@@ -90,7 +93,7 @@ def test_the_agent_does_not_keep_what_only_commands_need():
 
 def test_every_command_and_verb_has_help():
     commands = (
-        "cloud edge join reset token tenant gettoken status publish image ping links routes router version".split()
+        "cloud edge join reset token tenant gettoken status publish image ping links routes router node version".split()
     )
     listed = kubeedge("--help").stdout
     for command in commands:
@@ -208,6 +211,8 @@ def test_tokens_are_made_listed_and_revoked_through_the_socket(tmp_path):
         (("token", "revoke", "zzzzzz"), "no token zzzzzz of tenant default", ""),
         (("token", "revoke", "../../x"), "", ""),
         (("tenant", "create", "Not A Label"), "is not an RFC 1123 label", ""),
+        (("node", "remove", "edge9"), "tenant default has no node edge9", ""),
+        (("node", "remove", "../x"), "", ""),
     ],
 )
 def test_what_the_cloud_refuses_is_shown_in_its_words(tmp_path, arguments, words, advice):
