@@ -380,6 +380,9 @@ class Story:
         print(f"kubectl     {wrapper} get pods -o wide")
         print(f"published   {shell} curl http://{CLOUD_ADDRESS}/{TENANT}/edge1/web/index.html")
         print(f"on edge1    {' '.join(self.edges[0].command('sh'))}")
+        print(
+            f"            {KUBEEDGE} links --socket {BUILD / 'edge1/run/kubeedge/edge.sock'}   (also ping, routes, sync status)"
+        )
         print("Ctrl-C ends and removes everything.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause()
