@@ -4,7 +4,7 @@ BIN    := .venv/bin
 STAMP  := build/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench simulate powercut chaos fuzz soak clean
+.PHONY: help setup demo test lint bench simulate powercut chaos fuzz soak cross clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -23,7 +23,7 @@ test: lint       ## style, types, import rules, all tests
 	$(BIN)/python -m pytest -q $(ARGS)
 
 lint: $(STAMP)   ## ruff, mypy --strict, import-linter
-	$(BIN)/ruff check src cloud tests bench setup.py
+	$(BIN)/ruff check src cloud tests bench cross setup.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -44,6 +44,9 @@ fuzz: $(STAMP)   ## libFuzzer on the C decoders: [SECONDS=60 for each] [TARGET=p
 
 soak: $(STAMP)   ## KubeBus for an hour, with cuts and dying relays: [SECONDS=3600] [SEED=s]
 	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),3600) $(if $(SEED),--seed $(SEED))
+
+cross: $(STAMP)  ## the compiled code and its tests on an emulated processor: [ARCH=armhf] (32 bits), s390x (big endian)
+	$(BIN)/python -m cross --arch $(or $(ARCH),armhf)
 
 clean:           ## remove everything that was built
 	rm -rf build dist .venv src/*.egg-info cloud/*.egg-info

@@ -14,12 +14,15 @@ from kubeedge.api.names import Object
 _SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _MAX_GENERATED_BASE = 58  # with the five of the suffix, 63: still a label
 
+#: added to, for `fromtimestamp` ends in 2038 where the C library's time_t has 32 bits
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
 Randbytes = Callable[[int], bytes]
 
 
 def timestamp(wall: float) -> str:
     """Seconds since 1970 -> RFC 3339, UTC, whole seconds: the form of metav1.Time."""
-    return datetime.datetime.fromtimestamp(int(wall), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (_EPOCH + datetime.timedelta(seconds=int(wall))).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_timestamp(text: object) -> float | None:

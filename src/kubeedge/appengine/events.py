@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.api import keys
-from kubeedge.appengine.status import rfc3339
+from kubeedge.api.meta import timestamp
 from kubeedge.errors import KubeEdgeError
 from kubeedge.store.model import Delete, Op, Put, Store
 
@@ -53,7 +53,7 @@ class EventRecorder:
     async def record(self, about: About, kind: str, reason: str, message: str, container: str = "") -> None:
         """Best effort: a full disk must not stop a pod for it."""
         message = message[:_MAX_MESSAGE]
-        at = rfc3339(self._clock())
+        at = timestamp(self._clock())
         same = (about.uid, container, reason, message)
         series = self._series.pop(same, None) or _Series(f"{about.name}.{uuid.uuid4().hex[:16]}", at, 0)
         series.count += 1

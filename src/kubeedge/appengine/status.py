@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
+from kubeedge.api.meta import timestamp
 from kubeedge.appengine.core import ContainerObservation, PodObservation, initialized, phase, restarts
 from kubeedge.appengine.pod import Container, Pod
-
-
-def rfc3339(wall: float) -> str:
-    return datetime.datetime.fromtimestamp(wall, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def pod_status(
@@ -37,13 +33,13 @@ def pod_status(
     for condition in conditions:
         old = before.get(condition["type"])
         same = old is not None and old.get("status") == condition["status"]
-        condition["lastTransitionTime"] = old["lastTransitionTime"] if same and old else rfc3339(now)
+        condition["lastTransitionTime"] = old["lastTransitionTime"] if same and old else timestamp(now)
     status: dict[str, Any] = {
         "phase": current_phase,
         "conditions": conditions,
         "hostIP": host_ip,
         "qosClass": qos_class(pod),
-        "startTime": (previous or {}).get("startTime") or rfc3339(observed.started_at or now),
+        "startTime": (previous or {}).get("startTime") or timestamp(observed.started_at or now),
         "containerStatuses": main,
     }
     if init:
@@ -64,7 +60,7 @@ def failed_status(reason: str, message: str, *, host_ip: str, now: float) -> dic
         "reason": reason,
         "message": message,
         "hostIP": host_ip,
-        "startTime": rfc3339(now),
+        "startTime": timestamp(now),
         "conditions": [],
     }
 
@@ -95,7 +91,7 @@ def _container(
     if state.id:
         entry["containerID"] = f"embedded://{state.id}"
     if state.running:
-        entry["state"] = {"running": {"startedAt": rfc3339(state.started_at)}}
+        entry["state"] = {"running": {"startedAt": timestamp(state.started_at)}}
         if state.last:
             last = state.last
             entry["lastState"] = {
@@ -128,8 +124,8 @@ def _terminated(exit_code: int, reason: str, message: str, started: float, finis
     entry = {
         "exitCode": exit_code,
         "reason": reason,
-        "startedAt": rfc3339(started),
-        "finishedAt": rfc3339(finished),
+        "startedAt": timestamp(started),
+        "finishedAt": timestamp(finished),
         "containerID": f"embedded://{id}",
     }
     if message:

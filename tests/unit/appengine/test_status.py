@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from kubeedge.api.meta import timestamp
 from kubeedge.appengine import core
 from kubeedge.appengine.core import ContainerObservation, PodObservation
 from kubeedge.appengine.pod import Pod
-from kubeedge.appengine.status import failed_status, pod_status, qos_class, rfc3339
+from kubeedge.appengine.status import failed_status, pod_status, qos_class
 from tests.unit.appengine.world import container, exited, observed, pod, running
 
 NOON = 1_800_000_000.0  # 2027-01-15T08:00:00Z
@@ -37,7 +38,7 @@ def test_a_running_pod_is_ready_and_has_its_addresses() -> None:
     assert set(conditions(s)) == {
         "PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled",
     }  # fmt: skip
-    assert main(s)["state"] == {"running": {"startedAt": rfc3339(NOON - 5)}}
+    assert main(s)["state"] == {"running": {"startedAt": timestamp(NOON - 5)}}
     assert main(s)["containerID"] == "embedded://id0" and main(s)["imageID"] == "sha256:1"
     assert main(s)["ready"] and main(s)["started"] and main(s)["restartCount"] == 0
 
@@ -92,8 +93,8 @@ def test_a_restarted_container_shows_the_run_before() -> None:
     assert entry["lastState"]["terminated"] == {
         "exitCode": 137,
         "reason": "OOMKilled",
-        "startedAt": rfc3339(NOON - 1),
-        "finishedAt": rfc3339(NOON),
+        "startedAt": timestamp(NOON - 1),
+        "finishedAt": timestamp(NOON),
         "containerID": "embedded://id0",
     }
 
@@ -120,7 +121,7 @@ def test_a_condition_keeps_its_transition_time_until_it_changes() -> None:
     state.ready = False
     later = status(pod(), observed(main=state), NOON + 120, same)
     times = {c["type"]: c["lastTransitionTime"] for c in later["conditions"]}
-    assert times["Ready"] == rfc3339(NOON + 120) and times["PodScheduled"] == rfc3339(NOON)
+    assert times["Ready"] == timestamp(NOON + 120) and times["PodScheduled"] == timestamp(NOON)
 
 
 def test_a_pod_on_the_network_of_the_host_has_its_address() -> None:

@@ -14,7 +14,7 @@ from kubeedge.wire.checksum import ones_sum
 from kubeedge.wire.frame import PACKET, SEGMENT, TENANT_PACKET, TENANT_SEGMENT, encode
 from kubeedge.wire.ip import UDP, ipv4, ipv6
 
-LIMIT = 1 << 40
+LIMIT = 1 << 30
 
 
 @pytest.fixture(params=["c", "python"])

@@ -79,7 +79,7 @@ def test_any_cut_of_the_stream_gives_the_same_frames(sent: list[Frame], data: st
 @given(st.lists(frames, max_size=4), st.binary(min_size=4, max_size=200))
 def test_garbage_after_frames_does_not_take_them_back(sent: list[Frame], garbage: bytes) -> None:
     decoder, got = Decoder(), []
-    decoder.receive_data(b"".join(encode(f.kind, f.payload) for f in sent) + b"\x05" + garbage)
+    decoder.receive_data(b"".join(encode(f.kind, f.payload) for f in sent) + b"\x7f" + garbage)
     with pytest.raises(PeerError):
         while frame := decoder.maybe_next_frame():
             got.append(frame)

@@ -15,6 +15,7 @@ _TUNSETIFF = 0x400454CA
 _TUNGETFEATURES = 0x800454CF
 _TUNSETOFFLOAD = 0x400454D0
 _TUNSETVNETHDRSZ = 0x400454D8
+_TUNSETVNETLE = 0x400454DC
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 _CSUM, _TSO4, _TSO6, _TSO_ECN, _USO4, _USO6 = 0x01, 0x02, 0x04, 0x08, 0x20, 0x40
 #: tried in turn: UDP segmentation needs Linux 6.2
@@ -42,6 +43,8 @@ def open_tun(name: str, *, offload: bool = True) -> TunDevice:
             return TunDevice(fd, name, vnet_hdr=False, uso=False)
         _set_flags(fd, name, _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR)
         fcntl.ioctl(fd, _TUNSETVNETHDRSZ, struct.pack("i", _VNET_HEADER))
+        # a frame crosses to machines of the other byte order: the header's words are little endian everywhere
+        fcntl.ioctl(fd, _TUNSETVNETLE, struct.pack("i", 1))
         taken = 0
         for features in _OFFLOADS:
             with contextlib.suppress(OSError):

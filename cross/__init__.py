@@ -1,0 +1,1 @@
+"""Other processors than that of the machine at hand."""
