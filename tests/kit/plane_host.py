@@ -45,7 +45,6 @@ async def main(config: dict[str, Any]) -> None:
             match event:
                 case LinkUp(port, uri):
                     ports.add(port)
-                    say(event="up", uri=uri, port=port)
                     if relay:
                         _, tenant, _, node = uri.removeprefix("spiffe://kubeedge/").split("/")
                         t, n = int(tenant[1:]), int(node[1:])
@@ -57,6 +56,7 @@ async def main(config: dict[str, Any]) -> None:
                             plane.add_route(t, prefix, n, mtu=config.get("mtus", {}).get(str(n), 0))
                     else:
                         plane.admit(port, tenant=0, number=0, prefixes=[])
+                    say(event="up", uri=uri, port=port)  # not before: what arrives until then is dropped
                 case LinkDown(port, reason):
                     ports.discard(port)
                     say(event="down", reason=reason, port=port)
