@@ -10,7 +10,6 @@ Whatever happened while the process was away, the next look finds the same diffe
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from kubeedge import faults
-from kubeedge.api import edge_writes, keys, meta
+from kubeedge.api import edge_writes, keys, meta, schema, strict_json
 from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NODES, PODS, SECRETS, SERVICES
@@ -309,10 +308,10 @@ class TenantEdgeController:
         value = self._reported.get(f"{name}/reported/{rest}")
         if value is None or name not in self._records:
             return
-        report = _json(value)
         resource, _, tail = rest.partition("/")
         namespace, _, object_name = tail.partition("/")
         try:
+            report = _json(value)
             match resource:
                 case "pods":
                     await self._pod_reported(name, namespace, object_name, report)
@@ -335,6 +334,7 @@ class TenantEdgeController:
         status = report.get("status")
         if not isinstance(status, dict):
             return
+        _check("PodStatus", status)
         if node not in self._sessions and self._is_lost(node):
             status = core.not_ready(status, self._now())
         if pod.get("status") != status:
@@ -356,6 +356,7 @@ class TenantEdgeController:
         if not isinstance(status, dict):
             return
         status = core.node_report(status)
+        _check("NodeStatus", status)
         node = await self._ensure_node(name)
         labels = {
             k: v for k, v in core.node_labels(status).items() if (node["metadata"].get("labels") or {}).get(k) != v
@@ -511,9 +512,13 @@ def _parts(key: str) -> tuple[str, str, str]:
     return node, kind, tail
 
 
+def _check(kind: str, status: Object) -> None:
+    """Raises Invalid: what has another form would break whoever reads it, us first."""
+    if errors := schema.check(kind, status)[0]:
+        raise Invalid(f"{errors[0]}")
+
+
 def _json(value: bytes) -> dict[str, Any]:
-    try:
-        obj = json.loads(value)
-    except (ValueError, RecursionError):
-        return {}
+    """Raises Invalid for what no client of the API could read."""
+    obj = strict_json.loads(value)
     return obj if isinstance(obj, dict) else {}

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from kubeedge.api import strict_json
 from kubeedge.api.names import Object
 from kubeedge.errors import Invalid
 
@@ -246,7 +247,7 @@ def decode(data: bytes) -> EdgeWrite:
     try:
         if len(data) > MAX_BYTES:
             raise ValueError(f"{len(data)} bytes, more than {MAX_BYTES}")
-        body = json.loads(data)
+        body = strict_json.loads(data)
         if not isinstance(body, dict):
             raise ValueError("not an object")
         changes = body.get("changes", [])
@@ -266,7 +267,7 @@ def decode(data: bytes) -> EdgeWrite:
             grace=_number(body["grace"]) if "grace" in body else None,
             at=_text(body, "at", ""),
         )
-    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+    except (Invalid, ValueError, KeyError, TypeError) as exc:
         raise Invalid(f"not a write of an edge: {exc!r:.200}") from exc
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ _MAX_GENERATED_BASE = 58  # with the five of the suffix, 63: still a label
 
 #: added to, for `fromtimestamp` ends in 2038 where the C library's time_t has 32 bits
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 Randbytes = Callable[[int], bytes]
 
@@ -34,6 +36,11 @@ def parse_timestamp(text: object) -> float | None:
     except ValueError:
         return None
     return moment.timestamp() if moment.tzinfo is not None else None
+
+
+def is_timestamp(text: str) -> bool:
+    """Go's time.RFC3339, which is stricter than ISO 8601: what it cannot read, no client of Kubernetes can."""
+    return _RFC3339.fullmatch(text) is not None and parse_timestamp(text) is not None
 
 
 def new_uid(randbytes: Randbytes) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kubeedge.api import meta
 from kubeedge.api.names import Object
 from kubeedge.api.quantities import is_quantity
 from kubeedge.api.schema_table import TABLE
@@ -20,10 +21,11 @@ _PLAIN = {
     "str": (str, "string"),
     "time": (str, "string"),
     "int": (int, "integer"),
+    "long": (int, "integer"),
     "num": ((int, float), "number"),
     "bool": (bool, "boolean"),
 }
-_INT_LIMIT = 2**63
+_LIMITS = {"int": 32, "long": 64}  # bits, as in Kubernetes' types: a client that has too few cannot read the whole list
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,10 @@ def _check_one(kind: str, value: Any, path: str, errors: list[FieldError], unkno
         expected, name = plain
         if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):  # type: ignore[arg-type]
             errors.append(wrong_type(path, name, found_type(value)))
-        elif kind == "int" and not -_INT_LIMIT <= value < _INT_LIMIT:
-            errors.append(invalid(path, value, "must fit into 64 bits"))
+        elif (bits := _LIMITS.get(kind)) and not -(1 << bits - 1) <= value < 1 << bits - 1:
+            errors.append(invalid(path, value, f"must fit into {bits} bits"))
+        elif kind == "time" and not meta.is_timestamp(value):
+            errors.append(invalid(path, value, "must be a time as in RFC 3339, like 2026-01-31T12:00:00Z"))
     elif kind == "quantity":
         if not is_quantity(value):
             errors.append(

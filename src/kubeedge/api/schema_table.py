@@ -3,7 +3,7 @@
     Type
       field  type  [flags]
 
-type:  str int num bool time any, quantity, intorstr; map (string to string), {T} (string to T), [T] (list of T), or a
+type:  str int (32 bits) long (64) num bool time any, quantity, intorstr; map (string to string), {T} (string to T), [T] (list of T), or a
        Type of this table.
 flags: key=F   a patch merges this list's items by their field F (x-kubernetes-patch-merge-key)
        set     a patch merges this list of plain values as a set
@@ -20,10 +20,10 @@ ObjectMeta
   selfLink str
   uid str
   resourceVersion str
-  generation int
+  generation long
   creationTimestamp time
   deletionTimestamp time
-  deletionGracePeriodSeconds int
+  deletionGracePeriodSeconds long
   labels map
   annotations map
   ownerReferences [OwnerReference] key=uid
@@ -51,8 +51,8 @@ PodSpec
   containers [Container] key=name
   ephemeralContainers [Container] key=name
   restartPolicy str
-  terminationGracePeriodSeconds int
-  activeDeadlineSeconds int
+  terminationGracePeriodSeconds long
+  activeDeadlineSeconds long
   dnsPolicy str
   nodeSelector map
   serviceAccountName str
@@ -96,7 +96,7 @@ Toleration
   operator str
   value str
   effect str
-  tolerationSeconds int
+  tolerationSeconds long
 TopologySpread
   maxSkew int
   topologyKey str
@@ -131,12 +131,12 @@ NodeSelectorTerm
 PodSecurityContext
   seLinuxOptions any
   windowsOptions any
-  runAsUser int
-  runAsGroup int
+  runAsUser long
+  runAsGroup long
   runAsNonRoot bool
-  supplementalGroups [int]
+  supplementalGroups [long]
   supplementalGroupsPolicy str
-  fsGroup int
+  fsGroup long
   sysctls [Sysctl]
   fsGroupChangePolicy str
   seccompProfile any
@@ -226,7 +226,7 @@ Probe
   periodSeconds int
   successThreshold int
   failureThreshold int
-  terminationGracePeriodSeconds int
+  terminationGracePeriodSeconds long
 ExecAction
   command [str]
 HTTPGet
@@ -258,8 +258,8 @@ SecurityContext
   privileged bool
   seLinuxOptions any
   windowsOptions any
-  runAsUser int
-  runAsGroup int
+  runAsUser long
+  runAsGroup long
   runAsNonRoot bool
   readOnlyRootFilesystem bool
   allowPrivilegeEscalation bool
@@ -360,7 +360,7 @@ PodStatus
   qosClass str
   resize str
   resourceClaimStatuses any
-  observedGeneration int
+  observedGeneration long
 PodIP
   ip str
 ContainerStatus
@@ -401,7 +401,7 @@ Condition
   status str
   reason str
   message str
-  observedGeneration int
+  observedGeneration long
   lastProbeTime time
   lastHeartbeatTime time
   lastUpdateTime time
@@ -428,7 +428,7 @@ RollingUpdate
   maxUnavailable intorstr
   maxSurge intorstr
 WorkloadStatus
-  observedGeneration int
+  observedGeneration long
   replicas int
   updatedReplicas int
   readyReplicas int
@@ -571,14 +571,33 @@ NodeStatus
   phase str
   conditions [Condition] key=type
   addresses [NodeAddress] key=type
-  daemonEndpoints any
-  nodeInfo any
-  images any
+  daemonEndpoints NodeDaemonEndpoints
+  nodeInfo NodeSystemInfo
+  images [ContainerImage]
   volumesInUse [str]
   volumesAttached any
   config any
   runtimeHandlers any
   features any
+NodeDaemonEndpoints
+  kubeletEndpoint DaemonEndpoint
+DaemonEndpoint
+  Port int
+NodeSystemInfo
+  machineID str
+  systemUUID str
+  bootID str
+  kernelVersion str
+  osImage str
+  containerRuntimeVersion str
+  kubeletVersion str
+  kubeProxyVersion str
+  operatingSystem str
+  architecture str
+  swap any
+ContainerImage
+  names [str]
+  sizeBytes long
 NodeAddress
   type str
   address str

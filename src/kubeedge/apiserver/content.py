@@ -7,15 +7,15 @@ everything behind this door may recurse and encode without fear.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
+from kubeedge.api import strict_json
 from kubeedge.api.status import BadRequest, NotAcceptable, TooLarge, UnsupportedMediaType
+from kubeedge.errors import Invalid
 
 JSON = "application/json"
 BODY_LIMIT = 3 * 1024 * 1024  # bytes; the limit of kube-apiserver
-MAX_DEPTH = 100  # levels; the deepest built-in kind has about 20
 _YAML_LIMIT = 256 * 1024  # bytes; YAML is parsed much slower than JSON
 _MAX_ACCEPT = 32  # alternatives looked at
 
@@ -23,45 +23,9 @@ _MAX_ACCEPT = 32  # alternatives looked at
 def decode_json(data: bytes) -> Any:
     """Raises BadRequest."""
     try:
-        # decoded here, because json.loads would let half of a surrogate pair pass
-        value = json.loads(data.decode(), parse_constant=_no_constant, parse_float=_finite)
-    except RecursionError as exc:
-        raise BadRequest(f"the body is nested deeper than {MAX_DEPTH} levels") from exc
-    except ValueError as exc:
-        raise BadRequest(f"the body is not JSON: {exc}") from exc
-    _check_depth(value)
-    if b"\\u" in data:  # the only way by which half a surrogate pair gets in: it could not be encoded again
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError as exc:
-            raise BadRequest("the body holds text that is not Unicode (half of a surrogate pair)") from exc
-    return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"{text[:32]} is too large a number")
-    return value
-
-
-def _check_depth(value: Any) -> None:
-    level: list[Any] = [value]
-    for _ in range(MAX_DEPTH):
-        following: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                following += [inner for inner in item.values() if isinstance(inner, dict | list)]
-            elif isinstance(item, list):
-                following += [inner for inner in item if isinstance(inner, dict | list)]
-        if not following:
-            return
-        level = following
-    raise BadRequest(f"the body is nested deeper than {MAX_DEPTH} levels")
+        return strict_json.loads(data, what="the body")
+    except Invalid as exc:
+        raise BadRequest(str(exc)) from exc
 
 
 def decode_yaml(data: bytes) -> Any:
@@ -85,8 +49,8 @@ def decode_yaml(data: bytes) -> Any:
             if isinstance(event, yaml.AliasEvent):
                 raise BadRequest("YAML aliases (*name) are not accepted: write the value out")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                raise BadRequest(f"the body is nested deeper than {MAX_DEPTH} levels")
+            if depth > strict_json.MAX_DEPTH:
+                raise BadRequest(f"the body is nested deeper than {strict_json.MAX_DEPTH} levels")
         value = yaml.load(data, Loader=Loader)  # a SafeLoader
         return decode_json(json.dumps(value, allow_nan=False).encode())
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as exc:

@@ -15,7 +15,7 @@ from typing import Any
 from kubeedge.api import edge_writes, keys, meta
 from kubeedge.errors import Gone, Invalid, Unavailable
 from kubeedge.metaserver import joined
-from kubeedge.store.model import Change, ChangeKind, Compare, Delete, Op, Put, Store, Target
+from kubeedge.store.model import Change, ChangeKind, Compare, Delete, KeyValue, Op, Put, Store, Target
 
 log = logging.getLogger("kubeedge.metaserver")
 
@@ -79,15 +79,22 @@ class EdgeWrites:
                 log.warning("the answer to a write is not kept yet: %s", exc)
                 await asyncio.sleep(_RETRY)
 
+    async def _drop(self, kv: KeyValue, answer: bytes) -> None:
+        """A row that is no write (bits that flipped) waits for ever, and takes a place; the cloud has said so, too."""
+        with contextlib.suppress(Invalid):
+            if edge_writes.decode_result(answer)[:2] == ("", "refused"):
+                await self._store.txn((Compare(kv.key, Target.MOD, "=", kv.mod_revision),), (Delete(kv.key),))
+
     async def _settle(self, key: str, value: bytes) -> None:
         kv = await self._store.get(key)
         if kv is None:
             return
         try:
-            write = edge_writes.decode(kv.value)
             write_id, outcome, message = edge_writes.decode_result(value)
+            write = edge_writes.decode(kv.value)
         except Invalid as exc:
             log.error("%s: %s", key, exc)
+            await self._drop(kv, value)
             return
         if write_id not in (write.id, ""):
             return  # it answers a write of another history

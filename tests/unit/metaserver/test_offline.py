@@ -361,6 +361,16 @@ async def test_nodes_that_share_an_object_do_not_take_each_other_s_marks_away(wo
         assert (await data_of(world.api()))["a"] == "1", f"the write of {node} was merged again"
 
 
+@at_the_edge
+async def test_a_row_that_is_no_write_any_more_does_not_wait_for_ever(world: World, edge: EdgeNode) -> None:
+    async with world.cloud():
+        await with_a_pod(world, edge)
+        await edge.store.put(f"{joined.WRITES}0000000000000001", b'{"id":"w1","oper\xfftion":')
+        await edge.api.merge_patch(CONFIGMAPS, "default", "web", {"data": {"a": "edge"}})
+        await reconnect(world, edge)
+        assert (await data_of(world.api()))["a"] == "edge" and await edge.pending() == 0
+
+
 class Stopped:
     """The API as a process sees it that is stopped before it reads an object."""
 

@@ -1,0 +1,131 @@
+"""What a node may say that no client could read: it is refused where it comes in, without a traceback, and harms nobody else."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from kubeedge.api import keys, strict_json
+from kubeedge.api.names import NodeName
+from kubeedge.api.resources import CONFIGMAPS, EVENTS, NODES, PODS
+from kubeedge.errors import Invalid
+from tests.unit.controllers.world import TENANT, World, in_world, template
+
+DEEP = '{"a":' * 400 + "1" + "}" * 400
+UNREADABLE = ("NaN", "Infinity", "-Infinity", "1e999", '"\\ud800"', DEEP, "[" * 100_000, "\xff", "1" * 5000)
+
+
+def container(**fields: str) -> str:
+    inner = {"name": '"c"', "ready": "true", "restartCount": "0", "image": '"i"', "imageID": '"i"', **fields}
+    listed = ",".join(f'"{name}":{value}' for name, value in inner.items())
+    return f'{{"phase":"Running","containerStatuses":[{{{listed}}}]}}'
+
+
+STATUSES = (
+    *UNREADABLE,
+    *(f'{{"message":{value}}}' for value in UNREADABLE),
+    *(container(restartCount=value) for value in ('"1"', "2147483648", "-2147483649", "1.5", "true", "[]")),
+    *(container(state=f'{{"running":{{"startedAt":{value}}}}}') for value in ('""', '"yesterday"', "0", "{}")),
+    *(f'{{"startTime":{value}}}' for value in ('"2026-01-01"', '"20260101T000000Z"', '"2026-01-01T00:00:00"', '"2026-13-01T00:00:00Z"')),
+    '{"conditions":{}}',
+    '{"conditions":[5]}',
+    '{"podIPs":[null,"10.0.0.1"]}',
+)  # fmt: skip
+NODE_STATUSES = (
+    *(f'{{"nodeInfo":{{"osImage":{value}}}}}' for value in (*UNREADABLE, "5", "{}")),
+    '{"daemonEndpoints":{"kubeletEndpoint":{"Port":4294967296}}}',
+    '{"images":[{"names":"x"}]}',
+    '{"images":[5]}',
+    '{"capacity":{"cpu":"many"}}',
+    '{"addresses":["10.0.0.1"]}',
+)
+
+
+async def report(world: World, node: str, rest: str, value: str) -> None:
+    await world.store.put(keys.edge_reported(TENANT, NodeName(node)) + rest, value.encode("latin-1"))
+    await world.settle(2)
+
+
+@in_world
+async def test_no_report_of_a_node_makes_the_lists_of_others_unreadable(world: World) -> None:
+    logged: list[logging.LogRecord] = []
+
+    class Tracebacks(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info:
+                logged.append(record)
+
+    handler = Tracebacks()
+    logging.getLogger("kubeedge_cloud").addHandler(handler)
+    try:
+        async with world.cloud():
+            for node in ("edge1", "edge2"):
+                await world.tenants.ensure_node(TENANT, NodeName(node))
+                pod = {"metadata": {"name": node}, "spec": {**template(node)["spec"], "nodeName": node}}
+                await world.api().create(PODS, "default", pod)
+            await world.settle(2)
+            uid = (await world.get(PODS, "edge1"))["metadata"]["uid"]
+            await report(world, "edge1", "pods/default/edge1", f'{{"uid":"{uid}","status":{container()}}}')
+            good = (await world.get(PODS, "edge1"))["status"]
+            assert good["containerStatuses"][0]["restartCount"] == 0
+            node = (await world.get(NODES, "edge1"))["status"]
+            for status in STATUSES:
+                await report(world, "edge1", "pods/default/edge1", f'{{"uid":"{uid}","status":{status}}}')
+                assert (await world.get(PODS, "edge1"))["status"] == good, status[:200]
+            for status in NODE_STATUSES:
+                await report(world, "edge1", "nodes/_/edge1", f'{{"status":{status}}}')
+                assert (await world.get(NODES, "edge1"))["status"] == node, status[:200]
+            event = '"involvedObject":{"kind":"Pod","name":"edge1","namespace":"default"},"reason":"R","type":"Normal"'
+            for n, field in enumerate(
+                (*(f'"message":{value}' for value in UNREADABLE), '"count":2147483648', '"firstTimestamp":"now"')
+            ):
+                await report(world, "edge1", f"events/default/e{n}", f'{{{event},{field}}}')  # fmt: skip
+            events = [e for e in await world.all(EVENTS) if e["reason"] == "R"]
+            for shown in (events, await world.all(PODS), await world.all(NODES)):
+                strict_json.loads(json.dumps(shown).encode())
+            assert all(e.get("count", 1) < 2**31 and e.get("firstTimestamp") != "now" for e in events)
+            other = (await world.get(PODS, "edge2"))["metadata"]["uid"]
+            await report(world, "edge2", "pods/default/edge2", f'{{"uid":"{other}","status":{{"phase":"Running"}}}}')
+            assert (await world.get(PODS, "edge2"))["status"]["phase"] == "Running"
+            await report(
+                world, "edge1", "pods/default/edge1", f'{{"uid":"{uid}","status":{container(restartCount="7")}}}'
+            )
+            assert (await world.get(PODS, "edge1"))["status"]["containerStatuses"][0]["restartCount"] == 7
+    finally:
+        logging.getLogger("kubeedge_cloud").removeHandler(handler)
+    assert [r.getMessage() for r in logged] == []
+
+
+@in_world
+async def test_a_write_that_no_client_could_read_is_answered_and_holds_nothing_up(world: World) -> None:
+    async with world.cloud():
+        await world.tenants.ensure_node(TENANT, NodeName("edge1"))
+        await world.api().create(CONFIGMAPS, "default", {"metadata": {"name": "web"}, "data": {"a": "1"}})
+        spec = {**template("p")["spec"], "nodeName": "edge1", "volumes": [{"name": "v", "configMap": {"name": "web"}}]}
+        await world.api().create(PODS, "default", {"metadata": {"name": "p"}, "spec": spec})
+        await world.settle(2)
+        for seq, value in enumerate((*UNREADABLE, "{}", '"2"')):
+            write = (
+                f'{{"id":"w{seq}","operation":"change","resource":"configmaps","namespace":"default","name":"web",'
+                f'"changes":[{{"path":["data","a"],"now":{value},"was":"1"}}]}}'
+            )
+            await report(world, "edge1", f"writes/_/{seq:016}", write)
+        prefix = keys.edge_desired(TENANT, NodeName("edge1")) + "writes/"
+        answers = (await world.store.range(prefix, keys.prefix_end(prefix))).kvs
+        outcomes = [json.loads(kv.value)["outcome"] for kv in answers]
+        assert outcomes == ["refused"] * (len(UNREADABLE) + 1) + ["merged"]
+        assert (await world.get(CONFIGMAPS, "web"))["data"] == {"a": "2"}
+
+
+@pytest.mark.parametrize("text", UNREADABLE)
+def test_what_is_not_json_for_everybody_is_not_json(text: str) -> None:
+    with pytest.raises(Invalid):
+        strict_json.loads(text.encode("latin-1"))
+
+
+@pytest.mark.parametrize("value", [None, True, 0, -1.5, "", "\U0001f600", [], {}, [[{"a": [1]}]], {"a": {"b": "c"}}])
+def test_what_is_json_passes(value: Any) -> None:
+    assert strict_json.loads(json.dumps(value).encode()) == value
