@@ -83,10 +83,7 @@ async def run_edge(channel: Channel, store: Store, down: Progress, up: Progress)
             ),
             name="sync from the cloud",
         )
-        group.create_task(
-            run_source(store, keys.REPORTED, _sender(channel, SYNC_UP), channel.stream(SYNC_UP), up),
-            name="sync to the cloud",
-        )
+        await run_source(store, keys.REPORTED, _sender(channel, SYNC_UP), channel.stream(SYNC_UP), up)
 
 
 async def run_cloud(
@@ -102,12 +99,6 @@ async def run_cloud(
     lsr_key = keys.edge_sync_up(tenant, node)
     async with asyncio.TaskGroup() as group:
         group.create_task(
-            run_source(
-                store, keys.edge_desired(tenant, node), _sender(channel, SYNC_DOWN), channel.stream(SYNC_DOWN), down
-            ),
-            name=f"sync to {tenant}/{node}",
-        )
-        group.create_task(
             run_sink(
                 store,
                 keys.edge_reported(tenant, node),
@@ -120,6 +111,10 @@ async def run_cloud(
                 tells=BOUNDS in channel.features,
             ),
             name=f"sync from {tenant}/{node}",
+        )
+        # not a task of its own, for there are thousands of nodes
+        await run_source(
+            store, keys.edge_desired(tenant, node), _sender(channel, SYNC_DOWN), channel.stream(SYNC_DOWN), down
         )
 
 
@@ -340,7 +335,7 @@ class _Outgoing:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._take_answers(), name="sync acknowledgements")
-            group.create_task(self._send_changes(), name="sync changes")
+            await self._send_changes()
 
     async def _take_answers(self) -> None:
         while True:
