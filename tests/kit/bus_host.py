@@ -13,9 +13,12 @@ Every edge serves port 7 with 50 MB of known bytes, and port 8 with an echo.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
+import os
 import random
+import resource
 import sys
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -99,6 +102,18 @@ class Directory:
         return 1 if tenant == TENANT else None
 
 
+held: list[int] = []
+
+
+def hold(count: int) -> dict[str, Any]:
+    while held:
+        os.close(held.pop())
+    with contextlib.suppress(OSError):
+        while len(held) < count:
+            held.append(os.open("/dev/null", os.O_RDONLY))
+    return {"held": len(held)}
+
+
 def say(**what: Any) -> None:
     print(json.dumps(what), flush=True)
 
@@ -122,6 +137,8 @@ async def serve_echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 
 async def main(config: dict[str, Any]) -> None:
     logs.setup("info")
+    if "files" in config:  # descriptors that the process may have
+        resource.setrlimit(resource.RLIMIT_NOFILE, (config["files"], config["files"]))
     ready = asyncio.Event()
     if config["role"] == "relay":
         tun = CloudTun(tenant=TENANT, **config.get("tun", {})) if config.get("tun", {}) is not None else None
@@ -182,6 +199,8 @@ async def main(config: dict[str, Any]) -> None:
                     return {"routes": bus.routes()}
                 case "metrics":
                     return {"metrics": exposition(edge_metrics(bus))}
+                case "hold":  # so many descriptors, or as many as there are
+                    return hold(command["count"])
             return await bus.ping(command["node"], count=command["count"], interval=0.02)
 
         async def connect(node: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -3,7 +3,7 @@
     python -m tests.kit.plane_host '{"role": "relay", "listen": 7000, "tun": "100.64.255.254/16", ...}'
 
 A relay admits node <n> of tenant <t> by its certificate .../tenant/t<T>/node/n<N>, with the addresses 100.64.0.N, fd64::N and
-10.244.N.0/24; "mtus" says what is behind which node.
+10.244.N.0/24; "mtus" says what is behind which node. "offload": what the kernel takes for the TUN (OFFLOADS).
 Reads commands from stdin ("counters") and writes JSON lines: {"event": ...}.
 """
 
@@ -25,9 +25,13 @@ if built := os.environ.get("KUBEEDGE_TEST_PLANE"):  # a build of the extension t
     sys.modules["kubeedge._fastpath.plane"] = kubeedge._fastpath.plane = importlib.util.module_from_spec(found)
     found.loader.exec_module(sys.modules["kubeedge._fastpath.plane"])
 
+from kubeedge.kubebus.l3 import tun as tun_module
 from kubeedge.kubebus.l3.netsetup import configure
 from kubeedge.kubebus.l3.plane import LinkDown, LinkUp, Plane, Segment, TlsContext
 from kubeedge.kubebus.l3.tun import open_tun
+
+
+OFFLOADS = {"all": 0, "no uso": 1, "checksums": 2, "header": 3, "none": 4}  # how many of the tries the kernel refuses
 
 
 def say(**what: Any) -> None:
@@ -67,7 +71,9 @@ async def main(config: dict[str, Any]) -> None:
 
     loop.add_reader(plane.fileno(), on_events)
     if config.get("tun"):
-        tun = open_tun("kb0", offload=not config.get("plain"))
+        first = OFFLOADS[config.get("offload", "all")]
+        tun_module._OFFLOADS = tun_module._OFFLOADS[first:]  # what an older kernel takes
+        tun = open_tun("kb0", offload=bool(tun_module._OFFLOADS))
         await configure("kb0", config["tun"], mtu=1500, routes=["10.244.0.0/16"])
         tenant = config.get("tenant", 0)
         if not relay:
@@ -82,7 +88,7 @@ async def main(config: dict[str, Any]) -> None:
         plane.set_source(tenant, own6)
         plane.set_source(tenant, "100.64.255.253" if relay else "100.64.255.254", tun=True)
         plane.set_source(tenant, "fd64::fffd" if relay else "fd64::fffe", tun=True)
-        say(event="tun", vnet_hdr=tun.vnet_hdr, port=port)
+        say(event="tun", vnet_hdr=tun.vnet_hdr, uso=tun.uso, port=port)
     tls = TlsContext(config["ca"], config["cert"], config["key"], server=relay)
     if relay:
         listener = socket.create_server(("0.0.0.0", config["listen"]), backlog=256)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,3 +147,59 @@ def test_what_may_be_behind_a_node_holds_at_once(site: Site) -> None:
     assert "not allowed" in str(second.ask("routes"))
     site.relay.ask("allow", node="edge2", subnets=["10.50.0.0/16"])
     until(lambda: "10.50.0.0/24" in str(site.good.ask("routes")), timeout=10, what="the network again")
+
+
+CROWD = """
+import socket, sys, time
+crowd = []
+for _ in range(int(sys.argv[1])):
+    s = socket.socket()
+    s.settimeout(1)
+    try:
+        s.connect(("203.0.113.1", 7010))
+    except OSError:
+        break
+    crowd.append(s)
+print(len(crowd), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_relay_without_descriptors_keeps_what_it_has_and_takes_others_when_it_can(site: Site) -> None:
+    site.relay.close()
+    c = site.authority.issue("small", uri=RELAY, hosts=["203.0.113.1"])
+    small = site.process(site.cloud, "small", c, role="relay", files=60, allowed={"edge2": ["10.50.0.0/16"]})
+    until(lambda: up(site.good) == 2, timeout=10, what="the links of the good node")
+    with subprocess.Popen(
+        site.internet.command(sys.executable, "-c", CROWD, "100"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as crowd:
+        assert crowd.stdin and crowd.stdout and int(crowd.stdout.readline()) > 60
+        log = site.tmp / "small.log"
+        until(lambda: "Too many open files" in log.read_text(), timeout=10, what="no descriptors")
+        for _ in range(3):
+            assert "5 received" in site.edges[0].run("ping", "-c5", "-i0.2", "-W2", "100.64.255.254", check=False)
+        assert up(site.good) == 2
+        said = log.read_text().count("Too many open files")
+        assert said < 40, f"{said} lines in some seconds"
+        # a network that is offered now needs a helper process, for which there are no descriptors either
+        crowd.stdin.close()
+    second = site.edge(site.edges[1], 2, router={"subnets": ["10.50.0.0/24"], "mtu": 1500})
+    until(lambda: up(second) == 2, timeout=25, what="a node that came later")
+    until(lambda: "10.50.0.0/24" in site.cloud.ip("route"), timeout=15, what="the route to its network")
+    assert small.process.poll() is None and up(site.good) == 2
+
+
+def test_a_route_that_comes_while_there_are_no_descriptors_is_set_later(site: Site) -> None:
+    """At the edge: the helper that tells the kernel cannot be started. The links and the module stay."""
+    site.good.close()
+    c = site.authority.issue("again", uri=node("edge1"))
+    few = site.edge(site.edges[0], 1, c, log="few", files=40)
+    until(lambda: up(few) == 2, timeout=10, what="the links")
+    few.ask("hold", count=100)
+    site.edge(site.edges[1], 2, router={"subnets": ["10.50.0.0/24"], "mtu": 1500})
+    log = site.tmp / "few.log"
+    until(lambda: "Too many open files" in log.read_text(), timeout=10, what="no descriptors")
+    assert "10.50.0.0/24" not in site.edges[0].ip("route")
+    few.ask("hold", count=0)
+    until(lambda: "10.50.0.0/24" in site.edges[0].ip("route"), timeout=15, what="the route")
+    assert up(few) == 2

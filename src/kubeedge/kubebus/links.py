@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import random
 import socket
@@ -581,8 +582,8 @@ def _is_ours(address: str) -> bool:
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((address, 0))
-    except OSError:
-        return False
+    except OSError as exc:  # any other reason, like no descriptors left, says nothing about the address
+        return exc.errno != errno.EADDRNOTAVAIL
     return True
 
 

@@ -42,14 +42,17 @@ async def mtu_of(networks: Sequence[str]) -> dict[str, int]:
 
 
 async def _help(request: dict[str, Any], what: str) -> dict[str, Any]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "kubeedge.kubebus.l3.netsetup",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "kubeedge.kubebus.l3.netsetup",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except OSError as exc:  # no descriptors, no processes, no memory left: that may pass
+        raise Unavailable(f"cannot {what}: {exc}") from exc
     try:
         async with asyncio.timeout(_PATIENCE):
             answer, said = await process.communicate(json.dumps(request).encode())
