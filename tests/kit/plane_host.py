@@ -30,7 +30,6 @@ from kubeedge.kubebus.l3.netsetup import configure
 from kubeedge.kubebus.l3.plane import LinkDown, LinkUp, Plane, Segment, TlsContext
 from kubeedge.kubebus.l3.tun import open_tun
 
-
 OFFLOADS = {"all": 0, "no uso": 1, "checksums": 2, "header": 3, "none": 4}  # how many of the tries the kernel refuses
 
 

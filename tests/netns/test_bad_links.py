@@ -171,7 +171,10 @@ def test_a_relay_without_descriptors_keeps_what_it_has_and_takes_others_when_it_
     small = site.process(site.cloud, "small", c, role="relay", files=60, allowed={"edge2": ["10.50.0.0/16"]})
     until(lambda: up(site.good) == 2, timeout=10, what="the links of the good node")
     with subprocess.Popen(
-        site.internet.command(sys.executable, "-c", CROWD, "100"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        site.internet.command(sys.executable, "-c", CROWD, "100"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as crowd:
         assert crowd.stdin and crowd.stdout and int(crowd.stdout.readline()) > 60
         log = site.tmp / "small.log"

@@ -27,7 +27,9 @@ class Site:
     def __init__(self, tmp_path: Path, stack: contextlib.ExitStack, **edge2: Any) -> None:
         net, cloud, self.edges, self.nats, internet = stack.enter_context(edges_behind_nat(2))
         self.vm = net.host("vm")  # behind edge2, in a network with a smaller MTU
-        for host, device in zip((self.edges[1], self.vm), net.wire(self.edges[1], "10.50.0.1/24", self.vm, "10.50.0.2/24"), strict=True):
+        for host, device in zip(
+            (self.edges[1], self.vm), net.wire(self.edges[1], "10.50.0.1/24", self.vm, "10.50.0.2/24"), strict=True
+        ):
             host.ip("link", "set", device, "mtu", "1400")
         self.vm.ip("route", "add", "default", "via", "10.50.0.1")
         self.hosts, self.stack, self.tmp = (cloud, internet), stack, tmp_path

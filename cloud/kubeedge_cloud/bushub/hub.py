@@ -494,7 +494,9 @@ class BusHub:
 
     def _removed(self, node: NodeKey) -> None:
         for entry in [e for e in self._links.values() if e.node == node]:
-            self._change_routes(entry.record.tenant_number, self._table(entry.record.tenant_number).offer(entry.record.number, ()))
+            self._change_routes(
+                entry.record.tenant_number, self._table(entry.record.tenant_number).offer(entry.record.number, ())
+            )
             if self._plane is not None:
                 self._plane.drop(entry.port, "the node was removed")
 
