@@ -103,7 +103,6 @@ def _add_cloud_tools(commands: _Commands) -> None:
     for verb in (create, list_):
         _socket(verb, CLOUD_SOCKET, "the cloud's")
 
-
     p = commands.add("node", "node", "nodes of a tenant", output=False)
     (remove,) = _verbs(p, ("remove", "end its links and its channel, forget it, and free its name and number"))
     remove.add_argument("node", help="its name")

@@ -78,9 +78,14 @@ def connect(path: Path, settings: SqliteSettings) -> sqlite3.Connection:
     return db
 
 
+def lock_of(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
 def locked(path: Path) -> TextIO:
     """The lock of one process on the store; it ends with the process."""
-    lock = open(path.with_name(path.name + ".lock"), "a", opener=lambda name, flags: os.open(name, flags, 0o600))
+    with translated(lock_of(path)):
+        lock = open(lock_of(path), "a", opener=lambda name, flags: os.open(name, flags, 0o600))
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kubeedge import faults
 from kubeedge.errors import Invalid, NotFound, Unavailable
 from kubeedge.store.sqlite_file import (
     SHIFT,
@@ -25,6 +26,7 @@ from kubeedge.store.sqlite_file import (
     check_header,
     connect,
     examine,
+    lock_of,
     locked,
     meta,
     read_revision,
@@ -80,8 +82,12 @@ def _disagreements(db: sqlite3.Connection) -> Iterator[str]:
 
 
 def backup(path: Path, target: Path, *, replace: bool = False) -> int:
-    """A whole copy, as of one moment, mode 0600; its bytes. Raises Invalid when `target` exists, SickStore."""
+    """A whole copy, as of one moment, mode 0600; its bytes. Raises Invalid when `target` exists or is the store, SickStore."""
     _must_exist(path)
+    if target.resolve() in {file.resolve() for file in (path, *_companions(path), lock_of(path))}:
+        raise Invalid(
+            f"{target} belongs to the store itself: whoever uses it would go on with a file that nobody finds any more"
+        )
     if target.exists() and not replace:
         raise Invalid(f"{target} exists: name another file, or say --force")
     with _reading(path) as db:
@@ -102,8 +108,10 @@ def restore(source: Path, path: Path) -> Path | None:
         new = path.with_name(path.name + ".restored")
         _copy(db, new, _begin_history)
         old = _aside(path) if path.exists() else None
-        for companion in _companions(path):
+        for companion in _companions(path):  # a log without its file would be applied to ours
             companion.unlink(missing_ok=True)
+        _sync_directory(path.parent)
+        faults.at("store.restore.before_rename")
         os.rename(new, path)
         _sync_directory(path.parent)
         return old
@@ -146,10 +154,22 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     """Raises SickStore, Unavailable."""
     with translated(path):
         check_header(path)
-        with contextlib.closing(connect(path, SqliteSettings())) as db:
+        with contextlib.closing(_open(path)) as db:
             db.execute("PRAGMA query_only = 1")
             examine(db, path)
             yield db
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Of a file system that the kernel has made read-only, too, when there is no log that would have to be applied: it is then that
+    somebody wants a backup."""
+    try:
+        return connect(path, SqliteSettings())
+    except sqlite3.OperationalError:
+        log = _companions(path)[0]
+        if not os.statvfs(path).f_flag & os.ST_RDONLY or (log.exists() and log.stat().st_size):
+            raise
+        return sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True, isolation_level=None)
 
 
 def _copy(db: sqlite3.Connection, target: Path, change: Callable[[sqlite3.Connection], None]) -> None:
@@ -173,10 +193,18 @@ def _copy(db: sqlite3.Connection, target: Path, change: Callable[[sqlite3.Connec
 
 
 def _aside(path: Path) -> Path:
+    """A second name for the old store, which keeps its own until another file has it: a power cut in between must not leave a place where
+    the next start makes an empty store."""
     n = 1
     while (target := path.with_name(f"{path.name}.replaced-{n}")).exists():
         n += 1
-    for old, new in zip((path, *_companions(path)), (target, *_companions(target)), strict=True):
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that it is whole without its log; a sick one stays as it is
+    try:
+        os.link(path, target)
+    except OSError:  # a file system without links
+        path.rename(target)
+    for old, new in zip(_companions(path), _companions(target), strict=True):
         with contextlib.suppress(FileNotFoundError):
             old.rename(new)
     return target

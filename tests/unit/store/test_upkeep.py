@@ -9,10 +9,12 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from kubeedge import faults
 from kubeedge.errors import Gone, Invalid, NotFound, Unavailable
 from kubeedge.store import upkeep
 from kubeedge.store.model import Delete, Put
@@ -104,6 +106,92 @@ def test_a_restored_store_is_another_history_with_the_same_keys(tmp_path: Path) 
         assert upkeep.check(path) == []
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("name", ["edge.db", "edge.db-wal", "edge.db-shm", "edge.db.lock", "../other/edge.db", "link"])
+def test_a_backup_does_not_replace_the_store_that_it_is_of(tmp_path: Path, name: str) -> None:
+    """Whoever has the file open would write into one that has no name any more, and lose all of it at the next start."""
+    directory = tmp_path / "other"
+    directory.mkdir()
+    path = directory / "edge.db"
+    asyncio.run(fill(path))
+    (directory / "link").symlink_to(path)
+    inode = path.stat().st_ino
+    with pytest.raises(Invalid, match="belongs to the store itself"):
+        upkeep.backup(path, directory / name, replace=True)
+    assert path.stat().st_ino == inode and upkeep.check(path) == []
+
+
+@pytest.mark.parametrize("sick", [False, True])
+def test_a_power_cut_in_a_restore_leaves_a_store_in_its_place(tmp_path: Path, sick: bool) -> None:
+    """Where none is the next start makes an empty one, and a cloud without tenants."""
+    path, copy = tmp_path / "edge.db", tmp_path / "b"
+    asyncio.run(fill(path))
+    upkeep.backup(path, copy)
+    if sick:
+        path.write_bytes(path.read_bytes()[:8192] + b"\xa5" * 8192)
+    before = path.read_bytes()
+
+    def cut() -> None:
+        raise RuntimeError("the power goes")
+
+    faults.arm("store.restore.before_rename", cut)
+    try:
+        with pytest.raises(RuntimeError):
+            upkeep.restore(copy, path)
+    finally:
+        faults.disarm()
+    assert path.read_bytes() == before and bool(upkeep.check(path)) == sick
+    old = upkeep.restore(copy, path)
+    assert upkeep.check(path) == [] and upkeep.stats(path).revision > 1_000_000
+    assert old is not None and old.read_bytes() == before
+
+
+def test_what_the_log_has_is_in_the_store_that_was_set_aside(tmp_path: Path) -> None:
+    path, copy = tmp_path / "edge.db", tmp_path / "b"
+    asyncio.run(fill(path))
+    upkeep.backup(path, copy)
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import asyncio, os, sys; from pathlib import Path; from kubeedge.store.sqlite import open_sqlite\n"
+            "async def story():\n"
+            "    store = await open_sqlite(Path(sys.argv[1]))\n"
+            "    await store.put('/late', b'1')\n"
+            "    os._exit(0)\n"
+            "asyncio.run(story())",
+            str(path),
+        ],
+        check=True,
+        timeout=30,
+    )
+    assert path.with_name("edge.db-wal").stat().st_size > 0, "it was killed before it could tidy up"
+    old = upkeep.restore(copy, path)
+    assert old is not None and upkeep.stats(old).prefixes["/late"] == 1
+    assert "/late" not in upkeep.stats(path).prefixes
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A file system with a store that was closed in order, made read-only as a kernel does after errors."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "kubeedge-test", str(disk)], check=True)
+    try:
+        asyncio.run(fill(disk / "edge.db"))
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        yield disk / "edge.db"
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.root
+def test_a_store_on_a_read_only_file_system_is_checked_and_backed_up(read_only: Path, tmp_path: Path) -> None:
+    assert upkeep.check(read_only) == [] and upkeep.stats(read_only).keys == 300
+    assert upkeep.backup(read_only, tmp_path / "b") > 0 and upkeep.stats(tmp_path / "b").keys == 300
+    with pytest.raises(Unavailable, match="Read-only file system"):
+        upkeep.restore(tmp_path / "b", read_only)
 
 
 @pytest.mark.parametrize("damage", ["cut", "scribbled", "empty", "text", "rule", "other"])
