@@ -33,6 +33,8 @@ class Tally:
     keys: int = 0
     size: int = 0  # bytes
     refused: dict[str, int] = field(default_factory=dict)  # bytes that it would take
+    longest: int = 1 << 30  # bytes of a key that the sink can hold: its prefix may be longer than the source's
+    unfit: set[str] = field(default_factory=set)  # keys that are longer
     forgets: bool = (
         False  # the source compares nothing at the next attach: until nothing is refused it is to send everything again
     )
@@ -45,11 +47,15 @@ class Tally:
     def admits(self, item: Item, there: bytes | None) -> bool:
         """Counts the item; False: it is refused. `there`: the value that the key has."""
         if item.value is None:
-            self.refused.pop(item.key, None)
+            self.forget(item.key)
             if there is not None:
                 self.keys -= 1
                 self.size -= len(item.key.encode()) + len(there)
             return True
+        if len(item.key.encode()) > self.longest:
+            if len(self.unfit) < REMEMBERED:
+                self.unfit.add(item.key)
+            return False
         keys = int(there is None)
         size = len(item.value) - len(there) if there is not None else len(item.key.encode()) + len(item.value)
         reserve = there is not None or item.key.startswith(VITAL)
@@ -61,13 +67,22 @@ class Tally:
         self.size += size
         return True
 
+    @property
+    def refusals(self) -> int:
+        return len(self.refused) + len(self.unfit)
+
+    def forget(self, key: str) -> None:
+        """It is gone at the source, or as it is here."""
+        self.refused.pop(key, None)
+        self.unfit.discard(key)
+
     def refuse(self, key: str, size: int) -> None:
         if key in self.refused or len(self.refused) < REMEMBERED:
             self.refused[key] = size
 
     def refuses_on(self, key: str) -> bool:
         """A patch of that key fits nothing here: is it of a value that was refused? That has about its size still."""
-        return key in self.refused or len(self.refused) >= REMEMBERED
+        return key in self.refused or key in self.unfit or self.refusals >= REMEMBERED
 
     def near(self, keys: int, size: int) -> bool:
         """So much more may not fit: it is worth to know exactly what is there."""

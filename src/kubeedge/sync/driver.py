@@ -16,7 +16,20 @@ from kubeedge.errors import ChannelDetached, Gone, PeerError
 from kubeedge.hub.core import BOUNDS, SYNC2, SYNC_DOWN, SYNC_UP
 from kubeedge.hub.driver import Channel
 from kubeedge.kit.signal import Signal
-from kubeedge.store.model import Change, ChangeKind, Compare, Delete, Get, KeyValue, Op, Put, RangeResult, Store, Target
+from kubeedge.store.model import (
+    MAX_KEY,
+    Change,
+    ChangeKind,
+    Compare,
+    Delete,
+    Get,
+    KeyValue,
+    Op,
+    Put,
+    RangeResult,
+    Store,
+    Target,
+)
 from kubeedge.sync import delta
 from kubeedge.sync.bounds import Bounds, Tally
 from kubeedge.sync.codec import (
@@ -131,7 +144,7 @@ async def run_sink(
     tells: bool = False,
 ) -> None:
     """`rich`: the source speaks "sync2"; `bounds`: what it may have here; `tells`: it wants to hear what was refused."""
-    tally = Tally(bounds, forgets=not rich) if bounds else None
+    tally = Tally(bounds, forgets=not rich, longest=MAX_KEY - len(prefix.encode())) if bounds else None
     progress.refused = None
     record = await store.get(lsr_key)
     sink = Sink(_parse_lsr(record.value if record else b""))
@@ -176,7 +189,7 @@ async def run_sink(
 
 async def _say_refused(tally: Tally, progress: Progress, prefix: str, send: Send | None) -> None:
     """When it is not what was said last."""
-    before, count = progress.refused.count if progress.refused else 0, len(tally.refused)
+    before, count = progress.refused.count if progress.refused else 0, tally.refusals
     if count == before:
         return
     bounds = tally.bounds
@@ -184,7 +197,7 @@ async def _say_refused(tally: Tally, progress: Progress, prefix: str, send: Send
     if not before:
         log.warning(
             "%s has %d keys and %d bytes; more are refused (at most %d and %d), the first one is %.100r",
-            prefix, tally.keys, tally.size, bounds.keys, bounds.size, next(iter(tally.refused)),
+            prefix, tally.keys, tally.size, bounds.keys, bounds.size, next(iter((*tally.refused, *tally.unfit))),
         )  # fmt: skip
     if send:
         await send(encode(progress.refused))
@@ -283,7 +296,7 @@ async def _only_news(
             continue
         if whole.value == have:
             if tally:
-                tally.refused.pop(item.key, None)  # it is again as it was
+                tally.forget(item.key)  # it is again as it was
         elif tally is None or tally.admits(whole, have):
             news.append(whole)
     return news
@@ -313,7 +326,7 @@ async def run_source(store: Store, prefix: str, send: Send, receive: Receive, pr
 
 
 def refusal(told: Refused) -> str:
-    return f"it takes at most {told.keys} keys and {told.bytes} bytes of this node; delete what is not needed"
+    return f"it takes at most {told.keys} keys and {told.bytes} bytes of this node, and no very long keys; delete what is not needed"
 
 
 class _Outgoing:

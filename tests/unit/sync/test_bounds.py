@@ -9,11 +9,11 @@ import pytest
 
 from kubeedge.errors import PeerError
 from kubeedge.store.memory import MemoryStore
-from kubeedge.store.model import Delete, Put
+from kubeedge.store.model import MAX_KEY, Delete, Put
 from kubeedge.sync import observe
 from kubeedge.sync.bounds import REMEMBERED, Bounds, Tally
 from kubeedge.sync.codec import Item, Refused, decode, encode
-from kubeedge.sync.driver import Progress
+from kubeedge.sync.driver import Progress, run_sink, run_source
 from tests.kit import virtual_time
 from tests.unit.sync.world import LSR, SINK, SOURCE, Sync, contents
 
@@ -102,6 +102,41 @@ def test_a_patch_of_a_value_that_was_refused_does_not_end_the_session() -> None:
         assert set(await contents(sink, SINK)) == {"pods/default/a", "big/x/a"}
         assert (await contents(sink, SINK))["pods/default/a"] == b"2"
         await sync.stop()
+
+    virtual_time.run(story())
+
+
+@pytest.mark.parametrize("rich", [False, True], ids=["sync", "sync2"])
+def test_a_key_that_is_too_long_behind_the_longer_prefix_holds_nothing_up(rich: bool) -> None:
+    """The store of the source holds it, the sink's cannot."""
+    long = "x/y/" + "k" * (MAX_KEY - len("/reported/x/y/"))
+
+    async def story() -> None:
+        source, sink, progress = MemoryStore(), MemoryStore(), Progress()
+        there: asyncio.Queue[bytes] = asyncio.Queue()
+        back: asyncio.Queue[bytes] = asyncio.Queue()
+        prefix = "/t/default/edge/e1/reported/"
+        await source.put(f"/reported/{long}", b"1")
+        await source.put("/reported/pods/a", b"1")
+        tasks = [
+            asyncio.create_task(run_source(source, "/reported/", there.put, back.get, progress)),
+            asyncio.create_task(
+                run_sink(sink, prefix, LSR, back.put, there.get, Progress(), rich=rich, bounds=Bounds(), tells=True)
+            ),
+        ]
+        await asyncio.sleep(1)
+        await source.put(f"/reported/{long}", b"2" * 1000)
+        await source.put("/reported/pods/a", b"2")
+        await asyncio.sleep(1)
+        assert not any(task.done() for task in tasks)
+        assert await contents(sink, prefix) == {"pods/a": b"2"} and progress.refused is not None
+        assert progress.refused.count == 1
+        await source.delete(f"/reported/{long}")
+        await asyncio.sleep(1)
+        assert progress.refused.count == 0 and not any(task.done() for task in tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     virtual_time.run(story())
 
