@@ -35,6 +35,10 @@ MAX_DEPTH = 16
 MAX_BYTES = 1024 * 1024  # of one write, encoded
 _WAS_INLINE = 128  # bytes of JSON; a longer value from before travels as its digest
 
+#: hexadecimal digits of the digest that a write carries of itself. Until the cloud has it, the row on the node's disk is the only copy there
+#: is, and flash without checksums may change it (docs/adr/0022)
+_SUM = 16
+
 _RESERVED = ("kubernetes.io", "k8s.io", "kubeedge.io")
 _FIELDS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "configmaps": (("data",), ("binaryData",)),
@@ -223,7 +227,7 @@ def encode(write: EdgeWrite) -> bytes:
         body["grace"] = write.grace
     if write.changes:
         body["changes"] = [_encode_change(change) for change in write.changes]
-    data = _canonical(body)
+    data = _canonical(body | {"sum": _digest(body)[:_SUM]})
     if len(write.changes) > MAX_CHANGES or len(data) > MAX_BYTES:
         raise Invalid(
             f"{len(write.changes)} changed fields in {len(data)} bytes; at the edge at most {MAX_CHANGES} in {MAX_BYTES}"
@@ -250,6 +254,8 @@ def decode(data: bytes) -> EdgeWrite:
         body = strict_json.loads(data)
         if not isinstance(body, dict):
             raise ValueError("not an object")
+        if (said := body.pop("sum", None)) is not None and said != _digest(body)[:_SUM]:
+            raise ValueError("it is not what was written: bits of it have flipped on a disk")
         changes = body.get("changes", [])
         if not isinstance(changes, list) or len(changes) > MAX_CHANGES:
             raise ValueError("changes is no list, or a very long one")

@@ -91,6 +91,32 @@ def test_a_write_with_one_wrong_field_is_refused(spoiled: dict[str, Any]) -> Non
         edge_writes.decode(json.dumps(body).encode())
 
 
+def test_a_write_of_which_a_bit_flipped_is_no_write() -> None:
+    """Whatever bit it is, in a name or in a value: the only copy must not win when it is wrong."""
+    write = edge_writes.EdgeWrite(
+        id="w1",
+        operation="change",
+        resource="configmaps",
+        namespace="default",
+        name="web",
+        changes=(edge_writes.FieldChange(("data", "a"), "new value", "old"),),
+    )
+    data = edge_writes.encode(write)
+    assert edge_writes.decode(data) == write
+    for place in range(len(data) * 8):
+        rotten = bytearray(data)
+        rotten[place // 8] ^= 1 << place % 8
+        try:
+            assert edge_writes.decode(bytes(rotten)) == write and b'"sum"' not in rotten, "only its name may go"
+        except Invalid:
+            continue
+
+
+def test_a_write_of_an_older_agent_has_no_sum() -> None:
+    data = b'{"id":"w1","operation":"delete","resource":"pods","namespace":"default","name":"p","at":"","grace":30}'
+    assert edge_writes.decode(data).grace == 30
+
+
 def test_a_body_as_deep_as_a_well_is_refused() -> None:
     with pytest.raises(Invalid):
         edge_writes.decode(b'{"changes":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
