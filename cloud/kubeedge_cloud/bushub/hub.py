@@ -27,6 +27,7 @@ from kubeedge.kubebus import ping
 from kubeedge.kubebus.l2.core import Hello, HelloHeard, Link, LinkIsDown, LinkSettings, NameAsked, Role, Welcome
 from kubeedge.kubebus.l3.plane import CONTROL, Counters, Frame, LinkDown, LinkUp, Plane, Segment, TlsContext, told
 from kubeedge.kubebus.l4.driver import Endpoint, Handler
+from kubeedge.kubebus.observe import Ledger
 from kubeedge.pki import identity
 from kubeedge.store.model import Store
 from kubeedge_cloud.bushub.core import TWIN_AWAY, Members, NodeKey, RouteChange, SubnetTable, allowed
@@ -135,6 +136,7 @@ class BusHub:
         self._tasks: set[asyncio.Task[None]] = set()
         self._early: dict[int, list[bytes]] = {}  # control frames that came before the admission was decided
         self._wheel = Wheel()
+        self._ledger = Ledger()
         self._tun: OwnTun | None = None
         self._rights: Rights | None = None
         self._holders: dict[tuple[int, int], NodeKey] = {}  # (tenant's number, node's number) -> who has it
@@ -208,6 +210,15 @@ class BusHub:
                 )  # fmt: skip
             )
         return infos
+
+    def traffic(self) -> Counters | None:
+        """Of all links of nodes since the process began."""
+        plane = self._plane
+        now = {port: c for port in self._links if (c := plane.counters(port)) is not None} if plane else {}
+        return self._ledger.total(now)
+
+    def tun_counters(self) -> Counters | None:
+        return self._plane.counters(self._tun.port) if self._plane is not None and self._tun is not None else None
 
     def trouble(self) -> list[str]:
         """What somebody should look after, in words."""

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from kubeedge.kit.metrics import Family, family
-from kubeedge.kubebus.observe import link_row, total, traffic
+from kubeedge.kubebus.observe import link_row, traffic
 from kubeedge_cloud.bushub.hub import BusHub
 
 
@@ -49,7 +49,9 @@ def hub_metrics(bus: BusHub) -> list[Family]:
             "kubeedge_bushub_doubtful_links", "gauge", "do not answer now", sum(i.state == "doubtful" for i in links)
         ),
     ]
-    everything = total(i.counters for i in links)
-    if everything is not None:  # of the links that are up now
+    everything, tun = bus.traffic(), bus.tun_counters()
+    if everything is not None:
         found += traffic("kubeedge_bushub_link", [({}, everything)])
+    if tun is not None:
+        found += traffic("kubeedge_bushub_tun", [({}, tun)])
     return found

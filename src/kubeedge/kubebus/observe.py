@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from kubeedge.kit.metrics import Family, family
@@ -16,6 +16,8 @@ DROPS = (
     "no_route", "no_link", "bad_source", "bad_header", "ttl_exceeded", "too_big", "queue_full", "delay_dropped", "tun_full",
     "events_full",
 )  # fmt: skip
+
+_PRESENT = frozenset(("queued", "rtt", "min_rtt", "rate", "lowat"))  # what a port has, not what it has done
 
 
 def drops(counters: Counters) -> dict[str, int]:
@@ -95,10 +97,28 @@ def traffic(name: str, counters: Iterable[tuple[Mapping[str, str], Counters]]) -
     return found
 
 
-def total(counters: Iterable[Counters]) -> Counters | None:
-    """All of them as one: what a relay with thousands of links can say without a label for each."""
-    rows = list(counters)
-    if not rows:
-        return None
-    sums = {key: sum(getattr(row, key) for row in rows) for key in asdict(rows[0])}
-    return type(rows[0])(**sums)
+class Ledger:
+    """All ports as one, for a relay whose links are too many for a label each. What a port had when it was last looked at stays in
+    the sum after its end: a counter of Prometheus that goes back counts as begun anew, with everything it has."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, Counters] = {}
+        self._past: dict[str, int] = {}
+
+    def total(self, ports: Mapping[int, Counters]) -> Counters | None:
+        """`ports`: those that are there now; their numbers are never used again. None: there has been none."""
+        for port in self._last.keys() - ports.keys():
+            for key, value in asdict(self._last.pop(port)).items():
+                if key not in _PRESENT:
+                    self._past[key] = self._past.get(key, 0) + value
+        self._last.update(ports)
+        if not ports and not self._past:
+            return None
+        from kubeedge.kubebus.l3.plane import (
+            Counters,
+        )  # here: `kubeedge status` of an agent without KubeBus does without
+
+        rows = list(ports.values())
+        return Counters(
+            **{f.name: self._past.get(f.name, 0) + sum(getattr(row, f.name) for row in rows) for f in fields(Counters)}
+        )
