@@ -170,7 +170,8 @@ class Stream:
         message = self._messages.pop(0)
         if self._paused and not self._messages:
             self._paused = False
-            self._loop.add_reader(self._socket.fileno(), self._readable)
+            if self._error is None:  # else there is no socket any more
+                self._loop.add_reader(self._socket.fileno(), self._readable)
         return message
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
@@ -213,7 +214,8 @@ class Stream:
             else:
                 self._shake()
         except (ssl.SSLWantReadError, BlockingIOError, InterruptedError):
-            return
+            if self._phase == _TLS:
+                self._want_write(False)  # a socket that can be written to would call us for ever
         except ssl.SSLWantWriteError:
             self._want_write(True)
         except (OSError, ValueError) as exc:  # ValueError: of a socket that was closed meanwhile

@@ -19,7 +19,7 @@ from kubeedge.errors import PeerError
 from kubeedge.hub.core import MAX_MESSAGE, SYNC_DOWN, SYNC_UP, Session
 from kubeedge.hub.driver import Channel
 from kubeedge.hub.stream import Stream
-from kubeedge.hub.websocket import MAX_HEAD, PING, Rejected, encode, request
+from kubeedge.hub.websocket import BINARY, MAX_HEAD, PING, Rejected, encode, request
 from kubeedge.store.memory import MemoryStore
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from tests.kit.certs import Credentials, TestAuthority
@@ -186,6 +186,22 @@ def test_the_end_of_the_other_process_is_an_end(place: Place) -> None:
             with pytest.raises(OSError):
                 await listening
             client._error = ConnectionAbortedError()  # its socket is gone already
+
+    run(story)
+
+
+def test_what_came_before_a_broken_connection_is_read_and_then_it_is_an_error_of_the_connection(place: Place) -> None:
+    """So many messages that nothing more is read; then writing fails."""
+
+    async def story() -> None:
+        async with place.streams() as (client, server):
+            client._write(b"".join(encode(BINARY, b"%02d" % n, b"mask") for n in range(40)))
+            await until(lambda: server._paused, "messages wait")
+            server._end(ConnectionResetError("the writer met it"))
+            for n in range(40):
+                assert await server.recv() == b"%02d" % n
+            with pytest.raises(ConnectionResetError):
+                await server.recv()
 
     run(story)
 
