@@ -40,6 +40,7 @@ log = logging.getLogger("kubeedge.edgecontroller")
 
 _DATA = {"configmaps": CONFIGMAPS, "secrets": SECRETS}
 _OPS = 1000  # in one transaction
+_AT_ONCE = 64  # nodes that are looked at: what one change means for all of them is few commits then
 _WRITES = f"{edge_writes.RESOURCE}/"
 
 
@@ -78,7 +79,7 @@ class TenantEdgeController:
         self._lost_at: dict[NodeName, float] = {}
         self._started = 0.0  # a node that was Ready then and is not attached yet has the grace period to come back
         self._references: dict[NodeName, frozenset[tuple[str, str, str]]] = {}
-        self._down: WorkQueue[NodeName] = WorkQueue(f"desired state of {tenant}", self._sync_down)
+        self._down: WorkQueue[NodeName] = WorkQueue(f"desired state of {tenant}", self._sync_down, workers=_AT_ONCE)
         self._up: WorkQueue[tuple[NodeName, str]] = WorkQueue(f"reported state of {tenant}", self._sync_up)
         self._edge_writes: dict[
             NodeName, dict[str, bytes]

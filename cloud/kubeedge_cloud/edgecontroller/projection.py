@@ -34,8 +34,11 @@ _POD_METADATA = (
 _NOT_SENT = (edge_writes.LAST_APPLIED, edge_writes.MERGED)  # annotations that only matter in the cloud
 
 
+_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # json.dumps would make one for every object
+
+
 def canonical(obj: Mapping[str, Any]) -> bytes:
-    return json.dumps(obj, sort_keys=True, separators=(",", ":")).encode()
+    return _encoder.encode(obj).encode()
 
 
 def pod(obj: Object) -> bytes:

@@ -30,6 +30,7 @@ packed    0 | bytes, or 1 | varint size when unpacked | raw DEFLATE (RFC 1951) w
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ MAX_BODY = MAX_VALUE + MAX_KEY + TARGET_BODY
 MAX_ITEMS = 2_000  # in one batch: fewer than a transaction takes
 MAX_RANGES = 2_000  # in one message
 _WORTH_COMPRESSING = 200  # bytes
+_SHARED = 8 * 1024  # bytes: a body up to that size is remembered for the next node that gets the same
 _WORTH_PACKING = 40  # bytes, with the preset dictionary
 
 
@@ -306,11 +308,19 @@ def _indexes(reader: Reader) -> Sequence[int]:
 
 
 def _pack(body: bytes) -> bytes:
+    return _packed_before(body) if len(body) <= _SHARED else _packed(body)
+
+
+def _packed(body: bytes) -> bytes:
     if len(body) >= _WORTH_PACKING:
         packed = varint(len(body)) + delta.deflate(body, KUBERNETES)
         if len(packed) < len(body):
             return b"\x01" + packed
     return b"\x00" + body
+
+
+#: one change of a ConfigMap is the same body for a thousand nodes, one after the other
+_packed_before = functools.lru_cache(maxsize=8)(_packed)
 
 
 def _unpacked(reader: Reader) -> Reader:
