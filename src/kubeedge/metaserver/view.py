@@ -43,6 +43,7 @@ from kubeedge.store.model import (
     WatchBatch,
 )
 
+_AT_ONCE = 16  # changed objects that are looked at before others have their turn: each takes 0.2 ms on a fast machine
 _PAGE = 500  # rows read at once when many of them are hidden
 
 
@@ -156,10 +157,14 @@ class RegistryView(EffectiveStore):
         async with contextlib.aclosing(batches):
             async for batch in batches:
                 changes: list[Change] = []
+                looked = 0
                 for revision, some in joined.by_revision(batch.changes).items():
                     for key in self._touched(kind, some):
                         if key.startswith(local):
                             changes += await self._event(kind, key, revision)
+                            looked += 1
+                            if looked % _AT_ONCE == 0:
+                                await asyncio.sleep(0)
                 if changes or (progress and not batch.changes):
                     yield WatchBatch(changes, batch.revision)
 

@@ -16,6 +16,7 @@ from kubeedge.api.resources import CONFIGMAPS, EVENTS, NAMESPACES, NODES, PODS, 
 from kubeedge.api.status import Forbidden, ObjectModified, ObjectNotFound, TooManyRequests
 from kubeedge.errors import Conflict, Unavailable
 from kubeedge.metaserver import joined
+from kubeedge.store.model import Put
 from kubeedge_cloud.edgecontroller.writes import WriteMerger
 from tests.unit.controllers.world import TENANT, World
 from tests.unit.metaserver.world import NODE, EdgeNode, at_the_edge, configmap, pod, refused
@@ -537,3 +538,28 @@ async def test_a_full_disk_refuses_the_write_and_shows_nothing_of_it(world: Worl
         await edge.api.merge_patch(CONFIGMAPS, "default", "web", {"data": {"a": "edge"}})
         await reconnect(world, edge)
         assert (await data_of(world.api()))["a"] == "edge"
+
+
+@at_the_edge
+async def test_a_watch_of_a_long_history_lets_others_have_their_turn(world: World, edge: EdgeNode) -> None:
+    """The agent's only loop answers pings and probes, too."""
+    before = edge.store.revision
+    puts = [
+        Put(keys.desired("pods", "default", f"p{n:04d}"), b'{"metadata":{"name":"p%04d","namespace":"default"}}' % n)
+        for n in range(800)
+    ]
+    await edge.store.txn((), puts)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    task = asyncio.create_task(other())
+    async with aclosing(edge.view.watch("/t/default/registry/core/pods/", after=before)) as batches:  # type: ignore[type-var]
+        batch = await anext(batches)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert len(batch.changes) == 800 and turns >= 800 // 16
