@@ -57,14 +57,17 @@ class Record:
 
 
 class Directory:
-    """What the store of the cloud would say; change it with {"do": "remove" | "number" | "allow", "node": ...}."""
+    """What the store of the cloud would say; change it with {"do": "remove" | "number" | "allow" | "store", ...}."""
 
     def __init__(self, allowed: dict[str, list[str]] | None = None) -> None:
         self.numbers = {NodeName(node): n for n, node in enumerate(("edge1", "edge2", "edge3", "vm1"), 1)}
         self.allowed = {NodeName(node): subnets for node, subnets in (allowed or {}).items()}
         self._changed = asyncio.Condition()
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def lookup(self, tenant: TenantId, node: NodeName) -> Record | None:
+        await self.answers.wait()
         return self._records().get(node) if tenant == TENANT else None
 
     def _records(self) -> dict[NodeName, Record]:
@@ -86,7 +89,7 @@ class Directory:
                 await self._changed.wait()
 
     async def change(self, command: dict[str, Any]) -> dict[str, Any]:
-        node = NodeName(command["node"])
+        node = NodeName(command.get("node", ""))
         match command["do"]:
             case "remove":
                 del self.numbers[node]
@@ -94,6 +97,8 @@ class Directory:
                 self.numbers[node] = command["number"]
             case "allow":
                 self.allowed[node] = command["subnets"]
+            case "store":  # does it answer?
+                (self.answers.set if command["answers"] else self.answers.clear)()
         async with self._changed:
             self._changed.notify_all()
         return {}
@@ -165,7 +170,7 @@ async def main(config: dict[str, Any]) -> None:
                     return hub_state(hub)
                 case "metrics":
                     return {"metrics": exposition(hub_metrics(hub))}
-                case "remove" | "number" | "allow":
+                case "remove" | "number" | "allow" | "store":
                     return await directory.change(command)
                 case "routes":
                     return {"routes": await hub.routes(TENANT)}

@@ -206,3 +206,16 @@ def test_a_route_that_comes_while_there_are_no_descriptors_is_set_later(site: Si
     few.ask("hold", count=0)
     until(lambda: "10.50.0.0/24" in site.edges[0].ip("route"), timeout=15, what="the route")
     assert up(few) == 2
+
+
+def test_while_the_store_is_away_a_node_that_was_here_gets_in_and_a_new_one_hears_why_not(site: Site) -> None:
+    site.relay.ask("store", answers=False)
+    site.good.close()
+    c = site.authority.issue("back", uri=node("edge1"))
+    back = site.edge(site.edges[0], 1, c, log="back")
+    until(lambda: up(back) == 2, timeout=10, what="the links of a node that is known")
+    c = site.authority.issue("new", uri=node("edge9"))
+    new = site.edge(site.internet, 9, c, log="new")
+    until(lambda: "the store of the cloud does not answer" in last_error(new), timeout=10, what="the reason")
+    site.relay.ask("store", answers=True)
+    until(lambda: "is not known" in last_error(new), timeout=10, what="the answer of the store")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import signal
 import subprocess
 import sys
 import time
@@ -47,6 +48,7 @@ class Site:
         stack.callback(server.stdout.close)
         stack.callback(server.wait)
         stack.callback(server.kill)
+        self.server_process = server
         assert server.stdout.readline() == "ready\n"
         self.relays = [self.start_relay(n) for n in (0, 1)]
         self.agents = []
@@ -202,3 +204,35 @@ def test_a_network_behind_a_node_of_another_relay_with_its_path_and_its_mtu(tmp_
             site.relays[1].close()
             until(lambda: site.holds(0, "edge2"), timeout=15, what="the move of edge2")
             pair.result()
+
+
+def test_a_store_that_is_silent_ends_no_link_and_a_node_whose_link_breaks_comes_back(site: Site) -> None:
+    """Longer than the lease of the relays (10 s): their keys are gone then, and said again when the store answers."""
+    until(lambda: site.reaches("100.64.0.2"), timeout=15, what="edge1 reaches edge2")
+    with (
+        contextlib.closing(TcpPair(site.edges[0], site.edges[1], "100.64.0.2", seconds=14)) as pair,
+        contextlib.closing(Outage(site.edges[0], "100.64.0.2")) as pings,
+    ):
+        until(lambda: pings.answered_after(0), timeout=5, what="a ping")
+        begun = time.time()
+        site.server_process.send_signal(signal.SIGSTOP)
+        for relay in site.relays:
+            relay.ask("store", answers=False)
+        time.sleep(13)  # the outage itself
+        assert pings.longest(begun) < 1.0, "an outage of the store was one of the network"
+        site.edges[0].run(
+            "ss", "-K", "dst", "203.0.113.1", check=False
+        )  # links break; it needs CONFIG_INET_DIAG_DESTROY
+        until(lambda: len(site.relay_of(1)) == 1, timeout=10, what="a link again, without the store")
+        site.server_process.send_signal(signal.SIGCONT)
+        for relay in site.relays:
+            relay.ask("store", answers=True)
+        until(lambda: pings.answered_after(time.time() - 0.3), timeout=15, what="an answer")
+        pair.result()
+    until(
+        lambda: [r["state"] for r in site.relays[0].ask("links")["relays"]] == ["up"],
+        timeout=15,
+        what="the other relay",
+    )
+    site.relays[0].get("edge2", 8, send="hello")  # by way of the other relay, which has said anew whom it has
+    assert site.relays[0].answer().get("got") == 5

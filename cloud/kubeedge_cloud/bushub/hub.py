@@ -40,6 +40,7 @@ log = logging.getLogger("kubeedge.bushub")
 
 _ALONE = 0  # our own node number, in every tenant, when there are no other relays
 _NO_RELAY = "this cloud process has no relay: listeners.relay is off, or it is just starting"
+_STORE_PATIENCE = 1.5  # seconds; the edge waits 3 s for its welcome
 
 
 class NodeRecord(Protocol):
@@ -362,10 +363,9 @@ class BusHub:
                 return
             if not isinstance(who, identity.NodeIdentity):
                 raise Refused(f"{uri} is not a node")
-            record = await self._directory.lookup(who.tenant, who.node)
+            record, behind = await self._look_up(self._rights, who.tenant, who.node)
             if record is None:
                 raise Refused(f"node {who.node} is not known; join it again")
-            behind = await self._directory.subnets(who.tenant, who.node)
         except KubeEdgeError as exc:
             log.warning("link refused: %s", exc)
             self._refuse(port, Link(Role.RELAY, self._settings.link), str(exc))
@@ -382,8 +382,24 @@ class BusHub:
         self._rights.follow(who.tenant)
         for payload in self._early.pop(port, ()):
             self._receive(entry, payload)
-        if not self._rights.has(entry.node) and await self._directory.lookup(*entry.node) is None:
-            self._removed(entry.node)  # while we looked at it
+        with contextlib.suppress(KubeEdgeError):
+            if not self._rights.has(entry.node) and await self._directory.lookup(*entry.node) is None:
+                self._removed(entry.node)  # while we looked at it
+
+    async def _look_up(
+        self, rights: Rights, tenant: TenantId, node: NodeName
+    ) -> tuple[NodeRecord | None, Sequence[str]]:
+        """The node's record and what may be behind it. While the store is away, as we last heard of them: nodes whose links break come
+        back all the same."""
+        try:
+            async with asyncio.timeout(_STORE_PATIENCE):
+                record = await self._directory.lookup(tenant, node)
+                return record, await self._directory.subnets(tenant, node) if record is not None else ()
+        except (Unavailable, TimeoutError) as exc:
+            known: tuple[NodeRecord, Sequence[str]] | None = rights.known((tenant, node))
+            if known is None:
+                raise Unavailable(f"the store of the cloud does not answer: {exc or 'not in time'}") from exc
+            return known
 
     def _refuse(self, port: int, link: Link, reason: str, *, retry_after: float = 0.0) -> None:
         self.refused += 1

@@ -26,7 +26,7 @@ from typing import Any, cast
 
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
-from kubeedge.errors import KubeEdgeError, NotFound, PeerError, Unavailable
+from kubeedge.errors import Conflict, Gone, KubeEdgeError, NotFound, PeerError, Unavailable
 from kubeedge.kubebus.l2.core import Hello, HelloHeard, Link, LinkIsDown, LinkIsUp, LinkSettings, Role, Subnet, Welcome
 from kubeedge.kubebus.l3.plane import CONTROL, Plane, TlsContext
 from kubeedge.kubebus.links import open_connection
@@ -135,12 +135,15 @@ class Peers:
         self._lease = await self._store.lease_grant(_TTL)
         first = self._settings.first_number
         for number in range(first, first + _MAX_RELAYS):
-            key = keys.relay_number(number)
-            if (await self._store.txn([_absent(key)], [Put(key, self.id.encode(), self._lease)])).succeeded:
+            if await self._claim_number(number):
                 self.number = number
                 await self._store.put(keys.RELAYS + self.id, self._record(), self._lease)
                 return number
         raise Unavailable(f"there are {_MAX_RELAYS} relays already")
+
+    async def _claim_number(self, number: int) -> bool:
+        key = keys.relay_number(number)
+        return (await self._store.txn([_absent(key)], [Put(key, self.id.encode(), self._lease)])).succeeded
 
     async def claim_address(self, tenant: int, address: str) -> str:
         """An own address ("100.64.255.254/16") on the network of that tenant: "" when it is ours, and the other relays hear of it; else
@@ -207,7 +210,7 @@ class Peers:
     # -- the module's tasks --------------------------------------------------------------------------------------------
 
     async def run(self, plane: Plane, tls: TlsContext) -> None:
-        """Until it is cancelled, or the lease is lost: then the relay has to begin anew (Unavailable)."""
+        """Until it is cancelled. Raises Unavailable when the relay has to begin anew."""
         self._plane, self._tls = plane, tls
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -226,22 +229,62 @@ class Peers:
                     await self._store.lease_revoke(self._lease)
 
     async def _keep_lease(self) -> None:
-        loop = asyncio.get_running_loop()
-        good = loop.time()
+        """The links of nodes do not hang on it: a store that is away for an hour ends none of them."""
+        expired = told = False
         while True:
             await asyncio.sleep(_KEEPALIVE)
             try:
-                async with asyncio.timeout(_KEEPALIVE):
-                    await self._store.lease_keepalive(self._lease)
-                good = loop.time()
-            except NotFound as exc:
-                raise Unavailable("the lease of this relay expired; it begins anew") from exc
-            except (KubeEdgeError, TimeoutError) as exc:
-                if (
-                    loop.time() - good > 6 * _TTL
-                ):  # data still flows to the nodes that are here; others cannot find them
-                    raise Unavailable("the store does not answer; the relay begins anew") from exc
-                log.warning("cannot renew the lease of this relay: %s", exc)
+                if not expired:
+                    async with asyncio.timeout(_KEEPALIVE):
+                        await self._store.lease_keepalive(self._lease)
+            except NotFound:
+                log.warning("the lease of this relay expired; it says anew what it has")
+                expired = True
+            except (
+                KubeEdgeError,
+                TimeoutError,
+            ) as exc:  # data flows between the nodes that are here; others cannot find them
+                if not told:
+                    log.warning("cannot renew the lease of this relay: %s", exc or "the store does not answer")
+                told = True
+                continue
+            told = False
+            if expired:
+                try:
+                    async with asyncio.timeout(_TTL):
+                        await self._register_again()
+                except Conflict as exc:  # connections of L4 would find the other one
+                    raise Unavailable(f"{exc}; this one begins anew") from exc
+                except (KubeEdgeError, TimeoutError) as exc:
+                    log.warning("the relay is not known to the others: %s", exc or "the store does not answer")
+                else:
+                    expired = False
+
+    async def _register_again(self) -> None:
+        """Our keys went with the lease. Raises Conflict when another relay has our number."""
+        self._lease = await self._store.lease_grant(_TTL)
+        if not await self._claim_number(self.number):
+            found = await self._store.get(keys.relay_number(self.number))
+            if found is None or found.value.decode(errors="replace") != self.id:
+                raise Conflict(f"another relay has the number {self.number} now")
+            await self._store.put(found.key, found.value, self._lease)  # left of an attempt that was cut short
+        await self._store.put(keys.RELAYS + self.id, self._record(), self._lease)
+        if self._tun is not None and (owner := await self.claim_address(*self._tun)):
+            log.error("%s has the address %s of this process now", owner, self._tun[1])
+        for node, place in list(self._ours.items()):
+            key = keys.linked(*node)
+            done = await self._store.txn([_absent(key)], [Put(key, place.encode(), self._lease)])
+            if done.succeeded:
+                self._revisions[node] = done.revision
+                continue
+            found = await self._store.get(key)
+            there = _place(found.value) if found is not None else None
+            if there is not None and there.relay != self.id and self._ours.pop(node, None) is not None:
+                self._revisions.pop(node, None)
+                self._moved(node, there)
+            elif found is not None:
+                self._dirty[node] = None
+        self._wake.set()
 
     async def _write(self) -> None:
         while True:
@@ -268,16 +311,24 @@ class Peers:
             await self._store.txn([Compare(key, Target.MOD, "=", revision)], [Delete(key)])
 
     async def _follow(self) -> None:
-        found = await self._store.range(keys.BUS, keys.prefix_end(keys.BUS))
-        revision = found.revision
-        for kv in found.kvs:
-            self._apply(Change(ChangeKind.PUT, kv.key, kv.value, kv.mod_revision))
-        watch = cast(Any, self._store.watch(keys.BUS, after=revision, progress=True))
-        async with aclosing(watch) as batches:
-            async for batch in batches:
-                for change in batch.changes:
-                    self._apply(change)
-        raise Unavailable("the store was closed")
+        known: set[str] = set()
+        while True:
+            found = await self._store.range(keys.BUS, keys.prefix_end(keys.BUS))
+            for key in sorted(known - {kv.key for kv in found.kvs}):
+                self._apply(Change(ChangeKind.DELETE, key, b"", found.revision))
+            known = {kv.key for kv in found.kvs}
+            for kv in found.kvs:
+                self._apply(Change(ChangeKind.PUT, kv.key, kv.value, kv.mod_revision))
+            watch = cast(Any, self._store.watch(keys.BUS, after=found.revision, progress=True))
+            try:
+                async with aclosing(watch) as batches:
+                    async for batch in batches:
+                        for change in batch.changes:
+                            (known.add if change.kind is ChangeKind.PUT else known.discard)(change.key)
+                            self._apply(change)
+                raise Unavailable("the store was closed")
+            except Gone:  # compacted while we could not hear: what is there now says the same
+                await asyncio.sleep(0)
 
     def _apply(self, change: Change) -> None:
         if change.key.startswith(keys.RELAYS):

@@ -56,6 +56,8 @@ class Rights:
         self._end = end
         self._allowed = allowed
         self._numbers: dict[TenantId, dict[NodeName, int]] = {}
+        self._records: dict[TenantId, Mapping[NodeName, Any]] = {}
+        self._networks: dict[TenantId, Mapping[NodeName, Sequence[str]]] = {}
         self._tasks: dict[TenantId, list[asyncio.Task[None]]] = {}
 
     def follow(self, tenant: TenantId) -> None:
@@ -69,6 +71,13 @@ class Rights:
     def has(self, node: NodeKey) -> bool:
         """It was there when we last heard. False: we have not heard of it yet, or it is gone."""
         return node[1] in self._numbers.get(node[0], {})
+
+    def known(self, node: NodeKey) -> tuple[Any, Sequence[str]] | None:
+        """Record and networks as we last heard of them; None: we have not."""
+        tenant, name = node
+        record = self._records.get(tenant, {}).get(name)
+        networks = self._networks.get(tenant)
+        return (record, networks.get(name, ())) if record is not None and networks is not None else None
 
     async def close(self) -> None:
         tasks = [task for pair in self._tasks.values() for task in pair]
@@ -92,13 +101,13 @@ class Rights:
                 if before is None:  # what is linked was in the store a moment ago
                     before = dict(self._linked(tenant))
                 now = {name: int(record.number) for name, record in records.items()}
-                self._numbers[tenant] = now
+                self._numbers[tenant], self._records[tenant] = now, records
                 for name, number in before.items():
                     if now.get(name) != number:
                         self._end((tenant, name))
 
     async def _subnets(self, tenant: TenantId) -> None:
-        known: dict[NodeName, Sequence[str]] | None = None
+        known = self._networks.get(tenant)
         async with aclosing(self._directory.follow_subnets(tenant)) as changes:
             async for mapping in changes:
                 now = dict(mapping)
@@ -106,4 +115,4 @@ class Rights:
                 for name in names:
                     if known is None or now.get(name, ()) != known.get(name, ()):
                         self._allowed((tenant, name), now.get(name, ()))
-                known = now
+                known = self._networks[tenant] = now
