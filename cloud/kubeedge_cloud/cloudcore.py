@@ -96,7 +96,11 @@ async def _run(config: CloudConfig) -> None:
         gc.freeze()  # what is there now stays: the collector need not look at it again
         gc.set_threshold(*_COLLECT)
         log.info("cloud version=%s advertise=%s", __version__, ",".join(cloud.hosts))
+        if hasattr(store, "on_rewound"):  # etcd
+            store.on_rewound = cloud.supervisor.stop
         stuck = await cloud.supervisor.run()
+        if why := getattr(store, "rewound", ""):
+            raise Unavailable(why)
     finally:
         await store.close()
         if stuck:  # asyncio.run would wait for them for ever

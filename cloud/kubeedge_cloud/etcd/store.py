@@ -10,12 +10,12 @@ import contextlib
 import logging
 import math
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from kubeedge.api.names import Revision
-from kubeedge.errors import Gone, Invalid, KubeEdgeError, Misuse, NotFound
+from kubeedge.errors import Gone, Invalid, KubeEdgeError, Misuse, NotFound, Unavailable
 from kubeedge.store.core import check, check_range
 from kubeedge.store.leases import MAX_TTL
 from kubeedge.store.model import Compare, Delete, Get, KeyValue, Op, Put, RangeResult, Target, TxnResult, WatchBatch
@@ -63,6 +63,10 @@ class EtcdStore:
         self._watches = Watches(self._history, lambda: self._compacted)
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
+        #: called once when etcd's history goes back: it was restored from a backup. Watches would wait for revisions of the future then, and
+        #: hear nothing for hours; whoever uses the store has to begin anew, as all API servers of Kubernetes have
+        self.on_rewound: Callable[[], None] | None = None
+        self.rewound = ""  # why, in words
 
     async def open(self) -> None:
         fresh = uuid.uuid4().hex
@@ -104,10 +108,12 @@ class EtcdStore:
             limit=limit,
             keys_only=keys_only,
         )
+        known = self._known
         try:
             answer = await self._members.call(rpc.KVStub, "Range", request, repeatable=True)
         except Gone as exc:
             raise Gone(f"revision {revision} has been compacted", compacted=self._compacted) from exc
+        self._check_history(answer.header, known)
         return self._range(answer)
 
     async def get(self, key: str) -> KeyValue | None:
@@ -150,7 +156,9 @@ class EtcdStore:
             failure=[self._op(op) for op in failure],
         )
         writes = any(not isinstance(op, Get) for op in (*success, *failure))
+        known = self._known
         answer = await self._members.call(rpc.KVStub, "Txn", request, repeatable=not writes)
+        self._check_history(answer.header, known)
         revision = self._heard(answer.header)
         responses = tuple(self._response(r) for r in answer.responses)
         if any(r is None or (isinstance(r, int) and r) for r in responses):  # a put, or a delete that found something
@@ -222,6 +230,20 @@ class EtcdStore:
         await self._members.close()
 
     # -- messages ------------------------------------------------------------------------------------------------------
+
+    def _check_history(self, header: Any, known: Revision) -> None:
+        """Of a linearizable answer, which is never older than what was known when it was asked for. Raises Unavailable."""
+        if header.revision >= known:
+            return
+        if not self.rewound:
+            self.rewound = (
+                f"etcd went back from revision {known} to {header.revision}: it was restored from a backup; "
+                "this process ends, and begins anew with what is there"
+            )
+            log.error("%s", self.rewound)
+            if self.on_rewound:
+                self.on_rewound()
+        raise Unavailable(self.rewound)
 
     def _heard(self, header: Any) -> Revision:
         self._known = Revision(max(self._known, header.revision))

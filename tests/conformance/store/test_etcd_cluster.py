@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -184,3 +185,47 @@ def test_one_silent_member_costs_neither_a_lease_nor_the_sight_of_changes(cluste
             await store.close()
 
     asyncio.run(story())
+
+
+def test_an_etcd_that_is_restored_from_a_backup_is_noticed_and_whoever_begins_anew_sees_what_is_there(
+    tmp_path: Path,
+) -> None:
+    """Its watch would wait for a revision of the future, and say nothing for as long as that takes."""
+    directory = tmp_path / "etcd"
+
+    async def story(one: EtcdCluster) -> None:
+        store = await open_etcd(one.settings(namespace="/restored"))
+        ended = asyncio.Event()
+        store.on_rewound = ended.set
+        try:
+            async with asyncio.timeout(60):
+                await store.put("k", b"1")
+                one.kill(0)
+                shutil.copytree(directory / "m0", tmp_path / "backup")
+                one.start(0)
+                for n in range(20):
+                    await persistently(store, "k", b"%d" % n)
+                assert not ended.is_set(), "a member that was away is no restored one"
+                one.kill(0)
+                shutil.rmtree(directory / "m0")
+                shutil.copytree(tmp_path / "backup", directory / "m0")
+                one.start(0)
+                while not ended.is_set():
+                    with pytest.raises(Unavailable):  # until it answers, and from then on
+                        await store.get("k")
+                with pytest.raises(Unavailable, match="restored from a backup"):
+                    await store.put("k", b"x")
+                assert "went back from revision" in store.rewound
+                fresh = await open_etcd(one.settings(namespace="/restored"))
+                try:
+                    async with contextlib.aclosing(fresh.watch("k", after=fresh.revision)) as watch:
+                        heard = asyncio.ensure_future(anext(watch))
+                        await fresh.put("k", b"after")
+                        assert (await heard).changes[0].value == b"after"
+                finally:
+                    await fresh.close()
+        finally:
+            await store.close()
+
+    with EtcdCluster(directory) as one:
+        asyncio.run(story(one))
