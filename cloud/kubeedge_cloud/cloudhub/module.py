@@ -27,8 +27,7 @@ from kubeedge.api.names import NodeName, Revision, TenantId
 from kubeedge.errors import Gone, KubeEdgeError, PeerError, Refused, outward
 from kubeedge.hub.core import CLOSE_REPLACED, CLOUD_PATIENCE, REPLACED, Session, SessionSettings
 from kubeedge.hub.driver import Channel, Counters, WebSocket
-from kubeedge.hub.stream import Stream
-from kubeedge.hub.websocket import Rejected
+from kubeedge.hub.stream import Rejected, Stream
 from kubeedge.pki import identity
 from kubeedge.store.model import Change, ChangeKind, Compare, Delete, Store, Target
 from kubeedge.sync.bounds import Bounds

@@ -18,8 +18,7 @@ from kubeedge import __version__
 from kubeedge.errors import PeerError
 from kubeedge.hub.core import REPLACED, Session, SessionSettings
 from kubeedge.hub.driver import Channel, Counters, WebSocket
-from kubeedge.hub.stream import Stream
-from kubeedge.hub.websocket import Rejected
+from kubeedge.hub.stream import Rejected, Stream
 
 log = logging.getLogger("kubeedge.edgehub")
 

@@ -1,8 +1,8 @@
-"""One WebSocket over one TLS connection, on the event loop. What is said is websocket.py's.
+"""One WebSocket (RFC 6455) over one TLS connection, on the event loop. What is said is the `websockets` library's sans-I/O protocol.
 
 A cloud process has thousands of these, nearly all of them idle. So TLS reads and writes the socket itself (a non-blocking
-ssl.SSLSocket and the loop's add_reader): no protocol and transport objects, no buffers in memory between OpenSSL and the kernel, no
-task. OpenSSL gives its own buffers back when they are empty (SSL_MODE_RELEASE_BUFFERS, which Python sets).
+ssl.SSLSocket and the loop's add_reader): no protocol and transport objects of asyncio, no buffers in memory between OpenSSL and the
+kernel, no task. OpenSSL gives its own buffers back when they are empty (SSL_MODE_RELEASE_BUFFERS, which Python sets).
 
     Stream(...) ── await handshake() ──> client: await upgrade()    ──> send(), recv()
                                          server: await asked(), then accept() or refuse()
@@ -17,23 +17,49 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import logging
 import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
 
-from kubeedge.errors import PeerError
-from kubeedge.hub import websocket as ws
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+from websockets.uri import parse_uri
+
+from kubeedge.errors import PeerError, Unavailable
 from kubeedge.hub.core import MAX_MESSAGE
 
 _RECORD = 16 * 1024  # bytes of a TLS record at most (RFC 8446 section 5.1): what one read can give
 _READS = 16  # records that are read at once while there are more: others have their turn
 _QUEUED = 16  # messages that wait for recv() before nothing more is read
 _WRITE_LIMIT = 64 * 1024  # bytes that may wait for the socket before send() waits
-_CONTROL_LIMIT = 256 * 1024  # bytes that may wait when answers to pings are added: who does not read them is sent away
+_CONTROL_LIMIT = (
+    _WRITE_LIMIT + MAX_MESSAGE + 64 * 1024
+)  # bytes that may wait when answers to pings are added to what send() left
+_MAX_HEAD = 8 * 1024  # bytes of a request or an answer before it is refused; a head of ours has some 250
+_MAX_REFUSAL = 1024  # bytes of its text that are kept
+_MAX_REASON = 123  # bytes of a close frame's reason (section 5.5)
 _TLS, _UPGRADE, _OPEN = range(3)
 _CLOSE_WAIT = 1.0  # seconds for the other end's close frame
+
+_library_log = logging.getLogger("kubeedge.hub.websocket")
+_library_log.setLevel(
+    logging.ERROR
+)  # what ends a stream is said by those who use it; the library would tell of every frame
+
+
+class Rejected(Unavailable):
+    """The server answers, or answered, the upgrade with another status than 101, and some text."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"the upgrade was answered with {status}: {text}")
+        self.status = status
+        self.text = text
 
 
 class Stream:
@@ -43,8 +69,8 @@ class Stream:
     """
 
     __slots__ = (
-        "_close_sent", "_context", "_error", "_frames", "_hostname", "_loop", "_messages", "_on_end", "_out", "_paused", "_phase",
-        "_reader", "_room", "_socket", "_writing", "head",
+        "_error", "_greeted", "_hostname", "_loop", "_message", "_messages", "_on_end", "_out", "_paused", "_phase", "_reader", "_room",
+        "_socket", "_websocket", "_writing",
     )  # fmt: skip
 
     def __init__(
@@ -63,11 +89,12 @@ class Stream:
         self._room: asyncio.Future[None] | None = None  # who waits until less waits to be written
         self._error: BaseException | None = None
         self._messages: list[bytes] = []
-        self._frames = ws.Frames(masked=server_hostname is None, limit=MAX_MESSAGE)
+        self._message: bytearray | None = None  # one that comes in pieces
+        self._websocket: ClientProtocol | ServerProtocol | None = None  # after TLS
         self._out: bytearray | None = None  # what the socket had no room for
         self._phase = _TLS
-        self._paused = self._writing = self._close_sent = False
-        self.head: bytearray | None = None  # of the upgrade, while it comes in
+        self._paused = self._writing = False
+        self._greeted = 0  # bytes of the upgrade that came in
         tcp.setblocking(False)
         with contextlib.suppress(OSError):  # small messages, each of which somebody waits for
             tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -102,44 +129,68 @@ class Stream:
 
     async def upgrade(self, host: str, path: str) -> None:
         """Client. Raises Rejected, PeerError or OSError."""
-        key = os.urandom(16)
-        self._write(ws.request(host, path, key))
-        head = await self._head()
-        status, length = ws.read_answer(head, key)
-        if status != 101:
-            assert self.head is not None
-            with contextlib.suppress(OSError):  # that is the end of the text, too
-                while len(self.head) < length:
-                    await self._something()
-            raise ws.Rejected(status, bytes(self.head[:length]).decode(errors="replace").strip())
+        client = ClientProtocol(parse_uri(f"wss://{host}{path}"), max_size=MAX_MESSAGE, logger=_library_log)
+        self._websocket = client
+        client.send_request(client.connect())
+        self._flush()
+        try:
+            answer = await self._head()
+        except OSError:
+            client.receive_eof()  # that may be the end of the text of a refusal
+            if not client.events:
+                raise
+            answer = client.events.pop(0)
+        failure = client.handshake_exc
+        if isinstance(failure, InvalidStatus):
+            text = (failure.response.body or b"")[:_MAX_REFUSAL].decode(errors="replace").strip()
+            raise Rejected(failure.response.status_code, text)
+        if failure is not None or not isinstance(answer, Response):
+            raise PeerError(f"the answer to the upgrade is not one to our request: {failure}")
         self._open()
 
-    async def asked(self) -> tuple[str, bytes]:
-        """Server: path and answer of ws.read_request. Raises Rejected, PeerError or OSError."""
-        return ws.read_request(await self._head())
+    async def asked(self) -> tuple[str, Response]:
+        """Server: the path of the request, and the answer that accepts it. Raises Rejected, PeerError or OSError."""
+        server = self._websocket
+        assert isinstance(server, ServerProtocol)
+        request = await self._head()
+        if not isinstance(request, Request):
+            raise Rejected(400, str(server.handshake_exc))
+        answer = server.accept(request)
+        if answer.status_code != 101:
+            raise Rejected(answer.status_code, (answer.body or b"").decode().strip())
+        return request.path, answer
 
-    def accept(self, answer: bytes) -> None:
-        self._write(answer)
+    def accept(self, answer: Response) -> None:
+        assert isinstance(self._websocket, ServerProtocol)
+        self._websocket.send_response(answer)
         self._open()
 
     def refuse(self, status: int, text: str) -> None:
         """Server: no channel for this one. It reads why, if it reads."""
-        self._write(ws.refusal(status, text))
+        assert isinstance(self._websocket, ServerProtocol)
+        answer = self._websocket.reject(status, text[: _MAX_REFUSAL - 1] + "\n")
+        if status == 426:  # RFC 9110 section 15.5.22
+            answer.headers["Upgrade"] = "websocket"
+        self._write(answer.serialize())
 
-    async def _head(self) -> bytes:
-        if self.head is None:
-            self.head = bytearray()
-        while not (end := ws.end_of_head(self.head)):
+    async def _head(self) -> object:
+        """The request or the answer; None: what came is none."""
+        websocket = self._websocket
+        assert websocket is not None
+        while not (websocket.events or websocket.handshake_exc):
+            if self._greeted >= _MAX_HEAD:
+                raise PeerError(f"a head of more than {_MAX_HEAD} bytes", close_code=1009)
             await self._something()
-        head = bytes(self.head[:end])
-        del self.head[:end]
-        return head
+        return websocket.events.pop(0) if websocket.events else None
 
     def _open(self) -> None:
-        rest, self.head = self.head, None
         self._phase = _OPEN
-        if rest:
-            self._receive(bytes(rest))
+        try:
+            self._said()
+        except PeerError as exc:
+            self._broken(exc)
+        except OSError as exc:
+            self._end(exc)
 
     # -- a WebSocket, as driver.py sees it -----------------------------------------------------------------------------
 
@@ -153,9 +204,11 @@ class Stream:
 
     async def send(self, message: bytes) -> None:
         """Waits while much waits to be written. Raises OSError."""
-        if self._error or self._close_sent:
+        websocket = self._websocket
+        if self._error or websocket is None or websocket.state is not State.OPEN:
             raise ConnectionResetError(str(self._error or "the connection is closing"))
-        self._write(self._frame(ws.BINARY, message))
+        websocket.send_binary(message)
+        self._flush()
         while self._out is not None and len(self._out) > _WRITE_LIMIT and not self._error:
             self._room = self._loop.create_future()
             try:
@@ -176,11 +229,12 @@ class Stream:
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Say so, and wait a moment for the other end to say the same."""
-        if self._error or self._phase != _OPEN:
+        websocket = self._websocket
+        if self._error or self._phase != _OPEN or websocket is None:
             return self.abort()
-        if not self._close_sent:
-            self._close_sent = True
-            self._write(self._frame(ws.CLOSE, ws.closing(code, reason)))
+        if websocket.state is State.OPEN:
+            websocket.send_close(code, _fitting(reason))
+            self._flush()
         with contextlib.suppress(OSError, PeerError, TimeoutError):
             async with asyncio.timeout(_CLOSE_WAIT):
                 while True:
@@ -221,24 +275,30 @@ class Stream:
         except (OSError, ValueError) as exc:  # ValueError: of a socket that was closed meanwhile
             self._end(exc if isinstance(exc, OSError) else ConnectionResetError(str(exc)))
         except PeerError as exc:
-            if self._phase == _OPEN and not self._close_sent:
-                self._write(self._frame(ws.CLOSE, ws.closing(exc.close_code, str(exc))))
-            self._end(exc)
+            self._broken(exc)
+
+    def _broken(self, exc: PeerError) -> None:
+        """The other end hears which rule it broke."""
+        if self._phase == _OPEN and self._websocket is not None:
+            self._websocket.fail(exc.close_code, _fitting(str(exc)))  # nothing, when the library has said so itself
+            self._flush()
+        self._end(exc)
 
     def _shake(self) -> None:
         self._socket.do_handshake()
-        self.head = bytearray()
+        if self._hostname is None:
+            self._websocket = ServerProtocol(max_size=MAX_MESSAGE, logger=_library_log)
         self._phase = _UPGRADE
         self._want_write(False)
         self._wake()
 
     def _greet(self) -> None:
-        """The heads of the upgrade; what follows a request is none of our business before it is answered."""
-        assert self.head is not None
+        """The heads of the upgrade; what follows a request waits in the library until it is answered."""
         data = self._read()
-        self.head += data
-        if len(self.head) > ws.MAX_HEAD + _RECORD:
-            raise PeerError(f"a head of more than {ws.MAX_HEAD} bytes", close_code=1009)
+        self._greeted += len(data)
+        if self._greeted > _MAX_HEAD + _RECORD or self._websocket is None:
+            raise PeerError(f"a head of more than {_MAX_HEAD} bytes", close_code=1009)
+        self._websocket.receive_data(data)
         self._wake()
 
     def _converse(self) -> None:
@@ -255,28 +315,50 @@ class Stream:
         return data
 
     def _receive(self, data: bytes) -> None:
-        for opcode, payload in self._frames.receive(data):
-            if opcode == ws.BINARY:
-                self._messages.append(payload)
-            elif opcode == ws.PING:
-                if not self._close_sent:
-                    self._write(self._frame(ws.PONG, payload))
-                    if self._out is not None and len(self._out) > _CONTROL_LIMIT:
-                        raise PeerError("pings come faster than their answers are read", close_code=1008)
-            elif opcode == ws.CLOSE:
-                code, reason = ws.read_closing(payload)
-                if not self._close_sent:
-                    self._close_sent = True
-                    self._write(self._frame(ws.CLOSE, payload[:2]))
-                raise ConnectionResetError(f"the other end closed the connection ({code}): {reason}")
+        assert self._websocket is not None
+        self._websocket.receive_data(data)
+        self._said()
+
+    def _said(self) -> None:
+        """What the library has understood so far. Raises PeerError for a broken rule, OSError after a close frame."""
+        websocket = self._websocket
+        assert websocket is not None
+        pinged = False
+        for event in websocket.events_received():
+            if isinstance(event, Frame):
+                self._take(event)
+                pinged = pinged or event.opcode is Opcode.PING
+        self._flush()
+        if pinged and self._out is not None and len(self._out) > _CONTROL_LIMIT:
+            raise PeerError("pings come faster than their answers are read", close_code=1008)
         if self._messages:
             self._wake()
             if len(self._messages) >= _QUEUED and not self._paused:
                 self._paused = True
                 self._loop.remove_reader(self._socket.fileno())
+        if websocket.parser_exc is not None:
+            raise PeerError(str(websocket.parser_exc))
+        if (said := websocket.close_rcvd) is not None:
+            raise ConnectionResetError(f"the other end closed the connection ({said.code}): {said.reason}")
 
-    def _frame(self, opcode: int, payload: bytes) -> bytes:
-        return ws.encode(opcode, payload, os.urandom(4) if self._hostname is not None else b"")
+    def _take(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.TEXT:
+            raise PeerError("a text message", close_code=1003)
+        if frame.opcode is Opcode.BINARY and frame.fin:
+            self._messages.append(bytes(frame.data))
+        elif frame.opcode is Opcode.BINARY:
+            self._message = bytearray(frame.data)
+        elif frame.opcode is Opcode.CONT and self._message is not None:
+            self._message += frame.data
+            if frame.fin:
+                self._messages.append(bytes(self._message))
+                self._message = None
+
+    def _flush(self) -> None:
+        assert self._websocket is not None
+        for data in self._websocket.data_to_send():
+            if data:  # b"" means the end, which is abort()'s
+                self._write(data)
 
     def _write(self, data: bytes) -> None:
         """Now, as far as the socket takes it; the rest when it can be written to."""
@@ -342,4 +424,8 @@ class Stream:
             self._room.set_result(None)
 
 
-__all__ = ["Stream"]
+def _fitting(reason: str) -> str:
+    return reason.encode()[:_MAX_REASON].decode(errors="ignore")
+
+
+__all__ = ["Rejected", "Stream"]

@@ -14,18 +14,22 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Frame, Opcode
 
 from kubeedge.errors import PeerError
 from kubeedge.hub.core import MAX_MESSAGE, SYNC_DOWN, SYNC_UP, Session
 from kubeedge.hub.driver import Channel
-from kubeedge.hub.stream import Stream
-from kubeedge.hub.websocket import BINARY, MAX_HEAD, PING, Rejected, encode, request
+from kubeedge.hub.stream import Rejected, Stream
 from kubeedge.store.memory import MemoryStore
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from tests.kit.certs import Credentials, TestAuthority
 from tests.unit.hub.test_channel import Directory, client_tls, server_tls, until
 
 URI = "spiffe://kubeedge/tenant/default/node/edge1"
+REQUEST = (
+    b"GET /v1/channel HTTP/1.1\r\nHost: a:1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 def run(story: Callable[[], Awaitable[None]]) -> None:
@@ -150,14 +154,50 @@ def test_a_close_is_answered_and_its_reason_is_heard(place: Place) -> None:
     run(story)
 
 
-def test_a_broken_rule_ends_the_stream_and_the_other_end_hears_which(place: Place) -> None:
+@pytest.mark.parametrize(
+    ("wire", "code", "words"),
+    [
+        (b"\x81\x80abcd", 1003, "a text message"),
+        (b"\x82\x00", 1002, "masking"),
+        (b"\xc2\x80abcd", 1002, "reserved bits"),
+        (b"\x83\x80abcd", 1002, "opcode"),
+        (b"\x89\xfe\x00\x7eabcd" + bytes(126), 1002, "control frame"),
+        (b"\x80\x80abcd", 1002, "unexpected continuation"),
+        (b"\x02\x80abcd\x82\x80abcd", 1002, "continuation frame"),
+        (b"\x82\xff" + (1 << 63).to_bytes(8, "big"), 1009, "exceeds limit"),
+        (b"\x82\xff" + (MAX_MESSAGE + 1).to_bytes(8, "big"), 1009, "exceeds limit"),
+        (b"\x02\xff" + MAX_MESSAGE.to_bytes(8, "big") + bytes(4 + MAX_MESSAGE) + b"\x80\x81abcd?", 1009, "exceeds limit"),
+    ],
+    ids=["text", "not masked", "an extension", "a kind", "a long ping", "a piece of nothing", "a piece left out", "2^63", "too long",
+         "too long in pieces"],
+)  # fmt: skip
+def test_a_broken_rule_ends_the_stream_and_the_other_end_hears_which(
+    place: Place, wire: bytes, code: int, words: str
+) -> None:
     async def story() -> None:
         async with place.streams() as (client, server):
-            client._write(b"\x81\x80abcd")  # a text message
-            with pytest.raises(PeerError, match="a text message"):
+            client._write(wire)
+            with pytest.raises(PeerError, match=words):
                 await server.recv()
-            with pytest.raises(ConnectionResetError, match=r"\(1003\): a text message"):
+            with pytest.raises(ConnectionResetError, match=rf"\({code}\): .*{words}"):
                 await client.recv()
+
+    run(story)
+
+
+def test_a_message_in_pieces_with_a_ping_between_them(place: Place) -> None:
+    async def story() -> None:
+        async with place.streams() as (client, server):
+            pieces = [
+                (Opcode.BINARY, b"one", False),
+                (Opcode.PING, b"?", True),
+                (Opcode.CONT, b"", False),
+                (Opcode.CONT, b"two", True),
+            ]
+            wire = b"".join(Frame(kind, data, fin).serialize(mask=True) for kind, data, fin in pieces)
+            for n in range(len(wire)):
+                client._write(wire[n : n + 1])
+            assert await server.recv() == b"onetwo"
 
     run(story)
 
@@ -167,7 +207,7 @@ def test_pings_are_answered_but_not_without_end(place: Place) -> None:
         async with place.streams() as (client, server):
             listening = asyncio.create_task(server.recv())
             client._loop.remove_reader(client._socket.fileno())  # it does not read what it asks for
-            ping = encode(PING, bytes(125), b"mask") * 100
+            ping = Frame(Opcode.PING, bytes(125)).serialize(mask=True) * 100
             while not listening.done():
                 if client._out is None or len(client._out) < 1_000_000:
                     client._write(ping)
@@ -195,7 +235,7 @@ def test_what_came_before_a_broken_connection_is_read_and_then_it_is_an_error_of
 
     async def story() -> None:
         async with place.streams() as (client, server):
-            client._write(b"".join(encode(BINARY, b"%02d" % n, b"mask") for n in range(40)))
+            client._write(b"".join(Frame(Opcode.BINARY, b"%02d" % n).serialize(mask=True) for n in range(40)))
             await until(lambda: server._paused, "messages wait")
             server._end(ConnectionResetError("the writer met it"))
             for n in range(40):
@@ -345,11 +385,8 @@ def test_a_refusal_is_one_for_the_library_and_for_us(
     [
         (b"GET /v1/channel HTTP/1.1\r\nHost: a\r\n\r\n", b"HTTP/1.1 426 "),
         (b"junk\r\n\r\n", b"HTTP/1.1 400 "),
-        (b"x" * MAX_HEAD, b"HTTP/1.1 400 "),
-        (
-            request("a:1", "/v1/channel", bytes(16)) + b"\x82\x00",
-            b"HTTP/1.1 101 ",
-        ),  # then the end: a frame is not masked
+        (b"x" * 8192, b"HTTP/1.1 400 "),
+        (REQUEST + b"\x82\x00", b"HTTP/1.1 101 "),  # then the end: a frame is not masked
     ],
     ids=["no upgrade", "no request", "no end", "a broken rule behind the request"],
 )
