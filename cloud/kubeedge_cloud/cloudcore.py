@@ -71,8 +71,8 @@ from kubeedge_cloud.tenants.model import AddressPlan, overlay_number
 log = logging.getLogger("kubeedge")
 
 #: a node that attaches leaves hundreds of objects behind, which live as long as its channel: Python's usual 700 would have the collector
-#: look at those of all nodes again and again, an eighth of the processor time when thousands come back
-_COLLECT = (10_000, 10, 10)
+#: look at them again and again. Not many more: strangers on the HTTP ports leave cycles, with large buffers in them, until it looks
+_COLLECT = (2_000, 10, 10)
 
 KUBELET_PORT = 10250  # L4, on every node
 

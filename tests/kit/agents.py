@@ -107,7 +107,7 @@ async def main(config: dict[str, Any]) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     gc.set_threshold(
-        10_000, 10, 10
+        2_000, 10, 10
     )  # as in the cloud: it shares the machine with us, and no node has thousands of neighbours
     directory = Path(config["directory"])
     fleet = Fleet([Agent(directory, config["endpoints"], node) for node in config["nodes"]])

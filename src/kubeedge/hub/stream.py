@@ -242,8 +242,12 @@ class Stream:
         self.abort()
 
     def abort(self) -> None:
-        """The end, at once. Idempotent."""
+        """The end, at once. Idempotent. Nothing of it is left for the collector, which looks seldom in a process with many nodes."""
         self._end(ConnectionAbortedError("the connection was closed"))
+        self._error = ConnectionAbortedError(str(self._error))  # the traceback of the first one leads back to us
+        if self._websocket is not None:
+            self._websocket.parser.close()  # a generator, whose frame leads back to its protocol, as those of its errors do
+            self._websocket.parser_exc = self._websocket.handshake_exc = None
 
     # -- bytes ---------------------------------------------------------------------------------------------------------
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import random
 import socket
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -244,6 +246,27 @@ def test_what_came_before_a_broken_connection_is_read_and_then_it_is_an_error_of
                 await server.recv()
 
     run(story)
+
+
+@pytest.mark.parametrize("wire", [b"", b"\x82\x00", b"\x82\xff" + MAX_MESSAGE.to_bytes(8, "big") + bytes(99_999)])
+def test_a_stream_that_ended_is_no_garbage(place: Place, wire: bytes) -> None:
+    """Strangers come and go faster than the collector."""
+    left: list[weakref.ref[object]] = []
+
+    async def story() -> None:
+        async with place.streams() as (client, server):
+            client._write(wire)
+            listening = asyncio.gather(server.recv(), return_exceptions=True)
+            client.abort()
+            await listening
+            left.extend((weakref.ref(server._socket), weakref.ref(server._websocket)))
+
+    gc.disable()
+    try:
+        run(story)
+        assert [found() for found in left] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_a_server_of_another_name_is_not_spoken_to(place: Place) -> None:
