@@ -64,8 +64,8 @@ async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
     stuck: tuple[str, ...] = ()
     for path in (config.paths.state, config.paths.run):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # a sick store is set aside: the cloud sends everything again, and what only the edge knew was reported
-    store = await open_sqlite(config.paths.state / "edge.db", on_sick="rebuild")
+    # a sick store is set aside; what can be read of it goes on, offline too, until the cloud compares it
+    store = await open_sqlite(config.paths.state / "edge.db", on_sick="rebuild", wanted=_worth_keeping)
     try:
         agent = Agent(config, credentials, store)
         gc.collect()
@@ -76,6 +76,15 @@ async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
         await store.close()
         if stuck:  # asyncio.run would wait for them for ever
             os._exit(1)
+
+
+def _worth_keeping(key: str, value: bytes) -> bool:
+    """Of a sick store: what the cloud wants, as far as it is still JSON, and what it has not seen of us. The rest is made anew."""
+    if key.startswith((keys.DESIRED, f"{keys.REPORTED}writes/")):
+        with contextlib.suppress(ValueError, RecursionError):
+            return isinstance(json.loads(value), dict)
+        return False
+    return key.startswith(keys.LOCAL)
 
 
 class Agent:

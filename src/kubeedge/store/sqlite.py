@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import queue
 import sqlite3
 import threading
@@ -68,6 +69,8 @@ from kubeedge.store.sqlite_file import (
 )
 from kubeedge.store.watch import Watches
 
+log = logging.getLogger("kubeedge.store")
+
 _GROUP = 256  # transactions that share one commit at most
 _COMPACT_STEP = 500  # rows followed in one commit: a long one would hold up writers
 _HISTORY_BYTES = 1024 * 1024  # of values, read at once for a watcher that is behind
@@ -81,17 +84,29 @@ _Row: TypeAlias = tuple[int, str, bytes | None, int, int, int]
 
 
 async def open_sqlite(
-    path: Path, *, settings: SqliteSettings | None = None, on_sick: Literal["raise", "rebuild"] = "raise"
+    path: Path,
+    *,
+    settings: SqliteSettings | None = None,
+    on_sick: Literal["raise", "rebuild"] = "raise",
+    wanted: Callable[[str, bytes], bool] = lambda key, value: False,
 ) -> SqliteStore:
-    """Open or create a store. Raises SickStore; with "rebuild" the sick file is kept as PATH.sick-N and an empty store
-    with a new identity takes its place (its peer then sends everything again)."""
+    """Open or create a store. Raises SickStore; with "rebuild" the sick file is kept as PATH.sick-N and a store with a new identity takes
+    its place, with those keys and values that are `wanted` and can be read (salvage.py). Its peer then compares everything."""
+    settings = settings or SqliteSettings()
     try:
-        return SqliteStore(path, settings or SqliteSettings())
-    except SickStore:
+        return SqliteStore(path, settings)
+    except SickStore as exc:
         if on_sick == "raise":
             raise
-        set_aside(path)
-        return SqliteStore(path, settings or SqliteSettings())
+        from kubeedge.store.salvage import salvage  # here: what it imports is not for each agent to carry
+
+        with translated(path):
+            found = salvage(path, wanted)
+            aside = set_aside(path)
+            faults.at("store.rebuild.before_create")
+            create(path, settings, found.values, found.revision if found.values else 0)
+        log.error("%s; it is kept as %s, and %d keys of it could be read and go on", exc, aside.name, len(found.values))
+        return SqliteStore(path, settings)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ import fcntl
 import os
 import sqlite3
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -55,14 +55,19 @@ class SqliteSettings:
     compact_every: int = 2_000  # revisions between two automatic compactions; each costs a few commits
 
 
-def set_aside(path: Path) -> None:
+def set_aside(path: Path) -> Path:
+    """A second name for a sick file, which keeps its own until create() gives that to another one."""
     n = 1
     while (target := path.with_name(f"{path.name}.sick-{n}")).exists():
         n += 1
-    path.rename(target)
+    try:
+        os.link(path, target)
+    except OSError:  # a file system without links
+        path.rename(target)
     for companion, aside in zip(_companions(path), _companions(target), strict=True):
         with contextlib.suppress(FileNotFoundError):
             companion.rename(aside)
+    return target
 
 
 def connect(path: Path, settings: SqliteSettings) -> sqlite3.Connection:
@@ -94,8 +99,8 @@ def locked(path: Path) -> TextIO:
     return lock
 
 
-def create(path: Path, settings: SqliteSettings) -> None:
-    """An empty store, complete before it has its name."""
+def create(path: Path, settings: SqliteSettings, values: Mapping[str, bytes] | None = None, revision: int = 0) -> None:
+    """A store that is complete before it has its name: empty, or with these values, all written at the revision after that one."""
     new = path.with_name(path.name + ".new")
     for leftover in (new, *_companions(new), *_companions(path)):  # a log without its file would be applied to ours
         leftover.unlink(missing_ok=True)
@@ -110,8 +115,12 @@ def create(path: Path, settings: SqliteSettings) -> None:
             ("store_id", uuid.uuid4().hex),
             ("compacted", 0),
             ("swept", 0),  # ids up to here were followed by a compaction
-            ("revision", FIRST_REVISION),
+            ("revision", max(FIRST_REVISION, revision + 1)),
         )
+        history = (
+            (revision + 1 << SHIFT | n, *item, revision + 1, 1, 0) for n, item in enumerate((values or {}).items())
+        )
+        db.executemany("INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)", history)
         db.executemany("INSERT INTO meta VALUES (?, ?)", rows)
         db.execute("COMMIT")
     os.rename(new, path)
