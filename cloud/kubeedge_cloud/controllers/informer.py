@@ -21,7 +21,7 @@ from typing import TypeAlias, cast
 from kubeedge.api.client import KubeClient, Resource, WatchEvent
 from kubeedge.api.names import Object
 from kubeedge.errors import Gone, Unavailable
-from kubeedge_cloud.controllers.objects import Key, is_deleting, key_of, uid_of, version_of, without_history
+from kubeedge_cloud.controllers.objects import Key, is_deleting, key_of, shared, uid_of, version_of, without_history
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class Informer:
         if before is not None and uid_of(before) != uid_of(obj):
             self._remove(key)  # another object under the same name: the first one is gone
             before = None
-        kept = self._keep(obj)
+        kept = shared(self._keep(obj), self._keep.__name__)
         self._objects[key] = kept
         self._by_namespace.setdefault(key[0], {})[key] = None
         if is_deleting(obj):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -48,6 +50,42 @@ def only_metadata(obj: Object) -> Object:
     """For who asks only whether an object exists and to whom it belongs."""
     inner = meta.metadata(obj)
     return {"metadata": {key: inner[key] for key in _IDENTITY if key in inner}}
+
+
+class Kept(dict[str, Any]):
+    """An object that may be in the caches of several controllers at once. Nobody changes it: it would change for all."""
+
+    __slots__ = ("__weakref__",)
+
+
+_kept: weakref.WeakValueDictionary[tuple[str, str, str], Kept] = weakref.WeakValueDictionary()
+_SHORT = 64  # characters: names, times, quantities, enumerations; longer texts are rarely there twice
+
+
+def shared(obj: Object, kind: str = "") -> Kept:
+    """The same object as an equal one that is kept already; `kind` tells projections of one object apart.
+
+    JSON makes new strings for each object that it reads, so the caches of thousands of nodes were mostly strings like
+    "lastTransitionTime". Ours are interned.
+    """
+    inner = meta.metadata(obj)
+    place = (str(inner.get("uid") or ""), str(inner.get("resourceVersion") or ""), kind)
+    there = _kept.get(place)
+    if there is not None and there == obj:
+        return there
+    kept = Kept(_interned(obj))
+    _kept[place] = kept
+    return kept
+
+
+def _interned(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_interned(key): _interned(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_interned(item) for item in value]
+    if type(value) is str and len(value) <= _SHORT:
+        return sys.intern(value)
+    return value
 
 
 def uid_of(obj: Mapping[str, Any]) -> str:

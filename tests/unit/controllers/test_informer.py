@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -11,7 +12,7 @@ from kubeedge.api.names import Object
 from kubeedge.api.resources import CONFIGMAPS
 from kubeedge.errors import Conflict, Gone, Invalid, Unavailable
 from kubeedge_cloud.controllers.informer import Informer
-from kubeedge_cloud.controllers.objects import without_history
+from kubeedge_cloud.controllers.objects import shared, without_history
 from kubeedge_cloud.controllers.queue import WorkQueue
 from tests.kit import virtual_time
 
@@ -252,3 +253,18 @@ async def test_the_earliest_wish_wins() -> None:
     queue.add_after("a", 2.0)
     await run_for(queue, 30)
     assert times == [1.0, 6.0]
+
+
+def test_what_several_caches_hold_is_there_once() -> None:
+    """Equal objects alone: another history may have the same uid and version for something else."""
+    text = '{"metadata": {"uid": "u", "resourceVersion": "7", "labels": {"a": "b"}}, "status": {"times": ["2026-01-01T00:00:00Z"]}}'
+    first, second = json.loads(text), json.loads(text)
+    kept = shared(first)
+    assert kept == first and shared(second) is kept and shared(second, "other") is not kept
+    other = json.loads(text.replace('"b"', '"c"'))
+    assert shared(other) == other != kept and kept == first
+    newer = shared(json.loads(text.replace('"7"', '"8"')))
+    assert next(iter(newer["status"])) is next(iter(kept["status"])), "the strings, too"
+    assert newer["status"]["times"][0] is kept["status"]["times"][0]
+    assert json.dumps(kept) == json.dumps(first)
+    assert shared({"metadata": {}, "data": {"long": "x" * 100}}) == {"metadata": {}, "data": {"long": "x" * 100}}
