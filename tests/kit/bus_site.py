@@ -81,7 +81,7 @@ import hashlib, random, socket, sys, time
 kind, address, size, rate = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 data = random.Random(5).randbytes(size)
 if kind == "serve":
-    with socket.create_server((address, 9000)) as server:
+    with socket.create_server((address, 9000), family=socket.AF_INET6 if ":" in address else socket.AF_INET) as server:
         print("ready", flush=True)
         peer, _ = server.accept()
         peer.settimeout(60)

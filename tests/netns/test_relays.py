@@ -236,3 +236,20 @@ def test_a_store_that_is_silent_ends_no_link_and_a_node_whose_link_breaks_comes_
     )
     site.relays[0].get("edge2", 8, send="hello")  # by way of the other relay, which has said anew whom it has
     assert site.relays[0].answer().get("got") == 5
+
+
+def test_relays_that_lose_sight_of_each_other_find_each_other_again(site: Site) -> None:
+    """Both live and have the store; only the path between them is gone. Nodes at one relay do not notice."""
+    until(lambda: site.reaches("100.64.0.2"), timeout=15, what="edge1 reaches edge2")
+    with contextlib.closing(TcpPair(site.edges[0], site.edges[1], "100.64.0.2", seconds=4)) as pair:
+        drop = "table inet cutoff { chain in { type filter hook input priority 0; ip saddr 203.0.113.200 drop\n}\n}"
+        site.hosts[0].run("nft", "-f", "-", input=drop)
+        state = lambda: [r["state"] for r in site.relays[0].ask("links")["relays"]]  # noqa: E731
+        until(lambda: state() == ["down"], timeout=20, what="the end of their link")
+        assert site.reaches("100.64.255.254")
+        assert "Host Unreachable" in site.edges[0].run("ping", "-c2", "-W1", "100.64.0.2", check=False)
+        site.hosts[0].run("nft", "delete", "table", "inet", "cutoff")
+        healed = time.time()
+        until(lambda: site.reaches("100.64.0.2"), timeout=10, what="edge1 reaches edge2 again")
+        print(f"reached {time.time() - healed:.2f} s after the path was back")
+        pair.result()

@@ -107,3 +107,41 @@ def test_with_masquerade_the_vms_need_no_route(tmp_path: Path) -> None:
         site = Site(tmp_path, stack, subnets=[VM], masquerade=True)
         until(lambda: reaches(site.edge, "10.50.0.2"), timeout=10, what="edge1 reaches vm2")
         assert "100.64" not in site.vm2.ip("route")
+
+
+def test_networks_of_ipv6_behind_two_routers_reach_each_other(tmp_path: Path) -> None:
+    """A router forwards IPv6, and still hears the router advertisements that its own uplink may live by."""
+    with contextlib.ExitStack() as stack:
+        net, cloud, routers, _, _ = stack.enter_context(edges_behind_nat(2))
+        authority = TestAuthority(tmp_path)
+        c = authority.issue("relay", uri="spiffe://kubeedge/cloud/cloud", hosts=["203.0.113.1"])
+        networks = {f"edge{n}": [f"fd5{n}::/64"] for n in (1, 2)}
+        relay = BusProcess(
+            cloud, tmp_path / "relay.log", role="relay", ca=c.ca, cert=c.cert, key=c.key, allowed=networks
+        )
+        stack.callback(relay.close)
+        vms, agents = [], []
+        for n, router in enumerate(routers, 1):
+            vm = net.host(f"vm{n}")
+            net.wire(router, f"fd5{n}::1/64", vm, f"fd5{n}::2/64")
+            vm.ip("route", "add", "default", "via", f"fd5{n}::1")
+            assert router.run("cat", "/proc/sys/net/ipv6/conf/all/forwarding") == "0\n"
+            c = authority.issue(f"edge{n}", uri=f"spiffe://kubeedge/tenant/default/node/edge{n}")
+            agent = BusProcess(
+                router, tmp_path / f"edge{n}.log", role="edge", number=n, relays=["203.0.113.1:7010"],
+                ca=c.ca, cert=c.cert, key=c.key, router={"subnets": networks[f"edge{n}"]},
+            )  # fmt: skip
+            stack.callback(agent.close)
+            vms.append(vm)
+            agents.append(agent)
+        until(lambda: reaches(vms[0], "fd52::2"), timeout=15, what="vm1 reaches vm2")
+        with contextlib.closing(TcpPair(vms[0], vms[1], "fd52::2", seconds=1, rate=4_000_000)) as pair:
+            pair.result()
+        path = vms[0].run("traceroute", "-6", "-n", "-q1", "-w2", "-m8", "fd52::2").splitlines()[1:]
+        assert path[-1].split()[1] == "fd52::2" and len(path) <= 4, path
+        device = next(
+            line.split()[1] for line in routers[0].ip("-o", "-4", "addr").splitlines() if "192.168.1.2" in line
+        )
+        assert routers[0].run("cat", f"/proc/sys/net/ipv6/conf/{device}/accept_ra") == "2\n"
+        relay.ask("allow", node="edge2", subnets=[])
+        until(lambda: "fd52::/64" not in routers[0].ip("-6", "route"), timeout=10, what="the withdrawn route")

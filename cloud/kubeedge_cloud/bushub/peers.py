@@ -40,7 +40,8 @@ _TTL = 10.0  # seconds that a dead relay is remembered
 _KEEPALIVE = 3.0  # seconds
 _MAX_RELAYS = 32
 _LINK = LinkSettings(keepalive=5.0, dead_after=6.0)
-_BACKOFF = (0.25, 2.0)  # seconds between two attempts to reach a peer
+_BACKOFF = (0.25, 1.0)  # seconds between two attempts to reach a peer
+_DIAL = 2.0  # seconds for TCP: with the pause above and a SYN that is repeated after 1 s, a path that comes back is found within 2 s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -384,7 +385,7 @@ class Peers:
         assert self._plane is not None and self._tls is not None
         host, _, port = address.rpartition(":")
         try:
-            async with asyncio.timeout(3.0):
+            async with asyncio.timeout(_DIAL):
                 connection = await open_connection(host.strip("[]"), int(port))
             number = self._plane.add_link(connection.fileno(), self._tls, server_name=host.strip("[]"))
         except (OSError, TimeoutError) as exc:

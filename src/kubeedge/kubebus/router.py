@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from kubeedge.errors import Invalid, Unavailable
 from kubeedge.kubebus.l2.core import MAX_ROUTES, Subnet
-from kubeedge.kubebus.l3.netsetup import change_routes, mtu_of
+from kubeedge.kubebus.l3.netsetup import change_routes, forward_ipv6, mtu_of
 from kubeedge.kubebus.l3.plane import Plane
 
 log = logging.getLogger("kubeedge.kubebus")
@@ -50,6 +50,8 @@ async def open_router(settings: RouterSettings, tun: str, overlay: Sequence[str]
     found = {} if settings.mtu else await mtu_of([str(n) for n in networks])
     if settings.masquerade:
         await _masquerade(tun, overlay)
+    if any(network.version == 6 for network in networks):
+        await forward_ipv6()
     return tuple(Subnet(str(n), settings.mtu or found.get(str(n), 0)) for n in networks)
 
 

@@ -11,6 +11,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from kubeedge.errors import Unavailable
@@ -39,6 +40,15 @@ async def mtu_of(networks: Sequence[str]) -> dict[str, int]:
     """The MTU of the interface that leads to each network; what has no route is left out. Raises Unavailable."""
     answer = await _help({"do": "mtu", "networks": list(networks)}, "look up the interfaces of subnets")
     return {str(k): int(v) for k, v in answer.items()}
+
+
+async def forward_ipv6() -> None:
+    """Let this machine forward IPv6. Raises Unavailable.
+
+    A machine that forwards does not listen to router advertisements any more (accept_ra 1, Linux: networking/ip-sysctl), and its own default
+    route may come from them: interfaces that listened go on (2).
+    """
+    await _help({"do": "forward6"}, "let this machine forward IPv6")
 
 
 async def _help(request: dict[str, Any], what: str) -> dict[str, Any]:
@@ -70,6 +80,9 @@ async def _help(request: dict[str, Any], what: str) -> dict[str, Any]:
 
 
 def apply(request: dict[str, Any]) -> dict[str, int]:
+    if request["do"] == "forward6":
+        _forward_ipv6(Path("/proc/sys/net/ipv6/conf"))
+        return {}
     from pyroute2 import IPRoute
 
     with IPRoute() as ip:
@@ -91,6 +104,16 @@ def apply(request: dict[str, Any]) -> dict[str, int]:
             forwarding.seek(0)
             forwarding.write("1")
     return {}
+
+
+def _forward_ipv6(settings: Path) -> None:
+    forwarding = settings / "all/forwarding"
+    if forwarding.read_text().strip() == "1":
+        return
+    for accept in settings.glob("*/accept_ra"):
+        if accept.read_text().strip() == "1":
+            accept.write_text("2")
+    forwarding.write_text("1")
 
 
 def _change_routes(ip: Any, index: int, add: list[list[Any]], withdraw: list[str]) -> None:
