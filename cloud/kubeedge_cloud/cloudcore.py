@@ -54,9 +54,10 @@ from kubeedge_cloud.bootstrap.admin import Admin
 from kubeedge_cloud.bootstrap.certificates import ServerCertificate
 from kubeedge_cloud.bootstrap.server import Bootstrap, BootstrapSettings
 from kubeedge_cloud.bootstrap.tokens import TokenStore
-from kubeedge_cloud.bushub.hub import BusHub, BusHubSettings
+from kubeedge_cloud.bushub.hub import BusHub
 from kubeedge_cloud.bushub.observe import hub_links, hub_metrics, hub_state
 from kubeedge_cloud.bushub.peers import PeersSettings
+from kubeedge_cloud.bushub.settings import BusHubSettings
 from kubeedge_cloud.bushub.tun import CloudTun
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from kubeedge_cloud.controllers.module import ControllersModule

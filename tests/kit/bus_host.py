@@ -34,9 +34,10 @@ from kubeedge.kubebus.observe import edge_links, edge_metrics
 from kubeedge.kubebus.router import RouterSettings
 from kubeedge.kubebus.stack import KubeBus, KubeBusSettings
 from kubeedge.store.model import Store
-from kubeedge_cloud.bushub.hub import BusHub, BusHubSettings
+from kubeedge_cloud.bushub.hub import BusHub
 from kubeedge_cloud.bushub.observe import hub_metrics, hub_state
 from kubeedge_cloud.bushub.peers import PeersSettings
+from kubeedge_cloud.bushub.settings import BusHubSettings
 from kubeedge_cloud.bushub.tun import CloudTun
 from tests.kit.store_server import SharedStore
 

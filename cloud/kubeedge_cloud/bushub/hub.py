@@ -15,16 +15,15 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_interface
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from kubeedge.api.names import NodeName, TenantId, node_name
 from kubeedge.errors import Invalid, KubeEdgeError, NotFound, PeerError, Refused, Unavailable
 from kubeedge.kit.streams import listening_socket
 from kubeedge.kubebus import ping
-from kubeedge.kubebus.l2.core import Hello, HelloHeard, Link, LinkIsDown, LinkSettings, NameAsked, Role, Welcome
+from kubeedge.kubebus.l2.core import Hello, HelloHeard, Link, LinkIsDown, NameAsked, Role, Welcome
 from kubeedge.kubebus.l3.plane import CONTROL, Counters, Frame, LinkDown, LinkUp, Plane, Segment, TlsContext, told
 from kubeedge.kubebus.l4.driver import Endpoint, Handler
 from kubeedge.kubebus.observe import Ledger
@@ -32,8 +31,9 @@ from kubeedge.pki import identity
 from kubeedge.store.model import Store
 from kubeedge_cloud.bushub.core import TWIN_AWAY, Members, NodeKey, RouteChange, SubnetTable, allowed
 from kubeedge_cloud.bushub.peers import Peers, PeersSettings, Place
-from kubeedge_cloud.bushub.rights import Followed, Rights
-from kubeedge_cloud.bushub.tun import POD_NETWORK, CloudTun, OwnTun
+from kubeedge_cloud.bushub.rights import Rights
+from kubeedge_cloud.bushub.settings import BusHubSettings, NodeDirectory, NodeRecord
+from kubeedge_cloud.bushub.tun import CloudTun, OwnTun
 from kubeedge_cloud.bushub.wheel import Wheel
 
 log = logging.getLogger("kubeedge.bushub")
@@ -41,46 +41,6 @@ log = logging.getLogger("kubeedge.bushub")
 _ALONE = 0  # our own node number, in every tenant, when there are no other relays
 _NO_RELAY = "this cloud process has no relay: listeners.relay is off, or it is just starting"
 _STORE_PATIENCE = 1.5  # seconds; the edge waits 3 s for its welcome
-
-
-class NodeRecord(Protocol):
-    """What the relay needs of kubeedge_cloud.tenants' record."""
-
-    @property
-    def number(self) -> int: ...
-    @property
-    def address(self) -> str: ...
-    @property
-    def pod_cidr(self) -> str: ...
-    @property
-    def tenant_number(self) -> int: ...
-
-
-class NodeDirectory(Followed, Protocol):
-    async def lookup(self, tenant: TenantId, node: NodeName) -> NodeRecord | None: ...
-
-    async def tenant_number(self, tenant: TenantId) -> int | None: ...
-
-    async def subnets(self, tenant: TenantId, node: NodeName) -> Sequence[str]:
-        """Networks that the tenant allows behind this node."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BusHubSettings:
-    address: str = "0.0.0.0"
-    port: int = 10010
-    ca: Path
-    cert: Path
-    key: Path
-    tun: CloudTun | None = None
-    # edges ask; we only when an edge should have. Nobody waits here for an answer: what is doubtful is the edge's to replace
-    link: LinkSettings = field(default_factory=lambda: LinkSettings(keepalive=30.0))
-    max_links: int = 20_000
-    source: str = "100.64.255.254"  # of ICMP errors, in every tenant, where we have no TUN whose address it could be
-    pods: str = POD_NETWORK  # of all nodes; no network behind a node may overlap it
-    congestion: str = ""  # congestion control of the links' TCP; "": by the round trip of the path
-    max_strangers: int = 500  # links whose TLS or admission is not done
 
 
 @dataclass(slots=True)
@@ -289,6 +249,7 @@ class BusHub:
             loop.remove_reader(plane.fileno())
             plane.close()
             self._plane = self._peers = self._tun = self._rights = None
+            self._ledger.total({})  # the next plane numbers its ports anew
             self._endpoints.clear()
             self._links.clear()
             self._members, self._wheel = Members(), Wheel()
