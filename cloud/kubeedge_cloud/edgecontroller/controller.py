@@ -10,6 +10,7 @@ Whatever happened while the process was away, the next look finds the same diffe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,6 +25,7 @@ from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NODES, PODS, SECRETS, SERVICES
 from kubeedge.errors import Conflict, Invalid, NotFound
+from kubeedge.kubebus.http.limits import Bucket
 from kubeedge.store.model import Compare, Delete, Op, Put, Store, Target
 from kubeedge_cloud.controllers.informer import Informer
 from kubeedge_cloud.controllers.objects import is_ready
@@ -42,6 +44,13 @@ _DATA = {"configmaps": CONFIGMAPS, "secrets": SECRETS}
 _OPS = 1000  # in one transaction
 _AT_ONCE = 64  # nodes that are looked at: what one change means for all of them is few commits then
 _WRITES = f"{edge_writes.RESOURCE}/"
+#: events and writes of one node, a second in the long run and at once after a pause. Each becomes an object or a record here, though the
+#: node may have taken its key away at once to make room for the next. An agent keeps 100 events, and 256 writes at most wait at an edge
+_EVENT_RATE, _EVENT_BURST = 1.0, 300.0
+_EVENT_LATER = 30.0  # seconds until one that was too many is looked at again: its node may have thousands
+_WRITE_RATE, _WRITE_BURST = 5.0, 300.0
+_WRITE_LATER = 2.0  # seconds: each look costs as much as there are writes whose answers the node has not taken
+_WRITES_LOOKED_AT = 512  # the first ones; twice as many as may wait at an edge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +98,8 @@ class TenantEdgeController:
             tenant, store, client, pods=lambda: self._pods, changed=self._was_written, wall=self._wall
         )
         self._writes: WorkQueue[NodeName] = WorkQueue(f"writes of nodes of {tenant}", self._merge_writes)
+        self._events_of: dict[NodeName, Bucket] = {}
+        self._writes_of: dict[NodeName, Bucket] = {}
         self._readiness: WorkQueue[NodeName] = WorkQueue(f"readiness of {tenant}", self._sync_ready)
 
     async def run(self, serving: asyncio.Event) -> None:
@@ -177,6 +188,8 @@ class TenantEdgeController:
                 for name in gone:
                     self._lost_at.pop(name, None)
                     self._references.pop(name, None)
+                    self._events_of.pop(name, None)
+                    self._writes_of.pop(name, None)
                     await self._remove_node(name)
                 first.set()
 
@@ -271,21 +284,25 @@ class TenantEdgeController:
             self._answers.pop(name, None)
         self._down.add(name)
 
-    async def _merge_writes(self, name: NodeName) -> None:
+    async def _merge_writes(self, name: NodeName) -> float | None:
         """In the order in which they were made. The answers go down with what the merge has changed, in one transaction."""
         if name not in self._records:
-            return
+            return None
+        wait = 0.0
         prefix = keys.edge_desired(self._tenant, name)
         there = await self._store.range(prefix + _WRITES, keys.prefix_end(prefix + _WRITES))
         have = {kv.key.removeprefix(prefix): kv.value for kv in there.kvs}
-        for rest, value in sorted(self._edge_writes.get(name, {}).items()):
+        for rest, value in sorted(self._edge_writes.get(name, {}).items())[:_WRITES_LOOKED_AT]:
             if rest in have and _answers(have[rest], value):
                 continue
             if rest not in self._answers.get(name, {}):
+                if wait := self._wait(self._writes_of, name, _WRITE_RATE, _WRITE_BURST):
+                    break
                 answer = await self._merger.merge(name, value)
                 if self._edge_writes.get(name, {}).get(rest) == value:
                     self._answers.setdefault(name, {})[rest] = answer
         self._down.add(name)
+        return max(wait, _WRITE_LATER) if wait else None
 
     def _answered(self, name: NodeName, have: dict[str, bytes]) -> dict[str, bytes]:
         """Answers that the node has not taken yet."""
@@ -304,11 +321,11 @@ class TenantEdgeController:
 
     # -- up ------------------------------------------------------------------------------------------------------------
 
-    async def _sync_up(self, key: tuple[NodeName, str]) -> None:
+    async def _sync_up(self, key: tuple[NodeName, str]) -> float | None:
         name, rest = key
         value = self._reported.get(f"{name}/reported/{rest}")
         if value is None or name not in self._records:
-            return
+            return None
         resource, _, tail = rest.partition("/")
         namespace, _, object_name = tail.partition("/")
         try:
@@ -319,9 +336,15 @@ class TenantEdgeController:
                 case "nodes" if object_name == name:
                     await self._node_reported(name, report)
                 case "events":
-                    await self._event_reported(name, namespace, object_name, report)
+                    return await self._event_reported(name, namespace, object_name, report)
         except Invalid as exc:  # what one node says must not stop the others
             log.warning("tenant=%s node=%s reported %s: %s", self._tenant, name, rest, exc)
+        return None
+
+    def _wait(self, buckets: dict[NodeName, Bucket], name: NodeName, rate: float, burst: float) -> float:
+        """Seconds until the node's next one may be looked at; 0.0: now."""
+        now = asyncio.get_running_loop().time()
+        return buckets.setdefault(name, Bucket(rate, burst, now)).take(now)
 
     async def _pod_reported(self, node: NodeName, namespace: str, name: str, report: dict[str, Any]) -> None:
         pod = self._pods.get(namespace, name)
@@ -370,19 +393,20 @@ class TenantEdgeController:
         if merged != current:
             self._nodes.note(await self._client.update(NODES, "", {**node, "status": merged}, subresource="status"))
 
-    async def _event_reported(self, node: NodeName, namespace: str, name: str, report: dict[str, Any]) -> None:
+    async def _event_reported(self, node: NodeName, namespace: str, name: str, report: dict[str, Any]) -> float | None:
         event = core.event(report, node, namespace, name, self._wall())
         if event is None:
-            return
+            return None
         involved = event["involvedObject"]
         if involved.get("kind") == "Pod":
             pod = self._pods.get(namespace, str(involved.get("name", "")))
             if pod is not None and pod.get("spec", {}).get("nodeName") != node:
-                return  # it speaks about what is not its own
-        try:
+                return None  # it speaks about what is not its own
+        if wait := self._wait(self._events_of, node, _EVENT_RATE, _EVENT_BURST):
+            return max(wait, _EVENT_LATER)
+        with contextlib.suppress(Conflict, NotFound):  # it is there already, or its namespace is gone
             await self._client.create(EVENTS, namespace, event)
-        except (Conflict, NotFound):
-            return  # it is there already, or its namespace is gone
+        return None
 
     # -- readiness -----------------------------------------------------------------------------------------------------
 

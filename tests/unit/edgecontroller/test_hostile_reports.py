@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from kubeedge.api import keys, strict_json
+from kubeedge.api import keys, meta, strict_json
 from kubeedge.api.names import NodeName
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NODES, PODS
 from kubeedge.errors import Invalid
+from kubeedge.store.model import Delete, Put
 from tests.unit.controllers.world import TENANT, World, in_world, template
 
 DEEP = '{"a":' * 400 + "1" + "}" * 400
@@ -78,7 +79,10 @@ async def test_no_report_of_a_node_makes_the_lists_of_others_unreadable(world: W
             for status in NODE_STATUSES:
                 await report(world, "edge1", "nodes/_/edge1", f'{{"status":{status}}}')
                 assert (await world.get(NODES, "edge1"))["status"] == node, status[:200]
-            event = '"involvedObject":{"kind":"Pod","name":"edge1","namespace":"default"},"reason":"R","type":"Normal"'
+            now = meta.timestamp(world.wall())
+            event = (
+                f'"involvedObject":{{"kind":"Pod","name":"edge1"}},"reason":"R","type":"Normal","lastTimestamp":"{now}"'
+            )
             for n, field in enumerate(
                 (*(f'"message":{value}' for value in UNREADABLE), '"count":2147483648', '"firstTimestamp":"now"')
             ):
@@ -118,6 +122,54 @@ async def test_a_write_that_no_client_could_read_is_answered_and_holds_nothing_u
         outcomes = [json.loads(kv.value)["outcome"] for kv in answers]
         assert outcomes == ["refused"] * (len(UNREADABLE) + 1) + ["merged"]
         assert (await world.get(CONFIGMAPS, "web"))["data"] == {"a": "2"}
+
+
+@in_world
+async def test_a_node_that_reports_event_after_event_fills_the_cluster_with_few(world: World) -> None:
+    """Each under a name of its own, and gone again: its keys are bounded, what is made of them must be, too."""
+    async with world.cloud():
+        await world.tenants.ensure_node(TENANT, NodeName("edge1"))
+        await world.tenants.ensure_node(TENANT, NodeName("edge2"))
+        await world.settle(2)
+
+        def event(name: str) -> bytes:
+            involved = {"kind": "Node", "name": name}
+            now = meta.timestamp(world.wall())
+            said = {"involvedObject": involved, "reason": "R", "message": name, "type": "Normal", "lastTimestamp": now}
+            return json.dumps(said).encode()
+
+        prefix = keys.edge_reported(TENANT, NodeName("edge1")) + "events/default/"
+        for start in range(0, 2000, 100):
+            names = [f"e{n:05}" for n in range(start, start + 100)]
+            await world.store.txn((), [Put(prefix + name, event("edge1")) for name in names])
+            await world.settle(0.5)
+            await world.store.txn((), [Delete(prefix + name) for name in names[:-1]])
+        events = [e for e in await world.all(EVENTS) if e["reason"] == "R"]
+        assert 300 <= len(events) <= 330
+        await world.store.put(keys.edge_reported(TENANT, NodeName("edge2")) + "events/default/other", event("edge2"))
+        await world.settle(2)
+        assert [e for e in await world.all(EVENTS) if e["message"] == "edge2"], "the other node is heard"
+        await world.settle(120)
+        late = [e for e in await world.all(EVENTS) if e["reason"] == "R" and e["message"] == "edge1"]
+        assert len(late) > len(events), "those that are still there come, later"
+
+
+@in_world
+async def test_a_node_that_writes_without_end_is_answered_in_turn(world: World) -> None:
+    async with world.cloud():
+        await world.tenants.ensure_node(TENANT, NodeName("edge1"))
+        await world.settle(2)
+        prefix = keys.edge_reported(TENANT, NodeName("edge1")) + "writes/_/"
+        change = '"operation":"change","resource":"nodes","namespace":"","name":"edge1","changes":[{"path":["metadata","labels","l"],"now":"v"}]'
+        rows = [Put(f"{prefix}{n:016}", f'{{"id":"w{n}",{change}}}'.encode()) for n in range(600)]
+        await world.store.txn((), rows)
+        await world.settle(5)
+        down = keys.edge_desired(TENANT, NodeName("edge1")) + "writes/"
+        first = (await world.store.range(down, keys.prefix_end(down), keys_only=True)).count
+        assert 300 <= first <= 330
+        await world.settle(60)
+        answered = (await world.store.range(down, keys.prefix_end(down), keys_only=True)).count
+        assert answered == 512, "an honest node has taken some by then, and the next ones come"
 
 
 @pytest.mark.parametrize("text", UNREADABLE)
