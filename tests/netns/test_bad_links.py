@@ -124,6 +124,17 @@ def test_a_node_that_was_removed_loses_its_links_and_does_not_get_in_again(site:
     assert {link["node"] for link in site.relay.ask("links")["links"]} == {"edge1"}
 
 
+def test_the_networks_of_a_node_that_was_removed_while_it_was_away_are_gone(site: Site) -> None:
+    """While it may come back its networks stay its own: a short outage changes nothing. After its removal nobody waits for it."""
+    second = site.edge(site.edges[1], 2, router={"subnets": ["10.50.0.0/24"], "mtu": 1500})
+    until(lambda: "10.50.0.0/24" in str(site.good.ask("routes")), timeout=10, what="the network behind edge2")
+    second.close()
+    until(lambda: len(site.relay.ask("links")["links"]) == 2, timeout=10, what="the end of its links")
+    assert "10.50.0.0/24" in str(site.good.ask("routes"))
+    site.relay.ask("remove", node="edge2")
+    until(lambda: "10.50.0.0/24" not in str(site.good.ask("routes")), timeout=5, what="the end of its network")
+
+
 def test_a_number_that_another_node_has_now_is_not_shared(site: Site) -> None:
     """The store gives a number to one node at a time. A relay that has not heard of a change yet must not make a bundle of two nodes."""
     second = site.edge(site.edges[1], 2)

@@ -100,6 +100,7 @@ class BusHub:
         self._ledger = Ledger()
         self._tun: OwnTun | None = None
         self._rights: Rights | None = None
+        self._tenant_numbers: dict[TenantId, int] = {}  # of tenants that have had links
         self._holders: dict[tuple[int, int], NodeKey] = {}  # (tenant's number, node's number) -> who has it
         self.refused = 0  # links that were not admitted
         self.established = 0
@@ -339,13 +340,14 @@ class BusHub:
         entry = _NodeLink(port, (who.tenant, who.node), record, behind, link, now)
         self._strangers.discard(port)
         self._links[port] = entry
+        self._tenant_numbers[who.tenant] = record.tenant_number
         self._wheel.add(port, link.next_timer(), now)
         self._rights.follow(who.tenant)
         for payload in self._early.pop(port, ()):
             self._receive(entry, payload)
         with contextlib.suppress(KubeEdgeError):
             if not self._rights.has(entry.node) and await self._directory.lookup(*entry.node) is None:
-                self._removed(entry.node)  # while we looked at it
+                self._removed(entry.node, record.number)  # while we looked at it
 
     async def _look_up(
         self, rights: Rights, tenant: TenantId, node: NodeName
@@ -480,13 +482,15 @@ class BusHub:
     def _linked(self, tenant: TenantId) -> dict[NodeName, int]:
         return {e.node[1]: e.record.number for e in self._links.values() if e.node[0] == tenant}
 
-    def _removed(self, node: NodeKey) -> None:
+    def _removed(self, node: NodeKey, number: int) -> None:
         for entry in [e for e in self._links.values() if e.node == node]:
-            self._change_routes(
-                entry.record.tenant_number, self._table(entry.record.tenant_number).offer(entry.record.number, ())
-            )
             if self._plane is not None:
                 self._plane.drop(entry.port, "the node was removed")
+        tenant = self._tenant_numbers.get(node[0])
+        if (
+            tenant is not None and self._holders.get((tenant, number), node) == node
+        ):  # else its number is another node's by now
+            self._change_routes(tenant, self._table(tenant).offer(number, ()))
 
     def _on_allowed(self, node: NodeKey, subnets: Sequence[str]) -> None:
         for entry in [e for e in self._links.values() if e.node == node and list(e.allowed) != list(subnets)]:

@@ -40,7 +40,8 @@ class Followed(Protocol):
 
 
 class Rights:
-    """`linked`: nodes of a tenant that have links here, with their numbers. `end` is called for a node that was removed, `allowed` for one
+    """`linked`: nodes of a tenant that have links here, with their numbers. `end` is called for a node that was removed, with the
+    number that it had, `allowed` for one
     behind which these networks may be, when that may be news."""
 
     def __init__(
@@ -48,7 +49,7 @@ class Rights:
         directory: Followed,
         *,
         linked: Callable[[TenantId], Mapping[NodeName, int]],
-        end: Callable[[NodeKey], None],
+        end: Callable[[NodeKey, int], None],
         allowed: Callable[[NodeKey, Sequence[str]], None],
     ) -> None:
         self._directory = directory
@@ -104,7 +105,7 @@ class Rights:
                 self._numbers[tenant], self._records[tenant] = now, records
                 for name, number in before.items():
                     if now.get(name) != number:
-                        self._end((tenant, name))
+                        self._end((tenant, name), number)
 
     async def _subnets(self, tenant: TenantId) -> None:
         known = self._networks.get(tenant)

@@ -31,7 +31,9 @@ def test_what_an_ended_link_did_stays_and_what_it_had_goes() -> None:
 def test_a_counter_never_goes_back(steps: list[dict[int, int]]) -> None:
     ledger, moved, seen = Ledger(), dict[int, int](), 0
     for step in steps:
-        moved = {port: moved.get(port, 0) + more for port, more in step.items()}  # a port that was away begins at nothing
+        moved = {
+            port: moved.get(port, 0) + more for port, more in step.items()
+        }  # a port that was away begins at nothing
         total = ledger.total({port: counters(value) for port, value in moved.items()})
         assert total is None or total.rx_bytes >= seen
         seen = total.rx_bytes if total else seen
