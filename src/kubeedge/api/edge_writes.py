@@ -36,7 +36,7 @@ MAX_BYTES = 1024 * 1024  # of one write, encoded
 _WAS_INLINE = 128  # bytes of JSON; a longer value from before travels as its digest
 
 #: hexadecimal digits of the digest that a write carries of itself. Until the cloud has it, the row on the node's disk is the only copy there
-#: is, and flash without checksums may change it (docs/adr/0022)
+#: is, and flash without checksums may change it (docs/adr/0023)
 _SUM = 16
 
 _RESERVED = ("kubernetes.io", "k8s.io", "kubeedge.io")
