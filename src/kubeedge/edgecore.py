@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kubeedge import __version__
-from kubeedge.api import keys
+from kubeedge.api import edge_writes, keys
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
@@ -80,7 +80,7 @@ async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
 
 def _worth_keeping(key: str, value: bytes) -> bool:
     """Of a sick store: what the cloud wants, as far as it is still JSON, and what it has not seen of us. The rest is made anew."""
-    if key.startswith((keys.DESIRED, f"{keys.REPORTED}writes/")):
+    if key.startswith((keys.DESIRED, f"{keys.REPORTED}{edge_writes.RESOURCE}/")):
         with contextlib.suppress(ValueError, RecursionError):
             return isinstance(json.loads(value), dict)
         return False

@@ -40,9 +40,8 @@ class Followed(Protocol):
 
 
 class Rights:
-    """`linked`: nodes of a tenant that have links here, with their numbers. `end` is called for a node that was removed, with the
-    number that it had, `allowed` for one
-    behind which these networks may be, when that may be news."""
+    """`linked`: nodes of a tenant that have links here, with their numbers. `end` is called for a node that was removed, with the number
+    that it had, `allowed` for one behind which these networks may be, when that may be news."""
 
     def __init__(
         self,

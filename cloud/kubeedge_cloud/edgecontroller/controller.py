@@ -25,7 +25,7 @@ from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NODES, PODS, SECRETS, SERVICES
 from kubeedge.errors import Conflict, Invalid, NotFound
-from kubeedge.kubebus.http.limits import Bucket
+from kubeedge.kit.bucket import Bucket
 from kubeedge.store.model import Compare, Delete, Op, Put, Store, Target
 from kubeedge_cloud.controllers.informer import Informer
 from kubeedge_cloud.controllers.objects import is_ready

@@ -123,10 +123,6 @@ class Stream:
         """As ssl.SSLSocket.getpeercert."""
         return self._socket.getpeercert()
 
-    @property
-    def descriptor(self) -> int:
-        return self._socket.fileno()
-
     async def upgrade(self, host: str, path: str) -> None:
         """Client. Raises Rejected, PeerError or OSError."""
         client = ClientProtocol(parse_uri(f"wss://{host}{path}"), max_size=MAX_MESSAGE, logger=_library_log)

@@ -35,9 +35,8 @@ class Tally:
     refused: dict[str, int] = field(default_factory=dict)  # bytes that it would take
     longest: int = 1 << 30  # bytes of a key that the sink can hold: its prefix may be longer than the source's
     unfit: set[str] = field(default_factory=set)  # keys that are longer
-    forgets: bool = (
-        False  # the source compares nothing at the next attach: until nothing is refused it is to send everything again
-    )
+    #: the source compares nothing at the next attach: until nothing is refused it is to send everything again
+    forgets: bool = False
     stale: bool = False  # keys were deleted whose sizes are not known: what is there is less than it says
 
     def count(self, key: str, value: bytes) -> None:

@@ -278,7 +278,7 @@ def test_a_server_of_another_name_is_not_spoken_to(place: Place) -> None:
         server = Stream(theirs, place.server())
         both = await asyncio.gather(client.handshake(), server.handshake(), return_exceptions=True)
         assert isinstance(both[0], ssl.SSLCertVerificationError) and isinstance(both[1], OSError)
-        assert client.descriptor == server.descriptor == -1
+        assert client._socket.fileno() == server._socket.fileno() == -1
 
     run(story)
 

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubeedge.kit.bucket import Bucket
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http import limits, listener
-from kubeedge.kubebus.http.limits import Bucket, Busy, Gate, ProxyLimits, TooFast
+from kubeedge.kubebus.http.limits import Busy, Gate, ProxyLimits, TooFast
 from tests.unit.kubebus_http.test_publishing import head_then_quiet, mirror, status_and_error
 from tests.unit.kubebus_http.world import World, get, story, until
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kubeedge.errors import Unavailable
+from kubeedge.kit.bucket import Bucket
 from kubeedge.kit.http1 import Limits
 
 _MOST_BUCKETS = (
@@ -38,27 +39,6 @@ class Busy(Unavailable):
 
 class TooFast(Unavailable):
     """More requests a second than are allowed: 429."""
-
-
-class Bucket:
-    """A token bucket: `burst` requests at once, `rate` a second in the long run."""
-
-    __slots__ = ("_burst", "_rate", "_then", "_tokens")
-
-    def __init__(self, rate: float, burst: float, now: float) -> None:
-        self._rate = rate
-        self._burst = self._tokens = max(1.0, burst)
-        self._then = now
-
-    def take(self, now: float) -> float:
-        """0.0: go on. Else the seconds until there is a token again; nothing was taken."""
-        if now > self._then:
-            self._tokens = min(self._burst, self._tokens + (now - self._then) * self._rate)
-            self._then = now
-        if self._tokens >= 1.0:
-            self._tokens -= 1.0
-            return 0.0
-        return (1.0 - self._tokens) / self._rate
 
 
 class Slots(Protocol):
