@@ -18,6 +18,7 @@ PLANE = (
 )
 PLANE_NEEDS = (
     "plane.h",
+    "bytes.h",
     "inside.h",
     "queue.h",
     "routes.h",

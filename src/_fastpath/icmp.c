@@ -1,16 +1,11 @@
 /* ICMP errors (RFC 792, RFC 1812 section 4.3, RFC 4443), as bytes. Readable twin: kubeedge/kubebus/l3/icmp.py. */
+#include "bytes.h"
 #include "checksum.h"
 #include "plane.h"
 
 #include <string.h>
 
 enum { ICMP = 1, ICMPV6 = 58 };
-
-static void put16(uint8_t *p, uint16_t v)
-{
-    p[0] = (uint8_t)(v >> 8);
-    p[1] = (uint8_t)v;
-}
 
 /* Is it an ICMPv6 error, also behind extension headers? */
 static int error6(const uint8_t *ip, size_t size)

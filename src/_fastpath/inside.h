@@ -3,6 +3,7 @@
 #ifndef KUBEEDGE_INSIDE_H
 #define KUBEEDGE_INSIDE_H
 
+#include "bytes.h"
 #include "plane.h"
 #include "queue.h"
 #include "routes.h"
@@ -154,15 +155,5 @@ void tun_read(kb_plane *plane, port *p);
 void forward_frame(kb_plane *plane, port *p, int kind, kb_buffer *b); /* takes b */
 port *port_for(kb_plane *plane, tenant *t, uint32_t number, uint32_t flow, const port *from);
 int send_segment(kb_plane *plane, uint32_t tenant, uint32_t number, const uint8_t *data, size_t length);
-
-static inline uint32_t get32(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
-
-static inline void put32(uint8_t *p, uint32_t v)
-{
-    p[0] = (uint8_t)(v >> 24);
-    p[1] = (uint8_t)(v >> 16);
-    p[2] = (uint8_t)(v >> 8);
-    p[3] = (uint8_t)v;
-}
 
 #endif

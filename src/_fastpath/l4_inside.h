@@ -3,6 +3,7 @@
 #ifndef KUBEEDGE_L4_INSIDE_H
 #define KUBEEDGE_L4_INSIDE_H
 
+#include "bytes.h"
 #include "l4.h"
 
 #include <stdlib.h>
@@ -124,22 +125,6 @@ static inline uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 static inline uint32_t most(uint32_t a, uint32_t b) { return a > b ? a : b; }
 static inline uint32_t weight(const chunk *k) { return k->length + (k->flags ? 1 : 0); }
 static inline uint32_t end_of(const chunk *k) { return k->sequence + weight(k); }
-
-static inline uint32_t get32(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
-
-static inline void put32(uint8_t *p, uint32_t v)
-{
-    p[0] = (uint8_t)(v >> 24);
-    p[1] = (uint8_t)(v >> 16);
-    p[2] = (uint8_t)(v >> 8);
-    p[3] = (uint8_t)v;
-}
-
-static inline void put16(uint8_t *p, uint16_t v)
-{
-    p[0] = (uint8_t)(v >> 8);
-    p[1] = (uint8_t)v;
-}
 
 /* l4_memory.c */
 chunk *l4_chunk_new(kb_l4 *l4, size_t room);

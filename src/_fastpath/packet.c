@@ -1,4 +1,5 @@
 /* Packets as bytes: validation, time to live, checksums, segmentation, maximum segment size. No state, no I/O. ICMP: icmp.c. */
+#include "bytes.h"
 #include "checksum.h"
 #include "plane.h"
 
@@ -11,9 +12,6 @@ enum { TCP = 6, UDP = 17, ICMP = 1, ICMPV6 = 58 };
 /* virtio_net_hdr: flags u8, gso_type u8, hdr_len u16, gso_size u16, csum_start u16, csum_offset u16, little endian */
 static uint16_t le16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
 static uint16_t be16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
-static uint32_t be32(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
-static void put16(uint8_t *p, uint16_t v) { p[0] = (uint8_t)(v >> 8); p[1] = (uint8_t)v; }
-static void put32(uint8_t *p, uint32_t v) { put16(p, (uint16_t)(v >> 16)); put16(p + 2, (uint16_t)v); }
 
 int kb_check_frame(int kind, size_t length)
 {
@@ -54,9 +52,9 @@ static uint32_t packet_flow(const uint8_t *ip, size_t size, int v6, size_t at, i
 {
     uint32_t h = (uint32_t)protocol;
     for (size_t i = v6 ? 8 : 12; i < (v6 ? 40u : 20u); i += 4)
-        h = kb_mix(h, be32(ip + i));
+        h = kb_mix(h, get32(ip + i));
     if (at && (protocol == TCP || protocol == UDP) && at + 4 <= size)
-        h = kb_mix(h, be32(ip + at));
+        h = kb_mix(h, get32(ip + at));
     return h;
 }
 
@@ -178,7 +176,7 @@ int kb_segment_gso(const uint8_t *frame, size_t length, unsigned count, void (*o
     size_t header = at + (protocol == TCP ? (size_t)(ip[at + 12] >> 4) * 4 : 8);
     if (header + unit > 65535)
         return -1;
-    uint32_t sequence = protocol == TCP ? be32(ip + at + 4) : 0;
+    uint32_t sequence = protocol == TCP ? get32(ip + at + 4) : 0;
     uint16_t identification = v6 ? 0 : be16(ip + 4);
     uint8_t piece[KB_MAX_PACKET];
     size_t step = unit * count;
