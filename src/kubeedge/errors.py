@@ -79,6 +79,13 @@ class Gone(KubeEdgeError):
         self.compacted = compacted
 
 
+def suspect_clock(reason: str) -> str:
+    """Why a certificate was refused, for people: with the likely cause on a machine that has no clock chip."""
+    if "certificate has expired" in reason or "certificate is not yet valid" in reason:  # OpenSSL's X509_V_ERR_CERT_*
+        return f"{reason}; is the clock of this machine right?"
+    return reason
+
+
 def outward(exc: BaseException) -> str:
     """What the other end of a connection may read of an error: all but where on this machine it happened."""
     return exc.message if isinstance(exc, Unavailable) else str(exc)

@@ -27,6 +27,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tests.kit.compiled import compiled
 from tests.kit.topology import Host, Topology, _die_with_parent
 
 _TUNSETIFF = 0x400454CA
@@ -85,7 +86,7 @@ class LossyWire:
         self.names = (f"wan{n}a", f"wan{n}b")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.kit.wire", str(a.pid), self.names[0], str(b.pid), self.names[1], str(seed)]
-            + ([_compiled()] if fast else []),
+            + ([str(compiled("wire.c"))] if fast else []),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -118,17 +119,6 @@ class LossyWire:
             if pipe:
                 with contextlib.suppress(OSError):
                     pipe.close()
-
-
-def _compiled() -> str:
-    source = Path(__file__).with_name("wire.c")
-    program = source.parents[2] / "build" / "wire"
-    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-        program.parent.mkdir(exist_ok=True)
-        half = program.with_suffix(f".{os.getpid()}")
-        subprocess.run(["gcc", "-O2", "-Wall", "-Werror", "-o", str(half), str(source)], check=True)
-        half.rename(program)
-    return str(program)
 
 
 def _open_tun(pid: int, name: str) -> int:

@@ -35,9 +35,12 @@ POD = {
 class Site:
     """One cloud and one machine, on a wire."""
 
-    def __init__(self, net: Topology, directory: Path, listeners: str = "{}") -> None:
+    def __init__(
+        self, net: Topology, directory: Path, listeners: str = "{}", *, env: dict[str, str] | None = None
+    ) -> None:
         self.directory = directory
         self.root = directory / "r"
+        self.agent_env: dict[str, str] = {}
         self.cloud, self.machine = net.host("cloud"), net.host("machine")
         net.wire(self.cloud, "203.0.113.1/24", self.machine, "203.0.113.7/24")
         self.socket = str(directory / "run/cloud.sock")
@@ -46,7 +49,7 @@ class Site:
             f"kind: CloudCore\nadvertise: [203.0.113.1]\ntun: {{enable: false}}\nlisteners: {listeners}\n"
             f"paths: {{state: {directory}/state, run: {directory}/run}}\n"
         )
-        self.cloud.spawn(*KUBEEDGE, "cloud", "--config", str(config), log=directory / "cloud.log")
+        self.cloud.spawn(*KUBEEDGE, "cloud", "--config", str(config), log=directory / "cloud.log", env=env)
         until(lambda: Path(self.socket).exists(), timeout=20, what="the cloud's socket")
 
     def admin(self, *arguments: str) -> str:
@@ -65,7 +68,7 @@ class Site:
         config = self.root / "etc/kubeedge/kubeedge.yaml"
         config.write_text(config.read_text().replace("cgroupPrefix: kubeedge", f"cgroupPrefix: {PREFIX}"))
         self.agent = self.machine.spawn(
-            *KUBEEDGE, "edge", "--root-dir", str(self.root), log=self.directory / "edge.log"
+            *KUBEEDGE, "edge", "--root-dir", str(self.root), log=self.directory / "edge.log", env=self.agent_env
         )
         until(lambda: " Ready " in self.kubectl("get", "nodes"), timeout=20, what="Ready")
 

@@ -56,7 +56,7 @@ class EdgeSite(Site):
         socket = str(self.root / "run/kubeedge/edge.sock")
         self.machine.run(*KUBEEDGE, "image", "import", str(archive), "demo:1", "--socket", socket)
         self.kubectl("apply", "-f", "-", input=MANIFEST)
-        until(lambda: "Running" in self.edge("get", "pod", "sleeper"), timeout=20, what="the pod runs, the edge says")
+        until(lambda: "Running" in self.asked("get", "pod", "sleeper").stdout, timeout=20, what="the pod runs, the edge says")
 
     @property
     def kubeconfig(self) -> Path:
@@ -69,7 +69,7 @@ class EdgeSite(Site):
     def start_again(self) -> None:
         """The agent alone, without a cloud to be ready in."""
         self.agent = self.machine.spawn(
-            *KUBEEDGE, "edge", "--root-dir", str(self.root), log=self.directory / "edge.log"
+            *KUBEEDGE, "edge", "--root-dir", str(self.root), log=self.directory / "edge.log", env=self.agent_env
         )
         until(lambda: self.asked("get", "nodes").returncode == 0, timeout=20, what="the edge's API")
 

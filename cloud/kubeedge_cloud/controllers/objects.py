@@ -19,6 +19,7 @@ Key: TypeAlias = tuple[str, str]  # (namespace, name)
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 TEMPLATE_HASH = "pod-template-hash"
 UNREACHABLE = "node.kubernetes.io/unreachable"
+_SKEW = 60.0  # seconds that a clock may be ahead of ours
 
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -188,7 +189,14 @@ def available_in(pod: Mapping[str, Any], min_ready: int, now: float) -> float | 
     """Seconds until a ready pod counts as available: 0 when it does; None when it is not ready."""
     if not is_ready(pod):
         return None
-    return max(0.0, ready_since(pod) + min_ready - now) if min_ready > 0 else 0.0
+    return still(min_ready, ready_since(pod), now) if min_ready > 0 else 0.0
+
+
+def still(duration: float, since: float, now: float) -> float:
+    """Seconds until `duration` has passed since then, at least 0. Nobody waits for a time that is far off: the clock of who wrote `since`, a
+    node's perhaps, is wrong, or ours was."""
+    left = since + duration - now
+    return left if 0.0 < left <= duration + _SKEW else 0.0
 
 
 def deletion_rank(pod: Mapping[str, Any]) -> tuple[Any, ...]:

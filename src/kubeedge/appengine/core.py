@@ -41,7 +41,9 @@ class ContainerObservation:
     crashes: int = 0  # in a row, for the back-off
     waiting_reason: str = ""  # why it could not be started
     waiting_message: str = ""
-    retry_at: float = 0.0
+    retry_at: float = 0.0  # after a failed start; like all that is waited for, by the clock that nobody sets
+    restart_at: float = 0.0  # after a crash
+    begun: float = 0.0  # the run, by that clock; 0: before the agent
     failures: int = 0  # to start, in a row
     spec_image: str = ""  # the image that the run was started with
     ready: bool = False  # by its readiness probe, or because there is none
@@ -118,14 +120,14 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    until: float | None  # wall clock; None: for an event
+    until: float | None  # None: for an event
 
 
 Action: TypeAlias = CreateSandbox | StartContainer | StopContainers | RemovePod | Gone | Wait
 
 
 def plan(desired: Pod | None, observed: PodObservation, now: float) -> Action:
-    """`now` is the wall clock (it is compared with what survived restarts)."""
+    """`now` is of a clock that nobody sets: a machine that learns the time of day has not waited, and need not wait, for years."""
     if desired is None or desired.deleting or desired.uid != observed.uid:
         return _end(desired, observed)
     if observed.final or phase(desired, observed) in ("Succeeded", "Failed"):
@@ -153,7 +155,7 @@ def _drive(containers: Sequence[Container], pod: Pod, observed: PodObservation, 
             continue
         if state.exited and not restarts(pod.restart_policy, state.exit_code, init):
             continue
-        at = max(state.retry_at, not_before(state) if state.exited else 0.0)
+        at = max(state.retry_at, state.restart_at)
         if now >= at:
             return StartContainer(container, state.attempt + 1)
         wake.append(at)
@@ -177,35 +179,45 @@ def restarts(policy: str, exit_code: int, init: bool) -> bool:
     return exit_code != 0 if init or policy == "OnFailure" else True
 
 
-def not_before(state: ContainerObservation) -> float:
-    """When an exited container may start again."""
-    if state.crashes <= 1:
-        return 0.0
-    return state.finished_at + min(BACKOFF_LAST, BACKOFF_FIRST * float(2 ** min(state.crashes - 2, 10)))
+def back_off(crashes: int) -> float:
+    """Seconds from an exit to the next start."""
+    return 0.0 if crashes <= 1 else min(BACKOFF_LAST, BACKOFF_FIRST * float(2 ** min(crashes - 2, 10)))
 
 
-def note_exit(state: ContainerObservation, *, exit_code: int, reason: str, message: str, now: float) -> None:
-    """The run is over."""
-    lived = now - state.started_at
+def note_exit(
+    state: ContainerObservation, exit_code: int, reason: str, message: str, *, wall: float, now: float
+) -> None:
+    """The run is over: at `wall`, for people, and `now`, for what is waited for."""
+    lived = now - state.begun
     state.crashes = 0 if state.replacing else 1 if lived >= BACKOFF_FORGET else state.crashes + 1
-    state.exit_code, state.message, state.finished_at = exit_code, message, now
+    state.restart_at = now + back_off(state.crashes)
+    state.exit_code, state.message, state.finished_at = exit_code, message, wall
     state.reason = reason or ("Completed" if exit_code == 0 else "Error")
     state.ready = state.started = state.replacing = False
     state.unhealthy = ""
 
 
 def note_start(
-    state: ContainerObservation, *, attempt: int, id: str, pid: int, image: str, image_id: str, now: float
+    state: ContainerObservation,
+    *,
+    attempt: int,
+    id: str,
+    pid: int,
+    image: str,
+    image_id: str,
+    wall: float,
+    now: float,
 ) -> None:
     if state.exited:
         state.last = LastState(
             state.exit_code, state.reason, state.message, state.started_at, state.finished_at, state.id
         )
-    state.attempt, state.id, state.pid, state.started_at, state.finished_at = attempt, id, pid, now, 0.0
+    state.attempt, state.id, state.pid, state.started_at, state.finished_at = attempt, id, pid, wall, 0.0
+    state.begun = now
     state.spec_image, state.image_id = image, image_id
     state.exit_code, state.reason, state.message = 0, "", ""
     state.waiting_reason = state.waiting_message = ""
-    state.failures, state.retry_at = 0, 0.0
+    state.failures, state.retry_at, state.restart_at = 0, 0.0, 0.0
     state.unhealthy = ""
 
 

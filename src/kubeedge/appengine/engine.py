@@ -55,16 +55,18 @@ class AppEngine:
         runtime: Runtime,
         images: ImageStore,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        """What is waited for goes by `clock`, what people read by `wall`."""
         self._store = store
         self._settings = settings
         self._runtime = runtime
         self._images = images
-        self._clock = clock
+        self._clock, self._wall = clock, wall
         self._workers: dict[str, Worker] = {}
         self._pulls = ImagePulls(images, settings.insecure_registries)
-        self._events = EventRecorder(store, settings.node, clock)
+        self._events = EventRecorder(store, settings.node, wall)
         self._host_ip = settings.address.split("/")[0]
         self._prepare = Preparer(
             node=settings.node, host_ip=self._host_ip, state=settings.state, log_root=settings.logs
@@ -251,11 +253,11 @@ class AppEngine:
                 await worker.wake.wait()
 
     async def _perform(self, worker: Worker, action: core.Action) -> None:
-        observed, now = worker.observed, self._clock()
+        observed = worker.observed
         match action:
             case core.CreateSandbox():
                 assert worker.desired is not None
-                observed.started_at = observed.started_at or now
+                observed.started_at = observed.started_at or self._wall()
                 try:
                     observed.ip = await self._runtime.create_sandbox(worker.desired)
                 except (StartError, OSError) as exc:
@@ -312,6 +314,7 @@ class AppEngine:
             pid=started.pid,
             image=container.image,
             image_id=started.image_id,
+            wall=self._wall(),
             now=self._clock(),
         )
         state.started = container.startup is None
@@ -402,7 +405,7 @@ class AppEngine:
         if worker is None or state is None or state.id != exit.id or state.exited:
             return
         self._end_probes(worker, exit.container)
-        core.note_exit(state, exit_code=exit.exit_code, reason=exit.reason, message=exit.message, now=self._clock())
+        core.note_exit(state, exit.exit_code, exit.reason, exit.message, wall=self._wall(), now=self._clock())
         worker.wake.set()
 
     def _keep_probes(self, worker: Worker) -> None:
@@ -443,12 +446,12 @@ class AppEngine:
         pod = worker.desired
         if pod is None or worker.observed.final:
             return
-        now = self._clock()
+        now = self._wall()
         current = status.pod_status(pod, worker.observed, host_ip=self._host_ip, previous=worker.reported, now=now)
         await self._write_status(worker, current)
 
     async def _report_invalid(self, worker: Worker) -> None:
-        current = status.failed_status("InvalidPod", worker.invalid, host_ip=self._host_ip, now=self._clock())
+        current = status.failed_status("InvalidPod", worker.invalid, host_ip=self._host_ip, now=self._wall())
         if worker.reported is None or worker.reported.get("message") != worker.invalid:
             await self._write_status(worker, current)
             await self._event(worker, "Warning", "InvalidPod", worker.invalid)

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from kubeedge import __version__
-from kubeedge.errors import PeerError
+from kubeedge.errors import PeerError, suspect_clock
 from kubeedge.hub.core import REPLACED, Session, SessionSettings
 from kubeedge.hub.driver import Channel, Counters, WebSocket
 from kubeedge.hub.stream import Rejected, Stream
@@ -74,7 +74,7 @@ class EdgeHub:
         self._channel: Channel | None = None
         self._hint = asyncio.Event()
         self._endpoint = ""
-        self._since = 0.0
+        self._since = 0.0  # when the channel, or the time without one, began
         self._last_error = ""
         self._turned_away = 0  # times in a row
         self._total = Counters()
@@ -85,7 +85,7 @@ class EdgeHub:
         first = self._rng.randrange(len(self._settings.endpoints))  # the nodes spread over the cloud processes
         attempt = 0
         warned = False
-        last_attached = loop.time()
+        last_attached = self._since = loop.time()
         while True:
             self._endpoint = self._settings.endpoints[(first + attempt) % len(self._settings.endpoints)]
             self._hint.clear()
@@ -223,10 +223,7 @@ def _host(endpoint: str) -> str:
 def explain(exc: BaseException) -> str:
     """What a person needs to know of a failed connection."""
     if isinstance(exc, ssl.SSLCertVerificationError):
-        text = f"the cloud's certificate was refused: {exc.verify_message}"
-        if "expired" in exc.verify_message or "not yet valid" in exc.verify_message:
-            text += "; is the clock of this machine right?"
-        return text
+        return suspect_clock(f"the cloud's certificate was refused: {exc.verify_message}")
     if isinstance(exc, TimeoutError):
         return "no answer in time"
     if isinstance(exc, Rejected):

@@ -22,7 +22,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubeedge.errors import PeerError
+from kubeedge.errors import PeerError, suspect_clock
 from kubeedge.kubebus.l2.core import Hello, Link, LinkEvent, LinkIsDown, LinkIsUp, LinkSettings, Role, Subnet
 from kubeedge.kubebus.l2.demand import LINKS, Demand
 from kubeedge.kubebus.l2.relays import KNOCK, STAGGER, RelayOrder
@@ -479,6 +479,7 @@ class Links:
     def _failed(self, relay: str, reason: str, stay_away: float = 0.0) -> None:
         self.failures += 1
         self._relays.failed(relay, asyncio.get_running_loop().time(), stay_away=stay_away)
+        reason = suspect_clock(reason)
         text = f"{relay}: {reason}" if len(self._settings.relays) > 1 else reason
         if text != self.last_error:  # an outage of a week is one line
             log.warning("link relay=%s: %s", relay, reason)

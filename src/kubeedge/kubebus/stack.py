@@ -92,7 +92,7 @@ class KubeBus:
         self._names: dict[str, int] = {}
         self._asked: dict[tuple[int, int], asyncio.Future[int | None]] = {}  # (port of the link, id)
         self._up = asyncio.Event()
-        self._since = 0.0
+        self._since = asyncio.get_running_loop().time()  # when being linked, or not, began
         self._tun_port = -1
         self._tun_gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._routes = router.LearnedRoutes(settings.tun)

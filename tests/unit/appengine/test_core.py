@@ -86,14 +86,25 @@ def test_the_back_off_of_crashes_doubles_to_five_minutes(crashes: int, delay: fl
     assert names(plan(pod(), seen, 1000.0 + delay)) == ("start", "main", 1)
 
 
+@pytest.mark.parametrize("wall", [0.5, 1000.0, 4e9])
+def test_a_back_off_does_not_go_by_the_time_of_day(wall: float) -> None:
+    """A clock that is set while a container waits: back to 1970, or on to the next century."""
+    state = running(1000.0)
+    state.crashes = 1
+    core.note_exit(state, exit_code=1, reason="", message="", wall=wall, now=1005.0)
+    seen = observed(main=state)
+    assert (state.finished_at, plan(pod(), seen, 1014.9)) == (wall, Wait(1015.0))
+    assert names(plan(pod(), seen, 1015.0)) == ("start", "main", 1)
+
+
 def test_ten_minutes_of_life_forget_the_crashes_before() -> None:
     state = running(1000.0)
     state.crashes = 6
-    core.note_exit(state, exit_code=1, reason="", message="", now=1599.0)
+    core.note_exit(state, exit_code=1, reason="", message="", wall=1599.0, now=1599.0)
     assert state.crashes == 7
     state = running(1000.0)
     state.crashes = 6
-    core.note_exit(state, exit_code=1, reason="", message="", now=1600.0)
+    core.note_exit(state, exit_code=1, reason="", message="", wall=1600.0, now=1600.0)
     assert state.crashes == 1
 
 
@@ -107,7 +118,7 @@ def test_what_could_not_start_is_tried_again_less_and_less_often_and_its_reason_
     for _ in range(20):
         core.note_failure(state, reason="ErrImagePull", message="no route", now=200.0)
     assert plan(pod(), seen, 200.0) == Wait(500.0)
-    core.note_start(state, attempt=0, id="i", pid=1, image="x", image_id="y", now=500.0)
+    core.note_start(state, attempt=0, id="i", pid=1, image="x", image_id="y", wall=500.0, now=500.0)
     assert (state.waiting_reason, state.failures, state.attempt) == ("", 0, 0)
 
 
@@ -134,7 +145,7 @@ def test_a_new_image_replaces_the_container_at_once_and_is_no_crash() -> None:
     action = plan(changed, observed(main=state), 100.0)
     assert action == StopContainers(("main",), 30.0, "its image changed to demo:2", replacing=True)
     state.replacing = True
-    core.note_exit(state, exit_code=143, reason="", message="", now=101.0)
+    core.note_exit(state, exit_code=143, reason="", message="", wall=101.0, now=101.0)
     assert names(plan(changed, observed(main=state), 101.0)) == ("start", "main", 1)
     assert not state.replacing
 
@@ -165,7 +176,7 @@ def test_a_pod_that_had_finished_does_not_run_again_when_our_records_are_lost() 
 
 def test_the_run_before_is_kept_as_last_state() -> None:
     state = exited(3, 100.0)
-    core.note_start(state, attempt=1, id="id1", pid=8, image="x", image_id="y", now=101.0)
+    core.note_start(state, attempt=1, id="id1", pid=8, image="x", image_id="y", wall=101.0, now=101.0)
     assert state.last is not None
     assert (state.last.exit_code, state.last.id, state.last.finished_at) == (3, "id0", 100.0)
     assert (state.attempt, state.exit_code, state.running) == (1, 0, True)
@@ -192,10 +203,10 @@ def test_a_container_is_never_started_twice_nor_before_its_time(
             action = plan(p, seen, now)
         assert names(action) == ("start", "main", attempts)
         state = seen.of("main")
-        core.note_start(state, attempt=attempts, id=f"i{attempts}", pid=1, image="x", image_id="", now=now)
+        core.note_start(state, attempt=attempts, id=f"i{attempts}", pid=1, image="x", image_id="", wall=now, now=now)
         state.spec_image = p.containers[0].image
         assert plan(p, seen, now) == Wait(None)
         attempts += 1
         now += lived
-        core.note_exit(state, exit_code=code, reason="", message="", now=now)
-    assert core.not_before(seen.of("main")) <= now + core.BACKOFF_LAST
+        core.note_exit(state, exit_code=code, reason="", message="", wall=now, now=now)
+    assert seen.of("main").restart_at <= now + core.BACKOFF_LAST

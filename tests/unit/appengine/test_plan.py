@@ -48,12 +48,12 @@ def ready_sandbox() -> PodObservation:
 
 def run(observed: PodObservation, name: str, now: float, attempt: int = 0) -> None:
     note_start(
-        observed.of(name), attempt=attempt, id=f"{name}{attempt}", pid=7, image="demo:1", image_id="sha256:x", now=now
+        observed.of(name), attempt=attempt, id=f"{name}{attempt}", pid=7, image="demo:1", image_id="sha256:x", wall=now, now=now
     )
 
 
 def end(observed: PodObservation, name: str, now: float, code: int = 1, reason: str = "") -> None:
-    note_exit(observed.of(name), exit_code=code, reason=reason, message="", now=now)
+    note_exit(observed.of(name), exit_code=code, reason=reason, message="", wall=now, now=now)
 
 
 def test_a_pod_begins_with_its_sandbox_then_its_containers() -> None:

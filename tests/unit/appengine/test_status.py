@@ -87,7 +87,7 @@ def test_a_container_in_back_off_waits_and_says_how_it_ended(
 def test_a_restarted_container_shows_the_run_before() -> None:
     state = exited(137, NOON)
     state.reason = "OOMKilled"
-    core.note_start(state, attempt=1, id="id1", pid=1, image="x", image_id="", now=NOON + 1)
+    core.note_start(state, attempt=1, id="id1", pid=1, image="x", image_id="", wall=NOON + 1, now=NOON + 1)
     entry = main(status(pod(), observed(main=state)))
     assert entry["restartCount"] == 1
     assert entry["lastState"]["terminated"] == {

@@ -34,12 +34,12 @@ def observed(**states: ContainerObservation) -> PodObservation:
 
 def running(at: float = 0.0, *, attempt: int = 0, image: str = IMAGE) -> ContainerObservation:
     state = ContainerObservation(ready=True, started=True)
-    core.note_start(state, attempt=attempt, id=f"id{attempt}", pid=7, image=image, image_id="sha256:1", now=at)
+    core.note_start(state, attempt=attempt, id=f"id{attempt}", pid=7, image=image, image_id="sha256:1", wall=at, now=at)
     return state
 
 
 def exited(code: int, at: float, *, started: float | None = None, crashes: int = 1) -> ContainerObservation:
     state = running(at - 1.0 if started is None else started)
-    core.note_exit(state, exit_code=code, reason="", message="", now=at)
-    state.crashes = crashes
+    state.crashes = crashes - 1
+    core.note_exit(state, exit_code=code, reason="", message="", wall=at, now=at)
     return state

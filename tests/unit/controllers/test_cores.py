@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubeedge.api import patch
+from kubeedge.api import meta, patch
 from kubeedge.api.names import Object
 from kubeedge.api.resources import DEPLOYMENTS, PODS, REPLICASETS
 from kubeedge_cloud.controllers import objects
@@ -81,6 +81,21 @@ def test_a_pod_is_available_once_it_was_ready_long_enough() -> None:
     assert (status["readyReplicas"], status.get("availableReplicas"), later) == (1, None, 6.0)
     status, later = replicasets.status(replicaset(2, minReadySeconds=10), [pod("a")], (), NOON + 10)
     assert (status["availableReplicas"], later, status["observedGeneration"]) == (1, None, 3)
+
+
+def test_nobody_waits_for_the_end_of_a_time_that_begins_in_ten_years() -> None:
+    """The stamps of a node whose clock is ahead, or of our own time before our clock was set back."""
+    now = NOON - 10 * 365 * 86400
+    status, later = replicasets.status(replicaset(1, minReadySeconds=10), [pod("a")], (), now)
+    assert (status["availableReplicas"], later) == (1, None)
+    assert replicasets.plan(replicaset(1), [pod("p", phase="Failed")], (), now).create == 1
+    plan = daemonsets.plan(daemonset(), [daemon("x", "a", phase="Failed")], [node("a")], (), now)
+    assert names(plan) == (["a"], ["x"])
+    # what fails now is stamped now: there is a pause again
+    fresh = pod("q", phase="Failed", creationTimestamp=meta.timestamp(now))
+    assert replicasets.plan(replicaset(1), [fresh, pod("p", phase="Failed")], (), now + 1) == replicasets.Plan(0, (), 1.0)
+    # a clock that is a little ahead is nothing strange
+    assert replicasets.status(replicaset(1, minReadySeconds=10), [pod("a")], (), NOON - 3)[1] == 13.0
 
 
 # DaemonSets

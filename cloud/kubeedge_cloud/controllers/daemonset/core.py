@@ -21,6 +21,7 @@ from kubeedge_cloud.controllers.objects import (
     share_of,
     spec_of,
     status_of,
+    still,
     uid_of,
 )
 from kubeedge_cloud.controllers.scheduler.fit import fits_labels, untolerated
@@ -82,7 +83,7 @@ def plan(
             delete += [pod for pod in mine if not is_deleting(pod)]
             continue
         for pod in finished:
-            left = created_of(pod) + _FAILED_LIFE - now
+            left = still(_FAILED_LIFE, created_of(pod), now)
             if left > 0:
                 again_in = min(left, again_in or left)
                 alive.append(pod)  # its place is taken until then

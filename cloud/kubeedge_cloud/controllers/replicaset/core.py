@@ -24,6 +24,7 @@ from kubeedge_cloud.controllers.objects import (
     phase_of,
     spec_of,
     status_of,
+    still,
     uid_of,
     with_condition,
 )
@@ -54,7 +55,7 @@ def plan(replicaset: Object, pods: Collection[Object], doomed: Collection[str], 
     missing = min(wanted - len(active), BURST)
     if missing and failed:
         pause = _FAILED_FIRST * (1 << min(len(failed), _FAILED_KEPT) - 1)
-        left = created_of(failed[-1]) + pause - now
+        left = max(still(pause, created_of(pod), now) for pod in failed)
         if left > 0:
             return Plan(delete=surplus, again_in=left)
     return Plan(create=missing, delete=surplus)
