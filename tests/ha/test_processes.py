@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from kubeedge.api.keys import LEADERS, PROCESSES
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.api.resources import CONFIGMAPS, PODS
 from kubeedge.apiserver.registry import Registry
+from kubeedge.errors import Unavailable
 from kubeedge.pki import csr
 from kubeedge.pki.ca import Authority
 from kubeedge.pki.identity import NodeIdentity
+from kubeedge_cloud.etcd.members import Members, rpc
 from kubeedge_cloud.etcd.store import EtcdStore, open_etcd
 from kubeedge_cloud.tenants.manager import TenantManager
 from tests.kit.etcd import EtcdCluster, free_ports
@@ -53,7 +56,7 @@ class CloudProcess:
                     "paths": {"state": f"{directory}/state", "run": f"{directory}/run"},
                     "listeners": {
                         "hub": {"port": self.hub_port}, "api": {"port": api},
-                        "relay": off, "web": off, "bootstrap": off,
+                        "relay": off, "web": off, "bootstrap": off, "metrics": off,
                     },
                     "tun": {"enable": False},
                     "store": {"etcd": {
@@ -144,8 +147,8 @@ def _pod(node: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with EtcdCluster(tmp_path / "etcd") as cluster:
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    with EtcdCluster(tmp_path / "etcd", **getattr(request, "param", {})) as cluster:
         site = Site(tmp_path, cluster)
         try:
             yield site
@@ -271,6 +274,88 @@ def test_what_nodes_report_reaches_the_api_through_any_process(site: Site, tmp_p
                 return all(n["status"].get("capacity") == {"cpu": "8"} for n in nodes)
 
             await poll(reported_again, "the second status of every node")
+        finally:
+            await store.close()
+
+    asyncio.run(story())
+
+
+SMALL = {"members": 3, "options": ["--quota-backend-bytes", str(16 << 20)]}
+
+
+@pytest.mark.parametrize("site", [SMALL], indirect=True)
+def test_an_etcd_without_space_is_read_on_and_when_it_has_some_nothing_is_missing(
+    site: Site, tmp_path: Path
+) -> None:
+    async def story() -> None:
+        store = await open_etcd(site.cluster.settings())
+        registry = Registry(store, TENANT)
+        junk = "/junk/"
+
+        async def all_attached() -> bool:
+            found = await store.range(keys.SESSIONS, keys.prefix_end(keys.SESSIONS))
+            return {kv.key.rpartition("/")[2] for kv in found.kvs} == set(NODES)
+
+        async def capacity(cpu: str) -> bool:
+            nodes = (await registry.list(_nodes())).items
+            return len(nodes) == len(NODES) and all(n.get("status", {}).get("capacity") == {"cpu": cpu} for n in nodes)
+
+        async def say(cpu: str) -> None:
+            status = {"capacity": {"cpu": cpu}, "nodeInfo": {"architecture": "arm64"}}
+            for name in NODES:
+                await asyncio.to_thread(site.ask, report=f"nodes/_/{name}", value=json.dumps({"status": status}))
+
+        try:
+            await site.prepare(store)
+            for process in site.processes:
+                process.start()
+            for process in site.processes:
+                process.wait()
+            site.start_agents(tmp_path / "agents.log")
+            await asyncio.to_thread(site.ask, keep=True)
+            await asyncio.to_thread(site.ask, attached=len(NODES))
+            await say("4")
+            await poll(lambda: capacity("4"), "the status of every node")
+
+            with pytest.raises(Unavailable, match="space"):
+                for number in range(40):
+                    await store.put(f"{junk}{number}", os.urandom(1 << 20))
+            with pytest.raises(Unavailable, match="space"):
+                await registry.merge_patch(CONFIGMAPS, "default", "shared", {"data": {"n": "0"}})
+            await say("8")  # a process that cannot keep what a node says ends its channel
+            until = time.monotonic() + 15  # several lives of a lease
+            while time.monotonic() < until:
+                assert (await registry.get(CONFIGMAPS, "default", "shared"))["data"]["n"] == "-1", "reading goes on"
+                await asyncio.sleep(0.2)
+            assert not await capacity("8")
+
+            # what etcd's documents tell its administrator to do: delete, compact, defragment each member, and end the alarm
+            await store.delete(junk, keys.prefix_end(junk))
+            everywhere = Members(site.cluster.settings())
+            compact = rpc.CompactionRequest(revision=store.revision, physical=True)
+            await everywhere.call(rpc.KVStub, "Compact", compact, repeatable=True)
+            for endpoint in site.cluster.endpoints:
+                one = Members(replace(site.cluster.settings(), endpoints=[endpoint], timeout=30.0))
+                await one.call(rpc.MaintenanceStub, "Defragment", rpc.DefragmentRequest(), repeatable=True)
+                await one.close()
+            get = rpc.AlarmRequest(action=rpc.AlarmRequest.GET)
+            for alarm in (await everywhere.call(rpc.MaintenanceStub, "Alarm", get, repeatable=True)).alarms:
+                off = rpc.AlarmRequest(action=rpc.AlarmRequest.DEACTIVATE, memberID=alarm.memberID, alarm=alarm.alarm)
+                await everywhere.call(rpc.MaintenanceStub, "Alarm", off, repeatable=True)
+            await everywhere.close()
+
+            took = await poll(all_attached, "the nodes are back", 60)
+            print(f"all nodes were back after {took:.1f} s")
+            await poll(lambda: capacity("8"), "what the nodes said meanwhile")
+            await registry.merge_patch(CONFIGMAPS, "default", "shared", {"data": {"n": "1"}})
+
+            async def told() -> bool:
+                values = (await asyncio.to_thread(site.ask, values=SHARED))["values"]
+                return all(v and json.loads(v[-1])["data"]["n"] == "1" for v in values)
+
+            await poll(told, "a change reaches every node")
+            for process in site.processes:
+                assert process.process and process.process.poll() is None
         finally:
             await store.close()
 

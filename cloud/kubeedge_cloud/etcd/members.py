@@ -46,6 +46,10 @@ class EtcdSettings:
     compact_interval: float = 60.0  # seconds
 
 
+class ClusterBusy(Unavailable):
+    """No member would answer otherwise: its space is used up, or too much is asked of it."""
+
+
 class Members:
     def __init__(self, settings: EtcdSettings) -> None:
         if not settings.endpoints:
@@ -72,7 +76,7 @@ class Members:
                 return await stub(request, timeout=timeout or self._timeout)
             except grpc.aio.AioRpcError as exc:
                 error = translate(exc)
-                if not isinstance(error, Unavailable):
+                if not isinstance(error, Unavailable) or isinstance(error, ClusterBusy):
                     raise error from exc
                 self._leave(member, error)
                 if not repeatable and not _was_not_sent(exc):
@@ -96,7 +100,7 @@ class Members:
             yield call
         except grpc.aio.AioRpcError as exc:
             error = translate(exc)
-            if isinstance(error, Unavailable):
+            if isinstance(error, Unavailable) and not isinstance(error, ClusterBusy):
                 self._leave(member, error)
             raise error from exc
         except asyncio.CancelledError as exc:
@@ -121,6 +125,8 @@ class Members:
                 error = Unavailable("etcd: the stream ended without an answer")
             except TimeoutError:
                 error = Unavailable(f"etcd: no answer within {timeout:g} s")
+            except ClusterBusy:
+                raise
             except Unavailable as exc:
                 error = exc
             self._leave(member, error)
@@ -177,6 +183,10 @@ def translate(exc: grpc.aio.AioRpcError) -> KubeEdgeError:
             return Misuse(text)
         case grpc.StatusCode.PERMISSION_DENIED | grpc.StatusCode.UNAUTHENTICATED:
             return Refused(text)
+        case grpc.StatusCode.RESOURCE_EXHAUSTED if "space" in text:
+            return ClusterBusy(f"etcd: {text}: compact and defragment it, then `etcdctl alarm disarm`")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return ClusterBusy(f"etcd: {text}")
     return Unavailable(f"etcd: {text}")
 
 
