@@ -137,7 +137,9 @@ def test_noise_on_every_port_of_the_cloud_harms_nobody(site: Site, who: str) -> 
         for port, outcomes in zip(ports, heard, strict=True):
             for noise, outcome in outcomes.items():
                 assert outcome["got"] < 65536, (port, noise, outcome)
-    assert resident(site.cloud_pid) - before < GROWTH
+    growth = resident(site.cloud_pid) - before
+    print(f"the cloud grew by {growth} KiB")
+    assert growth < GROWTH
     log = (site.directory / "cloud.log").read_text()
     assert "Traceback" not in log, log
     assert " Ready " in site.kubectl("get", "node", "good")
@@ -154,7 +156,9 @@ def test_noise_on_the_ports_of_an_agent_harms_nobody(site: Site) -> None:
     for port in sorted(listening):
         for noise, outcome in site.noise(site.good, "127.0.0.1", port, None).items():
             assert outcome["got"] < 65536, (port, noise, outcome)
-    assert resident(site.agent_pid) - before < GROWTH
+    growth = resident(site.agent_pid) - before
+    print(f"the agent grew by {growth} KiB")
+    assert growth < GROWTH
     log = (site.directory / "good.log").read_text()
     assert "Traceback" not in log, log
     assert " Ready " in site.kubectl("get", "node", "good")
