@@ -287,7 +287,9 @@ class Cloud:
     def _cloudhub(self) -> CloudHub:
         on = self.config.listeners.hub
         limits = self.config.nodes
-        bounds = Bounds(keys=limits.reported_keys, size=limits.reported_mib * 1024 * 1024)
+        bounds = Bounds(
+            keys=limits.reported_keys, size=limits.reported_mib * 1024 * 1024, seconds=limits.reported_seconds
+        )
         settings = CloudHubSettings(address=on.address, port=on.port, bounds=bounds)
         return CloudHub(
             settings, self.store, self.tenants, lambda: self.certificate.context(mutual=True), member=self.member

@@ -28,6 +28,7 @@ from kubeedge.errors import Gone, KubeEdgeError, PeerError, Refused, outward
 from kubeedge.hub.core import CLOSE_REPLACED, CLOUD_PATIENCE, REPLACED, Session, SessionSettings
 from kubeedge.hub.driver import Channel, Counters, WebSocket
 from kubeedge.hub.stream import Rejected, Stream
+from kubeedge.kit.bucket import Buckets
 from kubeedge.pki import identity
 from kubeedge.store.model import Change, ChangeKind, Compare, Delete, Store, Target
 from kubeedge.sync.bounds import Bounds
@@ -93,6 +94,7 @@ class CloudHub:
         self._store = store
         self._directory = directory
         self._tls = tls
+        self._paces: Buckets[tuple[TenantId, NodeName]] = settings.bounds.paces(settings.max_channels)
         self._attached: dict[tuple[TenantId, NodeName], Attachment] = {}
         self._holding: set[asyncio.Task[Any]] = set()  # of channels, not of strangers
         self._door: Door | None = None
@@ -241,7 +243,13 @@ class CloudHub:
                 _heard(attachment, attachment.overtaken)
             log.info("attached tenant=%s node=%s address=%s", who.tenant, who.node, attachment.address)
             await run_cloud(
-                channel, self._store, who.tenant, who.node, attachment.down, attachment.up, self._settings.bounds
+                channel,
+                self._store,
+                *place,
+                attachment.down,
+                attachment.up,
+                self._settings.bounds,
+                self._paces.of(place, loop.time()),
             )
 
         reason = "cancelled"

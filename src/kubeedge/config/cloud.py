@@ -143,6 +143,9 @@ class Nodes:
         high=150_000,
     )
     reported_mib: int = setting(16, "MiB of them", low=1, high=1024)
+    reported_seconds: int = setting(
+        30, "in which a node may change as much as that once; one that changes more is held up", low=1, high=3600
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

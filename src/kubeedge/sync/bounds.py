@@ -4,13 +4,17 @@ What is beyond the bounds is refused key by key: the sink stays attached, takes 
 there already, and what says how a node and its pods are (VITAL), may use a reserve of a quarter more, so a flood of other keys does not
 hide them. When the refused keys would fit, because others were deleted, the sink has everything compared anew.
 
-Lives elsewhere: counting what is there at the beginning, and telling (driver.py).
+How often they may change is bounded, too: the sink counts which share of all that there may be was written (Tally.spent), and takes
+the next message when that is paid for (paces). A source that follows its window sends the newest value then, so nothing is lost by it.
+
+Lives elsewhere: counting what is there at the beginning, waiting, and telling (driver.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kubeedge.kit.bucket import Buckets, Name
 from kubeedge.sync.codec import Item
 
 VITAL = ("nodes/", "pods/", "leases/")
@@ -23,6 +27,15 @@ class Bounds:
 
     keys: int = 5_000
     size: int = 16 * 1024 * 1024  # bytes of keys and values
+    seconds: float = 30.0  # in which all of that may be written once
+
+    def share(self, size: int) -> float:
+        """Of all that there may be: one key, and so many bytes."""
+        return max(1 / max(1, self.keys), size / max(1, self.size))
+
+    def paces(self, most: int) -> Buckets[Name]:
+        """For each source, with shares as tokens: all of it at once, and then as often as it may be. They outlive the sessions."""
+        return Buckets(1 / self.seconds, 1.0, most)
 
 
 @dataclass(slots=True)
@@ -37,6 +50,7 @@ class Tally:
     unfit: set[str] = field(default_factory=set)  # keys that are longer
     #: the source compares nothing at the next attach: until nothing is refused it is to send everything again
     forgets: bool = False
+    written: float = 0.0  # since somebody asked: shares of what there may be
     stale: bool = False  # keys were deleted whose sizes are not known: what is there is less than it says
 
     def count(self, key: str, value: bytes) -> None:
@@ -47,6 +61,7 @@ class Tally:
         """Counts the item; False: it is refused. `there`: the value that the key has."""
         if item.value is None:
             self.forget(item.key)
+            self.written += self.bounds.share(0)
             if there is not None:
                 self.keys -= 1
                 self.size -= len(item.key.encode()) + len(there)
@@ -64,7 +79,13 @@ class Tally:
         self.refused.pop(item.key, None)
         self.keys += keys
         self.size += size
+        self.written += self.bounds.share(len(item.key.encode()) + len(item.value))
         return True
+
+    def spent(self) -> float:
+        """What was written since the last call, see Bounds.share."""
+        spent, self.written = self.written, 0.0
+        return spent
 
     @property
     def refusals(self) -> int:

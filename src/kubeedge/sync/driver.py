@@ -15,6 +15,7 @@ from kubeedge.api.names import NodeName, Revision, TenantId
 from kubeedge.errors import ChannelDetached, Gone, PeerError
 from kubeedge.hub.core import BOUNDS, SYNC2, SYNC_DOWN, SYNC_UP
 from kubeedge.hub.driver import Channel
+from kubeedge.kit.bucket import Bucket
 from kubeedge.kit.signal import Signal
 from kubeedge.store.model import (
     MAX_KEY,
@@ -79,6 +80,7 @@ class Progress:
     bytes: int = 0
     snapshots: int = 0
     refused: Refused | None = None  # what the sink does not take, since the channel was attached
+    held: float = 0.0  # seconds that the sink has let the source wait, as it changes more than it may
 
 
 async def run_edge(channel: Channel, store: Store, down: Progress, up: Progress) -> None:
@@ -107,8 +109,10 @@ async def run_cloud(
     down: Progress,
     up: Progress,
     bounds: Bounds | None = None,
+    pace: Bucket | None = None,
 ) -> None:
-    """Both directions, as the cloud sees them, for one node. Which node is the certificate's to say. `bounds`: of what it reports."""
+    """Both directions, as the cloud sees them, for one node. Which node is the certificate's to say. `bounds`: of what it reports;
+    `pace`: how often."""
     lsr_key = keys.edge_sync_up(tenant, node)
     async with asyncio.TaskGroup() as group:
         group.create_task(
@@ -121,6 +125,7 @@ async def run_cloud(
                 up,
                 rich=SYNC2 in channel.features,
                 bounds=bounds,
+                pace=pace,
                 tells=BOUNDS in channel.features,
             ),
             name=f"sync from {tenant}/{node}",
@@ -141,11 +146,15 @@ async def run_sink(
     *,
     rich: bool = False,
     bounds: Bounds | None = None,
+    pace: Bucket | None = None,
     tells: bool = False,
 ) -> None:
-    """`rich`: the source speaks "sync2"; `bounds`: what it may have here; `tells`: it wants to hear what was refused."""
+    """`rich`: the source speaks "sync2"; `bounds`: what it may have here; `pace`: how often that may change, in shares of the bounds;
+    `tells`: it wants to hear what was refused."""
     tally = Tally(bounds, forgets=not rich, longest=MAX_KEY - len(prefix.encode())) if bounds else None
     progress.refused = None
+    if pace:
+        await _hold(pace, progress, prefix)  # a new session pays the debt of the one before
     record = await store.get(lsr_key)
     sink = Sink(_parse_lsr(record.value if record else b""))
     written = record.mod_revision if record else Revision(0)
@@ -174,6 +183,8 @@ async def run_sink(
             written = await _apply(store, prefix, lsr_key, action, written, tally)
             progress.batches += 1
             progress.changes += len(action.items)
+            if tally and pace:
+                pace.charge(tally.spent(), asyncio.get_running_loop().time())
         progress.revision = sink.lsr.revision
         faults.at("sync.sink.before_ack")
         await send(encode(sink.acked(action)))
@@ -185,6 +196,18 @@ async def run_sink(
             if tally.fits() and sink.lsr != Lsr():  # not in the middle of a snapshot, which may bring it anyway
                 await _commit(store, lsr_key, [], Lsr(), written)
                 raise PeerError("there is room for what was refused; everything is compared anew", close_code=1012)
+        if pace:
+            await _hold(pace, progress, prefix)
+
+
+async def _hold(pace: Bucket, progress: Progress, prefix: str) -> None:
+    """Until what was written is paid for. What is sent meanwhile waits in the channel: a window of it, or the channel ends."""
+    wait = pace.charge(0.0, asyncio.get_running_loop().time())
+    if wait > 0:
+        if not progress.held:
+            log.warning("%s changes faster than it may; it is held up", prefix)
+        progress.held += wait
+        await asyncio.sleep(wait)
 
 
 async def _say_refused(tally: Tally, progress: Progress, prefix: str, send: Send | None) -> None:

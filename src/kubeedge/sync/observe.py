@@ -19,6 +19,7 @@ _COUNTERS = (
     ("changes", "kubeedge_sync_changes_total", "changes of keys"),
     ("bytes", "kubeedge_sync_bytes_total", "bytes of sync messages, above TLS and WebSocket"),
     ("snapshots", "kubeedge_sync_snapshots_total", "snapshots that were begun"),
+    ("held", "kubeedge_sync_held_seconds_total", "seconds that sources waited because they change more than they may"),
 )
 
 
@@ -32,6 +33,8 @@ def progress(of: Progress) -> dict[str, Any]:
     }
     if of.refused and of.refused.count:
         found |= {"refused": of.refused.count, "refusal": refusal(of.refused)}
+    if of.held:
+        found["heldSeconds"] = round(of.held, 1)
     return found
 
 

@@ -17,7 +17,7 @@ from kubeedge.hub.core import REPLACED, Session
 from kubeedge.hub.driver import Channel
 from kubeedge.pki.identity import NodeIdentity
 from kubeedge.store.memory import MemoryStore
-from kubeedge.store.model import Compare
+from kubeedge.store.model import Compare, Put
 from kubeedge.sync.bounds import Bounds
 from kubeedge.sync.driver import Progress, run_edge
 from kubeedge_cloud.cloudhub.door import Door
@@ -123,6 +123,48 @@ def test_a_node_that_reports_without_end_fills_nothing_and_harms_nobody() -> Non
         channel = await cloud.attach(greedy, up=up)
         await asyncio.sleep(10)
         assert not channel.done() and await there() == 200 and up.refused is None
+        await cloud.stop()
+
+    virtual_time.run(story())
+
+
+def test_a_node_that_rewrites_without_end_is_held_up_also_when_it_comes_again() -> None:
+    """200 keys a second on a channel that is made anew every three seconds."""
+
+    async def story() -> None:
+        cloud = Cloud()
+        cloud.hub = CloudHub(
+            CloudHubSettings(bounds=Bounds(keys=100, size=1 << 20, seconds=10.0)),
+            cloud.store,
+            None,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+        )
+        busy, modest = MemoryStore(), MemoryStore()
+        other = NodeIdentity(WHO.tenant, NodeName("edge2"))
+        channel = await cloud.attach(busy)
+        neighbour = await cloud.attach(modest, who=other)
+        before, begun = cloud.store.revision, asyncio.get_running_loop().time()
+        for n in range(1200):
+            await busy.txn((), [Put(f"/reported/pods/default/{name}", b"%d" % n) for name in range(10)])
+            await asyncio.sleep(0.05)
+            if n % 100 == 99:
+                await modest.put("/reported/pods/default/a", b"%d" % n)
+                await asyncio.sleep(0.05)
+                theirs = await cloud.store.get(keys.edge_reported(WHO.tenant, other.node) + "pods/default/a")
+                assert theirs and theirs.value == b"%d" % n, "the other one is not held up"
+            if n % 60 == 59:
+                cloud.wire.reset()
+                channel = await cloud.attach(busy)
+                if neighbour.done():
+                    neighbour = await cloud.attach(modest, who=other)
+        spent = asyncio.get_running_loop().time() - begun
+        mine = keys.edge_reported(WHO.tenant, WHO.node)
+        there = (await cloud.store.range(mine, keys.prefix_end(mine))).kvs
+        assert sum(kv.version for kv in there) <= 100 + 10 * spent + 10, "all at once, ten a second, one batch on credit"
+        await asyncio.sleep(20)
+        there = (await cloud.store.range(mine, keys.prefix_end(mine))).kvs
+        assert [kv.value for kv in there] == [b"1199"] * 10 and not channel.done()
+        assert cloud.store.revision > before
         await cloud.stop()
 
     virtual_time.run(story())

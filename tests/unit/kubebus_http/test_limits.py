@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubeedge.kit.bucket import Bucket
+from kubeedge.kit.bucket import Bucket, Buckets
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http import limits, listener
 from kubeedge.kubebus.http.limits import Busy, Gate, ProxyLimits, TooFast
@@ -25,6 +25,22 @@ def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
     assert bucket.take(10.5) == 0.5
     assert [bucket.take(99.0) for _ in range(4)] == [0.0, 0.0, 0.0, 0.5]
     assert bucket.take(50.0) == 0.5  # a clock that goes back gives nothing
+
+
+def test_what_has_happened_is_charged_and_paid_off_in_time() -> None:
+    bucket = Bucket(rate=2.0, burst=3.0, now=10.0)
+    assert bucket.charge(3.0, 10.0) == 0.0
+    assert bucket.charge(5.0, 10.0) == 2.5 and bucket.charge(0.0, 11.0) == 1.5
+    assert bucket.take(12.5) == 0.5 and bucket.charge(0.0, 12.5) == 0.0
+    assert bucket.charge(4.0, 99.0) == 0.5, "no more than the burst was saved"
+
+
+def test_buckets_of_names_are_forgotten_the_least_used_first() -> None:
+    buckets: Buckets[str] = Buckets(rate=1.0, burst=1.0, most=2)
+    assert [buckets.of(name, 0.0).take(0.0) for name in "aba"] == [0.0, 0.0, 1.0]
+    assert buckets.of("c", 0.0).take(0.0) == 0.0 and len(buckets) == 2
+    assert buckets.of("a", 0.0).take(0.0) == 1.0, "known still"
+    assert buckets.of("b", 0.0).take(0.0) == 0.0, "full, as it was forgotten"
 
 
 @given(st.floats(0.1, 1000), st.floats(0.1, 100), st.lists(st.floats(0, 5), max_size=200))

@@ -141,6 +141,81 @@ def test_a_key_that_is_too_long_behind_the_longer_prefix_holds_nothing_up(rich: 
     virtual_time.run(story())
 
 
+@pytest.mark.parametrize("rich", [False, True], ids=["sync", "sync2"])
+def test_who_changes_more_than_it_may_is_held_up_and_nothing_is_lost(rich: bool) -> None:
+    """Bounds of 100 keys in 10 s: one key may change 20 times a second for a while, ten may not."""
+    bounds = Bounds(keys=100, size=100_000, seconds=10.0)
+
+    async def story() -> None:
+        source, sink = MemoryStore(), MemoryStore()
+        bucket = bounds.paces(1).of("", asyncio.get_running_loop().time())
+        sync = Sync(source, sink, rich=rich, bounds=bounds, pace=bucket)
+        await settle(sync)
+
+        async def change(names: int, seconds: int) -> int:
+            """How many changes the sink took, until it had all."""
+            before = sync.at_sink.changes
+            for n in range(seconds * 20):
+                await source.txn((), [Put(f"{SOURCE}pods/d/{name}", b"%d" % n) for name in range(names)])
+                await asyncio.sleep(0.05)
+            assert await lag() <= 10.0, "of old batches no more than a window comes before the newest"
+            return sync.at_sink.changes - before
+
+        async def lag() -> float:
+            begun = asyncio.get_running_loop().time()
+            while await contents(sink, SINK) != await contents(source, SOURCE):
+                await asyncio.sleep(0.05)
+            return asyncio.get_running_loop().time() - begun
+
+        assert await change(1, 5) == 100 and sync.at_sink.held == 0.0, "what all may be written once is written at once"
+        took = await change(10, 60)
+        assert 600 <= took <= 760, "what was saved, 10 a second, one batch on credit; and not 200 a second"
+        assert 55 < sync.at_sink.held < 70
+        shown = await observe.sink(sink, SINK, LSR, sync.at_sink)
+        assert shown["heldSeconds"] == round(sync.at_sink.held, 1)
+        held = next(f for f in observe.families({"up": [sync.at_sink]}) if f.name == "kubeedge_sync_held_seconds_total")
+        assert held.samples[0].value == sync.at_sink.held
+        assert not sync.sink.done() and not sync.source.done()
+        await asyncio.sleep(20)
+        before = sync.at_sink.held
+        assert await change(2, 2) == 80 and sync.at_sink.held == before, "after a pause it is as at first"
+        await sync.stop()
+
+    virtual_time.run(story())
+
+
+def test_large_values_count_by_their_bytes_and_deletions_as_keys() -> None:
+    tally = Tally(Bounds(keys=10, size=1000))
+    assert tally.admits(Item("a", b""), None) and tally.spent() == pytest.approx(0.1)
+    assert tally.admits(Item("a", bytes(499)), b"") and tally.spent() == pytest.approx(0.5)
+    assert tally.admits(Item("a", None), bytes(499)) and tally.spent() == pytest.approx(0.1)
+    assert not tally.admits(Item("b", bytes(5000)), None) and tally.spent() == 0.0, "what is refused is not written"
+
+
+def test_a_new_session_pays_for_the_one_before() -> None:
+    """Who comes again and again with one batch gets no more than who stays."""
+    bounds = Bounds(keys=10, size=1_000_000, seconds=10.0)
+
+    async def story() -> None:
+        source, sink = MemoryStore(), MemoryStore()
+        loop = asyncio.get_running_loop()
+        begun, written = loop.time(), 0
+        bucket = bounds.paces(1).of("", begun)
+        for n in range(200):
+            await source.txn((), [Put(f"{SOURCE}pods/d/{name}", b"%d" % n) for name in range(5)])
+            sync = Sync(source, sink, rich=True, bounds=bounds, pace=bucket)
+            await asyncio.sleep(0.5)
+            written += sync.at_sink.changes
+            await sync.stop()
+        assert 0.8 <= written / (10 + loop.time() - begun) <= 1.1, written
+        sync = Sync(source, sink, rich=True, bounds=bounds, pace=bucket)
+        await asyncio.sleep(10)
+        assert await contents(sink, SINK) == await contents(source, SOURCE)
+        await sync.stop()
+
+    virtual_time.run(story())
+
+
 def test_what_is_there_may_grow_into_the_reserve_and_no_further() -> None:
     tally = Tally(Bounds(keys=10, size=1000))
     assert tally.admits(Item("a", bytes(999)), None)
@@ -164,8 +239,10 @@ def test_whatever_comes_and_goes_the_bounds_hold_and_in_the_end_all_that_fits_is
     async def story() -> None:
         rng = random.Random(seed)
         source, sink = MemoryStore(), MemoryStore()
-        bounds = Bounds(keys=12, size=6000)
-        sync = Sync(source, sink, rich=bool(seed % 2), bounds=bounds)
+        bounds = Bounds(keys=12, size=6000, seconds=20.0)
+        pace = bounds.paces(1).of("", 0.0) if seed % 3 else None
+        held = 0.0
+        sync = Sync(source, sink, rich=bool(seed % 2), bounds=bounds, pace=pace)
         names = [f"{kind}/d/{n}" for kind in ("pods", "junk") for n in range(16)]
         for step in range(120):
             key = SOURCE + rng.choice(names)
@@ -178,17 +255,19 @@ def test_whatever_comes_and_goes_the_bounds_hold_and_in_the_end_all_that_fits_is
                 await asyncio.sleep(1)
             if sync.sink.done() or rng.random() < 0.05:
                 await sync.stop()
-                sync = Sync(source, sink, rich=bool(seed % 2), bounds=bounds)
+                held += sync.at_sink.held
+                sync = Sync(source, sink, rich=bool(seed % 2), bounds=bounds, pace=pace)
             there = await contents(sink, SINK)
             assert len(there) <= 15 and sum(map(len, there.values())) <= 7500
         for key in names[4:]:
             await source.delete(SOURCE + key)
         for _ in range(3):
-            await asyncio.sleep(1)
+            await asyncio.sleep(60)
             if sync.sink.done():
                 await sync.stop()
-                sync = Sync(source, sink, rich=bool(seed % 2), bounds=bounds)
-        await asyncio.sleep(1)
+                sync = Sync(source, sink, rich=bool(seed % 2), bounds=bounds, pace=pace)
+        await asyncio.sleep(60)
+        assert bool(held) == bool(pace), "the stories are fast enough to be held up"
         assert await contents(sink, SINK) == await contents(source, SOURCE), f"seed {seed}"
         assert sync.at_sink.revision == source.revision or sync.at_sink.refused is None
         assert await sink.get(LSR)

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from kubeedge.kit.bucket import Bucket
 from kubeedge.store.model import Put, Store
 from kubeedge.sync.bounds import Bounds
 from kubeedge.sync.codec import Message, decode
@@ -15,10 +16,18 @@ SOURCE, SINK, LSR = "/t/default/edge/e1/desired/", "/desired/", "/sync/down"
 
 
 class Sync:
-    """`delay`: seconds one way. `rich`: both speak "sync2". `bounds`: of the sink, which then says what it refuses."""
+    """`delay`: seconds one way. `rich`: both speak "sync2". `bounds`: of the sink, which then says what it refuses; `pace`: how often that
+    may change."""
 
     def __init__(
-        self, source: Store, sink: Store, *, rich: bool = False, delay: float = 0.0, bounds: Bounds | None = None
+        self,
+        source: Store,
+        sink: Store,
+        *,
+        rich: bool = False,
+        delay: float = 0.0,
+        bounds: Bounds | None = None,
+        pace: Bucket | None = None,
     ) -> None:
         self.down: asyncio.Queue[bytes] = asyncio.Queue()
         self.up: asyncio.Queue[bytes] = asyncio.Queue()
@@ -38,6 +47,7 @@ class Sync:
                 self.at_sink,
                 rich=rich,
                 bounds=bounds,
+                pace=pace,
                 tells=bool(bounds),
             )
         )

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kubeedge.errors import Unavailable
-from kubeedge.kit.bucket import Bucket
+from kubeedge.kit.bucket import Buckets
 from kubeedge.kit.http1 import Limits
 
-_MOST_BUCKETS = (
-    4096  # names whose rate is remembered: strangers may ask for any; a bucket that is forgotten is full again
-)
+_MOST_BUCKETS = 4096  # names whose rate is remembered: strangers may ask for any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,16 +58,15 @@ class Gate:
         self._limit = limit
         self._what = what
         self._rate = rate
-        self._burst = burst
         self._now = now
         self._taken: Counter[str] = Counter()
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: Buckets[str] = Buckets(rate, burst, _MOST_BUCKETS)
 
     def take(self, name: str) -> Callable[[], None]:
         if self._taken[name] >= self._limit:
             text = f"{self._what} {name} has {self._limit} requests in progress already; try again later"
             raise Busy(text, retry_after=1.0)
-        if self._rate > 0 and (wait := self._spend(name)) > 0:
+        if self._rate > 0 and (wait := self._buckets.of(name, now := self._now()).take(now)) > 0:
             text = f"{self._what} {name} has sent more than {self._rate:g} requests a second; try again later"
             raise TooFast(text, retry_after=wait)
         self._taken[name] += 1
@@ -86,14 +83,6 @@ class Gate:
 
     def by_name(self) -> dict[str, int]:
         return dict(self._taken)
-
-    def _spend(self, name: str) -> float:
-        now = self._now()
-        bucket = self._buckets.pop(name, None) or Bucket(self._rate, self._burst, now)
-        self._buckets[name] = bucket  # the one that was used last is last
-        if len(self._buckets) > _MOST_BUCKETS:
-            del self._buckets[next(iter(self._buckets))]
-        return bucket.take(now)
 
 
 def once(free: Callable[[], None]) -> Callable[[], None]:
