@@ -147,6 +147,26 @@ def test_noise_on_every_port_of_the_cloud_harms_nobody(site: Site, who: str) -> 
     assert site.kubectl("get", "pods,configmaps,secrets", "-A", "-o", "name").strip() == ""
 
 
+def test_a_node_that_rewrites_its_keys_without_end_gets_its_share_of_the_store(site: Site) -> None:
+    """2 MB of values, again and again. The bounds are those of every cloud: 16 MiB at once, as much in half a minute."""
+    pki = site.pki("bad")
+    size, limit, pace = 20_000, 16 << 20, (16 << 20) / 30
+    config = {
+        "endpoint": f"{CLOUD}:{PORTS['channel']}", "ca": str(pki / "ca.crt"), "cert": str(pki / "node.crt"),
+        "key": str(pki / "node.key"), "keys": 100, "size": size, "seconds": 6,
+    }  # fmt: skip
+    out = site.bad.run(
+        "env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tests.kit.rewriter", json.dumps(config), timeout=120
+    )
+    told = json.loads(out)
+    written = told["changes"] * size
+    print(f"{told}: {written / told['took'] / 1e6:.1f} MB/s")
+    assert limit < written < limit + pace * told["took"] + 2 * (1 << 20), "a window on its way"
+    log = (site.directory / "cloud.log").read_text()
+    assert "/t/default/edge/bad/reported/ changes faster than it may" in log and "Traceback" not in log
+    assert " Ready " in site.kubectl("get", "node", "good")
+
+
 def test_noise_on_the_ports_of_an_agent_harms_nobody(site: Site) -> None:
     before = resident(site.agent_pid)
     listening = {

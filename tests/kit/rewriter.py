@@ -1,0 +1,59 @@
+"""A node that rewrites what it reports as fast as the cloud takes it: the production hub client and sync over a store in memory.
+
+    python -m tests.kit.rewriter '{"endpoint": "203.0.113.1:10000", "ca": ..., "cert": ..., "key": ..., "keys": 100, "size": 20000,
+                                   "seconds": 6}'
+
+Then it is silent until the cloud has all, and prints {"rounds": N, "changes": N, "took": s, "last": TEXT}: how often it wrote its
+keys, how many changes it was acknowledged in so many seconds since it was attached, and how each of its values begins now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+from kubeedge.api import keys
+from kubeedge.hub.driver import Channel
+from kubeedge.hub.edgehub import EdgeHub, EdgeHubSettings
+from kubeedge.pki.trust import client_context
+from kubeedge.store.memory import MemoryStore
+from kubeedge.store.model import Put
+from kubeedge.sync.driver import Progress, run_edge
+
+
+async def main(config: dict[str, Any]) -> None:
+    store, up = MemoryStore(), Progress()
+    context = client_context(Path(config["ca"]), Path(config["cert"]), Path(config["key"]))
+
+    async def use(channel: Channel) -> None:
+        await run_edge(channel, store, Progress(), up)
+
+    hub = EdgeHub(EdgeHubSettings(endpoints=[config["endpoint"]]), lambda: context, use)
+    running = asyncio.create_task(hub.run(asyncio.Event()))
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(60):
+        while not hub.status.attached:
+            await asyncio.sleep(0.05)
+        begun, rounds = loop.time(), 0
+        noise = random.Random(1).randbytes(config["size"])  # nothing to compress
+        while loop.time() < begun + config["seconds"]:
+            rounds += 1
+            turned = rounds % len(noise)  # and no small patch
+            value = b"%08d" % rounds + noise[turned:] + noise[:turned]
+            await store.txn((), [Put(f"{keys.REPORTED}junk/x/{n:04}", value) for n in range(config["keys"])])
+            while store.revision - up.revision > 2:  # a newer value is only worth a commit when the last one was sent
+                await asyncio.sleep(0.005)
+        while up.revision < store.revision:
+            await asyncio.sleep(0.05)
+    took = loop.time() - begun
+    print(json.dumps({"rounds": rounds, "changes": up.changes, "took": took, "last": f"{rounds:08}"}))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(json.loads(sys.argv[1])))
