@@ -1,0 +1,83 @@
+"""The JSON documents of an image: configuration, manifests, digests. What they say is checked here, for it comes from anybody."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from kubeedge.appengine.images.layers import MAX_LAYERS
+from kubeedge.errors import Invalid
+
+MAX_MANIFEST = 4 * 1024 * 1024  # bytes, as registries limit it
+_MAX_CONFIG = 256 * 1024  # bytes of what is kept of a configuration; each start of a container reads it
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "riscv64": "riscv64"}
+
+
+def config(data: bytes, layers: int) -> tuple[dict[str, Any], list[str]]:
+    """What the runtime needs of a configuration, and the digests of its layers. Raises Invalid."""
+    document = object_of(data, "the image's configuration")
+    rootfs = document.get("rootfs")
+    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if not isinstance(diff_ids, list) or len(diff_ids) != layers or not 0 < layers <= MAX_LAYERS:
+        known = len(diff_ids) if isinstance(diff_ids, list) else "no"
+        raise Invalid(f"{layers} layers with {known} digests; 1 to {MAX_LAYERS} are possible")
+    return _runtime_part(document.get("config") or {}), [checked_digest(d) for d in diff_ids]
+
+
+def _runtime_part(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Invalid("the image's configuration is not an object")
+    kept: dict[str, Any] = {}
+    for name in ("Entrypoint", "Cmd", "Env"):
+        kept[name] = _texts(name, value.get(name) or [])
+    for name in ("WorkingDir", "User", "StopSignal"):
+        kept[name] = _texts(name, [str(value.get(name) or "")])[0]
+    volumes = value.get("Volumes") or {}
+    if not isinstance(volumes, dict):
+        raise Invalid("the image's Volumes is not an object")
+    kept["Volumes"] = _texts("Volumes", list(volumes))
+    if len(json.dumps(kept)) > _MAX_CONFIG:
+        raise Invalid(f"the image's configuration has more than {_MAX_CONFIG} bytes")
+    return kept
+
+
+def _texts(name: str, values: Any) -> list[str]:
+    if not isinstance(values, list) or not all(isinstance(v, str) and "\0" not in v for v in values):
+        raise Invalid(f"the image's {name} is not a list of strings")
+    return values
+
+
+def choose(manifests: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The manifest for this machine."""
+    architecture = _ARCHITECTURES.get(os.uname().machine, os.uname().machine)
+    for manifest in manifests:
+        platform = manifest.get("platform")
+        if platform is None or (
+            platform.get("architecture") == architecture and platform.get("os", "linux") == "linux"
+        ):
+            return manifest
+    raise Invalid(f"the image is not made for linux/{architecture}")
+
+
+def object_of(data: bytes, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        raise Invalid(f"{what} is not JSON") from exc
+    if not isinstance(value, dict):
+        raise Invalid(f"{what} is not an object")
+    return value
+
+
+def checked_digest(digest: Any) -> str:
+    if not isinstance(digest, str) or not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+        raise Invalid(f"{digest!r:.80} is not a digest")
+    return digest
+
+
+def digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
