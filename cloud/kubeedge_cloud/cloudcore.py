@@ -34,7 +34,7 @@ from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.config.cloud import CloudConfig, Listener, PublicTls
 from kubeedge.edgecore import ping_request, request_object
 from kubeedge.errors import Invalid, KubeEdgeError, NotFound, Unavailable
-from kubeedge.kit import logs, metrics
+from kubeedge.kit import logs, metrics, private
 from kubeedge.kit.http1 import Request, Response, json_response, start_unix_server
 from kubeedge.kit.metrics import Family, modules
 from kubeedge.kit.metrics_server import MetricsServer
@@ -86,8 +86,10 @@ def main(config: CloudConfig) -> int:
 
 
 async def _run(config: CloudConfig) -> None:
-    for path in (config.paths.state, config.paths.run):
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    state = config.paths.state
+    for path in (state, config.paths.run):
+        private.directory(path)
+    private.files(state.glob("kubeconfig-*"))
     stuck: tuple[str, ...] = ()
     store = await _open_store(config)
     try:

@@ -29,9 +29,10 @@ from kubeedge.api import edge_writes, keys
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
+from kubeedge.config import edge
 from kubeedge.config.edge import EdgeConfig, NodeCredentials
 from kubeedge.errors import Invalid, KubeEdgeError, NotFound, Unavailable
-from kubeedge.kit import logs
+from kubeedge.kit import logs, private
 from kubeedge.kit.http1 import Request, Response, json_response, start_unix_server
 from kubeedge.store.model import ChangeKind
 from kubeedge.store.sqlite import SqliteStore, open_sqlite
@@ -62,8 +63,10 @@ def main(config: EdgeConfig, credentials: NodeCredentials) -> int:
 
 async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
     stuck: tuple[str, ...] = ()
-    for path in (config.paths.state, config.paths.run):
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    paths = config.paths
+    for path in (paths.state, paths.state / "volumes", paths.run, paths.pki):
+        private.directory(path)
+    private.files([*paths.pki.glob("*.key*"), edge.credentials_path(paths)])
     # a sick store is set aside; what can be read of it goes on, offline too, until the cloud compares it
     store = await open_sqlite(config.paths.state / "edge.db", on_sick="rebuild", wanted=_worth_keeping)
     try:

@@ -18,6 +18,9 @@ import pytest
 from kubeedge.appengine.runtime import cgroups
 from kubeedge.pki import der, trust
 from tests.kit import images
+from tests.kit.layers import Image, entry
+from tests.kit.layers import directory as directory_entry
+from tests.kit.layers import layer as image_layer
 from tests.kit.topology import Host, Topology, until
 
 pytestmark = pytest.mark.root
@@ -197,3 +200,80 @@ def test_a_node_that_is_removed_is_off_the_network_at_once(site: Site) -> None:
     until(lambda: "join it again" in site.status()["link"]["lastError"], timeout=10, what="the reason")
     until(lambda: not site.status()["channel"]["attached"], timeout=10, what="the end of its channel")
     until(lambda: "edge1" not in site.kubectl("get", "nodes"), timeout=10, what="the end of the Node object")
+
+
+#: setpriv itself keeps capabilities until it starts a program, so it starts env
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env"]
+
+
+def readable(host: Host, *directories: Path) -> list[str]:
+    """Files that an ordinary user of the machine can read, and directories that one can list."""
+    paths = host.run(*NOBODY, "find", *map(str, directories), "-readable", check=False).splitlines()
+    return [path for path in paths if Path(path).exists()]
+
+
+def opened_to_all(directory: Path) -> None:
+    """As some ways to bring back a backup leave it."""
+    for path in (directory, *directory.rglob("*")):
+        if not path.is_symlink() and (path.is_dir() or path.is_file()):
+            path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o644))
+
+
+def test_no_ordinary_user_enters_the_state_whatever_it_was_before(topology: Topology) -> None:
+    """A directory for images that is made before join makes those above it, for everybody; in layers there are setuid programs."""
+    directory = Path(tempfile.mkdtemp(prefix=PREFIX))
+    directory.chmod(0o755)
+    try:
+        ours = [directory / "state", directory / "run"]
+        (directory / "state/pki").mkdir(parents=True)
+        (directory / "state/kubeconfig-default").write_text("old")
+        site = Site(topology, directory)
+        state = site.root / "var/lib/kubeedge/edge"
+        (state / "images/preload").mkdir(parents=True)
+        (site.root / "etc/kubeedge/pki").mkdir(parents=True)
+        (site.root / "run/kubeedge").mkdir(parents=True)
+        layer = [directory_entry("bin"), entry("bin/su", images.BUSYBOX.read_bytes(), mode=0o4755, uid=0)]
+        Image(image_layer(*layer)).archive(state / "images/preload/demo.tar", name="demo.io/demo:1")
+        assert readable(site.machine, site.root)
+        site.join()
+        site.start_agent()
+        until(lambda: bool(list(state.glob("images/layers/*/bin/su"))), timeout=20, what="the preloaded image")
+        program = str(next(state.glob("images/layers/*/bin/su")))
+        ours += [state, site.root / "etc/kubeedge/pki", site.root / "run/kubeedge"]
+
+        def nobody_enters() -> None:
+            assert readable(site.machine, *ours) == []
+            with pytest.raises(RuntimeError, match="Permission denied"):
+                site.machine.run(*NOBODY, program, "id")
+
+        nobody_enters()
+        site.machine.signal(site.agent, signal.SIGKILL)
+        site.agent.wait(10)
+        opened_to_all(site.root)
+        assert readable(site.machine, *ours[2:])
+        site.start_agent()
+        until(lambda: not readable(site.machine, *ours), timeout=20, what="an agent that has closed its state")
+        nobody_enters()
+        files = [state / "edge.db", state / "edge.db-wal", site.root / "etc/kubeedge/pki/node.key"]
+        files += [site.root / "etc/kubeedge/node.json", directory / "state/cloud.db", directory / "state/pki/ca.key"]
+        assert {oct(path.stat().st_mode & 0o777) for path in files} == {"0o600"}
+    finally:
+        topology.__exit__()
+        cgroups.kill_and_remove(PREFIX)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_a_state_that_is_a_link_or_somebody_elses_is_refused_in_words(site: Site) -> None:
+    site.join()
+    state, elsewhere = site.root / "var/lib/kubeedge/edge", site.root / "elsewhere"
+    state.rename(elsewhere)
+    edge = [*KUBEEDGE, "edge", "--root-dir", str(site.root)]
+    state.symlink_to(elsewhere)
+    with pytest.raises(RuntimeError, match="is a symbolic link"):
+        site.machine.run(*edge)
+    state.unlink()
+    elsewhere.rename(state)
+    os.chown(state, 1000, 1000)
+    with pytest.raises(RuntimeError, match="belongs to the user 1000") as caught:
+        site.machine.run(*edge)
+    assert "Traceback" not in str(caught.value)

@@ -515,7 +515,7 @@ class AppEngine:
                 continue
             try:
                 names = await run_helper({"root": str(self._images.root), "archive": str(archive)})
-                self._images.mark_imported(archive)
+                self._images.mark_imported(archive, names)
                 log.info("imported archive=%s images=%s", archive.name, ",".join(names))
             except (Invalid, OSError) as exc:
                 log.error("cannot import %s: %s", archive, exc)

@@ -23,6 +23,7 @@ from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.cli.show import as_json
 from kubeedge.config import edge, forms
 from kubeedge.errors import Invalid, Unavailable
+from kubeedge.kit import private
 from kubeedge.pki import tokens
 from kubeedge.pki.bootstrap import Client
 from kubeedge.pki.files import sync_directory, write_secret
@@ -119,7 +120,7 @@ def _ask(client: Client, token: tokens.Token, name: str, pki: Path, wait: float)
     """Ask until the cloud answers, for `wait` seconds."""
     from kubeedge.pki import csr  # heavy
 
-    pki.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private.directory(pki)
     deadline = time.monotonic() + wait
     while True:
         try:
@@ -164,7 +165,7 @@ def _write(paths: edge.Paths, ca_pem: bytes, answer: dict[str, Any]) -> None:
     certificate = answer.get("certificate")
     if not isinstance(certificate, str):
         raise CommandError("the cloud's answer has no certificate")
-    paths.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private.directory(paths.state)
     write_secret(paths.state / STATE_MARK, b"The state of a KubeEdge node; `kubeedge reset` removes this directory.\n")
     write_secret(paths.pki / "ca.crt", ca_pem)
     write_secret(paths.pki / "node.key.next", (paths.pki / "join.key").read_bytes())

@@ -30,6 +30,7 @@ from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.server import ApiServer
 from kubeedge.errors import Invalid, Refused, Unavailable
+from kubeedge.kit import private
 from kubeedge.kit.http1 import Limits, Request
 from kubeedge.metaserver.view import RegistryView
 from kubeedge.pki import trust
@@ -94,7 +95,8 @@ class MetaServer:
 
     async def run(self, ready: asyncio.Event) -> None:
         s = self._settings
-        s.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private.directory(s.directory)
+        private.files((s.directory / "token", s.directory / "server.key", s.kubeconfig))
         self._token = self._load_token()
         context: ssl.SSLContext | None = None
         if s.tls:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kubeedge.errors import Invalid
+from kubeedge.kit import private
 from kubeedge.pki import csr
 from kubeedge.pki.files import write_secret, write_whole
 from kubeedge.pki.identity import Identity, UserIdentity
@@ -52,8 +53,10 @@ class Authority:
                     f"{key_file} is missing beside {self.certificate_file}: restore it from a backup; or remove the "
                     "certificate to begin anew, and join all nodes again"
                 )
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private.directory(directory)
             write_secret(key_file, csr.key_pem(csr.new_key()))
+        private.directory(directory)
+        private.files(directory.glob("*.key*"))
         try:
             self._key = csr.load_key(key_file.read_bytes())
             if not self.certificate_file.exists():  # a new key, or a power cut between the two files

@@ -36,6 +36,7 @@ from kubeedge import faults
 from kubeedge.api.keys import prefix_end
 from kubeedge.api.names import Revision
 from kubeedge.errors import KubeEdgeError, Misuse, NotFound, Unavailable
+from kubeedge.kit import private
 from kubeedge.store.core import MAX_OPS, Head, Outcome, check, check_range, evaluate
 from kubeedge.store.leases import Leases
 from kubeedge.store.memory import check_compactable, check_leases, check_readable
@@ -57,9 +58,11 @@ from kubeedge.store.sqlite_file import (
     SickStore,
     SqliteSettings,
     check_header,
+    companions,
     connect,
     create,
     examine,
+    lock_of,
     locked,
     meta,
     read_revision,
@@ -135,6 +138,7 @@ class SqliteStore:
         self._loop = asyncio.get_running_loop()
         with translated(path), contextlib.ExitStack() as undo:
             self._lock = undo.enter_context(locked(path))
+            private.files((path, *companions(path), lock_of(path)))  # they hold Secrets; a restored copy has any mode
             if not path.exists():
                 create(path, settings)
             check_header(path)

@@ -64,7 +64,7 @@ def set_aside(path: Path) -> Path:
         os.link(path, target)
     except OSError:  # a file system without links
         path.rename(target)
-    for companion, aside in zip(_companions(path), _companions(target), strict=True):
+    for companion, aside in zip(companions(path), companions(target), strict=True):
         with contextlib.suppress(FileNotFoundError):
             companion.rename(aside)
     return target
@@ -102,7 +102,7 @@ def locked(path: Path) -> TextIO:
 def create(path: Path, settings: SqliteSettings, values: Mapping[str, bytes] | None = None, revision: int = 0) -> None:
     """A store that is complete before it has its name: empty, or with these values, all written at the revision after that one."""
     new = path.with_name(path.name + ".new")
-    for leftover in (new, *_companions(new), *_companions(path)):  # a log without its file would be applied to ours
+    for leftover in (new, *companions(new), *companions(path)):  # a log without its file would be applied to ours
         leftover.unlink(missing_ok=True)
     os.close(os.open(new, os.O_CREAT | os.O_EXCL, 0o600))  # it will hold Secrets
     with contextlib.closing(connect(new, settings)) as db:
@@ -131,7 +131,8 @@ def create(path: Path, settings: SqliteSettings, values: Mapping[str, bytes] | N
         os.close(directory)
 
 
-def _companions(path: Path) -> tuple[Path, Path]:
+def companions(path: Path) -> tuple[Path, Path]:
+    """What SQLite keeps beside it in WAL mode; both have of what is in it."""
     return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
 
 

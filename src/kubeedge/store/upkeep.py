@@ -24,6 +24,7 @@ from kubeedge.store.sqlite_file import (
     SickStore,
     SqliteSettings,
     check_header,
+    companions,
     connect,
     examine,
     lock_of,
@@ -84,7 +85,7 @@ def _disagreements(db: sqlite3.Connection) -> Iterator[str]:
 def backup(path: Path, target: Path, *, replace: bool = False) -> int:
     """A whole copy, as of one moment, mode 0600; its bytes. Raises Invalid when `target` exists or is the store, SickStore."""
     _must_exist(path)
-    if target.resolve() in {file.resolve() for file in (path, *_companions(path), lock_of(path))}:
+    if target.resolve() in {file.resolve() for file in (path, *companions(path), lock_of(path))}:
         raise Invalid(
             f"{target} belongs to the store itself: whoever uses it would go on with a file that nobody finds any more"
         )
@@ -108,7 +109,7 @@ def restore(source: Path, path: Path) -> Path | None:
         new = path.with_name(path.name + ".restored")
         _copy(db, new, _begin_history)
         old = _aside(path) if path.exists() else None
-        for companion in _companions(path):  # a log without its file would be applied to ours
+        for companion in companions(path):  # a log without its file would be applied to ours
             companion.unlink(missing_ok=True)
         _sync_directory(path.parent)
         faults.at("store.restore.before_rename")
@@ -140,7 +141,7 @@ def stats(path: Path) -> Stats:
         (free,) = db.execute("PRAGMA freelist_count").fetchone()
         (history,) = db.execute("SELECT count(*) FROM history").fetchone()
         (leases,) = db.execute("SELECT count(*) FROM leases").fetchone()
-        log = _companions(path)[0]
+        log = companions(path)[0]
         return Stats(
             store_id=str(meta(db, "store_id")), revision=read_revision(db), compacted=int(meta(db, "compacted")),
             keys=keys, history=history, value_bytes=size, file_bytes=path.stat().st_size,
@@ -166,7 +167,7 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         return connect(path, SqliteSettings())
     except sqlite3.OperationalError:
-        log = _companions(path)[0]
+        log = companions(path)[0]
         if not os.statvfs(path).f_flag & os.ST_RDONLY or (log.exists() and log.stat().st_size):
             raise
         return sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True, isolation_level=None)
@@ -175,7 +176,7 @@ def _open(path: Path) -> sqlite3.Connection:
 def _copy(db: sqlite3.Connection, target: Path, change: Callable[[sqlite3.Connection], None]) -> None:
     """Under another name until it is whole and durable."""
     new = target.with_name(f".{target.name}.part")
-    for leftover in (new, *_companions(new)):
+    for leftover in (new, *companions(new)):
         leftover.unlink(missing_ok=True)
     with translated(target):
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # it holds Secrets
@@ -188,7 +189,7 @@ def _copy(db: sqlite3.Connection, target: Path, change: Callable[[sqlite3.Connec
             os.rename(new, target)
             _sync_directory(target.parent)
         finally:
-            for leftover in (new, *_companions(new)):
+            for leftover in (new, *companions(new)):
                 leftover.unlink(missing_ok=True)
 
 
@@ -204,14 +205,10 @@ def _aside(path: Path) -> Path:
         os.link(path, target)
     except OSError:  # a file system without links
         path.rename(target)
-    for old, new in zip(_companions(path), _companions(target), strict=True):
+    for old, new in zip(companions(path), companions(target), strict=True):
         with contextlib.suppress(FileNotFoundError):
             old.rename(new)
     return target
-
-
-def _companions(path: Path) -> tuple[Path, Path]:
-    return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
 
 
 def _must_exist(path: Path) -> None:

@@ -6,26 +6,25 @@ import asyncio
 import base64
 import contextlib
 import gzip
-import hashlib
 import http.server
-import io
 import json
 import os
-import stat
+import shutil
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kubeedge.appengine.images import fetch
-from kubeedge.appengine.images.fetch import Puller, import_archive
+from kubeedge.appengine.images.archive import import_archive
 from kubeedge.appengine.images.names import parse
+from kubeedge.appengine.images.registry import Puller
 from kubeedge.appengine.images.store import ImageStore
-from kubeedge.appengine.images.unpack import unpack
 from kubeedge.errors import Invalid
+from tests.kit.layers import Image, digest, directory, entry, layer, link
 
 # -- names ---------------------------------------------------------------------------------------------------------------------
 
@@ -58,140 +57,7 @@ def test_what_is_no_name_is_refused(text: str) -> None:
         parse(text)
 
 
-# -- layers --------------------------------------------------------------------------------------------------------------------
-
-
-def entry(name: str, data: bytes | None = None, **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
-    info = tarfile.TarInfo(name)
-    info.uid, info.gid, info.mode = os.getuid(), os.getgid(), 0o644
-    if data is not None:
-        info.size = len(data)
-    for key, value in fields.items():
-        setattr(info, key, value)
-    return info, data or b""
-
-
-def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tuple[tarfile.TarInfo, bytes]:
-    return entry(name, type=kind, linkname=target)
-
-
-def directory(name: str) -> tuple[tarfile.TarInfo, bytes]:
-    return entry(name, type=tarfile.DIRTYPE, mode=0o755)
-
-
-def layer(*entries: tuple[tarfile.TarInfo, bytes]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for info, data in entries:
-            tar.addfile(info, io.BytesIO(data) if info.size else None)
-    return out.getvalue()
-
-
-def unpacked(root: Path, *entries: tuple[tarfile.TarInfo, bytes], max_bytes: int = 1 << 20) -> Path:
-    target = root / "layer"
-    target.mkdir()
-    unpack(io.BytesIO(layer(*entries)), target, max_bytes=max_bytes)
-    return target
-
-
-def test_a_layer_is_unpacked_as_it_is(tmp_path: Path) -> None:
-    root = unpacked(
-        tmp_path,
-        directory("./bin"),
-        entry("./bin/sh", b"#!", mode=0o4755, mtime=1_000_000_000),
-        link("bin/ash", "sh"),
-        link("bin/hard", "bin/sh", tarfile.LNKTYPE),
-        entry("deep/er/file", b"x"),
-        entry("pipe", type=tarfile.FIFOTYPE),
-        entry("dev/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
-    )
-    assert (root / "bin/sh").read_bytes() == b"#!" and (root / "bin/sh").stat().st_mtime == 1_000_000_000
-    assert stat.S_IMODE((root / "bin/sh").stat().st_mode) == 0o4755
-    assert os.readlink(root / "bin/ash") == "sh"
-    assert (root / "bin/hard").samefile(root / "bin/sh")
-    assert (root / "deep/er/file").read_bytes() == b"x" and stat.S_ISFIFO((root / "pipe").stat().st_mode)
-    assert not (root / "dev/null").exists()  # devices come from the runtime
-
-
-def test_a_later_entry_replaces_an_earlier_one(tmp_path: Path) -> None:
-    root = unpacked(tmp_path, link("a", "/etc/passwd"), entry("a", b"mine"), entry("b", b"1"), directory("b"))
-    assert (root / "a").read_bytes() == b"mine" and not (root / "a").is_symlink() and (root / "b").is_dir()
-    assert b"mine" not in Path("/etc/passwd").read_bytes()
-
-
-@pytest.mark.parametrize(
-    "entries",
-    [
-        [entry("/abs", b"x")],
-        [entry("../up", b"x")],
-        [entry("a/../../up", b"x")],
-        [link("a", "/tmp"), entry("a/owned", b"x")],
-        [link("a", ".."), entry("a/owned", b"x")],
-        [link("a", "/tmp"), link("a/owned", "x")],
-        [link("a", "/tmp"), directory("a/owned")],
-        [link("a", "/tmp"), entry("a/.wh.owned")],
-        [link("a", "/tmp"), entry("a/.wh..wh..opq")],
-        [link("h", "../../etc/passwd", tarfile.LNKTYPE)],
-        [link("a", "/etc"), link("h", "a/passwd", tarfile.LNKTYPE)],
-        [entry("x", b"x" * 600), entry("y", b"y" * 600)],
-    ],
-    ids=lambda entries: " ".join(info.name for info, _ in entries),
-)
-def test_a_layer_cannot_reach_out_of_its_directory_nor_be_too_large(
-    tmp_path: Path, entries: list[tuple[tarfile.TarInfo, bytes]]
-) -> None:
-    with pytest.raises(Invalid):
-        unpacked(tmp_path, *entries, max_bytes=1000)
-    assert [p.name for p in tmp_path.iterdir()] == ["layer"]
-    assert not Path("/tmp/owned").exists()
-
-
-@pytest.mark.root
-def test_whiteouts_become_what_overlayfs_understands(tmp_path: Path) -> None:
-    root = unpacked(tmp_path, directory("d"), entry("d/.wh.gone"), directory("o"), entry("o/.wh..wh..opq"))
-    gone = (root / "d/gone").stat()
-    assert stat.S_ISCHR(gone.st_mode) and gone.st_rdev == 0
-    assert os.getxattr(root / "o", "trusted.overlay.opaque") == b"y"
-
-
-def test_garbage_is_no_layer(tmp_path: Path) -> None:
-    with pytest.raises(Invalid, match="not a tar archive"):
-        unpack(io.BytesIO(b"garbage" * 1000), tmp_path, max_bytes=1 << 20)
-
-
-# -- images made here ------------------------------------------------------------------------------------------------------------
-
-
-def digest(data: bytes) -> str:
-    return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
-class Image:
-    """One image: its layers, its blobs by digest, its manifest."""
-
-    def __init__(self, *layers: bytes, compress: bool = True, config: dict[str, Any] | None = None) -> None:
-        self.blobs: dict[str, bytes] = {}
-        self.diff_ids = [digest(data) for data in layers]
-        packed = [gzip.compress(data, mtime=0) if compress else data for data in layers]
-        document = {"config": config or {"Cmd": ["sh"]}, "rootfs": {"type": "layers", "diff_ids": self.diff_ids}}
-        self.manifest = {
-            "schemaVersion": 2,
-            "config": {"digest": self.add(json.dumps(document).encode())},
-            "layers": [{"mediaType": "tar+gzip", "digest": self.add(data), "size": len(data)} for data in packed],
-        }
-        self.digest = self.add(json.dumps(self.manifest).encode())
-
-    def add(self, data: bytes) -> str:
-        self.blobs[digest(data)] = data
-        return digest(data)
-
-    def archive(self, path: Path, *, name: str = "") -> Path:
-        annotations = {"io.containerd.image.name": name} if name else {}
-        index = {"manifests": [{"digest": self.digest, "annotations": annotations}]}
-        files = {"index.json": json.dumps(index).encode()}
-        files |= {f"blobs/sha256/{d.removeprefix('sha256:')}": data for d, data in self.blobs.items()}
-        path.write_bytes(layer(*(entry(n, data) for n, data in files.items())))
-        return path
+# -- archives ------------------------------------------------------------------------------------------------------------
 
 
 LOWER = layer(entry("a", b"lower"), entry("b", b"lower"))
@@ -234,6 +100,173 @@ def test_an_image_whose_layer_is_gone_is_not_here(store: ImageStore, tmp_path: P
     import_archive(store, Image(LOWER).archive(tmp_path / "i.tar", name="i.io/i:1"))
     store.layer(digest(LOWER)).rename(tmp_path / "elsewhere")
     assert store.find("i.io/i:1") is None
+
+
+def test_an_image_with_an_emptied_layer_is_not_here_and_comes_again(store: ImageStore, tmp_path: Path) -> None:
+    archive = Image(LOWER, UPPER).archive(tmp_path / "i.tar", name="i.io/i:1")
+    import_archive(store, archive)
+    image = store.find("i.io/i:1")
+    assert image
+    for path in image.layers[1].iterdir():
+        path.unlink()
+    assert store.find("i.io/i:1") is None
+    import_archive(store, archive)
+    image = store.find("i.io/i:1")
+    assert image and (image.layers[1] / "a").read_bytes() == b"upper"
+
+
+@pytest.mark.parametrize("lost", ["layers", "refs.json", "one layer", "content"])
+def test_a_preloaded_archive_is_imported_again_when_its_image_is_gone(
+    store: ImageStore, tmp_path: Path, lost: str
+) -> None:
+    archive = Image(LOWER, UPPER).archive(store.preload / "i.tar", name="i.io/i:1")
+    assert not store.imported(archive)
+    store.mark_imported(archive, import_archive(store, archive))
+    assert store.imported(archive)
+    image = store.find("i.io/i:1")
+    assert image
+    match lost:
+        case "layers":
+            shutil.rmtree(store.layers)
+            store.layers.mkdir()
+        case "refs.json":
+            store.refs_file.unlink()
+        case "one layer":
+            shutil.rmtree(image.layers[0])
+        case "content":
+            (image.layers[1] / "a").unlink()
+    assert not store.imported(archive)
+    store.mark_imported(archive, import_archive(store, archive))
+    assert store.imported(archive) and store.find("i.io/i:1") == image
+
+
+def test_the_mark_of_an_earlier_version_does_not_count(store: ImageStore) -> None:
+    archive = Image(LOWER).archive(store.preload / "i.tar", name="i.io/i:1")
+    status = archive.stat()
+    for text in (json.dumps([status.st_size, status.st_mtime_ns]), "{}", "", "null"):
+        (store.preload / "i.tar.imported").write_text(text)
+        assert not store.imported(archive)
+
+
+def test_one_layer_over_different_parents_is_two(store: ImageStore, tmp_path: Path) -> None:
+    """What it means depends on what is below: here one of them has a link on the way."""
+    top = layer(entry("lib/b.so", b"b"))
+    linked = Image(layer(directory("usr/lib"), link("lib", "usr/lib")), top)
+    plain = Image(layer(directory("lib")), top)
+    import_archive(store, linked.archive(tmp_path / "l.tar", name="l.io/l:1"))
+    import_archive(store, plain.archive(tmp_path / "p.tar", name="p.io/p:1"))
+    for name, path in (("l.io/l:1", "usr/lib/b.so"), ("p.io/p:1", "lib/b.so")):
+        image = store.find(name)
+        assert image and [str(p.relative_to(image.layers[1])) for p in image.layers[1].rglob("b.so")] == [path]
+
+
+@pytest.mark.root
+def test_an_opaque_root_ends_the_image(store: ImageStore, tmp_path: Path) -> None:
+    image = Image(LOWER, layer(entry("c", b"c"), entry(".wh..wh..opq")), layer(entry("d", b"d"), entry(".wh.a")))
+    import_archive(store, image.archive(tmp_path / "i.tar", name="i.io/i:1"))
+    found = store.find("i.io/i:1")
+    assert found and [sorted(p.name for p in path.iterdir()) for path in found.layers] == [["c"], ["d"]]
+
+
+def docker_save(path: Path, *images: Image, names: Sequence[str | None], links: dict[str, str] | None = None) -> Path:
+    """As docker before 25 wrote it: ID/layer.tar; `links` are members that are links."""
+    entries, manifest = [], []
+    for image, name in zip(images, names, strict=True):
+        blobs = [image.blobs[item["digest"]] for item in image.manifest["layers"]]  # type: ignore[index, union-attr]
+        paths = [f"{id.removeprefix('sha256:')}/layer.tar" for id in image.diff_ids]
+        entries += [entry(p, data) for p, data in zip(paths, blobs, strict=True)]
+        config = f"{image.digest.removeprefix('sha256:')}.json"
+        entries.append(entry(config, image.blobs[image.manifest["config"]["digest"]]))  # type: ignore[index, call-overload]
+        paths = [
+            next((a for a, b in (links or {}).items() if b == f"../{p}"), p) if n else p for n, p in enumerate(paths)
+        ]
+        manifest.append({"Config": config, "RepoTags": [name] if name else None, "Layers": paths})
+    entries += [link(name, target) for name, target in (links or {}).items()]
+    path.write_bytes(layer(*entries, entry("manifest.json", json.dumps(manifest).encode())))
+    return path
+
+
+def test_docker_save_writes_a_layer_that_comes_again_as_a_link(store: ImageStore, tmp_path: Path) -> None:
+    image = Image(LOWER, UPPER, LOWER, compress=False)
+    links = {"again/layer.tar": f"../{digest(LOWER).removeprefix('sha256:')}/layer.tar"}
+    archive = docker_save(tmp_path / "d.tar", image, names=["d.io/d:1"], links=links)
+    assert import_archive(store, archive) == ["d.io/d:1"]
+    found = store.find("d.io/d:1")
+    assert found and [(p / "a").read_bytes() for p in found.layers] == [b"lower", b"upper", b"lower"]
+
+
+@pytest.mark.parametrize("target", ["../../../etc/passwd", "/etc/passwd", "layer.tar", "../again/layer.tar", ""])
+def test_a_link_of_an_archive_leads_nowhere_else(store: ImageStore, tmp_path: Path, target: str) -> None:
+    image = Image(LOWER, compress=False)
+    path = tmp_path / "d.tar"
+    manifest = [{"Config": "c", "RepoTags": ["d.io/d:1"], "Layers": ["again/layer.tar"]}]
+    config = image.blobs[image.manifest["config"]["digest"]]  # type: ignore[index, call-overload]
+    members = [
+        entry("c", config),
+        link("again/layer.tar", target),
+        entry("manifest.json", json.dumps(manifest).encode()),
+    ]
+    path.write_bytes(layer(*members))
+    with pytest.raises(Invalid, match="is missing"):
+        import_archive(store, path)
+    assert not store.names() and not left_over(store)
+
+
+def test_all_images_of_an_archive_are_imported_and_named(store: ImageStore, tmp_path: Path) -> None:
+    one, two = Image(LOWER, compress=False), Image(LOWER, UPPER, compress=False)
+    both = ["one.io/one:1", "two.io/two:2"]
+    assert import_archive(store, docker_save(tmp_path / "d.tar", one, two, names=both)) == both
+    assert store.names() == both
+    index = {
+        "manifests": [
+            {"digest": image.digest, "annotations": {"io.containerd.image.name": f"oci-{name}"}}
+            for image, name in zip((one, two), both, strict=True)
+        ]
+    }
+    blobs = {f"blobs/sha256/{d.removeprefix('sha256:')}": data for i in (one, two) for d, data in i.blobs.items()}
+    members = [entry("index.json", json.dumps(index).encode()), *(entry(n, data) for n, data in blobs.items())]
+    (tmp_path / "o.tar").write_bytes(layer(*members))
+    assert import_archive(store, tmp_path / "o.tar") == [f"oci-{name}" for name in both]
+    with pytest.raises(Invalid, match="has 2 images; a name can be given to one only"):
+        import_archive(store, tmp_path / "o.tar", ["third.io/x:1"])
+    assert import_archive(store, docker_save(tmp_path / "n.tar", one, two, names=[None, both[1]])) == both[1:]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"Cmd": "sh"}, {"Cmd": [1]}, {"Env": 5}, {"Env": ["A=\0"]}, {"Entrypoint": {"a": "b"}}, {"Volumes": ["/a"]}, ["ab"],
+        {"User": "a\0"}, {"Env": ["A=" + "x" * 300_000]}, {"Volumes": {"/a\0": {}}},
+    ],
+)  # fmt: skip
+def test_a_configuration_that_no_container_can_have_is_refused(store: ImageStore, tmp_path: Path, config: Any) -> None:
+    with pytest.raises(Invalid):
+        import_archive(store, Image(LOWER, config=config).archive(tmp_path / "i.tar", name="i.io/i:1"))
+    assert not store.names()
+
+
+@pytest.mark.parametrize("manifest", [b"[" * 100_000, b"[]", b"{}", b"null", b'[{"Config": 5}]', b'{"a": 1}', b'["x"]'])
+@pytest.mark.parametrize("name", ["manifest.json", "index.json"])
+def test_documents_of_an_archive_that_make_no_sense_are_answered(
+    store: ImageStore, tmp_path: Path, name: str, manifest: bytes
+) -> None:
+    (tmp_path / "x.tar").write_bytes(layer(entry(name, manifest)))
+    request = {"root": str(store.root), "archive": str(tmp_path / "x.tar")}
+    assert "error" in fetch._answer(request)
+
+
+def test_what_the_helper_says_is_short(store: ImageStore, tmp_path: Path) -> None:
+    archive = Image(layer(entry("../" + "x" * 200_000, b"x"))).archive(tmp_path / "i.tar", name="n" * 3000 + "/i:1")
+    answer = fetch._answer({"root": str(store.root), "archive": str(archive)})
+    assert 0 < len(answer["error"]) < 2000
+
+
+def test_a_manifest_that_is_not_what_its_digest_says_is_refused(store: ImageStore, tmp_path: Path) -> None:
+    image, other = Image(LOWER), Image(UPPER)
+    image.blobs |= other.blobs
+    image.blobs[image.digest] = other.blobs[other.digest]
+    with pytest.raises(Invalid, match="does not have its digest"):
+        import_archive(store, image.archive(tmp_path / "i.tar", name="i.io/i:1"))
 
 
 def test_an_archive_without_a_name_asks_for_one(store: ImageStore, tmp_path: Path) -> None:
@@ -291,6 +324,8 @@ class Registry:
         self.basic = False
         self.redirect_blobs = ""
         self.cut_blobs = False
+        self.token_is_good_for = 0  # requests; 0: for ever
+        self.tokens = self.left = 0
 
     def put(self, name: str, image: Image) -> None:
         self.manifests[name] = json.dumps(image.manifest).encode()
@@ -304,9 +339,13 @@ class Registry:
         expected = "Basic " + base64.b64encode(f"me:{self.password}".encode()).decode()
         if path.startswith("/token"):
             ok = authorization == expected
+            self.tokens += 1
+            self.left = self.token_is_good_for
             return self._send(handler, 200 if ok else 401, json.dumps({"token": "t0k"}).encode() if ok else b"")
         wanted = expected if self.basic else "Bearer t0k"
-        if self.password and authorization != wanted:
+        if authorization == wanted:
+            self.left -= 1
+        if self.password and (authorization != wanted or (self.token_is_good_for and self.left < 0)):
             realm = f'Bearer realm="http://{handler.headers["host"]}/token",service="reg",scope="repository:app:pull"'
             challenge = 'Basic realm="reg"' if self.basic else realm
             return self._send(handler, 401, b"", {"www-authenticate": challenge})
@@ -422,6 +461,34 @@ def test_credentials_open_what_is_closed_and_wrong_ones_are_named(
         with pytest.raises(Invalid, match=r"credentials \(imagePullSecrets\)|answered 401"):
             pull(store, f"{host}/app:1", {host: base64.b64encode(b"me:wrong").decode()})
         assert pull(store, f"{host}/app:1", {host: base64.b64encode(b"me:pw").decode()})
+
+
+def test_a_token_that_ends_in_the_middle_is_replaced(store: ImageStore, registry: Registry) -> None:
+    registry.put("1", Image(*(layer(entry(f"f{n}", b"x")) for n in range(5))))
+    registry.password, registry.token_is_good_for = "pw", 3
+    with serving(registry) as host:
+        assert pull(store, f"{host}/app:1", {host: base64.b64encode(b"me:pw").decode()})
+        assert registry.tokens == 3  # for a manifest, a configuration and five layers
+        registry.token_is_good_for = -1  # none is good: no endless asking
+        registry.manifests["2"] = registry.manifests["1"]
+        with pytest.raises(Invalid, match="wants other credentials"):
+            pull(store, f"{host}/app:2", {host: base64.b64encode(b"me:pw").decode()})
+        assert registry.tokens == 4
+    image = store.find(f"{host}/app:1")
+    assert image and len(image.layers) == 5
+
+
+def test_credentials_are_not_for_those_to_whom_the_registry_redirects(store: ImageStore, registry: Registry) -> None:
+    """One that asks for them itself, with its own token service."""
+    elsewhere = Registry()
+    elsewhere.password = "pw"
+    registry.put("1", Image(LOWER))
+    elsewhere.blobs = registry.blobs
+    with serving(registry) as host, serving(elsewhere) as other:
+        registry.redirect_blobs = f"http://{other}/v2/app/blobs/"
+        with pytest.raises(Invalid, match="wants other credentials"):
+            pull(store, f"{host}/app:1", {host: base64.b64encode(b"me:pw").decode()})
+    assert elsewhere.tokens == 0 and elsewhere.asked
 
 
 def test_credentials_do_not_follow_a_redirect_to_somebody_else(store: ImageStore, registry: Registry) -> None:

@@ -1,7 +1,8 @@
 """Which images are on this node.
 
-    images/refs.json              name -> {"id", "layers": [diff id, ...], "config"}
-    images/layers/<hex>/          one unpacked layer, made whole by rename
+    images/refs.json              name -> {"id", "layers": [chain id, ...], "config"}
+    images/layers/<hex>/          one unpacked layer, made whole by rename; by its chain id, for it was unpacked with its parents in view
+    images/layers/<hex>.names     how many names it has in its root: a layer that lost them is not here
     images/preload/*.tar          archives that are imported when the agent starts
 
 Several processes write (helpers); a lock file orders them.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -21,7 +23,19 @@ from pathlib import Path
 from typing import Any
 
 from kubeedge.appengine.images.names import parse
+from kubeedge.appengine.images.tree import seen_layers
 from kubeedge.appengine.runtime.oci_spec import ImageConfig
+from kubeedge.errors import Invalid
+from kubeedge.kit import private
+
+
+def chain_ids(diff_ids: Sequence[str]) -> list[str]:
+    """Of each layer and all below it (image-spec, config.md)."""
+    chain: list[str] = []
+    for diff_id in diff_ids:
+        both = f"{chain[-1]} {diff_id}".encode() if chain else b""
+        chain.append(f"sha256:{hashlib.sha256(both).hexdigest()}" if both else diff_id)
+    return chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +52,15 @@ class ImageStore:
         self.layers = root / "layers"
         self.preload = root / "preload"
         self.refs_file = root / "refs.json"
-        for directory in (self.layers, self.preload):
-            directory.mkdir(parents=True, exist_ok=True)
+        for directory in (self.root, self.layers, self.preload):
+            private.directory(directory)  # what lies setuid in a layer is for containers alone
 
     def find(self, name: str) -> Image | None:
         """By any spelling of its name. None: not here, or one of its layers is missing."""
         entry = self._refs().get(str(parse(name)))
         if entry is None:
             return None
-        layers = [self.layer(diff_id) for diff_id in entry["layers"]]
-        if not all(layer.is_dir() for layer in layers):
+        if not all(self.has_layer(id) for id in entry["layers"]):
             return None
         c = entry["config"]
         config = ImageConfig(
@@ -57,21 +70,50 @@ class ImageStore:
             str(c.get("WorkingDir") or ""),
             str(c.get("User") or ""),
             _stop_signal(c.get("StopSignal")),
+            tuple(c.get("Volumes") or ()),
         )
-        return Image(str(parse(name)), entry["id"], layers, config)
+        return Image(str(parse(name)), entry["id"], [self.layer(id) for id in entry["layers"]], config)
 
     def names(self) -> list[str]:
         return sorted(self._refs())
 
-    def layer(self, diff_id: str) -> Path:
-        return self.layers / diff_id.removeprefix("sha256:")
+    def layer(self, id: str) -> Path:
+        return self.layers / id.removeprefix("sha256:")
+
+    def has_layer(self, id: str) -> bool:
+        """It is here, and nobody emptied it."""
+        try:
+            names = len(os.listdir(self.layer(id)))
+            return names == int(self._count_file(id).read_text())
+        except FileNotFoundError:
+            return self.layer(id).is_dir()  # of an agent that did not count yet
+        except (OSError, ValueError):
+            return False
+
+    def keep_layer(self, id: str, directory: Path) -> None:
+        """It becomes this layer, unless another helper was first; what was left of a damaged one makes way."""
+        with self._locked():
+            if self.has_layer(id):
+                return
+            if self.layer(id).exists():
+                self.layer(id).rename(f"{directory}-old")  # swept later: a container may still have it mounted
+            self._count_file(id).write_text(str(len(os.listdir(directory))))
+            directory.rename(self.layer(id))
+
+    def _count_file(self, id: str) -> Path:
+        return self.layer(id).with_suffix(".names")
 
     def tag(self, names: Sequence[str], id: str, layers: Sequence[str], config: Mapping[str, Any]) -> None:
         """Every layer must be there."""
+        seen = len(seen_layers([self.layer(layer) for layer in layers]))
         with self._locked():
             refs = self._refs()
             for name in names:
-                refs[str(parse(name))] = {"id": id, "layers": list(layers), "config": dict(config)}
+                refs[str(parse(name))] = {
+                    "id": id,
+                    "layers": list(layers[-seen:]),
+                    "config": dict(config),
+                }
             temporary = self.refs_file.with_suffix(".new")
             with open(temporary, "w") as file:
                 json.dump(refs, file)
@@ -80,17 +122,20 @@ class ImageStore:
             temporary.replace(self.refs_file)
 
     def imported(self, archive: Path) -> bool:
-        """This archive was imported already, as it is now."""
+        """This archive was imported already, as it is now, and its images are still here."""
         try:
-            stat = archive.stat()
-            mark: list[int] = json.loads(archive.with_suffix(archive.suffix + ".imported").read_text())
-        except (OSError, ValueError):
+            status = archive.stat()
+            mark = json.loads(_mark(archive).read_text())
+            if [mark["size"], mark["mtime"]] != [status.st_size, status.st_mtime_ns] or not mark["names"]:
+                return False
+            return all(self.find(name) is not None for name in mark["names"])
+        except (OSError, ValueError, TypeError, KeyError, Invalid):
             return False
-        return mark == [stat.st_size, stat.st_mtime_ns]
 
-    def mark_imported(self, archive: Path) -> None:
-        stat = archive.stat()
-        archive.with_suffix(archive.suffix + ".imported").write_text(json.dumps([stat.st_size, stat.st_mtime_ns]))
+    def mark_imported(self, archive: Path, names: Sequence[str]) -> None:
+        status = archive.stat()
+        mark = {"size": status.st_size, "mtime": status.st_mtime_ns, "names": list(names)}
+        _mark(archive).write_text(json.dumps(mark))
 
     def _refs(self) -> dict[str, Any]:
         try:
@@ -109,6 +154,10 @@ class ImageStore:
         with open(self.root / "lock", "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _mark(archive: Path) -> Path:
+    return archive.with_suffix(archive.suffix + ".imported")
 
 
 def _stop_signal(text: Any) -> str:

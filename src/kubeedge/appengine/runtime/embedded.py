@@ -44,6 +44,7 @@ from kubeedge.appengine.runtime.base import (
 )
 from kubeedge.appengine.runtime.cni import Network, masquerade, port_mapping
 from kubeedge.appengine.runtime.exits import ExitWatch, read_exit
+from kubeedge.kit import private
 
 log = logging.getLogger("kubeedge.runtime")
 
@@ -124,7 +125,7 @@ class EmbeddedRuntime:
     async def start(self, on_exit: Callable[[Exit], None]) -> Sequence[FoundPod]:
         self._on_exit = on_exit
         for directory in (self._pods, self._exits, self._settings.run / "ns", self._settings.run / "s"):
-            directory.mkdir(parents=True, exist_ok=True, mode=0o711)
+            private.directory(directory, 0o711)
         self._watch = ExitWatch(self._exits, self._ended)
         found = await asyncio.to_thread(self._recover)
         for pod in found:

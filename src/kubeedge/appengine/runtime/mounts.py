@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -30,9 +31,14 @@ def unmount(target: Path) -> None:
 
 
 def overlay(lower: Sequence[Path], upper: Path, work: Path, target: Path) -> None:
-    """`lower` from the lowest layer up. Paths must be free of ':' and ',': ours are."""
-    layers = ":".join(str(p) for p in reversed(lower))
-    mount("overlay", target, "overlay", 0, f"lowerdir={layers},upperdir={upper},workdir={work}")
+    """`lower` from the lowest layer up. Paths of upper and work must be free of ':' and ',': ours are."""
+    with contextlib.ExitStack() as stack:
+        opened = []  # the options of a mount have room for one page, which is 40 of our paths
+        for path in reversed(lower):
+            opened.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+            stack.callback(os.close, opened[-1])
+        layers = ":".join(f"/proc/self/fd/{fd}" for fd in opened)
+        mount("overlay", target, "overlay", 0, f"lowerdir={layers},upperdir={upper},workdir={work}")
 
 
 def bind_private(source: str, target: Path) -> None:

@@ -36,6 +36,7 @@ class ImageConfig:
     working_dir: str
     user: str
     stop_signal: str = "TERM"
+    volumes: Sequence[str] = ()  # paths in the container
 
 
 @dataclass(frozen=True, slots=True)
