@@ -64,6 +64,8 @@ async def main(config: dict[str, Any]) -> None:
             await store.put(command["put"], json.dumps(command["value"]).encode())
         elif "delete" in command:
             await store.delete(command["delete"])
+        elif "image" in command:
+            say(image=await engine.import_image(command["image"], []))
         elif "logs" in command:
             found = engine.find_log(*command["logs"], previous=command.get("previous", False))
             if isinstance(found, str):

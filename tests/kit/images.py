@@ -8,23 +8,34 @@ import json
 import os
 import subprocess
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 BUSYBOX = Path("/bin/busybox")
 
 
-def build(path: Path, name: str, *, command: list[str] | None = None, files: dict[str, bytes] | None = None) -> Path:
-    """An image `name` at `path`: busybox with all its applets, /etc/passwd, /tmp, and `files`."""
-    layer = _layer(files or {})
-    diff_id = "sha256:" + hashlib.sha256(layer).hexdigest()
+def build(
+    path: Path,
+    name: str,
+    *,
+    command: list[str] | None = None,
+    files: dict[str, bytes] | None = None,
+    above: Sequence[bytes] = (),
+    config: dict[str, Any] | None = None,
+) -> Path:
+    """An image `name` at `path`: busybox with all its applets, /etc/passwd, /tmp, and `files`; `above` it further layers."""
+    layers = [_layer(files or {}), *above]
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
     config = json.dumps(
         {
             "architecture": machine,
             "os": "linux",
-            "config": {"Cmd": command or ["sh"], "Env": ["PATH=/bin"]},
-            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+            "config": {"Cmd": command or ["sh"], "Env": ["PATH=/bin"], **(config or {})},
+            "rootfs": {
+                "type": "layers",
+                "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest() for layer in layers],
+            },
         }
     ).encode()
     blobs: dict[str, bytes] = {}
@@ -33,7 +44,7 @@ def build(path: Path, name: str, *, command: list[str] | None = None, files: dic
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": _descriptor(blobs, config, "application/vnd.oci.image.config.v1+json"),
-            "layers": [_descriptor(blobs, layer, "application/vnd.oci.image.layer.v1.tar")],
+            "layers": [_descriptor(blobs, layer, "application/vnd.oci.image.layer.v1.tar") for layer in layers],
         }
     ).encode()
     entry = _descriptor(blobs, manifest, "application/vnd.oci.image.manifest.v1+json")

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.kit import images
+from tests.kit.layers import directory, entry, layer, link
 from tests.kit.topology import Host, Topology, until
 
 pytestmark = pytest.mark.root
@@ -319,3 +321,48 @@ def test_a_pod_that_cannot_be_understood_fails_with_the_path(engine: Engine) -> 
     engine.put("pods", "broken", spec)
     status = engine.until("broken", lambda s: s["phase"] == "Failed", "Failed")
     assert "spec.containers[0].command" in status["message"]
+
+
+def test_an_image_of_several_layers_and_volumes_is_as_it_was_built(engine: Engine) -> None:
+    """Its layers hide each other's files, go through links of one another, and name volumes; a read-only root leaves those writable."""
+    data = directory("data/db")
+    data[0].mode, data[0].uid, data[0].gid = 0o750, 65534, 65534
+    layers = [
+        layer(
+            data, entry("data/db/seed", b"seed"), directory("usr/lib"), link("lib", "usr/lib"), entry("usr/lib/a", b"a")
+        ),
+        layer(entry("lib/b", b"b"), entry("app/old", b"old")),
+        layer(entry("app/new", b"new"), entry(".wh.app"), link("app/hard", "usr/lib/a", tarfile.LNKTYPE)),
+    ]
+    config = {"Volumes": {"/data/db": {}, "/made": {}, "/lib/../app/deep/": {}}}
+    archive = images.build(engine.root / "i.tar", "layers.io/i:1", above=layers, config=config)
+    engine.tell(image=str(archive))
+    assert engine.answer("image") == ["layers.io/i:1"]
+    show = (
+        "stat -c '%n %a %u' /data/db /made /app/deep; cat /data/db/seed; echo; ls /app /usr/lib; cat /lib/b /app/hard; "
+    )
+    expected = "/data/db 750 65534\n/made 755 0\n/app/deep 755 0\nseed\n/app:\ndeep\nhard\nnew\n\n/usr/lib:\na\nb\nba"
+    write = "touch /data/db/x /made/x /app/deep/x && echo written; touch /app/x && echo too much"
+    for name, security in (("rw", {}), ("ro", {"readOnlyRootFilesystem": True})):
+        spec = {"image": "layers.io/i:1", "securityContext": security}
+        engine.put("pods", name, pod(name, show + write, restartPolicy="Never", container=spec))
+        engine.until(name, lambda s: s["phase"] in ("Succeeded", "Failed"), "the end")
+        shown = engine.logs(name)
+        assert shown.startswith(expected + "written")
+        assert ("too much" in shown) == (name == "rw") and ("Read-only file system" in shown) == (name == "ro")
+
+
+def test_a_pod_that_makes_directories_in_each_other_without_end_goes_like_any_other(engine: Engine) -> None:
+    """Deeper than recursion or open files would reach."""
+    dig = "cd /work; i=0; while [ $i -lt 1200 ]; do mkdir d; cd d; i=$((i+1)); done; cd /tmp; mkdir -p "
+    dig += "$(yes d | head -n 1500 | tr '\\n' /); exec sleep 1000"
+    spec = pod(
+        "mole", dig, volumes=[{"name": "work", "emptyDir": {}}],
+        container={"volumeMounts": [{"name": "work", "mountPath": "/work"}],
+                   "readinessProbe": {"exec": {"command": ["pidof", "sleep"]}, "periodSeconds": 1}},
+    )  # fmt: skip
+    engine.put("pods", "mole", spec)
+    engine.until("mole", ready, "the pod Ready", timeout=60)
+    engine.tell(delete="/desired/pods/default/mole")
+    until(lambda: engine.reported.get("/reported/pods/default/mole", 1) is None, timeout=60, what="the end of the pod")
+    assert not (engine.root / "state/pods/uid-mole").exists() and not (engine.root / "state/volumes/uid-mole").exists()

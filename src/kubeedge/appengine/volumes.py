@@ -20,6 +20,7 @@ from kubeedge.appengine.pod import Mount, Volume
 from kubeedge.appengine.resolve import Files, safe_path
 from kubeedge.appengine.runtime import mounts
 from kubeedge.appengine.runtime.base import BindMount, StartError
+from kubeedge.kit import trees
 
 _DEFAULT_MODE = 0o644
 PINS = ".subpaths"  # beside the volumes of a pod; no volume has such a name
@@ -175,4 +176,4 @@ def remove(directory: Path) -> None:
             mounts.unmount(point)
     if left := mounts.mounted_below(directory):
         raise OSError(f"{left[0]} is still mounted")
-    shutil.rmtree(directory, ignore_errors=True)
+    trees.remove(directory)

@@ -15,7 +15,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from kubeedge.appengine.images.names import parse
 from kubeedge.appengine.images.tree import seen_layers
 from kubeedge.appengine.runtime.oci_spec import ImageConfig
 from kubeedge.errors import Invalid
-from kubeedge.kit import private
+from kubeedge.kit import private, trees
 
 
 def chain_ids(diff_ids: Sequence[str]) -> list[str]:
@@ -147,7 +146,7 @@ class ImageStore:
     def sweep(self) -> None:
         """What interrupted pulls left. Only when no helper of this store can be running: at the start of its agent."""
         for left in self.layers.glob("new-*"):
-            shutil.rmtree(left, ignore_errors=True)
+            trees.remove(left)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

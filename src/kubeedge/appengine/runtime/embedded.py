@@ -30,7 +30,7 @@ from typing import Any
 
 from kubeedge.appengine.images.store import Image, ImageStore
 from kubeedge.appengine.pod import Container, Pod
-from kubeedge.appengine.runtime import accounts, cgroups, conmon, mounts, oci_spec, sandbox_files
+from kubeedge.appengine.runtime import accounts, cgroups, conmon, image_volumes, mounts, oci_spec, sandbox_files
 from kubeedge.appengine.runtime.base import (
     EXEC_OUTPUT,
     BindMount,
@@ -44,7 +44,8 @@ from kubeedge.appengine.runtime.base import (
 )
 from kubeedge.appengine.runtime.cni import Network, masquerade, port_mapping
 from kubeedge.appengine.runtime.exits import ExitWatch, read_exit
-from kubeedge.kit import private
+from kubeedge.errors import Invalid
+from kubeedge.kit import private, trees
 
 log = logging.getLogger("kubeedge.runtime")
 
@@ -261,6 +262,12 @@ class EmbeddedRuntime:
             for directory in (base / "upper", base / "work", rootfs, bundle):
                 directory.mkdir(parents=True)
             mounts.overlay(image.layers, base / "upper", base / "work", rootfs)
+            image_mounts = image_volumes.prepare(
+                rootfs,
+                image.config.volumes,
+                [mount.target for mount in config.mounts],
+                read_only_root=container.security.read_only_root,
+            )
             account = accounts.resolve(rootfs, image.config.user, container.security.user, container.security.group)
             spec = oci_spec.build(
                 container,
@@ -268,7 +275,7 @@ class EmbeddedRuntime:
                 account=account,
                 rootfs=rootfs,
                 env=config.env,
-                mounts=[*config.mounts, *self._own_mounts(pod, container, base)],
+                mounts=[*image_mounts, *config.mounts, *self._own_mounts(pod, container, base)],
                 namespaces=self._namespaces(pod),
                 cgroup=f"/{self._group(pod.uid)}/{id}",
                 oom_score_adj=_oom_score(),
@@ -290,7 +297,7 @@ class EmbeddedRuntime:
         except StartError:
             self._remove_run(pod.uid, container.name)
             raise
-        except (OSError, ValueError, subprocess.SubprocessError) as exc:
+        except (Invalid, OSError, ValueError, subprocess.SubprocessError) as exc:
             self._remove_run(pod.uid, container.name)
             raise StartError("CreateContainerError", str(exc)) from exc
         stop_signal = image.config.stop_signal
@@ -468,7 +475,7 @@ class EmbeddedRuntime:
         base = self._pods / uid / "c" / name
         with contextlib.suppress(OSError):
             mounts.unmount(base / "rootfs")
-        shutil.rmtree(base, ignore_errors=True)
+        trees.remove(base)  # of the container: its upper directory
 
     def _sweep(self, uid: str) -> None:
         """Everything of one pod, whatever is left of it."""
@@ -487,7 +494,7 @@ class EmbeddedRuntime:
                 mounts.unmount(point)
         if left := mounts.mounted_below(directory):
             raise OSError(f"{left[0]} is still mounted")
-        shutil.rmtree(directory, ignore_errors=True)
+        trees.remove(directory)
 
     # -- names ---------------------------------------------------------------------------------------------------------
 
