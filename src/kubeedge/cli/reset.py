@@ -20,6 +20,7 @@ from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.cli.join import STATE_MARK
 from kubeedge.config import edge
 from kubeedge.errors import Invalid
+from kubeedge.kit import trees
 
 _PKI_FILES = ("ca.crt", "node.crt", "node.key", "node.key.next", "join.key")
 _RUN_ENTRIES = ("exits", "ns", "oci", "s", "edge.sock")  # the cloud's socket may be beside them
@@ -189,7 +190,9 @@ def _remove_state(state: Path) -> str:
             f"if nothing else is kept there, remove it with: rm -r {state}",
         )
     _unmount_below(state)
-    shutil.rmtree(state)
+    trees.remove(state)
+    if state.exists():
+        raise CommandError(f"not all of {state} could be removed")
     return f"removed {state}"
 
 

@@ -115,6 +115,26 @@ def test_an_image_with_an_emptied_layer_is_not_here_and_comes_again(store: Image
     assert image and (image.layers[1] / "a").read_bytes() == b"upper"
 
 
+@pytest.mark.parametrize(
+    "name", [".wh...", ".wh..", ".wh.", "d/.wh...", ".wh.a/b", ".wh./x", "d/.wh../.wh..", "d/.wh./../../x"]
+)
+def test_a_layer_that_is_refused_leaves_nothing_and_takes_nothing(
+    store: ImageStore, registry: Registry, tmp_path: Path, name: str
+) -> None:
+    import_archive(store, Image(LOWER, UPPER).archive(tmp_path / "good.tar", name="good.io/g:1"))
+    before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
+    bad = Image(LOWER, layer(directory("d"), entry("x", b"x"), entry(".wh.a"), entry(name)))
+    registry.put("1", bad)
+    with serving(registry) as host, pytest.raises(Invalid):
+        pull(store, f"{host}/app:1")
+    assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
+    with pytest.raises(Invalid):
+        import_archive(store, bad.archive(tmp_path / "bad.tar", name="bad.io/b:1"))
+    (tmp_path / "bad.tar").unlink()
+    assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
+    assert store.names() == ["good.io/g:1"] and store.find("good.io/g:1")
+
+
 @pytest.mark.parametrize("lost", ["layers", "refs.json", "one layer", "content"])
 def test_a_preloaded_archive_is_imported_again_when_its_image_is_gone(
     store: ImageStore, tmp_path: Path, lost: str
