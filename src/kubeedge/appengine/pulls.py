@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from kubeedge.appengine.images.names import parse
 from kubeedge.appengine.images.store import ImageStore
 from kubeedge.appengine.runtime.base import StartError
 from kubeedge.errors import Invalid
+
+log = logging.getLogger("kubeedge.appengine")
 
 #: seconds that imagePullPolicy Always may take while the image is here already; then what is here will do, for at the edge the
 #: registry is out of reach more often than the tag has moved
@@ -40,7 +43,7 @@ class ImagePulls:
             name = str(parse(image))
         except Invalid as exc:
             raise StartError("InvalidImageName", str(exc)) from exc
-        here = self._images.find(name) is not None
+        here = self._images.find(name) is not None or await self._restored(name)
         if here and policy != "Always":
             return False
         if policy == "Never":
@@ -66,13 +69,27 @@ class ImagePulls:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _restored(self, name: str) -> bool:
+        """Its layers are gone, but the archive that they came from may still be here; no registry need have it."""
+        archive = await asyncio.to_thread(self._images.preloaded, name)
+        if archive is None:
+            return False
+        try:
+            await self._once((str(archive), ""), {"root": str(self._images.root), "archive": str(archive)})
+        except Invalid as exc:
+            log.warning("cannot import %s again: %s", archive, exc)
+        return self._images.find(name) is not None
+
     async def _pull(self, name: str, auth: dict[str, str]) -> None:
-        """Who waits may give up; the pull goes on for the next one. With other credentials it is another pull."""
-        key = (name, json.dumps(auth, sort_keys=True))
+        """With other credentials it is another pull."""
+        request = {"root": str(self._images.root), "pull": name, "insecure": self._insecure, "auth": auth}
+        await self._once((name, json.dumps(auth, sort_keys=True)), request)
+
+    async def _once(self, key: tuple[str, str], request: dict[str, Any]) -> None:
+        """Who waits may give up; it goes on for the next one."""
         task = self._running.get(key)
         if task is None:
-            request = {"root": str(self._images.root), "pull": name, "insecure": self._insecure, "auth": auth}
-            task = self._running[key] = asyncio.create_task(self._run(request), name=f"pull {name}")
+            task = self._running[key] = asyncio.create_task(self._run(request), name=f"image {key[0]}")
             task.add_done_callback(lambda done: self._ended(key, done))
         await asyncio.shield(task)
 

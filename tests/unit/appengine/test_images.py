@@ -23,6 +23,7 @@ from kubeedge.appengine.images.archive import import_archive
 from kubeedge.appengine.images.names import parse
 from kubeedge.appengine.images.registry import Puller
 from kubeedge.appengine.images.store import ImageStore
+from kubeedge.appengine.pulls import ImagePulls
 from kubeedge.errors import Invalid
 from tests.kit.layers import Image, digest, directory, entry, layer, link
 
@@ -158,6 +159,25 @@ def test_a_preloaded_archive_is_imported_again_when_its_image_is_gone(
     assert not store.imported(archive)
     store.mark_imported(archive, import_archive(store, archive))
     assert store.imported(archive) and store.find("i.io/i:1") == image
+
+
+@pytest.mark.parametrize("policy", ["IfNotPresent", "Never"])
+def test_a_container_brings_back_a_preloaded_image_whose_layers_are_gone(store: ImageStore, policy: str) -> None:
+    name = "127.0.0.1:1/i:1"  # no registry has it
+    archive = Image(LOWER).archive(store.preload / "i.tar", name=name)
+    store.mark_imported(archive, import_archive(store, archive))
+    shutil.rmtree(store.layers)
+    store.layers.mkdir()
+
+    async def start() -> list[bool]:
+        async def pulling() -> None:
+            raise AssertionError("it need not be pulled")
+
+        pulls = ImagePulls(store, ())
+        return await asyncio.gather(*(pulls.ensure(name, policy, {}, pulling) for _ in range(2)))
+
+    assert asyncio.run(start()) == [False, False]
+    assert store.find(name) and not left_over(store)
 
 
 def test_the_mark_of_an_earlier_version_does_not_count(store: ImageStore) -> None:

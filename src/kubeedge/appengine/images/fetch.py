@@ -81,6 +81,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         }
     except MemoryError:
         return {"error": f"it takes more than {MAX_MEMORY} bytes of memory to read it"}
+    except (LookupError, TypeError, AttributeError) as exc:
+        return {"error": f"a document of the image has not the fields it should have ({exc!r})"[:_MAX_ERROR]}
     except Exception as exc:  # whatever bad input, a bad disk or a bad network may raise
         return {"error": f"{exc or type(exc).__name__}"[:_MAX_ERROR]}
 

@@ -38,7 +38,7 @@ class Puller:
     def pull(self, name: ImageName) -> list[str]:
         manifest = self._manifest(name, name.digest or name.tag)
         if "manifests" in manifest:
-            manifest = self._manifest(name, documents.choose(manifest["manifests"])["digest"])
+            manifest = self._manifest(name, documents.checked_digest(documents.choose(manifest["manifests"])["digest"]))
         if "config" not in manifest:
             raise Invalid(f"{name}: manifests of schema 1 are not supported")
         config_digest = documents.checked_digest(manifest["config"]["digest"])
@@ -70,9 +70,8 @@ class Puller:
         url = f"{scheme}://{registry}/v2/{name.repository}/{what}"
         basic = self._auth.get(name.registry, "")
         response, host = self._open(url, registry, basic)
-        if (
-            response.status == 401 and host == registry
-        ):  # also in the middle: tokens are good for so long, or for so many requests
+        # also in the middle of a pull: tokens are good for so long, or for so many requests. Who is asked after a redirect gets none
+        if response.status == 401 and host == registry:
             self._authenticate(response.getheader("www-authenticate", ""), name)
             response, host = self._open(url, registry, basic)
         if response.status == 404:

@@ -136,6 +136,14 @@ class ImageStore:
         mark = {"size": status.st_size, "mtime": status.st_mtime_ns, "names": list(names)}
         _mark(archive).write_text(json.dumps(mark))
 
+    def preloaded(self, name: str) -> Path | None:
+        """The archive beside the agent that an image of this name came from."""
+        for archive in sorted(self.preload.glob("*.tar")):
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+                if name in json.loads(_mark(archive).read_text())["names"]:
+                    return archive
+        return None
+
     def _refs(self) -> dict[str, Any]:
         try:
             refs = json.loads(self.refs_file.read_bytes())
