@@ -116,6 +116,7 @@ def test_an_image_with_an_emptied_layer_is_not_here_and_comes_again(store: Image
     assert image and (image.layers[1] / "a").read_bytes() == b"upper"
 
 
+@pytest.mark.root
 @pytest.mark.parametrize(
     "name", [".wh...", ".wh..", ".wh.", "d/.wh...", ".wh.a/b", ".wh./x", "d/.wh../.wh..", "d/.wh./../../x"]
 )
