@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.kit import images
-from tests.kit.layers import directory, entry, layer, link
+from tests.kit.layers import Image, directory, entry, layer, link
 from tests.kit.topology import Host, Topology, until
 
 pytestmark = pytest.mark.root
@@ -350,6 +351,39 @@ def test_an_image_of_several_layers_and_volumes_is_as_it_was_built(engine: Engin
         shown = engine.logs(name)
         assert shown.startswith(expected + "written")
         assert ("too much" in shown) == (name == "rw") and ("Read-only file system" in shown) == (name == "ro")
+
+
+def test_an_image_of_a_hostile_registry_takes_nothing_away_and_what_is_gone_comes_back(engine: Engine) -> None:
+    registry = engine.root / "registry/v2/app"
+    for tag, name in (("1", ".wh..."), ("2", ".wh.."), ("3", ".wh."), ("4", "d/.wh...")):
+        evil = Image(layer(directory("d"), entry(name)))
+        files = {
+            f"manifests/{tag}": json.dumps(evil.manifest).encode(),
+            **{f"blobs/{d}": b for d, b in evil.blobs.items()},
+        }
+        for path, data in files.items():
+            (registry / path).parent.mkdir(parents=True, exist_ok=True)
+            (registry / path).write_bytes(data)
+    serve = ["-m", "http.server", "5000", "--bind", "127.0.0.1", "--directory", str(engine.root / "registry")]
+    engine.host.spawn(sys.executable, *serve)
+    until(lambda: "127.0.0.1:5000" in engine.host.run("ss", "-ltn"), timeout=20, what="the registry")
+
+    def refused(status: dict[str, Any]) -> bool:
+        return container(status)["state"].get("waiting", {}).get("reason") == "ErrImagePull"
+
+    layers = engine.root / "state/images/layers"
+    before = sorted(path.name for path in layers.iterdir())
+    for tag in "1234":
+        image = {"image": f"127.0.0.1:5000/app:{tag}"}
+        engine.put("pods", f"evil{tag}", pod(f"evil{tag}", "true", container=image))
+        status = engine.until(f"evil{tag}", refused, "ErrImagePull")
+        assert "whiteout" in container(status)["state"]["waiting"]["message"]
+    assert sorted(path.name for path in layers.iterdir()) == before
+    shutil.rmtree(layers)
+    layers.mkdir(mode=0o755)
+    engine.put("pods", "good", pod("good", "exec sleep 1000"))
+    engine.until("good", ready, "a pod whose image came back")
+    assert sorted(path.name for path in layers.iterdir()) == before
 
 
 def test_a_pod_that_makes_directories_in_each_other_without_end_goes_like_any_other(engine: Engine) -> None:
