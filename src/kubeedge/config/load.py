@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -22,6 +23,8 @@ from kubeedge.config.forms import Form
 from kubeedge.errors import Invalid
 
 T = TypeVar("T")
+
+log = logging.getLogger("kubeedge.config")
 
 MAX_FILE = 256 * 1024  # bytes; a configuration is a few kilobytes
 _DOCUMENT_KEYS = ("apiVersion", "kind")
@@ -45,6 +48,19 @@ def required(doc: str, *, low: float | None = None, high: float | None = None, f
 def section(default: T, doc: str = "") -> T:
     """A mapping below a key. What a file leaves out of it is taken from this default."""
     return dataclasses.field(default=default, metadata={"doc": doc})
+
+
+def renamed(keys: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
+    """For a section: old key -> the key of today, both as in the file. An old key is read, with a warning that names the new one."""
+
+    def register(cls: type[T]) -> type[T]:
+        _renamed[cls] = dict(keys)
+        return cls
+
+    return register
+
+
+_renamed: dict[type[Any], Mapping[str, str]] = {}
 
 
 def load_file(cls: type[T], path: Path, *, api_version: str, kind: str) -> T:
@@ -84,7 +100,7 @@ def build(cls: type[T], values: dict[str, Any], path: str = "", base: T | None =
     hints = get_type_hints(cls)
     fields = {_camel(f.name): f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     arguments: dict[str, Any] = {}
-    for key, value in values.items():
+    for key, value in _with_todays_keys(cls, values, path).items():
         where = _join(path, str(key))
         if not isinstance(key, str) or key not in fields:
             raise Invalid(f"unknown key{_suggestion(str(key), list(fields), path)}", path=where)
@@ -98,6 +114,20 @@ def build(cls: type[T], values: dict[str, Any], path: str = "", base: T | None =
         if field.name not in arguments and field.default is field.default_factory is dataclasses.MISSING:
             raise Invalid("required", path=_join(path, name))
     return cls(**arguments)
+
+
+def _with_todays_keys(cls: type[Any], values: dict[str, Any], path: str) -> dict[str, Any]:
+    renamed_keys, result = _renamed.get(cls, {}), dict[str, Any]()
+    for key, value in values.items():
+        new = renamed_keys.get(key, key) if isinstance(key, str) else key
+        if new != key:
+            if new in values:
+                raise Invalid(f"is called {new} now, and both are here; remove this one", path=_join(path, key))
+            log.warning(
+                "%s is called %s now; the old key will not be read for ever", _join(path, key), _join(path, new)
+            )
+        result[new] = value
+    return result
 
 
 def dump(config: Any, *, api_version: str, kind: str) -> str:

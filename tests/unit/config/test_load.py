@@ -204,3 +204,34 @@ def test_what_may_be_a_mapping_is_printed_as_one():
     config = cloud.CloudConfig(publishing=cloud.PublishingConfig(tls=own, services=("red/api=127.0.0.1:5000",)))
     text = cloud.default_yaml(config)
     assert load.load_text(cloud.CloudConfig, text, api_version=cloud.API_VERSION, kind=cloud.KIND) == config
+
+
+@load.renamed({"grace": "nodeGrace", "nodeIP": "address"})
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Renamed:
+    node_grace: float = load.setting(10.0, "seconds", low=0, high=60)
+    address: str = load.setting("", "of the node")
+
+
+def renamed_of(text: str) -> Renamed:
+    return load.load_text(Renamed, text, api_version="v1", kind="Test")
+
+
+def test_a_renamed_key_is_read_with_a_warning_that_names_the_new_one(caplog: pytest.LogCaptureFixture):
+    assert renamed_of("nodeGrace: 3") == Renamed(node_grace=3.0)
+    assert not caplog.records
+    assert renamed_of("{grace: 5, nodeIP: 10.0.0.1}") == Renamed(node_grace=5.0, address="10.0.0.1")
+    assert [r.getMessage() for r in caplog.records] == [
+        "grace is called nodeGrace now; the old key will not be read for ever",
+        "nodeIP is called address now; the old key will not be read for ever",
+    ]
+
+
+def test_a_renamed_key_is_checked_as_the_new_one_and_never_beside_it():
+    for text, message in (
+        ("grace: 61", "nodeGrace: 61.0; it must be from 0 to 60"),
+        ("{grace: 1, nodeGrace: 2}", "grace: is called nodeGrace now, and both are here; remove this one"),
+    ):
+        with pytest.raises(Invalid) as error:
+            renamed_of(text)
+        assert message in str(error.value)
