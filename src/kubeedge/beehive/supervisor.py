@@ -16,11 +16,14 @@ import logging
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from kubeedge.beehive.core import RestartPolicy, Restarts
 from kubeedge.beehive.module import Module
 from kubeedge.errors import Misuse
+
+if TYPE_CHECKING:
+    from kubeedge.kit.metrics import ModulePhase
 
 __all__ = ["ModuleState", "RestartPolicy", "Supervisor"]
 
@@ -30,7 +33,7 @@ log = logging.getLogger("kubeedge.beehive")
 @dataclass(slots=True)
 class ModuleState:
     name: str
-    state: Literal["starting", "ready", "backing off", "stopped"] = "stopped"
+    state: ModulePhase = "stopped"
     restarts: int = 0
     last_error: str = ""
 

@@ -29,6 +29,7 @@ MAX_SERIES = 1000  # of one metric: more than that is a label that should not be
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # buckets for durations
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram", "untyped"]
+ModulePhase: TypeAlias = Literal["starting", "ready", "backing off", "stopped"]  # as a supervisor sees a module
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
@@ -54,7 +55,7 @@ class ModuleState(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def state(self) -> str: ...
+    def state(self) -> ModulePhase: ...
     @property
     def restarts(self) -> int: ...
 
@@ -198,7 +199,7 @@ class Registry:
 def modules(states: Iterable[ModuleState]) -> list[Family]:
     """Of the modules of a process, as a supervisor knows them."""
     rows = list(states)
-    running = [({"module": s.name}, 1.0 if s.state == "running" else 0.0) for s in rows]
+    running = [({"module": s.name}, 1.0 if s.state == "ready" else 0.0) for s in rows]
     restarts = [({"module": s.name}, float(s.restarts)) for s in rows]
     return [
         family("kubeedge_module_up", "gauge", "1 when the module runs", running),

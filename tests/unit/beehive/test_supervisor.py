@@ -14,6 +14,7 @@ import pytest
 
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.errors import Misuse
+from kubeedge.kit.metrics import modules
 from tests.kit import virtual_time
 
 
@@ -92,6 +93,17 @@ def test_a_module_that_crashes_starts_again_with_growing_delays_and_nobody_else_
     assert (states["bad"].state, states["bad"].restarts) == ("backing off", 5)
     assert states["bad"].last_error == "the disk is gone"
     assert (states["good"].state, states["good"].restarts) == ("ready", 0)
+
+
+def test_the_metrics_say_which_modules_are_up():
+    async def never_ready(ready):
+        await asyncio.get_running_loop().create_future()
+
+    bad, late = Scripted("bad", crash), Scripted("late", never_ready)
+    (states, _, _) = story_of([[bad, Good("good", [])], [late]], 9.9, Supervisor.states)
+    up, restarts = modules(states)
+    assert {s.labels["module"]: s.value for s in up.samples} == {"good": 1.0, "bad": 0.0, "late": 0.0}
+    assert {s.labels["module"]: s.value for s in restarts.samples} == {"good": 0.0, "bad": 5.0, "late": 0.0}
 
 
 def test_a_module_that_returns_has_crashed():
