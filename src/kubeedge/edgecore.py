@@ -1,11 +1,12 @@
 """The agent of an edge node: settings in, floors of modules out. The only place that knows all of its parts.
 
     store
-    kubebus, certificates
+    certificates, kubebus, networkwatch
+    appengine, servicetable, webservices, metrics, edgewrites, metaserver, control
     edgehub (sync in both directions)
-    appengine, webservices, control
 
-What is switched off in kubeedge.yaml is not imported.
+In this order, and stopped in the reverse one: pods start from what the store has, whether or not the cloud answers, and what they report
+until the end still goes out. What is switched off in kubeedge.yaml is not imported.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ import os
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kubeedge import __version__
 from kubeedge.api import edge_writes, keys
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import NodeName, Revision, TenantId
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.config import edge
@@ -220,7 +221,7 @@ class Agent:
 
     def _webservices(self, bus: KubeBus) -> list[Module]:
         from kubeedge.kubebus.http.module import WebServices
-        from kubeedge.kubebus.http.services import ServiceTable
+        from kubeedge.kubebus.http.services import PREFIXES, ServiceTable
         from kubeedge.kubebus.http.url import ServiceName, Target
 
         table = ServiceTable()
@@ -249,7 +250,7 @@ class Agent:
             targets=table.targets,
             timeout=self.config.modules.webservices.timeout,
         )
-        return [ServiceFeed(self.store, apply), services]
+        return [ServiceFeed(self.store, PREFIXES, apply), services]
 
     def _metrics_server(self, listen: str) -> Module:
         from kubeedge.config import forms
@@ -507,22 +508,40 @@ class Control:
 
 
 class ServiceFeed:
-    """Module "servicetable": keeps the table of web services as the store has it."""
+    """Module "servicetable": keeps the table of web services as the store has it. It reads what the table needs, and nothing else: other
+    keys of the store are Secrets of pods."""
 
     name = "servicetable"
 
-    def __init__(self, store: SqliteStore, apply: Callable[[str, bytes | None], None]) -> None:
+    def __init__(self, store: Store, prefixes: Sequence[str], apply: Callable[[str, bytes | None], None]) -> None:
         self._store = store
+        self._prefixes = prefixes
         self._apply = apply
+        self._known: set[str] = set()  # keys that were applied and not deleted since
 
     async def run(self, ready: asyncio.Event) -> None:
-        everything = await self._store.range("/", keys.prefix_end("/"))
-        for kv in everything.kvs:
-            self._apply(kv.key, kv.value)
+        missed, found = self._known, set[str]()
+        begun: list[tuple[str, Revision]] = []
+        for prefix in self._prefixes:
+            rows = await self._store.range(prefix, keys.prefix_end(prefix))
+            begun.append((prefix, rows.revision))
+            for kv in rows.kvs:
+                found.add(kv.key)
+                self._apply(kv.key, kv.value)
+        for key in missed - found:  # deleted while this module did not run
+            self._apply(key, None)
+        self._known = found
         ready.set()
-        async for batch in self._store.watch("/", after=everything.revision):
+        async with asyncio.TaskGroup() as tasks:
+            for prefix, revision in begun:
+                tasks.create_task(self._follow(prefix, revision), name=f"changes of {prefix}")
+
+    async def _follow(self, prefix: str, after: Revision) -> None:
+        async for batch in self._store.watch(prefix, after=after):
             for change in batch.changes:
-                self._apply(change.key, change.value if change.kind is ChangeKind.PUT else None)
+                put = change.kind is ChangeKind.PUT
+                (self._known.add if put else self._known.discard)(change.key)
+                self._apply(change.key, change.value if put else None)
 
 
 class NetworkWatch:
