@@ -17,7 +17,7 @@ $(STAMP): setup.py pyproject.toml cloud/pyproject.toml $(shell find src/_fastpat
 	@mkdir -p build && touch $@
 
 demo: $(STAMP)   ## the main job, end to end: two edge nodes behind NAT, a cloud, kubectl (KEEP=1 leaves it running)
-	$(BIN)/python -m bench.demo $(if $(KEEP),--keep) $(if $(QUICK),--quick)
+	$(BIN)/python -m bench.demo --results build/results $(if $(KEEP),--keep) $(if $(QUICK),--quick)
 
 test: lint       ## style, types, import rules, all tests
 	$(BIN)/python -m pytest -q $(ARGS)

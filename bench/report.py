@@ -38,8 +38,9 @@ class Figure:
 
 
 class Report:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, directory: Path = RESULTS) -> None:
         self.name = name
+        self.directory = directory
         self.figures: dict[str, Figure] = {}
 
     def add(
@@ -87,8 +88,8 @@ class Report:
         return "\n".join(lines)
 
     def finish(self) -> bool:
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        path = RESULTS / f"{self.name}.json"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"{self.name}.json"
         path.write_text(json.dumps(self.as_json(), indent=2) + "\n")
         print(f"\n{self.name}: {_machine()}, kernel {platform.release()}, commit {commit()}")
         print(self.table())

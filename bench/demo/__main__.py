@@ -10,14 +10,17 @@ import argparse
 import os
 import signal
 import sys
+from pathlib import Path
 
 from bench.demo.story import Story
+from bench.report import RESULTS
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C (make demo KEEP=1)")
     parser.add_argument("--quick", action="store_true", help="fewer samples (make demo QUICK=1)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="directory that demo.json goes to")
     options = parser.parse_args()
     if os.geteuid() != 0:
         print(
@@ -26,7 +29,7 @@ def main() -> int:
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        return Story(quick=options.quick, keep=options.keep).tell()
+        return Story(quick=options.quick, keep=options.keep, results=options.results).tell()
     except KeyboardInterrupt:
         print("\ninterrupted; everything has been removed")
         return 130

@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.demo import manifests, memory
 from bench.demo.kubectl import Kubectl, Watch, ready
-from bench.report import ROOT, Report
+from bench.report import RESULTS, ROOT, Report
 from tests.kit import images
 from tests.kit.topology import Host, edges_behind_nat, until
 
@@ -30,9 +30,9 @@ CLOUD_OVERLAY = "100.64.255.254"
 
 
 class Story:
-    def __init__(self, *, quick: bool, keep: bool) -> None:
+    def __init__(self, *, quick: bool, keep: bool, results: Path = RESULTS) -> None:
         self.quick, self.keep = quick, keep
-        self.report = Report("demo")
+        self.report = Report("demo", results)
         self.began = time.monotonic()
         self.agents: dict[str, subprocess.Popen[bytes]] = {}
 
