@@ -144,7 +144,7 @@ class Story:
             described = self.kubectl("describe", "pod", self.web_pod["metadata"]["name"])
             for word in ("Running", "Started", "pages", "edge1"):
                 self.check(word in described, f"kubectl describe says {word!r}")
-            logs = self.kubectl("logs", self.web_pod["metadata"]["name"])
+            logs = self.logs_of(self.web_pod["metadata"]["name"])
             self.check("started" in logs, "kubectl logs brings what the container wrote")
             self._check_isolation()
 
@@ -226,8 +226,12 @@ class Story:
 
     def first_line_at(self, pod: str) -> float:
         """time.time() at which the pod's container wrote its first line."""
-        stamp = self.kubectl("logs", pod, "--timestamps").split(maxsplit=1)[0]
-        return rfc3339(stamp)
+        return rfc3339(self.logs_of(pod, "--timestamps").split(maxsplit=1)[0])
+
+    def logs_of(self, pod: str, *options: str) -> str:
+        """Not empty: a container that runs may have its first line still on its way to the log."""
+        until(lambda: bool(self.kubectl("logs", pod, *options)), timeout=10, what=f"the log of {pod}")
+        return self.kubectl("logs", pod, *options)
 
     # -- 6 -----------------------------------------------------------------------------------------------------------
 
@@ -281,7 +285,7 @@ class Story:
             url = f"http://{CLOUD_ADDRESS}/{TENANT}/edge1/web/index.html"
             self.kubectl("rollout", "status", "deployment/sleeper", "--timeout=30s")
             pod = self.pod_of("sleeper")["metadata"]["name"]
-            self.check("started two" in self.kubectl("logs", pod), "the changed Deployment runs: 'started two'")
+            self.check("started two" in self.logs_of(pod), "the changed Deployment runs: 'started two'")
             web = self.pod_of("web")["metadata"]["name"]
             self.check(web == self.web_pod["metadata"]["name"], "the web pod is the same pod, with a new container")
             config = self._file_in("edge1", "web", "config/index.html")

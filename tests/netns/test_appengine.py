@@ -96,6 +96,11 @@ class Engine:
         self.tell(logs=["default", pod, "main"], previous=previous)
         return str(self.answer("logs"))
 
+    def until_logs(self, pod: str, text: str, *, previous: bool = False) -> None:
+        """Ready and ended are about processes; what they print passes through conmon, which may be a moment later."""
+        until(lambda: len(self.logs(pod, previous=previous)) >= len(text), timeout=10, what=f"the log of {pod}")
+        assert self.logs(pod, previous=previous) == text
+
     def kill(self) -> None:
         """The agent alone, with SIGKILL."""
         self.host.signal(self.process, signal.SIGKILL)
@@ -174,7 +179,7 @@ def test_a_pod_runs_with_its_config_and_goes_without_a_trace(engine: Engine) -> 
     assert status["phase"] == "Running" and status["podIP"].startswith("10.244.1.")
     page = engine.host.run("busybox", "wget", "-qO-", f"http://{status['podIP']}:8080/colour")
     assert page == "blue"
-    assert engine.logs("web") == "blue edge1\nblue"
+    engine.until_logs("web", "blue edge1\nblue")
     outside = os.readlink(f"/proc/{engine.host.pid}/ns/net")
     (server,) = [p for p in engine.host.processes() if b"httpd" in Path(f"/proc/{p}/cmdline").read_bytes()]
     assert os.readlink(f"/proc/{server}/ns/net") != outside
@@ -211,7 +216,8 @@ def test_a_container_that_fails_is_restarted_with_back_off_and_its_status_says_w
     assert container(status)["restartCount"] == 1  # the first restart comes at once
     last = container(status)["lastState"]["terminated"]
     assert (last["exitCode"], last["reason"], last["message"]) == (3, "Error", "last words\n")
-    assert engine.logs("crash") == "run\n" and engine.logs("crash", previous=True) == "run\n"
+    engine.until_logs("crash", "run\n")
+    engine.until_logs("crash", "run\n", previous=True)
 
 
 def test_restart_policy_never_ends_in_succeeded_or_failed(engine: Engine) -> None:
@@ -250,7 +256,7 @@ def test_a_missing_image_or_configmap_is_named_and_waited_for(engine: Engine) ->
     assert 'configmap "late" not found' in waits(status)["message"]
     engine.put("configmaps", "late", {"data": {"k": "now"}})
     engine.until("waits", ready, "the pod after its ConfigMap came", timeout=8)
-    assert engine.logs("waits") == "now"
+    until(lambda: engine.logs("waits") == "now", timeout=5, what="what it read")
 
 
 def test_init_containers_run_first_and_in_order(engine: Engine) -> None:
@@ -263,7 +269,7 @@ def test_init_containers_run_first_and_in_order(engine: Engine) -> None:
     ]  # fmt: skip
     engine.put("pods", "ordered", spec)
     engine.until("ordered", ready, "the pod Ready")
-    assert engine.logs("ordered") == "1\n2\n"
+    engine.until_logs("ordered", "1\n2\n")
 
 
 def test_probes_decide_readiness_and_restart(engine: Engine) -> None:
@@ -313,7 +319,11 @@ def test_pods_come_back_after_a_power_cut(engine: Engine) -> None:
         status = engine.until(f"p{n}", lambda s: ready(s) and container(s)["restartCount"] == 1, f"pod {n} again")
         assert status["podIP"]
     print(f"three pods were back {time.time() - begun:.2f} s after the start of the agent")
-    assert len([p for p in engine.host.processes() if b"sleep\x001000" in Path(f"/proc/{p}/cmdline").read_bytes()]) == 3
+
+    def sleepers() -> list[int]:
+        return [p for p in engine.host.processes() if b"sleep\x001000" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+    until(lambda: len(sleepers()) == 3, timeout=10, what="the shells to become sleep")  # Ready means that they run
 
 
 def test_a_pod_that_cannot_be_understood_fails_with_the_path(engine: Engine) -> None:

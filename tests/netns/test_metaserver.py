@@ -132,6 +132,7 @@ def test_an_offline_node_is_operated_with_kubectl_and_the_cloud_agrees_afterward
     assert "sleeper" in site.edge("get", "pods", "-l", "app=sleeper", "--field-selector", "status.phase=Running")
     described = site.edge("describe", "pod", "sleeper")
     assert "Started" in described and "Mounts:" in described
+    until(lambda: bool(site.edge("logs", "sleeper")), timeout=10, what="the log of sleeper")
     assert site.edge("logs", "sleeper") == "here\n"
     assert "pods" in site.edge("api-resources") and site.edge("auth", "can-i", "get", "pods") == "yes\n"
     # writing: at once here, in the pod's volume too
