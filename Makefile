@@ -4,7 +4,7 @@ BIN    := .venv/bin
 STAMP  := build/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench simulate powercut chaos fuzz soak cross clean
+.PHONY: help setup dev demo test lint format format-check bench simulate powercut chaos fuzz soak cross clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -16,6 +16,9 @@ $(STAMP): setup.py pyproject.toml cloud/pyproject.toml $(shell find src/_fastpat
 	bash tests/kit/setup.sh $(PYTHON)
 	@mkdir -p build && touch $@
 
+dev:             ## compile what has changed in src/_fastpath, in place
+	$(BIN)/python -m tests.kit.dev_build
+
 demo: $(STAMP)   ## the main job, end to end: two edge nodes behind NAT, a cloud, kubectl (KEEP=1 leaves it running)
 	$(BIN)/python -m bench.demo --results build/results $(if $(KEEP),--keep) $(if $(QUICK),--quick)
 
@@ -26,6 +29,12 @@ lint: $(STAMP)   ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check src cloud tests bench cross setup.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+format: $(STAMP) ## ruff format on what differs from HEAD
+	@git diff --name-only --diff-filter=d HEAD -- '*.py' | xargs -r $(BIN)/ruff format
+
+format-check: $(STAMP) ## is every Python file as ruff format would write it?
+	$(BIN)/ruff format --check src cloud tests bench cross setup.py
 
 bench: $(STAMP)  ## one bench: NAME=demo ...; writes bench/results/NAME.json
 	$(BIN)/python -m bench.$(NAME)
