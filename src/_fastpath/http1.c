@@ -87,6 +87,25 @@ static const uint8_t TOKEN[256] = {
     ['n'] = 1, ['o'] = 1, ['p'] = 1, ['q'] = 1, ['r'] = 1, ['s'] = 1, ['t'] = 1, ['u'] = 1, ['v'] = 1, ['w'] = 1, ['x'] = 1, ['y'] = 1, ['z'] = 1,
 };
 
+/* `n` begins with `word`; "_" counts as "-", because CGI and what came after it read both as one name */
+static int begins(kb_slice n, const char *word)
+{
+    uint32_t i = 0;
+    for (; word[i]; i++) {
+        if (i == n.length)
+            return 0;
+        uint8_t c = n.at[i] == '_' ? '-' : n.at[i];
+        if ((c >= 'A' && c <= 'Z' ? c + 32 : c) != (uint8_t)word[i])
+            return 0;
+    }
+    return 1;
+}
+
+static int is_forwarded(kb_slice n)
+{
+    return is(n, "forwarded") || begins(n, "x-forwarded-") || (n.length == 9 && begins(n, "x-real-ip"));
+}
+
 static uint8_t kind_of(kb_slice n)
 {
     static const struct {
@@ -96,10 +115,16 @@ static uint8_t kind_of(kb_slice n)
         {"connection", KB_F_CONNECTION}, {"transfer-encoding", KB_F_CODING}, {"content-length", KB_F_LENGTH}, {"host", KB_F_HOST},
         {"expect", KB_F_EXPECT}, {"upgrade", KB_F_UPGRADE}, {"keep-alive", KB_F_HOP}, {"proxy-authenticate", KB_F_HOP},
         {"proxy-authorization", KB_F_HOP}, {"proxy-connection", KB_F_HOP}, {"te", KB_F_HOP}, {"trailer", KB_F_HOP}, {"proxy", KB_F_HOP},
-        {"forwarded", KB_F_FORWARDED}, {"x-forwarded-for", KB_F_FORWARDED}, {"x-forwarded-host", KB_F_FORWARDED},
-        {"x-forwarded-proto", KB_F_FORWARDED}, {"x-forwarded-prefix", KB_F_FORWARDED}, {"x-real-ip", KB_F_FORWARDED},
-        {"location", KB_F_LOCATION}, {"content-location", KB_F_LOCATION}, {"set-cookie", KB_F_COOKIE}, {"x-kubeedge-token", KB_F_TOKEN},
+        {"location", KB_F_LOCATION}, {"content-location", KB_F_LOCATION}, {"refresh", KB_F_REFRESH}, {"set-cookie", KB_F_COOKIE},
+        {"x-kubeedge-token", KB_F_TOKEN}, {"destination", KB_F_RESOURCE}, {"if", KB_F_RESOURCE}, {"service-worker-allowed", KB_F_WORKER},
+        {"clear-site-data", KB_F_ORIGIN}, {"set-cookie2", KB_F_ORIGIN}, {"strict-transport-security", KB_F_ORIGIN},
+        {"public-key-pins", KB_F_ORIGIN}, {"public-key-pins-report-only", KB_F_ORIGIN}, {"expect-ct", KB_F_ORIGIN}, {"alt-svc", KB_F_ORIGIN},
+        {"origin-agent-cluster", KB_F_ORIGIN}, {"origin-isolation", KB_F_ORIGIN}, {"origin-policy", KB_F_ORIGIN}, {"nel", KB_F_ORIGIN},
+        {"report-to", KB_F_ORIGIN}, {"accept-ch", KB_F_ORIGIN}, {"accept-ch-lifetime", KB_F_ORIGIN}, {"critical-ch", KB_F_ORIGIN},
+        {"set-login", KB_F_ORIGIN}, {"use-as-dictionary", KB_F_ORIGIN},
     };
+    if (is_forwarded(n))
+        return KB_F_FORWARDED;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (is(n, known[i].name))
             return known[i].what;
@@ -152,6 +177,7 @@ static int take_field(kb_http_head *h, kb_field *f)
         return 0;
     case KB_F_EXPECT:
     case KB_F_UPGRADE:
+    case KB_F_RESOURCE:
         h->odd = 1;
         return 0;
     default:
@@ -159,8 +185,9 @@ static int take_field(kb_http_head *h, kb_field *f)
     }
 }
 
-/* Fields from `at` to the empty line at `end`. */
-static int parse_fields(const uint8_t *at, const uint8_t *end, kb_http_head *h)
+/* Fields from `at` to the empty line at `end`. `spaces`: white space before the colon is taken, as RFC 9112, section 5.1 wants it of a proxy
+ * for answers; in a request it is an attack. */
+static int parse_fields(const uint8_t *at, const uint8_t *end, kb_http_head *h, int spaces)
 {
     while (at < end) {
         const uint8_t *line = at, *stop = memchr(at, '\r', (size_t)(end - at));
@@ -169,14 +196,17 @@ static int parse_fields(const uint8_t *at, const uint8_t *end, kb_http_head *h)
         const uint8_t *colon = memchr(line, ':', (size_t)(stop - line));
         if (!colon || colon == line || h->count == KB_HEAD_FIELDS)
             return -1;
-        for (const uint8_t *p = line; p < colon; p++)
+        const uint8_t *named = colon;
+        while (spaces && named > line + 1 && (named[-1] == ' ' || named[-1] == '\t'))
+            named--;
+        for (const uint8_t *p = line; p < named; p++)
             if (!TOKEN[*p])
                 return -1;
         for (const uint8_t *p = colon + 1; p < stop; p++)
             if ((*p < 0x20 && *p != '\t') || *p == 0x7f)
                 return -1;
         kb_field *f = &h->fields[h->count++];
-        f->name = (kb_slice){line, (uint32_t)(colon - line)};
+        f->name = (kb_slice){line, (uint32_t)(named - line)};
         f->value = trim((kb_slice){colon + 1, (uint32_t)(stop - colon - 1)});
         if (take_field(h, f) < 0)
             return -1;
@@ -240,7 +270,7 @@ int kb_parse_request(const uint8_t *data, size_t length, kb_http_head *h)
     for (uint32_t i = 0; i < h->target.length; i++)
         if (h->target.at[i] <= 0x20 || h->target.at[i] >= 0x7f)
             return -1;
-    if (!h->target.length || version_of(cut(line, h->target.length + 1), &h->minor) < 0 || parse_fields(fields, end, h) < 0)
+    if (!h->target.length || version_of(cut(line, h->target.length + 1), &h->minor) < 0 || parse_fields(fields, end, h, 0) < 0)
         return -1;
     return size;
 }
@@ -264,7 +294,7 @@ int kb_parse_response(const uint8_t *data, size_t length, kb_http_head *h)
     for (uint32_t i = 0; i < h->reason.length; i++)
         if ((h->reason.at[i] < 0x20 && h->reason.at[i] != '\t') || h->reason.at[i] == 0x7f)
             return -1;
-    if (h->status < 100 || h->status > 599 || parse_fields(fields, end, h) < 0)
+    if (h->status < 100 || h->status > 599 || parse_fields(fields, end, h, 1) < 0)
         return -1;
     return size;
 }
@@ -358,12 +388,12 @@ static void add_request_line(kb_text *out, const kb_http_head *h, kb_slice servi
 {
     kb_add_slice(out, h->method);
     kb_add(out, " ", 1);
-    if (service.length) {
+    if (service.length) { /* without a slash behind it: the service's node redirects there */
         kb_add(out, "/", 1);
         kb_add_slice(out, service);
-    }
-    if (!rest.length || rest.at[0] != '/')
+    } else if (!rest.length || rest.at[0] != '/') {
         kb_add(out, "/", 1);
+    }
     kb_add_slice(out, rest);
     kb_add_string(out, " HTTP/1.1\r\n");
 }
@@ -443,40 +473,101 @@ static void add_location(kb_text *out, kb_slice value, kb_slice prefix, kb_slice
     kb_add_slice(out, path);
 }
 
-static void add_cookie(kb_text *out, kb_slice value, kb_slice prefix)
+/* A refresh leads where a location does: "5; url=/x", with all that browsers take (WHATWG HTML, shared declarative refresh steps). */
+static void add_refresh(kb_text *out, kb_slice value, kb_slice prefix, kb_slice host)
 {
-    for (;;) {
-        const uint8_t *mark = memchr(value.at, ';', value.length);
-        uint32_t end = mark ? (uint32_t)(mark - value.at) + 1 : value.length;
-        kb_add(out, value.at, end);
-        value = cut(value, end);
-        if (!mark)
-            return;
-        uint32_t at = 0;
-        while (at < value.length && (value.at[at] == ' ' || value.at[at] == '\t'))
-            at++;
-        if (value.length - at < 4 || strncasecmp((const char *)value.at + at, "path", 4))
-            continue;
-        at += 4;
-        while (at < value.length && (value.at[at] == ' ' || value.at[at] == '\t'))
-            at++;
-        if (at == value.length || value.at[at] != '=')
-            continue;
+    uint32_t at = 0;
+    while (at < value.length && ((value.at[at] >= '0' && value.at[at] <= '9') || value.at[at] == '.'))
         at++;
-        while (at < value.length && (value.at[at] == ' ' || value.at[at] == '\t'))
-            at++;
-        if (at == value.length || value.at[at] != '/')
-            continue;
-        kb_add(out, value.at, at);
-        value = cut(value, at);
-        mark = memchr(value.at, ';', value.length);
-        kb_slice path = {value.at, mark ? (uint32_t)(mark - value.at) : value.length};
-        if (!within(prefix, path))
-            kb_add_slice(out, prefix);
-        if (trim(path).length > 1 || within(prefix, path))
-            kb_add_slice(out, path); /* "/" becomes the prefix without a slash at its end */
-        value = cut(value, path.length);
+    uint32_t digits = at;
+    while (at < value.length && strchr(" \t;,", value.at[at]))
+        at++;
+    if (!digits || at == digits) {
+        kb_add_slice(out, value);
+        return;
     }
+    if (value.length - at >= 4 && !strncasecmp((const char *)value.at + at, "url", 3)) {
+        uint32_t after = at + 3;
+        while (after < value.length && (value.at[after] == ' ' || value.at[after] == '\t'))
+            after++;
+        if (after < value.length && value.at[after] == '=') {
+            at = after + 1;
+            while (at < value.length && (value.at[at] == ' ' || value.at[at] == '\t'))
+                at++;
+        }
+    }
+    if (at < value.length && (value.at[at] == '"' || value.at[at] == '\''))
+        at++;
+    kb_add(out, value.at, at);
+    add_location(out, cut(value, at), prefix, host);
+}
+
+/* Nothing but a cookie of the whole host may have this name (RFC 6265bis, section 4.1.3.2). */
+static int is_host_cookie(kb_slice value) { return value.length >= 7 && !strncasecmp((const char *)value.at, "__host-", 7); }
+
+static void add_cookie_path(kb_text *out, kb_slice path, kb_slice prefix)
+{
+    if (within(prefix, path)) {
+        kb_add_slice(out, path);
+        return;
+    }
+    kb_add_slice(out, prefix);
+    if (path.length > 1) /* "/" becomes the prefix without a slash at its end */
+        kb_add_slice(out, path);
+}
+
+/* A cookie is for its service alone: without a Domain, and with a Path below the prefix. */
+static void add_cookie(kb_text *out, kb_slice value, kb_slice prefix, kb_slice directory)
+{
+    int found = 0;
+    for (int first = 1; value.length; first = 0) {
+        uint32_t from = first ? 0 : 1, end = from; /* a part, with the ';' before it */
+        while (end < value.length && value.at[end] != ';')
+            end++;
+        kb_slice part = {value.at, end}, word = cut(part, from);
+        const uint8_t *equals = memchr(word.at, '=', word.length);
+        kb_slice name = trim((kb_slice){word.at, equals ? (uint32_t)(equals - word.at) : word.length});
+        kb_slice path = equals ? trim(cut(word, (uint32_t)(equals - word.at) + 1)) : (kb_slice){0};
+        value = cut(value, end);
+        if (first || (!is(name, "path") && !is(name, "domain"))) {
+            kb_add_slice(out, part);
+        } else if (is(name, "path") && path.length && path.at[0] == '/') {
+            kb_add(out, part.at, (size_t)(path.at - part.at));
+            add_cookie_path(out, path, prefix);
+            found = 1;
+        }
+    }
+    if (!found && directory.length) {
+        kb_add_string(out, "; Path=");
+        kb_add_slice(out, directory);
+    }
+}
+
+/* A field of an answer, as the client below `prefix` must see it; headers.py says why. */
+static void add_answered(kb_text *out, const kb_http_head *h, const kb_field *f, kb_slice prefix, kb_slice host)
+{
+    if (f->what == KB_F_ORIGIN || (f->what == KB_F_COOKIE && is_host_cookie(f->value)))
+        return;
+    kb_add_slice(out, f->name);
+    kb_add(out, ": ", 2);
+    switch (f->what) {
+    case KB_F_LOCATION:
+        add_location(out, f->value, prefix, host);
+        break;
+    case KB_F_REFRESH:
+        add_refresh(out, f->value, prefix, host);
+        break;
+    case KB_F_COOKIE:
+        add_cookie(out, f->value, prefix, h->directory);
+        break;
+    case KB_F_WORKER:
+        kb_add_slice(out, prefix);
+        kb_add(out, "/", 1);
+        break;
+    default:
+        kb_add_slice(out, f->value);
+    }
+    kb_add(out, "\r\n", 2);
 }
 
 void kb_answer(kb_text *out, const kb_http_head *h, kb_slice prefix, kb_slice host, int framed, int close)
@@ -490,17 +581,10 @@ void kb_answer(kb_text *out, const kb_http_head *h, kb_slice prefix, kb_slice ho
         const kb_field *f = &h->fields[i];
         if (!stays(h, f))
             continue;
-        if (prefix.length && (f->what == KB_F_LOCATION || f->what == KB_F_COOKIE)) {
-            kb_add_slice(out, f->name);
-            kb_add(out, ": ", 2);
-            if (f->what == KB_F_LOCATION)
-                add_location(out, f->value, prefix, host);
-            else
-                add_cookie(out, f->value, prefix);
-            kb_add(out, "\r\n", 2);
-        } else {
+        if (prefix.length)
+            add_answered(out, h, f, prefix, host);
+        else
             add_field(out, f->name, f->value);
-        }
     }
     if (framed)
         kb_add_string(out, "transfer-encoding: chunked\r\n");
@@ -547,6 +631,7 @@ int kb_chunks_next(kb_chunks *c, const uint8_t *data, size_t length, size_t *ski
                 return -1;
             c->state = c->left ? DATA : LINE;
             c->digits = 0;
+            c->skipped = 0;
             break;
         case DATA: {
             size_t some = length - i;

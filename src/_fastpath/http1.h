@@ -18,7 +18,8 @@ typedef struct {
     uint32_t length;
 } kb_slice;
 
-enum { KB_F_OTHER, KB_F_HOP, KB_F_CONNECTION, KB_F_CODING, KB_F_LENGTH, KB_F_HOST, KB_F_EXPECT, KB_F_UPGRADE, KB_F_FORWARDED, KB_F_LOCATION, KB_F_COOKIE, KB_F_TOKEN };
+enum { KB_F_OTHER, KB_F_HOP, KB_F_CONNECTION, KB_F_CODING, KB_F_LENGTH, KB_F_HOST, KB_F_EXPECT, KB_F_UPGRADE, KB_F_FORWARDED, KB_F_LOCATION, KB_F_COOKIE, KB_F_TOKEN, KB_F_REFRESH,
+       KB_F_WORKER, KB_F_ORIGIN, KB_F_RESOURCE }; /* ORIGIN: what it says holds for all services of the host; RESOURCE: names another URL (WebDAV) */
 
 typedef struct {
     kb_slice name, value;
@@ -27,9 +28,10 @@ typedef struct {
 
 typedef struct {
     kb_slice method, target, reason;
+    kb_slice directory;        /* of the request that this answers: the Path of a cookie that has none; empty: the browser's business */
     int status, minor;
     int64_t body;              /* content-length; -1: none */
-    uint8_t chunked, close, keep, odd; /* odd: Connection names something else, or there is an Upgrade or an Expect */
+    uint8_t chunked, close, keep, odd; /* odd: Connection names something else, or there is an Upgrade, an Expect or a RESOURCE */
     uint8_t hosts;
     uint32_t count;
     kb_field fields[KB_HEAD_FIELDS];
@@ -65,7 +67,7 @@ void kb_answer(kb_text *out, const kb_http_head *head, kb_slice prefix, kb_slice
 typedef struct {
     uint64_t left;             /* bytes of the chunk at hand */
     uint8_t state, digits, seen;
-    uint32_t skipped;          /* bytes of extensions and trailers */
+    uint32_t skipped;          /* bytes of the extension at hand, or of all trailers */
 } kb_chunks;
 
 /* Looks at `length` bytes: how many to skip and then how many are body, in *skip and *body. 1: the body is over after *skip, 0: go on, -1: broken.

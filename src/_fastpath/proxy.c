@@ -6,7 +6,7 @@
 static void on_accept(void *context, kb_conn *conn)
 {
     kb_proxy *proxy = context;
-    side *x = proxy->counters.connections < proxy->limits.connections ? web_side_l4(proxy->plane, conn) : NULL;
+    side *x = web_full(proxy) ? NULL : web_side_l4(proxy->plane, conn);
     session *s = x ? web_session_new(proxy, x) : NULL;
     if (!s) {
         free(x);
@@ -58,7 +58,7 @@ static void on_listener(kb_watch *watch, uint32_t events)
             }
             return;
         }
-        side *x = proxy->counters.connections < proxy->limits.connections ? web_side_tcp(proxy->plane, fd) : NULL;
+        side *x = web_full(proxy) ? NULL : web_side_tcp(proxy->plane, fd);
         session *s = x ? web_session_new(proxy, x) : NULL;
         if (!s) {
             if (x)
@@ -161,6 +161,7 @@ int kb_proxy_next(kb_proxy *proxy, uint8_t **data, size_t *length)
     }
     int fd = h->fd;
     proxy->waiting = h->next;
+    proxy->waiting_count--;
     *data = h->data;
     *length = h->length;
     free(h);
@@ -298,14 +299,17 @@ int kb_proxy_take(kb_proxy *proxy, const char *name)
     if (a->counters.in_progress >= proxy->limits.concurrent)
         return 503;
     a->counters.in_progress++;
+    *(proxy->front ? &a->counters.held : &proxy->held) += KB_PROXY_SLOW;
     return 0;
 }
 
 void kb_proxy_give(kb_proxy *proxy, const char *name)
 {
     account *a = web_account_of(proxy, name);
-    if (a && a->counters.in_progress)
-        a->counters.in_progress--;
+    if (!a || !a->counters.in_progress)
+        return;
+    a->counters.in_progress--;
+    *(proxy->front ? &a->counters.held : &proxy->held) -= KB_PROXY_SLOW;
 }
 
 void kb_proxy_get_counters(const kb_proxy *proxy, kb_proxy_counters *counters) { *counters = proxy->counters; }
@@ -372,6 +376,7 @@ static void expire_idle(place *p, uint64_t now)
 uint64_t kb_proxies_tick(kb_plane *plane)
 {
     int busy = 0;
+    uint64_t again_at = UINT64_MAX;
     for (kb_proxy *proxy = plane->proxies; proxy; proxy = proxy->next) {
         if (proxy->paused) {
             proxy->paused = watch_add(plane, &proxy->listener, EPOLLIN) < 0;
@@ -381,7 +386,12 @@ uint64_t kb_proxies_tick(kb_plane *plane)
             next = s->next;
             if (s->deadline <= plane->now)
                 expire(s);
+            else if (s->again_at && s->again_at <= plane->now)
+                web_drive(s);
         }
+        for (const session *s = proxy->sessions; s; s = s->next)
+            if (s->again_at && s->again_at < again_at)
+                again_at = s->again_at;
         for (place *p = proxy->places, *after; p; p = after) {
             after = p->next;
             expire_idle(p, plane->now);
@@ -391,7 +401,8 @@ uint64_t kb_proxies_tick(kb_plane *plane)
         }
         busy |= proxy->sessions != NULL;
     }
-    return busy ? plane->now + 1000000 : UINT64_MAX;
+    uint64_t look = busy ? plane->now + 1000000 : UINT64_MAX;
+    return again_at < look ? again_at : look;
 }
 
 void kb_proxies_free(kb_plane *plane)

@@ -8,7 +8,10 @@
  * 9.2.2). So the rules live in Python, once. Here are the limits, too, which count what passes here.
  *
  * Memory: a connection that waits for a request holds no buffer; one with an exchange holds at most KB_PROXY_OUT bytes for each slow
- * side beside one piece that is on its way.
+ * side beside one piece that is on its way (MOST_IN). All that one tenant's exchanges hold is counted: beyond `memory` each of them gets
+ * KB_PROXY_LEAST bytes and waits for its reader.
+ *
+ * Time: an exchange moves KB_PROXY_TURN bytes, then the others of the plane have their turn.
  */
 #ifndef KUBEEDGE_PROXY_H
 #define KUBEEDGE_PROXY_H
@@ -19,6 +22,9 @@
 #include <sys/socket.h>
 
 #define KB_PROXY_OUT (256 * 1024)
+#define KB_PROXY_LEAST (64 * 1024)
+#define KB_PROXY_TURN (512 * 1024)
+#define KB_PROXY_SLOW (256 * 1024) /* what an exchange of the slow path is counted as */
 #define KB_PROXY_TARGETS 16
 #define KB_PROXY_NAME 160
 
@@ -29,13 +35,15 @@ typedef struct {
     uint32_t per_client;            /* of them from one address */
     uint32_t concurrent;            /* requests at once of one account: a tenant (front), a service (back) */
     uint32_t pooled;                /* idle connections to one place */
+    uint32_t interim, interim_most; /* interim answers to one request: that are passed on; after which it has failed */
+    uint64_t memory;                /* bytes that the exchanges of one tenant hold before they are kept short */
     double rate, burst;             /* requests a second of one account; 0: as many as there are */
     uint64_t connect, answer, idle, head, stall, kept; /* us: see ProxyLimits and Limits */
 } kb_proxy_limits;
 
 typedef struct {
     char name[64];
-    uint64_t in_progress, bytes, status[6], refused; /* bytes: of bodies towards clients; status: by its first digit */
+    uint64_t in_progress, bytes, status[6], refused, held; /* bytes: of bodies towards clients; status: by its first digit; held: in buffers */
 } kb_account_counters;
 
 typedef struct {

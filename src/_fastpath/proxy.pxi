@@ -27,14 +27,15 @@ cdef extern from "proxy.h" nogil:
     ctypedef struct kb_proxy:
         pass
     ctypedef struct kb_proxy_limits:
-        uint32_t connections, per_client, concurrent, pooled
+        uint32_t connections, per_client, concurrent, pooled, interim, interim_most
+        uint64_t memory
         double rate, burst
         uint64_t connect, answer, idle, head, stall, kept
     ctypedef struct kb_account_counters:
         char name[64]
         uint64_t in_progress, bytes
         uint64_t status[6]
-        uint64_t refused
+        uint64_t refused, held
     ctypedef struct kb_proxy_counters:
         uint64_t connections, requests, handed_over, repeated, reused
     kb_proxy *kb_proxy_front(kb_plane *plane, int listener, const kb_proxy_limits *limits)
@@ -66,13 +67,14 @@ cdef class Proxy:
     def __cinit__(
         self, Plane plane not None, *, int listener=-1, L4 l4=None, uint16_t port=80, uint32_t connections, uint32_t per_client,
         uint32_t concurrent,
-        uint32_t pooled, double rate, double burst, double connect, double answer, double idle, double head, double stall, double kept,
+        uint32_t pooled, uint32_t interim, uint32_t interim_most, uint64_t memory, double rate, double burst, double connect, double answer, double idle, double head, double stall, double kept,
     ):
         cdef kb_proxy_limits limits
         plane.alive()
         self.plane = plane
         limits.connections, limits.per_client, limits.concurrent, limits.pooled = connections, per_client, concurrent, pooled
         limits.rate, limits.burst = rate, burst
+        limits.interim, limits.interim_most, limits.memory = interim, interim_most, memory
         limits.connect, limits.answer, limits.idle = us(connect), us(answer), us(idle)
         limits.head, limits.stall, limits.kept = us(head), us(stall), us(kept)
         cdef uint32_t tenant = l4.tenant if l4 is not None else 0
@@ -253,7 +255,7 @@ cdef class Proxy:
                 kb_unlock_l4(self.plane.plane)
             if result < 0:
                 return out
-            out[(<bytes> c.name).decode()] = {"in_progress": c.in_progress, "bytes": c.bytes, "refused": c.refused, "status": list(c.status)}
+            out[(<bytes> c.name).decode()] = {"in_progress": c.in_progress, "bytes": c.bytes, "refused": c.refused, "held": c.held, "status": list(c.status)}
             index += 1
 
 
@@ -265,7 +267,7 @@ cdef extern from "http1.h" nogil:
         int status
         int64_t body
         uint8_t chunked, close, keep, odd
-        kb_slice method, target
+        kb_slice method, target, directory
     ctypedef struct kb_text:
         uint8_t *data
         size_t length
@@ -305,7 +307,7 @@ def rewrite_request(bytes data not None, client=None):
     return size, True, text_of(&out)
 
 
-def rewrite_answer(bytes data not None, bytes prefix not None, bytes host not None, bint framed=False, bint close=False):
+def rewrite_answer(bytes data not None, bytes prefix not None, bytes host not None, bint framed=False, bint close=False, bytes directory=b""):
     """For tests: (bytes of the head, status, content length or -1, is it chunked, the head as the client gets it)"""
     cdef kb_http_head head
     cdef kb_text out
@@ -316,6 +318,7 @@ def rewrite_answer(bytes data not None, bytes prefix not None, bytes host not No
         return size, 0, -1, False, b""
     p.at, p.length = <const uint8_t *> <const char *> prefix, len(prefix)
     h.at, h.length = <const uint8_t *> <const char *> host, len(host)
+    head.directory.at, head.directory.length = <const uint8_t *> <const char *> directory, len(directory)
     kb_answer(&out, &head, p, h, framed, close)
     return size, head.status, head.body, bool(head.chunked), text_of(&out)
 

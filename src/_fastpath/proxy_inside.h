@@ -26,6 +26,7 @@
 #define ADDRESSES 4096              /* places at most */
 #define ACCOUNTS 1024
 #define FORGOTTEN 60000000u         /* us after which a place that is not certain goes */
+#define SHORT 10000u                /* us after which an exchange that is kept short looks again */
 #define PATIENCE 2000000u           /* us that a request waits until its place is known */
 
 typedef struct session session;
@@ -49,7 +50,7 @@ typedef struct side {
 typedef struct account {
     struct account *next;
     kb_account_counters counters;
-    uint32_t places;
+    uint32_t places, users;         /* that belong to it; sessions whose buffers it pays for */
     double tokens;
     uint64_t filled_at;
 } account;
@@ -75,8 +76,12 @@ struct session {
     session *previous, *next;
     side *client, *server;
     place *place, *wanted;          /* of the exchange; not known yet */
+    account *account;               /* who pays for `held` */
+    uint64_t held, again_at;        /* bytes in buffers; us, when to go on without an event, 0: not at all */
+    size_t turn;                    /* bytes that may still move before the others have their turn */
+    uint32_t interim;
     uint8_t state, framing, head_only, close, keep, framed, fresh, begun;
-    uint32_t head, prefix, prefix_length, host, host_length; /* bytes, offsets in what the client has sent */
+    uint32_t head, prefix, prefix_length, directory_length, host, host_length; /* bytes, offsets in what the client has sent */
     uint64_t deadline, left;
     kb_chunks chunks;
     char peer[INET6_ADDRSTRLEN];
@@ -109,6 +114,8 @@ struct kb_proxy {
     account *accounts;
     uint32_t place_count, account_count;
     handover *waiting, *waiting_last;
+    uint32_t waiting_count;
+    uint64_t held;                  /* of a proxy in front of L4, whose clients are all of one tenant */
     question *questions, *questions_last;
     int notify;
     kb_proxy_counters counters;
@@ -128,6 +135,8 @@ void web_consume(side *x, size_t count);
 int web_ended(side *x);
 int web_gone(side *x);
 size_t web_room(side *x);
+size_t web_unsent(const side *x);
+size_t web_held(const side *x);
 void web_rest(side *x);
 void web_flush(side *x);
 int web_flushed(const side *x);
@@ -145,6 +154,7 @@ void web_give_back(session *s, int keep);
 
 /* proxy_session.c */
 void web_come_again(kb_proxy *proxy);
+uint32_t web_full(const kb_proxy *proxy);
 session *web_session_new(kb_proxy *proxy, side *client);
 void web_unpark(session *s);
 void web_session_end(session *s, int hard);

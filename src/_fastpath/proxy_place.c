@@ -75,7 +75,7 @@ static void trim_accounts(kb_proxy *proxy)
 {
     for (account **at = &proxy->accounts; *at;) {
         account *a = *at;
-        if (a->places || a->counters.in_progress) {
+        if (a->places || a->users || a->counters.in_progress) {
             at = &a->next;
             continue;
         }

@@ -28,8 +28,64 @@ session *web_session_new(kb_proxy *proxy, side *client)
     return s;
 }
 
+uint32_t web_full(const kb_proxy *proxy) { return proxy->counters.connections + proxy->waiting_count >= proxy->limits.connections; }
+
+/* -- what an exchange may hold ------------------------------------------------------------------------------------------------------ */
+
+static uint64_t *purse(session *s) { return s->proxy->front ? &s->account->counters.held : &s->proxy->held; }
+
+/* `a`: who pays from here on; NULL: nobody. */
+static void charge(session *s, account *a)
+{
+    if (s->account) {
+        *purse(s) -= s->held;
+        s->account->users--;
+    }
+    s->held = 0;
+    s->account = a;
+    if (!a)
+        return;
+    a->users++;
+    s->held = web_held(s->client) + web_held(s->server);
+    *purse(s) += s->held;
+}
+
+static int kept_short(session *s) { return s->account && *purse(s) > s->proxy->limits.memory; }
+
+static void go_on_at(session *s, uint64_t at)
+{
+    s->again_at = at;
+    if (at < s->proxy->plane->proxies_at)
+        s->proxy->plane->proxies_at = at;
+}
+
+/* Bytes that may be written to the client now. After a 0 the session is driven again. */
+static size_t room_of(session *s)
+{
+    size_t room = web_room(s->client), unsent = web_unsent(s->client);
+    if (!room || !kept_short(s))
+        return room;
+    if (unsent < KB_PROXY_LEAST)
+        return KB_PROXY_LEAST - unsent;
+    if (s->client->conn) /* L4 tells of room for much more */
+        go_on_at(s, s->proxy->plane->now + SHORT);
+    return 0;
+}
+
+/* So much has moved; 0: it is others' turn. */
+static int in_turn(session *s, size_t moved)
+{
+    s->turn = moved < s->turn ? s->turn - moved : 0;
+    if (!s->turn)
+        go_on_at(s, s->proxy->plane->now);
+    return s->turn > 0;
+}
+
+/* -- the end of sessions ------------------------------------------------------------------------------------------------------------ */
+
 static void session_free(session *s)
 {
+    charge(s, NULL);
     if (s->previous)
         s->previous->next = s->next;
     else
@@ -101,6 +157,7 @@ void web_hand_over(session *s)
     else
         proxy->waiting = h;
     proxy->waiting_last = h;
+    proxy->waiting_count++;
     poke(proxy);
     web_side_close(client, 0); /* the duplicate keeps the connection open */
     session_free(s);
@@ -210,6 +267,17 @@ static int wait_for_place(session *s)
     return OVER;
 }
 
+/* The path of `target` without its last element: what a cookie without a Path is for (RFC 6265, section 5.1.4), but not less than the
+ * prefix, and without a ';', which would end the Path. */
+static uint32_t directory_of(kb_slice target, uint32_t prefix)
+{
+    uint32_t length = prefix;
+    for (uint32_t i = prefix; i < target.length && target.at[i] != '?' && target.at[i] != ';'; i++)
+        if (target.at[i] == '/')
+            length = i;
+    return length;
+}
+
 static int read_request(session *s)
 {
     kb_proxy *proxy = s->proxy;
@@ -218,7 +286,7 @@ static int read_request(session *s)
     kb_http_head head;
     kb_slice labels[3], rest_of;
     size_t length;
-    if (!web_flushed(client))
+    if (!web_flushed(client) || !room_of(s)) /* who does not read is not answered again */
         return WAIT;
     const uint8_t *data = web_view(client, &length, KB_HEAD_BYTES);
     if (!length) {
@@ -237,7 +305,8 @@ static int read_request(session *s)
         }
         return WAIT;
     }
-    if (size <= 0 || !kb_plain_request(&head) || kb_split_target(head.target, proxy->front ? 3 : 1, labels, &rest_of) < 0) {
+    if (size <= 0 || !kb_plain_request(&head) || kb_split_target(head.target, proxy->front ? 3 : 1, labels, &rest_of) < 0
+        || (!proxy->front && (!rest_of.length || rest_of.at[0] != '/'))) { /* to be redirected to the slash */
         web_hand_over(s);
         return OVER;
     }
@@ -252,12 +321,15 @@ static int read_request(session *s)
     s->place = p;
     p->users++;
     p->account->counters.in_progress++;
+    charge(s, p->account);
+    s->interim = 0;
     s->head = (uint32_t)size;
     s->head_only = head.method.length == 4;
     s->close = head.close;
     s->begun = 0;
     s->prefix = (uint32_t)(head.target.at - data);
     s->prefix_length = proxy->front ? (uint32_t)(rest_of.at - head.target.at) : 0;
+    s->directory_length = proxy->front ? directory_of(head.target, s->prefix_length) : 0;
     s->host = s->host_length = 0;
     for (uint32_t i = 0; i < head.count; i++)
         if (head.fields[i].what == KB_F_HOST) {
@@ -306,12 +378,12 @@ static int read_answer(session *s)
     side *client = s->client, *server = s->server;
     kb_http_head head;
     size_t length;
+    if (web_side_broken(server)) /* first: it is here that a connection is seen to be up */
+        return repeat(s);
     if (s->fresh && web_side_up(server)) {
         s->fresh = 0;
         s->deadline = proxy->plane->now + proxy->limits.answer;
     }
-    if (web_side_broken(server))
-        return repeat(s);
     web_flush(server);
     const uint8_t *data = web_view(server, &length, KB_HEAD_BYTES);
     int size = length ? kb_parse_response(data, length, &head) : 0;
@@ -321,31 +393,30 @@ static int read_answer(session *s)
     }
     if (size < 0 || (size == 0 && web_ended(server)))
         return repeat(s);
-    if (size == 0) {
-        size_t more;
-        web_view(client, &more, KB_HEAD_BYTES);
-        if (web_gone(client)) {
-            web_session_end(s, 1); /* nobody waits any more */
-            return OVER;
-        }
-        return WAIT;
-    }
-    kb_text *text = &proxy->text;
-    kb_slice prefix = {0}, host = {0};
-    text->length = 0;
-    if (head.status < 200) {
-        if (head.status == 101)
-            return repeat(s);
-        kb_answer(text, &head, prefix, host, 0, 0);
-        web_put(client, text->data, text->length);
-        web_consume(server, (size_t)size);
-        return GO_ON;
-    }
     size_t asked;
-    const uint8_t *request = web_view(client, &asked, 0);
+    const uint8_t *request = web_view(client, &asked, KB_HEAD_BYTES);
+    if (web_gone(client)) {
+        web_session_end(s, 1); /* nobody waits any more */
+        return OVER;
+    }
+    if (size == 0 || !room_of(s))
+        return WAIT;
+    kb_text *text = &proxy->text;
+    kb_slice prefix = {0}, host = {request + s->host, s->host_length};
+    text->length = 0;
     if (proxy->front)
         prefix = (kb_slice){request + s->prefix, s->prefix_length};
-    host = (kb_slice){request + s->host, s->host_length};
+    head.directory = (kb_slice){request + s->prefix, s->directory_length};
+    if (head.status < 200) {
+        if (head.status == 101 || s->interim >= proxy->limits.interim_most)
+            return repeat(s);
+        if (s->interim++ < proxy->limits.interim) {
+            kb_answer(text, &head, prefix, host, 0, 0);
+            web_put(client, text->data, text->length);
+        }
+        web_consume(server, (size_t)size);
+        return in_turn(s, (size_t)size) ? GO_ON : WAIT;
+    }
     s->framing = s->head_only || head.status == 204 || head.status == 304 ? EMPTY : head.chunked ? CHUNKED : head.body >= 0 ? SIZED : UNTIL_END;
     s->framed = s->framing == CHUNKED || s->framing == UNTIL_END;
     s->left = head.body > 0 ? (uint64_t)head.body : 0;
@@ -398,10 +469,10 @@ static int relay(session *s)
         return OVER;
     }
     for (;;) {
-        size_t length, skip = 0, body, free_bytes = web_room(client);
+        size_t length, skip = 0, body, free_bytes = room_of(s);
         if (!free_bytes)
             break;
-        const uint8_t *data = web_view(server, &length, MOST_IN);
+        const uint8_t *data = web_view(server, &length, kept_short(s) ? KB_PROXY_LEAST / 2 : MOST_IN);
         if (!length) {
             if (!web_ended(server) && !web_side_broken(server)) {
                 if (web_flushed(client))
@@ -438,6 +509,12 @@ static int relay(session *s)
         }
         if (over)
             return answered(s, s->keep);
+        if (!in_turn(s, skip + body))
+            break;
+    }
+    if (kept_short(s)) {
+        web_rest(client);
+        web_rest(server);
     }
     return WAIT;
 }
@@ -454,6 +531,8 @@ void web_drive(session *s)
 {
     static int (*const steps[])(session *) = {read_request, read_answer, relay, close_slowly, wait_for_place};
     int said;
+    s->turn = KB_PROXY_TURN;
+    s->again_at = 0;
     web_flush(s->client);
     do {
         said = steps[s->state](s);
@@ -464,6 +543,7 @@ void web_drive(session *s)
     } while (said == GO_ON);
     if (s->server)
         web_flush(s->server);
+    charge(s, s->account);
     if (web_side_broken(s->client))
         web_session_end(s, 1);
 }

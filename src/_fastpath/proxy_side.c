@@ -181,6 +181,17 @@ size_t web_room(side *x)
     return waiting < KB_PROXY_OUT ? KB_PROXY_OUT - waiting : 0;
 }
 
+/* Bytes that wait for the reader. */
+size_t web_unsent(const side *x) { return x->conn ? kb_conn_unsent(x->conn) : x->out.length - x->out_at; }
+
+/* Bytes of memory that it holds. */
+size_t web_held(const side *x)
+{
+    if (!x)
+        return 0;
+    return x->conn ? kb_conn_unsent(x->conn) + kb_conn_waiting(x->conn) : x->in.room + x->out.room;
+}
+
 static ssize_t push(side *x, const uint8_t *data, size_t length)
 {
     ssize_t sent = send(x->watch.fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -219,6 +230,11 @@ void web_put(side *x, const uint8_t *data, size_t length)
             data += sent;
             length -= sent;
         }
+    }
+    if (x->out_at >= x->out.length - x->out_at) { /* what was sent goes, or the buffer would grow with all that a slow reader ever takes */
+        memmove(x->out.data, x->out.data + x->out_at, x->out.length - x->out_at);
+        x->out.length -= x->out_at;
+        x->out_at = 0;
     }
     kb_add(&x->out, data, length);
     if (x->out.failed)

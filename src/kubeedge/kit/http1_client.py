@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ import h11
 from kubeedge.errors import Invalid, PeerError
 from kubeedge.kit.http1_messages import ClientGone, Headers, Inform, Limits, gather
 from kubeedge.kit.streams import abort_writer, close_writer
+
+_HEAD_END = re.compile(rb"\n\r?\n")
+_SPACE_BEFORE_COLON = re.compile(rb"(?m)^([!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]+:")
 
 
 @dataclass(slots=True)
@@ -43,6 +47,7 @@ class Connection:
         self._limits = limits or Limits()
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=self._limits.header_bytes)
         self._sending: asyncio.Task[None] | None = None
+        self._unread = bytearray()  # came behind a head, and is not h11's yet
         self._wanted = asyncio.Event()  # the other side asks for the body
 
     @property
@@ -54,6 +59,7 @@ class Connection:
             and not self.reader.at_eof()
             and self.reader.exception() is None
             and self._h11.trailing_data == (b"", False)
+            and not self._unread
             and not self.writer.is_closing()
         )
 
@@ -102,7 +108,7 @@ class Connection:
 
     def trailing(self) -> bytes:
         """After a 101: bytes that came behind it."""
-        return bytes(self._h11.trailing_data[0])
+        return bytes(self._h11.trailing_data[0]) + bytes(self._unread)
 
     async def close(self) -> None:
         """A response that was not read to its end is given up."""
@@ -146,9 +152,13 @@ class Connection:
             self._sending = None
 
     async def _response(self, sending: asyncio.Task[None], inform: Inform | None) -> ClientResponse:
+        interim = 0
         while True:
-            event = await self._event(sending)
+            event = await self._event(sending, head=True)
             if isinstance(event, h11.InformationalResponse) and event.status_code != 101:
+                interim += 1
+                if interim > self._limits.interim_most:
+                    raise PeerError(f"more than {self._limits.interim_most} interim answers to one request")
                 if event.status_code == 100:
                     self._wanted.set()
                 elif inform is not None:
@@ -161,21 +171,39 @@ class Connection:
                 return ClientResponse(event.status_code, headers, self._body(sending), event.reason.decode("latin-1"))
             raise PeerError(f"{type(event).__name__} instead of a response")
 
-    async def _event(self, sending: asyncio.Task[None]) -> Any:
+    async def _event(self, sending: asyncio.Task[None], *, head: bool = False) -> Any:
+        """The next one; `head`: of an answer, whose head h11 gets in one piece."""
         while True:
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as exc:
                 raise PeerError(f"the answer is not HTTP: {exc}") from exc
             if event is h11.NEED_DATA:
-                data = await self.reader.read(self._limits.body_chunk)
-                if not data and sending.done() and not sending.cancelled() and (error := sending.exception()):
-                    raise error
-                self._h11.receive_data(data)
+                self._h11.receive_data(await (self._head(sending) if head else self._more(sending)))
                 continue
             if isinstance(event, h11.ConnectionClosed):
                 raise ConnectionResetError("the connection was closed before the answer")
             return event
+
+    async def _more(self, sending: asyncio.Task[None]) -> bytes:
+        data = bytes(self._unread) or await self.reader.read(self._limits.body_chunk)
+        self._unread.clear()
+        if not data and sending.done() and not sending.cancelled() and (error := sending.exception()):
+            raise error
+        return data
+
+    async def _head(self, sending: asyncio.Task[None]) -> bytes:
+        """A head, without the white space before colons that a proxy has to remove (RFC 9112 section 5.1); or all there is, when it is
+        too long or its connection has ended."""
+        head = bytearray()
+        while not (end := _HEAD_END.search(head)) and len(head) <= self._limits.header_bytes:
+            if not (data := await self._more(sending)):
+                return bytes(head)
+            head += data
+        if end is not None:
+            self._unread[:] = head[end.end() :]
+            del head[end.end() :]
+        return _SPACE_BEFORE_COLON.sub(rb"\1:", head)
 
     async def _body(self, sending: asyncio.Task[None]) -> AsyncIterator[bytes]:
         try:

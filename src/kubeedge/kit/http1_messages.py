@@ -22,6 +22,8 @@ class Limits:
     idle: float = 75.0  # seconds between two requests on a connection; nginx has the same
     head: float = 20.0  # seconds for a request's line and headers, once they began
     stall: float = 300.0  # seconds in which a client neither sends more of its body nor takes more of the answer
+    interim: int = 16  # interim answers (RFC 9110 section 15.2) to one request that are passed on; the rest is dropped
+    interim_most: int = 1024  # after which the request has failed
     body_chunk: int = 64 * 1024  # bytes read at once
 
 

@@ -38,7 +38,6 @@ _LOOSE_LINE = re.compile(rb"(?<!\r)\n|\n[ \t]")
 
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 8 * 1024 * 1024
-_MOST_INTERIM = 16  # interim answers to one request; the rest is dropped
 _UNREAD_BYTES = 256 * 1024  # of a body that the handler did not want; with more to come the connection ends
 
 
@@ -150,7 +149,7 @@ class _ServerConnection:
             self._until_gone,
             self._inform,
         )
-        self._interim = _MOST_INTERIM if head.http_version >= b"1.1" else 0
+        self._interim = self._limits.interim if head.http_version >= b"1.1" else 0
         try:
             answer = await self._handle(request)
         except BrokenBody as exc:

@@ -125,8 +125,13 @@ class ClientProxy:
         body = has_body(request)
         host = request.header("host") or ""
         proto = "https" if request.extra("ssl_object") is not None else "http"
+        try:
+            own = h.resources(h.request_headers(request.headers, has_body=body), prefix=url.prefix, host=host)
+        except Invalid as exc:
+            give_back()
+            return error_response(400, str(exc), tenant=url.tenant, node=url.node, service=url.service)
         outgoing = h.forwarded(
-            h.request_headers(request.headers, has_body=body),
+            own,
             client=_client_of(request.extra),
             proto=proto,
             prefix=url.prefix,
@@ -134,7 +139,9 @@ class ClientProxy:
         )
 
         def for_client(headers: h.Headers) -> h.Pairs:
-            return h.response_headers(h.end_to_end(headers), prefix=url.prefix, host=host, proto=proto)
+            return h.response_headers(
+                h.end_to_end(headers), prefix=url.prefix, host=host, proto=proto, directory=url.directory
+            )
 
         def count(out: int, in_: int) -> None:
             account = self.accounts.of(url.tenant)

@@ -24,6 +24,9 @@ class ProxyLimits:
     concurrent: int = 256  # requests at once of one tenant; each takes at most about half a megabyte of buffers
     rate: float = 0.0  # requests a second of one tenant; 0: as many as there are
     burst: float = 100.0  # requests that may come at once after a pause
+    memory: int = (
+        64 * 1024 * 1024
+    )  # bytes in the buffers of one tenant's requests; beyond, each has little and waits for its reader
     connections: int = 1024  # TCP connections of clients
     per_client: int = 256  # of them from one address
     pooled: int = 4  # idle L4 connections kept to one node

@@ -34,7 +34,9 @@ InFront = Callable[[int, dict[str, Any], Callable[[Any], None]], None]
 Targets = Callable[[ServiceName], Sequence[Target]]
 
 _LONGER = 30.0  # seconds
-_EDGE = ProxyLimits(concurrent=64, connections=128, per_client=128, pooled=2)  # its clients all have one address
+_EDGE = ProxyLimits(
+    concurrent=64, memory=16 * 1024 * 1024, connections=128, per_client=128, pooled=2
+)  # its clients all have one address
 
 
 class WebServices:

@@ -17,7 +17,7 @@ from kubeedge.kubebus.http import headers as h
 from kubeedge.kubebus.http.access import PUBLIC, Policy, Verdict, is_inside, judge, without_token
 from kubeedge.kubebus.http.forward import STREAM_BUFFER, error_response, exchange, has_body, relay, status_of
 from kubeedge.kubebus.http.limits import Gate, ProxyLimits, Slots
-from kubeedge.kubebus.http.url import ServiceName, Target, parse_l4
+from kubeedge.kubebus.http.url import ServiceName, Target, is_bare_l4, parse_l4
 
 log = logging.getLogger("kubeedge.kubebus.http")
 
@@ -85,6 +85,11 @@ class ServerProxy:
             if target is None:
                 give_back()
                 return self._absent(service)
+            if is_bare_l4(request.target) and not h.upgrade_of(
+                request.headers
+            ):  # no WebSocket client follows a redirect
+                give_back()
+                return Response(308, [("location", rest), ("cache-control", "no-store")])
             where = str(target)
             return await self._forward(request, target, rest, policy, give_back)
         except Exception as exc:

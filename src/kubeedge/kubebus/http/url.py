@@ -9,7 +9,7 @@ The first elements are RFC 1123 labels, written plainly; the rest is passed on a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType
 
 from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
@@ -36,11 +36,18 @@ class ServiceUrl:
     node: NodeName
     service: ServiceName
     rest: str = "/"  # path and query as the service sees them, percent-encoding untouched
+    bare: bool = field(default=False, compare=False)  # no slash came behind the service's name
 
     @property
     def prefix(self) -> str:
         """What the service does not see of its own address."""
         return f"/{self.tenant}/{self.node}/{self.service}"
+
+    @property
+    def directory(self) -> str:
+        """What a cookie without a Path is for (RFC 6265 section 5.1.4), but not less than the service, and without a ";",
+        which would end the Path."""
+        return self.prefix + re.split("[?;]", self.rest, maxsplit=1)[0].rpartition("/")[0]
 
     @property
     def target(self) -> str:
@@ -49,8 +56,8 @@ class ServiceUrl:
 
     @property
     def l4_target(self) -> str:
-        """As a request target towards the server proxy."""
-        return f"/{self.service}{self.rest}"
+        """As a request target towards the server proxy, which redirects a bare one to its slash."""
+        return f"/{self.service}{self.rest[1:] if self.bare else self.rest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,9 @@ def parse(target: str) -> ServiceUrl:
     elements, rest = _split(target, 3)
     if len(elements) < 3:
         raise Invalid(f"{target!r:.200} is not /<tenant>/<node>/<service>/<path>")
-    return ServiceUrl(tenant_id(elements[0]), node_name(elements[1]), service_name(elements[2]), rest)
+    return ServiceUrl(
+        tenant_id(elements[0]), node_name(elements[1]), service_name(elements[2]), rest, _is_bare(target, 3)
+    )
 
 
 def parse_l4(target: str) -> tuple[ServiceName, str]:
@@ -78,6 +87,17 @@ def parse_l4(target: str) -> tuple[ServiceName, str]:
     if not elements:
         raise Invalid(f"{target!r:.200} is not /<service>/<path>")
     return service_name(elements[0]), rest
+
+
+def is_bare_l4(target: str) -> bool:
+    """No slash comes behind the service's name: relative links of its page would lead beside it."""
+    return _is_bare(target, 1)
+
+
+def _is_bare(target: str, count: int) -> bool:
+    if absolute := _ABSOLUTE.match(target):
+        target = target[absolute.end() :]
+    return target.partition("?")[0].count("/") == count
 
 
 def _split(target: str, count: int) -> tuple[list[str], str]:
