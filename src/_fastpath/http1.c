@@ -217,13 +217,25 @@ static int parse_fields(const uint8_t *at, const uint8_t *end, kb_http_head *h, 
     return h->chunked && h->body >= 0 ? -1 : 0;
 }
 
+/* A line that ends with LF alone: HTTP for some, and no empty line of ours will ever end it. */
+static int has_bare_feed(const uint8_t *data, size_t length)
+{
+    const uint8_t *at = data, *end = data + length;
+    while ((at = memchr(at, '\n', (size_t)(end - at)))) {
+        if (at == data || at[-1] != '\r')
+            return 1;
+        at++;
+    }
+    return 0;
+}
+
 /* The first line, without its end, in *line; the fields begin at *fields and the empty line at *end. */
 static int find_head(const uint8_t *data, size_t length, kb_slice *line, const uint8_t **fields, const uint8_t **end)
 {
     size_t most = length < KB_HEAD_BYTES ? length : KB_HEAD_BYTES;
     const uint8_t *empty = memmem(data, most, "\r\n\r\n", 4);
     if (!empty)
-        return length >= KB_HEAD_BYTES ? -1 : 0;
+        return length >= KB_HEAD_BYTES || has_bare_feed(data, most) ? -1 : 0;
     const uint8_t *stop = memchr(data, '\r', (size_t)(empty - data) + 1);
     if (stop[1] != '\n')
         return -1;

@@ -391,7 +391,7 @@ static int read_answer(session *s)
         data = kb_conn_pullup(server->conn, KB_HEAD_BYTES, &length);
         size = data ? kb_parse_response(data, length, &head) : -1;
     }
-    if (size < 0 || (size == 0 && web_ended(server)))
+    if (size < 0 || (size == 0 && web_gone(server)))
         return repeat(s);
     size_t asked;
     const uint8_t *request = web_view(client, &asked, KB_HEAD_BYTES);
@@ -410,7 +410,7 @@ static int read_answer(session *s)
     if (head.status < 200) {
         if (head.status == 101 || s->interim >= proxy->limits.interim_most)
             return repeat(s);
-        if (s->interim++ < proxy->limits.interim) {
+        if (s->interim++ < proxy->limits.interim && head.status != 100) { /* nobody has asked for a 100 here */
             kb_answer(text, &head, prefix, host, 0, 0);
             web_put(client, text->data, text->length);
         }
