@@ -299,7 +299,7 @@ int kb_proxy_take(kb_proxy *proxy, const char *name)
     if (a->counters.in_progress >= proxy->limits.concurrent)
         return 503;
     a->counters.in_progress++;
-    *(proxy->front ? &a->counters.held : &proxy->held) += KB_PROXY_SLOW;
+    *(proxy->front ? &a->counters.held : &proxy->counters.held) += KB_PROXY_SLOW;
     return 0;
 }
 
@@ -309,7 +309,7 @@ void kb_proxy_give(kb_proxy *proxy, const char *name)
     if (!a || !a->counters.in_progress)
         return;
     a->counters.in_progress--;
-    *(proxy->front ? &a->counters.held : &proxy->held) -= KB_PROXY_SLOW;
+    *(proxy->front ? &a->counters.held : &proxy->counters.held) -= KB_PROXY_SLOW;
 }
 
 void kb_proxy_get_counters(const kb_proxy *proxy, kb_proxy_counters *counters) { *counters = proxy->counters; }
@@ -389,9 +389,11 @@ uint64_t kb_proxies_tick(kb_plane *plane)
             else if (s->again_at && s->again_at <= plane->now)
                 web_drive(s);
         }
-        for (const session *s = proxy->sessions; s; s = s->next)
+        for (session *s = proxy->sessions; s; s = s->next) {
+            web_weigh(s); /* L4 sends without a word */
             if (s->again_at && s->again_at < again_at)
                 again_at = s->again_at;
+        }
         for (place *p = proxy->places, *after; p; p = after) {
             after = p->next;
             expire_idle(p, plane->now);

@@ -47,7 +47,7 @@ typedef struct {
 } kb_account_counters;
 
 typedef struct {
-    uint64_t connections, requests, handed_over, repeated, reused;
+    uint64_t connections, requests, handed_over, repeated, reused, held; /* held: bytes in buffers, of a proxy in front of L4 */
 } kb_proxy_counters;
 
 /* All with the plane's lock held. A proxy dies with its plane. */

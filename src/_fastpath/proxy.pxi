@@ -37,7 +37,7 @@ cdef extern from "proxy.h" nogil:
         uint64_t status[6]
         uint64_t refused, held
     ctypedef struct kb_proxy_counters:
-        uint64_t connections, requests, handed_over, repeated, reused
+        uint64_t connections, requests, handed_over, repeated, reused, held
     kb_proxy *kb_proxy_front(kb_plane *plane, int listener, const kb_proxy_limits *limits)
     kb_proxy *kb_proxy_back(kb_plane *plane, uint32_t tenant, uint16_t port, const kb_proxy_limits *limits)
     int kb_proxy_fileno(kb_proxy *proxy)

@@ -1,6 +1,6 @@
 /* What the files of the proxies share: proxy.c (clients, places as Python knows them, deadlines), proxy_side.c (a connection, TCP or L4, with the
  * same few calls), proxy_place.c (where requests go, with idle connections and accounts), proxy_session.c (one client and the exchange
- * that it is in). The rules are in proxy.h. */
+ * that it is in), proxy_share.c (how much of everything it may have). The rules are in proxy.h. */
 #ifndef KUBEEDGE_PROXY_INSIDE_H
 #define KUBEEDGE_PROXY_INSIDE_H
 
@@ -115,7 +115,6 @@ struct kb_proxy {
     uint32_t place_count, account_count;
     handover *waiting, *waiting_last;
     uint32_t waiting_count;
-    uint64_t held;                  /* of a proxy in front of L4, whose clients are all of one tenant */
     question *questions, *questions_last;
     int notify;
     kb_proxy_counters counters;
@@ -152,9 +151,16 @@ int web_may_ask(kb_proxy *proxy, account *a);
 side *web_open_place(session *s, place *p);
 void web_give_back(session *s, int keep);
 
+/* proxy_share.c */
+uint32_t web_full(const kb_proxy *proxy);
+void web_charge(session *s, account *a);
+void web_weigh(session *s);
+int web_kept_short(session *s);
+size_t web_room_of(session *s);
+int web_in_turn(session *s, size_t moved);
+
 /* proxy_session.c */
 void web_come_again(kb_proxy *proxy);
-uint32_t web_full(const kb_proxy *proxy);
 session *web_session_new(kb_proxy *proxy, side *client);
 void web_unpark(session *s);
 void web_session_end(session *s, int hard);

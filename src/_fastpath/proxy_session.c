@@ -28,64 +28,9 @@ session *web_session_new(kb_proxy *proxy, side *client)
     return s;
 }
 
-uint32_t web_full(const kb_proxy *proxy) { return proxy->counters.connections + proxy->waiting_count >= proxy->limits.connections; }
-
-/* -- what an exchange may hold ------------------------------------------------------------------------------------------------------ */
-
-static uint64_t *purse(session *s) { return s->proxy->front ? &s->account->counters.held : &s->proxy->held; }
-
-/* `a`: who pays from here on; NULL: nobody. */
-static void charge(session *s, account *a)
-{
-    if (s->account) {
-        *purse(s) -= s->held;
-        s->account->users--;
-    }
-    s->held = 0;
-    s->account = a;
-    if (!a)
-        return;
-    a->users++;
-    s->held = web_held(s->client) + web_held(s->server);
-    *purse(s) += s->held;
-}
-
-static int kept_short(session *s) { return s->account && *purse(s) > s->proxy->limits.memory; }
-
-static void go_on_at(session *s, uint64_t at)
-{
-    s->again_at = at;
-    if (at < s->proxy->plane->proxies_at)
-        s->proxy->plane->proxies_at = at;
-}
-
-/* Bytes that may be written to the client now. After a 0 the session is driven again. */
-static size_t room_of(session *s)
-{
-    size_t room = web_room(s->client), unsent = web_unsent(s->client);
-    if (!room || !kept_short(s))
-        return room;
-    if (unsent < KB_PROXY_LEAST)
-        return KB_PROXY_LEAST - unsent;
-    if (s->client->conn) /* L4 tells of room for much more */
-        go_on_at(s, s->proxy->plane->now + SHORT);
-    return 0;
-}
-
-/* So much has moved; 0: it is others' turn. */
-static int in_turn(session *s, size_t moved)
-{
-    s->turn = moved < s->turn ? s->turn - moved : 0;
-    if (!s->turn)
-        go_on_at(s, s->proxy->plane->now);
-    return s->turn > 0;
-}
-
-/* -- the end of sessions ------------------------------------------------------------------------------------------------------------ */
-
 static void session_free(session *s)
 {
-    charge(s, NULL);
+    web_charge(s, NULL);
     if (s->previous)
         s->previous->next = s->next;
     else
@@ -286,7 +231,7 @@ static int read_request(session *s)
     kb_http_head head;
     kb_slice labels[3], rest_of;
     size_t length;
-    if (!web_flushed(client) || !room_of(s)) /* who does not read is not answered again */
+    if (!web_flushed(client) || !web_room_of(s)) /* who does not read is not answered again */
         return WAIT;
     const uint8_t *data = web_view(client, &length, KB_HEAD_BYTES);
     if (!length) {
@@ -298,7 +243,11 @@ static int read_request(session *s)
         return WAIT;
     }
     int size = kb_parse_request(data, length, &head);
-    if (size == 0 && !web_ended(client) && may_be_plain(data, length) && !(client->conn && kb_conn_waiting(client->conn) > length)) {
+    if (size == 0 && client->conn && kb_conn_waiting(client->conn) > length) { /* a head that came in two segments */
+        data = kb_conn_pullup(client->conn, KB_HEAD_BYTES, &length);
+        size = data ? kb_parse_request(data, length, &head) : -1;
+    }
+    if (size == 0 && !web_ended(client) && may_be_plain(data, length)) {
         if (!s->begun) {
             s->begun = 1;
             s->deadline = now + proxy->limits.head;
@@ -321,7 +270,7 @@ static int read_request(session *s)
     s->place = p;
     p->users++;
     p->account->counters.in_progress++;
-    charge(s, p->account);
+    web_charge(s, p->account);
     s->interim = 0;
     s->head = (uint32_t)size;
     s->head_only = head.method.length == 4;
@@ -399,7 +348,7 @@ static int read_answer(session *s)
         web_session_end(s, 1); /* nobody waits any more */
         return OVER;
     }
-    if (size == 0 || !room_of(s))
+    if (size == 0 || !web_room_of(s))
         return WAIT;
     kb_text *text = &proxy->text;
     kb_slice prefix = {0}, host = {request + s->host, s->host_length};
@@ -415,7 +364,7 @@ static int read_answer(session *s)
             web_put(client, text->data, text->length);
         }
         web_consume(server, (size_t)size);
-        return in_turn(s, (size_t)size) ? GO_ON : WAIT;
+        return web_in_turn(s, (size_t)size) ? GO_ON : WAIT;
     }
     s->framing = s->head_only || head.status == 204 || head.status == 304 ? EMPTY : head.chunked ? CHUNKED : head.body >= 0 ? SIZED : UNTIL_END;
     s->framed = s->framing == CHUNKED || s->framing == UNTIL_END;
@@ -469,10 +418,10 @@ static int relay(session *s)
         return OVER;
     }
     for (;;) {
-        size_t length, skip = 0, body, free_bytes = room_of(s);
+        size_t length, skip = 0, body, free_bytes = web_room_of(s);
         if (!free_bytes)
             break;
-        const uint8_t *data = web_view(server, &length, kept_short(s) ? KB_PROXY_LEAST / 2 : MOST_IN);
+        const uint8_t *data = web_view(server, &length, web_kept_short(s) ? KB_PROXY_LEAST / 2 : MOST_IN);
         if (!length) {
             if (!web_ended(server) && !web_side_broken(server)) {
                 if (web_flushed(client))
@@ -509,10 +458,10 @@ static int relay(session *s)
         }
         if (over)
             return answered(s, s->keep);
-        if (!in_turn(s, skip + body))
+        if (!web_in_turn(s, skip + body))
             break;
     }
-    if (kept_short(s)) {
+    if (web_kept_short(s)) {
         web_rest(client);
         web_rest(server);
     }
@@ -543,7 +492,7 @@ void web_drive(session *s)
     } while (said == GO_ON);
     if (s->server)
         web_flush(s->server);
-    charge(s, s->account);
+    web_weigh(s);
     if (web_side_broken(s->client))
         web_session_end(s, 1);
 }

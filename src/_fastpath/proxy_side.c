@@ -231,7 +231,7 @@ void web_put(side *x, const uint8_t *data, size_t length)
             length -= sent;
         }
     }
-    if (x->out_at >= x->out.length - x->out_at) { /* what was sent goes, or the buffer would grow with all that a slow reader ever takes */
+    if (x->out_at && x->out_at >= x->out.length - x->out_at) { /* what was sent goes, or the buffer would grow with all that a slow reader ever takes */
         memmove(x->out.data, x->out.data + x->out_at, x->out.length - x->out_at);
         x->out.length -= x->out_at;
         x->out_at = 0;

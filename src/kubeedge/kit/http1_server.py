@@ -288,7 +288,7 @@ class _ServerConnection:
             await self._writer.drain()
 
     async def _until_gone(self) -> None:
-        """Returns at the client's end of file. What it pipelines meanwhile is kept, up to the limit."""
+        """Returns at the client's end of file. What it pipelines meanwhile is kept, up to the limit; the rest waits, and hides the end."""
         await self._body_read.wait()  # until then the handler reads, and notices
         while True:
             try:
@@ -299,7 +299,7 @@ class _ServerConnection:
                 return
             self._h11.receive_data(data)
             if len(self._h11.trailing_data[0]) > self._limits.header_bytes:
-                return
+                await asyncio.get_running_loop().create_future()
 
     async def _upgrade(self, upgrade: Upgrade) -> None:
         headers = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in upgrade.headers]

@@ -1,0 +1,56 @@
+/* What an exchange may hold, and how much of it moves at once; the limits are in proxy.h. */
+#include "proxy_inside.h"
+
+/* Connections that Python has not taken yet count, too. */
+uint32_t web_full(const kb_proxy *proxy) { return proxy->counters.connections + proxy->waiting_count >= proxy->limits.connections; }
+
+static uint64_t *purse(session *s) { return s->proxy->front ? &s->account->counters.held : &s->proxy->counters.held; }
+
+/* `a`: who pays from here on; NULL: nobody. */
+void web_charge(session *s, account *a)
+{
+    if (s->account) {
+        *purse(s) -= s->held;
+        s->account->users--;
+    }
+    s->held = 0;
+    s->account = a;
+    if (!a)
+        return;
+    a->users++;
+    s->held = web_held(s->client) + web_held(s->server);
+    *purse(s) += s->held;
+}
+
+void web_weigh(session *s) { web_charge(s, s->account); }
+
+int web_kept_short(session *s) { return s->account && *purse(s) > s->proxy->limits.memory; }
+
+static void go_on_at(session *s, uint64_t at)
+{
+    s->again_at = at;
+    if (at < s->proxy->plane->proxies_at)
+        s->proxy->plane->proxies_at = at;
+}
+
+/* Bytes that may be written to the client now. After a 0 the session is driven again. */
+size_t web_room_of(session *s)
+{
+    size_t room = web_room(s->client), unsent = web_unsent(s->client);
+    if (!room || !web_kept_short(s))
+        return room;
+    if (unsent < KB_PROXY_LEAST)
+        return KB_PROXY_LEAST - unsent;
+    if (s->client->conn) /* L4 tells of room for much more */
+        go_on_at(s, s->proxy->plane->now + SHORT);
+    return 0;
+}
+
+/* So much has moved; 0: it is others' turn. */
+int web_in_turn(session *s, size_t moved)
+{
+    s->turn = moved < s->turn ? s->turn - moved : 0;
+    if (!s->turn)
+        go_on_at(s, s->proxy->plane->now);
+    return s->turn > 0;
+}
