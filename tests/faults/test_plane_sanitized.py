@@ -88,8 +88,11 @@ def test_real_devices_and_networks_touch_no_memory_that_is_not_ours(
         ("not python", "tests/unit/kubebus_l4"),
         ("not slow and not hundred and not never_reads", "tests/unit/kubebus_http/test_publishing.py"),
         ("not page", "tests/unit/kubebus_http/test_fast.py"),
+        ("not slow", "tests/unit/kubebus_http/test_bounded.py"),
+        ("not slow", "tests/unit/kubebus_http/test_both_ways.py"),
+        ("not slow", "tests/unit/kubebus_http/test_shared_origin.py"),
     ],
-    ids=["plane", "l4", "proxies", "fast path"],
+    ids=["plane", "l4", "proxies", "fast path", "bounds", "both ways", "shared origin"],
 )
 def test_hostile_input_touches_no_memory_that_is_not_ours_and_leaks_none(
     sanitized: Path, preload: str, which: str, where: str
