@@ -9,6 +9,7 @@ import copy
 import re
 from typing import Any
 
+from kubeedge.api.json_bounds import MAX_DEPTH
 from kubeedge.api.names import Object
 from kubeedge.errors import Invalid
 
@@ -43,7 +44,10 @@ def apply_json_patch(target: Object, operations: Any) -> Any:
         try:
             document, added = _apply(document, operation)
         except Invalid as exc:
-            raise Invalid(f"operation {index} ({operation.get('op')} {operation.get('path')}): {exc}") from exc
+            what = f"{operation.get('op')!s:.32} {operation.get('path')!s:.200}"
+            raise Invalid(f"operation {index} ({what}): {str(exc)[:400]}") from exc
+        except RecursionError as exc:
+            raise Invalid(f"operation {index} nests the object too deep") from exc
         copied += added
         if copied > _MAX_COPIED:
             raise Invalid(f"the copy operations of the patch add more than {_MAX_COPIED} bytes")
@@ -86,7 +90,9 @@ def _value(operation: Object) -> Any:
 def _pointer(text: Any) -> list[str]:
     """RFC 6901."""
     if not isinstance(text, str) or (text and not text.startswith("/")):
-        raise Invalid(f"{text!r} is not a JSON pointer")
+        raise Invalid(f"{text!r:.200} is not a JSON pointer")
+    if text.count("/") > MAX_DEPTH:
+        raise Invalid(f"the path has more than {MAX_DEPTH} steps")
     return [step.replace("~1", "/").replace("~0", "~") for step in text.split("/")[1:]]
 
 

@@ -6,16 +6,18 @@ One table (schema_table.py) serves two readers: the type check of manifests (`ch
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.api import meta
+from kubeedge.api.findings import Enough, Findings
 from kubeedge.api.names import Object
 from kubeedge.api.quantities import is_quantity
 from kubeedge.api.schema_table import TABLE
-from kubeedge.api.status import FieldError, invalid, wrong_type
+from kubeedge.api.status import MAX_CAUSES, FieldError, invalid, wrong_type
 
 _PLAIN = {
     "str": (str, "string"),
@@ -25,6 +27,7 @@ _PLAIN = {
     "num": ((int, float), "number"),
     "bool": (bool, "boolean"),
 }
+_STEP = 320  # characters; the longest key of a label has 317
 _LIMITS = {"int": 32, "long": 64}  # bits, as in Kubernetes' types: a client that has too few cannot read the whole list
 
 
@@ -68,23 +71,30 @@ def fields_of(kind: str) -> Fields | None:
 
 
 def check(kind: str, obj: Object) -> tuple[list[FieldError], list[str]]:
-    """Values of a wrong type, and paths of fields that the kind does not have (they are kept, and warned about)."""
-    errors: list[FieldError] = []
+    """Values of a wrong type, and paths of fields that the kind does not have (they are kept, and warned about); the first of each."""
+    errors = Findings()
     unknown: list[str] = []
     fields = fields_of(kind)
     if fields is not None:
-        _check_fields(fields, obj, "", errors, unknown)
+        with contextlib.suppress(Enough):
+            _check_fields(fields, obj, "", errors, unknown)
     return errors, unknown
 
 
 def _check_fields(fields: Fields, obj: Object, path: str, errors: list[FieldError], unknown: list[str]) -> None:
     for name, value in obj.items():
-        where = f"{path}.{name}" if path else name
         field = fields.get(name)
+        where = f"{path}.{_step(name)}" if path else _step(name)
         if field is None:
-            unknown.append(where)
+            if len(unknown) < MAX_CAUSES:
+                unknown.append(where)
         elif value is not None:  # null is the same as absent
             _check_shape(field, value, where, errors, unknown)
+
+
+def _step(name: str) -> str:
+    """A key as it stands in a path: the path of each value below has it again."""
+    return name if len(name) <= _STEP else name[:_STEP] + "..."
 
 
 def _check_shape(field: Field, value: Any, path: str, errors: list[FieldError], unknown: list[str]) -> None:
@@ -99,7 +109,7 @@ def _check_shape(field: Field, value: Any, path: str, errors: list[FieldError], 
             errors.append(wrong_type(path, "object", found_type(value)))
             return
         for key, item in value.items():
-            _check_one(field.type, item, f"{path}.{key}", errors, unknown)
+            _check_one(field.type, item, f"{path}.{_step(key)}", errors, unknown)
     else:
         _check_one(field.type, value, path, errors, unknown)
 

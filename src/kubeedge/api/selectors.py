@@ -16,6 +16,7 @@ from kubeedge.api.names import Object
 from kubeedge.errors import Invalid
 
 _MAX_LENGTH = 16 * 1024
+_MAX_TERMS = 200  # of one selector; each is asked of each object
 _TOKEN = re.compile(r"\s*(==|!=|=|!|,|\(|\)|[^\s=!,()<>]+|[<>])")
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _PREFIX = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -106,6 +107,8 @@ class _LabelParser:
         while self._peek() == ",":
             self._next()
             found.append(self._requirement())
+            if len(found) > _MAX_TERMS:
+                raise Invalid(f"a label selector has more than {_MAX_TERMS} requirements")
         if self._peek():
             raise self._error(self._peek())
         return found
@@ -176,6 +179,8 @@ def of_selector(selector: Any) -> LabelSelector:
     expressions = selector.get("matchExpressions") or []
     if not isinstance(labels, dict) or not isinstance(expressions, list):
         raise Invalid("matchLabels must be an object and matchExpressions a list")
+    if len(labels) + len(expressions) > _MAX_TERMS:
+        raise Invalid(f"a selector has more than {_MAX_TERMS} requirements")
     found = [Requirement(str(key), "In", frozenset((str(value),))) for key, value in sorted(labels.items())]
     return LabelSelector((*found, *(requirement_of(expression) for expression in expressions)))
 
@@ -186,11 +191,11 @@ def requirement_of(expression: Any) -> Requirement:
         raise Invalid("a match expression is not an object")
     key, operator, values = expression.get("key"), expression.get("operator"), expression.get("values") or []
     if not isinstance(key, str) or not isinstance(values, list) or not all(isinstance(v, str) for v in values):
-        raise Invalid(f"match expression {expression!r} needs a key and a list of strings")
+        raise Invalid(f"match expression {expression!r:.200} needs a key and a list of strings")
     if operator not in ("In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"):
-        raise Invalid(f"{operator!r} is not a valid selector operator")
+        raise Invalid(f"{operator!r:.64} is not a valid selector operator")
     if operator in ("In", "NotIn") and not values:
-        raise Invalid(f"values of {key!r} must be given for operator {operator}")
+        raise Invalid(f"values of {key!r:.320} must be given for operator {operator}")
     return Requirement(key, operator, frozenset(values))
 
 
@@ -240,7 +245,10 @@ def parse_fields(text: str, supported: Collection[str]) -> FieldSelector:
 
 def _split_terms(text: str) -> Sequence[str]:
     """Split at commas that no backslash escapes."""
-    return [term for term in re.split(r"(?<!\\),", text) if term]
+    terms = [term for term in re.split(r"(?<!\\),", text) if term]
+    if len(terms) > _MAX_TERMS:
+        raise Invalid(f"a field selector has more than {_MAX_TERMS} terms")
+    return terms
 
 
 def matcher(labels: LabelSelector, fields: FieldSelector) -> Callable[[Object], bool] | None:

@@ -15,7 +15,7 @@ from kubeedge.api.client import Resource
 from kubeedge.api.names import Object
 from kubeedge.errors import Conflict, Gone, Invalid, KubeEdgeError, NotFound, Refused, Unavailable, outward
 
-_MAX_CAUSES = 32  # a manifest with a thousand mistakes does not need a thousand lines of answer
+MAX_CAUSES = 32  # a manifest with a thousand mistakes does not need a thousand lines of answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def quoted(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value)
-    text = str(value)
+    text = value[:201] if isinstance(value, str) else str(value)
     return '"' + (text if len(text) <= 200 else text[:200] + "...").replace('"', '\\"') + '"'
 
 
@@ -174,7 +174,7 @@ class InvalidObject(StatusError, Invalid):
 
     @classmethod
     def of(cls, resource: Resource, name: str, errors: Sequence[FieldError]) -> InvalidObject:
-        shown = errors[:_MAX_CAUSES]
+        shown = errors[:MAX_CAUSES]
         text = str(shown[0]) if len(shown) == 1 else "[" + ", ".join(map(str, shown)) + "]"
         details: Object = {"name": name, "kind": resource.kind}
         if resource.group:

@@ -53,7 +53,8 @@ def _merge_object(target: Object, patch: Object, fields: schema.Fields | None) -
     if (retain := patch.get(_RETAIN)) is not None:
         if not isinstance(retain, list):
             raise Invalid("$retainKeys is not a list")
-        result = {key: value for key, value in result.items() if key in retain}
+        kept = {key for key in retain if isinstance(key, str)}
+        result = {key: value for key, value in result.items() if key in kept}
     orders: dict[str, list[Any]] = {}
     for key, value in patch.items():
         if key.startswith(_ORDER):

@@ -9,9 +9,11 @@ of the Kubernetes API server, because that is what its users search for.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
+from kubeedge.api.findings import Findings
 from kubeedge.api.names import Object
 from kubeedge.api.quantities import parse as parse_quantity
 from kubeedge.api.resources import Row
@@ -51,7 +53,7 @@ _PROTOCOLS = ("TCP", "UDP", "SCTP")
 def metadata(row: Row, obj: Object) -> list[FieldError]:
     meta = obj.get("metadata")
     meta = meta if isinstance(meta, dict) else {}
-    errors: list[FieldError] = []
+    errors: list[FieldError] = Findings()
     name = meta.get("name")
     if not name:
         errors.append(required("metadata.name", "name or generateName is required"))
@@ -80,7 +82,7 @@ def metadata(row: Row, obj: Object) -> list[FieldError]:
 
 
 def labels(path: str, values: Any) -> list[FieldError]:
-    errors: list[FieldError] = []
+    errors: list[FieldError] = Findings()
     for key, value in _map(values).items():
         if not is_label_key(key):
             errors.append(
@@ -119,7 +121,7 @@ def _map(value: Any) -> Object:
 
 def pod(spec: Object, path: str = "spec") -> list[FieldError]:
     """A PodSpec, of a pod or of a template."""
-    errors: list[FieldError] = []
+    errors: list[FieldError] = Findings()
     volumes = _volumes(spec, f"{path}.volumes", errors)
     if not spec.get("containers"):
         errors.append(required(f"{path}.containers"))
@@ -181,7 +183,7 @@ def _relative(path: str, value: Any) -> list[FieldError]:
 
 
 def _container(container: Object, path: str, names: set[str], volumes: set[str]) -> list[FieldError]:
-    errors: list[FieldError] = []
+    errors: list[FieldError] = Findings()
     name = container.get("name")
     if not name:
         errors.append(required(f"{path}.name"))
@@ -209,7 +211,7 @@ def _container(container: Object, path: str, names: set[str], volumes: set[str])
 
 
 def _mount(mount: Object, path: str, volumes: set[str], mounted: set[str]) -> list[FieldError]:
-    errors: list[FieldError] = []
+    errors: list[FieldError] = Findings()
     if not mount.get("name"):
         errors.append(required(f"{path}.name"))
     elif mount["name"] not in volumes:
@@ -228,7 +230,7 @@ def _mount(mount: Object, path: str, volumes: set[str], mounted: set[str]) -> li
 
 
 def _ports(container: Object, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
+    errors: list[FieldError] = Findings()
     names: set[str] = set()
     for index, port in enumerate(_list(container.get("ports"))):
         where = f"{path}[{index}]"
@@ -262,7 +264,7 @@ def port_number(path: str, value: Any) -> list[FieldError]:
 
 
 def _environment(container: Object, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
+    errors: list[FieldError] = Findings()
     for index, variable in enumerate(_list(container.get("env"))):
         where = f"{path}.env[{index}]"
         name = variable.get("name")
@@ -299,7 +301,7 @@ def _environment(container: Object, path: str) -> list[FieldError]:
 
 
 def _resources(resources: Object, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
+    errors: list[FieldError] = Findings()
     limits = _map(resources.get("limits"))
     for group in ("limits", "requests"):
         for name, amount in _map(resources.get(group)).items():
@@ -325,7 +327,7 @@ def _resources(resources: Object, path: str) -> list[FieldError]:
 
 def _probe(probe: Object, path: str) -> list[FieldError]:
     handlers = [name for name in ("exec", "httpGet", "tcpSocket", "grpc") if isinstance(probe.get(name), dict)]
-    errors: list[FieldError] = []
+    errors: list[FieldError] = Findings()
     if not handlers:
         errors.append(required(path, "must specify a handler type"))
     elif len(handlers) > 1:
@@ -344,7 +346,7 @@ def _probe(probe: Object, path: str) -> list[FieldError]:
 
 
 def _toleration(toleration: Object, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
+    errors: list[FieldError] = Findings()
     operator = toleration.get("operator") or "Equal"
     _one_of(errors, f"{path}.operator", operator, ("Equal", "Exists"))
     if toleration.get("effect"):
@@ -363,6 +365,11 @@ def _toleration(toleration: Object, path: str) -> list[FieldError]:
 def _one_of(errors: list[FieldError], path: str, value: Any, allowed: tuple[str, ...]) -> None:
     if value is not None and value not in allowed:
         errors.append(unsupported(path, value, sorted(allowed)))
+
+
+def _identity(toleration: Object) -> str:
+    """Equal tolerations have equal texts: looking for 10,000 of them must not cost their square."""
+    return json.dumps(toleration, sort_keys=True)
 
 
 def pod_update(new: Object, old: Object) -> list[FieldError]:
@@ -391,7 +398,7 @@ def pod_update(new: Object, old: Object) -> list[FieldError]:
                 "previously negative)",
             )
         ]
-    kept = _list(_map(new.get("spec")).get("tolerations"))
-    if any(toleration not in kept for toleration in _list(_map(old.get("spec")).get("tolerations"))):
+    kept = set(map(_identity, _list(_map(new.get("spec")).get("tolerations"))))
+    if any(_identity(toleration) not in kept for toleration in _list(_map(old.get("spec")).get("tolerations"))):
         return [forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")]
     return []

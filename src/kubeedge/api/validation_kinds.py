@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kubeedge.api import selectors
+from kubeedge.api.findings import Findings, collect
 from kubeedge.api.names import Object
 from kubeedge.api.resources import Row
 from kubeedge.api.status import (
@@ -34,22 +35,26 @@ _TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
 def create(row: Row, obj: Object) -> None:
-    """Raises InvalidObject with every cause."""
-    errors = metadata(row, obj)
-    check = _RULES.get((row.resource.group, row.resource.plural))
-    if check is not None:
-        errors += check(obj)
-    _raise(row, obj, errors)
+    """Raises InvalidObject with the causes."""
+    _raise(row, obj, collect(lambda: metadata(row, obj), lambda: _own_rules(row, obj)))
 
 
 def update(row: Row, new: Object, old: Object) -> None:
-    """Raises InvalidObject with every cause."""
-    errors = metadata(row, new)
+    """Raises InvalidObject with the causes."""
+    errors = collect(lambda: metadata(row, new), lambda: _changes(row, new, old), lambda: _own_rules(row, new))
+    _raise(row, new, errors)
+
+
+def _own_rules(row: Row, obj: Object) -> list[FieldError]:
+    check = _RULES.get((row.resource.group, row.resource.plural))
+    return [] if check is None else check(obj)
+
+
+def _changes(row: Row, new: Object, old: Object) -> list[FieldError]:
+    """What an update may not change."""
+    errors: list[FieldError] = Findings()
     if (row.resource.group, row.resource.plural) == ("", "pods"):
         errors += pod_update(new, old)
-    check = _RULES.get((row.resource.group, row.resource.plural))
-    if check is not None:
-        errors += check(new)
     if row.resource.group == "apps" and _spec(new).get("selector") != _spec(old).get("selector"):
         errors.append(invalid("spec.selector", _spec(new).get("selector"), "field is immutable"))
     if (row.resource.group, row.resource.plural) == ("", "services"):
@@ -64,7 +69,7 @@ def update(row: Row, new: Object, old: Object) -> None:
             errors.append(forbidden("immutable", "field is immutable when `immutable` is set"))
     if row.resource.plural == "secrets" and new.get("type") != old.get("type"):
         errors.append(invalid("type", new.get("type"), "field is immutable"))
-    _raise(row, new, errors)
+    return errors
 
 
 def _raise(row: Row, obj: Object, errors: list[FieldError]) -> None:
@@ -85,7 +90,7 @@ def _pod(obj: Object) -> list[FieldError]:
 
 def _workload(obj: Object) -> list[FieldError]:
     spec = _spec(obj)
-    errors: list[FieldError] = []
+    errors: list[FieldError] = Findings()
     for key in ("replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"):
         if isinstance(spec.get(key), int) and spec[key] < 0:
             errors.append(invalid(f"spec.{key}", spec[key], "must be greater than or equal to 0"))
@@ -143,7 +148,7 @@ def _daemonset(obj: Object) -> list[FieldError]:
 
 
 def _rolling(rolling: Object, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
+    errors: list[FieldError] = Findings()
     amounts: list[str] = []
     for key in ("maxUnavailable", "maxSurge"):
         value = rolling.get(key)
@@ -167,7 +172,7 @@ def _rolling(rolling: Object, path: str) -> list[FieldError]:
 
 def _service(obj: Object) -> list[FieldError]:
     spec = _spec(obj)
-    errors: list[FieldError] = []
+    errors: list[FieldError] = Findings()
     if spec.get("type") not in ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"):
         errors.append(
             unsupported("spec.type", spec.get("type"), ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort"))
@@ -214,7 +219,7 @@ def _service(obj: Object) -> list[FieldError]:
 
 
 def _data_keys(obj: Object, *groups: str) -> tuple[list[FieldError], int]:
-    errors: list[FieldError] = []
+    errors: list[FieldError] = Findings()
     size = 0
     seen: set[str] = set()
     for group in groups:
@@ -236,7 +241,7 @@ def _data_keys(obj: Object, *groups: str) -> tuple[list[FieldError], int]:
 
 
 def _base64(obj: Object, group: str) -> tuple[list[FieldError], int]:
-    errors: list[FieldError] = []
+    errors: list[FieldError] = Findings()
     size = 0
     for key, value in (obj.get(group) or {}).items():
         try:
@@ -266,7 +271,7 @@ def _secret(obj: Object) -> list[FieldError]:
 
 
 def _node(obj: Object) -> list[FieldError]:
-    errors: list[FieldError] = []
+    errors: list[FieldError] = Findings()
     seen: set[tuple[Any, Any]] = set()
     for index, taint in enumerate(_spec(obj).get("taints") or []):
         path = f"spec.taints[{index}]"

@@ -1,60 +1,33 @@
 """Bodies and media types: what a client sends, and which form of answer it asks for. No I/O.
 
-Input comes from strangers: sizes were limited by the caller; nesting, numbers and text are checked here, once, so that
-everything behind this door may recurse and encode without fear.
+Input comes from anybody: sizes were limited by the caller; the number of values, nesting, numbers and text are checked here, once, so that
+everything behind this may recurse and encode without fear.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
-from kubeedge.api import strict_json
+from kubeedge.api import json_bounds, strict_json
+from kubeedge.api.json_bounds import Bounds, TooManyValues
 from kubeedge.api.status import BadRequest, NotAcceptable, TooLarge, UnsupportedMediaType
+from kubeedge.apiserver.yaml_body import decode_yaml
 from kubeedge.errors import Invalid
 
 JSON = "application/json"
 BODY_LIMIT = 3 * 1024 * 1024  # bytes; the limit of kube-apiserver
-_YAML_LIMIT = 256 * 1024  # bytes; YAML is parsed much slower than JSON
 _MAX_ACCEPT = 32  # alternatives looked at
 
 
-def decode_json(data: bytes) -> Any:
-    """Raises BadRequest."""
+def decode_json(data: bytes, bounds: Bounds = json_bounds.DEFAULT) -> Any:
+    """Raises BadRequest, TooLarge."""
     try:
-        return strict_json.loads(data, what="the body")
+        return strict_json.loads(data, what="the body", bounds=bounds)
+    except TooManyValues as exc:
+        raise TooLarge(str(exc)) from exc
     except Invalid as exc:
         raise BadRequest(str(exc)) from exc
-
-
-def decode_yaml(data: bytes) -> Any:
-    """YAML that is JSON in other clothes: no aliases (a page of them can mean gigabytes), no tags, no time stamps."""
-    try:
-        return decode_json(data)
-    except BadRequest:
-        if len(data) > _YAML_LIMIT:
-            raise TooLarge(f"a YAML body may have {_YAML_LIMIT} bytes; send JSON") from None
-    import yaml  # optional means not imported: most clients send JSON
-
-    class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers = {
-            first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-        }
-
-    try:
-        depth = 0
-        for event in yaml.parse(data, Loader=Loader):
-            if isinstance(event, yaml.AliasEvent):
-                raise BadRequest("YAML aliases (*name) are not accepted: write the value out")
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > strict_json.MAX_DEPTH:
-                raise BadRequest(f"the body is nested deeper than {strict_json.MAX_DEPTH} levels")
-        value = yaml.load(data, Loader=Loader)  # a SafeLoader
-        return decode_json(json.dumps(value, allow_nan=False).encode())
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as exc:
-        raise BadRequest(f"the body is not YAML that JSON can say: {str(exc)[:200]}") from exc
 
 
 def decode(content_type: str | None, data: bytes) -> Any:

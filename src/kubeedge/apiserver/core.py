@@ -153,7 +153,8 @@ def _no_new_finalizers(row: Row, new: Object, old: Object) -> None:
     meta_new, meta_old = meta.metadata(new), meta.metadata(old)
     if not meta_old.get("deletionTimestamp"):
         return
-    added = [name for name in meta_new.get("finalizers") or [] if name not in (meta_old.get("finalizers") or [])]
+    kept = set(meta_old.get("finalizers") or [])
+    added = [name for name in meta_new.get("finalizers") or [] if name not in kept][:8]
     if added:
         error = forbidden(
             "metadata.finalizers", f"no new finalizers can be added if the object is being deleted, found new: {added}"

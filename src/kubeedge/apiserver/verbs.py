@@ -24,7 +24,7 @@ from kubeedge.api.status import (
     of_error,
     success,
 )
-from kubeedge.apiserver import content, core, selection, tables
+from kubeedge.apiserver import content, core, selection, tables, yaml_body
 from kubeedge.apiserver.call import Call
 from kubeedge.apiserver.content import Accept
 from kubeedge.apiserver.streams import OwnedStream
@@ -255,7 +255,7 @@ async def patch_(call: Call) -> Response:
     data = await call.body()
     status = 200
     if media == "application/apply-patch+yaml":
-        status, new = await _apply(call, content.decode_yaml(data), options)
+        status, new = await _apply(call, yaml_body.decode_yaml(data), options)
     else:
         change = _change(call, media, kind, data)
         new = await call.registry.modify(
