@@ -27,6 +27,7 @@ from kubeedge import __version__
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
 from kubeedge.apiserver.module import ApiServerModule
+from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.server import ApiServer
 from kubeedge.beehive.module import Module
@@ -147,6 +148,7 @@ class Cloud:
         self.tenants = TenantManager(store, plan=self.plan)
         self.tokens = TokenStore(store, self.authority.hash, time.time)
         self._registries: dict[TenantId, Registry] = {}
+        self._offload = Offload()
         self.web: Publishing | None = None
         self.bus = self._bushub()
         if config.publishing.services:
@@ -171,7 +173,7 @@ class Cloud:
     def registry(self, tenant: TenantId) -> Registry:
         """One for each tenant, for the life of the process."""
         if tenant not in self._registries:
-            self._registries[tenant] = Registry(self.store, tenant, foreground=True)
+            self._registries[tenant] = Registry(self.store, tenant, foreground=True, offload=self._offload)
         return self._registries[tenant]
 
     def client_of(self, work: str) -> Callable[[TenantId], Registry]:
@@ -181,7 +183,7 @@ class Cloud:
 
         def make(tenant: TenantId) -> Registry:
             fence = partial(self.member.fence, f"{work}/{tenant}")
-            return Registry(FencedStore(self.store, fence), tenant, foreground=True)
+            return Registry(FencedStore(self.store, fence), tenant, foreground=True, offload=self._offload)
 
         return make
 

@@ -30,7 +30,6 @@ class Findings(list[FieldError]):
         self.extend(found)
         return self
 
-
     def _stop_when_full(self) -> None:
         if len(self) >= MAX_CAUSES:
             raise Enough(list(self))

@@ -28,12 +28,14 @@ def parse(quantity: str | int | float) -> Fraction:
     if match is None:
         raise Invalid(f'{text[:_MAX_LENGTH]!r} is not a quantity: write digits and a suffix, as in "128Mi" or "250m"')
     sign, digits, suffix = match.groups()
-    value = Fraction(digits if not digits.endswith(".") else digits[:-1])
+    digits = digits.removesuffix(".")
+    value = Fraction(int(digits) if digits.isdigit() else digits)  # from an int it is five times as fast
     if suffix:
         if suffix in _BINARY:
             value *= 1 << _BINARY[suffix]
         else:
-            value *= Fraction(10) ** (_DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:]))
+            power = _DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:])
+            value = value * 10**power if power >= 0 else value / 10**-power
     return -value if sign == "-" else value
 
 
@@ -66,8 +68,7 @@ def format_millicores(value: int) -> str:
 
 
 def is_quantity(value: object) -> bool:
-    try:
-        parse(value)  # type: ignore[arg-type]
-    except Invalid:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
         return False
-    return True
+    text = str(value)
+    return len(text) <= _MAX_LENGTH and _SYNTAX.fullmatch(text) is not None

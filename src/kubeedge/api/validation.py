@@ -311,7 +311,7 @@ def _resources(resources: Object, path: str) -> list[FieldError]:
                 continue  # the type check has said so
             if value < 0:
                 errors.append(invalid(f"{path}.{group}.{name}", amount, "must be greater than or equal to 0"))
-            elif group == "requests" and name in limits:
+            elif group == "requests" and name in limits and amount != limits[name]:
                 try:
                     over = value > parse_quantity(limits[name])
                 except Invalid:

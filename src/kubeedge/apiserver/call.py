@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from kubeedge.api.names import Object
 from kubeedge.api.resources import Row, by_path
@@ -16,6 +16,7 @@ from kubeedge.apiserver.registry import Registry
 from kubeedge.kit.http1 import BodyTooLarge, Request
 
 _BODY_SECONDS = 60.0  # for a whole body: 3 MiB within that is 50 kB/s
+T = TypeVar("T")
 _NAMESPACE_SUBRESOURCES = ("status", "finalize")
 
 
@@ -56,6 +57,7 @@ class Call:
     request: Request
     query: Mapping[str, Sequence[str]]
     warnings: list[str] = field(default_factory=list)
+    size: int = 0  # bytes of the body, once it was read
 
     def one(self, name: str) -> str:
         values = self.query.get(name)
@@ -84,12 +86,12 @@ class Call:
             raise BadRequest(
                 f"fieldValidation: Unsupported value: {validation[:64]!r}: supported values: Ignore, Warn, Strict"
             )
-        return WriteOptions(self.dry_run(), validation, self.warnings)
+        return WriteOptions(self.dry_run(), validation, self.warnings, self.size)
 
     async def delete_options(self) -> DeleteOptions:
         """From the body (DeleteOptions) and from the query; the body wins."""
         data = await self.body()
-        body = content.decode(self.request.header("content-type"), data) if data.strip() else {}
+        body = await self.decoded(data) if data.strip() else {}
         if not isinstance(body, dict):
             raise BadRequest("the body of a DELETE must be DeleteOptions")
         grace = body.get("gracePeriodSeconds", self.number("gracePeriodSeconds"))
@@ -113,14 +115,24 @@ class Call:
     async def body(self) -> bytes:
         try:
             async with asyncio.timeout(_BODY_SECONDS):
-                return await self.request.read(content.BODY_LIMIT)
+                data = await self.request.read(content.BODY_LIMIT)
         except TimeoutError as exc:
             raise BadRequest(f"the body of the request did not arrive within {_BODY_SECONDS:g} s") from exc
         except BodyTooLarge as exc:
             raise TooLarge(f"limit is {content.BODY_LIMIT}: the body of the request is larger") from exc
+        self.size = len(data)
+        return data
+
+    async def decoded(self, data: bytes) -> Any:
+        media = self.request.header("content-type")
+        return await self.apart(lambda: content.decode(media, data))
+
+    async def apart(self, work: Callable[[], T]) -> T:
+        """The result of work on the body: a large one is not worked on here and now (offload.py)."""
+        return await self.registry.apart(self.size, work)
 
     async def object(self) -> Object:
-        value: Any = content.decode(self.request.header("content-type"), await self.body())
+        value = await self.decoded(await self.body())
         if not isinstance(value, dict):
             raise BadRequest(f"the body must be an object, not {'null' if value is None else type(value).__name__}")
         return value

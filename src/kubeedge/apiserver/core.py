@@ -31,6 +31,7 @@ class WriteOptions:
     dry_run: bool = False
     field_validation: str = "Ignore"  # or Warn, Strict
     warnings: list[str] = field(default_factory=list)
+    size: int = 0  # bytes of the request's body: a measure of the work that it makes
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ import os
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from functools import partial
+from typing import Any, TypeVar, cast
 
-from kubeedge.api import meta, patch
+from kubeedge.api import json_bounds, meta, patch
 from kubeedge.api.client import ObjectList, Resource, WatchEvent
 from kubeedge.api.meta import Randbytes
 from kubeedge.api.names import Object, Revision, TenantId
@@ -36,8 +37,9 @@ from kubeedge.api.status import (
 from kubeedge.apiserver import core, selection
 from kubeedge.apiserver.attachments import Attachments
 from kubeedge.apiserver.core import DeleteOptions, WriteOptions
+from kubeedge.apiserver.offload import Inline, Offload
 from kubeedge.apiserver.selection import Selection
-from kubeedge.errors import Gone
+from kubeedge.errors import Gone, Invalid
 from kubeedge.store.model import (
     MAX_VALUE,
     Change,
@@ -51,8 +53,11 @@ from kubeedge.store.model import (
     WatchBatch,
 )
 
+T = TypeVar("T")
 _ATTEMPTS = 16  # of a write that loses races; each lost race means that another write succeeded
-_PAGE = 500  # objects read from the store at once
+_PAGE = 500  # objects read from the store at once, when they are small
+_FIRST_PAGE = 20  # before their size is known
+_PAGE_BYTES = 2 * 1024 * 1024  # about as much is read and decoded at once
 _BOOTSTRAP = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
@@ -62,6 +67,7 @@ class Page:
     resource_version: str
     continue_token: str = ""
     remaining: int | None = None  # None: not known (a selector filters)
+    size: int = 0  # bytes that were read for it
 
 
 class Registry:
@@ -80,15 +86,21 @@ class Registry:
         randbytes: Randbytes = os.urandom,
         foreground: bool = False,
         bootstrap: bool = True,
+        offload: Offload | None = None,
     ) -> None:
         self._store = store
         self.tenant = tenant
         self._wall = wall
         self._randbytes = randbytes
         self._foreground = foreground
+        self._offload = offload or Inline()
         self._attachments = Attachments(store, tenant, wall=wall, randbytes=randbytes)
         self._bootstrapped = not bootstrap  # the edge's own API makes no namespaces
         self._bootstrapping = asyncio.Lock()
+
+    async def apart(self, size: int, work: Callable[[], T]) -> T:
+        """The result of pure work on `size` bytes, this tenant's turn kept (offload.py)."""
+        return await self._offload.run(self.tenant, size, work)
 
     async def bootstrap(self) -> None:
         """Make the namespaces that every cluster has. Every other method calls it first."""
@@ -115,7 +127,8 @@ class Registry:
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object:
         await self.bootstrap()
-        return _decode(await self._read(resource, namespace, name))
+        kv = await self._read(resource, namespace, name)
+        return await self.apart(len(kv.value), partial(_decode, kv))
 
     async def list(
         self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = ""
@@ -142,8 +155,9 @@ class Registry:
             number, rest = selection.decode_continue(continue_token)
             revision, start = Revision(number), chosen.key + rest
         items: list[Object] = []
+        most, size = _FIRST_PAGE, 0
         while True:
-            room = _PAGE if not limit or chosen.matches is not None else min(_PAGE, limit - len(items))
+            room = most if not limit or chosen.matches is not None else min(most, limit - len(items))
             try:
                 found = await self._store.range(start, chosen.end, revision=revision, limit=room)
             except Gone as exc:
@@ -152,22 +166,21 @@ class Registry:
                     "new list without the continue parameter."
                 ) from exc
             revision = found.revision if revision is None else revision
-            read = 0
-            for kv in found.kvs:
-                if limit and len(items) >= limit:
-                    break
-                read += 1
-                obj = _decode(kv)
-                if chosen.wants(obj):
-                    items.append(obj)
+            bytes_read = sum(len(kv.value) for kv in found.kvs)
+            size += bytes_read
+            most = max(1, min(_PAGE, _PAGE_BYTES * len(found.kvs) // max(bytes_read, 1)))
+            read, wanted = await self.apart(
+                bytes_read, partial(_wanted, chosen, found.kvs, limit - len(items) if limit else 0)
+            )
+            items += wanted
             if read:
                 start = found.kvs[read - 1].key + "\0"
             if read == len(found.kvs) and not found.more:
-                return Page(items, str(revision))
+                return Page(items, str(revision), size=size)
             if limit and len(items) >= limit:
                 token = selection.encode_continue(revision, start[len(chosen.key) :])
                 remaining = found.count - read if chosen.matches is None else None
-                return Page(items, str(revision), token, remaining)
+                return Page(items, str(revision), token, remaining, size)
             await asyncio.sleep(0)  # a list of 100,000 objects shall not stop everyone else
 
     async def watch(
@@ -240,7 +253,10 @@ class Registry:
         row = row_of(resource)
         if resource.namespaced and not namespace:
             namespace = meta.namespace_of(obj) if isinstance(obj, dict) else ""
-        new = core.create(row, namespace, obj, options, now=self._wall(), randbytes=self._randbytes)
+        now = self._wall()
+        new = await self.apart(
+            options.size, lambda: core.create(row, namespace, obj, options, now=now, randbytes=self._randbytes)
+        )
         name = meta.name_of(new)
         key = self._key(resource, namespace, name)
         for _ in range(_ATTEMPTS):
@@ -248,14 +264,14 @@ class Registry:
             if resource.namespaced:
                 compares.append(await self._open_namespace(row, namespace, name))
             writing = await self._attachments.of_write(row, None, new)
-            value = _encode(writing.obj)
+            value = await self.apart(options.size, partial(_encode, writing.obj))
             if options.dry_run:
                 if await self._store.get(key) is not None:
                     raise AlreadyExists.of(resource, name)
                 return writing.obj
             done = await self._store.txn([*compares, *writing.compares], [Put(key, value, writing.lease), *writing.ops])
             if done.succeeded:
-                return selection.with_version(meta.decode(value), done.revision)
+                return selection.with_version(writing.obj, done.revision)
             if await self._store.get(key) is not None:
                 raise AlreadyExists.of(resource, name)
         raise ObjectModified.of(resource, name)
@@ -317,16 +333,23 @@ class Registry:
         row = row_of(resource)
         for attempt in range(_ATTEMPTS):
             kv = await self._read(resource, namespace, name)
-            old = _decode(kv)
             options.warnings.clear()
-            new = self._changed(row, old, change, subresource, options)
-            result = await self._replace(row, kv, old, new, dry_run=options.dry_run)
+            work = partial(self._changed, row, kv, change, subresource, options)
+            old, new = await self.apart(len(kv.value) + options.size, work)
+            result = await self._replace(row, kv, old, new, dry_run=options.dry_run, size=options.size)
             if result is not None:
                 return core.scale_of(result) if subresource == "scale" else result
             await asyncio.sleep(0.001 * attempt)
         raise ObjectModified.of(resource, name)
 
     def _changed(
+        self, row: Row, kv: KeyValue, change: Callable[[Object], Any], subresource: str, options: WriteOptions
+    ) -> tuple[Object, Object]:
+        """(as it is, as it is to be)"""
+        old = _decode(kv)
+        return old, self._made(row, old, change, subresource, options)
+
+    def _made(
         self, row: Row, old: Object, change: Callable[[Object], Any], subresource: str, options: WriteOptions
     ) -> Object:
         now = self._wall()
@@ -339,7 +362,9 @@ class Registry:
         new = change(meta.decode(meta.encode(old)))
         return core.update(row, old, new, subresource, options, now=now)
 
-    async def _replace(self, row: Row, kv: KeyValue, old: Object, new: Object, *, dry_run: bool) -> Object | None:
+    async def _replace(
+        self, row: Row, kv: KeyValue, old: Object, new: Object, *, dry_run: bool, size: int = 0
+    ) -> Object | None:
         """The stored object with its version; None when someone else was faster. No write without a change."""
         if new == core.without_version(old):
             return old
@@ -351,11 +376,11 @@ class Registry:
         if finished:
             return selection.with_version(new, kv.mod_revision) if await self._remove(row, kv, old) else None
         writing = await self._attachments.of_write(row, old, new)
-        value = _encode(writing.obj)
+        value = await self.apart(len(kv.value) + size, partial(_encode, writing.obj))
         done = await self._store.txn(
             [_unchanged(kv), *writing.compares], [Put(kv.key, value, writing.lease), *writing.ops]
         )
-        return selection.with_version(meta.decode(value), done.revision) if done.succeeded else None
+        return selection.with_version(writing.obj, done.revision) if done.succeeded else None
 
     async def bind(self, namespace: str, name: str, node: str) -> Object:
         """The scheduler's word: the pod runs on `node`. Raises ObjectModified when it is bound already."""
@@ -490,10 +515,26 @@ def _decode(kv: KeyValue) -> Object:
     return selection.with_version(meta.decode(kv.value), kv.mod_revision)
 
 
+def _wanted(chosen: Selection, kvs: Sequence[KeyValue], limit: int) -> tuple[int, Sequence[Object]]:
+    """How many were looked at for so many (0: all), and those."""
+    found: list[Object] = []
+    for read, kv in enumerate(kvs):
+        if limit and len(found) >= limit:
+            return read, found
+        obj = _decode(kv)
+        if chosen.wants(obj):
+            found.append(obj)
+    return len(kvs), found
+
+
 def _encode(obj: Object) -> bytes:
     value = meta.encode(obj)
     if len(value) > MAX_VALUE:
         raise TooLarge(f"the object has {len(value)} bytes, more than the limit of {MAX_VALUE}")
+    try:
+        json_bounds.check(value, what="the object")  # defaults and patches add to what came
+    except Invalid as exc:
+        raise TooLarge(str(exc)) from exc
     return value
 
 

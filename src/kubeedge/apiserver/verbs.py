@@ -11,6 +11,7 @@ from typing import Any
 
 from kubeedge.api import meta, patch, schema, strategic
 from kubeedge.api.client import WatchEvent
+from kubeedge.api.json_bounds import Bounds
 from kubeedge.api.names import Object
 from kubeedge.api.resources import PODS
 from kubeedge.api.status import (
@@ -27,19 +28,31 @@ from kubeedge.api.status import (
 from kubeedge.apiserver import content, core, selection, tables, yaml_body
 from kubeedge.apiserver.call import Call
 from kubeedge.apiserver.content import Accept
+from kubeedge.apiserver.registry import Page
 from kubeedge.apiserver.streams import OwnedStream
 from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.http1 import Response
 
 _TRANSFORMS = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
+_OPERATIONS = Bounds(values=5 * patch.MAX_OPERATIONS)  # an operation is an object with three values, or more
 _WATCH_SECONDS = 1800.0  # a watch without timeoutSeconds ends after this, and the client begins another
 _WATCH_SECONDS_LIMIT = 86400.0
 
 
 def answer(call: Call, status: int, obj: Object, *, media: str = content.JSON) -> Response:
+    return _answered(call, status, meta.encode(obj), media=media)
+
+
+def _answered(call: Call, status: int, body: bytes, *, media: str = content.JSON) -> Response:
     headers = [("content-type", media), ("cache-control", "no-cache, private")]
     headers += [content.warning_header(text) for text in call.warnings[:16]]
-    return Response(status, headers, meta.encode(obj))
+    return Response(status, headers, body)
+
+
+async def written(call: Call, status: int, accept: Accept, obj: Object) -> Response:
+    """The answer to a write; as large as what came, so it is encoded where that was decoded."""
+    new = obj if call.address.subresource == "scale" else shown(call, accept, obj)
+    return await call.apart(lambda: answer(call, status, new))
 
 
 def _accept(call: Call) -> Accept:
@@ -99,7 +112,15 @@ async def list_(call: Call) -> Response:
         inner["continue"] = page.continue_token
         if page.remaining is not None:
             inner["remainingItemCount"] = page.remaining
-    return answer(call, 200, _list_as(call, accept, page.items, inner))
+    return await _listed(call, accept, page, inner)
+
+
+async def _listed(call: Call, accept: Accept, page: Page, inner: Mapping[str, Any]) -> Response:
+    def encoded() -> Response:
+        found = _list_as(call, accept, page.items, inner)
+        return _answered(call, 200, meta.encode_list(found, "rows" if accept.as_kind == "Table" else "items"))
+
+    return await call.registry.apart(page.size, encoded)
 
 
 def _list_as(call: Call, accept: Accept, items: Sequence[Object], inner: Mapping[str, Any]) -> Object:
@@ -199,11 +220,11 @@ async def _stream(
 async def create(call: Call) -> Response:
     accept = _accept(call)
     at = call.address
-    options = call.write_options()
     obj = await call.object()
+    options = call.write_options()
     _same_namespace(call, obj)
     new = await call.registry.create(at.row.resource, at.namespace, obj, options=options)
-    return answer(call, 201, shown(call, accept, new))
+    return await written(call, 201, accept, new)
 
 
 async def bind(call: Call) -> Response:
@@ -234,8 +255,8 @@ async def evict(call: Call) -> Response:
 async def update(call: Call) -> Response:
     accept = _accept(call)
     at = call.address
-    options = call.write_options()
     obj = await call.object()
+    options = call.write_options()
     _same_namespace(call, obj)
     name = meta.name_of(obj)
     if name != at.name:
@@ -243,30 +264,30 @@ async def update(call: Call) -> Response:
     new = await call.registry.modify(
         at.row.resource, at.namespace, at.name, lambda old: obj, subresource=at.subresource, options=options
     )
-    return answer(call, 200, new if at.subresource == "scale" else shown(call, accept, new))
+    return await written(call, 200, accept, new)
 
 
 async def patch_(call: Call) -> Response:
     accept = _accept(call)
     at = call.address
-    options = call.write_options()
     kind = "Scale" if at.subresource == "scale" else at.row.resource.kind
     media = content.media_type(call.request.header("content-type") or "")
     data = await call.body()
+    options = call.write_options()
     status = 200
     if media == "application/apply-patch+yaml":
-        status, new = await _apply(call, yaml_body.decode_yaml(data), options)
+        status, new = await _apply(call, await call.apart(lambda: yaml_body.decode_yaml(data)), options)
     else:
-        change = _change(call, media, kind, data)
+        change = await _change(call, media, kind, data)
         new = await call.registry.modify(
             at.row.resource, at.namespace, at.name, change, subresource=at.subresource, options=options
         )
-    return answer(call, status, new if at.subresource == "scale" else shown(call, accept, new))
+    return await written(call, status, accept, new)
 
 
-def _change(call: Call, media: str, kind: str, data: bytes) -> Callable[[Object], Any]:
+async def _change(call: Call, media: str, kind: str, data: bytes) -> Callable[[Object], Any]:
     if media == "application/json-patch+json":
-        body = content.decode_json(data)
+        body = await call.apart(lambda: content.decode_json(data, _OPERATIONS))
         return _answerable(call, lambda old: patch.apply_json_patch(old, body))
     if media not in ("application/merge-patch+json", "application/strategic-merge-patch+json"):
         raise UnsupportedMediaType(
@@ -274,7 +295,7 @@ def _change(call: Call, media: str, kind: str, data: bytes) -> Callable[[Object]
             "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, "
             "application/apply-patch+yaml"
         )
-    body = content.decode_json(data)
+    body = await call.apart(lambda: content.decode_json(data))
     if not isinstance(body, dict):
         raise BadRequest("a merge patch must be an object")
     if media == "application/merge-patch+json" or kind == "Scale":

@@ -1,0 +1,67 @@
+"""Where costly work on objects is done: small work at once, the rest in one thread, the tenants in turn.
+
+Decoding, patching and checking an object of the largest size takes some 100 ms of Python. On the event loop that would stop every channel,
+link and request of the process. In a thread it holds the interpreter's lock for a slice at a time, so the loop comes between; one thread,
+because two would slow the loop down twice. What is done there is pure: values in, values out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from kubeedge.api.names import TenantId
+from kubeedge.kit.turns import Turns
+
+SMALL = 4 * 1024  # bytes of JSON or YAML; all that can be done to so much takes some milliseconds
+_SLICE = 0.0005  # seconds that the thread goes on while the loop waits; Python's own 5 ms would be paid for each system call of the loop
+
+T = TypeVar("T")
+
+
+class Offload:
+    """Threads begin with the first work that is not small."""
+
+    def __init__(self) -> None:
+        self._turns = Turns()
+        self._thread: ThreadPoolExecutor | None = None
+
+    async def run(self, tenant: TenantId, size: int, work: Callable[[], T]) -> T:
+        """The result of `work`, which handles `size` bytes."""
+        if size <= SMALL:
+            return work()
+        await self._turns.take(tenant)
+        try:
+            if self._thread is None:
+                self._thread = ThreadPoolExecutor(1, thread_name_prefix="apiserver")
+            done = asyncio.get_running_loop().run_in_executor(self._thread, _in_slices, work)
+        except BaseException:
+            self._turns.give()
+            raise
+        done.add_done_callback(
+            lambda _: self._turns.give()
+        )  # when it is done: a client that is gone does not end the work
+        return await asyncio.shield(done)
+
+
+class Inline(Offload):
+    """For a process with one user: everything at once."""
+
+    async def run(self, tenant: TenantId, size: int, work: Callable[[], T]) -> T:
+        return work()
+
+
+def _in_slices(work: Callable[[], T]) -> T:
+    usual, collecting = sys.getswitchinterval(), gc.isenabled()
+    sys.setswitchinterval(_SLICE)
+    gc.disable()  # decoded JSON has no cycles, and a collection that so many new objects set off looks at all there are, in one slice
+    try:
+        return work()
+    finally:
+        if collecting:
+            gc.enable()
+        sys.setswitchinterval(usual)
