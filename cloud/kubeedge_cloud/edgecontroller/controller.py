@@ -22,6 +22,7 @@ from typing import Any
 from kubeedge import faults
 from kubeedge.api import edge_writes, keys, meta, schema, strict_json
 from kubeedge.api.client import KubeClient
+from kubeedge.api.json_bounds import Bounds
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NODES, PODS, SECRETS, SERVICES
 from kubeedge.errors import Conflict, Invalid, NotFound
@@ -48,6 +49,10 @@ _WRITES = f"{edge_writes.RESOURCE}/"
 #: node may have taken its key away at once to make room for the next. An agent keeps 100 events, and 256 writes at most wait at an edge
 _EVENT_RATE, _EVENT_BURST = 1.0, 300.0
 _EVENT_LATER = 30.0  # seconds until one that was too many is looked at again: its node may have thousands
+#: values of one report; a pod with 60 containers has about 2,000, and what is done to each of them holds up everybody
+_REPORT = Bounds(values=5_000)
+_LARGE = 4 * 1024  # bytes of a report; smaller ones are not counted
+_LARGE_RATE, _LARGE_BURST = 32 * 1024.0, 1024 * 1024.0  # bytes a second in large reports of one node, and at once
 _WRITE_RATE, _WRITE_BURST = 5.0, 300.0
 _WRITE_LATER = 2.0  # seconds: each look costs as much as there are writes whose answers the node has not taken
 _WRITES_LOOKED_AT = 512  # the first ones; twice as many as may wait at an edge
@@ -99,6 +104,7 @@ class TenantEdgeController:
         )
         self._writes: WorkQueue[NodeName] = WorkQueue(f"writes of nodes of {tenant}", self._merge_writes)
         self._events_of: dict[NodeName, Bucket] = {}
+        self._large_of: dict[NodeName, Bucket] = {}
         self._writes_of: dict[NodeName, Bucket] = {}
         self._readiness: WorkQueue[NodeName] = WorkQueue(f"readiness of {tenant}", self._sync_ready)
 
@@ -189,6 +195,7 @@ class TenantEdgeController:
                     self._lost_at.pop(name, None)
                     self._references.pop(name, None)
                     self._events_of.pop(name, None)
+                    self._large_of.pop(name, None)
                     self._writes_of.pop(name, None)
                     await self._remove_node(name)
                 first.set()
@@ -328,6 +335,8 @@ class TenantEdgeController:
             return None
         resource, _, tail = rest.partition("/")
         namespace, _, object_name = tail.partition("/")
+        if len(value) > _LARGE and (wait := self._reading(name, len(value))):
+            return wait
         try:
             report = _json(value)
             match resource:
@@ -340,6 +349,14 @@ class TenantEdgeController:
         except Invalid as exc:  # what one node says must not stop the others
             log.warning("tenant=%s node=%s reported %s: %s", self._tenant, name, rest, exc)
         return None
+
+    def _reading(self, name: NodeName, size: int) -> float:
+        """Seconds until the node's next large report may be read; 0.0: now, and it was counted."""
+        now = asyncio.get_running_loop().time()
+        bucket = self._large_of.setdefault(name, Bucket(_LARGE_RATE, _LARGE_BURST, now))
+        if not (wait := bucket.charge(0, now)):
+            bucket.charge(size, now)
+        return wait
 
     def _wait(self, buckets: dict[NodeName, Bucket], name: NodeName, rate: float, burst: float) -> float:
         """Seconds until the node's next one may be looked at; 0.0: now."""
@@ -545,5 +562,5 @@ def _check(kind: str, status: Object) -> None:
 
 def _json(value: bytes) -> dict[str, Any]:
     """Raises Invalid for what no client of the API could read."""
-    obj = strict_json.loads(value)
+    obj = strict_json.loads(value, bounds=_REPORT)
     return obj if isinstance(obj, dict) else {}
