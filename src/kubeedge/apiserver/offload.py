@@ -19,6 +19,9 @@ from kubeedge.kit.turns import Turns
 
 SMALL = 4 * 1024  # bytes of JSON or YAML; all that can be done to so much takes some milliseconds
 _SLICE = 0.0005  # seconds that the thread goes on while the loop waits; Python's own 5 ms would be paid for each system call of the loop
+_SHORT = 0.01  # seconds of work after which the next follows at once
+_REST = 2.0  # after longer work the thread rests for so many times its length: the loop has two thirds of the time to itself
+_LONGEST_REST = 0.25  # seconds
 
 T = TypeVar("T")
 
@@ -35,16 +38,25 @@ class Offload:
         if size <= SMALL:
             return work()
         await self._turns.take(tenant)
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+
+        def rest(_: object) -> None:
+            """Also when the client has gone: its work went on."""
+            took = loop.time() - begun
+            if took < _SHORT:
+                self._turns.give()
+            else:
+                loop.call_later(min(_REST * took, _LONGEST_REST), self._turns.give)
+
         try:
             if self._thread is None:
                 self._thread = ThreadPoolExecutor(1, thread_name_prefix="apiserver")
-            done = asyncio.get_running_loop().run_in_executor(self._thread, _in_slices, work)
+            done = loop.run_in_executor(self._thread, _in_slices, work)
         except BaseException:
             self._turns.give()
             raise
-        done.add_done_callback(
-            lambda _: self._turns.give()
-        )  # when it is done: a client that is gone does not end the work
+        done.add_done_callback(rest)
         return await asyncio.shield(done)
 
 
