@@ -28,6 +28,7 @@ from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.offload import Offload
+from kubeedge.apiserver.quota import Limits
 from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.server import ApiServer
 from kubeedge.beehive.module import Module
@@ -69,6 +70,7 @@ from kubeedge_cloud.publishing.module import CloudServices, Publishing
 from kubeedge_cloud.publishing.tls import FileCertificate, modern
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import AddressPlan, overlay_number
+from kubeedge_cloud.tenants.usage import Usage
 
 log = logging.getLogger("kubeedge")
 
@@ -149,6 +151,7 @@ class Cloud:
         self.tokens = TokenStore(store, self.authority.hash, time.time)
         self._registries: dict[TenantId, Registry] = {}
         self._offload = Offload()
+        self.usage = Usage(store, self.tenants, Limits(config.quota.objects, config.quota.mib * 1024 * 1024))
         self.web: Publishing | None = None
         self.bus = self._bushub()
         if config.publishing.services:
@@ -173,7 +176,7 @@ class Cloud:
     def registry(self, tenant: TenantId) -> Registry:
         """One for each tenant, for the life of the process."""
         if tenant not in self._registries:
-            self._registries[tenant] = Registry(self.store, tenant, foreground=True, offload=self._offload)
+            self._registries[tenant] = Registry(self.store, tenant, foreground=True, offload=self._offload, quota=self.usage.of(tenant))
         return self._registries[tenant]
 
     def client_of(self, work: str) -> Callable[[TenantId], Registry]:
@@ -183,7 +186,7 @@ class Cloud:
 
         def make(tenant: TenantId) -> Registry:
             fence = partial(self.member.fence, f"{work}/{tenant}")
-            return Registry(FencedStore(self.store, fence), tenant, foreground=True, offload=self._offload)
+            return Registry(FencedStore(self.store, fence), tenant, foreground=True, offload=self._offload, quota=self.usage.of(tenant))
 
         return make
 
@@ -221,7 +224,7 @@ class Cloud:
         if on.metrics.enable:
             doors.append(MetricsServer(on.metrics.address, on.metrics.port, self.metrics.text))
         doors.append(Control(self.config.paths.run / "cloud.sock", self))
-        first: list[Module] = [self.certificate, *([self.member] if isinstance(self.member, Process) else [])]
+        first: list[Module] = [self.certificate, self.usage, *([self.member] if isinstance(self.member, Process) else [])]
         return [first, serving, controlling, doors]
 
     def _publishing(self) -> list[Module]:
@@ -373,6 +376,7 @@ class Cloud:
             *hub_metrics(self.bus),
             *(self.web.metrics() if self.web else []),
             *store_observe.families(self.store),
+            *self.usage.families(),
             *sync_observe.families({"down": [s.down for s in sessions], "up": [s.up for s in sessions]}),
             *sync_observe.channels(len(sessions), received, sent),
         ]
@@ -516,6 +520,18 @@ class _Tenants:
 
     async def names(self) -> list[TenantId]:
         return await self._cloud.tenants.names()
+
+    async def show(self, tenant: TenantId) -> dict[str, Any]:
+        usage = self._cloud.usage.of(tenant)
+        used, limits = usage.used, usage.limits
+        return {
+            "name": tenant,
+            "objects": {"used": used.objects, "limit": limits.objects},
+            "bytes": {"used": used.size, "limit": limits.size},
+        }
+
+    async def allow_storage(self, tenant: TenantId, objects: int, size: int) -> None:
+        await self._cloud.tenants.allow_storage(tenant, objects=objects, size=size)
 
     async def ensure(self, tenant: TenantId) -> None:
         await self._cloud.tenants.ensure(tenant)

@@ -1,7 +1,7 @@
 """A client of the Kubernetes API that means harm, and one that only wants to work, as processes of a test.
 
-    python -m tests.kit.bodies attack KUBECONFIG ADDRESS     sends costly bodies on 6 connections until its input ends; prints how many
-    python -m tests.kit.bodies work KUBECONFIG ADDRESS N     makes, reads, lists and deletes N small objects; prints the seconds of each request
+python -m tests.kit.bodies attack KUBECONFIG ADDRESS     sends costly bodies on 6 connections until its input ends; prints how many
+python -m tests.kit.bodies work KUBECONFIG ADDRESS N     makes, reads, lists and deletes N small objects; prints the seconds of each request
 """
 
 from __future__ import annotations

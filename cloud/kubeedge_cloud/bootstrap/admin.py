@@ -1,6 +1,7 @@
 """The administrator's routes on the cloud's unix socket: tenants and tokens. Who may open the socket is the file's mode.
 
 GET    /v1/tenants                      POST /v1/tenants {"name"}
+GET    /v1/tenants/T                    PUT  /v1/tenants/T/quota {"objects", "mib"}
 GET    /v1/tenants/T/tokens             POST /v1/tenants/T/tokens {"node", "ttl", "replace"}
 DELETE /v1/tenants/T/tokens/ID
 DELETE /v1/tenants/T/nodes/N
@@ -27,6 +28,12 @@ class Tenants(Protocol):
     async def names(self) -> list[TenantId]: ...
 
     async def ensure(self, tenant: TenantId) -> None: ...
+
+    async def show(self, tenant: TenantId) -> dict[str, Any]:
+        """What it may store, and has."""
+        ...
+
+    async def allow_storage(self, tenant: TenantId, objects: int, size: int) -> None: ...
 
     async def remove_node(self, tenant: TenantId, node: NodeName) -> bool:
         """False: there was none."""
@@ -57,6 +64,12 @@ class Admin:
                     raise Invalid("text is required", path="name")
                 await self._tenants.ensure(tenant_id(name))
                 return json_response(200, {"name": name})
+            case "GET", [tenant]:
+                return json_response(200, await self._tenants.show(await self._known(tenant)))
+            case "PUT", [tenant, "quota"]:
+                known, body = await self._known(tenant), await _body(request)
+                await self._tenants.allow_storage(known, _count(body, "objects"), _count(body, "mib") * 1024 * 1024)
+                return json_response(200, {"name": known})
             case "GET", [tenant, "tokens"]:
                 return json_response(200, {"tokens": await self._list(await self._known(tenant))})
             case "POST", [tenant, "tokens"]:
@@ -120,6 +133,13 @@ def _status(exc: KubeEdgeError) -> int:
         case Unavailable():
             return 503
     return 500
+
+
+def _count(body: dict[str, Any], name: str) -> int:
+    value = body.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+        raise Invalid("a number of 0 or more is required", path=name)
+    return value
 
 
 async def _body(request: Request) -> dict[str, Any]:

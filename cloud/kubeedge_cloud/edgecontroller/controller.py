@@ -25,7 +25,7 @@ from kubeedge.api.client import KubeClient
 from kubeedge.api.json_bounds import Bounds
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NODES, PODS, SECRETS, SERVICES
-from kubeedge.errors import Conflict, Invalid, NotFound
+from kubeedge.errors import Conflict, Invalid, NotFound, Refused
 from kubeedge.kit.bucket import Bucket
 from kubeedge.store.model import Compare, Delete, Op, Put, Store, Target
 from kubeedge_cloud.controllers.informer import Informer
@@ -421,7 +421,7 @@ class TenantEdgeController:
                 return None  # it speaks about what is not its own
         if wait := self._wait(self._events_of, node, _EVENT_RATE, _EVENT_BURST):
             return max(wait, _EVENT_LATER)
-        with contextlib.suppress(Conflict, NotFound):  # it is there already, or its namespace is gone
+        with contextlib.suppress(Conflict, NotFound, Refused):  # it is there already, its namespace is gone, the quota is full
             await self._client.create(EVENTS, namespace, event)
         return None
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from kubeedge.api import keys, meta
@@ -61,6 +62,18 @@ class TenantManager:
     async def tenant(self, tenant: TenantId) -> TenantRecord | None:
         kv = await self._store.get(keys.tenant(tenant))
         return model.decode_tenant(kv.value) if kv is not None else None
+
+    async def allow_storage(self, tenant: TenantId, *, objects: int, size: int) -> TenantRecord:
+        """How much it may store from now on; 0: as the configuration says. Raises NotFound without such a tenant."""
+        for _ in range(_ATTEMPTS):
+            kv = await self._store.get(keys.tenant(tenant))
+            if kv is None:
+                raise NotFound(f"no tenant {tenant}; make it with `kubeedge tenant create {tenant}`")
+            record = replace(model.decode_tenant(kv.value), objects=objects, size=size)
+            unchanged = Compare(kv.key, Target.MOD, "=", kv.mod_revision)
+            if (await self._store.txn([unchanged], [Put(kv.key, record.encode())])).succeeded:
+                return record
+        raise Conflict(f"the record of tenant {tenant} changed {_ATTEMPTS} times")
 
     async def tenants(self) -> Sequence[TenantRecord]:
         """By name."""

@@ -1,6 +1,6 @@
 """Records of tenants and nodes, and the address plan. Pure.
 
-    /tenants/T             {"name", "number", "createdAt"}
+    /tenants/T             {"name", "number", "createdAt"}, and "objects", "size": its own quota
     /tenant-numbers/NNNNN  name of the tenant that has the number
     /t/T/nodes/N           {"name", "number", "address", "podCIDR", "tenantNumber", "createdAt"}
     /t/T/numbers/NNNNN     name of the node that has the number
@@ -31,9 +31,12 @@ class TenantRecord:
     name: TenantId
     number: int
     created_at: str = ""  # RFC 3339
+    objects: int = 0  # that it may store; 0: as the configuration says
+    size: int = 0  # bytes of them; likewise
 
     def encode(self) -> bytes:
-        return _json({"name": self.name, "number": self.number, "createdAt": self.created_at})
+        own = {name: value for name, value in (("objects", self.objects), ("size", self.size)) if value}
+        return _json({"name": self.name, "number": self.number, "createdAt": self.created_at, **own})
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,13 @@ def node_key(tenant: TenantId, node: NodeName) -> str:
 def decode_tenant(value: bytes) -> TenantRecord:
     """Raises Invalid for what is not a record."""
     fields = _fields(value, "tenant")
-    return TenantRecord(TenantId(str(fields["name"])), _number(fields), str(fields.get("createdAt", "")))
+    return TenantRecord(
+        TenantId(str(fields["name"])),
+        _number(fields),
+        str(fields.get("createdAt", "")),
+        int(fields.get("objects", 0)),
+        int(fields.get("size", 0)),
+    )
 
 
 def decode_node(tenant: TenantId, value: bytes) -> NodeRecord:

@@ -38,6 +38,7 @@ from kubeedge.apiserver import core, selection
 from kubeedge.apiserver.attachments import Attachments
 from kubeedge.apiserver.core import DeleteOptions, WriteOptions
 from kubeedge.apiserver.offload import Inline, Offload
+from kubeedge.apiserver.quota import Growth, Quota, Unlimited
 from kubeedge.apiserver.selection import Selection
 from kubeedge.errors import Gone, Invalid
 from kubeedge.store.model import (
@@ -87,6 +88,7 @@ class Registry:
         foreground: bool = False,
         bootstrap: bool = True,
         offload: Offload | None = None,
+        quota: Quota | None = None,
     ) -> None:
         self._store = store
         self.tenant = tenant
@@ -94,6 +96,7 @@ class Registry:
         self._randbytes = randbytes
         self._foreground = foreground
         self._offload = offload or Inline()
+        self._quota = quota or Unlimited()
         self._attachments = Attachments(store, tenant, wall=wall, randbytes=randbytes)
         self._bootstrapped = not bootstrap  # the edge's own API makes no namespaces
         self._bootstrapping = asyncio.Lock()
@@ -269,7 +272,13 @@ class Registry:
                 if await self._store.get(key) is not None:
                     raise AlreadyExists.of(resource, name)
                 return writing.obj
-            done = await self._store.txn([*compares, *writing.compares], [Put(key, value, writing.lease), *writing.ops])
+            growth = Growth(resource, name, 1, len(key) + len(value))
+            with self._quota.reserve(growth) as wrote:
+                done = await self._store.txn(
+                    [*compares, *writing.compares], [Put(key, value, writing.lease), *writing.ops]
+                )
+                if done.succeeded:
+                    wrote(key, len(key) + len(value), done.revision)
             if done.succeeded:
                 return selection.with_version(writing.obj, done.revision)
             if await self._store.get(key) is not None:
@@ -336,7 +345,9 @@ class Registry:
             options.warnings.clear()
             work = partial(self._changed, row, kv, change, subresource, options)
             old, new = await self.apart(len(kv.value) + options.size, work)
-            result = await self._replace(row, kv, old, new, dry_run=options.dry_run, size=options.size)
+            result = await self._replace(
+                row, kv, old, new, dry_run=options.dry_run, size=options.size, status=subresource == "status"
+            )
             if result is not None:
                 return core.scale_of(result) if subresource == "scale" else result
             await asyncio.sleep(0.001 * attempt)
@@ -363,7 +374,7 @@ class Registry:
         return core.update(row, old, new, subresource, options, now=now)
 
     async def _replace(
-        self, row: Row, kv: KeyValue, old: Object, new: Object, *, dry_run: bool, size: int = 0
+        self, row: Row, kv: KeyValue, old: Object, new: Object, *, dry_run: bool, size: int = 0, status: bool = False
     ) -> Object | None:
         """The stored object with its version; None when someone else was faster. No write without a change."""
         if new == core.without_version(old):
@@ -377,9 +388,13 @@ class Registry:
             return selection.with_version(new, kv.mod_revision) if await self._remove(row, kv, old) else None
         writing = await self._attachments.of_write(row, old, new)
         value = await self.apart(len(kv.value) + size, partial(_encode, writing.obj))
-        done = await self._store.txn(
-            [_unchanged(kv), *writing.compares], [Put(kv.key, value, writing.lease), *writing.ops]
-        )
+        growth = Growth(row.resource, meta.name_of(new), 0, len(value) - len(kv.value), status)
+        with self._quota.reserve(growth) as wrote:
+            done = await self._store.txn(
+                [_unchanged(kv), *writing.compares], [Put(kv.key, value, writing.lease), *writing.ops]
+            )
+            if done.succeeded:
+                wrote(kv.key, len(kv.key) + len(value), done.revision)
         return selection.with_version(writing.obj, done.revision) if done.succeeded else None
 
     async def bind(self, namespace: str, name: str, node: str) -> Object:
@@ -415,7 +430,7 @@ class Registry:
                 if await self._remove(row, kv, old):
                     return old, True
             else:
-                result = await self._replace(row, kv, old, marked, dry_run=False)
+                result = await self._replace(row, kv, old, marked, dry_run=False, status=True)
                 if result is not None:
                     return await self._purged(row, result)
             await asyncio.sleep(0.001 * attempt)

@@ -98,9 +98,18 @@ def _add_cloud_tools(commands: _Commands) -> None:
     revoke.add_argument("id", help="the six characters between the dots")
 
     p = commands.add("tenant", "tenant", "tenants of this cloud", output=False)
-    create, list_ = _verbs(p, ("create", "make a tenant"), ("list", "show tenants"))
-    create.add_argument("name")
-    for verb in (create, list_):
+    create, list_, show, quota = _verbs(
+        p,
+        ("create", "make a tenant"),
+        ("list", "show tenants"),
+        ("show", "what a tenant has stored, and may"),
+        ("quota", "how much a tenant may store from now on"),
+    )
+    for verb in (create, show, quota):
+        verb.add_argument("name")
+    quota.add_argument("--objects", type=int, default=0, help="Kubernetes objects (default: as the configuration says)")
+    quota.add_argument("--mib", type=int, default=0, help="MiB of them (default: as the configuration says)")
+    for verb in (create, list_, show, quota):
         _socket(verb, CLOUD_SOCKET, "the cloud's")
 
     p = commands.add("node", "node", "nodes of a tenant", output=False)

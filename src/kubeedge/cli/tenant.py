@@ -1,8 +1,10 @@
-"""`kubeedge tenant create|list`."""
+"""`kubeedge tenant create|list|show|quota`."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 from kubeedge.cli.control import call
 from kubeedge.cli.show import as_json
@@ -11,10 +13,27 @@ _START = "start it with `kubeedge cloud`, or name its socket with --socket"
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.verb == "create":
-        answer = call(options.socket, "POST", "/v1/tenants", {"name": options.name}, what="the cloud", start=_START)
-        print(as_json(answer) if options.output == "json" else f"tenant {answer['name']} exists")
-    else:
-        answer = call(options.socket, "GET", "/v1/tenants", what="the cloud", start=_START)
-        print(as_json(answer) if options.output == "json" else "\n".join(answer["tenants"]))
+    def ask(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        return call(options.socket, method, f"/v1/tenants{path}", body, what="the cloud", start=_START)
+
+    match options.verb:
+        case "create":
+            answer = ask("POST", "", {"name": options.name})
+            text = f"tenant {answer['name']} exists"
+        case "show":
+            answer = ask("GET", f"/{options.name}")
+            text = _shown(answer)
+        case "quota":
+            ask("PUT", f"/{options.name}/quota", {"objects": options.objects, "mib": options.mib})
+            answer = ask("GET", f"/{options.name}")
+            text = _shown(answer)
+        case _:
+            answer = ask("GET", "")
+            text = "\n".join(answer["tenants"])
+    print(as_json(answer) if options.output == "json" else text)
     return 0
+
+
+def _shown(answer: Mapping[str, Any]) -> str:
+    rows = (f"{what:8} {answer[what]['used']} of {answer[what]['limit']}" for what in ("objects", "bytes"))
+    return "\n".join((f"tenant   {answer['name']}", *rows))

@@ -149,6 +149,14 @@ class Nodes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    objects: int = setting(
+        50_000, "Kubernetes objects that one tenant may have; Events are some of them", low=100, high=10_000_000
+    )
+    mib: int = setting(64, "MiB of them", low=1, high=65_536)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CloudConfig:
     paths: CloudPaths = section(CloudPaths())
     advertise: tuple[str, ...] = setting(
@@ -166,6 +174,7 @@ class CloudConfig:
     )
     tun: CloudTun = section(CloudTun())
     nodes: Nodes = section(Nodes(), "what one node may cost the cloud")
+    quota: Quota = section(Quota(), "what one tenant may store; `kubeedge tenant quota` gives a tenant another one")
     addresses: Addresses = section(Addresses(), "every tenant has the same")
     node_grace: float = setting(
         10.0,

@@ -79,7 +79,9 @@ async def test_a_check_ends_with_its_32nd_finding(api: Api) -> None:
 
     found = findings.collect(lambda: validation.pod({"containers": [Counted() for _ in range(9000)]}))
     assert len(found) == 32 and looked_at < 200
-    status, answer = await api("POST", "/api/v1/nodes", {"metadata": {"name": "n"}, "status": {"addresses": [1] * 9000}})
+    status, answer = await api(
+        "POST", "/api/v1/nodes", {"metadata": {"name": "n"}, "status": {"addresses": [1] * 9000}}
+    )
     assert status == 422 and len(answer["details"]["causes"]) == 32
 
 
@@ -108,9 +110,7 @@ async def test_lists_of_names_are_compared_without_their_square(api: Api) -> Non
 async def test_patches_cannot_grow_an_object_beyond_what_may_be_sent(api: Api) -> None:
     await api("POST", f"{DEFAULT}/configmaps", configmap("c"))
     for part in range(3):
-        status, answer = await api(
-            "PATCH", f"{DEFAULT}/configmaps/c", {f"more{part}": [[]] * 9000}, content_type=MERGE
-        )
+        status, answer = await api("PATCH", f"{DEFAULT}/configmaps/c", {f"more{part}": [[]] * 9000}, content_type=MERGE)
         assert status == (200 if part == 0 else 413), answer
     deeper = [{"op": "add", "path": "/x", "value": {}}] + [{"op": "copy", "from": "/x", "path": "/x" * 90}] * 5000
     status, answer = await api("PATCH", f"{DEFAULT}/configmaps/c", deeper, content_type=JSON_PATCH)
@@ -127,7 +127,9 @@ async def test_as_many_operations_as_kubernetes_takes_are_taken(api: Api) -> Non
     assert (await api("PATCH", f"{DEFAULT}/configmaps/c", operations, content_type=JSON_PATCH))[0] == 200
 
 
-@pytest.mark.parametrize("query", ["labelSelector=" + ",".join(["a!=b"] * 300), "fieldSelector=" + ",".join(["metadata.name!=b"] * 300)])
+@pytest.mark.parametrize(
+    "query", ["labelSelector=" + ",".join(["a!=b"] * 300), "fieldSelector=" + ",".join(["metadata.name!=b"] * 300)]
+)
 def test_a_selector_asks_each_object_a_bounded_number_of_questions(query: str) -> None:
     @with_api
     async def run(api: Api) -> None:

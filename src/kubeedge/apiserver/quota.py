@@ -1,0 +1,77 @@
+"""How much a tenant may store: what the registry asks before it writes. Pure.
+
+Lives here:      the numbers, what is refused and in which words.
+Lives elsewhere: counting what there is (kubeedge_cloud.tenants.usage).
+
+A creation needs room for an object, and a write that makes an object larger needs room for the difference. Deletions and what makes an
+object smaller are always possible. A status is written by nodes and controllers for objects that were let in: it may use a reserve beyond
+the limit, so that what runs goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from kubeedge.api.client import Resource
+from kubeedge.api.names import Revision
+from kubeedge.api.status import Forbidden
+
+RESERVE = 1.25  # of the limit, for status
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    objects: int
+    size: int  # bytes of all objects, encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    objects: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    resource: Resource
+    name: str
+    objects: int
+    size: int
+    status: bool = False
+
+
+#: called with key, bytes and revision when the transaction succeeded
+Wrote: TypeAlias = Callable[[str, int, Revision], None]
+
+
+class Quota(Protocol):
+    def reserve(self, growth: Growth) -> AbstractContextManager[Wrote]:
+        """Around the transaction, so that a hundred writes at once do not all find the same room. Raises Forbidden."""
+        ...
+
+
+class Unlimited:
+    def reserve(self, growth: Growth) -> AbstractContextManager[Wrote]:
+        return nullcontext(lambda key, size, revision: None)
+
+
+def check(limits: Limits, used: Used, growth: Growth) -> None:
+    """Raises Forbidden, worded as a ResourceQuota's."""
+    if growth.objects <= 0 and growth.size <= 0:
+        return
+    factor = RESERVE if growth.status else 1.0
+    over = []
+    if growth.objects > 0 and used.objects + growth.objects > limits.objects * factor:
+        over.append(("objects", growth.objects, used.objects, limits.objects))
+    if growth.size > 0 and used.size + growth.size > limits.size * factor:
+        over.append(("bytes", growth.size, used.size, limits.size))
+    if over:
+        requested, there, most = (", ".join(f"{row[0]}={row[column]}" for row in over) for column in (1, 2, 3))
+        raise Forbidden.of(
+            growth.resource,
+            growth.name,
+            f"exceeded quota: tenant, requested: {requested}, used: {there}, limited: {most}",
+        )
