@@ -44,6 +44,8 @@ class Row:
     #: spec changes count up metadata.generation
     counts_generation: bool = False
     name_rule: str = "subdomain"  # or "label"
+    #: a deletion that is done at once answers the object as it was, not a Status: what Kubernetes' registries have as ReturnDeletedObject
+    answers_deleted: bool = False
 
     @property
     def has_status(self) -> bool:
@@ -96,9 +98,10 @@ TABLE: tuple[Row, ...] = (
             "status.podIP",
             "status.nominatedNodeName",
         ),
+        answers_deleted=True,
     ),
     Row(SECRETS, "secret", fields=("type",)),
-    Row(SERVICEACCOUNTS, "serviceaccount", ("sa",)),
+    Row(SERVICEACCOUNTS, "serviceaccount", ("sa",), answers_deleted=True),
     Row(
         SERVICES,
         "service",
@@ -107,6 +110,7 @@ TABLE: tuple[Row, ...] = (
         ("status",),
         ("spec.clusterIP", "spec.type"),
         name_rule="label",
+        answers_deleted=True,
     ),
     Row(DAEMONSETS, "daemonset", ("ds",), ("all",), ("status",), counts_generation=True),
     Row(DEPLOYMENTS, "deployment", ("deploy",), ("all",), ("status", "scale"), counts_generation=True),

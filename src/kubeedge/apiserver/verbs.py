@@ -351,7 +351,7 @@ async def delete(call: Call) -> Response:
     at = call.address
     options = await call.delete_options()
     obj, gone = await call.registry.delete_object(at.row.resource, at.namespace, at.name, options)
-    if gone and accept.as_kind == "":
+    if gone and accept.as_kind == "" and not at.row.answers_deleted:
         return answer(call, 200, success(at.row.resource, at.name, str(meta.metadata(obj).get("uid", ""))))
     return answer(call, 200, shown(call, accept, obj))
 
