@@ -62,6 +62,7 @@ from kubeedge_cloud.bushub.peers import PeersSettings
 from kubeedge_cloud.bushub.settings import BusHubSettings
 from kubeedge_cloud.bushub.tun import CloudTun
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
+from kubeedge_cloud.controllers.basics.core import Server
 from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.edgecontroller.controller import EdgeController, EdgeControllerSettings
 from kubeedge_cloud.processes.fenced import FencedStore
@@ -214,7 +215,12 @@ class Cloud:
                 EdgeControllerSettings(node_grace=self.config.node_grace),
                 member=self.member,
             ),
-            ControllersModule(self.client_of("controllers"), self.tenants, member=self.member),
+            ControllersModule(
+                self.client_of("controllers"),
+                self.tenants,
+                member=self.member,
+                server=Server(self.authority.pem.decode(), self.hosts, on.api.port) if on.api.enable else None,
+            ),
         ]
         doors: list[Module] = [self.hub] if on.hub.enable else []
         if on.bootstrap.enable:

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from kubeedge.api.client import KubeClient
 from kubeedge.api.names import TenantId
+from kubeedge_cloud.controllers.basics.core import Server
+from kubeedge_cloud.controllers.basics.driver import BasicsController
 from kubeedge_cloud.controllers.cluster import Cluster
 from kubeedge_cloud.controllers.daemonset.driver import DaemonSetController
 from kubeedge_cloud.controllers.deployment.driver import DeploymentController
@@ -39,8 +41,12 @@ async def run_controllers(
     *,
     wall: Callable[[], float] = time.time,
     quarantine: float = NODE_QUARANTINE,
+    server: Server | None = None,
 ) -> None:
-    """The controllers of one cluster, until cancelled. They share one cache of every resource."""
+    """The controllers of one cluster, until cancelled. They share one cache of every resource.
+
+    `server` says where the API is; without it, nobody makes what stands for it in the cluster.
+    """
     cluster = Cluster(client, wall=wall)
     collector = GarbageCollector(cluster, quarantine=quarantine)
     controllers: Sequence[Controller] = (
@@ -49,6 +55,7 @@ async def run_controllers(
         DaemonSetController(cluster),
         Scheduler(cluster),
         EndpointsController(cluster),
+        *([BasicsController(cluster, server)] if server is not None else []),
     )
     async with asyncio.TaskGroup() as group:
         for informer in cluster.informers():
@@ -78,7 +85,9 @@ class ControllersModule:
         *,
         member: Member | None = None,
         wall: Callable[[], float] = time.time,
+        server: Server | None = None,
     ) -> None:
+        self._server = server
         self._client_for = client_for
         self._tenants = tenants
         self._member = member or Alone()
@@ -91,6 +100,6 @@ class ControllersModule:
         await led(
             self._member,
             f"controllers/{tenant.name}",
-            lambda ready: run_controllers(self._client_for(tenant.name), ready, wall=self._wall),
+            lambda ready: run_controllers(self._client_for(tenant.name), ready, wall=self._wall, server=self._server),
             serving,
         )

@@ -1,0 +1,1 @@
+"""What every namespace and every cluster has from the beginning."""
