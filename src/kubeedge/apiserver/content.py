@@ -30,6 +30,18 @@ def decode_json(data: bytes, bounds: Bounds = json_bounds.DEFAULT) -> Any:
         raise BadRequest(str(exc)) from exc
 
 
+def decode_protobuf(data: bytes) -> Any:
+    """Raises BadRequest, TooLarge."""
+    from kubeedge.api import proto  # not every client sends it
+
+    try:
+        return proto.decode(data)
+    except TooManyValues as exc:
+        raise TooLarge(str(exc)) from exc
+    except Invalid as exc:
+        raise BadRequest(f"the body is not an object in protobuf: {exc}") from exc
+
+
 def decode(content_type: str | None, data: bytes) -> Any:
     """By media type; kubectl's older versions send none. Raises UnsupportedMediaType, BadRequest."""
     match media_type(content_type or JSON):
@@ -37,10 +49,12 @@ def decode(content_type: str | None, data: bytes) -> Any:
             return decode_json(data)
         case "application/yaml" | "application/x-yaml" | "text/yaml":
             return decode_yaml(data)
+        case "application/vnd.kubernetes.protobuf":
+            return decode_protobuf(data)
         case other:
             raise UnsupportedMediaType(
                 f"the body of the request was in an unknown format ({other[:100]}) - accepted media types include: "
-                "application/json, application/yaml"
+                "application/json, application/yaml, application/vnd.kubernetes.protobuf"
             )
 
 
