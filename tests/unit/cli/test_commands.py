@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,7 @@ async def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[s
 class Tenants:
     def __init__(self) -> None:
         self.all = [TenantId("default")]
+        self.quota = 50_000, 64 << 20
 
     async def names(self) -> list[TenantId]:
         return self.all
@@ -48,6 +50,12 @@ class Tenants:
 
     async def remove_node(self, tenant: TenantId, node: NodeName) -> bool:
         return node == "edge1"
+
+    async def show(self, tenant: TenantId) -> dict[str, Any]:
+        return {"name": tenant, "objects": {"used": 7, "limit": self.quota[0]}, "bytes": {"used": 9, "limit": self.quota[1]}}
+
+    async def allow_storage(self, tenant: TenantId, objects: int, size: int) -> None:
+        self.quota = objects or 50_000, size or 64 << 20
 
 
 class AdminSocket:
@@ -248,6 +256,13 @@ def test_tenants_are_made_and_listed(tmp_path):
         async with AdminSocket(cloud, tmp_path / "s") as socket:
             assert (await run("tenant", "create", "acme", "--socket", socket)).stdout == "tenant acme exists\n"
             assert (await run("tenant", "list", "--socket", socket)).stdout == "acme\ndefault\n"
+            shown = (await run("tenant", "show", "acme", "--socket", socket)).stdout
+            assert shown == "tenant   acme\nobjects  7 of 50000\nbytes    9 of 67108864\n"
+            shown = (await run("tenant", "quota", "acme", "--objects", "10", "--mib", "1", "--socket", socket)).stdout
+            assert shown == "tenant   acme\nobjects  7 of 10\nbytes    9 of 1048576\n"
+            assert "no tenant none" in (await run("tenant", "show", "none", "--socket", socket)).stderr
+            wrong = await run("tenant", "quota", "acme", "--mib", "-1", "--socket", socket)
+            assert wrong.returncode and "a number of 0 or more" in wrong.stderr
 
     story(tmp_path, told)
 

@@ -181,3 +181,38 @@ def test_what_is_not_json_for_everybody_is_not_json(text: str) -> None:
 @pytest.mark.parametrize("value", [None, True, 0, -1.5, "", "\U0001f600", [], {}, [[{"a": [1]}]], {"a": {"b": "c"}}])
 def test_what_is_json_passes(value: Any) -> None:
     assert strict_json.loads(json.dumps(value).encode()) == value
+
+
+@in_world
+async def test_a_report_of_a_million_values_is_refused_before_it_is_read(world: World) -> None:
+    """1.5 MB of addresses took the event loop of all tenants for half a minute."""
+    async with world.cloud():
+        await world.tenants.ensure_node(TENANT, NodeName("edge1"))
+        await world.settle(2)
+        node = (await world.get(NODES, "edge1"))["status"]
+        for addresses in ("[" + "1," * 500_000 + "1]", "[" + "[]," * 400_000 + "[]]", "[" + "1," * 4000 + "1]"):
+            await report(world, "edge1", "nodes/_/edge1", f'{{"status":{{"addresses":{addresses}}}}}')
+            assert (await world.get(NODES, "edge1"))["status"] == node
+        await report(world, "edge1", "nodes/_/edge1", '{"status":{"addresses":[{"type":"Hostname","address":"e"}]}}')
+        assert (await world.get(NODES, "edge1"))["status"]["addresses"] == [{"type": "Hostname", "address": "e"}]
+
+
+@in_world
+async def test_large_reports_are_read_at_the_nodes_own_pace(world: World) -> None:
+    """A MiB at once, and then 32 KiB a second; the newest is what counts, and another node does not wait."""
+    async with world.cloud():
+        for node in ("edge1", "edge2"):
+            await world.tenants.ensure_node(TENANT, NodeName(node))
+        await world.settle(2)
+
+        def status(text: str) -> str:
+            return f'{{"status":{{"nodeInfo":{{"osImage":"{text}"}}}}}}'
+
+        for number in range(3):
+            await report(world, "edge1", "nodes/_/edge1", status(f"{number}" * 1_000_000))
+        await report(world, "edge1", "nodes/_/edge1", status("last" * 2000))
+        assert (await world.get(NODES, "edge1"))["status"]["nodeInfo"]["osImage"] == "1" * 1_000_000
+        await report(world, "edge2", "nodes/_/edge2", status("x" * 5000))
+        assert (await world.get(NODES, "edge2"))["status"]["nodeInfo"]["osImage"] == "x" * 5000
+        await world.settle(40)
+        assert (await world.get(NODES, "edge1"))["status"]["nodeInfo"]["osImage"] == "last" * 2000

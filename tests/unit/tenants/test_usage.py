@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+import itertools
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from kubeedge.apiserver.registry import Registry
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Store
 from kubeedge.store.sqlite import open_sqlite
+from kubeedge_cloud.etcd.store import open_etcd
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.usage import Usage
+from tests.kit.etcd import EtcdCluster
 
 A, B = TenantId("a"), TenantId("b")
 LIMITS = Limits(objects=20, size=40_000)
@@ -43,9 +46,12 @@ class Site:
         await self.counted(tenant, lambda usage: usage.used.objects == before + 1)
 
 
+Story = Callable[[Callable[[Site], Coroutine[Any, Any, None]]], None]
+_serial = itertools.count(1)
+
+
 @asynccontextmanager
-async def opened(kind: str, tmp_path: Path) -> AsyncIterator[Site]:
-    store: Store = MemoryStore() if kind == "memory" else await open_sqlite(tmp_path / "store.db")
+async def opened(store: Store) -> AsyncIterator[Site]:
     site = Site(store)
     for tenant in (A, B):
         await site.tenants.ensure_tenant(tenant)
@@ -63,21 +69,29 @@ async def opened(kind: str, tmp_path: Path) -> AsyncIterator[Site]:
         await store.close()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def story(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> Callable[[Callable[[Site], Coroutine[Any, Any, None]]], None]:
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
+    with EtcdCluster(tmp_path_factory.mktemp("etcd")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["memory", "sqlite", "etcd"])
+def story(request: pytest.FixtureRequest, tmp_path: Path) -> Story:
+    cluster: EtcdCluster | None = request.getfixturevalue("etcd") if request.param == "etcd" else None
+
+    async def store() -> Store:
+        if cluster is not None:
+            return await open_etcd(cluster.settings(namespace=f"/usage{next(_serial)}"))
+        return MemoryStore() if request.param == "memory" else await open_sqlite(tmp_path / "store.db")
+
     def run(test: Callable[[Site], Coroutine[Any, Any, None]]) -> None:
         async def inside() -> None:
-            async with opened(request.param, tmp_path) as site:
+            async with opened(await store()) as site:
                 await test(site)
 
         asyncio.run(inside())
 
     return run
-
-
-Story = Callable[[Callable[[Site], Coroutine[Any, Any, None]]], None]
 
 
 def test_the_number_of_a_tenants_objects_is_bounded_and_others_have_their_own(story: Story) -> None:
@@ -101,7 +115,9 @@ def test_bytes_are_bounded_for_what_is_new_and_for_what_grows(story: Story) -> N
     async def test(site: Site) -> None:
         await site.make(A, "large", 30_000)
         api = site.api[A]
-        with pytest.raises(Forbidden, match="exceeded quota: tenant, requested: bytes=.*, used: bytes=3.*, limited: bytes=40000"):
+        with pytest.raises(
+            Forbidden, match="exceeded quota: tenant, requested: bytes=.*, used: bytes=3.*, limited: bytes=40000"
+        ):
             await api.create(CONFIGMAPS, "default", {"metadata": {"name": "c"}, "data": {"a": "x" * 20_000}})
         with pytest.raises(Forbidden, match="exceeded quota"):
             await api.merge_patch(CONFIGMAPS, "default", "large", {"data": {"b": "x" * 20_000}})
