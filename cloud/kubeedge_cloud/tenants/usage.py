@@ -9,28 +9,34 @@ it is on its way, and counted at once. So only writes of several processes at th
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import cast
 
 from kubeedge.api import keys
 from kubeedge.api.names import Revision, TenantId
+from kubeedge.api.status import TooManyRequests
 from kubeedge.apiserver.quota import Growth, Limits, Used, Wrote, check
 from kubeedge.errors import Gone
+from kubeedge.kit.bucket import Bucket
 from kubeedge.kit.metrics import Family, family
 from kubeedge.store.model import ChangeKind, Store, WatchBatch
 from kubeedge_cloud.tenants.each import for_each_tenant
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import TenantRecord
 
+_PACE = 600.0  # seconds in which a tenant may write as many bytes as it may have
 _PAGE = 50  # keys read at once; each may have 1.5 MiB
 
 
 class TenantUsage:
     """One tenant's objects. `limits` is asked each time: the administrator may change them."""
 
-    def __init__(self, limits: Callable[[], Limits]) -> None:
+    def __init__(self, limits: Callable[[], Limits], clock: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits
+        self._clock = clock
+        self._pace: tuple[Limits, Bucket] | None = None
         self._sizes: dict[str, int] = {}
         self._size = 0
         self._held = Used()
@@ -48,11 +54,25 @@ class TenantUsage:
     def reserve(self, growth: Growth) -> Iterator[Wrote]:
         used = Used(len(self._sizes) + self._held.objects, self._size + self._held.size)
         check(self._limits(), used, growth)
+        if not growth.status:  # what nodes report has a pace of its own
+            self._keep_pace(growth.written)
         self._hold(growth.objects, max(0, growth.size))
         try:
             yield self._wrote
         finally:
             self._hold(-growth.objects, -max(0, growth.size))
+
+    def _keep_pace(self, written: int) -> None:
+        """Raises TooManyRequests. As much as a tenant may have, it may write at once, and then again in _PACE seconds."""
+        limits, now = self._limits(), self._clock()
+        if self._pace is None or self._pace[0] != limits:
+            self._pace = limits, Bucket(limits.size / _PACE, limits.size, now)
+        bucket = self._pace[1]
+        if bucket.charge(0, now):
+            raise TooManyRequests(
+                f"the tenant has written {limits.size} bytes faster than in {_PACE:g} s, which fills the store's history: wait"
+            )
+        bucket.charge(written, now)
 
     def _wrote(self, key: str, size: int, revision: Revision) -> None:
         """Before the watch brings it; if that was faster, what it brought after this is the truth."""
@@ -83,7 +103,10 @@ class Usage:
 
     name = "usage"
 
-    def __init__(self, store: Store, tenants: TenantManager, default: Limits) -> None:
+    def __init__(
+        self, store: Store, tenants: TenantManager, default: Limits, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
         self._store = store
         self._tenants = tenants
         self._default = default
@@ -92,7 +115,7 @@ class Usage:
 
     def of(self, tenant: TenantId) -> TenantUsage:
         if tenant not in self._usage:
-            self._usage[tenant] = TenantUsage(lambda: self._limits_of(tenant))
+            self._usage[tenant] = TenantUsage(lambda: self._limits_of(tenant), self._clock)
         return self._usage[tenant]
 
     def _limits_of(self, tenant: TenantId) -> Limits:

@@ -40,6 +40,7 @@ class Growth:
     name: str
     objects: int
     size: int
+    written: int  # bytes; what was there before stays in the store's history until it is compacted
     status: bool = False
 
 

@@ -272,7 +272,7 @@ class Registry:
                 if await self._store.get(key) is not None:
                     raise AlreadyExists.of(resource, name)
                 return writing.obj
-            growth = Growth(resource, name, 1, len(key) + len(value))
+            growth = Growth(resource, name, 1, len(key) + len(value), len(value))
             with self._quota.reserve(growth) as wrote:
                 done = await self._store.txn(
                     [*compares, *writing.compares], [Put(key, value, writing.lease), *writing.ops]
@@ -388,7 +388,7 @@ class Registry:
             return selection.with_version(new, kv.mod_revision) if await self._remove(row, kv, old) else None
         writing = await self._attachments.of_write(row, old, new)
         value = await self.apart(len(kv.value) + size, partial(_encode, writing.obj))
-        growth = Growth(row.resource, meta.name_of(new), 0, len(value) - len(kv.value), status)
+        growth = Growth(row.resource, meta.name_of(new), 0, len(value) - len(kv.value), len(value), status)
         with self._quota.reserve(growth) as wrote:
             done = await self._store.txn(
                 [_unchanged(kv), *writing.compares], [Put(kv.key, value, writing.lease), *writing.ops]

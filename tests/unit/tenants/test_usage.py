@@ -13,7 +13,7 @@ import pytest
 
 from kubeedge.api.names import TenantId
 from kubeedge.api.resources import CONFIGMAPS, NODES, PODS
-from kubeedge.api.status import Forbidden
+from kubeedge.api.status import Forbidden, TooManyRequests
 from kubeedge.apiserver.quota import Limits
 from kubeedge.apiserver.registry import Registry
 from kubeedge.store.memory import MemoryStore
@@ -32,7 +32,8 @@ class Site:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.tenants = TenantManager(store)
-        self.usage = Usage(store, self.tenants, LIMITS)
+        self.now = 0.0
+        self.usage = Usage(store, self.tenants, LIMITS, clock=lambda: self.now)
         self.api = {tenant: Registry(store, tenant, quota=self.usage.of(tenant)) for tenant in (A, B)}
 
     async def counted(self, tenant: TenantId, condition: Callable[[Any], bool]) -> None:
@@ -41,6 +42,7 @@ class Site:
                 await asyncio.sleep(0.001)
 
     async def make(self, tenant: TenantId, name: str, size: int = 1) -> None:
+        self.now += 600  # what is written here is not too fast
         before = self.usage.of(tenant).used.objects
         await self.api[tenant].create(CONFIGMAPS, "default", {"metadata": {"name": name}, "data": {"a": "x" * size}})
         await self.counted(tenant, lambda usage: usage.used.objects == before + 1)
@@ -121,6 +123,7 @@ def test_bytes_are_bounded_for_what_is_new_and_for_what_grows(story: Story) -> N
             await api.create(CONFIGMAPS, "default", {"metadata": {"name": "c"}, "data": {"a": "x" * 20_000}})
         with pytest.raises(Forbidden, match="exceeded quota"):
             await api.merge_patch(CONFIGMAPS, "default", "large", {"data": {"b": "x" * 20_000}})
+        site.now += 600
         await api.merge_patch(CONFIGMAPS, "default", "large", {"data": {"a": "x" * 30_000, "b": "y"}})
         await api.merge_patch(CONFIGMAPS, "default", "large", {"data": {"a": None}})
         await site.counted(A, lambda usage: usage.used.size < 10_000)
@@ -181,5 +184,22 @@ def test_a_tenant_may_get_a_quota_of_its_own_and_a_new_process_counts_what_is_th
         task.cancel()
         assert other.of(A).used == site.usage.of(A).used and other.of(A).used.size > 80_000
         assert {sample.labels["tenant"] for family in other.families() for sample in family.samples} == {"a", "b"}
+
+    story(test)
+
+
+def test_one_object_that_is_rewritten_without_end_does_not_fill_the_history(story: Story) -> None:
+    async def test(site: Site) -> None:
+        await site.make(A, "c", 10_000)
+        writes = 0
+        with pytest.raises(TooManyRequests, match="faster than in 600 s"):
+            while writes < 100:
+                await site.api[A].merge_patch(CONFIGMAPS, "default", "c", {"data": {"a": f"{writes % 10}" * 10_000}})
+                writes += 1
+        assert 2 <= writes <= 4
+        await site.make(B, "c", 10_000)
+        site.now += 300
+        await site.api[A].merge_patch(CONFIGMAPS, "default", "c", {"data": {"a": "x" * 10_000}})
+        await site.api[A].delete(CONFIGMAPS, "default", "c")
 
     story(test)
