@@ -177,7 +177,9 @@ class Cloud:
     def registry(self, tenant: TenantId) -> Registry:
         """One for each tenant, for the life of the process."""
         if tenant not in self._registries:
-            self._registries[tenant] = Registry(self.store, tenant, foreground=True, offload=self._offload, quota=self.usage.of(tenant))
+            self._registries[tenant] = Registry(
+                self.store, tenant, foreground=True, offload=self._offload, quota=self.usage.of(tenant)
+            )
         return self._registries[tenant]
 
     def client_of(self, work: str) -> Callable[[TenantId], Registry]:
@@ -187,7 +189,13 @@ class Cloud:
 
         def make(tenant: TenantId) -> Registry:
             fence = partial(self.member.fence, f"{work}/{tenant}")
-            return Registry(FencedStore(self.store, fence), tenant, foreground=True, offload=self._offload, quota=self.usage.of(tenant))
+            return Registry(
+                FencedStore(self.store, fence),
+                tenant,
+                foreground=True,
+                offload=self._offload,
+                quota=self.usage.of(tenant),
+            )
 
         return make
 
@@ -230,7 +238,11 @@ class Cloud:
         if on.metrics.enable:
             doors.append(MetricsServer(on.metrics.address, on.metrics.port, self.metrics.text))
         doors.append(Control(self.config.paths.run / "cloud.sock", self))
-        first: list[Module] = [self.certificate, self.usage, *([self.member] if isinstance(self.member, Process) else [])]
+        first: list[Module] = [
+            self.certificate,
+            self.usage,
+            *([self.member] if isinstance(self.member, Process) else []),
+        ]
         return [first, serving, controlling, doors]
 
     def _publishing(self) -> list[Module]:

@@ -421,7 +421,9 @@ class TenantEdgeController:
                 return None  # it speaks about what is not its own
         if wait := self._wait(self._events_of, node, _EVENT_RATE, _EVENT_BURST):
             return max(wait, _EVENT_LATER)
-        with contextlib.suppress(Conflict, NotFound, Refused):  # it is there already, its namespace is gone, the quota is full
+        with contextlib.suppress(
+            Conflict, NotFound, Refused
+        ):  # it is there already, its namespace is gone, the quota is full
             await self._client.create(EVENTS, namespace, event)
         return None
 

@@ -1,7 +1,7 @@
 """Field numbers of the kinds in protobuf, generated from k8s.io/api v0.34.2 by tests/kit/proto_table.py: do not edit.
 
-    Type
-      number  name (-: its fields are JSON's fields of this type)  kind; *: a zero is a value
+Type
+  number  name (-: its fields are JSON's fields of this type)  kind; *: a zero is a value
 """
 
 from __future__ import annotations

@@ -99,7 +99,9 @@ def failure(code: int, reason: str, message: str, details: Object | None = None)
         "message": message,
         "reason": reason,
     }
-    status["details"] = details or {}  # also when there is nothing to say: kubectl looks into it without asking whether it is there
+    status["details"] = (
+        details or {}
+    )  # also when there is nothing to say: kubectl looks into it without asking whether it is there
     status["code"] = code
     return status
 

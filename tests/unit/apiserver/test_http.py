@@ -164,7 +164,9 @@ async def test_protobuf_is_taken_as_a_body_and_answered_with_json(api: Api) -> N
     status, answer = await api("POST", f"{DEFAULT}/configmaps", b"k8s\0", content_type="application/cbor")
     assert status == 415 and "accepted media types include: application/json" in answer["message"]
     body = b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x10\x0a\x05\x0a\x03sky\x12\x07\x0a\x01k\x12\x02ok"
-    status, answer = await api("POST", f"{DEFAULT}/configmaps", body, content_type=proto, accept=f"{proto},application/json")
+    status, answer = await api(
+        "POST", f"{DEFAULT}/configmaps", body, content_type=proto, accept=f"{proto},application/json"
+    )
     assert status == 201 and answer["data"] == {"k": "ok"} and answer["metadata"]["name"] == "sky"
     assert (await api("GET", f"{DEFAULT}/configmaps", accept=f"{proto}, application/json"))[0] == 200
     assert (await api("GET", f"{DEFAULT}/configmaps", accept=proto))[0] == 406

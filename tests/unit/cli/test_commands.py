@@ -52,7 +52,11 @@ class Tenants:
         return node == "edge1"
 
     async def show(self, tenant: TenantId) -> dict[str, Any]:
-        return {"name": tenant, "objects": {"used": 7, "limit": self.quota[0]}, "bytes": {"used": 9, "limit": self.quota[1]}}
+        return {
+            "name": tenant,
+            "objects": {"used": 7, "limit": self.quota[0]},
+            "bytes": {"used": 9, "limit": self.quota[1]},
+        }
 
     async def allow_storage(self, tenant: TenantId, objects: int, size: int) -> None:
         self.quota = objects or 50_000, size or 64 << 20
