@@ -1,6 +1,6 @@
 """Makes src/kubeedge/api/proto_table.py from Kubernetes' own Go types: field numbers, JSON names, and what is embedded or a pointer.
 
-    python -m tests.kit.proto_table v0.34.2 > src/kubeedge/api/proto_table.py
+    python -m tests.kit.proto_table v0.34.2 > src/kubeedge/api/proto_table.py; ruff format src/kubeedge/api/proto_table.py
 
 The generated.proto files have the numbers, but not which fields JSON has inline, and not which are pointers: Go writes a zero that is no
 pointer, too, and its JSON leaves that out. Both are in the tags of the types, from which the .proto files were made. Needs Go; the
