@@ -12,13 +12,13 @@ Lives elsewhere: keeping the records (tokens.py), HTTP (service.py).
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import Conflict, KubeEdgeError, Refused
+from kubeedge.kit.client_network import client_network
 
 RETRY_WINDOW = 600.0  # seconds in which a lost answer may be asked for again
 
@@ -122,7 +122,7 @@ class FailureLimit:
         self._seen: OrderedDict[str, deque[float]] = OrderedDict()
 
     def failed(self, address: str, now: float) -> None:
-        source = network_of(address)
+        source = client_network(address)
         times = self._seen.setdefault(source, deque(maxlen=self._failures))
         times.append(now)
         self._seen.move_to_end(source)
@@ -131,21 +131,10 @@ class FailureLimit:
 
     def wait(self, address: str, now: float) -> float:
         """Seconds until this source is heard again; 0.0: now."""
-        times = self._seen.get(network_of(address))
+        times = self._seen.get(client_network(address))
         if times is None or len(times) < self._failures:
             return 0.0
         return max(0.0, times[0] + self._window - now)
-
-
-def network_of(address: str) -> str:
-    """Who counts as one source: an IPv4 address, or an IPv6 /64, which is one customer."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address[:64]
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is None:
-        return str(ipaddress.ip_network((ip, 64), strict=False))
-    return str(getattr(ip, "ipv4_mapped", None) or ip)
 
 
 def duration(seconds: float) -> str:

@@ -21,9 +21,11 @@ from typing import Any
 
 from kubeedge.api.names import NodeName, TenantId, node_name
 from kubeedge.errors import Invalid, KubeEdgeError, NotFound, PeerError, Refused, Unavailable
+from kubeedge.kit.acceptor import BACKLOG, Accepted, Acceptor
+from kubeedge.kit.connection_limiter import ConnectionLimits, Refusal
 from kubeedge.kit.streams import listening_socket
 from kubeedge.kubebus import ping
-from kubeedge.kubebus.l2.core import Hello, HelloHeard, Link, LinkIsDown, NameAsked, Role, Welcome
+from kubeedge.kubebus.l2.core import MAX_SLOTS, Hello, HelloHeard, Link, LinkIsDown, NameAsked, Role, Welcome
 from kubeedge.kubebus.l3.plane import CONTROL, Counters, Frame, LinkDown, LinkUp, Plane, Segment, TlsContext, told
 from kubeedge.kubebus.l4.driver import Endpoint, Handler
 from kubeedge.kubebus.observe import Ledger
@@ -40,6 +42,7 @@ log = logging.getLogger("kubeedge.bushub")
 
 _ALONE = 0  # our own node number, in every tenant, when there are no other relays
 _NO_RELAY = "this cloud process has no relay: listeners.relay is off, or it is just starting"
+_LINKS_OF_A_NODE = 3 * MAX_SLOTS  # those of a new instance come before the old ones have ended
 _STORE_PATIENCE = 1.5  # seconds; the edge waits 3 s for its welcome
 
 
@@ -91,7 +94,8 @@ class BusHub:
         self._links: dict[int, _NodeLink] = {}
         self._members = Members()
         self._subnets: dict[int, SubnetTable] = {}  # by number of the tenant
-        self._strangers: set[int] = set()
+        self._accepted: dict[int, Accepted] = {}  # by port
+        self._unauthenticated: set[int] = set()  # ports
         self._endpoints: dict[int, Endpoint] = {}
         self._served: dict[int, Callable[[int], Handler]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -237,7 +241,7 @@ class BusHub:
                 if self._peers is not None:
                     dialling = TlsContext(s.ca, s.cert, s.key, server=False)
                     tasks.create_task(self._peers.run(plane, dialling), name="other relays")
-                with listening_socket(s.address, s.port, backlog=512) as listener:
+                with listening_socket(s.address, s.port, backlog=BACKLOG) as listener:
                     ready.set()
                     await self._accept(plane, listener, tls)
         finally:
@@ -255,28 +259,50 @@ class BusHub:
             self._links.clear()
             self._members, self._wheel = Members(), Wheel()
             self._subnets.clear()
-            self._strangers.clear()
+            for accepted in self._accepted.values():
+                accepted.socket.close()
+            self._accepted.clear()
+            self._unauthenticated.clear()
             self._holders.clear()
             self._early.clear()
 
     async def _accept(self, plane: Plane, listener: socket.socket, tls: TlsContext) -> None:
-        s, loop = self._settings, asyncio.get_running_loop()
-        while True:
+        s = self._settings
+
+        def begin(accepted: Accepted) -> None:
+            descriptor = os.dup(accepted.socket.fileno())  # ours is for the limiter, until we know whose it is
             try:
-                connection, _ = await loop.sock_accept(listener)
-            except OSError as exc:  # no descriptors left, say: the links that are up must not pay for it
-                log.warning("cannot accept a link: %s", exc)
-                await asyncio.sleep(0.5)
-                continue
-            if len(self._links) >= s.max_links or len(self._strangers) >= s.max_strangers:
-                connection.close()
-                continue
-            descriptor = connection.detach()
-            try:
-                self._strangers.add(plane.add_link(descriptor, tls, congestion=s.congestion))
+                port = plane.add_link(descriptor, tls, congestion=s.congestion)
             except OSError as exc:
                 os.close(descriptor)
                 log.warning("cannot take a link: %s", exc)
+                self._end(accepted)
+                return
+            self._accepted[port] = accepted
+            self._unauthenticated.add(port)
+            accepted.cut = lambda: self._cut(port)
+
+        limits = ConnectionLimits(
+            unauthenticated=s.max_strangers, authenticated=s.max_links, per_identity=_LINKS_OF_A_NODE
+        )
+        await Acceptor(limits, begin).run([listener])
+
+    def _known(self, port: int, tenant: str, identity: str, *, most: int | None = None) -> Refusal | None:
+        """The link counts by its certificate from here on."""
+        self._unauthenticated.discard(port)
+        accepted = self._accepted[port]
+        refusal = accepted.authenticated(tenant, identity, most=most)
+        accepted.socket.close()  # the plane has its own descriptor
+        return refusal
+
+    def _cut(self, port: int) -> None:
+        if self._plane is not None:
+            self._plane.drop(port, "the connection gave way to others")
+
+    @staticmethod
+    def _end(accepted: Accepted) -> None:
+        accepted.socket.close()
+        accepted.ended()
 
     async def _own_tun(self, plane: Plane, settings: CloudTun) -> OwnTun:
         number = await self._directory.tenant_number(settings.tenant)
@@ -316,8 +342,8 @@ class BusHub:
         try:
             who = identity.parse(uri)
             if isinstance(who, identity.CloudIdentity) and self._peers is not None:
-                if port in self._strangers:
-                    self._strangers.discard(port)
+                if port in self._unauthenticated:
+                    self._known(port, "", who.uri, most=self._settings.max_links)
                     self._peers.accept(port)
                     for payload in self._early.pop(port, ()):
                         if self._peers.owns(port):
@@ -332,13 +358,16 @@ class BusHub:
             log.warning("link refused: %s", exc)
             self._refuse(port, Link(Role.RELAY, self._settings.link), str(exc))
             return
-        if port not in self._strangers:
+        if port not in self._unauthenticated:
             return  # it went down meanwhile
+        if (refusal := self._known(port, who.tenant, who.uri)) is not None:
+            log.warning("link refused tenant=%s node=%s: %s", who.tenant, who.node, refusal.value)
+            self._refuse(port, Link(Role.RELAY, self._settings.link), refusal.value)
+            return
         now = asyncio.get_running_loop().time()
         link = Link(Role.RELAY, self._settings.link)
         link.open(now)
         entry = _NodeLink(port, (who.tenant, who.node), record, behind, link, now)
-        self._strangers.discard(port)
         self._links[port] = entry
         self._tenant_numbers[who.tenant] = record.tenant_number
         self._wheel.add(port, link.next_timer(), now)
@@ -461,8 +490,10 @@ class BusHub:
 
     def _gone(self, port: int, reason: str) -> None:
         self._early.pop(port, None)
-        if port in self._strangers:
-            self._strangers.discard(port)
+        if (accepted := self._accepted.pop(port, None)) is not None:
+            self._end(accepted)
+        if port in self._unauthenticated:
+            self._unauthenticated.discard(port)
             self.refused += 1
             log.info("link refused: %s", reason)
         entry = self._links.pop(port, None)

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import socket
 import ssl
 import time
 import uuid
@@ -28,15 +27,20 @@ from kubeedge.errors import Gone, KubeEdgeError, PeerError, Refused, outward
 from kubeedge.hub.core import CLOSE_REPLACED, CLOUD_PATIENCE, REPLACED, Session, SessionSettings
 from kubeedge.hub.driver import Channel, Counters, WebSocket
 from kubeedge.hub.stream import Rejected, Stream
+from kubeedge.kit.acceptor import BACKLOG, Accepted, Acceptor
 from kubeedge.kit.bucket import Buckets
+from kubeedge.kit.connection_limiter import ConnectionLimits
+from kubeedge.kit.streams import listening_socket
+from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.pki import identity
 from kubeedge.store.model import Change, ChangeKind, Compare, Delete, Store, Target
 from kubeedge.sync.bounds import Bounds
 from kubeedge.sync.driver import Progress, run_cloud
-from kubeedge_cloud.cloudhub.door import Door
 from kubeedge_cloud.processes.member import Alone, Member
 
 log = logging.getLogger("kubeedge.cloudhub")
+
+_CHANNELS_OF_A_NODE = 4  # a new one replaces the one before, which takes a moment to end
 
 
 class NodeDirectory(Protocol):
@@ -97,7 +101,7 @@ class CloudHub:
         self._paces: Buckets[tuple[TenantId, NodeName]] = settings.bounds.paces(settings.max_channels)
         self._attached: dict[tuple[TenantId, NodeName], Attachment] = {}
         self._holding: set[asyncio.Task[Any]] = set()  # of channels, not of strangers
-        self._door: Door | None = None
+        self.acceptor: Acceptor | None = None  # while it listens
 
     def sessions(self) -> list[Attachment]:
         return list(self._attached.values())
@@ -138,22 +142,26 @@ class CloudHub:
         await self.forget_the_past()
         s = self._settings
         context = self._tls()
+        limits = ConnectionLimits(
+            unauthenticated=s.max_strangers, first_byte=s.handshake_timeout, per_identity=_CHANNELS_OF_A_NODE
+        )
         visits: set[asyncio.Task[None]] = set()
 
-        def visit(tcp: socket.socket, address: str) -> None:
-            task = asyncio.create_task(self._serve(tcp, address, context), name="channel of a node")
+        def begin(accepted: Accepted) -> None:
+            task = asyncio.create_task(self._serve(accepted, context), name="channel of a node")
+            accepted.cut = task.cancel
             visits.add(task)
             task.add_done_callback(visits.discard)
 
-        with Door(s.address, s.port, strangers=s.max_strangers, visit=visit) as door:
-            self._door = door
-            door.listen()
+        with listening_socket(s.address, s.port, backlog=BACKLOG) as listener:
+            self.acceptor = acceptor = Acceptor(limits, begin)
+            accepting = asyncio.create_task(acceptor.run([listener]), name="accept loop of the hub")
             ready.set()
             try:
                 await self.follow_sessions()
                 await asyncio.get_running_loop().create_future()
             finally:
-                door.close()
+                await cancel_and_wait(accepting)
                 for attachment in self.sessions():
                     attachment.channel.close("the cloud process stops", 1001)
                 for task in visits - self._holding:
@@ -161,21 +169,21 @@ class CloudHub:
                 if visits:  # those that are attached say goodbye, and take their session keys away
                     await asyncio.wait(visits)
 
-    async def _serve(self, tcp: socket.socket, address: str, context: ssl.SSLContext) -> None:
+    async def _serve(self, accepted: Accepted, context: ssl.SSLContext) -> None:
         """One connection, from TLS to its end. Whatever goes wrong ends it alone."""
-        descriptor, door, task = tcp.fileno(), self._door, asyncio.current_task()
-        assert door is not None and task is not None
+        address, task = accepted.address, asyncio.current_task()
+        assert task is not None
         limit = self._settings.handshake_timeout
         stream: Stream | None = None
         try:
-            stream = Stream(tcp, context, on_end=door.left)
+            stream = Stream(accepted.socket, context)
+            accepted.socket = stream.get_extra_info("socket")
             async with asyncio.timeout(limit):
                 await stream.handshake()
             async with asyncio.timeout(limit):
-                who = await self._admit(stream, address)
+                who = await self._admit(stream, accepted)
             if who is None:
                 return
-            door.admitted(descriptor)
             self._holding.add(task)
             try:
                 await self.hold(stream, who, address)
@@ -188,10 +196,9 @@ class CloudHub:
         finally:
             if stream is not None:
                 stream.abort()
-            else:
-                door.left(descriptor)
+            accepted.ended()
 
-    async def _admit(self, stream: Stream, address: str) -> identity.NodeIdentity | None:
+    async def _admit(self, stream: Stream, accepted: Accepted) -> identity.NodeIdentity | None:
         """Answers the upgrade. None: a stranger gets its refusal, and nothing else."""
         try:
             path, answer = await stream.asked()
@@ -201,10 +208,12 @@ class CloudHub:
                 raise Rejected(503, "too many channels")
             _ = self._member.lease  # without one nobody would know that the node is here
             who = await self._who(stream)
+            if (refusal := accepted.authenticated(who.tenant, who.uri)) is not None:
+                raise Rejected(429, refusal.value)
         except Rejected as exc:
             stream.refuse(exc.status, exc.text)
         except Refused as exc:
-            log.warning("refused address=%s: %s", address, exc)
+            log.warning("refused address=%s: %s", accepted.address, exc)
             stream.refuse(403, str(exc))
         except PeerError as exc:
             stream.refuse(400, str(exc))

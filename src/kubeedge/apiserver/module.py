@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections.abc import Callable
 
-from kubeedge.apiserver.server import ApiServer
-from kubeedge.kit.http1 import Limits, abort_writer, serve_connection
+from kubeedge.api.status import StatusError, TooManyRequests
+from kubeedge.apiserver.server import ApiServer, status_response
+from kubeedge.errors import Refused
+from kubeedge.kit.acceptor import BACKLOG, Accepted, Acceptor, in_tasks, open_streams
+from kubeedge.kit.connection_limiter import ConnectionLimits, Refusal
+from kubeedge.kit.http1 import Handler, Limits, Request, Response, Upgrade, abort_writer, serve_connection
+from kubeedge.kit.streams import listening_socket
+from kubeedge.kit.tasks import TaskSet
+from kubeedge.pki.identity import CloudIdentity, Identity, NodeIdentity, UserIdentity, of_peer
 
-#: connections at once; each may hold one request body of 3 MiB for a moment, and a kubectl uses one or two
-MAX_CONNECTIONS = 1000
+#: Each connection may hold one request body of 3 MiB for a moment. A kubectl uses one or two, a controller one for each of its watches.
+CONNECTIONS = ConnectionLimits(silent=2048, queued=2048, unauthenticated=256, authenticated=1000, per_identity=500)
+_TOLD = 64  # refused clients at once that hear why
+_TELLING = 5.0  # seconds
+_OF_A_NODE = 4  # connections with one node's certificate
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +40,7 @@ class ApiServerModule:
         address: str = "0.0.0.0",
         port: int = 6443,
         limits: Limits | None = None,
-        connections: int = MAX_CONNECTIONS,
+        connections: ConnectionLimits = CONNECTIONS,
         opened: Callable[[int], None] = lambda port: None,
     ) -> None:
         self._server = server
@@ -37,46 +48,89 @@ class ApiServerModule:
         self._address = address
         self._port = port
         self._limits = limits or Limits()
-        self._most = connections
+        self._connections = connections
         self._opened = opened  # called with the port, before anybody is told that the module is ready
-        self._connections: set[asyncio.Task[None]] = set()
+        self._refusing = 0
         self.bound_port = 0  # the real one, when port 0 was asked for
 
     async def run(self, ready: asyncio.Event) -> None:
-        listener = await asyncio.start_server(
-            self._connected,
-            self._address,
-            self._port,
-            ssl=self._context,
-            ssl_handshake_timeout=10.0 if self._context else None,
-            ssl_shutdown_timeout=1.0 if self._context else None,
-            limit=256 * 1024,
-        )
-        try:
-            self.bound_port = listener.sockets[0].getsockname()[1]
-            log.info("listening on address=%s port=%d", self._address, self.bound_port)
-            self._opened(self.bound_port)
-            ready.set()
-            await listener.serve_forever()
-        finally:
-            listener.close()
-            # Watches never end by themselves: without this, a stopped module would go on answering them.
-            for task in list(self._connections):
-                task.cancel()
-            await asyncio.gather(*self._connections, return_exceptions=True)
+        with listening_socket(self._address, self._port, backlog=BACKLOG) as listener:
+            # Watches never end by themselves: a stopped module must not go on answering them.
+            async with TaskSet("connections of the API") as tasks:
+                self.bound_port = listener.getsockname()[1]
+                log.info("listening on address=%s port=%d", self._address, self.bound_port)
+                self._opened(self.bound_port)
+                ready.set()
+                begin = in_tasks(tasks, self._serve, "connection of the API")
+                await Acceptor(self._connections, begin).run([listener])
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= self._most:
-            log.warning("refused a connection: %d are open", len(self._connections))
+    async def _serve(self, accepted: Accepted) -> None:
+        try:
+            reader, writer = await open_streams(accepted.socket, tls=self._context)
+        except OSError as exc:
+            log.debug("connection of %s ended before it was served: %s", accepted.address, exc)
+            return
+        refusal = self._admit(accepted, writer)
+        try:
+            if refusal is not None:
+                await self._refuse(reader, writer, refusal)
+            else:
+                await serve_connection(reader, writer, self._handler(accepted), limits=self._limits)
+        except asyncio.CancelledError:
+            abort_writer(writer)  # it gave way, or the module ends
+            raise
+
+    def _admit(self, accepted: Accepted, writer: asyncio.StreamWriter) -> Refusal | None:
+        """Whoever has a certificate counts by it, and by his address no longer."""
+        tls = writer.get_extra_info("ssl_object")
+        certificate = tls.getpeercert() if tls is not None else None
+        try:
+            who = of_peer(certificate)
+        except Refused:
+            return None
+        return _authenticated(accepted, who)
+
+    def _handler(self, accepted: Accepted) -> Handler:
+        """Those that come with a token are known from their first request on."""
+
+        async def handle(request: Request) -> Response | Upgrade:
+            with contextlib.suppress(StatusError):
+                if _authenticated(accepted, self._server.who(request)) is not None:
+                    return too_many_connections()
+            return await self._server.handle(request)
+
+        return handle
+
+    async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, refusal: Refusal) -> None:
+        """In the words of the API, to a few at once; the others are cut off."""
+        if self._refusing >= _TOLD:
             abort_writer(writer)
             return
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
+
+        async def handle(request: Request) -> Response | Upgrade:
+            return too_many_connections(refusal)
+
+        self._refusing += 1
         try:
-            await serve_connection(reader, writer, self._server.handle, limits=self._limits)
-        except asyncio.CancelledError:
-            # asyncio's streams would report the end of this task as an error; it is ours, on the way out
+            async with asyncio.timeout(_TELLING):
+                await serve_connection(reader, writer, handler=handle, limits=self._limits)
+        except TimeoutError:
             abort_writer(writer)
         finally:
-            self._connections.discard(task)
+            self._refusing -= 1
+
+
+def too_many_connections(refusal: Refusal = Refusal.IDENTITY) -> Response:
+    answer = status_response(TooManyRequests(f"{refusal.value}: close some of them"))
+    return Response(answer.status, [*answer.headers, ("connection", "close")], answer.body)
+
+
+def _authenticated(accepted: Accepted, who: Identity) -> Refusal | None:
+    """A node is nobody's user here, and gets no more than a refusal: it shall not take the connections of its tenant's users."""
+    match who:
+        case UserIdentity():
+            return accepted.authenticated(who.tenant, who.uri)
+        case NodeIdentity():
+            return accepted.authenticated(f"{who.tenant}/nodes", who.uri, most=_OF_A_NODE)
+        case CloudIdentity():
+            return accepted.authenticated("", who.uri)

@@ -57,7 +57,7 @@ class ApiServer:
         self._registries = registries
         self._node_stream = node_stream
         self._version = version or VersionInfo()
-        self._authenticate = authenticate or by_certificate
+        self.who = authenticate or by_certificate  # raises Unauthorized or Forbidden
         self._watches: Counter[TenantId] = Counter()
         self._writes: Counter[TenantId] = Counter()
 
@@ -68,12 +68,12 @@ class ApiServer:
         try:
             return await self._answer(request)
         except KubeEdgeError as exc:
-            return _json(of_error(exc))
+            return status_response(exc)
         except (OSError, h11.RemoteProtocolError):
             raise  # the connection is broken: nobody is there to read an answer
         except Exception:
             log.exception("request failed: %s %s", request.method, request.target[:200])
-            return _json(of_error(RuntimeError()))
+            return status_response(RuntimeError())
 
     async def _answer(self, request: Request) -> Response:
         path = request.path
@@ -93,7 +93,7 @@ class ApiServer:
         return self._describe(request, parts)
 
     def _registry_of(self, request: Request) -> Registry:
-        identity = self._authenticate(request)
+        identity = self.who(request)
         registry = self._registries(identity.tenant)
         if registry is None:
             raise Forbidden(f"tenant {identity.tenant} does not exist")
@@ -190,7 +190,7 @@ class ApiServer:
                 status: Object = {"allowed": True, "reason": "users of a tenant may do everything in their cluster"}
                 kind = "SelfSubjectAccessReview"
             case "authentication.k8s.io", "selfsubjectreviews", "POST":
-                name = self._authenticate(request).user
+                name = self.who(request).user
                 status = {
                     "userInfo": {"username": name, "groups": ["system:authenticated", f"tenant:{registry.tenant}"]}
                 }
@@ -260,7 +260,8 @@ def _document(data: bytes | None) -> Response:
     return Response(200, [("content-type", content.JSON)], data)
 
 
-def _json(status: Object) -> Response:
+def status_response(error: Exception) -> Response:
+    status = of_error(error)
     headers = [("content-type", content.JSON)]
     code = int(status["code"])
     if code in (429, 503):

@@ -19,6 +19,7 @@ Inform: TypeAlias = Callable[[int, Headers], Awaitable[None]]
 class Limits:
     header_bytes: int = 32 * 1024  # request line and headers
     headers: int = 128  # of one request
+    first: float = 20.0  # seconds until a connection's first request begins
     idle: float = 75.0  # seconds between two requests on a connection; nginx has the same
     head: float = 20.0  # seconds for a request's line and headers, once they began
     stall: float = 300.0  # seconds in which a client neither sends more of its body nor takes more of the answer

@@ -65,6 +65,7 @@ class _ServerConnection:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_bytes)
         self._body_read = asyncio.Event()
         self._lingers = True
+        self._first = True  # no request has come yet
         self._interim = 0  # answers that may still be sent before the answer
 
     async def run(self) -> None:
@@ -100,8 +101,10 @@ class _ServerConnection:
         """The next request; None when the client is gone or idle."""
         raw = bytearray(self._h11.trailing_data[0])  # pipelined behind the request before
         began = bool(raw)
+        quiet = min(self._limits.first, self._limits.idle) if self._first else self._limits.idle
+        self._first = False
         try:
-            async with asyncio.timeout(self._limits.head if began else self._limits.idle) as deadline:
+            async with asyncio.timeout(self._limits.head if began else quiet) as deadline:
                 while True:
                     event = self._h11.next_event()
                     if event is not h11.NEED_DATA:

@@ -10,8 +10,15 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from kubeedge.kit.http1 import Limits, Request, Response, start_tcp_server, text_response
+from kubeedge.kit.acceptor import Accepted, Acceptor, in_tasks, open_streams
+from kubeedge.kit.connection_limiter import ConnectionLimits
+from kubeedge.kit.http1 import Limits, Request, Response, serve_connection, text_response
 from kubeedge.kit.metrics import CONTENT_TYPE
+from kubeedge.kit.streams import listening_socket
+from kubeedge.kit.tasks import TaskSet
+
+#: a Prometheus uses one connection; the least of the memory of an agent
+_CONNECTIONS = ConnectionLimits(silent=32, queued=32, unauthenticated=16)
 
 log = logging.getLogger("kubeedge.metrics")
 
@@ -25,18 +32,23 @@ class MetricsServer:
 
     def __init__(self, address: str, port: int, text: Callable[[], str], *, limits: Limits | None = None) -> None:
         self._address, self._port, self._text = address, port, text
-        self._limits = limits
+        self._limits = limits or Limits()
         self.bound = 0  # the port, once it listens
 
     async def run(self, ready: asyncio.Event) -> None:
-        server = await start_tcp_server(self._address, self._port, self.handle)
+        with listening_socket(self._address, self._port) as listener:
+            async with TaskSet("metrics connections") as tasks:
+                self.bound = listener.getsockname()[1]
+                log.info("metrics at http://%s:%d/metrics", self._address, self.bound)
+                ready.set()
+                await Acceptor(_CONNECTIONS, in_tasks(tasks, self._serve, "metrics connection")).run([listener])
+
+    async def _serve(self, accepted: Accepted) -> None:
         try:
-            self.bound = server.sockets[0].getsockname()[1]
-            log.info("metrics at http://%s:%d/metrics", self._address, self.bound)
-            ready.set()
-            await server.serve_forever()
-        finally:
-            server.close()
+            reader, writer = await open_streams(accepted.socket)
+        except OSError:
+            return
+        await serve_connection(reader, writer, self.handle, limits=self._limits)
 
     async def handle(self, request: Request) -> Response:
         if request.method == "GET" and request.path == "/metrics":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import struct
+import termios
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,3 +36,20 @@ def progress(transport: Any) -> Progress | None:
         return None
     since_data, since_ack, acknowledged, received = _INFO.unpack(info)
     return Progress(received, acknowledged, since_data / 1000, since_ack / 1000)
+
+
+#: the same: milliseconds since something was sent, and since something came
+_TIMES = struct.Struct("=44xI4xII")
+
+
+def silence(connection: socket.socket) -> float:
+    """Seconds for which the other end has had its turn and said nothing; 0.0 while bytes of it wait to be read, or nobody knows."""
+    try:
+        unread = struct.unpack("i", fcntl.ioctl(connection, termios.FIONREAD, b"\0\0\0\0"))[0]
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TIMES.size)
+    except OSError:
+        return 0.0
+    if unread or len(info) < _TIMES.size:
+        return 0.0
+    since_sent, since_received, _ = _TIMES.unpack(info)
+    return float(min(since_sent, since_received)) / 1000

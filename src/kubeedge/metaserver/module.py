@@ -31,6 +31,7 @@ from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.server import ApiServer
 from kubeedge.errors import Invalid, Refused, Unavailable
 from kubeedge.kit import private
+from kubeedge.kit.connection_limiter import ConnectionLimits
 from kubeedge.kit.http1 import Limits, Request
 from kubeedge.metaserver.view import RegistryView
 from kubeedge.pki import trust
@@ -41,7 +42,8 @@ from kubeedge.store.model import Store
 log = logging.getLogger("kubeedge.metaserver")
 
 _HELPER_PATIENCE = 120.0  # seconds
-_MAX_CONNECTIONS = 64
+#: the pods and other users of the machine come from the same address as its administrator, who is known by his token
+_CONNECTIONS = ConnectionLimits(silent=64, queued=32, unauthenticated=16, authenticated=48)
 _MAX_TOKEN = 4096  # bytes of the file
 
 
@@ -111,7 +113,7 @@ class MetaServer:
             address=s.address,
             port=s.port,
             limits=Limits(),
-            connections=_MAX_CONNECTIONS,
+            connections=_CONNECTIONS,
             opened=self._opened,
         )
         await module.run(ready)

@@ -84,19 +84,6 @@ def test_ten_failures_in_a_minute_silence_one_source_for_the_rest_of_it():
     assert limit.wait("192.0.2.1", 160.5) == 0.5
 
 
-@pytest.mark.parametrize(
-    ("address", "source"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("?", "?"),
-    ],
-)
-def test_one_customer_is_one_source(address, source):
-    assert core.network_of(address) == source
-
 
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.floats(0, 1000)), max_size=200))
 def test_the_memory_of_failures_is_bounded(failures):

@@ -20,7 +20,6 @@ from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Compare, Put
 from kubeedge.sync.bounds import Bounds
 from kubeedge.sync.driver import Progress, run_edge
-from kubeedge_cloud.cloudhub.door import Door
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from kubeedge_cloud.tenants.manager import TenantManager
 from tests.kit import virtual_time
@@ -246,45 +245,14 @@ def test_strangers_hold_so_many_connections_and_no_more(tmp_path: Path) -> None:
         held = set()
         async with asyncio.timeout(10):  # each is over soon, and then the next ones have their turn
             for reader, _ in strangers:
-                assert hub._door
-                held.add(hub._door.strangers)
+                assert hub.acceptor
+                held.add(len(hub.acceptor.limiter.served))
                 await reader.read()
         assert max(held) <= 5
         for _, writer in strangers:
             writer.close()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-
-    asyncio.run(story())
-
-
-def test_who_is_admitted_or_leaves_makes_room_for_who_waits_outside() -> None:
-    async def story() -> None:
-        inside: list[socket.socket] = []
-        with Door("127.0.0.1", 0, strangers=2, visit=lambda tcp, address: inside.append(tcp)) as door:
-            door.listen()
-            clients = [socket.create_connection(("127.0.0.1", door.port)) for _ in range(6)]
-
-            async def come_in() -> int:
-                for _ in range(20):
-                    await asyncio.sleep(0.001)
-                return len(inside)
-
-            def leave(connection: socket.socket) -> None:
-                door.left(connection.fileno())
-                connection.close()
-
-            try:
-                assert await come_in() == 2 and door.strangers == 2
-                door.admitted(inside[0].fileno())
-                assert await come_in() == 3
-                leave(inside[1])
-                assert await come_in() == 4
-                leave(inside[0])  # it was no stranger: its end makes no room
-                assert await come_in() == 4 and door.strangers == 2
-            finally:
-                for connection in (*clients, *inside):
-                    connection.close()
 
     asyncio.run(story())
 

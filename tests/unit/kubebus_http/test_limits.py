@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubeedge.kit import acceptor
 from kubeedge.kit.bucket import Bucket, Buckets
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http import limits, listener
@@ -172,27 +173,13 @@ def test_the_door_tells_one_greedy_client_429_and_everybody_503_when_all_is_full
     asyncio.run(run())
 
 
-@pytest.mark.parametrize(
-    ("address", "client"),
-    [
-        ("203.0.113.7", "203.0.113.7"),
-        ("::ffff:203.0.113.7", "203.0.113.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("", ""),
-    ],
-)
-def test_a_client_is_an_address_or_a_network_of_ipv6(address: str, client: str) -> None:
-    assert listener._client(address) == client
-
-
 def test_a_client_that_never_finishes_its_handshake_takes_one_place_and_not_for_ever(
     monkeypatch: pytest.MonkeyPatch, tmp_path
 ) -> None:  # type: ignore[no-untyped-def]
     from kubeedge.pki.trust import server_context
     from tests.kit.certs import TestAuthority
 
-    monkeypatch.setattr(listener, "_HANDSHAKE", 0.3)
+    monkeypatch.setattr(acceptor, "HANDSHAKE", 0.3)
     pair = TestAuthority(tmp_path).issue("web", uri="spiffe://kubeedge/cloud/cloud", hosts=["127.0.0.1"])
     refused: list[int] = []
 

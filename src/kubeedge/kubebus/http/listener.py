@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import socket
 import ssl
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from kubeedge.errors import Unavailable
+from kubeedge.kit.acceptor import BACKLOG, Accepted, Acceptor, in_tasks, open_streams
+from kubeedge.kit.connection_limiter import ConnectionLimits, Refusal
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http.forward import STREAM_BUFFER
 from kubeedge.kubebus.http.limits import ProxyLimits
@@ -31,8 +31,6 @@ Refused = Callable[[int], None]  # with the status
 
 # A client that vanished without a word is noticed after about two minutes, though a stream to it has nothing to say.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
-_BACKLOG = 512
-_HANDSHAKE = 10.0  # seconds for TLS
 _TOLD = 64  # refused clients at once that are told why; the others are cut off
 _TELLING = 1.0  # seconds
 _REASONS = {429: "Too Many Requests", 503: "Service Unavailable"}
@@ -57,21 +55,20 @@ async def listening(
         listeners = await _bound(address, port, sockets)
         where = listeners[0].getsockname()[:2]
         async with TaskSet("web connections") as tasks, TaskSet("web listeners") as accepting:
-            door = _Door(handle, limits, tls, tasks, refused)
+            clients = _Clients(handle, limits, tls, tasks, refused)
             may = front is not None and tls is None and len(listeners) == 1
             proxy = front(listeners[0].fileno()) if front is not None and may else None
             if proxy is not None:
                 listeners[0].detach()
-                async with _handed_over(proxy, door, asked, gone):
+                async with _handed_over(proxy, clients, asked, gone):
                     yield where, gone
                 return
-            for listener in listeners:
-                accepting.start(door.accept(listener), "web listener")
+            accepting.start(clients.acceptor.run(listeners), "web listener")
             yield where, gone
 
 
 @contextlib.asynccontextmanager
-async def _handed_over(proxy: Any, door: _Door, asked: Asked, gone: asyncio.Future[None]) -> AsyncIterator[None]:
+async def _handed_over(proxy: Any, clients: _Clients, asked: Asked, gone: asyncio.Future[None]) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     descriptor = proxy.fileno()
 
@@ -79,7 +76,7 @@ async def _handed_over(proxy: Any, door: _Door, asked: Asked, gone: asyncio.Futu
         for place in proxy.asked():
             asked(proxy, place)
         for fd, first in proxy.handed_over():
-            door.enter(socket.socket(fileno=fd), first)
+            clients.enter(socket.socket(fileno=fd), first)
 
     def closed() -> None:
         loop.remove_reader(descriptor)
@@ -113,13 +110,13 @@ async def _bound(address: str, port: int, sockets: contextlib.ExitStack) -> list
             listener.bind(where)
         except OSError as exc:
             raise OSError(exc.errno, f"cannot listen at {address} port {port}: {exc.strerror}") from exc
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
         listeners.append(listener)
     return listeners
 
 
-class _Door:
-    """Who may come in, and who is inside."""
+class _Clients:
+    """Serves the connections that the limiter lets in, and tells some of the others why not."""
 
     def __init__(
         self,
@@ -131,67 +128,42 @@ class _Door:
     ) -> None:
         self._handle = handle
         self._limits = limits
-        self._tls: dict[str, Any] = {}
-        if tls is not None:
-            self._tls = {"ssl": tls, "ssl_handshake_timeout": _HANDSHAKE, "ssl_shutdown_timeout": 1.0}
+        self._tls = tls
         self._tasks = tasks
         self._refused = refused
-        self._clients: Counter[str] = Counter()
-        self._inside = 0
         self._told = 0
+        # Clients of a web service never say who they are, and one that is served is not cut off for another: whoever is too many hears of it
+        connections = ConnectionLimits(
+            silent=0, queued=0, displace=False, unauthenticated=limits.connections, per_address=limits.per_client
+        )
+        self.acceptor = Acceptor(connections, in_tasks(tasks, self._serve, "web connection"), refused=self._turn_away)
+        self._first: dict[int, bytes] = {}  # what the fast path has read, by descriptor
 
-    async def accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, _ = await loop.sock_accept(listener)
-            except OSError as exc:  # no descriptors left, say: the connections that are there must not pay for it
-                log.warning("cannot accept a web connection: %s", exc)
-                await asyncio.sleep(0.5)
-                continue
-            self.enter(connection)
-            await asyncio.sleep(0)  # a crowd at the door must not stop those inside
-
-    def enter(self, connection: socket.socket, first: bytes = b"") -> None:
+    def enter(self, connection: socket.socket, first: bytes) -> None:
         """`first` was read from it already. The connection is ours from here."""
-        connection.setblocking(False)
-        try:
-            client = _client(str(connection.getpeername()[0]))
-        except OSError:  # it is gone already
-            connection.close()
-            return
-        if self._inside >= self._limits.connections:
-            self._refuse(connection, 503, f"{self._inside} connections are open already; try again later")
-        elif self._clients[client] >= self._limits.per_client:
-            self._refuse(connection, 429, f"{self._limits.per_client} connections from your address are open already")
-        else:
-            self._inside += 1
-            self._clients[client] += 1
-            task = self._tasks.start(self._serve(connection, first), "web connection")
-            task.add_done_callback(lambda _: self._leave(client))
+        descriptor = connection.fileno()
+        self._first[descriptor] = first
+        self.acceptor.enter(connection)
+        if connection.fileno() < 0:
+            self._first.pop(descriptor, None)
 
-    def _leave(self, client: str) -> None:
-        self._inside -= 1
-        self._clients[client] -= 1
-        if not self._clients[client]:
-            del self._clients[client]
-
-    async def _serve(self, connection: socket.socket, first: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        _keep_alive(connection)
-        reader = asyncio.StreamReader(STREAM_BUFFER, loop=loop)
-        reader.feed_data(first)
-        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    async def _serve(self, accepted: Accepted) -> None:
+        first = self._first.pop(accepted.socket.fileno(), b"")
+        _keep_alive(accepted.socket)
         try:
-            transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection, **self._tls)
-        except OSError as exc:  # TLS that went wrong is one, too
+            reader, writer = await open_streams(accepted.socket, tls=self._tls, first=first, limit=STREAM_BUFFER)
+        except OSError as exc:
             log.debug("connection ended before it was served: %s", exc)
-            connection.close()
             return
-        except BaseException:
-            connection.close()
-            raise
-        await self._handle(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+        await self._handle(reader, writer)
+
+    def _turn_away(self, connection: socket.socket, reason: Refusal) -> None:
+        if reason is Refusal.ADDRESS:
+            many = self._limits.per_client
+            self._refuse(connection, 429, f"{many} connections from your address are open already")
+        else:
+            many = self._limits.connections
+            self._refuse(connection, 503, f"{many} connections are open already; try again later")
 
     def _refuse(self, connection: socket.socket, status: int, why: str) -> None:
         self._refused(status)
@@ -221,19 +193,6 @@ class _Door:
         finally:
             self._told -= 1
             connection.close()
-
-
-def _client(address: str) -> str:
-    """What counts as one client: an IPv4 address, the network of an IPv6 address, in which a client has as many as it likes."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.IPv6Network((parsed, 64), strict=False))
-    return address
 
 
 def _keep_alive(connection: socket.socket) -> None:

@@ -1,0 +1,194 @@
+"""The accept loop of every listener: takes connections from the kernel, asks the connection limiter, hands over those that are served.
+
+Lives elsewhere: who may come in and who gives way (connection_limiter.py); what is done with a connection (the listener's owner).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from kubeedge.kit import tcp
+from kubeedge.kit.client_network import client_network
+from kubeedge.kit.connection_limiter import ConnectionLimiter, ConnectionLimits, Decision, Refusal
+from kubeedge.kit.tasks import TaskSet
+
+log = logging.getLogger("kubeedge.acceptor")
+
+BACKLOG = 4096  # connections that the kernel keeps until we take them (net.core.somaxconn bounds it too)
+_AT_ONCE = 16  # connections taken in before others have their turn
+_TICK = 0.5  # seconds between two looks at those that are silent or stalled
+HANDSHAKE = 10.0  # seconds for TLS
+_NO_DESCRIPTORS = 0.2  # seconds before the next try
+
+
+class Accepted:
+    """One connection. The socket belongs to whoever serves it, and closing it, too; then ended() must be called."""
+
+    __slots__ = ("_acceptor", "_number", "address", "cut", "socket")
+
+    def __init__(self, acceptor: Acceptor, number: int, connection: socket.socket, address: str) -> None:
+        self._acceptor, self._number = acceptor, number
+        self.socket, self.address = connection, address
+        self.cut: Callable[[], Any] = connection.close  # how the limiter ends it; whoever serves it sets this
+
+    def authenticated(self, tenant: str, identity: str, *, most: int | None = None) -> Refusal | None:
+        """Whose it is. A refusal: this one has too many, and the connection is to be closed. Again for the same connection: nothing."""
+        return self._acceptor.authenticated(self._number, tenant, identity, most)
+
+    def ended(self) -> None:
+        """Idempotent."""
+        self._acceptor.ended(self._number)
+
+
+class Acceptor:
+    """`begin` gets each connection that is served; `refused` each that is not, open still: it must close it."""
+
+    def __init__(
+        self,
+        limits: ConnectionLimits,
+        begin: Callable[[Accepted], None],
+        *,
+        refused: Callable[[socket.socket, Refusal], None] | None = None,
+    ) -> None:
+        self.limiter = ConnectionLimiter(limits)
+        self._begin = begin
+        self._refused = refused or (lambda connection, reason: connection.close())
+        self._numbers = itertools.count()
+        self._waiting: dict[int, Accepted] = {}  # silent or queued: the sockets are ours
+        self._serving: dict[int, Accepted] = {}
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self, listeners: Sequence[socket.socket]) -> None:
+        """Until it is cancelled. Those that wait are closed then; those that are served are their owner's business."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for listener in listeners:
+                    tasks.create_task(self._accept(listener), name="accept loop")
+                tasks.create_task(self._keep_time(), name="deadlines of connections")
+        finally:
+            waiting, self._waiting = self._waiting, {}
+            for accepted in waiting.values():
+                self._loop.remove_reader(accepted.socket)
+                accepted.socket.close()
+
+    def enter(self, connection: socket.socket) -> None:
+        """As if it had been accepted here."""
+        connection.setblocking(False)
+        try:
+            address = str(connection.getpeername()[0])
+        except OSError:  # it is gone already
+            connection.close()
+            return
+        number = next(self._numbers)
+        self._waiting[number] = Accepted(self, number, connection, address)
+        self._do(self.limiter.arrived(number, client_network(address), self._loop.time()))
+        if number in self.limiter.silent:
+            self._loop.add_reader(connection, self._spoke, number)
+
+    def authenticated(self, number: int, tenant: str, identity: str, most: int | None) -> Refusal | None:
+        if number not in self._serving:
+            return None
+        decision = self.limiter.authenticated(number, tenant, identity, self._loop.time(), most=most)
+        refusal = next((reason for closed, reason in decision.close if closed == number), None)
+        decision.close = [entry for entry in decision.close if entry[0] != number]
+        self._do(decision)
+        return refusal
+
+    def ended(self, number: int) -> None:
+        if self._serving.pop(number, None) is not None:
+            self._do(self.limiter.left(number, self._loop.time()))
+
+    async def _accept(self, listener: socket.socket) -> None:
+        for turn in itertools.count(1):
+            try:
+                connection, _ = await self._loop.sock_accept(listener)
+            except OSError as exc:  # no descriptors left, say: the connections that are there must not pay for it
+                log.warning("cannot accept a connection: %s", exc)
+                self._do(self.limiter.shed())
+                await asyncio.sleep(_NO_DESCRIPTORS)
+                continue
+            self.enter(connection)
+            if turn % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    async def _keep_time(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            self._do(self.limiter.tick(self._loop.time(), self._owes))
+
+    def _spoke(self, number: int) -> None:
+        accepted = self._waiting[number]
+        self._loop.remove_reader(accepted.socket)
+        self._do(self.limiter.spoke(number, self._loop.time()))
+
+    def _do(self, decision: Decision) -> None:
+        for number, reason in decision.close:
+            if (accepted := self._waiting.pop(number, None)) is not None:
+                self._loop.remove_reader(accepted.socket)
+                self._refused(accepted.socket, reason)
+            elif (accepted := self._serving.pop(number, None)) is not None:
+                log.debug("connection of %s cut: %s", accepted.address, reason.value)
+                accepted.cut()
+        for number in decision.start:
+            if (accepted := self._waiting.pop(number, None)) is not None:  # None: after the end of the accept loop
+                self._serving[number] = accepted
+                self._begin(accepted)
+
+    def _owes(self, number: int) -> float:
+        """0 while bytes of the other end wait for us: then it is we who are slow."""
+        accepted = self._serving.get(number)
+        if accepted is None or accepted.socket.fileno() < 0:
+            return 0.0
+        return tcp.silence(accepted.socket)
+
+
+def in_tasks(
+    tasks: TaskSet, serve: Callable[[Accepted], Coroutine[Any, Any, None]], name: str
+) -> Callable[[Accepted], None]:
+    """A `begin` for connections that are served by one task each, which closes the socket."""
+
+    def begin(accepted: Accepted) -> None:
+        begun = False
+
+        async def run() -> None:
+            nonlocal begun
+            begun = True
+            await serve(accepted)
+
+        def ended(_: object) -> None:
+            if not begun:  # cut before the first step of the task
+                accepted.socket.close()
+            accepted.ended()
+
+        task = tasks.start(run(), name)
+        accepted.cut = task.cancel
+        task.add_done_callback(ended)
+
+    return begin
+
+
+async def open_streams(
+    connection: socket.socket, *, tls: ssl.SSLContext | None = None, first: bytes = b"", limit: int = 256 * 1024
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Streams of an accepted connection, after TLS if there is to be TLS. `first` was read from it already. Raises OSError; the socket is
+    closed then."""
+    loop = asyncio.get_running_loop()
+    extra: dict[str, Any] = {}
+    if tls is not None:
+        extra = {"ssl": tls, "ssl_handshake_timeout": HANDSHAKE, "ssl_shutdown_timeout": 1.0}
+    reader = asyncio.StreamReader(limit, loop=loop)
+    if first:
+        reader.feed_data(first)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    try:
+        transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection, **extra)
+    except BaseException:  # TLS that went wrong is an OSError, too
+        connection.close()
+        raise
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
