@@ -16,6 +16,7 @@ import gc
 import json
 import logging
 import os
+import resource
 import ssl
 import time
 from collections.abc import Callable
@@ -84,9 +85,17 @@ KUBELET_PORT = 10250  # L4, on every node
 
 def main(config: CloudConfig) -> int:
     logs.setup(config.logging.level)
+    raise_descriptor_limit()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_run(config))
     return 0
+
+
+def raise_descriptor_limit() -> None:
+    """As far as we may: a shell gives 1,024 file descriptors, and thousands of nodes have a channel and several links each."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(config: CloudConfig) -> None:
