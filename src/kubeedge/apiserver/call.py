@@ -13,6 +13,7 @@ from kubeedge.api.status import BadRequest, NoSuchPath, TooLarge
 from kubeedge.apiserver import content
 from kubeedge.apiserver.core import DeleteOptions, WriteOptions
 from kubeedge.apiserver.registry import Registry
+from kubeedge.apiserver.unread import EventCache, UnreadBytes
 from kubeedge.kit.http1 import BodyTooLarge, Request
 
 _BODY_SECONDS = 60.0  # for a whole body: 3 MiB within that is 50 kB/s
@@ -58,6 +59,8 @@ class Call:
     query: Mapping[str, Sequence[str]]
     warnings: list[str] = field(default_factory=list)
     size: int = 0  # bytes of the body, once it was read
+    unread: UnreadBytes = field(default_factory=UnreadBytes)  # of all tenants
+    events: EventCache = field(default_factory=EventCache)  # of this tenant
 
     def one(self, name: str) -> str:
         values = self.query.get(name)

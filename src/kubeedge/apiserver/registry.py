@@ -212,9 +212,11 @@ class Registry:
             page = await self.list_page(
                 resource, namespace, label_selector=label_selector, field_selector=field_selector
             )
-            for obj in page.items:
-                yield WatchEvent("ADDED", obj)
             after = int(page.resource_version)
+            objects = list(reversed(page.items))
+            del page
+            while objects:
+                yield WatchEvent("ADDED", objects.pop())
             if initial_events:
                 yield _bookmark(resource, after, initial=True)
         changes = cast(
@@ -224,13 +226,18 @@ class Registry:
         try:
             async with contextlib.aclosing(changes):
                 async for batch in changes:
-                    for change in batch.changes:
-                        if chosen.covers(change.key):
-                            event = await self._seen(chosen, change)
-                            if event is not None:
-                                yield event
-                    if bookmarks and not batch.changes:
+                    pending = list(reversed(batch.changes))
+                    if bookmarks and not pending:
                         yield _bookmark(resource, batch.revision)
+                    del batch  # what was handed out is not held here, while a slow client reads
+                    while pending:
+                        if chosen.covers(pending[-1].key) and (event := await self._seen(chosen, pending[-1])):
+                            pending[-1:] = []
+                            handing = [event]
+                            del event
+                            yield handing.pop()
+                        else:
+                            pending.pop()
         except Gone as exc:
             raise Expired(f"too old resource version: {after} ({self._store.compacted})") from exc
 

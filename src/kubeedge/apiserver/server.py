@@ -8,10 +8,11 @@ The tenant comes from the client certificate (or from `authenticate`, for the ed
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 import h11
 
@@ -32,12 +33,17 @@ from kubeedge.apiserver.call import Address, Call, address
 from kubeedge.apiserver.discovery import VersionInfo
 from kubeedge.apiserver.logs import NodeStream, logs
 from kubeedge.apiserver.registry import Registry
+from kubeedge.apiserver.streams import OwnedStream
+from kubeedge.apiserver.unread import LIMIT, EventCache, UnreadBytes
 from kubeedge.errors import KubeEdgeError, Refused
 from kubeedge.kit.http1 import Request, Response
 from kubeedge.pki.identity import UserIdentity, of_peer
 
 _MAX_WATCHES = 1000  # open watches of one tenant; each holds a connection and a place in the store's list
 _MAX_WRITES = 64  # requests of one tenant that may bring a body of 3 MiB at the same time
+_MAX_LOGS = 100  # `kubectl logs` of one tenant; each holds a connection to a node, too
+_LISTS = 1  # of one tenant that are made at the same time: it is the processor that makes them
+_SMALL = 64 * 1024  # bytes of an answer that need not be counted
 _NOWHERE = Address(TABLE[0])  # for requests on what is not stored
 _HEALTH = ("/healthz", "/livez", "/readyz")
 
@@ -53,13 +59,21 @@ class ApiServer:
         node_stream: NodeStream,
         version: VersionInfo | None = None,
         authenticate: Callable[[Request], UserIdentity] | None = None,
+        *,
+        unread: int = LIMIT,
     ) -> None:
+        """`unread`: bytes of answers that may wait for the clients of one tenant."""
         self._registries = registries
         self._node_stream = node_stream
         self._version = version or VersionInfo()
         self.who = authenticate or by_certificate  # raises Unauthorized or Forbidden
         self._watches: Counter[TenantId] = Counter()
         self._writes: Counter[TenantId] = Counter()
+        self._logs: Counter[TenantId] = Counter()
+        self._lists: dict[TenantId, asyncio.Semaphore] = {}
+        self._events: dict[TenantId, EventCache] = {}
+        self.unread = UnreadBytes(unread)
+        self._unread_limit = unread
 
     def open_watches(self, tenant: TenantId) -> int:
         return self._watches[tenant]
@@ -141,12 +155,13 @@ class ApiServer:
     async def _resource(
         self, registry: Registry, request: Request, group: str, version: str, parts: list[str]
     ) -> Response:
-        call = Call(registry, address(group, version, parts), request, request.query)
+        events = self._events.setdefault(registry.tenant, EventCache(self._unread_limit // 8))
+        call = Call(registry, address(group, version, parts), request, request.query, unread=self.unread, events=events)
         at = call.address
         if at.subresource in ("exec", "attach", "portforward"):
             raise NotImplementedHere(f"pods/{at.subresource} is not implemented by this server")
         if request.method in ("GET", "HEAD"):
-            return await self._read(call)
+            return self._slowly(call, await self._read(call))
         with _counted(self._writes, registry.tenant, _MAX_WRITES, "requests that write"):
             return await self._write(call)
 
@@ -154,11 +169,11 @@ class ApiServer:
         at = call.address
         match at.subresource:
             case "log":
-                return await logs(call, self._node_stream)
+                return await self._log(call)
             case "":
                 if call.flag("watch"):
                     return await self._watch(call)
-                return await (verbs.get(call) if at.name else verbs.list_(call))
+                return await (verbs.get(call) if at.name else self._list(call))
             case "status" | "scale":
                 return await verbs.get(call)
         raise MethodNotAllowed
@@ -207,6 +222,42 @@ class ApiServer:
             }
         )
 
+    async def _list(self, call: Call) -> Response:
+        """A list is made in memory, of several times its size: not many at once, and none while others wait to be read."""
+        tenant = call.registry.tenant
+        async with self._lists.setdefault(tenant, asyncio.Semaphore(_LISTS)):
+            self.unread.check(tenant, _now())
+            return await verbs.list_(call)
+
+    def _slowly(self, call: Call, answer: Response) -> Response:
+        """A large answer counts until it is read."""
+        data = answer.body
+        if not isinstance(data, bytes) or len(data) <= _SMALL:
+            return answer
+        unread = self.unread.hold(call.registry.tenant, data, call.request.abort, _now())
+
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            for start in range(0, len(data), _SMALL):
+                yield data[start : start + _SMALL]
+                self.unread.progress(unread, _now())
+
+        headers = [*answer.headers, ("content-length", str(len(data)))]
+        return Response(answer.status, headers, OwnedStream(pieces(), lambda: self.unread.release(unread)))
+
+    async def _log(self, call: Call) -> Response:
+        place = contextlib.ExitStack()
+        place.enter_context(_counted(self._logs, call.registry.tenant, _MAX_LOGS, "streams of logs"))
+        try:
+            answer = await logs(call, self._node_stream)
+            if not isinstance(answer.body, OwnedStream):
+                place.close()
+                return answer
+            answer.body.on_end(place.close)
+            return answer
+        except BaseException:
+            place.close()
+            raise
+
     async def _watch(self, call: Call) -> Response:
         """The place is given back when the response's stream ends, which may be long after this returns."""
         place = contextlib.ExitStack()
@@ -216,6 +267,10 @@ class ApiServer:
         except BaseException:
             place.close()
             raise
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def by_certificate(request: Request) -> UserIdentity:

@@ -15,6 +15,19 @@ class OwnedStream:
         self._source = source
         self._release: Callable[[], None] | None = release
 
+    def on_end(self, release: Callable[[], None]) -> None:
+        """Another one that hears of the end, after the first."""
+        first = self._release
+
+        def both() -> None:
+            try:
+                if first is not None:
+                    first()
+            finally:
+                release()
+
+        self._release = both
+
     def __aiter__(self) -> OwnedStream:
         return self
 

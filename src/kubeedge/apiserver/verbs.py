@@ -30,6 +30,7 @@ from kubeedge.apiserver.call import Call
 from kubeedge.apiserver.content import Accept
 from kubeedge.apiserver.registry import Page
 from kubeedge.apiserver.streams import OwnedStream
+from kubeedge.apiserver.unread import Unread
 from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.http1 import Response
 
@@ -195,12 +196,49 @@ async def watch(call: Call, done: Callable[[], None]) -> Response:
             first = False
         return meta.encode({"type": event.type, "object": obj}) + b"\n"
 
+    def shared(event: WatchEvent) -> bytes:
+        """The same bytes for all who watch; a table is each client's own."""
+        if event.type == "BOOKMARK" or accept.as_kind == "Table":
+            return encode(event)
+        inner = meta.metadata(event.object)
+        named = (str(inner.get(name)) for name in ("namespace", "name", "resourceVersion"))
+        resource = at.row.resource
+        key = (resource.group, resource.plural, *named, event.type, accept.as_kind, accept.version)
+        data = call.events.get(key)
+        if data is None:
+            data = encode(event)
+            call.events.put(key, data)
+        return data
+
+    held = _Held(call)
+
+    def ended() -> None:
+        held.release()
+        done()
+
     headers = [("content-type", content.JSON), ("cache-control", "no-cache, private")]
-    return Response(200, headers, OwnedStream(_stream(events, encode, seconds_left), done))
+    return Response(200, headers, OwnedStream(_stream(events, shared, held, seconds_left), ended))
+
+
+class _Held:
+    """What the client of one watch has still to read."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._unread: Unread | None = None
+
+    def hold(self, data: bytes) -> None:
+        now = asyncio.get_running_loop().time()
+        self._unread = self._call.unread.hold(self._call.registry.tenant, data, self._call.request.abort, now)
+
+    def release(self) -> None:
+        unread, self._unread = self._unread, None
+        if unread is not None:
+            self._call.unread.release(unread)
 
 
 async def _stream(
-    events: AsyncGenerator[WatchEvent, None], encode: Callable[[WatchEvent], bytes], seconds: float
+    events: AsyncGenerator[WatchEvent, None], encode: Callable[[WatchEvent], bytes], held: _Held, seconds: float
 ) -> AsyncGenerator[bytes, None]:
     """Pulled by the connection: what a slow client has not read yet stays in the store, not here."""
     deadline = asyncio.get_running_loop().time() + seconds
@@ -214,7 +252,11 @@ async def _stream(
             except KubeEdgeError as exc:
                 yield meta.encode({"type": "ERROR", "object": of_error(exc)}) + b"\n"
                 return
-            yield encode(event)
+            encoded = [encode(event)]
+            del event  # while a slow client reads, nothing is held but the bytes that all share
+            held.hold(encoded[0])
+            yield encoded.pop()
+            held.release()
 
 
 async def create(call: Call) -> Response:

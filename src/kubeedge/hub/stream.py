@@ -20,7 +20,6 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable
 from typing import Any
 
 from websockets.client import ClientProtocol
@@ -69,7 +68,7 @@ class Stream:
     """
 
     __slots__ = (
-        "_error", "_greeted", "_hostname", "_loop", "_message", "_messages", "_on_end", "_out", "_paused", "_phase", "_reader", "_room",
+        "_error", "_greeted", "_hostname", "_loop", "_message", "_messages", "_out", "_paused", "_phase", "_reader", "_room",
         "_socket", "_websocket", "_writing",
     )  # fmt: skip
 
@@ -79,12 +78,9 @@ class Stream:
         context: ssl.SSLContext,
         *,
         server_hostname: str | None = None,
-        on_end: Callable[[int], None] | None = None,
     ) -> None:
-        """`on_end` hears of the file descriptor before it is closed."""
         self._loop = asyncio.get_running_loop()
         self._hostname = server_hostname
-        self._on_end = on_end
         self._reader: asyncio.Future[None] | None = None  # who waits for what comes in
         self._room: asyncio.Future[None] | None = None  # who waits until less waits to be written
         self._error: BaseException | None = None
@@ -416,8 +412,6 @@ class Stream:
         if descriptor >= 0:
             self._loop.remove_reader(descriptor)
             self._loop.remove_writer(descriptor)
-            if self._on_end is not None:
-                self._on_end(descriptor)
         self._socket.close()
         self._wake()
         if self._room is not None and not self._room.done():

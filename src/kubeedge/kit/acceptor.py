@@ -24,6 +24,7 @@ BACKLOG = 4096  # connections that the kernel keeps until we take them (net.core
 _AT_ONCE = 16  # connections taken in before others have their turn
 _TICK = 0.5  # seconds between two looks at those that are silent or stalled
 HANDSHAKE = 10.0  # seconds for TLS
+_WRITE_BUFFER = 64 * 1024  # bytes that may wait for a client; with TLS asyncio would keep 512 KiB
 _NO_DESCRIPTORS = 0.2  # seconds before the next try
 
 
@@ -191,4 +192,5 @@ async def open_streams(
     except BaseException:  # TLS that went wrong is an OSError, too
         connection.close()
         raise
+    transport.set_write_buffer_limits(high=_WRITE_BUFFER)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

@@ -65,7 +65,9 @@ class ConnectionLimiter:
         self.tenants = Shares()
         self._identity_of: dict[int, str] = {}
         self._identities: Counter[str] = Counter()
-        self._since: OrderedDict[int, float] = OrderedDict()  # of those that are silent or served, from when they are that
+        self._since: OrderedDict[int, float] = (
+            OrderedDict()
+        )  # of those that are silent or served, from when they are that
         self._turns: OrderedDict[str, None] = OrderedDict()  # owners of what is queued: one of each, and round again
 
     def arrived(self, number: int, network: str, now: float) -> Decision:
@@ -161,7 +163,9 @@ class ConnectionLimiter:
             if count <= self.queued.count(network) + 1:
                 decision.close.append((number, otherwise))
                 return
-            self._close(self.queued.newest(heaviest), Refusal.DISPLACED, decision)  # who has waited longest goes in first
+            self._close(
+                self.queued.newest(heaviest), Refusal.DISPLACED, decision
+            )  # who has waited longest goes in first
         self.queued.add(network, number)
         self._turns[network] = None
 

@@ -61,6 +61,8 @@ class Request:
     gone: Callable[[], Coroutine[Any, Any, None]] = _never
     #: sends an interim answer (status 102 to 199) before the answer itself; clients of HTTP/1.0 get none
     inform: Inform = _nowhere
+    #: cuts the connection off
+    abort: Callable[[], None] = lambda: None
 
     @property
     def path(self) -> str:

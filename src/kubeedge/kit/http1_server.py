@@ -38,6 +38,7 @@ _LOOSE_LINE = re.compile(rb"(?<!\r)\n|\n[ \t]")
 
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 8 * 1024 * 1024
+_PIECE = 64 * 1024  # bytes of an answer that are written at once
 _UNREAD_BYTES = 256 * 1024  # of a body that the handler did not want; with more to come the connection ends
 
 
@@ -151,6 +152,7 @@ class _ServerConnection:
             self._body() if _has_body(head) else self._no_body(),
             self._until_gone,
             self._inform,
+            lambda: reset_writer(self._writer),
         )
         self._interim = self._limits.interim if head.http_version >= b"1.1" else 0
         try:
@@ -236,8 +238,8 @@ class _ServerConnection:
             # without a length h11 chooses chunked transfer coding, or the end of the connection for HTTP/1.0
             self._write(h11.Response(status_code=response.status, headers=headers, reason=_reason(response.status)))
             if isinstance(body, bytes):
-                if body and not head_only:
-                    self._write(h11.Data(data=body))
+                if not head_only:
+                    await self._write_pieces(body)
             else:
                 await self._drain()
                 if not head_only:
@@ -274,12 +276,20 @@ class _ServerConnection:
                 data = chunk.result()
                 if data is None:
                     return
-                if data:
-                    self._write(h11.Data(data=data))
-                    await self._drain()
+                del chunk
+                await self._write_pieces(data)
+                del data
         finally:
             gone.cancel()
             await asyncio.gather(gone, return_exceptions=True)
+
+    async def _write_pieces(self, data: bytes) -> None:
+        """What a client does not read waits here once, and not in the buffers of TLS and of the transport, too."""
+        rest = memoryview(data)
+        while rest:
+            self._write(h11.Data(data=bytes(rest[:_PIECE])))
+            rest = rest[_PIECE:]
+            await self._drain()
 
     def _cut(self, reason: str, cause: BaseException | None = None) -> NoReturn:
         """Reset the connection: after a polite end a client could take half an answer for a whole one."""

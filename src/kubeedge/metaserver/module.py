@@ -44,6 +44,7 @@ log = logging.getLogger("kubeedge.metaserver")
 _HELPER_PATIENCE = 120.0  # seconds
 #: the pods and other users of the machine come from the same address as its administrator, who is known by his token
 _CONNECTIONS = ConnectionLimits(silent=64, queued=32, unauthenticated=16, authenticated=48)
+_UNREAD = 4 * 1024 * 1024  # bytes of answers that wait for their clients: the node may have 128 MB in all
 _MAX_TOKEN = 4096  # bytes of the file
 
 
@@ -70,7 +71,7 @@ class MetaServer:
         self._settings = settings
         tenant = TenantId(settings.tenant)
         registry = Registry(RegistryView(store, tenant, wall=wall), tenant, wall=wall, bootstrap=False)
-        self.server = ApiServer({tenant: registry}.get, node_stream, authenticate=self.who)
+        self.server = ApiServer({tenant: registry}.get, node_stream, authenticate=self.who, unread=_UNREAD)
         self.tenant = settings.tenant
         self._token = b""
         self.bound_port = 0

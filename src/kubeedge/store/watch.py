@@ -83,7 +83,10 @@ class Watches:
             self._progress_at = revision
             woken.update(self._want_progress)
         for watcher in woken:
-            if len(watcher.changes) > QUEUED_CHANGES or watcher.bytes > QUEUED_BYTES:
+            many = len(watcher.changes)
+            if many > QUEUED_CHANGES or (
+                many > 1 and watcher.bytes > QUEUED_BYTES
+            ):  # one is the store's own, and all share it
                 watcher.forget()
                 watcher.behind = True
             watcher.revision = revision
@@ -115,7 +118,9 @@ class Watches:
                     changes, upto = history if isinstance(history, tuple) else await history
                     position = max(position, upto)
                     if changes:
-                        yield WatchBatch(tuple(changes), position)
+                        ready = [WatchBatch(tuple(changes), position)]
+                        del history, changes  # whoever waits for a slow reader holds nothing
+                        yield ready.pop()
                         await asyncio.sleep(0)  # a long history must not hold the loop
                     continue
                 if watcher.revision > position:
@@ -123,7 +128,9 @@ class Watches:
                     watcher.forget()
                     position = watcher.revision
                     if fresh or progress:
-                        yield WatchBatch(fresh, position)
+                        ready = [WatchBatch(fresh, position)]
+                        del fresh
+                        yield ready.pop()
                     continue
                 watcher.forget()  # what a watch of the future is not to hear
                 watcher.wake.clear()

@@ -337,6 +337,33 @@ async def test_a_watch_that_nobody_reads_gives_its_place_back(api: Api) -> None:
 
 
 @with_api
+async def test_all_who_watch_get_the_same_bytes(api: Api) -> None:
+    answers = [await api.raw("GET", f"{DEFAULT}/configmaps?watch=true") for _ in range(3)]
+    await api("POST", f"{DEFAULT}/configmaps", configmap("c"))
+    bodies: list[Any] = [answer.body for answer in answers]
+    events = [await asyncio.wait_for(anext(body), 5) for body in bodies]
+    assert all(event is events[0] for event in events)
+    assert api.server.unread.of(TenantId("a")) == 4 * len(events[0])  # once, and in the buffers of each
+    for body in bodies:
+        await body.aclose()
+    assert api.server.unread.of(TenantId("a")) == 0
+
+
+@with_api
+async def test_a_large_list_counts_until_it_is_read(api: Api) -> None:
+    for n in range(3):
+        await api("POST", f"{DEFAULT}/configmaps", {"metadata": {"name": f"c{n}"}, "data": {"k": "x" * 100_000}})
+    answer = await api.raw("GET", f"{DEFAULT}/configmaps")
+    length = int(dict(answer.headers)["content-length"])
+    body: Any = answer.body
+    pieces = [await anext(body)]
+    assert api.server.unread.of(TenantId("a")) > length
+    pieces += [piece async for piece in body]
+    assert len(b"".join(pieces)) == length and len(json.loads(b"".join(pieces))["items"]) == 3
+    assert api.server.unread.of(TenantId("a")) == 0
+
+
+@with_api
 async def test_a_tenant_with_too_many_watches_hears_of_it_and_the_other_does_not(api: Api) -> None:
     limit, server_module._MAX_WATCHES = server_module._MAX_WATCHES, 2
     try:

@@ -84,7 +84,6 @@ def test_ten_failures_in_a_minute_silence_one_source_for_the_rest_of_it():
     assert limit.wait("192.0.2.1", 160.5) == 0.5
 
 
-
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.floats(0, 1000)), max_size=200))
 def test_the_memory_of_failures_is_bounded(failures):
     limit = core.FailureLimit(3, sources=16)
