@@ -1,8 +1,8 @@
 """Module "bushub": accepts links, admits nodes by their certificates, answers names, gives the cloud its connections.
 
 A node has one to eight links of one instance of its agent (core.py). What a link may send from is what the node's record says: its overlay
-address, its pod CIDR, and the networks behind it that the tenant allows. A stranger costs a socket and a TLS handshake with a deadline,
-and there is a bound on how many at once. When a record changes, the links that were made by it end (rights.py).
+address, its pod CIDR, and the networks behind it that the tenant allows. An unauthenticated peer costs a socket and a TLS handshake with
+a deadline, and the connection limiter bounds how many there are. When a record changes, the links that were made by it end (rights.py).
 
 Lives elsewhere: other relays and the nodes that are linked to them (peers.py), our own place on a tenant's network (tun.py).
 """
