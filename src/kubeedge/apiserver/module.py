@@ -51,6 +51,7 @@ class ApiServerModule:
         self._connections = connections
         self._opened = opened  # called with the port, before anybody is told that the module is ready
         self._refusing = 0
+        self.acceptor: Acceptor  # once it runs
         self.bound_port = 0  # the real one, when port 0 was asked for
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -61,8 +62,8 @@ class ApiServerModule:
                 log.info("listening on address=%s port=%d", self._address, self.bound_port)
                 self._opened(self.bound_port)
                 ready.set()
-                begin = in_tasks(tasks, self._serve, "connection of the API")
-                await Acceptor(self._connections, begin).run([listener])
+                self.acceptor = Acceptor(self._connections, in_tasks(tasks, self._serve, "connection of the API"))
+                await self.acceptor.run([listener])
 
     async def _serve(self, accepted: Accepted) -> None:
         try:

@@ -47,7 +47,7 @@ def silence(connection: socket.socket) -> float:
     try:
         unread = struct.unpack("i", fcntl.ioctl(connection, termios.FIONREAD, b"\0\0\0\0"))[0]
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TIMES.size)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: closed
         return 0.0
     if unread or len(info) < _TIMES.size:
         return 0.0

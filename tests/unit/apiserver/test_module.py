@@ -19,6 +19,7 @@ from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.server import ApiServer
 from kubeedge.errors import PeerError, Unavailable
+from kubeedge.kit.connection_limiter import ConnectionLimits
 from kubeedge.kit.http1 import ClientResponse, Connection
 from kubeedge.store.memory import MemoryStore
 from tests.kubectl.authority import Authority
@@ -28,7 +29,7 @@ DEFAULT = "/api/v1/namespaces/default/configmaps"
 
 
 class Running:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **options: Any) -> None:
         self.authority = Authority(folder)
         certificate, key = self.authority.issue("server", x509.DNSName("localhost"))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -38,7 +39,7 @@ class Running:
         self.store = MemoryStore()
         self.registry = Registry(self.store, TENANT)
         self.server = ApiServer({TENANT: self.registry}.get, self._no_node)
-        self.module = ApiServerModule(self.server, context, address="127.0.0.1", port=0)
+        self.module = ApiServerModule(self.server, context, address="127.0.0.1", port=0, **options)
 
     async def _no_node(self, tenant: TenantId, node: NodeName) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         raise Unavailable("no nodes here")
@@ -71,9 +72,9 @@ class Running:
             yield await Connection(*streams).request(method, target, body=body)
 
 
-def serving(folder: Path, test: Callable[[Running], Coroutine[Any, Any, None]]) -> None:
+def serving(folder: Path, test: Callable[[Running], Coroutine[Any, Any, None]], **options: Any) -> None:
     async def inside() -> None:
-        running = Running(folder)
+        running = Running(folder, **options)
         ready = asyncio.Event()
         task = asyncio.create_task(running.module.run(ready))
         try:
@@ -143,6 +144,40 @@ def test_garbage_after_tls_ends_that_connection_only(tmp_path: Path, garbage: by
                 assert not data or data.startswith((b"HTTP/1.1 4", b"HTTP/1.1 505")), data
         async with running.request("GET", "/version") as answer:
             assert answer.status == 200
+
+    serving(tmp_path, run)
+
+
+def test_an_identity_with_too_many_connections_hears_of_it(tmp_path: Path) -> None:
+    async def run(running: Running) -> None:
+        context = running.client_context()
+        async with contextlib.AsyncExitStack() as stack:
+            held = [await stack.enter_async_context(running.streams(context)) for _ in range(3)]
+            answers = [await Connection(*streams).request("GET", "/version") for streams in held]
+            assert [answer.status for answer in answers] == [200, 200, 429]
+            status = json.loads(await answers[2].read(10_000))
+            assert status["kind"] == "Status" and status["reason"] == "TooManyRequests"
+            assert dict(answers[2].headers)["retry-after"] == "1"
+            held[0][1].transport.abort()
+            async with asyncio.timeout(5):
+                while len(running.module.acceptor.limiter.tenants) > 1:
+                    await asyncio.sleep(0.01)
+            async with running.request("GET", "/version") as answer:
+                assert answer.status == 200
+
+    limits = ConnectionLimits(per_identity=2)
+    serving(tmp_path, run, connections=limits)
+
+
+def test_a_node_gets_a_refusal_and_four_connections(tmp_path: Path) -> None:
+    async def run(running: Running) -> None:
+        context = ssl.create_default_context(cafile=str(running.authority.certificate))
+        uri = x509.UniformResourceIdentifier(f"spiffe://kubeedge/tenant/{TENANT}/node/n1")
+        context.load_cert_chain(*running.authority.issue("node", uri))
+        async with contextlib.AsyncExitStack() as stack:
+            held = [await stack.enter_async_context(running.streams(context)) for _ in range(6)]
+            answers = [await Connection(*streams).request("GET", "/api/v1/pods") for streams in held]
+            assert [answer.status for answer in answers] == [403] * 4 + [429] * 2
 
     serving(tmp_path, run)
 

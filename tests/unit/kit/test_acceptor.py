@@ -1,0 +1,130 @@
+"""The accept loop with real sockets on loopback: who is served, who waits, who is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from kubeedge.kit.acceptor import Accepted, Acceptor, in_tasks
+from kubeedge.kit.connection_limiter import ConnectionLimits, Refusal
+from kubeedge.kit.streams import listening_socket
+from kubeedge.kit.tasks import TaskSet
+from kubeedge.kit.tcp import silence
+
+
+class Running:
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self.begun: list[Accepted] = []
+        self.refused: list[Refusal] = []
+        self.listener = listening_socket("127.0.0.1", 0)
+        self.acceptor = Acceptor(limits, self.begun.append, refused=self._refused)
+
+    def _refused(self, connection: socket.socket, reason: Refusal) -> None:
+        self.refused.append(reason)
+        connection.close()
+
+    def connect(self, *, says: bytes = b"x") -> socket.socket:
+        client = socket.create_connection(self.listener.getsockname())
+        client.sendall(says)
+        return client
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+
+def accepting(limits: ConnectionLimits, story: Callable[[Running], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        running = Running(limits)
+        with running.listener:
+            task = asyncio.create_task(running.acceptor.run([running.listener]))
+            try:
+                await story(running)
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                for accepted in running.begun:
+                    accepted.socket.close()
+
+    asyncio.run(run())
+
+
+def test_who_says_nothing_is_not_served_and_hears_the_end() -> None:
+    async def story(running: Running) -> None:
+        silent, speaks = running.connect(says=b""), running.connect()
+        with silent, speaks:
+            await running.until(lambda: len(running.begun) == 1)
+            assert running.begun[0].socket.getpeername() == speaks.getsockname()
+            assert len(running.acceptor.limiter.silent) == 1
+            await running.until(lambda: running.refused == [Refusal.SILENT])
+            assert silent.recv(1) == b""
+
+    accepting(ConnectionLimits(first_byte=0.2), story)
+
+
+def test_who_waits_is_served_when_another_leaves_or_is_known() -> None:
+    async def story(running: Running) -> None:
+        clients = [running.connect() for _ in range(4)]
+        try:
+            await running.until(lambda: len(running.begun) == 1 and len(running.acceptor.limiter.queued) == 3)
+            assert running.begun[0].authenticated("t", "t/n") is None
+            assert len(running.begun) == 2
+            assert running.begun[1].authenticated("t", "t/n") is Refusal.IDENTITY
+            assert len(running.begun) == 3
+            running.begun[2].ended()
+            running.begun[2].ended()
+            assert len(running.begun) == 4 and running.begun[3].authenticated("t", "t/m") is None
+        finally:
+            for client in clients:
+                client.close()
+
+    accepting(ConnectionLimits(unauthenticated=1, per_identity=1), story)
+
+
+def test_one_that_stalls_is_cut_for_one_that_waits_and_its_task_ends() -> None:
+    async def run() -> None:
+        served: list[str] = []
+
+        async def serve(accepted: Accepted) -> None:
+            try:
+                data = await asyncio.get_running_loop().sock_recv(accepted.socket, 10)
+                served.append(data.decode())
+                if data == b"stalls":
+                    await asyncio.get_running_loop().sock_recv(accepted.socket, 10)
+            finally:
+                accepted.socket.close()
+
+        with listening_socket("127.0.0.1", 0) as listener:
+            async with TaskSet("connections") as tasks:
+                acceptor = Acceptor(
+                    ConnectionLimits(unauthenticated=1, stall=0.2), in_tasks(tasks, serve, "connection")
+                )
+                running = asyncio.create_task(acceptor.run([listener]))
+                with socket.create_connection(listener.getsockname()) as one:
+                    one.sendall(b"stalls")
+                    with socket.create_connection(listener.getsockname()) as two:
+                        two.sendall(b"valid")
+                        async with asyncio.timeout(10):
+                            while len(served) < 2:
+                                await asyncio.sleep(0.01)
+                        assert one.recv(1) == b""
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+        assert served == ["stalls", "valid"]
+
+    asyncio.run(run())
+
+
+def test_what_waits_for_us_to_read_it_is_no_silence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname()) as client:
+            server, _ = listener.accept()
+            with server:
+                client.sendall(b"x")
+                server.settimeout(5)
+                server.recv(1, socket.MSG_PEEK)
+                assert silence(server) == 0.0
+        assert silence(server) == 0.0  # closed
