@@ -156,14 +156,16 @@ def in_tasks(
 
     def begin(accepted: Accepted) -> None:
         begun = False
+        serving = serve(accepted)
 
         async def run() -> None:
             nonlocal begun
             begun = True
-            await serve(accepted)
+            await serving
 
         def ended(_: object) -> None:
             if not begun:  # cut before the first step of the task
+                serving.close()
                 accepted.socket.close()
             accepted.ended()
 

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 from kubeedge.errors import Unavailable
@@ -136,19 +136,19 @@ class _Clients:
         connections = ConnectionLimits(
             silent=0, queued=0, displace=False, unauthenticated=limits.connections, per_address=limits.per_client
         )
-        self.acceptor = Acceptor(connections, in_tasks(tasks, self._serve, "web connection"), refused=self._turn_away)
-        self._first: dict[int, bytes] = {}  # what the fast path has read, by descriptor
+        self.acceptor = Acceptor(connections, in_tasks(tasks, self._begin, "web connection"), refused=self._turn_away)
+        self._read = b""  # from the connection that is just coming, by the fast path
 
     def enter(self, connection: socket.socket, first: bytes) -> None:
         """`first` was read from it already. The connection is ours from here."""
-        descriptor = connection.fileno()
-        self._first[descriptor] = first
-        self.acceptor.enter(connection)
-        if connection.fileno() < 0:
-            self._first.pop(descriptor, None)
+        self._read = first
+        self.acceptor.enter(connection)  # no queue here: it begins now, or is refused
+        self._read = b""
 
-    async def _serve(self, accepted: Accepted) -> None:
-        first = self._first.pop(accepted.socket.fileno(), b"")
+    def _begin(self, accepted: Accepted) -> Coroutine[Any, Any, None]:
+        return self._serve(accepted, self._read)
+
+    async def _serve(self, accepted: Accepted, first: bytes) -> None:
         _keep_alive(accepted.socket)
         try:
             reader, writer = await open_streams(accepted.socket, tls=self._tls, first=first, limit=STREAM_BUFFER)
