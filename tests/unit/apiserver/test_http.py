@@ -62,8 +62,8 @@ class Api:
     ) -> tuple[int, Any]:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         answer = await self.raw(method, target, data, uri=uri, **headers)
-        assert isinstance(answer.body, bytes)
-        return answer.status, json.loads(answer.body) if answer.body[:1] in (b"{", b"[") else answer.body
+        got = answer.body if isinstance(answer.body, bytes) else b"".join([piece async for piece in answer.body])
+        return answer.status, json.loads(got) if got[:1] in (b"{", b"[") else got
 
 
 def with_api(test: Callable[[Api], Coroutine[Any, Any, None]]) -> Callable[[], None]:
