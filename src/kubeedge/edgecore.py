@@ -196,6 +196,8 @@ class Agent:
                 bridge=c.bridge,
                 cgroup_prefix=c.cgroup_prefix,
                 cni_bin_dirs=c.cni_bin_dirs,
+                pod_pids=c.pod_pids_limit,
+                all_pids=c.pids_limit,
                 overlay_cidrs=(own.pod_network, str(ip_interface(own.address).network)),
             ),
             images,

@@ -177,8 +177,8 @@ def test_a_pod_runs_with_its_config_and_goes_without_a_trace(engine: Engine) -> 
     engine.put("pods", "web", spec)
     status = engine.until("web", ready, "the pod Ready")
     assert status["phase"] == "Running" and status["podIP"].startswith("10.244.1.")
-    page = engine.host.run("busybox", "wget", "-qO-", f"http://{status['podIP']}:8080/colour")
-    assert page == "blue"
+    page = f"http://{status['podIP']}:8080/colour"  # Ready is not listening: there is no probe
+    until(lambda: engine.host.run("busybox", "wget", "-qO-", page, check=False) == "blue", timeout=10, what="the page")
     engine.until_logs("web", "blue edge1\nblue")
     outside = os.readlink(f"/proc/{engine.host.pid}/ns/net")
     (server,) = [p for p in engine.host.processes() if b"httpd" in Path(f"/proc/{p}/cmdline").read_bytes()]
@@ -332,6 +332,362 @@ def test_a_pod_that_cannot_be_understood_fails_with_the_path(engine: Engine) -> 
     engine.put("pods", "broken", spec)
     status = engine.until("broken", lambda s: s["phase"] == "Failed", "Failed")
     assert "spec.containers[0].command" in status["message"]
+
+
+def test_a_pod_of_runtime_default_is_behind_a_filter_and_its_processes_are_counted(engine: Engine) -> None:
+    """From outside: what the kernel says of the process and of its control groups."""
+    for name, profile in (("filtered", {"type": "RuntimeDefault"}), ("free", {"type": "Unconfined"})):
+        engine.put(
+            "pods",
+            name,
+            pod(
+                name,
+                "unshare -U true 2>/dev/null && echo unshared || echo refused; grep Seccomp: /proc/self/status; exec sleep 1000",
+                securityContext={"seccompProfile": profile},
+                container={"securityContext": {"capabilities": {"add": ["SYS_PTRACE"]}}},
+            ),
+        )
+        engine.until(name, ready, f"pod {name} Ready")
+    until(lambda: "Seccomp" in engine.logs("filtered"), timeout=5, what="the log")
+    assert engine.logs("filtered").split() == ["refused", "Seccomp:", "2"]
+    until(lambda: "Seccomp" in engine.logs("free"), timeout=5, what="the log")
+    assert engine.logs("free").split() == ["unshared", "Seccomp:", "0"]
+    groups = engine.host.run("sh", "-c", f"cat /sys/fs/cgroup/pids/{engine.cgroup}/poduid-filtered/pids.max")
+    assert groups.strip() == "1024"
+    every = int(engine.host.run("cat", f"/sys/fs/cgroup/pids/{engine.cgroup}/pids.max"))
+    machine = (int(engine.host.run("cat", f"/proc/sys/kernel/{name}")) for name in ("pid_max", "threads-max"))
+    assert every == min(machine) * 3 // 4
+
+
+def test_a_profile_of_the_node_applies_and_one_that_is_missing_keeps_the_container_waiting(engine: Engine) -> None:
+    profiles = engine.root / "state/seccomp"
+    profiles.mkdir()
+    rules = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13}
+    (profiles / "no-mkdir.json").write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rules]}))
+    for name in ("no-mkdir", "none"):
+        profile = {"type": "Localhost", "localhostProfile": f"{name}.json"}
+        engine.put(
+            "pods", name, pod(name, "mkdir /tmp/x; exec sleep 1000", securityContext={"seccompProfile": profile})
+        )
+    engine.until("no-mkdir", ready, "the pod Ready")
+    until(lambda: "Permission denied" in engine.logs("no-mkdir"), timeout=5, what="the refusal")
+    status = engine.until("none", lambda s: "waiting" in container(s)["state"] and s, "the pod")
+    status = engine.until(
+        "none", lambda s: container(s)["state"]["waiting"]["reason"] == "CreateContainerError", "the reason"
+    )
+    assert "none.json: No such file" in container(status)["state"]["waiting"]["message"]
+    until(
+        lambda: any("none.json" in str(v) for k, v in engine.reported.items() if "/events/" in k), timeout=5,
+        what="the event",
+    )  # fmt: skip
+
+
+def test_a_fork_bomb_ends_at_the_bound_of_its_pod(engine: Engine) -> None:
+    """And the control group counts the refusals; nothing of the machine is used up."""
+    engine.put(
+        "pods", "bomb", pod("bomb", "i=0; while [ $i -lt 2000 ]; do sleep 1000 & i=$((i+1)); done; exec sleep 1000")
+    )
+    group = f"/sys/fs/cgroup/pids/{engine.cgroup}/poduid-bomb"
+    until(lambda: Path(f"/proc/{engine.host.pid}/root{group}/pids.max").exists(), timeout=20, what="the group")
+    here = Path(f"/proc/{engine.host.pid}/root{group}")
+    until(lambda: _refused(here) > 0, timeout=60, what="a refused fork")
+    assert int((here / "pids.current").read_text()) <= 1024
+
+
+def _refused(group: Path) -> int:
+    """In the group or below it: the bound that was reached first counts."""
+    events = [line.split() for file in group.glob("**/pids.events") for line in file.read_text().splitlines()]
+    return sum(int(value) for name, value in events if name == "max")
+
+
+def test_host_network_leaves_the_machine_s_ipc_and_shared_memory_alone(engine: Engine) -> None:
+    engine.put("pods", "near", pod("near", "exec sleep 1000", hostNetwork=True))
+    status = engine.until("near", ready, "the pod Ready")
+    (inside,) = [p for p in engine.host.processes() if b"sleep\x001000" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+    def namespace(pid: int, kind: str) -> str:
+        return os.readlink(f"/proc/{pid}/ns/{kind}")
+
+    assert namespace(inside, "ipc") != namespace(engine.host.pid, "ipc")
+    assert namespace(inside, "net") == namespace(engine.host.pid, "net")
+    assert namespace(inside, "uts") == namespace(engine.host.pid, "uts")
+    assert status["podIP"] == "100.64.0.1"
+    engine.tell(delete="/desired/pods/default/near")
+    until(lambda: engine.reported.get("/reported/pods/default/near", 1) is None, timeout=15, what="the end of the pod")
+    assert engine.host.run("ls", str(engine.root / "run/ns")).strip() == ""
+
+
+def test_restarts_leave_nothing_behind_in_the_run_directory(engine: Engine) -> None:
+    engine.put("pods", "loop", pod("loop", "exit 1"))
+    engine.until("loop", lambda s: container(s)["restartCount"] >= 1, "a restart", timeout=30)
+    for name in ("s", "exits", "specs", "oci"):
+        left = engine.host.run("ls", str(engine.root / "run" / name)).split()
+        assert len(left) <= 1, f"{name}: {left}"
+    engine.put("pods", "once", pod("once", "exec sleep 1000"))
+    engine.until("once", ready, "the pod Ready")
+    engine.kill()
+    (engine.root / "run/s/0123abc").symlink_to(engine.root)  # of a run that nobody knows: an agent from before
+    engine.start()
+    left = engine.host.run("ls", str(engine.root / "run/s")).split()
+    assert "0123abc" not in left and len(left) <= 2 and engine.root.is_dir()
+    for name in ("loop", "once"):
+        engine.tell(delete=f"/desired/pods/default/{name}")
+    until(lambda: not list((engine.root / "state/pods").iterdir()), timeout=15, what="the end of the pods")
+    assert not [e for d in ("s", "exits", "specs") for e in (engine.root / "run" / d).iterdir()]
+
+
+def test_secrets_are_in_memory_alone_and_survive_the_agent(engine: Engine) -> None:
+    """Volume and environment: no byte of them is in a file of the disk, but for the store's own."""
+    secret = "c2VjcmV0LXRleHQtb2YtdGhlLXRlc3Q="  # secret-text-of-the-test
+    engine.put("secrets", "key", {"data": {"password": secret}})
+    spec = pod(
+        "vault",
+        "echo $PASSWORD | wc -c; exec sleep 1000",
+        volumes=[
+            {"name": "plain", "secret": {"secretName": "key", "defaultMode": 0o400}},
+            {"name": "mixed", "projected": {"sources": [{"secret": {"name": "key"}}]}},
+        ],
+        securityContext={"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 2000},
+        container={
+            "env": [{"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "key", "key": "password"}}}],
+            "volumeMounts": [{"name": "plain", "mountPath": "/plain"}, {"name": "mixed", "mountPath": "/mixed"}],
+            "readinessProbe": {"exec": {"command": ["sh", "-c", "cat /plain/password /mixed/password"]}},
+        },
+    )
+    engine.put("pods", "vault", spec)
+    engine.until("vault", ready, "the pod Ready: uid 1000 reads a file of mode 0400 by its group")
+    volumes = engine.root / "state/volumes/uid-vault"
+    info = engine.host.run("cat", "/proc/self/mountinfo").splitlines()
+    for name in ("plain", "mixed"):
+        (mounted,) = [line for line in info if line.split()[4] == str(volumes / name)]
+        assert " - tmpfs " in mounted and "size=" in mounted
+    engine.kill()
+    found = engine.host.run(
+        "sh", "-c",
+        f"find {engine.root}/state -xdev -type f ! -name 'edge.db*' | xargs grep -l secret-text-of-the-test || true",
+    )  # fmt: skip
+    assert found == ""
+    engine.start()
+    engine.until("vault", ready, "the pod still Ready")
+    (inside,) = [p for p in engine.host.processes() if b"sleep\x001000" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    read = Path(f"/proc/{inside}/root/plain/password")
+    assert read.read_text() == "secret-text-of-the-test"
+    engine.put("secrets", "key", {"data": {"password": "bmV3"}})
+    until(lambda: read.read_text() == "new", timeout=5, what="the new secret")
+    engine.tell(delete="/desired/pods/default/vault")
+    until(lambda: engine.reported.get("/reported/pods/default/vault", 1) is None, timeout=15, what="the end")
+    assert "uid-vault" not in engine.host.run("cat", "/proc/self/mountinfo") and not volumes.exists()
+
+
+def test_a_second_and_shorter_deletion_ends_what_is_still_ending(engine: Engine) -> None:
+    spec = pod(
+        "stubborn", "trap '' TERM; touch /tmp/deaf; while :; do sleep 1; done", terminationGracePeriodSeconds=600
+    )
+    spec["spec"]["containers"][0]["readinessProbe"] = {
+        "exec": {"command": ["test", "-e", "/tmp/deaf"]},
+        "periodSeconds": 1,
+    }
+    engine.put("pods", "stubborn", spec)
+    engine.until("stubborn", ready, "the pod Ready")
+    for grace in (600, 400, 1):
+        spec["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z", deletionGracePeriodSeconds=grace)
+        engine.put("pods", "stubborn", spec)
+        if grace == 600:
+            until(lambda: "Killing" in json.dumps(engine.reported), timeout=10, what="the beginning of its end")
+    key = "/reported/pods/default/stubborn"
+    until(lambda: (engine.reported.get(key) or {}).get("gone"), timeout=30, what="the end")
+
+
+def test_labels_that_change_reach_the_downward_api_s_volume(engine: Engine) -> None:
+    items = [{"path": name, "fieldRef": {"fieldPath": f"metadata.{name}"}} for name in ("labels", "annotations")]
+    spec = pod(
+        "told",
+        "exec sleep 1000",
+        volumes=[
+            {"name": "own", "downwardAPI": {"items": items}},
+            {"name": "mixed", "projected": {"sources": [{"downwardAPI": {"items": items}}]}},
+        ],
+        container={
+            "volumeMounts": [{"name": "own", "mountPath": "/own"}, {"name": "mixed", "mountPath": "/mixed"}],
+        },
+    )
+    engine.put("pods", "told", spec)
+    engine.until("told", ready, "the pod Ready")
+    (inside,) = [p for p in engine.host.processes() if b"sleep\x001000" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    spec["metadata"]["labels"]["colour"] = "green"
+    spec["metadata"]["annotations"] = {"note": "new"}
+    engine.put("pods", "told", spec)
+    for volume in ("own", "mixed"):
+        seen = Path(f"/proc/{inside}/root/{volume}")
+        until(lambda seen=seen: 'colour="green"' in (seen / "labels").read_text(), timeout=5, what="labels")  # type: ignore[misc]
+        assert 'note="new"' in (seen / "annotations").read_text()
+
+
+def test_an_empty_list_is_no_command(engine: Engine) -> None:
+    engine.put("pods", "plain", pod("plain", "", restartPolicy="Never", container={"command": [], "args": []}))
+    engine.until("plain", lambda s: s["phase"] == "Succeeded", "the end of the image's own command")
+
+
+def test_a_pod_with_a_finalizer_says_how_it_ended(engine: Engine) -> None:
+    spec = pod("kept", "exec sleep 1000")
+    spec["metadata"]["finalizers"] = ["example.com/wait"]
+    engine.put("pods", "kept", spec)
+    engine.until("kept", ready, "the pod Ready")
+    spec["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z", deletionGracePeriodSeconds=1)
+    engine.put("pods", "kept", spec)
+    key = "/reported/pods/default/kept"
+    until(lambda: (engine.reported.get(key) or {}).get("gone"), timeout=15, what="the report")
+    status = engine.reported[key]["status"]
+    assert status["phase"] == "Failed" and "terminated" in container(status)["state"]
+
+
+def test_a_sidecar_runs_before_beside_and_after_the_others(engine: Engine) -> None:
+    shared = {"volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}
+    side = {
+        "name": "side", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "restartPolicy": "Always",
+        "command": ["sh", "-c", "trap 'echo side ended >>/shared/log; exit 0' TERM; touch /shared/up; while :; do sleep 0.1; done"],
+        "startupProbe": {"exec": {"command": ["test", "-e", "/shared/up"]}, "periodSeconds": 1}, **shared,
+    }  # fmt: skip
+    spec = pod(
+        "team",
+        "test -e /shared/up && echo side was first; trap 'echo main ended >>/shared/log; exit 0' TERM; while :; do sleep 0.1; done",
+        initContainers=[side],
+        volumes=[{"name": "shared", "emptyDir": {}}],
+        terminationGracePeriodSeconds=10,
+        container=shared,
+    )
+    engine.put("pods", "team", spec)
+    status = engine.until("team", ready, "the pod Ready")
+    assert status["initContainerStatuses"][0]["started"] and status["phase"] == "Running"
+    until(lambda: engine.logs("team").strip() == "side was first", timeout=5, what="what main saw")
+    log = os.open(engine.root / "state/volumes/uid-team/shared", os.O_DIRECTORY)
+    try:
+        spec["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z", deletionGracePeriodSeconds=10)
+        fd = os.open("log", os.O_CREAT | os.O_RDWR, 0o666, dir_fd=log)
+        os.fchmod(fd, 0o666)
+        engine.put("pods", "team", spec)
+        until(lambda: (engine.reported["/reported/pods/default/team"]).get("gone"), timeout=25, what="the end")
+        with open(fd, "rb") as file:
+            assert file.read() == b"main ended\nside ended\n"
+    finally:
+        os.close(log)
+
+
+def test_a_volume_beyond_its_limit_evicts_the_pod(engine: Engine) -> None:
+    spec = pod(
+        "greedy",
+        "dd if=/dev/zero of=/v/x bs=1M count=20; exec sleep 1000",
+        volumes=[{"name": "v", "emptyDir": {"sizeLimit": "4Mi"}}],
+        container={"volumeMounts": [{"name": "v", "mountPath": "/v"}]},
+    )
+    engine.put("pods", "greedy", spec)
+    status = engine.until("greedy", lambda s: s.get("reason") == "Evicted", "the eviction", timeout=60)
+    assert status["phase"] == "Failed" and '"v" exceeds the limit "4Mi"' in status["message"]
+    status = engine.until("greedy", lambda s: "terminated" in container(s)["state"], "the end of its process")
+    until(
+        lambda: "Evicted" in json.dumps([v for k, v in engine.reported.items() if "/events/" in k]),
+        timeout=5,
+        what="event",
+    )
+    engine.kill()
+    engine.start()
+    engine.tell(logs=["default", "greedy", "main"])
+    assert "20+0 records" in engine.answer("logs")
+    assert not [p for p in engine.host.processes() if b"sleep\x001000" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    assert engine.status("greedy")["reason"] == "Evicted"
+
+
+def test_small_things_that_programs_rely_on(engine: Engine) -> None:
+    """HOSTNAME, a subPathExpr, the last words of a failure as its message, and a volume that nobody has."""
+    spec = pod(
+        "web-0",
+        "echo $HOSTNAME; ifconfig lo | grep -c UP; touch /logs/here; echo the reason >&2; exit 3",
+        restartPolicy="Never",
+        volumes=[{"name": "v", "emptyDir": {}}],
+        container={
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "env": [{"name": "WHO", "value": "me"}],
+            "volumeMounts": [{"name": "v", "mountPath": "/logs", "subPathExpr": "of/$(WHO)"}],
+        },
+    )
+    engine.put("pods", "web-0", spec)
+    status = engine.until("web-0", lambda s: s["phase"] == "Failed", "the failure")
+    assert "the reason" in container(status)["state"]["terminated"]["message"]
+    assert engine.logs("web-0").split()[:2] == ["web-0", "1"]
+    assert (engine.root / "state/volumes/uid-web-0/v/of/me/here").exists()
+    engine.put(
+        "pods", "claim", pod("claim", "true", volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}])
+    )
+    status = engine.until("claim", lambda s: s.get("reason") == "UnsupportedPod", "the reason")
+    assert status["phase"] == "Pending" and "persistentVolumeClaim" in status["message"]
+
+
+def test_a_runtime_that_is_removed_is_named_and_taken_up_again_when_it_is_back(engine: Engine) -> None:
+    engine.put("pods", "before", pod("before", "exec sleep 1000"))
+    engine.until("before", ready, "the pod Ready")
+    programs = [p for name in ("crun", "runc") if (p := shutil.which(name))]
+    for program in programs:  # in the mount namespace of the host alone
+        engine.host.run("mount", "--bind", "/dev/null", program)
+    engine.put("pods", "late", pod("late", "exec sleep 1000"))
+    waiting = lambda s: container(s)["state"].get("waiting", {})  # noqa: E731
+    status = engine.until("late", lambda s: waiting(s).get("reason") == "CreateContainerError", "the reason")
+    assert "crun or runc is missing on this node" in waiting(status)["message"]
+    for program in programs:
+        engine.host.run("umount", program)
+    engine.until("late", ready, "the pod Ready", timeout=40)
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+def test_both_runtimes_apply_the_filter_and_the_bounds(engine: Engine, runtime: str) -> None:
+    engine.kill()
+    other = shutil.which("runc" if runtime == "crun" else "crun")
+    assert other and shutil.which(runtime)
+    engine.host.run("mount", "--bind", "/dev/null", other)  # in the mount namespace of the host alone
+    engine.start()
+    engine.put(
+        "pods",
+        "filtered",
+        pod(
+            "filtered",
+            "grep Seccomp: /proc/self/status; exec sleep 1000",
+            securityContext={"seccompProfile": {"type": "RuntimeDefault"}},
+        ),
+    )
+    engine.until("filtered", ready, "the pod Ready")
+    until(lambda: engine.logs("filtered").split() == ["Seccomp:", "2"], timeout=10, what="the filter")
+    node = engine.reported["/reported/nodes/_/edge1"]
+    assert f"embedded://{runtime}" in node["status"]["nodeInfo"]["containerRuntimeVersion"]
+    limits = engine.host.run("sh", "-c", f"cat /sys/fs/cgroup/pids/{engine.cgroup}/poduid-filtered/*/pids.max")
+    assert limits.split() == ["1024"]
+
+
+def test_a_log_that_is_filled_in_seconds_is_rotated_within_twenty(engine: Engine) -> None:
+    """Looked at every ten seconds, whatever was written before."""
+    line = "0123456789" * 10
+    engine.put("pods", "chatty", pod("chatty", f"yes {line} | head -c 15000000; exec sleep 1000"))
+    engine.until("chatty", ready, "the pod Ready")
+    log = engine.root / "logs/default_chatty_uid-chatty/main/0.log"
+    until(lambda: log.with_suffix(".log.1").exists(), timeout=60, what="the rotation")
+    engine.put("pods", "again", pod("again", f"sleep 15; yes {line} | head -c 15000000; exec sleep 1000"))
+    second = engine.root / "logs/default_again_uid-again/main/0.log"
+    until(lambda: second.exists() and second.stat().st_size > 11_000_000, timeout=60, what="a log beyond its limit")
+    assert until(lambda: second.with_suffix(".log.1").exists(), timeout=20, what="the rotation after a quiet time") < 20
+
+
+def test_a_liveness_failure_is_acted_upon_within_its_own_grace(engine: Engine) -> None:
+    probe = {"exec": {"command": ["test", "!", "-e", "/tmp/sick"]}, "periodSeconds": 1, "failureThreshold": 1}
+    spec = pod(
+        "deaf",
+        "trap '' TERM; touch /tmp/sick; while :; do sleep 1; done",
+        terminationGracePeriodSeconds=600,
+        container={"livenessProbe": {**probe, "terminationGracePeriodSeconds": 1}},
+    )
+    engine.put("pods", "deaf", spec)
+    status = engine.until("deaf", lambda s: container(s)["restartCount"] >= 1, "the restart", timeout=30)
+    assert container(status)["lastState"]["terminated"]["exitCode"] == 137
+    engine.put("pods", "deaf", {**spec, "metadata": {**spec["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z",
+                                                     "deletionGracePeriodSeconds": 0}})  # fmt: skip
+    until(lambda: (engine.reported["/reported/pods/default/deaf"]).get("gone"), timeout=15, what="the end")
 
 
 def test_an_image_of_several_layers_and_volumes_is_as_it_was_built(engine: Engine) -> None:

@@ -13,14 +13,15 @@ Restart back-off is the kubelet's: the first restart at once, then 10 s doubling
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from kubeedge.appengine.pod import Container, Pod
+from kubeedge.api.pod import Container, Pod
 
 BACKOFF_FIRST = 10.0  # seconds
 BACKOFF_LAST = 300.0
+EVICTION_GRACE = 1.0  # seconds, as the kubelet's: what fills a disk is not asked twice
 BACKOFF_FORGET = 600.0  # seconds of life after which a container's crashes are forgotten
 
 
@@ -49,6 +50,7 @@ class ContainerObservation:
     ready: bool = False  # by its readiness probe, or because there is none
     started: bool = False  # by its startup probe, or because there is none
     unhealthy: str = ""  # set by a liveness probe: kill it
+    unhealthy_grace: float | None = None  # within so many seconds; None: the pod's
     replacing: bool = False  # we end it for a new image: that is no crash
 
     @property
@@ -81,6 +83,7 @@ class PodObservation:
     retry_at: float = 0.0
     failures: int = 0
     grace: float = 30.0  # seconds; of the pod when it was last seen
+    evicted: str = ""  # why: it has failed, and does not run again
     final: str = ""  # "Succeeded" or "Failed", as reported before our own records were lost: it does not run again
 
     def of(self, name: str) -> ContainerObservation:
@@ -130,30 +133,56 @@ def plan(desired: Pod | None, observed: PodObservation, now: float) -> Action:
     """`now` is of a clock that nobody sets: a machine that learns the time of day has not waited, and need not wait, for years."""
     if desired is None or desired.deleting or desired.uid != observed.uid:
         return _end(desired, observed)
+    if observed.evicted and (running := tuple(n for n, s in observed.containers.items() if s.running)):
+        return StopContainers(running, EVICTION_GRACE, observed.evicted)
     if observed.final or phase(desired, observed) in ("Succeeded", "Failed"):
-        return Wait(None)
+        return _end_sidecars(desired, observed) or Wait(None)
     if not observed.sandbox:
         return CreateSandbox() if now >= observed.retry_at else Wait(observed.retry_at)
-    for container in desired.init_containers:
-        state = observed.of(container.name)
-        if state.exited and state.exit_code == 0:
-            continue
-        return _drive((container,), desired, observed, now, init=True)
-    return _drive(desired.containers, desired, observed, now, init=False)
+    return _drive(_due(desired, observed), desired, observed, now)
 
 
-def _drive(containers: Sequence[Container], pod: Pod, observed: PodObservation, now: float, *, init: bool) -> Action:
+def _due(pod: Pod, observed: PodObservation) -> Sequence[Container]:
+    """What runs, or is to run, at this stage: the sidecars so far, and either the next init container or all the others."""
+    due: list[Container] = []
+    for container in pod.init_containers:
+        if not _initialized(pod, container, observed):
+            return [*due, container]
+        if container.sidecar:
+            due.append(container)
+    return [*due, *pod.containers]
+
+
+def _initialized(pod: Pod, container: Container, observed: PodObservation) -> bool:
+    """The next one may start. A sidecar that crashes later on holds up nobody."""
+    state = observed.of(container.name)
+    if not container.sidecar:
+        return state.exited and state.exit_code == 0
+    return (state.running and state.started) or any(observed.of(c.name).attempt >= 0 for c in pod.containers)
+
+
+def _end_sidecars(pod: Pod, observed: PodObservation) -> Action | None:
+    """When all else is over: the last one first."""
+    for container in reversed(pod.sidecars):
+        if observed.of(container.name).running:
+            return StopContainers((container.name,), pod.grace, "the containers of the pod have ended")
+    return None
+
+
+def _drive(containers: Sequence[Container], pod: Pod, observed: PodObservation, now: float) -> Action:
     wake: list[float] = []
     for container in containers:
         state = observed.of(container.name)
         if state.running:
             if state.unhealthy:
-                return StopContainers((container.name,), pod.grace, state.unhealthy)
+                grace = pod.grace if state.unhealthy_grace is None else state.unhealthy_grace
+                return StopContainers((container.name,), grace, state.unhealthy)
             if state.spec_image and state.spec_image != container.image:
                 why = f"its image changed to {container.image}"
                 return StopContainers((container.name,), pod.grace, why, replacing=True)
             continue
-        if state.exited and not restarts(pod.restart_policy, state.exit_code, init):
+        init = container in pod.init_containers
+        if state.exited and not restarts(policy_of(container, pod.restart_policy), state.exit_code, init):
             continue
         at = max(state.retry_at, state.restart_at)
         if now >= at:
@@ -166,16 +195,27 @@ def _end(desired: Pod | None, observed: PodObservation) -> Action:
     running = [name for name, state in observed.containers.items() if state.running]
     if running:
         grace = desired.grace if desired is not None else observed.grace
+        sidecars = {c.name for c in desired.sidecars} if desired is not None else set()
+        if sidecars.issuperset(running):
+            assert desired is not None
+            return _end_sidecars(desired, observed) or StopContainers(tuple(running), grace, "the pod is deleted")
+        running = [name for name in running if name not in sidecars]
         return StopContainers(tuple(running), grace, "the pod is deleted")
     if observed.sandbox or observed.containers:
         return RemovePod()
     return Gone()
 
 
+def policy_of(container: Container, policy: str) -> str:
+    return "Sidecar" if container.sidecar else container.restart_policy or policy
+
+
 def restarts(policy: str, exit_code: int, init: bool) -> bool:
     """Init containers that succeeded are done; under Always a failed one is started again, as under OnFailure."""
     if policy == "Never":
         return False
+    if policy == "Sidecar":
+        return True
     return exit_code != 0 if init or policy == "OnFailure" else True
 
 
@@ -194,7 +234,7 @@ def note_exit(
     state.exit_code, state.message, state.finished_at = exit_code, message, wall
     state.reason = reason or ("Completed" if exit_code == 0 else "Error")
     state.ready = state.started = state.replacing = False
-    state.unhealthy = ""
+    state.unhealthy, state.unhealthy_grace = "", None
 
 
 def note_start(
@@ -218,7 +258,7 @@ def note_start(
     state.exit_code, state.reason, state.message = 0, "", ""
     state.waiting_reason = state.waiting_message = ""
     state.failures, state.retry_at, state.restart_at = 0, 0.0, 0.0
-    state.unhealthy = ""
+    state.unhealthy, state.unhealthy_grace = "", None
 
 
 def note_failure(state: ContainerObservation, *, reason: str, message: str, now: float) -> None:
@@ -232,20 +272,29 @@ def note_failure(state: ContainerObservation, *, reason: str, message: str, now:
 
 def phase(pod: Pod, observed: PodObservation) -> str:
     """Kubernetes' rule: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-phase"""
+    if observed.evicted:
+        return "Failed"
     for container in pod.init_containers:
         state = observed.of(container.name)
-        if state.exited and state.exit_code != 0 and not restarts(pod.restart_policy, state.exit_code, True):
+        policy = policy_of(container, pod.restart_policy)
+        if state.exited and state.exit_code != 0 and not restarts(policy, state.exit_code, True):
             return "Failed"
-        if not (state.exited and state.exit_code == 0):
+        if not _initialized(pod, container, observed):
             return "Pending"
     states = [observed.of(c.name) for c in pod.containers]
     if any(s.attempt < 0 for s in states):
         return "Pending"
-    if any(s.running or restarts(pod.restart_policy, s.exit_code, False) for s in states):
+    policies = [policy_of(c, pod.restart_policy) for c in pod.containers]
+    if any(s.running or restarts(p, s.exit_code, False) for s, p in zip(states, policies, strict=True)):
         return "Running"
     return "Succeeded" if all(s.exit_code == 0 for s in states) else "Failed"
 
 
+def last_phase(pod: Pod, observed: PodObservation) -> str:
+    """Of a pod that was deleted and whose processes have ended: whatever its restart policy, it does not run again."""
+    states = [observed.of(c.name) for c in pod.containers]
+    return "Succeeded" if all(s.exited and s.exit_code == 0 for s in states) else "Failed"
+
+
 def initialized(pod: Pod, observed: PodObservation) -> bool:
-    states: Mapping[str, ContainerObservation] = observed.containers
-    return all((s := states.get(c.name)) is not None and s.exited and s.exit_code == 0 for c in pod.init_containers)
+    return all(_initialized(pod, c, observed) for c in pod.init_containers)

@@ -21,12 +21,12 @@ from typing import Any
 
 from kubeedge.api import keys
 from kubeedge.api.names import Object, Revision
+from kubeedge.api.pod import Container, Pod, Unsupported, parse
 from kubeedge.appengine import core, logs, node, probes, resolve, status
 from kubeedge.appengine.core import ContainerObservation, PodObservation
 from kubeedge.appengine.events import EventRecorder
 from kubeedge.appengine.images.fetch import run_helper
 from kubeedge.appengine.images.store import ImageStore
-from kubeedge.appengine.pod import Container, Pod, parse
 from kubeedge.appengine.prepare import Preparer
 from kubeedge.appengine.pulls import ImagePulls, registry_auth
 from kubeedge.appengine.runtime.base import ExecResult, Exit, FoundPod, Runtime, StartError
@@ -42,6 +42,7 @@ _SYNC_VOLUMES = ("configmaps", "secrets")
 _RETRY = 2.0  # seconds after something failed that has no back-off of its own
 _SANDBOX_BACKOFF = 60.0  # seconds, at most
 _HOOK_PATIENCE = 300.0  # seconds for a postStart command
+_LOOK_AT_VOLUMES = 10.0  # seconds
 _AFTER_HOOK = 2.0  # seconds that a container has for SIGTERM, at least, after its preStop command
 
 
@@ -86,6 +87,7 @@ class AppEngine:
                 ready.set()
                 group.create_task(self._follow(revision), name="desired state")
                 group.create_task(self._rotate_logs(), name="log rotation")
+                group.create_task(self._watch_volumes(), name="size of volumes")
         finally:
             await self._stop_workers()
             await self._runtime.close()
@@ -115,6 +117,7 @@ class AppEngine:
         for left in found.values():
             if left.uid not in self._workers:
                 self._adopt(left)
+        await asyncio.to_thread(self._prepare.sweep, frozenset(self._workers))
         for key, value in before.items():
             _, namespace, name = keys.split(key)
             if value.get("uid") not in self._workers:
@@ -150,6 +153,7 @@ class AppEngine:
             log.error("pod %s/%s has no uid", namespace, name)
             return
         worker = self._workers.get(uid) or self._new_worker(uid, namespace, name, found.get(uid))
+        told = worker.desired
         try:
             worker.desired = worker.last = parse(obj)
             worker.invalid = ""
@@ -160,9 +164,11 @@ class AppEngine:
             if metadata.get("deletionTimestamp"):
                 worker.end()
             elif worker.desired is None:
-                worker.invalid = str(exc)
+                worker.invalid, worker.unsupported = str(exc), isinstance(exc, Unsupported)
             else:  # it runs, and goes on as it was
                 log.error("pod %s/%s was changed to something impossible: %s", namespace, name, exc)
+        if _told_apart(told, worker.desired):
+            worker.stale_volumes = True
         earlier = before.get(keys.reported("pods", namespace, name), {})
         if worker.reported is None and earlier.get("uid") == uid and isinstance(earlier.get("status"), dict):
             self._take_up(worker, earlier["status"], known=uid in found)
@@ -171,6 +177,8 @@ class AppEngine:
     def _take_up(self, worker: Worker, earlier: dict[str, Any], *, known: bool) -> None:
         """What was reported before the agent restarted still holds."""
         worker.reported = earlier
+        if earlier.get("reason") == "Evicted":
+            worker.observed.evicted = str(earlier.get("message") or "Evicted")
         if not known and earlier.get("phase") in ("Succeeded", "Failed"):
             worker.observed.final = earlier["phase"]
         kept = [*(earlier.get("initContainerStatuses") or ()), *(earlier.get("containerStatuses") or ())]
@@ -236,7 +244,12 @@ class AppEngine:
             except KubeEdgeError as exc:
                 log.warning("pod %s/%s: %s", worker.namespace, worker.name, exc)
                 await self._wait(worker, self._clock() + _RETRY)
-            except Exception:  # whatever it is, this pod is tried again, and the others do not notice
+            except (
+                Exception,
+                asyncio.CancelledError,
+            ):  # whatever it is, this pod is tried again, and the others do not notice
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise
                 log.exception("pod %s/%s failed", worker.namespace, worker.name)
                 await self._wait(worker, self._clock() + _RETRY)
 
@@ -283,6 +296,7 @@ class AppEngine:
             case core.RemovePod():
                 for name in list(worker.probes):
                     self._end_probes(worker, name)
+                self._note_last_status(worker)
                 await self._runtime.remove_pod(worker.uid)
                 await asyncio.to_thread(self._prepare.remove, worker.namespace, worker.name, worker.uid)
                 observed.containers.clear()
@@ -346,7 +360,7 @@ class AppEngine:
         """Together. A deletion that becomes more urgent meanwhile shortens what is left."""
         hooked: set[str] = set()
         while True:
-            stopping = asyncio.gather(*(self._stop_one(worker, name, grace, hooked) for name in names))
+            stopping = asyncio.create_task(self._stop_all(worker, names, grace, hooked))
             hurry = asyncio.create_task(self._hurry(worker, grace))
             try:
                 await asyncio.wait((stopping, hurry), return_when=asyncio.FIRST_COMPLETED)
@@ -355,14 +369,25 @@ class AppEngine:
                 stopping.cancel()
                 await asyncio.gather(stopping, hurry, return_exceptions=True)
             if not stopping.cancelled():
-                stopping.result()
-                return
+                return stopping.result()
             grace = worker.desired.grace if worker.desired else grace
 
     async def _hurry(self, worker: Worker, grace: float) -> None:
         while not (worker.desired and worker.desired.deleting and worker.desired.grace < grace):
             worker.wake.clear()  # everything else is looked at after this action
             await worker.wake.wait()
+
+    async def _stop_all(self, worker: Worker, names: Sequence[str], grace: float, hooked: set[str]) -> None:
+        """A task for it, not a gather(): that one is not cancelled() when it was cancelled, and has the cancellation for a result."""
+        tasks = [asyncio.create_task(self._stop_one(worker, name, grace, hooked)) for name in names]
+        try:
+            await asyncio.wait(tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in tasks:
+            task.result()
 
     async def _stop_one(self, worker: Worker, name: str, grace: float, hooked: set[str]) -> None:
         begun = time.monotonic()
@@ -405,14 +430,23 @@ class AppEngine:
         if worker is None or state is None or state.id != exit.id or state.exited:
             return
         self._end_probes(worker, exit.container)
-        core.note_exit(state, exit.exit_code, exit.reason, exit.message, wall=self._wall(), now=self._clock())
+        message = exit.message or (self._last_words(worker, exit.container, state) if exit.exit_code else "")
+        core.note_exit(state, exit.exit_code, exit.reason, message, wall=self._wall(), now=self._clock())
         worker.wake.set()
+
+    def _last_words(self, worker: Worker, name: str, state: ContainerObservation) -> str:
+        """terminationMessagePolicy FallbackToLogsOnError."""
+        pod = worker.desired or worker.last
+        if pod is None or not any(c.name == name and c.log_is_message for c in pod.all_containers):
+            return ""
+        path = logs.path(self._settings.logs, worker.namespace, worker.name, worker.uid, name, state.attempt)
+        return logs.last_words(path)
 
     def _keep_probes(self, worker: Worker) -> None:
         """Probes run for containers that run and have any."""
         if worker.desired is None:
             return
-        for container in worker.desired.containers:
+        for container in (*worker.desired.sidecars, *worker.desired.containers):
             state = worker.observed.of(container.name)
             has = container.liveness or container.readiness or container.startup
             if has and state.running and container.name not in worker.probes:
@@ -450,11 +484,20 @@ class AppEngine:
         current = status.pod_status(pod, worker.observed, host_ip=self._host_ip, previous=worker.reported, now=now)
         await self._write_status(worker, current)
 
+    def _note_last_status(self, worker: Worker) -> None:
+        pod = worker.desired
+        if pod is not None and pod.has_finalizers and worker.observed.containers:
+            worker.last_status = status.pod_status(
+                pod, worker.observed, host_ip=self._host_ip, previous=worker.reported, now=self._wall(), over=True
+            )
+
     async def _report_invalid(self, worker: Worker) -> None:
-        current = status.failed_status("InvalidPod", worker.invalid, host_ip=self._host_ip, now=self._wall())
+        reason = "UnsupportedPod" if worker.unsupported else "InvalidPod"
+        say = status.waiting_status if worker.unsupported else status.failed_status
+        current = say(reason, worker.invalid, host_ip=self._host_ip, now=self._wall())
         if worker.reported is None or worker.reported.get("message") != worker.invalid:
             await self._write_status(worker, current)
-            await self._event(worker, "Warning", "InvalidPod", worker.invalid)
+            await self._event(worker, "Warning", reason, worker.invalid)
 
     async def _write_status(self, worker: Worker, current: dict[str, Any]) -> None:
         if current == worker.reported:
@@ -466,12 +509,12 @@ class AppEngine:
     async def _gone(self, worker: Worker) -> None:
         """Nothing is left of it: say so, once, and forget it."""
         if worker.namespace:
-            await self._forget(worker.namespace, worker.name, worker.uid)
+            await self._forget(worker.namespace, worker.name, worker.uid, worker.last_status)
         self._workers.pop(worker.uid, None)
         for other in self._named(worker.namespace, worker.name):
             other.wake.set()
 
-    async def _forget(self, namespace: str, name: str, uid: str) -> None:
+    async def _forget(self, namespace: str, name: str, uid: str, last_status: Object | None = None) -> None:
         """The cloud is told while the pod is still desired (it is being deleted); after that there is nothing to tell.
 
         `uid` "" is any.
@@ -479,10 +522,11 @@ class AppEngine:
         key = keys.reported("pods", namespace, name)
         wanted = await self._store.get(keys.desired("pods", namespace, name))
         if uid and wanted is not None and (_json(wanted.value).get("metadata") or {}).get("uid") == uid:
-            await self._put(key, _canonical({"gone": True, "uid": uid}))
+            kept = {"status": last_status} if last_status is not None else {}
+            await self._put(key, _canonical({"gone": True, "uid": uid, **kept}))
             return
-        kept = await self._store.get(key)
-        if kept is not None and uid in ("", _json(kept.value).get("uid")):
+        found = await self._store.get(key)
+        if found is not None and uid in ("", _json(found.value).get("uid")):
             await self._store.delete(key)
 
     async def _report_node(self) -> None:
@@ -549,6 +593,19 @@ class AppEngine:
                 sizes[path] = path.stat().st_size
         return sizes
 
+    async def _watch_volumes(self) -> None:
+        while True:
+            begun = time.monotonic()
+            for worker in list(self._workers.values()):
+                pod, observed = worker.desired, worker.observed
+                if pod is None or not observed.sandbox or observed.evicted or observed.final:
+                    continue
+                if message := await asyncio.to_thread(self._prepare.over_limit, pod):
+                    observed.evicted = message
+                    worker.wake.set()
+                    await self._event(worker, "Warning", "Evicted", message)
+            await asyncio.sleep(max(_LOOK_AT_VOLUMES, 20 * (time.monotonic() - begun)))
+
     def pod_list(self) -> list[Object]:
         return [
             {"metadata": {"namespace": w.namespace, "name": w.name, "uid": w.uid}, "status": w.reported or {}}
@@ -577,6 +634,13 @@ class AppEngine:
             path = logs.path(self._settings.logs, namespace, name, worker.uid, container, attempt)
             return path, functools.partial(_still_writes, state, previous)
         return f'pod "{name}" is not on this node'
+
+
+def _told_apart(before: Pod | None, now: Pod | None) -> bool:
+    """What the downward API writes into volumes changed."""
+    if before is None or now is None:
+        return False
+    return (before.labels, before.annotations) != (now.labels, now.annotations)
 
 
 def _still_writes(state: ContainerObservation, previous: bool) -> bool:

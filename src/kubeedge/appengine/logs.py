@@ -18,8 +18,10 @@ from typing import BinaryIO
 
 _CHUNK = 64 * 1024
 _MAX_LINE = 1024 * 1024  # bytes; conmon breaks lines long before
-FIRST_CHECK = 10.0  # seconds until the first look at the sizes of logs
-_LAST_CHECK = 300.0
+FIRST_CHECK = (
+    10.0  # seconds between looks at the sizes of logs, at most: as the kubelet, for one may be filled in seconds
+)
+_LAST_WORDS, _LAST_LINES = 2048, 80
 _FOLLOW_EVERY = 0.25  # seconds between looks at a log that is followed; nobody follows, nobody looks
 
 
@@ -98,6 +100,12 @@ def _shown(line: bytes, options: LogOptions) -> bytes:
     return (stamp.replace(b"+00:00", b"Z") + b" " if options.timestamps else b"") + text + end
 
 
+def _is_partial(line: bytes) -> bool:
+    """More of it follows in the next line of the file. What the container wrote does not count: it may look alike."""
+    parts = line.split(b" ", 3)
+    return len(parts) > 2 and parts[2] == b"P"
+
+
 def _time(stamp: bytes) -> float | None:
     with contextlib.suppress(ValueError, IndexError):
         text = stamp.decode("ascii").replace("Z", "+00:00")
@@ -117,7 +125,7 @@ def _tail_position(log: Path, lines: int) -> int:
             ends.append(0)
             for line in file:
                 position += len(line)
-                if line.endswith(b"\n") and b" P " not in line[:60]:
+                if line.endswith(b"\n") and not _is_partial(line):
                     ends.append(position)
     except FileNotFoundError:
         return 0
@@ -137,9 +145,21 @@ def rotate(log: Path, limit: int, ask_reopen: Callable[[], None]) -> bool:
 
 
 def next_check(delay: float, growth: int, limit: int) -> float:
-    """Seconds until the next look: in time for the fastest log to grow by a quarter of its limit; when nothing is written, rarely."""
-    wanted = delay * limit / 4 / growth if growth > 0 else _LAST_CHECK
-    return max(1.0, min(wanted, delay * 2, _LAST_CHECK))
+    """Seconds until the next look: in time for the fastest log to grow by a quarter of its limit."""
+    wanted = delay * limit / 4 / growth if growth > 0 else FIRST_CHECK
+    return max(1.0, min(wanted, delay * 2, FIRST_CHECK))
+
+
+def last_words(log: Path) -> str:
+    """What a container said at the end, for the termination message: at most 80 lines and 2048 bytes, as the kubelet takes."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, log.stat().st_size - _LAST_WORDS * 8))
+            lines = file.read(_LAST_WORDS * 8).split(b"\n")
+    except OSError:
+        return ""
+    said = b"".join(_shown(line, LogOptions()) for line in lines[-_LAST_LINES - 1 :])
+    return said[-_LAST_WORDS:].decode(errors="replace")
 
 
 def prune(directory: Path, attempt: int) -> None:

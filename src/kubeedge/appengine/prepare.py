@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import socket
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from kubeedge.api import quantities
 from kubeedge.api.names import Object
+from kubeedge.api.pod import Container, Pod
 from kubeedge.appengine import logs, resolve, volumes
-from kubeedge.appengine.pod import Container, Pod
 from kubeedge.appengine.runtime.base import BindMount, ContainerConfig
 from kubeedge.errors import KubeEdgeError
 
@@ -43,17 +47,33 @@ class Preparer:
         """Raises Missing or Invalid for what cannot be resolved, StartError or OSError for what cannot be on disk."""
         ip = self._host_ip if pod.host_network else ip
         env = resolve.environment(pod, container, self.find, pod_ip=ip, host_ip=self._host_ip, node=self._node)
+        env = {"HOSTNAME": pod.hostname if not pod.host_network else socket.gethostname(), **env}
         path = logs.path(self._log_root, pod.namespace, pod.name, pod.uid, container.name, attempt)
-        binds = await asyncio.to_thread(self._prepare, pod, container, ip)
+        binds = await asyncio.to_thread(self._prepare, pod, container, ip, env)
         await asyncio.to_thread(logs.prune, path.parent, attempt)
         return ContainerConfig(container, attempt, container.image, env, binds, path)
 
     def refresh(self, pod: Pod, ip: str) -> None:
         """Blocking. Volumes that are there get the newest content; of what went away the files stay, as with the kubelet."""
         for volume in pod.volumes.values():
-            if volume.kind in ("configMap", "secret", "projected") and (self._of(pod.uid) / volume.name).is_dir():
+            if volumes.lost(self._of(pod.uid) / volume.name, volume):
+                continue  # its containers start anew, and get it then
+            if (
+                volume.kind in ("configMap", "secret", "projected", "downwardAPI")
+                and (self._of(pod.uid) / volume.name).is_dir()
+            ):
                 with contextlib.suppress(KubeEdgeError, OSError):
                     self._write(pod, volume.name, self._host_ip if pod.host_network else ip)
+
+    def over_limit(self, pod: Pod) -> str:
+        """Blocking. Which emptyDir uses more than its sizeLimit, in the kubelet's words. One in memory cannot."""
+        for volume in pod.volumes.values():
+            limit = volume.source.get("sizeLimit") if volume.kind == "emptyDir" else None
+            if limit is None or volume.source.get("medium") == "Memory" or not quantities.bytes_of(limit):
+                continue
+            if volumes.used_bytes(self._of(pod.uid) / volume.name) > quantities.bytes_of(limit):
+                return f'Usage of EmptyDir volume "{volume.name}" exceeds the limit "{limit}".'
+        return ""
 
     def remove(self, namespace: str, name: str, uid: str) -> None:
         """Blocking. Volumes and logs of a pod; `name` "" when it is not known."""
@@ -61,10 +81,19 @@ class Preparer:
         if name:
             shutil.rmtree(logs.directory(self._log_root, namespace, name, uid), ignore_errors=True)
 
-    def _prepare(self, pod: Pod, container: Container, ip: str) -> list[BindMount]:
+    def sweep(self, known: Collection[str]) -> None:
+        """Blocking. Volumes of pods that nobody knows: the machine or the agent ended between two steps of their removal."""
+        for directory in self._volumes.iterdir() if self._volumes.is_dir() else ():
+            if directory.name not in known:
+                with contextlib.suppress(OSError):
+                    volumes.remove(directory)
+
+    def _prepare(self, pod: Pod, container: Container, ip: str, env: Mapping[str, str]) -> list[BindMount]:
         binds = []
         for number, mount in enumerate(container.mounts):
             volume = pod.volumes[mount.name]
+            if mount.is_expression:
+                mount = replace(mount, sub_path=resolve.sub_path(mount.sub_path, env))
             directory = self._of(pod.uid) / volume.name
             match volume.kind:
                 case "emptyDir":
@@ -72,6 +101,8 @@ class Preparer:
                 case "hostPath":
                     directory = volumes.host_path(volume)
                 case _:
+                    if volumes.holds_secrets(volume):
+                        volumes.in_memory(directory)
                     self._write(pod, volume.name, ip)
             pin = self._of(pod.uid) / volumes.PINS / container.name / str(number)
             binds.append(volumes.bind(volume, mount, directory, pin))

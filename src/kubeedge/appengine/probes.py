@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
 
+from kubeedge.api.pod import Container, Probe
+from kubeedge.appengine import grpc_health
 from kubeedge.appengine.core import ContainerObservation
-from kubeedge.appengine.pod import Container, Probe
 from kubeedge.appengine.runtime.base import ExecResult
 from kubeedge.kit.http1 import Connection
 
+_REDIRECTS = 10
 _BODY = 10 * 1024  # bytes of an answer that are read
 
 
@@ -76,7 +79,7 @@ async def _startup(
             case True:
                 return True
             case False:
-                state.unhealthy = f"startup probe failed: {problem}"
+                state.unhealthy, state.unhealthy_grace = f"startup probe failed: {problem}", probe.grace
                 changed(f"Startup probe failed: {problem}")
                 return False
         await asyncio.sleep(probe.period)
@@ -85,13 +88,16 @@ async def _startup(
 async def _readiness(
     container: Container, probe: Probe, state: ContainerObservation, ip: str, exec: Exec, changed: Callable[[str], None]
 ) -> None:
-    verdict = Verdict(probe)
+    verdict, told = Verdict(probe), ""
     await asyncio.sleep(probe.initial_delay)
     while True:
         problem = await ask(container, probe, ip, exec)
         reached = verdict.note(not problem)
-        if reached is not None and reached != state.ready:
-            state.ready = reached
+        news = (
+            reached is False and problem != told
+        )  # also of a container that never was ready: it should not be a riddle
+        if reached is not None and (reached != state.ready or news):
+            state.ready, told = reached, problem
             changed("" if reached else f"Readiness probe failed: {problem}")
         await asyncio.sleep(probe.period)
 
@@ -104,7 +110,7 @@ async def _liveness(
     while True:
         problem = await ask(container, probe, ip, exec)
         if verdict.note(not problem) is False:
-            state.unhealthy = f"liveness probe failed: {problem}"
+            state.unhealthy, state.unhealthy_grace = f"liveness probe failed: {problem}", probe.grace
             changed(f"Liveness probe failed: {problem}")
             return
         await asyncio.sleep(probe.period)
@@ -125,23 +131,70 @@ async def ask(container: Container, probe: Probe, ip: str, exec: Exec) -> str:
     port = _port(container, probe.port)
     if not port:
         return f"port {probe.port!r} is not known"
+    host = probe.host or ip
     try:
         async with asyncio.timeout(probe.timeout):
-            reader, writer = await asyncio.open_connection(probe.host or ip, port)
-            try:
-                if probe.kind == "tcp":
-                    return ""
-                headers = [("host", f"{probe.host or ip}:{port}"), ("user-agent", "kube-probe"), *probe.headers]
-                answer = await Connection(reader, writer).request("GET", probe.path, headers)
-                return "" if 200 <= answer.status < 400 else f"HTTP probe failed with statuscode: {answer.status}"
-            finally:
-                writer.transport.abort()
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
+            match probe.kind:
+                case "http":
+                    return await _ask_http(host, port, probe.path, probe.headers)
+                case "grpc":
+                    async with _connected(host, port) as (reader, writer):
+                        said = await grpc_health.check(reader, writer, f"{host}:{port}", probe.service)
+                        return "" if said == "SERVING" else f"service unhealthy (responded with {said!r})"
+            async with _connected(host, port):
+                return ""
     except TimeoutError:
         return f"no answer within {probe.timeout:g} s"
     except Exception as exc:  # whatever a workload answers with must not end the probe
         return str(exc) or type(exc).__name__
+
+
+@contextlib.asynccontextmanager
+async def _connected(host: str, port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def _ask_http(host: str, port: int, target: str, headers: Sequence[tuple[str, str]]) -> str:
+    """A redirect to the same host is followed, as the kubelet does; one to another host is good enough."""
+    url = f"http://{_in_url(host)}:{port}{target if target.startswith('/') else '/' + target}"
+    for _ in range(_REDIRECTS + 1):
+        parts = urlsplit(url)
+        at = parts.port or (443 if parts.scheme == "https" else 80)
+        async with _connected(host, at) as (reader, writer):
+            if parts.scheme == "https":  # nobody could say whose certificate it must be: that it listens has to do
+                return ""
+            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            answer = await Connection(reader, writer).request("GET", path, _request_headers(host, at, headers))
+        if not 200 <= answer.status < 400:
+            return f"HTTP probe failed with statuscode: {answer.status}"
+        location = next((value for name, value in answer.headers if name.lower() == "location"), "")
+        if answer.status not in (301, 302, 303, 307, 308) or not location:
+            return ""
+        url = urljoin(url, location)
+        if urlsplit(url).hostname != parts.hostname or urlsplit(url).scheme not in ("http", "https"):
+            return ""
+    return f"HTTP probe failed: stopped after {_REDIRECTS} redirects"
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _request_headers(host: str, port: int, own: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The user's go before ours; an empty User-Agent or Accept says that there shall be none."""
+    ours = (("host", f"{_in_url(host)}:{port}"), ("user-agent", "kube-probe"), ("accept", "*/*"))
+    named = {name.lower() for name, _ in own}
+    kept = [(n, v) for n, v in own if v or n.lower() not in ("host", "user-agent", "accept")]
+    return [
+        *((n, v) for n, v in ours if n not in named or (n == "host" and not any(k.lower() == n for k, _ in kept))),
+        *kept,
+    ]
 
 
 def _port(container: Container, port: int | str) -> int:

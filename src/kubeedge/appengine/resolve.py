@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from kubeedge.api import quantities
 from kubeedge.api.names import Object
-from kubeedge.appengine.pod import Container, Pod, Volume
+from kubeedge.api.pod import Container, Pod, Volume
 from kubeedge.appengine.runtime.oci_spec import expand
 from kubeedge.errors import Invalid, KubeEdgeError
 
@@ -186,6 +187,14 @@ def safe_path(path: str) -> str:
     if path.startswith("/") or not parts or "\0" in path or any(p.startswith("..") for p in parts):
         raise Invalid(f"{path!r} is not a path below a volume", path="spec.volumes")
     return "/".join(parts)
+
+
+def sub_path(expression: str, env: Mapping[str, str]) -> str:
+    """$(NAME) of a subPathExpr. A variable that is not there must not mount another part of the volume."""
+    missing = [name for name in re.findall(r"(?<!\$)\$\(([^)]*)\)", expression) if name not in env]
+    if missing:
+        raise Missing(f"subPathExpr {expression!r:.200}: the container has no variable {missing[0]}")
+    return expand(expression, env)
 
 
 def _object(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:

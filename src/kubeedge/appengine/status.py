@@ -5,28 +5,38 @@ from __future__ import annotations
 from typing import Any
 
 from kubeedge.api.meta import timestamp
-from kubeedge.appengine.core import ContainerObservation, PodObservation, initialized, phase, restarts
-from kubeedge.appengine.pod import Container, Pod
+from kubeedge.api.pod import Container, Pod
+from kubeedge.appengine.core import (
+    ContainerObservation,
+    PodObservation,
+    initialized,
+    last_phase,
+    phase,
+    policy_of,
+    restarts,
+)
 
 
 def pod_status(
-    pod: Pod, observed: PodObservation, *, host_ip: str, previous: dict[str, Any] | None, now: float
+    pod: Pod, observed: PodObservation, *, host_ip: str, previous: dict[str, Any] | None, now: float, over: bool = False
 ) -> dict[str, Any]:
-    """`previous` is the status that was reported last: a condition that did not change keeps its transition time."""
-    current_phase = phase(pod, observed)
+    """`previous` is the status that was reported last: a condition that did not change keeps its transition time. `over`: nothing of it
+    runs any more, nor will."""
+    current_phase = last_phase(pod, observed) if over else phase(pod, observed)
     is_init_done = initialized(pod, observed)
     policy = pod.restart_policy
     init = [_container(c, observed.of(c.name), policy, init=True, waits=False) for c in pod.init_containers]
     main = [_container(c, observed.of(c.name), policy, init=False, waits=not is_init_done) for c in pod.containers]
-    ready = current_phase == "Running" and all(c["ready"] for c in main)
+    sidecars = [s for c, s in zip(pod.init_containers, init, strict=True) if c.sidecar]
+    ready = current_phase == "Running" and all(c["ready"] for c in (*main, *sidecars))
     final = current_phase in ("Succeeded", "Failed")
     conditions = [
         _condition("PodReadyToStartContainers", observed.sandbox, "", ""),
         _condition(
             "Initialized", is_init_done or current_phase == "Succeeded", "ContainersNotInitialized", _names(init)
         ),
-        _condition("Ready", ready, *_not_ready(final, main)),
-        _condition("ContainersReady", ready, *_not_ready(final, main)),
+        _condition("Ready", ready, *_not_ready(final, [*sidecars, *main])),
+        _condition("ContainersReady", ready, *_not_ready(final, [*sidecars, *main])),
         _condition("PodScheduled", True, "", ""),
     ]
     before = {c["type"]: c for c in (previous or {}).get("conditions", [])}
@@ -48,9 +58,17 @@ def pod_status(
     if ip:
         status["podIP"] = ip
         status["podIPs"] = [{"ip": ip}]
-    if observed.sandbox_error:
+    if observed.evicted:
+        status["reason"], status["message"] = "Evicted", observed.evicted
+    elif observed.sandbox_error:
         status["message"] = observed.sandbox_error
     return status
+
+
+def waiting_status(reason: str, message: str, *, host_ip: str, now: float) -> dict[str, Any]:
+    """Of a pod that this node cannot run: it waits, so that nobody makes another one in its place."""
+    waits = _condition("Ready", False, reason, message) | {"lastTransitionTime": timestamp(now)}
+    return {**failed_status(reason, message, host_ip=host_ip, now=now), "phase": "Pending", "conditions": [waits]}
 
 
 def failed_status(reason: str, message: str, *, host_ip: str, now: float) -> dict[str, Any]:
@@ -83,7 +101,7 @@ def _container(
         "image": container.image,
         "imageID": state.image_id,
         "restartCount": max(0, state.attempt),
-        "ready": (state.exited and state.exit_code == 0) if init else (state.running and state.ready),
+        "ready": (state.running and state.ready) if not init or container.sidecar else _succeeded(state),
         "started": state.running and state.started,
         "state": {},
         "lastState": {},
@@ -107,7 +125,7 @@ def _container(
     )
     if state.waiting_reason:
         entry["state"] = {"waiting": {"reason": state.waiting_reason, "message": state.waiting_message}}
-    elif ended and state.crashes > 1 and restarts(policy, state.exit_code, init):
+    elif ended and state.crashes > 1 and restarts(policy_of(container, policy), state.exit_code, init):
         message = f"back-off restarting failed container {container.name}"
         entry["state"] = {"waiting": {"reason": "CrashLoopBackOff", "message": message}}
     elif ended:
@@ -118,6 +136,10 @@ def _container(
     if ended:
         entry["lastState"] = {"terminated": ended}
     return entry
+
+
+def _succeeded(state: ContainerObservation) -> bool:
+    return state.exited and state.exit_code == 0
 
 
 def _terminated(exit_code: int, reason: str, message: str, started: float, finished: float, id: str) -> dict[str, Any]:

@@ -16,13 +16,17 @@ import stat
 from pathlib import Path
 
 from kubeedge.api import quantities
-from kubeedge.appengine.pod import Mount, Volume
+from kubeedge.api.pod import Mount, Volume
 from kubeedge.appengine.resolve import Files, safe_path
 from kubeedge.appengine.runtime import mounts
 from kubeedge.appengine.runtime.base import BindMount, StartError
 from kubeedge.kit import trees
 
 _DEFAULT_MODE = 0o644
+_GROUP_READS = 0o440  # what fsGroup adds to the mode of a file that nobody writes, as the kubelet does
+_SECRET_BYTES = (
+    16 * 1024 * 1024
+)  # of one volume in memory; a Secret has at most 1 MiB, and for a moment both versions are there
 PINS = ".subpaths"  # beside the volumes of a pod; no volume has such a name
 
 
@@ -41,7 +45,8 @@ def write_files(directory: Path, files: Files, *, default_mode: int, group: int 
         path = new / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        path.chmod(mode if mode is not None else default_mode)
+        mode = mode if mode is not None else default_mode
+        path.chmod(mode if group is None else mode | _GROUP_READS)
         if group is not None:
             os.chown(path, -1, group)
     new.chmod(0o755)
@@ -68,6 +73,27 @@ def _same(directory: Path, files: Files) -> bool:
     return all(have[name].read_bytes() == content for name, (content, _) in files.items())
 
 
+def holds_secrets(volume: Volume) -> bool:
+    """Whether what is in it must not reach the disk."""
+    if volume.kind != "projected":
+        return volume.kind == "secret"
+    return any(part.get("secret") or part.get("serviceAccountToken") for part in volume.source.get("sources") or ())
+
+
+def lost(directory: Path, volume: Volume) -> bool:
+    """It was in memory before the machine was restarted: what is written to its directory now would be on the disk."""
+    return holds_secrets(volume) and not os.path.ismount(directory) and not (directory / "..data").is_symlink()
+
+
+def in_memory(directory: Path) -> None:
+    """What an older agent left there on the disk goes: the container that is about to start gets it anew."""
+    if os.path.ismount(directory):
+        return
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    mounts.tmpfs(directory, _SECRET_BYTES, 0o755)
+
+
 def empty_dir(directory: Path, volume: Volume, group: int | None) -> None:
     """Kept while the pod lives. In memory when the manifest says so."""
     in_memory = volume.source.get("medium") == "Memory"
@@ -82,6 +108,20 @@ def empty_dir(directory: Path, volume: Volume, group: int | None) -> None:
         limit = volume.source.get("sizeLimit")
         size = f",size={quantities.bytes_of(limit)}" if limit else ""
         mounts.mount("tmpfs", directory, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, f"mode=1777{size}")
+
+
+def used_bytes(directory: Path) -> int:
+    """Of the disk, below a directory that containers write to: no link is followed, and a file with two names counts once."""
+    total, seen = 0, set[int]()
+    for root, directories, files in os.walk(directory):
+        for name in (*directories, *files):
+            with contextlib.suppress(OSError):
+                entry = os.lstat(os.path.join(root, name))
+                if entry.st_nlink == 1 or entry.st_ino not in seen:
+                    total += entry.st_blocks * 512
+                if entry.st_nlink > 1:
+                    seen.add(entry.st_ino)
+    return total
 
 
 def host_path(volume: Volume) -> Path:

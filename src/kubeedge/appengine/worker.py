@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kubeedge.api.pod import Pod
 from kubeedge.appengine.core import ContainerObservation, PodObservation
 from kubeedge.appengine.events import About
-from kubeedge.appengine.pod import Pod
 from kubeedge.appengine.runtime.base import FoundPod
 
 
@@ -39,6 +39,8 @@ class Worker:
     probes: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     reported: dict[str, Any] | None = None
     invalid: str = ""  # why it cannot run at all
+    unsupported: bool = False  # on this node: it waits, and has not failed
+    last_status: dict[str, Any] | None = None  # of a pod that outlives its containers in the API
     last: Pod | None = None  # as it was last desired
     ending: asyncio.Event = field(default_factory=asyncio.Event)  # what takes long is given up for it
     stale_volumes: bool = False  # a ConfigMap or Secret changed

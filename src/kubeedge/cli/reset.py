@@ -23,7 +23,7 @@ from kubeedge.errors import Invalid
 from kubeedge.kit import trees
 
 _PKI_FILES = ("ca.crt", "node.crt", "node.key", "node.key.next", "join.key")
-_RUN_ENTRIES = ("exits", "ns", "oci", "s", "edge.sock")  # the cloud's socket may be beside them
+_RUN_ENTRIES = ("exits", "ns", "oci", "s", "specs", "edge.sock")  # the cloud's socket may be beside them
 _BRIDGE_PATIENCE = 2.0  # seconds
 _STOP_PATIENCE = 90.0  # seconds; pods have their grace periods
 

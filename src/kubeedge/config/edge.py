@@ -99,6 +99,12 @@ class AppEngineConfig:
         ("/opt/cni/bin", "/usr/lib/cni"), "where the CNI plugins are: upstream's place, then Debian's"
     )
     max_pods: int = setting(110, "the kubelet's default", low=1, high=250)
+    pod_pids_limit: int = setting(
+        1024, "processes and threads of one pod; the kubelet's podPidsLimit", low=16, high=4 * 1024 * 1024
+    )
+    pids_limit: int = setting(
+        0, "of all pods together; 0: three quarters of what the machine can have", low=0, high=4 * 1024 * 1024
+    )
     log_max_bytes: int = setting(
         10 * 1024 * 1024, "bytes of one container log; one older file is kept", low=64 * 1024, high=2**40
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kubeedge.api.pod import Pod, parse
 from kubeedge.appengine.core import (
     CreateSandbox,
     Gone,
@@ -20,7 +21,6 @@ from kubeedge.appengine.core import (
     phase,
     plan,
 )
-from kubeedge.appengine.pod import Pod, parse
 from kubeedge.appengine.runtime.oci_spec import expand
 from kubeedge.appengine.status import pod_status
 from kubeedge.errors import Invalid
@@ -48,7 +48,14 @@ def ready_sandbox() -> PodObservation:
 
 def run(observed: PodObservation, name: str, now: float, attempt: int = 0) -> None:
     note_start(
-        observed.of(name), attempt=attempt, id=f"{name}{attempt}", pid=7, image="demo:1", image_id="sha256:x", wall=now, now=now
+        observed.of(name),
+        attempt=attempt,
+        id=f"{name}{attempt}",
+        pid=7,
+        image="demo:1",
+        image_id="sha256:x",
+        wall=now,
+        now=now,
     )
 
 
@@ -221,3 +228,105 @@ def test_references_in_commands(text: str, expanded: str) -> None:
 def test_what_cannot_be_understood_is_named(spec: dict[str, Any], path: str) -> None:
     with pytest.raises(Invalid, match=path.replace("[", r"\[").replace("]", r"\]")):
         parse({"metadata": {"name": "p", "namespace": "d", "uid": "u"}, "spec": spec})
+
+
+def sidecar_pod(**spec: Any) -> Pod:
+    init = [
+        {"name": "first", "image": "demo:1", "restartPolicy": "Always"},
+        {"name": "once", "image": "demo:1"},
+        {"name": "second", "image": "demo:1", "restartPolicy": "Always"},
+    ]
+    return pod("main", initContainers=init, **spec)
+
+
+def started(observed: PodObservation, name: str, now: float, attempt: int = 0) -> None:
+    run(observed, name, now, attempt)
+    observed.of(name).started = observed.of(name).ready = True
+
+
+def test_sidecars_start_in_their_turn_and_stay() -> None:
+    wanted, observed = sidecar_pod(), ready_sandbox()
+    assert plan(wanted, observed, 0.0) == StartContainer(wanted.init_containers[0], 0)
+    run(observed, "first", 0.0)
+    assert plan(wanted, observed, 0.0) == Wait(None)  # until its startup probe says so
+    assert phase(wanted, observed) == "Pending"
+    observed.of("first").started = True
+    assert plan(wanted, observed, 0.0) == StartContainer(wanted.init_containers[1], 0)
+    run(observed, "once", 0.0)
+    assert plan(wanted, observed, 0.0) == Wait(None)
+    end(observed, "once", 1.0, 0)
+    assert plan(wanted, observed, 1.0) == StartContainer(wanted.init_containers[2], 0)
+    started(observed, "second", 1.0)
+    assert plan(wanted, observed, 1.0) == StartContainer(wanted.containers[0], 0)
+    started(observed, "main", 1.0)
+    assert plan(wanted, observed, 1.0) == Wait(None)
+    assert phase(wanted, observed) == "Running"
+
+
+def test_a_sidecar_is_restarted_under_every_policy_and_holds_up_nobody() -> None:
+    for policy in ("Always", "OnFailure", "Never"):
+        wanted, observed = sidecar_pod(restartPolicy=policy), ready_sandbox()
+        for name in ("first", "once", "second", "main"):
+            started(observed, name, 0.0)
+        end(observed, "once", 1.0, 0)
+        end(observed, "first", 700.0, 0)
+        assert phase(wanted, observed) == "Running"
+        assert plan(wanted, observed, 700.0) == StartContainer(wanted.init_containers[0], 1)
+        seen = pod_status(wanted, observed, host_ip="", previous=None, now=0.0)
+        assert {c["type"]: c["status"] for c in seen["conditions"]}["Ready"] == "False"
+
+
+def test_sidecars_end_after_the_containers_the_last_one_first() -> None:
+    def at_work(wanted: Pod) -> PodObservation:
+        observed = ready_sandbox()
+        for name in ("first", "once", "second", "main"):
+            started(observed, name, 0.0)
+        end(observed, "once", 1.0, 0)
+        return observed
+
+    finished = sidecar_pod(restartPolicy="Never")
+    deleted = sidecar_pod(metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
+    for wanted in (finished, deleted):
+        observed = at_work(wanted)
+        if wanted is deleted:
+            assert plan(wanted, observed, 1.0) == StopContainers(("main",), 5.0, "the pod is deleted")
+        end(observed, "main", 1.0, 0)
+        order = []
+        while isinstance(action := plan(wanted, observed, 1.0), StopContainers):
+            order += action.names
+            for name in action.names:
+                end(observed, name, 1.0, 0)
+        assert order == ["second", "first"]
+    assert phase(finished, observed) == "Succeeded"
+
+
+def test_a_failed_probe_may_have_its_own_grace() -> None:
+    wanted, observed = pod(), ready_sandbox()
+    run(observed, "main", 0.0)
+    observed.of("main").unhealthy, observed.of("main").unhealthy_grace = "bad", 1.0
+    assert plan(wanted, observed, 1.0) == StopContainers(("main",), 1.0, "bad")
+    end(observed, "main", 2.0)
+    assert observed.of("main").unhealthy_grace is None
+
+
+def test_an_evicted_pod_ends_at_once_and_stays_so() -> None:
+    wanted, observed = pod("a", "b"), ready_sandbox()
+    run(observed, "a", 0.0)
+    observed.evicted = "too much"
+    assert plan(wanted, observed, 1.0) == StopContainers(("a",), 1.0, "too much")
+    end(observed, "a", 1.0)
+    assert plan(wanted, observed, 1e6) == Wait(None)
+    seen = pod_status(wanted, observed, host_ip="", previous=None, now=0.0)
+    assert (seen["phase"], seen["reason"], seen["message"]) == ("Failed", "Evicted", "too much")
+
+
+def test_a_container_may_have_a_restart_policy_of_its_own() -> None:
+    containers = [{"name": "a", "image": "demo:1", "restartPolicy": "Never"}, {"name": "b", "image": "demo:1"}]
+    wanted, observed = pod(containers=containers), ready_sandbox()
+    for name in ("a", "b"):
+        run(observed, name, 0.0)
+        end(observed, name, 1.0)
+    assert plan(wanted, observed, 1.0) == StartContainer(wanted.containers[1], 1)
+    assert phase(wanted, observed) == "Running"
+    only = pod(containers=containers[:1])
+    assert phase(only, observed) == "Failed"

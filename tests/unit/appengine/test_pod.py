@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubeedge.appengine.pod import parse
+from kubeedge.api.pod import parse
 from kubeedge.errors import Invalid
 from tests.unit.appengine.world import container, manifest, pod
 
@@ -86,7 +86,6 @@ def test_fields_without_effect_are_listed_with_their_path() -> None:
     assert set(p.unsupported) == {
         "spec.hostPID",
         "spec.activeDeadlineSeconds",
-        "spec.securityContext.seccompProfile",
         "spec.containers[0].resizePolicy",
         "spec.containers[0].lifecycle.preStop",
         "spec.containers[0].livenessProbe.httpGet.scheme",
@@ -146,7 +145,8 @@ def change(obj: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("spec.containers.0.resources", {"limits": {"memory": "lots"}}),
         ("spec.containers.0.ports", [{"containerPort": 70000}]),
         ("spec.containers.0.ports", [{"containerPort": True}]),
-        ("spec.containers.0.livenessProbe", {"grpc": {"port": 1}}),
+        ("spec.containers.0.livenessProbe", {"grpc": {"port": "name"}}),
+        ("spec.containers.0.livenessProbe", {"sleep": {"seconds": 1}}),
         ("spec.containers.0.livenessProbe", {"tcpSocket": {"port": 0}}),
         ("spec.containers.0.securityContext", {"runAsUser": -1}),
         ("spec.containers.0.securityContext", {"runAsUser": 2**40}),

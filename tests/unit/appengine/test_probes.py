@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from kubeedge.api.pod import Container
 from kubeedge.appengine import probes
 from kubeedge.appengine.core import ContainerObservation
-from kubeedge.appengine.pod import Container
 from kubeedge.appengine.runtime.base import ExecResult
 from tests.kit import virtual_time
 from tests.unit.appengine.world import container, pod, running
@@ -140,3 +140,145 @@ def test_no_answer_in_time_and_a_missing_runtime_are_failures() -> None:
 
 async def _no_exec(command: list[str], timeout: float) -> ExecResult:
     raise AssertionError("not an exec probe")
+
+
+async def served(answers: Callable[[str, str], bytes], **probe: Any) -> tuple[str, list[str]]:
+    """What a probe says, and the requests that the server got. `answers` of the path and the port."""
+    requests: list[str] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        requests.append(head)
+        writer.write(answers(head.split()[1], str(port)))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    c = probed(livenessProbe={"httpGet": {"port": port, **probe}})
+    assert c.liveness
+    async with server:
+        return await probes.ask(c, c.liveness, "127.0.0.1", _no_exec), requests
+
+
+def answer(status: str, location: str = "") -> bytes:
+    head = f"location: {location}\r\n" if location else ""
+    return f"HTTP/1.1 {status}\r\n{head}content-length: 0\r\n\r\n".encode()
+
+
+def test_the_user_s_host_and_user_agent_are_sent_once() -> None:
+    headers = [
+        {"name": "Host", "value": "shop.example"},
+        {"name": "user-agent", "value": "mine"},
+        {"name": "X", "value": "1"},
+    ]
+    problem, (request,) = asyncio.run(served(lambda _, __: answer("200 OK"), httpHeaders=headers))
+    lines = [line.lower() for line in request.splitlines()]
+    assert problem == ""
+    assert [line for line in lines if line.startswith("host:")] == ["host: shop.example"]
+    assert [line for line in lines if line.startswith("user-agent:")] == ["user-agent: mine"]
+    _, (request,) = asyncio.run(
+        served(lambda _, __: answer("200 OK"), httpHeaders=[{"name": "User-Agent", "value": ""}])
+    )
+    assert "user-agent" not in request.lower() and "host: 127.0.0.1:" in request.lower()
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "problem"),
+    [
+        ("/bad", "500 No", "HTTP probe failed with statuscode: 500"),
+        ("bad", "500 No", "HTTP probe failed with statuscode: 500"),
+        ("http://127.0.0.1:PORT/bad?x=1", "404 No", "HTTP probe failed with statuscode: 404"),
+        ("/good", "200 OK", ""),
+        ("http://elsewhere.invalid/bad", "500 No", ""),  # another host is not asked
+        ("ftp://127.0.0.1/", "500 No", ""),
+    ],
+)
+def test_a_redirect_on_the_same_host_is_followed(target: str, status: str, problem: str) -> None:
+    def answers(path: str, port: str) -> bytes:
+        return answer("302 Found", target.replace("PORT", port)) if path == "/" else answer(status)
+
+    assert asyncio.run(served(answers))[0] == problem
+
+
+def test_redirects_without_end_are_a_failure() -> None:
+    problem, requests = asyncio.run(served(lambda path, _: answer("302 Found", path + "x")))
+    assert problem == "HTTP probe failed: stopped after 10 redirects" and len(requests) == 11
+
+
+def test_a_container_that_never_was_ready_says_why_once() -> None:
+    c = probed(readinessProbe={**EXEC, "periodSeconds": 1, "failureThreshold": 2})
+    state = running()
+    state.ready = False
+    assert len(virtual_time.run(follow(c, state, lambda _: False, 60.0))) == 1
+
+
+def test_a_failure_has_the_grace_of_its_probe() -> None:
+    c = probed(livenessProbe={**EXEC, "periodSeconds": 1, "failureThreshold": 1, "terminationGracePeriodSeconds": 2})
+    state = running()
+    virtual_time.run(follow(c, state, lambda _: False, 5.0))
+    assert state.unhealthy and state.unhealthy_grace == 2.0
+
+
+@pytest.mark.parametrize(
+    ("service", "said"),
+    [("", ""), ("shop", "service unhealthy (responded with 'NOT_SERVING')"), ("x" * 300, "no health service")],
+)
+def test_a_grpc_probe_asks_a_real_server(service: str, said: str) -> None:
+    grpc = pytest.importorskip("grpc.aio", reason="the cloud's own dependency")
+
+    async def check(request: bytes, context: Any) -> bytes:
+        if len(request) > 100:
+            await context.abort(5, "unknown service")  # NOT_FOUND
+        return b"\x08\x02" if request == b"\x0a\x04shop" else b"\x08\x01"
+
+    async def ask() -> str:
+        server = grpc.server()
+        import grpc as plain
+
+        handler = plain.unary_unary_rpc_method_handler(check)
+        server.add_generic_rpc_handlers(
+            (plain.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": handler}),)
+        )
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        c = probed(livenessProbe={"grpc": {"port": port, "service": service}, "timeoutSeconds": 10})
+        assert c.liveness
+        try:
+            return await probes.ask(c, c.liveness, "127.0.0.1", _no_exec)
+        finally:
+            await server.stop(None)
+
+    assert said in asyncio.run(ask()) if said else asyncio.run(ask()) == ""
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\x00\x00\x00\x07\x00\x00\x00\x00\x00",  # GOAWAY
+        b"\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x02",  # RST_STREAM
+        b"\x00\x00\x02\x00\x09\x00\x00\x00\x01\x05x",  # all padding
+        b"\x00\x00\x00\x04\x01\x00\x00\x00\x00" * 200,  # never to the point
+        (b"\x00\x40\x00\x00\x00\x00\x00\x00\x01" + b"x" * 16384) * 4,  # endless data
+        b"\x00\x00\x07\x00\x01\x00\x00\x00\x01\x01\x00\x00\x00\x02\x08\x01",  # compressed
+        b"\x00\x00\x07\x00\x01\x00\x00\x00\x01\x00\xff\xff\xff\xff\x08\x01",  # another length than it says
+        b"\xff" * 64,
+        b"",
+    ],
+)
+def test_a_server_that_speaks_no_grpc_is_unhealthy_and_no_more(said: bytes) -> None:
+    async def ask() -> str:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(9)
+            writer.write(said)
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(handle, "127.0.0.1", 0)
+        c = probed(livenessProbe={"grpc": {"port": server.sockets[0].getsockname()[1]}, "timeoutSeconds": 10})
+        assert c.liveness
+        async with server:
+            return await probes.ask(c, c.liveness, "127.0.0.1", _no_exec)
+
+    assert asyncio.run(ask()) not in ("", "no answer within 10 s")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.api.names import Object
+from kubeedge.api.pod import Pod, parse
 from kubeedge.appengine import resolve
-from kubeedge.appengine.pod import Pod, parse
 from kubeedge.errors import Invalid, KubeEdgeError
 from tests.unit.appengine.world import container, manifest, pod
 

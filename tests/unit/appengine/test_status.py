@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from kubeedge.api.meta import timestamp
+from kubeedge.api.pod import Pod
 from kubeedge.appengine import core
 from kubeedge.appengine.core import ContainerObservation, PodObservation
-from kubeedge.appengine.pod import Pod
 from kubeedge.appengine.status import failed_status, pod_status, qos_class
 from tests.unit.appengine.world import container, exited, observed, pod, running
 

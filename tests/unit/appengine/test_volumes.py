@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from kubeedge.api.pod import Mount, Volume
 from kubeedge.appengine import volumes
-from kubeedge.appengine.pod import Mount, Volume
 from kubeedge.appengine.resolve import Files
 from kubeedge.appengine.runtime.base import StartError
 
@@ -114,3 +114,36 @@ def test_an_empty_dir_is_for_everybody_and_keeps_its_content(tmp_path: Path) -> 
     assert (directory / "kept").exists()
     volumes.remove(directory)
     assert not directory.exists()
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o400, 0o440), (0o600, 0o640), (0o444, 0o444), (0o000, 0o440)])
+def test_fs_group_lets_the_group_read(tmp_path: Path, mode: int, expected: int) -> None:
+    files: Files = {"default": (b"1", None), "d/own": (b"2", mode)}
+    volumes.write_files(tmp_path / "v", files, default_mode=mode, group=os.getgid())
+    for name in files:
+        assert stat.S_IMODE((tmp_path / "v" / name).stat().st_mode) == expected
+    volumes.write_files(tmp_path / "w", files, default_mode=mode, group=None)
+    assert stat.S_IMODE((tmp_path / "w/default").stat().st_mode) == mode
+
+
+def test_which_volumes_hold_secrets() -> None:
+    def projected(*sources: dict[str, object]) -> Volume:
+        return Volume("v", "projected", {"sources": list(sources)})
+
+    assert volumes.holds_secrets(Volume("v", "secret", {"secretName": "s"}))
+    assert volumes.holds_secrets(projected({"configMap": {"name": "c"}}, {"secret": {"name": "s"}}))
+    assert volumes.holds_secrets(projected({"serviceAccountToken": {"path": "t"}}))
+    assert not volumes.holds_secrets(projected({"configMap": {"name": "c"}}))
+    assert not volumes.holds_secrets(Volume("v", "configMap", {"name": "c"}))
+
+
+def test_what_a_volume_uses_counts_each_file_once_and_follows_no_link(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "large").write_bytes(b"x" * 4_000_000)
+    inside = tmp_path / "v"
+    (inside / "d").mkdir(parents=True)
+    (inside / "d/a").write_bytes(b"x" * 1_000_000)
+    os.link(inside / "d/a", inside / "b")
+    (inside / "link").symlink_to(outside)
+    assert 1_000_000 <= volumes.used_bytes(inside) < 1_500_000

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from kubeedge.api.pod import Pod, parse
 from kubeedge.appengine import core
 from kubeedge.appengine.core import ContainerObservation, PodObservation
-from kubeedge.appengine.pod import Pod, parse
 
 IMAGE = "docker.io/library/demo:1"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from kubeedge.appengine.pod import Container, Pod
+from kubeedge.api.pod import Container, Pod
 from kubeedge.errors import KubeEdgeError
 
 

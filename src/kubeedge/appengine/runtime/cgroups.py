@@ -41,6 +41,37 @@ def groups(path: str, root: Path = ROOT) -> Iterator[Path]:
             yield group
 
 
+def limit_processes(path: str, limit: int, root: Path = ROOT) -> None:
+    """At most `limit` processes and threads in one of our groups and all below it; the group is made when it is missing.
+
+    Raises OSError where the machine cannot bound them.
+    """
+    for hierarchy in hierarchies(root):
+        if not (_has_pids(hierarchy)):
+            continue
+        group = hierarchy
+        for part in path.strip("/").split("/"):
+            control = group / "cgroup.subtree_control"
+            if control.exists() and "pids" not in control.read_text().split():
+                control.write_text("+pids")
+            group /= part
+            group.mkdir(exist_ok=True)
+        (group / "pids.max").write_text(str(limit))
+        return
+    raise OSError(f"no control group below {root} counts processes (the controller pids)")
+
+
+def _has_pids(hierarchy: Path) -> bool:
+    """v2 lists its controllers; a hierarchy of v1 carries their names."""
+    controllers = hierarchy / "cgroup.controllers"
+    return "pids" in (controllers.read_text().split() if controllers.exists() else hierarchy.name.split(","))
+
+
+def machine_processes() -> int:
+    """How many processes and threads this machine can have."""
+    return min(int(Path(f"/proc/sys/kernel/{name}").read_text()) for name in ("pid_max", "threads-max"))
+
+
 def kill_and_remove(path: str, root: Path = ROOT) -> None:
     """End what still runs in a group of ours, and remove it with everything below. Tolerant: removal is tried again at the
     next sweep."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kubeedge.appengine.pod import Port
+from kubeedge.api.pod import Port
 from kubeedge.appengine.runtime.base import StartError
 
 _PATIENCE = 30.0  # seconds for one plugin
@@ -29,7 +29,6 @@ class Network:
 
     def add(self, container_id: str, netns: Path, ports: Sequence[dict[str, Any]] = ()) -> str:
         """Connect a network namespace, `ports` of the node with it; its address. Blocking. Raises StartError."""
-        _loopback_up(netns)
         result = self._call("ADD", "bridge", self._bridge(), container_id, netns, "eth0")
         if ports:
             self._call("ADD", "portmap", {**_portmap(ports), "prevResult": result}, container_id, netns, "eth0")
@@ -102,19 +101,6 @@ def port_mapping(port: Port) -> dict[str, Any]:
 def _portmap(ports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     config = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
     return {**config, "runtimeConfig": {"portMappings": list(ports)}}
-
-
-def _loopback_up(netns: Path) -> None:
-    """Half of what the loopback plugin would take: it is a large program for one flag."""
-    try:
-        done = subprocess.run(
-            ["nsenter", f"--net={netns}", "ip", "link", "set", "lo", "up"],
-            capture_output=True, text=True, timeout=_PATIENCE,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as exc:
-        raise StartError("FailedCreatePodSandBox", f"loopback interface: {exc}") from exc
-    if done.returncode:
-        raise StartError("FailedCreatePodSandBox", f"loopback interface: {done.stderr.strip()}")
 
 
 def masquerade(pod_cidr: str, overlay: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ conmon is told where to report by two inherited pipes: it waits for a byte on on
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -24,6 +25,7 @@ class Programs:
     conmon: str
     runtime: str  # crun or runc
     state: Path  # the runtime's own state directory
+    has_seccomp: bool = False  # it was built with it
 
     def runtime_command(self, *arguments: str) -> list[str]:
         return [self.runtime, f"--root={self.state}", *arguments]
@@ -82,7 +84,8 @@ def create_and_start(
         finally:
             os.close(sync_write)
             os.close(start_read)
-        os.write(start_write, b"1")
+        with contextlib.suppress(BrokenPipeError):  # it has ended already, and has said why
+            os.write(start_write, b"1")
         assert process.stderr is not None
         with process.stderr:
             answer = _read_line(sync_read)

@@ -6,6 +6,7 @@
     ROOT/pods/<uid>/etc/                hosts, hostname, resolv.conf
     RUN/ns/<uid>/{net,ipc,uts}          pinned namespaces (mounts)
     RUN/exits/<id>  RUN/oci/  RUN/s/    exit files, the OCI runtime's state, conmon's sockets
+    RUN/specs/<id>                      what a run was started with: its environment may hold Secrets, and RUN is memory
 
 Blocking work runs in threads. The files are enough to take everything up again after the agent was restarted; what a power cut left
 behind (mounts, namespaces, groups) is swept by our own prefix.
@@ -28,9 +29,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kubeedge.api.pod import Container, Pod
 from kubeedge.appengine.images.store import Image, ImageStore
-from kubeedge.appengine.pod import Container, Pod
-from kubeedge.appengine.runtime import accounts, cgroups, conmon, image_volumes, mounts, oci_spec, sandbox_files
+from kubeedge.appengine.runtime import (
+    accounts,
+    cgroups,
+    conmon,
+    image_volumes,
+    mounts,
+    oci_spec,
+    sandbox_files,
+    seccomp,
+)
 from kubeedge.appengine.runtime.base import (
     EXEC_OUTPUT,
     BindMount,
@@ -51,6 +61,7 @@ log = logging.getLogger("kubeedge.runtime")
 
 _MESSAGE_BYTES = 4096  # of a termination message, as in Kubernetes
 _KILL_PATIENCE = 10.0  # seconds after SIGKILL; a process that writes to a dead disk may take longer
+_HOST_NETWORK_KINDS = ("ipc",)  # of its own; net and uts are the machine's, as with the kubelet
 _LOST_AFTER = 2.0  # seconds after a container's process is gone in which conmon may report
 
 
@@ -63,6 +74,8 @@ class EmbeddedSettings:
     bridge: str = "cni0"
     cgroup_prefix: str = "kubeedge"
     cni_bin_dirs: Sequence[str] = ("/opt/cni/bin", "/usr/lib/cni")
+    pod_pids: int = 1024  # processes and threads of one pod
+    all_pids: int = 0  # of all pods together; 0: three quarters of what the machine can have
     overlay_cidrs: Sequence[str] = ("10.244.0.0/16", "100.64.0.0/16")  # reached with the pod's own address
 
 
@@ -103,18 +116,24 @@ class EmbeddedRuntime:
         self._images = images
         self._pods = settings.root / "pods"
         self._exits = settings.run / "exits"
+        self._programs, self._version = _find_programs(settings.run / "oci")
         self._sandboxes: dict[str, _Sandbox] = {}
         self._by_id: dict[str, tuple[str, str]] = {}
         self._network = Network(
             settings.bridge, settings.pod_cidr, settings.root / "cni", [d for d in settings.cni_bin_dirs]
         )
+        self._filters = seccomp.Filters(
+            settings.root / "seccomp",
+            os.uname().machine,
+            supported=self._programs.has_seccomp and seccomp.kernel_filters(),
+        )
+        self._pod_pids = 0  # until it is known that this machine can count them
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self._watch: ExitWatch | None = None
         self._on_exit: Callable[[Exit], None] = lambda _: None
         self._lost: dict[str, asyncio.TimerHandle] = {}
         self._pidfds: dict[str, int] = {}
         self._stopping: dict[str, asyncio.Event] = {}  # set when that run is over
-        self._programs, self._version = _find_programs(settings.run / "oci")
         self._possible = _possible_capabilities()
 
     @property
@@ -127,7 +146,9 @@ class EmbeddedRuntime:
         self._on_exit = on_exit
         for directory in (self._pods, self._exits, self._settings.run / "ns", self._settings.run / "s"):
             private.directory(directory, 0o711)
+        private.directory(self._specs, 0o700)
         self._watch = ExitWatch(self._exits, self._ended)
+        self._pod_pids = await asyncio.to_thread(self._bound_processes)
         found = await asyncio.to_thread(self._recover)
         for pod in found:
             for container in pod.containers:
@@ -148,6 +169,17 @@ class EmbeddedRuntime:
         self._lost.clear()
         for id in list(self._pidfds):
             self._unattend(id)
+
+    def _bound_processes(self) -> int:
+        """Of all pods together; what one of them may have, 0 where nothing counts them."""
+        machine = cgroups.machine_processes()
+        every = min(self._settings.all_pids or machine * 3 // 4, machine)
+        try:
+            cgroups.limit_processes(self._settings.cgroup_prefix, every)
+        except OSError as exc:
+            log.error("the number of processes in pods has no bound: %s", exc)
+            return 0
+        return min(self._settings.pod_pids, every)
 
     def _recover(self) -> list[FoundPod]:
         found = []
@@ -176,6 +208,10 @@ class EmbeddedRuntime:
         for stale in (self._settings.run / "ns").iterdir():
             if stale.name not in known:
                 self._sweep(stale.name)
+        for directory in (self._settings.run / "s", self._exits, self._specs):
+            for stale in directory.iterdir():
+                if stale.name not in self._by_id:
+                    _remove_entry(stale)
         return found
 
     def _recover_run(self, sandbox: _Sandbox, run: _Run) -> Found:
@@ -210,12 +246,15 @@ class EmbeddedRuntime:
         try:
             (directory / "runs").mkdir(parents=True, exist_ok=True)
             directory.chmod(0o711)
+            if self._pod_pids:
+                cgroups.limit_processes(self._group(pod.uid), self._pod_pids)
+            self._remove_network(sandbox)
+            sandbox.boot, sandbox.ip = self._boot, ""
+            sandbox.ports = [port_mapping(p) for p in pod.host_ports]
+            _save(directory / "pod.json", _record(sandbox))  # what is made from here on will be swept
+            kinds = _HOST_NETWORK_KINDS if pod.host_network else sandbox_files.EVERY_KIND
+            sandbox_files.pin_namespaces(self._settings.run / "ns" / pod.uid, pod.hostname, kinds)
             if not pod.host_network:
-                self._remove_network(sandbox)
-                sandbox.boot, sandbox.ip = self._boot, ""
-                sandbox.ports = [port_mapping(p) for p in pod.host_ports]
-                _save(directory / "pod.json", _record(sandbox))  # what is made from here on will be swept
-                sandbox_files.pin_namespaces(self._settings.run / "ns" / pod.uid, pod.hostname)
                 sandbox.ip = self._network.add(pod.uid, self._namespace(pod.uid, "net"), sandbox.ports)
             sandbox_files.write_etc(directory / "etc", pod, sandbox.ip)
             shm = directory / "shm"
@@ -230,7 +269,7 @@ class EmbeddedRuntime:
 
     def _remove_network(self, sandbox: _Sandbox) -> None:
         directory = self._settings.run / "ns" / sandbox.uid
-        if sandbox.ip or sandbox.boot != self._boot or directory.is_dir():
+        if not sandbox.host_network and (sandbox.ip or sandbox.boot != self._boot or directory.is_dir()):
             with contextlib.suppress(StartError):
                 self._network.remove(sandbox.uid, directory / "net", sandbox.ports)
         if directory.is_dir():
@@ -254,6 +293,7 @@ class EmbeddedRuntime:
         container, sandbox = config.container, self._sandboxes.get(pod.uid)
         if sandbox is None:
             raise StartError("CreateContainerError", f"pod {pod.uid} has no sandbox")
+        self._check_programs()
         self._remove_run(pod.uid, container.name)
         id = uuid.uuid4().hex
         base = self._pods / pod.uid / "c" / container.name
@@ -269,6 +309,7 @@ class EmbeddedRuntime:
                 read_only_root=container.security.read_only_root,
             )
             account = accounts.resolve(rootfs, image.config.user, container.security.user, container.security.group)
+            held = oci_spec.effective_capabilities(container, account.uid, self._possible)["bounding"]
             spec = oci_spec.build(
                 container,
                 image.config,
@@ -281,8 +322,10 @@ class EmbeddedRuntime:
                 oom_score_adj=_oom_score(),
                 capabilities=self._possible,
                 groups=[*pod.groups, *([pod.fs_group] if pod.fs_group is not None else [])],
+                pids_limit=self._pod_pids,
+                seccomp=self._filters.of(container.security, held),
             )
-            (bundle / "config.json").write_text(json.dumps(spec))
+            self._write_spec(id, bundle, spec)
             config.log_path.parent.mkdir(parents=True, exist_ok=True)
             pid = conmon.create_and_start(
                 self._programs,
@@ -312,6 +355,21 @@ class EmbeddedRuntime:
             del sandbox.runs[container.name]
             raise StartError("CreateContainerError", str(exc)) from exc
         return run
+
+    def _check_programs(self) -> None:
+        """They may be removed, or come back elsewhere, while the agent runs."""
+        paths = (self._programs.conmon, self._programs.runtime)
+        if not all(os.access(path, os.X_OK) for path in paths):
+            self._programs, self._version = _find_programs(self._programs.state)
+        for name, path in (("conmon", self._programs.conmon), ("crun or runc", self._programs.runtime)):
+            if not os.access(path, os.X_OK):
+                raise StartError("CreateContainerError", f"{name} is missing on this node: containers cannot start")
+
+    def _write_spec(self, id: str, bundle: Path, spec: dict[str, Any]) -> None:
+        file = self._specs / id
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as out:
+            json.dump(spec, out)
+        (bundle / "config.json").symlink_to(file)
 
     def _own_mounts(self, pod: Pod, container: Container, base: Path) -> list[BindMount]:
         etc = self._pods / pod.uid / "etc"
@@ -470,12 +528,15 @@ class EmbeddedRuntime:
             with contextlib.suppress(subprocess.SubprocessError, OSError):
                 conmon.run(self._programs, ["delete", "--force", run.id])
             cgroups.kill_and_remove(f"{self._group(uid)}/{run.id}")
-            (self._exits / run.id).unlink(missing_ok=True)
-            shutil.rmtree(self._settings.run / "s" / run.id, ignore_errors=True)
+            self._remove_traces(run.id)
         base = self._pods / uid / "c" / name
         with contextlib.suppress(OSError):
             mounts.unmount(base / "rootfs")
         trees.remove(base)  # of the container: its upper directory
+
+    def _remove_traces(self, id: str) -> None:
+        for directory in (self._exits, self._specs, self._settings.run / "s"):
+            _remove_entry(directory / id)
 
     def _sweep(self, uid: str) -> None:
         """Everything of one pod, whatever is left of it."""
@@ -485,8 +546,7 @@ class EmbeddedRuntime:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 id = json.loads(file.read_bytes())["id"]
                 conmon.run(self._programs, ["delete", "--force", id])
-                (self._exits / id).unlink(missing_ok=True)
-                shutil.rmtree(self._settings.run / "s" / id, ignore_errors=True)
+                self._remove_traces(id)
         cgroups.kill_and_remove(self._group(uid))
         self._remove_network(sandbox)
         for point in mounts.mounted_below(directory):
@@ -502,6 +562,10 @@ class EmbeddedRuntime:
         sandbox = self._sandboxes.get(uid)
         return sandbox.runs.get(name) if sandbox else None
 
+    @property
+    def _specs(self) -> Path:
+        return self._settings.run / "specs"
+
     def _group(self, uid: str) -> str:
         return f"{self._settings.cgroup_prefix}/pod{uid}"
 
@@ -516,7 +580,10 @@ class EmbeddedRuntime:
 
     def _namespaces(self, pod: Pod) -> oci_spec.Namespaces:
         if pod.host_network:
-            return oci_spec.Namespaces("", "", "")
+            ipc = self._namespace(pod.uid, "ipc")
+            if not ipc.exists():  # a pod from before this agent
+                sandbox_files.pin_namespaces(ipc.parent, pod.hostname, _HOST_NETWORK_KINDS)
+            return oci_spec.Namespaces("", str(ipc), "")
         return oci_spec.Namespaces(*(str(self._namespace(pod.uid, kind)) for kind in ("net", "ipc", "uts")))
 
 
@@ -529,6 +596,15 @@ def _load_sandbox(directory: Path) -> _Sandbox | None:
     except (OSError, ValueError, TypeError):
         return None
     return sandbox
+
+
+def _remove_entry(path: Path) -> None:
+    """conmon leaves a link to a directory where its socket is looked for; no tree is removed through a link."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _record(sandbox: _Sandbox) -> dict[str, Any]:
@@ -571,9 +647,10 @@ def _find_programs(state: Path) -> tuple[conmon.Programs, str]:
     """crun, unless the machine's cgroup layout makes it refuse; then runc."""
     candidates = ("runc", "crun") if cgroups.layout() == "hybrid" else ("crun", "runc")
     runtime = next((p for name in candidates if (p := shutil.which(name))), "crun")
-    version = ""
+    said = ""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        said = subprocess.run([runtime, "--version"], capture_output=True, text=True, timeout=10).stdout.split()
-        version = "-" + said[2] if len(said) > 2 else ""
-    name = Path(runtime).name
-    return conmon.Programs(shutil.which("conmon") or "conmon", runtime, state), f"embedded://{name}{version}"
+        said = subprocess.run([runtime, "--version"], capture_output=True, text=True, timeout=10).stdout
+    words = said.split()
+    version = "-" + words[2] if len(words) > 2 else ""
+    programs = conmon.Programs(shutil.which("conmon") or "conmon", runtime, state, seccomp.runtime_filters(said))
+    return programs, f"embedded://{Path(runtime).name}{version}"

@@ -30,6 +30,15 @@ def unmount(target: Path) -> None:
             raise OSError(number, f"unmount {target}: {os.strerror(number)}")
 
 
+def tmpfs(target: Path, size: int, mode: int) -> None:
+    """Never more than `size` bytes, and where the kernel can do it (6.4) never in swap, which is a disk."""
+    options = f"mode={mode:o},size={size},nr_inodes={max(1024, size // 4096)}"
+    try:
+        mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, options + ",noswap")
+    except OSError:
+        mount("tmpfs", target, "tmpfs", MS_NOSUID | MS_NODEV, options)
+
+
 def overlay(lower: Sequence[Path], upper: Path, work: Path, target: Path) -> None:
     """`lower` from the lowest layer up. Paths of upper and work must be free of ':' and ',': ours are."""
     with contextlib.ExitStack() as stack:
@@ -41,9 +50,13 @@ def overlay(lower: Sequence[Path], upper: Path, work: Path, target: Path) -> Non
         mount("overlay", target, "overlay", 0, f"lowerdir={layers},upperdir={upper},workdir={work}")
 
 
+def bind(source: str, target: Path) -> None:
+    mount(source, target, "", _MS_BIND)
+
+
 def bind_private(source: str, target: Path) -> None:
     """What is mounted or unmounted below one of the two does not appear at the other."""
-    mount(source, target, "", _MS_BIND)
+    bind(source, target)
     mount("", target, "", _MS_PRIVATE)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kubeedge.appengine.pod import Container
+from kubeedge.api.pod import Container
 from kubeedge.appengine.runtime.base import BindMount, StartError
 
 CAPABILITIES = (
@@ -69,6 +69,8 @@ def build(
     oom_score_adj: int,
     capabilities: Sequence[str] | None,  # that this machine can give at all; None: no limit known
     groups: Sequence[int],  # besides the account's own
+    pids_limit: int = 0,  # processes and threads; 0: no limit of its own
+    seccomp: Mapping[str, Any] | None = None,  # the filter, as the specification has it
 ) -> dict[str, Any]:
     security = container.security
     if security.non_root and account.uid == 0:
@@ -81,7 +83,7 @@ def build(
             "args": arguments(container, image, env),
             "env": _environment(image, env, account),
             "cwd": container.working_dir or image.working_dir or "/",
-            "capabilities": _capabilities(container, account.uid, capabilities),
+            "capabilities": effective_capabilities(container, account.uid, capabilities),
             "noNewPrivileges": not security.escalation and not security.privileged,
             "oomScoreAdj": oom_score_adj,
         },
@@ -95,7 +97,8 @@ def build(
                   (("network", namespaces.net), ("ipc", namespaces.ipc), ("uts", namespaces.uts)) if path),
             ],
             "cgroupsPath": cgroup,
-            "resources": _resources(container),
+            "resources": _resources(container, pids_limit),
+            **({"seccomp": seccomp} if seccomp is not None else {}),
             "maskedPaths": [] if security.privileged else list(_MASKED),
             "readonlyPaths": [] if security.privileged else list(_READ_ONLY),
         },
@@ -103,11 +106,14 @@ def build(
 
 
 def arguments(container: Container, image: ImageConfig, env: Mapping[str, str]) -> list[str]:
-    """command replaces the image's entrypoint and command, args replaces its command; $(NAME) is expanded in both."""
-    if container.command is not None:
+    """command replaces the image's entrypoint and command, args replaces its command; $(NAME) is expanded in both.
+
+    An empty list is as good as none: clients written in Go and Helm charts write one for what is not set.
+    """
+    if container.command:
         words = [*container.command, *(container.args or ())]
     else:
-        words = [*image.entrypoint, *(container.args if container.args is not None else image.command)]
+        words = [*image.entrypoint, *(container.args or image.command)]
     if not words:
         raise StartError("CreateContainerError", "no command specified, neither in the pod nor in the image")
     return [expand(word, env) for word in words]
@@ -139,7 +145,7 @@ def _environment(image: ImageConfig, env: Mapping[str, str], account: Account) -
     return [f"{name}={value}" for name, value in merged.items()]
 
 
-def _capabilities(container: Container, uid: int, possible: Sequence[str] | None) -> dict[str, list[str]]:
+def effective_capabilities(container: Container, uid: int, possible: Sequence[str] | None) -> dict[str, list[str]]:
     security = container.security
     every = set(possible) if possible is not None else set(CAPABILITIES)
     add, drop = _capability_names(security.add), _capability_names(security.drop)
@@ -187,7 +193,7 @@ def _bind(mount: BindMount) -> dict[str, Any]:
     }
 
 
-def _resources(container: Container) -> dict[str, Any]:
+def _resources(container: Container, pids_limit: int) -> dict[str, Any]:
     limits = container.resources
     cpu: dict[str, int] = {"shares": max(2, limits.cpu_request * 1024 // 1000)}
     if limits.cpu_limit:
@@ -195,6 +201,8 @@ def _resources(container: Container) -> dict[str, Any]:
     resources: dict[str, Any] = {"cpu": cpu}
     if limits.memory_limit:
         resources["memory"] = {"limit": limits.memory_limit}
+    if pids_limit:
+        resources["pids"] = {"limit": pids_limit}
     if not container.security.privileged:
         resources["devices"] = [{"allow": False, "access": "rwm"}, *_allowed_devices()]
     return resources

@@ -3,34 +3,66 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import fcntl
+import os
 import shutil
-import subprocess
+import socket
+import struct
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
-from kubeedge.appengine.pod import Pod
+from kubeedge.api.pod import Pod
 from kubeedge.appengine.runtime import mounts
 
-_KINDS = ("net", "ipc", "uts")
-_PATIENCE = 30.0  # seconds
+_FLAGS = {"net": 0x40000000, "ipc": 0x08000000, "uts": 0x04000000}  # CLONE_NEW...
+_CLUSTER_DOMAIN = "cluster.local"
+EVERY_KIND = tuple(_FLAGS)
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
-def pin_namespaces(directory: Path, hostname: str) -> None:
-    """Namespaces that nobody lives in yet, held by a bind mount each."""
+def pin_namespaces(directory: Path, hostname: str, kinds: Sequence[str] = EVERY_KIND) -> None:
+    """Namespaces that nobody lives in yet, held by a bind mount each.
+
+    A thread of its own leaves ours, and ends: namespaces belong to threads, and no other program is needed.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    for kind in _KINDS:
+    for kind in kinds:
         (directory / kind).touch()
-    done = subprocess.run(
-        ["unshare", *(f"--{kind}={directory / kind}" for kind in _KINDS), "hostname", hostname],
-        capture_output=True,
-        text=True,
-        timeout=_PATIENCE,
-    )
-    if done.returncode:
-        raise OSError(f"unshare: {done.stderr.strip()}")
+    problems: list[OSError] = []
+    thread = threading.Thread(target=_pin, args=(directory, hostname, kinds, problems), name="namespaces")
+    thread.start()
+    thread.join()
+    if problems:
+        raise problems[0]
+
+
+def _pin(directory: Path, hostname: str, kinds: Sequence[str], problems: list[OSError]) -> None:
+    try:
+        if _libc.unshare(sum(_FLAGS[kind] for kind in kinds)) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, f"unshare: {os.strerror(number)}")
+        if "uts" in kinds:
+            socket.sethostname(hostname)
+        if "net" in kinds:
+            _loopback_up()
+        for kind in kinds:
+            mounts.bind(f"/proc/thread-self/ns/{kind}", directory / kind)
+    except OSError as exc:
+        problems.append(exc)
+
+
+def _loopback_up() -> None:
+    """Of the namespace that this thread is in (netdevice(7)): the plugin for it is a large program for one flag."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
+        request = struct.pack("16sH22x", b"lo", _IFF_UP)
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
 
 
 def unpin_namespaces(directory: Path) -> None:
-    for kind in _KINDS:
+    for kind in EVERY_KIND:
         with contextlib.suppress(OSError):
             mounts.unmount(directory / kind)
     shutil.rmtree(directory, ignore_errors=True)
@@ -41,15 +73,18 @@ def write_etc(directory: Path, pod: Pod, ip: str) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     hosts = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
     if ip:
-        hosts.append(f"{ip}\t{pod.hostname}")
+        full = f"{pod.hostname}.{pod.subdomain}.{pod.namespace}.svc.{_CLUSTER_DOMAIN}\t" if pod.subdomain else ""
+        hosts.append(f"{ip}\t{full}{pod.hostname}")
     hosts += [f"{address}\t{' '.join(names)}" for address, names in pod.host_aliases]
     (directory / "hosts").write_text("\n".join(hosts) + "\n")
     (directory / "hostname").write_text(pod.hostname + "\n")
-    resolv = machine_resolver()
+    resolv = machine_resolver() if pod.dns_policy != "None" else ""
     if servers := pod.dns.get("nameservers"):
         resolv = "".join(f"nameserver {s}\n" for s in servers)
     if searches := pod.dns.get("searches"):
         resolv += f"search {' '.join(searches)}\n"
+    if options := pod.dns.get("options"):
+        resolv = resolv.rstrip("\n") + f"\noptions {' '.join(options)}\n"
     (directory / "resolv.conf").write_text(resolv)
 
 

@@ -1,0 +1,162 @@
+"""Every field of a Pod is honoured, somebody else's, refused, or named in an event: the schema says which there are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kubernetes import client
+
+from kubeedge.api import pod_fields, schema
+from kubeedge.api.pod import Unsupported
+from tests.unit.appengine.world import container, pod
+
+NAMED = """
+PodSpec.ephemeralContainers PodSpec.activeDeadlineSeconds PodSpec.hostPID PodSpec.hostIPC PodSpec.shareProcessNamespace
+PodSpec.setHostnameAsFQDN PodSpec.readinessGates PodSpec.runtimeClassName PodSpec.overhead PodSpec.os PodSpec.resourceClaims
+PodSpec.resources
+PodSecurityContext.seLinuxOptions PodSecurityContext.windowsOptions PodSecurityContext.supplementalGroupsPolicy
+PodSecurityContext.sysctls PodSecurityContext.fsGroupChangePolicy PodSecurityContext.appArmorProfile
+PodSecurityContext.seLinuxChangePolicy
+Container.resizePolicy Container.volumeDevices Container.stdinOnce Container.targetContainerName
+ResourceRequirements.claims
+VolumeMount.recursiveReadOnly VolumeMount.mountPropagation
+HTTPGet.scheme
+Lifecycle.stopSignal
+Sysctl.name Sysctl.value LifecycleHandler.httpGet LifecycleHandler.tcpSocket LifecycleHandler.sleep
+SecurityContext.seLinuxOptions SecurityContext.windowsOptions SecurityContext.procMount SecurityContext.appArmorProfile
+Projection.serviceAccountToken Projection.clusterTrustBundle Projection.podCertificate
+"""
+NOT_IN_SCHEMA = """
+PodSpec.evictionResponders PodSpec.hostnameOverride PodSpec.schedulingGroup
+Container.restartPolicyRules EnvSource.fileKeyRef HTTPGet.protocol GRPCAction.mode VolumeMount.bindMountOptions
+ConfigMapVolume.defaultUser SecretVolume.defaultUser DownwardVolume.defaultUser ProjectedVolume.defaultUser KeyToPath.user
+DownwardFile.user EmptyDir.mode
+"""  # of the newest Kubernetes alone: named, for the schema does not have them
+REFUSED = """
+persistentVolumeClaim nfs csi ephemeral image iscsi rbd cephfs glusterfs fc flexVolume gitRepo cinder flocker quobyte azureFile
+azureDisk gcePersistentDisk awsElasticBlockStore vsphereVolume photonPersistentDisk portworxVolume scaleIO storageos
+"""  # volumes
+SCHEDULING = {"Affinity", "Toleration", "TopologySpread"}  # not read on a node
+
+
+def fields(kind: str, seen: set[str]) -> set[str]:
+    """ "Type.field" of all that a value of this type can hold."""
+    known = schema.fields_of(kind)
+    if known is None or kind in seen or kind in SCHEDULING:
+        return set()
+    seen.add(kind)
+    found = {f"{kind}.{name}" for name in known}
+    return found.union(*(fields(field.type, seen) for field in known.values()))
+
+
+def test_every_field_of_the_schema_has_been_decided_upon() -> None:
+    of_schema = fields("PodSpec", set())
+    refused = {f"Volume.{name}" for name in REFUSED.split()}
+    named = set(NAMED.split())
+    decided = pod_fields.decided()
+    assert of_schema - decided - named - refused == set(), "new in the schema: honour, refuse or name them"
+    assert not decided & named and not decided & refused
+    ours = {"PodDNSConfig", "PodDNSConfigOption", "SeccompProfile"}  # what the schema keeps as it comes
+    assert {f for f in (decided | named | refused) - of_schema if f.split(".")[0] not in ours} == set()
+
+
+def pairs(ours: str, theirs: str, seen: set[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """(our type, model of the client) of all that a PodSpec can hold."""
+    if (ours, theirs) in seen or ours in SCHEDULING:
+        return
+    seen.add((ours, theirs))
+    yield ours, theirs
+    known = schema.fields_of(ours) or {}
+    for name, kind in model(theirs).items():
+        inner = re.search(r"V1\w+", kind)
+        if inner and name in known and schema.fields_of(known[name].type):
+            yield from pairs(known[name].type, inner[0], seen)
+
+
+def model(name: str) -> dict[str, str]:
+    """Field -> type of a model of the client."""
+    found = getattr(client, name)
+    return {found.attribute_map[attribute]: kind for attribute, kind in found.openapi_types.items()}
+
+
+def test_every_field_of_the_newest_kubernetes_has_been_decided_upon() -> None:
+    """By the newest Python client: its next version fails here until somebody has looked at what is new."""
+    known = pod_fields.decided() | set(NAMED.split()) | set(NOT_IN_SCHEMA.split())
+    known |= {f"Volume.{name}" for name in REFUSED.split()}
+    walked = list(pairs("PodSpec", "V1PodSpec", set()))
+    assert len(walked) > 35
+    new = {f"{ours}.{name}" for ours, theirs in walked for name in model(theirs)} - known
+    assert new == set(), f"new in the client {client.__version__}: honour, refuse or name them"
+
+
+@pytest.mark.parametrize("kind", REFUSED.split())
+def test_a_volume_that_this_node_does_not_have_makes_the_pod_wait(kind: str) -> None:
+    with pytest.raises(Unsupported, match=kind):
+        pod(volumes=[{"name": "v", kind: {}}])
+
+
+def test_user_namespaces_are_a_promise_that_is_not_broken_in_silence() -> None:
+    assert pod(hostUsers=True).unsupported == ()
+    with pytest.raises(Unsupported, match="hostUsers"):
+        pod(hostUsers=False)
+
+
+@pytest.mark.parametrize(
+    ("spec", "path"),
+    [
+        ({"dnsConfig": {"fallback": ["x"]}}, "spec.dnsConfig.fallback"),
+        ({"dnsConfig": {"options": [{"name": "ndots", "weight": 2}]}}, "spec.dnsConfig.options[0].weight"),
+        ({"newInKubernetes": {"a": 1}}, "spec.newInKubernetes"),
+        ({"securityContext": {"supplementalGroupsPolicy": "Strict"}}, "spec.securityContext.supplementalGroupsPolicy"),
+        ({"os": {"name": "windows"}}, "spec.os"),
+        ({"volumes": [{"name": "v", "emptyDir": {"colour": "red"}}]}, "spec.volumes[0].emptyDir.colour"),
+        (
+            {"volumes": [{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]},
+            "spec.volumes[0].projected.sources[0].serviceAccountToken",
+        ),
+    ],
+)
+def test_nested_fields_without_effect_are_named(spec: dict[str, Any], path: str) -> None:
+    assert pod(**spec).unsupported == (path,)
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"volumeMounts": [{"name": "v", "mountPath": "/v", "mountPropagation": "Bidirectional"}]},
+         "volumeMounts[0].mountPropagation"),
+        ({"volumeMounts": [{"name": "v", "mountPath": "/v", "recursiveReadOnly": "Enabled"}]},
+         "volumeMounts[0].recursiveReadOnly"),
+        ({"resources": {"limits": {"nvidia.com/gpu": 1}}}, "resources.limits.nvidia.com/gpu"),
+        ({"resources": {"requests": {"ephemeral-storage": "1Gi"}}}, "resources.requests.ephemeral-storage"),
+        ({"lifecycle": {"preStop": {"sleep": {"seconds": 3}}}}, "lifecycle.preStop"),
+        ({"restartPolicy": "Never", "restartPolicyRules": [{}]}, "restartPolicyRules"),
+        ({"readinessProbe": {"exec": {"command": ["x"]}, "jitter": 1}}, "readinessProbe.jitter"),
+        ({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}, "fileKeyRef": {}}}]},
+         "env[0].valueFrom.fileKeyRef"),
+    ],
+)  # fmt: skip
+def test_so_are_those_of_containers(fields: dict[str, Any], path: str) -> None:
+    spec = pod(volumes=[{"name": "v", "emptyDir": {}}], containers=[container(**fields)])
+    assert f"spec.containers[0].{path}" in spec.unsupported
+
+
+def test_what_is_honoured_or_says_the_default_is_not_named() -> None:
+    quiet = pod(
+        dnsPolicy="ClusterFirst", dnsConfig={"options": [{"name": "ndots", "value": "5"}]}, subdomain="sub", os={"name": "linux"},
+        securityContext={"fsGroup": 1, "supplementalGroupsPolicy": "Merge", "seccompProfile": {"type": "RuntimeDefault"}},
+        volumes=[{"name": "v", "emptyDir": {"sizeLimit": "4Mi"}}],
+        containers=[
+            container(
+                terminationMessagePolicy="FallbackToLogsOnError",
+                volumeMounts=[{"name": "v", "mountPath": "/v", "subPathExpr": "$(A)", "mountPropagation": "None"}],
+                livenessProbe={"httpGet": {"port": 1, "scheme": "HTTP"}, "terminationGracePeriodSeconds": 1},
+                readinessProbe={"grpc": {"port": 1, "service": "x"}},
+            )
+        ],
+        initContainers=[container("side", restartPolicy="Always")],
+    )  # fmt: skip
+    assert quiet.unsupported == ()
