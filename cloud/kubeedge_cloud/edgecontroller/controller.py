@@ -368,11 +368,16 @@ class TenantEdgeController:
         uid = str(report.get("uid", ""))
         if pod is None or pod["metadata"].get("uid") != uid or pod.get("spec", {}).get("nodeName") != node:
             return
+        status = report.get("status")
         if report.get("gone"):
+            if isinstance(status, dict) and pod["metadata"].get("finalizers"):
+                # it stays, and nobody else will say how it ended
+                _check("PodStatus", status)
+                if pod.get("status") != status:
+                    await self._write_status(pod, status)
             if pod["metadata"].get("deletionTimestamp"):
                 await self._ignore_missing(self._client.delete(PODS, namespace, name, grace_period=0, uid=uid))
             return
-        status = report.get("status")
         if not isinstance(status, dict):
             return
         _check("PodStatus", status)

@@ -28,7 +28,7 @@ _NODE_REPORT: Mapping[str, type] = {
     "images": list,
 }
 _POD_METADATA = (
-    "name", "namespace", "uid", "labels", "annotations", "deletionTimestamp", "deletionGracePeriodSeconds",
+    "name", "namespace", "uid", "labels", "annotations", "deletionTimestamp", "deletionGracePeriodSeconds", "finalizers",
     "creationTimestamp", "ownerReferences",
 )  # fmt: skip
 _NOT_SENT = (edge_writes.LAST_APPLIED, edge_writes.MERGED)  # annotations that only matter in the cloud

@@ -154,6 +154,27 @@ async def test_a_pod_that_ended_goes_when_it_was_to_go_and_only_then(world: Worl
 
 
 @in_world
+async def test_a_pod_that_a_finalizer_keeps_says_how_it_ended(world: World) -> None:
+    async with world.cloud():
+        agent = await world.join("edge1")
+        obj = pod_on("edge1")
+        obj["metadata"]["finalizers"] = ["example.com/wait"]
+        pod = await world.api().create(PODS, "default", obj)
+        await world.until(lambda: is_ready(world, "p"), "ready")
+        await agent.stop()
+        await world.api().delete(PODS, "default", "p")
+        await world.settle()
+        status = {"phase": "Failed", "containerStatuses": []}
+        await agent.report("pods/default/p", {"uid": pod["metadata"]["uid"], "gone": True, "status": status})
+
+        async def says_so() -> bool:
+            return bool((await world.get(PODS, "p"))["status"].get("phase") == "Failed")
+
+        await world.until(says_so, "the phase")
+        assert (await world.get(PODS, "p"))["metadata"]["finalizers"] == ["example.com/wait"]
+
+
+@in_world
 async def test_reports_of_another_uid_and_of_other_nodes_pods_are_ignored(world: World) -> None:
     async with world.cloud():
         await world.join("edge1")
