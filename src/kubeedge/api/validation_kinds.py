@@ -15,6 +15,8 @@ from typing import Any
 from kubeedge.api import selectors
 from kubeedge.api.findings import Findings, collect
 from kubeedge.api.names import Object
+from kubeedge.api.pod import Unsupported
+from kubeedge.api.pod import parse as parse_pod
 from kubeedge.api.resources import Row
 from kubeedge.api.status import (
     FieldError,
@@ -31,17 +33,20 @@ from kubeedge.errors import Invalid
 
 _DATA_LIMIT = 1024 * 1024  # bytes: Kubernetes' limit of a ConfigMap's or Secret's values
 _PERCENT = re.compile(r"[0-9]{1,9}%")
+_WITH_PODS = ("", "apps", "batch")  # groups of kinds whose spec, or template, is a pod's
 _TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
 def create(row: Row, obj: Object) -> None:
     """Raises InvalidObject with the causes."""
-    _raise(row, obj, collect(lambda: metadata(row, obj), lambda: _own_rules(row, obj)))
+    _raise(row, obj, collect(lambda: metadata(row, obj), lambda: _own_rules(row, obj)) or _for_nodes(row, obj))
 
 
 def update(row: Row, new: Object, old: Object) -> None:
     """Raises InvalidObject with the causes."""
     errors = collect(lambda: metadata(row, new), lambda: _changes(row, new, old), lambda: _own_rules(row, new))
+    if not errors and _spec(new).get("template") != _spec(old).get("template"):
+        errors = _for_nodes(row, new)
     _raise(row, new, errors)
 
 
@@ -70,6 +75,25 @@ def _changes(row: Row, new: Object, old: Object) -> list[FieldError]:
     if row.resource.plural == "secrets" and new.get("type") != old.get("type"):
         errors.append(invalid("type", new.get("type"), "field is immutable"))
     return errors
+
+
+def _for_nodes(row: Row, obj: Object) -> list[FieldError]:
+    """The pod of an object, or of its template, as a node reads it, by the node's own parser: of what is accepted here and refused there, a
+    ReplicaSet makes pods without end. What only a node may be unable to do (`Unsupported`) lets the pod wait, and is none of the API's business.
+    """
+    spec, path = _spec(obj), "spec"
+    if isinstance(spec.get("template"), dict):
+        spec, path = _spec(spec["template"]), "spec.template.spec"
+    if row.resource.group not in _WITH_PODS or not isinstance(spec.get("containers"), list):
+        return []
+    try:
+        parse_pod({"metadata": {"name": "x", "uid": "x"}, "spec": spec})
+    except Unsupported:
+        return []
+    except Invalid as exc:
+        where = path + exc.path.removeprefix("spec")
+        return [forbidden(where, f"no node can run it: {str(exc).removeprefix(f'{exc.path}: ')}")]
+    return []
 
 
 def _raise(row: Row, obj: Object, errors: list[FieldError]) -> None:

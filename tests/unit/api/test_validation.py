@@ -355,3 +355,44 @@ def test_no_value_breaks_the_checks(spec: Any, more: Any, resource: Resource) ->
             core.create(row_of(resource), "default", sent, core.WriteOptions(), now=0.0, randbytes=lambda n: b"\1" * n)
         except KubeEdgeError as exc:
             assert str(exc)
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        (pod({"terminationMessagePath": "relative"}), "spec.containers[0].terminationMessagePath"),
+        (pod({"securityContext": {"runAsUser": -1}}), "spec.containers[0].runAsUser"),
+        (
+            pod(initContainers=[{"name": "i", "image": "i", "restartPolicy": "Never"}]),
+            "spec.initContainers[0].restartPolicy",
+        ),
+        (
+            pod(securityContext={"seccompProfile": {"type": "Odd"}}),
+            "spec.containers[0].securityContext.seccompProfile.type",
+        ),
+        (pod(dnsConfig={"options": [{"name": "a b"}]}), "spec.dnsConfig.options[0]"),
+        (pod(hostAliases=[{"ip": "nowhere"}]), "spec.hostAliases[0].ip"),
+        (pod(subdomain="a.b"), "spec.subdomain"),
+    ],
+)
+def test_what_every_node_would_refuse_is_refused_here(spec: Object, field: str) -> None:
+    """Otherwise a ReplicaSet makes pods that fail, and more of them, without end."""
+    with pytest.raises(InvalidObject) as caught:
+        made(PODS, spec)
+    assert f"{field}: Forbidden: no node can run it" in str(caught.value)
+    with pytest.raises(InvalidObject) as caught:
+        made(DEPLOYMENTS, deployment(template={"metadata": {"labels": {"a": "b"}}, **spec}))
+    assert f"spec.template.{field}: Forbidden" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pod({"livenessProbe": {"grpc": {"port": 1}}}),
+        pod(initContainers=[{"name": "i", "image": "i", "restartPolicy": "Always"}]),
+        pod(volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]),  # waits on the node
+        pod(hostUsers=False),
+    ],
+)
+def test_what_a_node_runs_or_waits_with_is_accepted(spec: Object) -> None:
+    assert made(PODS, spec)["spec"]
