@@ -11,6 +11,14 @@ from kubeedge.cli.errors import CommandError
 
 _MIN_DISK = 256 * 1024 * 1024  # bytes free: the agent's state and one small image
 _MIN_MEMORY = 48 * 1024 * 1024  # bytes available: the agent, without workloads
+#: every other program that the agent or a plugin runs, what lacks without it, and Debian's package (a test looks for more of them)
+_PROGRAMS = {
+    "conmon": ("containers will not start", "conmon"),
+    "nft": ("pods will not reach the outside", "nftables"),
+    "iptables": ("ports of the node that lead to a pod (hostPort) will not work", "iptables"),
+    "ip": ("`kubeedge reset` will leave the bridge of the pods behind", "iproute2"),
+}
+_PLUGINS = ("bridge", "host-local", "portmap")
 _CNI_DIRS = ("/opt/cni/bin", "/usr/lib/cni")
 
 
@@ -24,14 +32,15 @@ def check(state: Path) -> list[str]:
 def _warnings(state: Path) -> Iterator[str]:
     if not os.path.exists("/dev/net/tun"):
         yield "/dev/net/tun is missing; KubeBus will not work (modprobe tun)"
-    if not shutil.which("conmon"):
-        yield "conmon is missing; containers will not start (apt-get install conmon)"
+    for program, (lack, package) in _PROGRAMS.items():
+        if not shutil.which(program):
+            yield f"{program} is missing; {lack} (apt-get install {package})"
     if not shutil.which("crun") and not shutil.which("runc"):
         yield "crun is missing; containers will not start (apt-get install crun)"
-    if not any(os.path.exists(f"{directory}/bridge") for directory in _CNI_DIRS):
-        yield "the CNI plugins are missing; pods get no network (apt-get install containernetworking-plugins)"
-    if not shutil.which("nft"):
-        yield "nft is missing; pods will not reach the outside (apt-get install nftables)"
+    missing = [p for p in _PLUGINS if not any(os.path.exists(f"{directory}/{p}") for directory in _CNI_DIRS)]
+    if missing:
+        names = ", ".join(missing)
+        yield f"the CNI plugins are missing ({names}); pods get no network (apt-get install containernetworking-plugins)"
     if not any(Path("/sys/fs/cgroup").glob("**/cgroup.procs")):
         yield "no cgroups are mounted at /sys/fs/cgroup; containers will not start"
     free = shutil.disk_usage(next(p for p in (state, *state.parents) if p.exists())).free
