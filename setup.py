@@ -13,7 +13,7 @@ from setuptools import Extension, find_packages, setup
 FASTPATH = Path("src/_fastpath")
 PLANE = (
     *("dataplane.c", "ports.c", "calls.c", "link.c", "forward.c", "queue.c", "packet.c", "icmp.c"),
-    *("l4.c", "l4_conn.c", "l4_loss.c", "l4_memory.c", "l4_plane.c", "l4_receive.c", "l4_send.c"),
+    *("l4.c", "l4_budget.c", "l4_conn.c", "l4_loss.c", "l4_memory.c", "l4_plane.c", "l4_receive.c", "l4_send.c"),
     *("http1.c", "proxy.c", "proxy_place.c", "proxy_session.c", "proxy_share.c", "proxy_side.c"),
 )
 PLANE_NEEDS = (

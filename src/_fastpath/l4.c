@@ -16,6 +16,8 @@ static void on_timeout(kb_conn *c)
     c->recover = c->next;
     c->tlp_out = 0;
     c->rack_at = KB_L4_NEVER;
+    if (c->first->received)
+        l4_forget_received(c);
     for (chunk *k = c->first; k && k != c->unsent; k = k->next)
         if (!k->received && !k->lost)
             l4_lose(c, k);
@@ -199,14 +201,12 @@ int kb_l4_divert(kb_l4 *l4, uint32_t tenant, uint16_t port, kb_l4_accept accept,
 kb_conn *kb_l4_connect(kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t port, uint64_t now, kb_conn_ready ready, void *user)
 {
     l4->now = now;
-    if (l4->counters.connections >= KB_L4_CONNECTIONS || l4->counters.bytes > l4->budget)
-        return NULL;
     for (uint32_t tries = 0; tries <= 65535 - FIRST_EPHEMERAL; tries++) {
         uint16_t local = (uint16_t)l4->port;
         l4->port = l4->port < 65535 ? l4->port + 1 : FIRST_EPHEMERAL;
         if (l4_find(l4, tenant, number, local, port))
             continue;
-        kb_conn *c = l4_conn_new(l4, tenant, number, local, port);
+        kb_conn *c = l4_conn_new(l4, tenant, number, local, port, 0);
         if (!c)
             return NULL;
         c->state = KB_SYN_SENT;

@@ -6,9 +6,9 @@
  * A relay whose queue grows marks segments instead of dropping them (RFC 3168; the sender's answer is RFC 8511's). The window grows while
  * the reader keeps up and is never taken back.
  *
- * Memory: an idle connection is one kb_conn and holds no buffer. All bytes that wait, both ways, are counted; beyond the endpoint's
- * budget windows stop growing, beyond twice the budget what arrives is dropped. One peer may hold KB_L4_PER_PEER connections and
- * KB_L4_OPENING_PEER half-open ones.
+ * Memory: an idle connection is one kb_conn and holds no buffer. All memory that waits, both ways, counts for the peer's node and for its
+ * tenant, and so do connections and half-open ones. Each may hold a part of what is free (l4_budget.c): a tenant at its limit takes nothing from
+ * another, and neither does a node from others of its tenant. Near its limit windows shrink and writers wait, beyond it what arrives is dropped.
  *
  * Readable twin: kubeedge/kubebus/l4/{core,endpoint}.py. The wire format is in segment.py there.
  */
@@ -24,7 +24,7 @@
 #define KB_L4_PAYLOAD (32 * 1024)
 #define KB_L4_CONNECTIONS 65536
 #define KB_L4_PER_PEER 16384
-#define KB_L4_OPENING 1024
+#define KB_L4_OPENING 4096
 #define KB_L4_OPENING_PEER 1024
 #define KB_L4_ENDED 1024                             /* connections that are remembered to acknowledge a FIN again */
 #define KB_L4_SEND_BUFFER (512 * 1024)               /* bytes that the writer may leave before it has to wait */

@@ -93,8 +93,9 @@ cdef class L4:
     cdef readonly set changed
     cdef set ports
     cdef list proxies  # that stand in front of its ports
+    cdef L4 beside  # without a plane: whose connections are in the same endpoint
 
-    def __cinit__(self, random_sequence=None, *, Plane plane=None, uint32_t tenant=0, uint32_t number=0, size_t budget=64 << 20):
+    def __cinit__(self, random_sequence=None, *, Plane plane=None, uint32_t tenant=0, uint32_t number=0, size_t budget=64 << 20, L4 beside=None):
         cdef kb_l4_below below
         self.desk.notify = -1
         self.tenant = tenant
@@ -102,7 +103,11 @@ cdef class L4:
         self.random_sequence = random_sequence
         self.out, self.handles, self.connections = [], {}, {}
         self.accepted, self.changed, self.ports, self.proxies = [], set(), set(), []
-        if plane is None:
+        self.beside = beside
+        if beside is not None:
+            beside.alive()
+            self.l4 = beside.l4
+        elif plane is None:
             below.context, below.send, below.random = <void *> self, keep_segment, ask_random
             self.l4 = kb_l4_new(number, &below, budget)
         else:
@@ -142,7 +147,7 @@ cdef class L4:
         for connection in self.handles.values():
             connection.free()
         kb_desk_clear(&self.desk)  # the garbage collector may have emptied our table before
-        if self.plane is None:
+        if self.plane is None and self.beside is None:
             kb_l4_free(self.l4)
         self.l4 = NULL
         self.unlock()
@@ -284,6 +289,9 @@ cdef class L4:
         self.work()
 
     def segments_to_send(self):
+        """Of all that are beside each other."""
+        if self.beside is not None:
+            return self.beside.segments_to_send()
         out, self.out = self.out, []
         return out
 

@@ -38,7 +38,7 @@ size_t kb_conn_write(kb_conn *c, const uint8_t *data, size_t length)
         if (!k || k->length == k->room) {
             size_t rest = length - taken;
             size_t room = rest >= KB_L4_PAYLOAD || c->unsent_bytes >= KB_L4_PAYLOAD ? KB_L4_PAYLOAD : rest < LEAST_ROOM ? LEAST_ROOM : rest;
-            k = l4_chunk_new(c->l4, room);
+            k = l4_may_write(c) ? l4_chunk_new(c, room) : NULL;
             if (!k)
                 break;
             l4_append(c, k);
@@ -55,10 +55,10 @@ size_t kb_conn_write(kb_conn *c, const uint8_t *data, size_t length)
 
 size_t kb_conn_room(kb_conn *c)
 {
-    if (c->unsent_bytes < KB_L4_SEND_BUFFER)
-        return KB_L4_SEND_BUFFER - c->unsent_bytes;
-    c->want_room = 1;
-    return 0;
+    size_t room = l4_room(c);
+    if (!room)
+        c->want_room = 1;
+    return room;
 }
 
 size_t kb_conn_unsent(const kb_conn *c) { return c->unsent_bytes; }
@@ -73,7 +73,7 @@ const uint8_t *kb_conn_pullup(kb_conn *c, size_t wanted, size_t *length)
 {
     if (c->parts && c->parts->next && c->parts->length < wanted) {
         size_t total = c->waiting < wanted ? c->waiting : wanted;
-        part *whole = l4_part_new(c->l4, total);
+        part *whole = l4_part_new(c, total);
         if (!whole) {
             *length = 0;
             return NULL;
@@ -87,7 +87,7 @@ const uint8_t *kb_conn_pullup(kb_conn *c, size_t wanted, size_t *length)
             p->length -= n;
             if (!p->length) {
                 c->parts = p->next;
-                l4_part_free(c->l4, p);
+                l4_part_free(c, p);
             }
         }
         whole->next = c->parts;
@@ -110,7 +110,7 @@ void kb_conn_consume(kb_conn *c, size_t count)
         c->consumed += n;
         if (!p->length) {
             c->parts = p->next;
-            l4_part_free(c->l4, p);
+            l4_part_free(c, p);
         }
     }
     if (c->consumed >= c->limit) { /* the reader keeps up */
@@ -165,7 +165,7 @@ void kb_conn_release(kb_conn *c)
     if (c->in_ended)
         return;
     l4_heap_remove(l4, c);
-    l4_drop_parts(l4, &c->parts);
+    l4_drop_parts(c, &c->parts);
     c->waiting = 0;
     c->heard_at = l4->now;
     c->in_ended = 1;
@@ -184,7 +184,7 @@ void kb_conn_close(kb_conn *c, uint64_t now)
     c->owned = 0;
     c->ready = NULL;
     c->discard = 1;
-    l4_drop_parts(c->l4, &c->parts);
+    l4_drop_parts(c, &c->parts);
     c->parts_last = NULL;
     c->waiting = 0;
     c->linger_at = now + LINGER;

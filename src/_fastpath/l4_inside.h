@@ -1,4 +1,4 @@
-/* What the files of L4 share: l4.c (the endpoint and its timers), l4_memory.c (buffers, tables, the heap), l4_send.c (segments out), l4_loss.c
+/* What the files of L4 share: l4.c (the endpoint and its timers), l4_memory.c (buffers, tables, the heap), l4_budget.c (who may hold how much), l4_send.c (segments out), l4_loss.c
  * (acknowledgements, loss, the end), l4_receive.c (segments in), l4_conn.c (the owner's calls). The rules are in l4.h. */
 #ifndef KUBEEDGE_L4_INSIDE_H
 #define KUBEEDGE_L4_INSIDE_H
@@ -10,11 +10,12 @@
 #include <string.h>
 
 #define HASH 4096
+#define ACCOUNTS 256
 #define LISTENERS 64
 #define FIRST_EPHEMERAL 32768u
 #define FIRST_WINDOW (256u * 1024)       /* bytes that the peer may send us at first */
 #define LAST_WINDOW (4u * 1024 * 1024)
-#define TIGHT_WINDOW (64u * 1024)        /* when the budget is half used */
+#define TIGHT_WINDOW (64u * 1024)        /* when its node holds much */
 #define FIRST_CWND (4u * KB_L4_PAYLOAD)
 #define LEAST_CWND (2u * KB_L4_PAYLOAD)
 #define MOST_CWND LAST_WINDOW
@@ -45,9 +46,17 @@ typedef struct part {                    /* bytes received */
     uint8_t data[];
 } part;
 
-typedef struct peer {                    /* how much one node holds */
+typedef struct account {                 /* how much one tenant holds */
+    struct account *chain;
+    uint32_t tenant, peers, connections, opening;
+    uint64_t bytes;
+} account;
+
+typedef struct peer {                    /* how much one node of it holds */
     struct peer *chain;
-    uint32_t tenant, number, connections, opening;
+    account *of;
+    uint32_t number, connections, opening;
+    uint64_t bytes;
 } peer;
 
 typedef struct listener {
@@ -88,11 +97,11 @@ struct kb_conn {
     uint32_t cwnd, threshold, recover, slow_until;
     uint64_t srtt, rttvar, min_rtt, timeout, rack_sent, rack_rtt, rack_at;
     uint32_t rack_end, highest;          /* sequence of the newest delivered; the highest that was delivered out of order */
-    size_t unsent_bytes;
+    size_t unsent_bytes, sending;        /* bytes of the writer's; of memory */
     /* receiving */
     part *parts, *parts_last, *beyond;
     uint32_t expected, advertised, limit, consumed, fin_at, beyond_count;
-    size_t waiting;
+    size_t waiting, receiving;           /* bytes for the reader; of memory */
 };
 
 struct kb_l4 {
@@ -102,6 +111,7 @@ struct kb_l4 {
     uint64_t now;
     kb_conn *table[HASH];
     peer *peers[HASH / 4];
+    account *accounts[ACCOUNTS];
     listener *listeners[LISTENERS];
     kb_conn *dirty, *dirty_last, *ended, *ended_last;
     kb_conn **heap;
@@ -127,21 +137,37 @@ static inline uint32_t weight(const chunk *k) { return k->length + (k->flags ? 1
 static inline uint32_t end_of(const chunk *k) { return k->sequence + weight(k); }
 
 /* l4_memory.c */
-chunk *l4_chunk_new(kb_l4 *l4, size_t room);
-void l4_chunk_free(kb_l4 *l4, chunk *k);
-part *l4_part_new(kb_l4 *l4, size_t room);
-void l4_part_free(kb_l4 *l4, part *p);
+chunk *l4_chunk_new(kb_conn *c, size_t room);
+void l4_chunk_free(kb_conn *c, chunk *k);
+part *l4_part_new(kb_conn *c, size_t room);
+void l4_part_free(kb_conn *c, part *p);
 uint32_t l4_mix(uint32_t a, uint32_t b);
 kb_conn *l4_find(const kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote);
 void l4_heap_remove(kb_l4 *l4, kb_conn *c);
 void l4_touch(kb_conn *c);
 void l4_tell(kb_conn *c);
 void l4_schedule(kb_conn *c);
-kb_conn *l4_conn_new(kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote);
+/* `opening`: a peer has begun it. NULL: it may not have one more, or there is no memory */
+kb_conn *l4_conn_new(kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote, int opening);
 void l4_drop_sending(kb_conn *c);
-void l4_drop_parts(kb_l4 *l4, part **list);
+void l4_drop_parts(kb_conn *c, part **list);
 void l4_not_opening(kb_conn *c);
 void l4_destroy(kb_conn *c);
+
+/* l4_budget.c */
+peer *l4_peer_of(kb_l4 *l4, uint32_t tenant, uint32_t number); /* NULL: no memory. It is there until l4_peer_forget finds it without connections */
+void l4_peer_forget(kb_l4 *l4, peer *p);
+void l4_count(kb_conn *c, int by);
+void l4_count_opening(kb_conn *c, int by);
+void l4_charge(kb_conn *c, size_t bytes);
+void l4_discharge(kb_conn *c, size_t bytes);
+int l4_may_connect(kb_l4 *l4, const peer *who);
+int l4_may_open(kb_l4 *l4, const peer *who);
+uint32_t l4_window_limit(const kb_conn *c);
+int l4_may_keep(const kb_conn *c, size_t length);
+int l4_may_keep_beyond(const kb_conn *c, size_t length);
+size_t l4_room(const kb_conn *c);
+int l4_may_write(const kb_conn *c);
 
 /* l4_send.c */
 uint32_t l4_window(const kb_conn *c);
@@ -160,6 +186,7 @@ void l4_output(kb_conn *c);
 void l4_end(kb_conn *c, kb_conn_state state, const char *error);
 void l4_check_end(kb_conn *c);
 void l4_lose(kb_conn *c, chunk *k);
+void l4_forget_received(kb_conn *c);
 void l4_detect_loss(kb_conn *c);
 void l4_on_ack(kb_conn *c, const segment *s);
 

@@ -19,7 +19,7 @@ void l4_end(kb_conn *c, kb_conn_state state, const char *error)
     c->ack_now = 0;
     l4_not_opening(c);
     l4_drop_sending(c);
-    l4_drop_parts(c->l4, &c->beyond);
+    l4_drop_parts(c, &c->beyond);
     c->beyond_count = 0;
     l4_tell(c);
 }
@@ -86,6 +86,22 @@ void l4_lose(kb_conn *c, chunk *k)
     k->lost = 1;
     c->lost_count++;
     c->flight_bytes -= weight(k);
+}
+
+/* The peer no longer has what it had reported beyond a hole (RFC 2018, section 8). */
+void l4_forget_received(kb_conn *c)
+{
+    for (chunk *k = c->first; k && k != c->unsent; k = k->next)
+        if (k->received) {
+            k->received = 0;
+            k->lost = 1; /* it counts as being in flight no more */
+            c->sacked--;
+            c->lost_count++;
+            if (!k->again) { /* its time is no measure of the path (Karn) */
+                k->again = 1;
+                c->agains++;
+            }
+        }
 }
 
 /* What was sent before something that has arrived, and is late by more than the reordering that was seen, is lost. */
@@ -155,7 +171,7 @@ void l4_on_ack(kb_conn *c, const segment *s)
         if (!c->first)
             c->last = NULL;
         c->flight_count--;
-        l4_chunk_free(c->l4, k);
+        l4_chunk_free(c, k);
     }
     c->una = s->acknowledgement;
     for (int i = 0; i < s->ranges; i++) {

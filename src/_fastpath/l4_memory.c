@@ -6,44 +6,52 @@
 
 /* -- memory, tables, the heap ------------------------------------------------------------------------------------------------------- */
 
-chunk *l4_chunk_new(kb_l4 *l4, size_t room)
+chunk *l4_chunk_new(kb_conn *c, size_t room)
 {
-    chunk *k = malloc(sizeof *k + KB_L4_HEAD + room);
+    size_t size = sizeof(chunk) + KB_L4_HEAD + room;
+    chunk *k = malloc(size);
     if (!k)
         return NULL;
     memset(k, 0, sizeof *k);
     k->room = (uint32_t)room;
-    l4->counters.bytes += sizeof *k + KB_L4_HEAD + room;
+    c->sending += size;
+    l4_charge(c, size);
     return k;
 }
 
-void l4_chunk_free(kb_l4 *l4, chunk *k)
+void l4_chunk_free(kb_conn *c, chunk *k)
 {
-    l4->counters.bytes -= sizeof *k + KB_L4_HEAD + k->room;
+    size_t size = sizeof *k + KB_L4_HEAD + k->room;
+    c->sending -= size;
+    l4_discharge(c, size);
     free(k);
 }
 
-part *l4_part_new(kb_l4 *l4, size_t room)
+part *l4_part_new(kb_conn *c, size_t room)
 {
-    part *p = malloc(sizeof *p + room);
+    size_t size = sizeof(part) + room;
+    part *p = malloc(size);
     if (!p)
         return NULL;
     memset(p, 0, sizeof *p);
     p->room = (uint32_t)room;
-    l4->counters.bytes += sizeof *p + room;
+    c->receiving += size;
+    l4_charge(c, size);
     return p;
 }
 
-void l4_part_free(kb_l4 *l4, part *p)
+void l4_part_free(kb_conn *c, part *p)
 {
-    l4->counters.bytes -= sizeof *p + p->room;
+    size_t size = sizeof *p + p->room;
+    c->receiving -= size;
+    l4_discharge(c, size);
     free(p);
 }
 
 uint32_t l4_mix(uint32_t a, uint32_t b)
 {
     uint64_t h = ((uint64_t)a << 32 | b) * 0x9E3779B97F4A7C15u;
-    return (uint32_t)(h >> 32);
+    return (uint32_t)((h ^ h >> 32) * 0x9E3779B97F4A7C15u >> 32);
 }
 
 static uint32_t bucket_of(uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote)
@@ -57,33 +65,6 @@ kb_conn *l4_find(const kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t loc
     while (c && (c->tenant != tenant || c->number != number || c->local != local || c->remote != remote))
         c = c->chain;
     return c;
-}
-
-static peer *peer_of(kb_l4 *l4, uint32_t tenant, uint32_t number)
-{
-    peer **at = &l4->peers[l4_mix(tenant, number) % (HASH / 4)];
-    for (peer *p = *at; p; p = p->chain)
-        if (p->tenant == tenant && p->number == number)
-            return p;
-    peer *p = calloc(1, sizeof *p);
-    if (p) {
-        p->tenant = tenant;
-        p->number = number;
-        p->chain = *at;
-        *at = p;
-    }
-    return p;
-}
-
-static void peer_forget(kb_l4 *l4, peer *p)
-{
-    if (p->connections)
-        return;
-    peer **at = &l4->peers[l4_mix(p->tenant, p->number) % (HASH / 4)];
-    while (*at != p)
-        at = &(*at)->chain;
-    *at = p->chain;
-    free(p);
 }
 
 static void heap_place(kb_l4 *l4, uint32_t i, kb_conn *c)
@@ -178,7 +159,7 @@ void l4_schedule(kb_conn *c)
     heap_up(l4, (uint32_t)c->heap_index);
 }
 
-kb_conn *l4_conn_new(kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote)
+kb_conn *l4_conn_new(kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote, int opening)
 {
     if (l4->counters.connections + l4->ended_count + 1 > l4->heap_room) {
         uint32_t room = l4->heap_room ? 2 * l4->heap_room : 64;
@@ -188,17 +169,21 @@ kb_conn *l4_conn_new(kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t local
         l4->heap = heap;
         l4->heap_room = room;
     }
-    peer *who = peer_of(l4, tenant, number);
+    peer *who = l4_peer_of(l4, tenant, number);
     if (!who)
         return NULL;
-    kb_conn *c = who->connections < KB_L4_PER_PEER ? calloc(1, sizeof *c) : NULL;
+    kb_conn *c = l4_may_connect(l4, who) && (!opening || l4_may_open(l4, who)) ? calloc(1, sizeof *c) : NULL;
     if (!c) {
-        peer_forget(l4, who);
+        l4_peer_forget(l4, who);
         return NULL;
     }
-    who->connections++;
     c->l4 = l4;
     c->who = who;
+    l4_count(c, 1);
+    if (opening) {
+        c->opening = 1;
+        l4_count_opening(c, 1);
+    }
     c->tenant = tenant;
     c->number = number;
     c->local = local;
@@ -223,18 +208,18 @@ void l4_drop_sending(kb_conn *c)
 {
     for (chunk *k = c->first, *next; k; k = next) {
         next = k->next;
-        l4_chunk_free(c->l4, k);
+        l4_chunk_free(c, k);
     }
     c->first = c->last = c->unsent = NULL;
     c->flight_bytes = c->flight_count = c->lost_count = c->sacked = c->agains = 0;
     c->unsent_bytes = 0;
 }
 
-void l4_drop_parts(kb_l4 *l4, part **list)
+void l4_drop_parts(kb_conn *c, part **list)
 {
     for (part *p = *list, *next; p; p = next) {
         next = p->next;
-        l4_part_free(l4, p);
+        l4_part_free(c, p);
     }
     *list = NULL;
 }
@@ -244,8 +229,7 @@ void l4_not_opening(kb_conn *c)
     if (!c->opening)
         return;
     c->opening = 0;
-    c->l4->opening--;
-    c->who->opening--;
+    l4_count_opening(c, -1);
 }
 
 static void unlink_conn(kb_conn *c)
@@ -266,11 +250,11 @@ void l4_destroy(kb_conn *c)
     unlink_conn(c);
     l4_heap_remove(l4, c);
     l4_drop_sending(c);
-    l4_drop_parts(l4, &c->parts);
-    l4_drop_parts(l4, &c->beyond);
+    l4_drop_parts(c, &c->parts);
+    l4_drop_parts(c, &c->beyond);
     l4_not_opening(c);
-    c->who->connections--;
-    peer_forget(l4, c->who);
+    l4_count(c, -1);
+    l4_peer_forget(l4, c->who);
     if (c->in_ended)
         l4->ended_count--;
     else

@@ -6,9 +6,21 @@
 
 /* -- segments in -------------------------------------------------------------------------------------------------------------------- */
 
+static void queue_part(kb_conn *c, part *p)
+{
+    p->next = NULL;
+    if (c->parts)
+        c->parts_last->next = p;
+    else
+        c->parts = p;
+    c->parts_last = p;
+    c->waiting += p->length;
+    c->expected += p->length;
+    l4_tell(c);
+}
+
 static int deliver(kb_conn *c, const uint8_t *data, uint32_t length)
 {
-    kb_l4 *l4 = c->l4;
     if (!c->discard) {
         part *tail = c->parts_last;
         uint32_t used = 0;
@@ -20,20 +32,14 @@ static int deliver(kb_conn *c, const uint8_t *data, uint32_t length)
             c->expected += used;
         }
         if (used < length) {
-            part *p = l4_part_new(l4, most(length - used, LEAST_ROOM));
+            part *p = l4_part_new(c, most(length - used, LEAST_ROOM));
             if (!p) {
                 l4_tell(c);
                 return -1; /* what is missing is sent again */
             }
             memcpy(p->data, data + used, length - used);
             p->length = length - used;
-            if (c->parts)
-                tail->next = p;
-            else
-                c->parts = p;
-            c->parts_last = p;
-            c->waiting += length - used;
-            c->expected += length - used;
+            queue_part(c, p);
         }
         l4_tell(c);
     } else {
@@ -50,30 +56,67 @@ static void close_holes(kb_conn *c)
         c->beyond = p->next;
         c->beyond_count--;
         c->ack_now = 1;
-        if (known < p->length && deliver(c, p->data + known, p->length - known) < 0) {
-            l4_part_free(c->l4, p);
-            return;
+        if (known < p->length && (p->length - known < LEAST_ROOM || c->discard)) {
+            if (deliver(c, p->data + known, p->length - known) < 0) { /* the peer knows that we have it: it must not be lost */
+                p->sequence = c->expected;
+                memmove(p->data, p->data + known, p->length - known);
+                p->length -= known;
+                p->next = c->beyond;
+                c->beyond = p;
+                c->beyond_count++;
+                return;
+            }
+            l4_part_free(c, p);
+        } else if (known < p->length) {
+            p->start = known;
+            p->length -= known;
+            queue_part(c, p);
+        } else {
+            l4_part_free(c, p);
         }
-        l4_part_free(c->l4, p);
     }
 }
 
+/* Only what is not there yet: pieces never overlap, so all of them together are not more than the window. */
 static void keep_beyond(kb_conn *c, uint32_t start, const uint8_t *data, uint32_t length)
 {
     part **at = &c->beyond;
-    while (*at && before((*at)->sequence, start))
-        at = &(*at)->next;
-    if (*at && (*at)->sequence == start && (*at)->length >= length)
-        return;
-    part *p = c->beyond_count < MOST_BEYOND ? l4_part_new(c->l4, length) : NULL;
-    if (!p)
-        return;
-    memcpy(p->data, data, length);
-    p->sequence = start;
-    p->length = length;
-    p->next = *at;
-    *at = p;
-    c->beyond_count++;
+    uint32_t end = start + length;
+    while (before(start, end)) {
+        while (*at && !before(start, (*at)->sequence + (*at)->length))
+            at = &(*at)->next;
+        part *next = *at;
+        if (next && !before(start, next->sequence)) { /* it begins inside */
+            uint32_t known = next->sequence + next->length - start;
+            if (known >= end - start)
+                return;
+            data += known;
+            start += known;
+            continue;
+        }
+        uint32_t count = (next && before(next->sequence, end) ? next->sequence : end) - start;
+        part *p = c->beyond_count < MOST_BEYOND && l4_may_keep_beyond(c, sizeof *p + count) ? l4_part_new(c, count) : NULL;
+        if (!p)
+            return;
+        memcpy(p->data, data, count);
+        p->sequence = start;
+        p->length = count;
+        p->next = next;
+        *at = p;
+        c->beyond_count++;
+        data += count;
+        start += count;
+    }
+}
+
+/* For what comes in order. What lies beyond a hole goes first (RFC 2018, section 8): it would wait for what there is no room for. */
+static int make_room(kb_conn *c, uint32_t length)
+{
+    if (!l4_may_keep(c, length) && c->beyond) {
+        l4_drop_parts(c, &c->beyond);
+        c->beyond_count = 0;
+    }
+    return l4_may_keep(c, length);
 }
 
 static void on_data(kb_conn *c, const segment *s)
@@ -100,8 +143,7 @@ static void on_data(kb_conn *c, const segment *s)
     }
     if (length) {
         uint32_t promised = before(c->expected, c->advertised) ? c->advertised - c->expected : 0;
-        if (start - c->expected + length > promised || l4->counters.bytes > 2 * l4->budget ||
-            (c->has_fin && before(c->fin_at, start + length))) {
+        if (start - c->expected + length > promised || (start == c->expected && !make_room(c, length)) || (c->has_fin && before(c->fin_at, start + length))) {
             c->ack_now = 1; /* no room: the sender asks again */
             return;
         }
@@ -174,7 +216,7 @@ listener *l4_listening(const kb_l4 *l4, uint32_t tenant, uint16_t port)
 
 void l4_queue_control(kb_conn *c, uint8_t flags)
 {
-    chunk *k = l4_chunk_new(c->l4, 0);
+    chunk *k = l4_chunk_new(c, 0);
     if (!k) {
         l4_end(c, KB_RESET, "no memory");
         return;
@@ -186,22 +228,15 @@ void l4_queue_control(kb_conn *c, uint8_t flags)
 
 void l4_begin(kb_l4 *l4, uint32_t tenant, uint32_t number, const segment *s)
 {
-    peer *who = NULL;
-    for (peer *p = l4->peers[l4_mix(tenant, number) % (HASH / 4)]; p && !who; p = p->chain)
-        if (p->tenant == tenant && p->number == number)
-            who = p;
     kb_conn *c = NULL;
-    if ((s->flags & (KB_SYN | KB_ACK | KB_RST)) == KB_SYN && l4_listening(l4, tenant, s->destination) && l4->opening < KB_L4_OPENING &&
-        (!who || who->opening < KB_L4_OPENING_PEER) && l4->counters.connections < KB_L4_CONNECTIONS && l4->counters.bytes <= l4->budget)
-        c = l4_conn_new(l4, tenant, number, s->destination, s->source);
+    int itself = number == l4->self && s->source == s->destination; /* both ends would be one connection, that answers its own answers */
+    if ((s->flags & (KB_SYN | KB_ACK | KB_RST)) == KB_SYN && !itself && l4_listening(l4, tenant, s->destination))
+        c = l4_conn_new(l4, tenant, number, s->destination, s->source, 1);
     if (!c) {
         refuse(l4, tenant, number, s);
         return;
     }
     c->state = KB_SYN_RECEIVED;
-    c->opening = 1;
-    l4->opening++;
-    c->who->opening++;
     c->initial = c->next = c->una = c->highest = l4->below.random(l4->below.context);
     c->expected = c->advertised = s->sequence + 1;
     c->peer_edge = c->initial + 1 + s->window;

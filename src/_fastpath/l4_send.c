@@ -9,8 +9,7 @@
 /* What we have promised is not taken back (RFC 9293, section 3.8.6.2.1). */
 uint32_t l4_window(const kb_conn *c)
 {
-    const kb_l4 *l4 = c->l4;
-    uint32_t limit = l4->counters.bytes > l4->budget ? 0 : l4->counters.bytes > l4->budget / 2 ? least(c->limit, TIGHT_WINDOW) : c->limit;
+    uint32_t limit = l4_window_limit(c);
     uint32_t free_bytes = limit > c->waiting ? limit - (uint32_t)c->waiting : 0;
     uint32_t promised = before(c->expected, c->advertised) ? c->advertised - c->expected : 0;
     return most(free_bytes, promised);
@@ -197,7 +196,6 @@ void l4_output(kb_conn *c)
         }
         sent = 1;
     }
-    size_t unsent_before = c->unsent_bytes;
     while (c->unsent && !c->lost_count && c->flight_count < MOST_FLIGHT) {
         chunk *k = c->unsent;
         if (k->flags & KB_SYN ? c->state == KB_ESTABLISHED : c->state != KB_ESTABLISHED)
@@ -219,7 +217,7 @@ void l4_output(kb_conn *c)
         c->unsent_bytes -= k->length;
         sent = 1;
     }
-    if (c->want_room && c->unsent_bytes < unsent_before && c->unsent_bytes < KB_L4_SEND_BUFFER / 2) {
+    if (c->want_room && c->unsent_bytes < KB_L4_SEND_BUFFER / 2 && l4_room(c)) {
         c->want_room = 0;
         l4_tell(c);
     }

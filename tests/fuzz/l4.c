@@ -1,4 +1,4 @@
-/* sources: l4.c l4_conn.c l4_loss.c l4_memory.c l4_receive.c l4_send.c
+/* sources: l4.c l4_budget.c l4_conn.c l4_loss.c l4_memory.c l4_receive.c l4_send.c
  *
  * Two endpoints and a wire that loses, doubles, reorders and delays what the input says; with bit 0 of the first byte it changes segments, too.
  * Unchanged, what arrives is what was sent, in order. Whatever comes, memory is bounded and both endpoints can be thrown away. */

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -176,3 +177,37 @@ def test_logs_come_from_the_own_node(site: Site) -> None:
     assert site.kubectl("red", "logs", "web") == site.kubectl("blue", "logs", "web") == ""
     status = json.loads(site.cloud.run(*KUBEEDGE, "status", "-o", "json", "--socket", str(site.socket)))
     assert sorted((n["tenant"], n["node"]) for n in status["nodes"]) == [("blue", "edge1"), ("red", "edge1")]
+
+
+def test_a_node_that_wants_all_the_memory_of_l4_harms_its_own_tenant_at_most(site: Site) -> None:
+    """Overlapping pieces beyond holes, and half-open connections: pages and logs of the other tenant are as before."""
+    edge, root = site.edges["red"], site.directory / "bad"
+    token = site.cloud.run(
+        *KUBEEDGE, "token", "create", "--tenant", "red", "--node", "bad", "--socket", str(site.socket)
+    )
+    edge.run(
+        *KUBEEDGE, "join", "--token-file", "-", "--name", "bad", "--root-dir", str(root), "--no-start", "203.0.113.1",
+        input=token,
+    )  # fmt: skip
+    log = site.directory / "bad.log"
+    (cloud,) = (pid for pid in site.cloud.processes() if b"cloud.yaml" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    before = resident(cloud)
+    attacker = edge.spawn(
+        sys.executable, "-m", "tests.kit.l4_attacker", str(root), "4", log=log, env={"PYTHONPATH": str(ROOT)}
+    )
+    try:
+        until(lambda: "round 3" in log.read_text(), timeout=240, what="the attack", interval=0.1)
+        url = "http://203.0.113.1:8080/blue/edge1/web/"
+        for _ in range(20):
+            said = site.internet.run("curl", "-s", "--max-time", "20", "-w", "%{http_code}", url, check=False)
+            assert said == "blue\n200"
+            assert site.kubectl("blue", "logs", "web") == ""
+        assert resident(cloud) - before < 64 * 1024
+    finally:
+        edge.signal(attacker, signal.SIGKILL)
+
+
+def resident(pid: int) -> int:
+    """KiB."""
+    (line,) = (x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("VmRSS:"))
+    return int(line.split()[1])

@@ -461,7 +461,7 @@ def test_what_waits_for_slow_readers_is_bounded_for_all_connections_together() -
         left.touch(key)
     while net.now < 5 and net.step():
         pass
-    assert (2 << 20) < right.counters()["bytes"] <= 2 * (4 << 20) + 65536
+    assert (1 << 20) < right.counters()["bytes"] <= 2 << 20  # of a node: the rest is for others
     got = 0
     while got < 60 * 400_000:
         assert net.step()

@@ -22,6 +22,7 @@ import enum
 from collections import deque
 from dataclasses import dataclass, field
 
+from kubeedge.kubebus.l4.budget import Budget, Node
 from kubeedge.kubebus.l4.congestion import NewReno
 from kubeedge.kubebus.l4.segment import ACK, CE, ECE, FIN, MAX_PAYLOAD, MAX_RANGES, RST, SYN, Segment, before, distance
 
@@ -32,6 +33,8 @@ MINIMUM_TIMEOUT = 0.2
 MAXIMUM_TIMEOUT = 10.0
 GIVE_UP_AFTER = 60.0  # seconds without any acknowledgement: long enough for a link to be re-established
 DELAYED_ACK = 0.02  # seconds
+MAX_BEYOND = 1_024  # pieces beyond a hole
+PIECE = 64  # bytes of memory that a piece takes besides its payload, about
 ASK_AGAIN = 20.0  # seconds between two keepalive probes
 _MASK = 0xFFFFFFFF
 
@@ -67,6 +70,7 @@ class Connection:
     state: State = State.SYN_SENT
     error: str = ""
     congestion: NewReno = field(default_factory=NewReno)
+    node: Node = field(default_factory=lambda: Budget().node(0, 0))  # whose peer's memory this takes
     _next: int = 0  # sequence of the next new byte
     _unacknowledged: int = 0
     _peer_window: int = MAX_PAYLOAD
@@ -100,22 +104,23 @@ class Connection:
     _keepalive: float = 0.0  # seconds of silence after which the peer is asked; 0: never
     _heard_at: float = 0.0
     _asked_at: float = -1.0
+    charged: int = 0  # of `held`: what the node is known to hold (endpoint.py)
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def connect(cls, local_port: int, remote_port: int, initial_sequence: int, now: float) -> Connection:
-        c = cls(local_port, remote_port, initial_sequence)
+    def connect(cls, local_port: int, remote_port: int, initial_sequence: int, now: float, node: Node) -> Connection:
+        c = cls(local_port, remote_port, initial_sequence, node=node)
         c._next = c._unacknowledged = initial_sequence
         c._progress_at = c._heard_at = now
         c._transmit(_Sent(c._next, b"", SYN, now), now)
         return c
 
     @classmethod
-    def accept(cls, syn: Segment, initial_sequence: int, now: float) -> Connection:
-        c = cls(syn.destination_port, syn.source_port, initial_sequence, State.SYN_RECEIVED)
+    def accept(cls, syn: Segment, initial_sequence: int, now: float, node: Node) -> Connection:
+        c = cls(syn.destination_port, syn.source_port, initial_sequence, State.SYN_RECEIVED, node=node)
         c._next = c._unacknowledged = initial_sequence
-        c._expected = (syn.sequence + 1) & _MASK
+        c._expected = c._advertised = (syn.sequence + 1) & _MASK
         c._peer_window = syn.window
         c._progress_at = c._heard_at = now
         c._transmit(_Sent(c._next, b"", SYN, now), now)
@@ -133,7 +138,25 @@ class Connection:
         self._push(now)
 
     def may_write(self) -> bool:
-        return self._unsent_bytes < SEND_BUFFER
+        return self._unsent_bytes < SEND_BUFFER and self.node.room(SEND_BUFFER - self._unsent_bytes, self._sending) > 0
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory, about."""
+        return self._sending + self._receiving
+
+    @property
+    def _sending(self) -> int:
+        return self._unsent_bytes + self._outstanding + PIECE * (len(self._unsent) + len(self._flight))
+
+    @property
+    def _outstanding(self) -> int:
+        """Bytes that were sent and are not acknowledged."""
+        return distance(self._flight[0].sequence, self._next) if self._flight else 0
+
+    @property
+    def _receiving(self) -> int:
+        return self._ready_bytes + self._beyond_bytes + PIECE * (len(self._ready) + len(self._beyond))
 
     @property
     def buffered(self) -> int:
@@ -199,7 +222,7 @@ class Connection:
                 return
             if not (s.flags & SYN and s.flags & ACK):
                 return
-            self._expected = (s.sequence + 1) & _MASK
+            self._expected = self._advertised = (s.sequence + 1) & _MASK
             self.state = State.ESTABLISHED
             self._ack_now = True
         elif s.flags & SYN:  # the peer did not hear our answer
@@ -241,6 +264,10 @@ class Connection:
             self.abort(f"no acknowledgement within {GIVE_UP_AFTER:g} s")
             return
         self._timeout = min(self._timeout * 2, MAXIMUM_TIMEOUT)
+        if self._flight and self._flight[0].received:  # the peer has it no more (RFC 2018, section 8)
+            for entry in self._flight:
+                if entry.received:
+                    entry.received, entry.lost, entry.retransmitted = False, True, True
         first = next((e for e in self._flight if not e.received), None)
         if first is not None:
             self.congestion.on_timeout()
@@ -364,16 +391,18 @@ class Connection:
                 payload, start = payload[overlap:], self._expected
             self._ack_now = True
         if payload:
-            if distance(self._expected, start) + len(payload) > self._window():
-                self._ack_now = True  # no room: the sender asks again
+            promised = distance(self._expected, self._advertised) if before(self._expected, self._advertised) else 0
+            no_room = start == self._expected and not self._make_room(len(payload))
+            behind = self._peer_fin is not None and before(self._peer_fin, start + len(payload) & _MASK)
+            if distance(self._expected, start) + len(payload) > promised or no_room or behind:
+                self._ack_now = True  # the sender asks again
                 return
             if start == self._expected:
                 self._deliver(payload)
                 self._close_holes()
                 self._unacked_segments += 1
-            elif start not in self._beyond:
-                self._beyond[start] = payload
-                self._beyond_bytes += len(payload)
+            else:
+                self._keep_beyond(start, payload)
                 self._ack_now = True
         if self._peer_fin is not None and self._peer_fin == self._expected and not self._peer_ended:
             self._expected = (self._expected + 1) & _MASK
@@ -383,6 +412,29 @@ class Connection:
             self._ack_now = True
         elif self._unacked_segments and self._ack_at is None:
             self._ack_at = now + DELAYED_ACK
+
+    def _make_room(self, length: int) -> bool:
+        """For what comes in order. What lies beyond a hole goes first (RFC 2018, section 8): it would wait for what there is no room for."""
+        held = self.held
+        if not self.node.may_keep(length, self._receiving) and self._beyond:
+            self._beyond.clear()
+            self._beyond_bytes = 0
+            self.node.add(bytes=self.held - held)
+            self.charged += self.held - held
+        return self.node.may_keep(length, self._receiving)
+
+    def _keep_beyond(self, start: int, payload: bytes) -> None:
+        """Only what is not there yet: pieces never overlap, so all of them together are not more than the window."""
+        first, end = distance(self._expected, start), distance(self._expected, start) + len(payload)
+        free = first
+        for at in [*sorted(distance(self._expected, a) for a in self._beyond), end]:
+            piece = payload[free - first : max(0, min(at, end) - first)] if free < at else b""
+            if piece and len(self._beyond) < MAX_BEYOND and self.node.may_keep_beyond(PIECE + len(piece)):
+                self._beyond[(self._expected + free) & _MASK] = piece
+                self._beyond_bytes += len(piece)
+            if at >= end:
+                return
+            free = max(free, at + len(self._beyond[(self._expected + at) & _MASK]))
 
     def _deliver(self, payload: bytes) -> None:
         self._ready.append(payload)
@@ -409,7 +461,8 @@ class Connection:
             self._ack_now = True
 
     def _window(self) -> int:
-        return max(0, RECEIVE_WINDOW - self._ready_bytes)
+        promised = distance(self._expected, self._advertised) if before(self._expected, self._advertised) else 0
+        return max(0, self.node.window_limit(RECEIVE_WINDOW) - self._ready_bytes, promised)
 
     # -- sending -------------------------------------------------------------------------------------------------------
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from kubeedge.errors import Misuse, PeerError, Unavailable
+from kubeedge.kubebus.l4 import budget as budgets
+from kubeedge.kubebus.l4.budget import Budget, Node
 from kubeedge.kubebus.l4.core import Connection, State
 from kubeedge.kubebus.l4.segment import ACK, RST, SYN, Segment, decode, encode
 
-MAX_CONNECTIONS = 16_384
-MAX_OPENING = 1_024  # that a peer has begun and not completed
 MAX_ENDED = 256  # that are remembered, the newest; an ended connection is a few hundred bytes
 _FIRST_EPHEMERAL, _LAST_EPHEMERAL = 32_768, 65_535
 
@@ -27,7 +27,9 @@ class EndpointCore:
     """`random_sequence()` gives 32 random bits. Driver: send segments_to_send(); handle_timer at next_timer()."""
 
     random_sequence: Callable[[], int]
-    max_connections: int = MAX_CONNECTIONS
+    tenant: int = 0
+    budget: int = budgets.BYTES
+    beside: EndpointCore | None = None  # an endpoint of the same process: they have one budget
     connections: dict[Key, Connection] = field(default_factory=dict)
     accepted: list[Key] = field(default_factory=list)  # established since the driver looked
     changed: set[Key] = field(default_factory=set)  # something to read, to write or to end
@@ -39,6 +41,14 @@ class EndpointCore:
     _armed: dict[Key, float] = field(default_factory=dict)
     _ended: dict[Key, Connection] = field(default_factory=dict)  # TIME_WAIT: only to answer what is sent again
     refused: int = 0
+    _budget: Budget = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._budget = self.beside._budget if self.beside else Budget(self.budget)
+
+    def counters(self) -> dict[str, int]:
+        """Of the process."""
+        return {"connections": self._budget.held.connections, "bytes": self._budget.held.bytes}
 
     @property
     def count(self) -> int:
@@ -55,13 +65,18 @@ class EndpointCore:
 
     def connect(self, peer: int, port: int, now: float) -> Key:
         """Raises Unavailable when there are too many."""
-        if len(self.connections) >= self.max_connections:
-            raise Unavailable(f"more than {self.max_connections} connections", retry_after=1.0)
+        node = self._node(peer)
+        if not node.may_connect():
+            self._forget(peer)
+            raise Unavailable(
+                f"too many connections, or too many bytes wait in them, for another to node {peer}", retry_after=1.0
+            )
         for _ in range(_LAST_EPHEMERAL - _FIRST_EPHEMERAL + 1):
             local, self._port = self._port, self._port + 1 if self._port < _LAST_EPHEMERAL else _FIRST_EPHEMERAL
             if (peer, local, port) not in self.connections:
                 key = (peer, local, port)
-                self.connections[key] = Connection.connect(local, port, self.random_sequence(), now)
+                self.connections[key] = Connection.connect(local, port, self.random_sequence(), now, node)
+                node.add(connections=1)
                 self.touch(key)
                 return key
         raise Unavailable(f"no free port towards node {peer}", retry_after=1.0)
@@ -88,22 +103,41 @@ class EndpointCore:
             before = connection.state
             connection.receive(segment, now)
             if before is State.SYN_RECEIVED and connection.state is State.ESTABLISHED:
-                self._opening.discard(key)
+                self._not_opening(key)
                 self.accepted.append(key)
         self.touch(key)
 
     def _maybe_accept(self, key: Key, segment: Segment, now: float) -> Connection | None:
         if segment.flags & RST:
             return None
-        full = len(self.connections) >= self.max_connections or len(self._opening) >= MAX_OPENING
-        if segment.flags & (SYN | ACK) != SYN or segment.destination_port not in self._listening or full:
+        node = self._node(key[0])
+        listened = segment.flags & (SYN | ACK) == SYN and segment.destination_port in self._listening
+        if not listened or not node.may_open():
+            self._forget(key[0])
             self.refused += 1
             self._out.append((key[0], encode(_refusal(segment))))
             return None
-        connection = Connection.accept(segment, self.random_sequence(), now)
+        connection = Connection.accept(segment, self.random_sequence(), now, node)
         self.connections[key] = connection
         self._opening.add(key)
+        node.add(connections=1, opening=1)
         return connection
+
+    def _node(self, peer: int) -> Node:
+        return self._budget.node(self.tenant, peer)
+
+    def _forget(self, peer: int) -> None:
+        self._budget.forget(self.tenant, peer)
+
+    def _not_opening(self, key: Key) -> None:
+        if key in self._opening:
+            self._opening.discard(key)
+            self._node(key[0]).add(opening=-1)
+
+    def _charge(self, connection: Connection) -> None:
+        held = connection.held
+        connection.node.add(bytes=held - connection.charged)
+        connection.charged = held
 
     def touch(self, key: Key) -> None:
         """After any call on a connection: collect its segments, its timer, and that it changed."""
@@ -111,6 +145,7 @@ class EndpointCore:
         if connection is None:
             return
         self._out += [(key[0], encode(s)) for s in connection.segments_to_send()]
+        self._charge(connection)
         self.changed.add(key)
         at = connection.next_timer()
         if at is None:
@@ -127,7 +162,11 @@ class EndpointCore:
             self._ended[key] = connection
             while len(self._ended) > MAX_ENDED:
                 del self._ended[next(iter(self._ended))]
-        self._opening.discard(key)
+        self._not_opening(key)
+        if connection is not None:
+            connection.node.add(bytes=-connection.charged, connections=-1)
+            connection.charged = 0
+            self._forget(key[0])
         self._armed.pop(key, None)
         self.changed.discard(key)
 
