@@ -50,6 +50,7 @@ int kb_next_event(kb_plane *plane, kb_event *event)
         size_t cost = node->event.length + sizeof *node;
         port *p = port_of(plane, node->event.port);
         plane->event_bytes -= cost;
+        tenant_of(plane, node->event.tenant, 0)->event_bytes -= cost;
         if (p)
             p->event_bytes -= cost;
         *event = node->event;
@@ -148,10 +149,13 @@ int kb_admit(kb_plane *plane, int id, uint32_t tenant_number, uint32_t number, c
         p->prefixes = copy;
         p->prefix_count = count;
         copy = NULL;
+        size_t queued = p->queue ? p->queue->bytes : 0;
+        count_queued(plane, p, queued, 0);
         p->tenant = tenant_number;
         p->number = number;
         p->admitted = 1;
         p->peer = 0;
+        count_queued(plane, p, 0, queued);
         n->links[n->link_count++] = id;
         result = 0;
     }
@@ -170,8 +174,11 @@ int kb_admit_peer(kb_plane *plane, int id)
         free(p->prefixes);
         p->prefixes = NULL;
         p->prefix_count = 0;
+        size_t queued = p->queue ? p->queue->bytes : 0;
+        count_queued(plane, p, queued, 0);
         p->tenant = p->number = 0;
         p->admitted = p->peer = 1;
+        count_queued(plane, p, 0, queued);
     }
     leave(plane);
     return result;

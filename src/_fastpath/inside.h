@@ -72,6 +72,7 @@ typedef struct {
     int tun;                        /* port, -1: none */
     uint8_t source4[2][4], source6[2][16]; /* of ICMP errors: into links, into the TUN */
     uint8_t has4[2], has6[2];
+    size_t event_bytes, queued; /* that wait for Python; in the queues of its links */
 } tenant;
 
 typedef struct event_node {
@@ -129,6 +130,7 @@ void bury(kb_plane *plane);
 void forget_number(kb_plane *plane, port *p);
 uint8_t without(int *ids, uint8_t count, int id);
 port *port_of(kb_plane *plane, int id);
+size_t share_of(size_t all, size_t used, size_t reserve); /* bytes that one tenant may hold, of `all` of which all tenants hold `used` */
 void port_down(kb_plane *plane, port *p, const char *reason); /* p stays readable, with p->down set, until the end of the turn */
 int port_poll(kb_plane *plane, port *p, uint32_t events);
 void list_port(kb_plane *plane, port *p, int where);
@@ -145,6 +147,7 @@ void link_read(kb_plane *plane, port *p);
 void link_flush(kb_plane *plane, port *p);
 void link_cool(port *p);
 size_t link_queued(const port *p);
+void count_queued(kb_plane *plane, port *p, size_t before, size_t after);
 /* Puts a frame into the link's queue; takes `b`, whose payload is at KB_HEADROOM, `length` bytes. -1: it was dropped. `own`: it
  * comes from here, so a full queue refuses it instead of dropping what is older. */
 int link_queue(kb_plane *plane, port *to, int kind, uint32_t tenant, kb_buffer *b, size_t length, uint32_t flow, int own);

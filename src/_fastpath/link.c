@@ -325,7 +325,7 @@ void link_close(kb_plane *plane, port *p)
     }
     ERR_clear_error();
     if (p->queue) {
-        plane->queued -= p->queue->bytes;
+        count_queued(plane, p, p->queue->bytes, 0);
         kb_queue_clear(p->queue, &plane->pool);
         free(p->queue);
         p->queue = NULL;
@@ -355,6 +355,14 @@ size_t link_queued(const port *p)
 {
     size_t waiting = p->unsent_length - p->unsent_at;
     return p->queue ? waiting + p->queue->bytes + p->queue->control_bytes : waiting;
+}
+
+void count_queued(kb_plane *plane, port *p, size_t before, size_t after)
+{
+    tenant *t = p->peer ? NULL : tenant_of(plane, p->tenant, 0);
+    plane->queued += after - before;
+    if (t)
+        t->queued += after - before;
 }
 
 static void put_header(kb_buffer *b, int kind, size_t payload)
@@ -389,8 +397,9 @@ static void count_drops(kb_plane *plane, port *p, kb_buffer *dropped, uint64_t *
 int link_queue(kb_plane *plane, port *to, int kind, uint32_t tenant_number, kb_buffer *b, size_t length, uint32_t flow, int own)
 {
     kb_queue *q = queue_of(to);
-    /* all links together have a bound too; beyond it each has an eighth of its own */
-    size_t limit = plane->queued > KB_QUEUES ? KB_QUEUE / 8 : KB_QUEUE;
+    /* all links of a tenant together have a bound too; beyond it each has an eighth of its own. A link to a relay carries many tenants */
+    const tenant *t = to->peer ? NULL : tenant_of(plane, to->tenant, 0);
+    size_t limit = t && t->queued > share_of(KB_QUEUES, plane->queued, KB_QUEUE) ? KB_QUEUE / 8 : KB_QUEUE;
     size_t waiting = to->unsent_length - to->unsent_at; /* what TLS has written and the socket has not taken counts, too */
     limit -= waiting < limit / 2 ? waiting : limit / 2;
     if (!q || (own && q->bytes > limit)) {
@@ -409,7 +418,7 @@ int link_queue(kb_plane *plane, port *to, int kind, uint32_t tenant_number, kb_b
     kb_buffer *dropped = NULL;
     size_t before = q->bytes;
     kb_queue_put(q, b, flow, (uint32_t)plane->now, own ? SIZE_MAX : limit, &dropped);
-    plane->queued = plane->queued + q->bytes - before;
+    count_queued(plane, to, before, q->bytes);
     int kept = dropped != b;
     count_drops(plane, to, dropped, &to->counters.queue_full);
     if (!to->blocked)
@@ -461,7 +470,7 @@ static int fill(kb_plane *plane, port *p)
         kb_buffer *dropped = NULL;
         size_t before = p->queue->bytes;
         kb_buffer *b = kb_queue_get(p->queue, (uint32_t)plane->now, &dropped);
-        plane->queued -= before - p->queue->bytes;
+        count_queued(plane, p, before, p->queue->bytes);
         count_drops(plane, p, dropped, &p->counters.delay_dropped);
         p->counters.marked += p->queue->marked;
         p->queue->marked = 0;

@@ -29,7 +29,7 @@ enum { KB_EVENT_UP = 1, KB_EVENT_FRAME = 2, KB_EVENT_SEGMENT = 3, KB_EVENT_DOWN 
 #define KB_FLOW_BYTES 4                      /* of a segment (its ports) that say which connection it belongs to */
 #define KB_MAX_SKIP (1 << 20)                /* of an unknown kind that may be skipped */
 #define KB_QUEUE (512 * 1024)                /* bytes that wait for a link */
-#define KB_QUEUES (64 * 1024 * 1024)         /* of all links together, before each gets less */
+#define KB_QUEUES (64 * 1024 * 1024)         /* of all links together, before those of a tenant that has much get less */
 #define KB_EVENTS (4 * 1024 * 1024)          /* bytes that wait for Python, of all links */
 #define KB_EVENTS_LINK (512 * 1024)          /* of one link */
 #define KB_EVENTS_CONTROL (128 * 1024)       /* beyond KB_EVENTS_LINK, for control frames alone */

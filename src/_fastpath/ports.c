@@ -9,14 +9,20 @@
 
 /* -- events for Python ---------------------------------------------------------------------------------------------------- */
 
+/* Dynamic thresholds, as in l4_budget.c: one tenant alone gets half, and below its reserve none is refused. */
+size_t share_of(size_t all, size_t used, size_t reserve) { return all > used && all - used > reserve ? all - used : reserve; }
+
 /* -1: there is no room (only for what may be lost) */
-int emit(kb_plane *plane, int type, port *p, int kind, uint32_t tenant, uint32_t source, const void *data, size_t length)
+int emit(kb_plane *plane, int type, port *p, int kind, uint32_t tenant_number, uint32_t source, const void *data, size_t length)
 {
     size_t cost = length + sizeof(event_node);
+    tenant *t = tenant_of(plane, tenant_number, 1); /* links that are not admitted, and other relays, share the first */
+    if (!t)
+        return -1;
     if (type == KB_EVENT_FRAME || type == KB_EVENT_SEGMENT) {
         int control = type == KB_EVENT_FRAME;
         size_t own = KB_EVENTS_LINK + (control ? KB_EVENTS_CONTROL : 0), all = control ? 2 * KB_EVENTS : KB_EVENTS;
-        if (p->event_bytes + cost > own || plane->event_bytes + cost > all) {
+        if (p->event_bytes + cost > own || t->event_bytes + cost > share_of(all, plane->event_bytes, KB_EVENTS_LINK + KB_EVENTS_CONTROL)) {
             p->counters.events_full++;
             return -1;
         }
@@ -34,10 +40,11 @@ int emit(kb_plane *plane, int type, port *p, int kind, uint32_t tenant, uint32_t
     added->event.type = type;
     added->event.port = p->id;
     added->event.kind = kind;
-    added->event.tenant = tenant;
+    added->event.tenant = tenant_number;
     added->event.source = source;
     added->event.length = (uint32_t)length;
     plane->event_bytes += cost;
+    t->event_bytes += cost;
     p->event_bytes += cost;
     if (plane->events_tail)
         plane->events_tail->next = added;

@@ -285,6 +285,25 @@ def test_segments_that_python_does_not_read_never_crowd_out_control(
     assert sorted(map(repr, got)) == sorted(map(repr, expected))
 
 
+def test_events_of_one_tenant_leave_room_for_those_of_another(harness: Harness, certificates: Certificates) -> None:
+    segment = encode(SEGMENT, encode_segment(0, 1, bytes(50_000)))
+    floods = [harness.link(certificates.relay, certificates.nodes[1], tenant=1, number=1 + n) for n in range(14)]
+    other, other_port = harness.link(certificates.relay, certificates.nodes[2], tenant=2, number=1)
+    for peer, _ in floods:
+        for _ in range(10):  # half a megabyte, and nobody reads events
+            peer.send_raw(segment)
+    for _, port in floods:
+        harness.until(lambda port=port: harness.counter(port, "rx_segments") == 10, "the flood to be read")  # type: ignore[misc]
+    assert sum(harness.counter(port, "events_full") for _, port in floods) > 0
+    other.send_raw(segment)
+    harness.until(lambda: harness.counter(other_port, "rx_segments") == 1, "the other's segment")
+    assert harness.counter(other_port, "events_full") == 0
+    for event in harness.events(10):  # and all is given back
+        assert isinstance(event, Segment)
+        if event.port == other_port:
+            break
+
+
 def test_a_link_that_floods_with_control_is_closed(harness: Harness, certificates: Certificates) -> None:
     peer, port = harness.link(certificates.relay, certificates.nodes[1])
     with contextlib.suppress(OSError):

@@ -136,7 +136,7 @@ class Plane:
         self._next_id = 1
         self._tenants: dict[int, _Tenant] = {}
         self._events: deque[tuple[int, int, int, int, int, bytes]] = deque()
-        self._event_bytes = 0
+        self._event_bytes: dict[int, int] = {}  # of each tenant
         self._stop = self._closed = False
         self._thread = threading.Thread(target=self._run, name="kubeedge-plane", daemon=True)
         self._thread.start()
@@ -169,8 +169,8 @@ class Plane:
         self._alive()
         with self._lock:
             taken = [self._events.popleft() for _ in range(min(limit, len(self._events)))]
-            for _type, id, _kind, _tenant, _source, payload in taken:
-                self._event_bytes -= len(payload) + _EVENT
+            for _type, id, _kind, tenant, _source, payload in taken:
+                self._event_bytes[tenant] -= len(payload) + _EVENT
                 if port := self._ports.get(id):
                     port.event_bytes -= len(payload) + _EVENT
             if not self._events:
@@ -653,13 +653,15 @@ class Plane:
 
     def _emit(self, type: int, port: _Port, kind: int, source: int, payload: bytes, tenant: int | None = None) -> bool:
         cost = len(payload) + _EVENT
+        whose = port.tenant if tenant is None else tenant
         if type in (_FRAME, _SEGMENT):
             own, all_ = (_EVENTS_LINK, _EVENTS) if type == _SEGMENT else (_EVENTS_LINK + _EVENTS_CONTROL, 2 * _EVENTS)
-            if port.event_bytes + cost > own or self._event_bytes + cost > all_:
+            share = max(all_ - sum(self._event_bytes.values()), _EVENTS_LINK + _EVENTS_CONTROL)
+            if port.event_bytes + cost > own or self._event_bytes.get(whose, 0) + cost > share:
                 port.counters["events_full"] += 1
                 return False
-        self._events.append((type, port.id, kind, port.tenant if tenant is None else tenant, source, payload))
-        self._event_bytes += cost
+        self._events.append((type, port.id, kind, whose, source, payload))
+        self._event_bytes[whose] = self._event_bytes.get(whose, 0) + cost
         port.event_bytes += cost
         os.eventfd_write(self._notify, 1)
         return True
