@@ -361,28 +361,36 @@ def test_a_flood_of_one_tenant_leaves_the_pings_of_another_alone(overlay: Overla
     for host, tenant, number in ((a1, 1, 1), (a2, 1, 2), (b1, 2, 1), (b2, 2, 2)):
         overlay.edge(host, tenant, number).expect("up")
     flood = (
-        "import socket,time\n"
+        "import socket\n"
         "s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.setsockopt(17, 103, 1400)\n"  # SOL_UDP, UDP_SEGMENT
-        "end=time.monotonic() + 30\n"
         "print('ready', flush=True)\n"
-        "while time.monotonic() < end:\n"
+        "while True:\n"
         "    try: s.sendto(bytes(1400 * 40), ('100.64.0.2', 9))\n"
         "    except OSError: pass\n"
     )
+    idle = _average(b1.run("ping", "-q", "-c50", "-i0.02", "-W2", "100.64.0.2"))  # on a machine that is busy already
     process = subprocess.Popen(a1.command(sys.executable, "-c", flood), stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout and process.stdout.readline() == "ready\n"
         before = overlay.relay.counters()["rx_packets"]
-        said = b1.run("ping", "-q", "-c100", "-i0.02", "-W2", "100.64.0.2", check=False)
-        assert overlay.relay.counters()["rx_packets"] - before > 10_000, "that was no flood"
+        rounds = []
+        while (
+            not rounds or overlay.relay.counters()["rx_packets"] - before <= 10_000
+        ):  # as long as it takes on this machine
+            rounds.append(b1.run("ping", "-q", "-c100", "-i0.02", "-W2", "100.64.0.2", check=False))
     finally:
         process.kill()
         process.wait()
         a1.power_cut()
         process.stdout.close()
-    average, worst = (float(text) for text in said.split(" = ")[1].split("/")[1:3])
-    print(f"ping of the other tenant: {average:.1f} ms on average, {worst:.1f} ms at most")
-    assert "100 received" in said and average < 25, said
+    for said in rounds:
+        print(f"ping of the other tenant: {_average(said):.1f} ms on average, {idle:.1f} ms without the flood")
+        assert "100 received" in said and _average(said) < max(25, 10 * idle), said
+
+
+def _average(said: str) -> float:
+    """ms, of what `ping -q` says."""
+    return float(said.split(" = ")[1].split("/")[1])
 
 
 def test_a_device_that_somebody_deletes_is_reported_and_nothing_spins(overlay: Overlay) -> None:
