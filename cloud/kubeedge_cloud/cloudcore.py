@@ -71,7 +71,7 @@ from kubeedge_cloud.processes.member import Alone, Process
 from kubeedge_cloud.publishing.module import CloudServices, Publishing
 from kubeedge_cloud.publishing.tls import FileCertificate, modern
 from kubeedge_cloud.tenants.manager import TenantManager
-from kubeedge_cloud.tenants.model import AddressPlan, overlay_number
+from kubeedge_cloud.tenants.model import AddressPlan
 from kubeedge_cloud.tenants.usage import Usage
 
 log = logging.getLogger("kubeedge")
@@ -156,7 +156,7 @@ class Cloud:
         self.authority = Authority(config.paths.state / "pki")
         names = dict.fromkeys([*self.hosts, *config.publishing.names, *_LOCAL_NAMES])
         self.certificate = ServerCertificate(self.authority, config.paths.state / "pki", list(names))
-        self.plan = AddressPlan(config.addresses.pods, config.addresses.node_bits)
+        self.plan = AddressPlan(config.addresses.pods, config.addresses.node_bits, config.addresses.overlay)
         self.tenants = TenantManager(store, plan=self.plan)
         self.tokens = TokenStore(store, self.authority.hash, time.time)
         self._registries: dict[TenantId, Registry] = {}
@@ -288,15 +288,16 @@ class Cloud:
         c, on = self.config, self.config.listeners.relay
         tun = None
         if c.tun.enable:
-            if (number := overlay_number(c.tun.address)) is not None and number <= self.plan.nodes:
+            address = c.tun.address or self.plan.cloud
+            if (number := self.plan.number(address)) is not None and number <= self.plan.nodes:
                 raise Invalid(
-                    f"{c.tun.address} is the address of node number {number}; 100.64.255.254 and those below it are free",
+                    f"{address} is the address of node number {number}; {self.plan.cloud} and those below it are free",
                     path="tun.address",
                 )
             tun = CloudTun(
                 tenant=TenantId(c.tun.tenant),
                 name=c.tun.name,
-                address=c.tun.address,
+                address=address,
                 routes=(c.addresses.pods, *c.tun.routes),
                 mtu=c.tun.mtu,
             )
@@ -308,6 +309,7 @@ class Cloud:
             key=self.certificate.key,
             tun=tun,
             pods=c.addresses.pods,
+            source=self.plan.cloud.split("/")[0],
             congestion=c.relays.congestion,
         )
         if not c.store.etcd.endpoints:  # nobody else can share this store

@@ -114,7 +114,7 @@ class TenantManager:
                 name,
                 number,
                 owner.number,
-                model.overlay_address(number),
+                self._plan.address(number),
                 self._plan.pod_cidr(number),
                 meta.timestamp(self._wall()),
             )

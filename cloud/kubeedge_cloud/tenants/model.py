@@ -23,7 +23,6 @@ from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import Invalid, Unavailable
 
 MAX_TENANTS = 65_535  # the data plane's tenant numbers; 0 is nobody
-MAX_OVERLAY = 65_533  # 100.64.0.0/16 without the network, the cloud itself and the broadcast address
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +63,18 @@ class NodeRecord:
 
 @dataclass(frozen=True, slots=True)
 class AddressPlan:
-    """Where pods live: node n has the n-th network of `node_bits` in `pods`, as kube-controller-manager's --cluster-cidr and
+    """Where nodes and pods live: node n has the n-th address of `overlay`, the cloud itself the last one. And node n has the n-th network of `node_bits` in `pods`, as kube-controller-manager's --cluster-cidr and
     --node-cidr-mask-size cut it. Every tenant has the same plan. Raises Invalid for a plan without room for a node."""
 
     pods: str = "10.244.0.0/16"
     node_bits: int = 24
+    overlay: str = "100.64.0.0/16"
 
     def __post_init__(self) -> None:
+        if self._overlay.prefixlen > 29:
+            raise Invalid(f"the overlay {self.overlay} is too small: at most 29 bits")
+        if self._overlay.overlaps(self._network):
+            raise Invalid(f"the overlay {self.overlay} and the pods {self.pods} have addresses in common")
         if not self._network.prefixlen < self.node_bits <= 30:
             raise Invalid(
                 f"a node's pods need a prefix between {self._network.prefixlen + 1} and 30 bits, not {self.node_bits}"
@@ -78,15 +82,40 @@ class AddressPlan:
 
     @property
     def _network(self) -> IPv4Network:
-        try:
-            return IPv4Network(self.pods)
-        except ValueError as exc:
-            raise Invalid(f"{self.pods!r} is not an IPv4 network") from exc
+        return _network(self.pods)
+
+    @property
+    def _overlay(self) -> IPv4Network:
+        return _network(self.overlay)
 
     @property
     def nodes(self) -> int:
         """How many nodes a tenant can have; the network of number 0, the cloud's, stays empty."""
-        return min(MAX_OVERLAY, (1 << (self.node_bits - self._network.prefixlen)) - 1)
+        return min(self._most, (1 << (self.node_bits - self._network.prefixlen)) - 1)
+
+    @property
+    def _most(self) -> int:
+        """Addresses without the network, the cloud itself and the broadcast address; numbers have 16 bits."""
+        return min(self._overlay.num_addresses - 3, 65_533)
+
+    def address(self, number: int) -> str:
+        """On the overlay, with its prefix length."""
+        if not 1 <= number <= self._most:
+            raise Invalid(f"node number {number} is not between 1 and {self._most}")
+        return f"{self._overlay[number]}/{self._overlay.prefixlen}"
+
+    def number(self, address: str) -> int | None:
+        """Which node an address on the overlay would be of; None: it is not on the overlay, or no node's."""
+        ip = ip_interface(address).ip
+        if not isinstance(ip, IPv4Address) or ip not in self._overlay:
+            return None
+        number = int(ip) - int(self._overlay.network_address)
+        return number if 1 <= number <= self._most else None
+
+    @property
+    def cloud(self) -> str:
+        """The cloud's own address."""
+        return f"{self._overlay[-2]}/{self._overlay.prefixlen}"
 
     def pod_cidr(self, number: int) -> str:
         if not 1 <= number <= self.nodes:
@@ -95,19 +124,11 @@ class AddressPlan:
         return f"{IPv4Address(first)}/{self.node_bits}"
 
 
-def overlay_address(number: int) -> str:
-    if not 1 <= number <= MAX_OVERLAY:
-        raise Invalid(f"node number {number} is not between 1 and {MAX_OVERLAY}")
-    return f"100.64.{number >> 8}.{number & 255}/16"
-
-
-def overlay_number(address: str) -> int | None:
-    """Which node number an address on the overlay would be of; None: it is not on the overlay, or no node's."""
-    ip = ip_interface(address).ip
-    if ip not in ip_network("100.64.0.0/16"):
-        return None
-    number = int(ip) & 0xFFFF
-    return number if 1 <= number <= MAX_OVERLAY else None
+def _network(text: str) -> IPv4Network:
+    try:
+        return IPv4Network(text)
+    except ValueError as exc:
+        raise Invalid(f"{text!r} is not an IPv4 network") from exc
 
 
 def lowest_free(taken: Collection[int], limit: int, what: str) -> int:

@@ -47,7 +47,11 @@ class CloudTun:
     enable: bool = setting(True, "this machine is on the overlay of one tenant")
     tenant: str = setting("default", "whose overlay this machine is on", form=forms.label)
     name: str = setting("kb0", "name of the TUN interface", form=forms.interface)
-    address: str = setting("100.64.255.254/16", "of this machine on the overlay", form=forms.interface_address)
+    address: str = setting(
+        "",
+        "of this machine on the overlay; none: the last one of addresses.overlay",
+        form=forms.interface_address_or_none,
+    )
     routes: tuple[str, ...] = setting((), "networks behind it besides the overlay and the pods", form=forms.network)
     mtu: int = setting(1500, "bytes", low=1280, high=65535)
 
@@ -71,6 +75,11 @@ class StoreConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
+    overlay: str = setting(
+        "100.64.0.0/16",
+        "of the nodes themselves, of each tenant; another one where uplinks have such addresses (carrier-grade NAT: 100.64.0.0/10)",
+        form=forms.network,
+    )
     pods: str = setting(
         "10.244.0.0/16", "of all nodes of a tenant; nodes that have joined keep their part", form=forms.network
     )

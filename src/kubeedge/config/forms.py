@@ -52,6 +52,11 @@ def interface_address(text: str) -> None:
         raise ValueError("is not an address with its prefix length, like 100.64.0.1/16") from exc
 
 
+def interface_address_or_none(text: str) -> None:
+    if text:
+        interface_address(text)
+
+
 def network(text: str) -> None:
     try:
         ipaddress.ip_network(text)

@@ -151,13 +151,30 @@ async def test_who_follows_nodes_hears_of_every_change(store: Store, tenants: Te
     [(1, "100.64.0.1/16"), (255, "100.64.0.255/16"), (256, "100.64.1.0/16"), (65533, "100.64.255.253/16")],
 )
 def test_the_overlay_address_holds_the_number(number: int, address: str) -> None:
-    assert model.overlay_address(number) == address
+    assert model.AddressPlan().address(number) == address
+
+
+def test_another_overlay_gives_all_addresses_from_it() -> None:
+    plan = model.AddressPlan(overlay="10.99.0.0/20", pods="10.32.0.0/12")
+    assert (plan.address(1), plan.address(258)) == ("10.99.0.1/20", "10.99.1.2/20")
+    assert plan.cloud == "10.99.15.254/20" and plan.number(plan.cloud) is None
+    assert plan.nodes == 4093 and plan.number("10.99.15.253/20") == 4093 and plan.number("100.64.0.1/16") is None
+    with pytest.raises(Invalid):
+        plan.address(4094)
+    for overlay in (
+        "10.33.0.0/16",
+        "10.99.0.1/16",
+        "10.99.0.0/31",
+        "fd00::/64",
+    ):  # the pods', no network, no room, IPv6
+        with pytest.raises(Invalid):
+            model.AddressPlan(overlay=overlay, pods="10.32.0.0/12")
 
 
 @pytest.mark.parametrize("number", [0, -1, 65534, 65535])
 def test_the_cloud_and_the_broadcast_address_are_nobodys(number: int) -> None:
     with pytest.raises(Invalid):
-        model.overlay_address(number)
+        model.AddressPlan().address(number)
 
 
 @pytest.mark.parametrize(
