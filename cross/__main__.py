@@ -44,7 +44,6 @@ WHEELS = (
     "hypothesis<6.150",
     "websockets>=15",
     "h11",
-    "pyroute2>=0.7",
 )
 TESTS = (
     *("wire", "kubebus_l2", "kubebus_l3", "kubebus_l4", "kubebus_http", "store", "sync", "hub"),

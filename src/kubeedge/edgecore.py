@@ -365,6 +365,7 @@ class Agent:
                 "seconds": round(loop.time() - bus.since, 1),
                 "rtt": bus.rtt,
                 "lastError": bus.last_error,
+                "conflicts": list(bus.conflicts),
             }
             answer["links"] = self.links()["links"]
         if self.engine is not None:
@@ -398,6 +399,7 @@ class Agent:
             "up": status.up,
             "lastError": status.last_error,
             "links": edge_links(bus, asyncio.get_running_loop().time()),
+            "trouble": list(status.conflicts),
         }
 
     def routes(self) -> dict[str, Any]:

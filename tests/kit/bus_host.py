@@ -200,7 +200,8 @@ async def main(config: dict[str, Any]) -> None:
             match command["do"]:
                 case "links":
                     links = edge_links(bus, asyncio.get_running_loop().time())
-                    return {"up": bus.status.up, "lastError": bus.status.last_error, "links": links}
+                    return {"up": bus.status.up, "lastError": bus.status.last_error, "links": links,
+                            "conflicts": list(bus.status.conflicts)}  # fmt: skip
                 case "routes":
                     return {"routes": bus.routes()}
                 case "metrics":

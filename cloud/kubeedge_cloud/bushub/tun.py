@@ -69,7 +69,9 @@ class OwnTun:
         tun = open_tun(s.name)
         self._gone.clear()
         self.port = self._plane.add_tun(tun.fd, tenant=self.tenant, vnet_hdr=tun.vnet_hdr, uso=tun.uso)
-        await configure(s.name, s.address, mtu=s.mtu, routes=s.routes)
+        overlay = await configure(s.name, s.address, mtu=s.mtu, routes=s.routes)
+        for conflict in overlay.conflicts:
+            log.warning("%s; `addresses` chooses other ranges for a tenant", conflict)
         self._plane.add_route(self.tenant, s.address.split("/")[0] + "/32", self._number)
         self.trouble = ""
         self.routes.begin()

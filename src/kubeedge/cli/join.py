@@ -24,6 +24,7 @@ from kubeedge.cli.show import as_json
 from kubeedge.config import edge, forms
 from kubeedge.errors import Invalid, Unavailable
 from kubeedge.kit import private
+from kubeedge.kubebus.l3 import netsetup
 from kubeedge.pki import tokens
 from kubeedge.pki.bootstrap import Client
 from kubeedge.pki.files import sync_directory, write_secret
@@ -52,6 +53,8 @@ def run(options: argparse.Namespace) -> int:
     answer, ca_pem = _ask(Client(host, port), token, name, paths.pki, options.wait)
     _write(paths, ca_pem, answer)
     _report(options, answer, paths)
+    for conflict in netsetup.conflicts(answer["address"], (answer.get("podNetwork") or answer["podCIDR"],)):
+        print(f"warning: {conflict}; `addresses` of the cloud chooses other ranges", file=sys.stderr)
     if options.run:
         sys.stdout.flush()
         command = service.agent_command(root)

@@ -138,6 +138,10 @@ def _remove_shared(config: edge.EdgeConfig) -> None:
         with contextlib.suppress(OSError):
             group.rmdir()  # only when it is empty
     _remove_bridge(config.modules.appengine.bridge)
+    from kubeedge.kubebus.l3 import netsetup
+
+    with contextlib.suppress(OSError):  # not ours to change
+        netsetup.remove_rules()
 
 
 def _remove_bridge(name: str) -> None:

@@ -30,7 +30,7 @@ from kubeedge.kubebus.l2.core import (
     Subnet,
     Welcome,
 )
-from kubeedge.kubebus.l3.netsetup import configure
+from kubeedge.kubebus.l3.netsetup import Overlay, configure
 from kubeedge.kubebus.l3.plane import Counters, Frame, LinkDown, LinkUp, Plane, Segment, TlsContext
 from kubeedge.kubebus.l3.tun import open_tun
 from kubeedge.kubebus.l4.driver import Endpoint, Handler
@@ -73,6 +73,7 @@ class BusStatus:
     since: float  # loop time of the last change of `up`
     rtt: float | None
     last_error: str
+    conflicts: tuple[str, ...] = ()  # networks of this machine that have addresses of the overlay
 
 
 class KubeBus:
@@ -96,6 +97,8 @@ class KubeBus:
         self._tun_port = -1
         self._tun_gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._routes = router.LearnedRoutes(settings.tun)
+        self._overlay: Overlay | None = None
+        self._conflicts: tuple[str, ...] = ()
         self._subnets: tuple[Subnet, ...] = ()
         self._refused: tuple[str, ...] = ()  # subnets of ours that the tenant does not allow
 
@@ -145,8 +148,24 @@ class KubeBus:
         made(proxy)
 
     def network_changed(self) -> None:
+        if self._overlay is not None:
+            try:
+                self._overlay.adjust()
+            except Unavailable as exc:  # without its interface the module ends, and makes it again
+                log.warning("%s", exc)
+            self._tell_conflicts()
         if self._links is not None:
             self._links.network_changed()
+
+    def _tell_conflicts(self) -> None:
+        conflicts = tuple(str(c) for c in self._overlay.conflicts) if self._overlay is not None else ()
+        for text in conflicts:
+            if text not in self._conflicts:
+                log.warning("%s; `addresses` of the cloud chooses other ranges for a tenant", text)
+        for text in self._conflicts:
+            if text not in conflicts:
+                log.info("no longer: %s", text)
+        self._conflicts = conflicts
 
     @property
     def status(self) -> BusStatus:
@@ -158,6 +177,7 @@ class KubeBus:
             self._since,
             best.core.rtt if best else None,
             links.last_error if links else "" if self._settings.relays else _NO_RELAY,
+            self._conflicts,
         )
 
     def links(self) -> list[LinkInfo]:
@@ -226,7 +246,7 @@ class KubeBus:
             await self._endpoint.close()
             loop.remove_reader(plane.fileno())
             plane.close()
-            self._plane = self._endpoint = self._links = None
+            self._plane = self._endpoint = self._links = self._overlay = None
 
     async def _keep_links(self, plane: Plane) -> None:
         s = self._settings
@@ -255,7 +275,8 @@ class KubeBus:
         elif not tun.uso:
             log.info("this kernel takes no large UDP packets for %s: they are cut in software", s.tun)
         self._tun_port = plane.add_tun(tun.fd, tenant=_TENANT, vnet_hdr=tun.vnet_hdr, uso=tun.uso)
-        await configure(s.tun, s.address, mtu=s.mtu, routes=s.overlay_routes)
+        self._overlay = await configure(s.tun, s.address, mtu=s.mtu, routes=s.overlay_routes, own=(s.pod_cidr,))
+        self._tell_conflicts()
         for prefix in (s.address.split("/")[0] + "/32", s.pod_cidr):
             plane.add_route(_TENANT, prefix, s.number)
         # errors for others come from us, those for our own kernel from the router behind the TUN: the cloud
