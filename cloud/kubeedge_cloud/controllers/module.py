@@ -20,6 +20,7 @@ from kubeedge_cloud.controllers.objects import Key
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.controllers.replicaset.driver import ReplicaSetController
 from kubeedge_cloud.controllers.scheduler.driver import Scheduler
+from kubeedge_cloud.controllers.taints.driver import TaintEviction
 from kubeedge_cloud.processes.member import Alone, Member, led
 from kubeedge_cloud.tenants.each import for_each_tenant
 from kubeedge_cloud.tenants.manager import TenantManager
@@ -56,6 +57,7 @@ async def run_controllers(
         Scheduler(cluster),
         EndpointsController(cluster),
         *([BasicsController(cluster, server)] if server is not None else []),
+        TaintEviction(cluster),
     )
     async with asyncio.TaskGroup() as group:
         for informer in cluster.informers():

@@ -45,12 +45,17 @@ async def claim(
     """The objects that belong to the owner, after adoption and release."""
     selector = selector_of(owner)
     mine: list[Object] = []
+    may_adopt: bool | None = None
     for obj in informer.in_namespace(meta.namespace_of(owner)):
         reference = controller_of(obj)
         fits = selector is not None and selector.matches(meta.labels_of(obj))
         if reference is None:
             adoptable = fits and not is_deleting(obj) and not is_deleting(owner)
             if adoptable and (resource.kind != "Pod" or is_active(obj)):
+                if may_adopt is None:
+                    may_adopt = await _may_adopt(cluster, owner_resource, owner)
+                if not may_adopt:
+                    continue
                 references = [
                     *(meta.metadata(obj).get("ownerReferences") or ()),
                     reference_to(owner_resource, owner),
@@ -66,6 +71,15 @@ async def claim(
                 kept = [r for r in meta.metadata(obj).get("ownerReferences") or () if r.get("uid") != uid]
                 await _set_references(cluster, informer, obj, kept)
     return mine
+
+
+async def _may_adopt(cluster: Cluster, resource: Resource, owner: Object) -> bool:
+    """The API itself is asked: the cache may not know yet that the owner is being deleted, and lets its dependents go."""
+    try:
+        found = await cluster.client.get(resource, meta.namespace_of(owner), meta.name_of(owner))
+    except NotFound:
+        return False
+    return uid_of(found) == uid_of(owner) and not is_deleting(found)
 
 
 async def _set_references(cluster: Cluster, informer: Informer, obj: Object, references: list[Object]) -> Object | None:

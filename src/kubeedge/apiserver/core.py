@@ -21,6 +21,7 @@ from kubeedge.api.resources import Row
 from kubeedge.api.status import BadRequest, Forbidden, InvalidObject, ObjectModified, forbidden
 
 FOREGROUND = "foregroundDeletion"
+ORPHAN = "orphan"
 IMMORTAL = frozenset(("default", "kube-system", "kube-public", "kube-node-lease"))
 
 
@@ -222,6 +223,9 @@ def delete(row: Row, obj: Object, options: DeleteOptions, *, now: float) -> Obje
     finalizers = list(marks.get("finalizers") or [])
     if options.propagation == "Foreground" and FOREGROUND not in finalizers and not marks.get("deletionTimestamp"):
         finalizers.append(FOREGROUND)
+        marks["finalizers"] = finalizers
+    if options.propagation == "Orphan" and ORPHAN not in finalizers and not marks.get("deletionTimestamp"):
+        finalizers.append(ORPHAN)
         marks["finalizers"] = finalizers
     grace = _grace(row, stored, options.grace_period)
     earlier = marks.get("deletionGracePeriodSeconds")

@@ -24,7 +24,7 @@ from kubeedge.api import json_bounds, meta, patch
 from kubeedge.api.client import ObjectList, Resource, WatchEvent
 from kubeedge.api.meta import Randbytes
 from kubeedge.api.names import Object, Revision, TenantId
-from kubeedge.api.resources import NAMESPACES, PODS, TABLE, Row, row_of
+from kubeedge.api.resources import EVENTS, LEASES, NAMESPACES, PODS, TABLE, Row, row_of
 from kubeedge.api.status import (
     AlreadyExists,
     BadRequest,
@@ -59,6 +59,9 @@ _ATTEMPTS = 16  # of a write that loses races; each lost race means that another
 _PAGE = 500  # objects read from the store at once, when they are small
 _FIRST_PAGE = 20  # before their size is known
 _PAGE_BYTES = 2 * 1024 * 1024  # about as much is read and decoded at once
+_UNCOLLECTED = frozenset(
+    (EVENTS, LEASES)
+)  # the garbage collector does not follow them: nothing would end a finalizer of its
 _BOOTSTRAP = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
@@ -423,10 +426,14 @@ class Registry:
         """(the object as it is now or was last, whether it is gone)."""
         await self.bootstrap()
         row = row_of(resource)
-        if options.propagation == "Foreground" and not self._foreground:
+        if options.propagation == "Foreground" and (not self._foreground or resource in _UNCOLLECTED):
             options = replace(options, propagation="Background")
-        if options.propagation == "Orphan" and not options.dry_run:
-            await self._orphan(await self.get(resource, namespace, name))
+        if options.propagation == "Orphan" and (
+            not self._foreground or resource in _UNCOLLECTED
+        ):  # nobody would adopt them again
+            if not options.dry_run:
+                await self._orphan(await self.get(resource, namespace, name))
+            options = replace(options, propagation="Background")
         for attempt in range(_ATTEMPTS):
             kv = await self._read(resource, namespace, name)
             old = _decode(kv)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from kubeedge.api.client import Resource
 from kubeedge.api.names import Object, TenantId
 from kubeedge.api.resources import (
     CONFIGMAPS,
     DAEMONSETS,
     DEPLOYMENTS,
     ENDPOINTS,
+    LEASES,
     NAMESPACES,
     NODES,
     PODS,
@@ -468,3 +470,155 @@ async def is_updated(world: World, number: int) -> bool:
         and status.get("updatedNumberScheduled") == status.get("numberAvailable") == number
         and status["desiredNumberScheduled"] == number
     )
+
+
+@in_world
+async def test_what_a_deleted_deployment_orphans_stays(world: World) -> None:
+    """The deployment's controller must not adopt again what has just been let go."""
+    async with world.cloud():
+        await world.join("edge1")
+        for round in range(8):
+            name = f"web{round}"
+            await world.api().create(DEPLOYMENTS, "default", deployment(name, 1))
+            await world.until(lambda name=name: world.is_rolled_out(name), "the rollout")
+            (replicaset,) = await world.all(REPLICASETS, selector=f"app={name}")
+            (pod,) = await world.all(PODS, selector=f"app={name}")
+            await world.api().delete_object(DEPLOYMENTS, "default", name, DeleteOptions(propagation="Orphan"))
+
+            async def is_gone(name: str = name) -> bool:
+                return name not in {d["metadata"]["name"] for d in await world.all(DEPLOYMENTS)}
+
+            await world.until(is_gone, "the deployment goes")
+            await world.settle(30)
+            (left,) = await world.all(REPLICASETS, selector=f"app={name}")
+            assert (
+                left["metadata"]["uid"] == replicaset["metadata"]["uid"] and "ownerReferences" not in left["metadata"]
+            )
+            assert [p["metadata"]["uid"] for p in await world.all(PODS, selector=f"app={name}")] == [
+                pod["metadata"]["uid"]
+            ]
+
+
+@in_world
+async def test_a_cloud_that_crashes_while_it_orphans_finishes_after_its_restart(world: World) -> None:
+    async with world.cloud():
+        await world.join("edge1")
+        await world.api().create(DEPLOYMENTS, "default", deployment("web", 1))
+        await rolled_out(world)
+    await world.api().delete_object(DEPLOYMENTS, "default", "web", DeleteOptions(propagation="Orphan"))
+    assert (await world.get(DEPLOYMENTS, "web"))["metadata"]["finalizers"] == ["orphan"]
+    async with world.cloud():
+        await world.until(lambda: is_empty(world, DEPLOYMENTS), "the deployment goes")
+        await world.settle(30)
+        assert len(await world.all(REPLICASETS)) == len(await world.all(PODS)) == 1
+
+
+async def is_empty(world: World, resource: Resource) -> bool:
+    return not await world.all(resource)
+
+
+@in_world
+async def test_a_kind_without_a_collector_is_deleted_in_every_way(world: World) -> None:
+    async with world.cloud():
+        await world.join("edge1")
+        for propagation in ("Foreground", "Orphan", "Background"):
+            lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "l"}, "spec": {}}
+            await world.api().create(LEASES, "default", lease)
+            _, gone = await world.api().delete_object(LEASES, "default", "l", DeleteOptions(propagation=propagation))
+            assert gone
+
+
+@in_world
+async def test_a_node_object_that_is_deleted_comes_back_whole(world: World) -> None:
+    """The agent runs on and reports nothing new: what it has said before counts."""
+    async with world.cloud():
+        agent = await world.join("edge1")
+        await world.until(lambda: node_is_ready(world, "edge1"), "Ready")
+        await agent.report("nodes/_/edge1", {"status": NODE_STATUS})
+        await world.until(lambda: has_version(world), "what the node says of itself")
+        before = await world.get(NODES, "edge1")
+        await world.api().merge_patch(NODES, "", "edge1", {"metadata": {"labels": {"zone": "old"}}})
+        await world.api().delete(NODES, "", "edge1")
+        await world.until(lambda: is_another(world, before["metadata"]["uid"]), "another Node")
+        await world.until(lambda: node_is_ready(world, "edge1"), "Ready")
+        after = await world.get(NODES, "edge1")
+        for part in ("capacity", "allocatable", "nodeInfo", "addresses"):
+            assert after["status"][part] == before["status"][part] == NODE_STATUS[part]
+        assert after["metadata"]["labels"] == before["metadata"]["labels"] and after["spec"] == before["spec"]
+
+
+NODE_STATUS = {
+    "capacity": {"cpu": "4", "memory": "1Gi", "pods": "50"},
+    "allocatable": {"cpu": "3", "memory": "900Mi", "pods": "50"},
+    "nodeInfo": {"kubeletVersion": "v1.32.0", "operatingSystem": "linux", "architecture": "arm64"},
+    "addresses": [{"type": "InternalIP", "address": "192.0.2.7"}],
+}
+
+
+async def node_is_ready(world: World, node: str) -> bool:
+    return await world.ready_of(node) == "True"
+
+
+async def has_version(world: World) -> bool:
+    return (await world.get(NODES, "edge1"))["status"].get("capacity") == NODE_STATUS["capacity"]
+
+
+async def is_another(world: World, uid: str) -> bool:
+    try:
+        node = await world.get(NODES, "edge1")
+    except NotFound:
+        return False
+    return node["metadata"]["uid"] != uid and bool(node["status"].get("nodeInfo"))
+
+
+@in_world
+async def test_a_taint_evicts_pods_that_do_not_tolerate_it_and_others_in_their_time(world: World) -> None:
+    def tolerating(name: str, *tolerations: dict[str, object]) -> dict[str, object]:
+        container = {"name": "c", "image": "demo:1"}
+        spec = {"nodeName": "edge1", "containers": [container], "tolerations": list(tolerations)}
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+    maintenance = {"key": "maintenance", "operator": "Exists", "effect": "NoExecute"}
+    async with world.cloud():
+        await world.join("edge1")
+        await world.until(lambda: node_is_ready(world, "edge1"), "Ready")
+        pods = {
+            "plain": tolerating("plain"),
+            "stays": tolerating("stays", maintenance),
+            "another": tolerating("another", {**maintenance, "key": "other"}),
+            "briefly": tolerating("briefly", {**maintenance, "tolerationSeconds": 60}),
+            "shortest": tolerating(
+                "shortest", {**maintenance, "tolerationSeconds": 60}, {**maintenance, "tolerationSeconds": 20}
+            ),
+        }
+        for pod in pods.values():
+            await world.api().create(PODS, "default", pod)
+
+        async def left() -> set[str]:
+            return {p["metadata"]["name"] for p in await world.all(PODS) if not p["metadata"].get("deletionTimestamp")}
+
+        async def taint(*taints: dict[str, str]) -> None:
+            await world.api().merge_patch(NODES, "", "edge1", {"spec": {"taints": list(taints) or None}})
+
+        await world.settle(5)
+        assert await left() == pods.keys()
+        await taint({"key": "maintenance", "effect": "NoSchedule"})
+        await world.settle(5)
+        assert await left() == pods.keys(), "that keeps new pods away, and ends none"
+        await taint({"key": "maintenance", "effect": "NoExecute"})
+        await world.settle(10)
+        assert await left() == {"stays", "briefly", "shortest"}
+        assert "TaintManagerEviction" in await world.reasons()
+        await world.settle(15)
+        assert await left() == {"stays", "briefly"}
+        await taint()  # in time
+        await world.settle(120)
+        assert await left() == {"stays", "briefly"}
+        await taint({"key": "maintenance", "effect": "NoExecute"})
+        await world.settle(50)
+        assert await left() == {"stays", "briefly"}, "its time begins anew"
+        await world.settle(15)
+        assert await left() == {"stays"}
+        await world.api().create(PODS, "default", tolerating("late"))
+        await world.settle(5)
+        assert await left() == {"stays"}, "also a pod that comes while the taint is there"

@@ -3,6 +3,8 @@
 Background deletion   an object whose owners are all gone is deleted.
 Foreground deletion   an owner that carries the finalizer foregroundDeletion stays, marked, until its dependents are
                       gone; they are deleted for it, those that have dependents themselves in the same manner.
+Orphaning             an owner that carries the finalizer orphan stays, marked, until its dependents have lost their reference to it.
+                      The mark comes first: no controller adopts for an owner that has it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from kubeedge.api.names import Object
 from kubeedge_cloud.controllers.objects import is_deleting, uid_of
 
 FOREGROUND = "foregroundDeletion"
+ORPHAN = "orphan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,10 @@ class Owned:
     @property
     def waits_for_dependents(self) -> bool:
         return self.deleting and FOREGROUND in self.finalizers
+
+    @property
+    def orphans_dependents(self) -> bool:
+        return self.deleting and ORPHAN in self.finalizers
 
     def blocks(self, owner_uid: str) -> bool:
         return any(ref.get("uid") == owner_uid and ref.get("blockOwnerDeletion") for ref in self.owners)
@@ -72,7 +79,7 @@ class Graph:
         self._objects[new.uid] = new
         for reference in new.owners:
             self._dependents.setdefault(str(reference.get("uid")), {})[new.uid] = None
-        look = [new.uid] if new.waits_for_dependents or self._has_unknown_owner(new) else []
+        look = [new.uid] if new.waits_for_dependents or new.orphans_dependents or self._has_unknown_owner(new) else []
         return look + self._waiting_owners(new)
 
     def remove(self, uid: str) -> list[str]:

@@ -12,7 +12,7 @@ from kubeedge.api.names import Object
 from kubeedge.api.resources import NAMESPACES, NODES, TABLE, by_kind
 from kubeedge.errors import Conflict, NotFound
 from kubeedge_cloud.controllers.cluster import Cluster
-from kubeedge_cloud.controllers.gc.core import FOREGROUND, Graph, Owned, owned
+from kubeedge_cloud.controllers.gc.core import FOREGROUND, ORPHAN, Graph, Owned, owned
 from kubeedge_cloud.controllers.informer import Informer
 from kubeedge_cloud.controllers.objects import is_deleting, spec_of, uid_of
 from kubeedge_cloud.controllers.queue import WorkQueue
@@ -53,6 +53,9 @@ class GarbageCollector:
     async def reconcile(self, uid: str) -> float | None:
         entry = self._graph.get(uid)
         if entry is None:
+            return None
+        if entry.orphans_dependents:
+            await self._orphan_dependents(entry)
             return None
         if entry.waits_for_dependents:
             await self._delete_dependents(entry)
@@ -96,6 +99,26 @@ class GarbageCollector:
             await self._delete(dependent)
         if not blocking:
             await self._patch(owner, {"finalizers": [f for f in owner.finalizers if f != FOREGROUND] or None})
+
+    async def _orphan_dependents(self, owner: Owned) -> None:
+        """By what the API has: the cache may not know the newest dependents yet."""
+        while await self._release_dependents(owner):
+            pass
+        await self._patch(owner, {"finalizers": [f for f in owner.finalizers if f != ORPHAN] or None})
+
+    async def _release_dependents(self, owner: Owned) -> int:
+        """How many there were."""
+        found = 0
+        for row in TABLE:
+            if owner.namespace and not row.resource.namespaced:
+                continue
+            for obj in (await self._cluster.client.list(row.resource, owner.namespace)).items:
+                entry = owned(row.resource, obj)
+                kept = [ref for ref in entry.owners if ref.get("uid") != owner.uid]
+                if len(kept) < len(entry.owners):
+                    found += 1
+                    await self._patch(entry, {"ownerReferences": kept or None})
+        return found
 
     async def _patch(self, entry: Owned, metadata: Object) -> None:
         patch = {"metadata": {"uid": entry.uid, **metadata}}

@@ -1,0 +1,1 @@
+"""Evicts pods that do not tolerate a NoExecute taint of their node: Kubernetes' taint eviction controller."""

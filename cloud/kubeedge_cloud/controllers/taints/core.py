@@ -1,0 +1,31 @@
+"""How long a pod may stay on a node with NoExecute taints. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from kubeedge_cloud.controllers.scheduler.fit import tolerates
+
+EFFECT = "NoExecute"
+
+
+def executing(taints: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [taint for taint in taints if taint.get("effect") == EFFECT]
+
+
+def stay(tolerations: Sequence[Mapping[str, Any]], taints: Iterable[Mapping[str, Any]]) -> float | None:
+    """Seconds from the moment at which the taints are there; 0.0: none, None: for ever.
+
+    Every taint has to be tolerated. Of the tolerations that do it, the shortest tolerationSeconds counts; zero and less is at once.
+    """
+    shortest: float | None = None
+    for taint in executing(taints):
+        covering = [toleration for toleration in tolerations if tolerates(toleration, taint)]
+        if not covering:
+            return 0.0
+        for toleration in covering:
+            seconds = toleration.get("tolerationSeconds")
+            if isinstance(seconds, int | float):
+                shortest = max(0.0, float(seconds)) if shortest is None else min(shortest, max(0.0, float(seconds)))
+    return shortest
