@@ -28,7 +28,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from bench.report import Report
-from kubeedge.api.names import NodeName, TenantId
 from kubeedge.hub.driver import Channel
 from kubeedge.hub.edgehub import EdgeHub, EdgeHubSettings
 from kubeedge.store.model import Put
@@ -36,6 +35,7 @@ from kubeedge.store.sqlite import SqliteStore, open_sqlite
 from kubeedge.sync.driver import Progress, run_edge
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from tests.kit.certs import Credentials, TestAuthority
+from tests.kit.directory import EveryNode
 
 CLOUD, EDGE = "/t/default/edge/edge1/desired/", "/desired/"
 UP_EDGE, UP_CLOUD = "/reported/", "/t/default/edge/edge1/reported/"
@@ -44,11 +44,6 @@ DAY = 86_400.0
 OBJECTS = 10_000
 ROUNDS = 5
 _CLONE_NEWNET = 0x40000000  # sched.h
-
-
-class _Everyone:
-    async def lookup(self, tenant: TenantId, node: NodeName) -> object | None:
-        return node
 
 
 class Relay:
@@ -109,7 +104,7 @@ class Site:
         hub = CloudHub(
             CloudHubSettings(address="127.0.0.1", port=self.port),
             self.cloud,
-            _Everyone(),
+            EveryNode(),
             _tls(self._server, server=True),
         )
         ready = asyncio.Event()

@@ -10,10 +10,8 @@ cloudhub, bootstrap, publishing, control
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import gc
-import json
 import logging
 import os
 import resource
@@ -45,8 +43,6 @@ from kubeedge.kit.metrics_server import response as metrics_response
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.url import L4_PORT
 from kubeedge.pki.ca import Authority
-from kubeedge.pki.files import write_secret
-from kubeedge.pki.identity import UserIdentity
 from kubeedge.store import observe as store_observe
 from kubeedge.store.model import Store
 from kubeedge.store.sqlite import open_sqlite
@@ -66,6 +62,10 @@ from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from kubeedge_cloud.controllers.basics.core import Server
 from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.edgecontroller.controller import EdgeController, EdgeControllerSettings
+from kubeedge_cloud.kubeconfigs.admin import KubeconfigAdmin
+from kubeedge_cloud.kubeconfigs.files import KubeconfigFiles
+from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
+from kubeedge_cloud.kubeconfigs.records import KubeconfigRecords
 from kubeedge_cloud.processes.fenced import FencedStore
 from kubeedge_cloud.processes.member import Alone, Process
 from kubeedge_cloud.publishing.module import CloudServices, Publishing
@@ -159,6 +159,17 @@ class Cloud:
         self.plan = AddressPlan(config.addresses.pods, config.addresses.node_bits, config.addresses.overlay)
         self.tenants = TenantManager(store, plan=self.plan)
         self.tokens = TokenStore(store, self.authority.hash, time.time)
+        self.kubeconfig_records = KubeconfigRecords(store, time.time)
+        server = f"https://{_endpoint(self.hosts[0], config.listeners.api.port)}"
+        self.kubeconfig_files = KubeconfigFiles(
+            self.authority, self.kubeconfig_records, config.paths.state, server, time.time
+        )
+        self.kubeconfigs = Kubeconfigs(store, time.time)
+        self.kubeconfigs.on_ended(self._kubeconfig_ended)
+        self.api: ApiServer | None = None
+        self._admins: dict[TenantId, str] = {}  # the kubeconfig in each file of an administrator
+        self._writing_kubeconfigs = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._registries: dict[TenantId, Registry] = {}
         self._offload = Offload()
         self.usage = Usage(store, self.tenants, Limits(config.quota.objects, config.quota.mib * 1024 * 1024))
@@ -180,7 +191,7 @@ class Cloud:
 
     async def open_tenant(self, tenant: TenantId) -> Registry:
         registry = self.registry(tenant)
-        self._write_kubeconfig(tenant)
+        await self.keep_kubeconfig(tenant)
         return registry
 
     def registry(self, tenant: TenantId) -> Registry:
@@ -221,7 +232,7 @@ class Cloud:
         on = self.config.listeners
         serving: list[Module] = [self.bus] if on.relay.enable else []
         if on.api.enable:
-            api = ApiServer(self.known_registry, self.node_stream)
+            api = self.api = ApiServer(self.known_registry, self.node_stream, check=self.kubeconfigs.check)
             context = self.certificate.context(mutual=True, minimum=ssl.TLSVersion.TLSv1_2)
             serving.append(ApiServerModule(api, context, address=on.api.address, port=on.api.port))
         controlling: list[Module] = [
@@ -250,6 +261,7 @@ class Cloud:
         first: list[Module] = [
             self.certificate,
             self.usage,
+            self.kubeconfigs,
             *([self.member] if isinstance(self.member, Process) else []),
         ]
         return [first, serving, controlling, doors]
@@ -365,37 +377,24 @@ class Cloud:
 
     # -- kubeconfig ----------------------------------------------------------------------------------------------------
 
-    def _write_kubeconfig(self, tenant: TenantId) -> None:
-        """Credentials of the tenant's administrator, for kubectl. Kept as long as they fit."""
-        state = self.config.paths.state
-        cert, key = state / "pki" / f"admin-{tenant}.crt", state / "pki" / f"admin-{tenant}.key"
-        self.authority.write_pair(cert, key, UserIdentity(tenant, "admin"), client=True)
-        server = f"https://{_endpoint(self.hosts[0], self.config.listeners.api.port)}"
-        kubeconfig = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [
-                {
-                    "name": tenant,
-                    "cluster": {
-                        "server": server,
-                        "certificate-authority-data": base64.b64encode(self.authority.pem).decode(),
-                    },
-                }
-            ],
-            "users": [
-                {
-                    "name": "admin",
-                    "user": {
-                        "client-certificate-data": base64.b64encode(cert.read_bytes()).decode(),
-                        "client-key-data": base64.b64encode(key.read_bytes()).decode(),
-                    },
-                }
-            ],
-            "contexts": [{"name": tenant, "context": {"cluster": tenant, "user": "admin"}}],
-            "current-context": tenant,
-        }
-        write_secret(state / f"kubeconfig-{tenant}", json.dumps(kubeconfig, indent=2).encode())
+    def _kubeconfig_ended(self, tenant: TenantId, kubeconfig: str) -> None:
+        """Its connections end; if it was the administrator's, on this machine, there is another in its file at once."""
+        if self.api is not None:
+            self.api.end(tenant, kubeconfig)
+        if kubeconfig and self._admins.get(tenant) == kubeconfig:
+            task = asyncio.create_task(self.keep_kubeconfig(tenant), name="kubeconfig of the administrator")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def keep_kubeconfig(self, tenant: TenantId) -> str:
+        async with self._writing_kubeconfigs:
+            self._admins[tenant] = await self.kubeconfig_files.keep(tenant)
+            return self._admins[tenant]
+
+    async def replace_kubeconfig(self, tenant: TenantId) -> str:
+        async with self._writing_kubeconfigs:
+            self._admins[tenant] = await self.kubeconfig_files.replace(tenant)
+            return self._admins[tenant]
 
     def _own_metrics(self) -> list[Family]:
         sessions = self.hub.sessions()
@@ -481,7 +480,10 @@ class Control:
     def __init__(self, path: Path, cloud: Cloud) -> None:
         self._path = path
         self._cloud = cloud
-        self._admin = Admin(_Tenants(cloud), cloud.tokens, time.time)
+        kubeconfigs = KubeconfigAdmin(
+            cloud.kubeconfig_records, cloud.kubeconfig_files, cloud.replace_kubeconfig, time.time
+        )
+        self._admin = Admin(_Tenants(cloud), cloud.tokens, time.time, kubeconfigs)
 
     async def run(self, ready: asyncio.Event) -> None:
         server = await start_unix_server(self._path, self.handle)

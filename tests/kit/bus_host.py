@@ -55,6 +55,7 @@ class Record:
     address: str
     pod_cidr: str
     tenant_number: int = 1
+    join: str = ""  # as in certificates that name no join
 
 
 class Directory:

@@ -52,8 +52,18 @@ class Site:
             f"kind: CloudCore\nadvertise: [203.0.113.1]\ntun: {{enable: false}}\nlisteners: {listeners}\n"
             f"paths: {{state: {directory}/state, run: {directory}/run}}\n"
         )
-        self.cloud.spawn(*KUBEEDGE, "cloud", "--config", str(config), log=directory / "cloud.log", env=env)
+        self._cloud_env = env
+        self._start_cloud()
+
+    def _start_cloud(self) -> None:
+        config, log = self.directory / "cloud.yaml", self.directory / "cloud.log"
+        self.process = self.cloud.spawn(*KUBEEDGE, "cloud", "--config", str(config), log=log, env=self._cloud_env)
         until(lambda: Path(self.socket).exists(), timeout=20, what="the cloud's socket")
+
+    def restart_cloud(self) -> None:
+        self.cloud.signal(self.process, signal.SIGTERM)
+        self.process.wait(30)
+        self._start_cloud()
 
     def admin(self, *arguments: str) -> str:
         return self.cloud.run(*KUBEEDGE, *arguments, "--socket", self.socket)
@@ -277,3 +287,47 @@ def test_a_state_that_is_a_link_or_somebody_elses_is_refused_in_words(site: Site
     with pytest.raises(RuntimeError, match="belongs to the user 1000") as caught:
         site.machine.run(*edge)
     assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_whoever_was_the_node_before_stays_out_for_ever(site: Site, how: str) -> None:
+    """A stolen card: the old agent runs on, with the old certificate, while another machine joins under the name."""
+    site.join()
+    site.start_agent()
+    until(lambda: site.status()["link"]["up"], timeout=10, what="the link")
+    if how == "removed":
+        site.admin("node", "remove", "edge1")
+        until(lambda: not site.status()["link"]["up"], timeout=10, what="the end of its links")
+    other = site.directory / "r2"
+    token = site.admin("token", "create", "--node", "edge1", "--replace")
+    arguments = ["--token-file", "-", "--name", "edge1", "--root-dir", str(other), "--no-start", "203.0.113.1"]
+    assert "node edge1 of tenant default joined" in site.machine.run(*KUBEEDGE, "join", *arguments, input=token)
+
+    def out() -> bool:
+        """Neither links nor channel, and both have been refused since: it has tried."""
+        status = site.status()
+        refused = [status[part]["lastError"] for part in ("link", "channel")]
+        return not status["link"]["up"] and not status["channel"]["attached"] and all(words in e for e in refused)
+
+    words = "another machine joined as node edge1"
+    until(out, timeout=40, what="refused at both entrances")
+    site.restart_cloud()
+    log = site.directory / "cloud.log"
+    since = log.stat().st_size
+
+    def refused_again() -> bool:
+        lines = [line for line in log.read_text()[since:].splitlines() if words in line]
+        return any("link refused" in line for line in lines) and any("refused address" in line for line in lines)
+
+    until(refused_again, timeout=60, what="refused by a process that has not seen the other machine join")
+    assert out()
+    pki = site.root / "etc/kubeedge/pki"
+    renewal = [sys.executable, "-m", "kubeedge.pki.renew", str(pki), "203.0.113.1:10002"]
+    assert "replaced by a later one" in site.machine.run("sh", "-c", 'exec 2>&1; "$@" || true', "sh", *renewal)
+    until(lambda: " Ready " not in site.kubectl("get", "nodes"), timeout=60, what="NotReady")
+
+    site.machine.signal(site.agent, signal.SIGTERM)
+    assert site.agent.wait(20) == 0
+    site.root = other
+    site.start_agent()
+    until(lambda: site.status()["link"]["up"], timeout=10, what="the link of the right machine")

@@ -21,6 +21,7 @@ from kubeedge.kit.signal import Signal
 from kubeedge.pki.identity import NodeIdentity
 from kubeedge.sync.driver import Progress, run_edge
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
+from tests.kit.directory import EveryNode
 from tests.simulator.disks import Disk, SimStore
 from tests.simulator.sqlite_disks import SimSqlite
 
@@ -238,7 +239,7 @@ class Process:
 class Cloud(Process):
     def __init__(self, disk: Disk, rng: random.Random) -> None:
         super().__init__("cloud", disk, rng)
-        self.hub = CloudHub(CloudHubSettings(), self.store, _nobody(), _no_tls)
+        self.hub = CloudHub(CloudHubSettings(), self.store, EveryNode(), _no_tls)
         self.accepting = False
         self.spawn(self._start())
 
@@ -301,11 +302,6 @@ class _SimEdgeHub(EdgeHub):
         self._edge.sockets.append(mine)
         cloud.accept(theirs, self._edge.node)
         return mine
-
-
-class _nobody:
-    async def lookup(self, tenant: TenantId, node: NodeName) -> object | None:
-        raise AssertionError("identity is settled before a channel is held")
 
 
 def _no_tls() -> Any:

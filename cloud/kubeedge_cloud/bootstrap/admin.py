@@ -5,6 +5,7 @@ GET    /v1/tenants/T                    PUT  /v1/tenants/T/quota {"objects", "mi
 GET    /v1/tenants/T/tokens             POST /v1/tenants/T/tokens {"node", "ttl", "replace"}
 DELETE /v1/tenants/T/tokens/ID
 DELETE /v1/tenants/T/nodes/N
+       /v1/tenants/T/kubeconfigs/...    (kubeedge_cloud.kubeconfigs.admin)
 
 Errors are {"error", "next"}.
 """
@@ -12,7 +13,7 @@ Errors are {"error", "next"}.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
@@ -40,8 +41,17 @@ class Tenants(Protocol):
         ...
 
 
+class Routes(Protocol):
+    async def route(
+        self, method: str, tenant: TenantId, parts: Sequence[str], body: dict[str, Any]
+    ) -> dict[str, Any] | None: ...
+
+
 class Admin:
-    def __init__(self, tenants: Tenants, tokens: TokenStore, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, tenants: Tenants, tokens: TokenStore, clock: Callable[[], float], kubeconfigs: Routes | None = None
+    ) -> None:
+        self._kubeconfigs = kubeconfigs
         self._tenants = tenants
         self._tokens = tokens
         self._clock = clock
@@ -77,6 +87,9 @@ class Admin:
             case "DELETE", [tenant, "tokens", token_id]:
                 await self._tokens.revoke(await self._known(tenant), token_id)
                 return json_response(200, {})
+            case method, [tenant, "kubeconfigs", *rest] if self._kubeconfigs is not None:
+                answer = await self._kubeconfigs.route(method, await self._known(tenant), rest, await _body(request))
+                return json_response(200, answer) if answer is not None else None
             case "DELETE", [tenant, "nodes", node]:
                 if not await self._tenants.remove_node(await self._known(tenant), node_name(node)):
                     raise NotFound(f"tenant {tenant} has no node {node}")

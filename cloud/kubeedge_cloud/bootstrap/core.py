@@ -4,7 +4,7 @@ A token is made for one tenant, and for one node name or any; it is good for one
 an answer may get lost on the way, so for a while the same machine, with the same key, may ask again.
 
 A node's claim says which certificate stands for its name. A name that is claimed is taken; a token made with --replace moves the claim, and
-what was issued before is not renewed any more. A renewal moves it too, and the certificate before it stays good for renewing, for this
+what was issued before is worthless from then on, at every entrance (kubeedge.pki.identity). A renewal moves it too, and the certificate before it stays good for renewing, for this
 answer may be lost as well.
 
 Lives elsewhere: keeping the records (tokens.py), HTTP (service.py).
@@ -92,6 +92,14 @@ def repeats(record: TokenRecord, node: NodeName, key: str, now: float) -> bool:
     return (record.used_by, record.used_key) == (node, key) and bool(key) and now - record.used < RETRY_WINDOW
 
 
+def check_repetition(record: TokenRecord, claim: Claim | None) -> None:
+    """Raises Refused when a used token made a node that was removed or replaced since: asking again must not bring it back."""
+    if record.used and (claim is None or claim.token != record.id):
+        raise with_next(
+            Refused(f"this token was used already, and node {record.used_by} was removed or replaced since"), NEW_TOKEN
+        )
+
+
 def check_name(record: TokenRecord, node: NodeName, claim: Claim | None) -> None:
     """Raises Conflict when the name is taken and the token may not replace its holder."""
     if claim is not None and claim.token != record.id and not record.replace:
@@ -99,6 +107,14 @@ def check_name(record: TokenRecord, node: NodeName, claim: Claim | None) -> None
             Conflict(f"node {node} exists in tenant {record.tenant}"),
             "choose another name, or make a token with --replace to put this machine in its place",
         )
+
+
+def check_join(node: NodeName, shown: str, join: str | None) -> None:
+    """Raises Refused when a certificate of the join `shown` does not stand for the node, whose join is `join`; None: there is no such node."""
+    if join is None:
+        raise Refused(f"node {node} is not known; join it again")
+    if shown != join:
+        raise Refused(f"another machine joined as node {node}; if this is the right one, join it again with --replace")
 
 
 def check_renewal(node: NodeName, serial: str, claim: Claim | None) -> None:

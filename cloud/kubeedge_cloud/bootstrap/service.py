@@ -24,7 +24,7 @@ import json
 import logging
 import math
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from cryptography import x509
@@ -37,6 +37,7 @@ from kubeedge.errors import Conflict, Invalid, KubeEdgeError, Refused, Unavailab
 from kubeedge.kit.http1 import BodyTooLarge, Request, Response, json_response
 from kubeedge.pki import identity, tokens
 from kubeedge.pki.ca import MAX_REQUEST, Authority, read_request
+from kubeedge.store.model import Compare, Op
 from kubeedge_cloud.bootstrap import core
 from kubeedge_cloud.bootstrap.tokens import HeldClaim, TokenStore
 
@@ -45,15 +46,22 @@ log = logging.getLogger("kubeedge.bootstrap")
 RENEW_GRACE = datetime.timedelta(days=90)  # after expiry; a node may lie in a drawer for a season
 _MAX_BODY = 3 * MAX_REQUEST
 _NONCE_LIFE = 120.0  # seconds
+_JOIN_BYTES = 8  # of the id of a join: nobody guesses for it, it must only never come twice
 
 
 class NodeRegistry(Protocol):
     """kubeedge_cloud.tenants."""
 
-    async def exists(self, tenant: TenantId, node: NodeName) -> bool: ...
+    async def join_of(self, tenant: TenantId, node: NodeName) -> str | None:
+        """The join whose certificates stand for the node; None: there is no such node."""
+        ...
 
-    async def register(self, tenant: TenantId, node: NodeName) -> Mapping[str, Any]:
-        """Allocate (or find) the node's record: {"number", "address", "podCIDR", "podNetwork"}."""
+    async def register(self, tenant: TenantId, node: NodeName, join: str) -> Mapping[str, Any]:
+        """Allocate for that join, or find, the node's record: {"number", "address", "podCIDR", "podNetwork"}."""
+        ...
+
+    async def entitle(self, tenant: TenantId, node: NodeName, join: str) -> tuple[Sequence[Compare], Sequence[Op]]:
+        """What makes the certificates of that join, and no others, stand for the node."""
         ...
 
 
@@ -111,14 +119,15 @@ class Service:
             self._failures.failed(address, self._clock())
             log.warning("join refused node=%s address=%s: %s", node, address, exc)
             raise
-        held = await self._tokens.claim(record.tenant, node)
-        if held.claim is not None and not await self._registry.exists(record.tenant, node):
-            held = HeldClaim(None, held.revision)  # the node was removed: its name is free again
+        held, earlier = await self._held(record.tenant, node)
+        core.check_repetition(record, held.claim)
         core.check_name(record, node, held.claim)
-        placed = await self._registry.register(record.tenant, node)  # may fail; the token is not used up then
-        who = identity.NodeIdentity(record.tenant, node)
+        join = earlier if record.used and earlier is not None else secrets.token_hex(_JOIN_BYTES)
+        placed = await self._registry.register(record.tenant, node, join)  # may fail; the token is not used up then
+        who = identity.NodeIdentity(record.tenant, node, join)
         certificate = self._authority.issue_for_request(csr_pem, who)
-        await self._tokens.use(record, node, key, held, _serial(certificate))
+        entitled = await self._registry.entitle(record.tenant, node, join)
+        await self._tokens.use(record, node, key, held, _serial(certificate), entitled)
         log.info("joined tenant=%s node=%s address=%s token=%s", record.tenant, node, address, record.id)
         return self._answer(
             {
@@ -147,14 +156,18 @@ class Service:
             key.verify(signature, nonce.encode() + csr_pem, ec.ECDSA(hashes.SHA256()))
         except (ValueError, InvalidSignature) as exc:
             raise Refused("the signature does not prove the old key") from exc
-        held = await self._tokens.claim(who.tenant, who.node)
-        if held.claim is not None and not await self._registry.exists(who.tenant, who.node):
-            held = HeldClaim(None, held.revision)
+        held, join = await self._held(who.tenant, who.node)
         core.check_renewal(who.node, f"{old.serial_number:x}", held.claim)
+        core.check_join(who.node, who.join, join)
         certificate = self._authority.issue_for_request(csr_pem, who)
         await self._tokens.renewed(who.tenant, who.node, held, f"{old.serial_number:x}", _serial(certificate))
         log.info("renewed tenant=%s node=%s", who.tenant, who.node)
         return self._answer({"certificate": certificate.decode()})
+
+    async def _held(self, tenant: TenantId, node: NodeName) -> tuple[HeldClaim, str | None]:
+        """The claim, and the join that the node has; the name of a node that was removed is free, whatever claim there was."""
+        held, join = await self._tokens.claim(tenant, node), await self._registry.join_of(tenant, node)
+        return (held if join is not None else HeldClaim(None, held.revision)), join
 
     def _new_nonce(self) -> str:
         stamp = f"{int(self._clock())}.{secrets.token_hex(8)}"

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import Conflict, Invalid, NotFound, Refused, Unavailable
 from kubeedge.pki.tokens import ALPHABET, ID_LENGTH, SECRET_LENGTH, Token, hash_secret, secret_matches
-from kubeedge.store.model import Compare, Delete, Put, Store, Target
+from kubeedge.store.model import Compare, Delete, Op, Put, Store, Target
 from kubeedge_cloud.bootstrap.core import NEW_TOKEN, Claim, TokenRecord, with_next
 
 DEFAULT_TTL = 24 * 3600.0  # seconds
@@ -85,18 +85,32 @@ class TokenStore:
         kv = await self._store.get(keys.certificate(tenant, node))
         return HeldClaim(None, 0) if kv is None else HeldClaim(Claim(**json.loads(kv.value)), kv.mod_revision)
 
-    async def use(self, record: TokenRecord, node: NodeName, key: str, held: HeldClaim, serial: str) -> None:
-        """The token is used up, and the certificate with that serial number stands for the node: both or neither."""
+    async def use(
+        self,
+        record: TokenRecord,
+        node: NodeName,
+        key: str,
+        held: HeldClaim,
+        serial: str,
+        entitled: tuple[Sequence[Compare], Sequence[Op]] = ((), ()),
+    ) -> None:
+        """The token is used up, and the certificate with that serial number stands for the node, for which `entitled` is written as well:
+        all or nothing."""
         now = self._clock()
         used = replace(record, used=record.used or now, used_by=str(node), used_key=key)
-        claim = Claim(serial=serial, previous="", token=record.id, issued=now)
+        again = held.claim is not None and held.claim.token == record.id  # whichever answer arrives is good
+        claim = Claim(
+            serial=serial, previous=held.claim.serial if held.claim and again else "", token=record.id, issued=now
+        )
+        compares, ops = entitled
         claim_key, token_key = keys.certificate(record.tenant, node), _token_key(record)
         result = await self._store.txn(
             (
                 Compare(token_key, Target.VALUE, "=", _encode(record)),
                 Compare(claim_key, Target.MOD, "=", held.revision),
+                *compares,
             ),
-            (Put(token_key, _encode(used)), Put(claim_key, _encode(claim))),
+            (Put(token_key, _encode(used)), Put(claim_key, _encode(claim)), *ops),
         )
         if not result.succeeded:
             raise with_next(

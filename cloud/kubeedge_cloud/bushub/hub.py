@@ -31,9 +31,10 @@ from kubeedge.kubebus.l4.driver import Endpoint, Handler
 from kubeedge.kubebus.observe import Ledger
 from kubeedge.pki import identity
 from kubeedge.store.model import Store
+from kubeedge_cloud.bootstrap.core import check_join
 from kubeedge_cloud.bushub.core import TWIN_AWAY, Members, NodeKey, RouteChange, SubnetTable, allowed
 from kubeedge_cloud.bushub.peers import Peers, PeersSettings, Place
-from kubeedge_cloud.bushub.rights import Rights
+from kubeedge_cloud.bushub.rights import Rights, same_node
 from kubeedge_cloud.bushub.settings import BusHubSettings, NodeDirectory, NodeRecord
 from kubeedge_cloud.bushub.tun import CloudTun, OwnTun
 from kubeedge_cloud.bushub.wheel import Wheel
@@ -352,8 +353,8 @@ class BusHub:
             if not isinstance(who, identity.NodeIdentity):
                 raise Refused(f"{uri} is not a node")
             record, behind = await self._look_up(self._rights, who.tenant, who.node)
-            if record is None:
-                raise Refused(f"node {who.node} is not known; join it again")
+            check_join(who.node, who.join, record.join if record is not None else None)
+            assert record is not None
         except KubeEdgeError as exc:
             log.warning("link refused: %s", exc)
             self._refuse(port, Link(Role.RELAY, self._settings.link), str(exc))
@@ -374,9 +375,10 @@ class BusHub:
         self._rights.follow(who.tenant)
         for payload in self._early.pop(port, ()):
             self._receive(entry, payload)
-        with contextlib.suppress(KubeEdgeError):
-            if not self._rights.has(entry.node) and await self._directory.lookup(*entry.node) is None:
-                self._removed(entry.node, record.number)  # while we looked at it
+        if not same_node(record, self._rights.record(entry.node)):  # it is not heard of yet, or has changed while we looked at it
+            with contextlib.suppress(KubeEdgeError):
+                if not same_node(record, newest := await self._directory.lookup(*entry.node)):
+                    self._removed(entry.node, record.number, newest)
 
     async def _look_up(
         self, rights: Rights, tenant: TenantId, node: NodeName
@@ -510,13 +512,21 @@ class BusHub:
 
     # -- records that change -------------------------------------------------------------------------------------------
 
-    def _linked(self, tenant: TenantId) -> dict[NodeName, int]:
-        return {e.node[1]: e.record.number for e in self._links.values() if e.node[0] == tenant}
+    def _linked(self, tenant: TenantId) -> dict[NodeName, NodeRecord]:
+        found: dict[NodeName, NodeRecord] = {}
+        for entry in self._links.values():
+            if entry.node[0] == tenant:
+                found.setdefault(entry.node[1], entry.record)
+        return found
 
-    def _removed(self, node: NodeKey, number: int) -> None:
-        for entry in [e for e in self._links.values() if e.node == node]:
+    def _removed(self, node: NodeKey, number: int, newest: NodeRecord | None) -> None:
+        """Links that were made by what the record was before end; those of a machine that has joined in its place stay."""
+        why = "the node was removed" if newest is None else "another machine joined in its place"
+        for entry in [e for e in self._links.values() if e.node == node and not same_node(e.record, newest)]:
             if self._plane is not None:
-                self._plane.drop(entry.port, "the node was removed")
+                self._plane.drop(entry.port, why)
+        if newest is not None and newest.number == number:
+            return  # the networks behind it are its own still
         tenant = self._tenant_numbers.get(node[0])
         if (
             tenant is not None and self._holders.get((tenant, number), node) == node

@@ -1,4 +1,4 @@
-"""Whose rights have ended: nodes that were removed, or got another number, and nodes behind which something else may be now.
+"""Whose rights have ended: nodes that were removed, joined anew or got another number, and nodes behind which something else may be now.
 
 Links live for months, and what they may do was decided when they began. So the records of each tenant that has links here are followed,
 and a link whose record says something else has to begin anew; a node that was removed does not get in again, and its number may
@@ -27,6 +27,13 @@ _RETRY = 1.0  # seconds
 class Record(Protocol):
     @property
     def number(self) -> int: ...
+    @property
+    def join(self) -> str: ...
+
+
+def same_node(one: Record, other: Record | None) -> bool:
+    """Whether links that were made by one record are right by the other; None: the node was removed."""
+    return other is not None and (one.number, one.join) == (other.number, other.join)
 
 
 class Followed(Protocol):
@@ -40,23 +47,22 @@ class Followed(Protocol):
 
 
 class Rights:
-    """`linked`: nodes of a tenant that have links here, with their numbers. `end` is called for a node that was removed, with the number
-    that it had, `allowed` for one behind which these networks may be, when that may be news."""
+    """`linked`: nodes of a tenant that have links here, with the oldest record that one was made by. `end` is called for a node that was
+    removed or joined anew, with the number that it had and the record that it has, `allowed` for one behind which these networks may be, when that may be news."""
 
     def __init__(
         self,
         directory: Followed,
         *,
-        linked: Callable[[TenantId], Mapping[NodeName, int]],
-        end: Callable[[NodeKey, int], None],
+        linked: Callable[[TenantId], Mapping[NodeName, Record]],
+        end: Callable[[NodeKey, int, Any], None],
         allowed: Callable[[NodeKey, Sequence[str]], None],
     ) -> None:
         self._directory = directory
         self._linked = linked
         self._end = end
         self._allowed = allowed
-        self._numbers: dict[TenantId, dict[NodeName, int]] = {}
-        self._records: dict[TenantId, Mapping[NodeName, Any]] = {}
+        self._records: dict[TenantId, dict[NodeName, Any]] = {}
         self._networks: dict[TenantId, Mapping[NodeName, Sequence[str]]] = {}
         self._tasks: dict[TenantId, list[asyncio.Task[None]]] = {}
 
@@ -70,7 +76,11 @@ class Rights:
 
     def has(self, node: NodeKey) -> bool:
         """It was there when we last heard. False: we have not heard of it yet, or it is gone."""
-        return node[1] in self._numbers.get(node[0], {})
+        return self.record(node) is not None
+
+    def record(self, node: NodeKey) -> Any:
+        """As we last heard of it, or None."""
+        return self._records.get(node[0], {}).get(node[1])
 
     def known(self, node: NodeKey) -> tuple[Any, Sequence[str]] | None:
         """Record and networks as we last heard of them; None: we have not."""
@@ -97,14 +107,13 @@ class Rights:
     async def _nodes(self, tenant: TenantId) -> None:
         async with aclosing(self._directory.follow_nodes(tenant)) as changes:
             async for records in changes:
-                before = self._numbers.get(tenant)
+                before: Mapping[NodeName, Record] | None = self._records.get(tenant)
                 if before is None:  # what is linked was in the store a moment ago
                     before = dict(self._linked(tenant))
-                now = {name: int(record.number) for name, record in records.items()}
-                self._numbers[tenant], self._records[tenant] = now, records
-                for name, number in before.items():
-                    if now.get(name) != number:
-                        self._end((tenant, name), number)
+                now = self._records[tenant] = dict(records)
+                for name, record in before.items():
+                    if not same_node(record, now.get(name)):
+                        self._end((tenant, name), record.number, now.get(name))
 
     async def _subnets(self, tenant: TenantId) -> None:
         known = self._networks.get(tenant)

@@ -2,7 +2,8 @@
 
 A node that is attached has a session key in the store (kubeedge.api.keys.session); EdgeController reads it as "Ready". A second
 channel of the same node replaces the first: the newer one is the one that the network lets through. Its process writes the key anew, and
-the process that held the node sees it and lets go; likewise when the key is deleted because the node was removed.
+the process that held the node sees it and lets go; likewise when the key is deleted because the node was removed, or another machine joined
+in its place. Only certificates of the join that the node's record names are let in (ADR 0025).
 
 Lives elsewhere: what runs over a channel (kubeedge.sync), tenants and nodes (kubeedge_cloud.tenants).
 """
@@ -36,6 +37,7 @@ from kubeedge.pki import identity
 from kubeedge.store.model import Change, ChangeKind, Compare, Delete, Store, Target
 from kubeedge.sync.bounds import Bounds
 from kubeedge.sync.driver import Progress, run_cloud
+from kubeedge_cloud.bootstrap.core import check_join
 from kubeedge_cloud.processes.member import Alone, Member
 
 log = logging.getLogger("kubeedge.cloudhub")
@@ -43,8 +45,15 @@ log = logging.getLogger("kubeedge.cloudhub")
 _CHANNELS_OF_A_NODE = 4  # a new one replaces the one before, which takes a moment to end
 
 
+class NodeRecord(Protocol):
+    @property
+    def join(self) -> str:
+        """Certificates of this join stand for the node."""
+        ...
+
+
 class NodeDirectory(Protocol):
-    async def lookup(self, tenant: TenantId, node: NodeName) -> object | None:
+    async def lookup(self, tenant: TenantId, node: NodeName) -> NodeRecord | None:
         """None: there is no such node; its certificate is worth nothing any more."""
         ...
 
@@ -228,9 +237,13 @@ class CloudHub:
         who = identity.of_peer(stream.peer_certificate())
         if not isinstance(who, identity.NodeIdentity):
             raise Refused(f"{who.uri} is not a node")
-        if await self._directory.lookup(who.tenant, who.node) is None:
-            raise Refused(f"node {who.node} is not known; join it again")
+        await self._check(who)
         return who
+
+    async def _check(self, who: identity.NodeIdentity) -> None:
+        """Raises Refused when that certificate does not stand for the node, or not any more."""
+        record = await self._directory.lookup(who.tenant, who.node)
+        check_join(who.node, who.join, record.join if record is not None else None)
 
     async def hold(self, socket: WebSocket, who: identity.NodeIdentity, address: str) -> None:
         """One channel, from attach to detach, for a node whose identity is proven."""
@@ -250,6 +263,7 @@ class CloudHub:
             faults.at("cloudhub.after_session")
             if attachment.overtaken:
                 _heard(attachment, attachment.overtaken)
+            await self._check(who)  # again: what ends its rights from now on ends the session that is written
             log.info("attached tenant=%s node=%s address=%s", who.tenant, who.node, attachment.address)
             await run_cloud(
                 channel,
@@ -264,6 +278,8 @@ class CloudHub:
         reason = "cancelled"
         try:
             reason = await channel.run(use)
+        except Refused as exc:
+            reason = str(exc)
         except Exception as exc:
             reason = str(exc) or type(exc).__name__
             log.exception("channel failed tenant=%s node=%s", who.tenant, who.node)

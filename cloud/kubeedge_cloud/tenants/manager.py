@@ -4,8 +4,8 @@ Lives here:      allocation and removal, reading records, following their change
 Lives elsewhere: what a record holds (model.py), tokens (kubeedge_cloud.bootstrap), Node objects of the Kubernetes API
                  (kubeedge_cloud.edgecontroller makes them from the records).
 
-It is also what other parts ask who a node is: `lookup` for the hub and the relay, `names`, `ensure`, `exists` and
-`register` for bootstrap and the administrator.
+It is also what other parts ask who a node is: `lookup` for the hub and the relay, `names`, `ensure`, `join_of`,
+`register` and `entitle` for bootstrap and the administrator.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from kubeedge.api import keys, meta
 from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
 from kubeedge.errors import Conflict, Invalid, NotFound, Unavailable
-from kubeedge.store.model import Compare, Delete, Put, Store, Target
+from kubeedge.store.model import Compare, Delete, Op, Put, Store, Target
 from kubeedge_cloud.tenants import model
 from kubeedge_cloud.tenants.mirror import mirror, read_all
 from kubeedge_cloud.tenants.model import AddressPlan, NodeRecord, TenantRecord
@@ -87,8 +87,8 @@ class TenantManager:
 
     # Nodes
 
-    async def ensure_node(self, tenant: TenantId, node: str) -> NodeRecord:
-        """Find, or make with the lowest free number.
+    async def ensure_node(self, tenant: TenantId, node: str, join: str = "") -> NodeRecord:
+        """Find, or make for that join, with the lowest free number.
 
         Raises NotFound without such a tenant, Invalid for a bad name, Unavailable when no number is free.
         """
@@ -117,6 +117,7 @@ class TenantManager:
                 self._plan.address(number),
                 self._plan.pod_cidr(number),
                 meta.timestamp(self._wall()),
+                join,
             )
             claim = keys.node_number(tenant, number)
             done = await self._store.txn(
@@ -214,11 +215,26 @@ class TenantManager:
     async def ensure(self, tenant: TenantId) -> None:
         await self.ensure_tenant(tenant)
 
-    async def exists(self, tenant: TenantId, node: NodeName) -> bool:
-        return await self._store.get(model.node_key(tenant, node)) is not None
+    async def join_of(self, tenant: TenantId, node: NodeName) -> str | None:
+        """The join whose certificates stand for the node; None: there is no such node."""
+        record = await self.node(tenant, node)
+        return record.join if record is not None else None
 
-    async def register(self, tenant: TenantId, node: NodeName) -> Mapping[str, Any]:
-        record = await self.ensure_node(tenant, node)
+    async def entitle(self, tenant: TenantId, node: NodeName, join: str) -> tuple[Sequence[Compare], Sequence[Op]]:
+        """What makes the certificates of that join, and no others, stand for the node: to be written in one transaction with the use
+        of the token. It ends the session of whoever was the node before; links end by the record (bushub.rights)."""
+        key = model.node_key(tenant, node)
+        kv = await self._store.get(key)
+        if kv is None:
+            raise Conflict(f"node {node} was removed in this very moment")
+        same = (Compare(key, Target.MOD, "=", kv.mod_revision),)
+        record = model.decode_node(tenant, kv.value)
+        if record.join == join:
+            return same, ()
+        return same, (Put(key, replace(record, join=join).encode()), Delete(keys.session(tenant, node)))
+
+    async def register(self, tenant: TenantId, node: NodeName, join: str) -> Mapping[str, Any]:
+        record = await self.ensure_node(tenant, node, join)
         return {
             "number": record.number,
             "address": record.address,

@@ -2,7 +2,7 @@
 
     /tenants/T             {"name", "number", "createdAt"}, and "objects", "size": its own quota
     /tenant-numbers/NNNNN  name of the tenant that has the number
-    /t/T/nodes/N           {"name", "number", "address", "podCIDR", "tenantNumber", "createdAt"}
+    /t/T/nodes/N           {"name", "number", "address", "podCIDR", "tenantNumber", "createdAt", "join"}
     /t/T/numbers/NNNNN     name of the node that has the number
     /t/T/subnets/N         ["10.0.0.0/24", ...]: networks that may be behind node N, a virtual router
 
@@ -47,6 +47,7 @@ class NodeRecord:
     address: str  # on the overlay, with its prefix length: "100.64.0.7/16"
     pod_cidr: str
     created_at: str = ""  # RFC 3339
+    join: str = ""  # only certificates of this join stand for the node; "": it joined before joins had an id
 
     def encode(self) -> bytes:
         return _json(
@@ -57,6 +58,7 @@ class NodeRecord:
                 "address": self.address,
                 "podCIDR": self.pod_cidr,
                 "createdAt": self.created_at,
+                **({"join": self.join} if self.join else {}),
             }
         )
 
@@ -167,6 +169,7 @@ def decode_node(tenant: TenantId, value: bytes) -> NodeRecord:
         str(fields.get("address", "")),
         str(fields.get("podCIDR", "")),
         str(fields.get("createdAt", "")),
+        str(fields.get("join", "")),
     )
 
 

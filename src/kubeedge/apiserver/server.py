@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import weakref
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from typing import Any
 
 import h11
 
@@ -59,14 +61,20 @@ class ApiServer:
         node_stream: NodeStream,
         version: VersionInfo | None = None,
         authenticate: Callable[[Request], UserIdentity] | None = None,
+        check: Callable[[UserIdentity], Awaitable[None]] | None = None,
         *,
         unread: int = LIMIT,
     ) -> None:
-        """`unread`: bytes of answers that may wait for the clients of one tenant."""
+        """`check` raises Unauthorized for an identity that is proven and yet has no rights (any more).
+
+        `unread`: bytes of answers that may wait for the clients of one tenant.
+        """
         self._registries = registries
         self._node_stream = node_stream
         self._version = version or VersionInfo()
         self.who = authenticate or by_certificate  # raises Unauthorized or Forbidden
+        self._check = check
+        self._callers: weakref.WeakKeyDictionary[asyncio.Task[Any], UserIdentity] = weakref.WeakKeyDictionary()
         self._watches: Counter[TenantId] = Counter()
         self._writes: Counter[TenantId] = Counter()
         self._logs: Counter[TenantId] = Counter()
@@ -77,6 +85,12 @@ class ApiServer:
 
     def open_watches(self, tenant: TenantId) -> int:
         return self._watches[tenant]
+
+    def end(self, tenant: TenantId, kubeconfig: str) -> None:
+        """Connections that came with this kubeconfig end now, with their watches and whatever else they are about."""
+        for task, who in list(self._callers.items()):
+            if (who.tenant, who.kubeconfig) == (tenant, kubeconfig):
+                task.cancel()
 
     async def handle(self, request: Request) -> Response:
         try:
@@ -93,7 +107,7 @@ class ApiServer:
         path = request.path
         if path in _HEALTH or path.startswith(tuple(f"{health}/" for health in _HEALTH)):
             return Response(200, [("content-type", "text/plain")], b"ok")
-        registry = self._registry_of(request)
+        registry = await self._registry_of(request)
         parts = [part for part in path.split("/") if part]
         match parts:
             case ["apis", ("authorization.k8s.io" | "authentication.k8s.io") as group, "v1", plural]:
@@ -106,8 +120,14 @@ class ApiServer:
             raise MethodNotAllowed
         return self._describe(request, parts)
 
-    def _registry_of(self, request: Request) -> Registry:
+    async def _registry_of(self, request: Request) -> Registry:
         identity = self.who(request)
+        if self._check is not None:
+            if (
+                task := asyncio.current_task()
+            ) is not None:  # of the connection; before the check: what ends after it finds us
+                self._callers[task] = identity
+            await self._check(identity)
         registry = self._registries(identity.tenant)
         if registry is None:
             raise Forbidden(f"tenant {identity.tenant} does not exist")

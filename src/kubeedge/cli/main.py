@@ -97,6 +97,22 @@ def _add_cloud_tools(commands: _Commands) -> None:
         _socket(verb, CLOUD_SOCKET, "the cloud's")
     revoke.add_argument("id", help="the six characters between the dots")
 
+    p = commands.add("kubeconfig", "kubeconfig", "who may use the Kubernetes API of a tenant", output=False)
+    create, list_, revoke, replace = _verbs(
+        p,
+        ("create", "make a kubeconfig and print it: only now is its key seen"),
+        ("list", "show kubeconfigs"),
+        ("revoke", "end a kubeconfig and its connections"),
+        ("replace", "put another one into the administrator's file on this machine and revoke that of before"),
+    )
+    create.add_argument("--user", default="admin", help="name of the user (default: admin)")
+    create.add_argument("--ttl", default="365d", help="how long it is good: 24h, 90d (default: 365d)")
+    create.add_argument("--file", help="write it there (mode 0600) instead of printing it")
+    revoke.add_argument("id", help="as `kubeedge kubeconfig list` shows it")
+    for verb in (create, list_, revoke, replace):
+        verb.add_argument("--tenant", default="default", help="whose API (default: default)")
+        _socket(verb, CLOUD_SOCKET, "the cloud's")
+
     p = commands.add("tenant", "tenant", "tenants of this cloud", output=False)
     create, list_, show, quota = _verbs(
         p,

@@ -96,7 +96,7 @@ class Authority:
         usages += [ExtendedKeyUsageOID.SERVER_AUTH] if hosts else []
         if not usages:
             raise Invalid("a certificate for neither a client nor a server", path="hosts")
-        subject = [x509.NameAttribute(NameOID.COMMON_NAME, identity.uri.rsplit("/", 1)[1][:64])]
+        subject = [x509.NameAttribute(NameOID.COMMON_NAME, identity.common_name[:64])]
         if isinstance(identity, UserIdentity):
             subject.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, str(identity.tenant)))
         certificate = (
@@ -123,7 +123,7 @@ class Authority:
 
         Whether it was written. A power cut between the two files leaves a pair that does not fit.
         """
-        if self._still_fits(cert, key, identity, hosts):
+        if self.still_fits(cert, key, identity, hosts):
             return False
         new = csr.new_key()
         write_secret(key, csr.key_pem(new))
@@ -142,7 +142,7 @@ class Authority:
             raise Invalid(f"it expired {expired.days} days ago, too long; join the node again", path="certificate")
         return certificate
 
-    def _still_fits(self, cert: Path, key: Path, identity: Identity, hosts: Sequence[str]) -> bool:
+    def still_fits(self, cert: Path, key: Path, identity: Identity, hosts: Sequence[str]) -> bool:
         try:
             certificate = x509.load_pem_x509_certificate(cert.read_bytes())
             certificate.verify_directly_issued_by(self._certificate)

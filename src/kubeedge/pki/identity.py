@@ -2,9 +2,13 @@
 
 The URI is a SPIFFE ID (SPIFFE-ID specification, section 2) in the trust domain "kubeedge":
 
-    spiffe://kubeedge/tenant/<tenant>/node/<node>     an edge node
-    spiffe://kubeedge/tenant/<tenant>/user/<user>     a user of a tenant's Kubernetes API
-    spiffe://kubeedge/cloud/<name>                    a process of the cloud side
+    spiffe://kubeedge/tenant/<tenant>/node/<node>/join/<id>          an edge node, by that join
+    spiffe://kubeedge/tenant/<tenant>/user/<user>/kubeconfig/<id>    a user of a tenant's Kubernetes API, by that kubeconfig
+    spiffe://kubeedge/cloud/<name>                                   a process of the cloud side
+
+A name outlives what it stood for: a node is removed and another machine joins under its name, a kubeconfig is lost and its user gets another.
+So whoever admits a node compares the join with that of the node's record, and the API compares the kubeconfig with those that are good
+(ADR 0025). Certificates of earlier versions have neither; their id is "".
 """
 
 from __future__ import annotations
@@ -23,20 +27,31 @@ _SCHEME = "spiffe://kubeedge/"
 class NodeIdentity:
     tenant: TenantId
     node: NodeName
+    join: str = ""
 
     @property
     def uri(self) -> str:
-        return f"{_SCHEME}tenant/{self.tenant}/node/{self.node}"
+        return f"{_SCHEME}tenant/{self.tenant}/node/{self.node}" + (f"/join/{self.join}" if self.join else "")
+
+    @property
+    def common_name(self) -> str:
+        return str(self.node)
 
 
 @dataclass(frozen=True, slots=True)
 class UserIdentity:
     tenant: TenantId
     user: str
+    kubeconfig: str = ""
 
     @property
     def uri(self) -> str:
-        return f"{_SCHEME}tenant/{self.tenant}/user/{self.user}"
+        which = f"/kubeconfig/{self.kubeconfig}" if self.kubeconfig else ""
+        return f"{_SCHEME}tenant/{self.tenant}/user/{self.user}{which}"
+
+    @property
+    def common_name(self) -> str:
+        return self.user
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +62,28 @@ class CloudIdentity:
     def uri(self) -> str:
         return f"{_SCHEME}cloud/{self.name}"
 
+    @property
+    def common_name(self) -> str:
+        return self.name
+
 
 Identity: TypeAlias = NodeIdentity | UserIdentity | CloudIdentity
 
 
 def parse(uri: str) -> Identity:
-    """Raises Refused for anything that is not exactly one of the three forms."""
+    """Raises Refused for anything that is not exactly one of these forms."""
     if not uri.startswith(_SCHEME) or len(uri) > 256:
         raise Refused(f"{uri[:256]!r} is not an identity of this system")
     try:
         match uri.removeprefix(_SCHEME).split("/"):
             case ["tenant", tenant, "node", node]:
                 return NodeIdentity(tenant_id(tenant), node_name(node))
+            case ["tenant", tenant, "node", node, "join", join]:
+                return NodeIdentity(tenant_id(tenant), node_name(node), str(node_name(join)))
             case ["tenant", tenant, "user", user]:
                 return UserIdentity(tenant_id(tenant), str(node_name(user)))
+            case ["tenant", tenant, "user", user, "kubeconfig", kubeconfig]:
+                return UserIdentity(tenant_id(tenant), str(node_name(user)), str(node_name(kubeconfig)))
             case ["cloud", name]:
                 return CloudIdentity(str(node_name(name)))
     except Invalid as exc:

@@ -26,6 +26,7 @@ MADE = {
     "/t/T/edge/N/reported/RESOURCE/NAMESPACE/NAME": keys.edge_reported(T, N) + "RESOURCE/NAMESPACE/NAME",
     "/t/T/edge/N/sync/up": keys.edge_sync_up(T, N),
     "/t/T/edge/N/writes/done": keys.edge_writes_done(T, N),
+    "/kubeconfigs/T/ID": keys.kubeconfigs(T) + "ID",
     "/sessions/T/N": keys.session(T, N),
     "/processes/P": keys.PROCESSES + "P",
     "/leaders/WORK": keys.LEADERS + "WORK",
@@ -46,7 +47,12 @@ def test_the_table_names_every_format_and_no_other() -> None:
 
 @pytest.mark.parametrize("form", MADE)
 def test_a_function_makes_what_the_table_says(form: str) -> None:
-    shown = form.replace("/t/T/", f"/t/{T}/").replace("/T/N", f"/{T}/{N}").replace("tenants/T", f"tenants/{T}")
+    shown = (
+        form.replace("/t/T/", f"/t/{T}/")
+        .replace("/T/N", f"/{T}/{N}")
+        .replace("tenants/T", f"tenants/{T}")
+        .replace("kubeconfigs/T", f"kubeconfigs/{T}")
+    )
     shown = re.sub(r"/N(?=/|$)", f"/{N}", shown).replace("NUMBER", "00007")
     assert MADE[form] == shown
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from kubeedge.pki import csr, tokens
 from kubeedge.pki.bootstrap import Client
 from kubeedge.pki.ca import Authority
 from kubeedge.store.memory import MemoryStore
+from kubeedge.store.model import Compare, Op
 from kubeedge_cloud.bootstrap.certificates import ServerCertificate
 from kubeedge_cloud.bootstrap.server import Bootstrap, BootstrapSettings
 from kubeedge_cloud.bootstrap.tokens import TokenStore
@@ -25,12 +27,17 @@ class Registry:
 
     def __init__(self) -> None:
         self.nodes: dict[tuple[str, str], int] = {}
+        self.joins: dict[tuple[str, str], str] = {}
         self.full = False
 
-    async def exists(self, tenant: TenantId, node: NodeName) -> bool:
-        return (tenant, node) in self.nodes
+    async def join_of(self, tenant: TenantId, node: NodeName) -> str | None:
+        return self.joins.get((tenant, node), "") if (tenant, node) in self.nodes else None
 
-    async def register(self, tenant: TenantId, node: NodeName) -> dict[str, Any]:
+    async def entitle(self, tenant: TenantId, node: NodeName, join: str) -> tuple[Sequence[Compare], Sequence[Op]]:
+        self.joins[tenant, node] = join
+        return (), ()
+
+    async def register(self, tenant: TenantId, node: NodeName, join: str) -> dict[str, Any]:
         if self.full:
             raise Unavailable(f"tenant {tenant} has no more numbers for nodes")
         number = self.nodes.setdefault((tenant, node), len(self.nodes) + 1)

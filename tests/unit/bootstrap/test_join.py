@@ -17,7 +17,7 @@ from kubeedge.api.names import DEFAULT_TENANT, TenantId
 from kubeedge.errors import Conflict, Invalid, Refused, Unavailable
 from kubeedge.pki import csr, tokens
 from kubeedge.pki.ca import Authority
-from kubeedge.pki.identity import parse
+from kubeedge.pki.identity import NodeIdentity, parse
 from tests.unit.bootstrap.cloud import Cloud, Machine
 
 DAY = 86400.0
@@ -357,5 +357,66 @@ def test_a_token_lives_for_a_time_that_makes_sense(tmp_path, ttl):
     async def told(cloud):
         with pytest.raises(Invalid, match="ttl"):
             await cloud.token(ttl=ttl)
+
+    story(tmp_path, told)
+
+
+def join_of(machine: Machine) -> str:
+    return parse(uri_of(machine.certificate)).join
+
+
+def test_each_join_has_an_id_and_only_the_newest_stands_for_the_node(tmp_path):
+    async def told(cloud):
+        first, second = Machine(), Machine()
+        token = await cloud.token("edge1")
+        await cloud.join(token, "edge1", first)
+        before = join_of(first)
+        await cloud.join(token, "edge1", first)  # the answer was lost
+        assert join_of(first) == before == cloud.registry.joins["default", "edge1"]
+        await cloud.join(await cloud.token("edge1", replace=True), "edge1", second)
+        assert join_of(second) == cloud.registry.joins["default", "edge1"] != before
+        with pytest.raises(Refused, match="replaced by a later one"):
+            await asyncio.to_thread(first.renew, cloud.client())
+        await asyncio.to_thread(second.renew, cloud.client())
+        assert join_of(second) == cloud.registry.joins["default", "edge1"]
+
+    story(tmp_path, told)
+
+
+@pytest.mark.parametrize("what", ["removed", "removed, and its name taken", "replaced"])
+def test_a_used_token_brings_no_node_back_that_was_removed_or_replaced(tmp_path, what):
+    async def told(cloud):
+        thief, token = Machine(), await cloud.token("edge1", replace=True)
+        await cloud.join(token, "edge1", thief)
+        if what != "replaced":
+            cloud.registry.nodes.clear()
+        if what != "removed":
+            await cloud.join(await cloud.token("edge1", replace=what == "replaced"), "edge1")
+        joins = dict(cloud.registry.joins)
+        with pytest.raises(Refused, match="removed or replaced"):
+            await cloud.join(
+                token, "edge1", thief
+            )  # the same key, within the time in which a lost answer is given again
+        assert cloud.registry.joins == joins
+
+    story(tmp_path, told)
+
+
+def test_a_node_that_joined_before_joins_had_ids_renews_until_it_is_replaced(tmp_path):
+    async def told(cloud):
+        old = Machine()
+        await cloud.join(await cloud.token("edge1"), "edge1", old)
+        old.certificate = cloud.authority.issue(
+            old.key.public_key(), NodeIdentity(DEFAULT_TENANT, "edge1"), client=True
+        )
+        serial = f"{x509.load_pem_x509_certificate(old.certificate).serial_number:x}"
+        held = await cloud.tokens.claim(DEFAULT_TENANT, "edge1")
+        await cloud.tokens.renewed(DEFAULT_TENANT, "edge1", held, "", serial)
+        cloud.registry.joins.clear()  # as an earlier version left it
+        await asyncio.to_thread(old.renew, cloud.client())
+        assert join_of(old) == ""
+        await cloud.join(await cloud.token("edge1", replace=True), "edge1")
+        with pytest.raises(Refused, match="replaced by a later one"):
+            await asyncio.to_thread(old.renew, cloud.client())
 
     story(tmp_path, told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.api.names import NodeName, TenantId
@@ -17,16 +18,24 @@ from tests.kit import virtual_time
 TENANT, A, B = TenantId("t"), NodeName("a"), NodeName("b")
 
 
+@dataclass(frozen=True)
+class Linked:
+    """What a link was made by."""
+
+    number: int
+    join: str = ""
+
+
 class Hub:
     """What is linked, and what Rights said of it."""
 
     def __init__(self, directory: Any) -> None:
-        self.linked: dict[NodeName, int] = {}
+        self.linked: dict[NodeName, Linked] = {}
         self.ended: list[tuple[NodeName, int]] = []
         self.allowed: list[tuple[NodeName, tuple[str, ...]]] = []
         self.rights = Rights(directory, linked=lambda tenant: self.linked, end=self._end, allowed=self._allowed)
 
-    def _end(self, node: NodeKey, number: int) -> None:
+    def _end(self, node: NodeKey, number: int, newest: Any) -> None:
         self.ended.append((node[1], number))
 
     def _allowed(self, node: NodeKey, subnets: Sequence[str]) -> None:
@@ -45,7 +54,7 @@ def test_a_node_that_is_removed_ends_and_others_stay() -> None:
     async def story() -> None:
         manager = await tenants()
         hub = Hub(manager)
-        hub.linked = {A: 1, B: 2}
+        hub.linked = {A: Linked(1), B: Linked(2)}
         hub.rights.follow(TENANT)
         await asyncio.sleep(0.1)
         assert hub.rights.has((TENANT, A)) and hub.ended == []
@@ -60,11 +69,29 @@ def test_a_node_that_is_removed_ends_and_others_stay() -> None:
     virtual_time.run(story())
 
 
+def test_a_machine_that_joins_in_the_place_of_a_node_ends_the_links_of_the_other() -> None:
+    async def story() -> None:
+        manager = await tenants()
+        hub = Hub(manager)
+        hub.linked = {A: Linked(1), B: Linked(2)}
+        hub.rights.follow(TENANT)
+        await asyncio.sleep(0.1)
+        for join in ("first", "second"):  # the name stays, and so does the number
+            compares, ops = await manager.entitle(TENANT, A, join)
+            assert (await manager._store.txn(compares, ops)).succeeded
+            await asyncio.sleep(0.1)
+            assert hub.rights.record((TENANT, A)).join == join
+        assert hub.ended == [(A, 1), (A, 1)]
+        await hub.rights.close()
+
+    virtual_time.run(story())
+
+
 def test_what_changed_before_we_looked_is_noticed_at_the_first_look() -> None:
     async def story() -> None:
         manager = await tenants()
         hub = Hub(manager)
-        hub.linked = {A: 1, B: 9}  # b had number 9 when its link began
+        hub.linked = {A: Linked(1), B: Linked(9)}  # b had number 9 when its link began
         await manager.remove_node(TENANT, A)
         await manager.allow_subnets(TENANT, B, ["10.0.0.0/24"])
         hub.rights.follow(TENANT)
@@ -113,7 +140,7 @@ def test_a_removal_while_the_store_is_away_is_noticed_when_it_is_back() -> None:
         manager = await tenants()
         directory = Flaky(manager)
         hub = Hub(directory)
-        hub.linked = {A: 1, B: 2}
+        hub.linked = {A: Linked(1), B: Linked(2)}
         hub.rights.follow(TENANT)
         await asyncio.sleep(0.1)
         await manager.remove_node(TENANT, B)

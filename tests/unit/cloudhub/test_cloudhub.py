@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import Unavailable
@@ -24,6 +26,7 @@ from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from kubeedge_cloud.tenants.manager import TenantManager
 from tests.kit import virtual_time
 from tests.kit.certs import TestAuthority
+from tests.kit.directory import EveryNode
 from tests.simulator.world import Socket, Wire
 
 WHO = NodeIdentity(TenantId("default"), NodeName("edge1"))
@@ -33,7 +36,7 @@ KEY = keys.session(WHO.tenant, WHO.node)
 class Cloud:
     def __init__(self) -> None:
         self.store = MemoryStore()
-        self.hub = CloudHub(CloudHubSettings(), self.store, None, None)  # type: ignore[arg-type]
+        self.hub = CloudHub(CloudHubSettings(), self.store, EveryNode(), None)  # type: ignore[arg-type]
         self.wire = Wire(random.Random(1))
         self.tasks: list[asyncio.Task[object]] = []
 
@@ -90,7 +93,7 @@ def test_a_node_that_reports_without_end_fills_nothing_and_harms_nobody() -> Non
         cloud.hub = CloudHub(
             CloudHubSettings(bounds=Bounds(keys=200, size=1 << 20)),
             cloud.store,
-            None,  # type: ignore[arg-type]
+            EveryNode(),
             None,  # type: ignore[arg-type]
         )
         greedy, modest, up = MemoryStore(), MemoryStore(), Progress()
@@ -135,7 +138,7 @@ def test_a_node_that_rewrites_without_end_is_held_up_also_when_it_comes_again() 
         cloud.hub = CloudHub(
             CloudHubSettings(bounds=Bounds(keys=100, size=1 << 20, seconds=10.0)),
             cloud.store,
-            None,  # type: ignore[arg-type]
+            EveryNode(),
             None,  # type: ignore[arg-type]
         )
         busy, modest = MemoryStore(), MemoryStore()
@@ -285,7 +288,7 @@ def test_a_channel_at_another_process_replaces_the_one_here() -> None:
     async def story() -> None:
         here, there = Cloud(), Cloud()
         there.store = here.store
-        there.hub = CloudHub(CloudHubSettings(), here.store, None, None)  # type: ignore[arg-type]
+        there.hub = CloudHub(CloudHubSettings(), here.store, EveryNode(), None)  # type: ignore[arg-type]
         following = [asyncio.create_task(c.hub.follow_sessions()) for c in (here, there)]
         first = await here.attach()
         second = await there.attach()
@@ -328,12 +331,61 @@ def test_a_process_without_a_lease_holds_nobody() -> None:
     async def story() -> None:
         cloud = Cloud()
         member = Lease()
-        cloud.hub = CloudHub(CloudHubSettings(), cloud.store, None, None, member=member)  # type: ignore[arg-type]
+        cloud.hub = CloudHub(CloudHubSettings(), cloud.store, EveryNode(), None, member=member)  # type: ignore[arg-type]
         assert "no lease" in await (await cloud.attach())
         assert cloud.session() == ""
         member.held = await cloud.store.lease_grant(60)
         channel = await cloud.attach()
         assert not channel.done() and cloud.store.newest(KEY).lease == member.held  # type: ignore[union-attr]
+        await cloud.stop()
+
+    virtual_time.run(story())
+
+
+def test_another_machine_that_joins_ends_the_session_at_whichever_process_it_is() -> None:
+    async def story() -> None:
+        here, there = Cloud(), Cloud()
+        there.store = here.store
+        there.hub = CloudHub(CloudHubSettings(), here.store, EveryNode(), None)  # type: ignore[arg-type]
+        following = [asyncio.create_task(cloud.hub.follow_sessions()) for cloud in (here, there)]
+        tenants = TenantManager(here.store)
+        await tenants.ensure_tenant(WHO.tenant)
+        await tenants.ensure_node(WHO.tenant, WHO.node)
+        channel = await there.attach()
+        assert here.session()
+        compares, ops = await tenants.entitle(WHO.tenant, WHO.node, "2")
+        assert (await here.store.txn(compares, ops)).succeeded
+        assert "session was ended" in await asyncio.wait_for(channel, 5)
+        assert here.session() == "" and there.hub.sessions() == []
+        compares, ops = await tenants.entitle(WHO.tenant, WHO.node, "2")
+        assert compares and not ops, "a join that repeats itself disturbs nobody"
+        for task in following:
+            task.cancel()
+        await asyncio.gather(*following, return_exceptions=True)
+        await here.stop()
+        await there.stop()
+
+    virtual_time.run(story())
+
+
+@pytest.mark.parametrize("meanwhile", ["removed", "replaced"])
+def test_a_node_whose_rights_end_while_it_is_let_in_does_not_stay(meanwhile: str) -> None:
+    """Its certificate was looked at, and then the record changed, before there was a session that could be ended."""
+
+    async def story() -> None:
+        store = MemoryStore()
+        tenants = TenantManager(store)
+        cloud = Cloud()
+        cloud.store, cloud.hub = store, CloudHub(CloudHubSettings(), store, tenants, None)  # type: ignore[arg-type]
+        await tenants.ensure_tenant(WHO.tenant)
+        await tenants.ensure_node(WHO.tenant, WHO.node)
+        if meanwhile == "removed":
+            await tenants.remove_node(WHO.tenant, WHO.node)
+        else:
+            await store.txn(*await tenants.entitle(WHO.tenant, WHO.node, "2"))
+        channel = await cloud.attach()  # as it goes on after it was looked at
+        await asyncio.wait_for(channel, 5)
+        assert cloud.session() == "" and cloud.hub.sessions() == []
         await cloud.stop()
 
     virtual_time.run(story())

@@ -23,16 +23,9 @@ from kubeedge.store.model import MAX_VALUE
 from kubeedge.sync.driver import Progress, run_edge
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from tests.kit.certs import Credentials, TestAuthority
+from tests.kit.directory import SomeNodes
 
 TENANT = TenantId("default")
-
-
-class Directory:
-    def __init__(self, *nodes: str) -> None:
-        self.nodes = set(nodes)
-
-    async def lookup(self, tenant: TenantId, node: NodeName) -> object | None:
-        return node if node in self.nodes else None
 
 
 def server_tls(credentials: Credentials) -> Callable[[], ssl.SSLContext]:
@@ -72,7 +65,7 @@ class World:
         server = self.authority.issue("cloud", hosts=["127.0.0.1"], uri="spiffe://kubeedge/cloud/hub")
         self.port = _free_port()
         settings = CloudHubSettings(address="127.0.0.1", port=self.port)
-        self.directory = Directory("edge1", "edge2")
+        self.directory = SomeNodes("edge1", "edge2")
         self.hub = CloudHub(settings, self.cloud_store, self.directory, server_tls(server))
         self.tasks: list[asyncio.Task[None]] = []
 

@@ -25,7 +25,8 @@ from kubeedge.hub.stream import Rejected, Stream
 from kubeedge.store.memory import MemoryStore
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from tests.kit.certs import Credentials, TestAuthority
-from tests.unit.hub.test_channel import Directory, client_tls, server_tls, until
+from tests.kit.directory import SomeNodes
+from tests.unit.hub.test_channel import client_tls, server_tls, until
 
 URI = "spiffe://kubeedge/tenant/default/node/edge1"
 REQUEST = (
@@ -74,7 +75,7 @@ class Place:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         settings = CloudHubSettings(address="127.0.0.1", port=self.port)
-        hub = CloudHub(settings, MemoryStore(), Directory(*nodes), self.server)
+        hub = CloudHub(settings, MemoryStore(), SomeNodes(*nodes), self.server)
         ready = asyncio.Event()
         running = asyncio.create_task(hub.run(ready))
         await ready.wait()

@@ -56,7 +56,7 @@ async def test_a_tenant_and_its_nodes_get_numbers_and_addresses(store: Store, te
     assert await tenants.names() == [A, B] and await tenants.tenant_number(B) == 2
     assert await tenants.lookup(A, NodeName("edge1")) == (await tenants.nodes(A))[0]
     assert await tenants.lookup(A, NodeName("edge2")) is None
-    assert await tenants.register(A, NodeName("edge1")) == {
+    assert await tenants.register(A, NodeName("edge1"), "another") == {
         "number": 1,
         "address": "100.64.0.1/16",
         "podCIDR": "10.244.1.0/24",
@@ -106,7 +106,7 @@ async def test_a_number_is_free_again_once_its_node_is_removed(store: Store, ten
     assert await tenants.remove_node(A, NodeName("edge2")) is False
     prefix = keys.edge(A, NodeName("edge2"))
     assert not (await store.range(prefix, keys.prefix_end(prefix))).kvs
-    assert not await tenants.exists(A, NodeName("edge2"))
+    assert await tenants.join_of(A, NodeName("edge2")) is None
     assert (await tenants.ensure_node(A, "edge4")).number == 2
     assert (await tenants.ensure_node(A, "edge2")).number == 4
 
