@@ -50,6 +50,7 @@ from kubeedge.sync import observe as sync_observe
 from kubeedge.sync.bounds import Bounds
 from kubeedge.sync.driver import Progress
 from kubeedge_cloud.bootstrap.admin import Admin
+from kubeedge_cloud.bootstrap.authority import check_authority, check_directory
 from kubeedge_cloud.bootstrap.certificates import ServerCertificate
 from kubeedge_cloud.bootstrap.server import Bootstrap, BootstrapSettings
 from kubeedge_cloud.bootstrap.tokens import TokenStore
@@ -83,11 +84,11 @@ _COLLECT = (2_000, 10, 10)
 KUBELET_PORT = 10250  # L4, on every node
 
 
-def main(config: CloudConfig) -> int:
+def main(config: CloudConfig, *, new_authority: bool = False) -> int:
     logs.setup(config.logging.level)
     raise_descriptor_limit()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_run(config))
+        asyncio.run(_run(config, new_authority))
     return 0
 
 
@@ -103,10 +104,16 @@ async def _run(config: CloudConfig) -> None:
     for path in (state, config.paths.run):
         private.directory(path)
     private.files(state.glob("kubeconfig-*"))
+async def _run(config: CloudConfig, new_authority: bool) -> None:
+    for path in (config.paths.state, config.paths.run):
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
     stuck: tuple[str, ...] = ()
     store = await _open_store(config)
     try:
+        pki = config.paths.state / "pki"
+        await check_directory(store, pki, replace=new_authority)
         cloud = Cloud(config, store)
+        await check_authority(store, pki, cloud.authority.hash, replace=new_authority)
         await cloud.prepare()
         gc.collect()
         gc.freeze()  # what is there now stays: the collector need not look at it again

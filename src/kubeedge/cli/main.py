@@ -52,6 +52,10 @@ def _add_runners(commands: _Commands) -> None:
     p.add_argument("--config", help=f"configuration file (default: {DEFAULT_CLOUD_CONFIG} if it exists)")
     p.add_argument("--default-config", "--defaultconfig", action="store_true", help="print the default configuration")
 
+    p.add_argument(
+        "--new-authority", action="store_true", help="go on with another certificate authority: every node joins again"
+    )
+
     p = commands.add("edge", "run", "run the agent of this node in the foreground", output=False)
     p.add_argument("--config", help="configuration file (default: ROOT/etc/kubeedge/kubeedge.yaml)")
     _root(p)

@@ -30,7 +30,7 @@ def _cloud(options: argparse.Namespace) -> int:
         if exc.name != "kubeedge_cloud":
             raise
         raise CommandError("the cloud side is not installed", "pip install kubeedge-cloud") from exc
-    status: int = cloudcore.main(config)
+    status: int = cloudcore.main(config, new_authority=options.new_authority)
     return status
 
 

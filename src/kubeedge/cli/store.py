@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
                 size = upkeep.backup(path, Path(options.file), replace=options.force)
                 _say(options, {"store": str(path), "backup": options.file, "bytes": size})
             case "restore":
-                _restore(path, options)
+                _restore(_target(path, options), options)
             case _:
                 _say(options, {"store": str(path), **dataclasses.asdict(upkeep.stats(path))})
     except SickStore as exc:
@@ -46,13 +46,43 @@ def _check(path: Path, options: argparse.Namespace) -> int:
     return 1 if findings else 0
 
 
+def _target(path: Path, options: argparse.Namespace) -> Path:
+    """Where a backup belongs: to the side that it is of. Raises CommandError for the other side's store."""
+    sides = {"edge": Path(options.root_dir) / _EDGE, "cloud": Path(options.root_dir) / _CLOUD}
+    source = Path(options.file)
+    try:
+        side = upkeep.side(source)
+    except SickStore as exc:
+        raise CommandError(str(exc), "choose another backup") from exc
+    if not options.store:
+        if not side:
+            raise CommandError(
+                f"{source} has nothing in it that tells whose backup it is", "name the store with --store FILE"
+            )
+        return sides[side]
+    try:
+        there = upkeep.side(path)
+    except (NotFound, SickStore):  # nothing is lost, and a sick store is what restoring is for
+        return path
+    if side and there and side != there:
+        raise CommandError(
+            f"{source} is a backup of the {side}'s store, and {path} is the {there}'s",
+            f"the {side}'s is at {sides[side]}",
+        )
+    return path
+
+
 def _restore(path: Path, options: argparse.Namespace) -> None:
     try:
         old = upkeep.restore(Path(options.file), path)
     except KubeEdgeError as exc:
         advice = "stop the agent or the cloud process first" if "in use" in str(exc) else "choose another backup"
         raise CommandError(str(exc), advice) from exc
-    _say(options, {"store": str(path), "restoredFrom": options.file, "before": str(old) if old else ""})
+    answer: dict[str, object] = {"store": str(path), "restoredFrom": options.file, "before": str(old) if old else ""}
+    pki = path.parent / "pki"
+    if upkeep.side(path) == "cloud" and not (pki / "ca.key").exists():
+        answer["next"] = f"restore {pki / 'ca.crt'} and {pki / 'ca.key'}, too: the nodes trust no other authority"
+    _say(options, answer)
 
 
 def _advice(path: Path) -> str:

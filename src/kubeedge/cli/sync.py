@@ -12,7 +12,9 @@ from kubeedge.cli.show import amount, as_json, table, tree
 
 def run(options: argparse.Namespace) -> int:
     query = {name: value for name in ("tenant", "node") if (value := getattr(options, name))}
-    answer = call(local_socket(options.socket), "GET", "/v1/sync" + (f"?{urlencode(query)}" if query else ""), what="the process")
+    answer = call(
+        local_socket(options.socket), "GET", "/v1/sync" + (f"?{urlencode(query)}" if query else ""), what="the process"
+    )
     print(as_json(answer) if options.output == "json" else _text(answer))
     return 0
 

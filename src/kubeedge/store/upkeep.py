@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge import faults
+from kubeedge.api import keys
 from kubeedge.errors import Invalid, NotFound, Unavailable
 from kubeedge.store.sqlite_file import (
     SHIFT,
@@ -36,6 +37,7 @@ from kubeedge.store.sqlite_file import (
 
 BUMP = 1_000_000_000  # revisions; a store that makes 1,000 a second needs 11 days for as many
 _MAX_FINDINGS = 20
+_SIDES = {"cloud": (keys.TENANTS,), "edge": (keys.DESIRED, keys.REPORTED, keys.SYNC_DOWN)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,19 @@ def _disagreements(db: sqlite3.Connection) -> Iterator[str]:
         count = db.execute(f"SELECT count(*) FROM history WHERE {where}").fetchone()[0]
         if count:
             yield f"{count} {what}"
+
+
+def side(path: Path) -> str:
+    """Whose store it is by its keys: "cloud", "edge", or "" when it has none that tells. Raises NotFound, SickStore, Unavailable."""
+    _must_exist(path)
+    with _reading(path) as db:
+        for name, prefixes in _SIDES.items():
+            for prefix in prefixes:
+                if db.execute(
+                    "SELECT 1 FROM history WHERE key >= ? AND key < ? LIMIT 1", (prefix, keys.prefix_end(prefix))
+                ).fetchone():
+                    return name
+    return ""
 
 
 def backup(path: Path, target: Path, *, replace: bool = False) -> int:
@@ -131,9 +146,9 @@ def stats(path: Path) -> Stats:
     with _reading(path) as db:
         live = "value IS NOT NULL AND id = (SELECT max(id) FROM history WHERE key = h.key)"
         prefixes: dict[str, int] = {}
-        keys = size = 0
+        count = size = 0
         for key, length in db.execute(f"SELECT key, length(value) FROM history AS h WHERE {live}"):
-            keys, size = keys + 1, size + length
+            count, size = count + 1, size + length
             name = "/".join(key.split("/")[:3])
             if name in prefixes or len(prefixes) < 100:
                 prefixes[name] = prefixes.get(name, 0) + 1
@@ -144,7 +159,7 @@ def stats(path: Path) -> Stats:
         log = companions(path)[0]
         return Stats(
             store_id=str(meta(db, "store_id")), revision=read_revision(db), compacted=int(meta(db, "compacted")),
-            keys=keys, history=history, value_bytes=size, file_bytes=path.stat().st_size,
+            keys=count, history=history, value_bytes=size, file_bytes=path.stat().st_size,
             log_bytes=log.stat().st_size if log.exists() else 0, free_bytes=page * free, leases=leases,
             prefixes=dict(sorted(prefixes.items())),
         )  # fmt: skip

@@ -26,6 +26,7 @@ MADE = {
     "/t/T/edge/N/reported/RESOURCE/NAMESPACE/NAME": keys.edge_reported(T, N) + "RESOURCE/NAMESPACE/NAME",
     "/t/T/edge/N/sync/up": keys.edge_sync_up(T, N),
     "/t/T/edge/N/writes/done": keys.edge_writes_done(T, N),
+    "/authority": keys.AUTHORITY,
     "/kubeconfigs/T/ID": keys.kubeconfigs(T) + "ID",
     "/sessions/T/N": keys.session(T, N),
     "/processes/P": keys.PROCESSES + "P",
