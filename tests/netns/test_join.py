@@ -126,6 +126,7 @@ def test_a_machine_joins_runs_a_pod_and_is_reset_to_what_it_was(site: Site, agen
     assert cgroups.processes(PREFIX) == [] and list(cgroups.groups(PREFIX)) == []
     assert mounts_of(site.machine, site.root) == 0
     assert "cni0" not in site.machine.ip("-br", "link")
+    assert site.machine.run("nft", "list", "tables") == ""
     assert [p for p in site.root.rglob("*") if not p.is_dir()] == []
     again = site.machine.run(*KUBEEDGE, "reset", "--force", "--root-dir", str(site.root))
     assert again == "there was nothing to remove\n"
@@ -287,6 +288,43 @@ def test_a_state_that_is_a_link_or_somebody_elses_is_refused_in_words(site: Site
     with pytest.raises(RuntimeError, match="belongs to the user 1000") as caught:
         site.machine.run(*edge)
     assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["in use", "missing"])
+def test_a_machine_without_a_tun_is_told_in_one_line(site: Site, what: str) -> None:
+    site.join()
+    log, holder = site.directory / "edge.log", None
+    agent = [*KUBEEDGE, "edge", "--root-dir", str(site.root)]
+    if what == "in use":
+        hold = "from kubeedge.kubebus.l3.tun import open_tun; import time; tun = open_tun('kb0'); time.sleep(1000)"
+        holder = site.machine.spawn(sys.executable, "-c", hold)
+        until(lambda: "kb0" in site.machine.ip("-br", "link"), timeout=20, what="the other process's TUN")
+    else:
+        agent = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /dev/net && exec "$@"', "sh", *agent]
+    process = site.machine.spawn(*agent, log=log)
+    words = {"in use": "no TUN kb0: another process has it", "missing": "no TUN kb0: /dev/net/tun is missing"}[what]
+    until(lambda: words in log.read_text(), timeout=20, what="the reason")
+    assert "Traceback" not in log.read_text()
+    if holder is not None:
+        site.machine.stop(holder)
+        until((site.root / "run/kubeedge/edge.sock").exists, timeout=40, what="the agent's socket")
+        until(lambda: site.status().get("link", {}).get("up", False), timeout=20, what="the link, once it is free")
+    site.machine.stop(process)
+
+
+def test_a_second_cloud_on_the_same_ports_is_told_in_one_line_each(site: Site) -> None:
+    config, log = site.directory / "second.yaml", site.directory / "second.log"
+    first = (site.directory / "cloud.yaml").read_text()
+    config.write_text(
+        first.replace(f"{site.directory}/state", f"{site.directory}/s2").replace(
+            f"{site.directory}/run", f"{site.directory}/r2"
+        )
+    )
+    second = site.cloud.spawn(*KUBEEDGE, "cloud", "--config", str(config), log=log)
+    ports = ("6443", "10002", "10010", "8080")
+    until(lambda: all(re.search(rf"\b{port}\b", log.read_text()) for port in ports), timeout=40, what="a line for each port")
+    assert "Traceback" not in log.read_text() and "is another agent or cloud running here?" in log.read_text()
+    site.cloud.stop(second)
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced"])

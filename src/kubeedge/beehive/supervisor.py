@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import logging
 import signal
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from kubeedge.beehive.core import RestartPolicy, Restarts
 from kubeedge.beehive.module import Module
-from kubeedge.errors import Misuse
+from kubeedge.errors import KubeEdgeError, Misuse
 
 if TYPE_CHECKING:
     from kubeedge.kit.metrics import ModulePhase
@@ -148,6 +149,9 @@ class Supervisor:
             if isinstance(error, Exception):
                 log.error("module=%s failed while it stopped: %s", module.name, text, exc_info=error)
             raise asyncio.CancelledError
+        if error is not None and _says_enough(error):
+            log.error("module=%s failed: %s", module.name, text)
+            return text
         again = text == state.last_error  # the same crash in a row needs no second traceback
         log.error("module=%s crashed: %s", module.name, text, exc_info=None if again else error)
         return text
@@ -202,6 +206,21 @@ def _where(task: asyncio.Task[None]) -> str:
 
 
 def _text(error: BaseException) -> str:
+    error = _innermost(error)
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return f"{error.strerror}; is another agent or cloud running here? Otherwise choose another port"
+    return str(error) or type(error).__name__
+
+
+def _says_enough(error: BaseException) -> bool:
+    """It is about this machine, in words that were made for people: where in our code it arose says nothing more."""
+    error = _innermost(error)
+    if isinstance(error, OSError):
+        return error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
+    return isinstance(error, KubeEdgeError) and not isinstance(error, Misuse)
+
+
+def _innermost(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return str(error) or type(error).__name__
+    return error

@@ -142,6 +142,7 @@ def _remove_shared(config: edge.EdgeConfig) -> None:
 
     with contextlib.suppress(OSError):  # not ours to change
         netsetup.remove_rules()
+    _remove_tables()
 
 
 def _remove_bridge(name: str) -> None:
@@ -153,6 +154,16 @@ def _remove_bridge(name: str) -> None:
                 return  # somebody else is connected to it
             time.sleep(0.05)
         _ip("link", "delete", name)
+
+
+def _remove_tables() -> None:
+    """Rules of the pods' network, and of a virtual router. A table that is not there is fine."""
+    from kubeedge.appengine.runtime.cni import TABLE
+    from kubeedge.kubebus.router import TABLE as ROUTER_TABLE
+
+    for name in (TABLE, ROUTER_TABLE):
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(["nft", "delete", "table", "ip", name], capture_output=True, timeout=10, check=False)
 
 
 def _ip(*arguments: str) -> str:

@@ -29,7 +29,7 @@ log = logging.getLogger("kubeedge.kubebus")
 
 _TENANT = 0
 _RELAY = 0
-_TABLE = "kubeedge_router"  # of nftables: ours alone, replaced as a whole
+TABLE = "kubeedge_router"  # of nftables: ours alone, replaced as a whole
 _RETRY = 5.0  # seconds until routes that the kernel refused are tried again
 
 
@@ -59,9 +59,9 @@ async def _masquerade(tun: str, overlay: Sequence[str]) -> None:
     """What comes from the overlay leaves with this machine's own address."""
     sources = ", ".join(text for text in overlay if ":" not in text)
     rules = f"""
-        table ip {_TABLE} {{ }}
-        delete table ip {_TABLE}
-        table ip {_TABLE} {{
+        table ip {TABLE} {{ }}
+        delete table ip {TABLE}
+        table ip {TABLE} {{
             chain post {{ type nat hook postrouting priority srcnat; policy accept;
                 ip saddr {{ {sources} }} oifname != "{tun}" masquerade
             }}

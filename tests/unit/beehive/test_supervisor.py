@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,7 @@ import pytest
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.errors import Misuse
 from kubeedge.kit.metrics import modules
+from kubeedge.errors import Misuse, Unavailable
 from tests.kit import virtual_time
 
 
@@ -222,6 +224,34 @@ def test_the_same_crash_in_a_row_prints_one_traceback(caplog):
     caplog.set_level(logging.ERROR)
     story_of([[Scripted("bad", crash)]], 2.0)
     assert [bool(r.exc_info) for r in caplog.records if "crashed" in r.message] == [True, False, False]
+
+
+async def busy_port(ready: asyncio.Event) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        await asyncio.start_server(lambda r, w: None, "127.0.0.1", other.getsockname()[1])
+
+
+async def no_device(ready: asyncio.Event) -> None:
+    raise ExceptionGroup("tasks", [Unavailable("no TUN kb0: another process has it")])
+
+
+async def a_bug(ready: asyncio.Event) -> None:
+    raise Misuse("called twice")
+
+
+@pytest.mark.parametrize(
+    ("fails", "words", "traceback"),
+    [
+        (busy_port, "already in use; is another agent", False),
+        (no_device, "another process has it", False),
+        (a_bug, "called twice", True),
+    ],
+)
+def test_what_is_wrong_with_the_machine_is_one_line(caplog, fails, words, traceback):
+    caplog.set_level(logging.ERROR)
+    story_of([[Scripted("bad", fails)]], 0.5)
+    first = caplog.records[0]
+    assert words in first.getMessage() and "\n" not in first.getMessage() and bool(first.exc_info) == traceback
 
 
 def test_two_modules_of_one_name_are_refused():

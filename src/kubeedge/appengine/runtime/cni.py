@@ -14,6 +14,7 @@ from kubeedge.api.pod import Port
 from kubeedge.appengine.runtime.base import StartError
 
 _PATIENCE = 30.0  # seconds for one plugin
+TABLE = "kubeedge"  # of nftables: ours alone; `kubeedge reset` removes it
 _VERSION = "0.4.0"
 
 
@@ -105,9 +106,8 @@ def _portmap(ports: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def masquerade(pod_cidr: str, overlay: Sequence[str]) -> None:
     """Pods reach the outside with the node's address, and the overlay with their own. Blocking, idempotent."""
-    name = "kubeedge"
     rules = (
-        f"table ip {name} {{\n}}\nflush table ip {name}\ntable ip {name} {{\n"
+        f"table ip {TABLE} {{\n}}\nflush table ip {TABLE}\ntable ip {TABLE} {{\n"
         "  chain postrouting {\n    type nat hook postrouting priority 100;\n"
         f"    ip saddr {pod_cidr} ip daddr != {{ {', '.join(overlay)} }} masquerade\n  }}\n}}\n"
     )

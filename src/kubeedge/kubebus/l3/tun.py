@@ -6,10 +6,13 @@ With a virtio header the kernel hands over packets of up to 64 KiB whose checksu
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import struct
 from dataclasses import dataclass
+
+from kubeedge.errors import Unavailable
 
 _TUNSETIFF = 0x400454CA
 _TUNGETFEATURES = 0x800454CF
@@ -32,10 +35,28 @@ class TunDevice:
 
 
 def open_tun(name: str, *, offload: bool = True) -> TunDevice:
-    """Create the device in this network namespace; it vanishes with the descriptor. Raises OSError.
+    """Create the device in this network namespace; it vanishes with the descriptor. Raises Unavailable, with what to do.
 
     Without offload, or on a kernel that has no virtio headers for TUN, packets come in the size of the MTU.
     """
+    try:
+        return _opened(name, offload)
+    except OSError as exc:
+        raise Unavailable(f"no TUN {name}: {_why(exc)}") from exc
+
+
+def _why(exc: OSError) -> str:
+    match exc.errno:
+        case errno.ENOENT | errno.ENODEV | errno.ENXIO:
+            return "/dev/net/tun is missing: load the module (modprobe tun), or give the container the device"
+        case errno.EBUSY:
+            return "another process has it: is a second agent or cloud running here? Otherwise name another one in the configuration"
+        case errno.EPERM | errno.EACCES:
+            return "this needs root, or the capability CAP_NET_ADMIN"
+    return exc.strerror or str(exc)
+
+
+def _opened(name: str, offload: bool) -> TunDevice:
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not offload or not _supports_vnet_hdr(fd):
