@@ -19,11 +19,12 @@ import ssl
 import time
 from collections.abc import Callable
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from kubeedge import __version__
-from kubeedge.api import keys
+from kubeedge.api import keys, meta
 from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.offload import Offload
@@ -67,6 +68,7 @@ from kubeedge_cloud.kubeconfigs.admin import KubeconfigAdmin
 from kubeedge_cloud.kubeconfigs.files import KubeconfigFiles
 from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
 from kubeedge_cloud.kubeconfigs.records import KubeconfigRecords
+from kubeedge_cloud.overview import Overview
 from kubeedge_cloud.processes.fenced import FencedStore
 from kubeedge_cloud.processes.member import Alone, Process
 from kubeedge_cloud.publishing.module import CloudServices, Publishing
@@ -119,6 +121,7 @@ async def _run(config: CloudConfig, new_authority: bool) -> None:
         gc.freeze()  # what is there now stays: the collector need not look at it again
         gc.set_threshold(*_COLLECT)
         log.info("cloud version=%s advertise=%s", __version__, ",".join(cloud.hosts))
+        cloud.say_what_next()
         if hasattr(store, "on_rewound"):  # etcd
             store.on_rewound = cloud.supervisor.stop
         stuck = await cloud.supervisor.run()
@@ -185,6 +188,7 @@ class Cloud:
         if config.publishing.services:
             self.bus.serve(L4_PORT, CloudServices(config.publishing.services, self.tenants.tenant_number).for_tenant)
         self.hub = self._cloudhub()
+        self.overview = Overview(store, self.tenants, self.registry, self.hub.sessions)
         self.metrics = metrics.Registry()
         self.metrics.collect(self._own_metrics)
         self.supervisor = Supervisor([floor for floor in self._floors() if floor])
@@ -195,6 +199,24 @@ class Cloud:
             await self.tenants.ensure_tenant(name)
         for tenant in await self.tenants.names():
             await self.open_tenant(tenant)
+
+    def say_what_next(self) -> None:
+        """How to use it, for whoever has just started it."""
+        on = self.config.listeners
+        if all(_is_loopback(host) for host in self.hosts):
+            log.warning(
+                "advertise is not set, or names this machine alone: nodes and kubectl on other machines are told %s. Set "
+                "`advertise: [NAME OR ADDRESS]` in the configuration",
+                ", ".join(self.hosts),
+            )
+        if on.api.enable:
+            for tenant in map(TenantId, self.config.tenants):
+                log.info("kubectl: export KUBECONFIG=%s", self.kubeconfig_files.path(tenant))
+        if on.bootstrap.enable:
+            log.info(
+                "nodes: `kubeedge token create --node NAME` here, then `kubeedge join --token TOKEN --name NAME %s` there",
+                _endpoint(self.hosts[0], on.bootstrap.port),
+            )
 
     async def open_tenant(self, tenant: TenantId) -> Registry:
         registry = self.registry(tenant)
@@ -439,6 +461,15 @@ class Cloud:
                 }
                 for s in self.hub.sessions()
             ],
+            "away": [
+                {
+                    "tenant": n.tenant,
+                    "node": n.node,
+                    "lastSeen": meta.timestamp(n.last_seen) if n.last_seen else "never",
+                }
+                for n in await self.overview.nodes()
+                if not n.attached
+            ],
             "links": hub_links(self.bus),
             "modules": [
                 {"name": s.name, "state": s.state, "restarts": s.restarts, "lastError": s.last_error}
@@ -447,7 +478,7 @@ class Cloud:
         }
 
     async def sync_status(self, tenant: str, node: str) -> dict[str, Any]:
-        """Of the nodes that are attached to this process; and of those that the caller names, whether attached or not."""
+        """Of all nodes, or of those that the caller names: counters of those that are attached to this process alone."""
         nodes: list[dict[str, Any]] = []
         for s in self.hub.sessions():
             if (tenant and s.tenant != tenant) or (node and s.node != node):
@@ -466,6 +497,9 @@ class Cloud:
             )
         if not nodes and node:
             nodes.append(await self._sync_of(TenantId(tenant or "default"), NodeName(node)))
+        elif not node:
+            others = [n for n in await self.overview.nodes(tenant) if n.here is None]
+            nodes += [{**await self._sync_of(n.tenant, n.node), "attached": n.attached} for n in others]
         return {"store": self.store.store_id, "revision": self.store.revision, "nodes": nodes}
 
     async def _sync_of(self, tenant: TenantId, node: NodeName) -> dict[str, Any]:
@@ -511,6 +545,9 @@ class Control:
                     return json_response(200, await self._cloud.status())
                 case "GET", "/metrics":
                     return metrics_response(self._cloud.metrics.text())
+                case "GET", "/v1/nodes":
+                    tenant = (request.query.get("tenant") or [""])[-1]
+                    return json_response(200, {"nodes": await self._cloud.overview.list(time.time(), tenant)})
                 case "GET", "/v1/links":
                     return json_response(200, hub_state(self._cloud.bus))
                 case "GET", "/v1/routes":
@@ -580,6 +617,13 @@ class _Tenants:
 
 
 _LOCAL_NAMES = ("127.0.0.1", "localhost")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _endpoint(host: str, port: int) -> str:

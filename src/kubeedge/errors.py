@@ -51,6 +51,7 @@ class Unavailable(KubeEdgeError):
         super().__init__(f"{where}: {message}" if where else message)
         self.retry_after = retry_after  # seconds
         self.message = message
+        self.hopeless = False  # for somebody who waits at a terminal: the address is wrong, or nothing runs there
 
 
 class LinkNotUp(Unavailable):

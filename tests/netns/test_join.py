@@ -151,6 +151,30 @@ def test_a_renewed_certificate_carries_channel_and_links(site: Site) -> None:
     until(lambda: site.status()["link"]["up"], timeout=10, what="the link")
 
 
+def test_a_node_that_is_away_is_still_shown(site: Site) -> None:
+    site.join()
+    assert re.search(r"default +edge1 +away +never", site.admin("node", "list"))
+    site.start_agent()
+
+    def shown() -> dict[str, Any]:
+        [node] = json.loads(site.admin("node", "list", "-o", "json"))["nodes"]
+        return dict(node)
+
+    until(lambda: shown()["version"] != "" and shown()["lag"] == 0, timeout=20, what="what the node says of itself")
+    node = shown()
+    assert node["attached"] and node["address"] == "203.0.113.7" and node["overlay"] == "100.64.0.1"
+    assert "in sync" in site.admin("sync", "status")
+    site.machine.stop(site.agent)
+    until(lambda: not shown()["attached"], timeout=20, what="away")
+    until(lambda: shown()["lastSeen"] > 0, timeout=40, what="when it was last seen")
+    assert "away" in site.admin("sync", "status") and "edge1" in site.admin("sync", "status")
+    [away] = json.loads(site.admin("status", "-o", "json"))["away"]
+    assert away["node"] == "edge1" and away["lastSeen"] != "never"
+    log = (site.directory / "cloud.log").read_text()
+    assert f"export KUBECONFIG={site.directory}/state/kubeconfig-default" in log and "advertise is not set" not in log
+    assert "kubeedge join --token TOKEN --name NAME 203.0.113.1:10002" in log
+
+
 def test_join_may_become_the_agent(site: Site) -> None:
     token = site.directory / "token"
     token.write_text(site.admin("token", "create", "--node", "edge1"))

@@ -375,7 +375,9 @@ class BusHub:
         self._rights.follow(who.tenant)
         for payload in self._early.pop(port, ()):
             self._receive(entry, payload)
-        if not same_node(record, self._rights.record(entry.node)):  # it is not heard of yet, or has changed while we looked at it
+        if not same_node(
+            record, self._rights.record(entry.node)
+        ):  # it is not heard of yet, or has changed while we looked at it
             with contextlib.suppress(KubeEdgeError):
                 if not same_node(record, newest := await self._directory.lookup(*entry.node)):
                     self._removed(entry.node, record.number, newest)

@@ -169,7 +169,9 @@ class TenantEdgeController:
             name = NodeName(meta.name_of(after or before or {}))
             if name in self._records:
                 self._down.add(name)
-                if after is None:  # the machine is still a node: it registers again, with everything that it has said of itself
+                if (
+                    after is None
+                ):  # the machine is still a node: it registers again, with everything that it has said of itself
                     self._readiness.add(name)
                     self._up.add((name, f"nodes/{keys.CLUSTER_SCOPE}/{name}"))
 

@@ -36,6 +36,7 @@ DEFAULT_PORT = 10002
 STATE_MARK = ".kubeedge"  # in the state directory: it is ours, and reset may remove it
 _MAX_TOKEN = 1024
 _RETRY = 1.0  # seconds
+_WAIT = 30.0  # seconds
 
 
 def run(options: argparse.Namespace) -> int:
@@ -119,12 +120,15 @@ def _refuse_over_another(path: Path, name: str, force: bool) -> None:
         )
 
 
-def _ask(client: Client, token: tokens.Token, name: str, pki: Path, wait: float) -> tuple[dict[str, Any], bytes]:
-    """Ask until the cloud answers, for `wait` seconds."""
+def _ask(client: Client, token: tokens.Token, name: str, pki: Path, wait: float | None) -> tuple[dict[str, Any], bytes]:
+    """Ask until the cloud answers, for `wait` seconds; None: for a while, and not at an address where nothing listens."""
     from kubeedge.pki import csr  # heavy
 
     private.directory(pki)
     deadline = time.monotonic() + wait
+    pki.mkdir(parents=True, exist_ok=True, mode=0o700)
+    patient = wait is not None
+    deadline = time.monotonic() + (wait if wait is not None else _WAIT)
     while True:
         try:
             ca_pem = client.fetch_ca(token)
@@ -134,6 +138,9 @@ def _ask(client: Client, token: tokens.Token, name: str, pki: Path, wait: float)
             return answer, ca_pem
         except Unavailable as exc:
             pause = exc.retry_after or _RETRY
+            if exc.hopeless and not patient:
+                exc.add_note("check the address, and that `kubeedge cloud` runs there; `--wait SECONDS` waits for it")
+                raise
             if time.monotonic() + pause > deadline:
                 exc.add_note("check the address, and that its port can be reached from here; `--wait` tries for longer")
                 raise

@@ -71,7 +71,12 @@ def _add_join(commands: _Commands) -> None:
     p.add_argument("--name", "--edgenode-name", help="name of the node (default: the host name)")
     p.add_argument("--cloudcore-ipport", help=argparse.SUPPRESS)  # keadm's way to name the cloud
     _root(p)
-    p.add_argument("--wait", type=float, default=30.0, metavar="SECONDS", help="try so long (default: %(default)g)")
+    p.add_argument(
+        "--wait",
+        type=float,
+        metavar="SECONDS",
+        help="try so long, also where nothing listens yet (default: 30 for what may pass)",
+    )
     p.add_argument("--force", action="store_true", help="replace the credentials of an earlier join")
     after = p.add_mutually_exclusive_group()
     after.add_argument("--run", action="store_true", help="then run the agent in the foreground")
@@ -133,7 +138,13 @@ def _add_cloud_tools(commands: _Commands) -> None:
         _socket(verb, CLOUD_SOCKET, "the cloud's")
 
     p = commands.add("node", "node", "nodes of a tenant", output=False)
-    (remove,) = _verbs(p, ("remove", "end its links and its channel, forget it, and free its name and number"))
+    list_, remove = _verbs(
+        p,
+        ("list", "show nodes: attached or away, last seen, addresses, version, lag"),
+        ("remove", "end its links and its channel, forget it, and free its name and number"),
+    )
+    list_.add_argument("--tenant", default="", help="whose nodes (default: of all)")
+    _socket(list_, CLOUD_SOCKET, "the cloud's")
     remove.add_argument("node", help="its name")
     remove.add_argument("--tenant", default="default", help="whose node (default: default)")
     _socket(remove, CLOUD_SOCKET, "the cloud's")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import email.utils
 import http.client
 import json
+import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -43,7 +44,7 @@ class Client:
             pem = response.read(_MAX_ANSWER)
             status, date = response.status, response.getheader("date")
         except (OSError, http.client.HTTPException, ValueError) as exc:
-            raise Unavailable(f"cannot reach the cloud at {self._where}: {_words(exc)}") from exc
+            raise self._unreachable(f"cannot reach the cloud at {self._where}", exc) from exc
         finally:
             connection.close()
         try:
@@ -94,7 +95,7 @@ class Client:
         except ssl.SSLCertVerificationError as exc:
             raise self._not_trusted(exc) from exc
         except (OSError, http.client.HTTPException, ValueError) as exc:
-            raise Unavailable(f"no answer from {self._where}: {_words(exc)}") from exc
+            raise self._unreachable(f"no answer from {self._where}", exc) from exc
         finally:
             connection.close()
         try:
@@ -109,6 +110,14 @@ class Client:
         if advice := answer.get("next"):
             error.add_note(str(advice)[:1000])
         raise error
+
+    def _unreachable(self, what: str, exc: Exception) -> KubeEdgeError:
+        error = Unavailable(f"{what}: {_words(exc)}")
+        # somebody is there and says that nothing listens, or nobody knows the name: to wait would only be silence
+        error.hopeless = isinstance(exc, ConnectionRefusedError) or (
+            isinstance(exc, socket.gaierror) and exc.errno == socket.EAI_NONAME
+        )
+        return error
 
     def _not_trusted(self, exc: ssl.SSLCertVerificationError) -> KubeEdgeError:
         if exc.verify_code in (_EXPIRED, _NOT_YET_VALID):

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -140,11 +141,26 @@ def test_join_waits_for_a_cloud_that_is_not_there_yet(tmp_path):
         cloud._running.cancel()
         await asyncio.gather(cloud._running, return_exceptions=True)
         command = ["join", "--token-file", "-", "--name", "edge1", "--root-dir", str(tmp_path / "r"), "--no-start"]
+        command += ["--wait", "30"]
         joining = asyncio.create_task(asyncio.to_thread(run, *command, f"127.0.0.1:{port}", stdin=str(token)))
         await asyncio.sleep(0.5)
         object.__setattr__(cloud.module._settings, "port", port)
         cloud._running = asyncio.create_task(cloud.module.run(asyncio.Event()))
         assert (await joining).returncode == 0
+
+    story(tmp_path, told)
+
+
+def test_join_does_not_wait_where_nothing_listens_unless_it_is_told_to(tmp_path):
+    async def told(cloud):
+        token, port = await cloud.token(), cloud.port
+        cloud._running.cancel()
+        await asyncio.gather(cloud._running, return_exceptions=True)
+        begun = time.monotonic()
+        command = ["join", "--token", str(token), "--name", "edge1", "--root-dir", str(tmp_path / "r"), "--no-start"]
+        done = await asyncio.to_thread(run, *command, f"127.0.0.1:{port}")
+        assert done.returncode == 1 and "Connection refused" in done.stderr and "--wait" in done.stderr
+        assert time.monotonic() - begun < 20  # it would try for 30 s
 
     story(tmp_path, told)
 

@@ -1,0 +1,105 @@
+"""All nodes as the administrator sees them, whether attached or not, and to whichever process: `kubeedge node list`, `status`, `sync status`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kubeedge.api import keys, meta
+from kubeedge.api.client import KubeClient
+from kubeedge.api.names import NodeName, Object, TenantId
+from kubeedge.api.resources import NODES
+from kubeedge.store.model import Store
+from kubeedge.sync import observe as sync_observe
+from kubeedge_cloud.cloudhub.module import Attachment
+from kubeedge_cloud.tenants.manager import TenantManager
+from kubeedge_cloud.tenants.mirror import read_all
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    tenant: TenantId
+    node: NodeName
+    overlay: str
+    address: str  # from where its channel comes; "": it is away
+    since: float  # attached since then, seconds since 1970; 0.0: it is away
+    here: Attachment | None  # when its channel is at this process
+    last_seen: float  # of a node that is away, to within the grace period; 0.0: never, or not known
+    version: str
+
+    @property
+    def attached(self) -> bool:
+        return bool(self.since)
+
+
+class Overview:
+    def __init__(
+        self,
+        store: Store,
+        tenants: TenantManager,
+        client_of: Callable[[TenantId], KubeClient],
+        sessions: Callable[[], Sequence[Attachment]],
+    ) -> None:
+        self._store = store
+        self._tenants = tenants
+        self._client_of = client_of
+        self._sessions = sessions
+
+    async def nodes(self, only: str = "") -> list[NodeState]:
+        """Of all tenants, or of one, by name."""
+        here = {(s.tenant, s.node): s for s in self._sessions()}
+        found: list[NodeState] = []
+        for tenant in await self._tenants.names():
+            if only and tenant != only:
+                continue
+            prefix = f"{keys.SESSIONS}{tenant}/"
+            sessions = {
+                key.removeprefix(prefix): json.loads(v) for key, v in (await read_all(self._store, prefix)).items()
+            }
+            objects = {meta.name_of(obj): obj for obj in (await self._client_of(tenant).list(NODES, "")).items}
+            for record in await self._tenants.nodes(tenant):
+                session, obj = sessions.get(record.name), objects.get(record.name, {})
+                version = str(((obj.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion", ""))
+                found.append(
+                    NodeState(
+                        tenant,
+                        record.name,
+                        record.address.split("/")[0],
+                        str(session["address"]) if session else "",
+                        float(session["since"]) if session else 0.0,
+                        here.get((tenant, record.name)),
+                        _away_since(obj) if version and not session else 0.0,  # without one it has never been here
+                        version,
+                    )
+                )
+        return found
+
+    async def list(self, now: float, tenant: str = "") -> list[dict[str, Any]]:
+        return [
+            {
+                "tenant": n.tenant,
+                "node": n.node,
+                "attached": n.attached,
+                "seconds": round(now - n.since, 1) if n.attached else None,
+                "lastSeen": now if n.attached else n.last_seen,
+                "address": n.address,
+                "overlay": n.overlay,
+                "version": n.version,
+                "lag": (await self._behind(n.here)) if n.here else None,
+            }
+            for n in await self.nodes(tenant)
+        ]
+
+    async def _behind(self, attachment: Attachment) -> Any:
+        """Keys that the node has not got yet."""
+        prefix = keys.edge_desired(attachment.tenant, attachment.node)
+        return (await sync_observe.source(self._store, prefix, attachment.down)).get("queue")
+
+
+def _away_since(node: Object) -> float:
+    for condition in (node.get("status") or {}).get("conditions") or ():
+        if condition.get("type") == "Ready" and condition.get("status") != "True":
+            return meta.parse_timestamp(condition.get("lastTransitionTime")) or 0.0
+    return 0.0
