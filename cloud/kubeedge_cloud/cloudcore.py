@@ -1,7 +1,7 @@
 """The cloud process: settings in, floors of modules out. The only place that knows all of its parts.
 
 store
-certificates
+certificates, kubeconfigs
 bushub (relay, TUN), apiserver
 edgecontroller, controllers
 cloudhub, bootstrap, publishing, control
@@ -101,14 +101,11 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _run(config: CloudConfig) -> None:
+async def _run(config: CloudConfig, new_authority: bool) -> None:
     state = config.paths.state
     for path in (state, config.paths.run):
         private.directory(path)
     private.files(state.glob("kubeconfig-*"))
-async def _run(config: CloudConfig, new_authority: bool) -> None:
-    for path in (config.paths.state, config.paths.run):
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
     stuck: tuple[str, ...] = ()
     store = await _open_store(config)
     try:

@@ -2,7 +2,7 @@
 
     store
     certificates, kubebus, networkwatch
-    appengine, servicetable, webservices, metrics, edgewrites, metaserver, control
+    appengine, servicetable, webservices, metrics, edgewrites, metaserver, kubebuscondition, control
     edgehub (sync in both directions)
 
 In this order, and stopped in the reverse one: pods start from what the store has, whether or not the cloud answers, and what they report
@@ -119,12 +119,19 @@ class Agent:
             workloads.append(self._metrics_server(config.metrics.listen))
         if modules.metaserver.enable:
             workloads += self._metaserver()
+        workloads.append(self._kubebus_condition())
         workloads.append(Control(config.paths.run / "edge.sock", self))
         if self.bus is not None or self.hub is not None:
             network.append(NetworkWatch(self._network_changed))
         self.supervisor = Supervisor([floor for floor in (network, workloads, channel) if floor])
 
     # -- modules -------------------------------------------------------------------------------------------------------
+
+    def _kubebus_condition(self) -> Module:
+        from kubeedge.kubebus_condition import ConditionReporter
+
+        bus = self.bus
+        return ConditionReporter(self.store, (lambda: bus.status) if bus is not None else None)
 
     def _certificates(self) -> Module:
         from kubeedge.pki.module import Certificates, CertificatesSettings

@@ -346,7 +346,11 @@ def test_a_second_cloud_on_the_same_ports_is_told_in_one_line_each(site: Site) -
     )
     second = site.cloud.spawn(*KUBEEDGE, "cloud", "--config", str(config), log=log)
     ports = ("6443", "10002", "10010", "8080")
-    until(lambda: all(re.search(rf"\b{port}\b", log.read_text()) for port in ports), timeout=40, what="a line for each port")
+    until(
+        lambda: all(re.search(rf"\b{port}\b", log.read_text()) for port in ports),
+        timeout=40,
+        what="a line for each port",
+    )
     assert "Traceback" not in log.read_text() and "is another agent or cloud running here?" in log.read_text()
     site.cloud.stop(second)
 
@@ -393,3 +397,22 @@ def test_whoever_was_the_node_before_stays_out_for_ever(site: Site, how: str) ->
     site.root = other
     site.start_agent()
     until(lambda: site.status()["link"]["up"], timeout=10, what="the link of the right machine")
+
+
+def test_a_node_whose_links_are_blocked_says_so(site: Site) -> None:
+    """The channel works, and KubeBus does not: a firewall that knows one of the two ports."""
+    site.join()
+    site.start_agent()
+    until(lambda: site.status()["link"]["up"], timeout=10, what="the link")
+    rules = "table inet block {\n chain out {\n type filter hook output priority 0;\n tcp dport 10010 drop\n }\n}\n"
+    site.machine.run("nft", "-f", "-", input=rules)
+    until(lambda: "Ready,KubeBusNotReady" in site.kubectl("get", "nodes"), timeout=60, what="the condition")
+    assert "no link to a relay" in site.kubectl("describe", "node", "edge1")
+    assert not site.status()["link"]["up"] and site.status()["channel"]["attached"]
+    until(lambda: "KubeBusNotReady" in site.kubectl("get", "events"), timeout=10, what="the event")
+    answer = site.cloud.run(
+        "curl", "-s", "-o", "/dev/null", "-m", "20", "-w", "%{http_code}", "http://203.0.113.1:8080/default/edge1/web/"
+    )
+    assert answer in ("503", "504"), answer
+    site.machine.run("nft", "delete", "table", "inet", "block")
+    until(lambda: "Ready,KubeBusNotReady" not in site.kubectl("get", "nodes"), timeout=60, what="the condition is over")

@@ -31,6 +31,7 @@ from kubeedge.store.model import Compare, Delete, Op, Put, Store, Target
 from kubeedge_cloud.controllers.informer import Informer
 from kubeedge_cloud.controllers.objects import is_ready
 from kubeedge_cloud.controllers.queue import WorkQueue
+from kubeedge_cloud.controllers.recorder import Recorder
 from kubeedge_cloud.edgecontroller import projection as core
 from kubeedge_cloud.edgecontroller.writes import WriteMerger
 from kubeedge_cloud.processes.member import Alone, Member, led
@@ -44,6 +45,7 @@ log = logging.getLogger("kubeedge.edgecontroller")
 _DATA = {"configmaps": CONFIGMAPS, "secrets": SECRETS}
 _OPS = 1000  # in one transaction
 _AT_ONCE = 64  # nodes that are looked at: what one change means for all of them is few commits then
+_KUBEBUS = f"conditions/{keys.CLUSTER_SCOPE}/kubebus"
 _WRITES = f"{edge_writes.RESOURCE}/"
 #: events and writes of one node, a second in the long run and at once after a pause. Each becomes an object or a record here, though the
 #: node may have taken its key away at once to make room for the next. An agent keeps 100 events, and 256 writes at most wait at an edge
@@ -82,6 +84,7 @@ class TenantEdgeController:
         self._tenants = tenants
         self._settings = settings
         self._wall = wall
+        self._recorder = Recorder(client, wall=wall)
         self._pods = Informer(client, PODS)
         self._services = Informer(client, SERVICES)
         self._nodes = Informer(client, NODES)
@@ -125,6 +128,7 @@ class TenantEdgeController:
                 await first.wait()
             for queue in (self._down, self._up, self._readiness, self._writes):
                 group.create_task(queue.run())
+            group.create_task(self._recorder.run(), name="events of nodes")
             serving.set()
 
     # -- what may have changed -----------------------------------------------------------------------------------------
@@ -174,6 +178,7 @@ class TenantEdgeController:
                 ):  # the machine is still a node: it registers again, with everything that it has said of itself
                     self._readiness.add(name)
                     self._up.add((name, f"nodes/{keys.CLUSTER_SCOPE}/{name}"))
+                    self._up.add((name, _KUBEBUS))
 
         self._pods.on_change(pod_changed)
         self._services.on_change(service_changed)
@@ -334,6 +339,8 @@ class TenantEdgeController:
     async def _sync_up(self, key: tuple[NodeName, str]) -> float | None:
         name, rest = key
         value = self._reported.get(f"{name}/reported/{rest}")
+        if value is None and rest == _KUBEBUS:
+            value = b"{}"  # it is switched off
         if value is None or name not in self._records:
             return None
         resource, _, tail = rest.partition("/")
@@ -347,6 +354,8 @@ class TenantEdgeController:
                     await self._pod_reported(name, namespace, object_name, report)
                 case "nodes" if object_name == name:
                     await self._node_reported(name, report)
+                case "conditions" if object_name == "kubebus":
+                    await self._kubebus_reported(name, report)
                 case "events":
                     return await self._event_reported(name, namespace, object_name, report)
         except Invalid as exc:  # what one node says must not stop the others
@@ -418,6 +427,27 @@ class TenantEdgeController:
         if merged != current:
             self._nodes.note(await self._client.update(NODES, "", {**node, "status": merged}, subresource="status"))
 
+    async def _kubebus_reported(self, name: NodeName, report: dict[str, Any]) -> None:
+        if name not in self._sessions and self._is_lost(name):
+            return  # nobody knows
+        node = await self._ensure_node(name)
+        current = node.get("status") or {}
+        condition = core.kubebus_condition(report)
+        merged = core.with_kubebus(current, condition, self._now())
+        if merged == current:
+            return
+        self._nodes.note(await self._client.update(NODES, "", {**node, "status": merged}, subresource="status"))
+        if condition is not None:
+            up = condition["status"] == "True"
+            self._recorder.event(
+                NODES,
+                node,
+                "KubeBusReady" if up else "KubeBusNotReady",
+                condition["message"],
+                component="edgecontroller",
+                warning=not up,
+            )
+
     async def _event_reported(self, node: NodeName, namespace: str, name: str, report: dict[str, Any]) -> float | None:
         event = core.event(report, node, namespace, name, self._wall())
         if event is None:
@@ -442,7 +472,7 @@ class TenantEdgeController:
             return None
         attached = name in self._sessions
         if not attached and (left := self._grace_left(name)) > 0:
-            return left
+            return max(left, 0.001)  # what rounding leaves of it must not be less than a clock can move
         node = await self._ensure_node(name)
         taints = core.with_taint(node.get("spec", {}).get("taints") or (), attached)
         if list(node.get("spec", {}).get("taints") or ()) != taints:
@@ -453,6 +483,8 @@ class TenantEdgeController:
             self._nodes.note(await self._client.update(NODES, "", {**node, "status": merged}, subresource="status"))
             log.info("tenant=%s node=%s ready=%s", self._tenant, name, attached)
         await self._pods_of(name, attached)
+        if attached and f"{name}/reported/{_KUBEBUS}" in self._reported:
+            self._up.add((name, _KUBEBUS))
         return None
 
     async def _pods_of(self, name: NodeName, attached: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -18,6 +19,8 @@ ACCESS = "kubeedge.io/access"  # public, tenant or token; absent: public
 ACCESS_SECRET = "kubeedge.io/access-token-secret"  # name of a Secret beside the Service: each of its values is a token
 MANAGED = "kubeedge.io/managed"  # annotation of a Node that was made here: it goes with the node's record
 UNREACHABLE = "node.kubernetes.io/unreachable"
+KUBEBUS_READY = "KubeBusReady"  # condition of a Node: it has a link to a relay
+_REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 EVENT_LIFE = 3600.0  # seconds: the API keeps no event longer, so an older one is not brought there again
 _NODE_REPORT: Mapping[str, type] = {
     "capacity": dict,
@@ -282,7 +285,41 @@ def with_ready(status: Mapping[str, Any], attached: bool, now: str) -> dict[str,
             }
         )
     conditions.append(ready_condition(attached, before.get("Ready"), now))
+    if (bus := before.get(KUBEBUS_READY)) is not None:
+        unknown = {
+            "status": "Unknown",
+            "reason": "NodeStatusUnknown",
+            "message": "edge agent's channel is not attached",
+        }
+        conditions.append(bus if attached else _moved(bus, {**bus, **unknown}, now))
     return {**status, "conditions": conditions}
+
+
+def kubebus_condition(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a node says of its links; None for what is no such thing."""
+    status, reason, message = (report.get(key) for key in ("status", "reason", "message"))
+    if report.get("type") != KUBEBUS_READY or status not in ("True", "False"):
+        return None
+    if not isinstance(reason, str) or not _REASON.fullmatch(reason) or not isinstance(message, str):
+        return None
+    return {"type": KUBEBUS_READY, "status": status, "reason": reason, "message": message[:256]}
+
+
+def with_kubebus(status: Mapping[str, Any], condition: Mapping[str, Any] | None, now: str) -> dict[str, Any]:
+    """None: the node has no KubeBus."""
+    before = {c.get("type"): c for c in status.get("conditions") or ()}
+    others = [c for c in status.get("conditions") or () if c.get("type") != KUBEBUS_READY]
+    if condition is not None:
+        others.append(_moved(before.get(KUBEBUS_READY), condition, now))
+    return {**status, "conditions": others}
+
+
+def _moved(previous: Mapping[str, Any] | None, condition: Mapping[str, Any], now: str) -> dict[str, Any]:
+    """The condition with its times: that of the transition moves when the status does."""
+    same = previous is not None and previous.get("status") == condition["status"]
+    kept = previous if same and previous is not None else {}
+    times = ("lastHeartbeatTime", "lastTransitionTime")
+    return {**condition, **{name: kept.get(name, now) for name in times}}
 
 
 def with_taint(taints: Iterable[Mapping[str, Any]], attached: bool) -> list[Mapping[str, Any]]:

@@ -116,6 +116,8 @@ def _node(obj: Object, now: float) -> Sequence[Any]:
     status = _status(obj)
     ready = next((c.get("status") for c in status.get("conditions") or [] if c.get("type") == "Ready"), None)
     text = "Unknown" if ready is None else "Ready" if ready == "True" else "NotReady"
+    if any(c.get("type") == "KubeBusReady" and c.get("status") == "False" for c in status.get("conditions") or []):
+        text += ",KubeBusNotReady"  # pods run, and neither logs nor published services reach it
     if _spec(obj).get("unschedulable"):
         text += ",SchedulingDisabled"
     roles: set[str] = set()

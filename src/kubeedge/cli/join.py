@@ -125,8 +125,6 @@ def _ask(client: Client, token: tokens.Token, name: str, pki: Path, wait: float 
     from kubeedge.pki import csr  # heavy
 
     private.directory(pki)
-    deadline = time.monotonic() + wait
-    pki.mkdir(parents=True, exist_ok=True, mode=0o700)
     patient = wait is not None
     deadline = time.monotonic() + (wait if wait is not None else _WAIT)
     while True:

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from kubeedge.beehive.supervisor import Supervisor
-from kubeedge.errors import Misuse
-from kubeedge.kit.metrics import modules
 from kubeedge.errors import Misuse, Unavailable
+from kubeedge.kit.metrics import modules
 from tests.kit import virtual_time
 
 

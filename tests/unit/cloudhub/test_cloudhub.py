@@ -162,7 +162,9 @@ def test_a_node_that_rewrites_without_end_is_held_up_also_when_it_comes_again() 
         spent = asyncio.get_running_loop().time() - begun
         mine = keys.edge_reported(WHO.tenant, WHO.node)
         there = (await cloud.store.range(mine, keys.prefix_end(mine))).kvs
-        assert sum(kv.version for kv in there) <= 100 + 10 * spent + 10, "all at once, ten a second, one batch on credit"
+        assert sum(kv.version for kv in there) <= 100 + 10 * spent + 10, (
+            "all at once, ten a second, one batch on credit"
+        )
         await asyncio.sleep(20)
         there = (await cloud.store.range(mine, keys.prefix_end(mine))).kvs
         assert [kv.value for kv in there] == [b"1199"] * 10 and not channel.done()

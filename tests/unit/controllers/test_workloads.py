@@ -622,3 +622,41 @@ async def test_a_taint_evicts_pods_that_do_not_tolerate_it_and_others_in_their_t
         await world.api().create(PODS, "default", tolerating("late"))
         await world.settle(5)
         assert await left() == {"stays"}, "also a pod that comes while the taint is there"
+
+
+@in_world
+async def test_the_links_of_a_node_are_a_condition_of_its_node_object(world: World) -> None:
+    async def kubebus() -> tuple[str, str]:
+        found = (await world.get(NODES, "edge1"))["status"].get("conditions", ())
+        return next(((c["status"], c["reason"]) for c in found if c["type"] == "KubeBusReady"), ("none", ""))
+
+    async def says(status: str, reason: str) -> None:
+        report = {"type": "KubeBusReady", "status": status, "reason": reason, "message": "m"}
+        await agent.report("conditions/_/kubebus", report)
+
+    async def is_said(*wanted: str) -> bool:
+        return await kubebus() == wanted
+
+    async with world.cloud():
+        agent = await world.join("edge1")
+        await world.until(lambda: node_is_ready(world, "edge1"), "Ready")
+        assert await kubebus() == ("none", "")
+        await says("False", "NoLink")
+        await world.until(lambda: is_said("False", "NoLink"), "the condition")
+        assert await node_is_ready(world, "edge1"), "its pods run"
+        await world.settle()
+        assert "KubeBusNotReady" in await world.reasons()
+        await agent.report(
+            "conditions/_/kubebus", {"type": "Ready", "status": "False", "reason": "no word", "message": 1}
+        )
+        await world.until(lambda: is_said("none", ""), "nonsense is no condition")
+        await says("True", "LinkUp")
+        await world.until(lambda: is_said("True", "LinkUp"), "the links are back")
+        await agent.detach()
+        await world.until(lambda: is_said("Unknown", "NodeStatusUnknown"), "nobody knows of a node that is away")
+        await agent.attach()
+        await world.until(lambda: is_said("True", "LinkUp"), "its word counts again")
+        before = await world.get(NODES, "edge1")
+        await world.api().delete(NODES, "", "edge1")
+        await world.until(lambda: is_another(world, before["metadata"]["uid"]), "another Node")
+        await world.until(lambda: is_said("True", "LinkUp"), "with all of its conditions")
