@@ -1,6 +1,6 @@
 """What is declarative is in pyproject.toml; here: which C gets built, and where it lands.
 
-KUBEEDGE_PURE=1          build no extension (a py3-none-any wheel; the readable twins run)
+KUBEEDGE_PURE=1          build no extension (a py3-none-any wheel; the reference implementations run)
 KUBEEDGE_REQUIRE_FAST=1  fail when an extension cannot be built
 KUBEEDGE_ANNOTATE=1      write Cython's annotated HTML beside the generated C
 """
@@ -12,24 +12,24 @@ from setuptools import Extension, find_packages, setup
 
 FASTPATH = Path("src/_fastpath")
 PLANE = (
-    *("dataplane.c", "ports.c", "calls.c", "link.c", "forward.c", "queue.c", "packet.c", "icmp.c"),
+    *("dataplane.c", "ports.c", "plane_api.c", "link.c", "forward.c", "queue.c", "packet.c", "icmp.c"),
     *("l4.c", "l4_budget.c", "l4_conn.c", "l4_loss.c", "l4_memory.c", "l4_plane.c", "l4_receive.c", "l4_send.c"),
-    *("http1.c", "proxy.c", "proxy_place.c", "proxy_session.c", "proxy_share.c", "proxy_side.c"),
+    *("http1.c", "proxy.c", "proxy_upstream.c", "proxy_session.c", "proxy_share.c", "proxy_conn.c"),
 )
 PLANE_NEEDS = (
     "plane.h",
     "bytes.h",
-    "inside.h",
+    "plane_internal.h",
     "queue.h",
     "routes.h",
     "checksum.h",
     "l4.h",
-    "l4_inside.h",
+    "l4_internal.h",
     "l4_plane.h",
     "l4.pxi",
     "http1.h",
     "proxy.h",
-    "proxy_inside.h",
+    "proxy_internal.h",
     "proxy.pxi",
 )
 

@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench.demo.story import Story
+from bench.demo.scenario import Scenario
 from bench.report import RESULTS
 
 
@@ -29,7 +29,7 @@ def main() -> int:
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        return Story(quick=options.quick, keep=options.keep, results=options.results).tell()
+        return Scenario(quick=options.quick, keep=options.keep, results=options.results).tell()
     except KeyboardInterrupt:
         print("\ninterrupted; everything has been removed")
         return 130

@@ -3,7 +3,7 @@
     python -m bench.l4 [--rounds 3] [--seconds 3] [--idle 2000]
 
 Two data planes with one link between them, no relay's work and no TUN; both hosts share the machine. The engine in C (_fastpath/l4) stands
-beside its readable twin in Python (kubebus/l4/core.py) on two wires: a good one, and one of 200 Mbit/s with 1 % of lost packets and 10 ms one
+beside its reference implementation in Python (kubebus/l4/core.py) on two wires: a good one, and one of 200 Mbit/s with 1 % of lost packets and 10 ms one
 way, where it is the link's TCP that meets the loss, and L4 the queues and the delay that come of it. The end of a transfer is the
 receiver's word that it has all bytes. Memory is what the PSS of the process that opened the connections has grown by, with their asyncio
 streams.
@@ -27,7 +27,7 @@ from typing import Any
 
 from bench.demo.memory import pss
 from bench.report import ROOT, Report
-from kubeedge.kubebus.l3.plane import LinkDown, LinkUp, Plane, Segment, TlsContext
+from kubeedge.kubebus.l3.plane import Plane, PortClosed, PortConnected, SegmentReceived, TlsContext
 from kubeedge.kubebus.l4.driver import Endpoint
 from tests.kit.certs import Credentials, TestAuthority
 from tests.kit.topology import Host, Topology, descendants
@@ -64,12 +64,12 @@ class End:
     def _on_events(self) -> None:
         for event in self._plane.events():
             match event:
-                case LinkUp(port, _):
+                case PortConnected(port, _):
                     self._plane.admit(port, tenant=self._tenant, number=self.peer, prefixes=[])
                     self.up.set()
-                case LinkDown():  # the other end is done, or the bench hears that an end stopped
+                case PortClosed():  # the other end is done, or the bench hears that an end stopped
                     raise SystemExit(0)
-                case Segment(_, _, source, payload):
+                case SegmentReceived(_, _, source, payload):
                     self.endpoint.receive(source, payload)
 
     async def link(self) -> None:

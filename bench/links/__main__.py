@@ -22,7 +22,7 @@ from pathlib import Path
 from bench.demo.memory import pss
 from bench.report import ROOT, Report
 from kubeedge.kubebus.l2.core import Link, LinkSettings, Role
-from kubeedge.kubebus.l3.plane import LinkDown, LinkUp, Plane, TlsContext
+from kubeedge.kubebus.l3.plane import Plane, PortClosed, PortConnected, TlsContext
 from tests.kit.certs import TestAuthority
 
 AT_ONCE = 100  # handshakes
@@ -59,13 +59,13 @@ def relay(ca: str, cert: str, key: str, count: int) -> None:
                 plane.add_link(listener.accept()[0].detach(), tls)
             for event in plane.events():
                 match event:
-                    case LinkUp(port, _):
+                    case PortConnected(port, _):
                         n = len(conversations)
                         address = f"100.{64 + n // 65_536}.{n // 256 % 256}.{n % 256}/32"
                         plane.admit(port, tenant=1, number=n + 1, prefixes=[address])
                         plane.add_route(1, address, n + 1)
                         conversations[port] = Link(Role.RELAY, LinkSettings())
-                    case LinkDown(_, reason):
+                    case PortClosed(_, reason):
                         raise SystemExit(f"a link went down: {reason}")
         print("up", flush=True)
         sys.stdin.readline()
@@ -99,9 +99,9 @@ def measure(count: int, directory: Path) -> tuple[float, float]:
                 if not ready(plane, None, 30):
                     raise RuntimeError(f"only {up} links came up")
                 for event in plane.events():
-                    if isinstance(event, LinkDown):
+                    if isinstance(event, PortClosed):
                         raise RuntimeError(f"a link went down: {event.reason}")
-                    up += isinstance(event, LinkUp)
+                    up += isinstance(event, PortConnected)
             took = time.monotonic() - begun
             if process.stdout.readline() != "up\n":
                 raise RuntimeError("the relay did not see all links")

@@ -1,4 +1,4 @@
-"""The cloud process: settings in, floors of modules out. The only place that knows all of its parts.
+"""The cloud process: settings in, levels of modules out. The only place that knows all of its parts.
 
 store
 certificates, kubeconfigs
@@ -69,8 +69,8 @@ from kubeedge_cloud.kubeconfigs.files import KubeconfigFiles
 from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
 from kubeedge_cloud.kubeconfigs.records import KubeconfigRecords
 from kubeedge_cloud.overview import Overview
-from kubeedge_cloud.processes.fenced import FencedStore
-from kubeedge_cloud.processes.member import Alone, Process
+from kubeedge_cloud.processes.fencing import FencedStore
+from kubeedge_cloud.processes.membership import Alone, Process
 from kubeedge_cloud.publishing.module import CloudServices, Publishing
 from kubeedge_cloud.publishing.tls import FileCertificate, modern
 from kubeedge_cloud.tenants.manager import TenantManager
@@ -80,7 +80,7 @@ from kubeedge_cloud.tenants.usage import Usage
 log = logging.getLogger("kubeedge")
 
 #: a node that attaches leaves hundreds of objects behind, which live as long as its channel: Python's usual 700 would have the collector
-#: look at them again and again. Not many more: strangers on the HTTP ports leave cycles, with large buffers in them, until it looks
+#: look at them again and again. Not many more: unauthenticated clients of the HTTP ports leave cycles, with large buffers in them, until it looks
 _COLLECT = (2_000, 10, 10)
 
 KUBELET_PORT = 10250  # L4, on every node
@@ -186,9 +186,9 @@ class Cloud:
             self.bus.serve(L4_PORT, CloudServices(config.publishing.services, self.tenants.tenant_number).for_tenant)
         self.hub = self._cloudhub()
         self.overview = Overview(store, self.tenants, self.registry, self.hub.sessions)
-        self.metrics = metrics.Registry()
+        self.metrics = metrics.MetricsRegistry()
         self.metrics.collect(self._own_metrics)
-        self.supervisor = Supervisor([floor for floor in self._floors() if floor])
+        self.supervisor = Supervisor([level for level in self._levels() if level])
 
     async def prepare(self) -> None:
         """Tenants that the configuration names, and a kubeconfig for each."""
@@ -254,7 +254,7 @@ class Cloud:
 
     # -- modules -------------------------------------------------------------------------------------------------------
 
-    def _floors(self) -> list[list[Module]]:
+    def _levels(self) -> list[list[Module]]:
         on = self.config.listeners
         serving: list[Module] = [self.bus] if on.relay.enable else []
         if on.api.enable:
@@ -266,7 +266,7 @@ class Cloud:
                 self.store,
                 self.client_of("edgecontroller"),
                 self.tenants,
-                EdgeControllerSettings(node_grace=self.config.node_grace),
+                EdgeControllerSettings(node_grace=self.config.node_monitor_grace_period),
                 member=self.member,
             ),
             ControllersModule(
@@ -276,21 +276,21 @@ class Cloud:
                 server=Server(self.authority.pem.decode(), self.hosts, on.api.port) if on.api.enable else None,
             ),
         ]
-        doors: list[Module] = [self.hub] if on.hub.enable else []
+        listening: list[Module] = [self.hub] if on.hub.enable else []
         if on.bootstrap.enable:
-            doors.append(self._bootstrap())
+            listening.append(self._bootstrap())
         if on.web.enable and on.relay.enable:
-            doors += self._publishing()
+            listening += self._publishing()
         if on.metrics.enable:
-            doors.append(MetricsServer(on.metrics.address, on.metrics.port, self.metrics.text))
-        doors.append(Control(self.config.paths.run / "cloud.sock", self))
+            listening.append(MetricsServer(on.metrics.address, on.metrics.port, self.metrics.text))
+        listening.append(Control(self.config.paths.run / "cloud.sock", self))
         first: list[Module] = [
             self.certificate,
             self.usage,
             self.kubeconfigs,
             *([self.member] if isinstance(self.member, Process) else []),
         ]
-        return [first, serving, controlling, doors]
+        return [first, serving, controlling, listening]
 
     def _publishing(self) -> list[Module]:
         c, on = self.config.publishing, self.config.listeners.web
@@ -317,7 +317,7 @@ class Cloud:
             tls=tls,
             trust_forwarded=c.trust_forwarded,
             limits=limits,
-            front=self.bus.web_front,
+            fast_path=self.bus.client_fast_path,
             numbers=self.bus.numbers,
         )
         return [*modules, self.web]

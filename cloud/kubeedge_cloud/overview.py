@@ -15,7 +15,7 @@ from kubeedge.store.model import Store
 from kubeedge.sync import observe as sync_observe
 from kubeedge_cloud.cloudhub.module import Attachment
 from kubeedge_cloud.tenants.manager import TenantManager
-from kubeedge_cloud.tenants.mirror import read_all
+from kubeedge_cloud.tenants.reflector import read_all
 
 
 @dataclass(frozen=True, slots=True)

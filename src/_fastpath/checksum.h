@@ -1,4 +1,4 @@
-/* The one's complement sum of RFC 1071. Readable twin: kubeedge/wire/_checksum_py.py. */
+/* The one's complement sum of RFC 1071. Reference implementation: kubeedge/wire/_checksum_py.py. */
 #ifndef KUBEEDGE_CHECKSUM_H
 #define KUBEEDGE_CHECKSUM_H
 

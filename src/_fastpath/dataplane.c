@@ -7,7 +7,7 @@
  * that have something queued send a bounded amount each; then the next turn. What finds a queue full is dropped and counted; nothing
  * ever waits for a slow link. No turn looks at ports that have nothing to do.
  */
-#include "inside.h"
+#include "plane_internal.h"
 #include "l4.h"
 #include "proxy.h"
 
@@ -26,28 +26,28 @@
 
 /* The thread takes the lock again and again, and a mutex is not fair: a caller from Python could wait for many batches. So everybody
  * waits for the lock behind the gate, and the thread finds the gate closed while a caller stands there. */
-void enter(kb_plane *plane)
+void kb_plane_enter(kb_plane *plane)
 {
     pthread_mutex_lock(&plane->gate);
     pthread_mutex_lock(&plane->lock);
     pthread_mutex_unlock(&plane->gate);
 }
 
-void leave(kb_plane *plane)
+void kb_plane_leave(kb_plane *plane)
 {
-    if (plane->graves)
-        bury(plane);
+    if (plane->deferred)
+        kb_free_deferred(plane);
     pthread_mutex_unlock(&plane->lock);
 }
 
-uint64_t microseconds(void)
+uint64_t kb_microseconds(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
 }
 
-void wake(kb_plane *plane)
+void kb_plane_wake(kb_plane *plane)
 {
     uint64_t one = 1;
     if (write(plane->wake, &one, sizeof one) < 0) {
@@ -61,17 +61,17 @@ static void expire_handshakes(kb_plane *plane)
 {
     port *p;
     while ((p = plane->lists[HANDSHAKING]) && plane->now - p->since >= KB_HANDSHAKE_SECONDS * 1000000u)
-        port_down(plane, p, "no TLS handshake in time");
+        kb_port_down(plane, p, "no TLS handshake in time");
 }
 
-/* Strangers may hold so many handshakes and no more. In a crowd of honest links the first ones get through. */
-void limit_handshakes(kb_plane *plane, port *newest)
+/* Unauthenticated peers may hold so many handshakes and no more. When many honest links begin at once the first ones get through. */
+void kb_limit_handshakes(kb_plane *plane, port *newest)
 {
     port *oldest = plane->lists[HANDSHAKING];
     if (plane->handshakes <= KB_MAX_HANDSHAKES || !oldest)
         return;
     int had_time = plane->now - oldest->since >= KB_HANDSHAKE_GRACE * 1000000u;
-    port_down(plane, had_time ? oldest : newest, "too many handshakes at once");
+    kb_port_down(plane, had_time ? oldest : newest, "too many handshakes at once");
 }
 
 static void cool(kb_plane *plane)
@@ -79,8 +79,8 @@ static void cool(kb_plane *plane)
     port *p;
     int cooled = 0;
     while ((p = plane->lists[WARM]) && plane->now - p->since >= WARM_SECONDS * 1000000u) {
-        keep_in(plane, p, -1);
-        link_cool(p);
+        kb_port_set_deadline_list(plane, p, -1);
+        kb_link_release_buffers(p);
         cooled++;
     }
     if (!plane->lists[WARM]) { /* all is quiet */
@@ -100,17 +100,17 @@ static void cool(kb_plane *plane)
 static void serve(kb_plane *plane, port *p, uint32_t events)
 {
     if (p->kind == TUN) {
-        tun_read(plane, p);
+        kb_tun_read(plane, p);
         return;
     }
     if (!p->up) {
-        link_handshake(plane, p);
+        kb_link_handshake(plane, p);
         return;
     }
     if (events & EPOLLOUT)
-        link_flush(plane, p);
+        kb_link_flush(plane, p);
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && !p->down)
-        link_read(plane, p);
+        kb_link_read(plane, p);
 }
 
 static void serve_lists(kb_plane *plane)
@@ -121,7 +121,7 @@ static void serve_lists(kb_plane *plane)
         next = p->read_next;
         p->listed &= (uint8_t)~TO_READ;
         if (!p->down && SSL_has_pending(p->ssl))
-            link_read(plane, p);
+            kb_link_read(plane, p);
     }
     p = plane->flush_head;
     plane->flush_head = plane->flush_tail = NULL;
@@ -129,7 +129,7 @@ static void serve_lists(kb_plane *plane)
         next = p->flush_next;
         p->listed &= (uint8_t)~TO_FLUSH;
         if (!p->down)
-            link_flush(plane, p);
+            kb_link_flush(plane, p);
     }
 }
 
@@ -137,13 +137,13 @@ static void serve_lists(kb_plane *plane)
 
 #define OTHERS (1ull << 62) /* ports are small numbers */
 
-int watch_add(kb_plane *plane, kb_watch *watch, uint32_t events)
+int kb_watch_add(kb_plane *plane, kb_watch *watch, uint32_t events)
 {
     struct epoll_event e = {.events = events, .data = {.u64 = OTHERS | (uintptr_t)watch}};
     return epoll_ctl(plane->epoll, EPOLL_CTL_ADD, watch->fd, &e);
 }
 
-void watch_remove(kb_plane *plane, kb_watch *watch) { epoll_ctl(plane->epoll, EPOLL_CTL_DEL, watch->fd, NULL); }
+void kb_watch_remove(kb_plane *plane, kb_watch *watch) { epoll_ctl(plane->epoll, EPOLL_CTL_DEL, watch->fd, NULL); }
 
 static void nothing(kb_watch *watch, uint32_t events)
 {
@@ -152,19 +152,19 @@ static void nothing(kb_watch *watch, uint32_t events)
 }
 
 /* The thread may have been told of an event and wait for the lock: only it knows when that is over. */
-void watch_bury(kb_plane *plane, kb_watch *watch, void *memory)
+void kb_watch_defer_free(kb_plane *plane, kb_watch *watch, void *memory)
 {
     watch->ready = nothing;
     watch->memory = memory;
-    watch->grave_next = plane->watch_graves;
-    plane->watch_graves = watch;
+    watch->deferred_next = plane->deferred_watches;
+    plane->deferred_watches = watch;
 }
 
 static void bury_watches(kb_plane *plane)
 {
-    while (plane->watch_graves) {
-        kb_watch *watch = plane->watch_graves;
-        plane->watch_graves = watch->grave_next;
+    while (plane->deferred_watches) {
+        kb_watch *watch = plane->deferred_watches;
+        plane->deferred_watches = watch->deferred_next;
         free(watch->memory);
     }
 }
@@ -173,13 +173,13 @@ static void bury_watches(kb_plane *plane)
 
 static int sooner(uint64_t at, int most)
 {
-    uint64_t now = microseconds(), wait = at > now ? (at - now + 999) / 1000 : 0;
+    uint64_t now = kb_microseconds(), wait = at > now ? (at - now + 999) / 1000 : 0;
     if (at == UINT64_MAX || (most >= 0 && wait >= (uint64_t)most))
         return most;
     return wait > 3600000 ? 3600000 : (int)wait;
 }
 
-static int patience(kb_plane *plane)
+static int poll_timeout(kb_plane *plane)
 {
     if (plane->flush_head || plane->read_head)
         return 0;
@@ -193,13 +193,13 @@ static void *run(void *argument)
     kb_plane *plane = argument;
     struct epoll_event events[64];
     uint64_t looked_at = 0;
-    enter(plane);
+    kb_plane_enter(plane);
     while (!plane->stop) {
-        int timeout = patience(plane);
-        leave(plane);
+        int timeout = poll_timeout(plane);
+        kb_plane_leave(plane);
         int n = epoll_wait(plane->epoll, events, 64, timeout);
-        enter(plane);
-        plane->now = microseconds();
+        kb_plane_enter(plane);
+        plane->now = kb_microseconds();
         for (int i = 0; i < n; i++) {
             if (events[i].data.u64 == UINT64_MAX) {
                 uint64_t count;
@@ -213,7 +213,7 @@ static void *run(void *argument)
                 watch->ready(watch, events[i].events);
                 continue;
             }
-            port *p = port_of(plane, (int)events[i].data.u64);
+            port *p = kb_port_of(plane, (int)events[i].data.u64);
             if (p)
                 serve(plane, p, events[i].events);
         }
@@ -229,7 +229,7 @@ static void *run(void *argument)
             cool(plane);
         }
     }
-    leave(plane);
+    kb_plane_leave(plane);
     return NULL;
 }
 
@@ -248,7 +248,7 @@ kb_plane *kb_plane_new(uint32_t number, char *error)
     plane->plain = plain;
     plane->number = number;
     plane->l4_at = plane->proxies_at = UINT64_MAX;
-    plane->now = microseconds();
+    plane->now = kb_microseconds();
     plane->epoll = epoll_create1(EPOLL_CLOEXEC);
     plane->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     plane->notify = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -287,15 +287,15 @@ void kb_plane_free(kb_plane *plane)
 {
     if (!plane)
         return;
-    enter(plane);
+    kb_plane_enter(plane);
     plane->stop = 1;
-    leave(plane);
-    wake(plane);
+    kb_plane_leave(plane);
+    kb_plane_wake(plane);
     pthread_join(plane->thread, NULL);
     for (int slot = 0; slot < plane->port_capacity; slot++)
         if (plane->ports[slot])
-            port_close(plane, plane->ports[slot]);
-    bury(plane);
+            kb_port_close(plane, plane->ports[slot]);
+    kb_free_deferred(plane);
     kb_proxies_free(plane);
     bury_watches(plane);
     kb_l4_free(plane->l4);

@@ -1,6 +1,6 @@
 /* Where packets and segments go: by the tenant's routes to a node, to one of its links, to our TUN, to another relay, or back to the
  * sender as an ICMP error. */
-#include "inside.h"
+#include "plane_internal.h"
 #include "l4.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@ static port *pinned(kb_plane *plane, const int *ids, uint8_t count, uint32_t flo
     int best = -1;
     uint32_t highest = 0;
     if (count == 1)
-        return port_of(plane, ids[0]);
+        return kb_port_of(plane, ids[0]);
     for (uint8_t i = 0; i < count; i++) {
         uint32_t weight = kb_mix(flow, (uint32_t)ids[i]);
         if (best < 0 || weight > highest) {
@@ -23,22 +23,22 @@ static port *pinned(kb_plane *plane, const int *ids, uint8_t count, uint32_t flo
             highest = weight;
         }
     }
-    return best < 0 ? NULL : port_of(plane, best);
+    return best < 0 ? NULL : kb_port_of(plane, best);
 }
 
 /* The port for a flow to a node: our own TUN, one of its links, or a relay that has one. An edge reaches everybody through number 0. */
-port *port_for(kb_plane *plane, tenant *t, uint32_t number, uint32_t flow, const port *from)
+port *kb_port_for(kb_plane *plane, tenant *t, uint32_t number, uint32_t flow, const port *from)
 {
     if (number == plane->number)
-        return t->tun < 0 ? NULL : port_of(plane, t->tun);
-    node *n = node_of(t, number, 0);
-    if (plane->number && (!n || (!n->link_count && !n->via_count)))
-        n = node_of(t, 0, 0);
+        return t->tun < 0 ? NULL : kb_port_of(plane, t->tun);
+    node *n = kb_node_of(t, number, 0);
+    if (plane->number && (!n || (!n->link_count && !n->next_hop_count)))
+        n = kb_node_of(t, 0, 0);
     if (!n)
         return NULL;
     if (n->link_count)
         return pinned(plane, n->links, n->link_count, flow);
-    return from && from->peer ? NULL : pinned(plane, n->vias, n->via_count, flow); /* from relay to relay only once */
+    return from && from->peer ? NULL : pinned(plane, n->next_hops, n->next_hop_count, flow); /* from relay to relay only once */
 }
 
 /* Would it go back to where it comes from? */
@@ -99,10 +99,10 @@ static void complain(kb_plane *plane, port *from, uint32_t tenant_number, const 
 {
     static const uint8_t nobody4[4] = {192, 0, 0, 8}; /* RFC 7600: of routers without an address */
     static const uint8_t nobody6[16] = {0xfe, 0x80, [15] = 1};
-    tenant *t = tenant_of(plane, tenant_number, 0);
+    tenant *t = kb_tenant_of(plane, tenant_number, 0);
     int v6 = frame[KB_VNET] >> 4 == 6, inward = from->kind == TUN;
     const uint8_t *source = v6 ? (t && t->has6[inward] ? t->source6[inward] : nobody6) : t && t->has4[inward] ? t->source4[inward] : nobody4;
-    if (!kb_may_complain(frame, length) || !may_complain(plane, from))
+    if (!kb_icmp_may_answer(frame, length) || !may_complain(plane, from))
         return;
     kb_buffer *b = kb_buffer_new(&plane->pool, KB_ICMP_BYTES);
     if (!b)
@@ -115,7 +115,7 @@ static void complain(kb_plane *plane, port *from, uint32_t tenant_number, const 
         kb_buffer_free(&plane->pool, b);
         return;
     }
-    if (link_queue(plane, from, KB_PACKET, tenant_number, b, size, kb_mix(get32(answer + KB_VNET + 16), (uint32_t)what), 0) == 0)
+    if (kb_link_enqueue(plane, from, KB_PACKET, tenant_number, b, size, kb_mix(get32(answer + KB_VNET + 16), (uint32_t)what), 0) == 0)
         from->counters.tx_packets++;
 }
 
@@ -135,7 +135,7 @@ static void queue_piece(void *context, uint8_t *frame, size_t length)
     if (!b)
         return;
     memcpy(b->data + KB_HEADROOM, frame, length);
-    if (link_queue(w->plane, w->to, KB_PACKET, w->tenant, b, length, w->flow, 0) == 0)
+    if (kb_link_enqueue(w->plane, w->to, KB_PACKET, w->tenant, b, length, w->flow, 0) == 0)
         w->to->counters.tx_packets++;
 }
 
@@ -163,9 +163,9 @@ static int keep_to_mtu(kb_plane *plane, port *from, tenant *t, uint32_t tenant_n
 static void forward(kb_plane *plane, port *from, uint32_t tenant_number, kb_buffer *b, size_t length, const kb_packet *packet)
 {
     uint8_t *frame = b->data + KB_HEADROOM;
-    tenant *t = tenant_of(plane, tenant_number, 0);
+    tenant *t = kb_tenant_of(plane, tenant_number, 0);
     const kb_trie *route = t ? kb_trie_lookup(packet->v6 ? t->v6 : t->v4, packet->destination, packet->v6 ? 128 : 32) : NULL;
-    port *to = route ? port_for(plane, t, (uint32_t)route->number, packet->flow, from) : NULL;
+    port *to = route ? kb_port_for(plane, t, (uint32_t)route->number, packet->flow, from) : NULL;
     if (!route || (to && same_node(to, from))) {
         from->counters.no_route++;
         complain(plane, from, tenant_number, frame, length, KB_NO_ROUTE, 0);
@@ -185,28 +185,28 @@ static void forward(kb_plane *plane, port *from, uint32_t tenant_number, kb_buff
         if (kb_segment_gso(frame, length, pieces ? pieces : 1, queue_piece, &w) < 0)
             from->counters.bad_header++;
     } else {
-        if (link_queue(plane, to, KB_PACKET, tenant_number, b, length, packet->flow, 0) == 0)
+        if (kb_link_enqueue(plane, to, KB_PACKET, tenant_number, b, length, packet->flow, 0) == 0)
             to->counters.tx_packets++;
         return;
     }
     kb_buffer_free(&plane->pool, b);
 }
 
-void tun_read(kb_plane *plane, port *p)
+void kb_tun_read(kb_plane *plane, port *p)
 {
     size_t total = 0;
     for (int n = 0; n < 256 && total < TUN_BYTES; n++) {
-        if (!plane->scratch && !(plane->scratch = kb_buffer_new(&plane->pool, KB_MAX_PACKET)))
+        if (!plane->scratch && !(plane->scratch = kb_buffer_new(&plane->pool, KB_MAX_PACKET_BYTES)))
             return;
         uint8_t *frame = plane->scratch->data + KB_HEADROOM;
         size_t skip = p->vnet_hdr ? 0 : KB_VNET;
-        ssize_t got = read(p->fd, frame + skip, KB_MAX_PACKET - skip);
+        ssize_t got = read(p->fd, frame + skip, KB_MAX_PACKET_BYTES - skip);
         if (got < 0 && (errno == EAGAIN || errno == EINTR || errno == EIO))
             return; /* nothing there, or the interface is down: both pass */
         if (got <= 0) {
             char reason[96];
             snprintf(reason, sizeof reason, "the TUN device is gone: %s", got ? strerror(errno) : "end of file");
-            port_down(plane, p, reason);
+            kb_port_down(plane, p, reason);
             return;
         }
         size_t length = (size_t)got + skip;
@@ -251,7 +251,7 @@ static void segment_for_us(kb_plane *plane, port *p, uint32_t tenant_number, uin
     if (plane->l4)
         kb_l4_receive(plane->l4, tenant_number, source, data, length, plane->now);
     else
-        emit(plane, KB_EVENT_SEGMENT, p, KB_SEGMENT, tenant_number, source, data, length);
+        kb_emit(plane, KB_EVENT_SEGMENT, p, KB_SEGMENT, tenant_number, source, data, length);
 }
 
 static void forward_segment(kb_plane *plane, port *p, uint32_t tenant_number, kb_buffer *b, size_t length)
@@ -259,16 +259,16 @@ static void forward_segment(kb_plane *plane, port *p, uint32_t tenant_number, kb
     const uint8_t *payload = b->data + KB_HEADROOM;
     uint32_t destination = get32(payload), source = get32(payload + 4);
     p->counters.rx_segments++;
-    tenant *t = tenant_of(plane, tenant_number, 0);
+    tenant *t = kb_tenant_of(plane, tenant_number, 0);
     if (p->prefix_count && source != p->number) {
         p->counters.bad_source++;
     } else if (destination == plane->number) {
         segment_for_us(plane, p, tenant_number, source, payload + 8, length - 8);
     } else {
         uint32_t flow = kb_segment_flow(payload, length);
-        port *to = t ? port_for(plane, t, destination, flow, p) : NULL;
+        port *to = t ? kb_port_for(plane, t, destination, flow, p) : NULL;
         if (to && to->kind == LINK && !same_node(to, p)) {
-            if (link_queue(plane, to, KB_SEGMENT, tenant_number, b, length, flow, 0) == 0)
+            if (kb_link_enqueue(plane, to, KB_SEGMENT, tenant_number, b, length, flow, 0) == 0)
                 to->counters.tx_segments++;
             return;
         }
@@ -277,11 +277,11 @@ static void forward_segment(kb_plane *plane, port *p, uint32_t tenant_number, kb
     kb_buffer_free(&plane->pool, b);
 }
 
-int send_segment(kb_plane *plane, uint32_t tenant_number, uint32_t number, const uint8_t *data, size_t length)
+int kb_forward_segment(kb_plane *plane, uint32_t tenant_number, uint32_t number, const uint8_t *data, size_t length)
 {
-    if (length > KB_MAX_SEGMENT - 8 || number == plane->number)
+    if (length > KB_MAX_SEGMENT_BYTES - 8 || number == plane->number)
         return -1;
-    tenant *t = tenant_of(plane, tenant_number, 0);
+    tenant *t = kb_tenant_of(plane, tenant_number, 0);
     kb_buffer *b = t ? kb_buffer_new(&plane->pool, 8 + length) : NULL;
     if (!b)
         return -1;
@@ -291,12 +291,12 @@ int send_segment(kb_plane *plane, uint32_t tenant_number, uint32_t number, const
     if (length)
         memcpy(payload + 8, data, length);
     uint32_t flow = kb_segment_flow(payload, 8 + length);
-    port *to = port_for(plane, t, number, flow, NULL);
+    port *to = kb_port_for(plane, t, number, flow, NULL);
     if (!to || to->kind != LINK) {
         kb_buffer_free(&plane->pool, b);
         return -1;
     }
-    if (link_queue(plane, to, KB_SEGMENT, tenant_number, b, 8 + length, flow, 1) < 0)
+    if (kb_link_enqueue(plane, to, KB_SEGMENT, tenant_number, b, 8 + length, flow, 1) < 0)
         return -1;
     to->counters.tx_segments++;
     return 0;
@@ -304,22 +304,22 @@ int send_segment(kb_plane *plane, uint32_t tenant_number, uint32_t number, const
 
 /* -- frames --------------------------------------------------------------------------------------------------------------- */
 
-void forward_frame(kb_plane *plane, port *p, int kind, kb_buffer *b)
+void kb_forward_frame(kb_plane *plane, port *p, int kind, kb_buffer *b)
 {
     uint8_t *payload = b->data + KB_HEADROOM;
     size_t length = b->length;
     uint32_t tenant_number = p->tenant;
     if (kind == KB_CONTROL) {
-        if (!p->admitted && ++p->early > KB_EARLY_CONTROL)
-            port_down(plane, p, "too many control frames before admission");
-        else if (emit(plane, KB_EVENT_FRAME, p, kind, p->tenant, 0, payload, length) < 0)
-            port_down(plane, p, "control frames come faster than they are read");
+        if (!p->admitted && ++p->early > KB_EARLY_CONTROL_FRAMES)
+            kb_port_down(plane, p, "too many control frames before admission");
+        else if (kb_emit(plane, KB_EVENT_FRAME, p, kind, p->tenant, 0, payload, length) < 0)
+            kb_port_down(plane, p, "control frames come faster than they are read");
         kb_buffer_free(&plane->pool, b);
         return;
     }
     int tagged = kind == KB_TENANT_PACKET || kind == KB_TENANT_SEGMENT;
     if (tagged != p->peer) {
-        port_down(plane, p, tagged ? "a frame between relays from a link that leads to none" : "a frame without its tenant from a relay");
+        kb_port_down(plane, p, tagged ? "a frame between relays from a link that leads to none" : "a frame without its tenant from a relay");
         kb_buffer_free(&plane->pool, b);
         return;
     }

@@ -1,4 +1,4 @@
-/* ICMP errors (RFC 792, RFC 1812 section 4.3, RFC 4443), as bytes. Readable twin: kubeedge/kubebus/l3/icmp.py. */
+/* ICMP errors (RFC 792, RFC 1812 section 4.3, RFC 4443), as bytes. Reference implementation: kubeedge/kubebus/l3/icmp.py. */
 #include "bytes.h"
 #include "checksum.h"
 #include "plane.h"
@@ -28,7 +28,7 @@ static int error6(const uint8_t *ip, size_t size)
     return 1;
 }
 
-int kb_may_complain(const uint8_t *frame, size_t length)
+int kb_icmp_may_answer(const uint8_t *frame, size_t length)
 {
     const uint8_t *ip = frame + KB_VNET;
     size_t size = length - KB_VNET;

@@ -1,5 +1,5 @@
 /* The endpoint: all connections of a node, their timers and callbacks; l4.h has the rules. */
-#include "l4_inside.h"
+#include "l4_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,11 +17,11 @@ static void on_timeout(kb_conn *c)
     c->tlp_out = 0;
     c->rack_at = KB_L4_NEVER;
     if (c->first->received)
-        l4_forget_received(c);
+        kb_l4_forget_received(c);
     for (chunk *k = c->first; k && k != c->unsent; k = k->next)
         if (!k->received && !k->lost)
-            l4_lose(c, k);
-    l4_set_timer(c, NONE, KB_L4_NEVER); /* output sends the first again and arms it */
+            kb_l4_lose(c, k);
+    kb_l4_set_timer(c, NONE, KB_L4_NEVER); /* output sends the first again and arms it */
 }
 
 static void probe_tail(kb_conn *c)
@@ -32,8 +32,8 @@ static void probe_tail(kb_conn *c)
             tail = k;
     c->tlp_out = 1;
     if (tail)
-        l4_again(c, tail);
-    l4_arm(c);
+        kb_l4_again(c, tail);
+    kb_l4_arm(c);
 }
 
 static void on_timer(kb_conn *c)
@@ -55,19 +55,19 @@ static void on_timer(kb_conn *c)
         }
         if (now >= (asked ? c->asked_at + ASK_AGAIN : c->heard_at + c->keepalive)) {
             c->asked_at = now;
-            l4_send_bare(c, c->next - 1, KB_ACK);
+            kb_l4_send_bare(c, c->next - 1, KB_ACK);
         }
     }
     if (now < c->timer)
         return;
-    if (now - c->progress_at >= GIVE_UP && (l4_in_flight(c) || c->timer_kind == HELD)) {
+    if (now - c->progress_at >= GIVE_UP && (kb_l4_in_flight(c) || c->timer_kind == HELD)) {
         kb_conn_abort(c, "no acknowledgement within 60 s");
         return;
     }
     switch (c->timer_kind) {
     case RACK:
-        l4_detect_loss(c);
-        l4_arm(c);
+        kb_l4_detect_loss(c);
+        kb_l4_arm(c);
         break;
     case TLP:
         probe_tail(c);
@@ -82,8 +82,8 @@ static void on_timer(kb_conn *c)
             return;
         }
         c->timeout = c->timeout * 2 > MOST_TIMEOUT ? MOST_TIMEOUT : c->timeout * 2;
-        l4_send_bare(c, c->next - 1, KB_ACK);
-        l4_arm(c);
+        kb_l4_send_bare(c, c->next - 1, KB_ACK);
+        kb_l4_arm(c);
         break;
     }
     default:
@@ -115,7 +115,7 @@ static void reap(kb_l4 *l4, int all)
         if (!l4->ended)
             l4->ended_last = NULL;
         if (!c->dead)
-            l4_destroy(c); /* which leaves the memory to us */
+            kb_l4_destroy(c); /* which leaves the memory to us */
         c->in_ended = 0;
         if (!c->listed)
             free(c);
@@ -129,7 +129,7 @@ void kb_l4_free(kb_l4 *l4)
     reap(l4, 1);
     for (uint32_t i = 0; i < HASH; i++)
         while (l4->table[i])
-            l4_destroy(l4->table[i]);
+            kb_l4_destroy(l4->table[i]);
     for (kb_conn *c = l4->dirty, *next; c; c = next) {
         next = c->dirty_next;
         free(c);
@@ -139,7 +139,7 @@ void kb_l4_free(kb_l4 *l4)
             next = l->chain;
             free(l);
         }
-    for (looped *s = l4->loop, *next; s; s = next) {
+    for (loopback *s = l4->loop, *next; s; s = next) {
         next = s->next;
         free(s);
     }
@@ -149,12 +149,12 @@ void kb_l4_free(kb_l4 *l4)
 
 int kb_l4_listen(kb_l4 *l4, uint32_t tenant, uint16_t port, kb_l4_accept accept, void *context)
 {
-    if (l4_listening(l4, tenant, port))
+    if (kb_l4_listening(l4, tenant, port))
         return -1;
     listener *l = malloc(sizeof *l);
     if (!l)
         return -2;
-    listener **at = &l4->listeners[l4_mix(tenant, port) % LISTENERS];
+    listener **at = &l4->listeners[kb_l4_mix(tenant, port) % LISTENERS];
     *l = (listener){*at, tenant, port, accept, context};
     *at = l;
     return 0;
@@ -162,7 +162,7 @@ int kb_l4_listen(kb_l4 *l4, uint32_t tenant, uint16_t port, kb_l4_accept accept,
 
 void kb_l4_unlisten(kb_l4 *l4, uint32_t tenant, uint16_t port)
 {
-    listener **at = &l4->listeners[l4_mix(tenant, port) % LISTENERS];
+    listener **at = &l4->listeners[kb_l4_mix(tenant, port) % LISTENERS];
     while (*at && ((*at)->tenant != tenant || (*at)->port != port))
         at = &(*at)->chain;
     if (*at) {
@@ -188,7 +188,7 @@ void kb_l4_unlisten_all(kb_l4 *l4, const void *context)
 
 int kb_l4_divert(kb_l4 *l4, uint32_t tenant, uint16_t port, kb_l4_accept accept, void *context, kb_l4_accept *before, void **before_context)
 {
-    listener *l = l4_listening(l4, tenant, port);
+    listener *l = kb_l4_listening(l4, tenant, port);
     if (!l)
         return -1;
     *before = l->accept;
@@ -204,9 +204,9 @@ kb_conn *kb_l4_connect(kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t por
     for (uint32_t tries = 0; tries <= 65535 - FIRST_EPHEMERAL; tries++) {
         uint16_t local = (uint16_t)l4->port;
         l4->port = l4->port < 65535 ? l4->port + 1 : FIRST_EPHEMERAL;
-        if (l4_find(l4, tenant, number, local, port))
+        if (kb_l4_find(l4, tenant, number, local, port))
             continue;
-        kb_conn *c = l4_conn_new(l4, tenant, number, local, port, 0);
+        kb_conn *c = kb_l4_conn_new(l4, tenant, number, local, port, 0);
         if (!c)
             return NULL;
         c->state = KB_SYN_SENT;
@@ -215,7 +215,7 @@ kb_conn *kb_l4_connect(kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t por
         c->user = user;
         c->initial = c->next = c->una = c->highest = c->peer_edge = l4->below.random(l4->below.context);
         c->rack_at = KB_L4_NEVER;
-        l4_queue_control(c, KB_SYN);
+        kb_l4_queue_control(c, KB_SYN);
         return c;
     }
     return NULL;
@@ -226,26 +226,26 @@ void kb_l4_receive(kb_l4 *l4, uint32_t tenant, uint32_t number, const uint8_t *d
     segment s;
     l4->now = now;
     l4->counters.segments_in++;
-    if (l4_parse(data, length, &s) < 0) {
+    if (kb_l4_parse(data, length, &s) < 0) {
         l4->counters.refused++;
         return;
     }
-    kb_conn *c = l4_find(l4, tenant, number, s.destination, s.source);
+    kb_conn *c = kb_l4_find(l4, tenant, number, s.destination, s.source);
     if (c && c->in_ended && (s.flags & (KB_SYN | KB_ACK)) == KB_SYN) {
-        l4_destroy(c); /* the same name for something new */
+        kb_l4_destroy(c); /* the same name for something new */
         c = NULL;
     }
     if (c)
-        l4_receive(c, &s);
+        kb_l4_conn_receive(c, &s);
     else
-        l4_begin(l4, tenant, number, &s);
+        kb_l4_begin(l4, tenant, number, &s);
 }
 
 static void run(kb_l4 *l4, kb_conn *c)
 {
     if (c->fresh) {
         c->fresh = 0;
-        listener *l = l4_listening(l4, c->tenant, c->local);
+        listener *l = kb_l4_listening(l4, c->tenant, c->local);
         if (l)
             l->accept(l->context, c);
         if (!c->owned && !c->dead)
@@ -258,11 +258,11 @@ static void run(kb_l4 *l4, kb_conn *c)
     }
     if (c->dead)
         return;
-    l4_output(c);
+    kb_l4_output(c);
     if (!c->owned && (c->state == KB_CLOSED || c->state == KB_RESET))
         kb_conn_release(c);
     else
-        l4_schedule(c);
+        kb_l4_schedule(c);
 }
 
 uint64_t kb_l4_work(kb_l4 *l4, uint64_t now)
@@ -271,14 +271,14 @@ uint64_t kb_l4_work(kb_l4 *l4, uint64_t now)
     for (int turns = 0; turns < 4096; turns++) {
         if (l4->heap_count && l4->heap[0]->deadline <= now) {
             kb_conn *c = l4->heap[0];
-            l4_heap_remove(l4, c);
+            kb_l4_heap_remove(l4, c);
             on_timer(c);
-            l4_touch(c);
+            kb_l4_touch(c);
         }
         if (l4->loop) {
-            looped *s = l4->loop;
+            loopback *s = l4->loop;
             l4->loop = s->next;
-            l4->looped_count--;
+            l4->loopback_count--;
             kb_l4_receive(l4, s->tenant, l4->self, s->data, s->length, now);
             free(s);
         }
@@ -297,7 +297,7 @@ uint64_t kb_l4_work(kb_l4 *l4, uint64_t now)
             run(l4, c);
             c->listed = 0;
             if (!c->dead && (c->changed || c->fresh))
-                l4_touch(c);
+                kb_l4_touch(c);
         }
         if (c->dead && !c->in_ended)
             free(c);

@@ -10,7 +10,7 @@
  * tenant, and so do connections and half-open ones. Each may hold a part of what is free (l4_budget.c): a tenant at its limit takes nothing from
  * another, and neither does a node from others of its tenant. Near its limit windows shrink and writers wait, beyond it what arrives is dropped.
  *
- * Readable twin: kubeedge/kubebus/l4/{core,endpoint}.py. The wire format is in segment.py there.
+ * Reference implementation: kubeedge/kubebus/l4/{core,endpoint}.py. The wire format is in segment.py there.
  */
 #ifndef KUBEEDGE_L4_H
 #define KUBEEDGE_L4_H

@@ -1,9 +1,9 @@
 # L4 for Python: the face of kubeedge.kubebus.l4.endpoint.EndpointCore over l4.c. Included by plane.pyx, whose data plane it may live in.
 
 from kubeedge.errors import Misuse, Unavailable
-from kubeedge.kubebus.l4.core import State
+from kubeedge.kubebus.l4.core import ConnectionState
 
-_STATES = (State.SYN_SENT, State.SYN_RECEIVED, State.ESTABLISHED, State.CLOSED, State.RESET)
+_STATES = (ConnectionState.SYN_SENT, ConnectionState.SYN_RECEIVED, ConnectionState.ESTABLISHED, ConnectionState.CLOSED, ConnectionState.RESET)
 
 
 cdef extern from "l4.h" nogil:
@@ -46,18 +46,18 @@ cdef extern from "l4_plane.h" nogil:
     ctypedef struct kb_handle:
         kb_conn *conn
         uint8_t fresh
-    ctypedef struct kb_desk:
+    ctypedef struct kb_ready_queue:
         int notify
     void kb_lock(kb_plane *plane)
     void kb_unlock(kb_plane *plane)
     void kb_unlock_l4(kb_plane *plane)
     uint64_t kb_locked_now(const kb_plane *plane)
     kb_l4 *kb_plane_l4(kb_plane *plane)
-    void kb_desk_accept(void *desk, kb_conn *conn)
-    kb_handle *kb_desk_connect(kb_desk *desk, kb_l4 *l4, uint32_t tenant, uint32_t peer, uint16_t port, uint64_t now)
-    kb_handle *kb_desk_next(kb_desk *desk)
+    void kb_ready_queue_accept(void *ready_queue, kb_conn *conn)
+    kb_handle *kb_ready_queue_connect(kb_ready_queue *ready_queue, kb_l4 *l4, uint32_t tenant, uint32_t peer, uint16_t port, uint64_t now)
+    kb_handle *kb_ready_queue_next(kb_ready_queue *ready_queue)
     void kb_handle_free(kb_handle *handle)
-    void kb_desk_clear(kb_desk *desk)
+    void kb_ready_queue_clear(kb_ready_queue *ready_queue)
     int KB_L4_SEND_BUFFER
     uint64_t KB_L4_NEVER
 
@@ -78,10 +78,10 @@ cdef uint64_t us(double now):
 @cython.no_gc_clear
 cdef class L4:
     """All L4 connections of one tenant's node. With a plane the connections live in its thread: `send` of bytes is all, segments and timers
-    are nobody's business, and fileno() is readable when `collect` has news. Without one it is as pure as its twin, for tests."""
+    are nobody's business, and fileno() is readable when `collect` has news. Without one it is as pure as the reference implementation, for tests."""
 
     cdef kb_l4 *l4
-    cdef kb_desk desk
+    cdef kb_ready_queue ready_queue
     cdef Plane plane
     cdef uint32_t tenant
     cdef uint64_t now
@@ -97,7 +97,7 @@ cdef class L4:
 
     def __cinit__(self, random_sequence=None, *, Plane plane=None, uint32_t tenant=0, uint32_t number=0, size_t budget=64 << 20, L4 beside=None):
         cdef kb_l4_below below
-        self.desk.notify = -1
+        self.ready_queue.notify = -1
         self.tenant = tenant
         self.plane = plane
         self.random_sequence = random_sequence
@@ -112,7 +112,7 @@ cdef class L4:
             self.l4 = kb_l4_new(number, &below, budget)
         else:
             plane.alive()
-            self.desk.notify = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self.ready_queue.notify = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self.lock()
             self.l4 = kb_plane_l4(plane.plane)
             self.unlock()
@@ -136,26 +136,26 @@ cdef class L4:
 
     cpdef close(self):
         """Connections that are not over are reset. Before the plane is closed, or by its close()."""
-        cdef Connection connection
+        cdef L4Connection connection
         if self.l4 is NULL:
             return
         for proxy in self.proxies:
             proxy.close()
         self.proxies.clear()
         self.lock()
-        kb_l4_unlisten_all(self.l4, <void *> &self.desk)
+        kb_l4_unlisten_all(self.l4, <void *> &self.ready_queue)
         for connection in self.handles.values():
             connection.free()
-        kb_desk_clear(&self.desk)  # the garbage collector may have emptied our table before
+        kb_ready_queue_clear(&self.ready_queue)  # the garbage collector may have emptied our table before
         if self.plane is None and self.beside is None:
             kb_l4_free(self.l4)
         self.l4 = NULL
         self.unlock()
         self.handles.clear()
         self.connections.clear()
-        if self.desk.notify >= 0:
-            os.close(self.desk.notify)
-            self.desk.notify = -1
+        if self.ready_queue.notify >= 0:
+            os.close(self.ready_queue.notify)
+            self.ready_queue.notify = -1
 
     cdef int alive(self) except -1:
         if self.l4 is NULL:
@@ -164,7 +164,7 @@ cdef class L4:
 
     def fileno(self):
         """Readable when collect() has news; -1 without a plane."""
-        return self.desk.notify
+        return self.ready_queue.notify
 
     @property
     def count(self):
@@ -182,7 +182,7 @@ cdef class L4:
     def listen(self, uint16_t port):
         self.alive()
         self.lock()
-        cdef int result = kb_l4_listen(self.l4, self.tenant, port, kb_desk_accept, <void *> &self.desk)
+        cdef int result = kb_l4_listen(self.l4, self.tenant, port, kb_ready_queue_accept, <void *> &self.ready_queue)
         self.unlock()
         if result == -2:
             raise MemoryError
@@ -203,7 +203,7 @@ cdef class L4:
         self.alive()
         self.now = us(now)
         self.lock()
-        cdef kb_handle *handle = kb_desk_connect(&self.desk, self.l4, self.tenant, peer, port, self.now)
+        cdef kb_handle *handle = kb_ready_queue_connect(&self.ready_queue, self.l4, self.tenant, peer, port, self.now)
         key = self.keep(handle) if handle is not NULL else None
         self.unlock()
         if key is None:
@@ -212,7 +212,7 @@ cdef class L4:
         return key
 
     cdef object keep(self, kb_handle *handle):
-        cdef Connection connection = Connection.__new__(Connection)
+        cdef L4Connection connection = L4Connection.__new__(L4Connection)
         cdef uint32_t tenant, peer
         cdef uint16_t local, remote
         kb_conn_name(handle.conn, &tenant, &peer, &local, &remote)
@@ -238,12 +238,12 @@ cdef class L4:
     def collect(self):
         """Fills `accepted` and `changed`."""
         cdef kb_handle *handle
-        cdef Connection connection
+        cdef L4Connection connection
         if self.l4 is NULL:
             return
         self.lock()
         while True:
-            handle = kb_desk_next(&self.desk)
+            handle = kb_ready_queue_next(&self.ready_queue)
             if handle is NULL:
                 break
             if handle.fresh:
@@ -261,7 +261,7 @@ cdef class L4:
 
     def drop(self, key):
         """The driver is done with a connection."""
-        cdef Connection connection = self.connections.pop(key, None)
+        cdef L4Connection connection = self.connections.pop(key, None)
         if connection is not None and connection.handle is not NULL:
             self.handles.pop(<uint64_t> connection.handle, None)
             self.lock()
@@ -296,8 +296,8 @@ cdef class L4:
         return out
 
 
-cdef class Connection:
-    """The face of kubeedge.kubebus.l4.core.Connection."""
+cdef class L4Connection:
+    """The face of kubeedge.kubebus.l4.core.L4Connection."""
 
     cdef kb_handle *handle
     cdef L4 owner

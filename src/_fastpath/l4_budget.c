@@ -1,7 +1,7 @@
 /* Who may hold how much. A tenant may hold what is free in the endpoint, a node what is free of its tenant's (dynamic thresholds: Choudhury
  * and Hahne, 1998): one alone gets a third, several share evenly, and something is always free for who comes next. Below its reserve a tenant
  * is never refused, whatever others hold. Within a node the connections that hold most wait first. */
-#include "l4_inside.h"
+#include "l4_internal.h"
 
 #include <stdlib.h>
 
@@ -28,7 +28,7 @@ static uint64_t bytes_allowed(const kb_l4 *l4, const peer *who)
 
 static account **account_at(kb_l4 *l4, uint32_t tenant)
 {
-    account **at = &l4->accounts[l4_mix(tenant, 0) % ACCOUNTS];
+    account **at = &l4->accounts[kb_l4_mix(tenant, 0) % ACCOUNTS];
     while (*at && (*at)->tenant != tenant)
         at = &(*at)->chain;
     return at;
@@ -36,7 +36,7 @@ static account **account_at(kb_l4 *l4, uint32_t tenant)
 
 static peer **peer_at(kb_l4 *l4, uint32_t tenant, uint32_t number)
 {
-    peer **at = &l4->peers[l4_mix(tenant, number) % (HASH / 4)];
+    peer **at = &l4->peers[kb_l4_mix(tenant, number) % (HASH / 4)];
     while (*at && ((*at)->of->tenant != tenant || (*at)->number != number))
         at = &(*at)->chain;
     return at;
@@ -58,7 +58,7 @@ static void account_forget(kb_l4 *l4, account *of)
     free(of);
 }
 
-peer *l4_peer_of(kb_l4 *l4, uint32_t tenant, uint32_t number)
+peer *kb_l4_peer_of(kb_l4 *l4, uint32_t tenant, uint32_t number)
 {
     peer **at = peer_at(l4, tenant, number);
     if (*at)
@@ -78,7 +78,7 @@ peer *l4_peer_of(kb_l4 *l4, uint32_t tenant, uint32_t number)
     return p;
 }
 
-void l4_peer_forget(kb_l4 *l4, peer *p)
+void kb_l4_peer_forget(kb_l4 *l4, peer *p)
 {
     if (p->connections)
         return;
@@ -88,27 +88,27 @@ void l4_peer_forget(kb_l4 *l4, peer *p)
     free(p);
 }
 
-void l4_count(kb_conn *c, int by)
+void kb_l4_count(kb_conn *c, int by)
 {
     c->who->connections += (uint32_t)by;
     c->who->of->connections += (uint32_t)by;
 }
 
-void l4_count_opening(kb_conn *c, int by)
+void kb_l4_count_opening(kb_conn *c, int by)
 {
     c->l4->opening += (uint32_t)by;
     c->who->opening += (uint32_t)by;
     c->who->of->opening += (uint32_t)by;
 }
 
-void l4_charge(kb_conn *c, size_t bytes)
+void kb_l4_charge(kb_conn *c, size_t bytes)
 {
     c->l4->counters.bytes += bytes;
     c->who->bytes += bytes;
     c->who->of->bytes += bytes;
 }
 
-void l4_discharge(kb_conn *c, size_t bytes)
+void kb_l4_discharge(kb_conn *c, size_t bytes)
 {
     c->l4->counters.bytes -= bytes;
     c->who->bytes -= bytes;
@@ -117,20 +117,20 @@ void l4_discharge(kb_conn *c, size_t bytes)
 
 /* -- what is allowed ---------------------------------------------------------------------------------------------------------------- */
 
-int l4_may_connect(kb_l4 *l4, const peer *who)
+int kb_l4_may_connect(kb_l4 *l4, const peer *who)
 {
     uint64_t most_connections = allowed(KB_L4_CONNECTIONS, l4->counters.connections + l4->ended_count, CONNECTIONS_RESERVE, who->of->connections);
     return who->connections < KB_L4_PER_PEER && who->connections < most_connections && who->bytes <= 2 * bytes_allowed(l4, who);
 }
 
-int l4_may_open(kb_l4 *l4, const peer *who)
+int kb_l4_may_open(kb_l4 *l4, const peer *who)
 {
     uint64_t most_opening = allowed(KB_L4_OPENING, l4->opening, OPENING_RESERVE, who->of->opening);
     return who->opening < KB_L4_OPENING_PEER && who->opening < most_opening;
 }
 
 /* The most that a connection may promise its peer: a reader that is behind holds little of a node that holds much. */
-uint32_t l4_window_limit(const kb_conn *c)
+uint32_t kb_l4_window_limit(const kb_conn *c)
 {
     uint64_t used = c->who->bytes, all = bytes_allowed(c->l4, c->who);
     if (used > 2 * all)
@@ -139,17 +139,17 @@ uint32_t l4_window_limit(const kb_conn *c)
 }
 
 /* May what has arrived be kept? */
-int l4_may_keep(const kb_conn *c, size_t length)
+int kb_l4_may_keep(const kb_conn *c, size_t length)
 {
     uint64_t used = c->who->bytes + length, all = bytes_allowed(c->l4, c->who);
     return used <= all || (used <= 2 * all && c->receiving + length <= TIGHT_WINDOW);
 }
 
 /* And what has arrived beyond a hole? The other half is for what fills holes: only that can be read, and so be freed. */
-int l4_may_keep_beyond(const kb_conn *c, size_t length) { return c->who->bytes + length <= bytes_allowed(c->l4, c->who) / 2; }
+int kb_l4_may_keep_beyond(const kb_conn *c, size_t length) { return c->who->bytes + length <= bytes_allowed(c->l4, c->who) / 2; }
 
 /* Bytes that a writer may leave: of a node that holds much each connection has an equal share. */
-size_t l4_room(const kb_conn *c)
+size_t kb_l4_room(const kb_conn *c)
 {
     size_t room = c->unsent_bytes < KB_L4_SEND_BUFFER ? KB_L4_SEND_BUFFER - c->unsent_bytes : 0;
     uint64_t all = bytes_allowed(c->l4, c->who);
@@ -160,4 +160,4 @@ size_t l4_room(const kb_conn *c)
 }
 
 /* A writer that does not ask for room is stopped as well. */
-int l4_may_write(const kb_conn *c) { return c->sending <= LEAST_SHARE || c->who->bytes <= 2 * bytes_allowed(c->l4, c->who); }
+int kb_l4_may_write(const kb_conn *c) { return c->sending <= LEAST_SHARE || c->who->bytes <= 2 * bytes_allowed(c->l4, c->who); }

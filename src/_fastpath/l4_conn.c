@@ -1,5 +1,5 @@
 /* What the owner of a connection may ask of it; l4.h says what each call means. */
-#include "l4_inside.h"
+#include "l4_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +11,7 @@ void kb_conn_own(kb_conn *c, kb_conn_ready ready, void *user)
     c->owned = 1;
     c->ready = ready;
     c->user = user;
-    l4_tell(c);
+    kb_l4_tell(c);
 }
 
 void *kb_conn_user(const kb_conn *c) { return c->user; }
@@ -38,10 +38,10 @@ size_t kb_conn_write(kb_conn *c, const uint8_t *data, size_t length)
         if (!k || k->length == k->room) {
             size_t rest = length - taken;
             size_t room = rest >= KB_L4_PAYLOAD || c->unsent_bytes >= KB_L4_PAYLOAD ? KB_L4_PAYLOAD : rest < LEAST_ROOM ? LEAST_ROOM : rest;
-            k = l4_may_write(c) ? l4_chunk_new(c, room) : NULL;
+            k = kb_l4_may_write(c) ? kb_l4_chunk_new(c, room) : NULL;
             if (!k)
                 break;
-            l4_append(c, k);
+            kb_l4_append(c, k);
         }
         uint32_t n = least((uint32_t)(length - taken > KB_L4_PAYLOAD ? KB_L4_PAYLOAD : length - taken), k->room - k->length);
         memcpy(k->data + KB_L4_HEAD + k->length, data + taken, n);
@@ -49,13 +49,13 @@ size_t kb_conn_write(kb_conn *c, const uint8_t *data, size_t length)
         taken += n;
     }
     c->unsent_bytes += taken;
-    l4_touch(c);
+    kb_l4_touch(c);
     return taken;
 }
 
 size_t kb_conn_room(kb_conn *c)
 {
-    size_t room = l4_room(c);
+    size_t room = kb_l4_room(c);
     if (!room)
         c->want_room = 1;
     return room;
@@ -73,7 +73,7 @@ const uint8_t *kb_conn_pullup(kb_conn *c, size_t wanted, size_t *length)
 {
     if (c->parts && c->parts->next && c->parts->length < wanted) {
         size_t total = c->waiting < wanted ? c->waiting : wanted;
-        part *whole = l4_part_new(c, total);
+        part *whole = kb_l4_part_new(c, total);
         if (!whole) {
             *length = 0;
             return NULL;
@@ -87,7 +87,7 @@ const uint8_t *kb_conn_pullup(kb_conn *c, size_t wanted, size_t *length)
             p->length -= n;
             if (!p->length) {
                 c->parts = p->next;
-                l4_part_free(c, p);
+                kb_l4_part_free(c, p);
             }
         }
         whole->next = c->parts;
@@ -110,7 +110,7 @@ void kb_conn_consume(kb_conn *c, size_t count)
         c->consumed += n;
         if (!p->length) {
             c->parts = p->next;
-            l4_part_free(c, p);
+            kb_l4_part_free(c, p);
         }
     }
     if (c->consumed >= c->limit) { /* the reader keeps up */
@@ -118,9 +118,9 @@ void kb_conn_consume(kb_conn *c, size_t count)
         c->consumed = 0;
     }
     uint32_t promised = before(c->expected, c->advertised) ? c->advertised - c->expected : 0;
-    if (c->state == KB_ESTABLISHED && !c->peer_ended && l4_window(c) - promised >= c->limit / 4) {
+    if (c->state == KB_ESTABLISHED && !c->peer_ended && kb_l4_window(c) - promised >= c->limit / 4) {
         c->ack_now = 1; /* the peer may be waiting for room: tell it when that is worth a segment */
-        l4_touch(c);
+        kb_l4_touch(c);
     }
 }
 
@@ -135,21 +135,21 @@ void kb_conn_finish(kb_conn *c)
     if (c->fin_queued || c->state == KB_CLOSED || c->state == KB_RESET)
         return;
     c->fin_queued = 1;
-    l4_queue_control(c, KB_FIN);
+    kb_l4_queue_control(c, KB_FIN);
 }
 
 void kb_conn_abort(kb_conn *c, const char *reason)
 {
     if (c->state == KB_CLOSED || c->state == KB_RESET)
         return;
-    l4_send_bare(c, c->next, c->state == KB_SYN_SENT ? KB_RST : KB_RST | KB_ACK);
-    l4_end(c, KB_RESET, reason);
+    kb_l4_send_bare(c, c->next, c->state == KB_SYN_SENT ? KB_RST : KB_RST | KB_ACK);
+    kb_l4_end(c, KB_RESET, reason);
 }
 
 void kb_conn_keepalive(kb_conn *c, uint64_t idle)
 {
     c->keepalive = idle;
-    l4_touch(c);
+    kb_l4_touch(c);
 }
 
 void kb_conn_release(kb_conn *c)
@@ -159,13 +159,13 @@ void kb_conn_release(kb_conn *c)
     c->ready = NULL;
     kb_conn_abort(c, "its owner is gone");
     if (c->state != KB_CLOSED) {
-        l4_destroy(c);
+        kb_l4_destroy(c);
         return;
     }
     if (c->in_ended)
         return;
-    l4_heap_remove(l4, c);
-    l4_drop_parts(c, &c->parts);
+    kb_l4_heap_remove(l4, c);
+    kb_l4_drop_parts(c, &c->parts);
     c->waiting = 0;
     c->heard_at = l4->now;
     c->in_ended = 1;
@@ -184,10 +184,10 @@ void kb_conn_close(kb_conn *c, uint64_t now)
     c->owned = 0;
     c->ready = NULL;
     c->discard = 1;
-    l4_drop_parts(c, &c->parts);
+    kb_l4_drop_parts(c, &c->parts);
     c->parts_last = NULL;
     c->waiting = 0;
     c->linger_at = now + LINGER;
     kb_conn_finish(c);
-    l4_touch(c);
+    kb_l4_touch(c);
 }

@@ -1,33 +1,33 @@
 /* Acknowledgements: what they say about the path, what is lost, when a connection is over. */
-#include "l4_inside.h"
+#include "l4_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 /* -- the end ------------------------------------------------------------------------------------------------------------------------ */
 
-void l4_end(kb_conn *c, kb_conn_state state, const char *error)
+void kb_l4_end(kb_conn *c, kb_conn_state state, const char *error)
 {
     if (c->state == KB_CLOSED || c->state == KB_RESET)
         return;
     if (c->ack_now && state == KB_CLOSED)
-        l4_send_bare(c, c->next, KB_ACK);
+        kb_l4_send_bare(c, c->next, KB_ACK);
     c->state = (uint8_t)state;
     c->error = error;
     c->timer = c->ack_at = c->linger_at = KB_L4_NEVER;
     c->timer_kind = NONE;
     c->ack_now = 0;
-    l4_not_opening(c);
-    l4_drop_sending(c);
-    l4_drop_parts(c, &c->beyond);
-    c->beyond_count = 0;
-    l4_tell(c);
+    kb_l4_not_opening(c);
+    kb_l4_drop_sending(c);
+    kb_l4_drop_parts(c, &c->out_of_order);
+    c->out_of_order_count = 0;
+    kb_l4_tell(c);
 }
 
-void l4_check_end(kb_conn *c)
+void kb_l4_check_end(kb_conn *c)
 {
     if (c->fin_acked && c->peer_ended)
-        l4_end(c, KB_CLOSED, "");
+        kb_l4_end(c, KB_CLOSED, "");
 }
 
 /* -- acknowledgements and loss ------------------------------------------------------------------------------------------------------ */
@@ -81,7 +81,7 @@ static void delivered(kb_conn *c, chunk *k)
     }
 }
 
-void l4_lose(kb_conn *c, chunk *k)
+void kb_l4_lose(kb_conn *c, chunk *k)
 {
     k->lost = 1;
     c->lost_count++;
@@ -89,7 +89,7 @@ void l4_lose(kb_conn *c, chunk *k)
 }
 
 /* The peer no longer has what it had reported beyond a hole (RFC 2018, section 8). */
-void l4_forget_received(kb_conn *c)
+void kb_l4_forget_received(kb_conn *c)
 {
     for (chunk *k = c->first; k && k != c->unsent; k = k->next)
         if (k->received) {
@@ -105,7 +105,7 @@ void l4_forget_received(kb_conn *c)
 }
 
 /* What was sent before something that has arrived, and is late by more than the reordering that was seen, is lost. */
-void l4_detect_loss(kb_conn *c)
+void kb_l4_detect_loss(kb_conn *c)
 {
     uint64_t now = c->l4->now;
     c->rack_at = KB_L4_NEVER;
@@ -120,7 +120,7 @@ void l4_detect_loss(kb_conn *c)
             continue;
         uint64_t at = k->sent_at + c->rack_rtt + slack;
         if (at <= now) {
-            l4_lose(c, k);
+            kb_l4_lose(c, k);
             found = 1;
         } else if (at < c->rack_at) {
             c->rack_at = at;
@@ -129,7 +129,7 @@ void l4_detect_loss(kb_conn *c)
     if (found && !c->recovering) {
         c->recovering = 1;
         c->recover = c->next;
-        l4_shrink(c, 70);
+        kb_l4_shrink(c, 70);
     }
 }
 
@@ -144,7 +144,7 @@ static void on_acked(kb_conn *c, uint32_t acked, int limited)
     c->cwnd = least(c->cwnd, MOST_CWND);
 }
 
-void l4_on_ack(kb_conn *c, const segment *s)
+void kb_l4_on_ack(kb_conn *c, const segment *s)
 {
     uint64_t now = c->l4->now;
     if (before(c->next, s->acknowledgement) || before(s->acknowledgement, c->una))
@@ -154,7 +154,7 @@ void l4_on_ack(kb_conn *c, const segment *s)
     int newly = 0;
     if (opened)
         c->peer_edge = s->acknowledgement + s->window;
-    while (l4_in_flight(c)) {
+    while (kb_l4_in_flight(c)) {
         chunk *k = c->first;
         if (before(s->acknowledgement, end_of(k)))
             break;
@@ -171,7 +171,7 @@ void l4_on_ack(kb_conn *c, const segment *s)
         if (!c->first)
             c->last = NULL;
         c->flight_count--;
-        l4_chunk_free(c, k);
+        kb_l4_chunk_free(c, k);
     }
     c->una = s->acknowledgement;
     for (int i = 0; i < s->ranges; i++) {
@@ -188,7 +188,7 @@ void l4_on_ack(kb_conn *c, const segment *s)
     }
     if (s->flags & KB_ECE) {
         c->l4->counters.marked++;
-        l4_slow_down(c);
+        kb_l4_slow_down(c);
     }
     if (acked || newly)
         c->progress_at = now;
@@ -199,9 +199,9 @@ void l4_on_ack(kb_conn *c, const segment *s)
         if (c->recovering && !before(s->acknowledgement, c->recover))
             c->recovering = 0;
     }
-    l4_detect_loss(c);
+    kb_l4_detect_loss(c);
     if (acked || newly || opened || c->rack_at != KB_L4_NEVER) {
         if (c->timer_kind != HELD)
-            l4_arm(c);
+            kb_l4_arm(c);
     }
 }

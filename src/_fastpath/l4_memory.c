@@ -1,12 +1,12 @@
 /* Buffers, tables and the heap of timers of L4; see l4.h. */
-#include "l4_inside.h"
+#include "l4_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 /* -- memory, tables, the heap ------------------------------------------------------------------------------------------------------- */
 
-chunk *l4_chunk_new(kb_conn *c, size_t room)
+chunk *kb_l4_chunk_new(kb_conn *c, size_t room)
 {
     size_t size = sizeof(chunk) + KB_L4_HEAD + room;
     chunk *k = malloc(size);
@@ -15,19 +15,19 @@ chunk *l4_chunk_new(kb_conn *c, size_t room)
     memset(k, 0, sizeof *k);
     k->room = (uint32_t)room;
     c->sending += size;
-    l4_charge(c, size);
+    kb_l4_charge(c, size);
     return k;
 }
 
-void l4_chunk_free(kb_conn *c, chunk *k)
+void kb_l4_chunk_free(kb_conn *c, chunk *k)
 {
     size_t size = sizeof *k + KB_L4_HEAD + k->room;
     c->sending -= size;
-    l4_discharge(c, size);
+    kb_l4_discharge(c, size);
     free(k);
 }
 
-part *l4_part_new(kb_conn *c, size_t room)
+part *kb_l4_part_new(kb_conn *c, size_t room)
 {
     size_t size = sizeof(part) + room;
     part *p = malloc(size);
@@ -36,19 +36,19 @@ part *l4_part_new(kb_conn *c, size_t room)
     memset(p, 0, sizeof *p);
     p->room = (uint32_t)room;
     c->receiving += size;
-    l4_charge(c, size);
+    kb_l4_charge(c, size);
     return p;
 }
 
-void l4_part_free(kb_conn *c, part *p)
+void kb_l4_part_free(kb_conn *c, part *p)
 {
     size_t size = sizeof *p + p->room;
     c->receiving -= size;
-    l4_discharge(c, size);
+    kb_l4_discharge(c, size);
     free(p);
 }
 
-uint32_t l4_mix(uint32_t a, uint32_t b)
+uint32_t kb_l4_mix(uint32_t a, uint32_t b)
 {
     uint64_t h = ((uint64_t)a << 32 | b) * 0x9E3779B97F4A7C15u;
     return (uint32_t)((h ^ h >> 32) * 0x9E3779B97F4A7C15u >> 32);
@@ -56,10 +56,10 @@ uint32_t l4_mix(uint32_t a, uint32_t b)
 
 static uint32_t bucket_of(uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote)
 {
-    return l4_mix(tenant ^ number << 12, (uint32_t)local << 16 | remote) % HASH;
+    return kb_l4_mix(tenant ^ number << 12, (uint32_t)local << 16 | remote) % HASH;
 }
 
-kb_conn *l4_find(const kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote)
+kb_conn *kb_l4_find(const kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote)
 {
     kb_conn *c = l4->table[bucket_of(tenant, number, local, remote)];
     while (c && (c->tenant != tenant || c->number != number || c->local != local || c->remote != remote))
@@ -100,7 +100,7 @@ static void heap_down(kb_l4 *l4, uint32_t i)
     heap_place(l4, i, c);
 }
 
-void l4_heap_remove(kb_l4 *l4, kb_conn *c)
+void kb_l4_heap_remove(kb_l4 *l4, kb_conn *c)
 {
     if (c->heap_index < 0)
         return;
@@ -114,7 +114,7 @@ void l4_heap_remove(kb_l4 *l4, kb_conn *c)
     heap_down(l4, (uint32_t)moved->heap_index);
 }
 
-void l4_touch(kb_conn *c)
+void kb_l4_touch(kb_conn *c)
 {
     kb_l4 *l4 = c->l4;
     if (c->listed)
@@ -128,14 +128,14 @@ void l4_touch(kb_conn *c)
     l4->dirty_last = c;
 }
 
-void l4_tell(kb_conn *c)
+void kb_l4_tell(kb_conn *c)
 {
     c->changed = 1;
-    l4_touch(c);
+    kb_l4_touch(c);
 }
 
 /* The heap may know an earlier time than the connection needs: it is asked then, and goes back. */
-void l4_schedule(kb_conn *c)
+void kb_l4_schedule(kb_conn *c)
 {
     kb_l4 *l4 = c->l4;
     uint64_t at = c->timer;
@@ -159,7 +159,7 @@ void l4_schedule(kb_conn *c)
     heap_up(l4, (uint32_t)c->heap_index);
 }
 
-kb_conn *l4_conn_new(kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote, int opening)
+kb_conn *kb_l4_conn_new(kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote, int opening)
 {
     if (l4->counters.connections + l4->ended_count + 1 > l4->heap_room) {
         uint32_t room = l4->heap_room ? 2 * l4->heap_room : 64;
@@ -169,20 +169,20 @@ kb_conn *l4_conn_new(kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t local
         l4->heap = heap;
         l4->heap_room = room;
     }
-    peer *who = l4_peer_of(l4, tenant, number);
+    peer *who = kb_l4_peer_of(l4, tenant, number);
     if (!who)
         return NULL;
-    kb_conn *c = l4_may_connect(l4, who) && (!opening || l4_may_open(l4, who)) ? calloc(1, sizeof *c) : NULL;
+    kb_conn *c = kb_l4_may_connect(l4, who) && (!opening || kb_l4_may_open(l4, who)) ? calloc(1, sizeof *c) : NULL;
     if (!c) {
-        l4_peer_forget(l4, who);
+        kb_l4_peer_forget(l4, who);
         return NULL;
     }
     c->l4 = l4;
     c->who = who;
-    l4_count(c, 1);
+    kb_l4_count(c, 1);
     if (opening) {
         c->opening = 1;
-        l4_count_opening(c, 1);
+        kb_l4_count_opening(c, 1);
     }
     c->tenant = tenant;
     c->number = number;
@@ -204,32 +204,32 @@ kb_conn *l4_conn_new(kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t local
     return c;
 }
 
-void l4_drop_sending(kb_conn *c)
+void kb_l4_drop_sending(kb_conn *c)
 {
     for (chunk *k = c->first, *next; k; k = next) {
         next = k->next;
-        l4_chunk_free(c, k);
+        kb_l4_chunk_free(c, k);
     }
     c->first = c->last = c->unsent = NULL;
     c->flight_bytes = c->flight_count = c->lost_count = c->sacked = c->agains = 0;
     c->unsent_bytes = 0;
 }
 
-void l4_drop_parts(kb_conn *c, part **list)
+void kb_l4_drop_parts(kb_conn *c, part **list)
 {
     for (part *p = *list, *next; p; p = next) {
         next = p->next;
-        l4_part_free(c, p);
+        kb_l4_part_free(c, p);
     }
     *list = NULL;
 }
 
-void l4_not_opening(kb_conn *c)
+void kb_l4_not_opening(kb_conn *c)
 {
     if (!c->opening)
         return;
     c->opening = 0;
-    l4_count_opening(c, -1);
+    kb_l4_count_opening(c, -1);
 }
 
 static void unlink_conn(kb_conn *c)
@@ -242,19 +242,19 @@ static void unlink_conn(kb_conn *c)
 }
 
 /* Out of every table; the memory goes now, or when the list of work comes by. */
-void l4_destroy(kb_conn *c)
+void kb_l4_destroy(kb_conn *c)
 {
     kb_l4 *l4 = c->l4;
     if (c->dead)
         return;
     unlink_conn(c);
-    l4_heap_remove(l4, c);
-    l4_drop_sending(c);
-    l4_drop_parts(c, &c->parts);
-    l4_drop_parts(c, &c->beyond);
-    l4_not_opening(c);
-    l4_count(c, -1);
-    l4_peer_forget(l4, c->who);
+    kb_l4_heap_remove(l4, c);
+    kb_l4_drop_sending(c);
+    kb_l4_drop_parts(c, &c->parts);
+    kb_l4_drop_parts(c, &c->out_of_order);
+    kb_l4_not_opening(c);
+    kb_l4_count(c, -1);
+    kb_l4_peer_forget(l4, c->who);
     if (c->in_ended)
         l4->ended_count--;
     else

@@ -1,6 +1,6 @@
 /* See l4_plane.h. */
 #include "l4_plane.h"
-#include "inside.h"
+#include "plane_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +17,7 @@ static uint32_t below_random(void *context)
     (void)context;
     uint32_t value = 0;
     if (getrandom(&value, sizeof value, GRND_NONBLOCK) != sizeof value)
-        value = (uint32_t)microseconds();
+        value = (uint32_t)kb_microseconds();
     return value;
 }
 
@@ -32,21 +32,21 @@ kb_l4 *kb_plane_l4(kb_plane *plane)
 
 static void list_handle(kb_handle *h)
 {
-    kb_desk *desk = h->desk;
+    kb_ready_queue *ready_queue = h->ready_queue;
     if (h->listed)
         return;
     h->listed = 1;
     h->next = NULL;
-    if (desk->head) {
-        desk->tail->next = h;
+    if (ready_queue->head) {
+        ready_queue->tail->next = h;
     } else {
-        desk->head = h;
+        ready_queue->head = h;
         uint64_t one = 1;
-        if (desk->notify >= 0 && write(desk->notify, &one, sizeof one) < 0) {
+        if (ready_queue->notify >= 0 && write(ready_queue->notify, &one, sizeof one) < 0) {
             /* it is set already */
         }
     }
-    desk->tail = h;
+    ready_queue->tail = h;
 }
 
 static void on_ready(void *user, kb_conn *conn)
@@ -55,16 +55,16 @@ static void on_ready(void *user, kb_conn *conn)
     list_handle(user);
 }
 
-static kb_handle *handle_new(kb_desk *desk)
+static kb_handle *handle_new(kb_ready_queue *ready_queue)
 {
     kb_handle *h = calloc(1, sizeof *h);
     if (!h)
         return NULL;
-    h->desk = desk;
-    h->older = desk->newest;
+    h->ready_queue = ready_queue;
+    h->older = ready_queue->newest;
     if (h->older)
         h->older->newer = h;
-    desk->newest = h;
+    ready_queue->newest = h;
     return h;
 }
 
@@ -73,15 +73,15 @@ static void handle_drop(kb_handle *h)
     if (h->newer)
         h->newer->older = h->older;
     else
-        h->desk->newest = h->older;
+        h->ready_queue->newest = h->older;
     if (h->older)
         h->older->newer = h->newer;
     free(h);
 }
 
-kb_handle *kb_desk_adopt(kb_desk *desk, kb_conn *conn)
+kb_handle *kb_ready_queue_adopt(kb_ready_queue *ready_queue, kb_conn *conn)
 {
-    kb_handle *h = handle_new(desk);
+    kb_handle *h = handle_new(ready_queue);
     if (!h)
         return NULL;
     h->conn = conn;
@@ -91,11 +91,11 @@ kb_handle *kb_desk_adopt(kb_desk *desk, kb_conn *conn)
     return h;
 }
 
-void kb_desk_accept(void *desk, kb_conn *conn) { kb_desk_adopt(desk, conn); }
+void kb_ready_queue_accept(void *ready_queue, kb_conn *conn) { kb_ready_queue_adopt(ready_queue, conn); }
 
-kb_handle *kb_desk_connect(kb_desk *desk, kb_l4 *l4, uint32_t tenant, uint32_t peer, uint16_t port, uint64_t now)
+kb_handle *kb_ready_queue_connect(kb_ready_queue *ready_queue, kb_l4 *l4, uint32_t tenant, uint32_t peer, uint16_t port, uint64_t now)
 {
-    kb_handle *h = handle_new(desk);
+    kb_handle *h = handle_new(ready_queue);
     if (!h)
         return NULL;
     h->conn = kb_l4_connect(l4, tenant, peer, port, now, on_ready, h);
@@ -106,16 +106,16 @@ kb_handle *kb_desk_connect(kb_desk *desk, kb_l4 *l4, uint32_t tenant, uint32_t p
     return h;
 }
 
-kb_handle *kb_desk_next(kb_desk *desk)
+kb_handle *kb_ready_queue_next(kb_ready_queue *ready_queue)
 {
-    kb_handle *h = desk->head;
+    kb_handle *h = ready_queue->head;
     if (h) {
-        desk->head = h->next;
+        ready_queue->head = h->next;
         h->listed = 0;
         return h;
     }
     uint64_t count;
-    if (desk->notify >= 0 && read(desk->notify, &count, sizeof count) < 0) {
+    if (ready_queue->notify >= 0 && read(ready_queue->notify, &count, sizeof count) < 0) {
         /* nobody had poked it */
     }
     return NULL;
@@ -123,24 +123,24 @@ kb_handle *kb_desk_next(kb_desk *desk)
 
 void kb_handle_free(kb_handle *h)
 {
-    kb_desk *desk = h->desk;
+    kb_ready_queue *ready_queue = h->ready_queue;
     kb_handle *previous = NULL;
-    for (kb_handle *at = h->listed ? desk->head : NULL; at; previous = at, at = at->next)
+    for (kb_handle *at = h->listed ? ready_queue->head : NULL; at; previous = at, at = at->next)
         if (at == h) {
             if (previous)
                 previous->next = h->next;
             else
-                desk->head = h->next;
-            if (desk->tail == h)
-                desk->tail = previous;
+                ready_queue->head = h->next;
+            if (ready_queue->tail == h)
+                ready_queue->tail = previous;
             break;
         }
     kb_conn_release(h->conn);
     handle_drop(h);
 }
 
-void kb_desk_clear(kb_desk *desk)
+void kb_ready_queue_clear(kb_ready_queue *ready_queue)
 {
-    while (desk->newest)
-        kb_handle_free(desk->newest);
+    while (ready_queue->newest)
+        kb_handle_free(ready_queue->newest);
 }

@@ -1,5 +1,5 @@
 /* Segments of L4 that come in: handshake, data in order and beyond holes, resets. */
-#include "l4_inside.h"
+#include "l4_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +16,7 @@ static void queue_part(kb_conn *c, part *p)
     c->parts_last = p;
     c->waiting += p->length;
     c->expected += p->length;
-    l4_tell(c);
+    kb_l4_tell(c);
 }
 
 static int deliver(kb_conn *c, const uint8_t *data, uint32_t length)
@@ -32,16 +32,16 @@ static int deliver(kb_conn *c, const uint8_t *data, uint32_t length)
             c->expected += used;
         }
         if (used < length) {
-            part *p = l4_part_new(c, most(length - used, LEAST_ROOM));
+            part *p = kb_l4_part_new(c, most(length - used, LEAST_ROOM));
             if (!p) {
-                l4_tell(c);
+                kb_l4_tell(c);
                 return -1; /* what is missing is sent again */
             }
             memcpy(p->data, data + used, length - used);
             p->length = length - used;
             queue_part(c, p);
         }
-        l4_tell(c);
+        kb_l4_tell(c);
     } else {
         c->expected += length;
     }
@@ -50,29 +50,29 @@ static int deliver(kb_conn *c, const uint8_t *data, uint32_t length)
 
 static void close_holes(kb_conn *c)
 {
-    while (c->beyond && !before(c->expected, c->beyond->sequence)) {
-        part *p = c->beyond;
+    while (c->out_of_order && !before(c->expected, c->out_of_order->sequence)) {
+        part *p = c->out_of_order;
         uint32_t known = c->expected - p->sequence;
-        c->beyond = p->next;
-        c->beyond_count--;
+        c->out_of_order = p->next;
+        c->out_of_order_count--;
         c->ack_now = 1;
         if (known < p->length && (p->length - known < LEAST_ROOM || c->discard)) {
             if (deliver(c, p->data + known, p->length - known) < 0) { /* the peer knows that we have it: it must not be lost */
                 p->sequence = c->expected;
                 memmove(p->data, p->data + known, p->length - known);
                 p->length -= known;
-                p->next = c->beyond;
-                c->beyond = p;
-                c->beyond_count++;
+                p->next = c->out_of_order;
+                c->out_of_order = p;
+                c->out_of_order_count++;
                 return;
             }
-            l4_part_free(c, p);
+            kb_l4_part_free(c, p);
         } else if (known < p->length) {
             p->start = known;
             p->length -= known;
             queue_part(c, p);
         } else {
-            l4_part_free(c, p);
+            kb_l4_part_free(c, p);
         }
     }
 }
@@ -80,7 +80,7 @@ static void close_holes(kb_conn *c)
 /* Only what is not there yet: pieces never overlap, so all of them together are not more than the window. */
 static void keep_beyond(kb_conn *c, uint32_t start, const uint8_t *data, uint32_t length)
 {
-    part **at = &c->beyond;
+    part **at = &c->out_of_order;
     uint32_t end = start + length;
     while (before(start, end)) {
         while (*at && !before(start, (*at)->sequence + (*at)->length))
@@ -95,7 +95,7 @@ static void keep_beyond(kb_conn *c, uint32_t start, const uint8_t *data, uint32_
             continue;
         }
         uint32_t count = (next && before(next->sequence, end) ? next->sequence : end) - start;
-        part *p = c->beyond_count < MOST_BEYOND && l4_may_keep_beyond(c, sizeof *p + count) ? l4_part_new(c, count) : NULL;
+        part *p = c->out_of_order_count < MAX_OUT_OF_ORDER && kb_l4_may_keep_beyond(c, sizeof *p + count) ? kb_l4_part_new(c, count) : NULL;
         if (!p)
             return;
         memcpy(p->data, data, count);
@@ -103,7 +103,7 @@ static void keep_beyond(kb_conn *c, uint32_t start, const uint8_t *data, uint32_
         p->length = count;
         p->next = next;
         *at = p;
-        c->beyond_count++;
+        c->out_of_order_count++;
         data += count;
         start += count;
     }
@@ -112,11 +112,11 @@ static void keep_beyond(kb_conn *c, uint32_t start, const uint8_t *data, uint32_
 /* For what comes in order. What lies beyond a hole goes first (RFC 2018, section 8): it would wait for what there is no room for. */
 static int make_room(kb_conn *c, uint32_t length)
 {
-    if (!l4_may_keep(c, length) && c->beyond) {
-        l4_drop_parts(c, &c->beyond);
-        c->beyond_count = 0;
+    if (!kb_l4_may_keep(c, length) && c->out_of_order) {
+        kb_l4_drop_parts(c, &c->out_of_order);
+        c->out_of_order_count = 0;
     }
-    return l4_may_keep(c, length);
+    return kb_l4_may_keep(c, length);
 }
 
 static void on_data(kb_conn *c, const segment *s)
@@ -148,7 +148,7 @@ static void on_data(kb_conn *c, const segment *s)
             return;
         }
         if (start == c->expected) {
-            int hole = c->beyond != NULL;
+            int hole = c->out_of_order != NULL;
             deliver(c, data, length);
             close_holes(c);
             c->unacked++;
@@ -163,7 +163,7 @@ static void on_data(kb_conn *c, const segment *s)
         c->expected++;
         c->peer_ended = 1;
         c->ack_now = 1;
-        l4_tell(c);
+        kb_l4_tell(c);
     }
     if (c->unacked >= 2)
         c->ack_now = 1;
@@ -171,7 +171,7 @@ static void on_data(kb_conn *c, const segment *s)
         c->ack_at = l4->now + DELAYED_ACK;
 }
 
-int l4_parse(const uint8_t *data, size_t length, segment *s)
+int kb_l4_parse(const uint8_t *data, size_t length, segment *s)
 {
     if (length < KB_L4_HEADER)
         return -1;
@@ -203,35 +203,35 @@ static void refuse(kb_l4 *l4, uint32_t tenant, uint32_t number, const segment *s
     put32(p + 4, s->flags & KB_ACK ? s->acknowledgement : 0);
     put32(p + 8, s->sequence + s->length + (s->flags & (KB_SYN | KB_FIN) ? 1 : 0));
     p[16] = KB_RST | KB_ACK;
-    l4_send_bytes(l4, tenant, number, p, sizeof p);
+    kb_l4_send_bytes(l4, tenant, number, p, sizeof p);
 }
 
-listener *l4_listening(const kb_l4 *l4, uint32_t tenant, uint16_t port)
+listener *kb_l4_listening(const kb_l4 *l4, uint32_t tenant, uint16_t port)
 {
-    listener *l = l4->listeners[l4_mix(tenant, port) % LISTENERS];
+    listener *l = l4->listeners[kb_l4_mix(tenant, port) % LISTENERS];
     while (l && (l->tenant != tenant || l->port != port))
         l = l->chain;
     return l;
 }
 
-void l4_queue_control(kb_conn *c, uint8_t flags)
+void kb_l4_queue_control(kb_conn *c, uint8_t flags)
 {
-    chunk *k = l4_chunk_new(c, 0);
+    chunk *k = kb_l4_chunk_new(c, 0);
     if (!k) {
-        l4_end(c, KB_RESET, "no memory");
+        kb_l4_end(c, KB_RESET, "no memory");
         return;
     }
     k->flags = flags;
-    l4_append(c, k);
-    l4_touch(c);
+    kb_l4_append(c, k);
+    kb_l4_touch(c);
 }
 
-void l4_begin(kb_l4 *l4, uint32_t tenant, uint32_t number, const segment *s)
+void kb_l4_begin(kb_l4 *l4, uint32_t tenant, uint32_t number, const segment *s)
 {
     kb_conn *c = NULL;
     int itself = number == l4->self && s->source == s->destination; /* both ends would be one connection, that answers its own answers */
-    if ((s->flags & (KB_SYN | KB_ACK | KB_RST)) == KB_SYN && !itself && l4_listening(l4, tenant, s->destination))
-        c = l4_conn_new(l4, tenant, number, s->destination, s->source, 1);
+    if ((s->flags & (KB_SYN | KB_ACK | KB_RST)) == KB_SYN && !itself && kb_l4_listening(l4, tenant, s->destination))
+        c = kb_l4_conn_new(l4, tenant, number, s->destination, s->source, 1);
     if (!c) {
         refuse(l4, tenant, number, s);
         return;
@@ -241,31 +241,31 @@ void l4_begin(kb_l4 *l4, uint32_t tenant, uint32_t number, const segment *s)
     c->expected = c->advertised = s->sequence + 1;
     c->peer_edge = c->initial + 1 + s->window;
     c->rack_at = KB_L4_NEVER;
-    l4_queue_control(c, KB_SYN);
+    kb_l4_queue_control(c, KB_SYN);
 }
 
 static void on_reset(kb_conn *c, const segment *s)
 {
     if (c->state == KB_SYN_SENT) {
         if (s->flags & KB_ACK && s->acknowledgement == c->initial + 1)
-            l4_end(c, KB_RESET, "refused by the peer");
+            kb_l4_end(c, KB_RESET, "refused by the peer");
     } else if (c->peer_ended && c->fin_queued && !c->unsent && c->flight_count <= 1) {
-        l4_end(c, KB_CLOSED, ""); /* the peer has forgotten us after its last acknowledgement was lost */
+        kb_l4_end(c, KB_CLOSED, ""); /* the peer has forgotten us after its last acknowledgement was lost */
     } else if (s->sequence - c->expected <= LAST_WINDOW) {
-        l4_end(c, KB_RESET, "reset by the peer"); /* only one that is in place (RFC 5961 in short) */
+        kb_l4_end(c, KB_RESET, "reset by the peer"); /* only one that is in place (RFC 5961 in short) */
     }
 }
 
-void l4_receive(kb_conn *c, const segment *s)
+void kb_l4_conn_receive(kb_conn *c, const segment *s)
 {
     kb_l4 *l4 = c->l4;
     c->heard_at = l4->now;
     if (c->state == KB_CLOSED || c->state == KB_RESET) {
         if (c->state == KB_CLOSED && !(s->flags & KB_RST) && (s->length || s->flags & KB_FIN))
-            l4_send_bare(c, c->next, KB_ACK); /* our last acknowledgement was lost */
+            kb_l4_send_bare(c, c->next, KB_ACK); /* our last acknowledgement was lost */
         return;
     }
-    l4_touch(c);
+    kb_l4_touch(c);
     if (s->flags & KB_RST) {
         on_reset(c, s);
         return;
@@ -280,19 +280,19 @@ void l4_receive(kb_conn *c, const segment *s)
         c->expected = c->advertised = s->sequence + 1;
         c->state = KB_ESTABLISHED;
         c->ack_now = 1;
-        l4_tell(c);
+        kb_l4_tell(c);
     } else if (s->flags & KB_SYN) { /* the peer did not hear our answer */
-        if (c->state == KB_SYN_RECEIVED && l4_in_flight(c))
-            l4_again(c, c->first);
+        if (c->state == KB_SYN_RECEIVED && kb_l4_in_flight(c))
+            kb_l4_again(c, c->first);
         else
             c->ack_now = 1;
         return;
     }
     if (s->flags & KB_ACK) {
-        l4_on_ack(c, s);
+        kb_l4_on_ack(c, s);
         if (c->state == KB_SYN_RECEIVED && c->una != c->initial) {
             c->state = KB_ESTABLISHED;
-            l4_not_opening(c);
+            kb_l4_not_opening(c);
             c->fresh = 1;
         }
     }
@@ -302,5 +302,5 @@ void l4_receive(kb_conn *c, const segment *s)
         else if (s->sequence == c->expected - 1)
             c->ack_now = 1; /* the peer asks whether we are there, or for room (RFC 9293, section 3.8.4) */
     }
-    l4_check_end(c);
+    kb_l4_check_end(c);
 }

@@ -1,5 +1,5 @@
 /* Segments of L4 on their way out: headers, windows, what may be sent now. */
-#include "l4_inside.h"
+#include "l4_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -7,9 +7,9 @@
 /* -- segments out ------------------------------------------------------------------------------------------------------------------- */
 
 /* What we have promised is not taken back (RFC 9293, section 3.8.6.2.1). */
-uint32_t l4_window(const kb_conn *c)
+uint32_t kb_l4_window(const kb_conn *c)
 {
-    uint32_t limit = l4_window_limit(c);
+    uint32_t limit = kb_l4_window_limit(c);
     uint32_t free_bytes = limit > c->waiting ? limit - (uint32_t)c->waiting : 0;
     uint32_t promised = before(c->expected, c->advertised) ? c->advertised - c->expected : 0;
     return most(free_bytes, promised);
@@ -19,9 +19,9 @@ uint32_t l4_window(const kb_conn *c)
 static uint8_t *head(kb_conn *c, uint8_t *payload, uint32_t sequence, uint8_t flags)
 {
     uint32_t first[KB_L4_RANGES], end[KB_L4_RANGES], count = 0;
-    uint32_t room = l4_window(c);
+    uint32_t room = kb_l4_window(c);
     if (flags & KB_ACK) {
-        for (part *p = c->beyond; p; p = p->next) {
+        for (part *p = c->out_of_order; p; p = p->next) {
             if (count && end[count - 1] == p->sequence) {
                 end[count - 1] += p->length;
             } else if (count == KB_L4_RANGES) {
@@ -54,12 +54,12 @@ static uint8_t *head(kb_conn *c, uint8_t *payload, uint32_t sequence, uint8_t fl
     return p;
 }
 
-int l4_send_bytes(kb_l4 *l4, uint32_t tenant, uint32_t number, const uint8_t *data, size_t length)
+int kb_l4_send_bytes(kb_l4 *l4, uint32_t tenant, uint32_t number, const uint8_t *data, size_t length)
 {
     l4->counters.segments_out++;
     if (number != l4->self)
         return l4->below.send(l4->below.context, tenant, number, data, length);
-    looped *s = l4->looped_count < LOOPED ? malloc(sizeof *s + length) : NULL;
+    loopback *s = l4->loopback_count < MAX_LOOPBACK ? malloc(sizeof *s + length) : NULL;
     if (!s)
         return -1;
     s->next = NULL;
@@ -71,15 +71,15 @@ int l4_send_bytes(kb_l4 *l4, uint32_t tenant, uint32_t number, const uint8_t *da
     else
         l4->loop = s;
     l4->loop_last = s;
-    l4->looped_count++;
+    l4->loopback_count++;
     return 0;
 }
 
-void l4_send_bare(kb_conn *c, uint32_t sequence, uint8_t flags)
+void kb_l4_send_bare(kb_conn *c, uint32_t sequence, uint8_t flags)
 {
     uint8_t room[KB_L4_HEAD];
     uint8_t *p = head(c, room + sizeof room, sequence, flags);
-    l4_send_bytes(c->l4, c->tenant, c->number, p, (size_t)(room + sizeof room - p));
+    kb_l4_send_bytes(c->l4, c->tenant, c->number, p, (size_t)(room + sizeof room - p));
 }
 
 static int transmit(kb_conn *c, chunk *k)
@@ -87,10 +87,10 @@ static int transmit(kb_conn *c, chunk *k)
     uint8_t flags = k->flags | (c->state == KB_SYN_SENT ? 0 : KB_ACK);
     uint8_t *payload = k->data + KB_L4_HEAD;
     uint8_t *p = head(c, payload, k->sequence, flags);
-    return l4_send_bytes(c->l4, c->tenant, c->number, p, (size_t)(payload - p) + k->length);
+    return kb_l4_send_bytes(c->l4, c->tenant, c->number, p, (size_t)(payload - p) + k->length);
 }
 
-void l4_append(kb_conn *c, chunk *k)
+void kb_l4_append(kb_conn *c, chunk *k)
 {
     if (c->last)
         c->last->next = k;
@@ -101,61 +101,61 @@ void l4_append(kb_conn *c, chunk *k)
         c->unsent = k;
 }
 
-void l4_shrink(kb_conn *c, unsigned percent)
+void kb_l4_shrink(kb_conn *c, unsigned percent)
 {
     c->threshold = most((uint32_t)((uint64_t)c->cwnd * percent / 100), LEAST_CWND);
     c->cwnd = c->threshold;
 }
 
 /* The queue below us is full, or a relay's grows: once a round trip (RFC 8511). */
-void l4_slow_down(kb_conn *c)
+void kb_l4_slow_down(kb_conn *c)
 {
     if (c->slowed && before(c->una, c->slow_until))
         return;
     c->slowed = 1;
     c->slow_until = c->next;
-    l4_shrink(c, 85);
+    kb_l4_shrink(c, 85);
 }
 
-void l4_set_timer(kb_conn *c, uint8_t kind, uint64_t at)
+void kb_l4_set_timer(kb_conn *c, uint8_t kind, uint64_t at)
 {
     c->timer_kind = kind;
     c->timer = at;
 }
 
-int l4_in_flight(const kb_conn *c) { return c->first && c->first != c->unsent; }
+int kb_l4_in_flight(const kb_conn *c) { return c->first && c->first != c->unsent; }
 
-void l4_arm(kb_conn *c)
+void kb_l4_arm(kb_conn *c)
 {
     uint64_t now = c->l4->now;
-    if (l4_in_flight(c)) {
+    if (kb_l4_in_flight(c)) {
         uint64_t rto = now + c->timeout;
         if (c->rack_at != KB_L4_NEVER) {
-            l4_set_timer(c, RACK, c->rack_at);
+            kb_l4_set_timer(c, RACK, c->rack_at);
         } else if (c->srtt && !c->tlp_out && !c->lost_count && c->state == KB_ESTABLISHED) {
             uint64_t probe = now + 2 * c->srtt + 2000 + (c->flight_count == 1 ? DELAYED_ACK + 5000 : 0);
             if (probe < rto)
-                l4_set_timer(c, TLP, probe);
+                kb_l4_set_timer(c, TLP, probe);
             else
-                l4_set_timer(c, RTO, rto);
+                kb_l4_set_timer(c, RTO, rto);
         } else {
-            l4_set_timer(c, RTO, rto);
+            kb_l4_set_timer(c, RTO, rto);
         }
     } else if (c->unsent) {
-        l4_set_timer(c, PROBE, now + c->timeout); /* the peer's window is closed */
+        kb_l4_set_timer(c, PROBE, now + c->timeout); /* the peer's window is closed */
     } else {
-        l4_set_timer(c, NONE, KB_L4_NEVER);
+        kb_l4_set_timer(c, NONE, KB_L4_NEVER);
     }
 }
 
 static void held(kb_conn *c)
 {
-    l4_slow_down(c);
+    kb_l4_slow_down(c);
     uint64_t wait = c->srtt / 4;
-    l4_set_timer(c, HELD, c->l4->now + (wait < 2000 ? 2000 : wait > 50000 ? 50000 : wait));
+    kb_l4_set_timer(c, HELD, c->l4->now + (wait < 2000 ? 2000 : wait > 50000 ? 50000 : wait));
 }
 
-int l4_again(kb_conn *c, chunk *k)
+int kb_l4_again(kb_conn *c, chunk *k)
 {
     if (transmit(c, k) < 0)
         return -1;
@@ -174,7 +174,7 @@ int l4_again(kb_conn *c, chunk *k)
 }
 
 /* Lost segments first, then new ones, as far as both windows allow. */
-void l4_output(kb_conn *c)
+void kb_l4_output(kb_conn *c)
 {
     uint64_t now = c->l4->now;
     int sent = 0;
@@ -182,7 +182,7 @@ void l4_output(kb_conn *c)
         return;
     if (c->timer_kind == HELD && now < c->timer) {
         if (c->ack_now && c->state == KB_ESTABLISHED)
-            l4_send_bare(c, c->next, KB_ACK);
+            kb_l4_send_bare(c, c->next, KB_ACK);
         return;
     }
     for (chunk *k = c->lost_count ? c->first : NULL; k && k != c->unsent && c->lost_count; k = k->next) {
@@ -190,7 +190,7 @@ void l4_output(kb_conn *c)
             continue;
         if (c->flight_bytes && c->flight_bytes + weight(k) > c->cwnd)
             break;
-        if (l4_again(c, k) < 0) {
+        if (kb_l4_again(c, k) < 0) {
             held(c);
             return;
         }
@@ -208,7 +208,7 @@ void l4_output(kb_conn *c)
             held(c);
             return;
         }
-        if (!l4_in_flight(c))
+        if (!kb_l4_in_flight(c))
             c->progress_at = now; /* silence counts from here */
         c->unsent = k->next;
         c->next += weight(k);
@@ -217,12 +217,12 @@ void l4_output(kb_conn *c)
         c->unsent_bytes -= k->length;
         sent = 1;
     }
-    if (c->want_room && c->unsent_bytes < KB_L4_SEND_BUFFER / 2 && l4_room(c)) {
+    if (c->want_room && c->unsent_bytes < KB_L4_SEND_BUFFER / 2 && kb_l4_room(c)) {
         c->want_room = 0;
-        l4_tell(c);
+        kb_l4_tell(c);
     }
     if (c->ack_now && c->state == KB_ESTABLISHED)
-        l4_send_bare(c, c->next, KB_ACK);
+        kb_l4_send_bare(c, c->next, KB_ACK);
     if (sent || c->timer_kind == HELD || c->timer_kind == NONE)
-        l4_arm(c);
+        kb_l4_arm(c);
 }

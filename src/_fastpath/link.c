@@ -4,7 +4,7 @@
  * nothing more is encrypted until it is gone, so an urgent frame waits behind a batch at most. A path that is slow gets smaller
  * batches, a smaller TCP_NOTSENT_LOWAT and smaller super-packets. A link that is idle gives its buffers back.
  */
-#include "inside.h"
+#include "plane_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -181,23 +181,23 @@ static int push(kb_plane *plane, port *p)
     }
     plane->tx_length = 0;
     p->blocked = p->unsent != NULL;
-    if (port_poll(plane, p, p->blocked ? EPOLLIN | EPOLLOUT : EPOLLIN) < 0)
+    if (kb_port_poll(plane, p, p->blocked ? EPOLLIN | EPOLLOUT : EPOLLIN) < 0)
         return -1;
     return p->blocked;
 }
 
 /* -- the path ------------------------------------------------------------------------------------------------------------- */
 
-static void set_control(port *p, const char *wanted)
+static void set_congestion(port *p, const char *wanted)
 {
-    socklen_t size = sizeof p->control - 1;
+    socklen_t size = sizeof p->congestion - 1;
     p->complaint[0] = 0;
     if (setsockopt(p->fd, IPPROTO_TCP, TCP_CONGESTION, wanted, (socklen_t)strlen(wanted)) < 0)
         snprintf(p->complaint, sizeof p->complaint, "%s: %s", wanted, errno == EPERM ? "not allowed" : errno == ENOENT ? "not in this kernel" : strerror(errno));
-    memset(p->control, 0, sizeof p->control);
-    if (getsockopt(p->fd, IPPROTO_TCP, TCP_CONGESTION, p->control, &size) < 0)
-        p->control[0] = 0; /* no TCP: a socket pair of a test */
-    p->startup = strcmp(p->control, "bbr") == 0;
+    memset(p->congestion, 0, sizeof p->congestion);
+    if (getsockopt(p->fd, IPPROTO_TCP, TCP_CONGESTION, p->congestion, &size) < 0)
+        p->congestion[0] = 0; /* no TCP: a socket pair of a test */
+    p->startup = strcmp(p->congestion, "bbr") == 0;
 }
 
 /* BBR leaves its startup when the delivered rate stops growing in rounds in which the sender was not the limit. A tunnel is always
@@ -210,7 +210,7 @@ static uint64_t bbr_startup(port *p, const struct tcp_info *info, uint32_t min_r
     union tcp_cc_info cc;
     socklen_t size = sizeof cc;
     memset(&cc, 0, sizeof cc);
-    if (strcmp(p->control, "bbr") != 0 || getsockopt(p->fd, IPPROTO_TCP, TCP_CC_INFO, &cc, &size) < 0 || size < sizeof cc.bbr)
+    if (strcmp(p->congestion, "bbr") != 0 || getsockopt(p->fd, IPPROTO_TCP, TCP_CC_INFO, &cc, &size) < 0 || size < sizeof cc.bbr)
         return 0;
     uint64_t rate = (uint64_t)cc.bbr.bbr_bw_hi << 32 | cc.bbr.bbr_bw_lo;
     p->startup = cc.bbr.bbr_pacing_gain > STARTUP_GAIN;
@@ -249,8 +249,8 @@ static void look_at_path(kb_plane *plane, port *p)
     uint64_t bandwidth = bbr_startup(p, &info, rtt);
     if (bandwidth)
         rate = bandwidth;
-    if (!p->fixed_control && (wan != p->wan || !p->control[0]))
-        set_control(p, wan ? "bbr" : "cubic");
+    if (!p->fixed_congestion && (wan != p->wan || !p->congestion[0]))
+        set_congestion(p, wan ? "bbr" : "cubic");
     p->wan = (uint8_t)wan;
     int lowat = 128 * 1024;
     p->batch = 64 * 1024;
@@ -267,14 +267,14 @@ static void look_at_path(kb_plane *plane, port *p)
         p->counters.lowat = (uint64_t)lowat;
 }
 
-int link_open(kb_plane *plane, port *p, int fd, kb_tls *tls, const char *server_name, const char *control, char *error)
+int kb_link_open(kb_plane *plane, port *p, int fd, kb_tls *tls, const char *server_name, const char *control, char *error)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, make_method);
     ERR_clear_error();
-    int one = 1, patience = 20000;
+    int one = 1, user_timeout = 20000;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience, sizeof patience);
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout, sizeof user_timeout);
     p->batch = 64 * 1024;
     SSL *ssl = SSL_new(tls->context);
     BIO *in = BIO_new_socket(fd, BIO_NOCLOSE), *out = out_method ? BIO_new(out_method) : NULL;
@@ -304,14 +304,14 @@ int link_open(kb_plane *plane, port *p, int fd, kb_tls *tls, const char *server_
     p->ssl = ssl;
     p->fd = fd;
     if (*control) {
-        p->fixed_control = 1;
-        set_control(p, control);
+        p->fixed_congestion = 1;
+        set_congestion(p, control);
     }
     look_at_path(plane, p);
     return 0;
 }
 
-void link_close(kb_plane *plane, port *p)
+void kb_link_close(kb_plane *plane, port *p)
 {
     if (p->ssl) {
         plane->tx_length = 0;
@@ -325,7 +325,7 @@ void link_close(kb_plane *plane, port *p)
     }
     ERR_clear_error();
     if (p->queue) {
-        count_queued(plane, p, p->queue->bytes, 0);
+        kb_count_queued(plane, p, p->queue->bytes, 0);
         kb_queue_clear(p->queue, &plane->pool);
         free(p->queue);
         p->queue = NULL;
@@ -339,7 +339,7 @@ void link_close(kb_plane *plane, port *p)
 }
 
 /* Nothing moved for a while: what libssl and the queue hold goes back. */
-void link_cool(port *p)
+void kb_link_release_buffers(port *p)
 {
     if (p->ssl)
         SSL_free_buffers(p->ssl);
@@ -351,15 +351,15 @@ void link_cool(port *p)
 
 /* -- sending -------------------------------------------------------------------------------------------------------------- */
 
-size_t link_queued(const port *p)
+size_t kb_link_queued(const port *p)
 {
     size_t waiting = p->unsent_length - p->unsent_at;
     return p->queue ? waiting + p->queue->bytes + p->queue->control_bytes : waiting;
 }
 
-void count_queued(kb_plane *plane, port *p, size_t before, size_t after)
+void kb_count_queued(kb_plane *plane, port *p, size_t before, size_t after)
 {
-    tenant *t = p->peer ? NULL : tenant_of(plane, p->tenant, 0);
+    tenant *t = p->peer ? NULL : kb_tenant_of(plane, p->tenant, 0);
     plane->queued += after - before;
     if (t)
         t->queued += after - before;
@@ -394,12 +394,12 @@ static void count_drops(kb_plane *plane, port *p, kb_buffer *dropped, uint64_t *
     }
 }
 
-int link_queue(kb_plane *plane, port *to, int kind, uint32_t tenant_number, kb_buffer *b, size_t length, uint32_t flow, int own)
+int kb_link_enqueue(kb_plane *plane, port *to, int kind, uint32_t tenant_number, kb_buffer *b, size_t length, uint32_t flow, int own)
 {
     kb_queue *q = queue_of(to);
     /* all links of a tenant together have a bound too; beyond it each has an eighth of its own. A link to a relay carries many tenants */
-    const tenant *t = to->peer ? NULL : tenant_of(plane, to->tenant, 0);
-    size_t limit = t && t->queued > share_of(KB_QUEUES, plane->queued, KB_QUEUE) ? KB_QUEUE / 8 : KB_QUEUE;
+    const tenant *t = to->peer ? NULL : kb_tenant_of(plane, to->tenant, 0);
+    size_t limit = t && t->queued > kb_share_of(KB_QUEUES_BYTES, plane->queued, KB_QUEUE_BYTES) ? KB_QUEUE_BYTES / 8 : KB_QUEUE_BYTES;
     size_t waiting = to->unsent_length - to->unsent_at; /* what TLS has written and the socket has not taken counts, too */
     limit -= waiting < limit / 2 ? waiting : limit / 2;
     if (!q || (own && q->bytes > limit)) {
@@ -418,19 +418,19 @@ int link_queue(kb_plane *plane, port *to, int kind, uint32_t tenant_number, kb_b
     kb_buffer *dropped = NULL;
     size_t before = q->bytes;
     kb_queue_put(q, b, flow, (uint32_t)plane->now, own ? SIZE_MAX : limit, &dropped);
-    count_queued(plane, to, before, q->bytes);
+    kb_count_queued(plane, to, before, q->bytes);
     int kept = dropped != b;
     count_drops(plane, to, dropped, &to->counters.queue_full);
     if (!to->blocked)
-        list_port(plane, to, TO_FLUSH);
+        kb_port_enlist(plane, to, TO_FLUSH);
     return kept ? 0 : -1;
 }
 
-int link_queue_control(kb_plane *plane, port *to, const uint8_t *data, size_t length)
+int kb_link_enqueue_control(kb_plane *plane, port *to, const uint8_t *data, size_t length)
 {
     kb_queue *q = queue_of(to);
     /* control may pass a full queue, but not without end: a link that takes nothing is closed by its silence */
-    kb_buffer *b = q && q->control_bytes <= KB_QUEUE ? kb_buffer_new(&plane->pool, length) : NULL;
+    kb_buffer *b = q && q->control_bytes <= KB_QUEUE_BYTES ? kb_buffer_new(&plane->pool, length) : NULL;
     if (!b) {
         to->counters.queue_full++;
         return -1;
@@ -440,7 +440,7 @@ int link_queue_control(kb_plane *plane, port *to, const uint8_t *data, size_t le
     put_header(b, KB_CONTROL, length);
     kb_queue_put_control(q, b);
     if (!to->blocked)
-        list_port(plane, to, TO_FLUSH);
+        kb_port_enlist(plane, to, TO_FLUSH);
     return 0;
 }
 
@@ -470,7 +470,7 @@ static int fill(kb_plane *plane, port *p)
         kb_buffer *dropped = NULL;
         size_t before = p->queue->bytes;
         kb_buffer *b = kb_queue_get(p->queue, (uint32_t)plane->now, &dropped);
-        count_queued(plane, p, before, p->queue->bytes);
+        kb_count_queued(plane, p, before, p->queue->bytes);
         count_drops(plane, p, dropped, &p->counters.delay_dropped);
         p->counters.marked += p->queue->marked;
         p->queue->marked = 0;
@@ -501,7 +501,7 @@ static int fill(kb_plane *plane, port *p)
     return broken ? -1 : 0;
 }
 
-void link_flush(kb_plane *plane, port *p)
+void kb_link_flush(kb_plane *plane, port *p)
 {
     size_t total = 0;
     if (!p->up || p->down)
@@ -512,21 +512,21 @@ void link_flush(kb_plane *plane, port *p)
         if (p->blocked) {
             int left = push(plane, p);
             if (left < 0) {
-                port_down(plane, p, errno ? strerror(errno) : "the connection broke while sending");
+                kb_port_down(plane, p, errno ? strerror(errno) : "the connection broke while sending");
                 return;
             }
             if (left)
                 break;
         }
         if (total >= FLUSH_BYTES) {
-            list_port(plane, p, TO_FLUSH);
+            kb_port_enlist(plane, p, TO_FLUSH);
             break;
         }
         if (!p->queue || (!p->queue->bytes && !p->queue->control))
             break;
         errno = 0;
         if (fill(plane, p) < 0 || push(plane, p) < 0) {
-            port_down(plane, p, errno ? strerror(errno) : "the connection broke while sending");
+            kb_port_down(plane, p, errno ? strerror(errno) : "the connection broke while sending");
             return;
         }
         total += p->batch;
@@ -535,7 +535,7 @@ void link_flush(kb_plane *plane, port *p)
     }
     if (plane->now - p->tuned >= (p->startup ? STARTUP_EVERY : LOOK_EVERY))
         look_at_path(plane, p);
-    keep_in(plane, p, WARM);
+    kb_port_set_deadline_list(plane, p, WARM);
 }
 
 /* -- receiving ------------------------------------------------------------------------------------------------------------ */
@@ -550,10 +550,10 @@ static const char *why_closed(int error)
     return code && ERR_reason_error_string(code) ? ERR_reason_error_string(code) : "closed by the peer";
 }
 
-void link_read(kb_plane *plane, port *p)
+void kb_link_read(kb_plane *plane, port *p)
 {
     size_t total = 0;
-    keep_in(plane, p, WARM);
+    kb_port_set_deadline_list(plane, p, WARM);
     if (p->small && SSL_free_buffers(p->ssl))
         p->small = 0;
     while (total < READ_BYTES) {
@@ -565,11 +565,11 @@ void link_read(kb_plane *plane, port *p)
         if (n <= 0) {
             int why = SSL_get_error(p->ssl, n);
             if (why != SSL_ERROR_WANT_READ && why != SSL_ERROR_WANT_WRITE) {
-                port_down(plane, p, why_closed(why));
+                kb_port_down(plane, p, why_closed(why));
                 return;
             }
             if (plane->tx_length && push(plane, p) < 0) /* an answer of TLS itself */
-                port_down(plane, p, "the connection broke while sending");
+                kb_port_down(plane, p, "the connection broke while sending");
             return;
         }
         total += (size_t)n;
@@ -582,18 +582,18 @@ void link_read(kb_plane *plane, port *p)
                 snprintf(reason, sizeof reason, "no memory for a frame");
             else
                 snprintf(reason, sizeof reason, "frame of kind %d with %u bytes", h[0], (unsigned)(h[1] << 16 | h[2] << 8 | h[3]));
-            port_down(plane, p, reason);
+            kb_port_down(plane, p, reason);
             return;
         }
         if (got) {
             kb_buffer *b = p->reader.frame;
             p->reader.frame = NULL;
-            forward_frame(plane, p, p->reader.kind, b);
+            kb_forward_frame(plane, p, p->reader.kind, b);
             if (p->down)
                 return;
         }
     }
-    list_port(plane, p, TO_READ); /* TLS may hold what epoll does not see */
+    kb_port_enlist(plane, p, TO_READ); /* TLS may hold what epoll does not see */
 }
 
 /* -- handshakes ----------------------------------------------------------------------------------------------------------- */
@@ -622,7 +622,7 @@ static int peer_uri(SSL *ssl, char *uri)
     return found == 1 ? 0 : -1;
 }
 
-void link_handshake(kb_plane *plane, port *p)
+void kb_link_handshake(kb_plane *plane, port *p)
 {
     ERR_clear_error();
     errno = 0;
@@ -644,20 +644,20 @@ void link_handshake(kb_plane *plane, port *p)
             snprintf(reason, sizeof reason, "certificate refused: %s", X509_verify_cert_error_string(verify));
         else
             snprintf(reason, sizeof reason, "TLS handshake failed: %s", text ? text : error ? strerror(error) : "closed by the peer");
-        port_down(plane, p, reason);
+        kb_port_down(plane, p, reason);
         return;
     }
     if (verify != X509_V_OK || peer_uri(p->ssl, uri) < 0) {
-        port_down(plane, p, "the peer's certificate does not have exactly one URI name");
+        kb_port_down(plane, p, "the peer's certificate does not have exactly one URI name");
         return;
     }
     p->up = 1;
     plane->handshakes--;
     p->small = !SSL_free_buffers(p->ssl); /* they were for small messages; the next are for data */
     SSL_set_default_read_buffer_len(p->ssl, READ_AHEAD);
-    keep_in(plane, p, WARM);
+    kb_port_set_deadline_list(plane, p, WARM);
     look_at_path(plane, p);
-    emit(plane, KB_EVENT_UP, p, 0, 0, 0, uri, strlen(uri));
-    list_port(plane, p, TO_FLUSH);
-    list_port(plane, p, TO_READ); /* the first frame may have come with the handshake */
+    kb_emit(plane, KB_EVENT_UP, p, 0, 0, 0, uri, strlen(uri));
+    kb_port_enlist(plane, p, TO_FLUSH);
+    kb_port_enlist(plane, p, TO_READ); /* the first frame may have come with the handshake */
 }

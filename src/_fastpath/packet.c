@@ -17,17 +17,17 @@ int kb_check_frame(int kind, size_t length)
 {
     switch (kind) {
     case KB_CONTROL:
-        return length <= KB_MAX_CONTROL ? 0 : -1;
+        return length <= KB_MAX_CONTROL_BYTES ? 0 : -1;
     case KB_PACKET:
-        return length >= KB_VNET + 20 && length <= KB_MAX_PACKET ? 0 : -1;
+        return length >= KB_VNET + 20 && length <= KB_MAX_PACKET_BYTES ? 0 : -1;
     case KB_SEGMENT:
-        return length >= 8 && length <= KB_MAX_SEGMENT ? 0 : -1;
+        return length >= 8 && length <= KB_MAX_SEGMENT_BYTES ? 0 : -1;
     case KB_TENANT_PACKET:
-        return length >= 4 + KB_VNET + 20 && length <= 4 + KB_MAX_PACKET ? 0 : -1;
+        return length >= 4 + KB_VNET + 20 && length <= 4 + KB_MAX_PACKET_BYTES ? 0 : -1;
     case KB_TENANT_SEGMENT:
-        return length >= 4 + 8 && length <= 4 + KB_MAX_SEGMENT ? 0 : -1;
+        return length >= 4 + 8 && length <= 4 + KB_MAX_SEGMENT_BYTES ? 0 : -1;
     }
-    return kind >= 128 && length <= KB_MAX_SKIP ? 0 : -1;
+    return kind >= 128 && length <= KB_MAX_SKIP_BYTES ? 0 : -1;
 }
 
 /* Spreads well enough to pin flows to links and queues; nothing secret depends on it. */
@@ -73,7 +73,7 @@ static size_t transport(const uint8_t *ip, size_t length, int *protocol)
 
 int kb_check_packet(const uint8_t *frame, size_t length, kb_packet *packet)
 {
-    if (length < KB_VNET + 20 || length > KB_MAX_PACKET)
+    if (length < KB_VNET + 20 || length > KB_MAX_PACKET_BYTES)
         return -1;
     const uint8_t *ip = frame + KB_VNET;
     size_t size = length - KB_VNET;
@@ -113,7 +113,7 @@ int kb_check_packet(const uint8_t *frame, size_t length, kb_packet *packet)
         size_t header = protocol == TCP ? (at + 20 <= size ? (size_t)(ip[at + 12] >> 4) * 4 : 0) : 8;
         if (header < (protocol == TCP ? 20u : 8u) || at + header > size)
             return -1;
-        if (size == at + header || size - at - header > (size_t)gso_size * KB_MAX_SEGMENTS)
+        if (size == at + header || size - at - header > (size_t)gso_size * KB_MAX_GSO_PACKETS)
             return -1; /* nothing to cut; or one frame would keep a kernel busy with thousands of tiny packets */
     }
     if (packet) {
@@ -178,7 +178,7 @@ int kb_segment_gso(const uint8_t *frame, size_t length, unsigned count, void (*o
         return -1;
     uint32_t sequence = protocol == TCP ? get32(ip + at + 4) : 0;
     uint16_t identification = v6 ? 0 : be16(ip + 4);
-    uint8_t piece[KB_MAX_PACKET];
+    uint8_t piece[KB_MAX_PACKET_BYTES];
     size_t step = unit * count;
     for (size_t from = header, n = 0; from < size; from += step, n += count) {
         size_t payload = size - from < step ? size - from : step, total = header + payload;

@@ -1,12 +1,12 @@
 /* The data plane: ports (TUN devices and links) joined by one routing table a tenant, carried by one thread.
- * Inside: dataplane.c (the thread), ports.c, calls.c (what is below), link.c (TLS), queue.c (fair queues), forward.c (routes), packet.c and icmp.c (bytes).
+ * Inside: dataplane.c (the thread), ports.c, plane_api.c (what is below), link.c (TLS), queue.c (fair queues), forward.c (routes), packet.c and icmp.c (bytes).
  *
  * One mutex guards a plane. Its thread holds it while it works on what epoll reported and lets go while it waits, so calls from
  * Python see a consistent plane and wait for a batch at most. The thread never touches Python.
  *
- * Memory is bounded: a link holds one partial frame, an output queue of KB_QUEUE bytes and one batch of TLS records; when all queues
- * together exceed KB_QUEUES, each may hold an eighth of that. Idle links hold none of it. Of the events for Python
- * a link may have KB_EVENTS_LINK bytes waiting, all links together KB_EVENTS; beyond, its segments are dropped. Control frames
+ * Memory is bounded: a link holds one partial frame, an output queue of KB_QUEUE_BYTES bytes and one batch of TLS records; when all queues
+ * together exceed KB_QUEUES_BYTES, each may hold an eighth of that. Idle links hold none of it. Of the events for Python
+ * a link may have KB_EVENTS_LINK_BYTES bytes waiting, all links together KB_EVENTS_BYTES; beyond, its segments are dropped. Control frames
  * have a reserve of their own, so that segments cannot crowd them out; a link that fills that too is closed. At most
  * KB_MAX_HANDSHAKES links may be without a finished handshake: the oldest one has to go when it had time enough, else the newest.
  */
@@ -21,23 +21,23 @@ enum { KB_EVENT_UP = 1, KB_EVENT_FRAME = 2, KB_EVENT_SEGMENT = 3, KB_EVENT_DOWN 
 
 #define KB_HEADER 4                          /* kind u8, length u24 */
 #define KB_VNET 10                           /* struct virtio_net_hdr */
-#define KB_MAX_CONTROL (16 * 1024)
-#define KB_MAX_PACKET (KB_VNET + 65536)
-#define KB_MAX_SEGMENT (8 + 65536)
-#define KB_MAX_BUNDLE 8                      /* links of one node */
-#define KB_MAX_VIAS 4                        /* relays through which one node is reached */
+#define KB_MAX_CONTROL_BYTES (16 * 1024)
+#define KB_MAX_PACKET_BYTES (KB_VNET + 65536)
+#define KB_MAX_SEGMENT_BYTES (8 + 65536)
+#define KB_MAX_LINKS_PER_NODE 8                      /* links of one node */
+#define KB_MAX_NEXT_HOPS 4                        /* relays through which one node is reached */
 #define KB_FLOW_BYTES 4                      /* of a segment (its ports) that say which connection it belongs to */
-#define KB_MAX_SKIP (1 << 20)                /* of an unknown kind that may be skipped */
-#define KB_QUEUE (512 * 1024)                /* bytes that wait for a link */
-#define KB_QUEUES (64 * 1024 * 1024)         /* of all links together, before those of a tenant that has much get less */
-#define KB_EVENTS (4 * 1024 * 1024)          /* bytes that wait for Python, of all links */
-#define KB_EVENTS_LINK (512 * 1024)          /* of one link */
-#define KB_EVENTS_CONTROL (128 * 1024)       /* beyond KB_EVENTS_LINK, for control frames alone */
-#define KB_EARLY_CONTROL 16                  /* control frames from a link that has not been admitted */
+#define KB_MAX_SKIP_BYTES (1 << 20)                /* of an unknown kind that may be skipped */
+#define KB_QUEUE_BYTES (512 * 1024)                /* bytes that wait for a link */
+#define KB_QUEUES_BYTES (64 * 1024 * 1024)         /* of all links together, before those of a tenant that has much get less */
+#define KB_EVENTS_BYTES (4 * 1024 * 1024)          /* bytes that wait for Python, of all links */
+#define KB_EVENTS_LINK_BYTES (512 * 1024)          /* of one link */
+#define KB_EVENTS_CONTROL_BYTES (128 * 1024)       /* beyond KB_EVENTS_LINK_BYTES, for control frames alone */
+#define KB_EARLY_CONTROL_FRAMES 16                  /* control frames from a link that has not been admitted */
 #define KB_HANDSHAKE_SECONDS 10
 #define KB_HANDSHAKE_GRACE 2                 /* seconds that nobody is pushed out */
 #define KB_MAX_HANDSHAKES 256
-#define KB_MAX_SEGMENTS 1024                 /* of one GSO packet; the smallest real ones make fewer of 64 KiB */
+#define KB_MAX_GSO_PACKETS 1024                 /* of one GSO packet; the smallest real ones make fewer of 64 KiB */
 #ifndef KB_REKEY_RECORDS
 #define KB_REKEY_RECORDS (1u << 23)          /* AES-GCM stays safe below 2^24.5 records a key (RFC 8446, 5.5) */
 #endif
@@ -83,8 +83,8 @@ int kb_congestion(kb_plane *plane, int port, char *control, char *complaint); /*
 int kb_set_source(kb_plane *plane, uint32_t tenant, const kb_prefix *address, int tun);
 int kb_admit(kb_plane *plane, int port, uint32_t tenant, uint32_t number, const kb_prefix *prefixes, int count);
 int kb_admit_peer(kb_plane *plane, int port);
-int kb_via(kb_plane *plane, uint32_t tenant, uint32_t number, int port);
-void kb_unvia(kb_plane *plane, uint32_t tenant, uint32_t number);
+int kb_add_next_hop(kb_plane *plane, uint32_t tenant, uint32_t number, int port);
+void kb_remove_next_hops(kb_plane *plane, uint32_t tenant, uint32_t number);
 int kb_add_route(kb_plane *plane, uint32_t tenant, const kb_prefix *prefix, uint32_t number, uint16_t mtu);
 int kb_remove_route(kb_plane *plane, uint32_t tenant, const kb_prefix *prefix);
 int kb_lookup(kb_plane *plane, uint32_t tenant, const kb_prefix *address); /* for tests: the node's number, or -1 */
@@ -126,7 +126,7 @@ int kb_is_uso(const uint8_t *frame);
 /* Cuts a GSO frame into pieces of `count` packets of the sender's size each, 1: as they go on a wire, with their checksums. 0, or -1. */
 int kb_segment_gso(const uint8_t *frame, size_t length, unsigned count, void (*out)(void *, uint8_t *, size_t), void *context);
 int kb_prefix_contains(const kb_prefix *prefix, const uint8_t *address, int v6);
-int kb_may_complain(const uint8_t *frame, size_t length);                    /* may an ICMP error answer it? */
+int kb_icmp_may_answer(const uint8_t *frame, size_t length);                    /* may an ICMP error answer it? */
 /* The ICMP error about a frame into `out` (KB_ICMP_BYTES): bytes. `source`: 4 or 16 bytes, as the frame's version. */
 size_t kb_icmp_error(const uint8_t *frame, size_t length, int what, uint32_t mtu, const uint8_t *source, uint8_t *out);
 

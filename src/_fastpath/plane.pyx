@@ -39,8 +39,8 @@ cdef extern from "plane.h" nogil:
     int kb_set_source(kb_plane *plane, uint32_t tenant, const kb_prefix *address, int tun)
     int kb_admit(kb_plane *plane, int port, uint32_t tenant, uint32_t number, const kb_prefix *prefixes, int count)
     int kb_admit_peer(kb_plane *plane, int port)
-    int kb_via(kb_plane *plane, uint32_t tenant, uint32_t number, int port)
-    void kb_unvia(kb_plane *plane, uint32_t tenant, uint32_t number)
+    int kb_add_next_hop(kb_plane *plane, uint32_t tenant, uint32_t number, int port)
+    void kb_remove_next_hops(kb_plane *plane, uint32_t tenant, uint32_t number)
     int kb_add_route(kb_plane *plane, uint32_t tenant, const kb_prefix *prefix, uint32_t number, uint16_t mtu)
     int kb_remove_route(kb_plane *plane, uint32_t tenant, const kb_prefix *prefix)
     int kb_lookup(kb_plane *plane, uint32_t tenant, const kb_prefix *address)
@@ -104,7 +104,7 @@ cdef extern from "queue.h" nogil:
 
 
 cdef class FairQueue:
-    """For tests: the queue of a link. The readable twin is kubeedge.kubebus.l3.queue."""
+    """For tests: the queue of a link. The reference implementation is kubeedge.kubebus.l3.queue."""
 
     cdef kb_queue q
     cdef kb_pool pool
@@ -283,17 +283,17 @@ cdef class Plane:
             result = kb_admit_peer(self.plane, port)
         return result == 0
 
-    def via(self, uint32_t tenant, uint32_t number, int port):
+    def add_next_hop(self, uint32_t tenant, uint32_t number, int port):
         cdef int result
         self.alive()
         with nogil:
-            result = kb_via(self.plane, tenant, number, port)
+            result = kb_add_next_hop(self.plane, tenant, number, port)
         return result == 0
 
-    def unvia(self, uint32_t tenant, uint32_t number):
+    def remove_next_hops(self, uint32_t tenant, uint32_t number):
         self.alive()
         with nogil:
-            kb_unvia(self.plane, tenant, number)
+            kb_remove_next_hops(self.plane, tenant, number)
 
     def add_route(self, uint32_t tenant, prefix, uint32_t number, uint16_t mtu=0):
         cdef kb_prefix p

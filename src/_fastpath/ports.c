@@ -1,5 +1,5 @@
 /* Ports and tenants: ids, lists of ports with work left, the end of a port, nodes and their links, events for Python. */
-#include "inside.h"
+#include "plane_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,19 +10,19 @@
 /* -- events for Python ---------------------------------------------------------------------------------------------------- */
 
 /* Dynamic thresholds, as in l4_budget.c: one tenant alone gets half, and below its reserve none is refused. */
-size_t share_of(size_t all, size_t used, size_t reserve) { return all > used && all - used > reserve ? all - used : reserve; }
+size_t kb_share_of(size_t all, size_t used, size_t reserve) { return all > used && all - used > reserve ? all - used : reserve; }
 
 /* -1: there is no room (only for what may be lost) */
-int emit(kb_plane *plane, int type, port *p, int kind, uint32_t tenant_number, uint32_t source, const void *data, size_t length)
+int kb_emit(kb_plane *plane, int type, port *p, int kind, uint32_t tenant_number, uint32_t source, const void *data, size_t length)
 {
     size_t cost = length + sizeof(event_node);
-    tenant *t = tenant_of(plane, tenant_number, 1); /* links that are not admitted, and other relays, share the first */
+    tenant *t = kb_tenant_of(plane, tenant_number, 1); /* links that are not admitted, and other relays, share the first */
     if (!t)
         return -1;
     if (type == KB_EVENT_FRAME || type == KB_EVENT_SEGMENT) {
         int control = type == KB_EVENT_FRAME;
-        size_t own = KB_EVENTS_LINK + (control ? KB_EVENTS_CONTROL : 0), all = control ? 2 * KB_EVENTS : KB_EVENTS;
-        if (p->event_bytes + cost > own || t->event_bytes + cost > share_of(all, plane->event_bytes, KB_EVENTS_LINK + KB_EVENTS_CONTROL)) {
+        size_t own = KB_EVENTS_LINK_BYTES + (control ? KB_EVENTS_CONTROL_BYTES : 0), all = control ? 2 * KB_EVENTS_BYTES : KB_EVENTS_BYTES;
+        if (p->event_bytes + cost > own || t->event_bytes + cost > kb_share_of(all, plane->event_bytes, KB_EVENTS_LINK_BYTES + KB_EVENTS_CONTROL_BYTES)) {
             p->counters.events_full++;
             return -1;
         }
@@ -60,7 +60,7 @@ int emit(kb_plane *plane, int type, port *p, int kind, uint32_t tenant_number, u
 
 /* -- ports ------------------------------------------------------------------------------------------------------------------ */
 
-port *port_of(kb_plane *plane, int id)
+port *kb_port_of(kb_plane *plane, int id)
 {
     int slot = id & 0xffff;
     if (id < 0 || slot >= plane->port_capacity || !plane->ports[slot] || plane->ports[slot]->id != id)
@@ -92,7 +92,7 @@ static int more_slots(kb_plane *plane)
     return 0;
 }
 
-port *port_new(kb_plane *plane, int fd, int kind, char *error)
+port *kb_port_new(kb_plane *plane, int fd, int kind, char *error)
 {
     port *p = plane->vacant_count || more_slots(plane) == 0 ? calloc(1, sizeof *p) : NULL;
     if (!p) {
@@ -110,7 +110,7 @@ port *port_new(kb_plane *plane, int fd, int kind, char *error)
     return p;
 }
 
-int port_poll(kb_plane *plane, port *p, uint32_t events)
+int kb_port_poll(kb_plane *plane, port *p, uint32_t events)
 {
     struct epoll_event e = {.events = events, .data = {.u64 = (uint64_t)(uint32_t)p->id}};
     int op = p->events ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
@@ -121,7 +121,7 @@ int port_poll(kb_plane *plane, port *p, uint32_t events)
 }
 
 /* To the end of a list of ports with work left */
-void list_port(kb_plane *plane, port *p, int where)
+void kb_port_enlist(kb_plane *plane, port *p, int where)
 {
     if (p->listed & where || p->down)
         return;
@@ -144,7 +144,7 @@ void list_port(kb_plane *plane, port *p, int where)
 }
 
 /* Lists whose oldest entry is the first; an entry that is kept again goes to the end. */
-void keep_in(kb_plane *plane, port *p, int list)
+void kb_port_set_deadline_list(kb_plane *plane, port *p, int list)
 {
     if (p->list == (uint8_t)(list + 1) && (list < 0 || plane->now - p->since < 1000000u))
         return;
@@ -164,7 +164,7 @@ void keep_in(kb_plane *plane, port *p, int list)
     p->list = (uint8_t)(list + 1);
 }
 
-uint8_t without(int *ids, uint8_t count, int id)
+uint8_t kb_ids_without(int *ids, uint8_t count, int id)
 {
     uint8_t kept = 0;
     for (uint8_t i = 0; i < count; i++)
@@ -174,7 +174,7 @@ uint8_t without(int *ids, uint8_t count, int id)
 }
 
 /* No flow goes to this port any more. A peer may stand at many nodes; it goes seldom enough to look at them all. */
-void forget_number(kb_plane *plane, port *p)
+void kb_port_forget_number(kb_plane *plane, port *p)
 {
     if (!p->admitted)
         return;
@@ -182,7 +182,7 @@ void forget_number(kb_plane *plane, port *p)
         for (uint32_t i = 0; i < plane->tenant_capacity; i++)
             for (uint32_t n = 0; plane->tenants[i] && n < plane->tenants[i]->numbers; n++) {
                 node *at = &plane->tenants[i]->nodes[n];
-                at->via_count = without(at->vias, at->via_count, p->id);
+                at->next_hop_count = kb_ids_without(at->next_hops, at->next_hop_count, p->id);
             }
         return;
     }
@@ -192,38 +192,38 @@ void forget_number(kb_plane *plane, port *p)
     if (p->kind == TUN && t->tun == p->id)
         t->tun = -1;
     if (p->kind == LINK && p->number < t->numbers)
-        t->nodes[p->number].link_count = without(t->nodes[p->number].links, t->nodes[p->number].link_count, p->id);
+        t->nodes[p->number].link_count = kb_ids_without(t->nodes[p->number].links, t->nodes[p->number].link_count, p->id);
 }
 
-void port_close(kb_plane *plane, port *p)
+void kb_port_close(kb_plane *plane, port *p)
 {
     plane->ports[p->id & 0xffff] = NULL;
     plane->vacant[plane->vacant_count++] = p->id & 0xffff;
-    keep_in(plane, p, -1);
+    kb_port_set_deadline_list(plane, p, -1);
     if (p->kind == LINK && !p->up)
         plane->handshakes--;
-    link_close(plane, p);
+    kb_link_close(plane, p);
     close(p->fd);
     p->down = 1;
-    p->grave_next = plane->graves;
-    plane->graves = p;
+    p->deferred_next = plane->deferred;
+    plane->deferred = p;
 }
 
 /* Takes back what port_new gave; the descriptor stays the caller's. */
-void port_discard(kb_plane *plane, port *p)
+void kb_port_discard(kb_plane *plane, port *p)
 {
     plane->ports[p->id & 0xffff] = NULL;
     plane->vacant[plane->vacant_count++] = p->id & 0xffff;
     free(p);
 }
 
-void port_down(kb_plane *plane, port *p, const char *reason)
+void kb_port_down(kb_plane *plane, port *p, const char *reason)
 {
     if (p->down)
         return;
-    forget_number(plane, p);
-    emit(plane, KB_EVENT_DOWN, p, 0, p->tenant, 0, reason, strlen(reason));
-    port_close(plane, p);
+    kb_port_forget_number(plane, p);
+    kb_emit(plane, KB_EVENT_DOWN, p, 0, p->tenant, 0, reason, strlen(reason));
+    kb_port_close(plane, p);
 }
 
 static void drop_listed(port **head, port **tail, int where)
@@ -252,18 +252,18 @@ static void drop_listed(port **head, port **tail, int where)
 }
 
 /* Frees ports that went down: now nobody on the stack looks at them any more. */
-void bury(kb_plane *plane)
+void kb_free_deferred(kb_plane *plane)
 {
     drop_listed(&plane->flush_head, &plane->flush_tail, TO_FLUSH);
     drop_listed(&plane->read_head, &plane->read_tail, TO_READ);
-    while (plane->graves) {
-        port *p = plane->graves;
-        plane->graves = p->grave_next;
+    while (plane->deferred) {
+        port *p = plane->deferred;
+        plane->deferred = p->deferred_next;
         free(p);
     }
 }
 
-tenant *tenant_of(kb_plane *plane, uint32_t number, int create)
+tenant *kb_tenant_of(kb_plane *plane, uint32_t number, int create)
 {
     if (number >= KB_MAX_TENANTS)
         return NULL;
@@ -300,7 +300,7 @@ tenant *tenant_of(kb_plane *plane, uint32_t number, int create)
     return plane->tenants[number];
 }
 
-node *node_of(tenant *t, uint32_t number, int create)
+node *kb_node_of(tenant *t, uint32_t number, int create)
 {
     if (number >= KB_MAX_NUMBER)
         return NULL;

@@ -1,18 +1,18 @@
-/* Clients that come, places that Python names, deadlines; see proxy.h. */
-#include "proxy_inside.h"
+/* Clients that come, upstreams that Python names, deadlines; see proxy.h. */
+#include "proxy_internal.h"
 
 /* -- clients ------------------------------------------------------------------------------------------------------------------------ */
 
 static void on_accept(void *context, kb_conn *conn)
 {
     kb_proxy *proxy = context;
-    side *x = web_full(proxy) ? NULL : web_side_l4(proxy->plane, conn);
-    session *s = x ? web_session_new(proxy, x) : NULL;
+    proxy_conn *x = kb_proxy_full(proxy) ? NULL : kb_proxy_conn_l4(proxy->plane, conn);
+    session *s = x ? kb_proxy_session_new(proxy, x) : NULL;
     if (!s) {
         free(x);
         return; /* whom nobody owns is reset */
     }
-    kb_conn_own(conn, web_on_conn, x);
+    kb_conn_own(conn, kb_proxy_on_l4_event, x);
 }
 
 static void keep_alive(int fd)
@@ -34,7 +34,7 @@ static void name_peer(session *s, const struct sockaddr_storage *from)
         snprintf(s->peer, sizeof s->peer, "unknown");
 }
 
-static uint32_t crowd(const kb_proxy *proxy, const char *peer)
+static uint32_t connections_of(const kb_proxy *proxy, const char *peer)
 {
     uint32_t count_of = 0;
     for (const session *s = proxy->sessions; s; s = s->next)
@@ -52,29 +52,29 @@ static void on_listener(kb_watch *watch, uint32_t events)
         int fd = accept4(watch->fd, (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-                watch_remove(proxy->plane, watch); /* until the next tick */
+                kb_watch_remove(proxy->plane, watch); /* until the next tick */
                 proxy->paused = 1;
-                web_come_again(proxy);
+                kb_proxy_schedule(proxy);
             }
             return;
         }
-        side *x = web_full(proxy) ? NULL : web_side_tcp(proxy->plane, fd);
-        session *s = x ? web_session_new(proxy, x) : NULL;
+        proxy_conn *x = kb_proxy_full(proxy) ? NULL : kb_proxy_conn_tcp(proxy->plane, fd);
+        session *s = x ? kb_proxy_session_new(proxy, x) : NULL;
         if (!s) {
             if (x)
-                web_side_close(x, 1);
+                kb_proxy_conn_close(x, 1);
             else
                 close(fd);
             continue;
         }
         keep_alive(fd);
         name_peer(s, &from);
-        if (crowd(proxy, s->peer) > proxy->limits.per_client) {
-            web_session_end(s, 1);
+        if (connections_of(proxy, s->peer) > proxy->limits.per_client) {
+            kb_proxy_session_end(s, 1);
             continue;
         }
         x->readable = x->writable = 1;
-        web_drive(s);
+        kb_proxy_drive(s);
     }
 }
 
@@ -99,15 +99,15 @@ static kb_proxy *proxy_new(kb_plane *plane, const kb_proxy_limits *limits)
     return proxy;
 }
 
-kb_proxy *kb_proxy_front(kb_plane *plane, int listener, const kb_proxy_limits *limits)
+kb_proxy *kb_client_proxy_new(kb_plane *plane, int listener, const kb_proxy_limits *limits)
 {
     kb_proxy *proxy = proxy_new(plane, limits);
     if (!proxy)
         return NULL;
-    proxy->front = 1;
+    proxy->is_client = 1;
     proxy->port = 80;
     proxy->listener = (kb_watch){.fd = listener, .ready = on_listener};
-    if (watch_add(plane, &proxy->listener, EPOLLIN) < 0) {
+    if (kb_watch_add(plane, &proxy->listener, EPOLLIN) < 0) {
         proxy->listener.fd = -1;
         kb_proxy_close(proxy);
         return NULL;
@@ -115,7 +115,7 @@ kb_proxy *kb_proxy_front(kb_plane *plane, int listener, const kb_proxy_limits *l
     return proxy;
 }
 
-kb_proxy *kb_proxy_back(kb_plane *plane, uint32_t tenant, uint16_t port, const kb_proxy_limits *limits)
+kb_proxy *kb_server_proxy_new(kb_plane *plane, uint32_t tenant, uint16_t port, const kb_proxy_limits *limits)
 {
     kb_proxy *proxy = proxy_new(plane, limits);
     if (!proxy)
@@ -134,19 +134,19 @@ int kb_proxy_fileno(kb_proxy *proxy) { return proxy->notify; }
 static void quiet(kb_proxy *proxy)
 {
     uint64_t told;
-    if (!proxy->waiting && !proxy->questions && read(proxy->notify, &told, sizeof told) < 0) {
+    if (!proxy->waiting && !proxy->lookups && read(proxy->notify, &told, sizeof told) < 0) {
         /* nobody had poked it */
     }
 }
 
-int kb_proxy_asked(kb_proxy *proxy, char name[KB_PROXY_NAME])
+int kb_proxy_next_lookup(kb_proxy *proxy, char name[KB_PROXY_NAME])
 {
-    question *q = proxy->questions;
+    lookup *q = proxy->lookups;
     if (!q) {
         quiet(proxy);
         return -1;
     }
-    proxy->questions = q->next;
+    proxy->lookups = q->next;
     memcpy(name, q->name, KB_PROXY_NAME);
     free(q);
     return 0;
@@ -168,35 +168,35 @@ int kb_proxy_next(kb_proxy *proxy, uint8_t **data, size_t *length)
     return fd;
 }
 
-static place *learn(kb_proxy *proxy, const char *name, const char *account, double seconds)
+static upstream *learn(kb_proxy *proxy, const char *name, const char *account, double seconds)
 {
-    place *p = web_place_find(proxy, name);
-    if (!p && !(p = web_place_new(proxy, name)))
+    upstream *p = kb_proxy_upstream_find(proxy, name);
+    if (!p && !(p = kb_proxy_upstream_new(proxy, name)))
         return NULL;
     if (!p->account) {
-        if (!(p->account = web_account_of(proxy, account)))
+        if (!(p->account = kb_proxy_account_of(proxy, account)))
             return NULL;
-        p->account->places++;
+        p->account->upstreams++;
     }
     p->until = proxy->plane->now + (uint64_t)(seconds * 1e6);
     return p;
 }
 
-/* Those who wait for the place go on, one way or the other. */
-static void answer(kb_proxy *proxy, place *p, int known)
+/* Those who wait for the upstream go on, one way or the other. */
+static void answer(kb_proxy *proxy, upstream *p, int known)
 {
     p->asked = 0;
     for (session *s = proxy->sessions, *next; s; s = next) {
         next = s->next;
         if (s->wanted != p)
             continue;
-        web_unpark(s);
+        kb_proxy_session_resume(s);
         s->state = READING;
         s->deadline = proxy->plane->now + proxy->limits.idle;
         if (known)
-            web_drive(s);
+            kb_proxy_drive(s);
         else
-            web_hand_over(s);
+            kb_proxy_hand_over(s);
     }
 }
 
@@ -204,11 +204,11 @@ int kb_proxy_learn_node(kb_proxy *proxy, const char *tenant, const char *node, u
 {
     char name[KB_PROXY_NAME];
     snprintf(name, sizeof name, "%s/%s", tenant, node);
-    place *p = learn(proxy, name, tenant, seconds);
+    upstream *p = learn(proxy, name, tenant, seconds);
     if (!p)
         return -1;
     if (p->number && (p->tenant != tenant_number || p->number != number))
-        web_drop_idle(p);
+        kb_proxy_drop_idle(p);
     p->tenant = tenant_number;
     p->number = number;
     answer(proxy, p, 1);
@@ -217,31 +217,31 @@ int kb_proxy_learn_node(kb_proxy *proxy, const char *tenant, const char *node, u
 
 int kb_proxy_learn_service(kb_proxy *proxy, const char *service, const struct sockaddr_storage *targets, int count_of, double seconds)
 {
-    place *p = count_of > 0 && count_of <= KB_PROXY_TARGETS ? learn(proxy, service, service, seconds) : NULL;
+    upstream *p = count_of > 0 && count_of <= KB_PROXY_TARGETS ? learn(proxy, service, service, seconds) : NULL;
     if (!p)
         return -1;
     if (p->target_count != count_of || memcmp(p->targets, targets, (size_t)count_of * sizeof *targets))
-        web_drop_idle(p);
+        kb_proxy_drop_idle(p);
     p->target_count = count_of;
     memcpy(p->targets, targets, (size_t)count_of * sizeof *targets);
     answer(proxy, p, 1);
     return 0;
 }
 
-void kb_proxy_deny(kb_proxy *proxy, const char *name)
+void kb_proxy_lookup_failed(kb_proxy *proxy, const char *name)
 {
-    place *p = web_place_find(proxy, name);
+    upstream *p = kb_proxy_upstream_find(proxy, name);
     if (!p)
         return;
     p->until = 0;
     answer(proxy, p, 0);
     if (!p->users && !p->idle)
-        web_place_free(proxy, p);
+        kb_proxy_upstream_free(proxy, p);
 }
 
 void kb_proxy_forget(kb_proxy *proxy)
 {
-    for (place *p = proxy->places; p; p = p->next)
+    for (upstream *p = proxy->upstreams; p; p = p->next)
         p->until = 0;
 }
 
@@ -255,19 +255,19 @@ void kb_proxy_close(kb_proxy *proxy)
         *at = proxy->next;
     kb_l4_accept mine;
     void *me;
-    if (!proxy->front && proxy->fallback)
+    if (!proxy->is_client && proxy->fallback)
         kb_l4_divert(plane->l4, proxy->tenant, proxy->port, proxy->fallback, proxy->fallback_context, &mine, &me);
     while (proxy->sessions)
-        web_session_end(proxy->sessions, 1);
-    while (proxy->places)
-        web_place_free(proxy, proxy->places);
+        kb_proxy_session_end(proxy->sessions, 1);
+    while (proxy->upstreams)
+        kb_proxy_upstream_free(proxy, proxy->upstreams);
     for (account *a = proxy->accounts, *next; a; a = next) {
         next = a->next;
         free(a);
     }
-    while (proxy->questions) {
-        question *q = proxy->questions;
-        proxy->questions = q->next;
+    while (proxy->lookups) {
+        lookup *q = proxy->lookups;
+        proxy->lookups = q->next;
         free(q);
     }
     while (proxy->waiting) {
@@ -279,37 +279,37 @@ void kb_proxy_close(kb_proxy *proxy)
     }
     if (proxy->listener.fd >= 0) {
         if (!proxy->paused)
-            watch_remove(plane, &proxy->listener);
+            kb_watch_remove(plane, &proxy->listener);
         close(proxy->listener.fd);
     }
     if (proxy->notify >= 0)
         close(proxy->notify);
-    web_text_free(&proxy->text);
+    kb_proxy_text_free(&proxy->text);
     proxy->listener.fd = -1;
-    watch_bury(plane, &proxy->listener, proxy);
+    kb_watch_defer_free(plane, &proxy->listener, proxy);
 }
 
 int kb_proxy_take(kb_proxy *proxy, const char *name)
 {
-    account *a = web_account_of(proxy, name);
+    account *a = kb_proxy_account_of(proxy, name);
     if (!a)
         return -1;
-    if (!web_may_ask(proxy, a))
+    if (!kb_proxy_take_token(proxy, a))
         return 429;
     if (a->counters.in_progress >= proxy->limits.concurrent)
         return 503;
     a->counters.in_progress++;
-    *(proxy->front ? &a->counters.held : &proxy->counters.held) += KB_PROXY_SLOW;
+    *(proxy->is_client ? &a->counters.held : &proxy->counters.held) += KB_PROXY_SLOW;
     return 0;
 }
 
 void kb_proxy_give(kb_proxy *proxy, const char *name)
 {
-    account *a = web_account_of(proxy, name);
+    account *a = kb_proxy_account_of(proxy, name);
     if (!a || !a->counters.in_progress)
         return;
     a->counters.in_progress--;
-    *(proxy->front ? &a->counters.held : &proxy->counters.held) -= KB_PROXY_SLOW;
+    *(proxy->is_client ? &a->counters.held : &proxy->counters.held) -= KB_PROXY_SLOW;
 }
 
 void kb_proxy_get_counters(const kb_proxy *proxy, kb_proxy_counters *counters) { *counters = proxy->counters; }
@@ -331,45 +331,45 @@ static void expire(session *s)
 {
     char why[2 * KB_PROXY_NAME];
     switch (s->state) {
-    case ASKED:
-        if (s->proxy->front) {
+    case AWAITING_ANSWER:
+        if (s->proxy->is_client) {
             char node[KB_PROXY_NAME], *slash;
-            snprintf(node, sizeof node, "%s", s->place->name);
+            snprintf(node, sizeof node, "%s", s->upstream->name);
             slash = strchr(node, '/');
             if (slash)
                 *slash++ = 0;
             snprintf(why, sizeof why, "node %s of tenant %s did not answer in time", slash ? slash : "", node);
         } else {
-            snprintf(why, sizeof why, "web service %s did not answer in time", s->place->name);
+            snprintf(why, sizeof why, "web service %s did not answer in time", s->upstream->name);
         }
-        web_refuse(s, 504, why);
-        web_drive(s);
+        kb_proxy_refuse(s, 504, why);
+        kb_proxy_drive(s);
         return;
-    case PARKED:
-        web_hand_over(s);
+    case LOOKING_UP:
+        kb_proxy_hand_over(s);
         return;
     case READING: /* nobody asks anything; a head that stays in pieces is Python's to complain about */
         if (s->begun)
-            web_hand_over(s);
+            kb_proxy_hand_over(s);
         else
-            web_session_end(s, 0);
+            kb_proxy_session_end(s, 0);
         return;
     default:
-        web_session_end(s, 1);
+        kb_proxy_session_end(s, 1);
     }
 }
 
-static void expire_idle(place *p, uint64_t now)
+static void expire_idle(upstream *p, uint64_t now)
 {
-    for (side **at = &p->idle; *at;) {
-        side *x = *at;
+    for (proxy_conn **at = &p->idle; *at;) {
+        proxy_conn *x = *at;
         if (x->until > now) {
             at = &x->next;
             continue;
         }
         *at = x->next;
         p->idle_count--;
-        web_side_close(x, 0);
+        kb_proxy_conn_close(x, 0);
     }
 }
 
@@ -379,7 +379,7 @@ uint64_t kb_proxies_tick(kb_plane *plane)
     uint64_t again_at = UINT64_MAX;
     for (kb_proxy *proxy = plane->proxies; proxy; proxy = proxy->next) {
         if (proxy->paused) {
-            proxy->paused = watch_add(plane, &proxy->listener, EPOLLIN) < 0;
+            proxy->paused = kb_watch_add(plane, &proxy->listener, EPOLLIN) < 0;
             busy = 1;
         }
         for (session *s = proxy->sessions, *next; s; s = next) {
@@ -387,19 +387,19 @@ uint64_t kb_proxies_tick(kb_plane *plane)
             if (s->deadline <= plane->now)
                 expire(s);
             else if (s->again_at && s->again_at <= plane->now)
-                web_drive(s);
+                kb_proxy_drive(s);
         }
         for (session *s = proxy->sessions; s; s = s->next) {
-            web_weigh(s); /* L4 sends without a word */
+            kb_proxy_weigh(s); /* L4 sends without a word */
             if (s->again_at && s->again_at < again_at)
                 again_at = s->again_at;
         }
-        for (place *p = proxy->places, *after; p; p = after) {
+        for (upstream *p = proxy->upstreams, *after; p; p = after) {
             after = p->next;
             expire_idle(p, plane->now);
             busy |= p->idle != NULL;
-            if (p->until + FORGOTTEN < plane->now && !p->users && !p->idle && !p->asked)
-                web_place_free(proxy, p);
+            if (p->until + UPSTREAM_EXPIRY < plane->now && !p->users && !p->idle && !p->asked)
+                kb_proxy_upstream_free(proxy, p);
         }
         busy |= proxy->sessions != NULL;
     }

@@ -1,4 +1,4 @@
-# The fast path of the proxies for Python: kubeedge.kubebus.http.fast gives it its places and takes what it hands over. Included by plane.pyx.
+# The fast path of the proxies for Python: kubeedge.kubebus.http.fast gives it its upstreams and takes what it hands over. Included by plane.pyx.
 
 cdef extern from "<sys/socket.h>" nogil:
     cdef struct sockaddr_storage:
@@ -38,14 +38,14 @@ cdef extern from "proxy.h" nogil:
         uint64_t refused, held
     ctypedef struct kb_proxy_counters:
         uint64_t connections, requests, handed_over, repeated, reused, held
-    kb_proxy *kb_proxy_front(kb_plane *plane, int listener, const kb_proxy_limits *limits)
-    kb_proxy *kb_proxy_back(kb_plane *plane, uint32_t tenant, uint16_t port, const kb_proxy_limits *limits)
+    kb_proxy *kb_client_proxy_new(kb_plane *plane, int listener, const kb_proxy_limits *limits)
+    kb_proxy *kb_server_proxy_new(kb_plane *plane, uint32_t tenant, uint16_t port, const kb_proxy_limits *limits)
     int kb_proxy_fileno(kb_proxy *proxy)
     int kb_proxy_next(kb_proxy *proxy, uint8_t **data, size_t *length)
     int kb_proxy_learn_node(kb_proxy *proxy, const char *tenant, const char *node, uint32_t tenant_number, uint32_t number, double seconds)
     int kb_proxy_learn_service(kb_proxy *proxy, const char *service, const sockaddr_storage *targets, int count, double seconds)
-    int kb_proxy_asked(kb_proxy *proxy, char *name)
-    void kb_proxy_deny(kb_proxy *proxy, const char *name)
+    int kb_proxy_next_lookup(kb_proxy *proxy, char *name)
+    void kb_proxy_lookup_failed(kb_proxy *proxy, const char *name)
     int KB_PROXY_NAME
     void kb_proxy_forget(kb_proxy *proxy)
     void kb_proxy_close(kb_proxy *proxy)
@@ -81,9 +81,9 @@ cdef class Proxy:
         with nogil:
             kb_lock(plane.plane)
             if listener >= 0:
-                self.proxy = kb_proxy_front(plane.plane, listener, &limits)
+                self.proxy = kb_client_proxy_new(plane.plane, listener, &limits)
             else:
-                self.proxy = kb_proxy_back(plane.plane, tenant, port, &limits)
+                self.proxy = kb_server_proxy_new(plane.plane, tenant, port, &limits)
             kb_unlock(plane.plane)
         if self.proxy is NULL:
             raise OSError(f"no fast path for web services: no memory, no descriptors, or nobody listens on port {port}")
@@ -132,14 +132,14 @@ cdef class Proxy:
             free(data)
 
     def asked(self):
-        """[name of a place that is wanted, ...]: "tenant/node" in front of web clients, else a service's. learn_ or deny it."""
+        """[name of an upstream that is wanted, ...]: "tenant/node" in front of web clients, else a service's. learn_ or deny it."""
         cdef char name[160]
         cdef int result
         out = []
         while self.proxy is not NULL:
             with nogil:
                 kb_lock(self.plane.plane)
-                result = kb_proxy_asked(self.proxy, name)
+                result = kb_proxy_next_lookup(self.proxy, name)
                 kb_unlock_l4(self.plane.plane)
             if result < 0:
                 break
@@ -147,14 +147,14 @@ cdef class Proxy:
         return out
 
     def deny(self, name):
-        """Whoever waits for this place is handed over."""
+        """Whoever waits for this upstream is handed over."""
         if self.proxy is NULL:
             return
         cdef bytes text = name.encode()
         cdef const char *c_name = text
         with nogil:
             kb_lock(self.plane.plane)
-            kb_proxy_deny(self.proxy, c_name)
+            kb_proxy_lookup_failed(self.proxy, c_name)
             kb_unlock(self.plane.plane)
 
     def learn_node(self, tenant, node, uint32_t tenant_number, uint32_t number, double seconds):
@@ -290,7 +290,7 @@ cdef bytes text_of(kb_text *text):
 
 
 def rewrite_request(bytes data not None, client=None):
-    """For tests: (bytes of the head, is it plain, the head as the next hop gets it); with `client` as the front proxy does it, else as the back."""
+    """For tests: (bytes of the head, is it plain, the head as the next hop gets it); with `client` as the client proxy does it, else as the back."""
     cdef kb_http_head head
     cdef kb_slice labels[3]
     cdef kb_slice rest

@@ -1,13 +1,13 @@
 /* What an exchange may hold, and how much of it moves at once; the limits are in proxy.h. */
-#include "proxy_inside.h"
+#include "proxy_internal.h"
 
 /* Connections that Python has not taken yet count, too. */
-uint32_t web_full(const kb_proxy *proxy) { return proxy->counters.connections + proxy->waiting_count >= proxy->limits.connections; }
+uint32_t kb_proxy_full(const kb_proxy *proxy) { return proxy->counters.connections + proxy->waiting_count >= proxy->limits.connections; }
 
-static uint64_t *purse(session *s) { return s->proxy->front ? &s->account->counters.held : &s->proxy->counters.held; }
+static uint64_t *purse(session *s) { return s->proxy->is_client ? &s->account->counters.held : &s->proxy->counters.held; }
 
 /* `a`: who pays from here on; NULL: nobody. */
-void web_charge(session *s, account *a)
+void kb_proxy_charge(session *s, account *a)
 {
     if (s->account) {
         *purse(s) -= s->held;
@@ -18,13 +18,13 @@ void web_charge(session *s, account *a)
     if (!a)
         return;
     a->users++;
-    s->held = web_held(s->client) + web_held(s->server);
+    s->held = kb_proxy_held(s->client) + kb_proxy_held(s->server);
     *purse(s) += s->held;
 }
 
-void web_weigh(session *s) { web_charge(s, s->account); }
+void kb_proxy_weigh(session *s) { kb_proxy_charge(s, s->account); }
 
-int web_kept_short(session *s) { return s->account && *purse(s) > s->proxy->limits.memory; }
+int kb_proxy_kept_short(session *s) { return s->account && *purse(s) > s->proxy->limits.memory; }
 
 static void go_on_at(session *s, uint64_t at)
 {
@@ -34,10 +34,10 @@ static void go_on_at(session *s, uint64_t at)
 }
 
 /* Bytes that may be written to the client now. After a 0 the session is driven again. */
-size_t web_room_of(session *s)
+size_t kb_proxy_room_of(session *s)
 {
-    size_t room = web_room(s->client), unsent = web_unsent(s->client);
-    if (!room || !web_kept_short(s))
+    size_t room = kb_proxy_conn_room(s->client), unsent = kb_proxy_unsent(s->client);
+    if (!room || !kb_proxy_kept_short(s))
         return room;
     if (unsent < KB_PROXY_LEAST)
         return KB_PROXY_LEAST - unsent;
@@ -47,7 +47,7 @@ size_t web_room_of(session *s)
 }
 
 /* So much has moved; 0: it is others' turn. */
-int web_in_turn(session *s, size_t moved)
+int kb_proxy_in_turn(session *s, size_t moved)
 {
     s->turn = moved < s->turn ? s->turn - moved : 0;
     if (!s->turn)

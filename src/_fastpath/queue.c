@@ -8,7 +8,7 @@
 
 /* -- buffers -------------------------------------------------------------------------------------------------------------- */
 
-enum { LARGE = KB_MAX_PACKET, SMALL = 16 * 1024 };
+enum { LARGE = KB_MAX_PACKET_BYTES, SMALL = 16 * 1024 };
 
 kb_buffer *kb_buffer_new(kb_pool *pool, size_t payload)
 {

@@ -5,7 +5,7 @@
  * ping, a bare acknowledgement, the first packets of a connection) goes before those that have a backlog. CoDel (RFC 8289) marks or
  * drops where a flow's packets wait too long; at the queue's bound the longest flow loses its oldest packets.
  *
- * Readable twin: kubeedge/kubebus/l3/queue.py.
+ * Reference implementation: kubeedge/kubebus/l3/queue.py.
  */
 #ifndef KUBEEDGE_QUEUE_H
 #define KUBEEDGE_QUEUE_H

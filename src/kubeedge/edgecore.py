@@ -1,4 +1,4 @@
-"""The agent of an edge node: settings in, floors of modules out. The only place that knows all of its parts.
+"""The agent of an edge node: settings in, levels of modules out. The only place that knows all of its parts.
 
     store
     certificates, kubebus, networkwatch
@@ -41,11 +41,11 @@ from kubeedge.store.sqlite import SqliteStore, open_sqlite
 if TYPE_CHECKING:
     from kubeedge.appengine.engine import AppEngine
     from kubeedge.hub.edgehub import EdgeHub
-    from kubeedge.kit.metrics import Family, Registry
+    from kubeedge.kit.metrics import Family, MetricsRegistry
     from kubeedge.kubebus.stack import KubeBus
     from kubeedge.metaserver.module import MetaServer
     from kubeedge.metaserver.settle import EdgeWrites
-    from kubeedge.publications import Publications
+    from kubeedge.publishing.services import PublishedServices
     from kubeedge.store.model import Store
     from kubeedge.sync.driver import Progress
 
@@ -69,7 +69,7 @@ async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
         private.directory(path)
     private.files([*paths.pki.glob("*.key*"), edge.credentials_path(paths)])
     # a sick store is set aside; what can be read of it goes on, offline too, until the cloud compares it
-    store = await open_sqlite(config.paths.state / "edge.db", on_sick="rebuild", wanted=_worth_keeping)
+    store = await open_sqlite(config.paths.state / "edge.db", on_corrupt="rebuild", wanted=_worth_keeping)
     try:
         agent = Agent(config, credentials, store)
         gc.collect()
@@ -113,7 +113,7 @@ class Agent:
         workloads: list[Module] = []
         if modules.appengine.enable:
             workloads.append(self._appengine())
-        if modules.webservices.enable and self.bus is not None:
+        if modules.publishing.enable and self.bus is not None:
             workloads += self._webservices(self.bus)
         if config.metrics.listen:
             workloads.append(self._metrics_server(config.metrics.listen))
@@ -123,7 +123,7 @@ class Agent:
         workloads.append(Control(config.paths.run / "edge.sock", self))
         if self.bus is not None or self.hub is not None:
             network.append(NetworkWatch(self._network_changed))
-        self.supervisor = Supervisor([floor for floor in (network, workloads, channel) if floor])
+        self.supervisor = Supervisor([level for level in (network, workloads, channel) if level])
 
     # -- modules -------------------------------------------------------------------------------------------------------
 
@@ -249,15 +249,15 @@ class Agent:
 
         services = WebServices(
             tenant=TenantId(self.credentials.tenant),
-            listen_on=self.config.modules.webservices.listen,
+            listen_on=self.config.modules.publishing.listen,
             connect=connect,
             listen=bus.listen,
             resolve=resolve,
             policy=table.policy,
             nodes=_node_numbers(self.credentials),
-            in_front=bus.in_front,
+            server_fast_path=bus.server_fast_path,
             targets=table.targets,
-            timeout=self.config.modules.webservices.timeout,
+            timeout=self.config.modules.publishing.timeout,
         )
         return [ServiceFeed(self.store, PREFIXES, apply), services]
 
@@ -267,11 +267,11 @@ class Agent:
 
         return MetricsServer(*forms.endpoint(listen), self.metrics.text)
 
-    def _metrics(self) -> Registry:
+    def _metrics(self) -> MetricsRegistry:
         """Read when somebody asks; other parts add theirs with `metrics.collect`."""
-        from kubeedge.kit.metrics import Registry
+        from kubeedge.kit.metrics import MetricsRegistry
 
-        registry = Registry()
+        registry = MetricsRegistry()
         registry.collect(self._own_metrics)
         return registry
 
@@ -440,10 +440,10 @@ class Agent:
         return answer
 
     @property
-    def publications(self) -> Publications:
-        from kubeedge.publications import Publications
+    def publications(self) -> PublishedServices:
+        from kubeedge.publishing.services import PublishedServices
 
-        return Publications(self.store, f"/{self.credentials.tenant}/{self.credentials.node}")
+        return PublishedServices(self.store, f"/{self.credentials.tenant}/{self.credentials.node}")
 
 
 class Control:

@@ -51,7 +51,7 @@ def kill_while_writing(path: Path, point: str, hits: int, told: Told) -> None:
 
 
 def check(path: Path, told: Told) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = await open_sqlite(path)
         try:
             assert store.store_id == told.store_id
@@ -69,7 +69,7 @@ def check(path: Path, told: Told) -> None:
         finally:
             await store.close()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_loses_nothing_that_was_acknowledged(small_disk: Path) -> None:
     path = small_disk / "edge.db"
 
-    async def story() -> None:
+    async def scenario() -> None:
         store = await open_sqlite(path)
         ballast = small_disk / "ballast"
         ballast.write_bytes(bytes(400 * 1024))
@@ -50,14 +50,14 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(small_disk: Path) -> No
         assert await again.get("after")
         await again.close()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 @pytest.mark.root
 def test_a_store_on_a_full_disk_can_be_opened_and_read(small_disk: Path) -> None:
     path = small_disk / "edge.db"
 
-    async def story() -> None:
+    async def scenario() -> None:
         store = await open_sqlite(path)
         await store.put("a", b"1")
         await store.close()
@@ -76,4 +76,4 @@ def test_a_store_on_a_full_disk_can_be_opened_and_read(small_disk: Path) -> None
         assert (await last.get("a")) is not None
         await last.close()
 
-    asyncio.run(story())
+    asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""The Python decoders that strangers' bytes reach, as fuzz targets: each may refuse with PeerError, and raise nothing else.
+"""The Python decoders that untrusted bytes reach, as fuzz targets: each may refuse with PeerError, and raise nothing else.
 
 python -m tests.fuzz.decoders NAME [libFuzzer options] [corpus directories]     (needs atheris; `make fuzz` runs all of them)
 python -m tests.fuzz.decoders --seed                                            makes the first inputs of each corpus anew
@@ -135,8 +135,8 @@ def seeds() -> dict[str, list[bytes]]:
         "patch": [p for new in changes if (p := delta.make(BASE, new))]
         + [b"\x00\x00\x00", b"\x01\x01\x06abc", bytes((0, 0, 0x15, 3)) + b"abc", b"\xff" * 9 + b"\x7f\x00\x00", b"\x80" * 12],
         "conversation": [
-            joined(*(codec.encode(m, rich=True) for m in story))
-            for story in (
+            joined(*(codec.encode(m, rich=True) for m in scenario))
+            for scenario in (
                 [plain[1], codec.Batch(r(3), items), codec.Batch(r(4), [change]), codec.Batch(r(9999), [])],
                 [plain[2], codec.Batch(r(3), items), codec.End(), codec.Batch(r(5), [])],
                 [rich[1], rich[3], rich[5], rich[6], codec.End(), codec.Batch(r(301), [])],

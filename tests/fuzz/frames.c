@@ -29,7 +29,7 @@ static result feed(const uint8_t *data, size_t size, size_t cut, int admitted)
     for (size_t at = 0; at < size && !found.failed;) {
         uint8_t *into;
         size_t room = kb_reader_want(&reader, &into, scratch, sizeof scratch);
-        REQUIRE(room > 0 && room <= KB_MAX_PACKET + 4);
+        REQUIRE(room > 0 && room <= KB_MAX_PACKET_BYTES + 4);
         size_t count = size - at < room ? size - at : room;
         if (count > cut)
             count = cut;

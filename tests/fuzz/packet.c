@@ -1,6 +1,6 @@
 /* sources: packet.c icmp.c
  *
- * A frame from a stranger: whatever kb_check_packet lets pass, the rest of packet.c and icmp.c must bear, and what they make of it
+ * An untrusted frame: whatever kb_check_packet lets pass, the rest of packet.c and icmp.c must bear, and what they make of it
  * must pass again. */
 #include "plane.h"
 
@@ -37,16 +37,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 unsigned single = count == 1;
                 pieces = bytes = 0;
                 if (kb_segment_gso(frame, size, count, piece, &single) == 0)
-                    REQUIRE(pieces <= KB_MAX_SEGMENTS + 1 && bytes >= size);
+                    REQUIRE(pieces <= KB_MAX_GSO_PACKETS + 1 && bytes >= size);
             }
         }
         static const uint8_t source[16] = {0xfd, [15] = 1};
         uint8_t *out = malloc(KB_ICMP_BYTES);
-        if (kb_may_complain(frame, size))
+        if (kb_icmp_may_answer(frame, size))
             for (int what = KB_TTL_EXCEEDED; what <= KB_TOO_BIG; what++) {
                 size_t made = kb_icmp_error(frame, size, what, 1300, source, out);
                 REQUIRE(made <= KB_ICMP_BYTES && kb_check_packet(out, made, NULL) == 0);
-                REQUIRE(!kb_may_complain(out, made)); /* or two planes would talk for ever */
+                REQUIRE(!kb_icmp_may_answer(out, made)); /* or two planes would talk for ever */
             }
         free(out);
         uint8_t *copy = malloc(size);

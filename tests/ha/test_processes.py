@@ -25,7 +25,7 @@ from kubeedge.errors import Unavailable
 from kubeedge.pki import csr
 from kubeedge.pki.ca import Authority
 from kubeedge.pki.identity import NodeIdentity
-from kubeedge_cloud.etcd.members import Members, rpc
+from kubeedge_cloud.etcd.members import EtcdMembers, rpc
 from kubeedge_cloud.etcd.store import EtcdStore, open_etcd
 from kubeedge_cloud.tenants.manager import TenantManager
 from tests.kit.etcd import EtcdCluster, free_ports
@@ -165,7 +165,7 @@ async def poll(condition: Callable[[], Any], what: str, timeout: float = 30.0) -
 
 
 def test_processes_die_and_are_replaced_and_no_node_and_no_change_is_lost(site: Site, tmp_path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = await open_etcd(site.cluster.settings())
         registry = Registry(store, TENANT)
         written = -1
@@ -239,11 +239,11 @@ def test_processes_die_and_are_replaced_and_no_node_and_no_change_is_lost(site: 
         finally:
             await store.close()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_what_nodes_report_reaches_the_api_through_any_process(site: Site, tmp_path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = await open_etcd(site.cluster.settings())
         try:
             await site.prepare(store)
@@ -277,17 +277,15 @@ def test_what_nodes_report_reaches_the_api_through_any_process(site: Site, tmp_p
         finally:
             await store.close()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 SMALL = {"members": 3, "options": ["--quota-backend-bytes", str(16 << 20)]}
 
 
 @pytest.mark.parametrize("site", [SMALL], indirect=True)
-def test_an_etcd_without_space_is_read_on_and_when_it_has_some_nothing_is_missing(
-    site: Site, tmp_path: Path
-) -> None:
-    async def story() -> None:
+def test_an_etcd_without_space_is_read_on_and_when_it_has_some_nothing_is_missing(site: Site, tmp_path: Path) -> None:
+    async def scenario() -> None:
         store = await open_etcd(site.cluster.settings())
         registry = Registry(store, TENANT)
         junk = "/junk/"
@@ -331,11 +329,11 @@ def test_an_etcd_without_space_is_read_on_and_when_it_has_some_nothing_is_missin
 
             # what etcd's documents tell its administrator to do: delete, compact, defragment each member, and end the alarm
             await store.delete(junk, keys.prefix_end(junk))
-            everywhere = Members(site.cluster.settings())
+            everywhere = EtcdMembers(site.cluster.settings())
             compact = rpc.CompactionRequest(revision=store.revision, physical=True)
             await everywhere.call(rpc.KVStub, "Compact", compact, repeatable=True)
             for endpoint in site.cluster.endpoints:
-                one = Members(replace(site.cluster.settings(), endpoints=[endpoint], timeout=30.0))
+                one = EtcdMembers(replace(site.cluster.settings(), endpoints=[endpoint], timeout=30.0))
                 await one.call(rpc.MaintenanceStub, "Defragment", rpc.DefragmentRequest(), repeatable=True)
                 await one.close()
             get = rpc.AlarmRequest(action=rpc.AlarmRequest.GET)
@@ -359,7 +357,7 @@ def test_an_etcd_without_space_is_read_on_and_when_it_has_some_nothing_is_missin
         finally:
             await store.close()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def _nodes() -> Any:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from kubeedge.config.edge import at_root, load_credentials
 from kubeedge.kubebus import ping
-from kubeedge.kubebus.l2.core import LinkEvent, LinkIsUp
-from kubeedge.kubebus.l3.plane import Frame, LinkDown, LinkUp, Plane, TlsContext
+from kubeedge.kubebus.l2.core import LinkEvent, LinkUp
+from kubeedge.kubebus.l3.plane import Frame, Plane, PortClosed, PortConnected, TlsContext
 from kubeedge.kubebus.l3.plane import Segment as Arrived
 from kubeedge.kubebus.l4.segment import ACK, MAX_PAYLOAD, SYN, Segment, decode, encode
 from kubeedge.kubebus.links import Held, Links, LinksSettings
@@ -45,7 +45,7 @@ class Attacker:
         asyncio.get_running_loop().add_reader(self.plane.fileno(), self._on_plane)
 
     def _judge(self, held: Held, event: LinkEvent) -> str | None:
-        if isinstance(event, LinkIsUp) and not self.cloud.done():
+        if isinstance(event, LinkUp) and not self.cloud.done():
             self.cloud.set_result(event.welcome.relay_number)
         return None
 
@@ -57,11 +57,11 @@ class Attacker:
                     future = self.answers.get(s.destination_port)
                     if future is not None and not future.done():
                         future.set_result(s)
-                case LinkUp(port, uri):
+                case PortConnected(port, uri):
                     self.links.on_up(port, uri)
                 case Frame(port, _, payload):
                     self.links.on_control(port, payload)
-                case LinkDown(port, reason):
+                case PortClosed(port, reason):
                     self.links.on_down(port, reason)
 
     def say(self, port: int, sequence: int, acknowledgement: int, flags: int, payload: bytes = b"") -> None:

@@ -2,7 +2,7 @@
 
     python -m tests.kit.noise '{"host": "203.0.113.1", "port": 6443, "tls": {"ca": ..., "cert": ..., "key": ...}}'
 
-Without "tls" the bytes go out in the clear; with it, inside a TLS session ("cert" and "key" may be missing: a stranger).
+Without "tls" the bytes go out in the clear; with it, inside a TLS session ("cert" and "key" may be missing: an unauthenticated client).
 Prints one JSON object: {"NAME OF THE NOISE": {"got": bytes received, "end": "closed" | "reset" | "open" | "refused"}}.
 """
 

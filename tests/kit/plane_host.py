@@ -27,7 +27,7 @@ if built := os.environ.get("KUBEEDGE_TEST_PLANE"):  # a build of the extension t
 
 from kubeedge.kubebus.l3 import tun as tun_module
 from kubeedge.kubebus.l3.netsetup import configure
-from kubeedge.kubebus.l3.plane import LinkDown, LinkUp, Plane, Segment, TlsContext
+from kubeedge.kubebus.l3.plane import Plane, PortClosed, PortConnected, SegmentReceived, TlsContext
 from kubeedge.kubebus.l3.tun import open_tun
 
 OFFLOADS = {"all": 0, "no uso": 1, "checksums": 2, "header": 3, "none": 4}  # how many of the tries the kernel refuses
@@ -46,7 +46,7 @@ async def main(config: dict[str, Any]) -> None:
     def on_events() -> None:
         for event in plane.events():
             match event:
-                case LinkUp(port, uri):
+                case PortConnected(port, uri):
                     ports.add(port)
                     if relay:
                         _, tenant, _, node = uri.removeprefix("spiffe://kubeedge/").split("/")
@@ -60,10 +60,10 @@ async def main(config: dict[str, Any]) -> None:
                     else:
                         plane.admit(port, tenant=0, number=0, prefixes=[])
                     say(event="up", uri=uri, port=port)  # not before: what arrives until then is dropped
-                case LinkDown(port, reason):
+                case PortClosed(port, reason):
                     ports.discard(port)
                     say(event="down", reason=reason, port=port)
-                case Segment(_, tenant, source, payload):
+                case SegmentReceived(_, tenant, source, payload):
                     say(event="segment", tenant=tenant, source=source, text=payload.decode())
                     if payload == b"hello":
                         plane.send_segment(tenant, source, b"welcome")

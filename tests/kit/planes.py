@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from kubeedge.errors import PeerError
-from kubeedge.kubebus.l3.plane import Frame as ControlFrame
-from kubeedge.kubebus.l3.plane import LinkDown, LinkUp, Plane, PlaneEvent, Segment, TlsContext
+from kubeedge.kubebus.l3.plane import FrameReceived as ControlFrame
+from kubeedge.kubebus.l3.plane import Plane, PlaneEvent, PortClosed, PortConnected, SegmentReceived, TlsContext
 from kubeedge.wire.frame import Decoder, Frame, encode
 from tests.kit.certs import Credentials
 
 PATIENCE = 10.0
-E = TypeVar("E", LinkUp, LinkDown, ControlFrame, Segment)
+E = TypeVar("E", PortConnected, PortClosed, ControlFrame, SegmentReceived)
 
 
 class FakeTun:
@@ -123,7 +123,7 @@ class Harness:
         port = self.plane.add_link(fd, TlsContext(ours.ca, ours.cert, ours.key, server=True))
         peer = Peer(plain, theirs)
         self._stack.callback(peer.close)
-        assert self.expect(LinkUp).port == port
+        assert self.expect(PortConnected).port == port
         assert self.plane.admit(port, tenant=tenant, number=number, prefixes=prefixes)
         for prefix in prefixes:
             self.plane.add_route(tenant, prefix, number)
@@ -173,10 +173,10 @@ __all__ = [
     "FakeTun",
     "Frame",
     "Harness",
-    "LinkDown",
-    "LinkUp",
     "Peer",
     "PeerError",
-    "Segment",
+    "PortClosed",
+    "PortConnected",
+    "SegmentReceived",
     "is_open",
 ]

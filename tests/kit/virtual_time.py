@@ -1,9 +1,9 @@
 """An asyncio event loop whose clock is virtual: when nothing is ready to run, time jumps to the next timer.
 
     def test_a_lease_expires():
-        async def story():
+        async def scenario():
             await asyncio.sleep(3600)            # takes no real time
-        virtual_time.run(story())
+        virtual_time.run(scenario())
 
 For coroutines that use timers, tasks, queues and in-memory streams. Real sockets and threads do not know virtual time: the
 loop then waits for them in real time only while no timer is pending.
@@ -52,7 +52,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._now += seconds
 
 
-def run(story: Coroutine[Any, Any, T]) -> T:
+def run(scenario: Coroutine[Any, Any, T]) -> T:
     """asyncio.run on a virtual clock that starts at 0.0."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(story)
+        return runner.run(scenario)

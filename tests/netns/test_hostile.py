@@ -1,4 +1,4 @@
-"""Noise on every port of a real cloud process and a real agent, in the clear, as a stranger inside TLS, and as a node that
+"""Noise on every port of a real cloud process and a real agent, in the clear, as an unauthenticated peer inside TLS, and as a node that
 turned bad: it costs bounded memory, the log shows no traceback, and the good node does not notice."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""kubectl on a node while the cloud is gone: real agent, real containers, real kubectl; kill -9, cuts, strangers; and the merge afterwards."""
+"""kubectl on a node while the cloud is gone: real agent, real containers, real kubectl; kill -9, cuts, unauthenticated clients; and the merge afterwards."""
 
 from __future__ import annotations
 
@@ -56,7 +56,11 @@ class EdgeSite(Site):
         socket = str(self.root / "run/kubeedge/edge.sock")
         self.machine.run(*KUBEEDGE, "image", "import", str(archive), "demo:1", "--socket", socket)
         self.kubectl("apply", "-f", "-", input=MANIFEST)
-        until(lambda: "Running" in self.asked("get", "pod", "sleeper").stdout, timeout=20, what="the pod runs, the edge says")
+        until(
+            lambda: "Running" in self.asked("get", "pod", "sleeper").stdout,
+            timeout=20,
+            what="the pod runs, the edge says",
+        )
 
     @property
     def kubeconfig(self) -> Path:

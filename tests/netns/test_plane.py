@@ -325,7 +325,7 @@ def test_unknown_kinds_from_128_are_skipped(overlay: Overlay) -> None:
         "while len(got) < 19: got += s.recv(100)\n"
         "assert got.endswith(b'welcome'), got\n"
     )
-    # admission races with the first frames: the relay admits on LinkUp
+    # admission races with the first frames: the relay admits on PortConnected
     e1.run(sys.executable, "-c", send.replace("s.sendall", "import time; time.sleep(0.3); s.sendall", 1))
 
 

@@ -21,28 +21,28 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.faults.powercut import build_recorder
+from tests.simulator.scenario import Counts, Outcome, play
 from tests.simulator.sqlite_disks import recorder_is_there
-from tests.simulator.story import Counts, Outcome, play
 
 EVERY = 25  # of so many seeds one is played on real SQLite files
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.simulator", description="Play seeded stories of hub, sync and store."
+        prog="python -m tests.simulator", description="Play seeded scenarios of hub, sync and store."
     )
-    parser.add_argument("--seeds", type=int, default=200, help="how many stories (default 200)")
+    parser.add_argument("--seeds", type=int, default=200, help="how many scenarios (default 200)")
     parser.add_argument("--from", dest="first", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--seed", type=int, help="play this one only, and say what happened when it fails")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a processor)")
     parser.add_argument("--disk", choices=("memory", "sqlite"), help=f"default: sqlite for one seed of {EVERY}")
-    parser.add_argument("--trace", action="store_true", help="print the whole story")
+    parser.add_argument("--trace", action="store_true", help="print the whole scenario")
     parser.add_argument("--digests", action="store_true", help="print the digest of every seed")
     args = parser.parse_args()
     seeds = [args.seed] if args.seed is not None else range(args.first, args.first + args.seeds)
     args.digests = args.digests or len(seeds) == 1
-    stories = [(seed, args.disk or ("sqlite" if seed % EVERY == EVERY - 1 else "memory")) for seed in seeds]
-    if any(disk == "sqlite" for _, disk in stories) and not recorder_is_there():
+    scenarios = [(seed, args.disk or ("sqlite" if seed % EVERY == EVERY - 1 else "memory")) for seed in seeds]
+    if any(disk == "sqlite" for _, disk in scenarios) and not recorder_is_there():
         _again_with_the_recorder()
     started = time.perf_counter()
     jobs = min(args.jobs, len(seeds))
@@ -50,7 +50,7 @@ def main() -> int:
         shutil.rmtree(Path(library).parent, ignore_errors=True)
     gc.freeze()
     with multiprocessing.get_context("fork").Pool(jobs) if jobs > 1 else contextlib.nullcontext() as pool:
-        outcomes = pool.imap(_play, stories, chunksize=8) if pool else map(_play, stories)
+        outcomes = pool.imap(_play, scenarios, chunksize=8) if pool else map(_play, scenarios)
         failed, counts, digest = _judge(args, outcomes)
     took = time.perf_counter() - started
     n = len(seeds)
@@ -63,8 +63,8 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _play(story: tuple[int, str]) -> Outcome:
-    return play(*story)
+def _play(scenario: tuple[int, str]) -> Outcome:
+    return play(*scenario)
 
 
 def _again_with_the_recorder() -> None:

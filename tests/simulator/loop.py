@@ -1,7 +1,7 @@
-"""The event loop of a story: asyncio without a kernel. Time jumps to the next timer, which may fire late.
+"""The event loop of a scenario: asyncio without a kernel. Time jumps to the next timer, which may fire late.
 
 The product's tasks, futures, locks and timeouts are asyncio's own; only the loop under them is this one. It is what it is for speed: a
-story is some thousand callbacks, and asyncio's general loop costs more for each than most of them do.
+scenario is some thousand callbacks, and asyncio's general loop costs more for each than most of them do.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class StoryLoop(asyncio.BaseEventLoop):
         self._soon.append((handle, (), None))
         return handle
 
-    call_soon_threadsafe = call_soon  # there are no threads in a story
+    call_soon_threadsafe = call_soon  # there are no threads in a scenario
 
     def call_later(self, delay: float, callback: Any, *args: Any, context: Context | None = None) -> Any:
         return self.call_at(self._now + delay, callback, *args)
@@ -98,7 +98,7 @@ class StoryLoop(asyncio.BaseEventLoop):
             except BaseException as exc:
                 self.call_exception_handler({"message": f"in {callback!r}", "exception": exc})
             if done > STILL:
-                raise RuntimeError("the story stands still: its tasks wake each other for ever")
+                raise RuntimeError("the scenario stands still: its tasks wake each other for ever")
         self.callbacks += done
         if self._stopping:
             return

@@ -7,7 +7,7 @@ SQLite). When a process dies, the disk is built anew from the record, up to that
     power cut   what was not synced is lost, or there in part, sectors of 512 bytes and names in any order
 
 A process that dies while it commits dies at any operation of that commit. The next one opens what is there, and finds all that was
-acknowledged, whole, or the story has failed. A full disk is a write that fails with ENOSPC.
+acknowledged, whole, or the scenario has failed. A full disk is a write that fails with ENOSPC.
 
 Beside the files the judge has a copy of what was committed, as of the disks that are only modelled (disks.py).
 """
@@ -32,7 +32,7 @@ import kubeedge.store.sqlite_file as sqlite_file
 from kubeedge.api.names import Revision
 from kubeedge.errors import Unavailable
 from kubeedge.store.model import Change, Compare, Op, TxnResult
-from kubeedge.store.sqlite import _COLUMNS, _GROUP, SickStore, SqliteSettings, SqliteStore, _change, _rows
+from kubeedge.store.sqlite import _COLUMNS, _GROUP, CorruptStore, SqliteSettings, SqliteStore, _change, _rows
 from tests.faults import powercut
 from tests.simulator.disks import Data, Disk
 from tests.simulator.judge import Violation
@@ -164,7 +164,7 @@ class SqliteDisk(Disk):
         self.recorder.disk.settle(self.place.name)
         try:
             store = SimSqlite(self, rng)
-        except SickStore:
+        except CorruptStore:
             return None
         data = Data(store_id=store.store_id)
         changes = [_change(row) for row in store._reader.execute(f"SELECT {_COLUMNS} FROM history ORDER BY id")]
@@ -316,7 +316,7 @@ def _now(work: Coroutine[Any, Any, Any]) -> Any:
 
 @contextlib.contextmanager
 def sqlite_disks(seed: int) -> Iterator[Callable[..., SqliteDisk]]:
-    """What makes the disks of a story."""
+    """What makes the disks of a scenario."""
     shared = Path("/dev/shm")
     directory = Path(tempfile.mkdtemp(prefix=f"kbsim{seed}-", dir=shared if shared.is_dir() else None))
     recorder = Recorder(directory)

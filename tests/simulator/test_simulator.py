@@ -1,4 +1,4 @@
-"""A slice of the stories, and the proof that the judge would notice: each mutation below is a mistake that was made or nearly made."""
+"""A slice of the scenarios, and the proof that the judge would notice: each mutation below is a mistake that was made or nearly made."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from kubeedge.store.watch import Watches
 from kubeedge.sync.codec import Batch, Fetch, Message, Patch, Start
 from kubeedge.sync.core import Apply, Lsr, Sink, SinkAction, Source
 from tests.faults.powercut import build_recorder
-from tests.simulator import story as stories
+from tests.simulator import scenario as scenarios
 from tests.simulator.disks import SimStore
-from tests.simulator.story import POINTS, SQLITE_POINTS, Counts, play
+from tests.simulator.scenario import POINTS, SQLITE_POINTS, Counts, play
 
 
 @pytest.mark.parametrize("block", range(4))
@@ -120,9 +120,9 @@ def snapshot_keeps_the_old_lsr(patch: pytest.MonkeyPatch) -> None:
         return action
 
     patch.setattr(Sink, "receive", mutant)
-    # digests would heal it, and it takes two changes of the cloud's store: once in 500 of all stories
-    patch.setattr(stories, "ENDS", ((),))
-    patch.setattr(stories, "TOGETHER", (("slow", "to and fro"),))
+    # digests would heal it, and it takes two changes of the cloud's store: once in 500 of all scenarios
+    patch.setattr(scenarios, "ENDS", ((),))
+    patch.setattr(scenarios, "TOGETHER", (("slow", "to and fro"),))
 
 
 def every_part_carries_the_new_revision(patch: pytest.MonkeyPatch) -> None:
@@ -260,4 +260,4 @@ def test_a_mistake_is_found(
         if (outcome := play(seed)).failure:
             print(f"found with seed {outcome.seed}: {outcome.failure}")
             return
-    pytest.fail(f"{within} stories went well in spite of it")
+    pytest.fail(f"{within} scenarios went well in spite of it")

@@ -1,4 +1,4 @@
-"""The world of a story: a network that breaks, and processes that die.
+"""The world of a scenario: a network that breaks, and processes that die.
 
 Lives elsewhere: disks and stores (disks.py), time (loop.py).
 """

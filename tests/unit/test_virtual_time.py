@@ -11,18 +11,18 @@ from tests.kit import virtual_time
 
 
 def test_an_hour_passes_in_no_time() -> None:
-    async def story() -> float:
+    async def scenario() -> float:
         start = asyncio.get_running_loop().time()
         await asyncio.sleep(3600)
         return asyncio.get_running_loop().time() - start
 
     real = time.monotonic()
-    assert virtual_time.run(story()) == pytest.approx(3600)
+    assert virtual_time.run(scenario()) == pytest.approx(3600)
     assert time.monotonic() - real < 1.0
 
 
 def test_timers_fire_in_order() -> None:
-    async def story() -> list[int]:
+    async def scenario() -> list[int]:
         order: list[int] = []
 
         async def note(n: int, after: float) -> None:
@@ -32,4 +32,4 @@ def test_timers_fire_in_order() -> None:
         await asyncio.gather(note(3, 30), note(1, 1), note(2, 5))
         return order
 
-    assert virtual_time.run(story()) == [1, 2, 3]
+    assert virtual_time.run(scenario()) == [1, 2, 3]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kubeedge.api import keys
 from kubeedge.errors import Invalid
-from kubeedge.store.model import Compare, Put, Store, Target
+from kubeedge.store.model import Compare, Put, Store, CompareTarget
 from kubeedge_cloud.bootstrap.core import with_next
 from kubeedge_cloud.tenants.manager import TenantManager
 
@@ -35,7 +35,7 @@ async def check_authority(store: Store, directory: Path, ca_hash: str, *, replac
             raise _refusal(
                 f"{directory} holds another certificate authority than the one that the nodes of this store trust", 0
             )
-        same = Compare(keys.AUTHORITY, Target.MOD, "=", kv.mod_revision if kv is not None else 0)
+        same = Compare(keys.AUTHORITY, CompareTarget.MOD, "=", kv.mod_revision if kv is not None else 0)
         if (await store.txn((same,), (Put(keys.AUTHORITY, ca_hash.encode()),))).succeeded:
             return
 

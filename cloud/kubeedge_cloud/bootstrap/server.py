@@ -1,4 +1,4 @@
-"""Module "bootstrap": the one port that talks to strangers. TLS and plain HTTP on one port, told apart by the first byte.
+"""Module "bootstrap": the one port that talks to unauthenticated clients. TLS and plain HTTP on one port, told apart by the first byte.
 
 Lives here:      the listener, its limits, the peek at the first byte.
 Lives elsewhere: what is answered (service.py).

@@ -19,7 +19,7 @@ from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import Conflict, Invalid, NotFound, Refused, Unavailable
 from kubeedge.pki.tokens import ALPHABET, ID_LENGTH, SECRET_LENGTH, Token, hash_secret, secret_matches
-from kubeedge.store.model import Compare, Delete, Op, Put, Store, Target
+from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store
 from kubeedge_cloud.bootstrap.core import NEW_TOKEN, Claim, TokenRecord, with_next
 
 DEFAULT_TTL = 24 * 3600.0  # seconds
@@ -52,7 +52,7 @@ class TokenStore:
         now = self._clock()
         record = TokenRecord(token.id, tenant, node, hash_secret(token.secret), now, now + ttl, replace)
         key = _token_key(record)
-        result = await self._store.txn((Compare(key, Target.VERSION, "=", 0),), (Put(key, _encode(record)),))
+        result = await self._store.txn((Compare(key, CompareTarget.VERSION, "=", 0),), (Put(key, _encode(record)),))
         if not result.succeeded:
             raise Conflict("two tokens with one id; try again")
         return token
@@ -66,7 +66,7 @@ class TokenStore:
         key = keys.tokens(tenant) + token_id
         while (kv := await self._store.get(key)) is not None:
             revoked = _encode(replace(_decode(kv.value), revoked=True))
-            same = Compare(key, Target.MOD, "=", kv.mod_revision)
+            same = Compare(key, CompareTarget.MOD, "=", kv.mod_revision)
             if kv.value == revoked or (await self._store.txn((same,), (Put(key, revoked),))).succeeded:
                 return
         raise NotFound(f"no token {token_id} of tenant {tenant}")
@@ -106,8 +106,8 @@ class TokenStore:
         claim_key, token_key = keys.certificate(record.tenant, node), _token_key(record)
         result = await self._store.txn(
             (
-                Compare(token_key, Target.VALUE, "=", _encode(record)),
-                Compare(claim_key, Target.MOD, "=", held.revision),
+                Compare(token_key, CompareTarget.VALUE, "=", _encode(record)),
+                Compare(claim_key, CompareTarget.MOD, "=", held.revision),
                 *compares,
             ),
             (Put(token_key, _encode(used)), Put(claim_key, _encode(claim)), *ops),
@@ -123,7 +123,7 @@ class TokenStore:
             raise NotFound(f"node {node} has no claim")
         claim = replace(held.claim, serial=new, previous=old, issued=self._clock())
         key = keys.certificate(tenant, node)
-        same = Compare(key, Target.MOD, "=", held.revision)
+        same = Compare(key, CompareTarget.MOD, "=", held.revision)
         if not (await self._store.txn((same,), (Put(key, _encode(claim)),))).succeeded:
             raise Unavailable("the certificate of this node was renewed in this very moment", retry_after=5.0)
 

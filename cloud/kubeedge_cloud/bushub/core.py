@@ -16,43 +16,45 @@ from kubeedge.api.names import NodeName, TenantId
 from kubeedge.kubebus.l2.core import MAX_ROUTES, Subnet
 
 NodeKey = tuple[TenantId, NodeName]
-TWIN_AWAY = 60.0  # seconds that a refused twin stays away
+DUPLICATE_RETRY_AFTER = 60.0  # seconds that a refused duplicate stays away
 MAX_SUBNETS = 60  # behind one node: the data plane checks at most 64 sources of a link
 
 
 @dataclass(slots=True)
-class Member:
+class LinkedNode:
     instance: str
     slots: dict[int, int] = field(default_factory=dict)  # slot -> port
     replaced: deque[str] = field(default_factory=lambda: deque(maxlen=4))  # instances
-    refused: int = 0  # links of a twin
-    twin_at: float = 0.0  # when the last one came
+    refused: int = 0  # links of a duplicate
+    duplicate_at: float = 0.0  # when the last one came
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class JoinDecision:
     """`refuse`: why the link may not join. `drop`: ports that give way to it, and why."""
 
     refuse: str = ""
     drop: Sequence[tuple[int, str]] = ()
 
 
-class Members:
+class LinkedNodes:
     def __init__(self) -> None:
-        self._members: dict[NodeKey, Member] = {}
+        self._members: dict[NodeKey, LinkedNode] = {}
 
-    def get(self, node: NodeKey) -> Member | None:
+    def get(self, node: NodeKey) -> LinkedNode | None:
         """Only of nodes that are linked."""
         member = self._members.get(node)
         return member if member is not None and member.slots else None
 
-    def join(self, node: NodeKey, instance: str, slot: int, port: int, now: float, *, elsewhere: str = "") -> Verdict:
+    def join(
+        self, node: NodeKey, instance: str, slot: int, port: int, now: float, *, elsewhere: str = ""
+    ) -> JoinDecision:
         """`elsewhere`: the instance that is linked to another relay, if one is."""
-        member = self._members.setdefault(node, Member(instance))
+        member = self._members.setdefault(node, LinkedNode(instance))
         if instance and instance in member.replaced and (member.slots or elsewhere not in ("", instance)):
             member.refused += 1
-            member.twin_at = now
-            return Verdict(
+            member.duplicate_at = now
+            return JoinDecision(
                 refuse=f"another machine uses the identity of node {node[1]}; reset one of the two (`kubeedge reset`) and join it under a name of its own"
             )
         drop: list[tuple[int, str]] = []
@@ -64,10 +66,10 @@ class Members:
         elif (older := member.slots.get(slot)) is not None and older != port:
             drop = [(older, "the node has a newer link")]
         member.slots[slot] = port
-        return Verdict(drop=tuple(drop))
+        return JoinDecision(drop=tuple(drop))
 
     def replaced(self, node: NodeKey, instance: str) -> None:
-        member = self._members.setdefault(node, Member(instance))
+        member = self._members.setdefault(node, LinkedNode(instance))
         if instance and instance not in member.replaced:
             member.replaced.append(instance)
 

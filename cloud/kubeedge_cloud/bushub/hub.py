@@ -2,9 +2,9 @@
 
 A node has one to eight links of one instance of its agent (core.py). What a link may send from is what the node's record says: its overlay
 address, its pod CIDR, and the networks behind it that the tenant allows. An unauthenticated peer costs a socket and a TLS handshake with
-a deadline, and the connection limiter bounds how many there are. When a record changes, the links that were made by it end (rights.py).
+a deadline, and the connection limiter bounds how many there are. When a record changes, the links that were made by it end (authorizer.py).
 
-Lives elsewhere: other relays and the nodes that are linked to them (peers.py), our own place on a tenant's network (tun.py).
+Lives elsewhere: other relays and the nodes that are linked to them (peers.py), our own interface on a tenant's network (tun.py).
 """
 
 from __future__ import annotations
@@ -25,26 +25,36 @@ from kubeedge.kit.acceptor import BACKLOG, Accepted, Acceptor
 from kubeedge.kit.connection_limiter import ConnectionLimits, Refusal
 from kubeedge.kit.streams import listening_socket
 from kubeedge.kubebus import ping
-from kubeedge.kubebus.l2.core import MAX_SLOTS, Hello, HelloHeard, Link, LinkIsDown, NameAsked, Role, Welcome
-from kubeedge.kubebus.l3.plane import CONTROL, Counters, Frame, LinkDown, LinkUp, Plane, Segment, TlsContext, told
+from kubeedge.kubebus.l2.core import MAX_SLOTS, Hello, HelloHeard, Link, LinkDown, NameAsked, Role, Welcome
+from kubeedge.kubebus.l3.plane import (
+    CONTROL,
+    FrameReceived,
+    Plane,
+    PortClosed,
+    PortConnected,
+    PortCounters,
+    SegmentReceived,
+    TlsContext,
+    told,
+)
 from kubeedge.kubebus.l4.driver import Endpoint, Handler
-from kubeedge.kubebus.observe import Ledger
+from kubeedge.kubebus.observe import CounterTotals
 from kubeedge.pki import identity
 from kubeedge.store.model import Store
 from kubeedge_cloud.bootstrap.core import check_join
-from kubeedge_cloud.bushub.core import TWIN_AWAY, Members, NodeKey, RouteChange, SubnetTable, allowed
-from kubeedge_cloud.bushub.peers import Peers, PeersSettings, Place
-from kubeedge_cloud.bushub.rights import Rights, same_node
+from kubeedge_cloud.bushub.authorizer import LinkAuthorizer, same_node
+from kubeedge_cloud.bushub.core import DUPLICATE_RETRY_AFTER, LinkedNodes, NodeKey, RouteChange, SubnetTable, allowed
+from kubeedge_cloud.bushub.peers import NextHop, Peers, PeersSettings
 from kubeedge_cloud.bushub.settings import BusHubSettings, NodeDirectory, NodeRecord
+from kubeedge_cloud.bushub.timer_wheel import TimerWheel
 from kubeedge_cloud.bushub.tun import CloudTun, OwnTun
-from kubeedge_cloud.bushub.wheel import Wheel
 
 log = logging.getLogger("kubeedge.bushub")
 
 _ALONE = 0  # our own node number, in every tenant, when there are no other relays
 _NO_RELAY = "this cloud process has no relay: listeners.relay is off, or it is just starting"
 _LINKS_OF_A_NODE = 3 * MAX_SLOTS  # those of a new instance come before the old ones have ended
-_STORE_PATIENCE = 1.5  # seconds; the edge waits 3 s for its welcome
+_STORE_TIMEOUT = 1.5  # seconds; the edge waits 3 s for its welcome
 
 
 @dataclass(slots=True)
@@ -60,16 +70,16 @@ class _NodeLink:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkInfo:
+class NodeLinkInfo:
     tenant: TenantId
     node: NodeName
     slot: int
     state: str  # up, doubtful
     since: float  # loop time
     rtt: float | None
-    twin: str  # what to say of another machine with the same identity
+    duplicate: str  # what to say of another machine with the same identity
     congestion: str
-    counters: Counters
+    counters: PortCounters
 
 
 class BusHub:
@@ -93,7 +103,7 @@ class BusHub:
         self._number = _ALONE
         self._plane: Plane | None = None
         self._links: dict[int, _NodeLink] = {}
-        self._members = Members()
+        self._members = LinkedNodes()
         self._subnets: dict[int, SubnetTable] = {}  # by number of the tenant
         self._accepted: dict[int, Accepted] = {}  # by port
         self._unauthenticated: set[int] = set()  # ports
@@ -101,10 +111,10 @@ class BusHub:
         self._served: dict[int, Callable[[int], Handler]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._early: dict[int, list[bytes]] = {}  # control frames that came before the admission was decided
-        self._wheel = Wheel()
-        self._ledger = Ledger()
+        self._timers = TimerWheel()
+        self._totals = CounterTotals()
         self._tun: OwnTun | None = None
-        self._rights: Rights | None = None
+        self._authorizer: LinkAuthorizer | None = None
         self._tenant_numbers: dict[TenantId, int] = {}  # of tenants that have had links
         self._holders: dict[tuple[int, int], NodeKey] = {}  # (tenant's number, node's number) -> who has it
         self.refused = 0  # links that were not admitted
@@ -133,7 +143,7 @@ class BusHub:
         record = await self._directory.lookup(tenant, node)
         return (record.tenant_number, record.number) if record is not None else None
 
-    def web_front(self, listener: int, settings: dict[str, Any]) -> Any:
+    def client_fast_path(self, listener: int, settings: dict[str, Any]) -> Any:
         """The data plane's fast path for web services in front of a listening descriptor; None: there is none."""
         return self._plane.web_proxy(listener=listener, **settings) if self._plane is not None else None
 
@@ -146,11 +156,11 @@ class BusHub:
         times = await ping.measure(lambda: self.connect(tenant, node, ping.PORT, timeout=5.0), count, interval, 2.0)
         member = self._members.get((tenant, node))
         rtts = [self._links[p].link.rtt for p in member.slots.values() if p in self._links] if member else []
-        place = self._peers.where((tenant, node)) if self._peers else None
-        relay = {"name": place.relay} if place is not None and member is None else {}
+        next_hop = self._peers.where((tenant, node)) if self._peers else None
+        relay = {"name": next_hop.relay} if next_hop is not None and member is None else {}
         return {"node": node, "times": times, "relay": {**relay, "rtt": min((r for r in rtts if r), default=None)}}
 
-    def links(self) -> list[LinkInfo]:
+    def links(self) -> list[NodeLinkInfo]:
         if self._plane is None:
             return []
         now = asyncio.get_running_loop().time()
@@ -160,31 +170,31 @@ class BusHub:
             member = self._members.get(entry.node)
             if entry.hello is None or counters is None or member is None:
                 continue
-            twin = ""
-            if member.refused and now - member.twin_at < 10 * TWIN_AWAY:
-                twin = f"another machine uses this node's identity, refused {member.refused} times"
+            duplicate = ""
+            if member.refused and now - member.duplicate_at < 10 * DUPLICATE_RETRY_AFTER:
+                duplicate = f"another machine uses this node's identity, refused {member.refused} times"
             control = self._plane.congestion(entry.port)
             infos.append(
-                LinkInfo(
+                NodeLinkInfo(
                     *entry.node,
                     entry.hello.slot,
                     "doubtful" if entry.link.doubtful else "up",
                     entry.since,
                     entry.link.rtt,
-                    twin,
+                    duplicate,
                     told(control),
                     counters,
                 )  # fmt: skip
             )
         return infos
 
-    def traffic(self) -> Counters | None:
+    def traffic(self) -> PortCounters | None:
         """Of all links of nodes since the process began."""
         plane = self._plane
         now = {port: c for port in self._links if (c := plane.counters(port)) is not None} if plane else {}
-        return self._ledger.total(now)
+        return self._totals.total(now)
 
-    def tun_counters(self) -> Counters | None:
+    def tun_counters(self) -> PortCounters | None:
         return self._plane.counters(self._tun.port) if self._plane is not None and self._tun is not None else None
 
     def trouble(self) -> list[str]:
@@ -226,10 +236,14 @@ class BusHub:
         loop = asyncio.get_running_loop()
         tls = TlsContext(s.ca, s.cert, s.key, server=True)
         if self._store is not None and self._peers_settings is not None:
-            self._peers = Peers(self._store, self._peers_settings, moved=self._on_moved, placed=self._on_placed)
+            self._peers = Peers(
+                self._store, self._peers_settings, moved=self._on_moved, next_hop_changed=self._on_next_hop_changed
+            )
             self._number = await self._peers.prepare()
         plane = self._plane = Plane(self._number)
-        self._rights = Rights(self._directory, linked=self._linked, end=self._removed, allowed=self._on_allowed)
+        self._authorizer = LinkAuthorizer(
+            self._directory, linked=self._linked, end=self._removed, allowed=self._on_allowed
+        )
         loop.add_reader(plane.fileno(), self._on_plane)
         try:
             if s.tun is not None:
@@ -249,16 +263,16 @@ class BusHub:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            await self._rights.close()
+            await self._authorizer.close()
             for endpoint in self._endpoints.values():
                 await endpoint.close()
             loop.remove_reader(plane.fileno())
             plane.close()
-            self._plane = self._peers = self._tun = self._rights = None
-            self._ledger.total({})  # the next plane numbers its ports anew
+            self._plane = self._peers = self._tun = self._authorizer = None
+            self._totals.total({})  # the next plane numbers its ports anew
             self._endpoints.clear()
             self._links.clear()
-            self._members, self._wheel = Members(), Wheel()
+            self._members, self._timers = LinkedNodes(), TimerWheel()
             self._subnets.clear()
             for accepted in self._accepted.values():
                 accepted.socket.close()
@@ -320,26 +334,26 @@ class BusHub:
         peers = self._peers
         for event in self._plane.events(1024):
             match event:
-                case Segment(_, tenant, source, payload):
+                case SegmentReceived(_, tenant, source, payload):
                     self._endpoint(tenant).receive(source, payload)
-                case LinkDown(port, reason) if self._tun is not None and port == self._tun.port:
+                case PortClosed(port, reason) if self._tun is not None and port == self._tun.port:
                     self._tun.on_down(reason)
-                case LinkUp(port, uri) if peers is not None and peers.owns(port):
+                case PortConnected(port, uri) if peers is not None and peers.owns(port):
                     peers.on_up(port, uri)
-                case Frame(port, _, payload) if peers is not None and peers.owns(port):
+                case FrameReceived(port, _, payload) if peers is not None and peers.owns(port):
                     peers.on_control(port, payload)
-                case LinkDown(port, reason) if peers is not None and peers.owns(port):
+                case PortClosed(port, reason) if peers is not None and peers.owns(port):
                     peers.on_down(port, reason)
-                case Frame(port, _, payload):
+                case FrameReceived(port, _, payload):
                     self._on_control(port, payload)
-                case LinkUp(port, uri):
+                case PortConnected(port, uri):
                     self._start(self._admit(port, uri), "admission of a link")
-                case LinkDown(port, reason):
+                case PortClosed(port, reason):
                     self._gone(port, reason)
 
     async def _admit(self, port: int, uri: str) -> None:
         """Who is it, and is there such a node?"""
-        assert self._plane is not None and self._rights is not None
+        assert self._plane is not None and self._authorizer is not None
         try:
             who = identity.parse(uri)
             if isinstance(who, identity.CloudIdentity) and self._peers is not None:
@@ -352,7 +366,7 @@ class BusHub:
                 return
             if not isinstance(who, identity.NodeIdentity):
                 raise Refused(f"{uri} is not a node")
-            record, behind = await self._look_up(self._rights, who.tenant, who.node)
+            record, behind = await self._look_up(self._authorizer, who.tenant, who.node)
             check_join(who.node, who.join, record.join if record is not None else None)
             assert record is not None
         except KubeEdgeError as exc:
@@ -371,28 +385,28 @@ class BusHub:
         entry = _NodeLink(port, (who.tenant, who.node), record, behind, link, now)
         self._links[port] = entry
         self._tenant_numbers[who.tenant] = record.tenant_number
-        self._wheel.add(port, link.next_timer(), now)
-        self._rights.follow(who.tenant)
+        self._timers.add(port, link.next_timer(), now)
+        self._authorizer.follow(who.tenant)
         for payload in self._early.pop(port, ()):
             self._receive(entry, payload)
         if not same_node(
-            record, self._rights.record(entry.node)
+            record, self._authorizer.record(entry.node)
         ):  # it is not heard of yet, or has changed while we looked at it
             with contextlib.suppress(KubeEdgeError):
                 if not same_node(record, newest := await self._directory.lookup(*entry.node)):
                     self._removed(entry.node, record.number, newest)
 
     async def _look_up(
-        self, rights: Rights, tenant: TenantId, node: NodeName
+        self, authorizer: LinkAuthorizer, tenant: TenantId, node: NodeName
     ) -> tuple[NodeRecord | None, Sequence[str]]:
         """The node's record and what may be behind it. While the store is away, as we last heard of them: nodes whose links break come
         back all the same."""
         try:
-            async with asyncio.timeout(_STORE_PATIENCE):
+            async with asyncio.timeout(_STORE_TIMEOUT):
                 record = await self._directory.lookup(tenant, node)
                 return record, await self._directory.subnets(tenant, node) if record is not None else ()
         except (Unavailable, TimeoutError) as exc:
-            known: tuple[NodeRecord, Sequence[str]] | None = rights.known((tenant, node))
+            known: tuple[NodeRecord, Sequence[str]] | None = authorizer.known((tenant, node))
             if known is None:
                 raise Unavailable(f"the store of the cloud does not answer: {exc or 'not in time'}") from exc
             return known
@@ -428,7 +442,7 @@ class BusHub:
                     self._welcome(entry, hello, now)
                 case NameAsked(id, node):
                     self._start(self._answer_name(entry, id, node), "name of a node")
-                case LinkIsDown(reason):
+                case LinkDown(reason):
                     self._plane.drop(entry.port, reason)
                     return
         self._flush(entry)
@@ -438,12 +452,12 @@ class BusHub:
         assert self._plane is not None
         record, plane = entry.record, self._plane
         elsewhere = self._peers.where(entry.node) if self._peers else None
-        verdict = self._members.join(
+        decision = self._members.join(
             entry.node, hello.instance, hello.slot, entry.port, now, elsewhere=elsewhere.instance if elsewhere else ""
         )
-        if verdict.refuse:
-            log.warning("link refused tenant=%s node=%s: %s", *entry.node, verdict.refuse)
-            self._refuse(entry.port, entry.link, verdict.refuse, retry_after=TWIN_AWAY)
+        if decision.refuse:
+            log.warning("link refused tenant=%s node=%s: %s", *entry.node, decision.refuse)
+            self._refuse(entry.port, entry.link, decision.refuse, retry_after=DUPLICATE_RETRY_AFTER)
             return
         holder = self._holders.get((record.tenant_number, record.number))
         if holder is not None and holder != entry.node:  # ours is the newer record: a number has one owner in the store
@@ -461,7 +475,7 @@ class BusHub:
         entry.hello = hello
         for prefix in own:
             plane.add_route(tenant, prefix, record.number)
-        for port, reason in verdict.drop:
+        for port, reason in decision.drop:
             plane.drop(port, reason)
         self._endpoint(tenant)
         table = self._table(tenant)
@@ -481,7 +495,7 @@ class BusHub:
         )
         self.established += 1
         if self._peers is not None:
-            self._peers.here(entry.node, Place(self._peers.id, tenant, number, hello.instance, own, behind))
+            self._peers.here(entry.node, NextHop(self._peers.id, tenant, number, hello.instance, own, behind))
         log.info("link up tenant=%s node=%s slot=%d", *entry.node, hello.slot)
 
     async def _answer_name(self, entry: _NodeLink, id: int, node: str) -> None:
@@ -522,8 +536,8 @@ class BusHub:
         return found
 
     def _removed(self, node: NodeKey, number: int, newest: NodeRecord | None) -> None:
-        """Links that were made by what the record was before end; those of a machine that has joined in its place stay."""
-        why = "the node was removed" if newest is None else "another machine joined in its place"
+        """Links that were made by what the record was before end; those of a machine that has joined in its next_hop stay."""
+        why = "the node was removed" if newest is None else "another machine joined in its next_hop"
         for entry in [e for e in self._links.values() if e.node == node and not same_node(e.record, newest)]:
             if self._plane is not None:
                 self._plane.drop(entry.port, why)
@@ -542,21 +556,21 @@ class BusHub:
 
     # -- networks behind nodes, and nodes of other relays --------------------------------------------------------------
 
-    def _on_moved(self, node: NodeKey, place: Place) -> None:
+    def _on_moved(self, node: NodeKey, next_hop: NextHop) -> None:
         """Another relay has the node now; what is left of it here would only shadow the way there."""
         member = self._members.get(node)
         if member is None or self._plane is None:
             return
-        if member.instance != place.instance:
+        if member.instance != next_hop.instance:
             self._members.replaced(node, member.instance)
         for port in list(member.slots.values()):
-            self._plane.drop(port, f"the node is linked to relay {place.relay} now")
+            self._plane.drop(port, f"the node is linked to relay {next_hop.relay} now")
 
-    def _on_placed(self, node: NodeKey, older: Place | None, place: Place | None) -> None:
+    def _on_next_hop_changed(self, node: NodeKey, older: NextHop | None, next_hop: NextHop | None) -> None:
         if self._members.get(node) is not None:
             return
-        if place is not None:
-            self._change_routes(place.tenant, self._table(place.tenant).offer(place.number, place.subnets))
+        if next_hop is not None:
+            self._change_routes(next_hop.tenant, self._table(next_hop.tenant).offer(next_hop.number, next_hop.subnets))
         elif older is not None:
             self._change_routes(older.tenant, self._table(older.tenant).away(older.number))
 
@@ -617,12 +631,12 @@ class BusHub:
         while True:
             await asyncio.sleep(1.0)
             now = loop.time()
-            for port in self._wheel.due(now):
+            for port in self._timers.due(now):
                 entry = self._links.get(port)
                 if entry is None or self._plane is None:
                     continue
                 self._look(entry, self._plane, now)
-                self._wheel.add(port, entry.link.next_timer(), now)
+                self._timers.add(port, entry.link.next_timer(), now)
 
     def _look(self, entry: _NodeLink, plane: Plane, now: float) -> None:
         counters = plane.counters(entry.port)
@@ -634,6 +648,6 @@ class BusHub:
         if at is None or at > now:
             return
         for event in entry.link.handle_timer(now):
-            if isinstance(event, LinkIsDown):
+            if isinstance(event, LinkDown):
                 plane.drop(entry.port, event.reason)
         self._flush(entry)

@@ -20,7 +20,7 @@ def hub_links(bus: BusHub) -> list[dict[str, Any]]:
             "state": link.state,
             "seconds": round(now - link.since, 1),
             "congestion": link.congestion,
-            "trouble": link.twin,
+            "trouble": link.duplicate,
             **link_row(link.counters, rtt=link.rtt),
         }
         for link in bus.links()

@@ -27,11 +27,11 @@ from typing import Any, cast
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import Conflict, Gone, KubeEdgeError, NotFound, PeerError, Unavailable
-from kubeedge.kubebus.l2.core import Hello, HelloHeard, Link, LinkIsDown, LinkIsUp, LinkSettings, Role, Subnet, Welcome
+from kubeedge.kubebus.l2.core import Hello, HelloHeard, Link, LinkDown, LinkSettings, LinkUp, Role, Subnet, Welcome
 from kubeedge.kubebus.l3.plane import CONTROL, Plane, TlsContext
 from kubeedge.kubebus.links import open_connection
 from kubeedge.pki import identity
-from kubeedge.store.model import Change, ChangeKind, Compare, Delete, Put, Store, Target
+from kubeedge.store.model import Change, ChangeKind, Compare, CompareTarget, Delete, Put, Store
 from kubeedge_cloud.bushub.core import NodeKey
 
 log = logging.getLogger("kubeedge.bushub")
@@ -51,7 +51,7 @@ class PeersSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class NextHop:
     """Where a node is linked."""
 
     relay: str
@@ -69,11 +69,11 @@ class Place:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
-def _place(value: bytes) -> Place | None:
+def _next_hop(value: bytes) -> NextHop | None:
     try:
         v = json.loads(value)
         subnets = [Subnet(str(prefix), int(mtu)) for prefix, mtu in v["subnets"]]
-        return Place(v["relay"], int(v["tenant"]), int(v["number"]), v["instance"], list(v["prefixes"]), subnets)
+        return NextHop(v["relay"], int(v["tenant"]), int(v["number"]), v["instance"], list(v["prefixes"]), subnets)
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -99,20 +99,20 @@ class _PeerLink:
 
 
 class Peers:
-    """`moved` is called for a node that another relay has now; `placed` for each place that changed (None: nobody has the node)."""
+    """`moved` is called for a node that another relay has now; `next_hop_changed` for each node whose next hop changed (None: nobody has the node)."""
 
     def __init__(
         self,
         store: Store,
         settings: PeersSettings,
         *,
-        moved: Callable[[NodeKey, Place], None],
-        placed: Callable[[NodeKey, Place | None, Place | None], None],
+        moved: Callable[[NodeKey, NextHop], None],
+        next_hop_changed: Callable[[NodeKey, NextHop | None, NextHop | None], None],
     ) -> None:
         self._store = store
         self._settings = settings
         self._moved = moved
-        self._placed = placed
+        self._next_hop_changed = next_hop_changed
         self.id = secrets.token_hex(6)
         self.number = 0
         self._lease = 0
@@ -121,8 +121,8 @@ class Peers:
         self._tls: TlsContext | None = None
         self._peers: dict[str, _Peer] = {}
         self._links: dict[int, _PeerLink] = {}
-        self._places: dict[NodeKey, Place] = {}  # of nodes at other relays
-        self._ours: dict[NodeKey, Place] = {}
+        self._next_hops: dict[NodeKey, NextHop] = {}  # of nodes at other relays
+        self._ours: dict[NodeKey, NextHop] = {}
         self._revisions: dict[NodeKey, int] = {}  # of our own last write
         self._dirty: dict[NodeKey, None] = {}
         self._wake = asyncio.Event()
@@ -160,25 +160,25 @@ class Peers:
             found = await self._store.get(key)
             owner = _owner(found.value) if found is not None else {}
             if found is None or owner.get("addresses") != ours["addresses"]:
-                return f"the cloud process at {', '.join(map(str, owner.get('addresses', ()))) or 'another place'}"
-            unchanged = Compare(key, Target.MOD, "=", found.mod_revision)
+                return f"the cloud process at {', '.join(map(str, owner.get('addresses', ()))) or 'another address'}"
+            unchanged = Compare(key, CompareTarget.MOD, "=", found.mod_revision)
             if not (await self._store.txn([unchanged], [claim])).succeeded:
                 return "another cloud process"
         self._tun = (tenant, address)
         await self._store.put(keys.RELAYS + self.id, self._record(), self._lease)
         return ""
 
-    def where(self, node: NodeKey) -> Place | None:
-        return self._places.get(node)
+    def where(self, node: NodeKey) -> NextHop | None:
+        return self._next_hops.get(node)
 
     def names(self, tenant: int) -> dict[int, NodeName]:
         """Of the tenant's nodes at other relays, by their numbers."""
-        return {place.number: node[1] for node, place in self._places.items() if place.tenant == tenant}
+        return {next_hop.number: node[1] for node, next_hop in self._next_hops.items() if next_hop.tenant == tenant}
 
-    def here(self, node: NodeKey, place: Place) -> None:
+    def here(self, node: NodeKey, next_hop: NextHop) -> None:
         """The node is linked to us."""
-        self._ours[node] = place
-        self.tenant(place.tenant)
+        self._ours[node] = next_hop
+        self.tenant(next_hop.tenant)
         self._dirty[node] = None
         self._wake.set()
 
@@ -194,7 +194,7 @@ class Peers:
             self._tenants.add(tenant)
             for peer in self._peers.values():
                 if peer.port is not None:
-                    self._plane.via(tenant, peer.number, peer.port)
+                    self._plane.add_next_hop(tenant, peer.number, peer.port)
 
     def infos(self) -> list[dict[str, Any]]:
         return [
@@ -203,7 +203,7 @@ class Peers:
                 "addresses": peer.addresses,
                 "state": "up" if peer.port is not None else "down",
                 "rtt": self._links[peer.port].core.rtt if peer.port in self._links else None,
-                "nodes": sum(place.relay == peer.id for place in self._places.values()),
+                "nodes": sum(next_hop.relay == peer.id for next_hop in self._next_hops.values()),
             }
             for peer in self._peers.values()
         ]
@@ -216,7 +216,7 @@ class Peers:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_lease(), name="lease of the relay")
-                tasks.create_task(self._write(), name="places of nodes")
+                tasks.create_task(self._write(), name="next hops of nodes")
                 tasks.create_task(self._follow(), name="other relays")
                 tasks.create_task(self._keep_time(), name="links between relays")
         finally:
@@ -272,14 +272,14 @@ class Peers:
         await self._store.put(keys.RELAYS + self.id, self._record(), self._lease)
         if self._tun is not None and (owner := await self.claim_address(*self._tun)):
             log.error("%s has the address %s of this process now", owner, self._tun[1])
-        for node, place in list(self._ours.items()):
+        for node, next_hop in list(self._ours.items()):
             key = keys.linked(*node)
-            done = await self._store.txn([_absent(key)], [Put(key, place.encode(), self._lease)])
+            done = await self._store.txn([_absent(key)], [Put(key, next_hop.encode(), self._lease)])
             if done.succeeded:
                 self._revisions[node] = done.revision
                 continue
             found = await self._store.get(key)
-            there = _place(found.value) if found is not None else None
+            there = _next_hop(found.value) if found is not None else None
             if there is not None and there.relay != self.id and self._ours.pop(node, None) is not None:
                 self._revisions.pop(node, None)
                 self._moved(node, there)
@@ -303,13 +303,13 @@ class Peers:
 
     async def _write_one(self, node: NodeKey) -> None:
         key = keys.linked(*node)
-        place = self._ours.get(node)
-        if place is not None:
-            self._revisions[node] = await self._store.put(key, place.encode(), self._lease)
+        next_hop = self._ours.get(node)
+        if next_hop is not None:
+            self._revisions[node] = await self._store.put(key, next_hop.encode(), self._lease)
             return
         revision = self._revisions.pop(node, 0)
         if revision:  # what another relay has written since is not ours to delete
-            await self._store.txn([Compare(key, Target.MOD, "=", revision)], [Delete(key)])
+            await self._store.txn([Compare(key, CompareTarget.MOD, "=", revision)], [Delete(key)])
 
     async def _follow(self) -> None:
         known: set[str] = set()
@@ -426,11 +426,11 @@ class Peers:
                         link.id = hello.relay
                         link.core.welcome(Welcome(self.number, "", "", (), 0, self.id, self.number))
                         self._peer_up(link)
-                    case LinkIsUp(welcome):
+                    case LinkUp(welcome):
                         if welcome.relay != link.id:
-                            raise PeerError(f"relay {welcome.relay or '?'} answers in the place of {link.id}")
+                            raise PeerError(f"relay {welcome.relay or '?'} answers instead of {link.id}")
                         self._peer_up(link)
-                    case LinkIsDown(reason):
+                    case LinkDown(reason):
                         self._drop(port, reason)
                         return
         except PeerError as exc:
@@ -449,49 +449,49 @@ class Peers:
     def _peer_up(self, link: _PeerLink) -> None:
         peer = self._peers.get(link.id)
         if peer is None or self._plane is None or not self._plane.admit_peer(link.port):
-            return  # its key will come, or its LinkDown
+            return  # its key will come, or its PortClosed
         older, peer.port = peer.port, link.port
         if older is not None and older != link.port:
             self._plane.drop(older, "the relay has a newer link")
         log.info("link up relay=%s", link.id)
         for tenant in self._tenants:
-            self._plane.via(tenant, peer.number, link.port)
+            self._plane.add_next_hop(tenant, peer.number, link.port)
         self._route_to(peer)
-        for place in self._places.values():
-            if place.relay == peer.id:
-                self._plane.via(place.tenant, place.number, link.port)
+        for next_hop in self._next_hops.values():
+            if next_hop.relay == peer.id:
+                self._plane.add_next_hop(next_hop.tenant, next_hop.number, link.port)
 
     def _route_to(self, peer: _Peer) -> None:
         """Its own address, when it has one and a link."""
         if peer.tun is not None and peer.port is not None and self._plane is not None:
             tenant, address = peer.tun
             self._plane.add_route(tenant, address.split("/")[0] + "/32", peer.number)
-            self._plane.via(tenant, peer.number, peer.port)
+            self._plane.add_next_hop(tenant, peer.number, peer.port)
 
     # -- nodes ---------------------------------------------------------------------------------------------------------
 
     def _on_node(self, node: NodeKey, change: Change) -> None:
-        place = _place(change.value) if change.kind is ChangeKind.PUT else None
-        if place is not None and place.relay == self.id:
-            place = None  # not at another relay
-        older = self._places.pop(node, None)
+        next_hop = _next_hop(change.value) if change.kind is ChangeKind.PUT else None
+        if next_hop is not None and next_hop.relay == self.id:
+            next_hop = None  # not at another relay
+        older = self._next_hops.pop(node, None)
         if older is not None and self._plane is not None:
-            self._plane.unvia(older.tenant, older.number)
-        if place is not None:
-            self._places[node] = place
-            self.tenant(place.tenant)
-            peer = self._peers.get(place.relay)
+            self._plane.remove_next_hops(older.tenant, older.number)
+        if next_hop is not None:
+            self._next_hops[node] = next_hop
+            self.tenant(next_hop.tenant)
+            peer = self._peers.get(next_hop.relay)
             if self._plane is not None:
-                for prefix in place.prefixes:
-                    self._plane.add_route(place.tenant, prefix, place.number)
+                for prefix in next_hop.prefixes:
+                    self._plane.add_route(next_hop.tenant, prefix, next_hop.number)
                 if peer is not None and peer.port is not None:
-                    self._plane.via(place.tenant, place.number, peer.port)
+                    self._plane.add_next_hop(next_hop.tenant, next_hop.number, peer.port)
             if node in self._ours and node not in self._dirty and change.revision > self._revisions.get(node, 0):
                 del self._ours[node]
                 self._revisions.pop(node, None)
-                self._moved(node, place)
-        if place != older:
-            self._placed(node, older, place)
+                self._moved(node, next_hop)
+        if next_hop != older:
+            self._next_hop_changed(node, older, next_hop)
 
     # -- small parts ---------------------------------------------------------------------------------------------------
 
@@ -510,7 +510,7 @@ class Peers:
                 if at is None or at > now:
                     continue
                 for event in link.core.handle_timer(now):
-                    if isinstance(event, LinkIsDown):
+                    if isinstance(event, LinkDown):
                         self._drop(link.port, event.reason)
                 self._flush(link)
             self._seen = {port: seen for port, seen in self._seen.items() if port in self._links}
@@ -539,4 +539,4 @@ def _owner(value: bytes) -> dict[str, Any]:
 
 
 def _absent(key: str) -> Compare:
-    return Compare(key, Target.VERSION, "=", 0)
+    return Compare(key, CompareTarget.VERSION, "=", 0)

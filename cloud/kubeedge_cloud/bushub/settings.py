@@ -9,7 +9,7 @@ from typing import Protocol
 
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.kubebus.l2.core import LinkSettings
-from kubeedge_cloud.bushub.rights import Followed
+from kubeedge_cloud.bushub.authorizer import Followed
 from kubeedge_cloud.bushub.tun import POD_NETWORK, CloudTun
 
 

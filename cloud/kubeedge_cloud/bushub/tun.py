@@ -1,4 +1,4 @@
-"""The cloud process's own place on the network of one tenant: a TUN with an address, and the routes that lead into it.
+"""The cloud process's own interface on the network of one tenant: a TUN with an address, and the routes that lead into it.
 
 An address has one owner. Where several processes share a store each claims its own there (peers.py), and one that finds it taken goes
 without a TUN, says so, and asks again now and then: the relay, the API and everything else of that process work meanwhile. A TUN that

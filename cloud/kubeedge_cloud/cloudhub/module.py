@@ -3,7 +3,7 @@
 A node that is attached has a session key in the store (kubeedge.api.keys.session); EdgeController reads it as "Ready". A second
 channel of the same node replaces the first: the newer one is the one that the network lets through. Its process writes the key anew, and
 the process that held the node sees it and lets go; likewise when the key is deleted because the node was removed, or another machine joined
-in its place. Only certificates of the join that the node's record names are let in (ADR 0025).
+in its node_key. Only certificates of the join that the node's record names are let in (ADR 0025).
 
 Lives elsewhere: what runs over a channel (kubeedge.sync), tenants and nodes (kubeedge_cloud.tenants).
 """
@@ -25,8 +25,8 @@ from kubeedge import faults
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, Revision, TenantId
 from kubeedge.errors import Gone, KubeEdgeError, PeerError, Refused, outward
-from kubeedge.hub.core import CLOSE_REPLACED, CLOUD_PATIENCE, REPLACED, Session, SessionSettings
-from kubeedge.hub.driver import Channel, Counters, WebSocket
+from kubeedge.hub.core import CLOSE_REPLACED, CLOUD_TIMEOUT, REPLACED, Session, SessionSettings
+from kubeedge.hub.driver import Channel, ChannelCounters, WebSocket
 from kubeedge.hub.stream import Rejected, Stream
 from kubeedge.kit.acceptor import BACKLOG, Accepted, Acceptor
 from kubeedge.kit.bucket import Buckets
@@ -34,11 +34,11 @@ from kubeedge.kit.connection_limiter import ConnectionLimits
 from kubeedge.kit.streams import listening_socket
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.pki import identity
-from kubeedge.store.model import Change, ChangeKind, Compare, Delete, Store, Target
+from kubeedge.store.model import Change, ChangeKind, Compare, CompareTarget, Delete, Store
 from kubeedge.sync.bounds import Bounds
 from kubeedge.sync.driver import Progress, run_cloud
 from kubeedge_cloud.bootstrap.core import check_join
-from kubeedge_cloud.processes.member import Alone, Member
+from kubeedge_cloud.processes.membership import Alone, Membership
 
 log = logging.getLogger("kubeedge.cloudhub")
 
@@ -62,9 +62,9 @@ class NodeDirectory(Protocol):
 class CloudHubSettings:
     address: str = "0.0.0.0"
     port: int = 10000
-    session: SessionSettings = field(default_factory=lambda: SessionSettings(follows=True, patience=CLOUD_PATIENCE))
-    handshake_timeout: float = 10.0  # seconds for TLS, and again for the upgrade: what a stranger may hold
-    max_strangers: int = (
+    session: SessionSettings = field(default_factory=lambda: SessionSettings(follows=True, timeout=CLOUD_TIMEOUT))
+    handshake_timeout: float = 10.0  # seconds for TLS, and again for the upgrade: what an unauthenticated peer may hold
+    max_unauthenticated: int = (
         256  # connections whose owner is not known yet: their handshakes take about a second of processor
     )
     max_channels: int = 10_000
@@ -85,7 +85,7 @@ class Attachment:
     overtaken: Change | None = None  # a change of the key that was seen before we knew the revision of our own
 
     @property
-    def counters(self) -> Counters:
+    def counters(self) -> ChannelCounters:
         return self.channel.counters
 
 
@@ -99,7 +99,7 @@ class CloudHub:
         directory: NodeDirectory,
         tls: Callable[[], ssl.SSLContext],
         *,
-        member: Member | None = None,
+        member: Membership | None = None,
     ) -> None:
         self._settings = settings
         self._member = member or Alone()
@@ -109,7 +109,7 @@ class CloudHub:
         self._tls = tls
         self._paces: Buckets[tuple[TenantId, NodeName]] = settings.bounds.paces(settings.max_channels)
         self._attached: dict[tuple[TenantId, NodeName], Attachment] = {}
-        self._holding: set[asyncio.Task[Any]] = set()  # of channels, not of strangers
+        self._holding: set[asyncio.Task[Any]] = set()  # of channels, not of unauthenticated connections
         self.acceptor: Acceptor | None = None  # while it listens
 
     def sessions(self) -> list[Attachment]:
@@ -152,7 +152,7 @@ class CloudHub:
         s = self._settings
         context = self._tls()
         limits = ConnectionLimits(
-            unauthenticated=s.max_strangers, first_byte=s.handshake_timeout, per_identity=_CHANNELS_OF_A_NODE
+            unauthenticated=s.max_unauthenticated, first_byte=s.handshake_timeout, per_identity=_CHANNELS_OF_A_NODE
         )
         visits: set[asyncio.Task[None]] = set()
 
@@ -208,7 +208,7 @@ class CloudHub:
             accepted.ended()
 
     async def _admit(self, stream: Stream, accepted: Accepted) -> identity.NodeIdentity | None:
-        """Answers the upgrade. None: a stranger gets its refusal, and nothing else."""
+        """Answers the upgrade. None: reject an unauthenticated peer, and say nothing else."""
         try:
             path, answer = await stream.asked()
             if path != "/v1/channel":
@@ -250,16 +250,18 @@ class CloudHub:
         loop = asyncio.get_running_loop()
         channel = Channel(socket, Session({}, self._settings.session), loop.time)
         attachment = Attachment(who.tenant, who.node, uuid.uuid4().hex, address, time.time(), channel)
-        place = (who.tenant, who.node)
-        if older := self._attached.get(place):
+        node_key = (who.tenant, who.node)
+        if older := self._attached.get(node_key):
             older.channel.close(REPLACED, CLOSE_REPLACED)
-        self._attached[place] = attachment
+        self._attached[node_key] = attachment
 
         async def use(channel: Channel) -> None:
-            if self._attached.get(place) is not attachment:
+            if self._attached.get(node_key) is not attachment:
                 return  # replaced before it was attached: the newer one's record must stay
             faults.at("cloudhub.before_session")
-            attachment.revision = await self._store.put(keys.session(*place), _record(attachment), self._member.lease)
+            attachment.revision = await self._store.put(
+                keys.session(*node_key), _record(attachment), self._member.lease
+            )
             faults.at("cloudhub.after_session")
             if attachment.overtaken:
                 _heard(attachment, attachment.overtaken)
@@ -268,11 +270,11 @@ class CloudHub:
             await run_cloud(
                 channel,
                 self._store,
-                *place,
+                *node_key,
                 attachment.down,
                 attachment.up,
                 self._settings.bounds,
-                self._paces.of(place, loop.time()),
+                self._paces.of(node_key, loop.time()),
             )
 
         reason = "cancelled"
@@ -284,8 +286,8 @@ class CloudHub:
             reason = str(exc) or type(exc).__name__
             log.exception("channel failed tenant=%s node=%s", who.tenant, who.node)
         finally:
-            if self._attached.get(place) is attachment:
-                del self._attached[place]
+            if self._attached.get(node_key) is attachment:
+                del self._attached[node_key]
             log.info("detached tenant=%s node=%s: %s", who.tenant, who.node, reason)
             await self._forget(attachment)
 
@@ -294,7 +296,7 @@ class CloudHub:
         faults.at("cloudhub.before_forget")
         key = keys.session(attachment.tenant, attachment.node)
         with contextlib.suppress(KubeEdgeError):
-            await self._store.txn((Compare(key, Target.VALUE, "=", _record(attachment)),), (Delete(key),))
+            await self._store.txn((Compare(key, CompareTarget.VALUE, "=", _record(attachment)),), (Delete(key),))
 
 
 def _heard(attachment: Attachment, change: Change) -> None:

@@ -73,9 +73,9 @@ class Cluster:
             self.pods.doom(uid)
             await self.client.delete(PODS, meta.namespace_of(pod), meta.name_of(pod), uid=uid, **options)
         except (NotFound, Conflict):
-            self.pods.doomed.discard(uid)
+            self.pods.expected_deletions.discard(uid)
             return False
         except BaseException:
-            self.pods.doomed.discard(uid)
+            self.pods.expected_deletions.discard(uid)
             raise
         return True

@@ -4,7 +4,7 @@ Three races are closed here, so that controllers need not think of them:
 
 * Own writes. A controller that made a pod must see it when it counts again, though the watch has not delivered it yet:
   `note` puts the answer of a write into the cache. Versions are integers that grow, so whatever is older loses.
-* Own deletions. `doomed` holds the uids whose deletion was asked for, until the watch confirms.
+* Own deletions. `expected_deletions` holds the uids whose deletion was asked for, until the watch confirms.
 * Compaction. When the watch's version is gone, the list is read again, and the differences become changes.
 
 Objects in the cache belong to everyone: never change one.
@@ -37,7 +37,7 @@ class Informer:
     ) -> None:
         self.resource = resource
         self.synced = asyncio.Event()
-        self.doomed: set[str] = set()
+        self.expected_deletions: set[str] = set()
         self._client = client
         self._keep = keep
         self._objects: dict[Key, Object] = {}
@@ -71,7 +71,7 @@ class Informer:
 
     def doom(self, uid: str) -> None:
         """A deletion of ours was accepted."""
-        self.doomed.add(uid)
+        self.expected_deletions.add(uid)
 
     async def run(self) -> None:
         """List, then watch, for ever."""
@@ -124,7 +124,7 @@ class Informer:
         self._objects[key] = kept
         self._by_namespace.setdefault(key[0], {})[key] = None
         if is_deleting(obj):
-            self.doomed.discard(uid_of(obj))
+            self.expected_deletions.discard(uid_of(obj))
         self._tell(before, kept)
 
     def _delete(self, obj: Object, version: int) -> None:
@@ -139,7 +139,7 @@ class Informer:
         del names[key]
         if not names:
             del self._by_namespace[key[0]]
-        self.doomed.discard(uid_of(before))
+        self.expected_deletions.discard(uid_of(before))
         self._tell(before, None)
 
     def _tell(self, before: Object | None, after: Object | None) -> None:

@@ -21,7 +21,7 @@ from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.controllers.replicaset.driver import ReplicaSetController
 from kubeedge_cloud.controllers.scheduler.driver import Scheduler
 from kubeedge_cloud.controllers.taints.driver import TaintEviction
-from kubeedge_cloud.processes.member import Alone, Member, led
+from kubeedge_cloud.processes.membership import Alone, Membership, led
 from kubeedge_cloud.tenants.each import for_each_tenant
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import TenantRecord
@@ -85,7 +85,7 @@ class ControllersModule:
         client_for: Callable[[TenantId], KubeClient],
         tenants: TenantManager,
         *,
-        member: Member | None = None,
+        member: Membership | None = None,
         wall: Callable[[], float] = time.time,
         server: Server | None = None,
     ) -> None:

@@ -70,12 +70,12 @@ def shared(obj: Object, kind: str = "") -> Kept:
     "lastTransitionTime". Ours are interned.
     """
     inner = meta.metadata(obj)
-    place = (str(inner.get("uid") or ""), str(inner.get("resourceVersion") or ""), kind)
-    there = _kept.get(place)
+    identity = (str(inner.get("uid") or ""), str(inner.get("resourceVersion") or ""), kind)
+    there = _kept.get(identity)
     if there is not None and there == obj:
         return there
     kept = Kept(_interned(obj))
-    _kept[place] = kept
+    _kept[identity] = kept
     return kept
 
 
@@ -264,7 +264,7 @@ def share_of(value: Any, total: int, *, up: bool) -> int:
 
 
 def with_condition(conditions: Iterable[Object], new: Object, now: float) -> list[Object]:
-    """`new` in the place of the one of its type; the time of the transition stays while the status does."""
+    """`new` instead of the one of its type; the time of the transition stays while the status does."""
     result: list[Object] = []
     found = False
     for condition in conditions:

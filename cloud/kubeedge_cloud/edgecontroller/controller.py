@@ -27,18 +27,18 @@ from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NODES, PODS, SECRETS, SERVICES
 from kubeedge.errors import Conflict, Invalid, NotFound, Refused
 from kubeedge.kit.bucket import Bucket
-from kubeedge.store.model import Compare, Delete, Op, Put, Store, Target
+from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store
 from kubeedge_cloud.controllers.informer import Informer
 from kubeedge_cloud.controllers.objects import is_ready
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.controllers.recorder import Recorder
 from kubeedge_cloud.edgecontroller import projection as core
 from kubeedge_cloud.edgecontroller.writes import WriteMerger
-from kubeedge_cloud.processes.member import Alone, Member, led
+from kubeedge_cloud.processes.membership import Alone, Membership, led
 from kubeedge_cloud.tenants.each import for_each_tenant
 from kubeedge_cloud.tenants.manager import TenantManager
-from kubeedge_cloud.tenants.mirror import mirror
 from kubeedge_cloud.tenants.model import NodeRecord, TenantRecord, node_key
+from kubeedge_cloud.tenants.reflector import reflect
 
 log = logging.getLogger("kubeedge.edgecontroller")
 
@@ -137,12 +137,12 @@ class TenantEdgeController:
         def pod_changed(before: Object | None, after: Object | None) -> None:
             for obj, present in ((before, False), (after, True)):
                 if obj is not None and (on := obj.get("spec", {}).get("nodeName")):
-                    place = (meta.namespace_of(obj), meta.name_of(obj))
+                    object_key = (meta.namespace_of(obj), meta.name_of(obj))
                     if present:
-                        self._pods_on.setdefault(NodeName(on), {})[place] = None
-                    elif places := self._pods_on.get(NodeName(on)):
-                        places.pop(place, None)
-                        if not places:
+                        self._pods_on.setdefault(NodeName(on), {})[object_key] = None
+                    elif object_keys := self._pods_on.get(NodeName(on)):
+                        object_keys.pop(object_key, None)
+                        if not object_keys:
                             del self._pods_on[NodeName(on)]
             # What a node reports about a pod changes nothing that it should have.
             told = before is not None and after is not None and core.pod(before) == core.pod(after)
@@ -150,7 +150,9 @@ class TenantEdgeController:
                 name = (obj or {}).get("spec", {}).get("nodeName")
                 if name in self._records:
                     self._down.add(NodeName(name))
-            marked = after is not None and before is not None and _is_marked(after) and not _is_marked(before)
+            marked = (
+                after is not None and before is not None and _is_being_deleted(after) and not _is_being_deleted(before)
+            )
             if after is not None and (before is None or marked):  # its node may have said already that it is gone
                 name = NodeName(str(after.get("spec", {}).get("nodeName", "")))
                 key = f"pods/{meta.namespace_of(after)}/{meta.name_of(after)}"
@@ -164,9 +166,9 @@ class TenantEdgeController:
 
         def data_changed(resource: str, before: Object | None, after: Object | None) -> None:
             obj = after or before or {}
-            place = (resource, meta.namespace_of(obj), meta.name_of(obj))
+            object_key = (resource, meta.namespace_of(obj), meta.name_of(obj))
             for name, references in self._references.items():
-                if place in references:
+                if object_key in references:
                     self._down.add(name)
 
         def node_changed(before: Object | None, after: Object | None) -> None:
@@ -214,7 +216,7 @@ class TenantEdgeController:
         def is_report(key: str) -> bool:
             return _parts(key.removeprefix(prefix))[1] == "reported"
 
-        async with aclosing(mirror(self._store, prefix, wanted=is_report)) as changes:
+        async with aclosing(reflect(self._store, prefix, wanted=is_report)) as changes:
             async for values, changed in changes:
                 for key in changed:
                     node, _, rest = _parts(key.removeprefix(prefix))
@@ -232,7 +234,7 @@ class TenantEdgeController:
     async def _follow_sessions(self, first: asyncio.Event) -> None:
         prefix = f"{keys.SESSIONS}{self._tenant}/"
         loop = asyncio.get_running_loop()
-        async with aclosing(mirror(self._store, prefix)) as changes:
+        async with aclosing(reflect(self._store, prefix)) as changes:
             async for (
                 values,
                 changed,
@@ -277,7 +279,7 @@ class TenantEdgeController:
         wanted |= self._answered(name, have)
         ops: list[Op] = [Put(prefix + key, value) for key, value in wanted.items() if have.get(key) != value]
         ops += [Delete(prefix + key) for key in have.keys() - wanted.keys()]
-        exists = Compare(node_key(self._tenant, name), Target.VERSION, ">", 0)
+        exists = Compare(node_key(self._tenant, name), CompareTarget.VERSION, ">", 0)
         for start in range(0, len(ops), _OPS):
             faults.at("edgecontroller.desired.before_commit")
             done = await self._store.txn((exists, *self._fence()), ops[start : start + _OPS])
@@ -497,7 +499,7 @@ class TenantEdgeController:
                 await self._write_status(pod, status)
 
     def _pods_of_node(self, name: NodeName) -> list[Object]:
-        found = (self._pods.get(*place) for place in self._pods_on.get(name, ()))
+        found = (self._pods.get(*object_key) for object_key in self._pods_on.get(name, ()))
         return [pod for pod in found if pod is not None]
 
     def _grace_left(self, name: NodeName) -> float:
@@ -548,7 +550,7 @@ class EdgeController:
         tenants: TenantManager,
         settings: EdgeControllerSettings,
         *,
-        member: Member | None = None,
+        member: Membership | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._member = member or Alone()
@@ -578,7 +580,7 @@ class EdgeController:
         await led(self._member, work, run, serving)
 
 
-def _is_marked(obj: Object) -> bool:
+def _is_being_deleted(obj: Object) -> bool:
     return bool(meta.metadata(obj).get("deletionTimestamp"))
 
 

@@ -10,7 +10,7 @@
 
 Exactly once: /t/T/edge/N/writes/done has the ids of the newest writes that were dealt with, with what became of them, so one that comes
 again (a crash, a node restored from an old image) changes nothing and gets the same answer; the object itself carries the id of the last
-write of each node that was merged into it, with what was not merged (marks.py), which covers a crash between the two. The ids are looked at
+write of each node that was merged into it, with what was not merged (merged_writes.py), which covers a crash between the two. The ids are looked at
 after the object was read, and the object is written only as it was read: a process that was stopped in the middle, and goes on when another
 one leads, merges nothing twice.
 
@@ -33,8 +33,8 @@ from kubeedge.api.edge_writes import EdgeWrite, Outcome
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NODES, PODS, SECRETS
 from kubeedge.errors import Conflict, Invalid, NotFound, Refused
-from kubeedge.store.model import Compare, KeyValue, Put, Store, Target
-from kubeedge_cloud.edgecontroller import marks, projection
+from kubeedge.store.model import Compare, CompareTarget, KeyValue, Put, Store
+from kubeedge_cloud.edgecontroller import merged_writes, projection
 from kubeedge_cloud.tenants.model import node_key
 
 log = logging.getLogger("kubeedge.edgecontroller")
@@ -81,7 +81,7 @@ class WriteMerger:
             await self._refresh(write)
             await self._tell(node, write, *before)  # who noted it may have died before that
             return edge_writes.encode_result(write.id, before[0], before[1] or "it was answered before")
-        outcome, message = await self._judge(node, write)
+        outcome, message = await self._decide(node, write)
         faults.at("edgecontroller.writes.before_done")
         await self._note_done(node, write, (outcome, message[:_MAX_WORDS]), done, record)
         faults.at("edgecontroller.writes.after_done")
@@ -92,7 +92,7 @@ class WriteMerger:
             self._tenant,
             node,
             write.id,
-            *write.place,
+            *write.object_key,
             outcome,
             message,
         )
@@ -100,7 +100,7 @@ class WriteMerger:
 
     # -- one write -----------------------------------------------------------------------------------------------------
 
-    async def _judge(self, node: NodeName, write: EdgeWrite) -> tuple[Outcome, str]:
+    async def _decide(self, node: NodeName, write: EdgeWrite) -> tuple[Outcome, str]:
         if why := edge_writes.forbidden(write):
             return "refused", why
         resource = _RESOURCES[write.resource]
@@ -134,15 +134,17 @@ class WriteMerger:
                 await self._client.delete(resource, namespace, write.name, grace_period=grace, uid=uid)
                 await self._noticed(resource, namespace, write.name, uid)
             return "merged", "deleted"
-        if (kept := marks.find(obj, node, write.id)) is not None:  # by a process that died before it could note it
+        if (
+            kept := merged_writes.find(obj, node, write.id)
+        ) is not None:  # by a process that died before it could note it
             self._changed(write.resource, obj)
             return _merged(kept, rest=True)
         new, conflicts = edge_writes.apply(obj, write.changes)
         kept = ", ".join(sorted(".".join(path) for path in conflicts))[:_MAX_WORDS]
         if new != obj:
             faults.at("edgecontroller.writes.before_update")
-            marked = marks.put(new, node, write.id, kept)
-            self._changed(write.resource, await self._client.update(resource, namespace, marked))
+            annotated = merged_writes.put(new, node, write.id, kept)
+            self._changed(write.resource, await self._client.update(resource, namespace, annotated))
         return _merged(kept, rest=new != obj)
 
     async def _refresh(self, write: EdgeWrite) -> None:
@@ -163,7 +165,7 @@ class WriteMerger:
         """
         try:
             async with asyncio.timeout(_NOTICED):
-                while any(meta.metadata(pod).get("uid") == uid and not _is_marked(pod) for pod in self._pods()):
+                while any(meta.metadata(pod).get("uid") == uid and not _is_being_deleted(pod) for pod in self._pods()):
                     self._changed(resource.plural, await self._client.get(resource, namespace, name))
                     await asyncio.sleep(0.01)
         except (NotFound, TimeoutError):
@@ -222,8 +224,8 @@ class WriteMerger:
         entries = [[write_id, *said] for write_id, said in (*done.items(), (write.id, answer))][-_REMEMBERED:]
         newest = [entry[:2] for entry in entries[:-_IN_WORDS]] + entries[-_IN_WORDS:]
         compares = (
-            Compare(self._key(node), Target.MOD, "=", record.mod_revision if record else 0),
-            Compare(node_key(self._tenant, node), Target.VERSION, ">", 0),
+            Compare(self._key(node), CompareTarget.MOD, "=", record.mod_revision if record else 0),
+            Compare(node_key(self._tenant, node), CompareTarget.VERSION, ">", 0),
         )
         value = json.dumps(newest, separators=(",", ":")).encode()
         if not (await self._store.txn(compares, (Put(self._key(node), value),))).succeeded:
@@ -238,7 +240,7 @@ def _merged(kept: str, *, rest: bool) -> _Answer:
     return "conflict", f"changed in the cloud meanwhile, whose value stays: {kept}{also}"
 
 
-def _is_marked(obj: Object) -> bool:
+def _is_being_deleted(obj: Object) -> bool:
     return bool(meta.metadata(obj).get("deletionTimestamp"))
 
 

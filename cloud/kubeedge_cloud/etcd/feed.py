@@ -18,7 +18,7 @@ from typing import Any
 from kubeedge.api.names import Revision
 from kubeedge.errors import Gone, KubeEdgeError
 from kubeedge.store.model import Change, ChangeKind
-from kubeedge_cloud.etcd.members import Members, rpc
+from kubeedge_cloud.etcd.members import EtcdMembers, rpc
 
 log = logging.getLogger("kubeedge.etcd")
 
@@ -50,7 +50,7 @@ class Feed:
 
     def __init__(
         self,
-        members: Members,
+        members: EtcdMembers,
         namespace: bytes,
         told: Callable[[Sequence[Change], Revision], None],
         lost: Callable[[Revision], None],

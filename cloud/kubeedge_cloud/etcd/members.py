@@ -50,7 +50,7 @@ class ClusterBusy(Unavailable):
     """No member would answer otherwise: its space is used up, or too much is asked of it."""
 
 
-class Members:
+class EtcdMembers:
     def __init__(self, settings: EtcdSettings) -> None:
         if not settings.endpoints:
             raise Invalid("etcd needs at least one endpoint")
@@ -190,4 +190,4 @@ def translate(exc: grpc.aio.AioRpcError) -> KubeEdgeError:
     return Unavailable(f"etcd: {text}")
 
 
-__all__ = ["EtcdSettings", "Members", "rpc", "translate"]
+__all__ = ["EtcdMembers", "EtcdSettings", "rpc", "translate"]

@@ -18,22 +18,38 @@ from kubeedge.api.names import Revision
 from kubeedge.errors import Gone, Invalid, KubeEdgeError, Misuse, NotFound, Unavailable
 from kubeedge.store.core import check, check_range
 from kubeedge.store.leases import MAX_TTL
-from kubeedge.store.model import Compare, Delete, Get, KeyValue, Op, Put, RangeResult, Target, TxnResult, WatchBatch
+from kubeedge.store.model import (
+    Compare,
+    CompareTarget,
+    Delete,
+    Get,
+    KeyValue,
+    Op,
+    Put,
+    RangeResult,
+    TxnResult,
+    WatchBatch,
+)
 from kubeedge.store.watch import Watches
 from kubeedge_cloud.etcd.feed import Feed
-from kubeedge_cloud.etcd.members import EtcdSettings, Members, rpc
+from kubeedge_cloud.etcd.members import EtcdMembers, EtcdSettings, rpc
 
 log = logging.getLogger("kubeedge.etcd")
 
 _STORE_ID = "\0store-id"  # the contract has no keys with a zero byte
 _OPENED = "\0opened"
 _OPERATORS = {"=": 0, ">": 1, "<": 2, "!=": 3}  # etcdserverpb.Compare.CompareResult
-_TARGETS = {Target.VERSION: 0, Target.CREATE: 1, Target.MOD: 2, Target.VALUE: 3}  # CompareTarget
+_TARGETS = {
+    CompareTarget.VERSION: 0,
+    CompareTarget.CREATE: 1,
+    CompareTarget.MOD: 2,
+    CompareTarget.VALUE: 3,
+}  # CompareTarget
 _FIELDS = {
-    Target.VERSION: "version",
-    Target.CREATE: "create_revision",
-    Target.MOD: "mod_revision",
-    Target.VALUE: "value",
+    CompareTarget.VERSION: "version",
+    CompareTarget.CREATE: "create_revision",
+    CompareTarget.MOD: "mod_revision",
+    CompareTarget.VALUE: "value",
 }
 
 
@@ -53,7 +69,7 @@ class EtcdStore:
 
     def __init__(self, settings: EtcdSettings) -> None:
         self._settings = settings
-        self._members = Members(settings)
+        self._members = EtcdMembers(settings)
         self._namespace = settings.namespace.encode()
         self._store_id = ""
         self._known = Revision(0)  # the highest that any answer named
@@ -70,7 +86,7 @@ class EtcdStore:
 
     async def open(self) -> None:
         fresh = uuid.uuid4().hex
-        absent = (Compare(_STORE_ID, Target.VERSION, "=", 0),)
+        absent = (Compare(_STORE_ID, CompareTarget.VERSION, "=", 0),)
         found = await self._txn(absent, (Put(_STORE_ID, fresh.encode()),), (Get(_STORE_ID),))
         self._store_id = fresh
         if not found.succeeded and isinstance(found.responses[0], RangeResult):

@@ -17,7 +17,7 @@ from kubeedge.pki.identity import UserIdentity
 from kubeedge.store.model import Store
 from kubeedge_cloud.kubeconfigs import core
 from kubeedge_cloud.kubeconfigs.core import Kubeconfig
-from kubeedge_cloud.tenants.mirror import mirror
+from kubeedge_cloud.tenants.reflector import reflect
 
 log = logging.getLogger("kubeedge.kubeconfigs")
 
@@ -49,7 +49,7 @@ class Kubeconfigs:
             raise Unauthorized(f"Unauthorized: this kubeconfig is {state}; ask the administrator for another")
 
     async def run(self, ready: asyncio.Event) -> None:
-        async with aclosing(mirror(self._store, keys.KUBECONFIGS)) as changes:
+        async with aclosing(reflect(self._store, keys.KUBECONFIGS)) as changes:
             async for values, changed in changes:
                 for key in changed:
                     self._changed(key, values.get(key))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from kubeedge.api import keys
 from kubeedge.api.names import TenantId, node_name
 from kubeedge.errors import Conflict, Invalid, NotFound
-from kubeedge.store.model import Compare, Delete, Put, Store, Target
+from kubeedge.store.model import Compare, Delete, Put, Store, CompareTarget
 from kubeedge_cloud.kubeconfigs import core
 from kubeedge_cloud.kubeconfigs.core import Kubeconfig
 
@@ -35,7 +35,7 @@ class KubeconfigRecords:
         now = self._clock()
         record = Kubeconfig(secrets.token_hex(_ID_BYTES), name, now, now + ttl, file=file)
         key = keys.kubeconfigs(tenant) + record.id
-        done = await self._store.txn((Compare(key, Target.VERSION, "=", 0),), (Put(key, record.encode()),))
+        done = await self._store.txn((Compare(key, CompareTarget.VERSION, "=", 0),), (Put(key, record.encode()),))
         if not done.succeeded:
             raise Conflict("two kubeconfigs with one id; try again")
         return record
@@ -53,7 +53,7 @@ class KubeconfigRecords:
         """Certificates of an earlier version are about: they are listed from now on, and can be revoked."""
         key = keys.kubeconfigs(tenant) + core.EARLIER
         record = Kubeconfig(core.EARLIER, user, self._clock(), 0.0)
-        await self._store.txn((Compare(key, Target.VERSION, "=", 0),), (Put(key, record.encode()),))
+        await self._store.txn((Compare(key, CompareTarget.VERSION, "=", 0),), (Put(key, record.encode()),))
 
     async def revoke(self, tenant: TenantId, id: str) -> Kubeconfig:
         """The record as it is then. Raises NotFound."""
@@ -65,7 +65,7 @@ class KubeconfigRecords:
             if record.revoked:
                 return record
             revoked = replace(record, revoked=self._clock())
-            same = Compare(key, Target.MOD, "=", kv.mod_revision)
+            same = Compare(key, CompareTarget.MOD, "=", kv.mod_revision)
             if (await self._store.txn((same,), (Put(key, revoked.encode()),))).succeeded:
                 return revoked
         raise NotFound(f"no kubeconfig {id} of tenant {tenant}")

@@ -37,7 +37,7 @@ TenantNumber = Callable[[TenantId], Awaitable[int | None]]
 
 
 class Publishing:
-    """`connect(tenant, node, port)` opens an L4 connection to any tenant's node; port 0 lets the kernel choose. `front(descriptor, settings)`
+    """`connect(tenant, node, port)` opens an L4 connection to any tenant's node; port 0 lets the kernel choose. `fast_path(descriptor, settings)`
     makes the fast path, with `numbers` for where it goes."""
 
     name = "publishing"
@@ -51,7 +51,7 @@ class Publishing:
         tls: ssl.SSLContext | None = None,
         trust_forwarded: bool = False,
         limits: ProxyLimits | None = None,
-        front: Callable[[int, dict[str, Any]], Any] | None = None,
+        fast_path: Callable[[int, dict[str, Any]], Any] | None = None,
         numbers: Numbers | None = None,
     ) -> None:
         self._where = (address, port)
@@ -64,7 +64,7 @@ class Publishing:
         self._accounts = Accounts()
         self._turned_away: Counter[int] = Counter()  # connections, by status
         # what a trusted proxy says of its clients is read by the slow path alone
-        self._front = front if numbers is not None and not trust_forwarded else None
+        self._fast_path = fast_path if numbers is not None and not trust_forwarded else None
         self._numbers = numbers
         self._proxy: Any = None
         self._slow: ClientProxy | None = None
@@ -73,8 +73,8 @@ class Publishing:
     async def run(self, ready: asyncio.Event) -> None:
         async with TaskSet("where nodes are") as tasks:
 
-            def asked(fast_path: Any, place: str) -> None:
-                tasks.start(self._answer(fast_path, place), "where a node is")
+            def asked(fast_path: Any, upstream: str) -> None:
+                tasks.start(self._answer(fast_path, upstream), "where a node is")
 
             proxy = self._slow = ClientProxy(
                 self._connect,
@@ -88,7 +88,7 @@ class Publishing:
                     proxy.handle,
                     limits=self._limits,
                     tls=self._tls,
-                    front=self._put_in_front,
+                    fast_path=self._start_fast_path,
                     asked=asked,
                     refused=self._turn_away,
                 ) as (self.address, gone):
@@ -102,23 +102,23 @@ class Publishing:
 
     # -- the fast path -------------------------------------------------------------------------------------------------
 
-    def _put_in_front(self, descriptor: int) -> Any:
-        if self._front is None or self._slow is None:
+    def _start_fast_path(self, descriptor: int) -> Any:
+        if self._fast_path is None or self._slow is None:
             return None
-        self._proxy = self._front(descriptor, fast.settings(self._limits))
+        self._proxy = self._fast_path(descriptor, fast.settings(self._limits))
         if self._proxy is not None:
-            self._slow.slots = fast.FastSlots(self._proxy, self._limits, "tenant")
+            self._slow.slots = fast.FastPathLimiter(self._proxy, self._limits, "tenant")
         return self._proxy
 
-    async def _answer(self, proxy: Any, place: str) -> None:
+    async def _answer(self, proxy: Any, upstream: str) -> None:
         """Where "tenant/node" is. What nobody knows, or what goes wrong here, is the slow path's to explain."""
         known = False
         with contextlib.suppress(KubeEdgeError):
-            tenant, _, node = place.partition("/")
+            tenant, _, node = upstream.partition("/")
             if self._numbers and (numbers := await self._numbers(tenant_id(tenant), node_name(node))) is not None:
                 known = proxy.learn_node(tenant, node, *numbers, fast.NODE_SECONDS)
         if not known:
-            proxy.deny(place)
+            proxy.deny(upstream)
 
     # -- for people ----------------------------------------------------------------------------------------------------
 
@@ -151,4 +151,4 @@ class CloudServices:
             return None
 
         # L4 lets nobody in but nodes of the tenant
-        return ServerProxy(resolve, place="the cloud", limits=ProxyLimits()).handle
+        return ServerProxy(resolve, location="the cloud", limits=ProxyLimits()).handle

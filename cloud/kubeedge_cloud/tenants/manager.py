@@ -19,10 +19,10 @@ from typing import Any
 from kubeedge.api import keys, meta
 from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
 from kubeedge.errors import Conflict, Invalid, NotFound, Unavailable
-from kubeedge.store.model import Compare, Delete, Op, Put, Store, Target
+from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store
 from kubeedge_cloud.tenants import model
-from kubeedge_cloud.tenants.mirror import mirror, read_all
 from kubeedge_cloud.tenants.model import AddressPlan, NodeRecord, TenantRecord
+from kubeedge_cloud.tenants.reflector import read_all, reflect
 
 CLOUD = "cloud"  # as nodes call the cloud (kubebus.stack)
 _ATTEMPTS = 300  # each lost race means that somebody else got a number
@@ -70,7 +70,7 @@ class TenantManager:
             if kv is None:
                 raise NotFound(f"no tenant {tenant}; make it with `kubeedge tenant create {tenant}`")
             record = replace(model.decode_tenant(kv.value), objects=objects, size=size)
-            unchanged = Compare(kv.key, Target.MOD, "=", kv.mod_revision)
+            unchanged = Compare(kv.key, CompareTarget.MOD, "=", kv.mod_revision)
             if (await self._store.txn([unchanged], [Put(kv.key, record.encode())])).succeeded:
                 return record
         raise Conflict(f"the record of tenant {tenant} changed {_ATTEMPTS} times")
@@ -81,7 +81,7 @@ class TenantManager:
 
     async def follow_tenants(self) -> AsyncGenerator[Sequence[TenantRecord], None]:
         """All tenants, now and after every change of them, for ever."""
-        async with aclosing(mirror(self._store, keys.TENANTS)) as changes:
+        async with aclosing(reflect(self._store, keys.TENANTS)) as changes:
             async for values, _ in changes:
                 yield _tenants(values)
 
@@ -139,7 +139,7 @@ class TenantManager:
         """All nodes of the tenant, now and after every change of them, for ever. The mapping is one and the same each time."""
         prefix = keys.nodes(tenant)
         records: dict[NodeName, NodeRecord] = {}
-        async with aclosing(mirror(self._store, prefix)) as changes:
+        async with aclosing(reflect(self._store, prefix)) as changes:
             async for values, changed in changes:
                 for key in changed:
                     if key in values:
@@ -151,7 +151,7 @@ class TenantManager:
     async def follow_subnets(self, tenant: TenantId) -> AsyncGenerator[Mapping[NodeName, Sequence[str]], None]:
         """Networks that the tenant allows behind its nodes, now and after every change, for ever."""
         prefix = keys.subnets(tenant, NodeName(""))
-        async with aclosing(mirror(self._store, prefix)) as changes:
+        async with aclosing(reflect(self._store, prefix)) as changes:
             async for values, _ in changes:
                 yield {NodeName(key.removeprefix(prefix)): model.decode_subnets(values[key]) for key in values}
 
@@ -165,7 +165,7 @@ class TenantManager:
                 return False
             record = model.decode_node(tenant, kv.value)
             done = await self._store.txn(
-                [Compare(key, Target.MOD, "=", kv.mod_revision)],
+                [Compare(key, CompareTarget.MOD, "=", kv.mod_revision)],
                 [
                     Delete(key),
                     Delete(keys.node_number(tenant, record.number)),
@@ -227,7 +227,7 @@ class TenantManager:
         kv = await self._store.get(key)
         if kv is None:
             raise Conflict(f"node {node} was removed in this very moment")
-        same = (Compare(key, Target.MOD, "=", kv.mod_revision),)
+        same = (Compare(key, CompareTarget.MOD, "=", kv.mod_revision),)
         record = model.decode_node(tenant, kv.value)
         if record.join == join:
             return same, ()
@@ -244,7 +244,7 @@ class TenantManager:
 
 
 def _absent(key: str) -> Compare:
-    return Compare(key, Target.VERSION, "=", 0)
+    return Compare(key, CompareTarget.VERSION, "=", 0)
 
 
 def _number_of(key: str) -> int:

@@ -91,7 +91,7 @@ class EdgeWrite:
     at: str = ""  # RFC 3339
 
     @property
-    def place(self) -> tuple[str, str, str]:
+    def object_key(self) -> tuple[str, str, str]:
         return self.resource, self.namespace, self.name
 
 

@@ -17,7 +17,7 @@ Cloud store (T = tenant, N = node name, P = cloud process; numbers have five dig
     /authority                                    hash of the authority that nodes trust (kubeedge_cloud.bootstrap.authority)
     /kubeconfigs/T/ID                             a kubeconfig of a tenant's user (kubeedge_cloud.kubeconfigs)
     /sessions/T/N                                 a node's hub channel is attached (kubeedge_cloud.cloudhub)
-    /processes/P                                  a cloud process that lives (kubeedge_cloud.processes.member)
+    /processes/P                                  a cloud process that lives (kubeedge_cloud.processes.membership)
     /leaders/WORK                                 the process that does a piece of work (likewise)
     /bus/relays/P                                 a relay that lives (kubeedge_cloud.bushub.peers, as the next three)
     /bus/numbers/NUMBER                           the relay that has the L4 number

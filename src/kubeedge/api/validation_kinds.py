@@ -1,4 +1,4 @@
-"""Rules of workloads, services, configuration and nodes; the doors `create` and `update` to all rules.
+"""Rules of workloads, services, configuration and nodes; `create` and `update` apply all rules.
 
 Lives elsewhere: metadata and pods (validation.py).
 """

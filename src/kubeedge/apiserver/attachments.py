@@ -11,7 +11,7 @@ from kubeedge.api.meta import Randbytes
 from kubeedge.api.names import Object, TenantId
 from kubeedge.api.resources import Row
 from kubeedge.api.status import InvalidObject, ServerUnavailable, invalid
-from kubeedge.store.model import Compare, Delete, Op, Put, Store, Target
+from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store
 
 SERVICE_RANGE = ipaddress.IPv4Network("10.96.0.0/12")  # the default of kubeadm
 EVENT_TTL = 3600.0  # seconds; the default of kube-apiserver
@@ -87,7 +87,7 @@ class Attachments:
         spec["clusterIP"], spec["clusterIPs"] = wanted, [wanted]
         key = self._addresses + wanted
         owner = meta.encode({"namespace": meta.namespace_of(new), "name": name})
-        return Writing({**new, "spec": spec}, [Compare(key, Target.VERSION, "=", 0)], [Put(key, owner)])
+        return Writing({**new, "spec": spec}, [Compare(key, CompareTarget.VERSION, "=", 0)], [Put(key, owner)])
 
     async def _free_address(self) -> str:
         """Random tries: of a million addresses, even half taken leaves no doubt after 64."""

@@ -46,11 +46,11 @@ from kubeedge.store.model import (
     Change,
     ChangeKind,
     Compare,
+    CompareTarget,
     Delete,
     KeyValue,
     Put,
     Store,
-    Target,
     WatchBatch,
 )
 
@@ -533,11 +533,11 @@ class Registry:
 
 
 def _absent(key: str) -> Compare:
-    return Compare(key, Target.VERSION, "=", 0)
+    return Compare(key, CompareTarget.VERSION, "=", 0)
 
 
 def _unchanged(kv: KeyValue) -> Compare:
-    return Compare(kv.key, Target.MOD, "=", kv.mod_revision)
+    return Compare(kv.key, CompareTarget.MOD, "=", kv.mod_revision)
 
 
 def _decode(kv: KeyValue) -> Object:

@@ -1,4 +1,4 @@
-"""The API server's door: who asks (certificate), which path, which verb.
+"""The API server's front end: who asks (certificate), which path, which verb.
 
 Lives here:      authentication, routing, limits, errors into Status objects.
 Lives elsewhere: what a verb does (verbs.py), objects (registry.py), HTTP framing (kubeedge.kit.http1).

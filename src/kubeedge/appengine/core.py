@@ -117,7 +117,7 @@ class RemovePod:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class ReportRemoved:
     """Nothing is left."""
 
 
@@ -126,7 +126,7 @@ class Wait:
     until: float | None  # None: for an event
 
 
-Action: TypeAlias = CreateSandbox | StartContainer | StopContainers | RemovePod | Gone | Wait
+Action: TypeAlias = CreateSandbox | StartContainer | StopContainers | RemovePod | ReportRemoved | Wait
 
 
 def plan(desired: Pod | None, observed: PodObservation, now: float) -> Action:
@@ -203,7 +203,7 @@ def _end(desired: Pod | None, observed: PodObservation) -> Action:
         return StopContainers(tuple(running), grace, "the pod is deleted")
     if observed.sandbox or observed.containers:
         return RemovePod()
-    return Gone()
+    return ReportRemoved()
 
 
 def policy_of(container: Container, policy: str) -> str:

@@ -41,7 +41,7 @@ log = logging.getLogger("kubeedge.appengine")
 _SYNC_VOLUMES = ("configmaps", "secrets")
 _RETRY = 2.0  # seconds after something failed that has no back-off of its own
 _SANDBOX_BACKOFF = 60.0  # seconds, at most
-_HOOK_PATIENCE = 300.0  # seconds for a postStart command
+_HOOK_TIMEOUT = 300.0  # seconds for a postStart command
 _LOOK_AT_VOLUMES = 10.0  # seconds
 _AFTER_HOOK = 2.0  # seconds that a container has for SIGTERM, at least, after its preStop command
 
@@ -232,7 +232,7 @@ class AppEngine:
                     if worker.desired:
                         await asyncio.to_thread(self._prepare.refresh, worker.desired, worker.observed.ip)
                 action = core.plan(worker.desired, worker.observed, self._clock())
-                if isinstance(action, core.Gone):
+                if isinstance(action, core.ReportRemoved):
                     await self._gone(worker)
                     return
                 if isinstance(action, core.Wait):
@@ -351,7 +351,7 @@ class AppEngine:
         doing.result()
 
     async def _post_start(self, worker: Worker, container: Container, state: ContainerObservation) -> None:
-        result = await self._runtime.exec(worker.uid, container.name, container.post_start, _HOOK_PATIENCE)
+        result = await self._runtime.exec(worker.uid, container.name, container.post_start, _HOOK_TIMEOUT)
         if result.exit_code and state.running:
             state.unhealthy = f"postStart hook failed: {_said(result)}"
             await self._event(worker, "Warning", "FailedPostStartHook", state.unhealthy, container.name)

@@ -22,7 +22,7 @@ _BODY = 10 * 1024  # bytes of an answer that are read
 
 
 @dataclass(slots=True)
-class Verdict:
+class ProbeResult:
     """Consecutive answers against the thresholds. Pure."""
 
     probe: Probe
@@ -31,7 +31,7 @@ class Verdict:
     healthy: bool = False
 
     def note(self, success: bool) -> bool | None:
-        """True or False when the verdict was reached now (again), None while it is open."""
+        """True or False when the result was reached now (again), None while it is open."""
         if success:
             self.good, self.bad = self.good + 1, 0
             if self.good >= self.probe.success_threshold:
@@ -71,11 +71,11 @@ async def watch(
 async def _startup(
     container: Container, probe: Probe, state: ContainerObservation, ip: str, exec: Exec, changed: Callable[[str], None]
 ) -> bool:
-    verdict = Verdict(probe)
+    result = ProbeResult(probe)
     await asyncio.sleep(probe.initial_delay)
     while True:
         problem = await ask(container, probe, ip, exec)
-        match verdict.note(not problem):
+        match result.note(not problem):
             case True:
                 return True
             case False:
@@ -88,11 +88,11 @@ async def _startup(
 async def _readiness(
     container: Container, probe: Probe, state: ContainerObservation, ip: str, exec: Exec, changed: Callable[[str], None]
 ) -> None:
-    verdict, told = Verdict(probe), ""
+    result, told = ProbeResult(probe), ""
     await asyncio.sleep(probe.initial_delay)
     while True:
         problem = await ask(container, probe, ip, exec)
-        reached = verdict.note(not problem)
+        reached = result.note(not problem)
         news = (
             reached is False and problem != told
         )  # also of a container that never was ready: it should not be a riddle
@@ -105,11 +105,11 @@ async def _readiness(
 async def _liveness(
     container: Container, probe: Probe, state: ContainerObservation, ip: str, exec: Exec, changed: Callable[[str], None]
 ) -> None:
-    verdict = Verdict(probe)
+    result = ProbeResult(probe)
     await asyncio.sleep(probe.initial_delay)
     while True:
         problem = await ask(container, probe, ip, exec)
-        if verdict.note(not problem) is False:
+        if result.note(not problem) is False:
             state.unhealthy, state.unhealthy_grace = f"liveness probe failed: {problem}", probe.grace
             changed(f"Liveness probe failed: {problem}")
             return

@@ -23,7 +23,7 @@ log = logging.getLogger("kubeedge.appengine")
 
 #: seconds that imagePullPolicy Always may take while the image is here already; then what is here will do, for at the edge the
 #: registry is out of reach more often than the tag has moved
-REFRESH_PATIENCE = 3.0
+REFRESH_TIMEOUT = 3.0
 
 Helper = Callable[[dict[str, Any]], Awaitable[list[str]]]
 
@@ -53,7 +53,7 @@ class ImagePulls:
         if not here:
             await pulling()
         try:
-            async with asyncio.timeout(REFRESH_PATIENCE if here else None):
+            async with asyncio.timeout(REFRESH_TIMEOUT if here else None):
                 await self._pull(name, auth)
         except TimeoutError:
             return False

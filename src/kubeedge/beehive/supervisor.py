@@ -1,9 +1,9 @@
-"""Runs modules in floors: bottom first up, top first down; a module that crashes is started again, alone.
+"""Runs modules in levels: bottom first up, top first down; a module that crashes is started again, alone.
 
 Lives here:      start and stop order, tasks, signals, the state of each module for `kubeedge status`.
 Lives elsewhere: when a crashed module starts again (core.py); what modules do; which there are (kubeedge.edgecore, kubeedge_cloud.cloudcore).
 
-A floor is up when all its modules are ready, or when patience ends: a module in trouble delays the floors above it, and does not stop them. They
+A level is up when all its modules are ready, or when its time is over: a module in trouble delays the levels above it, and does not stop them. They
 find out by themselves what does not work yet. Stopping is the reverse; a module that does not release what it holds in time is named in the
 log and in the result of run(), with the line it hangs at.
 """
@@ -44,25 +44,25 @@ class Supervisor:
 
     def __init__(
         self,
-        floors: Sequence[Sequence[Module]],
+        levels: Sequence[Sequence[Module]],
         *,
         policy: RestartPolicy | None = None,
-        ready_patience: float = 10.0,  # seconds that a floor may take before the next one starts all the same
-        stop_patience: float = 10.0,  # seconds that the modules of a floor may take to release what they hold
+        ready_timeout: float = 10.0,  # seconds that a level may take before the next one starts all the same
+        stop_timeout: float = 10.0,  # seconds that the modules of a level may take to release what they hold
     ) -> None:
-        names = [module.name for floor in floors for module in floor]
+        names = [module.name for level in levels for module in level]
         if len(set(names)) != len(names):
             raise Misuse(f"two modules have one name: {sorted(names)}")
-        self._floors = floors
+        self._levels = levels
         self._policy = policy or RestartPolicy()
-        self._ready_patience = ready_patience
-        self._stop_patience = stop_patience
+        self._ready_timeout = ready_timeout
+        self._stop_timeout = stop_timeout
         self._stop = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._force = asyncio.Event()
         self._states = {name: ModuleState(name) for name in names}
 
     def states(self) -> list[ModuleState]:
-        """A snapshot, bottom floor first."""
+        """A snapshot, bottom level first."""
         return [dataclasses.replace(state) for state in self._states.values()]
 
     def stop(self) -> None:
@@ -75,17 +75,17 @@ class Supervisor:
         running: list[list[asyncio.Task[None]]] = []
         stuck: list[str] = []
         try:
-            for floor in self._floors:
+            for level in self._levels:
                 if self._stop.is_set():
                     break
-                readies = [asyncio.Event() for _ in floor]
+                readies = [asyncio.Event() for _ in level]
                 running.append(
                     [
                         asyncio.create_task(self._keep(module, ready), name=f"module {module.name}")
-                        for module, ready in zip(floor, readies, strict=True)
+                        for module, ready in zip(level, readies, strict=True)
                     ]
                 )
-                await self._until_ready({m.name: ready for m, ready in zip(floor, readies, strict=True)})
+                await self._until_ready({m.name: ready for m, ready in zip(level, readies, strict=True)})
             await self._stop.wait()
         finally:
             for tasks in reversed(running):
@@ -97,7 +97,7 @@ class Supervisor:
     def _signalled(self) -> None:
         """The second signal means it: what does not stop at once is left behind."""
         if self._stop.is_set():
-            self._hurry.set()
+            self._force.set()
         self._stop.set()
 
     async def _until_ready(self, readies: dict[str, asyncio.Event]) -> None:
@@ -105,14 +105,14 @@ class Supervisor:
         stop = asyncio.create_task(self._stop.wait(), name="until stop")
         all_ready = asyncio.gather(*waiting)
         try:
-            await asyncio.wait((all_ready, stop), timeout=self._ready_patience, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((all_ready, stop), timeout=self._ready_timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (stop, *waiting):
                 task.cancel()
             await asyncio.gather(all_ready, stop, *waiting, return_exceptions=True)
         late = [name for name, ready in readies.items() if not ready.is_set()]
         if late and not self._stop.is_set():
-            log.warning("not ready after %g s, going on without: %s", self._ready_patience, ", ".join(late))
+            log.warning("not ready after %g s, going on without: %s", self._ready_timeout, ", ".join(late))
 
     async def _keep(self, module: Module, first_ready: asyncio.Event) -> None:
         """One module, for ever: run, and run again after a crash."""
@@ -157,15 +157,15 @@ class Supervisor:
         return text
 
     async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> list[str]:
-        """Cancel a floor and wait; the names of what is left."""
+        """Cancel a level and wait; the names of what is left."""
         for task in tasks:
             task.cancel()
-        hurry = asyncio.create_task(self._hurry.wait(), name="until hurry")
-        gone = asyncio.create_task(asyncio.wait(tasks), name="until the floor is empty")
-        await asyncio.wait((gone, hurry), timeout=self._stop_patience, return_when=asyncio.FIRST_COMPLETED)
-        hurry.cancel()
+        force = asyncio.create_task(self._force.wait(), name="until force")
+        gone = asyncio.create_task(asyncio.wait(tasks), name="until the level is empty")
+        await asyncio.wait((gone, force), timeout=self._stop_timeout, return_when=asyncio.FIRST_COMPLETED)
+        force.cancel()
         gone.cancel()
-        await asyncio.gather(hurry, gone, return_exceptions=True)
+        await asyncio.gather(force, gone, return_exceptions=True)
         stuck = [task for task in tasks if not task.done()]
         for task in stuck:
             log.error("%s does not stop; it hangs %s", task.get_name(), _where(task))

@@ -11,19 +11,19 @@ from typing import Any
 from kubeedge.cli.errors import CommandError
 from kubeedge.cli.main import CLOUD_SOCKET, EDGE_SOCKET
 
-_PATIENCE = 30.0  # seconds
+_TIMEOUT = 30.0  # seconds
 _MAX_ANSWER = 16 * 1024 * 1024
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, patience: float) -> None:
-        super().__init__("localhost", timeout=patience)
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
-        self._patience = patience
+        self._timeout = timeout
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self._patience)
+        self.sock.settimeout(self._timeout)
         self.sock.connect(self._path)
 
 
@@ -35,10 +35,10 @@ def call(
     *,
     what: str = "the agent",
     start: str = "",
-    patience: float = _PATIENCE,
+    timeout: float = _TIMEOUT,
 ) -> dict[str, Any]:
     """The answer's JSON object. Raises CommandError with the process's own words."""
-    connection = _UnixConnection(path, patience)
+    connection = _UnixConnection(path, timeout)
     try:
         data = None if body is None else json.dumps(body).encode()
         connection.request(method, target, data, {"content-type": "application/json"})
@@ -49,7 +49,7 @@ def call(
     except PermissionError as exc:
         raise CommandError(f"{path} may be opened by root only", "run the command as root") from exc
     except TimeoutError as exc:
-        raise CommandError(f"{what} did not answer on {path} within {patience:g} s", "look at its log") from exc
+        raise CommandError(f"{what} did not answer on {path} within {timeout:g} s", "look at its log") from exc
     except (OSError, http.client.HTTPException, ValueError) as exc:
         raise CommandError(f"{what} does not answer on {path}: {str(exc) or type(exc).__name__}") from exc
     finally:

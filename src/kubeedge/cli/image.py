@@ -10,7 +10,7 @@ from kubeedge.cli.errors import UsageError
 from kubeedge.cli.show import as_json
 
 _START = "start it with `kubeedge edge`"
-_IMPORT_PATIENCE = 600.0  # seconds; a large archive on a slow card
+_IMPORT_TIMEOUT = 600.0  # seconds; a large archive on a slow card
 
 
 def run(options: argparse.Namespace) -> int:
@@ -19,7 +19,7 @@ def run(options: argparse.Namespace) -> int:
         if not path.is_file():
             raise UsageError(f"{path} is not a file")
         body = {"path": str(path), "names": options.names}
-        answer = call(options.socket, "POST", "/v1/images/import", body, start=_START, patience=_IMPORT_PATIENCE)
+        answer = call(options.socket, "POST", "/v1/images/import", body, start=_START, timeout=_IMPORT_TIMEOUT)
         print(as_json(answer) if options.output == "json" else "\n".join(answer["names"]))
         return 0
     answer = call(options.socket, "GET", "/v1/images", start=_START)

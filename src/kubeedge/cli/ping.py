@@ -16,8 +16,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("count is from 1 to 1000, interval from 0.01 to 60 seconds")
     target = f"/v1/ping?tenant={urllib.parse.quote(options.tenant, safe='')}"
     body = {"node": options.node, "count": options.count, "interval": options.interval}
-    patience = 30 + options.count * (options.interval + 2.0)
-    answer = call(local_socket(options.socket), "POST", target, body, what="the process", patience=patience)
+    timeout = 30 + options.count * (options.interval + 2.0)
+    answer = call(local_socket(options.socket), "POST", target, body, what="the process", timeout=timeout)
     answer |= summary(answer["times"])
     print(as_json(answer) if options.output == "json" else _text(answer))
     return 0 if answer["received"] else 1

@@ -24,8 +24,8 @@ from kubeedge.kit import trees
 
 _PKI_FILES = ("ca.crt", "node.crt", "node.key", "node.key.next", "join.key")
 _RUN_ENTRIES = ("exits", "ns", "oci", "s", "specs", "edge.sock")  # the cloud's socket may be beside them
-_BRIDGE_PATIENCE = 2.0  # seconds
-_STOP_PATIENCE = 90.0  # seconds; pods have their grace periods
+_BRIDGE_TIMEOUT = 2.0  # seconds
+_STOP_TIMEOUT = 90.0  # seconds; pods have their grace periods
 
 
 def run(options: argparse.Namespace) -> int:
@@ -67,8 +67,8 @@ def _stop_agent(socket: Path) -> None:
     """Pods first, then the agent. No agent is fine."""
     if not _listens(socket):
         return
-    call(str(socket), "POST", "/v1/stop", {"pods": True}, patience=_STOP_PATIENCE)
-    deadline = time.monotonic() + _STOP_PATIENCE
+    call(str(socket), "POST", "/v1/stop", {"pods": True}, timeout=_STOP_TIMEOUT)
+    deadline = time.monotonic() + _STOP_TIMEOUT
     while _listens(socket):
         if time.monotonic() > deadline:
             raise CommandError("the agent does not stop", "end it by hand, then run `kubeedge reset` again")
@@ -147,7 +147,7 @@ def _remove_shared(config: edge.EdgeConfig) -> None:
 
 def _remove_bridge(name: str) -> None:
     """When nothing is connected to it any more; the kernel takes a moment to forget a pod's network."""
-    deadline = time.monotonic() + _BRIDGE_PATIENCE
+    deadline = time.monotonic() + _BRIDGE_TIMEOUT
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         while _ip("-o", "link", "show", "master", name):
             if time.monotonic() > deadline:

@@ -10,7 +10,7 @@ from kubeedge.cli.errors import CommandError
 
 UNIT = "kubeedge-edge.service"
 UNIT_FILE = Path("/etc/systemd/system") / UNIT
-_PATIENCE = 60.0  # seconds
+_TIMEOUT = 60.0  # seconds
 
 # KillMode and Delegate: containers survive a restart of the agent, and their groups are its own business.
 # Restart=on-failure: an agent that was told to stop stays down.
@@ -69,7 +69,7 @@ def remove() -> bool:
 
 def _systemctl(*arguments: str) -> None:
     try:
-        done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, timeout=_PATIENCE, check=False)
+        done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise CommandError(f"systemctl {arguments[0]}: {exc}") from exc
     if done.returncode:

@@ -10,7 +10,7 @@ from kubeedge.cli.errors import CommandError
 from kubeedge.cli.show import as_json, tree
 from kubeedge.errors import Invalid, KubeEdgeError, NotFound, Unavailable
 from kubeedge.store import upkeep
-from kubeedge.store.sqlite_file import SickStore
+from kubeedge.store.sqlite_file import CorruptStore
 
 _EDGE, _CLOUD = "var/lib/kubeedge/edge/edge.db", "var/lib/kubeedge/cloud/cloud.db"
 
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
                 _restore(_target(path, options), options)
             case _:
                 _say(options, {"store": str(path), **dataclasses.asdict(upkeep.stats(path))})
-    except SickStore as exc:
+    except CorruptStore as exc:
         raise CommandError(str(exc), _advice(path)) from exc
     except NotFound as exc:
         raise CommandError(str(exc), "name it with --store FILE") from exc
@@ -52,7 +52,7 @@ def _target(path: Path, options: argparse.Namespace) -> Path:
     source = Path(options.file)
     try:
         side = upkeep.side(source)
-    except SickStore as exc:
+    except CorruptStore as exc:
         raise CommandError(str(exc), "choose another backup") from exc
     if not options.store:
         if not side:
@@ -62,7 +62,7 @@ def _target(path: Path, options: argparse.Namespace) -> Path:
         return sides[side]
     try:
         there = upkeep.side(path)
-    except (NotFound, SickStore):  # nothing is lost, and a sick store is what restoring is for
+    except (NotFound, CorruptStore):  # nothing is lost, and a sick store is what restoring is for
         return path
     if side and there and side != there:
         raise CommandError(

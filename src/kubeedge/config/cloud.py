@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kubeedge.config import forms
 from kubeedge.config.edge import Logging
-from kubeedge.config.load import dump, load_file, required, section, setting
+from kubeedge.config.load import dump, load_file, renamed, required, section, setting
 
 API_VERSION = "cloud.kubeedge.io/v1alpha1"
 KIND = "CloudCore"
@@ -31,7 +31,9 @@ class Listener:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listeners:
     hub: Listener = section(Listener(port=10000), "channels of the nodes (mutual TLS)")
-    bootstrap: Listener = section(Listener(port=10002), "joining and renewing certificates (open to strangers)")
+    bootstrap: Listener = section(
+        Listener(port=10002), "joining and renewing certificates (open to unauthenticated clients)"
+    )
     relay: Listener = section(
         Listener(port=10010), "KubeBus links of the nodes (mutual TLS); nodes join without it, too"
     )
@@ -43,7 +45,7 @@ class Listeners:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CloudTun:
+class CloudTunConfig:
     enable: bool = setting(True, "this machine is on the overlay of one tenant")
     tenant: str = setting("default", "whose overlay this machine is on", form=forms.label)
     name: str = setting("kb0", "name of the TUN interface", form=forms.interface)
@@ -165,6 +167,7 @@ class Quota:
     mib: int = setting(64, "MiB of them", low=1, high=65_536)
 
 
+@renamed({"nodeGrace": "nodeMonitorGracePeriod"})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudConfig:
     paths: CloudPaths = section(CloudPaths())
@@ -181,11 +184,11 @@ class CloudConfig:
     publishing: PublishingConfig = section(
         PublishingConfig(), "web services of the nodes, and of the cloud for the nodes"
     )
-    tun: CloudTun = section(CloudTun())
+    tun: CloudTunConfig = section(CloudTunConfig())
     nodes: Nodes = section(Nodes(), "what one node may cost the cloud")
     quota: Quota = section(Quota(), "what one tenant may store; `kubeedge tenant quota` gives a tenant another one")
     addresses: Addresses = section(Addresses(), "every tenant has the same")
-    node_grace: float = setting(
+    node_monitor_grace_period: float = setting(
         10.0,
         "seconds from the loss of a node's channel to NotReady; below it a reconnect goes unseen",
         low=0,

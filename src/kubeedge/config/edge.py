@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kubeedge.config import forms
-from kubeedge.config.load import build, dump, load_file, required, section, setting
+from kubeedge.config.load import build, dump, load_file, renamed, required, section, setting
 from kubeedge.errors import Invalid
 
 API_VERSION = "edge.kubeedge.io/v1alpha1"
@@ -114,7 +114,7 @@ class AppEngineConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WebServicesConfig:
+class PublishingModuleConfig:
     enable: bool = setting(True, "published web services of other nodes under one local address")
     listen: str = setting(
         "127.0.0.1:10080", "the client proxy: http://127.0.0.1:10080/TENANT/NODE/SERVICE/", form=forms.endpoint
@@ -136,13 +136,14 @@ class MetaServerConfig:
     tls: bool = setting(True, "false: plain HTTP, on a loopback address only, with the token all the same")
 
 
+@renamed({"webservices": "publishing"})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeModules:
     kubebus: KubeBusConfig = section(KubeBusConfig())
     router: RouterConfig = section(RouterConfig(), "a virtual router on a machine of the cluster")
     hub: HubConfig = section(HubConfig())
     appengine: AppEngineConfig = section(AppEngineConfig())
-    webservices: WebServicesConfig = section(WebServicesConfig())
+    publishing: PublishingModuleConfig = section(PublishingModuleConfig())
     metaserver: MetaServerConfig = section(MetaServerConfig())
 
 

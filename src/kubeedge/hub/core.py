@@ -13,7 +13,7 @@ The channel below delivers whole messages in order or breaks. A message is one b
 
     OPENING ──HELLO from both──> ATTACHED ──BYE, silence, a broken rule──> DETACHED
 
-Nothing is said while messages flow. After `keepalive` seconds without hearing anything we ping; when `patience` seconds after that
+Nothing is said while messages flow. After `keepalive` seconds without hearing anything we ping; when `timeout` seconds after that
 nothing was heard the session ends. The edge says its keepalive in HELLO, and the cloud asks only when the edge is late (FOLLOW_AFTER):
 an idle node costs one question and one answer a keepalive, and a machine that vanished is missed 27 s later at most, before Kubernetes
 would miss its kubelet (40 s). probe() asks at once with a short deadline, for when the network is known to have changed.
@@ -45,8 +45,8 @@ FEATURES: tuple[str, ...] = (SYNC2, BOUNDS)
 MAX_WAITING = 64  # messages that wait to be sent; our own users wait after each, so only a flood of pings gets here
 FOLLOW_AFTER = 2.0  # seconds that a peer's question may be late before we ask
 #: seconds that the cloud waits for an answer: three retransmissions of TCP (RFC 6298). An edge waits longer: its cloud may have thousands of
-#: nodes at the door, and who gives it up then only makes the crowd larger
-CLOUD_PATIENCE = 5.0
+#: nodes that connect at once, and who gives it up then only makes the crowd larger
+CLOUD_TIMEOUT = 5.0
 MAX_KEEPALIVE = 3600.0  # seconds that a peer may name
 CLOSE_REPLACED = 4000  # WebSocket close code (private range, RFC 6455 section 7.4.2)
 REPLACED = "replaced by a newer channel of the same node"
@@ -59,7 +59,7 @@ class Kind(enum.IntEnum):
     BYE = 4
 
 
-class State(enum.Enum):
+class SessionState(enum.Enum):
     OPENING = "opening"  # our HELLO is sent, theirs is awaited
     ATTACHED = "attached"
     DETACHED = "detached"  # final
@@ -90,7 +90,7 @@ class SessionSettings:
     #: ask only when the peer is late with its own question. Two ends that ask at the same moment would do so for ever, and double what an
     #: idle node costs. A peer that does not say its keepalive is believed to have ours
     follows: bool = False
-    patience: float = 25.0  # seconds for an answer
+    timeout: float = 25.0  # seconds for an answer
     probe_deadline: float = 2.0  # seconds a probe may take: the network changed, so waiting is likely in vain
     hello_deadline: float = 10.0  # seconds for the peer's HELLO
 
@@ -101,7 +101,7 @@ class Session:
 
     hello: dict[str, Any]
     settings: SessionSettings = field(default_factory=SessionSettings)
-    state: State = State.OPENING
+    state: SessionState = SessionState.OPENING
     rtt: float | None = None  # seconds; of the last ping
     _outbound: list[bytes] = field(default_factory=list)
     _heard_at: float = 0.0
@@ -123,18 +123,18 @@ class Session:
         """Raises ChannelDetached unless attached, Misuse for a kind or size that no peer would accept."""
         if kind not in STREAMS or len(payload) >= MAX_MESSAGE:
             raise Misuse(f"message of kind {kind} with {len(payload)} bytes")
-        if self.state is not State.ATTACHED:
+        if self.state is not SessionState.ATTACHED:
             raise ChannelDetached(f"the channel is {self.state.value}")
         self._emit(kind, payload)
 
     def close(self, reason: str) -> None:
-        if self.state is not State.DETACHED:
+        if self.state is not SessionState.DETACHED:
             self._emit(Kind.BYE, reason.encode()[:200])
-            self.state = State.DETACHED
+            self.state = SessionState.DETACHED
 
     def probe(self, now: float) -> None:
         """The network may have changed: is the peer still there?"""
-        if self.state is State.ATTACHED and self._probe_until is None:
+        if self.state is SessionState.ATTACHED and self._probe_until is None:
             self._probe_until = now + self.settings.probe_deadline
             self._ask(now)
 
@@ -144,17 +144,17 @@ class Session:
 
     def receive(self, message: bytes, now: float) -> list[SessionEvent]:
         """Raises PeerError when the peer breaks a rule; the session is then detached."""
-        if self.state is State.DETACHED:
+        if self.state is SessionState.DETACHED:
             return []
         self._heard_at = now
         self._probe_until = None
         if len(self._outbound) > MAX_WAITING:
-            self.state = State.DETACHED
+            self.state = SessionState.DETACHED
             raise PeerError("pings come faster than they are taken answers to", close_code=1008)
         try:
             return self._on_message(message, now)
         except PeerError:
-            self.state = State.DETACHED
+            self.state = SessionState.DETACHED
             raise
 
     @property
@@ -167,9 +167,9 @@ class Session:
 
     def next_timer(self) -> float | None:
         match self.state:
-            case State.DETACHED:
+            case SessionState.DETACHED:
                 return None
-            case State.OPENING:
+            case SessionState.OPENING:
                 return self._hello_until
         times = [self._asks_at() if self._asked_at is None else self._gives_up_at()]
         if self._probe_until is not None:
@@ -178,16 +178,16 @@ class Session:
 
     def handle_timer(self, now: float) -> list[SessionEvent]:
         match self.state:
-            case State.DETACHED:
+            case SessionState.DETACHED:
                 return []
-            case State.OPENING:
+            case SessionState.OPENING:
                 if now >= self._hello_until:
                     return [self._detach(f"no hello within {self.settings.hello_deadline:g} s")]
                 return []
         if self._probe_until is not None and now >= self._probe_until:
             return [self._detach(f"no answer within {self.settings.probe_deadline:g} s after the network changed")]
         if now >= self._gives_up_at():
-            return [self._detach(f"silent for {self._keepalive + self.settings.patience:g} s")]
+            return [self._detach(f"silent for {self._keepalive + self.settings.timeout:g} s")]
         if self._asked_at is None and now >= self._asks_at():
             self._ask(now)
         return []
@@ -197,29 +197,29 @@ class Session:
 
     def _gives_up_at(self) -> float:
         """A question that was late has its time, too."""
-        return max(self._asks_at(), self._asked_at or 0.0) + self.settings.patience
+        return max(self._asks_at(), self._asked_at or 0.0) + self.settings.timeout
 
     def _on_message(self, message: bytes, now: float) -> list[SessionEvent]:
         if not message or len(message) > MAX_MESSAGE:
             raise PeerError(f"message of {len(message)} bytes", close_code=1009)
         kind, payload = message[0], message[1:]
         match kind:
-            case Kind.HELLO if self.state is State.OPENING:
+            case Kind.HELLO if self.state is SessionState.OPENING:
                 hello = _parse_hello(payload)
                 if self.settings.follows:
                     self._keepalive = _keepalive(hello, self.settings.keepalive) + FOLLOW_AFTER
-                self.state = State.ATTACHED
+                self.state = SessionState.ATTACHED
                 return [Attached(hello)]
             case Kind.BYE:
                 return [self._detach(f"peer says: {payload[:200].decode(errors='replace')}")]
-            case Kind.PING if self.state is State.ATTACHED and len(payload) <= 64:
+            case Kind.PING if self.state is SessionState.ATTACHED and len(payload) <= 64:
                 self._emit(Kind.PONG, payload)
                 return []
-            case Kind.PONG if self.state is State.ATTACHED and len(payload) <= 64:
+            case Kind.PONG if self.state is SessionState.ATTACHED and len(payload) <= 64:
                 if self._asked_at is not None:
                     self.rtt, self._asked_at = now - self._asked_at, None
                 return []
-        if kind in STREAMS and self.state is State.ATTACHED:
+        if kind in STREAMS and self.state is SessionState.ATTACHED:
             self._asked_at = None  # anything heard answers the question
             return [Received(kind, payload)]
         raise PeerError(f"message kind {kind} with {len(payload)} bytes while {self.state.value}")
@@ -232,7 +232,7 @@ class Session:
         self._outbound.append(bytes((kind,)) + payload)
 
     def _detach(self, reason: str) -> Detached:
-        self.state = State.DETACHED
+        self.state = SessionState.DETACHED
         return Detached(reason)
 
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from kubeedge.errors import ChannelDetached, KubeEdgeError, PeerError, outward
-from kubeedge.hub.core import Attached, Detached, Received, Session, State, shared_features
+from kubeedge.hub.core import Attached, Detached, Received, Session, SessionState, shared_features
 from kubeedge.kit import tcp
 from kubeedge.kit.signal import Signal
 
@@ -43,7 +43,7 @@ class WebSocket(Protocol):
     async def close(self, code: int = 1000, reason: str = "") -> None: ...
 
 
-class Counters:
+class ChannelCounters:
     """Messages and their bytes, without what WebSocket, TLS and TCP add."""
 
     __slots__ = ("bytes_in", "bytes_out", "messages_in", "messages_out")
@@ -95,9 +95,9 @@ class Channel:
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._end: asyncio.Future[tuple[str, int, str]] = self._loop.create_future()
-        self._seen: tcp.Progress | None = None  # at the last look
+        self._seen: tcp.TcpProgress | None = None  # at the last look
         self.peer: dict[str, Any] = {}
-        self.counters = Counters()
+        self.counters = ChannelCounters()
 
     @property
     def rtt(self) -> float | None:
@@ -265,7 +265,7 @@ class Channel:
                 self.counters.bytes_out += len(message)
 
     async def _say_goodbye(self, reason: str, code: int) -> None:
-        if self._session.state is not State.DETACHED:
+        if self._session.state is not SessionState.DETACHED:
             self._session.close(reason)
         with contextlib.suppress(ChannelDetached, TimeoutError, OSError):
             async with asyncio.timeout(_GOODBYE):

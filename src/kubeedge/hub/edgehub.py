@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from kubeedge import __version__
 from kubeedge.errors import PeerError, suspect_clock
 from kubeedge.hub.core import REPLACED, Session, SessionSettings
-from kubeedge.hub.driver import Channel, Counters, WebSocket
+from kubeedge.hub.driver import Channel, ChannelCounters, WebSocket
 from kubeedge.hub.stream import Rejected, Stream
 
 log = logging.getLogger("kubeedge.edgehub")
@@ -34,7 +34,7 @@ class EdgeHubSettings:
     session: SessionSettings = field(default_factory=SessionSettings)
     connect_timeout: float = 3.0  # seconds for TCP; bad networks need more than one round trip a second
     handshake_timeout: float = (
-        10.0  # seconds for TLS and the upgrade: a cloud that has just started has all its nodes at the door
+        10.0  # seconds for TLS and the upgrade: a cloud that has just started has all its nodes connecting at once
     )
     backoff_first: float = 0.25  # seconds between two attempts, doubling
     backoff_last: float = 1.5  # while the outage is young: Ready again soon after the link is back
@@ -50,7 +50,7 @@ class HubStatus:
     endpoint: str  # of the current or the last channel
     since: float  # loop time of the last change of `attached`
     rtt: float | None
-    counters: Counters
+    counters: ChannelCounters
     last_error: str
 
 
@@ -77,7 +77,7 @@ class EdgeHub:
         self._since = 0.0  # when the channel, or the time without one, began
         self._last_error = ""
         self._turned_away = 0  # times in a row
-        self._total = Counters()
+        self._total = ChannelCounters()
 
     async def run(self, ready: asyncio.Event) -> None:
         ready.set()  # an edge without its cloud is a normal edge
@@ -231,8 +231,8 @@ def explain(exc: BaseException) -> str:
     return str(exc) or type(exc).__name__
 
 
-def _sum(a: Counters, b: Counters) -> Counters:
-    return Counters(
+def _sum(a: ChannelCounters, b: ChannelCounters) -> ChannelCounters:
+    return ChannelCounters(
         a.messages_in + b.messages_in,
         a.messages_out + b.messages_out,
         a.bytes_in + b.bytes_in,

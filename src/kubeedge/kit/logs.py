@@ -2,7 +2,7 @@
 
     2026-11-23T03:19:57.123Z info kubeedge.hub: attached session=7 revision=42
 
-Control characters are escaped, so that a value that came from a stranger cannot forge a line. With `json=True` each line is
+Control characters are escaped, so that a value that is not trusted cannot forge a line. With `json=True` each line is
 one JSON object with the same parts.
 """
 

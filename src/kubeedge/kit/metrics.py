@@ -2,7 +2,7 @@
 
 requests = Counter("kubeedge_http_requests_total", "requests that were answered", ("code",))
 requests.inc(code="200")
-registry = Registry()
+registry = MetricsRegistry()
 registry.add(requests)
 registry.collect(lambda: [family("kubeedge_link_rtt_seconds", "gauge", "round trip", [({"slot": "0"}, 0.031)])])
 registry.text()
@@ -167,7 +167,7 @@ class Histogram(_Labelled):
         return Family(self.name, self.kind, self.help, samples)
 
 
-class Registry:
+class MetricsRegistry:
     """The metrics of one process. Nothing is global: two processes in one test do not meet."""
 
     def __init__(self) -> None:

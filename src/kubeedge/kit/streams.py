@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 
 # asyncio makes a buffer of this size for each TLS connection, before anything is known of the peer, and another for each read: 256 KiB,
-# of which a read returns one record (16 KiB, RFC 8446 section 5.1). Strangers who did no more than connect cost a cloud 28 MB.
+# of which a read returns one record (16 KiB, RFC 8446 section 5.1). Clients that did no more than connect cost a cloud 28 MB.
 asyncio.sslproto.SSLProtocol.max_size = 32 * 1024
 
 

@@ -15,14 +15,14 @@ _INFO = struct.Struct("=52xII60xQQ")
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class TcpProgress:
     received: int  # bytes, since the connection began
     acknowledged: int  # likewise
     since_received: float  # seconds
     since_acknowledged: float
 
 
-def progress(transport: Any) -> Progress | None:
+def progress(transport: Any) -> TcpProgress | None:
     """Of an asyncio transport, TLS or not; None where there is no TCP socket below it, or not on this kernel."""
     find = getattr(transport, "get_extra_info", None)
     tcp = find("socket") if find else None
@@ -35,7 +35,7 @@ def progress(transport: Any) -> Progress | None:
     if len(info) < _INFO.size:
         return None
     since_data, since_ack, acknowledged, received = _INFO.unpack(info)
-    return Progress(received, acknowledged, since_data / 1000, since_ack / 1000)
+    return TcpProgress(received, acknowledged, since_data / 1000, since_ack / 1000)
 
 
 #: the same: milliseconds since something was sent, and since something came

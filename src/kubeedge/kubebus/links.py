@@ -1,7 +1,7 @@
 """The links of a node to its relay: one to eight TCP connections, each in a slot of its own, all to the same relay.
 
     slot 0    finds a relay when there is no link at all: it races those that are configured (l2/relays.py)
-    slot 1..  follow to the relay that slot 0 found; those beyond the configured number are there while l2/demand.py wants them
+    slot 1..  follow to the relay that slot 0 found; those beyond the configured number are there while l2/autoscaler.py wants them
 
 A slot keeps its link as long as it is good. When a link becomes doubtful (its questions are not answered, or the address that it came
 from is gone) the slot begins a new one beside it, and the old one ends when the new one is up: make before break. If the old one answers
@@ -23,10 +23,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kubeedge.errors import PeerError, suspect_clock
-from kubeedge.kubebus.l2.core import Hello, Link, LinkEvent, LinkIsDown, LinkIsUp, LinkSettings, Role, Subnet
-from kubeedge.kubebus.l2.demand import LINKS, Demand
+from kubeedge.kubebus.l2.autoscaler import LINKS, LinkAutoscaler
+from kubeedge.kubebus.l2.core import Hello, Link, LinkDown, LinkEvent, LinkSettings, LinkUp, Role, Subnet
 from kubeedge.kubebus.l2.relays import KNOCK, STAGGER, RelayOrder
-from kubeedge.kubebus.l3.plane import CONTROL, Counters, Plane, TlsContext, told
+from kubeedge.kubebus.l3.plane import CONTROL, Plane, PortCounters, TlsContext, told
 
 log = logging.getLogger("kubeedge.kubebus")
 
@@ -89,7 +89,7 @@ class LinkInfo:
     rtt: float | None
     local: str
     congestion: str
-    counters: Counters | None
+    counters: PortCounters | None
 
 
 class Links:
@@ -119,7 +119,7 @@ class Links:
         # who wants one connection gets one
         crowd = max(settings.connections, LINKS) if settings.connections > 1 else settings.connections
         self._slots: list[Held | None] = [None] * crowd
-        self._demand = Demand()
+        self._autoscaler = LinkAutoscaler()
         self._crowded, self._calm = asyncio.Event(), asyncio.Event()
         self._ports: dict[int, Held] = {}
         self._news = asyncio.Event()  # the network changed; each change makes a new one
@@ -211,13 +211,13 @@ class Links:
             self._end(held, problem)
             return
         match event:
-            case LinkIsUp(welcome):
+            case LinkUp(welcome):
                 if not self._plane.admit(held.port, tenant=_TENANT, number=_RELAY, prefixes=[]):
-                    return  # its LinkDown is on the way
+                    return  # its PortClosed is on the way
                 held.relay_name, held.since = welcome.relay, now
                 if not held.up.done():
                     held.up.set_result(None)
-            case LinkIsDown(reason, retry_after):
+            case LinkDown(reason, retry_after):
                 held.stay_away = retry_after
                 self._end(held, reason)
 
@@ -268,7 +268,7 @@ class Links:
             c for held in self._slots if held is not None and (c := self._plane.counters(held.port)) is not None
         ]
         control = self._plane.congestion(best.port)
-        wanted = self._demand.look(
+        wanted = self._autoscaler.look(
             now,
             moved=sum(c.rx_bytes + c.tx_bytes for c in counters),
             control=control[0] if control else "",
@@ -499,7 +499,7 @@ class Links:
         now = asyncio.get_running_loop().time()
         self._count(held, now)
         for event in held.core.handle_timer(now):
-            if isinstance(event, LinkIsDown):
+            if isinstance(event, LinkDown):
                 self._end(held, event.reason)
                 return
         self._settle(held)
@@ -560,7 +560,7 @@ def _rarely(settings: LinkSettings) -> LinkSettings:
         keepalive=settings.keepalive * _SIDE_KEEPALIVE,
         ask_again=settings.ask_again,
         dead_after=settings.dead_after,
-        probe_patience=settings.probe_patience,
+        probe_timeout=settings.probe_timeout,
         opening=settings.opening,
     )
 

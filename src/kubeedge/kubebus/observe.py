@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kubeedge.kit.metrics import Family, family
 
 if TYPE_CHECKING:
-    from kubeedge.kubebus.l3.plane import Counters
+    from kubeedge.kubebus.l3.plane import PortCounters
     from kubeedge.kubebus.stack import KubeBus
 
 DROPS = (
@@ -20,12 +20,12 @@ DROPS = (
 _PRESENT = frozenset(("queued", "rtt", "min_rtt", "rate", "lowat"))  # what a port has, not what it has done
 
 
-def drops(counters: Counters) -> dict[str, int]:
+def drops(counters: PortCounters) -> dict[str, int]:
     """Packets that went no further, by reason; reasons without any are left out."""
     return {reason: count for reason in DROPS if (count := getattr(counters, reason))}
 
 
-def link_row(counters: Counters | None, *, rtt: float | None) -> dict[str, Any]:
+def link_row(counters: PortCounters | None, *, rtt: float | None) -> dict[str, Any]:
     """The part of a link's row that both sides have: seconds, bytes, packets."""
     row: dict[str, Any] = {"rtt": rtt}
     if counters is not None:
@@ -75,7 +75,7 @@ def edge_metrics(bus: KubeBus) -> list[Family]:
     return found
 
 
-def traffic(name: str, counters: Iterable[tuple[Mapping[str, str], Counters]]) -> list[Family]:
+def traffic(name: str, counters: Iterable[tuple[Mapping[str, str], PortCounters]]) -> list[Family]:
     """Bytes, packets, segments, drops and queues of ports, one series for each set of labels."""
     ports = list(counters)
     found = [
@@ -97,15 +97,15 @@ def traffic(name: str, counters: Iterable[tuple[Mapping[str, str], Counters]]) -
     return found
 
 
-class Ledger:
+class CounterTotals:
     """All ports as one, for a relay whose links are too many for a label each. What a port had when it was last looked at stays in
     the sum after its end: a counter of Prometheus that goes back counts as begun anew, with everything it has."""
 
     def __init__(self) -> None:
-        self._last: dict[int, Counters] = {}
+        self._last: dict[int, PortCounters] = {}
         self._past: dict[str, int] = {}
 
-    def total(self, ports: Mapping[int, Counters]) -> Counters | None:
+    def total(self, ports: Mapping[int, PortCounters]) -> PortCounters | None:
         """`ports`: those that are there now; their numbers are never used again. None: there has been none."""
         for port in self._last.keys() - ports.keys():
             for key, value in asdict(self._last.pop(port)).items():
@@ -115,10 +115,13 @@ class Ledger:
         if not ports and not self._past:
             return None
         from kubeedge.kubebus.l3.plane import (
-            Counters,
+            PortCounters,
         )  # here: `kubeedge status` of an agent without KubeBus does without
 
         rows = list(ports.values())
-        return Counters(
-            **{f.name: self._past.get(f.name, 0) + sum(getattr(row, f.name) for row in rows) for f in fields(Counters)}
+        return PortCounters(
+            **{
+                f.name: self._past.get(f.name, 0) + sum(getattr(row, f.name) for row in rows)
+                for f in fields(PortCounters)
+            }
         )

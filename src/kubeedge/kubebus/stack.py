@@ -23,15 +23,23 @@ from kubeedge.errors import LinkNotUp, NotFound, Unavailable
 from kubeedge.kubebus import ping, router
 from kubeedge.kubebus.l2.core import (
     LinkEvent,
-    LinkIsUp,
     LinkSettings,
+    LinkUp,
     NameResolved,
     RoutesChanged,
     Subnet,
     Welcome,
 )
 from kubeedge.kubebus.l3.netsetup import Overlay, configure
-from kubeedge.kubebus.l3.plane import Counters, Frame, LinkDown, LinkUp, Plane, Segment, TlsContext
+from kubeedge.kubebus.l3.plane import (
+    FrameReceived,
+    Plane,
+    PortClosed,
+    PortConnected,
+    PortCounters,
+    SegmentReceived,
+    TlsContext,
+)
 from kubeedge.kubebus.l3.tun import open_tun
 from kubeedge.kubebus.l4.driver import Endpoint, Handler
 from kubeedge.kubebus.links import Held, LinkInfo, Links, LinksSettings
@@ -41,7 +49,7 @@ log = logging.getLogger("kubeedge.kubebus")
 CLOUD = "cloud"  # the name of the relay's own services
 _TENANT = 0  # an edge has one routing table
 _RELAY = 0  # whoever is not ourselves is reached through it
-_NAME_PATIENCE = 5.0  # seconds for an answer to a name
+_NAME_TIMEOUT = 5.0  # seconds for an answer to a name
 _NO_RELAY = "this node knows no relay: the cloud named none when it joined; `modules.kubebus.relays` names them here"
 _ASK_AGAIN = 0.05  # seconds until a name is asked for on another link
 
@@ -132,7 +140,7 @@ class KubeBus:
         if self._endpoint is not None:
             await self._endpoint.listen(port, handler)
 
-    def in_front(self, port: int, settings: dict[str, Any], made: Callable[[Any], None]) -> None:
+    def server_fast_path(self, port: int, settings: dict[str, Any], made: Callable[[Any], None]) -> None:
         """The data plane's fast path for web services, in front of a port that is served here: `made` gets it now and after each start of this
         module; None where there is none."""
         self._fronts[port] = (settings, made)
@@ -188,7 +196,7 @@ class KubeBus:
         """(links that came up, attempts and links that failed) since the module started."""
         return (self._links.established, self._links.failures) if self._links else (0, 0)
 
-    def tun_counters(self) -> Counters | None:
+    def tun_counters(self) -> PortCounters | None:
         return self._plane.counters(self._tun_port) if self._plane is not None and self._tun_port >= 0 else None
 
     def routes(self) -> list[dict[str, Any]]:
@@ -312,21 +320,21 @@ class KubeBus:
             return
         for event in plane.events():
             match event:
-                case Segment(_, _, source, payload) if self._endpoint is not None:
+                case SegmentReceived(_, _, source, payload) if self._endpoint is not None:
                     self._endpoint.receive(source, payload)
-                case LinkDown(port, reason) if port == self._tun_port and not self._tun_gone.done():
+                case PortClosed(port, reason) if port == self._tun_port and not self._tun_gone.done():
                     self._tun_gone.set_exception(Unavailable(f"{self._settings.tun} is gone: {reason}"))
-                case LinkUp(port, uri) if links is not None:
+                case PortConnected(port, uri) if links is not None:
                     links.on_up(port, uri)
-                case Frame(port, _, payload) if links is not None:
+                case FrameReceived(port, _, payload) if links is not None:
                     links.on_control(port, payload)
-                case LinkDown(port, reason) if links is not None:
+                case PortClosed(port, reason) if links is not None:
                     links.on_down(port, reason)
 
     def _judge(self, held: Held, event: LinkEvent) -> str | None:
         """Each event of a link's conversation; a text is a reason to end the link."""
         match event:
-            case LinkIsUp(welcome):
+            case LinkUp(welcome):
                 return self._on_welcome(welcome)
             case NameResolved(id, number):
                 future = self._asked.pop((held.port, id), None)
@@ -383,7 +391,7 @@ class KubeBus:
         self._asked[held.port, id] = future
         self._links.flush(held)
         try:
-            async with asyncio.timeout(_NAME_PATIENCE):
+            async with asyncio.timeout(_NAME_TIMEOUT):
                 number = await future
         except TimeoutError as exc:
             raise Unavailable(f"the relay does not say who {node} is") from exc

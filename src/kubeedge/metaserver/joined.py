@@ -25,15 +25,15 @@ RESULTS = f"{keys.DESIRED}{edge_writes.RESOURCE}/{keys.CLUSTER_SCOPE}/"
 MAX_PENDING = 256  # writes that wait for the cloud
 MAX_PENDING_BYTES = 4 * 1024 * 1024
 
-Place: TypeAlias = tuple[str, str, str]  # resource, namespace, name
+ObjectKey: TypeAlias = tuple[str, str, str]  # resource, namespace, name
 
 
 @dataclass(slots=True)
 class Pending:
     """The writes that wait, by object, in order; with the revision of the newest one of each object."""
 
-    of: dict[Place, list[EdgeWrite]] = field(default_factory=dict)
-    revisions: dict[Place, int] = field(default_factory=dict)
+    of: dict[ObjectKey, list[EdgeWrite]] = field(default_factory=dict)
+    revisions: dict[ObjectKey, int] = field(default_factory=dict)
     count: int = 0
     size: int = 0
 
@@ -47,8 +47,8 @@ async def pending(store: Store, at: Revision) -> Pending:
             write = edge_writes.decode(kv.value)
         except Invalid:  # not ours; the cloud says no to it
             continue
-        found.of.setdefault(write.place, []).append(write)
-        found.revisions[write.place] = max(found.revisions.get(write.place, 0), kv.mod_revision)
+        found.of.setdefault(write.object_key, []).append(write)
+        found.revisions[write.object_key] = max(found.revisions.get(write.object_key, 0), kv.mod_revision)
     return found
 
 
@@ -94,7 +94,7 @@ def touched(changes: Iterable[Change]) -> dict[str, Change | None]:
             found.setdefault(keys.DESIRED + change.key.removeprefix(keys.WRITTEN), None)
         elif change.key.startswith(WRITES) and change.kind is ChangeKind.PUT:
             try:
-                found.setdefault(keys.desired(*edge_writes.decode(change.value).place), None)
+                found.setdefault(keys.desired(*edge_writes.decode(change.value).object_key), None)
             except Invalid:
                 continue
     return found

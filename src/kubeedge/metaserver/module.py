@@ -41,7 +41,7 @@ from kubeedge.store.model import Store
 
 log = logging.getLogger("kubeedge.metaserver")
 
-_HELPER_PATIENCE = 120.0  # seconds
+_HELPER_TIMEOUT = 120.0  # seconds
 #: the pods and other users of the machine come from the same address as its administrator, who is known by his token
 _CONNECTIONS = ConnectionLimits(silent=64, queued=32, unauthenticated=16, authenticated=48)
 _UNREAD = 4 * 1024 * 1024  # bytes of answers that wait for their clients: the node may have 128 MB in all
@@ -166,12 +166,10 @@ class MetaServer:
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:
-            async with asyncio.timeout(_HELPER_PATIENCE):
+            async with asyncio.timeout(_HELPER_TIMEOUT):
                 _, words = await process.communicate()
         except TimeoutError as exc:
-            raise Unavailable(
-                f"the helper that makes a certificate does not end within {_HELPER_PATIENCE:g} s"
-            ) from exc
+            raise Unavailable(f"the helper that makes a certificate does not end within {_HELPER_TIMEOUT:g} s") from exc
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):

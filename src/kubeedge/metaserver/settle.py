@@ -15,7 +15,7 @@ from typing import Any
 from kubeedge.api import edge_writes, keys, meta
 from kubeedge.errors import Gone, Invalid, Unavailable
 from kubeedge.metaserver import joined
-from kubeedge.store.model import Change, ChangeKind, Compare, Delete, KeyValue, Op, Put, Store, Target
+from kubeedge.store.model import Change, ChangeKind, Compare, CompareTarget, Delete, KeyValue, Op, Put, Store
 
 log = logging.getLogger("kubeedge.metaserver")
 
@@ -83,7 +83,7 @@ class EdgeWrites:
         """A row that is no write (bits that flipped) waits for ever, and takes a place; the cloud has said so, too."""
         with contextlib.suppress(Invalid):
             if edge_writes.decode_result(answer)[:2] == ("", "refused"):
-                await self._store.txn((Compare(kv.key, Target.MOD, "=", kv.mod_revision),), (Delete(kv.key),))
+                await self._store.txn((Compare(kv.key, CompareTarget.MOD, "=", kv.mod_revision),), (Delete(kv.key),))
 
     async def _settle(self, key: str, value: bytes) -> None:
         kv = await self._store.get(key)
@@ -98,14 +98,14 @@ class EdgeWrites:
             return
         if write_id not in (write.id, ""):
             return  # it answers a write of another history
-        marker = keys.WRITTEN + keys.desired(*write.place).removeprefix(keys.DESIRED)
+        marker = keys.WRITTEN + keys.desired(*write.object_key).removeprefix(keys.DESIRED)
         ops: list[Op] = [Delete(key), Put(marker, write.id.encode())]
         if outcome != "merged":
             now = meta.timestamp(self._wall())
-            place, name, event = edge_writes.event(write, outcome, message, node=self._node, at=now)
-            ops.append(Put(keys.reported("events", place, name), meta.canonical(event)))
-        done = await self._store.txn((Compare(key, Target.MOD, "=", kv.mod_revision),), ops)
+            namespace, name, event = edge_writes.event(write, outcome, message, node=self._node, at=now)
+            ops.append(Put(keys.reported("events", namespace, name), meta.canonical(event)))
+        done = await self._store.txn((Compare(key, CompareTarget.MOD, "=", kv.mod_revision),), ops)
         if done.succeeded:
             self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
             level = logging.INFO if outcome == "merged" else logging.WARNING
-            log.log(level, "write %s of %s %s/%s: %s: %s", write.id, *write.place, outcome, message)
+            log.log(level, "write %s of %s %s/%s: %s: %s", write.id, *write.object_key, outcome, message)

@@ -32,13 +32,13 @@ from kubeedge.store.model import (
     Change,
     ChangeKind,
     Compare,
+    CompareTarget,
     Delete,
     KeyValue,
     Op,
     Put,
     RangeResult,
     Store,
-    Target,
     TxnResult,
     WatchBatch,
 )
@@ -110,16 +110,16 @@ class RegistryView(EffectiveStore):
         found = []
         for row in rows:
             rest = row.key.removeprefix(kind.local)
-            place = keys.split(row.key)
+            object_key = keys.split(row.key)
             report = reports.get(rest)
-            obj = shown(kind.resource, row.value, waiting.of.get(place, ()), report.value if report else b"")
+            obj = shown(kind.resource, row.value, waiting.of.get(object_key, ()), report.value if report else b"")
             if obj is None:
                 continue
             newest = max(
                 row.mod_revision,
                 report.mod_revision if report else 0,
                 marks[rest].mod_revision if rest in marks else 0,
-                waiting.revisions.get(place, 0),
+                waiting.revisions.get(object_key, 0),
             )
             value = meta.encode(obj)
             found.append(KeyValue(kind.base + rest, value, row.create_revision, Revision(newest), 2, 0))
@@ -258,12 +258,12 @@ class RegistryView(EffectiveStore):
                 f"{waiting.count} writes ({waiting.size} bytes) wait for the cloud, at most {joined.MAX_PENDING} "
                 f"({joined.MAX_PENDING_BYTES} bytes) do: write again when the cloud is back (kubeedge sync status)"
             )
-        desired = keys.desired(*write.place)
+        desired = keys.desired(*write.object_key)
         row = await self._store.get(desired)
         key = joined.WRITES + edge_writes.key_name(at + 1)
         compares = [
-            Compare(desired, Target.MOD, "=", row.mod_revision if row else 0),
-            Compare(key, Target.VERSION, "=", 0),
+            Compare(desired, CompareTarget.MOD, "=", row.mod_revision if row else 0),
+            Compare(key, CompareTarget.VERSION, "=", 0),
         ]
         if row is None or row.mod_revision > at:
             return TxnResult(False, at)
@@ -329,5 +329,5 @@ def _kind(registry: str, resource: Resource) -> _Kind:
 
 
 def _holds(compare: Compare, kv: KeyValue | None) -> bool:
-    have = 0 if kv is None else kv.mod_revision if compare.target is Target.MOD else kv.version
+    have = 0 if kv is None else kv.mod_revision if compare.target is CompareTarget.MOD else kv.version
     return have == compare.operand

@@ -29,15 +29,15 @@ _SET_IT = "set it (with NTP, or `date -s`) and try again"
 class Client:
     """One cloud at one address. Errors: Unavailable (try again), Refused and Conflict (do not), Invalid (this machine)."""
 
-    def __init__(self, host: str, port: int, *, patience: float = 15.0, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, host: str, port: int, *, timeout: float = 15.0, clock: Callable[[], float] = time.time) -> None:
         self._host, self._port = host, port
-        self._patience = patience  # seconds for one answer
+        self._timeout = timeout  # seconds for one answer
         self._clock = clock
         self._where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def fetch_ca(self, token: tokens.Token) -> bytes:
         """The CA certificate in PEM. Raises Refused when it is not the one that the token names."""
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=self._patience)
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
         try:
             connection.request("GET", "/ca.crt")
             response = connection.getresponse()
@@ -85,7 +85,7 @@ class Client:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_verify_locations(cadata=ca_pem.decode("ascii"))
-        connection = http.client.HTTPSConnection(self._host, self._port, timeout=self._patience, context=context)
+        connection = http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=context)
         data = None if body is None else json.dumps(body).encode()
         try:
             connection.request(method, target, data, {"content-type": "application/json", **(headers or {})})

@@ -33,7 +33,7 @@ _BACKDATE = datetime.timedelta(hours=1)  # clocks at the edge are slow
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SigningRequest:
     """What is taken from a certificate request."""
 
     key: ec.EllipticCurvePublicKey
@@ -159,7 +159,7 @@ class Authority:
         return datetime.datetime.fromtimestamp(self._clock(), datetime.UTC)
 
 
-def read_request(pem: bytes) -> Request:
+def read_request(pem: bytes) -> SigningRequest:
     """Raises Invalid when it is too large, no request, wrongly signed, or of another kind of key."""
     if len(pem) > MAX_REQUEST:
         raise Invalid(f"certificate request of {len(pem)} bytes; at most {MAX_REQUEST}", path="csr")
@@ -172,7 +172,7 @@ def read_request(pem: bytes) -> Request:
             raise ValueError("its signature is wrong")
     except (ValueError, TypeError, InvalidSignature, x509.UnsupportedGeneralNameType) as exc:
         raise Invalid(f"not a certificate request that can be used: {exc}", path="csr") from exc
-    return Request(key, key_fingerprint(key))
+    return SigningRequest(key, key_fingerprint(key))
 
 
 def key_fingerprint(key: ec.EllipticCurvePublicKey) -> str:

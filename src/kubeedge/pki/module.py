@@ -21,7 +21,7 @@ from kubeedge.pki import core, der, trust
 log = logging.getLogger("kubeedge.pki")
 
 _LOOK_AGAIN = 3600.0  # seconds; a wall clock may be set while we sleep
-_HELPER_PATIENCE = 120.0  # seconds
+_HELPER_TIMEOUT = 120.0  # seconds
 _MAX_WORDS = 4096  # bytes of what the helper says
 
 
@@ -84,13 +84,13 @@ class Certificates:
         )  # fmt: skip
         try:
             assert process.stderr is not None
-            async with asyncio.timeout(_HELPER_PATIENCE):
+            async with asyncio.timeout(_HELPER_TIMEOUT):
                 words = await process.stderr.read(_MAX_WORDS)
                 while await process.stderr.read(_MAX_WORDS):
                     pass
                 status = await process.wait()
         except TimeoutError as exc:
-            raise Unavailable(f"the helper does not end within {_HELPER_PATIENCE:g} s") from exc
+            raise Unavailable(f"the helper does not end within {_HELPER_TIMEOUT:g} s") from exc
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):

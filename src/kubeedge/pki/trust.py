@@ -10,7 +10,7 @@ from pathlib import Path
 def server_context(
     cert: Path, key: Path, *, client_ca: Path | None, minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
 ) -> ssl.SSLContext:
-    """With client_ca every client must show a certificate of that CA; without, clients stay strangers."""
+    """With client_ca every client must show a certificate of that CA; without, clients stay unauthenticated."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = minimum
     context.load_cert_chain(cert, key)

@@ -8,6 +8,7 @@ from kubeedge.store.model import (
     Change,
     ChangeKind,
     Compare,
+    CompareTarget,
     Delete,
     Get,
     KeyValue,
@@ -15,12 +16,22 @@ from kubeedge.store.model import (
     Put,
     RangeResult,
     Store,
-    Target,
     TxnResult,
     WatchBatch,
 )
 
 __all__ = [
-    "Change", "ChangeKind", "Compare", "Delete", "Get", "KeyValue", "Op", "Put", "RangeResult", "Store", "Target",
-    "TxnResult", "WatchBatch",
+    "Change",
+    "ChangeKind",
+    "Compare",
+    "CompareTarget",
+    "Delete",
+    "Get",
+    "KeyValue",
+    "Op",
+    "Put",
+    "RangeResult",
+    "Store",
+    "TxnResult",
+    "WatchBatch",
 ]  # fmt: skip

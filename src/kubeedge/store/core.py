@@ -27,13 +27,13 @@ from kubeedge.store.model import (
     Change,
     ChangeKind,
     Compare,
+    CompareTarget,
     Delete,
     Get,
     KeyValue,
     Op,
     Put,
     RangeResult,
-    Target,
 )
 
 FIRST_REVISION = Revision(1)  # of an empty store, as in etcd
@@ -75,7 +75,7 @@ def check(compares: Sequence[Compare], *branches: Sequence[Op]) -> None:
         raise Invalid(f"a transaction of more than {MAX_OPS} operations")
     for compare in compares:
         check_range(compare.key)
-        if isinstance(compare.operand, bytes) is not (compare.target is Target.VALUE):
+        if isinstance(compare.operand, bytes) is not (compare.target is CompareTarget.VALUE):
             raise Misuse(f"compare of {compare.target.value} with {type(compare.operand).__name__}")
         if compare.op not in ("=", "!=", "<", ">"):
             raise Misuse(f"unknown operator {compare.op!r}")
@@ -186,13 +186,13 @@ def _kv(put: Change) -> KeyValue:
 def _holds(compare: Compare, kv: KeyValue | None) -> bool:
     have: bytes | int | None
     match compare.target:
-        case Target.VALUE:
+        case CompareTarget.VALUE:
             have = kv.value if kv else None
-        case Target.VERSION:
+        case CompareTarget.VERSION:
             have = kv.version if kv else 0
-        case Target.CREATE:
+        case CompareTarget.CREATE:
             have = kv.create_revision if kv else 0
-        case Target.MOD:
+        case CompareTarget.MOD:
             have = kv.mod_revision if kv else 0
     want = compare.operand
     if have is None:

@@ -58,7 +58,7 @@ class Change(NamedTuple):
     lease: int = 0
 
 
-class Target(enum.Enum):
+class CompareTarget(enum.Enum):
     VALUE = "value"
     VERSION = "version"
     CREATE = "create_revision"
@@ -70,7 +70,7 @@ class Compare:
     """`operand` is bytes for VALUE, int otherwise. An absent key has version, create and mod revision 0, value None."""
 
     key: str
-    target: Target
+    target: CompareTarget
     op: str  # one of = != < >
     operand: bytes | int
 

@@ -55,7 +55,7 @@ from kubeedge.store.model import (
 )
 from kubeedge.store.sqlite_file import (
     SHIFT,
-    SickStore,
+    CorruptStore,
     SqliteSettings,
     check_header,
     companions,
@@ -90,16 +90,16 @@ async def open_sqlite(
     path: Path,
     *,
     settings: SqliteSettings | None = None,
-    on_sick: Literal["raise", "rebuild"] = "raise",
+    on_corrupt: Literal["raise", "rebuild"] = "raise",
     wanted: Callable[[str, bytes], bool] = lambda key, value: False,
 ) -> SqliteStore:
-    """Open or create a store. Raises SickStore; with "rebuild" the sick file is kept as PATH.sick-N and a store with a new identity takes
+    """Open or create a store. Raises CorruptStore; with "rebuild" the sick file is kept as PATH.sick-N and a store with a new identity takes
     its place, with those keys and values that are `wanted` and can be read (salvage.py). Its peer then compares everything."""
     settings = settings or SqliteSettings()
     try:
         return SqliteStore(path, settings)
-    except SickStore as exc:
-        if on_sick == "raise":
+    except CorruptStore as exc:
+        if on_corrupt == "raise":
             raise
         from kubeedge.store.salvage import salvage  # here: what it imports is not for each agent to carry
 
@@ -603,4 +603,4 @@ def _change(row: _Row) -> Change:
     return Change(ChangeKind.PUT, key, value, revision, Revision(create), version, lease)
 
 
-__all__ = ["SickStore", "SqliteSettings", "SqliteStore", "open_sqlite"]
+__all__ = ["CorruptStore", "SqliteSettings", "SqliteStore", "open_sqlite"]

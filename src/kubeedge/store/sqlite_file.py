@@ -42,7 +42,7 @@ _COLUMNS = (
 SHIFT = 20
 
 
-class SickStore(Unavailable):
+class CorruptStore(Unavailable):
     """The file is truncated, corrupt, or not a store."""
 
 
@@ -141,7 +141,7 @@ def check_header(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(20)
     if head[:16] != b"SQLite format 3\0" or head[18:20] != b"\2\2":  # read and write version: 2 is WAL
-        raise SickStore("not a store, or cut short", where=str(path))
+        raise CorruptStore("not a store, or cut short", where=str(path))
 
 
 def examine(db: sqlite3.Connection, path: Path) -> str:
@@ -151,11 +151,11 @@ def examine(db: sqlite3.Connection, path: Path) -> str:
     """
     verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if verdict != "ok":
-        raise SickStore(verdict, where=str(path))
+        raise CorruptStore(verdict, where=str(path))
     for columns in _COLUMNS:  # names of columns are bytes of the file, too
         db.execute(f"SELECT {columns} LIMIT 0")
     if int(meta(db, "schema")) != _SCHEMA_VERSION:
-        raise SickStore(f"schema {meta(db, 'schema')} instead of {_SCHEMA_VERSION}", where=str(path))
+        raise CorruptStore(f"schema {meta(db, 'schema')} instead of {_SCHEMA_VERSION}", where=str(path))
     return str(meta(db, "store_id"))
 
 
@@ -186,12 +186,12 @@ def translate(exc: BaseException, path: Path) -> KubeEdgeError:
         return exc
     text = (isinstance(exc, OSError) and exc.strerror) or str(exc)  # the text of an OSError names its file
     if isinstance(exc, UnicodeDecodeError):  # a key that nobody wrote so
-        error: KubeEdgeError = SickStore(text, where=str(path))
+        error: KubeEdgeError = CorruptStore(text, where=str(path))
     elif isinstance(exc, sqlite3.DatabaseError) and any(
         w in text
         for w in ("malformed", "not a database", "no such table", "no such column", "in the table meta", "disk image")
     ):
-        error = SickStore(text, where=str(path))
+        error = CorruptStore(text, where=str(path))
     else:
         error = Unavailable(text, retry_after=1.0, where=str(path))
     error.__cause__ = exc

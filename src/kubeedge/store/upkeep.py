@@ -22,7 +22,7 @@ from kubeedge.api import keys
 from kubeedge.errors import Invalid, NotFound, Unavailable
 from kubeedge.store.sqlite_file import (
     SHIFT,
-    SickStore,
+    CorruptStore,
     SqliteSettings,
     check_header,
     companions,
@@ -64,7 +64,7 @@ def check(path: Path) -> Sequence[str]:
             if found != ["ok"]:
                 return found
             return [*_disagreements(db)]
-    except SickStore as exc:
+    except CorruptStore as exc:
         return [str(exc)]
 
 
@@ -85,7 +85,7 @@ def _disagreements(db: sqlite3.Connection) -> Iterator[str]:
 
 
 def side(path: Path) -> str:
-    """Whose store it is by its keys: "cloud", "edge", or "" when it has none that tells. Raises NotFound, SickStore, Unavailable."""
+    """Whose store it is by its keys: "cloud", "edge", or "" when it has none that tells. Raises NotFound, CorruptStore, Unavailable."""
     _must_exist(path)
     with _reading(path) as db:
         for name, prefixes in _SIDES.items():
@@ -98,7 +98,7 @@ def side(path: Path) -> str:
 
 
 def backup(path: Path, target: Path, *, replace: bool = False) -> int:
-    """A whole copy, as of one moment, mode 0600; its bytes. Raises Invalid when `target` exists or is the store, SickStore."""
+    """A whole copy, as of one moment, mode 0600; its bytes. Raises Invalid when `target` exists or is the store, CorruptStore."""
     _must_exist(path)
     if target.resolve() in {file.resolve() for file in (path, *companions(path), lock_of(path))}:
         raise Invalid(
@@ -114,11 +114,11 @@ def backup(path: Path, target: Path, *, replace: bool = False) -> int:
 def restore(source: Path, path: Path) -> Path | None:
     """Put a backup in the place of a store that nobody uses; where the old one is now.
 
-    Raises NotFound, SickStore (the backup), Unavailable (the store is in use).
+    Raises NotFound, CorruptStore (the backup), Unavailable (the store is in use).
     """
     _must_exist(source)
     if findings := check(source):
-        raise SickStore(f"{source} is no whole backup: {findings[0]}")
+        raise CorruptStore(f"{source} is no whole backup: {findings[0]}")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with contextlib.closing(locked(path)), _reading(source) as db:
         new = path.with_name(path.name + ".restored")
@@ -167,7 +167,7 @@ def stats(path: Path) -> Stats:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Raises SickStore, Unavailable."""
+    """Raises CorruptStore, Unavailable."""
     with translated(path):
         check_header(path)
         with contextlib.closing(_open(path)) as db:

@@ -1,10 +1,10 @@
 """How much a source may have below a sink's prefix: a node that says more and more must not fill the cloud. Pure.
 
-What is beyond the bounds is refused key by key: the sink stays attached, takes what fits, and tells the source (codec.Refused). What is
+What is beyond the bounds is refused key by key: the sink stays attached, takes what fits, and tells the source (codec.KeysRefused). What is
 there already, and what says how a node and its pods are (VITAL), may use a reserve of a quarter more, so a flood of other keys does not
 hide them. When the refused keys would fit, because others were deleted, the sink has everything compared anew.
 
-How often they may change is bounded, too: the sink counts which share of all that there may be was written (Tally.spent), and takes
+How often they may change is bounded, too: the sink counts which share of all that there may be was written (Usage.spent), and takes
 the next message when that is paid for (paces). A source that follows its window sends the newest value then, so nothing is lost by it.
 
 Lives elsewhere: counting what is there at the beginning, waiting, and telling (driver.py).
@@ -39,7 +39,7 @@ class Bounds:
 
 
 @dataclass(slots=True)
-class Tally:
+class Usage:
     """What is there, and what was refused since the session began."""
 
     bounds: Bounds

@@ -123,14 +123,14 @@ class Ack:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class KeysRefused:
     count: int  # keys that are not taken, or not with their newest value; a lower bound when they are very many
     keys: int  # the bounds (bounds.py)
     bytes: int
 
 
 _AnyItem = TypeVar("_AnyItem", Item, Item | Patch)
-Message: TypeAlias = Fetch | Start | Batch | End | Ack | Ranges | Want | Fill | Refused
+Message: TypeAlias = Fetch | Start | Batch | End | Ack | Ranges | Want | Fill | KeysRefused
 
 
 def encode(message: Message, *, rich: bool = False) -> bytes:
@@ -165,7 +165,7 @@ def encode(message: Message, *, rich: bool = False) -> bytes:
             return b"\x09" + varint(len(indexes)) + b"".join(map(varint, indexes))
         case Fill(items):
             return b"\x0a" + _pack(_rich_body(items))
-        case Refused(count, most, size):
+        case KeysRefused(count, most, size):
             return b"\x0b" + varint(count) + varint(most) + varint(size)
 
 
@@ -200,7 +200,7 @@ def decode(data: bytes) -> Message:
             if len(message.items) < len(items):
                 raise PeerError("a range is filled with what is no value")
         case 11:
-            message = Refused(reader.varint(), reader.varint(), reader.varint())
+            message = KeysRefused(reader.varint(), reader.varint(), reader.varint())
         case other:
             raise PeerError(f"unknown sync message {other}")
     reader.end()

@@ -56,11 +56,11 @@ from kubeedge.sync.codec import (
     Fetch,
     Fill,
     Item,
+    KeysRefused,
     Message,
     Patch,
     Range,
     Ranges,
-    Refused,
     Start,
     Want,
     size,
@@ -275,10 +275,10 @@ class Source:
     def may_send(self) -> bool:
         return len(self._on_the_way) < WINDOW_BATCHES and self._bytes_on_the_way < WINDOW_BYTES
 
-    def receive(self, message: Message) -> Revision | Want | Refused | None:
+    def receive(self, message: Message) -> Revision | Want | KeysRefused | None:
         """An acknowledgement: the sink is durable up to the returned revision, or has one part more of a snapshot (None); or what it
         wants, or does not take. Raises PeerError for all else."""
-        if isinstance(message, Refused):
+        if isinstance(message, KeysRefused):
             return message
         if self._on_the_way:
             revision, length, complete = self._on_the_way[0]

@@ -22,6 +22,7 @@ from kubeedge.store.model import (
     Change,
     ChangeKind,
     Compare,
+    CompareTarget,
     Delete,
     Get,
     KeyValue,
@@ -29,10 +30,9 @@ from kubeedge.store.model import (
     Put,
     RangeResult,
     Store,
-    Target,
 )
 from kubeedge.sync import delta
-from kubeedge.sync.bounds import Bounds, Tally
+from kubeedge.sync.bounds import Bounds, Usage
 from kubeedge.sync.codec import (
     MAX_ITEMS,
     MAX_RANGES,
@@ -42,11 +42,11 @@ from kubeedge.sync.codec import (
     Fetch,
     Fill,
     Item,
+    KeysRefused,
     Message,
     Patch,
     Range,
     Ranges,
-    Refused,
     Start,
     Want,
     decode,
@@ -79,7 +79,7 @@ class Progress:
     changes: int = 0
     bytes: int = 0
     snapshots: int = 0
-    refused: Refused | None = None  # what the sink does not take, since the channel was attached
+    refused: KeysRefused | None = None  # what the sink does not take, since the channel was attached
     held: float = 0.0  # seconds that the sink has let the source wait, as it changes more than it may
 
 
@@ -151,7 +151,7 @@ async def run_sink(
 ) -> None:
     """`rich`: the source speaks "sync2"; `bounds`: what it may have here; `pace`: how often that may change, in shares of the bounds;
     `tells`: it wants to hear what was refused."""
-    tally = Tally(bounds, forgets=not rich, longest=MAX_KEY - len(prefix.encode())) if bounds else None
+    usage = Usage(bounds, forgets=not rich, longest=MAX_KEY - len(prefix.encode())) if bounds else None
     progress.refused = None
     if pace:
         await _hold(pace, progress, prefix)  # a new session pays the debt of the one before
@@ -161,8 +161,8 @@ async def run_sink(
     progress.revision = sink.lsr.revision
     digest = b""
     known = sink.lsr != Lsr()
-    if tally or (rich and known):
-        content = await _content(store, prefix, tally=tally)
+    if usage or (rich and known):
+        content = await _content(store, prefix, usage=usage)
         digest = content if rich and known else b""
     if rich and not known:
         digest = bytes(delta.CONTENT)
@@ -180,20 +180,20 @@ async def run_sink(
             await send(encode(sink.wanted(await _different(store, prefix, action.spans))))
             continue
         if isinstance(action, Apply):
-            written = await _apply(store, prefix, lsr_key, action, written, tally)
+            written = await _apply(store, prefix, lsr_key, action, written, usage)
             progress.batches += 1
             progress.changes += len(action.items)
-            if tally and pace:
-                pace.charge(tally.spent(), asyncio.get_running_loop().time())
+            if usage and pace:
+                pace.charge(usage.spent(), asyncio.get_running_loop().time())
         progress.revision = sink.lsr.revision
         faults.at("sync.sink.before_ack")
         await send(encode(sink.acked(action)))
         faults.at("sync.sink.after_ack")
-        if tally:
-            await _say_refused(tally, progress, prefix, send if tells else None)
-            if tally.refused and tally.stale and sink.lsr != Lsr():
-                await _count(store, prefix, tally)
-            if tally.fits() and sink.lsr != Lsr():  # not in the middle of a snapshot, which may bring it anyway
+        if usage:
+            await _say_refused(usage, progress, prefix, send if tells else None)
+            if usage.refused and usage.stale and sink.lsr != Lsr():
+                await _count(store, prefix, usage)
+            if usage.fits() and sink.lsr != Lsr():  # not in the middle of a snapshot, which may bring it anyway
                 await _commit(store, lsr_key, [], Lsr(), written)
                 raise PeerError("there is room for what was refused; everything is compared anew", close_code=1012)
         if pace:
@@ -210,37 +210,37 @@ async def _hold(pace: Bucket, progress: Progress, prefix: str) -> None:
         await asyncio.sleep(wait)
 
 
-async def _say_refused(tally: Tally, progress: Progress, prefix: str, send: Send | None) -> None:
+async def _say_refused(usage: Usage, progress: Progress, prefix: str, send: Send | None) -> None:
     """When it is not what was said last."""
-    before, count = progress.refused.count if progress.refused else 0, tally.refusals
+    before, count = progress.refused.count if progress.refused else 0, usage.refusals
     if count == before:
         return
-    bounds = tally.bounds
-    progress.refused = Refused(count, bounds.keys, bounds.size)
+    bounds = usage.bounds
+    progress.refused = KeysRefused(count, bounds.keys, bounds.size)
     if not before:
         log.warning(
             "%s has %d keys and %d bytes; more are refused (at most %d and %d), the first one is %.100r",
-            prefix, tally.keys, tally.size, bounds.keys, bounds.size, next(iter((*tally.refused, *tally.unfit))),
+            prefix, usage.keys, usage.size, bounds.keys, bounds.size, next(iter((*usage.refused, *usage.unfit))),
         )  # fmt: skip
     if send:
         await send(encode(progress.refused))
 
 
-async def _content(store: Store, prefix: str, revision: Revision | None = None, *, tally: Tally | None = None) -> bytes:
+async def _content(store: Store, prefix: str, revision: Revision | None = None, *, usage: Usage | None = None) -> bytes:
     """The digest of what is below the prefix, read in bounded pages; counted, too."""
     content = delta.Content(delta.CONTENT)
     async for page in _pages(store, prefix, revision):
         for kv in page:
             content.add(kv.key.removeprefix(prefix), kv.value)
-            if tally:
-                tally.count(kv.key.removeprefix(prefix), kv.value)
+            if usage:
+                usage.count(kv.key.removeprefix(prefix), kv.value)
         await asyncio.sleep(0)  # others have their turn
     return content.digest()
 
 
-async def _count(store: Store, prefix: str, tally: Tally) -> None:
-    tally.keys, tally.size, tally.stale = 0, 0, False
-    await _content(store, prefix, tally=tally)
+async def _count(store: Store, prefix: str, usage: Usage) -> None:
+    usage.keys, usage.size, usage.stale = 0, 0, False
+    await _content(store, prefix, usage=usage)
 
 
 async def _different(store: Store, prefix: str, spans: Sequence[tuple[Span, bytes]]) -> list[int]:
@@ -264,13 +264,13 @@ def _bounds(prefix: str, span: Span) -> tuple[str, str]:
 
 
 async def _apply(
-    store: Store, prefix: str, lsr_key: str, action: Apply, written: Revision, tally: Tally | None = None
+    store: Store, prefix: str, lsr_key: str, action: Apply, written: Revision, usage: Usage | None = None
 ) -> Revision:
     """One transaction: items, deletions, LSR. It is refused when somebody else wrote the LSR: another process that speaks
     for the same identity."""
     ops: list[Op] = [
         Delete(prefix + item.key) if item.value is None else Put(prefix + item.key, item.value)
-        for item in await _only_news(store, prefix, action.items, tally)
+        for item in await _only_news(store, prefix, action.items, usage)
     ]
     if action.keep is not None:
         have = (await store.range(*_bounds(prefix, action.within or Span("", "")), keys_only=True)).kvs
@@ -279,9 +279,9 @@ async def _apply(
             written = await _commit(store, lsr_key, stale[:MAX_ITEMS], Lsr(), written)
             del stale[:MAX_ITEMS]
         ops += stale
-        if tally and stale:
-            tally.stale = True
-    lsr = Lsr() if action.lsr and tally and tally.refused and tally.forgets else action.lsr
+        if usage and stale:
+            usage.stale = True
+    lsr = Lsr() if action.lsr and usage and usage.refused and usage.forgets else action.lsr
     return await _commit(store, lsr_key, ops, lsr, written)
 
 
@@ -292,7 +292,7 @@ async def _commit(store: Store, lsr_key: str, ops: list[Op], lsr: Lsr | None, wr
     if not ops:
         return written
     faults.at("sync.apply.before_commit")
-    result = await store.txn((Compare(lsr_key, Target.MOD, "=", written),), ops)
+    result = await store.txn((Compare(lsr_key, CompareTarget.MOD, "=", written),), ops)
     faults.at("sync.apply.after_commit")
     if not result.succeeded:
         raise PeerError("the last sync revision was written by another session of the same identity", close_code=1008)
@@ -300,13 +300,13 @@ async def _commit(store: Store, lsr_key: str, ops: list[Op], lsr: Lsr | None, wr
 
 
 async def _only_news(
-    store: Store, prefix: str, items: Sequence[Item | Patch], tally: Tally | None = None
+    store: Store, prefix: str, items: Sequence[Item | Patch], usage: Usage | None = None
 ) -> list[Item]:
     """Without what the store already has: a repeated snapshot writes nothing; and without what is refused. Patches become values."""
     if not items:
         return []
-    if tally and tally.stale and tally.near(len(items), sum(size_of(item) for item in items if isinstance(item, Item))):
-        await _count(store, prefix, tally)
+    if usage and usage.stale and usage.near(len(items), sum(size_of(item) for item in items if isinstance(item, Item))):
+        await _count(store, prefix, usage)
     there = (await store.txn((), [Get(prefix + item.key) for item in items])).responses
     news: list[Item] = []
     for item, found in zip(items, there, strict=True):
@@ -314,13 +314,13 @@ async def _only_news(
         try:
             whole = _patched(item, have) if isinstance(item, Patch) else item
         except PeerError:
-            if not (tally and tally.refuses_on(item.key)):
+            if not (usage and usage.refuses_on(item.key)):
                 raise
             continue
         if whole.value == have:
-            if tally:
-                tally.forget(item.key)  # it is again as it was
-        elif tally is None or tally.admits(whole, have):
+            if usage:
+                usage.forget(item.key)  # it is again as it was
+        elif usage is None or usage.admits(whole, have):
             news.append(whole)
     return news
 
@@ -348,7 +348,7 @@ async def run_source(store: Store, prefix: str, send: Send, receive: Receive, pr
     await _Outgoing(store, prefix, fetch, send, receive, progress).run()
 
 
-def refusal(told: Refused) -> str:
+def refusal(told: KeysRefused) -> str:
     return f"it takes at most {told.keys} keys and {told.bytes} bytes of this node, and no very long keys; delete what is not needed"
 
 
@@ -376,7 +376,7 @@ class _Outgoing:
     async def _take_answers(self) -> None:
         while True:
             answer = self._source.receive(decode(await self._receive()))
-            if isinstance(answer, Refused):
+            if isinstance(answer, KeysRefused):
                 if not (self._progress.refused and self._progress.refused.count):
                     log.warning("the other end does not take %d keys: %s", answer.count, refusal(answer))
                 self._progress.refused = answer
@@ -540,4 +540,4 @@ def _parse_lsr(value: bytes) -> Lsr:
         return Lsr()
 
 
-__all__ = ["Progress", "run_cloud", "run_edge", "refusal", "run_sink", "run_source"]
+__all__ = ["Progress", "refusal", "run_cloud", "run_edge", "run_sink", "run_source"]

@@ -1,4 +1,4 @@
-"""The Internet checksum (RFC 1071): the door. The C twin is used when it is there, and never with KUBEEDGE_PURE set."""
+"""The Internet checksum (RFC 1071): the public function. The C version is used when it is there, and never with KUBEEDGE_PURE set."""
 
 from __future__ import annotations
 

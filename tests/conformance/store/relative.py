@@ -9,7 +9,7 @@ from typing import Any
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import Gone
-from kubeedge.store.model import Compare, KeyValue, Op, RangeResult, Store, Target, TxnResult, WatchBatch
+from kubeedge.store.model import Compare, CompareTarget, KeyValue, Op, RangeResult, Store, TxnResult, WatchBatch
 
 
 class RelativeStore:
@@ -46,7 +46,7 @@ class RelativeStore:
     async def txn(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()) -> TxnResult:
         moved = [
             replace(c, operand=self._up(Revision(int(c.operand))))
-            if c.target in (Target.CREATE, Target.MOD) and isinstance(c.operand, int) and c.operand > 0
+            if c.target in (CompareTarget.CREATE, CompareTarget.MOD) and isinstance(c.operand, int) and c.operand > 0
             else c
             for c in compares
         ]

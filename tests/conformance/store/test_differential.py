@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from kubeedge.api.names import Revision
 from kubeedge.errors import KubeEdgeError
 from kubeedge.store.memory import MemoryStore
-from kubeedge.store.model import Compare, Delete, Get, Op, Put, Store, Target
+from kubeedge.store.model import Compare, CompareTarget, Delete, Get, Op, Put, Store
 from kubeedge.store.sqlite import open_sqlite
 from kubeedge_cloud.etcd.store import open_etcd
 from tests.conformance.store.relative import RelativeStore
@@ -33,8 +33,8 @@ _serial = itertools.count(1)
 
 @st.composite
 def compares(draw: st.DrawFn) -> Compare:
-    target = draw(st.sampled_from(list(Target)))
-    operand = draw(VALUES) if target is Target.VALUE else draw(NUMBERS)
+    target = draw(st.sampled_from(list(CompareTarget)))
+    operand = draw(VALUES) if target is CompareTarget.VALUE else draw(NUMBERS)
     return Compare(draw(KEYS), target, draw(st.sampled_from("= != < >".split())), operand)
 
 

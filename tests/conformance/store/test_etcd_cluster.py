@@ -38,7 +38,7 @@ async def persistently(store: EtcdStore, key: str, value: bytes) -> bool:
 
 
 def test_members_may_die_one_after_the_other_and_nothing_acknowledged_is_lost(cluster: EtcdCluster) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = await open_etcd(cluster.settings(namespace="/die", timeout=2.0))
         acknowledged: list[str] = []
         seen: list[Change] = []
@@ -56,7 +56,9 @@ def test_members_may_die_one_after_the_other_and_nothing_acknowledged_is_lost(cl
             last = 0
             async for batch in store.watch("", after=Revision(store.revision)):
                 for change in batch.changes:
-                    assert change.revision > last, "each revision is one put: a watch went back in time, or said it twice"
+                    assert change.revision > last, (
+                        "each revision is one put: a watch went back in time, or said it twice"
+                    )
                     last = int(change.revision)
                     seen.append(change)
 
@@ -87,11 +89,11 @@ def test_members_may_die_one_after_the_other_and_nothing_acknowledged_is_lost(cl
         finally:
             await store.close()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_20418_a_member_that_was_paused_answers_nothing_stale(cluster: EtcdCluster) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         alone = [
             await open_etcd(cluster.settings(endpoints=[e], namespace="/pause", timeout=3.0)) for e in cluster.endpoints
         ]
@@ -118,11 +120,11 @@ def test_20418_a_member_that_was_paused_answers_nothing_stale(cluster: EtcdClust
             for store in alone:
                 await store.close()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_history_that_was_compacted_while_we_were_away_is_gone_for_every_watch(cluster: EtcdCluster) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         here = await open_etcd(cluster.settings(namespace="/away"))
         there = await open_etcd(cluster.settings(namespace="/away"))
         try:
@@ -143,11 +145,11 @@ def test_history_that_was_compacted_while_we_were_away_is_gone_for_every_watch(c
             await here.close()
             await there.close()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_stranger_and_a_wrong_path_are_refused(cluster: EtcdCluster, tmp_path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         with pytest.raises(Unavailable):
             await open_etcd(cluster.settings(cert=None, key=None, timeout=2.0))
         with pytest.raises(Invalid, match=r"etcd credentials: .*none\.crt"):
@@ -155,11 +157,11 @@ def test_a_stranger_and_a_wrong_path_are_refused(cluster: EtcdCluster, tmp_path:
         with pytest.raises(Unavailable):
             await open_etcd(cluster.settings(endpoints=["127.0.0.1:1"], timeout=1.0))
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_one_silent_member_costs_neither_a_lease_nor_the_sight_of_changes(cluster: EtcdCluster) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = await open_etcd(cluster.settings(namespace="/silent", timeout=30.0))
         members = store._members
         try:
@@ -188,7 +190,7 @@ def test_one_silent_member_costs_neither_a_lease_nor_the_sight_of_changes(cluste
         finally:
             await store.close()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_an_etcd_that_is_restored_from_a_backup_is_noticed_and_whoever_begins_anew_sees_what_is_there(
@@ -197,7 +199,7 @@ def test_an_etcd_that_is_restored_from_a_backup_is_noticed_and_whoever_begins_an
     """Its watch would wait for a revision of the future, and say nothing for as long as that takes."""
     directory = tmp_path / "etcd"
 
-    async def story(one: EtcdCluster) -> None:
+    async def scenario(one: EtcdCluster) -> None:
         store = await open_etcd(one.settings(namespace="/restored"))
         ended = asyncio.Event()
         store.on_rewound = ended.set
@@ -232,4 +234,4 @@ def test_an_etcd_that_is_restored_from_a_backup_is_noticed_and_whoever_begins_an
             await store.close()
 
     with EtcdCluster(directory) as one:
-        asyncio.run(story(one))
+        asyncio.run(scenario(one))

@@ -10,12 +10,12 @@ import pytest
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import Gone, Invalid
-from kubeedge.store.model import ChangeKind, Compare, Delete, Get, Put, Store, Target, WatchBatch
+from kubeedge.store.model import ChangeKind, Compare, CompareTarget, Delete, Get, Put, Store, WatchBatch
 from tests.conformance.store.conftest import StoreFactory
 from tests.conformance.store.test_store import batches, flat, play
 
 PUT, DELETE = ChangeKind.PUT, ChangeKind.DELETE
-Story = Callable[[Store], Awaitable[None]]
+Scenario = Callable[[Store], Awaitable[None]]
 
 
 async def collect(store: Store, prefix: str, after: int, until: int) -> list[WatchBatch]:
@@ -41,7 +41,7 @@ def in_order(got: list[WatchBatch]) -> None:
 
 
 def test_15271_a_watch_never_goes_back_in_time_when_it_is_resumed(new_store: StoreFactory) -> None:
-    async def story(store: Store) -> None:
+    async def scenario(store: Store) -> None:
         for n in range(40):
             await store.put(f"k{n % 3}", b"%d" % n)
         seen: list[int] = []
@@ -52,16 +52,18 @@ def test_15271_a_watch_never_goes_back_in_time_when_it_is_resumed(new_store: Sto
                 position = int(batch.revision)
         assert seen == list(range(2, 42))
 
-    play(new_store, story)
+    play(new_store, scenario)
 
 
 def test_17247_a_transaction_delivers_each_change_once(new_store: StoreFactory) -> None:
-    async def story(store: Store) -> None:
+    async def scenario(store: Store) -> None:
         watching = asyncio.create_task(batches(store, "k", 1, 6))
         await asyncio.sleep(0.01)
         await store.txn((), [Put("k1", b"a"), Get("k1"), Put("k2", b"a")])
         await store.txn(
-            [Compare("k1", Target.VALUE, "=", b"no")], [Put("k1", b"x")], [Put("k3", b"b"), Get("k"), Delete("k1")]
+            [Compare("k1", CompareTarget.VALUE, "=", b"no")],
+            [Put("k1", b"x")],
+            [Put("k3", b"b"), Get("k"), Delete("k1")],
         )
         await store.txn((), [Delete("k1"), Put("k4", b"c"), Put("k5", b"c")])
         assert flat(await watching) == [
@@ -69,11 +71,11 @@ def test_17247_a_transaction_delivers_each_change_once(new_store: StoreFactory) 
             (PUT, "k4", b"c", 4), (PUT, "k5", b"c", 4),
         ]  # fmt: skip
 
-    play(new_store, story)
+    play(new_store, scenario)
 
 
 def test_17529_a_starved_watcher_loses_nothing(new_store: StoreFactory) -> None:
-    async def story(store: Store) -> None:
+    async def scenario(store: Store) -> None:
         async with contextlib.AsyncExitStack() as stack:
             watches = []
             for _ in range(20):
@@ -91,11 +93,11 @@ def test_17529_a_starved_watcher_loses_nothing(new_store: StoreFactory) -> None:
                     keys += [c.key for c in (await anext(watch)).changes]  # type: ignore[call-overload]
                 assert sorted(keys) == sorted(f"k{n}" for n in range(120))
 
-    play(new_store, story)
+    play(new_store, scenario)
 
 
 def test_18089_a_delete_at_the_compacted_revision_is_delivered_or_gone(new_store: StoreFactory) -> None:
-    async def story(store: Store) -> None:
+    async def scenario(store: Store) -> None:
         await store.put("k", b"1")  # 2
         await store.delete("k")  # 3
         await store.put("other", b"")  # 4
@@ -105,22 +107,22 @@ def test_18089_a_delete_at_the_compacted_revision_is_delivered_or_gone(new_store
         await store.put("k", b"2")  # 5
         assert flat(await batches(store, "k", 3, 1)) == [(PUT, "k", b"2", 5)]
 
-    play(new_store, story)
+    play(new_store, scenario)
 
 
 def test_19179_a_delete_right_after_the_compacted_revision_is_not_missed(new_store: StoreFactory) -> None:
-    async def story(store: Store) -> None:
+    async def scenario(store: Store) -> None:
         await store.put("k", b"1")  # 2
         await store.put("x", b"1")  # 3
         await store.delete("k")  # 4
         await store.compact(Revision(3))
         assert flat(await batches(store, "k", 3, 1)) == [(DELETE, "k", b"", 4)]
 
-    play(new_store, story)
+    play(new_store, scenario)
 
 
 def test_20221_a_watch_of_the_future_hears_nothing_old(new_store: StoreFactory) -> None:
-    async def story(store: Store) -> None:
+    async def scenario(store: Store) -> None:
         await store.put("k", b"1")  # 2
         watching = asyncio.create_task(collect(store, "k", 4, 5))
         await asyncio.sleep(0.05)
@@ -129,11 +131,11 @@ def test_20221_a_watch_of_the_future_hears_nothing_old(new_store: StoreFactory) 
         got = await watching
         assert flat(got) == [(PUT, "k", b"5", 5)]
 
-    play(new_store, story)
+    play(new_store, scenario)
 
 
 def test_15220_progress_never_overtakes_a_change(new_store: StoreFactory) -> None:
-    async def story(store: Store) -> None:
+    async def scenario(store: Store) -> None:
         watching = asyncio.create_task(collect(store, "k", 1, 401))
         for n in range(400):
             await store.put("k" if n % 7 == 0 else "other", b"%d" % n)
@@ -145,11 +147,11 @@ def test_15220_progress_never_overtakes_a_change(new_store: StoreFactory) -> Non
             told = int(batch.revision)
         assert sum(len(b.changes) for b in got) == len(range(0, 400, 7))
 
-    play(new_store, story)
+    play(new_store, scenario)
 
 
 def test_18667_a_transaction_reads_one_state_though_history_is_compacted(new_store: StoreFactory) -> None:
-    async def story(store: Store) -> None:
+    async def scenario(store: Store) -> None:
         for n in range(20):
             await store.txn((), [Put("a", b"%d" % n), Put("b", b"%d" % n)])
 
@@ -166,11 +168,11 @@ def test_18667_a_transaction_reads_one_state_though_history_is_compacted(new_sto
             compactions(), reads(), *(store.txn((), [Put("a", b"x"), Put("b", b"x")]) for _ in range(5))
         )
 
-    play(new_store, story)
+    play(new_store, scenario)
 
 
 def test_17780_the_revision_does_not_go_back_with_compaction(new_store: StoreFactory) -> None:
-    async def story(store: Store) -> None:
+    async def scenario(store: Store) -> None:
         for n in range(5):
             await store.put("k", b"%d" % n)
         await store.delete("k")  # 7
@@ -180,14 +182,14 @@ def test_17780_the_revision_does_not_go_back_with_compaction(new_store: StoreFac
             await store.range("k", revision=Revision(8))
         assert await store.put("k", b"") == 8
 
-    play(new_store, story)
+    play(new_store, scenario)
 
 
 def test_18055_two_looks_at_everything_at_once_are_two_looks(new_store: StoreFactory) -> None:
-    async def story(store: Store) -> None:
+    async def scenario(store: Store) -> None:
         await store.txn((), [Put(f"k{n:03}", bytes(1000)) for n in range(300)])
         both = await asyncio.gather(store.range("k", "l"), store.range("k", "l"), store.put("k999", b""))
         for found in both[:2]:
             assert len(found.kvs) == found.count and found.count in (300, 301)  # type: ignore[union-attr]
 
-    play(new_store, story)
+    play(new_store, scenario)

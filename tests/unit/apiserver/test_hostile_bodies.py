@@ -165,7 +165,7 @@ async def test_large_work_is_done_in_one_thread_and_small_work_at_once(api: Api)
 
 
 def test_the_thread_takes_the_tenants_in_turn_and_a_client_that_leaves_does_not_end_its_turn() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         offload, order, go = Offload(), [], threading.Event()
 
         def work(name: str) -> None:
@@ -187,7 +187,7 @@ def test_the_thread_takes_the_tenants_in_turn_and_a_client_that_leaves_does_not_
         await asyncio.gather(*tasks[1:])
         assert order == ["a0", "a1", "b0", "a2", "a3"]
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 @with_api

@@ -1,4 +1,4 @@
-"""The listener: TLS on loopback, strangers, slow readers, start and stop."""
+"""The listener: TLS on loopback, unauthenticated clients, slow readers, start and stop."""
 
 from __future__ import annotations
 

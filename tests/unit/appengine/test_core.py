@@ -10,9 +10,9 @@ from kubeedge.appengine import core
 from kubeedge.appengine.core import (
     ContainerObservation,
     CreateSandbox,
-    Gone,
     PodObservation,
     RemovePod,
+    ReportRemoved,
     StartContainer,
     StopContainers,
     Wait,
@@ -155,7 +155,7 @@ def test_a_deleted_pod_is_stopped_then_removed_then_gone() -> None:
     two = observed(a=running(90.0), b=running(90.0), c=exited(0, 95.0))
     assert names(plan(gone, two, 100.0)) == ("stop", "a", "b", 5.0)
     assert plan(gone, observed(a=exited(143, 99.0)), 100.0) == RemovePod()
-    assert plan(gone, PodObservation("u1"), 100.0) == Gone()
+    assert plan(gone, PodObservation("u1"), 100.0) == ReportRemoved()
 
 
 def test_a_pod_that_nobody_wants_ends_with_the_grace_that_it_had() -> None:
@@ -171,7 +171,7 @@ def test_another_uid_under_the_same_name_is_another_pod() -> None:
 def test_a_pod_that_had_finished_does_not_run_again_when_our_records_are_lost() -> None:
     seen = PodObservation("u1", final="Succeeded")
     assert plan(pod(restartPolicy="Never"), seen, 100.0) == Wait(None)
-    assert plan(None, seen, 100.0) == Gone()
+    assert plan(None, seen, 100.0) == ReportRemoved()
 
 
 def test_the_run_before_is_kept_as_last_state() -> None:

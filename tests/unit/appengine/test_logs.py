@@ -66,7 +66,7 @@ def test_following_shows_what_comes_past_rotations_until_the_container_ends(tmp_
     def line(text: str) -> str:
         return f"2026-11-22T07:24:54.1+00:00 stdout F {text}\n"
 
-    async def story() -> bytes:
+    async def scenario() -> bytes:
         nonlocal alive
         out = b""
         path.write_text(line("a"))
@@ -91,7 +91,7 @@ def test_following_shows_what_comes_past_rotations_until_the_container_ends(tmp_
         await writing
         return out
 
-    assert virtual_time.run(story()) == b"a\nb\nc\nd\ne\n"
+    assert virtual_time.run(scenario()) == b"a\nb\nc\nd\ne\n"
 
 
 def test_rotation_moves_a_full_log_aside_and_asks_for_a_new_one(tmp_path: Path) -> None:

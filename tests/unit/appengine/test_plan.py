@@ -9,9 +9,9 @@ import pytest
 from kubeedge.api.pod import Pod, parse
 from kubeedge.appengine.core import (
     CreateSandbox,
-    Gone,
     PodObservation,
     RemovePod,
+    ReportRemoved,
     StartContainer,
     StopContainers,
     Wait,
@@ -150,7 +150,7 @@ def test_a_deleted_pod_stops_is_removed_and_is_gone() -> None:
     assert plan(wanted, observed, 1.0) == StopContainers(("main",), 3.0, "the pod is deleted")
     end(observed, "main", 2.0, code=143)
     assert plan(wanted, observed, 2.0) == RemovePod()
-    assert plan(wanted, PodObservation("u1"), 2.0) == Gone()
+    assert plan(wanted, PodObservation("u1"), 2.0) == ReportRemoved()
 
 
 def test_another_uid_under_the_same_name_ends_the_old_pod() -> None:

@@ -60,9 +60,9 @@ def state_of(supervisor: Supervisor, name: str):
     return next(s for s in supervisor.states() if s.name == name)
 
 
-def story_of(floors, until: float, look: Callable[[Supervisor], Any] | None = None, **settings):
-    async def story():
-        supervisor = Supervisor(floors, **settings)
+def run_scenario(levels, until: float, look: Callable[[Supervisor], Any] | None = None, **settings):
+    async def scenario():
+        supervisor = Supervisor(levels, **settings)
         running = asyncio.create_task(supervisor.run())
         await asyncio.sleep(until)
         seen = look(supervisor) if look else None
@@ -70,17 +70,17 @@ def story_of(floors, until: float, look: Callable[[Supervisor], Any] | None = No
         stuck = await running
         return seen, stuck, asyncio.get_running_loop().time()
 
-    return virtual_time.run(story())
+    return virtual_time.run(scenario())
 
 
 def test_floors_start_bottom_up_and_stop_top_down():
     diary: list[str] = []
-    floors = [
+    levels = [
         [Good("store", diary, slow=2.0)],
         [Good("bus", diary), Good("hub", diary, slow=1.0)],
         [Good("app", diary)],
     ]
-    story_of(floors, 10.0)
+    run_scenario(levels, 10.0)
     assert diary[:4] == ["+store", "+bus", "+hub", "+app"]
     assert diary[4] == "-app" and set(diary[5:7]) == {"-bus", "-hub"} and diary[7] == "-store"
 
@@ -88,7 +88,7 @@ def test_floors_start_bottom_up_and_stop_top_down():
 def test_a_module_that_crashes_starts_again_with_growing_delays_and_nobody_else_notices():
     diary: list[str] = []
     bad = Scripted("bad", crash)
-    (states, _, _) = story_of([[bad, Good("good", diary)]], 9.9, lambda s: {x.name: x for x in s.states()})
+    (states, _, _) = run_scenario([[bad, Good("good", diary)]], 9.9, lambda s: {x.name: x for x in s.states()})
     assert bad.began == [0.0, 0.5, 1.5, 3.5, 7.5]
     assert diary == ["+good", "-good"]
     assert (states["bad"].state, states["bad"].restarts) == ("backing off", 5)
@@ -101,7 +101,7 @@ def test_the_metrics_say_which_modules_are_up():
         await asyncio.get_running_loop().create_future()
 
     bad, late = Scripted("bad", crash), Scripted("late", never_ready)
-    (states, _, _) = story_of([[bad, Good("good", [])], [late]], 9.9, Supervisor.states)
+    (states, _, _) = run_scenario([[bad, Good("good", [])], [late]], 9.9, Supervisor.states)
     up, restarts = modules(states)
     assert {s.labels["module"]: s.value for s in up.samples} == {"good": 1.0, "bad": 0.0, "late": 0.0}
     assert {s.labels["module"]: s.value for s in restarts.samples} == {"good": 0.0, "bad": 5.0, "late": 0.0}
@@ -112,7 +112,7 @@ def test_a_module_that_returns_has_crashed():
         ready.set()
 
     flighty = Scripted("flighty", return_at_once, serve)
-    (state, _, _) = story_of([[flighty]], 5.0, lambda s: state_of(s, "flighty"))
+    (state, _, _) = run_scenario([[flighty]], 5.0, lambda s: state_of(s, "flighty"))
     assert flighty.began == [0.0, 0.5]
     assert (state.state, state.restarts, state.last_error) == ("ready", 1, "returned without being told to stop")
 
@@ -126,7 +126,7 @@ def test_a_restarted_module_is_starting_until_it_says_ready_again():
     async def never_ready(ready):
         await asyncio.get_running_loop().create_future()
 
-    (state, _, _) = story_of([[Scripted("m", ready_then_crash, never_ready)]], 5.0, lambda s: state_of(s, "m"))
+    (state, _, _) = run_scenario([[Scripted("m", ready_then_crash, never_ready)]], 5.0, lambda s: state_of(s, "m"))
     assert state.state == "starting"
 
 
@@ -135,7 +135,7 @@ def test_a_cancellation_that_leaks_out_of_a_module_is_a_crash_not_an_end():
         raise asyncio.CancelledError
 
     m = Scripted("m", leak, serve)
-    (state, _, _) = story_of([[m]], 5.0, lambda s: state_of(s, "m"))
+    (state, _, _) = run_scenario([[m]], 5.0, lambda s: state_of(s, "m"))
     assert (state.state, m.began) == ("ready", [0.0, 0.5])
 
 
@@ -144,14 +144,14 @@ def test_a_module_that_never_gets_ready_delays_the_next_floor_only_so_long(caplo
         await asyncio.get_running_loop().create_future()
 
     above = Scripted("above", serve)
-    story_of([[Scripted("late", never_ready), Scripted("fine", serve)], [above]], 20.0, ready_patience=3.0)
+    run_scenario([[Scripted("late", never_ready), Scripted("fine", serve)], [above]], 20.0, ready_timeout=3.0)
     assert above.began == [3.0]
     assert "going on without: late" in caplog.text
 
 
 def test_a_crash_before_ready_is_retried_within_the_patience_of_the_floor():
     above = Scripted("above", serve)
-    story_of([[Scripted("shaky", crash, crash, serve)], [above]], 20.0)
+    run_scenario([[Scripted("shaky", crash, crash, serve)], [above]], 20.0)
     assert above.began == [1.5]
 
 
@@ -166,8 +166,8 @@ def test_what_does_not_stop_is_named_with_the_line_it_hangs_at(caplog):
             except asyncio.CancelledError:
                 pass
 
-    async def story():
-        supervisor = Supervisor([[Scripted("stubborn", stubborn), Scripted("polite", serve)]], stop_patience=4.0)
+    async def scenario():
+        supervisor = Supervisor([[Scripted("stubborn", stubborn), Scripted("polite", serve)]], stop_timeout=4.0)
         running = asyncio.create_task(supervisor.run())
         await asyncio.sleep(1.0)
         supervisor.stop()
@@ -179,7 +179,7 @@ def test_what_does_not_stop_is_named_with_the_line_it_hangs_at(caplog):
                 await asyncio.gather(task, return_exceptions=True)
         return stuck, asyncio.get_running_loop().time()
 
-    assert virtual_time.run(story()) == (("stubborn",), 5.0)
+    assert virtual_time.run(scenario()) == (("stubborn",), 5.0)
     assert "module stubborn does not stop; it hangs at" in caplog.text and "tasks.py" in caplog.text
     assert "polite" not in caplog.text
 
@@ -192,21 +192,21 @@ def test_a_module_that_fails_while_it_stops_does_not_keep_the_others_up(caplog):
         finally:
             raise OSError("no goodbye")
 
-    (_, stuck, now) = story_of([[Scripted("rude", bad_goodbye)]], 1.0)
+    (_, stuck, now) = run_scenario([[Scripted("rude", bad_goodbye)]], 1.0)
     assert (stuck, now) == ((), 1.0)
     assert "module=rude failed while it stopped: no goodbye" in caplog.text
 
 
 def test_stop_during_the_start_stops_what_is_up_and_starts_nothing_more():
     diary: list[str] = []
-    story_of([[Good("a", diary)], [Good("slow", diary, slow=5.0)], [Good("c", diary)]], 1.0)
+    run_scenario([[Good("a", diary)], [Good("slow", diary, slow=5.0)], [Good("c", diary)]], 1.0)
     assert diary == ["+a", "-a"]
 
 
 def test_cancelling_run_stops_every_module_even_those_of_the_floor_that_was_starting():
     diary: list[str] = []
 
-    async def story():
+    async def scenario():
         supervisor = Supervisor([[Good("a", diary)], [Good("b", diary), Good("slow", diary, slow=50.0)]])
         running = asyncio.create_task(supervisor.run())
         await asyncio.sleep(1.0)
@@ -215,13 +215,13 @@ def test_cancelling_run_stops_every_module_even_those_of_the_floor_that_was_star
             await running
         return [t.get_name() for t in asyncio.all_tasks() if t is not asyncio.current_task()]
 
-    assert virtual_time.run(story()) == []
+    assert virtual_time.run(scenario()) == []
     assert diary == ["+a", "+b", "-b", "-a"]
 
 
 def test_the_same_crash_in_a_row_prints_one_traceback(caplog):
     caplog.set_level(logging.ERROR)
-    story_of([[Scripted("bad", crash)]], 2.0)
+    run_scenario([[Scripted("bad", crash)]], 2.0)
     assert [bool(r.exc_info) for r in caplog.records if "crashed" in r.message] == [True, False, False]
 
 
@@ -248,17 +248,17 @@ async def a_bug(ready: asyncio.Event) -> None:
 )
 def test_what_is_wrong_with_the_machine_is_one_line(caplog, fails, words, traceback):
     caplog.set_level(logging.ERROR)
-    story_of([[Scripted("bad", fails)]], 0.5)
+    run_scenario([[Scripted("bad", fails)]], 0.5)
     first = caplog.records[0]
     assert words in first.getMessage() and "\n" not in first.getMessage() and bool(first.exc_info) == traceback
 
 
 def test_two_modules_of_one_name_are_refused():
-    async def story():
+    async def scenario():
         Supervisor([[Scripted("twin", serve)], [Scripted("twin", serve)]])
 
     with pytest.raises(Misuse, match="twin"):
-        asyncio.run(story())
+        asyncio.run(scenario())
 
 
 PROGRAM = """
@@ -281,7 +281,7 @@ PROGRAM = """
                         pass
 
     async def main():
-        print(await Supervisor([[M()]], stop_patience=60.0).run(), flush=True)
+        print(await Supervisor([[M()]], stop_timeout=60.0).run(), flush=True)
 
     asyncio.run(main())
 """

@@ -22,7 +22,7 @@ async def start(store: MemoryStore, pki: Path, *, replace: bool = False) -> None
 
 
 def test_the_first_authority_of_a_store_is_the_only_one(tmp_path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = MemoryStore()
         await start(store, tmp_path / "a")
         await start(store, tmp_path / "a")
@@ -37,11 +37,11 @@ def test_the_first_authority_of_a_store_is_the_only_one(tmp_path: Path) -> None:
         with pytest.raises(Invalid, match="another certificate authority"):
             await start(store, tmp_path / "a")
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_store_of_an_earlier_version_with_nodes_needs_its_authority(tmp_path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = MemoryStore()
         tenants = TenantManager(store)
         await tenants.ensure_tenant(DEFAULT_TENANT)
@@ -53,4 +53,4 @@ def test_a_store_of_an_earlier_version_with_nodes_needs_its_authority(tmp_path: 
         await start(store, tmp_path / "a")
         assert await store.get(keys.AUTHORITY) is not None
 
-    asyncio.run(story())
+    asyncio.run(scenario())

@@ -23,7 +23,7 @@ from tests.unit.bootstrap.cloud import Cloud, Machine
 DAY = 86400.0
 
 
-def story(tmp_path: Path, told, **options):
+def scenario(tmp_path: Path, told, **options):
     async def run():
         async with Cloud(tmp_path, **options) as cloud:
             return await asyncio.wait_for(told(cloud), 20)
@@ -50,7 +50,7 @@ def test_a_token_buys_a_certificate_that_names_tenant_and_node(tmp_path):
         [record] = await cloud.tokens.list(TenantId("acme"))
         assert (record.state(time.time()), record.used_by) == ("used", "edge1")
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_a_token_works_once(tmp_path):
@@ -62,7 +62,7 @@ def test_a_token_works_once(tmp_path):
                 await cloud.join(token, name)
             assert "kubeedge token create" in error.value.__notes__[0]
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_the_same_machine_may_ask_again_when_the_answer_was_lost(tmp_path):
@@ -75,7 +75,7 @@ def test_the_same_machine_may_ask_again_when_the_answer_was_lost(tmp_path):
         with pytest.raises(Refused, match="used already"):
             await cloud.join(token, "edge1", machine)
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_of_many_machines_with_one_token_exactly_one_becomes_the_node(tmp_path):
@@ -85,7 +85,7 @@ def test_of_many_machines_with_one_token_exactly_one_becomes_the_node(tmp_path):
         assert sum(isinstance(a, dict) for a in answers) == 1
         assert all(isinstance(a, dict | Refused) for a in answers)
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_of_many_tokens_for_one_name_exactly_one_gets_it(tmp_path):
@@ -95,7 +95,7 @@ def test_of_many_tokens_for_one_name_exactly_one_gets_it(tmp_path):
         assert sum(isinstance(a, dict) for a in answers) == 1
         assert all(isinstance(a, dict | Refused | Conflict) for a in answers)
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 @pytest.mark.parametrize("reason", ["expired", "revoked", "wrong node", "wrong secret", "unknown id"])
@@ -121,7 +121,7 @@ def test_a_token_that_is_not_good_is_refused_with_its_reason(tmp_path, reason):
             await asyncio.to_thread(Machine().join, client, token, node)
         assert cloud.registry.nodes == {}
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_the_token_of_another_cloud_is_noticed_before_anything_is_said_to_this_one(tmp_path):
@@ -132,7 +132,7 @@ def test_the_token_of_another_cloud_is_noticed_before_anything_is_said_to_this_o
             await cloud.join(foreign, "edge1")
         assert (await cloud.tokens.list(DEFAULT_TENANT))[0].state(time.time()) == "valid"
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_a_name_that_is_taken_needs_a_token_that_replaces(tmp_path):
@@ -148,7 +148,7 @@ def test_a_name_that_is_taken_needs_a_token_that_replaces(tmp_path):
             await asyncio.to_thread(old.renew, cloud.client())
         await asyncio.to_thread(new.renew, cloud.client())
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_the_same_name_in_another_tenant_is_another_node(tmp_path):
@@ -157,7 +157,7 @@ def test_the_same_name_in_another_tenant_is_another_node(tmp_path):
         answer = await cloud.join(await cloud.token("edge1", tenant=TenantId("acme")), "edge1")
         assert answer["tenant"] == "acme"
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_the_name_of_a_node_that_was_removed_is_free_again(tmp_path):
@@ -169,7 +169,7 @@ def test_the_name_of_a_node_that_was_removed_is_free_again(tmp_path):
             await asyncio.to_thread(machine.renew, cloud.client())
         await cloud.join(await cloud.token("edge1"), "edge1")
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_a_join_that_fails_in_the_cloud_does_not_use_up_the_token(tmp_path):
@@ -181,7 +181,7 @@ def test_a_join_that_fails_in_the_cloud_does_not_use_up_the_token(tmp_path):
         cloud.registry.full = False
         await cloud.join(token, "edge1")
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 @pytest.mark.parametrize(("off", "words"), [(365, "365 days"), (-365, "365 days"), (0.5, "12.0 hours")])
@@ -191,7 +191,7 @@ def test_a_machine_that_lives_in_another_year_is_told_so(tmp_path, off, words):
         with pytest.raises(Invalid, match=f"the clock of this machine is off by {words}"):
             await asyncio.to_thread(Machine().join, client, await cloud.token(), "edge1")
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 @pytest.mark.parametrize(("off", "words"), [(2 * DAY, "not valid yet"), (-370 * DAY, "expired")])
@@ -200,7 +200,7 @@ def test_a_certificate_out_of_its_time_makes_the_clock_a_suspect(tmp_path, off, 
         with pytest.raises(Invalid, match=f"is {words} by the clock of this machine, which says 20"):
             await cloud.join(await cloud.token(), "edge1")
 
-    story(tmp_path, told, authority_clock_off=off)
+    scenario(tmp_path, told, authority_clock_off=off)
 
 
 def test_wrong_tokens_are_heard_ten_times_a_minute(tmp_path):
@@ -216,7 +216,7 @@ def test_wrong_tokens_are_heard_ten_times_a_minute(tmp_path):
         cloud.off = 61
         await cloud.join(good, "edge1")
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 async def ask(cloud, method: str, target: str, body: bytes, headers: dict[str, str] | None = None) -> tuple[int, dict]:
@@ -263,7 +263,7 @@ def test_bad_input_gets_a_clear_answer_and_changes_nothing(tmp_path, body, statu
         assert (got, words in answer["error"]) == (status, True), answer
         assert cloud.registry.nodes == {}
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_strangers_find_nothing_else(tmp_path):
@@ -274,7 +274,7 @@ def test_strangers_find_nothing_else(tmp_path):
         for method, target in (("GET", "/"), ("GET", "/v1/join"), ("DELETE", "/ca.crt"), ("GET", "/../ca.key")):
             assert (await ask(cloud, method, target, b""))[0] == 404
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 async def plain(cloud, data: bytes) -> bytes:
@@ -295,7 +295,7 @@ def test_without_tls_there_is_the_ca_certificate_and_nothing_else(tmp_path):
             got = await plain(cloud, line + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
             assert got.startswith(b"HTTP/1.1 404 ")
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_garbage_costs_one_connection_and_the_next_is_served(tmp_path, data):
         await writer.wait_closed()
         await cloud.join(await cloud.token(), "edge1")
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_one_address_cannot_take_all_connections(tmp_path):
@@ -337,7 +337,7 @@ def test_one_address_cannot_take_all_connections(tmp_path):
             writer.close()
         await asyncio.gather(*(w.wait_closed() for _, w in (*silent, *half)), return_exceptions=True)
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_tokens_are_kept_without_their_secrets_and_end_when_they_are_old(tmp_path):
@@ -349,7 +349,7 @@ def test_tokens_are_kept_without_their_secrets_and_end_when_they_are_old(tmp_pat
         await cloud.token("edge1")
         assert len(await cloud.tokens.list(DEFAULT_TENANT)) == 1
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 @pytest.mark.parametrize("ttl", [0.0, -1.0, float("nan"), float("inf"), 366 * DAY])
@@ -358,7 +358,7 @@ def test_a_token_lives_for_a_time_that_makes_sense(tmp_path, ttl):
         with pytest.raises(Invalid, match="ttl"):
             await cloud.token(ttl=ttl)
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def join_of(machine: Machine) -> str:
@@ -380,7 +380,7 @@ def test_each_join_has_an_id_and_only_the_newest_stands_for_the_node(tmp_path):
         await asyncio.to_thread(second.renew, cloud.client())
         assert join_of(second) == cloud.registry.joins["default", "edge1"]
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 @pytest.mark.parametrize("what", ["removed", "removed, and its name taken", "replaced"])
@@ -399,7 +399,7 @@ def test_a_used_token_brings_no_node_back_that_was_removed_or_replaced(tmp_path,
             )  # the same key, within the time in which a lost answer is given again
         assert cloud.registry.joins == joins
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_a_node_that_joined_before_joins_had_ids_renews_until_it_is_replaced(tmp_path):
@@ -419,4 +419,4 @@ def test_a_node_that_joined_before_joins_had_ids_renews_until_it_is_replaced(tmp
         with pytest.raises(Refused, match="replaced by a later one"):
             await asyncio.to_thread(old.renew, cloud.client())
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)

@@ -16,7 +16,7 @@ from kubeedge.errors import Refused, Unavailable
 from kubeedge.pki import der, trust
 from kubeedge.pki.module import Certificates, CertificatesSettings
 from tests.unit.bootstrap.cloud import Cloud, Machine
-from tests.unit.bootstrap.test_join import ask, story, uri_of
+from tests.unit.bootstrap.test_join import ask, scenario, uri_of
 
 DAY = 86400.0
 
@@ -37,7 +37,7 @@ def test_a_renewal_gives_the_same_name_and_needs_no_token(tmp_path):
         assert der.validity(second).not_after == pytest.approx(der.validity(first).not_after + 200 * DAY, abs=5)
         await asyncio.to_thread(machine.renew, cloud.client())
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_a_node_that_was_off_for_a_season_renews_with_its_expired_certificate(tmp_path):
@@ -58,7 +58,7 @@ def test_a_node_that_was_off_for_a_season_renews_with_its_expired_certificate(tm
         await asyncio.to_thread(machine.join, cloud.client(clock=cloud.clock), token, node)
         return machine
 
-    story(tmp_path, told_in_the_past)
+    scenario(tmp_path, told_in_the_past)
 
 
 def test_the_old_key_must_be_proved(tmp_path):
@@ -69,7 +69,7 @@ def test_the_old_key_must_be_proved(tmp_path):
             await asyncio.to_thread(thief.renew, cloud.client())
         await asyncio.to_thread(machine.renew, cloud.client())
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_when_the_answer_is_lost_the_certificate_before_it_still_renews(tmp_path):
@@ -84,7 +84,7 @@ def test_when_the_answer_is_lost_the_certificate_before_it_still_renews(tmp_path
         with pytest.raises(Refused, match="replaced by a later one"):
             await asyncio.to_thread(machine.renew, cloud.client())
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_a_nonce_is_ours_and_fresh_or_worthless(tmp_path):
@@ -99,7 +99,7 @@ def test_a_nonce_is_ours_and_fresh_or_worthless(tmp_path):
         cloud.off = 121
         assert not service._nonce_is_fresh(stale)
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 @pytest.mark.parametrize("body", [b"null", b"{}", b'{"nonce": "x", "csr": "x", "certificate": "x", "signature": "x"}'])
@@ -108,7 +108,7 @@ def test_bad_renewals_get_a_clear_answer(tmp_path, body):
         status, answer = await ask(cloud, "POST", "/v1/renew", body)
         assert status in (400, 503) and answer["error"]
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_a_certificate_of_the_cloud_itself_is_not_renewed_here(tmp_path):
@@ -118,7 +118,7 @@ def test_a_certificate_of_the_cloud_itself_is_not_renewed_here(tmp_path):
         with pytest.raises(Refused, match="only certificates of nodes"):
             await asyncio.to_thread(machine.renew, cloud.client())
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 async def helper(cloud: Cloud, pki: Path, faults: str = "") -> tuple[int, str]:
@@ -140,7 +140,7 @@ def test_the_helper_replaces_key_and_certificate(tmp_path):
         assert sorted(p.name for p in pki.iterdir()) == ["ca.crt", "node.crt", "node.key"]
         assert (pki / "node.key").stat().st_mode & 0o777 == 0o600
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 @pytest.mark.parametrize("point", ["pki.files.before_rename", "pki.renew.before_certificate", "pki.renew.between"])
@@ -154,7 +154,7 @@ def test_a_power_cut_during_a_renewal_leaves_a_pair_that_works(tmp_path, point):
         assert (await helper(cloud, pki))[0] == 0
         assert trust.fits(pki / "node.crt", pki / "node.key")
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_the_helper_says_in_one_line_what_is_wrong_and_changes_nothing(tmp_path):
@@ -170,7 +170,7 @@ def test_the_helper_says_in_one_line_what_is_wrong_and_changes_nothing(tmp_path)
         status, words = await helper(cloud, pki)
         assert (status, "Connection refused" in words) == (1, True)
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_the_module_renews_when_it_is_time_and_tells_the_others(tmp_path):
@@ -190,7 +190,7 @@ def test_the_module_renews_when_it_is_time_and_tells_the_others(tmp_path):
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_the_module_sleeps_while_there_is_time_and_keeps_running_when_the_cloud_is_gone(tmp_path, caplog):
@@ -212,7 +212,7 @@ def test_the_module_sleeps_while_there_is_time_and_keeps_running_when_the_cloud_
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_a_server_certificate_is_renewed_under_contexts_that_are_in_use(tmp_path):
@@ -230,7 +230,7 @@ def test_a_server_certificate_is_renewed_under_contexts_that_are_in_use(tmp_path
         assert await asyncio.to_thread(shown) != first
         await joined(cloud)
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_unavailable_says_when_to_come_back(tmp_path):
@@ -241,4 +241,4 @@ def test_unavailable_says_when_to_come_back(tmp_path):
             await asyncio.to_thread(client.renew, machine.certificate, b"x", "old", "x", machine.ca)
         assert error.value.retry_after == 1.0
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)

@@ -7,17 +7,17 @@ from hypothesis import strategies as st
 
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.kubebus.l2.core import MAX_ROUTES, Subnet
-from kubeedge_cloud.bushub.core import MAX_SUBNETS, Members, RouteChange, SubnetTable, Verdict, allowed
-from kubeedge_cloud.bushub.wheel import Wheel
+from kubeedge_cloud.bushub.core import MAX_SUBNETS, JoinDecision, LinkedNodes, RouteChange, SubnetTable, allowed
+from kubeedge_cloud.bushub.timer_wheel import TimerWheel
 
 NODE = (TenantId("red"), NodeName("edge1"))
 A, B = Subnet("10.0.0.0/24"), Subnet("10.1.0.0/16", 1400)
 
 
 def test_links_of_one_instance_stand_beside_each_other_and_a_newer_one_takes_its_slot() -> None:
-    members = Members()
-    assert members.join(NODE, "a", 0, 10, 0.0) == Verdict()
-    assert members.join(NODE, "a", 1, 11, 0.0) == Verdict()
+    members = LinkedNodes()
+    assert members.join(NODE, "a", 0, 10, 0.0) == JoinDecision()
+    assert members.join(NODE, "a", 1, 11, 0.0) == JoinDecision()
     verdict = members.join(NODE, "a", 0, 12, 1.0)
     assert [port for port, _ in verdict.drop] == [10] and "newer link" in verdict.drop[0][1]
     assert not members.leave(NODE, 10)  # it has no slot any more
@@ -26,25 +26,25 @@ def test_links_of_one_instance_stand_beside_each_other_and_a_newer_one_takes_its
 
 
 def test_another_instance_replaces_all_links() -> None:
-    members = Members()
+    members = LinkedNodes()
     members.join(NODE, "a", 0, 10, 0.0)
     members.join(NODE, "a", 1, 11, 0.0)
     assert sorted(port for port, _ in members.join(NODE, "b", 0, 12, 5.0).drop) == [10, 11]
 
 
 def test_a_twin_that_comes_back_is_refused_while_the_other_lives_and_welcome_after() -> None:
-    members = Members()
+    members = LinkedNodes()
     members.join(NODE, "a", 0, 10, 0.0)
     members.join(NODE, "b", 0, 11, 1.0)
     assert "reset one of the two" in members.join(NODE, "a", 0, 12, 2.0).refuse
-    assert members.join(NODE, "b", 1, 13, 3.0) == Verdict()
+    assert members.join(NODE, "b", 1, 13, 3.0) == JoinDecision()
     members.leave(NODE, 11)
     members.leave(NODE, 13)
     assert members.join(NODE, "a", 0, 14, 60.0).refuse == ""
 
 
 def test_a_twin_is_known_across_relays() -> None:
-    members = Members()
+    members = LinkedNodes()
     members.join(NODE, "a", 0, 10, 0.0)
     members.leave(NODE, 10)
     members.replaced(NODE, "a")  # the other relay has instance b
@@ -53,7 +53,7 @@ def test_a_twin_is_known_across_relays() -> None:
 
 
 def test_agents_that_name_no_instance_replace_each_other() -> None:
-    members = Members()
+    members = LinkedNodes()
     members.join(NODE, "", 0, 10, 0.0)
     assert [port for port, _ in members.join(NODE, "", 0, 11, 1.0).drop] == [10]
     assert not members.join(NODE, "", 0, 12, 2.0).refuse
@@ -131,23 +131,23 @@ def test_whoever_follows_the_changes_knows_the_table(steps: list[tuple[int, list
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.floats(0, 100)), max_size=40))
 def test_every_link_is_looked_at_once_and_not_before_its_second(adds: list[tuple[int, float]]) -> None:
-    wheel = Wheel()
+    timers = TimerWheel()
     wanted = dict(adds)
     for port, at in wanted.items():
-        wheel.add(port, at, 0.0)
+        timers.add(port, at, 0.0)
     seen: dict[int, int] = {}
     for second in range(102):
-        for port in wheel.due(float(second)):
+        for port in timers.due(float(second)):
             assert port not in seen
             seen[port] = second
-    assert seen == {port: int(at) for port, at in wanted.items()} and len(wheel) == 0
+    assert seen == {port: int(at) for port, at in wanted.items()} and len(timers) == 0
 
 
 def test_a_wheel_that_was_not_turned_for_long_gives_out_everything() -> None:
-    wheel = Wheel()
-    wheel.add(1, 5.0, 0.0)
-    wheel.add(2, 7e6, 0.0)
-    wheel.add(3, None, 0.0)
-    assert wheel.due(9e6) == [1, 2]
-    wheel.add(4, 1.0, 9e6)  # its time has passed already
-    assert wheel.due(9e6) == [] and wheel.due(9e6 + 1) == [4]
+    timers = TimerWheel()
+    timers.add(1, 5.0, 0.0)
+    timers.add(2, 7e6, 0.0)
+    timers.add(3, None, 0.0)
+    assert timers.due(9e6) == [1, 2]
+    timers.add(4, 1.0, 9e6)  # its time has passed already
+    assert timers.due(9e6) == [] and timers.due(9e6 + 1) == [4]

@@ -16,7 +16,7 @@ from kubeedge.kubebus.l3.plane import Plane, TlsContext
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Put
 from kubeedge_cloud.bushub.core import NodeKey
-from kubeedge_cloud.bushub.peers import Peers, PeersSettings, Place
+from kubeedge_cloud.bushub.peers import NextHop, Peers, PeersSettings
 from tests.kit import virtual_time
 
 A, B = ((TenantId("t"), NodeName(name)) for name in "ab")
@@ -32,11 +32,11 @@ class NoPlane:
 class Relay:
     def __init__(self, store: MemoryStore, address: str) -> None:
         self.moved: list[tuple[NodeKey, str]] = []
-        self.placed: dict[NodeKey, str | None] = {}
+        self.next_hop_changed: dict[NodeKey, str | None] = {}
         self.peers = Peers(
             store, PeersSettings(addresses=[address]),
-            moved=lambda node, place: self.moved.append((node, place.relay)),
-            placed=lambda node, older, place: self.placed.__setitem__(node, place.relay if place else None),
+            moved=lambda node, next_hop: self.moved.append((node, next_hop.relay)),
+            next_hop_changed=lambda node, older, next_hop: self.next_hop_changed.__setitem__(node, next_hop.relay if next_hop else None),
         )  # fmt: skip
 
     @contextlib.asynccontextmanager
@@ -51,7 +51,7 @@ class Relay:
             await asyncio.gather(task, return_exceptions=True)
 
     def has(self, node: NodeKey) -> None:
-        self.peers.here(node, Place(self.peers.id, 1, 1, "instance", [], []))
+        self.peers.here(node, NextHop(self.peers.id, 1, 1, "instance", [], []))
 
 
 @pytest.fixture(autouse=True)
@@ -68,28 +68,28 @@ async def keys(store: MemoryStore) -> dict[str, Any]:
 
 
 def test_a_relay_whose_lease_was_lost_says_everything_again_and_its_nodes_stay() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = MemoryStore()
         async with Relay(store, "1.1.1.1:1").running() as relay, Relay(store, "2.2.2.2:1").running() as other:
             relay.has(A)
             assert await relay.peers.claim_address(1, "100.64.255.254/16") == ""
             await asyncio.sleep(0.1)
             before = await keys(store)
-            assert other.placed == {A: relay.peers.id}
+            assert other.next_hop_changed == {A: relay.peers.id}
             await store.lease_revoke(relay.peers._lease)
             await asyncio.sleep(0.1)
-            assert other.placed == {A: None} and len(await keys(store)) < len(before)
+            assert other.next_hop_changed == {A: None} and len(await keys(store)) < len(before)
             await asyncio.sleep(7.0)
             assert await keys(store) == before
-            assert other.placed == {A: relay.peers.id} and relay.moved == []
+            assert other.next_hop_changed == {A: relay.peers.id} and relay.moved == []
             await asyncio.sleep(60.0)  # and the new lease is kept
             assert await keys(store) == before
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_node_that_went_to_another_relay_meanwhile_is_not_taken_back() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = MemoryStore()
         async with Relay(store, "1.1.1.1:1").running() as relay, Relay(store, "2.2.2.2:1").running() as other:
             relay.has(A)
@@ -102,11 +102,11 @@ def test_a_node_that_went_to_another_relay_meanwhile_is_not_taken_back() -> None
             at = {key: json.loads(value)["relay"] for key, value in (await keys(store)).items() if "/nodes/" in key}
             assert at == {"/bus/nodes/t/a": other.peers.id, "/bus/nodes/t/b": relay.peers.id}
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_relay_whose_number_another_has_now_begins_anew() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = MemoryStore()
         relay = Relay(store, "1.1.1.1:1")
         await relay.peers.prepare()
@@ -120,7 +120,7 @@ def test_a_relay_whose_number_another_has_now_begins_anew() -> None:
             ended.value.exceptions
         )
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_store_that_is_silent_for_an_hour_ends_nothing() -> None:
@@ -132,7 +132,7 @@ def test_a_store_that_is_silent_for_an_hour_ends_nothing() -> None:
                 await asyncio.Event().wait()
             return await super().lease_keepalive(lease)
 
-    async def story() -> None:
+    async def scenario() -> None:
         store = Silent()
         async with Relay(store, "1.1.1.1:1").running() as relay:
             relay.has(A)
@@ -144,7 +144,7 @@ def test_a_store_that_is_silent_for_an_hour_ends_nothing() -> None:
             await asyncio.sleep(10.0)
             assert await keys(store) == before and relay.moved == []
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_changes_that_were_compacted_before_we_heard_of_them_are_found() -> None:
@@ -158,18 +158,18 @@ def test_changes_that_were_compacted_before_we_heard_of_them_are_found() -> None
                     raise Gone("compacted")
                 yield batch
 
-    async def story() -> None:
+    async def scenario() -> None:
         store = Forgetful()
         async with Relay(store, "2.2.2.2:1").running() as relay:
             other = Relay(MemoryStore(), "3.3.3.3:1")
-            place = Place("third", 1, 1, "instance", [], [])
-            await store.put("/bus/nodes/t/a", place.encode())
-            await store.put("/bus/nodes/t/b", place.encode())
+            next_hop = NextHop("third", 1, 1, "instance", [], [])
+            await store.put("/bus/nodes/t/a", next_hop.encode())
+            await store.put("/bus/nodes/t/b", next_hop.encode())
             await asyncio.sleep(0.1)
-            assert relay.placed == {A: "third", B: "third"}
+            assert relay.next_hop_changed == {A: "third", B: "third"}
             store.forget = True
             await store.delete("/bus/nodes/t/a")
             await asyncio.sleep(0.1)
-            assert relay.placed == {A: None, B: "third"} and other.placed == {}
+            assert relay.next_hop_changed == {A: None, B: "third"} and other.next_hop_changed == {}
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())

@@ -23,7 +23,7 @@ from kubeedge.cli.sync import _text as sync_text
 from kubeedge.kit.http1 import Request, Response, json_response, start_unix_server
 from kubeedge_cloud.bootstrap.admin import Admin
 from tests.unit.bootstrap.cloud import Cloud
-from tests.unit.bootstrap.test_join import story
+from tests.unit.bootstrap.test_join import scenario
 
 COMMAND = [sys.executable, "-m", "kubeedge"]
 
@@ -210,7 +210,7 @@ def test_tokens_are_made_listed_and_revoked_through_the_socket(tmp_path):
             again = json.loads((await run("gettoken", "-o", "json", "--socket", socket)).stdout)
             assert again["expires"] == pytest.approx(time.time() + 86400, abs=60)
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_what_the_cloud_refuses_is_shown_in_its_words(tmp_path, arguments, words
             assert words in done.stderr and "Traceback" not in done.stderr
             assert done.stderr.count("next: ") == bool(advice) and advice in done.stderr
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_the_admin_routes_refuse_garbage(tmp_path, body):
             await writer.wait_closed()
             assert await cloud.tokens.list(TenantId("default")) == []
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_tenants_are_made_and_listed(tmp_path):
@@ -268,7 +268,7 @@ def test_tenants_are_made_and_listed(tmp_path):
             wrong = await run("tenant", "quota", "acme", "--mib", "-1", "--socket", socket)
             assert wrong.returncode and "a number of 0 or more" in wrong.stderr
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 class Agent:

@@ -18,7 +18,7 @@ from kubeedge.config import edge
 from kubeedge.pki import tokens, trust
 from kubeedge.pki.ca import Authority
 from tests.unit.bootstrap.cloud import Cloud
-from tests.unit.bootstrap.test_join import story
+from tests.unit.bootstrap.test_join import scenario
 
 pytestmark = pytest.mark.root  # join refuses to run without: the agent would not work
 
@@ -74,7 +74,7 @@ def test_join_writes_what_the_agent_needs_and_nothing_that_others_can_read(tmp_p
         assert trust.fits(paths.pki / "node.crt", paths.pki / "node.key")
         assert {(root / f).stat().st_mode & 0o077 for f in JOINED} == {0}
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_join_prints_json_for_programs(tmp_path):
@@ -82,7 +82,7 @@ def test_join_prints_json_for_programs(tmp_path):
         done = await join_as_process(cloud, await cloud.token(), tmp_path / "root", "-o", "json")
         assert json.loads(done.stdout)["podCIDR"] == "10.244.1.0/24"
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_what_is_wrong_is_one_line_and_what_to_do_next_another(tmp_path, reason)
         assert str(token.secret) not in done.stderr
         assert "etc/kubeedge/node.json" not in files(tmp_path / "root")
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_join_waits_for_a_cloud_that_is_not_there_yet(tmp_path):
@@ -148,7 +148,7 @@ def test_join_waits_for_a_cloud_that_is_not_there_yet(tmp_path):
         cloud._running = asyncio.create_task(cloud.module.run(asyncio.Event()))
         assert (await joining).returncode == 0
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_join_does_not_wait_where_nothing_listens_unless_it_is_told_to(tmp_path):
@@ -162,7 +162,7 @@ def test_join_does_not_wait_where_nothing_listens_unless_it_is_told_to(tmp_path)
         assert done.returncode == 1 and "Connection refused" in done.stderr and "--wait" in done.stderr
         assert time.monotonic() - begun < 20  # it would try for 30 s
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 @pytest.mark.parametrize("cut", range(7))
@@ -185,7 +185,7 @@ def test_a_join_that_was_cut_off_is_repeated_with_the_same_token(tmp_path, cut):
         assert files(root) == JOINED
         assert trust.fits(root / "etc/kubeedge/pki/node.crt", root / "etc/kubeedge/pki/node.key")
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_a_second_join_needs_force_and_keeps_the_name(tmp_path):
@@ -203,7 +203,7 @@ def test_a_second_join_needs_force_and_keeps_the_name(tmp_path):
         assert (root / "etc/kubeedge/pki/node.crt").read_bytes() != before
         assert files(root) == JOINED
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_a_clock_off_by_a_year_is_said_so(tmp_path):
@@ -213,7 +213,7 @@ def test_a_clock_off_by_a_year_is_said_so(tmp_path):
         assert done.returncode == 1
         assert "the clock of this machine is off by 365 days (behind the cloud's): set it" in done.stderr
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_reset_undoes_join_and_can_be_repeated(tmp_path):
@@ -235,7 +235,7 @@ def test_reset_undoes_join_and_can_be_repeated(tmp_path):
         done = await join_as_process(cloud, await cloud.token("edge1", replace=True), root)
         assert done.returncode == 0, done.stderr
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_reset_never_removes_a_directory_that_join_did_not_make(tmp_path):

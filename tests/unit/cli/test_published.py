@@ -10,7 +10,7 @@ import pytest
 
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kubebus.http.access import hashed
-from kubeedge.publications import Publications
+from kubeedge.publishing.services import PublishedServices
 from kubeedge.store.memory import MemoryStore
 
 
@@ -24,7 +24,7 @@ def test_services_of_both_kinds_are_listed_and_the_command_hides_the_service():
         await store.put("/reported/webservices/_/cam", b'{"target": "127.0.0.1:8080", "access": "tenant"}')
         await store.put("/reported/webservices/_/odd", b"[" * 100_000)
         await store.put("/reported/pods/default/cam", b"{}")
-        return (await Publications(store, "/t/n").list())["services"]
+        return (await PublishedServices(store, "/t/n").list())["services"]
 
     assert asyncio.run(listed()) == [
         {"name": "cam", "by": "kubeedge publish", "target": "127.0.0.1:8080", "access": "tenant", "path": "/t/n/cam/"},
@@ -39,7 +39,7 @@ def test_services_of_both_kinds_are_listed_and_the_command_hides_the_service():
     ]
 
 
-class World(Publications):
+class World(PublishedServices):
     """Over a store in memory."""
 
     def __init__(self) -> None:

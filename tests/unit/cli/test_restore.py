@@ -18,14 +18,14 @@ KEYS = {"cloud": keys.tenant(DEFAULT_TENANT), "edge": keys.desired("pods", "defa
 
 
 def make(path: Path, *keys: str) -> Path:
-    async def story() -> None:
+    async def scenario() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         store = await open_sqlite(path)
         for key in keys:
             await store.put(key, b"{}")
         await store.close()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     return path
 
 

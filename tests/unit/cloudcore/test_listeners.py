@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from kubeedge.config.cloud import CloudConfig, CloudPaths, CloudTun, Listener, Listeners
+from kubeedge.config.cloud import CloudConfig, CloudPaths, CloudTunConfig, Listener, Listeners
 from kubeedge.errors import Invalid
 from kubeedge.store.memory import MemoryStore
 from kubeedge_cloud.cloudcore import Cloud
 
 
-def cloud(tmp_path: Path, *, tun: CloudTun | None = None, peers: tuple[str, ...] = (), **listeners: Any) -> Cloud:
+def cloud(tmp_path: Path, *, tun: CloudTunConfig | None = None, peers: tuple[str, ...] = (), **listeners: Any) -> Cloud:
     config = CloudConfig(
         paths=CloudPaths(state=tmp_path / "state", run=tmp_path / "run"),
         advertise=("203.0.113.1", "2001:db8::1"),
         peers=peers,
         listeners=Listeners(**listeners),
-        tun=tun or CloudTun(enable=False),
+        tun=tun or CloudTunConfig(enable=False),
     )
     return Cloud(config, MemoryStore())
 
@@ -51,5 +51,5 @@ def test_what_nodes_could_not_use_is_refused_at_the_start(tmp_path: Path, listen
 
 def test_an_address_of_a_node_is_not_the_clouds(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="node number 7"):
-        cloud(tmp_path, tun=CloudTun(address="100.64.0.7/16"))
-    cloud(tmp_path, tun=CloudTun(address="100.64.255.1/16"))
+        cloud(tmp_path, tun=CloudTunConfig(address="100.64.0.7/16"))
+    cloud(tmp_path, tun=CloudTunConfig(address="100.64.255.1/16"))

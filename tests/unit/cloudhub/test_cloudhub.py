@@ -1,4 +1,4 @@
-"""The cloud end: who holds a node's session, and what strangers may cost."""
+"""The cloud end: who holds a node's session, and what unauthenticated peers may cost."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Cloud:
 
 
 def test_a_session_key_is_there_as_long_as_the_channel() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         cloud = Cloud()
         await cloud.attach()
         (attachment,) = cloud.hub.sessions()
@@ -82,13 +82,13 @@ def test_a_session_key_is_there_as_long_as_the_channel() -> None:
         assert cloud.session() == "" and cloud.hub.sessions() == []
         await cloud.stop()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_node_that_reports_without_end_fills_nothing_and_harms_nobody() -> None:
     """It stays attached, what it reported first goes on, the other node hears and sees nothing of it, and deleting helps."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         cloud = Cloud()
         cloud.hub = CloudHub(
             CloudHubSettings(bounds=Bounds(keys=200, size=1 << 20)),
@@ -127,13 +127,13 @@ def test_a_node_that_reports_without_end_fills_nothing_and_harms_nobody() -> Non
         assert not channel.done() and await there() == 200 and up.refused is None
         await cloud.stop()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_node_that_rewrites_without_end_is_held_up_also_when_it_comes_again() -> None:
     """200 keys a second on a channel that is made anew every three seconds."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         cloud = Cloud()
         cloud.hub = CloudHub(
             CloudHubSettings(bounds=Bounds(keys=100, size=1 << 20, seconds=10.0)),
@@ -171,11 +171,11 @@ def test_a_node_that_rewrites_without_end_is_held_up_also_when_it_comes_again() 
         assert cloud.store.revision > before
         await cloud.stop()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_newer_channel_replaces_the_older_one_and_says_so() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         cloud = Cloud()
         first = await cloud.attach()
         old = cloud.session()
@@ -184,11 +184,11 @@ def test_a_newer_channel_replaces_the_older_one_and_says_so() -> None:
         assert not second.done() and cloud.session() not in ("", old) and len(cloud.hub.sessions()) == 1
         await cloud.stop()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_an_old_channel_that_hangs_does_not_take_the_new_session_with_it() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         cloud = Cloud()
         await cloud.attach()
         cloud.wire.cut()
@@ -200,34 +200,34 @@ def test_an_old_channel_that_hangs_does_not_take_the_new_session_with_it() -> No
         assert cloud.session() == new != ""
         await cloud.stop()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_node_that_is_removed_is_detached() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         cloud = Cloud()
         edge = await cloud.attach()
         await cloud.hub.disconnect(WHO.tenant, WHO.node)
         assert await edge == "peer says: the node was removed" and cloud.session() == ""
         await cloud.stop()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_sessions_of_a_process_that_was_killed_are_forgotten_at_the_start() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         cloud = Cloud()
         await cloud.store.put(KEY, b"{}")
         await cloud.hub.forget_the_past()
         assert cloud.session() == ""
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_strangers_hold_so_many_connections_and_no_more(tmp_path: Path) -> None:
     """Connections that never begin TLS, against the real server."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         credentials = TestAuthority(tmp_path).issue("cloud", hosts=["127.0.0.1"], uri="spiffe://kubeedge/cloud/hub")
 
         def tls() -> object:
@@ -241,25 +241,25 @@ def test_strangers_hold_so_many_connections_and_no_more(tmp_path: Path) -> None:
 
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        settings = CloudHubSettings(address="127.0.0.1", port=port, max_strangers=5, handshake_timeout=1.0)
+        settings = CloudHubSettings(address="127.0.0.1", port=port, max_unauthenticated=5, handshake_timeout=1.0)
         hub = CloudHub(settings, MemoryStore(), None, tls)  # type: ignore[arg-type]
         ready = asyncio.Event()
         running = asyncio.create_task(hub.run(ready))
         await ready.wait()
-        strangers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(12)]
+        unauthenticated = [await asyncio.open_connection("127.0.0.1", port) for _ in range(12)]
         held = set()
         async with asyncio.timeout(10):  # each is over soon, and then the next ones have their turn
-            for reader, _ in strangers:
+            for reader, _ in unauthenticated:
                 assert hub.acceptor
                 held.add(len(hub.acceptor.limiter.served))
                 await reader.read()
         assert max(held) <= 5
-        for _, writer in strangers:
+        for _, writer in unauthenticated:
             writer.close()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 class Lease:
@@ -287,7 +287,7 @@ class Lease:
 
 
 def test_a_channel_at_another_process_replaces_the_one_here() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         here, there = Cloud(), Cloud()
         there.store = here.store
         there.hub = CloudHub(CloudHubSettings(), here.store, EveryNode(), None)  # type: ignore[arg-type]
@@ -306,11 +306,11 @@ def test_a_channel_at_another_process_replaces_the_one_here() -> None:
         await here.stop()
         await there.stop()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_node_that_is_removed_loses_its_channel_wherever_it_is() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         cloud = Cloud()
         tenants = TenantManager(cloud.store)
         await tenants.ensure_tenant(WHO.tenant)
@@ -324,13 +324,13 @@ def test_a_node_that_is_removed_loses_its_channel_wherever_it_is() -> None:
         await asyncio.gather(following, return_exceptions=True)
         await cloud.stop()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_process_without_a_lease_holds_nobody() -> None:
     """Its session keys would stay for ever when it dies, and the nodes be Ready without being there."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         cloud = Cloud()
         member = Lease()
         cloud.hub = CloudHub(CloudHubSettings(), cloud.store, EveryNode(), None, member=member)  # type: ignore[arg-type]
@@ -341,11 +341,11 @@ def test_a_process_without_a_lease_holds_nobody() -> None:
         assert not channel.done() and cloud.store.newest(KEY).lease == member.held  # type: ignore[union-attr]
         await cloud.stop()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_another_machine_that_joins_ends_the_session_at_whichever_process_it_is() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         here, there = Cloud(), Cloud()
         there.store = here.store
         there.hub = CloudHub(CloudHubSettings(), here.store, EveryNode(), None)  # type: ignore[arg-type]
@@ -367,14 +367,14 @@ def test_another_machine_that_joins_ends_the_session_at_whichever_process_it_is(
         await here.stop()
         await there.stop()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 @pytest.mark.parametrize("meanwhile", ["removed", "replaced"])
 def test_a_node_whose_rights_end_while_it_is_let_in_does_not_stay(meanwhile: str) -> None:
     """Its certificate was looked at, and then the record changed, before there was a session that could be ended."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         store = MemoryStore()
         tenants = TenantManager(store)
         cloud = Cloud()
@@ -390,4 +390,4 @@ def test_a_node_whose_rights_end_while_it_is_let_in_does_not_stay(meanwhile: str
         assert cloud.session() == "" and cloud.hub.sessions() == []
         await cloud.stop()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())

@@ -68,7 +68,7 @@ def test_the_printed_default_is_read_back_as_the_default_and_explains_every_key(
         ("modules: {kubebus: {overlayRoutes: [10.244.0.1/16]}}", "overlayRoutes[0]: '10.244.0.1/16' is not a network"),
         ("modules: {kubebus: {congestion: BBR2}}", "congestion: 'BBR2' is not the name of a congestion control"),
         ("modules: {kubebus: {overlayRoutes: [10.0.0.0/8, 3]}}", "overlayRoutes[1]: a number (3) instead of text"),
-        ("modules: {webservices: {listen: '10080'}}", "modules.webservices.listen: '10080' is not HOST:PORT"),
+        ("modules: {webservices: {listen: '10080'}}", "modules.publishing.listen: '10080' is not HOST:PORT"),
         ("modules: {appengine: {cgroupPrefix: '..'}}", "cgroupPrefix: '..' is not the name of a cgroup"),
         ("paths: {state: var/lib}", "paths.state: 'var/lib' is not an absolute path"),
         ("paths: {state: null}", "paths.state: nothing instead of a path"),

@@ -35,7 +35,7 @@ async def cluster(api: Registry, server: Server = SERVER) -> AsyncIterator[None]
         await asyncio.gather(task, return_exceptions=True)
 
 
-def story(test: Any) -> None:
+def scenario(test: Any) -> None:
     async def inside() -> None:
         store = MemoryStore()
         try:
@@ -64,7 +64,7 @@ def test_every_namespace_has_an_account_and_the_certificate_and_default_has_the_
             subsets = (await api.get(ENDPOINTS, "default", "kubernetes"))["subsets"]
             assert [a["ip"] for a in subsets[0]["addresses"]] == ["203.0.113.1", "2001:db8::1"]
 
-    story(test)
+    scenario(test)
 
 
 def test_what_somebody_takes_away_or_changes_is_right_again() -> None:
@@ -84,7 +84,7 @@ def test_what_somebody_takes_away_or_changes_is_right_again() -> None:
             ports: list[Object] = (await api.get(SERVICES, "default", "kubernetes"))["spec"]["ports"]
             assert ports[0]["targetPort"] == 7443
 
-    story(test)
+    scenario(test)
 
 
 def test_a_namespace_ends_with_what_is_in_it() -> None:
@@ -98,7 +98,7 @@ def test_a_namespace_ends_with_what_is_in_it() -> None:
                 await api.get(NAMESPACES, "", "short")
             assert ("short", "default") not in await names(api, SERVICEACCOUNTS)
 
-    story(test)
+    scenario(test)
 
 
 def test_nothing_is_written_without_a_need() -> None:
@@ -108,4 +108,4 @@ def test_nothing_is_written_without_a_need() -> None:
             await asyncio.sleep(600)
             assert api._store.revision == before
 
-    story(test)
+    scenario(test)

@@ -43,7 +43,7 @@ def replicaset(replicas: int, **spec: Any) -> Object:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found", "doomed", "create", "delete"),
+    ("wanted", "found", "expected_deletions", "create", "delete"),
     [
         (2, [], (), 2, []),
         (1000, [], (), replicasets.BURST, []),
@@ -57,9 +57,9 @@ def replicaset(replicas: int, **spec: Any) -> Object:
     ],
 )
 def test_a_replicaset_makes_and_deletes_what_is_missing_and_too_much(
-    wanted: int, found: list[Object], doomed: tuple[str, ...], create: int, delete: list[str]
+    wanted: int, found: list[Object], expected_deletions: tuple[str, ...], create: int, delete: list[str]
 ) -> None:
-    plan = replicasets.plan(replicaset(wanted), found, doomed, NOON + 100)
+    plan = replicasets.plan(replicaset(wanted), found, expected_deletions, NOON + 100)
     assert (plan.create, [p["metadata"]["name"] for p in plan.delete]) == (create, delete)
 
 
@@ -93,7 +93,9 @@ def test_nobody_waits_for_the_end_of_a_time_that_begins_in_ten_years() -> None:
     assert names(plan) == (["a"], ["x"])
     # what fails now is stamped now: there is a pause again
     fresh = pod("q", phase="Failed", creationTimestamp=meta.timestamp(now))
-    assert replicasets.plan(replicaset(1), [fresh, pod("p", phase="Failed")], (), now + 1) == replicasets.Plan(0, (), 1.0)
+    assert replicasets.plan(replicaset(1), [fresh, pod("p", phase="Failed")], (), now + 1) == replicasets.Plan(
+        0, (), 1.0
+    )
     # a clock that is a little ahead is nothing strange
     assert replicasets.status(replicaset(1, minReadySeconds=10), [pod("a")], (), NOON - 3)[1] == 13.0
 

@@ -43,7 +43,7 @@ class Script:
 
 
 def with_informer(*first: Object, version: int = 10) -> Callable[..., Callable[[], None]]:
-    def decorate(story: Callable[[Informer, Script, list[Any]], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    def decorate(scenario: Callable[[Informer, Script, list[Any]], Coroutine[Any, Any, None]]) -> Callable[[], None]:
         def run() -> None:
             async def inside() -> None:
                 script = Script()
@@ -54,7 +54,7 @@ def with_informer(*first: Object, version: int = 10) -> Callable[..., Callable[[
                 task = asyncio.create_task(informer.run())
                 try:
                     await asyncio.wait_for(informer.synced.wait(), 5)
-                    await story(informer, script, heard)
+                    await scenario(informer, script, heard)
                     assert not task.done() or task.exception() is None
                 finally:
                     task.cancel()
@@ -62,7 +62,7 @@ def with_informer(*first: Object, version: int = 10) -> Callable[..., Callable[[
 
             virtual_time.run(inside())
 
-        run.__name__ = story.__name__
+        run.__name__ = scenario.__name__
         return run
 
     return decorate
@@ -151,9 +151,9 @@ async def test_a_doomed_object_is_doomed_until_the_watch_confirms(
 ) -> None:
     informer.doom("a")
     await say(script, WatchEvent("MODIFIED", obj("a", 11)))
-    assert informer.doomed == {"a"}
+    assert informer.expected_deletions == {"a"}
     await say(script, WatchEvent("MODIFIED", obj("a", 12, deletionTimestamp="2026-01-01T00:00:00Z")))
-    assert informer.doomed == set()
+    assert informer.expected_deletions == set()
 
 
 def test_history_is_not_kept() -> None:
@@ -162,11 +162,11 @@ def test_history_is_not_kept() -> None:
     assert kept["metadata"]["annotations"] == {"a": "b"} and "managedFields" not in kept["metadata"]
 
 
-def with_queue(story: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+def with_queue(scenario: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
     def run() -> None:
-        virtual_time.run(story())
+        virtual_time.run(scenario())
 
-    run.__name__ = story.__name__
+    run.__name__ = scenario.__name__
     return run
 
 

@@ -25,7 +25,7 @@ from kubeedge.store.model import Store
 from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.edgecontroller.controller import EdgeController, EdgeControllerSettings
 from kubeedge_cloud.tenants import TenantManager
-from kubeedge_cloud.tenants.mirror import mirror
+from kubeedge_cloud.tenants.reflector import reflect
 from tests.kit import virtual_time
 
 NOON = 1_790_000_000.0
@@ -198,7 +198,7 @@ class Agent:
         prefix = keys.edge_desired(self._tenant, self._node) + "pods/"
         starting: set[asyncio.Task[None]] = set()
         try:
-            async with aclosing(mirror(self._world.store, prefix)) as changes:
+            async with aclosing(reflect(self._world.store, prefix)) as changes:
                 async for values, changed in changes:
                     for key in sorted(changed):
                         rest = "pods/" + key.removeprefix(prefix)
@@ -242,10 +242,10 @@ class Agent:
         }
 
 
-Story = Callable[[World], Coroutine[Any, Any, None]]
+Scenario = Callable[[World], Coroutine[Any, Any, None]]
 
 
-def in_world(story: Story) -> Callable[[], None]:
+def in_world(scenario: Scenario) -> Callable[[], None]:
     """A test of virtual time."""
 
     def run() -> None:
@@ -253,13 +253,13 @@ def in_world(story: Story) -> Callable[[], None]:
             world = World()
             await world.tenants.ensure_tenant(TENANT)
             try:
-                await asyncio.wait_for(story(world), 100_000)
+                await asyncio.wait_for(scenario(world), 100_000)
             finally:
                 await world.close()
 
         virtual_time.run(inside())
 
-    run.__name__, run.__doc__ = story.__name__, story.__doc__
+    run.__name__, run.__doc__ = scenario.__name__, scenario.__doc__
     return run
 
 

@@ -34,7 +34,7 @@ def test_only_what_lasts_is_said() -> None:
 
 
 def test_a_node_without_kubebus_says_nothing_of_it() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store, key = MemoryStore(), keys.reported("conditions", "", "kubebus")
         bus = Bus(True)
         task = asyncio.create_task(ConditionReporter(store, lambda: bus).run(asyncio.Event()))
@@ -51,4 +51,4 @@ def test_a_node_without_kubebus_says_nothing_of_it() -> None:
         assert await store.get(key) is None
         task.cancel()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())

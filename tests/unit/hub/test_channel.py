@@ -97,7 +97,7 @@ def _free_port() -> int:
 
 
 def test_desired_goes_down_and_reported_comes_up(tmp_path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         world = World(tmp_path)
         await world.start()
         edge_store = MemoryStore()
@@ -126,7 +126,7 @@ def test_desired_goes_down_and_reported_comes_up(tmp_path: Path) -> None:
         finally:
             await world.stop()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_desired_goes_down_and_reported_comes_up(tmp_path: Path) -> None:
     ids=["a user", "an unknown node", "a foreign name", "no name"],
 )
 def test_who_is_not_a_known_node_is_refused(tmp_path: Path, uri: str, known: bool) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         world = World(tmp_path)
         await world.start()
         try:
@@ -151,11 +151,11 @@ def test_who_is_not_a_known_node_is_refused(tmp_path: Path, uri: str, known: boo
         finally:
             await world.stop()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_second_channel_of_the_same_node_replaces_the_first(tmp_path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         world = World(tmp_path)
         await world.start()
         try:
@@ -169,7 +169,7 @@ def test_a_second_channel_of_the_same_node_replaces_the_first(tmp_path: Path) ->
         finally:
             await world.stop()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_an_error_of_the_store_ends_the_channel_and_the_edge_comes_back(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_an_error_of_the_store_ends_the_channel_and_the_edge_comes_back(tmp_path
                 raise KubeEdgeError("disk full")
             return await super().txn(*args, **kwargs)  # type: ignore[arg-type]
 
-    async def story() -> None:
+    async def scenario() -> None:
         world = World(tmp_path)
         await world.start()
         store = Failing()
@@ -204,13 +204,13 @@ def test_an_error_of_the_store_ends_the_channel_and_the_edge_comes_back(tmp_path
         finally:
             await world.stop()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_an_idle_channel_holds_no_buffer(tmp_path: Path) -> None:
     """Thousands of them are in one cloud process."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         world = World(tmp_path)
         await world.start()
         try:
@@ -228,11 +228,11 @@ def test_an_idle_channel_holds_no_buffer(tmp_path: Path) -> None:
         finally:
             await world.stop()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_value_of_the_largest_size_passes(tmp_path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         world = World(tmp_path)
         await world.start()
         store = MemoryStore()
@@ -248,4 +248,4 @@ def test_a_value_of_the_largest_size_passes(tmp_path: Path) -> None:
         finally:
             await world.stop()
 
-    asyncio.run(story())
+    asyncio.run(scenario())

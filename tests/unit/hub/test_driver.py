@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from kubeedge.errors import ChannelDetached, PeerError, Unavailable
-from kubeedge.hub.core import CLOUD_PATIENCE, REPLACED, SYNC_DOWN, SYNC_UP, Session, SessionSettings
+from kubeedge.hub.core import CLOUD_TIMEOUT, REPLACED, SYNC_DOWN, SYNC_UP, Session, SessionSettings
 from kubeedge.hub.driver import QUEUED_MESSAGES, Channel, WebSocket
 from kubeedge.hub.edgehub import EdgeHub, EdgeHubSettings
 from kubeedge.store.sqlite_file import translate
@@ -58,18 +58,18 @@ def test_both_ends_may_have_much_to_say_at_once() -> None:
             group.create_task(speak())
             group.create_task(listen())
 
-    async def story() -> None:
+    async def scenario() -> None:
         one, other = await pair(Wire(random.Random(1)))
         results = await asyncio.gather(
             one.run(lambda c: talk(SYNC_UP, SYNC_DOWN, c)), other.run(lambda c: talk(SYNC_DOWN, SYNC_UP, c))
         )
         assert "closed by us" in results and one.counters.messages_in >= 40 and now() < 20
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_channel_that_is_closed_before_it_begins_leaves_nothing_behind() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         one, other = await pair(Wire(random.Random(1)))
         one.close("not any more")
         assert await one.run(forever) == "not any more"
@@ -77,7 +77,7 @@ def test_a_channel_that_is_closed_before_it_begins_leaves_nothing_behind() -> No
         await other.run(forever)
         gc.collect()  # a coroutine that nobody awaited would be a warning, which is an error here
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_peer_that_is_gone_is_found_though_a_send_waits() -> None:
@@ -85,7 +85,7 @@ def test_a_peer_that_is_gone_is_found_though_a_send_waits() -> None:
         while True:
             await channel.send(SYNC_UP, bytes(1000))
 
-    async def story() -> None:
+    async def scenario() -> None:
         wire = Wire(random.Random(1))
         one, other = await pair(wire)
         running = asyncio.create_task(one.run(talk))
@@ -97,7 +97,7 @@ def test_a_peer_that_is_gone_is_found_though_a_send_waits() -> None:
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 class Tcp:
@@ -129,7 +129,7 @@ def test_a_message_that_takes_minutes_on_a_slow_line_is_no_silence(way: str) -> 
 
     kernel = Tcp()
 
-    async def story() -> None:
+    async def scenario() -> None:
         wire = Wire(random.Random(1))
         mine, theirs = await wire.connect()
         one, other = channel(OnTcp(mine, kernel)), channel(theirs)
@@ -148,7 +148,7 @@ def test_a_message_that_takes_minutes_on_a_slow_line_is_no_silence(way: str) -> 
         running[1].cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_what_a_stopped_process_s_kernel_acknowledges_is_no_sign_of_life() -> None:
@@ -156,7 +156,7 @@ def test_what_a_stopped_process_s_kernel_acknowledges_is_no_sign_of_life() -> No
 
     kernel = Tcp()
 
-    async def story() -> None:
+    async def scenario() -> None:
         wire = Wire(random.Random(1))
         mine, theirs = await wire.connect()
         one, other = channel(OnTcp(mine, kernel)), channel(theirs)
@@ -169,7 +169,7 @@ def test_what_a_stopped_process_s_kernel_acknowledges_is_no_sign_of_life() -> No
         running[1].cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 async def _drain(channel: Channel, kind: int) -> None:
@@ -179,7 +179,7 @@ async def _drain(channel: Channel, kind: int) -> None:
 
 
 def test_a_cut_is_found_in_seconds_when_the_network_is_known_to_have_changed() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         wire = Wire(random.Random(1))
         one, other = await pair(wire)
         running, peer = asyncio.create_task(one.run(forever)), asyncio.create_task(other.run(forever))
@@ -194,17 +194,17 @@ def test_a_cut_is_found_in_seconds_when_the_network_is_known_to_have_changed() -
         peer.cancel()
         await asyncio.gather(peer, return_exceptions=True)
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_the_cloud_misses_a_machine_that_vanished_before_kubernetes_would() -> None:
     """Not by a question of its own while the node is there, and within 27 s when it is not."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         wire = Wire(random.Random(1))
         mine, theirs = await wire.connect()
         edge = Channel(mine, Session({"keepalive": 20.0}), now)
-        cloud = Channel(theirs, Session({}, SessionSettings(follows=True, patience=CLOUD_PATIENCE)), now)
+        cloud = Channel(theirs, Session({}, SessionSettings(follows=True, timeout=CLOUD_TIMEOUT)), now)
         running = [asyncio.create_task(c.run(forever)) for c in (edge, cloud)]
         await asyncio.sleep(3600)
         assert cloud.counters.messages_out <= 1 + 3600 / 20, "HELLO and answers"
@@ -214,14 +214,14 @@ def test_the_cloud_misses_a_machine_that_vanished_before_kubernetes_would() -> N
         running[0].cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_an_idle_channel_says_little() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         mine, theirs = await Wire(random.Random(1)).connect()
         one = channel(mine)
-        other = Channel(theirs, Session({}, SessionSettings(follows=True, patience=CLOUD_PATIENCE)), now)
+        other = Channel(theirs, Session({}, SessionSettings(follows=True, timeout=CLOUD_TIMEOUT)), now)
         running = [asyncio.create_task(c.run(forever)) for c in (one, other)]
         await asyncio.sleep(86_400)
         assert not any(task.done() for task in running)
@@ -231,18 +231,18 @@ def test_an_idle_channel_says_little() -> None:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_the_reason_of_an_end_reaches_the_peer() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         one, other = await pair(Wire(random.Random(1)))
         running = [asyncio.create_task(c.run(forever)) for c in (one, other)]
         await asyncio.sleep(1)
         one.close(REPLACED, 4000)
         assert await asyncio.gather(*running) == [REPLACED, f"peer says: {REPLACED}"]
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -257,12 +257,12 @@ def test_an_error_of_ours_in_the_user_is_the_reason(error: Exception, reason: st
     async def fail(_: Channel) -> None:
         raise error
 
-    async def story() -> None:
+    async def scenario() -> None:
         one, other = await pair(Wire(random.Random(1)))
         results = await asyncio.gather(one.run(fail), other.run(forever))
         assert results == [reason, f"peer says: {reason}"]
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -279,29 +279,29 @@ def test_the_peer_hears_what_is_wrong_with_a_disk_and_not_where_it_is(error: Exc
     async def fail(_: Channel) -> None:
         raise translate(error, path)
 
-    async def story() -> None:
+    async def scenario() -> None:
         one, other = await pair(Wire(random.Random(1)))
         assert await asyncio.gather(one.run(fail), other.run(forever)) == [f"{path}: {said}", f"peer says: {said}"]
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_bug_in_the_user_is_raised_after_the_channel_was_closed() -> None:
     async def fail(_: Channel) -> None:
         raise ExceptionGroup("both", [ChannelDetached("gone"), ZeroDivisionError("a bug")])
 
-    async def story() -> None:
+    async def scenario() -> None:
         one, other = await pair(Wire(random.Random(1)))
         peer = asyncio.create_task(other.run(forever))
         with pytest.raises(ZeroDivisionError):
             await one.run(fail)
         assert "peer says" in await peer
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_channel_that_is_cancelled_leaves_nothing_running() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         one, other = await pair(Wire(random.Random(1)))
         running = [asyncio.create_task(c.run(forever)) for c in (one, other)]
         await asyncio.sleep(1)
@@ -311,13 +311,13 @@ def test_a_channel_that_is_cancelled_leaves_nothing_running() -> None:
         await running[1]
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def raw(say: Callable[[Socket], Awaitable[None]], expect: str) -> None:
     """A peer that speaks bytes, and the reason why the channel ends."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         mine, theirs = await Wire(random.Random(1)).connect()
         running = asyncio.create_task(channel(mine).run(forever))
 
@@ -332,7 +332,7 @@ def raw(say: Callable[[Socket], Awaitable[None]], expect: str) -> None:
         theirs.abort()
         await speaking
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_messages_that_nobody_reads_end_the_channel_before_they_fill_memory() -> None:
@@ -428,7 +428,7 @@ async def _refuse(_: int) -> WebSocket:
 
 
 def test_an_edge_tries_all_endpoints_soon_and_again_and_again() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         hub = Attempts(_refuse, forever)
         await hub.for_(600)
         assert set(hub.endpoints[:2]) == {"a:1", "b:1"}
@@ -437,7 +437,7 @@ def test_an_edge_tries_all_endpoints_soon_and_again_and_again() -> None:
         assert max(young) <= 1.5 and 2.5 <= min(old) and max(old) <= 5.0
         assert hub.status.last_error == "connection refused" and not hub.status.attached
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_an_endpoint_that_does_not_answer_is_left_after_three_seconds() -> None:
@@ -445,12 +445,12 @@ def test_an_endpoint_that_does_not_answer_is_left_after_three_seconds() -> None:
         await asyncio.sleep(1000)
         raise AssertionError
 
-    async def story() -> None:
+    async def scenario() -> None:
         hub = Attempts(nothing, forever)
         await hub.for_(30)
         assert len(hub.times) >= 6 and hub.status.last_error == "no answer in time"
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_cloud_without_time_for_a_handshake_is_given_time() -> None:
@@ -458,17 +458,17 @@ def test_a_cloud_without_time_for_a_handshake_is_given_time() -> None:
         await asyncio.sleep(1000)
         raise AssertionError
 
-    async def story() -> None:
+    async def scenario() -> None:
         hub = AtTheDoor(nothing, forever)
         await hub.for_(200)
         pauses = [p - 10 for p in hub.pauses()]  # each attempt waits ten seconds
         assert 10 <= len(pauses) <= 20 and max(pauses) <= 5.0 and len({round(p, 3) for p in pauses}) > 8
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_hint_ends_the_pause() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         hub = Attempts(_refuse, forever)
         task = asyncio.create_task(hub.run(asyncio.Event()))
         await asyncio.sleep(300)
@@ -479,7 +479,7 @@ def test_a_hint_ends_the_pause() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 async def _short_lived(channel: Channel) -> None:
@@ -495,14 +495,14 @@ def test_a_channel_that_fails_at_once_again_and_again_is_not_tried_again_and_aga
         peers.append(asyncio.create_task(channel(theirs).run(forever)))
         return mine
 
-    async def story() -> None:
+    async def scenario() -> None:
         hub = Attempts(answer, _short_lived)
         await hub.for_(600)
         assert len(hub.times) < 250 and min(hub.pauses()[-20:]) > 2.0
         assert hub.status.last_error == "disk full"
         await asyncio.gather(*peers, return_exceptions=True)
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_an_edge_that_is_replaced_steps_back() -> None:
@@ -520,7 +520,7 @@ def test_an_edge_that_is_replaced_steps_back() -> None:
         peers.append(asyncio.create_task(end.run(replace)))
         return mine
 
-    async def story() -> None:
+    async def scenario() -> None:
         hub = Attempts(answer, forever)
         await hub.for_(600)
         assert min(hub.pauses()[5:]) > 10 + 2.4
@@ -528,4 +528,4 @@ def test_an_edge_that_is_replaced_steps_back() -> None:
             peer.cancel()
         await asyncio.gather(*peers, return_exceptions=True)
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())

@@ -35,10 +35,10 @@ REQUEST = (
 )
 
 
-def run(story: Callable[[], Awaitable[None]]) -> None:
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
     async def limited() -> None:
         async with asyncio.timeout(20):
-            await story()
+            await scenario()
 
     asyncio.run(limited())
 
@@ -103,7 +103,7 @@ def test_messages_of_all_sizes_both_ways_at_once(place: Place) -> None:
     rng = random.Random(7)
     messages = [rng.randbytes(n) for n in (0, 1, 125, 126, 65_535, 65_536, MAX_MESSAGE, 3)]
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with place.streams() as ends:
 
             async def speak(end: Stream) -> None:
@@ -116,11 +116,11 @@ def test_messages_of_all_sizes_both_ways_at_once(place: Place) -> None:
             *_, one, other = await asyncio.gather(*map(speak, ends), *map(listen, ends))
             assert one == other == messages
 
-    run(story)
+    run(scenario)
 
 
 def test_a_sender_waits_for_a_reader_that_does_not_read(place: Place) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with place.streams() as (client, server):
             sent = 0
 
@@ -142,11 +142,11 @@ def test_a_sender_waits_for_a_reader_that_does_not_read(place: Place) -> None:
             speaking.cancel()
             await asyncio.gather(speaking, return_exceptions=True)
 
-    run(story)
+    run(scenario)
 
 
 def test_a_close_is_answered_and_its_reason_is_heard(place: Place) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with place.streams() as (client, server):
             await client.send(b"last words")
             closing = asyncio.create_task(client.close(4000, "replaced"))
@@ -159,7 +159,7 @@ def test_a_close_is_answered_and_its_reason_is_heard(place: Place) -> None:
             await closing
             assert asyncio.get_running_loop().time() - started < 0.9  # the answer came: nobody waited for the deadline
 
-    run(story)
+    run(scenario)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_close_is_answered_and_its_reason_is_heard(place: Place) -> None:
 def test_a_broken_rule_ends_the_stream_and_the_other_end_hears_which(
     place: Place, wire: bytes, code: int, words: str
 ) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with place.streams() as (client, server):
             client._write(wire)
             with pytest.raises(PeerError, match=words):
@@ -190,11 +190,11 @@ def test_a_broken_rule_ends_the_stream_and_the_other_end_hears_which(
             with pytest.raises(ConnectionResetError, match=rf"\({code}\): .*{words}"):
                 await client.recv()
 
-    run(story)
+    run(scenario)
 
 
 def test_a_message_in_pieces_with_a_ping_between_them(place: Place) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with place.streams() as (client, server):
             pieces = [
                 (Opcode.BINARY, b"one", False),
@@ -207,11 +207,11 @@ def test_a_message_in_pieces_with_a_ping_between_them(place: Place) -> None:
                 client._write(wire[n : n + 1])
             assert await server.recv() == b"onetwo"
 
-    run(story)
+    run(scenario)
 
 
 def test_pings_are_answered_but_not_without_end(place: Place) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with place.streams() as (client, server):
             listening = asyncio.create_task(server.recv())
             client._loop.remove_reader(client._socket.fileno())  # it does not read what it asks for
@@ -223,11 +223,11 @@ def test_pings_are_answered_but_not_without_end(place: Place) -> None:
             with pytest.raises(PeerError, match="faster than their answers are read"):
                 await listening
 
-    run(story)
+    run(scenario)
 
 
 def test_the_end_of_the_other_process_is_an_end(place: Place) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with place.streams() as (client, server):
             listening = asyncio.create_task(server.recv())
             client._socket.close()
@@ -235,13 +235,13 @@ def test_the_end_of_the_other_process_is_an_end(place: Place) -> None:
                 await listening
             client._error = ConnectionAbortedError()  # its socket is gone already
 
-    run(story)
+    run(scenario)
 
 
 def test_what_came_before_a_broken_connection_is_read_and_then_it_is_an_error_of_the_connection(place: Place) -> None:
     """So many messages that nothing more is read; then writing fails."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with place.streams() as (client, server):
             client._write(b"".join(Frame(Opcode.BINARY, b"%02d" % n).serialize(mask=True) for n in range(40)))
             await until(lambda: server._paused, "messages wait")
@@ -251,15 +251,15 @@ def test_what_came_before_a_broken_connection_is_read_and_then_it_is_an_error_of
             with pytest.raises(ConnectionResetError):
                 await server.recv()
 
-    run(story)
+    run(scenario)
 
 
 @pytest.mark.parametrize("wire", [b"", b"\x82\x00", b"\x82\xff" + MAX_MESSAGE.to_bytes(8, "big") + bytes(99_999)])
 def test_a_stream_that_ended_is_no_garbage(place: Place, wire: bytes) -> None:
-    """Strangers come and go faster than the collector."""
+    """Unauthenticated peers come and go faster than the collector."""
     left: list[weakref.ref[object]] = []
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with place.streams() as (client, server):
             client._write(wire)
             listening = asyncio.gather(server.recv(), return_exceptions=True)
@@ -269,14 +269,14 @@ def test_a_stream_that_ended_is_no_garbage(place: Place, wire: bytes) -> None:
 
     gc.disable()
     try:
-        run(story)
+        run(scenario)
         assert [found() for found in left] == [None, None]
     finally:
         gc.enable()
 
 
 def test_a_server_of_another_name_is_not_spoken_to(place: Place) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             mine = socket.create_connection(listener.getsockname())
             theirs, _ = listener.accept()
@@ -286,7 +286,7 @@ def test_a_server_of_another_name_is_not_spoken_to(place: Place) -> None:
         assert isinstance(both[0], ssl.SSLCertVerificationError) and isinstance(both[1], OSError)
         assert client._socket.fileno() == server._socket.fileno() == -1
 
-    run(story)
+    run(scenario)
 
 
 # -- the other end is the library --------------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ MESSAGES = [b"a", bytes(70_000), bytes(MAX_MESSAGE - 1)]
 
 
 def test_a_client_that_speaks_through_the_library(place: Place) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with place.hub("edge1") as hub:
             async with connect(place.url(), ssl=client_tls(place.node)(), compression=None, max_size=None) as theirs:
                 channel = Channel(Speaker(theirs), Session({}), asyncio.get_running_loop().time)
@@ -355,11 +355,11 @@ def test_a_client_that_speaks_through_the_library(place: Place) -> None:
 
                 assert await channel.run(use) == "peer says: go away"
 
-    run(story)
+    run(scenario)
 
 
 def test_a_server_that_speaks_through_the_library(place: Place) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         loop = asyncio.get_running_loop()
 
         async def hold(theirs: ServerConnection) -> None:
@@ -380,7 +380,7 @@ def test_a_server_that_speaks_through_the_library(place: Place) -> None:
             finally:
                 stream.abort()
 
-    run(story)
+    run(scenario)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_a_server_that_speaks_through_the_library(place: Place) -> None:
 def test_a_refusal_is_one_for_the_library_and_for_us(
     place: Place, path: str, nodes: list[str], status: int, text: str
 ) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with place.hub(*nodes) as hub:
             with pytest.raises(InvalidStatus) as caught:
                 await connect(place.url(path), ssl=client_tls(place.node)(), compression=None)
@@ -406,7 +406,7 @@ def test_a_refusal_is_one_for_the_library_and_for_us(
             stream.abort()
             await until(lambda: not _unauthenticated(hub), "the end of both")
 
-    run(story)
+    run(scenario)
 
 
 @pytest.mark.parametrize(
@@ -420,7 +420,7 @@ def test_a_refusal_is_one_for_the_library_and_for_us(
     ids=["no upgrade", "no request", "no end", "a broken rule behind the request"],
 )
 def test_what_a_known_node_may_say_wrong(place: Place, said: bytes, answer: bytes) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with place.hub("edge1") as hub:
             reader, writer = await asyncio.open_connection("127.0.0.1", place.port, ssl=client_tls(place.node)())
             writer.write(said)
@@ -428,11 +428,11 @@ def test_what_a_known_node_may_say_wrong(place: Place, said: bytes, answer: byte
             await until(lambda: not _unauthenticated(hub) and not hub.sessions(), "its end")
             writer.close()
 
-    run(story)
+    run(scenario)
 
 
 def test_a_stop_says_goodbye_and_does_not_wait_for_strangers(place: Place) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with place.hub("edge1") as hub:
             stranger, _writer = await asyncio.open_connection("127.0.0.1", place.port)  # says nothing
             tcp = socket.create_connection(("127.0.0.1", place.port))
@@ -448,4 +448,4 @@ def test_a_stop_says_goodbye_and_does_not_wait_for_strangers(place: Place) -> No
         _writer.close()
         stream.abort()
 
-    run(story)
+    run(scenario)

@@ -36,13 +36,13 @@ class Running:
                 await asyncio.sleep(0.005)
 
 
-def accepting(limits: ConnectionLimits, story: Callable[[Running], Coroutine[Any, Any, None]]) -> None:
+def accepting(limits: ConnectionLimits, scenario: Callable[[Running], Coroutine[Any, Any, None]]) -> None:
     async def run() -> None:
         running = Running(limits)
         with running.listener:
             task = asyncio.create_task(running.acceptor.run([running.listener]))
             try:
-                await story(running)
+                await scenario(running)
             finally:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
@@ -53,7 +53,7 @@ def accepting(limits: ConnectionLimits, story: Callable[[Running], Coroutine[Any
 
 
 def test_who_says_nothing_is_not_served_and_hears_the_end() -> None:
-    async def story(running: Running) -> None:
+    async def scenario(running: Running) -> None:
         silent, speaks = running.connect(says=b""), running.connect()
         with silent, speaks:
             await running.until(lambda: len(running.begun) == 1)
@@ -62,11 +62,11 @@ def test_who_says_nothing_is_not_served_and_hears_the_end() -> None:
             await running.until(lambda: running.refused == [Refusal.SILENT])
             assert silent.recv(1) == b""
 
-    accepting(ConnectionLimits(first_byte=0.2), story)
+    accepting(ConnectionLimits(first_byte=0.2), scenario)
 
 
 def test_who_waits_is_served_when_another_leaves_or_is_known() -> None:
-    async def story(running: Running) -> None:
+    async def scenario(running: Running) -> None:
         clients = [running.connect() for _ in range(4)]
         try:
             await running.until(lambda: len(running.begun) == 1 and len(running.acceptor.limiter.queued) == 3)
@@ -81,7 +81,7 @@ def test_who_waits_is_served_when_another_leaves_or_is_known() -> None:
             for client in clients:
                 client.close()
 
-    accepting(ConnectionLimits(unauthenticated=1, per_identity=1), story)
+    accepting(ConnectionLimits(unauthenticated=1, per_identity=1), scenario)
 
 
 def test_one_that_stalls_is_cut_for_one_that_waits_and_its_task_ends() -> None:

@@ -28,11 +28,11 @@ async def echo(request: Request) -> Response:
     return text_response(200, f"{request.method} {request.path} {len(body)}")
 
 
-def serving(handler: Handler, story: Callable[[int], Awaitable[None]], limits: Limits | None = None) -> None:
+def serving(handler: Handler, scenario: Callable[[int], Awaitable[None]], limits: Limits | None = None) -> None:
     async def run() -> None:
         server = await start_tcp_server("127.0.0.1", 0, handler, limits=limits)
         try:
-            await story(server.sockets[0].getsockname()[1])
+            await scenario(server.sockets[0].getsockname()[1])
         finally:
             server.close()
             await server.wait_closed()
@@ -62,7 +62,7 @@ async def exchange(port: int, *pieces: bytes, end: bool = True) -> bytes:
 
 
 def test_a_client_and_a_server_agree_over_several_requests_on_one_connection() -> None:
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         client = Connection(*await asyncio.open_connection("127.0.0.1", port))
         for n in (0, 1, 70_000):
             answer = await client.request("POST", f"/a%20b?x={n}", body=b"x" * n)
@@ -70,18 +70,18 @@ def test_a_client_and_a_server_agree_over_several_requests_on_one_connection() -
             assert client.reusable
         await client.close()
 
-    serving(echo, story)
+    serving(echo, scenario)
 
 
 def test_requests_may_be_cut_anywhere_and_pipelined() -> None:
     wire = b"POST /1 HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabcGET /2 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
 
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         whole = await exchange(port, wire)
         assert b"POST /1 3" in whole and b"GET /2 0" in whole
         assert await exchange(port, *(wire[i : i + 1] for i in range(len(wire)))) == whole
 
-    serving(echo, story)
+    serving(echo, scenario)
 
 
 @pytest.mark.parametrize(
@@ -110,11 +110,11 @@ def test_requests_may_be_cut_anywhere_and_pipelined() -> None:
     ],
 )
 def test_what_breaks_the_rules_is_refused(wire: bytes, status: bytes) -> None:
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         answer = await exchange(port, wire)
         assert status in answer.partition(b"\r\n")[0]
 
-    serving(echo, story)
+    serving(echo, scenario)
 
 
 def test_a_streamed_body_goes_out_chunk_by_chunk_and_ends_when_the_client_leaves() -> None:
@@ -131,7 +131,7 @@ def test_a_streamed_body_goes_out_chunk_by_chunk_and_ends_when_the_client_leaves
     async def handler(request: Request) -> Response:
         return Response(200, [], ticks())
 
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         client = Connection(*await asyncio.open_connection("127.0.0.1", port))
         answer = await client.request("GET", "/")
         assert await anext(answer.stream()) == b"one"
@@ -139,7 +139,7 @@ def test_a_streamed_body_goes_out_chunk_by_chunk_and_ends_when_the_client_leaves
         await asyncio.wait_for(closed.wait(), 5)
         await client.close()
 
-    serving(handler, story)
+    serving(handler, scenario)
 
 
 def test_a_large_body_streams_with_bounded_memory() -> None:
@@ -156,13 +156,13 @@ def test_a_large_body_streams_with_bounded_memory() -> None:
         for _ in range(512):
             yield bytes(64 * 1024)
 
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         client = Connection(*await asyncio.open_connection("127.0.0.1", port))
         answer = await client.request("PUT", "/", body=body())
         assert await answer.read(100) == str(512 * 64 * 1024).encode()
         await client.close()
 
-    serving(handler, story)
+    serving(handler, scenario)
     assert biggest <= 256 * 1024
 
 
@@ -188,7 +188,7 @@ def test_a_response_that_breaks_in_the_middle_is_never_taken_for_a_whole_one(
     async def handler(request: Request) -> Response:
         return answer()
 
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.0\r\n\r\n")
         with pytest.raises(ConnectionResetError):
@@ -199,7 +199,7 @@ def test_a_response_that_breaks_in_the_middle_is_never_taken_for_a_whole_one(
             await writer.wait_closed()
         assert "response" in caplog.text
 
-    serving(handler, story)
+    serving(handler, scenario)
 
 
 def test_a_handler_may_ask_whether_anybody_still_waits() -> None:
@@ -211,7 +211,7 @@ def test_a_handler_may_ask_whether_anybody_still_waits() -> None:
         heard.set()
         raise ClientGone
 
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhiGET /pipelined")
         await asyncio.sleep(0.05)
@@ -220,7 +220,7 @@ def test_a_handler_may_ask_whether_anybody_still_waits() -> None:
         await asyncio.wait_for(heard.wait(), 5)
         await writer.wait_closed()
 
-    serving(handler, story)
+    serving(handler, scenario)
 
 
 @pytest.mark.parametrize("error", [OSError(2, "no such file"), ConnectionRefusedError(), TimeoutError(), KeyError("x")])
@@ -228,31 +228,31 @@ def test_a_failure_of_the_handlers_own_files_and_sockets_is_a_500(error: Excepti
     async def handler(request: Request) -> Response:
         raise error
 
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         assert (await exchange(port, b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).startswith(
             b"HTTP/1.1 500"
         )
 
-    serving(handler, story)
+    serving(handler, scenario)
 
 
 def test_a_body_that_breaks_the_rules_is_a_400() -> None:
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         wire = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"
         assert (await exchange(port, wire, end=False)).startswith(b"HTTP/1.1 400")
 
-    serving(echo, story)
+    serving(echo, scenario)
 
 
 def test_a_request_whose_body_fails_does_not_wait_for_an_answer() -> None:
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         client = Connection(*await asyncio.open_connection("127.0.0.1", port))
         with pytest.raises(RuntimeError, match="secret"):
             await asyncio.wait_for(client.request("POST", "/", body=failing_body()), 5)
         assert not client.reusable
         await client.close()
 
-    serving(echo, story)
+    serving(echo, scenario)
 
 
 def test_a_client_does_not_reuse_a_connection_that_says_more_than_it_was_asked() -> None:
@@ -279,20 +279,20 @@ def test_a_handler_that_fails_says_nothing_of_why(caplog: pytest.LogCaptureFixtu
     async def handler(request: Request) -> Response:
         raise RuntimeError("the secret of the house")
 
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         answer = await exchange(port, b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         assert b"500" in answer and b"secret" not in answer
         assert "the secret of the house" in caplog.text
 
-    serving(handler, story)
+    serving(handler, scenario)
 
 
 def test_an_idle_connection_is_closed() -> None:
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         assert await exchange(port, end=False) == b""
         assert await exchange(port, b"GET / HT", end=False) == b""
 
-    serving(echo, story, Limits(idle=0.05, head=0.05))
+    serving(echo, scenario, Limits(idle=0.05, head=0.05))
 
 
 def test_an_upgrade_hands_over_the_connection_with_what_came_already() -> None:
@@ -304,17 +304,17 @@ def test_an_upgrade_hands_over_the_connection_with_what_came_already() -> None:
     async def handler(request: Request) -> Response | Upgrade:
         return Upgrade([("upgrade", "shout"), ("connection", "upgrade")], takeover)
 
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         answer = await exchange(
             port, b"GET / HTTP/1.1\r\nhost: x\r\nupgrade: shout\r\nconnection: upgrade\r\n\r\nabc", b"def"
         )
         assert answer.startswith(b"HTTP/1.1 101") and answer.endswith(b"ABCDEF")
 
-    serving(handler, story)
+    serving(handler, scenario)
 
 
 def test_expect_100_continue_is_answered_before_the_body_is_sent() -> None:
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(
             b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\nconnection: close\r\n\r\n"
@@ -325,7 +325,7 @@ def test_expect_100_continue_is_answered_before_the_body_is_sent() -> None:
         writer.close()
         await writer.wait_closed()
 
-    serving(echo, story)
+    serving(echo, scenario)
 
 
 def test_a_client_refuses_an_endless_answer() -> None:
@@ -336,7 +336,7 @@ def test_a_client_refuses_an_endless_answer() -> None:
 
         return Response(200, [], forever())
 
-    async def story(port: int) -> None:
+    async def scenario(port: int) -> None:
         client = Connection(*await asyncio.open_connection("127.0.0.1", port))
         answer = await client.request("GET", "/")
         with pytest.raises(BodyTooLarge):
@@ -344,7 +344,7 @@ def test_a_client_refuses_an_endless_answer() -> None:
         client.writer.transport.abort()
         await client.close()
 
-    serving(handler, story)
+    serving(handler, scenario)
 
 
 def test_json_response_is_compact() -> None:

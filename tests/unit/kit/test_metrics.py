@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.errors import Misuse
-from kubeedge.kit.metrics import MAX_SERIES, Counter, Family, Gauge, Histogram, Registry, exposition, family
+from kubeedge.kit.metrics import MAX_SERIES, Counter, Family, Gauge, Histogram, MetricsRegistry, exposition, family
 
 
 def test_the_text_is_the_exposition_format() -> None:
-    registry = Registry()
+    registry = MetricsRegistry()
     requests = Counter("kubeedge_requests_total", "answers\nby code", ("code",))
     waiting = Gauge("kubeedge_waiting", "now")
     seconds = Histogram("kubeedge_seconds", "took", buckets=(0.1, 1.0))
@@ -45,7 +45,7 @@ def test_a_label_with_too_many_values_is_bounded() -> None:
 
 
 def test_a_collector_that_fails_hides_no_other() -> None:
-    registry = Registry()
+    registry = MetricsRegistry()
 
     def broken() -> list[Family]:
         raise RuntimeError("not now")
@@ -63,7 +63,7 @@ def test_mistakes_of_the_caller_are_said() -> None:
         Counter("kubeedge_x_total", "x").inc(-1)
     with pytest.raises(Misuse, match="has the labels"):
         Counter("kubeedge_x_total", "x", ("a",)).inc(b="1")
-    registry = Registry()
+    registry = MetricsRegistry()
     registry.add(Gauge("kubeedge_x", "x"))
     with pytest.raises(Misuse, match="two metrics"):
         registry.add(Gauge("kubeedge_x", "x"))

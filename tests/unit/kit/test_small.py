@@ -191,7 +191,7 @@ def test_joined_streams_end_when_one_breaks() -> None:
 
 
 def test_a_signal_wakes_its_waiter_remembers_and_has_one_waiter() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         signal = Signal()
         waiting = asyncio.create_task(signal.wait())
         await asyncio.sleep(0)
@@ -211,4 +211,4 @@ def test_a_signal_wakes_its_waiter_remembers_and_has_one_waiter() -> None:
         signal.set()  # nobody waits any more, and that is no error
         await signal.wait()
 
-    asyncio.run(story())
+    asyncio.run(scenario())

@@ -31,7 +31,7 @@ def test_a_client_that_came_over_tls_costs_little_memory(tmp_path: Path) -> None
         assert inside.recv(4096).startswith(b"HTTP/1.1 200 ")
         return inside
 
-    async def story() -> None:
+    async def scenario() -> None:
         tls = server_context(pair.cert, pair.key, client_ca=None)
         async with await start_tcp_server("127.0.0.1", 0, hello, tls=tls) as server:
             address = server.sockets[0].getsockname()
@@ -47,4 +47,4 @@ def test_a_client_that_came_over_tls_costs_little_memory(tmp_path: Path) -> None
                     visitor.close()
             assert held / CLIENTS < EACH
 
-    asyncio.run(story())
+    asyncio.run(scenario())

@@ -10,7 +10,7 @@ from kubeedge.kit import tcp
 
 
 def test_bytes_that_came_and_bytes_that_were_taken_are_counted() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         server = await asyncio.start_server(lambda r, w: connected.set_result((r, w)), "127.0.0.1", 0)
         connected: asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Future()
         async with server:
@@ -32,7 +32,7 @@ def test_bytes_that_came_and_bytes_that_were_taken_are_counted() -> None:
                 await stream.wait_closed()
             assert tcp.progress(writer.transport) is None, "it is closed"
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_what_is_no_tcp_connection_has_no_progress(tmp_path: Path) -> None:

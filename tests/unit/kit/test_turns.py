@@ -9,7 +9,7 @@ from tests.kit import virtual_time
 
 
 def test_each_key_is_asked_in_turn_however_much_one_of_them_wants() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         turns, order = Turns(), []
 
         async def work(key: str, number: int) -> None:
@@ -24,11 +24,11 @@ def test_each_key_is_asked_in_turn_however_much_one_of_them_wants() -> None:
         assert order == ["a0", "a1", "b0", "a2", "b1", "a3"]
         assert asyncio.get_running_loop().time() == 6.0  # one at a time
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_who_leaves_while_waiting_takes_no_turn_along() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         turns = Turns()
         await turns.take("a")
         waiting = [asyncio.create_task(turns.take("a")) for _ in range(3)]
@@ -41,4 +41,4 @@ def test_who_leaves_while_waiting_takes_no_turn_along() -> None:
         turns.give()
         await asyncio.wait_for(turns.take("b"), 1)
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())

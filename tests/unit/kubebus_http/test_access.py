@@ -12,7 +12,7 @@ from kubeedge.kubebus.http import access as a
 from kubeedge.kubebus.http.services import ServiceTable
 from kubeedge.kubebus.http.url import ServiceName
 from tests.unit.kubebus_http.test_publishing import mirror, status_and_error
-from tests.unit.kubebus_http.world import World, get, story
+from tests.unit.kubebus_http.world import World, get, scenario
 
 TOKEN = "correct-horse-battery-staple"
 GUARDED = a.Policy("token", (a.hashed("another-token-of-the-same"), a.hashed(TOKEN)))
@@ -30,27 +30,29 @@ def test_only_the_numbers_of_nodes_are_inside(peer: object, inside: bool) -> Non
 @pytest.mark.parametrize(
     ("headers", "verdict"),
     [
-        ([], a.Verdict.TOKEN_MISSING),
-        ([("authorization", "Basic " + TOKEN)], a.Verdict.TOKEN_MISSING),
-        ([("authorization", "Bearer")], a.Verdict.TOKEN_MISSING),
-        ([("x-kubeedge-token", "")], a.Verdict.TOKEN_MISSING),
-        ([("cookie", "token=" + TOKEN)], a.Verdict.TOKEN_MISSING),
-        ([("authorization", "Bearer " + TOKEN[:-1])], a.Verdict.TOKEN_WRONG),
-        ([("authorization", "Bearer " + a.hashed(TOKEN))], a.Verdict.TOKEN_WRONG),
-        ([("x-kubeedge-token", "\xff" * 20)], a.Verdict.TOKEN_WRONG),
-        ([("authorization", "bearer  " + TOKEN)], a.Verdict.WELCOME),
-        ([("x-kubeedge-token", TOKEN)], a.Verdict.WELCOME),
-        ([("authorization", "Bearer of-the-app"), ("x-kubeedge-token", TOKEN)], a.Verdict.WELCOME),
+        ([], a.AccessDecision.TOKEN_MISSING),
+        ([("authorization", "Basic " + TOKEN)], a.AccessDecision.TOKEN_MISSING),
+        ([("authorization", "Bearer")], a.AccessDecision.TOKEN_MISSING),
+        ([("x-kubeedge-token", "")], a.AccessDecision.TOKEN_MISSING),
+        ([("cookie", "token=" + TOKEN)], a.AccessDecision.TOKEN_MISSING),
+        ([("authorization", "Bearer " + TOKEN[:-1])], a.AccessDecision.TOKEN_WRONG),
+        ([("authorization", "Bearer " + a.hashed(TOKEN))], a.AccessDecision.TOKEN_WRONG),
+        ([("x-kubeedge-token", "\xff" * 20)], a.AccessDecision.TOKEN_WRONG),
+        ([("authorization", "bearer  " + TOKEN)], a.AccessDecision.ALLOWED),
+        ([("x-kubeedge-token", TOKEN)], a.AccessDecision.ALLOWED),
+        ([("authorization", "Bearer of-the-app"), ("x-kubeedge-token", TOKEN)], a.AccessDecision.ALLOWED),
     ],
 )
 @pytest.mark.parametrize("inside", [True, False])
-def test_a_token_opens_and_nothing_else_does(headers: list[tuple[str, str]], verdict: a.Verdict, inside: bool) -> None:
+def test_a_token_opens_and_nothing_else_does(
+    headers: list[tuple[str, str]], verdict: a.AccessDecision, inside: bool
+) -> None:
     assert a.judge(GUARDED, headers, inside=inside) is verdict
 
 
 def test_a_service_without_tokens_is_open_to_nobody() -> None:
     for shown in ("", "x", a.hashed("")):
-        assert a.judge(a.Policy("token"), [("x-kubeedge-token", shown)], inside=True) is not a.Verdict.WELCOME
+        assert a.judge(a.Policy("token"), [("x-kubeedge-token", shown)], inside=True) is not a.AccessDecision.ALLOWED
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_a_service_of_the_tenant_does_not_exist_outside_however_it_is() -> None:
                 seen = await world.ask(get(f"/t1/n1/{name}/", *headers))
                 assert seen == absent.replace(b"none", name.encode())
 
-    story(tell)
+    scenario(tell)
 
 
 def test_another_node_of_the_tenant_is_let_in() -> None:
@@ -119,7 +121,7 @@ def test_another_node_of_the_tenant_is_let_in() -> None:
         status, body = status_and_error(await world.ask(get("/t1/n1/odd/")))
         assert (status, body["error"]) == (502, "web service odd is published with access 'x'")
 
-    story(tell)
+    scenario(tell)
 
 
 def test_a_token_is_taken_off_before_the_service_sees_the_request() -> None:
@@ -142,7 +144,7 @@ def test_a_token_is_taken_off_before_the_service_sees_the_request() -> None:
         public = await seen("Authorization: Bearer of-the-app", "X-KubeEdge-Token: for-another-service")
         assert public["authorization"] == "Bearer of-the-app" and "x-kubeedge-token" not in public
 
-    story(tell)
+    scenario(tell)
 
 
 def test_without_its_token_a_service_says_how_to_ask(caplog: pytest.LogCaptureFixture) -> None:
@@ -161,7 +163,7 @@ def test_without_its_token_a_service_says_how_to_ask(caplog: pytest.LogCaptureFi
             assert f"www-authenticate: {challenge}\r\n".encode() in answer.lower().replace(b"bearer", b"Bearer")
         assert b" 200 " in await world.ask(get("/t1/n1/cam/", f"Authorization: Bearer {TOKEN}"))
 
-    story(tell)
+    scenario(tell)
     assert TOKEN not in caplog.text and "wrong-and-secret" not in caplog.text
 
 
@@ -173,4 +175,4 @@ def test_a_refused_upload_is_refused_before_its_body_is_read() -> None:
             writer.write(get("/t1/n1/cam/", "Content-Length: 1000000000", method="POST"))
             assert (await reader.readline()).startswith(b"HTTP/1.1 401")
 
-    story(tell)
+    scenario(tell)

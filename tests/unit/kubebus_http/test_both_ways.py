@@ -12,7 +12,7 @@ from kubeedge.kubebus.http.access import Policy
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.url import Target
 from tests.unit.kubebus_http.test_publishing import mirror
-from tests.unit.kubebus_http.world import Service, World, get, story
+from tests.unit.kubebus_http.world import Service, World, get, scenario
 
 both_ways = pytest.mark.parametrize("fast", [False, True], ids=["slow", "fast"])
 Seen = tuple[list[tuple[bytes, list[tuple[bytes, bytes]]]], bytes, bool]
@@ -63,7 +63,7 @@ def told(answer: bytes, wire: bytes, fast: bool) -> Seen:
         out.append((heads, re.sub(rb"127.0.0.1:[0-9]+", b"127.0.0.1:1", body), whole))
 
     limits = ProxyLimits(answer=3.0)
-    story(tell, fast=fast, client=limits, server=limits)
+    scenario(tell, fast=fast, client=limits, server=limits)
     return out[0]
 
 
@@ -217,7 +217,7 @@ def asked(wire: bytes, fast: bool) -> Seen:
             heads = [(line, [f for f in fields if f[0] != b"content-length"]) for line, fields in heads]
         out.append((heads, body, whole))
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
     return out[0]
 
 
@@ -244,7 +244,7 @@ def test_a_redirect_to_the_slash_says_nothing_of_services_that_are_not_for_outsi
         answers = [await world.ask(get(f"/t1/n1/{name}")) for name in ("hidden", "absent")]
         assert answers[0].replace(b"hidden", b"absent") == answers[1] and b" 404 " in answers[0]
 
-    story(tell)
+    scenario(tell)
 
 
 @both_ways
@@ -266,7 +266,7 @@ def test_a_first_answer_may_take_longer_than_connecting_may(fast: bool) -> None:
                 assert head.startswith(b"HTTP/1.1 200 ") and await reader.readexactly(2) == b"ok"
 
     limits = ProxyLimits(connect=0.5)
-    story(tell, fast=fast, client=limits, server=limits)
+    scenario(tell, fast=fast, client=limits, server=limits)
 
 
 @both_ways
@@ -281,4 +281,4 @@ def test_an_answer_that_does_not_come_is_a_504_in_the_same_words(fast: bool) -> 
         told = json.loads(body)
         assert told["service"] == "shop" and "did not answer in time" in told["error"]
 
-    story(tell, fast=fast, client=ProxyLimits(answer=30.0), server=ProxyLimits(answer=1.0))
+    scenario(tell, fast=fast, client=ProxyLimits(answer=30.0), server=ProxyLimits(answer=1.0))

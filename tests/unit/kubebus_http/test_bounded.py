@@ -11,7 +11,7 @@ import pytest
 from kubeedge.kit.http1 import Limits
 from kubeedge.kubebus.http.limits import ProxyLimits
 from tests.unit.kubebus_http.test_fast import echo_path
-from tests.unit.kubebus_http.world import NUMBER, Streams, World, get, read_head, story, until
+from tests.unit.kubebus_http.world import NUMBER, Streams, World, get, read_head, scenario, until
 
 KB, MB = 1024, 1024 * 1024
 both_ways = pytest.mark.parametrize("fast", [False, True], ids=["slow", "fast"])
@@ -56,7 +56,7 @@ def test_interim_answers_without_end_are_a_failure(reads: bool, fast: bool) -> N
         assert 0 < answer.count(b"HTTP/1.1 103 ") <= 4 * Limits().interim
         assert b"HTTP/1.1 502 " in answer and b"interim answers" in answer
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 def test_what_a_lazy_reader_has_taken_is_kept_no_longer() -> None:
@@ -92,7 +92,7 @@ def test_what_a_lazy_reader_has_taken_is_kept_no_longer() -> None:
         assert digest.digest() == hashlib.sha256(block * (size // len(block))).digest()
         assert most < 6 * MB  # 4 MB are L4's window
 
-    story(tell, fast=True)
+    scenario(tell, fast=True)
 
 
 def test_a_node_that_asks_and_never_reads_is_answered_so_often() -> None:
@@ -117,7 +117,7 @@ def test_a_node_that_asks_and_never_reads_is_answered_so_often() -> None:
         finally:
             writer.transport.abort()
 
-    story(tell, fast=True)
+    scenario(tell, fast=True)
 
 
 async def stream(world: World, streams: list[Streams], count: int) -> None:
@@ -166,7 +166,7 @@ def test_the_buffers_of_a_tenant_have_one_limit_and_everybody_is_served_all_the_
                 writer.transport.abort()
         await until(lambda: held(world) == 0 and not world.front.counters()["connections"])
 
-    story(tell, fast=True, server=ProxyLimits(memory=MB, concurrent=64))
+    scenario(tell, fast=True, server=ProxyLimits(memory=MB, concurrent=64))
 
 
 @both_ways
@@ -185,4 +185,4 @@ def test_a_client_that_pipelines_much_waits_for_its_turn(fast: bool) -> None:
                 assert b" 200 " in await read_head(reader)
                 assert await reader.readexactly(len(f"/{n}")) == f"/{n}".encode()
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)

@@ -17,7 +17,7 @@ from kubeedge.kubebus.http.access import Policy
 from kubeedge.kubebus.http.forward import has_body
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.url import parse, parse_l4
-from tests.unit.kubebus_http.world import World, get, read_head, story, until
+from tests.unit.kubebus_http.world import World, get, read_head, scenario, until
 
 PREFIX, HOST = "/t1/n1/shop", "shop.example:8080"
 
@@ -234,7 +234,7 @@ def test_pipelined_requests_are_answered_in_order_over_connections_that_are_used
         assert world.front.counters()["handed_over"] == 0
         await until(lambda: world.front.counters()["connections"] == 0)
 
-    story(tell, fast=True)
+    scenario(tell, fast=True)
 
 
 def test_a_service_that_closed_its_idle_connection_costs_a_request_nothing() -> None:
@@ -247,7 +247,7 @@ def test_a_service_that_closed_its_idle_connection_costs_a_request_nothing() -> 
         for _ in range(30):
             assert (await world.ask(get("/t1/n1/shop/"))).endswith(b"ok")
 
-    story(tell, fast=True)
+    scenario(tell, fast=True)
 
 
 def test_what_has_changed_is_asked_for_again_and_a_connection_stays_on_the_fast_path() -> None:
@@ -269,7 +269,7 @@ def test_what_has_changed_is_asked_for_again_and_a_connection_stays_on_the_fast_
         assert b" 200 " in await world.ask(get("/t1/n1/shop/x"))  # we are a node of the tenant
         assert world.back.counters()["handed_over"] == 1
 
-    story(tell, fast=True)
+    scenario(tell, fast=True)
 
 
 def test_a_tenant_that_asks_too_fast_is_told_to_wait_whichever_way_it_asks() -> None:
@@ -284,8 +284,8 @@ def test_a_tenant_that_asks_too_fast_is_told_to_wait_whichever_way_it_asks() -> 
             assert json.loads(body)["error"] == "tenant t1 has sent more than 0.01 requests a second; try again later"
         assert (await world.ask(get("/t2/n1/shop/"))).split(b" ")[1] == b"404"  # others are not concerned
 
-    story(tell, fast=True, client=ProxyLimits(rate=0.01, burst=3))
-    story(tell, fast=False, client=ProxyLimits(rate=0.01, burst=3))
+    scenario(tell, fast=True, client=ProxyLimits(rate=0.01, burst=3))
+    scenario(tell, fast=False, client=ProxyLimits(rate=0.01, burst=3))
 
 
 async def tried(world: World) -> bytes:
@@ -311,8 +311,8 @@ def test_one_address_may_not_take_all_connections() -> None:
             pass
         return answer
 
-    story(tell, fast=True, client=ProxyLimits(per_client=2))
-    story(tell, fast=False, client=ProxyLimits(per_client=2))
+    scenario(tell, fast=True, client=ProxyLimits(per_client=2))
+    scenario(tell, fast=False, client=ProxyLimits(per_client=2))
 
 
 @pytest.mark.parametrize("fast", [False, True], ids=["slow", "fast"])
@@ -336,7 +336,7 @@ def test_a_page_with_paths_from_the_root_is_led_back_below_its_prefix(fast: bool
         assert await led("//evil.example/x", page) == (404, "")
         assert await led("/static/app.js", "Referer: http://[::1") == (404, "")
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 def test_a_place_that_nobody_answers_for_is_left_to_the_slow_path_after_a_moment() -> None:
@@ -349,7 +349,7 @@ def test_a_place_that_nobody_answers_for_is_left_to_the_slow_path_after_a_moment
         assert asyncio.get_running_loop().time() - began > 1.5 and world.back.asked() == ["shop"]
         asyncio.get_running_loop().add_reader(world.back.fileno(), lambda: None)
 
-    story(tell, fast=True)
+    scenario(tell, fast=True)
 
 
 def test_strangers_asking_for_nodes_that_are_not_there_are_bounded() -> None:
@@ -360,4 +360,4 @@ def test_strangers_asking_for_nodes_that_are_not_there_are_bounded() -> None:
         assert world.front.counters()["handed_over"] == 40
         assert set(world.front.accounts()) <= {"t1"}
 
-    story(tell, fast=True)
+    scenario(tell, fast=True)

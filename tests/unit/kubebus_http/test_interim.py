@@ -11,7 +11,7 @@ from kubeedge.kubebus.http import server_proxy
 from kubeedge.kubebus.http.access import Policy
 from kubeedge.kubebus.http.limits import ProxyLimits
 from tests.unit.kubebus_http.test_publishing import head_then_quiet, mirror
-from tests.unit.kubebus_http.world import World, get, read_head, story, until
+from tests.unit.kubebus_http.world import World, get, read_head, scenario, until
 
 UPLOAD = get("/t1/n1/up/", "Content-Length: 5", "Expect: 100-continue", method="PUT", close=False)
 
@@ -42,7 +42,7 @@ def test_an_upload_is_asked_for_when_the_service_asks_for_it() -> None:
                     assert (await read_head(reader)).startswith(b"HTTP/1.1 200")
                     assert await reader.readexactly(5) == b"HELLO"
 
-    story(tell)
+    scenario(tell)
 
 
 def test_a_service_that_refuses_an_upload_never_sees_it_and_the_connection_ends() -> None:
@@ -59,7 +59,7 @@ def test_a_service_that_refuses_an_upload_never_sees_it_and_the_connection_ends(
             assert answer.startswith(b"HTTP/1.1 413") and b"connection: close\r\n" in answer.lower()
             assert answer.endswith(b"no!") and b" 100 " not in answer
 
-    story(tell)
+    scenario(tell)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_proxies_refuse_an_upload_before_its_body(path: str, status: bytes) 
             answer = await asyncio.wait_for(reader.read(), 5)
             assert answer.startswith(b"HTTP/1.1 " + status) and b"connection: close\r\n" in answer.lower()
 
-    story(tell)
+    scenario(tell)
 
 
 def test_a_service_that_knows_nothing_of_asking_gets_the_body_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_a_service_that_knows_nothing_of_asking_gets_the_body_all_the_same(monke
             writer.write(b"hello")
             assert (await read_head(reader)).startswith(b"HTTP/1.1 200")
 
-    story(tell)
+    scenario(tell)
 
 
 def test_a_client_that_asks_and_does_not_wait_is_served() -> None:
@@ -105,7 +105,7 @@ def test_a_client_that_asks_and_does_not_wait_is_served() -> None:
             answer = await asyncio.wait_for(reader.read(), 10)
         assert answer.count(b"HTTP/1.1 200") == 2 and b'"body": "hello"' in answer and b'"/second"' in answer
 
-    story(tell)
+    scenario(tell)
 
 
 def test_a_client_that_leaves_while_it_waits_to_be_asked_frees_the_service() -> None:
@@ -117,7 +117,7 @@ def test_a_client_that_leaves_while_it_waits_to_be_asked_frees_the_service() -> 
             writer.transport.abort()
         await until(lambda: world.client_proxy.in_progress == 0 == world.server_proxy.in_progress)
 
-    story(tell, client=ProxyLimits(answer=1.0), server=ProxyLimits(answer=1.0))
+    scenario(tell, client=ProxyLimits(answer=1.0), server=ProxyLimits(answer=1.0))
 
 
 def test_early_hints_come_through_a_bounded_number_of_times() -> None:
@@ -138,7 +138,7 @@ def test_early_hints_come_through_a_bounded_number_of_times() -> None:
         old = await world.ask(b"GET /t1/n1/shop/ HTTP/1.0\r\n\r\n")
         assert old.startswith(b"HTTP/1.1 200")  # HTTP/1.0 knows no interim answers
 
-    story(tell)
+    scenario(tell)
 
 
 def test_a_page_that_asks_for_an_absolute_path_is_sent_back_to_its_service() -> None:
@@ -166,7 +166,7 @@ def test_a_page_that_asks_for_an_absolute_path_is_sent_back_to_its_service() -> 
         ):
             assert b" 404 " in (await world.ask(wire)).partition(b"\r\n")[0]
 
-    story(tell)
+    scenario(tell)
 
 
 def test_a_page_of_another_tenant_leads_nowhere_at_a_node() -> None:
@@ -175,4 +175,4 @@ def test_a_page_of_another_tenant_leads_nowhere_at_a_node() -> None:
             wire = get("/static/x", f"Referer: http://shop.example:8080/{tenant}/n1/shop/")
             assert status in (await world.ask(wire)).partition(b"\r\n")[0]
 
-    story(tell, allow=lambda tenant: tenant == "t1")
+    scenario(tell, allow=lambda tenant: tenant == "t1")

@@ -13,9 +13,9 @@ from kubeedge.kit import acceptor
 from kubeedge.kit.bucket import Bucket, Buckets
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http import limits, listener
-from kubeedge.kubebus.http.limits import Busy, Gate, ProxyLimits, TooFast
+from kubeedge.kubebus.http.limits import Busy, LocalLimiter, ProxyLimits, TooFast
 from tests.unit.kubebus_http.test_publishing import head_then_quiet, mirror, status_and_error
-from tests.unit.kubebus_http.world import World, get, story, until
+from tests.unit.kubebus_http.world import World, get, scenario, until
 
 
 def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
@@ -55,7 +55,7 @@ def test_no_pattern_of_asking_gets_more_than_burst_and_rate(rate: float, burst: 
 
 def test_a_name_has_its_rate_and_others_have_theirs() -> None:
     now = 0.0
-    slots = Gate(100, "tenant", rate=1.0, burst=2.0, now=lambda: now)
+    slots = LocalLimiter(100, "tenant", rate=1.0, burst=2.0, now=lambda: now)
     for _ in range(2):
         slots.take("a")()
     with pytest.raises(TooFast, match="tenant a has sent more than 1 requests a second") as refused:
@@ -68,7 +68,7 @@ def test_a_name_has_its_rate_and_others_have_theirs() -> None:
 
 
 def test_what_is_refused_for_its_number_costs_no_rate() -> None:
-    slots = Gate(1, "web service", rate=1.0, burst=2.0)
+    slots = LocalLimiter(1, "web service", rate=1.0, burst=2.0)
     give_back = slots.take("a")
     for _ in range(5):
         with pytest.raises(Busy, match="web service a has 1 requests in progress"):
@@ -80,7 +80,7 @@ def test_what_is_refused_for_its_number_costs_no_rate() -> None:
 
 
 def test_names_that_strangers_invent_take_bounded_memory() -> None:
-    slots = Gate(100, "tenant", rate=1.0, burst=1.0)
+    slots = LocalLimiter(100, "tenant", rate=1.0, burst=1.0)
     for n in range(3 * limits._MOST_BUCKETS):
         slots.take(f"t{n}")()
     assert len(slots._buckets) == limits._MOST_BUCKETS and slots.by_name() == {}
@@ -100,7 +100,7 @@ def test_a_tenant_that_asks_too_often_is_told_when_to_come_back() -> None:
         assert (accounts["t1"].answers, accounts["t1"].refused) == ([0, 0, 3, 0, 1, 0], 1)
         assert (accounts[""].answers[4], accounts.keys()) == (1, {"", "t1"})
 
-    story(tell, client=ProxyLimits(rate=0.01, burst=3.0))
+    scenario(tell, client=ProxyLimits(rate=0.01, burst=3.0))
 
 
 def test_bytes_of_bodies_and_of_upgraded_connections_are_counted() -> None:
@@ -124,7 +124,7 @@ def test_bytes_of_bodies_and_of_upgraded_connections_are_counted() -> None:
             assert await reader.readexactly(10) == b"hellohello"
             assert (account.bytes_in, account.bytes_out, account.answers[1]) == (5, 10, 1)
 
-    story(tell)
+    scenario(tell)
 
 
 def test_the_door_tells_one_greedy_client_429_and_everybody_503_when_all_is_full() -> None:
@@ -212,4 +212,4 @@ def test_requests_in_progress_are_known_by_tenant() -> None:
             await until(lambda: world.client_proxy.slots.by_name() == {"t1": 1})
         await until(lambda: world.client_proxy.slots.by_name() == {})
 
-    story(tell)
+    scenario(tell)

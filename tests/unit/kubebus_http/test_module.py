@@ -143,7 +143,7 @@ def test_a_wrong_address_is_named_with_its_key() -> None:
             module = WebServices(
                 tenant=TenantId("t1"), listen_on="10080", connect=l4.connect, listen=l4.listen, resolve=resolve
             )
-            with pytest.raises(Invalid, match=r"modules.webservices.listen: '10080'"):
+            with pytest.raises(Invalid, match=r"modules.publishing.listen: '10080'"):
                 await module.run(asyncio.Event())
 
     asyncio.run(run())

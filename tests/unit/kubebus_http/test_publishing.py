@@ -15,7 +15,7 @@ from kubeedge.errors import LinkNotUp, Unavailable
 from kubeedge.kit.http1 import Connection, Limits, Request, Response, close_writer, serve_connection, text_response
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.url import Target
-from tests.unit.kubebus_http.world import World, get, read_head, story, until
+from tests.unit.kubebus_http.world import World, get, read_head, scenario, until
 
 MB = 1024 * 1024
 
@@ -66,7 +66,7 @@ def test_a_service_sees_its_own_paths_and_who_asks(fast: bool) -> None:
             "via": "1.1 kubeedge",
         }
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 def test_redirects_and_cookies_of_a_service_come_back_below_its_prefix(fast: bool) -> None:
@@ -84,7 +84,7 @@ def test_redirects_and_cookies_of_a_service_come_back_below_its_prefix(fast: boo
         assert "set-cookie: a=1; path=/t1/n1/shop\r\n" in head and "set-cookie: b=2; path=/t1/n1/shop/x\r\n" in head
         assert "x-hop" not in head
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 def test_a_hundred_megabytes_go_both_ways_in_a_few(fast: bool) -> None:
@@ -130,7 +130,7 @@ def test_a_hundred_megabytes_go_both_ways_in_a_few(fast: bool) -> None:
             assert peak < 4 * MB
             await client.close()
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 def test_a_client_that_does_not_read_stops_the_service(fast: bool) -> None:
@@ -156,7 +156,7 @@ def test_a_client_that_does_not_read_stops_the_service(fast: bool) -> None:
                 await asyncio.sleep(0.3)
             assert 0 < sent < 48 * MB  # what the kernel's socket buffers took, and a little
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 def test_an_event_arrives_before_the_answer_ends_and_the_service_hears_of_the_end(fast: bool) -> None:
@@ -178,7 +178,7 @@ def test_an_event_arrives_before_the_answer_ends_and_the_service_hears_of_the_en
             assert not service_ended.is_set()
         await asyncio.wait_for(service_ended.wait(), 5)
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 def test_a_client_that_leaves_before_the_answer_frees_the_service(fast: bool) -> None:
@@ -195,7 +195,7 @@ def test_a_client_that_leaves_before_the_answer_frees_the_service(fast: bool) ->
             await until(lambda: world.server_in_progress == 1)
         await asyncio.wait_for(ended.wait(), 5)
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 def test_a_client_that_leaves_in_its_body_frees_the_service(fast: bool) -> None:
@@ -214,7 +214,7 @@ def test_a_client_that_leaves_in_its_body_frees_the_service(fast: bool) -> None:
             assert await asyncio.wait_for(got.get(), 5) == b"begin"
         assert await asyncio.wait_for(got.get(), 5) == b""
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 @pytest.mark.parametrize("first", [b"", b"early"])
@@ -249,7 +249,7 @@ def test_an_upgraded_connection_carries_bytes_both_ways(first: bytes, fast: bool
             writer.write_eof()  # one direction ends; the other still has something to say
             assert await asyncio.wait_for(reader.read(), 5) == b"-bye"
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 def test_a_service_may_decline_an_upgrade(fast: bool) -> None:
@@ -263,7 +263,7 @@ def test_a_service_may_decline_an_upgrade(fast: bool) -> None:
                 length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
                 assert json.loads(await reader.readexactly(length))["headers"]["upgrade"] == "websocket"
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 def test_requests_on_one_connection_are_answered_in_order_over_one_l4_connection(fast: bool) -> None:
@@ -278,7 +278,7 @@ def test_requests_on_one_connection_are_answered_in_order_over_one_l4_connection
         assert targets == [f"/{i}" for i in range(10)]
         assert world.l4_opened == (0 if fast else 1)
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
@@ -303,7 +303,7 @@ def test_the_network_may_cut_requests_anywhere(cuts: list[int], fast: bool) -> N
         assert answer.count(b"HTTP/1.1 200") == 2
         assert b'"target": "/a", "body": "abcde"' in answer and b'"target": "/b", "body": ""' in answer
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 def test_head_and_empty_answers_leave_the_connection_usable(fast: bool) -> None:
@@ -322,7 +322,7 @@ def test_head_and_empty_answers_leave_the_connection_usable(fast: bool) -> None:
         assert answer.count(b"http/1.1 304") == 1 and b"etag: x" in answer
         assert world.l4_opened == (0 if fast else 1)
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 def test_an_old_client_and_an_old_service_are_understood(fast: bool) -> None:
@@ -335,7 +335,7 @@ def test_an_old_client_and_an_old_service_are_understood(fast: bool) -> None:
         assert (await world.ask(b"GET /t1/n1/old/ HTTP/1.0\r\n\r\n")).endswith(b"\r\n\r\nuntil the end")
         assert (await world.ask(get("/t1/n1/old/"))).endswith(b"d\r\nuntil the end\r\n0\r\n\r\n")
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 def test_an_early_answer_ends_a_long_request(fast: bool) -> None:
@@ -352,7 +352,7 @@ def test_an_early_answer_ends_a_long_request(fast: bool) -> None:
             assert head.startswith(b"HTTP/1.1 413") and await reader.readexactly(3) == b"no!"
             assert await asyncio.wait_for(reader.read(), 5) == b""  # the connection cannot go on
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(fast: bool) -> None:
@@ -381,7 +381,7 @@ def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(fast: bool) -> N
             writer.write(b"GET /t1/n1/flaky/chunked HTTP/1.0\r\n\r\n")
             await broken(reader)
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 @pytest.mark.parametrize(
@@ -419,7 +419,7 @@ def test_what_breaks_the_rules_never_reaches_a_service(wire: bytes, status: int,
         await world.serve("shop", service)
         assert int((await world.ask(wire)).split(b" ")[1]) == status
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 def test_a_smuggled_request_stays_a_body(fast: bool) -> None:
@@ -431,7 +431,7 @@ def test_a_smuggled_request_stays_a_body(fast: bool) -> None:
         assert answer.count(b"HTTP/1.1 200") == 1
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["body"] == inner.decode()
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 def test_who_is_to_blame_is_said_by_the_status(fast: bool) -> None:
@@ -470,7 +470,7 @@ def test_who_is_to_blame_is_said_by_the_status(fast: bool) -> None:
         status, text = await asked("/t1/n1/gone/")
         assert status == 504 and "node n1 of tenant t1" in text
 
-    story(tell, fast=fast, server=ProxyLimits(answer=0.2))
+    scenario(tell, fast=fast, server=ProxyLimits(answer=0.2))
 
 
 def test_a_stale_idle_connection_costs_a_get_nothing_and_a_post_is_never_repeated() -> None:
@@ -498,7 +498,7 @@ def test_a_stale_idle_connection_costs_a_get_nothing_and_a_post_is_never_repeate
         assert posts == 1
 
     world_now: World
-    story(tell)
+    scenario(tell)
 
 
 def test_a_connection_that_is_closed_while_it_is_used_again_is_replaced_for_a_get() -> None:
@@ -521,7 +521,7 @@ def test_a_connection_that_is_closed_while_it_is_used_again_is_replaced_for_a_ge
             assert world.l4_opened == n
         assert asked == 3
 
-    story(tell)
+    scenario(tell)
 
 
 def test_an_upload_may_last_longer_than_the_patience_for_its_answer_while_it_moves(fast: bool) -> None:
@@ -534,7 +534,7 @@ def test_an_upload_may_last_longer_than_the_patience_for_its_answer_while_it_mov
                 writer.write(b"x")
             assert b" 200 " in await asyncio.wait_for(reader.readline(), 5)
 
-    story(tell, fast=fast, client=ProxyLimits(answer=0.5), server=ProxyLimits(answer=0.5))
+    scenario(tell, fast=fast, client=ProxyLimits(answer=0.5), server=ProxyLimits(answer=0.5))
 
 
 def test_a_tenant_has_its_share_of_requests_and_no_more(fast: bool) -> None:
@@ -551,7 +551,7 @@ def test_a_tenant_has_its_share_of_requests_and_no_more(fast: bool) -> None:
         await world.serve("shop", mirror)
         assert b" 200 " in await world.ask(get("/t1/n1/shop/"))
 
-    story(tell, fast=fast, client=ProxyLimits(concurrent=2))
+    scenario(tell, fast=fast, client=ProxyLimits(concurrent=2))
 
 
 def test_another_tenant_is_answered_as_one_that_does_not_exist(fast: bool) -> None:
@@ -563,7 +563,7 @@ def test_another_tenant_is_answered_as_one_that_does_not_exist(fast: bool) -> No
         assert foreign == absent.replace(b"tx", b"t1") == own.replace(b"t2", b"t1")
         assert status_and_error(foreign)[0] == 404 and world.l4_opened == 0
 
-    story(tell, fast=fast, allow=lambda tenant: tenant == "t2")
+    scenario(tell, fast=fast, allow=lambda tenant: tenant == "t2")
 
 
 def test_a_client_that_dribbles_its_request_is_let_go(fast: bool) -> None:
@@ -582,7 +582,7 @@ def test_a_client_that_dribbles_its_request_is_let_go(fast: bool) -> None:
             dribbling.cancel()
             await asyncio.gather(dribbling, return_exceptions=True)
 
-    story(tell, fast=fast, client=ProxyLimits(http=Limits(head=0.2)))
+    scenario(tell, fast=fast, client=ProxyLimits(http=Limits(head=0.2)))
 
 
 def test_a_client_that_never_reads_is_let_go(fast: bool) -> None:
@@ -601,7 +601,7 @@ def test_a_client_that_never_reads_is_let_go(fast: bool) -> None:
             await until(lambda: world.client_in_progress == 1)
             await until(lambda: world.client_in_progress == 0)
 
-    story(tell, fast=fast, client=ProxyLimits(http=Limits(stall=0.3)))
+    scenario(tell, fast=fast, client=ProxyLimits(http=Limits(stall=0.3)))
 
 
 def test_idle_l4_connections_are_closed_after_a_while(fast: bool) -> None:
@@ -611,4 +611,4 @@ def test_idle_l4_connections_are_closed_after_a_while(fast: bool) -> None:
         assert len(world.tasks) > 0  # the server proxy waits for the next request
         await until(lambda: len(world.tasks) == 0)
 
-    story(tell, fast=fast, client=ProxyLimits(pooled_seconds=0.1), server=ProxyLimits(pooled_seconds=0.1))
+    scenario(tell, fast=fast, client=ProxyLimits(pooled_seconds=0.1), server=ProxyLimits(pooled_seconds=0.1))

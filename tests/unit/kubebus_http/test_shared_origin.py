@@ -15,7 +15,7 @@ from kubeedge.kubebus.http import headers as h
 from kubeedge.kubebus.http.url import parse
 from tests.unit.kubebus_http.test_fast import fields
 from tests.unit.kubebus_http.test_publishing import mirror
-from tests.unit.kubebus_http.world import Service, World, get, story
+from tests.unit.kubebus_http.world import Service, World, get, scenario
 
 PREFIX, HOST = "/t1/n1/shop", "shop.example:8080"
 both_ways = pytest.mark.parametrize("fast", [False, True], ids=["slow", "fast"])
@@ -63,7 +63,7 @@ def test_what_holds_for_the_whole_origin_does_not_cross(fast: bool) -> None:
         assert not names & {line.partition(":")[0].lower() for line in BEYOND}
         assert not fast or world.front.counters()["requests"] == 1
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 @both_ways
@@ -74,7 +74,7 @@ def test_a_service_worker_has_its_scope_below_the_prefix(wish: str, fast: bool) 
         answer = await world.ask(get("/t1/n1/shop/js/sw.js"))
         assert ("service-worker-allowed", "/t1/n1/shop/") in fields(head_of(answer))
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 COOKIES = [
@@ -103,7 +103,7 @@ def test_a_cookie_is_for_its_service_alone(target: str, cookie: str, seen: str |
         answer = await world.ask(get(target))
         assert [v for n, v in fields(head_of(answer)) if n == "set-cookie"] == ([seen] if seen else [])
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 @both_ways
@@ -118,7 +118,7 @@ def test_interim_answers_obey_the_same_rules(fast: bool) -> None:
         hints = (await world.ask(get("/t1/n1/shop/"))).split(b"\r\n\r\n")[0] + b"\r\n\r\n"
         assert fields(hints) == [("set-cookie", "a=1; Path=/t1/n1/shop"), ("location", "/t1/n1/shop/x")]
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 def test_an_upgrade_obeys_the_same_rules() -> None:
@@ -137,7 +137,7 @@ def test_an_upgrade_obeys_the_same_rules() -> None:
         assert head.startswith(b"HTTP/1.1 101 ")  # a WebSocket client follows no redirect to the slash
         assert ("set-cookie", "a=1; Path=/t1/n1/ws") in fields(head) and b"clear-site-data" not in head.lower()
 
-    story(tell)
+    scenario(tell)
 
 
 @both_ways
@@ -157,7 +157,7 @@ def test_nobody_outside_says_who_asks_in_any_spelling(fast: bool) -> None:
         }  # fmt: skip
         assert seen["x_own"] == "1"
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 def test_a_trusted_proxy_says_more_but_not_with_underscores() -> None:
@@ -284,7 +284,7 @@ def test_webdav_moves_within_its_service(fast: bool) -> None:
         refused = await world.ask(get("/t1/n1/shop/a", "Destination: /t1/n1/other/b", method="MOVE"))
         assert refused.startswith(b"HTTP/1.1 400 ")
 
-    story(tell, fast=fast)
+    scenario(tell, fast=fast)
 
 
 def test_a_request_that_names_another_resource_is_for_the_slow_path() -> None:

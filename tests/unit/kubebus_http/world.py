@@ -21,7 +21,7 @@ from kubeedge.kit.http1 import close_writer
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http.access import PUBLIC, Policy
 from kubeedge.kubebus.http.client_proxy import ClientProxy, everyone
-from kubeedge.kubebus.http.fast import FastSlots, settings
+from kubeedge.kubebus.http.fast import FastPathLimiter, settings
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.listener import listening
 from kubeedge.kubebus.http.server_proxy import ServerProxy
@@ -116,11 +116,11 @@ class World:
             else:
                 self.back.deny(name)
 
-    def _put_in_front(self, descriptor: int) -> Any:
+    def _start_fast_path(self, descriptor: int) -> Any:
         if not self.fast:
             return None
         self.front = self._plane.web_proxy(listener=descriptor, **settings(self._limits))
-        self.client_proxy.slots = FastSlots(self.front, self._limits, "tenant")
+        self.client_proxy.slots = FastPathLimiter(self.front, self._limits, "tenant")
         return self.front
 
     @property
@@ -145,14 +145,14 @@ class World:
             await self._endpoint.listen(L4_PORT, self.server_proxy.handle)
             self.back = self._plane.web_proxy(l4=core, **settings(self._server_limits))
             asyncio.get_running_loop().add_reader(self.back.fileno(), self._asked_for_service)
-            self.server_proxy.slots = FastSlots(self.back, self._server_limits, "web service")
+            self.server_proxy.slots = FastPathLimiter(self.back, self._server_limits, "web service")
         limits = dataclasses.replace(self._limits, connections=64)
         door = listening(
             "127.0.0.1",
             0,
             self.client_proxy.handle,
             limits=limits,
-            front=self._put_in_front,
+            fast_path=self._start_fast_path,
             asked=self._asked_for_node,
         )
         try:
@@ -187,7 +187,7 @@ def _in_progress(proxy: Any) -> int:
     return sum(account["in_progress"] for account in proxy.accounts().values())
 
 
-def story(
+def scenario(
     tell: Callable[[World], Coroutine[Any, Any, None]],
     *,
     client: ProxyLimits | None = None,
@@ -195,7 +195,7 @@ def story(
     allow: Callable[[TenantId], bool] = everyone,
     fast: bool = False,
 ) -> None:
-    """Run one story; whatever the proxies hold at its end is a failure."""
+    """Run one scenario; whatever the proxies hold at its end is a failure."""
 
     async def run() -> None:
         world = World(client or ProxyLimits(), server or ProxyLimits(), allow, fast=fast)

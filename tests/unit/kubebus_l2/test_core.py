@@ -13,10 +13,10 @@ from kubeedge.kubebus.l2.core import (
     Hello,
     HelloHeard,
     Link,
+    LinkDown,
     LinkEvent,
-    LinkIsDown,
-    LinkIsUp,
     LinkState,
+    LinkUp,
     NameAsked,
     NameResolved,
     Role,
@@ -44,7 +44,7 @@ def up_pair(now: float = 0.0) -> tuple[Link, Link]:
     relay.open(now)
     assert deliver(edge, relay, now) == [HelloHeard(HELLO)]
     relay.welcome(WELCOME)
-    assert deliver(relay, edge, now) == [LinkIsUp(WELCOME)]
+    assert deliver(relay, edge, now) == [LinkUp(WELCOME)]
     return edge, relay
 
 
@@ -62,7 +62,7 @@ def test_silence_is_asked_about_again_and_again_and_then_ends_the_link() -> None
         assert edge.next_timer() == pytest.approx(now + 1.0)
         now += 1.0
     (down,) = edge.handle_timer(52.2)
-    assert isinstance(down, LinkIsDown) and "12 questions without an answer" in down.reason
+    assert isinstance(down, LinkDown) and "12 questions without an answer" in down.reason
     assert edge.next_timer() is None
 
 
@@ -132,7 +132,7 @@ def test_a_refusal_says_why() -> None:
     edge.open(0.0)
     relay.open(0.0)
     relay.refuse("node edge1 is not known", retry_after=60)
-    assert deliver(relay, edge, 0.0) == [LinkIsDown("the peer says: node edge1 is not known", 60.0)]
+    assert deliver(relay, edge, 0.0) == [LinkDown("the peer says: node edge1 is not known", 60.0)]
     with pytest.raises(LinkNotUp):
         edge.resolve("x")
 
@@ -141,7 +141,7 @@ def test_a_relay_that_says_nothing_is_given_up() -> None:
     edge = Link(Role.EDGE)
     edge.open(0.0)
     assert edge.next_timer() == 5.0
-    assert edge.handle_timer(5.0) == [LinkIsDown("no welcome in time")]
+    assert edge.handle_timer(5.0) == [LinkDown("no welcome in time")]
 
 
 def test_an_answer_that_was_not_asked_for_breaks_the_link() -> None:

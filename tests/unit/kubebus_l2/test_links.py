@@ -43,13 +43,13 @@ def knocks(
 
     monkeypatch.setattr(links, "open_connection", open_connection)
 
-    async def story() -> None:
+    async def scenario() -> None:
         task = asyncio.create_task(looking(relays).run())
         await asyncio.sleep(seconds)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
     return heard
 
 

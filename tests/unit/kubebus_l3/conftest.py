@@ -1,4 +1,4 @@
-"""Everything here runs on both data planes: the one in C and its readable twin."""
+"""Everything here runs on both data planes: the one in C and its reference implementation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from kubeedge.kubebus.l3 import _plane_py
-from kubeedge.kubebus.l3 import plane as door
+from kubeedge.kubebus.l3 import plane as plane_module
 from tests.kit.certs import TestAuthority
 from tests.kit.planes import Harness
 
@@ -27,9 +27,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture(params=["c", "python"])
 def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "python":
-        monkeypatch.setattr(door, "_fast", _plane_py)
+        monkeypatch.setattr(plane_module, "_fast", _plane_py)
     else:
-        monkeypatch.setattr(door, "_fast", pytest.importorskip("kubeedge._fastpath.plane"))
+        monkeypatch.setattr(plane_module, "_fast", pytest.importorskip("kubeedge._fastpath.plane"))
     name: str = request.param
     return name
 

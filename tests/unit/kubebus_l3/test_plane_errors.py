@@ -298,5 +298,5 @@ def test_both_planes_answer_as_the_readable_icmp_says(
     if ip is None or packets.check(bytes(10) + packet) is None:
         return
     source = bytes([192, 0, 0, 8]) if ip.version == 4 else bytes.fromhex("fe80" + "00" * 13 + "01")
-    expected = icmp.error(packet, ip, icmp.Error.NO_ROUTE, source) if icmp.may_complain(packet, ip) else None
+    expected = icmp.error(packet, ip, icmp.Error.NO_ROUTE, source) if icmp.may_answer(packet, ip) else None
     assert mirror.ask(packet) == expected

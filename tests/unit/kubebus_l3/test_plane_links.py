@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from kubeedge.kubebus.l3.plane import LinkDown, LinkUp, Plane, Segment, TlsContext
-from kubeedge.wire.frame import CONTROL, MAX_CONTROL, PACKET, SEGMENT, encode, encode_segment
+from kubeedge.kubebus.l3.plane import Plane, PortClosed, PortConnected, SegmentReceived, TlsContext
+from kubeedge.wire.frame import CONTROL, MAX_CONTROL_BYTES, PACKET, SEGMENT, encode, encode_segment
 from kubeedge.wire.ip import UDP, ipv4
 from tests.kit.certs import Credentials, TestAuthority
 from tests.kit.planes import ControlFrame, Harness, Peer, is_open
@@ -36,7 +36,7 @@ def refused(harness: Harness, certificates: Certificates, context: ssl.SSLContex
     plain.settimeout(5)
     with contextlib.suppress(OSError), context.wrap_socket(plain, server_hostname="relay") as link:
         assert link.recv(1) == b""
-    down = harness.expect(LinkDown)
+    down = harness.expect(PortClosed)
     assert down.port == port and not is_open(fd) and harness.plane.counters(port) is None
     return down.reason.lower()
 
@@ -53,14 +53,14 @@ def test_a_link_comes_up_with_the_name_in_its_certificate(harness: Harness, cert
     port = harness.plane.add_link(fd, server(certificates))
     peer = Peer(plain, certificates.nodes[1])
     assert peer.socket.version() == "TLSv1.3"
-    assert harness.expect(LinkUp) == LinkUp(port, "spiffe://kubeedge/tenant/t/node/n1")
+    assert harness.expect(PortConnected) == PortConnected(port, "spiffe://kubeedge/tenant/t/node/n1")
     harness.plane.send(port, CONTROL, b'{"type": "welcome"}')
     frame = peer.receive()
     assert frame is not None and (frame.kind, frame.payload) == (CONTROL, b'{"type": "welcome"}')
     peer.send(CONTROL, b"{}")
     assert harness.expect(ControlFrame) == ControlFrame(port, CONTROL, b"{}")
     peer.close()
-    assert "closed" in harness.expect(LinkDown).reason
+    assert "closed" in harness.expect(PortClosed).reason
     assert not is_open(fd)
 
 
@@ -96,12 +96,12 @@ def test_who_connects_checks_the_name_of_the_server(harness: Harness, certificat
     harness.plane.add_link(fd, TlsContext(ours.ca, ours.cert, ours.key, server=False), server_name=name)
     if name in ("relay", "192.0.2.1"):
         peer = Peer(plain, certificates.relay, server=True)
-        assert harness.expect(LinkUp).peer_uri == "spiffe://kubeedge/cloud/relay"
+        assert harness.expect(PortConnected).peer_uri == "spiffe://kubeedge/cloud/relay"
         peer.close()
     else:
         with pytest.raises((OSError, ssl.SSLError)):
             Peer(plain, certificates.relay, server=True)
-        assert "mismatch" in harness.expect(LinkDown).reason.lower()
+        assert "mismatch" in harness.expect(PortClosed).reason.lower()
 
 
 def test_who_connects_must_say_to_whom(harness: Harness, certificates: Certificates) -> None:
@@ -126,7 +126,7 @@ def test_files_that_cannot_be_used_are_named(implementation: str, certificates: 
 
 @pytest.mark.parametrize(
     ("kind", "size"),
-    [(PACKET, 0xFFFFFF), (PACKET, 12), (SEGMENT, 4), (CONTROL, MAX_CONTROL + 1), (0, 0), (77, 4), (200, 1 << 21)],
+    [(PACKET, 0xFFFFFF), (PACKET, 12), (SEGMENT, 4), (CONTROL, MAX_CONTROL_BYTES + 1), (0, 0), (77, 4), (200, 1 << 21)],
 )
 def test_a_frame_that_cannot_be_closes_its_link_alone(
     harness: Harness, certificates: Certificates, kind: int, size: int
@@ -136,7 +136,7 @@ def test_a_frame_that_cannot_be_closes_its_link_alone(
     bad.send(CONTROL, b"before")
     assert harness.expect(ControlFrame).payload == b"before"
     bad.send_raw((kind << 24 | size).to_bytes(4, "big"))
-    assert harness.expect(LinkDown) == LinkDown(bad_port, f"frame of kind {kind} with {size} bytes")
+    assert harness.expect(PortClosed) == PortClosed(bad_port, f"frame of kind {kind} with {size} bytes")
     assert bad.receive() is None
     good.send(CONTROL, b"after")
     assert harness.expect(ControlFrame) == ControlFrame(good_port, CONTROL, b"after")
@@ -148,7 +148,7 @@ def test_any_cut_of_the_stream_gives_the_same_frames(harness: Harness, certifica
     sent = [
         (
             random_.choice([CONTROL, CONTROL, 128, 255]),
-            random_.randbytes(random_.choice([0, 1, 3, 100, 5000, MAX_CONTROL])),
+            random_.randbytes(random_.choice([0, 1, 3, 100, 5000, MAX_CONTROL_BYTES])),
         )
         for _ in range(60)
     ]
@@ -175,7 +175,7 @@ def test_before_admission_only_a_little_control_passes(harness: Harness, certifi
     plain, fd = harness.pipe()
     port = harness.plane.add_link(fd, server(certificates))
     peer = Peer(plain, certificates.nodes[1])
-    harness.expect(LinkUp)
+    harness.expect(PortConnected)
     peer.send(PACKET, bytes(10) + ipv4(A, B, UDP, bytes(8)))
     peer.send(SEGMENT, encode_segment(0, 1, b"early"))
     for n in range(16):
@@ -183,7 +183,7 @@ def test_before_admission_only_a_little_control_passes(harness: Harness, certifi
         assert harness.expect(ControlFrame).payload == str(n).encode()
     assert tun.empty()
     peer.send(CONTROL, b"one too many")
-    assert harness.expect(LinkDown) == LinkDown(port, "too many control frames before admission")
+    assert harness.expect(PortClosed) == PortClosed(port, "too many control frames before admission")
     peer.close()
 
 
@@ -193,9 +193,9 @@ def test_segments_go_by_number_within_the_tenant(harness: Harness, certificates:
     two, _ = harness.link(certificates.relay, certificates.nodes[2], tenant=1, number=2, prefixes=everywhere)
     other, _ = harness.link(certificates.relay, certificates.nodes[3], tenant=2, number=3, prefixes=everywhere)
     one.send(SEGMENT, encode_segment(0, 1, b"to the cloud"))
-    assert harness.expect(Segment) == Segment(port, 1, 1, b"to the cloud")
+    assert harness.expect(SegmentReceived) == SegmentReceived(port, 1, 1, b"to the cloud")
     one.send(SEGMENT, encode_segment(0, 1, b""))
-    assert harness.expect(Segment) == Segment(port, 1, 1, b"")
+    assert harness.expect(SegmentReceived) == SegmentReceived(port, 1, 1, b"")
     one.send(SEGMENT, encode_segment(2, 1, b"across"))
     frame = two.receive()
     assert frame is not None and frame.payload == encode_segment(2, 1, b"across")
@@ -221,7 +221,7 @@ def test_the_newest_link_has_the_number_and_a_second_admission_gives_up_the_firs
     _, old = harness.link(certificates.relay, certificates.nodes[1], tenant=1, number=1)
     new, new_port = harness.link(certificates.relay, certificates.nodes[1], tenant=1, number=1)
     harness.plane.drop(old, "replaced")
-    assert harness.expect(LinkDown) == LinkDown(old, "replaced")
+    assert harness.expect(PortClosed) == PortClosed(old, "replaced")
     assert harness.plane.send_segment(1, 1, b"x") and new.receive() is not None
     harness.plane.admit(new_port, tenant=2, number=5, prefixes=[])
     assert not harness.plane.send_segment(1, 1, b"x")
@@ -273,12 +273,12 @@ def test_segments_that_python_does_not_read_never_crowd_out_control(
     assert dropped >= 140
     expected: list[object] = [ControlFrame(flood_port, CONTROL, b"mine")]
     for _, port in others:
-        expected += [Segment(port, 0, 9, b"segment"), ControlFrame(port, CONTROL, b"ping")]
+        expected += [SegmentReceived(port, 0, 9, b"segment"), ControlFrame(port, CONTROL, b"ping")]
     got = []
     while len(got) < len(expected):
         for event in harness.events(10):
-            assert not isinstance(event, LinkDown)
-            if not (isinstance(event, Segment) and event.port == flood_port):
+            assert not isinstance(event, PortClosed)
+            if not (isinstance(event, SegmentReceived) and event.port == flood_port):
                 got.append(event)
             if len(got) == len(expected):
                 break
@@ -299,7 +299,7 @@ def test_events_of_one_tenant_leave_room_for_those_of_another(harness: Harness, 
     harness.until(lambda: harness.counter(other_port, "rx_segments") == 1, "the other's segment")
     assert harness.counter(other_port, "events_full") == 0
     for event in harness.events(10):  # and all is given back
-        assert isinstance(event, Segment)
+        assert isinstance(event, SegmentReceived)
         if event.port == other_port:
             break
 
@@ -308,11 +308,11 @@ def test_a_link_that_floods_with_control_is_closed(harness: Harness, certificate
     peer, port = harness.link(certificates.relay, certificates.nodes[1])
     with contextlib.suppress(OSError):
         for _ in range(100):
-            peer.send(CONTROL, bytes(MAX_CONTROL))
+            peer.send(CONTROL, bytes(MAX_CONTROL_BYTES))
     downs = []
     while not downs:
-        downs = [event for event in harness.events(1) if isinstance(event, LinkDown)]
-    assert downs == [LinkDown(port, "control frames come faster than they are read")]
+        downs = [event for event in harness.events(1) if isinstance(event, PortClosed)]
+    assert downs == [PortClosed(port, "control frames come faster than they are read")]
 
 
 def test_a_crowd_of_handshakes_is_limited(harness: Harness, certificates: Certificates) -> None:
@@ -326,15 +326,15 @@ def test_a_crowd_of_handshakes_is_limited(harness: Harness, certificates: Certif
         theirs.send([b"\x16\x03\x01\x00\xff", b"", b"\x16"][n % 3])
     ports = [harness.plane.add_link(fd, context) for _, fd in pipes]
     for port in ports[256:]:  # those who came first get through
-        assert harness.expect(LinkDown) == LinkDown(port, "too many handshakes at once")
+        assert harness.expect(PortClosed) == PortClosed(port, "too many handshakes at once")
     good.send(CONTROL, b"ping")
     assert harness.expect(ControlFrame).port == good_port
     plain, fd = harness.pipe()
     time.sleep(max(0.0, start + 3 - time.monotonic()))  # they have had time enough: now the oldest goes
     late = harness.plane.add_link(fd, context)
-    assert harness.expect(LinkDown) == LinkDown(ports[0], "too many handshakes at once")
+    assert harness.expect(PortClosed) == PortClosed(ports[0], "too many handshakes at once")
     with contextlib.closing(Peer(plain, certificates.nodes[2])):
-        assert harness.expect(LinkUp).port == late
+        assert harness.expect(PortConnected).port == late
         good.send(CONTROL, b"ping")
         assert harness.expect(ControlFrame).port == good_port
 
@@ -344,8 +344,8 @@ def test_handshakes_that_do_not_happen_expire(harness: Harness, certificates: Ce
     pipes = [harness.pipe() for _ in range(3)]
     ports = {harness.plane.add_link(fd, server(certificates)) for _, fd in pipes}
     pipes[0][0].send(b"\x16\x03\x01\x00\xff")
-    expired = {harness.expect(LinkDown, 15) for _ in pipes}
-    assert expired == {LinkDown(port, "no TLS handshake in time") for port in ports}
+    expired = {harness.expect(PortClosed, 15) for _ in pipes}
+    assert expired == {PortClosed(port, "no TLS handshake in time") for port in ports}
     assert 9 <= time.monotonic() - start < 13
     for theirs, _ in pipes:
         theirs.settimeout(1)
@@ -361,7 +361,7 @@ def test_noise_instead_of_tls_closes_the_link(harness: Harness, certificates: Ce
     harness.plane.add_link(fd, server(certificates))
     plain.sendall(noise)
     plain.shutdown(socket.SHUT_WR)
-    assert "TLS handshake failed" in harness.expect(LinkDown).reason
+    assert "TLS handshake failed" in harness.expect(PortClosed).reason
     assert not is_open(fd)
 
 
@@ -370,7 +370,7 @@ def test_a_link_cut_in_the_middle_of_a_record_goes_down_once(harness: Harness, c
     plain = socket.socket(fileno=os.dup(peer.socket.fileno()))
     plain.sendall(b"\x17\x03\x03\x40\x00 not a record of this session")
     plain.shutdown(socket.SHUT_RDWR)
-    assert harness.expect(LinkDown).port == port
+    assert harness.expect(PortClosed).port == port
     plain.close()
     assert not list(harness.events(0.05))
 
@@ -402,13 +402,13 @@ def test_a_record_that_is_replayed_closes_its_link_alone(harness: Harness, certi
     plain, fd = harness.pipe()
     port = harness.plane.add_link(fd, server(certificates))
     wire = Wire(plain, certificates.nodes[1])
-    assert harness.expect(LinkUp).port == port
+    assert harness.expect(PortConnected).port == port
     harness.plane.admit(port, tenant=0, number=1, prefixes=[])
     record = wire.records(encode(SEGMENT, encode_segment(0, 1, b"once")))
     plain.sendall(record)
-    assert harness.expect(Segment).payload == b"once"
+    assert harness.expect(SegmentReceived).payload == b"once"
     plain.sendall(record)
-    down = harness.expect(LinkDown)
+    down = harness.expect(PortClosed)
     assert down.port == port and "mac" in down.reason.lower()
     good.send(CONTROL, b"ping")
     assert harness.expect(ControlFrame).port == good_port
@@ -421,7 +421,7 @@ def test_frames_that_never_end_hold_one_frame_each_and_nobody_up(harness: Harnes
         plain, fd = harness.pipe()
         port = harness.plane.add_link(fd, server(certificates))
         wire = Wire(plain, certificates.nodes[1])
-        assert harness.expect(LinkUp).port == port
+        assert harness.expect(PortConnected).port == port
         harness.plane.admit(port, tenant=0, number=n + 10, prefixes=[])
         whole = wire.records(encode(SEGMENT, encode_segment(0, n + 10, bytes(60_000))))
         plain.sendall(whole[: 17_000 + n * 1000])  # in the middle of a record, or of the frame
@@ -430,11 +430,11 @@ def test_frames_that_never_end_hold_one_frame_each_and_nobody_up(harness: Harnes
     assert harness.expect(ControlFrame).port == good_port
     for plain, rest, port in halves[:10]:
         plain.sendall(rest)
-        segment = harness.expect(Segment)
+        segment = harness.expect(SegmentReceived)
         assert segment.port == port and len(segment.payload) == 60_000
     for plain, _, port in halves[10:]:
         plain.shutdown(socket.SHUT_RDWR)
-        assert harness.expect(LinkDown).port == port
+        assert harness.expect(PortClosed).port == port
 
 
 def over_tcp(harness: Harness, certificates: Certificates, congestion: str) -> int:
@@ -444,7 +444,7 @@ def over_tcp(harness: Harness, certificates: Certificates, congestion: str) -> i
     port = harness.plane.add_link(accepted.detach(), server(certificates), congestion=congestion)
     peer = Peer(plain, certificates.nodes[1])
     harness._stack.callback(peer.close)
-    assert harness.expect(LinkUp).port == port
+    assert harness.expect(PortConnected).port == port
     return port
 
 
@@ -467,7 +467,7 @@ def test_drop_says_goodbye_and_close_gives_every_descriptor_back(
         peer, port = harness.link(certificates.relay, certificates.nodes[1])
         harness.plane.send(port, CONTROL, b"bye")
         harness.plane.drop(port, "asked to")
-        assert harness.expect(LinkDown) == LinkDown(port, "asked to")
+        assert harness.expect(PortClosed) == PortClosed(port, "asked to")
         frame = peer.receive()
         assert frame is not None and frame.payload == b"bye"
         assert peer.receive() is None
@@ -497,6 +497,6 @@ def test_a_plane_without_work_uses_no_processor(harness: Harness, certificates: 
 
 def test_a_forgotten_plane_ends_by_itself(implementation: str) -> None:
     fds = len(os.listdir("/proc/self/fd"))
-    if implementation == "c":  # the twin's thread keeps it alive until close()
+    if implementation == "c":  # the reference implementation's thread keeps it alive until close()
         Plane(1)
         assert len(os.listdir("/proc/self/fd")) == fds

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from kubeedge.kubebus.l3 import packets
-from kubeedge.kubebus.l3.plane import LinkDown
+from kubeedge.kubebus.l3.plane import PortClosed
 from kubeedge.wire.checksum import checksum, ones_sum
-from kubeedge.wire.frame import MAX_PACKET, PACKET
+from kubeedge.wire.frame import MAX_PACKET_BYTES, PACKET
 from kubeedge.wire.ip import ICMP, TCP, UDP, ipv4, ipv6, parse, pseudo_header_sum
 from tests.kit.planes import FakeTun, Harness, Peer
 from tests.unit.kubebus_l3.conftest import Certificates
@@ -225,7 +225,7 @@ def test_headers_that_no_kernel_should_see_are_dropped(harness: Harness, certifi
         bytes(10) + b"\x46" + plain[1:30],
         bytes(10) + bytes(50),
         bytes(10) + b"\x60" + bytes(30),
-        bytes(MAX_PACKET),
+        bytes(MAX_PACKET_BYTES),
     ]
     fragment = bytearray(udp)
     fragment[10 + 6] |= 0x20
@@ -242,7 +242,7 @@ def test_headers_that_no_kernel_should_see_are_dropped(harness: Harness, certifi
 def test_a_device_that_is_deleted_is_reported_and_costs_nothing_more(harness: Harness) -> None:
     tun, port = harness.tun(0, "0.0.0.0/0")
     tun.close()
-    assert harness.expect(LinkDown) == LinkDown(port, "the TUN device is gone: end of file")
+    assert harness.expect(PortClosed) == PortClosed(port, "the TUN device is gone: end of file")
     assert harness.plane.counters(port) is None
 
 

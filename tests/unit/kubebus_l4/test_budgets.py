@@ -1,4 +1,4 @@
-"""Peers that want all the memory: what one node, and one tenant, can make an endpoint hold. Each story with the C engine and its readable twin."""
+"""Peers that want all the memory: what one node, and one tenant, can make an endpoint hold. Each scenario with the C engine and its reference implementation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from kubeedge._fastpath.plane import L4
 
 from kubeedge.errors import Unavailable
-from kubeedge.kubebus.l4.core import State
+from kubeedge.kubebus.l4.core import ConnectionState
 from kubeedge.kubebus.l4.endpoint import EndpointCore
 from kubeedge.kubebus.l4.segment import ACK, MAX_PAYLOAD, SYN, Segment, before, decode, encode
 
@@ -130,13 +130,13 @@ def test_a_tenant_at_its_limit_leaves_the_others_theirs(make: Make) -> None:
         fill(red, 100 + node, 40)
     assert held(red) <= BUDGET
     peer = Hostile(blue, 9, 1000)
-    assert peer.connection.state is State.ESTABLISHED
+    assert peer.connection.state is ConnectionState.ESTABLISHED
     for n in range(2):
         peer.say(n * MAX_PAYLOAD, bytes([n]) * MAX_PAYLOAD)
     assert peer.connection.waiting == 2 * MAX_PAYLOAD
     peer.connection.send(bytes(100_000), 0.0)
     blue.touch((9, PORT, 1000))
-    assert peer.connection.state is State.ESTABLISHED
+    assert peer.connection.state is ConnectionState.ESTABLISHED
     blue.connect(9, PORT, 0.0)
 
 
@@ -148,7 +148,7 @@ def test_half_open_connections_of_one_tenant_leave_the_others_theirs(make: Make)
             red.receive(node, encode(Segment(port, PORT, 1, 0, 1000, SYN)), 0.0)
     assert red.counters()["connections"] <= 4096
     red.segments_to_send()
-    assert Hostile(blue, 9, 1000).connection.state is State.ESTABLISHED
+    assert Hostile(blue, 9, 1000).connection.state is ConnectionState.ESTABLISHED
 
 
 def test_connections_of_one_tenant_leave_the_others_theirs() -> None:
@@ -162,7 +162,7 @@ def test_connections_of_one_tenant_leave_the_others_theirs() -> None:
                 break
     red.segments_to_send()
     assert red.counters()["connections"] <= 65_536 - 1024
-    assert Hostile(blue, 9, 1000).connection.state is State.ESTABLISHED
+    assert Hostile(blue, 9, 1000).connection.state is ConnectionState.ESTABLISHED
 
 
 def test_peers_that_never_acknowledge_stop_the_writers_and_no_other_tenants(make: Make) -> None:
@@ -179,7 +179,7 @@ def test_peers_that_never_acknowledge_stop_the_writers_and_no_other_tenants(make
                 wrote = True
         red.segments_to_send()
     assert BUDGET // 5 < held(red) < BUDGET // 2
-    assert all(peer.connection.state is State.ESTABLISHED for peer in peers)
+    assert all(peer.connection.state is ConnectionState.ESTABLISHED for peer in peers)
     other = Hostile(blue, 10, 1000)
     assert other.connection.may_write()
     other.connection.send(bytes(100_000), 0.0)

@@ -1,5 +1,5 @@
-"""L4 over a bad network: two endpoints, a fake wire, virtual time; and as asyncio streams. Each story with the C engine and its readable
-twin, and with one against the other."""
+"""L4 over a bad network: two endpoints, a fake wire, virtual time; and as asyncio streams. Each scenario with the C engine and its readable
+reference implementation, and with one against the other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from kubeedge._fastpath.plane import L4
 
 from kubeedge.errors import Unavailable
-from kubeedge.kubebus.l4.core import RECEIVE_WINDOW, State
+from kubeedge.kubebus.l4.core import RECEIVE_WINDOW, ConnectionState
 from kubeedge.kubebus.l4.driver import Endpoint
 from kubeedge.kubebus.l4.endpoint import EndpointCore, Key
 from kubeedge.kubebus.l4.segment import CE, SYN, Segment, before, decode, encode
@@ -113,7 +113,7 @@ def transfer(net: Net, there: bytes, back: bytes) -> tuple[bytes, bytes, int]:
         if b is not None and other is not None:
             got_there += b.read(net.now)
             right.touch(other)
-        if b is not None and a.state is State.CLOSED and b.state is State.CLOSED:
+        if b is not None and a.state is ConnectionState.CLOSED and b.state is ConnectionState.CLOSED:
             return bytes(got_there + b.read(net.now)), bytes(got_back + a.read(net.now)), steps
         assert alive, f"nothing moves any more: {a.state} {b and b.state}"
     raise AssertionError(f"not done: {a.state} {b and b.state} at {net.now}")
@@ -146,9 +146,9 @@ def test_a_port_where_nobody_listens_refuses_at_once(kinds: tuple[str, str]) -> 
     net = Net(1, kinds)
     key = net.ends[LEFT].connect(RIGHT, 81, 0.0)
     connection = net.ends[LEFT].connections[key]
-    while connection.state is State.SYN_SENT:
+    while connection.state is ConnectionState.SYN_SENT:
         assert net.step()
-    assert (connection.state, connection.error) == (State.RESET, "refused by the peer")
+    assert (connection.state, connection.error) == (ConnectionState.RESET, "refused by the peer")
     assert net.now < 0.1
 
 
@@ -157,12 +157,12 @@ def test_a_peer_that_is_gone_ends_the_connection_after_a_minute(kinds: tuple[str
     net.ends[RIGHT].listen(80)
     key = net.ends[LEFT].connect(RIGHT, 80, 0.0)
     connection = net.ends[LEFT].connections[key]
-    while connection.state is not State.ESTABLISHED:
+    while connection.state is not ConnectionState.ESTABLISHED:
         net.step()
     net.loss = 1.0
     connection.send(b"anyone?", net.now)
     net.ends[LEFT].touch(key)
-    while connection.state is State.ESTABLISHED:
+    while connection.state is ConnectionState.ESTABLISHED:
         assert net.step()
     assert "no acknowledgement within 60 s" in connection.error
     assert 60 <= net.now < 80
@@ -258,7 +258,7 @@ def pair() -> tuple[Endpoint, Endpoint]:
 
 
 def test_streams_echo_with_half_close_and_bounded_buffers() -> None:
-    async def story() -> float:
+    async def scenario() -> float:
         left, right = pair()
 
         async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -297,11 +297,11 @@ def test_streams_echo_with_half_close_and_bounded_buffers() -> None:
         assert left.connections == right.connections == 0
         return 2 * total / took / 1e6
 
-    print(f"echo through two endpoints: {asyncio.run(story()):.0f} MB/s")
+    print(f"echo through two endpoints: {asyncio.run(scenario()):.0f} MB/s")
 
 
 def test_connecting_to_a_closed_port_or_a_silent_node_is_unavailable() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         left, right = pair()
         with pytest.raises(Unavailable, match="refused"):
             await left.connect(RIGHT, 9)
@@ -312,7 +312,7 @@ def test_connecting_to_a_closed_port_or_a_silent_node_is_unavailable() -> None:
             await end.close()
             assert end.connections == 0
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 # -- the rest of a connection's life ---------------------------------------------------------------------------------------------
@@ -366,12 +366,12 @@ def test_an_idle_connection_asks_for_its_peer_and_notices_when_it_is_gone(kinds:
     sent = net.sent
     while net.now < 300:
         assert net.step()
-    assert a.state is b.state is State.ESTABLISHED
+    assert a.state is b.state is ConnectionState.ESTABLISHED
     assert 16 <= net.sent - sent <= 24  # a question and an answer each 30 s
     net.loss = 1.0
-    while a.state is State.ESTABLISHED:
+    while a.state is ConnectionState.ESTABLISHED:
         assert net.step()
-    assert (a.state, a.error) == (State.RESET, "no sign of the peer")
+    assert (a.state, a.error) == (ConnectionState.RESET, "no sign of the peer")
     assert net.now < 300 + 30 + 60 + 25
 
 
@@ -388,7 +388,7 @@ def test_a_connection_that_was_silent_for_long_is_not_given_up_at_its_first_loss
     net.loss = 0.0
     while not b.waiting:
         assert net.step()
-    assert b.read(net.now) == b"again" and a.state is State.ESTABLISHED
+    assert b.read(net.now) == b"again" and a.state is ConnectionState.ESTABLISHED
 
 
 def test_half_closed_the_other_direction_goes_on(kinds: tuple[str, str]) -> None:
@@ -428,13 +428,13 @@ def test_a_node_that_started_anew_is_not_taken_for_the_old_one(kinds: tuple[str,
         net.ends[LEFT].drop(fresh_key)
         net.ends[LEFT].segments_to_send()
     assert fresh_key is not None and fresh_key[1] == key[1]
-    while net.ends[LEFT].connections[fresh_key].state is State.SYN_SENT:
+    while net.ends[LEFT].connections[fresh_key].state is ConnectionState.SYN_SENT:
         assert net.step()
         for at in list(net.ends[RIGHT].connections):
-            if net.ends[RIGHT].connections[at].state is State.RESET:
+            if net.ends[RIGHT].connections[at].state is ConnectionState.RESET:
                 net.ends[RIGHT].drop(at)
-    assert net.ends[LEFT].connections[fresh_key].state is State.ESTABLISHED
-    assert b.state is State.RESET
+    assert net.ends[LEFT].connections[fresh_key].state is ConnectionState.ESTABLISHED
+    assert b.state is ConnectionState.RESET
 
 
 def test_many_idle_connections_cost_little(make: Callable[..., Any]) -> None:

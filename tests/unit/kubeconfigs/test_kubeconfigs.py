@@ -62,7 +62,7 @@ async def running(process: Process) -> AsyncIterator[None]:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def story(tmp_path: Path, told: Callable[[Process, Process], Coroutine[Any, Any, None]]) -> None:
+def scenario(tmp_path: Path, told: Callable[[Process, Process], Coroutine[Any, Any, None]]) -> None:
     async def run() -> None:
         store = MemoryStore()
         one, two = Process(store, tmp_path / "1"), Process(store, tmp_path / "2")
@@ -97,7 +97,7 @@ def test_what_is_revoked_in_one_process_ends_in_all(tmp_path: Path) -> None:
             assert not await process.opens(record.id) and process.ended == [(DEFAULT_TENANT, record.id)]
         assert [r.state(NOW) for r in await one.records.list(DEFAULT_TENANT)] == ["revoked"]
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_one_that_expired_or_was_never_made_opens_nothing(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_one_that_expired_or_was_never_made_opens_nothing(tmp_path: Path) -> Non
         one.now += 3600.0
         assert not await one.opens(record.id)
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_certificates_of_earlier_versions_open_until_they_are_revoked_together(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_certificates_of_earlier_versions_open_until_they_are_revoked_together(t
         assert not await one.opens("") and (DEFAULT_TENANT, "") in one.ended
         assert await one.opens(id)
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_the_file_of_the_administrator_is_kept_and_replaced(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_the_file_of_the_administrator_is_kept_and_replaced(tmp_path: Path) -> N
         third = await one.files.keep(DEFAULT_TENANT)
         assert third not in (first, second) and await one.opens(third)
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_a_tenant_has_so_many_and_those_that_ended_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_a_tenant_has_so_many_and_those_that_ended_make_room(tmp_path: Path, mon
         await asyncio.sleep(0.1)
         assert not await one.opens("") and not await one.opens(made[0].id)
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 @pytest.mark.parametrize(("user", "ttl"), [("Alice", 60.0), ("", 60.0), ("a/b", 60.0), ("alice", 0.0), ("alice", 1e12)])
@@ -176,7 +176,7 @@ def test_nonsense_is_refused(tmp_path: Path, user: str, ttl: float) -> None:
             await one.records.revoke(DEFAULT_TENANT, "nothing")
         assert await one.records.list(DEFAULT_TENANT) == []
 
-    story(tmp_path, told)
+    scenario(tmp_path, told)
 
 
 def test_records_that_may_go_are_the_oldest_that_ended() -> None:

@@ -284,7 +284,7 @@ def test_a_write_that_was_merged_in_part_has_one_answer_wherever_the_cloud_dies(
     """One field conflicts, one is merged, and a user takes the merged one back while the process is dead."""
 
     @at_the_edge
-    async def story(world: World, edge: EdgeNode) -> None:
+    async def scenario(world: World, edge: EdgeNode) -> None:
         async with world.cloud():
             await with_a_pod(world, edge, a="1", b="1")
         await edge.api.merge_patch(CONFIGMAPS, "default", "web", {"data": {"a": "edge", "b": "edge"}})
@@ -319,7 +319,7 @@ def test_a_write_that_was_merged_in_part_has_one_answer_wherever_the_cloud_dies(
             (event,) = [e for e in (await api.list(EVENTS, "default")).items if "EdgeWrite" in e["reason"]]
             assert event["reason"] == "EdgeWriteConflict" and "stays: data.b; the other" in event["message"], event
 
-    story()
+    scenario()
 
 
 @at_the_edge

@@ -41,7 +41,7 @@ async def sync_until_equal(cloud: Store, edge: Store) -> None:
 
 @pytest.mark.parametrize("restored", ["cloud", "edge"])
 def test_after_a_restore_both_sides_agree_and_what_the_cloud_lost_goes(tmp_path: Path, restored: str) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         paths = {name: tmp_path / f"{name}.db" for name in ("cloud", "edge")}
         stores: dict[str, SqliteStore] = {name: await open_sqlite(path) for name, path in paths.items()}
         for n in range(20):
@@ -65,4 +65,4 @@ def test_after_a_restore_both_sides_agree_and_what_the_cloud_lost_goes(tmp_path:
         for store in stores.values():
             await store.close()
 
-    asyncio.run(story())
+    asyncio.run(scenario())

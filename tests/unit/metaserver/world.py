@@ -90,10 +90,10 @@ def configmap(name: str, **data: str) -> Object:
     return {"metadata": {"name": name}, "data": data}
 
 
-Story = Callable[[World, EdgeNode], Coroutine[Any, Any, None]]
+Scenario = Callable[[World, EdgeNode], Coroutine[Any, Any, None]]
 
 
-def at_the_edge(story: Story) -> Callable[[], None]:
+def at_the_edge(scenario: Scenario) -> Callable[[], None]:
     def run() -> None:
         async def inside() -> None:
             world = World()
@@ -101,14 +101,14 @@ def at_the_edge(story: Story) -> Callable[[], None]:
             edge = EdgeNode(world)
             try:
                 await edge.start()
-                await asyncio.wait_for(story(world, edge), 100_000)
+                await asyncio.wait_for(scenario(world, edge), 100_000)
             finally:
                 await edge.close()
                 await world.close()
 
         virtual_time.run(inside())
 
-    run.__name__, run.__doc__ = story.__name__, story.__doc__
+    run.__name__, run.__doc__ = scenario.__name__, scenario.__doc__
     return run
 
 

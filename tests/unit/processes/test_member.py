@@ -15,13 +15,13 @@ from kubeedge.api.keys import LEADERS, PROCESSES
 from kubeedge.api.names import Revision, TenantId
 from kubeedge.api.resources import CONFIGMAPS
 from kubeedge.apiserver.registry import Registry
-from kubeedge.config.cloud import CloudConfig, CloudPaths, CloudTun, Etcd, StoreConfig
+from kubeedge.config.cloud import CloudConfig, CloudPaths, CloudTunConfig, Etcd, StoreConfig
 from kubeedge.errors import Conflict, Misuse, Unavailable
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Put
 from kubeedge_cloud.cloudcore import Cloud as Cloud_
-from kubeedge_cloud.processes.fenced import FencedStore
-from kubeedge_cloud.processes.member import TTL, Alone, Process
+from kubeedge_cloud.processes.fencing import FencedStore
+from kubeedge_cloud.processes.membership import TTL, Alone, Process
 from tests.kit import virtual_time
 
 WORK = "edgecontroller/default"
@@ -104,7 +104,7 @@ async def cloud(count: int = 2) -> AsyncIterator[Cloud]:
 
 
 def test_one_of_several_leads_and_another_takes_over_when_it_is_cut_off() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with cloud(3) as c:
             (first,) = c.working
             assert c.leader()[0] == first
@@ -116,7 +116,7 @@ def test_one_of_several_leads_and_another_takes_over_when_it_is_cut_off() -> Non
             await asyncio.sleep(10)
             assert c.working == [second] and c.most == 1
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 @pytest.mark.parametrize("passes", [(), ("lease_grant", "put")])
@@ -124,7 +124,7 @@ def test_one_of_several_leads_and_another_takes_over_when_it_is_cut_off() -> Non
 def test_a_cut_of_any_length_leaves_one_leader_whose_claim_is_its_own(tenths: int, passes: tuple[str, ...]) -> None:
     """Back before its old lease is over, a process finds its own claim there, and must not build on it."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with cloud(2) as c:
             (first,) = c.working
             connection = c.connections[int(first[1])]
@@ -137,11 +137,11 @@ def test_a_cut_of_any_length_leaves_one_leader_whose_claim_is_its_own(tenths: in
             name, lease = c.leader()
             assert name == leader and lease == c.processes[int(leader[1])].lease
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_process_that_ends_gives_back_what_it_held_at_once() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with cloud(2) as c:
             (first,) = c.working
             await c.stop(int(first[1]))
@@ -149,11 +149,11 @@ def test_a_process_that_ends_gives_back_what_it_held_at_once() -> None:
             await asyncio.sleep(1.0)
             assert c.working == [c.leader()[0]] != [first]
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_process_that_was_asleep_cannot_write_what_it_decided_before() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with cloud(2) as c:
             (first,) = c.working
             fence = c.processes[int(first[1])].fence(WORK)
@@ -165,22 +165,22 @@ def test_a_process_that_was_asleep_cannot_write_what_it_decided_before() -> None
             assert not (await c.store.txn(c.processes[int(first[1])].fence(WORK), [Put("desired", b"old")])).succeeded
             assert (await c.store.txn(c.processes[int(second[1])].fence(WORK), [Put("desired", b"2")])).succeeded
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_without_a_lease_nothing_can_be_hung_on_it() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = MemoryStore()
         process = Process(store)
         with pytest.raises(Unavailable, match="no lease"):
             _ = process.lease
         assert Alone().lease == 0 and not Alone().fence(WORK) and store.revision == Revision(1)
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_grant_that_came_late_is_no_lost_lease() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         slow = Connection(MemoryStore())
 
         async def grant(ttl: float) -> int:
@@ -197,11 +197,11 @@ def test_a_grant_that_came_late_is_no_lost_lease() -> None:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_what_a_leader_decided_before_it_was_stopped_is_not_written_after_another_took_over() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         async with cloud() as c:
             (first,) = c.working
             old = c.processes[int(first[1])]
@@ -230,17 +230,17 @@ def test_what_a_leader_decided_before_it_was_stopped_is_not_written_after_anothe
             with pytest.raises(Misuse):
                 await fenced.txn((), (), (Put("/k", b""),))
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_controllers_of_a_process_among_others_write_with_its_fence(tmp_path: Path) -> None:
     config = CloudConfig(
         paths=CloudPaths(state=tmp_path / "state", run=tmp_path / "run"),
         store=StoreConfig(etcd=Etcd(endpoints=("127.0.0.1:1",))),
-        tun=CloudTun(enable=False),
+        tun=CloudTunConfig(enable=False),
     )
 
-    async def story() -> None:
+    async def scenario() -> None:
         store = MemoryStore()
         core = Cloud_(config, store)
         assert isinstance(core.member, Process)
@@ -253,4 +253,4 @@ def test_controllers_of_a_process_among_others_write_with_its_fence(tmp_path: Pa
             claimed[f"{work}/t"] = await store.put(f"{LEADERS}{work}/t", core.member.id.encode())
             await api.create(CONFIGMAPS, "default", {"metadata": {"name": work}})
 
-    asyncio.run(story())
+    asyncio.run(scenario())

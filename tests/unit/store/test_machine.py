@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from kubeedge.api.names import Revision
 from kubeedge.errors import KubeEdgeError
 from kubeedge.store.memory import MemoryStore
-from kubeedge.store.model import Change, Compare, Delete, Get, Op, Put, RangeResult, Store, Target
+from kubeedge.store.model import Change, Compare, CompareTarget, Delete, Get, Op, Put, RangeResult, Store
 from kubeedge.store.sqlite import SqliteSettings, SqliteStore, open_sqlite
 
 T = TypeVar("T")
@@ -29,11 +29,11 @@ OPS: st.SearchStrategy[Op] = st.one_of(
     st.builds(Put, KEYS, VALUES), st.builds(Delete, KEYS, ENDS), st.builds(Get, KEYS, ENDS, st.integers(0, 2))
 )
 COMPARES = st.one_of(
-    st.builds(Compare, KEYS, st.just(Target.VALUE), st.sampled_from("=<>"), VALUES),
+    st.builds(Compare, KEYS, st.just(CompareTarget.VALUE), st.sampled_from("=<>"), VALUES),
     st.builds(
         Compare,
         KEYS,
-        st.sampled_from([Target.VERSION, Target.CREATE, Target.MOD]),
+        st.sampled_from([CompareTarget.VERSION, CompareTarget.CREATE, CompareTarget.MOD]),
         st.sampled_from(["=", "!=", "<", ">"]),
         st.integers(0, 6),
     ),

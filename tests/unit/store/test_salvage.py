@@ -12,7 +12,7 @@ from kubeedge import faults
 from kubeedge.edgecore import _worth_keeping
 from kubeedge.store.model import Delete, Put
 from kubeedge.store.salvage import salvage
-from kubeedge.store.sqlite import SickStore, SqliteStore, open_sqlite
+from kubeedge.store.sqlite import CorruptStore, SqliteStore, open_sqlite
 
 POD = b'{"metadata":{"name":"p%03d"},"spec":{"x":"' + b"y" * 600 + b'"}}'
 PODS = {f"/desired/pods/default/p{n:03}": POD % n for n in range(200)}
@@ -35,7 +35,7 @@ async def fill(path: Path) -> int:
 
 
 async def rebuilt(path: Path) -> tuple[SqliteStore, dict[str, bytes]]:
-    store = await open_sqlite(path, on_sick="rebuild", wanted=_worth_keeping)
+    store = await open_sqlite(path, on_corrupt="rebuild", wanted=_worth_keeping)
     return store, {kv.key: kv.value for kv in (await store.range("/", "0")).kvs}
 
 
@@ -46,11 +46,11 @@ def spoil(path: Path, page: int) -> None:
 
 
 def test_the_rows_before_and_behind_a_page_that_cannot_be_read_go_on(tmp_path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         path = tmp_path / "edge.db"
         revision = await fill(path)
         spoil(path, 20)
-        with pytest.raises(SickStore):
+        with pytest.raises(CorruptStore):
             await open_sqlite(path)
         sick = path.read_bytes()
         store, there = await rebuilt(path)
@@ -64,14 +64,14 @@ def test_the_rows_before_and_behind_a_page_that_cannot_be_read_go_on(tmp_path: P
         await store.close()
         assert sorted(p.name for p in tmp_path.iterdir() if "reading" in p.name or "new" in p.name) == []
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_wherever_pages_are_spoiled_a_store_comes_up_with_nothing_that_was_never_written(
     tmp_path: Path, seed: int
 ) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         rng = random.Random(seed)
         path = tmp_path / "edge.db"
         await fill(path)
@@ -87,11 +87,11 @@ def test_wherever_pages_are_spoiled_a_store_comes_up_with_nothing_that_was_never
         await store.close()
         await (await open_sqlite(path)).close()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_a_power_cut_in_the_rebuilding_leaves_the_sick_file_to_be_rebuilt_again(tmp_path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         path = tmp_path / "edge.db"
         await fill(path)
         spoil(path, 20)
@@ -109,7 +109,7 @@ def test_a_power_cut_in_the_rebuilding_leaves_the_sick_file_to_be_rebuilt_again(
         assert len(there.keys() & PODS.keys()) > 150
         await store.close()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("data", [b"", b"#!/bin/sh\n" * 900, bytes(8192), b"SQLite format 3\0" + bytes(9000)])

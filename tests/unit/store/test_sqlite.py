@@ -16,15 +16,15 @@ from kubeedge import faults
 from kubeedge.api.names import Revision
 from kubeedge.errors import Unavailable
 from kubeedge.store.model import Put
-from kubeedge.store.sqlite import SickStore, SqliteSettings, SqliteStore, open_sqlite
+from kubeedge.store.sqlite import CorruptStore, SqliteSettings, SqliteStore, open_sqlite
 
 T = TypeVar("T")
 
 
-def run(story: Coroutine[Any, Any, T]) -> T:
+def run(scenario: Coroutine[Any, Any, T]) -> T:
     async def limited() -> T:
         async with asyncio.timeout(20):
-            return await story
+            return await scenario
 
     return asyncio.run(limited())
 
@@ -42,7 +42,7 @@ async def fill(path: Path, count: int = 200) -> str:
 
 
 def test_what_was_written_is_there_after_a_restart(path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = await open_sqlite(path)
         lease = await store.lease_grant(60)
         await store.put("a", b"1", lease)
@@ -56,11 +56,11 @@ def test_what_was_written_is_there_after_a_restart(path: Path) -> None:
         assert await again.get("a") is None
         await again.close()
 
-    run(story())
+    run(scenario())
 
 
 def test_lease_ids_are_not_used_again(path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = await open_sqlite(path)
         lease = await store.lease_grant(60)
         await store.put("a", b"1", lease)
@@ -70,7 +70,7 @@ def test_lease_ids_are_not_used_again(path: Path) -> None:
         assert await again.lease_grant(60) != lease
         await again.close()
 
-    run(story())
+    run(scenario())
 
 
 def test_the_file_is_for_its_owner_only(path: Path) -> None:
@@ -79,14 +79,14 @@ def test_the_file_is_for_its_owner_only(path: Path) -> None:
 
 
 def test_a_second_process_is_refused(path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = await open_sqlite(path)
         with pytest.raises(Unavailable, match=r"edge\.db: in use by another process"):
-            await open_sqlite(path, on_sick="rebuild")
+            await open_sqlite(path, on_corrupt="rebuild")
         await store.close()
         await (await open_sqlite(path)).close()
 
-    run(story())
+    run(scenario())
 
 
 def _truncate(path: Path, to: int) -> None:
@@ -130,28 +130,28 @@ def test_a_sick_file_is_refused_or_set_aside_and_never_taken_for_an_empty_store(
     DAMAGES[damage](path)
     sick = path.read_bytes()
 
-    async def story() -> None:
-        with pytest.raises(SickStore, match=r"edge\.db"):
+    async def scenario() -> None:
+        with pytest.raises(CorruptStore, match=r"edge\.db"):
             await open_sqlite(path)
         assert path.read_bytes() == sick
-        store = await open_sqlite(path, on_sick="rebuild")
+        store = await open_sqlite(path, on_corrupt="rebuild")
         assert store.store_id != old_id and store.revision == 1
         await store.put("a", b"1")
         await store.close()
         assert path.with_name("edge.db.sick-1").read_bytes() == sick
 
-    run(story())
+    run(scenario())
 
 
 def test_a_second_sick_file_does_not_overwrite_the_first(path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         for n in (1, 2):
             path.write_bytes(b"sick %d" % n * 1000)
-            await (await open_sqlite(path, on_sick="rebuild")).close()
+            await (await open_sqlite(path, on_corrupt="rebuild")).close()
             assert path.with_name(f"edge.db.sick-{n}").read_bytes() == b"sick %d" % n * 1000
             path.unlink()
 
-    run(story())
+    run(scenario())
 
 
 def test_a_start_that_was_cut_short_leaves_no_half_made_store(path: Path) -> None:
@@ -178,18 +178,18 @@ class Commits:
 
 
 def test_writers_at_once_share_commits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = await open_sqlite(path)
         commits = Commits(monkeypatch)
         await asyncio.gather(*(store.put(f"k{n}", b"") for n in range(200)))
         assert store.revision == 201 and commits.count < 60
         await store.close()
 
-    run(story())
+    run(scenario())
 
 
 def test_no_change_means_no_commit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = await open_sqlite(path)
         commits = Commits(monkeypatch)
         await store.delete("absent")
@@ -197,11 +197,11 @@ def test_no_change_means_no_commit(path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert commits.count == 0
         await store.close()
 
-    run(story())
+    run(scenario())
 
 
 def test_a_commit_that_fails_is_not_acknowledged_and_the_next_one_works(path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = await open_sqlite(path)
         await store.put("a", b"1")
 
@@ -218,11 +218,11 @@ def test_a_commit_that_fails_is_not_acknowledged_and_the_next_one_works(path: Pa
         assert await store.put("c", b"") == 3
         await store.close()
 
-    run(story())
+    run(scenario())
 
 
 def test_a_cancelled_writer_harms_nobody(path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = await open_sqlite(path)
         tasks = [asyncio.create_task(store.put(f"k{n}", b"")) for n in range(20)]
         await asyncio.sleep(0)
@@ -233,11 +233,11 @@ def test_a_cancelled_writer_harms_nobody(path: Path) -> None:
         assert await store.put("last", b"") == store.revision
         await store.close()
 
-    run(story())
+    run(scenario())
 
 
 def test_what_was_queued_before_close_is_written(path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = await open_sqlite(path)
         puts = [asyncio.create_task(store.put(f"k{n}", b"")) for n in range(50)]
         await asyncio.sleep(0)
@@ -247,7 +247,7 @@ def test_what_was_queued_before_close_is_written(path: Path) -> None:
         assert again.revision == 51
         await again.close()
 
-    run(story())
+    run(scenario())
 
 
 def rows_of(path: Path) -> int:
@@ -259,7 +259,7 @@ def rows_of(path: Path) -> int:
 
 
 def test_history_is_compacted_by_itself(path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = await open_sqlite(path, settings=SqliteSettings(keep_revisions=100, compact_every=50))
         await store.put("kept", b"from the beginning")
         for n in range(10):
@@ -272,12 +272,12 @@ def test_history_is_compacted_by_itself(path: Path) -> None:
         assert (await store.get("kept")) is not None
         await store.close()
 
-    run(story())
+    run(scenario())
     assert rows_of(path) <= 1 + 50 + 150
 
 
 def test_compaction_that_was_cut_short_is_finished_by_the_next(path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         manual = SqliteSettings(keep_revisions=10**9)
         store = await open_sqlite(path, settings=manual)
         for _ in range(20):
@@ -302,12 +302,12 @@ def test_compaction_that_was_cut_short_is_finished_by_the_next(path: Path) -> No
         assert len((await again.range("k", "l")).kvs) == 100
         await again.close()
 
-    run(story())
+    run(scenario())
     assert rows_of(path) == 100
 
 
 def test_history_for_a_watcher_is_read_in_bounded_pieces(path: Path) -> None:
-    async def story(store: SqliteStore) -> None:
+    async def scenario(store: SqliteStore) -> None:
         for n in range(8):
             await store.put(f"k{n}", bytes(400_000))
         changes, upto = store._changes("k", Revision(1), 256)
@@ -317,7 +317,7 @@ def test_history_for_a_watcher_is_read_in_bounded_pieces(path: Path) -> None:
         await store.close()
 
     async def opened() -> None:
-        await story(await open_sqlite(path))
+        await scenario(await open_sqlite(path))
 
     run(opened())
 
@@ -325,7 +325,7 @@ def test_history_for_a_watcher_is_read_in_bounded_pieces(path: Path) -> None:
 def test_a_lease_outlives_a_full_disk(path: Path) -> None:
     """Its keys go when there is room again."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         store = await open_sqlite(path)
         lease = await store.lease_grant(1.0)
         await store.put("a", b"", lease)
@@ -351,13 +351,13 @@ def test_a_lease_outlives_a_full_disk(path: Path) -> None:
             await asyncio.sleep(0.05)
         await store.close()
 
-    run(story())
+    run(scenario())
 
 
 def test_who_comes_back_reads_the_history_of_its_own_keys_alone(path: Path) -> None:
     """However much all others have written since then; counted in steps of SQLite's machine."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         store = await open_sqlite(path)
         await store.put("/edge/n1/desired/a", b"1")
         since = store.revision
@@ -384,4 +384,4 @@ def test_who_comes_back_reads_the_history_of_its_own_keys_alone(path: Path) -> N
         assert len(everything) == 1 + 10 + 3000
         await store.close()
 
-    run(story())
+    run(scenario())

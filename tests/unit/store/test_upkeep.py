@@ -19,7 +19,7 @@ from kubeedge.errors import Gone, Invalid, NotFound, Unavailable
 from kubeedge.store import upkeep
 from kubeedge.store.model import Delete, Put
 from kubeedge.store.sqlite import open_sqlite
-from kubeedge.store.sqlite_file import SickStore
+from kubeedge.store.sqlite_file import CorruptStore
 
 
 async def fill(path: Path, *, count: int = 300) -> None:
@@ -49,7 +49,7 @@ def test_a_whole_store_has_no_findings_and_its_figures_are_counted(tmp_path: Pat
 def test_a_backup_is_one_moment_of_a_store_that_is_in_use(tmp_path: Path) -> None:
     path, copy = tmp_path / "edge.db", tmp_path / "b"
 
-    async def story() -> None:
+    async def scenario() -> None:
         store = await open_sqlite(path)
         stop = asyncio.Event()
 
@@ -73,7 +73,7 @@ def test_a_backup_is_one_moment_of_a_store_that_is_in_use(tmp_path: Path) -> Non
         assert await writing > 5
         await store.close()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     with pytest.raises(Invalid, match="--force"):
         upkeep.backup(path, copy)
@@ -82,7 +82,7 @@ def test_a_backup_is_one_moment_of_a_store_that_is_in_use(tmp_path: Path) -> Non
 def test_a_restored_store_is_another_history_with_the_same_keys(tmp_path: Path) -> None:
     path, copy = tmp_path / "edge.db", tmp_path / "b"
 
-    async def story() -> None:
+    async def scenario() -> None:
         await fill(path)
         upkeep.backup(path, copy)
         store = await open_sqlite(path)
@@ -105,7 +105,7 @@ def test_a_restored_store_is_another_history_with_the_same_keys(tmp_path: Path) 
         await store.close()
         assert upkeep.check(path) == []
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("name", ["edge.db", "edge.db-wal", "edge.db-shm", "edge.db.lock", "../other/edge.db", "link"])
@@ -156,11 +156,11 @@ def test_what_the_log_has_is_in_the_store_that_was_set_aside(tmp_path: Path) -> 
             sys.executable,
             "-c",
             "import asyncio, os, sys; from pathlib import Path; from kubeedge.store.sqlite import open_sqlite\n"
-            "async def story():\n"
+            "async def scenario():\n"
             "    store = await open_sqlite(Path(sys.argv[1]))\n"
             "    await store.put('/late', b'1')\n"
             "    os._exit(0)\n"
-            "asyncio.run(story())",
+            "asyncio.run(scenario())",
             str(path),
         ],
         check=True,
@@ -219,7 +219,7 @@ def test_a_sick_file_is_told_apart_and_is_no_backup(tmp_path: Path, damage: str)
             path = tmp_path / "other"
     assert upkeep.check(path)
     kept = upkeep.stats(store).store_id
-    with pytest.raises(SickStore):
+    with pytest.raises(CorruptStore):
         upkeep.restore(path, store)
     assert upkeep.stats(store).store_id == kept
 

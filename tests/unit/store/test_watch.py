@@ -13,7 +13,7 @@ from tests.kit import virtual_time
 
 
 def test_a_watcher_that_does_not_read_holds_little_and_misses_nothing() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = MemoryStore()
         async with contextlib.aclosing(store.watch("k", after=Revision(1))) as watch:  # type: ignore[type-var]
             await store.put("k", b"first")
@@ -26,11 +26,11 @@ def test_a_watcher_that_does_not_read_holds_little_and_misses_nothing() -> None:
             batch = await anext(watch)
             assert [c.value for c in batch.changes] == [b"%d" % n for n in range(QUEUED_CHANGES * 2)]
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_large_values_count_too() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = MemoryStore()
         async with contextlib.aclosing(store.watch("k", after=Revision(1))) as watch:  # type: ignore[type-var]
             await store.put("k", b"first")
@@ -46,11 +46,11 @@ def test_large_values_count_too() -> None:
             assert QUEUED_BYTES - 10_000 <= most <= QUEUED_BYTES
             assert len((await waiting).changes) == 100
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_watches_that_end_leave_nothing_behind() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = MemoryStore()
         for prefix in ("a", "a/b", "a"):
             async with contextlib.aclosing(store.watch(prefix, after=Revision(1), progress=True)) as watch:  # type: ignore[type-var]
@@ -58,11 +58,11 @@ def test_watches_that_end_leave_nothing_behind() -> None:
                 assert len(store._watches) == 1
         assert len(store._watches) == 0 and not store._watches._lengths and not store._watches._want_progress
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_watcher_that_fell_behind_a_compaction_is_told_so() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = MemoryStore()
         async with contextlib.aclosing(store.watch("k", after=Revision(1))) as watch:  # type: ignore[type-var]
             await store.put("k", b"first")
@@ -77,4 +77,4 @@ def test_a_watcher_that_fell_behind_a_compaction_is_told_so() -> None:
             else:
                 raise AssertionError("history that is gone was delivered")
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())

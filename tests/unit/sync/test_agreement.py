@@ -67,7 +67,7 @@ def test_a_source_restored_from_a_backup_under_its_old_identity_is_believed_and_
     """The file says the same identity, its revisions went back, and went on to mean something else: below, at and above the
     revision that the sink has."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         disk, sink = Disk(tmp_path / "source.db"), MemoryStore()
         source = await disk.open()
         await write(source, "a", "b", "c", text="first")
@@ -84,11 +84,11 @@ def test_a_source_restored_from_a_backup_under_its_old_identity_is_believed_and_
         assert (await agree(source, sink)).at_sink.snapshots == 1
         await source.close()
 
-    play(story)
+    play(scenario)
 
 
 def test_a_sink_restored_from_an_old_disk_image_catches_up(tmp_path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         disk, source = Disk(tmp_path / "sink.db"), MemoryStore()
         sink = await disk.open()
         await write(source, "a", "b", text="first")
@@ -106,11 +106,11 @@ def test_a_sink_restored_from_an_old_disk_image_catches_up(tmp_path: Path) -> No
         assert (caught_up.at_sink.snapshots, caught_up.at_sink.changes) == (0, 3)  # from where the image was
         await sink.close()
 
-    play(story)
+    play(scenario)
 
 
 def test_a_sink_that_somebody_changed_by_hand_is_healed() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source, sink = MemoryStore(), MemoryStore()
         await fill(source, 100)
         await agree(source, sink)
@@ -119,14 +119,14 @@ def test_a_sink_that_somebody_changed_by_hand_is_healed() -> None:
         await sink.put(f"{SINK}zz", b"of nobody")
         assert (await agree(source, sink)).at_sink.snapshots == 1
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize(
     "stale", [[], ["pods/default/p00500x"], ["a", "zzz"], [f"pods/default/p00001-{n}" for n in range(3000)]]
 )
 def test_a_snapshot_sends_only_the_ranges_that_differ(stale: list[str]) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source, sink = MemoryStore(), MemoryStore()
         rng = random.Random(5)
         everything = [(f"pods/default/p{n:05}", rng.randbytes(1000)) for n in range(2000)]
@@ -142,11 +142,11 @@ def test_a_snapshot_sends_only_the_ranges_that_differ(stale: list[str]) -> None:
         assert sum(isinstance(m, Fill) for m in sync.told) <= 3
         assert sync.bytes_down < 80_000  # of two million
 
-    play(story)
+    play(scenario)
 
 
 def test_a_lost_store_gets_everything_and_a_source_without_anything_empties_its_sink() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source, sink = MemoryStore(), MemoryStore()
         await fill(source, 500)
         await agree(source, MemoryStore())
@@ -154,11 +154,11 @@ def test_a_lost_store_gets_everything_and_a_source_without_anything_empties_its_
         await agree(MemoryStore(), sink)
         assert await contents(sink, SINK) == {}
 
-    play(story)
+    play(scenario)
 
 
 def test_compaction_while_the_sink_was_away_costs_the_differences() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source, sink = MemoryStore(), MemoryStore()
         await fill(source, 1000)
         await agree(source, sink)
@@ -167,11 +167,11 @@ def test_compaction_while_the_sink_was_away_costs_the_differences() -> None:
         sync = await agree(source, sink)
         assert sync.at_sink.snapshots == 1 and sync.at_source.changes <= 16
 
-    play(story)
+    play(scenario)
 
 
 def test_a_small_change_of_a_large_object_is_a_patch() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source, sink = MemoryStore(), MemoryStore()
         rng = random.Random(3)
         value = rng.randbytes(10_000)
@@ -187,11 +187,11 @@ def test_a_small_change_of_a_large_object_is_a_patch() -> None:
         assert sync.bytes_down + sync.bytes_up - before < 100
         await sync.stop()
 
-    play(story)
+    play(scenario)
 
 
 def test_a_patch_that_does_not_fit_ends_the_session_and_the_next_one_heals() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source, sink = MemoryStore(), MemoryStore()
         value = random.Random(3).randbytes(5_000)
         await source.put(SOURCE + "large", value)
@@ -206,11 +206,11 @@ def test_a_patch_that_does_not_fit_ends_the_session_and_the_next_one_heals() -> 
         await sync.stop()
         await agree(source, sink)
 
-    play(story)
+    play(scenario)
 
 
 def test_an_end_of_yesterday_gets_no_message_of_today() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source, sink = MemoryStore(), MemoryStore()
         value = random.Random(3).randbytes(5_000)
         await source.put(SOURCE + "large", value)
@@ -221,7 +221,7 @@ def test_an_end_of_yesterday_gets_no_message_of_today() -> None:
         assert not any(isinstance(i, Patch) for m in sync.told if isinstance(m, Batch) for i in m.items)
         await agree(source, sink, rich=True)
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("rich", [False, True])
@@ -251,7 +251,7 @@ def test_throughput_does_not_depend_on_the_round_trip(rich: bool) -> None:
 
 
 def test_what_says_how_nodes_are_goes_before_bulk() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source, sink = MemoryStore(), MemoryStore()
         sync = Sync(source, sink, rich=True)
         await until(sync.settled)
@@ -265,11 +265,11 @@ def test_what_says_how_nodes_are_goes_before_bulk() -> None:
         assert first.items[0].key == "nodes/_/edge1"
         await sync.stop()
 
-    play(story)
+    play(scenario)
 
 
 def test_the_last_sync_revision_is_written_once_when_nothing_differs() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source, sink = MemoryStore(), MemoryStore()
         await fill(source, 50)
         await agree(source, sink)
@@ -280,12 +280,12 @@ def test_the_last_sync_revision_is_written_once_when_nothing_differs() -> None:
         await agree(source, sink)
         assert sink.revision == before + 1
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize("wish", [[7], [0, 0], [2**62], [0, 1]])
 def test_a_sink_that_wants_what_was_not_named_is_refused(wish: list[int]) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source = MemoryStore()
         await source.put(SOURCE + "a", b"1")
         answers: asyncio.Queue[bytes] = asyncio.Queue()
@@ -300,7 +300,7 @@ def test_a_sink_that_wants_what_was_not_named_is_refused(wish: list[int]) -> Non
         (error,) = broken.value.exceptions
         assert isinstance(error, PeerError) and "are wanted" in str(error)
 
-    play(story)
+    play(scenario)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_a_sink_that_wants_what_was_not_named_is_refused(wish: list[int]) -> Non
     ],
 )
 def test_what_a_hostile_source_says_ends_its_session_and_touches_nothing_else(hostile: list[Message]) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         sink = MemoryStore()
         await sink.put(SINK + "a", b"1")
         await sink.put("/reported/mine", b"1")
@@ -333,4 +333,4 @@ def test_what_a_hostile_source_says_ends_its_session_and_touches_nothing_else(ho
         assert sink.newest("/reported/mine") is not None
         assert (await sink.get(SINK + "a")).value == b"1"  # type: ignore[union-attr]
 
-    play(story)
+    play(scenario)

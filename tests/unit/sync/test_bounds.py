@@ -11,8 +11,8 @@ from kubeedge.errors import PeerError
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import MAX_KEY, Delete, Put
 from kubeedge.sync import observe
-from kubeedge.sync.bounds import REMEMBERED, Bounds, Tally
-from kubeedge.sync.codec import Item, Refused, decode, encode
+from kubeedge.sync.bounds import REMEMBERED, Bounds, Usage
+from kubeedge.sync.codec import Item, KeysRefused, decode, encode
 from kubeedge.sync.driver import Progress, run_sink, run_source
 from tests.kit import virtual_time
 from tests.unit.sync.world import LSR, SINK, SOURCE, Sync, contents
@@ -31,7 +31,7 @@ async def put(store: MemoryStore, **values: bytes) -> None:
 
 @pytest.mark.parametrize("rich", [False, True], ids=["sync", "sync2"])
 def test_what_fits_is_kept_and_goes_on_and_both_ends_know_of_the_rest(rich: bool) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source, sink = MemoryStore(), MemoryStore()
         sync = Sync(source, sink, rich=rich, bounds=FEW)
         await put(source, pods_default_a=b"1", nodes_n=b"1")
@@ -49,25 +49,25 @@ def test_what_fits_is_kept_and_goes_on_and_both_ends_know_of_the_rest(rich: bool
             "pods/default/b": b"1",  # of the reserve
             **{f"junk/x/{n:02}": b"junk" for n in range(6)},
         }
-        assert sync.at_source.refused == sync.at_sink.refused == Refused(24, FEW.keys, FEW.size)
+        assert sync.at_source.refused == sync.at_sink.refused == KeysRefused(24, FEW.keys, FEW.size)
         shown = await observe.source(source, SOURCE, sync.at_source)
         assert shown["refused"] == 24 and "at most 8 keys and 4000 bytes" in shown["refusal"]
         gauge = observe.families({"up": [sync.at_sink, Progress()]})[0]
         assert (gauge.name, gauge.samples[0].value) == ("kubeedge_sync_refused_keys", 24.0)
         await sync.stop()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 @pytest.mark.parametrize("rich", [False, True], ids=["sync", "sync2"])
 def test_when_keys_are_deleted_what_was_refused_comes(rich: bool) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source, sink = MemoryStore(), MemoryStore()
         sync = Sync(source, sink, rich=rich, bounds=FEW)
         for n in range(11):
             await put(source, **{f"junk_x_{n:02}": b"junk"})
         await settle(sync)
-        assert (sync.at_source.refused or Refused(0, 0, 0)).count == 3
+        assert (sync.at_source.refused or KeysRefused(0, 0, 0)).count == 3
         await source.delete(f"{SOURCE}junk/x/00")
         await settle(sync)
         assert not sync.sink.done(), "one place is not enough for three"
@@ -83,11 +83,11 @@ def test_when_keys_are_deleted_what_was_refused_comes(rich: bool) -> None:
         assert again.at_source.refused is None and not again.sink.done()
         await again.stop()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_patch_of_a_value_that_was_refused_does_not_end_the_session() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source, sink = MemoryStore(), MemoryStore()
         sync = Sync(source, sink, rich=True, bounds=FEW)
         await put(source, pods_default_a=b"1")
@@ -103,7 +103,7 @@ def test_a_patch_of_a_value_that_was_refused_does_not_end_the_session() -> None:
         assert (await contents(sink, SINK))["pods/default/a"] == b"2"
         await sync.stop()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 @pytest.mark.parametrize("rich", [False, True], ids=["sync", "sync2"])
@@ -111,7 +111,7 @@ def test_a_key_that_is_too_long_behind_the_longer_prefix_holds_nothing_up(rich: 
     """The store of the source holds it, the sink's cannot."""
     long = "x/y/" + "k" * (MAX_KEY - len("/reported/x/y/"))
 
-    async def story() -> None:
+    async def scenario() -> None:
         source, sink, progress = MemoryStore(), MemoryStore(), Progress()
         there: asyncio.Queue[bytes] = asyncio.Queue()
         back: asyncio.Queue[bytes] = asyncio.Queue()
@@ -138,7 +138,7 @@ def test_a_key_that_is_too_long_behind_the_longer_prefix_holds_nothing_up(rich: 
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 @pytest.mark.parametrize("rich", [False, True], ids=["sync", "sync2"])
@@ -146,7 +146,7 @@ def test_who_changes_more_than_it_may_is_held_up_and_nothing_is_lost(rich: bool)
     """Bounds of 100 keys in 10 s: one key may change 20 times a second for a while, ten may not."""
     bounds = Bounds(keys=100, size=100_000, seconds=10.0)
 
-    async def story() -> None:
+    async def scenario() -> None:
         source, sink = MemoryStore(), MemoryStore()
         bucket = bounds.paces(1).of("", asyncio.get_running_loop().time())
         sync = Sync(source, sink, rich=rich, bounds=bounds, pace=bucket)
@@ -181,22 +181,22 @@ def test_who_changes_more_than_it_may_is_held_up_and_nothing_is_lost(rich: bool)
         assert await change(2, 2) == 80 and sync.at_sink.held == before, "after a pause it is as at first"
         await sync.stop()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_large_values_count_by_their_bytes_and_deletions_as_keys() -> None:
-    tally = Tally(Bounds(keys=10, size=1000))
-    assert tally.admits(Item("a", b""), None) and tally.spent() == pytest.approx(0.1)
-    assert tally.admits(Item("a", bytes(499)), b"") and tally.spent() == pytest.approx(0.5)
-    assert tally.admits(Item("a", None), bytes(499)) and tally.spent() == pytest.approx(0.1)
-    assert not tally.admits(Item("b", bytes(5000)), None) and tally.spent() == 0.0, "what is refused is not written"
+    usage = Usage(Bounds(keys=10, size=1000))
+    assert usage.admits(Item("a", b""), None) and usage.spent() == pytest.approx(0.1)
+    assert usage.admits(Item("a", bytes(499)), b"") and usage.spent() == pytest.approx(0.5)
+    assert usage.admits(Item("a", None), bytes(499)) and usage.spent() == pytest.approx(0.1)
+    assert not usage.admits(Item("b", bytes(5000)), None) and usage.spent() == 0.0, "what is refused is not written"
 
 
 def test_a_new_session_pays_for_the_one_before() -> None:
     """Who comes again and again with one batch gets no more than who stays."""
     bounds = Bounds(keys=10, size=1_000_000, seconds=10.0)
 
-    async def story() -> None:
+    async def scenario() -> None:
         source, sink = MemoryStore(), MemoryStore()
         loop = asyncio.get_running_loop()
         begun, written = loop.time(), 0
@@ -213,30 +213,30 @@ def test_a_new_session_pays_for_the_one_before() -> None:
         assert await contents(sink, SINK) == await contents(source, SOURCE)
         await sync.stop()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_what_is_there_may_grow_into_the_reserve_and_no_further() -> None:
-    tally = Tally(Bounds(keys=10, size=1000))
-    assert tally.admits(Item("a", bytes(999)), None)
-    assert tally.admits(Item("b", b""), None) is not True or tally.size == 1000
-    assert not tally.admits(Item("c", bytes(100)), None), "a new key has no reserve"
-    assert tally.admits(Item("a", bytes(1200)), bytes(999)), "what is there has"
-    assert not tally.admits(Item("a", bytes(1300)), bytes(1200)), "and it ends"
-    assert tally.admits(Item("a", bytes(10)), bytes(1200)), "shrinking is always right"
-    assert "a" not in tally.refused
+    usage = Usage(Bounds(keys=10, size=1000))
+    assert usage.admits(Item("a", bytes(999)), None)
+    assert usage.admits(Item("b", b""), None) is not True or usage.size == 1000
+    assert not usage.admits(Item("c", bytes(100)), None), "a new key has no reserve"
+    assert usage.admits(Item("a", bytes(1200)), bytes(999)), "what is there has"
+    assert not usage.admits(Item("a", bytes(1300)), bytes(1200)), "and it ends"
+    assert usage.admits(Item("a", bytes(10)), bytes(1200)), "shrinking is always right"
+    assert "a" not in usage.refused
 
 
 def test_refused_keys_are_remembered_in_bounded_memory() -> None:
-    tally = Tally(Bounds(keys=0, size=0))
+    usage = Usage(Bounds(keys=0, size=0))
     for n in range(REMEMBERED + 100):
-        assert not tally.admits(Item(f"k{n}", b""), None)
-    assert len(tally.refused) == REMEMBERED
+        assert not usage.admits(Item(f"k{n}", b""), None)
+    assert len(usage.refused) == REMEMBERED
 
 
 @pytest.mark.parametrize("seed", range(25))
 def test_whatever_comes_and_goes_the_bounds_hold_and_in_the_end_all_that_fits_is_there(seed: int) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         rng = random.Random(seed)
         source, sink = MemoryStore(), MemoryStore()
         bounds = Bounds(keys=12, size=6000, seconds=20.0)
@@ -267,17 +267,17 @@ def test_whatever_comes_and_goes_the_bounds_hold_and_in_the_end_all_that_fits_is
                 await sync.stop()
                 sync = Sync(source, sink, rich=bool(seed % 2), bounds=bounds, pace=pace)
         await asyncio.sleep(60)
-        assert bool(held) == bool(pace), "the stories are fast enough to be held up"
+        assert bool(held) == bool(pace), "the scenarios are fast enough to be held up"
         assert await contents(sink, SINK) == await contents(source, SOURCE), f"seed {seed}"
         assert sync.at_sink.revision == source.revision or sync.at_sink.refused is None
         assert await sink.get(LSR)
         await sync.stop()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_the_refusal_survives_its_bytes_and_nothing_longer_is_one() -> None:
-    told = Refused(24, 5000, 1 << 24)
+    told = KeysRefused(24, 5000, 1 << 24)
     assert decode(encode(told)) == told
     for wrong in (b"\x0b", b"\x0b\x01\x01", encode(told) + b"\x00", b"\x0b" + b"\xff" * 9 + b"\x7f\x01\x01"):
         with pytest.raises(PeerError):

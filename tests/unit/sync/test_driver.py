@@ -19,7 +19,7 @@ from tests.unit.sync.world import LSR, SINK, SOURCE, Sync, fill, play, same, unt
 
 
 def test_after_an_outage_only_what_changed_crosses_the_wire() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source, sink = MemoryStore(), MemoryStore()
         await fill(source, 10_000)
         first = Sync(source, sink)
@@ -43,11 +43,11 @@ def test_after_an_outage_only_what_changed_crosses_the_wire() -> None:
     async def settled(sync: Sync) -> bool:
         return sync.at_source.revision == sync.at_sink.revision > 0
 
-    play(story)
+    play(scenario)
 
 
 def test_a_snapshot_that_says_nothing_new_writes_only_the_lsr() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source, sink = MemoryStore(), MemoryStore()
         await fill(source, 50)
         await sink.txn((), [Put(f"{SINK}pods/default/p{n:05}", b"%05d" % n * 10) for n in range(50)])
@@ -60,11 +60,11 @@ def test_a_snapshot_that_says_nothing_new_writes_only_the_lsr() -> None:
     async def there(sink: Store) -> bool:
         return await sink.get(LSR) is not None
 
-    play(story)
+    play(scenario)
 
 
 def test_a_source_does_not_run_ahead_of_its_window() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source = MemoryStore()
         await source.txn((), [Put(f"{SOURCE}{n}", bytes(1000)) for n in range(5)])
         sent: list[bytes] = []
@@ -95,11 +95,11 @@ def test_a_source_does_not_run_ahead_of_its_window() -> None:
         last = decode(sent[-1])
         return isinstance(last, Batch) and last.items[0].value == b"49"
 
-    play(story)
+    play(scenario)
 
 
 def test_two_sinks_with_one_identity_do_not_both_go_on() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source, sink = MemoryStore(), MemoryStore()
         one, two = Sync(source, sink), Sync(source, sink)
         await until(lambda: both_at(one, two))
@@ -115,11 +115,11 @@ def test_two_sinks_with_one_identity_do_not_both_go_on() -> None:
     async def both_at(one: Sync, two: Sync) -> bool:
         return one.sink.done() or two.sink.done() or (one.at_sink.revision > 0 and two.at_sink.revision > 0)
 
-    play(story)
+    play(scenario)
 
 
 def test_history_that_was_compacted_under_a_watch_ends_the_channel_with_service_restart() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source = MemoryStore()
         answers: asyncio.Queue[bytes] = asyncio.Queue()
         stuck = asyncio.Event()
@@ -141,11 +141,11 @@ def test_history_that_was_compacted_under_a_watch_ends_the_channel_with_service_
         (error,) = task.exception().exceptions  # type: ignore[union-attr]
         assert isinstance(error, PeerError) and error.close_code == 1012
 
-    play(story)
+    play(scenario)
 
 
 def test_many_keys_that_are_gone_go_in_several_transactions(tmp_path: Path) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source = MemoryStore()
         sink = await open_sqlite(tmp_path / "sink.db")
         try:
@@ -158,11 +158,11 @@ def test_many_keys_that_are_gone_go_in_several_transactions(tmp_path: Path) -> N
         finally:
             await sink.close()
 
-    play(story)
+    play(scenario)
 
 
 def test_a_record_of_the_lsr_that_cannot_be_read_means_a_snapshot() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         source, sink = MemoryStore(), MemoryStore()
         await fill(source, 5)
         await sink.put(LSR, b"\xffgarbage")
@@ -171,4 +171,4 @@ def test_a_record_of_the_lsr_that_cannot_be_read_means_a_snapshot() -> None:
         assert sync.at_sink.snapshots == 1
         await sync.stop()
 
-    play(story)
+    play(scenario)

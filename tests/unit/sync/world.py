@@ -96,10 +96,10 @@ def same(source: Store, sink: Store) -> Callable[[], Awaitable[bool]]:
     return check
 
 
-def play(story: Callable[[], Awaitable[None]]) -> None:
+def play(scenario: Callable[[], Awaitable[None]]) -> None:
     async def limited() -> None:
         async with asyncio.timeout(30):
-            await story()
+            await scenario()
 
     asyncio.run(limited())
 

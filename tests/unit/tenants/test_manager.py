@@ -19,28 +19,28 @@ from kubeedge.store.model import Store
 from kubeedge.store.sqlite import open_sqlite
 from kubeedge_cloud.tenants import NodeRecord, TenantManager, TenantRecord, model
 from kubeedge_cloud.tenants.each import for_each_tenant
-from kubeedge_cloud.tenants.mirror import mirror
+from kubeedge_cloud.tenants.reflector import reflect
 from tests.kit import virtual_time
 
 A, B = TenantId("a"), TenantId("b")
 NOON = 1_790_000_000.0
 
-Story = Callable[[Store, TenantManager], Coroutine[Any, Any, None]]
+Scenario = Callable[[Store, TenantManager], Coroutine[Any, Any, None]]
 
 
-def over_both_stores(story: Story) -> Callable[[str, Path], None]:
+def over_both_stores(scenario: Scenario) -> Callable[[str, Path], None]:
     @pytest.mark.parametrize("kind", ["memory", "sqlite"])
     def run(kind: str, tmp_path: Path) -> None:
         async def inside() -> None:
             store: Store = await open_sqlite(tmp_path / "store.db") if kind == "sqlite" else MemoryStore()
             try:
-                await asyncio.wait_for(story(store, TenantManager(store, wall=lambda: NOON)), 20)
+                await asyncio.wait_for(scenario(store, TenantManager(store, wall=lambda: NOON)), 20)
             finally:
                 await store.close()
 
         asyncio.run(inside())
 
-    run.__name__, run.__doc__ = story.__name__, story.__doc__
+    run.__name__, run.__doc__ = scenario.__name__, scenario.__doc__
     return run
 
 
@@ -212,12 +212,12 @@ def test_a_record_that_is_none_is_refused(value: bytes) -> None:
 
 
 def test_a_mirror_survives_compaction_and_tells_only_the_differences() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = MemoryStore()
         await store.put("/a/1", b"x")
         await store.put("/a/2", b"x")
         await store.put("/b/1", b"x")
-        async with aclosing(mirror(store, "/a/", wanted=lambda key: key != "/a/3")) as changes:
+        async with aclosing(reflect(store, "/a/", wanted=lambda key: key != "/a/3")) as changes:
             values, changed = await anext(changes)
             assert set(changed) == set(values) == {"/a/1", "/a/2"}
             await store.put("/a/1", b"y")
@@ -231,11 +231,11 @@ def test_a_mirror_survives_compaction_and_tells_only_the_differences() -> None:
             assert dict(values) == {"/a/1": b"y", "/a/4": b"z"}
         await store.close()
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 def test_one_tenants_failure_is_its_own_and_new_tenants_are_served() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         store = MemoryStore()
         tenants = TenantManager(store)
         await tenants.ensure_tenant("a")
@@ -260,4 +260,4 @@ def test_one_tenants_failure_is_its_own_and_new_tenants_are_served() -> None:
         await asyncio.gather(running, return_exceptions=True)
         await store.close()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())

@@ -48,7 +48,7 @@ class Site:
         await self.counted(tenant, lambda usage: usage.used.objects == before + 1)
 
 
-Story = Callable[[Callable[[Site], Coroutine[Any, Any, None]]], None]
+Scenario = Callable[[Callable[[Site], Coroutine[Any, Any, None]]], None]
 _serial = itertools.count(1)
 
 
@@ -78,7 +78,7 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdCluster]:
 
 
 @pytest.fixture(params=["memory", "sqlite", "etcd"])
-def story(request: pytest.FixtureRequest, tmp_path: Path) -> Story:
+def scenario(request: pytest.FixtureRequest, tmp_path: Path) -> Scenario:
     cluster: EtcdCluster | None = request.getfixturevalue("etcd") if request.param == "etcd" else None
 
     async def store() -> Store:
@@ -96,7 +96,7 @@ def story(request: pytest.FixtureRequest, tmp_path: Path) -> Story:
     return run
 
 
-def test_the_number_of_a_tenants_objects_is_bounded_and_others_have_their_own(story: Story) -> None:
+def test_the_number_of_a_tenants_objects_is_bounded_and_others_have_their_own(scenario: Scenario) -> None:
     async def test(site: Site) -> None:
         for n in range(16):
             await site.make(A, f"c{n}")
@@ -110,10 +110,10 @@ def test_the_number_of_a_tenants_objects_is_bounded_and_others_have_their_own(st
         await site.counted(A, lambda usage: usage.used.objects == 19)
         await site.make(A, "more")
 
-    story(test)
+    scenario(test)
 
 
-def test_bytes_are_bounded_for_what_is_new_and_for_what_grows(story: Story) -> None:
+def test_bytes_are_bounded_for_what_is_new_and_for_what_grows(scenario: Scenario) -> None:
     async def test(site: Site) -> None:
         await site.make(A, "large", 30_000)
         api = site.api[A]
@@ -129,10 +129,10 @@ def test_bytes_are_bounded_for_what_is_new_and_for_what_grows(story: Story) -> N
         await site.counted(A, lambda usage: usage.used.size < 10_000)
         await site.make(A, "c", 20_000)
 
-    story(test)
+    scenario(test)
 
 
-def test_what_runs_goes_on_at_the_limit(story: Story) -> None:
+def test_what_runs_goes_on_at_the_limit(scenario: Scenario) -> None:
     async def test(site: Site) -> None:
         api = site.api[A]
         await api.create(NODES, "", {"metadata": {"name": "n"}, "status": {}})
@@ -151,10 +151,10 @@ def test_what_runs_goes_on_at_the_limit(story: Story) -> None:
         await api.delete(PODS, "default", "p", grace_period=30)
         await api.delete(CONFIGMAPS, "default", "large")
 
-    story(test)
+    scenario(test)
 
 
-def test_a_hundred_writes_at_once_find_one_room(story: Story) -> None:
+def test_a_hundred_writes_at_once_find_one_room(scenario: Scenario) -> None:
     async def test(site: Site) -> None:
         async def one(n: int) -> bool:
             obj = {"metadata": {"name": f"c{n}"}, "data": {"a": "x" * 9000}}
@@ -167,10 +167,10 @@ def test_a_hundred_writes_at_once_find_one_room(story: Story) -> None:
         made = await asyncio.gather(*(one(n) for n in range(100)))
         assert 1 <= sum(made) <= 4
 
-    story(test)
+    scenario(test)
 
 
-def test_a_tenant_may_get_a_quota_of_its_own_and_a_new_process_counts_what_is_there(story: Story) -> None:
+def test_a_tenant_may_get_a_quota_of_its_own_and_a_new_process_counts_what_is_there(scenario: Scenario) -> None:
     async def test(site: Site) -> None:
         await site.make(A, "large", 30_000)
         await site.tenants.allow_storage(A, objects=0, size=100_000)
@@ -185,10 +185,10 @@ def test_a_tenant_may_get_a_quota_of_its_own_and_a_new_process_counts_what_is_th
         assert other.of(A).used == site.usage.of(A).used and other.of(A).used.size > 80_000
         assert {sample.labels["tenant"] for family in other.families() for sample in family.samples} == {"a", "b"}
 
-    story(test)
+    scenario(test)
 
 
-def test_one_object_that_is_rewritten_without_end_does_not_fill_the_history(story: Story) -> None:
+def test_one_object_that_is_rewritten_without_end_does_not_fill_the_history(scenario: Scenario) -> None:
     async def test(site: Site) -> None:
         await site.make(A, "c", 10_000)
         writes = 0
@@ -202,4 +202,4 @@ def test_one_object_that_is_rewritten_without_end_does_not_fill_the_history(stor
         await site.api[A].merge_patch(CONFIGMAPS, "default", "c", {"data": {"a": "x" * 10_000}})
         await site.api[A].delete(CONFIGMAPS, "default", "c")
 
-    story(test)
+    scenario(test)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from kubeedge.errors import Misuse, PeerError
 from kubeedge.wire.frame import (
     CONTROL,
-    MAX_CONTROL,
-    MAX_PACKET,
-    MAX_SEGMENT,
+    MAX_CONTROL_BYTES,
+    MAX_PACKET_BYTES,
+    MAX_SEGMENT_BYTES,
     MAX_SKIPPED,
     PACKET,
     SEGMENT,
@@ -46,7 +46,9 @@ def test_the_bytes_of_each_kind() -> None:
     assert decode_segment(bytes.fromhex("000000020000000121")) == (2, 1, b"!")
 
 
-@pytest.mark.parametrize(("kind", "size"), [(CONTROL, MAX_CONTROL), (PACKET, MAX_PACKET), (SEGMENT, MAX_SEGMENT)])
+@pytest.mark.parametrize(
+    ("kind", "size"), [(CONTROL, MAX_CONTROL_BYTES), (PACKET, MAX_PACKET_BYTES), (SEGMENT, MAX_SEGMENT_BYTES)]
+)
 def test_the_largest_frame_of_a_kind_passes_and_one_byte_more_closes_the_link(kind: int, size: int) -> None:
     assert decode(Decoder(), encode(kind, bytes(size))) == [Frame(kind, bytes(size))]
     with pytest.raises(Misuse, match=str(size + 1)):

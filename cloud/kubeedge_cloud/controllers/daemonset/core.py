@@ -61,12 +61,16 @@ def pod_spec(daemonset: Object, node: str) -> Object:
 
 
 def plan(
-    daemonset: Object, pods: Collection[Object], nodes: Iterable[Object], doomed: Collection[str], now: float
+    daemonset: Object,
+    pods: Collection[Object],
+    nodes: Iterable[Object],
+    expected_deletions: Collection[str],
+    now: float,
 ) -> Plan:
     """`pods` are those that the DaemonSet owns."""
     if is_deleting(daemonset):
         return Plan()
-    by_node = _by_node(pods, doomed)
+    by_node = _by_node(pods, expected_deletions)
     create: list[str] = []
     delete: list[Object] = []
     keep: dict[str, Object | None] = {}
@@ -119,11 +123,11 @@ def eligible(daemonset: Object, node: Object) -> tuple[bool, bool]:
     return untolerated(tolerations, taints, ("NoSchedule",)) is None, True
 
 
-def _by_node(pods: Iterable[Object], doomed: Collection[str]) -> dict[str, list[Object]]:
-    """Doomed pods keep their place until they are gone, as those that are being deleted do."""
+def _by_node(pods: Iterable[Object], expected_deletions: Collection[str]) -> dict[str, list[Object]]:
+    """Pods whose deletion is expected keep their node until they are gone, as those that are being deleted do."""
     found: dict[str, list[Object]] = {}
     for pod in pods:
-        if uid_of(pod) in doomed and not is_deleting(pod):
+        if uid_of(pod) in expected_deletions and not is_deleting(pod):
             pod = {**pod, "metadata": {**meta.metadata(pod), "deletionTimestamp": "1970-01-01T00:00:00Z"}}
         found.setdefault(str(spec_of(pod).get("nodeName") or ""), []).append(pod)
     return found
@@ -149,12 +153,16 @@ def _outdated(daemonset: Object, keep: Mapping[str, Object | None], now: float) 
 
 
 def status(
-    daemonset: Object, pods: Collection[Object], nodes: Iterable[Object], doomed: Collection[str], now: float
+    daemonset: Object,
+    pods: Collection[Object],
+    nodes: Iterable[Object],
+    expected_deletions: Collection[str],
+    now: float,
 ) -> tuple[Object, float | None]:
     """(status, seconds until it changes by itself)."""
     by_node: dict[str, list[Object]] = {}
     for pod in pods:
-        if is_active(pod) and uid_of(pod) not in doomed:
+        if is_active(pod) and uid_of(pod) not in expected_deletions:
             by_node.setdefault(str(spec_of(pod).get("nodeName") or ""), []).append(pod)
     revision, min_ready = revision_of(daemonset), count(spec_of(daemonset).get("minReadySeconds"))
     desired = current = misscheduled = ready = updated = available = 0

@@ -64,7 +64,7 @@ class DaemonSetController:
         if daemonset is None:
             return None
         pods = await claim(cluster, PODS, cluster.pods, DAEMONSETS, daemonset)
-        plan = core.plan(daemonset, pods, cluster.nodes, cluster.pods.doomed, cluster.wall())
+        plan = core.plan(daemonset, pods, cluster.nodes, cluster.pods.expected_deletions, cluster.wall())
         failure: KubeEdgeError | None = None
         for start in range(0, len(plan.delete), _AT_ONCE):
             await asyncio.gather(*(self._delete(daemonset, pod) for pod in plan.delete[start : start + _AT_ONCE]))
@@ -78,7 +78,7 @@ class DaemonSetController:
                 break
         if plan.create or plan.delete:
             pods = cluster.owned(cluster.pods, daemonset)
-        wanted, later = core.status(daemonset, pods, cluster.nodes, cluster.pods.doomed, cluster.wall())
+        wanted, later = core.status(daemonset, pods, cluster.nodes, cluster.pods.expected_deletions, cluster.wall())
         patch = merge_diff(status_of(daemonset), wanted)
         if patch:
             change = {"metadata": {"uid": uid_of(daemonset)}, "status": patch}

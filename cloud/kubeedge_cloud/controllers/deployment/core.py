@@ -50,7 +50,7 @@ _HISTORY_LENGTH = 2000  # characters of revision-history
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ReplicaSetChange:
     """An update of a ReplicaSet: `replicas` None leaves them, annotations are set."""
 
     replicaset: Object
@@ -62,7 +62,7 @@ class Change:
 @dataclass(frozen=True, slots=True)
 class Plan:
     create: Object | None = None
-    changes: Sequence[Change] = ()
+    changes: Sequence[ReplicaSetChange] = ()
     delete: Sequence[Object] = ()
     revision: str = ""  # of the Deployment, "" when it is right
 
@@ -139,18 +139,18 @@ def limits(deployment: Object) -> tuple[int, int]:
 
 
 class _Changes:
-    """Collects what is to be done to ReplicaSets, one Change each, and knows the sizes that follow from it."""
+    """Collects what is to be done to ReplicaSets, one ReplicaSetChange each, and knows the sizes that follow from it."""
 
     def __init__(self, deployment: Object) -> None:
         surge, _ = limits(deployment)
         total = replicas_of(deployment)
         self._sizes = {DESIRED: str(total), MAXIMUM: str(total + surge)}
-        self._found: dict[str, Change] = {}
+        self._found: dict[str, ReplicaSetChange] = {}
 
     def __bool__(self) -> bool:
         return bool(self._found)
 
-    def all(self) -> Sequence[Change]:
+    def all(self) -> Sequence[ReplicaSetChange]:
         return tuple(self._found.values())
 
     def size(self, rs: Object) -> int:
@@ -161,13 +161,13 @@ class _Changes:
         annotations = {k: v for k, v in self._sizes.items() if annotations_of(rs).get(k) != v}
         if replicas != self.size(rs) or (annotations and replicas):
             self.annotate(rs, annotations)
-            change = self._found.get(uid_of(rs)) or Change(rs)
+            change = self._found.get(uid_of(rs)) or ReplicaSetChange(rs)
             self._found[uid_of(rs)] = dataclasses.replace(change, replicas=replicas)
 
     def annotate(self, rs: Object, annotations: Mapping[str, str], min_ready: int | None = None) -> None:
         if not annotations and min_ready is None:
             return
-        change = self._found.get(uid_of(rs)) or Change(rs)
+        change = self._found.get(uid_of(rs)) or ReplicaSetChange(rs)
         self._found[uid_of(rs)] = dataclasses.replace(
             change,
             annotations={**change.annotations, **annotations},
@@ -233,8 +233,8 @@ def _still_there(old: Iterable[Object], pods: Iterable[Object]) -> bool:
     return False
 
 
-def _scaled_to_zero(replicasets: Iterable[Object]) -> Sequence[Change]:
-    return tuple(Change(rs, 0) for rs in replicasets if replicas_of(rs))
+def _scaled_to_zero(replicasets: Iterable[Object]) -> Sequence[ReplicaSetChange]:
+    return tuple(ReplicaSetChange(rs, 0) for rs in replicasets if replicas_of(rs))
 
 
 def _first_size(deployment: Object, old: Sequence[Object]) -> int:

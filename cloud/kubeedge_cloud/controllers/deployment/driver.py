@@ -93,7 +93,7 @@ class DeploymentController:
         if size:
             self._say(deployment, f"Scaled up replica set {meta.name_of(made)} to {size}")
 
-    async def _change(self, deployment: Object, change: core.Change) -> None:
+    async def _change(self, deployment: Object, change: core.ReplicaSetChange) -> None:
         rs = change.replicaset
         inner = meta.metadata(rs)
         patch: Object = {"metadata": {"uid": inner.get("uid"), "resourceVersion": inner.get("resourceVersion")}}

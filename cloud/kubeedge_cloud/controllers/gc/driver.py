@@ -194,10 +194,10 @@ class GarbageCollector:
         except NotFound:
             for pod in self._cluster.pods:
                 if spec_of(pod).get("nodeName") == node:
-                    log.info("deleting pod %s/%s: node %s does not exist", *_place(pod), node)
+                    log.info("deleting pod %s/%s: node %s does not exist", *_object_key(pod), node)
                     await self._cluster.delete_pod(pod, grace_period=0)
         return None
 
 
-def _place(pod: Object) -> tuple[str, str]:
+def _object_key(pod: Object) -> tuple[str, str]:
     return meta.namespace_of(pod), meta.name_of(pod)

@@ -41,13 +41,13 @@ class Plan:
     again_in: float | None = None
 
 
-def plan(replicaset: Object, pods: Collection[Object], doomed: Collection[str], now: float) -> Plan:
-    """`pods` are those that the ReplicaSet owns; `doomed` are uids whose deletion is under way."""
+def plan(replicaset: Object, pods: Collection[Object], expected_deletions: Collection[str], now: float) -> Plan:
+    """`pods` are those that the ReplicaSet owns; `expected_deletions` are uids whose deletion is under way."""
     if is_deleting(replicaset):
         return Plan()
-    active = [pod for pod in pods if is_active(pod) and uid_of(pod) not in doomed]
+    active = [pod for pod in pods if is_active(pod) and uid_of(pod) not in expected_deletions]
     failed = sorted((p for p in pods if phase_of(p) == "Failed" and not is_deleting(p)), key=created_of)
-    surplus = tuple(pod for pod in failed[:-_FAILED_KEPT] if uid_of(pod) not in doomed)
+    surplus = tuple(pod for pod in failed[:-_FAILED_KEPT] if uid_of(pod) not in expected_deletions)
     wanted = count(spec_of(replicaset).get("replicas"))
     if len(active) > wanted:
         ranked = sorted(active, key=deletion_rank)
@@ -62,12 +62,12 @@ def plan(replicaset: Object, pods: Collection[Object], doomed: Collection[str], 
 
 
 def status(
-    replicaset: Object, pods: Collection[Object], doomed: Collection[str], now: float, failure: str = ""
+    replicaset: Object, pods: Collection[Object], expected_deletions: Collection[str], now: float, failure: str = ""
 ) -> tuple[Object, float | None]:
     """(status, seconds until it changes by itself). `failure` says why pods could not be made."""
     spec = spec_of(replicaset)
     min_ready = count(spec.get("minReadySeconds"))
-    active = [pod for pod in pods if is_active(pod) and uid_of(pod) not in doomed]
+    active = [pod for pod in pods if is_active(pod) and uid_of(pod) not in expected_deletions]
     labels = (meta.metadata(spec.get("template") or {}).get("labels") or {}).items()
     waits = [available_in(pod, min_ready, now) for pod in active]
     result: Object = {

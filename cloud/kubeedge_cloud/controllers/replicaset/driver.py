@@ -55,7 +55,7 @@ class ReplicaSetController:
             return None
         cluster = self._cluster
         pods = await claim(cluster, PODS, cluster.pods, REPLICASETS, replicaset)
-        plan = core.plan(replicaset, pods, cluster.pods.doomed, cluster.wall())
+        plan = core.plan(replicaset, pods, cluster.pods.expected_deletions, cluster.wall())
         failure: KubeEdgeError | None = None
         if plan.delete:
             await self._delete(replicaset, plan.delete)
@@ -103,7 +103,9 @@ class ReplicaSetController:
             self._say(replicaset, "SuccessfulDelete", f"Deleted pod: {meta.name_of(pod)}")
 
     async def _write_status(self, replicaset: Object, pods: Sequence[Object], failure: str) -> float | None:
-        wanted, later = core.status(replicaset, pods, self._cluster.pods.doomed, self._cluster.wall(), failure)
+        wanted, later = core.status(
+            replicaset, pods, self._cluster.pods.expected_deletions, self._cluster.wall(), failure
+        )
         patch = merge_diff(status_of(replicaset), wanted)
         if patch:
             await self._cluster.patch(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from kubeedge.appengine.runtime.base import StartError
-from kubeedge.appengine.runtime.oci_spec import Account
+from kubeedge.appengine.runtime.oci_spec import ContainerUser
 
 _MAX_FILE = 1024 * 1024  # bytes
 
 
-def resolve(rootfs: Path, image_user: str, user: int | None, group: int | None) -> Account:
+def resolve(rootfs: Path, image_user: str, user: int | None, group: int | None) -> ContainerUser:
     """Raises StartError for a name that the image does not know."""
     name, _, group_name = image_user.partition(":")
     passwd = _read(rootfs, "etc/passwd")
@@ -32,7 +32,7 @@ def resolve(rootfs: Path, image_user: str, user: int | None, group: int | None) 
         gid = _group(rootfs, group_name)
     own = [e[0] for e in passwd if len(e) > 2 and e[2] == str(uid)]
     members = [int(g[2]) for g in _read(rootfs, "etc/group") if len(g) > 3 and set(own) & set(g[3].split(","))]
-    return Account(uid, gid, tuple(sorted(set(members) - {gid})), home)
+    return ContainerUser(uid, gid, tuple(sorted(set(members) - {gid})), home)
 
 
 def _group(rootfs: Path, name: str) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from kubeedge.api.pod import Port
 from kubeedge.appengine.runtime.base import StartError
 
-_PATIENCE = 30.0  # seconds for one plugin
+_TIMEOUT = 30.0  # seconds for one plugin
 TABLE = "kubeedge"  # of nftables: ours alone; `kubeedge reset` removes it
 _VERSION = "0.4.0"
 
@@ -79,7 +79,7 @@ class Network:
         request = json.dumps({"cniVersion": _VERSION, "name": "kubeedge", **config})
         try:
             done = subprocess.run(
-                [str(path)], input=request, capture_output=True, text=True, env=environment, timeout=_PATIENCE
+                [str(path)], input=request, capture_output=True, text=True, env=environment, timeout=_TIMEOUT
             )
         except (OSError, subprocess.TimeoutExpired) as exc:
             raise StartError("FailedCreatePodSandBox", f"CNI plugin {plugin}: {exc}") from exc
@@ -111,7 +111,7 @@ def masquerade(pod_cidr: str, overlay: Sequence[str]) -> None:
         "  chain postrouting {\n    type nat hook postrouting priority 100;\n"
         f"    ip saddr {pod_cidr} ip daddr != {{ {', '.join(overlay)} }} masquerade\n  }}\n}}\n"
     )
-    done = subprocess.run(["nft", "-f", "-"], input=rules, capture_output=True, text=True, timeout=_PATIENCE)
+    done = subprocess.run(["nft", "-f", "-"], input=rules, capture_output=True, text=True, timeout=_TIMEOUT)
     if done.returncode:
         raise OSError(f"nft: {done.stderr.strip()}")
     forwarding = Path("/proc/sys/net/ipv4/ip_forward")

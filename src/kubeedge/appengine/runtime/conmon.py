@@ -17,7 +17,7 @@ from pathlib import Path
 
 from kubeedge.appengine.runtime.base import StartError
 
-_PATIENCE = 30.0  # seconds for creating a container; a loaded Raspberry Pi needs a few
+_TIMEOUT = 30.0  # seconds for creating a container; a loaded Raspberry Pi needs a few
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def create_and_start(
         with process.stderr:
             answer = _read_line(sync_read)
             said = b"" if answer else process.stderr.read(4096)
-        process.wait(timeout=_PATIENCE)  # it leaves a child behind and ends
+        process.wait(timeout=_TIMEOUT)  # it leaves a child behind and ends
     except subprocess.TimeoutExpired as exc:
         raise StartError("CreateContainerError", "conmon does not detach") from exc
     finally:
@@ -112,12 +112,12 @@ def create_and_start(
 
 
 def _read_line(fd: int) -> bytes:
-    """One line, within _PATIENCE."""
+    """One line, within _TIMEOUT."""
     line = b""
     while not line.endswith(b"\n") and len(line) < 65536:
-        ready, _, _ = select.select([fd], [], [], _PATIENCE)
+        ready, _, _ = select.select([fd], [], [], _TIMEOUT)
         if not ready:
-            raise StartError("CreateContainerError", f"no answer from conmon within {_PATIENCE:g} s")
+            raise StartError("CreateContainerError", f"no answer from conmon within {_TIMEOUT:g} s")
         data = os.read(fd, 4096)
         if not data:
             break
@@ -142,6 +142,6 @@ def _last_line(text: str) -> str:
     return lines[-1][:500] if lines else ""
 
 
-def run(programs: Programs, arguments: Sequence[str], timeout: float = _PATIENCE) -> subprocess.CompletedProcess[str]:
+def run(programs: Programs, arguments: Sequence[str], timeout: float = _TIMEOUT) -> subprocess.CompletedProcess[str]:
     """The OCI runtime itself. Blocking; never raises for a status."""
     return subprocess.run(programs.runtime_command(*arguments), capture_output=True, text=True, timeout=timeout)

@@ -60,7 +60,7 @@ from kubeedge.kit import private, trees
 log = logging.getLogger("kubeedge.runtime")
 
 _MESSAGE_BYTES = 4096  # of a termination message, as in Kubernetes
-_KILL_PATIENCE = 10.0  # seconds after SIGKILL; a process that writes to a dead disk may take longer
+_KILL_TIMEOUT = 10.0  # seconds after SIGKILL; a process that writes to a dead disk may take longer
 _HOST_NETWORK_KINDS = ("ipc",)  # of its own; net and uts are the machine's, as with the kubelet
 _LOST_AFTER = 2.0  # seconds after a container's process is gone in which conmon may report
 
@@ -392,11 +392,11 @@ class EmbeddedRuntime:
             return
         over = self._stopping.setdefault(run.id, asyncio.Event())
         try:
-            for sign, patience in ((run.stop_signal, grace), ("KILL", _KILL_PATIENCE)):
-                if patience > 0:
+            for sign, timeout in ((run.stop_signal, grace), ("KILL", _KILL_TIMEOUT)):
+                if timeout > 0:
                     await asyncio.to_thread(self._signal, run, sign)
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(patience):
+                        async with asyncio.timeout(timeout):
                             await over.wait()
                 if run.finished_at:
                     return

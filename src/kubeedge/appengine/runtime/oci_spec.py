@@ -49,7 +49,7 @@ class Namespaces:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class ContainerUser:
     uid: int
     gid: int
     groups: Sequence[int]
@@ -60,7 +60,7 @@ def build(
     container: Container,
     image: ImageConfig,
     *,
-    account: Account,
+    account: ContainerUser,
     rootfs: Path,
     env: Mapping[str, str],
     mounts: Sequence[BindMount],
@@ -138,7 +138,7 @@ def expand(text: str, env: Mapping[str, str]) -> str:
     return "".join(out)
 
 
-def _environment(image: ImageConfig, env: Mapping[str, str], account: Account) -> list[str]:
+def _environment(image: ImageConfig, env: Mapping[str, str], account: ContainerUser) -> list[str]:
     merged = dict(entry.split("=", 1) for entry in (_PATH, *image.env) if "=" in entry)
     merged.setdefault("HOME", account.home)
     merged.update(env)

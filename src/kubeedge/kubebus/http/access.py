@@ -38,8 +38,8 @@ class Policy:
 PUBLIC = Policy()
 
 
-class Verdict(enum.Enum):
-    WELCOME = "welcome"
+class AccessDecision(enum.Enum):
+    ALLOWED = "welcome"
     HIDDEN = "hidden"  # to be answered as if there were no such service
     TOKEN_MISSING = "token missing"
     TOKEN_WRONG = "token wrong"
@@ -66,18 +66,18 @@ def is_inside(peer: object, nodes: int) -> bool:
     return isinstance(number, int) and 0 < number <= nodes
 
 
-def judge(policy: Policy, headers: Sequence[tuple[str, str]], *, inside: bool) -> Verdict:
+def judge(policy: Policy, headers: Sequence[tuple[str, str]], *, inside: bool) -> AccessDecision:
     """`headers` with names in lower case."""
     match policy.access:
         case "public":
-            return Verdict.WELCOME
+            return AccessDecision.ALLOWED
         case "tenant":
-            return Verdict.WELCOME if inside else Verdict.HIDDEN
+            return AccessDecision.ALLOWED if inside else AccessDecision.HIDDEN
     shown = [token for name, value in headers if (token := _token(name, value))]
     if not shown:
-        return Verdict.TOKEN_MISSING
+        return AccessDecision.TOKEN_MISSING
     fits = [_fits(policy, token) for token in shown]  # all of them, so that time says nothing
-    return Verdict.WELCOME if any(fits) else Verdict.TOKEN_WRONG
+    return AccessDecision.ALLOWED if any(fits) else AccessDecision.TOKEN_WRONG
 
 
 def without_token(policy: Policy, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

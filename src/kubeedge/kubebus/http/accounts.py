@@ -1,6 +1,6 @@
 """What each tenant has used of a client proxy, since it began. Pure.
 
-A tenant has an account of its own once it was seen to exist: strangers may put any name into a URL. All others share the account "".
+A tenant has an account of its own once it was seen to exist: unauthenticated clients may put any name into a URL. All others share the account "".
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from kubeedge.kit.http1 import ClientResponse, Connection, Limits, Request, Resp
 from kubeedge.kubebus.http import headers as h
 from kubeedge.kubebus.http.accounts import Accounts
 from kubeedge.kubebus.http.forward import error_response, exchange, has_body, relay, status_of
-from kubeedge.kubebus.http.limits import Gate, ProxyLimits, Slots
+from kubeedge.kubebus.http.limits import LocalLimiter, ProxyLimits, RequestLimiter
 from kubeedge.kubebus.http.pool import Pool
 from kubeedge.kubebus.http.url import L4_PORT, ServiceUrl, parse
 
@@ -58,7 +58,7 @@ class ClientProxy:
         self._trust_forwarded = trust_forwarded  # the clients are the operator's own proxies
         self._limits = limits or ProxyLimits()
         self._pool = Pool(per_node=self._limits.pooled, seconds=self._limits.pooled_seconds)
-        self.slots: Slots = Gate(
+        self.slots: RequestLimiter = LocalLimiter(
             self._limits.concurrent,
             "tenant",
             rate=self._limits.rate,
@@ -191,11 +191,11 @@ class ClientProxy:
         count: _Count,
         connection: Connection,
     ) -> ClientResponse:
-        patience = self._limits.answer  # the server proxy always asks for a body, or refuses it
+        timeout = self._limits.answer  # the server proxy always asks for a body, or refuses it
         try:
             return await exchange(
                 request, connection, url.l4_target, headers,
-                patience=patience, hold=patience, interim=interim, count=count,
+                timeout=timeout, hold=timeout, interim=interim, count=count,
             )  # fmt: skip
         except BaseException:
             connection.abort()

@@ -41,7 +41,7 @@ def settings(limits: ProxyLimits) -> dict[str, Any]:
     }
 
 
-class FastSlots:
+class FastPathLimiter:
     """The counters of a proxy in C."""
 
     def __init__(self, proxy: Any, limits: ProxyLimits, what: str) -> None:

@@ -79,13 +79,13 @@ async def exchange(
     target: str,
     headers: h.Pairs,
     *,
-    patience: float,
+    timeout: float,
     hold: float,
     interim: Callable[[h.Headers], h.Pairs] = h.end_to_end,
     count: Callable[[int, int], None] = lambda out, in_: None,
 ) -> ClientResponse:
     """Send the request on and wait for the head of its answer. Raises ClientGone when the client hangs up meanwhile,
-    TimeoutError when nothing moved for `patience` seconds, OSError and PeerError for the other side's failures.
+    TimeoutError when nothing moved for `timeout` seconds, OSError and PeerError for the other side's failures.
 
     `hold`: seconds until a body goes although the other side has not asked for it. `interim`: headers of a 103, for the client. `count` hears
     of the body's bytes."""
@@ -94,8 +94,8 @@ async def exchange(
     async def inform(status: int, found: h.Headers) -> None:
         await request.inform(status, interim(found))
 
-    async with asyncio.timeout(patience) as deadline:
-        body = _watched(request.stream(), deadline, patience, count) if has_body(request) else b""
+    async with asyncio.timeout(timeout) as deadline:
+        body = _watched(request.stream(), deadline, timeout, count) if has_body(request) else b""
         sent = [*headers, ("expect", "100-continue")] if asks else headers
         asking = connection.request(request.method, target, sent, body, hold=hold if asks else 0.0, inform=inform)
         answer = asyncio.create_task(asking, name="http forward")
@@ -114,13 +114,13 @@ async def exchange(
 
 
 async def _watched(
-    body: AsyncIterator[bytes], deadline: asyncio.Timeout, patience: float, count: Callable[[int, int], None]
+    body: AsyncIterator[bytes], deadline: asyncio.Timeout, timeout: float, count: Callable[[int, int], None]
 ) -> AsyncIterator[bytes]:
     """The request's body; while it moves the deadline moves too."""
     now = asyncio.get_running_loop().time
     async for chunk in body:
         with contextlib.suppress(RuntimeError):  # the head of the answer came first: there is no deadline any more
-            deadline.reschedule(now() + patience)
+            deadline.reschedule(now() + timeout)
         count(len(chunk), 0)
         yield chunk
 

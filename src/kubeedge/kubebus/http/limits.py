@@ -1,6 +1,6 @@
 """How much one name (a tenant, a service) may ask for: requests at once, and requests a second. Pure; `now` in seconds comes in.
 
-`Gate` counts here. Where the fast path serves the same names, its counters are the ones that count (fast.py).
+`LocalLimiter` counts here. Where the fast path serves the same names, its counters are the ones that count (fast.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kubeedge.errors import Unavailable
 from kubeedge.kit.bucket import Buckets
 from kubeedge.kit.http1 import Limits
 
-_MOST_BUCKETS = 4096  # names whose rate is remembered: strangers may ask for any
+_MOST_BUCKETS = 4096  # names whose rate is remembered: unauthenticated clients may ask for any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class TooFast(Unavailable):
     """More requests a second than are allowed: 429."""
 
 
-class Slots(Protocol):
+class RequestLimiter(Protocol):
     def take(self, name: str) -> Callable[[], None]:
         """Returns what gives the slot back; calling it again does nothing. Raises Busy, TooFast."""
         ...
@@ -54,7 +54,7 @@ class Slots(Protocol):
         ...
 
 
-class Gate:
+class LocalLimiter:
     def __init__(
         self, limit: int, what: str, *, rate: float = 0.0, burst: float = 1.0, now: Callable[[], float] = lambda: 0.0
     ) -> None:

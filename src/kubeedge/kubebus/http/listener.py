@@ -25,7 +25,7 @@ log = logging.getLogger("kubeedge.kubebus.http")
 
 StreamHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 #: a proxy in C in front of this listening descriptor, which is then its own; None: there is none, and the descriptor is still ours
-Front = Callable[[int], Any]
+ClientFastPath = Callable[[int], Any]
 Asked = Callable[[Any, str], None]
 Refused = Callable[[int], None]  # with the status
 
@@ -44,20 +44,20 @@ async def listening(
     *,
     limits: ProxyLimits,
     tls: ssl.SSLContext | None = None,
-    front: Front | None = None,
-    asked: Asked = lambda proxy, place: proxy.deny(place),
+    fast_path: ClientFastPath | None = None,
+    asked: Asked = lambda proxy, upstream: proxy.deny(upstream),
     refused: Refused = lambda status: None,
 ) -> AsyncIterator[tuple[tuple[str, int], asyncio.Future[None]]]:
     """Serve while the block runs; yields where (port 0: the kernel's choice), and a future that fails with Unavailable when the fast path is
-    gone. `asked(proxy, "tenant/node")`: the fast path wants to know a place. Connections are cancelled at the end."""
+    gone. `asked(proxy, "tenant/node")`: the fast path wants to know an upstream. Connections are cancelled at the end."""
     gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     with contextlib.ExitStack() as sockets:
         listeners = await _bound(address, port, sockets)
         where = listeners[0].getsockname()[:2]
         async with TaskSet("web connections") as tasks, TaskSet("web listeners") as accepting:
             clients = _Clients(handle, limits, tls, tasks, refused)
-            may = front is not None and tls is None and len(listeners) == 1
-            proxy = front(listeners[0].fileno()) if front is not None and may else None
+            may = fast_path is not None and tls is None and len(listeners) == 1
+            proxy = fast_path(listeners[0].fileno()) if fast_path is not None and may else None
             if proxy is not None:
                 listeners[0].detach()
                 async with _handed_over(proxy, clients, asked, gone):
@@ -73,8 +73,8 @@ async def _handed_over(proxy: Any, clients: _Clients, asked: Asked, gone: asynci
     descriptor = proxy.fileno()
 
     def arrived() -> None:
-        for place in proxy.asked():
-            asked(proxy, place)
+        for upstream in proxy.asked():
+            asked(proxy, upstream)
         for fd, first in proxy.handed_over():
             clients.enter(socket.socket(fileno=fd), first)
 

@@ -28,8 +28,8 @@ from kubeedge.kubebus.http.url import L4_PORT, ServiceName, Target, service_name
 log = logging.getLogger("kubeedge.kubebus.http")
 
 Listen = Callable[[int, StreamHandler], Awaitable[None]]
-#: (L4 port, settings, what is called with a proxy in C each time that there is a new one): KubeBus.in_front
-InFront = Callable[[int, dict[str, Any], Callable[[Any], None]], None]
+#: (L4 port, settings, what is called with a proxy in C each time that there is a new one): KubeBus.server_fast_path
+ServerFastPath = Callable[[int, dict[str, Any], Callable[[Any], None]], None]
 #: all places where a service is: ServiceTable.targets
 Targets = Callable[[ServiceName], Sequence[Target]]
 
@@ -40,7 +40,7 @@ _EDGE = ProxyLimits(
 
 
 class WebServices:
-    """`listen_on` is "127.0.0.1:10080", "" for no client proxy; `connect`, `listen` and `in_front` are L4's. Other tenants do not exist here.
+    """`listen_on` is "127.0.0.1:10080", "" for no client proxy; `connect`, `listen` and `server_fast_path` are L4's. Other tenants do not exist here.
     `policy` and `nodes` say who may use a service (ServerProxy), `targets` where it is, for the fast path.
     `timeout` in seconds is for the services of this node."""
 
@@ -56,12 +56,12 @@ class WebServices:
         resolve: Resolve,
         policy: PolicyOf = everybody,
         nodes: int = 0xFFFF,
-        in_front: InFront | None = None,
+        server_fast_path: ServerFastPath | None = None,
         targets: Targets | None = None,
         timeout: float | None = None,
         limits: ProxyLimits = _EDGE,
     ) -> None:
-        self._in_front = in_front
+        self._server_fast_path = server_fast_path
         self._targets = targets
         self.proxy: Any = None  # the fast path, in C
         self._tenant = tenant
@@ -83,14 +83,14 @@ class WebServices:
         client = ClientProxy(self._connect, allow=lambda tenant: tenant == self._tenant, limits=patient)
         self._server = ServerProxy(self._resolve, policy=self._policy, nodes=self._nodes, limits=self._limits)
         if self.proxy is not None:
-            self._server.slots = fast.FastSlots(self.proxy, self._limits, "web service")
+            self._server.slots = fast.FastPathLimiter(self.proxy, self._limits, "web service")
         try:
             async with TaskSet("web services") as self._l4_tasks:
                 if not self._on_l4:  # L4 keeps our handler when this module is started again
                     await self._listen(L4_PORT, self._from_l4)
                     self._on_l4 = True
-                    if self._in_front is not None and self._targets is not None:
-                        self._in_front(L4_PORT, fast.settings(self._limits), self._made)
+                    if self._server_fast_path is not None and self._targets is not None:
+                        self._server_fast_path(L4_PORT, fast.settings(self._limits), self._made)
                 await self._serve(client, ready)
         finally:
             self._l4_tasks = self._server = self.address = None
@@ -104,7 +104,7 @@ class WebServices:
         try:
             host, port = forms.endpoint(self._listen_on)
         except ValueError as exc:
-            raise Invalid(f"{self._listen_on!r} {exc}", path="modules.webservices.listen") from exc
+            raise Invalid(f"{self._listen_on!r} {exc}", path="modules.publishing.listen") from exc
         async with listening(host, port, client.handle, limits=self._limits) as (self.address, _):
             log.info("web services at http://%s:%d/%s/", *self.address, self._tenant)
             ready.set()
@@ -126,7 +126,7 @@ class WebServices:
         loop.add_reader(descriptor, self._asked, proxy)
         proxy.closed = lambda: loop.remove_reader(descriptor)
         if self._server is not None:
-            self._server.slots = fast.FastSlots(proxy, self._limits, "web service")
+            self._server.slots = fast.FastPathLimiter(proxy, self._limits, "web service")
 
     def _asked(self, proxy: Any) -> None:
         for name in proxy.asked():

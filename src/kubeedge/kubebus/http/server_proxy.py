@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable
 from kubeedge.errors import Invalid, NotFound, Unavailable
 from kubeedge.kit.http1 import Connection, Request, Response, Upgrade, serve_connection
 from kubeedge.kubebus.http import headers as h
-from kubeedge.kubebus.http.access import PUBLIC, Policy, Verdict, is_inside, judge, without_token
+from kubeedge.kubebus.http.access import PUBLIC, AccessDecision, Policy, is_inside, judge, without_token
 from kubeedge.kubebus.http.forward import STREAM_BUFFER, error_response, exchange, has_body, relay, status_of
-from kubeedge.kubebus.http.limits import Gate, ProxyLimits, Slots
+from kubeedge.kubebus.http.limits import LocalLimiter, ProxyLimits, RequestLimiter
 from kubeedge.kubebus.http.url import ServiceName, Target, is_bare_l4, parse_l4
 
 log = logging.getLogger("kubeedge.kubebus.http")
@@ -37,7 +37,7 @@ def everybody(service: ServiceName) -> Policy:
 
 class ServerProxy:
     """`nodes`: L4 peers with the numbers 1 to `nodes` are nodes of the tenant, all others speak for the world outside.
-    `place`: what has the services, in words."""
+    `location`: what has the services, in words."""
 
     def __init__(
         self,
@@ -45,15 +45,15 @@ class ServerProxy:
         *,
         policy: PolicyOf = everybody,
         nodes: int = _ALL_NUMBERS,
-        place: str = "this node",
+        location: str = "this node",
         limits: ProxyLimits | None = None,
     ) -> None:
         self._resolve = resolve
         self._policy = policy
         self._nodes = nodes
-        self._place = place
+        self._location = location
         self._limits = limits or ProxyLimits(concurrent=64)  # of one service; an edge node has little memory
-        self.slots: Slots = Gate(self._limits.concurrent, "web service")
+        self.slots: RequestLimiter = LocalLimiter(self._limits.concurrent, "web service")
 
     @property
     def in_progress(self) -> int:
@@ -109,15 +109,15 @@ class ServerProxy:
         except Unavailable as exc:
             return PUBLIC, _failed(service, "", exc) if inside else self._absent(service)
         match judge(policy, request.headers, inside=inside):
-            case Verdict.WELCOME:
+            case AccessDecision.ALLOWED:
                 return policy, None
-            case Verdict.HIDDEN:
+            case AccessDecision.HIDDEN:
                 return policy, self._absent(service)
-            case verdict:
-                return policy, _unauthorized(service, wrong=verdict is Verdict.TOKEN_WRONG)
+            case decision:
+                return policy, _unauthorized(service, wrong=decision is AccessDecision.TOKEN_WRONG)
 
     def _absent(self, service: ServiceName) -> Response:
-        return error_response(404, f"{self._place} has no web service {service}", service=service)
+        return error_response(404, f"{self._location} has no web service {service}", service=service)
 
     async def _forward(
         self, request: Request, target: Target, rest: str, policy: Policy, give_back: Callable[[], None]
@@ -129,7 +129,7 @@ class ServerProxy:
             reader, writer = await asyncio.open_connection(target.host, target.port, limit=STREAM_BUFFER)
         connection = Connection(reader, writer, limits=self._limits.http)
         try:
-            answer = await exchange(request, connection, rest, outgoing, patience=self._limits.answer, hold=_HOLD)
+            answer = await exchange(request, connection, rest, outgoing, timeout=self._limits.answer, hold=_HOLD)
         except BaseException:
             connection.abort()
             raise

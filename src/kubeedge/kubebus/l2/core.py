@@ -89,7 +89,7 @@ class HelloHeard:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkIsUp:
+class LinkUp:
     """Edge: the relay's welcome."""
 
     welcome: Welcome
@@ -116,12 +116,12 @@ class RoutesChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkIsDown:
+class LinkDown:
     reason: str
     retry_after: float = 0.0  # seconds that the peer asks us to stay away
 
 
-LinkEvent: TypeAlias = HelloHeard | LinkIsUp | NameAsked | NameResolved | RoutesChanged | LinkIsDown
+LinkEvent: TypeAlias = HelloHeard | LinkUp | NameAsked | NameResolved | RoutesChanged | LinkDown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +129,7 @@ class LinkSettings:
     keepalive: float = 20.0  # seconds of silence before we ask
     ask_again: float = 1.0  # seconds from a question without an answer to the next one, or three round trips
     dead_after: float = 12.0  # seconds from the first question without an answer until we give up
-    probe_patience: float = 0.4  # seconds a probe may take after the network changed, or three round trips
+    probe_timeout: float = 0.4  # seconds a probe may take after the network changed, or three round trips
     opening: float = 5.0  # seconds for hello and welcome
 
 
@@ -189,7 +189,7 @@ class Link:
     def probe(self, now: float) -> None:
         """The network may have changed: is the peer still there? Doubtful until it answers, after a short patience."""
         if self.state is LinkState.UP and self._probe_until is None:
-            self._probe_until = now + max(self.settings.probe_patience, 3 * (self.rtt or 0.0))
+            self._probe_until = now + max(self.settings.probe_timeout, 3 * (self.rtt or 0.0))
             self._ask(now)
 
     def welcome(self, welcome: Welcome) -> None:
@@ -292,7 +292,7 @@ class Link:
             case "welcome", Role.EDGE, LinkState.OPENING:
                 self.state = LinkState.UP
                 return [
-                    LinkIsUp(
+                    LinkUp(
                         Welcome(
                             _integer(message, "number"),
                             _text(message, "address"),
@@ -340,9 +340,9 @@ class Link:
     def _emit(self, message: dict[str, Any]) -> None:
         self._outbound.append(json.dumps(message, separators=(",", ":")).encode())
 
-    def _down(self, reason: str, retry_after: float = 0.0) -> LinkIsDown:
+    def _down(self, reason: str, retry_after: float = 0.0) -> LinkDown:
         self.state = LinkState.DOWN
-        return LinkIsDown(reason, retry_after)
+        return LinkDown(reason, retry_after)
 
 
 def _parse(payload: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The data plane in Python: the readable twin of _fastpath/dataplane.c, for machines without the C extension.
+"""The data plane in Python: the reference implementation of _fastpath/dataplane.c, for machines without the C extension.
 
 The same face, the same rules, the same counters; the tests run on both. It is slow (it holds the GIL) and meant to be read:
 
@@ -44,7 +44,7 @@ _MAX_HANDSHAKES = 256
 _BATCH_BYTES, _BATCH_PACKETS = 256 * 1024, 64
 _RECORD = 16 * 1024
 _MAX_PREFIXES = 64
-_MAX_BUNDLE, _MAX_VIAS = 8, 4
+_MAX_BUNDLE, _MAX_NEXT_HOPS = 8, 4
 _FLOW_BYTES = 4  # of a segment (its ports) that say which connection it belongs to
 _COUNTERS = (
     "rx_packets", "rx_bytes", "tx_packets", "tx_bytes", "rx_segments", "tx_segments", "no_route", "no_link", "bad_source",
@@ -113,7 +113,7 @@ class _Link(_Port):
 class _Node:
     def __init__(self) -> None:
         self.links: list[int] = []  # to us
-        self.vias: list[int] = []  # to relays that have one
+        self.next_hops: list[int] = []  # to relays that have one
 
 
 class _Tenant:
@@ -255,23 +255,23 @@ class Plane:
             link.admitted = link.peer = True
         return True
 
-    def via(self, tenant: int, number: int, port: int) -> bool:
+    def add_next_hop(self, tenant: int, number: int, port: int) -> bool:
         self._alive()
         with self._lock:
             link = self._ports.get(port)
             if link is None or not link.peer or number == self._number or not 0 <= number < 65_536:
                 return False
-            vias = self._node(tenant, number).vias
-            vias[:] = [via for via in vias if via != port]
-            if len(vias) == _MAX_VIAS:
+            next_hops = self._node(tenant, number).next_hops
+            next_hops[:] = [via for via in next_hops if via != port]
+            if len(next_hops) == _MAX_NEXT_HOPS:
                 return False
-            vias.append(port)
+            next_hops.append(port)
         return True
 
-    def unvia(self, tenant: int, number: int) -> None:
+    def remove_next_hops(self, tenant: int, number: int) -> None:
         self._alive()
         with self._lock:
-            self._node(tenant, number).vias.clear()
+            self._node(tenant, number).next_hops.clear()
 
     def add_route(self, tenant: int, prefix: str, number: int, mtu: int = 0) -> None:
         self._alive()
@@ -299,7 +299,7 @@ class Plane:
 
     def send_segment(self, tenant: int, number: int, payload: bytes) -> bool:
         self._alive()
-        if len(payload) > wire.MAX_SEGMENT - wire.ADDRESS:
+        if len(payload) > wire.MAX_SEGMENT_BYTES - wire.ADDRESS:
             return False
         with self._lock:
             segment = wire.encode_segment(number, self._number, bytes(payload))
@@ -480,7 +480,7 @@ class Plane:
             if total >= _BATCH_BYTES:
                 return
             try:
-                data = os.read(port.fd, wire.MAX_PACKET)
+                data = os.read(port.fd, wire.MAX_PACKET_BYTES)
             except OSError as exc:
                 if exc.errno not in (errno.EAGAIN, errno.EINTR, errno.EIO):
                     self._down(port, f"the TUN device is gone: {exc.strerror}")
@@ -543,7 +543,7 @@ class Plane:
     ) -> None:
         """Tells the sender, on the way that its packet came, what happened to it."""
         packet, ip = bytes(frame[wire.VNET_HEADER :]), checked.ip
-        if not icmp.may_complain(packet, ip):
+        if not icmp.may_answer(packet, ip):
             return
         now = time.monotonic()
         port.icmp_tokens = min(_ICMP_BURST, port.icmp_tokens + (now - port.icmp_at) * _ICMP_PER_SECOND)
@@ -678,7 +678,7 @@ class Plane:
         elif port.peer:
             for tenant in self._tenants.values():
                 for node in tenant.nodes.values():
-                    node.vias = [via for via in node.vias if via != port.id]
+                    node.next_hops = [via for via in node.next_hops if via != port.id]
         elif port.admitted:
             node = self._node(port.tenant, port.number)
             node.links = [link for link in node.links if link != port.id]
@@ -689,14 +689,14 @@ class Plane:
         if number == self._number:
             return self._ports.get(self._tenant(tenant).tun or -1)
         node = self._tenant(tenant).nodes.get(number)
-        if self._number and (node is None or not (node.links or node.vias)):
+        if self._number and (node is None or not (node.links or node.next_hops)):
             node = self._tenant(tenant).nodes.get(0)
         if node is None:
             return None
         if not node.links and origin is not None and origin.peer:
             return None  # from relay to relay only once
         # rendezvous: only the flows of a port that goes move
-        best = max(node.links or node.vias, key=lambda id: mix(flow, id), default=-1)
+        best = max(node.links or node.next_hops, key=lambda id: mix(flow, id), default=-1)
         return self._ports.get(best)
 
     def _free(self, port: _Port) -> None:

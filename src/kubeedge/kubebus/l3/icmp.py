@@ -1,4 +1,4 @@
-"""ICMP errors (RFC 792, RFC 1812 section 4.3, RFC 4443), as bytes. The readable twin of _fastpath/icmp.c."""
+"""ICMP errors (RFC 792, RFC 1812 section 4.3, RFC 4443), as bytes. The reference implementation of _fastpath/icmp.c."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Error(enum.Enum):
     TOO_BIG = (3, 4, 2, 0)
 
 
-def may_complain(packet: bytes, ip: IpHeader) -> bool:
+def may_answer(packet: bytes, ip: IpHeader) -> bool:
     """May an ICMP error answer this packet? Not errors, later fragments, nor what has no one sender or receiver."""
     if ip.version == 6:
         return (

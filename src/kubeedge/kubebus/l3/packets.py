@@ -1,4 +1,4 @@
-"""Packets with a virtio header: what may pass, time to live, checksums, segmentation. The readable twin of _fastpath/packet.c.
+"""Packets with a virtio header: what may pass, time to live, checksums, segmentation. The reference implementation of _fastpath/packet.c.
 
 A PACKET frame is Linux' struct virtio_net_hdr (VIRTIO 1.2, 5.1.6; little endian here) and an IP packet. The header says what the
 sender's kernel left to do: a checksum to complete, a large packet to cut. It comes from another machine, so it is checked before
@@ -16,12 +16,12 @@ import struct
 from dataclasses import dataclass
 
 from kubeedge.wire.checksum import checksum
-from kubeedge.wire.frame import MAX_PACKET, VNET_HEADER
+from kubeedge.wire.frame import MAX_PACKET_BYTES, VNET_HEADER
 from kubeedge.wire.ip import ICMP, ICMPV6, TCP, UDP, IpHeader, parse, pseudo_header_sum
 
 NEEDS_CSUM, DATA_VALID = 1, 2
 GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, GSO_ECN = 0, 1, 4, 5, 0x80
-MAX_SEGMENTS = 1024  # of one large packet; 64 KiB in the smallest segments that TCP makes of it are fewer
+MAX_GSO_PACKETS = 1024  # of one large packet; 64 KiB in the smallest segments that TCP makes of it are fewer
 NO_HEADER = bytes(VNET_HEADER)
 
 _VNET = struct.Struct("<BBHHHH")
@@ -42,7 +42,7 @@ class Checked:
 
 def check(frame: bytes | bytearray) -> Checked | None:
     """None: not fit for any TUN."""
-    if not VNET_HEADER + 20 <= len(frame) <= MAX_PACKET:
+    if not VNET_HEADER + 20 <= len(frame) <= MAX_PACKET_BYTES:
         return None
     flags, gso, _, gso_size, start, offset = _VNET.unpack_from(frame)
     packet = memoryview(frame)[VNET_HEADER:]
@@ -61,7 +61,7 @@ def check(frame: bytes | bytearray) -> Checked | None:
         if not (flags & NEEDS_CSUM and known and gso_size) or not _gso_fits(gso, ip):
             return None
         header = _headers(packet, ip)
-        if header is None or not 0 < ip.total - header <= gso_size * MAX_SEGMENTS:
+        if header is None or not 0 < ip.total - header <= gso_size * MAX_GSO_PACKETS:
             return None
     headers = _headers(packet, ip) or ip.total
     return Checked(

@@ -1,7 +1,7 @@
-"""The door to the data plane: what it is told and what it reports, as values.
+"""The interface of the data plane: what it is told and what it reports, as values.
 
 The plane runs in a C thread (kubeedge._fastpath.plane); docs/ARCHITECTURE.md has its face and docs/adr/0002 the reason. Without the
-extension, or with KUBEEDGE_PURE set, its readable twin takes its place (_plane_py).
+extension, or with KUBEEDGE_PURE set, its reference implementation takes its place (_plane_py).
 """
 
 from __future__ import annotations
@@ -13,13 +13,26 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from kubeedge.wire import frame
-from kubeedge.wire.frame import CONTROL, MAX_CONTROL, PACKET, SEGMENT
+from kubeedge.wire.frame import CONTROL, MAX_CONTROL_BYTES, PACKET, SEGMENT
 
-MAX_SEGMENT = frame.MAX_SEGMENT - frame.ADDRESS  # bytes of one segment, its 8-byte address not counted
+MAX_SEGMENT_BYTES = frame.MAX_SEGMENT_BYTES - frame.ADDRESS  # bytes of one segment, its 8-byte address not counted
 
 __all__ = [
-    "CONTROL", "IMPLEMENTATION", "MAX_CONTROL", "MAX_SEGMENT", "PACKET", "SEGMENT",
-    "Counters", "Frame", "LinkDown", "LinkUp", "Plane", "PlaneEvent", "Segment", "TlsContext", "told",
+    "CONTROL",
+    "IMPLEMENTATION",
+    "MAX_CONTROL_BYTES",
+    "MAX_SEGMENT_BYTES",
+    "PACKET",
+    "SEGMENT",
+    "FrameReceived",
+    "Plane",
+    "PlaneEvent",
+    "PortClosed",
+    "PortConnected",
+    "PortCounters",
+    "SegmentReceived",
+    "TlsContext",
+    "told",
 ]  # fmt: skip
 
 
@@ -40,7 +53,7 @@ _fast, IMPLEMENTATION = _choose()
 
 
 @dataclass(frozen=True, slots=True)
-class LinkUp:
+class PortConnected:
     """TLS is up; nothing but control frames flows until `admit`. peer_uri is the one URI name of the peer's certificate."""
 
     port: int
@@ -48,7 +61,7 @@ class LinkUp:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkDown:
+class PortClosed:
     """Final: the port is gone. Comes exactly once for every port that add_link gave, and for a TUN whose device was deleted."""
 
     port: int
@@ -56,14 +69,14 @@ class LinkDown:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class FrameReceived:
     port: int
     kind: int
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class SegmentReceived:
     """An L4 segment for this plane's own number."""
 
     port: int
@@ -72,11 +85,11 @@ class Segment:
     payload: bytes
 
 
-PlaneEvent: TypeAlias = LinkUp | LinkDown | Frame | Segment
+PlaneEvent: TypeAlias = PortConnected | PortClosed | FrameReceived | SegmentReceived
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counters:
+class PortCounters:
     rx_packets: int
     rx_bytes: int
     tx_packets: int
@@ -151,8 +164,8 @@ class Plane:
         self._raw.set_source(tenant, address, tun)
 
     def add_link(self, fd: int, tls: TlsContext, *, server_name: str = "", congestion: str = "") -> int:
-        """A connected TCP socket, whose descriptor the plane owns from here. The handshake runs in the plane: LinkUp or
-        LinkDown will say how it went. server_name is what the server's certificate must be for (a host name or an address).
+        """A connected TCP socket, whose descriptor the plane owns from here. The handshake runs in the plane: PortConnected or
+        PortClosed will say how it went. server_name is what the server's certificate must be for (a host name or an address).
         congestion: the socket's congestion control; without one, bbr on a path with a round trip of 3 ms or more, else cubic."""
         port: int = self._raw.add_link(fd, tls.raw, server_name=server_name, congestion=congestion)
         return port
@@ -172,14 +185,14 @@ class Plane:
         admitted: bool = self._raw.admit_peer(port)
         return admitted
 
-    def via(self, tenant: int, number: int, port: int) -> bool:
-        """The node is linked to the relay behind this port, until `unvia` or the port goes down. Links of the node to ourselves
+    def add_next_hop(self, tenant: int, number: int, port: int) -> bool:
+        """The node is linked to the relay behind this port, until `remove_next_hops` or the port goes down. Links of the node to ourselves
         come first. Up to 4 ports may be named. False: the port is no peer, or there are too many."""
-        bound: bool = self._raw.via(tenant, number, port)
+        bound: bool = self._raw.add_next_hop(tenant, number, port)
         return bound
 
-    def unvia(self, tenant: int, number: int) -> None:
-        self._raw.unvia(tenant, number)
+    def remove_next_hops(self, tenant: int, number: int) -> None:
+        self._raw.remove_next_hops(tenant, number)
 
     def add_route(self, tenant: int, prefix: str, number: int, *, mtu: int = 0) -> None:
         """A route to a node; it stays while the node's links come and go. Our own number stands for the tenant's TUN. `mtu`: the
@@ -210,13 +223,13 @@ class Plane:
         return found
 
     def drop(self, port: int, reason: str) -> None:
-        """LinkDown follows."""
+        """PortClosed follows."""
         self._raw.drop(port, reason)
 
-    def counters(self, port: int) -> Counters | None:
+    def counters(self, port: int) -> PortCounters | None:
         """None: the port is gone."""
         raw = self._raw.raw_counters(port)
-        return None if raw is None else Counters(**raw)
+        return None if raw is None else PortCounters(**raw)
 
 
 def told(control: tuple[str, str] | None) -> str:
@@ -229,9 +242,9 @@ def told(control: tuple[str, str] | None) -> str:
 def _event(type: int, port: int, kind: int, tenant: int, source: int, payload: bytes) -> PlaneEvent:
     match type:
         case 1:
-            return LinkUp(port, payload.decode(errors="replace"))
+            return PortConnected(port, payload.decode(errors="replace"))
         case 2:
-            return Frame(port, kind, payload)
+            return FrameReceived(port, kind, payload)
         case 3:
-            return Segment(port, tenant, source, payload)
-    return LinkDown(port, payload.decode(errors="replace"))
+            return SegmentReceived(port, tenant, source, payload)
+    return PortClosed(port, payload.decode(errors="replace"))

@@ -1,4 +1,4 @@
-"""The queue of a link: control first, then flows that share it fairly. The readable twin of _fastpath/queue.c.
+"""The queue of a link: control first, then flows that share it fairly. The reference implementation of _fastpath/queue.c.
 
 FQ-CoDel (RFC 8290) with two changes: flows are told apart by a 32-bit hash and kept only while they have something queued, and the
 quantum is larger, because a packet may have 64 KiB. A flow that has just begun (a ping, a bare acknowledgement) goes before those

@@ -39,7 +39,7 @@ ASK_AGAIN = 20.0  # seconds between two keepalive probes
 _MASK = 0xFFFFFFFF
 
 
-class State(enum.Enum):
+class ConnectionState(enum.Enum):
     SYN_SENT = "syn sent"
     SYN_RECEIVED = "syn received"
     ESTABLISHED = "established"
@@ -63,11 +63,11 @@ class _Sent:
 
 
 @dataclass(slots=True)
-class Connection:
+class L4Connection:
     local_port: int
     remote_port: int
     initial_sequence: int
-    state: State = State.SYN_SENT
+    state: ConnectionState = ConnectionState.SYN_SENT
     error: str = ""
     congestion: NewReno = field(default_factory=NewReno)
     node: Node = field(default_factory=lambda: Budget().node(0, 0))  # whose peer's memory this takes
@@ -109,7 +109,7 @@ class Connection:
     # -- opening -------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def connect(cls, local_port: int, remote_port: int, initial_sequence: int, now: float, node: Node) -> Connection:
+    def connect(cls, local_port: int, remote_port: int, initial_sequence: int, now: float, node: Node) -> L4Connection:
         c = cls(local_port, remote_port, initial_sequence, node=node)
         c._next = c._unacknowledged = initial_sequence
         c._progress_at = c._heard_at = now
@@ -117,8 +117,8 @@ class Connection:
         return c
 
     @classmethod
-    def accept(cls, syn: Segment, initial_sequence: int, now: float, node: Node) -> Connection:
-        c = cls(syn.destination_port, syn.source_port, initial_sequence, State.SYN_RECEIVED, node=node)
+    def accept(cls, syn: Segment, initial_sequence: int, now: float, node: Node) -> L4Connection:
+        c = cls(syn.destination_port, syn.source_port, initial_sequence, ConnectionState.SYN_RECEIVED, node=node)
         c._next = c._unacknowledged = initial_sequence
         c._expected = c._advertised = (syn.sequence + 1) & _MASK
         c._peer_window = syn.window
@@ -130,7 +130,7 @@ class Connection:
 
     def send(self, data: bytes, now: float) -> None:
         """Queue bytes; may_write() says whether more is welcome."""
-        if self._fin_queued or self.state in (State.CLOSED, State.RESET) or not data:
+        if self._fin_queued or self.state in (ConnectionState.CLOSED, ConnectionState.RESET) or not data:
             return
         for start in range(0, len(data), MAX_PAYLOAD):
             self._unsent.append(data[start : start + MAX_PAYLOAD] if len(data) > MAX_PAYLOAD else data)
@@ -165,14 +165,14 @@ class Connection:
 
     def finish(self, now: float) -> None:
         """No more bytes from us; the other direction goes on."""
-        if not self._fin_queued and self.state not in (State.CLOSED, State.RESET):
+        if not self._fin_queued and self.state not in (ConnectionState.CLOSED, ConnectionState.RESET):
             self._fin_queued = True
             self._push(now)
 
     def abort(self, reason: str) -> None:
-        if self.state not in (State.CLOSED, State.RESET):
+        if self.state not in (ConnectionState.CLOSED, ConnectionState.RESET):
             self._out.append(self._segment(self._next, b"", RST | ACK))
-            self._end(State.RESET, reason)
+            self._end(ConnectionState.RESET, reason)
 
     def keepalive(self, seconds: float) -> None:
         """After so many seconds of silence the peer is asked whether it is there, and given up after GIVE_UP_AFTER more."""
@@ -186,7 +186,7 @@ class Connection:
             taken.append(part)
             total += len(part)
         self._ready_bytes -= total
-        if total and self.state is State.ESTABLISHED:
+        if total and self.state is ConnectionState.ESTABLISHED:
             # the peer may be waiting for room: tell it when that is worth a segment
             if self._window() - distance(self._expected, self._advertised) >= RECEIVE_WINDOW // 4:
                 self._ack_now = True
@@ -204,18 +204,25 @@ class Connection:
 
     def receive(self, s: Segment, now: float) -> None:
         self._heard_at = now
-        if self.state in (State.CLOSED, State.RESET):
-            if self.state is State.CLOSED and (s.payload or s.flags & FIN):  # our last acknowledgement was lost
+        if self.state in (ConnectionState.CLOSED, ConnectionState.RESET):
+            if self.state is ConnectionState.CLOSED and (
+                s.payload or s.flags & FIN
+            ):  # our last acknowledgement was lost
                 self._out.append(self._segment(self._next, b"", ACK))
             return
         if s.flags & RST:
             # only one that is in place, or answers our SYN (RFC 5961 in short)
             if self._peer_ended and all(entry.flags & FIN for entry in self._flight):
-                self._end(State.CLOSED, "")  # the peer has forgotten us after its last acknowledgement was lost
-            elif self.state is State.SYN_SENT or distance(self._expected, s.sequence) <= RECEIVE_WINDOW:
-                self._end(State.RESET, "refused by the peer" if self.state is State.SYN_SENT else "reset by the peer")
+                self._end(
+                    ConnectionState.CLOSED, ""
+                )  # the peer has forgotten us after its last acknowledgement was lost
+            elif self.state is ConnectionState.SYN_SENT or distance(self._expected, s.sequence) <= RECEIVE_WINDOW:
+                self._end(
+                    ConnectionState.RESET,
+                    "refused by the peer" if self.state is ConnectionState.SYN_SENT else "reset by the peer",
+                )
             return
-        if self.state is State.SYN_SENT:
+        if self.state is ConnectionState.SYN_SENT:
             if s.flags & ACK and s.acknowledgement != (self.initial_sequence + 1) & _MASK:
                 # of an earlier connection with these ports (RFC 9293, section 3.10.7.3)
                 self._out.append(Segment(self.local_port, self.remote_port, s.acknowledgement, 0, 0, RST | ACK))
@@ -223,15 +230,15 @@ class Connection:
             if not (s.flags & SYN and s.flags & ACK):
                 return
             self._expected = self._advertised = (s.sequence + 1) & _MASK
-            self.state = State.ESTABLISHED
+            self.state = ConnectionState.ESTABLISHED
             self._ack_now = True
         elif s.flags & SYN:  # the peer did not hear our answer
             self._ack_now = True
             return
         if s.flags & ACK:
             self._on_ack(s, now)
-            if self.state is State.SYN_RECEIVED and self._unacknowledged != self.initial_sequence:
-                self.state = State.ESTABLISHED
+            if self.state is ConnectionState.SYN_RECEIVED and self._unacknowledged != self.initial_sequence:
+                self.state = ConnectionState.ESTABLISHED
         if s.payload or s.flags & FIN:
             self._on_data(s, now)
         elif s.sequence == (self._expected - 1) & _MASK:
@@ -244,7 +251,7 @@ class Connection:
         return min(times) if times else None
 
     def _ask_at(self) -> float | None:
-        if not self._keepalive or self.state is not State.ESTABLISHED or self._flight or self._unsent:
+        if not self._keepalive or self.state is not ConnectionState.ESTABLISHED or self._flight or self._unsent:
             return None
         return self._asked_at + ASK_AGAIN if self._asked_at > self._heard_at else self._heard_at + self._keepalive
 
@@ -258,7 +265,7 @@ class Connection:
                 return
             self._asked_at = now
             self._out.append(self._segment((self._next - 1) & _MASK, b"", ACK))
-        if self._timer is None or now < self._timer or self.state in (State.CLOSED, State.RESET):
+        if self._timer is None or now < self._timer or self.state in (ConnectionState.CLOSED, ConnectionState.RESET):
             return
         if now - self._progress_at >= GIVE_UP_AFTER:
             self.abort(f"no acknowledgement within {GIVE_UP_AFTER:g} s")
@@ -280,7 +287,7 @@ class Connection:
 
     def segments_to_send(self) -> list[Segment]:
         out, self._out = self._out, []
-        if self._ack_now and self.state is State.ESTABLISHED and not any(s.flags & ACK for s in out):
+        if self._ack_now and self.state is ConnectionState.ESTABLISHED and not any(s.flags & ACK for s in out):
             out.append(self._segment(self._next, b"", ACK))
         if out:
             self._ack_now, self._ack_at, self._unacked_segments = False, None, 0
@@ -468,7 +475,7 @@ class Connection:
 
     def _push(self, now: float) -> None:
         """Lost segments first, then new ones, as far as both windows allow."""
-        if self.state is not State.ESTABLISHED:
+        if self.state is not ConnectionState.ESTABLISHED:
             return
         for entry in self._flight:
             if entry.lost:
@@ -528,7 +535,7 @@ class Connection:
         self._out.append(self._segment(entry.sequence, entry.payload, self._flags(entry)))
 
     def _flags(self, entry: _Sent) -> int:
-        opening = self.state is State.SYN_SENT
+        opening = self.state is ConnectionState.SYN_SENT
         return entry.flags | (0 if opening else ACK)
 
     def _segment(self, sequence: int, payload: bytes, flags: int) -> Segment:
@@ -558,10 +565,10 @@ class Connection:
 
     def _check_end(self) -> None:
         if self._fin_acknowledged and self._peer_ended:
-            self._end(State.CLOSED, "")
+            self._end(ConnectionState.CLOSED, "")
 
-    def _end(self, state: State, error: str) -> None:
-        if self._ack_now and state is State.CLOSED:
+    def _end(self, state: ConnectionState, error: str) -> None:
+        if self._ack_now and state is ConnectionState.CLOSED:
             self._out.append(self._segment(self._next, b"", ACK))
         self.state, self.error = state, error
         self._timer = self._ack_at = None

@@ -1,6 +1,6 @@
 """L4 connections as asyncio streams: `connect` and `listen` give real StreamReader and StreamWriter, with back pressure.
 
-All decisions live in core.py and endpoint.py, or in their fast twin (_fastpath/l4.c), whose connections live in the data plane's thread:
+All decisions live in core.py and endpoint.py, or in the implementation in C (_fastpath/l4.c), whose connections live in the data plane's thread:
 then there is nothing here but bytes and news. Else segments come and go here, with one timer for all connections.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from kubeedge.errors import Unavailable
-from kubeedge.kubebus.l4.core import RECEIVE_WINDOW, Connection, State
+from kubeedge.kubebus.l4.core import RECEIVE_WINDOW, ConnectionState, L4Connection
 from kubeedge.kubebus.l4.endpoint import EndpointCore, Key
 
 log = logging.getLogger("kubeedge.l4")
@@ -186,7 +186,7 @@ class Endpoint:
 class _Transport(asyncio.Transport):
     """asyncio's face of one connection."""
 
-    def __init__(self, endpoint: Endpoint, key: Key, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, endpoint: Endpoint, key: Key, connection: L4Connection, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__({"peername": (key[0], key[2]), "sockname": (0, key[1])})
         self._endpoint = endpoint
         self._key = key
@@ -207,7 +207,7 @@ class _Transport(asyncio.Transport):
 
     def update(self) -> None:
         c = self._connection
-        if c.state in (State.ESTABLISHED, State.CLOSED) and not self.established.done():
+        if c.state in (ConnectionState.ESTABLISHED, ConnectionState.CLOSED) and not self.established.done():
             self.established.set_result(None)
         if self._reading and not self._lost:
             data = c.read(self._loop.time(), RECEIVE_WINDOW // 4)
@@ -222,9 +222,9 @@ class _Transport(asyncio.Transport):
             self._write_paused = False
             self._protocol.resume_writing()
         match c.state:
-            case State.RESET:
+            case ConnectionState.RESET:
                 self._lose(ConnectionResetError(c.error or "reset"))
-            case State.CLOSED if self._closing or (self._eof_told and not c.buffered):
+            case ConnectionState.CLOSED if self._closing or (self._eof_told and not c.buffered):
                 self._lose(None)
 
     def _lose(self, error: Exception | None) -> None:

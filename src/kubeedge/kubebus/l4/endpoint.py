@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from kubeedge.errors import Misuse, PeerError, Unavailable
 from kubeedge.kubebus.l4 import budget as budgets
 from kubeedge.kubebus.l4.budget import Budget, Node
-from kubeedge.kubebus.l4.core import Connection, State
+from kubeedge.kubebus.l4.core import ConnectionState, L4Connection
 from kubeedge.kubebus.l4.segment import ACK, RST, SYN, Segment, decode, encode
 
 MAX_ENDED = 256  # that are remembered, the newest; an ended connection is a few hundred bytes
@@ -30,7 +30,7 @@ class EndpointCore:
     tenant: int = 0
     budget: int = budgets.BYTES
     beside: EndpointCore | None = None  # an endpoint of the same process: they have one budget
-    connections: dict[Key, Connection] = field(default_factory=dict)
+    connections: dict[Key, L4Connection] = field(default_factory=dict)
     accepted: list[Key] = field(default_factory=list)  # established since the driver looked
     changed: set[Key] = field(default_factory=set)  # something to read, to write or to end
     _listening: set[int] = field(default_factory=set)
@@ -39,7 +39,7 @@ class EndpointCore:
     _out: list[tuple[int, bytes]] = field(default_factory=list)
     _timers: list[tuple[float, Key]] = field(default_factory=list)
     _armed: dict[Key, float] = field(default_factory=dict)
-    _ended: dict[Key, Connection] = field(default_factory=dict)  # TIME_WAIT: only to answer what is sent again
+    _ended: dict[Key, L4Connection] = field(default_factory=dict)  # TIME_WAIT: only to answer what is sent again
     refused: int = 0
     _budget: Budget = field(init=False)
 
@@ -75,7 +75,7 @@ class EndpointCore:
             local, self._port = self._port, self._port + 1 if self._port < _LAST_EPHEMERAL else _FIRST_EPHEMERAL
             if (peer, local, port) not in self.connections:
                 key = (peer, local, port)
-                self.connections[key] = Connection.connect(local, port, self.random_sequence(), now, node)
+                self.connections[key] = L4Connection.connect(local, port, self.random_sequence(), now, node)
                 node.add(connections=1)
                 self.touch(key)
                 return key
@@ -102,12 +102,12 @@ class EndpointCore:
         else:
             before = connection.state
             connection.receive(segment, now)
-            if before is State.SYN_RECEIVED and connection.state is State.ESTABLISHED:
+            if before is ConnectionState.SYN_RECEIVED and connection.state is ConnectionState.ESTABLISHED:
                 self._not_opening(key)
                 self.accepted.append(key)
         self.touch(key)
 
-    def _maybe_accept(self, key: Key, segment: Segment, now: float) -> Connection | None:
+    def _maybe_accept(self, key: Key, segment: Segment, now: float) -> L4Connection | None:
         if segment.flags & RST:
             return None
         node = self._node(key[0])
@@ -117,7 +117,7 @@ class EndpointCore:
             self.refused += 1
             self._out.append((key[0], encode(_refusal(segment))))
             return None
-        connection = Connection.accept(segment, self.random_sequence(), now, node)
+        connection = L4Connection.accept(segment, self.random_sequence(), now, node)
         self.connections[key] = connection
         self._opening.add(key)
         node.add(connections=1, opening=1)
@@ -134,7 +134,7 @@ class EndpointCore:
             self._opening.discard(key)
             self._node(key[0]).add(opening=-1)
 
-    def _charge(self, connection: Connection) -> None:
+    def _charge(self, connection: L4Connection) -> None:
         held = connection.held
         connection.node.add(bytes=held - connection.charged)
         connection.charged = held
@@ -157,7 +157,7 @@ class EndpointCore:
     def drop(self, key: Key) -> None:
         """The driver is done with a connection that has ended."""
         connection = self.connections.pop(key, None)
-        if connection is not None and connection.state is State.CLOSED:
+        if connection is not None and connection.state is ConnectionState.CLOSED:
             self._ended.pop(key, None)
             self._ended[key] = connection
             while len(self._ended) > MAX_ENDED:
@@ -186,7 +186,7 @@ class EndpointCore:
             self._armed.pop(key, None)
             connection = self.connections[key]
             connection.handle_timer(now)
-            if key in self._opening and connection.state is State.RESET:
+            if key in self._opening and connection.state is ConnectionState.RESET:
                 self.drop(key)
             self.touch(key)
 

@@ -1,11 +1,11 @@
 /* Connections of the proxies: TCP sockets and L4 connections behind the same few calls. */
-#include "proxy_inside.h"
+#include "proxy_internal.h"
 
-/* -- sides -------------------------------------------------------------------------------------------------------------------------- */
+/* -- connections -------------------------------------------------------------------------------------------------------------------------- */
 
 static void on_socket(kb_watch *watch, uint32_t events)
 {
-    side *x = (side *)watch;
+    proxy_conn *x = (proxy_conn *)watch;
     if (x->closed)
         return;
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
@@ -15,38 +15,38 @@ static void on_socket(kb_watch *watch, uint32_t events)
     if (events & EPOLLERR)
         x->broken = 1;
     if (x->session)
-        web_drive(x->session);
+        kb_proxy_drive(x->session);
     else
         x->until = 0; /* an idle connection has something to say: its end, mostly; the tick closes it */
 }
 
-void web_on_conn(void *user, kb_conn *conn)
+void kb_proxy_on_l4_event(void *user, kb_conn *conn)
 {
-    side *x = user;
+    proxy_conn *x = user;
     (void)conn;
     if (x->session)
-        web_drive(x->session);
+        kb_proxy_drive(x->session);
     else
         x->until = 0;
 }
 
-side *web_side_tcp(kb_plane *plane, int fd)
+proxy_conn *kb_proxy_conn_tcp(kb_plane *plane, int fd)
 {
-    side *x = calloc(1, sizeof *x);
+    proxy_conn *x = calloc(1, sizeof *x);
     if (!x)
         return NULL;
     x->plane = plane;
     x->watch = (kb_watch){.fd = fd, .ready = on_socket};
-    if (watch_add(plane, &x->watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) < 0) {
+    if (kb_watch_add(plane, &x->watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) < 0) {
         free(x);
         return NULL;
     }
     return x;
 }
 
-side *web_side_l4(kb_plane *plane, kb_conn *conn)
+proxy_conn *kb_proxy_conn_l4(kb_plane *plane, kb_conn *conn)
 {
-    side *x = calloc(1, sizeof *x);
+    proxy_conn *x = calloc(1, sizeof *x);
     if (x) {
         x->plane = plane;
         x->watch.fd = -1;
@@ -55,21 +55,21 @@ side *web_side_l4(kb_plane *plane, kb_conn *conn)
     return x;
 }
 
-void web_text_free(kb_text *t)
+void kb_proxy_text_free(kb_text *t)
 {
     free(t->data);
     memset(t, 0, sizeof *t);
 }
 
 /* `hard`: the other end is to notice that this is no good end */
-void web_side_close(side *x, int hard)
+void kb_proxy_conn_close(proxy_conn *x, int hard)
 {
     if (!x || x->closed)
         return;
     x->closed = 1;
     x->session = NULL;
-    web_text_free(&x->in);
-    web_text_free(&x->out);
+    kb_proxy_text_free(&x->in);
+    kb_proxy_text_free(&x->out);
     if (x->conn) {
         if (hard)
             kb_conn_release(x->conn);
@@ -84,17 +84,17 @@ void web_side_close(side *x, int hard)
         setsockopt(x->watch.fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
     }
     close(x->watch.fd);
-    watch_bury(x->plane, &x->watch, x); /* this turn of the loop may still name it */
+    kb_watch_defer_free(x->plane, &x->watch, x); /* this turn of the loop may still name it */
 }
 
-int web_side_up(side *x)
+int kb_proxy_conn_is_up(proxy_conn *x)
 {
     if (x->conn)
         return kb_conn_state_of(x->conn) == KB_ESTABLISHED;
     return !x->connecting;
 }
 
-int web_side_broken(side *x)
+int kb_proxy_conn_is_broken(proxy_conn *x)
 {
     if (x->conn)
         return kb_conn_state_of(x->conn) == KB_RESET;
@@ -109,7 +109,7 @@ int web_side_broken(side *x)
     return x->broken;
 }
 
-static void fill(side *x, size_t most)
+static void fill(proxy_conn *x, size_t most)
 {
     while (x->readable && !x->eof && x->in.length - x->in_at < most) {
         if (x->in_at && x->in_at == x->in.length)
@@ -121,7 +121,7 @@ static void fill(side *x, size_t most)
                 x->in_at = 0;
             } else {
                 size_t room = x->in.room ? 2 * x->in.room : FIRST_IN;
-                uint8_t *data = room <= MOST_IN ? realloc(x->in.data, room) : NULL;
+                uint8_t *data = room <= MAX_IN ? realloc(x->in.data, room) : NULL;
                 if (!data)
                     return;
                 x->in.data = data;
@@ -143,7 +143,7 @@ static void fill(side *x, size_t most)
     }
 }
 
-const uint8_t *web_view(side *x, size_t *length, size_t most)
+const uint8_t *kb_proxy_conn_peek(proxy_conn *x, size_t *length, size_t most)
 {
     if (x->conn)
         return kb_conn_peek(x->conn, length);
@@ -152,7 +152,7 @@ const uint8_t *web_view(side *x, size_t *length, size_t most)
     return x->in.data ? x->in.data + x->in_at : NULL;
 }
 
-void web_consume(side *x, size_t count)
+void kb_proxy_conn_consume(proxy_conn *x, size_t count)
 {
     if (x->conn) {
         kb_conn_consume(x->conn, count);
@@ -163,7 +163,7 @@ void web_consume(side *x, size_t count)
         x->in_at = x->in.length = 0;
 }
 
-int web_ended(side *x)
+int kb_proxy_conn_at_eof(proxy_conn *x)
 {
     if (x->conn)
         return kb_conn_eof(x->conn) || kb_conn_state_of(x->conn) == KB_RESET;
@@ -171,9 +171,9 @@ int web_ended(side *x)
 }
 
 /* A client that ends its side in the middle of an exchange has hung up, whatever it had sent before. */
-int web_gone(side *x) { return web_side_broken(x) || (x->conn ? kb_conn_finished(x->conn) : x->eof); }
+int kb_proxy_conn_is_gone(proxy_conn *x) { return kb_proxy_conn_is_broken(x) || (x->conn ? kb_conn_finished(x->conn) : x->eof); }
 
-size_t web_room(side *x)
+size_t kb_proxy_conn_room(proxy_conn *x)
 {
     if (x->conn)
         return kb_conn_room(x->conn);
@@ -182,17 +182,17 @@ size_t web_room(side *x)
 }
 
 /* Bytes that wait for the reader. */
-size_t web_unsent(const side *x) { return x->conn ? kb_conn_unsent(x->conn) : x->out.length - x->out_at; }
+size_t kb_proxy_unsent(const proxy_conn *x) { return x->conn ? kb_conn_unsent(x->conn) : x->out.length - x->out_at; }
 
 /* Bytes of memory that it holds. */
-size_t web_held(const side *x)
+size_t kb_proxy_held(const proxy_conn *x)
 {
     if (!x)
         return 0;
     return x->conn ? kb_conn_unsent(x->conn) + kb_conn_waiting(x->conn) : x->in.room + x->out.room;
 }
 
-static ssize_t push(side *x, const uint8_t *data, size_t length)
+static ssize_t push(proxy_conn *x, const uint8_t *data, size_t length)
 {
     ssize_t sent = send(x->watch.fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent >= 0)
@@ -204,7 +204,7 @@ static ssize_t push(side *x, const uint8_t *data, size_t length)
     return 0;
 }
 
-void web_flush(side *x)
+void kb_proxy_conn_flush(proxy_conn *x)
 {
     if (x->conn || x->closed || x->connecting)
         return;
@@ -214,9 +214,9 @@ void web_flush(side *x)
         x->out_at = x->out.length = 0;
 }
 
-int web_flushed(const side *x) { return x->conn || x->out_at == x->out.length; }
+int kb_proxy_conn_flushed(const proxy_conn *x) { return x->conn || x->out_at == x->out.length; }
 
-void web_put(side *x, const uint8_t *data, size_t length)
+void kb_proxy_conn_write(proxy_conn *x, const uint8_t *data, size_t length)
 {
     if (x->conn) {
         if (kb_conn_write(x->conn, data, length) < length)
@@ -224,8 +224,8 @@ void web_put(side *x, const uint8_t *data, size_t length)
         return;
     }
     if (length >= DIRECT && x->writable && !x->connecting) {
-        web_flush(x);
-        while (length && web_flushed(x) && x->writable && !x->broken) {
+        kb_proxy_conn_flush(x);
+        while (length && kb_proxy_conn_flushed(x) && x->writable && !x->broken) {
             size_t sent = (size_t)push(x, data, length);
             data += sent;
             length -= sent;
@@ -242,14 +242,14 @@ void web_put(side *x, const uint8_t *data, size_t length)
 }
 
 /* It waits, and holds no buffer meanwhile. */
-void web_rest(side *x)
+void kb_proxy_conn_make_idle(proxy_conn *x)
 {
     if (x->in.length == x->in_at) {
-        web_text_free(&x->in);
+        kb_proxy_text_free(&x->in);
         x->in_at = 0;
     }
     if (x->out.length == x->out_at) {
-        web_text_free(&x->out);
+        kb_proxy_text_free(&x->out);
         x->out_at = 0;
     }
 }

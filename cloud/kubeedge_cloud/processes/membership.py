@@ -27,7 +27,7 @@ from typing import Any, Protocol
 from kubeedge.api.keys import LEADERS, PROCESSES, prefix_end
 from kubeedge.api.names import Revision
 from kubeedge.errors import KubeEdgeError, NotFound, Unavailable
-from kubeedge.store.model import ChangeKind, Compare, Delete, Get, Put, RangeResult, Store, Target
+from kubeedge.store.model import ChangeKind, Compare, CompareTarget, Delete, Get, Put, RangeResult, Store
 
 log = logging.getLogger("kubeedge.processes")
 
@@ -41,7 +41,7 @@ _NEVER = -1  # no key was written at that revision
 Work = Callable[[], Awaitable[None]]
 
 
-class Member(Protocol):
+class Membership(Protocol):
     """What modules see of the process that they are in."""
 
     @property
@@ -103,7 +103,7 @@ class Process:
         return self._lease
 
     def fence(self, work: str) -> Sequence[Compare]:
-        return (Compare(LEADERS + work, Target.MOD, "=", self._claims.get(work, _NEVER)),)
+        return (Compare(LEADERS + work, CompareTarget.MOD, "=", self._claims.get(work, _NEVER)),)
 
     def on_loss(self, tell: Callable[[], None]) -> None:
         self._tell.append(tell)
@@ -178,7 +178,7 @@ class Process:
                 doing.cancel()
                 await asyncio.gather(doing, return_exceptions=True)
                 with contextlib.suppress(KubeEdgeError):
-                    mine = Compare(LEADERS + work, Target.VALUE, "=", self.id.encode())
+                    mine = Compare(LEADERS + work, CompareTarget.VALUE, "=", self.id.encode())
                     await self._store.txn((mine,), (Delete(LEADERS + work),))
 
     async def _claim(self, work: str, lease: int, lost: asyncio.Future[None]) -> bool:
@@ -188,7 +188,7 @@ class Process:
             if not await self._is_chosen(work):
                 await asyncio.sleep(STAND_BACK)
             done = await self._store.txn(
-                (Compare(key, Target.VERSION, "=", 0),), (Put(key, self.id.encode(), lease),), (Get(key),)
+                (Compare(key, CompareTarget.VERSION, "=", 0),), (Put(key, self.id.encode(), lease),), (Get(key),)
             )
             if done.succeeded:
                 self._claims[work] = done.revision
@@ -196,7 +196,7 @@ class Process:
             found = done.responses[0]
             if isinstance(found, RangeResult) and found.kvs and found.kvs[0].value == self.id.encode():
                 # the answer to an earlier claim was lost on its way; or the claim hangs on an older lease of ours, and would end with it
-                unchanged = Compare(key, Target.MOD, "=", found.kvs[0].mod_revision)
+                unchanged = Compare(key, CompareTarget.MOD, "=", found.kvs[0].mod_revision)
                 again = await self._store.txn((unchanged,), (Put(key, self.id.encode(), lease),))
                 if again.succeeded:
                     self._claims[work] = again.revision
@@ -224,7 +224,7 @@ class Process:
 
 
 async def led(
-    member: Member, work: str, run: Callable[[asyncio.Event], Awaitable[None]], serving: asyncio.Event
+    member: Membership, work: str, run: Callable[[asyncio.Event], Awaitable[None]], serving: asyncio.Event
 ) -> None:
     """Run it while this process leads; who stands by is ready, too."""
     if not isinstance(member, Alone):

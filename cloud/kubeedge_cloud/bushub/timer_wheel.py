@@ -7,7 +7,7 @@ owner looks whether it is really time and adds it again.
 from __future__ import annotations
 
 
-class Wheel:
+class TimerWheel:
     def __init__(self) -> None:
         self._seconds: dict[int, set[int]] = {}
         self._turned = -1  # the last second that was given out

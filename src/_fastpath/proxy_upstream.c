@@ -1,33 +1,33 @@
-/* Places where requests go, their idle connections, and the accounts that limits are counted on. */
-#include "proxy_inside.h"
+/* Upstreams: where requests go, their idle connections, and the accounts that limits are counted on. */
+#include "proxy_internal.h"
 
-/* -- places ------------------------------------------------------------------------------------------------------------------------- */
+/* -- upstreams ------------------------------------------------------------------------------------------------------------------------- */
 
-void web_drop_idle(place *p)
+void kb_proxy_drop_idle(upstream *p)
 {
     while (p->idle) {
-        side *x = p->idle;
+        proxy_conn *x = p->idle;
         p->idle = x->next;
-        web_side_close(x, 0);
+        kb_proxy_conn_close(x, 0);
     }
     p->idle_count = 0;
 }
 
-void web_place_free(kb_proxy *proxy, place *p)
+void kb_proxy_upstream_free(kb_proxy *proxy, upstream *p)
 {
-    place **at = &proxy->places;
+    upstream **at = &proxy->upstreams;
     while (*at && *at != p)
         at = &(*at)->next;
     if (*at)
         *at = p->next;
-    proxy->place_count--;
+    proxy->upstream_count--;
     if (p->account)
-        p->account->places--;
-    web_drop_idle(p);
+        p->account->upstreams--;
+    kb_proxy_drop_idle(p);
     free(p);
 }
 
-static void place_unuse(place *p)
+static void upstream_unuse(upstream *p)
 {
     p->users--;
     p->account->counters.in_progress--;
@@ -42,40 +42,40 @@ static uint32_t hash_of(const char *name)
 }
 
 /* What is used often is found first. */
-place *web_place_find(kb_proxy *proxy, const char *name)
+upstream *kb_proxy_upstream_find(kb_proxy *proxy, const char *name)
 {
     uint32_t hash = hash_of(name);
-    place **at = &proxy->places;
+    upstream **at = &proxy->upstreams;
     while (*at && ((*at)->hash != hash || strcmp((*at)->name, name)))
         at = &(*at)->next;
-    place *p = *at;
-    if (p && p != proxy->places) {
+    upstream *p = *at;
+    if (p && p != proxy->upstreams) {
         *at = p->next;
-        p->next = proxy->places;
-        proxy->places = p;
+        p->next = proxy->upstreams;
+        proxy->upstreams = p;
     }
     return p;
 }
 
-place *web_place_new(kb_proxy *proxy, const char *name)
+upstream *kb_proxy_upstream_new(kb_proxy *proxy, const char *name)
 {
-    place *p = proxy->place_count < ADDRESSES && strlen(name) < KB_PROXY_NAME ? calloc(1, sizeof *p) : NULL;
+    upstream *p = proxy->upstream_count < MAX_UPSTREAMS && strlen(name) < KB_PROXY_NAME ? calloc(1, sizeof *p) : NULL;
     if (!p)
         return NULL;
     snprintf(p->name, sizeof p->name, "%s", name);
     p->hash = hash_of(name);
-    p->next = proxy->places;
-    proxy->places = p;
-    proxy->place_count++;
+    p->next = proxy->upstreams;
+    proxy->upstreams = p;
+    proxy->upstream_count++;
     return p;
 }
 
-/* Strangers may ask for any tenant: names that nobody needs now go. */
+/* Unauthenticated clients may ask for any tenant: names that nobody needs now go. */
 static void trim_accounts(kb_proxy *proxy)
 {
     for (account **at = &proxy->accounts; *at;) {
         account *a = *at;
-        if (a->places || a->users || a->counters.in_progress) {
+        if (a->upstreams || a->users || a->counters.in_progress) {
             at = &a->next;
             continue;
         }
@@ -85,12 +85,12 @@ static void trim_accounts(kb_proxy *proxy)
     }
 }
 
-account *web_account_of(kb_proxy *proxy, const char *name)
+account *kb_proxy_account_of(kb_proxy *proxy, const char *name)
 {
     account *a = proxy->accounts;
     while (a && strcmp(a->counters.name, name))
         a = a->next;
-    if (!a && proxy->account_count >= ACCOUNTS)
+    if (!a && proxy->account_count >= MAX_ACCOUNTS)
         trim_accounts(proxy);
     if (!a && (a = calloc(1, sizeof *a))) {
         proxy->account_count++;
@@ -103,7 +103,7 @@ account *web_account_of(kb_proxy *proxy, const char *name)
     return a;
 }
 
-int web_may_ask(kb_proxy *proxy, account *a)
+int kb_proxy_take_token(kb_proxy *proxy, account *a)
 {
     if (proxy->limits.rate <= 0)
         return 1;
@@ -118,10 +118,10 @@ int web_may_ask(kb_proxy *proxy, account *a)
     return 1;
 }
 
-static side *reuse(place *p, int target)
+static proxy_conn *reuse(upstream *p, int target)
 {
-    for (side **at = &p->idle; *at; at = &(*at)->next) {
-        side *x = *at;
+    for (proxy_conn **at = &p->idle; *at; at = &(*at)->next) {
+        proxy_conn *x = *at;
         if (x->target != target || !x->until)
             continue;
         *at = x->next;
@@ -131,7 +131,7 @@ static side *reuse(place *p, int target)
     return NULL;
 }
 
-static side *open_service(kb_proxy *proxy, place *p, int target)
+static proxy_conn *open_service(kb_proxy *proxy, upstream *p, int target)
 {
     const struct sockaddr_storage *address = &p->targets[target];
     socklen_t size = address->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
@@ -144,7 +144,7 @@ static side *open_service(kb_proxy *proxy, place *p, int target)
         close(fd);
         return NULL;
     }
-    side *x = web_side_tcp(proxy->plane, fd);
+    proxy_conn *x = kb_proxy_conn_tcp(proxy->plane, fd);
     if (!x) {
         close(fd);
         return NULL;
@@ -154,12 +154,12 @@ static side *open_service(kb_proxy *proxy, place *p, int target)
     return x;
 }
 
-static side *open_node(kb_proxy *proxy, place *p)
+static proxy_conn *open_node(kb_proxy *proxy, upstream *p)
 {
-    side *x = web_side_l4(proxy->plane, NULL);
+    proxy_conn *x = kb_proxy_conn_l4(proxy->plane, NULL);
     if (!x)
         return NULL;
-    x->conn = kb_l4_connect(proxy->plane->l4, p->tenant, p->number, proxy->port, proxy->plane->now, web_on_conn, x);
+    x->conn = kb_l4_connect(proxy->plane->l4, p->tenant, p->number, proxy->port, proxy->plane->now, kb_proxy_on_l4_event, x);
     if (!x->conn) {
         free(x);
         return NULL;
@@ -168,47 +168,47 @@ static side *open_node(kb_proxy *proxy, place *p)
     return x;
 }
 
-/* A connection to the place, an idle one if there is one. NULL: Python is to say what is wrong. */
-side *web_open_place(session *s, place *p)
+/* A connection to the upstream, an idle one if there is one. NULL: Python is to say what is wrong. */
+proxy_conn *kb_proxy_open_upstream(session *s, upstream *p)
 {
     kb_proxy *proxy = s->proxy;
-    int target = proxy->front ? 0 : p->turn++ % p->target_count;
+    int target = proxy->is_client ? 0 : p->turn++ % p->target_count;
     p->turn %= 1 << 20;
-    side *x = reuse(p, target);
+    proxy_conn *x = reuse(p, target);
     s->fresh = !x;
     if (x)
         proxy->counters.reused++;
     else
-        x = proxy->front ? open_node(proxy, p) : open_service(proxy, p, target);
+        x = proxy->is_client ? open_node(proxy, p) : open_service(proxy, p, target);
     if (x) {
         x->session = s;
-        x->place = p;
+        x->upstream = p;
         x->target = target;
     }
     return x;
 }
 
-void web_give_back(session *s, int keep)
+void kb_proxy_release_upstream(session *s, int keep)
 {
-    side *x = s->server;
-    place *p = s->place;
+    proxy_conn *x = s->server;
+    upstream *p = s->upstream;
     kb_proxy *proxy = s->proxy;
     s->server = NULL;
-    s->place = NULL;
+    s->upstream = NULL;
     if (x) {
         size_t left;
-        web_view(x, &left, MOST_IN);
+        kb_proxy_conn_peek(x, &left, MAX_IN);
         x->session = NULL;
-        if (keep && !left && !web_ended(x) && !web_side_broken(x) && p->idle_count < proxy->limits.pooled && web_flushed(x)) {
-            web_rest(x);
+        if (keep && !left && !kb_proxy_conn_at_eof(x) && !kb_proxy_conn_is_broken(x) && p->idle_count < proxy->limits.pooled && kb_proxy_conn_flushed(x)) {
+            kb_proxy_conn_make_idle(x);
             x->until = proxy->plane->now + proxy->limits.kept;
             x->next = p->idle;
             p->idle = x;
             p->idle_count++;
         } else {
-            web_side_close(x, 0); /* it is answered, or nobody waits: no harm in a polite end */
+            kb_proxy_conn_close(x, 0); /* it is answered, or nobody waits: no harm in a polite end */
         }
     }
     if (p)
-        place_unuse(p);
+        upstream_unuse(p);
 }

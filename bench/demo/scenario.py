@@ -29,7 +29,7 @@ EDGE_OVERLAY = {"edge1": "100.64.0.1", "edge2": "100.64.0.2"}
 CLOUD_OVERLAY = "100.64.255.254"
 
 
-class Story:
+class Scenario:
     def __init__(self, *, quick: bool, keep: bool, results: Path = RESULTS) -> None:
         self.quick, self.keep = quick, keep
         self.report = Report("demo", results)
@@ -487,4 +487,4 @@ def _python(host: Host) -> int:
     return min(p for p, name in memory.ours(host).items() if name.startswith(("python", "kubeedge")))
 
 
-__all__ = ["Story", "Watch"]
+__all__ = ["Scenario", "Watch"]

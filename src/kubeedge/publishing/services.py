@@ -17,7 +17,7 @@ from kubeedge.kubebus.http import registration
 from kubeedge.store.model import Store
 
 
-class Publications:
+class PublishedServices:
     """`prefix` is the node's part of a URL: "/tenant/node"."""
 
     def __init__(self, store: Store, prefix: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.wire import _checksum_py
-from kubeedge.wire import checksum as door
+from kubeedge.wire import checksum as checksum_module
 
 fast = pytest.importorskip("kubeedge._fastpath.checksum")
 
@@ -17,7 +17,7 @@ fast = pytest.importorskip("kubeedge._fastpath.checksum")
 def test_the_example_of_rfc_1071() -> None:
     data = bytes.fromhex("0001f203f4f5f6f7")
     assert _checksum_py.ones_sum(data) == 0xDDF2 == fast.ones_sum(data)
-    assert door.checksum(data) == 0x220D
+    assert checksum_module.checksum(data) == 0x220D
 
 
 def test_every_length_at_every_alignment() -> None:

@@ -1,4 +1,4 @@
-"""Whose rights have ended: nodes that were removed, joined anew or got another number, and nodes behind which something else may be now.
+"""Whose authorization has ended: nodes that were removed, joined anew or got another number, and nodes behind which something else may be now.
 
 Links live for months, and what they may do was decided when they began. So the records of each tenant that has links here are followed,
 and a link whose record says something else has to begin anew; a node that was removed does not get in again, and its number may
@@ -46,7 +46,7 @@ class Followed(Protocol):
         ...
 
 
-class Rights:
+class LinkAuthorizer:
     """`linked`: nodes of a tenant that have links here, with the oldest record that one was made by. `end` is called for a node that was
     removed or joined anew, with the number that it had and the record that it has, `allowed` for one behind which these networks may be, when that may be news."""
 

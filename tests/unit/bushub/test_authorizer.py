@@ -1,4 +1,4 @@
-"""Records that change end the rights of links: over the Tenant Manager and a memory store, in virtual time."""
+"""Records that change end the authorizer of links: over the Tenant Manager and a memory store, in virtual time."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import Unavailable
 from kubeedge.store.memory import MemoryStore
+from kubeedge_cloud.bushub.authorizer import LinkAuthorizer
 from kubeedge_cloud.bushub.core import NodeKey
-from kubeedge_cloud.bushub.rights import Rights
 from kubeedge_cloud.tenants.manager import TenantManager
 from tests.kit import virtual_time
 
@@ -27,13 +27,15 @@ class Linked:
 
 
 class Hub:
-    """What is linked, and what Rights said of it."""
+    """What is linked, and what LinkAuthorizer said of it."""
 
     def __init__(self, directory: Any) -> None:
         self.linked: dict[NodeName, Linked] = {}
         self.ended: list[tuple[NodeName, int]] = []
         self.allowed: list[tuple[NodeName, tuple[str, ...]]] = []
-        self.rights = Rights(directory, linked=lambda tenant: self.linked, end=self._end, allowed=self._allowed)
+        self.authorizer = LinkAuthorizer(
+            directory, linked=lambda tenant: self.linked, end=self._end, allowed=self._allowed
+        )
 
     def _end(self, node: NodeKey, number: int, newest: Any) -> None:
         self.ended.append((node[1], number))
@@ -51,72 +53,72 @@ async def tenants() -> TenantManager:
 
 
 def test_a_node_that_is_removed_ends_and_others_stay() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         manager = await tenants()
         hub = Hub(manager)
         hub.linked = {A: Linked(1), B: Linked(2)}
-        hub.rights.follow(TENANT)
+        hub.authorizer.follow(TENANT)
         await asyncio.sleep(0.1)
-        assert hub.rights.has((TENANT, A)) and hub.ended == []
+        assert hub.authorizer.has((TENANT, A)) and hub.ended == []
         await manager.remove_node(TENANT, A)
         await asyncio.sleep(0.1)
-        assert hub.ended == [(A, 1)] and not hub.rights.has((TENANT, A))
+        assert hub.ended == [(A, 1)] and not hub.authorizer.has((TENANT, A))
         await manager.ensure_node(TENANT, "c")  # which gets the number 1
         await asyncio.sleep(0.1)
         assert hub.ended == [(A, 1)]
-        await hub.rights.close()
+        await hub.authorizer.close()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_machine_that_joins_in_the_place_of_a_node_ends_the_links_of_the_other() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         manager = await tenants()
         hub = Hub(manager)
         hub.linked = {A: Linked(1), B: Linked(2)}
-        hub.rights.follow(TENANT)
+        hub.authorizer.follow(TENANT)
         await asyncio.sleep(0.1)
         for join in ("first", "second"):  # the name stays, and so does the number
             compares, ops = await manager.entitle(TENANT, A, join)
             assert (await manager._store.txn(compares, ops)).succeeded
             await asyncio.sleep(0.1)
-            assert hub.rights.record((TENANT, A)).join == join
+            assert hub.authorizer.record((TENANT, A)).join == join
         assert hub.ended == [(A, 1), (A, 1)]
-        await hub.rights.close()
+        await hub.authorizer.close()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_what_changed_before_we_looked_is_noticed_at_the_first_look() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         manager = await tenants()
         hub = Hub(manager)
         hub.linked = {A: Linked(1), B: Linked(9)}  # b had number 9 when its link began
         await manager.remove_node(TENANT, A)
         await manager.allow_subnets(TENANT, B, ["10.0.0.0/24"])
-        hub.rights.follow(TENANT)
+        hub.authorizer.follow(TENANT)
         await asyncio.sleep(0.1)
         assert sorted(hub.ended) == [(A, 1), (B, 9)]
         assert (B, ("10.0.0.0/24",)) in hub.allowed
-        await hub.rights.close()
+        await hub.authorizer.close()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_networks_that_are_allowed_or_not_any_more_are_told() -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         manager = await tenants()
         hub = Hub(manager)
-        hub.rights.follow(TENANT)
+        hub.authorizer.follow(TENANT)
         await asyncio.sleep(0.1)
         for subnets in (["10.0.0.0/24"], ["10.0.0.0/24", "10.1.0.0/24"], []):
             await manager.allow_subnets(TENANT, A, subnets)
             await asyncio.sleep(0.1)
             assert hub.allowed[-1] == (A, tuple(subnets))
         assert {name for name, _ in hub.allowed} == {A} and hub.ended == []
-        await hub.rights.close()
+        await hub.authorizer.close()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())
 
 
 def test_a_removal_while_the_store_is_away_is_noticed_when_it_is_back() -> None:
@@ -136,12 +138,12 @@ def test_a_removal_while_the_store_is_away_is_noticed_when_it_is_back() -> None:
         def follow_subnets(self, tenant: TenantId) -> AsyncGenerator[Mapping[NodeName, Sequence[str]], None]:
             return self.manager.follow_subnets(tenant)
 
-    async def story() -> None:
+    async def scenario() -> None:
         manager = await tenants()
         directory = Flaky(manager)
         hub = Hub(directory)
         hub.linked = {A: Linked(1), B: Linked(2)}
-        hub.rights.follow(TENANT)
+        hub.authorizer.follow(TENANT)
         await asyncio.sleep(0.1)
         await manager.remove_node(TENANT, B)
         directory.cut.set()
@@ -149,6 +151,6 @@ def test_a_removal_while_the_store_is_away_is_noticed_when_it_is_back() -> None:
         assert hub.ended == []  # nobody has told us
         await asyncio.sleep(1.0)
         assert hub.ended == [(B, 2)]
-        await hub.rights.close()
+        await hub.authorizer.close()
 
-    virtual_time.run(story())
+    virtual_time.run(scenario())

@@ -16,7 +16,7 @@ CALM = 60.0  # seconds with less, after which the additional links go
 
 
 @dataclass(slots=True)
-class Demand:
+class LinkAutoscaler:
     wanted: bool = False
     _seen: int = 0
     _at: float | None = None

@@ -1,7 +1,7 @@
 /* What the files of L4 share: l4.c (the endpoint and its timers), l4_memory.c (buffers, tables, the heap), l4_budget.c (who may hold how much), l4_send.c (segments out), l4_loss.c
  * (acknowledgements, loss, the end), l4_receive.c (segments in), l4_conn.c (the owner's calls). The rules are in l4.h. */
-#ifndef KUBEEDGE_L4_INSIDE_H
-#define KUBEEDGE_L4_INSIDE_H
+#ifndef KUBEEDGE_L4_INTERNAL_H
+#define KUBEEDGE_L4_INTERNAL_H
 
 #include "bytes.h"
 #include "l4.h"
@@ -20,7 +20,7 @@
 #define LEAST_CWND (2u * KB_L4_PAYLOAD)
 #define MOST_CWND LAST_WINDOW
 #define MOST_FLIGHT 1024                 /* segments */
-#define MOST_BEYOND 1024                 /* pieces beyond a hole */
+#define MAX_OUT_OF_ORDER 1024                 /* pieces beyond a hole */
 #define LEAST_ROOM 512                   /* bytes of a buffer: small writes share one */
 #define FIRST_TIMEOUT 1000000u           /* us (RFC 6298) */
 #define LEAST_TIMEOUT 200000u
@@ -30,7 +30,7 @@
 #define LINGER 30000000u
 #define TIME_WAIT 2000000u
 #define ASK_AGAIN 20000000u              /* between two keepalive probes */
-#define LOOPED 1024                      /* segments to ourselves that wait */
+#define MAX_LOOPBACK 1024                      /* segments to ourselves that wait */
 
 typedef struct chunk {                   /* bytes to send, a SYN or a FIN: always one segment */
     struct chunk *next;
@@ -67,12 +67,12 @@ typedef struct listener {
     void *context;
 } listener;
 
-typedef struct looped {
-    struct looped *next;
+typedef struct loopback {
+    struct loopback *next;
     uint32_t tenant;
     size_t length;
     uint8_t data[];
-} looped;
+} loopback;
 
 enum { NONE, RTO, TLP, RACK, PROBE, HELD };
 
@@ -99,8 +99,8 @@ struct kb_conn {
     uint32_t rack_end, highest;          /* sequence of the newest delivered; the highest that was delivered out of order */
     size_t unsent_bytes, sending;        /* bytes of the writer's; of memory */
     /* receiving */
-    part *parts, *parts_last, *beyond;
-    uint32_t expected, advertised, limit, consumed, fin_at, beyond_count;
+    part *parts, *parts_last, *out_of_order;
+    uint32_t expected, advertised, limit, consumed, fin_at, out_of_order_count;
     size_t waiting, receiving;           /* bytes for the reader; of memory */
 };
 
@@ -115,8 +115,8 @@ struct kb_l4 {
     listener *listeners[LISTENERS];
     kb_conn *dirty, *dirty_last, *ended, *ended_last;
     kb_conn **heap;
-    uint32_t heap_count, heap_room, opening, ended_count, port, looped_count;
-    looped *loop, *loop_last;
+    uint32_t heap_count, heap_room, opening, ended_count, port, loopback_count;
+    loopback *loop, *loop_last;
     kb_l4_counters counters;
 };
 
@@ -137,64 +137,64 @@ static inline uint32_t weight(const chunk *k) { return k->length + (k->flags ? 1
 static inline uint32_t end_of(const chunk *k) { return k->sequence + weight(k); }
 
 /* l4_memory.c */
-chunk *l4_chunk_new(kb_conn *c, size_t room);
-void l4_chunk_free(kb_conn *c, chunk *k);
-part *l4_part_new(kb_conn *c, size_t room);
-void l4_part_free(kb_conn *c, part *p);
-uint32_t l4_mix(uint32_t a, uint32_t b);
-kb_conn *l4_find(const kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote);
-void l4_heap_remove(kb_l4 *l4, kb_conn *c);
-void l4_touch(kb_conn *c);
-void l4_tell(kb_conn *c);
-void l4_schedule(kb_conn *c);
+chunk *kb_l4_chunk_new(kb_conn *c, size_t room);
+void kb_l4_chunk_free(kb_conn *c, chunk *k);
+part *kb_l4_part_new(kb_conn *c, size_t room);
+void kb_l4_part_free(kb_conn *c, part *p);
+uint32_t kb_l4_mix(uint32_t a, uint32_t b);
+kb_conn *kb_l4_find(const kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote);
+void kb_l4_heap_remove(kb_l4 *l4, kb_conn *c);
+void kb_l4_touch(kb_conn *c);
+void kb_l4_tell(kb_conn *c);
+void kb_l4_schedule(kb_conn *c);
 /* `opening`: a peer has begun it. NULL: it may not have one more, or there is no memory */
-kb_conn *l4_conn_new(kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote, int opening);
-void l4_drop_sending(kb_conn *c);
-void l4_drop_parts(kb_conn *c, part **list);
-void l4_not_opening(kb_conn *c);
-void l4_destroy(kb_conn *c);
+kb_conn *kb_l4_conn_new(kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote, int opening);
+void kb_l4_drop_sending(kb_conn *c);
+void kb_l4_drop_parts(kb_conn *c, part **list);
+void kb_l4_not_opening(kb_conn *c);
+void kb_l4_destroy(kb_conn *c);
 
 /* l4_budget.c */
-peer *l4_peer_of(kb_l4 *l4, uint32_t tenant, uint32_t number); /* NULL: no memory. It is there until l4_peer_forget finds it without connections */
-void l4_peer_forget(kb_l4 *l4, peer *p);
-void l4_count(kb_conn *c, int by);
-void l4_count_opening(kb_conn *c, int by);
-void l4_charge(kb_conn *c, size_t bytes);
-void l4_discharge(kb_conn *c, size_t bytes);
-int l4_may_connect(kb_l4 *l4, const peer *who);
-int l4_may_open(kb_l4 *l4, const peer *who);
-uint32_t l4_window_limit(const kb_conn *c);
-int l4_may_keep(const kb_conn *c, size_t length);
-int l4_may_keep_beyond(const kb_conn *c, size_t length);
-size_t l4_room(const kb_conn *c);
-int l4_may_write(const kb_conn *c);
+peer *kb_l4_peer_of(kb_l4 *l4, uint32_t tenant, uint32_t number); /* NULL: no memory. It is there until l4_peer_forget finds it without connections */
+void kb_l4_peer_forget(kb_l4 *l4, peer *p);
+void kb_l4_count(kb_conn *c, int by);
+void kb_l4_count_opening(kb_conn *c, int by);
+void kb_l4_charge(kb_conn *c, size_t bytes);
+void kb_l4_discharge(kb_conn *c, size_t bytes);
+int kb_l4_may_connect(kb_l4 *l4, const peer *who);
+int kb_l4_may_open(kb_l4 *l4, const peer *who);
+uint32_t kb_l4_window_limit(const kb_conn *c);
+int kb_l4_may_keep(const kb_conn *c, size_t length);
+int kb_l4_may_keep_beyond(const kb_conn *c, size_t length);
+size_t kb_l4_room(const kb_conn *c);
+int kb_l4_may_write(const kb_conn *c);
 
 /* l4_send.c */
-uint32_t l4_window(const kb_conn *c);
-int l4_send_bytes(kb_l4 *l4, uint32_t tenant, uint32_t number, const uint8_t *data, size_t length);
-void l4_send_bare(kb_conn *c, uint32_t sequence, uint8_t flags);
-void l4_append(kb_conn *c, chunk *k);
-void l4_shrink(kb_conn *c, unsigned percent);
-void l4_slow_down(kb_conn *c);
-void l4_set_timer(kb_conn *c, uint8_t kind, uint64_t at);
-int l4_in_flight(const kb_conn *c);
-void l4_arm(kb_conn *c);
-int l4_again(kb_conn *c, chunk *k);
-void l4_output(kb_conn *c);
+uint32_t kb_l4_window(const kb_conn *c);
+int kb_l4_send_bytes(kb_l4 *l4, uint32_t tenant, uint32_t number, const uint8_t *data, size_t length);
+void kb_l4_send_bare(kb_conn *c, uint32_t sequence, uint8_t flags);
+void kb_l4_append(kb_conn *c, chunk *k);
+void kb_l4_shrink(kb_conn *c, unsigned percent);
+void kb_l4_slow_down(kb_conn *c);
+void kb_l4_set_timer(kb_conn *c, uint8_t kind, uint64_t at);
+int kb_l4_in_flight(const kb_conn *c);
+void kb_l4_arm(kb_conn *c);
+int kb_l4_again(kb_conn *c, chunk *k);
+void kb_l4_output(kb_conn *c);
 
 /* l4_loss.c */
-void l4_end(kb_conn *c, kb_conn_state state, const char *error);
-void l4_check_end(kb_conn *c);
-void l4_lose(kb_conn *c, chunk *k);
-void l4_forget_received(kb_conn *c);
-void l4_detect_loss(kb_conn *c);
-void l4_on_ack(kb_conn *c, const segment *s);
+void kb_l4_end(kb_conn *c, kb_conn_state state, const char *error);
+void kb_l4_check_end(kb_conn *c);
+void kb_l4_lose(kb_conn *c, chunk *k);
+void kb_l4_forget_received(kb_conn *c);
+void kb_l4_detect_loss(kb_conn *c);
+void kb_l4_on_ack(kb_conn *c, const segment *s);
 
 /* l4_receive.c */
-int l4_parse(const uint8_t *data, size_t length, segment *s);
-listener *l4_listening(const kb_l4 *l4, uint32_t tenant, uint16_t port);
-void l4_queue_control(kb_conn *c, uint8_t flags);
-void l4_begin(kb_l4 *l4, uint32_t tenant, uint32_t number, const segment *s);
-void l4_receive(kb_conn *c, const segment *s);
+int kb_l4_parse(const uint8_t *data, size_t length, segment *s);
+listener *kb_l4_listening(const kb_l4 *l4, uint32_t tenant, uint16_t port);
+void kb_l4_queue_control(kb_conn *c, uint8_t flags);
+void kb_l4_begin(kb_l4 *l4, uint32_t tenant, uint32_t number, const segment *s);
+void kb_l4_conn_receive(kb_conn *c, const segment *s);
 
 #endif

@@ -19,7 +19,7 @@ from kubeedge.store.model import ChangeKind, Store, WatchBatch
 _PAGE = 500  # keys read at once
 
 
-async def mirror(
+async def reflect(
     store: Store, prefix: str, *, wanted: Callable[[str], bool] = lambda key: True
 ) -> AsyncGenerator[tuple[Mapping[str, bytes], Collection[str]], None]:
     """(all values, keys that changed), at once and after every change. The mapping is one and the same each time.

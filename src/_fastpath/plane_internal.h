@@ -1,7 +1,7 @@
-/* What the files of the data plane share: dataplane.c (the thread), ports.c, calls.c, link.c (TLS, frames in and out),
+/* What the files of the data plane share: dataplane.c (the thread), ports.c, plane_api.c, link.c (TLS, frames in and out),
  * forward.c (where packets and segments go). The rules of memory and locks are in plane.h. */
-#ifndef KUBEEDGE_INSIDE_H
-#define KUBEEDGE_INSIDE_H
+#ifndef KUBEEDGE_PLANE_INTERNAL_H
+#define KUBEEDGE_PLANE_INTERNAL_H
 
 #include "bytes.h"
 #include "plane.h"
@@ -29,7 +29,7 @@ enum { HANDSHAKING, WARM };                  /* lists with a deadline; a port is
 typedef struct kb_watch {
     int fd;
     void (*ready)(struct kb_watch *watch, uint32_t events); /* with the lock held */
-    struct kb_watch *grave_next;
+    struct kb_watch *deferred_next;
     void *memory;
 } kb_watch;
 
@@ -38,10 +38,10 @@ typedef struct port {
     kb_plane *plane;
     uint32_t tenant, number, events;
     uint8_t up, admitted, peer, down, vnet_hdr, uso, early, blocked, listed, list, small;
-    uint8_t wan, fixed_control; /* the path's round trip is long; somebody chose the congestion control */
+    uint8_t wan, fixed_congestion; /* the path's round trip is long; somebody chose the congestion control */
     uint8_t startup, capped, flat; /* BBR is in its startup; we cap its rate; looks since it grew */
     uint64_t startup_rate;
-    struct port *flush_next, *read_next, *grave_next, *previous, *next;
+    struct port *flush_next, *read_next, *deferred_next, *previous, *next;
     SSL *ssl;
     uint64_t since, tuned;      /* us: of the list's deadline, of the last look at the path */
     size_t event_bytes;         /* that wait for Python */
@@ -55,14 +55,14 @@ typedef struct port {
     uint64_t icmp_at;
     kb_prefix *prefixes;
     int prefix_count;
-    char control[16], complaint[48]; /* congestion control; why it is not the one that was wanted */
+    char congestion[16], complaint[48]; /* congestion control; why it is not the one that was wanted */
     kb_counters counters;
 } port;
 
 /* A node of a tenant: its links to us, and the relays through which it is reached when it has none. */
 typedef struct {
-    int links[KB_MAX_BUNDLE], vias[KB_MAX_VIAS];
-    uint8_t link_count, via_count;
+    int links[KB_MAX_LINKS_PER_NODE], next_hops[KB_MAX_NEXT_HOPS];
+    uint8_t link_count, next_hop_count;
 } node;
 
 typedef struct {
@@ -86,7 +86,7 @@ struct kb_tls {
 };
 
 struct kb_plane {
-    pthread_mutex_t gate, lock; /* see enter() */
+    pthread_mutex_t gate, lock; /* see kb_plane_enter() */
     pthread_t thread;
     int epoll, wake, notify, stop, handshakes;
     uint32_t number;
@@ -95,7 +95,7 @@ struct kb_plane {
     uint16_t *generations;
     int *vacant, vacant_count;  /* slots */
     int port_capacity;
-    port *flush_head, *flush_tail, *read_head, *read_tail, *graves;
+    port *flush_head, *flush_tail, *read_head, *read_tail, *deferred;
     port *lists[2], *lists_tail[2];
     tenant **tenants;
     uint32_t tenant_capacity;
@@ -109,54 +109,54 @@ struct kb_plane {
     uint64_t l4_at;             /* us, when it wants to work */
     struct kb_proxy *proxies;
     uint64_t proxies_at;        /* us, of their next look at the clock */
-    kb_watch *watch_graves;
+    kb_watch *deferred_watches;
 };
 
 /* dataplane.c */
-void enter(kb_plane *plane);
-void leave(kb_plane *plane);
-void wake(kb_plane *plane);
-uint64_t microseconds(void);
-void limit_handshakes(kb_plane *plane, port *newest);
-int watch_add(kb_plane *plane, kb_watch *watch, uint32_t events); /* -1: see errno */
-void watch_remove(kb_plane *plane, kb_watch *watch);
-void watch_bury(kb_plane *plane, kb_watch *watch, void *memory); /* frees it when no event can name it any more; it must have no descriptor */
+void kb_plane_enter(kb_plane *plane);
+void kb_plane_leave(kb_plane *plane);
+void kb_plane_wake(kb_plane *plane);
+uint64_t kb_microseconds(void);
+void kb_limit_handshakes(kb_plane *plane, port *newest);
+int kb_watch_add(kb_plane *plane, kb_watch *watch, uint32_t events); /* -1: see errno */
+void kb_watch_remove(kb_plane *plane, kb_watch *watch);
+void kb_watch_defer_free(kb_plane *plane, kb_watch *watch, void *memory); /* frees it when no event can name it any more; it must have no descriptor */
 
 /* ports.c */
-port *port_new(kb_plane *plane, int fd, int kind, char *error);
-void port_discard(kb_plane *plane, port *p);
-void port_close(kb_plane *plane, port *p);
-void bury(kb_plane *plane);
-void forget_number(kb_plane *plane, port *p);
-uint8_t without(int *ids, uint8_t count, int id);
-port *port_of(kb_plane *plane, int id);
-size_t share_of(size_t all, size_t used, size_t reserve); /* bytes that one tenant may hold, of `all` of which all tenants hold `used` */
-void port_down(kb_plane *plane, port *p, const char *reason); /* p stays readable, with p->down set, until the end of the turn */
-int port_poll(kb_plane *plane, port *p, uint32_t events);
-void list_port(kb_plane *plane, port *p, int where);
-void keep_in(kb_plane *plane, port *p, int list); /* -1: in none */
-tenant *tenant_of(kb_plane *plane, uint32_t number, int create);
-node *node_of(tenant *t, uint32_t number, int create);
-int emit(kb_plane *plane, int type, port *p, int kind, uint32_t tenant, uint32_t source, const void *data, size_t length);
+port *kb_port_new(kb_plane *plane, int fd, int kind, char *error);
+void kb_port_discard(kb_plane *plane, port *p);
+void kb_port_close(kb_plane *plane, port *p);
+void kb_free_deferred(kb_plane *plane);
+void kb_port_forget_number(kb_plane *plane, port *p);
+uint8_t kb_ids_without(int *ids, uint8_t count, int id);
+port *kb_port_of(kb_plane *plane, int id);
+size_t kb_share_of(size_t all, size_t used, size_t reserve); /* bytes that one tenant may hold, of `all` of which all tenants hold `used` */
+void kb_port_down(kb_plane *plane, port *p, const char *reason); /* p stays readable, with p->down set, until the end of the turn */
+int kb_port_poll(kb_plane *plane, port *p, uint32_t events);
+void kb_port_enlist(kb_plane *plane, port *p, int where);
+void kb_port_set_deadline_list(kb_plane *plane, port *p, int list); /* -1: in none */
+tenant *kb_tenant_of(kb_plane *plane, uint32_t number, int create);
+node *kb_node_of(tenant *t, uint32_t number, int create);
+int kb_emit(kb_plane *plane, int type, port *p, int kind, uint32_t tenant, uint32_t source, const void *data, size_t length);
 
 /* link.c */
-int link_open(kb_plane *plane, port *p, int fd, kb_tls *tls, const char *server_name, const char *control, char *error);
-void link_close(kb_plane *plane, port *p);
-void link_handshake(kb_plane *plane, port *p);
-void link_read(kb_plane *plane, port *p);
-void link_flush(kb_plane *plane, port *p);
-void link_cool(port *p);
-size_t link_queued(const port *p);
-void count_queued(kb_plane *plane, port *p, size_t before, size_t after);
+int kb_link_open(kb_plane *plane, port *p, int fd, kb_tls *tls, const char *server_name, const char *control, char *error);
+void kb_link_close(kb_plane *plane, port *p);
+void kb_link_handshake(kb_plane *plane, port *p);
+void kb_link_read(kb_plane *plane, port *p);
+void kb_link_flush(kb_plane *plane, port *p);
+void kb_link_release_buffers(port *p);
+size_t kb_link_queued(const port *p);
+void kb_count_queued(kb_plane *plane, port *p, size_t before, size_t after);
 /* Puts a frame into the link's queue; takes `b`, whose payload is at KB_HEADROOM, `length` bytes. -1: it was dropped. `own`: it
  * comes from here, so a full queue refuses it instead of dropping what is older. */
-int link_queue(kb_plane *plane, port *to, int kind, uint32_t tenant, kb_buffer *b, size_t length, uint32_t flow, int own);
-int link_queue_control(kb_plane *plane, port *to, const uint8_t *data, size_t length);
+int kb_link_enqueue(kb_plane *plane, port *to, int kind, uint32_t tenant, kb_buffer *b, size_t length, uint32_t flow, int own);
+int kb_link_enqueue_control(kb_plane *plane, port *to, const uint8_t *data, size_t length);
 
 /* forward.c */
-void tun_read(kb_plane *plane, port *p);
-void forward_frame(kb_plane *plane, port *p, int kind, kb_buffer *b); /* takes b */
-port *port_for(kb_plane *plane, tenant *t, uint32_t number, uint32_t flow, const port *from);
-int send_segment(kb_plane *plane, uint32_t tenant, uint32_t number, const uint8_t *data, size_t length);
+void kb_tun_read(kb_plane *plane, port *p);
+void kb_forward_frame(kb_plane *plane, port *p, int kind, kb_buffer *b); /* takes b */
+port *kb_port_for(kb_plane *plane, tenant *t, uint32_t number, uint32_t flow, const port *from);
+int kb_forward_segment(kb_plane *plane, uint32_t tenant, uint32_t number, const uint8_t *data, size_t length);
 
 #endif

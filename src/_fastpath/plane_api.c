@@ -1,5 +1,5 @@
 /* What Python and other C code may ask of the data plane; plane.h says what each call means. */
-#include "inside.h"
+#include "plane_internal.h"
 #include "l4.h"
 
 #include <errno.h>
@@ -14,43 +14,43 @@
 
 void kb_lock(kb_plane *plane)
 {
-    enter(plane);
-    plane->now = microseconds();
+    kb_plane_enter(plane);
+    plane->now = kb_microseconds();
 }
 
 void kb_unlock(kb_plane *plane)
 {
-    leave(plane);
-    wake(plane);
+    kb_plane_leave(plane);
+    kb_plane_wake(plane);
 }
 
 void kb_unlock_l4(kb_plane *plane)
 {
     int work = plane->l4 && kb_l4_next(plane->l4) < plane->l4_at;
-    leave(plane);
+    kb_plane_leave(plane);
     if (work)
-        wake(plane);
+        kb_plane_wake(plane);
 }
 
 uint64_t kb_locked_now(const kb_plane *plane) { return plane->now; }
 
 int kb_locked_send_segment(kb_plane *plane, uint32_t tenant_number, uint32_t number, const uint8_t *data, size_t length)
 {
-    return send_segment(plane, tenant_number, number, data, length);
+    return kb_forward_segment(plane, tenant_number, number, data, length);
 }
 
 int kb_next_event(kb_plane *plane, kb_event *event)
 {
-    enter(plane);
+    kb_plane_enter(plane);
     event_node *node = plane->events_head;
     if (node) {
         plane->events_head = node->next;
         if (!plane->events_head)
             plane->events_tail = NULL;
         size_t cost = node->event.length + sizeof *node;
-        port *p = port_of(plane, node->event.port);
+        port *p = kb_port_of(plane, node->event.port);
         plane->event_bytes -= cost;
-        tenant_of(plane, node->event.tenant, 0)->event_bytes -= cost;
+        kb_tenant_of(plane, node->event.tenant, 0)->event_bytes -= cost;
         if (p)
             p->event_bytes -= cost;
         *event = node->event;
@@ -60,7 +60,7 @@ int kb_next_event(kb_plane *plane, kb_event *event)
             /* it was not set */
         }
     }
-    leave(plane);
+    kb_plane_leave(plane);
     free(node);
     return node != NULL;
 }
@@ -72,10 +72,10 @@ int kb_add_tun(kb_plane *plane, int fd, uint32_t tenant_number, int vnet_hdr, in
         return -1;
     }
     kb_lock(plane);
-    tenant *t = tenant_of(plane, tenant_number, 1);
+    tenant *t = kb_tenant_of(plane, tenant_number, 1);
     if (t && t->tun >= 0)
         snprintf(error, 256, "tenant number %u has a TUN already", tenant_number);
-    port *p = t && t->tun < 0 ? port_new(plane, fd, TUN, error) : NULL;
+    port *p = t && t->tun < 0 ? kb_port_new(plane, fd, TUN, error) : NULL;
     int id = -1;
     if (p) {
         p->tenant = tenant_number;
@@ -84,9 +84,9 @@ int kb_add_tun(kb_plane *plane, int fd, uint32_t tenant_number, int vnet_hdr, in
         p->up = p->admitted = 1;
         p->number = plane->number;
         id = p->id;
-        if (port_poll(plane, p, EPOLLIN) < 0) {
+        if (kb_port_poll(plane, p, EPOLLIN) < 0) {
             snprintf(error, 256, "TUN: %s", strerror(errno));
-            port_discard(plane, p);
+            kb_port_discard(plane, p);
             id = -1;
         } else {
             t->tun = id;
@@ -94,30 +94,30 @@ int kb_add_tun(kb_plane *plane, int fd, uint32_t tenant_number, int vnet_hdr, in
     } else if (!error[0]) {
         snprintf(error, 256, "tenant number %u", tenant_number);
     }
-    leave(plane);
+    kb_plane_leave(plane);
     return id;
 }
 
 int kb_add_link(kb_plane *plane, int fd, kb_tls *tls, const char *server_name, const char *control, char *error)
 {
     kb_lock(plane);
-    port *p = port_new(plane, fd, LINK, error);
+    port *p = kb_port_new(plane, fd, LINK, error);
     int id = -1;
     if (p) {
         id = p->id;
-        int opened = link_open(plane, p, fd, tls, server_name, control, error);
-        if (opened == 0 && port_poll(plane, p, EPOLLIN | EPOLLOUT) < 0) {
+        int opened = kb_link_open(plane, p, fd, tls, server_name, control, error);
+        if (opened == 0 && kb_port_poll(plane, p, EPOLLIN | EPOLLOUT) < 0) {
             snprintf(error, 256, "link: %s", strerror(errno));
             opened = -1;
         }
         if (opened < 0) {
-            link_close(plane, p);
-            port_discard(plane, p);
+            kb_link_close(plane, p);
+            kb_port_discard(plane, p);
             id = -1;
         } else {
             plane->handshakes++;
-            keep_in(plane, p, HANDSHAKING);
-            limit_handshakes(plane, p);
+            kb_port_set_deadline_list(plane, p, HANDSHAKING);
+            kb_limit_handshakes(plane, p);
         }
     }
     kb_unlock(plane); /* the handshake's deadline needs a timeout */
@@ -136,13 +136,13 @@ int kb_admit(kb_plane *plane, int id, uint32_t tenant_number, uint32_t number, c
     }
     int result = -1;
     kb_lock(plane);
-    port *p = port_of(plane, id);
-    tenant *t = p && p->kind == LINK ? tenant_of(plane, tenant_number, 1) : NULL;
-    node *n = t ? node_of(t, number, 1) : NULL;
+    port *p = kb_port_of(plane, id);
+    tenant *t = p && p->kind == LINK ? kb_tenant_of(plane, tenant_number, 1) : NULL;
+    node *n = t ? kb_node_of(t, number, 1) : NULL;
     if (n && number != plane->number) {
-        forget_number(plane, p); /* of an earlier admission */
-        if (n->link_count == KB_MAX_BUNDLE) { /* the oldest gives way; it stays open until Python drops it */
-            memmove(n->links, n->links + 1, (KB_MAX_BUNDLE - 1) * sizeof *n->links);
+        kb_port_forget_number(plane, p); /* of an earlier admission */
+        if (n->link_count == KB_MAX_LINKS_PER_NODE) { /* the oldest gives way; it stays open until Python drops it */
+            memmove(n->links, n->links + 1, (KB_MAX_LINKS_PER_NODE - 1) * sizeof *n->links);
             n->link_count--;
         }
         free(p->prefixes);
@@ -150,16 +150,16 @@ int kb_admit(kb_plane *plane, int id, uint32_t tenant_number, uint32_t number, c
         p->prefix_count = count;
         copy = NULL;
         size_t queued = p->queue ? p->queue->bytes : 0;
-        count_queued(plane, p, queued, 0);
+        kb_count_queued(plane, p, queued, 0);
         p->tenant = tenant_number;
         p->number = number;
         p->admitted = 1;
         p->peer = 0;
-        count_queued(plane, p, 0, queued);
+        kb_count_queued(plane, p, 0, queued);
         n->links[n->link_count++] = id;
         result = 0;
     }
-    leave(plane);
+    kb_plane_leave(plane);
     free(copy);
     return result;
 }
@@ -167,49 +167,49 @@ int kb_admit(kb_plane *plane, int id, uint32_t tenant_number, uint32_t number, c
 int kb_admit_peer(kb_plane *plane, int id)
 {
     kb_lock(plane);
-    port *p = port_of(plane, id);
+    port *p = kb_port_of(plane, id);
     int result = p && p->kind == LINK ? 0 : -1;
     if (!result) {
-        forget_number(plane, p);
+        kb_port_forget_number(plane, p);
         free(p->prefixes);
         p->prefixes = NULL;
         p->prefix_count = 0;
         size_t queued = p->queue ? p->queue->bytes : 0;
-        count_queued(plane, p, queued, 0);
+        kb_count_queued(plane, p, queued, 0);
         p->tenant = p->number = 0;
         p->admitted = p->peer = 1;
-        count_queued(plane, p, 0, queued);
+        kb_count_queued(plane, p, 0, queued);
     }
-    leave(plane);
+    kb_plane_leave(plane);
     return result;
 }
 
-int kb_via(kb_plane *plane, uint32_t tenant_number, uint32_t number, int id)
+int kb_add_next_hop(kb_plane *plane, uint32_t tenant_number, uint32_t number, int id)
 {
     kb_lock(plane);
-    port *p = port_of(plane, id);
-    tenant *t = p && p->peer ? tenant_of(plane, tenant_number, 1) : NULL;
-    node *n = t && number != plane->number ? node_of(t, number, 1) : NULL;
+    port *p = kb_port_of(plane, id);
+    tenant *t = p && p->peer ? kb_tenant_of(plane, tenant_number, 1) : NULL;
+    node *n = t && number != plane->number ? kb_node_of(t, number, 1) : NULL;
     int result = -1;
     if (n) {
-        n->via_count = without(n->vias, n->via_count, id);
-        if (n->via_count < KB_MAX_VIAS) {
-            n->vias[n->via_count++] = id;
+        n->next_hop_count = kb_ids_without(n->next_hops, n->next_hop_count, id);
+        if (n->next_hop_count < KB_MAX_NEXT_HOPS) {
+            n->next_hops[n->next_hop_count++] = id;
             result = 0;
         }
     }
-    leave(plane);
+    kb_plane_leave(plane);
     return result;
 }
 
-void kb_unvia(kb_plane *plane, uint32_t tenant_number, uint32_t number)
+void kb_remove_next_hops(kb_plane *plane, uint32_t tenant_number, uint32_t number)
 {
     kb_lock(plane);
-    tenant *t = tenant_of(plane, tenant_number, 0);
-    node *n = t ? node_of(t, number, 0) : NULL;
+    tenant *t = kb_tenant_of(plane, tenant_number, 0);
+    node *n = t ? kb_node_of(t, number, 0) : NULL;
     if (n)
-        n->via_count = 0;
-    leave(plane);
+        n->next_hop_count = 0;
+    kb_plane_leave(plane);
 }
 
 int kb_add_route(kb_plane *plane, uint32_t tenant_number, const kb_prefix *prefix, uint32_t number, uint16_t mtu)
@@ -217,9 +217,9 @@ int kb_add_route(kb_plane *plane, uint32_t tenant_number, const kb_prefix *prefi
     if (prefix->bits > (prefix->v6 ? 128 : 32) || number >= KB_MAX_NUMBER)
         return -1;
     kb_lock(plane);
-    tenant *t = tenant_of(plane, tenant_number, 1);
+    tenant *t = kb_tenant_of(plane, tenant_number, 1);
     int result = t ? kb_trie_add(prefix->v6 ? t->v6 : t->v4, prefix->address, prefix->bits, (int)number, mtu) : -1;
-    leave(plane);
+    kb_plane_leave(plane);
     return result;
 }
 
@@ -228,27 +228,27 @@ int kb_remove_route(kb_plane *plane, uint32_t tenant_number, const kb_prefix *pr
     if (prefix->bits > (prefix->v6 ? 128 : 32))
         return -1;
     kb_lock(plane);
-    tenant *t = tenant_of(plane, tenant_number, 0);
+    tenant *t = kb_tenant_of(plane, tenant_number, 0);
     if (t)
         kb_trie_remove(prefix->v6 ? t->v6 : t->v4, prefix->address, prefix->bits, 0);
-    leave(plane);
+    kb_plane_leave(plane);
     return t ? 0 : -1;
 }
 
 int kb_lookup(kb_plane *plane, uint32_t tenant_number, const kb_prefix *address)
 {
     kb_lock(plane);
-    tenant *t = tenant_of(plane, tenant_number, 0);
+    tenant *t = kb_tenant_of(plane, tenant_number, 0);
     const kb_trie *route = t ? kb_trie_lookup(address->v6 ? t->v6 : t->v4, address->address, address->v6 ? 128 : 32) : NULL;
     int found = route ? route->number : -1;
-    leave(plane);
+    kb_plane_leave(plane);
     return found;
 }
 
 int kb_set_source(kb_plane *plane, uint32_t tenant_number, const kb_prefix *address, int tun)
 {
     kb_lock(plane);
-    tenant *t = tenant_of(plane, tenant_number, 1);
+    tenant *t = kb_tenant_of(plane, tenant_number, 1);
     if (t && address->v6) {
         memcpy(t->source6[tun != 0], address->address, 16);
         t->has6[tun != 0] = 1;
@@ -256,7 +256,7 @@ int kb_set_source(kb_plane *plane, uint32_t tenant_number, const kb_prefix *addr
         memcpy(t->source4[tun != 0], address->address, 4);
         t->has4[tun != 0] = 1;
     }
-    leave(plane);
+    kb_plane_leave(plane);
     return t ? 0 : -1;
 }
 
@@ -265,15 +265,15 @@ int kb_send(kb_plane *plane, int id, int kind, const uint8_t *data, size_t lengt
     if ((kind != KB_CONTROL && kind != KB_SEGMENT) || kb_check_frame(kind, length) < 0)
         return -1;
     kb_lock(plane);
-    port *p = port_of(plane, id);
+    port *p = kb_port_of(plane, id);
     int result = -1;
     if (p && p->kind == LINK && kind == KB_CONTROL) {
-        result = link_queue_control(plane, p, data, length);
+        result = kb_link_enqueue_control(plane, p, data, length);
     } else if (p && p->kind == LINK && !p->peer) {
         kb_buffer *b = kb_buffer_new(&plane->pool, length);
         if (b) {
             memcpy(b->data + KB_HEADROOM, data, length);
-            result = link_queue(plane, p, kind, p->tenant, b, length, kb_segment_flow(data, length), 1);
+            result = kb_link_enqueue(plane, p, kind, p->tenant, b, length, kb_segment_flow(data, length), 1);
             p->counters.tx_segments += result == 0;
         }
     }
@@ -284,7 +284,7 @@ int kb_send(kb_plane *plane, int id, int kind, const uint8_t *data, size_t lengt
 int kb_send_segment(kb_plane *plane, uint32_t tenant_number, uint32_t number, const uint8_t *data, size_t length)
 {
     kb_lock(plane);
-    int result = send_segment(plane, tenant_number, number, data, length);
+    int result = kb_forward_segment(plane, tenant_number, number, data, length);
     kb_unlock(plane);
     return result;
 }
@@ -292,37 +292,37 @@ int kb_send_segment(kb_plane *plane, uint32_t tenant_number, uint32_t number, co
 int kb_drop(kb_plane *plane, int id, const char *reason)
 {
     kb_lock(plane);
-    port *p = port_of(plane, id);
+    port *p = kb_port_of(plane, id);
     int found = p ? 0 : -1;
     if (p) {
         if (p->kind == LINK)
-            link_flush(plane, p); /* what says why, if the socket takes it at once */
-        port_down(plane, p, reason);
+            kb_link_flush(plane, p); /* what says why, if the socket takes it at once */
+        kb_port_down(plane, p, reason);
     }
-    leave(plane);
+    kb_plane_leave(plane);
     return found;
 }
 
 int kb_get_counters(kb_plane *plane, int id, kb_counters *counters)
 {
-    enter(plane);
-    port *p = port_of(plane, id);
+    kb_plane_enter(plane);
+    port *p = kb_port_of(plane, id);
     if (p) {
         *counters = p->counters;
-        counters->queued = link_queued(p);
+        counters->queued = kb_link_queued(p);
     }
-    leave(plane);
+    kb_plane_leave(plane);
     return p ? 0 : -1;
 }
 
 int kb_congestion(kb_plane *plane, int id, char *control, char *complaint)
 {
-    enter(plane);
-    port *p = port_of(plane, id);
+    kb_plane_enter(plane);
+    port *p = kb_port_of(plane, id);
     if (p) {
-        memcpy(control, p->control, sizeof p->control);
+        memcpy(control, p->congestion, sizeof p->congestion);
         memcpy(complaint, p->complaint, sizeof p->complaint);
     }
-    leave(plane);
+    kb_plane_leave(plane);
     return p ? 0 : -1;
 }

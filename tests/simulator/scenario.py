@@ -1,4 +1,4 @@
-"""One story: writers, faults, and the end, when everything is repaired and all must agree.
+"""One scenario: writers, faults, and the end, when everything is repaired and all must agree.
 
 Lives elsewhere: what must hold (judge.py), the world (world.py, disks.py, loop.py).
 """
@@ -41,7 +41,7 @@ LAST_LEASES = 75.0  # seconds from the last write to the end of the last lease, 
 QUIET = 100.0  # seconds without a write at the end
 LENGTHS = (10.0, 30.0, 60.0)  # seconds until everything is repaired
 TROUBLE = (0.3, 0.7, 1.0)  # probability of a fault, about every second
-KINDS = (1, 2, 3, 5, 18)  # faults that a story knows
+KINDS = (1, 2, 3, 5, 18)  # faults that a scenario knows
 RHYTHMS = ((0, 0, 0, 1), (0, 0, 1, 1, 2, 6), (0, 0, 0, 0, 0, 0, 0, 0, 0, 40))  # writes, as often
 GONE = 30.0  # seconds after which nothing of a process runs that has died
 
@@ -73,7 +73,7 @@ class DiskMaker(Protocol):
 
 @dataclass(slots=True)
 class Counts:
-    """What a story had in it."""
+    """What a scenario had in it."""
 
     operations: int = 0  # puts and deletes that somebody asked for
     messages: int = 0
@@ -91,15 +91,15 @@ class Counts:
         self.callbacks += other.callbacks
 
 
-class Story:
+class Scenario:
     def __init__(self, seed: int, loop: StoryLoop, make_disk: DiskMaker, *, digests: bool) -> None:
         """`digests`: the two ends compare what they have (they speak "sync2"); without that some faults need a person."""
         self.make_disk = make_disk
         self.digests = digests
         self.seed = seed
         self.loop = loop
-        self.rng = random.Random(f"{seed} story")
-        # not everything in every story: some mistakes show only when nothing else disturbs them, some need one fault again and again
+        self.rng = random.Random(f"{seed} scenario")
+        # not everything in every scenario: some mistakes show only when nothing else disturbs them, some need one fault again and again
         known = [fault for fault in FAULTS if digests or fault not in NEED_DIGESTS]
         if self.rng.random() < 0.3:
             some = [fault for fault in self.rng.choice(TOGETHER) if fault in known]
@@ -315,9 +315,9 @@ class Story:
         kind = self.rng.choice(self.faults)
         self.counts.faults += kind not in REPAIRS
         node = self.rng.choice(self.nodes)
-        story: object = getattr(self, "_fault_" + kind.replace(" ", "_"))(node)
-        if isinstance(story, Awaitable):
-            await story
+        scenario: object = getattr(self, "_fault_" + kind.replace(" ", "_"))(node)
+        if isinstance(scenario, Awaitable):
+            await scenario
 
     def _fault_cut(self, node: NodeName) -> None:
         self.tell(f"cut {node}")
@@ -496,7 +496,7 @@ class Story:
         self.tell(f"a bit of {kv.key} flips on {node}")
         disk.rot(kv, bytes(bad))
 
-    # -- the story ------------------------------------------------------------------------------------------------------------
+    # -- the scenario ------------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         self._start_cloud()
@@ -578,7 +578,7 @@ async def _compact(store: SimStore | SimSqlite, revision: Revision) -> None:
 
 
 REPAIRS = ("repair", "start", "start", "hint", "room")
-FAULTS = {  # how often, compared with the others of the story
+FAULTS = {  # how often, compared with the others of the scenario
     "cut": 2, "reset": 2, "stall": 1, "slow": 2, "duplicate": 1, "reorder": 1, "late": 1,
     "kill edge": 2, "kill cloud": 1, "die": 3, "full": 1, "compact": 2,
     "sick edge": 1, "restore cloud": 2, "to and fro": 1, "old image": 2, "rot": 1, "twin": 2,
@@ -607,12 +607,12 @@ class Outcome:
 class _Errors(logging.Handler):
     """An error in a log is a failure: the product caught what should not have happened."""
 
-    def __init__(self, story: Story) -> None:
+    def __init__(self, scenario: Scenario) -> None:
         super().__init__(logging.ERROR)
-        self._story = story
+        self._scenario = scenario
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._story.fail(f"logged: {record.getMessage()} {record.exc_info[1] if record.exc_info else ''!r}")
+        self._scenario.fail(f"logged: {record.getMessage()} {record.exc_info[1] if record.exc_info else ''!r}")
 
 
 @contextlib.contextmanager
@@ -628,7 +628,7 @@ def _replaced(what: Sequence[tuple[object, str, object]]) -> Iterator[None]:
 
 
 def small_limits(rng: random.Random) -> list[tuple[object, str, object]]:
-    """Limits of the product made small, so that a short story meets them."""
+    """Limits of the product made small, so that a short scenario meets them."""
     return [
         (sync_core, "TARGET_BODY", rng.choice((400, 2000, 100_000))),
         (sync_core, "MAX_ITEMS", rng.choice((2, 5, 1000))),
@@ -654,7 +654,7 @@ def nothing_by_chance(rng: random.Random, clock: Callable[[], float]) -> list[tu
 
 
 def play(seed: int, disk: str = "memory") -> Outcome:
-    """Tell the story of one seed. `disk`: "memory", or "sqlite" in a process that the recorder was loaded into."""
+    """Tell the scenario of one seed. `disk`: "memory", or "sqlite" in a process that the recorder was loaded into."""
     loop = StoryLoop(random.Random(f"{seed} timers"))
     asyncio.set_event_loop(loop)
     limits = small_limits(random.Random(f"{seed} limits"))
@@ -665,9 +665,11 @@ def play(seed: int, disk: str = "memory") -> Outcome:
     with contextlib.ExitStack() as place:
         place.enter_context(_replaced([*limits, *nothing_by_chance(random.Random(f"{seed} chance"), loop.time)]))
         disks = place.enter_context(sqlite_disks(seed)) if disk == "sqlite" else Disk
-        story = Story(seed, loop, disks, digests=bool(hub_core.FEATURES))
-        loop.set_exception_handler(lambda _, context: story.fail(f"unhandled: {context.get('exception', context)!r}"))
-        errors = _Errors(story)
+        scenario = Scenario(seed, loop, disks, digests=bool(hub_core.FEATURES))
+        loop.set_exception_handler(
+            lambda _, context: scenario.fail(f"unhandled: {context.get('exception', context)!r}")
+        )
+        errors = _Errors(scenario)
         log.addHandler(errors)
         log.setLevel(logging.ERROR)
         log.propagate = False
@@ -676,11 +678,11 @@ def play(seed: int, disk: str = "memory") -> Outcome:
                 [(asyncio, "get_running_loop", lambda: loop), (asyncio.events, "get_running_loop", lambda: loop)]
             ):
                 loop.run_until_complete(
-                    story.run()
+                    scenario.run()
                 )  # without a question to the kernel each time (is this another process now?)
                 loop.run_until_complete(loop.shutdown_asyncgens())
         except Exception as exc:
-            story.fail(f"the story broke: {exc!r}")
+            scenario.fail(f"the scenario broke: {exc!r}")
         finally:
             faults.disarm()
             _end_all(loop)
@@ -691,13 +693,13 @@ def play(seed: int, disk: str = "memory") -> Outcome:
             asyncio.set_event_loop(None)
             if collecting:
                 gc.enable()
-    story.counts.callbacks = loop.callbacks
-    failure = str(story.failure) if story.failure else None
-    return Outcome(seed, failure, story.trace, story.seen.hexdigest(), story.counts)
+    scenario.counts.callbacks = loop.callbacks
+    failure = str(scenario.failure) if scenario.failure else None
+    return Outcome(seed, failure, scenario.trace, scenario.seen.hexdigest(), scenario.counts)
 
 
 def _end_all(loop: StoryLoop) -> None:
-    """What a story that broke has left."""
+    """What a scenario that broke has left."""
     if tasks := asyncio.all_tasks(loop):
         for task in tasks:
             task.cancel()
@@ -705,4 +707,4 @@ def _end_all(loop: StoryLoop) -> None:
             loop.run_until_complete(asyncio.wait(tasks, timeout=GONE))
 
 
-__all__ = ["POINTS", "Counts", "Outcome", "Story", "Violation", "play"]
+__all__ = ["POINTS", "Counts", "Outcome", "Scenario", "Violation", "play"]

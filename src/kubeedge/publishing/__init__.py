@@ -1,0 +1,1 @@
+"""Web services that are published on this node: what `kubeedge publish` changes in the store, and what is there now."""
