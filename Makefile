@@ -2,9 +2,11 @@
 PYTHON ?= /usr/bin/python3
 BIN    := .venv/bin
 STAMP  := build/.setup-done
+PYTHON_CODE := src cloud tests bench cross setup.py
+C_CODE := 'src/_fastpath/*.[ch]' 'tests/*.c'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test lint format format-check bench simulate powercut chaos fuzz soak cross clean
+.PHONY: help setup dev demo test lint format bench simulate powercut chaos fuzz soak cross clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -25,16 +27,16 @@ demo: $(STAMP)   ## the main job, end to end: two edge nodes behind NAT, a cloud
 test: lint       ## style, types, import rules, all tests
 	$(BIN)/python -m pytest -q $(ARGS)
 
-lint: $(STAMP)   ## ruff, mypy --strict, import-linter
-	$(BIN)/ruff check src cloud tests bench cross setup.py
+lint: $(STAMP)   ## ruff, formatters, mypy --strict, import-linter
+	$(BIN)/ruff check $(PYTHON_CODE)
+	$(BIN)/ruff format --check $(PYTHON_CODE)
+	git ls-files $(C_CODE) | xargs $(BIN)/clang-format --dry-run -Werror
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(STAMP) ## ruff format on what differs from HEAD
-	@git diff --name-only --diff-filter=d HEAD -- '*.py' | xargs -r $(BIN)/ruff format
-
-format-check: $(STAMP) ## is every Python file as ruff format would write it?
-	$(BIN)/ruff format --check src cloud tests bench cross setup.py
+format: $(STAMP) ## ruff format and clang-format on everything
+	$(BIN)/ruff format $(PYTHON_CODE)
+	git ls-files $(C_CODE) | xargs $(BIN)/clang-format -i
 
 bench: $(STAMP)  ## one bench: NAME=demo ...; writes bench/results/NAME.json
 	$(BIN)/python -m bench.$(NAME)

@@ -7,11 +7,11 @@
 #include <string.h>
 
 /* 32-bit words into 64 bits: the compiler vectorises the loop, and 64 bits hold the sum of 16 GiB. Unaligned data is read by memcpy. */
-#define KB_SUM_WORDS(data, count, sum)           \
-    for (size_t i_ = 0; i_ < (count); i_++) {    \
-        uint32_t word_;                          \
-        memcpy(&word_, (data) + 4 * i_, 4);      \
-        (sum) += word_;                          \
+#define KB_SUM_WORDS(data, count, sum)        \
+    for (size_t i_ = 0; i_ < (count); i_++) { \
+        uint32_t word_;                       \
+        memcpy(&word_, (data) + 4 * i_, 4);   \
+        (sum) += word_;                       \
     }
 
 #if defined(__x86_64__) && defined(__GNUC__)

@@ -44,10 +44,7 @@ void kb_add_number(kb_text *text, uint64_t number, unsigned base)
 
 /* -- slices ------------------------------------------------------------------------------------------------------------------------- */
 
-static int is(kb_slice s, const char *word) /* `word` in lower case */
-{
-    return s.length == strlen(word) && !strncasecmp((const char *)s.at, word, s.length);
-}
+static int is(kb_slice s, const char *word) /* `word` in lower case */ { return s.length == strlen(word) && !strncasecmp((const char *)s.at, word, s.length); }
 
 static kb_slice cut(kb_slice s, uint32_t from) { return (kb_slice){s.at + from, s.length - from}; }
 
@@ -80,11 +77,11 @@ static int next_word(kb_slice *list, kb_slice *word)
 
 static const uint8_t TOKEN[256] = {
     ['!'] = 1, ['#'] = 1, ['$'] = 1, ['%'] = 1, ['&'] = 1, ['\''] = 1, ['*'] = 1, ['+'] = 1, ['-'] = 1, ['.'] = 1, ['^'] = 1, ['_'] = 1, ['`'] = 1,
-    ['|'] = 1, ['~'] = 1, ['0'] = 1, ['1'] = 1, ['2'] = 1, ['3'] = 1, ['4'] = 1, ['5'] = 1, ['6'] = 1, ['7'] = 1, ['8'] = 1, ['9'] = 1,
-    ['A'] = 1, ['B'] = 1, ['C'] = 1, ['D'] = 1, ['E'] = 1, ['F'] = 1, ['G'] = 1, ['H'] = 1, ['I'] = 1, ['J'] = 1, ['K'] = 1, ['L'] = 1, ['M'] = 1,
-    ['N'] = 1, ['O'] = 1, ['P'] = 1, ['Q'] = 1, ['R'] = 1, ['S'] = 1, ['T'] = 1, ['U'] = 1, ['V'] = 1, ['W'] = 1, ['X'] = 1, ['Y'] = 1, ['Z'] = 1,
-    ['a'] = 1, ['b'] = 1, ['c'] = 1, ['d'] = 1, ['e'] = 1, ['f'] = 1, ['g'] = 1, ['h'] = 1, ['i'] = 1, ['j'] = 1, ['k'] = 1, ['l'] = 1, ['m'] = 1,
-    ['n'] = 1, ['o'] = 1, ['p'] = 1, ['q'] = 1, ['r'] = 1, ['s'] = 1, ['t'] = 1, ['u'] = 1, ['v'] = 1, ['w'] = 1, ['x'] = 1, ['y'] = 1, ['z'] = 1,
+    ['|'] = 1, ['~'] = 1, ['0'] = 1, ['1'] = 1, ['2'] = 1, ['3'] = 1,  ['4'] = 1, ['5'] = 1, ['6'] = 1, ['7'] = 1, ['8'] = 1, ['9'] = 1, ['A'] = 1,
+    ['B'] = 1, ['C'] = 1, ['D'] = 1, ['E'] = 1, ['F'] = 1, ['G'] = 1,  ['H'] = 1, ['I'] = 1, ['J'] = 1, ['K'] = 1, ['L'] = 1, ['M'] = 1, ['N'] = 1,
+    ['O'] = 1, ['P'] = 1, ['Q'] = 1, ['R'] = 1, ['S'] = 1, ['T'] = 1,  ['U'] = 1, ['V'] = 1, ['W'] = 1, ['X'] = 1, ['Y'] = 1, ['Z'] = 1, ['a'] = 1,
+    ['b'] = 1, ['c'] = 1, ['d'] = 1, ['e'] = 1, ['f'] = 1, ['g'] = 1,  ['h'] = 1, ['i'] = 1, ['j'] = 1, ['k'] = 1, ['l'] = 1, ['m'] = 1, ['n'] = 1,
+    ['o'] = 1, ['p'] = 1, ['q'] = 1, ['r'] = 1, ['s'] = 1, ['t'] = 1,  ['u'] = 1, ['v'] = 1, ['w'] = 1, ['x'] = 1, ['y'] = 1, ['z'] = 1,
 };
 
 /* `n` begins with `word`; "_" counts as "-", because CGI and what came after it read both as one name */
@@ -101,10 +98,7 @@ static int begins(kb_slice n, const char *word)
     return 1;
 }
 
-static int is_forwarded(kb_slice n)
-{
-    return is(n, "forwarded") || begins(n, "x-forwarded-") || (n.length == 9 && begins(n, "x-real-ip"));
-}
+static int is_forwarded(kb_slice n) { return is(n, "forwarded") || begins(n, "x-forwarded-") || (n.length == 9 && begins(n, "x-real-ip")); }
 
 static uint8_t kind_of(kb_slice n)
 {
@@ -112,16 +106,44 @@ static uint8_t kind_of(kb_slice n)
         const char *name;
         uint8_t what;
     } known[] = {
-        {"connection", KB_F_CONNECTION}, {"transfer-encoding", KB_F_CODING}, {"content-length", KB_F_LENGTH}, {"host", KB_F_HOST},
-        {"expect", KB_F_EXPECT}, {"upgrade", KB_F_UPGRADE}, {"keep-alive", KB_F_HOP}, {"proxy-authenticate", KB_F_HOP},
-        {"proxy-authorization", KB_F_HOP}, {"proxy-connection", KB_F_HOP}, {"te", KB_F_HOP}, {"trailer", KB_F_HOP}, {"proxy", KB_F_HOP},
-        {"location", KB_F_LOCATION}, {"content-location", KB_F_LOCATION}, {"refresh", KB_F_REFRESH}, {"set-cookie", KB_F_COOKIE},
-        {"x-kubeedge-token", KB_F_TOKEN}, {"destination", KB_F_RESOURCE}, {"if", KB_F_RESOURCE}, {"service-worker-allowed", KB_F_WORKER},
-        {"clear-site-data", KB_F_ORIGIN}, {"set-cookie2", KB_F_ORIGIN}, {"strict-transport-security", KB_F_ORIGIN},
-        {"public-key-pins", KB_F_ORIGIN}, {"public-key-pins-report-only", KB_F_ORIGIN}, {"expect-ct", KB_F_ORIGIN}, {"alt-svc", KB_F_ORIGIN},
-        {"origin-agent-cluster", KB_F_ORIGIN}, {"origin-isolation", KB_F_ORIGIN}, {"origin-policy", KB_F_ORIGIN}, {"nel", KB_F_ORIGIN},
-        {"report-to", KB_F_ORIGIN}, {"accept-ch", KB_F_ORIGIN}, {"accept-ch-lifetime", KB_F_ORIGIN}, {"critical-ch", KB_F_ORIGIN},
-        {"set-login", KB_F_ORIGIN}, {"use-as-dictionary", KB_F_ORIGIN},
+        {"connection", KB_F_CONNECTION},
+        {"transfer-encoding", KB_F_CODING},
+        {"content-length", KB_F_LENGTH},
+        {"host", KB_F_HOST},
+        {"expect", KB_F_EXPECT},
+        {"upgrade", KB_F_UPGRADE},
+        {"keep-alive", KB_F_HOP},
+        {"proxy-authenticate", KB_F_HOP},
+        {"proxy-authorization", KB_F_HOP},
+        {"proxy-connection", KB_F_HOP},
+        {"te", KB_F_HOP},
+        {"trailer", KB_F_HOP},
+        {"proxy", KB_F_HOP},
+        {"location", KB_F_LOCATION},
+        {"content-location", KB_F_LOCATION},
+        {"refresh", KB_F_REFRESH},
+        {"set-cookie", KB_F_COOKIE},
+        {"x-kubeedge-token", KB_F_TOKEN},
+        {"destination", KB_F_RESOURCE},
+        {"if", KB_F_RESOURCE},
+        {"service-worker-allowed", KB_F_WORKER},
+        {"clear-site-data", KB_F_ORIGIN},
+        {"set-cookie2", KB_F_ORIGIN},
+        {"strict-transport-security", KB_F_ORIGIN},
+        {"public-key-pins", KB_F_ORIGIN},
+        {"public-key-pins-report-only", KB_F_ORIGIN},
+        {"expect-ct", KB_F_ORIGIN},
+        {"alt-svc", KB_F_ORIGIN},
+        {"origin-agent-cluster", KB_F_ORIGIN},
+        {"origin-isolation", KB_F_ORIGIN},
+        {"origin-policy", KB_F_ORIGIN},
+        {"nel", KB_F_ORIGIN},
+        {"report-to", KB_F_ORIGIN},
+        {"accept-ch", KB_F_ORIGIN},
+        {"accept-ch-lifetime", KB_F_ORIGIN},
+        {"critical-ch", KB_F_ORIGIN},
+        {"set-login", KB_F_ORIGIN},
+        {"use-as-dictionary", KB_F_ORIGIN},
     };
     if (is_forwarded(n))
         return KB_F_FORWARDED;
@@ -610,10 +632,7 @@ void kb_answer(kb_text *out, const kb_http_head *h, kb_slice prefix, kb_slice ho
 enum { SIZE, EXTENSION, SIZE_LF, DATA, DATA_CR, DATA_LF, LINE, LINE_LF, TRAILER, TRAILER_LF, OVER };
 #define MOST_SKIPPED (16 * 1024)
 
-static int digit(uint8_t c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
+static int digit(uint8_t c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }
 
 int kb_chunks_next(kb_chunks *c, const uint8_t *data, size_t length, size_t *skip, size_t *body)
 {

@@ -18,8 +18,24 @@ typedef struct {
     uint32_t length;
 } kb_slice;
 
-enum { KB_F_OTHER, KB_F_HOP, KB_F_CONNECTION, KB_F_CODING, KB_F_LENGTH, KB_F_HOST, KB_F_EXPECT, KB_F_UPGRADE, KB_F_FORWARDED, KB_F_LOCATION, KB_F_COOKIE, KB_F_TOKEN, KB_F_REFRESH,
-       KB_F_WORKER, KB_F_ORIGIN, KB_F_RESOURCE }; /* ORIGIN: what it says holds for all services of the host; RESOURCE: names another URL (WebDAV) */
+enum {
+    KB_F_OTHER,
+    KB_F_HOP,
+    KB_F_CONNECTION,
+    KB_F_CODING,
+    KB_F_LENGTH,
+    KB_F_HOST,
+    KB_F_EXPECT,
+    KB_F_UPGRADE,
+    KB_F_FORWARDED,
+    KB_F_LOCATION,
+    KB_F_COOKIE,
+    KB_F_TOKEN,
+    KB_F_REFRESH,
+    KB_F_WORKER,
+    KB_F_ORIGIN,
+    KB_F_RESOURCE
+}; /* ORIGIN: what it says holds for all services of the host; RESOURCE: names another URL (WebDAV) */
 
 typedef struct {
     kb_slice name, value;

@@ -14,15 +14,9 @@ static uint64_t most64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 static uint64_t rest(uint64_t limit, uint64_t used) { return limit > used ? limit - used : 0; }
 
 /* What one node may have, of `budget` of which all hold `used`, and its tenant `of_tenant`. */
-static uint64_t allowed(uint64_t budget, uint64_t used, uint64_t reserve, uint64_t of_tenant)
-{
-    return rest(most64(rest(budget, used), reserve), of_tenant);
-}
+static uint64_t allowed(uint64_t budget, uint64_t used, uint64_t reserve, uint64_t of_tenant) { return rest(most64(rest(budget, used), reserve), of_tenant); }
 
-static uint64_t bytes_allowed(const kb_l4 *l4, const peer *who)
-{
-    return allowed(l4->budget, l4->counters.bytes, l4->budget / RESERVE, who->of->bytes);
-}
+static uint64_t bytes_allowed(const kb_l4 *l4, const peer *who) { return allowed(l4->budget, l4->counters.bytes, l4->budget / RESERVE, who->of->bytes); }
 
 /* -- tenants and nodes -------------------------------------------------------------------------------------------------------------- */
 

@@ -13,46 +13,46 @@
 #define ACCOUNTS 256
 #define LISTENERS 64
 #define FIRST_EPHEMERAL 32768u
-#define FIRST_WINDOW (256u * 1024)       /* bytes that the peer may send us at first */
+#define FIRST_WINDOW (256u * 1024) /* bytes that the peer may send us at first */
 #define LAST_WINDOW (4u * 1024 * 1024)
-#define TIGHT_WINDOW (64u * 1024)        /* when its node holds much */
+#define TIGHT_WINDOW (64u * 1024) /* when its node holds much */
 #define FIRST_CWND (4u * KB_L4_PAYLOAD)
 #define LEAST_CWND (2u * KB_L4_PAYLOAD)
 #define MOST_CWND LAST_WINDOW
-#define MOST_FLIGHT 1024                 /* segments */
-#define MAX_OUT_OF_ORDER 1024                 /* pieces beyond a hole */
-#define LEAST_ROOM 512                   /* bytes of a buffer: small writes share one */
-#define FIRST_TIMEOUT 1000000u           /* us (RFC 6298) */
+#define MOST_FLIGHT 1024 /* segments */
+#define MAX_OUT_OF_ORDER 1024 /* pieces beyond a hole */
+#define LEAST_ROOM 512 /* bytes of a buffer: small writes share one */
+#define FIRST_TIMEOUT 1000000u /* us (RFC 6298) */
 #define LEAST_TIMEOUT 200000u
 #define MOST_TIMEOUT 10000000u
-#define GIVE_UP 60000000u                /* us without any acknowledgement: long enough for a link to be re-established */
+#define GIVE_UP 60000000u /* us without any acknowledgement: long enough for a link to be re-established */
 #define DELAYED_ACK 20000u
 #define LINGER 30000000u
 #define TIME_WAIT 2000000u
-#define ASK_AGAIN 20000000u              /* between two keepalive probes */
-#define MAX_LOOPBACK 1024                      /* segments to ourselves that wait */
+#define ASK_AGAIN 20000000u /* between two keepalive probes */
+#define MAX_LOOPBACK 1024 /* segments to ourselves that wait */
 
-typedef struct chunk {                   /* bytes to send, a SYN or a FIN: always one segment */
+typedef struct chunk { /* bytes to send, a SYN or a FIN: always one segment */
     struct chunk *next;
     uint64_t sent_at;
     uint32_t sequence, length, room;
     uint8_t flags, received, lost, again;
-    uint8_t data[];                      /* KB_L4_HEAD bytes, then the payload */
+    uint8_t data[]; /* KB_L4_HEAD bytes, then the payload */
 } chunk;
 
-typedef struct part {                    /* bytes received */
+typedef struct part { /* bytes received */
     struct part *next;
     uint32_t sequence, start, length, room;
     uint8_t data[];
 } part;
 
-typedef struct account {                 /* how much one tenant holds */
+typedef struct account { /* how much one tenant holds */
     struct account *chain;
     uint32_t tenant, peers, connections, opening;
     uint64_t bytes;
 } account;
 
-typedef struct peer {                    /* how much one node of it holds */
+typedef struct peer { /* how much one node of it holds */
     struct peer *chain;
     account *of;
     uint32_t number, connections, opening;
@@ -88,20 +88,20 @@ struct kb_conn {
     uint8_t state, listed, dead, owned, fresh, changed, opening, discard;
     uint8_t ack_now, fin_queued, fin_acked, peer_ended, has_fin, tlp_out, reordered, echo, want_room, recovering, slowed, in_ended;
     uint8_t timer_kind, unacked;
-    int32_t heap_index;                  /* -1: in no heap */
-    uint64_t deadline;                   /* as the heap knows it */
+    int32_t heap_index; /* -1: in no heap */
+    uint64_t deadline; /* as the heap knows it */
     uint64_t timer, ack_at, linger_at, keepalive, heard_at, asked_at, progress_at;
     /* sending */
-    chunk *first, *last, *unsent;        /* first..: sent and not acknowledged; from `unsent` on: not sent */
+    chunk *first, *last, *unsent; /* first..: sent and not acknowledged; from `unsent` on: not sent */
     uint32_t initial, next, una, peer_edge, flight_bytes, flight_count, lost_count, sacked, agains;
     uint32_t cwnd, threshold, recover, slow_until;
     uint64_t srtt, rttvar, min_rtt, timeout, rack_sent, rack_rtt, rack_at;
-    uint32_t rack_end, highest;          /* sequence of the newest delivered; the highest that was delivered out of order */
-    size_t unsent_bytes, sending;        /* bytes of the writer's; of memory */
+    uint32_t rack_end, highest; /* sequence of the newest delivered; the highest that was delivered out of order */
+    size_t unsent_bytes, sending; /* bytes of the writer's; of memory */
     /* receiving */
     part *parts, *parts_last, *out_of_order;
     uint32_t expected, advertised, limit, consumed, fin_at, out_of_order_count;
-    size_t waiting, receiving;           /* bytes for the reader; of memory */
+    size_t waiting, receiving; /* bytes for the reader; of memory */
 };
 
 struct kb_l4 {

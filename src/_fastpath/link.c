@@ -193,7 +193,10 @@ static void set_congestion(port *p, const char *wanted)
     socklen_t size = sizeof p->congestion - 1;
     p->complaint[0] = 0;
     if (setsockopt(p->fd, IPPROTO_TCP, TCP_CONGESTION, wanted, (socklen_t)strlen(wanted)) < 0)
-        snprintf(p->complaint, sizeof p->complaint, "%s: %s", wanted, errno == EPERM ? "not allowed" : errno == ENOENT ? "not in this kernel" : strerror(errno));
+        snprintf(p->complaint, sizeof p->complaint, "%s: %s", wanted,
+                 errno == EPERM    ? "not allowed"
+                 : errno == ENOENT ? "not in this kernel"
+                                   : strerror(errno));
     memset(p->congestion, 0, sizeof p->congestion);
     if (getsockopt(p->fd, IPPROTO_TCP, TCP_CONGESTION, p->congestion, &size) < 0)
         p->congestion[0] = 0; /* no TCP: a socket pair of a test */

@@ -105,10 +105,10 @@ int kb_check_packet(const uint8_t *frame, size_t length, kb_packet *packet)
         int kind = gso & ~GSO_ECN;
         if (!(flags & NEEDS_CSUM) || !known || gso_size == 0)
             return -1;
-        if (kind == GSO_TCPV4 ? v6 || protocol != TCP
-            : kind == GSO_TCPV6 ? !v6 || protocol != TCP
+        if (kind == GSO_TCPV4    ? v6 || protocol != TCP
+            : kind == GSO_TCPV6  ? !v6 || protocol != TCP
             : kind == GSO_UDP_L4 ? protocol != UDP || (gso & GSO_ECN)
-            : 1)
+                                 : 1)
             return -1;
         size_t header = protocol == TCP ? (at + 20 <= size ? (size_t)(ip[at + 12] >> 4) * 4 : 0) : 8;
         if (header < (protocol == TCP ? 20u : 8u) || at + header > size)

@@ -17,7 +17,10 @@ static void on_accept(void *context, kb_conn *conn)
 
 static void keep_alive(int fd)
 {
-    const int options[][3] = {{IPPROTO_TCP, TCP_NODELAY, 1}, {SOL_SOCKET, SO_KEEPALIVE, 1}, {IPPROTO_TCP, TCP_KEEPIDLE, 60}, {IPPROTO_TCP, TCP_KEEPINTVL, 15},
+    const int options[][3] = {{IPPROTO_TCP, TCP_NODELAY, 1},
+                              {SOL_SOCKET, SO_KEEPALIVE, 1},
+                              {IPPROTO_TCP, TCP_KEEPIDLE, 60},
+                              {IPPROTO_TCP, TCP_KEEPINTVL, 15},
                               {IPPROTO_TCP, TCP_KEEPCNT, 4}};
     for (size_t i = 0; i < sizeof options / sizeof *options; i++)
         setsockopt(fd, options[i][0], options[i][1], &options[i][2], sizeof(int));

@@ -254,8 +254,8 @@ static int read_request(session *s)
         }
         return WAIT;
     }
-    if (size <= 0 || !kb_plain_request(&head) || kb_split_target(head.target, proxy->is_client ? 3 : 1, labels, &rest_of) < 0
-        || (!proxy->is_client && (!rest_of.length || rest_of.at[0] != '/'))) { /* to be redirected to the slash */
+    if (size <= 0 || !kb_plain_request(&head) || kb_split_target(head.target, proxy->is_client ? 3 : 1, labels, &rest_of) < 0 ||
+        (!proxy->is_client && (!rest_of.length || rest_of.at[0] != '/'))) { /* to be redirected to the slash */
         kb_proxy_hand_over(s);
         return OVER;
     }

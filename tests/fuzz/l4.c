@@ -57,10 +57,7 @@ static uint32_t next_random(void *context)
     return seed = seed * 1664525u + 1013904223u;
 }
 
-static void ready(void *user, kb_conn *conn)
-{
-    REQUIRE(((end *)user)->conn == conn);
-}
+static void ready(void *user, kb_conn *conn) { REQUIRE(((end *)user)->conn == conn); }
 
 static void accept_conn(void *context, kb_conn *conn)
 {

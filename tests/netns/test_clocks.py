@@ -83,7 +83,11 @@ def test_a_machine_that_starts_in_another_decade_says_so_and_is_back_when_its_cl
     begun = time.monotonic()
     site.start_again()
     until(lambda: "clock of this machine" in site.status()["channel"]["lastError"], timeout=20, what="the reason")
-    until(lambda: "clock of this machine" in site.status()["link"]["lastError"], timeout=20, what="the reason, of the link")
+    until(
+        lambda: "clock of this machine" in site.status()["link"]["lastError"],
+        timeout=20,
+        what="the reason, of the link",
+    )
     assert max(site.status()[way]["seconds"] for way in ("channel", "link")) < time.monotonic() - begun + 1
     # alone, and at work: what it knows, what people write there, what runs
     restarts = ["get", "pod", "sleeper", "-o", "jsonpath={.status.phase} {.status.containerStatuses[0].restartCount}"]
