@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kubeedge.api import keys
 from kubeedge.errors import Invalid
-from kubeedge.store.model import Compare, Put, Store, CompareTarget
+from kubeedge.store.model import Compare, CompareTarget, Put, Store
 from kubeedge_cloud.bootstrap.core import with_next
 from kubeedge_cloud.tenants.manager import TenantManager
 

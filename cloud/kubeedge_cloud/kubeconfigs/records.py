@@ -9,7 +9,7 @@ from dataclasses import replace
 from kubeedge.api import keys
 from kubeedge.api.names import TenantId, node_name
 from kubeedge.errors import Conflict, Invalid, NotFound
-from kubeedge.store.model import Compare, Delete, Put, Store, CompareTarget
+from kubeedge.store.model import Compare, CompareTarget, Delete, Put, Store
 from kubeedge_cloud.kubeconfigs import core
 from kubeedge_cloud.kubeconfigs.core import Kubeconfig
 
