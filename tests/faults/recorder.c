@@ -62,10 +62,7 @@ void record_into(const char *where, const char *into)
     pthread_mutex_unlock(&lock);
 }
 
-void record_full(int now)
-{
-    full = now;
-}
+void record_full(int now) { full = now; }
 
 static void record(char type, uint32_t file, uint64_t offset, const void *data, uint32_t length)
 {
@@ -116,9 +113,9 @@ static void opened(int fd, const char *path)
     pthread_mutex_unlock(&lock);
 }
 
-#define MODE                                     \
-    va_list rest;                                \
-    va_start(rest, flags);                       \
+#define MODE                                                                \
+    va_list rest;                                                           \
+    va_start(rest, flags);                                                  \
     mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0; \
     va_end(rest)
 
@@ -174,10 +171,7 @@ ssize_t pwrite64(int fd, const void *data, size_t length, off64_t at)
     return n;
 }
 
-ssize_t pwrite(int fd, const void *data, size_t length, off_t at)
-{
-    return pwrite64(fd, data, length, at);
-}
+ssize_t pwrite(int fd, const void *data, size_t length, off_t at) { return pwrite64(fd, data, length, at); }
 
 int ftruncate64(int fd, off64_t length)
 {
@@ -191,10 +185,7 @@ int ftruncate64(int fd, off64_t length)
     return done;
 }
 
-int ftruncate(int fd, off_t length)
-{
-    return ftruncate64(fd, length);
-}
+int ftruncate(int fd, off_t length) { return ftruncate64(fd, length); }
 
 static int synced(int fd, long call)
 {
@@ -207,15 +198,9 @@ static int synced(int fd, long call)
     return done;
 }
 
-int fsync(int fd)
-{
-    return KNOWN(fd) ? synced(fd, SYS_fsync) : (int)syscall(SYS_fsync, fd);
-}
+int fsync(int fd) { return KNOWN(fd) ? synced(fd, SYS_fsync) : (int)syscall(SYS_fsync, fd); }
 
-int fdatasync(int fd)
-{
-    return KNOWN(fd) ? synced(fd, SYS_fdatasync) : (int)syscall(SYS_fdatasync, fd);
-}
+int fdatasync(int fd) { return KNOWN(fd) ? synced(fd, SYS_fdatasync) : (int)syscall(SYS_fdatasync, fd); }
 
 int close(int fd)
 {
