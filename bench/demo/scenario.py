@@ -399,7 +399,7 @@ def cloud_config(root: Path) -> dict[str, Any]:
         "paths": {"state": str(root / "state"), "run": str(root / "run")},
         "advertise": [CLOUD_ADDRESS],
         "listeners": {"web": {"port": 80}},
-        "nodeGrace": 2,  # after the 27 s of silence that end a channel; the demo need not wait longer
+        "nodeMonitorGracePeriod": 2,  # after the 27 s of silence that end a channel; the demo need not wait longer
     }
 
 

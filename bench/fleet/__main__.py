@@ -57,7 +57,7 @@ class Cloud:
                     "paths": {"state": f"{directory}/state", "run": f"{directory}/run"},
                     "addresses": {"pods": PLAN.pods, "nodeBits": PLAN.node_bits},
                     "tun": {"enable": False},
-                    "nodeGrace": 3600,
+                    "nodeMonitorGracePeriod": 3600,
                     "logging": {"level": "warning"},
                 }
             )

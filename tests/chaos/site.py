@@ -237,7 +237,7 @@ class Site:
         )  # fmt: skip
         path = self.root(node) / "etc/kubeedge/kubeedge.yaml"
         config = yaml.safe_load(path.read_text())
-        for module in ("kubebus", "appengine", "webservices"):
+        for module in ("kubebus", "appengine", "publishing"):
             config["modules"][module]["enable"] = False
         if self._bus:
             first = self.nodes.index(node) % len(self.servers)

@@ -136,7 +136,7 @@ class Site:
         settings = {
             "kind": "EdgeCore",
             "paths": {name: str(root / path) for name, path in paths.items()},
-            "modules": {"appengine": {"enable": False}, "webservices": {"timeout": 2}},
+            "modules": {"appengine": {"enable": False}, "publishing": {"timeout": 2}},
         }
         config.write_text(json.dumps(settings))
         token = self.cloud.run(*KUBEEDGE, "token", "create", "--node", f"edge{n}", "--socket", str(self.socket))
