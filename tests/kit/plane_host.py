@@ -73,7 +73,8 @@ async def main(config: dict[str, Any]) -> None:
         first = OFFLOADS[config.get("offload", "all")]
         tun_module._OFFLOADS = tun_module._OFFLOADS[first:]  # what an older kernel takes
         tun = open_tun("kb0", offload=bool(tun_module._OFFLOADS))
-        await configure("kb0", config["tun"], mtu=1500, routes=["10.244.0.0/16"])
+        own = [] if relay else [f"10.244.{config['number']}.0/24"]
+        await configure("kb0", config["tun"], mtu=1500, routes=["10.244.0.0/16"], own=own)
         tenant = config.get("tenant", 0)
         if not relay:
             for prefix in ("100.64.0.0/16", "10.244.0.0/16", "fd64::/64"):

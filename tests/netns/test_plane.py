@@ -133,7 +133,7 @@ def overlay(topology: Topology, tmp_path: Path) -> Iterator[Overlay]:
 def receive_file(host: Host, port: int, size: int) -> subprocess.Popen[str]:
     code = (
         "import socket,hashlib,sys\n"
-        f"s=socket.create_server(('', {port})); print('ready', flush=True)\n"
+        f"s=socket.create_server(('', {port})); s.settimeout(60); print('ready', flush=True)\n"
         "c,_=s.accept(); h=hashlib.sha256(); n=0\n"
         "while b:=c.recv(1<<20): h.update(b); n+=len(b)\n"
         "print(n, h.hexdigest(), flush=True)\n"
@@ -492,7 +492,7 @@ def test_ipv6_from_end_to_end(overlay: Overlay) -> None:
     assert "1 received" in e1.run("ping", "-c1", "-s", "9000", "-W2", "fd64::2")
     code = (
         "import socket,hashlib\n"
-        "s=socket.create_server(('::', 5000), family=socket.AF_INET6); print('ready', flush=True)\n"
+        "s=socket.create_server(('::', 5000), family=socket.AF_INET6); s.settimeout(60); print('ready', flush=True)\n"
         "c,_=s.accept(); h=hashlib.sha256(); n=0\n"
         "while b:=c.recv(1<<20): h.update(b); n+=len(b)\n"
         "print(n, h.hexdigest(), flush=True)\n"
