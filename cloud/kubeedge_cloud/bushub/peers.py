@@ -27,6 +27,7 @@ from typing import Any, cast
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import Conflict, Gone, KubeEdgeError, NotFound, PeerError, Unavailable
+from kubeedge.kit.backoff import Backoff
 from kubeedge.kubebus.l2.core import Hello, HelloHeard, Link, LinkDown, LinkSettings, LinkUp, Role, Subnet, Welcome
 from kubeedge.kubebus.l3.plane import CONTROL, Plane, TlsContext
 from kubeedge.kubebus.links import open_connection
@@ -40,7 +41,7 @@ _TTL = 10.0  # seconds that a dead relay is remembered
 _KEEPALIVE = 3.0  # seconds
 _MAX_RELAYS = 32
 _LINK = LinkSettings(keepalive=5.0, dead_after=6.0)
-_BACKOFF = (0.25, 1.0)  # seconds between two attempts to reach a peer
+_BACKOFF = Backoff(0.5, 1.0)  # between two attempts to reach a peer
 _DIAL = 2.0  # seconds for TCP: with the pause above and a SYN that is repeated after 1 s, a path that comes back is found within 2 s
 
 
@@ -379,7 +380,7 @@ class Peers:
                 await link.done.wait()
                 attempt = 0 if link.core.rtt is not None else attempt
             attempt += 1
-            await asyncio.sleep(min(_BACKOFF[1], _BACKOFF[0] * 2 ** min(attempt, 5)))
+            await asyncio.sleep(_BACKOFF.delay(attempt))
 
     async def _dial(self, peer: _Peer, address: str) -> _PeerLink | None:
         assert self._plane is not None and self._tls is not None

@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound, Refused
+from kubeedge.kit.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 
-_FIRST, _LAST = 0.005, 30.0  # seconds before the first and the last repetition, doubling
+_BACKOFF = Backoff(0.005, 30.0)
 
 
 class WorkQueue(Generic[K]):
@@ -107,6 +108,5 @@ class WorkQueue(Generic[K]):
                 self.add_after(key, delay)
 
     def _backoff(self, key: K) -> float:
-        failures = self._failures.get(key, 0)
-        self._failures[key] = failures + 1
-        return min(_FIRST * (1 << min(failures, 20)), _LAST)
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        return _BACKOFF.delay(failures)

@@ -8,13 +8,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from kubeedge.api.names import TenantId
+from kubeedge.beehive.core import RestartPolicy, Restarts
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import TenantRecord
 
 log = logging.getLogger(__name__)
-
-_FIRST, _LAST = 0.5, 30.0  # seconds of back-off between restarts
-_FORGIVEN = 60.0  # seconds of life after which the back-off begins anew
 
 #: serves one tenant until it is cancelled; sets the event once it serves
 Serve = Callable[[TenantRecord, asyncio.Event], Awaitable[None]]
@@ -50,15 +48,14 @@ async def for_each_tenant(tenants: TenantManager, serve: Serve, ready: asyncio.E
 
 async def _supervise(record: TenantRecord, serve: Serve, serving: asyncio.Event, what: str) -> None:
     loop = asyncio.get_running_loop()
-    delay = _FIRST
+    restarts = Restarts(RestartPolicy())
     while True:
-        since = loop.time()
+        restarts.started(loop.time())
         try:
             await serve(record, serving)
+            delay = restarts.ended(loop.time())
             log.error("%s tenant=%s ended; it starts again in %g s", what, record.name, delay)
         except Exception:
+            delay = restarts.ended(loop.time())
             log.exception("%s tenant=%s failed; it starts again in %g s", what, record.name, delay)
-        if loop.time() - since > _FORGIVEN:
-            delay = _FIRST
         await asyncio.sleep(delay)
-        delay = min(2 * delay, _LAST)

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from kubeedge.api.pod import Container, Pod
+from kubeedge.kit.backoff import Backoff
 
-BACKOFF_FIRST = 10.0  # seconds
-BACKOFF_LAST = 300.0
+BACKOFF = Backoff(10.0, 300.0)  # the kubelet's, of containers and images
+SANDBOX_BACKOFF = Backoff(2.0, 60.0)
 EVICTION_GRACE = 1.0  # seconds, as the kubelet's: what fills a disk is not asked twice
 BACKOFF_FORGET = 600.0  # seconds of life after which a container's crashes are forgotten
 
@@ -221,7 +222,7 @@ def restarts(policy: str, exit_code: int, init: bool) -> bool:
 
 def back_off(crashes: int) -> float:
     """Seconds from an exit to the next start."""
-    return 0.0 if crashes <= 1 else min(BACKOFF_LAST, BACKOFF_FIRST * float(2 ** min(crashes - 2, 10)))
+    return BACKOFF.delay(crashes - 1)  # the first restart is at once
 
 
 def note_exit(
@@ -264,10 +265,9 @@ def note_start(
 def note_failure(state: ContainerObservation, *, reason: str, message: str, now: float) -> None:
     """It could not be started: try again later, less and less often."""
     state.failures += 1
-    delay = min(BACKOFF_LAST, BACKOFF_FIRST * 2 ** min(state.failures - 1, 10))
     if reason == "ErrImagePull" and state.failures > 1:
         reason = "ImagePullBackOff"
-    state.waiting_reason, state.waiting_message, state.retry_at = reason, message, now + delay
+    state.waiting_reason, state.waiting_message, state.retry_at = reason, message, now + BACKOFF.delay(state.failures)
 
 
 def phase(pod: Pod, observed: PodObservation) -> str:

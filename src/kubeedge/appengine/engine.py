@@ -40,7 +40,6 @@ log = logging.getLogger("kubeedge.appengine")
 
 _SYNC_VOLUMES = ("configmaps", "secrets")
 _RETRY = 2.0  # seconds after something failed that has no back-off of its own
-_SANDBOX_BACKOFF = 60.0  # seconds, at most
 _HOOK_TIMEOUT = 300.0  # seconds for a postStart command
 _LOOK_AT_VOLUMES = 10.0  # seconds
 _AFTER_HOOK = 2.0  # seconds that a container has for SIGTERM, at least, after its preStop command
@@ -275,7 +274,7 @@ class AppEngine:
                     observed.ip = await self._runtime.create_sandbox(worker.desired)
                 except (StartError, OSError) as exc:
                     observed.failures += 1
-                    observed.retry_at = self._clock() + min(_SANDBOX_BACKOFF, 2.0 ** min(observed.failures, 10))
+                    observed.retry_at = self._clock() + core.SANDBOX_BACKOFF.delay(observed.failures)
                     observed.sandbox_error = str(exc)
                     await self._event(worker, "Warning", "FailedCreatePodSandBox", str(exc))
                     return

@@ -11,16 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kubeedge.kit.backoff import Backoff
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartPolicy:
-    first: float = 0.5  # seconds before the first restart, doubling
-    last: float = 30.0  # seconds; a longer wait would keep a node useless after its trouble is over
+    backoff: Backoff = Backoff(0.5, 30.0)  # a longer wait would keep a node useless after its trouble is over
     healthy_after: float = 60.0  # seconds of life after which a crash counts as the first again
-
-    def delay(self, crashes: int) -> float:
-        """Before the restart after the n-th crash in a row (1, 2, ...)."""
-        return float(min(self.last, self.first * 2 ** min(crashes - 1, 20)))
 
 
 class Restarts:
@@ -40,4 +37,4 @@ class Restarts:
         healthy = now - self._began >= self._policy.healthy_after
         self._in_a_row = 1 if healthy else self._in_a_row + 1
         self.total += 1
-        return self._policy.delay(self._in_a_row)
+        return self._policy.backoff.delay(self._in_a_row)

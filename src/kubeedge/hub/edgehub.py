@@ -19,6 +19,7 @@ from kubeedge.errors import PeerError, suspect_clock
 from kubeedge.hub.core import REPLACED, Session, SessionSettings
 from kubeedge.hub.driver import Channel, ChannelCounters, WebSocket
 from kubeedge.hub.stream import Rejected, Stream
+from kubeedge.kit.backoff import Backoff
 
 log = logging.getLogger("kubeedge.edgehub")
 
@@ -184,9 +185,10 @@ class EdgeHub:
     async def _pause(self, attempt: int, failing_for: float) -> None:
         s = self._settings
         last = s.backoff_last if failing_for < _HOPELESS_FOR else s.backoff_hopeless
-        delay = min(last, s.backoff_first * 2 ** min(attempt, 10)) * self._rng.uniform(0.5, 1.0)
+        delay = Backoff(s.backoff_first, last, jitter=0.5).delay(attempt + 1, self._rng.random())
         if self._turned_away:
-            delay = max(delay, min(s.backoff_crowd, 2.0 ** min(self._turned_away, 10)) * self._rng.random())
+            crowd = Backoff(2.0, s.backoff_crowd, jitter=1.0)
+            delay = max(delay, crowd.delay(self._turned_away, self._rng.random()))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await self._hint.wait()

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kubeedge.errors import PeerError, suspect_clock
+from kubeedge.kit.backoff import Backoff
 from kubeedge.kubebus.l2.autoscaler import LINKS, LinkAutoscaler
 from kubeedge.kubebus.l2.core import Hello, Link, LinkDown, LinkEvent, LinkSettings, LinkUp, Role, Subnet
 from kubeedge.kubebus.l2.relays import KNOCK, STAGGER, RelayOrder
@@ -360,8 +361,8 @@ class Links:
             attempt += 1
             s = self._settings
             last = s.backoff_last if self._outage_is_young() else s.backoff_hopeless
-            delay = min(last, s.backoff_first * 2 ** min(attempt, 10)) * self._rng.uniform(0.5, 1.0)
-            await self._pause(news, delay)
+            backoff = Backoff(s.backoff_first, last, jitter=0.5)
+            await self._pause(news, backoff.delay(attempt + 1, self._rng.random()))
 
     def _outage_is_young(self) -> bool:
         return asyncio.get_running_loop().time() - self._last_up < _YOUNG

@@ -6,10 +6,10 @@ year is left then for a cloud that is down or a node that is off.
 
 from __future__ import annotations
 
+from kubeedge.kit.backoff import Backoff
 from kubeedge.pki.der import Validity
 
-_RETRY_FIRST = 60.0  # seconds
-_RETRY_LAST = 3600.0
+_RETRY = Backoff(60.0, 3600.0)  # `renewal_time` has spread the nodes already
 
 
 def renewal_time(validity: Validity, jitter: float) -> float:
@@ -19,5 +19,5 @@ def renewal_time(validity: Validity, jitter: float) -> float:
 
 
 def retry_delay(failures: int) -> float:
-    """Before the attempt after the n-th failure in a row (1, 2, ...)."""
-    return float(min(_RETRY_LAST, _RETRY_FIRST * 2 ** min(failures - 1, 20)))
+    """Seconds to wait after the n-th failure in a row (1, 2, ...)."""
+    return _RETRY.delay(failures)

@@ -209,4 +209,4 @@ def test_a_container_is_never_started_twice_nor_before_its_time(
         attempts += 1
         now += lived
         core.note_exit(state, exit_code=code, reason="", message="", wall=now, now=now)
-    assert seen.of("main").restart_at <= now + core.BACKOFF_LAST
+    assert seen.of("main").restart_at <= now + core.BACKOFF.last

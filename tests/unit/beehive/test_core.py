@@ -2,8 +2,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.beehive.core import RestartPolicy, Restarts
+from kubeedge.kit.backoff import Backoff
 
-POLICY = RestartPolicy(first=0.5, last=30.0, healthy_after=60.0)
+POLICY = RestartPolicy(backoff=Backoff(0.5, 30.0), healthy_after=60.0)
 
 
 def test_each_crash_in_a_row_doubles_the_wait_up_to_the_limit():
@@ -32,4 +33,4 @@ def test_a_minute_of_health_earns_trust_again():
 
 @given(st.integers(1, 10**9))
 def test_no_number_of_crashes_overflows_the_delay(crashes):
-    assert 0.5 <= POLICY.delay(crashes) <= 30.0
+    assert 0.5 <= POLICY.backoff.delay(crashes) <= 30.0

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from kubeedge.api import meta
 from kubeedge.api.names import Object
+from kubeedge.kit.backoff import Backoff
 from kubeedge_cloud.controllers.objects import (
     available_in,
     count,
@@ -31,7 +32,7 @@ from kubeedge_cloud.controllers.objects import (
 
 BURST = 500  # pods at once, as in Kubernetes
 _FAILED_KEPT = 8  # the pause grows with them: 1 s after the first, 128 s after the eighth
-_FAILED_FIRST = 1.0  # seconds to wait after the first failed pod, doubling
+_FAILED_BACKOFF = Backoff(1.0, 128.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def plan(replicaset: Object, pods: Collection[Object], expected_deletions: Colle
         return Plan(delete=(*ranked[: len(active) - wanted], *surplus))
     missing = min(wanted - len(active), BURST)
     if missing and failed:
-        pause = _FAILED_FIRST * (1 << min(len(failed), _FAILED_KEPT) - 1)
+        pause = _FAILED_BACKOFF.delay(len(failed))
         left = max(still(pause, created_of(pod), now) for pod in failed)
         if left > 0:
             return Plan(delete=surplus, again_in=left)
