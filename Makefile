@@ -27,12 +27,13 @@ demo: $(STAMP)   ## the main job, end to end: two edge nodes behind NAT, a cloud
 test: lint       ## style, types, import rules, all tests
 	$(BIN)/python -m pytest -q $(ARGS)
 
-lint: $(STAMP)   ## ruff, formatters, mypy --strict, import-linter
+lint: $(STAMP)   ## ruff, formatters, mypy --strict, import-linter, docstrings
 	$(BIN)/ruff check $(PYTHON_CODE)
 	$(BIN)/ruff format --check $(PYTHON_CODE)
 	git ls-files $(C_CODE) | xargs $(BIN)/clang-format --dry-run -Werror
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.kit.docstrings
 
 format: $(STAMP) ## ruff format and clang-format on everything
 	$(BIN)/ruff format $(PYTHON_CODE)
