@@ -32,7 +32,9 @@ import kubeedge.store.sqlite_file as sqlite_file
 from kubeedge.api.names import Revision
 from kubeedge.errors import Unavailable
 from kubeedge.store.model import Change, Compare, Op, TxnResult
-from kubeedge.store.sqlite import _COLUMNS, _GROUP, CorruptStore, SqliteSettings, SqliteStore, _change, _rows
+from kubeedge.store.sqlite import CorruptStore, SqliteSettings, SqliteStore
+from kubeedge.store.sqlite_history import COLUMNS, change, rows
+from kubeedge.store.sqlite_writer import GROUP, Answers, Job, Request, Writer
 from tests.faults import powercut
 from tests.simulator.disks import Data, Disk
 from tests.simulator.judge import Violation
@@ -109,7 +111,7 @@ class SqliteDisk(Disk):
             with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
                 db.execute("BEGIN")
                 db.executemany(
-                    "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)", _rows(data.between(Revision(0), data.revision))
+                    "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)", rows(data.between(Revision(0), data.revision))
                 )
                 db.execute("COMMIT")
         self.recorder.catch_up()
@@ -167,9 +169,9 @@ class SqliteDisk(Disk):
         except CorruptStore:
             return None
         data = Data(store_id=store.store_id)
-        changes = [_change(row) for row in store._reader.execute(f"SELECT {_COLUMNS} FROM history ORDER BY id")]
-        for change in changes:
-            data.follow([change], change.revision)
+        changes = [change(row) for row in store._reader.execute(f"SELECT {COLUMNS} FROM history ORDER BY id")]
+        for one in changes:
+            data.follow([one], one.revision)
         data._revision, data._compacted = store.revision, store.compacted
         store.die(power=False)
         other = SqliteDisk(self.recorder, "", data=data, place=self.place)
@@ -179,61 +181,49 @@ class SqliteDisk(Disk):
         return other
 
 
-class _Waiting:
-    """The writer's queue, without a thread behind it."""
-
-    def __init__(self, kick: Callable[[], None]) -> None:
-        self.items: deque[Any] = deque()
-        self._kick = kick
-
-    def put(self, item: Any) -> None:
-        self.items.append(item)
-        self._kick()
-
-
-class SimSqlite(SqliteStore):
-    """The product's store; its writer takes turns with everybody else."""
+class SimWriter(Writer):
+    """The store's writer without its thread: it takes turns with everybody else."""
 
     dead = False
+    busy = False
+    disk: SqliteDisk
+    rng: random.Random
 
-    def __init__(self, disk: SqliteDisk, rng: random.Random) -> None:
-        super().__init__(disk.place / "store.db", SETTINGS)
-        self.disk = disk
-        self.path = Path(self.store_id)  # errors tell of it, and go to the peer: the same in each run
-        self._rng = rng
+    def start(self) -> None:
+        self.waiting: deque[Request | Job | None] = deque()
         self._context = copy_context()
-        self._waiting = _Waiting(self._kick)
-        self._queue = self._waiting  # type: ignore[assignment]
-        self._written = self._revision
-        self._busy = False
-        self._thread.join()
 
-    def _write(self) -> None:
-        pass  # of the thread: there is none
+    async def run(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        if self.dead:
+            raise Unavailable("the process is dead")
+        await super().run(work)
+
+    def _put(self, item: Request | Job | None) -> None:
+        self.waiting.append(item)
+        self._kick()
 
     def _kick(self) -> None:
-        if not self._busy:
-            self._busy = True
-            delay = self._rng.choice((0.0, 0.001, 0.01, 0.2))
+        if not self.busy:
+            self.busy = True
+            delay = self.rng.choice((0.0, 0.001, 0.01, 0.2))
             self._loop.call_later(delay, self._context.run, self._turn)
 
     def _turn(self) -> None:
         if self.dead:
             return
         with contextlib.suppress(asyncio.CancelledError):  # the process died in it
-            self._take()
-            self._busy = False
-            if self._waiting.items:
+            self.take()
+            self.busy = False
+            if self.waiting:
                 self._kick()
 
-    def _take(self) -> None:
-        waiting = self._waiting.items
-        items = [waiting.popleft() for _ in range(min(_GROUP, len(waiting)))]
-        self.disk.recorder.full(self.disk.full and self._rng.random() < 0.8)  # type: ignore[attr-defined]
+    def take(self) -> None:
+        items = [self.waiting.popleft() for _ in range(min(GROUP, len(self.waiting)))]
+        self.disk.recorder.full(self.disk.full and self.rng.random() < 0.8)
         try:
-            self._written = self._serve(items, self._written)
+            self._serve(items)
         finally:
-            self.disk.recorder.full(False)  # type: ignore[attr-defined]
+            self.disk.recorder.full(False)
 
     def _post(self, callback: Callable[[], None]) -> None:
         def heard() -> None:
@@ -242,11 +232,27 @@ class SimSqlite(SqliteStore):
 
         self._loop.call_soon(heard, context=self._context)
 
-    def _answer(self, answers: Any) -> None:
+
+class SimSqlite(SqliteStore):
+    """The product's store with a writer of the simulator."""
+
+    dead = False
+    _writer: SimWriter
+
+    def __init__(self, disk: SqliteDisk, rng: random.Random) -> None:
+        super().__init__(disk.place / "store.db", SETTINGS, writer=SimWriter)
+        self.disk = disk
+        self.path = self._writer.path = Path(
+            self.store_id
+        )  # errors tell of it, and go to the peer: the same in each run
+        self._writer.disk, self._writer.rng = disk, rng
+        self._rng = rng
+
+    def _committed(self, answers: Answers) -> None:
         for _, answer in answers:
             if not isinstance(answer, BaseException) and answer.changes:
                 self.disk.follow(answer.changes)  # type: ignore[attr-defined]
-        super()._answer(answers)
+        super()._committed(answers)
 
     def _arm(self) -> None:
         if not self.dead:
@@ -258,10 +264,6 @@ class SimSqlite(SqliteStore):
     async def txn(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()) -> TxnResult:
         self._alive()
         return await super().txn(compares, success, failure)
-
-    async def _run(self, work: Callable[[sqlite3.Connection], None]) -> None:
-        self._alive()
-        await super()._run(work)
 
     async def compact(self, revision: Revision) -> None:
         self._alive()
@@ -276,7 +278,7 @@ class SimSqlite(SqliteStore):
     def die(self, *, power: bool) -> None:
         if self.dead:
             return
-        self.dead = True
+        self.dead = self._writer.dead = True
         if self._expiry:
             self._expiry.cancel()
         for task in (self._compacting, *self._tasks):
@@ -287,8 +289,9 @@ class SimSqlite(SqliteStore):
         recorder = disk.recorder
         recorder.catch_up()
         rest: list[powercut.Operation] = []
-        if self._busy and rng.random() < 0.7 and not self._writer.in_transaction:  # in the middle of a commit
-            self._take()
+        writer = self._writer
+        if writer.busy and rng.random() < 0.7 and not writer.db.in_transaction:  # in the middle of a commit
+            writer.take()
             rest = recorder.operations()
             for _ in range(rng.randint(0, len(rest))):
                 recorder.disk.play(rest.pop(0))
@@ -298,7 +301,7 @@ class SimSqlite(SqliteStore):
         for operation in rest:
             recorder.disk.play(operation)
         self._reader.close()
-        self._writer.close()
+        writer.db.close()
         self._lock.close()
         recorder.catch_up()
         recorder.disk.settle(made.name)

@@ -16,97 +16,96 @@ KIND = "CloudCore"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudPaths:
     state: Path = setting(Path("/var/lib/kubeedge/cloud"), "the store, the certificate authority, kubeconfigs")
-    run: Path = setting(Path("/run/kubeedge"), "the administrator's socket")
+    run: Path = setting(Path("/run/kubeedge"), "the socket for administration")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    port: int = required("0 lets the kernel choose, where nodes need not be told", low=0, high=65535)
+    port: int = required("0: chosen by the kernel, for listeners that nodes need not know", low=0, high=65535)
     address: str = setting(
-        "0.0.0.0", 'which of our addresses; 0.0.0.0 means all of IPv4, "::" all of IPv6', form=forms.address
+        "0.0.0.0", 'local address to listen on; 0.0.0.0: all of IPv4, "::": all of IPv6', form=forms.address
     )
-    enable: bool = setting(True, "whether it listens at all")
+    enable: bool = setting(True, "false: this listener is not opened")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listeners:
     hub: Listener = section(Listener(port=10000), "channels of the nodes (mutual TLS)")
     bootstrap: Listener = section(
-        Listener(port=10002), "joining and renewing certificates (open to unauthenticated clients)"
+        Listener(port=10002), "join, and renewal of certificates (open to unauthenticated clients, so the connections of one address are limited)"
     )
     relay: Listener = section(
-        Listener(port=10010), "KubeBus links of the nodes (mutual TLS); nodes join without it, too"
+        Listener(port=10010), "KubeBus links of the nodes (mutual TLS); without it nodes run, but have no overlay"
     )
     api: Listener = section(Listener(port=6443), "the Kubernetes API (client certificates)")
     web: Listener = section(Listener(port=8080), "published web services (HTTP, or HTTPS: publishing.tls)")
     metrics: Listener = section(
-        Listener(port=10003, address="127.0.0.1"), "GET /metrics for Prometheus, without authentication"
+        Listener(port=10003, address="127.0.0.1"), "GET /metrics for Prometheus, without authentication: keep it on a private address"
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudTunConfig:
-    enable: bool = setting(True, "this machine is on the overlay of one tenant")
-    tenant: str = setting("default", "whose overlay this machine is on", form=forms.label)
+    enable: bool = setting(True, "put this machine on the overlay of one tenant")
+    tenant: str = setting("default", "the tenant whose overlay that is", form=forms.label)
     name: str = setting("kb0", "name of the TUN interface", form=forms.interface)
     address: str = setting(
         "",
-        "of this machine on the overlay; none: the last one of addresses.overlay",
+        'address of this machine on the overlay; "": the last one of addresses.overlay',
         form=forms.interface_address_or_none,
     )
-    routes: tuple[str, ...] = setting((), "networks behind it besides the overlay and the pods", form=forms.network)
-    mtu: int = setting(1500, "bytes", low=1280, high=65535)
+    routes: tuple[str, ...] = setting((), "networks that are routed into it in addition to the overlay and the pods", form=forms.network)
+    mtu: int = setting(1500, "bytes, of the TUN interface", low=1280, high=65535)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Etcd:
     endpoints: tuple[str, ...] = setting(
-        (), "host:port of the members; with them, any number of cloud processes share one store", form=forms.endpoint
+        (), "host:port of the etcd members; any number of cloud processes can share them as their store", form=forms.endpoint
     )
-    ca: Path | None = setting(None, "certificate authority of the members; without it there is no TLS")
-    cert: Path | None = setting(None, "our certificate for them")
-    key: Path | None = setting(None, "its key")
-    namespace: str = setting("/kubeedge", "in front of every key: others may use the same cluster")
-    keep_revisions: int = setting(20_000, "history that compaction leaves; 0: somebody else compacts", low=0)
+    ca: Path | None = setting(None, "certificate authority of the members; null: no TLS")
+    cert: Path | None = setting(None, "client certificate for the members")
+    key: Path | None = setting(None, "private key of that certificate")
+    namespace: str = setting("/kubeedge", "prefix of every key, so that others can use the same etcd cluster")
+    keep_revisions: int = setting(20_000, "revisions that compaction keeps, for nodes and clients that were away; 0: compaction is done elsewhere", low=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreConfig:
-    etcd: Etcd = section(Etcd(), "without endpoints the store is a SQLite file below paths.state, for one process")
+    etcd: Etcd = section(Etcd(), "without endpoints the store is a SQLite file in paths.state, for a single cloud process")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
     overlay: str = setting(
         "100.64.0.0/16",
-        "of the nodes themselves, of each tenant; another one where uplinks have such addresses (carrier-grade NAT: 100.64.0.0/10)",
+        "addresses of the nodes; choose another network if uplinks of nodes use this one (carrier-grade NAT: 100.64.0.0/10)",
         form=forms.network,
     )
     pods: str = setting(
-        "10.244.0.0/16", "of all nodes of a tenant; nodes that have joined keep their part", form=forms.network
+        "10.244.0.0/16", "addresses of the pods of all nodes; nodes that have joined keep theirs when this changes", form=forms.network
     )
-    node_bits: int = setting(24, "prefix length of one node's part: 255 nodes in the default network", low=9, high=30)
+    node_bits: int = setting(24, "prefix length of the pod addresses of one node; the defaults allow 255 nodes", low=9, high=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relays:
     congestion: str = setting(
         "",
-        "TCP congestion control of the nodes' links, as the kernel names it; none: bbr on a path with a round trip of 3 ms or more, "
-        "else cubic",
+        'TCP congestion control of the links, by its name in the kernel; "": bbr if the round-trip time is 3 ms or more, else cubic',
         form=forms.congestion,
     )
     addresses: tuple[str, ...] = setting(
         (),
-        "HOST:PORT where the other relays reach this one; none: `advertise` with the relay's port",
+        "HOST:PORT where the other relays reach this one; empty: `advertise` with the port of the relay",
         form=forms.endpoint,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicTls:
-    cert_file: Path = required("the certificate and those between it and the root, PEM")
-    key_file: Path = required("its key, PEM without a password")
+    cert_file: Path = required("the certificate and its intermediate certificates, PEM")
+    key_file: Path = required("private key of the certificate, PEM without a password")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,31 +114,30 @@ class PublishingConfig:
 
     tls: bool | PublicTls = setting(
         False,
-        "HTTPS on listeners.web: true for a certificate of the cluster's authority, {certFile, keyFile} for one of your own, which is read "
-        "again when the files change; false: HTTP",
+        "HTTPS on listeners.web; true: with a certificate of the cluster's own authority; {certFile, keyFile}: with yours, which is reloaded "
+        "when the files change; false: plain HTTP",
     )
     names: tuple[str, ...] = setting(
-        (), "public names and addresses besides `advertise`, for the cluster's certificate", form=forms.host
+        (), "public names and addresses for that certificate, in addition to `advertise`", form=forms.host
     )
-    concurrent: int = setting(256, "requests in progress of one tenant; beyond, 503", low=1, high=65536)
-    rate: float = setting(0.0, "requests a second of one tenant; beyond, 429; 0: as many as there are", low=0, high=1e9)
-    burst: float = setting(100.0, "requests that may come at once after a pause", low=1, high=1e9)
-    connections: int = setting(1024, "of web clients", low=1, high=65536)
-    per_client: int = setting(256, "of them from one address; with TLS from one /64 of IPv6", low=1, high=65536)
+    concurrent: int = setting(256, "requests of one tenant at the same time; more get 503", low=1, high=65536)
+    rate: float = setting(0.0, "requests of one tenant per second; more get 429; 0: unlimited", low=0, high=1e9)
+    burst: float = setting(100.0, "requests that may exceed that rate at once, after a quiet time", low=1, high=1e9)
+    connections: int = setting(1024, "open connections of all web clients; when there are more, the client with the most loses its oldest", low=1, high=65536)
+    per_client: int = setting(256, "open connections of one IPv4 address or one /64 of IPv6", low=1, high=65536)
     timeout: float = setting(
         330.0,
-        "seconds for an answer of a node; longer than the nodes' own, which say which service is slow",
+        "seconds to wait for a response of a node; longer than the timeout of the nodes, whose errors name the slow service",
         low=1,
         high=86400,
     )
     trust_forwarded: bool = setting(
         False,
-        "web clients are our own proxies, and nobody else reaches the port: what they say in X-Forwarded-* is kept, and perClient does not "
-        "count",
+        "true only if nobody but your own reverse proxies can reach the port: X-Forwarded-* headers are kept, and perClient does not apply",
     )
     services: tuple[str, ...] = setting(
         (),
-        "NAME=HOST:PORT, or TENANT/NAME=HOST:PORT for one tenant: services here that edge nodes reach at "
+        "NAME=HOST:PORT, or TENANT/NAME=HOST:PORT for one tenant: services of the cloud that edge nodes reach at "
         "http://127.0.0.1:10080/TENANT/cloud/NAME/",
         form=forms.cloud_service,
     )
@@ -149,22 +147,22 @@ class PublishingConfig:
 class Nodes:
     reported_keys: int = setting(
         5_000,
-        "pods, events and other things that one node may have in the store; what it says beyond is refused",
+        "pods, events and other objects that one node may store; reports of more are refused, and `kubeedge sync status` shows which",
         low=100,
         high=150_000,
     )
-    reported_mib: int = setting(16, "MiB of them", low=1, high=1024)
+    reported_mib: int = setting(16, "MiB that these objects may have", low=1, high=1024)
     reported_seconds: int = setting(
-        30, "in which a node may change as much as that once; one that changes more is held up", low=1, high=3600
+        30, "seconds in which a node may rewrite all of that once; changes beyond that rate are delayed, not lost", low=1, high=3600
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
     objects: int = setting(
-        50_000, "Kubernetes objects that one tenant may have; Events are some of them", low=100, high=10_000_000
+        50_000, "Kubernetes objects that one tenant may store, Events included; more get 403", low=100, high=10_000_000
     )
-    mib: int = setting(64, "MiB of them", low=1, high=65_536)
+    mib: int = setting(64, "MiB that these objects may have", low=1, high=65_536)
 
 
 @renamed({"nodeGrace": "nodeMonitorGracePeriod"})
@@ -172,25 +170,25 @@ class Quota:
 class CloudConfig:
     paths: CloudPaths = section(CloudPaths())
     advertise: tuple[str, ...] = setting(
-        (), "addresses and names that nodes and kubectl use; they go into the certificate", form=forms.host
+        (), "addresses and names under which nodes and kubectl reach this process; they are in its certificate", form=forms.host
     )
     peers: tuple[str, ...] = setting(
-        (), "addresses of the other cloud processes over the same store; nodes get them at join", form=forms.host
+        (), "addresses of the other cloud processes on the same store; nodes receive them at join", form=forms.host
     )
     store: StoreConfig = section(StoreConfig())
-    tenants: tuple[str, ...] = setting(("default",), "made at start when they do not exist", form=forms.label)
+    tenants: tuple[str, ...] = setting(("default",), "created at start if they do not exist", form=forms.label)
     listeners: Listeners = section(Listeners())
-    relays: Relays = section(Relays(), "with a store in etcd, the relays of all cloud processes find each other there")
+    relays: Relays = section(Relays(), "links between nodes and between relays; with etcd the relays of all cloud processes find each other through it")
     publishing: PublishingConfig = section(
-        PublishingConfig(), "web services of the nodes, and of the cloud for the nodes"
+        PublishingConfig(), "web services of the nodes, and of the cloud for the nodes (docs/guide/publishing.md)"
     )
     tun: CloudTunConfig = section(CloudTunConfig())
-    nodes: Nodes = section(Nodes(), "what one node may cost the cloud")
-    quota: Quota = section(Quota(), "what one tenant may store; `kubeedge tenant quota` gives a tenant another one")
-    addresses: Addresses = section(Addresses(), "every tenant has the same")
+    nodes: Nodes = section(Nodes(), "how much one node may store: a faulty or hostile node must not fill the store for the others")
+    quota: Quota = section(Quota(), "how much one tenant may store; `kubeedge tenant quota` sets another quota for a single tenant")
+    addresses: Addresses = section(Addresses(), "each tenant has an overlay of its own with these addresses")
     node_monitor_grace_period: float = setting(
         10.0,
-        "seconds from the loss of a node's channel to NotReady; below it a reconnect goes unseen",
+        "seconds from the loss of a node's channel until its Node is NotReady; a shorter interruption goes unnoticed",
         low=0,
         high=3600,
     )

@@ -19,42 +19,42 @@ MAX_CREDENTIALS = 64 * 1024  # bytes of node.json; it has half a kilobyte
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paths:
-    state: Path = setting(Path("/var/lib/kubeedge/edge"), "survives a power cut: the store, images, volumes")
+    state: Path = setting(Path("/var/lib/kubeedge/edge"), "data that must survive a reboot: the store, images, volumes")
     run: Path = setting(
-        Path("/run/kubeedge"), "sockets and pinned namespaces; short, for a socket's path has 108 bytes"
+        Path("/run/kubeedge"), "sockets and pinned namespaces; keep it short, a socket path is limited to 108 bytes"
     )
     pki: Path = setting(
-        Path("/etc/kubeedge/pki"), "ca.crt, node.crt and node.key, written by join; node.json is beside it"
+        Path("/etc/kubeedge/pki"), "ca.crt, node.crt and node.key, written by join, which writes node.json next to this directory"
     )
-    logs: Path = setting(Path("/var/log/pods"), "container logs, laid out as Kubernetes does")
+    logs: Path = setting(Path("/var/log/pods"), "container logs, in the directory layout of the kubelet")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubeBusConfig:
-    enable: bool = setting(True, "the network with the cloud, the other nodes and their pods")
+    enable: bool = setting(True, "the overlay network to the cloud, to the other nodes and to their pods")
     tun: str = setting("kb0", "name of the TUN interface", form=forms.interface)
     mtu: int = setting(
-        1500, "bytes, of the TUN; large packets cross as they are, so a larger one gains little", low=1280, high=65535
+        1500, "bytes, of the TUN interface; large TCP segments cross it unsegmented, so a larger MTU gains little", low=1280, high=65535
     )
     overlay_routes: tuple[str, ...] = setting(
         (),
-        "networks behind the TUN besides the overlay and the pods of all nodes",
+        "networks that are routed into the TUN interface in addition to the overlay and the pods of all nodes",
         form=forms.network,
     )
     connections: int = setting(
         2,
-        "TCP connections to the relay: each flow keeps to one, so a lost segment or a bulk stream on one does not stop the other; "
-        "each further one costs 0.4 MB of keepalive a day and memory at both ends",
+        "links to the relay; a flow stays on one of them, so packet loss or a bulk transfer on one does not stall the others; "
+        "each additional link costs 0.4 MB of keepalives a day, and memory at both ends",
         low=1,
         high=8,
     )
     congestion: str = setting(
         "",
-        "TCP congestion control of the links, as the kernel names it; none: bbr on a path with a round trip of 3 ms or more, else cubic",
+        'TCP congestion control of the links, by its name in the kernel; "": bbr if the round-trip time is 3 ms or more, else cubic',
         form=forms.congestion,
     )
     relays: tuple[str, ...] = setting(
-        (), "HOST:PORT of relays, instead of those that join said; raced when there is no link", form=forms.endpoint
+        (), "HOST:PORT of relays, instead of those received at join; all are tried at once when there is no link", form=forms.endpoint
     )
 
 
@@ -62,14 +62,14 @@ class KubeBusConfig:
 class RouterConfig:
     """The virtual router: see docs/guide/router.md."""
 
-    enable: bool = setting(False, "other nodes of the tenant reach the networks behind this machine")
+    enable: bool = setting(False, "let the other nodes of the tenant reach the networks behind this machine")
     subnets: tuple[str, ...] = setting(
-        (), "those networks, as 10.0.0.0/24; `kubeedge router allow` of the cloud must allow them", form=forms.network
+        (), "those networks, for example 10.0.0.0/24; the cloud must permit them with `kubeedge router allow`", form=forms.network
     )
-    mtu: int = setting(0, "bytes, the smallest in those networks; 0: what the interfaces say", low=0, high=65535)
+    mtu: int = setting(0, "bytes, the smallest in those networks; 0: taken from the interfaces", low=0, high=65535)
     masquerade: bool = setting(
         False,
-        "enter those networks with this machine's address: they need no route back, and cannot begin connections to edges",
+        "use this machine's address in those networks: they need no route back, but cannot open connections to edge nodes",
     )
 
 
@@ -77,51 +77,51 @@ class RouterConfig:
 class MetricsConfig:
     listen: str = setting(
         "",
-        'HOST:PORT of GET /metrics over TCP, like 127.0.0.1:10081; "": only on the unix socket',
+        'HOST:PORT to serve GET /metrics on, for example 127.0.0.1:10081; "": on the Unix socket only',
         form=forms.optional_endpoint,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubConfig:
-    enable: bool = setting(True, "the channel to the cloud: desired state comes down, status goes up")
+    enable: bool = setting(True, "the channel to the cloud: desired state is received, status is reported")
     keepalive: float = setting(
-        20.0, "seconds of silence before a ping; each costs about 300 bytes on the wire", low=1, high=3600
+        20.0, "seconds without traffic before a ping is sent; a ping costs about 300 bytes on the wire", low=1, high=3600
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppEngineConfig:
-    enable: bool = setting(True, "runs pods")
-    cgroup_prefix: str = setting("kubeedge", "of all cgroups that we make and sweep", form=forms.cgroup)
-    bridge: str = setting("cni0", "the bridge of the pods of this node", form=forms.interface)
+    enable: bool = setting(True, "run pods on this node")
+    cgroup_prefix: str = setting("kubeedge", "prefix of the cgroups that the agent creates; it removes what it finds below it and does not know", form=forms.cgroup)
+    bridge: str = setting("cni0", "name of the bridge that connects the pods of this node", form=forms.interface)
     cni_bin_dirs: tuple[str, ...] = setting(
-        ("/opt/cni/bin", "/usr/lib/cni"), "where the CNI plugins are: upstream's place, then Debian's"
+        ("/opt/cni/bin", "/usr/lib/cni"), "directories with the CNI plugins, in order: the upstream default, then Debian's"
     )
-    max_pods: int = setting(110, "the kubelet's default", low=1, high=250)
+    max_pods: int = setting(110, "pods that this node accepts; the default is the kubelet's", low=1, high=250)
     pod_pids_limit: int = setting(
-        1024, "processes and threads of one pod; the kubelet's podPidsLimit", low=16, high=4 * 1024 * 1024
+        1024, "processes and threads of one pod, as podPidsLimit of the kubelet: a fork bomb stays in its pod", low=16, high=4 * 1024 * 1024
     )
     pids_limit: int = setting(
-        0, "of all pods together; 0: three quarters of what the machine can have", low=0, high=4 * 1024 * 1024
+        0, "processes and threads of all pods together, so that the agent and sshd keep some; 0: three quarters of the machine's limit", low=0, high=4 * 1024 * 1024
     )
     log_max_bytes: int = setting(
-        10 * 1024 * 1024, "bytes of one container log; one older file is kept", low=64 * 1024, high=2**40
+        10 * 1024 * 1024, "bytes after which a container log is rotated; one rotated file is kept", low=64 * 1024, high=2**40
     )
     insecure_registries: tuple[str, ...] = setting(
-        (), "HOST:PORT of registries reached over plain HTTP; loopback always is", form=forms.endpoint
+        (), "HOST:PORT of registries to be reached over plain HTTP; those on a loopback address always are", form=forms.endpoint
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishingModuleConfig:
-    enable: bool = setting(True, "published web services of other nodes under one local address")
+    enable: bool = setting(True, "reach published web services of other nodes under one local address, and publish those of this node")
     listen: str = setting(
-        "127.0.0.1:10080", "the client proxy: http://127.0.0.1:10080/TENANT/NODE/SERVICE/", form=forms.endpoint
+        "127.0.0.1:10080", "where the client proxy listens: http://127.0.0.1:10080/TENANT/NODE/SERVICE/", form=forms.endpoint
     )
     timeout: float = setting(
         300.0,
-        "seconds without a sign of its answer after which a service of this node counts as too slow (504)",
+        "seconds without any data of a response after which a service of this node has timed out (504)",
         low=1,
         high=86400,
     )
@@ -129,18 +129,18 @@ class PublishingModuleConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetaServerConfig:
-    enable: bool = setting(False, "kubectl on this node without the cloud; the kubeconfig is beside this file")
+    enable: bool = setting(False, "serve the Kubernetes API on this node, with or without the cloud; its kubeconfig is next to this file")
     listen: str = setting(
-        "127.0.0.1:10550", "the API of this node; for the holder of its token", form=forms.ip_endpoint
+        "127.0.0.1:10550", "where it listens; clients need the token from the kubeconfig", form=forms.ip_endpoint
     )
-    tls: bool = setting(True, "false: plain HTTP, on a loopback address only, with the token all the same")
+    tls: bool = setting(True, "false: plain HTTP, on a loopback address only; the token is required all the same")
 
 
 @renamed({"webservices": "publishing"})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeModules:
     kubebus: KubeBusConfig = section(KubeBusConfig())
-    router: RouterConfig = section(RouterConfig(), "a virtual router on a machine of the cluster")
+    router: RouterConfig = section(RouterConfig(), "a virtual router: networks behind this machine join the overlay (docs/guide/router.md)")
     hub: HubConfig = section(HubConfig())
     appengine: AppEngineConfig = section(AppEngineConfig())
     publishing: PublishingModuleConfig = section(PublishingModuleConfig())
@@ -155,25 +155,25 @@ class Logging:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeConfig:
     paths: Paths = section(Paths())
-    modules: EdgeModules = section(EdgeModules(), "what is not enabled is not even imported")
-    metrics: MetricsConfig = section(MetricsConfig(), "for Prometheus")
+    modules: EdgeModules = section(EdgeModules(), "a disabled module costs no memory: its code is not loaded")
+    metrics: MetricsConfig = section(MetricsConfig(), "metrics for Prometheus")
     logging: Logging = section(Logging())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeCredentials:
-    """node.json beside kubeedge.yaml: what the cloud said at join. The node needs it to boot without the cloud."""
+    """node.json next to kubeedge.yaml: what the cloud answered at join. The node needs it to boot without the cloud."""
 
-    tenant: str = required("whose node this is", form=forms.label)
-    node: str = required("its name", form=forms.label)
-    number: int = required("within the tenant; 0 is the cloud", low=1, high=65535)
-    address: str = required('on the overlay, "100.64.0.1/16"', form=forms.interface_address)
+    tenant: str = required("the tenant that owns this node", form=forms.label)
+    node: str = required("name of this node", form=forms.label)
+    number: int = required("number of this node within its tenant; 0 is the cloud", low=1, high=65535)
+    address: str = required('address of this node on the overlay, for example "100.64.0.1/16"', form=forms.interface_address)
     pod_cidr: str = required("addresses of the pods of this node", form=forms.network)
-    hub: tuple[str, ...] = required('"host:port" of the channels', form=forms.endpoint)
+    hub: tuple[str, ...] = required('"host:port" of the cloud processes, for the channel', form=forms.endpoint)
     relays: tuple[str, ...] = required(
-        '"host:port" of the links; none where the cloud has no relay', form=forms.endpoint
+        '"host:port" of the relays, for the links; empty if the cloud has no relay', form=forms.endpoint
     )
-    bootstrap: tuple[str, ...] = required('"host:port", where certificates are renewed', form=forms.endpoint)
+    bootstrap: tuple[str, ...] = required('"host:port" where certificates are renewed', form=forms.endpoint)
     pod_network: str = setting("10.244.0.0/16", "addresses of the pods of all nodes", form=forms.network)
 
 

@@ -1,7 +1,7 @@
 """The MVCC rules as a pure function: what a transaction means for a view of the newest values.
 
 Lives here:      compares, the effect of put and delete on versions, what a transaction may not do (check), limits.
-Lives elsewhere: where the newest values and the history are kept (memory.py, sqlite.py), watches (watch.py).
+Lives elsewhere: where the newest values and the history are kept (memory.py, sqlite_history.py), watches (watch.py).
 
 Worked example, starting at revision 1 (empty):
 

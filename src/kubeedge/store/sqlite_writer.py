@@ -1,0 +1,198 @@
+"""The writer of a SQLite store: one thread, one connection, group commit.
+
+Writers queue; the thread takes whatever waits, decides the transactions in order inside one SQLite transaction, and answers all
+of them after its one fsync. A transaction that changes nothing writes nothing.
+
+Lives elsewhere: what a transaction means (core.py), statements (sqlite_history.py), what a commit changes for readers (sqlite.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from kubeedge import faults
+from kubeedge.api.names import Revision
+from kubeedge.errors import KubeEdgeError, Misuse
+from kubeedge.store import sqlite_history as history
+from kubeedge.store.core import Outcome, evaluate
+from kubeedge.store.model import Compare, Op, TxnResult
+from kubeedge.store.sqlite_file import translate
+
+GROUP = 256  # transactions that share one commit at most
+
+
+@dataclass(slots=True)
+class Request:
+    """A transaction that waits for its turn."""
+
+    compares: Sequence[Compare]
+    success: Sequence[Op]
+    failure: Sequence[Op]
+    future: asyncio.Future[TxnResult]
+    ends_lease: int = 0  # instead of `success`: delete what this lease owns when the request's turn comes
+
+
+@dataclass(slots=True)
+class Job:
+    """Something else for the thread to do with its connection, outside of any transaction."""
+
+    work: Callable[[sqlite3.Connection], None]
+    future: asyncio.Future[None]
+
+
+Answers: TypeAlias = Sequence[tuple[Request, Outcome | BaseException]]
+
+
+class Writer:
+    """Made inside a running event loop. What is public is for the loop's thread, except for the connection once `start` was called.
+
+    `committed` hears the answers of each group on the loop's thread, before those that wait for them do.
+    """
+
+    def __init__(
+        self, path: Path, db: sqlite3.Connection, revision: Revision, committed: Callable[[Answers], None]
+    ) -> None:
+        self.path = path
+        self.db = db
+        self._revision = revision  # of the last commit; the loop's thread hears of it later
+        self._committed = committed
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[Request | Job | None] = queue.SimpleQueue()
+        self._unanswered = 0  # requests in the queue or at the thread
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name=f"store {path.name}", daemon=True)
+
+    @property
+    def idle(self) -> bool:
+        """Nobody waits for a transaction."""
+        return not self._unanswered
+
+    def start(self) -> None:
+        """The connection belongs to the thread from here on."""
+        self._thread.start()
+
+    async def transact(
+        self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op], *, ends_lease: int = 0
+    ) -> TxnResult:
+        """Durable when it returns. Raises what the transaction's rules say, Unavailable on a full disk, Misuse after `stop`."""
+        self._check_open()
+        future: asyncio.Future[TxnResult] = self._loop.create_future()
+        self._unanswered += 1
+        self._put(Request(compares, success, failure, future, ends_lease))
+        return await future
+
+    async def run(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """Call `work` on the thread after what is in the queue. Raises its errors, Misuse after `stop`."""
+        self._check_open()
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._put(Job(work, future))
+        await future
+
+    async def stop(self) -> None:
+        """What was queued is still written; then the connection belongs to who made it."""
+        self._closed = True
+        self._put(None)
+        await self._loop.run_in_executor(None, self._thread.join)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Misuse("the store is closed")
+
+    def _put(self, item: Request | Job | None) -> None:
+        self._queue.put(item)
+
+    # -- the thread ----------------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        stop = False
+        while not stop:
+            items: list[Request | Job | None] = [self._queue.get()]
+            with contextlib.suppress(queue.Empty):
+                while len(items) < GROUP:
+                    items.append(self._queue.get_nowait())
+            self._serve(items)
+            stop = None in items
+
+    def _serve(self, items: Sequence[Request | Job | None]) -> None:
+        """What waited, in order: requests that stand together share a commit."""
+        group: list[Request] = []
+        for item in items:
+            if isinstance(item, Request):
+                group.append(item)
+                continue
+            self._commit(group)
+            group = []
+            if item is not None:
+                self._do(item)
+        self._commit(group)
+
+    def _commit(self, group: list[Request]) -> None:
+        """Decide and commit a group. Answers every future, after the fsync."""
+        if not group:
+            return
+        try:
+            answers = self._decide(group)
+        except Exception as exc:  # nothing of the group happened; a full disk, a corrupt file
+            self._roll_back()
+            error = translate(exc, self.path)
+            answers = [(request, error) for request in group]
+        faults.at("store.commit.after_fsync")
+        self._post(lambda: self._answer(answers))
+
+    def _decide(self, group: list[Request]) -> Answers:
+        answers: list[tuple[Request, Outcome | BaseException]] = []
+        revision = self._revision
+        view = history.HistoryView(self.db)
+        self.db.execute("BEGIN IMMEDIATE")
+        for request in group:
+            success = view.owned(request.ends_lease) if request.ends_lease else request.success
+            view.expect(success)
+            try:
+                outcome = evaluate(view, revision, request.compares, success, request.failure)
+            except KubeEdgeError as exc:
+                answers.append((request, exc))
+                continue
+            if outcome.changes:
+                history.append(self.db, outcome.changes)
+                revision = outcome.revision
+            answers.append((request, outcome))
+        if revision == self._revision:
+            self.db.execute("ROLLBACK")
+        else:
+            faults.at("store.commit.before_fsync")
+            self.db.execute("COMMIT")
+            self._revision = revision
+        return answers
+
+    def _do(self, job: Job) -> None:
+        try:
+            job.work(self.db)
+        except Exception as exc:
+            self._roll_back()
+            error = translate(exc, self.path)
+            self._post(lambda: None if job.future.done() else job.future.set_exception(error))
+        else:
+            self._post(lambda: None if job.future.done() else job.future.set_result(None))
+
+    def _roll_back(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+
+    def _post(self, callback: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(callback)
+
+    # -- the loop's thread again ---------------------------------------------------------------------------------------------
+
+    def _answer(self, answers: Answers) -> None:
+        self._unanswered -= len(answers)
+        self._committed(answers)
