@@ -32,7 +32,8 @@ class Listener:
 class Listeners:
     hub: Listener = section(Listener(port=10000), "channels of the nodes (mutual TLS)")
     bootstrap: Listener = section(
-        Listener(port=10002), "join, and renewal of certificates (open to unauthenticated clients, so the connections of one address are limited)"
+        Listener(port=10002),
+        "join, and renewal of certificates (open to unauthenticated clients, so the connections of one address are limited)",
     )
     relay: Listener = section(
         Listener(port=10010), "KubeBus links of the nodes (mutual TLS); without it nodes run, but have no overlay"
@@ -40,7 +41,8 @@ class Listeners:
     api: Listener = section(Listener(port=6443), "the Kubernetes API (client certificates)")
     web: Listener = section(Listener(port=8080), "published web services (HTTP, or HTTPS: publishing.tls)")
     metrics: Listener = section(
-        Listener(port=10003, address="127.0.0.1"), "GET /metrics for Prometheus, without authentication: keep it on a private address"
+        Listener(port=10003, address="127.0.0.1"),
+        "GET /metrics for Prometheus, without authentication: keep it on a private address",
     )
 
 
@@ -54,25 +56,35 @@ class CloudTunConfig:
         'address of this machine on the overlay; "": the last one of addresses.overlay',
         form=forms.interface_address_or_none,
     )
-    routes: tuple[str, ...] = setting((), "networks that are routed into it in addition to the overlay and the pods", form=forms.network)
+    routes: tuple[str, ...] = setting(
+        (), "networks that are routed into it in addition to the overlay and the pods", form=forms.network
+    )
     mtu: int = setting(1500, "bytes, of the TUN interface", low=1280, high=65535)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Etcd:
     endpoints: tuple[str, ...] = setting(
-        (), "host:port of the etcd members; any number of cloud processes can share them as their store", form=forms.endpoint
+        (),
+        "host:port of the etcd members; any number of cloud processes can share them as their store",
+        form=forms.endpoint,
     )
     ca: Path | None = setting(None, "certificate authority of the members; null: no TLS")
     cert: Path | None = setting(None, "client certificate for the members")
     key: Path | None = setting(None, "private key of that certificate")
     namespace: str = setting("/kubeedge", "prefix of every key, so that others can use the same etcd cluster")
-    keep_revisions: int = setting(20_000, "revisions that compaction keeps, for nodes and clients that were away; 0: compaction is done elsewhere", low=0)
+    keep_revisions: int = setting(
+        20_000,
+        "revisions that compaction keeps, for nodes and clients that were away; 0: compaction is done elsewhere",
+        low=0,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreConfig:
-    etcd: Etcd = section(Etcd(), "without endpoints the store is a SQLite file in paths.state, for a single cloud process")
+    etcd: Etcd = section(
+        Etcd(), "without endpoints the store is a SQLite file in paths.state, for a single cloud process"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +95,13 @@ class Addresses:
         form=forms.network,
     )
     pods: str = setting(
-        "10.244.0.0/16", "addresses of the pods of all nodes; nodes that have joined keep theirs when this changes", form=forms.network
+        "10.244.0.0/16",
+        "addresses of the pods of all nodes; nodes that have joined keep theirs when this changes",
+        form=forms.network,
     )
-    node_bits: int = setting(24, "prefix length of the pod addresses of one node; the defaults allow 255 nodes", low=9, high=30)
+    node_bits: int = setting(
+        24, "prefix length of the pod addresses of one node; the defaults allow 255 nodes", low=9, high=30
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +139,10 @@ class PublishingConfig:
     concurrent: int = setting(256, "requests of one tenant at the same time; more get 503", low=1, high=65536)
     rate: float = setting(0.0, "requests of one tenant per second; more get 429; 0: unlimited", low=0, high=1e9)
     burst: float = setting(100.0, "requests that may exceed that rate at once, after a quiet time", low=1, high=1e9)
-    connections: int = setting(1024, "open connections of all web clients; when there are more, the client with the most loses its oldest", low=1, high=65536)
-    per_client: int = setting(256, "open connections of one IPv4 address or one /64 of IPv6", low=1, high=65536)
+    connections: int = setting(1024, "open connections of all web clients; more get 503", low=1, high=65536)
+    per_client: int = setting(
+        256, "open connections of one IPv4 address or one /64 of IPv6; more get 429", low=1, high=65536
+    )
     timeout: float = setting(
         330.0,
         "seconds to wait for a response of a node; longer than the timeout of the nodes, whose errors name the slow service",
@@ -153,7 +171,10 @@ class Nodes:
     )
     reported_mib: int = setting(16, "MiB that these objects may have", low=1, high=1024)
     reported_seconds: int = setting(
-        30, "seconds in which a node may rewrite all of that once; changes beyond that rate are delayed, not lost", low=1, high=3600
+        30,
+        "seconds in which a node may rewrite all of that once; changes beyond that rate are delayed, not lost",
+        low=1,
+        high=3600,
     )
 
 
@@ -170,7 +191,9 @@ class Quota:
 class CloudConfig:
     paths: CloudPaths = section(CloudPaths())
     advertise: tuple[str, ...] = setting(
-        (), "addresses and names under which nodes and kubectl reach this process; they are in its certificate", form=forms.host
+        (),
+        "addresses and names under which nodes and kubectl reach this process; they are in its certificate",
+        form=forms.host,
     )
     peers: tuple[str, ...] = setting(
         (), "addresses of the other cloud processes on the same store; nodes receive them at join", form=forms.host
@@ -178,13 +201,20 @@ class CloudConfig:
     store: StoreConfig = section(StoreConfig())
     tenants: tuple[str, ...] = setting(("default",), "created at start if they do not exist", form=forms.label)
     listeners: Listeners = section(Listeners())
-    relays: Relays = section(Relays(), "links between nodes and between relays; with etcd the relays of all cloud processes find each other through it")
+    relays: Relays = section(
+        Relays(),
+        "links between nodes and between relays; with etcd the relays of all cloud processes find each other through it",
+    )
     publishing: PublishingConfig = section(
         PublishingConfig(), "web services of the nodes, and of the cloud for the nodes (docs/guide/publishing.md)"
     )
     tun: CloudTunConfig = section(CloudTunConfig())
-    nodes: Nodes = section(Nodes(), "how much one node may store: a faulty or hostile node must not fill the store for the others")
-    quota: Quota = section(Quota(), "how much one tenant may store; `kubeedge tenant quota` sets another quota for a single tenant")
+    nodes: Nodes = section(
+        Nodes(), "how much one node may store: a faulty or hostile node must not fill the store for the others"
+    )
+    quota: Quota = section(
+        Quota(), "how much one tenant may store; `kubeedge tenant quota` sets another quota for a single tenant"
+    )
     addresses: Addresses = section(Addresses(), "each tenant has an overlay of its own with these addresses")
     node_monitor_grace_period: float = setting(
         10.0,

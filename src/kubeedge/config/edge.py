@@ -24,7 +24,8 @@ class Paths:
         Path("/run/kubeedge"), "sockets and pinned namespaces; keep it short, a socket path is limited to 108 bytes"
     )
     pki: Path = setting(
-        Path("/etc/kubeedge/pki"), "ca.crt, node.crt and node.key, written by join, which writes node.json next to this directory"
+        Path("/etc/kubeedge/pki"),
+        "ca.crt, node.crt and node.key, written by join, which writes node.json next to this directory",
     )
     logs: Path = setting(Path("/var/log/pods"), "container logs, in the directory layout of the kubelet")
 
@@ -34,7 +35,10 @@ class KubeBusConfig:
     enable: bool = setting(True, "the overlay network to the cloud, to the other nodes and to their pods")
     tun: str = setting("kb0", "name of the TUN interface", form=forms.interface)
     mtu: int = setting(
-        1500, "bytes, of the TUN interface; large TCP segments cross it unsegmented, so a larger MTU gains little", low=1280, high=65535
+        1500,
+        "bytes, of the TUN interface; super-packets (GSO) cross it whole, so a larger MTU gains little",
+        low=1280,
+        high=65535,
     )
     overlay_routes: tuple[str, ...] = setting(
         (),
@@ -54,7 +58,9 @@ class KubeBusConfig:
         form=forms.congestion,
     )
     relays: tuple[str, ...] = setting(
-        (), "HOST:PORT of relays, instead of those received at join; all are tried at once when there is no link", form=forms.endpoint
+        (),
+        "HOST:PORT of relays, instead of those received at join; all are tried at once when there is no link",
+        form=forms.endpoint,
     )
 
 
@@ -64,7 +70,9 @@ class RouterConfig:
 
     enable: bool = setting(False, "let the other nodes of the tenant reach the networks behind this machine")
     subnets: tuple[str, ...] = setting(
-        (), "those networks, for example 10.0.0.0/24; the cloud must permit them with `kubeedge router allow`", form=forms.network
+        (),
+        "those networks, for example 10.0.0.0/24; the cloud must permit them with `kubeedge router allow`",
+        form=forms.network,
     )
     mtu: int = setting(0, "bytes, the smallest in those networks; 0: taken from the interfaces", low=0, high=65535)
     masquerade: bool = setting(
@@ -86,38 +94,61 @@ class MetricsConfig:
 class HubConfig:
     enable: bool = setting(True, "the channel to the cloud: desired state is received, status is reported")
     keepalive: float = setting(
-        20.0, "seconds without traffic before a ping is sent; a ping costs about 300 bytes on the wire", low=1, high=3600
+        20.0,
+        "seconds without traffic before a ping is sent; a ping costs about 300 bytes on the wire",
+        low=1,
+        high=3600,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppEngineConfig:
     enable: bool = setting(True, "run pods on this node")
-    cgroup_prefix: str = setting("kubeedge", "prefix of the cgroups that the agent creates; it removes what it finds below it and does not know", form=forms.cgroup)
+    cgroup_prefix: str = setting(
+        "kubeedge",
+        "prefix of the cgroups that the agent creates; it removes what it finds below it and does not know",
+        form=forms.cgroup,
+    )
     bridge: str = setting("cni0", "name of the bridge that connects the pods of this node", form=forms.interface)
     cni_bin_dirs: tuple[str, ...] = setting(
-        ("/opt/cni/bin", "/usr/lib/cni"), "directories with the CNI plugins, in order: the upstream default, then Debian's"
+        ("/opt/cni/bin", "/usr/lib/cni"),
+        "directories with the CNI plugins, in order: the upstream default, then Debian's",
     )
     max_pods: int = setting(110, "pods that this node accepts; the default is the kubelet's", low=1, high=250)
     pod_pids_limit: int = setting(
-        1024, "processes and threads of one pod, as podPidsLimit of the kubelet: a fork bomb stays in its pod", low=16, high=4 * 1024 * 1024
+        1024,
+        "processes and threads of one pod, as podPidsLimit of the kubelet: a fork bomb stays in its pod",
+        low=16,
+        high=4 * 1024 * 1024,
     )
     pids_limit: int = setting(
-        0, "processes and threads of all pods together, so that the agent and sshd keep some; 0: three quarters of the machine's limit", low=0, high=4 * 1024 * 1024
+        0,
+        "processes and threads of all pods together, so that the agent and sshd keep some; 0: three quarters of the machine's limit",
+        low=0,
+        high=4 * 1024 * 1024,
     )
     log_max_bytes: int = setting(
-        10 * 1024 * 1024, "bytes after which a container log is rotated; one rotated file is kept", low=64 * 1024, high=2**40
+        10 * 1024 * 1024,
+        "bytes after which a container log is rotated; one rotated file is kept",
+        low=64 * 1024,
+        high=2**40,
     )
     insecure_registries: tuple[str, ...] = setting(
-        (), "HOST:PORT of registries to be reached over plain HTTP; those on a loopback address always are", form=forms.endpoint
+        (),
+        "HOST:PORT of registries to be reached over plain HTTP; those on a loopback address always are",
+        form=forms.endpoint,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishingModuleConfig:
-    enable: bool = setting(True, "reach published web services of other nodes under one local address, and publish those of this node")
+    enable: bool = setting(
+        True, "reach published web services of other nodes under one local address, and publish those of this node"
+    )
     listen: str = setting(
-        "127.0.0.1:10080", "where the client proxy listens: http://127.0.0.1:10080/TENANT/NODE/SERVICE/", form=forms.endpoint
+        "127.0.0.1:10080",
+        "where the client proxy listens: http://127.0.0.1:10080/TENANT/NODE/SERVICE/",
+        form=forms.endpoint,
     )
     timeout: float = setting(
         300.0,
@@ -129,7 +160,9 @@ class PublishingModuleConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetaServerConfig:
-    enable: bool = setting(False, "serve the Kubernetes API on this node, with or without the cloud; its kubeconfig is next to this file")
+    enable: bool = setting(
+        False, "serve the Kubernetes API on this node, with or without the cloud; its kubeconfig is next to this file"
+    )
     listen: str = setting(
         "127.0.0.1:10550", "where it listens; clients need the token from the kubeconfig", form=forms.ip_endpoint
     )
@@ -140,7 +173,9 @@ class MetaServerConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeModules:
     kubebus: KubeBusConfig = section(KubeBusConfig())
-    router: RouterConfig = section(RouterConfig(), "a virtual router: networks behind this machine join the overlay (docs/guide/router.md)")
+    router: RouterConfig = section(
+        RouterConfig(), "a virtual router: networks behind this machine join the overlay (docs/guide/router.md)"
+    )
     hub: HubConfig = section(HubConfig())
     appengine: AppEngineConfig = section(AppEngineConfig())
     publishing: PublishingModuleConfig = section(PublishingModuleConfig())
@@ -167,7 +202,9 @@ class NodeCredentials:
     tenant: str = required("the tenant that owns this node", form=forms.label)
     node: str = required("name of this node", form=forms.label)
     number: int = required("number of this node within its tenant; 0 is the cloud", low=1, high=65535)
-    address: str = required('address of this node on the overlay, for example "100.64.0.1/16"', form=forms.interface_address)
+    address: str = required(
+        'address of this node on the overlay, for example "100.64.0.1/16"', form=forms.interface_address
+    )
     pod_cidr: str = required("addresses of the pods of this node", form=forms.network)
     hub: tuple[str, ...] = required('"host:port" of the cloud processes, for the channel', form=forms.endpoint)
     relays: tuple[str, ...] = required(
