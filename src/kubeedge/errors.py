@@ -21,7 +21,7 @@ class KubeEdgeError(Exception):
 
 
 class Misuse(KubeEdgeError):
-    pass
+    """Our own caller broke a rule."""
 
 
 class Invalid(KubeEdgeError):
@@ -33,7 +33,7 @@ class Invalid(KubeEdgeError):
 
 
 class Refused(KubeEdgeError):
-    pass
+    """The other side may not do this."""
 
 
 class PeerError(KubeEdgeError):
@@ -55,18 +55,20 @@ class Unavailable(KubeEdgeError):
 
 
 class LinkNotUp(Unavailable):
-    pass
+    """No link of KubeBus is up."""
 
 
 class ChannelDetached(Unavailable):
-    pass
+    """The hub has no channel."""
 
 
 class NotFound(KubeEdgeError):
-    pass
+    """The named thing does not exist."""
 
 
 class Conflict(KubeEdgeError):
+    """Somebody else wrote first; `revision` is the current one, 0 when it is not known."""
+
     def __init__(self, message: str, *, revision: int = 0) -> None:
         super().__init__(message)
         self.revision = revision

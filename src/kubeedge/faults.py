@@ -14,11 +14,13 @@ _armed: dict[str, Callable[[], None]] = {}
 
 
 def at(point: str) -> None:
+    """Do what a test armed this point with; else nothing."""
     if _armed and (action := _armed.get(point)) is not None:
         action()
 
 
 def arm(point: str, action: Callable[[], None]) -> None:
+    """From here on `at(point)` calls `action`."""
     _armed[point] = action
 
 

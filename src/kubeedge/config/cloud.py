@@ -15,12 +15,16 @@ KIND = "CloudCore"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudPaths:
+    """`paths`: directories of this process."""
+
     state: Path = setting(Path("/var/lib/kubeedge/cloud"), "the store, the certificate authority, kubeconfigs")
     run: Path = setting(Path("/run/kubeedge"), "the socket for administration")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
+    """One TCP port of this process."""
+
     port: int = required("0: chosen by the kernel, for listeners that nodes need not know", low=0, high=65535)
     address: str = setting(
         "0.0.0.0", 'local address to listen on; 0.0.0.0: all of IPv4, "::": all of IPv6', form=forms.address
@@ -30,6 +34,8 @@ class Listener:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listeners:
+    """`listeners`: everything that this process listens on, except for its socket."""
+
     hub: Listener = section(Listener(port=10000), "channels of the nodes (mutual TLS)")
     bootstrap: Listener = section(
         Listener(port=10002),
@@ -48,6 +54,8 @@ class Listeners:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudTunConfig:
+    """`tun`: this machine on a tenant's overlay."""
+
     enable: bool = setting(True, "put this machine on the overlay of one tenant")
     tenant: str = setting("default", "the tenant whose overlay that is", form=forms.label)
     name: str = setting("kb0", "name of the TUN interface", form=forms.interface)
@@ -64,6 +72,8 @@ class CloudTunConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Etcd:
+    """`store.etcd`: the cluster that several cloud processes share."""
+
     endpoints: tuple[str, ...] = setting(
         (),
         "host:port of the etcd members; any number of cloud processes can share them as their store",
@@ -82,6 +92,8 @@ class Etcd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreConfig:
+    """`store`: where everything is kept."""
+
     etcd: Etcd = section(
         Etcd(), "without endpoints the store is a SQLite file in paths.state, for a single cloud process"
     )
@@ -89,6 +101,8 @@ class StoreConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
+    """`addresses`: the address plan of every tenant."""
+
     overlay: str = setting(
         "100.64.0.0/16",
         "addresses of the nodes; choose another network if uplinks of nodes use this one (carrier-grade NAT: 100.64.0.0/10)",
@@ -106,6 +120,8 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relays:
+    """`relays`: the links of this process."""
+
     congestion: str = setting(
         "",
         'TCP congestion control of the links, by its name in the kernel; "": bbr if the round-trip time is 3 ms or more, else cubic',
@@ -120,6 +136,8 @@ class Relays:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicTls:
+    """A certificate of one's own for published web services."""
+
     cert_file: Path = required("the certificate and its intermediate certificates, PEM")
     key_file: Path = required("private key of the certificate, PEM without a password")
 
@@ -163,6 +181,8 @@ class PublishingConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nodes:
+    """`nodes`: bounds for one node."""
+
     reported_keys: int = setting(
         5_000,
         "pods, events and other objects that one node may store; reports of more are refused, and `kubeedge sync status` shows which",
@@ -180,6 +200,8 @@ class Nodes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
+    """`quota`: bounds for one tenant."""
+
     objects: int = setting(
         50_000, "Kubernetes objects that one tenant may store, Events included; more get 403", low=100, high=10_000_000
     )
@@ -189,6 +211,8 @@ class Quota:
 @renamed({"nodeGrace": "nodeMonitorGracePeriod"})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudConfig:
+    """The whole file."""
+
     paths: CloudPaths = section(CloudPaths())
     advertise: tuple[str, ...] = setting(
         (),
@@ -226,8 +250,10 @@ class CloudConfig:
 
 
 def load(path: Path) -> CloudConfig:
+    """Read and check the file. Raises Invalid with the key's path."""
     return load_file(CloudConfig, path, api_version=API_VERSION, kind=KIND)
 
 
 def default_yaml(config: CloudConfig | None = None) -> str:
+    """A file with every key, its value and what it is for."""
     return dump(config or CloudConfig(), api_version=API_VERSION, kind=KIND)

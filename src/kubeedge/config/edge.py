@@ -19,6 +19,8 @@ MAX_CREDENTIALS = 64 * 1024  # bytes of node.json; it has half a kilobyte
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paths:
+    """`paths`: directories of the agent."""
+
     state: Path = setting(Path("/var/lib/kubeedge/edge"), "data that must survive a reboot: the store, images, volumes")
     run: Path = setting(
         Path("/run/kubeedge"), "sockets and pinned namespaces; keep it short, a socket path is limited to 108 bytes"
@@ -32,6 +34,8 @@ class Paths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubeBusConfig:
+    """`modules.kubebus`: the overlay network."""
+
     enable: bool = setting(True, "the overlay network to the cloud, to the other nodes and to their pods")
     tun: str = setting("kb0", "name of the TUN interface", form=forms.interface)
     mtu: int = setting(
@@ -83,6 +87,8 @@ class RouterConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsConfig:
+    """`metrics`: besides those on the agent's Unix socket."""
+
     listen: str = setting(
         "",
         'HOST:PORT to serve GET /metrics on, for example 127.0.0.1:10081; "": on the Unix socket only',
@@ -92,6 +98,8 @@ class MetricsConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubConfig:
+    """`modules.hub`: the channel to the cloud."""
+
     enable: bool = setting(True, "the channel to the cloud: desired state is received, status is reported")
     keepalive: float = setting(
         20.0,
@@ -103,6 +111,8 @@ class HubConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppEngineConfig:
+    """`modules.appengine`: pods and their limits."""
+
     enable: bool = setting(True, "run pods on this node")
     cgroup_prefix: str = setting(
         "kubeedge",
@@ -142,6 +152,8 @@ class AppEngineConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishingModuleConfig:
+    """`modules.publishing`: web services of this node and of others."""
+
     enable: bool = setting(
         True, "reach published web services of other nodes under one local address, and publish those of this node"
     )
@@ -160,6 +172,8 @@ class PublishingModuleConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetaServerConfig:
+    """`modules.metaserver`: the Kubernetes API on this node."""
+
     enable: bool = setting(
         False, "serve the Kubernetes API on this node, with or without the cloud; its kubeconfig is next to this file"
     )
@@ -172,6 +186,8 @@ class MetaServerConfig:
 @renamed({"webservices": "publishing"})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeModules:
+    """`modules`: what the agent consists of."""
+
     kubebus: KubeBusConfig = section(KubeBusConfig())
     router: RouterConfig = section(
         RouterConfig(), "a virtual router: networks behind this machine join the overlay (docs/guide/router.md)"
@@ -184,11 +200,15 @@ class EdgeModules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logging:
+    """`logging`: of both sides."""
+
     level: Literal["debug", "info", "warning", "error"] = setting("info", "debug, info, warning or error")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeConfig:
+    """The whole file."""
+
     paths: Paths = section(Paths())
     modules: EdgeModules = section(EdgeModules(), "a disabled module costs no memory: its code is not loaded")
     metrics: MetricsConfig = section(MetricsConfig(), "metrics for Prometheus")
@@ -224,14 +244,17 @@ def at_root(root: Path) -> Paths:
 
 
 def load(path: Path) -> EdgeConfig:
+    """Read and check the file. Raises Invalid with the key's path."""
     return load_file(EdgeConfig, path, api_version=API_VERSION, kind=KIND)
 
 
 def default_yaml(config: EdgeConfig | None = None) -> str:
+    """A file with every key, its value and what it is for."""
     return dump(config or EdgeConfig(), api_version=API_VERSION, kind=KIND)
 
 
 def credentials_path(paths: Paths) -> Path:
+    """Where join writes node.json."""
     return paths.pki.parent / "node.json"
 
 

@@ -17,26 +17,31 @@ _CGROUP = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def label(text: str) -> None:
+    """A DNS label (RFC 1123): names of tenants, nodes and services."""
     if not _LABEL.fullmatch(text):
         raise ValueError("is not an RFC 1123 label: lower case letters, digits and '-'")
 
 
 def interface(text: str) -> None:
+    """The name of a network interface."""
     if not _INTERFACE.fullmatch(text) or text in (".", ".."):
         raise ValueError("is not the name of a network interface: at most 15 letters, digits, '_', '-' and '.'")
 
 
 def cgroup(text: str) -> None:
+    """One component of a cgroup's path."""
     if not _CGROUP.fullmatch(text) or text in (".", ".."):
         raise ValueError("is not the name of a cgroup: at most 64 letters, digits, '_', '-' and '.'")
 
 
 def congestion(text: str) -> None:
+    """A congestion control of the kernel, or ""."""
     if not _CONGESTION.fullmatch(text):
         raise ValueError("is not the name of a congestion control of the kernel, like bbr, cubic or reno")
 
 
 def address(text: str) -> None:
+    """An IP address."""
     try:
         ipaddress.ip_address(text)
     except ValueError as exc:
@@ -44,6 +49,7 @@ def address(text: str) -> None:
 
 
 def interface_address(text: str) -> None:
+    """An address with its prefix length."""
     try:
         ipaddress.ip_interface(text)
         if "/" not in text:
@@ -53,11 +59,13 @@ def interface_address(text: str) -> None:
 
 
 def interface_address_or_none(text: str) -> None:
+    """The same, or ""."""
     if text:
         interface_address(text)
 
 
 def network(text: str) -> None:
+    """A network without bits behind its prefix."""
     try:
         ipaddress.ip_network(text)
     except ValueError as exc:
@@ -65,6 +73,7 @@ def network(text: str) -> None:
 
 
 def host(text: str) -> None:
+    """An IP address or a DNS name."""
     try:
         ipaddress.ip_address(text)
     except ValueError as exc:
@@ -73,6 +82,7 @@ def host(text: str) -> None:
 
 
 def optional_endpoint(text: str) -> None:
+    """HOST:PORT, or ""."""
     if text:
         endpoint(text)
 

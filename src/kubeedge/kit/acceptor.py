@@ -93,6 +93,7 @@ class Acceptor:
             self._loop.add_reader(connection, self._spoke, number)
 
     def authenticated(self, number: int, tenant: str, identity: str, most: int | None) -> Refusal | None:
+        """For Accepted.authenticated."""
         if number not in self._serving:
             return None
         decision = self.limiter.authenticated(number, tenant, identity, self._loop.time(), most=most)
@@ -102,6 +103,7 @@ class Acceptor:
         return refusal
 
     def ended(self, number: int) -> None:
+        """For Accepted.ended. Idempotent."""
         if self._serving.pop(number, None) is not None:
             self._do(self.limiter.left(number, self._loop.time()))
 

@@ -48,6 +48,7 @@ class Buckets(Generic[Name]):
         self._buckets: dict[Name, Bucket] = {}
 
     def of(self, name: Name, now: float) -> Bucket:
+        """The bucket of this name; a new one is full."""
         bucket = self._buckets.pop(name, None) or Bucket(self._rate, self._burst, now)
         self._buckets[name] = bucket  # the one that was used last is last
         if len(self._buckets) > self._most:

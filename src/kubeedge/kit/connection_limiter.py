@@ -25,6 +25,8 @@ from kubeedge.kit.shares import Shares
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
+    """How many connections of a listener may be in each stage, and for how many seconds."""
+
     silent: int = 4096  # connections that have sent nothing yet; 0: they are served at once
     first_byte: float = 10.0  # seconds until they must have
     queued: int = 4096  # that have spoken and wait for their turn; 0: they are refused
@@ -38,6 +40,8 @@ class ConnectionLimits:
 
 
 class Refusal(enum.Enum):
+    """Why a connection was closed, in words for its other end."""
+
     FULL = "too many connections are open"
     ADDRESS = "too many connections from your address are open"
     TENANT = "too many connections of your tenant are open"
@@ -71,6 +75,7 @@ class ConnectionLimiter:
         self._turns: OrderedDict[str, None] = OrderedDict()  # owners of what is queued: one of each, and round again
 
     def arrived(self, number: int, network: str, now: float) -> Decision:
+        """The kernel accepted it; `network` is its client network."""
         decision = Decision()
         if not self.limits.silent:
             self._enqueue(number, network, now, decision)

@@ -25,7 +25,7 @@ from kubeedge.kit.http1_messages import (
     json_response,
     text_response,
 )
-from kubeedge.kit.http1_server import serve_connection, start_tcp_server, start_unix_server
+from kubeedge.kit.http1_server import serve_connection, start_unix_server
 from kubeedge.kit.streams import abort_writer, close_writer
 
 __all__ = [
@@ -45,7 +45,6 @@ __all__ = [
     "close_writer",
     "json_response",
     "serve_connection",
-    "start_tcp_server",
     "start_unix_server",
     "text_response",
 ]

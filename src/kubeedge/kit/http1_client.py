@@ -21,18 +21,23 @@ _SPACE_BEFORE_COLON = re.compile(rb"(?m)^([!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]+:")
 
 @dataclass(slots=True)
 class ClientResponse:
+    """Status and headers of a response; its body is read once, by `stream` or by `read`."""
+
     status: int
     headers: list[tuple[str, str]]
     _stream: AsyncIterator[bytes]
     reason: str = ""
 
     def header(self, name: str) -> str | None:
+        """The first header of that name, which is in lower case; None: there is none."""
         return next((value for key, value in self.headers if key == name), None)
 
     def stream(self) -> AsyncIterator[bytes]:
+        """The body as it comes; once. Raises PeerError when it breaks HTTP's rules, OSError when the connection breaks."""
         return self._stream
 
     async def read(self, limit: int) -> bytes:
+        """The whole body. Raises BodyTooLarge before more than `limit` bytes are kept."""
         return await gather(self._stream, limit)
 
 
@@ -118,6 +123,7 @@ class Connection:
             await close_writer(self.writer)
 
     def abort(self) -> None:
+        """Cut the connection, whatever is on its way."""
         if self._sending is not None:
             self._sending.cancel()
         abort_writer(self.writer)

@@ -17,6 +17,8 @@ Inform: TypeAlias = Callable[[int, Headers], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
+    """What a connection may cost: bytes, counts, and seconds without progress. Beyond `header_bytes` or `headers` the answer is 431."""
+
     header_bytes: int = 32 * 1024  # request line and headers
     headers: int = 128  # of one request
     first: float = 20.0  # seconds until a connection's first request begins
@@ -29,6 +31,8 @@ class Limits:
 
 
 class BodyTooLarge(KubeEdgeError):
+    """A body of more bytes than its reader takes; a server answers it with 413."""
+
     def __init__(self, limit: int) -> None:
         super().__init__(f"body of more than {limit} bytes")
         self.limit = limit
@@ -52,6 +56,8 @@ async def _nowhere(status: int, headers: Headers) -> None:
 
 @dataclass(slots=True)
 class Request:
+    """A request as a handler gets it; its body is read once, by `stream` or by `read`."""
+
     method: str
     target: str  # as sent: path and query
     headers: list[tuple[str, str]]  # names in lower case
@@ -78,6 +84,7 @@ class Request:
 
     @property
     def query(self) -> dict[str, list[str]]:
+        """Decoded parameters, each with all of its values. Raises Invalid for more than 100."""
         raw = self.target.partition("?")[2]
         try:
             return urllib.parse.parse_qs(raw, keep_blank_values=True, max_num_fields=100)
@@ -85,6 +92,7 @@ class Request:
             raise Invalid(f"query: {exc}") from exc
 
     def header(self, name: str) -> str | None:
+        """The first header of that name, which is in lower case; None: there is none."""
         return next((value for key, value in self.headers if key == name), None)
 
     def stream(self) -> AsyncIterator[bytes]:
@@ -98,6 +106,8 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
+    """An answer. A body that is an iterator is sent chunked, unless `headers` has its content-length."""
+
     status: int
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes | AsyncIterator[bytes] = b""
@@ -115,15 +125,18 @@ Handler: TypeAlias = Callable[[Request], Awaitable[Response | Upgrade]]
 
 
 def json_response(status: int, obj: Any, headers: Headers = ()) -> Response:
+    """`obj` as compact JSON."""
     body = json.dumps(obj, separators=(",", ":")).encode()
     return Response(status, [("content-type", "application/json"), *headers], body)
 
 
 def text_response(status: int, text: str, headers: Headers = ()) -> Response:
+    """Plain text in UTF-8."""
     return Response(status, [("content-type", "text/plain; charset=utf-8"), *headers], text.encode())
 
 
 async def gather(stream: AsyncIterator[bytes], limit: int) -> bytes:
+    """The whole of a body. Raises BodyTooLarge before more than `limit` bytes are kept."""
     parts: list[bytes] = []
     total = 0
     async for chunk in stream:

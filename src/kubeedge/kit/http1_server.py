@@ -7,11 +7,10 @@ import contextlib
 import logging
 import os
 import re
-import ssl
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import h11
 
@@ -333,16 +332,6 @@ class _ServerConnection:
         data = self._h11.send(event)
         if data:
             self._writer.write(data)
-
-
-async def start_tcp_server(
-    host: str, port: int, handler: Handler, *, tls: ssl.SSLContext | None = None, limits: Limits | None = None
-) -> asyncio.Server:
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await serve_connection(reader, writer, handler, limits=limits)
-
-    extra: dict[str, Any] = {"ssl_handshake_timeout": 10.0, "ssl_shutdown_timeout": 1.0} if tls else {}
-    return await asyncio.start_server(connected, host, port, ssl=tls, limit=256 * 1024, **extra)
 
 
 async def start_unix_server(path: Path, handler: Handler, *, mode: int = 0o600) -> asyncio.Server:

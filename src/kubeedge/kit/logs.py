@@ -26,7 +26,10 @@ _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0))}
 
 
 class LineFormatter(logging.Formatter):
+    """Lines for people: time, level, logger, message, with control characters escaped."""
+
     def format(self, record: logging.LogRecord) -> str:
+        """One line, with the traceback's newlines escaped."""
         text = f"{moment(record.created)} {record.levelname.lower()} {record.name}: {self.text_of(record)}"
         return _cut(text).translate(_ESCAPES)
 
@@ -41,7 +44,10 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonFormatter(LineFormatter):
+    """Lines for machines: one JSON object each."""
+
     def format(self, record: logging.LogRecord) -> str:
+        """One line of JSON."""
         import json  # only who asks for it pays for it
 
         return json.dumps(

@@ -36,6 +36,8 @@ _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
+    """One line of the exposition: a series and its value."""
+
     name: str
     labels: Mapping[str, str]
     value: float
@@ -52,16 +54,30 @@ class Family:
 
 
 class ModuleState(Protocol):
+    """What `modules` reads of a supervised module."""
+
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The value of the label `module`."""
+        ...
+
     @property
-    def state(self) -> ModulePhase: ...
+    def state(self) -> ModulePhase:
+        """Its phase now; only "ready" counts as up."""
+        ...
+
     @property
-    def restarts(self) -> int: ...
+    def restarts(self) -> int:
+        """How often it was started again after a failure."""
+        ...
 
 
 class Metric(Protocol):
-    def family(self) -> Family: ...
+    """What a registry can collect."""
+
+    def family(self) -> Family:
+        """All series with their values of now."""
+        ...
 
 
 Collector: TypeAlias = Callable[[], Iterable[Family]]
@@ -104,12 +120,14 @@ class Counter(_Labelled):
         self._values: dict[tuple[str, ...], float] = {} if labels else {(): 0.0}
 
     def inc(self, amount: float = 1.0, **labels: str) -> None:
+        """Raises Misuse for a negative amount or labels that it does not have."""
         if amount < 0:
             raise Misuse(f"{self.name}: a counter does not go back by {-amount:g}")
         key = self._room(self._values, self._key(labels))
         self._values[key] = self._values.get(key, 0.0) + amount
 
     def value(self, **labels: str) -> float:
+        """Of one series; 0.0 before the first `inc`."""
         return self._values.get(self._key(labels), 0.0)
 
     def family(self) -> Family:
@@ -124,6 +142,7 @@ class Gauge(Counter):
     kind: Kind = "gauge"
 
     def set(self, value: float, **labels: str) -> None:
+        """The value of one series from now on."""
         self._values[self._room(self._values, self._key(labels))] = value
 
     def inc(self, amount: float = 1.0, **labels: str) -> None:
@@ -145,6 +164,7 @@ class Histogram(_Labelled):
             self._series[()] = self._new()
 
     def observe(self, value: float, **labels: str) -> None:
+        """Count one value, in the unit of the buckets."""
         key = self._room(self._series, self._key(labels))
         counts, total = self._series.setdefault(key, self._new())
         counts[bisect.bisect_left(self._bounds, value)] += 1
@@ -175,6 +195,7 @@ class MetricsRegistry:
         self._collectors: list[Collector] = []
 
     def add(self, *metrics: Counter | Gauge | Histogram) -> None:
+        """Raises Misuse when there is a metric of that name."""
         for metric in metrics:
             if metric.name in self._metrics:
                 raise Misuse(f"there are two metrics {metric.name}")
@@ -185,6 +206,7 @@ class MetricsRegistry:
         self._collectors.append(collector)
 
     def text(self) -> str:
+        """The exposition of everything that was added and collected (CONTENT_TYPE)."""
         families = [metric.family() for metric in self._metrics.values()]
         failed = 0
         for collector in self._collectors:

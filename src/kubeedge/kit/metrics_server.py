@@ -24,10 +24,13 @@ log = logging.getLogger("kubeedge.metrics")
 
 
 def response(text: str) -> Response:
+    """An exposition as an answer to GET /metrics."""
     return Response(200, [("content-type", CONTENT_TYPE)], text.encode())
 
 
 class MetricsServer:
+    """`text` makes the exposition; port 0 lets the kernel choose, and `bound` is what it chose."""
+
     name = "metrics"
 
     def __init__(self, address: str, port: int, text: Callable[[], str], *, limits: Limits | None = None) -> None:
@@ -36,6 +39,7 @@ class MetricsServer:
         self.bound = 0  # the port, once it listens
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Serve until cancelled. Raises OSError when the address cannot be bound."""
         with listening_socket(self._address, self._port) as listener:
             async with TaskSet("metrics connections") as tasks:
                 self.bound = listener.getsockname()[1]
@@ -51,6 +55,7 @@ class MetricsServer:
         await serve_connection(reader, writer, self.handle, limits=self._limits)
 
     async def handle(self, request: Request) -> Response:
+        """GET /metrics, and 404 for everything else."""
         if request.method == "GET" and request.path == "/metrics":
             return response(self._text())
         return text_response(404, "only GET /metrics is here\n")

@@ -44,6 +44,7 @@ def file(path: Path, mode: int = 0o600) -> None:
 
 
 def files(paths: Iterable[Path]) -> None:
+    """Mend the modes of several files. Raises Invalid, OSError."""
     for path in paths:
         file(path)
 

@@ -25,18 +25,22 @@ class Shares:
         return iter(self._owners)
 
     def count(self, owner: str) -> int:
+        """How many the owner has; 0 for one that has none."""
         return len(self._held.get(owner, ()))
 
     def owner(self, number: int) -> str:
+        """Raises KeyError for a number that is not there."""
         return self._owners[number]
 
     def add(self, owner: str, number: int) -> None:
+        """`number` must be new."""
         held = self._held.setdefault(owner, OrderedDict())
         self._owners[number] = owner
         held[number] = None
         self._moved(owner, len(held) - 1, len(held))
 
     def remove(self, number: int) -> None:
+        """Raises KeyError for a number that is not there."""
         owner = self._owners.pop(number)
         held = self._held[owner]
         del held[number]
@@ -53,6 +57,7 @@ class Shares:
         return next(iter(self._owners if owner is None else self._held[owner]))
 
     def newest(self, owner: str) -> int:
+        """Raises KeyError for an owner that has none."""
         return next(reversed(self._held[owner]))
 
     def _moved(self, owner: str, before: int, after: int) -> None:

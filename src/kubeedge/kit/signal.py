@@ -17,14 +17,17 @@ class Signal:
         self._waiter: asyncio.Future[None] | None = None
 
     def is_set(self) -> bool:
+        """Whether `wait` would return at once."""
         return self._is_set
 
     def set(self) -> None:
+        """Wake the waiter, now or when it comes."""
         self._is_set = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def clear(self) -> None:
+        """From here on `wait` waits."""
         self._is_set = False
 
     async def wait(self) -> None:

@@ -42,6 +42,7 @@ class TaskSet:
         return len(self._tasks)
 
     def start(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Run a coroutine as a task of this set. Raises Misuse after the end, when the coroutine is closed."""
         if self._closed:
             coroutine.close()
             raise Misuse(f"{self.name} has ended: {name} cannot start")

@@ -16,6 +16,8 @@ _INFO = struct.Struct("=52xII60xQQ")
 
 @dataclass(frozen=True, slots=True)
 class TcpProgress:
+    """How far a TCP connection has come, as the kernel counts."""
+
     received: int  # bytes, since the connection began
     acknowledged: int  # likewise
     since_received: float  # seconds

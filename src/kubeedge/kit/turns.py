@@ -15,12 +15,15 @@ from contextlib import asynccontextmanager
 
 
 class Turns:
+    """A lock whose waiters are served key by key."""
+
     def __init__(self) -> None:
         self._busy = False
         self._waiting: OrderedDict[Hashable, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
     async def of(self, key: Hashable) -> AsyncGenerator[None, None]:
+        """Hold the turn for as long as the block runs."""
         await self.take(key)
         try:
             yield
@@ -28,6 +31,7 @@ class Turns:
             self.give()
 
     async def take(self, key: Hashable) -> None:
+        """Wait for the turn; `give` must follow."""
         if not self._busy:
             self._busy = True
             return

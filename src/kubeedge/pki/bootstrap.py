@@ -67,6 +67,7 @@ class Client:
         return self._call("POST", "/v1/join", body, ca_pem, {"authorization": f"Bearer {token}"})
 
     def nonce(self, ca_pem: bytes) -> str:
+        """A number that the cloud has just drawn, for the signature of one renewal."""
         return _text(self._call("GET", "/v1/nonce", None, ca_pem), "nonce")
 
     def renew(self, certificate: bytes, csr_pem: bytes, nonce: str, signature: str, ca_pem: bytes) -> bytes:

@@ -69,10 +69,12 @@ class Authority:
 
     @property
     def pem(self) -> bytes:
+        """The certificate of the authority, which every node trusts."""
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
     @property
     def hash(self) -> str:
+        """Hex SHA-256 of its DER, as in bootstrap tokens."""
         return ca_hash(self._certificate.public_bytes(serialization.Encoding.DER))
 
     def issue_for_request(self, pem: bytes, identity: Identity) -> bytes:
@@ -143,6 +145,7 @@ class Authority:
         return certificate
 
     def still_fits(self, cert: Path, key: Path, identity: Identity, hosts: Sequence[str]) -> bool:
+        """Whether a certificate in a file is ours, for this key, identity and these hosts, with a third of its life left."""
         try:
             certificate = x509.load_pem_x509_certificate(cert.read_bytes())
             certificate.verify_directly_issued_by(self._certificate)
@@ -176,6 +179,7 @@ def read_request(pem: bytes) -> SigningRequest:
 
 
 def key_fingerprint(key: ec.EllipticCurvePublicKey) -> str:
+    """Hex SHA-256 of a public key (SubjectPublicKeyInfo in DER)."""
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(der).hexdigest()
 

@@ -9,16 +9,19 @@ from cryptography.x509.oid import NameOID
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
+    """An EC key on P-256."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
 def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """PKCS #8 without a password: it belongs into a file of mode 0600."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
 def load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    """Raises ValueError for anything but an EC key without a password."""
     key = serialization.load_pem_private_key(pem, None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ValueError("not an elliptic-curve key")

@@ -25,6 +25,8 @@ _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERT
 
 @dataclass(frozen=True, slots=True)
 class Validity:
+    """From when until when a certificate is valid."""
+
     not_before: float  # seconds since 1970
     not_after: float
 

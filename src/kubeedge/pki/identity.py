@@ -25,45 +25,57 @@ _SCHEME = "spiffe://kubeedge/"
 
 @dataclass(frozen=True, slots=True)
 class NodeIdentity:
+    """A node, by the join that its certificate was issued for."""
+
     tenant: TenantId
     node: NodeName
     join: str = ""
 
     @property
     def uri(self) -> str:
+        """The URI name of its certificate."""
         return f"{_SCHEME}tenant/{self.tenant}/node/{self.node}" + (f"/join/{self.join}" if self.join else "")
 
     @property
     def common_name(self) -> str:
+        """For people; nothing is decided by it."""
         return str(self.node)
 
 
 @dataclass(frozen=True, slots=True)
 class UserIdentity:
+    """A user of a tenant's API, by the kubeconfig that the certificate was issued for."""
+
     tenant: TenantId
     user: str
     kubeconfig: str = ""
 
     @property
     def uri(self) -> str:
+        """The URI name of the certificate."""
         which = f"/kubeconfig/{self.kubeconfig}" if self.kubeconfig else ""
         return f"{_SCHEME}tenant/{self.tenant}/user/{self.user}{which}"
 
     @property
     def common_name(self) -> str:
+        """For people; nothing is decided by it."""
         return self.user
 
 
 @dataclass(frozen=True, slots=True)
 class CloudIdentity:
+    """A process of the cloud."""
+
     name: str
 
     @property
     def uri(self) -> str:
+        """The URI name of its certificate."""
         return f"{_SCHEME}cloud/{self.name}"
 
     @property
     def common_name(self) -> str:
+        """For people; nothing is decided by it."""
         return self.name
 
 

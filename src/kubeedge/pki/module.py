@@ -27,11 +27,15 @@ _MAX_WORDS = 4096  # bytes of what the helper says
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificatesSettings:
+    """Where the certificate is, and who renews it."""
+
     pki: Path  # holds ca.crt, node.crt, node.key
     bootstrap: Sequence[str]  # "host:port" of the cloud's bootstrap ports, tried in this order
 
 
 class Certificates:
+    """`renewed` is called after each renewal, for whoever must connect again."""
+
     name = "certificates"
 
     def __init__(

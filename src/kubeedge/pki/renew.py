@@ -49,6 +49,7 @@ def renew(pki: Path, client: Client) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
+    """The helper's exit status: 0, EXIT_RETRY or EXIT_REFUSED; the reasons go to stderr."""
     if len(arguments) < 2:
         print("usage: python -m kubeedge.pki.renew PKI_DIR HOST:PORT...", file=sys.stderr)
         return 2

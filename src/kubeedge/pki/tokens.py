@@ -25,6 +25,8 @@ _FORM = re.compile(rf"([0-9a-f]{{64}})\.([{ALPHABET}]{{{ID_LENGTH}}})\.([{ALPHAB
 
 @dataclass(frozen=True, slots=True)
 class Token:
+    """A bootstrap token in its three parts; its repr does not have the secret."""
+
     ca_hash: str  # hex SHA-256 of the CA certificate's DER
     id: str
     secret: str
@@ -48,12 +50,15 @@ def parse(text: str) -> Token:
 
 
 def hash_secret(secret: str) -> str:
+    """What the cloud keeps of a secret: hex SHA-256."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def secret_matches(secret: str, kept_hash: str) -> bool:
+    """In constant time."""
     return hmac.compare_digest(hash_secret(secret), kept_hash)
 
 
 def ca_hash(der: bytes) -> str:
+    """Hex SHA-256 of a certificate in DER."""
     return hashlib.sha256(der).hexdigest()

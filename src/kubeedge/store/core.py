@@ -46,7 +46,9 @@ Head: TypeAlias = tuple[Revision, int]  # create_revision, version
 class View(Protocol):
     """The newest values, before the transaction."""
 
-    def newest(self, key: str) -> KeyValue | None: ...
+    def newest(self, key: str) -> KeyValue | None:
+        """A live key with its value."""
+        ...
 
     def head(self, key: str) -> Head | None:
         """What a put or delete needs to know of a live key; its value may be large."""
@@ -59,6 +61,8 @@ class View(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
+    """What a transaction does to the store, and what its caller is told."""
+
     succeeded: bool
     revision: Revision  # after the transaction
     changes: Sequence[Change]

@@ -12,11 +12,14 @@ MAX_TTL = 86_400.0 * 365  # seconds
 
 @dataclass(slots=True)
 class Leases:
+    """The leases of one store; seconds of a clock that nobody sets."""
+
     _deadlines: dict[int, float] = field(default_factory=dict)
     _ttls: dict[int, float] = field(default_factory=dict)
     _ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def grant(self, ttl: float, now: float) -> int:
+        """The id of a new lease, above 0. Raises Invalid for a TTL out of range."""
         if not 0 < ttl <= MAX_TTL:
             raise Invalid(f"a lease of {ttl} seconds; it must be above 0 and at most {MAX_TTL:.0f}")
         lease = next(self._ids)
@@ -30,6 +33,7 @@ class Leases:
         self._ids = itertools.count(max(lease + 1, next(self._ids)))
 
     def keepalive(self, lease: int, now: float) -> None:
+        """Its TTL begins anew. Raises NotFound."""
         if lease not in self._ttls:
             raise NotFound(f"lease {lease} does not exist or has expired")
         self._deadlines[lease] = now + self._ttls[lease]
@@ -47,7 +51,9 @@ class Leases:
         return lease in self._ttls
 
     def next_expiry(self) -> float | None:
+        """When `expired` has something next; None: never."""
         return min(self._deadlines.values(), default=None)
 
     def expired(self, now: float) -> list[int]:
+        """Leases whose time is over, in order; they stay until `drop`."""
         return sorted(lease for lease, deadline in self._deadlines.items() if deadline <= now)

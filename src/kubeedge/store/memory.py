@@ -31,6 +31,8 @@ from kubeedge.store.watch import Watches
 
 
 class MemoryStore:
+    """The reference implementation of Store, for tests and comparisons: nothing is durable."""
+
     def __init__(self, *, store_id: str = "") -> None:
         self._store_id = store_id or uuid.uuid4().hex
         self._revision = FIRST_REVISION
@@ -193,6 +195,7 @@ def _now() -> float:
 
 
 def check_readable(at: Revision, current: Revision, compacted: Revision) -> None:
+    """Raises Invalid for a revision of the future, Gone for a compacted one."""
     if at > current:
         raise Invalid(f"revision {at} is in the future (the store is at {current})")
     if at < compacted:
@@ -200,6 +203,7 @@ def check_readable(at: Revision, current: Revision, compacted: Revision) -> None
 
 
 def check_compactable(revision: Revision, current: Revision, compacted: Revision) -> None:
+    """Raises Invalid for a revision of the future, Gone for one that is compacted already."""
     if revision > current:
         raise Invalid(f"revision {revision} is in the future (the store is at {current})")
     if revision <= compacted:
@@ -207,6 +211,7 @@ def check_compactable(revision: Revision, current: Revision, compacted: Revision
 
 
 def check_leases(leases: Leases, *groups: Sequence[Op]) -> None:
+    """Raises NotFound when a put names a lease that does not exist."""
     for ops in groups:
         for op in ops:
             if isinstance(op, Put) and op.lease and op.lease not in leases:
@@ -214,4 +219,5 @@ def check_leases(leases: Leases, *groups: Sequence[Op]) -> None:
 
 
 def without_value(kv: KeyValue) -> KeyValue:
+    """The same with an empty value (keys_only)."""
     return KeyValue(kv.key, b"", kv.create_revision, kv.mod_revision, kv.version, kv.lease)

@@ -33,6 +33,8 @@ MAX_VALUE = 1536 * 1024  # bytes; etcd's default request limit, which bounds Kub
 
 
 class KeyValue(NamedTuple):
+    """A live key."""
+
     key: str
     value: bytes
     create_revision: Revision
@@ -42,6 +44,8 @@ class KeyValue(NamedTuple):
 
 
 class ChangeKind(enum.Enum):
+    """What happened to a key."""
+
     PUT = "put"
     DELETE = "delete"
 
@@ -59,6 +63,8 @@ class Change(NamedTuple):
 
 
 class CompareTarget(enum.Enum):
+    """What of a key a transaction compares (etcd: Compare.CompareTarget)."""
+
     VALUE = "value"
     VERSION = "version"
     CREATE = "create_revision"
@@ -76,6 +82,8 @@ class Compare:
 
 
 class Put(NamedTuple):
+    """Write a key; with a lease, for as long as that lives."""
+
     key: str
     value: bytes
     lease: int = 0
@@ -103,6 +111,8 @@ Op: TypeAlias = Put | Delete | Get
 
 @dataclass(frozen=True, slots=True)
 class RangeResult:
+    """Keys in order."""
+
     kvs: Sequence[KeyValue]
     revision: Revision  # the store's revision at the time of the read
     more: bool = False  # limit cut the result
@@ -111,6 +121,8 @@ class RangeResult:
 
 @dataclass(frozen=True, slots=True)
 class TxnResult:
+    """Which branch was taken, and what its operations answered."""
+
     succeeded: bool
     revision: Revision
     #: one entry an op: RangeResult for Get, number of keys deleted for Delete, None for Put
@@ -126,30 +138,44 @@ class WatchBatch:
 
 
 class Store(Protocol):
+    """Every method may raise Unavailable: the store cannot be reached, or its disk is full."""
+
     @property
     def store_id(self) -> str:
         """Random identity of this history: a store that was rebuilt or restored has another one."""
         ...
 
     @property
-    def revision(self) -> Revision: ...
+    def revision(self) -> Revision:
+        """The newest revision that this process knows."""
+        ...
 
     @property
-    def compacted(self) -> Revision: ...
+    def compacted(self) -> Revision:
+        """History below it cannot be read."""
+        ...
 
     async def range(
         self, key: str, end: str = "", *, revision: Revision | None = None, limit: int = 0, keys_only: bool = False
-    ) -> RangeResult: ...
+    ) -> RangeResult:
+        """Live keys in [key, end), or that one key when `end` is "", at a revision (None: now). Raises Gone, Invalid."""
+        ...
 
-    async def get(self, key: str) -> KeyValue | None: ...
+    async def get(self, key: str) -> KeyValue | None:
+        """One key as it is now; None: it does not exist."""
+        ...
 
-    async def txn(
-        self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()
-    ) -> TxnResult: ...
+    async def txn(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()) -> TxnResult:
+        """If all compares hold `success` is done, else `failure`; all of it or nothing. Raises Invalid, Misuse, NotFound (a lease)."""
+        ...
 
-    async def put(self, key: str, value: bytes, lease: int = 0) -> Revision: ...
+    async def put(self, key: str, value: bytes, lease: int = 0) -> Revision:
+        """The revision that it was written at. Raises Invalid, NotFound (the lease)."""
+        ...
 
-    async def delete(self, key: str, end: str = "") -> int: ...
+    async def delete(self, key: str, end: str = "") -> int:
+        """How many of the keys in [key, end) there were."""
+        ...
 
     def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncIterator[WatchBatch]:
         """Close it (aclose, or leave the `async for` inside contextlib.aclosing) to free what it holds.
@@ -159,14 +185,22 @@ class Store(Protocol):
         """
         ...
 
-    async def compact(self, revision: Revision) -> None: ...
+    async def compact(self, revision: Revision) -> None:
+        """Raises Gone when that was done already, Invalid for the future."""
+        ...
 
     async def lease_grant(self, ttl: float) -> int:
         """seconds; returns a lease id > 0. Keys put with it are deleted when it expires or is revoked."""
         ...
 
-    async def lease_keepalive(self, lease: int) -> None: ...
+    async def lease_keepalive(self, lease: int) -> None:
+        """Its TTL begins anew. Raises NotFound when it has expired."""
+        ...
 
-    async def lease_revoke(self, lease: int) -> None: ...
+    async def lease_revoke(self, lease: int) -> None:
+        """Delete its keys and end it. Raises NotFound when it has expired."""
+        ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """End watches and release the file or connection. Idempotent."""
+        ...

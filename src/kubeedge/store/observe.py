@@ -9,6 +9,7 @@ from kubeedge.store.model import Store
 
 
 def families(store: Store) -> list[Family]:
+    """Revision, and for SQLite the sizes of its files in bytes."""
     found = [
         family("kubeedge_store_revision", "gauge", "newest revision of the store", float(store.revision)),
         family("kubeedge_store_compacted_revision", "gauge", "history before it is gone", float(store.compacted)),

@@ -26,6 +26,8 @@ _SQL = "SELECT id, key, value FROM history NOT INDEXED ORDER BY id"
 
 @dataclass(slots=True)
 class Salvage:
+    """What could be read of a corrupt store."""
+
     values: dict[str, bytes] = field(default_factory=dict)
     revision: int = 0  # the highest that was seen; a store that counts on from it gives out no number twice
 

@@ -48,6 +48,8 @@ class CorruptStore(Unavailable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqliteSettings:
+    """How much memory and history a store may have."""
+
     cache_bytes: int = 512 * 1024  # page cache of each of the two connections; a 128 MB machine pays for it
     keep_revisions: int = (
         10_000  # history kept by automatic compaction: how far a node may be behind without a snapshot
@@ -71,6 +73,7 @@ def set_aside(path: Path) -> Path:
 
 
 def connect(path: Path, settings: SqliteSettings) -> sqlite3.Connection:
+    """A connection in WAL mode whose commits are synced. Raises sqlite3.Error."""
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
     try:
         db.execute("PRAGMA journal_mode = WAL")
@@ -84,6 +87,7 @@ def connect(path: Path, settings: SqliteSettings) -> sqlite3.Connection:
 
 
 def lock_of(path: Path) -> Path:
+    """The file that a process locks for as long as it has the store open."""
     return path.with_name(path.name + ".lock")
 
 
@@ -160,6 +164,7 @@ def examine(db: sqlite3.Connection, path: Path) -> str:
 
 
 def meta(db: sqlite3.Connection, name: str) -> str | int:
+    """A value of the table meta. Raises sqlite3.DatabaseError when it is missing."""
     row = db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
     if row is None:
         raise sqlite3.DatabaseError(f"no {name} in the table meta")
@@ -168,12 +173,14 @@ def meta(db: sqlite3.Connection, name: str) -> str | int:
 
 
 def read_revision(db: sqlite3.Connection) -> Revision:
+    """The newest revision in the file."""
     newest = db.execute("SELECT max(id) FROM history").fetchone()[0] or 0
     return Revision(max(newest >> SHIFT, int(meta(db, "revision"))))
 
 
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
+    """Errors of SQLite and of files as ours (see `translate`)."""
     try:
         yield
     except (sqlite3.Error, OSError, OverflowError, ValueError) as exc:

@@ -190,18 +190,21 @@ def snapshot(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 
 def rows(changes: Sequence[Change]) -> Iterator[Row]:
+    """The rows of one transaction's changes, in order."""
     for n, c in enumerate(changes):
         value = c.value if c.kind is ChangeKind.PUT else None
         yield (c.revision << SHIFT) | n, c.key, value, c.create_revision, c.version, c.lease
 
 
 def key_value(row: Row) -> KeyValue:
+    """A row that is no delete."""
     id, key, value, create, version, lease = row
     assert value is not None
     return KeyValue(key, value, Revision(create), Revision(id >> SHIFT), version, lease)
 
 
 def change(row: Row) -> Change:
+    """A row as watches deliver it."""
     id, key, value, create, version, lease = row
     revision = Revision(id >> SHIFT)
     if value is None:

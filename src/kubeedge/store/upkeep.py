@@ -42,6 +42,8 @@ _SIDES = {"cloud": (keys.TENANTS,), "edge": (keys.DESIRED, keys.REPORTED, keys.S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
+    """Figures of a store, for `kubeedge store status`."""
+
     store_id: str
     revision: int
     compacted: int
@@ -142,6 +144,7 @@ def _begin_history(db: sqlite3.Connection) -> None:
 
 
 def stats(path: Path) -> Stats:
+    """Read without writing. Raises NotFound, Unavailable."""
     _must_exist(path)
     with _reading(path) as db:
         live = "value IS NOT NULL AND id = (SELECT max(id) FROM history WHERE key = h.key)"

@@ -18,9 +18,9 @@ from kubeedge.kit.http1 import (
     Response,
     Upgrade,
     json_response,
-    start_tcp_server,
     text_response,
 )
+from tests.kit.http_server import start_tcp_server
 
 
 async def echo(request: Request) -> Response:

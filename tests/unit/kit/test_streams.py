@@ -8,9 +8,10 @@ import ssl
 import tracemalloc
 from pathlib import Path
 
-from kubeedge.kit.http1 import Request, Response, start_tcp_server, text_response
+from kubeedge.kit.http1 import Request, Response, text_response
 from kubeedge.pki.trust import client_context, server_context
 from tests.kit.certs import TestAuthority
+from tests.kit.http_server import start_tcp_server
 
 CLIENTS = 16
 EACH = 64 * 1024  # bytes; what OpenSSL allocates is not among them
