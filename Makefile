@@ -2,6 +2,8 @@
 PYTHON ?= /usr/bin/python3
 BIN    := .venv/bin
 STAMP  := build/.setup-done
+BUILT  := build/.compiled
+SOURCES := $(shell find src/_fastpath -type f -name '*.[ch]' -o -name '*.p[yx]*' -not -name '*.pyc')
 PYTHON_CODE := src cloud tests bench cross setup.py
 C_CODE := 'src/_fastpath/*.[ch]' 'tests/*.c'
 
@@ -13,18 +15,22 @@ help:            ## this list
 
 setup: $(STAMP)  ## Debian packages, virtual environment, compiled extension, kubectl
 
-$(STAMP): setup.py pyproject.toml cloud/pyproject.toml $(shell find src/_fastpath -type f -not -name '*.so' -not -name '*.pyc') \
-          tests/kit/setup.sh tests/kit/requirements.txt
+$(STAMP): setup.py pyproject.toml cloud/pyproject.toml tests/kit/setup.sh tests/kit/requirements.txt
 	bash tests/kit/setup.sh $(PYTHON)
-	@mkdir -p build && touch $@
+	@mkdir -p build && touch $(STAMP) $(BUILT)
+
+# what has changed in src/_fastpath since set-up, which compiles everything
+$(BUILT): $(SOURCES) | $(STAMP)
+	@[ -z "$$(find $(SOURCES) -newer $@ 2>&1)" ] || $(BIN)/python -m tests.kit.dev_build
+	@touch $@
 
 dev:             ## compile what has changed in src/_fastpath, in place
 	$(BIN)/python -m tests.kit.dev_build
 
-demo: $(STAMP)   ## the main job, end to end: two edge nodes behind NAT, a cloud, kubectl (KEEP=1 leaves it running)
+demo: $(BUILT)   ## the main job, end to end: two edge nodes behind NAT, a cloud, kubectl (KEEP=1 leaves it running)
 	$(BIN)/python -m bench.demo --results build/results $(if $(KEEP),--keep) $(if $(QUICK),--quick)
 
-test: lint       ## style, types, import rules, all tests
+test: lint $(BUILT) ## style, types, import rules, all tests
 	$(BIN)/python -m pytest -q $(ARGS)
 
 lint: $(STAMP)   ## ruff, formatters, mypy --strict, import-linter, docstrings
@@ -39,25 +45,25 @@ format: $(STAMP) ## ruff format and clang-format on everything
 	$(BIN)/ruff format $(PYTHON_CODE)
 	git ls-files $(C_CODE) | xargs $(BIN)/clang-format -i
 
-bench: $(STAMP)  ## one bench: NAME=demo ...; writes bench/results/NAME.json
+bench: $(BUILT)  ## one bench: NAME=demo ...; writes bench/results/NAME.json
 	$(BIN)/python -m bench.$(NAME)
 
-simulate: $(STAMP) ## the seeded simulator: SEEDS=n [SEED=k]
+simulate: $(BUILT) ## the seeded simulator: SEEDS=n [SEED=k]
 	$(BIN)/python -m tests.simulator --seeds $(or $(SEEDS),200) $(if $(SEED),--seed $(SEED))
 
-powercut: $(STAMP) ## power cuts at every write of the real store: [CUTS=10000] [SEED=1]
+powercut: $(BUILT) ## power cuts at every write of the real store: [CUTS=10000] [SEED=1]
 	$(BIN)/python -m tests.faults.powercut --cuts $(or $(CUTS),10000) --seed $(or $(SEED),1)
 
-chaos: $(STAMP)  ## kill -9, SIGSTOP and cut cables on real processes: [SECONDS=60] [SEED=s] [ROUNDS=1] [STORE=etcd or sqlite]
+chaos: $(BUILT)  ## kill -9, SIGSTOP and cut cables on real processes: [SECONDS=60] [SEED=s] [ROUNDS=1] [STORE=etcd or sqlite]
 	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(STORE),--store $(STORE))
 
-fuzz: $(STAMP)   ## libFuzzer on the C decoders: [SECONDS=60 for each] [TARGET=packet]
+fuzz: $(BUILT)   ## libFuzzer on the C decoders: [SECONDS=60 for each] [TARGET=packet]
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(if $(TARGET),--only $(TARGET))
 
-soak: $(STAMP)   ## KubeBus for an hour, with cuts and dying relays: [SECONDS=3600] [SEED=s]
+soak: $(BUILT)   ## KubeBus for an hour, with cuts and dying relays: [SECONDS=3600] [SEED=s]
 	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),3600) $(if $(SEED),--seed $(SEED))
 
-cross: $(STAMP)  ## the compiled code and its tests on an emulated processor: [ARCH=armhf] (32 bits), s390x (big endian)
+cross: $(BUILT)  ## the compiled code and its tests on an emulated processor: [ARCH=armhf] (32 bits), s390x (big endian)
 	$(BIN)/python -m cross --arch $(or $(ARCH),armhf)
 
 clean:           ## remove everything that was built
