@@ -37,11 +37,28 @@ static void name_peer(session *s, const struct sockaddr_storage *from)
         snprintf(s->peer, sizeof s->peer, "unknown");
 }
 
-static uint32_t connections_of(const kb_proxy *proxy, const char *peer)
+/* Connections count for the client's network: an IPv4 address, also when IPv6 carries it; of IPv6 the /64, in which one customer has as
+ * many addresses as he likes. kubeedge.kit.client_network has the same rule. */
+static void find_network(session *s, const struct sockaddr_storage *from)
+{
+    const struct in6_addr *six = &((const struct sockaddr_in6 *)from)->sin6_addr;
+    memset(s->network, 0, sizeof s->network);
+    s->network[0] = 4;
+    if (from->ss_family != AF_INET6)
+        memcpy(s->network + 1, &((const struct sockaddr_in *)from)->sin_addr, 4);
+    else if (IN6_IS_ADDR_V4MAPPED(six))
+        memcpy(s->network + 1, six->s6_addr + 12, 4);
+    else {
+        s->network[0] = 6;
+        memcpy(s->network + 1, six->s6_addr, 8);
+    }
+}
+
+static uint32_t connections_of(const kb_proxy *proxy, const session *client)
 {
     uint32_t count_of = 0;
     for (const session *s = proxy->sessions; s; s = s->next)
-        count_of += !strcmp(s->peer, peer);
+        count_of += !memcmp(s->network, client->network, sizeof s->network);
     return count_of;
 }
 
@@ -72,7 +89,8 @@ static void on_listener(kb_watch *watch, uint32_t events)
         }
         keep_alive(fd);
         name_peer(s, &from);
-        if (connections_of(proxy, s->peer) > proxy->limits.per_client) {
+        find_network(s, &from);
+        if (connections_of(proxy, s) > proxy->limits.per_client) {
             kb_proxy_session_end(s, 1);
             continue;
         }

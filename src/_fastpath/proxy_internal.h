@@ -85,6 +85,7 @@ struct session {
     uint64_t deadline, left;
     kb_chunks chunks;
     char peer[INET6_ADDRSTRLEN];
+    uint8_t network[9]; /* version of IP, and what its connections count for */
 };
 
 typedef struct lookup {

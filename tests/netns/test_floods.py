@@ -137,3 +137,18 @@ def test_the_certificate_of_one_node_does_not_take_the_connections_of_the_api(si
     print(told)
     assert told["opened"] >= 1100
     assert told["held"] <= 100  # 4, and those that are being told why they are refused
+
+
+def test_a_network_of_ipv6_has_as_many_web_connections_as_an_address(site: Site) -> None:
+    url = f"http://[{CLOUD6}]:{PORTS['web']}/"
+
+    def status(source: str) -> str:
+        return site.internet.run(
+            "curl", "-s", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", "--interface", source, url, check=False
+        )
+
+    network = SOURCES["one network of IPv6"]
+    with site.flood(site.internet, targets=[[CLOUD6, PORTS["web"]]], sources=network, count=600):
+        until(lambda: status("2001:db8:1:1:1:2:3:4") == "000", timeout=20, what="a full network")  # perClient is 256
+        assert status(INTERNET6) == "404"
+        assert status("2001:db8:1:2::1") == "404"

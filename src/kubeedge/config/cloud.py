@@ -157,9 +157,9 @@ class PublishingConfig:
     concurrent: int = setting(256, "requests of one tenant at the same time; more get 503", low=1, high=65536)
     rate: float = setting(0.0, "requests of one tenant per second; more get 429; 0: unlimited", low=0, high=1e9)
     burst: float = setting(100.0, "requests that may exceed that rate at once, after a quiet time", low=1, high=1e9)
-    connections: int = setting(1024, "open connections of all web clients; more get 503", low=1, high=65536)
+    connections: int = setting(1024, "open connections of all web clients; more are refused", low=1, high=65536)
     per_client: int = setting(
-        256, "open connections of one IPv4 address or one /64 of IPv6; more get 429", low=1, high=65536
+        256, "open connections of one IPv4 address or one /64 of IPv6; more are refused", low=1, high=65536
     )
     timeout: float = setting(
         330.0,

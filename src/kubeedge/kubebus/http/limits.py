@@ -28,7 +28,7 @@ class ProxyLimits:
         64 * 1024 * 1024
     )  # bytes in the buffers of one tenant's requests; beyond, each has little and waits for its reader
     connections: int = 1024  # TCP connections of clients
-    per_client: int = 256  # of them from one address
+    per_client: int = 256  # of them from one client network: an IPv4 address, a /64 of IPv6
     pooled: int = 4  # idle L4 connections kept to one node
     pooled_seconds: float = 30.0  # less than `idle` of the server proxy, so that it is we who close
     http: Limits = Limits()
