@@ -68,7 +68,7 @@ async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
     for path in (paths.state, paths.state / "volumes", paths.run, paths.pki):
         private.directory(path)
     private.files([*paths.pki.glob("*.key*"), edge.credentials_path(paths)])
-    # a sick store is set aside; what can be read of it goes on, offline too, until the cloud compares it
+    # a corrupt store is set aside; what can be read of it goes on, offline too, until the cloud compares it
     store = await open_sqlite(config.paths.state / "edge.db", on_corrupt="rebuild", wanted=_worth_keeping)
     try:
         agent = Agent(config, credentials, store)
@@ -83,7 +83,7 @@ async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
 
 
 def _worth_keeping(key: str, value: bytes) -> bool:
-    """Of a sick store: what the cloud wants, as far as it is still JSON, and what it has not seen of us. The rest is made anew."""
+    """Of a corrupt store: what the cloud wants, as far as it is still JSON, and what it has not seen of us. The rest is made anew."""
     if key.startswith((keys.DESIRED, f"{keys.REPORTED}{edge_writes.RESOURCE}/")):
         with contextlib.suppress(ValueError, RecursionError):
             return isinstance(json.loads(value), dict)

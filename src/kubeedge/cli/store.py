@@ -62,7 +62,7 @@ def _target(path: Path, options: argparse.Namespace) -> Path:
         return sides[side]
     try:
         there = upkeep.side(path)
-    except (NotFound, CorruptStore):  # nothing is lost, and a sick store is what restoring is for
+    except (NotFound, CorruptStore):  # nothing is lost, and a corrupt store is what restoring is for
         return path
     if side and there and side != there:
         raise CommandError(
@@ -88,7 +88,7 @@ def _restore(path: Path, options: argparse.Namespace) -> None:
 def _advice(path: Path) -> str:
     if path.name == "edge.db":
         return (
-            "restart the agent: it sets the sick file aside and gets everything from the cloud; "
+            "restart the agent: it sets the corrupt file aside and gets everything from the cloud; "
             "writes of `kubectl` on this node that the cloud has not seen are lost"
         )
     return f"stop the cloud process, then: kubeedge store restore --store {path} BACKUP"

@@ -1,7 +1,7 @@
-"""What can still be read of a sick SQLite store, for the one that takes its place.
+"""What can still be read of a corrupt SQLite store, for the one that takes its place.
 
 A page that cannot be read takes the rows on it; the rows before and behind it are there. The table is read from both ends, and not by its
-indexes, which may be what is sick. Of each key the newest row counts that can be read: an older value than the last one is possible,
+indexes, which may be what is corrupt. Of each key the newest row counts that can be read: an older value than the last one is possible,
 and so is a key that had been deleted. So this is for whom nothing at all would be worse, and whose other end knows better as soon as
 it can be asked: an edge that is offline goes on with its pods.
 """

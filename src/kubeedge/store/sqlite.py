@@ -73,7 +73,7 @@ async def open_sqlite(
     on_corrupt: Literal["raise", "rebuild"] = "raise",
     wanted: Callable[[str, bytes], bool] = lambda key, value: False,
 ) -> SqliteStore:
-    """Open or create a store. Raises CorruptStore; with "rebuild" the corrupt file is kept as PATH.sick-N and a store with a new identity takes
+    """Open or create a store. Raises CorruptStore; with "rebuild" the corrupt file is kept as PATH.corrupt-N and a store with a new identity takes
     its place, with those keys and values that are `wanted` and can be read (salvage.py). Its peer then compares everything."""
     settings = settings or SqliteSettings()
     try:

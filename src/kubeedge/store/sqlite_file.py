@@ -58,9 +58,9 @@ class SqliteSettings:
 
 
 def set_aside(path: Path) -> Path:
-    """A second name for a sick file, which keeps its own until create() gives that to another one."""
+    """A second name for a corrupt file, which keeps its own until create() gives that to another one."""
     n = 1
-    while (target := path.with_name(f"{path.name}.sick-{n}")).exists():
+    while (target := path.with_name(f"{path.name}.corrupt-{n}")).exists():
         n += 1
     try:
         os.link(path, target)
@@ -188,7 +188,7 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def translate(exc: BaseException, path: Path) -> KubeEdgeError:
-    """SQLite's errors as ours: a full disk may have room later, a sick file needs care."""
+    """SQLite's errors as ours: a full disk may have room later, a corrupt file needs care."""
     if isinstance(exc, KubeEdgeError):
         return exc
     text = (isinstance(exc, OSError) and exc.strerror) or str(exc)  # the text of an OSError names its file

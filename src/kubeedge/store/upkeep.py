@@ -218,7 +218,9 @@ def _aside(path: Path) -> Path:
     while (target := path.with_name(f"{path.name}.replaced-{n}")).exists():
         n += 1
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that it is whole without its log; a sick one stays as it is
+        db.execute(
+            "PRAGMA wal_checkpoint(TRUNCATE)"
+        )  # so that it is whole without its log; a corrupt one stays as it is
     try:
         os.link(path, target)
     except OSError:  # a file system without links

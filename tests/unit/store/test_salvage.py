@@ -1,4 +1,4 @@
-"""What goes on of a sick file: an edge that is offline keeps its pods."""
+"""What goes on of a corrupt file: an edge that is offline keeps its pods."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def test_the_rows_before_and_behind_a_page_that_cannot_be_read_go_on(tmp_path: P
         spoil(path, 20)
         with pytest.raises(CorruptStore):
             await open_sqlite(path)
-        sick = path.read_bytes()
+        corrupt = path.read_bytes()
         store, there = await rebuilt(path)
-        assert path.with_name("edge.db.sick-1").read_bytes() == sick
+        assert path.with_name("edge.db.corrupt-1").read_bytes() == corrupt
         kept = [key for key in PODS if there.get(key) in (PODS[key], b"{}")]
         assert len(kept) > 150 and sum(there.get(key) == PODS[key] for key in PODS) > 150
         assert there[WRITE] == b'{"id":"w"}' and there["/local/written/pods/default/a"] == b"w"
@@ -90,7 +90,7 @@ def test_wherever_pages_are_spoiled_a_store_comes_up_with_nothing_that_was_never
     asyncio.run(scenario())
 
 
-def test_a_power_cut_in_the_rebuilding_leaves_the_sick_file_to_be_rebuilt_again(tmp_path: Path) -> None:
+def test_a_power_cut_in_the_rebuilding_leaves_the_corrupt_file_to_be_rebuilt_again(tmp_path: Path) -> None:
     async def scenario() -> None:
         path = tmp_path / "edge.db"
         await fill(path)

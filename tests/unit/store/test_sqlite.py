@@ -125,30 +125,30 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_sick_file_is_refused_or_set_aside_and_never_taken_for_an_empty_store(path: Path, damage: str) -> None:
+def test_a_corrupt_file_is_refused_or_set_aside_and_never_taken_for_an_empty_store(path: Path, damage: str) -> None:
     old_id = run(fill(path))
     DAMAGES[damage](path)
-    sick = path.read_bytes()
+    corrupt = path.read_bytes()
 
     async def scenario() -> None:
         with pytest.raises(CorruptStore, match=r"edge\.db"):
             await open_sqlite(path)
-        assert path.read_bytes() == sick
+        assert path.read_bytes() == corrupt
         store = await open_sqlite(path, on_corrupt="rebuild")
         assert store.store_id != old_id and store.revision == 1
         await store.put("a", b"1")
         await store.close()
-        assert path.with_name("edge.db.sick-1").read_bytes() == sick
+        assert path.with_name("edge.db.corrupt-1").read_bytes() == corrupt
 
     run(scenario())
 
 
-def test_a_second_sick_file_does_not_overwrite_the_first(path: Path) -> None:
+def test_a_second_corrupt_file_does_not_overwrite_the_first(path: Path) -> None:
     async def scenario() -> None:
         for n in (1, 2):
-            path.write_bytes(b"sick %d" % n * 1000)
+            path.write_bytes(b"corrupt %d" % n * 1000)
             await (await open_sqlite(path, on_corrupt="rebuild")).close()
-            assert path.with_name(f"edge.db.sick-{n}").read_bytes() == b"sick %d" % n * 1000
+            assert path.with_name(f"edge.db.corrupt-{n}").read_bytes() == b"corrupt %d" % n * 1000
             path.unlink()
 
     run(scenario())

@@ -122,13 +122,13 @@ def test_a_backup_does_not_replace_the_store_that_it_is_of(tmp_path: Path, name:
     assert path.stat().st_ino == inode and upkeep.check(path) == []
 
 
-@pytest.mark.parametrize("sick", [False, True])
-def test_a_power_cut_in_a_restore_leaves_a_store_in_its_place(tmp_path: Path, sick: bool) -> None:
+@pytest.mark.parametrize("corrupt", [False, True])
+def test_a_power_cut_in_a_restore_leaves_a_store_in_its_place(tmp_path: Path, corrupt: bool) -> None:
     """Where none is the next start makes an empty one, and a cloud without tenants."""
     path, copy = tmp_path / "edge.db", tmp_path / "b"
     asyncio.run(fill(path))
     upkeep.backup(path, copy)
-    if sick:
+    if corrupt:
         path.write_bytes(path.read_bytes()[:8192] + b"\xa5" * 8192)
     before = path.read_bytes()
 
@@ -141,7 +141,7 @@ def test_a_power_cut_in_a_restore_leaves_a_store_in_its_place(tmp_path: Path, si
             upkeep.restore(copy, path)
     finally:
         faults.disarm()
-    assert path.read_bytes() == before and bool(upkeep.check(path)) == sick
+    assert path.read_bytes() == before and bool(upkeep.check(path)) == corrupt
     old = upkeep.restore(copy, path)
     assert upkeep.check(path) == [] and upkeep.stats(path).revision > 1_000_000
     assert old is not None and old.read_bytes() == before
@@ -195,8 +195,8 @@ def test_a_store_on_a_read_only_file_system_is_checked_and_backed_up(read_only: 
 
 
 @pytest.mark.parametrize("damage", ["cut", "scribbled", "empty", "text", "rule", "other"])
-def test_a_sick_file_is_told_apart_and_is_no_backup(tmp_path: Path, damage: str) -> None:
-    path, store = tmp_path / "sick", tmp_path / "edge.db"
+def test_a_corrupt_file_is_told_apart_and_is_no_backup(tmp_path: Path, damage: str) -> None:
+    path, store = tmp_path / "corrupt", tmp_path / "edge.db"
     asyncio.run(fill(path))
     asyncio.run(fill(store))
     whole = path.read_bytes()
