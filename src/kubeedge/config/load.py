@@ -123,10 +123,10 @@ def _with_todays_keys(cls: type[Any], values: dict[str, Any], path: str) -> dict
         new = renamed_keys.get(key, key) if isinstance(key, str) else key
         if new != key:
             if new in values:
-                raise Invalid(f"is called {new} now, and both are here; remove this one", path=_join(path, key))
-            log.warning(
-                "%s is called %s now; the old key will not be read for ever", _join(path, key), _join(path, new)
-            )
+                raise Invalid(
+                    f"is deprecated, and {new}, which replaces it, is set too; remove this one", path=_join(path, key)
+                )
+            log.warning("%s is deprecated; use %s instead", _join(path, key), _join(path, new))
         result[new] = value
     return result
 

@@ -222,15 +222,18 @@ def test_a_renamed_key_is_read_with_a_warning_that_names_the_new_one(caplog: pyt
     assert not caplog.records
     assert renamed_of("{grace: 5, nodeIP: 10.0.0.1}") == Renamed(node_grace=5.0, address="10.0.0.1")
     assert [r.getMessage() for r in caplog.records] == [
-        "grace is called nodeGrace now; the old key will not be read for ever",
-        "nodeIP is called address now; the old key will not be read for ever",
+        "grace is deprecated; use nodeGrace instead",
+        "nodeIP is deprecated; use address instead",
     ]
 
 
 def test_a_renamed_key_is_checked_as_the_new_one_and_never_beside_it():
     for text, message in (
         ("grace: 61", "nodeGrace: 61.0; it must be from 0 to 60"),
-        ("{grace: 1, nodeGrace: 2}", "grace: is called nodeGrace now, and both are here; remove this one"),
+        (
+            "{grace: 1, nodeGrace: 2}",
+            "grace: is deprecated, and nodeGrace, which replaces it, is set too; remove this one",
+        ),
     ):
         with pytest.raises(Invalid) as error:
             renamed_of(text)
