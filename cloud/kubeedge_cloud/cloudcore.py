@@ -51,15 +51,15 @@ from kubeedge.sync import observe as sync_observe
 from kubeedge.sync.bounds import Bounds
 from kubeedge.sync.driver import Progress
 from kubeedge_cloud.bootstrap.admin import Admin
-from kubeedge_cloud.bootstrap.authority import check_authority, check_directory
-from kubeedge_cloud.bootstrap.certificates import ServerCertificate
-from kubeedge_cloud.bootstrap.server import Bootstrap, BootstrapSettings
+from kubeedge_cloud.bootstrap.module import Bootstrap, BootstrapSettings
 from kubeedge_cloud.bootstrap.tokens import TokenStore
 from kubeedge_cloud.bushub.hub import BusHub
 from kubeedge_cloud.bushub.observe import hub_links, hub_metrics, hub_state
 from kubeedge_cloud.bushub.peers import PeersSettings
 from kubeedge_cloud.bushub.settings import BusHubSettings
 from kubeedge_cloud.bushub.tun import CloudTun
+from kubeedge_cloud.certificates.authority import check_authority, check_directory
+from kubeedge_cloud.certificates.module import ServerCertificate
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from kubeedge_cloud.controllers.basics.core import Server
 from kubeedge_cloud.controllers.module import ControllersModule

@@ -15,6 +15,8 @@ KubeEdgeError
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 
 class KubeEdgeError(Exception):
     """Base of every error that this project raises on purpose."""
@@ -80,6 +82,15 @@ class Gone(KubeEdgeError):
     def __init__(self, message: str, *, compacted: int = 0) -> None:
         super().__init__(message)
         self.compacted = compacted
+
+
+E = TypeVar("E", bound=KubeEdgeError)
+
+
+def with_next(error: E, advice: str) -> E:
+    """The same error with what to do about it, which the `kubeedge` command prints as "next: ..."."""
+    error.add_note(advice)
+    return error
 
 
 def suspect_clock(reason: str) -> str:

@@ -17,9 +17,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
-from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound, Unavailable
+from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound, Unavailable, with_next
 from kubeedge.kit.http1 import BodyTooLarge, Request, Response, json_response
-from kubeedge_cloud.bootstrap.core import with_next
 from kubeedge_cloud.bootstrap.tokens import DEFAULT_TTL, MAX_TTL, TokenStore
 
 _MAX_BODY = 16 * 1024

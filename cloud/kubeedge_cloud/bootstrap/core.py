@@ -14,22 +14,13 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 from kubeedge.api.names import NodeName, TenantId
-from kubeedge.errors import Conflict, KubeEdgeError, Refused
+from kubeedge.errors import Conflict, Refused, with_next
 from kubeedge.kit.client_network import client_network
 
 RETRY_WINDOW = 600.0  # seconds in which a lost answer may be asked for again
-
-E = TypeVar("E", bound=KubeEdgeError)
-
-
-def with_next(error: E, advice: str) -> E:
-    """The advice is shown as "next: ..." by the command."""
-    error.add_note(advice)
-    return error
-
 
 NEW_TOKEN = "make a new token in the cloud with `kubeedge token create`"
 
@@ -107,14 +98,6 @@ def check_name(record: TokenRecord, node: NodeName, claim: Claim | None) -> None
             Conflict(f"node {node} exists in tenant {record.tenant}"),
             "choose another name, or make a token with --replace to put this machine in its place",
         )
-
-
-def check_join(node: NodeName, shown: str, join: str | None) -> None:
-    """Raises Refused when a certificate of the join `shown` does not stand for the node, whose join is `join`; None: there is no such node."""
-    if join is None:
-        raise Refused(f"node {node} is not known; join it again")
-    if shown != join:
-        raise Refused(f"another machine joined as node {node}; if this is the right one, join it again with --replace")
 
 
 def check_renewal(node: NodeName, serial: str, claim: Claim | None) -> None:

@@ -10,7 +10,7 @@ of its certificate, which TLS itself would refuse. A nonce is a time stamp that 
 
 Errors are {"error", "next"}: 400 bad input, 403 refused, 409 the name is taken, 429 too many wrong tokens, 503 try again.
 
-Lives elsewhere: sockets (server.py), what is allowed (core.py), records (tokens.py).
+Lives elsewhere: sockets (module.py), what is allowed (core.py), records (tokens.py).
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from kubeedge.pki.ca import MAX_REQUEST, Authority, read_request
 from kubeedge.store.model import Compare, Op
 from kubeedge_cloud.bootstrap import core
 from kubeedge_cloud.bootstrap.tokens import HeldClaim, TokenStore
+from kubeedge_cloud.tenants.model import check_join
 
 log = logging.getLogger("kubeedge.bootstrap")
 
@@ -158,7 +159,7 @@ class Service:
             raise Refused("the signature does not prove the old key") from exc
         held, join = await self._held(who.tenant, who.node)
         core.check_renewal(who.node, f"{old.serial_number:x}", held.claim)
-        core.check_join(who.node, who.join, join)
+        check_join(who.node, who.join, join)
         certificate = self._authority.issue_for_request(csr_pem, who)
         await self._tokens.renewed(who.tenant, who.node, held, f"{old.serial_number:x}", _serial(certificate))
         log.info("renewed tenant=%s node=%s", who.tenant, who.node)

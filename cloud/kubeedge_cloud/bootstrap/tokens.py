@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass, replace
 
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
-from kubeedge.errors import Conflict, Invalid, NotFound, Refused, Unavailable
+from kubeedge.errors import Conflict, Invalid, NotFound, Refused, Unavailable, with_next
 from kubeedge.pki.tokens import ALPHABET, ID_LENGTH, SECRET_LENGTH, Token, hash_secret, secret_matches
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store
-from kubeedge_cloud.bootstrap.core import NEW_TOKEN, Claim, TokenRecord, with_next
+from kubeedge_cloud.bootstrap.core import NEW_TOKEN, Claim, TokenRecord
 
 DEFAULT_TTL = 24 * 3600.0  # seconds
 MAX_TTL = 365 * 24 * 3600.0

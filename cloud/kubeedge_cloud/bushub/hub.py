@@ -41,13 +41,13 @@ from kubeedge.kubebus.l4.driver import Endpoint, Handler
 from kubeedge.kubebus.observe import CounterTotals
 from kubeedge.pki import identity
 from kubeedge.store.model import Store
-from kubeedge_cloud.bootstrap.core import check_join
 from kubeedge_cloud.bushub.authorizer import LinkAuthorizer, same_node
 from kubeedge_cloud.bushub.core import DUPLICATE_RETRY_AFTER, LinkedNodes, NodeKey, RouteChange, SubnetTable, allowed
 from kubeedge_cloud.bushub.peers import NextHop, Peers, PeersSettings
 from kubeedge_cloud.bushub.settings import BusHubSettings, NodeDirectory, NodeRecord
 from kubeedge_cloud.bushub.timer_wheel import TimerWheel
 from kubeedge_cloud.bushub.tun import CloudTun, OwnTun
+from kubeedge_cloud.tenants.model import check_join
 
 log = logging.getLogger("kubeedge.bushub")
 

@@ -37,8 +37,8 @@ from kubeedge.pki import identity
 from kubeedge.store.model import Change, ChangeKind, Compare, CompareTarget, Delete, Store
 from kubeedge.sync.bounds import Bounds
 from kubeedge.sync.driver import Progress, run_cloud
-from kubeedge_cloud.bootstrap.core import check_join
 from kubeedge_cloud.processes.membership import Alone, Membership
+from kubeedge_cloud.tenants.model import check_join
 
 log = logging.getLogger("kubeedge.cloudhub")
 

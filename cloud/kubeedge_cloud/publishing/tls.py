@@ -1,6 +1,6 @@
 """TLS of the public side with the operator's own files, which somebody else renews (certbot, say).
 
-Lives elsewhere: a certificate of the cluster's authority (kubeedge_cloud.bootstrap.certificates).
+Lives elsewhere: a certificate of the cluster's authority (kubeedge_cloud.certificates.module).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from typing import Any
 
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
-from kubeedge.errors import Invalid, Unavailable
+from kubeedge.errors import Invalid, Refused, Unavailable
 
 MAX_TENANTS = 65_535  # the data plane's tenant numbers; 0 is nobody
 
@@ -131,6 +131,14 @@ def _network(text: str) -> IPv4Network:
         return IPv4Network(text)
     except ValueError as exc:
         raise Invalid(f"{text!r} is not an IPv4 network") from exc
+
+
+def check_join(node: NodeName, shown: str, join: str | None) -> None:
+    """Raises Refused unless the certificates of the join `shown` stand for the node; `join` is the one that its record names, None without a record."""
+    if join is None:
+        raise Refused(f"node {node} is not known; join it again")
+    if shown != join:
+        raise Refused(f"another machine joined as node {node}; if this is the right one, join it again with --replace")
 
 
 def lowest_free(taken: Collection[int], limit: int, what: str) -> int:

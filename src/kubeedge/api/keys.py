@@ -14,7 +14,7 @@ Cloud store (T = tenant, N = node name, P = cloud process; numbers have five dig
     /t/T/edge/N/reported/RESOURCE/NAMESPACE/NAME  what node N says it has: synced up, read by EdgeController
     /t/T/edge/N/sync/up                           last sync revision of what node N says (kubeedge.sync)
     /t/T/edge/N/writes/done                       writes made on node N that were dealt with (kubeedge_cloud.edgecontroller.writes)
-    /authority                                    hash of the authority that nodes trust (kubeedge_cloud.bootstrap.authority)
+    /authority                                    hash of the authority that nodes trust (kubeedge_cloud.certificates.authority)
     /kubeconfigs/T/ID                             a kubeconfig of a tenant's user (kubeedge_cloud.kubeconfigs)
     /sessions/T/N                                 a node's hub channel is attached (kubeedge_cloud.cloudhub)
     /processes/P                                  a cloud process that lives (kubeedge_cloud.processes.membership)

@@ -17,9 +17,9 @@ from kubeedge.pki.bootstrap import Client
 from kubeedge.pki.ca import Authority
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Compare, Op
-from kubeedge_cloud.bootstrap.certificates import ServerCertificate
-from kubeedge_cloud.bootstrap.server import Bootstrap, BootstrapSettings
+from kubeedge_cloud.bootstrap.module import Bootstrap, BootstrapSettings
 from kubeedge_cloud.bootstrap.tokens import TokenStore
+from kubeedge_cloud.certificates.module import ServerCertificate
 
 
 class Registry:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from kubeedge.api import keys
-from kubeedge.errors import Invalid
+from kubeedge.errors import Invalid, with_next
 from kubeedge.store.model import Compare, CompareTarget, Put, Store
-from kubeedge_cloud.bootstrap.core import with_next
 from kubeedge_cloud.tenants.manager import TenantManager
 
 

@@ -12,7 +12,7 @@ from kubeedge.api.names import DEFAULT_TENANT
 from kubeedge.errors import Invalid
 from kubeedge.pki.ca import Authority
 from kubeedge.store.memory import MemoryStore
-from kubeedge_cloud.bootstrap.authority import check_authority, check_directory
+from kubeedge_cloud.certificates.authority import check_authority, check_directory
 from kubeedge_cloud.tenants.manager import TenantManager
 
 
