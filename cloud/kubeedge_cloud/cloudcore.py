@@ -34,7 +34,7 @@ from kubeedge.apiserver.server import ApiServer
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.config.cloud import CloudConfig, Listener, PublicTls
-from kubeedge.edgecore import ping_request, request_object
+from kubeedge.control.requests import ping_request, request_object
 from kubeedge.errors import Invalid, KubeEdgeError, NotFound, Unavailable
 from kubeedge.kit import logs, metrics, private
 from kubeedge.kit.http1 import Request, Response, json_response, start_unix_server

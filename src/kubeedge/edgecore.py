@@ -22,7 +22,6 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_interface, ip_network
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kubeedge import __version__
@@ -32,9 +31,11 @@ from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.config import edge
 from kubeedge.config.edge import EdgeConfig, NodeCredentials
-from kubeedge.errors import Invalid, KubeEdgeError, NotFound, Unavailable
+from kubeedge.control.requests import optional_text, ping_request, request_object
+from kubeedge.control.server import ControlServer
+from kubeedge.errors import NotFound, Unavailable
 from kubeedge.kit import logs, private
-from kubeedge.kit.http1 import Request, Response, json_response, start_unix_server
+from kubeedge.kit.http1 import Request
 from kubeedge.store.model import ChangeKind
 from kubeedge.store.sqlite import SqliteStore, open_sqlite
 
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("kubeedge")
 
 KUBELET_PORT = 10250  # L4
-_MAX_BODY = 64 * 1024
 
 
 def main(config: EdgeConfig, credentials: NodeCredentials) -> int:
@@ -120,7 +120,7 @@ class Agent:
         if modules.metaserver.enable:
             workloads += self._metaserver()
         workloads.append(self._kubebus_condition())
-        workloads.append(Control(config.paths.run / "edge.sock", self))
+        workloads.append(ControlServer(config.paths.run / "edge.sock", Control(self).answer, self.metrics.text))
         if self.bus is not None or self.hub is not None:
             network.append(NetworkWatch(self._network_changed))
         self.supervisor = Supervisor([level for level in (network, workloads, channel) if level])
@@ -447,36 +447,12 @@ class Agent:
 
 
 class Control:
-    """Module "control": the unix socket of `kubeedge status`, `publish`, `image` and `reset`."""
+    """What the agent answers on its control socket: `kubeedge status`, `publish`, `image` and `reset`."""
 
-    name = "control"
-
-    def __init__(self, path: Path, agent: Agent) -> None:
-        self._path = path
+    def __init__(self, agent: Agent) -> None:
         self._agent = agent
 
-    async def run(self, ready: asyncio.Event) -> None:
-        server = await start_unix_server(self._path, self.handle)
-        try:
-            ready.set()
-            await server.serve_forever()
-        finally:
-            server.close()
-            self._path.unlink(missing_ok=True)
-
-    async def handle(self, request: Request) -> Response:
-        try:
-            if (request.method, request.path) == ("GET", "/metrics"):
-                from kubeedge.kit.metrics_server import response
-
-                return response(self._agent.metrics.text())
-            return json_response(200, await self._answer(request))
-        except NotFound as exc:
-            return json_response(404, {"error": str(exc)})
-        except KubeEdgeError as exc:
-            return json_response(400, {"error": str(exc)})
-
-    async def _answer(self, request: Request) -> Any:
+    async def answer(self, request: Request) -> dict[str, Any] | None:
         agent = self._agent
         match request.method, request.path.strip("/").split("/"):
             case "GET", ["v1", "status"]:
@@ -494,7 +470,7 @@ class Control:
             case "POST", ["v1", "webservices"]:
                 body = await request_object(request)
                 return await agent.publications.publish(
-                    str(body.get("name", "")), _text(body, "target"), _text(body, "access")
+                    str(body.get("name", "")), optional_text(body, "target"), optional_text(body, "access")
                 )
             case "POST", ["v1", "webservices", name, "tokens"]:
                 return await agent.publications.new_token(name)
@@ -515,7 +491,7 @@ class Control:
                     await agent.engine.remove_all()
                 asyncio.get_running_loop().call_later(0.1, agent.supervisor.stop)
                 return {}
-        raise NotFound(f"no {request.method} {request.path} here")
+        return None
 
 
 class ServiceFeed:
@@ -569,32 +545,6 @@ class NetworkWatch:
         ready.set()
         async for _ in address_changes(settle=0.1):
             self._changed()
-
-
-def ping_request(body: dict[str, Any]) -> tuple[int, float]:
-    """(count, seconds between two) of a request. Raises Invalid."""
-    count, interval = body.get("count", 4), body.get("interval", 1.0)
-    if not isinstance(count, int) or not 1 <= count <= 1000:
-        raise Invalid(f"{count!r}; it must be from 1 to 1000", path="count")
-    if not isinstance(interval, int | float) or not 0.01 <= interval <= 60:
-        raise Invalid(f"{interval!r}; it must be from 0.01 to 60 seconds", path="interval")
-    return count, float(interval)
-
-
-async def request_object(request: Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.read(_MAX_BODY) or b"{}")
-    except (ValueError, RecursionError) as exc:
-        raise Invalid("the body is not JSON") from exc
-    if not isinstance(body, dict):
-        raise Invalid("the body is not a JSON object")
-    return body
-
-
-def _text(body: dict[str, Any], name: str) -> str | None:
-    """None when it is absent or empty."""
-    value = body.get(name)
-    return str(value) if value else None
 
 
 def _progress(progress: Progress) -> dict[str, int]:

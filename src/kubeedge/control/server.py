@@ -1,0 +1,70 @@
+"""Module "control": HTTP over a unix socket. Who may open the socket is decided by the mode of its file.
+
+An answer is a JSON object, an error is {"error", "next"}: what went wrong, and what the user can do about it.
+GET /metrics is the same for every process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound, Unavailable
+from kubeedge.kit.http1 import BodyTooLarge, Request, Response, json_response, start_unix_server
+from kubeedge.kit.metrics_server import response as metrics_response
+
+#: the JSON object that answers a request; None: there is no such route. It may raise any KubeEdgeError.
+Routes = Callable[[Request], Awaitable[Mapping[str, Any] | None]]
+
+
+class ControlServer:
+    name = "control"
+
+    def __init__(self, path: Path, routes: Routes, metrics: Callable[[], str]) -> None:
+        """`path`: of the socket; `metrics`: the text of GET /metrics."""
+        self._path = path
+        self._routes = routes
+        self._metrics = metrics
+
+    async def run(self, ready: asyncio.Event) -> None:
+        server = await start_unix_server(self._path, self.handle)
+        try:
+            ready.set()
+            await server.serve_forever()
+        finally:
+            server.close()
+            self._path.unlink(missing_ok=True)
+
+    async def handle(self, request: Request) -> Response:
+        try:
+            if (request.method, request.path) == ("GET", "/metrics"):
+                return metrics_response(self._metrics())
+            answer = await self._routes(request)
+            if answer is None:
+                raise NotFound(f"no {request.method} {request.path} here")
+            return json_response(200, answer)
+        except KubeEdgeError as exc:
+            return json_response(error_status(exc), error_object(exc))
+
+
+def error_object(exc: KubeEdgeError) -> dict[str, str]:
+    """{"error", "next"}: the notes of an error are advice."""
+    return {"error": str(exc), "next": "; ".join(getattr(exc, "__notes__", ()))}
+
+
+def error_status(exc: KubeEdgeError) -> int:
+    """The HTTP status of an error."""
+    match exc:
+        case Invalid():
+            return 400
+        case NotFound():
+            return 404
+        case Conflict():
+            return 409
+        case BodyTooLarge():
+            return 413
+        case Unavailable():
+            return 503
+    return 500
