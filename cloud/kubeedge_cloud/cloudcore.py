@@ -17,44 +17,35 @@ import os
 import resource
 import ssl
 import time
-from collections.abc import Callable
-from functools import partial
 from ipaddress import ip_address
-from pathlib import Path
-from typing import Any
 
 from kubeedge import __version__
-from kubeedge.api import keys, meta
-from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
+from kubeedge.api.names import NodeName, TenantId
 from kubeedge.apiserver.module import ApiServerModule
-from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.quota import Limits
-from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.server import ApiServer
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
-from kubeedge.config.cloud import CloudConfig, Listener, PublicTls
-from kubeedge.control.requests import ping_request, request_object
-from kubeedge.errors import Invalid, KubeEdgeError, NotFound, Unavailable
-from kubeedge.kit import logs, metrics, private
-from kubeedge.kit.http1 import Request, Response, json_response, start_unix_server
-from kubeedge.kit.metrics import Family, modules
+from kubeedge.config.cloud import CloudConfig, PublicTls
+from kubeedge.control.server import ControlServer
+from kubeedge.errors import Invalid, Unavailable
+from kubeedge.kit import logs, private
+from kubeedge.kit.metrics import MetricsRegistry
 from kubeedge.kit.metrics_server import MetricsServer
-from kubeedge.kit.metrics_server import response as metrics_response
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.url import L4_PORT
 from kubeedge.pki.ca import Authority
-from kubeedge.store import observe as store_observe
 from kubeedge.store.model import Store
 from kubeedge.store.sqlite import open_sqlite
-from kubeedge.sync import observe as sync_observe
 from kubeedge.sync.bounds import Bounds
-from kubeedge.sync.driver import Progress
-from kubeedge_cloud.bootstrap.admin import Admin
+from kubeedge_cloud.admin.kubeconfigs import KubeconfigRoutes
+from kubeedge_cloud.admin.network import NetworkRoutes
+from kubeedge_cloud.admin.routes import AdminRoutes
+from kubeedge_cloud.admin.tenants import TenantRoutes
+from kubeedge_cloud.bootstrap.endpoints import endpoint, hosts, node_endpoints
 from kubeedge_cloud.bootstrap.module import Bootstrap, BootstrapSettings
 from kubeedge_cloud.bootstrap.tokens import TokenStore
-from kubeedge_cloud.bushub.hub import BusHub
-from kubeedge_cloud.bushub.observe import hub_links, hub_metrics, hub_state
+from kubeedge_cloud.bushub.module import BusHub
 from kubeedge_cloud.bushub.peers import PeersSettings
 from kubeedge_cloud.bushub.settings import BusHubSettings
 from kubeedge_cloud.bushub.tun import CloudTun
@@ -64,18 +55,23 @@ from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from kubeedge_cloud.controllers.basics.core import Server
 from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.edgecontroller.controller import EdgeController, EdgeControllerSettings
-from kubeedge_cloud.kubeconfigs.admin import KubeconfigAdmin
+from kubeedge_cloud.kubeconfigs.admin import AdminKubeconfigs
 from kubeedge_cloud.kubeconfigs.files import KubeconfigFiles
 from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
 from kubeedge_cloud.kubeconfigs.records import KubeconfigRecords
-from kubeedge_cloud.overview import Overview
-from kubeedge_cloud.processes.fencing import FencedStore
-from kubeedge_cloud.processes.membership import Alone, Process
+from kubeedge_cloud.processes.membership import Alone
+from kubeedge_cloud.processes.module import Process
 from kubeedge_cloud.publishing.module import CloudServices, Publishing
 from kubeedge_cloud.publishing.tls import FileCertificate, modern
+from kubeedge_cloud.status.metrics import families
+from kubeedge_cloud.status.nodes import NodeOverview
+from kubeedge_cloud.status.process import ProcessStatus
+from kubeedge_cloud.status.sync import SyncStatus
+from kubeedge_cloud.tenants.administration import TenantAdministration
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import AddressPlan
-from kubeedge_cloud.tenants.usage import Usage
+from kubeedge_cloud.tenants.module import StorageUsage
+from kubeedge_cloud.tenants.registries import Registries
 
 log = logging.getLogger("kubeedge")
 
@@ -155,11 +151,11 @@ async def _open_store(config: CloudConfig) -> Store:
 class Cloud:
     def __init__(self, config: CloudConfig, store: Store) -> None:
         self.config = config
-        self.member: Alone | Process = Alone()
+        self.membership: Alone | Process = Alone()
         if config.store.etcd.endpoints:
-            self.member = Process(store, address=(config.advertise or ("127.0.0.1",))[0])
+            self.membership = Process(store, address=hosts(config)[0])
         self.store = store
-        self.hosts = config.advertise or ("127.0.0.1",)
+        self.hosts = hosts(config)
         self.authority = Authority(config.paths.state / "pki")
         names = dict.fromkeys([*self.hosts, *config.publishing.names, *_LOCAL_NAMES])
         self.certificate = ServerCertificate(self.authority, config.paths.state / "pki", list(names))
@@ -167,27 +163,22 @@ class Cloud:
         self.tenants = TenantManager(store, plan=self.plan)
         self.tokens = TokenStore(store, self.authority.hash, time.time)
         self.kubeconfig_records = KubeconfigRecords(store, time.time)
-        server = f"https://{_endpoint(self.hosts[0], config.listeners.api.port)}"
+        server = f"https://{endpoint(self.hosts[0], config.listeners.api.port)}"
         self.kubeconfig_files = KubeconfigFiles(
             self.authority, self.kubeconfig_records, config.paths.state, server, time.time
         )
         self.kubeconfigs = Kubeconfigs(store, time.time)
-        self.kubeconfigs.on_ended(self._kubeconfig_ended)
-        self.api: ApiServer | None = None
-        self._admins: dict[TenantId, str] = {}  # the kubeconfig in each file of an administrator
-        self._writing_kubeconfigs = asyncio.Lock()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._registries: dict[TenantId, Registry] = {}
-        self._offload = Offload()
-        self.usage = Usage(store, self.tenants, Limits(config.quota.objects, config.quota.mib * 1024 * 1024))
+        self.admin_kubeconfigs = AdminKubeconfigs(self.kubeconfig_files)
+        self.kubeconfigs.on_ended(self.admin_kubeconfigs.ended)
+        self.usage = StorageUsage(store, self.tenants, Limits(config.quota.objects, config.quota.mib * 1024 * 1024))
+        self.registries = Registries(store, self.usage, self.membership)
         self.web: Publishing | None = None
         self.bus = self._bushub()
         if config.publishing.services:
             self.bus.serve(L4_PORT, CloudServices(config.publishing.services, self.tenants.tenant_number).for_tenant)
         self.hub = self._cloudhub()
-        self.overview = Overview(store, self.tenants, self.registry, self.hub.sessions)
-        self.metrics = metrics.MetricsRegistry()
-        self.metrics.collect(self._own_metrics)
+        self.metrics = MetricsRegistry()
+        self.metrics.collect(lambda: families(self.supervisor, store, self.hub, self.bus, self.usage, self.web))
         self.supervisor = Supervisor([level for level in self._levels() if level])
 
     async def prepare(self) -> None:
@@ -212,42 +203,13 @@ class Cloud:
         if on.bootstrap.enable:
             log.info(
                 "nodes: `kubeedge token create --node NAME` here, then `kubeedge join --token TOKEN --name NAME %s` there",
-                _endpoint(self.hosts[0], on.bootstrap.port),
+                endpoint(self.hosts[0], on.bootstrap.port),
             )
 
-    async def open_tenant(self, tenant: TenantId) -> Registry:
-        registry = self.registry(tenant)
-        await self.keep_kubeconfig(tenant)
-        return registry
-
-    def registry(self, tenant: TenantId) -> Registry:
-        """One for each tenant, for the life of the process."""
-        if tenant not in self._registries:
-            self._registries[tenant] = Registry(
-                self.store, tenant, foreground=True, offload=self._offload, quota=self.usage.of(tenant)
-            )
-        return self._registries[tenant]
-
-    def client_of(self, work: str) -> Callable[[TenantId], Registry]:
-        """The API as a leader of that work writes to it: with its fence."""
-        if isinstance(self.member, Alone):
-            return self.registry
-
-        def make(tenant: TenantId) -> Registry:
-            fence = partial(self.member.fence, f"{work}/{tenant}")
-            return Registry(
-                FencedStore(self.store, fence),
-                tenant,
-                foreground=True,
-                offload=self._offload,
-                quota=self.usage.of(tenant),
-            )
-
-        return make
-
-    def known_registry(self, tenant: TenantId) -> Registry | None:
-        """For requests: a certificate of a tenant that is gone opens nothing."""
-        return self._registries.get(tenant)
+    async def open_tenant(self, tenant: TenantId) -> None:
+        """From here on its API answers, and its administrator has a kubeconfig."""
+        self.registries.of(tenant)
+        await self.admin_kubeconfigs.keep(tenant)
 
     async def node_stream(self, tenant: TenantId, node: NodeName) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await self.bus.connect(tenant, node, KUBELET_PORT)
@@ -258,21 +220,22 @@ class Cloud:
         on = self.config.listeners
         serving: list[Module] = [self.bus] if on.relay.enable else []
         if on.api.enable:
-            api = self.api = ApiServer(self.known_registry, self.node_stream, check=self.kubeconfigs.check)
+            api = ApiServer(self.registries.known, self.node_stream, check=self.kubeconfigs.check)
+            self.kubeconfigs.on_ended(api.end)
             context = self.certificate.context(mutual=True, minimum=ssl.TLSVersion.TLSv1_2)
             serving.append(ApiServerModule(api, context, address=on.api.address, port=on.api.port))
         controlling: list[Module] = [
             EdgeController(
                 self.store,
-                self.client_of("edgecontroller"),
+                self.registries.fenced("edgecontroller"),
                 self.tenants,
                 EdgeControllerSettings(node_grace=self.config.node_monitor_grace_period),
-                member=self.member,
+                member=self.membership,
             ),
             ControllersModule(
-                self.client_of("controllers"),
+                self.registries.fenced("controllers"),
                 self.tenants,
-                member=self.member,
+                member=self.membership,
                 server=Server(self.authority.pem.decode(), self.hosts, on.api.port) if on.api.enable else None,
             ),
         ]
@@ -283,12 +246,12 @@ class Cloud:
             listening += self._publishing()
         if on.metrics.enable:
             listening.append(MetricsServer(on.metrics.address, on.metrics.port, self.metrics.text))
-        listening.append(Control(self.config.paths.run / "cloud.sock", self))
+        listening.append(self._admin())
         first: list[Module] = [
             self.certificate,
             self.usage,
             self.kubeconfigs,
-            *([self.member] if isinstance(self.member, Process) else []),
+            *([self.membership] if isinstance(self.membership, Process) else []),
         ]
         return [first, serving, controlling, listening]
 
@@ -353,7 +316,7 @@ class Cloud:
         if not c.store.etcd.endpoints:  # nobody else can share this store
             return BusHub(settings, self.tenants)
         peers = PeersSettings(
-            addresses=c.relays.addresses or tuple(_endpoint(host, on.port) for host in self.hosts),
+            addresses=c.relays.addresses or tuple(endpoint(host, on.port) for host in self.hosts),
             first_number=self.plan.nodes + 1,
         )
         return BusHub(settings, self.tenants, store=self.store, peers=peers)
@@ -366,29 +329,21 @@ class Cloud:
         )
         settings = CloudHubSettings(address=on.address, port=on.port, bounds=bounds)
         return CloudHub(
-            settings, self.store, self.tenants, lambda: self.certificate.context(mutual=True), member=self.member
+            settings,
+            self.store,
+            self.tenants,
+            lambda: self.certificate.context(mutual=True),
+            membership=self.membership,
         )
 
     def _bootstrap(self) -> Bootstrap:
-        on = self.config.listeners
-        for name, listener in (("hub", on.hub), ("relay", on.relay), ("bootstrap", on.bootstrap)):
-            if listener.enable and not listener.port:
-                raise Invalid(
-                    "nodes are told this port when they join, so it cannot be 0", path=f"listeners.{name}.port"
-                )
-        endpoints = {"hub": self._told(on.hub), "relays": self._told(on.relay), "bootstrap": self._told(on.bootstrap)}
-        if not endpoints["hub"]:
-            raise Invalid(
-                "off, and no other process is named under `peers`: nodes that join would have no channel; switch "
-                "listeners.bootstrap off, too",
-                path="listeners.hub.enable",
-            )
+        on, endpoints = self.config.listeners.bootstrap, node_endpoints(self.config)
         if not endpoints["relays"]:
             log.warning(
                 "listeners.relay is off and no other process is named under `peers`: nodes join without KubeBus"
             )
         return Bootstrap(
-            BootstrapSettings(address=on.bootstrap.address, port=on.bootstrap.port, endpoints=endpoints),
+            BootstrapSettings(address=on.address, port=on.port, endpoints=endpoints),
             self.authority,
             self.tokens,
             self.tenants,
@@ -396,221 +351,32 @@ class Cloud:
             time.time,
         )
 
-    def _told(self, listener: Listener) -> tuple[str, ...]:
-        """Where nodes reach that listener: what is off in this process may be on in the others, on the same port."""
-        hosts = (*(self.hosts if listener.enable else ()), *self.config.peers)
-        return tuple(_endpoint(host, listener.port) for host in hosts) if listener.port else ()
-
-    # -- kubeconfig ----------------------------------------------------------------------------------------------------
-
-    def _kubeconfig_ended(self, tenant: TenantId, kubeconfig: str) -> None:
-        """Its connections end; if it was the administrator's, on this machine, there is another in its file at once."""
-        if self.api is not None:
-            self.api.end(tenant, kubeconfig)
-        if kubeconfig and self._admins.get(tenant) == kubeconfig:
-            task = asyncio.create_task(self.keep_kubeconfig(tenant), name="kubeconfig of the administrator")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def keep_kubeconfig(self, tenant: TenantId) -> str:
-        async with self._writing_kubeconfigs:
-            self._admins[tenant] = await self.kubeconfig_files.keep(tenant)
-            return self._admins[tenant]
-
-    async def replace_kubeconfig(self, tenant: TenantId) -> str:
-        async with self._writing_kubeconfigs:
-            self._admins[tenant] = await self.kubeconfig_files.replace(tenant)
-            return self._admins[tenant]
-
-    def _own_metrics(self) -> list[Family]:
-        sessions = self.hub.sessions()
-        received, sent = (sum(getattr(s.counters, name) for s in sessions) for name in ("bytes_in", "bytes_out"))
-        return [
-            *modules(self.supervisor.states()),
-            *hub_metrics(self.bus),
-            *(self.web.metrics() if self.web else []),
-            *store_observe.families(self.store),
-            *self.usage.families(),
-            *sync_observe.families({"down": [s.down for s in sessions], "up": [s.up for s in sessions]}),
-            *sync_observe.channels(len(sessions), received, sent),
-        ]
-
-    async def allow(self, tenant: TenantId, node: NodeName, subnets: list[str]) -> dict[str, Any]:
-        """Networks that may be behind a node from now on; its links begin anew and say what is behind it."""
-        allowed = await self.tenants.allow_subnets(tenant, node, subnets)
-        return {"node": node, "subnets": list(allowed)}
-
-    async def status(self) -> dict[str, Any]:
-        now = time.time()
-        return {
-            "version": __version__,
-            "advertise": list(self.hosts),
-            "tenants": [str(t) for t in await self.tenants.names()],
-            "revision": self.store.revision,
-            "nodes": [
-                {
-                    "tenant": s.tenant,
-                    "node": s.node,
-                    "address": s.address,
-                    "seconds": round(now - s.since, 1),
-                    "bytesIn": s.counters.bytes_in,
-                    "bytesOut": s.counters.bytes_out,
-                }
-                for s in self.hub.sessions()
-            ],
-            "away": [
-                {
-                    "tenant": n.tenant,
-                    "node": n.node,
-                    "lastSeen": meta.timestamp(n.last_seen) if n.last_seen else "never",
-                }
-                for n in await self.overview.nodes()
-                if not n.attached
-            ],
-            "links": hub_links(self.bus),
-            "modules": [
-                {"name": s.name, "state": s.state, "restarts": s.restarts, "lastError": s.last_error}
-                for s in self.supervisor.states()
-            ],
-        }
-
-    async def sync_status(self, tenant: str, node: str) -> dict[str, Any]:
-        """Of all nodes, or of those that the caller names: counters of those that are attached to this process alone."""
-        nodes: list[dict[str, Any]] = []
-        for s in self.hub.sessions():
-            if (tenant and s.tenant != tenant) or (node and s.node != node):
-                continue
-            down = await sync_observe.source(self.store, keys.edge_desired(s.tenant, s.node), s.down)
-            up = sync_observe.progress(s.up)
-            nodes.append(
-                {
-                    "tenant": s.tenant,
-                    "node": s.node,
-                    "attached": True,
-                    "down": down,
-                    "up": up,
-                    "wire": {"bytesIn": s.counters.bytes_in, "bytesOut": s.counters.bytes_out},
-                }
-            )
-        if not nodes and node:
-            nodes.append(await self._sync_of(TenantId(tenant or "default"), NodeName(node)))
-        elif not node:
-            others = [n for n in await self.overview.nodes(tenant) if n.here is None]
-            nodes += [{**await self._sync_of(n.tenant, n.node), "attached": n.attached} for n in others]
-        return {"store": self.store.store_id, "revision": self.store.revision, "nodes": nodes}
-
-    async def _sync_of(self, tenant: TenantId, node: NodeName) -> dict[str, Any]:
-        if await self.tenants.lookup(tenant, node) is None:
-            raise NotFound(f"there is no node {node} of tenant {tenant}")
-        record = await self.store.get(keys.edge_sync_up(tenant, node))
-        up = record.value.decode(errors="replace") if record else ""
-        waiting = await sync_observe.source(self.store, keys.edge_desired(tenant, node), Progress())
-        # how far the node is, it says when it comes
-        down = {name: waiting[name] for name in ("head", "keys")}
-        return {"tenant": tenant, "node": node, "attached": False, "down": down, "up": {"durable": up}}
-
-
-class Control:
-    """Module "control": the administrator's unix socket. Who may open it is the file's mode."""
-
-    name = "control"
-
-    def __init__(self, path: Path, cloud: Cloud) -> None:
-        self._path = path
-        self._cloud = cloud
-        kubeconfigs = KubeconfigAdmin(
-            cloud.kubeconfig_records, cloud.kubeconfig_files, cloud.replace_kubeconfig, time.time
+    def _admin(self) -> ControlServer:
+        """The administration API, and what it asks."""
+        overview = NodeOverview(self.store, self.tenants, self.registries.of, self.hub.sessions)
+        kubeconfigs = KubeconfigRoutes(
+            self.kubeconfig_records, self.kubeconfig_files, self.admin_kubeconfigs.replace, time.time
         )
-        self._admin = Admin(_Tenants(cloud), cloud.tokens, time.time, kubeconfigs)
-
-    async def run(self, ready: asyncio.Event) -> None:
-        server = await start_unix_server(self._path, self.handle)
-        try:
-            ready.set()
-            await server.serve_forever()
-        finally:
-            server.close()
-            self._path.unlink(missing_ok=True)
-
-    async def handle(self, request: Request) -> Response:
-        try:
-            answer = await self._admin.handle(request)
-            if answer is not None:
-                return answer
-            match request.method, request.path:
-                case "GET", "/v1/status":
-                    return json_response(200, await self._cloud.status())
-                case "GET", "/metrics":
-                    return metrics_response(self._cloud.metrics.text())
-                case "GET", "/v1/nodes":
-                    tenant = (request.query.get("tenant") or [""])[-1]
-                    return json_response(200, {"nodes": await self._cloud.overview.list(time.time(), tenant)})
-                case "GET", "/v1/links":
-                    return json_response(200, hub_state(self._cloud.bus))
-                case "GET", "/v1/routes":
-                    return json_response(200, {"routes": await self._cloud.bus.routes(_tenant(request))})
-                case "GET", "/v1/routers":
-                    return json_response(200, {"routers": await self._cloud.tenants.all_subnets(_tenant(request))})
-                case "POST", "/v1/routers":
-                    body = await request_object(request)
-                    node, subnets = node_name(str(body.get("node", ""))), body.get("subnets")
-                    if not isinstance(subnets, list):
-                        raise Invalid("a list of networks is required", path="subnets")
-                    return json_response(
-                        200, await self._cloud.allow(_tenant(request), node, [str(s) for s in subnets])
-                    )
-                case "POST", "/v1/ping":
-                    body = await request_object(request)
-                    count, interval = ping_request(body)
-                    node = node_name(str(body.get("node", "")))
-                    ping = self._cloud.bus.ping(_tenant(request), node, count=count, interval=interval)
-                    return json_response(200, await ping)
-                case "GET", "/v1/sync":
-                    query = {name: values[-1] for name, values in request.query.items()}
-                    return json_response(
-                        200, await self._cloud.sync_status(query.get("tenant", ""), query.get("node", ""))
-                    )
-                case "POST", "/v1/stop":
-                    asyncio.get_running_loop().call_later(0.1, self._cloud.supervisor.stop)
-                    return json_response(200, {})
-            return json_response(404, {"error": f"no {request.method} {request.path} here"})
-        except NotFound as exc:
-            return json_response(404, {"error": str(exc)})
-        except KubeEdgeError as exc:
-            return json_response(400, {"error": str(exc)})
-
-
-def _tenant(request: Request) -> TenantId:
-    return tenant_id((request.query.get("tenant") or ["default"])[-1])
-
-
-class _Tenants:
-    """The administrator's view: a tenant that is made gets its kubeconfig at once."""
-
-    def __init__(self, cloud: Cloud) -> None:
-        self._cloud = cloud
-
-    async def names(self) -> list[TenantId]:
-        return await self._cloud.tenants.names()
-
-    async def show(self, tenant: TenantId) -> dict[str, Any]:
-        usage = self._cloud.usage.of(tenant)
-        used, limits = usage.used, usage.limits
-        return {
-            "name": tenant,
-            "objects": {"used": used.objects, "limit": limits.objects},
-            "bytes": {"used": used.size, "limit": limits.size},
-        }
-
-    async def allow_storage(self, tenant: TenantId, objects: int, size: int) -> None:
-        await self._cloud.tenants.allow_storage(tenant, objects=objects, size=size)
-
-    async def ensure(self, tenant: TenantId) -> None:
-        await self._cloud.tenants.ensure(tenant)
-        await self._cloud.open_tenant(tenant)
-
-    async def remove_node(self, tenant: TenantId, node: NodeName) -> bool:
-        return await self._cloud.tenants.remove_node(tenant, node)
+        routes = AdminRoutes(
+            tenants=TenantRoutes(
+                TenantAdministration(self.tenants, self.usage, self.open_tenant), self.tokens, time.time, kubeconfigs
+            ),
+            network=NetworkRoutes(self.bus, self.tenants),
+            status=ProcessStatus(
+                self.store,
+                self.tenants,
+                overview,
+                self.bus,
+                sessions=self.hub.sessions,
+                modules=lambda: self.supervisor.states(),
+                hosts=self.hosts,
+            ),
+            nodes=overview,
+            sync=SyncStatus(self.store, self.tenants, overview, self.hub.sessions),
+            stop=lambda: self.supervisor.stop(),
+            clock=time.time,
+        )
+        return ControlServer(self.config.paths.run / "cloud.sock", routes.answer, self.metrics.text)
 
 
 _LOCAL_NAMES = ("127.0.0.1", "localhost")
@@ -621,7 +387,3 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _endpoint(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

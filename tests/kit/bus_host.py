@@ -34,7 +34,7 @@ from kubeedge.kubebus.observe import edge_links, edge_metrics
 from kubeedge.kubebus.router import RouterSettings
 from kubeedge.kubebus.stack import KubeBus, KubeBusSettings
 from kubeedge.store.model import Store
-from kubeedge_cloud.bushub.hub import BusHub
+from kubeedge_cloud.bushub.module import BusHub
 from kubeedge_cloud.bushub.observe import hub_metrics, hub_state
 from kubeedge_cloud.bushub.peers import PeersSettings
 from kubeedge_cloud.bushub.settings import BusHubSettings

@@ -7,7 +7,7 @@ from typing import Any
 
 from kubeedge.kit.metrics import Family, family
 from kubeedge.kubebus.observe import link_row, traffic
-from kubeedge_cloud.bushub.hub import BusHub
+from kubeedge_cloud.bushub.module import BusHub
 
 
 def hub_links(bus: BusHub) -> list[dict[str, Any]]:

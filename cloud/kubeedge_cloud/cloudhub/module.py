@@ -99,11 +99,11 @@ class CloudHub:
         directory: NodeDirectory,
         tls: Callable[[], ssl.SSLContext],
         *,
-        member: Membership | None = None,
+        membership: Membership | None = None,
     ) -> None:
         self._settings = settings
-        self._member = member or Alone()
-        self._member.on_loss(self._let_go)
+        self._membership = membership or Alone()
+        self._membership.on_loss(self._let_go)
         self._store = store
         self._directory = directory
         self._tls = tls
@@ -143,7 +143,7 @@ class CloudHub:
 
     async def forget_the_past(self) -> None:
         """Sessions that a process left behind when it was killed: nobody is attached yet. With leases they go by themselves."""
-        if not isinstance(self._member, Alone):
+        if not isinstance(self._membership, Alone):
             return
         await self._store.delete(keys.SESSIONS, keys.prefix_end(keys.SESSIONS))
 
@@ -215,7 +215,7 @@ class CloudHub:
                 raise Rejected(404, "not found")
             if len(self._holding) >= self._settings.max_channels:
                 raise Rejected(503, "too many channels")
-            _ = self._member.lease  # without one nobody would know that the node is here
+            _ = self._membership.lease  # without one nobody would know that the node is here
             who = await self._who(stream)
             if (refusal := accepted.authenticated(who.tenant, who.uri)) is not None:
                 raise Rejected(429, refusal.value)
@@ -260,7 +260,7 @@ class CloudHub:
                 return  # replaced before it was attached: the newer one's record must stay
             faults.at("cloudhub.before_session")
             attachment.revision = await self._store.put(
-                keys.session(*node_key), _record(attachment), self._member.lease
+                keys.session(*node_key), _record(attachment), self._membership.lease
             )
             faults.at("cloudhub.after_session")
             if attachment.overtaken:

@@ -1,70 +1,36 @@
-"""The administrator's routes about kubeconfigs, below /v1/tenants/T of the cloud's unix socket (kubeedge_cloud.bootstrap.admin).
-
-GET    /kubeconfigs              POST /kubeconfigs {"user", "ttl"} -> {"id", "kubeconfig", ...}
-DELETE /kubeconfigs/ID           POST /kubeconfigs/admin/replace   -> {"id", "file"}
-"""
+"""The administrator's kubeconfig of each tenant: its file on this machine holds a valid one at all times."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
 from typing import Any
 
 from kubeedge.api.names import TenantId
-from kubeedge.errors import Invalid
-from kubeedge_cloud.kubeconfigs.core import DEFAULT_TTL, MAX_TTL
-from kubeedge_cloud.kubeconfigs.files import ADMIN, KubeconfigFiles
-from kubeedge_cloud.kubeconfigs.records import KubeconfigRecords
+from kubeedge_cloud.kubeconfigs.files import KubeconfigFiles
 
 
-class KubeconfigAdmin:
-    def __init__(
-        self,
-        records: KubeconfigRecords,
-        files: KubeconfigFiles,
-        replace: Callable[[TenantId], Awaitable[str]],
-        clock: Callable[[], float],
-    ) -> None:
-        self._records = records
+class AdminKubeconfigs:
+    def __init__(self, files: KubeconfigFiles) -> None:
         self._files = files
-        self._replace = replace
-        self._clock = clock
+        self._current: dict[TenantId, str] = {}  # the id of the kubeconfig in each file
+        self._writing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def route(
-        self, method: str, tenant: TenantId, parts: Sequence[str], body: dict[str, Any]
-    ) -> dict[str, Any] | None:
-        """None: not one of these routes."""
-        match method, parts:
-            case "GET", []:
-                return {"kubeconfigs": await self._list(tenant)}
-            case "POST", []:
-                return await self._create(tenant, body)
-            case "DELETE", [id]:
-                record = await self._records.revoke(tenant, id)
-                return {"id": record.id, "user": record.user}
-            case "POST", ["admin", "replace"]:
-                return {"id": await self._replace(tenant), "file": str(self._files.path(tenant))}
-        return None
+    async def keep(self, tenant: TenantId) -> str:
+        """Writes the file if what is in it is not valid, or not for much longer. The id of its kubeconfig."""
+        async with self._writing:
+            self._current[tenant] = await self._files.keep(tenant)
+            return self._current[tenant]
 
-    async def _list(self, tenant: TenantId) -> list[dict[str, Any]]:
-        now = self._clock()
-        records = sorted(await self._records.list(tenant), key=lambda r: (r.created, r.id))
-        return [
-            {
-                "id": r.id,
-                "user": r.user,
-                "state": r.state(now),
-                "created": r.created,
-                "expires": r.expires,
-                "file": f"{self._files.path(tenant)} on {r.file}" if r.file else "",
-            }
-            for r in records
-        ]
+    async def replace(self, tenant: TenantId) -> str:
+        """Revokes what is in the file and writes another. The new id."""
+        async with self._writing:
+            self._current[tenant] = await self._files.replace(tenant)
+            return self._current[tenant]
 
-    async def _create(self, tenant: TenantId, body: dict[str, Any]) -> dict[str, Any]:
-        user, ttl = body.get("user", ADMIN), body.get("ttl", DEFAULT_TTL)
-        if not isinstance(user, str):
-            raise Invalid("text is required", path="user")
-        if isinstance(ttl, bool) or not isinstance(ttl, int | float):
-            raise Invalid("a number of seconds is required", path="ttl")
-        record, text = await self._files.new(tenant, user, float(min(ttl, 2 * MAX_TTL)))
-        return {"id": record.id, "user": record.user, "expires": record.expires, "kubeconfig": text}
+    def ended(self, tenant: TenantId, kubeconfig: str) -> None:
+        """A kubeconfig was revoked or expired; if it was the one in the file, another takes its place."""
+        if kubeconfig and self._current.get(tenant) == kubeconfig:
+            task = asyncio.create_task(self.keep(tenant), name="kubeconfig of the administrator")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)

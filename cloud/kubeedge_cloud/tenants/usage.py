@@ -1,39 +1,25 @@
-"""What each tenant has stored, counted from the store's changes, and the quotas that follow from it.
+"""What one tenant has stored, and whether it may store more. Pure: changes of the store and a clock come in.
 
-Lives elsewhere: what a quota refuses (kubeedge.apiserver.quota), who asks (the registries of this process).
-
-Each cloud process counts for itself: it reads a tenant's keys once, and then what changes. What it writes itself is held in reserve while
-it is on its way, and counted at once. So only writes of several processes at the same moment can go beyond a limit, by those writes.
+Lives elsewhere: the store (module.py), what a quota refuses (kubeedge.apiserver.quota).
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
-from typing import cast
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from kubeedge.api import keys
-from kubeedge.api.names import Revision, TenantId
+from kubeedge.api.names import Revision
 from kubeedge.api.status import TooManyRequests
 from kubeedge.apiserver.quota import Growth, Limits, Used, Wrote, check
-from kubeedge.errors import Gone
 from kubeedge.kit.bucket import Bucket
-from kubeedge.kit.metrics import Family, family
-from kubeedge.store.model import ChangeKind, Store, WatchBatch
-from kubeedge_cloud.tenants.each import for_each_tenant
-from kubeedge_cloud.tenants.manager import TenantManager
-from kubeedge_cloud.tenants.model import TenantRecord
 
 _PACE = 600.0  # seconds in which a tenant may write as many bytes as it may have
-_PAGE = 50  # keys read at once; each may have 1.5 MiB
 
 
 class TenantUsage:
-    """One tenant's objects. `limits` is asked each time: the administrator may change them."""
+    """`limits` is asked each time: the administrator may change them. `clock`: monotonic seconds."""
 
-    def __init__(self, limits: Callable[[], Limits], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limits: Callable[[], Limits], clock: Callable[[], float]) -> None:
         self._limits = limits
         self._clock = clock
         self._pace: tuple[Limits, Bucket] | None = None
@@ -96,88 +82,3 @@ class TenantUsage:
         self._seen = revision
         self._sizes = sizes
         self._size = sum(sizes.values())
-
-
-class Usage:
-    """Module "usage": it is ready when what the tenants of the beginning have is known."""
-
-    name = "usage"
-
-    def __init__(
-        self, store: Store, tenants: TenantManager, default: Limits, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._clock = clock
-        self._store = store
-        self._tenants = tenants
-        self._default = default
-        self._records: dict[TenantId, TenantRecord] = {}
-        self._usage: dict[TenantId, TenantUsage] = {}
-
-    def of(self, tenant: TenantId) -> TenantUsage:
-        if tenant not in self._usage:
-            self._usage[tenant] = TenantUsage(lambda: self._limits_of(tenant), self._clock)
-        return self._usage[tenant]
-
-    def _limits_of(self, tenant: TenantId) -> Limits:
-        record = self._records.get(tenant)
-        if record is None:
-            return self._default
-        return Limits(record.objects or self._default.objects, record.size or self._default.size)
-
-    async def run(self, ready: asyncio.Event) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._follow_records(), name="limits of the tenants")
-            tasks.create_task(for_each_tenant(self._tenants, self._serve, ready, what="usage"), name="usage")
-
-    async def _follow_records(self) -> None:
-        async with aclosing(self._tenants.follow_tenants()) as changes:
-            async for records in changes:
-                self._records = {record.name: record for record in records}
-
-    async def _serve(self, record: TenantRecord, serving: asyncio.Event) -> None:
-        usage, prefix = self.of(record.name), keys.registry(record.name)
-        while True:
-            try:
-                revision = await self._count(usage, prefix)
-                serving.set()
-                watch = cast(AsyncGenerator[WatchBatch, None], self._store.watch(prefix, after=revision, progress=True))
-                async with aclosing(watch) as batches:
-                    async for batch in batches:
-                        for change in batch.changes:
-                            if change.kind is ChangeKind.PUT:
-                                usage.put(change.key, len(change.key) + len(change.value))
-                            else:
-                                usage.deleted(change.key)
-                        usage.seen(batch.revision)
-                return  # the store was closed
-            except Gone:
-                await asyncio.sleep(0)
-
-    async def _count(self, usage: TenantUsage, prefix: str) -> Revision:
-        sizes: dict[str, int] = {}
-        start, end, revision = prefix, keys.prefix_end(prefix), None
-        while True:
-            found = await self._store.range(start, end, revision=revision, limit=_PAGE)
-            revision = found.revision if revision is None else revision
-            sizes.update((kv.key, len(kv.key) + len(kv.value)) for kv in found.kvs)
-            if not found.more:
-                usage.begin_again(sizes, revision)
-                return revision
-            start = found.kvs[-1].key + "\0"
-
-    def families(self) -> list[Family]:
-        rows = [(tenant, usage) for tenant, usage in self._usage.items()][:300]
-        return [
-            family(
-                "kubeedge_tenant_objects",
-                "gauge",
-                "objects that a tenant has stored",
-                [({"tenant": str(tenant)}, float(usage.used.objects)) for tenant, usage in rows],
-            ),
-            family(
-                "kubeedge_tenant_bytes",
-                "gauge",
-                "bytes of a tenant's objects",
-                [({"tenant": str(tenant)}, float(usage.used.size)) for tenant, usage in rows],
-            ),
-        ]

@@ -20,8 +20,9 @@ from kubeedge.cli import main as cli
 from kubeedge.cli import service, show, token
 from kubeedge.cli.errors import UsageError
 from kubeedge.cli.sync import _text as sync_text
+from kubeedge.control.server import ControlServer
 from kubeedge.kit.http1 import Request, Response, json_response, start_unix_server
-from kubeedge_cloud.bootstrap.admin import Admin
+from kubeedge_cloud.admin.tenants import TenantRoutes
 from tests.unit.bootstrap.cloud import Cloud
 from tests.unit.bootstrap.test_join import scenario
 
@@ -66,14 +67,12 @@ class AdminSocket:
     """A cloud with its administrator's socket: `async with AdminSocket(cloud, path)`."""
 
     def __init__(self, cloud: Cloud, path: Path) -> None:
-        self._admin = Admin(Tenants(), cloud.tokens, cloud.clock)
+        routes = TenantRoutes(Tenants(), cloud.tokens, cloud.clock)
+        self._control = ControlServer(path, routes.answer, str)
         self.path = path
 
-    async def handle(self, request: Request) -> Response:
-        return await self._admin.handle(request) or json_response(404, {"error": "no such route"})
-
     async def __aenter__(self) -> str:
-        self._server = await start_unix_server(self.path, self.handle)
+        self._server = await start_unix_server(self.path, self._control.handle)
         return str(self.path)
 
     async def __aexit__(self, *_: object) -> None:

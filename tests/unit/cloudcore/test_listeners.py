@@ -10,6 +10,7 @@ import pytest
 from kubeedge.config.cloud import CloudConfig, CloudPaths, CloudTunConfig, Listener, Listeners
 from kubeedge.errors import Invalid
 from kubeedge.store.memory import MemoryStore
+from kubeedge_cloud.bootstrap.endpoints import advertised
 from kubeedge_cloud.cloudcore import Cloud
 
 
@@ -27,10 +28,10 @@ def cloud(tmp_path: Path, *, tun: CloudTunConfig | None = None, peers: tuple[str
 def test_what_is_off_here_is_told_only_where_it_may_be_on(tmp_path: Path) -> None:
     everything = cloud(tmp_path, peers=("203.0.113.2",))
     relay = everything.config.listeners.relay
-    assert everything._told(relay) == ("203.0.113.1:10010", "[2001:db8::1]:10010", "203.0.113.2:10010")
+    assert advertised(everything.config, relay) == ("203.0.113.1:10010", "[2001:db8::1]:10010", "203.0.113.2:10010")
     off = Listener(port=10010, enable=False)
-    assert everything._told(off) == ("203.0.113.2:10010",)
-    assert everything._told(Listener(port=0, enable=False)) == ()
+    assert advertised(everything.config, off) == ("203.0.113.2:10010",)
+    assert advertised(everything.config, Listener(port=0, enable=False)) == ()
     cloud(tmp_path, relay=Listener(port=0, enable=False))  # and such a cloud begins
 
 

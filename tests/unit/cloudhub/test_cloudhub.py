@@ -333,7 +333,7 @@ def test_a_process_without_a_lease_holds_nobody() -> None:
     async def scenario() -> None:
         cloud = Cloud()
         member = Lease()
-        cloud.hub = CloudHub(CloudHubSettings(), cloud.store, EveryNode(), None, member=member)  # type: ignore[arg-type]
+        cloud.hub = CloudHub(CloudHubSettings(), cloud.store, EveryNode(), None, membership=member)  # type: ignore[arg-type]
         assert "no lease" in await (await cloud.attach())
         assert cloud.session() == ""
         member.held = await cloud.store.lease_grant(60)

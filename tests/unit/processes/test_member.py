@@ -21,7 +21,8 @@ from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Put
 from kubeedge_cloud.cloudcore import Cloud as Cloud_
 from kubeedge_cloud.processes.fencing import FencedStore
-from kubeedge_cloud.processes.membership import TTL, Alone, Process
+from kubeedge_cloud.processes.membership import Alone
+from kubeedge_cloud.processes.module import TTL, Process
 from tests.kit import virtual_time
 
 WORK = "edgecontroller/default"
@@ -243,14 +244,14 @@ def test_controllers_of_a_process_among_others_write_with_its_fence(tmp_path: Pa
     async def scenario() -> None:
         store = MemoryStore()
         core = Cloud_(config, store)
-        assert isinstance(core.member, Process)
-        claimed = core.member._claims
-        await core.registry(TenantId("t")).bootstrap()
+        assert isinstance(core.membership, Process)
+        claimed = core.membership._claims
+        await core.registries.of(TenantId("t")).bootstrap()
         for work in ("edgecontroller", "controllers"):
-            api = core.client_of(work)(TenantId("t"))
+            api = core.registries.fenced(work)(TenantId("t"))
             with pytest.raises(Conflict):
                 await api.create(CONFIGMAPS, "default", {"metadata": {"name": work}})
-            claimed[f"{work}/t"] = await store.put(f"{LEADERS}{work}/t", core.member.id.encode())
+            claimed[f"{work}/t"] = await store.put(f"{LEADERS}{work}/t", core.membership.id.encode())
             await api.create(CONFIGMAPS, "default", {"metadata": {"name": work}})
 
     asyncio.run(scenario())

@@ -21,7 +21,7 @@ from kubeedge.store.model import Store
 from kubeedge.store.sqlite import open_sqlite
 from kubeedge_cloud.etcd.store import open_etcd
 from kubeedge_cloud.tenants.manager import TenantManager
-from kubeedge_cloud.tenants.usage import Usage
+from kubeedge_cloud.tenants.module import StorageUsage
 from tests.kit.etcd import EtcdCluster
 
 A, B = TenantId("a"), TenantId("b")
@@ -33,7 +33,7 @@ class Site:
         self.store = store
         self.tenants = TenantManager(store)
         self.now = 0.0
-        self.usage = Usage(store, self.tenants, LIMITS, clock=lambda: self.now)
+        self.usage = StorageUsage(store, self.tenants, LIMITS, clock=lambda: self.now)
         self.api = {tenant: Registry(store, tenant, quota=self.usage.of(tenant)) for tenant in (A, B)}
 
     async def counted(self, tenant: TenantId, condition: Callable[[Any], bool]) -> None:
@@ -177,7 +177,7 @@ def test_a_tenant_may_get_a_quota_of_its_own_and_a_new_process_counts_what_is_th
         await site.counted(A, lambda usage: usage.limits == Limits(20, 100_000))
         await site.make(A, "more", 50_000)
         assert site.usage.of(B).limits == LIMITS
-        other = Usage(site.store, site.tenants, LIMITS)
+        other = StorageUsage(site.store, site.tenants, LIMITS)
         ready = asyncio.Event()
         task = asyncio.create_task(other.run(ready))
         await asyncio.wait_for(ready.wait(), 10)

@@ -34,7 +34,9 @@ class NodeState:
         return bool(self.since)
 
 
-class Overview:
+class NodeOverview:
+    """`client_of`: the API of a tenant; `sessions`: the nodes that are attached to this process."""
+
     def __init__(
         self,
         store: Store,
@@ -47,7 +49,7 @@ class Overview:
         self._client_of = client_of
         self._sessions = sessions
 
-    async def nodes(self, only: str = "") -> list[NodeState]:
+    async def read(self, only: str = "") -> list[NodeState]:
         """Of all tenants, or of one, by name."""
         here = {(s.tenant, s.node): s for s in self._sessions()}
         found: list[NodeState] = []
@@ -89,7 +91,7 @@ class Overview:
                 "version": n.version,
                 "lag": (await self._behind(n.here)) if n.here else None,
             }
-            for n in await self.nodes(tenant)
+            for n in await self.read(tenant)
         ]
 
     async def _behind(self, attachment: Attachment) -> Any:

@@ -1,30 +1,30 @@
-"""The administrator's routes on the cloud's unix socket: tenants and tokens. Who may open the socket is the file's mode.
+"""The administrator's routes about tenants and bootstrap tokens.
 
 GET    /v1/tenants                      POST /v1/tenants {"name"}
 GET    /v1/tenants/T                    PUT  /v1/tenants/T/quota {"objects", "mib"}
 GET    /v1/tenants/T/tokens             POST /v1/tenants/T/tokens {"node", "ttl", "replace"}
 DELETE /v1/tenants/T/tokens/ID
 DELETE /v1/tenants/T/nodes/N
-       /v1/tenants/T/kubeconfigs/...    (kubeedge_cloud.kubeconfigs.admin)
-
-Errors are {"error", "next"}.
+       /v1/tenants/T/kubeconfigs/...    (kubeconfigs.py)
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
-from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound, Unavailable, with_next
-from kubeedge.kit.http1 import BodyTooLarge, Request, Response, json_response
+from kubeedge.control.requests import request_object
+from kubeedge.errors import Invalid, NotFound, with_next
+from kubeedge.kit.http1 import Request
 from kubeedge_cloud.bootstrap.tokens import DEFAULT_TTL, MAX_TTL, TokenStore
 
-_MAX_BODY = 16 * 1024
+_MAX_BODY = 16 * 1024  # bytes
 
 
 class Tenants(Protocol):
+    """kubeedge_cloud.tenants.administration."""
+
     async def names(self) -> list[TenantId]: ...
 
     async def ensure(self, tenant: TenantId) -> None: ...
@@ -40,59 +40,65 @@ class Tenants(Protocol):
         ...
 
 
-class Routes(Protocol):
+class TenantSubroutes(Protocol):
+    """Routes below /v1/tenants/T; `parts` is what follows their name."""
+
     async def route(
         self, method: str, tenant: TenantId, parts: Sequence[str], body: dict[str, Any]
-    ) -> dict[str, Any] | None: ...
+    ) -> dict[str, Any] | None:
+        """None: not one of these routes."""
+        ...
 
 
-class Admin:
+class TenantRoutes:
+    """`clock`: seconds since 1970."""
+
     def __init__(
-        self, tenants: Tenants, tokens: TokenStore, clock: Callable[[], float], kubeconfigs: Routes | None = None
+        self,
+        tenants: Tenants,
+        tokens: TokenStore,
+        clock: Callable[[], float],
+        kubeconfigs: TenantSubroutes | None = None,
     ) -> None:
         self._kubeconfigs = kubeconfigs
         self._tenants = tenants
         self._tokens = tokens
         self._clock = clock
 
-    async def handle(self, request: Request) -> Response | None:
-        """None: not one of these routes."""
-        try:
-            parts = request.path.strip("/").split("/")
-            return await self._route(request, parts[2:]) if parts[:2] == ["v1", "tenants"] else None
-        except KubeEdgeError as exc:
-            return json_response(_status(exc), {"error": str(exc), "next": "; ".join(getattr(exc, "__notes__", ()))})
+    async def answer(self, request: Request) -> Mapping[str, Any] | None:
+        """None: not one of these routes. Raises any KubeEdgeError."""
+        parts = request.path.strip("/").split("/")
+        return await self._route(request, parts[2:]) if parts[:2] == ["v1", "tenants"] else None
 
-    async def _route(self, request: Request, parts: list[str]) -> Response | None:
+    async def _route(self, request: Request, parts: list[str]) -> Mapping[str, Any] | None:
         match request.method, parts:
             case "GET", []:
-                return json_response(200, {"tenants": sorted(str(t) for t in await self._tenants.names())})
+                return {"tenants": sorted(str(t) for t in await self._tenants.names())}
             case "POST", []:
                 name = (await _body(request)).get("name")
                 if not isinstance(name, str):
                     raise Invalid("text is required", path="name")
                 await self._tenants.ensure(tenant_id(name))
-                return json_response(200, {"name": name})
+                return {"name": name}
             case "GET", [tenant]:
-                return json_response(200, await self._tenants.show(await self._known(tenant)))
+                return await self._tenants.show(await self._known(tenant))
             case "PUT", [tenant, "quota"]:
                 known, body = await self._known(tenant), await _body(request)
                 await self._tenants.allow_storage(known, _count(body, "objects"), _count(body, "mib") * 1024 * 1024)
-                return json_response(200, {"name": known})
+                return {"name": known}
             case "GET", [tenant, "tokens"]:
-                return json_response(200, {"tokens": await self._list(await self._known(tenant))})
+                return {"tokens": await self._list_tokens(await self._known(tenant))}
             case "POST", [tenant, "tokens"]:
-                return await self._create(await self._known(tenant), await _body(request))
+                return await self._create_token(await self._known(tenant), await _body(request))
             case "DELETE", [tenant, "tokens", token_id]:
                 await self._tokens.revoke(await self._known(tenant), token_id)
-                return json_response(200, {})
+                return {}
             case method, [tenant, "kubeconfigs", *rest] if self._kubeconfigs is not None:
-                answer = await self._kubeconfigs.route(method, await self._known(tenant), rest, await _body(request))
-                return json_response(200, answer) if answer is not None else None
+                return await self._kubeconfigs.route(method, await self._known(tenant), rest, await _body(request))
             case "DELETE", [tenant, "nodes", node]:
                 if not await self._tenants.remove_node(await self._known(tenant), node_name(node)):
                     raise NotFound(f"tenant {tenant} has no node {node}")
-                return json_response(200, {"tenant": tenant, "node": node})
+                return {"tenant": tenant, "node": node}
         return None
 
     async def _known(self, text: str) -> TenantId:
@@ -101,7 +107,7 @@ class Admin:
             raise with_next(NotFound(f"no tenant {tenant}"), f"make it with `kubeedge tenant create {tenant}`")
         return tenant
 
-    async def _create(self, tenant: TenantId, body: dict[str, Any]) -> Response:
+    async def _create_token(self, tenant: TenantId, body: dict[str, Any]) -> Mapping[str, Any]:
         node, ttl, replace = body.get("node", ""), body.get("ttl", DEFAULT_TTL), body.get("replace", False)
         if not isinstance(node, str):
             raise Invalid("text is required", path="node")
@@ -114,9 +120,9 @@ class Admin:
         ttl = float(min(ttl, 2 * MAX_TTL))  # before a number of a thousand digits becomes a float
         expires = self._clock() + ttl
         token = await self._tokens.create(tenant, node, ttl, replace=replace)
-        return json_response(200, {"token": str(token), "id": token.id, "node": node, "expires": expires})
+        return {"token": str(token), "id": token.id, "node": node, "expires": expires}
 
-    async def _list(self, tenant: TenantId) -> list[dict[str, Any]]:
+    async def _list_tokens(self, tenant: TenantId) -> list[dict[str, Any]]:
         now = self._clock()
         return [
             {
@@ -132,21 +138,6 @@ class Admin:
         ]
 
 
-def _status(exc: KubeEdgeError) -> int:
-    match exc:
-        case Invalid():
-            return 400
-        case NotFound():
-            return 404
-        case Conflict():
-            return 409
-        case BodyTooLarge():
-            return 413
-        case Unavailable():
-            return 503
-    return 500
-
-
 def _count(body: dict[str, Any], name: str) -> int:
     value = body.get(name, 0)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
@@ -155,10 +146,4 @@ def _count(body: dict[str, Any], name: str) -> int:
 
 
 async def _body(request: Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.read(_MAX_BODY) or b"{}")
-    except (ValueError, RecursionError) as exc:
-        raise Invalid("the body is not JSON") from exc
-    if not isinstance(body, dict):
-        raise Invalid("the body is not a JSON object")
-    return body
+    return await request_object(request, limit=_MAX_BODY)

@@ -1,0 +1,5 @@
+"""What a cloud process says of itself and of all nodes, for people and for Prometheus.
+
+Lives here:      nodes of all tenants (nodes), progress of sync (sync), this process (process), its metrics (metrics).
+Lives elsewhere: who asks (kubeedge_cloud.admin, kubeedge.kit.metrics_server), links of nodes (kubeedge_cloud.bushub.observe).
+"""

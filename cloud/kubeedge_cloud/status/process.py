@@ -1,0 +1,74 @@
+"""What `kubeedge status` shows of a cloud process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from kubeedge import __version__
+from kubeedge.api import meta
+from kubeedge.beehive.supervisor import ModuleState
+from kubeedge.store.model import Store
+from kubeedge_cloud.bushub.module import BusHub
+from kubeedge_cloud.bushub.observe import hub_links
+from kubeedge_cloud.cloudhub.module import Attachment
+from kubeedge_cloud.status.nodes import NodeOverview
+from kubeedge_cloud.tenants.manager import TenantManager
+
+
+class ProcessStatus:
+    """`sessions`: the nodes that are attached here, `modules`: the state of each module, `hosts`: where nodes reach this process."""
+
+    def __init__(
+        self,
+        store: Store,
+        tenants: TenantManager,
+        nodes: NodeOverview,
+        bus: BusHub,
+        *,
+        sessions: Callable[[], Sequence[Attachment]],
+        modules: Callable[[], Iterable[ModuleState]],
+        hosts: Sequence[str],
+    ) -> None:
+        self._store = store
+        self._tenants = tenants
+        self._nodes = nodes
+        self._bus = bus
+        self._sessions = sessions
+        self._modules = modules
+        self._hosts = hosts
+
+    async def read(self, now: float) -> dict[str, Any]:
+        """`now`: seconds since 1970."""
+        return {
+            "version": __version__,
+            "advertise": list(self._hosts),
+            "tenants": [str(t) for t in await self._tenants.names()],
+            "revision": self._store.revision,
+            "nodes": [_attached(s, now) for s in self._sessions()],
+            "away": [
+                {
+                    "tenant": n.tenant,
+                    "node": n.node,
+                    "lastSeen": meta.timestamp(n.last_seen) if n.last_seen else "never",
+                }
+                for n in await self._nodes.read()
+                if not n.attached
+            ],
+            "links": hub_links(self._bus),
+            "modules": [
+                {"name": s.name, "state": s.state, "restarts": s.restarts, "lastError": s.last_error}
+                for s in self._modules()
+            ],
+        }
+
+
+def _attached(session: Attachment, now: float) -> dict[str, Any]:
+    return {
+        "tenant": session.tenant,
+        "node": session.node,
+        "address": session.address,
+        "seconds": round(now - session.since, 1),
+        "bytesIn": session.counters.bytes_in,
+        "bytesOut": session.counters.bytes_out,
+    }

@@ -1,0 +1,47 @@
+"""What an administrator does with tenants: makes them with all that belongs to them, sees and sets their quotas, removes nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from kubeedge.api.names import NodeName, TenantId
+from kubeedge_cloud.tenants.manager import TenantManager
+from kubeedge_cloud.tenants.module import StorageUsage
+
+
+class TenantAdministration:
+    """`opened` is called for a tenant that was made or existed already: whatever else a tenant needs, its kubeconfig say."""
+
+    def __init__(
+        self, tenants: TenantManager, usage: StorageUsage, opened: Callable[[TenantId], Awaitable[object]]
+    ) -> None:
+        self._tenants = tenants
+        self._usage = usage
+        self._opened = opened
+
+    async def names(self) -> list[TenantId]:
+        return await self._tenants.names()
+
+    async def show(self, tenant: TenantId) -> dict[str, Any]:
+        """Its stored objects and bytes, used and allowed, as this process counts them."""
+        usage = self._usage.of(tenant)
+        used, limits = usage.used, usage.limits
+        return {
+            "name": tenant,
+            "objects": {"used": used.objects, "limit": limits.objects},
+            "bytes": {"used": used.size, "limit": limits.size},
+        }
+
+    async def allow_storage(self, tenant: TenantId, objects: int, size: int) -> None:
+        """Objects and bytes; 0: the default of the configuration. Raises NotFound."""
+        await self._tenants.allow_storage(tenant, objects=objects, size=size)
+
+    async def ensure(self, tenant: TenantId) -> None:
+        """Find or make. Raises Unavailable when no number is free."""
+        await self._tenants.ensure(tenant)
+        await self._opened(tenant)
+
+    async def remove_node(self, tenant: TenantId, node: NodeName) -> bool:
+        """False: there was none."""
+        return await self._tenants.remove_node(tenant, node)

@@ -1,0 +1,46 @@
+"""The Kubernetes objects of each tenant: one Registry a tenant, for the life of the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from kubeedge.api.names import TenantId
+from kubeedge.apiserver.offload import Offload
+from kubeedge.apiserver.registry import Registry
+from kubeedge.store.model import Store
+from kubeedge_cloud.processes.fencing import FencedStore
+from kubeedge_cloud.processes.membership import Alone, Membership
+from kubeedge_cloud.tenants.module import StorageUsage
+
+
+class Registries:
+    def __init__(self, store: Store, usage: StorageUsage, membership: Membership) -> None:
+        self._store = store
+        self._usage = usage
+        self._membership = membership
+        self._offload = Offload()
+        self._registries: dict[TenantId, Registry] = {}
+
+    def of(self, tenant: TenantId) -> Registry:
+        """Finds or makes it; whether there is such a tenant is the caller's to know."""
+        if tenant not in self._registries:
+            self._registries[tenant] = self._make(self._store, tenant)
+        return self._registries[tenant]
+
+    def known(self, tenant: TenantId) -> Registry | None:
+        """For requests from outside; None: this process has not opened that tenant, and a certificate that names it opens nothing."""
+        return self._registries.get(tenant)
+
+    def fenced(self, work: str) -> Callable[[TenantId], Registry]:
+        """The API for the leader of `work`: what is written after another process has taken over fails (processes.fencing)."""
+        if isinstance(self._membership, Alone):
+            return self.of
+
+        def make(tenant: TenantId) -> Registry:
+            return self._make(FencedStore(self._store, partial(self._membership.fence, f"{work}/{tenant}")), tenant)
+
+        return make
+
+    def _make(self, store: Store, tenant: TenantId) -> Registry:
+        return Registry(store, tenant, foreground=True, offload=self._offload, quota=self._usage.of(tenant))
