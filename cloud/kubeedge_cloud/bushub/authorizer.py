@@ -4,46 +4,26 @@ Links live for months, and what they may do was decided when they began. So the 
 and a link whose record says something else has to begin anew; a node that was removed does not get in again, and its number may
 be another node's by then.
 
-Lives elsewhere: the records (kubeedge_cloud.tenants), the links (hub.py).
+Lives elsewhere: the records (kubeedge_cloud.tenants), the links (core.py, driver.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any
 
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import KubeEdgeError
-from kubeedge_cloud.bushub.core import NodeKey
+from kubeedge_cloud.bushub.linked import NodeKey
+from kubeedge_cloud.tenants.directory import NodeFollower
+from kubeedge_cloud.tenants.model import NodeRecord, same_node
 
 log = logging.getLogger("kubeedge.bushub")
 
 _RETRY = 1.0  # seconds
-
-
-class Record(Protocol):
-    @property
-    def number(self) -> int: ...
-    @property
-    def join(self) -> str: ...
-
-
-def same_node(one: Record, other: Record | None) -> bool:
-    """Whether links that were made by one record are right by the other; None: the node was removed."""
-    return other is not None and (one.number, one.join) == (other.number, other.join)
-
-
-class Followed(Protocol):
-    def follow_nodes(self, tenant: TenantId) -> AsyncGenerator[Mapping[NodeName, Any], None]:
-        """All nodes, now and after every change. The mapping may be one and the same each time."""
-        ...
-
-    def follow_subnets(self, tenant: TenantId) -> AsyncGenerator[Mapping[NodeName, Sequence[str]], None]:
-        """Networks that may be behind nodes, likewise."""
-        ...
 
 
 class LinkAuthorizer:
@@ -52,17 +32,17 @@ class LinkAuthorizer:
 
     def __init__(
         self,
-        directory: Followed,
+        directory: NodeFollower,
         *,
-        linked: Callable[[TenantId], Mapping[NodeName, Record]],
-        end: Callable[[NodeKey, int, Any], None],
+        linked: Callable[[TenantId], Mapping[NodeName, NodeRecord]],
+        end: Callable[[NodeKey, int, NodeRecord | None], None],
         allowed: Callable[[NodeKey, Sequence[str]], None],
     ) -> None:
         self._directory = directory
         self._linked = linked
         self._end = end
         self._allowed = allowed
-        self._records: dict[TenantId, dict[NodeName, Any]] = {}
+        self._records: dict[TenantId, dict[NodeName, NodeRecord]] = {}
         self._networks: dict[TenantId, Mapping[NodeName, Sequence[str]]] = {}
         self._tasks: dict[TenantId, list[asyncio.Task[None]]] = {}
 
@@ -78,11 +58,11 @@ class LinkAuthorizer:
         """It was there when we last heard. False: we have not heard of it yet, or it is gone."""
         return self.record(node) is not None
 
-    def record(self, node: NodeKey) -> Any:
+    def record(self, node: NodeKey) -> NodeRecord | None:
         """As we last heard of it, or None."""
         return self._records.get(node[0], {}).get(node[1])
 
-    def known(self, node: NodeKey) -> tuple[Any, Sequence[str]] | None:
+    def known(self, node: NodeKey) -> tuple[NodeRecord, Sequence[str]] | None:
         """Record and networks as we last heard of them; None: we have not."""
         tenant, name = node
         record = self._records.get(tenant, {}).get(name)
@@ -107,7 +87,7 @@ class LinkAuthorizer:
     async def _nodes(self, tenant: TenantId) -> None:
         async with aclosing(self._directory.follow_nodes(tenant)) as changes:
             async for records in changes:
-                before: Mapping[NodeName, Record] | None = self._records.get(tenant)
+                before: Mapping[NodeName, NodeRecord] | None = self._records.get(tenant)
                 if before is None:  # what is linked was in the store a moment ago
                     before = dict(self._linked(tenant))
                 now = self._records[tenant] = dict(records)

@@ -1,176 +1,220 @@
-"""Who is linked here, and which networks are behind whom. Pure: decisions only.
+"""The links of nodes at one relay: who is admitted with which addresses, what gives way, and which routes follow. Pure.
 
-A node has links of one instance of its agent, one in each slot. A link of another instance replaces them: the agent started anew. An instance
-that was replaced and comes back while the other one is alive is proof of two machines with one identity: it is refused, and so the
-two do not take turns for ever.
+A link is opened when its certificate is known, and admitted by the node's hello: hello() decides, and once the data plane has let the link in,
+admitted() says what follows. What the data plane has to do is returned as actions, in order; CONTROL frames wait in the links, which `Flush` names.
+
+Lives elsewhere: links of one node (linked.py), networks behind nodes (subnets.py), other relays (peers.py), sockets (driver.py).
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_interface
 
 from kubeedge.api.names import NodeName, TenantId
-from kubeedge.kubebus.l2.core import MAX_ROUTES, Subnet
+from kubeedge.kubebus.l2.core import Hello, Link, LinkSettings, Role, Subnet, Welcome
+from kubeedge_cloud.bushub.actions import Drop, Flush, LinkAction, Reroute
+from kubeedge_cloud.bushub.linked import LinkedNode, LinkedNodes, NodeKey
+from kubeedge_cloud.bushub.records import NextHop
+from kubeedge_cloud.bushub.subnets import RouteChange, SubnetTable, allowed
+from kubeedge_cloud.tenants.model import NodeRecord, same_node
 
-NodeKey = tuple[TenantId, NodeName]
-DUPLICATE_RETRY_AFTER = 60.0  # seconds that a refused duplicate stays away
-MAX_SUBNETS = 60  # behind one node: the data plane checks at most 64 sources of a link
+_MTU = 1500  # of the overlay
 
 
 @dataclass(slots=True)
-class LinkedNode:
-    instance: str
-    slots: dict[int, int] = field(default_factory=dict)  # slot -> port
-    replaced: deque[str] = field(default_factory=lambda: deque(maxlen=4))  # instances
-    refused: int = 0  # links of a duplicate
-    duplicate_at: float = 0.0  # when the last one came
+class NodeLink:
+    """One link of a node whose certificate is good."""
+
+    port: int  # of the data plane
+    node: NodeKey
+    record: NodeRecord
+    allowed: Sequence[str]  # networks that may be behind the node
+    core: Link
+    since: float  # when it was opened
+    hello: Hello | None = None  # once it is admitted
+    seen: tuple[int, int] = (0, 0)  # bytes and segments received when it was last looked at
 
 
 @dataclass(frozen=True, slots=True)
-class JoinDecision:
-    """`refuse`: why the link may not join. `drop`: ports that give way to it, and why."""
+class Admission:
+    """The answer to a hello. `refuse`: why not. Otherwise `evict` is to be done before the data plane admits the link, `give_way` after it."""
 
     refuse: str = ""
-    drop: Sequence[tuple[int, str]] = ()
+    evict: Sequence[Drop] = ()
+    give_way: Sequence[Drop] = ()
+    own: Sequence[str] = ()  # prefixes of the node itself
+    behind: Sequence[Subnet] = ()  # networks behind it that are allowed
+    refused: Sequence[str] = field(default=())  # prefixes that are not
+
+    @property
+    def prefixes(self) -> list[str]:
+        """Sources that the link may send from."""
+        return [*self.own, *(s.prefix for s in self.behind)]
 
 
-class LinkedNodes:
-    def __init__(self) -> None:
-        self._members: dict[NodeKey, LinkedNode] = {}
+class NodeLinks:
+    """`pods`: the network of all pods, `relay` and `number`: name and number of this relay."""
 
-    def get(self, node: NodeKey) -> LinkedNode | None:
-        """Only of nodes that are linked."""
-        member = self._members.get(node)
-        return member if member is not None and member.slots else None
+    def __init__(self, *, settings: LinkSettings, pods: str, relay: str, number: int) -> None:
+        self._settings = settings
+        self._pods = pods
+        self._relay = relay
+        self._number = number
+        self._links: dict[int, NodeLink] = {}  # by port
+        self._nodes = LinkedNodes()
+        self._subnets: dict[int, SubnetTable] = {}  # by tenant number
+        self._tenant_numbers: dict[TenantId, int] = {}  # of tenants that have had links
+        self._holders: dict[tuple[int, int], NodeKey] = {}  # (tenant number, node number) -> who has it
 
-    def join(
-        self, node: NodeKey, instance: str, slot: int, port: int, now: float, *, elsewhere: str = ""
-    ) -> JoinDecision:
-        """`elsewhere`: the instance that is linked to another relay, if one is."""
-        member = self._members.setdefault(node, LinkedNode(instance))
-        if instance and instance in member.replaced and (member.slots or elsewhere not in ("", instance)):
-            member.refused += 1
-            member.duplicate_at = now
-            return JoinDecision(
-                refuse=f"another machine uses the identity of node {node[1]}; reset one of the two (`kubeedge reset`) and join it under a name of its own"
-            )
-        drop: list[tuple[int, str]] = []
-        if member.instance != instance:
-            drop = [(p, "the agent of this node was started anew") for p in member.slots.values()]
-            member.slots.clear()
-            self.replaced(node, member.instance)
-            member.instance = instance
-        elif (older := member.slots.get(slot)) is not None and older != port:
-            drop = [(older, "the node has a newer link")]
-        member.slots[slot] = port
-        return JoinDecision(drop=tuple(drop))
+    def __iter__(self) -> Iterator[NodeLink]:
+        return iter(list(self._links.values()))
 
-    def replaced(self, node: NodeKey, instance: str) -> None:
-        member = self._members.setdefault(node, LinkedNode(instance))
-        if instance and instance not in member.replaced:
-            member.replaced.append(instance)
+    def get(self, port: int) -> NodeLink | None:
+        return self._links.get(port)
 
-    def leave(self, node: NodeKey, port: int) -> bool:
-        """True: that was the node's last link."""
-        member = self._members.get(node)
-        if member is None:
-            return False
-        slots = [slot for slot, p in member.slots.items() if p == port]
-        for slot in slots:
-            del member.slots[slot]
-        return bool(slots) and not member.slots
+    def node(self, node: NodeKey) -> LinkedNode | None:
+        """Only of nodes that are linked here."""
+        return self._nodes.get(node)
 
-    def forget(self, node: NodeKey) -> None:
-        """The node was removed."""
-        member = self._members.get(node)
-        if member is not None and not member.slots:
-            del self._members[node]
+    def ports(self, node: NodeKey) -> list[int]:
+        linked = self._nodes.get(node)
+        return list(linked.slots.values()) if linked is not None else []
 
+    def linked(self, tenant: TenantId) -> dict[NodeName, NodeRecord]:
+        """Nodes of a tenant that have links, with the oldest record that one of them was made by."""
+        found: dict[NodeName, NodeRecord] = {}
+        for link in self._links.values():
+            if link.node[0] == tenant:
+                found.setdefault(link.node[1], link.record)
+        return found
 
-@dataclass(frozen=True, slots=True)
-class RouteChange:
-    """`number` None: nobody is there any more."""
+    def table(self, tenant: int) -> SubnetTable:
+        """Networks behind the nodes of that tenant number."""
+        return self._subnets.setdefault(tenant, SubnetTable())
 
-    subnet: Subnet
-    number: int | None
+    # -- the life of a link --------------------------------------------------------------------------------------------
 
+    def new_link(self) -> Link:
+        """The conversation on a link, before its owner is known."""
+        return Link(Role.RELAY, self._settings)
 
-class SubnetTable:
-    """Networks behind the nodes of one tenant. Two routers may offer one network: the first has it, the other when the first is away."""
+    def open(self, port: int, node: NodeKey, record: NodeRecord, allowed: Sequence[str], now: float) -> NodeLink:
+        """A link whose certificate stands for the node of that record."""
+        core = self.new_link()
+        core.open(now)
+        link = self._links[port] = NodeLink(port, node, record, allowed, core, now)
+        self._tenant_numbers[node[0]] = record.tenant_number
+        return link
 
-    def __init__(self) -> None:
-        self._offers: dict[str, dict[int, Subnet]] = {}  # prefix -> number -> as it was offered
-        self._away: set[int] = set()
-        self._chosen: dict[str, int] = {}
+    def hello(self, link: NodeLink, hello: Hello, now: float, *, elsewhere: str = "") -> Admission:
+        """`elsewhere`: the instance of the node's agent that is linked to another relay, if one is."""
+        record = link.record
+        decision = self._nodes.join(link.node, hello.instance, hello.slot, link.port, now, elsewhere=elsewhere)
+        if decision.refuse:
+            return Admission(refuse=decision.refuse)
+        evict: list[Drop] = []
+        holder = self._holders.get((record.tenant_number, record.number))
+        if holder is not None and holder != link.node:  # ours is the newer record: a number has one owner in the store
+            evict = [Drop(port, f"node {link.node[1]} has its number now") for port in self.ports(holder)]
+        self._holders[record.tenant_number, record.number] = link.node
+        overlay = str(ip_interface(record.address).network)
+        behind, refused = allowed(hello.subnets, link.allowed, (overlay, self._pods))
+        return Admission(
+            evict=evict,
+            give_way=[Drop(port, reason) for port, reason in decision.drop],
+            own=[record.address.split("/")[0] + "/32", record.pod_cidr],
+            behind=behind,
+            refused=refused,
+        )
 
-    def routes(self, *, without: int = -1) -> list[Subnet]:
-        """For a node: everything but its own."""
-        return [self._offers[p][n] for p, n in sorted(self._chosen.items()) if n != without]
+    def admitted(self, link: NodeLink, hello: Hello, admission: Admission) -> list[LinkAction]:
+        """The data plane has let the link in; its welcome waits in it."""
+        record = link.record
+        link.hello = hello
+        table = self.table(record.tenant_number)
+        actions = [
+            *admission.give_way,
+            *self._change_routes(record.tenant_number, table.offer(record.number, admission.behind)),
+        ]
+        link.core.welcome(
+            Welcome(
+                record.number,
+                record.address,
+                record.pod_cidr,
+                table.routes(without=record.number),
+                _MTU,
+                self._relay,
+                self._number,
+                admission.refused,
+            )  # fmt: skip
+        )
+        return actions
 
-    def owner(self, prefix: str) -> int | None:
-        return self._chosen.get(prefix)
+    def closed(self, port: int) -> tuple[NodeLink | None, bool, list[LinkAction]]:
+        """(the link, whether it was the node's last one, what follows). A link that was never opened is None."""
+        link = self._links.pop(port, None)
+        if link is None or not self._nodes.leave(link.node, port):
+            return link, False, []
+        tenant, number = link.record.tenant_number, link.record.number
+        if self._holders.get((tenant, number)) == link.node:
+            del self._holders[tenant, number]
+        return link, True, self._change_routes(tenant, self.table(tenant).away(number))
 
-    def offer(self, number: int, subnets: Sequence[Subnet]) -> list[RouteChange]:
-        """What is behind the node from now on; it is here."""
-        self._away.discard(number)
-        new = {s.prefix: s for s in subnets}
-        touched = {p for p, offers in self._offers.items() if number in offers and offers[number] != new.get(p)}
-        for prefix in touched - new.keys():
-            del self._offers[prefix][number]
-        for prefix, subnet in new.items():
-            if prefix not in self._offers and len(self._offers) >= MAX_ROUTES:
-                continue
-            if self._offers.setdefault(prefix, {}).get(number) != subnet:
-                self._offers[prefix][number] = subnet
-                touched.add(prefix)
-            elif self._chosen.get(prefix) in self._away:
-                touched.add(prefix)
-        return self._choose(touched, again={p for p in touched if self._chosen.get(p) == number})
+    # -- records that change -------------------------------------------------------------------------------------------
 
-    def away(self, number: int) -> list[RouteChange]:
-        """The node has no link. Its networks stay its own unless another offers them: a short outage changes nothing."""
-        self._away.add(number)
-        return self._choose({p for p, n in self._chosen.items() if n == number})
+    def record_changed(self, node: NodeKey, number: int, newest: NodeRecord | None) -> list[LinkAction]:
+        """Links that were made by the record with that number end; those of a machine that has joined under the same name stay."""
+        why = "the node was removed" if newest is None else "another machine joined under its name"
+        outdated = [e for e in self._links.values() if e.node == node and not same_node(e.record, newest)]
+        actions: list[LinkAction] = [Drop(link.port, why) for link in outdated]
+        if newest is not None and newest.number == number:
+            return actions  # the networks behind it are its own still
+        tenant = self._tenant_numbers.get(node[0])
+        if tenant is not None and self._holders.get((tenant, number), node) == node:  # else it is another node's by now
+            actions += self._change_routes(tenant, self.table(tenant).offer(number, ()))
+        return actions
 
-    def _choose(self, prefixes: set[str], again: set[str] = frozenset()) -> list[RouteChange]:  # type: ignore[assignment]
-        changes = []
-        for prefix in sorted(prefixes):
-            offers = self._offers.get(prefix, {})
-            now = self._chosen.get(prefix)
-            here = [n for n in offers if n not in self._away]
-            best = now if now in here else here[0] if here else now if now in offers else next(iter(offers), None)
-            if best is None:
-                self._offers.pop(prefix, None)
-                if self._chosen.pop(prefix, None) is not None:
-                    changes.append(RouteChange(Subnet(prefix), None))
-            elif best != now or prefix in again:
-                self._chosen[prefix] = best
-                changes.append(RouteChange(offers[best], best))
-        return changes
+    def allowed_changed(self, node: NodeKey, subnets: Sequence[str]) -> list[LinkAction]:
+        """Links that were made when other networks were allowed behind the node begin anew."""
+        changed = [e for e in self._links.values() if e.node == node and list(e.allowed) != list(subnets)]
+        return [Drop(link.port, "what may be behind the node was changed") for link in changed]
 
+    # -- nodes at other relays -----------------------------------------------------------------------------------------
 
-def allowed(
-    offered: Sequence[Subnet], allowed: Sequence[str], reserved: Sequence[str]
-) -> tuple[list[Subnet], list[str]]:
-    """(what the node may offer, prefixes that it may not). A subnet must lie in one that is allowed and outside of the overlay."""
-    inside = [ip_network(text) for text in allowed]
-    outside = [ip_network(text) for text in reserved]
-    good: list[Subnet] = []
-    bad: list[str] = []
-    for subnet in offered:
-        network = ip_network(subnet.prefix)
-        fits = any(_within(network, a) for a in inside) and not any(network.overlaps(r) for r in outside)
-        if fits and len(good) < MAX_SUBNETS:
-            good.append(subnet)
-        else:
-            bad.append(subnet.prefix)
-    return good, bad
+    def moved(self, node: NodeKey, next_hop: NextHop) -> list[LinkAction]:
+        """Another relay has the node now; what is left of it here would only shadow the way there."""
+        linked = self._nodes.get(node)
+        if linked is None:
+            return []
+        if linked.instance != next_hop.instance:
+            self._nodes.replaced(node, linked.instance)
+        return [Drop(port, f"the node is linked to relay {next_hop.relay} now") for port in linked.slots.values()]
 
+    def next_hop_changed(self, node: NodeKey, older: NextHop | None, next_hop: NextHop | None) -> list[LinkAction]:
+        """Networks behind a node of another relay follow it; None: no relay has the node."""
+        if self._nodes.get(node) is not None:
+            return []
+        if next_hop is not None:
+            changes = self.table(next_hop.tenant).offer(next_hop.number, next_hop.subnets)
+            return self._change_routes(next_hop.tenant, changes)
+        if older is not None:
+            return self._change_routes(older.tenant, self.table(older.tenant).away(older.number))
+        return []
 
-def _within(network: IPv4Network | IPv6Network, outer: IPv4Network | IPv6Network) -> bool:
-    if isinstance(network, IPv4Network) and isinstance(outer, IPv4Network):
-        return network.subnet_of(outer)
-    return isinstance(network, IPv6Network) and isinstance(outer, IPv6Network) and network.subnet_of(outer)
+    def _change_routes(self, tenant: int, changes: Sequence[RouteChange]) -> list[LinkAction]:
+        """For the data plane, and for one link of each node of the tenant."""
+        if not changes:
+            return []
+        actions: list[LinkAction] = [Reroute(tenant, change) for change in changes]
+        told: set[NodeKey] = set()
+        for link in self._links.values():
+            if link.record.tenant_number == tenant and link.hello is not None and link.node not in told:
+                told.add(link.node)
+                own = link.record.number
+                add = [c.subnet for c in changes if c.number not in (None, own)]
+                withdraw = [c.subnet.prefix for c in changes if c.number in (None, own)]
+                link.core.change_routes(add, withdraw)
+                actions.append(Flush(link.port))
+        return actions

@@ -39,8 +39,10 @@ def hub_metrics(bus: BusHub) -> list[Family]:
         family(
             "kubeedge_bushub_nodes", "gauge", "nodes that have a link here", len({(i.tenant, i.node) for i in links})
         ),
-        family("kubeedge_bushub_links_established_total", "counter", "links that were admitted", bus.established),
-        family("kubeedge_bushub_links_refused_total", "counter", "links that were not", bus.refused),
+        family(
+            "kubeedge_bushub_links_established_total", "counter", "links that were admitted", bus.counts.established
+        ),
+        family("kubeedge_bushub_links_refused_total", "counter", "links that were not", bus.counts.refused),
         family(
             "kubeedge_bushub_relays", "gauge", "other relays that are linked", sum(p["state"] == "up" for p in peers)
         ),

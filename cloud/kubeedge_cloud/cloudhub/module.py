@@ -19,7 +19,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from kubeedge import faults
 from kubeedge.api import keys
@@ -38,24 +38,12 @@ from kubeedge.store.model import Change, ChangeKind, Compare, CompareTarget, Del
 from kubeedge.sync.bounds import Bounds
 from kubeedge.sync.driver import Progress, run_cloud
 from kubeedge_cloud.processes.membership import Alone, Membership
+from kubeedge_cloud.tenants.directory import NodeLookup
 from kubeedge_cloud.tenants.model import check_join
 
 log = logging.getLogger("kubeedge.cloudhub")
 
 _CHANNELS_OF_A_NODE = 4  # a new one replaces the one before, which takes a moment to end
-
-
-class NodeRecord(Protocol):
-    @property
-    def join(self) -> str:
-        """Certificates of this join stand for the node."""
-        ...
-
-
-class NodeDirectory(Protocol):
-    async def lookup(self, tenant: TenantId, node: NodeName) -> NodeRecord | None:
-        """None: there is no such node; its certificate is worth nothing any more."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +84,7 @@ class CloudHub:
         self,
         settings: CloudHubSettings,
         store: Store,
-        directory: NodeDirectory,
+        directory: NodeLookup,
         tls: Callable[[], ssl.SSLContext],
         *,
         membership: Membership | None = None,
@@ -317,6 +305,3 @@ def _record(attachment: Attachment) -> bytes:
         "since": attachment.since,
     }
     return json.dumps(record, separators=(",", ":"), sort_keys=True).encode()
-
-
-__all__ = ["Attachment", "CloudHub", "CloudHubSettings", "NodeDirectory"]

@@ -141,6 +141,11 @@ def check_join(node: NodeName, shown: str, join: str | None) -> None:
         raise Refused(f"another machine joined as node {node}; if this is the right one, join it again with --replace")
 
 
+def same_node(one: NodeRecord, other: NodeRecord | None) -> bool:
+    """Whether what was made by one record is right by the other; None: the node was removed."""
+    return other is not None and (one.number, one.join) == (other.number, other.join)
+
+
 def lowest_free(taken: Collection[int], limit: int, what: str) -> int:
     """Raises Unavailable, naming the limit, when none is free."""
     used = frozenset(taken)

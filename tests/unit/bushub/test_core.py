@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.kubebus.l2.core import MAX_ROUTES, Subnet
-from kubeedge_cloud.bushub.core import MAX_SUBNETS, JoinDecision, LinkedNodes, RouteChange, SubnetTable, allowed
+from kubeedge_cloud.bushub.linked import JoinDecision, LinkedNodes
+from kubeedge_cloud.bushub.subnets import MAX_SUBNETS, RouteChange, SubnetTable, allowed
 from kubeedge_cloud.bushub.timer_wheel import TimerWheel
 
 NODE = (TenantId("red"), NodeName("edge1"))

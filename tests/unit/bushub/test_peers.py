@@ -15,8 +15,9 @@ from kubeedge.errors import Gone, Unavailable
 from kubeedge.kubebus.l3.plane import Plane, TlsContext
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Put
-from kubeedge_cloud.bushub.core import NodeKey
-from kubeedge_cloud.bushub.peers import NextHop, Peers, PeersSettings
+from kubeedge_cloud.bushub.linked import NodeKey
+from kubeedge_cloud.bushub.peers import Peers, PeersSettings
+from kubeedge_cloud.bushub.records import NextHop
 from tests.kit import virtual_time
 
 A, B = ((TenantId("t"), NodeName(name)) for name in "ab")
@@ -59,7 +60,7 @@ def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     async def silence(host: str, port: int) -> Any:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("kubeedge_cloud.bushub.peers.open_connection", silence)
+    monkeypatch.setattr("kubeedge_cloud.bushub.peer_links.open_connection", silence)
 
 
 async def keys(store: MemoryStore) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def test_a_relay_whose_lease_was_lost_says_everything_again_and_its_nodes_stay()
             await asyncio.sleep(0.1)
             before = await keys(store)
             assert other.next_hop_changed == {A: relay.peers.id}
-            await store.lease_revoke(relay.peers._lease)
+            await store.lease_revoke(relay.peers.lease)
             await asyncio.sleep(0.1)
             assert other.next_hop_changed == {A: None} and len(await keys(store)) < len(before)
             await asyncio.sleep(7.0)
@@ -95,7 +96,7 @@ def test_a_node_that_went_to_another_relay_meanwhile_is_not_taken_back() -> None
             relay.has(A)
             relay.has(B)
             await asyncio.sleep(0.1)
-            await store.lease_revoke(relay.peers._lease)
+            await store.lease_revoke(relay.peers.lease)
             other.has(A)
             await asyncio.sleep(10.0)
             assert relay.moved == [(A, other.peers.id)] and other.moved == []
@@ -112,7 +113,7 @@ def test_a_relay_whose_number_another_has_now_begins_anew() -> None:
         await relay.peers.prepare()
         task = asyncio.create_task(relay.peers.run(cast(Plane, NoPlane()), cast(TlsContext, None)))
         await asyncio.sleep(0.1)
-        await store.lease_revoke(relay.peers._lease)
+        await store.lease_revoke(relay.peers.lease)
         await store.txn([], [Put(f"/bus/numbers/{relay.peers.number:05d}", b"another")])
         with pytest.raises(ExceptionGroup) as ended:
             await asyncio.wait_for(task, 30.0)

@@ -1,0 +1,90 @@
+"""Links whose owner is not known yet: from the accept loop to the certificate.
+
+An unauthenticated peer costs a socket, a TLS handshake with a deadline, and a few CONTROL frames; the connection limiter bounds how many there are.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+
+from kubeedge.kit.acceptor import Accepted, Acceptor
+from kubeedge.kit.connection_limiter import ConnectionLimits, Refusal
+from kubeedge.kubebus.l3.plane import Plane, TlsContext
+
+log = logging.getLogger("kubeedge.bushub")
+
+_EARLY_FRAMES = 16  # of one link; the plane has the same bound
+
+
+class AcceptedLinks:
+    """Hands accepted sockets to the data plane and counts each by its certificate, once that is known."""
+
+    def __init__(self, plane: Plane, tls: TlsContext, limits: ConnectionLimits, *, congestion: str) -> None:
+        self._plane = plane
+        self._tls = tls
+        self._limits = limits
+        self._congestion = congestion
+        self._accepted: dict[int, Accepted] = {}  # by port
+        self._unauthenticated: set[int] = set()  # ports
+        self._early: dict[int, list[bytes]] = {}  # CONTROL frames that came before the admission was decided
+
+    async def run(self, listener: socket.socket) -> None:
+        """Until it is cancelled."""
+        await Acceptor(self._limits, self._begin).run([listener])
+
+    def is_unauthenticated(self, port: int) -> bool:
+        """It is open, and its owner not known yet."""
+        return port in self._unauthenticated
+
+    def authenticated(self, port: int, tenant: str, identity: str, *, most: int | None = None) -> Refusal | None:
+        """The link counts by its certificate from here on. A refusal: this identity or tenant has too many."""
+        self._unauthenticated.discard(port)
+        accepted = self._accepted[port]
+        refusal = accepted.authenticated(tenant, identity, most=most)
+        accepted.socket.close()  # the plane has its own descriptor
+        return refusal
+
+    def keep_early(self, port: int, payload: bytes) -> None:
+        """A CONTROL frame of a link that is not admitted; beyond a bound it is lost."""
+        waiting = self._early.setdefault(port, [])
+        if len(waiting) < _EARLY_FRAMES:
+            waiting.append(payload)
+
+    def take_early(self, port: int) -> list[bytes]:
+        """What came before the admission."""
+        return self._early.pop(port, [])
+
+    def closed(self, port: int) -> bool:
+        """The data plane has closed it. True: its owner never became known."""
+        self._early.pop(port, None)
+        if (accepted := self._accepted.pop(port, None)) is not None:
+            _end(accepted)
+        unknown = port in self._unauthenticated
+        self._unauthenticated.discard(port)
+        return unknown
+
+    def close(self) -> None:
+        """The data plane is closed."""
+        for accepted in self._accepted.values():
+            accepted.socket.close()
+        self._accepted.clear()
+
+    def _begin(self, accepted: Accepted) -> None:
+        descriptor = os.dup(accepted.socket.fileno())  # ours is for the limiter, until we know whose it is
+        try:
+            port = self._plane.add_link(descriptor, self._tls, congestion=self._congestion)
+        except OSError as exc:
+            os.close(descriptor)
+            log.warning("cannot take a link: %s", exc)
+            _end(accepted)
+            return
+        self._accepted[port] = accepted
+        self._unauthenticated.add(port)
+        accepted.cut = lambda: self._plane.drop(port, "the connection gave way to others")
+
+
+def _end(accepted: Accepted) -> None:
+    accepted.socket.close()
+    accepted.ended()

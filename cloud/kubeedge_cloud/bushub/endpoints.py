@@ -1,0 +1,40 @@
+"""L4 of this relay in each tenant: connections to nodes, and the services of the cloud for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from kubeedge.kit.tasks import TaskSet
+from kubeedge.kubebus import ping
+from kubeedge.kubebus.l3.plane import Plane
+from kubeedge.kubebus.l4.driver import Endpoint, Handler
+
+
+class Endpoints:
+    """`services`: by L4 port, what makes the handler of a tenant from its number. `tasks` are those of the relay."""
+
+    def __init__(self, plane: Plane, services: Mapping[int, Callable[[int], Handler]], tasks: TaskSet) -> None:
+        self._plane = plane
+        self._services = services
+        self._tasks = tasks
+        self._endpoints: dict[int, Endpoint] = {}  # by tenant number
+
+    def of(self, tenant: int) -> Endpoint:
+        """Finds or makes that of a tenant number."""
+        endpoint = self._endpoints.get(tenant)
+        if endpoint is None:
+
+            def send(number: int, segment: bytes) -> None:
+                self._plane.send_segment(tenant, number, segment)
+
+            endpoint = self._endpoints[tenant] = Endpoint(send, core=self._plane.l4(tenant))
+            self._tasks.start(endpoint.listen(ping.PORT, ping.echo), "ping of the relay")
+            for port, make in self._services.items():
+                self._tasks.start(endpoint.listen(port, make(tenant)), "a service of the cloud")
+        return endpoint
+
+    async def close(self) -> None:
+        """Every connection ends."""
+        for endpoint in self._endpoints.values():
+            await endpoint.close()
+        self._endpoints.clear()

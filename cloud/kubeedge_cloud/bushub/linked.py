@@ -1,0 +1,87 @@
+"""Which nodes are linked to this relay, by which links. Pure.
+
+A node has links of one instance of its agent, one in each slot. A link of another instance replaces them: the agent started anew. An instance
+that was replaced and comes back while the other one is alive is proof of two machines with one identity: it is refused, and so the
+two do not replace each other for ever.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kubeedge.api.names import NodeName, TenantId
+
+NodeKey = tuple[TenantId, NodeName]
+DUPLICATE_RETRY_AFTER = 60.0  # seconds that a refused duplicate stays away
+
+
+@dataclass(slots=True)
+class LinkedNode:
+    instance: str
+    slots: dict[int, int] = field(default_factory=dict)  # slot -> port
+    replaced: deque[str] = field(default_factory=lambda: deque(maxlen=4))  # instances
+    refused: int = 0  # links of a duplicate
+    duplicate_at: float = 0.0  # when the last one came
+
+
+@dataclass(frozen=True, slots=True)
+class JoinDecision:
+    """`refuse`: why the link may not join. `drop`: ports that give way to it, and why."""
+
+    refuse: str = ""
+    drop: Sequence[tuple[int, str]] = ()
+
+
+class LinkedNodes:
+    def __init__(self) -> None:
+        self._members: dict[NodeKey, LinkedNode] = {}
+
+    def get(self, node: NodeKey) -> LinkedNode | None:
+        """Only of nodes that are linked."""
+        member = self._members.get(node)
+        return member if member is not None and member.slots else None
+
+    def join(
+        self, node: NodeKey, instance: str, slot: int, port: int, now: float, *, elsewhere: str = ""
+    ) -> JoinDecision:
+        """`elsewhere`: the instance that is linked to another relay, if one is."""
+        member = self._members.setdefault(node, LinkedNode(instance))
+        if instance and instance in member.replaced and (member.slots or elsewhere not in ("", instance)):
+            member.refused += 1
+            member.duplicate_at = now
+            return JoinDecision(
+                refuse=f"another machine uses the identity of node {node[1]}; reset one of the two (`kubeedge reset`) and join it under a name of its own"
+            )
+        drop: list[tuple[int, str]] = []
+        if member.instance != instance:
+            drop = [(p, "the agent of this node was started anew") for p in member.slots.values()]
+            member.slots.clear()
+            self.replaced(node, member.instance)
+            member.instance = instance
+        elif (older := member.slots.get(slot)) is not None and older != port:
+            drop = [(older, "the node has a newer link")]
+        member.slots[slot] = port
+        return JoinDecision(drop=tuple(drop))
+
+    def replaced(self, node: NodeKey, instance: str) -> None:
+        member = self._members.setdefault(node, LinkedNode(instance))
+        if instance and instance not in member.replaced:
+            member.replaced.append(instance)
+
+    def leave(self, node: NodeKey, port: int) -> bool:
+        """True: that was the node's last link."""
+        member = self._members.get(node)
+        if member is None:
+            return False
+        slots = [slot for slot, p in member.slots.items() if p == port]
+        for slot in slots:
+            del member.slots[slot]
+        return bool(slots) and not member.slots
+
+    def forget(self, node: NodeKey) -> None:
+        """The node was removed."""
+        member = self._members.get(node)
+        if member is not None and not member.slots:
+            del self._members[node]

@@ -1,0 +1,35 @@
+"""What listeners ask about nodes: the face of the Tenant Manager towards relay and hub."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Protocol
+
+from kubeedge.api.names import NodeName, TenantId
+from kubeedge_cloud.tenants.model import NodeRecord
+
+
+class NodeLookup(Protocol):
+    async def lookup(self, tenant: TenantId, node: NodeName) -> NodeRecord | None:
+        """None: there is no such node; its certificate is worth nothing any more. Raises Unavailable without the store."""
+        ...
+
+
+class NodeFollower(Protocol):
+    def follow_nodes(self, tenant: TenantId) -> AsyncGenerator[Mapping[NodeName, NodeRecord], None]:
+        """All nodes, now and after every change. The mapping may be one and the same each time."""
+        ...
+
+    def follow_subnets(self, tenant: TenantId) -> AsyncGenerator[Mapping[NodeName, Sequence[str]], None]:
+        """Networks that may be behind nodes, likewise."""
+        ...
+
+
+class NodeDirectory(NodeLookup, NodeFollower, Protocol):
+    async def tenant_number(self, tenant: TenantId) -> int | None:
+        """None: there is no such tenant."""
+        ...
+
+    async def subnets(self, tenant: TenantId, node: NodeName) -> Sequence[str]:
+        """Networks that the tenant allows behind this node."""
+        ...
