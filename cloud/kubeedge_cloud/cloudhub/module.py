@@ -3,16 +3,16 @@
 A node that is attached has a session key in the store (kubeedge.api.keys.session); EdgeController reads it as "Ready". A second
 channel of the same node replaces the first: the newer one is the one that the network lets through. Its process writes the key anew, and
 the process that held the node sees it and lets go; likewise when the key is deleted because the node was removed, or another machine joined
-in its node_key. Only certificates of the join that the node's record names are let in (ADR 0025).
+under its name.
 
-Lives elsewhere: what runs over a channel (kubeedge.sync), tenants and nodes (kubeedge_cloud.tenants).
+Lives elsewhere: who is let in (admission.py), what a change of the key means (core.py), what runs over a channel (kubeedge.sync),
+                 tenants and nodes (kubeedge_cloud.tenants).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import ssl
 import time
@@ -23,8 +23,8 @@ from typing import Any
 
 from kubeedge import faults
 from kubeedge.api import keys
-from kubeedge.api.names import NodeName, Revision, TenantId
-from kubeedge.errors import Gone, KubeEdgeError, PeerError, Refused, outward
+from kubeedge.api.names import NodeName, TenantId
+from kubeedge.errors import Gone, KubeEdgeError, Refused
 from kubeedge.hub.core import CLOSE_REPLACED, CLOUD_TIMEOUT, REPLACED, Session, SessionSettings
 from kubeedge.hub.driver import Channel, ChannelCounters, WebSocket
 from kubeedge.hub.stream import Rejected, Stream
@@ -34,12 +34,13 @@ from kubeedge.kit.connection_limiter import ConnectionLimits
 from kubeedge.kit.streams import listening_socket
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.pki import identity
-from kubeedge.store.model import Change, ChangeKind, Compare, CompareTarget, Delete, Store
+from kubeedge.store.model import Compare, CompareTarget, Delete, Store
 from kubeedge.sync.bounds import Bounds
 from kubeedge.sync.driver import Progress, run_cloud
+from kubeedge_cloud.cloudhub.admission import Admission
+from kubeedge_cloud.cloudhub.core import Close, SessionKey
 from kubeedge_cloud.processes.membership import Alone, Membership
 from kubeedge_cloud.tenants.directory import NodeLookup
-from kubeedge_cloud.tenants.model import check_join
 
 log = logging.getLogger("kubeedge.cloudhub")
 
@@ -61,16 +62,24 @@ class CloudHubSettings:
 
 @dataclass(slots=True)
 class Attachment:
+    """A node whose channel is here."""
+
     tenant: TenantId
     node: NodeName
-    session_id: str
-    address: str
-    since: float  # wall clock
     channel: Channel
+    key: SessionKey
     down: Progress = field(default_factory=Progress)
     up: Progress = field(default_factory=Progress)
-    revision: Revision = Revision(0)  # of its session key; 0 until it is written
-    overtaken: Change | None = None  # a change of the key that was seen before we knew the revision of our own
+
+    @property
+    def address(self) -> str:
+        """From where the channel comes."""
+        return self.key.address
+
+    @property
+    def since(self) -> float:
+        """Seconds since 1970."""
+        return self.key.since
 
     @property
     def counters(self) -> ChannelCounters:
@@ -93,9 +102,9 @@ class CloudHub:
         self._membership = membership or Alone()
         self._membership.on_loss(self._let_go)
         self._store = store
-        self._directory = directory
         self._tls = tls
         self._paces: Buckets[tuple[TenantId, NodeName]] = settings.bounds.paces(settings.max_channels)
+        self._admission = Admission(directory, self._check_room, settings.handshake_timeout)
         self._attached: dict[tuple[TenantId, NodeName], Attachment] = {}
         self._holding: set[asyncio.Task[Any]] = set()  # of channels, not of unauthenticated connections
         self.acceptor: Acceptor | None = None  # while it listens
@@ -118,7 +127,7 @@ class CloudHub:
                         for change in batch.changes:
                             tenant, _, node = change.key.removeprefix(keys.SESSIONS).partition("/")
                             if attachment := self._attached.get((TenantId(tenant), NodeName(node))):
-                                _heard(attachment, change)
+                                _end(attachment, attachment.key.changed(change))
                 return  # the store was closed
             except Gone:  # what was missed cannot be known: whoever is still ours comes back at once
                 for attachment in self.sessions():
@@ -170,16 +179,11 @@ class CloudHub:
         """One connection, from TLS to its end. Whatever goes wrong ends it alone."""
         address, task = accepted.address, asyncio.current_task()
         assert task is not None
-        limit = self._settings.handshake_timeout
         stream: Stream | None = None
         try:
             stream = Stream(accepted.socket, context)
             accepted.socket = stream.get_extra_info("socket")
-            async with asyncio.timeout(limit):
-                await stream.handshake()
-            async with asyncio.timeout(limit):
-                who = await self._admit(stream, accepted)
-            if who is None:
+            if (who := await self._admission.admit(stream, accepted)) is None:
                 return
             self._holding.add(task)
             try:
@@ -195,49 +199,17 @@ class CloudHub:
                 stream.abort()
             accepted.ended()
 
-    async def _admit(self, stream: Stream, accepted: Accepted) -> identity.NodeIdentity | None:
-        """Answers the upgrade. None: reject an unauthenticated peer, and say nothing else."""
-        try:
-            path, answer = await stream.asked()
-            if path != "/v1/channel":
-                raise Rejected(404, "not found")
-            if len(self._holding) >= self._settings.max_channels:
-                raise Rejected(503, "too many channels")
-            _ = self._membership.lease  # without one nobody would know that the node is here
-            who = await self._who(stream)
-            if (refusal := accepted.authenticated(who.tenant, who.uri)) is not None:
-                raise Rejected(429, refusal.value)
-        except Rejected as exc:
-            stream.refuse(exc.status, exc.text)
-        except Refused as exc:
-            log.warning("refused address=%s: %s", accepted.address, exc)
-            stream.refuse(403, str(exc))
-        except PeerError as exc:
-            stream.refuse(400, str(exc))
-        except KubeEdgeError as exc:
-            stream.refuse(503, outward(exc))
-        else:
-            stream.accept(answer)
-            return who
-        return None
-
-    async def _who(self, stream: Stream) -> identity.NodeIdentity:
-        who = identity.of_peer(stream.peer_certificate())
-        if not isinstance(who, identity.NodeIdentity):
-            raise Refused(f"{who.uri} is not a node")
-        await self._check(who)
-        return who
-
-    async def _check(self, who: identity.NodeIdentity) -> None:
-        """Raises Refused when that certificate does not stand for the node, or not any more."""
-        record = await self._directory.lookup(who.tenant, who.node)
-        check_join(who.node, who.join, record.join if record is not None else None)
+    def _check_room(self) -> None:
+        if len(self._holding) >= self._settings.max_channels:
+            raise Rejected(503, "too many channels")
+        _ = self._membership.lease  # without one nobody would know that the node is here
 
     async def hold(self, socket: WebSocket, who: identity.NodeIdentity, address: str) -> None:
         """One channel, from attach to detach, for a node whose identity is proven."""
         loop = asyncio.get_running_loop()
         channel = Channel(socket, Session({}, self._settings.session), loop.time)
-        attachment = Attachment(who.tenant, who.node, uuid.uuid4().hex, address, time.time(), channel)
+        key = SessionKey(uuid.uuid4().hex, address, time.time())
+        attachment = Attachment(who.tenant, who.node, channel, key)
         node_key = (who.tenant, who.node)
         if older := self._attached.get(node_key):
             older.channel.close(REPLACED, CLOSE_REPLACED)
@@ -247,13 +219,11 @@ class CloudHub:
             if self._attached.get(node_key) is not attachment:
                 return  # replaced before it was attached: the newer one's record must stay
             faults.at("cloudhub.before_session")
-            attachment.revision = await self._store.put(
-                keys.session(*node_key), _record(attachment), self._membership.lease
-            )
+            revision = await self._store.put(keys.session(*node_key), key.encode(), self._membership.lease)
+            close = key.written(revision)
             faults.at("cloudhub.after_session")
-            if attachment.overtaken:
-                _heard(attachment, attachment.overtaken)
-            await self._check(who)  # again: what ends its rights from now on ends the session that is written
+            _end(attachment, close)
+            await self._admission.check(who)  # again: what ends its rights from now on ends the session that is written
             log.info("attached tenant=%s node=%s address=%s", who.tenant, who.node, attachment.address)
             await run_cloud(
                 channel,
@@ -284,24 +254,9 @@ class CloudHub:
         faults.at("cloudhub.before_forget")
         key = keys.session(attachment.tenant, attachment.node)
         with contextlib.suppress(KubeEdgeError):
-            await self._store.txn((Compare(key, CompareTarget.VALUE, "=", _record(attachment)),), (Delete(key),))
+            await self._store.txn((Compare(key, CompareTarget.VALUE, "=", attachment.key.encode()),), (Delete(key),))
 
 
-def _heard(attachment: Attachment, change: Change) -> None:
-    """A change of the session key of a node that is attached here."""
-    if not attachment.revision:
-        attachment.overtaken = change
-    elif change.revision > attachment.revision:
-        if change.kind is ChangeKind.PUT:
-            attachment.channel.close(REPLACED, CLOSE_REPLACED)
-        else:
-            attachment.channel.close("the session was ended: the node was removed, or its lease is over", 1008)
-
-
-def _record(attachment: Attachment) -> bytes:
-    record: dict[str, Any] = {
-        "session": attachment.session_id,
-        "address": attachment.address,
-        "since": attachment.since,
-    }
-    return json.dumps(record, separators=(",", ":"), sort_keys=True).encode()
+def _end(attachment: Attachment, close: Close | None) -> None:
+    if close is not None:
+        attachment.channel.close(close.reason, close.code)

@@ -74,7 +74,7 @@ def test_a_session_key_is_there_as_long_as_the_channel() -> None:
         cloud = Cloud()
         await cloud.attach()
         (attachment,) = cloud.hub.sessions()
-        assert cloud.session() == attachment.session_id
+        assert cloud.session() == attachment.key.session_id
         record = json.loads(cloud.store.newest(KEY).value)  # type: ignore[union-attr]
         assert record["address"] == "192.0.2.7" and record["since"] > 0
         cloud.wire.reset()
@@ -297,7 +297,7 @@ def test_a_channel_at_another_process_replaces_the_one_here() -> None:
         assert REPLACED in await first
         assert not here.hub.sessions() and not second.done()
         (attachment,) = there.hub.sessions()
-        assert here.session() == attachment.session_id, "the end of the first leaves the key of the second"
+        assert here.session() == attachment.key.session_id, "the end of the first leaves the key of the second"
         third = await here.attach()
         assert REPLACED in await second and not third.done()
         for task in following:

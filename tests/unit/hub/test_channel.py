@@ -162,9 +162,11 @@ def test_a_second_channel_of_the_same_node_replaces_the_first(tmp_path: Path) ->
             node = world.authority.issue("edge1", uri="spiffe://kubeedge/tenant/default/node/edge1")
             world.edge(node, MemoryStore())
             await until(lambda: len(world.hub.sessions()) == 1, "the first channel")
-            first = world.hub.sessions()[0].session_id
+            first = world.hub.sessions()[0].key.session_id
             world.edge(node, MemoryStore())
-            await until(lambda: [s.session_id for s in world.hub.sessions()] not in ([], [first]), "the second channel")
+            await until(
+                lambda: [s.key.session_id for s in world.hub.sessions()] not in ([], [first]), "the second channel"
+            )
             assert len(world.hub.sessions()) == 1
         finally:
             await world.stop()

@@ -348,7 +348,7 @@ def test_a_client_that_speaks_through_the_library(place: Place) -> None:
                 channel = Channel(Speaker(theirs), Session({}), asyncio.get_running_loop().time)
 
                 async def use(_: Channel) -> None:
-                    await until(lambda: len(hub.sessions()) == 1 and hub.sessions()[0].revision > 0, "the session")
+                    await until(lambda: len(hub.sessions()) == 1 and hub.sessions()[0].key.revision > 0, "the session")
                     await (await theirs.ping())  # and its own pings are answered
                     hub.sessions()[0].channel.close("go away", 4000)
                     await asyncio.get_running_loop().create_future()
@@ -441,7 +441,7 @@ def test_a_stop_says_goodbye_and_does_not_wait_for_strangers(place: Place) -> No
             await stream.upgrade(f"127.0.0.1:{place.port}", "/v1/channel")
             channel = Channel(stream, Session({}), asyncio.get_running_loop().time)
             running = asyncio.create_task(channel.run(lambda _: asyncio.get_running_loop().create_future()))  # type: ignore[arg-type, return-value]
-            await until(lambda: len(hub.sessions()) == 1 and hub.sessions()[0].revision > 0, "the session")
+            await until(lambda: len(hub.sessions()) == 1 and hub.sessions()[0].key.revision > 0, "the session")
         assert await running == "peer says: the cloud process stops"
         assert hub.sessions() == [] and await stranger.read() == b""
         assert not [k for k in (await hub._store.range("/sessions/", "/sessions0")).kvs]

@@ -1,0 +1,53 @@
+"""A node's session key in the store, and what its changes mean for the channel that wrote it. Pure.
+
+The key says which process holds the node's channel. Whoever writes it later has the node: a second channel of the same node, here or in another
+process, replaces the first. When it is deleted, the node was removed, another machine joined under its name, or the process lost its lease.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from kubeedge.api.names import Revision
+from kubeedge.hub.core import CLOSE_REPLACED, REPLACED
+from kubeedge.store.model import Change, ChangeKind
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The channel is to be closed."""
+
+    reason: str
+    code: int  # of the WebSocket (RFC 6455, section 7.4)
+
+
+@dataclass(slots=True)
+class SessionKey:
+    """The key of one session, from before it is written."""
+
+    session_id: str
+    address: str  # from where the channel comes
+    since: float  # seconds since 1970
+    revision: Revision = Revision(0)  # at which we wrote it; 0 until it is written
+    _early: Change | None = None  # was seen before we knew the revision of our own write
+
+    def encode(self) -> bytes:
+        """Its value."""
+        record = {"session": self.session_id, "address": self.address, "since": self.since}
+        return json.dumps(record, separators=(",", ":"), sort_keys=True).encode()
+
+    def written(self, revision: Revision) -> Close | None:
+        """Our write was committed at that revision."""
+        self.revision = revision
+        return self.changed(self._early) if self._early is not None else None
+
+    def changed(self, change: Change) -> Close | None:
+        """The store says that the key changed; it may be our own write, or an older one."""
+        if not self.revision:
+            self._early = change
+        elif change.revision > self.revision:
+            if change.kind is ChangeKind.PUT:
+                return Close(REPLACED, CLOSE_REPLACED)
+            return Close("the session was ended: the node was removed, or its lease is over", 1008)
+        return None
