@@ -72,17 +72,24 @@ class AcceptedLinks:
         self._accepted.clear()
 
     def _begin(self, accepted: Accepted) -> None:
-        descriptor = os.dup(accepted.socket.fileno())  # ours is for the limiter, until we know whose it is
         try:
-            port = self._plane.add_link(descriptor, self._tls, congestion=self._congestion)
-        except OSError as exc:
-            os.close(descriptor)
+            port = self._hand_over(accepted)
+        except OSError as exc:  # no descriptors left, say
             log.warning("cannot take a link: %s", exc)
             _end(accepted)
             return
         self._accepted[port] = accepted
         self._unauthenticated.add(port)
         accepted.cut = lambda: self._plane.drop(port, "the connection gave way to others")
+
+    def _hand_over(self, accepted: Accepted) -> int:
+        """The port. Raises OSError."""
+        descriptor = os.dup(accepted.socket.fileno())  # ours is for the limiter, until we know whose it is
+        try:
+            return self._plane.add_link(descriptor, self._tls, congestion=self._congestion)
+        except OSError:
+            os.close(descriptor)
+            raise
 
 
 def _end(accepted: Accepted) -> None:
