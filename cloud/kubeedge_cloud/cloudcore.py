@@ -61,7 +61,8 @@ from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
 from kubeedge_cloud.kubeconfigs.records import KubeconfigRecords
 from kubeedge_cloud.processes.membership import Alone
 from kubeedge_cloud.processes.module import Process
-from kubeedge_cloud.publishing.module import CloudServices, Publishing
+from kubeedge_cloud.publishing.module import Publishing
+from kubeedge_cloud.publishing.services import CloudServices
 from kubeedge_cloud.publishing.tls import FileCertificate, modern
 from kubeedge_cloud.status.metrics import families
 from kubeedge_cloud.status.nodes import NodeOverview

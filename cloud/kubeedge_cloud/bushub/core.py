@@ -38,7 +38,7 @@ class NodeLink:
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class HelloDecision:
     """The answer to a hello. `refuse`: why not. Otherwise `evict` is to be done before the data plane admits the link, `give_way` after it."""
 
     refuse: str = ""
@@ -108,12 +108,12 @@ class NodeLinks:
         self._tenant_numbers[node[0]] = record.tenant_number
         return link
 
-    def hello(self, link: NodeLink, hello: Hello, now: float, *, elsewhere: str = "") -> Admission:
+    def hello(self, link: NodeLink, hello: Hello, now: float, *, elsewhere: str = "") -> HelloDecision:
         """`elsewhere`: the instance of the node's agent that is linked to another relay, if one is."""
         record = link.record
         decision = self._nodes.join(link.node, hello.instance, hello.slot, link.port, now, elsewhere=elsewhere)
         if decision.refuse:
-            return Admission(refuse=decision.refuse)
+            return HelloDecision(refuse=decision.refuse)
         evict: list[Drop] = []
         holder = self._holders.get((record.tenant_number, record.number))
         if holder is not None and holder != link.node:  # ours is the newer record: a number has one owner in the store
@@ -121,7 +121,7 @@ class NodeLinks:
         self._holders[record.tenant_number, record.number] = link.node
         overlay = str(ip_interface(record.address).network)
         behind, refused = allowed(hello.subnets, link.allowed, (overlay, self._pods))
-        return Admission(
+        return HelloDecision(
             evict=evict,
             give_way=[Drop(port, reason) for port, reason in decision.drop],
             own=[record.address.split("/")[0] + "/32", record.pod_cidr],
@@ -129,14 +129,14 @@ class NodeLinks:
             refused=refused,
         )
 
-    def admitted(self, link: NodeLink, hello: Hello, admission: Admission) -> list[LinkAction]:
+    def admitted(self, link: NodeLink, hello: Hello, decision: HelloDecision) -> list[LinkAction]:
         """The data plane has let the link in; its welcome waits in it."""
         record = link.record
         link.hello = hello
         table = self.table(record.tenant_number)
         actions = [
-            *admission.give_way,
-            *self._change_routes(record.tenant_number, table.offer(record.number, admission.behind)),
+            *decision.give_way,
+            *self._change_routes(record.tenant_number, table.offer(record.number, decision.behind)),
         ]
         link.core.welcome(
             Welcome(
@@ -147,7 +147,7 @@ class NodeLinks:
                 _MTU,
                 self._relay,
                 self._number,
-                admission.refused,
+                decision.refused,
             )  # fmt: skip
         )
         return actions

@@ -225,24 +225,24 @@ class RelayDriver:
         """From here data flows; links that give way to this one are closed."""
         peers, record = self._peers, link.record
         elsewhere = peers.where(link.node) if peers else None
-        admission = self._links.hello(link, hello, now, elsewhere=elsewhere.instance if elsewhere else "")
-        if admission.refuse:
-            log.warning("link refused tenant=%s node=%s: %s", *link.node, admission.refuse)
-            self._refuse(link.port, link.core, admission.refuse, retry_after=DUPLICATE_RETRY_AFTER)
+        decision = self._links.hello(link, hello, now, elsewhere=elsewhere.instance if elsewhere else "")
+        if decision.refuse:
+            log.warning("link refused tenant=%s node=%s: %s", *link.node, decision.refuse)
+            self._refuse(link.port, link.core, decision.refuse, retry_after=DUPLICATE_RETRY_AFTER)
             return
-        self._perform(admission.evict)
+        self._perform(decision.evict)
         tenant, number = record.tenant_number, record.number
-        if not self._plane.admit(link.port, tenant=tenant, number=number, prefixes=admission.prefixes):
+        if not self._plane.admit(link.port, tenant=tenant, number=number, prefixes=decision.prefixes):
             return
         own_tun = self._settings.tun  # each relay of a path is seen in traceroute as itself
         self._plane.set_source(tenant, own_tun.address.split("/")[0] if own_tun else self._settings.source)
-        for prefix in admission.own:
+        for prefix in decision.own:
             self._plane.add_route(tenant, prefix, number)
         self._endpoints.of(tenant)
-        self._perform(self._links.admitted(link, hello, admission))
+        self._perform(self._links.admitted(link, hello, decision))
         self._counts.established += 1
         if peers is not None:
-            next_hop = NextHop(peers.id, tenant, number, hello.instance, admission.own, admission.behind)
+            next_hop = NextHop(peers.id, tenant, number, hello.instance, decision.own, decision.behind)
             peers.here(link.node, next_hop)
         log.info("link up tenant=%s node=%s slot=%d", *link.node, hello.slot)
 

@@ -1,7 +1,7 @@
-"""The cloud's module "publishing": the public client proxy, and services of the cloud for the nodes.
+"""Module "publishing" of the cloud: the public client proxy.
 
 Lives elsewhere: the proxies themselves (kubeedge.kubebus.http), L4 towards the nodes of every tenant (kubeedge_cloud.bushub),
-                 the certificate (tls).
+                 the certificate (tls), services of the cloud for the nodes (services).
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import dataclasses
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
-from kubeedge.config import forms
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.metrics import Family
 from kubeedge.kit.tasks import TaskSet
@@ -25,15 +24,12 @@ from kubeedge.kubebus.http.accounts import Accounts
 from kubeedge.kubebus.http.client_proxy import ClientProxy, Connect
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.listener import listening
-from kubeedge.kubebus.http.server_proxy import ServerProxy
-from kubeedge.kubebus.http.url import ServiceName, Target
 from kubeedge_cloud.publishing import observe
 
 log = logging.getLogger("kubeedge.publishing")
 
 #: (number of the tenant, of the node); None: there is no such node
 Numbers = Callable[[TenantId, NodeName], Awaitable[tuple[int, int] | None]]
-TenantNumber = Callable[[TenantId], Awaitable[int | None]]
 
 
 class Publishing:
@@ -132,23 +128,3 @@ class Publishing:
 
     def _turn_away(self, status: int) -> None:
         self._turned_away[status] += 1
-
-
-class CloudServices:
-    """Services of the cloud for the nodes: what `publishing.services` of the configuration names, on L4 port 80 of every tenant."""
-
-    def __init__(self, services: Sequence[str], tenant_number: TenantNumber) -> None:
-        self._services = [forms.cloud_service(text) for text in services]
-        self._tenant_number = tenant_number
-
-    def for_tenant(self, number: int) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-        """A handler of L4 connections."""
-
-        async def resolve(service: ServiceName) -> Target | None:
-            for tenant, name, (host, port) in self._services:
-                if name == service and (not tenant or await self._tenant_number(TenantId(tenant)) == number):
-                    return Target(host, port)
-            return None
-
-        # L4 lets nobody in but nodes of the tenant
-        return ServerProxy(resolve, location="the cloud", limits=ProxyLimits()).handle

@@ -40,9 +40,9 @@ class Relay:
     ) -> tuple[NodeLink, list[LinkAction]]:
         link = self.open(port, who, tuple(s.prefix for s in subnets))
         hello = Hello(instance=instance, slot=slot, subnets=subnets)
-        admission = self.links.hello(link, hello, 0.0)
-        assert not admission.refuse
-        return link, [*admission.evict, *self.links.admitted(link, hello, admission)]
+        decision = self.links.hello(link, hello, 0.0)
+        assert not decision.refuse
+        return link, [*decision.evict, *self.links.admitted(link, hello, decision)]
 
 
 def sent(link: NodeLink) -> list[dict[str, Any]]:
@@ -53,12 +53,12 @@ def test_a_link_may_send_from_the_nodes_own_addresses_and_what_is_allowed_behind
     relay = Relay()
     link = relay.open(10, record(ONE, 1), allowed=(FIELD.prefix,))
     hello = Hello(instance="i", slot=0, subnets=(FIELD, Subnet("10.9.0.0/24"), Subnet("10.244.3.0/24")))
-    admission = relay.links.hello(link, hello, 0.0)
-    assert admission.prefixes == ["100.64.0.1/32", "10.244.1.0/24", FIELD.prefix]
-    assert admission.refused == ["10.9.0.0/24", "10.244.3.0/24"]
+    decision = relay.links.hello(link, hello, 0.0)
+    assert decision.prefixes == ["100.64.0.1/32", "10.244.1.0/24", FIELD.prefix]
+    assert decision.refused == ["10.9.0.0/24", "10.244.3.0/24"]
     assert link.hello is None  # nothing follows before the data plane has let it in
     assert relay.links.table(7).routes() == []
-    actions = relay.links.admitted(link, hello, admission)
+    actions = relay.links.admitted(link, hello, decision)
     assert actions[0] == Reroute(7, RouteChange(FIELD, 1)) and link.hello is hello
 
 

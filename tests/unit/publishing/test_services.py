@@ -12,7 +12,7 @@ from kubeedge.kit.metrics import exposition
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http.accounts import Accounts
 from kubeedge_cloud.publishing import observe
-from kubeedge_cloud.publishing.module import CloudServices
+from kubeedge_cloud.publishing.services import CloudServices
 from tests.unit.kubebus_http.test_publishing import mirror
 
 NUMBERS = {"red": 1, "blue": 2}
