@@ -16,8 +16,7 @@ from pathlib import Path
 from kubeedge.config.edge import at_root, load_credentials
 from kubeedge.kubebus import ping
 from kubeedge.kubebus.l2.core import LinkEvent, LinkUp
-from kubeedge.kubebus.l3.plane import Frame, Plane, PortClosed, PortConnected, TlsContext
-from kubeedge.kubebus.l3.plane import Segment as Arrived
+from kubeedge.kubebus.l3.plane import FrameReceived, Plane, PortClosed, PortConnected, SegmentReceived, TlsContext
 from kubeedge.kubebus.l4.segment import ACK, MAX_PAYLOAD, SYN, Segment, decode, encode
 from kubeedge.kubebus.links import Held, Links, LinksSettings
 
@@ -52,14 +51,14 @@ class Attacker:
     def _on_plane(self) -> None:
         for event in self.plane.events():
             match event:
-                case Arrived(_, _, _, payload):
+                case SegmentReceived(_, _, _, payload):
                     s = decode(payload)
                     future = self.answers.get(s.destination_port)
                     if future is not None and not future.done():
                         future.set_result(s)
                 case PortConnected(port, uri):
                     self.links.on_up(port, uri)
-                case Frame(port, _, payload):
+                case FrameReceived(port, _, payload):
                     self.links.on_control(port, payload)
                 case PortClosed(port, reason):
                     self.links.on_down(port, reason)
