@@ -29,7 +29,7 @@ from pathlib import Path
 
 from bench.report import Report
 from kubeedge.hub.driver import Channel
-from kubeedge.hub.edgehub import EdgeHub, EdgeHubSettings
+from kubeedge.hub.module import EdgeHub, EdgeHubSettings
 from kubeedge.store.model import Put
 from kubeedge.store.sqlite import SqliteStore, open_sqlite
 from kubeedge.sync.driver import Progress, run_edge

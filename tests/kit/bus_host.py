@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from kubeedge.api.names import NodeName, TenantId
-from kubeedge.edgecore import NetworkWatch
 from kubeedge.kit import logs
 from kubeedge.kit.metrics import exposition
+from kubeedge.kubebus.module import KubeBus, KubeBusSettings
 from kubeedge.kubebus.observe import edge_links, edge_metrics
 from kubeedge.kubebus.router import RouterSettings
-from kubeedge.kubebus.stack import KubeBus, KubeBusSettings
+from kubeedge.networkwatch.module import NetworkWatch
 from kubeedge.store.model import Store
 from kubeedge_cloud.bushub.module import BusHub
 from kubeedge_cloud.bushub.observe import hub_metrics, hub_state

@@ -18,7 +18,7 @@ from typing import Any
 
 from kubeedge.api import keys
 from kubeedge.hub.driver import Channel
-from kubeedge.hub.edgehub import EdgeHub, EdgeHubSettings
+from kubeedge.hub.module import EdgeHub, EdgeHubSettings
 from kubeedge.pki.trust import client_context
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Put

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.root
 
 LISTEN = """
 import asyncio, contextlib
-from kubeedge.kubebus.l3.watch import address_changes
+from kubeedge.networkwatch.driver import address_changes
 async def main():
     async with contextlib.aclosing(address_changes(settle=0.2)) as changes:
         first = asyncio.ensure_future(anext(changes))

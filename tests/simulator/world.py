@@ -16,7 +16,7 @@ from typing import Any
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import KubeEdgeError
 from kubeedge.hub.driver import Channel, WebSocket
-from kubeedge.hub.edgehub import EdgeHub, EdgeHubSettings
+from kubeedge.hub.module import EdgeHub, EdgeHubSettings
 from kubeedge.kit.signal import Signal
 from kubeedge.pki.identity import NodeIdentity
 from kubeedge.sync.driver import Progress, run_edge

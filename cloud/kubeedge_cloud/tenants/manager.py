@@ -24,7 +24,7 @@ from kubeedge_cloud.tenants import model
 from kubeedge_cloud.tenants.model import AddressPlan, NodeRecord, TenantRecord
 from kubeedge_cloud.tenants.reflector import read_all, reflect
 
-CLOUD = "cloud"  # as nodes call the cloud (kubebus.stack)
+CLOUD = "cloud"  # as nodes call the cloud (kubebus.names)
 _ATTEMPTS = 300  # each lost race means that somebody else got a number
 DEFAULT_PLAN = AddressPlan()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -232,6 +233,12 @@ class NodeCredentials:
     )
     bootstrap: tuple[str, ...] = required('"host:port" where certificates are renewed', form=forms.endpoint)
     pod_network: str = setting("10.244.0.0/16", "addresses of the pods of all nodes", form=forms.network)
+
+    @property
+    def last_node(self) -> int:
+        """Nodes have the numbers from 1 to this one; 0 and those behind it are processes of the cloud."""
+        bits = ip_network(self.pod_cidr).prefixlen - ip_network(self.pod_network).prefixlen
+        return (1 << max(0, bits)) - 1
 
 
 def at_root(root: Path) -> Paths:

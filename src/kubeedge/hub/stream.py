@@ -10,7 +10,7 @@ kernel, no task. OpenSSL gives its own buffers back when they are empty (SSL_MOD
 The first error ends a stream, and everyone who waits for it hears of it; the deadlines are the caller's. abort() at the end is the
 caller's duty, too.
 
-Lives elsewhere: deadlines and identity (edgehub.py, kubeedge_cloud.cloudhub), when to say what (driver.py).
+Lives elsewhere: deadlines and identity (module.py, kubeedge_cloud.cloudhub), when to say what (driver.py).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ A slot keeps its link as long as it is good. When a link becomes doubtful (its q
 from is gone) the slot begins a new one beside it, and the old one ends when the new one is up: make before break. If the old one answers
 meanwhile, the attempt is dropped. The data plane pins each flow to one of the links and moves it when that link goes.
 
-Lives elsewhere: what is said on a link (l2/core.py), names, routes and connections (stack.py), packets (the data plane).
+Lives elsewhere: what is said on a link (l2/core.py), names, routes and connections (module.py), packets (the data plane).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from kubeedge.kit.metrics import Family, family
 
 if TYPE_CHECKING:
     from kubeedge.kubebus.l3.plane import PortCounters
-    from kubeedge.kubebus.stack import KubeBus
+    from kubeedge.kubebus.module import KubeBus
 
 DROPS = (
     "no_route", "no_link", "bad_source", "bad_header", "ttl_exceeded", "too_big", "queue_full", "delay_dropped", "tun_full",

@@ -1,1 +1,10 @@
-"""Web services that are published on this node: what `kubeedge publish` changes in the store, and what is there now."""
+"""Publishing on an edge node: which web services it has, who may use them, and both of its HTTP proxies.
+
+module.py        the module "publishing": client proxy on localhost, server proxy for the services of this node
+table.py         the services of this node, from what its store says
+feed.py          the module "servicetable": keeps the table as the store has it
+registration.py  what `kubeedge publish` keeps in the store
+published.py     what `kubeedge publish` changes there
+
+Lives elsewhere: the proxies themselves (kubeedge.kubebus.http), the cloud's module (kubeedge_cloud.publishing).
+"""

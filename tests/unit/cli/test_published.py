@@ -10,7 +10,7 @@ import pytest
 
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kubebus.http.access import hashed
-from kubeedge.publishing.services import PublishedServices
+from kubeedge.publishing.published import PublishedServices
 from kubeedge.store.memory import MemoryStore
 
 

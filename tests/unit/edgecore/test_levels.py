@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 from kubeedge import edgecore
+from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.config.edge import EdgeConfig, EdgeModules, MetaServerConfig, MetricsConfig, NodeCredentials, at_root
 from kubeedge.store.sqlite import open_sqlite
+from tests.kit import virtual_time
 
 OWN = NodeCredentials(
     tenant="default", node="edge7", number=7, address="100.64.0.7/16", pod_cidr="10.244.7.0/24",
@@ -24,18 +26,70 @@ def shown(module_text: str) -> list[str]:
 
 def test_modules_start_in_the_order_that_the_head_of_the_file_shows(tmp_path: Path) -> None:
     """The store first, then what needs no cloud, the channel last."""
+    names = [name for level in levels(tmp_path) for name in level]
+    assert ["store", *names] == shown(edgecore.__doc__ or "")
+
+
+def levels(root: Path) -> list[list[str]]:
+    """The names of the modules of an agent in which everything is switched on."""
     config = EdgeConfig(
-        paths=at_root(tmp_path),
+        paths=at_root(root),
         modules=EdgeModules(metaserver=MetaServerConfig(enable=True)),
         metrics=MetricsConfig(listen="127.0.0.1:10081"),
     )
 
-    async def started() -> list[str]:
+    async def made() -> list[list[str]]:
         config.paths.state.mkdir(parents=True)
         store = await open_sqlite(config.paths.state / "edge.db")
         try:
-            return [module.name for module in edgecore.Agent(config, OWN, store).supervisor.states()]
+            agent = edgecore.Agent(config, OWN, store)
+            found = [[module.name for module in level] for level in agent.levels]
+            assert [state.name for state in agent.supervisor.states()] == [name for level in found for name in level]
+            return found
         finally:
             await store.close()
 
-    assert ["store", *asyncio.run(started())] == shown(edgecore.__doc__ or "")
+    return asyncio.run(made())
+
+
+class Recorded:
+    """A module that notes its start and its end, and is ready when it may be."""
+
+    def __init__(self, name: str, history: list[str], may_be_ready: asyncio.Event) -> None:
+        self.name = name
+        self._history = history
+        self._may_be_ready = may_be_ready
+
+    async def run(self, ready: asyncio.Event) -> None:
+        self._history.append(f"{self.name} starts")
+        try:
+            await self._may_be_ready.wait()
+            ready.set()
+            await asyncio.Event().wait()
+        finally:
+            self._history.append(f"{self.name} ends")
+
+
+def test_the_channel_starts_after_appengine_is_ready_and_ends_before_it(tmp_path: Path) -> None:
+    """Pods come from the local store alone; what is reported is what runs, and the agent's own end is not reported as trouble."""
+    names = levels(tmp_path)
+
+    async def scenario() -> None:
+        history: list[str] = []
+        at_once, appengine = asyncio.Event(), asyncio.Event()
+        at_once.set()
+        supervisor = Supervisor(
+            [[Recorded(n, history, appengine if n == "appengine" else at_once) for n in level] for level in names]
+        )
+        running = asyncio.create_task(supervisor.run())
+        await asyncio.sleep(5)
+        assert "appengine starts" in history and "edgehub starts" not in history
+        appengine.set()
+        await asyncio.sleep(1)
+        assert history[-1] == "edgehub starts"
+        history.clear()
+        supervisor.stop()
+        assert await running == ()
+        assert history[0] == "edgehub ends" and "appengine ends" in history
+
+    virtual_time.run(scenario())

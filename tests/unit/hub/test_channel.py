@@ -15,7 +15,7 @@ from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import KubeEdgeError
 from kubeedge.hub.driver import Channel
-from kubeedge.hub.edgehub import EdgeHub, EdgeHubSettings
+from kubeedge.hub.module import EdgeHub, EdgeHubSettings
 from kubeedge.hub.stream import Stream
 from kubeedge.kit import tcp
 from kubeedge.store.memory import MemoryStore

@@ -16,7 +16,7 @@ import pytest
 from kubeedge.errors import ChannelDetached, PeerError, Unavailable
 from kubeedge.hub.core import CLOUD_TIMEOUT, REPLACED, SYNC_DOWN, SYNC_UP, Session, SessionSettings
 from kubeedge.hub.driver import QUEUED_MESSAGES, Channel, WebSocket
-from kubeedge.hub.edgehub import EdgeHub, EdgeHubSettings
+from kubeedge.hub.module import EdgeHub, EdgeHubSettings
 from kubeedge.store.sqlite_file import translate
 from tests.kit import virtual_time
 from tests.simulator.world import SOCKET_BUFFER, Socket, Wire

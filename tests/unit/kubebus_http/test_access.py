@@ -9,8 +9,8 @@ import pytest
 from kubeedge.api.keys import DESIRED, REPORTED
 from kubeedge.errors import NotFound, Unavailable
 from kubeedge.kubebus.http import access as a
-from kubeedge.kubebus.http.services import ServiceTable
 from kubeedge.kubebus.http.url import ServiceName
+from kubeedge.publishing.table import ServiceTable
 from tests.unit.kubebus_http.test_publishing import mirror, status_and_error
 from tests.unit.kubebus_http.world import World, get, scenario
 

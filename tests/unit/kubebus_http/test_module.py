@@ -12,8 +12,8 @@ from kubeedge.errors import Invalid, NotFound
 from kubeedge.kit.http1 import Connection, close_writer
 from kubeedge.kit.tasks import TaskSet, cancel_and_wait
 from kubeedge.kubebus.http.listener import StreamHandler
-from kubeedge.kubebus.http.module import WebServices
 from kubeedge.kubebus.http.url import ServiceName, Target
+from kubeedge.publishing.module import EdgePublishing
 from tests.unit.kubebus_http.world import Streams, get, until
 
 
@@ -65,7 +65,7 @@ def test_it_stops_in_the_middle_of_everything_and_starts_again() -> None:
             async def resolve(name: ServiceName) -> Target | None:
                 return Target("127.0.0.1", port) if name == "web" else None
 
-            module = WebServices(
+            module = EdgePublishing(
                 tenant=TenantId("t1"),
                 listen_on="127.0.0.1:10080",
                 connect=l4.connect,
@@ -114,7 +114,7 @@ def test_the_server_proxy_works_without_a_client_proxy() -> None:
             async def resolve(name: ServiceName) -> Target | None:
                 return None
 
-            module = WebServices(
+            module = EdgePublishing(
                 tenant=TenantId("t1"), listen_on="", connect=l4.connect, listen=l4.listen, resolve=resolve
             )
             ready = asyncio.Event()
@@ -140,7 +140,7 @@ def test_a_wrong_address_is_named_with_its_key() -> None:
             async def resolve(name: ServiceName) -> Target | None:
                 return None
 
-            module = WebServices(
+            module = EdgePublishing(
                 tenant=TenantId("t1"), listen_on="10080", connect=l4.connect, listen=l4.listen, resolve=resolve
             )
             with pytest.raises(Invalid, match=r"modules.publishing.listen: '10080'"):

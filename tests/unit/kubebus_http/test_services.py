@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.errors import NotFound, Unavailable
-from kubeedge.kubebus.http.services import PREFIXES, ServiceTable
 from kubeedge.kubebus.http.url import ServiceName, Target
+from kubeedge.publishing.table import PREFIXES, ServiceTable
 
 SHOP = ServiceName("shop")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kubeedge import faults
-from kubeedge.edgecore import _worth_keeping
+from kubeedge.agent.salvage import worth_keeping
 from kubeedge.store.model import Delete, Put
 from kubeedge.store.salvage import salvage
 from kubeedge.store.sqlite import CorruptStore, SqliteStore, open_sqlite
@@ -35,7 +35,7 @@ async def fill(path: Path) -> int:
 
 
 async def rebuilt(path: Path) -> tuple[SqliteStore, dict[str, bytes]]:
-    store = await open_sqlite(path, on_corrupt="rebuild", wanted=_worth_keeping)
+    store = await open_sqlite(path, on_corrupt="rebuild", wanted=worth_keeping)
     return store, {kv.key: kv.value for kv in (await store.range("/", "0")).kvs}
 
 

@@ -5,9 +5,8 @@
 
 Figures 4 and 5 of the paper: the client proxy is at the cloud's public name, and at localhost on every edge node.
 
-Lives here:      the URL (url), which headers cross and how they change (headers), how much of it (limits) and how much it
-                 was (accounts), forwarding one exchange (forward), both
-                 proxies, the TCP listener, the table of services (services), who may use them (access), what `kubeedge publish` keeps
-                 (registration), the edge's module.
-Lives elsewhere: HTTP/1.1 itself (kit/http1), L4 (kubebus/l4), the cloud's module (kubeedge_cloud.publishing).
+Lives here:      the URL (url), which headers cross and how they change (headers), how much of it (limits) and how much it was
+                 (accounts), forwarding one exchange (forward), both proxies, the TCP listener, who may use a service (access).
+Lives elsewhere: HTTP/1.1 itself (kit/http1), L4 (kubebus/l4), which services there are and the modules of both sides
+                 (kubeedge.publishing, kubeedge_cloud.publishing).
 """

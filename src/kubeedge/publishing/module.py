@@ -1,6 +1,6 @@
-"""The edge's module "webservices": the client proxy on localhost, and the server proxy for the services of this node.
+"""The edge's module "publishing": the client proxy on localhost, and the server proxy for the services of this node.
 
-Lives elsewhere: L4 (connect and listen come in as functions), the store that fills the ServiceTable behind `resolve`.
+Lives elsewhere: L4 (connect and listen come in as functions), the store that fills the ServiceTable behind `resolve` (feed.py).
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _EDGE = ProxyLimits(
 )  # its clients all have one address
 
 
-class WebServices:
+class EdgePublishing:
     """`listen_on` is "127.0.0.1:10080", "" for no client proxy; `connect`, `listen` and `server_fast_path` are L4's. Other tenants do not exist here.
     `policy` and `nodes` say who may use a service (ServerProxy), `targets` where it is, for the fast path.
     `timeout` in seconds is for the services of this node."""
 
-    name = "webservices"
+    name = "publishing"
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubeedge.kubebus.l3.watch import is_change
+from kubeedge.networkwatch.core import is_change
 
 
 def message(kind: int, body: bytes) -> bytes:

@@ -7,7 +7,8 @@ import json
 from dataclasses import dataclass
 
 from kubeedge.api import keys
-from kubeedge.kubebus_condition import DOWN_FOR, ConditionReporter, condition
+from kubeedge.conditions.core import DOWN_FOR, condition
+from kubeedge.conditions.module import ConditionReporter
 from kubeedge.store.memory import MemoryStore
 from tests.kit import virtual_time
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from kubeedge.agent.kubelet import for_the_cloud
 from kubeedge.config.edge import NodeCredentials
-from kubeedge.edgecore import for_the_cloud
 
 
 class Writer:

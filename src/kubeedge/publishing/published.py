@@ -1,6 +1,6 @@
 """The web services that were published on this node: what `kubeedge publish` asks of the agent.
 
-Lives elsewhere: the values in the store (kubebus.http.registration), what they mean for requests (kubebus.http.services, access).
+Lives elsewhere: the values in the store (registration.py), what they mean for requests (table.py, kubebus.http.access).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from kubeedge.api import keys
 from kubeedge.api.names import node_name
 from kubeedge.errors import NotFound
-from kubeedge.kubebus.http import registration
+from kubeedge.publishing import registration
 from kubeedge.store.model import Store
 
 

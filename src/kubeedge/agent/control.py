@@ -1,0 +1,94 @@
+"""What the agent answers on its control socket: `kubeedge status`, `ping`, `publish`, `image`, `reset` and their like.
+
+GET    /v1/status /v1/links /v1/routes /v1/sync
+POST   /v1/ping {"node", "count", "interval"}
+GET    /v1/webservices                  POST   /v1/webservices {"name", "target", "access"}
+DELETE /v1/webservices/NAME
+POST   /v1/webservices/NAME/tokens      DELETE /v1/webservices/NAME/tokens
+GET    /v1/images                       POST   /v1/images/import {"path", "names"}
+POST   /v1/stop {"pods"}
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kubeedge.agent.parts import Parts
+from kubeedge.agent.status import links, routes, status, sync_status
+from kubeedge.control.requests import optional_text, ping_request, request_object
+
+if TYPE_CHECKING:
+    from kubeedge.beehive.supervisor import Supervisor
+    from kubeedge.kit.http1 import Request
+
+_STOP_AFTER = 0.1  # seconds; until then the answer is on its way
+
+
+class AgentControl:
+    """The routes of a `kubeedge.control.server.ControlServer`."""
+
+    def __init__(self, parts: Parts, supervisor: Callable[[], Supervisor]) -> None:
+        """`supervisor`: it is made after its modules, of which the control socket is one."""
+        self._parts = parts
+        self._supervisor = supervisor
+
+    async def answer(self, request: Request) -> dict[str, Any] | None:
+        """None: there is no such route here. Raises KubeEdgeError."""
+        parts = self._parts
+        match request.method, request.path.strip("/").split("/"):
+            case "GET", ["v1", "status"]:
+                return await status(parts, self._supervisor().states())
+            case "GET", ["v1", "links"]:
+                return links(parts)
+            case "GET", ["v1", "routes"]:
+                return routes(parts)
+            case "GET", ["v1", "sync"]:
+                return await sync_status(parts)
+            case "POST", ["v1", "ping"]:
+                body = await request_object(request)
+                count, interval = ping_request(body)
+                return await parts.network.ping(str(body.get("node", "")), count=count, interval=interval)
+            case method, ["v1", "webservices", *rest]:
+                return await self._webservices(method, rest, request)
+            case method, ["v1", "images", *rest] if parts.engine is not None:
+                return await self._images(method, rest, request)
+            case "POST", ["v1", "stop"]:
+                return await self._stop(request)
+        return None
+
+    async def _webservices(self, method: str, rest: list[str], request: Request) -> dict[str, Any] | None:
+        published = self._parts.published
+        match method, rest:
+            case "GET", []:
+                return await published.list()
+            case "POST", []:
+                body = await request_object(request)
+                target, access = optional_text(body, "target"), optional_text(body, "access")
+                return await published.publish(str(body.get("name", "")), target, access)
+            case "DELETE", [name]:
+                return await published.unpublish(name)
+            case "POST", [name, "tokens"]:
+                return await published.new_token(name)
+            case "DELETE", [name, "tokens"]:
+                return await published.revoke_tokens(name)
+        return None
+
+    async def _images(self, method: str, rest: list[str], request: Request) -> dict[str, Any] | None:
+        engine = self._parts.engine
+        assert engine is not None
+        match method, rest:
+            case "GET", []:
+                return {"images": engine.images()}
+            case "POST", ["import"]:
+                body = await request_object(request)
+                names = [str(n) for n in body.get("names") or ()]
+                return {"names": await engine.import_image(str(body.get("path", "")), names)}
+        return None
+
+    async def _stop(self, request: Request) -> dict[str, Any]:
+        if (await request_object(request)).get("pods") and self._parts.engine is not None:
+            await self._parts.engine.remove_all()
+        asyncio.get_running_loop().call_later(_STOP_AFTER, self._supervisor().stop)
+        return {}

@@ -1,0 +1,60 @@
+"""The kubelet API of this node (logs of its pods) for those who may use it: the cloud, over KubeBus, and the node's own API.
+
+Lives elsewhere: what it serves (kubeedge.appengine.server).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+
+from kubeedge.api.names import NodeName, TenantId
+from kubeedge.config.edge import NodeCredentials
+from kubeedge.errors import Unavailable
+
+PORT = 10250  # L4, on every node
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+log = logging.getLogger("kubeedge.kubelet")
+
+
+def for_the_cloud(serve: Serve, own: NodeCredentials) -> Serve:
+    """An L4 service that other nodes of the tenant must not use: logs may hold secrets. The relay vouches for the caller's number."""
+
+    async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = writer.get_extra_info("peername")[0]
+        if 0 < number <= own.last_node:
+            log.warning("refused a connection from node number %d: this service is for the cloud", number)
+            writer.transport.abort()
+            return
+        await serve(reader, writer)
+
+    return guarded
+
+
+class OwnKubelet:
+    """The kubelet API of this node without a network, for the node's own Kubernetes API."""
+
+    def __init__(self, node: str, serve: Serve | None) -> None:
+        """`serve` None: AppEngine is switched off."""
+        self._node = node
+        self._serve = serve
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def connect(self, tenant: TenantId, node: NodeName) -> Streams:
+        """Raises Unavailable for any other node."""
+        if node != self._node or self._serve is None:
+            raise Unavailable(f"this is node {self._node}, and it serves the logs of its own pods")
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=theirs)
+        task = asyncio.create_task(self._run(self._serve, reader, writer), name="kubelet API")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.open_connection(sock=ours)
+
+    async def _run(self, serve: Serve, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await serve(reader, writer)

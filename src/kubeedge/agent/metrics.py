@@ -1,0 +1,36 @@
+"""The figures of the agent for Prometheus: those of each component that runs, read when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kubeedge.agent.parts import Parts
+
+if TYPE_CHECKING:
+    from kubeedge.beehive.supervisor import ModuleState
+    from kubeedge.kit.metrics import Family
+
+
+def families(parts: Parts, modules: Sequence[ModuleState]) -> list[Family]:
+    """Imports are here, so that an agent that nobody asks does without them."""
+    from kubeedge.kit.metrics import modules as module_families
+    from kubeedge.store import observe as of_store
+
+    found = module_families(modules)
+    if parts.bus is not None:
+        from kubeedge.kubebus.observe import edge_metrics
+
+        found += edge_metrics(parts.bus)
+    found += of_store.families(parts.store)
+    if parts.channel is not None:
+        from kubeedge.sync import observe as of_sync
+
+        hub = parts.channel.hub.status
+        found += of_sync.families({"down": [parts.channel.down], "up": [parts.channel.up]})
+        found += of_sync.channels(int(hub.attached), hub.counters.bytes_in, hub.counters.bytes_out)
+    if parts.writes is not None:
+        from kubeedge.metaserver.observe import families as of_writes
+
+        found += of_writes(parts.writes, parts.api)
+    return found

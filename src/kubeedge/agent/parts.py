@@ -1,0 +1,69 @@
+"""Which components of the agent run. The composition root fills it in while it makes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kubeedge.errors import NotFound, Unavailable
+
+if TYPE_CHECKING:
+    from kubeedge.appengine.engine import AppEngine
+    from kubeedge.config.edge import EdgeConfig, NodeCredentials
+    from kubeedge.hub.module import EdgeHub
+    from kubeedge.kubebus.module import KubeBus
+    from kubeedge.metaserver.module import MetaServer
+    from kubeedge.metaserver.settle import EdgeWrites
+    from kubeedge.publishing.published import PublishedServices
+    from kubeedge.store.sqlite import SqliteStore
+    from kubeedge.sync.driver import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """EdgeHub, and how far the two directions of sync on it are."""
+
+    hub: EdgeHub
+    down: Progress
+    up: Progress
+
+
+@dataclass(slots=True, kw_only=True)
+class Parts:
+    """None: switched off in kubeedge.yaml."""
+
+    config: EdgeConfig
+    credentials: NodeCredentials
+    store: SqliteStore
+    bus: KubeBus | None = None
+    channel: Channel | None = None
+    engine: AppEngine | None = None
+    api: MetaServer | None = None
+    writes: EdgeWrites | None = None
+
+    @property
+    def network(self) -> KubeBus:
+        """Raises Unavailable."""
+        if self.bus is None:
+            raise Unavailable("KubeBus is switched off on this node (modules.kubebus.enable)")
+        return self.bus
+
+    @property
+    def sync(self) -> Channel:
+        """The channel, whether or not a cloud process answers. Raises NotFound."""
+        if self.channel is None:
+            raise NotFound("the channel is switched off: modules.hub.enable")
+        return self.channel
+
+    @property
+    def published(self) -> PublishedServices:
+        from kubeedge.publishing.published import PublishedServices
+
+        return PublishedServices(self.store, f"/{self.credentials.tenant}/{self.credentials.node}")
+
+    def network_changed(self) -> None:
+        """An address, a route or a certificate changed: are links and channel still good?"""
+        if self.bus is not None:
+            self.bus.network_changed()
+        if self.channel is not None:
+            self.channel.hub.network_changed()
