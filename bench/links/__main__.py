@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bench.demo.memory import pss
 from bench.report import ROOT, Report
-from kubeedge.kubebus.l2.core import Link, LinkSettings, Role
+from kubeedge.kubebus.l2.core import LinkCore, LinkSettings, Role
 from kubeedge.kubebus.l3.plane import Plane, PortClosed, PortConnected, TlsContext
 from tests.kit.certs import TestAuthority
 
@@ -46,7 +46,7 @@ def ready(plane: Plane, listener: socket.socket | None, timeout: float) -> set[i
 def relay(ca: str, cert: str, key: str, count: int) -> None:
     files_allowed(count)
     plane, tls = Plane(0), TlsContext(ca, cert, key, server=True)
-    conversations: dict[int, Link] = {}
+    conversations: dict[int, LinkCore] = {}
     with socket.create_server(("127.0.0.1", 0), backlog=AT_ONCE * 2) as listener:
         listener.setblocking(False)
         print(listener.getsockname()[1], flush=True)
@@ -64,7 +64,7 @@ def relay(ca: str, cert: str, key: str, count: int) -> None:
                         address = f"100.{64 + n // 65_536}.{n // 256 % 256}.{n % 256}/32"
                         plane.admit(port, tenant=1, number=n + 1, prefixes=[address])
                         plane.add_route(1, address, n + 1)
-                        conversations[port] = Link(Role.RELAY, LinkSettings())
+                        conversations[port] = LinkCore(Role.RELAY, LinkSettings())
                     case PortClosed(_, reason):
                         raise SystemExit(f"a link went down: {reason}")
         print("up", flush=True)

@@ -118,8 +118,8 @@ class Agent:
         return Certificates(settings, clock=time.time, jitter=random.random(), renewed=parts.network_changed)
 
     def _kubebus(self) -> Module:
-        from kubeedge.kubebus.module import KubeBus, KubeBusSettings
-        from kubeedge.kubebus.router import RouterSettings
+        from kubeedge.kubebus.core import KubeBusSettings, RouterSettings
+        from kubeedge.kubebus.module import KubeBus
 
         parts = self.parts
         c, r = parts.config.modules.kubebus, parts.config.modules.router

@@ -29,9 +29,9 @@ from typing import Any, cast
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.kit import logs
 from kubeedge.kit.metrics import exposition
-from kubeedge.kubebus.module import KubeBus, KubeBusSettings
+from kubeedge.kubebus.core import KubeBusSettings, RouterSettings
+from kubeedge.kubebus.module import KubeBus
 from kubeedge.kubebus.observe import edge_links, edge_metrics
-from kubeedge.kubebus.router import RouterSettings
 from kubeedge.networkwatch.module import NetworkWatch
 from kubeedge.store.model import Store
 from kubeedge_cloud.bushub.module import BusHub

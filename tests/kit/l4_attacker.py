@@ -18,7 +18,10 @@ from kubeedge.kubebus import ping
 from kubeedge.kubebus.l2.core import LinkEvent, LinkUp
 from kubeedge.kubebus.l3.plane import FrameReceived, Plane, PortClosed, PortConnected, SegmentReceived, TlsContext
 from kubeedge.kubebus.l4.segment import ACK, MAX_PAYLOAD, SYN, Segment, decode, encode
-from kubeedge.kubebus.links import Held, Links, LinksSettings
+from kubeedge.kubebus.links.core import LinksSettings
+from kubeedge.kubebus.links.driver import Links
+from kubeedge.kubebus.links.link import Link
+from kubeedge.kubebus.links.transport import TlsTransport
 
 _PIECES, _CONNECTIONS, _HALF_OPEN = 1024, 6, 2000
 _PATIENCE = 60.0  # seconds for an answer to a SYN
@@ -35,15 +38,17 @@ class Attacker:
         self.links = Links(
             LinksSettings(relays=own.relays, connections=1),
             self.plane,
-            TlsContext(paths.pki / "ca.crt", paths.pki / "node.crt", paths.pki / "node.key", server=False),
+            TlsTransport(
+                TlsContext(paths.pki / "ca.crt", paths.pki / "node.crt", paths.pki / "node.key", server=False)
+            ),
             judge=self._judge,
             changed=lambda up: None,
-            lost=lambda held: None,
+            lost=lambda link: None,
             rng=random.Random(1),
         )
         asyncio.get_running_loop().add_reader(self.plane.fileno(), self._on_plane)
 
-    def _judge(self, held: Held, event: LinkEvent) -> str | None:
+    def _judge(self, link: Link, event: LinkEvent) -> str | None:
         if isinstance(event, LinkUp) and not self.cloud.done():
             self.cloud.set_result(event.welcome.relay_number)
         return None

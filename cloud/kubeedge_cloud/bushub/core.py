@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_interface
 
 from kubeedge.api.names import NodeName, TenantId
-from kubeedge.kubebus.l2.core import Hello, Link, LinkSettings, Role, Subnet, Welcome
+from kubeedge.kubebus.l2.core import Hello, LinkCore, LinkSettings, Role, Subnet, Welcome
 from kubeedge_cloud.bushub.actions import Drop, Flush, LinkAction, Reroute
 from kubeedge_cloud.bushub.linked import LinkedNode, LinkedNodes, NodeKey
 from kubeedge_cloud.bushub.records import NextHop
@@ -31,7 +31,7 @@ class NodeLink:
     node: NodeKey
     record: NodeRecord
     allowed: Sequence[str]  # networks that may be behind the node
-    core: Link
+    core: LinkCore
     since: float  # when it was opened
     hello: Hello | None = None  # once it is admitted
     seen: tuple[int, int] = (0, 0)  # bytes and segments received when it was last looked at
@@ -96,9 +96,9 @@ class NodeLinks:
 
     # -- the life of a link --------------------------------------------------------------------------------------------
 
-    def new_link(self) -> Link:
+    def new_link(self) -> LinkCore:
         """The conversation on a link, before its owner is known."""
-        return Link(Role.RELAY, self._settings)
+        return LinkCore(Role.RELAY, self._settings)
 
     def open(self, port: int, node: NodeKey, record: NodeRecord, allowed: Sequence[str], now: float) -> NodeLink:
         """A link whose certificate stands for the node of that record."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from kubeedge.api.names import NodeName, TenantId, node_name
 from kubeedge.errors import Invalid, KubeEdgeError, PeerError, Refused, Unavailable
 from kubeedge.kit.tasks import TaskSet
-from kubeedge.kubebus.l2.core import Hello, HelloHeard, Link, LinkDown, NameAsked
+from kubeedge.kubebus.l2.core import Hello, HelloHeard, LinkCore, LinkDown, NameAsked
 from kubeedge.kubebus.l3.plane import (
     CONTROL,
     FrameReceived,
@@ -194,7 +194,7 @@ class RelayDriver:
                 raise Unavailable(f"the store of the cloud does not answer: {exc or 'not in time'}") from exc
             return known
 
-    def _refuse(self, port: int, link: Link, reason: str, *, retry_after: float = 0.0) -> None:
+    def _refuse(self, port: int, link: LinkCore, reason: str, *, retry_after: float = 0.0) -> None:
         self._counts.refused += 1
         link.refuse(reason, retry_after=retry_after)
         for payload in link.payloads_to_send():

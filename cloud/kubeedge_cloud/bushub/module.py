@@ -46,7 +46,7 @@ class NodeLinkInfo:
     tenant: TenantId
     node: NodeName
     slot: int
-    state: str  # up, doubtful
+    state: str  # up, suspect
     since: float  # loop time
     rtt: float | None
     duplicate: str  # what to say of another machine with the same identity
@@ -283,7 +283,7 @@ def _info(running: _Running, link: NodeLink, now: float) -> NodeLinkInfo | None:
     return NodeLinkInfo(
         *link.node,
         link.hello.slot,
-        "doubtful" if link.core.doubtful else "up",
+        "suspect" if link.core.suspect else "up",
         link.since,
         link.core.rtt,
         duplicate,

@@ -48,7 +48,7 @@ def hub_metrics(bus: BusHub) -> list[Family]:
         ),
         family("kubeedge_bushub_troubles", "gauge", "what `kubeedge links` says in words", len(bus.trouble())),
         family(
-            "kubeedge_bushub_doubtful_links", "gauge", "do not answer now", sum(i.state == "doubtful" for i in links)
+            "kubeedge_bushub_doubtful_links", "gauge", "do not answer now", sum(i.state == "suspect" for i in links)
         ),
     ]
     everything, tun = bus.traffic(), bus.tun_counters()

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kubeedge.errors import KubeEdgeError, PeerError
-from kubeedge.kubebus.l2.core import Hello, HelloHeard, Link, LinkDown, LinkSettings, LinkUp, Role, Welcome
+from kubeedge.kit.tcp import connect
+from kubeedge.kubebus.l2.core import Hello, HelloHeard, LinkCore, LinkDown, LinkSettings, LinkUp, Role, Welcome
 from kubeedge.kubebus.l3.plane import CONTROL, Plane, TlsContext
-from kubeedge.kubebus.links import open_connection
 from kubeedge.pki import identity
 
 log = logging.getLogger("kubeedge.bushub")
@@ -25,7 +25,7 @@ _DIAL = 2.0  # seconds for TCP: with the pause between attempts and a SYN that i
 @dataclass(slots=True)
 class PeerLink:
     port: int  # of the data plane
-    core: Link
+    core: LinkCore
     id: str  # of the other relay; "": it has not said
     done: asyncio.Event = field(default_factory=asyncio.Event)  # set when the link is down
     seen: tuple[int, int] | None = None  # bytes and segments received when it was last looked at
@@ -70,18 +70,18 @@ class PeerLinks:
         host, _, port = address.rpartition(":")
         try:
             async with asyncio.timeout(_DIAL):
-                connection = await open_connection(host.strip("[]"), int(port))
+                connection = await connect(host.strip("[]"), int(port))
             number = self._plane.add_link(connection.fileno(), self._tls, server_name=host.strip("[]"))
         except (OSError, TimeoutError) as exc:
             log.info("relay %s at %s: %s", id, address, exc or "no answer in time")
             return None
         connection.detach()
-        link = self._links[number] = PeerLink(number, Link(Role.EDGE, _LINK), id)
+        link = self._links[number] = PeerLink(number, LinkCore(Role.EDGE, _LINK), id)
         return link
 
     def accept(self, port: int) -> None:
         """A process of the cloud has dialled us."""
-        link = self._links[port] = PeerLink(port, Link(Role.RELAY, _LINK), "")
+        link = self._links[port] = PeerLink(port, LinkCore(Role.RELAY, _LINK), "")
         link.core.open(asyncio.get_running_loop().time())
 
     # -- events of the data plane --------------------------------------------------------------------------------------

@@ -15,11 +15,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from kubeedge import __version__
+from kubeedge.config import forms
 from kubeedge.errors import PeerError, suspect_clock
 from kubeedge.hub.core import REPLACED, Session, SessionSettings
 from kubeedge.hub.driver import Channel, ChannelCounters, WebSocket
 from kubeedge.hub.stream import Rejected, Stream
 from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.tcp import connect
 
 log = logging.getLogger("kubeedge.edgehub")
 
@@ -158,7 +160,7 @@ class EdgeHub:
         return 0.0 if attached_at is None else loop.time() - attached_at
 
     async def _dial(self, endpoint: str) -> socket.socket:
-        return await _dial(endpoint)
+        return await connect(*forms.endpoint(endpoint))
 
     async def _connect(self, endpoint: str, tcp: socket.socket) -> WebSocket:
         """TLS and the upgrade; closes the socket when they fail."""
@@ -167,7 +169,7 @@ class EdgeHub:
         except BaseException:
             tcp.close()
             raise
-        stream = Stream(tcp, context, server_hostname=_host(endpoint))
+        stream = Stream(tcp, context, server_hostname=forms.endpoint(endpoint)[0])
         try:
             await stream.handshake()
             await stream.upgrade(endpoint, "/v1/channel")
@@ -192,34 +194,6 @@ class EdgeHub:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await self._hint.wait()
-
-
-async def _dial(endpoint: str) -> socket.socket:
-    """A connected TCP socket; the addresses of a name are tried in turn."""
-    host, port = _host(endpoint), int(endpoint.rpartition(":")[2])
-    loop = asyncio.get_running_loop()
-    error: OSError = OSError(f"{host} has no address")
-    try:  # an address needs no resolver, and no thread that waits for one
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    for family, kind, protocol, _, address in found:
-        tcp = socket.socket(family, kind, protocol)
-        try:
-            tcp.setblocking(False)
-            await loop.sock_connect(tcp, address)
-            return tcp
-        except OSError as exc:
-            tcp.close()
-            error = exc
-        except BaseException:
-            tcp.close()
-            raise
-    raise error
-
-
-def _host(endpoint: str) -> str:
-    return endpoint.rpartition(":")[0].strip("[]")
 
 
 def explain(exc: BaseException) -> str:

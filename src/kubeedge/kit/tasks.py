@@ -30,6 +30,18 @@ async def cancel_and_wait(*tasks: asyncio.Task[Any]) -> None:
         _report(task)
 
 
+async def first_of(*awaitables: asyncio.Future[Any] | Coroutine[Any, Any, Any]) -> None:
+    """Until one of them is done. Coroutines among them are ended then; futures and tasks stay as they are."""
+    made = [asyncio.ensure_future(one) for one in awaitables if not isinstance(one, asyncio.Future)]
+    futures = [one for one in awaitables if isinstance(one, asyncio.Future)]
+    try:
+        await asyncio.wait([*futures, *made], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in made:
+            task.cancel()
+        await asyncio.gather(*made, return_exceptions=True)
+
+
 class TaskSet:
     """Named tasks of one owner. A task that fails is logged and forgotten; leaving the `async with` cancels the rest."""
 

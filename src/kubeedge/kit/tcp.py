@@ -1,7 +1,8 @@
-"""What the kernel knows of a TCP connection: whether its peer is alive, though no whole message has come."""
+"""TCP: connecting, and what the kernel knows of a connection: whether its peer is alive, though no whole message has come."""
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import socket
 import struct
@@ -55,3 +56,26 @@ def silence(connection: socket.socket) -> float:
         return 0.0
     since_sent, since_received, _ = _TIMES.unpack(info)
     return float(min(since_sent, since_received)) / 1000
+
+
+async def connect(host: str, port: int) -> socket.socket:
+    """A connected, non-blocking socket: the addresses of a name are tried in turn. Raises OSError, that of the last address."""
+    loop = asyncio.get_running_loop()
+    error: OSError = OSError(f"{host} has no address")
+    try:  # an address needs no resolver, and no thread that waits for one
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for family, kind, protocol, _, address in found:
+        connection = socket.socket(family, kind, protocol)
+        try:
+            connection.setblocking(False)
+            await loop.sock_connect(connection, address)
+            return connection
+        except OSError as exc:
+            connection.close()
+            error = exc
+        except BaseException:
+            connection.close()
+            raise
+    raise error

@@ -18,26 +18,17 @@ import ipaddress
 import logging
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from kubeedge.errors import Invalid, Unavailable
+from kubeedge.kubebus.core import RELAY, TENANT, RouterSettings
 from kubeedge.kubebus.l2.core import MAX_ROUTES, Subnet
 from kubeedge.kubebus.l3.netsetup import change_routes, forward_ipv6, mtu_of
 from kubeedge.kubebus.l3.plane import Plane
 
 log = logging.getLogger("kubeedge.kubebus")
 
-_TENANT = 0
-_RELAY = 0
 TABLE = "kubeedge_router"  # of nftables: ours alone, replaced as a whole
 _RETRY = 5.0  # seconds until routes that the kernel refused are tried again
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouterSettings:
-    subnets: Sequence[str]
-    mtu: int = 0  # of those networks; 0: of the interfaces that lead there
-    masquerade: bool = False
 
 
 async def open_router(settings: RouterSettings, tun: str, overlay: Sequence[str]) -> tuple[Subnet, ...]:
@@ -150,7 +141,7 @@ class LearnedRoutes:
             return
         for prefix in withdraw:
             if self._kernel.remove(prefix):
-                self._plane.remove_route(_TENANT, prefix)
+                self._plane.remove_route(TENANT, prefix)
         for route in add:
             network = ipaddress.ip_network(route.prefix)
             if network.prefixlen == 0 or any(network.overlaps(own) for own in self._ours):
@@ -160,7 +151,7 @@ class LearnedRoutes:
                 log.warning("more than %d routes; %s is not taken", MAX_ROUTES, route.prefix)
                 continue
             self._kernel.add(route)
-            self._plane.add_route(_TENANT, route.prefix, _RELAY, mtu=route.mtu)
+            self._plane.add_route(TENANT, route.prefix, RELAY, mtu=route.mtu)
 
     async def run(self) -> None:
         await self._kernel.run()

@@ -60,7 +60,7 @@ def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     async def silence(host: str, port: int) -> Any:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("kubeedge_cloud.bushub.peer_links.open_connection", silence)
+    monkeypatch.setattr("kubeedge_cloud.bushub.peer_links.connect", silence)
 
 
 async def keys(store: MemoryStore) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from kubeedge.errors import LinkNotUp, PeerError
 from kubeedge.kubebus.l2.core import (
     Hello,
     HelloHeard,
-    Link,
+    LinkCore,
     LinkDown,
     LinkEvent,
     LinkState,
@@ -31,15 +31,15 @@ WELCOME = Welcome(
 HELLO = Hello(instance="a1", slot=1, keepalive=20.0, subnets=(Subnet("10.0.0.0/24"), Subnet("10.1.0.0/16", 1450)))
 
 
-def deliver(source: Link, target: Link, now: float) -> list[LinkEvent]:
+def deliver(source: LinkCore, target: LinkCore, now: float) -> list[LinkEvent]:
     events: list[LinkEvent] = []
     for payload in source.payloads_to_send():
         events += target.receive(payload, now)
     return events
 
 
-def up_pair(now: float = 0.0) -> tuple[Link, Link]:
-    edge, relay = Link(Role.EDGE), Link(Role.RELAY)
+def up_pair(now: float = 0.0) -> tuple[LinkCore, LinkCore]:
+    edge, relay = LinkCore(Role.EDGE), LinkCore(Role.RELAY)
     edge.open(now, HELLO)
     relay.open(now)
     assert deliver(edge, relay, now) == [HelloHeard(HELLO)]
@@ -58,7 +58,7 @@ def test_silence_is_asked_about_again_and_again_and_then_ends_the_link() -> None
     now = 40.2
     for question in range(12):
         assert edge.handle_timer(now) == [] and edge.payloads_to_send() == [b'{"type":"ping"}']
-        assert edge.doubtful == (question >= 2)
+        assert edge.suspect == (question >= 2)
         assert edge.next_timer() == pytest.approx(now + 1.0)
         now += 1.0
     (down,) = edge.handle_timer(52.2)
@@ -66,13 +66,13 @@ def test_silence_is_asked_about_again_and_again_and_then_ends_the_link() -> None
     assert edge.next_timer() is None
 
 
-def test_a_link_that_answers_late_is_doubtful_no_longer() -> None:
+def test_a_link_that_answers_late_is_no_longer_suspect() -> None:
     edge, relay = up_pair(now=0.0)
     for now in (20.0, 21.0, 22.0):
         edge.handle_timer(now)
-    assert edge.doubtful
+    assert edge.suspect
     assert deliver(edge, relay, 24.0) == [] and deliver(relay, edge, 24.0) == []
-    assert not edge.doubtful and edge.next_timer() == 44.0
+    assert not edge.suspect and edge.next_timer() == 44.0
 
 
 def test_questions_follow_the_round_trip_of_a_slow_path() -> None:
@@ -99,22 +99,22 @@ def test_what_has_no_echo_is_asked_at_once_and_only_once() -> None:
 def test_the_relay_asks_when_the_edge_should_have() -> None:
     _, relay = up_pair(now=0.0)
     assert relay.next_timer() == 30.0
-    quiet = Link(Role.RELAY)
+    quiet = LinkCore(Role.RELAY)
     quiet.open(0.0)
     quiet.receive(b'{"type":"hello","version":1,"keepalive":86400}', 0.0)
     quiet.welcome(WELCOME)
     assert quiet.next_timer() == 900.0
 
 
-def test_a_probe_makes_a_link_doubtful_soon_when_its_network_is_gone() -> None:
+def test_a_probe_makes_a_link_suspect_soon_when_its_network_is_gone() -> None:
     edge, relay = up_pair(now=0.0)
     edge.probe(10.0)
     assert edge.next_timer() == 10.4
     assert deliver(edge, relay, 10.1) == [] and deliver(relay, edge, 10.2) == []
-    assert edge.handle_timer(10.4) == [] and not edge.doubtful
+    assert edge.handle_timer(10.4) == [] and not edge.suspect
     edge.probe(20.0)
     edge.payloads_to_send()
-    assert edge.handle_timer(20.7) == [] and edge.doubtful and edge.state is LinkState.UP
+    assert edge.handle_timer(20.7) == [] and edge.suspect and edge.state is LinkState.UP
 
 
 def test_names_and_routes() -> None:
@@ -128,7 +128,7 @@ def test_names_and_routes() -> None:
 
 
 def test_a_refusal_says_why() -> None:
-    edge, relay = Link(Role.EDGE), Link(Role.RELAY)
+    edge, relay = LinkCore(Role.EDGE), LinkCore(Role.RELAY)
     edge.open(0.0)
     relay.open(0.0)
     relay.refuse("node edge1 is not known", retry_after=60)
@@ -138,7 +138,7 @@ def test_a_refusal_says_why() -> None:
 
 
 def test_a_relay_that_says_nothing_is_given_up() -> None:
-    edge = Link(Role.EDGE)
+    edge = LinkCore(Role.EDGE)
     edge.open(0.0)
     assert edge.next_timer() == 5.0
     assert edge.handle_timer(5.0) == [LinkDown("no welcome in time")]
@@ -192,7 +192,7 @@ MESSAGES = st.builds(lambda kind, rest: {**rest, "type": kind}, KINDS, st.dictio
     up=st.booleans(),
 )
 def test_garbage_ends_in_an_event_or_a_peer_error(payload: bytes, role: Role, up: bool) -> None:
-    link = up_pair()[0 if role is Role.EDGE else 1] if up else Link(role)
+    link = up_pair()[0 if role is Role.EDGE else 1] if up else LinkCore(role)
     try:
         link.receive(payload, 1.0)
     except PeerError:
@@ -214,7 +214,7 @@ def test_garbage_ends_in_an_event_or_a_peer_error(payload: bytes, role: Role, up
     ],
 )
 def test_a_hello_outside_of_its_bounds_is_refused(message: str) -> None:
-    relay = Link(Role.RELAY)
+    relay = LinkCore(Role.RELAY)
     relay.open(0.0)
     with pytest.raises(PeerError):
         relay.receive(message.encode(), 0.0)

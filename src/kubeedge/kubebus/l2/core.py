@@ -13,7 +13,7 @@
 A relay that dials another says hello with its own `relay` name; then the same welcome and keepalive, and nothing else.
 
 Silence is asked about: first after `keepalive`, then again and again at short intervals. After two questions without an answer the link is
-doubtful, which is when a driver begins to look for another; after `dead_after` it is down. Data packets do not pass here, so silence
+suspect, which is when a driver begins to look for another; after `dead_after` it is down. Data packets do not pass here, so silence
 means silence of CONTROL frames: the driver calls heard() when the link's counters moved.
 
 Lives elsewhere: frames, TLS, data (the plane); what a welcome says (kubeedge_cloud.bushub); several links (kubeedge.kubebus.links).
@@ -25,17 +25,16 @@ import enum
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 from typing import Any, TypeAlias
 
 from kubeedge.errors import LinkNotUp, PeerError
+from kubeedge.kubebus.l2 import fields
 
 VERSION = 1
 MAX_NAMES_WAITING = 256  # resolve requests without an answer
-MAX_ROUTES = 256  # in one message, which has 16 KiB
+MAX_ROUTES = fields.MAX_LIST  # in one message
 MAX_SLOTS = 8  # links of one node: what the data plane takes
-DOUBTFUL_AFTER = 2  # questions without an answer
-_MAX_WORD = 64  # characters of an instance or a relay's name
+SUSPECT_AFTER = 2  # questions without an answer
 
 
 class LinkState(enum.Enum):
@@ -134,7 +133,7 @@ class LinkSettings:
 
 
 @dataclass(slots=True)
-class Link:
+class LinkCore:
     """Driver: send payloads_to_send() after each call; call handle_timer at next_timer()."""
 
     role: Role
@@ -148,7 +147,7 @@ class Link:
     _pong_due: bool = False
     _asked: int = 0  # questions since we heard something
     _probe_until: float | None = None
-    _doubtful: bool = False
+    _suspect: bool = False
     _keepalive: float = 0.0
     _open_until: float = 0.0
     _next_id: int = 1
@@ -162,9 +161,9 @@ class Link:
             self._emit(_hello_message(hello or Hello()))
 
     @property
-    def doubtful(self) -> bool:
+    def suspect(self) -> bool:
         """Questions were not answered: it may be time for another link, though this one is not given up."""
-        return self.state is LinkState.UP and (self._doubtful or self._asked > DOUBTFUL_AFTER)
+        return self.state is LinkState.UP and (self._suspect or self._asked > SUSPECT_AFTER)
 
     def unanswered(self, now: float) -> float:
         """Seconds for which a question has been open; 0 when none is."""
@@ -178,7 +177,7 @@ class Link:
         """Something came from the peer, data perhaps: it is there."""
         self._heard_at = max(now, self._heard_at)
         self._asked = 0
-        self._doubtful = False
+        self._suspect = False
         self._probe_until = None
 
     def ask(self, now: float) -> None:
@@ -237,7 +236,7 @@ class Link:
             return []
         self.heard(now)
         try:
-            return self._on_message(_parse(payload), now)
+            return self._on_message(fields.parse(payload), now)
         except PeerError:
             self.state = LinkState.DOWN
             raise
@@ -255,7 +254,7 @@ class Link:
         if not self._asked:
             return self._heard_at + self._keepalive
         times = [self._last_ask + self._gap(), self._first_ask + self.settings.dead_after]
-        if self._probe_until is not None and not self._doubtful:
+        if self._probe_until is not None and not self._suspect:
             times.append(self._probe_until)
         return min(times)
 
@@ -272,7 +271,7 @@ class Link:
         if now >= self._first_ask + self.settings.dead_after:
             return [self._down(f"silent for {now - self._heard_at:.0f} s, {self._asked} questions without an answer")]
         if self._probe_until is not None and now >= self._probe_until:
-            self._doubtful = True
+            self._suspect = True
         if now >= self._last_ask + self._gap():
             self._ask(now)
         return []
@@ -294,28 +293,28 @@ class Link:
                 return [
                     LinkUp(
                         Welcome(
-                            _integer(message, "number"),
-                            _text(message, "address"),
-                            _text(message, "podCIDR"),
+                            fields.integer(message, "number"),
+                            fields.text(message, "address"),
+                            fields.text(message, "podCIDR"),
                             _subnets(message, "routes"),
-                            _integer(message, "mtu"),
-                            _word(message, "relay"),
-                            _integer(message, "relayNumber", 0),
-                            _texts(message, "refused"),
+                            fields.integer(message, "mtu"),
+                            fields.word(message, "relay"),
+                            fields.integer(message, "relayNumber", 0),
+                            fields.texts(message, "refused"),
                         )
                     )
                 ]
             case "resolve", Role.RELAY, LinkState.UP:
-                return [NameAsked(_integer(message, "id"), _text(message, "node"))]
+                return [NameAsked(fields.integer(message, "id"), fields.text(message, "node"))]
             case "resolved", Role.EDGE, LinkState.UP:
-                id = _integer(message, "id")
+                id = fields.integer(message, "id")
                 if id not in self._waiting:
                     raise PeerError(f"an answer to the question {id}, which was not asked")
                 self._waiting.discard(id)
-                number = None if message.get("number") is None else _integer(message, "number")
+                number = None if message.get("number") is None else fields.integer(message, "number")
                 return [NameResolved(id, number)]
             case "routes", Role.EDGE, LinkState.UP:
-                return [RoutesChanged(_subnets(message, "add"), _prefixes(message, "withdraw"))]
+                return [RoutesChanged(_subnets(message, "add"), fields.prefixes(message, "withdraw"))]
             case "ping", _, LinkState.UP:
                 self._emit({"type": "pong"})
                 return []
@@ -326,7 +325,7 @@ class Link:
             case "bye", _, _:
                 retry = message.get("retryAfter", 0)
                 wait = float(retry) if isinstance(retry, int | float) and 0 <= retry <= 3600 else 0.0
-                return [self._down(f"the peer says: {_text(message, 'reason')[:200]}", wait)]
+                return [self._down(f"the peer says: {fields.text(message, 'reason')[:200]}", wait)]
         raise PeerError(f"{str(message.get('type'))[:40]!r} from the other side while {self.state.value}")
 
     def _ask(self, now: float) -> None:
@@ -345,16 +344,6 @@ class Link:
         return LinkDown(reason, retry_after)
 
 
-def _parse(payload: bytes) -> dict[str, Any]:
-    try:
-        message = json.loads(payload)
-    except (ValueError, RecursionError) as exc:
-        raise PeerError("a control frame is not JSON") from exc
-    if not isinstance(message, dict):
-        raise PeerError("a control frame is not a JSON object")
-    return message
-
-
 def _hello_message(hello: Hello) -> dict[str, Any]:
     message: dict[str, Any] = {"type": "hello", "version": VERSION, "features": list(hello.features)}
     if hello.relay:
@@ -369,19 +358,19 @@ def _hello_message(hello: Hello) -> dict[str, Any]:
 
 
 def _hello(message: dict[str, Any]) -> Hello:
-    slot = _integer(message, "slot", 0)
+    slot = fields.integer(message, "slot", 0)
     if slot >= MAX_SLOTS:
         raise PeerError(f"slot {slot}; a node has at most {MAX_SLOTS} links")
     keepalive = message.get("keepalive", 0)
     if not isinstance(keepalive, int | float) or not 0 <= keepalive <= 86_400:
         raise PeerError("keepalive is not a number of seconds")
     return Hello(
-        features=_texts(message, "features"),
-        instance=_word(message, "instance"),
+        features=fields.texts(message, "features"),
+        instance=fields.word(message, "instance"),
         slot=slot,
         keepalive=float(keepalive),
         subnets=_subnets(message, "subnets"),
-        relay=_word(message, "relay"),
+        relay=fields.word(message, "relay"),
     )
 
 
@@ -393,52 +382,4 @@ def _subnets(message: dict[str, Any], key: str) -> tuple[Subnet, ...]:
     value = message.get(key, [])
     if not isinstance(value, list) or len(value) > MAX_ROUTES or not all(isinstance(v, dict) for v in value):
         raise PeerError(f"{key} is not a list of networks")
-    return tuple(Subnet(_prefix(v.get("prefix"), key), _mtu(v, key)) for v in value)
-
-
-def _mtu(message: dict[str, Any], key: str) -> int:
-    mtu = _integer(message, "mtu", 0)
-    if mtu and not 68 <= mtu <= 65_535:
-        raise PeerError(f"{key}: {mtu} is no MTU")
-    return mtu
-
-
-def _prefixes(message: dict[str, Any], key: str) -> tuple[str, ...]:
-    return tuple(_prefix(text, key) for text in _texts(message, key))
-
-
-def _prefix(value: object, key: str) -> str:
-    try:
-        if not isinstance(value, str):
-            raise ValueError
-        return str(ip_network(value))
-    except ValueError as exc:
-        raise PeerError(f"{key}: {str(value)[:40]!r} is not a network") from exc
-
-
-def _word(message: dict[str, Any], key: str) -> str:
-    value = message.get(key, "")
-    if not isinstance(value, str) or len(value) > _MAX_WORD or not value.isprintable():
-        raise PeerError(f"{key} is not a short word")
-    return value
-
-
-def _text(message: dict[str, Any], key: str) -> str:
-    value = message.get(key)
-    if not isinstance(value, str):
-        raise PeerError(f"{key} is not text")
-    return value
-
-
-def _integer(message: dict[str, Any], key: str, default: int | None = None) -> int:
-    value = message.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 32:
-        raise PeerError(f"{key} is not a number of 32 bits")
-    return value
-
-
-def _texts(message: dict[str, Any], key: str) -> tuple[str, ...]:
-    value = message.get(key, [])
-    if not isinstance(value, list) or len(value) > MAX_ROUTES or not all(isinstance(v, str) for v in value):
-        raise PeerError(f"{key} is not a list of text")
-    return tuple(value)
+    return tuple(Subnet(fields.prefix(v.get("prefix"), key), fields.mtu(v, key)) for v in value)

@@ -1,0 +1,93 @@
+"""What KubeBus of an edge node decides, without I/O: its settings, whose welcome is right, what is reached through it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_interface
+from pathlib import Path
+from typing import Any
+
+from kubeedge.kubebus.l2.core import LinkSettings, Subnet, Welcome
+
+TENANT = 0  # an edge has one routing table
+RELAY = 0  # whoever is not ourselves is reached through it
+NO_RELAY = "this node knows no relay: the cloud named none when it joined; `modules.kubebus.relays` names them here"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterSettings:
+    """Networks behind this node (kubeedge.kubebus.router)."""
+
+    subnets: Sequence[str]
+    mtu: int = 0  # of those networks; 0: of the interfaces that lead there
+    masquerade: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubeBusSettings:
+    relays: Sequence[str]  # "host:port", raced when there is no link; none: the TUN is all there is
+    ca: Path
+    cert: Path
+    key: Path
+    node: str = ""  # our own name: connections to ourselves need no relay
+    number: int  # of this node
+    address: str  # on the overlay, with its prefix: "100.64.0.1/16"
+    pod_cidr: str
+    tun: str = "kb0"
+    mtu: int = 1500
+    overlay_routes: Sequence[str] = ("10.244.0.0/16",)
+    connections: int = 2
+    link: LinkSettings = field(default_factory=LinkSettings)
+    congestion: str = ""  # congestion control of the links' TCP; "": by the round trip of the path
+    connect_timeout: float = 3.0  # seconds for TCP, and again for TLS and welcome
+    router: RouterSettings | None = None
+
+    @property
+    def own(self) -> tuple[str, str]:
+        """The networks that are this node: its address and its pods."""
+        return self.address.split("/")[0] + "/32", self.pod_cidr
+
+    @property
+    def overlay(self) -> tuple[str, ...]:
+        """The networks that are reached through the relay."""
+        return str(ip_interface(self.address).network), *self.overlay_routes
+
+    @property
+    def last_address(self) -> str:
+        """The last of the overlay's network: the cloud's."""
+        return str(ip_interface(self.address).network.broadcast_address - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class BusStatus:
+    up: bool
+    relay: str
+    since: float  # loop time of the last change of `up`
+    rtt: float | None
+    last_error: str
+    conflicts: tuple[str, ...] = ()  # networks of this machine that have addresses of the overlay
+
+
+def wrong_welcome(settings: KubeBusSettings, welcome: Welcome) -> str | None:
+    """Why this welcome is not for us; None: it is."""
+    if welcome.number != settings.number or welcome.pod_cidr != settings.pod_cidr:
+        return f"the relay knows this node as number {welcome.number}, {welcome.pod_cidr}; join it again"
+    return None
+
+
+def route_rows(
+    settings: KubeBusSettings, offered: Sequence[Subnet], refused: Collection[str], learned: Sequence[Subnet]
+) -> list[dict[str, Any]]:
+    """The rows of `kubeedge routes`: {"prefix", "to", "mtu"}. `offered`: networks behind this node, `refused`: those that the tenant
+    does not allow, `learned`: networks behind other nodes."""
+
+    def row(prefix: str, to: str, mtu: int = 0) -> dict[str, Any]:
+        return {"prefix": prefix, "to": to, "mtu": mtu or settings.mtu}
+
+    own = [row(prefix, "this node") for prefix in settings.own]
+    behind = [
+        row(n.prefix, "this node, not allowed" if n.prefix in refused else "behind this node", n.mtu) for n in offered
+    ]
+    overlay = [row(prefix, "the relay") for prefix in settings.overlay]
+    return own + behind + overlay + [row(n.prefix, "a router, by the relay", n.mtu) for n in learned]

@@ -1,0 +1,89 @@
+"""What the links of a node decide, without I/O. Pure: clock readings, counters and random numbers come in."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kubeedge.kit.backoff import Backoff
+from kubeedge.kubebus.l2.core import LinkCore, LinkSettings, Subnet
+
+_SIDE_KEEPALIVE = 3.0  # times: the links of slots above 0 are probed less often, for traffic has a price
+#: seconds, or three round trips: a link that was probed because another one is suspect has answered by then
+_HASTE = 0.5
+_YOUNG = 60.0  # seconds of an outage in which each second counts; after that each SYN does
+_NO_ECHO = 1.5  # seconds in which we sent data and heard nothing: probe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinksSettings:
+    relays: Sequence[str]  # "host:port"
+    connections: int = 2
+    link: LinkSettings = field(default_factory=LinkSettings)
+    subnets: Sequence[Subnet] = ()  # networks behind this node
+    connect_timeout: float = 3.0  # seconds to reach any relay, and again for handshake and welcome
+    backoff_first: float = 0.25  # seconds between two attempts, doubling
+    backoff_last: float = 1.0  # while the outage is young
+    backoff_hopeless: float = 5.0  # after a minute of failures: each attempt costs a SYN
+
+    def of_slot(self, slot: int) -> LinkSettings:
+        """Of the conversation on the link in that slot."""
+        if slot == 0:
+            return self.link
+        return dataclasses.replace(self.link, keepalive=self.link.keepalive * _SIDE_KEEPALIVE)
+
+    def delay(self, attempt: int, *, young: bool, chance: float) -> float:
+        """Seconds after the n-th attempt (1, 2, ...) that failed; `chance` is a random number from 0 to 1."""
+        last = self.backoff_last if young else self.backoff_hopeless
+        return Backoff(self.backoff_first, last, jitter=0.5).delay(attempt + 1, chance)
+
+
+def is_young(now: float, last_up: float) -> bool:
+    """Is the outage so new that a relay is asked as often as possible?"""
+    return now - last_up < _YOUNG
+
+
+class Candidates(enum.Enum):
+    """Which relays a slot without a link may try."""
+
+    SAME = "the relay of the other links"
+    ANY = "all that are configured"
+    FOLLOW = "none until another slot has found one"
+    UNDECIDED = "the answer to a probe decides, soon"
+
+
+def candidates(slot: int, others: Sequence[LinkCore], now: float) -> Candidates:
+    """Slot 0 may go anywhere when all links are gone or do not answer; otherwise all stay at one relay.
+
+    `others`: the links of all slots that are up and not suspect.
+    """
+    asked = [core for core in others if core.unanswered(now)]
+    if len(asked) < len(others):
+        return Candidates.SAME
+    if all(core.unanswered(now) > max(_HASTE, 3 * (core.rtt or 0.0)) for core in asked):
+        return Candidates.ANY if slot == 0 else Candidates.FOLLOW
+    return Candidates.UNDECIDED
+
+
+@dataclass(slots=True)
+class Activity:
+    """What the counters of a link tell its conversation: data that came counts as heard, so a busy link is not probed."""
+
+    _received: tuple[int, int] = (0, 0)
+    _sent: int = 0
+    _no_echo: bool = False  # we sent data, and have heard nothing since
+
+    def look(self, core: LinkCore, received: tuple[int, int], sent: int, now: float) -> bool:
+        """`received`, `sent`: totals since the link began. True: something moved, look again soon."""
+        heard, said = received != self._received, sent != self._sent
+        self._received, self._sent = received, sent
+        if heard:
+            core.heard(now)
+            self._no_echo = said
+        else:
+            self._no_echo = self._no_echo or said
+            if self._no_echo and now - core.silent_since > _NO_ECHO:
+                core.ask(now)
+        return heard or self._no_echo
