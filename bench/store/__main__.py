@@ -32,7 +32,9 @@ from kubeedge.api.names import Revision
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Put, Store
 from kubeedge.store.sqlite import open_sqlite
-from kubeedge.sync.driver import Progress, run_sink, run_source
+from kubeedge.sync.progress import Progress
+from kubeedge.sync.sink import run_sink
+from kubeedge.sync.source import run_source
 
 ROOT = Path(__file__).parents[2]
 OBJECTS = 10_000

@@ -32,7 +32,8 @@ from kubeedge.hub.driver import Channel
 from kubeedge.hub.module import EdgeHub, EdgeHubSettings
 from kubeedge.store.model import Put
 from kubeedge.store.sqlite import SqliteStore, open_sqlite
-from kubeedge.sync.driver import Progress, run_edge
+from kubeedge.sync.driver import run_edge
+from kubeedge.sync.progress import Progress
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from tests.kit.certs import Credentials, TestAuthority
 from tests.kit.directory import EveryNode

@@ -149,7 +149,8 @@ class Agent:
         from kubeedge.hub.driver import Channel as HubChannel
         from kubeedge.hub.module import EdgeHub, EdgeHubSettings
         from kubeedge.pki.trust import client_context
-        from kubeedge.sync.driver import Progress, run_edge
+        from kubeedge.sync.driver import run_edge
+        from kubeedge.sync.progress import Progress
 
         parts = self.parts
         pki, store = parts.config.paths.pki, parts.store

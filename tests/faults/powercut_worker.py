@@ -27,7 +27,9 @@ from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Delete, Get, Op, Put, TxnResult
 from kubeedge.store.sqlite import SqliteSettings, SqliteStore, open_sqlite
 from kubeedge.sync.codec import Ack, Batch, End, Fill, Start, decode
-from kubeedge.sync.driver import Progress, run_sink, run_source
+from kubeedge.sync.progress import Progress
+from kubeedge.sync.sink import run_sink
+from kubeedge.sync.source import run_source
 
 SETTINGS = SqliteSettings(keep_revisions=40, compact_every=20)
 AT_ONCE = 3

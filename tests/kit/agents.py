@@ -28,7 +28,8 @@ from kubeedge.hub.driver import Channel
 from kubeedge.hub.module import EdgeHub, EdgeHubSettings
 from kubeedge.pki.trust import client_context
 from kubeedge.store.memory import MemoryStore
-from kubeedge.sync.driver import Progress, run_edge
+from kubeedge.sync.driver import run_edge
+from kubeedge.sync.progress import Progress
 
 POLL = 0.2  # seconds: looking at thousands of agents costs milliseconds, which the cloud process needs
 

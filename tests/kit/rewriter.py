@@ -22,7 +22,8 @@ from kubeedge.hub.module import EdgeHub, EdgeHubSettings
 from kubeedge.pki.trust import client_context
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Put
-from kubeedge.sync.driver import Progress, run_edge
+from kubeedge.sync.driver import run_edge
+from kubeedge.sync.progress import Progress
 
 
 async def main(config: dict[str, Any]) -> None:

@@ -19,8 +19,9 @@ from typing import Protocol
 
 import kubeedge.hub.core as hub_core
 import kubeedge.store.watch as store_watch
+import kubeedge.sync.content as sync_content
 import kubeedge.sync.core as sync_core
-import kubeedge.sync.driver as sync_driver
+import kubeedge.sync.sink as sync_sink
 import kubeedge_cloud.cloudhub.module as cloudhub
 import tests.simulator.world as world
 from kubeedge import faults
@@ -632,12 +633,12 @@ def small_limits(rng: random.Random) -> list[tuple[object, str, object]]:
     return [
         (sync_core, "TARGET_BODY", rng.choice((400, 2000, 100_000))),
         (sync_core, "MAX_ITEMS", rng.choice((2, 5, 1000))),
-        (sync_driver, "MAX_ITEMS", rng.choice((2, 5, 1000))),
+        (sync_sink, "MAX_ITEMS", rng.choice((2, 5, 1000))),
         (sync_core, "PROGRESS_EVERY", rng.choice((5, 50))),
         (sync_core, "WINDOW_BATCHES", rng.choice((1, 2, 8))),
-        (sync_driver, "SNAPSHOT_PAGE", rng.choice((1, 3, 500))),
-        (sync_driver, "RANGE_KEYS", rng.choice((1, 2, 16))),
-        (sync_driver, "MAX_RANGES", rng.choice((1, 2, 2000))),
+        (sync_content, "SNAPSHOT_PAGE", rng.choice((1, 3, 500))),
+        (sync_content, "RANGE_KEYS", rng.choice((1, 2, 16))),
+        (sync_content, "MAX_RANGES", rng.choice((1, 2, 2000))),
         (hub_core, "FEATURES", rng.choice(ENDS)),
         (world, "SOCKET_BUFFER", rng.choice((300, 4000, 60_000))),
         (store_watch, "QUEUED_CHANGES", rng.choice((1, 3, 512))),

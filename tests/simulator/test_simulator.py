@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-import kubeedge.sync.driver as driver
+import kubeedge.sync.sink as sink
+import kubeedge.sync.source as source
 from kubeedge.api.names import Revision
 from kubeedge.hub.driver import Channel
 from kubeedge.store.leases import Leases
@@ -98,14 +99,14 @@ def test_a_process_dies_at_every_fault_point_of_store_sync_and_hub() -> None:
 
 
 def lsr_before_data(patch: pytest.MonkeyPatch) -> None:
-    apply = driver._apply
+    apply = sink._apply
 
     async def mutant(store: Any, prefix: str, lsr_key: str, action: Apply, written: Revision) -> Revision:
         if action.lsr is not None:
-            written = await driver._commit(store, lsr_key, [], action.lsr, written)
+            written = await sink._commit(store, lsr_key, [], action.lsr, written)
         return await apply(store, prefix, lsr_key, dataclasses.replace(action, lsr=None), written)
 
-    patch.setattr(driver, "_apply", mutant)
+    patch.setattr(sink, "_apply", mutant)
 
 
 def snapshot_keeps_the_old_lsr(patch: pytest.MonkeyPatch) -> None:
@@ -146,12 +147,12 @@ def revisions_of_another_history_are_believed(patch: pytest.MonkeyPatch) -> None
 
 
 def a_snapshot_deletes_nothing(patch: pytest.MonkeyPatch) -> None:
-    apply = driver._apply
+    apply = sink._apply
 
     async def mutant(store: Any, prefix: str, lsr_key: str, action: Apply, written: Revision) -> Revision:
         return await apply(store, prefix, lsr_key, dataclasses.replace(action, keep=None), written)
 
-    patch.setattr(driver, "_apply", mutant)
+    patch.setattr(sink, "_apply", mutant)
 
 
 def the_newest_commit_dies_with_the_process(patch: pytest.MonkeyPatch) -> None:
@@ -190,43 +191,41 @@ def a_watcher_that_overflows_forgets(patch: pytest.MonkeyPatch) -> None:
 
 
 def deletions_are_not_written(patch: pytest.MonkeyPatch) -> None:
-    news = driver._only_news
+    news = sink._only_news
 
     async def mutant(store: Any, prefix: str, items: Any) -> Any:
         return [item for item in await news(store, prefix, items) if item.value is not None]
 
-    patch.setattr(driver, "_only_news", mutant)
+    patch.setattr(sink, "_only_news", mutant)
 
 
 def what_is_there_is_written_again(patch: pytest.MonkeyPatch) -> None:
     async def mutant(store: Any, prefix: str, items: Any) -> Any:
         there = {item.key: await store.get(prefix + item.key) for item in items}
         return [
-            driver._patched(item, there[item.key].value if there[item.key] else None)
-            if isinstance(item, Patch)
-            else item
+            sink._patched(item, there[item.key].value if there[item.key] else None) if isinstance(item, Patch) else item
             for item in items
         ]
 
-    patch.setattr(driver, "_only_news", mutant)
+    patch.setattr(sink, "_only_news", mutant)
 
 
 def a_batch_is_applied_twice(patch: pytest.MonkeyPatch) -> None:
     what_is_there_is_written_again(patch)
-    apply = driver._apply
+    apply = sink._apply
 
     async def mutant(store: Any, prefix: str, lsr_key: str, action: Apply, written: Revision) -> Revision:
         written = await apply(store, prefix, lsr_key, action, written)
         return await apply(store, prefix, lsr_key, action, written)
 
-    patch.setattr(driver, "_apply", mutant)
+    patch.setattr(sink, "_apply", mutant)
 
 
 def nobody_compares_digests(patch: pytest.MonkeyPatch) -> None:
     async def mutant(self: Any) -> bool:
         return True
 
-    patch.setattr(driver._Outgoing, "_agrees", mutant)
+    patch.setattr(source._Outgoing, "_agrees", mutant)
 
 
 def a_lease_is_not_kept_alive(patch: pytest.MonkeyPatch) -> None:

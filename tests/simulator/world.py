@@ -19,7 +19,8 @@ from kubeedge.hub.driver import Channel, WebSocket
 from kubeedge.hub.module import EdgeHub, EdgeHubSettings
 from kubeedge.kit.signal import Signal
 from kubeedge.pki.identity import NodeIdentity
-from kubeedge.sync.driver import Progress, run_edge
+from kubeedge.sync.driver import run_edge
+from kubeedge.sync.progress import Progress
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from tests.kit.directory import EveryNode
 from tests.simulator.disks import Disk, SimStore

@@ -36,7 +36,8 @@ from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.pki import identity
 from kubeedge.store.model import Compare, CompareTarget, Delete, Store
 from kubeedge.sync.bounds import Bounds
-from kubeedge.sync.driver import Progress, run_cloud
+from kubeedge.sync.driver import run_cloud
+from kubeedge.sync.progress import Progress
 from kubeedge_cloud.cloudhub.admission import Admission
 from kubeedge_cloud.cloudhub.core import Close, SessionKey
 from kubeedge_cloud.processes.membership import Alone, Membership

@@ -10,7 +10,7 @@ from kubeedge.api.names import DEFAULT_TENANT, NodeName, TenantId
 from kubeedge.errors import NotFound
 from kubeedge.store.model import Store
 from kubeedge.sync import observe
-from kubeedge.sync.driver import Progress
+from kubeedge.sync.progress import Progress
 from kubeedge_cloud.cloudhub.module import Attachment
 from kubeedge_cloud.status.nodes import NodeOverview
 from kubeedge_cloud.tenants.manager import TenantManager

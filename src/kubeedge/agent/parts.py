@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kubeedge.metaserver.settle import EdgeWrites
     from kubeedge.publishing.published import PublishedServices
     from kubeedge.store.sqlite import SqliteStore
-    from kubeedge.sync.driver import Progress
+    from kubeedge.sync.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)

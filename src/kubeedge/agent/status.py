@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kubeedge.appengine.engine import AppEngine
     from kubeedge.beehive.supervisor import ModuleState
     from kubeedge.kubebus.module import KubeBus
-    from kubeedge.sync.driver import Progress
+    from kubeedge.sync.progress import Progress
 
 
 async def status(parts: Parts, modules: Sequence[ModuleState]) -> dict[str, Any]:

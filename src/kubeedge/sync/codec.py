@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, TypeVar
 
@@ -130,6 +130,10 @@ class KeysRefused:
 
 
 _AnyItem = TypeVar("_AnyItem", Item, Item | Patch)
+#: how encoded messages reach the other end, and how they come from there
+Send: TypeAlias = Callable[[bytes], Awaitable[None]]
+Receive: TypeAlias = Callable[[], Awaitable[bytes]]
+
 Message: TypeAlias = Fetch | Start | Batch | End | Ack | Ranges | Want | Fill | KeysRefused
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from kubeedge.api import keys
 from kubeedge.kit.metrics import Family, family
 from kubeedge.store.model import Store
-from kubeedge.sync.driver import Progress, refusal
+from kubeedge.sync.progress import Progress, refusal
 
 _COUNTERS = (
     ("batches", "kubeedge_sync_batches_total", "batches of changes"),

@@ -21,7 +21,8 @@ from kubeedge.pki.identity import NodeIdentity
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Compare, Put
 from kubeedge.sync.bounds import Bounds
-from kubeedge.sync.driver import Progress, run_edge
+from kubeedge.sync.driver import run_edge
+from kubeedge.sync.progress import Progress
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from kubeedge_cloud.tenants.manager import TenantManager
 from tests.kit import virtual_time

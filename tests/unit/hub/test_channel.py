@@ -20,7 +20,8 @@ from kubeedge.hub.stream import Stream
 from kubeedge.kit import tcp
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import MAX_VALUE
-from kubeedge.sync.driver import Progress, run_edge
+from kubeedge.sync.driver import run_edge
+from kubeedge.sync.progress import Progress
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from tests.kit.certs import Credentials, TestAuthority
 from tests.kit.directory import SomeNodes

@@ -11,7 +11,9 @@ from kubeedge.api import keys
 from kubeedge.store import upkeep
 from kubeedge.store.model import Put, Store
 from kubeedge.store.sqlite import SqliteStore, open_sqlite
-from kubeedge.sync.driver import Progress, run_sink, run_source
+from kubeedge.sync.progress import Progress
+from kubeedge.sync.sink import run_sink
+from kubeedge.sync.source import run_source
 
 CLOUD, LSR = "/t/default/edge/edge1/desired/", keys.SYNC_DOWN
 

@@ -16,7 +16,9 @@ from kubeedge.metaserver.effective import EffectiveStore
 from kubeedge.metaserver.settle import EdgeWrites
 from kubeedge.metaserver.view import RegistryView
 from kubeedge.store.memory import MemoryStore
-from kubeedge.sync.driver import Progress, run_sink, run_source
+from kubeedge.sync.progress import Progress
+from kubeedge.sync.sink import run_sink
+from kubeedge.sync.source import run_source
 from tests.kit import virtual_time
 from tests.unit.controllers.world import TENANT, World, template
 

@@ -16,7 +16,9 @@ from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Put, Store
 from kubeedge.store.sqlite import SqliteStore, open_sqlite
 from kubeedge.sync.codec import Batch, End, Fetch, Fill, Item, Message, Patch, Ranges, Start, Want, decode, encode
-from kubeedge.sync.driver import Progress, run_sink, run_source
+from kubeedge.sync.progress import Progress
+from kubeedge.sync.sink import run_sink
+from kubeedge.sync.source import run_source
 from tests.kit import virtual_time
 from tests.unit.sync.world import LSR, SINK, SOURCE, Sync, contents, fill, play, same, until
 

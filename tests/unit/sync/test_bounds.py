@@ -13,7 +13,9 @@ from kubeedge.store.model import MAX_KEY, Delete, Put
 from kubeedge.sync import observe
 from kubeedge.sync.bounds import REMEMBERED, Bounds, Usage
 from kubeedge.sync.codec import Item, KeysRefused, decode, encode
-from kubeedge.sync.driver import Progress, run_sink, run_source
+from kubeedge.sync.progress import Progress
+from kubeedge.sync.sink import run_sink
+from kubeedge.sync.source import run_source
 from tests.kit import virtual_time
 from tests.unit.sync.world import LSR, SINK, SOURCE, Sync, contents
 

@@ -14,7 +14,8 @@ from kubeedge.store.model import Put, Store
 from kubeedge.store.sqlite import open_sqlite
 from kubeedge.sync.codec import Batch, decode, encode
 from kubeedge.sync.core import WINDOW_BATCHES
-from kubeedge.sync.driver import Progress, run_source
+from kubeedge.sync.progress import Progress
+from kubeedge.sync.source import run_source
 from tests.unit.sync.world import LSR, SINK, SOURCE, Sync, fill, play, same, until
 
 

@@ -10,7 +10,9 @@ from kubeedge.kit.bucket import Bucket
 from kubeedge.store.model import Put, Store
 from kubeedge.sync.bounds import Bounds
 from kubeedge.sync.codec import Message, decode
-from kubeedge.sync.driver import Progress, run_sink, run_source
+from kubeedge.sync.progress import Progress
+from kubeedge.sync.sink import run_sink
+from kubeedge.sync.source import run_source
 
 SOURCE, SINK, LSR = "/t/default/edge/e1/desired/", "/desired/", "/sync/down"
 
