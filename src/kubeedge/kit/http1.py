@@ -11,6 +11,7 @@ connection, so that nobody takes it for a whole one.
 from __future__ import annotations
 
 from kubeedge.kit.http1_client import ClientResponse, Connection
+from kubeedge.kit.http1_limits import Limits
 from kubeedge.kit.http1_messages import (
     BodyTooLarge,
     BrokenBody,
@@ -18,7 +19,6 @@ from kubeedge.kit.http1_messages import (
     Handler,
     Headers,
     Inform,
-    Limits,
     Request,
     Response,
     Upgrade,

@@ -12,7 +12,8 @@ from typing import Any
 import h11
 
 from kubeedge.errors import Invalid, PeerError
-from kubeedge.kit.http1_messages import ClientGone, Headers, Inform, Limits, gather
+from kubeedge.kit.http1_limits import Limits
+from kubeedge.kit.http1_messages import ClientGone, Headers, Inform, gather
 from kubeedge.kit.streams import abort_writer, close_writer
 
 _HEAD_END = re.compile(rb"\n\r?\n")

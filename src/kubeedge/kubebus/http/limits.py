@@ -12,7 +12,7 @@ from typing import Protocol
 
 from kubeedge.errors import Unavailable
 from kubeedge.kit.bucket import Buckets
-from kubeedge.kit.http1 import Limits
+from kubeedge.kit.http1_limits import Limits
 
 _MOST_BUCKETS = 4096  # names whose rate is remembered: unauthenticated clients may ask for any
 

@@ -1,0 +1,62 @@
+"""The import contracts of pyproject.toml hold for every file that says so, not only for those that somebody remembered to list."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PURE = re.compile(r"\bPure\b|\bas a pure\b|\ba pure function\b|\bstill pure\b")
+
+
+def modules() -> dict[str, Path]:
+    """Every Python module of the product by its dotted name."""
+    found = {}
+    for root in (ROOT / "src", ROOT / "cloud"):
+        for path in root.glob("kubeedge*/**/*.py"):
+            name = ".".join(path.relative_to(root).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def contract(name: str) -> list[str]:
+    """The source modules of the contract whose name begins so."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    (patterns,) = [c["source_modules"] for c in contracts if c["name"].startswith(name)]
+    assert isinstance(patterns, list)
+    return patterns
+
+
+def covered(module: str, patterns: list[str]) -> bool:
+    """By a pattern itself, or by a package that one names."""
+    parts = module.split(".")
+    names = [".".join(parts[: n + 1]) for n in range(len(parts))]
+    return any(fnmatch.fnmatchcase(name, p.replace(".**.", ".*.")) for p in patterns for name in names) or any(
+        ".**." in p and fnmatch.fnmatchcase(name, p.replace(".**.", ".")) for p in patterns for name in names
+    )
+
+
+def test_every_file_that_says_it_is_pure_is_in_the_contract() -> None:
+    patterns = contract("Cores are pure")
+    missing = []
+    for name, path in sorted(modules().items()):
+        text = ast.get_docstring(ast.parse(path.read_text())) or ""
+        if PURE.search(text) and not covered(name, patterns):
+            missing.append(name)
+    assert missing == []
+
+
+def test_every_file_that_the_contract_names_is_there() -> None:
+    names = modules()
+    assert [p for p in contract("Cores are pure") if "*" not in p and p not in names] == []
+
+
+def test_a_module_of_a_package_is_covered_by_its_pattern_and_others_are_not() -> None:
+    patterns = ["kubeedge.**.core", "kubeedge.wire"]
+    assert covered("kubeedge.sync.core", patterns) and covered("kubeedge.kubebus.l4.core", patterns)
+    assert covered("kubeedge.wire.frame", patterns) and covered("kubeedge.wire", patterns)
+    assert not covered("kubeedge.sync.driver", patterns) and not covered("kubeedge.wired", patterns)
