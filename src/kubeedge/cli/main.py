@@ -28,7 +28,7 @@ class _Commands:
 
 
 def _output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="how to print")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="output format")
 
 
 def _verbs(parser: argparse.ArgumentParser, *verbs: tuple[str, str]) -> list[argparse.ArgumentParser]:
@@ -53,7 +53,7 @@ def _add_runners(commands: _Commands) -> None:
     p.add_argument("--default-config", "--defaultconfig", action="store_true", help="print the default configuration")
 
     p.add_argument(
-        "--new-authority", action="store_true", help="go on with another certificate authority: every node joins again"
+        "--new-authority", action="store_true", help="accept a new certificate authority; every node has to join again"
     )
 
     p = commands.add("edge", "run", "run the agent of this node in the foreground", output=False)
@@ -75,89 +75,91 @@ def _add_join(commands: _Commands) -> None:
         "--wait",
         type=float,
         metavar="SECONDS",
-        help="try so long, also where nothing listens yet (default: 30 for what may pass)",
+        help="keep trying for this long, even if nothing listens yet (default: 30 for transient failures)",
     )
     p.add_argument("--force", action="store_true", help="replace the credentials of an earlier join")
     after = p.add_mutually_exclusive_group()
     after.add_argument("--run", action="store_true", help="then run the agent in the foreground")
     after.add_argument("--no-start", dest="start", action="store_false", help="do not start the agent's service")
 
-    p = commands.add("reset", "reset", "undo join: end pods and agent, remove state and credentials", output=False)
+    p = commands.add("reset", "reset", "undo join: stop pods and agent, remove state and credentials", output=False)
     _root(p)
     p.add_argument("--force", action="store_true", help="do not ask")
 
 
 def _add_new_token(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tenant", default="default", help="whose node it makes (default: default)")
-    parser.add_argument("--node", default="", help="the only name that it is good for (default: any)")
-    parser.add_argument("--ttl", default="24h", help="how long it may be used: 30m, 24h, 7d (default: 24h)")
-    parser.add_argument("--replace", action="store_true", help="it may take the place of a node that exists")
+    parser.add_argument("--tenant", default="default", help="tenant of the new node (default: default)")
+    parser.add_argument("--node", default="", help="restrict the token to this node name (default: any name)")
+    parser.add_argument("--ttl", default="24h", help="lifetime: 30m, 24h, 7d (default: 24h)")
+    parser.add_argument("--replace", action="store_true", help="allow it to replace an existing node")
     _socket(parser, CLOUD_SOCKET, "the cloud's")
 
 
 def _add_cloud_tools(commands: _Commands) -> None:
     p = commands.add("token", "token", "bootstrap tokens", output=False)
     create, list_, revoke = _verbs(
-        p, ("create", "make a token"), ("list", "show tokens"), ("revoke", "make a token worthless")
+        p, ("create", "create a token"), ("list", "list tokens"), ("revoke", "revoke a token")
     )
     _add_new_token(create)
     for verb in (list_, revoke):
-        verb.add_argument("--tenant", default="default", help="whose tokens (default: default)")
+        verb.add_argument("--tenant", default="default", help="tenant (default: default)")
         _socket(verb, CLOUD_SOCKET, "the cloud's")
-    revoke.add_argument("id", help="the six characters between the dots")
+    revoke.add_argument("id", help="token ID: the six characters between the dots")
 
-    p = commands.add("kubeconfig", "kubeconfig", "who may use the Kubernetes API of a tenant", output=False)
+    p = commands.add("kubeconfig", "kubeconfig", "manage access to the Kubernetes API of a tenant", output=False)
     create, list_, revoke, replace = _verbs(
         p,
-        ("create", "make a kubeconfig and print it: only now is its key seen"),
-        ("list", "show kubeconfigs"),
-        ("revoke", "end a kubeconfig and its connections"),
-        ("replace", "put another one into the administrator's file on this machine and revoke that of before"),
+        ("create", "create a kubeconfig and print it; its key is shown only once"),
+        ("list", "list kubeconfigs"),
+        ("revoke", "revoke a kubeconfig and close its connections"),
+        ("replace", "replace the kubeconfig in the administrator's file on this machine and revoke the old one"),
     )
     create.add_argument("--user", default="admin", help="name of the user (default: admin)")
-    create.add_argument("--ttl", default="365d", help="how long it is good: 24h, 90d (default: 365d)")
-    create.add_argument("--file", help="write it there (mode 0600) instead of printing it")
-    revoke.add_argument("id", help="as `kubeedge kubeconfig list` shows it")
+    create.add_argument("--ttl", default="365d", help="lifetime: 24h, 90d (default: 365d)")
+    create.add_argument("--file", help="write it to this file (mode 0600) instead of printing it")
+    revoke.add_argument("id", help="ID, as shown by `kubeedge kubeconfig list`")
     for verb in (create, list_, revoke, replace):
-        verb.add_argument("--tenant", default="default", help="whose API (default: default)")
+        verb.add_argument("--tenant", default="default", help="tenant (default: default)")
         _socket(verb, CLOUD_SOCKET, "the cloud's")
 
     p = commands.add("tenant", "tenant", "tenants of this cloud", output=False)
     create, list_, show, quota = _verbs(
         p,
-        ("create", "make a tenant"),
-        ("list", "show tenants"),
-        ("show", "what a tenant has stored, and may"),
-        ("quota", "how much a tenant may store from now on"),
+        ("create", "create a tenant"),
+        ("list", "list tenants"),
+        ("show", "show a tenant's usage and quota"),
+        ("quota", "set a tenant's quota"),
     )
     for verb in (create, show, quota):
         verb.add_argument("name")
-    quota.add_argument("--objects", type=int, default=0, help="Kubernetes objects (default: as the configuration says)")
-    quota.add_argument("--mib", type=int, default=0, help="MiB of them (default: as the configuration says)")
+    quota.add_argument(
+        "--objects", type=int, default=0, help="number of Kubernetes objects (default: from the configuration)"
+    )
+    quota.add_argument("--mib", type=int, default=0, help="their total size in MiB (default: from the configuration)")
     for verb in (create, list_, show, quota):
         _socket(verb, CLOUD_SOCKET, "the cloud's")
 
     p = commands.add("node", "node", "nodes of a tenant", output=False)
     list_, remove = _verbs(
         p,
-        ("list", "show nodes: attached or away, last seen, addresses, version, lag"),
-        ("remove", "end its links and its channel, forget it, and free its name and number"),
+        ("list", "list nodes: attached or away, last seen, addresses, version, lag"),
+        ("remove", "close its links and channel, delete it, and free its name and number"),
     )
-    list_.add_argument("--tenant", default="", help="whose nodes (default: of all)")
+    list_.add_argument("--tenant", default="", help="tenant (default: all)")
     _socket(list_, CLOUD_SOCKET, "the cloud's")
     remove.add_argument("node", help="its name")
-    remove.add_argument("--tenant", default="default", help="whose node (default: default)")
+    remove.add_argument("--tenant", default="default", help="tenant (default: default)")
     _socket(remove, CLOUD_SOCKET, "the cloud's")
 
 
 def _add_gettoken(commands: _Commands) -> None:
-    p = commands.add("gettoken", "token", "print a new bootstrap token")
+    p = commands.add("gettoken", "token", "create and print a bootstrap token")
     p.set_defaults(verb="create")
     _add_new_token(p)
 
 
 def _add_edge_tools(commands: _Commands) -> None:
-    p = commands.add("status", "status", "what the agent (or the cloud process) of this machine is doing")
+    p = commands.add("status", "status", "show the state of the agent (or the cloud process) on this machine")
     p.add_argument("--socket", help=f"unix socket (default: {EDGE_SOCKET}, or {CLOUD_SOCKET})")
 
     p = commands.add("publish", "publish", "publish a web service of this node")
@@ -166,43 +168,48 @@ def _add_edge_tools(commands: _Commands) -> None:
     p.add_argument(
         "--access",
         choices=("public", "tenant", "token"),
-        help="who may use it: everybody (default), nodes of the tenant, holders of a token",
+        help="who may use it: everyone (default), nodes of the tenant, or holders of a token",
     )
     what = p.add_mutually_exclusive_group()
-    what.add_argument("--new-token", action="store_true", help="one more token opens it; shown once")
-    what.add_argument("--revoke-tokens", action="store_true", help="no token opens it any more")
-    what.add_argument("--remove", action="store_true", help="publish it no longer")
-    what.add_argument("--list", action="store_true", help="show what this node publishes, and for whom")
+    what.add_argument("--new-token", action="store_true", help="add an access token; shown only once")
+    what.add_argument("--revoke-tokens", action="store_true", help="revoke all access tokens")
+    what.add_argument("--remove", action="store_true", help="unpublish it")
+    what.add_argument("--list", action="store_true", help="list what this node publishes, and for whom")
     _socket(p, EDGE_SOCKET, "the agent's")
 
     p = commands.add("image", "image", "container images of this node", output=False)
-    import_, list_ = _verbs(p, ("import", "import an OCI or docker archive"), ("list", "show images"))
+    import_, list_ = _verbs(p, ("import", "import an OCI or docker archive"), ("list", "list images"))
     import_.add_argument("archive")
-    import_.add_argument("names", nargs="*", help="further names for it")
+    import_.add_argument("names", nargs="*", help="additional names for the image")
     for verb in (import_, list_):
         _socket(verb, EDGE_SOCKET, "the agent's")
 
 
 def _add_network_tools(commands: _Commands) -> None:
     both = f"unix socket (default: {EDGE_SOCKET}, or {CLOUD_SOCKET})"
-    p = commands.add("ping", "ping", "round trips to a node through KubeBus")
-    p.add_argument("node", help='its name; from an edge also "cloud"')
-    p.add_argument("-c", "--count", type=int, default=4, help="how many (default: %(default)s)")
-    p.add_argument("-i", "--interval", type=float, default=0.5, help="seconds between two (default: %(default)g)")
-    links = commands.add("links", "links", "links of KubeBus: state, round trip, traffic, queues, drops")
-    routes = commands.add("routes", "routes", "what is reached through KubeBus, and the way back for other machines")
+    p = commands.add("ping", "ping", "measure round trips to a node through KubeBus")
+    p.add_argument("node", help='node name; on an edge node also "cloud"')
+    p.add_argument("-c", "--count", type=int, default=4, help="number of pings (default: %(default)s)")
+    p.add_argument("-i", "--interval", type=float, default=0.5, help="seconds between pings (default: %(default)g)")
+    links = commands.add("links", "links", "show the links of KubeBus: state, round trip, traffic, queues, drops")
+    routes = commands.add(
+        "routes", "routes", "show what is reachable through KubeBus, and the return route for other machines"
+    )
     for parser in (p, links, routes):
-        parser.add_argument("--tenant", default="default", help="in the cloud: whose network (default: default)")
+        parser.add_argument("--tenant", default="default", help="in the cloud: tenant (default: default)")
         parser.add_argument("--socket", help=both)
 
     p = commands.add("router", "router", "virtual routers: networks behind nodes", output=False)
-    allow, list_ = _verbs(p, ("allow", "allow networks behind a node"), ("list", "show what is allowed"))
+    allow, list_ = _verbs(p, ("allow", "allow networks behind a node"), ("list", "list allowed networks"))
     allow.add_argument("node", help="the router")
     allow.add_argument(
-        "subnets", nargs="*", metavar="SUBNET", help="all of its networks, as 10.0.0.0/24; none: nothing"
+        "subnets",
+        nargs="*",
+        metavar="SUBNET",
+        help="all of its networks, like 10.0.0.0/24; without any, none are allowed",
     )
     for verb in (allow, list_):
-        verb.add_argument("--tenant", default="default", help="whose node (default: default)")
+        verb.add_argument("--tenant", default="default", help="tenant (default: default)")
         _socket(verb, CLOUD_SOCKET, "the cloud's")
 
 
@@ -210,10 +217,10 @@ def _add_upkeep(commands: _Commands) -> None:
     p = commands.add("store", "store", "check, back up and restore the store of this machine", output=False)
     check, backup, restore, stats = _verbs(
         p,
-        ("check", "is the file whole? (exit status 1: no, and what to do)"),
-        ("backup", "copy it, while it is in use"),
-        ("restore", "put a backup in its place, while it is not in use"),
-        ("stats", "what is in it"),
+        ("check", "check the file for corruption (exit status 1: corrupt, with advice)"),
+        ("backup", "copy it, online"),
+        ("restore", "replace it with a backup, offline"),
+        ("stats", "show its contents by kind"),
     )
     for verb in (check, backup, restore, stats):
         verb.add_argument("--store", help="the file (default: the agent's below ROOT, or the cloud's)")
@@ -223,7 +230,7 @@ def _add_upkeep(commands: _Commands) -> None:
     backup.add_argument("--force", action="store_true", help="replace the file if it exists")
 
     p = commands.add("sync", "sync", "synchronisation between node and cloud", output=False)
-    (status,) = _verbs(p, ("status", "last sync revisions, lag, queue and bytes, both ways"))
+    (status,) = _verbs(p, ("status", "last sync revisions, lag, queue and bytes in both directions"))
     status.add_argument("--socket", help=f"unix socket (default: {EDGE_SOCKET}, or {CLOUD_SOCKET})")
     status.add_argument("--tenant", default="", help="in the cloud: of this tenant only")
     status.add_argument("--node", default="", help="in the cloud: of this node only")

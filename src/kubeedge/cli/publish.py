@@ -37,18 +37,18 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _change(options: argparse.Namespace, name: str) -> tuple[dict[str, Any], str]:
-    """What the agent answered, and how a person is told."""
+    """What the agent answered, and the text for people."""
 
     def ask(method: str, path: str, body: object = None) -> dict[str, Any]:
         return call(options.socket, method, path, body, start=_START)
 
     if options.remove:
-        return ask("DELETE", f"/v1/webservices/{name}"), f"{name} is published no longer"
+        return ask("DELETE", f"/v1/webservices/{name}"), f"{name} is unpublished"
     if options.new_token:
         answer = ask("POST", f"/v1/webservices/{name}/tokens", {})
         return answer, str(answer.get("token"))
     if options.revoke_tokens:
-        return ask("DELETE", f"/v1/webservices/{name}/tokens"), f"no token opens {name} any more"
+        return ask("DELETE", f"/v1/webservices/{name}/tokens"), f"all access tokens of {name} are revoked"
     body = {"name": name}
     if options.target:
         body["target"] = _target(options.target, name)

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
             text = str(answer.get("token"))
         case "revoke":
             ask("DELETE", f"{base}/{urllib.parse.quote(options.id, safe='')}")
-            answer, text = {"revoked": options.id}, f"token {options.id} is worthless now"
+            answer, text = {"revoked": options.id}, f"token {options.id} is revoked"
         case _:
             answer = ask("GET", base)
             text = _table(answer["tokens"])

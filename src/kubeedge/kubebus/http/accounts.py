@@ -20,7 +20,7 @@ class Account:
 
 class Accounts:
     def __init__(self) -> None:
-        self._strangers = Account()
+        self._unknown = Account()
         self._by_tenant: dict[str, Account] = {}
 
     def exists(self, tenant: str) -> Account:
@@ -28,10 +28,10 @@ class Accounts:
         return self._by_tenant.setdefault(tenant, Account())
 
     def of(self, tenant: str) -> Account:
-        return self._by_tenant.get(tenant, self._strangers)
+        return self._by_tenant.get(tenant, self._unknown)
 
     def all(self) -> dict[str, Account]:
-        return {"": self._strangers, **self._by_tenant}
+        return {"": self._unknown, **self._by_tenant}
 
     def with_fast(self, counters: Mapping[str, Mapping[str, Any]]) -> dict[str, Account]:
         """Copies, with what the fast path has counted (Proxy.accounts)."""

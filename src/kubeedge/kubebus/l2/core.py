@@ -186,7 +186,7 @@ class LinkCore:
             self._ask(now)
 
     def probe(self, now: float) -> None:
-        """The network may have changed: is the peer still there? Doubtful until it answers, after a short patience."""
+        """The network may have changed: is the peer still there? Suspect until it answers, after a short timeout."""
         if self.state is LinkState.UP and self._probe_until is None:
             self._probe_until = now + max(self.settings.probe_timeout, 3 * (self.rtt or 0.0))
             self._ask(now)
