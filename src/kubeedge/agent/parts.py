@@ -57,6 +57,7 @@ class Parts:
 
     @property
     def published(self) -> PublishedServices:
+        """The web services of this node, for `kubeedge publish`."""
         from kubeedge.publishing.published import PublishedServices
 
         return PublishedServices(self.store, f"/{self.credentials.tenant}/{self.credentials.node}")

@@ -16,6 +16,8 @@ from kubeedge.kit.backoff import Backoff
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartPolicy:
+    """How long a crashed module waits for its next start."""
+
     backoff: Backoff = Backoff(0.5, 30.0)  # a longer wait would keep a node useless after its trouble is over
     healthy_after: float = 60.0  # seconds of life after which a crash counts as the first again
 
@@ -30,6 +32,7 @@ class Restarts:
         self.total = 0
 
     def started(self, now: float) -> None:
+        """It runs from now on."""
         self._began = now
 
     def ended(self, now: float) -> float:

@@ -33,6 +33,8 @@ log = logging.getLogger("kubeedge.beehive")
 
 @dataclass(slots=True)
 class ModuleState:
+    """A module, for `kubeedge status` and the metrics."""
+
     name: str
     state: ModulePhase = "stopped"
     restarts: int = 0
@@ -66,6 +68,7 @@ class Supervisor:
         return [dataclasses.replace(state) for state in self._states.values()]
 
     def stop(self) -> None:
+        """run() stops all modules, top level first, and returns. Idempotent."""
         self._stop.set()
 
     async def run(self) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ from kubeedge.errors import KubeEdgeError
 
 
 class CommandError(KubeEdgeError):
+    """The command failed: `message` says why, `next` what the user can do."""
+
     exit_status = 1
 
     def __init__(self, message: str, next: str = "") -> None:

@@ -16,6 +16,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def link_table(links: list[dict[str, Any]]) -> str:
+    """The links of an answer, one row each."""
     edge = not any("tenant" in link for link in links)
     who = ("SLOT", "RELAY") if edge else ("NODE", "SLOT")
     header = (*who, "STATE", "SECONDS", "RTT", "TCP", "IN", "OUT", "QUEUED", "DROPS")

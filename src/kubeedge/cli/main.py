@@ -237,6 +237,7 @@ def _add_upkeep(commands: _Commands) -> None:
 
 
 def parser(program_name: str = "kubeedge") -> argparse.ArgumentParser:
+    """All commands, or those of keadm."""
     keadm = program_name == "keadm"
     program = argparse.ArgumentParser(
         prog=program_name,

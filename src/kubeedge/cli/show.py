@@ -9,10 +9,12 @@ from typing import Any
 
 
 def as_json(value: Any) -> str:
+    """For programs: indented, keys as they came."""
     return json.dumps(value, indent=2)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Left-aligned columns as wide as their widest cell."""
     cells = [[str(h) for h in header], *([str(c) for c in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     return "\n".join("   ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
@@ -40,6 +42,7 @@ def tree(value: Mapping[str, Any], indent: str = "") -> str:
 
 
 def ms(seconds: float) -> str:
+    """Seconds as milliseconds in three digits."""
     return f"{seconds * 1000:.3g} ms"
 
 

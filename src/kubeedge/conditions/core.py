@@ -13,17 +13,27 @@ DOWN_FOR = 10.0  # seconds without a link before it is said
 
 
 class Bus(Protocol):
+    """What KubeBus says of itself (kubebus.core.BusStatus)."""
+
     @property
-    def up(self) -> bool: ...
+    def up(self) -> bool:
+        """There is a link to a relay."""
+        ...
+
     @property
     def since(self) -> float:
         """Loop time of the last change of `up`."""
         ...
 
     @property
-    def relay(self) -> str: ...
+    def relay(self) -> str:
+        """ "host:port" of the current or the last one."""
+        ...
+
     @property
-    def last_error(self) -> str: ...
+    def last_error(self) -> str:
+        """Why the last attempt or link failed; "" when none did."""
+        ...
 
 
 def condition(bus: Bus, said: dict[str, str] | None, now: float) -> dict[str, str] | None:

@@ -20,6 +20,8 @@ Routes = Callable[[Request], Awaitable[Mapping[str, Any] | None]]
 
 
 class ControlServer:
+    """Module "control" of either process."""
+
     name = "control"
 
     def __init__(self, path: Path, routes: Routes, metrics: Callable[[], str]) -> None:
@@ -38,6 +40,7 @@ class ControlServer:
             self._path.unlink(missing_ok=True)
 
     async def handle(self, request: Request) -> Response:
+        """One request. Errors of the routes become answers; nothing is raised."""
         try:
             if (request.method, request.path) == ("GET", "/metrics"):
                 return metrics_response(self._metrics())

@@ -60,6 +60,8 @@ class Kind(enum.IntEnum):
 
 
 class SessionState(enum.Enum):
+    """The life of a session, in order."""
+
     OPENING = "opening"  # our HELLO is sent, theirs is awaited
     ATTACHED = "attached"
     DETACHED = "detached"  # final
@@ -67,17 +69,23 @@ class SessionState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Attached:
+    """The other end has said hello."""
+
     hello: dict[str, Any]  # what the peer said of itself; not to be trusted for identity
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
+    """A message of the stream `kind`, for its user."""
+
     kind: int
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Detached:
+    """The session is over, and why."""
+
     reason: str
 
 
@@ -86,6 +94,8 @@ SessionEvent: TypeAlias = Attached | Received | Detached
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSettings:
+    """Times of one end, in seconds."""
+
     keepalive: float = 20.0  # seconds of silence before we ask; a home router forgets a TCP flow after minutes
     #: ask only when the peer is late with its own question. Two ends that ask at the same moment would do so for ever, and double what an
     #: idle node costs. A peer that does not say its keepalive is believed to have ours
@@ -111,6 +121,7 @@ class Session:
     _keepalive: float = 0.0
 
     def open(self, now: float) -> None:
+        """The WebSocket is there: say hello."""
         self._heard_at = now
         self._keepalive = self.settings.keepalive + (FOLLOW_AFTER if self.settings.follows else 0.0)
         self._hello_until = now + self.settings.hello_deadline
@@ -128,6 +139,7 @@ class Session:
         self._emit(kind, payload)
 
     def close(self, reason: str) -> None:
+        """Say goodbye; nothing is received after it."""
         if self.state is not SessionState.DETACHED:
             self._emit(Kind.BYE, reason.encode()[:200])
             self.state = SessionState.DETACHED
@@ -159,13 +171,16 @@ class Session:
 
     @property
     def has_messages(self) -> bool:
+        """Is there something to send?"""
         return bool(self._outbound)
 
     def messages_to_send(self) -> list[bytes]:
+        """What is to be sent now, in order; the caller sends all of it."""
         messages, self._outbound = self._outbound, []
         return messages
 
     def next_timer(self) -> float | None:
+        """When handle_timer() is due, on the clock of `now`; None: never."""
         match self.state:
             case SessionState.DETACHED:
                 return None
@@ -177,6 +192,7 @@ class Session:
         return min(times)
 
     def handle_timer(self, now: float) -> list[SessionEvent]:
+        """Time has passed: keepalive, timeouts. Events as receive()."""
         match self.state:
             case SessionState.DETACHED:
                 return []

@@ -27,20 +27,32 @@ _GOODBYE = 1.0  # seconds for a polite end; the peer may be gone
 
 
 class Transport(Protocol):
-    def abort(self) -> None: ...
+    """What carries a WebSocket, as far as a channel ends it."""
+
+    def abort(self) -> None:
+        """End at once, and drop what is not sent yet."""
+        ...
 
 
 class WebSocket(Protocol):
     """stream.Stream, or one of a simulated network. Errors are OSErrors; PeerError for what the other end may not do."""
 
     @property
-    def transport(self) -> Transport: ...
+    def transport(self) -> Transport:
+        """What is below, for abort() and for TCP's own figures (kit.tcp)."""
+        ...
 
-    async def send(self, message: bytes) -> None: ...
+    async def send(self, message: bytes) -> None:
+        """One binary message; waits while the network is slower than we are."""
+        ...
 
-    async def recv(self) -> bytes: ...
+    async def recv(self) -> bytes:
+        """The next binary message."""
+        ...
 
-    async def close(self, code: int = 1000, reason: str = "") -> None: ...
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        """The closing handshake, with a code of RFC 6455 section 7.4."""
+        ...
 
 
 class ChannelCounters:
@@ -101,6 +113,7 @@ class Channel:
 
     @property
     def rtt(self) -> float | None:
+        """Seconds of the last round trip; None: not measured yet."""
         return self._session.rtt
 
     @property

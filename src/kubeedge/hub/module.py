@@ -33,6 +33,8 @@ _STABLE_AFTER = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeHubSettings:
+    """Where the cloud is, and how patiently it is tried."""
+
     endpoints: Sequence[str]  # "host:port" of the cloud processes, tried in turn
     session: SessionSettings = field(default_factory=SessionSettings)
     connect_timeout: float = 3.0  # seconds for TCP; bad networks need more than one round trip a second
@@ -49,6 +51,8 @@ class EdgeHubSettings:
 
 @dataclass(frozen=True, slots=True)
 class HubStatus:
+    """The channel, for `kubeedge status`."""
+
     attached: bool
     endpoint: str  # of the current or the last channel
     since: float  # loop time of the last change of `attached`
@@ -113,6 +117,7 @@ class EdgeHub:
 
     @property
     def status(self) -> HubStatus:
+        """As of now."""
         channel = self._channel
         return HubStatus(
             channel is not None,

@@ -153,6 +153,7 @@ class Stream:
         return request.path, answer
 
     def accept(self, answer: Response) -> None:
+        """Server: answer with 101; from here on it is a WebSocket."""
         assert isinstance(self._websocket, ServerProtocol)
         self._websocket.send_response(answer)
         self._open()
@@ -188,6 +189,7 @@ class Stream:
 
     @property
     def transport(self) -> Stream:
+        """The stream itself: it has no asyncio transport below it."""
         return self
 
     def get_extra_info(self, name: str) -> Any:

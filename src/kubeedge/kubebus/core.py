@@ -26,6 +26,8 @@ class RouterSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubeBusSettings:
+    """What join said of this node, and what kubeedge.yaml says of its links."""
+
     relays: Sequence[str]  # "host:port", raced when there is no link; none: the TUN is all there is
     ca: Path
     cert: Path
@@ -61,6 +63,8 @@ class KubeBusSettings:
 
 @dataclass(frozen=True, slots=True)
 class BusStatus:
+    """KubeBus, for `kubeedge status` and for the condition KubeBusReady."""
+
     up: bool
     relay: str
     since: float  # loop time of the last change of `up`

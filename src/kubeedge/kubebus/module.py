@@ -114,6 +114,7 @@ class KubeBus:
 
     @property
     def status(self) -> BusStatus:
+        """As of now."""
         links = self._links
         best = links.best() if links else None
         return BusStatus(
@@ -126,6 +127,7 @@ class KubeBus:
         )
 
     def links(self) -> list[LinkInfo]:
+        """Of all slots, links that are opening too."""
         return self._links.infos() if self._links else []
 
     @property
@@ -134,6 +136,7 @@ class KubeBus:
         return self._links.totals if self._links else (0, 0)
 
     def tun_counters(self) -> PortCounters | None:
+        """None: there is no TUN."""
         tun = self._overlay.port
         return self._plane.counters(tun) if self._plane is not None and tun >= 0 else None
 

@@ -19,6 +19,8 @@ _ASK_AGAIN = 0.05  # seconds until a name is asked for on another link
 
 
 class Names:
+    """For connections to nodes by name."""
+
     def __init__(self, links: Callable[[], Links | None], up: asyncio.Event) -> None:
         """`links`: those that there are now; `up` is set while there is one that is up."""
         self._links = links

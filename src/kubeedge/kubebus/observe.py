@@ -40,6 +40,7 @@ def link_row(counters: PortCounters | None, *, rtt: float | None) -> dict[str, A
 
 
 def edge_links(bus: KubeBus, now: float) -> list[dict[str, Any]]:
+    """Rows of `kubeedge links` on an edge node; `now`: loop time."""
     return [
         {
             "slot": info.slot,
@@ -56,6 +57,7 @@ def edge_links(bus: KubeBus, now: float) -> list[dict[str, Any]]:
 
 
 def edge_metrics(bus: KubeBus) -> list[Family]:
+    """Figures of an edge node's links and TUN for Prometheus."""
     links = [(str(i.slot), i.counters, i.rtt, i.state) for i in bus.links() if i.state != "opening"]
     established, failures = bus.totals
     found = [

@@ -87,10 +87,12 @@ class KernelRoutes:
         self._changed.set()
 
     def add(self, subnet: Subnet) -> None:
+        """Wanted from now on; the kernel has it soon."""
         self.wanted[subnet.prefix] = subnet
         self._changed.set()
 
     def remove(self, prefix: str) -> bool:
+        """Not wanted any more. False: it was not."""
         self._changed.set()
         return self.wanted.pop(prefix, None) is not None
 
@@ -123,6 +125,7 @@ class LearnedRoutes:
 
     @property
     def known(self) -> list[Subnet]:
+        """By prefix."""
         return sorted(self._kernel.wanted.values(), key=lambda s: s.prefix)
 
     def begin(self, plane: Plane, ours: Iterable[str]) -> None:
@@ -133,10 +136,12 @@ class LearnedRoutes:
         self.change(known, ())
 
     def replace(self, routes: Sequence[Subnet]) -> None:
+        """These and no others, as a welcome says."""
         wanted = {route.prefix for route in routes}
         self.change(routes, [route.prefix for route in self.known if route.prefix not in wanted])
 
     def change(self, add: Sequence[Subnet], withdraw: Sequence[str]) -> None:
+        """Some come and some go. What overlaps our own networks is not taken."""
         if self._plane is None:
             return
         for prefix in withdraw:

@@ -11,6 +11,8 @@ _SETTLE = 0.1  # seconds after the first message of a burst
 
 
 class NetworkWatch:
+    """Ready at once: it only speeds up what happens anyway."""
+
     name = "networkwatch"
 
     def __init__(self, changed: Callable[[], None]) -> None:

@@ -14,6 +14,8 @@ from kubeedge.store.model import ChangeKind, Store
 
 
 class ServiceFeed:
+    """`apply(key, value)` is called for each key below `prefixes`: with what is there first, then with each change; None: deleted."""
+
     name = "servicetable"
 
     def __init__(self, store: Store, prefixes: Sequence[str], apply: Callable[[str, bytes | None], None]) -> None:

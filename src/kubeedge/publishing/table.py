@@ -36,6 +36,8 @@ Value: TypeAlias = Mapping[str, Any]
 
 
 class ServiceTable:
+    """Keys and values of the store in, targets and policies of services out."""
+
     def __init__(self) -> None:
         self._values: dict[str, dict[str, Value]] = {prefix: {} for prefix in PREFIXES}
         self._published, self._pods, self._explicit, self._statuses = self._values.values()

@@ -54,6 +54,7 @@ class Usage:
     stale: bool = False  # keys were deleted whose sizes are not known: what is there is less than it says
 
     def count(self, key: str, value: bytes) -> None:
+        """Take a key that is there into account."""
         self.keys += 1
         self.size += len(key.encode()) + len(value)
 
@@ -89,6 +90,7 @@ class Usage:
 
     @property
     def refusals(self) -> int:
+        """How many keys are refused now."""
         return len(self.refused) + len(self.unfit)
 
     def forget(self, key: str) -> None:
@@ -97,6 +99,7 @@ class Usage:
         self.unfit.discard(key)
 
     def refuse(self, key: str, size: int) -> None:
+        """Remember that the key was refused."""
         if key in self.refused or len(self.refused) < REMEMBERED:
             self.refused[key] = size
 

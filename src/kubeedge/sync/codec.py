@@ -78,6 +78,8 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
+    """Sink: what it has, and from where it wants to go on."""
+
     store_id: str
     after: Revision
     digest: bytes = b""  # of what the sink has; empty: an end that does not speak "sync2"
@@ -85,6 +87,8 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Start:
+    """Source: changes follow, or a snapshot."""
+
     store_id: str
     revision: Revision
     snapshot: bool
@@ -93,37 +97,49 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
+    """Source: changes up to a revision."""
+
     revision: Revision
     items: Sequence[Item | Patch]
 
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
+    """Source: digests of ranges of keys, in order, each up to its `end`."""
+
     ranges: Sequence[Range]
 
 
 @dataclass(frozen=True, slots=True)
 class Want:
+    """Sink: the indexes of ranges that it has otherwise."""
+
     indexes: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Fill:
+    """Source: all keys of a range that was wanted."""
+
     items: Sequence[Item]
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    pass
+    """Source: the snapshot is complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
+    """Sink: durable up to a revision."""
+
     revision: Revision
 
 
 @dataclass(frozen=True, slots=True)
 class KeysRefused:
+    """Sink: how many keys it does not take, and what it takes at most."""
+
     count: int  # keys that are not taken, or not with their newest value; a lower bound when they are very many
     keys: int  # the bounds (bounds.py)
     bytes: int

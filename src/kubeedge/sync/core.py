@@ -154,6 +154,7 @@ class Sink:
         return Fetch(self.lsr.store_id, self.lsr.revision, digest)
 
     def wanted(self, indexes: Sequence[int]) -> Want:
+        """The answer to Ranges: which of them differ here."""
         self._wanted += [self._compared[n] for n in indexes]
         return Want(indexes)
 
@@ -227,6 +228,7 @@ class Sink:
         return Remember(batch.revision)
 
     def acked(self, action: Apply | Remember) -> Ack:
+        """The acknowledgement of what the driver has made durable."""
         return Ack(action.ack)
 
 
@@ -273,6 +275,7 @@ class Source:
         self._bytes_on_the_way += length
 
     def may_send(self) -> bool:
+        """Is there room in the window?"""
         return len(self._on_the_way) < WINDOW_BATCHES and self._bytes_on_the_way < WINDOW_BYTES
 
     def receive(self, message: Message) -> Revision | Want | KeysRefused | None:

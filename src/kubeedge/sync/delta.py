@@ -24,6 +24,7 @@ _WORTH_DEFLATING = 24  # bytes
 
 
 def digest(value: bytes) -> bytes:
+    """BLAKE2b of one value, `DIGEST` bytes."""
     return hashlib.blake2b(value, digest_size=DIGEST).digest()
 
 
@@ -36,12 +37,14 @@ class Content:
         self._hash = hashlib.blake2b(digest_size=size)
 
     def add(self, key: str, value: bytes) -> None:
+        """The next key, in the order of the store."""
         name = key.encode()
         self._hash.update(b"%d %d " % (len(name), len(value)))
         self._hash.update(name)
         self._hash.update(value)
 
     def digest(self) -> bytes:
+        """Of all keys and values so far."""
         return self._hash.digest()
 
 
@@ -75,6 +78,7 @@ def apply(base: bytes, patch: bytes) -> bytes:
 
 
 def deflate(data: bytes, dictionary: bytes) -> bytes:
+    """Raw DEFLATE (RFC 1951) with the dictionary."""
     packer = zlib.compressobj(6, zlib.DEFLATED, -15, zdict=dictionary)
     return packer.compress(data) + packer.flush()
 

@@ -24,6 +24,7 @@ _COUNTERS = (
 
 
 def progress(of: Progress) -> dict[str, Any]:
+    """One direction as JSON: revision, counters, and what is refused or held up."""
     found: dict[str, Any] = {
         "revision": of.revision,
         "batches": of.batches,

@@ -8,6 +8,7 @@ MAX_VARINT = 10  # bytes
 
 
 def varint(value: int) -> bytes:
+    """LEB128, as protobuf has it."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -27,12 +28,15 @@ class Reader:
 
     @property
     def remaining(self) -> int:
+        """Bytes that are left."""
         return len(self._data) - self._position
 
     def byte(self) -> int:
+        """Raises PeerError at the end, as all of them."""
         return self.take(1)[0]
 
     def take(self, length: int) -> bytes:
+        """So many bytes."""
         start = self._position
         end = start + length
         if end > len(self._data):
@@ -41,9 +45,11 @@ class Reader:
         return self._data[start:end]
 
     def rest(self) -> bytes:
+        """All that is left."""
         return self.take(self.remaining)
 
     def varint(self) -> int:
+        """At most 64 bits."""
         data, at = self._data, self._position
         if at + 1 < len(data):  # nearly all are of one byte or two; the loop is for the rest, and says what is wrong
             first = data[at]
@@ -66,6 +72,7 @@ class Reader:
         raise PeerError("number of more than 64 bits")
 
     def id(self) -> str:
+        """A store id: length and text."""
         length = self.byte()
         if length > 64:
             raise PeerError(f"store identity of {length} bytes")
@@ -75,5 +82,6 @@ class Reader:
             raise PeerError("store identity is not ASCII") from exc
 
     def end(self) -> None:
+        """Raises PeerError unless all was read."""
         if self.remaining:
             raise PeerError(f"{self.remaining} bytes after the message")

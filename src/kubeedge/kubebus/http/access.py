@@ -31,6 +31,8 @@ _HASH = 64  # hex digits of a SHA-256
 
 @dataclass(frozen=True, slots=True)
 class Policy:
+    """Who may use a service, from its value in the store."""
+
     access: Access = "public"
     tokens: tuple[str, ...] = ()  # hashes
 
@@ -39,6 +41,8 @@ PUBLIC = Policy()
 
 
 class AccessDecision(enum.Enum):
+    """May this request use the service? If not, why."""
+
     ALLOWED = "welcome"
     HIDDEN = "hidden"  # to be answered as if there were no such service
     TOKEN_MISSING = "token missing"

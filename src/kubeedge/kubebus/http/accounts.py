@@ -12,6 +12,8 @@ from typing import Any
 
 @dataclass(slots=True)
 class Account:
+    """Totals of one account."""
+
     answers: list[int] = field(default_factory=lambda: [0] * 6)  # by class of status; 1 is an upgrade
     refused: int = 0  # of them, for a limit
     bytes_in: int = 0  # of bodies and upgraded connections, from clients
@@ -19,6 +21,8 @@ class Account:
 
 
 class Accounts:
+    """Of tenants that exist; whoever names another one counts for "", so that names cannot fill memory."""
+
     def __init__(self) -> None:
         self._unknown = Account()
         self._by_tenant: dict[str, Account] = {}
@@ -28,9 +32,11 @@ class Accounts:
         return self._by_tenant.setdefault(tenant, Account())
 
     def of(self, tenant: str) -> Account:
+        """The tenant's, or that of all unknown tenants."""
         return self._by_tenant.get(tenant, self._unknown)
 
     def all(self) -> dict[str, Account]:
+        """By tenant; "": unknown tenants."""
         return {"": self._unknown, **self._by_tenant}
 
     def with_fast(self, counters: Mapping[str, Mapping[str, Any]]) -> dict[str, Account]:

@@ -37,6 +37,7 @@ _L4_HTTP = Limits(header_bytes=40 * 1024)  # of an answer: a service's own heade
 
 
 def everyone(tenant: TenantId) -> bool:
+    """Every tenant may be named in a URL."""
     return True
 
 

@@ -51,6 +51,7 @@ class FastPathLimiter:
         self._held = 0
 
     def take(self, name: str) -> Callable[[], None]:
+        """As LocalLimiter.take, counted together with the fast path."""
         match self._proxy.take(name):
             case 429:
                 rate = f"{self._limits.rate:g} requests a second"
@@ -70,9 +71,11 @@ class FastPathLimiter:
         return once(free)
 
     def in_progress(self) -> int:
+        """Requests that hold a slot from take()."""
         return self._held
 
     def by_name(self) -> dict[str, int]:
+        """Requests in progress on both paths, by account."""
         return {
             name: account["in_progress"] for name, account in self._proxy.accounts().items() if account["in_progress"]
         }

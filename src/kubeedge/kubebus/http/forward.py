@@ -62,6 +62,7 @@ def status_of(error: Exception) -> int:
 
 
 def has_body(request: Request) -> bool:
+    """Does the request carry a body (RFC 9112 section 6)?"""
     return any(
         name == "transfer-encoding" or (name == "content-length" and value.strip("0 "))
         for name, value in request.headers
@@ -155,6 +156,7 @@ class RelayedBody:
         return chunk
 
     async def aclose(self) -> None:
+        """The reader is gone: the connection that the body comes from ends."""
         finish, self._finish = self._finish, None
         if finish is None:
             return

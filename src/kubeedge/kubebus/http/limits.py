@@ -19,6 +19,8 @@ _MOST_BUCKETS = 4096  # names whose rate is remembered: unauthenticated clients 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyLimits:
+    """Of one proxy. Times are seconds, sizes are bytes."""
+
     connect: float = 8.0  # seconds to reach the other side; below L4's own ten, so that silence is told from refusal
     answer: float = 300.0  # seconds without a sign of the answer, once the request has stopped moving
     concurrent: int = 256  # requests at once of one tenant; each takes at most about half a megabyte of buffers
@@ -43,11 +45,15 @@ class TooFast(Unavailable):
 
 
 class RequestLimiter(Protocol):
+    """How many requests an account may have in progress, and how many a second."""
+
     def take(self, name: str) -> Callable[[], None]:
         """Returns what gives the slot back; calling it again does nothing. Raises Busy, TooFast."""
         ...
 
-    def in_progress(self) -> int: ...
+    def in_progress(self) -> int:
+        """Of all accounts."""
+        ...
 
     def by_name(self) -> dict[str, int]:
         """Requests in progress of each name that has some."""
@@ -55,6 +61,8 @@ class RequestLimiter(Protocol):
 
 
 class LocalLimiter:
+    """A RequestLimiter for a proxy without a fast path."""
+
     def __init__(
         self, limit: int, what: str, *, rate: float = 0.0, burst: float = 1.0, now: Callable[[], float] = lambda: 0.0
     ) -> None:
@@ -66,6 +74,7 @@ class LocalLimiter:
         self._buckets: Buckets[str] = Buckets(rate, burst, _MOST_BUCKETS)
 
     def take(self, name: str) -> Callable[[], None]:
+        """Take a slot; the returned function gives it back. Raises Busy, TooFast."""
         if self._taken[name] >= self._limit:
             text = f"{self._what} {name} has {self._limit} requests in progress already; try again later"
             raise Busy(text, retry_after=1.0)
@@ -82,13 +91,16 @@ class LocalLimiter:
         return once(free)
 
     def in_progress(self) -> int:
+        """Of all accounts."""
         return self._taken.total()
 
     def by_name(self) -> dict[str, int]:
+        """Requests in progress, by account."""
         return dict(self._taken)
 
 
 def once(free: Callable[[], None]) -> Callable[[], None]:
+    """A function that calls `free` the first time only."""
     held = True
 
     def give_back() -> None:

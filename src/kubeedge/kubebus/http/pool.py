@@ -17,6 +17,8 @@ _MAX_IDLE = 256  # in all; the cloud has thousands of nodes
 
 
 class Pool:
+    """Idle connections to upstreams, for the next request."""
+
     def __init__(self, *, per_node: int, seconds: float) -> None:
         self._per_node = per_node
         self._seconds = seconds
@@ -49,6 +51,7 @@ class Pool:
         self._count += 1
 
     async def aclose(self) -> None:
+        """Close all of them."""
         self._closed = True
         entries = [entry for waiting in self._idle.values() for entry in waiting]
         self._idle.clear()

@@ -32,6 +32,8 @@ def service_name(text: str) -> ServiceName:
 
 @dataclass(frozen=True, slots=True)
 class ServiceUrl:
+    """What a URL names: tenant, node, service, and the rest, which the service gets."""
+
     tenant: TenantId
     node: NodeName
     service: ServiceName

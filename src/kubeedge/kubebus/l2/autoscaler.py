@@ -17,6 +17,8 @@ CALM = 60.0  # seconds with less, after which the additional links go
 
 @dataclass(slots=True)
 class LinkAutoscaler:
+    """`wanted`: more links than configured."""
+
     wanted: bool = False
     _seen: int = 0
     _at: float | None = None

@@ -38,12 +38,16 @@ SUSPECT_AFTER = 2  # questions without an answer
 
 
 class LinkState(enum.Enum):
+    """As in the picture above."""
+
     OPENING = "opening"
     UP = "up"
     DOWN = "down"  # final
 
 
 class Role(enum.Enum):
+    """Which end of a link; a relay that dials another one is EDGE."""
+
     EDGE = "edge"
     RELAY = "relay"
 
@@ -70,6 +74,8 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
+    """What the relay says of the node, and of itself."""
+
     number: int
     address: str
     pod_cidr: str
@@ -104,18 +110,24 @@ class NameAsked:
 
 @dataclass(frozen=True, slots=True)
 class NameResolved:
+    """Edge: the answer to resolve(); None: there is no such node."""
+
     id: int
     number: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class RoutesChanged:
+    """Edge: networks behind other nodes came and went."""
+
     add: Sequence[Subnet]
     withdraw: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class LinkDown:
+    """The link is over. Final."""
+
     reason: str
     retry_after: float = 0.0  # seconds that the peer asks us to stay away
 
@@ -125,6 +137,8 @@ LinkEvent: TypeAlias = HelloHeard | LinkUp | NameAsked | NameResolved | RoutesCh
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSettings:
+    """Times of one end, in seconds."""
+
     keepalive: float = 20.0  # seconds of silence before we ask
     ask_again: float = 1.0  # seconds from a question without an answer to the next one, or three round trips
     dead_after: float = 12.0  # seconds from the first question without an answer until we give up
@@ -154,6 +168,7 @@ class LinkCore:
     _waiting: set[int] = field(default_factory=set)
 
     def open(self, now: float, hello: Hello | None = None) -> None:
+        """Frames can be sent from here on; an edge says hello."""
         self._heard_at = now
         self._open_until = now + self.settings.opening
         self._keepalive = self.settings.keepalive
@@ -171,6 +186,7 @@ class LinkCore:
 
     @property
     def silent_since(self) -> float:
+        """When the peer was heard last."""
         return self._heard_at
 
     def heard(self, now: float) -> None:
@@ -192,6 +208,7 @@ class LinkCore:
             self._ask(now)
 
     def welcome(self, welcome: Welcome) -> None:
+        """Relay: the answer to HelloHeard. The link is up."""
         self._emit(
             {
                 "type": "welcome",
@@ -208,6 +225,7 @@ class LinkCore:
         self.state = LinkState.UP
 
     def refuse(self, reason: str, *, retry_after: float = 0.0) -> None:
+        """Relay: say goodbye with a reason; `retry_after`: seconds to stay away."""
         if self.state is not LinkState.DOWN:
             self._emit({"type": "bye", "reason": reason[:200], "retryAfter": retry_after})
             self.state = LinkState.DOWN
@@ -224,9 +242,11 @@ class LinkCore:
         return id
 
     def resolved(self, id: int, number: int | None) -> None:
+        """Relay: the answer to NameAsked."""
         self._emit({"type": "resolved", "id": id, "number": number})
 
     def change_routes(self, add: Sequence[Subnet], withdraw: Sequence[str]) -> None:
+        """Relay: networks behind other nodes; nothing while the link is not up."""
         if self.state is LinkState.UP:
             self._emit({"type": "routes", "add": _subnet_messages(add), "withdraw": list(withdraw)})
 
@@ -242,10 +262,12 @@ class LinkCore:
             raise
 
     def payloads_to_send(self) -> list[bytes]:
+        """Payloads of CONTROL frames, in order; the caller sends all of them."""
         payloads, self._outbound = self._outbound, []
         return payloads
 
     def next_timer(self) -> float | None:
+        """When handle_timer() is due, on the clock of `now`; None: never."""
         match self.state:
             case LinkState.DOWN:
                 return None
@@ -259,6 +281,7 @@ class LinkCore:
         return min(times)
 
     def handle_timer(self, now: float) -> list[LinkEvent]:
+        """Time has passed: probes, timeouts."""
         match self.state:
             case LinkState.DOWN:
                 return []

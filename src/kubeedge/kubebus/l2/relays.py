@@ -16,6 +16,8 @@ _FORGIVE = 10.0  # seconds for which a failure counts
 
 
 class RelayOrder:
+    """Raises ValueError for no relay."""
+
     def __init__(self, relays: Sequence[str]) -> None:
         if not relays:
             raise ValueError("no relay is configured")
@@ -37,11 +39,13 @@ class RelayOrder:
         return min((self._blocked.get(r, 0.0) for r in self._relays), default=0.0)
 
     def worked(self, relay: str) -> None:
+        """A link to it came up: it is the first from now on."""
         self._last = relay
         self._failed.pop(relay, None)
         self._blocked.pop(relay, None)
 
     def failed(self, relay: str, now: float, *, stay_away: float = 0.0) -> None:
+        """An attempt or a link failed; `stay_away`: seconds, as the relay asked."""
         self._failed[relay] = now
         if stay_away:
             self._blocked[relay] = now + stay_away

@@ -49,6 +49,8 @@ _ATTRIBUTE = struct.Struct("=HH")
 
 @dataclass(frozen=True, slots=True)
 class Route:
+    """One route of the kernel, as far as KubeBus uses it."""
+
     network: Network
     index: int = 0  # of the interface
     table: int = MAIN
@@ -70,6 +72,8 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class LocalAddress:
+    """An address of this machine, and on which interface it is."""
+
     index: int
     interface: ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
@@ -90,6 +94,7 @@ class Netlink:
     # -- links and addresses -------------------------------------------------------------------------------------------
 
     def bring_up(self, index: int, mtu: int) -> None:
+        """ip link set up, with its MTU."""
         body = _LINK_MESSAGE.pack(socket.AF_UNSPEC, 0, index, _IFF_UP, _IFF_UP) + _u32(_IFLA_MTU, mtu)
         self._do(_NEWLINK, 0, body)
 
@@ -101,6 +106,7 @@ class Netlink:
         self._do(_NEWADDR, _CREATE | _REPLACE, body)
 
     def addresses(self) -> list[LocalAddress]:
+        """All IPv4 addresses of this machine."""
         found = []
         for body in self._ask(_GETADDR, _DUMP, _ADDRESS_MESSAGE.pack(socket.AF_INET, 0, 0, 0, 0), _NEWADDR):
             _, bits, _, _, index = _ADDRESS_MESSAGE.unpack_from(body)
@@ -112,6 +118,7 @@ class Netlink:
     # -- routes --------------------------------------------------------------------------------------------------------
 
     def replace_route(self, route: Route) -> None:
+        """ip route replace."""
         self._do(_NEWROUTE, _CREATE | _REPLACE, _route_message(route))
 
     def remove_route(self, route: Route) -> None:
@@ -125,6 +132,7 @@ class Netlink:
         return [_route_of(found) for found in self._ask(_GETROUTE, _DUMP, body, _NEWROUTE)]
 
     def route_to(self, address: Address) -> Route:
+        """ip route get: the interface and MTU of the way to an address."""
         body = _ROUTE_MESSAGE.pack(_family(address), address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
         (found,) = self._ask(_GETROUTE, 0, body + _attribute(_RTA_DST, address.packed), _NEWROUTE)
         return _route_of(found)
@@ -132,14 +140,17 @@ class Netlink:
     # -- rules ---------------------------------------------------------------------------------------------------------
 
     def add_rule(self, rule: Rule) -> None:
+        """ip rule add; nothing when it is there."""
         with _expecting(errno.EEXIST):
             self._do(_NEWRULE, _CREATE | _EXCL, _rule_message(rule))
 
     def remove_rule(self, rule: Rule) -> None:
+        """ip rule del; nothing when it is not there."""
         with _expecting(errno.ENOENT, errno.ESRCH):
             self._do(_DELRULE, 0, _rule_message(rule))
 
     def rules(self) -> list[Rule]:
+        """ip rule show, for IPv4."""
         body = _RULE_MESSAGE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
         found = []
         for message in self._ask(_GETRULE, _DUMP, body, _NEWRULE):

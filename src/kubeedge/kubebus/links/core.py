@@ -19,6 +19,8 @@ _NO_ECHO = 1.5  # seconds in which we sent data and heard nothing: probe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinksSettings:
+    """Of all links of a node. Times are seconds."""
+
     relays: Sequence[str]  # "host:port"
     connections: int = 2
     link: LinkSettings = field(default_factory=LinkSettings)

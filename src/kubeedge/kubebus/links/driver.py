@@ -76,6 +76,7 @@ class Links:
         return min(up, key=lambda link: (link.core.suspect, link.slot), default=None)
 
     def flush(self, link: Link) -> None:
+        """Send what the conversation has to say, and set its timer."""
         if not link.gone:
             for payload in link.core.payloads_to_send():
                 self._plane.send(link.port, CONTROL, payload)
@@ -100,6 +101,7 @@ class Links:
     # -- events of the plane -------------------------------------------------------------------------------------------
 
     def on_up(self, port: int, uri: str) -> None:
+        """PortConnected: the handshake is done; `uri` is the identity of the peer."""
         link = self._ports.get(port)
         if link is None:
             return
@@ -116,6 +118,7 @@ class Links:
         self.flush(link)
 
     def on_control(self, port: int, payload: bytes) -> None:
+        """FrameReceived: a CONTROL frame."""
         link = self._ports.get(port)
         if link is None:
             return
@@ -131,6 +134,7 @@ class Links:
         self.flush(link)
 
     def on_down(self, port: int, reason: str) -> None:
+        """PortClosed."""
         link = self._ports.pop(port, None)
         if link is not None:
             link.gone = True

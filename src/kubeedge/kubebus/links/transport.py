@@ -26,10 +26,14 @@ class Path(Protocol):
         """The port of the new link, which owns the path from here. Raises OSError; the path is then closed."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """No link is made of it."""
+        ...
 
 
 class LinkTransport(Protocol):
+    """One way to reach relays."""
+
     async def dial(self, relay: str) -> Path:
         """Reach a relay, "host:port". Raises OSError."""
         ...
