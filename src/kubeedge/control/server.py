@@ -13,7 +13,6 @@ from typing import Any
 
 from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound, Unavailable
 from kubeedge.kit.http1 import BodyTooLarge, Request, Response, json_response, start_unix_server
-from kubeedge.kit.metrics_server import response as metrics_response
 
 #: the JSON object that answers a request; None: there is no such route. It may raise any KubeEdgeError.
 Routes = Callable[[Request], Awaitable[Mapping[str, Any] | None]]
@@ -43,7 +42,9 @@ class ControlServer:
         """One request. Errors of the routes become answers; nothing is raised."""
         try:
             if (request.method, request.path) == ("GET", "/metrics"):
-                return metrics_response(self._metrics())
+                from kubeedge.kit.metrics_server import response  # here: few agents are asked
+
+                return response(self._metrics())
             answer = await self._routes(request)
             if answer is None:
                 raise NotFound(f"no {request.method} {request.path} here")
