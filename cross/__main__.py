@@ -96,7 +96,7 @@ def main() -> int:
         (".venv/bin/python", "-m", "pytest", "-q", "-k", f"not ({' or '.join(LEFT_OUT)})", *chosen),
     )
     for step in steps:
-        inside = ("chroot", str(root), "env", "-C", "/src", "KUBEEDGE_REQUIRE_FAST=1", *step)
+        inside = ("chroot", str(root), "env", "-C", "/src", *step)
         done = subprocess.run(
             ["unshare", "--mount", "--", sys.executable, "-m", "cross.enter", str(root), *inside], cwd=HERE
         )

@@ -6,7 +6,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 
-cdef extern from "checksum.h" nogil:
+cdef extern from "packet/checksum.h" nogil:
     uint16_t kb_ones_sum(const uint8_t *data, size_t length, uint32_t initial)
 
 

@@ -1,4 +1,4 @@
-# L4 for Python: the face of kubeedge.kubebus.l4.endpoint.EndpointCore over l4.c. Included by plane.pyx, whose data plane it may live in.
+# L4 for Python: the face of kubeedge.kubebus.l4.endpoint.EndpointCore over l4/l4.h. Included by plane.pyx, whose data plane it may live in.
 
 from kubeedge.errors import Misuse, Unavailable
 from kubeedge.kubebus.l4.core import ConnectionState
@@ -6,7 +6,7 @@ from kubeedge.kubebus.l4.core import ConnectionState
 _STATES = (ConnectionState.SYN_SENT, ConnectionState.SYN_RECEIVED, ConnectionState.ESTABLISHED, ConnectionState.CLOSED, ConnectionState.RESET)
 
 
-cdef extern from "l4.h" nogil:
+cdef extern from "l4/l4.h" nogil:
     ctypedef struct kb_l4:
         pass
     ctypedef struct kb_conn:
@@ -42,17 +42,20 @@ cdef extern from "l4.h" nogil:
     void kb_conn_keepalive(kb_conn *conn, uint64_t idle)
 
 
-cdef extern from "l4_plane.h" nogil:
+cdef extern from "l4/in_plane.h" nogil:
+    void kb_lock(kb_plane *plane)
+    void kb_unlock(kb_plane *plane)
+    void kb_unlock_l4(kb_plane *plane)
+    uint64_t kb_plane_now(const kb_plane *plane)
+    kb_l4 *kb_plane_l4(kb_plane *plane)
+
+
+cdef extern from "l4/ready_queue.h" nogil:
     ctypedef struct kb_handle:
         kb_conn *conn
         uint8_t fresh
     ctypedef struct kb_ready_queue:
         int notify
-    void kb_lock(kb_plane *plane)
-    void kb_unlock(kb_plane *plane)
-    void kb_unlock_l4(kb_plane *plane)
-    uint64_t kb_locked_now(const kb_plane *plane)
-    kb_l4 *kb_plane_l4(kb_plane *plane)
     void kb_ready_queue_accept(void *ready_queue, kb_conn *conn)
     kb_handle *kb_ready_queue_connect(kb_ready_queue *ready_queue, kb_l4 *l4, uint32_t tenant, uint32_t peer, uint16_t port, uint64_t now)
     kb_handle *kb_ready_queue_next(kb_ready_queue *ready_queue)
@@ -127,7 +130,7 @@ cdef class L4:
         if self.plane is not None:
             with nogil:
                 kb_lock(self.plane.plane)
-            self.now = kb_locked_now(self.plane.plane)
+            self.now = kb_plane_now(self.plane.plane)
 
     cdef void unlock(self):
         if self.plane is not None:

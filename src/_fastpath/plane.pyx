@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The data plane for Python: a thin face of dataplane.c. Import it through kubeedge.kubebus.l3.plane."""
+"""The data plane for Python: a thin face of plane/plane.h. Import it through kubeedge.kubebus.l3.plane."""
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -12,10 +12,28 @@ import ipaddress
 import os
 
 
-cdef extern from "plane.h" nogil:
-    ctypedef struct kb_plane:
-        pass
+cdef extern from "link/tls.h" nogil:
     ctypedef struct kb_tls:
+        pass
+    kb_tls *kb_tls_new(const char *ca, const char *cert, const char *key, int server, char *error)
+    void kb_tls_free(kb_tls *tls)
+
+
+cdef extern from "packet/packet.h" nogil:
+    ctypedef struct kb_prefix:
+        uint8_t address[16]
+        uint8_t bits, v6
+    int kb_segment_gso(const uint8_t *frame, size_t length, unsigned count, void (*out)(void *, uint8_t *, size_t) noexcept, void *context)
+
+
+cdef extern from "link/frame.h" nogil:
+    uint32_t kb_segment_flow(const uint8_t *payload, size_t length)
+    uint32_t kb_frame_start(int kind)
+    int KB_HEADER, KB_TENANT_SEGMENT
+
+
+cdef extern from "plane/plane.h" nogil:
+    ctypedef struct kb_plane:
         pass
     ctypedef struct kb_counters:
         uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, rx_segments, tx_segments
@@ -25,11 +43,6 @@ cdef extern from "plane.h" nogil:
         int type, port, kind
         uint32_t tenant, source, length
         uint8_t *data
-    ctypedef struct kb_prefix:
-        uint8_t address[16]
-        uint8_t bits, v6
-    kb_tls *kb_tls_new(const char *ca, const char *cert, const char *key, int server, char *error)
-    void kb_tls_free(kb_tls *tls)
     kb_plane *kb_plane_new(uint32_t number, char *error)
     void kb_plane_free(kb_plane *plane)
     int kb_plane_fileno(kb_plane *plane)
@@ -49,7 +62,6 @@ cdef extern from "plane.h" nogil:
     int kb_drop(kb_plane *plane, int port, const char *reason)
     int kb_next_event(kb_plane *plane, kb_event *event)
     int kb_get_counters(kb_plane *plane, int port, kb_counters *counters)
-    uint32_t kb_segment_flow(const uint8_t *payload, size_t length)
     int KB_MAX_PREFIXES
 
 
@@ -68,10 +80,6 @@ def segment_flow(bytes payload not None):
     return kb_segment_flow(<const uint8_t *> <const char *> payload, len(payload))
 
 
-cdef extern from "plane.h" nogil:
-    int kb_segment_gso(const uint8_t *frame, size_t length, unsigned count, void (*out)(void *, uint8_t *, size_t) noexcept, void *context)
-
-
 cdef void keep_piece(void *context, uint8_t *frame, size_t length) noexcept with gil:
     (<list> context).append(PyBytes_FromStringAndSize(<char *> frame, length))
 
@@ -83,7 +91,7 @@ def split(bytes frame not None, unsigned count):
     return pieces if cut == 0 else None
 
 
-cdef extern from "queue.h" nogil:
+cdef extern from "link/queue.h" nogil:
     ctypedef struct kb_buffer:
         kb_buffer *next
         uint32_t start, length
@@ -100,11 +108,10 @@ cdef extern from "queue.h" nogil:
     void kb_queue_put_control(kb_queue *q, kb_buffer *b)
     kb_buffer *kb_queue_get(kb_queue *q, uint32_t now, kb_buffer **dropped)
     void kb_queue_clear(kb_queue *q, kb_pool *pool)
-    int KB_HEADROOM
 
 
 cdef class FairQueue:
-    """For tests: the queue of a link. The reference implementation is kubeedge.kubebus.l3.queue."""
+    """For tests: the queue of a link. The reference implementation is tests/reference/queue.py."""
 
     cdef kb_queue q
     cdef kb_pool pool
@@ -129,7 +136,8 @@ cdef class FairQueue:
         if b is NULL:
             raise MemoryError
         b.length = len(frame)
-        b.start -= 8 if len(frame) >= 8 and frame[:1] in (b"\4", b"\5") else 4 if len(frame) >= 4 else 0  # packets are where the plane has them
+        if len(frame) >= KB_HEADER:
+            b.start = kb_frame_start(frame[0])  # packets are where the plane has them
         memcpy(b.data + b.start, <const char *> frame, len(frame))
         return b
 

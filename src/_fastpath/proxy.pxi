@@ -23,7 +23,7 @@ cdef extern from "<netinet/in.h>" nogil:
     uint16_t htons(uint16_t)
 
 
-cdef extern from "proxy.h" nogil:
+cdef extern from "http/proxy.h" nogil:
     ctypedef struct kb_proxy:
         pass
     ctypedef struct kb_proxy_limits:
@@ -259,7 +259,7 @@ cdef class Proxy:
             index += 1
 
 
-cdef extern from "http1.h" nogil:
+cdef extern from "http/head.h" nogil:
     ctypedef struct kb_slice:
         const uint8_t *at
         uint32_t length
@@ -268,18 +268,24 @@ cdef extern from "http1.h" nogil:
         int64_t body
         uint8_t chunked, close, keep, odd
         kb_slice method, target, directory
-    ctypedef struct kb_text:
-        uint8_t *data
-        size_t length
-    ctypedef struct kb_chunks:
-        pass
     int kb_parse_request(const uint8_t *data, size_t length, kb_http_head *head)
     int kb_parse_response(const uint8_t *data, size_t length, kb_http_head *head)
     int kb_plain_request(const kb_http_head *head)
     int kb_split_target(kb_slice target, int count, kb_slice *labels, kb_slice *rest)
+
+
+cdef extern from "http/rewrite.h" nogil:
+    ctypedef struct kb_text:
+        uint8_t *data
+        size_t length
     void kb_client_request(kb_text *out, const kb_http_head *head, const char *client, const char *proto)
     void kb_service_request(kb_text *out, const kb_http_head *head)
     void kb_answer(kb_text *out, const kb_http_head *head, kb_slice prefix, kb_slice host, int framed, int close)
+
+
+cdef extern from "http/chunks.h" nogil:
+    ctypedef struct kb_chunks:
+        pass
     int kb_chunks_next(kb_chunks *c, const uint8_t *data, size_t length, size_t *skip, size_t *body)
 
 

@@ -16,8 +16,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FASTPATH = ROOT / "src" / "_fastpath"
-SOURCES = set(FASTPATH.glob("*.c"))
-OURS = re.compile(r"#\d+ 0x[0-9a-f]+ in \S+ .*/_fastpath/\w+\.(c|h|pyx)")
+SOURCES = set(FASTPATH.glob("*/*.c"))
+OURS = re.compile(r"#\d+ 0x[0-9a-f]+ in \S+ .*/_fastpath/[\w/]+\.(c|h|pyx|pxi)")
 
 RUN = """
 import importlib.util, sys

@@ -1,9 +1,8 @@
-/* sources: queue.c packet.c icmp.c
+/* sources: link/frame.c link/buffer.c packet/packet.c packet/segmentation.c packet/icmp.c
  *
  * The stream of a link: the first byte says how it is cut and whether the link is admitted. However it is cut, the same frames come
  * out, and no more memory is held than one frame. */
-#include "plane.h"
-#include "queue.h"
+#include "link/frame.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,9 @@
-/* sources: http1.c
+/* sources: http/head.c http/rewrite.c http/chunks.c http/text.c
  *
  * Heads of requests and answers, their rewriting, and chunked bodies. Slices lie inside the input; what is plain is so again after the first
  * rewriting, with one line less of nobody's business; a body in pieces is the body in one. */
-#include "http1.h"
+#include "http/chunks.h"
+#include "http/rewrite.h"
 
 #include <stdlib.h>
 #include <string.h>

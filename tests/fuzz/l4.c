@@ -1,8 +1,8 @@
-/* sources: l4.c l4_budget.c l4_conn.c l4_loss.c l4_memory.c l4_receive.c l4_send.c
+/* sources: l4/endpoint.c l4/budget.c l4/conn.c l4/loss.c l4/memory.c l4/receive.c l4/send.c
  *
  * Two endpoints and a wire that loses, doubles, reorders and delays what the input says; with bit 0 of the first byte it changes segments, too.
  * Unchanged, what arrives is what was sent, in order. Whatever comes, memory is bounded and both endpoints can be thrown away. */
-#include "l4.h"
+#include "l4/l4.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
-/* sources: packet.c icmp.c
+/* sources: packet/packet.c packet/segmentation.c packet/icmp.c
  *
- * An untrusted frame: whatever kb_check_packet lets pass, the rest of packet.c and icmp.c must bear, and what they make of it
+ * An untrusted frame: whatever kb_check_packet lets pass, the rest of packet/ must bear, and what they make of it
  * must pass again. */
-#include "plane.h"
+#include "packet/packet.h"
 
 #include <stdlib.h>
 #include <string.h>

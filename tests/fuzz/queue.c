@@ -1,8 +1,8 @@
-/* sources: queue.c packet.c icmp.c
+/* sources: link/queue.c link/frame.c link/buffer.c packet/packet.c packet/segmentation.c packet/icmp.c
  *
  * The fair queue: steps of 3 bytes. Every buffer that went in comes out once, as a frame or as dropped; a flow keeps its order; sizes add up. */
-#include "plane.h"
-#include "queue.h"
+#include "link/frame.h"
+#include "link/queue.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* sources:
  *
  * A routing table against a plain list: steps of 4 bytes, what to do, an address, bits, a number. */
-#include "routes.h"
+#include "plane/routes.h"
 
 #include <stdlib.h>
 #include <string.h>

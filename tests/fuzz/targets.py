@@ -1,5 +1,5 @@
 """The fuzz targets: each tests/fuzz/NAME.c, with its corpus in tests/fuzz/corpus/NAME. The first line of a target names the files of
-src/_fastpath that it needs: `/* sources: packet.c icmp.c`."""
+src/_fastpath that it needs: `/* sources: packet/packet.c packet/icmp.c`."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def build(extension: Any) -> int:
     name = extension.name.rpartition(".")[2]
     module = ROOT / "src" / "_fastpath" / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
     sources = [Path(source) for source in extension.sources]
-    objects = [OBJECTS / name / f"{source.stem}.o" for source in sources]
+    objects = [OBJECTS / name / source.with_suffix(".o") for source in sources]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         compiled = sum(pool.map(build_object, sources, objects, [extension] * len(sources)))
     newest = max(path.stat().st_mtime_ns for path in objects)

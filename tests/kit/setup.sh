@@ -49,5 +49,5 @@ if [ ! -x .venv/bin/python ]; then
 fi
 say "Python packages and the compiled extension"
 .venv/bin/pip install -q --disable-pip-version-check -r tests/kit/requirements.txt
-KUBEEDGE_REQUIRE_FAST=1 .venv/bin/pip install -q --disable-pip-version-check --no-build-isolation -e .
+.venv/bin/pip install -q --disable-pip-version-check --no-build-isolation -e .
 .venv/bin/pip install -q --disable-pip-version-check --no-build-isolation -e "./cloud[etcd]"
