@@ -9,7 +9,13 @@ from pathlib import Path
 from setuptools import Extension, find_packages, setup
 
 FASTPATH = Path("src/_fastpath")
-PACKAGES = ("packet", "link", "plane", "l4", "http")  # of C; each includes only headers of its own and of those before it
+PACKAGES = (
+    "packet",
+    "link",
+    "plane",
+    "l4",
+    "http",
+)  # of C; each includes only headers of its own and of those before it
 
 
 def _found(*patterns: str) -> list[str]:

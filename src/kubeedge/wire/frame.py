@@ -1,4 +1,4 @@
-"""Frames: how a link's byte stream is cut. The C data plane (_fastpath/dataplane.c) has a decoder of its own, with these rules.
+"""Frames: how a link's byte stream is cut. The C data plane (_fastpath/link/frame.h) has a decoder of its own, with these rules.
 
     0        1                 4
     +--------+-----------------+---------------------------+

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import random
 
@@ -14,6 +15,7 @@ from kubeedge.kubebus.http.listener import listening
 from kubeedge.kubebus.http.server_proxy import ServerProxy
 from kubeedge.kubebus.http.url import L4_PORT, ServiceName, Target
 from kubeedge.kubebus.l4.driver import Endpoint
+from tests.reference.l4.endpoint import EndpointCore
 
 SIZE = 1_000_000
 
@@ -48,8 +50,8 @@ def test_bodies_arrive_whole_over_a_bad_link_and_a_cut_link_is_said() -> None:
     async def run() -> None:
         wire = Wire(seed=1)
         for number in (0, 1):
-            rng = random.Random(number)
-            wire.ends[number] = Endpoint(lambda to, segment, me=number: wire.send(me, to, segment), rng=rng)  # type: ignore[misc]
+            core = EndpointCore(functools.partial(random.Random(number).getrandbits, 32))
+            wire.ends[number] = Endpoint(lambda to, segment, me=number: wire.send(me, to, segment), core=core)  # type: ignore[misc]
         async with await asyncio.start_server(service, "127.0.0.1", 0) as backend:
             port = backend.sockets[0].getsockname()[1]
 

@@ -141,7 +141,7 @@ class World:
         if self.fast:
             self._plane = Plane(NUMBER)
             core = self._plane.l4(1)
-            self._endpoint = Endpoint(lambda number, segment: None, core=core)
+            self._endpoint = Endpoint(core=core)
             await self._endpoint.listen(L4_PORT, self.server_proxy.handle)
             self.back = self._plane.web_proxy(l4=core, **settings(self._server_limits))
             asyncio.get_running_loop().add_reader(self.back.fileno(), self._asked_for_service)

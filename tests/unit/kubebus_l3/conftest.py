@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from kubeedge.kubebus.l3 import _plane_py
 from kubeedge.kubebus.l3 import plane as plane_module
 from tests.kit.certs import TestAuthority
 from tests.kit.planes import Harness
+from tests.reference import plane as reference
 
 
 class Certificates:
@@ -27,9 +27,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture(params=["c", "python"])
 def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "python":
-        monkeypatch.setattr(plane_module, "_fast", _plane_py)
-    else:
-        monkeypatch.setattr(plane_module, "_fast", pytest.importorskip("kubeedge._fastpath.plane"))
+        monkeypatch.setattr(plane_module, "fastpath", reference)
     name: str = request.param
     return name
 

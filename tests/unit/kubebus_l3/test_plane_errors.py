@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kubeedge.kubebus.l3 import icmp, packets
 from kubeedge.wire.checksum import checksum
 from kubeedge.wire.frame import PACKET, TENANT_PACKET
-from kubeedge.wire.ip import ICMP, ICMPV6, TCP, UDP, ipv4, ipv6, parse, pseudo_header_sum
 from tests.kit.planes import Harness, Peer
+from tests.reference import icmp, packets
+from tests.reference.ip import ICMP, ICMPV6, TCP, UDP, ipv4, ipv6, parse, pseudo_header_sum
 from tests.unit.kubebus_l3.conftest import Certificates
 from tests.unit.kubebus_l3.test_plane_nodes import relay, tagged
 from tests.unit.kubebus_l3.test_plane_packets import large, transport, vnet

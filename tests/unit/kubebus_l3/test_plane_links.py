@@ -16,9 +16,9 @@ import pytest
 
 from kubeedge.kubebus.l3.plane import Plane, PortClosed, PortConnected, SegmentReceived, TlsContext
 from kubeedge.wire.frame import CONTROL, MAX_CONTROL_BYTES, PACKET, SEGMENT, encode, encode_segment
-from kubeedge.wire.ip import UDP, ipv4
 from tests.kit.certs import Credentials, TestAuthority
 from tests.kit.planes import ControlFrame, Harness, Peer, is_open
+from tests.reference.ip import UDP, ipv4
 from tests.unit.kubebus_l3.conftest import Certificates
 
 A, B = bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2])

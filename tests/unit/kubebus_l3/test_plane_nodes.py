@@ -6,11 +6,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from kubeedge.kubebus.l3 import _plane_py
 from kubeedge.kubebus.l3.plane import PortClosed, PortConnected, SegmentReceived, TlsContext
 from kubeedge.wire.frame import PACKET, SEGMENT, TENANT_PACKET, TENANT_SEGMENT, encode_segment
-from kubeedge.wire.ip import UDP, ipv4
 from tests.kit.planes import Harness, Peer
+from tests.reference import plane as reference
+from tests.reference.ip import UDP, ipv4
 from tests.unit.kubebus_l3.conftest import Certificates
 
 NODE1, NODE2, CLOUD = bytes([100, 64, 0, 1]), bytes([100, 64, 0, 2]), bytes([100, 64, 255, 254])
@@ -237,7 +237,7 @@ def test_both_planes_pin_the_same_flows_to_the_same_links(certificates: Certific
     assume(segments)
     for segment in segments:
         payload = encode_segment(1, 0, segment)
-        assert fast.segment_flow(payload) == _plane_py.segment_flow(payload)
+        assert fast.segment_flow(payload) == reference.segment_flow(payload)
 
 
 def test_a_route_to_a_number_that_cannot_be_is_refused(harness: Harness) -> None:

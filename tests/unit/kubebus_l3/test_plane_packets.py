@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from kubeedge.kubebus.l3 import packets
 from kubeedge.kubebus.l3.plane import PortClosed
 from kubeedge.wire.checksum import checksum, ones_sum
 from kubeedge.wire.frame import MAX_PACKET_BYTES, PACKET
-from kubeedge.wire.ip import ICMP, TCP, UDP, ipv4, ipv6, parse, pseudo_header_sum
 from tests.kit.planes import FakeTun, Harness, Peer
+from tests.reference import packets
+from tests.reference.ip import ICMP, TCP, UDP, ipv4, ipv6, parse, pseudo_header_sum
 from tests.unit.kubebus_l3.conftest import Certificates
 
 NODE1, NODE2, CLOUD = bytes([100, 64, 0, 1]), bytes([100, 64, 0, 2]), bytes([100, 64, 255, 254])

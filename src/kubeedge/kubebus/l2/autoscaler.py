@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LINKS = 8  # altogether: what the relay keeps of one node
-LONG_PATH = 0.003  # seconds of round trip, from which a link would have BBR (_fastpath/link.c)
+LONG_PATH = 0.003  # seconds of round trip, from which a link would have BBR (_fastpath/link/tcp_path.c)
 MUCH = 64 * 1024  # bytes a second, both ways
 CALM = 60.0  # seconds with less, after which the additional links go
 

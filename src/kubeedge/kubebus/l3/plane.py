@@ -1,17 +1,17 @@
 """The interface of the data plane: what it is told and what it reports, as values.
 
-The plane runs in a C thread (kubeedge._fastpath.plane); docs/ARCHITECTURE.md has its face and docs/adr/0002 the reason. Without the
-extension, or with KUBEEDGE_PURE set, its reference implementation takes its place (_plane_py).
+The plane runs in a C thread (kubeedge._fastpath.plane); docs/ARCHITECTURE.md has its face and docs/adr/0002 the reason. Its reference
+implementation in Python is in tests/reference.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from kubeedge._fastpath import plane as fastpath
 from kubeedge.wire import frame
 from kubeedge.wire.frame import CONTROL, MAX_CONTROL_BYTES, PACKET, SEGMENT
 
@@ -19,7 +19,6 @@ MAX_SEGMENT_BYTES = frame.MAX_SEGMENT_BYTES - frame.ADDRESS  # bytes of one segm
 
 __all__ = [
     "CONTROL",
-    "IMPLEMENTATION",
     "MAX_CONTROL_BYTES",
     "MAX_SEGMENT_BYTES",
     "PACKET",
@@ -34,22 +33,6 @@ __all__ = [
     "TlsContext",
     "told",
 ]  # fmt: skip
-
-
-def _choose() -> tuple[Any, str]:
-    if not os.environ.get("KUBEEDGE_PURE"):
-        try:
-            from kubeedge._fastpath import plane as fast
-        except ImportError:
-            pass
-        else:
-            return fast, "c"
-    from kubeedge.kubebus.l3 import _plane_py as readable
-
-    return readable, "python"
-
-
-_fast, IMPLEMENTATION = _choose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,30 +102,30 @@ class TlsContext:
     """Credentials for links: TLS 1.3, certificates on both sides. Raises OSError when a file cannot be used."""
 
     def __init__(self, ca: Path | str, cert: Path | str, key: Path | str, *, server: bool) -> None:
-        self.raw = _fast.TlsContext(str(ca), str(cert), str(key), server=server)
+        self.raw = fastpath.TlsContext(str(ca), str(cert), str(key), server=server)
 
 
 class Plane:
     """One data plane with its thread. `number` is our own node number: segments for it become events."""
 
     def __init__(self, number: int) -> None:
-        self._raw = _fast.Plane(number)
+        self._raw = fastpath.Plane(number)
 
     def close(self) -> None:
         """Ends the thread and closes every port; idempotent."""
         self._raw.close()
 
-    def l4(self, tenant: int) -> Any:
-        """The tenant's L4 connections, which live in the plane's thread from here: kubebus.l4.driver takes it. None: this plane knows
-        nothing of L4, segments for our number come as events."""
-        make = getattr(_fast, "L4", None)
-        return make(plane=self._raw, tenant=tenant) if make else None
+    def l4(self, tenant: int) -> fastpath.L4:
+        """The tenant's L4 connections, which live in the plane's thread: kubebus.l4.driver takes it. From the first one on, segments for our
+        number go there and are no events."""
+        return fastpath.L4(plane=self._raw, tenant=tenant)
 
-    def web_proxy(self, *, listener: int = -1, l4: Any = None, port: int = 80, **settings: Any) -> Any:
+    def web_proxy(
+        self, *, listener: int = -1, l4: fastpath.L4 | None = None, port: int = 80, **settings: Any
+    ) -> fastpath.Proxy:
         """The fast path of the web proxies (kubebus.http.fast): in front of a listening descriptor, which is the proxy's from here, or of
-        who listens on a port of `l4`. None: this plane has none, and the descriptor is still the caller's."""
-        make = getattr(_fast, "Proxy", None)
-        return make(self._raw, listener=listener, l4=l4, port=port, **settings) if make else None
+        who listens on a port of `l4`. Raises OSError; the descriptor is the caller's then."""
+        return fastpath.Proxy(self._raw, listener=listener, l4=l4, port=port, **settings)
 
     def fileno(self) -> int:
         """Readable when events() has something."""

@@ -1,7 +1,7 @@
 """L4 connections as asyncio streams: `connect` and `listen` give real StreamReader and StreamWriter, with back pressure.
 
-All decisions live in core.py and endpoint.py, or in the implementation in C (_fastpath/l4.c), whose connections live in the data plane's thread:
-then there is nothing here but bytes and news. Else segments come and go here, with one timer for all connections.
+All decisions live in the core: the one in C (_fastpath/l4), whose connections live in the data plane's thread, so there is nothing here but
+bytes and news. A core without a thread (tests) gets its segments and its one timer here.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from kubeedge._fastpath.plane import L4, L4Connection
 from kubeedge.errors import Unavailable
-from kubeedge.kubebus.l4.core import RECEIVE_WINDOW, ConnectionState, L4Connection
-from kubeedge.kubebus.l4.endpoint import EndpointCore, Key
+from kubeedge.kubebus.l4.state import ConnectionState
 
 log = logging.getLogger("kubeedge.l4")
+
+Key = tuple[int, int, int]  # peer, local port, remote port
 
 KEEPALIVE = 120.0  # seconds of silence after which the peer of an idle connection is asked
 _READ_LIMIT = 256 * 1024  # bytes in a StreamReader before reading pauses
@@ -26,18 +27,15 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 class Endpoint:
-    """`send(number, segment)` hands a segment to the data plane; it may be lost. `core`: of a data plane that does all this itself
-    (Plane.l4)."""
+    """`core`: a tenant's connections, as Plane.l4 makes them. `send(number, segment)` hands a segment of a core without a plane to the wire,
+    where it may be lost."""
 
-    def __init__(
-        self, send: Callable[[int, bytes], Any], *, rng: random.Random | None = None, core: Any = None
-    ) -> None:
-        rng = rng or random.SystemRandom()
+    def __init__(self, send: Callable[[int, bytes], Any] | None = None, *, core: L4) -> None:
         self._send = send
-        self._fast = core
-        self._core: EndpointCore = core or EndpointCore(lambda: rng.getrandbits(32))
+        self._core = core
+        self._fast = core if core.fileno() >= 0 else None
         self._loop = asyncio.get_running_loop()
-        if core is not None:
+        if self._fast is not None:
             self._loop.add_reader(core.fileno(), self._on_news)
         self._transports: dict[Key, _Transport] = {}
         self._handlers: dict[int, Handler] = {}
@@ -82,7 +80,7 @@ class Endpoint:
         self._settle()
 
     @property
-    def fast(self) -> Any:
+    def fast(self) -> L4 | None:
         """The core in the data plane; None: there is none."""
         return self._fast
 
@@ -113,7 +111,7 @@ class Endpoint:
         return transport
 
     def _on_news(self) -> None:
-        self._fast.collect()
+        self._core.collect()
         self._settle()
 
     def _settle_soon(self) -> None:
@@ -135,7 +133,8 @@ class Endpoint:
             if transport is not None:
                 transport.update()
         for number, segment in core.segments_to_send():
-            self._send(number, segment)
+            if self._send is not None:
+                self._send(number, segment)
         self._arm()
 
     def _accept(self, key: Key) -> None:
@@ -210,7 +209,7 @@ class _Transport(asyncio.Transport):
         if c.state in (ConnectionState.ESTABLISHED, ConnectionState.CLOSED) and not self.established.done():
             self.established.set_result(None)
         if self._reading and not self._lost:
-            data = c.read(self._loop.time(), RECEIVE_WINDOW // 4)
+            data = c.read(self._loop.time(), _READ_LIMIT)
             if data and not self._closing:
                 self._protocol.data_received(data)
             if data:

@@ -1,4 +1,4 @@
-"""Who may hold how much of L4's memory, connections and half-open connections: the reference implementation of _fastpath/l4_budget.c.
+"""Who may hold how much of L4's memory, connections and half-open connections: the reference implementation of _fastpath/l4/budget.c.
 
 A tenant may hold what is free in the process, a node what is free of its tenant's (dynamic thresholds: Choudhury and Hahne, 1998): one alone gets
 a third, several share evenly, and something is always free for who comes next. Below its reserve a tenant is never refused, whatever others

@@ -1,4 +1,4 @@
-"""The data plane in Python: the reference implementation of _fastpath/dataplane.c, for machines without the C extension.
+"""The data plane in Python: the reference implementation of _fastpath/plane and link.
 
 The same face, the same rules, the same counters; the tests run on both. It is slow (it holds the GIL) and meant to be read:
 
@@ -25,11 +25,11 @@ from collections import deque
 from collections.abc import Sequence
 
 from kubeedge.errors import PeerError
-from kubeedge.kubebus.l3 import icmp, packets
-from kubeedge.kubebus.l3.packets import mix
-from kubeedge.kubebus.l3.queue import FairQueue
-from kubeedge.kubebus.l3.routes import Routes
 from kubeedge.wire import frame as wire
+from tests.reference import icmp, packets
+from tests.reference.packets import mix
+from tests.reference.queue import FairQueue
+from tests.reference.routes import Routes
 
 _UP, _FRAME, _SEGMENT, _DOWN = 1, 2, 3, 4
 _QUEUE = 512 * 1024  # bytes that wait for a link

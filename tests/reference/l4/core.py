@@ -1,4 +1,5 @@
-"""One L4 connection as a pure state machine: segments, bytes and `now` in; segments, bytes and the next timer out.
+"""One L4 connection as a pure state machine: segments, bytes and `now` in; segments, bytes and the next timer out. The reference implementation
+of _fastpath/l4.
 
 The face is TCP's, and so are the states (RFC 9293, section 3.3.2), with CLOSE_WAIT and FIN_WAIT folded into two flags: a direction ends with
 its FIN, and the connection is over when both have.
@@ -18,13 +19,13 @@ Lives elsewhere: which connection a segment is for (endpoint.py), sockets and ta
 
 from __future__ import annotations
 
-import enum
 from collections import deque
 from dataclasses import dataclass, field
 
-from kubeedge.kubebus.l4.budget import Budget, Node
-from kubeedge.kubebus.l4.congestion import NewReno
-from kubeedge.kubebus.l4.segment import ACK, CE, ECE, FIN, MAX_PAYLOAD, MAX_RANGES, RST, SYN, Segment, before, distance
+from kubeedge.kubebus.l4.state import ConnectionState
+from tests.reference.l4.budget import Budget, Node
+from tests.reference.l4.congestion import NewReno
+from tests.reference.l4.segment import ACK, CE, ECE, FIN, MAX_PAYLOAD, MAX_RANGES, RST, SYN, Segment, before, distance
 
 RECEIVE_WINDOW = 1024 * 1024  # bytes that wait for the reader, or beyond a hole, at most
 SEND_BUFFER = 512 * 1024  # bytes that the writer may leave with us before it has to wait
@@ -37,14 +38,6 @@ MAX_BEYOND = 1_024  # pieces beyond a hole
 PIECE = 64  # bytes of memory that a piece takes besides its payload, about
 ASK_AGAIN = 20.0  # seconds between two keepalive probes
 _MASK = 0xFFFFFFFF
-
-
-class ConnectionState(enum.Enum):
-    SYN_SENT = "syn sent"
-    SYN_RECEIVED = "syn received"
-    ESTABLISHED = "established"
-    CLOSED = "closed"  # both directions ended as they should
-    RESET = "reset"  # broken; `error` says by what
 
 
 @dataclass(slots=True)

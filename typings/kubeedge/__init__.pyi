@@ -1,0 +1,1 @@
+"""See src/kubeedge; here only so that _fastpath is found in a package."""
