@@ -1,6 +1,14 @@
-/* The header of an L4 segment; the layout is kubebus/l4/segment.py's.
+/* The header of an L4 segment. Big endian; tests/reference/l4/segment.py is its Python reading.
  *
- *     source u16, destination u16, sequence u32, acknowledgement u32, window u32, flags u8, ranges u8, then 8 bytes for each range
+ *     0   source port       u16
+ *     2   destination port  u16
+ *     4   sequence          u32   of the first payload byte; SYN and FIN count as one byte each (RFC 9293, section 3.4)
+ *     8   acknowledgement   u32   next byte that is expected; valid with ACK
+ *     12  window            u32   bytes that may be sent beyond the acknowledgement
+ *     16  flags             u8    CE and ECE as RFC 3168 has them: a queue on the way marked it; the peer is told
+ *     17  ranges            u8    how many selective acknowledgements follow, at most KB_L4_RANGES
+ *     18  first u32, end u32      of each range that was received beyond the acknowledgement (RFC 2018)
+ *         payload
  */
 #ifndef KUBEEDGE_PACKET_SEGMENT_H
 #define KUBEEDGE_PACKET_SEGMENT_H
