@@ -10,7 +10,7 @@
 
 #define KB_VNET 10 /* struct virtio_net_hdr */
 #define KB_MAX_PACKET_BYTES (KB_VNET + 65536)
-#define KB_MAX_GSO_PACKETS 1024 /* of one GSO packet; the smallest real ones make fewer of 64 KiB */
+#define KB_MAX_GSO_PACKETS 1024 /* of one super-packet; the smallest real ones make fewer of 64 KiB */
 
 typedef struct {
     uint8_t address[16];
@@ -35,9 +35,9 @@ int kb_decrement_ttl(uint8_t *ip);                         /* 0, or -1: it has e
 int kb_mark_congestion(uint8_t *frame, size_t length);     /* 1: congestion experienced (RFC 3168), 0: not ECN-capable */
 void kb_clamp_mss(uint8_t *frame, size_t length, uint32_t mtu); /* of a SYN, to what fits into mtu */
 void kb_complete_checksum(uint8_t *frame, size_t length);  /* what VIRTIO_NET_HDR_F_NEEDS_CSUM asks for */
-int kb_is_gso(const uint8_t *frame);
+int kb_is_gso(const uint8_t *frame); /* a super-packet */
 int kb_is_uso(const uint8_t *frame); /* UDP segmentation offload, which older kernels do not take */
-/* Cuts a GSO packet into pieces of `count` packets of the sender's size each, 1: as they go on a wire, with their checksums. 0, or -1. */
+/* Cuts a super-packet into pieces of `count` packets of the sender's size each, 1: as they go on a wire, with their checksums. 0, or -1. */
 int kb_segment_gso(const uint8_t *frame, size_t length, unsigned count, void (*out)(void *, uint8_t *, size_t), void *context);
 int kb_prefix_contains(const kb_prefix *prefix, const uint8_t *address, int v6);
 int kb_icmp_may_answer(const uint8_t *frame, size_t length); /* may an ICMP error answer it? */

@@ -1,4 +1,4 @@
-/* Segmentation of GSO packets in software, for devices and paths that do not take them whole; see packet.h. */
+/* Segmentation of super-packets in software, for devices and paths that do not take them whole; see packet.h. */
 #include "packet/packet.h"
 #include "packet/checksum.h"
 #include "packet/headers.h"
