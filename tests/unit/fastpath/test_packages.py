@@ -13,7 +13,13 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 FASTPATH = ROOT / "src" / "_fastpath"
-PACKAGES = ("packet", "link", "plane", "l4", "http")  # each may include its own headers and those of the packages before it
+PACKAGES = (
+    "packet",
+    "link",
+    "plane",
+    "l4",
+    "http",
+)  # each may include its own headers and those of the packages before it
 UPPER_WORDS = re.compile(r"\bkb_(l4|conn|proxy|http|text|slice)\w*|\bhttp\b")  # of l4 and http
 
 
