@@ -3,7 +3,7 @@
     python -m bench.l4 [--rounds 3] [--seconds 3] [--idle 2000]
 
 Two data planes with one link between them, no relay's work and no TUN; both hosts share the machine. The engine in C (_fastpath/l4) stands
-beside its reference implementation in Python (kubebus/l4/core.py) on two wires: a good one, and one of 200 Mbit/s with 1 % of lost packets and 10 ms one
+beside its reference implementation in Python (tests/reference/l4) on two wires: a good one, and one of 200 Mbit/s with 1 % of lost packets and 10 ms one
 way, where it is the link's TCP that meets the loss, and L4 the queues and the delay that come of it. The end of a transfer is the
 receiver's word that it has all bytes. Memory is what the PSS of the process that opened the connections has grown by, with their asyncio
 streams.

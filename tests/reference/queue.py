@@ -186,7 +186,7 @@ class FairQueue:
 
 
 def _mark_segment(frame: bytes) -> bytes | None:
-    """A segment with a payload carries the mark in its own header (kubebus/l4/segment.py)."""
+    """A segment with a payload carries the mark in its own header (l4/segment.py)."""
     head = wire.HEADER + (wire.TENANT if frame[0] == wire.TENANT_SEGMENT else 0) + wire.ADDRESS
     if len(frame) < head + _L4_HEADER or frame[head + _L4_FLAGS] & _L4_NO_DATA:
         return None

@@ -1,4 +1,4 @@
-/* What the files of L4 share: endpoint.c (the endpoint and its timers), memory.c (buffers, tables, the heap), budget.c (who may hold how much), send.c (segments out), l4_loss.c
+/* What the files of L4 share: endpoint.c (the endpoint and its timers), memory.c (buffers, tables, the heap), budget.c (who may hold how much), send.c (segments out), loss.c
  * (acknowledgements, loss, the end), receive.c (segments in), conn.c (the owner's calls). The rules are in l4.h. */
 #ifndef KUBEEDGE_L4_INTERNAL_H
 #define KUBEEDGE_L4_INTERNAL_H

@@ -10,7 +10,7 @@
  * tenant, and so do connections and half-open ones. Each may hold a part of what is free (budget.c): a tenant at its limit takes nothing from
  * another, and neither does a node from others of its tenant. Near its limit windows shrink and writers wait, beyond it what arrives is dropped.
  *
- * Reference implementation: kubeedge/kubebus/l4/{core,endpoint}.py. The wire format is in packet/segment.h.
+ * Reference implementation: tests/reference/l4. The wire format is in packet/segment.h.
  */
 #ifndef KUBEEDGE_L4_H
 #define KUBEEDGE_L4_H

@@ -1,4 +1,4 @@
-/* The one's complement sum of RFC 1071. Reference implementation: kubeedge/wire/_checksum_py.py. */
+/* The one's complement sum of RFC 1071. Reference implementation: tests/reference/checksum.py. */
 #ifndef KUBEEDGE_CHECKSUM_H
 #define KUBEEDGE_CHECKSUM_H
 

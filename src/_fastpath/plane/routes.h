@@ -1,4 +1,4 @@
-/* Longest-prefix match, IPv4 and IPv6: a binary trie for each family. Reference implementation: kubeedge/kubebus/l3/routes.py. */
+/* Longest-prefix match, IPv4 and IPv6: a binary trie for each family. Reference implementation: tests/reference/routes.py. */
 #ifndef KUBEEDGE_ROUTES_H
 #define KUBEEDGE_ROUTES_H
 
