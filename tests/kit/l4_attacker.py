@@ -17,11 +17,11 @@ from kubeedge.config.edge import at_root, load_credentials
 from kubeedge.kubebus import ping
 from kubeedge.kubebus.l2.core import LinkEvent, LinkUp
 from kubeedge.kubebus.l3.plane import FrameReceived, Plane, PortClosed, PortConnected, SegmentReceived, TlsContext
-from tests.reference.l4.segment import ACK, MAX_PAYLOAD, SYN, Segment, decode, encode
 from kubeedge.kubebus.links.core import LinksSettings
 from kubeedge.kubebus.links.driver import Links
 from kubeedge.kubebus.links.link import Link
 from kubeedge.kubebus.links.transport import TlsTransport
+from tests.reference.l4.segment import ACK, MAX_PAYLOAD, SYN, Segment, decode, encode
 
 _PIECES, _CONNECTIONS, _HALF_OPEN = 1024, 6, 2000
 _PATIENCE = 60.0  # seconds for an answer to a SYN
