@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
-import os
 import random
 import socket
 import ssl
@@ -26,6 +24,8 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+
+from kubeedge._fastpath import libc
 
 from bench.report import Report
 from kubeedge.hub.driver import Channel
@@ -44,7 +44,6 @@ IDLE = 100.0  # seconds: five questions of the keep-alive
 DAY = 86_400.0
 OBJECTS = 10_000
 ROUNDS = 5
-_CLONE_NEWNET = 0x40000000  # sched.h
 
 
 class Relay:
@@ -285,9 +284,10 @@ async def _with_many(site: Site, report: Report) -> None:
 
 
 def main() -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWNET):
-        print(f"bench/sync needs root for a network namespace of its own: {os.strerror(ctypes.get_errno())}")
+    try:
+        libc.unshare(libc.CLONE_NEWNET)
+    except OSError as exc:
+        print(f"bench/sync needs root for a network namespace of its own: {exc.strerror}")
         return 1
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     report = Report("sync")

@@ -6,7 +6,6 @@ Lives elsewhere: what they remember (journal.py), what is made of it (verdict.py
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import http.client
 import json
 import os
@@ -16,21 +15,20 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from kubeedge._fastpath import libc
+
 from tests.chaos.journal import Journal, Pods, Readings
 from tests.chaos.verdict import FLIP, TOTAL, fields_of, number
 from tests.kit.topology import Host
 
 T = TypeVar("T")
 PATIENCE = 3.0  # seconds for one answer
-_CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def enter(host: Host) -> None:
     """This thread is in the network of that host from now on."""
     with open(f"/proc/{host.pid}/ns/net") as ns:
-        if _libc.setns(ns.fileno(), _CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), f"setns to the network of {host.name}")
+        libc.setns(ns.fileno(), libc.CLONE_NEWNET)
 
 
 def inside(host: Host, do: Callable[[], T]) -> T:

@@ -21,7 +21,6 @@ Needs root. cgroups are not namespaced: what runs containers must use a cgroup p
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
 import os
 import signal
@@ -32,13 +31,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
+from kubeedge._fastpath import libc
+
 _serial = itertools.count(1)
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.set_parent_death_signal(signal.SIGKILL)
 
 
 def run(*argv: str, check: bool = True, timeout: float = 60, input: str | None = None) -> str:

@@ -11,7 +11,6 @@ fast=True the same in C (wire.c, compiled when first used), for benches.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import heapq
 import itertools
@@ -27,12 +26,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from kubeedge._fastpath import libc
+
 from tests.kit.compiled import compiled
 from tests.kit.topology import Host, Topology, _die_with_parent
 
 _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
-_CLONE_NEWNET = 0x40000000
 _serial = itertools.count(1)
 
 
@@ -122,10 +122,8 @@ class LossyWire:
 
 
 def _open_tun(pid: int, name: str) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
     with open(f"/proc/{pid}/ns/net") as ns:
-        if libc.setns(ns.fileno(), _CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), f"setns to the network of process {pid}")
+        libc.setns(ns.fileno(), libc.CLONE_NEWNET)
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI))
     return fd

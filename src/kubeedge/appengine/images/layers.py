@@ -6,7 +6,6 @@ layers/new-*            what is not whole yet
 
 from __future__ import annotations
 
-import ctypes
 import gzip
 import hashlib
 import io
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from kubeedge._fastpath import libc
 from kubeedge.appengine.images.store import ImageStore, chain_ids
 from kubeedge.appengine.images.unpack import unpack
 from kubeedge.errors import Invalid
@@ -100,7 +100,6 @@ def _sync(directory: Path) -> None:
     """The file system that it is on, and no other."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(fd) != 0:
-            raise OSError(ctypes.get_errno(), f"cannot write {directory} to its disk")
+        libc.syncfs(fd)
     finally:
         os.close(fd)

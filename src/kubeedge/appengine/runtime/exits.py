@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_IN_MOVED_TO, _IN_NONBLOCK, _IN_CLOEXEC = 0x80, 0o4000, 0o2000000
+from kubeedge._fastpath import libc
+
 _EVENT = struct.Struct("iIII")
 
 
@@ -19,10 +18,7 @@ class ExitWatch:
 
     def __init__(self, directory: Path, on_exit: Callable[[str], None]) -> None:
         self._on_exit = on_exit
-        self._fd = _libc.inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC)
-        if self._fd < 0 or _libc.inotify_add_watch(self._fd, os.fsencode(directory), _IN_MOVED_TO) < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, f"inotify on {directory}: {os.strerror(number)}")
+        self._fd = libc.inotify(directory, libc.IN_MOVED_TO)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._fd, self._read)
 

@@ -1,33 +1,32 @@
-"""mount(2) and umount2(2), for overlays and tmpfs; Python has no face for them."""
+"""Mounts: overlays, tmpfs, bind mounts, and what is mounted below a directory."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import errno
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-_libc = ctypes.CDLL(None, use_errno=True)
-MS_RDONLY, MS_NOSUID, MS_NODEV = 1, 2, 4
-_MS_BIND, _MS_PRIVATE = 1 << 12, 1 << 18
-_MNT_DETACH = 2
+from kubeedge._fastpath import libc
+
+MS_NOSUID, MS_NODEV = libc.MS_NOSUID, libc.MS_NODEV
 _OCTAL = re.compile(r"\\([0-7]{3})")  # a blank in a path is written \040
 
 
 def mount(source: str, target: Path, kind: str, flags: int = 0, options: str = "") -> None:
-    if _libc.mount(source.encode(), os.fsencode(target), kind.encode(), flags, options.encode()) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"mount {kind} on {target}: {os.strerror(number)}")
+    """Raises OSError."""
+    libc.mount(source, target, kind, flags, options)
 
 
 def unmount(target: Path) -> None:
     """Lazily; what is not mounted is success."""
-    if _libc.umount2(os.fsencode(target), _MNT_DETACH) != 0:
-        number = ctypes.get_errno()
-        if number not in (22, 2):  # EINVAL: not a mount point; ENOENT
-            raise OSError(number, f"unmount {target}: {os.strerror(number)}")
+    try:
+        libc.umount(target, libc.MNT_DETACH)
+    except OSError as exc:
+        if exc.errno not in (errno.EINVAL, errno.ENOENT):  # the first: it is no mount point
+            raise
 
 
 def tmpfs(target: Path, size: int, mode: int) -> None:
@@ -51,13 +50,13 @@ def overlay(lower: Sequence[Path], upper: Path, work: Path, target: Path) -> Non
 
 
 def bind(source: str, target: Path) -> None:
-    mount(source, target, "", _MS_BIND)
+    mount(source, target, "", libc.MS_BIND)
 
 
 def bind_private(source: str, target: Path) -> None:
     """What is mounted or unmounted below one of the two does not appear at the other."""
     bind(source, target)
-    mount("", target, "", _MS_PRIVATE)
+    mount("", target, "", libc.MS_PRIVATE)
 
 
 def mounted_below(directory: Path) -> list[Path]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
-import os
 import shutil
 import socket
 import struct
@@ -13,14 +11,14 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from kubeedge._fastpath import libc
 from kubeedge.api.pod import Pod
 from kubeedge.appengine.runtime import mounts
 
-_FLAGS = {"net": 0x40000000, "ipc": 0x08000000, "uts": 0x04000000}  # CLONE_NEW...
+_FLAGS = {"net": libc.CLONE_NEWNET, "ipc": libc.CLONE_NEWIPC, "uts": libc.CLONE_NEWUTS}
 _CLUSTER_DOMAIN = "cluster.local"
 EVERY_KIND = tuple(_FLAGS)
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def pin_namespaces(directory: Path, hostname: str, kinds: Sequence[str] = EVERY_KIND) -> None:
@@ -41,9 +39,7 @@ def pin_namespaces(directory: Path, hostname: str, kinds: Sequence[str] = EVERY_
 
 def _pin(directory: Path, hostname: str, kinds: Sequence[str], problems: list[OSError]) -> None:
     try:
-        if _libc.unshare(sum(_FLAGS[kind] for kind in kinds)) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, f"unshare: {os.strerror(number)}")
+        libc.unshare(sum(_FLAGS[kind] for kind in kinds))
         if "uts" in kinds:
             socket.sethostname(hostname)
         if "net" in kinds:

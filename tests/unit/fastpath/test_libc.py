@@ -1,0 +1,54 @@
+"""System calls by their C signatures: what fails is an OSError that says what was asked."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from kubeedge._fastpath import libc
+
+
+def test_a_failure_is_an_oserror_with_its_number_and_what_was_asked(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=rf"mount nosuchfs on {tmp_path}/missing: ") as failed:
+        libc.mount("none", tmp_path / "missing", "nosuchfs")
+    assert failed.value.errno in (errno.ENOENT, errno.ENODEV, errno.EPERM)
+    with pytest.raises(OSError, match=rf"unmount {tmp_path}: ") as failed:
+        libc.umount(tmp_path, libc.MNT_DETACH)
+    assert failed.value.errno in (errno.EINVAL, errno.EPERM)
+    with pytest.raises(OSError) as failed:
+        libc.syncfs(-1)
+    assert failed.value.errno == errno.EBADF
+    with pytest.raises(OSError) as failed:
+        libc.setns(-1)
+    assert failed.value.errno == errno.EBADF
+
+
+def test_a_name_with_a_nul_is_refused_instead_of_cut(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        libc.mount("none", f"{tmp_path}\0/elsewhere", "tmpfs")
+    with pytest.raises(ValueError, match="NUL"):
+        libc.inotify(f"{tmp_path}\0", libc.IN_MOVED_TO)
+
+
+def test_arguments_are_checked_against_the_signature() -> None:
+    with pytest.raises(TypeError):
+        libc.syncfs("3")  # type: ignore[arg-type, unused-ignore]
+    with pytest.raises(OverflowError):
+        libc.syncfs(1 << 40)
+
+
+def test_inotify_tells_of_a_rename_and_leaves_no_descriptor_when_it_fails(tmp_path: Path) -> None:
+    fd = libc.inotify(tmp_path, libc.IN_MOVED_TO)
+    try:
+        (tmp_path / "a").touch()
+        (tmp_path / "a").rename(tmp_path / "b")
+        assert os.read(fd, 4096)[16:].rstrip(b"\0") == b"b"
+        assert not os.get_inheritable(fd) and not os.get_blocking(fd)
+    finally:
+        os.close(fd)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="inotify on"):
+        libc.inotify(tmp_path / "missing", libc.IN_MOVED_TO)
+    assert len(os.listdir("/proc/self/fd")) == before
