@@ -179,7 +179,7 @@ _DNS_OPTION = re.compile(r"[a-z0-9][-a-z0-9]{0,62}(:[-a-z0-9.]{1,63})?")
 _MAX_ID = 2**31 - 1
 _MAX_GRACE = 365 * 24 * 3600  # seconds; longer is a mistake
 _RESTART_POLICIES = ("Always", "OnFailure", "Never")
-_VOLUMES = ("configMap", "secret", "emptyDir", "hostPath", "projected", "downwardAPI")
+VOLUME_KINDS = ("configMap", "secret", "emptyDir", "hostPath", "projected", "downwardAPI")
 
 
 def parse(obj: Object) -> Pod:
@@ -459,7 +459,7 @@ def _probe_port(values: Mapping[str, Any], path: str) -> int | str:
 def _volume(item: Any, path: str) -> Volume:
     v = _dict_item(item, path)
     name = _name(v, "name", path, _LABEL)
-    for kind in _VOLUMES:
+    for kind in VOLUME_KINDS:
         if kind in v:
             return Volume(name, kind, _dict(v, kind, path))
     kinds = [key for key in v if key != "name"]

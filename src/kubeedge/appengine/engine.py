@@ -116,7 +116,7 @@ class AppEngine:
         for left in found.values():
             if left.uid not in self._workers:
                 self._adopt(left)
-        await asyncio.to_thread(self._prepare.sweep, frozenset(self._workers))
+        await asyncio.to_thread(self._prepare.volumes.sweep, frozenset(self._workers))
         for key, value in before.items():
             _, namespace, name = keys.split(key)
             if value.get("uid") not in self._workers:
@@ -297,7 +297,8 @@ class AppEngine:
                     self._end_probes(worker, name)
                 self._note_last_status(worker)
                 await self._runtime.remove_pod(worker.uid)
-                await asyncio.to_thread(self._prepare.remove, worker.namespace, worker.name, worker.uid)
+                pod = worker.desired or worker.last
+                await asyncio.to_thread(self._prepare.remove, worker.namespace, worker.name, worker.uid, pod)
                 observed.containers.clear()
                 observed.sandbox, observed.ip = False, ""
 
@@ -599,7 +600,7 @@ class AppEngine:
                 pod, observed = worker.desired, worker.observed
                 if pod is None or not observed.sandbox or observed.evicted or observed.final:
                     continue
-                if message := await asyncio.to_thread(self._prepare.over_limit, pod):
+                if message := await asyncio.to_thread(self._prepare.volumes.over_limit, pod):
                     observed.evicted = message
                     worker.wake.set()
                     await self._event(worker, "Warning", "Evicted", message)

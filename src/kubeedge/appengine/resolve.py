@@ -13,15 +13,12 @@ from typing import Any
 
 from kubeedge.api import quantities
 from kubeedge.api.names import Object
-from kubeedge.api.pod import Container, Pod, Volume
+from kubeedge.api.pod import Container, Pod
 from kubeedge.appengine.runtime.oci_spec import expand
 from kubeedge.errors import Invalid, KubeEdgeError
 
 #: (resource, namespace, name) -> the object in the local store, or None
 Lookup = Callable[[str, str, str], Object | None]
-
-#: path below the volume -> (content, mode or None for the volume's default)
-Files = dict[str, tuple[bytes, int | None]]
 
 
 class Missing(KubeEdgeError):
@@ -34,8 +31,8 @@ def environment(
     """In the order of the manifest: a later variable may refer to an earlier one as $(NAME)."""
     env: dict[str, str] = {}
     for source in container.env_from:
-        data = _data(pod, source.kind, source.name, source.optional, lookup)
-        env.update({source.prefix + key: value.decode(errors="replace") for key, value in data.items()})
+        values = data(pod, source.kind, source.name, source.optional, lookup)
+        env.update({source.prefix + key: value.decode(errors="replace") for key, value in values.items()})
     for variable in container.env:
         if variable.source is None:
             env[variable.name] = expand(variable.value or "", env)
@@ -50,17 +47,17 @@ def _value_from(
     pod: Pod, container: Container, source: Mapping[str, Any], lookup: Lookup, pod_ip: str, host_ip: str, node: str
 ) -> str | None:
     for key, kind in (("configMapKeyRef", "configmaps"), ("secretKeyRef", "secrets")):
-        if ref := _object(source, key):
+        if ref := object_of(source, key):
             optional = bool(ref.get("optional"))
-            data = _data(pod, kind, str(ref.get("name", "")), optional, lookup)
-            if str(ref.get("key")) in data:
-                return data[str(ref.get("key"))].decode(errors="replace")
+            values = data(pod, kind, str(ref.get("name", "")), optional, lookup)
+            if str(ref.get("key")) in values:
+                return values[str(ref.get("key"))].decode(errors="replace")
             if optional:
                 return None
             raise Missing(f"couldn't find key {ref.get('key')} in {kind[:-1]} {pod.namespace}/{ref.get('name')}")
-    if ref := _object(source, "fieldRef"):
+    if ref := object_of(source, "fieldRef"):
         return field(pod, str(ref.get("fieldPath", "")), pod_ip=pod_ip, host_ip=host_ip, node=node)
-    if ref := _object(source, "resourceFieldRef"):
+    if ref := object_of(source, "resourceFieldRef"):
         return resource_field(container, str(ref.get("resource", "")), str(ref.get("divisor") or "0"))
     raise Invalid(f"valueFrom with {', '.join(source)} is not supported", path="env")
 
@@ -107,82 +104,25 @@ def resource_field(container: Container, resource: str, divisor: str) -> str:
     return str(-(-values[resource] // max(1, unit)))
 
 
-def volume_files(pod: Pod, volume: Volume, lookup: Lookup, *, pod_ip: str, host_ip: str, node: str) -> Files:
-    """Of a configMap, secret, downwardAPI or projected volume."""
-    source = volume.source
-    match volume.kind:
-        case "configMap":
-            return _items(pod, "configmaps", str(source.get("name", "")), source, lookup)
-        case "secret":
-            return _items(pod, "secrets", str(source.get("secretName", "")), source, lookup)
-        case "downwardAPI":
-            return _downward(pod, source, pod_ip=pod_ip, host_ip=host_ip, node=node)
-    files: Files = {}
-    for part in _objects(source, "sources"):
-        if "configMap" in part:
-            inner = _object(part, "configMap")
-            files |= _items(pod, "configmaps", str(inner.get("name", "")), inner, lookup)
-        elif "secret" in part:
-            inner = _object(part, "secret")
-            files |= _items(pod, "secrets", str(inner.get("name", "")), inner, lookup)
-        elif "downwardAPI" in part:
-            files |= _downward(pod, _object(part, "downwardAPI"), pod_ip=pod_ip, host_ip=host_ip, node=node)
-        elif "serviceAccountToken" in part:
-            continue  # nobody signs tokens here yet; pods that do not ask the API do not miss it
-        else:
-            raise Invalid(f"projected source {', '.join(part)} is not supported", path="spec.volumes")
-    return files
-
-
-def _items(pod: Pod, kind: str, name: str, source: Mapping[str, Any], lookup: Lookup) -> Files:
-    optional = bool(source.get("optional"))
-    data = _data(pod, kind, name, optional, lookup)
-    if source.get("items") is None:
-        return {safe_path(key): (value, None) for key, value in data.items()}
-    files: Files = {}
-    for item in _objects(source, "items"):
-        key, path = str(item.get("key")), safe_path(str(item.get("path")))
-        if key in data:
-            files[path] = (data[key], _mode(item))
-        elif not optional:
-            raise Missing(f"{kind[:-1]} {pod.namespace}/{name} has no key {key}")
-    return files
-
-
-def _downward(pod: Pod, source: Mapping[str, Any], *, pod_ip: str, host_ip: str, node: str) -> Files:
-    files: Files = {}
-    for item in _objects(source, "items"):
-        path = safe_path(str(item.get("path")))
-        if "fieldRef" in item:
-            text = field(
-                pod, str(_object(item, "fieldRef").get("fieldPath", "")), pod_ip=pod_ip, host_ip=host_ip, node=node
-            )
-        else:
-            ref = _object(item, "resourceFieldRef")
-            container = next((c for c in pod.all_containers if c.name == ref.get("containerName")), pod.containers[0])
-            text = resource_field(container, str(ref.get("resource", "")), str(ref.get("divisor") or "0"))
-        files[path] = (text.encode(), _mode(item))
-    return files
-
-
-def _data(pod: Pod, kind: str, name: str, optional: bool, lookup: Lookup) -> dict[str, bytes]:
-    obj = lookup(kind, pod.namespace, name)
+def data(pod: Pod, resource: str, name: str, optional: bool, lookup: Lookup) -> dict[str, bytes]:
+    """The keys of a ConfigMap or Secret in the namespace of the pod; `resource` is "configmaps" or "secrets"."""
+    obj = lookup(resource, pod.namespace, name)
     if obj is None:
         if optional:
             return {}
-        raise Missing(f'{kind[:-1]} "{name}" not found')
-    data = {} if kind == "secrets" else {key: str(v).encode() for key, v in (obj.get("data") or {}).items()}
-    encoded = (obj.get("data") if kind == "secrets" else obj.get("binaryData")) or {}
-    for key, value in encoded.items():
+        raise Missing(f'{resource[:-1]} "{name}" not found')
+    secret = resource == "secrets"
+    values = {} if secret else {key: str(v).encode() for key, v in (obj.get("data") or {}).items()}
+    for key, value in ((obj.get("data") if secret else obj.get("binaryData")) or {}).items():
         try:
-            data[key] = base64.b64decode(str(value), validate=True)
+            values[key] = base64.b64decode(str(value), validate=True)
         except (binascii.Error, ValueError) as exc:
-            raise Missing(f"{kind[:-1]} {pod.namespace}/{name}: key {key} is not base64") from exc
-    return data
+            raise Missing(f"{resource[:-1]} {pod.namespace}/{name}: key {key} is not base64") from exc
+    return values
 
 
 def safe_path(path: str) -> str:
-    """A relative path that stays below where it is put. What begins with ".." is ours (see volumes.py)."""
+    """A relative path that stays below where it is put. What begins with ".." is ours (volumes/files.py). Raises Invalid."""
     parts = [p for p in path.split("/") if p not in ("", ".")]
     if path.startswith("/") or not parts or "\0" in path or any(p.startswith("..") for p in parts):
         raise Invalid(f"{path!r} is not a path below a volume", path="spec.volumes")
@@ -197,22 +137,17 @@ def sub_path(expression: str, env: Mapping[str, str]) -> str:
     return expand(expression, env)
 
 
-def _object(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def object_of(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """{} when it is absent. Raises Invalid for anything but an object."""
     value = values.get(key) or {}
     if not isinstance(value, dict):
         raise Invalid(f"{value!r:.60} instead of an object", path=key)
     return value
 
 
-def _objects(values: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+def items_of(values: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """[] when it is absent. Raises Invalid for anything but a list of objects."""
     items = values.get(key) or []
     if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
         raise Invalid(f"{items!r:.60} instead of a list of objects", path=key)
     return items
-
-
-def _mode(item: Mapping[str, Any]) -> int | None:
-    mode = item.get("mode")
-    if mode is not None and (isinstance(mode, bool) or not isinstance(mode, int) or not 0 <= mode <= 0o777):
-        raise Invalid(f"{mode!r:.60} is not a file mode", path="mode")
-    return mode

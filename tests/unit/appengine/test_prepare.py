@@ -31,5 +31,5 @@ def test_a_secret_that_changes_after_a_power_cut_is_not_written_to_the_disk(tmp_
 def test_volumes_of_pods_that_nobody_knows_are_removed(tmp_path: Path) -> None:
     for uid in ("known", "unknown"):
         (tmp_path / "volumes" / uid / "v").mkdir(parents=True)
-    preparer(tmp_path).sweep({"known"})
+    preparer(tmp_path).volumes.sweep({"known"})
     assert [p.name for p in (tmp_path / "volumes").iterdir()] == ["known"]

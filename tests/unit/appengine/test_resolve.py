@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,10 @@ from hypothesis import strategies as st
 from kubeedge.api.names import Object
 from kubeedge.api.pod import Pod, parse
 from kubeedge.appengine import resolve
+from kubeedge.appengine.volumes import registry
+from kubeedge.appengine.volumes.base import VolumeContext
+from kubeedge.appengine.volumes.contents import Files
+from kubeedge.appengine.volumes.projections import Projection
 from kubeedge.errors import Invalid, KubeEdgeError
 from tests.unit.appengine.world import container, manifest, pod
 
@@ -38,11 +43,15 @@ def with_env(*env: dict[str, Any], **fields: Any) -> Pod:
     return pod(containers=[container(env=list(env), **fields)], metadata={"labels": {"app": "web"}})
 
 
-def files(source: dict[str, Any]) -> resolve.Files:
+def files(source: dict[str, Any]) -> Files:
     p = pod(volumes=[{"name": "v", **source}], metadata={"labels": {"b": "2", "a": "1"}})
-    return resolve.volume_files(
-        p, p.volumes["v"], lookup, pod_ip="10.244.1.2", host_ip="100.64.0.1", node="edge1"
+    context = VolumeContext(
+        pod=p, spec=p.volumes["v"], directory=Path("/none"), find=lookup,
+        pod_ip="10.244.1.2", host_ip="100.64.0.1", node="edge1",
     )  # fmt: skip
+    volume = registry.volume(context)
+    assert isinstance(volume, Projection)
+    return volume.contents()
 
 
 def test_literals_references_and_fields_in_the_order_of_the_manifest() -> None:

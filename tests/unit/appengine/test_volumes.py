@@ -8,14 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from kubeedge.api.pod import Mount, Volume
-from kubeedge.appengine import volumes
-from kubeedge.appengine.resolve import Files
+from kubeedge.api.pod import VOLUME_KINDS, Mount
+from kubeedge.api.pod import Volume as VolumeSpec
 from kubeedge.appengine.runtime.base import StartError
+from kubeedge.appengine.volumes import files as volume_files
+from kubeedge.appengine.volumes import registry, sub_path
+from kubeedge.appengine.volumes.base import Volume, VolumeContext
+from kubeedge.appengine.volumes.contents import Files
+from kubeedge.appengine.volumes.empty_dir import used_bytes
+from kubeedge.appengine.volumes.manager import VolumeManager
+from kubeedge.appengine.volumes.projections import Projection
+from tests.unit.appengine.world import container, pod
 
 
 def write(directory: Path, files: Files) -> bool:
-    return volumes.write_files(directory, files, default_mode=0o640, group=None)
+    return volume_files.write(directory, files, default_mode=0o640, group=None)
+
+
+def volume(kind: str, source: dict[str, object], directory: Path = Path("/none")) -> Volume:
+    spec = VolumeSpec("v", kind, source)
+    return registry.volume(VolumeContext(pod=pod(), spec=spec, directory=directory, find=lambda *_: None))
 
 
 def content(directory: Path) -> dict[str, bytes]:
@@ -66,11 +78,10 @@ def test_a_volume_that_a_power_cut_left_half_written_is_written_anew(tmp_path: P
 def test_a_sub_path_of_a_configmap_is_the_file_itself(tmp_path: Path) -> None:
     v = tmp_path / "v"
     write(v, {"a": (b"1", None)})
-    volume = Volume("v", "configMap", {})
-    found = volumes.bind(volume, Mount("v", "/etc/a", False, "a"), v, tmp_path / "pin")
+    found = sub_path.bind(Mount("v", "/etc/a", False, "a"), v, tmp_path / "pin", read_only=True)
     assert found.source.read_bytes() == b"1" and not found.source.is_symlink() and found.read_only
     with pytest.raises(StartError, match="is not in volume v"):
-        volumes.bind(volume, Mount("v", "/etc/a", False, "other"), v, tmp_path / "pin")
+        sub_path.bind(Mount("v", "/etc/a", False, "other"), v, tmp_path / "pin", read_only=True)
 
 
 @pytest.mark.parametrize("links", [{"a": "/etc"}, {"a": ".."}, {"a": "b"}])
@@ -81,9 +92,9 @@ def test_a_sub_path_does_not_follow_links_of_containers(tmp_path: Path, links: d
     (v / "b").mkdir()
     for name, target in links.items():
         (v / name).symlink_to(target)
-    for sub_path in ("a", "a/made"):
+    for path in ("a", "a/made"):
         with pytest.raises(StartError, match="subPath"):
-            volumes.bind(Volume("v", "emptyDir", {}), Mount("v", "/m", False, sub_path), v, tmp_path / "pin")
+            sub_path.bind(Mount("v", "/m", False, path), v, tmp_path / "pin", read_only=False)
     assert not (tmp_path / "made").exists() and not (v / "b/made").exists() and not Path("/etc/made").exists()
 
 
@@ -91,50 +102,58 @@ def test_a_sub_path_does_not_follow_links_of_containers(tmp_path: Path, links: d
 def test_a_host_path_must_be_of_its_type(tmp_path: Path, kind: str) -> None:
     (tmp_path / "missing").unlink(missing_ok=True)
     with pytest.raises(StartError, match=f"is not a {kind}"):
-        volumes.host_path(Volume("v", "hostPath", {"path": str(tmp_path / "missing"), "type": kind}))
+        volume("hostPath", {"path": str(tmp_path / "missing"), "type": kind}).mount()
 
 
 def test_host_paths_are_made_when_their_type_says_so(tmp_path: Path) -> None:
     def path(kind: str, name: str) -> Path:
-        return volumes.host_path(Volume("v", "hostPath", {"path": str(tmp_path / name), "type": kind}))
+        return volume("hostPath", {"path": str(tmp_path / name), "type": kind}).mount()
 
     assert path("DirectoryOrCreate", "d/e").is_dir() and path("FileOrCreate", "f/g").is_file()
     assert path("", "plain").is_dir()
     for bad in ("relative", "/a/../b", ""):
         with pytest.raises(StartError, match="not an absolute path"):
-            volumes.host_path(Volume("v", "hostPath", {"path": bad}))
+            volume("hostPath", {"path": bad}).mount()
 
 
 def test_an_empty_dir_is_for_everybody_and_keeps_its_content(tmp_path: Path) -> None:
-    directory, volume = tmp_path / "v", Volume("v", "emptyDir", {})
-    volumes.empty_dir(directory, volume, None)
+    directory = tmp_path / "v"
+    empty = volume("emptyDir", {}, directory)
+    assert not empty.recover()
+    empty.mount()
     assert stat.S_IMODE(directory.stat().st_mode) == 0o777
     (directory / "kept").touch()
-    volumes.empty_dir(directory, volume, None)
+    assert empty.recover()
+    empty.mount()
     assert (directory / "kept").exists()
-    volumes.remove(directory)
+    empty.unmount()
     assert not directory.exists()
 
 
 @pytest.mark.parametrize(("mode", "expected"), [(0o400, 0o440), (0o600, 0o640), (0o444, 0o444), (0o000, 0o440)])
 def test_fs_group_lets_the_group_read(tmp_path: Path, mode: int, expected: int) -> None:
     files: Files = {"default": (b"1", None), "d/own": (b"2", mode)}
-    volumes.write_files(tmp_path / "v", files, default_mode=mode, group=os.getgid())
+    volume_files.write(tmp_path / "v", files, default_mode=mode, group=os.getgid())
     for name in files:
         assert stat.S_IMODE((tmp_path / "v" / name).stat().st_mode) == expected
-    volumes.write_files(tmp_path / "w", files, default_mode=mode, group=None)
+    volume_files.write(tmp_path / "w", files, default_mode=mode, group=None)
     assert stat.S_IMODE((tmp_path / "w/default").stat().st_mode) == mode
 
 
 def test_which_volumes_hold_secrets() -> None:
-    def projected(*sources: dict[str, object]) -> Volume:
-        return Volume("v", "projected", {"sources": list(sources)})
+    def holds_secrets(kind: str, source: dict[str, object]) -> bool:
+        found = volume(kind, source)
+        assert isinstance(found, Projection)
+        return found.holds_secrets
 
-    assert volumes.holds_secrets(Volume("v", "secret", {"secretName": "s"}))
-    assert volumes.holds_secrets(projected({"configMap": {"name": "c"}}, {"secret": {"name": "s"}}))
-    assert volumes.holds_secrets(projected({"serviceAccountToken": {"path": "t"}}))
-    assert not volumes.holds_secrets(projected({"configMap": {"name": "c"}}))
-    assert not volumes.holds_secrets(Volume("v", "configMap", {"name": "c"}))
+    def projected(*sources: dict[str, object]) -> bool:
+        return holds_secrets("projected", {"sources": list(sources)})
+
+    assert holds_secrets("secret", {"secretName": "s"})
+    assert projected({"configMap": {"name": "c"}}, {"secret": {"name": "s"}})
+    assert projected({"serviceAccountToken": {"path": "t"}})
+    assert not projected({"configMap": {"name": "c"}})
+    assert not holds_secrets("configMap", {"name": "c"})
 
 
 def test_what_a_volume_uses_counts_each_file_once_and_follows_no_link(tmp_path: Path) -> None:
@@ -146,4 +165,34 @@ def test_what_a_volume_uses_counts_each_file_once_and_follows_no_link(tmp_path: 
     (inside / "d/a").write_bytes(b"x" * 1_000_000)
     os.link(inside / "d/a", inside / "b")
     (inside / "link").symlink_to(outside)
-    assert 1_000_000 <= volumes.used_bytes(inside) < 1_500_000
+    assert 1_000_000 <= used_bytes(inside) < 1_500_000
+
+
+def test_every_kind_that_the_api_accepts_has_a_class() -> None:
+    """And each of them keeps the protocol: what is not there is not recovered, and unmounting it is nothing."""
+    assert set(registry.KINDS) == set(VOLUME_KINDS)
+    for kind in VOLUME_KINDS:
+        found = volume(kind, {"path": "/nonexistent-of-this-test"}, Path("/nonexistent-of-this-test"))
+        assert not found.recover() and found.over_limit() == ""
+        found.unmount()
+        found.unmount()
+    with pytest.raises(StartError, match="volumes of type nfs are not supported"):
+        volume("nfs", {})
+
+
+def test_volumes_of_a_pod_are_removed_whether_or_not_it_is_known_what_they_were(tmp_path: Path) -> None:
+    manager = VolumeManager(tmp_path, find=lambda *_: {"data": {"k": "1"}}, node="n", host_ip="1.2.3.4")
+    (tmp_path / "host").mkdir()
+    specs = [
+        {"name": "e", "emptyDir": {}},
+        {"name": "c", "configMap": {"name": "c"}},
+        {"name": "h", "hostPath": {"path": str(tmp_path / "host")}},
+    ]
+    mounts = [{"name": s["name"], "mountPath": f"/{s['name']}"} for s in specs]
+    wanted = pod(volumes=specs, containers=[container(volumeMounts=mounts)])
+    for known in (wanted, None):
+        binds = manager.mount(wanted, wanted.containers[0], "10.0.0.1", {})
+        assert [b.read_only for b in binds] == [False, True, False]
+        assert (binds[1].source / "k").read_text() == "1"
+        manager.remove(wanted.uid, known)
+        assert not (tmp_path / wanted.uid).exists() and (tmp_path / "host").is_dir()

@@ -1,0 +1,57 @@
+"""What AppEngine needs of a volume, whatever its kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from kubeedge.api.pod import Pod
+from kubeedge.api.pod import Volume as VolumeSpec
+from kubeedge.appengine.resolve import Lookup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeContext:
+    """One volume of one pod on this node."""
+
+    pod: Pod
+    spec: VolumeSpec
+    directory: Path  # for this volume alone; its parent exists or may be made
+    find: Lookup  # ConfigMaps and Secrets
+    pod_ip: str = ""  # the node's for a pod on its network; "" before there is one
+    host_ip: str = ""
+    node: str = ""
+
+
+class Volume(Protocol):
+    """Calls block; the engine makes them in threads, one at a time for a pod. All can be repeated."""
+
+    @property
+    def read_only(self) -> bool:
+        """Containers cannot write to it, whatever their mount says."""
+        ...
+
+    def mount(self) -> Path:
+        """Make it ready for a container that is about to start; where it is on this node.
+
+        Raises Missing or Invalid for what it refers to, StartError or OSError for what cannot be on this node.
+        """
+        ...
+
+    def recover(self) -> bool:
+        """Whether what an earlier mount() made is still here: after a restart of the agent it is, after one of the machine it may not be.
+        When it is not, nothing may be written to its directory before the next mount()."""
+        ...
+
+    def refresh(self) -> None:
+        """What it refers to changed. Called only when recover() said yes. Raises as mount()."""
+        ...
+
+    def over_limit(self) -> str:
+        """That it uses more than it may, in the kubelet's words; "" when it does not."""
+        ...
+
+    def unmount(self) -> None:
+        """The pod ends: give back what mount() took. Raises OSError."""
+        ...

@@ -1,0 +1,82 @@
+"""The files of configMap, secret, downwardAPI and projected volumes. Pure.
+
+Raises Missing for what is not there (yet) and not optional, Invalid for what cannot be understood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kubeedge.appengine import resolve
+from kubeedge.appengine.resolve import Missing, items_of, object_of, safe_path
+from kubeedge.appengine.volumes.base import VolumeContext
+from kubeedge.errors import Invalid
+
+#: path below the volume -> (content, mode or None for the volume's default)
+Files = dict[str, tuple[bytes, int | None]]
+
+
+def config_map(context: VolumeContext, source: Mapping[str, Any]) -> Files:
+    return _keys(context, "configmaps", str(source.get("name", "")), source)
+
+
+def secret(context: VolumeContext, source: Mapping[str, Any]) -> Files:
+    """Of a volume: a projection names its Secret "name", as it does a ConfigMap."""
+    return _keys(context, "secrets", str(source.get("secretName", "")), source)
+
+
+def downward_api(context: VolumeContext, source: Mapping[str, Any]) -> Files:
+    pod, files = context.pod, Files()
+    for item in items_of(source, "items"):
+        path = safe_path(str(item.get("path")))
+        if "fieldRef" in item:
+            field = str(object_of(item, "fieldRef").get("fieldPath", ""))
+            text = resolve.field(pod, field, pod_ip=context.pod_ip, host_ip=context.host_ip, node=context.node)
+        else:
+            ref = object_of(item, "resourceFieldRef")
+            container = next((c for c in pod.all_containers if c.name == ref.get("containerName")), pod.containers[0])
+            text = resolve.resource_field(container, str(ref.get("resource", "")), str(ref.get("divisor") or "0"))
+        files[path] = (text.encode(), _mode(item))
+    return files
+
+
+def projected(context: VolumeContext, source: Mapping[str, Any]) -> Files:
+    """Several of them in one directory."""
+    files: Files = {}
+    for part in items_of(source, "sources"):
+        if "configMap" in part:
+            files |= config_map(context, object_of(part, "configMap"))
+        elif "secret" in part:
+            inner = object_of(part, "secret")
+            files |= _keys(context, "secrets", str(inner.get("name", "")), inner)
+        elif "downwardAPI" in part:
+            files |= downward_api(context, object_of(part, "downwardAPI"))
+        elif "serviceAccountToken" in part:
+            continue  # nobody signs tokens here yet; pods that do not ask the API do not miss it
+        else:
+            raise Invalid(f"projected source {', '.join(part)} is not supported", path="spec.volumes")
+    return files
+
+
+def _keys(context: VolumeContext, resource: str, name: str, source: Mapping[str, Any]) -> Files:
+    """The keys of a ConfigMap or Secret, or those of them that `items` chooses."""
+    optional = bool(source.get("optional"))
+    data = resolve.data(context.pod, resource, name, optional, context.find)
+    if source.get("items") is None:
+        return {safe_path(key): (value, None) for key, value in data.items()}
+    files: Files = {}
+    for item in items_of(source, "items"):
+        key, path = str(item.get("key")), safe_path(str(item.get("path")))
+        if key in data:
+            files[path] = (data[key], _mode(item))
+        elif not optional:
+            raise Missing(f"{resource[:-1]} {context.pod.namespace}/{name} has no key {key}")
+    return files
+
+
+def _mode(item: Mapping[str, Any]) -> int | None:
+    mode = item.get("mode")
+    if mode is not None and (isinstance(mode, bool) or not isinstance(mode, int) or not 0 <= mode <= 0o777):
+        raise Invalid(f"{mode!r:.60} is not a file mode", path="mode")
+    return mode

@@ -1,0 +1,70 @@
+"""emptyDir: a directory that lives as long as its pod; in memory when the manifest says so."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from kubeedge.api import quantities
+from kubeedge.appengine.runtime import mounts
+from kubeedge.appengine.volumes.base import VolumeContext
+from kubeedge.kit import trees
+
+
+class EmptyDirVolume:
+    read_only = False
+
+    def __init__(self, context: VolumeContext) -> None:
+        self._directory = context.directory
+        self._group = context.pod.fs_group
+        self._in_memory = context.spec.source.get("medium") == "Memory"
+        self._name, self._limit = context.spec.name, context.spec.source.get("sizeLimit")
+
+    def mount(self) -> Path:
+        """Its content stays from one container to the next."""
+        directory = self._directory
+        if self.recover():
+            return directory
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o777)
+        if self._group is not None:
+            os.chown(directory, -1, self._group)
+            directory.chmod(0o2777)
+        if self._in_memory:
+            size = f",size={quantities.bytes_of(self._limit)}" if self._limit else ""
+            mounts.mount("tmpfs", directory, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, f"mode=1777{size}")
+        return directory
+
+    def recover(self) -> bool:
+        """A restart of the machine unmounts what was in memory."""
+        return self._directory.is_dir() and (not self._in_memory or os.path.ismount(self._directory))
+
+    def refresh(self) -> None:
+        """It refers to nothing."""
+
+    def over_limit(self) -> str:
+        """One in memory cannot be: the kernel holds it to its size."""
+        if self._limit is None or self._in_memory or not (limit := quantities.bytes_of(self._limit)):
+            return ""
+        if used_bytes(self._directory) <= limit:
+            return ""
+        return f'Usage of EmptyDir volume "{self._name}" exceeds the limit "{self._limit}".'
+
+    def unmount(self) -> None:
+        mounts.unmount(self._directory)
+        trees.remove(self._directory)
+
+
+def used_bytes(directory: Path) -> int:
+    """Of the disk, below a directory that containers write to: no link is followed, and a file with two names counts once."""
+    total, seen = 0, set[int]()
+    for root, directories, files in os.walk(directory):
+        for name in (*directories, *files):
+            with contextlib.suppress(OSError):
+                entry = os.lstat(os.path.join(root, name))
+                if entry.st_nlink == 1 or entry.st_ino not in seen:
+                    total += entry.st_blocks * 512
+                if entry.st_nlink > 1:
+                    seen.add(entry.st_ino)
+    return total

@@ -1,0 +1,104 @@
+"""The volumes of all pods of this node: mounted for containers, brought up to date, removed. Blocking.
+
+Lives elsewhere: what a kind of volume does (its class, by registry.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from kubeedge.api.pod import Container, Pod
+from kubeedge.appengine import resolve
+from kubeedge.appengine.resolve import Lookup
+from kubeedge.appengine.runtime import mounts
+from kubeedge.appengine.runtime.base import BindMount
+from kubeedge.appengine.volumes import registry, sub_path
+from kubeedge.appengine.volumes.base import Volume, VolumeContext
+from kubeedge.errors import KubeEdgeError
+from kubeedge.kit import trees
+
+
+class VolumeManager:
+    def __init__(self, root: Path, *, find: Lookup, node: str, host_ip: str) -> None:
+        self._root = root
+        self._find = find
+        self._node, self._host_ip = node, host_ip
+
+    def mount(self, pod: Pod, container: Container, ip: str, env: Mapping[str, str]) -> list[BindMount]:
+        """What a container that is about to start mounts. Raises Missing or Invalid for what cannot be resolved, StartError or OSError
+        for what cannot be on disk."""
+        binds = []
+        for number, mount in enumerate(container.mounts):
+            if mount.is_expression:
+                mount = replace(mount, sub_path=resolve.sub_path(mount.sub_path, env))
+            volume = self._volume(pod, mount.name, ip)
+            pin = self._of(pod.uid) / sub_path.PINS / container.name / str(number)
+            binds.append(sub_path.bind(mount, volume.mount(), pin, read_only=volume.read_only))
+        return binds
+
+    def refresh(self, pod: Pod, ip: str) -> None:
+        """Volumes that are there get the newest content; of what went away the files stay, as with the kubelet. One that was lost waits
+        for its container, which starts anew."""
+        for name in pod.volumes:
+            with contextlib.suppress(KubeEdgeError, OSError):
+                volume = self._volume(pod, name, ip)
+                if volume.recover():
+                    volume.refresh()
+
+    def over_limit(self, pod: Pod) -> str:
+        """Which volume uses more than it may, in the kubelet's words."""
+        return next((said for name in pod.volumes if (said := self._volume(pod, name, "").over_limit())), "")
+
+    def remove(self, uid: str, pod: Pod | None) -> None:
+        """All of a pod; `pod` is None when nobody knows any more what it was. Goes on past what fails, and raises OSError at the end."""
+        remove_directory(self._of(uid) / sub_path.PINS)
+        if pod is not None:
+            self._unmount(pod)
+        remove_directory(self._of(uid))
+
+    def _unmount(self, pod: Pod) -> None:
+        problems: list[OSError] = []
+        for name in pod.volumes:
+            try:
+                with contextlib.suppress(KubeEdgeError):
+                    self._volume(pod, name, "").unmount()
+            except OSError as exc:
+                problems.append(exc)
+        if problems:
+            raise problems[0]
+
+    def sweep(self, known: Collection[str]) -> None:
+        """Volumes of pods that nobody knows: the machine or the agent ended between two steps of their removal."""
+        for directory in self._root.iterdir() if self._root.is_dir() else ():
+            if directory.name not in known:
+                with contextlib.suppress(OSError):
+                    remove_directory(directory)
+
+    def _volume(self, pod: Pod, name: str, ip: str) -> Volume:
+        return registry.volume(
+            VolumeContext(
+                pod=pod,
+                spec=pod.volumes[name],
+                directory=self._of(pod.uid) / name,
+                find=self._find,
+                pod_ip=ip,
+                host_ip=self._host_ip,
+                node=self._node,
+            )
+        )
+
+    def _of(self, uid: str) -> Path:
+        return self._root / uid
+
+
+def remove_directory(directory: Path) -> None:
+    """With all that is mounted below. Raises OSError when something stays mounted: deleting would reach into it."""
+    for point in mounts.mounted_below(directory):
+        with contextlib.suppress(OSError):
+            mounts.unmount(point)
+    if left := mounts.mounted_below(directory):
+        raise OSError(f"{left[0]} is still mounted")
+    trees.remove(directory)

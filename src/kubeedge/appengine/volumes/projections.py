@@ -1,0 +1,93 @@
+"""Volumes that are files of API objects: configMap, secret, downwardAPI, projected.
+
+Lives elsewhere: which files (contents.py), how they are swapped in (files.py).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kubeedge.appengine.runtime import mounts
+from kubeedge.appengine.volumes import contents, files
+from kubeedge.appengine.volumes.base import VolumeContext
+from kubeedge.appengine.volumes.contents import Files
+from kubeedge.kit import trees
+
+_DEFAULT_MODE = 0o644
+
+
+class Projection:
+    """What the four of them have in common."""
+
+    read_only = True
+
+    def __init__(self, context: VolumeContext) -> None:
+        self._context = context
+        self._source = context.spec.source
+
+    @property
+    def holds_secrets(self) -> bool:
+        """Whether what is in it must not reach the disk."""
+        return False
+
+    def contents(self) -> Files:
+        raise NotImplementedError
+
+    def mount(self) -> Path:
+        if self.holds_secrets:
+            files.in_memory(self._context.directory)
+        self.refresh()
+        return self._context.directory
+
+    def recover(self) -> bool:
+        """A Secret was in memory before the machine was restarted: what is written to its directory now would be on the disk."""
+        directory = self._context.directory
+        if self.holds_secrets and not os.path.ismount(directory) and not (directory / "..data").is_symlink():
+            return False
+        return directory.is_dir()
+
+    def refresh(self) -> None:
+        mode = self._source.get("defaultMode")
+        files.write(
+            self._context.directory,
+            self.contents(),
+            default_mode=mode if isinstance(mode, int) and not isinstance(mode, bool) else _DEFAULT_MODE,
+            group=self._context.pod.fs_group,
+        )
+
+    def over_limit(self) -> str:
+        """API objects have bounds of their own."""
+        return ""
+
+    def unmount(self) -> None:
+        mounts.unmount(self._context.directory)
+        trees.remove(self._context.directory)
+
+
+class ConfigMapVolume(Projection):
+    def contents(self) -> Files:
+        return contents.config_map(self._context, self._source)
+
+
+class SecretVolume(Projection):
+    @property
+    def holds_secrets(self) -> bool:
+        return True
+
+    def contents(self) -> Files:
+        return contents.secret(self._context, self._source)
+
+
+class DownwardApiVolume(Projection):
+    def contents(self) -> Files:
+        return contents.downward_api(self._context, self._source)
+
+
+class ProjectedVolume(Projection):
+    @property
+    def holds_secrets(self) -> bool:
+        return any(part.get("secret") or part.get("serviceAccountToken") for part in self._source.get("sources") or ())
+
+    def contents(self) -> Files:
+        return contents.projected(self._context, self._source)
