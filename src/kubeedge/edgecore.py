@@ -169,14 +169,15 @@ class Agent:
         return hub
 
     def _appengine(self) -> Module:
-        from kubeedge.appengine.engine import AppEngine, AppEngineSettings
+        from kubeedge.appengine.images.service import EmbeddedImages
         from kubeedge.appengine.images.store import ImageStore
+        from kubeedge.appengine.module import AppEngine, AppEngineSettings
         from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
         from kubeedge.appengine.server import KubeletServer
 
         parts = self.parts
         c, paths, own = parts.config.modules.appengine, parts.config.paths, parts.credentials
-        images = ImageStore(paths.state / "images")
+        images = EmbeddedImages(ImageStore(paths.state / "images"), c.insecure_registries)
         runtime = EmbeddedRuntime(
             EmbeddedSettings(
                 root=paths.state,
@@ -199,14 +200,13 @@ class Agent:
             logs=paths.logs,
             max_pods=c.max_pods,
             log_max_bytes=c.log_max_bytes,
-            insecure_registries=c.insecure_registries,
         )
         store: Store = parts.store
         if parts.config.modules.metaserver.enable:  # what is changed at the edge holds at the edge at once
             from kubeedge.metaserver.effective import EffectiveStore
 
             store = EffectiveStore(store)
-        parts.engine = AppEngine(store, settings, runtime, images)
+        parts.engine = AppEngine(store, settings, runtime)
         if parts.bus is not None:
             parts.bus.serve(KUBELET_PORT, for_the_cloud(KubeletServer(parts.engine).handle, own))
         return parts.engine

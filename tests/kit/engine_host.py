@@ -16,8 +16,9 @@ from typing import Any
 
 from kubeedge.api import keys
 from kubeedge.appengine import logs
-from kubeedge.appengine.engine import AppEngine, AppEngineSettings
+from kubeedge.appengine.images.service import EmbeddedImages
 from kubeedge.appengine.images.store import ImageStore
+from kubeedge.appengine.module import AppEngine, AppEngineSettings
 from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
 from kubeedge.store.model import ChangeKind
 from kubeedge.store.sqlite import open_sqlite
@@ -32,7 +33,7 @@ async def main(config: dict[str, Any]) -> None:
     state, run = root / "state", root / "run"
     state.mkdir(parents=True, exist_ok=True)
     store = await open_sqlite(state / "edge.db")
-    images = ImageStore(state / "images")
+    images = EmbeddedImages(ImageStore(state / "images"))
     runtime = EmbeddedRuntime(
         EmbeddedSettings(
             root=state, run=run, node="edge1", pod_cidr="10.244.1.0/24", cgroup_prefix=config["cgroup"],
@@ -41,7 +42,7 @@ async def main(config: dict[str, Any]) -> None:
         images,
     )  # fmt: skip
     settings = AppEngineSettings(node="edge1", address="100.64.0.1/16", state=state, logs=root / "logs")
-    engine = AppEngine(store, settings, runtime, images)
+    engine = AppEngine(store, settings, runtime)
     ready = asyncio.Event()
     running = asyncio.create_task(engine.run(ready))
 

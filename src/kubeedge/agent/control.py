@@ -80,7 +80,7 @@ class AgentControl:
         assert engine is not None
         match method, rest:
             case "GET", []:
-                return {"images": engine.images()}
+                return {"images": await engine.images()}
             case "POST", ["import"]:
                 body = await request_object(request)
                 names = [str(n) for n in body.get("names") or ()]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kubeedge.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
-    from kubeedge.appengine.engine import AppEngine
+    from kubeedge.appengine.module import AppEngine
     from kubeedge.config.edge import EdgeConfig, NodeCredentials
     from kubeedge.hub.module import EdgeHub
     from kubeedge.kubebus.module import KubeBus

@@ -12,7 +12,7 @@ from kubeedge.agent.parts import Channel, Parts
 from kubeedge.api import keys
 
 if TYPE_CHECKING:
-    from kubeedge.appengine.engine import AppEngine
+    from kubeedge.appengine.module import AppEngine
     from kubeedge.beehive.supervisor import ModuleState
     from kubeedge.kubebus.module import KubeBus
     from kubeedge.sync.progress import Progress

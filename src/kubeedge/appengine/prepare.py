@@ -14,7 +14,7 @@ from pathlib import Path
 from kubeedge.api.names import Object
 from kubeedge.api.pod import Container, Pod
 from kubeedge.appengine import logs, resolve
-from kubeedge.appengine.runtime.base import ContainerConfig
+from kubeedge.appengine.runtime.base import ContainerConfig, SandboxConfig
 from kubeedge.appengine.volumes.manager import VolumeManager
 
 
@@ -39,6 +39,10 @@ class Preparer:
     def find(self, resource: str, namespace: str, name: str) -> Object | None:
         return self._objects.get((resource, namespace, name))
 
+    def sandbox(self, pod: Pod) -> SandboxConfig:
+        """What the runtime is told of the pod as a whole."""
+        return sandbox_config(pod, logs.directory(self._log_root, pod.namespace, pod.name, pod.uid))
+
     async def configure(self, pod: Pod, container: Container, attempt: int, ip: str) -> ContainerConfig:
         """Raises Missing or Invalid for what cannot be resolved, StartError or OSError for what cannot be on disk."""
         ip = self._host_ip if pod.host_network else ip
@@ -58,3 +62,22 @@ class Preparer:
         self.volumes.remove(uid, pod)
         if name:
             shutil.rmtree(logs.directory(self._log_root, namespace, name, uid), ignore_errors=True)
+
+
+def sandbox_config(pod: Pod, log_directory: Path) -> SandboxConfig:
+    return SandboxConfig(
+        uid=pod.uid,
+        namespace=pod.namespace,
+        name=pod.name,
+        hostname=pod.hostname,
+        subdomain=pod.subdomain,
+        labels=pod.labels,
+        annotations=pod.annotations,
+        host_network=pod.host_network,
+        host_aliases=pod.host_aliases,
+        ports=pod.host_ports,
+        dns_policy=pod.dns_policy,
+        dns=pod.dns,
+        groups=(*pod.groups, *([pod.fs_group] if pod.fs_group is not None else ())),
+        log_directory=log_directory,
+    )

@@ -8,7 +8,7 @@ import json
 import time
 
 from kubeedge.appengine import logs
-from kubeedge.appengine.engine import AppEngine
+from kubeedge.appengine.module import AppEngine
 from kubeedge.errors import Invalid
 from kubeedge.kit.http1 import Request, Response, json_response, serve_connection, text_response
 

@@ -8,6 +8,7 @@ from kubeedge.api.meta import timestamp
 from kubeedge.api.pod import Container, Pod
 from kubeedge.appengine.core import (
     ContainerObservation,
+    LastState,
     PodObservation,
     initialized,
     last_phase,
@@ -18,15 +19,24 @@ from kubeedge.appengine.core import (
 
 
 def pod_status(
-    pod: Pod, observed: PodObservation, *, host_ip: str, previous: dict[str, Any] | None, now: float, over: bool = False
+    pod: Pod,
+    observed: PodObservation,
+    *,
+    scheme: str,
+    host_ip: str,
+    previous: dict[str, Any] | None,
+    now: float,
+    over: bool = False,
 ) -> dict[str, Any]:
-    """`previous` is the status that was reported last: a condition that did not change keeps its transition time. `over`: nothing of it
-    runs any more, nor will."""
+    """`scheme` is the runtime's, before its ids. `previous` is the status that was reported last: a condition that did not change keeps
+    its transition time. `over`: nothing of it runs any more, nor will."""
     current_phase = last_phase(pod, observed) if over else phase(pod, observed)
     is_init_done = initialized(pod, observed)
     policy = pod.restart_policy
-    init = [_container(c, observed.of(c.name), policy, init=True, waits=False) for c in pod.init_containers]
-    main = [_container(c, observed.of(c.name), policy, init=False, waits=not is_init_done) for c in pod.containers]
+    init = [_container(c, observed.of(c.name), policy, scheme, init=True, waits=False) for c in pod.init_containers]
+    main = [
+        _container(c, observed.of(c.name), policy, scheme, init=False, waits=not is_init_done) for c in pod.containers
+    ]
     sidecars = [s for c, s in zip(pod.init_containers, init, strict=True) if c.sidecar]
     ready = current_phase == "Running" and all(c["ready"] for c in (*main, *sidecars))
     final = current_phase in ("Succeeded", "Failed")
@@ -94,7 +104,7 @@ def qos_class(pod: Pod) -> str:
 
 
 def _container(
-    container: Container, state: ContainerObservation, policy: str, *, init: bool, waits: bool
+    container: Container, state: ContainerObservation, policy: str, scheme: str, *, init: bool, waits: bool
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": container.name,
@@ -107,22 +117,13 @@ def _container(
         "lastState": {},
     }
     if state.id:
-        entry["containerID"] = f"embedded://{state.id}"
+        entry["containerID"] = container_id(scheme, state.id)
     if state.running:
         entry["state"] = {"running": {"startedAt": timestamp(state.started_at)}}
         if state.last:
-            last = state.last
-            entry["lastState"] = {
-                "terminated": _terminated(
-                    last.exit_code, last.reason, last.message, last.started_at, last.finished_at, last.id
-                )
-            }
+            entry["lastState"] = {"terminated": _terminated(state.last, scheme)}
         return entry
-    ended = (
-        _terminated(state.exit_code, state.reason, state.message, state.started_at, state.finished_at, state.id)
-        if state.exited
-        else None
-    )
+    ended = _terminated(state, scheme) if state.exited else None
     if state.waiting_reason:
         entry["state"] = {"waiting": {"reason": state.waiting_reason, "message": state.waiting_message}}
     elif ended and state.crashes > 1 and restarts(policy_of(container, policy), state.exit_code, init):
@@ -142,16 +143,20 @@ def _succeeded(state: ContainerObservation) -> bool:
     return state.exited and state.exit_code == 0
 
 
-def _terminated(exit_code: int, reason: str, message: str, started: float, finished: float, id: str) -> dict[str, Any]:
+def container_id(scheme: str, id: str) -> str:
+    return f"{scheme}://{id}"
+
+
+def _terminated(run: ContainerObservation | LastState, scheme: str) -> dict[str, Any]:
     entry = {
-        "exitCode": exit_code,
-        "reason": reason,
-        "startedAt": timestamp(started),
-        "finishedAt": timestamp(finished),
-        "containerID": f"embedded://{id}",
+        "exitCode": run.exit_code,
+        "reason": run.reason,
+        "startedAt": timestamp(run.started_at),
+        "finishedAt": timestamp(run.finished_at),
+        "containerID": container_id(scheme, run.id),
     }
-    if message:
-        entry["message"] = message
+    if run.message:
+        entry["message"] = run.message
     return entry
 
 

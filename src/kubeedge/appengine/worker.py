@@ -1,28 +1,16 @@
-"""The engine's settings, and what it keeps of one pod."""
+"""What AppEngine keeps of each pod."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from kubeedge.api.pod import Pod
 from kubeedge.appengine.core import ContainerObservation, PodObservation
 from kubeedge.appengine.events import About
 from kubeedge.appengine.runtime.base import FoundPod
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppEngineSettings:
-    node: str
-    address: str  # on the overlay
-    state: Path
-    logs: Path
-    max_pods: int = 110
-    log_max_bytes: int = 10 * 1024 * 1024
-    insecure_registries: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -53,6 +41,38 @@ class Worker:
         self.desired, self.invalid = None, ""
         self.ending.set()
         self.wake.set()
+
+
+class Workers:
+    """By uid. Two pods may have the same name: the older one is on its way out."""
+
+    def __init__(self) -> None:
+        self._by_uid: dict[str, Worker] = {}
+
+    def __iter__(self) -> Iterator[Worker]:
+        """Of those at this moment; it may be changed meanwhile."""
+        return iter(list(self._by_uid.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_uid)
+
+    def __contains__(self, uid: object) -> bool:
+        return uid in self._by_uid
+
+    def get(self, uid: str) -> Worker | None:
+        return self._by_uid.get(uid)
+
+    def named(self, namespace: str, name: str) -> list[Worker]:
+        return [w for w in self._by_uid.values() if (w.namespace, w.name) == (namespace, name)]
+
+    def add(self, worker: Worker) -> None:
+        self._by_uid[worker.uid] = worker
+
+    def discard(self, worker: Worker) -> None:
+        self._by_uid.pop(worker.uid, None)
+
+    def clear(self) -> None:
+        self._by_uid.clear()
 
 
 def take_up(found: FoundPod) -> PodObservation:

@@ -90,6 +90,7 @@ def _sweep_pods(config: edge.EdgeConfig) -> list[str]:
         return []
     import asyncio
 
+    from kubeedge.appengine.images.service import EmbeddedImages
     from kubeedge.appengine.images.store import ImageStore
     from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
 
@@ -109,7 +110,7 @@ def _sweep_pods(config: edge.EdgeConfig) -> list[str]:
             cgroup_prefix=config.modules.appengine.cgroup_prefix,
             cni_bin_dirs=config.modules.appengine.cni_bin_dirs,
         )
-        runtime = EmbeddedRuntime(settings, ImageStore(root / "images"))
+        runtime = EmbeddedRuntime(settings, EmbeddedImages(ImageStore(root / "images")))
         for pod in _directories(root / "pods"):
             asyncio.run(runtime.remove_pod(pod.name))
             removed.append(f"removed pod {pod.name}")

@@ -22,6 +22,7 @@ from kubeedge.appengine.images import fetch
 from kubeedge.appengine.images.archive import import_archive
 from kubeedge.appengine.images.names import parse
 from kubeedge.appengine.images.registry import Puller
+from kubeedge.appengine.images.service import EmbeddedImages
 from kubeedge.appengine.images.store import ImageStore
 from kubeedge.appengine.pulls import ImagePulls
 from kubeedge.errors import Invalid
@@ -174,7 +175,7 @@ def test_a_container_brings_back_a_preloaded_image_whose_layers_are_gone(store: 
         async def pulling() -> None:
             raise AssertionError("it need not be pulled")
 
-        pulls = ImagePulls(store, ())
+        pulls = ImagePulls(EmbeddedImages(store))
         return await asyncio.gather(*(pulls.ensure(name, policy, {}, pulling) for _ in range(2)))
 
     assert asyncio.run(start()) == [False, False]

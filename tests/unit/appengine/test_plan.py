@@ -187,7 +187,7 @@ def test_the_status_says_crash_loop_and_keeps_the_last_state() -> None:
     for attempt in range(2):
         run(observed, "main", 10.0 * attempt, attempt)
         end(observed, "main", 10.0 * attempt + 1, code=3)
-    status = pod_status(wanted, observed, host_ip="100.64.0.1", previous=None, now=12.0)
+    status = pod_status(wanted, observed, scheme="embedded", host_ip="100.64.0.1", previous=None, now=12.0)
     (container,) = status["containerStatuses"]
     assert container["state"]["waiting"]["reason"] == "CrashLoopBackOff"
     assert container["lastState"]["terminated"]["exitCode"] == 3 and container["restartCount"] == 1
@@ -197,8 +197,8 @@ def test_a_condition_that_does_not_change_keeps_its_time() -> None:
     wanted, observed = pod(), ready_sandbox()
     run(observed, "main", 0.0)
     observed.of("main").ready = True
-    first = pod_status(wanted, observed, host_ip="", previous=None, now=100.0)
-    again = pod_status(wanted, observed, host_ip="", previous=first, now=500.0)
+    first = pod_status(wanted, observed, scheme="embedded", host_ip="", previous=None, now=100.0)
+    again = pod_status(wanted, observed, scheme="embedded", host_ip="", previous=first, now=500.0)
     assert again == first
 
 
@@ -272,7 +272,7 @@ def test_a_sidecar_is_restarted_under_every_policy_and_holds_up_nobody() -> None
         end(observed, "first", 700.0, 0)
         assert phase(wanted, observed) == "Running"
         assert plan(wanted, observed, 700.0) == StartContainer(wanted.init_containers[0], 1)
-        seen = pod_status(wanted, observed, host_ip="", previous=None, now=0.0)
+        seen = pod_status(wanted, observed, scheme="embedded", host_ip="", previous=None, now=0.0)
         assert {c["type"]: c["status"] for c in seen["conditions"]}["Ready"] == "False"
 
 
@@ -316,7 +316,7 @@ def test_an_evicted_pod_ends_at_once_and_stays_so() -> None:
     assert plan(wanted, observed, 1.0) == StopContainers(("a",), 1.0, "too much")
     end(observed, "a", 1.0)
     assert plan(wanted, observed, 1e6) == Wait(None)
-    seen = pod_status(wanted, observed, host_ip="", previous=None, now=0.0)
+    seen = pod_status(wanted, observed, scheme="embedded", host_ip="", previous=None, now=0.0)
     assert (seen["phase"], seen["reason"], seen["message"]) == ("Failed", "Evicted", "too much")
 
 

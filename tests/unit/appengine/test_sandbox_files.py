@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kubeedge.appengine.prepare import sandbox_config
 from kubeedge.appengine.resolve import Missing, sub_path
 from kubeedge.appengine.runtime.sandbox_files import write_etc
 from kubeedge.errors import Invalid
@@ -14,7 +15,7 @@ from tests.unit.appengine.world import pod
 
 
 def etc(tmp_path: Path, name: str, **spec: Any) -> str:
-    write_etc(tmp_path / "etc", pod(**spec), "10.244.1.2")
+    write_etc(tmp_path / "etc", sandbox_config(pod(**spec), tmp_path), "10.244.1.2")
     return (tmp_path / "etc" / name).read_text()
 
 

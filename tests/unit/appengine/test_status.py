@@ -17,7 +17,7 @@ NOON = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 
 
 def status(p: Pod, seen: PodObservation, now: float = NOON, previous: dict[str, Any] | None = None) -> dict[str, Any]:
-    return pod_status(p, seen, host_ip="100.64.0.1", previous=previous, now=now)
+    return pod_status(p, seen, scheme="embedded", host_ip="100.64.0.1", previous=previous, now=now)
 
 
 def conditions(of: dict[str, Any]) -> dict[str, str]:

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,12 +113,40 @@ class ImageStore:
                     "layers": list(layers[-seen:]),
                     "config": dict(config),
                 }
-            temporary = self.refs_file.with_suffix(".new")
-            with open(temporary, "w") as file:
-                json.dump(refs, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.refs_file)
+            self._write(refs)
+
+    def _write(self, refs: Mapping[str, Any]) -> None:
+        temporary = self.refs_file.with_suffix(".new")
+        with open(temporary, "w") as file:
+            json.dump(refs, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.refs_file)
+
+    def remove(self, name: str, in_use: Collection[str] | None) -> None:
+        """The name, and those of its layers that no other image is made of and no container is mounted from (`in_use`, by directory
+        name; None: any may be). A helper that needs one of them at this moment finds it missing, and its image is pulled again."""
+        with self._locked():
+            refs = self._refs()
+            entry = refs.pop(str(parse(name)), None)
+            if entry is None:
+                return
+            self._write(refs)
+            if in_use is None:
+                return
+            kept = {*in_use, *(self.layer(id).name for other in refs.values() for id in other["layers"])}
+            for id in entry["layers"]:
+                if self.layer(id).name not in kept:
+                    self._remove_layer(id)
+
+    def _remove_layer(self, id: str) -> None:
+        """Under a name of what is swept first: half a layer is none."""
+        left = self.layers / f"new-removed-{self.layer(id).name}"
+        trees.remove(left)
+        with contextlib.suppress(FileNotFoundError):
+            self.layer(id).rename(left)
+        self._count_file(id).unlink(missing_ok=True)
+        trees.remove(left)
 
     def imported(self, archive: Path) -> bool:
         """This archive was imported already, as it is now, and its images are still here."""

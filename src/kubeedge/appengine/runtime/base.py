@@ -1,13 +1,28 @@
-"""What AppEngine needs of a runtime. Implementations: embedded.EmbeddedRuntime."""
+"""What AppEngine needs of a container runtime and of its images.
+
+Shaped so that a CRI v1 implementation (k8s.io/cri-api, RuntimeService and ImageService) fits behind it: what a call here takes is what the
+call of that name takes there, and ids are the runtime's own, opaque to everybody else. Implementations: embedded.EmbeddedRuntime.
+
+    here                        CRI v1
+    create_sandbox              RunPodSandbox(PodSandboxConfig, runtime_handler)
+    sandbox_status              PodSandboxStatus
+    start_container             CreateContainer, StartContainer
+    stop_container              StopContainer
+    remove_pod                  StopPodSandbox, RemovePodSandbox
+    start, on_exit              ListPodSandbox, ListContainers, ContainerStatus; GetContainerEvents
+    exec_sync, exec, attach     ExecSync, Exec, Attach (the streams that the URL leads to)
+    reopen_log                  ReopenContainerLog
+    images                      ImageService
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
-from kubeedge.api.pod import Container, Pod
+from kubeedge.api.pod import Container, Port
 from kubeedge.errors import KubeEdgeError
 
 
@@ -19,6 +34,10 @@ class StartError(KubeEdgeError):
         self.reason = reason
 
 
+class NotRunning(KubeEdgeError):
+    """The container of this id does not run (any more)."""
+
+
 @dataclass(frozen=True, slots=True)
 class BindMount:
     source: Path
@@ -26,22 +45,51 @@ class BindMount:
     read_only: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxConfig:
+    """What the containers of a pod share (CRI: PodSandboxConfig)."""
+
+    uid: str
+    namespace: str
+    name: str
+    hostname: str
+    subdomain: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    host_network: bool = False
+    host_aliases: Sequence[tuple[str, Sequence[str]]] = ()
+    ports: Sequence[Port] = ()  # of the node that lead to it
+    dns_policy: str = "ClusterFirst"
+    dns: Mapping[str, Any] = field(default_factory=dict)  # nameservers, searches, options: checked lines of resolv.conf
+    groups: Sequence[int] = ()  # supplementalGroups and fsGroup: of every process in it
+    log_directory: Path | None = None  # of all its containers
+    handler: str = ""  # of its RuntimeClass; "" is the runtime's default
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxStatus:
+    uid: str
+    ip: str  # "" on the network of the node, or when it is not ready
+    ready: bool
+    handler: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class ContainerConfig:
-    """Everything decided: environment resolved, volumes on disk."""
+    """Everything decided: environment resolved, volumes mounted on the node (CRI: ContainerConfig)."""
 
     container: Container
     attempt: int
     image: str  # as written
     env: Mapping[str, str]
     mounts: Sequence[BindMount]
-    log_path: Path
+    log_path: Path  # below the sandbox's log_directory
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
     id: str
-    pid: int
+    pid: int  # 0 where the runtime does not say
     image_id: str
 
 
@@ -88,37 +136,150 @@ class ExecResult:
 EXEC_OUTPUT = 64 * 1024
 
 
+class Output(NamedTuple):
+    """A piece of what a process wrote."""
+
+    stream: Literal["stdout", "stderr"]  # with a terminal all is stdout
+    data: bytes  # not empty; at most CHUNK
+
+
+CHUNK = 32 * 1024  # bytes
+
+
+class Streams(Protocol):
+    """A process in a container, or the container's own, as `kubectl exec` and `kubectl attach` see it.
+
+    Bounded: a process whose output nobody receives is held up by its full pipes, and send() waits for one that does not read.
+    """
+
+    async def receive(self) -> Output | None:
+        """What it wrote next; None when both of its streams have ended. One caller at a time."""
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """To its standard input. Input that it does not take any more is dropped, as by a shell's pipe. One caller at a time."""
+        ...
+
+    async def end_input(self) -> None:
+        """Its standard input ends here. A terminal's does not: there ^D says so."""
+        ...
+
+    def resize(self, rows: int, columns: int) -> None:
+        """The terminal's size. Nothing without one."""
+        ...
+
+    async def wait(self) -> int | None:
+        """The exit status, 128 + n after signal n; None when it goes on without us, as a container that one was attached to."""
+        ...
+
+    async def close(self) -> None:
+        """Nobody listens any more: a process of exec ends, a container goes on. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ImageStatus:
+    """An image on this node (CRI: Image)."""
+
+    id: str  # digest of its configuration
+    names: Sequence[str]  # in full, with tag or digest
+
+
+class ImageService(Protocol):
+    """The images of a runtime. Names are taken in any spelling, Invalid is raised for what is none."""
+
+    async def list(self) -> Sequence[ImageStatus]: ...
+
+    async def status(self, name: str) -> ImageStatus | None:
+        """None: it is not on this node, or not whole."""
+        ...
+
+    async def pull(self, name: str, auth: Mapping[str, str]) -> str:
+        """From its registry, though one of this name may be here; the image's id. `auth`: registry -> base64 of "user:password".
+
+        Callers that want the same share one pull, which goes on when they give up. Raises Invalid with the reason.
+        """
+        ...
+
+    async def restore(self, name: str) -> bool:
+        """Whether it could be brought back without a registry, from what lies on this node."""
+        ...
+
+    async def load(self, archive: Path, names: Sequence[str] = ()) -> Sequence[str]:
+        """From an archive on this node, under `names` or else its own; the names. Raises Invalid."""
+        ...
+
+    async def remove(self, name: str) -> None:
+        """Under this name, and what no other image and no container needs. One that is not here is success."""
+        ...
+
+    async def preload(self) -> None:
+        """Once after the start: what lies beside the agent. A failure is a line in the log."""
+        ...
+
+    async def close(self) -> None:
+        """Ends what is under way."""
+        ...
+
+
 class Runtime(Protocol):
     @property
     def version(self) -> str:
         """As nodeInfo.containerRuntimeVersion shows it."""
         ...
 
+    @property
+    def scheme(self) -> str:
+        """What stands before "://" and an id in status.containerStatuses[].containerID."""
+        ...
+
+    @property
+    def handlers(self) -> Sequence[str]:
+        """Those that SandboxConfig.handler may name."""
+        ...
+
+    @property
+    def images(self) -> ImageService: ...
+
     async def start(self, on_exit: Callable[[Exit], None]) -> Sequence[FoundPod]:
         """Take up what survived, sweep what did not. on_exit comes once for each run that ends from here on."""
         ...
 
-    async def create_sandbox(self, pod: Pod) -> str:
-        """Namespaces and network; the pod's IP address."""
+    async def create_sandbox(self, config: SandboxConfig) -> SandboxStatus:
+        """Namespaces and network. Raises StartError or OSError; then what was made of it is taken away by the next try or remove_pod()."""
         ...
 
-    async def start_container(self, pod: Pod, config: ContainerConfig) -> Started:
-        """Raises StartError."""
+    async def sandbox_status(self, uid: str) -> SandboxStatus | None:
+        """None: there is none."""
         ...
 
-    async def stop_container(self, uid: str, name: str, grace: float) -> None:
-        """SIGTERM, grace seconds, SIGKILL. Already ended is success; on_exit tells how."""
+    async def start_container(self, sandbox: SandboxConfig, config: ContainerConfig) -> Started:
+        """Another run of the container takes the earlier one's place. Raises StartError."""
+        ...
+
+    async def stop_container(self, id: str, grace: float) -> None:
+        """Its stop signal, grace seconds, SIGKILL. Already ended is success; on_exit tells how."""
         ...
 
     async def remove_pod(self, uid: str) -> None:
         """Idempotent; goes on past what fails and raises at the end."""
         ...
 
-    def reopen_log(self, uid: str, name: str) -> None:
+    def reopen_log(self, id: str) -> None:
         """Its log file was renamed: go on in a new one. Blocking. Raises OSError."""
         ...
 
-    async def exec(self, uid: str, name: str, command: Sequence[str], timeout: float) -> ExecResult: ...
+    async def exec_sync(self, id: str, command: Sequence[str], timeout: float) -> ExecResult:
+        """Both streams in one. 124 for no answer within `timeout` seconds, 126 when the container does not run."""
+        ...
+
+    async def exec(self, id: str, command: Sequence[str], *, stdin: bool = False, tty: bool = False) -> Streams:
+        """Raises NotRunning, or StartError."""
+        ...
+
+    async def attach(self, id: str, *, stdin: bool = False) -> Streams:
+        """What the container writes from here on. `stdin`: also to its input, if it was started with one. Raises NotRunning."""
+        ...
 
     async def close(self) -> None:
         """Containers go on."""

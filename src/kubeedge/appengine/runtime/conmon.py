@@ -12,23 +12,12 @@ import os
 import select
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge.appengine.runtime.base import StartError
+from kubeedge.appengine.runtime.programs import Programs
 
 _TIMEOUT = 30.0  # seconds for creating a container; a loaded Raspberry Pi needs a few
-
-
-@dataclass(frozen=True, slots=True)
-class Programs:
-    conmon: str
-    runtime: str  # crun or runc
-    state: Path  # the runtime's own state directory
-    has_seccomp: bool = False  # it was built with it
-
-    def runtime_command(self, *arguments: str) -> list[str]:
-        return [self.runtime, f"--root={self.state}", *arguments]
 
 
 def create_and_start(
@@ -61,6 +50,7 @@ def create_and_start(
         f"--runtime-arg=--root={programs.state}",
         *(["-t"] if tty else []),
         *(["-i"] if stdin else []),
+        *(["--leave-stdin-open"] if stdin and not tty else []),  # for the next one who attaches: stdinOnce is false
     ]  # fmt: skip
     process: subprocess.Popen[bytes] | None = None
     try:

@@ -1,4 +1,5 @@
-"""Hears of exits: conmon writes EXIT_DIR/<container id> by rename, and inotify tells. No polling."""
+"""Hears of exits, without polling: conmon writes EXIT_DIR/<container id> by rename, and inotify tells; should conmon be gone too, the
+process id tells that it ended, though not how."""
 
 from __future__ import annotations
 
@@ -11,20 +12,52 @@ from pathlib import Path
 from kubeedge._fastpath import libc
 
 _EVENT = struct.Struct("iIII")
+_LOST_AFTER = 2.0  # seconds after a container's process is gone in which conmon may report
 
 
 class ExitWatch:
-    """`on_exit(container_id)` for each exit file that appears; needs a running loop."""
+    """`on_exit(container_id)` for each exit file that appears, and `on_lost(container_id)` for a process of add() that is gone while no
+    exit file came; needs a running loop."""
 
-    def __init__(self, directory: Path, on_exit: Callable[[str], None]) -> None:
-        self._on_exit = on_exit
+    def __init__(self, directory: Path, on_exit: Callable[[str], None], on_lost: Callable[[str], None]) -> None:
+        self._on_exit, self._on_lost = on_exit, on_lost
         self._fd = libc.inotify(directory, libc.IN_MOVED_TO)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._fd, self._read)
+        self._pidfds: dict[str, int] = {}
+        self._lost: dict[str, asyncio.TimerHandle] = {}
 
     def close(self) -> None:
         self._loop.remove_reader(self._fd)
         os.close(self._fd)
+        for id in {*self._pidfds, *self._lost}:
+            self.discard(id)
+
+    def add(self, id: str, pid: int) -> None:
+        try:
+            fd = os.pidfd_open(pid)
+        except OSError:
+            self._expect_report(id)
+            return
+        self._pidfds[id] = fd
+        self._loop.add_reader(fd, self._expect_report, id)
+
+    def discard(self, id: str) -> None:
+        """It is known how this one ended, or nobody wants to know."""
+        if timer := self._lost.pop(id, None):
+            timer.cancel()
+        self._close(id)
+
+    def _close(self, id: str) -> None:
+        fd = self._pidfds.pop(id, None)
+        if fd is not None:
+            self._loop.remove_reader(fd)
+            os.close(fd)
+
+    def _expect_report(self, id: str) -> None:
+        self._close(id)
+        if id not in self._lost:
+            self._lost[id] = self._loop.call_later(_LOST_AFTER, self._on_lost, id)
 
     def _read(self) -> None:
         try:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kubeedge._fastpath import libc
+from kubeedge.kit import trees
 
 MS_NOSUID, MS_NODEV = libc.MS_NOSUID, libc.MS_NODEV
 _OCTAL = re.compile(r"\\([0-7]{3})")  # a blank in a path is written \040
@@ -68,3 +69,13 @@ def mounted_below(directory: Path) -> list[Path]:
         if point.startswith(prefix):
             points.append(Path(point))
     return sorted(points, key=lambda p: len(p.parts), reverse=True)
+
+
+def remove_tree(directory: Path) -> None:
+    """With all that is mounted below. Raises OSError when something stays mounted: deleting would reach into it."""
+    for point in mounted_below(directory):
+        with contextlib.suppress(OSError):
+            unmount(point)
+    if left := mounted_below(directory):
+        raise OSError(f"{left[0]} is still mounted")
+    trees.remove(directory)

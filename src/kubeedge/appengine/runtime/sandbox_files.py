@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kubeedge._fastpath import libc
-from kubeedge.api.pod import Pod
 from kubeedge.appengine.runtime import mounts
+from kubeedge.appengine.runtime.base import SandboxConfig
 
 _FLAGS = {"net": libc.CLONE_NEWNET, "ipc": libc.CLONE_NEWIPC, "uts": libc.CLONE_NEWUTS}
 _CLUSTER_DOMAIN = "cluster.local"
@@ -64,22 +64,26 @@ def unpin_namespaces(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def write_etc(directory: Path, pod: Pod, ip: str) -> None:
+def write_etc(directory: Path, config: SandboxConfig, ip: str) -> None:
     """hosts, hostname, resolv.conf."""
     directory.mkdir(parents=True, exist_ok=True)
     hosts = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
     if ip:
-        full = f"{pod.hostname}.{pod.subdomain}.{pod.namespace}.svc.{_CLUSTER_DOMAIN}\t" if pod.subdomain else ""
-        hosts.append(f"{ip}\t{full}{pod.hostname}")
-    hosts += [f"{address}\t{' '.join(names)}" for address, names in pod.host_aliases]
+        full = (
+            f"{config.hostname}.{config.subdomain}.{config.namespace}.svc.{_CLUSTER_DOMAIN}\t"
+            if config.subdomain
+            else ""
+        )
+        hosts.append(f"{ip}\t{full}{config.hostname}")
+    hosts += [f"{address}\t{' '.join(names)}" for address, names in config.host_aliases]
     (directory / "hosts").write_text("\n".join(hosts) + "\n")
-    (directory / "hostname").write_text(pod.hostname + "\n")
-    resolv = machine_resolver() if pod.dns_policy != "None" else ""
-    if servers := pod.dns.get("nameservers"):
+    (directory / "hostname").write_text(config.hostname + "\n")
+    resolv = machine_resolver() if config.dns_policy != "None" else ""
+    if servers := config.dns.get("nameservers"):
         resolv = "".join(f"nameserver {s}\n" for s in servers)
-    if searches := pod.dns.get("searches"):
+    if searches := config.dns.get("searches"):
         resolv += f"search {' '.join(searches)}\n"
-    if options := pod.dns.get("options"):
+    if options := config.dns.get("options"):
         resolv = resolv.rstrip("\n") + f"\noptions {' '.join(options)}\n"
     (directory / "resolv.conf").write_text(resolv)
 

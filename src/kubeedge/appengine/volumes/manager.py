@@ -18,7 +18,6 @@ from kubeedge.appengine.runtime.base import BindMount
 from kubeedge.appengine.volumes import registry, sub_path
 from kubeedge.appengine.volumes.base import Volume, VolumeContext
 from kubeedge.errors import KubeEdgeError
-from kubeedge.kit import trees
 
 
 class VolumeManager:
@@ -54,10 +53,10 @@ class VolumeManager:
 
     def remove(self, uid: str, pod: Pod | None) -> None:
         """All of a pod; `pod` is None when nobody knows any more what it was. Goes on past what fails, and raises OSError at the end."""
-        remove_directory(self._of(uid) / sub_path.PINS)
+        mounts.remove_tree(self._of(uid) / sub_path.PINS)
         if pod is not None:
             self._unmount(pod)
-        remove_directory(self._of(uid))
+        mounts.remove_tree(self._of(uid))
 
     def _unmount(self, pod: Pod) -> None:
         problems: list[OSError] = []
@@ -75,7 +74,7 @@ class VolumeManager:
         for directory in self._root.iterdir() if self._root.is_dir() else ():
             if directory.name not in known:
                 with contextlib.suppress(OSError):
-                    remove_directory(directory)
+                    mounts.remove_tree(directory)
 
     def _volume(self, pod: Pod, name: str, ip: str) -> Volume:
         return registry.volume(
@@ -92,13 +91,3 @@ class VolumeManager:
 
     def _of(self, uid: str) -> Path:
         return self._root / uid
-
-
-def remove_directory(directory: Path) -> None:
-    """With all that is mounted below. Raises OSError when something stays mounted: deleting would reach into it."""
-    for point in mounts.mounted_below(directory):
-        with contextlib.suppress(OSError):
-            mounts.unmount(point)
-    if left := mounts.mounted_below(directory):
-        raise OSError(f"{left[0]} is still mounted")
-    trees.remove(directory)

@@ -1,0 +1,208 @@
+"""Drives one pod: observe, plan(), perform one action, report. All decisions live in core.py."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from kubeedge.api.pod import Container, Pod
+from kubeedge.appengine import core, resolve
+from kubeedge.appengine.core import ContainerObservation
+from kubeedge.appengine.prepare import Preparer
+from kubeedge.appengine.prober import Prober
+from kubeedge.appengine.pulls import ImagePulls, registry_auth
+from kubeedge.appengine.reports import Reports
+from kubeedge.appengine.runtime.base import Runtime, StartError
+from kubeedge.appengine.termination import Termination, said
+from kubeedge.appengine.worker import Worker, Workers
+from kubeedge.errors import Invalid, KubeEdgeError
+
+log = logging.getLogger("kubeedge.appengine")
+
+_RETRY = 2.0  # seconds after something failed that has no back-off of its own
+_HOOK_TIMEOUT = 300.0  # seconds for a postStart command
+
+
+class PodDriver:
+    def __init__(
+        self,
+        runtime: Runtime,
+        workers: Workers,
+        prepare: Preparer,
+        reports: Reports,
+        prober: Prober,
+        *,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._runtime = runtime
+        self._workers = workers
+        self._prepare = prepare
+        self._reports = reports
+        self._prober = prober
+        self._pulls = ImagePulls(runtime.images)
+        self._termination = Termination(runtime, reports)
+        self._clock, self._wall = clock, wall
+
+    async def drive(self, worker: Worker) -> None:
+        while True:
+            worker.wake.clear()
+            try:
+                if worker.invalid:
+                    await self._reports.report_invalid(worker)
+                    await worker.wake.wait()
+                    continue
+                if self._predecessor(worker):
+                    await worker.wake.wait()  # until that one is gone
+                    continue
+                if worker.stale_volumes:
+                    worker.stale_volumes = False
+                    if worker.desired:
+                        await asyncio.to_thread(self._prepare.refresh, worker.desired, worker.observed.ip)
+                action = core.plan(worker.desired, worker.observed, self._clock())
+                if isinstance(action, core.ReportRemoved):
+                    await self._gone(worker)
+                    return
+                if isinstance(action, core.Wait):
+                    await self._reports.report(worker)
+                    self._prober.keep(worker)
+                    await self._wait(worker, action.until)
+                    continue
+                await self._perform(worker, action)
+            except KubeEdgeError as exc:
+                log.warning("pod %s/%s: %s", worker.namespace, worker.name, exc)
+                await self._wait(worker, self._clock() + _RETRY)
+            except (
+                Exception,
+                asyncio.CancelledError,
+            ):  # whatever it is, this pod is tried again, and the others do not notice
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise
+                log.exception("pod %s/%s failed", worker.namespace, worker.name)
+                await self._wait(worker, self._clock() + _RETRY)
+
+    def _predecessor(self, worker: Worker) -> bool:
+        """An older pod of the same name is still ending."""
+        if worker.desired is None or worker.observed.sandbox:
+            return False
+        return any(w is not worker and w.desired is None for w in self._workers.named(worker.namespace, worker.name))
+
+    async def _wait(self, worker: Worker, until: float | None) -> None:
+        delay = None if until is None else max(0.0, until - self._clock())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await worker.wake.wait()
+
+    async def _perform(self, worker: Worker, action: core.Action) -> None:
+        observed = worker.observed
+        match action:
+            case core.CreateSandbox():
+                assert worker.desired is not None
+                observed.started_at = observed.started_at or self._wall()
+                try:
+                    sandbox = await self._runtime.create_sandbox(self._prepare.sandbox(worker.desired))
+                    observed.ip = sandbox.ip
+                except (StartError, OSError) as exc:
+                    observed.failures += 1
+                    observed.retry_at = self._clock() + core.SANDBOX_BACKOFF.delay(observed.failures)
+                    observed.sandbox_error = str(exc)
+                    await self._reports.event(worker, "Warning", "FailedCreatePodSandBox", str(exc))
+                    return
+                observed.sandbox, observed.sandbox_error, observed.failures = True, "", 0
+                if worker.desired.unsupported:
+                    fields = ", ".join(worker.desired.unsupported)
+                    await self._reports.event(
+                        worker, "Warning", "UnsupportedFields", f"Without effect on this node: {fields}"
+                    )
+            case core.StartContainer(container, attempt):
+                assert worker.desired is not None
+                await self._start(worker, worker.desired, container, attempt)
+            case core.StopContainers(names, grace, why, replacing):
+                for name in names:
+                    self._prober.end(worker, name)
+                    observed.of(name).replacing = replacing
+                    await self._reports.event(worker, "Normal", "Killing", f"Stopping container {name}: {why}")
+                await self._reports.report(worker)
+                await self._termination.stop(worker, names, grace)
+            case core.RemovePod():
+                self._prober.end_all(worker)
+                self._reports.note_last_status(worker)
+                await self._runtime.remove_pod(worker.uid)
+                pod = worker.desired or worker.last
+                await asyncio.to_thread(self._prepare.remove, worker.namespace, worker.name, worker.uid, pod)
+                observed.containers.clear()
+                observed.sandbox, observed.ip = False, ""
+
+    async def _start(self, worker: Worker, pod: Pod, container: Container, attempt: int) -> None:
+        state = worker.observed.of(container.name)
+        try:
+            await self._unless_ending(worker, self._ensure_image(worker, pod, container))
+            config = await self._prepare.configure(pod, container, attempt, worker.observed.ip)
+            started = await self._runtime.start_container(self._prepare.sandbox(pod), config)
+        except Exception as exc:  # whatever it is, it must be seen in the status
+            if worker.ending.is_set():
+                return
+            reason = "CreateContainerError"  # a full disk, most likely
+            if isinstance(exc, StartError):
+                reason = exc.reason
+            elif isinstance(exc, resolve.Missing | Invalid):
+                reason = "CreateContainerConfigError"
+            elif not isinstance(exc, KubeEdgeError | OSError):
+                log.exception("container %s of pod %s/%s", container.name, pod.namespace, pod.name)
+            core.note_failure(state, reason=reason, message=str(exc), now=self._clock())
+            await self._reports.event(worker, "Warning", "Failed", f"Error: {exc}", container.name)
+            return
+        core.note_start(
+            state,
+            attempt=attempt,
+            id=started.id,
+            pid=started.pid,
+            image=container.image,
+            image_id=started.image_id,
+            wall=self._wall(),
+            now=self._clock(),
+        )
+        state.started = container.startup is None
+        state.ready = state.started and container.readiness is None
+        await self._reports.event(worker, "Normal", "Started", f"Started container {container.name}", container.name)
+        if container.post_start:
+            await self._unless_ending(worker, self._post_start(worker, container, state))
+
+    async def _unless_ending(self, worker: Worker, work: Coroutine[Any, Any, None]) -> None:
+        """What may take long is given up when the pod is deleted meanwhile."""
+        doing, ending = asyncio.create_task(work), asyncio.create_task(worker.ending.wait())
+        try:
+            await asyncio.wait((doing, ending), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ending.cancel()
+            doing.cancel()
+            await asyncio.gather(doing, ending, return_exceptions=True)
+        if doing.cancelled():
+            raise StartError("ContainerCreating", "the pod is deleted")
+        doing.result()
+
+    async def _post_start(self, worker: Worker, container: Container, state: ContainerObservation) -> None:
+        result = await self._runtime.exec_sync(state.id, container.post_start, _HOOK_TIMEOUT)
+        if result.exit_code and state.running:
+            state.unhealthy = f"postStart hook failed: {said(result)}"
+            await self._reports.event(worker, "Warning", "FailedPostStartHook", state.unhealthy, container.name)
+
+    async def _ensure_image(self, worker: Worker, pod: Pod, container: Container) -> None:
+        async def pulling() -> None:
+            await self._reports.report(worker)
+            await self._reports.event(worker, "Normal", "Pulling", f"Pulling image {container.image}", container.name)
+
+        auth = registry_auth(self._prepare.find("secrets", pod.namespace, name) for name in pod.pull_secrets)
+        if await self._pulls.ensure(container.image, container.pull_policy, auth, pulling):
+            await self._reports.event(worker, "Normal", "Pulled", f"Pulled image {container.image}", container.name)
+
+    async def _gone(self, worker: Worker) -> None:
+        """Nothing is left of it: say so, once, and forget it."""
+        if worker.namespace:
+            await self._reports.forget(worker.namespace, worker.name, worker.uid, worker.last_status)
+        self._workers.discard(worker)
+        for other in self._workers.named(worker.namespace, worker.name):
+            other.wake.set()

@@ -1,0 +1,290 @@
+"""Module "appengine": one worker a pod, driven by the local store and by exits.
+
+    /desired/pods      ── worker: observe, plan(), perform one action, report ──> /reported/pods
+    /desired/configmaps, /desired/secrets ── volumes of running pods, containers that wait for them
+    exits, probes      ── wake the worker of that pod
+
+Desired state comes from the local store alone, so a start without the cloud is the normal path. Nothing is written unless it changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kubeedge.api import keys
+from kubeedge.api.names import Object, Revision
+from kubeedge.api.pod import Pod, Unsupported, parse
+from kubeedge.appengine import core, logs
+from kubeedge.appengine.core import ContainerObservation, PodObservation
+from kubeedge.appengine.driver import PodDriver
+from kubeedge.appengine.prepare import Preparer
+from kubeedge.appengine.prober import Prober
+from kubeedge.appengine.reports import Reports, json_object
+from kubeedge.appengine.runtime.base import Exit, FoundPod, Runtime
+from kubeedge.appengine.settings import AppEngineSettings
+from kubeedge.appengine.status import container_id
+from kubeedge.appengine.upkeep import Upkeep
+from kubeedge.appengine.worker import Worker, Workers, take_up
+from kubeedge.errors import Invalid
+from kubeedge.store.model import ChangeKind, Store
+
+__all__ = ["AppEngine", "AppEngineSettings"]
+
+log = logging.getLogger("kubeedge.appengine")
+
+_SYNC_VOLUMES = ("configmaps", "secrets")
+
+
+class AppEngine:
+    name = "appengine"
+
+    def __init__(
+        self,
+        store: Store,
+        settings: AppEngineSettings,
+        runtime: Runtime,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """What is waited for goes by `clock`, what people read by `wall`."""
+        self._store = store
+        self._settings = settings
+        self._runtime = runtime
+        self._clock, self._wall = clock, wall
+        self._workers = Workers()
+        self._prepare = Preparer(
+            node=settings.node, host_ip=settings.host_ip, state=settings.state, log_root=settings.logs
+        )
+        self._reports = Reports(store, settings, runtime, wall)
+        self._prober = Prober(runtime, self._reports, settings.host_ip)
+        self._driver = PodDriver(
+            runtime, self._workers, self._prepare, self._reports, self._prober, clock=clock, wall=wall
+        )
+        self._upkeep = Upkeep(settings, runtime, self._workers, self._prepare.volumes, self._reports)
+
+    # -- the module ----------------------------------------------------------------------------------------------------
+
+    async def run(self, ready: asyncio.Event) -> None:
+        self._workers.clear()
+        self._prepare.clear()
+        found = {pod.uid: pod for pod in await self._runtime.start(self._exited)}
+        try:
+            await self._runtime.images.preload()
+            await self._reports.report_node()
+            async with asyncio.TaskGroup() as group:
+                revision = await self._load(found)
+                ready.set()
+                group.create_task(self._follow(revision), name="desired state")
+                group.create_task(self._upkeep.rotate_logs(), name="log rotation")
+                group.create_task(self._upkeep.watch_volumes(), name="size of volumes")
+        finally:
+            await self._stop_workers()
+            await self._runtime.close()
+
+    async def remove_all(self) -> None:
+        """Every pod of this node ends, for `kubeedge reset`."""
+        for worker in self._workers:
+            worker.end()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(60):
+                while self._workers:
+                    await asyncio.sleep(0.05)
+
+    async def _load(self, found: dict[str, FoundPod]) -> int:
+        """What is desired now, and what is left of what was; the revision to follow from."""
+        everything = await self._store.range(keys.DESIRED, keys.prefix_end(keys.DESIRED))
+        reported = await self._store.range(f"{keys.REPORTED}pods/", keys.prefix_end(f"{keys.REPORTED}pods/"))
+        before = {kv.key: json_object(kv.value) for kv in reported.kvs}
+        for kv in everything.kvs:
+            resource, namespace, name = keys.split(kv.key)
+            if resource in _SYNC_VOLUMES:
+                self._prepare.keep(resource, namespace, name, json_object(kv.value))
+        for kv in everything.kvs:
+            resource, namespace, name = keys.split(kv.key)
+            if resource == "pods":
+                self._desire(namespace, name, json_object(kv.value), found, before)
+        for left in found.values():
+            if left.uid not in self._workers:
+                self._adopt(left)
+        await asyncio.to_thread(self._prepare.volumes.sweep, frozenset(w.uid for w in self._workers))
+        for key, value in before.items():
+            _, namespace, name = keys.split(key)
+            if value.get("uid") not in self._workers:
+                await self._reports.forget(namespace, name, str(value.get("uid", "")))
+        return everything.revision
+
+    async def _follow(self, revision: int) -> None:
+        async with contextlib.aclosing(self._store.watch(keys.DESIRED, after=Revision(revision))) as batches:  # type: ignore[type-var]
+            async for batch in batches:
+                for change in batch.changes:
+                    resource, namespace, name = keys.split(change.key)
+                    obj = None if change.kind is ChangeKind.DELETE else json_object(change.value)
+                    if resource == "pods":
+                        self._desire(namespace, name, obj, {}, {})
+                        if obj is None and not self._workers.named(namespace, name):
+                            await self._reports.forget(namespace, name, "")
+                    elif resource in _SYNC_VOLUMES:
+                        self._object_changed(resource, namespace, name, obj)
+
+    def _desire(
+        self, namespace: str, name: str, obj: Object | None, found: dict[str, FoundPod], before: dict[str, Any]
+    ) -> None:
+        """A pod appeared, changed, or went."""
+        metadata = (obj or {}).get("metadata")
+        metadata = metadata if isinstance(metadata, dict) else {}
+        uid = str(metadata.get("uid") or "")
+        for worker in self._workers.named(namespace, name):
+            if worker.uid != uid:
+                worker.end()
+        if obj is None:
+            return
+        if not uid:
+            log.error("pod %s/%s has no uid", namespace, name)
+            return
+        worker = self._workers.get(uid) or self._new_worker(uid, namespace, name, found.get(uid))
+        told = worker.desired
+        try:
+            worker.desired = worker.last = parse(obj)
+            worker.invalid = ""
+            worker.observed.grace = worker.desired.grace
+            if worker.desired.deleting:
+                worker.ending.set()
+        except Invalid as exc:
+            if metadata.get("deletionTimestamp"):
+                worker.end()
+            elif worker.desired is None:
+                worker.invalid, worker.unsupported = str(exc), isinstance(exc, Unsupported)
+            else:  # it runs, and goes on as it was
+                log.error("pod %s/%s was changed to something impossible: %s", namespace, name, exc)
+        if _told_apart(told, worker.desired):
+            worker.stale_volumes = True
+        earlier = before.get(keys.reported("pods", namespace, name), {})
+        if worker.reported is None and earlier.get("uid") == uid and isinstance(earlier.get("status"), dict):
+            self._take_up(worker, earlier["status"], known=uid in found)
+        worker.wake.set()
+
+    def _take_up(self, worker: Worker, earlier: dict[str, Any], *, known: bool) -> None:
+        """What was reported before the agent restarted still holds."""
+        worker.reported = earlier
+        if earlier.get("reason") == "Evicted":
+            worker.observed.evicted = str(earlier.get("message") or "Evicted")
+        if not known and earlier.get("phase") in ("Succeeded", "Failed"):
+            worker.observed.final = earlier["phase"]
+        scheme = self._runtime.scheme
+        kept = [*(earlier.get("initContainerStatuses") or ()), *(earlier.get("containerStatuses") or ())]
+        for entry in kept:
+            state = worker.observed.containers.get(entry.get("name", ""))
+            if state is not None and state.running and entry.get("containerID") == container_id(scheme, state.id):
+                state.started, state.ready = bool(entry.get("started")), bool(entry.get("ready"))
+
+    def _adopt(self, left: FoundPod) -> None:
+        """A pod that nobody wants any more, from before the start: it ends."""
+        self._new_worker(left.uid, left.namespace, left.name, left).end()
+
+    def _new_worker(self, uid: str, namespace: str, name: str, found: FoundPod | None) -> Worker:
+        observed = PodObservation(uid) if found is None else take_up(found)
+        worker = Worker(uid, namespace, name, None, observed)
+        self._workers.add(worker)
+        worker.task = asyncio.create_task(self._driver.drive(worker), name=f"pod {namespace}/{name}")
+        worker.task.add_done_callback(lambda t: self._ended(worker, t))
+        return worker
+
+    def _ended(self, worker: Worker, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            log.error("worker of pod %s/%s failed", worker.namespace, worker.name, exc_info=error)
+
+    async def _stop_workers(self) -> None:
+        tasks = [w.task for w in self._workers if w.task]
+        tasks += [t for w in self._workers for t in w.probes.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _object_changed(self, resource: str, namespace: str, name: str, obj: Object | None) -> None:
+        """A ConfigMap or Secret: running pods get new files, waiting ones are tried again."""
+        self._prepare.keep(resource, namespace, name, obj)
+        for worker in self._workers:
+            if worker.desired is None or worker.namespace != namespace:
+                continue
+            for state in worker.observed.containers.values():
+                if state.waiting_reason == "CreateContainerConfigError":
+                    state.retry_at = 0.0
+            worker.stale_volumes = True
+            worker.wake.set()
+
+    # -- what happens to it --------------------------------------------------------------------------------------------
+
+    def _exited(self, exit: Exit) -> None:
+        worker = self._workers.get(exit.uid)
+        state = worker.observed.containers.get(exit.container) if worker else None
+        if worker is None or state is None or state.id != exit.id or state.exited:
+            return
+        self._prober.end(worker, exit.container)
+        message = exit.message or (self._last_words(worker, exit.container, state) if exit.exit_code else "")
+        core.note_exit(state, exit.exit_code, exit.reason, message, wall=self._wall(), now=self._clock())
+        worker.wake.set()
+
+    def _last_words(self, worker: Worker, name: str, state: ContainerObservation) -> str:
+        """terminationMessagePolicy FallbackToLogsOnError."""
+        pod = worker.desired or worker.last
+        if pod is None or not any(c.name == name and c.log_is_message for c in pod.all_containers):
+            return ""
+        path = logs.path(self._settings.logs, worker.namespace, worker.name, worker.uid, name, state.attempt)
+        return logs.last_words(path)
+
+    # -- what the kubelet API and the command line ask -----------------------------------------------------------------
+
+    async def import_image(self, archive: str, names: Sequence[str]) -> list[str]:
+        """The names that it has now. Raises Invalid."""
+        return list(await self._runtime.images.load(Path(archive), names))
+
+    async def images(self) -> list[str]:
+        return sorted(name for image in await self._runtime.images.list() for name in image.names)
+
+    def pod_list(self) -> list[Object]:
+        return [
+            {"metadata": {"namespace": w.namespace, "name": w.name, "uid": w.uid}, "status": w.reported or {}}
+            for w in self._workers
+            if w.namespace
+        ]
+
+    def find_log(
+        self, namespace: str, name: str, container: str, *, previous: bool
+    ) -> tuple[Path, Callable[[], bool]] | str:
+        """The file and whether its container still runs; or what is wrong, in the kubelet's words."""
+        for worker in self._workers:
+            if (worker.namespace, worker.name) != (namespace, name):
+                continue
+            pod = worker.desired
+            names = [c.name for c in pod.all_containers] if pod else list(worker.observed.containers)
+            if container not in names:
+                return f"container {container} is not valid for pod {name}"
+            state = worker.observed.of(container)
+            attempt = state.attempt - 1 if previous else state.attempt
+            if attempt < 0:
+                if previous:
+                    return f'previous terminated container "{container}" in pod "{name}" not found'
+                reason = state.waiting_reason or "ContainerCreating"
+                return f'container "{container}" in pod "{name}" is waiting to start: {reason}'
+            path = logs.path(self._settings.logs, namespace, name, worker.uid, container, attempt)
+            return path, functools.partial(_still_writes, state, previous)
+        return f'pod "{name}" is not on this node'
+
+
+def _told_apart(before: Pod | None, now: Pod | None) -> bool:
+    """What the downward API writes into volumes changed."""
+    if before is None or now is None:
+        return False
+    return (before.labels, before.annotations) != (now.labels, now.annotations)
+
+
+def _still_writes(state: ContainerObservation, previous: bool) -> bool:
+    return state.running and not previous

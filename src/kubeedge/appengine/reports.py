@@ -1,0 +1,116 @@
+"""What this node says of its pods and of itself: rows below /reported/, written only when they change.
+
+Lives elsewhere: what a status is (status.py, node.py), events (events.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from kubeedge.api import keys
+from kubeedge.api.names import Object
+from kubeedge.appengine import node, status
+from kubeedge.appengine.events import EventRecorder
+from kubeedge.appengine.runtime.base import Runtime
+from kubeedge.appengine.settings import AppEngineSettings
+from kubeedge.appengine.worker import Worker
+from kubeedge.store.model import Store
+
+
+class Reports:
+    def __init__(self, store: Store, settings: AppEngineSettings, runtime: Runtime, wall: Callable[[], float]) -> None:
+        self._store = store
+        self._settings = settings
+        self._runtime = runtime
+        self._wall = wall
+        self._host_ip = settings.host_ip
+        self._events = EventRecorder(store, settings.node, wall)
+
+    async def report(self, worker: Worker) -> None:
+        pod = worker.desired
+        if pod is None or worker.observed.final:
+            return
+        now = self._wall()
+        current = status.pod_status(
+            pod, worker.observed, scheme=self._runtime.scheme, host_ip=self._host_ip, previous=worker.reported, now=now
+        )
+        await self._write_status(worker, current)
+
+    def note_last_status(self, worker: Worker) -> None:
+        pod = worker.desired
+        if pod is not None and pod.has_finalizers and worker.observed.containers:
+            worker.last_status = status.pod_status(
+                pod,
+                worker.observed,
+                scheme=self._runtime.scheme,
+                host_ip=self._host_ip,
+                previous=worker.reported,
+                now=self._wall(),
+                over=True,
+            )
+
+    async def report_invalid(self, worker: Worker) -> None:
+        reason = "UnsupportedPod" if worker.unsupported else "InvalidPod"
+        say = status.waiting_status if worker.unsupported else status.failed_status
+        current = say(reason, worker.invalid, host_ip=self._host_ip, now=self._wall())
+        if worker.reported is None or worker.reported.get("message") != worker.invalid:
+            await self._write_status(worker, current)
+            await self.event(worker, "Warning", reason, worker.invalid)
+
+    async def _write_status(self, worker: Worker, current: dict[str, Any]) -> None:
+        if current == worker.reported:
+            return
+        value = canonical({"uid": worker.uid, "status": current})
+        await self._put(keys.reported("pods", worker.namespace, worker.name), value)
+        worker.reported = current
+
+    async def forget(self, namespace: str, name: str, uid: str, last_status: Object | None = None) -> None:
+        """The cloud is told while the pod is still desired (it is being deleted); after that there is nothing to tell.
+
+        `uid` "" is any.
+        """
+        key = keys.reported("pods", namespace, name)
+        wanted = await self._store.get(keys.desired("pods", namespace, name))
+        if uid and wanted is not None and (json_object(wanted.value).get("metadata") or {}).get("uid") == uid:
+            kept = {"status": last_status} if last_status is not None else {}
+            await self._put(key, canonical({"gone": True, "uid": uid, **kept}))
+            return
+        found = await self._store.get(key)
+        if found is not None and uid in ("", json_object(found.value).get("uid")):
+            await self._store.delete(key)
+
+    async def report_node(self) -> None:
+        current = node.status(
+            node=self._settings.node,
+            address=self._settings.address,
+            runtime_version=self._runtime.version,
+            max_pods=self._settings.max_pods,
+            state=self._settings.state,
+        )
+        await self._put(keys.reported("nodes", "", self._settings.node), canonical({"status": current}))
+
+    async def _put(self, key: str, value: bytes) -> None:
+        """Flash is dear: what is there already is not written again."""
+        kept = await self._store.get(key)
+        if kept is None or kept.value != value:
+            await self._store.put(key, value)
+
+    async def event(self, worker: Worker, kind: str, reason: str, message: str, container: str = "") -> None:
+        if worker.namespace:
+            await self._events.record(worker.about, kind, reason, message, container)
+
+
+def json_object(value: bytes) -> dict[str, Any]:
+    """{} for anything else."""
+    try:
+        obj = json.loads(value)
+    except ValueError:
+        return {}
+    return obj if isinstance(obj, dict) else {}
+
+
+def canonical(obj: dict[str, Any]) -> bytes:
+    """The same bytes for the same object."""
+    return json.dumps(obj, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,171 @@
+"""Containers of the embedded runtime on their way up and down: root file system, OCI configuration, conmon. Blocking."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kubeedge.api.pod import Container
+from kubeedge.appengine.images.store import Image
+from kubeedge.appengine.runtime import accounts, cgroups, conmon, image_volumes, mounts, oci_spec, records, seccomp
+from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, SandboxConfig, StartError
+from kubeedge.appengine.runtime.layout import Layout
+from kubeedge.appengine.runtime.programs import Programs, possible_capabilities
+from kubeedge.appengine.runtime.records import Run
+from kubeedge.appengine.runtime.sandboxes import Sandboxes
+from kubeedge.errors import Invalid
+from kubeedge.kit import trees
+
+
+class Containers:
+    def __init__(self, layout: Layout, sandboxes: Sandboxes, programs: Programs, boot: str) -> None:
+        self._layout = layout
+        self._sandboxes = sandboxes
+        self._boot = boot
+        self.programs = programs
+        self._possible = possible_capabilities()
+        self._filters = seccomp.Filters(
+            layout.root / "seccomp",
+            os.uname().machine,
+            supported=programs.has_seccomp and seccomp.kernel_filters(),
+        )
+
+    def start(self, sandbox: SandboxConfig, config: ContainerConfig, image: Image, last: Run | None) -> Run:
+        """A new run in place of `last`. Raises StartError; then nothing of either is left."""
+        container = config.container
+        self.programs = self.programs.check()
+        self.remove(sandbox.uid, container.name, last)
+        id = uuid.uuid4().hex
+        try:
+            self._make_bundle(sandbox, config, image, id)
+            config.log_path.parent.mkdir(parents=True, exist_ok=True)
+            pid = conmon.create_and_start(
+                self.programs,
+                id=id,
+                bundle=self._layout.bundle(sandbox.uid, container.name),
+                exit_dir=self._layout.exits,
+                socket_dir=self._layout.sockets,
+                log_path=config.log_path,
+                tty=container.tty,
+                stdin=container.stdin,
+            )
+        except (StartError, Invalid, OSError, ValueError, subprocess.SubprocessError) as exc:
+            self.remove(sandbox.uid, container.name, last)
+            self._layout.remove_traces(id)
+            if isinstance(exc, StartError):
+                raise
+            raise StartError("CreateContainerError", str(exc)) from exc
+        run = Run(
+            name=container.name,
+            attempt=config.attempt,
+            id=id,
+            pid=pid,
+            image=config.image,
+            image_id=image.id,
+            started_at=time.time(),
+            boot=self._boot,
+            stop_signal=image.config.stop_signal,
+            layers=[layer.name for layer in image.layers],
+            tty=container.tty,
+            stdin=container.stdin,
+        )
+        try:
+            records.save_run(self._layout.pod(sandbox.uid), run)
+        except OSError as exc:  # a full disk: a run that nobody would find again must not go on
+            self.remove(sandbox.uid, container.name, run)
+            raise StartError("CreateContainerError", str(exc)) from exc
+        return run
+
+    def _make_bundle(self, sandbox: SandboxConfig, config: ContainerConfig, image: Image, id: str) -> None:
+        """Root file system and configuration, as the OCI runtime takes them (runtime-spec, bundle.md)."""
+        container = config.container
+        base = self._layout.container(sandbox.uid, container.name)
+        bundle, rootfs = base / "bundle", base / "rootfs"
+        for directory in (base / "upper", base / "work", rootfs, bundle):
+            directory.mkdir(parents=True)
+        mounts.overlay(image.layers, base / "upper", base / "work", rootfs)
+        image_mounts = image_volumes.prepare(
+            rootfs,
+            image.config.volumes,
+            [mount.target for mount in config.mounts],
+            read_only_root=container.security.read_only_root,
+        )
+        account = accounts.resolve(rootfs, image.config.user, container.security.user, container.security.group)
+        held = oci_spec.effective_capabilities(container, account.uid, self._possible)["bounding"]
+        spec = oci_spec.build(
+            container,
+            image.config,
+            account=account,
+            rootfs=rootfs,
+            env=config.env,
+            mounts=[*image_mounts, *config.mounts, *self._own_mounts(sandbox.uid, container)],
+            namespaces=self._sandboxes.namespaces(sandbox),
+            cgroup=f"/{self._layout.group(sandbox.uid)}/{id}",
+            oom_score_adj=_oom_score(),
+            capabilities=self._possible,
+            groups=sandbox.groups,
+            pids_limit=self._sandboxes.pids_limit,
+            seccomp=self._filters.of(container.security, held),
+        )
+        self._write_spec(id, bundle, spec)
+
+    def _own_mounts(self, uid: str, container: Container) -> list[BindMount]:
+        pod = self._layout.pod(uid)
+        message = self._layout.termination_log(uid, container.name)
+        message.touch(mode=0o666)
+        message.chmod(0o666)
+        taken = {m.path for m in container.mounts}
+        own = [
+            BindMount(pod / "etc/hosts", "/etc/hosts"),
+            BindMount(pod / "etc/hostname", "/etc/hostname"),
+            BindMount(pod / "etc/resolv.conf", "/etc/resolv.conf"),
+            BindMount(pod / "shm", "/dev/shm"),
+            BindMount(message, container.termination_message_path),
+        ]
+        return [m for m in own if m.target and m.target not in taken]
+
+    def _write_spec(self, id: str, bundle: Path, spec: dict[str, Any]) -> None:
+        file = self._layout.specs / id
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as out:
+            json.dump(spec, out)
+        (bundle / "config.json").symlink_to(file)
+
+    def remove(self, uid: str, name: str, run: Run | None) -> None:
+        """What a run of a container left: runtime state, mount, files. Tolerant."""
+        if run is not None:
+            with contextlib.suppress(subprocess.SubprocessError, OSError):
+                conmon.run(self.programs, ["delete", "--force", run.id])
+            cgroups.kill_and_remove(f"{self._layout.group(uid)}/{run.id}")
+            self._layout.remove_traces(run.id)
+        base = self._layout.container(uid, name)
+        with contextlib.suppress(OSError):
+            mounts.unmount(base / "rootfs")
+        trees.remove(base)  # of the container: its upper directory
+
+    def is_alive(self, uid: str, run: Run) -> bool:
+        """Its process is in its control group: a process id alone may be somebody else's by now."""
+        return run.pid in cgroups.processes(f"{self._layout.group(uid)}/{run.id}")
+
+    def oom_killed(self, uid: str, name: str) -> bool:
+        return (self._layout.bundle(uid, name) / "oom").exists()
+
+    def control(self, uid: str, name: str, command: Sequence[int]) -> None:
+        """A word to conmon (its ctl_fd): "2 0 0" reopens the log, "1 ROWS COLUMNS" is the terminal's size. Raises OSError."""
+        fd = os.open(self._layout.bundle(uid, name) / "ctl", os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            os.write(fd, b"%d %d %d\n" % tuple(command))
+        finally:
+            os.close(fd)
+
+
+def _oom_score() -> int:
+    """Above the agent's: a workload goes first. Never below our own, which would need CAP_SYS_RESOURCE."""
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    return min(1000, max(own, 500))

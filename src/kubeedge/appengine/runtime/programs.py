@@ -1,0 +1,67 @@
+"""The programs that run containers: conmon, and crun or runc; and what they can do on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubeedge.appengine.runtime import cgroups, seccomp
+from kubeedge.appengine.runtime.base import StartError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Programs:
+    conmon: str
+    runtime: str  # crun or runc
+    state: Path  # the runtime's own state directory
+    version: str  # of the runtime, after its name
+    has_seccomp: bool = False  # it was built with it
+
+    def runtime_command(self, *arguments: str) -> list[str]:
+        return [self.runtime, f"--root={self.state}", *arguments]
+
+    def check(self) -> Programs:
+        """Where they are now: they may be removed, or come back elsewhere, while the agent runs. Raises StartError for one that is missing."""
+        paths = (self.conmon, self.runtime)
+        found = self if all(os.access(path, os.X_OK) for path in paths) else find(self.state)
+        for name, path in (("conmon", found.conmon), ("crun or runc", found.runtime)):
+            if not os.access(path, os.X_OK):
+                raise StartError("CreateContainerError", f"{name} is missing on this node: containers cannot start")
+        return found
+
+
+def find(state: Path) -> Programs:
+    """crun, unless the machine's cgroup layout makes it refuse; then runc."""
+    candidates = ("runc", "crun") if cgroups.layout() == "hybrid" else ("crun", "runc")
+    runtime = next((p for name in candidates if (p := shutil.which(name))), "crun")
+    said = ""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        said = subprocess.run([runtime, "--version"], capture_output=True, text=True, timeout=10).stdout
+    words = said.split()
+    version = "-" + words[2] if len(words) > 2 else ""
+    return Programs(
+        conmon=shutil.which("conmon") or "conmon",
+        runtime=runtime,
+        state=state,
+        version=f"{Path(runtime).name}{version}",
+        has_seccomp=seccomp.runtime_filters(said),
+    )
+
+
+def possible_capabilities() -> list[str] | None:
+    """What this process may give at all: a machine in a container may lack some."""
+    names = (
+        "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
+        "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN "
+        "SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE "
+        "MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
+    ).split()
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapBnd:"):
+            mask = int(line.split()[1], 16)
+            return [f"CAP_{name}" for bit, name in enumerate(names) if mask >> bit & 1]
+    return None

@@ -1,0 +1,83 @@
+"""What the embedded runtime knows of its pods, and the files that it takes that up from after a restart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(slots=True)
+class Run:
+    """The newest run of a container."""
+
+    name: str
+    attempt: int
+    id: str
+    pid: int
+    image: str
+    image_id: str
+    started_at: float
+    boot: str
+    stop_signal: str
+    finished_at: float = 0.0
+    exit_code: int = 0
+    reason: str = ""
+    message: str = ""
+    layers: Sequence[str] | None = (
+        None  # ids of what its root file system is mounted from; None: of an agent that did not say
+    )
+    tty: bool = False
+    stdin: bool = False
+
+
+@dataclass(slots=True)
+class Sandbox:
+    uid: str
+    namespace: str
+    name: str
+    ip: str
+    host_network: bool
+    boot: str
+    ports: list[dict[str, Any]] = field(default_factory=list)  # of the node that lead to it, as CNI has them
+    runs: dict[str, Run] = field(default_factory=dict)
+
+
+def load(directory: Path) -> Sandbox | None:
+    """Of a pod's directory; None for what cannot be read."""
+    try:
+        sandbox = Sandbox(**json.loads((directory / "pod.json").read_bytes()))
+        for file in (directory / "runs").glob("*.json"):
+            run = Run(**json.loads(file.read_bytes()))
+            sandbox.runs[run.name] = run
+    except (OSError, ValueError, TypeError):
+        return None
+    return sandbox
+
+
+def run_ids(directory: Path) -> list[str]:
+    """Of a pod's directory, also when the rest of it cannot be read."""
+    ids = []
+    for file in (directory / "runs").glob("*.json") if directory.is_dir() else ():
+        try:
+            ids.append(str(json.loads(file.read_bytes())["id"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return ids
+
+
+def save_sandbox(directory: Path, sandbox: Sandbox) -> None:
+    _save(directory / "pod.json", {key: value for key, value in asdict(sandbox).items() if key != "runs"})
+
+
+def save_run(directory: Path, run: Run) -> None:
+    _save(directory / "runs" / f"{run.name}.json", asdict(run))
+
+
+def _save(path: Path, values: dict[str, Any]) -> None:
+    """Whole or not at all. Not synced: after a power cut the processes that it speaks of are gone as well."""
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(values))
+    temporary.replace(path)

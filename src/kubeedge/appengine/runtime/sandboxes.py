@@ -1,0 +1,101 @@
+"""Sandboxes of the embedded runtime: namespaces, network, the files that a pod's containers share; and the end of all of it. Blocking."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+
+from kubeedge.appengine.runtime import cgroups, conmon, mounts, oci_spec, records, sandbox_files
+from kubeedge.appengine.runtime.base import SandboxConfig, StartError
+from kubeedge.appengine.runtime.cni import Network, port_mapping
+from kubeedge.appengine.runtime.layout import Layout
+from kubeedge.appengine.runtime.programs import Programs
+from kubeedge.appengine.runtime.records import Sandbox
+
+_HOST_NETWORK_KINDS = ("ipc",)  # of its own; net and uts are the machine's, as with the kubelet
+
+
+class Sandboxes:
+    def __init__(self, layout: Layout, network: Network, boot: str) -> None:
+        self._layout = layout
+        self._network = network
+        self._boot = boot
+        self.pids_limit = 0  # of one pod; 0: this machine cannot count them, or it is not known yet
+
+    def create(self, config: SandboxConfig, sandbox: Sandbox | None) -> Sandbox:
+        """Anew, in place of what is left of an earlier one. Raises StartError."""
+        if config.handler:
+            raise StartError("FailedCreatePodSandBox", f'no runtime for handler "{config.handler}" is configured')
+        if sandbox is None:
+            sandbox = Sandbox(config.uid, config.namespace, config.name, "", config.host_network, self._boot)
+        try:
+            self._create(config, sandbox)
+        except (OSError, subprocess.SubprocessError) as exc:
+            raise StartError("FailedCreatePodSandBox", str(exc)) from exc
+        return sandbox
+
+    def _create(self, config: SandboxConfig, sandbox: Sandbox) -> None:
+        directory, uid = self._layout.pod(config.uid), config.uid
+        (directory / "runs").mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o711)
+        if self.pids_limit:
+            cgroups.limit_processes(self._layout.group(uid), self.pids_limit)
+        self.remove_network(sandbox)
+        sandbox.boot, sandbox.ip = self._boot, ""
+        sandbox.ports = [port_mapping(p) for p in config.ports]
+        records.save_sandbox(directory, sandbox)  # what is made from here on will be swept
+        kinds = _HOST_NETWORK_KINDS if config.host_network else sandbox_files.EVERY_KIND
+        sandbox_files.pin_namespaces(self._layout.namespaces(uid), config.hostname, kinds)
+        if not config.host_network:
+            sandbox.ip = self._network.add(uid, self._layout.namespaces(uid) / "net", sandbox.ports)
+        sandbox_files.write_etc(directory / "etc", config, sandbox.ip)
+        shm = directory / "shm"
+        shm.mkdir(exist_ok=True, mode=0o1777)
+        mounts.unmount(shm)
+        mounts.mount("shm", shm, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=1777,size=65536k")
+        records.save_sandbox(directory, sandbox)
+
+    def namespaces(self, config: SandboxConfig) -> oci_spec.Namespaces:
+        """What its containers join."""
+        pinned = self._layout.namespaces(config.uid)
+        if config.host_network:
+            ipc = pinned / "ipc"
+            if not ipc.exists():  # a pod from before this agent
+                sandbox_files.pin_namespaces(pinned, config.hostname, _HOST_NETWORK_KINDS)
+            return oci_spec.Namespaces("", str(ipc), "")
+        return oci_spec.Namespaces(*(str(pinned / kind) for kind in ("net", "ipc", "uts")))
+
+    def remove_network(self, sandbox: Sandbox) -> None:
+        pinned = self._layout.namespaces(sandbox.uid)
+        if not sandbox.host_network and (sandbox.ip or sandbox.boot != self._boot or pinned.is_dir()):
+            with contextlib.suppress(StartError):
+                self._network.remove(sandbox.uid, pinned / "net", sandbox.ports)
+        if pinned.is_dir():
+            sandbox_files.unpin_namespaces(pinned)
+
+    def sweep(self, uid: str, programs: Programs) -> None:
+        """Everything of one pod, whatever is left of it. Raises OSError when something stays mounted."""
+        directory = self._layout.pod(uid)
+        sandbox = records.load(directory) or Sandbox(uid, "", "", "", False, "unknown")
+        for id in records.run_ids(directory):
+            with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
+                conmon.run(programs, ["delete", "--force", id])
+                self._layout.remove_traces(id)
+        cgroups.kill_and_remove(self._layout.group(uid))
+        self.remove_network(sandbox)
+        mounts.remove_tree(directory)
+
+    def sweep_unknown(self, known: set[str], ids: set[str], programs: Programs) -> None:
+        """What is ours by its name, and of no pod (by uid) or run (by id) that is known."""
+        for group in cgroups.hierarchies():
+            ours = group / self._layout.cgroup_prefix
+            for stale in ours.glob("pod*") if ours.is_dir() else ():
+                if stale.name.removeprefix("pod") not in known:
+                    cgroups.kill_and_remove(f"{self._layout.cgroup_prefix}/{stale.name}")
+        for stale in (self._layout.run / "ns").iterdir():
+            if stale.name not in known:
+                self.sweep(stale.name, programs)
+        for directory in (self._layout.sockets, self._layout.exits, self._layout.specs):
+            for stale in directory.iterdir():
+                if stale.name not in ids:
+                    self._layout.remove_traces(stale.name)

@@ -1,0 +1,71 @@
+"""Ending containers: preStop commands, the grace that they share with their containers, deletions that become more urgent meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from kubeedge.appengine.reports import Reports
+from kubeedge.appengine.runtime.base import ExecResult, Runtime
+from kubeedge.appengine.worker import Worker
+
+_AFTER_HOOK = 2.0  # seconds that a container has for SIGTERM, at least, after its preStop command
+
+
+class Termination:
+    def __init__(self, runtime: Runtime, reports: Reports) -> None:
+        self._runtime = runtime
+        self._reports = reports
+
+    async def stop(self, worker: Worker, names: Sequence[str], grace: float) -> None:
+        """Together. A deletion that becomes more urgent meanwhile shortens what is left."""
+        hooked: set[str] = set()
+        while True:
+            stopping = asyncio.create_task(self._stop_all(worker, names, grace, hooked))
+            hurry = asyncio.create_task(self._hurry(worker, grace))
+            try:
+                await asyncio.wait((stopping, hurry), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                hurry.cancel()
+                stopping.cancel()
+                await asyncio.gather(stopping, hurry, return_exceptions=True)
+            if not stopping.cancelled():
+                return stopping.result()
+            grace = worker.desired.grace if worker.desired else grace
+
+    async def _hurry(self, worker: Worker, grace: float) -> None:
+        while not (worker.desired and worker.desired.deleting and worker.desired.grace < grace):
+            worker.wake.clear()  # everything else is looked at after this action
+            await worker.wake.wait()
+
+    async def _stop_all(self, worker: Worker, names: Sequence[str], grace: float, hooked: set[str]) -> None:
+        """A task for it, not a gather(): that one is not cancelled() when it was cancelled, and has the cancellation for a result."""
+        tasks = [asyncio.create_task(self._stop_one(worker, name, grace, hooked)) for name in names]
+        try:
+            await asyncio.wait(tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in tasks:
+            task.result()
+
+    async def _stop_one(self, worker: Worker, name: str, grace: float, hooked: set[str]) -> None:
+        begun = time.monotonic()
+        pod, id = worker.desired or worker.last, worker.observed.of(name).id
+        container = next((c for c in pod.containers if c.name == name), None) if pod else None
+        if container and container.pre_stop and grace > 0 and name not in hooked:
+            hooked.add(name)
+            result = await self._runtime.exec_sync(id, container.pre_stop, grace)
+            if result.exit_code:
+                await self._reports.event(
+                    worker, "Warning", "FailedPreStopHook", f"preStop hook failed: {said(result)}", name
+                )
+            grace = max(_AFTER_HOOK, grace - (time.monotonic() - begun))
+        await self._runtime.stop_container(id, grace)
+
+
+def said(result: ExecResult) -> str:
+    """What a command that failed wrote, for an event."""
+    return result.output.decode(errors="replace").strip()[:200] or f"exit status {result.exit_code}"

@@ -1,0 +1,66 @@
+"""What is looked at from time to time: the sizes of logs and of volumes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from kubeedge.appengine import logs
+from kubeedge.appengine.reports import Reports
+from kubeedge.appengine.runtime.base import Runtime
+from kubeedge.appengine.settings import AppEngineSettings
+from kubeedge.appengine.volumes.manager import VolumeManager
+from kubeedge.appengine.worker import Workers
+
+_LOOK_AT_VOLUMES = 10.0  # seconds
+
+
+class Upkeep:
+    def __init__(
+        self, settings: AppEngineSettings, runtime: Runtime, workers: Workers, volumes: VolumeManager, reports: Reports
+    ) -> None:
+        self._settings = settings
+        self._runtime = runtime
+        self._workers = workers
+        self._volumes = volumes
+        self._reports = reports
+
+    async def rotate_logs(self) -> None:
+        delay, sizes = logs.FIRST_CHECK, dict[Path, int]()
+        while True:
+            await asyncio.sleep(delay)
+            running = [
+                (logs.path(self._settings.logs, w.namespace, w.name, w.uid, name, state.attempt), state.id)
+                for w in self._workers
+                for name, state in w.observed.containers.items()
+                if state.running
+            ]
+            now = await asyncio.to_thread(self._rotate, running)
+            growth = max((size - sizes.get(path, 0) for path, size in now.items()), default=0)
+            delay, sizes = logs.next_check(delay, growth, self._settings.log_max_bytes), now
+
+    def _rotate(self, running: Sequence[tuple[Path, str]]) -> dict[Path, int]:
+        """Their sizes now."""
+        sizes = {}
+        for path, id in running:
+            with contextlib.suppress(OSError):
+                logs.rotate(path, self._settings.log_max_bytes, functools.partial(self._runtime.reopen_log, id))
+                sizes[path] = path.stat().st_size
+        return sizes
+
+    async def watch_volumes(self) -> None:
+        while True:
+            begun = time.monotonic()
+            for worker in self._workers:
+                pod, observed = worker.desired, worker.observed
+                if pod is None or not observed.sandbox or observed.evicted or observed.final:
+                    continue
+                if message := await asyncio.to_thread(self._volumes.over_limit, pod):
+                    observed.evicted = message
+                    worker.wake.set()
+                    await self._reports.event(worker, "Warning", "Evicted", message)
+            await asyncio.sleep(max(_LOOK_AT_VOLUMES, 20 * (time.monotonic() - begun)))
