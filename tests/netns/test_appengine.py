@@ -513,7 +513,13 @@ def test_labels_that_change_reach_the_downward_api_s_volume(engine: Engine) -> N
     )
     engine.put("pods", "told", spec)
     engine.until("told", ready, "the pod Ready")
-    (inside,) = [p for p in engine.host.processes() if b"sleep\x001000" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+
+    def sleepers() -> list[int]:
+        return [p for p in engine.host.processes() if b"sleep\x001000" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+    until(lambda: len(sleepers()) == 1, timeout=10, what="the shell becomes what it was told to")
+    (inside,) = sleepers()
     spec["metadata"]["labels"]["colour"] = "green"
     spec["metadata"]["annotations"] = {"note": "new"}
     engine.put("pods", "told", spec)

@@ -52,3 +52,16 @@ def test_inotify_tells_of_a_rename_and_leaves_no_descriptor_when_it_fails(tmp_pa
     with pytest.raises(OSError, match="inotify on"):
         libc.inotify(tmp_path / "missing", libc.IN_MOVED_TO)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_descriptor_of_another_process_is_taken_over(tmp_path: Path) -> None:
+    with open(tmp_path / "a", "w") as file:
+        pidfd = os.pidfd_open(os.getpid())
+        try:
+            ours = libc.pidfd_getfd(pidfd, file.fileno())
+            assert os.path.sameopenfile(ours, file.fileno()) and not os.get_inheritable(ours)
+            os.close(ours)
+            with pytest.raises(OSError, match="pidfd_getfd"):
+                libc.pidfd_getfd(pidfd, 1 << 20)
+        finally:
+            os.close(pidfd)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -24,17 +25,22 @@ async def connect(path: Path) -> socket.socket:
     """Raises NotRunning."""
     attached = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
-        await asyncio.get_running_loop().sock_connect(attached, str(path))
-    except BaseException as exc:
+        directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:  # the name of a socket has room for 107 bytes
+            await asyncio.get_running_loop().sock_connect(attached, f"/proc/self/fd/{directory}/{path.name}")
+        finally:
+            os.close(directory)
+    except OSError as exc:
         attached.close()
-        if isinstance(exc, OSError):
-            raise NotRunning(f"nobody serves the streams of the container: {exc.strerror or exc}") from exc
+        raise NotRunning(f"nobody serves the streams of the container: {exc.strerror or exc}") from exc
+    except BaseException:
+        attached.close()
         raise
     return attached
 
 
 class Attachment:
-    """Streams of one container. `resize` changes its terminal; `exit_status` is None while it runs."""
+    """Streams of one container. `resize` changes its terminal; `over` is set when the container ended with `exit_status`."""
 
     def __init__(
         self,
@@ -42,13 +48,16 @@ class Attachment:
         *,
         stdin: bool,
         resize: Callable[[int, int], None],
+        over: asyncio.Event,
         exit_status: Callable[[], int | None],
     ) -> None:
         self._socket = attached
         self._stdin = stdin
         self._resize = resize
+        self._over = over
         self._exit_status = exit_status
-        self._ended = asyncio.Event()
+        self._closed = asyncio.Event()
+        self._ended = False
         self._receiving: asyncio.Task[bytes] | None = None
 
     async def receive(self) -> Output | None:
@@ -56,12 +65,12 @@ class Attachment:
             stream = _STREAMS.get(packet[0])
             if stream is not None and len(packet) > 1:
                 return Output(stream, packet[1:])
-        self._ended.set()
+        self._ended = True
         return None
 
     async def _packet(self) -> bytes:
         """b"" at the end."""
-        if self._ended.is_set():
+        if self._ended or self._closed.is_set():
             return b""
         self._receiving = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(self._socket, CHUNK + 1))
         try:
@@ -69,7 +78,7 @@ class Attachment:
         except OSError:
             return b""
         except asyncio.CancelledError:
-            if self._ended.is_set():  # closed while we waited
+            if self._closed.is_set():  # closed while we waited
                 return b""
             raise
         finally:
@@ -92,12 +101,16 @@ class Attachment:
             self._resize(rows, columns)
 
     async def wait(self) -> int | None:
-        """Once receive() said None, or after close()."""
-        await self._ended.wait()
+        waiting = [asyncio.create_task(event.wait()) for event in (self._over, self._closed)]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
         return self._exit_status()
 
     async def close(self) -> None:
-        self._ended.set()
+        self._closed.set()
         if self._receiving is not None:
             self._receiving.cancel()
             await asyncio.gather(self._receiving, return_exceptions=True)

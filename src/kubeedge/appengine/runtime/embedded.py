@@ -80,7 +80,7 @@ class EmbeddedRuntime:
         self._by_id: dict[str, tuple[str, str]] = {}  # (pod uid, container) of each newest run
         self._watch: ExitWatch | None = None
         self._on_exit: Callable[[Exit], None] = lambda _: None
-        self._stopping: dict[str, asyncio.Event] = {}  # set when that run is over
+        self._over: dict[str, asyncio.Event] = {}  # set when that run is over, for those who wait for it
 
     @property
     def version(self) -> str:
@@ -194,18 +194,15 @@ class EmbeddedRuntime:
         uid, run = self._find(id)
         if run is None or run.finished_at:
             return
-        over = self._stopping.setdefault(id, asyncio.Event())
-        try:
-            for sign, timeout in ((run.stop_signal, grace), ("KILL", _KILL_TIMEOUT)):
-                if timeout > 0:
-                    await asyncio.to_thread(self._signal, id, sign)
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(timeout):
-                            await over.wait()
-                if run.finished_at:
-                    return
-        finally:
-            self._stopping.pop(id, None)
+        over = self._over.setdefault(id, asyncio.Event())
+        for sign, timeout in ((run.stop_signal, grace), ("KILL", _KILL_TIMEOUT)):
+            if timeout > 0:
+                await asyncio.to_thread(self._signal, id, sign)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(timeout):
+                        await over.wait()
+            if run.finished_at:
+                return
         await asyncio.to_thread(cgroups.kill_and_remove, self._group(uid, id))
         self._gone(id)
 
@@ -220,6 +217,8 @@ class EmbeddedRuntime:
             if self._watch is not None:
                 self._watch.discard(run.id)
             self._by_id.pop(run.id, None)
+            if over := self._over.pop(run.id, None):
+                over.set()
         await asyncio.to_thread(self._sandboxes.sweep, uid, self._containers.programs)
 
     def _layers_in_use(self) -> set[str] | None:
@@ -247,11 +246,13 @@ class EmbeddedRuntime:
 
     async def attach(self, id: str, *, stdin: bool = False) -> attach.Attachment:
         uid, run = self._running(id)
+        over = self._over.setdefault(id, asyncio.Event())  # before anything is waited for: it may end meanwhile
         return attach.Attachment(
             await attach.connect(self._layout.sockets / id / "attach"),
             stdin=stdin and run.stdin,
             resize=lambda rows, columns: self._resize(uid, run, rows, columns),
-            exit_status=lambda: run.exit_code if run.finished_at else read_exit(self._layout.exits, id),
+            over=over,
+            exit_status=lambda: run.exit_code if run.finished_at else None,
         )
 
     def _resize(self, uid: str, run: Run, rows: int, columns: int) -> None:
@@ -284,7 +285,7 @@ class EmbeddedRuntime:
         if run is None or run.finished_at:
             return
         self._note_end(self._pods[uid], run, status, reason)
-        if over := self._stopping.get(id):
+        if over := self._over.pop(id, None):
             over.set()
         self._on_exit(Exit(uid, run.name, id, run.exit_code, run.reason, run.message))
 

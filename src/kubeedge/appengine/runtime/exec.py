@@ -1,7 +1,7 @@
 """A process in a container that runs already: `crun exec` (or runc), with pipes or on a terminal of ours.
 
-The OCI runtime gives the process its own standard streams; on a terminal it copies between ours and the one in the container, and tells
-it the size of ours when a SIGWINCH says that it changed.
+The OCI runtime gives the process its own standard streams. On a terminal it copies between ours and the one in the container, whose size
+is ours at the start; later on we set it where the process has it, for crun does not.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import struct
 import termios
 import tty
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from kubeedge._fastpath import libc
 from kubeedge.appengine.runtime import cgroups
 from kubeedge.appengine.runtime.base import CHUNK, EXEC_OUTPUT, ExecResult, Output, StartError
 from kubeedge.appengine.runtime.programs import Programs
@@ -26,37 +27,85 @@ from kubeedge.appengine.runtime.programs import Programs
 _PENDING = 4  # chunks of one process that wait to be received
 
 
-class ExecProcess:
-    """Streams of one process. Made by start()."""
+class Ends:
+    """Our ends of a process's standard streams, and the file descriptors of its own, which are for starting it alone."""
 
-    def __init__(
-        self,
-        process: asyncio.subprocess.Process,
-        terminal: Terminal | None,
-        kill: Callable[[], None],
-        pid_file: Path,
-    ) -> None:
-        self._process = process
-        self._terminal = terminal
-        self._kill = kill
-        self._pid_file = pid_file
-        self._output: asyncio.Queue[Output | None] = asyncio.Queue(_PENDING)
-        if terminal is not None:
-            self._pumps = [asyncio.create_task(self._pump(terminal.reader, "stdout"), name="terminal of exec")]
+    def __init__(self) -> None:
+        self.readers: list[tuple[Literal["stdout", "stderr"], asyncio.StreamReader]] = []
+        self.writer: asyncio.StreamWriter | None = None
+        self.terminal: int | None = None
+        self.theirs: list[int] = []  # stdin, stdout, stderr
+        self._transports: list[asyncio.BaseTransport] = []
+
+    async def open_pipes(self, *, stdin: bool) -> None:
+        if stdin:
+            theirs, ours = os.pipe()
+            self.theirs.append(theirs)
+            await self._write_to(ours)
         else:
-            assert process.stdout is not None and process.stderr is not None
-            self._pumps = [
-                asyncio.create_task(self._pump(process.stdout, "stdout"), name="stdout of exec"),
-                asyncio.create_task(self._pump(process.stderr, "stderr"), name="stderr of exec"),
-            ]
-        self._open = len(self._pumps)
+            self.theirs.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        for stream in ("stdout", "stderr"):
+            ours, theirs = os.pipe()
+            self.theirs.append(theirs)
+            await self._read_from(ours, "stdout" if stream == "stdout" else "stderr")
+
+    async def open_terminal(self) -> None:
+        self.terminal, theirs = os.openpty()
+        self.theirs += [theirs, os.dup(theirs), os.dup(theirs)]
+        tty.setraw(theirs)  # the one in the container echoes
+        await self._write_to(self.terminal)
+        await self._read_from(os.dup(self.terminal), "stdout")
+
+    async def _read_from(self, fd: int, stream: Literal["stdout", "stderr"]) -> None:
+        reader = asyncio.StreamReader(CHUNK)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(fd, "rb", 0))
+        self._transports.append(transport)
+        self.readers.append((stream, reader))
+
+    async def _write_to(self, fd: int) -> None:
+        protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader())
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_write_pipe(lambda: protocol, os.fdopen(fd, "wb", 0))
+        self._transports.append(transport)
+        self.writer = asyncio.StreamWriter(transport, protocol, None, loop)
+
+    def close_theirs(self) -> None:
+        while self.theirs:
+            os.close(self.theirs.pop())
+
+    def close(self) -> None:
+        self.close_theirs()
+        if self.writer is not None and self.writer.transport.get_write_buffer_size():
+            self.writer.transport.abort()  # what it has not read, nobody waits for
+        for transport in self._transports:
+            transport.close()
+        self.terminal = None
+
+
+class ExecProcess:
+    """Streams of one process."""
+
+    def __init__(self, process: asyncio.subprocess.Process, ends: Ends, pid_file: Path, group: str) -> None:
+        self._process = process
+        self._ends = ends
+        self._pid_file = pid_file
+        self._group = group
+        self._output: asyncio.Queue[Output | None] = asyncio.Queue(_PENDING)
+        self._open = len(ends.readers)
+        self._size = b""  # struct winsize, once it was set
+        self._has_written = False
+        self._pumps = [
+            asyncio.create_task(self._pump(reader, stream), name=f"{stream} of exec") for stream, reader in ends.readers
+        ]
 
     async def _pump(self, reader: asyncio.StreamReader, stream: Literal["stdout", "stderr"]) -> None:
-        try:
-            while data := await _read(reader):
-                await self._output.put(Output(stream, data))
-        finally:
-            self._open -= 1
+        while data := await _read(reader):
+            if self._size and not self._has_written:
+                self._apply_size()
+            self._has_written = True
+            await self._output.put(Output(stream, data))
+        self._open -= 1
         if self._open == 0:
             await self._output.put(None)
 
@@ -67,7 +116,7 @@ class ExecProcess:
         return output
 
     async def send(self, data: bytes) -> None:
-        writer = self._terminal.writer if self._terminal is not None else self._process.stdin
+        writer = self._ends.writer
         if writer is None or writer.is_closing():
             return
         with contextlib.suppress(OSError):  # it reads no more
@@ -75,14 +124,23 @@ class ExecProcess:
             await writer.drain()
 
     async def end_input(self) -> None:
-        if self._terminal is None and self._process.stdin is not None:
-            self._process.stdin.close()
+        if self._ends.terminal is None and self._ends.writer is not None:
+            self._ends.writer.close()
 
     def resize(self, rows: int, columns: int) -> None:
-        if self._terminal is not None and self._process.returncode is None:
-            self._terminal.resize(rows, columns)
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGWINCH)
+        if self._ends.terminal is not None and self._process.returncode is None:
+            self._size = struct.pack("HHHH", rows & 0xFFFF, columns & 0xFFFF, 0, 0)
+            fcntl.ioctl(self._ends.terminal, termios.TIOCSWINSZ, self._size)
+            self._apply_size()
+
+    def _apply_size(self) -> None:
+        """To the terminal in the container. Before the process is there nothing happens: what it writes first shows that it is."""
+        with contextlib.suppress(OSError), _process_of(self._pid_file, self._group) as pidfd:
+            terminal = libc.pidfd_getfd(pidfd, 0)
+            try:
+                fcntl.ioctl(terminal, termios.TIOCSWINSZ, self._size)
+            finally:
+                os.close(terminal)
 
     async def wait(self) -> int | None:
         code = await self._process.wait()
@@ -90,50 +148,15 @@ class ExecProcess:
 
     async def close(self) -> None:
         if self._process.returncode is None:
-            self._kill()
+            _kill(self._pid_file, self._group)
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
         for pump in self._pumps:
             pump.cancel()
         await asyncio.gather(*self._pumps, return_exceptions=True)
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        if self._terminal is not None:
-            self._terminal.close()
+        self._ends.close()
         await self._process.wait()
         self._pid_file.unlink(missing_ok=True)
-
-
-class Terminal:
-    """Our end of a pseudo-terminal; the other end belongs to the OCI runtime."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fd: int) -> None:
-        self.reader, self.writer = reader, writer
-        self._fd = fd
-
-    def resize(self, rows: int, columns: int) -> None:
-        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows & 0xFFFF, columns & 0xFFFF, 0, 0))
-
-    def close(self) -> None:
-        self.writer.close()
-        self.reader.feed_eof()
-
-
-async def open_terminal() -> tuple[Terminal, int]:
-    """And the file descriptor of its other end, for a process."""
-    ours, theirs = os.openpty()
-    try:
-        tty.setraw(theirs)  # the one in the container echoes
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(CHUNK, loop=loop)
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(ours), "rb", 0))
-        transport, protocol = await loop.connect_write_pipe(
-            lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), os.fdopen(ours, "wb", 0)
-        )
-    except BaseException:
-        os.close(theirs)
-        raise
-    return Terminal(reader, asyncio.StreamWriter(transport, protocol, None, loop), ours), theirs
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:
@@ -154,28 +177,24 @@ class Execs:
         self, programs: Programs, id: str, group: str, command: Sequence[str], *, stdin: bool, tty: bool
     ) -> ExecProcess:
         """Raises StartError."""
-        pid_file = self._pid_file()
-        terminal, theirs = await open_terminal() if tty else (None, None)
-        piped = asyncio.subprocess.PIPE
+        pid_file, ends = self._pid_file(), Ends()
+        options = ["--pid-file", str(pid_file), *(["--tty"] if tty else [])]
         try:
+            await (ends.open_terminal() if tty else ends.open_pipes(stdin=stdin))
             process = await asyncio.create_subprocess_exec(
-                *programs.runtime_command(
-                    "exec", "--pid-file", str(pid_file), *(["--tty"] if tty else []), id, *command
-                ),
-                stdin=theirs if theirs is not None else piped if stdin else asyncio.subprocess.DEVNULL,
-                stdout=theirs if theirs is not None else piped,
-                stderr=theirs if theirs is not None else piped,
-                limit=CHUNK,
+                *programs.runtime_command("exec", *options, id, *command),
+                stdin=ends.theirs[0],
+                stdout=ends.theirs[1],
+                stderr=ends.theirs[2],
                 start_new_session=True,
             )
-        except OSError as exc:
-            if terminal is not None:
-                terminal.close()
-            raise StartError("RunContainerError", f"cannot run {programs.runtime}: {exc}") from exc
-        finally:
-            if theirs is not None:
-                os.close(theirs)
-        return ExecProcess(process, terminal, lambda: _kill(pid_file, group), pid_file)
+        except BaseException as exc:
+            ends.close()
+            if isinstance(exc, OSError):
+                raise StartError("RunContainerError", f"cannot run {programs.runtime}: {exc}") from exc
+            raise
+        ends.close_theirs()
+        return ExecProcess(process, ends, pid_file, group)
 
     async def run(self, programs: Programs, id: str, group: str, command: Sequence[str], timeout: float) -> ExecResult:
         """To its end, or to that of the timeout."""
@@ -209,11 +228,21 @@ class Execs:
 
 def _kill(pid_file: Path, group: str) -> None:
     """The process in the container: the runtime that started it would leave it behind."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError), _process_of(pid_file, group) as pidfd:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _process_of(pid_file: Path, group: str) -> Iterator[int]:
+    """A pidfd. Raises OSError when the process is not there (any more)."""
+    try:
         pid = int(pid_file.read_text())
-        fd = os.pidfd_open(pid)
-        try:
-            if pid in cgroups.processes(group):
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
-        finally:
-            os.close(fd)
+    except ValueError as exc:
+        raise ProcessLookupError(f"{pid_file} is not written yet") from exc
+    pidfd = os.pidfd_open(pid)
+    try:
+        if pid not in cgroups.processes(group):
+            raise ProcessLookupError(f"process {pid} is not of the container")
+        yield pidfd
+    finally:
+        os.close(pidfd)

@@ -1,0 +1,258 @@
+"""The embedded runtime alone on one host, for tests of its interface: one pod, no engine, no store.
+
+    python -m tests.kit.runtime_host '{"root": ..., "cgroup": ..., "scenario": NAME}'
+
+stdout: one JSON object, what the scenario (a function of this file) saw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from kubeedge.api.pod import parse
+from kubeedge.appengine import logs
+from kubeedge.appengine.images.service import EmbeddedImages
+from kubeedge.appengine.images.store import ImageStore
+from kubeedge.appengine.prepare import sandbox_config
+from kubeedge.appengine.runtime.base import ContainerConfig, Exit, NotRunning, SandboxConfig, StartError, Streams
+from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
+
+IMAGE = "docker.io/library/demo:1"
+LINE = b"0123456789abcdef" * 64  # one KiB
+
+
+class Bench:
+    """A runtime with one pod, and how its containers ended."""
+
+    def __init__(self, root: Path, cgroup: str) -> None:
+        self.root = root
+        self.store = ImageStore(root / "state/images")
+        settings = EmbeddedSettings(
+            root=root / "state", run=root / "run", node="edge1", pod_cidr="10.244.1.0/24", cgroup_prefix=cgroup,
+            cni_bin_dirs=("/usr/lib/cni",),
+        )  # fmt: skip
+        self.runtime = EmbeddedRuntime(settings, EmbeddedImages(self.store))
+        self.exits: asyncio.Queue[Exit] = asyncio.Queue()
+        self.pod = parse({"metadata": {"name": "p", "namespace": "default", "uid": "u1"}, "spec": {"containers": [
+            {"name": "main", "image": IMAGE, "command": ["x"]}]}})  # fmt: skip
+        self.sandbox: SandboxConfig = sandbox_config(self.pod, logs.directory(root / "logs", "default", "p", "u1"))
+
+    async def __aenter__(self) -> Bench:
+        await self.runtime.start(self.exits.put_nowait)
+        await self.runtime.images.preload()
+        await self.runtime.create_sandbox(self.sandbox)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.runtime.remove_pod("u1")
+        await self.runtime.close()
+
+    async def start(self, command: str, name: str = "main", **fields: Any) -> str:
+        spec = {"name": name, "image": IMAGE, "command": ["sh", "-c", command], **fields}
+        (container,) = parse(
+            {"metadata": {"name": "p", "uid": "u1"}, "spec": {"containers": [spec]}}
+        ).containers  # fmt: skip
+        log = logs.path(self.root / "logs", "default", "p", "u1", name, 0)
+        return (await self.runtime.start_container(self.sandbox, ContainerConfig(container, 0, IMAGE, {}, [], log))).id
+
+
+async def everything(streams: Streams) -> dict[str, Any]:
+    """What a process writes to its end."""
+    seen = {"stdout": b"", "stderr": b""}
+    while output := await streams.receive():
+        seen[output.stream] += output.data
+    code = await streams.wait()
+    await streams.close()
+    return {"stdout": seen["stdout"].decode(), "stderr": seen["stderr"].decode(), "code": code}
+
+
+async def until(streams: Streams, text: bytes) -> str:
+    seen = b""
+    while text not in seen:
+        output = await streams.receive()
+        assert output is not None, seen
+        seen += output.data
+    return seen.decode()
+
+
+def processes(argument: bytes) -> int:
+    found = 0
+    for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found += argument in cmdline.read_bytes().split(b"\0")
+        except OSError:
+            continue
+    return found
+
+
+async def streams_of_exec(bench: Bench) -> dict[str, Any]:
+    runtime, id = bench.runtime, await bench.start("sleep 1000")
+    apart = await everything(await runtime.exec(id, ["sh", "-c", "echo out; echo err >&2; exit 3"]))
+    killed = await everything(await runtime.exec(id, ["sh", "-c", "kill -9 $$"]))
+    no_input = await everything(await runtime.exec(id, ["cat"]))
+    async with asyncio.timeout(30):  # its child keeps the streams, not the exit status
+        parent = await runtime.exec(id, ["sh", "-c", "sleep 5678 & exit 8"])
+        orphaned = await parent.wait()
+        await parent.close()
+    missing = await everything(await runtime.exec(id, ["/no/such/program"]))
+
+    cat = await runtime.exec(id, ["cat"], stdin=True)
+
+    async def send() -> None:
+        for _ in range(1024):  # far more than all buffers together: it goes on because we receive
+            await cat.send(LINE)
+        await cat.end_input()
+
+    sending = asyncio.create_task(send())
+    echoed = await everything(cat)
+    await sending
+    deaf = await runtime.exec(id, ["sh", "-c", "exec 0<&-; exit 4"], stdin=True)
+    for _ in range(1024):
+        await deaf.send(LINE)
+    return {
+        "apart": apart, "killed": killed["code"], "no_input": no_input, "missing": missing["code"], "orphaned": orphaned,
+        "echoed": [len(echoed["stdout"]), echoed["code"]], "deaf": (await everything(deaf))["code"],
+    }  # fmt: skip
+
+
+async def the_end_of_exec(bench: Bench) -> dict[str, Any]:
+    """Who goes away takes his process with him, also one that writes without end, and nothing else."""
+    runtime, id = bench.runtime, await bench.start("sleep 1000")
+    first = await runtime.exec(id, ["sh", "-c", "echo begun; exec sleep 2345"])
+    await until(first, b"begun")
+    flood = await runtime.exec(id, ["sh", "-c", "echo begun; exec cat /dev/zero 2345"])
+    await until(flood, b"begun")
+    async with asyncio.timeout(20):
+        while (before := processes(b"2345")) != 2:  # "begun" comes from the shells that became them
+            await asyncio.sleep(0.01)
+    await first.close()
+    await flood.close()
+    await flood.close()
+    async with asyncio.timeout(20):
+        while processes(b"2345"):
+            await asyncio.sleep(0.01)
+    stopping = await runtime.exec(id, ["sh", "-c", "echo begun; exec sleep 3456"])
+    await until(stopping, b"begun")
+    await runtime.stop_container(id, 0)
+    ended = await everything(stopping)
+    refused = []
+    for late in (runtime.exec(id, ["true"]), runtime.attach(id), runtime.exec("0" * 32, ["true"])):
+        try:
+            await late
+        except NotRunning as exc:
+            refused.append(str(exc))
+    sync = await runtime.exec_sync(id, ["true"], 5)
+    pid_files = [p.name for p in (bench.root / "run/s").glob("exec-*")]
+    return {
+        "before": before, "ended": ended["code"], "refused": refused, "sync": sync.exit_code, "pid_files": pid_files,
+    }  # fmt: skip
+
+
+async def a_terminal(bench: Bench) -> dict[str, Any]:
+    runtime, id = bench.runtime, await bench.start("sleep 1000")
+    shell = await runtime.exec(
+        id, ["sh", "-c", "test -t 0 && test -t 1 && test -t 2 && echo terminal; read line; stty size; exit 5"],
+        stdin=True, tty=True,
+    )  # fmt: skip
+    begun = await until(shell, b"terminal")
+    early = await runtime.exec(id, ["sh", "-c", "echo begun; read line; stty size"], stdin=True, tty=True)
+    early.resize(44, 55)
+    await until(early, b"begun")
+    await early.send(b"go\r")
+    first = (await everything(early))["stdout"]
+    shell.resize(33, 101)
+    await shell.send(b"go\r")
+    rest = await everything(shell)
+    hung_up = await runtime.exec(id, ["sh", "-c", "echo begun; exec sleep 4567"], tty=True)
+    await until(hung_up, b"begun")
+    await hung_up.close()
+    async with asyncio.timeout(20):
+        while processes(b"4567"):
+            await asyncio.sleep(0.01)
+    return {
+        "begun": begun,
+        "rest": rest,
+        "early": first,
+        "status": (await runtime.exec_sync(id, ["true"], 5)).exit_code,
+    }
+
+
+async def streams_of_attach(bench: Bench) -> dict[str, Any]:
+    runtime = bench.runtime
+    command = 'while read line; do [ "$line" = end ] && exit 6; echo "got $line"; echo "err $line" >&2; done'
+    id = await bench.start(command, stdin=True)
+    first = await runtime.attach(id, stdin=True)
+    await first.send(b"one\n")
+    seen = {}
+    while set(seen) != {"stdout", "stderr"}:
+        output = await first.receive()
+        assert output is not None
+        seen[output.stream] = output.data.decode()
+    await first.end_input()
+    await first.close()
+    left = await first.wait()
+    second = await runtime.attach(id, stdin=True)  # the input is still open
+    watcher = await runtime.attach(id)
+    await watcher.send(b"not heard\n")
+    await second.send(b"two\n")
+    heard = [await until(second, b"err two"), await until(watcher, b"err two")]
+    await second.send(b"end\n")
+    codes = [(await everything(second))["code"], (await everything(watcher))["code"]]
+    exit = await bench.exits.get()
+    return {"seen": seen, "left": left, "heard": heard, "codes": codes, "exit": [exit.id == id, exit.exit_code]}
+
+
+async def attach_to_a_terminal(bench: Bench) -> dict[str, Any]:
+    runtime, id = bench.runtime, await bench.start("read go; stty size; exit 7", stdin=True, tty=True)
+    attached = await runtime.attach(id, stdin=True)
+    attached.resize(22, 77)
+    await attached.send(b"go\n")
+    seen = await everything(attached)
+    return {"stdout": seen["stdout"], "code": seen["code"]}
+
+
+async def images_and_sandboxes(bench: Bench) -> dict[str, Any]:
+    runtime, images = bench.runtime, bench.runtime.images
+    id = await bench.start("sleep 1000")
+    (image,) = await images.list()
+    status = await runtime.sandbox_status("u1")
+    assert status is not None
+    layers = {p.name for p in bench.store.layers.iterdir() if p.is_dir()}
+    await images.remove("demo:1")
+    used = {p.name for p in bench.store.layers.iterdir() if p.is_dir()}
+    still = (await runtime.exec_sync(id, ["echo", "still"], 5)).output.decode()
+    gone = await images.status("demo:1")
+    restored = await images.restore("demo:1")
+    await runtime.remove_pod("u1")
+    await images.remove("demo:1")
+    await images.remove("demo:1")
+    left = sorted(p.name for p in bench.store.layers.iterdir())
+    try:
+        await runtime.create_sandbox(SandboxConfig(uid="u2", namespace="d", name="n", hostname="n", handler="kata"))
+        handler = ""
+    except StartError as exc:
+        handler = f"{exc.reason}: {exc}"
+    return {
+        "image": [image.id.startswith("sha256:"), list(image.names)], "status": [status.ready, status.ip],
+        "kept": used == layers and bool(layers), "still": still, "gone": gone is None, "restored": restored,
+        "left": left, "none": await runtime.sandbox_status("u1") is None, "handler": handler,
+        "handlers": list(runtime.handlers), "version": runtime.version, "scheme": runtime.scheme,
+    }  # fmt: skip
+
+
+async def main(config: dict[str, Any]) -> None:
+    scenario = globals()[config["scenario"]]
+    async with asyncio.timeout(100):
+        async with Bench(Path(config["root"]), config["cgroup"]) as bench:
+            seen = await scenario(bench)
+    print(json.dumps(seen), flush=True)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    asyncio.run(main(json.loads(sys.argv[1])))

@@ -1,0 +1,94 @@
+"""The runtime interface with real containers: exec and attach as streams, images, sandboxes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kit import images
+from tests.kit.runtime_host import IMAGE
+from tests.kit.topology import Topology
+
+pytestmark = pytest.mark.root
+ROOT = Path(__file__).parents[2]
+Scenario = Callable[[str], dict[str, Any]]
+
+
+@pytest.fixture
+def play(topology: Topology, tmp_path: Path) -> Iterator[Scenario]:
+    """What a scenario of runtime_host saw."""
+    root, cgroup = tmp_path / "r", f"kb-test-{os.getpid()}"
+    preload = root / "state/images/preload"
+    preload.mkdir(parents=True)
+    images.build(preload / "demo.tar", IMAGE)
+    host = topology.host("edge1")
+
+    def run(scenario: str) -> dict[str, Any]:
+        config = {"root": str(root), "cgroup": cgroup, "scenario": scenario}
+        done = subprocess.run(
+            host.command(sys.executable, "-m", "tests.kit.runtime_host", json.dumps(config)),
+            capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "was never retrieved" not in done.stderr and "ResourceWarning" not in done.stderr, done.stderr
+        seen: dict[str, Any] = json.loads(done.stdout)
+        return seen
+
+    try:
+        yield run
+    finally:
+        host.power_cut()
+        for group in Path("/sys/fs/cgroup").glob(f"**/{cgroup}"):
+            for path in sorted([*group.rglob("*/"), group], reverse=True):
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+
+
+def test_exec_has_its_own_streams_and_exit_status(play: Scenario) -> None:
+    seen = play("streams_of_exec")
+    assert seen["apart"] == {"stdout": "out\n", "stderr": "err\n", "code": 3}
+    assert seen["killed"] == 137 and seen["deaf"] == 4 and seen["missing"] not in (0, None)
+    assert seen["orphaned"] == 8
+    assert seen["no_input"] == {"stdout": "", "stderr": "", "code": 0}
+    assert seen["echoed"] == [1024 * 1024, 0]
+
+
+def test_a_process_of_exec_ends_with_its_streams_and_with_its_container(play: Scenario) -> None:
+    seen = play("the_end_of_exec")
+    assert seen["before"] == 2 and seen["ended"] == 137 and seen["sync"] == 126 and seen["pid_files"] == []
+    assert len(seen["refused"]) == 3 and all("does not run" in said for said in seen["refused"])
+
+
+def test_a_terminal_has_a_size_and_hangs_up(play: Scenario) -> None:
+    seen = play("a_terminal")
+    assert "terminal" in seen["begun"] and "44 55" in seen["early"]
+    assert "33 101" in seen["rest"]["stdout"] and seen["rest"]["code"] == 5 and seen["status"] == 0
+
+
+def test_attach_shares_the_container_s_streams_and_leaves_it_running(play: Scenario) -> None:
+    seen = play("streams_of_attach")
+    assert seen["seen"] == {"stdout": "got one\n", "stderr": "err one\n"} and seen["left"] is None
+    assert all("got two" in text and "not heard" not in text for text in seen["heard"])
+    assert seen["codes"] == [6, 6] and seen["exit"] == [True, 6]
+
+
+def test_attach_to_a_terminal_changes_its_size(play: Scenario) -> None:
+    seen = play("attach_to_a_terminal")
+    assert "22 77" in seen["stdout"] and seen["code"] == 7
+
+
+def test_an_image_in_use_keeps_its_layers_and_a_sandbox_says_how_it_is(play: Scenario) -> None:
+    seen = play("images_and_sandboxes")
+    assert seen["image"] == [True, [IMAGE]] and seen["status"][0] and seen["status"][1].startswith("10.244.1.")
+    assert seen["kept"] and seen["still"] == "still\n" and seen["gone"] and seen["restored"]
+    assert seen["left"] == [] and seen["none"]
+    assert seen["handlers"] == [""] and 'handler "kata"' in seen["handler"]
+    assert seen["version"].startswith(f"{seen['scheme']}://") and seen["scheme"] == "embedded"
