@@ -154,6 +154,17 @@ def ready(status: dict[str, Any]) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions", []))
 
 
+def process(engine: Engine, command: bytes) -> int:
+    """The one with it in its command line. Ready is about a shell that may not have become it yet."""
+
+    def found() -> list[int]:
+        return [p for p in engine.host.processes() if command in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+    until(lambda: len(found()) == 1, timeout=10, what=f"a process {command!r}")
+    (pid,) = found()
+    return pid
+
+
 def container(status: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = status["containerStatuses"][0]
     return found
@@ -181,7 +192,7 @@ def test_a_pod_runs_with_its_config_and_goes_without_a_trace(engine: Engine) -> 
     until(lambda: engine.host.run("busybox", "wget", "-qO-", page, check=False) == "blue", timeout=10, what="the page")
     engine.until_logs("web", "blue edge1\nblue")
     outside = os.readlink(f"/proc/{engine.host.pid}/ns/net")
-    (server,) = [p for p in engine.host.processes() if b"httpd" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    server = process(engine, b"httpd")
     assert os.readlink(f"/proc/{server}/ns/net") != outside
     # the ConfigMap changes while the pod runs
     engine.put("configmaps", "settings", {"data": {"colour": "green"}})
@@ -403,7 +414,7 @@ def _refused(group: Path) -> int:
 def test_host_network_leaves_the_machine_s_ipc_and_shared_memory_alone(engine: Engine) -> None:
     engine.put("pods", "near", pod("near", "exec sleep 1000", hostNetwork=True))
     status = engine.until("near", ready, "the pod Ready")
-    (inside,) = [p for p in engine.host.processes() if b"sleep\x001000" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    inside = process(engine, b"sleep\x001000")
 
     def namespace(pid: int, kind: str) -> str:
         return os.readlink(f"/proc/{pid}/ns/{kind}")
@@ -469,7 +480,7 @@ def test_secrets_are_in_memory_alone_and_survive_the_agent(engine: Engine) -> No
     assert found == ""
     engine.start()
     engine.until("vault", ready, "the pod still Ready")
-    (inside,) = [p for p in engine.host.processes() if b"sleep\x001000" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    inside = process(engine, b"sleep\x001000")
     read = Path(f"/proc/{inside}/root/plain/password")
     assert read.read_text() == "secret-text-of-the-test"
     engine.put("secrets", "key", {"data": {"password": "bmV3"}})
@@ -514,12 +525,7 @@ def test_labels_that_change_reach_the_downward_api_s_volume(engine: Engine) -> N
     engine.put("pods", "told", spec)
     engine.until("told", ready, "the pod Ready")
 
-
-    def sleepers() -> list[int]:
-        return [p for p in engine.host.processes() if b"sleep\x001000" in Path(f"/proc/{p}/cmdline").read_bytes()]
-
-    until(lambda: len(sleepers()) == 1, timeout=10, what="the shell becomes what it was told to")
-    (inside,) = sleepers()
+    inside = process(engine, b"sleep\x001000")
     spec["metadata"]["labels"]["colour"] = "green"
     spec["metadata"]["annotations"] = {"note": "new"}
     engine.put("pods", "told", spec)
