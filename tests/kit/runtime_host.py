@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kubeedge.api.pod import parse
+from kubeedge.api.pod_parser import parse
 from kubeedge.appengine import logs
 from kubeedge.appengine.images.service import EmbeddedImages
 from kubeedge.appengine.images.store import ImageStore

@@ -16,7 +16,7 @@ from kubeedge.api import selectors
 from kubeedge.api.findings import Findings, collect
 from kubeedge.api.names import Object
 from kubeedge.api.pod import Unsupported
-from kubeedge.api.pod import parse as parse_pod
+from kubeedge.api.pod_parser import parse as parse_pod
 from kubeedge.api.resources import Row
 from kubeedge.api.status import (
     FieldError,

@@ -20,7 +20,8 @@ from typing import Any
 
 from kubeedge.api import keys
 from kubeedge.api.names import Object, Revision
-from kubeedge.api.pod import Pod, Unsupported, parse
+from kubeedge.api.pod import Pod, Unsupported
+from kubeedge.api.pod_parser import parse
 from kubeedge.appengine import core, logs
 from kubeedge.appengine.core import ContainerObservation, PodObservation
 from kubeedge.appengine.driver import PodDriver

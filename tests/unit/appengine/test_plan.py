@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from kubeedge.api.pod import Pod, parse
+from kubeedge.api.pod import Pod
+from kubeedge.api.pod_parser import parse
 from kubeedge.appengine.core import (
     CreateSandbox,
     PodObservation,

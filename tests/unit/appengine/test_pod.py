@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubeedge.api.pod import parse
+from kubeedge.api.pod_parser import parse
 from kubeedge.errors import Invalid
 from tests.unit.appengine.world import container, manifest, pod
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.api.names import Object
-from kubeedge.api.pod import Pod, parse
+from kubeedge.api.pod import Pod
+from kubeedge.api.pod_parser import parse
 from kubeedge.appengine import resolve
 from kubeedge.appengine.volumes import registry
 from kubeedge.appengine.volumes.base import VolumeContext

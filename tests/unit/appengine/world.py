@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from kubeedge.api.pod import Pod, parse
+from kubeedge.api.pod import Pod
+from kubeedge.api.pod_parser import parse
 from kubeedge.appengine import core
 from kubeedge.appengine.core import ContainerObservation, PodObservation
 
