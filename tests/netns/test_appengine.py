@@ -778,3 +778,14 @@ def test_a_pod_that_makes_directories_in_each_other_without_end_goes_like_any_ot
     engine.tell(delete="/desired/pods/default/mole")
     until(lambda: engine.reported.get("/reported/pods/default/mole", 1) is None, timeout=60, what="the end of the pod")
     assert not (engine.root / "state/pods/uid-mole").exists() and not (engine.root / "state/volumes/uid-mole").exists()
+
+
+def test_a_start_that_fails_leaves_nothing_in_the_run_directory(engine: Engine) -> None:
+    """What the container was to be started with holds its environment, and Secrets with it."""
+    spec = pod("wrong", "", container={"command": ["/no/such/program"]})
+    engine.put("pods", "wrong", spec)
+    engine.until(
+        "wrong", lambda s: "waiting" in container(s)["state"] and container(s)["state"]["waiting"].get("message"), "why"
+    )
+    for kind in ("specs", "exits", "s"):
+        assert not list((engine.root / "run" / kind).iterdir())

@@ -586,3 +586,33 @@ def test_a_registry_that_is_not_on_this_machine_is_asked_over_tls_only(store: Im
     puller = Puller(store, ("plain.test:5000",), {})
     assert puller._plain("plain.test:5000") and puller._plain("localhost:5000") and puller._plain("127.0.0.1:1")
     assert not puller._plain("other.test:5000") and not puller._plain("127.0.0.1.evil.test")
+
+
+def test_removing_an_image_keeps_the_layers_that_others_need(store: ImageStore, tmp_path: Path) -> None:
+    import_archive(store, Image(LOWER, UPPER).archive(tmp_path / "a.tar", name="a.io/a:1"), ["a.io/a:2"])
+    import_archive(store, Image(LOWER).archive(tmp_path / "b.tar", name="b.io/b:1"))
+
+    def layers() -> int:
+        return len([p for p in store.layers.iterdir() if p.is_dir()])
+
+    assert layers() == 2
+    store.remove("a.io/a:1", frozenset())
+    assert store.find("a.io/a:1") is None and store.find("a.io/a:2") and layers() == 2
+    store.remove("a.io/a:2", frozenset())
+    assert store.names() == ["b.io/b:1"] and store.find("b.io/b:1") and layers() == 1
+    store.remove("a.io/a:2", frozenset())
+    store.remove("b.io/b:1", frozenset())
+    assert not list(store.layers.iterdir())
+
+
+def test_removing_an_image_keeps_the_layers_that_containers_are_mounted_from(store: ImageStore, tmp_path: Path) -> None:
+    archive = Image(LOWER, UPPER).archive(tmp_path / "a.tar", name="a.io/a:1")
+    for in_use in ("one", None):
+        import_archive(store, archive)
+        image = store.find("a.io/a:1")
+        assert image
+        store.remove("a.io/a:1", {image.layers[0].name} if in_use else None)
+        assert image.layers[0].is_dir() and image.layers[1].is_dir() is (in_use is None)
+        assert store.find("a.io/a:1") is None
+    import_archive(store, archive)
+    assert store.find("a.io/a:1") == image

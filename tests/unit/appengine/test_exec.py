@@ -1,0 +1,67 @@
+"""The streams of exec over a real process, without a container: what they hold is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from kubeedge.appengine.runtime.base import CHUNK, StartError
+from kubeedge.appengine.runtime.exec import Execs
+from kubeedge.appengine.runtime.programs import Programs
+
+BOUND = 12 * CHUNK  # bytes: what waits to be received, a reader's buffer, and a pipe of the kernel
+
+
+def programs(tmp_path: Path, script: str) -> Programs:
+    """A runtime that is this script; its arguments are those of `crun exec`."""
+    runtime = tmp_path / "runtime"
+    runtime.write_text(f"#!/bin/sh\n{script}\n")
+    runtime.chmod(runtime.stat().st_mode | stat.S_IXUSR)
+    return Programs(conmon="conmon", runtime=str(runtime), state=tmp_path, version="test")
+
+
+def written(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/io").read_text().splitlines():
+        if line.startswith("wchar:"):
+            return int(line.split()[1])
+    raise AssertionError("no wchar")
+
+
+def test_a_flood_that_nobody_receives_is_held_up(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        execs = Execs(tmp_path)
+        streams = await execs.start(
+            programs(tmp_path, "echo $$; exec cat /dev/zero"), "id", "group", ["x"], stdin=False, tty=False
+        )
+        output = await streams.receive()
+        assert output is not None
+        pid = int(output.data.split(b"\n")[0])
+        quiet = 0
+        async with asyncio.timeout(60):
+            while quiet < 20 and written(pid) <= BOUND:  # the bound holds at every moment; what has none passes it soon
+                before = written(pid)
+                await asyncio.sleep(0.01)
+                quiet = quiet + 1 if written(pid) == before > 0 else 0
+        assert written(pid) <= BOUND
+        await streams.close()
+        assert not Path(f"/proc/{pid}").exists()
+
+    asyncio.run(scenario())
+
+
+def test_a_runtime_that_is_missing_is_an_error_and_leaves_no_descriptor(tmp_path: Path) -> None:
+    async def scenario(tty: bool) -> None:
+        missing = Programs(conmon="conmon", runtime=str(tmp_path / "missing"), state=tmp_path, version="test")
+        with pytest.raises(StartError, match="cannot run"):
+            await Execs(tmp_path).start(missing, "id", "group", ["x"], stdin=True, tty=tty)
+        await asyncio.sleep(0)
+
+    for tty in (False, True):
+        asyncio.run(scenario(tty))
+        before = len(os.listdir("/proc/self/fd"))
+        asyncio.run(scenario(tty))
+        assert len(os.listdir("/proc/self/fd")) == before
