@@ -151,7 +151,7 @@ class AppEngine:
             log.error("pod %s/%s has no uid", namespace, name)
             return
         worker = self._workers.get(uid) or self._new_worker(uid, namespace, name, found.get(uid))
-        told = worker.desired
+        before_change = worker.desired
         try:
             worker.desired = worker.last = parse(obj)
             worker.invalid = ""
@@ -165,7 +165,7 @@ class AppEngine:
                 worker.invalid, worker.unsupported = str(exc), isinstance(exc, Unsupported)
             else:  # it runs, and goes on as it was
                 log.error("pod %s/%s was changed to something impossible: %s", namespace, name, exc)
-        if _told_apart(told, worker.desired):
+        if _downward_fields_differ(before_change, worker.desired):
             worker.stale_volumes = True
         earlier = before.get(keys.reported("pods", namespace, name), {})
         if worker.reported is None and earlier.get("uid") == uid and isinstance(earlier.get("status"), dict):
@@ -280,8 +280,8 @@ class AppEngine:
         return f'pod "{name}" is not on this node'
 
 
-def _told_apart(before: Pod | None, now: Pod | None) -> bool:
-    """What the downward API writes into volumes changed."""
+def _downward_fields_differ(before: Pod | None, now: Pod | None) -> bool:
+    """Of what the downward API writes into volumes."""
     if before is None or now is None:
         return False
     return (before.labels, before.annotations) != (now.labels, now.annotations)

@@ -14,7 +14,7 @@ from typing import Any
 
 from kubeedge.api.pod import Container
 from kubeedge.appengine.images.store import Image
-from kubeedge.appengine.runtime import accounts, cgroups, conmon, image_volumes, mounts, oci_spec, records, seccomp
+from kubeedge.appengine.runtime import cgroups, conmon, image_volumes, mounts, oci_spec, records, seccomp, users
 from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, SandboxConfig, StartError
 from kubeedge.appengine.runtime.layout import Layout
 from kubeedge.appengine.runtime.programs import Programs, possible_capabilities
@@ -97,12 +97,12 @@ class Containers:
             [mount.target for mount in config.mounts],
             read_only_root=container.security.read_only_root,
         )
-        account = accounts.resolve(rootfs, image.config.user, container.security.user, container.security.group)
-        held = oci_spec.effective_capabilities(container, account.uid, self._possible)["bounding"]
+        user = users.resolve(rootfs, image.config.user, container.security.user, container.security.group)
+        held = oci_spec.effective_capabilities(container, user.uid, self._possible)["bounding"]
         spec = oci_spec.build(
             container,
             image.config,
-            account=account,
+            user=user,
             rootfs=rootfs,
             env=config.env,
             mounts=[*image_mounts, *config.mounts, *self._own_mounts(sandbox.uid, container)],

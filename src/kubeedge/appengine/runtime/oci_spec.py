@@ -60,7 +60,7 @@ def build(
     container: Container,
     image: ImageConfig,
     *,
-    account: ContainerUser,
+    user: ContainerUser,
     rootfs: Path,
     env: Mapping[str, str],
     mounts: Sequence[BindMount],
@@ -68,22 +68,22 @@ def build(
     cgroup: str,
     oom_score_adj: int,
     capabilities: Sequence[str] | None,  # that this machine can give at all; None: no limit known
-    groups: Sequence[int],  # besides the account's own
+    groups: Sequence[int],  # besides the user's own
     pids_limit: int = 0,  # processes and threads; 0: no limit of its own
     seccomp: Mapping[str, Any] | None = None,  # the filter, as the specification has it
 ) -> dict[str, Any]:
     security = container.security
-    if security.non_root and account.uid == 0:
+    if security.non_root and user.uid == 0:
         raise StartError("CreateContainerConfigError", "container has runAsNonRoot and image will run as root")
     return {
         "ociVersion": "1.0.2",
         "process": {
             "terminal": container.tty,
-            "user": {"uid": account.uid, "gid": account.gid, "additionalGids": sorted({*account.groups, *groups})},
+            "user": {"uid": user.uid, "gid": user.gid, "additionalGids": sorted({*user.groups, *groups})},
             "args": arguments(container, image, env),
-            "env": _environment(image, env, account),
+            "env": _environment(image, env, user),
             "cwd": container.working_dir or image.working_dir or "/",
-            "capabilities": effective_capabilities(container, account.uid, capabilities),
+            "capabilities": effective_capabilities(container, user.uid, capabilities),
             "noNewPrivileges": not security.escalation and not security.privileged,
             "oomScoreAdj": oom_score_adj,
         },
@@ -138,9 +138,9 @@ def expand(text: str, env: Mapping[str, str]) -> str:
     return "".join(out)
 
 
-def _environment(image: ImageConfig, env: Mapping[str, str], account: ContainerUser) -> list[str]:
+def _environment(image: ImageConfig, env: Mapping[str, str], user: ContainerUser) -> list[str]:
     merged = dict(entry.split("=", 1) for entry in (_PATH, *image.env) if "=" in entry)
-    merged.setdefault("HOME", account.home)
+    merged.setdefault("HOME", user.home)
     merged.update(env)
     return [f"{name}={value}" for name, value in merged.items()]
 
