@@ -169,8 +169,8 @@ class Streams(Protocol):
         ...
 
     async def wait(self) -> int | None:
-        """The exit status, 128 + n after signal n. It may come after the streams have ended, or before, when a child has them. None for
-        a container that runs when one's attachment is closed."""
+        """The exit status, 128 + n after signal n. It may come after the streams have ended, or before, when a child has them (not with
+        runc, which waits for them). None for a container that runs when one's attachment is closed."""
         ...
 
     async def close(self) -> None:
