@@ -113,6 +113,7 @@ async def streams_of_exec(bench: Bench) -> dict[str, Any]:
     return {
         "apart": apart, "killed": killed["code"], "no_input": no_input, "missing": missing["code"],
         "echoed": [len(echoed["stdout"]), echoed["code"]], "deaf": (await everything(deaf))["code"],
+        "version": runtime.version,
     }  # fmt: skip
 
 

@@ -59,7 +59,10 @@ def play(topology: Topology, tmp_path: Path, request: pytest.FixtureRequest) -> 
 def test_exec_has_its_own_streams_and_exit_status(play: Scenario) -> None:
     seen = play("streams_of_exec")
     assert seen["apart"] == {"stdout": "out\n", "stderr": "err\n", "code": 3}
-    assert seen["killed"] == 137 and seen["deaf"] == 4 and seen["missing"] not in (0, None)
+    forwarded = (
+        (4, 128 + 13) if seen["version"].startswith("embedded://runc") else (4,)
+    )  # runc hands its own SIGPIPE on
+    assert seen["killed"] == 137 and seen["deaf"] in forwarded and seen["missing"] not in (0, None)
     assert seen["no_input"] == {"stdout": "", "stderr": "", "code": 0}
     assert seen["echoed"] == [1024 * 1024, 0]
 
