@@ -40,6 +40,7 @@ def extensions() -> list[Extension]:
                 **flags,
             ),
             Extension("kubeedge._fastpath.checksum", [str(FASTPATH / "checksum.pyx")], depends=headers, **flags),
+            Extension("kubeedge._fastpath.libc", [str(FASTPATH / "libc.pyx")], **flags),
         ],
         include_path=["src"],
         build_dir="build/cython",
