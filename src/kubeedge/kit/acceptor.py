@@ -83,6 +83,8 @@ class Acceptor:
         connection.setblocking(False)
         try:
             address = str(connection.getpeername()[0])
+            # asyncio does it for its own connections only: head and body of an answer are two writes, and the second would wait 40 ms
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:  # it is gone already
             connection.close()
             return

@@ -65,6 +65,15 @@ def test_who_says_nothing_is_not_served_and_hears_the_end() -> None:
     accepting(ConnectionLimits(first_byte=0.2), scenario)
 
 
+def test_the_second_write_of_an_answer_does_not_wait_for_the_acknowledgement_of_the_first() -> None:
+    async def scenario(running: Running) -> None:
+        with running.connect():
+            await running.until(lambda: len(running.begun) == 1)
+            assert running.begun[0].socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    accepting(ConnectionLimits(), scenario)
+
+
 def test_who_waits_is_served_when_another_leaves_or_is_known() -> None:
     async def scenario(running: Running) -> None:
         clients = [running.connect() for _ in range(4)]
