@@ -42,6 +42,7 @@ class Report:
         self.name = name
         self.directory = directory
         self.figures: dict[str, Figure] = {}
+        self.versions: dict[str, str] = {}  # of other projects' programs beside which ours was measured
 
     def add(
         self,
@@ -60,6 +61,7 @@ class Report:
             "machine": _machine(),
             "kernel": platform.release(),
             "commit": commit(),
+            **({"versions": self.versions} if self.versions else {}),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "figures": {
                 key: {
@@ -92,6 +94,8 @@ class Report:
         path = self.directory / f"{self.name}.json"
         path.write_text(json.dumps(self.as_json(), indent=2) + "\n")
         print(f"\n{self.name}: {_machine()}, kernel {platform.release()}, commit {commit()}")
+        for name, version in self.versions.items():
+            print(f"  {name}: {version}")
         print(self.table())
         return all(f.meets(f.must) for f in self.figures.values())
 

@@ -10,7 +10,7 @@ ARCHIVES = ROOT / "build/peers/archives"
 UNPACKED = ROOT / "build/peers/root"
 PACKAGES = (
     "openvpn", "wireguard-go", "wireguard-tools", "tinc", "nebula", "yggdrasil", "fastd", "ocserv", "openconnect",
-    "vpnc-scripts",
+    "vpnc-scripts", "iperf3",
 )  # fmt: skip
 _NOT_NEEDED = ("systemd", "udev", "libnss", "libpam", "tpm-udev", "libudev", "libsystemd")
 LIBRARIES = ":".join(str(UNPACKED / p) for p in ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"))

@@ -95,11 +95,12 @@ class Flow:
 
 def iperf(client: Host, server: Host, address: str, *, seconds: float, streams: int = 1, inner: str = "cubic") -> Flow:
     """One run; the server lives as long as the run. RuntimeError with what iperf3 said."""
-    listening = server.spawn("iperf3", "-s", "-1")
+    libraries = {"LD_LIBRARY_PATH": debian.LIBRARIES}
+    listening = server.spawn(debian.program("iperf3"), "-s", "-1", env=libraries)
     until(lambda: ":5201" in server.run("ss", "-Htln"), timeout=5, what="iperf3's server")
     try:
         out = client.run(
-            "iperf3", "-c", address, "-J", "-t", str(seconds), "-P", str(streams), "-C", inner, "-O", "0.5",
+            "env", f"LD_LIBRARY_PATH={debian.LIBRARIES}", debian.program("iperf3"), "-c", address, "-J", "-t", str(seconds), "-P", str(streams), "-C", inner, "-O", "0.5",
             timeout=seconds + 40,
         )  # fmt: skip
     finally:

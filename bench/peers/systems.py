@@ -14,11 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.peers import newest
 from bench.peers.debian import program
 from bench.peers.site import CLOUD1, CLOUD2, EDGE1, EDGE2, Site
 from tests.kit.topology import Host, until
 
 ROOT = Path(__file__).parents[2]
+NEWEST = ", newest"
 PKI = ("edge1", "cloud", "edge2")
 
 
@@ -92,7 +94,7 @@ def openvpn(transport: str) -> Callable[[Site], Addresses]:
     return start
 
 
-def wireguard_go(site: Site) -> Addresses:
+def wireguard_go(site: Site, path: str = "") -> Addresses:
     keys = {}
     for host in site.hosts:
         private = site.tool(host, program("wg"), "genkey").strip()
@@ -113,11 +115,11 @@ def wireguard_go(site: Site) -> Addresses:
         host.run(
             "mount", "--bind", str(run), "/var/run/wireguard"
         )  # the control sockets of three hosts in one file system
-        site.spawn(host, program("wireguard-go"), "--foreground", "wg0")
+        site.spawn(host, path or program("wireguard-go"), "--foreground", "wg0")
         until(lambda h=host: "wg0" in h.ip("-o", "link"), timeout=5, what="wg0")
-        path = site.write(f"wg-{host.name}.conf", conf)
+        written = site.write(f"wg-{host.name}.conf", conf)
         until(lambda r=run: (r / "wg0.sock").exists(), timeout=5, what="wireguard-go's socket")
-        site.tool(host, program("wg"), "setconf", "wg0", str(path))
+        site.tool(host, program("wg"), "setconf", "wg0", str(written))
         host.ip("addr", "add", f"{address[host.name]}/24", "dev", "wg0")
         host.ip("link", "set", "wg0", "mtu", "1420", "up")
     return Addresses(address["edge1"], address["cloud"], address["edge2"])
@@ -186,20 +188,49 @@ def nebula(site: Site) -> Addresses:
     return Addresses(address["edge1"], address["cloud"], address["edge2"])
 
 
-def yggdrasil(site: Site) -> Addresses:
+def yggdrasil(site: Site, path: str = "", scheme: str = "tls") -> Addresses:
+    """`scheme`: what its own encryption, end to end, is carried by."""
+    path = path or program("yggdrasil")
     found = {}
     for host in (site.cloud, *site.edges):
-        conf = json.loads(site.tool(host, program("yggdrasil"), "-genconf", "-json"))
+        conf = json.loads(site.tool(host, path, "-genconf", "-json"))
         conf |= {"IfName": "ygg0", "IfMTU": 65535, "MulticastInterfaces": [], "AdminListen": "none"}
         if host is site.cloud:
-            conf["Listen"] = ["tls://0.0.0.0:4243"]
+            conf["Listen"] = [f"{scheme}://0.0.0.0:4243"]
         else:
-            conf["Peers"] = [f"tls://{CLOUD1 if host.name == 'edge1' else CLOUD2}:4243"]
-        path = site.write(f"yggdrasil-{host.name}.json", json.dumps(conf))
+            conf["Peers"] = [f"{scheme}://{CLOUD1 if host.name == 'edge1' else CLOUD2}:4243"]
+        written = site.write(f"yggdrasil-{host.name}.json", json.dumps(conf))
         host.run("tee", "/proc/sys/net/ipv6/conf/all/disable_ipv6", input="0")
-        site.spawn(host, program("yggdrasil"), "-useconffile", str(path))
+        site.spawn(host, path, "-useconffile", str(written))
         found[host.name] = _address(host, "ygg0", six=True)
     return Addresses(found["edge1"], found["cloud"], found["edge2"], "-6")
+
+
+def easytier(site: Site) -> Addresses:
+    """Over TCP, with its default cipher (AES-128-GCM). No STUN: no address outside of the bench is asked anything."""
+    address = {"edge1": "10.26.0.1", "cloud": "10.26.0.254", "edge2": "10.26.0.2"}
+    for host in (site.cloud, *site.edges):
+        cloud = host is site.cloud
+        config = {
+            "instance_name": host.name, "hostname": host.name, "ipv4": f"{address[host.name]}/24",
+            "network_identity": {"network_name": "bench", "network_secret": "bench"},
+            "listeners": ["tcp://0.0.0.0:11010"] if cloud else [],
+            "peer": [] if cloud else [{"uri": f"tcp://{CLOUD1 if host.name == 'edge1' else CLOUD2}:11010"}],
+            "stun_servers": [], "tcp_stun_servers": [], "stun_servers_v6": [],
+            "flags": {"dev_name": "et0", "enable_ipv6": False, "disable_upnp": True, "bind_device": False},
+        }  # fmt: skip
+        site.spawn(host, "env", f"PYTHONPATH={newest.easytier()}", sys.executable, "-c", _EASYTIER, json.dumps(config))
+        until(lambda h=host: "et0" in h.ip("-o", "link"), timeout=20, what="et0")
+    return Addresses(address["edge1"], address["cloud"], address["edge2"])
+
+
+_EASYTIER = """
+import json, sys
+from easytier_pyo3 import Node
+node = Node(json.loads(sys.argv[1]))
+node.start()
+node.wait()
+"""
 
 
 def fastd(site: Site) -> Addresses:
@@ -302,4 +333,9 @@ SYSTEMS: dict[str, Callable[[Site], Addresses]] = {
     "yggdrasil": yggdrasil,
     "fastd": fastd,
     "ocserv": ocserv,
+    f"yggdrasil{NEWEST}": lambda site: yggdrasil(site, newest.program("yggdrasil"), "tcp"),
+    f"wireguard-go{NEWEST}": lambda site: wireguard_go(site, newest.program("wireguard-go")),
+    f"easytier{NEWEST}": easytier,
 }
+# what encrypts between the nodes, so that the machine in the middle cannot read; the others decrypt and encrypt again there
+END_TO_END = ("nebula", "yggdrasil", f"yggdrasil{NEWEST}", f"easytier{NEWEST}")

@@ -3,6 +3,9 @@
     python -m tests.kit.rewriter '{"endpoint": "203.0.113.1:10000", "ca": ..., "cert": ..., "key": ..., "keys": 100, "size": 20000,
                                    "seconds": 6}'
 
+With "status": NODE it rewrites the status of the node of that name instead: JSON with as many values as "size" says. On stderr it says
+"attached" when it begins.
+
 Then it is silent until the cloud has all, and prints {"rounds": N, "changes": N, "took": s, "last": TEXT}: how often it wrote its
 keys, how many changes it was acknowledged in so many seconds since it was attached, and how each of its values begins now.
 """
@@ -39,13 +42,12 @@ async def main(config: dict[str, Any]) -> None:
     async with asyncio.timeout(60):
         while not hub.status.attached:
             await asyncio.sleep(0.05)
+        print("attached", file=sys.stderr, flush=True)
         begun, rounds = loop.time(), 0
         noise = random.Random(1).randbytes(config["size"])  # nothing to compress
         while loop.time() < begun + config["seconds"]:
             rounds += 1
-            turned = rounds % len(noise)  # and no small patch
-            value = b"%08d" % rounds + noise[turned:] + noise[:turned]
-            await store.txn((), [Put(f"{keys.REPORTED}junk/x/{n:04}", value) for n in range(config["keys"])])
+            await store.txn((), _puts(config, rounds, noise))
             while store.revision - up.revision > 2:  # a newer value is only worth a commit when the last one was sent
                 await asyncio.sleep(0.005)
         while up.revision < store.revision:
@@ -54,6 +56,15 @@ async def main(config: dict[str, Any]) -> None:
     print(json.dumps({"rounds": rounds, "changes": up.changes, "took": took, "last": f"{rounds:08}"}))
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+def _puts(config: dict[str, Any], rounds: int, noise: bytes) -> list[Put]:
+    if node := config.get("status"):
+        status = json.dumps({"round": rounds, "addresses": [rounds % 10] * config["size"]})
+        return [Put(keys.reported("nodes", "", node), status.encode())]
+    turned = rounds % len(noise)  # and no small patch
+    value = b"%08d" % rounds + noise[turned:] + noise[:turned]
+    return [Put(f"{keys.REPORTED}junk/x/{n:04}", value) for n in range(config["keys"])]
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.kit import endless
 from tests.kit.topology import Host, descendants, edges_behind_nat, until
 
 pytestmark = pytest.mark.root
@@ -28,41 +29,6 @@ MB = 1024 * 1024
 CLIENTS = 16
 BUDGET = 64 * MB  # of a tenant in the cloud; 16 MB in the agent (limits.py, module.py)
 
-SERVICE = r"""
-import socket, sys, threading, time
-HINT = b"HTTP/1.1 103 Early Hints\r\nLink: </%b>\r\n\r\n" % (b"x" * 8000)
-BODY = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-KINDS = {
-    "interim": (b"", HINT * 16),
-    "tiny": (b"", b"HTTP/1.1 102 \r\n\r\n" * 4096),
-    "chunks": (BODY, b"1\r\nx\r\n" * 20000),
-    "extensions": (BODY, (b"1;" + b"y" * 4000 + b"\r\nx\r\n") * 32),
-    "body": (b"HTTP/1.1 200 OK\r\n\r\n", bytes(262144)),
-    "trailers": (BODY + b"0\r\n", b"T: x\r\n" * 20000),
-    "head": (b"HTTP/1.1 200 OK\r\n", b"T: x\r\n" * 20000),
-    "upgrade": (b"HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", bytes(262144)),
-}
-def serve(connection):
-    try:
-        head = b""
-        while b"\r\n\r\n" not in head:
-            data = connection.recv(65536)
-            if not data:
-                return
-            head += data
-        first, more = KINDS[head.split(b" ")[1].decode().strip("/")]
-        connection.sendall(first)
-        while True:
-            connection.sendall(more)
-    except OSError:
-        pass
-    finally:
-        connection.close()
-listener = socket.create_server(("127.0.0.1", 8001), backlog=128)
-print("ready", flush=True)
-while True:
-    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
-"""
 PAGE = r"""
 import http.server
 class Page(http.server.BaseHTTPRequestHandler):
@@ -75,21 +41,6 @@ class Page(http.server.BaseHTTPRequestHandler):
     def log_message(self, *argv):
         pass
 http.server.ThreadingHTTPServer(("127.0.0.1", 8001), Page).serve_forever()
-"""
-# asks and never reads
-ATTACK = r"""
-import socket, sys, time
-kind, clients, extra = sys.argv[1], [], ""
-if kind == "upgrade":
-    extra = "Connection: upgrade\r\nUpgrade: x\r\n"
-for _ in range(int(sys.argv[2])):
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.connect(("203.0.113.1", 8080))
-    client.sendall(f"GET /default/edge1/bad/{kind} HTTP/1.1\r\nHost: a\r\n{extra}\r\n".encode())
-    clients.append(client)
-print("ready", flush=True)
-time.sleep(600)
 """
 
 
@@ -104,8 +55,8 @@ class Site:
         cloud_process = cloud.spawn(*KUBEEDGE, "cloud", "--config", str(config), log=directory / "cloud.log")
         until((directory / "run/cloud.sock").exists, timeout=20, what="the cloud's socket")
         agents = [self._join(n, edge) for n, edge in enumerate(edges, 1)]
-        for n, (source, name) in enumerate(((SERVICE, "bad"), (PAGE, "page")), 1):
-            edges[n - 1].spawn(sys.executable, "-c", source, log=directory / f"service{n}.log")
+        for n, (argv, name) in enumerate(((("-m", "tests.kit.endless", "serve"), "bad"), (("-c", PAGE), "page")), 1):
+            edges[n - 1].spawn(sys.executable, *argv, log=directory / f"service{n}.log", env={"PYTHONPATH": str(ROOT)})
             edges[n - 1].run(*KUBEEDGE, "publish", name, "8001", "--socket", str(self.socket(n)))
         until(self.page_answers, timeout=20, what="the first page")
         until(lambda: self.status("default/edge1/bad/") != 404, timeout=20, what="the hostile services")
@@ -179,13 +130,16 @@ def site() -> Iterator[Site]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-@pytest.mark.parametrize("kind", ["interim", "tiny", "chunks", "extensions", "body", "trailers", "head", "upgrade"])
+@pytest.mark.parametrize("kind", endless.KINDS)
 def test_a_service_without_end_and_clients_that_do_not_read_cost_what_a_tenant_may(site: Site, kind: str) -> None:
     assert site.lost_pings(5) == 0 and site.page_answers()
     site.memory()
     before = site.memory()
     log = site.directory / f"attack-{kind}.log"
-    attack = site.internet.spawn(sys.executable, "-c", ATTACK, kind, str(CLIENTS), log=log)
+    attack = site.internet.spawn(
+        sys.executable, "-m", "tests.kit.endless", "ask", "203.0.113.1", "/default/edge1/bad/", kind, str(CLIENTS),
+        log=log, env={"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
     try:
         until(lambda: "ready" in log.read_text(), timeout=30, what="the attack")
         for _ in range(8):
