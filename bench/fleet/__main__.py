@@ -132,7 +132,7 @@ async def prepare(directory: Path, names: list[str], with_pods: int) -> None:
         puts: list[Put] = []
         for number, name in enumerate(names, 1):
             record = model.NodeRecord(
-                TENANT, NodeName(name), number, tenant.number, model.overlay_address(number), PLAN.pod_cidr(number)
+                TENANT, NodeName(name), number, tenant.number, PLAN.address(number), PLAN.pod_cidr(number)
             )
             puts += (
                 Put(model.node_key(TENANT, record.name), record.encode()),

@@ -123,7 +123,8 @@ def main() -> int:
     parser.add_argument("--relay", nargs=3, metavar=("CA", "CERT", "KEY"))
     options = parser.parse_args()
     if options.relay:
-        relay(*options.relay, options.links)
+        ca, cert, key = options.relay
+        relay(ca, cert, key, options.links)
         return 0
     report = Report("links")
     for _ in range(options.rounds):
