@@ -9,8 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from bench.isolation.site import ATTACKER, CLOUD, ENDLESS, Program, Site
+from kubeedge.apiserver import unread
+from kubeedge.config.cloud import Quota
+from kubeedge.kubebus.http.limits import ProxyLimits
+from kubeedge.kubebus.l4 import budget
 
 PORTS = (6443, 10000, 10002, 10010)  # API, channel, bootstrap, links
 CONNECTIONS = 1200  # for each port
@@ -28,7 +33,7 @@ for n in range(1_000_000):
         print("begun", flush=True)
 """
 
-Attack = Callable[[Site], list[Program]]
+Start = Callable[[Site], list[Program]]
 
 
 def nothing(site: Site) -> list[Program]:
@@ -112,7 +117,7 @@ def packets(site: Site) -> list[Program]:
     return [site.program(site.edges[1], "begun", "-c", _PACKETS, address)]
 
 
-def endless(kind: str) -> Attack:
+def endless(kind: str) -> Start:
     def start(site: Site) -> list[Program]:
         argv = ("-m", "tests.kit.endless", "ask", CLOUD, ENDLESS, kind, str(CLIENTS))
         return [site.program(site.internet, "ready", *argv)]
@@ -120,20 +125,35 @@ def endless(kind: str) -> Attack:
     return start
 
 
+@dataclass(frozen=True, slots=True)
+class Attack:
+    start: Start
+    budget: float  # MB that the attacker's tenant may have in the cloud of what this one aims at
+
+
+_MIB = 1 << 20
+# half of L4's memory: what one tenant alone can get (kubebus/l4/budget.py)
+_L4 = budget.BYTES / 2 / 1e6
+# objects, of which the cloud keeps a copy in memory, and answers that wait for their readers
+_API = (Quota().mib * _MIB + unread.LIMIT) / 1e6
+# what a node may report at once, its copy while it is taken apart, and the messages that carry it
+_REPORTS = 4 * 16 * _MIB / 1e6
+_PAGES = ProxyLimits().memory / 1e6 + _L4
+
 ATTACKS: dict[str, Attack] = {
-    "nothing": nothing,  # what the machine's own noise makes of two idle rounds
-    "costly bodies": bodies,
-    "node status": node_status,
-    "reports": reports,
-    "API connections": api_connections,
-    "silent TCP": silent,
-    "silent TCP, 1,000 addresses": silent_networks,
-    "unread watches": unread_watches,
-    "storage quota": quota,
-    "L4 segments": l4,
-    "packets": packets,
-    "endless 103": endless("interim"),
-    "slow readers": endless("body"),
+    "nothing": Attack(nothing, _L4),  # what the machine's own noise makes of two idle rounds
+    "costly bodies": Attack(bodies, _API),
+    "node status": Attack(node_status, _REPORTS),
+    "reports": Attack(reports, _REPORTS),
+    "API connections": Attack(api_connections, _L4),
+    "silent TCP": Attack(silent, _L4),
+    "silent TCP, 1,000 addresses": Attack(silent_networks, _L4),
+    "unread watches": Attack(unread_watches, _API),
+    "storage quota": Attack(quota, _API),
+    "L4 segments": Attack(l4, _L4),
+    "packets": Attack(packets, _L4),
+    "endless 103": Attack(endless("interim"), _PAGES),
+    "slow readers": Attack(endless("body"), _PAGES),
 }
 
 _used: dict[str, int] = {}
@@ -146,9 +166,9 @@ def _fresh(name: str) -> str:
 
 
 @contextmanager
-def running(attack: Attack, site: Site) -> Iterator[list[str]]:
+def running(start: Start, site: Site) -> Iterator[list[str]]:
     """The list has, at the end, what the programs said last."""
-    programs, told = attack(site), list[str]()
+    programs, told = start(site), list[str]()
     try:
         yield told
     finally:

@@ -68,7 +68,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """MB of the largest resident set since the last look, above what was there at first."""
+    """MB of the largest resident set in a time, above the one at its beginning."""
 
     cloud: float
     victim_agent: float
@@ -182,20 +182,20 @@ class Site:
         gone = re.compile(rf"(link down|detached) tenant={VICTIM} ")
         return [line for line in self.log()[since:].splitlines() if gone.search(line)]
 
+    def resident(self) -> dict[str, int]:
+        """Bytes of each process; the largest of them are counted anew from now on."""
+        for name in MEASURED:
+            Path(f"/proc/{self._pids[name]}/clear_refs").write_text("5")  # proc(5): forget the peak
+        return {name: self._memory(name, "VmRSS") for name in MEASURED}
+
     def grown(self, since: dict[str, int]) -> Growth:
-        now = self.peaks()
-        cloud, victim, attacker = (max(0, now[name] - since.get(name, 0)) / 1e6 for name in MEASURED)
+        """`since`: what resident() said last."""
+        cloud, victim, attacker = ((self._memory(name, "VmHWM") - since[name]) / 1e6 for name in MEASURED)
         return Growth(cloud, victim, attacker)
 
-    def peaks(self) -> dict[str, int]:
-        """Bytes of the largest resident set of each process since the last call."""
-        found = {}
-        for name in MEASURED:
-            pid = self._pids[name]
-            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-            found[name] = int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
-            Path(f"/proc/{pid}/clear_refs").write_text("5")  # proc(5): forget the peak
-        return found
+    def _memory(self, name: str, field: str) -> int:
+        lines = Path(f"/proc/{self._pids[name]}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith(field)).split()[1]) * 1024
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.peers import debian, newest
 from bench.peers.site import cpu, iperf, machine_load, memory, outer_control, ping, site
-from bench.peers.systems import NEWEST, SYSTEMS, Addresses
+from bench.peers.systems import END_TO_END, NEWEST, SYSTEMS, Addresses
 from bench.report import Report
 from tests.kit.topology import until
 
@@ -124,7 +124,8 @@ def report(samples: dict[str, list[Sample]]) -> bool:
         out.add("ours: ping under load, p99, bound", mine["ping under load, p99"], unit="ms", must=10, aim=3)
         out.add("ours: CPU s/GB, bound", mine["CPU s/GB"], unit="s/GB", must=3.2, aim=2.0)
         out.add("ours: growth of the agent under load, bound", mine["PSS growth of edge1"], unit="MB", must=6, aim=3)
-    out.versions |= {name: version(name) for name in encrypted}
+    how = {True: "end to end", False: "hop by hop"}
+    out.versions |= {name: f"{version(name)}, {how[name in END_TO_END]}" for name in encrypted}
     return out.finish()
 
 
