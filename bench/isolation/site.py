@@ -190,7 +190,7 @@ class Site:
 
     def grown(self, since: dict[str, int]) -> Growth:
         """`since`: what resident() said last."""
-        cloud, victim, attacker = ((self._memory(name, "VmHWM") - since[name]) / 1e6 for name in MEASURED)
+        cloud, victim, attacker = (max(0, self._memory(name, "VmHWM") - since[name]) / 1e6 for name in MEASURED)
         return Growth(cloud, victim, attacker)
 
     def _memory(self, name: str, field: str) -> int:

@@ -26,12 +26,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.demo.memory import pss
 from bench.report import Report
+from bench.store.bare import BareDisk, BareSqlite, Stopwatch, Took, written
 from kubeedge.api import keys
 from kubeedge.api.names import Revision
 from kubeedge.store.memory import MemoryStore
@@ -57,50 +58,6 @@ def value(n: int, length: int = 900) -> bytes:
 
 
 # -- put ---------------------------------------------------------------------------------------------------------------
-
-
-class BareDisk:
-    """pwrite and fdatasync over a file that exists already, as a log that has been used once is written."""
-
-    def __init__(self, path: Path, length: int) -> None:
-        self._length = length
-        self._data = os.urandom(length)
-        self._slots = max(1, 4 * 1024 * 1024 // length)
-        self._file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-        os.write(self._file, bytes(self._slots * length))
-        os.fsync(self._file)
-        self._next = 0
-
-    def put(self) -> None:
-        os.pwrite(self._file, self._data, self._next % self._slots * self._length)
-        os.fdatasync(self._file)
-        self._next += 1
-
-    def close(self) -> None:
-        os.close(self._file)
-
-
-class BareSqlite:
-    """A log of keys and values as the store's own table is one, with its settings, and nothing of ours above it."""
-
-    def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
-        for statement in (
-            "PRAGMA journal_mode = WAL",
-            "PRAGMA synchronous = FULL",
-            "CREATE TABLE history (id INTEGER PRIMARY KEY, key TEXT NOT NULL, value BLOB)",
-            "CREATE INDEX history_by_key ON history (key, id)",
-        ):
-            self._db.execute(statement)
-
-    def write(self, rows: Sequence[tuple[str, bytes]]) -> None:
-        """One durable transaction."""
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany("INSERT INTO history (key, value) VALUES (?, ?)", rows)
-        self._db.execute("COMMIT")
-
-    def close(self) -> None:
-        self._db.close()
 
 
 async def put_times(store: Store, count: int) -> list[float]:
@@ -231,19 +188,6 @@ async def recorded(keys_count: int) -> tuple[list[bytes], list[bytes]]:
     return snapshot, delta
 
 
-class Stopwatch:
-    """Seconds, and processor seconds of all threads, since it was made."""
-
-    def __init__(self) -> None:
-        self._begun, self._used = time.perf_counter(), time.process_time()
-
-    def read(self) -> tuple[float, float]:
-        return time.perf_counter() - self._begun, time.process_time() - self._used
-
-
-Took = tuple[float, float]
-
-
 async def applied(store: Store, first: list[bytes], second: list[bytes]) -> tuple[Took, Took]:
     """What a sink needs for each of two runs of messages that are all there."""
     progress = Progress()
@@ -292,6 +236,7 @@ async def _settled(sink: asyncio.Future[None], waiting: list[bytes], store: Stor
 
 async def bench_apply(out: Report, directory: Path, count: int, rounds: int) -> None:
     snapshot, delta = await recorded(count)
+    rows = [(f"{keys.DESIRED}pods/default/pod-{n:05}", value(n)) for n in range(count)]
     for n in range(rounds):
         store = await open_sqlite(directory / f"apply{n}.db")
         try:
@@ -304,22 +249,12 @@ async def bench_apply(out: Report, directory: Path, count: int, rounds: int) -> 
             ("a delta", delta, again, DELTA_MUST, DELTA_AIM),
             ("a snapshot", snapshot, first, SNAPSHOT_MUST, SNAPSHOT_AIM),
         ):
-            alone = written_alone(directory / f"alone{n}-{what[2:]}.db", count, len(messages))
+            alone = written(directory / f"alone{n}-{what[2:]}.db", rows, len(messages))
             name = f"apply at the edge, {what}"
             out.add(f"{name}, processor / SQLite alone", took[1] / alone[1], unit="x", must=must, aim=aim)
             out.add(f"{name}, time / SQLite alone", took[0] / alone[0], unit="x")
             out.add(name, count / took[0], unit="keys/s", higher=True)
             out.add(f"SQLite alone, in transactions of {what}", count / alone[0], unit="keys/s", higher=True)
-
-
-def written_alone(path: Path, count: int, transactions: int) -> Took:
-    rows = [(f"{keys.DESIRED}pods/default/pod-{n:05}", value(n)) for n in range(count)]
-    each = -(-count // transactions)
-    with contextlib.closing(BareSqlite(path)) as db:
-        watch = Stopwatch()
-        for start in range(0, count, each):
-            db.write(rows[start : start + each])
-        return watch.read()
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------
