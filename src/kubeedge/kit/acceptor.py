@@ -130,6 +130,13 @@ class Acceptor:
     def _spoke(self, number: int) -> None:
         accepted = self._waiting[number]
         self._loop.remove_reader(accepted.socket)
+        if _is_gone(
+            accepted.socket
+        ):  # an end is no first byte: thousands at once would each cost a TLS handshake that fails
+            del self._waiting[number]
+            accepted.socket.close()
+            self._do(self.limiter.left(number, self._loop.time()))
+            return
         self._do(self.limiter.spoke(number, self._loop.time()))
 
     def _do(self, decision: Decision) -> None:
@@ -151,6 +158,16 @@ class Acceptor:
         if accepted is None or accepted.socket.fileno() < 0:
             return 0.0
         return tcp.silence(accepted.socket)
+
+
+def _is_gone(connection: socket.socket) -> bool:
+    """Of one that can be read: the other end closed it, and nothing was said before."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def in_tasks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -63,6 +64,23 @@ def test_who_says_nothing_is_not_served_and_hears_the_end() -> None:
             assert silent.recv(1) == b""
 
     accepting(ConnectionLimits(first_byte=0.2), scenario)
+
+
+def test_who_ends_without_a_word_is_never_served() -> None:
+    async def scenario(running: Running) -> None:
+        silent = [running.connect(says=b"") for _ in range(50)]
+        await running.until(lambda: len(running.acceptor.limiter.silent) == 50)
+        for client in silent[:25]:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+        for client in silent:
+            client.close()
+        await running.until(lambda: not running.acceptor.limiter.silent)
+        with running.connect() as speaks:
+            await running.until(lambda: bool(running.begun))
+            assert [accepted.socket.getpeername() for accepted in running.begun] == [speaks.getsockname()]
+        assert not running.refused
+
+    accepting(ConnectionLimits(), scenario)
 
 
 def test_the_second_write_of_an_answer_does_not_wait_for_the_acknowledgement_of_the_first() -> None:
