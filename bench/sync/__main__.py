@@ -104,7 +104,7 @@ class Site:
         hub = CloudHub(
             CloudHubSettings(address="127.0.0.1", port=self.port),
             self.cloud,
-            EveryNode(),
+            EveryNode(),  # type: ignore[arg-type]  # of a record the hub reads the join only
             _tls(self._server, server=True),
         )
         ready = asyncio.Event()
