@@ -15,7 +15,7 @@ from bench.isolation.site import ATTACKER, CLOUD, ENDLESS, Program, Site
 from kubeedge.apiserver import unread
 from kubeedge.config.cloud import Quota
 from kubeedge.kubebus.http.limits import ProxyLimits
-from kubeedge.kubebus.l4 import budget
+from tests.reference.l4 import budget
 
 PORTS = (6443, 10000, 10002, 10010)  # API, channel, bootstrap, links
 CONNECTIONS = 1200  # for each port
@@ -132,7 +132,7 @@ class Attack:
 
 
 _MIB = 1 << 20
-# half of L4's memory: what one tenant alone can get (kubebus/l4/budget.py)
+# half of L4's memory: what one tenant alone can get (_fastpath/l4/budget.c)
 _L4 = budget.BYTES / 2 / 1e6
 # objects, of which the cloud keeps a copy in memory, and answers that wait for their readers
 _API = (Quota().mib * _MIB + unread.LIMIT) / 1e6
