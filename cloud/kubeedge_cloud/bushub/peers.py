@@ -22,7 +22,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
@@ -321,7 +321,7 @@ class Peers:
             known = {kv.key for kv in found.kvs}
             for kv in found.kvs:
                 self._apply(Change(ChangeKind.PUT, kv.key, kv.value, kv.mod_revision))
-            watch = cast(Any, self._store.watch(keys.BUS, after=found.revision, progress=True))
+            watch = self._store.watch(keys.BUS, after=found.revision, progress=True)
             try:
                 async with aclosing(watch) as batches:
                     async for batch in batches:

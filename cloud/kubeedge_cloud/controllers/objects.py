@@ -30,11 +30,6 @@ def key_of(obj: Object) -> Key:
     return meta.namespace_of(obj), meta.name_of(obj)
 
 
-def version_of(obj: Object) -> int:
-    text = str(meta.metadata(obj).get("resourceVersion") or "")
-    return int(text) if text.isdigit() else 0
-
-
 def without_history(obj: Object) -> Object:
     """What no controller reads and every object carries."""
     inner = meta.metadata(obj)

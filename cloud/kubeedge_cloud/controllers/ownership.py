@@ -10,7 +10,7 @@ from kubeedge.api.names import Object
 from kubeedge.api.selectors import LabelSelector, of_selector
 from kubeedge.errors import Conflict, Invalid, NotFound
 from kubeedge_cloud.controllers.cluster import Cluster
-from kubeedge_cloud.controllers.informer import Informer
+from kubeedge_cloud.controllers.informer.driver import Informer
 from kubeedge_cloud.controllers.objects import (
     controller_of,
     is_active,

@@ -25,10 +25,12 @@ from kubeedge.api.client import KubeClient
 from kubeedge.api.json_bounds import Bounds
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NODES, PODS, SECRETS, SERVICES
+from kubeedge.api.status import AlreadyExists
 from kubeedge.errors import Conflict, Invalid, NotFound, Refused
 from kubeedge.kit.bucket import Bucket
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store
-from kubeedge_cloud.controllers.informer import Informer
+from kubeedge.store.reflector import reflect
+from kubeedge_cloud.controllers.informer.client import CachedClient
 from kubeedge_cloud.controllers.objects import is_ready
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.controllers.recorder import Recorder
@@ -38,7 +40,6 @@ from kubeedge_cloud.processes.membership import Alone, Membership, led
 from kubeedge_cloud.tenants.each import for_each_tenant
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import NodeRecord, TenantRecord, node_key
-from kubeedge_cloud.tenants.reflector import reflect
 
 log = logging.getLogger("kubeedge.edgecontroller")
 
@@ -80,15 +81,15 @@ class TenantEdgeController:
         self._tenant = tenant
         self._fence = fence
         self._store = store
-        self._client = client
+        self._client = cached = CachedClient(client)
         self._tenants = tenants
         self._settings = settings
         self._wall = wall
-        self._recorder = Recorder(client, wall=wall)
-        self._pods = Informer(client, PODS)
-        self._services = Informer(client, SERVICES)
-        self._nodes = Informer(client, NODES)
-        self._data = {name: Informer(client, resource) for name, resource in _DATA.items()}
+        self._recorder = Recorder(cached, wall=wall)
+        self._pods = cached.informer(PODS)
+        self._services = cached.informer(SERVICES)
+        self._nodes = cached.informer(NODES)
+        self._data = {name: cached.informer(resource) for name, resource in _DATA.items()}
         self._pods_on: dict[NodeName, dict[tuple[str, str], None]] = {}  # an index: many nodes have few pods each
         self._records: dict[NodeName, NodeRecord] = {}
         self._reported: dict[str, bytes] = {}  # "N/reported/..." -> value
@@ -103,7 +104,7 @@ class TenantEdgeController:
         ] = {}  # that nodes wait to have answered: "writes/_/SEQ" -> value
         self._answers: dict[NodeName, dict[str, bytes]] = {}  # that are not in the store yet
         self._merger = WriteMerger(
-            tenant, store, client, pods=lambda: self._pods, changed=self._was_written, wall=self._wall
+            tenant, store, cached, pods=lambda: self._pods, refresh=self._refresh, wall=self._wall
         )
         self._writes: WorkQueue[NodeName] = WorkQueue(f"writes of nodes of {tenant}", self._merge_writes)
         self._events_of: dict[NodeName, Bucket] = {}
@@ -331,10 +332,10 @@ class TenantEdgeController:
             if (answer := fresh.get(rest) or have.get(rest)) is not None and _answers(answer, value)
         }
 
-    def _was_written(self, resource: str, obj: Object) -> None:
+    async def _refresh(self, resource: str, namespace: str, name: str) -> None:
         """The caches know of a merge before its answer goes down."""
         informer = {"pods": self._pods, "nodes": self._nodes, **self._data}[resource]
-        informer.note(obj)
+        await informer.refresh(namespace, name)
 
     # -- up ------------------------------------------------------------------------------------------------------------
 
@@ -405,9 +406,7 @@ class TenantEdgeController:
         try:
             current = await self._client.get(PODS, namespace, name)
             if current["metadata"].get("uid") == pod["metadata"].get("uid") and current.get("status") != status:
-                self._pods.note(
-                    await self._client.update(PODS, namespace, {**current, "status": status}, subresource="status")
-                )
+                await self._client.update(PODS, namespace, {**current, "status": status}, subresource="status")
         except NotFound:
             return
 
@@ -427,7 +426,7 @@ class TenantEdgeController:
         attached = name in self._sessions or self._grace_left(name) > 0
         merged = core.with_ready({**current, **status}, attached, self._now())
         if merged != current:
-            self._nodes.note(await self._client.update(NODES, "", {**node, "status": merged}, subresource="status"))
+            await self._client.update(NODES, "", {**node, "status": merged}, subresource="status")
 
     async def _kubebus_reported(self, name: NodeName, report: dict[str, Any]) -> None:
         if name not in self._sessions and self._is_lost(name):
@@ -438,7 +437,7 @@ class TenantEdgeController:
         merged = core.with_kubebus(current, condition, self._now())
         if merged == current:
             return
-        self._nodes.note(await self._client.update(NODES, "", {**node, "status": merged}, subresource="status"))
+        await self._client.update(NODES, "", {**node, "status": merged}, subresource="status")
         if condition is not None:
             up = condition["status"] == "True"
             self._recorder.event(
@@ -482,7 +481,7 @@ class TenantEdgeController:
         current = node.get("status") or {}
         merged = core.with_ready(current, attached, self._now())
         if merged != current:
-            self._nodes.note(await self._client.update(NODES, "", {**node, "status": merged}, subresource="status"))
+            await self._client.update(NODES, "", {**node, "status": merged}, subresource="status")
             log.info("tenant=%s node=%s ready=%s", self._tenant, name, attached)
         await self._pods_of(name, attached)
         if attached and f"{name}/reported/{_KUBEBUS}" in self._reported:
@@ -521,11 +520,9 @@ class TenantEdgeController:
         except NotFound:
             pass
         try:
-            node = await self._client.create(NODES, "", core.new_node(name, self._records[name].pod_cidr))
-        except Conflict:
+            return await self._client.create(NODES, "", core.new_node(name, self._records[name].pod_cidr))
+        except AlreadyExists:
             return await self._client.get(NODES, "", name)
-        self._nodes.note(node)
-        return node
 
     async def _remove_node(self, name: NodeName) -> None:
         await self._ignore_missing(self._client.delete(NODES, "", name))

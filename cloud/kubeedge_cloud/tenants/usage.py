@@ -12,16 +12,16 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from typing import cast
 
 from kubeedge.api import keys
 from kubeedge.api.names import Revision, TenantId
 from kubeedge.api.status import TooManyRequests
 from kubeedge.apiserver.quota import Growth, Limits, Used, Wrote, check
-from kubeedge.errors import Gone
 from kubeedge.kit.bucket import Bucket
 from kubeedge.kit.metrics import Family, family
-from kubeedge.store.model import ChangeKind, Store, WatchBatch
+from kubeedge.kit.reflector.driver import reflect
+from kubeedge.store.model import ChangeKind, Store
+from kubeedge.store.reflector import pages
 from kubeedge_cloud.tenants.each import for_each_tenant
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import TenantRecord
@@ -98,6 +98,36 @@ class TenantUsage:
         self._size = sum(sizes.values())
 
 
+class _Counted:
+    """A Source for kubeedge.kit.reflector: of what is stored, the sizes."""
+
+    def __init__(self, store: Store, prefix: str, usage: TenantUsage) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._usage = usage
+
+    async def list(self) -> Revision:
+        sizes: dict[str, int] = {}
+        revision = Revision(0)
+        async with aclosing(pages(self._store, self._prefix, size=_PAGE)) as found:
+            async for page in found:
+                sizes.update((kv.key, len(kv.key) + len(kv.value)) for kv in page.kvs)
+                revision = page.revision
+        self._usage.begin_again(sizes, revision)
+        return revision
+
+    async def watch(self, position: Revision) -> AsyncGenerator[Revision, None]:
+        async with aclosing(self._store.watch(self._prefix, after=position, progress=True)) as batches:
+            async for batch in batches:
+                for change in batch.changes:
+                    if change.kind is ChangeKind.PUT:
+                        self._usage.put(change.key, len(change.key) + len(change.value))
+                    else:
+                        self._usage.deleted(change.key)
+                self._usage.seen(batch.revision)
+                yield batch.revision
+
+
 class Usage:
     """Module "usage": it is ready when what the tenants of the beginning have is known."""
 
@@ -135,35 +165,9 @@ class Usage:
                 self._records = {record.name: record for record in records}
 
     async def _serve(self, record: TenantRecord, serving: asyncio.Event) -> None:
-        usage, prefix = self.of(record.name), keys.registry(record.name)
-        while True:
-            try:
-                revision = await self._count(usage, prefix)
+        async with aclosing(reflect(_Counted(self._store, keys.registry(record.name), self.of(record.name)))) as steps:
+            async for _ in steps:
                 serving.set()
-                watch = cast(AsyncGenerator[WatchBatch, None], self._store.watch(prefix, after=revision, progress=True))
-                async with aclosing(watch) as batches:
-                    async for batch in batches:
-                        for change in batch.changes:
-                            if change.kind is ChangeKind.PUT:
-                                usage.put(change.key, len(change.key) + len(change.value))
-                            else:
-                                usage.deleted(change.key)
-                        usage.seen(batch.revision)
-                return  # the store was closed
-            except Gone:
-                await asyncio.sleep(0)
-
-    async def _count(self, usage: TenantUsage, prefix: str) -> Revision:
-        sizes: dict[str, int] = {}
-        start, end, revision = prefix, keys.prefix_end(prefix), None
-        while True:
-            found = await self._store.range(start, end, revision=revision, limit=_PAGE)
-            revision = found.revision if revision is None else revision
-            sizes.update((kv.key, len(kv.key) + len(kv.value)) for kv in found.kvs)
-            if not found.more:
-                usage.begin_again(sizes, revision)
-                return revision
-            start = found.kvs[-1].key + "\0"
 
     def families(self) -> list[Family]:
         rows = [(tenant, usage) for tenant, usage in self._usage.items()][:300]

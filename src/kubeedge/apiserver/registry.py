@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from kubeedge.api import json_bounds, meta, patch
 from kubeedge.api.client import ObjectList, Resource, WatchEvent
@@ -51,7 +51,6 @@ from kubeedge.store.model import (
     KeyValue,
     Put,
     Store,
-    WatchBatch,
 )
 
 T = TypeVar("T")
@@ -128,6 +127,9 @@ class Registry:
                     )
                     await self._store.txn([_absent(key)], [Put(key, meta.encode(obj))])
             self._bootstrapped = True
+
+    async def resources(self) -> Sequence[Resource]:
+        return [row.resource for row in TABLE]
 
     # Reading
 
@@ -222,10 +224,7 @@ class Registry:
                 yield WatchEvent("ADDED", objects.pop())
             if initial_events:
                 yield _bookmark(resource, after, initial=True)
-        changes = cast(
-            AsyncGenerator[WatchBatch, None],
-            self._store.watch(chosen.key, after=Revision(after), progress=bookmarks),
-        )
+        changes = self._store.watch(chosen.key, after=Revision(after), progress=bookmarks)
         try:
             async with contextlib.aclosing(changes):
                 async for batch in changes:

@@ -7,9 +7,8 @@ Lives elsewhere: the same for clients of the API, with status (view.py).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from typing import cast
 
 from kubeedge.api import keys, meta
 from kubeedge.api.names import Revision
@@ -51,13 +50,13 @@ class EffectiveStore:
         found = (await self.range(key)).kvs
         return found[0] if found else None
 
-    async def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncIterator[WatchBatch]:
+    async def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncGenerator[WatchBatch, None]:
         if not prefix.startswith(keys.DESIRED):
-            async with contextlib.aclosing(_watch(self._store, prefix, after, progress)) as batches:
+            async with contextlib.aclosing(self._store.watch(prefix, after=after, progress=progress)) as batches:
                 async for batch in batches:
                     yield batch
             return
-        async with contextlib.aclosing(_watch(self._store, "/", after, progress)) as batches:
+        async with contextlib.aclosing(self._store.watch("/", after=after, progress=progress)) as batches:
             async for batch in batches:
                 changes = await self._seen(prefix, batch)
                 if changes or (progress and not batch.changes):
@@ -102,10 +101,6 @@ class EffectiveStore:
 
     async def close(self) -> None:
         """The real store is its owner's to close."""
-
-
-def _watch(store: Store, prefix: str, after: Revision, progress: bool) -> AsyncGenerator[WatchBatch, None]:
-    return cast(AsyncGenerator[WatchBatch, None], store.watch(prefix, after=after, progress=progress))
 
 
 def _merged(kv: KeyValue, waiting: joined.Pending) -> KeyValue:

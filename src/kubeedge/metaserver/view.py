@@ -14,9 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from kubeedge.api import edge_writes, keys, meta
 from kubeedge.api.client import Resource
@@ -150,10 +149,10 @@ class RegistryView(EffectiveStore):
 
     # -- watching ------------------------------------------------------------------------------------------------------
 
-    async def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncIterator[WatchBatch]:
+    async def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncGenerator[WatchBatch, None]:
         kind = self._kind_of(prefix)
         local = kind.local + prefix.removeprefix(kind.base)
-        batches: Any = self._store.watch("/", after=after, progress=progress)
+        batches = self._store.watch("/", after=after, progress=progress)
         async with contextlib.aclosing(batches):
             async for batch in batches:
                 changes: list[Change] = []

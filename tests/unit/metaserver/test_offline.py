@@ -147,7 +147,7 @@ async def test_a_pod_that_is_being_deleted_is_never_seen_alive_again_while_its_d
         await edge.api.delete(PODS, "default", "p", grace_period=5)
         await reconnect(world, edge)
         states = []
-        async with aclosing(edge.effective.watch("/desired/pods/", after=after, progress=True)) as batches:  # type: ignore[type-var]
+        async with aclosing(edge.effective.watch("/desired/pods/", after=after, progress=True)) as batches:
             async for batch in batches:
                 states += [
                     bool(json.loads(c.value)["metadata"].get("deletionTimestamp")) for c in batch.changes if c.value
@@ -335,7 +335,7 @@ async def test_nodes_that_share_an_object_do_not_take_each_other_s_marks_away(wo
     for each in pods:
         each["metadata"]["namespace"] = "default"
     merger = WriteMerger(
-        TENANT, world.store, world.api(), pods=lambda: pods, changed=lambda *what: None, wall=world.wall
+        TENANT, world.store, world.api(), pods=lambda: pods, refresh=lambda *what: asyncio.sleep(0), wall=world.wall
     )
 
     def write(name: str, was: str, now: str) -> bytes:
@@ -397,9 +397,10 @@ async def test_a_process_that_goes_on_after_another_took_over_merges_nothing_twi
     await world.api().create(PODS, "default", pod("p", uses="web"))
 
     def merger(api: Any, heard: list[Any]) -> WriteMerger:
-        return WriteMerger(
-            TENANT, world.store, api, pods=lambda: [pods], changed=lambda *what: heard.append(what), wall=world.wall
-        )
+        async def refresh(resource: str, namespace: str, name: str) -> None:
+            heard.append((resource, await world.api().get(CONFIGMAPS, namespace, name)))
+
+        return WriteMerger(TENANT, world.store, api, pods=lambda: [pods], refresh=refresh, wall=world.wall)
 
     def change(name: str, was: str, now: str) -> bytes:
         field = edge_writes.FieldChange(("data", "a"), now, was)
@@ -558,7 +559,7 @@ async def test_a_watch_of_a_long_history_lets_others_have_their_turn(world: Worl
             turns += 1
 
     task = asyncio.create_task(other())
-    async with aclosing(edge.view.watch("/t/default/registry/core/pods/", after=before)) as batches:  # type: ignore[type-var]
+    async with aclosing(edge.view.watch("/t/default/registry/core/pods/", after=before)) as batches:
         batch = await anext(batches)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

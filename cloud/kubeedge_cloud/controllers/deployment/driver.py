@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from kubeedge.api import meta
 from kubeedge.api.names import Object
 from kubeedge.api.resources import DEPLOYMENTS, REPLICASETS
+from kubeedge.api.status import AlreadyExists
 from kubeedge.errors import Conflict, NotFound
 from kubeedge_cloud.controllers.cluster import Cluster
 from kubeedge_cloud.controllers.deployment import core
@@ -76,19 +77,18 @@ class DeploymentController:
         cluster = self._cluster
         try:
             made = await cluster.client.create(REPLICASETS, meta.namespace_of(deployment), wanted)
-        except Conflict:
+        except AlreadyExists:
             # The name is taken by what is not ours, or is ours and our cache is behind: look, and try another name.
             found = await cluster.client.get(REPLICASETS, meta.namespace_of(deployment), meta.name_of(wanted))
             if (controller_of(found) or {}).get("uid") == uid_of(deployment) and core.template_of(
                 found
             ) == core.template_of(deployment):
-                cluster.replicasets.note(found)
+                await cluster.replicasets.refresh(meta.namespace_of(found), meta.name_of(found))
                 return
             collisions = count(status_of(deployment).get("collisionCount")) + 1
             patch = {"metadata": {"uid": uid_of(deployment)}, "status": {"collisionCount": collisions}}
             await cluster.patch(cluster.deployments, deployment, patch, subresource="status")
             raise
-        cluster.replicasets.note(made)
         size = core.replicas_of(made)
         if size:
             self._say(deployment, f"Scaled up replica set {meta.name_of(made)} to {size}")

@@ -59,7 +59,7 @@ class EndpointsController:
                 },
                 "subsets": subsets,
             }
-            cluster.endpoints.note(await cluster.client.create(ENDPOINTS, key[0], obj))
+            await cluster.client.create(ENDPOINTS, key[0], obj)
         elif (current.get("subsets") or []) != subsets:
             inner = {"uid": uid_of(current)}
             try:

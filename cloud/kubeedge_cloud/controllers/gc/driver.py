@@ -13,7 +13,7 @@ from kubeedge.api.resources import NAMESPACES, NODES, TABLE, by_kind
 from kubeedge.errors import Conflict, NotFound
 from kubeedge_cloud.controllers.cluster import Cluster
 from kubeedge_cloud.controllers.gc.core import FOREGROUND, ORPHAN, Graph, Owned, owned
-from kubeedge_cloud.controllers.informer import Informer
+from kubeedge_cloud.controllers.informer.driver import Informer
 from kubeedge_cloud.controllers.objects import is_deleting, spec_of, uid_of
 from kubeedge_cloud.controllers.queue import WorkQueue
 
