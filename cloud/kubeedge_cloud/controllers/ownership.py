@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from kubeedge.api import meta
 from kubeedge.api.client import Resource
 from kubeedge.api.names import Object
+from kubeedge.api.resources import PODS
 from kubeedge.api.selectors import LabelSelector, of_selector
 from kubeedge.errors import Conflict, Invalid, NotFound
 from kubeedge_cloud.controllers.cluster import Cluster
@@ -51,7 +52,7 @@ async def claim(
         fits = selector is not None and selector.matches(meta.labels_of(obj))
         if reference is None:
             adoptable = fits and not is_deleting(obj) and not is_deleting(owner)
-            if adoptable and (resource.kind != "Pod" or is_active(obj)):
+            if adoptable and (resource != PODS or is_active(obj)):
                 if may_adopt is None:
                     may_adopt = await _may_adopt(cluster, owner_resource, owner)
                 if not may_adopt:

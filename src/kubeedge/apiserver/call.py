@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kubeedge.api.names import Object
-from kubeedge.api.resources import Row, by_path
+from kubeedge.api.resources import Resources, Row
 from kubeedge.api.status import BadRequest, NoSuchPath, TooLarge
 from kubeedge.apiserver import content
 from kubeedge.apiserver.core import DeleteOptions, WriteOptions
@@ -32,14 +32,14 @@ class Address:
     rest: str = ""  # further path elements (proxy)
 
 
-def address(group: str, version: str, parts: Sequence[str]) -> Address:
+def address(served: Resources, group: str, version: str, parts: Sequence[str]) -> Address:
     """Raises NoSuchPath."""
     namespace = ""
     parts = list(parts)
     if len(parts) > 2 and parts[0] == "namespaces" and not (len(parts) == 3 and parts[2] in _NAMESPACE_SUBRESOURCES):
         namespace, parts = parts[1], parts[2:]
     plural, name, subresource, *rest = (*parts, "", "", "")[: max(3, len(parts))]
-    row = by_path(group, version, plural)
+    row = served.by_path(group, version, plural)
     if row is None or (namespace and not row.resource.namespaced):
         raise NoSuchPath
     if row.resource.namespaced and name and not namespace:

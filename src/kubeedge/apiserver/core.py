@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubeedge.api import defaults, meta, schema, validation_kinds
+from kubeedge.api import meta, schema, validation_kinds
+from kubeedge.api.defaults import DEFAULT_GRACE
 from kubeedge.api.meta import Randbytes
 from kubeedge.api.names import Object
-from kubeedge.api.resources import Row
+from kubeedge.api.resources import NAMESPACES, NODES, PODS, SERVICES, Row
 from kubeedge.api.status import BadRequest, Forbidden, InvalidObject, ObjectModified, forbidden
 
 FOREGROUND = "foregroundDeletion"
@@ -55,11 +56,11 @@ def create(row: Row, namespace: str, obj: Object, options: WriteOptions, *, now:
         randbytes=randbytes,
         generation=row.counts_generation,
     )
-    if row.has_status and row.resource.plural != "nodes":  # a node registers itself together with its status
+    if row.has_status and row.resource != NODES:  # a node registers itself together with its status
         obj.pop("status", None)
-    defaults.apply(row.resource, obj)
+    row.strategy.fill(obj)
     validation_kinds.create(row, obj)
-    if row.resource.plural == "pods" and obj["spec"].get("nodeName"):
+    if row.resource == PODS and obj["spec"].get("nodeName"):
         _scheduled(obj, now)
     return obj
 
@@ -100,14 +101,14 @@ def update(row: Row, old: Object, new: Object, subresource: str, options: WriteO
         new.pop("status", None)
         if "status" in stored:
             new["status"] = stored["status"]
-    if row.resource.plural == "services":
+    if row.resource == SERVICES:
         _keep_addresses(new, stored)
-    defaults.apply(row.resource, new)
+    row.strategy.fill(new)
     _no_new_finalizers(row, new, stored)
     validation_kinds.update(row, new, stored)
     if row.counts_generation and new.get("spec") != stored.get("spec"):
         new["metadata"]["generation"] = int(before.get("generation") or 0) + 1
-    if row.resource.plural == "pods" and new["spec"].get("nodeName") and not stored["spec"].get("nodeName"):
+    if row.resource == PODS and new["spec"].get("nodeName") and not stored["spec"].get("nodeName"):
         _scheduled(new, now)
     return new
 
@@ -137,8 +138,8 @@ def _typed(row: Row, obj: Object) -> Object:
 
 def _check(row: Row, obj: Object, options: WriteOptions) -> None:
     kind = row.resource.kind
-    errors, unknown = schema.check(kind, obj)
-    if schema.fields_of(kind) is None:
+    errors, unknown = schema.check(row.strategy.schema, obj)
+    if not row.strategy.schema:
         errors = schema.check("Unknown", {"metadata": obj.get("metadata")})[0]
     if errors:
         raise InvalidObject.of(row.resource, meta.name_of(obj)[:253], errors)
@@ -216,7 +217,7 @@ def delete(row: Row, obj: Object, options: DeleteOptions, *, now: float) -> Obje
                 name,
                 f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}",
             )
-    if row.resource.plural == "namespaces":
+    if row.resource == NAMESPACES:
         return _delete_namespace(row, obj, now)
     stored = without_version(obj)
     marks = dict(meta.metadata(stored))
@@ -246,7 +247,7 @@ def delete(row: Row, obj: Object, options: DeleteOptions, *, now: float) -> Obje
 
 def _grace(row: Row, obj: Object, wanted: int | None) -> int:
     """Only a pod that a node may be running needs time."""
-    if row.resource.plural != "pods" or row.resource.group:
+    if row.resource != PODS:
         return 0
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     if not spec.get("nodeName") or status.get("phase") in ("Succeeded", "Failed"):
@@ -254,7 +255,7 @@ def _grace(row: Row, obj: Object, wanted: int | None) -> int:
     if wanted is not None and wanted >= 0:
         return wanted
     own = spec.get("terminationGracePeriodSeconds")
-    return own if isinstance(own, int) and own >= 0 else defaults.DEFAULT_GRACE
+    return own if isinstance(own, int) and own >= 0 else DEFAULT_GRACE
 
 
 def _delete_namespace(row: Row, obj: Object, now: float) -> Object | None:
@@ -273,7 +274,7 @@ def is_finished(row: Row, obj: Object) -> bool:
     marks = meta.metadata(obj)
     if not marks.get("deletionTimestamp") or marks.get("finalizers"):
         return False
-    if row.resource.plural == "namespaces":
+    if row.resource == NAMESPACES:
         return not (obj.get("spec") or {}).get("finalizers")
     return not marks.get("deletionGracePeriodSeconds")
 

@@ -24,7 +24,7 @@ from kubeedge.api import json_bounds, meta, patch
 from kubeedge.api.client import ObjectList, Resource, WatchEvent
 from kubeedge.api.meta import Randbytes
 from kubeedge.api.names import Object, Revision, TenantId
-from kubeedge.api.resources import EVENTS, LEASES, NAMESPACES, PODS, TABLE, Row, row_of
+from kubeedge.api.resources import EVENTS, LEASES, NAMESPACES, PODS, Resources, Row
 from kubeedge.api.status import (
     AlreadyExists,
     BadRequest,
@@ -36,6 +36,7 @@ from kubeedge.api.status import (
 )
 from kubeedge.apiserver import core, selection
 from kubeedge.apiserver.attachments import Attachments
+from kubeedge.apiserver.builtin import BUILT_IN
 from kubeedge.apiserver.core import DeleteOptions, WriteOptions
 from kubeedge.apiserver.offload import Inline, Offload
 from kubeedge.apiserver.quota import Growth, Quota, Unlimited
@@ -78,6 +79,8 @@ class Registry:
 
     `foreground` says that a garbage collector takes the finalizer foregroundDeletion away once the dependents are gone;
     without one, a deletion in the foreground is one in the background, for the object would never go.
+
+    `served` are the resources of this tenant's API; custom ones are registered there at any time.
     """
 
     def __init__(
@@ -91,7 +94,9 @@ class Registry:
         bootstrap: bool = True,
         offload: Offload | None = None,
         quota: Quota | None = None,
+        served: Resources | None = None,
     ) -> None:
+        self.served = served or Resources(BUILT_IN)
         self._store = store
         self.tenant = tenant
         self._wall = wall
@@ -118,7 +123,7 @@ class Registry:
                 key = self._key(NAMESPACES, "", name)
                 if await self._store.get(key) is None:
                     obj = core.create(
-                        row_of(NAMESPACES),
+                        self.served.row_of(NAMESPACES),
                         "",
                         {"metadata": {"name": name}},
                         WriteOptions(),
@@ -129,12 +134,13 @@ class Registry:
             self._bootstrapped = True
 
     async def resources(self) -> Sequence[Resource]:
-        return [row.resource for row in TABLE]
+        return [row.resource for row in self.served]
 
     # Reading
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object:
         await self.bootstrap()
+        self.served.row_of(resource)
         kv = await self._read(resource, namespace, name)
         return await self.apart(len(kv.value), partial(_decode, kv))
 
@@ -156,7 +162,7 @@ class Registry:
     ) -> Page:
         """All pages of one list show the same revision. Raises Expired when that revision has been compacted."""
         await self.bootstrap()
-        chosen = selection.select(self.tenant, resource, namespace, label_selector, field_selector)
+        chosen = selection.select(self.tenant, self.served.row_of(resource), namespace, label_selector, field_selector)
         revision: Revision | None = None
         start = chosen.key
         if continue_token:
@@ -208,7 +214,7 @@ class Registry:
         `initial_events` the objects there are come first, and a marked bookmark after them.
         """
         await self.bootstrap()
-        chosen = selection.select(self.tenant, resource, namespace, label_selector, field_selector)
+        chosen = selection.select(self.tenant, self.served.row_of(resource), namespace, label_selector, field_selector)
         after = _version(resource_version)
         if after > self._store.revision:
             # The store was rebuilt or restored: waiting for that version would mean to wait for ever.
@@ -262,7 +268,7 @@ class Registry:
     ) -> Object:
         await self.bootstrap()
         options = options or WriteOptions()
-        row = row_of(resource)
+        row = self.served.row_of(resource)
         if resource.namespaced and not namespace:
             namespace = meta.namespace_of(obj) if isinstance(obj, dict) else ""
         now = self._wall()
@@ -348,7 +354,7 @@ class Registry:
     ) -> Object:
         await self.bootstrap()
         options = options or WriteOptions()
-        row = row_of(resource)
+        row = self.served.row_of(resource)
         for attempt in range(_ATTEMPTS):
             kv = await self._read(resource, namespace, name)
             options.warnings.clear()
@@ -389,7 +395,7 @@ class Registry:
         if new == core.without_version(old):
             return old
         finished = core.is_finished(row, new)
-        if finished and row.resource.plural == "namespaces" and await self._has_content(meta.name_of(new)):
+        if finished and row.resource == NAMESPACES and await self._has_content(meta.name_of(new)):
             finished = False
         if dry_run:
             return selection.with_version(new, kv.mod_revision)
@@ -424,7 +430,7 @@ class Registry:
     ) -> tuple[Object, bool]:
         """(the object as it is now or was last, whether it is gone)."""
         await self.bootstrap()
-        row = row_of(resource)
+        row = self.served.row_of(resource)
         if options.propagation == "Foreground" and (not self._foreground or resource in _UNCOLLECTED):
             options = replace(options, propagation="Background")
         if options.propagation == "Orphan" and (
@@ -468,7 +474,7 @@ class Registry:
 
     async def _purged(self, row: Row, obj: Object) -> tuple[Object, bool]:
         """A namespace that is Terminating and empty goes at once; the mark keeps new content out meanwhile."""
-        if row.resource.plural != "namespaces" or meta.metadata(obj).get("finalizers"):
+        if row.resource != NAMESPACES or meta.metadata(obj).get("finalizers"):
             return obj, False
         if await self._has_content(meta.name_of(obj)):
             return obj, False
@@ -482,7 +488,7 @@ class Registry:
         return done.succeeded
 
     async def _has_content(self, namespace: str) -> bool:
-        for row in TABLE:
+        for row in self.served:
             if row.resource.namespaced:
                 start = selection.prefix(self.tenant, row.resource, namespace)
                 chosen = Selection(start, False, None)
@@ -493,7 +499,7 @@ class Registry:
     async def _orphan(self, owner: Object) -> None:
         """Take the owner's uid out of its dependents, so that they outlive it."""
         uid, namespace = str(meta.metadata(owner).get("uid", "")), meta.namespace_of(owner)
-        for row in TABLE:
+        for row in self.served:
             if namespace and not row.resource.namespaced:
                 continue
             for obj in (await self.list(row.resource, namespace)).items:

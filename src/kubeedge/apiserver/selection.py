@@ -11,7 +11,7 @@ from typing import Literal
 from kubeedge.api import keys, meta, selectors
 from kubeedge.api.client import Resource, WatchEvent
 from kubeedge.api.names import Object, TenantId
-from kubeedge.api.resources import row_of
+from kubeedge.api.resources import Row
 from kubeedge.api.status import BadRequest
 from kubeedge.errors import Invalid
 
@@ -48,11 +48,12 @@ def key(tenant: TenantId, resource: Resource, namespace: str, name: str) -> str:
     return prefix(tenant, resource, namespace) + name
 
 
-def select(tenant: TenantId, resource: Resource, namespace: str, label_selector: str, field_selector: str) -> Selection:
+def select(tenant: TenantId, row: Row, namespace: str, label_selector: str, field_selector: str) -> Selection:
     """Raises BadRequest for a selector that makes no sense."""
+    resource = row.resource
     try:
         labels = selectors.parse_labels(label_selector)
-        fields = selectors.parse_fields(field_selector, row_of(resource).fields)
+        fields = selectors.parse_fields(field_selector, row.fields)
     except Invalid as exc:
         raise BadRequest(str(exc)) from exc
     if resource.namespaced and not namespace:

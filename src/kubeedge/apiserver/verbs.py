@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
-from kubeedge.api import meta, patch, schema, strategic
+from kubeedge.api import meta, patch, strategic
 from kubeedge.api.client import WatchEvent
 from kubeedge.api.json_bounds import Bounds
 from kubeedge.api.names import Object
@@ -35,6 +35,7 @@ from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.http1 import Response
 
 _TRANSFORMS = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
+_STRATEGIC = "application/strategic-merge-patch+json"  # not of custom resources: nobody knows how their lists merge
 _OPERATIONS = Bounds(values=5 * patch.MAX_OPERATIONS)  # an operation is an object with three values, or more
 _WATCH_SECONDS = 1800.0  # a watch without timeoutSeconds ends after this, and the client begins another
 _WATCH_SECONDS_LIMIT = 86400.0
@@ -72,7 +73,7 @@ def shown(call: Call, accept: Accept, obj: Object, *, headers: bool = True) -> O
     match accept.as_kind:
         case "Table":
             return tables.table(
-                call.address.row.resource,
+                call.address.row,
                 [obj],
                 version=accept.version,
                 include=_include(call),
@@ -129,7 +130,7 @@ def _list_as(call: Call, accept: Accept, items: Sequence[Object], inner: Mapping
     match accept.as_kind:
         case "Table":
             return tables.table(
-                resource,
+                call.address.row,
                 items,
                 version=accept.version,
                 include=_include(call),
@@ -159,7 +160,7 @@ async def watch(call: Call, done: Callable[[], None]) -> Response:
     name = f"metadata.name={at.name}" if at.name else ""
     fields = ",".join(filter(None, (call.one("fieldSelector"), name)))
     labels = call.one("labelSelector")
-    selection.select(call.registry.tenant, at.row.resource, at.namespace, labels, fields)  # refuse nonsense with a 400
+    selection.select(call.registry.tenant, at.row, at.namespace, labels, fields)  # refuse nonsense with a 400
     seconds = call.number("timeoutSeconds")
     if seconds is None or seconds <= 0:
         # Clients that came together shall not come back together.
@@ -183,7 +184,7 @@ async def watch(call: Call, done: Callable[[], None]) -> Response:
         if event.type == "BOOKMARK":
             if accept.as_kind == "Table":
                 obj = tables.table(
-                    at.row.resource,
+                    at.row,
                     [],
                     version=accept.version,
                     include="None",
@@ -312,7 +313,7 @@ async def update(call: Call) -> Response:
 async def patch_(call: Call) -> Response:
     accept = _accept(call)
     at = call.address
-    kind = "Scale" if at.subresource == "scale" else at.row.resource.kind
+    schema = "" if at.subresource == "scale" else at.row.strategy.schema
     media = content.media_type(call.request.header("content-type") or "")
     data = await call.body()
     options = call.write_options()
@@ -320,18 +321,19 @@ async def patch_(call: Call) -> Response:
     if media == "application/apply-patch+yaml":
         status, new = await _apply(call, await call.apart(lambda: yaml_body.decode_yaml(data)), options)
     else:
-        change = await _change(call, media, kind, data)
+        change = await _change(call, media, schema, data)
         new = await call.registry.modify(
             at.row.resource, at.namespace, at.name, change, subresource=at.subresource, options=options
         )
     return await written(call, status, accept, new)
 
 
-async def _change(call: Call, media: str, kind: str, data: bytes) -> Callable[[Object], Any]:
+async def _change(call: Call, media: str, schema: str, data: bytes) -> Callable[[Object], Any]:
     if media == "application/json-patch+json":
         body = await call.apart(lambda: content.decode_json(data, _OPERATIONS))
         return _answerable(call, lambda old: patch.apply_json_patch(old, body))
-    if media not in ("application/merge-patch+json", "application/strategic-merge-patch+json"):
+    strategic_too = schema or call.address.subresource == "scale"
+    if media != "application/merge-patch+json" and not (media == _STRATEGIC and strategic_too):
         raise UnsupportedMediaType(
             f"the body of the request was in an unknown format ({media[:100]}) - accepted media types include: "
             "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, "
@@ -340,9 +342,9 @@ async def _change(call: Call, media: str, kind: str, data: bytes) -> Callable[[O
     body = await call.apart(lambda: content.decode_json(data))
     if not isinstance(body, dict):
         raise BadRequest("a merge patch must be an object")
-    if media == "application/merge-patch+json" or kind == "Scale":
+    if media == "application/merge-patch+json" or not schema:
         return _answerable(call, lambda old: patch.merge(old, body))
-    return _answerable(call, lambda old: strategic.apply(kind, old, body))
+    return _answerable(call, lambda old: strategic.apply(schema, old, body))
 
 
 def _answerable(call: Call, change: Callable[[Object], Any]) -> Callable[[Object], Any]:
@@ -368,10 +370,10 @@ async def _apply(call: Call, body: Any, options: core.WriteOptions) -> tuple[int
     _same_namespace(call, body)
     if not call.one("fieldManager"):
         raise BadRequest("fieldManager is required for apply patch")
-    kind = at.row.resource.kind
+    schema = at.row.strategy.schema
 
     def merged(old: Object) -> Any:
-        return patch.merge(old, body) if schema.fields_of(kind) is None else strategic.apply(kind, old, body)
+        return strategic.apply(schema, old, body) if schema else patch.merge(old, body)
 
     change = _answerable(call, merged)
     while True:

@@ -22,8 +22,9 @@ from kubeedge.api.client import Resource
 from kubeedge.api.edge_writes import EdgeWrite
 from kubeedge.api.meta import Randbytes
 from kubeedge.api.names import Object, Revision, TenantId
-from kubeedge.api.resources import EVENTS, NAMESPACES, TABLE
+from kubeedge.api.resources import EVENTS, NAMESPACES, NODES, PODS, SECRETS
 from kubeedge.api.status import Forbidden, TooManyRequests
+from kubeedge.apiserver.builtin import BUILT_IN
 from kubeedge.errors import Invalid, Misuse
 from kubeedge.metaserver import joined
 from kubeedge.metaserver.effective import EffectiveStore
@@ -65,7 +66,7 @@ class RegistryView(EffectiveStore):
         self._wall = wall
         self._writing = asyncio.Lock()
         registry = keys.registry(tenant)
-        self._kinds = [_kind(registry, row.resource) for row in TABLE]
+        self._kinds = [_kind(registry, row.resource) for row in BUILT_IN]
 
     def _kind_of(self, key: str) -> _Kind:
         for kind in self._kinds:
@@ -240,7 +241,7 @@ class RegistryView(EffectiveStore):
         )
         why = edge_writes.forbidden(write)
         rule = (inner.get("annotations") or {}).get(edge_writes.POLICY)
-        if not why and (rule == "deny" or (kind.resource.plural == "secrets" and rule != "allow")):
+        if not why and (rule == "deny" or (kind.resource == SECRETS and rule != "allow")):
             why = f"its annotation {edge_writes.POLICY} in the cloud does not allow writes of nodes"
         if why:
             raise Forbidden.of(kind.resource, write.name, why)
@@ -283,14 +284,14 @@ def shown(resource: Resource, desired: bytes, writes: Sequence[EdgeWrite], repor
         inner["annotations"] = {**(inner.get("annotations") or {}), edge_writes.PENDING: writes[-1].id}
         obj = {**obj, "metadata": inner}
     said = joined.decoded(report) if report else None
-    if resource.plural == "pods" and not resource.group:
+    if resource == PODS:
         uid = meta.metadata(obj).get("uid")
         ours = said if said is not None and said.get("uid") == uid else {}
         if ours.get("gone"):
             return None
         status = ours.get("status")
         obj = {**obj, "status": status if isinstance(status, dict) else {"phase": "Pending"}}
-    elif resource.plural == "nodes":
+    elif resource == NODES:
         status = (said or {}).get("status")
         obj = {**obj, "status": _node_status(status if isinstance(status, dict) else {})}
     return meta.typed(resource, obj)
@@ -323,7 +324,7 @@ def _kind(registry: str, resource: Resource) -> _Kind:
         return _Kind(resource, base, f"{keys.REPORTED}events/", "")
     local = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
     scope = "" if resource.namespaced else f"{keys.CLUSTER_SCOPE}/"
-    told = resource.plural in ("pods", "nodes")
+    told = resource in (PODS, NODES)
     return _Kind(resource, base, f"{keys.DESIRED}{local}/{scope}", f"{keys.REPORTED}{local}/{scope}" if told else "")
 
 

@@ -9,7 +9,7 @@ import logging
 from kubeedge.api import meta
 from kubeedge.api.client import Resource
 from kubeedge.api.names import Object
-from kubeedge.api.resources import NAMESPACES, NODES, TABLE, by_kind
+from kubeedge.api.resources import NAMESPACES, NODES, PODS
 from kubeedge.errors import Conflict, NotFound
 from kubeedge_cloud.controllers.cluster import Cluster
 from kubeedge_cloud.controllers.gc.core import FOREGROUND, ORPHAN, Graph, Owned, owned
@@ -78,12 +78,13 @@ class GarbageCollector:
         uid = str(reference.get("uid"))
         if self._graph.get(uid) is not None:
             return True
-        row = by_kind(str(reference.get("apiVersion")), str(reference.get("kind")))
-        if row is None or row.resource not in self._informers:
+        kind = str(reference.get("apiVersion")), str(reference.get("kind"))
+        resource = next((r for r in self._informers if (r.api_version, r.kind) == kind), None)
+        if resource is None:
             return True  # a kind that we do not know: nobody can say that it is gone
-        namespace = entry.namespace if row.resource.namespaced else ""
+        namespace = entry.namespace if resource.namespaced else ""
         try:
-            found = await self._cluster.client.get(row.resource, namespace, str(reference.get("name")))
+            found = await self._cluster.client.get(resource, namespace, str(reference.get("name")))
         except NotFound:
             return False
         return uid_of(found) == uid
@@ -109,11 +110,11 @@ class GarbageCollector:
     async def _release_dependents(self, owner: Owned) -> int:
         """How many there were."""
         found = 0
-        for row in TABLE:
-            if owner.namespace and not row.resource.namespaced:
+        for resource in await self._cluster.client.resources():
+            if owner.namespace and not resource.namespaced:
                 continue
-            for obj in (await self._cluster.client.list(row.resource, owner.namespace)).items:
-                entry = owned(row.resource, obj)
+            for obj in (await self._cluster.client.list(resource, owner.namespace)).items:
+                entry = owned(resource, obj)
                 kept = [ref for ref in entry.owners if ref.get("uid") != owner.uid]
                 if len(kept) < len(entry.owners):
                     found += 1
@@ -128,7 +129,7 @@ class GarbageCollector:
             return
 
     async def _delete(self, entry: Owned) -> None:
-        if entry.resource.kind == "Pod":
+        if entry.resource == PODS:
             pod = self._cluster.pods.get(entry.namespace, entry.name)
             if pod is not None and uid_of(pod) == entry.uid:
                 await self._cluster.delete_pod(pod)
@@ -150,15 +151,15 @@ class GarbageCollector:
             return None
         client = self._cluster.client
         left = 0
-        for row in TABLE:
-            if not row.resource.namespaced:
+        for resource in await client.resources():
+            if not resource.namespaced:
                 continue
-            for obj in (await client.list(row.resource, name)).items:
+            for obj in (await client.list(resource, name)).items:
                 if is_deleting(obj):
                     left += 1
                     continue
                 try:
-                    await client.delete(row.resource, name, meta.name_of(obj), uid=uid_of(obj))
+                    await client.delete(resource, name, meta.name_of(obj), uid=uid_of(obj))
                     left += bool(spec_of(obj).get("nodeName") or meta.metadata(obj).get("finalizers"))
                 except (NotFound, Conflict):
                     left += 1
