@@ -241,6 +241,7 @@ class Cloud:
                 foreground=True,
                 offload=self._offload,
                 quota=self.usage.of(tenant),
+                served=self.registry(tenant).served,
             )
 
         return make

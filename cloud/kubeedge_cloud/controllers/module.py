@@ -72,6 +72,7 @@ async def run_controllers(
         for controller in controllers:
             group.create_task(controller.queue.run(), name=controller.queue.name)
         group.create_task(cluster.recorder.run(), name="events")
+        group.create_task(collector.follow_resources(), name="discovery of custom resources")
         ready.set()
 
 

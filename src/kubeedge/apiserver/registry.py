@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from kubeedge.api import json_bounds, meta, patch
+from kubeedge.api import json_bounds, keys, meta, patch
 from kubeedge.api.client import ObjectList, Resource, WatchEvent
 from kubeedge.api.meta import Randbytes
 from kubeedge.api.names import Object, Revision, TenantId
@@ -132,6 +132,17 @@ class Registry:
                     )
                     await self._store.txn([_absent(key)], [Put(key, meta.encode(obj))])
             self._bootstrapped = True
+
+    async def unregister(self, resource: Resource) -> None:
+        """Take a custom resource out of the API, with its objects; watches on it see them go. Finalizers are not waited for."""
+        self.served.remove(resource)
+        start = selection.prefix(self.tenant, resource)
+        while True:
+            page = await self._store.range(start, keys.prefix_end(start), limit=_PAGE, keys_only=True)
+            for kv in page.kvs:  # one by one: a resourceVersion belongs to one object
+                await self._store.delete(kv.key)
+            if not page.more:
+                return
 
     async def resources(self) -> Sequence[Resource]:
         return [row.resource for row in self.served]

@@ -3,23 +3,27 @@ do not exist any more. Before anything is deleted, the API itself is asked: a ca
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import logging
 
 from kubeedge.api import meta
 from kubeedge.api.client import Resource
 from kubeedge.api.names import Object
-from kubeedge.api.resources import NAMESPACES, NODES, PODS
+from kubeedge.api.resources import EVENTS, LEASES, NAMESPACES, NODES, PODS
 from kubeedge.errors import Conflict, NotFound
 from kubeedge_cloud.controllers.cluster import Cluster
 from kubeedge_cloud.controllers.gc.core import FOREGROUND, ORPHAN, Graph, Owned, owned
 from kubeedge_cloud.controllers.informer.driver import Informer
-from kubeedge_cloud.controllers.objects import is_deleting, spec_of, uid_of
+from kubeedge_cloud.controllers.objects import is_deleting, only_metadata, spec_of, uid_of
 from kubeedge_cloud.controllers.queue import WorkQueue
 
 log = logging.getLogger(__name__)
 
 NODE_QUARANTINE = 40.0  # seconds before pods of a deleted node go: it may be made again (the time is Kubernetes')
+_DISCOVERY = 30.0  # seconds between two looks at what is served (the time is Kubernetes')
+_UNCOLLECTED = frozenset((EVENTS, LEASES))  # they own nothing, and end by themselves
 _LOOK_AGAIN = 5.0  # seconds, at a namespace whose last pods are still stopping
 
 
@@ -39,6 +43,24 @@ class GarbageCollector:
         self._cluster.namespaces.on_change(self._namespace_changed)
         self._cluster.nodes.on_change(self._node_changed)
         self._cluster.pods.on_change(self._pod_changed)
+
+    async def follow_resources(self) -> None:
+        """Custom resources come and go; their objects own and are owned as all others."""
+        client = self._cluster.client
+        running: dict[Resource, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as group:
+            while True:
+                served = set(await client.resources()) - _UNCOLLECTED
+                for resource in served - self._informers.keys():
+                    informer = self._informers[resource] = client.informer(resource, keep=only_metadata)
+                    informer.on_change(functools.partial(self._changed, resource))
+                    running[resource] = group.create_task(_watch(informer), name=f"watch of {resource.plural}")
+                for resource in running.keys() - served:
+                    running.pop(resource).cancel()
+                    client.drop(resource)
+                    for obj in self._informers.pop(resource):
+                        self._changed(resource, obj, None)
+                await asyncio.sleep(_DISCOVERY)
 
     def _changed(self, resource: Resource, before: Object | None, after: Object | None) -> None:
         if after is not None:
@@ -198,6 +220,11 @@ class GarbageCollector:
                     log.info("deleting pod %s/%s: node %s does not exist", *_object_key(pod), node)
                     await self._cluster.delete_pod(pod, grace_period=0)
         return None
+
+
+async def _watch(informer: Informer) -> None:
+    with contextlib.suppress(NotFound):  # it is not served any more
+        await informer.run()
 
 
 def _object_key(pod: Object) -> tuple[str, str]:

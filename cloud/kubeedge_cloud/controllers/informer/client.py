@@ -26,6 +26,10 @@ class CachedClient:
             self._informers[resource] = Informer(self._client, resource, keep=keep)
         return self._informers[resource]
 
+    def drop(self, resource: Resource) -> None:
+        """Forget the cache of a resource that is not served any more."""
+        del self._informers[resource]
+
     def informers(self) -> Sequence[Informer]:
         return tuple(self._informers.values())
 
