@@ -7,6 +7,7 @@ kubectl users know them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -233,8 +234,14 @@ class TooLarge(StatusError, Invalid):
 
 
 class TooManyRequests(StatusError, Unavailable):
+    """`retry_after`: seconds to wait, as an HTTP client hears them in Retry-After and in the details."""
+
     code = 429
     reason = "TooManyRequests"
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message, {"retryAfterSeconds": max(1, math.ceil(retry_after))})
+        self.retry_after = retry_after
 
 
 class NotImplementedHere(StatusError, Invalid):
@@ -273,7 +280,8 @@ def of_error(exc: BaseException) -> Object:
         return exc.status()
     for kind, code, reason in _BORDER:
         if isinstance(exc, kind):
-            return failure(code, reason, outward(exc))
+            wait = exc.retry_after if isinstance(exc, Unavailable) else None
+            return failure(code, reason, outward(exc), {"retryAfterSeconds": math.ceil(wait)} if wait else None)
     return failure(500, "InternalError", "an error on the server has prevented the request from succeeding")
 
 

@@ -349,5 +349,5 @@ def status_response(error: Exception) -> Response:
     headers = [("content-type", content.JSON)]
     code = int(status["code"])
     if code in (429, 503):
-        headers.append(("retry-after", "1"))
+        headers.append(("retry-after", str(status["details"].get("retryAfterSeconds", 1))))
     return Response(code, headers, meta.encode(status))

@@ -14,6 +14,7 @@ import pytest
 from kubeedge.api.client import ObjectList, WatchEvent
 from kubeedge.api.names import Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS
+from kubeedge.api.status import TooManyRequests
 from kubeedge.apiserver.registry import Registry
 from kubeedge.errors import Conflict, Gone, Invalid, NotFound, Unavailable
 from kubeedge.store.memory import MemoryStore
@@ -259,6 +260,22 @@ async def test_failures_wait_longer_and_longer_and_success_forgets_them() -> Non
     queue.add("a")
     await run_for(queue, 0.006)
     assert len(times) == 2
+
+
+@with_queue
+async def test_who_says_when_to_come_again_is_believed() -> None:
+    loop = asyncio.get_running_loop()
+    times: list[float] = []
+
+    async def handle(key: str) -> None:
+        times.append(loop.time())
+        if len(times) == 1:
+            raise TooManyRequests("wait", retry_after=7.0)
+
+    queue: WorkQueue[str] = WorkQueue("test", handle)
+    queue.add("a")
+    await run_for(queue, 10)
+    assert times == [0.0, 7.0]
 
 
 @with_queue
