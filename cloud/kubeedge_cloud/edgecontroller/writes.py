@@ -14,7 +14,7 @@ write of each node that was merged into it, with what was not merged (merged_wri
 after the object was read, and the object is written only as it was read: a process that was stopped in the middle, and goes on when another
 one leads, merges nothing twice.
 
-Lives elsewhere: what a write is (kubeedge.api.edge_writes), who calls this and brings the answer to the node (controller.py).
+Lives elsewhere: what a write is (kubeedge.api.edge_writes), who calls this and brings the answer to the node (pending_writes.py).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NODES, PODS, SECRETS
 from kubeedge.errors import Conflict, Invalid, NotFound, Refused
 from kubeedge.store.model import Compare, CompareTarget, KeyValue, Put, Store
-from kubeedge_cloud.edgecontroller import merged_writes, projection
+from kubeedge_cloud.edgecontroller import core, merged_writes
 from kubeedge_cloud.tenants.model import node_key
 
 log = logging.getLogger("kubeedge.edgecontroller")
@@ -192,8 +192,7 @@ class WriteMerger:
         return {
             str((pod.get("spec") or {}).get("nodeName") or "")
             for pod in self._pods()
-            if meta.namespace_of(pod) == write.namespace
-            and (write.resource, write.name) in set(projection.references(pod))
+            if meta.namespace_of(pod) == write.namespace and (write.resource, write.name) in set(core.references(pod))
         }
 
     async def _tell(self, node: NodeName, write: EdgeWrite, outcome: Outcome, message: str) -> None:

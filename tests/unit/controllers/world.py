@@ -24,7 +24,7 @@ from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Store
 from kubeedge.store.reflector import reflect
 from kubeedge_cloud.controllers.module import ControllersModule
-from kubeedge_cloud.edgecontroller.controller import EdgeController, EdgeControllerSettings
+from kubeedge_cloud.edgecontroller.module import EdgeController, EdgeControllerSettings
 from kubeedge_cloud.tenants import TenantManager
 from tests.kit import virtual_time
 
