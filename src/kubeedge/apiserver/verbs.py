@@ -28,7 +28,7 @@ from kubeedge.api.status import (
 from kubeedge.apiserver import content, core, selection, tables, yaml_body
 from kubeedge.apiserver.call import Call
 from kubeedge.apiserver.content import Accept
-from kubeedge.apiserver.registry import Page
+from kubeedge.apiserver.reading import Page
 from kubeedge.apiserver.streams import OwnedStream
 from kubeedge.apiserver.unread import Unread
 from kubeedge.errors import Invalid, KubeEdgeError
