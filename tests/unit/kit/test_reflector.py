@@ -9,6 +9,7 @@ from contextlib import aclosing
 import pytest
 
 from kubeedge.errors import Gone, Unavailable
+from kubeedge.kit.backoff import Backoff
 from kubeedge.kit.reflector.core import Reflector
 from kubeedge.kit.reflector.driver import reflect
 from tests.kit import virtual_time
@@ -37,7 +38,7 @@ def test_history_that_is_gone_is_listed_again_and_in_a_row_not_in_a_hurry() -> N
 
 
 def test_failures_wait_longer_and_longer_and_an_event_forgets_them() -> None:
-    core = Reflector[str](first=1.0, last=30.0)
+    core = Reflector[str](Backoff(1.0, 30.0))
     core.listed("a")
     assert [core.failed() for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
     assert core.position == "a", "the history may be there still"

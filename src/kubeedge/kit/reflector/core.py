@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
+from kubeedge.kit.backoff import Backoff
+
 P = TypeVar("P")
-_SOON = 0.01  # seconds after the second end in a row: whoever compacts or closes must be able to go on
+_BACKOFF = Backoff(1.0, 30.0)
+_SOON = Backoff(0.01, 30.0)  # from the second end in a row: whoever compacts or closes must be able to go on
 
 
 class Reflector(Generic[P]):
-    """`first`, `last`: seconds after the first and the latest failure in a row, doubling in between."""
-
-    def __init__(self, *, first: float = 1.0, last: float = 30.0) -> None:
-        self._first = first
-        self._last = last
+    def __init__(self, backoff: Backoff = _BACKOFF) -> None:
+        self._backoff = backoff
         self._failures = 0
         self._ends = 0
         self._position: P | None = None
@@ -42,7 +42,7 @@ class Reflector(Generic[P]):
     def ended(self) -> float:
         """The watch ended without an error, as servers do to all of them, sooner or later. Seconds to wait."""
         self._ends += 1
-        return 0.0 if self._ends == 1 else self._delay(_SOON, self._ends - 1)
+        return _SOON.delay(self._ends - 1)
 
     def expired(self) -> float:
         """Seconds to wait."""
@@ -52,7 +52,4 @@ class Reflector(Generic[P]):
     def failed(self, retry_after: float | None = None) -> float:
         """Seconds to wait, at least `retry_after`, for which the server asked."""
         self._failures += 1
-        return max(self._delay(self._first, self._failures), retry_after or 0.0)
-
-    def _delay(self, first: float, number: int) -> float:
-        return min(self._last, first * float(1 << min(number - 1, 30)))
+        return max(self._backoff.delay(self._failures), retry_after or 0.0)
