@@ -30,7 +30,7 @@ from kubeedge.api.status import (
     Unauthorized,
     of_error,
 )
-from kubeedge.apiserver import content, discovery, openapi, verbs
+from kubeedge.apiserver import content, discovery, openapi, verbs, watching
 from kubeedge.apiserver.call import Address, Call, address
 from kubeedge.apiserver.discovery import VersionInfo
 from kubeedge.apiserver.logs import NodeStream, logs
@@ -251,7 +251,7 @@ class ApiServer:
         place = contextlib.ExitStack()
         place.enter_context(_counted(self._watches, call.registry.tenant, _MAX_WATCHES, "watches"))
         try:
-            return await verbs.watch(call, place.close)
+            return await watching.watch(call, place.close)
         except BaseException:
             place.close()
             raise

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from kubeedge.api import keys, meta
 from kubeedge.api.names import Revision
-from kubeedge.metaserver import joined
+from kubeedge.metaserver import core, pending
 from kubeedge.store.model import Change, ChangeKind, Compare, KeyValue, Op, RangeResult, Store, TxnResult, WatchBatch
 
 
@@ -41,7 +41,7 @@ class EffectiveStore:
             return await self._store.range(key, end, revision=revision, limit=limit, keys_only=keys_only)
         at = self._store.revision if revision is None else revision
         found = await self._store.range(key, end, revision=at, limit=limit)
-        waiting = await joined.pending(self._store, at)
+        waiting = await pending.read(self._store, at)
         if not waiting.of:
             return replace(found, revision=at) if revision is None else found
         return replace(found, kvs=tuple(_merged(kv, waiting) for kv in found.kvs), revision=at)
@@ -64,11 +64,11 @@ class EffectiveStore:
 
     async def _seen(self, prefix: str, batch: WatchBatch) -> list[Change]:
         seen: list[Change] = []
-        for revision, changes in joined.by_revision(batch.changes).items():
-            found = {key: c for key, c in joined.touched(changes).items() if key.startswith(prefix)}
+        for revision, changes in core.by_revision(batch.changes).items():
+            found = {key: c for key, c in core.touched(changes).items() if key.startswith(prefix)}
             if not found:
                 continue
-            plain = not await joined.any_pending(self._store, revision)
+            plain = not await pending.exist(self._store, revision)
             for key, change in found.items():
                 if change is not None and (plain or change.kind is ChangeKind.DELETE):
                     seen.append(change)
@@ -103,9 +103,9 @@ class EffectiveStore:
         """The real store is its owner's to close."""
 
 
-def _merged(kv: KeyValue, waiting: joined.Pending) -> KeyValue:
+def _merged(kv: KeyValue, waiting: core.Pending) -> KeyValue:
     writes = waiting.of.get(keys.split(kv.key))
-    obj = joined.decoded(kv.value) if writes else None
+    obj = core.decoded(kv.value) if writes else None
     if not writes or obj is None:
         return kv
-    return kv._replace(value=meta.canonical(joined.merged(obj, writes)))
+    return kv._replace(value=meta.canonical(core.merged(obj, writes)))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from kubeedge.api import edge_writes, keys, meta
 from kubeedge.errors import Invalid, Unavailable
-from kubeedge.metaserver import joined
+from kubeedge.metaserver import core
 from kubeedge.store.model import Compare, CompareTarget, Delete, KeyValue, Op, Put, Store
 from kubeedge.store.reflector import PrefixView, follow_view, reflect
 
@@ -38,7 +38,7 @@ class EdgeWrites:
             group.create_task(self._follow(ready), name="answers to writes")
 
     async def _follow(self, ready: asyncio.Event) -> None:
-        async with contextlib.aclosing(reflect(self._store, joined.RESULTS)) as changes:
+        async with contextlib.aclosing(reflect(self._store, core.RESULTS)) as changes:
             async for answers, changed in changes:
                 for key in sorted(changed):
                     if key in answers:
@@ -46,11 +46,11 @@ class EdgeWrites:
                 ready.set()
 
     async def pending(self) -> int:
-        return len((await self._store.range(joined.WRITES, keys.prefix_end(joined.WRITES), keys_only=True)).kvs)
+        return len((await self._store.range(core.WRITES, keys.prefix_end(core.WRITES), keys_only=True)).kvs)
 
     async def count(self) -> None:
         """Keeps `waiting`, for metrics."""
-        view = PrefixView(self._store, joined.WRITES, keep=len)
+        view = PrefixView(self._store, core.WRITES, keep=len)
         async with contextlib.aclosing(follow_view(view)) as changes:
             async for _ in changes:
                 self.waiting = len(view.values)
@@ -58,7 +58,7 @@ class EdgeWrites:
     async def _answered(self, key: str, value: bytes) -> None:
         while True:
             try:
-                return await self._settle(joined.WRITES + key.removeprefix(joined.RESULTS), value)
+                return await self._settle(core.WRITES + key.removeprefix(core.RESULTS), value)
             except Unavailable as exc:
                 log.warning("the answer to a write is not kept yet: %s", exc)
                 await asyncio.sleep(_RETRY)

@@ -15,7 +15,7 @@ from kubeedge.api.names import NodeName
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NAMESPACES, NODES, PODS, SECRETS
 from kubeedge.api.status import Forbidden, ObjectModified, ObjectNotFound, TooManyRequests
 from kubeedge.errors import Conflict, Unavailable
-from kubeedge.metaserver import joined
+from kubeedge.metaserver import core
 from kubeedge.store.model import Put
 from kubeedge_cloud.edgecontroller.writes import WriteMerger
 from tests.unit.controllers.world import TENANT, World
@@ -182,9 +182,9 @@ async def test_a_node_writes_what_is_its_own_and_nothing_else(world: World, edge
                 "id": f"bad{number}", "operation": "change", "resource": resource, "name": name,
                 "namespace": "" if resource == "nodes" else "default", "changes": [{"path": path, "now": "evil"}],
             }  # fmt: skip
-            await edge.store.put(joined.WRITES + f"{900 + number:016d}", json.dumps(write).encode())
+            await edge.store.put(core.WRITES + f"{900 + number:016d}", json.dumps(write).encode())
         for number, garbage in enumerate((b"", b"null", b"\xff", b"[" * 5000, b"7", b'{"id":{}}')):
-            await edge.store.put(joined.WRITES + f"{990 + number:016d}", garbage)
+            await edge.store.put(core.WRITES + f"{990 + number:016d}", garbage)
         before = {r.plural: [o for o in await world.all(r)] for r in (CONFIGMAPS, PODS, NODES)}
         await edge.connect()
         await world.settle(60)
@@ -237,11 +237,11 @@ async def test_what_is_not_written_at_the_edge_is_refused_in_words_and_queues_no
             await edge.api.update(CONFIGMAPS, "default", {**old, "data": {}})
         assert await edge.pending() == 1
         async with refused(TooManyRequests, "wait for the cloud"):
-            for number in range(joined.MAX_PENDING + 1):
+            for number in range(core.MAX_PENDING + 1):
                 await edge.api.merge_patch(CONFIGMAPS, "default", "web", {"data": {"a": str(number)}})
-        assert await edge.pending() == joined.MAX_PENDING
+        assert await edge.pending() == core.MAX_PENDING
         await reconnect(world, edge)
-        assert (await data_of(world.api()))["a"] == str(joined.MAX_PENDING - 2)
+        assert (await data_of(world.api()))["a"] == str(core.MAX_PENDING - 2)
 
 
 @at_the_edge
@@ -366,7 +366,7 @@ async def test_nodes_that_share_an_object_do_not_take_each_other_s_marks_away(wo
 async def test_a_row_that_is_no_write_any_more_does_not_wait_for_ever(world: World, edge: EdgeNode) -> None:
     async with world.cloud():
         await with_a_pod(world, edge)
-        await edge.store.put(f"{joined.WRITES}0000000000000001", b'{"id":"w1","oper\xfftion":')
+        await edge.store.put(f"{core.WRITES}0000000000000001", b'{"id":"w1","oper\xfftion":')
         await edge.api.merge_patch(CONFIGMAPS, "default", "web", {"data": {"a": "edge"}})
         await reconnect(world, edge)
         assert (await data_of(world.api()))["a"] == "edge" and await edge.pending() == 0
@@ -434,7 +434,7 @@ async def test_a_node_restored_from_an_old_image_does_not_write_twice_and_its_ne
     async with world.cloud():
         await with_a_pod(world, edge)
         await edge.api.merge_patch(CONFIGMAPS, "default", "web", {"data": {"a": "edge"}})
-        (image,) = (await edge.store.range(joined.WRITES, keys.prefix_end(joined.WRITES))).kvs
+        (image,) = (await edge.store.range(core.WRITES, keys.prefix_end(core.WRITES))).kvs
         await reconnect(world, edge)
         await world.api().merge_patch(CONFIGMAPS, "default", "web", {"data": {"a": "1"}})
         await edge.store.put(image.key, image.value)  # what the old image still had in its queue

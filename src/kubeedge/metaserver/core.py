@@ -1,7 +1,7 @@
-"""Reading the edge's store with its pending writes on top, at any revision that it still has.
+"""An object at the edge, joined of rows: what the cloud wants (/desired/), what waits to be merged (/reported/writes/), what the node says of
+it (/reported/). Pure.
 
-An object at the edge is joined of rows: what the cloud wants (/desired/), what waits to be merged (/reported/writes/), what the node
-says of it (/reported/). Nothing is copied and nothing is cached: history gives watches their events and costs no memory.
+Nothing is copied and nothing is cached: history gives watches their events and costs no memory.
 
 /local/written/RESOURCE/NAMESPACE/NAME holds the revision at which the last answered write of an object was taken away; so an object's
 version never goes back when its pending write goes.
@@ -10,15 +10,17 @@ version never goes back when its pending write goes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from kubeedge.api import edge_writes, keys, meta
+from kubeedge.api.client import Resource
 from kubeedge.api.edge_writes import EdgeWrite
 from kubeedge.api.names import Object, Revision
+from kubeedge.api.resources import NAMESPACES, NODES, PODS
 from kubeedge.errors import Invalid
-from kubeedge.store.model import Change, ChangeKind, KeyValue, Store
+from kubeedge.store.model import Change, ChangeKind, KeyValue
 
 WRITES = f"{keys.REPORTED}{edge_writes.RESOURCE}/{keys.CLUSTER_SCOPE}/"
 RESULTS = f"{keys.DESIRED}{edge_writes.RESOURCE}/{keys.CLUSTER_SCOPE}/"
@@ -37,29 +39,16 @@ class Pending:
     count: int = 0
     size: int = 0
 
-
-async def pending(store: Store, at: Revision) -> Pending:
-    found = Pending()
-    for kv in (await store.range(WRITES, keys.prefix_end(WRITES), revision=at)).kvs:
-        found.count += 1
-        found.size += len(kv.value)
+    def add(self, kv: KeyValue) -> None:
+        """A row below WRITES."""
+        self.count += 1
+        self.size += len(kv.value)
         try:
             write = edge_writes.decode(kv.value)
         except Invalid:  # not ours; the cloud says no to it
-            continue
-        found.of.setdefault(write.object_key, []).append(write)
-        found.revisions[write.object_key] = max(found.revisions.get(write.object_key, 0), kv.mod_revision)
-    return found
-
-
-async def any_pending(store: Store, at: Revision) -> bool:
-    return bool((await store.range(WRITES, keys.prefix_end(WRITES), revision=at, limit=1, keys_only=True)).kvs)
-
-
-async def revisions_of(store: Store, prefix: str, first: str, last: str, at: Revision) -> Mapping[str, KeyValue]:
-    """Rows of `prefix` from `first` to `last` (both named below it), by name."""
-    found = await store.range(prefix + first, prefix + last + "\0", revision=at)
-    return {kv.key.removeprefix(prefix): kv for kv in found.kvs}
+            return
+        self.of.setdefault(write.object_key, []).append(write)
+        self.revisions[write.object_key] = max(self.revisions.get(write.object_key, 0), kv.mod_revision)
 
 
 def merged(obj: Object, writes: Sequence[EdgeWrite]) -> Object:
@@ -105,3 +94,48 @@ def by_revision(changes: Sequence[Change]) -> dict[Revision, list[Change]]:
     for change in changes:
         found.setdefault(change.revision, []).append(change)
     return found
+
+
+def shown(resource: Resource, desired: bytes, writes: Sequence[EdgeWrite], report: bytes) -> Object | None:
+    """One object of the API, of its rows; None when there is nothing to show."""
+    obj = decoded(desired)
+    if obj is None or not isinstance(obj.get("metadata"), dict):
+        return None
+    obj = merged(obj, writes)
+    if writes:
+        inner = dict(meta.metadata(obj))
+        inner["annotations"] = {**(inner.get("annotations") or {}), edge_writes.PENDING: writes[-1].id}
+        obj = {**obj, "metadata": inner}
+    said = decoded(report) if report else None
+    if resource == PODS:
+        uid = meta.metadata(obj).get("uid")
+        ours = said if said is not None and said.get("uid") == uid else {}
+        if ours.get("gone"):
+            return None
+        status = ours.get("status")
+        obj = {**obj, "status": status if isinstance(status, dict) else {"phase": "Pending"}}
+    elif resource == NODES:
+        status = (said or {}).get("status")
+        obj = {**obj, "status": _node_status(status if isinstance(status, dict) else {})}
+    return meta.typed(resource, obj)
+
+
+def _node_status(status: Object) -> Object:
+    """The node speaks for itself: whoever reads this has reached its agent."""
+    ready = {"type": "Ready", "status": "True", "reason": "AgentRunning", "message": "the edge agent answers"}
+    return {**status, "conditions": [ready]}
+
+
+def plain(obj: Object) -> Object:
+    """Without what is the server's: the fields that a write may be about."""
+    inner = {key: value for key, value in meta.metadata(obj).items() if key not in ("resourceVersion", "generation")}
+    hidden = (edge_writes.PENDING, edge_writes.LAST_APPLIED)
+    annotations = {key: value for key, value in (inner.pop("annotations", None) or {}).items() if key not in hidden}
+    if annotations:
+        inner["annotations"] = annotations
+    return {**{key: value for key, value in obj.items() if key != "status"}, "metadata": inner}
+
+
+def namespace(name: str) -> Object:
+    inner = {"name": name, "labels": {"kubernetes.io/metadata.name": name}}
+    return meta.typed(NAMESPACES, {"metadata": inner, "spec": {}, "status": {"phase": "Active"}})
