@@ -1,4 +1,4 @@
-"""Adopting what nobody owns and what fits the selector, and letting go of what fits no longer."""
+"""Adopting orphans that match the selector, and releasing what no longer matches."""
 
 from __future__ import annotations
 

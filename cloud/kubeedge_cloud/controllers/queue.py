@@ -88,7 +88,7 @@ class WorkQueue(Generic[K]):
         try:
             delay = await self._handle(key)
         except (Conflict, NotFound) as exc:
-            # somebody else was faster; the cache will know in a moment
+            # another writer was faster; the cache will catch up in a moment
             log.debug("%s %s: %s", self.name, key, exc)
             self.add_after(key, self._backoff(key))
         except (Invalid, Refused) as exc:

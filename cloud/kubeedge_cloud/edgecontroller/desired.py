@@ -88,4 +88,4 @@ class DesiredState:
             faults.at("edgecontroller.desired.before_commit")
             done = await self._state.store.txn((exists, *self._fence()), ops[start : start + _OPS])
             if not done.succeeded:
-                return  # removed meanwhile: nothing of it shall come back; or another process leads, and knows better
+                return  # the node was removed meanwhile and must stay removed; or another process leads

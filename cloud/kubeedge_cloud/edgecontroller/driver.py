@@ -103,7 +103,7 @@ class TenantEdgeController:
                     self._desired.queue.add(name)
                     self._writes.node_added(name)
                     self._nodes.queue.add(name)
-                if not first.is_set():  # and those that were removed while nobody looked
+                if not first.is_set():  # and those that were removed while no process was running
                     gone = {NodeName(meta.name_of(n)) for n in state.nodes if core.is_managed(n)} - records.keys()
                 for name in gone:
                     for part in (state, self._desired, self._reports, self._writes):

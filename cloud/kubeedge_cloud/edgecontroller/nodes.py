@@ -65,7 +65,7 @@ class Nodes:
         return None
 
     async def _pods_of(self, name: NodeName, attached: bool) -> None:
-        """Pods of a node that is away are not ready, as far as anybody knows; when it is back, its word counts again."""
+        """Pods of a node that is away are not ready; once it is back, its reports count again."""
         for pod in self._state.pods_of(name):
             rest = f"pods/{meta.namespace_of(pod)}/{meta.name_of(pod)}"
             if attached:

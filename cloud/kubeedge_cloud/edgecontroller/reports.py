@@ -99,7 +99,7 @@ class Reports:
         status = report.get("status")
         if report.get("gone"):
             if isinstance(status, dict) and pod["metadata"].get("finalizers"):
-                # it stays, and nobody else will say how it ended
+                # it stays, and no other report will say how it ended
                 _check("PodStatus", status)
                 if pod.get("status") != status:
                     await self._nodes.write_pod_status(pod, status)
@@ -135,7 +135,7 @@ class Reports:
 
     async def _kubebus_reported(self, name: NodeName, report: dict[str, Any]) -> None:
         if name not in self._state.sessions and self._state.is_lost(name):
-            return  # nobody knows
+            return  # unknown
         node = await self._nodes.ensure(name)
         current = node.get("status") or {}
         condition = core.kubebus_condition(report)
@@ -174,7 +174,7 @@ class Reports:
 
 
 def _check(kind: str, status: Object) -> None:
-    """Raises Invalid: what has another form would break whoever reads it, us first."""
+    """Raises Invalid: a malformed status would break its readers, beginning with us."""
     if errors := schema.check(kind, status)[0]:
         raise Invalid(f"{errors[0]}")
 

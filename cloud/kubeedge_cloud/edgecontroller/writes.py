@@ -116,7 +116,7 @@ class WriteMerger:
                 try:
                     return await self._apply(node, write, resource, namespace, obj)
                 except Conflict:
-                    continue  # somebody else wrote in between: look again
+                    continue  # another writer was faster: read again
         except NotFound:
             return "gone", "the object was deleted in the cloud"
         except (Invalid, Refused) as exc:
@@ -157,7 +157,7 @@ class WriteMerger:
             await self._noticed(resource, namespace, write.name, write.uid)
 
     async def _noticed(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
-        """Until the cache knows of the deletion: an answer that goes down without it would raise the pod from the dead.
+        """Until the cache knows of the deletion: otherwise the answer would go down together with a pod that is not being deleted.
 
         The grace period was never 0: the end of a pod is its node's to tell.
         """

@@ -4,7 +4,7 @@ Rules that are easy to forget:
 
 * A write to the object does not touch its status, a write to `status` touches nothing else.
 * metadata.generation counts changes of spec, for the kinds whose controllers report observedGeneration.
-* A deletion is a mark (deletionTimestamp) while anything still has to happen: a finalizer has to be removed, or a
+* A deletion sets deletionTimestamp while anything still has to happen: a finalizer has to be removed, or a
   node has to stop the pod. The node's "gone" is a second deletion with a grace period of 0.
 """
 
@@ -201,7 +201,7 @@ def without_version(obj: Object) -> Object:
 
 
 def delete(row: Row, obj: Object, options: DeleteOptions, *, now: float) -> Object | None:
-    """The object with its mark, or None when nothing has to be waited for.
+    """The object with its deletionTimestamp, or None when nothing has to be waited for.
 
     Raises ObjectModified when a precondition does not hold, Forbidden for what may not go.
     """
@@ -220,29 +220,29 @@ def delete(row: Row, obj: Object, options: DeleteOptions, *, now: float) -> Obje
     if row.resource == NAMESPACES:
         return _delete_namespace(row, obj, now)
     stored = without_version(obj)
-    marks = dict(meta.metadata(stored))
-    finalizers = list(marks.get("finalizers") or [])
-    if options.propagation == "Foreground" and FOREGROUND not in finalizers and not marks.get("deletionTimestamp"):
+    inner = dict(meta.metadata(stored))
+    finalizers = list(inner.get("finalizers") or [])
+    if options.propagation == "Foreground" and FOREGROUND not in finalizers and not inner.get("deletionTimestamp"):
         finalizers.append(FOREGROUND)
-        marks["finalizers"] = finalizers
-    if options.propagation == "Orphan" and ORPHAN not in finalizers and not marks.get("deletionTimestamp"):
+        inner["finalizers"] = finalizers
+    if options.propagation == "Orphan" and ORPHAN not in finalizers and not inner.get("deletionTimestamp"):
         finalizers.append(ORPHAN)
-        marks["finalizers"] = finalizers
+        inner["finalizers"] = finalizers
     grace = _grace(row, stored, options.grace_period)
-    earlier = marks.get("deletionGracePeriodSeconds")
-    if marks.get("deletionTimestamp"):
+    earlier = inner.get("deletionGracePeriodSeconds")
+    if inner.get("deletionTimestamp"):
         if isinstance(earlier, int) and grace < earlier:
             # Shorter counts from the first deletion, as Kubernetes does it.
-            begun = (meta.parse_timestamp(marks["deletionTimestamp"]) or now) - earlier
-            marks["deletionTimestamp"] = meta.timestamp(max(begun + grace, now))
-            marks["deletionGracePeriodSeconds"] = grace
+            begun = (meta.parse_timestamp(inner["deletionTimestamp"]) or now) - earlier
+            inner["deletionTimestamp"] = meta.timestamp(max(begun + grace, now))
+            inner["deletionGracePeriodSeconds"] = grace
     else:
-        marks["deletionTimestamp"] = meta.timestamp(now + grace)
-        marks["deletionGracePeriodSeconds"] = grace
+        inner["deletionTimestamp"] = meta.timestamp(now + grace)
+        inner["deletionGracePeriodSeconds"] = grace
         if row.counts_generation:
-            marks["generation"] = int(marks.get("generation") or 0) + 1
-    marked = {**stored, "metadata": marks}
-    return None if is_finished(row, marked) else marked
+            inner["generation"] = int(inner.get("generation") or 0) + 1
+    deleting = {**stored, "metadata": inner}
+    return None if is_finished(row, deleting) else deleting
 
 
 def _grace(row: Row, obj: Object, wanted: int | None) -> int:
@@ -262,21 +262,21 @@ def _delete_namespace(row: Row, obj: Object, now: float) -> Object | None:
     name = meta.name_of(obj)
     if name in IMMORTAL:
         raise Forbidden.of(row.resource, name, "this namespace may not be deleted")
-    marked = without_version(obj)
-    if not meta.metadata(marked).get("deletionTimestamp"):
-        marked["metadata"] = {**marked["metadata"], "deletionTimestamp": meta.timestamp(now)}
-    marked["status"] = {**(marked.get("status") or {}), "phase": "Terminating"}
-    return marked
+    deleting = without_version(obj)
+    if not meta.metadata(deleting).get("deletionTimestamp"):
+        deleting["metadata"] = {**deleting["metadata"], "deletionTimestamp": meta.timestamp(now)}
+    deleting["status"] = {**(deleting.get("status") or {}), "phase": "Terminating"}
+    return deleting
 
 
 def is_finished(row: Row, obj: Object) -> bool:
-    """A marked object for which nothing more has to happen: it is to be removed."""
-    marks = meta.metadata(obj)
-    if not marks.get("deletionTimestamp") or marks.get("finalizers"):
+    """Is it being deleted, and nothing more has to happen before it is removed?"""
+    inner = meta.metadata(obj)
+    if not inner.get("deletionTimestamp") or inner.get("finalizers"):
         return False
     if row.resource == NAMESPACES:
         return not (obj.get("spec") or {}).get("finalizers")
-    return not marks.get("deletionGracePeriodSeconds")
+    return not inner.get("deletionGracePeriodSeconds")
 
 
 def scale_of(obj: Object) -> Object:

@@ -121,7 +121,7 @@ class ObjectReader:
                 token = selection.encode_continue(revision, start[len(chosen.key) :])
                 remaining = found.count - read if chosen.matches is None else None
                 return Page(items, str(revision), token, remaining, size)
-            await asyncio.sleep(0)  # a list of 100,000 objects shall not stop everyone else
+            await asyncio.sleep(0)  # a list of 100,000 objects must not stall other requests
 
     async def watch(
         self,
@@ -137,13 +137,13 @@ class ObjectReader:
         """Events after resource_version; "" and "0" begin with the objects there are. Raises Expired.
 
         With `bookmarks`, BOOKMARK events say up to which version the watch has seen everything; with
-        `initial_events` the objects there are come first, and a marked bookmark after them.
+        `initial_events` the existing objects come first, followed by a bookmark annotated as their end.
         """
         await self.bootstrap()
         chosen = selection.select(self.tenant, self.served.row_of(resource), namespace, label_selector, field_selector)
         after = _version(resource_version)
         if after > self._store.revision:
-            # The store was rebuilt or restored: waiting for that version would mean to wait for ever.
+            # The store was rebuilt or restored: that version may never come.
             raise Expired(f"too large resource version: {after}, current: {self._store.revision}; list again")
         if not after or initial_events:
             page = await self.list_page(

@@ -289,21 +289,21 @@ class Registry(ObjectReader):
             options = replace(options, propagation="Background")
         if options.propagation == "Orphan" and (
             not self._foreground or resource in _UNCOLLECTED
-        ):  # nobody would adopt them again
+        ):  # no controller would release them
             if not options.dry_run:
                 await self._orphan(await self.get(resource, namespace, name))
             options = replace(options, propagation="Background")
         for attempt in range(_ATTEMPTS):
             kv = await self._read(resource, namespace, name)
             old = decode(kv)
-            marked = core.delete(row, old, options, now=self._wall())
+            deleting = core.delete(row, old, options, now=self._wall())
             if options.dry_run:
-                return (old, True) if marked is None else (selection.with_version(marked, kv.mod_revision), False)
-            if marked is None:
+                return (old, True) if deleting is None else (selection.with_version(deleting, kv.mod_revision), False)
+            if deleting is None:
                 if await self._remove(row, kv, old):
                     return old, True
             else:
-                result = await self._replace(row, kv, old, marked, dry_run=False, status=True)
+                result = await self._replace(row, kv, old, deleting, dry_run=False, status=True)
                 if result is not None:
                     return await self._purged(row, result)
             await asyncio.sleep(0.001 * attempt)
@@ -327,7 +327,7 @@ class Registry(ObjectReader):
         return gone
 
     async def _purged(self, row: Row, obj: Object) -> tuple[Object, bool]:
-        """A namespace that is Terminating and empty goes at once; the mark keeps new content out meanwhile."""
+        """A namespace that is Terminating and empty goes at once; its phase keeps new content out meanwhile."""
         if row.resource != NAMESPACES or meta.metadata(obj).get("finalizers"):
             return obj, False
         if await self._has_content(meta.name_of(obj)):

@@ -98,7 +98,7 @@ class ApiServer:
         except KubeEdgeError as exc:
             return status_response(exc)
         except (OSError, h11.RemoteProtocolError):
-            raise  # the connection is broken: nobody is there to read an answer
+            raise  # the connection is broken, so there is no one to answer
         except Exception:
             log.exception("request failed: %s %s", request.method, request.target[:200])
             return status_response(RuntimeError())
@@ -233,27 +233,27 @@ class ApiServer:
         return Response(answer.status, headers, OwnedStream(pieces(), lambda: self.unread.release(unread)))
 
     async def _log(self, call: Call) -> Response:
-        place = contextlib.ExitStack()
-        place.enter_context(_counted(self._logs, call.registry.tenant, _MAX_LOGS, "streams of logs"))
+        counted = contextlib.ExitStack()
+        counted.enter_context(_counted(self._logs, call.registry.tenant, _MAX_LOGS, "streams of logs"))
         try:
             answer = await logs(call, self._node_stream)
             if not isinstance(answer.body, OwnedStream):
-                place.close()
+                counted.close()
                 return answer
-            answer.body.on_end(place.close)
+            answer.body.on_end(counted.close)
             return answer
         except BaseException:
-            place.close()
+            counted.close()
             raise
 
     async def _watch(self, call: Call) -> Response:
-        """The place is given back when the response's stream ends, which may be long after this returns."""
-        place = contextlib.ExitStack()
-        place.enter_context(_counted(self._watches, call.registry.tenant, _MAX_WATCHES, "watches"))
+        """The watch counts until its response's stream ends, which may be long after this returns."""
+        counted = contextlib.ExitStack()
+        counted.enter_context(_counted(self._watches, call.registry.tenant, _MAX_WATCHES, "watches"))
         try:
-            return await watching.watch(call, place.close)
+            return await watching.watch(call, counted.close)
         except BaseException:
-            place.close()
+            counted.close()
             raise
 
 

@@ -28,7 +28,7 @@ from kubeedge.errors import Invalid
 from kubeedge.kit.http1 import Response
 
 _TRANSFORMS = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
-_STRATEGIC = "application/strategic-merge-patch+json"  # not of custom resources: nobody knows how their lists merge
+_STRATEGIC = "application/strategic-merge-patch+json"  # not for custom resources: their lists have no merge keys
 _OPERATIONS = Bounds(values=5 * patch.MAX_OPERATIONS)  # an operation is an object with three values, or more
 
 

@@ -36,7 +36,7 @@ async def watch(call: Call, done: Callable[[], None]) -> Response:
     selection.select(call.registry.tenant, at.row, at.namespace, labels, fields)  # refuse nonsense with a 400
     seconds = call.number("timeoutSeconds")
     if seconds is None or seconds <= 0:
-        # Clients that came together shall not come back together.
+        # Clients that connected together must not reconnect together.
         seconds_left = _WATCH_SECONDS * (1 + random.random())
     else:
         seconds_left = min(float(seconds), _WATCH_SECONDS_LIMIT)

@@ -52,7 +52,7 @@ class Pending:
 
 
 def merged(obj: Object, writes: Sequence[EdgeWrite]) -> Object:
-    """The object as the edge shows it while the writes wait: the cloud's later changes shine through."""
+    """The object as the edge shows it while the writes wait: with the cloud's later changes to other fields."""
     for write in writes:
         if write.operation == "change":
             obj, _ = edge_writes.apply(obj, write.changes)
@@ -121,7 +121,7 @@ def shown(resource: Resource, desired: bytes, writes: Sequence[EdgeWrite], repor
 
 
 def _node_status(status: Object) -> Object:
-    """The node speaks for itself: whoever reads this has reached its agent."""
+    """Ready: a client that reads this has reached the node's agent."""
     ready = {"type": "Ready", "status": "True", "reason": "AgentRunning", "message": "the edge agent answers"}
     return {**status, "conditions": [ready]}
 

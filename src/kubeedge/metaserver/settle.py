@@ -1,7 +1,7 @@
 """Module "edgewrites": what the cloud said of a write is taken in; then the write is over.
 
 The answer comes in the same transaction as the merged object (kubeedge_cloud.edgecontroller), so taking the write away changes nothing
-that anybody sees, but its mark. A cut or a crash before that finds the answer again.
+visible but the pending annotation. After a lost link or a crash the answer is found again.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class EdgeWrites:
                 await asyncio.sleep(_RETRY)
 
     async def _drop(self, kv: KeyValue, answer: bytes) -> None:
-        """A row that is no write (bits that flipped) waits for ever, and takes a place; the cloud has said so, too."""
+        """A row that is not a write (flipped bits) would count as pending indefinitely; the cloud refused it as well."""
         with contextlib.suppress(Invalid):
             if edge_writes.decode_result(answer)[:2] == ("", "refused"):
                 await self._store.txn((Compare(kv.key, CompareTarget.MOD, "=", kv.mod_revision),), (Delete(kv.key),))

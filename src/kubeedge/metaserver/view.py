@@ -103,8 +103,8 @@ class RegistryView(EffectiveStore):
             return []
         first, last = (row.key.removeprefix(kind.local) for row in (rows[0], rows[-1]))
         reports = await pending.rows_between(self._store, kind.report, first, last, at) if kind.report else {}
-        mark = keys.WRITTEN + kind.local.removeprefix(keys.DESIRED)
-        marks = await pending.rows_between(self._store, mark, first, last, at) if kind.resource != EVENTS else {}
+        prefix = keys.WRITTEN + kind.local.removeprefix(keys.DESIRED)
+        written = await pending.rows_between(self._store, prefix, first, last, at) if kind.resource != EVENTS else {}
         found = []
         for row in rows:
             rest = row.key.removeprefix(kind.local)
@@ -116,7 +116,7 @@ class RegistryView(EffectiveStore):
             newest = max(
                 row.mod_revision,
                 report.mod_revision if report else 0,
-                marks[rest].mod_revision if rest in marks else 0,
+                written[rest].mod_revision if rest in written else 0,
                 waiting.revisions.get(object_key, 0),
             )
             value = meta.encode(obj)

@@ -103,7 +103,7 @@ class GarbageCollector:
         kind = str(reference.get("apiVersion")), str(reference.get("kind"))
         resource = next((r for r in self._informers if (r.api_version, r.kind) == kind), None)
         if resource is None:
-            return True  # a kind that we do not know: nobody can say that it is gone
+            return True  # not a kind that we watch: absence cannot be proven
         namespace = entry.namespace if resource.namespaced else ""
         try:
             found = await self._cluster.client.get(resource, namespace, str(reference.get("name")))

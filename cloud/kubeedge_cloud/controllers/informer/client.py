@@ -21,7 +21,7 @@ class CachedClient:
         self._informers: dict[Resource, Informer] = {}
 
     def informer(self, resource: Resource, *, keep: Callable[[Object], Object] = without_history) -> Informer:
-        """The cache of a resource, made at the first call; somebody has to run it."""
+        """The cache of a resource, created by the first call; the caller runs it."""
         if resource not in self._informers:
             self._informers[resource] = Informer(self._client, resource, keep=keep)
         return self._informers[resource]

@@ -10,7 +10,7 @@ resourceVersions are opaque: they are compared for equality alone, so every API 
 * a list that began after an answer has that write. One that was being read then may or may not have it: the object is read again
   (`crossed`), as it is when a list was taken in while the write was open.
 
-Objects in the cache belong to everyone: never change one.
+Cached objects are shared: never modify one.
 """
 
 from __future__ import annotations

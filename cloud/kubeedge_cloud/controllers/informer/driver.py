@@ -114,7 +114,7 @@ class Informer:
         return answer
 
     async def run(self) -> None:
-        """List, then watch, for ever."""
+        """List, then watch, until cancelled."""
         steps = reflect(
             self,
             core=Reflector[str](),
