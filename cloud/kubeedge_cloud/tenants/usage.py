@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 
 from kubeedge.api import keys
@@ -20,14 +20,13 @@ from kubeedge.apiserver.quota import Growth, Limits, Used, Wrote, check
 from kubeedge.kit.bucket import Bucket
 from kubeedge.kit.metrics import Family, family
 from kubeedge.kit.reflector.driver import reflect
-from kubeedge.store.model import ChangeKind, Store
-from kubeedge.store.reflector import pages
+from kubeedge.store.model import Store
 from kubeedge_cloud.tenants.each import for_each_tenant
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import TenantRecord
+from kubeedge_cloud.tenants.stored_sizes import StoredSizes
 
 _PACE = 600.0  # seconds in which a tenant may write as many bytes as it may have
-_PAGE = 50  # keys read at once; each may have 1.5 MiB
 
 
 class TenantUsage:
@@ -99,36 +98,6 @@ class TenantUsage:
         self._size = sum(sizes.values())
 
 
-class _Counted:
-    """A Source for kubeedge.kit.reflector: of what is stored, the sizes."""
-
-    def __init__(self, store: Store, prefix: str, usage: TenantUsage) -> None:
-        self._store = store
-        self._prefix = prefix
-        self._usage = usage
-
-    async def list(self) -> Revision:
-        sizes: dict[str, int] = {}
-        revision = Revision(0)
-        async with aclosing(pages(self._store, self._prefix, size=_PAGE)) as found:
-            async for page in found:
-                sizes.update((kv.key, len(kv.key) + len(kv.value)) for kv in page.kvs)
-                revision = page.revision
-        self._usage.begin_again(sizes, revision)
-        return revision
-
-    async def watch(self, position: Revision) -> AsyncGenerator[Revision, None]:
-        async with aclosing(self._store.watch(self._prefix, after=position, progress=True)) as batches:
-            async for batch in batches:
-                for change in batch.changes:
-                    if change.kind is ChangeKind.PUT:
-                        self._usage.put(change.key, len(change.key) + len(change.value))
-                    else:
-                        self._usage.deleted(change.key)
-                self._usage.seen(batch.revision)
-                yield batch.revision
-
-
 class Usage:
     """Module "usage": it is ready when what the tenants of the beginning have is known."""
 
@@ -166,7 +135,9 @@ class Usage:
                 self._records = {record.name: record for record in records}
 
     async def _serve(self, record: TenantRecord, serving: asyncio.Event) -> None:
-        async with aclosing(reflect(_Counted(self._store, keys.registry(record.name), self.of(record.name)))) as steps:
+        async with aclosing(
+            reflect(StoredSizes(self._store, keys.registry(record.name), self.of(record.name)))
+        ) as steps:
             async for _ in steps:
                 serving.set()
 
