@@ -34,7 +34,7 @@ class Script:
 
     def __init__(self) -> None:
         self.lists: list[ObjectList | Exception] = []
-        self.answers: asyncio.Queue[Object | None] = asyncio.Queue()  # to reads and writes of one object
+        self.answers: asyncio.Queue[Object | Exception | None] = asyncio.Queue()  # to reads and writes of one object
         self.during_list: Callable[[], Awaitable[None]] | None = None
         self.watched: list[str] = []  # from which versions
         self.events: asyncio.Queue[WatchEvent | Exception | None] = asyncio.Queue()
@@ -52,6 +52,8 @@ class Script:
         found = await self.answers.get()
         if found is None:
             raise NotFound(name)
+        if isinstance(found, Exception):
+            raise found
         return found
 
     async def create(self, resource: Any, namespace: str, obj: Object) -> Object:
@@ -397,7 +399,11 @@ async def test_a_write_during_which_everything_was_listed_is_read_again(
     async with writing(informer, script, obj("a", 20)):
         await say(script, Gone("compacted"))
         assert heard[-1] == ("a3", "a30")
-        asyncio.get_running_loop().call_later(0.01, script.answers.put_nowait, obj("a", 30))
+        loop = asyncio.get_running_loop()
+        loop.call_later(
+            0.01, script.answers.put_nowait, Unavailable("away for a moment: the write was made nevertheless")
+        )
+        loop.call_later(0.02, script.answers.put_nowait, obj("a", 30))
     await say(script, WatchEvent("MODIFIED", obj("a", 32)))
     assert heard[1:] == [("a3", "a30"), ("a30", "a32")]
 

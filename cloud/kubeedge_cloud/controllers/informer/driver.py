@@ -26,6 +26,8 @@ from kubeedge_cloud.controllers.objects import Key, without_history
 
 log = logging.getLogger(__name__)
 
+_RETRY = 1.0  # seconds
+
 
 class _Turn:
     def __init__(self) -> None:
@@ -109,6 +111,8 @@ class Informer:
                 known = self._cache.answered(again, await self._client.get(self.resource, namespace, name))
             except NotFound:
                 break
+            except (Unavailable, OSError):  # the write was made: who has made it must not make it again because of this
+                await asyncio.sleep(_RETRY)
             finally:
                 self._cache.end(again)
         return answer
