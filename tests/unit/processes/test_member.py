@@ -248,6 +248,7 @@ def test_controllers_of_a_process_among_others_write_with_its_fence(tmp_path: Pa
         await core.registry(TenantId("t")).bootstrap()
         for work in ("edgecontroller", "controllers"):
             api = core.client_of(work)(TenantId("t"))
+            assert api.served is core.registry(TenantId("t")).served, "custom resources are those of the tenant"
             with pytest.raises(Conflict):
                 await api.create(CONFIGMAPS, "default", {"metadata": {"name": work}})
             claimed[f"{work}/t"] = await store.put(f"{LEADERS}{work}/t", core.member.id.encode())
