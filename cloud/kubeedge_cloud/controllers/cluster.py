@@ -29,6 +29,8 @@ from kubeedge_cloud.controllers.recorder import Recorder
 
 
 class Cluster:
+    """One cluster as its controllers see it; informers() have to run."""
+
     def __init__(self, client: KubeClient, *, wall: Callable[[], float] = time.time) -> None:
         self.client = cached = CachedClient(client)
         self.wall = wall
@@ -47,6 +49,7 @@ class Cluster:
         self.serviceaccounts = cached.informer(SERVICEACCOUNTS, keep=only_metadata)
 
     def informers(self) -> Sequence[Informer]:
+        """Every cache; `synced` says that it is filled."""
         return self.client.informers()
 
     def is_ending(self, namespace: str) -> bool:
@@ -55,9 +58,11 @@ class Cluster:
         return found is not None and is_deleting(found)
 
     def owned(self, informer: Informer, owner: Object) -> list[Object]:
+        """The cached objects whose controller is `owner`."""
         return [obj for obj in informer.in_namespace(meta.namespace_of(owner)) if is_controlled_by(obj, owner)]
 
     async def patch(self, informer: Informer, obj: Object, patch: Object, *, subresource: str = "") -> Object:
+        """A merge patch of a cached object; the cache has the answer when this returns."""
         return await self.client.merge_patch(
             informer.resource, meta.namespace_of(obj), meta.name_of(obj), patch, subresource=subresource
         )

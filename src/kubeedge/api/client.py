@@ -24,17 +24,22 @@ class Resource:
 
     @property
     def api_version(self) -> str:
+        """As manifests write it: "v1", "apps/v1"."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectList:
+    """What a list found, and the version at which it was read."""
+
     items: Sequence[Object]
     resource_version: str  # of the whole list: a watch from here misses nothing
 
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
+    """One change of one object; DELETED carries its last state."""
+
     type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
     object: Object
 

@@ -16,6 +16,7 @@ _MODE = 0o644
 
 
 def pod_spec(spec: Object) -> None:
+    """Defaults of a PodSpec, of a pod or of a template."""
     _default(spec, "restartPolicy", "Always")
     _default(spec, "terminationGracePeriodSeconds", DEFAULT_GRACE)
     _default(spec, "dnsPolicy", "ClusterFirst")
@@ -105,6 +106,7 @@ def _volume(volume: Object) -> None:
 
 
 def pod(pod: Object) -> None:
+    """Defaults of a Pod, with its first status."""
     spec = _inner(pod, "spec")
     pod_spec(spec)
     status = _inner(pod, "status")
@@ -134,6 +136,7 @@ def _template(spec: Object) -> None:
 
 
 def deployment(deployment: Object) -> None:
+    """Defaults of a Deployment."""
     spec = _inner(deployment, "spec")
     _default(spec, "replicas", 1)
     strategy = _inner(spec, "strategy")
@@ -149,6 +152,7 @@ def deployment(deployment: Object) -> None:
 
 
 def replicaset(replicaset: Object) -> None:
+    """Defaults of a ReplicaSet."""
     spec = _inner(replicaset, "spec")
     _default(spec, "replicas", 1)
     _template(spec)
@@ -156,6 +160,7 @@ def replicaset(replicaset: Object) -> None:
 
 
 def daemonset(daemonset: Object) -> None:
+    """Defaults of a DaemonSet."""
     spec = _inner(daemonset, "spec")
     strategy = _inner(spec, "updateStrategy")
     _default(strategy, "type", "RollingUpdate")
@@ -171,6 +176,7 @@ def daemonset(daemonset: Object) -> None:
 
 
 def service(service: Object) -> None:
+    """Defaults of a Service; its address is given elsewhere (apiserver.attachments)."""
     spec = _inner(service, "spec")
     _default(spec, "type", "ClusterIP")
     _default(spec, "sessionAffinity", "None")
@@ -186,6 +192,7 @@ def service(service: Object) -> None:
 
 
 def secret(secret: Object) -> None:
+    """The default type; stringData is merged into data, base64-encoded."""
     _default(secret, "type", "Opaque")
     plain = secret.pop("stringData", None)
     if isinstance(plain, dict):
@@ -195,6 +202,7 @@ def secret(secret: Object) -> None:
 
 
 def namespace(namespace: Object) -> None:
+    """The finalizer, phase and name label of a Namespace."""
     _default(_inner(namespace, "spec"), "finalizers", ["kubernetes"])
     _default(_inner(namespace, "status"), "phase", "Active")
     name = namespace.get("metadata", {}).get("name")
@@ -203,5 +211,6 @@ def namespace(namespace: Object) -> None:
 
 
 def node(node: Object) -> None:
+    """An empty spec and status, so that readers find both."""
     _inner(node, "spec")
     _inner(node, "status")

@@ -38,6 +38,8 @@ LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 
 @dataclass(frozen=True, slots=True)
 class Column:
+    """A column of `kubectl get`."""
+
     name: str
     type: str = "string"
     wide: bool = False  # only with -o wide
@@ -78,6 +80,8 @@ AS_IT_COMES = Strategy()
 
 @dataclass(frozen=True, slots=True)
 class Row:
+    """What an API knows of one resource."""
+
     resource: Resource
     singular: str
     short_names: Sequence[str] = ()
@@ -96,6 +100,7 @@ class Row:
 
     @property
     def has_status(self) -> bool:
+        """Is status written through a subresource of its own?"""
         return "status" in self.subresources
 
 
@@ -151,12 +156,14 @@ class Resources:
         return found
 
     def by_path(self, group: str, version: str, plural: str) -> Row | None:
+        """The row behind /apis/GROUP/VERSION/PLURAL; None: not served."""
         for row in self._rows:
             if (row.resource.plural, row.resource.group, row.resource.version) == (plural, group, version):
                 return row
         return None
 
     def by_kind(self, api_version: str, kind: str) -> Row | None:
+        """The row of a manifest's apiVersion and kind; None: not served."""
         for row in self._rows:
             if (row.resource.kind, row.resource.api_version) == (kind, api_version):
                 return row

@@ -32,35 +32,43 @@ class FieldError:
 
 
 def required(path: str, detail: str = "") -> FieldError:
+    """A field that is missing."""
     return FieldError(path, f"Required value: {detail}" if detail else "Required value", "FieldValueRequired")
 
 
 def invalid(path: str, value: object, detail: str) -> FieldError:
+    """A value that breaks a rule."""
     return FieldError(path, f"Invalid value: {quoted(value)}: {detail}", "FieldValueInvalid")
 
 
 def unsupported(path: str, value: object, supported: Sequence[str]) -> FieldError:
+    """A value that is not one of `supported`."""
     names = ", ".join(f'"{name}"' for name in supported)
     return FieldError(path, f"Unsupported value: {quoted(value)}: supported values: {names}", "FieldValueNotSupported")
 
 
 def duplicate(path: str, value: object) -> FieldError:
+    """A value that may occur once in its list."""
     return FieldError(path, f"Duplicate value: {quoted(value)}", "FieldValueDuplicate")
 
 
 def forbidden(path: str, detail: str) -> FieldError:
+    """A field or value that may not be used here."""
     return FieldError(path, f"Forbidden: {detail}", "FieldValueForbidden")
 
 
 def not_found_value(path: str, value: object) -> FieldError:
+    """A reference to what does not exist."""
     return FieldError(path, f"Not found: {quoted(value)}", "FieldValueNotFound")
 
 
 def too_long(path: str, limit: int) -> FieldError:
+    """A value of more than `limit` bytes."""
     return FieldError(path, f"Too long: must have at most {limit} bytes", "FieldValueTooLong")
 
 
 def wrong_type(path: str, expected: str, found: str) -> FieldError:
+    """A value whose JSON type is not the field's."""
     return FieldError(
         path, f'Invalid value: "{found}": {path} in body must be of type {expected}: "{found}"', "FieldValueTypeInvalid"
     )
@@ -88,10 +96,12 @@ class StatusError(KubeEdgeError):
         self.details = details or {}
 
     def status(self) -> Object:
+        """The metav1.Status that a client gets."""
         return failure(self.code, self.reason, self.message, self.details)
 
 
 def failure(code: int, reason: str, message: str, details: Object | None = None) -> Object:
+    """A metav1.Status of a failure."""
     status: Object = {
         "kind": "Status",
         "apiVersion": "v1",
@@ -108,6 +118,7 @@ def failure(code: int, reason: str, message: str, details: Object | None = None)
 
 
 def success(resource: Resource, name: str, uid: str) -> Object:
+    """The metav1.Status that answers a deletion."""
     details: Object = {"name": name, "kind": resource.plural}
     if resource.group:
         details["group"] = resource.group
@@ -129,6 +140,8 @@ def _details(resource: Resource, name: str) -> Object:
 
 
 class ObjectNotFound(StatusError, NotFound):
+    """404: no object of this name."""
+
     code = 404
     reason = "NotFound"
 
@@ -138,6 +151,8 @@ class ObjectNotFound(StatusError, NotFound):
 
 
 class NoSuchPath(StatusError, NotFound):
+    """404: the path, or the resource that it names, is not served."""
+
     code = 404
     reason = "NotFound"
 
@@ -146,6 +161,8 @@ class NoSuchPath(StatusError, NotFound):
 
 
 class AlreadyExists(StatusError, Conflict):
+    """409 of a create: the name is taken."""
+
     code = 409
     reason = "AlreadyExists"
 
@@ -171,6 +188,8 @@ class ObjectModified(StatusError, Conflict):
 
 
 class InvalidObject(StatusError, Invalid):
+    """422: the object breaks rules; the causes are field errors."""
+
     code = 422
     reason = "Invalid"
 
@@ -187,21 +206,29 @@ class InvalidObject(StatusError, Invalid):
 
 
 class BadRequest(StatusError, Invalid):
+    """400: the request cannot be understood."""
+
     code = 400
     reason = "BadRequest"
 
 
 class Expired(StatusError, Gone):
+    """410: a watch or a continued list from before the compaction; list again."""
+
     code = 410
     reason = "Expired"
 
 
 class Unauthorized(StatusError, Refused):
+    """401: no valid credentials."""
+
     code = 401
     reason = "Unauthorized"
 
 
 class Forbidden(StatusError, Refused):
+    """403: known, and not allowed."""
+
     code = 403
     reason = "Forbidden"
 
@@ -211,6 +238,8 @@ class Forbidden(StatusError, Refused):
 
 
 class MethodNotAllowed(StatusError, Invalid):
+    """405: the resource has no such verb."""
+
     code = 405
     reason = "MethodNotAllowed"
 
@@ -219,16 +248,22 @@ class MethodNotAllowed(StatusError, Invalid):
 
 
 class NotAcceptable(StatusError, Invalid):
+    """406: no media type that the client accepts can be given."""
+
     code = 406
     reason = "NotAcceptable"
 
 
 class UnsupportedMediaType(StatusError, Invalid):
+    """415: the body's media type is not understood."""
+
     code = 415
     reason = "UnsupportedMediaType"
 
 
 class TooLarge(StatusError, Invalid):
+    """413: the body, or the object that it makes, is over a limit."""
+
     code = 413
     reason = "RequestEntityTooLarge"
 
@@ -245,21 +280,29 @@ class TooManyRequests(StatusError, Unavailable):
 
 
 class NotImplementedHere(StatusError, Invalid):
+    """501: part of the Kubernetes API, but not of this server."""
+
     code = 501
     reason = "NotImplemented"
 
 
 class NodeUnreachable(StatusError, Unavailable):
+    """504: the node has no link, or did not answer."""
+
     code = 504
     reason = "Timeout"
 
 
 class BadGateway(StatusError, Unavailable):
+    """502: the node's answer was not HTTP."""
+
     code = 502
     reason = "InternalError"
 
 
 class ServerUnavailable(StatusError, Unavailable):
+    """503: it may work later."""
+
     code = 503
     reason = "ServiceUnavailable"
 
@@ -286,4 +329,5 @@ def of_error(exc: BaseException) -> Object:
 
 
 def message_of(status: Any) -> str:
+    """The message of a Status; "" for what is not one."""
     return str(status.get("message", "")) if isinstance(status, dict) else ""

@@ -84,10 +84,12 @@ def _spec(obj: Object) -> Object:
 
 
 def pod(obj: Object) -> list[FieldError]:
+    """Rules of a Pod."""
     return pod_spec(_spec(obj))
 
 
 def workload(obj: Object) -> list[FieldError]:
+    """Rules that Deployments, ReplicaSets and DaemonSets share."""
     spec = _spec(obj)
     errors: list[FieldError] = Findings()
     for key in ("replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"):
@@ -127,6 +129,7 @@ def workload(obj: Object) -> list[FieldError]:
 
 
 def deployment(obj: Object) -> list[FieldError]:
+    """Rules of a Deployment."""
     strategy = _spec(obj).get("strategy") or {}
     errors = workload(obj)
     if strategy.get("type") not in ("RollingUpdate", "Recreate"):
@@ -139,6 +142,7 @@ def deployment(obj: Object) -> list[FieldError]:
 
 
 def daemonset(obj: Object) -> list[FieldError]:
+    """Rules of a DaemonSet."""
     strategy = _spec(obj).get("updateStrategy") or {}
     errors = workload(obj)
     if strategy.get("type") not in ("RollingUpdate", "OnDelete"):
@@ -170,6 +174,7 @@ def _rolling(rolling: Object, path: str) -> list[FieldError]:
 
 
 def service(obj: Object) -> list[FieldError]:
+    """Rules of a Service."""
     spec = _spec(obj)
     errors: list[FieldError] = Findings()
     if spec.get("type") not in ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"):
@@ -258,18 +263,21 @@ def _base64(obj: Object, group: str) -> tuple[list[FieldError], int]:
 
 
 def configmap(obj: Object) -> list[FieldError]:
+    """Rules of a ConfigMap."""
     errors, size = _data_keys(obj, "data", "binaryData")
     errors += _base64(obj, "binaryData")[0]
     return errors + ([too_long("", _DATA_LIMIT)] if size > _DATA_LIMIT else [])
 
 
 def secret(obj: Object) -> list[FieldError]:
+    """Rules of a Secret."""
     errors, _ = _data_keys(obj, "data")
     wrong, size = _base64(obj, "data")
     return errors + wrong + ([too_long("data", _DATA_LIMIT)] if size > _DATA_LIMIT else [])
 
 
 def node(obj: Object) -> list[FieldError]:
+    """Rules of a Node."""
     errors: list[FieldError] = Findings()
     seen: set[tuple[Any, Any]] = set()
     for index, taint in enumerate(_spec(obj).get("taints") or []):
@@ -287,6 +295,7 @@ def node(obj: Object) -> list[FieldError]:
 
 
 def event(obj: Object) -> list[FieldError]:
+    """Rules of an Event."""
     involved = obj.get("involvedObject") or {}
     namespace = (obj.get("metadata") or {}).get("namespace")
     if involved.get("namespace") not in (None, "", namespace) and namespace != "default":
@@ -298,16 +307,19 @@ def event(obj: Object) -> list[FieldError]:
 
 
 def pod_changes(new: Object, old: Object) -> list[FieldError]:
+    """What an update of a Pod may not change."""
     return pod_update(new, old)
 
 
 def workload_changes(new: Object, old: Object) -> list[FieldError]:
+    """The selector is immutable."""
     if _spec(new).get("selector") != _spec(old).get("selector"):
         return [invalid("spec.selector", _spec(new).get("selector"), "field is immutable")]
     return []
 
 
 def service_changes(new: Object, old: Object) -> list[FieldError]:
+    """An address that was given is immutable."""
     before, after = _spec(old).get("clusterIP"), _spec(new).get("clusterIP")
     if before and after != before and _spec(new).get("type") != "ExternalName":
         return [invalid("spec.clusterIP", after, "may not change once set")]
@@ -327,6 +339,7 @@ def data_changes(new: Object, old: Object) -> list[FieldError]:
 
 
 def secret_changes(new: Object, old: Object) -> list[FieldError]:
+    """As data_changes; the type is immutable, too."""
     errors = data_changes(new, old)
     if new.get("type") != old.get("type"):
         errors.append(invalid("type", new.get("type"), "field is immutable"))

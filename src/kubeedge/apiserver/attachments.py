@@ -20,6 +20,8 @@ _LEASE_SHARED = 300.0  # seconds during which new events share one lease: a leas
 
 @dataclass(frozen=True, slots=True)
 class Writing:
+    """An object to write, and what is written with it in one transaction."""
+
     obj: Object
     compares: Sequence[Compare] = ()
     ops: Sequence[Op] = ()
@@ -42,6 +44,7 @@ class Attachments:
         return await self._service(row, old, new) if row.resource == SERVICES else Writing(new)
 
     def of_removal(self, row: Row, obj: Object) -> Sequence[Op]:
+        """What is deleted together with the object."""
         if row.resource != SERVICES:
             return ()
         address = _address_of(obj)

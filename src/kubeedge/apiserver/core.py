@@ -38,6 +38,8 @@ class WriteOptions:
 
 @dataclass(frozen=True, slots=True)
 class DeleteOptions:
+    """metav1.DeleteOptions, as far as they are served."""
+
     grace_period: int | None = None  # seconds; None: what the pod says
     uid: str = ""  # precondition
     resource_version: str = ""  # precondition

@@ -30,6 +30,7 @@ class VersionInfo:
 
 
 def version(info: VersionInfo) -> Object:
+    """/version"""
     return {
         "major": info.major,
         "minor": info.minor,
@@ -44,6 +45,7 @@ def version(info: VersionInfo) -> Object:
 
 
 def api_versions() -> Object:
+    """/api"""
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
 
 
@@ -53,14 +55,17 @@ def _group(served: Resources, name: str) -> Object:
 
 
 def group_names(served: Resources) -> list[str]:
+    """The groups that are served, without the core group."""
     return sorted({group for group, _ in served.group_versions() if group})
 
 
 def api_group(served: Resources, name: str) -> Object | None:
+    """/apis/GROUP; None: not served."""
     return {"kind": "APIGroup", "apiVersion": "v1", **_group(served, name)} if name in group_names(served) else None
 
 
 def api_group_list(served: Resources) -> Object:
+    """/apis"""
     return {
         "kind": "APIGroupList",
         "apiVersion": "v1",
@@ -73,6 +78,7 @@ def _rows(served: Resources, group: str, version: str) -> Iterator[Row]:
 
 
 def resource_list(served: Resources, group: str, version: str) -> Object | None:
+    """/api/v1 and /apis/GROUP/VERSION; None: not served."""
     found: list[Object] = []
     for row in _rows(served, group, version):
         resource = row.resource

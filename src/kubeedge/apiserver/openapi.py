@@ -41,6 +41,7 @@ def _kind(row: Row) -> Object:
 
 @functools.lru_cache(maxsize=_KEPT)
 def version_2_json(rows: Rows) -> bytes:
+    """/openapi/v2"""
     paths: Object = {}
     for row in rows:
         operation = {
@@ -56,6 +57,7 @@ def version_2_json(rows: Rows) -> bytes:
 
 @functools.lru_cache(maxsize=_KEPT)
 def version_2_protobuf(rows: Rows) -> bytes:
+    """/openapi/v2, as gnostic's Document in protobuf."""
     parameters = b"".join(
         # Operation.parameters = 8, ParametersItem.parameter = 1, Parameter.non_body_parameter = 2,
         # NonBodyParameter.query_parameter_sub_schema = 3, QueryParameterSubSchema {in = 2, name = 4, type = 6}
@@ -97,6 +99,7 @@ def _group_paths(rows: Rows) -> Iterator[tuple[str, str, str]]:
 
 @functools.lru_cache(maxsize=_KEPT)
 def version_3_index(rows: Rows) -> bytes:
+    """/openapi/v3: the documents with their hashes."""
     paths = {}
     for path, group, version in _group_paths(rows):
         digest = hashlib.sha256(version_3(rows, group, version) or b"").hexdigest()[:32].upper()
@@ -106,6 +109,7 @@ def version_3_index(rows: Rows) -> bytes:
 
 @functools.lru_cache(maxsize=_KEPT)
 def version_3(rows: Rows, group: str, version: str) -> bytes | None:
+    """One group version's document; None: not served."""
     paths: Object = {}
     for row in rows:
         if (row.resource.group, row.resource.version) == (group, version):

@@ -36,6 +36,8 @@ _PAGE_BYTES = 2 * 1024 * 1024  # about as much is read and decoded at once
 
 @dataclass(frozen=True, slots=True)
 class Page:
+    """A part of a list; all parts show one revision."""
+
     items: Sequence[Object]
     resource_version: str
     continue_token: str = ""
@@ -62,9 +64,11 @@ class ObjectReader:
         return await self._offload.run(self.tenant, size, work)
 
     async def resources(self) -> Sequence[Resource]:
+        """What is served now."""
         return [row.resource for row in self.served]
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object:
+        """Raises ObjectNotFound, NoSuchPath."""
         await self.bootstrap()
         self.served.row_of(resource)
         kv = await self._read(resource, namespace, name)
@@ -198,6 +202,7 @@ class ObjectReader:
 
 
 def decode(kv: KeyValue) -> Object:
+    """A stored object with its resourceVersion."""
     return selection.with_version(meta.decode(kv.value), kv.mod_revision)
 
 

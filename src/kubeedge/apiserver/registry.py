@@ -120,6 +120,7 @@ class Registry(ObjectReader):
     async def create(
         self, resource: Resource, namespace: str, obj: Object, *, options: WriteOptions | None = None
     ) -> Object:
+        """Raises AlreadyExists, InvalidObject, Forbidden (the namespace ends; the quota), ObjectNotFound (of the namespace)."""
         await self.bootstrap()
         options = options or WriteOptions()
         row = self.served.row_of(resource)
@@ -175,6 +176,7 @@ class Registry(ObjectReader):
     async def merge_patch(
         self, resource: Resource, namespace: str, name: str, patch_: Object, *, subresource: str = ""
     ) -> Object:
+        """RFC 7386. Raises ObjectNotFound, ObjectModified, InvalidObject."""
         return await self.modify(
             resource, namespace, name, lambda old: patch.merge(old, patch_), subresource=subresource
         )
@@ -277,6 +279,7 @@ class Registry(ObjectReader):
     async def delete(
         self, resource: Resource, namespace: str, name: str, *, grace_period: int | None = None, uid: str = ""
     ) -> None:
+        """Raises ObjectNotFound, ObjectModified (another uid)."""
         await self.delete_object(resource, namespace, name, DeleteOptions(grace_period=grace_period, uid=uid))
 
     async def delete_object(
@@ -318,6 +321,7 @@ class Registry(ObjectReader):
         label_selector: str = "",
         field_selector: str = "",
     ) -> Sequence[Object]:
+        """The objects that were deleted, or are being deleted now."""
         page = await self.list_page(resource, namespace, label_selector=label_selector, field_selector=field_selector)
         gone: list[Object] = []
         for obj in page.items:

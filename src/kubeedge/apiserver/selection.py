@@ -26,16 +26,20 @@ class Selection:
 
     @property
     def end(self) -> str:
+        """Where the key range ends; "": it is one key."""
         return "" if self.single else keys.prefix_end(self.key)
 
     def covers(self, key: str) -> bool:
+        """Is the key in the range?"""
         return key == self.key if self.single else key.startswith(self.key)
 
     def wants(self, obj: Object) -> bool:
+        """Does the object match?"""
         return self.matches is None or self.matches(obj)
 
 
 def prefix(tenant: TenantId, resource: Resource, namespace: str = "") -> str:
+    """Of the keys of a resource, or of one namespace's."""
     base = f"{keys.registry(tenant)}{resource.group or 'core'}/{resource.plural}/"
     return f"{base}{namespace}/" if namespace and resource.namespaced else base
 
@@ -90,6 +94,7 @@ def encode_continue(revision: int, start: str) -> str:
 
 
 def decode_continue(token: str) -> tuple[int, str]:
+    """(revision, rest of the key). Raises BadRequest."""
     try:
         if len(token) > 4096:
             raise ValueError("too long")

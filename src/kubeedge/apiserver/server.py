@@ -93,6 +93,7 @@ class ApiServer:
                 task.cancel()
 
     async def handle(self, request: Request) -> Response:
+        """Answers every request; raises only when the connection is broken."""
         try:
             return await self._answer(request)
         except KubeEdgeError as exc:
@@ -345,6 +346,7 @@ def _document(data: bytes | None) -> Response:
 
 
 def status_response(error: Exception) -> Response:
+    """The HTTP answer that tells a client of an error, with Retry-After where it helps."""
     status = of_error(error)
     headers = [("content-type", content.JSON)]
     code = int(status["code"])

@@ -69,6 +69,7 @@ def _row(printer: Printer, item: Object, version: str, include: str, now: float)
 
 
 def partial(item: Object, version: str) -> Object:
+    """PartialObjectMetadata: an object's metadata alone."""
     return {
         "kind": "PartialObjectMetadata",
         "apiVersion": f"meta.k8s.io/{version}",
