@@ -54,7 +54,7 @@ from kubeedge_cloud.certificates.module import ServerCertificate
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from kubeedge_cloud.controllers.basics.core import Server
 from kubeedge_cloud.controllers.module import ControllersModule
-from kubeedge_cloud.edgecontroller.controller import EdgeController, EdgeControllerSettings
+from kubeedge_cloud.edgecontroller.module import EdgeController, EdgeControllerSettings
 from kubeedge_cloud.kubeconfigs.admin import AdminKubeconfigs
 from kubeedge_cloud.kubeconfigs.files import KubeconfigFiles
 from kubeedge_cloud.kubeconfigs.module import Kubeconfigs

@@ -33,7 +33,7 @@ async def main(config: dict[str, Any]) -> None:
         except KubeEdgeError:
             await asyncio.sleep(0.1)
     _say(found.revision, [(kv.key, kv.value.decode(errors="surrogateescape")) for kv in found.kvs])
-    batches: Any = store.watch("/", after=found.revision)
+    batches = store.watch("/", after=found.revision)
     async with aclosing(batches):
         async for batch in batches:
             by_revision: dict[int, list[tuple[str, str | None]]] = {}

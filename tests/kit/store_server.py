@@ -10,7 +10,7 @@ import asyncio
 import pickle
 import struct
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class SharedStore:
 
         return call
 
-    async def watch(self, prefix: str, *, after: int, progress: bool = False) -> AsyncIterator[WatchBatch]:
+    async def watch(self, prefix: str, *, after: int, progress: bool = False) -> AsyncGenerator[WatchBatch, None]:
         reader, writer = await asyncio.open_unix_connection(self._path)
         try:
             writer.write(_frame(("watch", (prefix,), {"after": after})))

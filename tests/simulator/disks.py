@@ -11,7 +11,7 @@ import contextlib
 import random
 from bisect import bisect_right
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 
@@ -277,7 +277,7 @@ class SimStore:
         assert isinstance(count, int)
         return count
 
-    def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncIterator[WatchBatch]:
+    def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncGenerator[WatchBatch, None]:
         return self.disk.data.watch(prefix, after=after, progress=progress)
 
     async def compact(self, revision: Revision) -> None:

@@ -17,14 +17,15 @@ import secrets
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
-from kubeedge.errors import Gone, Unavailable
+from kubeedge.errors import Unavailable
 from kubeedge.kit.backoff import Backoff
 from kubeedge.kubebus.l3.plane import Plane, TlsContext
 from kubeedge.store.model import Change, ChangeKind, Store
+from kubeedge.store.reflector import PrefixView, follow_view
 from kubeedge_cloud.bushub.actions import AddNextHop, AddRoute, Drop, PeerAction, RemoveNextHops
 from kubeedge_cloud.bushub.linked import NodeKey
 from kubeedge_cloud.bushub.peer_links import PeerLinks
@@ -143,24 +144,14 @@ class Peers:
             self._dialling.clear()
 
     async def _follow(self) -> None:
-        known: set[str] = set()
-        while True:
-            found = await self._store.range(keys.BUS, keys.prefix_end(keys.BUS))
-            for key in sorted(known - {kv.key for kv in found.kvs}):
-                self._apply(Change(ChangeKind.DELETE, key, b"", found.revision))
-            known = {kv.key for kv in found.kvs}
-            for kv in found.kvs:
-                self._apply(Change(ChangeKind.PUT, kv.key, kv.value, kv.mod_revision))
-            watch = cast(Any, self._store.watch(keys.BUS, after=found.revision, progress=True))
-            try:
-                async with aclosing(watch) as batches:
-                    async for batch in batches:
-                        for change in batch.changes:
-                            (known.add if change.kind is ChangeKind.PUT else known.discard)(change.key)
-                            self._apply(change)
-                raise Unavailable("the store was closed")
-            except Gone:  # compacted while we could not hear: what is there now says the same
-                await asyncio.sleep(0)
+        view = PrefixView(self._store, keys.BUS, keep=bytes)
+        async with aclosing(follow_view(view)) as steps:
+            async for changed in steps:
+                for key in sorted(changed):
+                    value = view.values.get(key)
+                    kind = ChangeKind.DELETE if value is None else ChangeKind.PUT
+                    self._apply(Change(kind, key, value or b"", view.revision))
+        raise Unavailable("the store was closed")
 
     def _apply(self, change: Change) -> None:
         if change.key.startswith(keys.RELAYS):

@@ -122,7 +122,7 @@ class CloudHub:
         """Let go of nodes whose session is somebody else's, or nobody's, for ever."""
         while True:
             try:
-                batches: Any = self._store.watch(keys.SESSIONS, after=self._store.revision, progress=True)
+                batches = self._store.watch(keys.SESSIONS, after=self._store.revision, progress=True)
                 async with contextlib.aclosing(batches):
                     async for batch in batches:
                         for change in batch.changes:

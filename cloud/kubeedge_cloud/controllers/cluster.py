@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from kubeedge.api import meta
 from kubeedge.api.client import KubeClient
@@ -23,31 +22,35 @@ from kubeedge.api.resources import (
     SERVICES,
 )
 from kubeedge.errors import Conflict, NotFound
-from kubeedge_cloud.controllers.informer import Informer
+from kubeedge_cloud.controllers.informer.client import CachedClient
+from kubeedge_cloud.controllers.informer.driver import Informer
 from kubeedge_cloud.controllers.objects import is_controlled_by, is_deleting, only_metadata, uid_of
 from kubeedge_cloud.controllers.recorder import Recorder
 
 
 class Cluster:
-    def __init__(self, client: KubeClient, *, wall: Callable[[], float] = time.time) -> None:
-        self.client = client
-        self.wall = wall
-        self.recorder = Recorder(client, wall=wall)
-        self.pods = Informer(client, PODS)
-        self.nodes = Informer(client, NODES)
-        self.services = Informer(client, SERVICES)
-        self.endpoints = Informer(client, ENDPOINTS)
-        self.deployments = Informer(client, DEPLOYMENTS)
-        self.replicasets = Informer(client, REPLICASETS)
-        self.daemonsets = Informer(client, DAEMONSETS)
-        self.namespaces = Informer(client, NAMESPACES)
-        # Of these only the garbage collector wants to know whether they exist: their contents are not kept.
-        self.configmaps = Informer(client, CONFIGMAPS, keep=only_metadata)
-        self.secrets = Informer(client, SECRETS, keep=only_metadata)
-        self.serviceaccounts = Informer(client, SERVICEACCOUNTS, keep=only_metadata)
+    """One cluster as its controllers see it; informers() have to run."""
 
-    def informers(self) -> Iterator[Informer]:
-        yield from (value for value in vars(self).values() if isinstance(value, Informer))
+    def __init__(self, client: KubeClient, *, wall: Callable[[], float] = time.time) -> None:
+        self.client = cached = CachedClient(client)
+        self.wall = wall
+        self.recorder = Recorder(cached, wall=wall)
+        self.pods = cached.informer(PODS)
+        self.nodes = cached.informer(NODES)
+        self.services = cached.informer(SERVICES)
+        self.endpoints = cached.informer(ENDPOINTS)
+        self.deployments = cached.informer(DEPLOYMENTS)
+        self.replicasets = cached.informer(REPLICASETS)
+        self.daemonsets = cached.informer(DAEMONSETS)
+        self.namespaces = cached.informer(NAMESPACES)
+        # Of these only the garbage collector wants to know whether they exist: their contents are not kept.
+        self.configmaps = cached.informer(CONFIGMAPS, keep=only_metadata)
+        self.secrets = cached.informer(SECRETS, keep=only_metadata)
+        self.serviceaccounts = cached.informer(SERVICEACCOUNTS, keep=only_metadata)
+
+    def informers(self) -> Sequence[Informer]:
+        """Every cache; `synced` says that it is filled."""
+        return self.client.informers()
 
     def is_ending(self, namespace: str) -> bool:
         """Nothing can be made in it any more."""
@@ -55,27 +58,20 @@ class Cluster:
         return found is not None and is_deleting(found)
 
     def owned(self, informer: Informer, owner: Object) -> list[Object]:
+        """The cached objects whose controller is `owner`."""
         return [obj for obj in informer.in_namespace(meta.namespace_of(owner)) if is_controlled_by(obj, owner)]
 
     async def patch(self, informer: Informer, obj: Object, patch: Object, *, subresource: str = "") -> Object:
-        """The cache hears of the answer at once."""
-        answer = await self.client.merge_patch(
+        """A merge patch of a cached object; the cache has the answer when this returns."""
+        return await self.client.merge_patch(
             informer.resource, meta.namespace_of(obj), meta.name_of(obj), patch, subresource=subresource
         )
-        informer.note(answer)
-        return answer
 
     async def delete_pod(self, pod: Object, *, grace_period: int | None = None) -> bool:
         """False: it was gone already. A pod that may be running gets its time."""
-        uid = uid_of(pod)
-        options: dict[str, Any] = {} if grace_period is None else {"grace_period": grace_period}
+        namespace, name = meta.namespace_of(pod), meta.name_of(pod)
         try:
-            self.pods.doom(uid)
-            await self.client.delete(PODS, meta.namespace_of(pod), meta.name_of(pod), uid=uid, **options)
+            await self.client.delete(PODS, namespace, name, grace_period=grace_period, uid=uid_of(pod))
         except (NotFound, Conflict):
-            self.pods.expected_deletions.discard(uid)
             return False
-        except BaseException:
-            self.pods.expected_deletions.discard(uid)
-            raise
         return True

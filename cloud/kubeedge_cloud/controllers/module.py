@@ -46,7 +46,7 @@ async def run_controllers(
 ) -> None:
     """The controllers of one cluster, until cancelled. They share one cache of every resource.
 
-    `server` says where the API is; without it, nobody makes what stands for it in the cluster.
+    `server` says where the API is; without it, the objects that represent it in the cluster are not created.
     """
     cluster = Cluster(client, wall=wall)
     collector = GarbageCollector(cluster, quarantine=quarantine)
@@ -72,6 +72,7 @@ async def run_controllers(
         for controller in controllers:
             group.create_task(controller.queue.run(), name=controller.queue.name)
         group.create_task(cluster.recorder.run(), name="events")
+        group.create_task(collector.follow_resources(), name="discovery of custom resources")
         ready.set()
 
 

@@ -30,11 +30,6 @@ def key_of(obj: Object) -> Key:
     return meta.namespace_of(obj), meta.name_of(obj)
 
 
-def version_of(obj: Object) -> int:
-    text = str(meta.metadata(obj).get("resourceVersion") or "")
-    return int(text) if text.isdigit() else 0
-
-
 def without_history(obj: Object) -> Object:
     """What no controller reads and every object carries."""
     inner = meta.metadata(obj)
@@ -48,13 +43,13 @@ def without_history(obj: Object) -> Object:
 
 
 def only_metadata(obj: Object) -> Object:
-    """For who asks only whether an object exists and to whom it belongs."""
+    """Enough to know whether an object exists and who owns it."""
     inner = meta.metadata(obj)
     return {"metadata": {key: inner[key] for key in _IDENTITY if key in inner}}
 
 
 class Kept(dict[str, Any]):
-    """An object that may be in the caches of several controllers at once. Nobody changes it: it would change for all."""
+    """An object that several caches may share. Never modify one: all of them would see it."""
 
     __slots__ = ("__weakref__",)
 
@@ -193,7 +188,7 @@ def available_in(pod: Mapping[str, Any], min_ready: int, now: float) -> float | 
 
 
 def still(duration: float, since: float, now: float) -> float:
-    """Seconds until `duration` has passed since then, at least 0. Nobody waits for a time that is far off: the clock of who wrote `since`, a
+    """Seconds until `duration` has passed since then, at least 0. A time far in the future does not count: the clock of whoever wrote `since`, a
     node's perhaps, is wrong, or ours was."""
     left = since + duration - now
     return left if 0.0 < left <= duration + _SKEW else 0.0

@@ -1,4 +1,4 @@
-"""Adopting what nobody owns and what fits the selector, and letting go of what fits no longer."""
+"""Adopting orphans that match the selector, and releasing what no longer matches."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from kubeedge.api import meta
 from kubeedge.api.client import Resource
 from kubeedge.api.names import Object
+from kubeedge.api.resources import PODS
 from kubeedge.api.selectors import LabelSelector, of_selector
 from kubeedge.errors import Conflict, Invalid, NotFound
 from kubeedge_cloud.controllers.cluster import Cluster
-from kubeedge_cloud.controllers.informer import Informer
+from kubeedge_cloud.controllers.informer.driver import Informer
 from kubeedge_cloud.controllers.objects import (
     controller_of,
     is_active,
@@ -51,7 +52,7 @@ async def claim(
         fits = selector is not None and selector.matches(meta.labels_of(obj))
         if reference is None:
             adoptable = fits and not is_deleting(obj) and not is_deleting(owner)
-            if adoptable and (resource.kind != "Pod" or is_active(obj)):
+            if adoptable and (resource != PODS or is_active(obj)):
                 if may_adopt is None:
                     may_adopt = await _may_adopt(cluster, owner_resource, owner)
                 if not may_adopt:

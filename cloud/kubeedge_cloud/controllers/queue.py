@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
-from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound, Refused
+from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound, Refused, Unavailable
 from kubeedge.kit.backoff import Backoff
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class WorkQueue(Generic[K]):
         try:
             delay = await self._handle(key)
         except (Conflict, NotFound) as exc:
-            # somebody else was faster; the cache will know in a moment
+            # another writer was faster; the cache will catch up in a moment
             log.debug("%s %s: %s", self.name, key, exc)
             self.add_after(key, self._backoff(key))
         except (Invalid, Refused) as exc:
@@ -98,7 +98,8 @@ class WorkQueue(Generic[K]):
             self.add_after(key, self._backoff(key))
         except KubeEdgeError as exc:
             log.warning("%s %s: %s", self.name, key, exc)
-            self.add_after(key, self._backoff(key))
+            asked = exc.retry_after if isinstance(exc, Unavailable) else None
+            self.add_after(key, max(self._backoff(key), asked or 0.0))
         except Exception:
             log.exception("%s %s failed", self.name, key)
             self.add_after(key, self._backoff(key))

@@ -37,7 +37,7 @@ def put(obj: Object, node: NodeName, write_id: str, kept: str) -> Object:
 
 
 def _merged_writes(obj: Object) -> dict[str, tuple[str, str]]:
-    """What somebody else wrote into the annotation is no entry."""
+    """Tolerates an annotation that was written by others: what is not an entry is ignored."""
     text = (meta.metadata(obj).get("annotations") or {}).get(edge_writes.MERGED)
     if not isinstance(text, str) or len(text) > _MAX_BYTES:
         return {}

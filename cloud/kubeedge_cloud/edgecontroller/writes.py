@@ -14,16 +14,15 @@ write of each node that was merged into it, with what was not merged (merged_wri
 after the object was read, and the object is written only as it was read: a process that was stopped in the middle, and goes on when another
 one leads, merges nothing twice.
 
-Lives elsewhere: what a write is (kubeedge.api.edge_writes), who calls this and brings the answer to the node (controller.py).
+Lives elsewhere: what a write is (kubeedge.api.edge_writes), who calls this and brings the answer to the node (pending_writes.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias
 
 from kubeedge import faults
@@ -34,7 +33,7 @@ from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NODES, PODS, SECRETS
 from kubeedge.errors import Conflict, Invalid, NotFound, Refused
 from kubeedge.store.model import Compare, CompareTarget, KeyValue, Put, Store
-from kubeedge_cloud.edgecontroller import merged_writes, projection
+from kubeedge_cloud.edgecontroller import core, merged_writes
 from kubeedge_cloud.tenants.model import node_key
 
 log = logging.getLogger("kubeedge.edgecontroller")
@@ -49,7 +48,7 @@ _NOTICED = 2.0  # seconds until the cache has seen a deletion of ours
 
 
 class WriteMerger:
-    """`pods` gives the tenant's pods, `changed` is told of every object that was written."""
+    """`pods` gives the tenant's pods as the caches have them; after `refresh` of (resource, namespace, name) they have what the API had then."""
 
     def __init__(
         self,
@@ -58,14 +57,14 @@ class WriteMerger:
         client: KubeClient,
         *,
         pods: Callable[[], Iterable[Object]],
-        changed: Callable[[str, Object], None],
+        refresh: Callable[[str, str, str], Awaitable[None]],
         wall: Callable[[], float],
     ) -> None:
         self._tenant = tenant
         self._store = store
         self._client = client
         self._pods = pods
-        self._changed = changed
+        self._refresh = refresh
         self._wall = wall
         self.outcomes: dict[str, int] = {}  # since the start
 
@@ -78,7 +77,7 @@ class WriteMerger:
             return edge_writes.encode_result("", "refused", str(exc))
         done, record = await self._done(node)
         if (before := done.get(write.id)) is not None:
-            await self._refresh(write)
+            await self._refreshed(write)
             await self._tell(node, write, *before)  # who noted it may have died before that
             return edge_writes.encode_result(write.id, before[0], before[1] or "it was answered before")
         outcome, message = await self._decide(node, write)
@@ -117,7 +116,7 @@ class WriteMerger:
                 try:
                     return await self._apply(node, write, resource, namespace, obj)
                 except Conflict:
-                    continue  # somebody else wrote in between: look again
+                    continue  # another writer was faster: read again
         except NotFound:
             return "gone", "the object was deleted in the cloud"
         except (Invalid, Refused) as exc:
@@ -137,36 +136,36 @@ class WriteMerger:
         if (
             kept := merged_writes.find(obj, node, write.id)
         ) is not None:  # by a process that died before it could note it
-            self._changed(write.resource, obj)
+            await self._refresh(write.resource, namespace, write.name)
             return _merged(kept, rest=True)
         new, conflicts = edge_writes.apply(obj, write.changes)
         kept = ", ".join(sorted(".".join(path) for path in conflicts))[:_MAX_WORDS]
         if new != obj:
             faults.at("edgecontroller.writes.before_update")
             annotated = merged_writes.put(new, node, write.id, kept)
-            self._changed(write.resource, await self._client.update(resource, namespace, annotated))
+            await self._client.update(resource, namespace, annotated)
         return _merged(kept, rest=new != obj)
 
-    async def _refresh(self, write: EdgeWrite) -> None:
+    async def _refreshed(self, write: EdgeWrite) -> None:
         """The answer to a write that another process merged must not go down with an object from before."""
         resource = _RESOURCES.get(write.resource)
         if resource is None:
             return
         namespace = write.namespace if resource.namespaced else ""
-        with contextlib.suppress(NotFound):
-            self._changed(write.resource, await self._client.get(resource, namespace, write.name))
+        await self._refresh(write.resource, namespace, write.name)
         if write.operation == "delete":
             await self._noticed(resource, namespace, write.name, write.uid)
 
     async def _noticed(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
-        """Until the cache knows of the deletion: an answer that goes down without it would raise the pod from the dead.
+        """Until the cache knows of the deletion: otherwise the answer would go down together with a pod that is not being deleted.
 
         The grace period was never 0: the end of a pod is its node's to tell.
         """
         try:
             async with asyncio.timeout(_NOTICED):
                 while any(meta.metadata(pod).get("uid") == uid and not _is_being_deleted(pod) for pod in self._pods()):
-                    self._changed(resource.plural, await self._client.get(resource, namespace, name))
+                    await self._client.get(resource, namespace, name)  # NotFound: there is nothing to wait for
+                    await self._refresh(resource.plural, namespace, name)
                     await asyncio.sleep(0.01)
         except (NotFound, TimeoutError):
             return
@@ -193,8 +192,7 @@ class WriteMerger:
         return {
             str((pod.get("spec") or {}).get("nodeName") or "")
             for pod in self._pods()
-            if meta.namespace_of(pod) == write.namespace
-            and (write.resource, write.name) in set(projection.references(pod))
+            if meta.namespace_of(pod) == write.namespace and (write.resource, write.name) in set(core.references(pod))
         }
 
     async def _tell(self, node: NodeName, write: EdgeWrite, outcome: Outcome, message: str) -> None:

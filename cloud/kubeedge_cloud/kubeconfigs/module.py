@@ -15,9 +15,9 @@ from kubeedge.api.names import TenantId
 from kubeedge.api.status import Unauthorized
 from kubeedge.pki.identity import UserIdentity
 from kubeedge.store.model import Store
+from kubeedge.store.reflector import reflect
 from kubeedge_cloud.kubeconfigs import core
 from kubeedge_cloud.kubeconfigs.core import Kubeconfig
-from kubeedge_cloud.tenants.reflector import reflect
 
 log = logging.getLogger("kubeedge.kubeconfigs")
 

@@ -6,7 +6,7 @@ before: a node Ready that is away, a pod too many. Its transactions carry the fe
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import Conflict, Misuse
@@ -61,7 +61,7 @@ class FencedStore:
             raise Conflict("another process does this work now")
         return done
 
-    def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncIterator[WatchBatch]:
+    def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncGenerator[WatchBatch, None]:
         return self._store.watch(prefix, after=after, progress=progress)
 
     async def compact(self, revision: Revision) -> None:

@@ -22,7 +22,6 @@ import logging
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from typing import Any
 
 from kubeedge.api.keys import LEADERS, PROCESSES, prefix_end
 from kubeedge.api.names import Revision
@@ -169,8 +168,8 @@ class Process:
                 await asyncio.gather(waiting, return_exceptions=True)
         return False
 
-    async def _until_free(self, key: str, after: Any) -> None:
-        batches: Any = self._store.watch(key, after=after)
+    async def _until_free(self, key: str, after: Revision) -> None:
+        batches = self._store.watch(key, after=after)
         async with aclosing(batches):
             async for batch in batches:
                 if any(c.key == key and c.kind is ChangeKind.DELETE for c in batch.changes):

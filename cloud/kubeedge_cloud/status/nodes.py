@@ -12,10 +12,10 @@ from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import NODES
 from kubeedge.store.model import Store
+from kubeedge.store.reflector import read_all
 from kubeedge.sync import observe as sync_observe
 from kubeedge_cloud.cloudhub.module import Attachment
 from kubeedge_cloud.tenants.manager import TenantManager
-from kubeedge_cloud.tenants.reflector import read_all
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from kubeedge.api import keys, meta
 from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
 from kubeedge.errors import Conflict, Invalid, NotFound, Unavailable
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store
+from kubeedge.store.reflector import read_all, reflect
 from kubeedge_cloud.tenants import model
 from kubeedge_cloud.tenants.model import AddressPlan, NodeRecord, TenantRecord
-from kubeedge_cloud.tenants.reflector import read_all, reflect
 
 CLOUD = "cloud"  # as nodes call the cloud (kubebus.names)
 _ATTEMPTS = 300  # each lost race means that somebody else got a number

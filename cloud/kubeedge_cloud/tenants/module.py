@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
-from typing import cast
 
 from kubeedge.api import keys
-from kubeedge.api.names import Revision, TenantId
+from kubeedge.api.names import TenantId
 from kubeedge.apiserver.quota import Limits
-from kubeedge.errors import Gone
 from kubeedge.kit.metrics import Family, family
-from kubeedge.store.model import ChangeKind, Store, WatchBatch
+from kubeedge.kit.reflector.driver import reflect
+from kubeedge.store.model import Store
 from kubeedge_cloud.tenants.each import for_each_tenant
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import TenantRecord
+from kubeedge_cloud.tenants.stored_sizes import StoredSizes
 from kubeedge_cloud.tenants.usage import TenantUsage
-
-_PAGE = 50  # keys read at once; each may have 1.5 MiB
 
 
 class StorageUsage:
@@ -65,35 +63,10 @@ class StorageUsage:
                 self._records = {record.name: record for record in records}
 
     async def _serve(self, record: TenantRecord, serving: asyncio.Event) -> None:
-        usage, prefix = self.of(record.name), keys.registry(record.name)
-        while True:
-            try:
-                revision = await self._count(usage, prefix)
+        sizes = StoredSizes(self._store, keys.registry(record.name), self.of(record.name))
+        async with aclosing(reflect(sizes)) as steps:
+            async for _ in steps:
                 serving.set()
-                watch = cast(AsyncGenerator[WatchBatch, None], self._store.watch(prefix, after=revision, progress=True))
-                async with aclosing(watch) as batches:
-                    async for batch in batches:
-                        for change in batch.changes:
-                            if change.kind is ChangeKind.PUT:
-                                usage.put(change.key, len(change.key) + len(change.value))
-                            else:
-                                usage.deleted(change.key)
-                        usage.seen(batch.revision)
-                return  # the store was closed
-            except Gone:
-                await asyncio.sleep(0)
-
-    async def _count(self, usage: TenantUsage, prefix: str) -> Revision:
-        sizes: dict[str, int] = {}
-        start, end, revision = prefix, keys.prefix_end(prefix), None
-        while True:
-            found = await self._store.range(start, end, revision=revision, limit=_PAGE)
-            revision = found.revision if revision is None else revision
-            sizes.update((kv.key, len(kv.key) + len(kv.value)) for kv in found.kvs)
-            if not found.more:
-                usage.begin_again(sizes, revision)
-                return revision
-            start = found.kvs[-1].key + "\0"
 
     def families(self) -> list[Family]:
         rows = [(tenant, usage) for tenant, usage in self._usage.items()][:300]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from kubeedge.api.names import TenantId
+from kubeedge.api.resources import Resources
 from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.registry import Registry
 from kubeedge.store.model import Store
@@ -38,9 +39,11 @@ class Registries:
             return self.of
 
         def make(tenant: TenantId) -> Registry:
-            return self._make(FencedStore(self._store, partial(self._membership.fence, f"{work}/{tenant}")), tenant)
+            store = FencedStore(self._store, partial(self._membership.fence, f"{work}/{tenant}"))
+            return self._make(store, tenant, self.of(tenant).served)
 
         return make
 
-    def _make(self, store: Store, tenant: TenantId) -> Registry:
-        return Registry(store, tenant, foreground=True, offload=self._offload, quota=self._usage.of(tenant))
+    def _make(self, store: Store, tenant: TenantId, served: Resources | None = None) -> Registry:
+        quota = self._usage.of(tenant)
+        return Registry(store, tenant, foreground=True, offload=self._offload, quota=quota, served=served)

@@ -54,9 +54,10 @@ class TenantUsage:
         if self._pace is None or self._pace[0] != limits:
             self._pace = limits, Bucket(limits.size / _PACE, limits.size, now)
         bucket = self._pace[1]
-        if bucket.charge(0, now):
+        if wait := bucket.charge(0, now):
             raise TooManyRequests(
-                f"the tenant has written {limits.size} bytes faster than in {_PACE:g} s, which fills the store's history: wait"
+                f"the tenant has written {limits.size} bytes faster than in {_PACE:g} s, which fills the store's history: wait",
+                retry_after=wait,
             )
         bucket.charge(written, now)
 

@@ -1,12 +1,11 @@
-"""The one face through which controllers talk to a Kubernetes API: the embedded one, or the user's.
+"""The interface through which controllers use a Kubernetes API: the embedded one, or a kube-apiserver of the user's.
 
-Implementations: kubeedge.apiserver.registry.Registry (in process, one tenant). A client of a remote kube-apiserver has
-the same face.
+Implementations: kubeedge.apiserver.registry.Registry (in process, one tenant).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -25,33 +24,54 @@ class Resource:
 
     @property
     def api_version(self) -> str:
+        """As manifests write it: "v1", "apps/v1"."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectList:
+    """What a list found, and the version at which it was read."""
+
     items: Sequence[Object]
     resource_version: str  # of the whole list: a watch from here misses nothing
 
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
+    """One change of one object; DELETED carries its last state."""
+
     type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
     object: Object
 
 
 class KubeClient(Protocol):
-    """Errors: NotFound, Conflict (resourceVersion), Invalid (validation), Gone (watch too old), Refused.
+    """Errors are those of kubeedge.api.status, by code and reason as an API server gives them, whoever implements this:
+
+        ObjectNotFound 404    AlreadyExists 409 (create)    ObjectModified 409 (a precondition: resourceVersion, uid, or the fence)
+        InvalidObject 422     Forbidden 403                 Expired 410 (a watch or a continued list; list again)
+        TooManyRequests 429 and ServerUnavailable 503, both with retry_after in seconds when the server said it
+
+    A resourceVersion is opaque: it may be compared for equality, handed back in a write (a precondition) and to `watch`; nothing else.
+
+    A client that was made for the work of a leader is fenced: once another process leads, its writes are ObjectModified. Over our own
+    store the fence is a part of each transaction (kubeedge_cloud.processes.fencing); a client of another API server checks its lease before
+    a write and makes what it has read the write's precondition.
 
     Objects that are handed out are the caller's own copies.
     """
 
-    async def get(self, resource: Resource, namespace: str, name: str) -> Object: ...
+    async def resources(self) -> Sequence[Resource]:
+        """What the API serves now (discovery); custom resources come and go."""
+        ...
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Object:
+        """The newest state. Raises ObjectNotFound."""
+        ...
 
     async def list(
         self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = ""
     ) -> ObjectList:
-        """namespace "" means all namespaces."""
+        """The newest state of all of them; namespace "" means all namespaces."""
         ...
 
     def watch(
@@ -62,24 +82,32 @@ class KubeClient(Protocol):
         resource_version: str,
         label_selector: str = "",
         field_selector: str = "",
-    ) -> AsyncIterator[WatchEvent]:
-        """Events after resource_version, for ever. Raises Gone when that version has been compacted."""
+        bookmarks: bool = False,
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """Events after resource_version, in the order of the writes, each once. Close it (contextlib.aclosing).
+
+        A DELETED event carries the object as it was last, with the resourceVersion of its deletion. BOOKMARK events, if `bookmarks`, say
+        up to which resourceVersion everything was delivered. It may end at any time: watch again from the last event's resourceVersion.
+        Raises Expired when that is too old.
+        """
         ...
 
-    async def create(self, resource: Resource, namespace: str, obj: Object) -> Object: ...
+    async def create(self, resource: Resource, namespace: str, obj: Object) -> Object:
+        """Raises AlreadyExists."""
+        ...
 
     async def update(self, resource: Resource, namespace: str, obj: Object, *, subresource: str = "") -> Object:
-        """Full replace; metadata.resourceVersion, when set, must match. subresource "status" writes only status."""
+        """Full replace; metadata.resourceVersion and metadata.uid, when set, are preconditions. subresource "status" writes only status."""
         ...
 
     async def merge_patch(
         self, resource: Resource, namespace: str, name: str, patch: Object, *, subresource: str = ""
     ) -> Object:
-        """RFC 7386."""
+        """RFC 7386; metadata.resourceVersion and metadata.uid in the patch are preconditions."""
         ...
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, *, grace_period: int | None = None, uid: str = ""
     ) -> None:
-        """Pods that are bound to a node only get a deletionTimestamp unless grace_period is 0."""
+        """Pods that are bound to a node only get a deletionTimestamp unless grace_period is 0. `uid` is a precondition."""
         ...

@@ -1,28 +1,22 @@
 """Defaults of the main kinds, as a Kubernetes user expects to read them back. Objects are changed in place.
 
-Called with objects whose types were checked (schema.check).
+Called with objects whose types were checked (schema.check); the functions with the name of a kind are its strategy's `fill`.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from kubeedge.api.client import Resource
 from kubeedge.api.names import Object
 
 DEFAULT_GRACE = 30  # seconds between SIGTERM and SIGKILL
 _MODE = 0o644
 
 
-def apply(resource: Resource, obj: Object) -> None:
-    fill = _BY_RESOURCE.get((resource.group, resource.plural))
-    if fill is not None:
-        fill(obj)
-
-
 def pod_spec(spec: Object) -> None:
+    """Defaults of a PodSpec, of a pod or of a template."""
     _default(spec, "restartPolicy", "Always")
     _default(spec, "terminationGracePeriodSeconds", DEFAULT_GRACE)
     _default(spec, "dnsPolicy", "ClusterFirst")
@@ -111,7 +105,8 @@ def _volume(volume: Object) -> None:
         _default(volume["hostPath"], "type", "")
 
 
-def _pod(pod: Object) -> None:
+def pod(pod: Object) -> None:
+    """Defaults of a Pod, with its first status."""
     spec = _inner(pod, "spec")
     pod_spec(spec)
     status = _inner(pod, "status")
@@ -140,7 +135,8 @@ def _template(spec: Object) -> None:
     pod_spec(_inner(template, "spec"))
 
 
-def _deployment(deployment: Object) -> None:
+def deployment(deployment: Object) -> None:
+    """Defaults of a Deployment."""
     spec = _inner(deployment, "spec")
     _default(spec, "replicas", 1)
     strategy = _inner(spec, "strategy")
@@ -155,14 +151,16 @@ def _deployment(deployment: Object) -> None:
     _inner(deployment, "status")
 
 
-def _replicaset(replicaset: Object) -> None:
+def replicaset(replicaset: Object) -> None:
+    """Defaults of a ReplicaSet."""
     spec = _inner(replicaset, "spec")
     _default(spec, "replicas", 1)
     _template(spec)
     _default(_inner(replicaset, "status"), "replicas", 0)
 
 
-def _daemonset(daemonset: Object) -> None:
+def daemonset(daemonset: Object) -> None:
+    """Defaults of a DaemonSet."""
     spec = _inner(daemonset, "spec")
     strategy = _inner(spec, "updateStrategy")
     _default(strategy, "type", "RollingUpdate")
@@ -177,7 +175,8 @@ def _daemonset(daemonset: Object) -> None:
         _default(status, count, 0)
 
 
-def _service(service: Object) -> None:
+def service(service: Object) -> None:
+    """Defaults of a Service; its address is given elsewhere (apiserver.attachments)."""
     spec = _inner(service, "spec")
     _default(spec, "type", "ClusterIP")
     _default(spec, "sessionAffinity", "None")
@@ -192,7 +191,8 @@ def _service(service: Object) -> None:
     _default(service, "status", {"loadBalancer": {}})
 
 
-def _secret(secret: Object) -> None:
+def secret(secret: Object) -> None:
+    """The default type; stringData is merged into data, base64-encoded."""
     _default(secret, "type", "Opaque")
     plain = secret.pop("stringData", None)
     if isinstance(plain, dict):
@@ -201,7 +201,8 @@ def _secret(secret: Object) -> None:
             data[key] = base64.b64encode(str(value).encode()).decode()
 
 
-def _namespace(namespace: Object) -> None:
+def namespace(namespace: Object) -> None:
+    """The finalizer, phase and name label of a Namespace."""
     _default(_inner(namespace, "spec"), "finalizers", ["kubernetes"])
     _default(_inner(namespace, "status"), "phase", "Active")
     name = namespace.get("metadata", {}).get("name")
@@ -209,18 +210,7 @@ def _namespace(namespace: Object) -> None:
         _inner(namespace["metadata"], "labels").setdefault("kubernetes.io/metadata.name", name)
 
 
-def _node(node: Object) -> None:
+def node(node: Object) -> None:
+    """An empty spec and status, so that readers find both."""
     _inner(node, "spec")
     _inner(node, "status")
-
-
-_BY_RESOURCE: dict[tuple[str, str], Callable[[Object], None]] = {
-    ("", "pods"): _pod,
-    ("", "services"): _service,
-    ("", "secrets"): _secret,
-    ("", "namespaces"): _namespace,
-    ("", "nodes"): _node,
-    ("apps", "deployments"): _deployment,
-    ("apps", "replicasets"): _replicaset,
-    ("apps", "daemonsets"): _daemonset,
-}

@@ -78,7 +78,7 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeWrite:
-    """`id` is random and the write's for ever: by it the cloud knows a write that comes again."""
+    """`id` is random and never changes: the cloud recognizes a repeated write by it."""
 
     id: str
     operation: Literal["change", "delete"]

@@ -24,6 +24,8 @@ _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
+    """Limits of one JSON document, checked on its bytes."""
+
     values: int = MAX_VALUES
     depth: int = MAX_DEPTH
 

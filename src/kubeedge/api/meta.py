@@ -75,6 +75,7 @@ def canonical(obj: Mapping[str, Any]) -> bytes:
 
 
 def decode(data: bytes) -> Object:
+    """The object of its stored form."""
     return cast(Object, json.loads(data))
 
 
@@ -94,14 +95,17 @@ def without_nulls(value: Any) -> Any:
 
 
 def name_of(obj: Mapping[str, Any]) -> str:
+    """metadata.name, "" when it is missing."""
     return str(metadata(obj).get("name") or "")
 
 
 def namespace_of(obj: Mapping[str, Any]) -> str:
+    """metadata.namespace, "" for what has none."""
     return str(metadata(obj).get("namespace") or "")
 
 
 def labels_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
+    """metadata.labels, never None."""
     found = metadata(obj).get("labels")
     return found if isinstance(found, dict) else {}
 

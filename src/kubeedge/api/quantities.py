@@ -68,6 +68,7 @@ def format_millicores(value: int) -> str:
 
 
 def is_quantity(value: object) -> bool:
+    """Is it a resource quantity, like "100m" or "1Gi"?"""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return False
     text = str(value)

@@ -1,18 +1,23 @@
-"""The resources that the embedded API serves: one row each.
+"""What an API serves: a row for each resource, in a registry to which rows are added and from which they are taken at run time.
 
-Lives here:      names, short names, verbs, subresources, selectable fields.
-Lives elsewhere: what a field may hold (schema.py), defaults (defaults.py), rules (validation.py), table columns
-                 (kubeedge.apiserver.tables).
+Lives here:      the built-in resources' names; what a row says; the registry of rows.
+Lives elsewhere: the rows of the built-in resources (kubeedge.apiserver.builtin).
 
-A new kind needs one row here; without more it is stored, listed, watched and printed with NAME and AGE.
+Discovery, OpenAPI, tables, validation and storage are keyed from the row, so a custom resource needs a row and nothing else. Without a
+strategy and a printer it is stored as it comes, listed, watched, and printed with its name and age.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kubeedge.api.client import Resource
+from kubeedge.api.names import Object
+from kubeedge.api.status import FieldError, NoSuchPath
+from kubeedge.errors import Misuse
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
@@ -32,118 +37,138 @@ LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 
 
 @dataclass(frozen=True, slots=True)
+class Column:
+    """A column of `kubectl get`."""
+
+    name: str
+    type: str = "string"
+    wide: bool = False  # only with -o wide
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Printer:
+    """`cells` gives one cell for each column, of an object and of the time in seconds since 1970."""
+
+    columns: Sequence[Column]
+    cells: Callable[[Object, float], Sequence[Any]]
+
+
+def _nothing(*objects: Object) -> list[FieldError]:
+    return []
+
+
+def _leave(obj: Object) -> None:
+    """No defaults."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Strategy:
+    """What a resource's objects have to be, as Kubernetes' registries call it. Functions are pure."""
+
+    #: type of schema_table.py by which types are checked and strategic merge patches merged; "": neither
+    schema: str = ""
+    #: fills defaults in, in place; types have been checked
+    fill: Callable[[Object], None] = _leave
+    #: rules beyond types
+    validate: Callable[[Object], list[FieldError]] = _nothing
+    #: of (new, old): what an update may not change
+    validate_update: Callable[[Object, Object], list[FieldError]] = _nothing
+
+
+AS_IT_COMES = Strategy()
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
+    """What an API knows of one resource."""
+
     resource: Resource
     singular: str
     short_names: Sequence[str] = ()
     categories: Sequence[str] = ()
-    #: subresource -> kind that travels on it ("" means the resource's own)
+    #: of KNOWN_SUBRESOURCES, those that it has
     subresources: Sequence[str] = ()
-    #: besides metadata.name and metadata.namespace
+    #: fields that a field selector may name, besides metadata.name and metadata.namespace
     fields: Sequence[str] = ()
     #: spec changes count up metadata.generation
     counts_generation: bool = False
     name_rule: str = "subdomain"  # or "label"
     #: a deletion that is done at once answers the object as it was, not a Status: what Kubernetes' registries have as ReturnDeletedObject
     answers_deleted: bool = False
+    strategy: Strategy = AS_IT_COMES
+    printer: Printer | None = None
 
     @property
     def has_status(self) -> bool:
+        """Is status written through a subresource of its own?"""
         return "status" in self.subresources
 
 
-TABLE: tuple[Row, ...] = (
-    Row(CONFIGMAPS, "configmap", ("cm",)),
-    Row(ENDPOINTS, "endpoints", ("ep",)),
-    Row(
-        EVENTS,
-        "event",
-        ("ev",),
-        fields=(
-            "involvedObject.kind",
-            "involvedObject.namespace",
-            "involvedObject.name",
-            "involvedObject.uid",
-            "involvedObject.apiVersion",
-            "involvedObject.resourceVersion",
-            "involvedObject.fieldPath",
-            "reason",
-            "reportingComponent",
-            "source",
-            "type",
-        ),
-    ),
-    Row(
-        NAMESPACES,
-        "namespace",
-        ("ns",),
-        subresources=("status", "finalize"),
-        fields=("status.phase",),
-        name_rule="label",
-    ),
-    Row(NODES, "node", ("no",), subresources=("status",), fields=("spec.unschedulable",)),
-    Row(
-        PODS,
-        "pod",
-        ("po",),
-        ("all",),
-        ("status", "log", "binding", "eviction", "exec", "attach", "portforward"),
-        (
-            "spec.nodeName",
-            "spec.restartPolicy",
-            "spec.schedulerName",
-            "spec.serviceAccountName",
-            "spec.hostNetwork",
-            "status.phase",
-            "status.podIP",
-            "status.nominatedNodeName",
-        ),
-        answers_deleted=True,
-    ),
-    Row(SECRETS, "secret", fields=("type",)),
-    Row(SERVICEACCOUNTS, "serviceaccount", ("sa",), answers_deleted=True),
-    Row(
-        SERVICES,
-        "service",
-        ("svc",),
-        ("all",),
-        ("status",),
-        ("spec.clusterIP", "spec.type"),
-        name_rule="label",
-        answers_deleted=True,
-    ),
-    Row(DAEMONSETS, "daemonset", ("ds",), ("all",), ("status",), counts_generation=True),
-    Row(DEPLOYMENTS, "deployment", ("deploy",), ("all",), ("status", "scale"), counts_generation=True),
-    Row(
-        REPLICASETS,
-        "replicaset",
-        ("rs",),
-        ("all",),
-        ("status", "scale"),
-        ("status.replicas",),
-        counts_generation=True,
-    ),
-    Row(LEASES, "lease"),
-)
-
-_BY_PATH = {(r.resource.group, r.resource.version, r.resource.plural): r for r in TABLE}
-_BY_KIND = {(r.resource.api_version, r.resource.kind): r for r in TABLE}
+_GROUP = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+")
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_KIND = re.compile(r"[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?")
+_MAX_NAME = 63
 
 
-def by_path(group: str, version: str, plural: str) -> Row | None:
-    return _BY_PATH.get((group, version, plural))
+class Resources:
+    """The rows of one API. Every tenant's API has one of its own; readers see a change at their next look."""
 
+    def __init__(self, built_in: Iterable[Row] = ()) -> None:
+        self._rows = tuple(built_in)
 
-def by_kind(api_version: str, kind: str) -> Row | None:
-    return _BY_KIND.get((api_version, kind))
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """A value: documents that are made of it can be kept for as long as it is equal."""
+        return self._rows
 
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows)
 
-def row_of(resource: Resource) -> Row:
-    """The table's row, or a plain one for a resource that is not in it (custom resources)."""
-    found = by_path(resource.group, resource.version, resource.plural)
-    return found if found is not None else Row(resource, resource.kind.lower())
+    def register(self, row: Row) -> None:
+        """Serve a custom resource from now on. Raises Misuse for a name that cannot be served, or is taken."""
+        resource = row.resource
+        names = (resource.plural, row.singular, *row.short_names)
+        well_formed = (
+            _GROUP.fullmatch(resource.group)
+            and _KIND.fullmatch(resource.kind)
+            and all(_NAME.fullmatch(name) for name in (resource.version, *names, *row.categories))
+            and all(len(text) <= _MAX_NAME for text in (resource.version, resource.kind, *names))
+            and len(resource.group) <= 253
+        )
+        if not well_formed:
+            raise Misuse(f"{resource} cannot be served: names are DNS labels, the group has a dot")
+        for other in self._rows:
+            same_group = other.resource.group == resource.group
+            if same_group and (other.resource.plural == resource.plural or other.resource.kind == resource.kind):
+                raise Misuse(f"{resource.plural}.{resource.group} is taken by {other.resource}")
+        self._rows = (*self._rows, row)
 
+    def remove(self, resource: Resource) -> None:
+        """Serve it no longer. Raises NoSuchPath. What is stored stays, and is there when it is registered again."""
+        gone = self.row_of(resource)
+        self._rows = tuple(row for row in self._rows if row is not gone)
 
-def group_versions() -> list[tuple[str, str]]:
-    """("", "v1") first, then by group."""
-    return sorted({(r.resource.group, r.resource.version) for r in TABLE})
+    def row_of(self, resource: Resource) -> Row:
+        """Raises NoSuchPath for what is not served."""
+        found = self.by_path(resource.group, resource.version, resource.plural)
+        if found is None:
+            raise NoSuchPath
+        return found
+
+    def by_path(self, group: str, version: str, plural: str) -> Row | None:
+        """The row behind /apis/GROUP/VERSION/PLURAL; None: not served."""
+        for row in self._rows:
+            if (row.resource.plural, row.resource.group, row.resource.version) == (plural, group, version):
+                return row
+        return None
+
+    def by_kind(self, api_version: str, kind: str) -> Row | None:
+        """The row of a manifest's apiVersion and kind; None: not served."""
+        for row in self._rows:
+            if (row.resource.kind, row.resource.api_version) == (kind, api_version):
+                return row
+        return None
+
+    def group_versions(self) -> list[tuple[str, str]]:
+        """("", "v1") first, then by group."""
+        return sorted({(row.resource.group, row.resource.version) for row in self._rows})

@@ -47,6 +47,7 @@ Fields = Mapping[str, Field]
 
 @functools.cache
 def types() -> Mapping[str, Fields]:
+    """The parsed schema table: type -> field -> what it may hold."""
     table: dict[str, dict[str, Field]] = {}
     fields: dict[str, Field] = {}
     for line in TABLE.splitlines():
@@ -145,6 +146,7 @@ def _check_one(kind: str, value: Any, path: str, errors: list[FieldError], unkno
 
 
 def found_type(value: Any) -> str:
+    """The JSON type of a value, in the words of error messages."""
     match value:
         case None:
             return "null"

@@ -23,16 +23,20 @@ _PREFIX = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-
 
 
 def is_label_key(text: str) -> bool:
+    """A qualified name: [PREFIX/]NAME."""
     prefix, slash, name = text.rpartition("/")
     return bool(_NAME.fullmatch(name)) and (not slash or (len(prefix) <= 253 and bool(_PREFIX.fullmatch(prefix))))
 
 
 def is_label_value(text: str) -> bool:
+    """At most 63 characters, or empty."""
     return text == "" or bool(_NAME.fullmatch(text))
 
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
+    """One term of a label selector."""
+
     key: str
     operator: str  # In, NotIn, Exists, DoesNotExist, Gt, Lt
     values: frozenset[str] = frozenset()
@@ -60,6 +64,8 @@ def _integer(text: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class LabelSelector:
+    """Requirements that must all hold; none of them: everything matches."""
+
     requirements: tuple[Requirement, ...] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:

@@ -7,6 +7,7 @@ kubectl users know them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -31,35 +32,43 @@ class FieldError:
 
 
 def required(path: str, detail: str = "") -> FieldError:
+    """A field that is missing."""
     return FieldError(path, f"Required value: {detail}" if detail else "Required value", "FieldValueRequired")
 
 
 def invalid(path: str, value: object, detail: str) -> FieldError:
+    """A value that breaks a rule."""
     return FieldError(path, f"Invalid value: {quoted(value)}: {detail}", "FieldValueInvalid")
 
 
 def unsupported(path: str, value: object, supported: Sequence[str]) -> FieldError:
+    """A value that is not one of `supported`."""
     names = ", ".join(f'"{name}"' for name in supported)
     return FieldError(path, f"Unsupported value: {quoted(value)}: supported values: {names}", "FieldValueNotSupported")
 
 
 def duplicate(path: str, value: object) -> FieldError:
+    """A value that may occur once in its list."""
     return FieldError(path, f"Duplicate value: {quoted(value)}", "FieldValueDuplicate")
 
 
 def forbidden(path: str, detail: str) -> FieldError:
+    """A field or value that may not be used here."""
     return FieldError(path, f"Forbidden: {detail}", "FieldValueForbidden")
 
 
 def not_found_value(path: str, value: object) -> FieldError:
+    """A reference to what does not exist."""
     return FieldError(path, f"Not found: {quoted(value)}", "FieldValueNotFound")
 
 
 def too_long(path: str, limit: int) -> FieldError:
+    """A value of more than `limit` bytes."""
     return FieldError(path, f"Too long: must have at most {limit} bytes", "FieldValueTooLong")
 
 
 def wrong_type(path: str, expected: str, found: str) -> FieldError:
+    """A value whose JSON type is not the field's."""
     return FieldError(
         path, f'Invalid value: "{found}": {path} in body must be of type {expected}: "{found}"', "FieldValueTypeInvalid"
     )
@@ -87,10 +96,12 @@ class StatusError(KubeEdgeError):
         self.details = details or {}
 
     def status(self) -> Object:
+        """The metav1.Status that a client gets."""
         return failure(self.code, self.reason, self.message, self.details)
 
 
 def failure(code: int, reason: str, message: str, details: Object | None = None) -> Object:
+    """A metav1.Status of a failure."""
     status: Object = {
         "kind": "Status",
         "apiVersion": "v1",
@@ -107,6 +118,7 @@ def failure(code: int, reason: str, message: str, details: Object | None = None)
 
 
 def success(resource: Resource, name: str, uid: str) -> Object:
+    """The metav1.Status that answers a deletion."""
     details: Object = {"name": name, "kind": resource.plural}
     if resource.group:
         details["group"] = resource.group
@@ -128,6 +140,8 @@ def _details(resource: Resource, name: str) -> Object:
 
 
 class ObjectNotFound(StatusError, NotFound):
+    """404: no object of this name."""
+
     code = 404
     reason = "NotFound"
 
@@ -137,6 +151,8 @@ class ObjectNotFound(StatusError, NotFound):
 
 
 class NoSuchPath(StatusError, NotFound):
+    """404: the path, or the resource that it names, is not served."""
+
     code = 404
     reason = "NotFound"
 
@@ -145,6 +161,8 @@ class NoSuchPath(StatusError, NotFound):
 
 
 class AlreadyExists(StatusError, Conflict):
+    """409 of a create: the name is taken."""
+
     code = 409
     reason = "AlreadyExists"
 
@@ -170,6 +188,8 @@ class ObjectModified(StatusError, Conflict):
 
 
 class InvalidObject(StatusError, Invalid):
+    """422: the object breaks rules; the causes are field errors."""
+
     code = 422
     reason = "Invalid"
 
@@ -186,21 +206,29 @@ class InvalidObject(StatusError, Invalid):
 
 
 class BadRequest(StatusError, Invalid):
+    """400: the request cannot be understood."""
+
     code = 400
     reason = "BadRequest"
 
 
 class Expired(StatusError, Gone):
+    """410: a watch or a continued list from before the compaction; list again."""
+
     code = 410
     reason = "Expired"
 
 
 class Unauthorized(StatusError, Refused):
+    """401: no valid credentials."""
+
     code = 401
     reason = "Unauthorized"
 
 
 class Forbidden(StatusError, Refused):
+    """403: known, and not allowed."""
+
     code = 403
     reason = "Forbidden"
 
@@ -210,6 +238,8 @@ class Forbidden(StatusError, Refused):
 
 
 class MethodNotAllowed(StatusError, Invalid):
+    """405: the resource has no such verb."""
+
     code = 405
     reason = "MethodNotAllowed"
 
@@ -218,41 +248,61 @@ class MethodNotAllowed(StatusError, Invalid):
 
 
 class NotAcceptable(StatusError, Invalid):
+    """406: no media type that the client accepts can be given."""
+
     code = 406
     reason = "NotAcceptable"
 
 
 class UnsupportedMediaType(StatusError, Invalid):
+    """415: the body's media type is not understood."""
+
     code = 415
     reason = "UnsupportedMediaType"
 
 
 class TooLarge(StatusError, Invalid):
+    """413: the body, or the object that it makes, is over a limit."""
+
     code = 413
     reason = "RequestEntityTooLarge"
 
 
 class TooManyRequests(StatusError, Unavailable):
+    """`retry_after`: seconds to wait, as an HTTP client hears them in Retry-After and in the details."""
+
     code = 429
     reason = "TooManyRequests"
 
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message, {"retryAfterSeconds": max(1, math.ceil(retry_after))})
+        self.retry_after = retry_after
+
 
 class NotImplementedHere(StatusError, Invalid):
+    """501: part of the Kubernetes API, but not of this server."""
+
     code = 501
     reason = "NotImplemented"
 
 
 class NodeUnreachable(StatusError, Unavailable):
+    """504: the node has no link, or did not answer."""
+
     code = 504
     reason = "Timeout"
 
 
 class BadGateway(StatusError, Unavailable):
+    """502: the node's answer was not HTTP."""
+
     code = 502
     reason = "InternalError"
 
 
 class ServerUnavailable(StatusError, Unavailable):
+    """503: it may work later."""
+
     code = 503
     reason = "ServiceUnavailable"
 
@@ -273,9 +323,11 @@ def of_error(exc: BaseException) -> Object:
         return exc.status()
     for kind, code, reason in _BORDER:
         if isinstance(exc, kind):
-            return failure(code, reason, outward(exc))
+            wait = exc.retry_after if isinstance(exc, Unavailable) else None
+            return failure(code, reason, outward(exc), {"retryAfterSeconds": math.ceil(wait)} if wait else None)
     return failure(500, "InternalError", "an error on the server has prevented the request from succeeding")
 
 
 def message_of(status: Any) -> str:
+    """The message of a Status; "" for what is not one."""
     return str(status.get("message", "")) if isinstance(status, dict) else ""

@@ -1,4 +1,4 @@
-"""JSON from somebody else, which will be JSON again for everybody: what an honest client could not read is refused where it comes in.
+"""JSON from untrusted peers that will be served as JSON again: what a conforming client could not read is rejected on arrival.
 
 Python's parser takes more than RFC 8259 has (NaN, Infinity), makes infinity of 1e999, keeps half of a surrogate pair, which UTF-8 cannot
 express, and nests as deep as its stack. One such value in a list of objects, and no kubectl can read the list.

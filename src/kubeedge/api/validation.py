@@ -51,6 +51,7 @@ _PROTOCOLS = ("TCP", "UDP", "SCTP")
 
 
 def metadata(row: Row, obj: Object) -> list[FieldError]:
+    """Rules of ObjectMeta."""
     meta = obj.get("metadata")
     meta = meta if isinstance(meta, dict) else {}
     errors: list[FieldError] = Findings()
@@ -82,6 +83,7 @@ def metadata(row: Row, obj: Object) -> list[FieldError]:
 
 
 def labels(path: str, values: Any) -> list[FieldError]:
+    """Rules of a map of labels at `path`."""
     errors: list[FieldError] = Findings()
     for key, value in _map(values).items():
         if not is_label_key(key):
@@ -106,6 +108,7 @@ def labels(path: str, values: Any) -> list[FieldError]:
 
 
 def label(path: str, text: str) -> list[FieldError]:
+    """Rule of a DNS label (RFC 1123)."""
     if len(text) > 63:
         return [invalid(path, text, "must be no more than 63 characters")]
     return [] if LABEL.fullmatch(text) else [invalid(path, text, LABEL_RULE)]
@@ -258,6 +261,7 @@ def _ports(container: Object, path: str) -> list[FieldError]:
 
 
 def port_number(path: str, value: Any) -> list[FieldError]:
+    """1 to 65535."""
     if isinstance(value, int) and 1 <= value <= 65535:
         return []
     return [invalid(path, value, "must be between 1 and 65535, inclusive")]

@@ -1,4 +1,4 @@
-"""Rules of workloads, services, configuration and nodes; `create` and `update` apply all rules.
+"""Rules of workloads, services, configuration and nodes (strategies of the built-in resources); `create` and `update` apply all rules.
 
 Lives elsewhere: metadata and pods (validation.py).
 """
@@ -9,7 +9,6 @@ import base64
 import binascii
 import ipaddress
 import re
-from collections.abc import Callable
 from typing import Any
 
 from kubeedge.api import selectors
@@ -28,7 +27,8 @@ from kubeedge.api.status import (
     too_long,
     unsupported,
 )
-from kubeedge.api.validation import CONFIG_KEY, PORT_NAME, labels, metadata, pod, pod_update, port_number
+from kubeedge.api.validation import CONFIG_KEY, PORT_NAME, labels, metadata, pod_update, port_number
+from kubeedge.api.validation import pod as pod_spec
 from kubeedge.errors import Invalid
 
 _DATA_LIMIT = 1024 * 1024  # bytes: Kubernetes' limit of a ConfigMap's or Secret's values
@@ -39,42 +39,17 @@ _TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 def create(row: Row, obj: Object) -> None:
     """Raises InvalidObject with the causes."""
-    _raise(row, obj, collect(lambda: metadata(row, obj), lambda: _own_rules(row, obj)) or _for_nodes(row, obj))
+    _raise(row, obj, collect(lambda: metadata(row, obj), lambda: row.strategy.validate(obj)) or _for_nodes(row, obj))
 
 
 def update(row: Row, new: Object, old: Object) -> None:
     """Raises InvalidObject with the causes."""
-    errors = collect(lambda: metadata(row, new), lambda: _changes(row, new, old), lambda: _own_rules(row, new))
+    errors = collect(
+        lambda: metadata(row, new), lambda: row.strategy.validate_update(new, old), lambda: row.strategy.validate(new)
+    )
     if not errors and _spec(new).get("template") != _spec(old).get("template"):
         errors = _for_nodes(row, new)
     _raise(row, new, errors)
-
-
-def _own_rules(row: Row, obj: Object) -> list[FieldError]:
-    check = _RULES.get((row.resource.group, row.resource.plural))
-    return [] if check is None else check(obj)
-
-
-def _changes(row: Row, new: Object, old: Object) -> list[FieldError]:
-    """What an update may not change."""
-    errors: list[FieldError] = Findings()
-    if (row.resource.group, row.resource.plural) == ("", "pods"):
-        errors += pod_update(new, old)
-    if row.resource.group == "apps" and _spec(new).get("selector") != _spec(old).get("selector"):
-        errors.append(invalid("spec.selector", _spec(new).get("selector"), "field is immutable"))
-    if (row.resource.group, row.resource.plural) == ("", "services"):
-        before, after = _spec(old).get("clusterIP"), _spec(new).get("clusterIP")
-        if before and after != before and _spec(new).get("type") != "ExternalName":
-            errors.append(invalid("spec.clusterIP", after, "may not change once set"))
-    if old.get("immutable") is True:
-        for key in ("data", "binaryData"):
-            if new.get(key) != old.get(key):
-                errors.append(forbidden(key, "field is immutable when `immutable` is set"))
-        if new.get("immutable") is not True:
-            errors.append(forbidden("immutable", "field is immutable when `immutable` is set"))
-    if row.resource.plural == "secrets" and new.get("type") != old.get("type"):
-        errors.append(invalid("type", new.get("type"), "field is immutable"))
-    return errors
 
 
 def _for_nodes(row: Row, obj: Object) -> list[FieldError]:
@@ -108,11 +83,13 @@ def _spec(obj: Object) -> Object:
     return spec if isinstance(spec, dict) else {}
 
 
-def _pod(obj: Object) -> list[FieldError]:
-    return pod(_spec(obj))
+def pod(obj: Object) -> list[FieldError]:
+    """Rules of a Pod."""
+    return pod_spec(_spec(obj))
 
 
-def _workload(obj: Object) -> list[FieldError]:
+def workload(obj: Object) -> list[FieldError]:
+    """Rules that Deployments, ReplicaSets and DaemonSets share."""
     spec = _spec(obj)
     errors: list[FieldError] = Findings()
     for key in ("replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"):
@@ -145,15 +122,16 @@ def _workload(obj: Object) -> list[FieldError]:
                 )
     errors += labels("spec.template.metadata.labels", template_labels)
     template_spec = template.get("spec") or {}
-    errors += pod(template_spec, "spec.template.spec")
+    errors += pod_spec(template_spec, "spec.template.spec")
     if template_spec.get("restartPolicy") not in (None, "Always"):
         errors.append(unsupported("spec.template.spec.restartPolicy", template_spec["restartPolicy"], ("Always",)))
     return errors
 
 
-def _deployment(obj: Object) -> list[FieldError]:
+def deployment(obj: Object) -> list[FieldError]:
+    """Rules of a Deployment."""
     strategy = _spec(obj).get("strategy") or {}
-    errors = _workload(obj)
+    errors = workload(obj)
     if strategy.get("type") not in ("RollingUpdate", "Recreate"):
         errors.append(unsupported("spec.strategy.type", strategy.get("type"), ("Recreate", "RollingUpdate")))
     elif strategy["type"] == "Recreate" and strategy.get("rollingUpdate"):
@@ -163,9 +141,10 @@ def _deployment(obj: Object) -> list[FieldError]:
     return errors + _rolling(strategy.get("rollingUpdate") or {}, "spec.strategy.rollingUpdate")
 
 
-def _daemonset(obj: Object) -> list[FieldError]:
+def daemonset(obj: Object) -> list[FieldError]:
+    """Rules of a DaemonSet."""
     strategy = _spec(obj).get("updateStrategy") or {}
-    errors = _workload(obj)
+    errors = workload(obj)
     if strategy.get("type") not in ("RollingUpdate", "OnDelete"):
         errors.append(unsupported("spec.updateStrategy.type", strategy.get("type"), ("OnDelete", "RollingUpdate")))
     return errors + _rolling(strategy.get("rollingUpdate") or {}, "spec.updateStrategy.rollingUpdate")
@@ -194,7 +173,8 @@ def _rolling(rolling: Object, path: str) -> list[FieldError]:
     return errors
 
 
-def _service(obj: Object) -> list[FieldError]:
+def service(obj: Object) -> list[FieldError]:
+    """Rules of a Service."""
     spec = _spec(obj)
     errors: list[FieldError] = Findings()
     if spec.get("type") not in ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"):
@@ -282,19 +262,22 @@ def _base64(obj: Object, group: str) -> tuple[list[FieldError], int]:
     return errors, size
 
 
-def _configmap(obj: Object) -> list[FieldError]:
+def configmap(obj: Object) -> list[FieldError]:
+    """Rules of a ConfigMap."""
     errors, size = _data_keys(obj, "data", "binaryData")
     errors += _base64(obj, "binaryData")[0]
     return errors + ([too_long("", _DATA_LIMIT)] if size > _DATA_LIMIT else [])
 
 
-def _secret(obj: Object) -> list[FieldError]:
+def secret(obj: Object) -> list[FieldError]:
+    """Rules of a Secret."""
     errors, _ = _data_keys(obj, "data")
     wrong, size = _base64(obj, "data")
     return errors + wrong + ([too_long("data", _DATA_LIMIT)] if size > _DATA_LIMIT else [])
 
 
-def _node(obj: Object) -> list[FieldError]:
+def node(obj: Object) -> list[FieldError]:
+    """Rules of a Node."""
     errors: list[FieldError] = Findings()
     seen: set[tuple[Any, Any]] = set()
     for index, taint in enumerate(_spec(obj).get("taints") or []):
@@ -311,7 +294,8 @@ def _node(obj: Object) -> list[FieldError]:
     return errors
 
 
-def _event(obj: Object) -> list[FieldError]:
+def event(obj: Object) -> list[FieldError]:
+    """Rules of an Event."""
     involved = obj.get("involvedObject") or {}
     namespace = (obj.get("metadata") or {}).get("namespace")
     if involved.get("namespace") not in (None, "", namespace) and namespace != "default":
@@ -319,14 +303,44 @@ def _event(obj: Object) -> list[FieldError]:
     return []
 
 
-_RULES: dict[tuple[str, str], Callable[[Object], list[FieldError]]] = {
-    ("", "pods"): _pod,
-    ("", "services"): _service,
-    ("", "configmaps"): _configmap,
-    ("", "secrets"): _secret,
-    ("", "nodes"): _node,
-    ("", "events"): _event,
-    ("apps", "deployments"): _deployment,
-    ("apps", "replicasets"): _workload,
-    ("apps", "daemonsets"): _daemonset,
-}
+# What an update may not change
+
+
+def pod_changes(new: Object, old: Object) -> list[FieldError]:
+    """What an update of a Pod may not change."""
+    return pod_update(new, old)
+
+
+def workload_changes(new: Object, old: Object) -> list[FieldError]:
+    """The selector is immutable."""
+    if _spec(new).get("selector") != _spec(old).get("selector"):
+        return [invalid("spec.selector", _spec(new).get("selector"), "field is immutable")]
+    return []
+
+
+def service_changes(new: Object, old: Object) -> list[FieldError]:
+    """An address that was given is immutable."""
+    before, after = _spec(old).get("clusterIP"), _spec(new).get("clusterIP")
+    if before and after != before and _spec(new).get("type") != "ExternalName":
+        return [invalid("spec.clusterIP", after, "may not change once set")]
+    return []
+
+
+def data_changes(new: Object, old: Object) -> list[FieldError]:
+    """ConfigMaps and Secrets."""
+    errors: list[FieldError] = Findings()
+    if old.get("immutable") is True:
+        for key in ("data", "binaryData"):
+            if new.get(key) != old.get(key):
+                errors.append(forbidden(key, "field is immutable when `immutable` is set"))
+        if new.get("immutable") is not True:
+            errors.append(forbidden("immutable", "field is immutable when `immutable` is set"))
+    return errors
+
+
+def secret_changes(new: Object, old: Object) -> list[FieldError]:
+    """As data_changes; the type is immutable, too."""
+    errors = data_changes(new, old)
+    if new.get("type") != old.get("type"):
+        errors.append(invalid("type", new.get("type"), "field is immutable"))
+    return errors

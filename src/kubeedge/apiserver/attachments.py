@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kubeedge.api import keys, meta
 from kubeedge.api.meta import Randbytes
 from kubeedge.api.names import Object, TenantId
-from kubeedge.api.resources import Row
+from kubeedge.api.resources import EVENTS, SERVICES, Row
 from kubeedge.api.status import InvalidObject, ServerUnavailable, invalid
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store
 
@@ -20,6 +20,8 @@ _LEASE_SHARED = 300.0  # seconds during which new events share one lease: a leas
 
 @dataclass(frozen=True, slots=True)
 class Writing:
+    """An object to write, and what is written with it in one transaction."""
+
     obj: Object
     compares: Sequence[Compare] = ()
     ops: Sequence[Op] = ()
@@ -37,15 +39,13 @@ class Attachments:
 
     async def of_write(self, row: Row, old: Object | None, new: Object) -> Writing:
         """To be used once: after a lost race it is asked again."""
-        match (row.resource.group, row.resource.plural):
-            case ("", "events"):
-                return Writing(new, lease=await self._event_lease())
-            case ("", "services"):
-                return await self._service(row, old, new)
-        return Writing(new)
+        if row.resource == EVENTS:
+            return Writing(new, lease=await self._event_lease())
+        return await self._service(row, old, new) if row.resource == SERVICES else Writing(new)
 
     def of_removal(self, row: Row, obj: Object) -> Sequence[Op]:
-        if (row.resource.group, row.resource.plural) != ("", "services"):
+        """What is deleted together with the object."""
+        if row.resource != SERVICES:
             return ()
         address = _address_of(obj)
         return [Delete(self._addresses + address)] if address else ()

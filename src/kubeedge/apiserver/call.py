@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kubeedge.api.names import Object
-from kubeedge.api.resources import Row, by_path
+from kubeedge.api.resources import Resources, Row
 from kubeedge.api.status import BadRequest, NoSuchPath, TooLarge
 from kubeedge.apiserver import content
 from kubeedge.apiserver.core import DeleteOptions, WriteOptions
@@ -32,14 +32,14 @@ class Address:
     rest: str = ""  # further path elements (proxy)
 
 
-def address(group: str, version: str, parts: Sequence[str]) -> Address:
+def address(served: Resources, group: str, version: str, parts: Sequence[str]) -> Address:
     """Raises NoSuchPath."""
     namespace = ""
     parts = list(parts)
     if len(parts) > 2 and parts[0] == "namespaces" and not (len(parts) == 3 and parts[2] in _NAMESPACE_SUBRESOURCES):
         namespace, parts = parts[1], parts[2:]
     plural, name, subresource, *rest = (*parts, "", "", "")[: max(3, len(parts))]
-    row = by_path(group, version, plural)
+    row = served.by_path(group, version, plural)
     if row is None or (namespace and not row.resource.namespaced):
         raise NoSuchPath
     if row.resource.namespaced and name and not namespace:
@@ -53,6 +53,8 @@ def address(group: str, version: str, parts: Sequence[str]) -> Address:
 
 @dataclass(slots=True)
 class Call:
+    """One request on a resource, with what its verb needs."""
+
     registry: Registry
     address: Address
     request: Request
@@ -63,13 +65,16 @@ class Call:
     events: EventCache = field(default_factory=EventCache)  # of this tenant
 
     def one(self, name: str) -> str:
+        """A query parameter, the last of its values; "" when it is absent."""
         values = self.query.get(name)
         return values[-1] if values else ""
 
     def flag(self, name: str) -> bool:
+        """A boolean query parameter."""
         return self.one(name).lower() in ("1", "true", "t")
 
     def number(self, name: str) -> int | None:
+        """An integer query parameter; None when it is absent. Raises BadRequest."""
         text = self.one(name)
         if not text:
             return None
@@ -78,12 +83,14 @@ class Call:
         return int(text)
 
     def dry_run(self) -> bool:
+        """Raises BadRequest for a value other than All."""
         values = self.query.get("dryRun") or []
         if any(value != "All" for value in values):
             raise BadRequest(f'dryRun: Unsupported value: {values[0][:64]!r}: supported values: "All"')
         return bool(values)
 
     def write_options(self) -> WriteOptions:
+        """From the query. Raises BadRequest."""
         validation = self.one("fieldValidation") or "Warn"
         if validation not in ("Ignore", "Warn", "Strict"):
             raise BadRequest(
@@ -116,6 +123,7 @@ class Call:
         )
 
     async def body(self) -> bytes:
+        """Raises BadRequest (too slow), TooLarge."""
         try:
             async with asyncio.timeout(_BODY_SECONDS):
                 data = await self.request.read(content.BODY_LIMIT)
@@ -127,6 +135,7 @@ class Call:
         return data
 
     async def decoded(self, data: bytes) -> Any:
+        """The body as its Content-Type says. Raises BadRequest, UnsupportedMediaType, TooLarge."""
         media = self.request.header("content-type")
         return await self.apart(lambda: content.decode(media, data))
 
@@ -135,6 +144,7 @@ class Call:
         return await self.registry.apart(self.size, work)
 
     async def object(self) -> Object:
+        """The body, which must be an object. Raises as `decoded`."""
         value = await self.decoded(await self.body())
         if not isinstance(value, dict):
             raise BadRequest(f"the body must be an object, not {'null' if value is None else type(value).__name__}")

@@ -59,6 +59,7 @@ def decode(content_type: str | None, data: bytes) -> Any:
 
 
 def media_type(header: str) -> str:
+    """Of a Content-Type header, without parameters."""
     return header.partition(";")[0].strip().lower()
 
 

@@ -4,7 +4,7 @@ Rules that are easy to forget:
 
 * A write to the object does not touch its status, a write to `status` touches nothing else.
 * metadata.generation counts changes of spec, for the kinds whose controllers report observedGeneration.
-* A deletion is a mark (deletionTimestamp) while anything still has to happen: a finalizer has to be removed, or a
+* A deletion sets deletionTimestamp while anything still has to happen: a finalizer has to be removed, or a
   node has to stop the pod. The node's "gone" is a second deletion with a grace period of 0.
 """
 
@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubeedge.api import defaults, meta, schema, validation_kinds
+from kubeedge.api import meta, schema, validation_kinds
+from kubeedge.api.defaults import DEFAULT_GRACE
 from kubeedge.api.meta import Randbytes
 from kubeedge.api.names import Object
-from kubeedge.api.resources import Row
+from kubeedge.api.resources import NAMESPACES, NODES, PODS, SERVICES, Row
 from kubeedge.api.status import BadRequest, Forbidden, InvalidObject, ObjectModified, forbidden
 
 FOREGROUND = "foregroundDeletion"
@@ -37,6 +38,8 @@ class WriteOptions:
 
 @dataclass(frozen=True, slots=True)
 class DeleteOptions:
+    """metav1.DeleteOptions, as far as they are served."""
+
     grace_period: int | None = None  # seconds; None: what the pod says
     uid: str = ""  # precondition
     resource_version: str = ""  # precondition
@@ -55,11 +58,11 @@ def create(row: Row, namespace: str, obj: Object, options: WriteOptions, *, now:
         randbytes=randbytes,
         generation=row.counts_generation,
     )
-    if row.has_status and row.resource.plural != "nodes":  # a node registers itself together with its status
+    if row.has_status and row.resource != NODES:  # a node registers itself together with its status
         obj.pop("status", None)
-    defaults.apply(row.resource, obj)
+    row.strategy.fill(obj)
     validation_kinds.create(row, obj)
-    if row.resource.plural == "pods" and obj["spec"].get("nodeName"):
+    if row.resource == PODS and obj["spec"].get("nodeName"):
         _scheduled(obj, now)
     return obj
 
@@ -100,14 +103,14 @@ def update(row: Row, old: Object, new: Object, subresource: str, options: WriteO
         new.pop("status", None)
         if "status" in stored:
             new["status"] = stored["status"]
-    if row.resource.plural == "services":
+    if row.resource == SERVICES:
         _keep_addresses(new, stored)
-    defaults.apply(row.resource, new)
+    row.strategy.fill(new)
     _no_new_finalizers(row, new, stored)
     validation_kinds.update(row, new, stored)
     if row.counts_generation and new.get("spec") != stored.get("spec"):
         new["metadata"]["generation"] = int(before.get("generation") or 0) + 1
-    if row.resource.plural == "pods" and new["spec"].get("nodeName") and not stored["spec"].get("nodeName"):
+    if row.resource == PODS and new["spec"].get("nodeName") and not stored["spec"].get("nodeName"):
         _scheduled(new, now)
     return new
 
@@ -137,8 +140,8 @@ def _typed(row: Row, obj: Object) -> Object:
 
 def _check(row: Row, obj: Object, options: WriteOptions) -> None:
     kind = row.resource.kind
-    errors, unknown = schema.check(kind, obj)
-    if schema.fields_of(kind) is None:
+    errors, unknown = schema.check(row.strategy.schema, obj)
+    if not row.strategy.schema:
         errors = schema.check("Unknown", {"metadata": obj.get("metadata")})[0]
     if errors:
         raise InvalidObject.of(row.resource, meta.name_of(obj)[:253], errors)
@@ -200,7 +203,7 @@ def without_version(obj: Object) -> Object:
 
 
 def delete(row: Row, obj: Object, options: DeleteOptions, *, now: float) -> Object | None:
-    """The object with its mark, or None when nothing has to be waited for.
+    """The object with its deletionTimestamp, or None when nothing has to be waited for.
 
     Raises ObjectModified when a precondition does not hold, Forbidden for what may not go.
     """
@@ -216,37 +219,37 @@ def delete(row: Row, obj: Object, options: DeleteOptions, *, now: float) -> Obje
                 name,
                 f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}",
             )
-    if row.resource.plural == "namespaces":
+    if row.resource == NAMESPACES:
         return _delete_namespace(row, obj, now)
     stored = without_version(obj)
-    marks = dict(meta.metadata(stored))
-    finalizers = list(marks.get("finalizers") or [])
-    if options.propagation == "Foreground" and FOREGROUND not in finalizers and not marks.get("deletionTimestamp"):
+    inner = dict(meta.metadata(stored))
+    finalizers = list(inner.get("finalizers") or [])
+    if options.propagation == "Foreground" and FOREGROUND not in finalizers and not inner.get("deletionTimestamp"):
         finalizers.append(FOREGROUND)
-        marks["finalizers"] = finalizers
-    if options.propagation == "Orphan" and ORPHAN not in finalizers and not marks.get("deletionTimestamp"):
+        inner["finalizers"] = finalizers
+    if options.propagation == "Orphan" and ORPHAN not in finalizers and not inner.get("deletionTimestamp"):
         finalizers.append(ORPHAN)
-        marks["finalizers"] = finalizers
+        inner["finalizers"] = finalizers
     grace = _grace(row, stored, options.grace_period)
-    earlier = marks.get("deletionGracePeriodSeconds")
-    if marks.get("deletionTimestamp"):
+    earlier = inner.get("deletionGracePeriodSeconds")
+    if inner.get("deletionTimestamp"):
         if isinstance(earlier, int) and grace < earlier:
             # Shorter counts from the first deletion, as Kubernetes does it.
-            begun = (meta.parse_timestamp(marks["deletionTimestamp"]) or now) - earlier
-            marks["deletionTimestamp"] = meta.timestamp(max(begun + grace, now))
-            marks["deletionGracePeriodSeconds"] = grace
+            begun = (meta.parse_timestamp(inner["deletionTimestamp"]) or now) - earlier
+            inner["deletionTimestamp"] = meta.timestamp(max(begun + grace, now))
+            inner["deletionGracePeriodSeconds"] = grace
     else:
-        marks["deletionTimestamp"] = meta.timestamp(now + grace)
-        marks["deletionGracePeriodSeconds"] = grace
+        inner["deletionTimestamp"] = meta.timestamp(now + grace)
+        inner["deletionGracePeriodSeconds"] = grace
         if row.counts_generation:
-            marks["generation"] = int(marks.get("generation") or 0) + 1
-    marked = {**stored, "metadata": marks}
-    return None if is_finished(row, marked) else marked
+            inner["generation"] = int(inner.get("generation") or 0) + 1
+    deleting = {**stored, "metadata": inner}
+    return None if is_finished(row, deleting) else deleting
 
 
 def _grace(row: Row, obj: Object, wanted: int | None) -> int:
     """Only a pod that a node may be running needs time."""
-    if row.resource.plural != "pods" or row.resource.group:
+    if row.resource != PODS:
         return 0
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     if not spec.get("nodeName") or status.get("phase") in ("Succeeded", "Failed"):
@@ -254,28 +257,28 @@ def _grace(row: Row, obj: Object, wanted: int | None) -> int:
     if wanted is not None and wanted >= 0:
         return wanted
     own = spec.get("terminationGracePeriodSeconds")
-    return own if isinstance(own, int) and own >= 0 else defaults.DEFAULT_GRACE
+    return own if isinstance(own, int) and own >= 0 else DEFAULT_GRACE
 
 
 def _delete_namespace(row: Row, obj: Object, now: float) -> Object | None:
     name = meta.name_of(obj)
     if name in IMMORTAL:
         raise Forbidden.of(row.resource, name, "this namespace may not be deleted")
-    marked = without_version(obj)
-    if not meta.metadata(marked).get("deletionTimestamp"):
-        marked["metadata"] = {**marked["metadata"], "deletionTimestamp": meta.timestamp(now)}
-    marked["status"] = {**(marked.get("status") or {}), "phase": "Terminating"}
-    return marked
+    deleting = without_version(obj)
+    if not meta.metadata(deleting).get("deletionTimestamp"):
+        deleting["metadata"] = {**deleting["metadata"], "deletionTimestamp": meta.timestamp(now)}
+    deleting["status"] = {**(deleting.get("status") or {}), "phase": "Terminating"}
+    return deleting
 
 
 def is_finished(row: Row, obj: Object) -> bool:
-    """A marked object for which nothing more has to happen: it is to be removed."""
-    marks = meta.metadata(obj)
-    if not marks.get("deletionTimestamp") or marks.get("finalizers"):
+    """Is it being deleted, and nothing more has to happen before it is removed?"""
+    inner = meta.metadata(obj)
+    if not inner.get("deletionTimestamp") or inner.get("finalizers"):
         return False
-    if row.resource.plural == "namespaces":
+    if row.resource == NAMESPACES:
         return not (obj.get("spec") or {}).get("finalizers")
-    return not marks.get("deletionGracePeriodSeconds")
+    return not inner.get("deletionGracePeriodSeconds")
 
 
 def scale_of(obj: Object) -> Object:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kubeedge.api.names import Object
-from kubeedge.api.resources import ALL_VERBS, TABLE, Row, group_versions
+from kubeedge.api.resources import ALL_VERBS, Resources, Row
 
 #: subresource -> (group, version, kind, verbs); group "" and kind "" mean the resource's own
 _SUBRESOURCES: dict[str, tuple[str, str, str, Sequence[str]]] = {
@@ -30,6 +30,7 @@ class VersionInfo:
 
 
 def version(info: VersionInfo) -> Object:
+    """/version"""
     return {
         "major": info.major,
         "minor": info.minor,
@@ -44,33 +45,42 @@ def version(info: VersionInfo) -> Object:
 
 
 def api_versions() -> Object:
+    """/api"""
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
 
 
-def _group(name: str) -> Object:
-    versions = [{"groupVersion": f"{g}/{v}", "version": v} for g, v in group_versions() if g == name]
+def _group(served: Resources, name: str) -> Object:
+    versions = [{"groupVersion": f"{g}/{v}", "version": v} for g, v in served.group_versions() if g == name]
     return {"name": name, "versions": versions, "preferredVersion": versions[0]}
 
 
-def group_names() -> list[str]:
-    return sorted({group for group, _ in group_versions() if group})
+def group_names(served: Resources) -> list[str]:
+    """The groups that are served, without the core group."""
+    return sorted({group for group, _ in served.group_versions() if group})
 
 
-def api_group(name: str) -> Object | None:
-    return {"kind": "APIGroup", "apiVersion": "v1", **_group(name)} if name in group_names() else None
+def api_group(served: Resources, name: str) -> Object | None:
+    """/apis/GROUP; None: not served."""
+    return {"kind": "APIGroup", "apiVersion": "v1", **_group(served, name)} if name in group_names(served) else None
 
 
-def api_group_list() -> Object:
-    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(name) for name in group_names()]}
+def api_group_list(served: Resources) -> Object:
+    """/apis"""
+    return {
+        "kind": "APIGroupList",
+        "apiVersion": "v1",
+        "groups": [_group(served, name) for name in group_names(served)],
+    }
 
 
-def _rows(group: str, version: str) -> Iterator[Row]:
-    return (row for row in TABLE if (row.resource.group, row.resource.version) == (group, version))
+def _rows(served: Resources, group: str, version: str) -> Iterator[Row]:
+    return (row for row in served if (row.resource.group, row.resource.version) == (group, version))
 
 
-def resource_list(group: str, version: str) -> Object | None:
+def resource_list(served: Resources, group: str, version: str) -> Object | None:
+    """/api/v1 and /apis/GROUP/VERSION; None: not served."""
     found: list[Object] = []
-    for row in _rows(group, version):
+    for row in _rows(served, group, version):
         resource = row.resource
         entry: Object = {
             "name": resource.plural,
@@ -103,9 +113,9 @@ def resource_list(group: str, version: str) -> Object | None:
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": found}
 
 
-def aggregated(core: bool, api: str) -> Object:
+def aggregated(served: Resources, core: bool, api: str) -> Object:
     """APIGroupDiscoveryList: of the core group for /api, of all others for /apis. `api` is v2 or v2beta1."""
-    names = [""] if core else group_names()
+    names = [""] if core else group_names(served)
     return {
         "kind": "APIGroupDiscoveryList",
         "apiVersion": f"apidiscovery.k8s.io/{api}",
@@ -113,16 +123,16 @@ def aggregated(core: bool, api: str) -> Object:
         "items": [
             {
                 "metadata": {"name": name} if name else {},
-                "versions": [_discovered(name, v) for g, v in group_versions() if g == name],
+                "versions": [_discovered(served, name, v) for g, v in served.group_versions() if g == name],
             }
             for name in names
         ],
     }
 
 
-def _discovered(group: str, version: str) -> Object:
+def _discovered(served: Resources, group: str, version: str) -> Object:
     resources: list[Object] = []
-    for row in _rows(group, version):
+    for row in _rows(served, group, version):
         resource = row.resource
         own = {"group": group, "version": version, "kind": resource.kind}
         entry: Object = {

@@ -10,6 +10,7 @@ UNKNOWN = "<unknown>"
 
 
 def age(timestamp: Any, now: float) -> str:
+    """The time since a timestamp, as kubectl prints it."""
     moment = parse_timestamp(timestamp)
     return UNKNOWN if moment is None else since(now - moment)
 

@@ -82,7 +82,7 @@ class ApiServerModule:
             raise
 
     def _admit(self, accepted: Accepted, writer: asyncio.StreamWriter) -> Refusal | None:
-        """Whoever has a certificate counts by it, and by his address no longer."""
+        """A connection with a certificate counts against its identity instead of its address."""
         tls = writer.get_extra_info("ssl_object")
         certificate = tls.getpeercert() if tls is not None else None
         try:
@@ -127,7 +127,7 @@ def too_many_connections(refusal: Refusal = Refusal.IDENTITY) -> Response:
 
 
 def _authenticated(accepted: Accepted, who: Identity) -> Refusal | None:
-    """A node is nobody's user here, and gets no more than a refusal: it shall not take the connections of its tenant's users."""
+    """A node is not a user of this API: it gets a refusal and none of its tenant's connections."""
     match who:
         case UserIdentity():
             return accepted.authenticated(who.tenant, who.uri)

@@ -14,10 +14,14 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from kubeedge.api.names import Object
-from kubeedge.api.resources import TABLE, Row, group_versions
+from kubeedge.api.resources import Resources, Row
 
+Rows: TypeAlias = tuple[Row, ...]
+
+_KEPT = 16  # documents of each form; tenants without custom resources share theirs
 _PARAMETERS = ("dryRun", "fieldManager", "fieldValidation", "force")
 _TITLE = "KubeEdge"
 #: kubectl asks with "@v1.0" in the name, which is no media type: its own parser refuses it in an answer
@@ -35,10 +39,11 @@ def _kind(row: Row) -> Object:
     return {"group": row.resource.group, "version": row.resource.version, "kind": row.resource.kind}
 
 
-@functools.cache
-def version_2_json() -> bytes:
+@functools.lru_cache(maxsize=_KEPT)
+def version_2_json(rows: Rows) -> bytes:
+    """/openapi/v2"""
     paths: Object = {}
-    for row in TABLE:
+    for row in rows:
         operation = {
             "parameters": [{"name": name, "in": "query", "type": "string"} for name in _PARAMETERS],
             "responses": {"200": {"description": "OK"}},
@@ -50,8 +55,9 @@ def version_2_json() -> bytes:
     return json.dumps(document).encode()
 
 
-@functools.cache
-def version_2_protobuf() -> bytes:
+@functools.lru_cache(maxsize=_KEPT)
+def version_2_protobuf(rows: Rows) -> bytes:
+    """/openapi/v2, as gnostic's Document in protobuf."""
     parameters = b"".join(
         # Operation.parameters = 8, ParametersItem.parameter = 1, Parameter.non_body_parameter = 2,
         # NonBodyParameter.query_parameter_sub_schema = 3, QueryParameterSubSchema {in = 2, name = 4, type = 6}
@@ -59,7 +65,7 @@ def version_2_protobuf() -> bytes:
         for name in _PARAMETERS
     )
     paths = b""
-    for row in TABLE:
+    for row in rows:
         # Operation.vendor_extension = 13, NamedAny {name = 1, value = 2}, Any.yaml = 2
         kind = _text(1, "x-kubernetes-group-version-kind") + _bytes(2, _text(2, json.dumps(_kind(row))))
         operation = parameters + _bytes(13, kind)
@@ -86,24 +92,26 @@ def _text(number: int, value: str) -> bytes:
     return _bytes(number, value.encode())
 
 
-def _group_paths() -> Iterator[tuple[str, str, str]]:
-    for group, version in group_versions():
+def _group_paths(rows: Rows) -> Iterator[tuple[str, str, str]]:
+    for group, version in Resources(rows).group_versions():
         yield (f"apis/{group}/{version}" if group else f"api/{version}"), group, version
 
 
-@functools.cache
-def version_3_index() -> bytes:
+@functools.lru_cache(maxsize=_KEPT)
+def version_3_index(rows: Rows) -> bytes:
+    """/openapi/v3: the documents with their hashes."""
     paths = {}
-    for path, group, version in _group_paths():
-        digest = hashlib.sha256(version_3(group, version) or b"").hexdigest()[:32].upper()
+    for path, group, version in _group_paths(rows):
+        digest = hashlib.sha256(version_3(rows, group, version) or b"").hexdigest()[:32].upper()
         paths[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={digest}"}
     return json.dumps({"paths": paths}).encode()
 
 
-@functools.cache
-def version_3(group: str, version: str) -> bytes | None:
+@functools.lru_cache(maxsize=_KEPT)
+def version_3(rows: Rows, group: str, version: str) -> bytes | None:
+    """One group version's document; None: not served."""
     paths: Object = {}
-    for row in TABLE:
+    for row in rows:
         if (row.resource.group, row.resource.version) == (group, version):
             operation = {
                 "parameters": [{"name": name, "in": "query", "schema": {"type": "string"}} for name in _PARAMETERS],

@@ -34,6 +34,7 @@ class _Count:
 
 
 def pod_cells(pod: Object, now: float) -> Sequence[Any]:
+    """The cells of a pod; `now` in seconds since 1970."""
     spec, status = pod.get("spec") or {}, pod.get("status") or {}
     conditions = {c.get("type"): c for c in status.get("conditions") or []}
     count = _Count(str(status.get("reason") or status.get("phase") or ""))

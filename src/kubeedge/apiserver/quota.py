@@ -24,18 +24,24 @@ RESERVE = 1.25  # of the limit, for status
 
 @dataclass(frozen=True, slots=True)
 class Limits:
+    """What a tenant may have stored."""
+
     objects: int
     size: int  # bytes of all objects, encoded
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
+    """What a tenant has stored."""
+
     objects: int = 0
     size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
+    """What one write adds."""
+
     resource: Resource
     name: str
     objects: int
@@ -49,12 +55,16 @@ Wrote: TypeAlias = Callable[[str, int, Revision], None]
 
 
 class Quota(Protocol):
+    """Asked before each write."""
+
     def reserve(self, growth: Growth) -> AbstractContextManager[Wrote]:
         """Around the transaction, so that a hundred writes at once do not all find the same room. Raises Forbidden."""
         ...
 
 
 class Unlimited:
+    """For an API without quotas."""
+
     def reserve(self, growth: Growth) -> AbstractContextManager[Wrote]:
         return nullcontext(lambda key, size, revision: None)
 

@@ -1,12 +1,8 @@
 """The Kubernetes objects of one tenant, over a store. The KubeClient of everything in this process.
 
-Lives here:      reading, writing with optimistic concurrency, watching, paging, binding, scaling.
-Lives elsewhere: what a write makes of an object (core.py), key ranges and selectors (selection.py), addresses and
-                 leases that belong to objects (attachments.py), HTTP (server.py).
-
-An object's resourceVersion is the store's revision of its last write; a list's is the revision at which it was read.
-Every object that is handed out was decoded for its caller. Nothing is cached: a watch that needs the object before a
-change reads it from the store's history, so a thousand watches hold no objects.
+Lives here:      writing with optimistic concurrency, binding, scaling, deleting.
+Lives elsewhere: reading, and what a resourceVersion is (reading.py); what a write makes of an object (core.py); addresses and leases that
+                 belong to objects (attachments.py); HTTP (server.py).
 """
 
 from __future__ import annotations
@@ -15,20 +11,19 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any
 
-from kubeedge.api import json_bounds, meta, patch
-from kubeedge.api.client import ObjectList, Resource, WatchEvent
+from kubeedge.api import json_bounds, keys, meta, patch
+from kubeedge.api.client import Resource
 from kubeedge.api.meta import Randbytes
-from kubeedge.api.names import Object, Revision, TenantId
-from kubeedge.api.resources import EVENTS, LEASES, NAMESPACES, PODS, TABLE, Row, row_of
+from kubeedge.api.names import Object, TenantId
+from kubeedge.api.resources import EVENTS, LEASES, NAMESPACES, PODS, Resources, Row
 from kubeedge.api.status import (
     AlreadyExists,
     BadRequest,
-    Expired,
     Forbidden,
     ObjectModified,
     ObjectNotFound,
@@ -37,44 +32,29 @@ from kubeedge.api.status import (
 from kubeedge.apiserver import core, selection
 from kubeedge.apiserver.attachments import Attachments
 from kubeedge.apiserver.core import DeleteOptions, WriteOptions
-from kubeedge.apiserver.offload import Inline, Offload
+from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.quota import Growth, Quota, Unlimited
+from kubeedge.apiserver.reading import ObjectReader, decode
 from kubeedge.apiserver.selection import Selection
-from kubeedge.errors import Gone, Invalid
+from kubeedge.errors import Invalid
 from kubeedge.store.model import (
     MAX_VALUE,
-    Change,
-    ChangeKind,
     Compare,
     CompareTarget,
     Delete,
     KeyValue,
     Put,
     Store,
-    WatchBatch,
 )
 
-T = TypeVar("T")
 _ATTEMPTS = 16  # of a write that loses races; each lost race means that another write succeeded
 _PAGE = 500  # objects read from the store at once, when they are small
-_FIRST_PAGE = 20  # before their size is known
-_PAGE_BYTES = 2 * 1024 * 1024  # about as much is read and decoded at once
-_UNCOLLECTED = frozenset(
-    (EVENTS, LEASES)
-)  # the garbage collector does not follow them: nothing would end a finalizer of its
+#: the garbage collector does not follow them: nothing would end a finalizer of its
+_UNCOLLECTED = frozenset((EVENTS, LEASES))
 _BOOTSTRAP = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    items: Sequence[Object]
-    resource_version: str
-    continue_token: str = ""
-    remaining: int | None = None  # None: not known (a selector filters)
-    size: int = 0  # bytes that were read for it
-
-
-class Registry:
+class Registry(ObjectReader):
     """`wall` gives seconds since 1970; `randbytes` feeds uids and generated names.
 
     `foreground` says that a garbage collector takes the finalizer foregroundDeletion away once the dependents are gone;
@@ -92,21 +72,16 @@ class Registry:
         bootstrap: bool = True,
         offload: Offload | None = None,
         quota: Quota | None = None,
+        served: Resources | None = None,
     ) -> None:
-        self._store = store
-        self.tenant = tenant
+        super().__init__(store, tenant, served=served, offload=offload)
         self._wall = wall
         self._randbytes = randbytes
         self._foreground = foreground
-        self._offload = offload or Inline()
         self._quota = quota or Unlimited()
         self._attachments = Attachments(store, tenant, wall=wall, randbytes=randbytes)
         self._bootstrapped = not bootstrap  # the edge's own API makes no namespaces
         self._bootstrapping = asyncio.Lock()
-
-    async def apart(self, size: int, work: Callable[[], T]) -> T:
-        """The result of pure work on `size` bytes, this tenant's turn kept (offload.py)."""
-        return await self._offload.run(self.tenant, size, work)
 
     async def bootstrap(self) -> None:
         """Make the namespaces that every cluster has. Every other method calls it first."""
@@ -119,7 +94,7 @@ class Registry:
                 key = self._key(NAMESPACES, "", name)
                 if await self._store.get(key) is None:
                     obj = core.create(
-                        row_of(NAMESPACES),
+                        self.served.row_of(NAMESPACES),
                         "",
                         {"metadata": {"name": name}},
                         WriteOptions(),
@@ -129,141 +104,26 @@ class Registry:
                     await self._store.txn([_absent(key)], [Put(key, meta.encode(obj))])
             self._bootstrapped = True
 
-    # Reading
-
-    async def get(self, resource: Resource, namespace: str, name: str) -> Object:
-        await self.bootstrap()
-        kv = await self._read(resource, namespace, name)
-        return await self.apart(len(kv.value), partial(_decode, kv))
-
-    async def list(
-        self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = ""
-    ) -> ObjectList:
-        page = await self.list_page(resource, namespace, label_selector=label_selector, field_selector=field_selector)
-        return ObjectList(page.items, page.resource_version)
-
-    async def list_page(
-        self,
-        resource: Resource,
-        namespace: str = "",
-        *,
-        label_selector: str = "",
-        field_selector: str = "",
-        limit: int = 0,
-        continue_token: str = "",
-    ) -> Page:
-        """All pages of one list show the same revision. Raises Expired when that revision has been compacted."""
-        await self.bootstrap()
-        chosen = selection.select(self.tenant, resource, namespace, label_selector, field_selector)
-        revision: Revision | None = None
-        start = chosen.key
-        if continue_token:
-            number, rest = selection.decode_continue(continue_token)
-            revision, start = Revision(number), chosen.key + rest
-        items: list[Object] = []
-        most, size = _FIRST_PAGE, 0
+    async def unregister(self, resource: Resource) -> None:
+        """Take a custom resource out of the API, with its objects; watches on it see them go. Finalizers are not waited for."""
+        self.served.remove(resource)
+        start = selection.prefix(self.tenant, resource)
         while True:
-            room = most if not limit or chosen.matches is not None else min(most, limit - len(items))
-            try:
-                found = await self._store.range(start, chosen.end, revision=revision, limit=room)
-            except Gone as exc:
-                raise Expired(
-                    "The provided continue parameter is too old to display a consistent list result. You can start a "
-                    "new list without the continue parameter."
-                ) from exc
-            revision = found.revision if revision is None else revision
-            bytes_read = sum(len(kv.value) for kv in found.kvs)
-            size += bytes_read
-            most = max(1, min(_PAGE, _PAGE_BYTES * len(found.kvs) // max(bytes_read, 1)))
-            read, wanted = await self.apart(
-                bytes_read, partial(_wanted, chosen, found.kvs, limit - len(items) if limit else 0)
-            )
-            items += wanted
-            if read:
-                start = found.kvs[read - 1].key + "\0"
-            if read == len(found.kvs) and not found.more:
-                return Page(items, str(revision), size=size)
-            if limit and len(items) >= limit:
-                token = selection.encode_continue(revision, start[len(chosen.key) :])
-                remaining = found.count - read if chosen.matches is None else None
-                return Page(items, str(revision), token, remaining, size)
-            await asyncio.sleep(0)  # a list of 100,000 objects shall not stop everyone else
-
-    async def watch(
-        self,
-        resource: Resource,
-        namespace: str = "",
-        *,
-        resource_version: str,
-        label_selector: str = "",
-        field_selector: str = "",
-        bookmarks: bool = False,
-        initial_events: bool = False,
-    ) -> AsyncGenerator[WatchEvent, None]:
-        """Events after resource_version; "" and "0" begin with the objects there are. Raises Expired.
-
-        With `bookmarks`, BOOKMARK events say up to which version the watch has seen everything; with
-        `initial_events` the objects there are come first, and a marked bookmark after them.
-        """
-        await self.bootstrap()
-        chosen = selection.select(self.tenant, resource, namespace, label_selector, field_selector)
-        after = _version(resource_version)
-        if after > self._store.revision:
-            # The store was rebuilt or restored: waiting for that version would mean to wait for ever.
-            raise Expired(f"too large resource version: {after}, current: {self._store.revision}; list again")
-        if not after or initial_events:
-            page = await self.list_page(
-                resource, namespace, label_selector=label_selector, field_selector=field_selector
-            )
-            after = int(page.resource_version)
-            objects = list(reversed(page.items))
-            del page
-            while objects:
-                yield WatchEvent("ADDED", objects.pop())
-            if initial_events:
-                yield _bookmark(resource, after, initial=True)
-        changes = cast(
-            AsyncGenerator[WatchBatch, None],
-            self._store.watch(chosen.key, after=Revision(after), progress=bookmarks),
-        )
-        try:
-            async with contextlib.aclosing(changes):
-                async for batch in changes:
-                    pending = list(reversed(batch.changes))
-                    if bookmarks and not pending:
-                        yield _bookmark(resource, batch.revision)
-                    del batch  # what was handed out is not held here, while a slow client reads
-                    while pending:
-                        if chosen.covers(pending[-1].key) and (event := await self._seen(chosen, pending[-1])):
-                            pending[-1:] = []
-                            handing = [event]
-                            del event
-                            yield handing.pop()
-                        else:
-                            pending.pop()
-        except Gone as exc:
-            raise Expired(f"too old resource version: {after} ({self._store.compacted})") from exc
-
-    async def _seen(self, chosen: Selection, change: Change) -> WatchEvent | None:
-        after = None
-        if change.kind is ChangeKind.PUT:
-            after = selection.with_version(meta.decode(change.value), change.revision)
-            if change.version == 1:
-                return selection.seen(chosen, None, after)
-            if chosen.matches is None:
-                return WatchEvent("MODIFIED", after)
-        found = await self._store.range(change.key, revision=Revision(change.revision - 1))
-        before = selection.with_version(meta.decode(found.kvs[0].value), change.revision) if found.kvs else None
-        return selection.seen(chosen, before, after)
+            page = await self._store.range(start, keys.prefix_end(start), limit=_PAGE, keys_only=True)
+            for kv in page.kvs:  # one by one: a resourceVersion belongs to one object
+                await self._store.delete(kv.key)
+            if not page.more:
+                return
 
     # Writing
 
     async def create(
         self, resource: Resource, namespace: str, obj: Object, *, options: WriteOptions | None = None
     ) -> Object:
+        """Raises AlreadyExists, InvalidObject, Forbidden (the namespace ends; the quota), ObjectNotFound (of the namespace)."""
         await self.bootstrap()
         options = options or WriteOptions()
-        row = row_of(resource)
+        row = self.served.row_of(resource)
         if resource.namespaced and not namespace:
             namespace = meta.namespace_of(obj) if isinstance(obj, dict) else ""
         now = self._wall()
@@ -316,6 +176,7 @@ class Registry:
     async def merge_patch(
         self, resource: Resource, namespace: str, name: str, patch_: Object, *, subresource: str = ""
     ) -> Object:
+        """RFC 7386. Raises ObjectNotFound, ObjectModified, InvalidObject."""
         return await self.modify(
             resource, namespace, name, lambda old: patch.merge(old, patch_), subresource=subresource
         )
@@ -349,7 +210,7 @@ class Registry:
     ) -> Object:
         await self.bootstrap()
         options = options or WriteOptions()
-        row = row_of(resource)
+        row = self.served.row_of(resource)
         for attempt in range(_ATTEMPTS):
             kv = await self._read(resource, namespace, name)
             options.warnings.clear()
@@ -367,7 +228,7 @@ class Registry:
         self, row: Row, kv: KeyValue, change: Callable[[Object], Any], subresource: str, options: WriteOptions
     ) -> tuple[Object, Object]:
         """(as it is, as it is to be)"""
-        old = _decode(kv)
+        old = decode(kv)
         return old, self._made(row, old, change, subresource, options)
 
     def _made(
@@ -390,7 +251,7 @@ class Registry:
         if new == core.without_version(old):
             return old
         finished = core.is_finished(row, new)
-        if finished and row.resource.plural == "namespaces" and await self._has_content(meta.name_of(new)):
+        if finished and row.resource == NAMESPACES and await self._has_content(meta.name_of(new)):
             finished = False
         if dry_run:
             return selection.with_version(new, kv.mod_revision)
@@ -418,6 +279,7 @@ class Registry:
     async def delete(
         self, resource: Resource, namespace: str, name: str, *, grace_period: int | None = None, uid: str = ""
     ) -> None:
+        """Raises ObjectNotFound, ObjectModified (another uid)."""
         await self.delete_object(resource, namespace, name, DeleteOptions(grace_period=grace_period, uid=uid))
 
     async def delete_object(
@@ -425,26 +287,26 @@ class Registry:
     ) -> tuple[Object, bool]:
         """(the object as it is now or was last, whether it is gone)."""
         await self.bootstrap()
-        row = row_of(resource)
+        row = self.served.row_of(resource)
         if options.propagation == "Foreground" and (not self._foreground or resource in _UNCOLLECTED):
             options = replace(options, propagation="Background")
         if options.propagation == "Orphan" and (
             not self._foreground or resource in _UNCOLLECTED
-        ):  # nobody would adopt them again
+        ):  # no controller would release them
             if not options.dry_run:
                 await self._orphan(await self.get(resource, namespace, name))
             options = replace(options, propagation="Background")
         for attempt in range(_ATTEMPTS):
             kv = await self._read(resource, namespace, name)
-            old = _decode(kv)
-            marked = core.delete(row, old, options, now=self._wall())
+            old = decode(kv)
+            deleting = core.delete(row, old, options, now=self._wall())
             if options.dry_run:
-                return (old, True) if marked is None else (selection.with_version(marked, kv.mod_revision), False)
-            if marked is None:
+                return (old, True) if deleting is None else (selection.with_version(deleting, kv.mod_revision), False)
+            if deleting is None:
                 if await self._remove(row, kv, old):
                     return old, True
             else:
-                result = await self._replace(row, kv, old, marked, dry_run=False, status=True)
+                result = await self._replace(row, kv, old, deleting, dry_run=False, status=True)
                 if result is not None:
                     return await self._purged(row, result)
             await asyncio.sleep(0.001 * attempt)
@@ -459,6 +321,7 @@ class Registry:
         label_selector: str = "",
         field_selector: str = "",
     ) -> Sequence[Object]:
+        """The objects that were deleted, or are being deleted now."""
         page = await self.list_page(resource, namespace, label_selector=label_selector, field_selector=field_selector)
         gone: list[Object] = []
         for obj in page.items:
@@ -468,8 +331,8 @@ class Registry:
         return gone
 
     async def _purged(self, row: Row, obj: Object) -> tuple[Object, bool]:
-        """A namespace that is Terminating and empty goes at once; the mark keeps new content out meanwhile."""
-        if row.resource.plural != "namespaces" or meta.metadata(obj).get("finalizers"):
+        """A namespace that is Terminating and empty goes at once; its phase keeps new content out meanwhile."""
+        if row.resource != NAMESPACES or meta.metadata(obj).get("finalizers"):
             return obj, False
         if await self._has_content(meta.name_of(obj)):
             return obj, False
@@ -483,7 +346,7 @@ class Registry:
         return done.succeeded
 
     async def _has_content(self, namespace: str) -> bool:
-        for row in TABLE:
+        for row in self.served:
             if row.resource.namespaced:
                 start = selection.prefix(self.tenant, row.resource, namespace)
                 chosen = Selection(start, False, None)
@@ -494,7 +357,7 @@ class Registry:
     async def _orphan(self, owner: Object) -> None:
         """Take the owner's uid out of its dependents, so that they outlive it."""
         uid, namespace = str(meta.metadata(owner).get("uid", "")), meta.namespace_of(owner)
-        for row in TABLE:
+        for row in self.served:
             if namespace and not row.resource.namespaced:
                 continue
             for obj in (await self.list(row.resource, namespace)).items:
@@ -508,15 +371,6 @@ class Registry:
                         )
 
     # Helpers
-
-    def _key(self, resource: Resource, namespace: str, name: str) -> str:
-        return selection.key(self.tenant, resource, namespace, name)
-
-    async def _read(self, resource: Resource, namespace: str, name: str) -> KeyValue:
-        kv = await self._store.get(self._key(resource, namespace, name))
-        if kv is None:
-            raise ObjectNotFound.of(resource, name)
-        return kv
 
     async def _open_namespace(self, row: Row, namespace: str, name: str) -> Compare:
         """A compare that holds while the namespace is as it is now. Raises when nothing may be created in it."""
@@ -540,22 +394,6 @@ def _unchanged(kv: KeyValue) -> Compare:
     return Compare(kv.key, CompareTarget.MOD, "=", kv.mod_revision)
 
 
-def _decode(kv: KeyValue) -> Object:
-    return selection.with_version(meta.decode(kv.value), kv.mod_revision)
-
-
-def _wanted(chosen: Selection, kvs: Sequence[KeyValue], limit: int) -> tuple[int, Sequence[Object]]:
-    """How many were looked at for so many (0: all), and those."""
-    found: list[Object] = []
-    for read, kv in enumerate(kvs):
-        if limit and len(found) >= limit:
-            return read, found
-        obj = _decode(kv)
-        if chosen.wants(obj):
-            found.append(obj)
-    return len(kvs), found
-
-
 def _encode(obj: Object) -> bytes:
     value = meta.encode(obj)
     if len(value) > MAX_VALUE:
@@ -565,21 +403,6 @@ def _encode(obj: Object) -> bytes:
     except Invalid as exc:
         raise TooLarge(str(exc)) from exc
     return value
-
-
-def _version(text: str) -> int:
-    if not text:
-        return 0
-    if not (text.isascii() and text.isdigit() and len(text) <= 19):
-        raise BadRequest(f"resourceVersion {text[:64]!r} is not a version of this server")
-    return int(text)
-
-
-def _bookmark(resource: Resource, revision: int, *, initial: bool = False) -> WatchEvent:
-    inner: Object = {"resourceVersion": str(revision), "creationTimestamp": None}
-    if initial:
-        inner["annotations"] = {"k8s.io/initial-events-end": "true"}
-    return WatchEvent("BOOKMARK", {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": inner})
 
 
 def _target_of(binding: Any) -> str:

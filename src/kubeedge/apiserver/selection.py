@@ -11,7 +11,7 @@ from typing import Literal
 from kubeedge.api import keys, meta, selectors
 from kubeedge.api.client import Resource, WatchEvent
 from kubeedge.api.names import Object, TenantId
-from kubeedge.api.resources import row_of
+from kubeedge.api.resources import Row
 from kubeedge.api.status import BadRequest
 from kubeedge.errors import Invalid
 
@@ -26,16 +26,20 @@ class Selection:
 
     @property
     def end(self) -> str:
+        """Where the key range ends; "": it is one key."""
         return "" if self.single else keys.prefix_end(self.key)
 
     def covers(self, key: str) -> bool:
+        """Is the key in the range?"""
         return key == self.key if self.single else key.startswith(self.key)
 
     def wants(self, obj: Object) -> bool:
+        """Does the object match?"""
         return self.matches is None or self.matches(obj)
 
 
 def prefix(tenant: TenantId, resource: Resource, namespace: str = "") -> str:
+    """Of the keys of a resource, or of one namespace's."""
     base = f"{keys.registry(tenant)}{resource.group or 'core'}/{resource.plural}/"
     return f"{base}{namespace}/" if namespace and resource.namespaced else base
 
@@ -48,11 +52,12 @@ def key(tenant: TenantId, resource: Resource, namespace: str, name: str) -> str:
     return prefix(tenant, resource, namespace) + name
 
 
-def select(tenant: TenantId, resource: Resource, namespace: str, label_selector: str, field_selector: str) -> Selection:
+def select(tenant: TenantId, row: Row, namespace: str, label_selector: str, field_selector: str) -> Selection:
     """Raises BadRequest for a selector that makes no sense."""
+    resource = row.resource
     try:
         labels = selectors.parse_labels(label_selector)
-        fields = selectors.parse_fields(field_selector, row_of(resource).fields)
+        fields = selectors.parse_fields(field_selector, row.fields)
     except Invalid as exc:
         raise BadRequest(str(exc)) from exc
     if resource.namespaced and not namespace:
@@ -89,6 +94,7 @@ def encode_continue(revision: int, start: str) -> str:
 
 
 def decode_continue(token: str) -> tuple[int, str]:
+    """(revision, rest of the key). Raises BadRequest."""
     try:
         if len(token) > 4096:
             raise ValueError("too long")

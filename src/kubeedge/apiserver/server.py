@@ -20,7 +20,7 @@ import h11
 
 from kubeedge.api import meta
 from kubeedge.api.names import Object, TenantId
-from kubeedge.api.resources import TABLE
+from kubeedge.api.resources import PODS, Resources, Row
 from kubeedge.api.status import (
     Forbidden,
     MethodNotAllowed,
@@ -30,7 +30,7 @@ from kubeedge.api.status import (
     Unauthorized,
     of_error,
 )
-from kubeedge.apiserver import content, discovery, openapi, verbs
+from kubeedge.apiserver import content, discovery, openapi, verbs, watching
 from kubeedge.apiserver.call import Address, Call, address
 from kubeedge.apiserver.discovery import VersionInfo
 from kubeedge.apiserver.logs import NodeStream, logs
@@ -46,7 +46,7 @@ _MAX_WRITES = 64  # requests of one tenant that may bring a body of 3 MiB at the
 _MAX_LOGS = 100  # `kubectl logs` of one tenant; each holds a connection to a node, too
 _LISTS = 1  # of one tenant that are made at the same time: it is the processor that makes them
 _SMALL = 64 * 1024  # bytes of an answer that need not be counted
-_NOWHERE = Address(TABLE[0])  # for requests on what is not stored
+_NOWHERE = Address(Row(PODS, "pod"))  # for requests on what is not stored
 _HEALTH = ("/healthz", "/livez", "/readyz")
 
 log = logging.getLogger(__name__)
@@ -93,12 +93,13 @@ class ApiServer:
                 task.cancel()
 
     async def handle(self, request: Request) -> Response:
+        """Answers every request; raises only when the connection is broken."""
         try:
             return await self._answer(request)
         except KubeEdgeError as exc:
             return status_response(exc)
         except (OSError, h11.RemoteProtocolError):
-            raise  # the connection is broken: nobody is there to read an answer
+            raise  # the connection is broken, so there is no one to answer
         except Exception:
             log.exception("request failed: %s %s", request.method, request.target[:200])
             return status_response(RuntimeError())
@@ -118,7 +119,7 @@ class ApiServer:
                 return await self._resource(registry, request, group, version, [resource, *rest])
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed
-        return self._describe(request, parts)
+        return _describe(self._version, registry.served, request, parts)
 
     async def _registry_of(self, request: Request) -> Registry:
         identity = self.who(request)
@@ -133,50 +134,18 @@ class ApiServer:
             raise Forbidden(f"tenant {identity.tenant} does not exist")
         return registry
 
-    def _describe(self, request: Request, parts: list[str]) -> Response:
-        accept = request.header("accept")
-        match parts:
-            case []:
-                paths = [
-                    "/api",
-                    "/api/v1",
-                    "/apis",
-                    *(f"/apis/{g}" for g in discovery.group_names()),
-                    *_HEALTH,
-                    "/version",
-                ]
-                return _ok({"paths": sorted(paths)})
-            case ["version"]:
-                return _ok(discovery.version(self._version))
-            case ["api" | "apis" as root]:
-                chosen = content.negotiate(accept, transforms=("APIGroupDiscoveryList",))
-                if chosen.as_kind:
-                    media = f"{content.JSON};g={chosen.group};v={chosen.version};as={chosen.as_kind}"
-                    return _ok(discovery.aggregated(root == "api", chosen.version), media)
-                return _ok(discovery.api_versions() if root == "api" else discovery.api_group_list())
-            case ["api", "v1"]:
-                return _found(discovery.resource_list("", "v1"))
-            case ["apis", group]:
-                return _found(discovery.api_group(group))
-            case ["apis", group, version]:
-                return _found(discovery.resource_list(group, version))
-            case ["openapi", "v2"]:
-                if accept is not None and "protobuf" in accept:
-                    return Response(200, [("content-type", openapi.PROTOBUF_V2)], openapi.version_2_protobuf())
-                return Response(200, [("content-type", content.JSON)], openapi.version_2_json())
-            case ["openapi", "v3"]:
-                return Response(200, [("content-type", content.JSON)], openapi.version_3_index())
-            case ["openapi", "v3", "api", version]:
-                return _document(openapi.version_3("", version))
-            case ["openapi", "v3", "apis", group, version]:
-                return _document(openapi.version_3(group, version))
-        raise NoSuchPath
-
     async def _resource(
         self, registry: Registry, request: Request, group: str, version: str, parts: list[str]
     ) -> Response:
         events = self._events.setdefault(registry.tenant, EventCache(self._unread_limit // 8))
-        call = Call(registry, address(group, version, parts), request, request.query, unread=self.unread, events=events)
+        call = Call(
+            registry,
+            address(registry.served, group, version, parts),
+            request,
+            request.query,
+            unread=self.unread,
+            events=events,
+        )
         at = call.address
         if at.subresource in ("exec", "attach", "portforward"):
             raise NotImplementedHere(f"pods/{at.subresource} is not implemented by this server")
@@ -265,28 +234,69 @@ class ApiServer:
         return Response(answer.status, headers, OwnedStream(pieces(), lambda: self.unread.release(unread)))
 
     async def _log(self, call: Call) -> Response:
-        place = contextlib.ExitStack()
-        place.enter_context(_counted(self._logs, call.registry.tenant, _MAX_LOGS, "streams of logs"))
+        counted = contextlib.ExitStack()
+        counted.enter_context(_counted(self._logs, call.registry.tenant, _MAX_LOGS, "streams of logs"))
         try:
             answer = await logs(call, self._node_stream)
             if not isinstance(answer.body, OwnedStream):
-                place.close()
+                counted.close()
                 return answer
-            answer.body.on_end(place.close)
+            answer.body.on_end(counted.close)
             return answer
         except BaseException:
-            place.close()
+            counted.close()
             raise
 
     async def _watch(self, call: Call) -> Response:
-        """The place is given back when the response's stream ends, which may be long after this returns."""
-        place = contextlib.ExitStack()
-        place.enter_context(_counted(self._watches, call.registry.tenant, _MAX_WATCHES, "watches"))
+        """The watch counts until its response's stream ends, which may be long after this returns."""
+        counted = contextlib.ExitStack()
+        counted.enter_context(_counted(self._watches, call.registry.tenant, _MAX_WATCHES, "watches"))
         try:
-            return await verbs.watch(call, place.close)
+            return await watching.watch(call, counted.close)
         except BaseException:
-            place.close()
+            counted.close()
             raise
+
+
+def _describe(info: VersionInfo, served: Resources, request: Request, parts: list[str]) -> Response:
+    """What is served: versions, groups, resources, documents."""
+    accept = request.header("accept")
+    match parts:
+        case []:
+            paths = [
+                "/api",
+                "/api/v1",
+                "/apis",
+                *(f"/apis/{g}" for g in discovery.group_names(served)),
+                *_HEALTH,
+                "/version",
+            ]
+            return _ok({"paths": sorted(paths)})
+        case ["version"]:
+            return _ok(discovery.version(info))
+        case ["api" | "apis" as root]:
+            chosen = content.negotiate(accept, transforms=("APIGroupDiscoveryList",))
+            if chosen.as_kind:
+                media = f"{content.JSON};g={chosen.group};v={chosen.version};as={chosen.as_kind}"
+                return _ok(discovery.aggregated(served, root == "api", chosen.version), media)
+            return _ok(discovery.api_versions() if root == "api" else discovery.api_group_list(served))
+        case ["api", "v1"]:
+            return _found(discovery.resource_list(served, "", "v1"))
+        case ["apis", group]:
+            return _found(discovery.api_group(served, group))
+        case ["apis", group, version]:
+            return _found(discovery.resource_list(served, group, version))
+        case ["openapi", "v2"]:
+            if accept is not None and "protobuf" in accept:
+                return Response(200, [("content-type", openapi.PROTOBUF_V2)], openapi.version_2_protobuf(served.rows))
+            return Response(200, [("content-type", content.JSON)], openapi.version_2_json(served.rows))
+        case ["openapi", "v3"]:
+            return Response(200, [("content-type", content.JSON)], openapi.version_3_index(served.rows))
+        case ["openapi", "v3", "api", version]:
+            return _document(openapi.version_3(served.rows, "", version))
+        case ["openapi", "v3", "apis", group, version]:
+            return _document(openapi.version_3(served.rows, group, version))
+    raise NoSuchPath
 
 
 def _now() -> float:
@@ -336,9 +346,10 @@ def _document(data: bytes | None) -> Response:
 
 
 def status_response(error: Exception) -> Response:
+    """The HTTP answer that tells a client of an error, with Retry-After where it helps."""
     status = of_error(error)
     headers = [("content-type", content.JSON)]
     code = int(status["code"])
     if code in (429, 503):
-        headers.append(("retry-after", "1"))
+        headers.append(("retry-after", str(status["details"].get("retryAfterSeconds", 1))))
     return Response(code, headers, meta.encode(status))

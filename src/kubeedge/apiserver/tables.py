@@ -1,43 +1,28 @@
-"""Tables (meta.k8s.io Table): the columns of `kubectl get`, made on the server as kubectl expects.
+"""Tables (meta.k8s.io Table): the columns of `kubectl get`, made on the server as kubectl expects. Pure.
 
-Lives here:      columns of every kind, the Table and its rows.
-Lives elsewhere: what STATUS of a pod says (pod_columns.py).
+Lives elsewhere: the columns and cells of the built-in resources (printers.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kubeedge.api import meta
-from kubeedge.api.client import Resource
 from kubeedge.api.names import Object
-from kubeedge.apiserver.core import selector_text
-from kubeedge.apiserver.durations import age, since
-from kubeedge.apiserver.pod_columns import pod_cells
-
-NONE = "<none>"
+from kubeedge.api.resources import Column, Printer, Row
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    name: str
-    type: str = "string"
-    wide: bool = False  # only with -o wide
+def _generic(obj: Object, now: float) -> Sequence[Any]:
+    # metav1's default table shows the time itself, not the age
+    return (meta.name_of(obj), meta.metadata(obj).get("creationTimestamp", ""))
 
 
-Cells = Callable[[Object, float], Sequence[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Printer:
-    columns: Sequence[Column]
-    cells: Cells
+_GENERIC = Printer([Column("Name"), Column("Created At", "date")], _generic)
 
 
 def table(
-    resource: Resource,
+    row: Row,
     items: Sequence[Object],
     *,
     version: str,
@@ -47,7 +32,7 @@ def table(
     headers: bool = True,
 ) -> Object:
     """`version` is v1 or v1beta1 of meta.k8s.io; `include` is Metadata, Object or None."""
-    printer = _PRINTERS.get((resource.group, resource.plural), _GENERIC)
+    printer = row.printer or _GENERIC
     found: Object = {
         "kind": "Table",
         "apiVersion": f"meta.k8s.io/{version}",
@@ -84,253 +69,9 @@ def _row(printer: Printer, item: Object, version: str, include: str, now: float)
 
 
 def partial(item: Object, version: str) -> Object:
+    """PartialObjectMetadata: an object's metadata alone."""
     return {
         "kind": "PartialObjectMetadata",
         "apiVersion": f"meta.k8s.io/{version}",
         "metadata": meta.metadata(item),
     }
-
-
-def _name(obj: Object) -> str:
-    return meta.name_of(obj)
-
-
-def _age(obj: Object, now: float) -> str:
-    return age(meta.metadata(obj).get("creationTimestamp"), now)
-
-
-def _spec(obj: Object) -> Object:
-    return obj.get("spec") or {}
-
-
-def _status(obj: Object) -> Object:
-    return obj.get("status") or {}
-
-
-def _generic(obj: Object, now: float) -> Sequence[Any]:
-    # metav1's default table shows the time itself, not the age
-    return (_name(obj), meta.metadata(obj).get("creationTimestamp", ""))
-
-
-def _node(obj: Object, now: float) -> Sequence[Any]:
-    status = _status(obj)
-    ready = next((c.get("status") for c in status.get("conditions") or [] if c.get("type") == "Ready"), None)
-    text = "Unknown" if ready is None else "Ready" if ready == "True" else "NotReady"
-    if any(c.get("type") == "KubeBusReady" and c.get("status") == "False" for c in status.get("conditions") or []):
-        text += ",KubeBusNotReady"  # pods run, and neither logs nor published services reach it
-    if _spec(obj).get("unschedulable"):
-        text += ",SchedulingDisabled"
-    roles: set[str] = set()
-    for key, value in meta.labels_of(obj).items():
-        if key.startswith("node-role.kubernetes.io/") and len(key) > 24:
-            roles.add(key[24:])
-        elif key == "kubernetes.io/role" and value:
-            roles.add(value)
-    info = status.get("nodeInfo") or {}
-
-    def address(kind: str) -> str:
-        return next((str(a.get("address")) for a in status.get("addresses") or [] if a.get("type") == kind), NONE)
-
-    return (
-        _name(obj),
-        text,
-        ",".join(sorted(roles)) or NONE,
-        _age(obj, now),
-        info.get("kubeletVersion") or "",
-        address("InternalIP"),
-        address("ExternalIP"),
-        info.get("osImage") or "<unknown>",
-        info.get("kernelVersion") or "<unknown>",
-        info.get("containerRuntimeVersion") or "<unknown>",
-    )
-
-
-def _template_cells(obj: Object) -> tuple[str, str, str]:
-    spec = _spec(obj)
-    containers = ((spec.get("template") or {}).get("spec") or {}).get("containers") or []
-    return (
-        ",".join(str(c.get("name", "")) for c in containers),
-        ",".join(str(c.get("image", "")) for c in containers),
-        selector_text(spec.get("selector")),
-    )
-
-
-def _deployment(obj: Object, now: float) -> Sequence[Any]:
-    status = _status(obj)
-    ready = f"{status.get('readyReplicas', 0)}/{_spec(obj).get('replicas', 0)}"
-    return (
-        _name(obj),
-        ready,
-        status.get("updatedReplicas", 0),
-        status.get("availableReplicas", 0),
-        _age(obj, now),
-        *_template_cells(obj),
-    )
-
-
-def _replicaset(obj: Object, now: float) -> Sequence[Any]:
-    status = _status(obj)
-    return (
-        _name(obj),
-        _spec(obj).get("replicas", 0),
-        status.get("replicas", 0),
-        status.get("readyReplicas", 0),
-        _age(obj, now),
-        *_template_cells(obj),
-    )
-
-
-def _daemonset(obj: Object, now: float) -> Sequence[Any]:
-    status = _status(obj)
-    nodes = ((_spec(obj).get("template") or {}).get("spec") or {}).get("nodeSelector") or {}
-    return (
-        _name(obj),
-        status.get("desiredNumberScheduled", 0),
-        status.get("currentNumberScheduled", 0),
-        status.get("numberReady", 0),
-        status.get("updatedNumberScheduled", 0),
-        status.get("numberAvailable", 0),
-        selector_text({"matchLabels": nodes}) or NONE,
-        _age(obj, now),
-        *_template_cells(obj),
-    )
-
-
-def _service(obj: Object, now: float) -> Sequence[Any]:
-    spec = _spec(obj)
-    external = [str(address) for address in spec.get("externalIPs") or []]
-    if spec.get("type") == "ExternalName":
-        external = [str(spec.get("externalName", ""))]
-    ingress = (_status(obj).get("loadBalancer") or {}).get("ingress") or []
-    external += [str(i.get("ip") or i.get("hostname") or "") for i in ingress]
-    waiting = "<pending>" if spec.get("type") == "LoadBalancer" else NONE
-    ports = [
-        f"{p.get('port')}:{p['nodePort']}/{p.get('protocol')}"
-        if p.get("nodePort")
-        else f"{p.get('port')}/{p.get('protocol')}"
-        for p in spec.get("ports") or []
-    ]
-    return (
-        _name(obj),
-        spec.get("type", ""),
-        spec.get("clusterIP") or NONE,
-        ",".join(external) or waiting,
-        ",".join(ports) or NONE,
-        _age(obj, now),
-        selector_text({"matchLabels": spec.get("selector") or {}}) or NONE,
-    )
-
-
-def _configmap(obj: Object, now: float) -> Sequence[Any]:
-    return _name(obj), len(obj.get("data") or {}) + len(obj.get("binaryData") or {}), _age(obj, now)
-
-
-def _secret(obj: Object, now: float) -> Sequence[Any]:
-    return _name(obj), obj.get("type", ""), len(obj.get("data") or {}), _age(obj, now)
-
-
-def _namespace(obj: Object, now: float) -> Sequence[Any]:
-    return _name(obj), _status(obj).get("phase", ""), _age(obj, now)
-
-
-def _serviceaccount(obj: Object, now: float) -> Sequence[Any]:
-    return _name(obj), len(obj.get("secrets") or []), _age(obj, now)
-
-
-def _endpoints(obj: Object, now: float) -> Sequence[Any]:
-    found: list[str] = []
-    for subset in obj.get("subsets") or []:
-        ports = subset.get("ports") or [{}]
-        for address in subset.get("addresses") or []:
-            found += [f"{address.get('ip')}:{p['port']}" if "port" in p else str(address.get("ip")) for p in ports]
-    shown = ",".join(found[:3])
-    if len(found) > 3:
-        shown += f" + {len(found) - 3} more..."
-    return _name(obj), shown or NONE, _age(obj, now)
-
-
-def _lease(obj: Object, now: float) -> Sequence[Any]:
-    return _name(obj), _spec(obj).get("holderIdentity") or "", _age(obj, now)
-
-
-def _event(obj: Object, now: float) -> Sequence[Any]:
-    first = obj.get("firstTimestamp") or obj.get("eventTime")
-    series = obj.get("series") or {}
-    last = series.get("lastObservedTime") or obj.get("lastTimestamp") or first
-    count = series.get("count") or obj.get("count") or 1
-    seen = age(last, now)
-    if count > 1 and first:
-        seen = f"{seen} (x{count} over {age(first, now)})"
-    involved = obj.get("involvedObject") or {}
-    source = obj.get("source") or {}
-    return (
-        seen,
-        obj.get("type", ""),
-        obj.get("reason", ""),
-        f"{str(involved.get('kind', '')).lower()}/{involved.get('name', '')}",
-        involved.get("fieldPath", ""),
-        ", ".join(filter(None, (source.get("component") or obj.get("reportingComponent"), source.get("host")))),
-        str(obj.get("message", "")).strip(),
-        age(first, now) if first else since(None),
-        count,
-        _name(obj),
-    )
-
-
-def _columns(text: str) -> list[Column]:
-    """ "Name, Data:integer, Age | Containers": after the bar, only with -o wide."""
-    found: list[Column] = []
-    narrow, _, wide = text.partition("|")
-    for part, is_wide in ((narrow, False), (wide, True)):
-        for name in filter(None, (item.strip() for item in part.split(","))):
-            title, _, kind = name.partition(":")
-            found.append(Column(title, kind or "string", is_wide))
-    return found
-
-
-_GENERIC = Printer([Column("Name"), Column("Created At", "date")], _generic)
-_EVENT_COLUMNS = [
-    Column("Last Seen"),
-    Column("Type"),
-    Column("Reason"),
-    Column("Object"),
-    Column("Subobject", wide=True),
-    Column("Source", wide=True),
-    Column("Message"),
-    Column("First Seen", wide=True),
-    Column("Count", "integer", wide=True),
-    Column("Name", wide=True),
-]
-_WORKLOAD_WIDE = "| Containers, Images, Selector"
-_PRINTERS: dict[tuple[str, str], Printer] = {
-    ("", "pods"): Printer(
-        _columns("Name, Ready, Status, Restarts, Age | IP, Node, Nominated Node, Readiness Gates"), pod_cells
-    ),
-    ("", "nodes"): Printer(
-        _columns(
-            "Name, Status, Roles, Age, Version | Internal-IP, External-IP, OS-Image, Kernel-Version, Container-Runtime"
-        ),
-        _node,
-    ),
-    ("", "services"): Printer(_columns("Name, Type, Cluster-IP, External-IP, Port(s), Age | Selector"), _service),
-    ("", "configmaps"): Printer(_columns("Name, Data:integer, Age"), _configmap),
-    ("", "secrets"): Printer(_columns("Name, Type, Data:integer, Age"), _secret),
-    ("", "namespaces"): Printer(_columns("Name, Status, Age"), _namespace),
-    ("", "serviceaccounts"): Printer(_columns("Name, Secrets:integer, Age"), _serviceaccount),
-    ("", "endpoints"): Printer(_columns("Name, Endpoints, Age"), _endpoints),
-    ("", "events"): Printer(_EVENT_COLUMNS, _event),
-    ("apps", "deployments"): Printer(
-        _columns("Name, Ready, Up-to-date:integer, Available:integer, Age" + _WORKLOAD_WIDE), _deployment
-    ),
-    ("apps", "replicasets"): Printer(
-        _columns("Name, Desired:integer, Current:integer, Ready:integer, Age" + _WORKLOAD_WIDE), _replicaset
-    ),
-    ("apps", "daemonsets"): Printer(
-        _columns(
-            "Name, Desired:integer, Current:integer, Ready:integer, Up-to-date:integer, Available:integer, "
-            "Node Selector, Age" + _WORKLOAD_WIDE
-        ),
-        _daemonset,
-    ),
-    ("coordination.k8s.io", "leases"): Printer(_columns("Name, Holder, Age"), _lease),
-}

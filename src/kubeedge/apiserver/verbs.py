@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import random
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kubeedge.api import meta, patch, schema, strategic
-from kubeedge.api.client import WatchEvent
+from kubeedge.api import meta, patch, strategic
 from kubeedge.api.json_bounds import Bounds
 from kubeedge.api.names import Object
 from kubeedge.api.resources import PODS
@@ -22,22 +18,18 @@ from kubeedge.api.status import (
     ObjectNotFound,
     StatusError,
     UnsupportedMediaType,
-    of_error,
     success,
 )
-from kubeedge.apiserver import content, core, selection, tables, yaml_body
+from kubeedge.apiserver import content, core, tables, yaml_body
 from kubeedge.apiserver.call import Call
 from kubeedge.apiserver.content import Accept
-from kubeedge.apiserver.registry import Page
-from kubeedge.apiserver.streams import OwnedStream
-from kubeedge.apiserver.unread import Unread
-from kubeedge.errors import Invalid, KubeEdgeError
+from kubeedge.apiserver.reading import Page
+from kubeedge.errors import Invalid
 from kubeedge.kit.http1 import Response
 
 _TRANSFORMS = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
+_STRATEGIC = "application/strategic-merge-patch+json"  # not for custom resources: their lists have no merge keys
 _OPERATIONS = Bounds(values=5 * patch.MAX_OPERATIONS)  # an operation is an object with three values, or more
-_WATCH_SECONDS = 1800.0  # a watch without timeoutSeconds ends after this, and the client begins another
-_WATCH_SECONDS_LIMIT = 86400.0
 
 
 def answer(call: Call, status: int, obj: Object, *, media: str = content.JSON) -> Response:
@@ -56,11 +48,11 @@ async def written(call: Call, status: int, accept: Accept, obj: Object) -> Respo
     return await call.apart(lambda: answer(call, status, new))
 
 
-def _accept(call: Call) -> Accept:
+def accept_of(call: Call) -> Accept:
     return content.negotiate(call.request.header("accept"), transforms=_TRANSFORMS)
 
 
-def _include(call: Call) -> str:
+def include_of(call: Call) -> str:
     include = call.one("includeObject") or "Metadata"
     if include not in ("None", "Metadata", "Object"):
         raise BadRequest(f"includeObject {include[:32]!r} is not None, Metadata or Object")
@@ -72,10 +64,10 @@ def shown(call: Call, accept: Accept, obj: Object, *, headers: bool = True) -> O
     match accept.as_kind:
         case "Table":
             return tables.table(
-                call.address.row.resource,
+                call.address.row,
                 [obj],
                 version=accept.version,
-                include=_include(call),
+                include=include_of(call),
                 now=time.time(),
                 list_metadata={"resourceVersion": meta.metadata(obj).get("resourceVersion", "")},
                 headers=headers,
@@ -86,7 +78,7 @@ def shown(call: Call, accept: Accept, obj: Object, *, headers: bool = True) -> O
 
 
 async def get(call: Call) -> Response:
-    accept = _accept(call)
+    accept = accept_of(call)
     at = call.address
     obj = await call.registry.get(at.row.resource, at.namespace, at.name)
     if at.subresource == "scale":
@@ -95,7 +87,7 @@ async def get(call: Call) -> Response:
 
 
 async def list_(call: Call) -> Response:
-    accept = _accept(call)
+    accept = accept_of(call)
     at = call.address
     limit = call.number("limit") or 0
     if limit < 0:
@@ -129,10 +121,10 @@ def _list_as(call: Call, accept: Accept, items: Sequence[Object], inner: Mapping
     match accept.as_kind:
         case "Table":
             return tables.table(
-                resource,
+                call.address.row,
                 items,
                 version=accept.version,
-                include=_include(call),
+                include=include_of(call),
                 now=time.time(),
                 list_metadata=inner,
             )
@@ -151,116 +143,8 @@ def _list_as(call: Call, accept: Accept, items: Sequence[Object], inner: Mapping
     }
 
 
-async def watch(call: Call, done: Callable[[], None]) -> Response:
-    """A stream of events, one JSON document a line. `done` is called when the stream has ended, however it ended."""
-    accept = _accept(call)
-    _include(call)
-    at = call.address
-    name = f"metadata.name={at.name}" if at.name else ""
-    fields = ",".join(filter(None, (call.one("fieldSelector"), name)))
-    labels = call.one("labelSelector")
-    selection.select(call.registry.tenant, at.row.resource, at.namespace, labels, fields)  # refuse nonsense with a 400
-    seconds = call.number("timeoutSeconds")
-    if seconds is None or seconds <= 0:
-        # Clients that came together shall not come back together.
-        seconds_left = _WATCH_SECONDS * (1 + random.random())
-    else:
-        seconds_left = min(float(seconds), _WATCH_SECONDS_LIMIT)
-    events = call.registry.watch(
-        at.row.resource,
-        at.namespace,
-        resource_version=call.one("resourceVersion"),
-        label_selector=labels,
-        field_selector=fields,
-        bookmarks=call.flag("allowWatchBookmarks"),
-        initial_events=call.flag("sendInitialEvents"),
-    )
-    first = True
-
-    def encode(event: WatchEvent) -> bytes:
-        nonlocal first
-        obj = event.object
-        if event.type == "BOOKMARK":
-            if accept.as_kind == "Table":
-                obj = tables.table(
-                    at.row.resource,
-                    [],
-                    version=accept.version,
-                    include="None",
-                    now=time.time(),
-                    list_metadata=meta.metadata(obj),
-                    headers=first,
-                )
-        else:
-            obj = shown(call, accept, obj, headers=first)
-            first = False
-        return meta.encode({"type": event.type, "object": obj}) + b"\n"
-
-    def shared(event: WatchEvent) -> bytes:
-        """The same bytes for all who watch; a table is each client's own."""
-        if event.type == "BOOKMARK" or accept.as_kind == "Table":
-            return encode(event)
-        inner = meta.metadata(event.object)
-        named = (str(inner.get(name)) for name in ("namespace", "name", "resourceVersion"))
-        resource = at.row.resource
-        key = (resource.group, resource.plural, *named, event.type, accept.as_kind, accept.version)
-        data = call.events.get(key)
-        if data is None:
-            data = encode(event)
-            call.events.put(key, data)
-        return data
-
-    held = _Held(call)
-
-    def ended() -> None:
-        held.release()
-        done()
-
-    headers = [("content-type", content.JSON), ("cache-control", "no-cache, private")]
-    return Response(200, headers, OwnedStream(_stream(events, shared, held, seconds_left), ended))
-
-
-class _Held:
-    """What the client of one watch has still to read."""
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
-        self._unread: Unread | None = None
-
-    def hold(self, data: bytes) -> None:
-        now = asyncio.get_running_loop().time()
-        self._unread = self._call.unread.hold(self._call.registry.tenant, data, self._call.request.abort, now)
-
-    def release(self) -> None:
-        unread, self._unread = self._unread, None
-        if unread is not None:
-            self._call.unread.release(unread)
-
-
-async def _stream(
-    events: AsyncGenerator[WatchEvent, None], encode: Callable[[WatchEvent], bytes], held: _Held, seconds: float
-) -> AsyncGenerator[bytes, None]:
-    """Pulled by the connection: what a slow client has not read yet stays in the store, not here."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    async with contextlib.aclosing(events):
-        while True:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    event = await anext(events)
-            except (TimeoutError, StopAsyncIteration):
-                return
-            except KubeEdgeError as exc:
-                yield meta.encode({"type": "ERROR", "object": of_error(exc)}) + b"\n"
-                return
-            encoded = [encode(event)]
-            del event  # while a slow client reads, nothing is held but the bytes that all share
-            held.hold(encoded[0])
-            yield encoded.pop()
-            held.release()
-
-
 async def create(call: Call) -> Response:
-    accept = _accept(call)
+    accept = accept_of(call)
     at = call.address
     obj = await call.object()
     options = call.write_options()
@@ -295,7 +179,7 @@ async def evict(call: Call) -> Response:
 
 
 async def update(call: Call) -> Response:
-    accept = _accept(call)
+    accept = accept_of(call)
     at = call.address
     obj = await call.object()
     options = call.write_options()
@@ -310,9 +194,9 @@ async def update(call: Call) -> Response:
 
 
 async def patch_(call: Call) -> Response:
-    accept = _accept(call)
+    accept = accept_of(call)
     at = call.address
-    kind = "Scale" if at.subresource == "scale" else at.row.resource.kind
+    schema = "" if at.subresource == "scale" else at.row.strategy.schema
     media = content.media_type(call.request.header("content-type") or "")
     data = await call.body()
     options = call.write_options()
@@ -320,18 +204,19 @@ async def patch_(call: Call) -> Response:
     if media == "application/apply-patch+yaml":
         status, new = await _apply(call, await call.apart(lambda: yaml_body.decode_yaml(data)), options)
     else:
-        change = await _change(call, media, kind, data)
+        change = await _change(call, media, schema, data)
         new = await call.registry.modify(
             at.row.resource, at.namespace, at.name, change, subresource=at.subresource, options=options
         )
     return await written(call, status, accept, new)
 
 
-async def _change(call: Call, media: str, kind: str, data: bytes) -> Callable[[Object], Any]:
+async def _change(call: Call, media: str, schema: str, data: bytes) -> Callable[[Object], Any]:
     if media == "application/json-patch+json":
         body = await call.apart(lambda: content.decode_json(data, _OPERATIONS))
         return _answerable(call, lambda old: patch.apply_json_patch(old, body))
-    if media not in ("application/merge-patch+json", "application/strategic-merge-patch+json"):
+    strategic_too = schema or call.address.subresource == "scale"
+    if media != "application/merge-patch+json" and not (media == _STRATEGIC and strategic_too):
         raise UnsupportedMediaType(
             f"the body of the request was in an unknown format ({media[:100]}) - accepted media types include: "
             "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, "
@@ -340,9 +225,9 @@ async def _change(call: Call, media: str, kind: str, data: bytes) -> Callable[[O
     body = await call.apart(lambda: content.decode_json(data))
     if not isinstance(body, dict):
         raise BadRequest("a merge patch must be an object")
-    if media == "application/merge-patch+json" or kind == "Scale":
+    if media == "application/merge-patch+json" or not schema:
         return _answerable(call, lambda old: patch.merge(old, body))
-    return _answerable(call, lambda old: strategic.apply(kind, old, body))
+    return _answerable(call, lambda old: strategic.apply(schema, old, body))
 
 
 def _answerable(call: Call, change: Callable[[Object], Any]) -> Callable[[Object], Any]:
@@ -368,10 +253,10 @@ async def _apply(call: Call, body: Any, options: core.WriteOptions) -> tuple[int
     _same_namespace(call, body)
     if not call.one("fieldManager"):
         raise BadRequest("fieldManager is required for apply patch")
-    kind = at.row.resource.kind
+    schema = at.row.strategy.schema
 
     def merged(old: Object) -> Any:
-        return patch.merge(old, body) if schema.fields_of(kind) is None else strategic.apply(kind, old, body)
+        return strategic.apply(schema, old, body) if schema else patch.merge(old, body)
 
     change = _answerable(call, merged)
     while True:
@@ -389,7 +274,7 @@ async def _apply(call: Call, body: Any, options: core.WriteOptions) -> tuple[int
 
 
 async def delete(call: Call) -> Response:
-    accept = _accept(call)
+    accept = accept_of(call)
     at = call.address
     options = await call.delete_options()
     obj, gone = await call.registry.delete_object(at.row.resource, at.namespace, at.name, options)
@@ -399,7 +284,7 @@ async def delete(call: Call) -> Response:
 
 
 async def delete_collection(call: Call) -> Response:
-    accept = _accept(call)
+    accept = accept_of(call)
     at = call.address
     options = await call.delete_options()
     if at.row.resource.namespaced and not at.namespace:

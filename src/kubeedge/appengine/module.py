@@ -123,7 +123,7 @@ class AppEngine:
         return everything.revision
 
     async def _follow(self, revision: int) -> None:
-        async with contextlib.aclosing(self._store.watch(keys.DESIRED, after=Revision(revision))) as batches:  # type: ignore[type-var]
+        async with contextlib.aclosing(self._store.watch(keys.DESIRED, after=Revision(revision))) as batches:
             async for batch in batches:
                 for change in batch.changes:
                     resource, namespace, name = keys.split(change.key)

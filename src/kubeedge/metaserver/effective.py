@@ -7,13 +7,12 @@ Lives elsewhere: the same for clients of the API, with status (view.py).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from typing import cast
 
 from kubeedge.api import keys, meta
 from kubeedge.api.names import Revision
-from kubeedge.metaserver import joined
+from kubeedge.metaserver import core, pending
 from kubeedge.store.model import Change, ChangeKind, Compare, KeyValue, Op, RangeResult, Store, TxnResult, WatchBatch
 
 
@@ -42,7 +41,7 @@ class EffectiveStore:
             return await self._store.range(key, end, revision=revision, limit=limit, keys_only=keys_only)
         at = self._store.revision if revision is None else revision
         found = await self._store.range(key, end, revision=at, limit=limit)
-        waiting = await joined.pending(self._store, at)
+        waiting = await pending.read(self._store, at)
         if not waiting.of:
             return replace(found, revision=at) if revision is None else found
         return replace(found, kvs=tuple(_merged(kv, waiting) for kv in found.kvs), revision=at)
@@ -51,13 +50,13 @@ class EffectiveStore:
         found = (await self.range(key)).kvs
         return found[0] if found else None
 
-    async def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncIterator[WatchBatch]:
+    async def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncGenerator[WatchBatch, None]:
         if not prefix.startswith(keys.DESIRED):
-            async with contextlib.aclosing(_watch(self._store, prefix, after, progress)) as batches:
+            async with contextlib.aclosing(self._store.watch(prefix, after=after, progress=progress)) as batches:
                 async for batch in batches:
                     yield batch
             return
-        async with contextlib.aclosing(_watch(self._store, "/", after, progress)) as batches:
+        async with contextlib.aclosing(self._store.watch("/", after=after, progress=progress)) as batches:
             async for batch in batches:
                 changes = await self._seen(prefix, batch)
                 if changes or (progress and not batch.changes):
@@ -65,11 +64,11 @@ class EffectiveStore:
 
     async def _seen(self, prefix: str, batch: WatchBatch) -> list[Change]:
         seen: list[Change] = []
-        for revision, changes in joined.by_revision(batch.changes).items():
-            found = {key: c for key, c in joined.touched(changes).items() if key.startswith(prefix)}
+        for revision, changes in core.by_revision(batch.changes).items():
+            found = {key: c for key, c in core.touched(changes).items() if key.startswith(prefix)}
             if not found:
                 continue
-            plain = not await joined.any_pending(self._store, revision)
+            plain = not await pending.exist(self._store, revision)
             for key, change in found.items():
                 if change is not None and (plain or change.kind is ChangeKind.DELETE):
                     seen.append(change)
@@ -104,13 +103,9 @@ class EffectiveStore:
         """The real store is its owner's to close."""
 
 
-def _watch(store: Store, prefix: str, after: Revision, progress: bool) -> AsyncGenerator[WatchBatch, None]:
-    return cast(AsyncGenerator[WatchBatch, None], store.watch(prefix, after=after, progress=progress))
-
-
-def _merged(kv: KeyValue, waiting: joined.Pending) -> KeyValue:
+def _merged(kv: KeyValue, waiting: core.Pending) -> KeyValue:
     writes = waiting.of.get(keys.split(kv.key))
-    obj = joined.decoded(kv.value) if writes else None
+    obj = core.decoded(kv.value) if writes else None
     if not writes or obj is None:
         return kv
-    return kv._replace(value=meta.canonical(joined.merged(obj, writes)))
+    return kv._replace(value=meta.canonical(core.merged(obj, writes)))

@@ -1,7 +1,7 @@
 """Module "edgewrites": what the cloud said of a write is taken in; then the write is over.
 
 The answer comes in the same transaction as the merged object (kubeedge_cloud.edgecontroller), so taking the write away changes nothing
-that anybody sees, but its mark. A cut or a crash before that finds the answer again.
+visible but the pending annotation. After a lost link or a crash the answer is found again.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from kubeedge.api import edge_writes, keys, meta
-from kubeedge.errors import Gone, Invalid, Unavailable
-from kubeedge.metaserver import joined
-from kubeedge.store.model import Change, ChangeKind, Compare, CompareTarget, Delete, KeyValue, Op, Put, Store
+from kubeedge.errors import Invalid, Unavailable
+from kubeedge.metaserver import core
+from kubeedge.store.model import Compare, CompareTarget, Delete, KeyValue, Op, Put, Store
+from kubeedge.store.reflector import PrefixView, follow_view, reflect
 
 log = logging.getLogger("kubeedge.metaserver")
 
@@ -38,49 +38,33 @@ class EdgeWrites:
             group.create_task(self._follow(ready), name="answers to writes")
 
     async def _follow(self, ready: asyncio.Event) -> None:
-        while True:
-            with contextlib.suppress(Gone):
-                found = await self._store.range(joined.RESULTS, keys.prefix_end(joined.RESULTS))
-                for kv in found.kvs:
-                    await self._answered(kv.key, kv.value)
+        async with contextlib.aclosing(reflect(self._store, core.RESULTS)) as changes:
+            async for answers, changed in changes:
+                for key in sorted(changed):
+                    if key in answers:
+                        await self._answered(key, answers[key])
                 ready.set()
-                batches: Any = self._store.watch(joined.RESULTS, after=found.revision)
-                async with contextlib.aclosing(batches):
-                    async for batch in batches:
-                        for change in batch.changes:
-                            await self._changed(change)
-                return  # the store was closed
 
     async def pending(self) -> int:
-        return len((await self._store.range(joined.WRITES, keys.prefix_end(joined.WRITES), keys_only=True)).kvs)
+        return len((await self._store.range(core.WRITES, keys.prefix_end(core.WRITES), keys_only=True)).kvs)
 
     async def count(self) -> None:
         """Keeps `waiting`, for metrics."""
-        while True:
-            with contextlib.suppress(Gone):
-                found = await self._store.range(joined.WRITES, keys.prefix_end(joined.WRITES), keys_only=True)
-                self.waiting = len(found.kvs)
-                batches: Any = self._store.watch(joined.WRITES, after=found.revision)
-                async with contextlib.aclosing(batches):
-                    async for batch in batches:
-                        for change in batch.changes:
-                            self.waiting += 1 if change.kind is ChangeKind.PUT else -1  # a write is put once
-                return
-
-    async def _changed(self, change: Change) -> None:
-        if change.kind is ChangeKind.PUT:
-            await self._answered(change.key, change.value)
+        view = PrefixView(self._store, core.WRITES, keep=len)
+        async with contextlib.aclosing(follow_view(view)) as changes:
+            async for _ in changes:
+                self.waiting = len(view.values)
 
     async def _answered(self, key: str, value: bytes) -> None:
         while True:
             try:
-                return await self._settle(joined.WRITES + key.removeprefix(joined.RESULTS), value)
+                return await self._settle(core.WRITES + key.removeprefix(core.RESULTS), value)
             except Unavailable as exc:
                 log.warning("the answer to a write is not kept yet: %s", exc)
                 await asyncio.sleep(_RETRY)
 
     async def _drop(self, kv: KeyValue, answer: bytes) -> None:
-        """A row that is no write (bits that flipped) waits for ever, and takes a place; the cloud has said so, too."""
+        """A row that is not a write (flipped bits) would count as pending indefinitely; the cloud refused it as well."""
         with contextlib.suppress(Invalid):
             if edge_writes.decode_result(answer)[:2] == ("", "refused"):
                 await self._store.txn((Compare(kv.key, CompareTarget.MOD, "=", kv.mod_revision),), (Delete(kv.key),))

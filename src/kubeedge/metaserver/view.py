@@ -14,19 +14,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from kubeedge.api import edge_writes, keys, meta
 from kubeedge.api.client import Resource
 from kubeedge.api.edge_writes import EdgeWrite
 from kubeedge.api.meta import Randbytes
-from kubeedge.api.names import Object, Revision, TenantId
-from kubeedge.api.resources import EVENTS, NAMESPACES, TABLE
+from kubeedge.api.names import Revision, TenantId
+from kubeedge.api.resources import EVENTS, NAMESPACES, NODES, PODS, SECRETS
 from kubeedge.api.status import Forbidden, TooManyRequests
+from kubeedge.apiserver.builtin import BUILT_IN
 from kubeedge.errors import Invalid, Misuse
-from kubeedge.metaserver import joined
+from kubeedge.metaserver import core, pending
 from kubeedge.metaserver.effective import EffectiveStore
 from kubeedge.store.model import (
     Change,
@@ -66,7 +66,7 @@ class RegistryView(EffectiveStore):
         self._wall = wall
         self._writing = asyncio.Lock()
         registry = keys.registry(tenant)
-        self._kinds = [_kind(registry, row.resource) for row in TABLE]
+        self._kinds = [_kind(registry, row.resource) for row in BUILT_IN]
 
     def _kind_of(self, key: str) -> _Kind:
         for kind in self._kinds:
@@ -87,7 +87,7 @@ class RegistryView(EffectiveStore):
         if end:
             inside = end.startswith(kind.base)
             end = kind.local + end.removeprefix(kind.base) if inside else keys.prefix_end(kind.local)
-        waiting = await joined.pending(self._store, at)
+        waiting = await pending.read(self._store, at)
         kvs: list[KeyValue] = []
         while True:  # rows that are hidden make no page
             room = max(limit - len(kvs), 1) if limit else _PAGE
@@ -98,27 +98,25 @@ class RegistryView(EffectiveStore):
             start = found.kvs[-1].key + "\0"
             await asyncio.sleep(0)
 
-    async def _join(
-        self, kind: _Kind, rows: Sequence[KeyValue], waiting: joined.Pending, at: Revision
-    ) -> list[KeyValue]:
+    async def _join(self, kind: _Kind, rows: Sequence[KeyValue], waiting: core.Pending, at: Revision) -> list[KeyValue]:
         if not rows:
             return []
         first, last = (row.key.removeprefix(kind.local) for row in (rows[0], rows[-1]))
-        reports = await joined.revisions_of(self._store, kind.report, first, last, at) if kind.report else {}
-        mark = keys.WRITTEN + kind.local.removeprefix(keys.DESIRED)
-        marks = await joined.revisions_of(self._store, mark, first, last, at) if kind.resource != EVENTS else {}
+        reports = await pending.rows_between(self._store, kind.report, first, last, at) if kind.report else {}
+        prefix = keys.WRITTEN + kind.local.removeprefix(keys.DESIRED)
+        written = await pending.rows_between(self._store, prefix, first, last, at) if kind.resource != EVENTS else {}
         found = []
         for row in rows:
             rest = row.key.removeprefix(kind.local)
             object_key = keys.split(row.key)
             report = reports.get(rest)
-            obj = shown(kind.resource, row.value, waiting.of.get(object_key, ()), report.value if report else b"")
+            obj = core.shown(kind.resource, row.value, waiting.of.get(object_key, ()), report.value if report else b"")
             if obj is None:
                 continue
             newest = max(
                 row.mod_revision,
                 report.mod_revision if report else 0,
-                marks[rest].mod_revision if rest in marks else 0,
+                written[rest].mod_revision if rest in written else 0,
                 waiting.revisions.get(object_key, 0),
             )
             value = meta.encode(obj)
@@ -141,7 +139,7 @@ class RegistryView(EffectiveStore):
                 names.add(name)
                 start = f"{other.local}{name}0"  # "0" comes behind "/"
         kvs = [
-            KeyValue(kind.base + name, meta.encode(_namespace(name)), Revision(1), Revision(1), 1, 0)
+            KeyValue(kind.base + name, meta.encode(core.namespace(name)), Revision(1), Revision(1), 1, 0)
             for name in sorted(names)
             if (key <= kind.base + name < end if end else kind.base + name == key)
         ]
@@ -150,15 +148,15 @@ class RegistryView(EffectiveStore):
 
     # -- watching ------------------------------------------------------------------------------------------------------
 
-    async def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncIterator[WatchBatch]:
+    async def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncGenerator[WatchBatch, None]:
         kind = self._kind_of(prefix)
         local = kind.local + prefix.removeprefix(kind.base)
-        batches: Any = self._store.watch("/", after=after, progress=progress)
+        batches = self._store.watch("/", after=after, progress=progress)
         async with contextlib.aclosing(batches):
             async for batch in batches:
                 changes: list[Change] = []
                 looked = 0
-                for revision, some in joined.by_revision(batch.changes).items():
+                for revision, some in core.by_revision(batch.changes).items():
                     for key in self._touched(kind, some):
                         if key.startswith(local):
                             changes += await self._event(kind, key, revision)
@@ -169,7 +167,7 @@ class RegistryView(EffectiveStore):
                     yield WatchBatch(changes, batch.revision)
 
     def _touched(self, kind: _Kind, changes: Sequence[Change]) -> dict[str, None]:
-        found = {key: None for key in joined.touched(changes) if key.startswith(kind.local)}
+        found = {key: None for key in core.touched(changes) if key.startswith(kind.local)}
         for change in changes:
             for prefix in filter(None, (kind.report, kind.local)):
                 if change.key.startswith(prefix):
@@ -227,7 +225,7 @@ class RegistryView(EffectiveStore):
                 wanted = meta.metadata(new).get("deletionGracePeriodSeconds")
                 grace = wanted if isinstance(wanted, int) else 0
             else:
-                changes = edge_writes.diff(_plain(old), _plain(new))
+                changes = edge_writes.diff(core.plain(old), core.plain(new))
         write = EdgeWrite(
             id=self._randbytes(8).hex(),
             operation="change" if grace is None else "delete",
@@ -241,7 +239,7 @@ class RegistryView(EffectiveStore):
         )
         why = edge_writes.forbidden(write)
         rule = (inner.get("annotations") or {}).get(edge_writes.POLICY)
-        if not why and (rule == "deny" or (kind.resource.plural == "secrets" and rule != "allow")):
+        if not why and (rule == "deny" or (kind.resource == SECRETS and rule != "allow")):
             why = f"its annotation {edge_writes.POLICY} in the cloud does not allow writes of nodes"
         if why:
             raise Forbidden.of(kind.resource, write.name, why)
@@ -252,15 +250,15 @@ class RegistryView(EffectiveStore):
             data = edge_writes.encode(write)
         except Invalid as exc:
             raise Forbidden.of(kind.resource, write.name, str(exc)) from exc
-        waiting = await joined.pending(self._store, at)
-        if waiting.count >= joined.MAX_PENDING or waiting.size + len(data) > joined.MAX_PENDING_BYTES:
+        waiting = await pending.read(self._store, at)
+        if waiting.count >= core.MAX_PENDING or waiting.size + len(data) > core.MAX_PENDING_BYTES:
             raise TooManyRequests(
-                f"{waiting.count} writes ({waiting.size} bytes) wait for the cloud, at most {joined.MAX_PENDING} "
-                f"({joined.MAX_PENDING_BYTES} bytes) do: write again when the cloud is back (kubeedge sync status)"
+                f"{waiting.count} writes ({waiting.size} bytes) wait for the cloud, at most {core.MAX_PENDING} "
+                f"({core.MAX_PENDING_BYTES} bytes) do: write again when the cloud is back (kubeedge sync status)"
             )
         desired = keys.desired(*write.object_key)
         row = await self._store.get(desired)
-        key = joined.WRITES + edge_writes.key_name(at + 1)
+        key = core.WRITES + edge_writes.key_name(at + 1)
         compares = [
             Compare(desired, CompareTarget.MOD, "=", row.mod_revision if row else 0),
             Compare(key, CompareTarget.VERSION, "=", 0),
@@ -273,58 +271,13 @@ class RegistryView(EffectiveStore):
         raise Forbidden("events are made by the node and the cloud, not by clients of the edge's API")
 
 
-def shown(resource: Resource, desired: bytes, writes: Sequence[EdgeWrite], report: bytes) -> Object | None:
-    """One object of the API, of its rows; None when there is nothing to show."""
-    obj = joined.decoded(desired)
-    if obj is None or not isinstance(obj.get("metadata"), dict):
-        return None
-    obj = joined.merged(obj, writes)
-    if writes:
-        inner = dict(meta.metadata(obj))
-        inner["annotations"] = {**(inner.get("annotations") or {}), edge_writes.PENDING: writes[-1].id}
-        obj = {**obj, "metadata": inner}
-    said = joined.decoded(report) if report else None
-    if resource.plural == "pods" and not resource.group:
-        uid = meta.metadata(obj).get("uid")
-        ours = said if said is not None and said.get("uid") == uid else {}
-        if ours.get("gone"):
-            return None
-        status = ours.get("status")
-        obj = {**obj, "status": status if isinstance(status, dict) else {"phase": "Pending"}}
-    elif resource.plural == "nodes":
-        status = (said or {}).get("status")
-        obj = {**obj, "status": _node_status(status if isinstance(status, dict) else {})}
-    return meta.typed(resource, obj)
-
-
-def _node_status(status: Object) -> Object:
-    """The node speaks for itself: whoever reads this has reached its agent."""
-    ready = {"type": "Ready", "status": "True", "reason": "AgentRunning", "message": "the edge agent answers"}
-    return {**status, "conditions": [ready]}
-
-
-def _plain(obj: Object) -> Object:
-    """Without what is the server's: the fields that a write may be about."""
-    inner = {key: value for key, value in meta.metadata(obj).items() if key not in ("resourceVersion", "generation")}
-    hidden = (edge_writes.PENDING, edge_writes.LAST_APPLIED)
-    annotations = {key: value for key, value in (inner.pop("annotations", None) or {}).items() if key not in hidden}
-    if annotations:
-        inner["annotations"] = annotations
-    return {**{key: value for key, value in obj.items() if key != "status"}, "metadata": inner}
-
-
-def _namespace(name: str) -> Object:
-    inner = {"name": name, "labels": {"kubernetes.io/metadata.name": name}}
-    return meta.typed(NAMESPACES, {"metadata": inner, "spec": {}, "status": {"phase": "Active"}})
-
-
 def _kind(registry: str, resource: Resource) -> _Kind:
     base = f"{registry}{resource.group or 'core'}/{resource.plural}/"
     if resource == EVENTS:
         return _Kind(resource, base, f"{keys.REPORTED}events/", "")
     local = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
     scope = "" if resource.namespaced else f"{keys.CLUSTER_SCOPE}/"
-    told = resource.plural in ("pods", "nodes")
+    told = resource in (PODS, NODES)
     return _Kind(resource, base, f"{keys.DESIRED}{local}/{scope}", f"{keys.REPORTED}{local}/{scope}" if told else "")
 
 

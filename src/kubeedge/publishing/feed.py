@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 
-from kubeedge.api import keys
-from kubeedge.api.names import Revision
-from kubeedge.store.model import ChangeKind, Store
+from kubeedge.store.model import Store
+from kubeedge.store.reflector import PrefixView, follow_view
 
 
 class ServiceFeed:
@@ -19,31 +19,21 @@ class ServiceFeed:
     name = "servicetable"
 
     def __init__(self, store: Store, prefixes: Sequence[str], apply: Callable[[str, bytes | None], None]) -> None:
-        self._store = store
-        self._prefixes = prefixes
+        self._views = [PrefixView(store, prefix, keep=bytes) for prefix in prefixes]  # kept over restarts of the module
         self._apply = apply
-        self._known: set[str] = set()  # keys that were applied and not deleted since
 
     async def run(self, ready: asyncio.Event) -> None:
-        missed, found = self._known, set[str]()
-        begun: list[tuple[str, Revision]] = []
-        for prefix in self._prefixes:
-            rows = await self._store.range(prefix, keys.prefix_end(prefix))
-            begun.append((prefix, rows.revision))
-            for kv in rows.kvs:
-                found.add(kv.key)
-                self._apply(kv.key, kv.value)
-        for key in missed - found:  # deleted while this module did not run
-            self._apply(key, None)
-        self._known = found
-        ready.set()
+        firsts = [asyncio.Event() for _ in self._views]
         async with asyncio.TaskGroup() as tasks:
-            for prefix, revision in begun:
-                tasks.create_task(self._follow(prefix, revision), name=f"changes of {prefix}")
+            for view, first in zip(self._views, firsts, strict=True):
+                tasks.create_task(self._follow(view, first), name="web services")
+            for first in firsts:
+                await first.wait()
+            ready.set()
 
-    async def _follow(self, prefix: str, after: Revision) -> None:
-        async for batch in self._store.watch(prefix, after=after):
-            for change in batch.changes:
-                put = change.kind is ChangeKind.PUT
-                (self._known.add if put else self._known.discard)(change.key)
-                self._apply(change.key, change.value if put else None)
+    async def _follow(self, view: PrefixView[bytes], first: asyncio.Event) -> None:
+        async with aclosing(follow_view(view)) as steps:
+            async for changed in steps:
+                for key in sorted(changed):
+                    self._apply(key, view.values.get(key))
+                first.set()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import Gone, Invalid, NotFound
@@ -91,7 +91,7 @@ class MemoryStore:
         assert isinstance(count, int)
         return count
 
-    def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncIterator[WatchBatch]:
+    def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncGenerator[WatchBatch, None]:
         return self._watches.watch(prefix, after, progress, lambda: self._revision)
 
     async def compact(self, revision: Revision) -> None:

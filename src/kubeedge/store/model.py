@@ -20,7 +20,7 @@ The rules are etcd's (etcd.io, "API guarantees"), so that etcd itself passes the
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -177,7 +177,7 @@ class Store(Protocol):
         """How many of the keys in [key, end) there were."""
         ...
 
-    def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncIterator[WatchBatch]:
+    def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncGenerator[WatchBatch, None]:
         """Close it (aclose, or leave the `async for` inside contextlib.aclosing) to free what it holds.
 
         A watcher that falls behind is not buffered in memory: it reads from history when it catches up. `progress` asks for

@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -157,7 +157,7 @@ class SqliteStore:
         found = (await self.range(key)).kvs
         return found[0] if found else None
 
-    def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncIterator[WatchBatch]:
+    def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncGenerator[WatchBatch, None]:
         return self._watches.watch(prefix, after, progress, lambda: self._revision)
 
     def _changes(self, prefix: str, after: Revision, limit: int) -> tuple[Sequence[Change], Revision]:

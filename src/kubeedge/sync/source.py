@@ -119,7 +119,7 @@ class _Outgoing:
                         for part in split(Item(kv.key.removeprefix(prefix), kv.value) for kv in page):
                             await self._push(Batch(position, part), position, complete=False)
                 await self._push(End(), position)
-            async with contextlib.aclosing(store.watch(prefix, after=position, progress=True)) as batches:  # type: ignore[type-var]
+            async with contextlib.aclosing(store.watch(prefix, after=position, progress=True)) as batches:
                 async for batch in batches:
                     for message in self._source.delta(batch.changes, prefix, position, batch.revision):
                         await self._push(await self._patches(message, batch.changes, position), message.revision)

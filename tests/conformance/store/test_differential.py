@@ -104,7 +104,7 @@ def machine(cluster: EtcdCluster, loop: asyncio.AbstractEventLoop) -> type[RuleB
 
             async def look(store: Store) -> list[Any]:
                 await store.put("z/fence", b"")  # the watch of everything sees it, and knows that it is complete
-                async with contextlib.aclosing(store.watch("", after=after)) as batches:  # type: ignore[type-var]
+                async with contextlib.aclosing(store.watch("", after=after)) as batches:
                     changes: list[Any] = []
                     async for batch in batches:
                         changes += batch.changes

@@ -21,7 +21,7 @@ Scenario = Callable[[Store], Awaitable[None]]
 async def collect(store: Store, prefix: str, after: int, until: int) -> list[WatchBatch]:
     """What a watch with progress says up to a revision."""
     got: list[WatchBatch] = []
-    async with contextlib.aclosing(store.watch(prefix, after=Revision(after), progress=True)) as watch:  # type: ignore[type-var]
+    async with contextlib.aclosing(store.watch(prefix, after=Revision(after), progress=True)) as watch:
         async for batch in watch:
             got.append(batch)
             if batch.revision >= until:
@@ -80,7 +80,7 @@ def test_17529_a_starved_watcher_loses_nothing(new_store: StoreFactory) -> None:
             watches = []
             for _ in range(20):
                 watch = store.watch("k", after=store.revision)
-                await stack.enter_async_context(contextlib.aclosing(watch))  # type: ignore[type-var]
+                await stack.enter_async_context(contextlib.aclosing(watch))
                 watches.append(watch)
             begun = [asyncio.ensure_future(anext(w)) for w in watches]  # type: ignore[call-overload]
             await asyncio.sleep(0.01)

@@ -42,7 +42,7 @@ def play(new_store: StoreFactory, scenario: Callable[[Store], Awaitable[None]]) 
 async def batches(store: Store, prefix: str, after: int, changes: int) -> list[WatchBatch]:
     """What a watch delivers until it has delivered that many changes."""
     got: list[WatchBatch] = []
-    async with contextlib.aclosing(store.watch(prefix, after=Revision(after))) as watch:  # type: ignore[type-var]
+    async with contextlib.aclosing(store.watch(prefix, after=Revision(after))) as watch:
         while sum(len(b.changes) for b in got) < changes:
             got.append(await anext(watch))
     return got
@@ -440,7 +440,7 @@ def test_a_change_carries_version_and_creation(new_store: StoreFactory) -> None:
 
 def test_a_watcher_that_falls_far_behind_misses_nothing(new_store: StoreFactory) -> None:
     async def scenario(store: Store) -> None:
-        async with contextlib.aclosing(store.watch("k", after=store.revision)) as watch:  # type: ignore[type-var]
+        async with contextlib.aclosing(store.watch("k", after=store.revision)) as watch:
             first = asyncio.ensure_future(anext(watch))
             await asyncio.sleep(0.01)
             await store.put("k", b"first")
@@ -481,7 +481,7 @@ def test_a_watch_from_compacted_history_is_gone(new_store: StoreFactory) -> None
 def test_progress_is_told_when_history_is_read_though_nothing_happened(new_store: StoreFactory) -> None:
     async def scenario(store: Store) -> None:
         await store.put("other", b"")
-        async with contextlib.aclosing(store.watch("k", after=Revision(1), progress=True)) as watch:  # type: ignore[type-var]
+        async with contextlib.aclosing(store.watch("k", after=Revision(1), progress=True)) as watch:
             assert await anext(watch) == WatchBatch((), Revision(2))
 
     play(new_store, scenario)
@@ -489,7 +489,7 @@ def test_progress_is_told_when_history_is_read_though_nothing_happened(new_store
 
 def test_progress_is_told_to_a_quiet_prefix_of_a_busy_store(new_store: StoreFactory) -> None:
     async def scenario(store: Store) -> None:
-        async with contextlib.aclosing(store.watch("k", after=Revision(1), progress=True)) as watch:  # type: ignore[type-var]
+        async with contextlib.aclosing(store.watch("k", after=Revision(1), progress=True)) as watch:
             assert await anext(watch) == WatchBatch((), Revision(1))
             told = asyncio.ensure_future(anext(watch))
             await asyncio.sleep(0)

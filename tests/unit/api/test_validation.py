@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from kubeedge.api import defaults, schema, validation_kinds
 from kubeedge.api.client import Resource
 from kubeedge.api.names import Object
-from kubeedge.api.resources import CONFIGMAPS, DEPLOYMENTS, NODES, PODS, SECRETS, SERVICES, row_of
+from kubeedge.api.resources import CONFIGMAPS, DEPLOYMENTS, NODES, PODS, SECRETS, SERVICES, Resources
 from kubeedge.api.status import InvalidObject
 from kubeedge.apiserver import core
+from kubeedge.apiserver.builtin import BUILT_IN
 from kubeedge.errors import KubeEdgeError
 
 VOLUME = {"name": "v", "configMap": {"name": "c"}}
@@ -23,7 +24,7 @@ VOLUME = {"name": "v", "configMap": {"name": "c"}}
 
 def made(resource: Resource, obj: Object) -> Object:
     return core.create(
-        row_of(resource),
+        Resources(BUILT_IN).row_of(resource),
         "default",
         {"metadata": {"name": "x"}, **obj},
         core.WriteOptions(),
@@ -294,10 +295,10 @@ def test_a_pods_spec_is_almost_fixed(change: Object, allowed: bool) -> None:
     else:
         new["spec"] |= change
     if allowed:
-        validation_kinds.update(row_of(PODS), new, old)
+        validation_kinds.update(Resources(BUILT_IN).row_of(PODS), new, old)
     else:
         with pytest.raises(InvalidObject, match="pod updates may not change fields other than"):
-            validation_kinds.update(row_of(PODS), new, old)
+            validation_kinds.update(Resources(BUILT_IN).row_of(PODS), new, old)
 
 
 @pytest.mark.parametrize(
@@ -315,7 +316,7 @@ def test_what_may_not_change(resource: Resource, old: Object, change: Object, me
     for key, value in change.items():
         after[key] = {**after[key], **value} if isinstance(value, dict) and isinstance(after.get(key), dict) else value
     with pytest.raises(InvalidObject, match=message):
-        validation_kinds.update(row_of(resource), after, before)
+        validation_kinds.update(Resources(BUILT_IN).row_of(resource), after, before)
 
 
 def test_unknown_fields_are_found_at_any_depth() -> None:
@@ -352,7 +353,14 @@ def test_no_value_breaks_the_checks(spec: Any, more: Any, resource: Resource) ->
     obj = {"metadata": {"name": "x"}, "spec": spec, "data": more, "template": more}
     for sent in (obj, more, deployment(**spec) if isinstance(spec, dict) else obj):
         try:
-            core.create(row_of(resource), "default", sent, core.WriteOptions(), now=0.0, randbytes=lambda n: b"\1" * n)
+            core.create(
+                Resources(BUILT_IN).row_of(resource),
+                "default",
+                sent,
+                core.WriteOptions(),
+                now=0.0,
+                randbytes=lambda n: b"\1" * n,
+            )
         except KubeEdgeError as exc:
             assert str(exc)
 

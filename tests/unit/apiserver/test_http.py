@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kubeedge.api import status
 from kubeedge.api.client import Resource
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.api.resources import CONFIGMAPS, PODS
 from kubeedge.apiserver import server as server_module
 from kubeedge.apiserver.registry import Registry
-from kubeedge.apiserver.server import ApiServer
+from kubeedge.apiserver.server import ApiServer, status_response
 from kubeedge.errors import Unavailable
 from kubeedge.kit.http1 import Request, Response
 from kubeedge.store.memory import MemoryStore
@@ -495,3 +496,24 @@ def test_no_request_makes_the_server_fail(method: str, target: str, body: bytes,
             await answer.body.aclose()  # type: ignore[attr-defined]
 
     run()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason", "wait"),
+    [
+        (status.TooManyRequests("wait", retry_after=6.2), 429, "TooManyRequests", "7"),
+        (status.TooManyRequests("wait"), 429, "TooManyRequests", "1"),
+        (Unavailable("the disk is full", retry_after=30.0), 503, "ServiceUnavailable", "30"),
+        (Unavailable("away"), 503, "ServiceUnavailable", "1"),
+        (status.Expired("old"), 410, "Expired", None),
+        (status.AlreadyExists.of(PODS, "p"), 409, "AlreadyExists", None),
+        (status.ObjectModified.of(PODS, "p"), 409, "Conflict", None),
+    ],
+)
+def test_errors_are_those_of_an_api_server(error: Exception, code: int, reason: str, wait: str | None) -> None:
+    answer = status_response(error)
+    body = json.loads(answer.body)  # type: ignore[arg-type]
+    assert (answer.status, body["code"], body["reason"]) == (code, code, reason)
+    assert dict(answer.headers).get("retry-after") == wait
+    if wait not in (None, "1"):
+        assert body["details"]["retryAfterSeconds"] == int(wait)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +88,8 @@ def deployment(name: str = "web", replicas: int = 2) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def watching(events: AsyncIterator[WatchEvent]) -> AsyncIterator[Callable[[], Awaitable[WatchEvent]]]:
-    async with contextlib.aclosing(events):  # type: ignore[type-var]
+async def watching(events: AsyncGenerator[WatchEvent, None]) -> AsyncIterator[Callable[[], Awaitable[WatchEvent]]]:
+    async with contextlib.aclosing(events):
 
         async def following() -> WatchEvent:
             return await asyncio.wait_for(anext(events), 5)

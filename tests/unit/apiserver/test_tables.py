@@ -20,8 +20,10 @@ from kubeedge.api.resources import (
     REPLICASETS,
     SECRETS,
     SERVICES,
-    TABLE,
+    Resources,
+    Row,
 )
+from kubeedge.apiserver.builtin import BUILT_IN
 from kubeedge.apiserver.durations import age, since
 from kubeedge.apiserver.tables import table
 
@@ -31,7 +33,8 @@ BORN = "2026-09-21T14:08:20Z"  # five minutes ago
 
 def row(resource: Resource, obj: Object) -> dict[str, Any]:
     obj = {**obj, "metadata": {"name": "x", "creationTimestamp": BORN, **obj.get("metadata", {})}}
-    made = table(resource, [obj], version="v1", include="None", now=NOW, list_metadata={})
+    known = Resources(BUILT_IN).by_path(resource.group, resource.version, resource.plural)
+    made = table(known or Row(resource, "custom"), [obj], version="v1", include="None", now=NOW, list_metadata={})
     names = [column["name"] for column in made["columnDefinitions"]]
     cells = made["rows"][0]["cells"]
     assert len(names) == len(cells), "one cell a column"
@@ -222,7 +225,7 @@ def test_the_other_kinds() -> None:
 
 @pytest.mark.parametrize("junk", [7, "x", ["x"], [None], {"a": 1}])
 def test_a_strange_status_costs_its_own_row_only(junk: Any) -> None:
-    for each in TABLE:
+    for each in BUILT_IN:
         obj = {"spec": junk, "status": junk, "subsets": junk, "source": junk, "involvedObject": junk, "data": junk}
         assert row(each.resource, obj)["Name"] == "x"
     row(PODS, {"spec": {"containers": junk}, "status": {"containerStatuses": junk, "conditions": junk}})

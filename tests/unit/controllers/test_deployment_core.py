@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubeedge.api.names import Object
-from kubeedge_cloud.controllers.deployment import core
+from kubeedge_cloud.controllers.deployment import core, replicasets
+from kubeedge_cloud.controllers.deployment import status as rollout_status
 
 NOON = 1_790_000_000.0
 
@@ -96,7 +97,7 @@ def test_one_step_of_a_rolling_update(old: tuple[int, int], new: tuple[int, int]
 def test_limits_are_rounded_to_the_safe_side(
     surge: Any, unavailable: Any, replicas: int, expected: tuple[int, int]
 ) -> None:
-    assert core.limits(deployment(replicas, surge=surge, unavailable=unavailable)) == expected
+    assert replicasets.limits(deployment(replicas, surge=surge, unavailable=unavailable)) == expected
 
 
 def test_the_first_replicaset_has_the_deployments_template_and_everything_that_finds_it() -> None:
@@ -113,7 +114,7 @@ def test_the_first_replicaset_has_the_deployments_template_and_everything_that_f
         core.DESIRED: "3",
         core.MAXIMUM: "4",
     }
-    assert core.new_replicaset_of(wanted, [made]) is made
+    assert replicasets.new_replicaset_of(wanted, [made]) is made
 
 
 def test_an_update_begins_with_as_many_new_pods_as_may_be_added() -> None:
@@ -181,7 +182,7 @@ def conditions(status: Object) -> dict[str, tuple[str, str]]:
 
 def test_the_status_counts_and_says_when_it_is_done() -> None:
     wanted = deployment(image="b")
-    half, later = core.status(wanted, [replicaset("a", 2), replicaset("b", 3, 1, revision=2)], NOON)
+    half, later = rollout_status.of(wanted, [replicaset("a", 2), replicaset("b", 3, 1, revision=2)], NOON)
     assert {k: v for k, v in half.items() if k != "conditions"} == {
         "observedGeneration": 1,
         "replicas": 5,
@@ -195,23 +196,23 @@ def test_the_status_counts_and_says_when_it_is_done() -> None:
         "Progressing": ("True", "ReplicaSetUpdated"),
     }
     assert later == 600.0
-    done, later = core.status({**wanted, "status": half}, [replicaset("a", 0), replicaset("b", 4)], NOON + 60)
+    done, later = rollout_status.of({**wanted, "status": half}, [replicaset("a", 0), replicaset("b", 4)], NOON + 60)
     assert conditions(done)["Progressing"] == ("True", "NewReplicaSetAvailable") and later is None
     progressing = next(c for c in done["conditions"] if c["type"] == "Progressing")
     assert progressing["lastTransitionTime"] == "2026-09-21T14:13:20Z"  # True stayed True
     assert progressing["lastUpdateTime"] == "2026-09-21T14:14:20Z"
-    assert core.status({**wanted, "status": done}, [replicaset("a", 0), replicaset("b", 4)], NOON + 90)[0] == done
+    assert rollout_status.of({**wanted, "status": done}, [replicaset("a", 0), replicaset("b", 4)], NOON + 90)[0] == done
 
 
 def test_no_progress_for_the_deadline_is_a_failure_and_progress_moves_the_deadline() -> None:
     wanted = deployment(image="b")
     found = [replicaset("a", 3), replicaset("b", 2, 0, revision=2)]
-    first, _ = core.status(wanted, found, NOON)
-    same, later = core.status({**wanted, "status": first}, found, NOON + 599)
+    first, _ = rollout_status.of(wanted, found, NOON)
+    same, later = rollout_status.of({**wanted, "status": first}, found, NOON + 599)
     assert same == first and later == 1.0
-    failed, later = core.status({**wanted, "status": first}, found, NOON + 600)
+    failed, later = rollout_status.of({**wanted, "status": first}, found, NOON + 600)
     assert conditions(failed)["Progressing"] == ("False", "ProgressDeadlineExceeded") and later is None
-    moved, later = core.status(
+    moved, later = rollout_status.of(
         {**wanted, "status": first}, [replicaset("a", 3), replicaset("b", 2, 1, revision=2)], NOON + 599
     )
     assert conditions(moved)["Progressing"] == ("True", "ReplicaSetUpdated") and later == 600.0
@@ -219,8 +220,8 @@ def test_no_progress_for_the_deadline_is_a_failure_and_progress_moves_the_deadli
 
 def test_pods_that_are_lost_after_the_rollout_do_not_make_it_fail() -> None:
     wanted = deployment()
-    done, _ = core.status(wanted, [replicaset("a", 4)], NOON)
-    lost, later = core.status({**wanted, "status": done}, [replicaset("a", 4, 1)], NOON + 86_400)
+    done, _ = rollout_status.of(wanted, [replicaset("a", 4)], NOON)
+    lost, later = rollout_status.of({**wanted, "status": done}, [replicaset("a", 4, 1)], NOON + 86_400)
     assert conditions(lost) == {
         "Available": ("False", "MinimumReplicasUnavailable"),
         "Progressing": ("True", "NewReplicaSetAvailable"),
@@ -232,7 +233,7 @@ def test_why_pods_cannot_be_made_is_told_at_the_deployment() -> None:
     found = replicaset("a", 4, 0)
     wrong = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "quota"}
     found["status"]["conditions"] = [wrong]
-    status, _ = core.status(deployment(), [found], NOON)
+    status, _ = rollout_status.of(deployment(), [found], NOON)
     (told,) = [c for c in status["conditions"] if c["type"] == "ReplicaFailure"]
     assert told["message"] == "quota"
 
@@ -302,7 +303,7 @@ def test_whatever_the_luck_a_rollout_stays_within_its_limits_and_ends(
 ) -> None:
     fleet = Fleet(deployment(replicas, "a", surge=surge, unavailable=unavailable))
     fleet.settle()
-    most, less = core.limits(fleet.wanted)
+    most, less = replicasets.limits(fleet.wanted)
     for action, which, image in luck:
         if action == 0:
             fleet.wanted = deployment(replicas, image, surge=surge, unavailable=unavailable)
@@ -314,7 +315,7 @@ def test_whatever_the_luck_a_rollout_stays_within_its_limits_and_ends(
         assert fleet.available() >= replicas - less
     fleet.settle()
     assert fleet.pods() == fleet.available() == replicas
-    new = core.new_replicaset_of(fleet.wanted, fleet.sets)
+    new = replicasets.new_replicaset_of(fleet.wanted, fleet.sets)
     assert new is not None and new["spec"]["replicas"] == replicas
     assert max(core.revision_of(rs) for rs in fleet.sets) == core.revision_of(new)
 
@@ -335,6 +336,6 @@ def test_scaling_at_any_moment_of_a_rollout_ends_at_the_size_asked_for(
         for move in range(moves):
             fleet.step()
             fleet.get_ready(move)
-            assert fleet.pods() <= 12 + core.limits(deployment(12, surge=surge, unavailable=unavailable))[0] + 4
+            assert fleet.pods() <= 12 + replicasets.limits(deployment(12, surge=surge, unavailable=unavailable))[0] + 4
     fleet.settle()
     assert fleet.pods() == resizes[-1][0]

@@ -18,6 +18,7 @@ from kubeedge.api.resources import (
     PODS,
     REPLICASETS,
     SERVICES,
+    Row,
 )
 from kubeedge.apiserver.core import DeleteOptions
 from kubeedge.errors import NotFound
@@ -660,3 +661,50 @@ async def test_the_links_of_a_node_are_a_condition_of_its_node_object(world: Wor
         await world.api().delete(NODES, "", "edge1")
         await world.until(lambda: is_another(world, before["metadata"]["uid"]), "another Node")
         await world.until(lambda: is_said("True", "LinkUp"), "with all of its conditions")
+
+
+SENSORS = Resource("devices.example.com", "v1", "sensors", "Sensor")
+
+
+@in_world
+async def test_a_custom_object_owns_and_is_owned_like_every_other(world: World) -> None:
+    """The collector hears of the resource while it runs; when the resource goes, what it owned stays: nobody can say that its owner is gone."""
+    served = world.api().served
+
+    async def sensor(name: str) -> Object:
+        return await world.api().create(SENSORS, "default", {"metadata": {"name": name}})
+
+    async def owned_by(owner: Object, name: str) -> None:
+        reference = {"apiVersion": SENSORS.api_version, "kind": "Sensor", "name": owner["metadata"]["name"]}
+        inner = {"name": name, "ownerReferences": [{**reference, "uid": owner["metadata"]["uid"]}]}
+        await world.api().create(CONFIGMAPS, "default", {"metadata": inner})
+
+    async with world.cloud():
+        served.register(Row(SENSORS, "sensor"))
+        await owned_by(await sensor("a"), "of-a")
+        await owned_by(await sensor("b"), "of-b")
+        await asyncio.sleep(60)
+        await world.api().delete(SENSORS, "default", "a")
+        await world.until(lambda: is_absent(world, CONFIGMAPS, "of-a"), "the dependent is collected")
+        served.remove(SENSORS)
+        await asyncio.sleep(60)
+        assert (await world.get(CONFIGMAPS, "of-b"))["metadata"]["name"] == "of-b"
+        served.register(Row(SENSORS, "sensor"))
+        await asyncio.sleep(60)
+        assert (await world.get(CONFIGMAPS, "of-b"))["metadata"]["name"] == "of-b", "its owner was there all the time"
+        await world.api().unregister(SENSORS)
+        await world.until(lambda: is_absent(world, CONFIGMAPS, "of-b"), "the owner went with its resource")
+
+
+@in_world
+async def test_a_namespace_is_emptied_of_custom_objects(world: World) -> None:
+    world.api().served.register(Row(SENSORS, "sensor"))
+    async with world.cloud():
+        await world.api().create(NAMESPACES, "", {"metadata": {"name": "n"}})
+        await world.api().create(SENSORS, "n", {"metadata": {"name": "a"}})
+        await world.api().delete(NAMESPACES, "", "n")
+
+        async def gone() -> bool:
+            return not (await world.api().list(SENSORS, "n")).items and await is_absent(world, NAMESPACES, "n")
+
+        await world.until(gone, "the namespace is gone")

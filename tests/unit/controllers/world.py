@@ -22,10 +22,10 @@ from kubeedge.apiserver.registry import Registry
 from kubeedge.errors import NotFound
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Store
+from kubeedge.store.reflector import reflect
 from kubeedge_cloud.controllers.module import ControllersModule
-from kubeedge_cloud.edgecontroller.controller import EdgeController, EdgeControllerSettings
+from kubeedge_cloud.edgecontroller.module import EdgeController, EdgeControllerSettings
 from kubeedge_cloud.tenants import TenantManager
-from kubeedge_cloud.tenants.reflector import reflect
 from tests.kit import virtual_time
 
 NOON = 1_790_000_000.0

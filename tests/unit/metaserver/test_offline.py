@@ -15,7 +15,7 @@ from kubeedge.api.names import NodeName
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NAMESPACES, NODES, PODS, SECRETS
 from kubeedge.api.status import Forbidden, ObjectModified, ObjectNotFound, TooManyRequests
 from kubeedge.errors import Conflict, Unavailable
-from kubeedge.metaserver import joined
+from kubeedge.metaserver import core
 from kubeedge.store.model import Put
 from kubeedge_cloud.edgecontroller.writes import WriteMerger
 from tests.unit.controllers.world import TENANT, World
@@ -147,7 +147,7 @@ async def test_a_pod_that_is_being_deleted_is_never_seen_alive_again_while_its_d
         await edge.api.delete(PODS, "default", "p", grace_period=5)
         await reconnect(world, edge)
         states = []
-        async with aclosing(edge.effective.watch("/desired/pods/", after=after, progress=True)) as batches:  # type: ignore[type-var]
+        async with aclosing(edge.effective.watch("/desired/pods/", after=after, progress=True)) as batches:
             async for batch in batches:
                 states += [
                     bool(json.loads(c.value)["metadata"].get("deletionTimestamp")) for c in batch.changes if c.value
@@ -182,9 +182,9 @@ async def test_a_node_writes_what_is_its_own_and_nothing_else(world: World, edge
                 "id": f"bad{number}", "operation": "change", "resource": resource, "name": name,
                 "namespace": "" if resource == "nodes" else "default", "changes": [{"path": path, "now": "evil"}],
             }  # fmt: skip
-            await edge.store.put(joined.WRITES + f"{900 + number:016d}", json.dumps(write).encode())
+            await edge.store.put(core.WRITES + f"{900 + number:016d}", json.dumps(write).encode())
         for number, garbage in enumerate((b"", b"null", b"\xff", b"[" * 5000, b"7", b'{"id":{}}')):
-            await edge.store.put(joined.WRITES + f"{990 + number:016d}", garbage)
+            await edge.store.put(core.WRITES + f"{990 + number:016d}", garbage)
         before = {r.plural: [o for o in await world.all(r)] for r in (CONFIGMAPS, PODS, NODES)}
         await edge.connect()
         await world.settle(60)
@@ -237,11 +237,11 @@ async def test_what_is_not_written_at_the_edge_is_refused_in_words_and_queues_no
             await edge.api.update(CONFIGMAPS, "default", {**old, "data": {}})
         assert await edge.pending() == 1
         async with refused(TooManyRequests, "wait for the cloud"):
-            for number in range(joined.MAX_PENDING + 1):
+            for number in range(core.MAX_PENDING + 1):
                 await edge.api.merge_patch(CONFIGMAPS, "default", "web", {"data": {"a": str(number)}})
-        assert await edge.pending() == joined.MAX_PENDING
+        assert await edge.pending() == core.MAX_PENDING
         await reconnect(world, edge)
-        assert (await data_of(world.api()))["a"] == str(joined.MAX_PENDING - 2)
+        assert (await data_of(world.api()))["a"] == str(core.MAX_PENDING - 2)
 
 
 @at_the_edge
@@ -335,7 +335,7 @@ async def test_nodes_that_share_an_object_do_not_take_each_other_s_marks_away(wo
     for each in pods:
         each["metadata"]["namespace"] = "default"
     merger = WriteMerger(
-        TENANT, world.store, world.api(), pods=lambda: pods, changed=lambda *what: None, wall=world.wall
+        TENANT, world.store, world.api(), pods=lambda: pods, refresh=lambda *what: asyncio.sleep(0), wall=world.wall
     )
 
     def write(name: str, was: str, now: str) -> bytes:
@@ -366,7 +366,7 @@ async def test_nodes_that_share_an_object_do_not_take_each_other_s_marks_away(wo
 async def test_a_row_that_is_no_write_any_more_does_not_wait_for_ever(world: World, edge: EdgeNode) -> None:
     async with world.cloud():
         await with_a_pod(world, edge)
-        await edge.store.put(f"{joined.WRITES}0000000000000001", b'{"id":"w1","oper\xfftion":')
+        await edge.store.put(f"{core.WRITES}0000000000000001", b'{"id":"w1","oper\xfftion":')
         await edge.api.merge_patch(CONFIGMAPS, "default", "web", {"data": {"a": "edge"}})
         await reconnect(world, edge)
         assert (await data_of(world.api()))["a"] == "edge" and await edge.pending() == 0
@@ -397,9 +397,10 @@ async def test_a_process_that_goes_on_after_another_took_over_merges_nothing_twi
     await world.api().create(PODS, "default", pod("p", uses="web"))
 
     def merger(api: Any, heard: list[Any]) -> WriteMerger:
-        return WriteMerger(
-            TENANT, world.store, api, pods=lambda: [pods], changed=lambda *what: heard.append(what), wall=world.wall
-        )
+        async def refresh(resource: str, namespace: str, name: str) -> None:
+            heard.append((resource, await world.api().get(CONFIGMAPS, namespace, name)))
+
+        return WriteMerger(TENANT, world.store, api, pods=lambda: [pods], refresh=refresh, wall=world.wall)
 
     def change(name: str, was: str, now: str) -> bytes:
         field = edge_writes.FieldChange(("data", "a"), now, was)
@@ -433,7 +434,7 @@ async def test_a_node_restored_from_an_old_image_does_not_write_twice_and_its_ne
     async with world.cloud():
         await with_a_pod(world, edge)
         await edge.api.merge_patch(CONFIGMAPS, "default", "web", {"data": {"a": "edge"}})
-        (image,) = (await edge.store.range(joined.WRITES, keys.prefix_end(joined.WRITES))).kvs
+        (image,) = (await edge.store.range(core.WRITES, keys.prefix_end(core.WRITES))).kvs
         await reconnect(world, edge)
         await world.api().merge_patch(CONFIGMAPS, "default", "web", {"data": {"a": "1"}})
         await edge.store.put(image.key, image.value)  # what the old image still had in its queue
@@ -558,7 +559,7 @@ async def test_a_watch_of_a_long_history_lets_others_have_their_turn(world: Worl
             turns += 1
 
     task = asyncio.create_task(other())
-    async with aclosing(edge.view.watch("/t/default/registry/core/pods/", after=before)) as batches:  # type: ignore[type-var]
+    async with aclosing(edge.view.watch("/t/default/registry/core/pods/", after=before)) as batches:
         batch = await anext(batches)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

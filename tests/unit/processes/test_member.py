@@ -249,6 +249,7 @@ def test_controllers_of_a_process_among_others_write_with_its_fence(tmp_path: Pa
         await core.registries.of(TenantId("t")).bootstrap()
         for work in ("edgecontroller", "controllers"):
             api = core.registries.fenced(work)(TenantId("t"))
+            assert api.served is core.registries.of(TenantId("t")).served, "custom resources are those of the tenant"
             with pytest.raises(Conflict):
                 await api.create(CONFIGMAPS, "default", {"metadata": {"name": work}})
             claimed[f"{work}/t"] = await store.put(f"{LEADERS}{work}/t", core.membership.id.encode())

@@ -98,7 +98,7 @@ class StoreMachine(RuleBasedStateMachine):
 
         async def ask(store: Store) -> list[Change]:
             got: list[Change] = []
-            async with contextlib.aclosing(store.watch(prefix, after=after, progress=True)) as watch:  # type: ignore[type-var]
+            async with contextlib.aclosing(store.watch(prefix, after=after, progress=True)) as watch:
                 async for batch in watch:
                     if not batch.changes:  # caught up
                         assert batch.revision == store.revision

@@ -15,7 +15,7 @@ from tests.kit import virtual_time
 def test_a_watcher_that_does_not_read_holds_little_and_misses_nothing() -> None:
     async def scenario() -> None:
         store = MemoryStore()
-        async with contextlib.aclosing(store.watch("k", after=Revision(1))) as watch:  # type: ignore[type-var]
+        async with contextlib.aclosing(store.watch("k", after=Revision(1))) as watch:
             await store.put("k", b"first")
             await anext(watch)
             (watcher,) = store._watches._by_prefix["k"]
@@ -32,7 +32,7 @@ def test_a_watcher_that_does_not_read_holds_little_and_misses_nothing() -> None:
 def test_large_values_count_too() -> None:
     async def scenario() -> None:
         store = MemoryStore()
-        async with contextlib.aclosing(store.watch("k", after=Revision(1))) as watch:  # type: ignore[type-var]
+        async with contextlib.aclosing(store.watch("k", after=Revision(1))) as watch:
             await store.put("k", b"first")
             await anext(watch)
             waiting = asyncio.ensure_future(anext(watch))
@@ -53,7 +53,7 @@ def test_watches_that_end_leave_nothing_behind() -> None:
     async def scenario() -> None:
         store = MemoryStore()
         for prefix in ("a", "a/b", "a"):
-            async with contextlib.aclosing(store.watch(prefix, after=Revision(1), progress=True)) as watch:  # type: ignore[type-var]
+            async with contextlib.aclosing(store.watch(prefix, after=Revision(1), progress=True)) as watch:
                 await anext(watch)
                 assert len(store._watches) == 1
         assert len(store._watches) == 0 and not store._watches._lengths and not store._watches._want_progress
@@ -64,7 +64,7 @@ def test_watches_that_end_leave_nothing_behind() -> None:
 def test_a_watcher_that_fell_behind_a_compaction_is_told_so() -> None:
     async def scenario() -> None:
         store = MemoryStore()
-        async with contextlib.aclosing(store.watch("k", after=Revision(1))) as watch:  # type: ignore[type-var]
+        async with contextlib.aclosing(store.watch("k", after=Revision(1))) as watch:
             await store.put("k", b"first")
             await anext(watch)
             for _ in range(QUEUED_CHANGES * 2):

@@ -16,10 +16,10 @@ from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import Invalid, NotFound, Unavailable
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Store
+from kubeedge.store.reflector import reflect
 from kubeedge.store.sqlite import open_sqlite
 from kubeedge_cloud.tenants import NodeRecord, TenantManager, TenantRecord, model
 from kubeedge_cloud.tenants.each import for_each_tenant
-from kubeedge_cloud.tenants.reflector import reflect
 from tests.kit import virtual_time
 
 A, B = TenantId("a"), TenantId("b")

@@ -52,7 +52,7 @@ class BasicsController:
                 try:
                     await client.create(resource, key[1], obj)
                 except (Conflict, NotFound):
-                    return 0.05  # somebody else was faster, or the namespace goes
+                    return 0.05  # another process was faster, or the namespace is being deleted
                 except Refused:
                     return _FULL
         return None

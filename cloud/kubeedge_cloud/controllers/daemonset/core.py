@@ -90,7 +90,7 @@ def plan(
             left = still(_FAILED_LIFE, created_of(pod), now)
             if left > 0:
                 again_in = min(left, again_in or left)
-                alive.append(pod)  # its place is taken until then
+                alive.append(pod)  # it occupies its node until then
             else:
                 delete.append(pod)
         if not alive and should:

@@ -96,7 +96,6 @@ class DaemonSetController:
         except KubeEdgeError as exc:
             self._say(daemonset, "FailedCreate", f"Error creating: {exc}", warning=True)
             return exc
-        self._cluster.pods.note(made)
         self._say(daemonset, "SuccessfulCreate", f"Created pod: {meta.name_of(made)}")
         return None
 

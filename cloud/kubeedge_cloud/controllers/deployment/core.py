@@ -21,18 +21,24 @@ from dataclasses import dataclass, field
 from kubeedge.api import meta
 from kubeedge.api.names import Object
 from kubeedge.api.resources import DEPLOYMENTS
+from kubeedge_cloud.controllers.deployment import status
+from kubeedge_cloud.controllers.deployment.replicasets import (
+    hash_of,
+    limits,
+    new_replicaset_of,
+    replicas_of,
+    template_of,
+)
 from kubeedge_cloud.controllers.objects import (
     TEMPLATE_HASH,
     annotations_of,
     count,
     created_of,
-    digest,
     generation_of,
     is_deleting,
     is_finished,
     oldest_first,
     reference_to,
-    share_of,
     spec_of,
     status_of,
     uid_of,
@@ -67,25 +73,6 @@ class Plan:
     revision: str = ""  # of the Deployment, "" when it is right
 
 
-def template_of(obj: Object) -> Object:
-    """Without the label that tells templates apart."""
-    template: Object = spec_of(obj).get("template") or {}
-    inner = meta.metadata(template)
-    labels = {k: v for k, v in (inner.get("labels") or {}).items() if k != TEMPLATE_HASH}
-    kept = {key: value for key, value in inner.items() if key != "labels" and value not in (None, {}, [])}
-    return {**template, "metadata": {**kept, "labels": labels}}
-
-
-def new_replicaset_of(deployment: Object, replicasets: Iterable[Object]) -> Object | None:
-    """The oldest one with the Deployment's template."""
-    wanted = template_of(deployment)
-    return next((rs for rs in oldest_first(replicasets) if template_of(rs) == wanted), None)
-
-
-def hash_of(deployment: Object) -> str:
-    return digest(template_of(deployment), count(status_of(deployment).get("collisionCount")))
-
-
 def plan(deployment: Object, replicasets: Collection[Object], pods: Collection[Object]) -> Plan:
     """`replicasets` are those that the Deployment owns, `pods` theirs."""
     spec = spec_of(deployment)
@@ -117,25 +104,10 @@ def plan(deployment: Object, replicasets: Collection[Object], pods: Collection[O
         _roll(changes, deployment, new, old)
     if annotations_of(deployment).get(REVISION) == revision:
         revision = ""
-    finished = new is not None and not changes and is_complete(deployment, status(deployment, replicasets, 0.0)[0])
+    finished = (
+        new is not None and not changes and status.is_complete(deployment, status.of(deployment, replicasets, 0.0)[0])
+    )
     return Plan(None, changes.all(), _expired(deployment, old) if finished else (), revision)
-
-
-def replicas_of(obj: Object) -> int:
-    return count(spec_of(obj).get("replicas"))
-
-
-def limits(deployment: Object) -> tuple[int, int]:
-    """(maxSurge, maxUnavailable) in pods."""
-    strategy = spec_of(deployment).get("strategy") or {}
-    if strategy.get("type") == "Recreate":
-        return 0, 0
-    rolling, total = strategy.get("rollingUpdate") or {}, replicas_of(deployment)
-    surge = share_of(rolling.get("maxSurge", "25%"), total, up=True)
-    unavailable = share_of(rolling.get("maxUnavailable", "25%"), total, up=False)
-    if surge == 0 and unavailable == 0:
-        unavailable = 1  # else nothing could ever move
-    return surge, min(unavailable, total)
 
 
 class _Changes:
@@ -375,135 +347,3 @@ def _expired(deployment: Object, old: Iterable[Object]) -> Sequence[Object]:
     ]
     empty.sort(key=lambda rs: (revision_of(rs), created_of(rs)))
     return empty[: max(0, len(empty) - keep)]
-
-
-# Status
-
-
-def status(deployment: Object, replicasets: Collection[Object], now: float) -> tuple[Object, float | None]:
-    """(status, seconds until the progress deadline)."""
-    new = new_replicaset_of(deployment, replicasets)
-    before = status_of(deployment)
-    total = sum(count(status_of(rs).get("replicas")) for rs in replicasets)
-    available = sum(count(status_of(rs).get("availableReplicas")) for rs in replicasets)
-    result: Object = {
-        "observedGeneration": generation_of(deployment),
-        "replicas": total,
-        "updatedReplicas": count(status_of(new or {}).get("replicas")),
-        "readyReplicas": sum(count(status_of(rs).get("readyReplicas")) for rs in replicasets),
-        "availableReplicas": available,
-        "unavailableReplicas": max(0, max(total, sum(map(replicas_of, replicasets))) - available),
-    }
-    result = {key: value for key, value in result.items() if value}
-    if count(before.get("collisionCount")):
-        result["collisionCount"] = before["collisionCount"]
-    conditions, later = _conditions(deployment, new, result, replicasets, now)
-    result["conditions"] = conditions
-    return result, later
-
-
-def is_complete(deployment: Object, current: Object) -> bool:
-    total = replicas_of(deployment)
-    return (
-        count(current.get("updatedReplicas")) == total
-        and count(current.get("replicas")) == total
-        and count(current.get("availableReplicas")) == total
-        and count(current.get("observedGeneration")) >= generation_of(deployment)
-    )
-
-
-def _conditions(
-    deployment: Object, new: Object | None, current: Object, replicasets: Collection[Object], now: float
-) -> tuple[list[Object], float | None]:
-    known = {c.get("type"): dict(c) for c in status_of(deployment).get("conditions") or ()}
-    _, unavailable = limits(deployment)
-    if count(current.get("availableReplicas")) >= replicas_of(deployment) - unavailable:
-        available = ("Available", "True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
-    else:
-        available = (
-            "Available", "False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability."
-        )  # fmt: skip
-    conditions = [_condition(known.get("Available"), *available, now)]
-    progressing, later = _progress(deployment, new, current, known.get("Progressing"), now)
-    if progressing is not None:
-        conditions.append(progressing)
-    for rs in (new,) if new is not None else replicasets:
-        for condition in status_of(rs).get("conditions") or ():
-            if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
-                text = str(condition.get("message") or "")
-                conditions.append(_condition(known.get("ReplicaFailure"), "ReplicaFailure", "True", "FailedCreate", text, now))  # fmt: skip
-                return conditions, later
-    return conditions, later
-
-
-def _progress(
-    deployment: Object, new: Object | None, current: Object, known: Object | None, now: float
-) -> tuple[Object | None, float | None]:
-    deadline = spec_of(deployment).get("progressDeadlineSeconds")
-    if not isinstance(deadline, int) or deadline >= 2**31 - 1:
-        return None, None
-    if spec_of(deployment).get("paused") is True:
-        if known is not None and known.get("reason") == "DeploymentPaused":
-            return known, None
-        return _condition(None, "Progressing", "Unknown", "DeploymentPaused", "Deployment is paused", now), None
-    name = meta.name_of(new) if new is not None else ""
-    what = f'ReplicaSet "{name}"' if name else f'Deployment "{meta.name_of(deployment)}"'
-    if is_complete(deployment, current):
-        text = f"{what} has successfully progressed."
-        return _condition(known, "Progressing", "True", "NewReplicaSetAvailable", text, now), None
-    if known is not None and known.get("reason") == "DeploymentPaused":
-        known = None
-    if (
-        known is not None
-        and known.get("reason") == "NewReplicaSetAvailable"
-        and new is not None
-        and count(current.get("replicas")) == count(current.get("updatedReplicas"))
-    ):
-        return known, None  # rolled out: pods that are lost or added later are no rollout, and have no deadline
-    if known is None or _has_moved(status_of(deployment), current) or _is_another(known, deployment):
-        text = f"{what} is progressing."
-        fresh = _condition(known, "Progressing", "True", "ReplicaSetUpdated", text, now)
-        return {**fresh, "lastUpdateTime": meta.timestamp(now)}, float(deadline)
-    left = (meta.parse_timestamp(known.get("lastUpdateTime")) or now) + deadline - now
-    if left > 0:
-        return known, left
-    text = f"{what} has timed out progressing."
-    return _condition(known, "Progressing", "False", "ProgressDeadlineExceeded", text, now), None
-
-
-def _is_another(known: Object, deployment: Object) -> bool:
-    """A change of the spec begins a new rollout, which the end of the last one says nothing about."""
-    seen = count(status_of(deployment).get("observedGeneration"))
-    return known.get("reason") == "NewReplicaSetAvailable" or seen < generation_of(deployment)
-
-
-def _has_moved(before: Object, after: Object) -> bool:
-    def old(status_: Object) -> int:
-        return count(status_.get("replicas")) - count(status_.get("updatedReplicas"))
-
-    return (
-        count(after.get("updatedReplicas")) > count(before.get("updatedReplicas"))
-        or count(after.get("readyReplicas")) > count(before.get("readyReplicas"))
-        or count(after.get("availableReplicas")) > count(before.get("availableReplicas"))
-        or old(after) < old(before)
-    )
-
-
-def _condition(known: Object | None, kind: str, state: str, reason: str, message: str, now: float) -> Object:
-    """Unchanged when it says the same; the time of the transition moves with the status only."""
-    if known is not None and (known.get("status"), known.get("reason"), known.get("message")) == (
-        state,
-        reason,
-        message,
-    ):
-        return known
-    stamp = meta.timestamp(now)
-    same = known is not None and known.get("status") == state
-    return {
-        "type": kind,
-        "status": state,
-        "reason": reason,
-        "message": message,
-        "lastUpdateTime": stamp,
-        "lastTransitionTime": known.get("lastTransitionTime", stamp) if same and known is not None else stamp,
-    }

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from kubeedge.api import meta
 from kubeedge.api.names import Object
 from kubeedge.api.resources import DEPLOYMENTS, REPLICASETS
+from kubeedge.api.status import AlreadyExists
 from kubeedge.errors import Conflict, NotFound
 from kubeedge_cloud.controllers.cluster import Cluster
-from kubeedge_cloud.controllers.deployment import core
+from kubeedge_cloud.controllers.deployment import core, status
+from kubeedge_cloud.controllers.deployment.replicasets import replicas_of, template_of
 from kubeedge_cloud.controllers.objects import Key, controller_of, count, key_of, merge_diff, status_of, uid_of
 from kubeedge_cloud.controllers.ownership import claim, selecting
 from kubeedge_cloud.controllers.queue import WorkQueue
@@ -76,20 +78,19 @@ class DeploymentController:
         cluster = self._cluster
         try:
             made = await cluster.client.create(REPLICASETS, meta.namespace_of(deployment), wanted)
-        except Conflict:
+        except AlreadyExists:
             # The name is taken by what is not ours, or is ours and our cache is behind: look, and try another name.
             found = await cluster.client.get(REPLICASETS, meta.namespace_of(deployment), meta.name_of(wanted))
-            if (controller_of(found) or {}).get("uid") == uid_of(deployment) and core.template_of(
-                found
-            ) == core.template_of(deployment):
-                cluster.replicasets.note(found)
+            if (controller_of(found) or {}).get("uid") == uid_of(deployment) and template_of(found) == template_of(
+                deployment
+            ):
+                await cluster.replicasets.refresh(meta.namespace_of(found), meta.name_of(found))
                 return
             collisions = count(status_of(deployment).get("collisionCount")) + 1
             patch = {"metadata": {"uid": uid_of(deployment)}, "status": {"collisionCount": collisions}}
             await cluster.patch(cluster.deployments, deployment, patch, subresource="status")
             raise
-        cluster.replicasets.note(made)
-        size = core.replicas_of(made)
+        size = replicas_of(made)
         if size:
             self._say(deployment, f"Scaled up replica set {meta.name_of(made)} to {size}")
 
@@ -99,7 +100,7 @@ class DeploymentController:
         patch: Object = {"metadata": {"uid": inner.get("uid"), "resourceVersion": inner.get("resourceVersion")}}
         if change.annotations:
             patch["metadata"]["annotations"] = dict(change.annotations)
-        before = core.replicas_of(rs)
+        before = replicas_of(rs)
         if change.replicas is not None and change.replicas != before:
             patch["spec"] = {"replicas": change.replicas}
         await self._cluster.patch(self._cluster.replicasets, rs, patch)
@@ -118,7 +119,7 @@ class DeploymentController:
     async def _write_status(self, deployment: Object) -> float | None:
         cluster = self._cluster
         replicasets: Sequence[Object] = cluster.owned(cluster.replicasets, deployment)
-        wanted, later = core.status(deployment, replicasets, cluster.wall())
+        wanted, later = status.of(deployment, replicasets, cluster.wall())
         patch = merge_diff(status_of(deployment), wanted)
         if patch:
             await cluster.patch(

@@ -23,7 +23,7 @@ class EndpointsController:
         self._cluster.pods.on_change(self._pod_changed)
 
     def _endpoints_changed(self, before: Object | None, after: Object | None) -> None:
-        if after is None and before is not None:  # somebody deleted it
+        if after is None and before is not None:  # a user deleted it
             self.queue.add(key_of(before))
 
     def _pod_changed(self, before: Object | None, after: Object | None) -> None:
@@ -59,7 +59,7 @@ class EndpointsController:
                 },
                 "subsets": subsets,
             }
-            cluster.endpoints.note(await cluster.client.create(ENDPOINTS, key[0], obj))
+            await cluster.client.create(ENDPOINTS, key[0], obj)
         elif (current.get("subsets") or []) != subsets:
             inner = {"uid": uid_of(current)}
             try:

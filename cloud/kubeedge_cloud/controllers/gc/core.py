@@ -1,10 +1,10 @@
 """Who belongs to whom, by uid, across all kinds. Pure.
 
 Background deletion   an object whose owners are all gone is deleted.
-Foreground deletion   an owner that carries the finalizer foregroundDeletion stays, marked, until its dependents are
+Foreground deletion   an owner that carries the finalizer foregroundDeletion stays, being deleted, until its dependents are
                       gone; they are deleted for it, those that have dependents themselves in the same manner.
-Orphaning             an owner that carries the finalizer orphan stays, marked, until its dependents have lost their reference to it.
-                      The mark comes first: no controller adopts for an owner that has it.
+Orphaning             an owner that carries the finalizer orphan stays, being deleted, until its dependents have lost their reference to it.
+                      The deletionTimestamp comes first: no controller adopts for an owner that has one.
 """
 
 from __future__ import annotations

@@ -3,23 +3,27 @@ do not exist any more. Before anything is deleted, the API itself is asked: a ca
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import logging
 
 from kubeedge.api import meta
 from kubeedge.api.client import Resource
 from kubeedge.api.names import Object
-from kubeedge.api.resources import NAMESPACES, NODES, TABLE, by_kind
+from kubeedge.api.resources import EVENTS, LEASES, NAMESPACES, NODES, PODS
 from kubeedge.errors import Conflict, NotFound
 from kubeedge_cloud.controllers.cluster import Cluster
 from kubeedge_cloud.controllers.gc.core import FOREGROUND, ORPHAN, Graph, Owned, owned
-from kubeedge_cloud.controllers.informer import Informer
-from kubeedge_cloud.controllers.objects import is_deleting, spec_of, uid_of
+from kubeedge_cloud.controllers.informer.driver import Informer
+from kubeedge_cloud.controllers.objects import is_deleting, only_metadata, spec_of, uid_of
 from kubeedge_cloud.controllers.queue import WorkQueue
 
 log = logging.getLogger(__name__)
 
 NODE_QUARANTINE = 40.0  # seconds before pods of a deleted node go: it may be made again (the time is Kubernetes')
+_DISCOVERY = 30.0  # seconds between two looks at what is served (the time is Kubernetes')
+_UNCOLLECTED = frozenset((EVENTS, LEASES))  # they own nothing, and end by themselves
 _LOOK_AGAIN = 5.0  # seconds, at a namespace whose last pods are still stopping
 
 
@@ -39,6 +43,24 @@ class GarbageCollector:
         self._cluster.namespaces.on_change(self._namespace_changed)
         self._cluster.nodes.on_change(self._node_changed)
         self._cluster.pods.on_change(self._pod_changed)
+
+    async def follow_resources(self) -> None:
+        """Custom resources come and go; their objects own and are owned as all others."""
+        client = self._cluster.client
+        running: dict[Resource, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as group:
+            while True:
+                served = set(await client.resources()) - _UNCOLLECTED
+                for resource in served - self._informers.keys():
+                    informer = self._informers[resource] = client.informer(resource, keep=only_metadata)
+                    informer.on_change(functools.partial(self._changed, resource))
+                    running[resource] = group.create_task(_watch(informer), name=f"watch of {resource.plural}")
+                for resource in running.keys() - served:
+                    running.pop(resource).cancel()
+                    client.drop(resource)
+                    for obj in self._informers.pop(resource):
+                        self._changed(resource, obj, None)
+                await asyncio.sleep(_DISCOVERY)
 
     def _changed(self, resource: Resource, before: Object | None, after: Object | None) -> None:
         if after is not None:
@@ -78,12 +100,13 @@ class GarbageCollector:
         uid = str(reference.get("uid"))
         if self._graph.get(uid) is not None:
             return True
-        row = by_kind(str(reference.get("apiVersion")), str(reference.get("kind")))
-        if row is None or row.resource not in self._informers:
-            return True  # a kind that we do not know: nobody can say that it is gone
-        namespace = entry.namespace if row.resource.namespaced else ""
+        kind = str(reference.get("apiVersion")), str(reference.get("kind"))
+        resource = next((r for r in self._informers if (r.api_version, r.kind) == kind), None)
+        if resource is None:
+            return True  # not a kind that we watch: absence cannot be proven
+        namespace = entry.namespace if resource.namespaced else ""
         try:
-            found = await self._cluster.client.get(row.resource, namespace, str(reference.get("name")))
+            found = await self._cluster.client.get(resource, namespace, str(reference.get("name")))
         except NotFound:
             return False
         return uid_of(found) == uid
@@ -109,11 +132,11 @@ class GarbageCollector:
     async def _release_dependents(self, owner: Owned) -> int:
         """How many there were."""
         found = 0
-        for row in TABLE:
-            if owner.namespace and not row.resource.namespaced:
+        for resource in await self._cluster.client.resources():
+            if owner.namespace and not resource.namespaced:
                 continue
-            for obj in (await self._cluster.client.list(row.resource, owner.namespace)).items:
-                entry = owned(row.resource, obj)
+            for obj in (await self._cluster.client.list(resource, owner.namespace)).items:
+                entry = owned(resource, obj)
                 kept = [ref for ref in entry.owners if ref.get("uid") != owner.uid]
                 if len(kept) < len(entry.owners):
                     found += 1
@@ -128,7 +151,7 @@ class GarbageCollector:
             return
 
     async def _delete(self, entry: Owned) -> None:
-        if entry.resource.kind == "Pod":
+        if entry.resource == PODS:
             pod = self._cluster.pods.get(entry.namespace, entry.name)
             if pod is not None and uid_of(pod) == entry.uid:
                 await self._cluster.delete_pod(pod)
@@ -150,15 +173,15 @@ class GarbageCollector:
             return None
         client = self._cluster.client
         left = 0
-        for row in TABLE:
-            if not row.resource.namespaced:
+        for resource in await client.resources():
+            if not resource.namespaced:
                 continue
-            for obj in (await client.list(row.resource, name)).items:
+            for obj in (await client.list(resource, name)).items:
                 if is_deleting(obj):
                     left += 1
                     continue
                 try:
-                    await client.delete(row.resource, name, meta.name_of(obj), uid=uid_of(obj))
+                    await client.delete(resource, name, meta.name_of(obj), uid=uid_of(obj))
                     left += bool(spec_of(obj).get("nodeName") or meta.metadata(obj).get("finalizers"))
                 except (NotFound, Conflict):
                     left += 1
@@ -197,6 +220,11 @@ class GarbageCollector:
                     log.info("deleting pod %s/%s: node %s does not exist", *_object_key(pod), node)
                     await self._cluster.delete_pod(pod, grace_period=0)
         return None
+
+
+async def _watch(informer: Informer) -> None:
+    with contextlib.suppress(NotFound):  # it is not served any more
+        await informer.run()
 
 
 def _object_key(pod: Object) -> tuple[str, str]:

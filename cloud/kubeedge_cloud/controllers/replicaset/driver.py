@@ -81,7 +81,6 @@ class ReplicaSetController:
             for result in results:
                 if isinstance(result, BaseException):
                     continue
-                self._cluster.pods.note(result)
                 self._say(replicaset, "SuccessfulCreate", f"Created pod: {meta.name_of(result)}")
             for result in results:
                 if isinstance(result, Invalid | Refused | Conflict | NotFound):

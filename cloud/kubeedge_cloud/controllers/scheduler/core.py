@@ -185,7 +185,7 @@ class Nodes:
     def _with_good_neighbours(
         self, spec: Object, wanted: PodInfo, fitting: list[NodeInfo], reasons: Counter[str]
     ) -> list[NodeInfo]:
-        """podAffinity and podAntiAffinity, in both directions. Costs the pods, so only for who asks."""
+        """podAffinity and podAntiAffinity, in both directions. Costs the pods, so only for pods that ask for it."""
         attracted, repelled = terms_of(spec, "podAffinity"), terms_of(spec, "podAntiAffinity")
         shy = any(info.neighbour.repels for info in self._pods.values())
         if not attracted and not repelled and not shy:

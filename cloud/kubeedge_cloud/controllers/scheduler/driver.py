@@ -89,7 +89,7 @@ class Scheduler:
         try:
             await self._bind(pod, result.node)
         except (NotFound, Conflict, Invalid) as exc:
-            # gone, or bound by somebody else: the cache will tell
+            # gone, or bound by another scheduler: the cache will catch up
             self._take_back(uid)
             log.debug("pod %s/%s not bound: %s", *key, exc)
             return 0.1 if not isinstance(exc, NotFound) else None

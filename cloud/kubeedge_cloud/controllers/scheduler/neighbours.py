@@ -71,7 +71,7 @@ def satisfied(
     for term in attracted:
         if any(near(term, labels) and term.means(pod.namespace, other) for other, labels in others):
             continue
-        # The first of a group that wants to be together has nobody to join.
+        # The first pod of a group that wants to be together has nothing to join.
         first = term.means(pod.namespace, pod) and not any(term.means(pod.namespace, other) for other, _ in others)
         if not first or term.topology not in node:
             return AFFINITY

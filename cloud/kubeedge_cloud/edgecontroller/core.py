@@ -329,7 +329,7 @@ def with_taint(taints: Iterable[Mapping[str, Any]], attached: bool) -> list[Mapp
 
 
 def not_ready(status: Mapping[str, Any], now: str) -> dict[str, Any]:
-    """The status of a pod whose node is away: nobody knows that it is ready."""
+    """The status of a pod whose node is away: its readiness is unknown, hence false."""
     conditions = []
     for condition in status.get("conditions") or ():
         if condition.get("type") in ("Ready",) and condition.get("status") == "True":

@@ -1,0 +1,117 @@
+"""A KubeClient whose own writes its caches know at once. It works over every KubeClient, of our API or of another."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+
+from kubeedge.api import meta
+from kubeedge.api.client import KubeClient, ObjectList, Resource, WatchEvent
+from kubeedge.api.names import Object
+from kubeedge_cloud.controllers.informer.driver import Informer
+from kubeedge_cloud.controllers.objects import without_history
+
+_OF_THE_OBJECT = ("", "status", "finalize")  # subresources whose answer is the object itself
+
+
+class CachedClient:
+    """Reads go to the API; what is in the caches is asked of the informers."""
+
+    def __init__(self, client: KubeClient) -> None:
+        self._client = client
+        self._informers: dict[Resource, Informer] = {}
+
+    def informer(self, resource: Resource, *, keep: Callable[[Object], Object] = without_history) -> Informer:
+        """The cache of a resource, created by the first call; the caller runs it."""
+        if resource not in self._informers:
+            self._informers[resource] = Informer(self._client, resource, keep=keep)
+        return self._informers[resource]
+
+    def drop(self, resource: Resource) -> None:
+        """Forget the cache of a resource that is not served any more."""
+        del self._informers[resource]
+
+    def informers(self) -> Sequence[Informer]:
+        return tuple(self._informers.values())
+
+    async def resources(self) -> Sequence[Resource]:
+        return await self._client.resources()
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Object:
+        return await self._client.get(resource, namespace, name)
+
+    async def list(
+        self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = ""
+    ) -> ObjectList:
+        return await self._client.list(
+            resource, namespace, label_selector=label_selector, field_selector=field_selector
+        )
+
+    def watch(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        *,
+        resource_version: str,
+        label_selector: str = "",
+        field_selector: str = "",
+        bookmarks: bool = False,
+    ) -> AsyncGenerator[WatchEvent, None]:
+        return self._client.watch(
+            resource,
+            namespace,
+            resource_version=resource_version,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            bookmarks=bookmarks,
+        )
+
+    async def create(self, resource: Resource, namespace: str, obj: Object) -> Object:
+        return await self._written(
+            resource,
+            namespace or meta.namespace_of(obj),
+            meta.name_of(obj),
+            lambda: self._client.create(resource, namespace, obj),
+        )
+
+    async def update(self, resource: Resource, namespace: str, obj: Object, *, subresource: str = "") -> Object:
+        return await self._written(
+            resource,
+            namespace or meta.namespace_of(obj),
+            meta.name_of(obj),
+            lambda: self._client.update(resource, namespace, obj, subresource=subresource),
+            subresource,
+        )
+
+    async def merge_patch(
+        self, resource: Resource, namespace: str, name: str, patch: Object, *, subresource: str = ""
+    ) -> Object:
+        return await self._written(
+            resource,
+            namespace,
+            name,
+            lambda: self._client.merge_patch(resource, namespace, name, patch, subresource=subresource),
+            subresource,
+        )
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, *, grace_period: int | None = None, uid: str = ""
+    ) -> None:
+        request = self._client.delete(resource, namespace, name, grace_period=grace_period, uid=uid)
+        informer = self._informers.get(resource)
+        if informer is None or not uid:
+            await request
+        else:
+            await informer.deleted(uid, request)
+
+    async def _written(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        request: Callable[[], Awaitable[Object]],
+        subresource: str = "",
+    ) -> Object:
+        informer = self._informers.get(resource)
+        if informer is None or subresource not in _OF_THE_OBJECT:
+            return await request()
+        return await informer.written(namespace if resource.namespaced else "", name, request)

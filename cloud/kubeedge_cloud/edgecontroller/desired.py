@@ -1,0 +1,91 @@
+"""What nodes should have, written below /t/T/edge/N/desired/: the difference between core.desired and the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from kubeedge import faults
+from kubeedge.api import keys, meta
+from kubeedge.api.names import NodeName, Object
+from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put
+from kubeedge_cloud.controllers.queue import WorkQueue
+from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller.state import EdgeState
+from kubeedge_cloud.tenants.model import node_key
+
+_OPS = 1000  # in one transaction
+_AT_ONCE = 64  # nodes that are looked at: what one change means for all of them is few commits then
+
+
+class DesiredState:
+    """`answers` gives the answers that a node has not taken yet, of what it has below desired/; `fence` holds while this process leads."""
+
+    def __init__(
+        self,
+        state: EdgeState,
+        answers: Callable[[NodeName, dict[str, bytes]], dict[str, bytes]],
+        fence: Callable[[], Sequence[Compare]],
+    ) -> None:
+        self._state = state
+        self._answered = answers
+        self._fence = fence
+        self._references: dict[NodeName, frozenset[tuple[str, str, str]]] = {}
+        self.queue: WorkQueue[NodeName] = WorkQueue(
+            f"desired state of {state.tenant}", self._sync_down, workers=_AT_ONCE
+        )
+
+    def forget(self, name: NodeName) -> None:
+        self._references.pop(name, None)
+
+    def pod_changed(self, before: Object | None, after: Object | None) -> None:
+        # What a node reports about a pod changes nothing that it should have.
+        if before is not None and after is not None and core.pod(before) == core.pod(after):
+            return
+        for obj in (before, after):
+            name = (obj or {}).get("spec", {}).get("nodeName")
+            if name in self._state.records:
+                self.queue.add(NodeName(name))
+
+    def service_changed(self, before: Object | None, after: Object | None) -> None:
+        if any(obj is not None and core.web_service(obj) is not None for obj in (before, after)):
+            for name in self._state.records:
+                self.queue.add(name)
+
+    def data_changed(self, resource: str, before: Object | None, after: Object | None) -> None:
+        obj = after or before or {}
+        object_key = (resource, meta.namespace_of(obj), meta.name_of(obj))
+        for name, references in self._references.items():
+            if object_key in references:
+                self.queue.add(name)
+
+    async def _sync_down(self, name: NodeName) -> None:
+        if name not in self._state.records:
+            return
+        prefix = keys.edge_desired(self._state.tenant, name)
+        have = {
+            kv.key.removeprefix(prefix): kv.value
+            for kv in (await self._state.store.range(prefix, keys.prefix_end(prefix))).kvs
+        }
+        # from here to the transaction nothing waits: answers to writes go down with what the writes have changed
+        pods = self._state.pods_of(name)
+        references = frozenset(
+            (resource, meta.namespace_of(pod), object_name)
+            for pod in pods
+            for resource, object_name in core.references(pod)
+        ) | {secret for service in self._state.services if (secret := core.token_secret(service)) is not None}
+        self._references[name] = references
+        objects = {
+            (resource, namespace, object_name): obj
+            for resource, namespace, object_name in references
+            if (obj := self._state.data[resource].get(namespace, object_name)) is not None
+        }
+        wanted = core.desired(self._state.nodes.get("", name), pods, objects, self._state.services)
+        wanted |= self._answered(name, have)
+        ops: list[Op] = [Put(prefix + key, value) for key, value in wanted.items() if have.get(key) != value]
+        ops += [Delete(prefix + key) for key in have.keys() - wanted.keys()]
+        exists = Compare(node_key(self._state.tenant, name), CompareTarget.VERSION, ">", 0)
+        for start in range(0, len(ops), _OPS):
+            faults.at("edgecontroller.desired.before_commit")
+            done = await self._state.store.txn((exists, *self._fence()), ops[start : start + _OPS])
+            if not done.succeeded:
+                return  # the node was removed meanwhile and must stay removed; or another process leads

@@ -1,0 +1,147 @@
+"""EdgeController of one tenant: two directions, both level-triggered.
+
+    down   API objects ── core.desired(node) ── compare with the store ── write the differences ──> /t/T/edge/N/desired/   (desired.py)
+    up     /t/T/edge/N/reported/ ──> status of pods, Node objects, events (reports.py), writes of the node (pending_writes.py)
+           /sessions/T/N          ──> Ready (nodes.py)
+
+Lives here: which change has to be looked at by whom. Whatever happened while the process was away, the next look finds the same differences.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from functools import partial
+
+from kubeedge.api import keys, meta
+from kubeedge.api.names import NodeName, Object
+from kubeedge.store.model import Compare
+from kubeedge.store.reflector import reflect
+from kubeedge_cloud.controllers.objects import is_deleting
+from kubeedge_cloud.edgecontroller import core, pending_writes
+from kubeedge_cloud.edgecontroller.desired import DesiredState
+from kubeedge_cloud.edgecontroller.nodes import KUBEBUS, Nodes
+from kubeedge_cloud.edgecontroller.pending_writes import PendingWrites
+from kubeedge_cloud.edgecontroller.reports import Reports
+from kubeedge_cloud.edgecontroller.state import EdgeState
+from kubeedge_cloud.tenants.manager import TenantManager
+
+
+class TenantEdgeController:
+    def __init__(
+        self, state: EdgeState, tenants: TenantManager, *, fence: Callable[[], Sequence[Compare]] = tuple
+    ) -> None:
+        self._state = state
+        self._tenants = tenants
+        self._nodes = Nodes(state, lambda node, rest: self._reports.again(node, rest))
+        self._reports = Reports(state, self._nodes)
+        self._writes = PendingWrites(state, lambda node: self._desired.queue.add(node))
+        self._desired = DesiredState(state, self._writes.answered, fence)
+
+    async def run(self, serving: asyncio.Event) -> None:
+        state = self._state
+        state.started = asyncio.get_running_loop().time()
+        informers = state.client.informers()
+        async with asyncio.TaskGroup() as group:
+            for informer in informers:
+                group.create_task(informer.run(), name=f"{informer.resource.plural} of {state.tenant}")
+            for informer in informers:
+                await informer.synced.wait()
+            self._listen()
+            follow = (self._follow_records, self._follow_reports, self._follow_sessions)
+            firsts = [asyncio.Event() for _ in follow]
+            for function, first in zip(follow, firsts, strict=True):
+                group.create_task(function(first), name=function.__name__)
+            for first in firsts:
+                await first.wait()
+            for queue in (self._desired.queue, self._reports.queue, self._nodes.queue, self._writes.queue):
+                group.create_task(queue.run())
+            group.create_task(state.recorder.run(), name="events of nodes")
+            serving.set()
+
+    # Objects of the API
+
+    def _listen(self) -> None:
+        state, desired = self._state, self._desired
+        state.pods.on_change(self._pod_changed)
+        state.services.on_change(desired.service_changed)
+        state.nodes.on_change(self._node_changed)
+        for resource, informer in state.data.items():
+            informer.on_change(partial(desired.data_changed, resource))
+
+    def _pod_changed(self, before: Object | None, after: Object | None) -> None:
+        self._state.index_pod(before, after)
+        self._desired.pod_changed(before, after)
+        ends = after is not None and before is not None and is_deleting(after) and not is_deleting(before)
+        if after is not None and (before is None or ends):  # its node may have said already that it is gone
+            name = NodeName(str(after.get("spec", {}).get("nodeName", "")))
+            key = f"pods/{meta.namespace_of(after)}/{meta.name_of(after)}"
+            if f"{name}/reported/{key}" in self._state.reported:
+                self._reports.again(name, key)
+
+    def _node_changed(self, before: Object | None, after: Object | None) -> None:
+        name = NodeName(meta.name_of(after or before or {}))
+        if name not in self._state.records:
+            return
+        self._desired.queue.add(name)
+        if after is None:  # the machine is still a node: it registers again, with everything that it has said of itself
+            self._nodes.queue.add(name)
+            self._reports.again(name, f"nodes/{keys.CLUSTER_SCOPE}/{name}")
+            self._reports.again(name, KUBEBUS)
+
+    # Keys of the store
+
+    async def _follow_records(self, first: asyncio.Event) -> None:
+        state = self._state
+        async with aclosing(self._tenants.follow_nodes(state.tenant)) as changes:
+            async for records in changes:
+                new = records.keys() - state.records.keys()
+                gone = state.records.keys() - records.keys()
+                state.records = dict(records)
+                for name in new:
+                    self._desired.queue.add(name)
+                    self._writes.node_added(name)
+                    self._nodes.queue.add(name)
+                if not first.is_set():  # and those that were removed while no process was running
+                    gone = {NodeName(meta.name_of(n)) for n in state.nodes if core.is_managed(n)} - records.keys()
+                for name in gone:
+                    for part in (state, self._desired, self._reports, self._writes):
+                        part.forget(name)
+                    await self._nodes.remove(name)
+                first.set()
+
+    async def _follow_reports(self, first: asyncio.Event) -> None:
+        prefix = keys.edges(self._state.tenant)
+
+        def is_report(key: str) -> bool:
+            return _parts(key.removeprefix(prefix))[1] == "reported"
+
+        async with aclosing(reflect(self._state.store, prefix, wanted=is_report)) as changes:
+            async for values, changed in changes:
+                for key in changed:
+                    node, _, rest = _parts(key.removeprefix(prefix))
+                    part = self._writes if rest.startswith(pending_writes.PREFIX) else self._reports
+                    part.changed(NodeName(node), rest, values.get(key))
+                first.set()
+
+    async def _follow_sessions(self, first: asyncio.Event) -> None:
+        state = self._state
+        prefix = f"{keys.SESSIONS}{state.tenant}/"
+        async with aclosing(reflect(state.store, prefix)) as changes:
+            # thousands of nodes come back at once: those that changed are looked at alone
+            async for values, changed in changes:
+                for key in changed:
+                    name = NodeName(key.removeprefix(prefix))
+                    if (key in values) == (name in state.sessions):
+                        continue
+                    (state.attached if key in values else state.detached)(name)
+                    self._nodes.queue.add(name)
+                first.set()
+
+
+def _parts(key: str) -> tuple[str, str, str]:
+    """ "edge1/reported/pods/default/a" -> ("edge1", "reported", "pods/default/a")"""
+    node, _, rest = key.partition("/")
+    kind, _, tail = rest.partition("/")
+    return node, kind, tail

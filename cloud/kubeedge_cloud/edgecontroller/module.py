@@ -1,0 +1,63 @@
+"""Module "edgecontroller": a TenantEdgeController for every tenant whose leader this process is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from kubeedge.api.client import KubeClient
+from kubeedge.api.names import TenantId
+from kubeedge.store.model import Store
+from kubeedge_cloud.edgecontroller.driver import TenantEdgeController
+from kubeedge_cloud.edgecontroller.state import EdgeState
+from kubeedge_cloud.processes.membership import Alone, Membership, led
+from kubeedge_cloud.tenants.each import for_each_tenant
+from kubeedge_cloud.tenants.manager import TenantManager
+from kubeedge_cloud.tenants.model import TenantRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeControllerSettings:
+    node_grace: float = 10.0  # seconds from the loss of a node's channel to NotReady
+
+
+class EdgeController:
+    name = "edgecontroller"
+
+    def __init__(
+        self,
+        store: Store,
+        client_for: Callable[[TenantId], KubeClient],
+        tenants: TenantManager,
+        settings: EdgeControllerSettings,
+        *,
+        member: Membership | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._member = member or Alone()
+        self._store = store
+        self._client_for = client_for
+        self._tenants = tenants
+        self._settings = settings
+        self._wall = wall
+
+    async def run(self, ready: asyncio.Event) -> None:
+        await for_each_tenant(self._tenants, self._serve, ready, what="edgecontroller")
+
+    async def _serve(self, record: TenantRecord, serving: asyncio.Event) -> None:
+        work = f"edgecontroller/{record.name}"
+
+        def run(serving: asyncio.Event) -> Awaitable[None]:
+            state = EdgeState(
+                record.name,
+                self._store,
+                self._client_for(record.name),
+                node_grace=self._settings.node_grace,
+                wall=self._wall,
+            )
+            return TenantEdgeController(state, self._tenants, fence=partial(self._member.fence, work)).run(serving)
+
+        await led(self._member, work, run, serving)

@@ -1,0 +1,83 @@
+"""The Node objects of a tenant, and whether their nodes are Ready: attached, or away for less than the grace period."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from kubeedge.api import keys, meta
+from kubeedge.api.names import NodeName, Object
+from kubeedge.api.resources import NODES, PODS
+from kubeedge.api.status import AlreadyExists
+from kubeedge.errors import Conflict, NotFound
+from kubeedge_cloud.controllers.queue import WorkQueue
+from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller.state import EdgeState
+
+log = logging.getLogger("kubeedge.edgecontroller")
+
+KUBEBUS = f"conditions/{keys.CLUSTER_SCOPE}/kubebus"  # report of a node about its links
+
+
+class Nodes:
+    """`report_again` is told which report (node, rest of its key) has to be looked at again."""
+
+    def __init__(self, state: EdgeState, report_again: Callable[[NodeName, str], None]) -> None:
+        self._state = state
+        self._report_again = report_again
+        self.queue: WorkQueue[NodeName] = WorkQueue(f"readiness of {state.tenant}", self._sync_ready)
+
+    async def ensure(self, name: NodeName) -> Object:
+        try:
+            return await self._state.client.get(NODES, "", name)
+        except NotFound:
+            pass
+        try:
+            return await self._state.client.create(NODES, "", core.new_node(name, self._state.records[name].pod_cidr))
+        except AlreadyExists:
+            return await self._state.client.get(NODES, "", name)
+
+    async def remove(self, name: NodeName) -> None:
+        try:
+            await self._state.client.delete(NODES, "", name)
+        except (NotFound, Conflict):
+            return
+
+    async def _sync_ready(self, name: NodeName) -> float | None:
+        if name not in self._state.records:
+            return None
+        attached = name in self._state.sessions
+        if not attached and (left := self._state.grace_left(name)) > 0:
+            return max(left, 0.001)  # what rounding leaves of it must not be less than a clock can move
+        node = await self.ensure(name)
+        taints = core.with_taint(node.get("spec", {}).get("taints") or (), attached)
+        if list(node.get("spec", {}).get("taints") or ()) != taints:
+            node = await self._state.client.merge_patch(NODES, "", name, {"spec": {"taints": taints or None}})
+        current = node.get("status") or {}
+        merged = core.with_ready(current, attached, self._state.now())
+        if merged != current:
+            await self._state.client.update(NODES, "", {**node, "status": merged}, subresource="status")
+            log.info("tenant=%s node=%s ready=%s", self._state.tenant, name, attached)
+        await self._pods_of(name, attached)
+        if attached and f"{name}/reported/{KUBEBUS}" in self._state.reported:
+            self._report_again(name, KUBEBUS)
+        return None
+
+    async def _pods_of(self, name: NodeName, attached: bool) -> None:
+        """Pods of a node that is away are not ready; once it is back, its reports count again."""
+        for pod in self._state.pods_of(name):
+            rest = f"pods/{meta.namespace_of(pod)}/{meta.name_of(pod)}"
+            if attached:
+                self._report_again(name, rest)
+            elif (status := core.not_ready(pod.get("status") or {}, self._state.now())) != (pod.get("status") or {}):
+                await self.write_pod_status(pod, status)
+
+    async def write_pod_status(self, pod: Object, status: dict[str, Any]) -> None:
+        namespace, name = meta.namespace_of(pod), meta.name_of(pod)
+        try:
+            current = await self._state.client.get(PODS, namespace, name)
+            if current["metadata"].get("uid") == pod["metadata"].get("uid") and current.get("status") != status:
+                await self._state.client.update(PODS, namespace, {**current, "status": status}, subresource="status")
+        except NotFound:
+            return

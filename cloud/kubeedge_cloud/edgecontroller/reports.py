@@ -1,0 +1,185 @@
+"""What nodes report, taken over into the API: status of pods, Node objects, conditions, events.
+
+/t/T/edge/N/reported/RESOURCE/NAMESPACE/NAME -> the API
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Any
+
+from kubeedge.api import schema, strict_json
+from kubeedge.api.json_bounds import Bounds
+from kubeedge.api.names import NodeName, Object
+from kubeedge.api.resources import EVENTS, NODES, PODS
+from kubeedge.errors import Conflict, Invalid, NotFound, Refused
+from kubeedge.kit.bucket import Bucket
+from kubeedge_cloud.controllers.queue import WorkQueue
+from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller.nodes import KUBEBUS, Nodes
+from kubeedge_cloud.edgecontroller.state import EdgeState
+
+log = logging.getLogger("kubeedge.edgecontroller")
+
+#: events of one node, a second in the long run and at once after a pause. Each becomes an object here, though the node may have taken its
+#: key away at once to make room for the next. An agent keeps 100 events
+_EVENT_RATE, _EVENT_BURST = 1.0, 300.0
+_EVENT_LATER = 30.0  # seconds until one that was too many is looked at again: its node may have thousands
+#: values of one report; a pod with 60 containers has about 2,000, and what is done to each of them holds up everybody
+_REPORT = Bounds(values=5_000)
+_LARGE = 4 * 1024  # bytes of a report; smaller ones are not counted
+_LARGE_RATE, _LARGE_BURST = 32 * 1024.0, 1024 * 1024.0  # bytes a second in large reports of one node, and at once
+
+
+class Reports:
+    def __init__(self, state: EdgeState, nodes: Nodes) -> None:
+        self._state = state
+        self._nodes = nodes
+        self._events_of: dict[NodeName, Bucket] = {}
+        self._large_of: dict[NodeName, Bucket] = {}
+        self.queue: WorkQueue[tuple[NodeName, str]] = WorkQueue(f"reported state of {state.tenant}", self._sync_up)
+
+    def changed(self, node: NodeName, rest: str, value: bytes | None) -> None:
+        """A report, by the rest of its key; None: it was taken back."""
+        short = f"{node}/reported/{rest}"
+        if value is not None:
+            self._state.reported[short] = value
+        else:
+            self._state.reported.pop(short, None)
+        self.queue.add((node, rest))
+
+    def again(self, node: NodeName, rest: str) -> None:
+        self.queue.add((node, rest))
+
+    def forget(self, node: NodeName) -> None:
+        self._events_of.pop(node, None)
+        self._large_of.pop(node, None)
+
+    async def _sync_up(self, key: tuple[NodeName, str]) -> float | None:
+        name, rest = key
+        value = self._state.reported.get(f"{name}/reported/{rest}")
+        if value is None and rest == KUBEBUS:
+            value = b"{}"  # it is switched off
+        if value is None or name not in self._state.records:
+            return None
+        resource, _, tail = rest.partition("/")
+        namespace, _, object_name = tail.partition("/")
+        if len(value) > _LARGE and (wait := self._reading(name, len(value))):
+            return wait
+        try:
+            report = _json(value)
+            match resource:
+                case "pods":
+                    await self._pod_reported(name, namespace, object_name, report)
+                case "nodes" if object_name == name:
+                    await self._node_reported(name, report)
+                case "conditions" if object_name == "kubebus":
+                    await self._kubebus_reported(name, report)
+                case "events":
+                    return await self._event_reported(name, namespace, object_name, report)
+        except Invalid as exc:  # what one node says must not stop the others
+            log.warning("tenant=%s node=%s reported %s: %s", self._state.tenant, name, rest, exc)
+        return None
+
+    def _reading(self, name: NodeName, size: int) -> float:
+        """Seconds until the node's next large report may be read; 0.0: now, and it was counted."""
+        now = asyncio.get_running_loop().time()
+        bucket = self._large_of.setdefault(name, Bucket(_LARGE_RATE, _LARGE_BURST, now))
+        if not (wait := bucket.charge(0, now)):
+            bucket.charge(size, now)
+        return wait
+
+    async def _pod_reported(self, node: NodeName, namespace: str, name: str, report: dict[str, Any]) -> None:
+        pod = self._state.pods.get(namespace, name)
+        uid = str(report.get("uid", ""))
+        if pod is None or pod["metadata"].get("uid") != uid or pod.get("spec", {}).get("nodeName") != node:
+            return
+        status = report.get("status")
+        if report.get("gone"):
+            if isinstance(status, dict) and pod["metadata"].get("finalizers"):
+                # it stays, and no other report will say how it ended
+                _check("PodStatus", status)
+                if pod.get("status") != status:
+                    await self._nodes.write_pod_status(pod, status)
+            if pod["metadata"].get("deletionTimestamp"):
+                with contextlib.suppress(NotFound, Conflict):
+                    await self._state.client.delete(PODS, namespace, name, grace_period=0, uid=uid)
+            return
+        if not isinstance(status, dict):
+            return
+        _check("PodStatus", status)
+        if node not in self._state.sessions and self._state.is_lost(node):
+            status = core.not_ready(status, self._state.now())
+        if pod.get("status") != status:
+            await self._nodes.write_pod_status(pod, status)
+
+    async def _node_reported(self, name: NodeName, report: dict[str, Any]) -> None:
+        status = report.get("status")
+        if not isinstance(status, dict):
+            return
+        status = core.node_report(status)
+        _check("NodeStatus", status)
+        node = await self._nodes.ensure(name)
+        labels = {
+            k: v for k, v in core.node_labels(status).items() if (node["metadata"].get("labels") or {}).get(k) != v
+        }
+        if labels:
+            node = await self._state.client.merge_patch(NODES, "", name, {"metadata": {"labels": labels}})
+        current = node.get("status") or {}
+        attached = name in self._state.sessions or self._state.grace_left(name) > 0
+        merged = core.with_ready({**current, **status}, attached, self._state.now())
+        if merged != current:
+            await self._state.client.update(NODES, "", {**node, "status": merged}, subresource="status")
+
+    async def _kubebus_reported(self, name: NodeName, report: dict[str, Any]) -> None:
+        if name not in self._state.sessions and self._state.is_lost(name):
+            return  # unknown
+        node = await self._nodes.ensure(name)
+        current = node.get("status") or {}
+        condition = core.kubebus_condition(report)
+        merged = core.with_kubebus(current, condition, self._state.now())
+        if merged == current:
+            return
+        await self._state.client.update(NODES, "", {**node, "status": merged}, subresource="status")
+        if condition is not None:
+            up = condition["status"] == "True"
+            self._state.recorder.event(
+                NODES,
+                node,
+                "KubeBusReady" if up else "KubeBusNotReady",
+                condition["message"],
+                component="edgecontroller",
+                warning=not up,
+            )
+
+    async def _event_reported(self, node: NodeName, namespace: str, name: str, report: dict[str, Any]) -> float | None:
+        event = core.event(report, node, namespace, name, self._state.wall())
+        if event is None:
+            return None
+        involved = event["involvedObject"]
+        if involved.get("kind") == "Pod":
+            pod = self._state.pods.get(namespace, str(involved.get("name", "")))
+            if pod is not None and pod.get("spec", {}).get("nodeName") != node:
+                return None  # it speaks about what is not its own
+        now = asyncio.get_running_loop().time()
+        if wait := self._events_of.setdefault(node, Bucket(_EVENT_RATE, _EVENT_BURST, now)).take(now):
+            return max(wait, _EVENT_LATER)
+        with contextlib.suppress(
+            Conflict, NotFound, Refused
+        ):  # it is there already, its namespace is gone, the quota is full
+            await self._state.client.create(EVENTS, namespace, event)
+        return None
+
+
+def _check(kind: str, status: Object) -> None:
+    """Raises Invalid: a malformed status would break its readers, beginning with us."""
+    if errors := schema.check(kind, status)[0]:
+        raise Invalid(f"{errors[0]}")
+
+
+def _json(value: bytes) -> dict[str, Any]:
+    """Raises Invalid for what no client of the API could read."""
+    obj = strict_json.loads(value, bounds=_REPORT)
+    return obj if isinstance(obj, dict) else {}

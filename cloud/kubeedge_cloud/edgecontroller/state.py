@@ -1,0 +1,95 @@
+"""What one process knows of a tenant's nodes and pods, shared by the directions of a TenantEdgeController."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from kubeedge.api import meta
+from kubeedge.api.client import KubeClient
+from kubeedge.api.names import NodeName, Object, TenantId
+from kubeedge.api.resources import CONFIGMAPS, NODES, PODS, SECRETS, SERVICES
+from kubeedge.store.model import Store
+from kubeedge_cloud.controllers.informer.client import CachedClient
+from kubeedge_cloud.controllers.informer.driver import Informer
+from kubeedge_cloud.controllers.objects import Key, is_ready, key_of
+from kubeedge_cloud.controllers.recorder import Recorder
+from kubeedge_cloud.tenants.model import NodeRecord
+
+
+class EdgeState:
+    """`node_grace`: seconds from the loss of a node's channel to NotReady."""
+
+    def __init__(
+        self,
+        tenant: TenantId,
+        store: Store,
+        client: KubeClient,
+        *,
+        node_grace: float,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.tenant = tenant
+        self.store = store
+        self.client = CachedClient(client)
+        self.wall = wall
+        self.recorder = Recorder(self.client, wall=wall)
+        self.pods = self.client.informer(PODS)
+        self.services = self.client.informer(SERVICES)
+        self.nodes = self.client.informer(NODES)
+        self.data = {"configmaps": self.client.informer(CONFIGMAPS), "secrets": self.client.informer(SECRETS)}
+        self.records: dict[NodeName, NodeRecord] = {}
+        self.reported: dict[str, bytes] = {}  # "N/reported/..." -> value
+        self.sessions: set[NodeName] = set()
+        self.started = 0.0  # a node that was Ready then and is not attached yet has the grace period to come back
+        self._node_grace = node_grace
+        self._lost_at: dict[NodeName, float] = {}
+        self._pods_on: dict[NodeName, dict[Key, None]] = {}  # an index: many nodes have few pods each
+
+    def now(self) -> str:
+        return meta.timestamp(self.wall())
+
+    def informer_of(self, resource: str) -> Informer:
+        """By plural, of those that nodes write to."""
+        return {"pods": self.pods, "nodes": self.nodes, **self.data}[resource]
+
+    # Pods
+
+    def index_pod(self, before: Object | None, after: Object | None) -> None:
+        for obj, present in ((before, False), (after, True)):
+            if obj is not None and (on := obj.get("spec", {}).get("nodeName")):
+                if present:
+                    self._pods_on.setdefault(NodeName(on), {})[key_of(obj)] = None
+                elif object_keys := self._pods_on.get(NodeName(on)):
+                    object_keys.pop(key_of(obj), None)
+                    if not object_keys:
+                        del self._pods_on[NodeName(on)]
+
+    def pods_of(self, node: NodeName) -> list[Object]:
+        found = (self.pods.get(*object_key) for object_key in self._pods_on.get(node, ()))
+        return [pod for pod in found if pod is not None]
+
+    # Channels
+
+    def attached(self, node: NodeName) -> None:
+        self.sessions.add(node)
+        self._lost_at.pop(node, None)
+
+    def detached(self, node: NodeName) -> None:
+        self.sessions.discard(node)
+        self._lost_at[node] = asyncio.get_running_loop().time()
+
+    def forget(self, node: NodeName) -> None:
+        self._lost_at.pop(node, None)
+
+    def grace_left(self, node: NodeName) -> float:
+        lost_at = self._lost_at.get(node)
+        if lost_at is None:  # not seen attached by this process: it may be on its way back, or has never been here
+            if not is_ready(self.nodes.get("", node) or {}):
+                return 0.0
+            lost_at = self.started
+        return lost_at + self._node_grace - asyncio.get_running_loop().time()
+
+    def is_lost(self, node: NodeName) -> bool:
+        return self.grace_left(node) <= 0

@@ -1,0 +1,55 @@
+"""Whether to list or to watch next, from which position, and after how many seconds. Pure.
+
+    list ──> watch from the list's position; each event moves the position
+      ^          │ it ended, or failed in a way that may pass: watch again from the position
+      └──────────┘ the history from the position on is gone (410): list again
+
+A position is opaque: a resourceVersion, a revision. Failures in a row wait longer and longer; an event ends the row, a list does not,
+since a server may answer lists and refuse each watch.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from kubeedge.kit.backoff import Backoff
+
+P = TypeVar("P")
+_BACKOFF = Backoff(1.0, 30.0)
+_SOON = Backoff(0.01, 30.0)  # from the second end in a row: whoever compacts or closes must be able to go on
+
+
+class Reflector(Generic[P]):
+    def __init__(self, backoff: Backoff = _BACKOFF) -> None:
+        self._backoff = backoff
+        self._failures = 0
+        self._ends = 0
+        self._position: P | None = None
+
+    @property
+    def position(self) -> P | None:
+        """Where to watch from; None: list first."""
+        return self._position
+
+    def listed(self, position: P) -> None:
+        self._position = position
+
+    def moved(self, position: P) -> None:
+        """The watch has delivered everything up to there."""
+        self._position = position
+        self._failures = self._ends = 0
+
+    def ended(self) -> float:
+        """The watch ended without an error, as servers do to all of them, sooner or later. Seconds to wait."""
+        self._ends += 1
+        return _SOON.delay(self._ends - 1)
+
+    def expired(self) -> float:
+        """Seconds to wait."""
+        self._position = None
+        return self.ended()
+
+    def failed(self, retry_after: float | None = None) -> float:
+        """Seconds to wait, at least `retry_after`, for which the server asked."""
+        self._failures += 1
+        return max(self._backoff.delay(self._failures), retry_after or 0.0)
