@@ -4,11 +4,18 @@ KUBEEDGE_ANNOTATE=1  write Cython's annotated HTML beside the generated C
 """
 
 import os
+import shutil
+import sysconfig
+import tempfile
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 FASTPATH = Path("src/_fastpath")
+#: header, Debian's package of it
+HEADERS = (("stdio.h", "libc6-dev"), ("Python.h", "python3-dev"), ("openssl/ssl.h", "libssl-dev"))
 PACKAGES = (
     "packet",
     "link",
@@ -49,9 +56,48 @@ def extensions() -> list[Extension]:
     )
 
 
+def _exists(header: str) -> bool:
+    multiarch = f"/usr/include/{sysconfig.get_config_var('MULTIARCH')}"
+    return any(Path(d, header).exists() for d in (sysconfig.get_path("include"), "/usr/include", multiarch))
+
+
+class BuildExtensions(build_ext):
+    """Says first what is missing, by the names of Debian's packages. The compiler would say it as the first of many errors."""
+
+    def build_extensions(self) -> None:
+        if self.extensions and (missing := self._missing()):
+            names = ", ".join(f"{package} ({what})" for what, package in missing)
+            packages = " ".join(package for _, package in missing)
+            raise SystemExit(
+                f"kubeedge: the compiled extension cannot be built without {names}\n"
+                f"next: apt-get install --no-install-recommends {packages}"
+            )
+        super().build_extensions()
+
+    def _missing(self) -> list[tuple[str, str]]:
+        """What lacks, and the package that has it."""
+        compiler = self.compiler.compiler_so[0]
+        has_compiler = shutil.which(compiler) is not None
+        # without the C library's headers none of the others compiles
+        is_there = self._compiles if has_compiler and self._compiles("stdio.h") else _exists
+        headers = [(header, package) for header, package in HEADERS if not is_there(header)]
+        return headers if has_compiler else [(compiler, "gcc"), *headers]
+
+    def _compiles(self, header: str) -> bool:
+        with tempfile.TemporaryDirectory() as directory:
+            source = Path(directory, "probe.c")
+            source.write_text(f"#include <{header}>\n")
+            try:
+                self.compiler.compile([str(source)], output_dir=directory)
+            except CompileError:
+                return False
+        return True
+
+
 setup(
     package_dir={"": "src", "kubeedge._fastpath": str(FASTPATH)},
     packages=[*find_packages("src", include=["kubeedge", "kubeedge.*"]), "kubeedge._fastpath"],
     package_data={"kubeedge": ["py.typed"], "kubeedge._fastpath": ["*.pyi"]},
     ext_modules=extensions(),
+    cmdclass={"build_ext": BuildExtensions},
 )

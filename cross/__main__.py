@@ -37,7 +37,7 @@ INSIDE = (
 )
 #: pure Python. hypothesis: the last versions that are
 WHEELS = (
-    "setuptools>=68",
+    "setuptools>=77",
     "wheel",
     "cython>=3.0",
     "pytest>=8",

@@ -7,7 +7,9 @@ import platform
 from pathlib import Path
 from typing import Any
 
-KUBELET_VERSION = "v1.32.0-kubeedge-0.1.0"
+from kubeedge import __version__
+
+KUBELET_VERSION = f"v1.32.0-kubeedge-{__version__}"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm"}
 _RESERVED_MEMORY = 48 * 1024 * 1024  # for the system and this agent
 _MEBI = 1024 * 1024
