@@ -59,6 +59,7 @@ from kubeedge_cloud.kubeconfigs.admin import AdminKubeconfigs
 from kubeedge_cloud.kubeconfigs.files import KubeconfigFiles
 from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
 from kubeedge_cloud.kubeconfigs.records import KubeconfigRecords
+from kubeedge_cloud.ports import check_free
 from kubeedge_cloud.processes.membership import Alone
 from kubeedge_cloud.processes.module import Process
 from kubeedge_cloud.publishing.module import Publishing
@@ -110,6 +111,7 @@ async def _run(config: CloudConfig, new_authority: bool) -> None:
         await check_directory(store, pki, replace=new_authority)
         cloud = Cloud(config, store)
         await check_authority(store, pki, cloud.authority.hash, replace=new_authority)
+        check_free(config.listeners)
         await cloud.prepare()
         gc.collect()
         gc.freeze()  # what is there now stays: the collector need not look at it again

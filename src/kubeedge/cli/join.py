@@ -61,8 +61,9 @@ def run(options: argparse.Namespace) -> int:
         command = service.agent_command(root)
         os.execv(command[0], command)
     if options.start and service.has_systemd():
-        service.install_and_start(root)
-        print(f"{service.UNIT} is started", file=sys.stderr)
+        service.install_and_start(service.EDGE, service.agent_command(root))
+        service.wait_until_it_answers(service.EDGE, paths.run / "edge.sock")
+        print(f"{service.EDGE.name} is started", file=sys.stderr)
     else:
         suffix = "" if root == Path("/") else f" --root-dir {root}"
         print(f"next: start the agent with `kubeedge edge{suffix}`", file=sys.stderr)

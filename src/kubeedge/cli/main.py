@@ -1,4 +1,4 @@
-"""The table of commands. Called as `keadm`, the program offers what keadm users know: join, gettoken, reset, version."""
+"""The table of commands. Called as `keadm`, the program offers what keadm users know: init, join, gettoken, reset, version."""
 
 from __future__ import annotations
 
@@ -60,6 +60,20 @@ def _add_runners(commands: _Commands) -> None:
     p.add_argument("--config", help="configuration file (default: ROOT/etc/kubeedge/kubeedge.yaml)")
     _root(p)
     p.add_argument("--default-config", "--defaultconfig", action="store_true", help="print the default configuration")
+
+
+def _add_init(commands: _Commands) -> None:
+    p = commands.add("init", "init", "make this machine the cloud side: configuration and service", output=False)
+    p.add_argument(
+        "--advertise",
+        "--advertise-address",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="name or address that nodes and kubectl use; may be repeated",
+    )
+    p.add_argument("--config", help=f"configuration file (default: {DEFAULT_CLOUD_CONFIG})")
+    p.add_argument("--no-start", dest="start", action="store_false", help="do not start the cloud's service")
 
 
 def _add_join(commands: _Commands) -> None:
@@ -249,6 +263,7 @@ def parser(program_name: str = "kubeedge") -> argparse.ArgumentParser:
     commands = _Commands(program)
     if not keadm:
         _add_runners(commands)
+    _add_init(commands)
     _add_join(commands)
     if not keadm:
         _add_cloud_tools(commands)

@@ -24,6 +24,7 @@ from kubeedge.kit import trees
 
 _PKI_FILES = ("ca.crt", "node.crt", "node.key", "node.key.next", "join.key")
 _RUN_ENTRIES = ("exits", "ns", "oci", "s", "specs", "edge.sock")  # the cloud's socket may be beside them
+_OCI_RUNTIMES = ("/run/crun", "/run/runc")  # where they keep the state of containers
 _BRIDGE_TIMEOUT = 2.0  # seconds
 _STOP_TIMEOUT = 90.0  # seconds; pods have their grace periods
 
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         _confirm(root)
     pods = {pod.name for root in _runtime_roots(config.paths.state) for pod in _directories(root / "pods")}
     _stop_agent(config.paths.run / "edge.sock")
-    service.remove()
+    service.remove(service.EDGE, service.agent_command(root))
     done = _sweep_pods(config)
     _remove_logs(config.paths.logs, pods)
     _remove_shared(config)
@@ -186,9 +187,6 @@ def _remove(config: edge.EdgeConfig) -> list[str]:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
             removed.append(f"removed {path}")
-    for directory in (paths.pki, paths.pki.parent):
-        with contextlib.suppress(OSError):
-            directory.rmdir()  # only when it is empty
     for path in (paths.run / name for name in _RUN_ENTRIES):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -196,7 +194,16 @@ def _remove(config: edge.EdgeConfig) -> list[str]:
             path.unlink(missing_ok=True)
     if paths.state.exists():
         removed.append(_remove_state(paths.state.resolve()))
+    _remove_empty(paths)
     return removed
+
+
+def _remove_empty(paths: edge.Paths) -> None:
+    """Directories that nobody else keeps anything in."""
+    above = [path.parent for path in (paths.pki, paths.state) if path.parent.name == "kubeedge"]
+    for directory in (paths.pki, *above, paths.run, paths.logs, *map(Path, _OCI_RUNTIMES)):
+        with contextlib.suppress(OSError):
+            directory.rmdir()  # only when it is empty
 
 
 def _remove_state(state: Path) -> str:

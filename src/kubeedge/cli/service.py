@@ -1,35 +1,54 @@
-"""The agent as a systemd service, where systemd is PID 1."""
+"""The agent and the cloud side as systemd services, where systemd is PID 1."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
+from kubeedge.cli.control import call
 from kubeedge.cli.errors import CommandError
 
-UNIT = "kubeedge-edge.service"
-UNIT_FILE = Path("/etc/systemd/system") / UNIT
+_DIRECTORY = Path("/etc/systemd/system")
 _TIMEOUT = 60.0  # seconds
 
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    name: str
+    description: str
+    settings: str
+
+    @property
+    def file(self) -> Path:
+        return _DIRECTORY / self.name
+
+
 # KillMode and Delegate: containers survive a restart of the agent, and their groups are its own business.
-# Restart=on-failure: an agent that was told to stop stays down.
+EDGE = Unit(
+    "kubeedge-edge.service",
+    "KubeEdge agent of this node",
+    "KillMode=process\nDelegate=yes\nTasksMax=infinity\nLimitNOFILE=65536\nOOMScoreAdjust=-999",
+)
+# LimitNOFILE: three descriptors a node, and those of web clients.
+CLOUD = Unit("kubeedge-cloud.service", "KubeEdge cloud side", "LimitNOFILE=262144\nNoNewPrivileges=yes\nPrivateTmp=yes")
+
+# Restart=on-failure: what was told to stop stays down. StartLimitIntervalSec=0: nobody is there to start it after the fifth failure.
 _TEMPLATE = """\
 [Unit]
-Description=KubeEdge agent of this node
+Description={description}
 Documentation=https://kubeedge.io
 Wants=network-online.target
 After=network-online.target
+StartLimitIntervalSec=0
 
 [Service]
 ExecStart={command}
 Restart=on-failure
 RestartSec=2
-KillMode=process
-Delegate=yes
-TasksMax=infinity
-LimitNOFILE=65536
-OOMScoreAdjust=-999
+{settings}
 
 [Install]
 WantedBy=multi-user.target
@@ -46,25 +65,57 @@ def agent_command(root: Path) -> list[str]:
     return command if root == Path("/") else [*command, "--root-dir", str(root)]
 
 
-def unit_text(command: list[str]) -> str:
-    return _TEMPLATE.format(command=" ".join(_quoted(word) for word in command))
+def cloud_command(config: str) -> list[str]:
+    """`config` when it is not the default one."""
+    command = [sys.executable, "-m", "kubeedge", "cloud"]
+    return [*command, "--config", config] if config else command
 
 
-def install_and_start(root: Path) -> None:
-    UNIT_FILE.write_text(unit_text(agent_command(root)))
+def unit_text(unit: Unit, command: list[str]) -> str:
+    return _TEMPLATE.format(description=unit.description, command=_line(command), settings=unit.settings)
+
+
+def install_and_start(unit: Unit, command: list[str]) -> None:
+    unit.file.write_text(unit_text(unit, command))
     _systemctl("daemon-reload")
-    _systemctl("enable", UNIT)
-    _systemctl("restart", UNIT)
+    _systemctl("enable", unit.name)
+    _systemctl("restart", unit.name)
 
 
-def remove() -> bool:
-    """Stop and forget the service; whether there was one."""
-    if not has_systemd() or not UNIT_FILE.exists():
+def wait_until_it_answers(unit: Unit, socket: Path) -> None:
+    """The next command may ask it at once. Raises CommandError when it does not come up."""
+    deadline = time.monotonic() + _TIMEOUT
+    while True:
+        try:
+            call(str(socket), "GET", "/v1/status", what=unit.name)
+            return
+        except CommandError as exc:
+            if time.monotonic() > deadline:
+                exc.add_note(f"journalctl -u {unit.name}")
+                raise
+        time.sleep(0.1)
+
+
+def remove(unit: Unit, command: list[str]) -> bool:
+    """Stop and forget the service that runs `command`; whether there was one. That of another root directory stays."""
+    if not _runs(unit, command):
         return False
-    _systemctl("disable", "--now", UNIT)
-    UNIT_FILE.unlink()
-    _systemctl("daemon-reload")
+    if has_systemd():
+        _systemctl("disable", "--now", unit.name)
+    unit.file.unlink()
+    if has_systemd():
+        _systemctl("daemon-reload")
     return True
+
+
+def _runs(unit: Unit, command: list[str]) -> bool:
+    """Whichever Python runs it: that of an older installation, perhaps."""
+    try:
+        lines = unit.file.read_text().splitlines()
+    except OSError:
+        return False
+    arguments = _line(command[1:])
+    return any(line.startswith("ExecStart=") and line.endswith(f" {arguments}") for line in lines)
 
 
 def _systemctl(*arguments: str) -> None:
@@ -73,7 +124,13 @@ def _systemctl(*arguments: str) -> None:
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise CommandError(f"systemctl {arguments[0]}: {exc}") from exc
     if done.returncode:
-        raise CommandError(f"systemctl {' '.join(arguments)}: {done.stderr.strip()}", f"systemctl status {UNIT}")
+        raise CommandError(
+            f"systemctl {' '.join(arguments)}: {done.stderr.strip()}", f"systemctl status {arguments[-1]}"
+        )
+
+
+def _line(words: list[str]) -> str:
+    return " ".join(_quoted(word) for word in words)
 
 
 def _quoted(word: str) -> str:

@@ -436,6 +436,8 @@ def test_tables_line_up():
 
 
 def test_the_service_unit_quotes_what_systemd_would_read_otherwise():
-    text = service.unit_text(["/usr/bin/python3", "-m", "kubeedge", "edge", "--root-dir", "/srv/100% $HOME"])
+    text = service.unit_text(
+        service.EDGE, ["/usr/bin/python3", "-m", "kubeedge", "edge", "--root-dir", "/srv/100% $HOME"]
+    )
     assert 'ExecStart=/usr/bin/python3 -m kubeedge edge --root-dir "/srv/100%% $$HOME"\n' in text
     assert "Delegate=yes\n" in text and "KillMode=process\n" in text
