@@ -6,9 +6,11 @@ BUILT  := build/.compiled
 SOURCES := $(shell find src/_fastpath -type f -name '*.[ch]' -o -name '*.p[yx]*' -not -name '*.pyc')
 PYTHON_CODE := src cloud tests bench cross setup.py
 C_CODE := 'src/_fastpath/*.[ch]' 'tests/*.c'
+PREFIX ?= /opt/kubeedge
+LINKS  ?= /usr/local/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev demo test lint format bench simulate powercut chaos fuzz soak cross clean
+.PHONY: help setup dev wheel install uninstall demo test lint format format-check bench simulate powercut chaos fuzz soak cross fresh clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -26,6 +28,26 @@ $(BUILT): $(SOURCES) | $(STAMP)
 
 dev:             ## compile what has changed in src/_fastpath, in place
 	$(BIN)/python -m tests.kit.dev_build
+
+wheel:           ## both distributions and all that they depend on, in dist/: what other machines of this Debian release install
+	$(PYTHON) -m venv build/packaging
+	build/packaging/bin/pip install -q --disable-pip-version-check build
+	rm -rf dist build/wheels
+	build/packaging/bin/python -m build --outdir dist .
+	build/packaging/bin/python -m build --outdir dist cloud
+	build/packaging/bin/pip wheel -q --disable-pip-version-check --wheel-dir build/wheels dist/*.whl
+	cp -n build/wheels/*.whl dist/
+
+install: wheel   ## both distributions into a virtual environment of their own ([PREFIX=/opt/kubeedge]), `kubeedge` on the PATH
+	$(PYTHON) -m venv $(PREFIX)
+	$(PREFIX)/bin/pip install -q --disable-pip-version-check --no-index --find-links dist --force-reinstall kubeedge kubeedge-cloud
+	ln -sf $(PREFIX)/bin/kubeedge $(PREFIX)/bin/keadm $(LINKS)/
+
+uninstall:       ## undo install; a node is reset first (`kubeedge reset`), and the cloud's data stays
+	if [ -d /run/systemd/system ]; then systemctl disable --now kubeedge-cloud.service; fi
+	rm -f /etc/systemd/system/kubeedge-cloud.service $(LINKS)/kubeedge $(LINKS)/keadm
+	rm -rf $(PREFIX)
+	@echo 'the data of a cloud is in /var/lib/kubeedge/cloud, its configuration in /etc/kubeedge/cloud.yaml'
 
 demo: $(BUILT)   ## the main job, end to end: two edge nodes behind NAT, a cloud, kubectl (KEEP=1 leaves it running)
 	$(BIN)/python -m bench.demo --results build/results $(if $(KEEP),--keep) $(if $(QUICK),--quick)
@@ -65,6 +87,9 @@ soak: $(BUILT)   ## KubeBus for an hour, with cuts and dying relays: [SECONDS=36
 
 cross: $(BUILT)  ## the compiled code and its tests on an emulated processor: [ARCH=armhf] (32 bits), s390x (big endian)
 	$(BIN)/python -m cross --arch $(or $(ARCH),armhf)
+
+fresh: $(BUILT)  ## docs/INSTALL.md word for word in fresh Debian roots: [RELEASE=bookworm or trixie] [TESTS=1: unit tests there, too]
+	$(BIN)/python -m tests.install $(or $(RELEASE),bookworm trixie) $(if $(TESTS),--tests)
 
 clean:           ## remove everything that was built
 	rm -rf build dist .venv src/*.egg-info cloud/*.egg-info

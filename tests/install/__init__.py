@@ -1,0 +1,1 @@
+"""docs/INSTALL.md, word for word, in fresh Debian systems (`make fresh`)."""
