@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from kubeedge.appengine.runtime import cgroups
+from tests.install import services
 from tests.install.machine import ROOT, Machine
 from tests.install.page import blocks
 from tests.install.traces import Traces
@@ -103,6 +104,8 @@ def try_on(release: str, log: Path, *, tests: bool) -> None:
         _copy_source(machines[0].root / "root/kubeedge")
         machines[0].home = "/root/kubeedge"
         Walk(*machines).run()
+        print("  node: both services under systemd", flush=True)
+        services.check(machines[1])
         if tests:
             _unit_tests(machines[0])
 

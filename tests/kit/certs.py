@@ -42,6 +42,7 @@ class TestAuthority:
             .not_valid_before(now - _DAY)
             .not_valid_after(now + 30 * _DAY)
             .add_extension(x509.BasicConstraints(True, 0), critical=True)
+            .add_extension(authority_usage(), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -89,3 +90,18 @@ class TestAuthority:
             )
         )
         return Credentials(self.ca, cert_path, key_path)
+
+
+def authority_usage() -> x509.KeyUsage:
+    """Of an authority. Python 3.13 refuses one without it (RFC 5280 4.2.1.9)."""
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

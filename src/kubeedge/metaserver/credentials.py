@@ -37,12 +37,22 @@ def write_pair(directory: Path, node: str, hosts: Sequence[str] = ()) -> None:
         .not_valid_before(_FROM)
         .not_valid_after(_UNTIL)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(_usage(), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(key, hashes.SHA256())
     )
     write_secret(directory / "server.key", csr.key_pem(key))
     write_whole(directory / "server.crt", certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def _usage() -> x509.KeyUsage:
+    """It is its own authority. Python 3.13 refuses one that does not say so (RFC 5280 section 4.2.1.9)."""
+    return x509.KeyUsage(
+        digital_signature=True, key_cert_sign=True, crl_sign=False, content_commitment=False, key_encipherment=False,
+        data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
 
 
 def _name(host: str) -> x509.GeneralName:
