@@ -21,7 +21,7 @@ from pathlib import Path
 
 from kubeedge.appengine.runtime import cgroups
 from tests.install import services
-from tests.install.machine import ROOT, Machine
+from tests.install.machine import ROOT, Machine, alone
 from tests.install.page import blocks
 from tests.install.traces import Traces
 from tests.kit import images
@@ -94,6 +94,7 @@ def _unit_tests(machine: Machine) -> None:
 
 def try_on(release: str, log: Path, *, tests: bool) -> None:
     with contextlib.ExitStack() as stack:
+        stack.enter_context(alone(release))
         directory = Path(tempfile.mkdtemp(prefix="kubeedge-fresh-"))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         stack.callback(cgroups.kill_and_remove, PREFIX)

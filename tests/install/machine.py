@@ -7,9 +7,12 @@ install packages, in the network of the machine that runs the test.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.kit.topology import Host
@@ -20,6 +23,15 @@ _MIRROR = "http://deb.debian.org/debian"
 _AUTHORITIES = Path("/usr/local/share/ca-certificates")  # of the network that this machine is in
 #: what pip is told about that network, and nothing else of our environment
 _FORWARDED = ("PIP_CERT", "PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT", "http_proxy", "https_proxy", "no_proxy")
+
+
+@contextlib.contextmanager
+def alone(release: str) -> Iterator[None]:
+    """Two runs would want the lock of one directory of packages, and to make one root."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"install-{release}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def base(release: str) -> Path:
