@@ -23,7 +23,9 @@ def check_free(listeners: Listeners) -> None:
         try:
             listening_socket(listener.address, listener.port).close()
         except OSError as exc:
-            log.error("listeners.%s: %s port %d: %s", field.name, listener.address, listener.port, os.strerror(exc.errno or 0))
+            log.error(
+                "listeners.%s: %s port %d: %s", field.name, listener.address, listener.port, os.strerror(exc.errno or 0)
+            )
             busy.append(f"{field.name} {listener.port}")
     if busy:
         error = Unavailable(f"cannot listen on {len(busy)} of the ports ({', '.join(busy)})")

@@ -409,7 +409,8 @@ def test_a_record_that_is_replayed_closes_its_link_alone(harness: Harness, certi
     assert harness.expect(SegmentReceived).payload == b"once"
     plain.sendall(record)
     down = harness.expect(PortClosed)
-    assert down.port == port and "mac" in down.reason.lower()
+    # "bad record mac" of OpenSSL 3.0, which 3.5 calls a failure of the record layer
+    assert down.port == port and any(words in down.reason.lower() for words in ("record mac", "record layer failure"))
     good.send(CONTROL, b"ping")
     assert harness.expect(ControlFrame).port == good_port
 
