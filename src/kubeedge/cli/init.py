@@ -15,6 +15,7 @@ from kubeedge.pki.files import write_secret
 
 
 def run(options: argparse.Namespace) -> int:
+    """The command: configuration, then the service or what to type instead."""
     if os.geteuid() != 0:
         raise CommandError("the cloud side needs root: it makes a TUN device", "run the command as root")
     hosts = _hosts(options.advertise)

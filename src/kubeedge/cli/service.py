@@ -17,12 +17,15 @@ _TIMEOUT = 60.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Unit:
+    """A service: the name of its file, what it is, and its own lines of the section [Service]."""
+
     name: str
     description: str
     settings: str
 
     @property
     def file(self) -> Path:
+        """Where an administrator's units are (systemd.unit(5))."""
         return _DIRECTORY / self.name
 
 
@@ -61,21 +64,24 @@ def has_systemd() -> bool:
 
 
 def agent_command(root: Path) -> list[str]:
+    """What starts the agent of a root directory, with this Python."""
     command = [sys.executable, "-m", "kubeedge", "edge"]
     return command if root == Path("/") else [*command, "--root-dir", str(root)]
 
 
 def cloud_command(config: str) -> list[str]:
-    """`config` when it is not the default one."""
+    """What starts the cloud side, with this Python; `config` when it is not the default one."""
     command = [sys.executable, "-m", "kubeedge", "cloud"]
     return [*command, "--config", config] if config else command
 
 
 def unit_text(unit: Unit, command: list[str]) -> str:
+    """The unit's file, for a command."""
     return _TEMPLATE.format(description=unit.description, command=_line(command), settings=unit.settings)
 
 
 def install_and_start(unit: Unit, command: list[str]) -> None:
+    """Now and at every boot. Raises CommandError with systemctl's words."""
     unit.file.write_text(unit_text(unit, command))
     _systemctl("daemon-reload")
     _systemctl("enable", unit.name)
