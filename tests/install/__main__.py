@@ -77,13 +77,11 @@ class Walk:
 
 
 def _without_a_compiler(machine: Machine) -> None:
-    """A source distribution says what it lacks, and is good for the reference implementations in Python."""
+    """A source distribution says what it lacks."""
     machine.run("python3 -m venv /tmp/source")
     install = "/tmp/source/bin/pip install dist/kubeedge-*.tar.gz"
     said = machine.run(f"! {install} 2>&1", outside=True)
     assert "apt-get install --no-install-recommends gcc libc6-dev python3-dev libssl-dev\n" in said, said
-    machine.run(f"KUBEEDGE_PURE=1 {install}", outside=True)
-    assert "kubeedge " in machine.run("/tmp/source/bin/kubeedge version")
 
 
 def _unit_tests(machine: Machine) -> None:
