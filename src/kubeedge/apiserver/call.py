@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from kubeedge.api.managed_fields import MAX_MANAGER
 from kubeedge.api.names import Object
 from kubeedge.api.resources import Resources, Row
 from kubeedge.api.status import BadRequest, NoSuchPath, TooLarge
@@ -96,7 +97,15 @@ class Call:
             raise BadRequest(
                 f"fieldValidation: Unsupported value: {validation[:64]!r}: supported values: Ignore, Warn, Strict"
             )
-        return WriteOptions(self.dry_run(), validation, self.warnings, self.size)
+        return WriteOptions(self.dry_run(), validation, self.warnings, self.size, self.manager())
+
+    def manager(self) -> str:
+        """Who writes: what the client calls itself in `fieldManager`, else its program. Raises BadRequest."""
+        named = self.one("fieldManager")
+        if len(named) > MAX_MANAGER or not named.isprintable():
+            raise BadRequest(f"fieldManager: must be of at most {MAX_MANAGER} printable characters")
+        agent = (self.request.header("user-agent") or "").partition("/")[0]
+        return named or "".join(c for c in agent if c.isprintable())[:MAX_MANAGER] or "unknown"
 
     async def delete_options(self) -> DeleteOptions:
         """From the body (DeleteOptions) and from the query; the body wins."""

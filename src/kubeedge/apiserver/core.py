@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubeedge.api import meta, schema, validation_kinds
+from kubeedge.api import managed_fields, meta, schema, validation_kinds
 from kubeedge.api.defaults import DEFAULT_GRACE
 from kubeedge.api.meta import Randbytes
 from kubeedge.api.names import Object
@@ -34,6 +34,8 @@ class WriteOptions:
     field_validation: str = "Ignore"  # or Warn, Strict
     warnings: list[str] = field(default_factory=list)
     size: int = 0  # bytes of the request's body: a measure of the work that it makes
+    manager: str = "kubeedge"  # who has the fields that this write changes (managed_fields.py)
+    applied: bool = False  # metadata.managedFields of the new object is what a server-side apply made
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ def create(row: Row, namespace: str, obj: Object, options: WriteOptions, *, now:
     """The object to store. Raises InvalidObject, BadRequest."""
     obj = _typed(row, obj)
     _check(row, obj, options)
+    owners = meta.metadata(obj).get("managedFields") if options.applied else None
     meta.prepare_for_create(
         obj,
         namespace=namespace if row.resource.namespaced else "",
@@ -64,6 +67,8 @@ def create(row: Row, namespace: str, obj: Object, options: WriteOptions, *, now:
     validation_kinds.create(row, obj)
     if row.resource == PODS and obj["spec"].get("nodeName"):
         _scheduled(obj, now)
+    if owners:
+        obj["metadata"]["managedFields"] = owners
     return obj
 
 
@@ -98,6 +103,7 @@ def update(row: Row, old: Object, new: Object, subresource: str, options: WriteO
             return result
         case "finalize":
             return {**stored, "spec": new.get("spec") or {}}
+    owners = after.get("managedFields")
     meta.prepare_for_update(new, stored)
     if row.has_status:
         new.pop("status", None)
@@ -112,7 +118,11 @@ def update(row: Row, old: Object, new: Object, subresource: str, options: WriteO
         new["metadata"]["generation"] = int(before.get("generation") or 0) + 1
     if row.resource == PODS and new["spec"].get("nodeName") and not stored["spec"].get("nodeName"):
         _scheduled(new, now)
-    return new
+    if owners is not None:
+        new["metadata"]["managedFields"] = owners
+    if options.applied:
+        return new
+    return managed_fields.updated(row.strategy.schema, stored, new, options.manager, now=now)
 
 
 def _keep_addresses(service: Object, old: Object) -> None:

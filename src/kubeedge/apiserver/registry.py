@@ -73,6 +73,7 @@ class Registry(ObjectReader):
         offload: Offload | None = None,
         quota: Quota | None = None,
         served: Resources | None = None,
+        owners: bool = True,
     ) -> None:
         super().__init__(store, tenant, served=served, offload=offload)
         self._wall = wall
@@ -81,7 +82,12 @@ class Registry(ObjectReader):
         self._quota = quota or Unlimited()
         self._attachments = Attachments(store, tenant, wall=wall, randbytes=randbytes)
         self._bootstrapped = not bootstrap  # the edge's own API makes no namespaces
+        self.owners = owners  # of fields: a server-side apply keeps them (kubeedge.api.managed_fields)
         self._bootstrapping = asyncio.Lock()
+
+    def now(self) -> float:
+        """Seconds since 1970, as time stamps of objects have them."""
+        return self._wall()
 
     async def bootstrap(self) -> None:
         """Make the namespaces that every cluster has. Every other method calls it first."""

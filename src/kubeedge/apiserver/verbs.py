@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from kubeedge.api import meta, patch, strategic
+from kubeedge.api import managed_fields, meta, patch, strategic
 from kubeedge.api.json_bounds import Bounds
 from kubeedge.api.names import Object
 from kubeedge.api.resources import PODS
 from kubeedge.api.status import (
+    AlreadyExists,
     BadRequest,
     FieldError,
     InvalidObject,
@@ -230,11 +233,11 @@ async def _change(call: Call, media: str, schema: str, data: bytes) -> Callable[
     return _answerable(call, lambda old: strategic.apply(schema, old, body))
 
 
-def _answerable(call: Call, change: Callable[[Object], Any]) -> Callable[[Object], Any]:
+def _answerable(call: Call, change: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """A patch that does not fit the object is the client's mistake: 422, as the real API server says it."""
     at = call.address
 
-    def changed(old: Object) -> Any:
+    def changed(old: Any) -> Any:
         try:
             return change(old)
         except StatusError:
@@ -246,7 +249,7 @@ def _answerable(call: Call, change: Callable[[Object], Any]) -> Callable[[Object
 
 
 async def _apply(call: Call, body: Any, options: core.WriteOptions) -> tuple[int, Object]:
-    """Server-side apply without ownership of fields: what is in the body is merged in; nothing is taken away."""
+    """Server-side apply (kubeedge.api.managed_fields)."""
     at = call.address
     if not isinstance(body, dict):
         raise BadRequest("the body must be an object")
@@ -254,11 +257,19 @@ async def _apply(call: Call, body: Any, options: core.WriteOptions) -> tuple[int
     if not call.one("fieldManager"):
         raise BadRequest("fieldManager is required for apply patch")
     schema = at.row.strategy.schema
+    body = {**body, "metadata": {**meta.metadata(body), "name": at.name}}
+    owned = call.registry.owners and not at.subresource
+    options = replace(options, applied=owned)
 
-    def merged(old: Object) -> Any:
+    def applied(old: Object | None) -> Any:
+        if owned:
+            force = call.flag("force")
+            return managed_fields.applied(schema, old, body, options.manager, force=force, now=call.registry.now())
+        if old is None:
+            return body
         return strategic.apply(schema, old, body) if schema else patch.merge(old, body)
 
-    change = _answerable(call, merged)
+    change = _answerable(call, applied)
     while True:
         try:
             new = await call.registry.modify(
@@ -268,9 +279,9 @@ async def _apply(call: Call, body: Any, options: core.WriteOptions) -> tuple[int
         except ObjectNotFound:
             if at.subresource:
                 raise
-        inner = {**meta.metadata(body), "name": at.name}
-        new = await call.registry.create(at.row.resource, at.namespace, {**body, "metadata": inner}, options=options)
-        return 201, new
+        made = await call.apart(lambda: change(None))
+        with contextlib.suppress(AlreadyExists):
+            return 201, await call.registry.create(at.row.resource, at.namespace, made, options=options)
 
 
 async def delete(call: Call) -> Response:

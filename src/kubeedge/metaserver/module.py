@@ -70,7 +70,7 @@ class MetaServer:
             raise Invalid("plain HTTP would show the token to the network: use tls, or a loopback address", path="tls")
         self._settings = settings
         tenant = TenantId(settings.tenant)
-        registry = Registry(RegistryView(store, tenant, wall=wall), tenant, wall=wall, bootstrap=False)
+        registry = Registry(RegistryView(store, tenant, wall=wall), tenant, wall=wall, bootstrap=False, owners=False)
         self.server = ApiServer({tenant: registry}.get, node_stream, authenticate=self.who, unread=_UNREAD)
         self.tenant = settings.tenant
         self._token = b""
