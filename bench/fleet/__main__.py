@@ -29,7 +29,7 @@ from bench.demo.memory import pss
 from bench.report import Report
 from bench.yardstick import tls_handshake
 from kubeedge.api import keys
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import NodeName, NodeNumber, TenantId
 from kubeedge.api.resources import CONFIGMAPS, PODS
 from kubeedge.apiserver.registry import Registry
 from kubeedge.pki import csr
@@ -133,7 +133,8 @@ async def prepare(directory: Path, names: list[str], with_pods: int) -> None:
     try:
         tenant = await TenantManager(store, plan=PLAN).ensure_tenant(TENANT)
         puts: list[Put] = []
-        for number, name in enumerate(names, 1):
+        for position, name in enumerate(names, 1):
+            number = NodeNumber(position)
             record = model.NodeRecord(
                 TENANT, NodeName(name), number, tenant.number, PLAN.address(number), PLAN.pod_cidr(number)
             )

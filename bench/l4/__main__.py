@@ -28,6 +28,7 @@ from typing import Any
 
 from bench.demo.memory import pss
 from bench.report import ROOT, Report
+from kubeedge.api.names import L4Port, NodeNumber, TenantNumber
 from kubeedge.kubebus.l3.plane import Plane, PortClosed, PortConnected, SegmentReceived, TlsContext
 from kubeedge.kubebus.l4.driver import Endpoint
 from tests.kit.certs import Credentials, TestAuthority
@@ -37,7 +38,7 @@ from tests.reference.l4.endpoint import EndpointCore
 
 SERVER, CLIENT = "203.0.113.1", "203.0.113.2"
 LISTENS = 7000  # TCP, for the link
-SINK = 7  # L4: reads to the end, answers with the number of bytes
+SINK = L4Port(7)  # L4: reads to the end, answers with the number of bytes
 LOSSY = Conditions(rate=200e6, delay=0.010, loss=0.01, queue=1_000_000)
 MANY = 16  # connections that share the link
 AT_ONCE = 32  # connections that are being opened
@@ -53,9 +54,10 @@ class End:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._server = config["role"] == "server"
-        self._tenant, self.peer = (1, 1) if self._server else (0, 0)
+        self._tenant = TenantNumber(1 if self._server else 0)
+        self.peer = NodeNumber(1 if self._server else 0)
         self._config = config
-        self._plane = Plane(0 if self._server else 1)
+        self._plane = Plane(NodeNumber(0 if self._server else 1))
         core: Any
         if config["engine"] == "C":
             core = self._plane.l4(self._tenant)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from bench.demo.memory import pss
 from bench.report import ROOT, Report
+from kubeedge.api.names import NodeNumber, PortId, TenantNumber
 from kubeedge.kubebus.l2.core import LinkCore, LinkSettings, Role
 from kubeedge.kubebus.l3.plane import Plane, PortClosed, PortConnected, TlsContext
 from tests.kit.certs import TestAuthority
@@ -45,8 +46,8 @@ def ready(plane: Plane, listener: socket.socket | None, timeout: float) -> set[i
 
 def relay(ca: str, cert: str, key: str, count: int) -> None:
     files_allowed(count)
-    plane, tls = Plane(0), TlsContext(ca, cert, key, server=True)
-    conversations: dict[int, LinkCore] = {}
+    plane, tls = Plane(NodeNumber(0)), TlsContext(ca, cert, key, server=True)
+    conversations: dict[PortId, LinkCore] = {}
     with socket.create_server(("127.0.0.1", 0), backlog=AT_ONCE * 2) as listener:
         listener.setblocking(False)
         print(listener.getsockname()[1], flush=True)
@@ -61,9 +62,10 @@ def relay(ca: str, cert: str, key: str, count: int) -> None:
                 match event:
                     case PortConnected(port, _):
                         n = len(conversations)
+                        tenant, number = TenantNumber(1), NodeNumber(n + 1)
                         address = f"100.{64 + n // 65_536}.{n // 256 % 256}.{n % 256}/32"
-                        plane.admit(port, tenant=1, number=n + 1, prefixes=[address])
-                        plane.add_route(1, address, n + 1)
+                        plane.admit(port, tenant=tenant, number=number, prefixes=[address])
+                        plane.add_route(tenant, address, number)
                         conversations[port] = LinkCore(Role.RELAY, LinkSettings())
                     case PortClosed(_, reason):
                         raise SystemExit(f"a link went down: {reason}")
@@ -89,7 +91,7 @@ def measure(count: int, directory: Path) -> tuple[float, float]:
             process.stdin.write("go\n")
             process.stdin.flush()
             begun = time.monotonic()
-            plane, tls = Plane(1), TlsContext(node.ca, node.cert, node.key, server=False)
+            plane, tls = Plane(NodeNumber(1)), TlsContext(node.ca, node.cert, node.key, server=False)
             begun_links = up = 0
             while up < count:
                 while begun_links < count and begun_links - up < AT_ONCE:

@@ -20,7 +20,7 @@ import time
 from ipaddress import ip_address
 
 from kubeedge import __version__
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import L4Port, NodeName, NodeNumber, TenantId
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.quota import Limits
 from kubeedge.apiserver.server import ApiServer
@@ -81,7 +81,7 @@ log = logging.getLogger("kubeedge")
 #: look at them again and again. Not many more: unauthenticated clients of the HTTP ports leave cycles, with large buffers in them, until it looks
 _COLLECT = (2_000, 10, 10)
 
-KUBELET_PORT = 10250  # L4, on every node
+KUBELET_PORT = L4Port(10250)  # L4, on every node
 
 
 def main(config: CloudConfig, *, new_authority: bool = False) -> int:
@@ -320,7 +320,7 @@ class Cloud:
             return BusHub(settings, self.tenants)
         peers = PeersSettings(
             addresses=c.relays.addresses or tuple(endpoint(host, on.port) for host in self.hosts),
-            first_number=self.plan.nodes + 1,
+            first_number=NodeNumber(self.plan.nodes + 1),
         )
         return BusHub(settings, self.tenants, store=self.store, peers=peers)
 

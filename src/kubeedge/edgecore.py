@@ -31,7 +31,7 @@ from kubeedge.agent.kubelet import OwnKubelet, Streams, for_the_cloud
 from kubeedge.agent.metrics import families
 from kubeedge.agent.parts import Channel, Parts
 from kubeedge.agent.salvage import worth_keeping
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import L4Port, NodeName, NodeNumber, TenantId
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.config import edge
@@ -131,7 +131,7 @@ class Agent:
                 cert=pki / "node.crt",
                 key=pki / "node.key",
                 node=own.node,
-                number=own.number,
+                number=NodeNumber(own.number),
                 address=own.address,
                 pod_cidr=own.pod_cidr,
                 tun=c.tun,
@@ -220,7 +220,7 @@ class Agent:
         own, c = self.parts.credentials, self.parts.config.modules.publishing
         table = ServiceTable()
 
-        async def connect(tenant: TenantId, node: NodeName, port: int) -> Streams:
+        async def connect(tenant: TenantId, node: NodeName, port: L4Port) -> Streams:
             return await bus.connect(node, port)  # the proxy lets no other tenant pass
 
         async def resolve(service: ServiceName) -> Target:

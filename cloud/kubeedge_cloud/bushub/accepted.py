@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 
+from kubeedge.api.names import PortId
 from kubeedge.kit.acceptor import Accepted, Acceptor
 from kubeedge.kit.connection_limiter import ConnectionLimits, Refusal
 from kubeedge.kubebus.l3.plane import Plane, TlsContext
@@ -26,19 +27,19 @@ class AcceptedLinks:
         self._tls = tls
         self._limits = limits
         self._congestion = congestion
-        self._accepted: dict[int, Accepted] = {}  # by port
-        self._unauthenticated: set[int] = set()  # ports
-        self._early: dict[int, list[bytes]] = {}  # CONTROL frames that came before the admission was decided
+        self._accepted: dict[PortId, Accepted] = {}  # by port
+        self._unauthenticated: set[PortId] = set()  # ports
+        self._early: dict[PortId, list[bytes]] = {}  # CONTROL frames that came before the admission was decided
 
     async def run(self, listener: socket.socket) -> None:
         """Until it is cancelled."""
         await Acceptor(self._limits, self._begin).run([listener])
 
-    def is_unauthenticated(self, port: int) -> bool:
+    def is_unauthenticated(self, port: PortId) -> bool:
         """It is open, and its owner not known yet."""
         return port in self._unauthenticated
 
-    def authenticated(self, port: int, tenant: str, identity: str, *, most: int | None = None) -> Refusal | None:
+    def authenticated(self, port: PortId, tenant: str, identity: str, *, most: int | None = None) -> Refusal | None:
         """The link counts by its certificate from here on. A refusal: this identity or tenant has too many."""
         self._unauthenticated.discard(port)
         accepted = self._accepted[port]
@@ -46,17 +47,17 @@ class AcceptedLinks:
         accepted.socket.close()  # the plane has its own descriptor
         return refusal
 
-    def keep_early(self, port: int, payload: bytes) -> None:
+    def keep_early(self, port: PortId, payload: bytes) -> None:
         """A CONTROL frame of a link that is not admitted; beyond a bound it is lost."""
         waiting = self._early.setdefault(port, [])
         if len(waiting) < _EARLY_FRAMES:
             waiting.append(payload)
 
-    def take_early(self, port: int) -> list[bytes]:
+    def take_early(self, port: PortId) -> list[bytes]:
         """What came before the admission."""
         return self._early.pop(port, [])
 
-    def closed(self, port: int) -> bool:
+    def closed(self, port: PortId) -> bool:
         """The data plane has closed it. True: its owner never became known."""
         self._early.pop(port, None)
         if (accepted := self._accepted.pop(port, None)) is not None:
@@ -82,7 +83,7 @@ class AcceptedLinks:
         self._unauthenticated.add(port)
         accepted.cut = lambda: self._plane.drop(port, "the connection gave way to others")
 
-    def _hand_over(self, accepted: Accepted) -> int:
+    def _hand_over(self, accepted: Accepted) -> PortId:
         """The port. Raises OSError."""
         descriptor = os.dup(accepted.socket.fileno())  # ours is for the limiter, until we know whose it is
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from kubeedge.api.names import NodeNumber, PortId, TenantNumber
 from kubeedge_cloud.bushub.subnets import RouteChange
 
 
@@ -12,7 +13,7 @@ from kubeedge_cloud.bushub.subnets import RouteChange
 class Drop:
     """Close the link on that port."""
 
-    port: int
+    port: PortId
     reason: str
 
 
@@ -20,14 +21,14 @@ class Drop:
 class Flush:
     """Send the CONTROL frames that wait in the link on that port."""
 
-    port: int
+    port: PortId
 
 
 @dataclass(frozen=True, slots=True)
 class Reroute:
     """A network behind nodes of that tenant number has another owner, or none."""
 
-    tenant: int
+    tenant: TenantNumber
     change: RouteChange
 
 
@@ -35,24 +36,24 @@ class Reroute:
 class AddRoute:
     """The prefix belongs to the node, or relay, of that number."""
 
-    tenant: int
+    tenant: TenantNumber
     prefix: str
-    number: int
+    number: NodeNumber
 
 
 @dataclass(frozen=True, slots=True)
 class AddNextHop:
     """The node, or relay, of that number is reached through the relay whose link is on that port."""
 
-    tenant: int
-    number: int
-    port: int
+    tenant: TenantNumber
+    number: NodeNumber
+    port: PortId
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveNextHops:
-    tenant: int
-    number: int
+    tenant: TenantNumber
+    number: NodeNumber
 
 
 LinkAction: TypeAlias = Drop | Flush | Reroute

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import NodeName, NodeNumber, TenantId
 from kubeedge.errors import KubeEdgeError
 from kubeedge_cloud.bushub.linked import NodeKey
 from kubeedge_cloud.tenants.directory import NodeFollower
@@ -35,7 +35,7 @@ class LinkAuthorizer:
         directory: NodeFollower,
         *,
         linked: Callable[[TenantId], Mapping[NodeName, NodeRecord]],
-        end: Callable[[NodeKey, int, NodeRecord | None], None],
+        end: Callable[[NodeKey, NodeNumber, NodeRecord | None], None],
         allowed: Callable[[NodeKey, Sequence[str]], None],
     ) -> None:
         self._directory = directory

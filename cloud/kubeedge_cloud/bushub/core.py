@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import NodeName, NodeNumber, PortId, TenantId, TenantNumber
 from kubeedge.kubebus.l2.core import Hello, LinkCore, LinkSettings, Role, Subnet, Welcome
 from kubeedge_cloud.bushub.actions import Drop, Flush, LinkAction, Reroute
 from kubeedge_cloud.bushub.linked import LinkedNode, LinkedNodes, NodeKey
@@ -27,7 +27,7 @@ _MTU = 1500  # of the overlay
 class NodeLink:
     """One link of a node whose certificate is good."""
 
-    port: int  # of the data plane
+    port: PortId  # of the data plane
     node: NodeKey
     record: NodeRecord
     allowed: Sequence[str]  # networks that may be behind the node
@@ -57,28 +57,28 @@ class HelloDecision:
 class NodeLinks:
     """`pods`: the network of all pods, `relay` and `number`: name and number of this relay."""
 
-    def __init__(self, *, settings: LinkSettings, pods: str, relay: str, number: int) -> None:
+    def __init__(self, *, settings: LinkSettings, pods: str, relay: str, number: NodeNumber) -> None:
         self._settings = settings
         self._pods = pods
         self._relay = relay
         self._number = number
-        self._links: dict[int, NodeLink] = {}  # by port
+        self._links: dict[PortId, NodeLink] = {}  # by port
         self._nodes = LinkedNodes()
-        self._subnets: dict[int, SubnetTable] = {}  # by tenant number
-        self._tenant_numbers: dict[TenantId, int] = {}  # of tenants that have had links
-        self._holders: dict[tuple[int, int], NodeKey] = {}  # (tenant number, node number) -> who has it
+        self._subnets: dict[TenantNumber, SubnetTable] = {}  # by tenant number
+        self._tenant_numbers: dict[TenantId, TenantNumber] = {}  # of tenants that have had links
+        self._holders: dict[tuple[TenantNumber, NodeNumber], NodeKey] = {}  # (tenant number, node number) -> who has it
 
     def __iter__(self) -> Iterator[NodeLink]:
         return iter(list(self._links.values()))
 
-    def get(self, port: int) -> NodeLink | None:
+    def get(self, port: PortId) -> NodeLink | None:
         return self._links.get(port)
 
     def node(self, node: NodeKey) -> LinkedNode | None:
         """Only of nodes that are linked here."""
         return self._nodes.get(node)
 
-    def ports(self, node: NodeKey) -> list[int]:
+    def ports(self, node: NodeKey) -> list[PortId]:
         linked = self._nodes.get(node)
         return list(linked.slots.values()) if linked is not None else []
 
@@ -90,7 +90,7 @@ class NodeLinks:
                 found.setdefault(link.node[1], link.record)
         return found
 
-    def table(self, tenant: int) -> SubnetTable:
+    def table(self, tenant: TenantNumber) -> SubnetTable:
         """Networks behind the nodes of that tenant number."""
         return self._subnets.setdefault(tenant, SubnetTable())
 
@@ -100,7 +100,7 @@ class NodeLinks:
         """The conversation on a link, before its owner is known."""
         return LinkCore(Role.RELAY, self._settings)
 
-    def open(self, port: int, node: NodeKey, record: NodeRecord, allowed: Sequence[str], now: float) -> NodeLink:
+    def open(self, port: PortId, node: NodeKey, record: NodeRecord, allowed: Sequence[str], now: float) -> NodeLink:
         """A link whose certificate stands for the node of that record."""
         core = self.new_link()
         core.open(now)
@@ -152,7 +152,7 @@ class NodeLinks:
         )
         return actions
 
-    def closed(self, port: int) -> tuple[NodeLink | None, bool, list[LinkAction]]:
+    def closed(self, port: PortId) -> tuple[NodeLink | None, bool, list[LinkAction]]:
         """(the link, whether it was the node's last one, what follows). A link that was never opened is None."""
         link = self._links.pop(port, None)
         if link is None or not self._nodes.leave(link.node, port):
@@ -164,7 +164,7 @@ class NodeLinks:
 
     # -- records that change -------------------------------------------------------------------------------------------
 
-    def record_changed(self, node: NodeKey, number: int, newest: NodeRecord | None) -> list[LinkAction]:
+    def record_changed(self, node: NodeKey, number: NodeNumber, newest: NodeRecord | None) -> list[LinkAction]:
         """Links that were made by the record with that number end; those of a machine that has joined under the same name stay."""
         why = "the node was removed" if newest is None else "another machine joined under its name"
         outdated = [e for e in self._links.values() if e.node == node and not same_node(e.record, newest)]
@@ -203,7 +203,7 @@ class NodeLinks:
             return self._change_routes(older.tenant, self.table(older.tenant).away(older.number))
         return []
 
-    def _change_routes(self, tenant: int, changes: Sequence[RouteChange]) -> list[LinkAction]:
+    def _change_routes(self, tenant: TenantNumber, changes: Sequence[RouteChange]) -> list[LinkAction]:
         """For the data plane, and for one link of each node of the tenant."""
         if not changes:
             return []

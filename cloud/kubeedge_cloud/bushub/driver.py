@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kubeedge.api.names import NodeName, TenantId, node_name
+from kubeedge.api.names import NodeName, NodeNumber, PortId, TenantId, node_name
 from kubeedge.errors import Invalid, KubeEdgeError, PeerError, Refused, Unavailable
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.l2.core import Hello, HelloHeard, LinkCore, LinkDown, NameAsked
@@ -114,14 +114,14 @@ class RelayDriver:
                 case PortClosed(port, reason):
                     self._on_closed(port, reason)
 
-    def _on_control(self, port: int, payload: bytes) -> None:
+    def _on_control(self, port: PortId, payload: bytes) -> None:
         link = self._links.get(port)
         if link is None:
             self._accepted.keep_early(port, payload)
         else:
             self._receive(link, payload)
 
-    def _on_closed(self, port: int, reason: str) -> None:
+    def _on_closed(self, port: PortId, reason: str) -> None:
         if self._accepted.closed(port):
             self._counts.refused += 1
             log.info("link refused: %s", reason)
@@ -135,7 +135,7 @@ class RelayDriver:
 
     # -- admission -----------------------------------------------------------------------------------------------------
 
-    async def _admit(self, port: int, uri: str) -> None:
+    async def _admit(self, port: PortId, uri: str) -> None:
         """Who is it, and is there such a node?"""
         try:
             who = identity.parse(uri)
@@ -169,7 +169,7 @@ class RelayDriver:
                 if not same_node(record, newest := await self._directory.lookup(*link.node)):
                     self._record_changed(link.node, record.number, newest)
 
-    def _admit_peer(self, links: PeerLinks | None, port: int, who: identity.CloudIdentity) -> None:
+    def _admit_peer(self, links: PeerLinks | None, port: PortId, who: identity.CloudIdentity) -> None:
         if not self._accepted.is_unauthenticated(port):
             return  # it went down meanwhile
         self._accepted.authenticated(port, "", who.uri, most=self._settings.max_links)
@@ -194,7 +194,7 @@ class RelayDriver:
                 raise Unavailable(f"the store of the cloud does not answer: {exc or 'not in time'}") from exc
             return known
 
-    def _refuse(self, port: int, link: LinkCore, reason: str, *, retry_after: float = 0.0) -> None:
+    def _refuse(self, port: PortId, link: LinkCore, reason: str, *, retry_after: float = 0.0) -> None:
         self._counts.refused += 1
         link.refuse(reason, retry_after=retry_after)
         for payload in link.payloads_to_send():
@@ -256,7 +256,7 @@ class RelayDriver:
 
     # -- what others say -----------------------------------------------------------------------------------------------
 
-    def _record_changed(self, node: NodeKey, number: int, newest: NodeRecord | None) -> None:
+    def _record_changed(self, node: NodeKey, number: NodeNumber, newest: NodeRecord | None) -> None:
         self._perform(self._links.record_changed(node, number, newest))
 
     def _allowed_changed(self, node: NodeKey, subnets: Sequence[str]) -> None:

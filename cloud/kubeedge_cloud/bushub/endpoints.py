@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from kubeedge.api.names import L4Port, TenantNumber
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus import ping
 from kubeedge.kubebus.l3.plane import Plane
@@ -13,13 +14,15 @@ from kubeedge.kubebus.l4.driver import Endpoint, Handler
 class Endpoints:
     """`services`: by L4 port, what makes the handler of a tenant from its number. `tasks` are those of the relay."""
 
-    def __init__(self, plane: Plane, services: Mapping[int, Callable[[int], Handler]], tasks: TaskSet) -> None:
+    def __init__(
+        self, plane: Plane, services: Mapping[L4Port, Callable[[TenantNumber], Handler]], tasks: TaskSet
+    ) -> None:
         self._plane = plane
         self._services = services
         self._tasks = tasks
-        self._endpoints: dict[int, Endpoint] = {}  # by tenant number
+        self._endpoints: dict[TenantNumber, Endpoint] = {}  # by tenant number
 
-    def of(self, tenant: int) -> Endpoint:
+    def of(self, tenant: TenantNumber) -> Endpoint:
         """Finds or makes that of a tenant number."""
         endpoint = self._endpoints.get(tenant)
         if endpoint is None:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import NodeName, PortId, TenantId
 
 NodeKey = tuple[TenantId, NodeName]
 DUPLICATE_RETRY_AFTER = 60.0  # seconds that a refused duplicate stays away
@@ -20,7 +20,7 @@ DUPLICATE_RETRY_AFTER = 60.0  # seconds that a refused duplicate stays away
 @dataclass(slots=True)
 class LinkedNode:
     instance: str
-    slots: dict[int, int] = field(default_factory=dict)  # slot -> port
+    slots: dict[int, PortId] = field(default_factory=dict)  # slot -> port
     replaced: deque[str] = field(default_factory=lambda: deque(maxlen=4))  # instances
     refused: int = 0  # links of a duplicate
     duplicate_at: float = 0.0  # when the last one came
@@ -31,7 +31,7 @@ class JoinDecision:
     """`refuse`: why the link may not join. `drop`: ports that give way to it, and why."""
 
     refuse: str = ""
-    drop: Sequence[tuple[int, str]] = ()
+    drop: Sequence[tuple[PortId, str]] = ()
 
 
 class LinkedNodes:
@@ -44,7 +44,7 @@ class LinkedNodes:
         return member if member is not None and member.slots else None
 
     def join(
-        self, node: NodeKey, instance: str, slot: int, port: int, now: float, *, elsewhere: str = ""
+        self, node: NodeKey, instance: str, slot: int, port: PortId, now: float, *, elsewhere: str = ""
     ) -> JoinDecision:
         """`elsewhere`: the instance that is linked to another relay, if one is."""
         member = self._members.setdefault(node, LinkedNode(instance))
@@ -54,7 +54,7 @@ class LinkedNodes:
             return JoinDecision(
                 refuse=f"another machine uses the identity of node {node[1]}; reset one of the two (`kubeedge reset`) and join it under a name of its own"
             )
-        drop: list[tuple[int, str]] = []
+        drop: list[tuple[PortId, str]] = []
         if member.instance != instance:
             drop = [(p, "the agent of this node was started anew") for p in member.slots.values()]
             member.slots.clear()
@@ -70,7 +70,7 @@ class LinkedNodes:
         if instance and instance not in member.replaced:
             member.replaced.append(instance)
 
-    def leave(self, node: NodeKey, port: int) -> bool:
+    def leave(self, node: NodeKey, port: PortId) -> bool:
         """True: that was the node's last link."""
         member = self._members.get(node)
         if member is None:

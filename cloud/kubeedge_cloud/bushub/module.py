@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import L4Port, NodeName, NodeNumber, TenantId, TenantNumber
 from kubeedge.errors import NotFound, Unavailable
 from kubeedge.kit.acceptor import BACKLOG
 from kubeedge.kit.connection_limiter import ConnectionLimits
@@ -35,7 +35,7 @@ from kubeedge_cloud.bushub.subnets import SubnetTable
 from kubeedge_cloud.bushub.tun import CloudTun, OwnTun
 from kubeedge_cloud.tenants.directory import NodeDirectory
 
-_ALONE = 0  # our own node number, in every tenant, when there are no other relays
+_ALONE = NodeNumber(0)  # our own node number, in every tenant, when there are no other relays
 _NO_RELAY = "this cloud process has no relay: listeners.relay is off, or it is just starting"
 _LINKS_OF_A_NODE = 3 * MAX_SLOTS  # those of a new instance come before the old ones have ended
 _DUPLICATE_TOLD = 10 * DUPLICATE_RETRY_AFTER  # seconds after the last link of a duplicate that was refused
@@ -82,7 +82,7 @@ class BusHub:
         self._directory = directory
         self._store = store
         self._peers_settings = peers
-        self._served: dict[int, Callable[[int], Handler]] = {}
+        self._served: dict[L4Port, Callable[[TenantNumber], Handler]] = {}
         self._totals = CounterTotals()
         self._running: _Running | None = None
         self.counts = LinkCounts()
@@ -90,7 +90,7 @@ class BusHub:
     # -- for the rest of the cloud -------------------------------------------------------------------------------------
 
     async def connect(
-        self, tenant: TenantId, node: NodeName, port: int, *, timeout: float = 10.0
+        self, tenant: TenantId, node: NodeName, port: L4Port, *, timeout: float = 10.0
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Raises NotFound (no such node) or Unavailable (no relay here, no link, no answer)."""
         if self._running is None:
@@ -107,7 +107,7 @@ class BusHub:
             peers.tenant(record.tenant_number)
         return await running.endpoints.of(record.tenant_number).connect(record.number, port, timeout=timeout)
 
-    async def numbers(self, tenant: TenantId, node: NodeName) -> tuple[int, int] | None:
+    async def numbers(self, tenant: TenantId, node: NodeName) -> tuple[TenantNumber, NodeNumber] | None:
         """(of the tenant, of the node); None: there is no such node."""
         record = await self._directory.lookup(tenant, node)
         return (record.tenant_number, record.number) if record is not None else None
@@ -116,7 +116,7 @@ class BusHub:
         """The data plane's fast path for web services in front of a listening descriptor; None: there is none."""
         return self._running.plane.web_proxy(listener=listener, **settings) if self._running is not None else None
 
-    def serve(self, port: int, make: Callable[[int], Handler]) -> None:
+    def serve(self, port: L4Port, make: Callable[[TenantNumber], Handler]) -> None:
         """Before the module runs: this L4 port of ours, for the nodes of every tenant; `make` gets the tenant's number."""
         self._served[port] = make
 
@@ -256,7 +256,7 @@ class BusHub:
             return None
         return Peers(self._store, self._peers_settings, moved=moved, next_hop_changed=next_hop_changed)
 
-    async def _own_tun(self, plane: Plane, number: int, settings: CloudTun, peers: Peers | None) -> OwnTun:
+    async def _own_tun(self, plane: Plane, number: NodeNumber, settings: CloudTun, peers: Peers | None) -> OwnTun:
         tenant = await self._directory.tenant_number(settings.tenant)
         if tenant is None:
             raise NotFound(f"there is no tenant {settings.tenant} for the TUN {settings.name}")
@@ -264,7 +264,7 @@ class BusHub:
 
 
 @asynccontextmanager
-async def _plane(number: int) -> AsyncIterator[Plane]:
+async def _plane(number: NodeNumber) -> AsyncIterator[Plane]:
     plane = Plane(number)
     try:
         yield plane

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from kubeedge.api.names import NodeNumber, PortId
 from kubeedge.errors import KubeEdgeError, PeerError
 from kubeedge.kit.tcp import connect
 from kubeedge.kubebus.l2.core import Hello, HelloHeard, LinkCore, LinkDown, LinkSettings, LinkUp, Role, Welcome
@@ -24,7 +25,7 @@ _DIAL = 2.0  # seconds for TCP: with the pause between attempts and a SYN that i
 
 @dataclass(slots=True)
 class PeerLink:
-    port: int  # of the data plane
+    port: PortId  # of the data plane
     core: LinkCore
     id: str  # of the other relay; "": it has not said
     done: asyncio.Event = field(default_factory=asyncio.Event)  # set when the link is down
@@ -39,10 +40,10 @@ class PeerLinks:
         plane: Plane,
         tls: TlsContext,
         id: str,
-        number: int,
+        number: NodeNumber,
         *,
-        up: Callable[[str, int], None],
-        down: Callable[[str, int, str], None],
+        up: Callable[[str, PortId], None],
+        down: Callable[[str, PortId, str], None],
     ) -> None:
         self._plane = plane
         self._tls = tls
@@ -50,17 +51,17 @@ class PeerLinks:
         self._number = number
         self._up = up
         self._down = down
-        self._links: dict[int, PeerLink] = {}  # by port
+        self._links: dict[PortId, PeerLink] = {}  # by port
 
-    def owns(self, port: int) -> bool:
+    def owns(self, port: PortId) -> bool:
         """Whether events of that port are for us."""
         return port in self._links
 
-    def of(self, id: str) -> list[int]:
+    def of(self, id: str) -> list[PortId]:
         """Ports of links to that relay."""
         return [link.port for link in self._links.values() if link.id == id]
 
-    def rtt(self, port: int) -> float | None:
+    def rtt(self, port: PortId) -> float | None:
         """Seconds; None while it is not known."""
         link = self._links.get(port)
         return link.core.rtt if link is not None else None
@@ -79,14 +80,14 @@ class PeerLinks:
         link = self._links[number] = PeerLink(number, LinkCore(Role.EDGE, _LINK), id)
         return link
 
-    def accept(self, port: int) -> None:
+    def accept(self, port: PortId) -> None:
         """A process of the cloud has dialled us."""
         link = self._links[port] = PeerLink(port, LinkCore(Role.RELAY, _LINK), "")
         link.core.open(asyncio.get_running_loop().time())
 
     # -- events of the data plane --------------------------------------------------------------------------------------
 
-    def on_connected(self, port: int, uri: str) -> None:
+    def on_connected(self, port: PortId, uri: str) -> None:
         """TLS of a link that we dialled."""
         link = self._links[port]
         try:
@@ -98,7 +99,7 @@ class PeerLinks:
         link.core.open(asyncio.get_running_loop().time(), Hello(relay=self._id))
         self._flush(link)
 
-    def on_control(self, port: int, payload: bytes) -> None:
+    def on_control(self, port: PortId, payload: bytes) -> None:
         link = self._links[port]
         try:
             for event in link.core.receive(payload, asyncio.get_running_loop().time()):
@@ -121,7 +122,7 @@ class PeerLinks:
             return
         self._flush(link)
 
-    def on_closed(self, port: int, reason: str) -> None:
+    def on_closed(self, port: PortId, reason: str) -> None:
         link = self._links.pop(port)
         link.done.set()
         self._down(link.id, port, reason)

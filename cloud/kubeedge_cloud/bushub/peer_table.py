@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kubeedge.api.names import NodeName
+from kubeedge.api.names import NodeName, NodeNumber, PortId, TenantNumber
 from kubeedge_cloud.bushub.actions import AddNextHop, AddRoute, Drop, PeerAction, RemoveNextHops
 from kubeedge_cloud.bushub.linked import NodeKey
 from kubeedge_cloud.bushub.records import NextHop, RelayRecord
@@ -20,16 +20,16 @@ class Peer:
 
     id: str
     addresses: Sequence[str]
-    number: int  # in L4
-    tun: tuple[int, str] | None  # tenant number and address of its own interface
-    port: int | None = None  # of the link that is up
+    number: NodeNumber  # in L4
+    tun: tuple[TenantNumber, str] | None  # tenant number and address of its own interface
+    port: PortId | None = None  # of the link that is up
 
 
 class PeerTable:
     def __init__(self) -> None:
         self._peers: dict[str, Peer] = {}
         self._next_hops: dict[NodeKey, NextHop] = {}  # of nodes at other relays
-        self._tenants: set[int] = set()
+        self._tenants: set[TenantNumber] = set()
 
     @property
     def peers(self) -> list[Peer]:
@@ -42,7 +42,7 @@ class PeerTable:
         """None: the node is linked to no other relay."""
         return self._next_hops.get(node)
 
-    def names(self, tenant: int) -> dict[int, NodeName]:
+    def names(self, tenant: TenantNumber) -> dict[NodeNumber, NodeName]:
         """Of the tenant's nodes at other relays, by their numbers."""
         return {hop.number: node[1] for node, hop in self._next_hops.items() if hop.tenant == tenant}
 
@@ -62,7 +62,7 @@ class PeerTable:
         peer = self._peers.pop(id, None)
         return [Drop(peer.port, "that relay is gone")] if peer is not None and peer.port is not None else []
 
-    def up(self, id: str, port: int) -> list[PeerAction]:
+    def up(self, id: str, port: PortId) -> list[PeerAction]:
         """The data plane has admitted a link to a relay that is known."""
         peer = self._peers[id]
         older, peer.port = peer.port, port
@@ -74,7 +74,7 @@ class PeerTable:
         actions += [AddNextHop(h.tenant, h.number, port) for h in self._next_hops.values() if h.relay == id]
         return actions
 
-    def down(self, id: str, port: int) -> bool:
+    def down(self, id: str, port: PortId) -> bool:
         """Whether that was the link that was up."""
         peer = self._peers.get(id)
         if peer is None or peer.port != port:
@@ -82,7 +82,7 @@ class PeerTable:
         peer.port = None
         return True
 
-    def tenant(self, tenant: int) -> list[PeerAction]:
+    def tenant(self, tenant: TenantNumber) -> list[PeerAction]:
         """There are nodes of that tenant number."""
         if tenant in self._tenants:
             return []

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.api import keys
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import NodeName, NodeNumber, PortId, TenantId, TenantNumber
 from kubeedge.errors import Unavailable
 from kubeedge.kit.backoff import Backoff
 from kubeedge.kubebus.l3.plane import Plane, TlsContext
@@ -41,7 +41,7 @@ _BACKOFF = Backoff(0.5, 1.0)  # between two attempts to reach a peer
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeersSettings:
     addresses: Sequence[str]  # "host:port" where other relays reach us
-    first_number: int = 256  # behind the numbers of all nodes
+    first_number: NodeNumber = NodeNumber(256)  # behind the numbers of all nodes
 
 
 class Peers:
@@ -68,7 +68,7 @@ class Peers:
     # -- for the hub ---------------------------------------------------------------------------------------------------
 
     @property
-    def number(self) -> int:
+    def number(self) -> NodeNumber:
         """Ours, in every tenant; 0 before prepare()."""
         return self._registration.number
 
@@ -82,11 +82,11 @@ class Peers:
         """While it runs."""
         return self._links
 
-    async def prepare(self) -> int:
+    async def prepare(self) -> NodeNumber:
         """A lease, our number, our record. Raises Unavailable."""
         return await self._registration.prepare()
 
-    async def claim_address(self, tenant: int, address: str) -> str:
+    async def claim_address(self, tenant: TenantNumber, address: str) -> str:
         """See Registration.claim_address."""
         return await self._registration.claim_address(tenant, address)
 
@@ -94,7 +94,7 @@ class Peers:
         """None: the node is linked to no other relay."""
         return self._table.where(node)
 
-    def names(self, tenant: int) -> dict[int, NodeName]:
+    def names(self, tenant: TenantNumber) -> dict[NodeNumber, NodeName]:
         """Of the tenant's nodes at other relays, by their numbers."""
         return self._table.names(tenant)
 
@@ -107,7 +107,7 @@ class Peers:
         """It is not any more."""
         self._registration.gone(node)
 
-    def tenant(self, tenant: int) -> None:
+    def tenant(self, tenant: TenantNumber) -> None:
         """Nodes of this tenant may talk to services of any relay."""
         if self._plane is not None:
             self._perform(self._table.tenant(tenant))
@@ -210,13 +210,13 @@ class Peers:
 
     # -- links to other relays -----------------------------------------------------------------------------------------
 
-    def _on_up(self, id: str, port: int) -> None:
+    def _on_up(self, id: str, port: PortId) -> None:
         if self._table.get(id) is None or self._plane is None or not self._plane.admit_peer(port):
             return  # its record will come, or its PortClosed
         log.info("link up relay=%s", id)
         self._perform(self._table.up(id, port))
 
-    def _on_down(self, id: str, port: int, reason: str) -> None:
+    def _on_down(self, id: str, port: PortId, reason: str) -> None:
         if self._table.down(id, port):
             log.info("link down relay=%s: %s", id, reason)
 

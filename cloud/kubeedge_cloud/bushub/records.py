@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kubeedge.api.names import NodeNumber, TenantNumber
 from kubeedge.kubebus.l2.core import Subnet
 
 
@@ -20,8 +21,8 @@ class NextHop:
     """The relay that a node is linked to."""
 
     relay: str
-    tenant: int  # its number
-    number: int
+    tenant: TenantNumber  # its number
+    number: NodeNumber
     instance: str
     prefixes: Sequence[str]
     subnets: Sequence[Subnet]
@@ -38,7 +39,14 @@ def decode_next_hop(value: bytes) -> NextHop | None:
     try:
         v = json.loads(value)
         subnets = [Subnet(str(prefix), int(mtu)) for prefix, mtu in v["subnets"]]
-        return NextHop(v["relay"], int(v["tenant"]), int(v["number"]), v["instance"], list(v["prefixes"]), subnets)
+        return NextHop(
+            v["relay"],
+            TenantNumber(int(v["tenant"])),
+            NodeNumber(int(v["number"])),
+            v["instance"],
+            list(v["prefixes"]),
+            subnets,
+        )
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -48,8 +56,8 @@ class RelayRecord:
     """A relay, while it lives. `tun`: the tenant number and address of its own interface."""
 
     addresses: Sequence[str]  # "host:port"
-    number: int  # in L4
-    tun: tuple[int, str] | None
+    number: NodeNumber  # in L4
+    tun: tuple[TenantNumber, str] | None
 
     def encode(self) -> bytes:
         value = {
@@ -63,7 +71,7 @@ class RelayRecord:
 def decode_relay(value: bytes) -> RelayRecord | None:
     try:
         v = json.loads(value)
-        tun = (int(v["tun"][0]), str(v["tun"][1])) if v.get("tun") else None
-        return RelayRecord([str(a) for a in v["addresses"]], int(v["number"]), tun)
+        tun = (TenantNumber(int(v["tun"][0])), str(v["tun"][1])) if v.get("tun") else None
+        return RelayRecord([str(a) for a in v["addresses"]], NodeNumber(int(v["number"])), tun)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         return None

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kubeedge.api import keys
+from kubeedge.api.names import NodeNumber, TenantNumber
 from kubeedge.errors import Conflict, KubeEdgeError, NotFound, Unavailable
 from kubeedge.store.model import Compare, CompareTarget, Delete, Put, Store
 from kubeedge_cloud.bushub.linked import NodeKey
@@ -43,7 +44,7 @@ class Registration:
         store: Store,
         id: str,
         addresses: Sequence[str],
-        first_number: int,
+        first_number: NodeNumber,
         moved: Callable[[NodeKey, NextHop], None],
     ) -> None:
         self._store = store
@@ -51,25 +52,25 @@ class Registration:
         self._addresses = tuple(addresses)
         self._first_number = first_number
         self._moved = moved
-        self.number = 0
+        self.number = NodeNumber(0)
         self.lease = 0
-        self._tun: tuple[int, str] | None = None
+        self._tun: tuple[TenantNumber, str] | None = None
         self._ours: dict[NodeKey, NextHop] = {}
         self._revisions: dict[NodeKey, int] = {}  # of our own last write
         self._dirty: dict[NodeKey, None] = {}
         self._wake = asyncio.Event()
 
-    async def prepare(self) -> int:
+    async def prepare(self) -> NodeNumber:
         """A lease, our number, our record. Raises Unavailable."""
         self.lease = await self._store.lease_grant(_TTL)
-        for number in range(self._first_number, self._first_number + _MAX_RELAYS):
+        for number in map(NodeNumber, range(self._first_number, self._first_number + _MAX_RELAYS)):
             if await self._claim_number(number):
                 self.number = number
                 await self._put_record()
                 return number
         raise Unavailable(f"there are {_MAX_RELAYS} relays already")
 
-    async def claim_address(self, tenant: int, address: str) -> str:
+    async def claim_address(self, tenant: TenantNumber, address: str) -> str:
         """An own address ("100.64.255.254/16") on the network of that tenant: "" when it is ours, and the other relays hear of it; else
         who has it. Raises Unavailable.
 
@@ -212,7 +213,7 @@ class Registration:
         if revision:  # what another relay has written since is not ours to delete
             await self._store.txn([Compare(key, CompareTarget.MOD, "=", revision)], [Delete(key)])
 
-    async def _claim_number(self, number: int) -> bool:
+    async def _claim_number(self, number: NodeNumber) -> bool:
         key = keys.relay_number(number)
         return (await self._store.txn([_absent(key)], [Put(key, self._id.encode(), self.lease)])).succeeded
 

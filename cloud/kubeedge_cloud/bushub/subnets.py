@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
+from kubeedge.api.names import NodeNumber
 from kubeedge.kubebus.l2.core import MAX_ROUTES, Subnet
 
 MAX_SUBNETS = 60  # behind one node: the data plane checks at most 64 sources of a link
@@ -16,25 +17,25 @@ class RouteChange:
     """`number` None: nobody is there any more."""
 
     subnet: Subnet
-    number: int | None
+    number: NodeNumber | None
 
 
 class SubnetTable:
     """Networks behind the nodes of one tenant. Two routers may offer one network: the first has it, the other when the first is away."""
 
     def __init__(self) -> None:
-        self._offers: dict[str, dict[int, Subnet]] = {}  # prefix -> number -> as it was offered
-        self._away: set[int] = set()
-        self._chosen: dict[str, int] = {}
+        self._offers: dict[str, dict[NodeNumber, Subnet]] = {}  # prefix -> number -> as it was offered
+        self._away: set[NodeNumber] = set()
+        self._chosen: dict[str, NodeNumber] = {}
 
-    def routes(self, *, without: int = -1) -> list[Subnet]:
+    def routes(self, *, without: NodeNumber | None = None) -> list[Subnet]:
         """For a node: everything but its own."""
         return [self._offers[p][n] for p, n in sorted(self._chosen.items()) if n != without]
 
-    def owner(self, prefix: str) -> int | None:
+    def owner(self, prefix: str) -> NodeNumber | None:
         return self._chosen.get(prefix)
 
-    def offer(self, number: int, subnets: Sequence[Subnet]) -> list[RouteChange]:
+    def offer(self, number: NodeNumber, subnets: Sequence[Subnet]) -> list[RouteChange]:
         """What is behind the node from now on; it is here."""
         self._away.discard(number)
         new = {s.prefix: s for s in subnets}
@@ -51,7 +52,7 @@ class SubnetTable:
                 touched.add(prefix)
         return self._choose(touched, again={p for p in touched if self._chosen.get(p) == number})
 
-    def away(self, number: int) -> list[RouteChange]:
+    def away(self, number: NodeNumber) -> list[RouteChange]:
         """The node has no link. Its networks stay its own unless another offers them: a short outage changes nothing."""
         self._away.add(number)
         return self._choose({p for p, n in self._chosen.items() if n == number})

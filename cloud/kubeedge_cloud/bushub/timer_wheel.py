@@ -6,18 +6,20 @@ owner looks whether it is really time and adds it again.
 
 from __future__ import annotations
 
+from kubeedge.api.names import PortId
+
 
 class TimerWheel:
     def __init__(self) -> None:
-        self._seconds: dict[int, set[int]] = {}
+        self._seconds: dict[int, set[PortId]] = {}
         self._turned = -1  # the last second that was given out
 
-    def add(self, port: int, at: float | None, now: float) -> None:
+    def add(self, port: PortId, at: float | None, now: float) -> None:
         """None: its time will not come."""
         if at is not None:
             self._seconds.setdefault(max(int(at), int(now), self._turned + 1), set()).add(port)
 
-    def due(self, now: float) -> list[int]:
+    def due(self, now: float) -> list[PortId]:
         """Whose second has come, or passed."""
         second = int(now)
         if len(self._seconds) > second - self._turned > 0:

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from kubeedge.api.names import TenantId
+from kubeedge.api.names import NodeNumber, PortId, TenantId, TenantNumber
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kubebus.l3.netsetup import configure
 from kubeedge.kubebus.l3.plane import Plane
@@ -26,7 +26,7 @@ log = logging.getLogger("kubeedge.bushub")
 _ASK_AGAIN = 3.0  # seconds until a taken address is asked for again, or a TUN made again that could not be
 POD_NETWORK = "10.244.0.0/16"
 
-Claim = Callable[[int, str], Awaitable[str]]
+Claim = Callable[[TenantNumber, str], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,9 @@ class CloudTun:
 class OwnTun:
     """`number`: ours in the data plane. `claim` makes the address ours: "", or the words for who has it."""
 
-    def __init__(self, settings: CloudTun, tenant: int, plane: Plane, number: int, claim: Claim | None) -> None:
+    def __init__(
+        self, settings: CloudTun, tenant: TenantNumber, plane: Plane, number: NodeNumber, claim: Claim | None
+    ) -> None:
         self._settings = settings
         self._plane = plane
         self._number = number
@@ -51,7 +53,7 @@ class OwnTun:
         self._gone = asyncio.Event()
         self.tenant = tenant
         self.routes = KernelRoutes(settings.name)
-        self.port = -1  # in the data plane; -1: there is no TUN
+        self.port = PortId(-1)  # in the data plane; -1: there is no TUN
         self.trouble = ""  # why there is none
 
     async def open(self) -> None:
@@ -78,7 +80,7 @@ class OwnTun:
 
     def on_down(self, reason: str) -> None:
         """The data plane has lost it."""
-        self.port = -1
+        self.port = PortId(-1)
         self.trouble = f"no {self._settings.name}: {reason}"
         log.error("%s is gone (%s); it is made again", self._settings.name, reason)
         self._gone.set()
@@ -111,7 +113,7 @@ class OwnTun:
         except (OSError, KubeEdgeError) as exc:
             if self.port >= 0:  # half made: the next attempt begins anew
                 self._plane.drop(self.port, "it could not be configured")
-                self.port = -1
+                self.port = PortId(-1)
             self.trouble = f"no {self._settings.name}: {exc}"
             log.error("%s", self.trouble)
         else:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
+from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber, node_name, tenant_id
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.metrics import Family
 from kubeedge.kit.tasks import TaskSet
@@ -29,7 +29,7 @@ from kubeedge_cloud.publishing import observe
 log = logging.getLogger("kubeedge.publishing")
 
 #: (number of the tenant, of the node); None: there is no such node
-Numbers = Callable[[TenantId, NodeName], Awaitable[tuple[int, int] | None]]
+Numbers = Callable[[TenantId, NodeName], Awaitable[tuple[TenantNumber, NodeNumber] | None]]
 
 
 class Publishing:

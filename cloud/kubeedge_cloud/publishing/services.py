@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from kubeedge.api.names import TenantId
+from kubeedge.api.names import TenantId, TenantNumber
 from kubeedge.config import forms
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.server_proxy import ServerProxy
 from kubeedge.kubebus.http.url import ServiceName, Target
 
-TenantNumber = Callable[[TenantId], Awaitable[int | None]]
+FindTenant = Callable[[TenantId], Awaitable[TenantNumber | None]]
 
 
 class CloudServices:
     """On L4 port 80 of every tenant. `tenant_number`: None for a tenant that does not exist."""
 
-    def __init__(self, services: Sequence[str], tenant_number: TenantNumber) -> None:
+    def __init__(self, services: Sequence[str], tenant_number: FindTenant) -> None:
         self._services = [forms.cloud_service(text) for text in services]
         self._tenant_number = tenant_number
 
-    def for_tenant(self, number: int) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    def for_tenant(
+        self, number: TenantNumber
+    ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
         """A handler of L4 connections."""
 
         async def resolve(service: ServiceName) -> Target | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import NodeName, TenantId, TenantNumber
 from kubeedge_cloud.tenants.model import NodeRecord
 
 
@@ -26,7 +26,7 @@ class NodeFollower(Protocol):
 
 
 class NodeDirectory(NodeLookup, NodeFollower, Protocol):
-    async def tenant_number(self, tenant: TenantId) -> int | None:
+    async def tenant_number(self, tenant: TenantId) -> TenantNumber | None:
         """None: there is no such tenant."""
         ...
 

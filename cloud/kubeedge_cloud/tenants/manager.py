@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from kubeedge.api import keys, meta
-from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
+from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber, node_name, tenant_id
 from kubeedge.errors import Conflict, Invalid, NotFound, Unavailable
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store
 from kubeedge.store.reflector import read_all, reflect
@@ -48,7 +48,9 @@ class TenantManager:
             if (found := await self.tenant(tenant)) is not None:
                 return found
             claims = await read_all(self._store, keys.TENANT_NUMBERS, keys_only=True)
-            number = model.lowest_free({_number_of(key) for key in claims}, model.MAX_TENANTS, "tenant numbers")
+            number = TenantNumber(
+                model.lowest_free({_number_of(key) for key in claims}, model.MAX_TENANTS, "tenant numbers")
+            )
             record = TenantRecord(tenant, number, meta.timestamp(self._wall()))
             claim = keys.tenant_number(number)
             done = await self._store.txn(
@@ -106,7 +108,9 @@ class TenantManager:
                 return found
             claims = await read_all(self._store, keys.node_numbers(tenant), keys_only=True)
             try:
-                number = model.lowest_free({_number_of(k) for k in claims}, self._plan.nodes, "node numbers")
+                number = NodeNumber(
+                    model.lowest_free({_number_of(k) for k in claims}, self._plan.nodes, "node numbers")
+                )
             except Unavailable as exc:
                 raise Unavailable(f"tenant {tenant}: {exc}") from exc
             record = NodeRecord(
@@ -183,7 +187,7 @@ class TenantManager:
     async def lookup(self, tenant: TenantId, node: NodeName) -> NodeRecord | None:
         return await self.node(tenant, node)
 
-    async def tenant_number(self, tenant: TenantId) -> int | None:
+    async def tenant_number(self, tenant: TenantId) -> TenantNumber | None:
         record = await self.tenant(tenant)
         return record.number if record is not None else None
 

@@ -19,7 +19,7 @@ from ipaddress import IPv4Address, IPv4Network, ip_interface, ip_network
 from typing import Any
 
 from kubeedge.api import keys
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber
 from kubeedge.errors import Invalid, Refused, Unavailable
 
 MAX_TENANTS = 65_535  # the data plane's tenant numbers; 0 is nobody
@@ -28,7 +28,7 @@ MAX_TENANTS = 65_535  # the data plane's tenant numbers; 0 is nobody
 @dataclass(frozen=True, slots=True)
 class TenantRecord:
     name: TenantId
-    number: int
+    number: TenantNumber
     created_at: str = ""  # RFC 3339
     objects: int = 0  # that it may store; 0: as the configuration says
     size: int = 0  # bytes of them; likewise
@@ -42,8 +42,8 @@ class TenantRecord:
 class NodeRecord:
     tenant: TenantId
     name: NodeName
-    number: int
-    tenant_number: int
+    number: NodeNumber
+    tenant_number: TenantNumber
     address: str  # on the overlay, with its prefix length: "100.64.0.7/16"
     pod_cidr: str
     created_at: str = ""  # RFC 3339
@@ -100,26 +100,26 @@ class AddressPlan:
         """Addresses without the network, the cloud itself and the broadcast address; numbers have 16 bits."""
         return min(self._overlay.num_addresses - 3, 65_533)
 
-    def address(self, number: int) -> str:
+    def address(self, number: NodeNumber) -> str:
         """On the overlay, with its prefix length."""
         if not 1 <= number <= self._most:
             raise Invalid(f"node number {number} is not between 1 and {self._most}")
         return f"{self._overlay[number]}/{self._overlay.prefixlen}"
 
-    def number(self, address: str) -> int | None:
+    def number(self, address: str) -> NodeNumber | None:
         """Which node an address on the overlay would be of; None: it is not on the overlay, or no node's."""
         ip = ip_interface(address).ip
         if not isinstance(ip, IPv4Address) or ip not in self._overlay:
             return None
         number = int(ip) - int(self._overlay.network_address)
-        return number if 1 <= number <= self._most else None
+        return NodeNumber(number) if 1 <= number <= self._most else None
 
     @property
     def cloud(self) -> str:
         """The cloud's own address."""
         return f"{self._overlay[-2]}/{self._overlay.prefixlen}"
 
-    def pod_cidr(self, number: int) -> str:
+    def pod_cidr(self, number: NodeNumber) -> str:
         if not 1 <= number <= self.nodes:
             raise Invalid(f"node number {number} is not between 1 and {self.nodes}")
         first = int(self._network.network_address) + (number << (32 - self.node_bits))
@@ -164,7 +164,7 @@ def decode_tenant(value: bytes) -> TenantRecord:
     fields = _fields(value, "tenant")
     return TenantRecord(
         TenantId(str(fields["name"])),
-        _number(fields),
+        TenantNumber(_number(fields)),
         str(fields.get("createdAt", "")),
         int(fields.get("objects", 0)),
         int(fields.get("size", 0)),
@@ -177,8 +177,8 @@ def decode_node(tenant: TenantId, value: bytes) -> NodeRecord:
     return NodeRecord(
         tenant,
         NodeName(str(fields["name"])),
-        _number(fields),
-        int(fields.get("tenantNumber", 0)),
+        NodeNumber(_number(fields)),
+        TenantNumber(int(fields.get("tenantNumber", 0))),
         str(fields.get("address", "")),
         str(fields.get("podCIDR", "")),
         str(fields.get("createdAt", "")),

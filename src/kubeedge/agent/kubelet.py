@@ -10,11 +10,11 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import L4Port, NodeName, TenantId
 from kubeedge.config.edge import NodeCredentials
 from kubeedge.errors import Unavailable
 
-PORT = 10250  # L4, on every node
+PORT = L4Port(10250)  # L4, on every node
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -37,7 +37,7 @@ number in 16 digits); NAMESPACE is "_" for what has none.
 
 from __future__ import annotations
 
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber
 
 CLUSTER_SCOPE = "_"
 DESIRED = "/desired/"
@@ -106,7 +106,7 @@ def nodes(tenant: TenantId) -> str:
     return f"/t/{tenant}/nodes/"
 
 
-def tenant_number(number: int) -> str:
+def tenant_number(number: TenantNumber) -> str:
     return f"{TENANT_NUMBERS}{number:05}"
 
 
@@ -114,7 +114,7 @@ def node_numbers(tenant: TenantId) -> str:
     return f"/t/{tenant}/numbers/"
 
 
-def node_number(tenant: TenantId, number: int) -> str:
+def node_number(tenant: TenantId, number: NodeNumber) -> str:
     return f"{node_numbers(tenant)}{number:05}"
 
 
@@ -142,11 +142,11 @@ def session(tenant: TenantId, node: NodeName) -> str:
     return f"{SESSIONS}{tenant}/{node}"
 
 
-def relay_number(number: int) -> str:
+def relay_number(number: NodeNumber) -> str:
     return f"{RELAY_NUMBERS}{number:05}"
 
 
-def relay_tun(tenant_number: int, address: str) -> str:
+def relay_tun(tenant_number: TenantNumber, address: str) -> str:
     return f"{BUS}tuns/{tenant_number:05}/{address}"
 
 

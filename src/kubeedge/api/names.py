@@ -10,6 +10,10 @@ from kubeedge.errors import Invalid
 TenantId = NewType("TenantId", str)  # RFC 1123 label, at most 63 characters
 NodeName = NewType("NodeName", str)  # RFC 1123 label: it is a path element of URLs and a part of certificates
 Revision = NewType("Revision", int)  # the store's counter: global, grows by one with every committed transaction
+TenantNumber = NewType("TenantNumber", int)  # of a tenant in the data plane, 16 bits; 0: there is only one
+NodeNumber = NewType("NodeNumber", int)  # of a node in its tenant, 16 bits; 0: the cloud; the highest are relays
+L4Port = NewType("L4Port", int)  # 0 to 65535, of L4 within a node
+PortId = NewType("PortId", int)  # a link or a TUN interface of one data plane; never used again by the same one
 
 Object: TypeAlias = dict[str, Any]  # a Kubernetes object as JSON: camelCase names, as on the wire
 

@@ -8,10 +8,11 @@ from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
+from kubeedge.api.names import NodeNumber, TenantNumber
 from kubeedge.kubebus.l2.core import LinkSettings, Subnet, Welcome
 
-TENANT = 0  # an edge has one routing table
-RELAY = 0  # whoever is not ourselves is reached through it
+TENANT = TenantNumber(0)  # an edge has one routing table
+RELAY = NodeNumber(0)  # whoever is not ourselves is reached through it
 NO_RELAY = "this node knows no relay: the cloud named none when it joined; `modules.kubebus.relays` names them here"
 
 
@@ -33,7 +34,7 @@ class KubeBusSettings:
     cert: Path
     key: Path
     node: str = ""  # our own name: connections to ourselves need no relay
-    number: int  # of this node
+    number: NodeNumber  # of this node
     address: str  # on the overlay, with its prefix: "100.64.0.1/16"
     pod_cidr: str
     tun: str = "kb0"

@@ -15,6 +15,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from kubeedge.api.names import L4Port
 from kubeedge.errors import LinkNotUp, Unavailable
 from kubeedge.kubebus import ping
 from kubeedge.kubebus.core import NO_RELAY, TENANT, BusStatus, KubeBusSettings, route_rows, wrong_welcome
@@ -50,8 +51,8 @@ class KubeBus:
         self._rng = rng or random.SystemRandom()
         self._plane: Plane | None = None
         self._endpoint: Endpoint | None = None
-        self._listeners: dict[int, Handler] = {ping.PORT: ping.echo}
-        self._fast_paths: dict[int, tuple[dict[str, Any], Callable[[Any], None]]] = {}
+        self._listeners: dict[L4Port, Handler] = {ping.PORT: ping.echo}
+        self._fast_paths: dict[L4Port, tuple[dict[str, Any], Callable[[Any], None]]] = {}
         self._links: Links | None = None
         self._up = asyncio.Event()
         self._since = asyncio.get_running_loop().time()  # when being linked, or not, began
@@ -64,7 +65,7 @@ class KubeBus:
     # -- for the rest of the agent -------------------------------------------------------------------------------------
 
     async def connect(
-        self, node: str, port: int, *, timeout: float = 10.0
+        self, node: str, port: L4Port, *, timeout: float = 10.0
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to a port of another node of the tenant, or of "cloud". Raises Unavailable, NotFound."""
         endpoint = self._require_endpoint()
@@ -81,24 +82,24 @@ class KubeBus:
             ) from None
         return await endpoint.connect(number, port, timeout=timeout)
 
-    def serve(self, port: int, handler: Handler) -> None:
+    def serve(self, port: L4Port, handler: Handler) -> None:
         """Before the module runs: `handler` serves this port, across its restarts."""
         self._listeners[port] = handler
 
-    async def listen(self, port: int, handler: Handler) -> None:
+    async def listen(self, port: L4Port, handler: Handler) -> None:
         """As serve, at any time."""
         self.serve(port, handler)
         if self._endpoint is not None:
             await self._endpoint.listen(port, handler)
 
-    def server_fast_path(self, port: int, settings: dict[str, Any], made: Callable[[Any], None]) -> None:
+    def server_fast_path(self, port: L4Port, settings: dict[str, Any], made: Callable[[Any], None]) -> None:
         """The data plane's fast path for web services, in front of a port that is served here: `made` gets it now and after each start of this
         module; None where there is none."""
         self._fast_paths[port] = (settings, made)
         if self._plane is not None and self._endpoint is not None:
             self._start_fast_path(port)
 
-    def _start_fast_path(self, port: int) -> None:
+    def _start_fast_path(self, port: L4Port) -> None:
         settings, made = self._fast_paths[port]
         core = self._endpoint.fast if self._endpoint is not None else None
         proxy = None

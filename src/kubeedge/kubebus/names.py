@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from kubeedge.api.names import NodeNumber, PortId
 from kubeedge.errors import LinkNotUp, NotFound, Unavailable
 from kubeedge.kubebus.links.driver import Links
 from kubeedge.kubebus.links.link import Link
@@ -25,11 +26,11 @@ class Names:
         """`links`: those that there are now; `up` is set while there is one that is up."""
         self._links = links
         self._up = up
-        self._known: dict[str, int] = {}
-        self._asked: dict[tuple[int, int], asyncio.Future[int | None]] = {}  # (port of the link, id)
-        self.cloud = 0  # number of the relay that we are linked to
+        self._known: dict[str, NodeNumber] = {}
+        self._asked: dict[tuple[PortId, int], asyncio.Future[NodeNumber | None]] = {}  # (port of the link, id)
+        self.cloud = NodeNumber(0)  # number of the relay that we are linked to
 
-    async def number(self, node: str) -> int:
+    async def number(self, node: str) -> NodeNumber:
         """Waits for a link, and asks again when one goes down before it has answered. Raises NotFound, Unavailable."""
         while True:
             await self._up.wait()
@@ -39,7 +40,7 @@ class Names:
                 return await self._resolve(node)
             await asyncio.sleep(_ASK_AGAIN)
 
-    def resolved(self, link: Link, id: int, number: int | None) -> None:
+    def resolved(self, link: Link, id: int, number: NodeNumber | None) -> None:
         """The relay has answered; None: there is no such node."""
         future = self._asked.pop((link.port, id), None)
         if future is not None and not future.done():
@@ -56,7 +57,7 @@ class Names:
         """No link is left: the next relay may know the nodes by other numbers."""
         self._known.clear()
 
-    async def _resolve(self, node: str) -> int:
+    async def _resolve(self, node: str) -> NodeNumber:
         if node in self._known:
             return self._known[node]
         links = self._links()
@@ -64,7 +65,7 @@ class Names:
         if link is None or links is None:
             raise LinkNotUp("no link to the relay")
         id = link.core.resolve(node)
-        future: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[NodeNumber | None] = asyncio.get_running_loop().create_future()
         self._asked[link.port, id] = future
         links.flush(link)
         try:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from kubeedge.api.names import PortId
 from kubeedge.kit.metrics import Family, family
 
 if TYPE_CHECKING:
@@ -104,10 +105,10 @@ class CounterTotals:
     the sum after its end: a counter of Prometheus that goes back counts as begun anew, with everything it has."""
 
     def __init__(self) -> None:
-        self._last: dict[int, PortCounters] = {}
+        self._last: dict[PortId, PortCounters] = {}
         self._past: dict[str, int] = {}
 
-    def total(self, ports: Mapping[int, PortCounters]) -> PortCounters | None:
+    def total(self, ports: Mapping[PortId, PortCounters]) -> PortCounters | None:
         """`ports`: those that are there now; their numbers are never used again. None: there has been none."""
         for port in self._last.keys() - ports.keys():
             for key, value in asdict(self._last.pop(port)).items():

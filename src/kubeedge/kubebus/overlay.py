@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from kubeedge.api.names import PortId
 from kubeedge.errors import Unavailable
 from kubeedge.kubebus import router
 from kubeedge.kubebus.core import RELAY, TENANT, KubeBusSettings
@@ -22,7 +23,7 @@ class OverlayInterface:
     def __init__(self, settings: KubeBusSettings) -> None:
         self._settings = settings
         self._overlay: Overlay | None = None
-        self.port = -1  # of the plane
+        self.port = PortId(-1)  # of the plane
         self.subnets: Sequence[Subnet] = ()  # networks behind this node
         self.conflicts: tuple[str, ...] = ()  # networks of this machine that have addresses of the overlay
 
@@ -51,7 +52,7 @@ class OverlayInterface:
 
     def close(self) -> None:
         """The data plane, which has the TUN, ends."""
-        self._overlay, self.port = None, -1
+        self._overlay, self.port = None, PortId(-1)
 
     def network_changed(self) -> None:
         """Addresses and routes of this machine changed: adjust ours."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from kubeedge.api.names import L4Port
 from kubeedge.kit.streams import abort_writer
 
-PORT = 10249  # L4, on every node and every relay
+PORT = L4Port(10249)  # L4, on every node and every relay
 MAX_COUNT = 1000
 _MAX_LINE = 64
 _IDLE = 30.0  # seconds that a caller may stay silent

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from kubeedge.api.names import TenantId
+from kubeedge.api.names import L4Port, TenantId
 from kubeedge.config import forms
 from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.streams import abort_writer
@@ -27,9 +27,9 @@ from kubeedge.kubebus.http.url import L4_PORT, ServiceName, Target, service_name
 
 log = logging.getLogger("kubeedge.kubebus.http")
 
-Listen = Callable[[int, StreamHandler], Awaitable[None]]
+Listen = Callable[[L4Port, StreamHandler], Awaitable[None]]
 #: (L4 port, settings, what is called with a proxy in C each time that there is a new one): KubeBus.server_fast_path
-ServerFastPath = Callable[[int, dict[str, Any], Callable[[Any], None]], None]
+ServerFastPath = Callable[[L4Port, dict[str, Any], Callable[[Any], None]], None]
 #: all places where a service is: ServiceTable.targets
 Targets = Callable[[ServiceName], Sequence[Target]]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kubeedge.api.names import NodeNumber, TenantNumber
+
 BYTES = 64 << 20  # that wait in all connections of a process
 MAX_CONNECTIONS = 65_536
 MAX_CONNECTIONS_OF_NODE = 16_384
@@ -41,14 +43,14 @@ class Budget:
 
     bytes: int = BYTES
     held: Held = field(default_factory=Held)
-    _tenants: dict[int, Held] = field(default_factory=dict)
-    _nodes: dict[tuple[int, int], Held] = field(default_factory=dict)
+    _tenants: dict[TenantNumber, Held] = field(default_factory=dict)
+    _nodes: dict[tuple[TenantNumber, NodeNumber], Held] = field(default_factory=dict)
 
-    def node(self, tenant: int, number: int) -> Node:
+    def node(self, tenant: TenantNumber, number: NodeNumber) -> Node:
         held = self._nodes.setdefault((tenant, number), Held())
         return Node(self, self._tenants.setdefault(tenant, Held()), held)
 
-    def forget(self, tenant: int, number: int) -> None:
+    def forget(self, tenant: TenantNumber, number: NodeNumber) -> None:
         """What holds nothing any more."""
         if not self._nodes[tenant, number].connections:
             del self._nodes[tenant, number]

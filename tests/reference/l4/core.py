@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from kubeedge.api.names import L4Port, NodeNumber, TenantNumber
 from kubeedge.kubebus.l4.state import ConnectionState
 from tests.reference.l4.budget import Budget, Node
 from tests.reference.l4.congestion import NewReno
@@ -57,13 +58,15 @@ class _Sent:
 
 @dataclass(slots=True)
 class L4Connection:
-    local_port: int
-    remote_port: int
+    local_port: L4Port
+    remote_port: L4Port
     initial_sequence: int
     state: ConnectionState = ConnectionState.SYN_SENT
     error: str = ""
     congestion: NewReno = field(default_factory=NewReno)
-    node: Node = field(default_factory=lambda: Budget().node(0, 0))  # whose peer's memory this takes
+    node: Node = field(
+        default_factory=lambda: Budget().node(TenantNumber(0), NodeNumber(0))
+    )  # whose peer's memory this takes
     _next: int = 0  # sequence of the next new byte
     _unacknowledged: int = 0
     _peer_window: int = MAX_PAYLOAD
@@ -102,7 +105,9 @@ class L4Connection:
     # -- opening -------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def connect(cls, local_port: int, remote_port: int, initial_sequence: int, now: float, node: Node) -> L4Connection:
+    def connect(
+        cls, local_port: L4Port, remote_port: L4Port, initial_sequence: int, now: float, node: Node
+    ) -> L4Connection:
         c = cls(local_port, remote_port, initial_sequence, node=node)
         c._next = c._unacknowledged = initial_sequence
         c._progress_at = c._heard_at = now

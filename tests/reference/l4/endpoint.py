@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from kubeedge.api.names import L4Port, NodeNumber, TenantNumber
 from kubeedge.errors import Misuse, PeerError, Unavailable
 from kubeedge.kubebus.l4.state import ConnectionState
 from tests.reference.l4 import budget as budgets
@@ -18,9 +19,9 @@ from tests.reference.l4.core import L4Connection
 from tests.reference.l4.segment import ACK, RST, SYN, Segment, decode, encode
 
 MAX_ENDED = 256  # that are remembered, the newest; an ended connection is a few hundred bytes
-_FIRST_EPHEMERAL, _LAST_EPHEMERAL = 32_768, 65_535
+_FIRST_EPHEMERAL, _LAST_EPHEMERAL = L4Port(32_768), L4Port(65_535)
 
-Key = tuple[int, int, int]  # peer, local port, remote port
+Key = tuple[NodeNumber, L4Port, L4Port]  # peer, local port, remote port
 
 
 @dataclass(slots=True)
@@ -28,16 +29,16 @@ class EndpointCore:
     """`random_sequence()` gives 32 random bits. Driver: send segments_to_send(); handle_timer at next_timer()."""
 
     random_sequence: Callable[[], int]
-    tenant: int = 0
+    tenant: TenantNumber = TenantNumber(0)
     budget: int = budgets.BYTES
     beside: EndpointCore | None = None  # an endpoint of the same process: they have one budget
     connections: dict[Key, L4Connection] = field(default_factory=dict)
     accepted: list[Key] = field(default_factory=list)  # established since the driver looked
     changed: set[Key] = field(default_factory=set)  # something to read, to write or to end
-    _listening: set[int] = field(default_factory=set)
+    _listening: set[L4Port] = field(default_factory=set)
     _opening: set[Key] = field(default_factory=set)
-    _port: int = _FIRST_EPHEMERAL
-    _out: list[tuple[int, bytes]] = field(default_factory=list)
+    _port: L4Port = _FIRST_EPHEMERAL
+    _out: list[tuple[NodeNumber, bytes]] = field(default_factory=list)
     _timers: list[tuple[float, Key]] = field(default_factory=list)
     _armed: dict[Key, float] = field(default_factory=dict)
     _ended: dict[Key, L4Connection] = field(default_factory=dict)  # TIME_WAIT: only to answer what is sent again
@@ -60,15 +61,15 @@ class EndpointCore:
         """Of all connections, half-open ones too."""
         return len(self.connections)
 
-    def listen(self, port: int) -> None:
+    def listen(self, port: L4Port) -> None:
         if port in self._listening:
             raise Misuse(f"port {port} is listened on already")
         self._listening.add(port)
 
-    def unlisten(self, port: int) -> None:
+    def unlisten(self, port: L4Port) -> None:
         self._listening.discard(port)
 
-    def connect(self, peer: int, port: int, now: float) -> Key:
+    def connect(self, peer: NodeNumber, port: L4Port, now: float) -> Key:
         """Raises Unavailable when there are too many."""
         node = self._node(peer)
         if not node.may_connect():
@@ -77,7 +78,7 @@ class EndpointCore:
                 f"too many connections, or too many bytes wait in them, for another to node {peer}", retry_after=1.0
             )
         for _ in range(_LAST_EPHEMERAL - _FIRST_EPHEMERAL + 1):
-            local, self._port = self._port, self._port + 1 if self._port < _LAST_EPHEMERAL else _FIRST_EPHEMERAL
+            local, self._port = self._port, self._port_after(self._port)
             if (peer, local, port) not in self.connections:
                 key = (peer, local, port)
                 self.connections[key] = L4Connection.connect(local, port, self.random_sequence(), now, node)
@@ -86,7 +87,11 @@ class EndpointCore:
                 return key
         raise Unavailable(f"no free port towards node {peer}", retry_after=1.0)
 
-    def receive(self, peer: int, data: bytes, now: float) -> None:
+    @staticmethod
+    def _port_after(port: L4Port) -> L4Port:
+        return L4Port(port + 1) if port < _LAST_EPHEMERAL else _FIRST_EPHEMERAL
+
+    def receive(self, peer: NodeNumber, data: bytes, now: float) -> None:
         """A segment from a peer; garbage is dropped."""
         try:
             segment = decode(data)
@@ -128,10 +133,10 @@ class EndpointCore:
         node.add(connections=1, opening=1)
         return connection
 
-    def _node(self, peer: int) -> Node:
+    def _node(self, peer: NodeNumber) -> Node:
         return self._budget.node(self.tenant, peer)
 
-    def _forget(self, peer: int) -> None:
+    def _forget(self, peer: NodeNumber) -> None:
         self._budget.forget(self.tenant, peer)
 
     def _not_opening(self, key: Key) -> None:
@@ -175,7 +180,7 @@ class EndpointCore:
         self._armed.pop(key, None)
         self.changed.discard(key)
 
-    def reset_peer(self, peer: int, reason: str) -> None:
+    def reset_peer(self, peer: NodeNumber, reason: str) -> None:
         for key in [k for k in self.connections if k[0] == peer]:
             self.connections[key].abort(reason)
             self.touch(key)
@@ -195,7 +200,7 @@ class EndpointCore:
                 self.drop(key)
             self.touch(key)
 
-    def segments_to_send(self) -> Iterable[tuple[int, bytes]]:
+    def segments_to_send(self) -> Iterable[tuple[NodeNumber, bytes]]:
         out, self._out = self._out, []
         return out
 

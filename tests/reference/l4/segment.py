@@ -16,6 +16,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from kubeedge.api.names import L4Port
 from kubeedge.errors import PeerError
 
 SYN, ACK, FIN, RST, CE, ECE = 1, 2, 4, 8, 16, 32
@@ -27,8 +28,8 @@ _RANGE = struct.Struct("!II")
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    source_port: int
-    destination_port: int
+    source_port: L4Port
+    destination_port: L4Port
     sequence: int
     acknowledgement: int
     window: int

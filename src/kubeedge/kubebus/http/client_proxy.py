@@ -15,7 +15,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import L4Port, NodeName, TenantId
 from kubeedge.errors import Invalid, NotFound, PeerError, Unavailable
 from kubeedge.kit.http1 import ClientResponse, Connection, Limits, Request, Response, Upgrade, serve_connection
 from kubeedge.kubebus.http import headers as h
@@ -27,7 +27,7 @@ from kubeedge.kubebus.http.url import L4_PORT, ServiceUrl, parse
 
 log = logging.getLogger("kubeedge.kubebus.http")
 
-Connect = Callable[[TenantId, NodeName, int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+Connect = Callable[[TenantId, NodeName, L4Port], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 _Interim = Callable[[h.Headers], h.Pairs]
 _Count = Callable[[int, int], None]

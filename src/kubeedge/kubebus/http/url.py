@@ -12,12 +12,12 @@ import re
 from dataclasses import dataclass, field
 from typing import NewType
 
-from kubeedge.api.names import NodeName, TenantId, node_name, tenant_id
+from kubeedge.api.names import L4Port, NodeName, TenantId, node_name, tenant_id
 from kubeedge.errors import Invalid
 
 ServiceName = NewType("ServiceName", str)  # RFC 1123 label
 
-L4_PORT = 80  # where every node's server proxy listens
+L4_PORT = L4Port(80)  # where every node's server proxy listens
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)

@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from kubeedge.api.names import NodeNumber
 from kubeedge.errors import LinkNotUp, PeerError
 from kubeedge.kubebus.l2 import fields
 
@@ -76,13 +77,13 @@ class Hello:
 class Welcome:
     """What the relay says of the node, and of itself."""
 
-    number: int
+    number: NodeNumber
     address: str
     pod_cidr: str
     routes: Sequence[Subnet]
     mtu: int
     relay: str = ""  # which process of the cloud this is
-    relay_number: int = 0  # where its own services are
+    relay_number: NodeNumber = NodeNumber(0)  # where its own services are
     refused: Sequence[str] = ()  # subnets that the tenant does not allow
 
 
@@ -113,7 +114,7 @@ class NameResolved:
     """Edge: the answer to resolve(); None: there is no such node."""
 
     id: int
-    number: int | None
+    number: NodeNumber | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +242,7 @@ class LinkCore:
         self._emit({"type": "resolve", "id": id, "node": node})
         return id
 
-    def resolved(self, id: int, number: int | None) -> None:
+    def resolved(self, id: int, number: NodeNumber | None) -> None:
         """Relay: the answer to NameAsked."""
         self._emit({"type": "resolved", "id": id, "number": number})
 
@@ -316,13 +317,13 @@ class LinkCore:
                 return [
                     LinkUp(
                         Welcome(
-                            fields.integer(message, "number"),
+                            NodeNumber(fields.integer(message, "number")),
                             fields.text(message, "address"),
                             fields.text(message, "podCIDR"),
                             _subnets(message, "routes"),
                             fields.integer(message, "mtu"),
                             fields.word(message, "relay"),
-                            fields.integer(message, "relayNumber", 0),
+                            NodeNumber(fields.integer(message, "relayNumber", 0)),
                             fields.texts(message, "refused"),
                         )
                     )
@@ -334,7 +335,7 @@ class LinkCore:
                 if id not in self._waiting:
                     raise PeerError(f"an answer to the question {id}, which was not asked")
                 self._waiting.discard(id)
-                number = None if message.get("number") is None else fields.integer(message, "number")
+                number = None if message.get("number") is None else NodeNumber(fields.integer(message, "number"))
                 return [NameResolved(id, number)]
             case "routes", Role.EDGE, LinkState.UP:
                 return [RoutesChanged(_subnets(message, "add"), fields.prefixes(message, "withdraw"))]

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from kubeedge._fastpath import plane as fastpath
+from kubeedge.api.names import L4Port, NodeNumber, PortId, TenantNumber
 from kubeedge.wire import frame
 from kubeedge.wire.frame import CONTROL, MAX_CONTROL_BYTES, PACKET, SEGMENT
 
+_HTTP = L4Port(80)
 MAX_SEGMENT_BYTES = frame.MAX_SEGMENT_BYTES - frame.ADDRESS  # bytes of one segment, its 8-byte address not counted
 
 __all__ = [
@@ -39,7 +41,7 @@ __all__ = [
 class PortConnected:
     """TLS is up; nothing but control frames flows until `admit`. peer_uri is the one URI name of the peer's certificate."""
 
-    port: int
+    port: PortId
     peer_uri: str
 
 
@@ -47,13 +49,13 @@ class PortConnected:
 class PortClosed:
     """Final: the port is gone. Comes exactly once for every port that add_link gave, and for a TUN whose device was deleted."""
 
-    port: int
+    port: PortId
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class FrameReceived:
-    port: int
+    port: PortId
     kind: int
     payload: bytes
 
@@ -62,9 +64,9 @@ class FrameReceived:
 class SegmentReceived:
     """An L4 segment for this plane's own number."""
 
-    port: int
-    tenant: int
-    source: int
+    port: PortId
+    tenant: TenantNumber
+    source: NodeNumber
     payload: bytes
 
 
@@ -108,20 +110,20 @@ class TlsContext:
 class Plane:
     """One data plane with its thread. `number` is our own node number: segments for it become events."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: NodeNumber) -> None:
         self._raw = fastpath.Plane(number)
 
     def close(self) -> None:
         """Ends the thread and closes every port; idempotent."""
         self._raw.close()
 
-    def l4(self, tenant: int) -> fastpath.L4:
+    def l4(self, tenant: TenantNumber) -> fastpath.L4:
         """The tenant's L4 connections, which live in the plane's thread: kubebus.l4.driver takes it. From the first one on, segments for our
         number go there and are no events."""
         return fastpath.L4(plane=self._raw, tenant=tenant)
 
     def web_proxy(
-        self, *, listener: int = -1, l4: fastpath.L4 | None = None, port: int = 80, **settings: Any
+        self, *, listener: int = -1, l4: fastpath.L4 | None = None, port: L4Port = _HTTP, **settings: Any
     ) -> fastpath.Proxy:
         """The fast path of the web proxies (kubebus.http.fast): in front of a listening descriptor, which is the proxy's from here, or of
         who listens on a port of `l4`. Raises OSError; the descriptor is the caller's then."""
@@ -135,25 +137,25 @@ class Plane:
     def events(self, limit: int = 256) -> list[PlaneEvent]:
         return [_event(*raw) for raw in self._raw.raw_events(limit)]
 
-    def add_tun(self, fd: int, *, tenant: int, vnet_hdr: bool, uso: bool = True) -> int:
+    def add_tun(self, fd: int, *, tenant: TenantNumber, vnet_hdr: bool, uso: bool = True) -> PortId:
         """The port; the plane owns the descriptor from here. What the device does not take (packets of up to 64 KiB without
         vnet_hdr, UDP ones without uso) is cut in software."""
-        port: int = self._raw.add_tun(fd, tenant=tenant, vnet_hdr=vnet_hdr, uso=uso)
+        port: PortId = self._raw.add_tun(fd, tenant=tenant, vnet_hdr=vnet_hdr, uso=uso)
         return port
 
-    def set_source(self, tenant: int, address: str, *, tun: bool = False) -> None:
+    def set_source(self, tenant: TenantNumber, address: str, *, tun: bool = False) -> None:
         """Where ICMP errors come from, per version of IP: those into links or, with `tun`, those into our own TUN, whose kernel
         refuses packets from its own address. Before, they come from 192.0.0.8 (RFC 7600) or fe80::1."""
         self._raw.set_source(tenant, address, tun)
 
-    def add_link(self, fd: int, tls: TlsContext, *, server_name: str = "", congestion: str = "") -> int:
+    def add_link(self, fd: int, tls: TlsContext, *, server_name: str = "", congestion: str = "") -> PortId:
         """A connected TCP socket, whose descriptor the plane owns from here. The handshake runs in the plane: PortConnected or
         PortClosed will say how it went. server_name is what the server's certificate must be for (a host name or an address).
         congestion: the socket's congestion control; without one, bbr on a path with a round trip of 3 ms or more, else cubic."""
-        port: int = self._raw.add_link(fd, tls.raw, server_name=server_name, congestion=congestion)
+        port: PortId = self._raw.add_link(fd, tls.raw, server_name=server_name, congestion=congestion)
         return port
 
-    def admit(self, port: int, *, tenant: int, number: int, prefixes: Sequence[str]) -> bool:
+    def admit(self, port: PortId, *, tenant: TenantNumber, number: NodeNumber, prefixes: Sequence[str]) -> bool:
         """From here data flows. Packets from the link must have a source within `prefixes`, segments the source `number`;
         with no prefixes neither is checked (the edge trusts its relay). False: the link is gone.
 
@@ -162,54 +164,54 @@ class Plane:
         admitted: bool = self._raw.admit(port, tenant=tenant, number=number, prefixes=prefixes)
         return admitted
 
-    def admit_peer(self, port: int) -> bool:
+    def admit_peer(self, port: PortId) -> bool:
         """The link leads to another relay, which is trusted with the data of every tenant. What comes from it goes to nodes that
         are linked here, or to our TUN, never to another relay. False: the link is gone."""
         admitted: bool = self._raw.admit_peer(port)
         return admitted
 
-    def add_next_hop(self, tenant: int, number: int, port: int) -> bool:
+    def add_next_hop(self, tenant: TenantNumber, number: NodeNumber, port: PortId) -> bool:
         """The node is linked to the relay behind this port, until `remove_next_hops` or the port goes down. Links of the node to ourselves
         come first. Up to 4 ports may be named. False: the port is no peer, or there are too many."""
         bound: bool = self._raw.add_next_hop(tenant, number, port)
         return bound
 
-    def remove_next_hops(self, tenant: int, number: int) -> None:
+    def remove_next_hops(self, tenant: TenantNumber, number: NodeNumber) -> None:
         self._raw.remove_next_hops(tenant, number)
 
-    def add_route(self, tenant: int, prefix: str, number: int, *, mtu: int = 0) -> None:
+    def add_route(self, tenant: TenantNumber, prefix: str, number: NodeNumber, *, mtu: int = 0) -> None:
         """A route to a node; it stays while the node's links come and go. Our own number stands for the tenant's TUN. `mtu`: the
         smallest of the networks behind the node, if it is known. Replaces a route of the same prefix."""
         self._raw.add_route(tenant, prefix, number, mtu)
 
-    def remove_route(self, tenant: int, prefix: str) -> None:
+    def remove_route(self, tenant: TenantNumber, prefix: str) -> None:
         self._raw.remove_route(tenant, prefix)
 
-    def lookup(self, tenant: int, address: str) -> int | None:
+    def lookup(self, tenant: TenantNumber, address: str) -> NodeNumber | None:
         """The number of the node that an address is routed to."""
-        number: int | None = self._raw.lookup(tenant, address)
+        number: NodeNumber | None = self._raw.lookup(tenant, address)
         return number
 
-    def send(self, port: int, kind: int, payload: bytes) -> bool:
+    def send(self, port: PortId, kind: int, payload: bytes) -> bool:
         """A CONTROL frame, or a SEGMENT with its 8-byte address. False: the queue is full, or the link is gone."""
         sent: bool = self._raw.send(port, kind, payload)
         return sent
 
-    def send_segment(self, tenant: int, number: int, payload: bytes) -> bool:
+    def send_segment(self, tenant: TenantNumber, number: NodeNumber, payload: bytes) -> bool:
         """To a link of that node, or through a relay. False: the queue is full, or there is no way to the node."""
         sent: bool = self._raw.send_segment(tenant, number, payload)
         return sent
 
-    def congestion(self, port: int) -> tuple[str, str] | None:
+    def congestion(self, port: PortId) -> tuple[str, str] | None:
         """(the congestion control that the kernel uses, why it is not the one that was wanted). None: the port is gone."""
         found: tuple[str, str] | None = self._raw.congestion(port)
         return found
 
-    def drop(self, port: int, reason: str) -> None:
+    def drop(self, port: PortId, reason: str) -> None:
         """PortClosed follows."""
         self._raw.drop(port, reason)
 
-    def counters(self, port: int) -> PortCounters | None:
+    def counters(self, port: PortId) -> PortCounters | None:
         """None: the port is gone."""
         raw = self._raw.raw_counters(port)
         return None if raw is None else PortCounters(**raw)
@@ -222,7 +224,7 @@ def told(control: tuple[str, str] | None) -> str:
     return f"{control[0]} ({control[1]})" if control[1] else control[0]
 
 
-def _event(type: int, port: int, kind: int, tenant: int, source: int, payload: bytes) -> PlaneEvent:
+def _event(type: int, port: PortId, kind: int, tenant: TenantNumber, source: NodeNumber, payload: bytes) -> PlaneEvent:
     match type:
         case 1:
             return PortConnected(port, payload.decode(errors="replace"))

@@ -13,12 +13,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from kubeedge._fastpath.plane import L4, L4Connection
+from kubeedge.api.names import L4Port, NodeNumber
 from kubeedge.errors import Unavailable
 from kubeedge.kubebus.l4.state import ConnectionState
 
 log = logging.getLogger("kubeedge.l4")
 
-Key = tuple[int, int, int]  # peer, local port, remote port
+Key = tuple[NodeNumber, L4Port, L4Port]  # peer, local port, remote port
 
 KEEPALIVE = 120.0  # seconds of silence after which the peer of an idle connection is asked
 _READ_LIMIT = 256 * 1024  # bytes in a StreamReader before reading pauses
@@ -30,7 +31,7 @@ class Endpoint:
     """`core`: a tenant's connections, as Plane.l4 makes them. `send(number, segment)` hands a segment of a core without a plane to the wire,
     where it may be lost."""
 
-    def __init__(self, send: Callable[[int, bytes], Any] | None = None, *, core: L4) -> None:
+    def __init__(self, send: Callable[[NodeNumber, bytes], Any] | None = None, *, core: L4) -> None:
         self._send = send
         self._core = core
         self._fast = core if core.fileno() >= 0 else None
@@ -38,13 +39,13 @@ class Endpoint:
         if self._fast is not None:
             self._loop.add_reader(core.fileno(), self._on_news)
         self._transports: dict[Key, _Transport] = {}
-        self._handlers: dict[int, Handler] = {}
+        self._handlers: dict[L4Port, Handler] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._settling = False
 
     async def connect(
-        self, number: int, port: int, *, timeout: float = 10.0
+        self, number: NodeNumber, port: L4Port, *, timeout: float = 10.0
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Raises Unavailable: refused, or no answer in time."""
         key = self._core.connect(number, port, self._loop.time())
@@ -61,20 +62,20 @@ class Endpoint:
             raise
         return transport.reader, transport.writer
 
-    async def listen(self, port: int, handler: Handler) -> None:
+    async def listen(self, port: L4Port, handler: Handler) -> None:
         """`handler(reader, writer)` runs in a task of its own for each connection."""
         self._core.listen(port)
         self._handlers[port] = handler
 
-    def unlisten(self, port: int) -> None:
+    def unlisten(self, port: L4Port) -> None:
         self._core.unlisten(port)
         self._handlers.pop(port, None)
 
-    def receive(self, source: int, segment: bytes) -> None:
+    def receive(self, source: NodeNumber, segment: bytes) -> None:
         self._core.receive(source, segment, self._loop.time())
         self._settle_soon()
 
-    def reset_peer(self, number: int, reason: str) -> None:
+    def reset_peer(self, number: NodeNumber, reason: str) -> None:
         """Every connection with that node ends: it is known to have started anew."""
         self._core.reset_peer(number, reason)
         self._settle()

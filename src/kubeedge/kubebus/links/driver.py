@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Callable
 
+from kubeedge.api.names import PortId
 from kubeedge.errors import PeerError
 from kubeedge.kit.tasks import first_of
 from kubeedge.kubebus.core import RELAY, TENANT
@@ -54,7 +55,7 @@ class Links:
         self._slots: list[Link | None] = [None] * most
         self._autoscaler = LinkAutoscaler()
         self._more, self._fewer = asyncio.Event(), asyncio.Event()
-        self._ports: dict[int, Link] = {}
+        self._ports: dict[PortId, Link] = {}
         self._moved = asyncio.Event()  # a link came up or went away
         self.relay = ""  # of the links that are up, or the last one that was tried
 
@@ -100,7 +101,7 @@ class Links:
 
     # -- events of the plane -------------------------------------------------------------------------------------------
 
-    def on_up(self, port: int, uri: str) -> None:
+    def on_up(self, port: PortId, uri: str) -> None:
         """PortConnected: the handshake is done; `uri` is the identity of the peer."""
         link = self._ports.get(port)
         if link is None:
@@ -117,7 +118,7 @@ class Links:
         link.core.open(asyncio.get_running_loop().time(), hello)
         self.flush(link)
 
-    def on_control(self, port: int, payload: bytes) -> None:
+    def on_control(self, port: PortId, payload: bytes) -> None:
         """FrameReceived: a CONTROL frame."""
         link = self._ports.get(port)
         if link is None:
@@ -133,7 +134,7 @@ class Links:
         self._settle(link)
         self.flush(link)
 
-    def on_down(self, port: int, reason: str) -> None:
+    def on_down(self, port: PortId, reason: str) -> None:
         """PortClosed."""
         link = self._ports.pop(port, None)
         if link is not None:

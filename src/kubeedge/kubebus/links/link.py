@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from kubeedge.api.names import PortId
 from kubeedge.kubebus.l2.core import LinkCore
 from kubeedge.kubebus.l3.plane import Plane, PortCounters, told
 from kubeedge.kubebus.links.core import Activity
@@ -15,7 +16,7 @@ class Link:
     """Times are those of the loop."""
 
     slot: int
-    port: int  # of the data plane
+    port: PortId  # of the data plane
     relay: str  # "host:port"
     local: str  # our own address on it
     begun: float

@@ -9,6 +9,7 @@ import errno
 import socket
 from typing import Protocol
 
+from kubeedge.api.names import PortId
 from kubeedge.config import forms
 from kubeedge.kit.tcp import connect
 from kubeedge.kubebus.l3.plane import Plane, TlsContext
@@ -22,7 +23,7 @@ class Path(Protocol):
         """Our own address on it."""
         ...
 
-    def attach(self, plane: Plane) -> int:
+    def attach(self, plane: Plane) -> PortId:
         """The port of the new link, which owns the path from here. Raises OSError; the path is then closed."""
         ...
 
@@ -60,7 +61,7 @@ class _TcpPath:
         self._congestion = congestion
         self.local: str = connection.getsockname()[0]
 
-    def attach(self, plane: Plane) -> int:
+    def attach(self, plane: Plane) -> PortId:
         try:
             port = plane.add_link(
                 self._connection.fileno(), self._tls, server_name=self._host, congestion=self._congestion
