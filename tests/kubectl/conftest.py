@@ -1,4 +1,4 @@
-"""A real API server on loopback with TLS, two tenants, and the kubectls that are installed.
+"""A real API server on loopback with TLS, two tenants, Debian's kubectl and the newest one.
 
 The server runs in a thread with its own event loop, because kubectl is a process that the test waits for.
 """
@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import ipaddress
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -30,17 +29,12 @@ from kubeedge.errors import Unavailable
 from kubeedge.kit.http1 import Request, Response, serve_connection
 from kubeedge.pki.identity import NodeIdentity, UserIdentity
 from kubeedge.store.memory import MemoryStore
+from tests.kit.upstream import build
 from tests.kubectl.authority import Authority
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 DEBIAN = ROOT / "build/debian/usr/bin/kubectl"
-
-
-def kubectls() -> list[Path]:
-    """Debian's, which must be there, and a newer one when it is on the PATH."""
-    newer = shutil.which("kubectl")
-    return [DEBIAN, *([Path(newer)] if newer else [])]
 
 
 class FakeNode:
@@ -219,10 +213,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         thread.join(20)
 
 
-@pytest.fixture(params=kubectls(), ids=lambda path: "debian" if path == DEBIAN else "newer")
+@pytest.fixture(params=["debian", "newest"])
 def kubectl(request: pytest.FixtureRequest, cluster: Cluster) -> Kubectl:
-    assert request.param.exists(), f"{request.param} is missing: run tests/kit/setup.sh"
-    return cluster.kubectl(request.param)
+    """Debian's, which people have, and the newest, which they will have (built once: tests/kit/upstream)."""
+    binary = DEBIAN if request.param == "debian" else build.program("kubectl")
+    assert binary.exists(), f"{binary} is missing: run tests/kit/setup.sh"
+    return cluster.kubectl(binary)
 
 
 @pytest.fixture
