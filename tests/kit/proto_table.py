@@ -32,7 +32,7 @@ ROOTS = {
     "coordination": "Lease",
     "policy": "Eviction",
     "autoscaling": "Scale",
-    "authorization": "SelfSubjectAccessReview",
+    "authorization": "SelfSubjectAccessReview SelfSubjectRulesReview",
     "authentication": "SelfSubjectReview",
     "metav1": "DeleteOptions",
 }

@@ -1114,6 +1114,25 @@ authorization_SubjectAccessReviewStatus
   4 denied bool
   2 reason str
   3 evaluationError str
+authorization_SelfSubjectRulesReview
+  1 metadata ObjectMeta
+  2 spec authorization_SelfSubjectRulesReviewSpec
+  3 status authorization_SubjectRulesReviewStatus
+authorization_SelfSubjectRulesReviewSpec
+  1 namespace str
+authorization_SubjectRulesReviewStatus
+  1 resourceRules [authorization_ResourceRule]
+  2 nonResourceRules [authorization_NonResourceRule]
+  3 incomplete *bool
+  4 evaluationError str
+authorization_ResourceRule
+  1 verbs [str]
+  2 apiGroups [str]
+  3 resources [str]
+  4 resourceNames [str]
+authorization_NonResourceRule
+  1 verbs [str]
+  2 nonResourceURLs [str]
 authentication_SelfSubjectReview
   1 metadata ObjectMeta
   2 status authentication_SelfSubjectReviewStatus

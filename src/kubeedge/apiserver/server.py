@@ -193,6 +193,13 @@ class ApiServer:
             case "authorization.k8s.io", "selfsubjectaccessreviews", "POST":
                 status: Object = {"allowed": True, "reason": "users of a tenant may do everything in their cluster"}
                 kind = "SelfSubjectAccessReview"
+            case "authorization.k8s.io", "selfsubjectrulesreviews", "POST":
+                status = {
+                    "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
+                    "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+                    "incomplete": False,
+                }
+                kind = "SelfSubjectRulesReview"
             case "authentication.k8s.io", "selfsubjectreviews", "POST":
                 name = self.who(request).user
                 status = {

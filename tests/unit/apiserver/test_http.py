@@ -441,6 +441,15 @@ async def test_discovery_names_every_resource_in_both_forms(api: Api) -> None:
 
 
 @with_api
+async def test_a_user_may_do_everything_and_hears_so(api: Api) -> None:
+    path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+    status, answer = await api("POST", path, {"spec": {"namespace": "default"}})
+    assert status == 200 and answer["kind"] == "SelfSubjectRulesReview" and answer["spec"] == {"namespace": "default"}
+    assert answer["status"]["resourceRules"] == [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]
+    assert (await api("GET", path))[0] in (400, 404)
+
+
+@with_api
 async def test_a_failure_of_ours_tells_the_client_nothing(api: Api) -> None:
     class Broken(Registry):
         async def get(self, resource: Resource, namespace: str, name: str) -> Any:
