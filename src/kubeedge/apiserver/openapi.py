@@ -1,8 +1,9 @@
-"""The OpenAPI documents that kubectl reads: which query parameters a PATCH takes, and no type definitions.
+"""The OpenAPI documents that kubectl reads: which query parameters a PATCH takes, and for `explain` the types of kinds.
 
-kubectl looks here for two things. `dryRun` and `fieldValidation` in the parameters of a kind's PATCH tell it that the
-server checks manifests itself. Type definitions would make it check and merge by them; without definitions it merges by
-the types it was built with, which is right for every built-in kind, and leaves the check to the server (schema.py).
+`dryRun` and `fieldValidation` in the parameters of a kind's PATCH tell kubectl that the server checks manifests itself.
+Version 3 has the types of schema.py, which `kubectl explain` prints. Nobody merges by them: for that a PATCH would have
+to name the media types of its body, so kubectl merges by the types it was built with, which is right for every built-in
+kind. Version 2 has no types, because an old kubectl would check manifests by them.
 
 Kubectl up to 1.26 wants version 2 as protobuf (the message Document of gnostic's OpenAPIv2.proto); the few fields of
 it that we need are encoded here by hand. Field numbers are in the comments.
@@ -16,6 +17,7 @@ import json
 from collections.abc import Iterator
 from typing import TypeAlias
 
+from kubeedge.api import schema
 from kubeedge.api.names import Object
 from kubeedge.api.resources import Resources, Row
 
@@ -26,6 +28,21 @@ _PARAMETERS = ("dryRun", "fieldManager", "fieldValidation", "force")
 _TITLE = "KubeEdge"
 #: kubectl asks with "@v1.0" in the name, which is no media type: its own parser refuses it in an answer
 PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+_REF = "#/components/schemas/"
+_KIND = "x-kubernetes-group-version-kind"
+_PLAIN: dict[str, Object] = {
+    "str": {"type": "string"},
+    "time": {"type": "string", "format": "date-time"},
+    "int": {"type": "integer", "format": "int32"},
+    "long": {"type": "integer", "format": "int64"},
+    "num": {"type": "number", "format": "double"},
+    "bool": {"type": "boolean"},
+    "any": {"x-kubernetes-preserve-unknown-fields": True},
+}
+_NAMED: dict[str, tuple[str, Object]] = {  # kubectl prints the name of what is no plain type
+    "quantity": ("Quantity", {"oneOf": [{"type": "string"}, {"type": "number"}]}),
+    "intorstr": ("IntOrString", {"oneOf": [{"type": "integer"}, {"type": "string"}], "format": "int-or-string"}),
+}
 
 
 def _path(row: Row) -> str:
@@ -48,7 +65,7 @@ def version_2_json(rows: Rows) -> bytes:
             "parameters": [{"name": name, "in": "query", "type": "string"} for name in _PARAMETERS],
             "responses": {"200": {"description": "OK"}},
             "x-kubernetes-action": "patch",
-            "x-kubernetes-group-version-kind": _kind(row),
+            _KIND: _kind(row),
         }
         paths[_path(row)] = {"patch": operation}
     document = {"swagger": "2.0", "info": {"title": _TITLE, "version": "v1"}, "paths": paths, "definitions": {}}
@@ -67,7 +84,7 @@ def version_2_protobuf(rows: Rows) -> bytes:
     paths = b""
     for row in rows:
         # Operation.vendor_extension = 13, NamedAny {name = 1, value = 2}, Any.yaml = 2
-        kind = _text(1, "x-kubernetes-group-version-kind") + _bytes(2, _text(2, json.dumps(_kind(row))))
+        kind = _text(1, _KIND) + _bytes(2, _text(2, json.dumps(_kind(row))))
         operation = parameters + _bytes(13, kind)
         # Paths.path = 2, NamedPathItem {name = 1, value = 2}, PathItem.patch = 8
         paths += _bytes(2, _text(1, _path(row)) + _bytes(2, _bytes(8, operation)))
@@ -117,10 +134,63 @@ def version_3(rows: Rows, group: str, version: str) -> bytes | None:
                 "parameters": [{"name": name, "in": "query", "schema": {"type": "string"}} for name in _PARAMETERS],
                 "responses": {"200": {"description": "OK"}},
                 "x-kubernetes-action": "patch",
-                "x-kubernetes-group-version-kind": _kind(row),
+                _KIND: _kind(row),
             }
             paths[_path(row)] = {"patch": operation}
     if not paths:
         return None
-    document = {"openapi": "3.0.0", "info": {"title": _TITLE, "version": "v1"}, "paths": paths}
+    document = {
+        "openapi": "3.0.0",
+        "info": {"title": _TITLE, "version": "v1"},
+        "paths": paths,
+        "components": {"schemas": _schemas(rows, group, version)},
+    }
     return json.dumps(document).encode()
+
+
+def _schemas(rows: Rows, group: str, version: str) -> Object:
+    """The types of a group version's kinds, and every type that those have somewhere in them."""
+    found: Object = {}
+    for row in rows:
+        if (row.resource.group, row.resource.version) != (group, version):
+            continue
+        name = row.strategy.schema
+        if not schema.fields_of(name):
+            name = f"{group}.{version}.{row.resource.kind}"  # dots: never the name of a type of the table
+            found[name] = _of_unknown(found)
+        else:
+            _add(found, name)
+        found[name][_KIND] = [_kind(row)]
+    return found
+
+
+def _of_unknown(found: Object) -> Object:
+    """A kind of which only the metadata is known."""
+    properties = {"apiVersion": _PLAIN["str"], "kind": _PLAIN["str"], "metadata": _reference(found, "ObjectMeta")}
+    return {"type": "object", "properties": properties, **_PLAIN["any"]}
+
+
+def _add(found: Object, name: str) -> None:
+    if name not in found:
+        properties: Object = {}
+        found[name] = {"type": "object", "properties": properties}
+        for field, what in schema.types()[name].items():
+            properties[field] = _shaped(found, what)
+
+
+def _shaped(found: Object, field: schema.Field) -> Object:
+    one = _PLAIN.get(field.type) or _reference(found, field.type)
+    match field.shape:
+        case "list":
+            return {"type": "array", "items": one}
+        case "map":
+            return {"type": "object", "additionalProperties": one}
+    return one
+
+
+def _reference(found: Object, kind: str) -> Object:
+    if kind not in _NAMED:
+        _add(found, kind)
+        return {"$ref": _REF + kind}
+    name, found[name] = _NAMED[kind]
+    return {"$ref": _REF + name}

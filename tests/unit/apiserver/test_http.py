@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -15,8 +16,10 @@ from hypothesis import strategies as st
 from kubeedge.api import status
 from kubeedge.api.client import Resource
 from kubeedge.api.names import NodeName, TenantId
-from kubeedge.api.resources import CONFIGMAPS, PODS
+from kubeedge.api.resources import CONFIGMAPS, PODS, Resources, Row
+from kubeedge.apiserver import openapi
 from kubeedge.apiserver import server as server_module
+from kubeedge.apiserver.builtin import BUILT_IN
 from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.server import ApiServer, status_response
 from kubeedge.errors import Unavailable
@@ -438,6 +441,25 @@ async def test_discovery_names_every_resource_in_both_forms(api: Api) -> None:
     status, document = await api("GET", "/openapi/v3/apis/apps/v1")
     assert "/apis/apps/v1/namespaces/{namespace}/deployments/{name}" in document["paths"]
     assert (await api("GET", "/openapi/v3/apis/none/v1"))[0] == 404
+
+
+@with_api
+async def test_each_openapi_document_has_the_types_of_its_kinds(api: Api) -> None:
+    custom = Row(Resource("example.com", "v1", "metas", "ObjectMeta"), "meta")  # named as one of our own types
+    rows = (*BUILT_IN, custom)
+    for group, version in Resources(rows).group_versions():
+        document = json.loads(openapi.version_3(rows, group, version) or b"")
+        types = document["components"]["schemas"]
+        kinds = {kind["kind"] for found in types.values() for kind in found.get("x-kubernetes-group-version-kind", ())}
+        assert kinds == {row.resource.kind for row in rows if row.resource.group == group}
+        referred = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
+        assert referred <= set(types), referred - set(types)
+    assert "x-kubernetes-group-version-kind" not in types["ObjectMeta"]
+    assert "x-kubernetes-group-version-kind" in types["example.com.v1.ObjectMeta"]
+    status, core = await api("GET", "/openapi/v3/api/v1")
+    containers = core["components"]["schemas"]["PodSpec"]["properties"]["containers"]
+    assert containers == {"type": "array", "items": {"$ref": "#/components/schemas/Container"}}
+    assert (await api("GET", "/openapi/v2"))[1]["definitions"] == {}
 
 
 @with_api
