@@ -1,0 +1,270 @@
+"""Today's clients, the newest kubectl and Helm, against an API that calls itself older: bodies in protobuf, reviews, debug, explain, charts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kubeedge.api.resources import NODES
+from tests.kit.upstream import build
+from tests.kubectl.conftest import Cluster, Kubectl
+from tests.kubectl.test_verbs import start_pod
+
+PANIC = re.compile(r"^panic:|^goroutine \d+|nil pointer", re.MULTILINE)
+IN_PROTOBUF = "6b 38 73 00"  # how a body begins, in the dump that kubectl -v=8 makes of it
+FORCED = (
+    "Warning: Immediate deletion does not wait for confirmation that the running resource has been terminated. "
+    "The resource may continue to run on the cluster indefinitely.\n"
+)
+CHART = {
+    "Chart.yaml": "{apiVersion: v2, name: web, version: 0.1.0}",
+    "values.yaml": "{replicas: 1, colour: blue}",
+    "templates/account.yaml": """
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: "{{ .Release.Name }}"}
+""",
+    "templates/settings.yaml": """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: "{{ .Release.Name }}"}
+data: {colour: "{{ .Values.colour }}"}
+""",
+    "templates/secret.yaml": """
+apiVersion: v1
+kind: Secret
+metadata: {name: "{{ .Release.Name }}"}
+stringData: {key: value}
+""",
+    "templates/service.yaml": """
+apiVersion: v1
+kind: Service
+metadata: {name: "{{ .Release.Name }}"}
+spec: {selector: {app: web}, ports: [{port: 80}]}
+""",
+    "templates/deployment.yaml": """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: "{{ .Release.Name }}"}
+spec:
+  replicas: {{ .Values.replicas }}
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {serviceAccountName: "{{ .Release.Name }}", containers: [{name: web, image: "busybox:1"}]}
+""",
+}
+
+
+@pytest.fixture
+def kubectl(cluster: Cluster) -> Kubectl:
+    return cluster.kubectl(build.program("kubectl"))
+
+
+@pytest.fixture
+def helm(cluster: Cluster) -> Kubectl:
+    return cluster.kubectl(build.program("helm"))
+
+
+@pytest.fixture
+def node(cluster: Cluster) -> str:
+    name = f"node-{os.urandom(4).hex()}"
+    status = {
+        "allocatable": {"cpu": "4", "memory": "4Gi", "pods": "110"},
+        "conditions": [{"type": "Ready", "status": "True"}],
+    }
+    cluster.call(cluster.registry.create(NODES, "", {"metadata": {"name": name}, "status": status}))
+    return name
+
+
+@pytest.fixture
+def chart(tmp_path: Path) -> str:
+    for name, text in CHART.items():
+        path = tmp_path / "chart" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return str(tmp_path / "chart")
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("deployment", ("deployment", "x", "--image=busybox:1", "--replicas=2", "--port=80")),
+        ("serviceaccount", ("serviceaccount", "x")),
+        ("secret", ("secret", "generic", "x", "--from-literal=key=value")),
+        ("configmap", ("configmap", "x", "--from-literal=key=value")),
+        ("service", ("service", "clusterip", "x", "--tcp=80:8080")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_create_sends_protobuf(kubectl: Kubectl, namespace: str, kind: str, arguments: tuple[str, ...]) -> None:
+    done = kubectl.run("create", *arguments, "-n", namespace, "-v=8")
+    assert done.returncode == 0 and "created" in done.stdout, done.stderr
+    assert IN_PROTOBUF in done.stderr
+    found = json.loads(kubectl("get", kind, "x", "-n", namespace, "-o", "json"))
+    match kind:
+        case "deployment":
+            container = found["spec"]["template"]["spec"]["containers"][0]
+            assert found["spec"]["replicas"] == 2 and container["ports"] == [{"containerPort": 80, "protocol": "TCP"}]
+        case "secret":
+            assert found["data"] == {"key": "dmFsdWU="} and found["type"] == "Opaque"
+        case "configmap":
+            assert found["data"] == {"key": "value"}
+        case "service":
+            (port,) = found["spec"]["ports"]
+            assert (port["port"], port["targetPort"]) == (80, 8080) and found["spec"]["clusterIP"].startswith("10.")
+    kubectl("delete", kind, "x", "-n", namespace)
+
+
+def test_create_namespace_sends_protobuf(kubectl: Kubectl) -> None:
+    name = f"t{os.urandom(4).hex()}"
+    done = kubectl.run("create", "namespace", name, "-v=8")
+    assert done.returncode == 0 and IN_PROTOBUF in done.stderr
+    assert "Active" in kubectl("get", "namespace", name)
+    kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("job", "x", "--image=busybox:1"), ("role", "x", "--verb=get", "--resource=pods"), ("token", "x")],
+    ids=lambda arguments: arguments[0],
+)
+def test_what_is_not_there_is_a_clean_error(kubectl: Kubectl, namespace: str, arguments: tuple[str, ...]) -> None:
+    said = kubectl.fails("create", *arguments, "-n", namespace)
+    assert "the server could not find the requested resource" in said and not PANIC.search(said)
+
+
+def test_who_am_i_and_what_may_i(kubectl: Kubectl) -> None:
+    assert kubectl("auth", "can-i", "create", "deployments.apps").strip() == "yes"
+    assert ["*.*", "[]", "[]", "[*]"] in [line.split() for line in kubectl("auth", "can-i", "--list").splitlines()]
+    said = kubectl("auth", "whoami")
+    assert re.search(r"Username +admin\n", said) and "tenant:a" in said
+
+
+def test_debug_of_a_node_makes_a_pod_there(kubectl: Kubectl, namespace: str, node: str) -> None:
+    said = kubectl("debug", f"node/{node}", "-n", namespace, "--image=busybox:1", "--profile=general")
+    assert f"on node {node}" in said
+    (pod,) = json.loads(kubectl("get", "pods", "-n", namespace, "-o", "json"))["items"]
+    assert pod["spec"]["nodeName"] == node and pod["spec"]["hostPID"] is True
+
+
+def test_debug_of_a_pod_is_a_clean_error_and_its_copy_works(kubectl: Kubectl, cluster: Cluster, namespace: str) -> None:
+    start_pod(cluster, namespace, "one")
+    inside = ("-n", namespace, "--image=busybox:1", "--profile=general")
+    said = kubectl.fails("debug", "one", *inside)
+    assert "ephemeral containers are disabled for this cluster" in said and not PANIC.search(said)
+    kubectl("debug", "one", *inside, "--copy-to=two")
+    copy = json.loads(kubectl("get", "pod", "two", "-n", namespace, "-o", "json"))
+    assert len(copy["spec"]["containers"]) == 2
+
+
+def test_a_forced_deletion_does_not_wait_for_the_node(kubectl: Kubectl, cluster: Cluster, namespace: str) -> None:
+    start_pod(cluster, namespace, "one")
+    done = kubectl.run("delete", "pod", "one", "-n", namespace, "--grace-period=0", "--force")
+    assert (done.returncode, done.stderr) == (0, FORCED)
+    assert "force deleted" in done.stdout
+    assert "NotFound" in kubectl.fails("get", "pod", "one", "-n", namespace)
+
+
+def test_get_and_describe_of_a_node(kubectl: Kubectl, node: str) -> None:
+    assert kubectl("get", "node", node, "-o", "wide").splitlines()[1].split()[:2] == [node, "Ready"]
+    said = kubectl("describe", "node", node)
+    assert re.search(r"Non-terminated Pods: +\(0 in total\)", said) and "Allocated resources:" in said
+
+
+def test_explain_knows_the_fields(kubectl: Kubectl) -> None:
+    said = kubectl("explain", "pod.spec.containers")
+    assert "FIELD: containers <[]Container>" in said and re.search(r"env\s<\[\]EnvVar>", said)
+    assert "FIELD: allocatable <map[string]Quantity>" in kubectl("explain", "node.status.allocatable")
+    said = kubectl("explain", "deployments", "--recursive")
+    assert said.startswith("GROUP:      apps\nKIND:       Deployment\nVERSION:    v1\n") and "maxSurge" in said
+    assert "FIELDS:" in kubectl("explain", "lease")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("pod.spec.nothing",), 'error: field "nothing" does not exist'),
+        (("jobs",), 'the server doesn\'t have a resource type "jobs"'),
+        (("pod", "--output=plaintext-openapiv2"), "couldn't find resource"),
+    ],
+    ids=["field", "kind", "version 2"],
+)
+def test_explain_of_what_is_not_there_is_a_clean_error(
+    kubectl: Kubectl, arguments: tuple[str, ...], message: str
+) -> None:
+    said = kubectl.fails("explain", *arguments)
+    assert message in said and "template" not in said and not PANIC.search(said)
+
+
+def test_types_in_openapi_do_not_change_how_apply_merges(kubectl: Kubectl, namespace: str) -> None:
+    """Two lists of one container: by name, as the types that kubectl was built with say."""
+    base = {
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"},
+        "spec": {"ports": [{"name": "a", "port": 80}, {"name": "b", "port": 81}]},
+    }  # fmt: skip
+    kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(base))
+    kubectl("patch", "service", "x", "-n", namespace, "-p", '{"spec":{"ports":[{"name":"c","port":82}]}}')
+    base["spec"]["ports"].pop()  # type: ignore[index]
+    kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(base))
+    found = json.loads(kubectl("get", "service", "x", "-n", namespace, "-o", "json"))
+    assert sorted(port["port"] for port in found["spec"]["ports"]) == [80, 82]
+
+
+def test_helm_installs_upgrades_and_takes_back(
+    helm: Kubectl, kubectl: Kubectl, cluster: Cluster, namespace: str, chart: str
+) -> None:
+    inside = ("-n", namespace)
+
+    def state() -> tuple[int, str]:
+        deployment = json.loads(kubectl("get", "deployment", "web", *inside, "-o", "json"))
+        settings = json.loads(kubectl("get", "configmap", "web", *inside, "-o", "json"))
+        return deployment["spec"]["replicas"], settings["data"]["colour"]
+
+    def revisions() -> list[tuple[int, str]]:
+        return [(r["revision"], r["status"]) for r in json.loads(helm("history", "web", *inside, "-o", "json"))]
+
+    assert "STATUS: deployed" in helm("install", "web", chart, *inside)
+    assert state() == (1, "blue")
+    uid = json.loads(kubectl("get", "service", "web", *inside, "-o", "json"))["metadata"]["uid"]
+    secret = json.loads(kubectl("get", "secret", "web", *inside, "-o", "json"))
+    assert secret["data"] == {"key": "dmFsdWU="} and secret["metadata"]["labels"] == {
+        "app.kubernetes.io/managed-by": "Helm"
+    }
+    kubectl("get", "serviceaccount", "web", *inside)
+    assert "has been upgraded" in helm("upgrade", "web", chart, *inside, "--set", "replicas=3,colour=red")
+    assert state() == (3, "red")
+    (release,) = json.loads(helm("list", *inside, "-o", "json"))
+    assert (release["name"], release["revision"], release["status"]) == ("web", "2", "deployed")
+    assert revisions() == [(1, "superseded"), (2, "deployed")]
+    assert "Rollback was a success" in helm("rollback", "web", "1", *inside)
+    assert state() == (1, "blue")
+    assert revisions()[-1] == (3, "deployed")
+    assert json.loads(kubectl("get", "service", "web", *inside, "-o", "json"))["metadata"]["uid"] == uid
+    assert 'release "web" uninstalled' in helm("uninstall", "web", *inside)
+    for kind in ("deployment", "service", "configmap", "secret", "serviceaccount"):
+        assert "NotFound" in kubectl.fails("get", kind, "web", *inside)
+    assert json.loads(helm("list", "-a", *inside, "-o", "json")) == []
+
+
+def test_helm_makes_the_namespace_and_renders_against_the_server(helm: Kubectl, kubectl: Kubectl, chart: str) -> None:
+    name = f"t{os.urandom(4).hex()}"
+    helm("install", "web", chart, "-n", name, "--create-namespace")
+    assert kubectl("get", "deployment", "-n", name, "-o", "name") == "deployment.apps/web\n"
+    assert "kind: Deployment" in helm("template", "other", chart, "-n", name, "--validate")
+    helm("install", "other", chart, "-n", name, "--dry-run=server")
+    assert kubectl("get", "deployment", "-n", name, "-o", "name") == "deployment.apps/web\n"
+    helm("uninstall", "web", "-n", name)
+    kubectl("delete", "namespace", name, "--wait=false")
+
+
+def test_helm_hears_what_is_wrong_with_a_manifest(helm: Kubectl, namespace: str, chart: str) -> None:
+    path = Path(chart) / "templates/settings.yaml"
+    path.write_text(path.read_text() + "unknown: 1\n")
+    done: subprocess.CompletedProcess[str] = helm.run("install", "web", chart, "-n", namespace)
+    assert not PANIC.search(done.stderr) and "unknown" in done.stderr, done.stderr + done.stdout
