@@ -12,6 +12,7 @@ import pytest
 
 from kubeedge.api.resources import NODES
 from tests.kit.upstream import build
+from tests.kubectl import charts
 from tests.kubectl.conftest import Cluster, Kubectl
 from tests.kubectl.test_verbs import start_pod
 
@@ -21,44 +22,6 @@ FORCED = (
     "Warning: Immediate deletion does not wait for confirmation that the running resource has been terminated. "
     "The resource may continue to run on the cluster indefinitely.\n"
 )
-CHART = {
-    "Chart.yaml": "{apiVersion: v2, name: web, version: 0.1.0}",
-    "values.yaml": "{replicas: 1, colour: blue}",
-    "templates/account.yaml": """
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: "{{ .Release.Name }}"}
-""",
-    "templates/settings.yaml": """
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: "{{ .Release.Name }}"}
-data: {colour: "{{ .Values.colour }}"}
-""",
-    "templates/secret.yaml": """
-apiVersion: v1
-kind: Secret
-metadata: {name: "{{ .Release.Name }}"}
-stringData: {key: value}
-""",
-    "templates/service.yaml": """
-apiVersion: v1
-kind: Service
-metadata: {name: "{{ .Release.Name }}"}
-spec: {selector: {app: web}, ports: [{port: 80}]}
-""",
-    "templates/deployment.yaml": """
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: "{{ .Release.Name }}"}
-spec:
-  replicas: {{ .Values.replicas }}
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec: {serviceAccountName: "{{ .Release.Name }}", containers: [{name: web, image: "busybox:1"}]}
-""",
-}
 
 
 @pytest.fixture
@@ -84,11 +47,7 @@ def node(cluster: Cluster) -> str:
 
 @pytest.fixture
 def chart(tmp_path: Path) -> str:
-    for name, text in CHART.items():
-        path = tmp_path / "chart" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return str(tmp_path / "chart")
+    return charts.write(tmp_path / "chart")
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,19 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kubeedge.api import meta
 from kubeedge.api.names import TenantId
-from kubeedge.api.resources import NODES, PODS
+from kubeedge.api.resources import DEPLOYMENTS, NODES, PODS
 from kubeedge.apiserver.registry import Registry
 from kubeedge.errors import Conflict, NotFound
 from kubeedge_cloud.controllers.module import run_controllers
+from tests.kit.upstream import build
+from tests.kubectl import charts
 from tests.kubectl.conftest import Cluster, Kubectl
 
 NODE: dict[str, Any] = {
@@ -208,3 +211,20 @@ def test_a_namespace_goes_with_everything_in_it(kubectl: Kubectl) -> None:
     kubectl("rollout", "status", "-n", name, "deployment/web", "--timeout=20s")
     kubectl("delete", "namespace", name, "--timeout=30s")
     assert "NotFound" in kubectl.fails("get", "namespace", name)
+
+
+@pytest.mark.parametrize("kubectl", ["newest"], indirect=True)
+def test_helm_waits_for_pods_and_goes_back_when_they_do_not_come(
+    cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
+    helm, chart, inside = cluster.kubectl(build.program("helm")), charts.write(tmp_path / "chart"), ("-n", namespace)
+    helm("install", "web", chart, *inside, "--wait", "--timeout=30s", "--set=replicas=2")
+    before = cluster.call(cluster.registry.get(DEPLOYMENTS, namespace, "web"))
+    assert before["status"]["availableReplicas"] == 2
+    failed = helm.fails("upgrade", "web", chart, *inside, "--atomic", "--timeout=3s", "--set=node.kind=camera")
+    assert "has been rolled back due to atomic being set" in failed
+    after = cluster.call(cluster.registry.get(DEPLOYMENTS, namespace, "web"))
+    assert after["spec"] == before["spec"]
+    history = json.loads(helm("history", "web", *inside, "-o", "json"))
+    assert [release["status"] for release in history] == ["superseded", "failed", "deployed"]
+    helm("uninstall", "web", *inside, "--wait", "--timeout=30s")

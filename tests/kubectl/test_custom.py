@@ -173,3 +173,11 @@ def test_the_other_tenant_has_none_of_it(kubectl: Kubectl, cluster: Cluster, sen
     assert "could not find the requested resource" in other.fails(
         "get", "--raw", "/apis/devices.example.com/v1/sensors"
     )
+
+
+@pytest.mark.parametrize("kubectl", ["newest"], indirect=True)  # Debian's explains by version 2, which has no types
+def test_explain_knows_its_metadata(kubectl: Kubectl, sensors: None) -> None:
+    said = kubectl("explain", "sensors")
+    assert said.startswith("GROUP:      devices.example.com\nKIND:       Sensor\nVERSION:    v1\n")
+    assert "metadata\t<ObjectMeta>" in said
+    assert "FIELD: labels <map[string]string>" in kubectl("explain", "sensors.metadata.labels")
