@@ -92,10 +92,12 @@ class EdgeWrite:
 
     @property
     def object_key(self) -> tuple[str, str, str]:
+        """(resource, namespace, name), as kubeedge.api.keys.split gives them."""
         return self.resource, self.namespace, self.name
 
 
 def key_name(seq: int) -> str:
+    """The last element of a write's key: 16 digits, so that the order of keys is that of the writes."""
     return f"{seq:016d}"
 
 
@@ -304,6 +306,7 @@ def _number(value: Any) -> int:
 
 
 def encode_result(write_id: str, outcome: Outcome, message: str) -> bytes:
+    """The cloud's answer to a write, as compact JSON; the message is cut after 1,024 characters."""
     return _canonical({"id": write_id, "outcome": outcome, "message": message[:1024]})
 
 

@@ -19,10 +19,12 @@ class Findings(list[FieldError]):
     """A list that raises Enough when it is full; `collect` catches it."""
 
     def append(self, found: FieldError) -> None:
+        """Raises Enough with the mistake that fills the list."""
         super().append(found)
         self._stop_when_full()
 
     def extend(self, found: Iterable[FieldError]) -> None:
+        """Takes all of them, then raises Enough if the list is full."""
         super().extend(found)
         self._stop_when_full()
 

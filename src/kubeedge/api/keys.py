@@ -83,74 +83,92 @@ def edge(tenant: TenantId, node: NodeName) -> str:
 
 
 def edge_desired(tenant: TenantId, node: NodeName) -> str:
+    """Prefix in the cloud store of what a node should have; mirrored to /desired/ on the edge."""
     return edge(tenant, node) + DESIRED[1:]
 
 
 def edge_reported(tenant: TenantId, node: NodeName) -> str:
+    """Prefix in the cloud store of what a node says it has; mirrored from /reported/ on the edge."""
     return edge(tenant, node) + REPORTED[1:]
 
 
 def edge_sync_up(tenant: TenantId, node: NodeName) -> str:
+    """Key of the last sync revision that the cloud has taken from the node."""
     return edge(tenant, node) + "sync/up"
 
 
 def edge_writes_done(tenant: TenantId, node: NodeName) -> str:
+    """Key of the writes made on the node that were dealt with."""
     return edge(tenant, node) + "writes/done"
 
 
 def tenant(name: TenantId) -> str:
+    """Key of the tenant's record."""
     return f"{TENANTS}{name}"
 
 
 def nodes(tenant: TenantId) -> str:
+    """Prefix of the records of the tenant's nodes; the node's name follows."""
     return f"/t/{tenant}/nodes/"
 
 
 def tenant_number(number: TenantNumber) -> str:
+    """Key whose value is the name of the tenant with that number: five digits, which sort as the numbers do."""
     return f"{TENANT_NUMBERS}{number:05}"
 
 
 def node_numbers(tenant: TenantId) -> str:
+    """Prefix of the node numbers in use in the tenant."""
     return f"/t/{tenant}/numbers/"
 
 
 def node_number(tenant: TenantId, number: NodeNumber) -> str:
+    """Key whose value is the name of the node with that number: five digits, which sort as the numbers do."""
     return f"{node_numbers(tenant)}{number:05}"
 
 
 def subnets(tenant: TenantId, node: NodeName) -> str:
+    """Key of the networks that may be behind the node."""
     return f"/t/{tenant}/subnets/{node}"
 
 
 def certificate(tenant: TenantId, node: NodeName) -> str:
+    """Key of the claim that says which certificate stands for the node."""
     return f"/t/{tenant}/certificates/{node}"
 
 
 def tokens(tenant: TenantId) -> str:
+    """Prefix of the tenant's bootstrap token records; the token's ID follows."""
     return f"/t/{tenant}/tokens/"
 
 
 def kubeconfigs(tenant: TenantId) -> str:
+    """Prefix of the records of kubeconfigs of the tenant's users; the kubeconfig's ID follows."""
     return f"{KUBECONFIGS}{tenant}/"
 
 
 def registry(tenant: TenantId) -> str:
+    """Prefix of the tenant's Kubernetes objects; GROUP/RESOURCE[/NAMESPACE]/NAME follows, GROUP "core" for ""."""
     return f"/t/{tenant}/registry/"
 
 
 def session(tenant: TenantId, node: NodeName) -> str:
+    """Key that exists while the node's hub channel is attached to any process of the cloud."""
     return f"{SESSIONS}{tenant}/{node}"
 
 
 def relay_number(number: NodeNumber) -> str:
+    """Key of the relay with that L4 number, in five digits."""
     return f"{RELAY_NUMBERS}{number:05}"
 
 
 def relay_tun(tenant_number: TenantNumber, address: str) -> str:
+    """Key of the relay whose TUN interface has that address on the tenant's network."""
     return f"{BUS}tuns/{tenant_number:05}/{address}"
 
 
 def linked(tenant: TenantId, node: NodeName) -> str:
+    """Key of the relay to which the node is linked, a NextHop (kubeedge_cloud.bushub.records)."""
     return f"{LINKED}{tenant}/{node}"
 
 

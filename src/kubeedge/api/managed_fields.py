@@ -41,6 +41,8 @@ _OURS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Entry:
+    """One entry of metadata.managedFields (ManagedFieldsEntry v1), its fieldsV1 as a set of paths."""
+
     manager: str
     operation: Literal["Apply", "Update"]
     api_version: str
@@ -56,6 +58,7 @@ class ApplyConflict(StatusError, Conflict):
 
     @classmethod
     def of(cls, found: Sequence[tuple[Entry, Paths]]) -> ApplyConflict:
+        """The 409 for fields that other managers own: a cause "FieldManagerConflict" for each path, the message with at most 32."""
         causes = [
             {
                 "reason": "FieldManagerConflict",

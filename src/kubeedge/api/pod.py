@@ -18,6 +18,8 @@ class Unsupported(Invalid):
 
 @dataclass(frozen=True, slots=True)
 class EnvVar:
+    """An EnvVar v1: either a value or a source (valueFrom), which is read when the container starts."""
+
     name: str
     value: str | None  # literal, with $(NAME) references
     source: Mapping[str, Any] | None  # valueFrom
@@ -25,6 +27,8 @@ class EnvVar:
 
 @dataclass(frozen=True, slots=True)
 class EnvFrom:
+    """An EnvFromSource v1: every key of a ConfigMap or Secret becomes a variable, its name behind the prefix."""
+
     kind: str  # "configmaps" or "secrets"
     name: str
     prefix: str
@@ -33,6 +37,8 @@ class EnvFrom:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
+    """A VolumeMount v1: `name` is that of the volume, `path` is absolute in the container."""
+
     name: str
     path: str
     read_only: bool
@@ -42,6 +48,8 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
+    """A Probe v1; all times in seconds. A port that is a string is the name of a container port."""
+
     kind: str  # "exec", "http", "tcp", "grpc"
     command: Sequence[str] = ()
     path: str = "/"
@@ -59,6 +67,8 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
+    """Limits and requests of one container. None: no limit. A CPU request that is missing is the limit; 0: none."""
+
     cpu_limit: int | None  # millicores
     memory_limit: int | None  # bytes
     cpu_request: int
@@ -67,6 +77,8 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Security:
+    """The securityContext of a container, with what it takes over from that of the pod. None: as the image says."""
+
     user: int | None
     group: int | None
     non_root: bool
@@ -81,6 +93,8 @@ class Security:
 
 @dataclass(frozen=True, slots=True)
 class Port:
+    """A ContainerPort v1; `host` is the port on the node."""
+
     name: str
     container: int
     host: int = 0  # 0: not on the node
@@ -90,6 +104,8 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Container:
+    """A Container v1. `command` and `args` of None are those of the image (its ENTRYPOINT and CMD)."""
+
     name: str
     image: str
     pull_policy: str
@@ -117,6 +133,8 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
+    """A Volume v1: `source` is what the object has under the name of its kind."""
+
     name: str
     kind: str  # "configMap", "secret", "emptyDir", "hostPath", "projected", "downwardAPI"
     source: Mapping[str, Any]
@@ -124,6 +142,8 @@ class Volume:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
+    """A Pod v1 as the node runs it; what the parser did not understand is listed in `unsupported`."""
+
     namespace: str
     name: str
     uid: str
@@ -150,14 +170,17 @@ class Pod:
 
     @property
     def all_containers(self) -> Sequence[Container]:
+        """Init containers first, in the order of the spec."""
         return (*self.init_containers, *self.containers)
 
     @property
     def sidecars(self) -> Sequence[Container]:
+        """Init containers with restartPolicy Always, in the order of the spec."""
         return tuple(c for c in self.init_containers if c.sidecar)
 
     @property
     def host_ports(self) -> Sequence[Port]:
+        """Ports to be forwarded from the node; none with hostNetwork, where containers listen on the node itself."""
         if self.host_network:
             return ()
         return tuple(port for c in self.all_containers for port in c.ports if port.host)

@@ -42,6 +42,7 @@ class Requirement:
     values: frozenset[str] = frozenset()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
+        """As in Kubernetes, an absent label satisfies NotIn and DoesNotExist; Gt and Lt need integers on both sides."""
         present = self.key in labels
         match self.operator:
             case "In":
@@ -69,6 +70,7 @@ class LabelSelector:
     requirements: tuple[Requirement, ...] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
+        """All requirements hold; a selector without any matches every object."""
         return all(requirement.matches(labels) for requirement in self.requirements)
 
 
@@ -212,6 +214,7 @@ class FieldSelector:
     terms: tuple[tuple[str, bool, str], ...] = ()
 
     def matches(self, obj: Object) -> bool:
+        """All terms hold; values are compared as text."""
         return all((_text(field_of(obj, path), path) == value) is equal for path, equal, value in self.terms)
 
     def exact(self, path: str) -> str | None:

@@ -147,6 +147,7 @@ class ObjectNotFound(StatusError, NotFound):
 
     @classmethod
     def of(cls, resource: Resource, name: str) -> ObjectNotFound:
+        """The 404 in the words of kube-apiserver: `pods "web" not found`."""
         return cls(f'{qualified(resource)} "{name}" not found', _details(resource, name))
 
 
@@ -168,6 +169,7 @@ class AlreadyExists(StatusError, Conflict):
 
     @classmethod
     def of(cls, resource: Resource, name: str) -> AlreadyExists:
+        """The 409 with reason AlreadyExists, in the words of kube-apiserver."""
         return cls(f'{qualified(resource)} "{name}" already exists', _details(resource, name))
 
 
@@ -184,6 +186,7 @@ class ObjectModified(StatusError, Conflict):
         name: str,
         why: str = "the object has been modified; please apply your changes to the latest version and try again",
     ) -> ObjectModified:
+        """The 409 with reason Conflict; `why` follows the name in the message."""
         return cls(f'Operation cannot be fulfilled on {qualified(resource)} "{name}": {why}', _details(resource, name))
 
 
@@ -195,6 +198,7 @@ class InvalidObject(StatusError, Invalid):
 
     @classmethod
     def of(cls, resource: Resource, name: str, errors: Sequence[FieldError]) -> InvalidObject:
+        """The 422 in the words of kube-apiserver, with the first 32 errors as causes. `errors` must not be empty."""
         shown = errors[:MAX_CAUSES]
         text = str(shown[0]) if len(shown) == 1 else "[" + ", ".join(map(str, shown)) + "]"
         details: Object = {"name": name, "kind": resource.kind}
@@ -234,6 +238,7 @@ class Forbidden(StatusError, Refused):
 
     @classmethod
     def of(cls, resource: Resource, name: str, why: str) -> Forbidden:
+        """The 403 with reason Forbidden; `why` follows the name in the message."""
         return cls(f'{qualified(resource)} "{name}" is forbidden: {why}', _details(resource, name))
 
 
