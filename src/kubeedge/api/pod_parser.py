@@ -53,7 +53,7 @@ _RESTART_POLICIES = ("Always", "OnFailure", "Never")
 
 
 def parse(obj: Object) -> Pod:
-    """Raises Invalid with the path of the first mistake, Unsupported for what would change the pod's meaning if it were ignored."""
+    """Raises Invalid with the path of the first mistake, Unsupported for what Kubernetes can do and this node cannot."""
     meta, spec = read_mapping(obj, "metadata", ""), read_mapping(obj, "spec", "")
     pod_security = read_mapping(spec, "securityContext", "spec")
     if not read(spec, "hostUsers", bool, "spec", True):

@@ -29,6 +29,8 @@ class Writing:
 
 
 class Attachments:
+    """For one tenant: allocates cluster IPs of Services and lets Events expire with a lease that several of them share."""
+
     def __init__(self, store: Store, tenant: TenantId, *, wall: Callable[[], float], randbytes: Randbytes) -> None:
         self._store = store
         self._wall = wall

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 
 async def logs(call: Call, node_stream: NodeStream) -> Response:
+    """Streams the kubelet's answer; empty while the pod has no node. Parameters are checked here, before the node is asked."""
     at = call.address
     pod = await call.registry.get(PODS, at.namespace, at.name)
     container = _container(pod, call.one("container"))

@@ -55,6 +55,7 @@ class ApiServerModule:
         self.bound_port = 0  # the real one, when port 0 was asked for
 
     async def run(self, ready: asyncio.Event) -> None:
+        """`bound_port` is the real port once it is ready; connections, watches among them, end with the module."""
         with listening_socket(self._address, self._port, backlog=BACKLOG) as listener:
             # Watches never end by themselves: a stopped module must not go on answering them.
             async with TaskSet("connections of the API") as tasks:
@@ -122,6 +123,7 @@ class ApiServerModule:
 
 
 def too_many_connections(refusal: Refusal = Refusal.IDENTITY) -> Response:
+    """A 429 Status that closes the connection, so that the client does not try again on it."""
     answer = status_response(TooManyRequests(f"{refusal.value}: close some of them"))
     return Response(answer.status, [*answer.headers, ("connection", "close")], answer.body)
 

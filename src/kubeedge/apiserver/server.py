@@ -84,6 +84,7 @@ class ApiServer:
         self._unread_limit = unread
 
     def open_watches(self, tenant: TenantId) -> int:
+        """How many watches the tenant has open at this process; they count against its limit."""
         return self._watches[tenant]
 
     def end(self, tenant: TenantId, kubeconfig: str) -> None:

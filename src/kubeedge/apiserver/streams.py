@@ -39,6 +39,7 @@ class OwnedStream:
             raise
 
     async def aclose(self) -> None:
+        """Closes the source, then gives back what the body owns, even if closing fails."""
         try:
             await self._source.aclose()
         finally:

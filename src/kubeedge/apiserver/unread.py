@@ -36,11 +36,14 @@ class _Tenant:
 
 
 class UnreadBytes:
+    """Accounts of all tenants; `limit` is in bytes, for each of them."""
+
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
         self._tenants: dict[TenantId, _Tenant] = {}
 
     def of(self, tenant: TenantId) -> int:
+        """Bytes that the tenant's clients have not read; a body that several of them share counts once."""
         found = self._tenants.get(tenant)
         return found.size if found is not None else 0
 
@@ -102,6 +105,7 @@ class EventCache:
         self._events: dict[tuple[str, ...], bytes] = {}
 
     def get(self, key: tuple[str, ...]) -> bytes | None:
+        """None: it was never encoded, or has been evicted."""
         return self._events.get(key)
 
     def put(self, key: tuple[str, ...], data: bytes) -> None:

@@ -36,6 +36,7 @@ _OPERATIONS = Bounds(values=5 * patch.MAX_OPERATIONS)  # an operation is an obje
 
 
 def answer(call: Call, status: int, obj: Object, *, media: str = content.JSON) -> Response:
+    """A response with the object as it is; `media` is the content type."""
     return _answered(call, status, meta.encode(obj), media=media)
 
 
@@ -52,10 +53,12 @@ async def written(call: Call, status: int, accept: Accept, obj: Object) -> Respo
 
 
 def accept_of(call: Call) -> Accept:
+    """What the Accept header asks for (plain, Table or PartialObjectMetadata). Raises NotAcceptable."""
     return content.negotiate(call.request.header("accept"), transforms=_TRANSFORMS)
 
 
 def include_of(call: Call) -> str:
+    """includeObject of a Table: None, Metadata (the default) or Object. Raises BadRequest for others."""
     include = call.one("includeObject") or "Metadata"
     if include not in ("None", "Metadata", "Object"):
         raise BadRequest(f"includeObject {include[:32]!r} is not None, Metadata or Object")
@@ -81,6 +84,7 @@ def shown(call: Call, accept: Accept, obj: Object, *, headers: bool = True) -> O
 
 
 async def get(call: Call) -> Response:
+    """GET of one object, or of its scale subresource (autoscaling/v1 Scale)."""
     accept = accept_of(call)
     at = call.address
     obj = await call.registry.get(at.row.resource, at.namespace, at.name)
@@ -90,6 +94,7 @@ async def get(call: Call) -> Response:
 
 
 async def list_(call: Call) -> Response:
+    """GET of a collection, a page of at most `limit` objects; `continue` of the answer leads to the next one."""
     accept = accept_of(call)
     at = call.address
     limit = call.number("limit") or 0
@@ -147,6 +152,7 @@ def _list_as(call: Call, accept: Accept, items: Sequence[Object], inner: Mapping
 
 
 async def create(call: Call) -> Response:
+    """POST to a collection: 201. The namespace in the body, if any, must be that of the URL."""
     accept = accept_of(call)
     at = call.address
     obj = await call.object()
@@ -157,6 +163,7 @@ async def create(call: Call) -> Response:
 
 
 async def bind(call: Call) -> Response:
+    """POST to pods/NAME/binding with a Binding v1, as a scheduler does it: 201 with a Status."""
     body = await call.object()
     options = call.write_options()
     at = call.address
@@ -182,6 +189,7 @@ async def evict(call: Call) -> Response:
 
 
 async def update(call: Call) -> Response:
+    """PUT: replaces the object. A resourceVersion in the body must be the current one (409 otherwise)."""
     accept = accept_of(call)
     at = call.address
     obj = await call.object()
@@ -197,6 +205,7 @@ async def update(call: Call) -> Response:
 
 
 async def patch_(call: Call) -> Response:
+    """PATCH with a JSON patch (RFC 6902), merge patch (RFC 7386), strategic merge patch or apply patch, by the content type."""
     accept = accept_of(call)
     at = call.address
     schema = "" if at.subresource == "scale" else at.row.strategy.schema
@@ -285,6 +294,7 @@ async def _apply(call: Call, body: Any, options: core.WriteOptions) -> tuple[int
 
 
 async def delete(call: Call) -> Response:
+    """DELETE of one object: a Status if it is gone, else the object, which waits for its grace period or finalizers."""
     accept = accept_of(call)
     at = call.address
     options = await call.delete_options()
@@ -295,6 +305,7 @@ async def delete(call: Call) -> Response:
 
 
 async def delete_collection(call: Call) -> Response:
+    """DELETE of all objects that the selectors match. Raises MethodNotAllowed for a namespaced resource without a namespace."""
     accept = accept_of(call)
     at = call.address
     options = await call.delete_options()

@@ -66,6 +66,7 @@ def merged(obj: Object, writes: Sequence[EdgeWrite]) -> Object:
 
 
 def decoded(value: bytes) -> Object | None:
+    """None: not the JSON of an object, or nested too deeply."""
     try:
         obj = json.loads(value)
     except (ValueError, RecursionError):
@@ -90,6 +91,7 @@ def touched(changes: Iterable[Change]) -> dict[str, Change | None]:
 
 
 def by_revision(changes: Sequence[Change]) -> dict[Revision, list[Change]]:
+    """Changes grouped by the transaction that made them, in the order in which they came."""
     found: dict[Revision, list[Change]] = {}
     for change in changes:
         found.setdefault(change.revision, []).append(change)
@@ -137,5 +139,6 @@ def plain(obj: Object) -> Object:
 
 
 def namespace(name: str) -> Object:
+    """A Namespace made up from its name: the edge has the objects in it, not the object itself."""
     inner = {"name": name, "labels": {"kubernetes.io/metadata.name": name}}
     return meta.typed(NAMESPACES, {"metadata": inner, "spec": {}, "status": {"phase": "Active"}})

@@ -25,6 +25,7 @@ _UNTIL = datetime.datetime(2099, 1, 1, tzinfo=datetime.UTC)
 
 
 def write_pair(directory: Path, node: str, hosts: Sequence[str] = ()) -> None:
+    """Writes server.crt and server.key to the directory; the certificate names this machine, the node and `hosts`. Raises OSError."""
     key = csr.new_key()
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"edge API of {node}"[:64])])
     names = [_name(host) for host in dict.fromkeys((*LOCAL, node, *hosts))]
@@ -63,6 +64,7 @@ def _name(host: str) -> x509.GeneralName:
 
 
 def main(arguments: Sequence[str]) -> int:
+    """The exit status: 2 for wrong usage, 1 when the files cannot be written."""
     if len(arguments) < 2:
         print("usage: python -m kubeedge.metaserver.credentials DIR NODE [HOST...]", file=sys.stderr)
         return 2

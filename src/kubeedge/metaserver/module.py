@@ -50,6 +50,8 @@ _MAX_TOKEN = 4096  # bytes of the file
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetaServerSettings:
+    """`directory` holds the token and the key pair; `kubeconfig` is written for the node's administrator."""
+
     tenant: str
     node: str
     directory: Path  # credentials
@@ -61,6 +63,8 @@ class MetaServerSettings:
 
 
 class MetaServer:
+    """Serves the objects of the node, online or offline. The constructor raises Invalid for plain HTTP on an address that is not loopback."""
+
     name = "metaserver"
 
     def __init__(
@@ -97,6 +101,7 @@ class MetaServer:
         return identity
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Makes missing credentials first; `bound_port` is the real port once it is ready."""
         s = self._settings
         private.directory(s.directory)
         private.files((s.directory / "token", s.directory / "server.key", s.kubeconfig))

@@ -9,6 +9,7 @@ from kubeedge.metaserver.settle import EdgeWrites
 
 
 def families(writes: EdgeWrites, api: MetaServer | None) -> list[Family]:
+    """Metrics of pending and answered writes and, while the API is on, of its watches. `api` of None: it is off."""
     found = [
         family("kubeedge_edge_writes_pending", "gauge", "writes that wait for the cloud", writes.waiting),
         family(

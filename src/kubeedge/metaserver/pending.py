@@ -19,6 +19,7 @@ async def read(store: Store, at: Revision) -> Pending:
 
 
 async def exist(store: Store, at: Revision) -> bool:
+    """Reads one key at most, and no value."""
     return bool((await store.range(WRITES, keys.prefix_end(WRITES), revision=at, limit=1, keys_only=True)).kvs)
 
 

@@ -23,6 +23,8 @@ _RETRY = 1.0  # seconds, on a full disk
 
 
 class EdgeWrites:
+    """Counts the node's writes and takes in their answers; `outcomes` and `waiting` are for the metrics."""
+
     name = "edgewrites"
 
     def __init__(self, store: Store, node: str, *, wall: Callable[[], float]) -> None:
@@ -33,6 +35,7 @@ class EdgeWrites:
         self.waiting = 0  # for the cloud
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Follows the answers, and counts what waits."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.count(), name="count of pending writes")
             group.create_task(self._follow(ready), name="answers to writes")
@@ -46,6 +49,7 @@ class EdgeWrites:
                 ready.set()
 
     async def pending(self) -> int:
+        """How many writes the cloud has not answered; reads their keys only."""
         return len((await self._store.range(core.WRITES, keys.prefix_end(core.WRITES), keys_only=True)).kvs)
 
     async def count(self) -> None:

@@ -79,6 +79,7 @@ class RegistryView(EffectiveStore):
     async def range(
         self, key: str, end: str = "", *, revision: Revision | None = None, limit: int = 0, keys_only: bool = False
     ) -> RangeResult:
+        """As Store.range, of joined objects, whose mod_revision is the newest of their rows. Hidden rows do not count for `limit`."""
         kind = self._kind_of(key)
         at = self._store.revision if revision is None else revision
         if kind.resource == NAMESPACES:
@@ -149,6 +150,7 @@ class RegistryView(EffectiveStore):
     # -- watching ------------------------------------------------------------------------------------------------------
 
     async def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncGenerator[WatchBatch, None]:
+        """As Store.watch, with an event for each joined object that a transaction touched, whichever of its rows that was."""
         kind = self._kind_of(prefix)
         local = kind.local + prefix.removeprefix(kind.base)
         batches = self._store.watch("/", after=after, progress=progress)
@@ -268,6 +270,7 @@ class RegistryView(EffectiveStore):
         return await self._store.txn(compares, [Put(key, data)])
 
     async def lease_grant(self, ttl: float) -> int:
+        """Raises Forbidden: only Events need a lease, and clients do not make them here."""
         raise Forbidden("events are made by the node and the cloud, not by clients of the edge's API")
 
 
