@@ -52,6 +52,8 @@ class AddNextHop:
 
 @dataclass(frozen=True, slots=True)
 class RemoveNextHops:
+    """The node, or relay, of that number is reached through no other relay any more."""
+
     tenant: TenantNumber
     number: NodeNumber
 

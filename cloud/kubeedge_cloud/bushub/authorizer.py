@@ -70,6 +70,7 @@ class LinkAuthorizer:
         return (record, networks.get(name, ())) if record is not None and networks is not None else None
 
     async def close(self) -> None:
+        """Ends the tasks that follow the records of tenants, and waits for them."""
         tasks = [task for pair in self._tasks.values() for task in pair]
         for task in tasks:
             task.cancel()

@@ -72,6 +72,7 @@ class NodeLinks:
         return iter(list(self._links.values()))
 
     def get(self, port: PortId) -> NodeLink | None:
+        """None: no node's link is on that port."""
         return self._links.get(port)
 
     def node(self, node: NodeKey) -> LinkedNode | None:
@@ -79,6 +80,7 @@ class NodeLinks:
         return self._nodes.get(node)
 
     def ports(self, node: NodeKey) -> list[PortId]:
+        """One for each slot; empty when the node has no link here."""
         linked = self._nodes.get(node)
         return list(linked.slots.values()) if linked is not None else []
 

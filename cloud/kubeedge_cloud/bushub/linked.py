@@ -19,6 +19,8 @@ DUPLICATE_RETRY_AFTER = 60.0  # seconds that a refused duplicate stays away
 
 @dataclass(slots=True)
 class LinkedNode:
+    """The links of one node's agent, and the instances of the agent that it has replaced."""
+
     instance: str
     slots: dict[int, PortId] = field(default_factory=dict)  # slot -> port
     replaced: deque[str] = field(default_factory=lambda: deque(maxlen=4))  # instances
@@ -35,6 +37,8 @@ class JoinDecision:
 
 
 class LinkedNodes:
+    """Keys are (tenant, node); an entry stays, with what was replaced, when the last link goes."""
+
     def __init__(self) -> None:
         self._members: dict[NodeKey, LinkedNode] = {}
 
@@ -66,6 +70,7 @@ class LinkedNodes:
         return JoinDecision(drop=tuple(drop))
 
     def replaced(self, node: NodeKey, instance: str) -> None:
+        """Remembers an instance (the last four): if it comes back, another machine has the same identity."""
         member = self._members.setdefault(node, LinkedNode(instance))
         if instance and instance not in member.replaced:
             member.replaced.append(instance)

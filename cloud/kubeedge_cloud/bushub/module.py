@@ -43,6 +43,8 @@ _DUPLICATE_TOLD = 10 * DUPLICATE_RETRY_AFTER  # seconds after the last link of a
 
 @dataclass(frozen=True, slots=True)
 class NodeLinkInfo:
+    """One link of a node to this relay, as the administrator and the metrics see it."""
+
     tenant: TenantId
     node: NodeName
     slot: int

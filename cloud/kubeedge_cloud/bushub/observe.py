@@ -11,6 +11,7 @@ from kubeedge_cloud.bushub.module import BusHub
 
 
 def hub_links(bus: BusHub) -> list[dict[str, Any]]:
+    """Rows of GET /v1/links, one for each link of a node to this relay. Needs the running loop's clock."""
     now = asyncio.get_running_loop().time()
     return [
         {
@@ -33,6 +34,7 @@ def hub_state(bus: BusHub) -> dict[str, Any]:
 
 
 def hub_metrics(bus: BusHub) -> list[Family]:
+    """Totals for Prometheus."""
     links, peers = bus.links(), bus.peers()
     found = [
         family("kubeedge_bushub_links", "gauge", "links of nodes", len(links)),

@@ -25,6 +25,8 @@ _DIAL = 2.0  # seconds for TCP: with the pause between attempts and a SYN that i
 
 @dataclass(slots=True)
 class PeerLink:
+    """A link to another relay, from TLS to its end."""
+
     port: PortId  # of the data plane
     core: LinkCore
     id: str  # of the other relay; "": it has not said
@@ -100,6 +102,7 @@ class PeerLinks:
         self._flush(link)
 
     def on_control(self, port: PortId, payload: bytes) -> None:
+        """A control frame that arrived on the port. A peer with the wrong identity loses its link."""
         link = self._links[port]
         try:
             for event in link.core.receive(payload, asyncio.get_running_loop().time()):
@@ -123,6 +126,7 @@ class PeerLinks:
         self._flush(link)
 
     def on_closed(self, port: PortId, reason: str) -> None:
+        """The data plane has closed the port: whoever waits for `done` of the link goes on."""
         link = self._links.pop(port)
         link.done.set()
         self._down(link.id, port, reason)

@@ -26,6 +26,8 @@ class Peer:
 
 
 class PeerTable:
+    """Each change returns the actions that the data plane has to perform, in order."""
+
     def __init__(self) -> None:
         self._peers: dict[str, Peer] = {}
         self._next_hops: dict[NodeKey, NextHop] = {}  # of nodes at other relays
@@ -33,9 +35,11 @@ class PeerTable:
 
     @property
     def peers(self) -> list[Peer]:
+        """All relays that have a record, linked or not."""
         return list(self._peers.values())
 
     def get(self, id: str) -> Peer | None:
+        """None: no relay with that ID has a record."""
         return self._peers.get(id)
 
     def where(self, node: NodeKey) -> NextHop | None:
@@ -59,6 +63,7 @@ class PeerTable:
         return True, []
 
     def remove(self, id: str) -> list[PeerAction]:
+        """The relay's record is gone: its link, if any, has to be dropped."""
         peer = self._peers.pop(id, None)
         return [Drop(peer.port, "that relay is gone")] if peer is not None and peer.port is not None else []
 

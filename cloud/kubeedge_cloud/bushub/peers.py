@@ -40,6 +40,8 @@ _BACKOFF = Backoff(0.5, 1.0)  # between two attempts to reach a peer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeersSettings:
+    """What this relay writes in its record for the others."""
+
     addresses: Sequence[str]  # "host:port" where other relays reach us
     first_number: NodeNumber = NodeNumber(256)  # behind the numbers of all nodes
 

@@ -28,6 +28,7 @@ class NextHop:
     subnets: Sequence[Subnet]
 
     def encode(self) -> bytes:
+        """Compact JSON, the value of /bus/nodes/T/N."""
         value = {
             "relay": self.relay, "tenant": self.tenant, "number": self.number, "instance": self.instance,
             "prefixes": list(self.prefixes), "subnets": [[s.prefix, s.mtu] for s in self.subnets],
@@ -36,6 +37,7 @@ class NextHop:
 
 
 def decode_next_hop(value: bytes) -> NextHop | None:
+    """The inverse of NextHop.encode; None for a value that cannot be read."""
     try:
         v = json.loads(value)
         subnets = [Subnet(str(prefix), int(mtu)) for prefix, mtu in v["subnets"]]
@@ -60,6 +62,7 @@ class RelayRecord:
     tun: tuple[TenantNumber, str] | None
 
     def encode(self) -> bytes:
+        """JSON, the value of /bus/relays/ID."""
         value = {
             "addresses": list(self.addresses),
             "number": self.number,
@@ -69,6 +72,7 @@ class RelayRecord:
 
 
 def decode_relay(value: bytes) -> RelayRecord | None:
+    """The inverse of RelayRecord.encode; None for a value that cannot be read."""
     try:
         v = json.loads(value)
         tun = (TenantNumber(int(v["tun"][0])), str(v["tun"][1])) if v.get("tun") else None

@@ -11,6 +11,8 @@ from kubeedge_cloud.bushub.tun import POD_NETWORK, CloudTun
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BusHubSettings:
+    """Listener, identity and limits of the relay; `ca`, `cert` and `key` are files in PEM."""
+
     address: str = "0.0.0.0"
     port: int = 10010
     ca: Path

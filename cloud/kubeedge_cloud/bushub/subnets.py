@@ -33,6 +33,7 @@ class SubnetTable:
         return [self._offers[p][n] for p, n in sorted(self._chosen.items()) if n != without]
 
     def owner(self, prefix: str) -> NodeNumber | None:
+        """The number of the node that has the network now; None: no node that is here offers it."""
         return self._chosen.get(prefix)
 
     def offer(self, number: NodeNumber, subnets: Sequence[Subnet]) -> list[RouteChange]:

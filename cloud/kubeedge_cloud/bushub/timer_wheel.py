@@ -10,6 +10,8 @@ from kubeedge.api.names import PortId
 
 
 class TimerWheel:
+    """Ports by the second in which their links are looked at. Times are those of the event loop."""
+
     def __init__(self) -> None:
         self._seconds: dict[int, set[PortId]] = {}
         self._turned = -1  # the last second that was given out
