@@ -28,8 +28,12 @@ from kubeedge_cloud.tenants.model import TenantRecord
 
 
 class Controller(Protocol):
+    """Hears of changes in the shared caches, and does its work from a queue of keys."""
+
     @property
-    def queue(self) -> WorkQueue[Key]: ...
+    def queue(self) -> WorkQueue[Key]:
+        """Run by the module, once all controllers listen."""
+        ...
 
     def listen(self) -> None:
         """Begin to hear of changes; called once every cache is filled."""
@@ -97,6 +101,7 @@ class ControllersModule:
         self._wall = wall
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Serves tenants as they come and go, and stands by for those that another process leads."""
         await for_each_tenant(self._tenants, self._serve, ready, what="controllers")
 
     async def _serve(self, tenant: TenantRecord, serving: asyncio.Event) -> None:

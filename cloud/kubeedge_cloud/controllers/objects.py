@@ -27,6 +27,7 @@ _IDENTITY = ("name", "namespace", "uid", "resourceVersion", "deletionTimestamp",
 
 
 def key_of(obj: Object) -> Key:
+    """(namespace, name); namespace "" for what has none."""
     return meta.namespace_of(obj), meta.name_of(obj)
 
 
@@ -85,32 +86,39 @@ def _interned(value: Any) -> Any:
 
 
 def uid_of(obj: Mapping[str, Any]) -> str:
+    """Empty when the object was not created yet."""
     return str(meta.metadata(obj).get("uid") or "")
 
 
 def spec_of(obj: Mapping[str, Any]) -> Object:
+    """The object's own, not a copy; empty when there is none."""
     spec = obj.get("spec")
     return spec if isinstance(spec, dict) else {}
 
 
 def status_of(obj: Mapping[str, Any]) -> Object:
+    """The object's own, not a copy; empty when there is none."""
     status = obj.get("status")
     return status if isinstance(status, dict) else {}
 
 
 def annotations_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
+    """Empty when there are none."""
     return meta.metadata(obj).get("annotations") or {}
 
 
 def generation_of(obj: Mapping[str, Any]) -> int:
+    """metadata.generation, which counts changes of the spec; 0 when there is none."""
     return int(meta.metadata(obj).get("generation") or 0)
 
 
 def created_of(obj: Mapping[str, Any]) -> float:
+    """Seconds since 1970; 0.0 when the object was not created yet."""
     return meta.parse_timestamp(meta.metadata(obj).get("creationTimestamp")) or 0.0
 
 
 def is_deleting(obj: Mapping[str, Any]) -> bool:
+    """It has a deletionTimestamp, and waits for its grace period or finalizers."""
     return bool(meta.metadata(obj).get("deletionTimestamp"))
 
 
@@ -131,11 +139,13 @@ def controller_of(obj: Mapping[str, Any]) -> Object | None:
 
 
 def is_controlled_by(obj: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
+    """By uid: an owner of the same name that was created anew is another one."""
     reference = controller_of(obj)
     return reference is not None and reference.get("uid") == uid_of(owner)
 
 
 def reference_to(resource: Resource, owner: Object) -> Object:
+    """An OwnerReference v1 of the controlling owner, with blockOwnerDeletion."""
     return {
         "apiVersion": resource.api_version,
         "kind": resource.kind,
@@ -150,10 +160,12 @@ def reference_to(resource: Resource, owner: Object) -> Object:
 
 
 def phase_of(pod: Mapping[str, Any]) -> str:
+    """Pending before anybody has reported a status."""
     return str(status_of(pod).get("phase") or "Pending")
 
 
 def is_finished(pod: Mapping[str, Any]) -> bool:
+    """Its containers have ended and will not be restarted: phase Succeeded or Failed."""
     return phase_of(pod) in ("Succeeded", "Failed")
 
 
@@ -163,6 +175,7 @@ def is_active(pod: Mapping[str, Any]) -> bool:
 
 
 def condition_of(obj: Mapping[str, Any], kind: str) -> Object | None:
+    """A copy of the condition of that type; None: the status has none."""
     for condition in status_of(obj).get("conditions") or ():
         if condition.get("type") == kind:
             return dict(condition)
@@ -176,6 +189,7 @@ def is_ready(obj: Mapping[str, Any]) -> bool:
 
 
 def ready_since(pod: Mapping[str, Any]) -> float:
+    """lastTransitionTime of the condition Ready, whatever it is now, in seconds since 1970; 0.0 without one."""
     condition = condition_of(pod, "Ready") or {}
     return meta.parse_timestamp(condition.get("lastTransitionTime")) or 0.0
 
@@ -275,6 +289,7 @@ def with_condition(conditions: Iterable[Object], new: Object, now: float) -> lis
 
 
 def oldest_first(objects: Iterable[Object]) -> Sequence[Object]:
+    """By creationTimestamp, which has whole seconds, then by name."""
     return sorted(objects, key=lambda obj: (created_of(obj), meta.name_of(obj)))
 
 

@@ -36,6 +36,7 @@ class WorkQueue(Generic[K]):
         self._wake = asyncio.Event()
 
     def add(self, key: K) -> None:
+        """A key that is being handled is handled once more after that."""
         if key in self._active:
             self._again.add(key)
         elif key not in self._waiting:
@@ -58,6 +59,7 @@ class WorkQueue(Generic[K]):
         self.add(key)
 
     async def run(self) -> None:
+        """Until it is cancelled; keys that are waiting then stay in line."""
         try:
             async with asyncio.TaskGroup() as group:
                 for number in range(self._workers):

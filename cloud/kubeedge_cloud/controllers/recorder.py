@@ -29,6 +29,8 @@ _MAX_MESSAGE = 1024  # characters, as in Kubernetes
 
 
 class Recorder:
+    """`dropped` counts the Events that did not fit the queue."""
+
     def __init__(self, client: KubeClient, *, wall: Callable[[], float] = time.time) -> None:
         self.dropped = 0
         self._client = client
@@ -40,6 +42,7 @@ class Recorder:
     def event(
         self, resource: Resource, obj: Object, reason: str, message: str, *, component: str, warning: bool = False
     ) -> None:
+        """Never blocks and never fails. `obj` may be cluster-scoped: its Event is in the namespace "default"."""
         stamp = meta.timestamp(self._wall())
         namespace = meta.namespace_of(obj) or "default"
         involved = {
@@ -69,6 +72,7 @@ class Recorder:
         self._arrived.set()
 
     async def run(self) -> None:
+        """Writes what is queued until it is cancelled; Events that the API refuses are logged and forgotten."""
         while True:
             while not self._queue:
                 self._arrived.clear()

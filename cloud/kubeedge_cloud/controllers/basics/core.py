@@ -30,6 +30,7 @@ class Server:
 
     @property
     def addresses(self) -> Sequence[str]:
+        """The IP addresses among `hosts`, without loopback, link-local and unspecified ones."""
         return [host for host in self.hosts if _is_reachable(host)]
 
 

@@ -16,12 +16,15 @@ _FULL = 30.0  # seconds until a tenant that is at its quota is tried again
 
 
 class BasicsController:
+    """Keys of its queue are Namespaces."""
+
     def __init__(self, cluster: Cluster, server: core.Server) -> None:
         self._cluster = cluster
         self._server = server
         self.queue: WorkQueue[Key] = WorkQueue("basics", self.reconcile, workers=2)
 
     def listen(self) -> None:
+        """A namespace is looked at when it changes, and when one of its basic objects does."""
         cluster = self._cluster
         cluster.namespaces.on_change(lambda before, after: self.queue.add(key_of(after or before or {})))
         for informer, name in (
@@ -38,6 +41,7 @@ class BasicsController:
             self.queue.add(("", meta.namespace_of(obj)))
 
     async def reconcile(self, key: Key) -> float | None:
+        """Creates what is missing and mends what was changed; again later at the quota, or when a write met another one."""
         namespace = self._cluster.namespaces.get(*key)
         if namespace is None or is_deleting(namespace):
             return None

@@ -42,12 +42,15 @@ TOLERATIONS: Sequence[Object] = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """Pods to create, by the names of their nodes, pods to delete, and seconds until time alone changes the plan."""
+
     create: Sequence[str] = ()  # nodes
     delete: Sequence[Object] = ()
     again_in: float | None = None
 
 
 def revision_of(daemonset: Object) -> str:
+    """A hash of the pod template: pods with another one are out of date."""
     return digest(spec_of(daemonset).get("template") or {})
 
 

@@ -29,11 +29,14 @@ _COMPONENT = "daemonset-controller"
 
 
 class DaemonSetController:
+    """Keys of its queue are DaemonSets."""
+
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self.queue: WorkQueue[Key] = WorkQueue("daemonsets", self.reconcile)
 
     def listen(self) -> None:
+        """A DaemonSet is looked at when it, a pod of its own or a node changes."""
         self._cluster.daemonsets.on_change(lambda before, after: self.queue.add(key_of(after or before or {})))
         self._cluster.pods.on_change(self._pod_changed)
         self._cluster.nodes.on_change(self._node_changed)
@@ -59,6 +62,7 @@ class DaemonSetController:
             self.queue.add(key_of(daemonset))
 
     async def reconcile(self, key: Key) -> float | None:
+        """Adopts pods that it selects, then deletes and creates as planned; returns when to look again, in seconds."""
         cluster = self._cluster
         daemonset = cluster.daemonsets.get(*key)
         if daemonset is None:

@@ -67,6 +67,8 @@ class ReplicaSetChange:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """What one step writes: at most one new ReplicaSet, changes of others, and those beyond revisionHistoryLimit."""
+
     create: Object | None = None
     changes: Sequence[ReplicaSetChange] = ()
     delete: Sequence[Object] = ()
@@ -311,6 +313,7 @@ def copied(deployment: Object) -> dict[str, str]:
 
 
 def revision_of(rs: Object) -> int:
+    """The annotation deployment.kubernetes.io/revision; 0 when it is missing or no number."""
     return _integer(annotations_of(rs).get(REVISION))
 
 

@@ -20,11 +20,14 @@ _COMPONENT = "deployment-controller"
 
 
 class DeploymentController:
+    """Keys of its queue are Deployments."""
+
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self.queue: WorkQueue[Key] = WorkQueue("deployments", self.reconcile)
 
     def listen(self) -> None:
+        """A Deployment is looked at when it or a ReplicaSet of its own changes, and when one of its pods is gone."""
         self._cluster.deployments.on_change(lambda before, after: self.queue.add(key_of(after or before or {})))
         self._cluster.replicasets.on_change(self._replicaset_changed)
         self._cluster.pods.on_change(self._pod_changed)
@@ -54,6 +57,7 @@ class DeploymentController:
             self.queue.add((meta.namespace_of(before), str(above.get("name"))))
 
     async def reconcile(self, key: Key) -> float | None:
+        """Adopts ReplicaSets that it selects and performs one step; their changes bring the next one."""
         deployment = self._cluster.deployments.get(*key)
         if deployment is None:
             return None

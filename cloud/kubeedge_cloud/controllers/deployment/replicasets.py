@@ -33,10 +33,12 @@ def new_replicaset_of(deployment: Object, replicasets: Iterable[Object]) -> Obje
 
 
 def hash_of(deployment: Object) -> str:
+    """The label pod-template-hash of its new ReplicaSet; status.collisionCount is hashed, too."""
     return digest(template_of(deployment), count(status_of(deployment).get("collisionCount")))
 
 
 def replicas_of(obj: Object) -> int:
+    """spec.replicas of a Deployment or a ReplicaSet."""
     return count(spec_of(obj).get("replicas"))
 
 

@@ -38,6 +38,7 @@ def of(deployment: Object, replicasets: Collection[Object], now: float) -> tuple
 
 
 def is_complete(deployment: Object, current: Object) -> bool:
+    """`current` is the status: all replicas are updated and available, none is old, and this generation was observed."""
     total = replicas_of(deployment)
     return (
         count(current.get("updatedReplicas")) == total

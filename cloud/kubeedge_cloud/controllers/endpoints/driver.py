@@ -13,11 +13,14 @@ from kubeedge_cloud.controllers.queue import WorkQueue
 
 
 class EndpointsController:
+    """Keys of its queue are Services."""
+
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self.queue: WorkQueue[Key] = WorkQueue("endpoints", self.reconcile, workers=4)
 
     def listen(self) -> None:
+        """A Service is looked at when it or a pod that it selects changes, and when its Endpoints are deleted."""
         self._cluster.services.on_change(lambda before, after: self.queue.add(key_of(after or before or {})))
         self._cluster.endpoints.on_change(self._endpoints_changed)
         self._cluster.pods.on_change(self._pod_changed)
@@ -39,6 +42,7 @@ class EndpointsController:
                     self.queue.add(key_of(service))
 
     async def reconcile(self, key: Key) -> float | None:
+        """Writes the Endpoints of a Service that has a selector; those of other Services are left alone."""
         cluster = self._cluster
         service = cluster.services.get(*key)
         if service is None or not spec_of(service).get("selector") or is_deleting(service):

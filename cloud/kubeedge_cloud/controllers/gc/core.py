@@ -36,17 +36,21 @@ class Owned:
 
     @property
     def waits_for_dependents(self) -> bool:
+        """It is being deleted in the foreground: its dependents go first."""
         return self.deleting and FOREGROUND in self.finalizers
 
     @property
     def orphans_dependents(self) -> bool:
+        """It is being deleted, and its dependents are to stay without it."""
         return self.deleting and ORPHAN in self.finalizers
 
     def blocks(self, owner_uid: str) -> bool:
+        """It has blockOwnerDeletion for that owner: foreground deletion of the owner waits for it."""
         return any(ref.get("uid") == owner_uid and ref.get("blockOwnerDeletion") for ref in self.owners)
 
 
 def owned(resource: Resource, obj: Object) -> Owned:
+    """An object reduced to what garbage collection needs: its identity, owners and finalizers."""
     inner = meta.metadata(obj)
     references: Any = inner.get("ownerReferences") or ()
     return Owned(
@@ -61,14 +65,18 @@ def owned(resource: Resource, obj: Object) -> Owned:
 
 
 class Graph:
+    """Owners and dependents of all kinds of one cluster, by uid."""
+
     def __init__(self) -> None:
         self._objects: dict[str, Owned] = {}
         self._dependents: dict[str, dict[str, None]] = {}  # uid of the owner -> uids
 
     def get(self, uid: str) -> Owned | None:
+        """None: no cache has an object with that uid."""
         return self._objects.get(uid)
 
     def dependents(self, uid: str) -> list[Owned]:
+        """Objects that name it as an owner; the owner itself need not exist."""
         return [self._objects[other] for other in self._dependents.get(uid, ())]
 
     def set(self, new: Owned) -> list[str]:

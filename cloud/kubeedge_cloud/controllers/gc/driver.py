@@ -28,6 +28,8 @@ _LOOK_AGAIN = 5.0  # seconds, at a namespace whose last pods are still stopping
 
 
 class GarbageCollector:
+    """Three queues: objects by uid, namespaces and nodes by name. `quarantine` is how long a node must be gone, in seconds."""
+
     def __init__(self, cluster: Cluster, *, quarantine: float = NODE_QUARANTINE) -> None:
         self._cluster = cluster
         self._quarantine = quarantine
@@ -38,6 +40,7 @@ class GarbageCollector:
         self.nodes: WorkQueue[str] = WorkQueue("pods of deleted nodes", self.end_pods_of, workers=1)
 
     def listen(self) -> None:
+        """Every kind goes into the graph; namespaces, nodes and pods fill queues of their own as well."""
         for informer in self._informers.values():
             informer.on_change(functools.partial(self._changed, informer.resource))
         self._cluster.namespaces.on_change(self._namespace_changed)
@@ -73,6 +76,7 @@ class GarbageCollector:
     # Owners
 
     async def reconcile(self, uid: str) -> float | None:
+        """Orphans or deletes the dependents of an object that is being deleted; deletes one whose owners are all gone."""
         entry = self._graph.get(uid)
         if entry is None:
             return None
@@ -168,6 +172,7 @@ class GarbageCollector:
             self.namespaces.add(meta.name_of(after))
 
     async def empty_namespace(self, name: str) -> float | None:
+        """Deletes all that is in a namespace being deleted; returns when to look again, in seconds, until it is empty."""
         namespace = self._cluster.namespaces.get("", name)
         if namespace is None or not is_deleting(namespace):
             return None
@@ -210,6 +215,7 @@ class GarbageCollector:
             self.nodes.add_after(node, self._quarantine)
 
     async def end_pods_of(self, node: str) -> float | None:
+        """Deletes the pods of a node without grace period, once the API has said that there is no such node."""
         if self._cluster.nodes.get("", node) is not None:
             return None
         try:

@@ -31,6 +31,7 @@ class CachedClient:
         del self._informers[resource]
 
     def informers(self) -> Sequence[Informer]:
+        """All that exist so far: the caller runs them."""
         return tuple(self._informers.values())
 
     async def resources(self) -> Sequence[Resource]:

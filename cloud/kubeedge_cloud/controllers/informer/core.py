@@ -69,9 +69,11 @@ class Cache:
         return iter(tuple(self._objects.values()))
 
     def get(self, namespace: str, name: str) -> Object | None:
+        """None: there is no such object. It is shared: callers must not change it."""
         return self._objects.get((namespace, name))
 
     def in_namespace(self, namespace: str) -> Iterable[Object]:
+        """A copy of the list; the objects are shared."""
         return [self._objects[key] for key in self._by_namespace.get(namespace, ())]
 
     def on_change(self, handler: Handler) -> None:
@@ -83,6 +85,7 @@ class Cache:
     # Own writes
 
     def begin(self, key: Key | None) -> OpenWrite:
+        """A write of our own is about to be sent; `key` of None: its name is not known yet (generateName)."""
         write = OpenWrite(key, self._done)
         if key is not None and (there := self._objects.get(key)) is not None:
             write.overtaken_by.add((key, version_of(there)))
@@ -90,6 +93,7 @@ class Cache:
         return write
 
     def end(self, write: OpenWrite) -> None:
+        """The write is over, whether or not it was answered."""
         still = self._open[write.key]
         still.remove(write)
         if not still:
@@ -114,6 +118,7 @@ class Cache:
     # Lists
 
     def list_begins(self) -> None:
+        """To be called before the request of a list is sent: writes answered after it may be missing in it."""
         self._begun += 1
 
     def listed(self, items: Iterable[Object]) -> Iterable[Key]:
@@ -149,11 +154,13 @@ class Cache:
     # The watch
 
     def put(self, obj: Object) -> None:
+        """An event ADDED or MODIFIED; dropped when it is older than a write of our own."""
         key = key_of(obj)
         if self._is_news(key, version_of(obj)):
             self._set(key, obj)
 
     def deleted(self, obj: Object) -> None:
+        """An event DELETED; dropped when it is older than a write of our own."""
         key = key_of(obj)
         if self._is_news(key, version_of(obj)):
             self._remove(key)

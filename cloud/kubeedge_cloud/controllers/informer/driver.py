@@ -36,6 +36,8 @@ class _Turn:
 
 
 class Informer:
+    """`keep` reduces an object to what is cached of it; `synced` is set after the first list."""
+
     def __init__(
         self, client: KubeClient, resource: Resource, *, keep: Callable[[Object], Object] = without_history
     ) -> None:
@@ -52,9 +54,11 @@ class Informer:
         return iter(self._cache)
 
     def get(self, namespace: str, name: str) -> Object | None:
+        """From the cache: None before `synced`, too. The object is shared: callers must not change it."""
         return self._cache.get(namespace, name)
 
     def in_namespace(self, namespace: str) -> Iterable[Object]:
+        """From the cache; "" is the namespace of cluster-scoped objects."""
         return self._cache.in_namespace(namespace)
 
     def on_change(self, handler: Handler) -> None:

@@ -37,6 +37,8 @@ _FAILED_BACKOFF = Backoff(1.0, 128.0)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """How many pods to create, which to delete, and seconds until time alone changes the plan."""
+
     create: int = 0
     delete: Sequence[Object] = ()
     again_in: float | None = None

@@ -29,11 +29,14 @@ _COMPONENT = "replicaset-controller"
 
 
 class ReplicaSetController:
+    """Keys of its queue are ReplicaSets."""
+
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self.queue: WorkQueue[Key] = WorkQueue("replicasets", self.reconcile)
 
     def listen(self) -> None:
+        """A ReplicaSet is looked at when it or a pod of its own changes."""
         self._cluster.replicasets.on_change(lambda before, after: self.queue.add(key_of(after or before or {})))
         self._cluster.pods.on_change(self._pod_changed)
 
@@ -50,6 +53,7 @@ class ReplicaSetController:
                     self.queue.add(key_of(replicaset))
 
     async def reconcile(self, key: Key) -> float | None:
+        """Adopts pods that it selects, then deletes and creates as planned; returns when to look again, in seconds."""
         replicaset = self._cluster.replicasets.get(*key)
         if replicaset is None:
             return None

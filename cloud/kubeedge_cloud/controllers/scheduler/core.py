@@ -33,11 +33,15 @@ _NAMES = ("cpu", "memory", "ephemeral-storage")
 
 @dataclass(frozen=True, slots=True)
 class Placed:
+    """The name of the chosen node."""
+
     node: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unschedulable:
+    """Why no node fits, in the words of kube-scheduler's event FailedScheduling."""
+
     message: str
 
 
@@ -55,6 +59,8 @@ class PodInfo:
 
 @dataclass(slots=True)
 class NodeInfo:
+    """A node and the sums of its pods: requests (CPU in millicores, else bytes or pieces), host ports, pods by owner."""
+
     node: Object
     allocatable: Mapping[str, int]
     used: Counter[str] = field(default_factory=Counter)
@@ -64,6 +70,7 @@ class NodeInfo:
 
     @property
     def name(self) -> str:
+        """metadata.name of the Node."""
         return meta.name_of(self.node)
 
 
@@ -90,6 +97,7 @@ def _amounts(given: Any) -> dict[str, int]:
 
 
 def ports_of(spec: Object) -> frozenset[tuple[str, str, int]]:
+    """Host ports of a pod's spec as (protocol, host IP, port); host IP "0.0.0.0" is every address."""
     return frozenset(
         (str(port.get("protocol") or "TCP"), str(port.get("hostIP") or "0.0.0.0"), int(port["hostPort"]))
         for container in spec.get("containers") or ()
@@ -99,6 +107,7 @@ def ports_of(spec: Object) -> frozenset[tuple[str, str, int]]:
 
 
 def info_of(pod: Object) -> PodInfo:
+    """A pod reduced to what scheduling needs; its spec is parsed here, once."""
     spec = spec_of(pod)
     owner = controller_of(pod) or {}
     return PodInfo(
@@ -120,6 +129,7 @@ class Nodes:
         self._on: dict[str, dict[str, None]] = {}  # node -> uids
 
     def set_node(self, node: Object) -> None:
+        """A Node was added or has changed; pods that came before it are counted in."""
         status = status_of(node)
         allocatable = _amounts(status.get("allocatable") or status.get("capacity"))
         name = meta.name_of(node)
@@ -132,6 +142,7 @@ class Nodes:
             _count(info, self._pods[uid], 1)
 
     def remove_node(self, name: str) -> None:
+        """The node takes no more pods; those on it are remembered, in case it comes back."""
         self._nodes.pop(name, None)
 
     def set_pod(self, pod: Object) -> None:
@@ -146,12 +157,14 @@ class Nodes:
             self.add(info_of(pod))
 
     def add(self, info: PodInfo) -> None:
+        """Counts a pod in. One that is known must be removed first."""
         self._pods[info.uid] = info
         self._on.setdefault(info.node, {})[info.uid] = None
         if (node := self._nodes.get(info.node)) is not None:
             _count(node, info, 1)
 
     def remove_pod(self, uid: str) -> None:
+        """Idempotent: a uid that is not known is no error."""
         info = self._pods.pop(uid, None)
         if info is None:
             return
@@ -163,6 +176,7 @@ class Nodes:
             _count(node, info, -1)
 
     def schedule(self, pod: Object) -> Placed | Unschedulable:
+        """The node for a pod, which is not counted in yet, or how many nodes each reason speaks against."""
         if not self._nodes:
             return Unschedulable("no nodes available to schedule pods")
         spec = spec_of(pod)

@@ -30,6 +30,8 @@ NAME = "default-scheduler"
 
 
 class Scheduler:
+    """Keys of its queue are pods without a node."""
+
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._nodes = core.Nodes()
@@ -38,6 +40,7 @@ class Scheduler:
         self.queue: WorkQueue[Key] = WorkQueue("scheduler", self.reconcile, workers=16)
 
     def listen(self) -> None:
+        """A pod is looked at when it arrives, and those that found no node when room may have come up."""
         self._cluster.nodes.on_change(self._node_changed)
         self._cluster.pods.on_change(self._pod_changed)
 
@@ -75,6 +78,7 @@ class Scheduler:
         self._waiting.clear()
 
     async def reconcile(self, key: Key) -> float | None:
+        """Decides, assumes the decision and writes the binding; a pod that fits nowhere waits for a change."""
         pod = self._cluster.pods.get(*key)
         if pod is None or not _is_ours(pod) or uid_of(pod) in self._assumed:
             return None

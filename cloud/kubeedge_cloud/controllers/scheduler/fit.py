@@ -57,6 +57,7 @@ def untolerated(tolerations: Iterable[Any], taints: Iterable[Any], effects: Coll
 
 
 def tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+    """As Kubernetes compares them: an empty effect means all effects, Exists without a key all taints."""
     if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
         return False
     key = toleration.get("key") or ""

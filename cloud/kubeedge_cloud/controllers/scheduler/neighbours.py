@@ -16,12 +16,15 @@ THEIR_ANTI_AFFINITY = "node(s) didn't satisfy existing pods anti-affinity rules"
 
 @dataclass(frozen=True, slots=True)
 class Term:
+    """A PodAffinityTerm v1: `topology` is the label of nodes whose value says what is near."""
+
     topology: str
     selector: LabelSelector | None  # None: matches nothing
     namespaces: frozenset[str]  # empty: the pod's own
     everywhere: bool = False
 
     def means(self, own_namespace: str, other: Neighbour) -> bool:
+        """Whether the other pod is one of those that the term is about, for a pod in `own_namespace`."""
         if self.selector is None or not self.selector.matches(other.labels):
             return False
         return self.everywhere or other.namespace in (self.namespaces or {own_namespace})
@@ -29,12 +32,15 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
+    """What a pod shows to the terms of others, and the required anti-affinity that it has itself."""
+
     namespace: str
     labels: Mapping[str, str]
     repels: Sequence[Term] = ()
 
 
 def terms_of(spec: Object, kind: str) -> Sequence[Term]:
+    """Required terms of a pod's spec; `kind` is "podAffinity" or "podAntiAffinity". A broken selector matches nothing."""
     found = (spec.get("affinity") or {}).get(kind)
     if not isinstance(found, dict):
         return ()

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 
 class TaintEviction:
+    """Keys of its queue are pods."""
+
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._since: dict[str, tuple[str, float]] = {}  # uid of a pod that waits -> what makes it, since when
@@ -30,6 +32,7 @@ class TaintEviction:
         self.queue: WorkQueue[Key] = WorkQueue("pods on tainted nodes", self.reconcile)
 
     def listen(self) -> None:
+        """A pod is looked at when it is bound or its tolerations change, and all pods of a node when its taints do."""
         self._cluster.nodes.on_change(self._node_changed)
         self._cluster.pods.on_change(self._pod_changed)
 
@@ -54,6 +57,7 @@ class TaintEviction:
             self.queue.add(key_of(after))
 
     async def reconcile(self, key: Key) -> float | None:
+        """Deletes a pod whose toleration has run out; returns the seconds that it has left, None when it may stay."""
         pod = self._cluster.pods.get(*key)
         if pod is None or is_deleting(pod):
             return None
