@@ -50,6 +50,8 @@ _CHANNELS_OF_A_NODE = 4  # a new one replaces the one before, which takes a mome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudHubSettings:
+    """Listener and limits; times in seconds."""
+
     address: str = "0.0.0.0"
     port: int = 10000
     session: SessionSettings = field(default_factory=lambda: SessionSettings(follows=True, timeout=CLOUD_TIMEOUT))
@@ -84,10 +86,13 @@ class Attachment:
 
     @property
     def counters(self) -> ChannelCounters:
+        """Messages and bytes of the channel since it began."""
         return self.channel.counters
 
 
 class CloudHub:
+    """Accepts channels of nodes and keeps their session keys with the lease of `membership`; without one, the process is alone."""
+
     name = "cloudhub"
 
     def __init__(
@@ -111,6 +116,7 @@ class CloudHub:
         self.acceptor: Acceptor | None = None  # while it listens
 
     def sessions(self) -> list[Attachment]:
+        """A copy: the nodes whose channel is at this process now."""
         return list(self._attached.values())
 
     async def disconnect(self, tenant: TenantId, node: NodeName) -> None:
@@ -146,6 +152,7 @@ class CloudHub:
         await self._store.delete(keys.SESSIONS, keys.prefix_end(keys.SESSIONS))
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Without leases, session keys that an earlier run left are deleted first; then it listens until it is cancelled."""
         await self.forget_the_past()
         s = self._settings
         context = self._tls()

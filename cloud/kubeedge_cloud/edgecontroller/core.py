@@ -41,6 +41,7 @@ _encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # json.dumps
 
 
 def canonical(obj: Mapping[str, Any]) -> bytes:
+    """Compact JSON with sorted keys: equal objects have equal bytes."""
     return _encoder.encode(obj).encode()
 
 
@@ -61,6 +62,7 @@ def data_object(obj: Object) -> bytes:
 
 
 def node(obj: Object) -> bytes:
+    """A Node as its agent needs it: name, labels, annotations, taints but "unreachable", and whether it is cordoned."""
     inner = {key: v for key in ("name", "labels") if (v := obj["metadata"].get(key))} | _annotations(obj)
     # Whether the node is attached changes with every cut, and it is the last to need to hear of it.
     taints = [t for t in obj.get("spec", {}).get("taints") or () if t.get("key") != UNREACHABLE]
@@ -212,6 +214,7 @@ def new_node(name: str, pod_cidr: str) -> Object:
 
 
 def is_managed(obj: Object) -> bool:
+    """The Node was made from a node record, and is deleted with it."""
     return MANAGED in (obj["metadata"].get("annotations") or {})
 
 

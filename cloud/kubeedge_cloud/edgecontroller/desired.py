@@ -35,9 +35,11 @@ class DesiredState:
         )
 
     def forget(self, name: NodeName) -> None:
+        """The node was removed: changes of ConfigMaps and Secrets concern it no longer."""
         self._references.pop(name, None)
 
     def pod_changed(self, before: Object | None, after: Object | None) -> None:
+        """Queues the nodes of the pod before and after, unless only its status has changed."""
         # What a node reports about a pod changes nothing that it should have.
         if before is not None and after is not None and core.pod(before) == core.pod(after):
             return
@@ -47,11 +49,13 @@ class DesiredState:
                 self.queue.add(NodeName(name))
 
     def service_changed(self, before: Object | None, after: Object | None) -> None:
+        """Queues all nodes when a published web service has changed."""
         if any(obj is not None and core.web_service(obj) is not None for obj in (before, after)):
             for name in self._state.records:
                 self.queue.add(name)
 
     def data_changed(self, resource: str, before: Object | None, after: Object | None) -> None:
+        """Queues the nodes whose pods refer to the ConfigMap or Secret; `resource` is the plural."""
         obj = after or before or {}
         object_key = (resource, meta.namespace_of(obj), meta.name_of(obj))
         for name, references in self._references.items():

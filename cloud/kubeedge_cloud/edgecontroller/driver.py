@@ -29,6 +29,8 @@ from kubeedge_cloud.tenants.manager import TenantManager
 
 
 class TenantEdgeController:
+    """`fence` gives compares for its transactions: they fail once another process leads the tenant."""
+
     def __init__(
         self, state: EdgeState, tenants: TenantManager, *, fence: Callable[[], Sequence[Compare]] = tuple
     ) -> None:
@@ -40,6 +42,7 @@ class TenantEdgeController:
         self._desired = DesiredState(state, self._writes.answered, fence)
 
     async def run(self, serving: asyncio.Event) -> None:
+        """Fills the caches first; `serving` is set once the state of the store has been read, too."""
         state = self._state
         state.started = asyncio.get_running_loop().time()
         informers = state.client.informers()

@@ -21,10 +21,14 @@ from kubeedge_cloud.tenants.model import TenantRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeControllerSettings:
+    """When the Node of a lost node becomes NotReady."""
+
     node_grace: float = 10.0  # seconds from the loss of a node's channel to NotReady
 
 
 class EdgeController:
+    """`wall` gives seconds since 1970, for the timestamps in objects."""
+
     name = "edgecontroller"
 
     def __init__(
@@ -45,6 +49,7 @@ class EdgeController:
         self._wall = wall
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Serves tenants as they come and go, and stands by for those that another process leads."""
         await for_each_tenant(self._tenants, self._serve, ready, what="edgecontroller")
 
     async def _serve(self, record: TenantRecord, serving: asyncio.Event) -> None:

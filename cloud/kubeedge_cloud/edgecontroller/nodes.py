@@ -29,6 +29,7 @@ class Nodes:
         self.queue: WorkQueue[NodeName] = WorkQueue(f"readiness of {state.tenant}", self._sync_ready)
 
     async def ensure(self, name: NodeName) -> Object:
+        """The Node object, created when it is missing. The node must have a record."""
         try:
             return await self._state.client.get(NODES, "", name)
         except NotFound:
@@ -39,6 +40,7 @@ class Nodes:
             return await self._state.client.get(NODES, "", name)
 
     async def remove(self, name: NodeName) -> None:
+        """Deletes the Node object; it is no error when there is none."""
         try:
             await self._state.client.delete(NODES, "", name)
         except (NotFound, Conflict):
@@ -74,6 +76,7 @@ class Nodes:
                 await self.write_pod_status(pod, status)
 
     async def write_pod_status(self, pod: Object, status: dict[str, Any]) -> None:
+        """Replaces the status of that very pod (by uid); nothing is written when it is the same or the pod is gone."""
         namespace, name = meta.namespace_of(pod), meta.name_of(pod)
         try:
             current = await self._state.client.get(PODS, namespace, name)

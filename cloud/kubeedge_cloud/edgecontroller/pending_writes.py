@@ -38,13 +38,16 @@ class PendingWrites:
         self.queue: WorkQueue[NodeName] = WorkQueue(f"writes of nodes of {state.tenant}", self._merge_writes)
 
     def node_added(self, name: NodeName) -> None:
+        """The node has a record now: writes that came before it are merged."""
         if name in self._waiting:
             self.queue.add(name)
 
     def forget(self, name: NodeName) -> None:
+        """The node was removed: its rate limit begins anew if it comes back."""
         self._paces.pop(name, None)
 
     def changed(self, name: NodeName, rest: str, value: bytes | None) -> None:
+        """`rest` is the key below reported/ ("writes/_/SEQ"); None: the node has taken the answer and deleted its write."""
         here = self._waiting.setdefault(name, {})
         if value is not None:
             here[rest] = value

@@ -34,6 +34,8 @@ _LARGE_RATE, _LARGE_BURST = 32 * 1024.0, 1024 * 1024.0  # bytes a second in larg
 
 
 class Reports:
+    """Keys of the queue are (node, rest), `rest` being RESOURCE/NAMESPACE/NAME. Events and large reports have a rate limit a node."""
+
     def __init__(self, state: EdgeState, nodes: Nodes) -> None:
         self._state = state
         self._nodes = nodes
@@ -51,9 +53,11 @@ class Reports:
         self.queue.add((node, rest))
 
     def again(self, node: NodeName, rest: str) -> None:
+        """Look at that report again, though it has not changed."""
         self.queue.add((node, rest))
 
     def forget(self, node: NodeName) -> None:
+        """The node was removed: its rate limits begin anew if it comes back."""
         self._events_of.pop(node, None)
         self._large_of.pop(node, None)
 

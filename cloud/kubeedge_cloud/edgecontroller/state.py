@@ -48,6 +48,7 @@ class EdgeState:
         self._pods_on: dict[NodeName, dict[Key, None]] = {}  # an index: many nodes have few pods each
 
     def now(self) -> str:
+        """The wall clock in RFC 3339, as Kubernetes writes times."""
         return meta.timestamp(self.wall())
 
     def informer_of(self, resource: str) -> Informer:
@@ -57,6 +58,7 @@ class EdgeState:
     # Pods
 
     def index_pod(self, before: Object | None, after: Object | None) -> None:
+        """Keeps the index of pods by node; for the pods' informer."""
         for obj, present in ((before, False), (after, True)):
             if obj is not None and (on := obj.get("spec", {}).get("nodeName")):
                 if present:
@@ -67,23 +69,28 @@ class EdgeState:
                         del self._pods_on[NodeName(on)]
 
     def pods_of(self, node: NodeName) -> list[Object]:
+        """Pods that are bound to the node, from the cache."""
         found = (self.pods.get(*object_key) for object_key in self._pods_on.get(node, ()))
         return [pod for pod in found if pod is not None]
 
     # Channels
 
     def attached(self, node: NodeName) -> None:
+        """The node's session key is there."""
         self.sessions.add(node)
         self._lost_at.pop(node, None)
 
     def detached(self, node: NodeName) -> None:
+        """The node's session key is gone: its grace period begins."""
         self.sessions.discard(node)
         self._lost_at[node] = asyncio.get_running_loop().time()
 
     def forget(self, node: NodeName) -> None:
+        """The node was removed: when it was lost does not matter any more."""
         self._lost_at.pop(node, None)
 
     def grace_left(self, node: NodeName) -> float:
+        """Seconds until a node that is away is NotReady; 0 or less: it is."""
         lost_at = self._lost_at.get(node)
         if lost_at is None:  # not seen attached by this process: it may be on its way back, or has never been here
             if not is_ready(self.nodes.get("", node) or {}):
@@ -92,4 +99,5 @@ class EdgeState:
         return lost_at + self._node_grace - asyncio.get_running_loop().time()
 
     def is_lost(self, node: NodeName) -> bool:
+        """The grace period is over. To be asked of nodes that are not attached."""
         return self.grace_left(node) <= 0
