@@ -85,6 +85,7 @@ KUBELET_PORT = L4Port(10250)  # L4, on every node
 
 
 def main(config: CloudConfig, *, new_authority: bool = False) -> int:
+    """Runs the process until it is interrupted; the exit status. `new_authority`: the CA of this machine replaces that of the store."""
     logs.setup(config.logging.level)
     raise_descriptor_limit()
     with contextlib.suppress(KeyboardInterrupt):
@@ -152,6 +153,8 @@ async def _open_store(config: CloudConfig) -> Store:
 
 
 class Cloud:
+    """Builds every part of the process from its settings, over a store that is open."""
+
     def __init__(self, config: CloudConfig, store: Store) -> None:
         self.config = config
         self.membership: Alone | Process = Alone()
@@ -215,6 +218,7 @@ class Cloud:
         await self.admin_kubeconfigs.keep(tenant)
 
     async def node_stream(self, tenant: TenantId, node: NodeName) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the node's kubelet API. Raises NotFound (no such node) or Unavailable (no link, no answer)."""
         return await self.bus.connect(tenant, node, KUBELET_PORT)
 
     # -- modules -------------------------------------------------------------------------------------------------------

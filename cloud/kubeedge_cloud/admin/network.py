@@ -22,6 +22,8 @@ from kubeedge_cloud.tenants.manager import TenantManager
 
 
 class NetworkRoutes:
+    """GET only; every answer is the state of this process, as JSON."""
+
     def __init__(self, bus: BusHub, tenants: TenantManager) -> None:
         self._bus = bus
         self._tenants = tenants

@@ -25,15 +25,21 @@ _MAX_BODY = 16 * 1024  # bytes
 class Tenants(Protocol):
     """kubeedge_cloud.tenants.administration."""
 
-    async def names(self) -> list[TenantId]: ...
+    async def names(self) -> list[TenantId]:
+        """All tenants of the store."""
+        ...
 
-    async def ensure(self, tenant: TenantId) -> None: ...
+    async def ensure(self, tenant: TenantId) -> None:
+        """Find or make. Raises Unavailable when no tenant number is free."""
+        ...
 
     async def show(self, tenant: TenantId) -> dict[str, Any]:
         """What it may store, and has."""
         ...
 
-    async def allow_storage(self, tenant: TenantId, objects: int, size: int) -> None: ...
+    async def allow_storage(self, tenant: TenantId, objects: int, size: int) -> None:
+        """Sets the tenant's own quota: a number of objects, and `size` in bytes. 0: as the configuration says."""
+        ...
 
     async def remove_node(self, tenant: TenantId, node: NodeName) -> bool:
         """False: there was none."""

@@ -27,6 +27,8 @@ NEW_TOKEN = "make a new token in the cloud with `kubeedge token create`"
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
+    """A bootstrap token as it is stored; of the secret there is only a hash."""
+
     id: str
     tenant: TenantId
     node: str  # "": any name
@@ -40,6 +42,7 @@ class TokenRecord:
     revoked: bool = False
 
     def state(self, now: float) -> Literal["revoked", "used", "expired", "valid"]:
+        """Revocation is named first, then use: an expired token that was used is "used"."""
         if self.revoked:
             return "revoked"
         if self.used:
@@ -47,6 +50,7 @@ class TokenRecord:
         return "expired" if now >= self.expires else "valid"
 
     def ended(self, now: float) -> bool:
+        """It is good for no new certificate."""
         return self.state(now) != "valid"
 
 
@@ -121,6 +125,7 @@ class FailureLimit:
         self._seen: OrderedDict[str, deque[float]] = OrderedDict()
 
     def failed(self, address: str, now: float) -> None:
+        """Counts a failure of the client's network: an IPv4 address or an IPv6 /64."""
         source = client_network(address)
         times = self._seen.setdefault(source, deque(maxlen=self._failures))
         times.append(now)
@@ -137,6 +142,7 @@ class FailureLimit:
 
 
 def duration(seconds: float) -> str:
+    """For people, in the largest unit of which there are at least two: "90 minutes", "2 hours"."""
     for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -35,12 +35,16 @@ _WHOLE = 60.0  # seconds for everything on one connection: a body may not drip i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootstrapSettings:
+    """Where the port listens, and what a node that joins is told of the other endpoints."""
+
     address: str = "0.0.0.0"
     port: int = 10002
     endpoints: Mapping[str, tuple[str, ...]]  # "hub", "relays", "bootstrap" -> host:port, as nodes reach them
 
 
 class Bootstrap:
+    """`port` is the real one once the module is ready; `clock` gives seconds since 1970."""
+
     name = "bootstrap"
 
     def __init__(
@@ -58,6 +62,7 @@ class Bootstrap:
         self.port = settings.port  # the real one, once it is ready
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Accepts until it is cancelled; open connections end with it."""
         context = self._tls()
 
         async def serve(accepted: Accepted) -> None:

@@ -67,6 +67,8 @@ class NodeRegistry(Protocol):
 
 
 class Service:
+    """Answers requests that came over TLS (handle) or plain HTTP (handle_plain); failed attempts are limited by source."""
+
     def __init__(
         self,
         authority: Authority,
@@ -90,6 +92,7 @@ class Service:
         return self._error(404, "only /ca.crt is served without TLS")
 
     async def handle(self, request: Request) -> Response:
+        """A request that came over TLS; unknown paths get a 404."""
         try:
             match request.method, request.path:
                 case "POST", "/v1/join":

@@ -38,6 +38,8 @@ class HeldClaim:
 
 
 class TokenStore:
+    """Creates, lists, revokes and redeems tokens. `ca_hash` is part of every token, so that a node can check the CA."""
+
     def __init__(self, store: Store, ca_hash: str, clock: Callable[[], float]) -> None:
         self._store = store
         self._ca_hash = ca_hash
@@ -58,11 +60,13 @@ class TokenStore:
         return token
 
     async def list(self, tenant: TenantId) -> list[TokenRecord]:
+        """Tokens that were used, revoked or have expired as well, while their records are kept."""
         prefix = keys.tokens(tenant)
         found = await self._store.range(prefix, keys.prefix_end(prefix))
         return [_decode(kv.value) for kv in found.kvs]
 
     async def revoke(self, tenant: TenantId, token_id: str) -> None:
+        """Idempotent. Raises NotFound when the tenant has no such token."""
         key = keys.tokens(tenant) + token_id
         while (kv := await self._store.get(key)) is not None:
             revoked = _encode(replace(_decode(kv.value), revoked=True))
@@ -82,6 +86,7 @@ class TokenStore:
         raise with_next(Refused("this token is not known here"), NEW_TOKEN)
 
     async def claim(self, tenant: TenantId, node: NodeName) -> HeldClaim:
+        """The certificate that stands for the node, and the mod_revision to compare with; (None, 0) when there is none."""
         kv = await self._store.get(keys.certificate(tenant, node))
         return HeldClaim(None, 0) if kv is None else HeldClaim(Claim(**json.loads(kv.value)), kv.mod_revision)
 

@@ -60,6 +60,7 @@ class ServerCertificate:
         return True
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Renews the certificate when it nears its end; it is checked every six hours."""
         ready.set()
         while True:
             if self.refresh():

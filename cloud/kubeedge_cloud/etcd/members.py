@@ -34,6 +34,8 @@ _NOT_SENT = ("failed to connect", "connection refused", "name resolution", "no r
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EtcdSettings:
+    """Where the etcd cluster is, and how long one of its members is waited for."""
+
     endpoints: Sequence[str]  # "host:port"
     ca: Path | None = None  # with it TLS; without, plain TCP, which is for one machine and for tests
     cert: Path | None = None
@@ -51,6 +53,8 @@ class ClusterBusy(Unavailable):
 
 
 class EtcdMembers:
+    """One gRPC channel for each member. Raises Invalid without endpoints."""
+
     def __init__(self, settings: EtcdSettings) -> None:
         if not settings.endpoints:
             raise Invalid("etcd needs at least one endpoint")
@@ -61,6 +65,7 @@ class EtcdMembers:
         self._streams: dict[Any, int] = {}  # calls that are open, and to whom
 
     async def close(self) -> None:
+        """Closes the channels; calls that are still open fail."""
         for channel in self._channels:
             await channel.close()
 

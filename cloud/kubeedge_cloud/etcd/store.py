@@ -85,6 +85,7 @@ class EtcdStore:
         self.rewound = ""  # why, in words
 
     async def open(self) -> None:
+        """Finds or creates the identity of the store, and begins to follow its changes. Raises Unavailable."""
         fresh = uuid.uuid4().hex
         absent = (Compare(_STORE_ID, CompareTarget.VERSION, "=", 0),)
         found = await self._txn(absent, (Put(_STORE_ID, fresh.encode()),), (Get(_STORE_ID),))

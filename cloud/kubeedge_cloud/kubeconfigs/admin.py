@@ -10,6 +10,8 @@ from kubeedge_cloud.kubeconfigs.files import KubeconfigFiles
 
 
 class AdminKubeconfigs:
+    """Remembers which kubeconfig is in each file, so that one that ends is replaced at once."""
+
     def __init__(self, files: KubeconfigFiles) -> None:
         self._files = files
         self._current: dict[TenantId, str] = {}  # the id of the kubeconfig in each file

@@ -19,6 +19,8 @@ MAX_TTL = 10 * DEFAULT_TTL
 
 @dataclass(frozen=True, slots=True)
 class Kubeconfig:
+    """The record of an issued kubeconfig: neither its key nor its certificate."""
+
     id: str
     user: str
     created: float  # seconds since 1970, as all times here
@@ -27,15 +29,18 @@ class Kubeconfig:
     file: str = ""  # the host on which a cloud process keeps it for its administrator
 
     def state(self, now: float) -> Literal["revoked", "expired", "valid"]:
+        """Revocation is named first; a kubeconfig without a known end does not expire."""
         if self.revoked:
             return "revoked"
         return "expired" if self.expires and now >= self.expires else "valid"
 
     def encode(self) -> bytes:
+        """Compact JSON, the value of /kubeconfigs/T/ID."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
 
 
 def decode(value: bytes) -> Kubeconfig:
+    """The inverse of Kubeconfig.encode. Raises ValueError or TypeError for other values."""
     return Kubeconfig(**json.loads(value))
 
 

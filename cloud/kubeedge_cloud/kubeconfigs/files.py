@@ -41,6 +41,7 @@ class KubeconfigFiles:
         self._clock = clock
 
     def path(self, tenant: TenantId) -> Path:
+        """Where the administrator's kubeconfig of that tenant is; it need not exist yet."""
         return self._state / f"kubeconfig-{tenant}"
 
     async def new(self, tenant: TenantId, user: str, ttl: float) -> tuple[Kubeconfig, str]:

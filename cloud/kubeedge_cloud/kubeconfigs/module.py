@@ -26,6 +26,8 @@ Ended = Callable[[TenantId, str], None]
 
 
 class Kubeconfigs:
+    """Reflects the records of all tenants; the API server asks it about every certificate."""
+
     name = "kubeconfigs"
 
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
@@ -35,6 +37,7 @@ class Kubeconfigs:
         self._listeners: list[Ended] = []
 
     def on_ended(self, listener: Ended) -> None:
+        """Call the listener for each kubeconfig that is revoked or deleted from now on."""
         self._listeners.append(listener)
 
     async def check(self, who: UserIdentity) -> None:
@@ -49,6 +52,7 @@ class Kubeconfigs:
             raise Unauthorized(f"Unauthorized: this kubeconfig is {state}; ask the administrator for another")
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Ready once all records were read."""
         async with aclosing(reflect(self._store, keys.KUBECONFIGS)) as changes:
             async for values, changed in changes:
                 for key in changed:

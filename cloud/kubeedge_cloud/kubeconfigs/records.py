@@ -17,6 +17,8 @@ _ID_BYTES = 5
 
 
 class KubeconfigRecords:
+    """Each call goes to the store; `clock` gives seconds since 1970."""
+
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
@@ -41,11 +43,13 @@ class KubeconfigRecords:
         return record
 
     async def list(self, tenant: TenantId) -> list[Kubeconfig]:
+        """Those that were revoked or have expired as well, while their records are kept."""
         prefix = keys.kubeconfigs(tenant)
         found = await self._store.range(prefix, keys.prefix_end(prefix))
         return [core.decode(kv.value) for kv in found.kvs]
 
     async def get(self, tenant: TenantId, id: str) -> Kubeconfig | None:
+        """None: the tenant has no kubeconfig with that ID."""
         kv = await self._store.get(keys.kubeconfigs(tenant) + id)
         return core.decode(kv.value) if kv is not None else None
 

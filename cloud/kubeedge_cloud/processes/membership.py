@@ -18,7 +18,9 @@ class Membership(Protocol):
     """What modules see of the process that they are in."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Unique among the processes over one store."""
+        ...
 
     @property
     def lease(self) -> int:
@@ -45,13 +47,15 @@ class Alone:
     lease = 0
 
     async def lead(self, work: str, do: Work) -> None:
+        """At once, and for as long as it runs: nobody else could lead."""
         await do()
 
     def fence(self, work: str) -> Sequence[Compare]:
+        """Nothing to compare: no other process writes."""
         return ()
 
     def on_loss(self, tell: Callable[[], None]) -> None:
-        pass
+        """Never called: there is no lease to lose."""
 
 
 async def led(

@@ -56,17 +56,21 @@ class Process:
 
     @property
     def lease(self) -> int:
+        """Raises Unavailable while the process has none."""
         if not self._lease:
             raise Unavailable("this cloud process has no lease from its store at the moment; another one may have")
         return self._lease
 
     def fence(self, work: str) -> Sequence[Compare]:
+        """Fails every transaction while this process does not hold the work's leader key, at the revision of its claim."""
         return (Compare(LEADERS + work, CompareTarget.MOD, "=", self._claims.get(work, _NEVER)),)
 
     def on_loss(self, tell: Callable[[], None]) -> None:
+        """Called each time that a lease is lost, before a new one is granted."""
         self._tell.append(tell)
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Grants a lease, renews it every RENEW seconds, and starts again with a new one when it was lost."""
         loop = asyncio.get_running_loop()
         lease = 0
         try:
@@ -114,6 +118,7 @@ class Process:
                 log.warning("the lease of this process was not renewed: %s", exc or "no answer in time")
 
     async def lead(self, work: str, do: Work) -> None:
+        """Claims the leader key, runs `do`, and cancels it with the lease; then stands by again. Returns when `do` returns."""
         while True:
             await self._held.wait()
             lease, lost = self._lease, self._lost

@@ -67,6 +67,7 @@ class Publishing:
         self.address: tuple[str, int] | None = None  # once it listens
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Serves the public ports until it is cancelled."""
         async with TaskSet("where nodes are") as tasks:
 
             def asked(fast_path: Any, upstream: str) -> None:

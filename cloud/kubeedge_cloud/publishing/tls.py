@@ -37,6 +37,7 @@ class FileCertificate:
             raise Invalid(f"{cert} and {key} cannot be used: {exc}", path="publishing.tls") from exc
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Looks at the files every `look` seconds."""
         ready.set()
         while True:
             await asyncio.sleep(self._look)

@@ -20,6 +20,8 @@ from kubeedge_cloud.tenants.manager import TenantManager
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
+    """What is known of one node, from its record, its session key and its Node object."""
+
     tenant: TenantId
     node: NodeName
     overlay: str
@@ -31,6 +33,7 @@ class NodeState:
 
     @property
     def attached(self) -> bool:
+        """To any process of the cloud."""
         return bool(self.since)
 
 
@@ -79,6 +82,7 @@ class NodeOverview:
         return found
 
     async def list(self, now: float, tenant: str = "") -> list[dict[str, Any]]:
+        """Rows of `kubeedge node list`; `tenant` "" is all. `lag` counts keys not sent yet, None for channels at other processes."""
         return [
             {
                 "tenant": n.tenant,

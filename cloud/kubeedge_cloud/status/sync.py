@@ -17,6 +17,8 @@ from kubeedge_cloud.tenants.manager import TenantManager
 
 
 class SyncStatus:
+    """`sessions` gives the channels at this process; of other nodes only what is in the store is known."""
+
     def __init__(
         self, store: Store, tenants: TenantManager, nodes: NodeOverview, sessions: Callable[[], Sequence[Attachment]]
     ) -> None:

@@ -21,6 +21,7 @@ class TenantAdministration:
         self._opened = opened
 
     async def names(self) -> list[TenantId]:
+        """All tenants of the store."""
         return await self._tenants.names()
 
     async def show(self, tenant: TenantId) -> dict[str, Any]:

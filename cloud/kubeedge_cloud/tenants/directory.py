@@ -10,12 +10,16 @@ from kubeedge_cloud.tenants.model import NodeRecord
 
 
 class NodeLookup(Protocol):
+    """One node at a time: what a listener asks when a connection arrives."""
+
     async def lookup(self, tenant: TenantId, node: NodeName) -> NodeRecord | None:
         """None: there is no such node; its certificate is worth nothing any more. Raises Unavailable without the store."""
         ...
 
 
 class NodeFollower(Protocol):
+    """The nodes of a tenant and their changes."""
+
     def follow_nodes(self, tenant: TenantId) -> AsyncGenerator[Mapping[NodeName, NodeRecord], None]:
         """All nodes, now and after every change. The mapping may be one and the same each time."""
         ...
@@ -26,6 +30,8 @@ class NodeFollower(Protocol):
 
 
 class NodeDirectory(NodeLookup, NodeFollower, Protocol):
+    """All that the relay asks about tenants and nodes."""
+
     async def tenant_number(self, tenant: TenantId) -> TenantNumber | None:
         """None: there is no such tenant."""
         ...

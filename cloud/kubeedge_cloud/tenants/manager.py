@@ -62,6 +62,7 @@ class TenantManager:
         raise Conflict(f"tenant {tenant} could not be made: others were faster {_ATTEMPTS} times")
 
     async def tenant(self, tenant: TenantId) -> TenantRecord | None:
+        """None: there is no such tenant."""
         kv = await self._store.get(keys.tenant(tenant))
         return model.decode_tenant(kv.value) if kv is not None else None
 
@@ -132,6 +133,7 @@ class TenantManager:
         raise Conflict(f"node {name} could not be made: others were faster {_ATTEMPTS} times")
 
     async def node(self, tenant: TenantId, node: NodeName) -> NodeRecord | None:
+        """None: the tenant has no such node."""
         kv = await self._store.get(model.node_key(tenant, node))
         return model.decode_node(tenant, kv.value) if kv is not None else None
 
@@ -214,9 +216,11 @@ class TenantManager:
         return networks
 
     async def names(self) -> list[TenantId]:
+        """All tenants of the store."""
         return [record.name for record in await self.tenants()]
 
     async def ensure(self, tenant: TenantId) -> None:
+        """As ensure_tenant, for callers that do not need the record."""
         await self.ensure_tenant(tenant)
 
     async def join_of(self, tenant: TenantId, node: NodeName) -> str | None:

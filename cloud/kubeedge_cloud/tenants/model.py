@@ -27,6 +27,8 @@ MAX_TENANTS = 65_535  # the data plane's tenant numbers; 0 is nobody
 
 @dataclass(frozen=True, slots=True)
 class TenantRecord:
+    """The value of /tenants/T. The number names the tenant's network in L4."""
+
     name: TenantId
     number: TenantNumber
     created_at: str = ""  # RFC 3339
@@ -34,12 +36,15 @@ class TenantRecord:
     size: int = 0  # bytes of them; likewise
 
     def encode(self) -> bytes:
+        """JSON without the quotas that the tenant does not have."""
         own = {name: value for name, value in (("objects", self.objects), ("size", self.size)) if value}
         return _json({"name": self.name, "number": self.number, "createdAt": self.created_at, **own})
 
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
+    """The value of /t/T/nodes/N: a node's numbers and addresses, which stay the same until it is removed."""
+
     tenant: TenantId
     name: NodeName
     number: NodeNumber
@@ -50,6 +55,7 @@ class NodeRecord:
     join: str = ""  # only certificates of this join stand for the node; "": it joined before joins had an id
 
     def encode(self) -> bytes:
+        """JSON with the names of fields in camel case; the tenant is in the key."""
         return _json(
             {
                 "name": self.name,
@@ -120,6 +126,7 @@ class AddressPlan:
         return f"{self._overlay[-2]}/{self._overlay.prefixlen}"
 
     def pod_cidr(self, number: NodeNumber) -> str:
+        """The pod network of the node with that number, "10.244.7.0/24" say. Raises Invalid outside of 1..nodes."""
         if not 1 <= number <= self.nodes:
             raise Invalid(f"node number {number} is not between 1 and {self.nodes}")
         first = int(self._network.network_address) + (number << (32 - self.node_bits))
@@ -156,6 +163,7 @@ def lowest_free(taken: Collection[int], limit: int, what: str) -> int:
 
 
 def node_key(tenant: TenantId, node: NodeName) -> str:
+    """Key of the node's record."""
     return keys.nodes(tenant) + node
 
 
@@ -224,8 +232,10 @@ def networks(subnets: Sequence[str]) -> Sequence[str]:
 
 
 def encode_subnets(subnets: Sequence[str]) -> bytes:
+    """The value of /t/T/subnets/N: a JSON list of prefixes."""
     return _json(list(subnets))
 
 
 def decode_subnets(value: bytes) -> Sequence[str]:
+    """The inverse of encode_subnets. Raises ValueError for what is not JSON."""
     return tuple(str(text) for text in json.loads(value))

@@ -42,6 +42,7 @@ class StorageUsage:
         self._usage: dict[TenantId, TenantUsage] = {}
 
     def of(self, tenant: TenantId) -> TenantUsage:
+        """The count of that tenant, created empty by the first call; filled while the module runs."""
         if tenant not in self._usage:
             self._usage[tenant] = TenantUsage(lambda: self._limits_of(tenant), self._clock)
         return self._usage[tenant]
@@ -53,6 +54,7 @@ class StorageUsage:
         return Limits(record.objects or self._default.objects, record.size or self._default.size)
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Ready once what the tenants have stored is counted."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_records(), name="limits of the tenants")
             tasks.create_task(for_each_tenant(self._tenants, self._serve, ready, what="usage"), name="usage")
@@ -69,6 +71,7 @@ class StorageUsage:
                 serving.set()
 
     def families(self) -> list[Family]:
+        """Metrics with a label for each tenant, of at most 300 tenants."""
         rows = [(tenant, usage) for tenant, usage in self._usage.items()][:300]
         return [
             family(

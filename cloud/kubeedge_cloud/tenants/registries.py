@@ -16,6 +16,8 @@ from kubeedge_cloud.tenants.module import StorageUsage
 
 
 class Registries:
+    """All of them share the worker threads for large requests and the fences of this process."""
+
     def __init__(self, store: Store, usage: StorageUsage, membership: Membership) -> None:
         self._store = store
         self._usage = usage

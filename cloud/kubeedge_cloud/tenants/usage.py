@@ -30,10 +30,12 @@ class TenantUsage:
 
     @property
     def used(self) -> Used:
+        """Objects and bytes stored, without what is reserved."""
         return Used(len(self._sizes), self._size)
 
     @property
     def limits(self) -> Limits:
+        """As they are now; they may change between two calls."""
         return self._limits()
 
     @contextmanager
