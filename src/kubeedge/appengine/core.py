@@ -56,15 +56,19 @@ class ContainerObservation:
 
     @property
     def running(self) -> bool:
+        """Started, and its exit has not been seen yet."""
         return self.attempt >= 0 and self.id != "" and self.finished_at == 0.0
 
     @property
     def exited(self) -> bool:
+        """The newest run has ended. A container that was never started has neither run nor exited."""
         return self.attempt >= 0 and self.finished_at > 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class LastState:
+    """The run before the current one (ContainerStatus.lastState). Times are wall clock, in seconds since the epoch."""
+
     exit_code: int
     reason: str
     message: str
@@ -75,6 +79,8 @@ class LastState:
 
 @dataclass(slots=True)
 class PodObservation:
+    """One pod as it is on this node. `started_at` is wall clock; `retry_at` is of the clock that plan() goes by."""
+
     uid: str
     ip: str = ""
     sandbox: bool = False
@@ -88,16 +94,19 @@ class PodObservation:
     final: str = ""  # "Succeeded" or "Failed", as reported before our own records were lost: it does not run again
 
     def of(self, name: str) -> ContainerObservation:
+        """The observation of a container; one that has never been started when it is not known yet."""
         return self.containers.setdefault(name, ContainerObservation())
 
 
 @dataclass(frozen=True, slots=True)
 class CreateSandbox:
-    pass
+    """Namespaces, network and cgroup of the pod, anew when an earlier attempt failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartContainer:
+    """The container's next run; `attempt` counts from 0 and becomes its restartCount."""
+
     container: Container
     attempt: int
 
@@ -124,6 +133,8 @@ class ReportRemoved:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
+    """Nothing to do until a time of the clock that plan() was given, or until something happens."""
+
     until: float | None  # None: for an event
 
 
@@ -208,6 +219,7 @@ def _end(desired: Pod | None, observed: PodObservation) -> Action:
 
 
 def policy_of(container: Container, policy: str) -> str:
+    """ "Sidecar" for a restartable init container, else the container's own restartPolicy, else the pod's `policy`."""
     return "Sidecar" if container.sidecar else container.restart_policy or policy
 
 
@@ -249,6 +261,8 @@ def note_start(
     wall: float,
     now: float,
 ) -> None:
+    """A run has begun: the run before it becomes `last`, and counters and errors start from zero. `wall` is the time of day, `now` the
+    clock of plan()."""
     if state.exited:
         state.last = LastState(
             state.exit_code, state.reason, state.message, state.started_at, state.finished_at, state.id
@@ -297,4 +311,5 @@ def last_phase(pod: Pod, observed: PodObservation) -> str:
 
 
 def initialized(pod: Pod, observed: PodObservation) -> bool:
+    """Whether every init container has done its part, as the pod condition Initialized says it."""
     return all(_initialized(pod, c, observed) for c in pod.init_containers)

@@ -27,6 +27,8 @@ _HOOK_TIMEOUT = 300.0  # seconds for a postStart command
 
 
 class PodDriver:
+    """The loop of one pod's worker. `clock` is monotonic and decides when to act, `wall` is the time of day that statuses show."""
+
     def __init__(
         self,
         runtime: Runtime,
@@ -48,6 +50,7 @@ class PodDriver:
         self._clock, self._wall = clock, wall
 
     async def drive(self, worker: Worker) -> None:
+        """Returns when nothing of the pod is left on this node. What goes wrong is logged and tried again after some seconds."""
         while True:
             worker.wake.clear()
             try:

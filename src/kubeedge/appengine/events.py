@@ -43,6 +43,8 @@ class _Series:
 
 
 class EventRecorder:
+    """Writes Events (v1) to the local store below /reported/events, at most 100 of them. `clock` is the time of day."""
+
     def __init__(self, store: Store, node: str, clock: Callable[[], float]) -> None:
         self._store = store
         self._node = node

@@ -27,6 +27,8 @@ _FOLLOW_EVERY = 0.25  # seconds between looks at a log that is followed; nobody 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogOptions:
+    """The options of `kubectl logs` (PodLogOptions). `tail` is in lines, `since` in seconds since the epoch, `limit_bytes` of the text."""
+
     follow: bool = False
     tail: int | None = None
     timestamps: bool = False
@@ -35,10 +37,12 @@ class LogOptions:
 
 
 def directory(root: Path, namespace: str, pod: str, uid: str) -> Path:
+    """Where the logs of a pod are, as the kubelet names it: NAMESPACE_POD_UID."""
     return root / f"{namespace}_{pod}_{uid}"
 
 
 def path(root: Path, namespace: str, pod: str, uid: str, container: str, attempt: int) -> Path:
+    """The log file of one run; `attempt` counts from 0. The rotated one is beside it, with the suffix ".log.1"."""
     return directory(root, namespace, pod, uid) / container / f"{attempt}.log"
 
 

@@ -44,6 +44,8 @@ _SYNC_VOLUMES = ("configmaps", "secrets")
 
 
 class AppEngine:
+    """Runs the pods of this node. It reads and writes only the local store, so it works while the cloud cannot be reached."""
+
     name = "appengine"
 
     def __init__(
@@ -74,6 +76,7 @@ class AppEngine:
     # -- the module ----------------------------------------------------------------------------------------------------
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Takes up the pods that survived, then follows the store. Containers go on when it is cancelled."""
         self._workers.clear()
         self._prepare.clear()
         found = {pod.uid: pod for pod in await self._runtime.start(self._exited)}
@@ -248,9 +251,11 @@ class AppEngine:
         return list(await self._runtime.images.load(Path(archive), names))
 
     async def images(self) -> list[str]:
+        """The full names of all images on this node, sorted."""
         return sorted(name for image in await self._runtime.images.list() for name in image.names)
 
     def pod_list(self) -> list[Object]:
+        """Metadata and status of each pod, as the kubelet's /pods has them; a pod without a status yet has an empty one."""
         return [
             {"metadata": {"namespace": w.namespace, "name": w.name, "uid": w.uid}, "status": w.reported or {}}
             for w in self._workers

@@ -19,6 +19,8 @@ from kubeedge.appengine.volumes.manager import VolumeManager
 
 
 class Preparer:
+    """Environment, volumes and files of containers. `state` is the agent's state directory, `host_ip` the node's address on the overlay."""
+
     def __init__(self, *, node: str, host_ip: str, state: Path, log_root: Path) -> None:
         self._node = node
         self._host_ip = host_ip
@@ -27,6 +29,7 @@ class Preparer:
         self._objects: dict[tuple[str, str, str], Object] = {}  # (resource, namespace, name)
 
     def clear(self) -> None:
+        """Forget every ConfigMap and Secret: the store is about to be read again."""
         self._objects.clear()
 
     def keep(self, resource: str, namespace: str, name: str, obj: Object | None) -> None:
@@ -37,6 +40,7 @@ class Preparer:
             self._objects[resource, namespace, name] = obj
 
     def find(self, resource: str, namespace: str, name: str) -> Object | None:
+        """A ConfigMap or Secret as it was last seen; None when this node has none of this name."""
         return self._objects.get((resource, namespace, name))
 
     def sandbox(self, pod: Pod) -> SandboxConfig:
@@ -65,6 +69,7 @@ class Preparer:
 
 
 def sandbox_config(pod: Pod, log_directory: Path) -> SandboxConfig:
+    """What the runtime must know of a pod to create its sandbox, from the pod's specification."""
     return SandboxConfig(
         uid=pod.uid,
         namespace=pod.namespace,

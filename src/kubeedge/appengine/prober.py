@@ -14,6 +14,8 @@ from kubeedge.appengine.worker import Worker
 
 
 class Prober:
+    """One task for each container with probes; the results go to its observation and wake the worker."""
+
     def __init__(self, runtime: Runtime, reports: Reports, host_ip: str) -> None:
         self._runtime = runtime
         self._reports = reports
@@ -48,9 +50,11 @@ class Prober:
         await watch(container, state, ip, exec, changed)
 
     def end(self, worker: Worker, name: str) -> None:
+        """Stops the probes of a container; nothing happens when it has none."""
         if task := worker.probes.pop(name, None):
             task.cancel()
 
     def end_all(self, worker: Worker) -> None:
+        """Stops the probes of all containers of a pod, before it is ended."""
         for name in list(worker.probes):
             self.end(worker, name)

@@ -20,6 +20,8 @@ REFRESH_TIMEOUT = 3.0
 
 
 class ImagePulls:
+    """Applies imagePullPolicy to what the runtime's image service has."""
+
     def __init__(self, images: ImageService) -> None:
         self._images = images
 

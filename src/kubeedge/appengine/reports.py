@@ -20,6 +20,8 @@ from kubeedge.store.model import Store
 
 
 class Reports:
+    """Writes statuses and events to the store. A status that equals the one written before is not written again. `wall`: time of day."""
+
     def __init__(self, store: Store, settings: AppEngineSettings, runtime: Runtime, wall: Callable[[], float]) -> None:
         self._store = store
         self._settings = settings
@@ -29,6 +31,7 @@ class Reports:
         self._events = EventRecorder(store, settings.node, wall)
 
     async def report(self, worker: Worker) -> None:
+        """The pod's status as it is now. Nothing for a pod that is not desired any more, or whose final phase was reported."""
         pod = worker.desired
         if pod is None or worker.observed.final:
             return
@@ -39,6 +42,7 @@ class Reports:
         await self._write_status(worker, current)
 
     def note_last_status(self, worker: Worker) -> None:
+        """Keep the final status of a pod with finalizers: it outlives its containers in the API, which then still shows how they ended."""
         pod = worker.desired
         if pod is not None and pod.has_finalizers and worker.observed.containers:
             worker.last_status = status.pod_status(
@@ -52,6 +56,7 @@ class Reports:
             )
 
     async def report_invalid(self, worker: Worker) -> None:
+        """Status and event of a pod that cannot run here: Failed when it is invalid, waiting when this node does not support it."""
         reason = "UnsupportedPod" if worker.unsupported else "InvalidPod"
         say = status.waiting_status if worker.unsupported else status.failed_status
         current = say(reason, worker.invalid, host_ip=self._host_ip, now=self._wall())
@@ -82,6 +87,7 @@ class Reports:
             await self._store.delete(key)
 
     async def report_node(self) -> None:
+        """The NodeStatus: capacity, addresses, versions."""
         current = node.status(
             node=self._settings.node,
             address=self._settings.address,
@@ -92,12 +98,13 @@ class Reports:
         await self._put(keys.reported("nodes", "", self._settings.node), canonical({"status": current}))
 
     async def _put(self, key: str, value: bytes) -> None:
-        """Flash is dear: what is there already is not written again."""
+        """Flash wears out: a value that is there already is not written again."""
         kept = await self._store.get(key)
         if kept is None or kept.value != value:
             await self._store.put(key, value)
 
     async def event(self, worker: Worker, kind: str, reason: str, message: str, container: str = "") -> None:
+        """An Event about the pod; `kind` is "Normal" or "Warning". Best effort."""
         if worker.namespace:
             await self._events.record(worker.about, kind, reason, message, container)
 

@@ -86,6 +86,7 @@ def field(pod: Pod, path: str, *, pod_ip: str, host_ip: str, node: str) -> str:
 
 
 def resource_field(container: Container, resource: str, divisor: str) -> str:
+    """A resourceFieldRef in units of `divisor`, rounded up, as a decimal number; "0" for a limit that is not set. Raises Invalid."""
     r = container.resources
     values = {
         "limits.cpu": r.cpu_limit or 0,

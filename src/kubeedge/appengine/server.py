@@ -14,13 +14,17 @@ from kubeedge.kit.http1 import Request, Response, json_response, serve_connectio
 
 
 class KubeletServer:
+    """The kubelet paths /healthz, /pods and /containerLogs. Authentication is the connection's: only the cloud can reach the port."""
+
     def __init__(self, engine: AppEngine) -> None:
         self._engine = engine
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """HTTP/1.1 on one L4 connection, for as many requests as come."""
         await serve_connection(reader, writer, self.answer)
 
     async def answer(self, request: Request) -> Response:
+        """404 for every other path or method. A bad option of a log request raises Invalid."""
         match request.method, request.path.strip("/").split("/"):
             case "GET", ["healthz"]:
                 return text_response(200, "ok")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppEngineSettings:
+    """What the agent's configuration says of pods. `address` is the node's, with or without a prefix length."""
+
     node: str
     address: str  # on the overlay
     state: Path
@@ -17,4 +19,5 @@ class AppEngineSettings:
 
     @property
     def host_ip(self) -> str:
+        """The address without its prefix length, as status.hostIP shows it."""
         return self.address.split("/")[0]

@@ -76,7 +76,7 @@ def pod_status(
 
 
 def waiting_status(reason: str, message: str, *, host_ip: str, now: float) -> dict[str, Any]:
-    """Of a pod that this node cannot run: it waits, so that nobody makes another one in its place."""
+    """Of a pod that this node cannot run: it waits, so that no controller replaces it."""
     waits = _condition("Ready", False, reason, message) | {"lastTransitionTime": timestamp(now)}
     return {**failed_status(reason, message, host_ip=host_ip, now=now), "phase": "Pending", "conditions": [waits]}
 
@@ -94,6 +94,8 @@ def failed_status(reason: str, message: str, *, host_ip: str, now: float) -> dic
 
 
 def qos_class(pod: Pod) -> str:
+    """Guaranteed, Burstable or BestEffort, by the requests and limits of all containers
+    (kubernetes.io, Pod Quality of Service Classes)."""
     resources = [c.resources for c in pod.all_containers]
     if all(r.cpu_limit and r.memory_limit and r.cpu_request in (0, r.cpu_limit) and r.memory_request in (0, r.memory_limit)
            for r in resources):  # fmt: skip
@@ -144,6 +146,7 @@ def _succeeded(state: ContainerObservation) -> bool:
 
 
 def container_id(scheme: str, id: str) -> str:
+    """As status.containerStatuses[].containerID has it: "embedded://" and the id, for example."""
     return f"{scheme}://{id}"
 
 

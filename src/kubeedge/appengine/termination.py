@@ -14,6 +14,8 @@ _AFTER_HOOK = 2.0  # seconds that a container has for SIGTERM, at least, after i
 
 
 class Termination:
+    """Ends the containers of a pod as the API promises it: preStop first, then the stop signal, SIGKILL when the grace period is over."""
+
     def __init__(self, runtime: Runtime, reports: Reports) -> None:
         self._runtime = runtime
         self._reports = reports

@@ -20,6 +20,8 @@ _LOOK_AT_VOLUMES = 10.0  # seconds
 
 
 class Upkeep:
+    """Two endless tasks of the engine; both look less often when it takes long or little has changed."""
+
     def __init__(
         self, settings: AppEngineSettings, runtime: Runtime, workers: Workers, volumes: VolumeManager, reports: Reports
     ) -> None:
@@ -30,6 +32,7 @@ class Upkeep:
         self._reports = reports
 
     async def rotate_logs(self) -> None:
+        """Until it is cancelled. A log is rotated above log_max_bytes; how soon it is looked at again depends on how fast logs grow."""
         delay, sizes = logs.FIRST_CHECK, dict[Path, int]()
         while True:
             await asyncio.sleep(delay)
@@ -53,6 +56,7 @@ class Upkeep:
         return sizes
 
     async def watch_volumes(self) -> None:
+        """Until it is cancelled. A pod whose emptyDir is above its sizeLimit is evicted."""
         while True:
             begun = time.monotonic()
             for worker in self._workers:

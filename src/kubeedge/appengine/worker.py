@@ -35,9 +35,11 @@ class Worker:
 
     @property
     def about(self) -> About:
+        """What Events of this pod name as their involvedObject."""
         return About(self.namespace, self.name, self.uid)
 
     def end(self) -> None:
+        """Not desired any more: the driver wakes, gives up what takes long, and removes the pod."""
         self.desired, self.invalid = None, ""
         self.ending.set()
         self.wake.set()
@@ -60,18 +62,23 @@ class Workers:
         return uid in self._by_uid
 
     def get(self, uid: str) -> Worker | None:
+        """None for a pod that this node does not have."""
         return self._by_uid.get(uid)
 
     def named(self, namespace: str, name: str) -> list[Worker]:
+        """In the order in which they came; more than one while an older pod of this name ends."""
         return [w for w in self._by_uid.values() if (w.namespace, w.name) == (namespace, name)]
 
     def add(self, worker: Worker) -> None:
+        """Replaces a worker of the same uid."""
         self._by_uid[worker.uid] = worker
 
     def discard(self, worker: Worker) -> None:
+        """One that is not here is no error."""
         self._by_uid.pop(worker.uid, None)
 
     def clear(self) -> None:
+        """Forgets them without ending their tasks."""
         self._by_uid.clear()
 
 

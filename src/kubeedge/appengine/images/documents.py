@@ -1,4 +1,4 @@
-"""The JSON documents of an image: configuration, manifests, digests. What they say is checked here, for it comes from anybody."""
+"""The JSON documents of an image: configuration, manifests, digests. They are untrusted input, so everything in them is checked here."""
 
 from __future__ import annotations
 
@@ -64,6 +64,7 @@ def choose(manifests: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def object_of(data: bytes, what: str) -> dict[str, Any]:
+    """The JSON object in `data`. Raises Invalid, with `what` as the name of the document."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as exc:
@@ -74,10 +75,12 @@ def object_of(data: bytes, what: str) -> dict[str, Any]:
 
 
 def checked_digest(digest: Any) -> str:
+    """A digest as the OCI image specification writes it, "sha256:" and 64 hexadecimal digits in lower case. Raises Invalid."""
     if not isinstance(digest, str) or not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
         raise Invalid(f"{digest!r:.80} is not a digest")
     return digest
 
 
 def digest(data: bytes) -> str:
+    """The digest of some bytes, "sha256:" and 64 hexadecimal digits."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -59,6 +59,8 @@ async def run_helper(request: dict[str, Any], *, timeout: float = 1800.0) -> lis
 
 
 def main() -> int:
+    """One request from stdin, one answer on stdout; always 0, since a failure is part of the answer. The address space is limited to
+    MAX_MEMORY bytes."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))

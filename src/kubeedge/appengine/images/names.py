@@ -16,6 +16,8 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class ImageName:
+    """An image name in full. `tag` is "latest" when none was given; `digest` may be "", and decides when it is not."""
+
     registry: str
     repository: str
     tag: str

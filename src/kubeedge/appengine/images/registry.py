@@ -36,6 +36,8 @@ class Puller:
         self._bearer = ""
 
     def pull(self, name: ImageName) -> list[str]:
+        """The names that the image has in the store now. Layers that are here already are not fetched. Raises Invalid when the registry
+        answers with something else than its specification says, or when content does not have its digest."""
         manifest = self._manifest(name, name.digest or name.tag)
         if "manifests" in manifest:
             manifest = self._manifest(name, documents.checked_digest(documents.choose(manifest["manifests"])["digest"]))
@@ -70,7 +72,7 @@ class Puller:
         url = f"{scheme}://{registry}/v2/{name.repository}/{what}"
         basic = self._auth.get(name.registry, "")
         response, host = self._open(url, registry, basic)
-        # also in the middle of a pull: tokens are good for so long, or for so many requests. Who is asked after a redirect gets none
+        # also in the middle of a pull: a token is valid for a limited time or number of requests. Who is asked after a redirect gets none
         if response.status == 401 and host == registry:
             self._authenticate(response.getheader("www-authenticate", ""), name)
             response, host = self._open(url, registry, basic)

@@ -24,6 +24,8 @@ Helper = Callable[[dict[str, Any]], Awaitable[list[str]]]
 
 
 class EmbeddedImages:
+    """The ImageService of the embedded runtime. Pulls and imports run in a helper process, one for all callers that want the same."""
+
     def __init__(self, store: ImageStore, insecure: Sequence[str] = (), helper: Helper = run_helper) -> None:
         """`insecure`: registries that are spoken to without TLS."""
         self._store = store
@@ -38,6 +40,7 @@ class EmbeddedImages:
         return self._store.find(name)
 
     async def list(self) -> Sequence[ImageStatus]:
+        """One entry for each image id, with all its names. An image that lacks a layer is left out."""
         names: dict[str, list[str]] = {}
         for name in self._store.names():
             if image := self._store.find(name):

@@ -39,6 +39,8 @@ def chain_ids(diff_ids: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Image:
+    """An image that is complete on this node, as a container can be started from it."""
+
     name: str
     id: str  # digest of its configuration
     layers: Sequence[Path]  # from the lowest up
@@ -46,6 +48,8 @@ class Image:
 
 
 class ImageStore:
+    """The directory `root` of images. Processes share it; a file is replaced by rename, so a reader never sees half of one."""
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self.layers = root / "layers"
@@ -74,9 +78,11 @@ class ImageStore:
         return Image(str(parse(name)), entry["id"], [self.layer(id) for id in entry["layers"]], config)
 
     def names(self) -> list[str]:
+        """Every name in full, sorted, also of images that lack a layer."""
         return sorted(self._refs())
 
     def layer(self, id: str) -> Path:
+        """Where the layer of a chain id ("sha256:...") is or would be."""
         return self.layers / id.removeprefix("sha256:")
 
     def has_layer(self, id: str) -> bool:
@@ -160,6 +166,7 @@ class ImageStore:
             return False
 
     def mark_imported(self, archive: Path, names: Sequence[str]) -> None:
+        """Remember the archive by its size and modification time, so that an unchanged one is not imported at each start."""
         status = archive.stat()
         mark = {"size": status.st_size, "mtime": status.st_mtime_ns, "names": list(names)}
         _mark(archive).write_text(json.dumps(mark))

@@ -28,6 +28,8 @@ _OPAQUE = "trusted.overlay.opaque"
 
 
 class Tree:
+    """Finds and makes files of a layer under construction. Symbolic links are resolved within the image, never in the node's file system."""
+
     def __init__(self, upper: Path, parents: Sequence[Path] = ()) -> None:
         """`parents` from the lowest up."""
         self._upper = upper

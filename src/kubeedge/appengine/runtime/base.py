@@ -40,6 +40,8 @@ class NotRunning(KubeEdgeError):
 
 @dataclass(frozen=True, slots=True)
 class BindMount:
+    """A file or directory of the node, and its absolute path in the container (CRI: Mount)."""
+
     source: Path
     target: str
     read_only: bool = False
@@ -68,6 +70,8 @@ class SandboxConfig:
 
 @dataclass(frozen=True, slots=True)
 class SandboxStatus:
+    """What the runtime knows of a pod's sandbox (CRI: PodSandboxStatus)."""
+
     uid: str
     ip: str  # "" on the network of the node, or when it is not ready
     ready: bool
@@ -88,6 +92,8 @@ class ContainerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Started:
+    """A container that runs from here on. `id` is the runtime's own, `image_id` a digest."""
+
     id: str
     pid: int  # 0 where the runtime does not say
     image_id: str
@@ -95,6 +101,8 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
+    """How a run ended. `uid` is the pod's, `id` the container's."""
+
     uid: str
     container: str
     id: str
@@ -120,6 +128,8 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class FoundPod:
+    """A pod that survived a restart of the agent, with the newest run of each of its containers."""
+
     uid: str
     namespace: str
     name: str
@@ -129,6 +139,8 @@ class FoundPod:
 
 @dataclass(frozen=True, slots=True)
 class ExecResult:
+    """Exit code and joint output of exec_sync()."""
+
     exit_code: int
     output: bytes  # at most EXEC_OUTPUT
 
@@ -189,7 +201,9 @@ class ImageStatus:
 class ImageService(Protocol):
     """The images of a runtime. Names are taken in any spelling, Invalid is raised for what is none."""
 
-    async def list(self) -> Sequence[ImageStatus]: ...
+    async def list(self) -> Sequence[ImageStatus]:
+        """One entry for each image, with all its names."""
+        ...
 
     async def status(self, name: str) -> ImageStatus | None:
         """None: it is not on this node, or not whole."""
@@ -224,6 +238,8 @@ class ImageService(Protocol):
 
 
 class Runtime(Protocol):
+    """A container runtime (CRI: RuntimeService). Ids are opaque to callers, times are in seconds."""
+
     @property
     def version(self) -> str:
         """As nodeInfo.containerRuntimeVersion shows it."""
@@ -240,7 +256,9 @@ class Runtime(Protocol):
         ...
 
     @property
-    def images(self) -> ImageService: ...
+    def images(self) -> ImageService:
+        """The images that containers of this runtime are started from."""
+        ...
 
     async def start(self, on_exit: Callable[[Exit], None]) -> Sequence[FoundPod]:
         """Take up what survived, sweep what did not. on_exit comes once for each run that ends from here on."""
@@ -255,7 +273,7 @@ class Runtime(Protocol):
         ...
 
     async def start_container(self, sandbox: SandboxConfig, config: ContainerConfig) -> Started:
-        """Another run of the container takes the earlier one's place. Raises StartError."""
+        """A new run replaces the container's earlier one. Raises StartError."""
         ...
 
     async def stop_container(self, id: str, grace: float) -> None:

@@ -28,6 +28,7 @@ def layout(root: Path = ROOT) -> str:
 
 
 def hierarchies(root: Path = ROOT) -> list[Path]:
+    """The mount point of each cgroup hierarchy: one with v2, one for each set of controllers with v1. Links to another one are left out."""
     if layout(root) == "v2":
         return [root]
     return [p for p in sorted(root.iterdir()) if (p / "cgroup.procs").exists() and not p.is_symlink()]
@@ -88,6 +89,7 @@ def kill_and_remove(path: str, root: Path = ROOT) -> None:
 
 
 def processes(path: str, root: Path = ROOT) -> list[int]:
+    """The process ids in a group and the groups below it, in every hierarchy, sorted. Those that end meanwhile may be among them."""
     found: set[int] = set()
     for group in groups(path, root):
         for directory, _, _ in os.walk(group):

@@ -25,6 +25,8 @@ from kubeedge.kit import trees
 
 
 class Containers:
+    """Starts and removes single runs. `boot` is the kernel's boot id, by which mounts of an earlier boot are known."""
+
     def __init__(self, layout: Layout, sandboxes: Sandboxes, programs: Programs, boot: str) -> None:
         self._layout = layout
         self._sandboxes = sandboxes
@@ -38,7 +40,7 @@ class Containers:
         )
 
     def start(self, sandbox: SandboxConfig, config: ContainerConfig, image: Image, last: Run | None) -> Run:
-        """A new run in place of `last`. Raises StartError; then nothing of either is left."""
+        """A new run that replaces `last`. Raises StartError; then nothing of either is left."""
         container = config.container
         self.programs = self.programs.check()
         self.remove(sandbox.uid, container.name, last)
@@ -154,6 +156,7 @@ class Containers:
         return run.pid in cgroups.processes(f"{self._layout.group(uid)}/{run.id}")
 
     def oom_killed(self, uid: str, name: str) -> bool:
+        """Whether conmon has seen the kernel's OOM killer in the container's newest run."""
         return (self._layout.bundle(uid, name) / "oom").exists()
 
     def control(self, uid: str, name: str, command: Sequence[int]) -> None:

@@ -50,6 +50,8 @@ _UNKNOWN = "ContainerStatusUnknown"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedSettings:
+    """Directories, networks and limits of the embedded runtime. `pod_cidr` is this node's share of the pod network."""
+
     root: Path
     run: Path  # short: sockets live here
     node: str
@@ -63,6 +65,8 @@ class EmbeddedSettings:
 
 
 class EmbeddedRuntime:
+    """A Runtime without a daemon: conmon holds each container, so containers survive the agent."""
+
     scheme = "embedded"
     handlers: Sequence[str] = ("",)
 
@@ -84,11 +88,13 @@ class EmbeddedRuntime:
 
     @property
     def version(self) -> str:
+        """ "embedded://" and the version of crun or runc."""
         return f"{self.scheme}://{self._containers.programs.version}"
 
     # -- start and end -------------------------------------------------------------------------------------------------
 
     async def start(self, on_exit: Callable[[Exit], None]) -> Sequence[FoundPod]:
+        """Needs a running loop. Raises OSError when the directories cannot be made; without a NAT rule it only warns."""
         self._on_exit = on_exit
         self._layout.make()
         self._watch = ExitWatch(self._layout.exits, self._ended, self._gone)
@@ -105,6 +111,7 @@ class EmbeddedRuntime:
         return found
 
     async def close(self) -> None:
+        """Ends pulls and stops watching exits; containers and their conmon go on."""
         await self.images.close()
         if self._watch:
             self._watch.close()
@@ -159,11 +166,13 @@ class EmbeddedRuntime:
     # -- sandboxes and containers --------------------------------------------------------------------------------------
 
     async def create_sandbox(self, config: SandboxConfig) -> SandboxStatus:
+        """Also replaces the sandbox of an earlier boot or of a failed attempt."""
         sandbox = await asyncio.to_thread(self._sandboxes.create, config, self._pods.get(config.uid))
         self._pods[config.uid] = sandbox
         return SandboxStatus(sandbox.uid, sandbox.ip, True)
 
     async def sandbox_status(self, uid: str) -> SandboxStatus | None:
+        """Ready when it was made on this boot, its namespaces are pinned, and it has an address or uses the node's."""
         sandbox = self._pods.get(uid)
         if sandbox is None:
             return None
@@ -172,6 +181,7 @@ class EmbeddedRuntime:
         return SandboxStatus(uid, sandbox.ip if ready else "", ready)
 
     async def start_container(self, sandbox: SandboxConfig, config: ContainerConfig) -> Started:
+        """StartError also when the image is not on this node, or the pod has no sandbox."""
         image = self.images.find(config.image)
         if image is None:
             raise StartError("ErrImageNeverPull", f"image {config.image} is not on this node")
@@ -191,6 +201,7 @@ class EmbeddedRuntime:
         return Started(run.id, run.pid, run.image_id)
 
     async def stop_container(self, id: str, grace: float) -> None:
+        """After SIGKILL without an exit the whole cgroup is killed, and the run counts as lost."""
         uid, run = self._find(id)
         if run is None or run.finished_at:
             return
@@ -212,6 +223,7 @@ class EmbeddedRuntime:
             log.debug("signal %s to container %s: %s", sign, id, done.stderr.strip())
 
     async def remove_pod(self, uid: str) -> None:
+        """Forgets the runs first, so that no exit is told for them any more."""
         sandbox = self._pods.pop(uid, None)
         for run in sandbox.runs.values() if sandbox is not None else ():
             if self._watch is not None:
@@ -230,21 +242,25 @@ class EmbeddedRuntime:
     # -- streams -------------------------------------------------------------------------------------------------------
 
     def reopen_log(self, id: str) -> None:
+        """Tells conmon through its control FIFO; a container that does not run has none."""
         uid, name = self._by_id.get(id, ("", ""))
         self._containers.control(uid, name, (2, 0, 0))
 
     async def exec_sync(self, id: str, command: Sequence[str], timeout: float) -> ExecResult:
+        """After `timeout` seconds the process in the container is killed, not only the OCI runtime that started it."""
         uid, run = self._find(id)
         if run is None or run.finished_at:
             return ExecResult(126, b"the container does not run")
         return await self._execs.run(self._containers.programs, id, self._group(uid, id), command, timeout)
 
     async def exec(self, id: str, command: Sequence[str], *, stdin: bool = False, tty: bool = False) -> ExecProcess:
+        """With `tty`, both outputs come as one stream."""
         uid, _ = self._running(id)
         programs = self._containers.programs
         return await self._execs.start(programs, id, self._group(uid, id), command, stdin=stdin, tty=tty)
 
     async def attach(self, id: str, *, stdin: bool = False) -> attach.Attachment:
+        """Connects to the socket that conmon has for each container."""
         uid, run = self._running(id)
         over = self._over.setdefault(id, asyncio.Event())  # before anything is waited for: it may end meanwhile
         return attach.Attachment(

@@ -38,6 +38,7 @@ class Ends:
         self._transports: list[asyncio.BaseTransport] = []
 
     async def open_pipes(self, *, stdin: bool) -> None:
+        """One pipe for each stream. Without `stdin` the process reads from /dev/null."""
         if stdin:
             theirs, ours = os.pipe()
             self.theirs.append(theirs)
@@ -50,6 +51,7 @@ class Ends:
             await self._read_from(ours, "stdout" if stream == "stdout" else "stderr")
 
     async def open_terminal(self) -> None:
+        """One pseudo-terminal for all three streams, in raw mode (pty(7)); what it shows comes as "stdout"."""
         self.terminal, theirs = os.openpty()
         self.theirs += [theirs, os.dup(theirs), os.dup(theirs)]
         tty.setraw(theirs)  # the one in the container echoes
@@ -71,10 +73,12 @@ class Ends:
         self.writer = asyncio.StreamWriter(transport, protocol, None, loop)
 
     def close_theirs(self) -> None:
+        """Once the process has inherited them: only then our ends see the end of file."""
         while self.theirs:
             os.close(self.theirs.pop())
 
     def close(self) -> None:
+        """Everything of ours. Input that the process has not read is dropped."""
         self.close_theirs()
         if self.writer is not None and self.writer.transport.get_write_buffer_size():
             self.writer.transport.abort()  # what it has not read, nobody waits for

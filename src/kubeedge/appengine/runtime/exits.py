@@ -28,12 +28,14 @@ class ExitWatch:
         self._lost: dict[str, asyncio.TimerHandle] = {}
 
     def close(self) -> None:
+        """Nothing is told after this."""
         self._loop.remove_reader(self._fd)
         os.close(self._fd)
         for id in {*self._pidfds, *self._lost}:
             self.discard(id)
 
     def add(self, id: str, pid: int) -> None:
+        """Watch a conmon process by its process id, too (pidfd_open(2)). One that is gone already counts as lost unless it still reports."""
         try:
             fd = os.pidfd_open(pid)
         except OSError:

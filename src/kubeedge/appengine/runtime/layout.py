@@ -21,43 +21,55 @@ from kubeedge.kit import private
 
 @dataclass(frozen=True, slots=True)
 class Layout:
+    """The paths of the embedded runtime; nothing is made or read except by make()."""
+
     root: Path
     run: Path  # short: sockets live here
     cgroup_prefix: str
 
     @property
     def pods(self) -> Path:
+        """One directory for each pod, by uid; survives a reboot."""
         return self.root / "pods"
 
     @property
     def exits(self) -> Path:
+        """Where conmon writes exit files, each named by a container id."""
         return self.run / "exits"
 
     @property
     def oci(self) -> Path:
+        """The state directory of crun or runc."""
         return self.run / "oci"
 
     @property
     def sockets(self) -> Path:
+        """Attach and exec sockets of conmon. Short, since a socket's path has 107 bytes at most (unix(7))."""
         return self.run / "s"
 
     @property
     def specs(self) -> Path:
+        """Configurations that may hold Secrets: in memory, and for root alone."""
         return self.run / "specs"
 
     def pod(self, uid: str) -> Path:
+        """Everything of a pod that survives a reboot."""
         return self.pods / uid
 
     def container(self, uid: str, name: str) -> Path:
+        """Root file system and bundle of the container's newest run."""
         return self.pods / uid / "c" / name
 
     def bundle(self, uid: str, name: str) -> Path:
+        """The OCI bundle (runtime-spec, bundle.md) that crun or runc is started with."""
         return self.container(uid, name) / "bundle"
 
     def termination_log(self, uid: str, name: str) -> Path:
+        """The file that the container sees as its terminationMessagePath."""
         return self.container(uid, name) / "termination-log"
 
     def namespaces(self, uid: str) -> Path:
+        """The directory where the pod's namespaces are pinned as bind mounts, each by its kind ("net", "ipc", "uts")."""
         return self.run / "ns" / uid
 
     def group(self, uid: str) -> str:
@@ -65,6 +77,7 @@ class Layout:
         return f"{self.cgroup_prefix}/pod{uid}"
 
     def make(self) -> None:
+        """Makes the directories and sets their modes; idempotent. Raises OSError."""
         for directory in (self.pods, self.exits, self.run / "ns", self.sockets):
             private.directory(directory, 0o711)
         private.directory(self.specs, 0o700)

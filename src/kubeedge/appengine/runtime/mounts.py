@@ -51,6 +51,7 @@ def overlay(lower: Sequence[Path], upper: Path, work: Path, target: Path) -> Non
 
 
 def bind(source: str, target: Path) -> None:
+    """A bind mount of one file or directory, without what is mounted below it (mount(2)). Raises OSError."""
     mount(source, target, "", libc.MS_BIND)
 
 

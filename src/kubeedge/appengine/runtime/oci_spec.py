@@ -50,6 +50,8 @@ class Namespaces:
 
 @dataclass(frozen=True, slots=True)
 class ContainerUser:
+    """The user that the process runs as, resolved from the image's passwd and group files."""
+
     uid: int
     gid: int
     groups: Sequence[int]
@@ -72,6 +74,7 @@ def build(
     pids_limit: int = 0,  # processes and threads; 0: no limit of its own
     seccomp: Mapping[str, Any] | None = None,  # the filter, as the specification has it
 ) -> dict[str, Any]:
+    """The content of config.json. Raises StartError when the pod demands a user other than root and the image has none."""
     security = container.security
     if security.non_root and user.uid == 0:
         raise StartError("CreateContainerConfigError", "container has runAsNonRoot and image will run as root")
@@ -146,6 +149,7 @@ def _environment(image: ImageConfig, env: Mapping[str, str], user: ContainerUser
 
 
 def effective_capabilities(container: Container, uid: int, possible: Sequence[str] | None) -> dict[str, list[str]]:
+    """The capability sets of the OCI process. A user other than root holds only what was added by name; the ambient set is left out."""
     security = container.security
     every = set(possible) if possible is not None else set(CAPABILITIES)
     add, drop = _capability_names(security.add), _capability_names(security.drop)

@@ -15,6 +15,8 @@ from kubeedge.appengine.runtime.base import StartError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Programs:
+    """The paths of conmon and of the OCI runtime, as they were found on this node."""
+
     conmon: str
     runtime: str  # crun or runc
     state: Path  # the runtime's own state directory
@@ -22,6 +24,7 @@ class Programs:
     has_seccomp: bool = False  # it was built with it
 
     def runtime_command(self, *arguments: str) -> list[str]:
+        """The command line of the OCI runtime, with our state directory."""
         return [self.runtime, f"--root={self.state}", *arguments]
 
     def check(self) -> Programs:

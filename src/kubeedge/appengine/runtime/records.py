@@ -35,6 +35,8 @@ class Run:
 
 @dataclass(slots=True)
 class Sandbox:
+    """What pod.json holds of a pod, and its newest runs. `boot` is the kernel's boot id when it was made."""
+
     uid: str
     namespace: str
     name: str
@@ -69,10 +71,12 @@ def run_ids(directory: Path) -> list[str]:
 
 
 def save_sandbox(directory: Path, sandbox: Sandbox) -> None:
+    """Replaces pod.json in the pod's directory; runs have files of their own. Raises OSError."""
     _save(directory / "pod.json", {key: value for key, value in asdict(sandbox).items() if key != "runs"})
 
 
 def save_run(directory: Path, run: Run) -> None:
+    """Replaces the container's file in the pod's directory. Raises OSError."""
     _save(directory / "runs" / f"{run.name}.json", asdict(run))
 
 

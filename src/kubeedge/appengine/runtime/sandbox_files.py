@@ -58,6 +58,7 @@ def _loopback_up() -> None:
 
 
 def unpin_namespaces(directory: Path) -> None:
+    """The kernel ends each namespace with its last process. Idempotent; what is not mounted is skipped."""
     for kind in EVERY_KIND:
         with contextlib.suppress(OSError):
             mounts.unmount(directory / kind)

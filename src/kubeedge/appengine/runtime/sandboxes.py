@@ -16,6 +16,8 @@ _HOST_NETWORK_KINDS = ("ipc",)  # of its own; net and uts are the machine's, as 
 
 
 class Sandboxes:
+    """Creates and removes what the containers of a pod share. `boot` is the kernel's boot id."""
+
     def __init__(self, layout: Layout, network: Network, boot: str) -> None:
         self._layout = layout
         self._network = network
@@ -23,7 +25,7 @@ class Sandboxes:
         self.pids_limit = 0  # of one pod; 0: this machine cannot count them, or it is not known yet
 
     def create(self, config: SandboxConfig, sandbox: Sandbox | None) -> Sandbox:
-        """Anew, in place of what is left of an earlier one. Raises StartError."""
+        """A new one; what is left of an earlier one is removed first. Raises StartError."""
         if config.handler:
             raise StartError("FailedCreatePodSandBox", f'no runtime for handler "{config.handler}" is configured')
         if sandbox is None:
@@ -66,6 +68,7 @@ class Sandboxes:
         return oci_spec.Namespaces(*(str(pinned / kind) for kind in ("net", "ipc", "uts")))
 
     def remove_network(self, sandbox: Sandbox) -> None:
+        """Runs CNI DEL, for which the namespace may be missing, and unpins the namespaces. A failure of a plugin is no error."""
         pinned = self._layout.namespaces(sandbox.uid)
         if not sandbox.host_network and (sandbox.ip or sandbox.boot != self._boot or pinned.is_dir()):
             with contextlib.suppress(StartError):

@@ -18,6 +18,7 @@ Files = dict[str, tuple[bytes, int | None]]
 
 
 def config_map(context: VolumeContext, source: Mapping[str, Any]) -> Files:
+    """The files of a configMap volume or projection, all keys or those of `items`."""
     return _keys(context, "configmaps", str(source.get("name", "")), source)
 
 
@@ -27,6 +28,7 @@ def secret(context: VolumeContext, source: Mapping[str, Any]) -> Files:
 
 
 def downward_api(context: VolumeContext, source: Mapping[str, Any]) -> Files:
+    """The files of a downwardAPI volume or projection: one for each item, with its fieldRef or resourceFieldRef."""
     pod, files = context.pod, Files()
     for item in items_of(source, "items"):
         path = safe_path(str(item.get("path")))

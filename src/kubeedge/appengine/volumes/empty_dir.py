@@ -13,6 +13,8 @@ from kubeedge.kit import trees
 
 
 class EmptyDirVolume:
+    """An emptyDir. With medium Memory it is a tmpfs, whose content counts as memory of the pod."""
+
     read_only = False
 
     def __init__(self, context: VolumeContext) -> None:
@@ -52,6 +54,7 @@ class EmptyDirVolume:
         return f'Usage of EmptyDir volume "{self._name}" exceeds the limit "{self._limit}".'
 
     def unmount(self) -> None:
+        """Its content is deleted with it. Idempotent."""
         mounts.unmount(self._directory)
         trees.remove(self._directory)
 

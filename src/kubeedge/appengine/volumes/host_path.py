@@ -15,6 +15,8 @@ _IS_TYPE = {
 
 
 class HostPathVolume:
+    """A hostPath, with the checks that its `type` asks for."""
+
     read_only = False
 
     def __init__(self, context: VolumeContext) -> None:
@@ -45,12 +47,14 @@ class HostPathVolume:
         return path
 
     def recover(self) -> bool:
+        """Whether the path still exists."""
         return self._path.exists()
 
     def refresh(self) -> None:
         """It refers to nothing."""
 
     def over_limit(self) -> str:
+        """Never: a hostPath has no sizeLimit."""
         return ""
 
     def unmount(self) -> None:

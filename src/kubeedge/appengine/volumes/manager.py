@@ -21,6 +21,8 @@ from kubeedge.errors import KubeEdgeError
 
 
 class VolumeManager:
+    """One directory below `root` for each pod and volume. `find` gives ConfigMaps and Secrets of this node."""
+
     def __init__(self, root: Path, *, find: Lookup, node: str, host_ip: str) -> None:
         self._root = root
         self._find = find

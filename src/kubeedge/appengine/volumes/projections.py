@@ -32,9 +32,11 @@ class Projection:
         return False
 
     def contents(self) -> Files:
+        """Path below the volume -> (content, mode; None for the default). Raises Missing or Invalid."""
         raise NotImplementedError
 
     def mount(self) -> Path:
+        """In a tmpfs when it holds Secrets. Raises as contents()."""
         if self.holds_secrets:
             files.in_memory(self._context.directory)
         self.refresh()
@@ -48,6 +50,7 @@ class Projection:
         return directory.is_dir()
 
     def refresh(self) -> None:
+        """Writes all files anew and swaps them in at once, as the kubelet does, through the link ..data."""
         mode = self._source.get("defaultMode")
         files.write(
             self._context.directory,
@@ -61,33 +64,48 @@ class Projection:
         return ""
 
     def unmount(self) -> None:
+        """Idempotent."""
         mounts.unmount(self._context.directory)
         trees.remove(self._context.directory)
 
 
 class ConfigMapVolume(Projection):
+    """Source: configMap."""
+
     def contents(self) -> Files:
+        """The data of one ConfigMap."""
         return contents.config_map(self._context, self._source)
 
 
 class SecretVolume(Projection):
+    """Source: secret. Its files are in a tmpfs."""
+
     @property
     def holds_secrets(self) -> bool:
+        """Always."""
         return True
 
     def contents(self) -> Files:
+        """The data of one Secret, decoded."""
         return contents.secret(self._context, self._source)
 
 
 class DownwardApiVolume(Projection):
+    """Source: downwardAPI."""
+
     def contents(self) -> Files:
+        """Fields of the pod, as they are now."""
         return contents.downward_api(self._context, self._source)
 
 
 class ProjectedVolume(Projection):
+    """Source: projected, whose parts share one directory; a later part wins where two have the same path."""
+
     @property
     def holds_secrets(self) -> bool:
+        """When one of its parts is a Secret or a service account token."""
         return any(part.get("secret") or part.get("serviceAccountToken") for part in self._source.get("sources") or ())
 
     def contents(self) -> Files:
+        """All parts, each resolved as the volume of its kind."""
         return contents.projected(self._context, self._source)
