@@ -14,6 +14,7 @@ _IMPORT_TIMEOUT = 600.0  # seconds; a large archive on a slow card
 
 
 def run(options: argparse.Namespace) -> int:
+    """Exit status 0. Raises UsageError for an archive that is no file, CommandError with the agent's words when an import fails."""
     if options.verb == "import":
         path = Path(options.archive).resolve()
         if not path.is_file():

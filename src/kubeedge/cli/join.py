@@ -40,6 +40,8 @@ _WAIT = 30.0  # seconds
 
 
 def run(options: argparse.Namespace) -> int:
+    """Exit status 0 once the node's files are written, or never with --run, when this process becomes the agent. Raises UsageError for
+    a bad endpoint, token or name, CommandError when the cloud refuses or cannot be reached."""
     root = Path(options.root_dir).absolute()
     host, port = _endpoint(options.cloud or options.cloudcore_ipport)
     try:

@@ -20,6 +20,7 @@ _START = "start it with `kubeedge cloud`, or name its socket with --socket"
 
 
 def run(options: argparse.Namespace) -> int:
+    """Exit status 0. A kubeconfig is a secret: with --file it is written with mode 0600 and not shown."""
     try:
         base = f"/v1/tenants/{tenant_id(options.tenant)}/kubeconfigs"
     except Invalid as exc:

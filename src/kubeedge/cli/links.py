@@ -10,6 +10,7 @@ from kubeedge.cli.show import amount, as_json, ms, table
 
 
 def run(options: argparse.Namespace) -> int:
+    """Exit status 0. Raises CommandError when neither an agent nor a cloud process answers."""
     answer = call(local_socket(options.socket), "GET", "/v1/links", what="the process")
     print(as_json(answer) if options.output == "json" else _text(answer))
     return 0

@@ -14,6 +14,7 @@ _START = "start it with `kubeedge cloud`, or name its socket with --socket"
 
 
 def run(options: argparse.Namespace) -> int:
+    """Exit status 0. Raises CommandError with the cloud's words when it refuses."""
     return _list(options) if options.verb == "list" else _remove(options)
 
 

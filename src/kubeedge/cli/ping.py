@@ -12,6 +12,7 @@ from kubeedge.cli.show import as_json, ms
 
 
 def run(options: argparse.Namespace) -> int:
+    """Exit status 0 when at least one answer came, else 1. Raises UsageError for a count or interval out of range."""
     if not 1 <= options.count <= 1000 or not 0.01 <= options.interval <= 60:
         raise UsageError("count is from 1 to 1000, interval from 0.01 to 60 seconds")
     target = f"/v1/ping?tenant={urllib.parse.quote(options.tenant, safe='')}"

@@ -19,6 +19,7 @@ _START = "start it with `kubeedge edge`"
 
 
 def run(options: argparse.Namespace) -> int:
+    """Exit status 0. Raises UsageError for a name that is no RFC 1123 label or for options that exclude each other."""
     if options.list:
         if options.name:
             raise UsageError("--list takes no name", "kubeedge publish --list")

@@ -1,7 +1,7 @@
 """`kubeedge reset`: undo join on this machine. Touches what join and the agent made below their own paths, and nothing else.
 
 The agent is asked to end its pods and itself; when it does not run, what its containers left is swept here. The state directory is removed only
-when it carries the mark that join put there, and only after everything mounted below it is unmounted: a volume's data is not ours.
+when it has the marker file that join put there, and only after everything mounted below it is unmounted: a volume's data is not ours.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _STOP_TIMEOUT = 90.0  # seconds; pods have their grace periods
 
 
 def run(options: argparse.Namespace) -> int:
+    """Exit status 0, also when there was nothing to remove. Raises CommandError when something stays that must not be deleted."""
     root = Path(options.root_dir).absolute()
     config = _config(root)
     if not options.force:

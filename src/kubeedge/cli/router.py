@@ -12,6 +12,7 @@ _START = "start it with `kubeedge cloud`, or name its socket with --socket"
 
 
 def run(options: argparse.Namespace) -> int:
+    """Exit status 0. Raises CommandError with the cloud's words when it refuses."""
     target = f"/v1/routers?tenant={urllib.parse.quote(options.tenant, safe='')}"
     if options.verb == "allow":
         body = {"node": options.node, "subnets": options.subnets}

@@ -11,6 +11,7 @@ from kubeedge.cli.show import as_json, table
 
 
 def run(options: argparse.Namespace) -> int:
+    """Exit status 0. Raises CommandError when neither an agent nor a cloud process answers."""
     target = f"/v1/routes?tenant={urllib.parse.quote(options.tenant, safe='')}"
     answer = call(local_socket(options.socket), "GET", target, what="the process")
     print(as_json(answer) if options.output == "json" else _text(answer))

@@ -12,6 +12,7 @@ from kubeedge.cli.main import DEFAULT_CLOUD_CONFIG
 
 
 def run(options: argparse.Namespace) -> int:
+    """The process's exit status, when it has ended. Raises CommandError when the cloud side is not installed."""
     return _cloud(options) if options.command == "cloud" else _edge(options)
 
 

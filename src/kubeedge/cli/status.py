@@ -12,6 +12,7 @@ from kubeedge.cli.show import as_json, tree
 
 
 def run(options: argparse.Namespace) -> int:
+    """Exit status 0 when the process answers, whatever the state of its modules. Raises CommandError when none does."""
     answer = call(local_socket(options.socket), "GET", "/v1/status", what="the process")
     print(as_json(answer) if options.output == "json" else _text(answer))
     return 0

@@ -16,6 +16,7 @@ _EDGE, _CLOUD = "var/lib/kubeedge/edge/edge.db", "var/lib/kubeedge/cloud/cloud.d
 
 
 def run(options: argparse.Namespace) -> int:
+    """Exit status 0. Raises CommandError for a store that is corrupt, missing, or in use by a process."""
     path = _store(options)
     try:
         match options.verb:

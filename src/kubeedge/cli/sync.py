@@ -11,6 +11,7 @@ from kubeedge.cli.show import amount, as_json, table, tree
 
 
 def run(options: argparse.Namespace) -> int:
+    """Exit status 0, however far behind a node is. Raises CommandError when no process answers."""
     query = {name: value for name in ("tenant", "node") if (value := getattr(options, name))}
     answer = call(
         local_socket(options.socket), "GET", "/v1/sync" + (f"?{urlencode(query)}" if query else ""), what="the process"

@@ -19,6 +19,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def run(options: argparse.Namespace) -> int:
+    """Exit status 0. Raises UsageError for a bad tenant or time to live. A token is shown once, when it is created."""
     try:
         base = f"/v1/tenants/{tenant_id(options.tenant)}/tokens"
     except Invalid as exc:

@@ -10,6 +10,7 @@ from kubeedge.cli.show import as_json
 
 
 def run(options: argparse.Namespace) -> int:
+    """Exit status 0; asks no process."""
     if options.output == "json":
         print(as_json({"version": __version__, "python": platform.python_version(), "machine": platform.machine()}))
     else:
