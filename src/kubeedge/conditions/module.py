@@ -27,6 +27,7 @@ class ConditionReporter:
         self._look = look
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Writes a condition only when it changes. With KubeBus switched off an old one is deleted."""
         key = keys.reported("conditions", "", "kubebus")
         ready.set()
         if self._look is None:

@@ -30,6 +30,7 @@ class ControlServer:
         self._metrics = metrics
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Serves the socket, and removes its file at the end. Raises OSError when it cannot be made."""
         server = await start_unix_server(self._path, self.handle)
         try:
             ready.set()

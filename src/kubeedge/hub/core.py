@@ -53,6 +53,8 @@ REPLACED = "replaced by a newer channel of the same node"
 
 
 class Kind(enum.IntEnum):
+    """The first byte of a message that is about the session itself; 16 and above are streams."""
+
     HELLO = 1
     PING = 2
     PONG = 3

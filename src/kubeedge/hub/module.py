@@ -87,6 +87,7 @@ class EdgeHub:
         self._total = ChannelCounters()
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Ready at once, for a node works without its cloud. Tries one endpoint after the other, with back-off."""
         ready.set()  # an edge without its cloud is a normal edge
         loop = asyncio.get_running_loop()
         first = self._rng.randrange(len(self._settings.endpoints))  # the nodes spread over the cloud processes

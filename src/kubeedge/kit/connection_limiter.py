@@ -3,10 +3,10 @@
     arrived ──> silent ──> queued ──> served, as long as nobody knows whose it is ──> authenticated
 
 A connection that has sent nothing costs a file descriptor and no more: buffers for TLS are for those that speak. What is not authenticated counts by
-client network (an IPv4 address, a /64 of IPv6), what is authenticated by identity and tenant, and by address no longer: thousands of nodes
+client network (an IPv4 address, a /64 of IPv6), what is authenticated by identity and tenant, and not by address any more: thousands of nodes
 behind one address come in as fast as handshakes can be done, one after the other.
 
-When a stage is full, a newcomer whose owner has less than the greatest share takes the place of the oldest connection of the owner with the most.
+When a stage is full, a newcomer whose owner has less than the greatest share replaces the oldest connection of the owner with the most.
 Where nobody has more than others (a flood from a thousand addresses), the oldest silent connection goes, and of those that are served one
 that has owed us its next bytes for some time.
 

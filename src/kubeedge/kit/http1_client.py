@@ -222,7 +222,7 @@ class Connection:
                     break
                 else:
                     raise PeerError(f"{type(event).__name__} in a body")
-            # an answer may end before its request does: the rest of the request is of no use to anybody
+            # an answer may end before its request does: the rest of the request is not needed
             await asyncio.wait((sending,), timeout=0.05)
         finally:
             await self._stop_sending()

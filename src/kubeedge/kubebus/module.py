@@ -155,6 +155,7 @@ class KubeBus:
     # -- the module ----------------------------------------------------------------------------------------------------
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Ready without a link. Raises Unavailable when the TUN is deleted, so that the supervisor restarts it."""
         s = self._settings
         loop = asyncio.get_running_loop()
         plane = Plane(s.number)

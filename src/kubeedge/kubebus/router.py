@@ -97,6 +97,7 @@ class KernelRoutes:
         return self.wanted.pop(prefix, None) is not None
 
     async def run(self) -> None:
+        """Until it is cancelled. A failure is logged, and tried again after some seconds."""
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -159,4 +160,5 @@ class LearnedRoutes:
             self._plane.add_route(TENANT, route.prefix, RELAY, mtu=route.mtu)
 
     async def run(self) -> None:
+        """Keeps the kernel's routes as they are wanted, until it is cancelled."""
         await self._kernel.run()

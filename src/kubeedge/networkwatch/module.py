@@ -20,6 +20,7 @@ class NetworkWatch:
         self._changed = changed
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Calls `changed` once for a burst of rtnetlink messages (rtnetlink(7)), when it has settled."""
         ready.set()
         async for _ in address_changes(settle=_SETTLE):
             self._changed()

@@ -133,7 +133,7 @@ class Client:
         )
 
     def _check_clock(self, date: str | None) -> None:
-        """Certificates are worthless to a machine that lives in another year."""
+        """A machine whose clock is wrong rejects certificates that are valid."""
         try:
             theirs = email.utils.parsedate_to_datetime(date).timestamp() if date else None
         except (ValueError, TypeError, OverflowError):

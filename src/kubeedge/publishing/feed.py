@@ -23,6 +23,7 @@ class ServiceFeed:
         self._apply = apply
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Ready when every view has been listed, so that a service that exists is not answered with "not found"."""
         firsts = [asyncio.Event() for _ in self._views]
         async with asyncio.TaskGroup() as tasks:
             for view, first in zip(self._views, firsts, strict=True):

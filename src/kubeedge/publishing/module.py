@@ -30,7 +30,7 @@ log = logging.getLogger("kubeedge.kubebus.http")
 Listen = Callable[[L4Port, StreamHandler], Awaitable[None]]
 #: (L4 port, settings, what is called with a proxy in C each time that there is a new one): KubeBus.server_fast_path
 ServerFastPath = Callable[[L4Port, dict[str, Any], Callable[[Any], None]], None]
-#: all places where a service is: ServiceTable.targets
+#: all targets of a service: ServiceTable.targets
 Targets = Callable[[ServiceName], Sequence[Target]]
 
 _LONGER = 30.0  # seconds
@@ -78,6 +78,7 @@ class EdgePublishing:
         self.address: tuple[str, int] | None = None  # of the client proxy, once it listens
 
     async def run(self, ready: asyncio.Event) -> None:
+        """Serves the client proxy on localhost and the server proxy on L4; both end with it."""
         # the service's node has a little less time, so that it is the one who answers, and says which service is slow
         patient = dataclasses.replace(self._limits, answer=self._limits.answer + _LONGER)
         client = ClientProxy(self._connect, allow=lambda tenant: tenant == self._tenant, limits=patient)

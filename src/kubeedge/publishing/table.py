@@ -71,7 +71,7 @@ class ServiceTable:
         return targets[turn % len(targets)]
 
     def targets(self, service: ServiceName) -> Sequence[Target]:
-        """All places where it is. Raises as resolve."""
+        """All its targets. Raises as resolve."""
         if (targets := self._targets.get(service)) is None:
             targets = self._targets[service] = self._find(service)
         return targets

@@ -1,4 +1,4 @@
-"""What can still be read of a corrupt SQLite store, for the one that takes its place.
+"""What can still be read of a corrupt SQLite store, for the one that replaces it.
 
 A page that cannot be read takes the rows on it; the rows before and behind it are there. The table is read from both ends, and not by its
 indexes, which may be what is corrupt. Of each key the newest row counts that can be read: an older value than the last one is possible,

@@ -114,7 +114,7 @@ def backup(path: Path, target: Path, *, replace: bool = False) -> int:
 
 
 def restore(source: Path, path: Path) -> Path | None:
-    """Put a backup in the place of a store that nobody uses; where the old one is now.
+    """Replace a store that no process uses with a backup; returns where the old one is now.
 
     Raises NotFound, CorruptStore (the backup), Unavailable (the store is in use).
     """

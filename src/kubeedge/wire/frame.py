@@ -55,6 +55,8 @@ _ADDRESS = struct.Struct("!II")
 
 @dataclass(frozen=True, slots=True)
 class Frame:
+    """One frame without its header of 4 bytes."""
+
     kind: int
     payload: bytes
 
@@ -67,6 +69,7 @@ def limits(kind: int) -> tuple[int, int] | None:
 
 
 def encode(kind: int, payload: bytes) -> bytes:
+    """Header and payload. Raises Misuse for an unknown kind, or a length outside its limits."""
     bounds = limits(kind)
     if bounds is None or not bounds[0] <= len(payload) <= bounds[1]:
         raise Misuse(f"a frame of kind {kind} cannot have {len(payload)} bytes")
@@ -99,6 +102,7 @@ class Decoder:
         self._failed = ""
 
     def receive_data(self, data: bytes) -> None:
+        """Bytes as they come from the link, in pieces of any size. Frames are taken out with maybe_next_frame()."""
         if self._skip:
             skipped = min(self._skip, len(data))
             self._skip -= skipped
@@ -106,6 +110,8 @@ class Decoder:
         self._buffer += data
 
     def maybe_next_frame(self) -> Frame | None:
+        """None until more bytes come. Frames of skippable kinds are passed over. Raises PeerError for a length or kind outside the
+        rules, and then at each call: the link is to be closed."""
         buffer = self._buffer
         while not self._failed and len(buffer) >= HEADER:
             (word,) = _WORD.unpack_from(buffer)

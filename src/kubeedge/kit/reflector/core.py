@@ -20,6 +20,8 @@ _SOON = Backoff(0.01, 30.0)  # from the second end in a row: whoever compacts or
 
 
 class Reflector(Generic[P]):
+    """The state of one list-then-watch loop. A position is what the source gives, a resourceVersion or a revision, and is opaque here."""
+
     def __init__(self, backoff: Backoff = _BACKOFF) -> None:
         self._backoff = backoff
         self._failures = 0
@@ -32,6 +34,7 @@ class Reflector(Generic[P]):
         return self._position
 
     def listed(self, position: P) -> None:
+        """A list is complete: watch from its position. Back-off goes on until the watch delivers something."""
         self._position = position
 
     def moved(self, position: P) -> None:

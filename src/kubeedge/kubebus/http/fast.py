@@ -1,6 +1,6 @@
 """The proxies' fast path, in C in the data plane's thread (_fastpath/http/proxy.h): it asks here where requests go, and hands over what is not plain.
 
-A place is asked for when a request wants it, and again after a while, or when something has changed; what is denied goes the slow way, which
+A target is asked for when a request needs it, and again after a while, or when something has changed; what is denied goes the slow way, which
 says why. Limits are counted there, for both paths. Without the extension there is none of this.
 """
 
@@ -14,7 +14,7 @@ from kubeedge.kubebus.http.url import Target
 
 NODE_SECONDS = 30.0  # a node that was removed and made anew may have another number
 SERVICE_SECONDS = 60.0  # every change of the table is told; this is for what nobody thought of
-POOLED = 64  # idle connections to one place: each is a few hundred bytes here
+POOLED = 64  # idle connections to one target: each is a few hundred bytes here
 
 #: of a proxy in front of a listening descriptor; None: there is no fast path
 MakeFront = Callable[[int, dict[str, Any]], Any]

@@ -1,6 +1,6 @@
 """The few rtnetlink(7) messages that an overlay needs: links, addresses, routes, rules. Bytes, and one socket to the kernel.
 
-The kernel answers while it is asked, so nothing here waits for anybody. pyroute2 knows all of netlink, and takes seconds and megabytes on a small
+The kernel answers while it is asked, so nothing here blocks. pyroute2 knows all of netlink, and takes seconds and megabytes on a small
 machine; the tests compare what it sees.
 """
 

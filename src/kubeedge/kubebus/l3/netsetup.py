@@ -68,6 +68,7 @@ class Overlay:
 
     @property
     def networks(self) -> list[Network]:
+        """The network of the address, then those that are routed to the interface."""
         return [ipaddress.ip_interface(self.address).network, *(ipaddress.ip_network(r) for r in self.routes)]
 
     def configure(self) -> None:
@@ -114,6 +115,8 @@ class Overlay:
         ]
 
     def compare(self, routes: Sequence[Route], index: int = 0, *, rules: bool = True) -> tuple[Conflict, ...]:
+        """The networks of this machine that overlap the overlay's. `index` is the overlay's own interface (0: none yet), `rules` whether the
+        kernel has policy routing."""
         needed = _needed(routes)
         return tuple(
             Conflict(

@@ -55,6 +55,8 @@ class PortClosed:
 
 @dataclass(frozen=True, slots=True)
 class FrameReceived:
+    """A frame that is for the control plane: a kind of kubeedge.wire.frame, and its payload."""
+
     port: PortId
     kind: int
     payload: bytes
@@ -75,6 +77,8 @@ PlaneEvent: TypeAlias = PortConnected | PortClosed | FrameReceived | SegmentRece
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortCounters:
+    """Of one port since it was made. Packets and segments are counts, except where a unit is given."""
+
     rx_packets: int
     rx_bytes: int
     tx_packets: int
@@ -135,6 +139,7 @@ class Plane:
         return descriptor
 
     def events(self, limit: int = 256) -> list[PlaneEvent]:
+        """At most `limit` events, the oldest first; never blocks. Those that remain keep the descriptor readable."""
         return [_event(*raw) for raw in self._raw.raw_events(limit)]
 
     def add_tun(self, fd: int, *, tenant: TenantNumber, vnet_hdr: bool, uso: bool = True) -> PortId:
@@ -177,6 +182,7 @@ class Plane:
         return bound
 
     def remove_next_hops(self, tenant: TenantNumber, number: NodeNumber) -> None:
+        """Of one node, on all ports. Links of the node to ourselves stay."""
         self._raw.remove_next_hops(tenant, number)
 
     def add_route(self, tenant: TenantNumber, prefix: str, number: NodeNumber, *, mtu: int = 0) -> None:
@@ -185,6 +191,7 @@ class Plane:
         self._raw.add_route(tenant, prefix, number, mtu)
 
     def remove_route(self, tenant: TenantNumber, prefix: str) -> None:
+        """One that is not there is no error."""
         self._raw.remove_route(tenant, prefix)
 
     def lookup(self, tenant: TenantNumber, address: str) -> NodeNumber | None:

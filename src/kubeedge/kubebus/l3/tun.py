@@ -28,6 +28,8 @@ _VNET_HEADER = 10  # bytes of struct virtio_net_hdr
 
 @dataclass(frozen=True, slots=True)
 class TunDevice:
+    """An open device, whose interface lasts as long as the descriptor. `vnet_hdr`: packets have a virtio header of 10 bytes."""
+
     fd: int
     name: str
     vnet_hdr: bool

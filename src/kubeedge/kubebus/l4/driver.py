@@ -68,10 +68,12 @@ class Endpoint:
         self._handlers[port] = handler
 
     def unlisten(self, port: L4Port) -> None:
+        """New connections to the port are refused; those that exist go on."""
         self._core.unlisten(port)
         self._handlers.pop(port, None)
 
     def receive(self, source: NodeNumber, segment: bytes) -> None:
+        """A segment that came from a node: without its frame header, and with the source already checked."""
         self._core.receive(source, segment, self._loop.time())
         self._settle_soon()
 
@@ -87,9 +89,11 @@ class Endpoint:
 
     @property
     def connections(self) -> int:
+        """How many there are, half-open and closing ones included."""
         return len(self._core.connections)
 
     async def close(self) -> None:
+        """Resets every connection, cancels the handlers and waits for them."""
         for transport in list(self._transports.values()):
             transport.abort()
         self._settle()

@@ -6,6 +6,8 @@ import enum
 
 
 class ConnectionState(enum.Enum):
+    """The state that decides what a connection may send and receive."""
+
     SYN_SENT = "syn sent"
     SYN_RECEIVED = "syn received"
     ESTABLISHED = "established"

@@ -160,6 +160,7 @@ class Links:
     # -- slots ---------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
+        """One task for each slot, until it is cancelled; then all links are closed."""
         looking = asyncio.create_task(self._look(), name="kubebus counters")
         try:
             async with asyncio.TaskGroup() as slots:
