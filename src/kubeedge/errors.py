@@ -53,7 +53,7 @@ class Unavailable(KubeEdgeError):
         super().__init__(f"{where}: {message}" if where else message)
         self.retry_after = retry_after  # seconds
         self.message = message
-        self.hopeless = False  # for somebody who waits at a terminal: the address is wrong, or nothing runs there
+        self.hopeless = False  # waiting does not help: the address is wrong, or nothing runs there
 
 
 class LinkNotUp(Unavailable):
@@ -69,7 +69,7 @@ class NotFound(KubeEdgeError):
 
 
 class Conflict(KubeEdgeError):
-    """Somebody else wrote first; `revision` is the current one, 0 when it is not known."""
+    """Another writer was first; `revision` is the current one, 0 when it is not known."""
 
     def __init__(self, message: str, *, revision: int = 0) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""The figures of the agent for Prometheus: those of each component that runs, read when somebody asks."""
+"""The figures of the agent for Prometheus: those of each component that runs, read at each scrape."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def families(parts: Parts, modules: Sequence[ModuleState]) -> list[Family]:
-    """Imports are here, so that an agent that nobody asks does without them."""
+    """Imports are here, so that an agent that is not scraped does without them."""
     from kubeedge.kit.metrics import modules as module_families
     from kubeedge.store import observe as of_store
 

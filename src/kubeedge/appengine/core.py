@@ -43,7 +43,7 @@ class ContainerObservation:
     crashes: int = 0  # in a row, for the back-off
     waiting_reason: str = ""  # why it could not be started
     waiting_message: str = ""
-    retry_at: float = 0.0  # after a failed start; like all that is waited for, by the clock that nobody sets
+    retry_at: float = 0.0  # after a failed start; like every deadline, of the monotonic clock
     restart_at: float = 0.0  # after a crash
     begun: float = 0.0  # the run, by that clock; 0: before the agent
     failures: int = 0  # to start, in a row
@@ -142,7 +142,7 @@ Action: TypeAlias = CreateSandbox | StartContainer | StopContainers | RemovePod 
 
 
 def plan(desired: Pod | None, observed: PodObservation, now: float) -> Action:
-    """`now` is of a clock that nobody sets: a machine that learns the time of day has not waited, and need not wait, for years."""
+    """`now` is of a monotonic clock: when the time of day is corrected, deadlines neither pass at once nor move years away."""
     if desired is None or desired.deleting or desired.uid != observed.uid:
         return _end(desired, observed)
     if observed.evicted and (running := tuple(n for n, s in observed.containers.items() if s.running)):
@@ -166,7 +166,7 @@ def _due(pod: Pod, observed: PodObservation) -> Sequence[Container]:
 
 
 def _initialized(pod: Pod, container: Container, observed: PodObservation) -> bool:
-    """The next one may start. A sidecar that crashes later on holds up nobody."""
+    """The next one may start. A sidecar that crashes later on does not block the others."""
     state = observed.of(container.name)
     if not container.sidecar:
         return state.exited and state.exit_code == 0

@@ -22,7 +22,7 @@ FIRST_CHECK = (
     10.0  # seconds between looks at the sizes of logs, at most: as the kubelet, for one may be filled in seconds
 )
 _LAST_WORDS, _LAST_LINES = 2048, 80
-_FOLLOW_EVERY = 0.25  # seconds between looks at a log that is followed; nobody follows, nobody looks
+_FOLLOW_EVERY = 0.25  # seconds between looks at a log that is followed; only while one is followed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -190,7 +190,7 @@ class AppEngine:
                 state.started, state.ready = bool(entry.get("started")), bool(entry.get("ready"))
 
     def _adopt(self, left: FoundPod) -> None:
-        """A pod that nobody wants any more, from before the start: it ends."""
+        """A pod that is not desired any more, from before the start: it ends."""
         self._new_worker(left.uid, left.namespace, left.name, left).end()
 
     def _new_worker(self, uid: str, namespace: str, name: str, found: FoundPod | None) -> Worker:

@@ -167,7 +167,7 @@ async def _ask_http(host: str, port: int, target: str, headers: Sequence[tuple[s
         parts = urlsplit(url)
         at = parts.port or (443 if parts.scheme == "https" else 80)
         async with _connected(host, at) as (reader, writer):
-            if parts.scheme == "https":  # nobody could say whose certificate it must be: that it listens has to do
+            if parts.scheme == "https":  # the certificate to expect is not known: an open port is enough
                 return ""
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             answer = await Connection(reader, writer).request("GET", path, _request_headers(host, at, headers))

@@ -3,7 +3,7 @@
 Lives here:      start and stop order, tasks, signals, the state of each module for `kubeedge status`.
 Lives elsewhere: when a crashed module starts again (core.py); what modules do; which there are (kubeedge.edgecore, kubeedge_cloud.cloudcore).
 
-A level is up when all its modules are ready, or when its time is over: a module in trouble delays the levels above it, and does not stop them. They
+A level is up when all its modules are ready, or when its time is over: a module that fails delays the levels above it, and does not stop them. They
 find out by themselves what does not work yet. Stopping is the reverse; a module that does not release what it holds in time is named in the
 log and in the result of run(), with the line it hangs at.
 """
@@ -42,7 +42,7 @@ class ModuleState:
 
 
 class Supervisor:
-    """run() returns after SIGTERM, SIGINT or stop(); it does not return because a module is in trouble."""
+    """run() returns after SIGTERM, SIGINT or stop(); it does not return because a module fails."""
 
     def __init__(
         self,

@@ -49,7 +49,7 @@ def _hosts(texts: list[str]) -> tuple[str, ...]:
 
 
 def _configured(path: Path, hosts: tuple[str, ...]) -> cloud.CloudConfig:
-    """The configuration that is there stays: somebody may have changed it by hand."""
+    """An existing configuration stays: it may have been edited by hand."""
     if path.exists():
         config = cloud.load(path)
         if missing := [host for host in hosts if host not in config.advertise]:

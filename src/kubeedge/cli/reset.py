@@ -132,7 +132,7 @@ def _remove_logs(logs: Path, pods: set[str]) -> None:
 
 
 def _remove_shared(config: edge.EdgeConfig) -> None:
-    """What the pods of this node had in common, unless somebody else uses it, too."""
+    """What the pods of this node had in common, unless another program uses it, too."""
     if not (config.paths.state / STATE_MARK).exists():
         return  # this machine has not joined: a bridge of that name is not ours
     from kubeedge.appengine.runtime import cgroups
@@ -154,7 +154,7 @@ def _remove_bridge(name: str) -> None:
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         while _ip("-o", "link", "show", "master", name):
             if time.monotonic() > deadline:
-                return  # somebody else is connected to it
+                return  # another interface is connected to it
             time.sleep(0.05)
         _ip("link", "delete", name)
 
@@ -200,7 +200,7 @@ def _remove(config: edge.EdgeConfig) -> list[str]:
 
 
 def _remove_empty(paths: edge.Paths) -> None:
-    """Directories that nobody else keeps anything in."""
+    """Our directories, unless another program keeps files in them."""
     above = [path.parent for path in (paths.pki, paths.state) if path.parent.name == "kubeedge"]
     for directory in (paths.pki, *above, paths.run, paths.logs, *map(Path, _OCI_RUNTIMES)):
         with contextlib.suppress(OSError):

@@ -38,7 +38,7 @@ EDGE = Unit(
 # LimitNOFILE: three descriptors a node, and those of web clients.
 CLOUD = Unit("kubeedge-cloud.service", "KubeEdge cloud side", "LimitNOFILE=262144\nNoNewPrivileges=yes\nPrivateTmp=yes")
 
-# Restart=on-failure: what was told to stop stays down. StartLimitIntervalSec=0: nobody is there to start it after the fifth failure.
+# Restart=on-failure: a stopped service stays down. StartLimitIntervalSec=0: no limit on restarts, as no administrator is there.
 _TEMPLATE = """\
 [Unit]
 Description={description}

@@ -38,14 +38,14 @@ MAX_MESSAGE = 2 * 1024 * 1024  # one value of the largest size (1.5 MiB) and its
 MAX_HELLO = 4096
 SYNC_DOWN = 16  # the cloud's desired state, to the edge
 SYNC_UP = 17  # the edge's reported state, to the cloud
-STREAMS = frozenset({SYNC_DOWN, SYNC_UP})  # a peer that speaks of others broke the rules: nobody would read them
+STREAMS = frozenset({SYNC_DOWN, SYNC_UP})  # a peer that speaks of others violates the protocol: nothing would read them
 SYNC2 = "sync2"  # patches, ranges, digests: kubeedge.sync.codec
 BOUNDS = "bounds"  # a sink says what it does not take: kubeedge.sync.bounds
 FEATURES: tuple[str, ...] = (SYNC2, BOUNDS)
 MAX_WAITING = 64  # messages that wait to be sent; our own users wait after each, so only a flood of pings gets here
 FOLLOW_AFTER = 2.0  # seconds that a peer's question may be late before we ask
 #: seconds that the cloud waits for an answer: three retransmissions of TCP (RFC 6298). An edge waits longer: its cloud may have thousands of
-#: nodes that connect at once, and who gives it up then only makes the crowd larger
+#: nodes that connect at once, and an edge that gave up early would only add another attempt
 CLOUD_TIMEOUT = 5.0
 MAX_KEEPALIVE = 3600.0  # seconds that a peer may name
 CLOSE_REPLACED = 4000  # WebSocket close code (private range, RFC 6455 section 7.4.2)

@@ -45,7 +45,7 @@ class EdgeHubSettings:
     backoff_last: float = 1.5  # while the outage is young: Ready again soon after the link is back
     backoff_hopeless: float = 5.0  # after a minute of failures: each attempt costs a SYN
     backoff_crowd: float = (
-        4.0  # when the cloud is there and has no time for us: a crowd that comes back at once must be spread by chance
+        4.0  # when the cloud is overloaded: nodes that reconnect at the same time must be spread at random
     )
 
 

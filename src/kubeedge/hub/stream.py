@@ -92,7 +92,7 @@ class Stream:
         self._paused = self._writing = False
         self._greeted = 0  # bytes of the upgrade that came in
         tcp.setblocking(False)
-        with contextlib.suppress(OSError):  # small messages, each of which somebody waits for
+        with contextlib.suppress(OSError):  # small messages, each of which the peer waits for
             tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             self._socket = context.wrap_socket(

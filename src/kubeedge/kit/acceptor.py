@@ -29,14 +29,14 @@ _NO_DESCRIPTORS = 0.2  # seconds before the next try
 
 
 class Accepted:
-    """One connection. The socket belongs to whoever serves it, and closing it, too; then ended() must be called."""
+    """One connection. The socket belongs to its handler, and closing it, too; then ended() must be called."""
 
     __slots__ = ("_acceptor", "_number", "address", "cut", "socket")
 
     def __init__(self, acceptor: Acceptor, number: int, connection: socket.socket, address: str) -> None:
         self._acceptor, self._number = acceptor, number
         self.socket, self.address = connection, address
-        self.cut: Callable[[], Any] = connection.close  # how the limiter ends it; whoever serves it sets this
+        self.cut: Callable[[], Any] = connection.close  # how the limiter ends it; set by its handler
 
     def authenticated(self, tenant: str, identity: str, *, most: int | None = None) -> Refusal | None:
         """Whose it is. A refusal: this one has too many, and the connection is to be closed. Again for the same connection: nothing."""

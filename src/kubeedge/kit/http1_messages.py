@@ -28,7 +28,7 @@ class ClientGone(ConnectionResetError):
 
 
 class BrokenBody(PeerError):
-    """The request's body breaks HTTP's rules or stopped in the middle: answered with 400 when somebody still listens."""
+    """The request's body breaks HTTP's rules or stopped in the middle: answered with 400 if the client is still connected."""
 
 
 async def _never() -> None:
@@ -36,7 +36,7 @@ async def _never() -> None:
 
 
 async def _nowhere(status: int, headers: Headers) -> None:
-    """Interim answers that nobody wants."""
+    """Drops interim answers that the caller did not ask for."""
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class Request:
     headers: list[tuple[str, str]]  # names in lower case
     extra: Callable[[str], Any]  # writer.get_extra_info: "ssl_object", "peername"
     _stream: AsyncIterator[bytes]
-    #: returns when the body was read and the client has hung up: nobody waits for the answer any more
+    #: returns when the body was read and the client has hung up: the answer is not needed any more
     gone: Callable[[], Coroutine[Any, Any, None]] = _never
     #: sends an interim answer (status 102 to 199) before the answer itself; clients of HTTP/1.0 get none
     inform: Inform = _nowhere

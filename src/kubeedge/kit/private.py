@@ -1,4 +1,4 @@
-"""Directories and files that are nobody else's: made so, and made so again when they are there with another mode.
+"""Directories and files that only their owner can use: made so, and made so again when they are there with another mode.
 
 A directory that exists keeps its mode through mkdir(exist_ok=True), and whoever may enter the state of a node reads its Secrets and runs what lies
 setuid in a layer of an image, as root (as in CVE-2021-41103). So all of ours go through here at each start.
@@ -38,7 +38,7 @@ def directory(path: Path, mode: int = 0o700) -> None:
 
 
 def file(path: Path, mode: int = 0o600) -> None:
-    """Mend the mode of a file with secrets in it; one that is not there is nobody's. Raises Invalid, OSError."""
+    """Mend the mode of a file with secrets in it; one that does not exist is no error. Raises Invalid, OSError."""
     if os.path.lexists(path):
         _mend(path, mode, os.O_NONBLOCK)
 

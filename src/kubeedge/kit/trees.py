@@ -1,4 +1,4 @@
-"""Removing a tree of directories that somebody else has made, however deep it is."""
+"""Removing a tree of directories with untrusted content, however deep it is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove(root: Path) -> None:
-    """What cannot be removed stays, and so does what is mounted. Nobody may write there meanwhile.
+    """What cannot be removed stays, and so does what is mounted. No other process may write there meanwhile.
 
     Not shutil.rmtree: that calls itself and keeps a file open for each level, and a container makes thousands of levels with a line of shell.
     """
@@ -24,7 +24,7 @@ def remove(root: Path) -> None:
     try:
         _Walk(fd).run()
     except OSError:
-        pass  # somebody does write there
+        pass  # another process does write there
     with contextlib.suppress(OSError):
         root.rmdir()
 

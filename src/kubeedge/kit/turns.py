@@ -41,7 +41,7 @@ class Turns:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.give()  # it was our turn, and nobody is there to use it
+                self.give()  # it was our turn, and the waiter was cancelled
             raise
 
     def give(self) -> None:

@@ -12,7 +12,7 @@ from kubeedge.api.names import NodeNumber, TenantNumber
 from kubeedge.kubebus.l2.core import LinkSettings, Subnet, Welcome
 
 TENANT = TenantNumber(0)  # an edge has one routing table
-RELAY = NodeNumber(0)  # whoever is not ourselves is reached through it
+RELAY = NodeNumber(0)  # every other node is reached through it
 NO_RELAY = "this node knows no relay: the cloud named none when it joined; `modules.kubebus.relays` names them here"
 
 

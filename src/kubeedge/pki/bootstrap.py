@@ -114,7 +114,7 @@ class Client:
 
     def _unreachable(self, what: str, exc: Exception) -> KubeEdgeError:
         error = Unavailable(f"{what}: {_words(exc)}")
-        # somebody is there and says that nothing listens, or nobody knows the name: to wait would only be silence
+        # the connection is refused, or the name does not exist: waiting would only hide that
         error.hopeless = isinstance(exc, ConnectionRefusedError) or (
             isinstance(exc, socket.gaierror) and exc.errno == socket.EAI_NONAME
         )

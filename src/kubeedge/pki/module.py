@@ -34,7 +34,7 @@ class CertificatesSettings:
 
 
 class Certificates:
-    """`renewed` is called after each renewal, for whoever must connect again."""
+    """`renewed` is called after each renewal, for those that must connect again."""
 
     name = "certificates"
 

@@ -60,7 +60,7 @@ class ServiceTable:
         return False
 
     def names(self) -> list[str]:
-        """Of all services, with and without somebody who serves them."""
+        """Of all services, whether a node serves them or not."""
         return sorted({key.rpartition("/")[2] for key in (*self._explicit, *self._published)})
 
     def resolve(self, service: ServiceName) -> Target:
@@ -77,7 +77,7 @@ class ServiceTable:
         return targets
 
     def policy(self, service: ServiceName) -> Policy:
-        """Who may use it. Raises NotFound; Unavailable when its value does not say so in a form that we understand: nobody may."""
+        """Who may use it. Raises NotFound; Unavailable when its policy is in a form that we do not understand, and access is denied."""
         if (policy := self._policies.get(service)) is None:
             key = f"{keys.CLUSTER_SCOPE}/{service}"
             value = self._explicit.get(key, self._published.get(key))

@@ -12,7 +12,7 @@ MAX_TTL = 86_400.0 * 365  # seconds
 
 @dataclass(slots=True)
 class Leases:
-    """The leases of one store; seconds of a clock that nobody sets."""
+    """The leases of one store; in seconds of a monotonic clock."""
 
     _deadlines: dict[int, float] = field(default_factory=dict)
     _ttls: dict[int, float] = field(default_factory=dict)

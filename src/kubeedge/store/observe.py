@@ -1,4 +1,4 @@
-"""A store's figures for Prometheus: read when somebody asks."""
+"""A store's figures for Prometheus: read at each scrape."""
 
 from __future__ import annotations
 

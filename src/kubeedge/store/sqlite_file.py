@@ -192,7 +192,7 @@ def translate(exc: BaseException, path: Path) -> KubeEdgeError:
     if isinstance(exc, KubeEdgeError):
         return exc
     text = (isinstance(exc, OSError) and exc.strerror) or str(exc)  # the text of an OSError names its file
-    if isinstance(exc, UnicodeDecodeError):  # a key that nobody wrote so
+    if isinstance(exc, UnicodeDecodeError):  # a key that no writer has written
         error: KubeEdgeError = CorruptStore(text, where=str(path))
     elif isinstance(exc, sqlite3.DatabaseError) and any(
         w in text

@@ -72,7 +72,7 @@ class Writer:
 
     @property
     def idle(self) -> bool:
-        """Nobody waits for a transaction."""
+        """Whether no request is queued or being worked on."""
         return not self._unanswered
 
     def start(self) -> None:
@@ -188,7 +188,7 @@ class Writer:
                 self.db.execute("ROLLBACK")
 
     def _post(self, callback: Callable[[], None]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits any more
             self._loop.call_soon_threadsafe(callback)
 
     # -- the loop's thread again ---------------------------------------------------------------------------------------------

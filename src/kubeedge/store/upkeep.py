@@ -181,7 +181,7 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _open(path: Path) -> sqlite3.Connection:
     """Of a file system that the kernel has made read-only, too, when there is no log that would have to be applied: it is then that
-    somebody wants a backup."""
+    a backup is wanted."""
     try:
         return connect(path, SqliteSettings())
     except sqlite3.OperationalError:

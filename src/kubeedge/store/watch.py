@@ -120,7 +120,7 @@ class Watches:
                     position = max(position, upto)
                     if changes:
                         ready = [WatchBatch(tuple(changes), position)]
-                        del history, changes  # whoever waits for a slow reader holds nothing
+                        del history, changes  # nothing is held in memory while a slow reader is waited for
                         yield ready.pop()
                         await asyncio.sleep(0)  # a long history must not hold the loop
                     continue

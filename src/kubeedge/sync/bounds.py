@@ -50,7 +50,7 @@ class Usage:
     unfit: set[str] = field(default_factory=set)  # keys that are longer
     #: the source compares nothing at the next attach: until nothing is refused it is to send everything again
     forgets: bool = False
-    written: float = 0.0  # since somebody asked: shares of what there may be
+    written: float = 0.0  # since the last call of spent(): shares of what there may be
     stale: bool = False  # keys were deleted whose sizes are not known: what is there is less than it says
 
     def count(self, key: str, value: bytes) -> None:

@@ -244,7 +244,7 @@ class Source:
     _bytes_on_the_way: int = 0
 
     def continues(self, fetch: Fetch, current: Revision, compacted: Revision) -> bool:
-        """Revisions after `current` cannot have come from this history: whoever asks from there lives in another one."""
+        """Revisions after `current` cannot have come from this history: a peer that asks for them has another history."""
         return fetch.store_id == self.store_id and compacted <= fetch.after <= current
 
     def answer(self, fetch: Fetch, current: Revision, compacted: Revision, *, agreed: bool = True) -> Start:

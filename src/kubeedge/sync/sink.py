@@ -121,7 +121,7 @@ async def _count(store: Store, prefix: str, usage: Usage) -> None:
 async def _apply(
     store: Store, prefix: str, lsr_key: str, action: Apply, written: Revision, usage: Usage | None = None
 ) -> Revision:
-    """One transaction: items, deletions, LSR. It is refused when somebody else wrote the LSR: another process that speaks
+    """One transaction: items, deletions, LSR. It is refused when another process wrote the LSR: another process that speaks
     for the same identity."""
     ops: list[Op] = [
         Delete(prefix + item.key) if item.value is None else Put(prefix + item.key, item.value)

@@ -28,7 +28,7 @@ def import_archive(store: ImageStore, archive: Path, names: Sequence[str] = ()) 
     with tarfile.open(archive) as tar:
         members = _Members(tar, archive.name)
         images = _docker_save(members) if members.has("manifest.json") else _oci_layout(members)
-        named = [image for image in images if image.names]  # beside those, one without a name is nobody's wish
+        named = [image for image in images if image.names]  # beside those, one without a name was not asked for
         if len(named or images) > 1 and (names or not named):
             raise Invalid(f"{archive.name} has {len(named or images)} images; a name can be given to one only")
         tagged: list[str] = []

@@ -86,7 +86,7 @@ class ImageStore:
         return self.layers / id.removeprefix("sha256:")
 
     def has_layer(self, id: str) -> bool:
-        """It is here, and nobody emptied it."""
+        """Whether it is here with all its files."""
         try:
             names = len(os.listdir(self.layer(id)))
             return names == int(self._count_file(id).read_text())

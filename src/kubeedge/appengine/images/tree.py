@@ -7,7 +7,7 @@ Lives here:      which file a path means, through symbolic links, whiteouts and 
 Lives elsewhere: the entries of a tar (unpack.py).
 
 A symbolic link is followed as a process with this root would follow it: "/" and ".." never lead out of it. A directory of a parent is made in
-the layer as well (copied up, with its owner and mode) before something is put into it. Nobody else may write to these directories meanwhile.
+the layer as well (copied up, with its owner and mode) before something is put into it. No other process may write to these directories meanwhile.
 """
 
 from __future__ import annotations

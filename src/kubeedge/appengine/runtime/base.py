@@ -161,7 +161,7 @@ CHUNK = 32 * 1024  # bytes
 class Streams(Protocol):
     """A process in a container, or the container's own, as `kubectl exec` and `kubectl attach` see it.
 
-    Bounded: a process whose output nobody receives is held up by its full pipes, and send() waits for one that does not read.
+    Bounded: a process whose output is not received blocks on its full pipes, and send() waits for one that does not read.
     """
 
     async def receive(self) -> Output | None:
@@ -186,7 +186,7 @@ class Streams(Protocol):
         ...
 
     async def close(self) -> None:
-        """Nobody listens any more: a process of exec ends, a container goes on. Idempotent."""
+        """The client has gone: a process of exec ends, a container goes on. Idempotent."""
         ...
 
 

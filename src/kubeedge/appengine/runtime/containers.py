@@ -80,7 +80,7 @@ class Containers:
         )
         try:
             records.save_run(self._layout.pod(sandbox.uid), run)
-        except OSError as exc:  # a full disk: a run that nobody would find again must not go on
+        except OSError as exc:  # a full disk: a run without a record must not go on
             self.remove(sandbox.uid, container.name, run)
             raise StartError("CreateContainerError", str(exc)) from exc
         return run
@@ -152,7 +152,7 @@ class Containers:
         trees.remove(base)  # of the container: its upper directory
 
     def is_alive(self, uid: str, run: Run) -> bool:
-        """Its process is in its control group: a process id alone may be somebody else's by now."""
+        """Its process is in its control group: the process id alone may have been reused."""
         return run.pid in cgroups.processes(f"{self._layout.group(uid)}/{run.id}")
 
     def oom_killed(self, uid: str, name: str) -> bool:

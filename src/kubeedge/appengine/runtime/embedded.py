@@ -141,7 +141,7 @@ class EmbeddedRuntime:
             containers = [self._recover_run(sandbox, run) for run in sandbox.runs.values()]
             ip = sandbox.ip
             if not any(c.exit is None for c in containers) and not sandbox.host_network:
-                # nothing lives in it: after a power cut the network may be half gone, a new one is sure
+                # no container runs in it: after a power cut its network may be incomplete, so a new one is safer
                 self._sandboxes.remove_network(sandbox)
                 ip = ""
             found.append(FoundPod(sandbox.uid, sandbox.namespace, sandbox.name, ip, containers))
@@ -284,7 +284,7 @@ class EmbeddedRuntime:
     # -- exits ---------------------------------------------------------------------------------------------------------
 
     def _gone(self, id: str) -> None:
-        """Nobody said how it ended; unless the word was lost."""
+        """No exit was reported for it, unless the report was lost."""
         self._ended(id)
         self._finish(id, 137, _UNKNOWN)
 

@@ -81,7 +81,7 @@ class Ends:
         """Everything of ours. Input that the process has not read is dropped."""
         self.close_theirs()
         if self.writer is not None and self.writer.transport.get_write_buffer_size():
-            self.writer.transport.abort()  # what it has not read, nobody waits for
+            self.writer.transport.abort()  # input that it has not read is dropped
         for transport in self._transports:
             transport.close()
         self.terminal = None
@@ -116,7 +116,7 @@ class ExecProcess:
     async def receive(self) -> Output | None:
         output = await self._output.get()
         if output is None:
-            self._output.put_nowait(None)  # for whoever asks again
+            self._output.put_nowait(None)  # for the next call
         return output
 
     async def send(self, data: bytes) -> None:

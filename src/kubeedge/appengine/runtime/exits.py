@@ -45,7 +45,7 @@ class ExitWatch:
         self._loop.add_reader(fd, self._expect_report, id)
 
     def discard(self, id: str) -> None:
-        """It is known how this one ended, or nobody wants to know."""
+        """Stop watching: its exit is known, or not needed any more."""
         if timer := self._lost.pop(id, None):
             timer.cancel()
         self._close(id)
@@ -77,7 +77,7 @@ class ExitWatch:
 
 
 def read_exit(directory: Path, container_id: str) -> int | None:
-    """The exit status, or None when the container has not ended (or nobody saw it end)."""
+    """The exit status, or None when the container has not ended (or its exit was not recorded)."""
     try:
         return int((directory / container_id).read_text())
     except (OSError, ValueError):

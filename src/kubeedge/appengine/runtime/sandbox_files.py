@@ -22,7 +22,7 @@ _SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
 
 
 def pin_namespaces(directory: Path, hostname: str, kinds: Sequence[str] = EVERY_KIND) -> None:
-    """Namespaces that nobody lives in yet, held by a bind mount each.
+    """New namespaces without a process, each held by a bind mount.
 
     A thread of its own leaves ours, and ends: namespaces belong to threads, and no other program is needed.
     """

@@ -55,7 +55,7 @@ def projected(context: VolumeContext, source: Mapping[str, Any]) -> Files:
         elif "downwardAPI" in part:
             files |= downward_api(context, object_of(part, "downwardAPI"))
         elif "serviceAccountToken" in part:
-            continue  # nobody signs tokens here yet; pods that do not ask the API do not miss it
+            continue  # tokens are not signed here yet; pods that do not use the API do not need one
         else:
             raise Invalid(f"projected source {', '.join(part)} is not supported", path="spec.volumes")
     return files

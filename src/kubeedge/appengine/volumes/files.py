@@ -14,7 +14,7 @@ from pathlib import Path
 from kubeedge.appengine.runtime import mounts
 from kubeedge.appengine.volumes.contents import Files
 
-_GROUP_READS = 0o440  # what fsGroup adds to the mode of a file that nobody writes, as the kubelet does
+_GROUP_READS = 0o440  # what fsGroup adds to the mode of a read-only file, as the kubelet does
 #: of one volume in memory; a Secret has at most 1 MiB, and for a moment both versions are there
 _SECRET_BYTES = 16 * 1024 * 1024
 

@@ -54,7 +54,7 @@ class VolumeManager:
         return next((said for name in pod.volumes if (said := self._volume(pod, name, "").over_limit())), "")
 
     def remove(self, uid: str, pod: Pod | None) -> None:
-        """All of a pod; `pod` is None when nobody knows any more what it was. Goes on past what fails, and raises OSError at the end."""
+        """All of a pod; `pod` is None when its specification is lost. Goes on past what fails, and raises OSError at the end."""
         mounts.remove_tree(self._of(uid) / sub_path.PINS)
         if pod is not None:
             self._unmount(pod)
@@ -72,7 +72,7 @@ class VolumeManager:
             raise problems[0]
 
     def sweep(self, known: Collection[str]) -> None:
-        """Volumes of pods that nobody knows: the machine or the agent ended between two steps of their removal."""
+        """Orphaned volumes: the machine or the agent ended between two steps of their removal."""
         for directory in self._root.iterdir() if self._root.is_dir() else ():
             if directory.name not in known:
                 with contextlib.suppress(OSError):

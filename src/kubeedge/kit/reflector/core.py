@@ -16,7 +16,7 @@ from kubeedge.kit.backoff import Backoff
 
 P = TypeVar("P")
 _BACKOFF = Backoff(1.0, 30.0)
-_SOON = Backoff(0.01, 30.0)  # from the second end in a row: whoever compacts or closes must be able to go on
+_SOON = Backoff(0.01, 30.0)  # from the second end in a row: the side that compacts or closes must be able to go on
 
 
 class Reflector(Generic[P]):

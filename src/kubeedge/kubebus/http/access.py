@@ -24,7 +24,7 @@ Access: TypeAlias = Literal["public", "tenant", "token"]
 KINDS: tuple[str, ...] = get_args(Access)
 TOKEN_HEADER = "x-kubeedge-token"
 MAX_TOKENS = 16  # of one service
-MIN_TOKEN = 16  # characters of a token that somebody else has made
+MIN_TOKEN = 16  # characters of a token that was not made here
 
 _HASH = 64  # hex digits of a SHA-256
 

@@ -21,7 +21,7 @@ class Account:
 
 
 class Accounts:
-    """Of tenants that exist; whoever names another one counts for "", so that names cannot fill memory."""
+    """Of tenants that exist; requests that name another one count for "", so that names cannot fill memory."""
 
     def __init__(self) -> None:
         self._unknown = Account()

@@ -52,7 +52,7 @@ _OF_THE_ORIGIN = frozenset(
         *("nel", "report-to", "accept-ch", "accept-ch-lifetime", "critical-ch", "use-as-dictionary"),
     )
 )
-# HTTP/2 over the connection would show the service paths from which nobody has removed the prefix
+# HTTP/2 over the connection would pass the service paths with their prefix
 _NO_UPGRADE = frozenset(("h2c",))
 _REFRESH = re.compile(r"([0-9.]+[ \t;,]+(?:url[ \t]*=[ \t]*)?['\"]?)(.*)", re.IGNORECASE | re.DOTALL)
 _COOKIE_PATH = re.compile(r"([ \t]*path[ \t]*=[ \t]*)(/.*)", re.IGNORECASE | re.DOTALL)

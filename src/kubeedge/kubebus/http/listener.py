@@ -29,7 +29,7 @@ ClientFastPath = Callable[[int], Any]
 Asked = Callable[[Any, str], None]
 Refused = Callable[[int], None]  # with the status
 
-# A client that vanished without a word is noticed after about two minutes, though a stream to it has nothing to say.
+# A client that disappears without a FIN is noticed after about two minutes, though a stream to it has nothing to say.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 _TOLD = 64  # refused clients at once that are told why; the others are cut off
 _TELLING = 1.0  # seconds

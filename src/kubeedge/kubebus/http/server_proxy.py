@@ -22,9 +22,9 @@ from kubeedge.kubebus.http.url import ServiceName, Target, is_bare_l4, parse_l4
 log = logging.getLogger("kubeedge.kubebus.http")
 
 
-#: None: there is no such service. Raises Unavailable when there is one and nobody serves it at this moment.
+#: None: there is no such service. Raises Unavailable when there is one and no node serves it at this moment.
 Resolve = Callable[[ServiceName], Awaitable[Target | None]]
-#: Raises NotFound, and Unavailable when nobody knows who may use the service.
+#: Raises NotFound, and Unavailable when the access policy of the service is not known.
 PolicyOf = Callable[[ServiceName], Policy]
 
 _ALL_NUMBERS = 0xFFFF

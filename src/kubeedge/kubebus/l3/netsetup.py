@@ -196,7 +196,7 @@ def conflicts(address: str, routes: Sequence[str]) -> tuple[Conflict, ...]:
 
 
 def remove_rules() -> None:
-    """Interfaces take their routes along; rules, and the `throw` routes, stay until somebody removes them: unless there is another overlay.
+    """Interfaces take their routes along; rules, and the `throw` routes, stay until they are removed: unless there is another overlay.
     Raises OSError."""
     with Netlink() as kernel:
         if any(route.table == TABLE and route.kind == UNICAST for route in kernel.routes()):

@@ -37,7 +37,7 @@ class TunDevice:
 
 
 def open_tun(name: str, *, offload: bool = True) -> TunDevice:
-    """Create the device in this network namespace; it vanishes with the descriptor. Raises Unavailable, with what to do.
+    """Create the device in this network namespace; it is removed with the descriptor. Raises Unavailable, with what to do.
 
     Without offload, or on a kernel that has no virtio headers for TUN, packets come in the size of the MTU.
     """

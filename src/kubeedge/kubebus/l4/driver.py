@@ -238,7 +238,7 @@ class _Transport(asyncio.Transport):
         if not self.established.done():
             self.established.set_exception(Unavailable(str(error) if error else "closed"))
         if not self.established.cancelled():
-            self.established.exception()  # whoever waited has heard it; nobody else must
+            self.established.exception()  # the caller that waited has its exception; it is not to be logged as never retrieved
         self._endpoint._forget(self._key)
         self._loop.call_soon(self._protocol.connection_lost, error)
 

@@ -16,7 +16,7 @@ from kubeedge.kubebus.l3.plane import Plane, TlsContext
 
 
 class Path(Protocol):
-    """A relay has answered; there is no link yet. Whoever has it calls `attach` or `close`, once."""
+    """A relay has answered; there is no link yet. Its owner calls `attach` or `close`, once."""
 
     @property
     def local(self) -> str:
