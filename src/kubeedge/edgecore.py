@@ -6,7 +6,7 @@
     edgehub (sync in both directions)
 
 In this order, and stopped in the reverse one. Pods start from the local store alone, so AppEngine needs nothing of EdgeHub: the channel
-comes last, when what it reports is what runs, and goes first, so that the end of the other modules is not reported as trouble of the node. What
+comes last, when what it reports is what runs, and goes first, so that the end of the other modules is not reported as a failure of the node. What
 is written after that waits in the store for the next channel.
 
 What is switched off in kubeedge.yaml is not imported.

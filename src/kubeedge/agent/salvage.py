@@ -9,7 +9,7 @@ from kubeedge.api import edge_writes, keys
 
 
 def worth_keeping(key: str, value: bytes) -> bool:
-    """What the cloud wants and what it has not seen of us, as far as it is still JSON. The rest is made anew."""
+    """What the cloud wants and what it has not seen of us, as far as it is still JSON. The rest is fetched or made again."""
     if key.startswith((keys.DESIRED, f"{keys.REPORTED}{edge_writes.RESOURCE}/")):
         with contextlib.suppress(ValueError, RecursionError):
             return isinstance(json.loads(value), dict)

@@ -100,7 +100,7 @@ class PodObservation:
 
 @dataclass(frozen=True, slots=True)
 class CreateSandbox:
-    """Namespaces, network and cgroup of the pod, anew when an earlier attempt failed."""
+    """Namespaces, network and cgroup of the pod; after a failed attempt, all of them again."""
 
 
 @dataclass(frozen=True, slots=True)

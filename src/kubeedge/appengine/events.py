@@ -1,6 +1,6 @@
 """Events of pods, for `kubectl describe`: the newest 100 of them, in the local store, from where they go up.
 
-Lives here:      what an Event looks like; an event that repeats is counted, not written anew.
+Lives here:      what an Event looks like; an event that repeats is counted, not written again.
 Lives elsewhere: when something is worth an event (engine.py).
 """
 

@@ -161,7 +161,7 @@ async def _connected(host: str, port: int) -> AsyncIterator[tuple[asyncio.Stream
 
 
 async def _ask_http(host: str, port: int, target: str, headers: Sequence[tuple[str, str]]) -> str:
-    """A redirect to the same host is followed, as the kubelet does; one to another host is good enough."""
+    """A redirect to the same host is followed, as the kubelet does; one to another host counts as success."""
     url = f"http://{_in_url(host)}:{port}{target if target.startswith('/') else '/' + target}"
     for _ in range(_REDIRECTS + 1):
         parts = urlsplit(url)

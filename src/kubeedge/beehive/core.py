@@ -18,7 +18,7 @@ from kubeedge.kit.backoff import Backoff
 class RestartPolicy:
     """How long a crashed module waits for its next start."""
 
-    backoff: Backoff = Backoff(0.5, 30.0)  # a longer wait would keep a node useless after its trouble is over
+    backoff: Backoff = Backoff(0.5, 30.0)  # a longer delay would keep a node out of service after the cause is gone
     healthy_after: float = 60.0  # seconds of life after which a crash counts as the first again
 
 

@@ -27,7 +27,7 @@ class Backoff:
     def delay(self, failures: int, chance: float = 1.0) -> float:
         """Seconds to wait after the n-th failure in a row (1, 2, ...); none after 0 failures.
 
-        `chance` is a number from 0.0 to 1.0, drawn anew for each attempt (`random.random()`); it is without effect where there is no jitter.
+        `chance` is a number from 0.0 to 1.0, drawn for each attempt (`random.random()`); it is without effect where there is no jitter.
         """
         if failures < 1:
             return 0.0

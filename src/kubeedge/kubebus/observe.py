@@ -102,7 +102,7 @@ def traffic(name: str, counters: Iterable[tuple[Mapping[str, str], PortCounters]
 
 class CounterTotals:
     """All ports as one, for a relay whose links are too many for a label each. What a port had when it was last looked at stays in
-    the sum after its end: a counter of Prometheus that goes back counts as begun anew, with everything it has."""
+    the sum after its end: Prometheus takes a counter that goes back for a reset and counts its whole value again."""
 
     def __init__(self) -> None:
         self._last: dict[PortId, PortCounters] = {}

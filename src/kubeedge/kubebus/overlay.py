@@ -18,7 +18,7 @@ log = logging.getLogger("kubeedge.kubebus")
 
 
 class OverlayInterface:
-    """It is opened with each run of the module: a TUN that is gone is made anew."""
+    """It is opened with each run of the module: a TUN that was deleted is created again."""
 
     def __init__(self, settings: KubeBusSettings) -> None:
         self._settings = settings
@@ -71,5 +71,5 @@ class OverlayInterface:
                 log.warning("%s; `addresses` of the cloud chooses other ranges for a tenant", text)
         for text in self.conflicts:
             if text not in conflicts:
-                log.info("no longer: %s", text)
+                log.info("resolved: %s", text)
         self.conflicts = conflicts

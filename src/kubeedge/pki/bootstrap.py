@@ -56,7 +56,7 @@ class Client:
         if tokens.ca_hash(der) != token.ca_hash:
             raise Refused(
                 f"the CA certificate of {self._where} is not the one that the token names: the token is of another cloud, "
-                "or somebody is in between"
+                "or the connection is intercepted"
             )
         self._check_clock(date)
         return pem

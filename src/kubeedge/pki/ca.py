@@ -51,7 +51,7 @@ class Authority:
             if self.certificate_file.exists():
                 raise Invalid(
                     f"{key_file} is missing beside {self.certificate_file}: restore it from a backup; or remove the "
-                    "certificate to begin anew, and join all nodes again"
+                    "certificate to create a new authority, and join all nodes again"
                 )
             private.directory(directory)
             write_secret(key_file, csr.key_pem(csr.new_key()))

@@ -66,7 +66,7 @@ def access_shown(value: Value) -> str:
     try:
         policy = access.policy_of(value)
     except ValueError:
-        return f"{value.get('access')!r:.40} (nobody)"
+        return f"{value.get('access')!r:.40} (access denied)"
     return f"token ({len(policy.tokens)})" if policy.access == "token" else policy.access
 
 

@@ -33,7 +33,7 @@ class Leases:
         self._ids = itertools.count(max(lease + 1, next(self._ids)))
 
     def keepalive(self, lease: int, now: float) -> None:
-        """Its TTL begins anew. Raises NotFound."""
+        """Restarts its TTL. Raises NotFound."""
         if lease not in self._ttls:
             raise NotFound(f"lease {lease} does not exist or has expired")
         self._deadlines[lease] = now + self._ttls[lease]

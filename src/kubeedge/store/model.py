@@ -194,7 +194,7 @@ class Store(Protocol):
         ...
 
     async def lease_keepalive(self, lease: int) -> None:
-        """Its TTL begins anew. Raises NotFound when it has expired."""
+        """Restarts its TTL. Raises NotFound when it has expired."""
         ...
 
     async def lease_revoke(self, lease: int) -> None:

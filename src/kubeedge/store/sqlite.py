@@ -294,7 +294,7 @@ class SqliteStore:
                 return await self._end_lease(lease)
             except Unavailable:
                 await asyncio.sleep(_LEASE_RETRY)
-            except Misuse:  # closed meanwhile; the lease begins anew at the next start
+            except Misuse:  # closed meanwhile; the lease restarts with the next process
                 return
 
     # -- the end -------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ check, backup and stats may be used while the process runs: readers do not stop 
 
 A restored store is a history of its own: it has a new identity, its revision is far above any that was handed out before (the distance that
 etcd's `--bump-revision` recommends), and everything before is compacted. So nobody continues a history that did not happen: the other
-side of sync compares both stores anew, and watches of clients list again.
+side of sync compares both stores again, and watches of clients list again.
 """
 
 from __future__ import annotations
@@ -103,9 +103,7 @@ def backup(path: Path, target: Path, *, replace: bool = False) -> int:
     """A whole copy, as of one moment, mode 0600; its bytes. Raises Invalid when `target` exists or is the store, CorruptStore."""
     _must_exist(path)
     if target.resolve() in {file.resolve() for file in (path, *companions(path), lock_of(path))}:
-        raise Invalid(
-            f"{target} belongs to the store itself: whoever uses it would go on with a file that nobody finds any more"
-        )
+        raise Invalid(f"{target} belongs to the store itself: the process that uses it would go on with a deleted file")
     if target.exists() and not replace:
         raise Invalid(f"{target} exists: name another file, or say --force")
     with _reading(path) as db:

@@ -2,7 +2,7 @@
 
 What is beyond the bounds is refused key by key: the sink stays attached, takes what fits, and tells the source (codec.KeysRefused). What is
 there already, and what says how a node and its pods are (VITAL), may use a reserve of a quarter more, so a flood of other keys does not
-hide them. When the refused keys would fit, because others were deleted, the sink has everything compared anew.
+hide them. When the refused keys would fit, because others were deleted, the sink has everything compared again.
 
 How often they may change is bounded, too: the sink counts which share of all that there may be was written (Usage.spent), and takes
 the next message when that is paid for (paces). A source that follows its window sends the newest value then, so nothing is lost by it.

@@ -82,7 +82,7 @@ async def run_sink(
                 await _count(store, prefix, usage)
             if usage.fits() and sink.lsr != Lsr():  # not in the middle of a snapshot, which may bring it anyway
                 await _commit(store, lsr_key, [], Lsr(), written)
-                raise PeerError("there is room for what was refused; everything is compared anew", close_code=1012)
+                raise PeerError("there is room for what was refused; everything is compared again", close_code=1012)
         if pace:
             await _hold(pace, progress, prefix)
 
@@ -186,7 +186,7 @@ def _patched(item: Patch, value: bytes | None) -> Item:
         value = delta.apply(value or b"", item.patch)
         if delta.digest(value) != item.digest:
             raise PeerError(
-                f"a patch of {item.key} does not fit the value here; everything is compared anew", close_code=1012
+                f"a patch of {item.key} does not fit the value here; everything is compared again", close_code=1012
             )
     return Item(item.key, value)
 

@@ -32,7 +32,7 @@ async def connect(path: Path) -> socket.socket:
             os.close(directory)
     except OSError as exc:
         attached.close()
-        raise NotRunning(f"nobody serves the streams of the container: {exc.strerror or exc}") from exc
+        raise NotRunning(f"the streams of the container are not served: {exc.strerror or exc}") from exc
     except BaseException:
         attached.close()
         raise

@@ -63,7 +63,7 @@ def _same(directory: Path, files: Files) -> bool:
 
 
 def in_memory(directory: Path) -> None:
-    """What an older agent left there on the disk goes: the container that is about to start gets it anew."""
+    """Removes what an older agent left there on the disk: the container that is about to start gets it again."""
     if os.path.ismount(directory):
         return
     shutil.rmtree(directory, ignore_errors=True)

@@ -42,7 +42,7 @@ class VolumeManager:
 
     def refresh(self, pod: Pod, ip: str) -> None:
         """Volumes that are there get the newest content; of what went away the files stay, as with the kubelet. One that was lost waits
-        for its container, which starts anew."""
+        for its container, which is restarted."""
         for name in pod.volumes:
             with contextlib.suppress(KubeEdgeError, OSError):
                 volume = self._volume(pod, name, ip)

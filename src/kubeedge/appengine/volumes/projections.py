@@ -50,7 +50,7 @@ class Projection:
         return directory.is_dir()
 
     def refresh(self) -> None:
-        """Writes all files anew and swaps them in at once, as the kubelet does, through the link ..data."""
+        """Writes all files again and swaps them in at once, as the kubelet does, through the link ..data."""
         mode = self._source.get("defaultMode")
         files.write(
             self._context.directory,

@@ -12,7 +12,7 @@ from typing import Any
 from kubeedge.kubebus.http.limits import Busy, ProxyLimits, TooFast, once
 from kubeedge.kubebus.http.url import Target
 
-NODE_SECONDS = 30.0  # a node that was removed and made anew may have another number
+NODE_SECONDS = 30.0  # a node that was removed and joined again may have another number
 SERVICE_SECONDS = 60.0  # every change of the table is told; this is a safety net
 POOLED = 64  # idle connections to one target: each is a few hundred bytes here
 

@@ -35,7 +35,7 @@ _HOP_BY_HOP = frozenset(
         "transfer-encoding",  # each hop frames for itself
         "upgrade",
         "proxy",  # never a real header; as CGI's HTTP_PROXY it redirects a service's own requests
-        "expect",  # 100-continue is asked for anew (forward.exchange)
+        "expect",  # hop by hop: forward.exchange asks for 100-continue itself
     )
 )
 _NOT_HOP_BY_HOP = frozenset(

@@ -78,7 +78,7 @@ class Endpoint:
         self._settle_soon()
 
     def reset_peer(self, number: NodeNumber, reason: str) -> None:
-        """Every connection with that node ends: it is known to have started anew."""
+        """Every connection with that node is reset: it is known to have restarted."""
         self._core.reset_peer(number, reason)
         self._settle()
 
