@@ -81,7 +81,7 @@ def web_service(
     """(name, what a node needs to find the pods and to know who may use them) of an annotated Service. Of tokens, which are in `objects`
     as Secrets, only the hashes go to the node."""
     annotations = obj["metadata"].get("annotations") or {}
-    name = annotations.get(PUBLISH)
+    name = publishes(obj)
     spec = obj.get("spec") or {}
     ports = spec.get("ports") or []
     if not name or not ports or not spec.get("selector"):
@@ -93,7 +93,12 @@ def web_service(
     if access == "token":
         secret = token_secret(obj)
         value["tokens"] = _hashes(objects.get(secret)) if secret else []
-    return str(name), canonical(value)
+    return name, canonical(value)
+
+
+def publishes(obj: Object) -> str:
+    """The name that a Service is annotated to be published by, good or not; "" for none."""
+    return str((obj["metadata"].get("annotations") or {}).get(PUBLISH) or "")
 
 
 def token_secret(obj: Object) -> tuple[str, str, str] | None:
@@ -167,7 +172,7 @@ def desired(
             found = objects.get((resource, namespace, name))
             if found is not None:
                 wanted[_key(resource, namespace, name)] = data_object(found)
-    for service in sorted(services, key=_age):  # of two Services that publish one name, the older one has it
+    for service in sorted(services, key=age):  # of two Services that publish one name, the older one has it
         if (published := web_service(service, objects)) is not None and any(_is_behind(service, obj) for obj in pods):
             wanted.setdefault(_key("webservices", "", published[0]), published[1])
     if node_object is not None:
@@ -175,7 +180,7 @@ def desired(
     return wanted
 
 
-def _age(service: Object) -> tuple[str, str, str]:
+def age(service: Object) -> tuple[str, str, str]:
     stamp = str(service["metadata"].get("creationTimestamp") or "")
     return stamp, meta.namespace_of(service), meta.name_of(service)
 

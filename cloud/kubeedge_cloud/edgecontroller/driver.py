@@ -3,6 +3,7 @@
     down   API objects ── core.desired(node) ── compare with the store ── write the differences ──> /t/T/edge/N/desired/   (desired.py)
     up     /t/T/edge/N/reported/ ──> status of pods, Node objects, events (reports.py), writes of the node (pending_writes.py)
            /sessions/T/N          ──> Ready (nodes.py)
+    Services with annotations that do not do what they say ──> events (publications.py)
 
 Lives here: which change has to be looked at by whom. Whatever happened while the process was away, the next look finds the same differences.
 """
@@ -23,6 +24,7 @@ from kubeedge_cloud.edgecontroller import core, pending_writes
 from kubeedge_cloud.edgecontroller.desired import DesiredState
 from kubeedge_cloud.edgecontroller.nodes import KUBEBUS, Nodes
 from kubeedge_cloud.edgecontroller.pending_writes import PendingWrites
+from kubeedge_cloud.edgecontroller.publications import Publications
 from kubeedge_cloud.edgecontroller.reports import Reports
 from kubeedge_cloud.edgecontroller.state import EdgeState
 from kubeedge_cloud.tenants.manager import TenantManager
@@ -40,6 +42,7 @@ class TenantEdgeController:
         self._reports = Reports(state, self._nodes)
         self._writes = PendingWrites(state, lambda node: self._desired.queue.add(node))
         self._desired = DesiredState(state, self._writes.answered, fence)
+        self._publications = Publications(state)
 
     async def run(self, serving: asyncio.Event) -> None:
         """Fills the caches first; `serving` is set once the state of the store has been read, too."""
@@ -60,6 +63,7 @@ class TenantEdgeController:
                 await first.wait()
             for queue in (self._desired.queue, self._reports.queue, self._nodes.queue, self._writes.queue):
                 group.create_task(queue.run())
+            group.create_task(self._publications.queue.run())
             group.create_task(state.recorder.run(), name="events of nodes")
             serving.set()
 
@@ -69,6 +73,7 @@ class TenantEdgeController:
         state, desired = self._state, self._desired
         state.pods.on_change(self._pod_changed)
         state.services.on_change(desired.service_changed)
+        state.services.on_change(self._publications.service_changed)
         state.nodes.on_change(self._node_changed)
         for resource, informer in state.data.items():
             informer.on_change(partial(desired.data_changed, resource))
