@@ -2,7 +2,7 @@
 
     store
     certificates, kubebus, networkwatch
-    appengine, servicetable, publishing, metrics, edgewrites, metaserver, kubebuscondition, control
+    appengine, servicetable, publishing, metrics, edgewrites, metaserver, conditions, control
     edgehub (sync in both directions)
 
 In this order, and stopped in the reverse one. Pods start from the local store alone, so AppEngine needs nothing of EdgeHub: the channel
@@ -107,7 +107,7 @@ class Agent:
             workloads.append(self._metrics_server(parts.config.metrics.listen))
         if on.metaserver.enable:
             workloads += self._metaserver()
-        workloads += [self._kubebus_condition(), self._control()]
+        workloads += [self._conditions(), self._control()]
         return [level for level in (network, workloads, channel) if level]
 
     def _certificates(self) -> Module:
@@ -274,11 +274,15 @@ class Agent:
         parts.api = MetaServer(parts.store, settings, kubelet.connect, wall=time.time)
         return [parts.writes, parts.api]
 
-    def _kubebus_condition(self) -> Module:
+    def _conditions(self) -> Module:
         from kubeedge.conditions.module import ConditionReporter
 
-        bus = self.parts.bus
-        return ConditionReporter(self.parts.store, (lambda: bus.status) if bus is not None else None)
+        bus, engine = self.parts.bus, self.parts.engine
+        return ConditionReporter(
+            self.parts.store,
+            bus=(lambda: bus.status) if bus is not None else None,
+            runtime=engine.not_ready if engine is not None else None,
+        )
 
     def _control(self) -> Module:
         control = AgentControl(self.parts, lambda: self.supervisor)

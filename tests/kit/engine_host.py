@@ -20,6 +20,7 @@ from kubeedge.appengine.images.service import EmbeddedImages
 from kubeedge.appengine.images.store import ImageStore
 from kubeedge.appengine.module import AppEngine, AppEngineSettings
 from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
+from kubeedge.conditions.module import ConditionReporter
 from kubeedge.store.model import ChangeKind
 from kubeedge.store.sqlite import open_sqlite
 
@@ -52,6 +53,8 @@ async def main(config: dict[str, Any]) -> None:
                 say(key=c.key, value=None if c.kind is ChangeKind.DELETE else json.loads(c.value))
 
     reporting = asyncio.create_task(report())
+    conditions = ConditionReporter(store, bus=None, runtime=engine.not_ready)
+    telling = asyncio.create_task(conditions.run(asyncio.Event()))
     waiting = asyncio.create_task(ready.wait())
     await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
     if running.done():
@@ -74,9 +77,9 @@ async def main(config: dict[str, Any]) -> None:
             else:
                 text = b"".join([part async for part in logs.read(found[0], logs.LogOptions(), lambda: False)])
                 say(logs=text.decode())
-    for task in (running, reporting):
+    for task in (running, reporting, telling):
         task.cancel()
-    await asyncio.gather(running, reporting, return_exceptions=True)
+    await asyncio.gather(running, reporting, telling, return_exceptions=True)
     await store.close()
 
 

@@ -644,9 +644,13 @@ def test_a_runtime_that_is_removed_is_named_and_taken_up_again_when_it_is_back(e
     waiting = lambda s: container(s)["state"].get("waiting", {})  # noqa: E731
     status = engine.until("late", lambda s: waiting(s).get("reason") == "CreateContainerError", "the reason")
     assert "crun or runc is missing on this node" in waiting(status)["message"]
+    runtime = lambda: engine.reported["/reported/conditions/_/containerruntime"]  # noqa: E731
+    until(lambda: runtime()["status"] == "False", timeout=10, what="the condition of the node")
+    assert "crun or runc missing on this node" in runtime()["message"]
     for program in programs:
         engine.host.run("umount", program)
     engine.until("late", ready, "the pod Ready", timeout=40)
+    until(lambda: runtime()["status"] == "True", timeout=10, what="the end of it")
 
 
 @pytest.mark.parametrize("runtime", ["crun", "runc"])

@@ -20,6 +20,9 @@ ACCESS_SECRET = "kubeedge.io/access-token-secret"  # name of a Secret beside the
 MANAGED = "kubeedge.io/managed"  # annotation of a Node that was made here: it goes with the node's record
 UNREACHABLE = "node.kubernetes.io/unreachable"
 KUBEBUS_READY = "KubeBusReady"  # condition of a Node: it has a link to a relay
+RUNTIME_READY = "ContainerRuntimeReady"  # condition of a Node: it can start containers
+REPORTED_CONDITIONS = {"kubebus": KUBEBUS_READY, "containerruntime": RUNTIME_READY}  # by name of the report
+_UNKNOWN = {"status": "Unknown", "reason": "NodeStatusUnknown", "message": "edge agent's channel is not attached"}
 _REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 EVENT_LIFE = 3600.0  # seconds: the API keeps no event longer, so an older one is not brought there again
 _NODE_REPORT: Mapping[str, type] = {
@@ -257,18 +260,21 @@ def node_labels(status: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def ready_condition(attached: bool, previous: Mapping[str, Any] | None, now: str) -> dict[str, Any]:
-    """Kubernetes' Ready condition of a node; the transition time moves when the status does."""
-    status = "True" if attached else "Unknown"
-    changed = previous is None or previous.get("status") != status
-    return {
-        "type": "Ready",
-        "status": status,
-        "reason": "KubeletReady" if attached else "NodeStatusUnknown",
-        "message": "edge agent attached" if attached else "edge agent's channel is not attached",
-        "lastHeartbeatTime": now if changed or previous is None else previous.get("lastHeartbeatTime", now),
-        "lastTransitionTime": now if changed or previous is None else previous.get("lastTransitionTime", now),
-    }
+def ready_condition(
+    attached: bool, previous: Mapping[str, Any] | None, now: str, runtime: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Kubernetes' Ready condition of a node. `runtime`: its condition ContainerRuntimeReady, if it has one."""
+    heard = (runtime or {}).get("status", "True")
+    if not attached:
+        said = _UNKNOWN
+    elif heard == "False":
+        message = f"container runtime is down: {(runtime or {}).get('message', '')}"
+        said = {"status": "False", "reason": "KubeletNotReady", "message": message}
+    elif heard == "Unknown" and previous is not None:
+        return dict(previous)  # it is back, and its word of the runtime, which counts again, is looked at next
+    else:
+        said = {"status": "True", "reason": "KubeletReady", "message": "edge agent attached"}
+    return _moved(previous, {"type": "Ready", **said}, now)
 
 
 def with_ready(status: Mapping[str, Any], attached: bool, now: str) -> dict[str, Any]:
@@ -292,34 +298,41 @@ def with_ready(status: Mapping[str, Any], attached: bool, now: str) -> dict[str,
                 "lastTransitionTime": now,
             }
         )
-    conditions.append(ready_condition(attached, before.get("Ready"), now))
-    if (bus := before.get(KUBEBUS_READY)) is not None:
-        unknown = {
-            "status": "Unknown",
-            "reason": "NodeStatusUnknown",
-            "message": "edge agent's channel is not attached",
-        }
-        conditions.append(bus if attached else _moved(bus, {**bus, **unknown}, now))
+    conditions.append(ready_condition(attached, before.get("Ready"), now, before.get(RUNTIME_READY)))
+    for kind in REPORTED_CONDITIONS.values():
+        if (said := before.get(kind)) is not None:
+            conditions.append(said if attached else _moved(said, {**said, **_UNKNOWN}, now))
     return {**status, "conditions": conditions}
 
 
-def kubebus_condition(report: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a node says of its links; None for what is no such thing."""
+def reported_condition(kind: str, report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a node says of its links or its runtime; None for what is no such thing."""
     status, reason, message = (report.get(key) for key in ("status", "reason", "message"))
-    if report.get("type") != KUBEBUS_READY or status not in ("True", "False"):
+    if report.get("type") != kind or status not in ("True", "False"):
         return None
     if not isinstance(reason, str) or not _REASON.fullmatch(reason) or not isinstance(message, str):
         return None
-    return {"type": KUBEBUS_READY, "status": status, "reason": reason, "message": message[:256]}
+    return {"type": kind, "status": status, "reason": reason, "message": message[:256]}
 
 
-def with_kubebus(status: Mapping[str, Any], condition: Mapping[str, Any] | None, now: str) -> dict[str, Any]:
-    """None: the node has no KubeBus."""
+def with_reported(
+    status: Mapping[str, Any], kind: str, condition: Mapping[str, Any] | None, now: str
+) -> dict[str, Any]:
+    """The status of an attached node that said this; None: it has no such part."""
     before = {c.get("type"): c for c in status.get("conditions") or ()}
-    others = [c for c in status.get("conditions") or () if c.get("type") != KUBEBUS_READY]
+    others = [c for c in status.get("conditions") or () if c.get("type") != kind]
     if condition is not None:
-        others.append(_moved(before.get(KUBEBUS_READY), condition, now))
-    return {**status, "conditions": others}
+        others.append(_moved(before.get(kind), condition, now))
+    return with_ready({**status, "conditions": others}, True, now)
+
+
+def condition_event(condition: Mapping[str, Any]) -> tuple[str, bool]:
+    """The reason of the Event that tells of it, and whether that is a warning."""
+    if condition["reason"] == "AddressConflict":
+        return "KubeBusAddressConflict", True
+    well = condition["status"] == "True"
+    kind = str(condition["type"])
+    return (kind if well else f"{kind.removesuffix('Ready')}NotReady"), not well
 
 
 def _moved(previous: Mapping[str, Any] | None, condition: Mapping[str, Any], now: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from kubeedge.store.reflector import reflect
 from kubeedge_cloud.controllers.objects import is_deleting
 from kubeedge_cloud.edgecontroller import core, pending_writes
 from kubeedge_cloud.edgecontroller.desired import DesiredState
-from kubeedge_cloud.edgecontroller.nodes import KUBEBUS, Nodes
+from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, Nodes
 from kubeedge_cloud.edgecontroller.pending_writes import PendingWrites
 from kubeedge_cloud.edgecontroller.publications import Publications
 from kubeedge_cloud.edgecontroller.reports import Reports
@@ -96,7 +96,8 @@ class TenantEdgeController:
         if after is None:  # the machine is still a node: it registers again, with everything that it has said of itself
             self._nodes.queue.add(name)
             self._reports.again(name, f"nodes/{keys.CLUSTER_SCOPE}/{name}")
-            self._reports.again(name, KUBEBUS)
+            for rest in CONDITIONS:
+                self._reports.again(name, rest)
 
     # Keys of the store
 

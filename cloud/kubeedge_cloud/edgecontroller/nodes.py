@@ -17,7 +17,8 @@ from kubeedge_cloud.edgecontroller.state import EdgeState
 
 log = logging.getLogger("kubeedge.edgecontroller")
 
-KUBEBUS = f"conditions/{keys.CLUSTER_SCOPE}/kubebus"  # report of a node about its links
+#: reports of a node about its links and its runtime -> the conditions that they become
+CONDITIONS = {f"conditions/{keys.CLUSTER_SCOPE}/{name}": kind for name, kind in core.REPORTED_CONDITIONS.items()}
 
 
 class Nodes:
@@ -62,8 +63,8 @@ class Nodes:
             await self._state.client.update(NODES, "", {**node, "status": merged}, subresource="status")
             log.info("tenant=%s node=%s ready=%s", self._state.tenant, name, attached)
         await self._pods_of(name, attached)
-        if attached and f"{name}/reported/{KUBEBUS}" in self._state.reported:
-            self._report_again(name, KUBEBUS)
+        for rest in CONDITIONS if attached else ():  # also for one that was taken back while the node was away
+            self._report_again(name, rest)
         return None
 
     async def _pods_of(self, name: NodeName, attached: bool) -> None:

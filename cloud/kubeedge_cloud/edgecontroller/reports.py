@@ -18,7 +18,7 @@ from kubeedge.errors import Conflict, Invalid, NotFound, Refused
 from kubeedge.kit.bucket import Bucket
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.edgecontroller import core
-from kubeedge_cloud.edgecontroller.nodes import KUBEBUS, Nodes
+from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, Nodes
 from kubeedge_cloud.edgecontroller.state import EdgeState
 
 log = logging.getLogger("kubeedge.edgecontroller")
@@ -64,7 +64,7 @@ class Reports:
     async def _sync_up(self, key: tuple[NodeName, str]) -> float | None:
         name, rest = key
         value = self._state.reported.get(f"{name}/reported/{rest}")
-        if value is None and rest == KUBEBUS:
+        if value is None and rest in CONDITIONS:
             value = b"{}"  # it is switched off
         if value is None or name not in self._state.records:
             return None
@@ -79,8 +79,8 @@ class Reports:
                     await self._pod_reported(name, namespace, object_name, report)
                 case "nodes" if object_name == name:
                     await self._node_reported(name, report)
-                case "conditions" if object_name == "kubebus":
-                    await self._kubebus_reported(name, report)
+                case "conditions" if rest in CONDITIONS:
+                    await self._condition_reported(name, CONDITIONS[rest], report)
                 case "events":
                     return await self._event_reported(name, namespace, object_name, report)
         except Invalid as exc:  # what one node says must not stop the others
@@ -137,26 +137,20 @@ class Reports:
         if merged != current:
             await self._state.client.update(NODES, "", {**node, "status": merged}, subresource="status")
 
-    async def _kubebus_reported(self, name: NodeName, report: dict[str, Any]) -> None:
+    async def _condition_reported(self, name: NodeName, kind: str, report: dict[str, Any]) -> None:
         if name not in self._state.sessions and self._state.is_lost(name):
             return  # unknown
         node = await self._nodes.ensure(name)
         current = node.get("status") or {}
-        condition = core.kubebus_condition(report)
-        merged = core.with_kubebus(current, condition, self._state.now())
+        condition = core.reported_condition(kind, report)
+        merged = core.with_reported(current, kind, condition, self._state.now())
         if merged == current:
             return
         await self._state.client.update(NODES, "", {**node, "status": merged}, subresource="status")
         if condition is not None:
-            up = condition["status"] == "True"
-            self._state.recorder.event(
-                NODES,
-                node,
-                "KubeBusReady" if up else "KubeBusNotReady",
-                condition["message"],
-                component="edgecontroller",
-                warning=not up,
-            )
+            reason, warning = core.condition_event(condition)
+            message = condition["message"]
+            self._state.recorder.event(NODES, node, reason, message, component="edgecontroller", warning=warning)
 
     async def _event_reported(self, node: NodeName, namespace: str, name: str, report: dict[str, Any]) -> float | None:
         event = core.event(report, node, namespace, name, self._state.wall())

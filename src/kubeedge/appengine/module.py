@@ -254,6 +254,10 @@ class AppEngine:
         """The full names of all images on this node, sorted."""
         return sorted(name for image in await self._runtime.images.list() for name in image.names)
 
+    def not_ready(self) -> str:
+        """Why no container can start on this node; "": they can."""
+        return self._runtime.not_ready()
+
     def pod_list(self) -> list[Object]:
         """Metadata and status of each pod, as the kubelet's /pods has them; a pod without a status yet has an empty one."""
         return [

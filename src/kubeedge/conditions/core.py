@@ -1,4 +1,4 @@
-"""The condition KubeBusReady of this node. Pure.
+"""The conditions KubeBusReady and ContainerRuntimeReady of this node. Pure.
 
 Links may be down while the hub's channel is up, so the cloud has to be told. Only what lasts is said: a link that is replaced within a few
 seconds is no news, and each report is a write to flash.
@@ -6,9 +6,13 @@ seconds is no news, and each report is a write to flash.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
 
-TYPE = "KubeBusReady"
+Condition: TypeAlias = dict[str, str]
+
+KUBEBUS = "KubeBusReady"
+RUNTIME = "ContainerRuntimeReady"
 DOWN_FOR = 10.0  # seconds without a link before it is said
 
 
@@ -35,16 +39,40 @@ class Bus(Protocol):
         """Why the last attempt or link failed; "" when none did."""
         ...
 
+    @property
+    def conflicts(self) -> Sequence[str]:
+        """Networks of this machine that have addresses of the overlay."""
+        ...
 
-def condition(bus: Bus, said: dict[str, str] | None, now: float) -> dict[str, str] | None:
+    @property
+    def shadowed(self) -> bool:
+        """Because of one of them the overlay is not reached."""
+        ...
+
+
+def of_bus(bus: Bus, said: Condition | None, now: float) -> Condition | None:
     """What is to be said; None: what was `said` is still right."""
-    if bus.up:
-        new = {"type": TYPE, "status": "True", "reason": "LinkUp", "message": f"linked to relay {bus.relay}"}
+    if bus.up and bus.conflicts:
+        new = _condition(KUBEBUS, not bus.shadowed, "AddressConflict", "; ".join(bus.conflicts))
+    elif bus.up:
+        new = _condition(KUBEBUS, True, "LinkUp", f"linked to relay {bus.relay}")
     elif now - bus.since >= DOWN_FOR:
-        why = bus.last_error or "no relay answers"
-        new = {"type": TYPE, "status": "False", "reason": "NoLink", "message": f"no link to a relay: {why}"[:256]}
-        if said is not None and said["status"] == "False":
+        new = _condition(KUBEBUS, False, "NoLink", f"no link to a relay: {bus.last_error or 'no relay answers'}")
+        if said is not None and said["reason"] == "NoLink":
             return None  # each attempt may fail in its own words
     else:
         return None
     return new if new != said else None
+
+
+def of_runtime(not_ready: str, said: Condition | None) -> Condition | None:
+    """`not_ready`: why no container can start, "" when they can. None: what was `said` is still right."""
+    if not_ready:
+        new = _condition(RUNTIME, False, "ContainerRuntimeNotReady", not_ready)
+    else:
+        new = _condition(RUNTIME, True, "ContainerRuntimeReady", "containers can start")
+    return new if new != said else None
+
+
+def _condition(kind: str, status: bool, reason: str, message: str) -> Condition:
+    return {"type": kind, "status": str(status), "reason": reason, "message": message[:256]}

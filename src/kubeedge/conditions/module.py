@@ -1,4 +1,4 @@
-"""Module "kubebuscondition": tells the cloud, over the hub's channel, whether this node has a link to a relay.
+"""Module "conditions": tells the cloud, over the hub's channel, whether this node has a link to a relay and can start containers.
 
 Lives elsewhere: when there is something to tell (core.py).
 """
@@ -8,36 +8,46 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TypeAlias
 
 from kubeedge.api import keys
-from kubeedge.conditions.core import Bus, condition
+from kubeedge.conditions.core import Bus, Condition, of_bus, of_runtime
 from kubeedge.store.model import Store
 
 _LOOK = 2.0  # seconds
 
+Look: TypeAlias = Callable[[Condition | None], Condition | None]  # what was said -> what is to be said; None: no change
+
 
 class ConditionReporter:
-    """Module "kubebuscondition". `bus` None: KubeBus is switched off on this node, and nothing is said of it."""
+    """Module "conditions". What is None is switched off on this node, and nothing is said of it."""
 
-    name = "kubebuscondition"
+    name = "conditions"
 
-    def __init__(self, store: Store, look: Callable[[], Bus] | None) -> None:
+    def __init__(self, store: Store, *, bus: Callable[[], Bus] | None, runtime: Callable[[], str] | None) -> None:
+        """`runtime`: why no container can start, "" when they can."""
         self._store = store
-        self._look = look
+        self._looks: dict[str, Look | None] = {
+            "kubebus": (lambda said: of_bus(bus(), said, asyncio.get_running_loop().time())) if bus else None,
+            "containerruntime": (lambda said: of_runtime(runtime(), said)) if runtime else None,
+        }
 
     async def run(self, ready: asyncio.Event) -> None:
-        """Writes a condition only when it changes. With KubeBus switched off an old one is deleted."""
-        key = keys.reported("conditions", "", "kubebus")
+        """Writes a condition only when it changes. An old one of what is switched off is deleted."""
         ready.set()
-        if self._look is None:
-            await self._store.delete(key)
+        async with asyncio.TaskGroup() as group:
+            for name, look in self._looks.items():
+                group.create_task(self._follow(keys.reported("conditions", "", name), look), name=f"condition {name}")
             await asyncio.get_running_loop().create_future()
+
+    async def _follow(self, key: str, look: Look | None) -> None:
+        if look is None:
+            await self._store.delete(key)
             return
         kv = await self._store.get(key)
-        said: Any = json.loads(kv.value) if kv is not None else None
+        said: Condition | None = json.loads(kv.value) if kv is not None else None
         while True:
-            new = condition(self._look(), said, asyncio.get_running_loop().time())
+            new = look(said)
             if new is not None:
                 await self._store.put(key, json.dumps(new, sort_keys=True, separators=(",", ":")).encode())
                 said = new

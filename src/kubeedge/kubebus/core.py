@@ -72,6 +72,7 @@ class BusStatus:
     rtt: float | None
     last_error: str
     conflicts: tuple[str, ...] = ()  # networks of this machine that have addresses of the overlay
+    shadowed: bool = False  # by one of them: the overlay is not reached
 
 
 def wrong_welcome(settings: KubeBusSettings, welcome: Welcome) -> str | None:

@@ -125,6 +125,7 @@ class KubeBus:
             best.core.rtt if best else None,
             links.last_error if links else "" if self._settings.relays else NO_RELAY,
             self._overlay.conflicts,
+            self._overlay.shadowed,
         )
 
     def links(self) -> list[LinkInfo]:

@@ -26,6 +26,7 @@ class OverlayInterface:
         self.port = PortId(-1)  # of the plane
         self.subnets: Sequence[Subnet] = ()  # networks behind this node
         self.conflicts: tuple[str, ...] = ()  # networks of this machine that have addresses of the overlay
+        self.shadowed = False  # by one of them: the overlay is not reached
 
     async def open(self, plane: Plane) -> None:
         """Raises Unavailable, Invalid."""
@@ -73,3 +74,4 @@ class OverlayInterface:
             if text not in conflicts:
                 log.info("resolved: %s", text)
         self.conflicts = conflicts
+        self.shadowed = self._overlay is not None and any(c.shadowed for c in self._overlay.conflicts)

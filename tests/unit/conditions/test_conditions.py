@@ -1,4 +1,4 @@
-"""What a node says of its links, with literal times."""
+"""What a node says of its links and of its container runtime, with literal times."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 
 from kubeedge.api import keys
-from kubeedge.conditions.core import DOWN_FOR, condition
+from kubeedge.conditions.core import DOWN_FOR, of_bus, of_runtime
 from kubeedge.conditions.module import ConditionReporter
 from kubeedge.store.memory import MemoryStore
 from tests.kit import virtual_time
@@ -19,26 +19,28 @@ class Bus:
     since: float = 0.0
     relay: str = "203.0.113.1:10010"
     last_error: str = ""
+    conflicts: tuple[str, ...] = ()
+    shadowed: bool = False
 
 
 def test_only_what_lasts_is_said() -> None:
-    said = condition(Bus(True), None, 0.0)
+    said = of_bus(Bus(True), None, 0.0)
     assert said is not None and (said["status"], said["reason"]) == ("True", "LinkUp")
-    assert condition(Bus(True), said, 5.0) is None
-    assert condition(Bus(False, since=6.0), said, 6.0 + DOWN_FOR - 0.1) is None, "a link is being replaced"
-    down = condition(Bus(False, since=6.0, last_error="timed out"), said, 6.0 + DOWN_FOR)
+    assert of_bus(Bus(True), said, 5.0) is None
+    assert of_bus(Bus(False, since=6.0), said, 6.0 + DOWN_FOR - 0.1) is None, "a link is being replaced"
+    down = of_bus(Bus(False, since=6.0, last_error="timed out"), said, 6.0 + DOWN_FOR)
     assert (
         down is not None and (down["status"], down["reason"]) == ("False", "NoLink") and "timed out" in down["message"]
     )
-    assert condition(Bus(False, since=6.0, last_error="refused"), down, 99.0) is None, "a write for each attempt"
-    assert condition(Bus(True, since=100.0), down, 100.0) == said
+    assert of_bus(Bus(False, since=6.0, last_error="refused"), down, 99.0) is None, "a write for each attempt"
+    assert of_bus(Bus(True, since=100.0), down, 100.0) == said
 
 
 def test_a_node_without_kubebus_says_nothing_of_it() -> None:
     async def scenario() -> None:
         store, key = MemoryStore(), keys.reported("conditions", "", "kubebus")
         bus = Bus(True)
-        task = asyncio.create_task(ConditionReporter(store, lambda: bus).run(asyncio.Event()))
+        task = asyncio.create_task(ConditionReporter(store, bus=lambda: bus, runtime=None).run(asyncio.Event()))
         await asyncio.sleep(60)
         kv = await store.get(key)
         assert kv is not None and kv.version == 1 and json.loads(kv.value)["status"] == "True"
@@ -47,7 +49,43 @@ def test_a_node_without_kubebus_says_nothing_of_it() -> None:
         kv = await store.get(key)
         assert kv is not None and kv.version == 2 and json.loads(kv.value)["status"] == "False"
         task.cancel()
-        task = asyncio.create_task(ConditionReporter(store, None).run(asyncio.Event()))
+        task = asyncio.create_task(ConditionReporter(store, bus=None, runtime=None).run(asyncio.Event()))
+        await asyncio.sleep(1)
+        assert await store.get(key) is None
+        task.cancel()
+
+    virtual_time.run(scenario())
+
+
+def test_a_network_with_addresses_of_the_overlay_is_said() -> None:
+    well = of_bus(Bus(True), None, 0.0)
+    conflict = of_bus(Bus(True, conflicts=("eth0 is in 100.64.0.0/16", "eth1 too")), well, 1.0)
+    assert conflict is not None and (conflict["status"], conflict["reason"]) == ("True", "AddressConflict")
+    assert conflict["message"] == "eth0 is in 100.64.0.0/16; eth1 too"
+    assert of_bus(Bus(True, conflicts=("eth0 is in 100.64.0.0/16", "eth1 too")), conflict, 2.0) is None
+    shadowed = of_bus(Bus(True, conflicts=("eth0 is in 100.64.0.0/16",), shadowed=True), well, 1.0)
+    assert shadowed is not None and shadowed["status"] == "False", "the overlay is not reached at all"
+    down = of_bus(Bus(False, conflicts=("eth0 is in 100.64.0.0/16",)), shadowed, DOWN_FOR)
+    assert down is not None and down["reason"] == "NoLink"
+    assert of_bus(Bus(True), conflict, 3.0) == well
+    long = of_bus(Bus(True, conflicts=("x" * 300,)), well, 1.0)
+    assert long is not None and len(long["message"]) == 256
+
+
+def test_a_runtime_that_cannot_start_containers_is_said_and_its_return_too() -> None:
+    async def scenario() -> None:
+        store, key = MemoryStore(), keys.reported("conditions", "", "containerruntime")
+        trouble = ""
+        task = asyncio.create_task(ConditionReporter(store, bus=None, runtime=lambda: trouble).run(asyncio.Event()))
+        for version, (trouble, status) in enumerate((("", "True"), ("no crun", "False"), ("", "True")), start=1):
+            await asyncio.sleep(60)
+            kv = await store.get(key)
+            assert kv is not None and kv.version == version, "a write for each change alone"
+            said = json.loads(kv.value)
+            assert (said["type"], said["status"]) == ("ContainerRuntimeReady", status)
+            assert of_runtime(trouble, said) is None and trouble in said["message"]
+        task.cancel()
+        task = asyncio.create_task(ConditionReporter(store, bus=None, runtime=None).run(asyncio.Event()))
         await asyncio.sleep(1)
         assert await store.get(key) is None
         task.cancel()

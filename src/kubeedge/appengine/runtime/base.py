@@ -6,6 +6,7 @@ call of that name takes there, and ids are the runtime's own, opaque to everybod
     here                        CRI v1
     create_sandbox              RunPodSandbox(PodSandboxConfig, runtime_handler)
     sandbox_status              PodSandboxStatus
+    not_ready                   Status (RuntimeReady)
     start_container             CreateContainer, StartContainer
     stop_container              StopContainer
     remove_pod                  StopPodSandbox, RemovePodSandbox
@@ -258,6 +259,10 @@ class Runtime(Protocol):
     @property
     def images(self) -> ImageService:
         """The images that containers of this runtime are started from."""
+        ...
+
+    def not_ready(self) -> str:
+        """Why no container can start on this node; "": they can. It does not wait for anything."""
         ...
 
     async def start(self, on_exit: Callable[[Exit], None]) -> Sequence[FoundPod]:

@@ -91,6 +91,10 @@ class EmbeddedRuntime:
         """ "embedded://" and the version of crun or runc."""
         return f"{self.scheme}://{self._containers.programs.version}"
 
+    def not_ready(self) -> str:
+        missing = self._containers.programs.missing()
+        return f"{' and '.join(missing)} missing on this node: containers cannot start" if missing else ""
+
     # -- start and end -------------------------------------------------------------------------------------------------
 
     async def start(self, on_exit: Callable[[Exit], None]) -> Sequence[FoundPod]:

@@ -27,6 +27,11 @@ class Programs:
         """The command line of the OCI runtime, with our state directory."""
         return [self.runtime, f"--root={self.state}", *arguments]
 
+    def missing(self) -> list[str]:
+        """Those without which no container can start, here or elsewhere on the PATH."""
+        needed = (("conmon", self.conmon, "conmon"), ("crun or runc", self.runtime, "crun", "runc"))
+        return [name for name, *paths in needed if not any(shutil.which(path) for path in paths)]
+
     def check(self) -> Programs:
         """Where they are now: they may be removed, or come back elsewhere, while the agent runs. Raises StartError for one that is missing."""
         paths = (self.conmon, self.runtime)
