@@ -13,7 +13,7 @@ from kubeedge.api.resources import CONFIGMAPS, NODES, PODS, SECRETS, SERVICES
 from kubeedge.store.model import Store
 from kubeedge_cloud.controllers.informer.client import CachedClient
 from kubeedge_cloud.controllers.informer.driver import Informer
-from kubeedge_cloud.controllers.objects import Key, is_ready, key_of
+from kubeedge_cloud.controllers.objects import Key, condition_of, key_of
 from kubeedge_cloud.controllers.recorder import Recorder
 from kubeedge_cloud.tenants.model import NodeRecord
 
@@ -42,7 +42,7 @@ class EdgeState:
         self.records: dict[NodeName, NodeRecord] = {}
         self.reported: dict[str, bytes] = {}  # "N/reported/..." -> value
         self.sessions: set[NodeName] = set()
-        self.started = 0.0  # a node that was Ready then and is not attached yet has the grace period to come back
+        self.started = 0.0  # a node that was there then and is not attached yet has the grace period to come back
         self._node_grace = node_grace
         self._lost_at: dict[NodeName, float] = {}
         self._pods_on: dict[NodeName, dict[Key, None]] = {}  # an index: many nodes have few pods each
@@ -93,7 +93,8 @@ class EdgeState:
         """Seconds until a node that is away is NotReady; 0 or less: it is."""
         lost_at = self._lost_at.get(node)
         if lost_at is None:  # not seen attached by this process: it may be on its way back, or has never been here
-            if not is_ready(self.nodes.get("", node) or {}):
+            ready = condition_of(self.nodes.get("", node) or {}, "Ready") or {}
+            if ready.get("status") not in ("True", "False"):  # False: it was there, and without its runtime
                 return 0.0
             lost_at = self.started
         return lost_at + self._node_grace - asyncio.get_running_loop().time()

@@ -70,6 +70,20 @@ async def test_a_node_that_cannot_start_containers_is_not_ready_until_it_can(wor
 
 
 @in_world
+async def test_a_cloud_that_restarts_gives_such_a_node_time_to_come_back_too(world: World) -> None:
+    async with world.cloud():
+        agent = await world.join("edge1")
+        await runtime(agent, "conmon missing")
+        await world.settle()
+    await agent.detach()
+    async with world.cloud():
+        await world.settle(GRACE / 2)
+        assert await states(world) == ("False", "False")
+        await world.settle(GRACE)
+        assert await states(world) == ("Unknown", "Unknown")
+
+
+@in_world
 async def test_a_runtime_that_is_switched_off_while_the_node_is_away_says_no_more(world: World) -> None:
     async with world.cloud():
         agent = await world.join("edge1")
