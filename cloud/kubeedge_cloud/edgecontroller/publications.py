@@ -63,6 +63,7 @@ class Publications:
         self.queue: WorkQueue[str] = WorkQueue(f"published Services of {state.tenant}", self._look)
 
     def service_changed(self, before: Object | None, after: Object | None) -> None:
+        """A Service came, went or is another; also each that is known at the start."""
         if any(obj is not None and core.publishes(obj) for obj in (before, after)):
             self.queue.add_after("", _TOGETHER)
 

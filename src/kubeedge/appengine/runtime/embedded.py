@@ -92,6 +92,7 @@ class EmbeddedRuntime:
         return f"{self.scheme}://{self._containers.programs.version}"
 
     def not_ready(self) -> str:
+        """Which of its programs are missing now."""
         missing = self._containers.programs.missing()
         return f"{' and '.join(missing)} missing on this node: containers cannot start" if missing else ""
 
