@@ -184,6 +184,7 @@ def desired(
 
 
 def age(service: Object) -> tuple[str, str, str]:
+    """The order in which Services get a name that several of them publish: the oldest is the first."""
     stamp = str(service["metadata"].get("creationTimestamp") or "")
     return stamp, meta.namespace_of(service), meta.name_of(service)
 
