@@ -30,7 +30,6 @@ class Flood:
         self.tls = None
         if tls := config.get("tls"):
             self.tls = ssl.create_default_context(cafile=tls["ca"])
-            self.tls.check_hostname = False
             self.tls.load_cert_chain(tls["cert"], tls["key"])
         self.selector = selectors.DefaultSelector()
         self.opened = self.most = 0
@@ -48,7 +47,7 @@ class Flood:
             if self.tls is not None:
                 connection.settimeout(5)
                 connection.connect((host, port))
-                connection = self.tls.wrap_socket(connection)
+                connection = self.tls.wrap_socket(connection, server_hostname=host)
                 connection.sendall(b"GET /api/v1/pods HTTP/1.1\r\nhost: x\r\n\r\n")
             connection.setblocking(False)
             if self.tls is None:
