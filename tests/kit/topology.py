@@ -133,6 +133,18 @@ class Host:
                         inside.update(descendants(int(entry)))
         return sorted(inside)
 
+    def running(self, words: bytes) -> list[int]:
+        """The ids of `processes` whose command line contains `words`; arguments are separated by NUL, as in proc(5).
+
+        A process may end between the look at the list and the look at it: it is not running then, and no error.
+        """
+        found = []
+        for pid in self.processes():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if words in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+        return found
+
     def power_cut(self) -> int:
         """SIGKILL to every process of the host at once, several rounds until none is left; how many there were."""
         killed = 0

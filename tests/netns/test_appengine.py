@@ -158,7 +158,7 @@ def process(engine: Engine, command: bytes) -> int:
     """The one with it in its command line. Ready is about a shell that may not have become it yet."""
 
     def found() -> list[int]:
-        return [p for p in engine.host.processes() if command in Path(f"/proc/{p}/cmdline").read_bytes()]
+        return engine.host.running(command)
 
     until(lambda: len(found()) == 1, timeout=10, what=f"a process {command!r}")
     (pid,) = found()
@@ -201,7 +201,7 @@ def test_a_pod_runs_with_its_config_and_goes_without_a_trace(engine: Engine) -> 
     # and the pod goes
     engine.tell(delete="/desired/pods/default/web")
     until(lambda: engine.reported.get("/reported/pods/default/web", 1) is None, timeout=15, what="the end of the pod")
-    assert not [p for p in engine.host.processes() if b"httpd" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    assert not engine.host.running(b"httpd")
     assert "uid-web" not in engine.host.run("cat", "/proc/self/mountinfo")
     assert not list(Path("/sys/fs/cgroup").glob(f"**/{engine.cgroup}/poduid-web"))
     assert not (engine.root / "state/pods/uid-web").exists()
@@ -300,7 +300,7 @@ def test_containers_survive_a_killed_agent(engine: Engine) -> None:
     before = engine.until("steady", ready, "the pod Ready")
 
     def sleepers() -> list[int]:
-        return [p for p in engine.host.processes() if b"sleep\x001000" in Path(f"/proc/{p}/cmdline").read_bytes()]
+        return engine.host.running(b"sleep\x001000")
 
     until(lambda: len(sleepers()) == 1, timeout=10, what="the shell to become sleep")  # Ready means that the shell runs
     (sleeper,) = sleepers()
@@ -332,7 +332,7 @@ def test_pods_come_back_after_a_power_cut(engine: Engine) -> None:
     print(f"three pods were back {time.time() - begun:.2f} s after the start of the agent")
 
     def sleepers() -> list[int]:
-        return [p for p in engine.host.processes() if b"sleep\x001000" in Path(f"/proc/{p}/cmdline").read_bytes()]
+        return engine.host.running(b"sleep\x001000")
 
     until(lambda: len(sleepers()) == 3, timeout=10, what="the shells to become sleep")  # Ready means that they run
 
@@ -605,7 +605,7 @@ def test_a_volume_beyond_its_limit_evicts_the_pod(engine: Engine) -> None:
     engine.start()
     engine.tell(logs=["default", "greedy", "main"])
     assert "20+0 records" in engine.answer("logs")
-    assert not [p for p in engine.host.processes() if b"sleep\x001000" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    assert not engine.host.running(b"sleep\x001000")
     assert engine.status("greedy")["reason"] == "Evicted"
 
 

@@ -190,7 +190,7 @@ def test_a_node_that_wants_all_the_memory_of_l4_harms_its_own_tenant_at_most(sit
         input=token,
     )  # fmt: skip
     log = site.directory / "bad.log"
-    (cloud,) = (pid for pid in site.cloud.processes() if b"cloud.yaml" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    (cloud,) = site.cloud.running(b"cloud.yaml")
     before = resident(cloud)
     attacker = edge.spawn(
         sys.executable, "-m", "tests.kit.l4_attacker", str(root), "4", log=log, env={"PYTHONPATH": str(ROOT)}
