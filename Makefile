@@ -10,7 +10,7 @@ PREFIX ?= /opt/kubeedge
 LINKS  ?= /usr/local/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev wheel install uninstall demo test lint format format-check bench simulate powercut chaos fuzz soak cross fresh clean
+.PHONY: help setup dev wheel install uninstall demo test test-kubernetes lint format format-check bench simulate powercut chaos fuzz soak cross fresh clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -54,6 +54,10 @@ demo: $(BUILT)   ## the main job, end to end: two edge nodes behind NAT, a cloud
 
 test: lint $(BUILT) ## style, types, import rules, all tests
 	$(BIN)/python -m pytest -q $(ARGS)
+
+test-kubernetes: $(BUILT) ## the tests against a real Kubernetes control plane alone; built once, kept outside the checkout
+	$(BIN)/python -m tests.kit.upstream.build control-plane etcd kubectl
+	$(BIN)/python -m pytest -q tests/kubernetes $(ARGS)
 
 lint: $(STAMP)   ## ruff, formatters, mypy --strict, import-linter, docstrings
 	$(BIN)/ruff check $(PYTHON_CODE)

@@ -49,6 +49,12 @@ class TestAuthority:
         self.ca = directory / f"{name.replace(' ', '-')}.crt"
         self.ca.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
+    def key(self) -> Path:
+        """The authority's own private key, written for a program that signs with it."""
+        path = self.ca.with_suffix(".key")
+        path.write_bytes(_pem(self._key))
+        return path
+
     def issue(
         self,
         name: str,
@@ -56,8 +62,10 @@ class TestAuthority:
         uri: str | Sequence[str] = (),
         hosts: Sequence[str] = (),
         days: tuple[float, float] = (-1, 30),
+        groups: Sequence[str] = (),
+        file: str = "",
     ) -> Credentials:
-        """Valid from days[0] to days[1], relative to now."""
+        """Valid from days[0] to days[1], relative to now. `groups` are organizations, as Kubernetes reads them; `file`: instead of `name`."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC)
         names: list[x509.GeneralName] = [
@@ -70,7 +78,14 @@ class TestAuthority:
                 names.append(x509.DNSName(host))
         builder = (
             x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .subject_name(
+                x509.Name(
+                    [
+                        *(x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups),
+                        x509.NameAttribute(NameOID.COMMON_NAME, name),
+                    ]
+                )
+            )
             .issuer_name(self._certificate.subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
@@ -82,14 +97,16 @@ class TestAuthority:
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
-        cert_path, key_path = self.directory / f"{name}.crt", self.directory / f"{name}.key"
+        cert_path, key_path = (self.directory / f"{file or name}.{end}" for end in ("crt", "key"))
         cert_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        key_path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
+        key_path.write_bytes(_pem(key))
         return Credentials(self.ca, cert_path, key_path)
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def authority_usage() -> x509.KeyUsage:

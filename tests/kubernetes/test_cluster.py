@@ -1,0 +1,47 @@
+"""The harness itself: what tests take for granted of the control plane is so."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.kit.cluster import KubernetesCluster
+from tests.kit.topology import until
+
+pytestmark = pytest.mark.root
+
+
+def test_a_node_can_do_what_a_kubelet_can_and_no_more(kubernetes: KubernetesCluster) -> None:
+    kubelet = kubernetes.kubeconfig("system:node:edge1", ["system:nodes"])
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "edge1"}}
+    kubernetes.kubectl("create", "-f", "-", input=json.dumps(node), user=kubelet)
+    until(lambda: bool(kubernetes.json("get", "node", "edge1")["spec"].get("podCIDR")), timeout=60, what="a pod CIDR")
+    with pytest.raises(RuntimeError, match="is not allowed to modify node"):
+        other = {**node, "metadata": {"name": "edge2"}}
+        kubernetes.kubectl("create", "-f", "-", input=json.dumps(other), user=kubelet)
+    with pytest.raises(RuntimeError, match="secrets is forbidden"):
+        kubernetes.kubectl("get", "secrets", user=kubelet)
+
+
+def test_rbac_decides_what_a_user_may_do(kubernetes: KubernetesCluster) -> None:
+    nobody = kubernetes.kubeconfig("jane", ["developers"])
+    with pytest.raises(RuntimeError, match="jane"):
+        kubernetes.kubectl("get", "pods", user=nobody)
+    kubernetes.kubectl("create", "rolebinding", "view", "--clusterrole=view", "--group=developers")
+
+    def allowed() -> bool:
+        return kubernetes.kubectl("auth", "can-i", "list", "pods", user=nobody, check=False).strip() == "yes"
+
+    until(allowed, timeout=60, what="the right to see pods")
+    assert kubernetes.json("get", "pods")["items"] == []
+
+
+def test_the_api_server_comes_back_with_its_objects(kubernetes: KubernetesCluster) -> None:
+    kubernetes.kubectl("create", "configmap", "kept", "--from-literal=a=b")
+    kubernetes.kill("kube-apiserver")
+    with pytest.raises(RuntimeError, match="refused"):
+        kubernetes.kubectl("get", "configmap", "kept")
+    kubernetes.start_part("kube-apiserver")
+    kubernetes.wait()
+    assert kubernetes.json("get", "configmap", "kept")["data"] == {"a": "b"}
