@@ -150,7 +150,8 @@ def test_a_second_process_with_the_same_address_goes_without_a_tun_and_says_so_u
     site.relays[1] = site.start_relay(1, tun=taken)
     (trouble,) = site.relays[1].ask("links")["trouble"]
     assert ADDRESSES[0] in trouble and "100.64.255.254" in trouble and "`tun.address` of its own" in trouble
-    assert "kubeedge_bushub_troubles 1" in site.relays[1].ask("metrics")["metrics"]
+    metrics = site.relays[1].ask("metrics")["metrics"]
+    assert "kubeedge_bushub_problems 1" in metrics and "kubeedge_bushub_troubles 1" in metrics
     assert "kb0" not in site.hosts[1].ip("link")
     until(lambda: site.relays[1].ask("links")["relays"][0]["state"] == "up", timeout=15, what="the relays' link")
     site.relays[1].get("edge1", 8, send="hello")  # a relay it is all the same

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from kubeedge.kit.metrics import Family, family
+from kubeedge.kit.metrics import Family, family, renamed
 from kubeedge.kubebus.observe import link_row, traffic
 from kubeedge_cloud.bushub.module import BusHub
 
@@ -48,9 +48,18 @@ def hub_metrics(bus: BusHub) -> list[Family]:
         family(
             "kubeedge_bushub_relays", "gauge", "other relays that are linked", sum(p["state"] == "up" for p in peers)
         ),
-        family("kubeedge_bushub_troubles", "gauge", "what `kubeedge links` says in words", len(bus.trouble())),
-        family(
-            "kubeedge_bushub_doubtful_links", "gauge", "do not answer now", sum(i.state == "suspect" for i in links)
+        *renamed(
+            family("kubeedge_bushub_problems", "gauge", "problems that `kubeedge links` names", len(bus.trouble())),
+            old="kubeedge_bushub_troubles",
+        ),
+        *renamed(
+            family(
+                "kubeedge_bushub_suspect_links",
+                "gauge",
+                "links that do not answer now",
+                sum(i.state == "suspect" for i in links),
+            ),
+            old="kubeedge_bushub_doubtful_links",
         ),
     ]
     everything, tun = bus.traffic(), bus.tun_counters()

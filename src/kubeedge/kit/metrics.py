@@ -7,8 +7,9 @@ registry.add(requests)
 registry.collect(lambda: [family("kubeedge_link_rtt_seconds", "gauge", "round trip", [({"slot": "0"}, 0.031)])])
 registry.text()
 
-What is counted elsewhere already (in the data plane, in a store) is read by a collector when somebody asks, and costs nothing before.
-A label's values must be few: slots, reasons and states, never addresses or paths of users.
+What is counted elsewhere already (in the data plane, in a store) is read by a collector at each scrape, and costs nothing in between.
+A label's values must be few: slots, reasons and states, never addresses or paths of users. A metric that gets another name keeps its old
+one for one version (`renamed`).
 
 Sources: prometheus.io, "Exposition formats" and "Metric and label naming".
 """
@@ -19,7 +20,7 @@ import bisect
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeAlias
 
 from kubeedge.errors import Misuse
@@ -87,6 +88,12 @@ def family(name: str, kind: Kind, help: str, values: Iterable[tuple[Mapping[str,
     """Of values that are known already: one number, or pairs of labels and number."""
     pairs = [({}, float(values))] if isinstance(values, int | float) else values
     return Family(name, kind, help, [Sample(name, labels, value) for labels, value in pairs])
+
+
+def renamed(current: Family, *, old: str) -> list[Family]:
+    """The metric, and for one more version the same series under its `old` name, whose HELP says what to use."""
+    samples = [replace(s, name=old + s.name.removeprefix(current.name)) for s in current.samples]
+    return [current, replace(current, name=old, help=f"deprecated: use {current.name}", samples=samples)]
 
 
 class _Labelled:

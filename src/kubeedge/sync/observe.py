@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kubeedge.api import keys
-from kubeedge.kit.metrics import Family, family
+from kubeedge.kit.metrics import Family, family, renamed
 from kubeedge.store.model import Store
 from kubeedge.sync.progress import Progress, refusal
 
@@ -19,7 +19,11 @@ _COUNTERS = (
     ("changes", "kubeedge_sync_changes_total", "changes of keys"),
     ("bytes", "kubeedge_sync_bytes_total", "bytes of sync messages, above TLS and WebSocket"),
     ("snapshots", "kubeedge_sync_snapshots_total", "snapshots that were begun"),
-    ("held", "kubeedge_sync_held_seconds_total", "seconds that sources waited because they change more than they may"),
+    (
+        "throttled",
+        "kubeedge_sync_throttled_seconds_total",
+        "seconds that sources were throttled because they change more than they may",
+    ),
 )
 
 
@@ -34,8 +38,8 @@ def progress(of: Progress) -> dict[str, Any]:
     }
     if of.refused and of.refused.count:
         found |= {"refused": of.refused.count, "refusal": refusal(of.refused)}
-    if of.held:
-        found["heldSeconds"] = round(of.held, 1)
+    if of.throttled:
+        found["heldSeconds"] = round(of.throttled, 1)
     return found
 
 
@@ -65,6 +69,15 @@ async def sink(store: Store, prefix: str, lsr_key: str, of: Progress) -> dict[st
 def families(directions: Mapping[str, Iterable[Progress]]) -> list[Family]:
     """`directions`: "down" and "up", with one Progress a peer; peers are added up."""
     summed = {name: list(some) for name, some in directions.items()}
+    found = [
+        family(
+            metric,
+            "counter",
+            f"{text}, since the channel or the agent began",
+            [({"direction": name}, float(sum(getattr(p, field) for p in some))) for name, some in summed.items()],
+        )
+        for field, metric, text in _COUNTERS
+    ]
     refused = family(
         "kubeedge_sync_refused_keys",
         "gauge",
@@ -74,18 +87,8 @@ def families(directions: Mapping[str, Iterable[Progress]]) -> list[Family]:
             for name, some in summed.items()
         ],
     )
-    return [
-        refused,
-        *(
-            family(
-                metric,
-                "counter",
-                f"{text}, since the channel or the agent began",
-                [({"direction": name}, float(sum(getattr(p, field) for p in some))) for name, some in summed.items()],
-            )
-            for field, metric, text in _COUNTERS
-        ),
-    ]
+    *others, throttled = found
+    return [refused, *others, *renamed(throttled, old="kubeedge_sync_held_seconds_total")]
 
 
 def channels(attached: int, bytes_in: int, bytes_out: int) -> list[Family]:

@@ -18,7 +18,7 @@ class Progress:
     bytes: int = 0
     snapshots: int = 0
     refused: KeysRefused | None = None  # what the sink does not take, since the channel was attached
-    held: float = 0.0  # seconds that the sink has let the source wait, as it changes more than it may
+    throttled: float = 0.0  # seconds that the sink has made the source wait, as it changes more than it may
 
 
 def refusal(told: KeysRefused) -> str:

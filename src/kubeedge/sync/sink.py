@@ -91,9 +91,9 @@ async def _hold(pace: Bucket, progress: Progress, prefix: str) -> None:
     """Until what was written is paid for. What is sent meanwhile waits in the channel: a window of it, or the channel ends."""
     wait = pace.charge(0.0, asyncio.get_running_loop().time())
     if wait > 0:
-        if not progress.held:
+        if not progress.throttled:
             log.warning("%s changes faster than it may; it is held up", prefix)
-        progress.held += wait
+        progress.throttled += wait
         await asyncio.sleep(wait)
 
 

@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.errors import Misuse
-from kubeedge.kit.metrics import MAX_SERIES, Counter, Family, Gauge, Histogram, MetricsRegistry, exposition, family
+from kubeedge.kit.metrics import (
+    MAX_SERIES,
+    Counter,
+    Family,
+    Gauge,
+    Histogram,
+    MetricsRegistry,
+    exposition,
+    family,
+    renamed,
+)
 
 
 def test_the_text_is_the_exposition_format() -> None:
@@ -54,6 +64,19 @@ def test_a_collector_that_fails_hides_no_other() -> None:
     registry.collect(lambda: [family("kubeedge_up", "gauge", "it runs", 1)])
     assert "kubeedge_up 1\n" in registry.text()
     assert "kubeedge_metrics_collectors_failed 1\n" in registry.text()
+
+
+def test_a_renamed_metric_has_its_old_name_beside_the_new_one() -> None:
+    links = family("kubeedge_new", "gauge", "links", [({"slot": "0"}, 1), ({"slot": "1"}, 0.5)])
+    assert exposition(renamed(links, old="kubeedge_old")) == (
+        '# HELP kubeedge_new links\n# TYPE kubeedge_new gauge\nkubeedge_new{slot="0"} 1\nkubeedge_new{slot="1"} 0.5\n'
+        "# HELP kubeedge_old deprecated: use kubeedge_new\n# TYPE kubeedge_old gauge\n"
+        'kubeedge_old{slot="0"} 1\nkubeedge_old{slot="1"} 0.5\n'
+    )
+    took = Histogram("kubeedge_new_seconds", "took", buckets=(1.0,))
+    took.observe(0.5)
+    names = [s.name for s in renamed(took.family(), old="kubeedge_old_seconds")[1].samples]
+    assert names == [f"kubeedge_old_seconds_{part}" for part in ("bucket", "bucket", "sum", "count")]
 
 
 def test_mistakes_of_the_caller_are_said() -> None:

@@ -169,18 +169,22 @@ def test_who_changes_more_than_it_may_is_held_up_and_nothing_is_lost(rich: bool)
                 await asyncio.sleep(0.05)
             return asyncio.get_running_loop().time() - begun
 
-        assert await change(1, 5) == 100 and sync.at_sink.held == 0.0, "what all may be written once is written at once"
+        assert await change(1, 5) == 100 and sync.at_sink.throttled == 0.0, (
+            "what all may be written once is written at once"
+        )
         took = await change(10, 60)
         assert 600 <= took <= 760, "what was saved, 10 a second, one batch on credit; and not 200 a second"
-        assert 55 < sync.at_sink.held < 70
+        assert 55 < sync.at_sink.throttled < 70
         shown = await observe.sink(sink, SINK, LSR, sync.at_sink)
-        assert shown["heldSeconds"] == round(sync.at_sink.held, 1)
-        held = next(f for f in observe.families({"up": [sync.at_sink]}) if f.name == "kubeedge_sync_held_seconds_total")
-        assert held.samples[0].value == sync.at_sink.held
+        assert shown["heldSeconds"] == round(sync.at_sink.throttled, 1)
+        found = {f.name: f for f in observe.families({"up": [sync.at_sink]})}
+        throttled = found["kubeedge_sync_throttled_seconds_total"]
+        assert throttled.samples[0].value == sync.at_sink.throttled
+        assert found["kubeedge_sync_held_seconds_total"].samples[0].value == sync.at_sink.throttled, "its old name"
         assert not sync.sink.done() and not sync.source.done()
         await asyncio.sleep(20)
-        before = sync.at_sink.held
-        assert await change(2, 2) == 80 and sync.at_sink.held == before, "after a pause it is as at first"
+        before = sync.at_sink.throttled
+        assert await change(2, 2) == 80 and sync.at_sink.throttled == before, "after a pause it is as at first"
         await sync.stop()
 
     virtual_time.run(scenario())
@@ -257,7 +261,7 @@ def test_whatever_comes_and_goes_the_bounds_hold_and_in_the_end_all_that_fits_is
                 await asyncio.sleep(1)
             if sync.sink.done() or rng.random() < 0.05:
                 await sync.stop()
-                held += sync.at_sink.held
+                held += sync.at_sink.throttled
                 sync = Sync(source, sink, rich=bool(seed % 2), bounds=bounds, pace=pace)
             there = await contents(sink, SINK)
             assert len(there) <= 15 and sum(map(len, there.values())) <= 7500
