@@ -15,10 +15,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.kit import cache
 from tests.kit.topology import Host
 
 ROOT = Path(__file__).resolve().parents[2]
-CACHE = Path(os.environ.get("KUBEEDGE_CACHE") or Path.home() / ".cache/kubeedge")
+CACHE = cache.directory()
 _MIRROR = "http://deb.debian.org/debian"
 _AUTHORITIES = Path("/usr/local/share/ca-certificates")  # of the network that this machine is in
 #: what pip is told about that network, and nothing else of our environment

@@ -13,10 +13,12 @@ from kubeedge.errors import Conflict, Invalid, NotFound
 from kubeedge_cloud.controllers.cluster import Cluster
 from kubeedge_cloud.controllers.informer.driver import Informer
 from kubeedge_cloud.controllers.objects import (
+    Key,
     controller_of,
     is_active,
     is_controlled_by,
     is_deleting,
+    key_of,
     reference_to,
     spec_of,
     uid_of,
@@ -38,6 +40,20 @@ def selecting(owners: Informer, obj: Object) -> Iterable[Object]:
         selector = selector_of(owner)
         if selector is not None and selector.matches(meta.labels_of(obj)):
             yield owner
+
+
+def owners_of_pod(owners: Informer, kind: str, before: Object | None, after: Object | None) -> Iterable[Key]:
+    """Which owners of that kind a pod's change concerns: its controller, and of an orphan that is new or has other labels those who would
+    adopt it."""
+    for pod in (before, after):
+        if pod is None:
+            continue
+        controller = controller_of(pod)
+        if controller is not None:
+            if controller.get("kind") == kind:
+                yield meta.namespace_of(pod), str(controller.get("name"))
+        elif before is None or meta.labels_of(before) != meta.labels_of(pod):
+            yield from (key_of(owner) for owner in selecting(owners, pod))
 
 
 async def claim(

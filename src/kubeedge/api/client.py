@@ -1,6 +1,6 @@
 """The interface through which controllers use a Kubernetes API: the embedded one, or a kube-apiserver of the user's.
 
-Implementations: kubeedge.apiserver.registry.Registry (in process, one tenant).
+Implementations: kubeedge.apiserver.registry.Registry (in process, one tenant). ForwardingClient is the base of those that stand before another.
 """
 
 from __future__ import annotations
@@ -111,3 +111,58 @@ class KubeClient(Protocol):
     ) -> None:
         """Pods that are bound to a node only get a deletionTimestamp unless grace_period is 0. `uid` is a precondition."""
         ...
+
+
+class ForwardingClient:
+    """Passes every call on to another client; subclasses override what they do otherwise."""
+
+    def __init__(self, client: KubeClient) -> None:
+        self._client = client
+
+    async def resources(self) -> Sequence[Resource]:
+        return await self._client.resources()
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Object:
+        return await self._client.get(resource, namespace, name)
+
+    async def list(
+        self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = ""
+    ) -> ObjectList:
+        return await self._client.list(
+            resource, namespace, label_selector=label_selector, field_selector=field_selector
+        )
+
+    def watch(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        *,
+        resource_version: str,
+        label_selector: str = "",
+        field_selector: str = "",
+        bookmarks: bool = False,
+    ) -> AsyncGenerator[WatchEvent, None]:
+        return self._client.watch(
+            resource,
+            namespace,
+            resource_version=resource_version,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            bookmarks=bookmarks,
+        )
+
+    async def create(self, resource: Resource, namespace: str, obj: Object) -> Object:
+        return await self._client.create(resource, namespace, obj)
+
+    async def update(self, resource: Resource, namespace: str, obj: Object, *, subresource: str = "") -> Object:
+        return await self._client.update(resource, namespace, obj, subresource=subresource)
+
+    async def merge_patch(
+        self, resource: Resource, namespace: str, name: str, patch: Object, *, subresource: str = ""
+    ) -> Object:
+        return await self._client.merge_patch(resource, namespace, name, patch, subresource=subresource)
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, *, grace_period: int | None = None, uid: str = ""
+    ) -> None:
+        await self._client.delete(resource, namespace, name, grace_period=grace_period, uid=uid)

@@ -8,8 +8,10 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from kubeedge.cli.errors import CommandError
+from kubeedge.api.names import tenant_id
+from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.cli.main import CLOUD_SOCKET, EDGE_SOCKET
+from kubeedge.errors import Invalid
 
 _TIMEOUT = 30.0  # seconds
 _MAX_ANSWER = 16 * 1024 * 1024
@@ -63,6 +65,20 @@ def call(
     if response.status >= 400:
         raise CommandError(str(answer.get("error") or response.reason), str(answer.get("next") or ""))
     return answer
+
+
+def call_cloud(path: str, method: str, target: str, body: object = None) -> dict[str, Any]:
+    """`call`, of the cloud process of this machine."""
+    start = "start it with `kubeedge cloud`, or name its socket with --socket"
+    return call(path, method, target, body, what="the cloud", start=start)
+
+
+def of_tenant(text: str, collection: str) -> str:
+    """The path of the administration API for what a tenant has: "/v1/tenants/T/tokens". Raises UsageError for a bad tenant."""
+    try:
+        return f"/v1/tenants/{tenant_id(text)}/{collection}"
+    except Invalid as exc:
+        raise UsageError(str(exc)) from exc
 
 
 def local_socket(named: str | None) -> str:

@@ -8,26 +8,18 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-from kubeedge.api.names import tenant_id
-from kubeedge.cli.control import call
-from kubeedge.cli.errors import UsageError
+from kubeedge.cli.control import call_cloud, of_tenant
 from kubeedge.cli.show import as_json, table
 from kubeedge.cli.token import seconds
-from kubeedge.errors import Invalid
 from kubeedge.pki.files import write_secret
-
-_START = "start it with `kubeedge cloud`, or name its socket with --socket"
 
 
 def run(options: argparse.Namespace) -> int:
     """Exit status 0. A kubeconfig is a secret: with --file it is written with mode 0600 and not shown."""
-    try:
-        base = f"/v1/tenants/{tenant_id(options.tenant)}/kubeconfigs"
-    except Invalid as exc:
-        raise UsageError(str(exc)) from exc
+    base = of_tenant(options.tenant, "kubeconfigs")
 
     def ask(method: str, target: str, body: object = None) -> dict[str, Any]:
-        return call(options.socket, method, target, body, what="the cloud", start=_START)
+        return call_cloud(options.socket, method, target, body)
 
     match options.verb:
         case "create":

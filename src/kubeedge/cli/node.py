@@ -7,10 +7,8 @@ import time
 import urllib.parse
 from typing import Any
 
-from kubeedge.cli.control import call
+from kubeedge.cli.control import call_cloud
 from kubeedge.cli.show import as_json, table
-
-_START = "start it with `kubeedge cloud`, or name its socket with --socket"
 
 
 def run(options: argparse.Namespace) -> int:
@@ -20,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     query = f"?{urllib.parse.urlencode({'tenant': options.tenant})}" if options.tenant else ""
-    answer = call(options.socket, "GET", f"/v1/nodes{query}", what="the cloud", start=_START)
+    answer = call_cloud(options.socket, "GET", f"/v1/nodes{query}")
     print(as_json(answer) if options.output == "json" else _table(answer["nodes"]))
     return 0
 
@@ -48,7 +46,7 @@ def _date(at: float) -> str:
 
 def _remove(options: argparse.Namespace) -> int:
     tenant, node = (urllib.parse.quote(text, safe="") for text in (options.tenant, options.node))
-    answer = call(options.socket, "DELETE", f"/v1/tenants/{tenant}/nodes/{node}", what="the cloud", start=_START)
+    answer = call_cloud(options.socket, "DELETE", f"/v1/tenants/{tenant}/nodes/{node}")
     print(
         as_json(answer)
         if options.output == "json"

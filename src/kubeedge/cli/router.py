@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import urllib.parse
 
-from kubeedge.cli.control import call
+from kubeedge.cli.control import call_cloud
 from kubeedge.cli.show import as_json, table
-
-_START = "start it with `kubeedge cloud`, or name its socket with --socket"
 
 
 def run(options: argparse.Namespace) -> int:
@@ -16,10 +14,10 @@ def run(options: argparse.Namespace) -> int:
     target = f"/v1/routers?tenant={urllib.parse.quote(options.tenant, safe='')}"
     if options.verb == "allow":
         body = {"node": options.node, "subnets": options.subnets}
-        answer = call(options.socket, "POST", target, body, what="the cloud", start=_START)
+        answer = call_cloud(options.socket, "POST", target, body)
         text = f"behind {answer['node']}: {', '.join(answer['subnets']) or 'nothing'}"
     else:
-        answer = call(options.socket, "GET", target, what="the cloud", start=_START)
+        answer = call_cloud(options.socket, "GET", target)
         text = table(("NODE", "SUBNETS"), [(node, ", ".join(nets)) for node, nets in answer["routers"].items()])
     print(as_json(answer) if options.output == "json" else text)
     return 0

@@ -6,17 +6,15 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from kubeedge.cli.control import call
+from kubeedge.cli.control import call_cloud
 from kubeedge.cli.show import as_json
-
-_START = "start it with `kubeedge cloud`, or name its socket with --socket"
 
 
 def run(options: argparse.Namespace) -> int:
     """Exit status 0. Raises CommandError with the cloud's words when it refuses."""
 
     def ask(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        return call(options.socket, method, f"/v1/tenants{path}", body, what="the cloud", start=_START)
+        return call_cloud(options.socket, method, f"/v1/tenants{path}", body)
 
     match options.verb:
         case "create":

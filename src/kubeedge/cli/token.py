@@ -8,25 +8,19 @@ import time
 import urllib.parse
 from typing import Any
 
-from kubeedge.api.names import tenant_id
-from kubeedge.cli.control import call
+from kubeedge.cli.control import call_cloud, of_tenant
 from kubeedge.cli.errors import UsageError
 from kubeedge.cli.show import as_json, table
-from kubeedge.errors import Invalid
 
-_START = "start it with `kubeedge cloud`, or name its socket with --socket"
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def run(options: argparse.Namespace) -> int:
     """Exit status 0. Raises UsageError for a bad tenant or time to live. A token is shown once, when it is created."""
-    try:
-        base = f"/v1/tenants/{tenant_id(options.tenant)}/tokens"
-    except Invalid as exc:
-        raise UsageError(str(exc)) from exc
+    base = of_tenant(options.tenant, "tokens")
 
     def ask(method: str, target: str, body: object = None) -> dict[str, Any]:
-        return call(options.socket, method, target, body, what="the cloud", start=_START)
+        return call_cloud(options.socket, method, target, body)
 
     match options.verb:
         case "create":

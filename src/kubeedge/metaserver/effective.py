@@ -7,36 +7,23 @@ Lives elsewhere: the same for clients of the API, with status (view.py).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from kubeedge.api import keys, meta
 from kubeedge.api.names import Revision
 from kubeedge.metaserver import core, pending
-from kubeedge.store.model import Change, ChangeKind, Compare, KeyValue, Op, RangeResult, Store, TxnResult, WatchBatch
+from kubeedge.store.forwarding import ForwardingStore
+from kubeedge.store.model import Change, ChangeKind, KeyValue, RangeResult, WatchBatch
 
 
-class EffectiveStore:
+class EffectiveStore(ForwardingStore):
     """A store; AppEngine gets it in place of the real one when the node has an API of its own."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    @property
-    def store_id(self) -> str:
-        return self._store.store_id
-
-    @property
-    def revision(self) -> Revision:
-        return self._store.revision
-
-    @property
-    def compacted(self) -> Revision:
-        return self._store.compacted
 
     async def range(
         self, key: str, end: str = "", *, revision: Revision | None = None, limit: int = 0, keys_only: bool = False
     ) -> RangeResult:
+        """Values below /desired/ with the pending writes merged in, at the same revision."""
         if not key.startswith(keys.DESIRED) or keys_only:
             return await self._store.range(key, end, revision=revision, limit=limit, keys_only=keys_only)
         at = self._store.revision if revision is None else revision
@@ -47,10 +34,12 @@ class EffectiveStore:
         return replace(found, kvs=tuple(_merged(kv, waiting) for kv in found.kvs), revision=at)
 
     async def get(self, key: str) -> KeyValue | None:
+        """As `range`."""
         found = (await self.range(key)).kvs
         return found[0] if found else None
 
     async def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncGenerator[WatchBatch, None]:
+        """Below /desired/ also a pending write is a change of the object that it is for."""
         if not prefix.startswith(keys.DESIRED):
             async with contextlib.aclosing(self._store.watch(prefix, after=after, progress=progress)) as batches:
                 async for batch in batches:
@@ -77,30 +66,6 @@ class EffectiveStore:
                     kind = ChangeKind.PUT
                     seen.append(Change(kind, key, kv.value, revision, kv.create_revision, kv.version, kv.lease))
         return seen
-
-    async def txn(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()) -> TxnResult:
-        return await self._store.txn(compares, success, failure)
-
-    async def put(self, key: str, value: bytes, lease: int = 0) -> Revision:
-        return await self._store.put(key, value, lease)
-
-    async def delete(self, key: str, end: str = "") -> int:
-        return await self._store.delete(key, end)
-
-    async def compact(self, revision: Revision) -> None:
-        await self._store.compact(revision)
-
-    async def lease_grant(self, ttl: float) -> int:
-        return await self._store.lease_grant(ttl)
-
-    async def lease_keepalive(self, lease: int) -> None:
-        await self._store.lease_keepalive(lease)
-
-    async def lease_revoke(self, lease: int) -> None:
-        await self._store.lease_revoke(lease)
-
-    async def close(self) -> None:
-        """The real store is its owner's to close."""
 
 
 def _merged(kv: KeyValue, waiting: core.Pending) -> KeyValue:

@@ -17,7 +17,6 @@ import json
 import logging
 import secrets
 import ssl
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -29,8 +28,8 @@ from kubeedge.apiserver.logs import NodeStream
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.server import ApiServer
-from kubeedge.errors import Invalid, Refused, Unavailable
-from kubeedge.kit import private
+from kubeedge.errors import Invalid, Refused
+from kubeedge.kit import helper_process, private
 from kubeedge.kit.connection_limiter import ConnectionLimits
 from kubeedge.kit.http1 import Limits, Request
 from kubeedge.metaserver.view import RegistryView
@@ -41,7 +40,6 @@ from kubeedge.store.model import Store
 
 log = logging.getLogger("kubeedge.metaserver")
 
-_HELPER_TIMEOUT = 120.0  # seconds
 #: the pods and other users of the machine come from the same address as its administrator, who is known by his token
 _CONNECTIONS = ConnectionLimits(silent=64, queued=32, unauthenticated=16, authenticated=48)
 _UNREAD = 4 * 1024 * 1024  # bytes of answers that wait for their clients: the node may have 128 MB in all
@@ -163,23 +161,9 @@ class MetaServer:
         write_secret(s.kubeconfig, data)
 
     async def _make_pair(self) -> None:
-        """Raises Unavailable with the helper's last words."""
+        """Raises Unavailable with the helper's last line."""
         s = self._settings
         hosts = [] if ip_address(s.address).is_unspecified else [s.address]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "kubeedge.metaserver.credentials", str(s.directory), s.node, *hosts,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        try:
-            async with asyncio.timeout(_HELPER_TIMEOUT):
-                _, words = await process.communicate()
-        except TimeoutError as exc:
-            raise Unavailable(f"the helper that makes a certificate does not end within {_HELPER_TIMEOUT:g} s") from exc
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-        if process.returncode:
-            lines = words.decode(errors="replace").strip().splitlines()
-            raise Unavailable(lines[-1] if lines else f"the helper ended with status {process.returncode}")
+        await helper_process.run(
+            "kubeedge.metaserver.credentials", str(s.directory), s.node, *hosts, purpose="that makes a certificate"
+        )

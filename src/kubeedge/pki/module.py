@@ -8,21 +8,18 @@ Lives elsewhere: when (core.py), how (renew.py), who uses the new certificate: t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge.errors import Unavailable
+from kubeedge.kit import helper_process
 from kubeedge.pki import core, der, trust
 
 log = logging.getLogger("kubeedge.pki")
 
 _LOOK_AGAIN = 3600.0  # seconds; a wall clock may be set while we sleep
-_HELPER_TIMEOUT = 120.0  # seconds
-_MAX_WORDS = 4096  # bytes of what the helper says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,25 +78,8 @@ class Certificates:
         return core.renewal_time(self._validity(), self._jitter)
 
     async def _renew(self) -> None:
-        """Raises Unavailable with the helper's last words."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "kubeedge.pki.renew", str(self._settings.pki), *self._settings.bootstrap,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        try:
-            assert process.stderr is not None
-            async with asyncio.timeout(_HELPER_TIMEOUT):
-                words = await process.stderr.read(_MAX_WORDS)
-                while await process.stderr.read(_MAX_WORDS):
-                    pass
-                status = await process.wait()
-        except TimeoutError as exc:
-            raise Unavailable(f"the helper does not end within {_HELPER_TIMEOUT:g} s") from exc
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-        if status:
-            lines = words.decode(errors="replace").strip().splitlines()
-            raise Unavailable(lines[-1] if lines else f"the helper ended with status {status}")
+        """Raises Unavailable with the helper's last line."""
+        settings = self._settings
+        await helper_process.run(
+            "kubeedge.pki.renew", str(settings.pki), *settings.bootstrap, purpose="that renews the certificate"
+        )

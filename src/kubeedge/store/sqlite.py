@@ -85,7 +85,7 @@ async def open_sqlite(
 
         with translated(path):
             found = salvage(path, wanted)
-            aside = set_aside(path)
+            aside = set_aside(path, why="corrupt")
             faults.at("store.rebuild.before_create")
             create(path, settings, found.values, found.revision if found.values else 0)
         log.error("%s; it is kept as %s, and %d keys of it could be read and go on", exc, aside.name, len(found.values))

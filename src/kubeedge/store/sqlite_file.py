@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import KubeEdgeError, Unavailable
@@ -57,10 +57,11 @@ class SqliteSettings:
     compact_every: int = 2_000  # revisions between two automatic compactions; each costs a few commits
 
 
-def set_aside(path: Path) -> Path:
-    """A second name for a corrupt file, which keeps its own until create() gives that to another one."""
+def set_aside(path: Path, *, why: Literal["corrupt", "replaced"]) -> Path:
+    """A second name for a store's file, which keeps its own until another file gets that: after a power cut in between, the next start must
+    not find no file and make an empty store. Returns `PATH.WHY-N`."""
     n = 1
-    while (target := path.with_name(f"{path.name}.corrupt-{n}")).exists():
+    while (target := path.with_name(f"{path.name}.{why}-{n}")).exists():
         n += 1
     try:
         os.link(path, target)

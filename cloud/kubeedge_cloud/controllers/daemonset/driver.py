@@ -12,7 +12,6 @@ from kubeedge_cloud.controllers.cluster import Cluster
 from kubeedge_cloud.controllers.daemonset import core
 from kubeedge_cloud.controllers.objects import (
     Key,
-    controller_of,
     is_ready,
     key_of,
     merge_diff,
@@ -21,7 +20,7 @@ from kubeedge_cloud.controllers.objects import (
     status_of,
     uid_of,
 )
-from kubeedge_cloud.controllers.ownership import claim, selecting
+from kubeedge_cloud.controllers.ownership import claim, owners_of_pod
 from kubeedge_cloud.controllers.queue import WorkQueue
 
 _AT_ONCE = 16  # writes in flight for one DaemonSet
@@ -42,16 +41,8 @@ class DaemonSetController:
         self._cluster.nodes.on_change(self._node_changed)
 
     def _pod_changed(self, before: Object | None, after: Object | None) -> None:
-        for pod in (before, after):
-            if pod is None:
-                continue
-            owner = controller_of(pod)
-            if owner is not None:
-                if owner.get("kind") == "DaemonSet":
-                    self.queue.add((meta.namespace_of(pod), str(owner.get("name"))))
-            elif before is None or meta.labels_of(before) != meta.labels_of(pod):
-                for daemonset in selecting(self._cluster.daemonsets, pod):
-                    self.queue.add(key_of(daemonset))
+        for key in owners_of_pod(self._cluster.daemonsets, "DaemonSet", before, after):
+            self.queue.add(key)
 
     def _node_changed(self, before: Object | None, after: Object | None) -> None:
         if before is not None and after is not None:

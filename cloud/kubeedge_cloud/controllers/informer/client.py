@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from kubeedge.api import meta
-from kubeedge.api.client import KubeClient, ObjectList, Resource, WatchEvent
+from kubeedge.api.client import ForwardingClient, KubeClient, Resource
 from kubeedge.api.names import Object
 from kubeedge_cloud.controllers.informer.driver import Informer
 from kubeedge_cloud.controllers.objects import without_history
@@ -13,11 +13,11 @@ from kubeedge_cloud.controllers.objects import without_history
 _OF_THE_OBJECT = ("", "status", "finalize")  # subresources whose answer is the object itself
 
 
-class CachedClient:
+class CachedClient(ForwardingClient):
     """Reads go to the API; what is in the caches is asked of the informers."""
 
     def __init__(self, client: KubeClient) -> None:
-        self._client = client
+        super().__init__(client)
         self._informers: dict[Resource, Informer] = {}
 
     def informer(self, resource: Resource, *, keep: Callable[[Object], Object] = without_history) -> Informer:
@@ -34,39 +34,8 @@ class CachedClient:
         """All that exist so far: the caller runs them."""
         return tuple(self._informers.values())
 
-    async def resources(self) -> Sequence[Resource]:
-        return await self._client.resources()
-
-    async def get(self, resource: Resource, namespace: str, name: str) -> Object:
-        return await self._client.get(resource, namespace, name)
-
-    async def list(
-        self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = ""
-    ) -> ObjectList:
-        return await self._client.list(
-            resource, namespace, label_selector=label_selector, field_selector=field_selector
-        )
-
-    def watch(
-        self,
-        resource: Resource,
-        namespace: str = "",
-        *,
-        resource_version: str,
-        label_selector: str = "",
-        field_selector: str = "",
-        bookmarks: bool = False,
-    ) -> AsyncGenerator[WatchEvent, None]:
-        return self._client.watch(
-            resource,
-            namespace,
-            resource_version=resource_version,
-            label_selector=label_selector,
-            field_selector=field_selector,
-            bookmarks=bookmarks,
-        )
-
     async def create(self, resource: Resource, namespace: str, obj: Object) -> Object:
+        """The cache of the resource has the object when this returns."""
         return await self._written(
             resource,
             namespace or meta.namespace_of(obj),
@@ -75,6 +44,7 @@ class CachedClient:
         )
 
     async def update(self, resource: Resource, namespace: str, obj: Object, *, subresource: str = "") -> Object:
+        """The cache has what the API answered when this returns, unless a subresource answers something else."""
         return await self._written(
             resource,
             namespace or meta.namespace_of(obj),
@@ -86,6 +56,7 @@ class CachedClient:
     async def merge_patch(
         self, resource: Resource, namespace: str, name: str, patch: Object, *, subresource: str = ""
     ) -> Object:
+        """As `update`."""
         return await self._written(
             resource,
             namespace,
@@ -97,6 +68,7 @@ class CachedClient:
     async def delete(
         self, resource: Resource, namespace: str, name: str, *, grace_period: int | None = None, uid: str = ""
     ) -> None:
+        """With a uid the cache expects the deletion from now on (`expected_deletions`)."""
         request = self._client.delete(resource, namespace, name, grace_period=grace_period, uid=uid)
         informer = self._informers.get(resource)
         if informer is None or not uid:

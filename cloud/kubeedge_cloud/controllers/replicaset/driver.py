@@ -12,7 +12,6 @@ from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound, Refused
 from kubeedge_cloud.controllers.cluster import Cluster
 from kubeedge_cloud.controllers.objects import (
     Key,
-    controller_of,
     key_of,
     merge_diff,
     pod_of,
@@ -20,7 +19,7 @@ from kubeedge_cloud.controllers.objects import (
     status_of,
     uid_of,
 )
-from kubeedge_cloud.controllers.ownership import claim, selecting
+from kubeedge_cloud.controllers.ownership import claim, owners_of_pod
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.controllers.replicaset import core
 
@@ -41,16 +40,8 @@ class ReplicaSetController:
         self._cluster.pods.on_change(self._pod_changed)
 
     def _pod_changed(self, before: Object | None, after: Object | None) -> None:
-        for pod in (before, after):
-            if pod is None:
-                continue
-            owner = controller_of(pod)
-            if owner is not None:
-                if owner.get("kind") == "ReplicaSet":
-                    self.queue.add((meta.namespace_of(pod), str(owner.get("name"))))
-            elif before is None or meta.labels_of(before) != meta.labels_of(pod):
-                for replicaset in selecting(self._cluster.replicasets, pod):
-                    self.queue.add(key_of(replicaset))
+        for key in owners_of_pod(self._cluster.replicasets, "ReplicaSet", before, after):
+            self.queue.add(key)
 
     async def reconcile(self, key: Key) -> float | None:
         """Adopts pods that it selects, then deletes and creates as planned; returns when to look again, in seconds."""

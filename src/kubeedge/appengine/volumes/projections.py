@@ -5,6 +5,7 @@ Lives elsewhere: which files (contents.py), how they are swapped in (files.py).
 
 from __future__ import annotations
 
+import abc
 import os
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from kubeedge.kit import trees
 _DEFAULT_MODE = 0o644
 
 
-class Projection:
+class Projection(abc.ABC):
     """What the four of them have in common."""
 
     read_only = True
@@ -31,9 +32,9 @@ class Projection:
         """Whether what is in it must not reach the disk."""
         return False
 
+    @abc.abstractmethod
     def contents(self) -> Files:
         """Path below the volume -> (content, mode; None for the default). Raises Missing or Invalid."""
-        raise NotImplementedError
 
     def mount(self) -> Path:
         """In a tmpfs when it holds Secrets. Raises as contents()."""

@@ -1,0 +1,41 @@
+"""Short-lived Python processes for work whose libraries the agent must not keep in memory, such as making keys and certificates."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+
+from kubeedge.errors import Unavailable
+
+_TIMEOUT = 120.0  # seconds
+_MAX_MESSAGE = 4096  # bytes that are kept of what it writes to stderr
+
+
+async def run(module: str, *arguments: str, purpose: str) -> None:
+    """`python -m module arguments...`, until it ends; `purpose` is what it does, as in "that makes a certificate".
+
+    Raises Unavailable with the last line that it wrote to stderr, or when it takes longer than two minutes. It is killed when the caller
+    is cancelled.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, *arguments,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        async with asyncio.timeout(_TIMEOUT):
+            message = await process.stderr.read(_MAX_MESSAGE)
+            while await process.stderr.read(_MAX_MESSAGE):
+                pass
+            status = await process.wait()
+    except TimeoutError as exc:
+        raise Unavailable(f"the helper process {purpose} did not end within {_TIMEOUT:g} s") from exc
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    if status:
+        lines = message.decode(errors="replace").strip().splitlines()
+        raise Unavailable(lines[-1] if lines else f"the helper process {purpose} ended with status {status}")
