@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_interface
 
 from kubeedge.api.names import NodeName, NodeNumber, PortId, TenantId, TenantNumber
-from kubeedge.kubebus.l2.core import Hello, LinkCore, LinkSettings, Role, Subnet, Welcome
+from kubeedge.kubebus.l2.core import LinkCore, LinkSettings, Role
+from kubeedge.kubebus.l2.messages import Hello, Subnet, Welcome
 from kubeedge_cloud.bushub.actions import Drop, Flush, LinkAction, Reroute
 from kubeedge_cloud.bushub.linked import LinkedNode, LinkedNodes, NodeKey
 from kubeedge_cloud.bushub.records import NextHop

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from kubeedge.api.names import NodeName, NodeNumber, PortId, TenantId, node_name
 from kubeedge.errors import Invalid, KubeEdgeError, PeerError, Refused, Unavailable
 from kubeedge.kit.tasks import TaskSet
-from kubeedge.kubebus.l2.core import Hello, HelloHeard, LinkCore, LinkDown, NameAsked
+from kubeedge.kubebus.l2.core import HelloHeard, LinkCore, LinkDown, NameAsked
+from kubeedge.kubebus.l2.messages import Hello
 from kubeedge.kubebus.l3.plane import (
     CONTROL,
     FrameReceived,

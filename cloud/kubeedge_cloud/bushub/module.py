@@ -18,7 +18,7 @@ from kubeedge.kit.connection_limiter import ConnectionLimits
 from kubeedge.kit.streams import listening_socket
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus import ping
-from kubeedge.kubebus.l2.core import MAX_SLOTS
+from kubeedge.kubebus.l2.messages import MAX_SLOTS
 from kubeedge.kubebus.l3.plane import Plane, PortCounters, TlsContext, told
 from kubeedge.kubebus.l4.driver import Handler
 from kubeedge.kubebus.observe import CounterTotals

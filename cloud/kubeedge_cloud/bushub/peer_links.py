@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from kubeedge.api.names import NodeNumber, PortId
 from kubeedge.errors import KubeEdgeError, PeerError
 from kubeedge.kit.tcp import connect
-from kubeedge.kubebus.l2.core import Hello, HelloHeard, LinkCore, LinkDown, LinkSettings, LinkUp, Role, Welcome
+from kubeedge.kubebus.l2.core import HelloHeard, LinkCore, LinkDown, LinkSettings, LinkUp, Role
+from kubeedge.kubebus.l2.messages import Hello, Welcome
 from kubeedge.kubebus.l3.plane import CONTROL, Plane, TlsContext
 from kubeedge.pki import identity
 

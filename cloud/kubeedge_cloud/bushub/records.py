@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kubeedge.api.names import NodeNumber, TenantNumber
-from kubeedge.kubebus.l2.core import Subnet
+from kubeedge.kubebus.l2.messages import Subnet
 
 
 @dataclass(frozen=True, slots=True)

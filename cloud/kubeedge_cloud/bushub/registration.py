@@ -23,7 +23,7 @@ from typing import Any
 from kubeedge.api import keys
 from kubeedge.api.names import NodeNumber, TenantNumber
 from kubeedge.errors import Conflict, KubeEdgeError, NotFound, Unavailable
-from kubeedge.store.model import Compare, CompareTarget, Delete, Put, Store
+from kubeedge.store.model import Compare, CompareTarget, Delete, Put, Store, absent
 from kubeedge_cloud.bushub.linked import NodeKey
 from kubeedge_cloud.bushub.records import NextHop, RelayRecord, decode_next_hop
 
@@ -80,7 +80,7 @@ class Registration:
         key = keys.relay_tun(tenant, address.split("/")[0])
         ours = {"relay": self._id, "addresses": list(self._addresses)}
         claim = Put(key, json.dumps(ours).encode(), self.lease)
-        if not (await self._store.txn([_absent(key)], [claim])).succeeded:
+        if not (await self._store.txn([absent(key)], [claim])).succeeded:
             found = await self._store.get(key)
             owner = _owner(found.value) if found is not None else {}
             if found is None or owner.get("addresses") != ours["addresses"]:
@@ -177,7 +177,7 @@ class Registration:
 
     async def _claim_again(self, node: NodeKey, next_hop: NextHop) -> None:
         key = keys.linked(*node)
-        done = await self._store.txn([_absent(key)], [Put(key, next_hop.encode(), self.lease)])
+        done = await self._store.txn([absent(key)], [Put(key, next_hop.encode(), self.lease)])
         if done.succeeded:
             self._revisions[node] = done.revision
             return
@@ -215,7 +215,7 @@ class Registration:
 
     async def _claim_number(self, number: NodeNumber) -> bool:
         key = keys.relay_number(number)
-        return (await self._store.txn([_absent(key)], [Put(key, self._id.encode(), self.lease)])).succeeded
+        return (await self._store.txn([absent(key)], [Put(key, self._id.encode(), self.lease)])).succeeded
 
     async def _put_record(self) -> None:
         record = RelayRecord(self._addresses, self.number, self._tun)
@@ -228,7 +228,3 @@ def _owner(value: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return owner if isinstance(owner, dict) else {}
-
-
-def _absent(key: str) -> Compare:
-    return Compare(key, CompareTarget.VERSION, "=", 0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from kubeedge.api.names import NodeNumber
-from kubeedge.kubebus.l2.core import MAX_ROUTES, Subnet
+from kubeedge.kubebus.l2.messages import MAX_ROUTES, Subnet
 
 MAX_SUBNETS = 60  # behind one node: the data plane checks at most 64 sources of a link
 

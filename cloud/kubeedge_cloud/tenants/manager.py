@@ -19,7 +19,7 @@ from typing import Any
 from kubeedge.api import keys, meta
 from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber, node_name, tenant_id
 from kubeedge.errors import Conflict, Invalid, NotFound, Unavailable
-from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store
+from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store, absent
 from kubeedge.store.reflector import read_all, reflect
 from kubeedge_cloud.tenants import model
 from kubeedge_cloud.tenants.model import AddressPlan, NodeRecord, TenantRecord
@@ -54,7 +54,7 @@ class TenantManager:
             record = TenantRecord(tenant, number, meta.timestamp(self._wall()))
             claim = keys.tenant_number(number)
             done = await self._store.txn(
-                [_absent(keys.tenant(tenant)), _absent(claim)],
+                [absent(keys.tenant(tenant)), absent(claim)],
                 [Put(keys.tenant(tenant), record.encode()), Put(claim, tenant.encode())],
             )
             if done.succeeded:
@@ -126,7 +126,7 @@ class TenantManager:
             )
             claim = keys.node_number(tenant, number)
             done = await self._store.txn(
-                [_absent(key), _absent(claim)], [Put(key, record.encode()), Put(claim, name.encode())]
+                [absent(key), absent(claim)], [Put(key, record.encode()), Put(claim, name.encode())]
             )
             if done.succeeded:
                 return record
@@ -249,10 +249,6 @@ class TenantManager:
             "podCIDR": record.pod_cidr,
             "podNetwork": self._plan.pods,
         }
-
-
-def _absent(key: str) -> Compare:
-    return Compare(key, CompareTarget.VERSION, "=", 0)
 
 
 def _number_of(key: str) -> int:

@@ -1,7 +1,7 @@
-"""Rules of the main kinds beyond types: names, required fields, ranges, references inside one object.
+"""Rules of pods beyond types: names, required fields, ranges, references inside one object.
 
-Lives here:      metadata, pods and their templates, what an update may change.
-Lives elsewhere: types and unknown fields (schema.py), the other kinds (validation_kinds.py).
+Lives here:      pods and their templates, what an update of a pod may change.
+Lives elsewhere: types and unknown fields (schema.py), names and metadata (validation_names.py), the other kinds (validation_kinds.py).
 
 Called with objects whose types were checked and whose defaults were filled. Every rule says what is wrong in the words
 of the Kubernetes API server, because that is what its users search for.
@@ -16,8 +16,6 @@ from typing import Any
 from kubeedge.api.findings import Findings
 from kubeedge.api.names import Object
 from kubeedge.api.quantities import parse as parse_quantity
-from kubeedge.api.resources import Row
-from kubeedge.api.selectors import is_label_key, is_label_value
 from kubeedge.api.status import (
     FieldError,
     duplicate,
@@ -25,101 +23,24 @@ from kubeedge.api.status import (
     invalid,
     not_found_value,
     required,
-    too_long,
     unsupported,
+)
+from kubeedge.api.validation_names import (
+    PORT_NAME,
+    SUBDOMAIN,
+    SUBDOMAIN_RULE,
+    as_list,
+    as_map,
+    label,
+    labels,
+    port_number,
 )
 from kubeedge.errors import Invalid
 
-LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-PORT_NAME = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")
 _ENV_NAME = re.compile(r"[\x20-\x3c\x3e-\x7e]+")  # printable ASCII except "="
 
-LABEL_RULE = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
-    "an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-)
-SUBDOMAIN_RULE = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
-    "end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
-    r"'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
-_ANNOTATIONS_LIMIT = 256 * 1024  # bytes, of all keys and values together
+
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
-
-
-def metadata(row: Row, obj: Object) -> list[FieldError]:
-    """Rules of ObjectMeta."""
-    meta = obj.get("metadata")
-    meta = meta if isinstance(meta, dict) else {}
-    errors: list[FieldError] = Findings()
-    name = meta.get("name")
-    if not name:
-        errors.append(required("metadata.name", "name or generateName is required"))
-    elif row.name_rule == "label":
-        errors += label("metadata.name", name)
-    elif len(name) > 253 or not SUBDOMAIN.fullmatch(name):
-        errors.append(invalid("metadata.name", name, SUBDOMAIN_RULE))
-    errors += labels("metadata.labels", meta.get("labels"))
-    size = 0
-    for key, value in _map(meta.get("annotations")).items():
-        size += len(key) + len(str(value))
-        if not is_label_key(key.lower()):
-            errors.append(
-                invalid(
-                    "metadata.annotations", key, "name part must consist of alphanumeric characters, '-', '_' or '.'"
-                )
-            )
-    if size > _ANNOTATIONS_LIMIT:
-        errors.append(too_long("metadata.annotations", _ANNOTATIONS_LIMIT))
-    for index, reference in enumerate(_list(meta.get("ownerReferences"))):
-        path = f"metadata.ownerReferences[{index}]"
-        for key in ("apiVersion", "kind", "name", "uid"):
-            if not reference.get(key):
-                errors.append(required(f"{path}.{key}"))
-    return errors
-
-
-def labels(path: str, values: Any) -> list[FieldError]:
-    """Rules of a map of labels at `path`."""
-    errors: list[FieldError] = Findings()
-    for key, value in _map(values).items():
-        if not is_label_key(key):
-            errors.append(
-                invalid(
-                    path,
-                    key,
-                    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with "
-                    "an alphanumeric character",
-                )
-            )
-        if not is_label_value(str(value)):
-            errors.append(
-                invalid(
-                    path,
-                    value,
-                    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and "
-                    "must start and end with an alphanumeric character",
-                )
-            )
-    return errors
-
-
-def label(path: str, text: str) -> list[FieldError]:
-    """Rule of a DNS label (RFC 1123)."""
-    if len(text) > 63:
-        return [invalid(path, text, "must be no more than 63 characters")]
-    return [] if LABEL.fullmatch(text) else [invalid(path, text, LABEL_RULE)]
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _map(value: Any) -> Object:
-    return value if isinstance(value, dict) else {}
 
 
 def pod(spec: Object, path: str = "spec") -> list[FieldError]:
@@ -130,7 +51,7 @@ def pod(spec: Object, path: str = "spec") -> list[FieldError]:
         errors.append(required(f"{path}.containers"))
     names: set[str] = set()
     for group in ("initContainers", "containers"):
-        for index, container in enumerate(_list(spec.get(group))):
+        for index, container in enumerate(as_list(spec.get(group))):
             errors += _container(container, f"{path}.{group}[{index}]", names, volumes)
     _one_of(errors, f"{path}.restartPolicy", spec.get("restartPolicy"), ("Always", "OnFailure", "Never"))
     _one_of(
@@ -147,14 +68,14 @@ def pod(spec: Object, path: str = "spec") -> list[FieldError]:
     if spec.get("hostname"):
         errors += label(f"{path}.hostname", spec["hostname"])
     errors += labels(f"{path}.nodeSelector", spec.get("nodeSelector"))
-    for index, toleration in enumerate(_list(spec.get("tolerations"))):
+    for index, toleration in enumerate(as_list(spec.get("tolerations"))):
         errors += _toleration(toleration, f"{path}.tolerations[{index}]")
     return errors
 
 
 def _volumes(spec: Object, path: str, errors: list[FieldError]) -> set[str]:
     names: set[str] = set()
-    for index, volume in enumerate(_list(spec.get("volumes"))):
+    for index, volume in enumerate(as_list(spec.get("volumes"))):
         where = f"{path}[{index}]"
         name = volume.get("name")
         if not name:
@@ -171,7 +92,7 @@ def _volumes(spec: Object, path: str, errors: list[FieldError]) -> set[str]:
             if isinstance(volume.get(source), dict) and not volume[source].get(key):
                 errors.append(required(f"{where}.{source}.{key}"))
         for source in ("configMap", "secret", "downwardAPI"):
-            for number, item in enumerate(_list(_map(volume.get(source)).get("items"))):
+            for number, item in enumerate(as_list(as_map(volume.get(source)).get("items"))):
                 errors += _relative(f"{where}.{source}.items[{number}].path", item.get("path"))
     return names
 
@@ -203,9 +124,9 @@ def _container(container: Object, path: str, names: set[str], volumes: set[str])
     _one_of(errors, f"{path}.imagePullPolicy", container.get("imagePullPolicy"), ("Always", "IfNotPresent", "Never"))
     errors += _ports(container, f"{path}.ports")
     errors += _environment(container, path)
-    errors += _resources(_map(container.get("resources")), f"{path}.resources")
+    errors += _resources(as_map(container.get("resources")), f"{path}.resources")
     mounted: set[str] = set()
-    for index, mount in enumerate(_list(container.get("volumeMounts"))):
+    for index, mount in enumerate(as_list(container.get("volumeMounts"))):
         errors += _mount(mount, f"{path}.volumeMounts[{index}]", volumes, mounted)
     for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
         if isinstance(container.get(probe), dict):
@@ -235,7 +156,7 @@ def _mount(mount: Object, path: str, volumes: set[str], mounted: set[str]) -> li
 def _ports(container: Object, path: str) -> list[FieldError]:
     errors: list[FieldError] = Findings()
     names: set[str] = set()
-    for index, port in enumerate(_list(container.get("ports"))):
+    for index, port in enumerate(as_list(container.get("ports"))):
         where = f"{path}[{index}]"
         if port.get("containerPort") is None:
             errors.append(required(f"{where}.containerPort"))
@@ -260,16 +181,9 @@ def _ports(container: Object, path: str) -> list[FieldError]:
     return errors
 
 
-def port_number(path: str, value: Any) -> list[FieldError]:
-    """1 to 65535."""
-    if isinstance(value, int) and 1 <= value <= 65535:
-        return []
-    return [invalid(path, value, "must be between 1 and 65535, inclusive")]
-
-
 def _environment(container: Object, path: str) -> list[FieldError]:
     errors: list[FieldError] = Findings()
-    for index, variable in enumerate(_list(container.get("env"))):
+    for index, variable in enumerate(as_list(container.get("env"))):
         where = f"{path}.env[{index}]"
         name = variable.get("name")
         if not name:
@@ -306,9 +220,9 @@ def _environment(container: Object, path: str) -> list[FieldError]:
 
 def _resources(resources: Object, path: str) -> list[FieldError]:
     errors: list[FieldError] = Findings()
-    limits = _map(resources.get("limits"))
+    limits = as_map(resources.get("limits"))
     for group in ("limits", "requests"):
-        for name, amount in _map(resources.get(group)).items():
+        for name, amount in as_map(resources.get(group)).items():
             try:
                 value = parse_quantity(amount)
             except Invalid:
@@ -380,11 +294,11 @@ def pod_update(new: Object, old: Object) -> list[FieldError]:
     """A pod's spec is fixed, but for the images, the deadline, more tolerations, and the node once (binding)."""
 
     def fixed(value: Any) -> Object:
-        spec: Object = dict(_map(value))
+        spec: Object = dict(as_map(value))
         for key in ("activeDeadlineSeconds", "tolerations", "schedulingGates"):
             spec.pop(key, None)
         for group in ("initContainers", "containers"):
-            spec[group] = [{k: v for k, v in c.items() if k != "image"} for c in _list(spec.get(group))]
+            spec[group] = [{k: v for k, v in c.items() if k != "image"} for c in as_list(spec.get(group))]
         return spec
 
     before, after = fixed(old.get("spec")), fixed(new.get("spec"))
@@ -402,7 +316,7 @@ def pod_update(new: Object, old: Object) -> list[FieldError]:
                 "previously negative)",
             )
         ]
-    kept = set(map(_identity, _list(_map(new.get("spec")).get("tolerations"))))
-    if any(_identity(toleration) not in kept for toleration in _list(_map(old.get("spec")).get("tolerations"))):
+    kept = set(map(_identity, as_list(as_map(new.get("spec")).get("tolerations"))))
+    if any(_identity(toleration) not in kept for toleration in as_list(as_map(old.get("spec")).get("tolerations"))):
         return [forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")]
     return []

@@ -27,8 +27,9 @@ from kubeedge.api.status import (
     too_long,
     unsupported,
 )
-from kubeedge.api.validation import CONFIG_KEY, PORT_NAME, labels, metadata, pod_update, port_number
 from kubeedge.api.validation import pod as pod_spec
+from kubeedge.api.validation import pod_update
+from kubeedge.api.validation_names import CONFIG_KEY, PORT_NAME, labels, metadata, port_number
 from kubeedge.errors import Invalid
 
 _DATA_LIMIT = 1024 * 1024  # bytes: Kubernetes' limit of a ConfigMap's or Secret's values

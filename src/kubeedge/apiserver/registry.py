@@ -1,7 +1,8 @@
 """The Kubernetes objects of one tenant, over a store. The KubeClient of everything in this process.
 
 Lives here:      writing with optimistic concurrency, binding, scaling, deleting.
-Lives elsewhere: reading, and what a resourceVersion is (reading.py); what a write makes of an object (core.py); addresses and leases that
+Lives elsewhere: reading, and what a resourceVersion is (reading.py); what a write makes of an object (core.py); which
+                 namespaces there are (namespaces.py); addresses and leases that
                  belong to objects (attachments.py); HTTP (server.py).
 """
 
@@ -24,7 +25,6 @@ from kubeedge.api.resources import EVENTS, LEASES, NAMESPACES, PODS, Resources, 
 from kubeedge.api.status import (
     AlreadyExists,
     BadRequest,
-    Forbidden,
     ObjectModified,
     ObjectNotFound,
     TooLarge,
@@ -32,26 +32,17 @@ from kubeedge.api.status import (
 from kubeedge.apiserver import core, selection
 from kubeedge.apiserver.attachments import Attachments
 from kubeedge.apiserver.core import DeleteOptions, WriteOptions
+from kubeedge.apiserver.namespaces import Namespaces
 from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.quota import Growth, Quota, Unlimited
 from kubeedge.apiserver.reading import ObjectReader, decode
-from kubeedge.apiserver.selection import Selection
 from kubeedge.errors import Invalid
-from kubeedge.store.model import (
-    MAX_VALUE,
-    Compare,
-    CompareTarget,
-    Delete,
-    KeyValue,
-    Put,
-    Store,
-)
+from kubeedge.store.model import MAX_VALUE, Delete, KeyValue, Put, Store, absent, unchanged
 
 _ATTEMPTS = 16  # of a write that loses races; each lost race means that another write succeeded
 _PAGE = 500  # objects read from the store at once, when they are small
 #: the garbage collector does not follow them: nothing would end a finalizer of its
 _UNCOLLECTED = frozenset((EVENTS, LEASES))
-_BOOTSTRAP = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
 class Registry(ObjectReader):
@@ -83,7 +74,7 @@ class Registry(ObjectReader):
         self._attachments = Attachments(store, tenant, wall=wall, randbytes=randbytes)
         self._bootstrapped = not bootstrap  # the edge's own API makes no namespaces
         self.owners = owners  # of fields: a server-side apply keeps them (kubeedge.api.managed_fields)
-        self._bootstrapping = asyncio.Lock()
+        self._namespaces = Namespaces(store, tenant, self.served)
 
     def now(self) -> float:
         """Seconds since 1970, as time stamps of objects have them."""
@@ -91,23 +82,8 @@ class Registry(ObjectReader):
 
     async def bootstrap(self) -> None:
         """Make the namespaces that every cluster has. Every other method calls it first."""
-        if self._bootstrapped:
-            return
-        async with self._bootstrapping:
-            if self._bootstrapped:
-                return
-            for name in _BOOTSTRAP:
-                key = self._key(NAMESPACES, "", name)
-                if await self._store.get(key) is None:
-                    obj = core.create(
-                        self.served.row_of(NAMESPACES),
-                        "",
-                        {"metadata": {"name": name}},
-                        WriteOptions(),
-                        now=self._wall(),
-                        randbytes=self._randbytes,
-                    )
-                    await self._store.txn([_absent(key)], [Put(key, meta.encode(obj))])
+        if not self._bootstrapped:
+            await self._namespaces.bootstrap(now=self._wall(), randbytes=self._randbytes)
             self._bootstrapped = True
 
     async def unregister(self, resource: Resource) -> None:
@@ -139,9 +115,9 @@ class Registry(ObjectReader):
         name = meta.name_of(new)
         key = self._key(resource, namespace, name)
         for _ in range(_ATTEMPTS):
-            compares = [_absent(key)]
+            compares = [absent(key)]
             if resource.namespaced:
-                compares.append(await self._open_namespace(row, namespace, name))
+                compares.append(await self._namespaces.open(row, namespace, name))
             writing = await self._attachments.of_write(row, None, new)
             value = await self.apart(options.size, partial(_encode, writing.obj))
             if options.dry_run:
@@ -257,7 +233,7 @@ class Registry(ObjectReader):
         if new == core.without_version(old):
             return old
         finished = core.is_finished(row, new)
-        if finished and row.resource == NAMESPACES and await self._has_content(meta.name_of(new)):
+        if finished and row.resource == NAMESPACES and await self._namespaces.has_content(meta.name_of(new)):
             finished = False
         if dry_run:
             return selection.with_version(new, kv.mod_revision)
@@ -268,7 +244,7 @@ class Registry(ObjectReader):
         growth = Growth(row.resource, meta.name_of(new), 0, len(value) - len(kv.value), len(value), status)
         with self._quota.reserve(growth) as wrote:
             done = await self._store.txn(
-                [_unchanged(kv), *writing.compares], [Put(kv.key, value, writing.lease), *writing.ops]
+                [unchanged(kv), *writing.compares], [Put(kv.key, value, writing.lease), *writing.ops]
             )
             if done.succeeded:
                 wrote(kv.key, len(kv.key) + len(value), done.revision)
@@ -340,7 +316,7 @@ class Registry(ObjectReader):
         """A namespace that is Terminating and empty goes at once; its phase keeps new content out meanwhile."""
         if row.resource != NAMESPACES or meta.metadata(obj).get("finalizers"):
             return obj, False
-        if await self._has_content(meta.name_of(obj)):
+        if await self._namespaces.has_content(meta.name_of(obj)):
             return obj, False
         kv = await self._store.get(self._key(NAMESPACES, "", meta.name_of(obj)))
         if kv is None or await self._remove(row, kv, obj):
@@ -348,17 +324,8 @@ class Registry(ObjectReader):
         return obj, False
 
     async def _remove(self, row: Row, kv: KeyValue, old: Object) -> bool:
-        done = await self._store.txn([_unchanged(kv)], [Delete(kv.key), *self._attachments.of_removal(row, old)])
+        done = await self._store.txn([unchanged(kv)], [Delete(kv.key), *self._attachments.of_removal(row, old)])
         return done.succeeded
-
-    async def _has_content(self, namespace: str) -> bool:
-        for row in self.served:
-            if row.resource.namespaced:
-                start = selection.prefix(self.tenant, row.resource, namespace)
-                chosen = Selection(start, False, None)
-                if (await self._store.range(start, chosen.end, limit=1, keys_only=True)).kvs:
-                    return True
-        return False
 
     async def _orphan(self, owner: Object) -> None:
         """Take the owner's uid out of its dependents, so that they outlive it."""
@@ -375,29 +342,6 @@ class Registry(ObjectReader):
                             meta.name_of(obj),
                             lambda old: core.without_owner(old, uid) or old,
                         )
-
-    # Helpers
-
-    async def _open_namespace(self, row: Row, namespace: str, name: str) -> Compare:
-        """A compare that holds while the namespace is as it is now. Raises when nothing may be created in it."""
-        kv = await self._store.get(self._key(NAMESPACES, "", namespace))
-        if kv is None:
-            raise ObjectNotFound.of(NAMESPACES, namespace)
-        if meta.field_of(meta.decode(kv.value), "status.phase") == "Terminating":
-            raise Forbidden.of(
-                row.resource,
-                name,
-                f"unable to create new content in namespace {namespace} because it is being terminated",
-            )
-        return _unchanged(kv)
-
-
-def _absent(key: str) -> Compare:
-    return Compare(key, CompareTarget.VERSION, "=", 0)
-
-
-def _unchanged(kv: KeyValue) -> Compare:
-    return Compare(kv.key, CompareTarget.MOD, "=", kv.mod_revision)
 
 
 def _encode(obj: Object) -> bytes:

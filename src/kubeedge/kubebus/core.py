@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from kubeedge.api.names import NodeNumber, TenantNumber
-from kubeedge.kubebus.l2.core import LinkSettings, Subnet, Welcome
+from kubeedge.kubebus.l2.core import LinkSettings
+from kubeedge.kubebus.l2.messages import Subnet, Welcome
 
 TENANT = TenantNumber(0)  # an edge has one routing table
 RELAY = NodeNumber(0)  # every other node is reached through it

@@ -19,7 +19,8 @@ from kubeedge.api.names import L4Port
 from kubeedge.errors import LinkNotUp, Unavailable
 from kubeedge.kubebus import ping
 from kubeedge.kubebus.core import NO_RELAY, TENANT, BusStatus, KubeBusSettings, route_rows, wrong_welcome
-from kubeedge.kubebus.l2.core import LinkEvent, LinkUp, NameResolved, RoutesChanged, Welcome
+from kubeedge.kubebus.l2.core import LinkEvent, LinkUp, NameResolved, RoutesChanged
+from kubeedge.kubebus.l2.messages import Welcome
 from kubeedge.kubebus.l3.plane import (
     FrameReceived,
     Plane,

@@ -9,7 +9,7 @@ from kubeedge.api.names import PortId
 from kubeedge.errors import Unavailable
 from kubeedge.kubebus import router
 from kubeedge.kubebus.core import RELAY, TENANT, KubeBusSettings
-from kubeedge.kubebus.l2.core import Subnet
+from kubeedge.kubebus.l2.messages import Subnet
 from kubeedge.kubebus.l3.netsetup import Overlay, configure
 from kubeedge.kubebus.l3.plane import Plane
 from kubeedge.kubebus.l3.tun import open_tun

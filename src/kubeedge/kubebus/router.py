@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 
 from kubeedge.errors import Invalid, Unavailable
 from kubeedge.kubebus.core import RELAY, TENANT, RouterSettings
-from kubeedge.kubebus.l2.core import MAX_ROUTES, Subnet
+from kubeedge.kubebus.l2.messages import MAX_ROUTES, Subnet
 from kubeedge.kubebus.l3.netsetup import change_routes, forward_ipv6, mtu_of
 from kubeedge.kubebus.l3.plane import Plane
 

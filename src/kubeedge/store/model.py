@@ -81,6 +81,16 @@ class Compare:
     operand: bytes | int
 
 
+def absent(key: str) -> Compare:
+    """Holds while there is no such key."""
+    return Compare(key, CompareTarget.VERSION, "=", 0)
+
+
+def unchanged(kv: KeyValue) -> Compare:
+    """Holds while the key has the value that was read."""
+    return Compare(kv.key, CompareTarget.MOD, "=", kv.mod_revision)
+
+
 class Put(NamedTuple):
     """Write a key; with a lease, for as long as that lives."""
 

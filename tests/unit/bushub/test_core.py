@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.api.names import NodeName, TenantId
-from kubeedge.kubebus.l2.core import MAX_ROUTES, Subnet
+from kubeedge.kubebus.l2.messages import MAX_ROUTES, Subnet
 from kubeedge_cloud.bushub.linked import JoinDecision, LinkedNodes
 from kubeedge_cloud.bushub.subnets import MAX_SUBNETS, RouteChange, SubnetTable, allowed
 from kubeedge_cloud.bushub.timer_wheel import TimerWheel

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from kubeedge.api.names import NodeName, TenantId
-from kubeedge.kubebus.l2.core import Hello, LinkSettings, Subnet
+from kubeedge.kubebus.l2.core import LinkSettings
+from kubeedge.kubebus.l2.messages import Hello, Subnet
 from kubeedge_cloud.bushub.actions import Drop, Flush, LinkAction, Reroute
 from kubeedge_cloud.bushub.core import NodeLink, NodeLinks
 from kubeedge_cloud.bushub.records import NextHop

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kubeedge.api.names import NodeName, TenantId
-from kubeedge.kubebus.l2.core import Subnet
+from kubeedge.kubebus.l2.messages import Subnet
 from kubeedge_cloud.bushub.actions import AddNextHop, AddRoute, Drop, RemoveNextHops
 from kubeedge_cloud.bushub.peer_table import PeerTable
 from kubeedge_cloud.bushub.records import NextHop, RelayRecord, decode_next_hop, decode_relay

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from kubeedge.errors import LinkNotUp, PeerError
 from kubeedge.kubebus.l2.core import (
-    Hello,
     HelloHeard,
     LinkCore,
     LinkDown,
@@ -21,9 +20,8 @@ from kubeedge.kubebus.l2.core import (
     NameResolved,
     Role,
     RoutesChanged,
-    Subnet,
-    Welcome,
 )
+from kubeedge.kubebus.l2.messages import Hello, Subnet, Welcome
 
 WELCOME = Welcome(
     7, "100.64.0.7/16", "10.244.7.0/24", (Subnet("10.96.0.0/12", 1400),), 1500, "r1", 256, ("10.0.0.0/8",)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kubeedge.kubebus.l2.core import Hello, LinkCore, LinkSettings, Role, Welcome
+from kubeedge.kubebus.l2.core import LinkCore, LinkSettings, Role
+from kubeedge.kubebus.l2.messages import Hello, Welcome
 from kubeedge.kubebus.links.core import Activity, Candidates, LinksSettings, candidates, is_young
 
 

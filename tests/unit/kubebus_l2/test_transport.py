@@ -6,7 +6,8 @@ import asyncio
 import random
 from typing import Any, cast
 
-from kubeedge.kubebus.l2.core import HelloHeard, LinkCore, LinkEvent, Role, Welcome
+from kubeedge.kubebus.l2.core import HelloHeard, LinkCore, LinkEvent, Role
+from kubeedge.kubebus.l2.messages import Welcome
 from kubeedge.kubebus.l3.plane import CONTROL, Plane
 from kubeedge.kubebus.links.core import LinksSettings
 from kubeedge.kubebus.links.driver import Links

@@ -16,7 +16,7 @@ Silence is asked about: first after `keepalive`, then again and again at short i
 suspect, which is when a driver begins to look for another; after `dead_after` it is down. Data packets do not pass here, so silence
 means silence of CONTROL frames: the driver calls heard() when the link's counters moved.
 
-Lives elsewhere: frames, TLS, data (the plane); what a welcome says (kubeedge_cloud.bushub); several links (kubeedge.kubebus.links).
+Lives elsewhere: what hello and welcome carry (messages.py), frames, TLS, data (the plane); what a welcome says (kubeedge_cloud.bushub); several links (kubeedge.kubebus.links).
 """
 
 from __future__ import annotations
@@ -29,12 +29,10 @@ from typing import Any, TypeAlias
 
 from kubeedge.api.names import NodeNumber
 from kubeedge.errors import LinkNotUp, PeerError
-from kubeedge.kubebus.l2 import fields
+from kubeedge.kubebus.l2 import fields, messages
+from kubeedge.kubebus.l2.messages import VERSION, Hello, Subnet, Welcome
 
-VERSION = 1
 MAX_NAMES_WAITING = 256  # resolve requests without an answer
-MAX_ROUTES = fields.MAX_LIST  # in one message
-MAX_SLOTS = 8  # links of one node: what the data plane takes
 SUSPECT_AFTER = 2  # questions without an answer
 
 
@@ -51,40 +49,6 @@ class Role(enum.Enum):
 
     EDGE = "edge"
     RELAY = "relay"
-
-
-@dataclass(frozen=True, slots=True)
-class Subnet:
-    """A network behind a node. mtu: the smallest of its interfaces, 0 when it is not known."""
-
-    prefix: str
-    mtu: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hello:
-    """`instance` is random for each start of an agent: links of one instance belong together, those of another replace them."""
-
-    features: Sequence[str] = ("gso",)
-    instance: str = ""
-    slot: int = 0  # which of the instance's links this is
-    keepalive: float = 0.0  # seconds of silence until the edge asks; 0: it does not say
-    subnets: Sequence[Subnet] = ()  # networks behind the node that the others may reach
-    relay: str = ""  # of a relay that dials another: its own name
-
-
-@dataclass(frozen=True, slots=True)
-class Welcome:
-    """What the relay says of the node, and of itself."""
-
-    number: NodeNumber
-    address: str
-    pod_cidr: str
-    routes: Sequence[Subnet]
-    mtu: int
-    relay: str = ""  # which process of the cloud this is
-    relay_number: NodeNumber = NodeNumber(0)  # where its own services are
-    refused: Sequence[str] = ()  # subnets that the tenant does not allow
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +138,7 @@ class LinkCore:
         self._open_until = now + self.settings.opening
         self._keepalive = self.settings.keepalive
         if self.role is Role.EDGE:
-            self._emit(_hello_message(hello or Hello()))
+            self._emit(messages.of_hello(hello or Hello()))
 
     @property
     def suspect(self) -> bool:
@@ -210,19 +174,7 @@ class LinkCore:
 
     def welcome(self, welcome: Welcome) -> None:
         """Relay: the answer to HelloHeard. The link is up."""
-        self._emit(
-            {
-                "type": "welcome",
-                "number": welcome.number,
-                "address": welcome.address,
-                "podCIDR": welcome.pod_cidr,
-                "routes": _subnet_messages(welcome.routes),
-                "mtu": welcome.mtu,
-                "relay": welcome.relay,
-                "relayNumber": welcome.relay_number,
-                "refused": list(welcome.refused),
-            }
-        )
+        self._emit(messages.of_welcome(welcome))
         self.state = LinkState.UP
 
     def refuse(self, reason: str, *, retry_after: float = 0.0) -> None:
@@ -249,7 +201,7 @@ class LinkCore:
     def change_routes(self, add: Sequence[Subnet], withdraw: Sequence[str]) -> None:
         """Relay: networks behind other nodes; nothing while the link is not up."""
         if self.state is LinkState.UP:
-            self._emit({"type": "routes", "add": _subnet_messages(add), "withdraw": list(withdraw)})
+            self._emit({"type": "routes", "add": messages.of_subnets(add), "withdraw": list(withdraw)})
 
     def receive(self, payload: bytes, now: float) -> list[LinkEvent]:
         """Raises PeerError for what a peer may not say; the link is then down."""
@@ -308,26 +260,13 @@ class LinkCore:
             case "hello", Role.RELAY, LinkState.OPENING:
                 if message.get("version") != VERSION:
                     raise PeerError(f"version {message.get('version')!r} of the link; this side speaks {VERSION}")
-                hello = _hello(message)
+                hello = messages.hello(message)
                 if hello.keepalive:  # the edge asks; we only when it should have
                     self._keepalive = min(max(1.5 * hello.keepalive, 5.0), 900.0)
                 return [HelloHeard(hello)]
             case "welcome", Role.EDGE, LinkState.OPENING:
                 self.state = LinkState.UP
-                return [
-                    LinkUp(
-                        Welcome(
-                            NodeNumber(fields.integer(message, "number")),
-                            fields.text(message, "address"),
-                            fields.text(message, "podCIDR"),
-                            _subnets(message, "routes"),
-                            fields.integer(message, "mtu"),
-                            fields.word(message, "relay"),
-                            NodeNumber(fields.integer(message, "relayNumber", 0)),
-                            fields.texts(message, "refused"),
-                        )
-                    )
-                ]
+                return [LinkUp(messages.welcome(message))]
             case "resolve", Role.RELAY, LinkState.UP:
                 return [NameAsked(fields.integer(message, "id"), fields.text(message, "node"))]
             case "resolved", Role.EDGE, LinkState.UP:
@@ -338,7 +277,7 @@ class LinkCore:
                 number = None if message.get("number") is None else NodeNumber(fields.integer(message, "number"))
                 return [NameResolved(id, number)]
             case "routes", Role.EDGE, LinkState.UP:
-                return [RoutesChanged(_subnets(message, "add"), fields.prefixes(message, "withdraw"))]
+                return [RoutesChanged(messages.subnets(message, "add"), fields.prefixes(message, "withdraw"))]
             case "ping", _, LinkState.UP:
                 self._emit({"type": "pong"})
                 return []
@@ -366,44 +305,3 @@ class LinkCore:
     def _down(self, reason: str, retry_after: float = 0.0) -> LinkDown:
         self.state = LinkState.DOWN
         return LinkDown(reason, retry_after)
-
-
-def _hello_message(hello: Hello) -> dict[str, Any]:
-    message: dict[str, Any] = {"type": "hello", "version": VERSION, "features": list(hello.features)}
-    if hello.relay:
-        return {**message, "relay": hello.relay}
-    return {
-        **message,
-        "instance": hello.instance,
-        "slot": hello.slot,
-        "keepalive": hello.keepalive,
-        "subnets": _subnet_messages(hello.subnets),
-    }
-
-
-def _hello(message: dict[str, Any]) -> Hello:
-    slot = fields.integer(message, "slot", 0)
-    if slot >= MAX_SLOTS:
-        raise PeerError(f"slot {slot}; a node has at most {MAX_SLOTS} links")
-    keepalive = message.get("keepalive", 0)
-    if not isinstance(keepalive, int | float) or not 0 <= keepalive <= 86_400:
-        raise PeerError("keepalive is not a number of seconds")
-    return Hello(
-        features=fields.texts(message, "features"),
-        instance=fields.word(message, "instance"),
-        slot=slot,
-        keepalive=float(keepalive),
-        subnets=_subnets(message, "subnets"),
-        relay=fields.word(message, "relay"),
-    )
-
-
-def _subnet_messages(subnets: Sequence[Subnet]) -> list[dict[str, Any]]:
-    return [{"prefix": s.prefix, "mtu": s.mtu} if s.mtu else {"prefix": s.prefix} for s in subnets]
-
-
-def _subnets(message: dict[str, Any], key: str) -> tuple[Subnet, ...]:
-    value = message.get(key, [])
-    if not isinstance(value, list) or len(value) > MAX_ROUTES or not all(isinstance(v, dict) for v in value):
-        raise PeerError(f"{key} is not a list of networks")
-    return tuple(Subnet(fields.prefix(v.get("prefix"), key), fields.mtu(v, key)) for v in value)

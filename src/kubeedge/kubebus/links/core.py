@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kubeedge.kit.backoff import Backoff
-from kubeedge.kubebus.l2.core import LinkCore, LinkSettings, Subnet
+from kubeedge.kubebus.l2.core import LinkCore, LinkSettings
+from kubeedge.kubebus.l2.messages import Subnet
 
 _SIDE_KEEPALIVE = 3.0  # times: the links of slots above 0 are probed less often, for traffic has a price
 #: seconds, or three round trips: a link that was probed because another one is suspect has answered by then

@@ -12,7 +12,8 @@ from kubeedge.errors import PeerError
 from kubeedge.kit.tasks import first_of
 from kubeedge.kubebus.core import RELAY, TENANT
 from kubeedge.kubebus.l2.autoscaler import LINKS, LinkAutoscaler
-from kubeedge.kubebus.l2.core import Hello, LinkCore, LinkDown, LinkEvent, LinkUp, Role
+from kubeedge.kubebus.l2.core import LinkCore, LinkDown, LinkEvent, LinkUp, Role
+from kubeedge.kubebus.l2.messages import Hello
 from kubeedge.kubebus.l3.plane import CONTROL, Plane, told
 from kubeedge.kubebus.links.attempts import Attempts
 from kubeedge.kubebus.links.core import Candidates, LinksSettings, candidates
