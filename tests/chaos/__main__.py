@@ -1,8 +1,8 @@
 """Chaos with real processes: python -m tests.chaos --seconds 60 [--seed 7] [--rounds 1] [--store etcd|sqlite]
 
-Two cloud processes over three members of etcd (or one on SQLite) and two agents, each on a machine of its own (namespaces); people who
+Two cloud processes over three members of etcd (or one on SQLite) and two agents, each on a machine of its own (namespaces); clients that
 write and read on both sides; kill -9, SIGSTOP and cut cables from a seed. Then everything comes up again, and every write that was
-acknowledged must be there, once, in order, on both sides. The same seed gives the same storm; what happens in it is up to the machine.
+acknowledged must be there, once, in order, on both sides. The same seed gives the same faults at the same times; what they hit is up to the machine.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import os
 import sys
 import time
 
-from tests.chaos.play import play
-from tests.chaos.storm import schedule
+from tests.chaos.faults import schedule
+from tests.chaos.scenario import run
 
 STORES = ("etcd", "sqlite")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of the storm, on each store")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of faults, on each store")
     parser.add_argument("--seed", type=int, default=0, help="0: by chance")
     parser.add_argument("--rounds", type=int, default=1, help="as many seeds, one after the other")
     parser.add_argument("--store", choices=STORES, help="both when not given")
-    parser.add_argument("--schedule", action="store_true", help="print the storm, and do nothing")
+    parser.add_argument("--schedule", action="store_true", help="print the faults, and do nothing")
     options = parser.parse_args()
     if os.geteuid() != 0:
         print("make chaos needs root: namespaces of its own", file=sys.stderr)
@@ -36,13 +36,11 @@ def main() -> int:
             print(f"seed {seed}, {store}, {options.seconds:g} s", flush=True)
             if options.schedule:
                 clouds, members = (2, 3) if store == "etcd" else (1, 0)
-                for strike in schedule(seed, options.seconds, agents=2, clouds=clouds, members=members):
-                    print(strike)
+                for fault in schedule(seed, options.seconds, agents=2, clouds=clouds, members=members):
+                    print(fault)
                 continue
             begun = time.monotonic()
-            result = play(
-                seed, options.seconds, store=store, say=lambda text: print(f"  {text}", flush=True), keep=True
-            )
+            result = run(seed, options.seconds, store=store, say=lambda text: print(f"  {text}", flush=True), keep=True)
             for line in result.wrong:
                 print(f"WRONG {line}")
             print(f"seed {seed}, {store}: {result}; {time.monotonic() - begun:.0f} s", flush=True)

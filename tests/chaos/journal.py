@@ -1,4 +1,4 @@
-"""What people saw and did, and what the stores went through. Values only; the checks over them are in verdict.py."""
+"""What the clients saw and did, and what the stores went through. Values only; the checks over them are in checks.py."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Real processes on a switch: members of etcd, cloud processes, agents, each in a host of its own; and what the storm does to them.
+"""Real processes on a switch: members of etcd, cloud processes, agents, each in a host of its own; and the faults that are injected into them.
 
     user 203.0.113.1    cloudN 203.0.113.1N    etcdN 203.0.113.2N    edgeN 203.0.113.10N
 
 With etcd: two cloud processes and three members over mutual TLS. Without: one cloud process on SQLite.
-Lives elsewhere: who writes and reads (people.py), in which order all of it happens (play.py).
+Lives elsewhere: who writes and reads (clients.py), in which order all of it happens (scenario.py).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import Any
 import yaml
 
 from kubeedge.pki.ca import Authority
-from tests.chaos.people import inside, pod
-from tests.chaos.storm import Strike
+from tests.chaos.clients import inside, pod
+from tests.chaos.faults import Fault
 from tests.kit.certs import TestAuthority
 from tests.kit.etcd import PROGRAM, _tls
 from tests.kit.topology import Host, Topology, descendants, run, until
@@ -268,30 +268,30 @@ class Site:
         context.load_cert_chain(pki / "admin-default.crt", pki / "admin-default.key")
         return context
 
-    # -- the storm -----------------------------------------------------------------------------------------------------
+    # -- faults --------------------------------------------------------------------------------------------------------
 
-    def strike(self, s: Strike) -> None:
-        match s.kind:
+    def inject(self, fault: Fault) -> None:
+        match fault.kind:
             case "kill":
-                self.processes[s.target].end()
+                self.processes[fault.target].end()
             case "pause":
-                self.processes[s.target].pause()
+                self.processes[fault.target].pause()
             case "unplug":
-                self._switch.ip("link", "set", self._port(s.target), "down")
-            case "silence" | "deaf":
-                rules = RULES["input"] + (RULES["output"] if s.kind == "silence" else "")
-                self._hosts[s.target].run("nft", "-f", "-", input=f"table ip silence {{\n{rules}}}\n")
+                self._switch.ip("link", "set", self._port(fault.target), "down")
+            case "blackhole" | "one-way":
+                rules = RULES["input"] + (RULES["output"] if fault.kind == "blackhole" else "")
+                self._hosts[fault.target].run("nft", "-f", "-", input=f"table ip chaos {{\n{rules}}}\n")
 
-    def relieve(self, s: Strike) -> None:
-        match s.kind:
+    def lift(self, fault: Fault) -> None:
+        match fault.kind:
             case "kill":
-                self.processes[s.target].start()
+                self.processes[fault.target].start()
             case "pause":
-                self.processes[s.target].resume()
+                self.processes[fault.target].resume()
             case "unplug":
-                self._switch.ip("link", "set", self._port(s.target), "up")
-            case "silence" | "deaf":
-                self._hosts[s.target].run("nft", "delete", "table", "ip", "silence")
+                self._switch.ip("link", "set", self._port(fault.target), "up")
+            case "blackhole" | "one-way":
+                self._hosts[fault.target].run("nft", "delete", "table", "ip", "chaos")
 
     def _port(self, target: str) -> str:
         return self._ports[self._hosts[target].name]

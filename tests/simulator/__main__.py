@@ -51,7 +51,7 @@ def main() -> int:
     gc.freeze()
     with multiprocessing.get_context("fork").Pool(jobs) if jobs > 1 else contextlib.nullcontext() as pool:
         outcomes = pool.imap(_play, scenarios, chunksize=8) if pool else map(_play, scenarios)
-        failed, counts, digest = _judge(args, outcomes)
+        failed, counts, digest = _check(args, outcomes)
     took = time.perf_counter() - started
     n = len(seeds)
     print(
@@ -76,7 +76,7 @@ def _again_with_the_recorder() -> None:
     os.execv(sys.executable, [sys.executable, "-m", "tests.simulator", *sys.argv[1:]])
 
 
-def _judge(args: argparse.Namespace, outcomes: Iterable[Outcome]) -> tuple[list[int], Counts, str]:
+def _check(args: argparse.Namespace, outcomes: Iterable[Outcome]) -> tuple[list[int], Counts, str]:
     failed, counts, digest = [], Counts(), hashlib.blake2b(digest_size=8)
     for outcome in outcomes:
         counts.add(outcome.counts)

@@ -40,7 +40,7 @@ _GROUP = 256  # as the durable store's
 
 
 class Data(MemoryStore):
-    """The contents, for its process and for the judge."""
+    """The contents, for its process and for the checks."""
 
     def apply(
         self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op]
@@ -96,7 +96,7 @@ class Disk:
         self.next_lease = 1
         self.full = False
         self.on_commit: Callable[[Sequence[Change]], None] = lambda changes: None
-        #: for the judge: all values that a key had, oldest first, None is a deletion; and its newest commit
+        #: for the checks: all values that a key had, oldest first, None is a deletion; and its newest commit
         self.log: dict[str, list[bytes | None]] = {}
         self.newest: dict[str, tuple[Revision, bytes | None]] = {}
         self.rotten: dict[str, Revision] = {}  # keys whose value of that revision is not what was written

@@ -1,6 +1,6 @@
 """One scenario: writers, faults, and the end, when everything is repaired and all must agree.
 
-Lives elsewhere: what must hold (judge.py), the world (world.py, disks.py, loop.py).
+Lives elsewhere: what must hold (invariants.py), the world (world.py, disks.py, loop.py).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from kubeedge.api.names import NodeName, Revision
 from kubeedge.errors import KubeEdgeError
 from kubeedge.store.model import Change, Delete, Put
 from tests.simulator.disks import Data, Disk, SimStore
-from tests.simulator.judge import Direction, Violation, outlived
+from tests.simulator.invariants import Direction, Violation, outlived
 from tests.simulator.loop import StoryLoop
 from tests.simulator.sqlite_disks import SimSqlite, SqliteDisk, sqlite_disks
 from tests.simulator.world import OWNER, TENANT, Cloud, Edge, Process, Wire
@@ -149,7 +149,7 @@ class Scenario:
     # -- judging ------------------------------------------------------------------------------------------------------------
 
     def _watch_disks(self) -> None:
-        """Anew whenever a disk was replaced: what the judge remembers of a store that is gone means nothing."""
+        """New ones whenever a disk was replaced: what was recorded of a store that is gone means nothing."""
         old = {d.name: d for d in self.directions}
         self.directions = []
         for node, disk in self.disks.items():
@@ -172,7 +172,7 @@ class Scenario:
                     made = known
                 elif known:
                     self._goes_on(made, known)
-                made.judged = not (node in self.doubled and made.source is disk)
+                made.enforced = not (node in self.doubled and made.source is disk)
                 self.directions.append(made)
         for disk in (self.cloud_disk, *self.disks.values()):
             if disk not in self.all_disks:

@@ -9,7 +9,7 @@ SQLite). When a process dies, the disk is built anew from the record, up to that
 A process that dies while it commits dies at any operation of that commit. The next one opens what is there, and finds all that was
 acknowledged, whole, or the scenario has failed. A full disk is a write that fails with ENOSPC.
 
-Beside the files the judge has a copy of what was committed, as of the disks that are only modelled (disks.py).
+Beside the files the checks have a copy of what was committed, as of the disks that are only modelled (disks.py).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from kubeedge.store.sqlite_history import COLUMNS, change, rows
 from kubeedge.store.sqlite_writer import GROUP, Answers, Job, Request, Writer
 from tests.faults import powercut
 from tests.simulator.disks import Data, Disk
-from tests.simulator.judge import Violation
+from tests.simulator.invariants import Violation
 
 SETTINGS = SqliteSettings(keep_revisions=60, compact_every=20)
 

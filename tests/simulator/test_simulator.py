@@ -1,4 +1,4 @@
-"""A slice of the scenarios, and the proof that the judge would notice: each mutation below is a mistake that was made or nearly made."""
+"""A slice of the scenarios, and the proof that the checks would notice: each mutation below is a mistake that was made or nearly made."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def test_nothing_is_lost_in_fifty_stories(block: int) -> None:
 
 def test_one_seed_is_one_story_in_every_process() -> None:
     command = [sys.executable, "-m", "tests.simulator", "--seeds", "12", "--trace", "--digests", "--jobs", "1"]
-    told = [
+    traces = [
         subprocess.run(
             command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": hashes}
         ).stdout.splitlines()[:-2]
         for hashes in ("1", "2")
     ]
-    assert told[0] == told[1] and len(told[0]) > 200
-    assert sum("digest" in line for line in told[0]) == 12
+    assert traces[0] == traces[1] and len(traces[0]) > 200
+    assert sum("digest" in line for line in traces[0]) == 12
 
 
 def test_a_seed_that_fails_says_how_to_play_it_again() -> None:

@@ -1,4 +1,4 @@
-"""Each check says nothing of a good play, and finds what a doctored one has wrong."""
+"""Each check passes a good run, and finds what is wrong with a doctored one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.chaos import verdict
+from tests.chaos import checks
 from tests.chaos.journal import History, Journal, Pods, Readings
 
 MAP = "core/configmaps/default/c"
-KEY = verdict.REGISTRY + MAP
+KEY = checks.REGISTRY + MAP
 ABOVE = "/t/default/edge/n/desired/"
 ROW = "configmaps/default/c"
 
@@ -45,12 +45,12 @@ def queue(**numbers: int) -> History:
 
 
 def test_what_was_counted_once_and_in_order_is_right() -> None:
-    assert verdict.counted(registry(0, 1, 2, 3), journal(1, 2, 3)) == []
-    assert verdict.counted(registry(0, 1, 2, 3), journal(1, 3)) == [], "an attempt without an answer may be there"
-    assert verdict.counted(registry(0, 1, 2), journal(1, 2, attempted=3)) == [], "or not"
-    assert verdict.counted(registry(0, 0, 1), Journal("w", "", MAP, ("data", "n"), 1, {1: 12})) == []
+    assert checks.counted(registry(0, 1, 2, 3), journal(1, 2, 3)) == []
+    assert checks.counted(registry(0, 1, 2, 3), journal(1, 3)) == [], "an attempt without an answer may be there"
+    assert checks.counted(registry(0, 1, 2), journal(1, 2, attempted=3)) == [], "or not"
+    assert checks.counted(registry(0, 0, 1), Journal("w", "", MAP, ("data", "n"), 1, {1: 12})) == []
     edge = Journal("w", "n", MAP, ("data", "n"), 2, {1: 21, 2: 22})
-    assert verdict.counted(registry(0, 1, 2), edge, queue(r21=1, r22=2)) == []
+    assert checks.counted(registry(0, 1, 2), edge, queue(r21=1, r22=2)) == []
 
 
 @pytest.mark.parametrize(
@@ -67,37 +67,37 @@ def test_what_was_counted_once_and_in_order_is_right() -> None:
 def test_a_write_that_is_missing_doubled_or_gone_back_is_found(
     numbers: tuple[int, ...], acknowledged: tuple[int, ...], complaint: str
 ) -> None:
-    assert complaint in " ".join(verdict.counted(registry(*numbers), journal(*acknowledged)))
+    assert complaint in " ".join(checks.counted(registry(*numbers), journal(*acknowledged)))
 
 
 def test_an_answer_with_another_revision_than_the_write_is_found() -> None:
     lying = journal(1, 2)
     lying.acknowledged[2] = 99
-    assert "acknowledged at revision 99" in verdict.counted(registry(0, 1, 2), lying)[0]
+    assert "acknowledged at revision 99" in checks.counted(registry(0, 1, 2), lying)[0]
 
 
 def test_half_a_write_is_found_and_so_is_one_that_was_applied_twice_to_a_value_that_came_again() -> None:
     doctored = registry(0, 1, 2)
     doctored.add(20, [(KEY, json.dumps({"data": {"n": "2", "n-flip": "1"}}).encode())])
-    assert "half a write" in verdict.counted(doctored, journal(1, 2))[0]
+    assert "half a write" in checks.counted(doctored, journal(1, 2))[0]
 
 
 def test_an_object_that_vanished_is_found() -> None:
     doctored = registry(0, 1, 2)
     doctored.add(20, [(KEY, None)])
-    assert "went back" in verdict.counted(doctored, journal(1, 2))[0]
+    assert "went back" in checks.counted(doctored, journal(1, 2))[0]
 
 
 def test_a_write_at_the_edge_that_was_acknowledged_before_it_was_kept_is_found() -> None:
     edge = Journal("w", "n", MAP, ("data", "n"), 2, {1: 21, 2: 22})
-    assert "wrote it at None" in verdict.counted(registry(0, 1, 2), edge, queue(r21=1))[0]
-    assert "wrote it at [23]" in verdict.counted(registry(0, 1, 2), edge, queue(r21=1, r23=2))[0]
+    assert "wrote it at None" in checks.counted(registry(0, 1, 2), edge, queue(r21=1))[0]
+    assert "wrote it at [23]" in checks.counted(registry(0, 1, 2), edge, queue(r21=1, r23=2))[0]
 
 
 def test_what_the_writer_itself_saw_is_told() -> None:
     seen = journal(1)
     seen.wrong.append("it read 0 after 1 was acknowledged")
-    assert verdict.counted(registry(0, 1), seen) == ["writer w: it read 0 after 1 was acknowledged"]
+    assert checks.counted(registry(0, 1), seen) == ["writer w: it read 0 after 1 was acknowledged"]
 
 
 def test_a_tally_whose_parts_do_not_make_the_total_is_found() -> None:
@@ -106,9 +106,9 @@ def test_a_tally_whose_parts_do_not_make_the_total_is_found() -> None:
         found.add(5, [(KEY, json.dumps({"data": data}).encode())])
         return found
 
-    assert verdict.tally(state(), MAP) == []
-    assert verdict.tally(state(t0="2", t1="1", total="3", **{"t0-flip": "0"}), MAP) == []
-    assert "total is 4" in verdict.tally(state(t0="2", t1="1", total="4"), MAP)[0]
+    assert checks.tally(state(), MAP) == []
+    assert checks.tally(state(t0="2", t1="1", total="3", **{"t0-flip": "0"}), MAP) == []
+    assert "total is 4" in checks.tally(state(t0="2", t1="1", total="4"), MAP)[0]
 
 
 def reader(*seen: tuple[int, int], watching: bool = True) -> Readings:
@@ -116,8 +116,8 @@ def reader(*seen: tuple[int, int], watching: bool = True) -> Readings:
 
 
 def test_a_reader_that_goes_forward_is_right() -> None:
-    assert verdict.told(reader((10, 0), (11, 1), (12, 2)), [journal(1, 2)]) == []
-    assert verdict.told(reader((10, 0), (10, 0), (12, 2), watching=False)) == []
+    assert checks.observed(reader((10, 0), (11, 1), (12, 2)), [journal(1, 2)]) == []
+    assert checks.observed(reader((10, 0), (10, 0), (12, 2), watching=False)) == []
 
 
 @pytest.mark.parametrize(
@@ -132,14 +132,14 @@ def test_a_reader_that_goes_forward_is_right() -> None:
 def test_a_reader_who_sees_the_past_or_misses_something_is_found(
     seen: tuple[tuple[int, int], ...], complaint: str
 ) -> None:
-    assert complaint in " ".join(verdict.told(reader(*seen), [journal(1, 2)]))
+    assert complaint in " ".join(checks.observed(reader(*seen), [journal(1, 2)]))
 
 
 def test_a_watcher_that_had_to_list_again_missed_only_what_came_before() -> None:
     again = reader((10, 0), (12, 2))
     again.gaps.append(12)
-    assert verdict.told(again, [journal(1, 2)]) == []
-    assert "n 3 at 13" in verdict.told(again, [journal(1, 2, 3)])[0]
+    assert checks.observed(again, [journal(1, 2)]) == []
+    assert "n 3 at 13" in checks.observed(again, [journal(1, 2, 3)])[0]
 
 
 def source(*numbers: int) -> History:
@@ -161,7 +161,7 @@ def sink(*steps: tuple[int | None, int | None]) -> History:
 
 
 def follows(a: History, b: History) -> list[str]:
-    return verdict.followed(a, ABOVE, b, "/desired/", "/sync/down")
+    return checks.followed(a, ABOVE, b, "/desired/", "/sync/down")
 
 
 def test_a_sink_that_follows_is_right_also_when_data_comes_before_its_revision() -> None:
@@ -200,17 +200,17 @@ def test_a_deletion_that_did_not_come_is_found() -> None:
 
 
 def test_ends_that_differ_in_one_byte_are_found() -> None:
-    assert verdict.same("x", {"a": b"1"}, {"a": b"1"}) == []
-    assert "a differs" in verdict.same("x", {"a": b"1"}, {"a": b"2"})[0]
-    assert "b differs" in verdict.same("x", {"a": b"1"}, {"a": b"1", "b": b""})[0]
+    assert checks.same("x", {"a": b"1"}, {"a": b"1"}) == []
+    assert "a differs" in checks.same("x", {"a": b"1"}, {"a": b"2"})[0]
+    assert "b differs" in checks.same("x", {"a": b"1"}, {"a": b"1", "b": b""})[0]
 
 
 def world_of_pods() -> tuple[History, Pods]:
     cloud = History()
     for revision, name in enumerate(("p-0", "p-1", "p-2"), 2):
-        for prefix in (f"{verdict.REGISTRY}core/pods/default/", ABOVE + "pods/default/"):
+        for prefix in (f"{checks.REGISTRY}core/pods/default/", ABOVE + "pods/default/"):
             cloud.add(2 * revision + (prefix == ABOVE + "pods/default/"), [(prefix + name, b"{}")])
-    for prefix in (f"{verdict.REGISTRY}core/pods/default/", ABOVE + "pods/default/"):
+    for prefix in (f"{checks.REGISTRY}core/pods/default/", ABOVE + "pods/default/"):
         cloud.add(cloud.revision + 1, [(f"{prefix}p-1", None)])
     # p-2 was created without an answer, p-3 was never answered and never was
     return cloud, Pods("p", {"p-0", "p-1", "p-2", "p-3"}, {"p-0", "p-1"}, {"p-1"}, {"p-1"})
@@ -218,38 +218,38 @@ def world_of_pods() -> tuple[History, Pods]:
 
 def test_pods_that_are_missing_undead_invented_or_born_twice_are_found() -> None:
     cloud, good = world_of_pods()
-    assert verdict.pods(cloud, "n", good) == []
+    assert checks.pods(cloud, "n", good) == []
     bad = copy.deepcopy(good)
     bad.created.add("p-3")
-    assert "p-3 was created and is not in the API" in " ".join(verdict.pods(cloud, "n", bad))
+    assert "p-3 was created and is not in the API" in " ".join(checks.pods(cloud, "n", bad))
     bad = copy.deepcopy(good)
     bad.deleting.add("p-0")
     bad.deleted.add("p-0")
-    assert "p-0 was deleted and is in node n" in " ".join(verdict.pods(cloud, "n", bad))
+    assert "p-0 was deleted and is in node n" in " ".join(checks.pods(cloud, "n", bad))
     bad = copy.deepcopy(good)
     bad.attempted.remove("p-2")
-    assert "p-2 in the API was never created" in " ".join(verdict.pods(cloud, "n", bad))
-    cloud.add(50, [(f"{verdict.REGISTRY}core/pods/default/p-1", b"{}")])
-    cloud.add(51, [(f"{verdict.REGISTRY}core/pods/default/p-1", None)])
-    assert "p-1 was created 2 times" in " ".join(verdict.pods(cloud, "n", good))
+    assert "p-2 in the API was never created" in " ".join(checks.pods(cloud, "n", bad))
+    cloud.add(50, [(f"{checks.REGISTRY}core/pods/default/p-1", b"{}")])
+    cloud.add(51, [(f"{checks.REGISTRY}core/pods/default/p-1", None)])
+    assert "p-1 was created 2 times" in " ".join(checks.pods(cloud, "n", good))
 
 
 def test_a_node_that_is_attached_and_not_ready_is_found() -> None:
     def node(status: str, *taints: Any) -> dict[str, Any]:
         return {"spec": {"taints": list(taints)}, "status": {"conditions": [{"type": "Ready", "status": status}]}}
 
-    assert verdict.ready("n", node("True")) == []
-    assert verdict.ready("n", {}) == ["node n: Ready is None"]
-    assert verdict.ready("n", node("Unknown")) == ["node n: Ready is Unknown"]
-    assert "taints" in verdict.ready("n", node("True", {"key": "node.kubernetes.io/unreachable"}))[0]
+    assert checks.ready("n", node("True")) == []
+    assert checks.ready("n", {}) == ["node n: Ready is None"]
+    assert checks.ready("n", node("Unknown")) == ["node n: Ready is Unknown"]
+    assert "taints" in checks.ready("n", node("True", {"key": "node.kubernetes.io/unreachable"}))[0]
 
 
 def test_a_conflict_between_writers_that_share_no_field_is_found() -> None:
     cloud = registry(0, 1)
-    assert verdict.unharmed(cloud) == []
+    assert checks.unharmed(cloud) == []
     event = {"reason": "EdgeWriteConflict", "message": "write x"}
-    cloud.add(30, [(f"{verdict.EVENTS}default/e", json.dumps(event).encode())])
-    assert verdict.unharmed(cloud) == ["writes of the edge: EdgeWriteConflict: write x"]
+    cloud.add(30, [(f"{checks.EVENTS}default/e", json.dumps(event).encode())])
+    assert checks.unharmed(cloud) == ["writes of the edge: EdgeWriteConflict: write x"]
 
 
 def test_a_store_whose_revision_goes_back_is_found() -> None:

@@ -1,6 +1,6 @@
-"""One play: a site, people at work, the storm, the calm, the verdict.
+"""One play: a site, people at work, the storm, the calm, the checks.
 
-Lives elsewhere: each of these (site.py, people.py, storm.py, verdict.py).
+Lives elsewhere: each of these (site.py, clients.py, faults.py, checks.py).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos import verdict
+from tests.chaos import checks
+from tests.chaos.clients import Api, Counter, Lost, PodKeeper, Poller, Watcher, Worker, inside, token_of
+from tests.chaos.faults import Fault, schedule
 from tests.chaos.journal import History, Journal, Pods, Readings
-from tests.chaos.people import Api, Counter, Lost, Person, PodKeeper, Poller, Watcher, inside, token_of
 from tests.chaos.site import ROOT, Site
-from tests.chaos.storm import Strike, schedule
 from tests.kit.topology import Topology, descendants
 
-CALM = 120.0  # seconds in which both sides come to agree
+RECOVERY = 120.0  # seconds in which both sides come to agree
 _SHIFT = 20  # of the row ids of a store in SQLite
 _LABEL = "example.com/n"
 _SUSPICIOUS = ("Traceback (most recent", "was never retrieved", "was never awaited", "Segmentation fault", "set aside")
@@ -36,23 +36,23 @@ _SUSPICIOUS = ("Traceback (most recent", "was never retrieved", "was never await
 
 @dataclass(slots=True)
 class Result:
-    strikes: int = 0
+    faults: int = 0
     attempted: int = 0
     acknowledged: int = 0
     unknown: int = 0
-    conflicts: int = 0  # attempts that lost a race and were told so
+    conflicts: int = 0  # attempts that lost a race and got a conflict
     readings: int = 0
     revisions: int = 0
     restarts: int = 0  # of cloud processes that ended by themselves: their store was not there at their start
-    calm: float = 0.0  # seconds until both sides agreed
+    recovery: float = 0.0  # seconds until both sides agreed
     wrong: list[str] = field(default_factory=list)
     directory: str = ""  # logs and stores, when something is wrong
 
     def __str__(self) -> str:
         return (
-            f"{self.strikes} strikes; {self.acknowledged} writes acknowledged, {self.unknown} without an answer, "
+            f"{self.faults} faults; {self.acknowledged} writes acknowledged, {self.unknown} without an answer, "
             f"{self.conflicts} lost a race; {self.readings} readings; {self.revisions} revisions looked at; "
-            f"agreement {self.calm:.1f} s after the storm; {len(self.wrong)} wrong"
+            f"agreement {self.recovery:.1f} s after the last fault; {len(self.wrong)} wrong"
         )
 
 
@@ -132,18 +132,18 @@ def _extend(path: Path, history: History) -> None:
         history.add(revision, changes)
 
 
-class Play:
+class Scenario:
     def __init__(self, site: Site, seed: int, say: Callable[[str], None]) -> None:
         self.site, self.seed, self.say = site, seed, say
         self.result = Result()
         self.journals: list[Journal] = []
         self.pods: list[tuple[str, Pods]] = []
         self.readings: list[Readings] = []
-        self.writers: list[Person] = []
-        self.readers: list[Person] = []
+        self.writers: list[Worker] = []
+        self.readers: list[Worker] = []
         self._ends_seen: dict[str, int] = {}
 
-    def run(self, strikes: Sequence[Strike], seconds: float) -> Result:
+    def run(self, faults: Sequence[Fault], seconds: float) -> Result:
         site = self.site
         site.begin()
         inside(site.user, self._create)
@@ -152,26 +152,26 @@ class Play:
         try:
             self._wait_for("the objects at their nodes", self._projected, 30)
             self._invite()
-            for person in (*self.writers, *self.readers):
-                person.start()
-            self._storm(strikes, seconds)
+            for worker in (*self.writers, *self.readers):
+                worker.start()
+            self._inject(faults, seconds)
             begun = time.monotonic()
-            self._wait_for("every writer gets something through", self._all_heard, CALM)
+            self._wait_for("every writer gets something through", self._all_answered, RECOVERY)
             _stop(self.writers)
-            self._wait_for("both sides agree", self._agreed, CALM)
-            self.result.calm = time.monotonic() - begun
+            self._wait_for("both sides agree", self._agreed, RECOVERY)
+            self.result.recovery = time.monotonic() - begun
             with contextlib.suppress(TimeoutError):
-                self._wait_for("the watchers have heard all", lambda: not any(map(self._told, self.readings)), 10)
+                self._wait_for("the watchers have seen all", lambda: not any(map(self._observed, self.readings)), 10)
         except TimeoutError as exc:
             self.result.wrong.append(str(exc))
             self.result.wrong += self._differences()
         finally:
             _stop((*self.writers, *self.readers))
             self.recorder.close()
-        self._judge()
+        self._check()
         return self.result
 
-    # -- people --------------------------------------------------------------------------------------------------------
+    # -- clients -------------------------------------------------------------------------------------------------------
 
     def _cloud_api(self, name: str) -> Api:
         servers = [(address, 6443) for address in self.site.servers]
@@ -234,29 +234,29 @@ class Play:
         self.readers.append(Poller(site.user, self._cloud_api(get.name), get, paths, pace=0.1))
         self.readers.append(Watcher(site.user, self._cloud_api(watch.name), watch))
 
-    # -- storm and calm ------------------------------------------------------------------------------------------------
+    # -- faults and recovery -------------------------------------------------------------------------------------------
 
-    def _storm(self, strikes: Sequence[Strike], seconds: float) -> None:
+    def _inject(self, faults: Sequence[Fault], seconds: float) -> None:
         begun = time.monotonic()
         actions = sorted(
-            [(s.at, 1, n, s) for n, s in enumerate(strikes)] + [(s.ends, 0, n, s) for n, s in enumerate(strikes)]
+            [(s.at, 1, n, s) for n, s in enumerate(faults)] + [(s.ends, 0, n, s) for n, s in enumerate(faults)]
         )
         for at, begins, _, s in actions:
             while (left := begun + at - time.monotonic()) > 0:
                 time.sleep(min(left, 0.2))
-                self._tend()
+                self._restart_ended()
             if begins:
                 self.say(str(s))
-                self.site.strike(s)
+                self.site.inject(s)
             else:
-                self.site.relieve(s)
-        self.result.strikes = len(strikes)
+                self.site.lift(s)
+        self.result.faults = len(faults)
         while time.monotonic() < begun + seconds:
             time.sleep(0.1)
-            self._tend()
+            self._restart_ended()
 
-    def _tend(self) -> None:
-        """What systemd does: who ended is started again. Only a cloud process without its store may end."""
+    def _restart_ended(self) -> None:
+        """What systemd does: a process that ended is started again. Only a cloud process without its store may end."""
         for name, process in self.site.processes.items():
             status = process.ended()
             if status is None:
@@ -276,11 +276,11 @@ class Play:
             if self.recorder.broken:
                 raise self.recorder.broken
             time.sleep(0.1)
-            self._tend()
+            self._restart_ended()
 
     def _projected(self) -> bool:
         """And everything that happens from now on is recorded."""
-        there = self.recorder.cloud.below(f"{verdict.REGISTRY}core/configmaps/default/").keys()
+        there = self.recorder.cloud.below(f"{checks.REGISTRY}core/configmaps/default/").keys()
         return all(
             {f"c-{node}", "tally"} <= there & edge.below("/desired/configmaps/default/").keys()
             for node, edge in self.recorder.edges.items()
@@ -293,7 +293,7 @@ class Play:
             for kind in ("desired", "reported")
         ]
 
-    def _all_heard(self) -> bool:
+    def _all_answered(self) -> bool:
         return all(j.acknowledged for j in self.journals) and all(pods.created for _, pods in self.pods)
 
     def _agreed(self) -> bool:
@@ -306,52 +306,52 @@ class Play:
         wrong = []
         for node in self.site.nodes:
             for what, there, here in self._pairs(node):
-                wrong += verdict.same(what, there, here)
+                wrong += checks.same(what, there, here)
             waiting = [key for key in self.recorder.edges[node].below("/reported/") if key.startswith("writes/")]
             if waiting:
                 wrong.append(f"{len(waiting)} writes of {node} wait for their answer, the first is {waiting[0]}")
-            prefix, registry = "/desired/configmaps/default/", f"{verdict.REGISTRY}core/configmaps/default/"
+            prefix, registry = "/desired/configmaps/default/", f"{checks.REGISTRY}core/configmaps/default/"
             for name, value in self.recorder.edges[node].below(prefix).items():
                 source = self.recorder.cloud.below(registry).get(name)
                 if source is None or json.loads(source).get("data") != json.loads(value).get("data"):
                     wrong.append(f"{name} at {node} is not what the API has")
-            node_object = json.loads(self.recorder.cloud.below(f"{verdict.REGISTRY}core/nodes/").get(node, b"{}"))
-            wrong += verdict.ready(node, node_object)
+            node_object = json.loads(self.recorder.cloud.below(f"{checks.REGISTRY}core/nodes/").get(node, b"{}"))
+            wrong += checks.ready(node, node_object)
         if not self._attached():
             wrong.append(f"attached: {sorted(self.recorder.cloud.below('/sessions/default/'))}")
         return wrong
 
-    # -- verdict -------------------------------------------------------------------------------------------------------
+    # -- the checks ----------------------------------------------------------------------------------------------------
 
-    def _told(self, readings: Readings) -> list[str]:
+    def _observed(self, readings: Readings) -> list[str]:
         mine = [j for j in self.journals if "/configmaps/" in j.key and readings.name == f"watch-{j.node or 'cloud'}"]
-        return verdict.told(readings, mine)
+        return checks.observed(readings, mine)
 
-    def _judge(self) -> None:
+    def _check(self) -> None:
         r, cloud = self.result, self.recorder.cloud
         for journal in self.journals:
             edge = self.recorder.edges[journal.node] if journal.node else None
-            r.wrong += verdict.counted(cloud, journal, edge)
+            r.wrong += checks.counted(cloud, journal, edge)
             r.attempted += journal.attempted
             r.acknowledged += len(journal.acknowledged)
             r.unknown += journal.unknown
             r.conflicts += journal.refused.get(409, 0)
-        r.wrong += verdict.tally(cloud, "core/configmaps/default/tally")
+        r.wrong += checks.tally(cloud, "core/configmaps/default/tally")
         for node, pods in self.pods:
-            r.wrong += verdict.pods(cloud, node, pods)
+            r.wrong += checks.pods(cloud, node, pods)
             r.acknowledged += len(pods.created) + len(pods.deleted)
             r.attempted += len(pods.attempted) + len(pods.deleting)
         for readings in self.readings:
-            r.wrong += self._told(readings)
+            r.wrong += self._observed(readings)
             r.readings += len(readings.seen)
         for node, edge in self.recorder.edges.items():
             above = f"/t/default/edge/{node}/"
-            r.wrong += verdict.followed(cloud, f"{above}desired/", edge, "/desired/", "/sync/down")
-            r.wrong += verdict.followed(edge, "/reported/", cloud, f"{above}reported/", f"{above}sync/up")
+            r.wrong += checks.followed(cloud, f"{above}desired/", edge, "/desired/", "/sync/down")
+            r.wrong += checks.followed(edge, "/reported/", cloud, f"{above}reported/", f"{above}sync/up")
         for history in (cloud, *self.recorder.edges.values()):
             r.wrong += history.wrong
             r.revisions += len(history.revisions)
-        r.wrong += verdict.unharmed(cloud)
+        r.wrong += checks.unharmed(cloud)
         r.wrong += self._logs()
         r.wrong += [f"{p.name} broke: {p.broken!r}" for p in (*self.writers, *self.readers, self.recorder) if p.broken]
 
@@ -366,27 +366,27 @@ class Play:
         return wrong
 
 
-def _stop(people: Sequence[Person]) -> None:
-    for person in people:
-        person.stopping.set()
-    for person in people:
-        if person.ident:
-            person.join(timeout=30)
+def _stop(workers: Sequence[Worker]) -> None:
+    for worker in workers:
+        worker.stopping.set()
+    for worker in workers:
+        if worker.ident:
+            worker.join(timeout=30)
 
 
-def play(seed: int, seconds: float, *, store: str = "etcd", agents: int = 2, say: Callable[[str], None] = print,
+def run(seed: int, seconds: float, *, store: str = "etcd", agents: int = 2, say: Callable[[str], None] = print,
          keep: bool = False) -> Result:  # fmt: skip
     """`store`: "etcd" (two cloud processes, three members) or "sqlite" (one process)."""
     clouds, members = (2, 3) if store == "etcd" else (1, 0)
     keep_revisions = 300 if seed % 2 else 20_000  # with 300, who was away for seconds finds its history compacted
-    strikes = schedule(seed, seconds, agents=agents, clouds=clouds, members=members)
+    faults = schedule(seed, seconds, agents=agents, clouds=clouds, members=members)
     directory = Path(tempfile.mkdtemp(prefix="kbchaos"))  # short: the path of a socket has 108 bytes
     result = Result(wrong=["it broke"])
     try:
         with Topology() as net:
-            result = Play(
+            result = Scenario(
                 Site(net, directory, clouds=clouds, members=members, agents=agents, keep=keep_revisions), seed, say
-            ).run(strikes, seconds)
+            ).run(faults, seconds)
     finally:
         if result.wrong and keep:
             result.directory = str(directory)

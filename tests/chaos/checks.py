@@ -1,7 +1,7 @@
-"""What must be true after the storm: functions of journals, readings and histories that return what is wrong, in words.
+"""What must be true after the faults: functions of journals, readings and histories that return what is wrong.
 
 counted       each number was applied once, in order; what was acknowledged is there
-told          a reader never saw a resourceVersion or a number go back, and a watcher missed nothing
+observed      a reader never saw a resourceVersion or a number go back, and a watcher missed nothing
 followed      at every revision of the sink, its last sync revision is not ahead of its data
 same          both ends hold the same bytes
 pods          what was created and not deleted is there, and nothing else
@@ -99,7 +99,7 @@ def tally(cloud: History, key: str) -> list[str]:
     return _some(key, wrong)
 
 
-def told(readings: Readings, journals: Iterable[Journal] = ()) -> list[str]:
+def observed(readings: Readings, journals: Iterable[Journal] = ()) -> list[str]:
     """`journals`: of writers whose acknowledged changes a watcher must have been told, one by one."""
     wrong = list(readings.wrong)
     versions: dict[str, int] = {}

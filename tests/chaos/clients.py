@@ -1,10 +1,11 @@
-"""Who writes and reads while the storm is on: threads, each in the network of one host, with plain HTTPS.
+"""Clients that write and read while faults are injected: threads, each in the network of one host, with plain HTTPS.
 
-Lives elsewhere: what they remember (journal.py), what is made of it (verdict.py).
+Lives elsewhere: what they record (journal.py), what is checked (checks.py).
 """
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import http.client
 import json
@@ -17,12 +18,12 @@ from typing import Any, TypeVar
 
 from kubeedge._fastpath import libc
 
+from tests.chaos.checks import FLIP, TOTAL, fields_of, number
 from tests.chaos.journal import Journal, Pods, Readings
-from tests.chaos.verdict import FLIP, TOTAL, fields_of, number
 from tests.kit.topology import Host
 
 T = TypeVar("T")
-PATIENCE = 3.0  # seconds for one answer
+TIMEOUT = 3.0  # seconds for one answer
 
 
 def enter(host: Host) -> None:
@@ -65,7 +66,7 @@ class Api:
         self._at = self._rng.randrange(len(servers))
         self._connection: http.client.HTTPSConnection | None = None
 
-    def open(self, timeout: float = PATIENCE) -> http.client.HTTPSConnection:
+    def open(self, timeout: float = TIMEOUT) -> http.client.HTTPSConnection:
         host, port = self._servers[self._at]
         return http.client.HTTPSConnection(host, port, timeout=timeout, context=self._tls)
 
@@ -110,8 +111,8 @@ class Api:
             self._connection.close()
 
 
-class Person(threading.Thread):
-    """Does one thing again and again, in the network of its host, until it is told to stop."""
+class Worker(threading.Thread, abc.ABC):
+    """Does one thing again and again, in the network of its host, until it is stopped."""
 
     def __init__(self, name: str, host: Host, api: Api, *, pace: float) -> None:
         super().__init__(name=name, daemon=True)
@@ -124,25 +125,26 @@ class Person(threading.Thread):
             enter(self.host)
             while not self.stopping.is_set():
                 with contextlib.suppress(Lost):
-                    self.turn()
+                    self.step()
                 self.stopping.wait(self.pace)
         except BaseException as exc:
             self.broken = exc
         finally:
             self.api.close()
 
-    def turn(self) -> None:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def step(self) -> None:
+        """One round of its work. May raise Lost."""
 
 
-class Counter(Person):
+class Counter(Worker):
     """Counts a field up. Each write is conditional on the version that was read, so a late one that nobody waits for any more does no harm."""
 
     def __init__(self, host: Host, api: Api, journal: Journal, path: str, *, tally: bool = False, pace: float) -> None:
         super().__init__(journal.name, host, api, pace=pace)
         self.journal, self.path, self._tally = journal, path, tally
 
-    def turn(self) -> None:
+    def step(self) -> None:
         j = self.journal
         status, obj = self.api.ask("GET", self.path)
         if status != 200:
@@ -176,7 +178,7 @@ class Counter(Person):
             self.journal.wrong.append(f"{status}: {obj.get('message') if isinstance(obj, dict) else obj}")
 
 
-class PodKeeper(Person):
+class PodKeeper(Worker):
     """Creates pods on a node, each under a new name, and deletes some of them."""
 
     def __init__(self, host: Host, api: Api, journal: Pods, node: str, *, seed: str, pace: float) -> None:
@@ -184,7 +186,7 @@ class PodKeeper(Person):
         self.journal, self.node = journal, node
         self._rng = random.Random(seed)
 
-    def turn(self) -> None:
+    def step(self) -> None:
         j = self.journal
         path = "/api/v1/namespaces/default/pods"
         living = sorted(j.created - j.deleting)
@@ -202,12 +204,12 @@ class PodKeeper(Person):
             j.created.add(name)
 
 
-class Poller(Person):
+class Poller(Worker):
     def __init__(self, host: Host, api: Api, readings: Readings, paths: Sequence[str], *, pace: float) -> None:
         super().__init__(readings.name, host, api, pace=pace)
         self.readings, self.paths = readings, paths
 
-    def turn(self) -> None:
+    def step(self) -> None:
         for path in self.paths:
             status, obj = self.api.ask("GET", path)
             if status == 200:
@@ -216,7 +218,7 @@ class Poller(Person):
                 self.readings.wrong.append(f"{path} is not found")
 
 
-class Watcher(Person):
+class Watcher(Worker):
     """One watch of all ConfigMaps, resumed where it broke off, at whatever server."""
 
     PATH = "/api/v1/namespaces/default/configmaps"
@@ -226,7 +228,7 @@ class Watcher(Person):
         self.readings = readings
         self._version = ""
 
-    def turn(self) -> None:
+    def step(self) -> None:
         if not self._version:
             status, found = self.api.ask("GET", self.PATH)
             if status != 200:

@@ -23,7 +23,7 @@ class Violation(AssertionError):
 
 @dataclass(slots=True)
 class Direction:
-    """From one prefix of a source to one of a sink, with what the judge remembers."""
+    """From one prefix of a source to one of a sink, with what the checks remember."""
 
     name: str
     source: Disk
@@ -32,14 +32,14 @@ class Direction:
     sink_prefix: str
     lsr_key: str
     acknowledged: dict[str, tuple[Revision, bytes | None]] = field(default_factory=dict)
-    place: dict[str, int] = field(default_factory=dict)  # key -> how far in its log the sink has come
+    position: dict[str, int] = field(default_factory=dict)  # key -> how far in its log the sink has come
     checked: tuple[str, Revision] = ("", Revision(0))  # history and LSR at which every key was last found right
-    judged: bool = True  # False: somebody else speaks for the same source, and only the end is to be right
-    stale: Revision | None = None  # the LSR that was written then tells of a past that the source has not any more
+    enforced: bool = True  # False: another process writes for the same source too, and only the end must be right
+    stale: Revision | None = None  # the LSR that was written then names a past that the source no longer has
 
     def check_commit(self, changes: Sequence[Change], former: Callable[[str, bytes], bool]) -> None:
         """After a commit at the sink. `former`: did some source ever have that value? What it had sent may still arrive."""
-        if not self.judged:
+        if not self.enforced:
             return
         touched: set[str] = set()
         lsr = False
@@ -51,17 +51,17 @@ class Direction:
             key = change.key[start:]
             touched.add(key)
             value = change.value if change.kind is ChangeKind.PUT else None
-            log, at = self.source.log.get(self.prefix + key, ()), self.place.get(key, -1)
+            log, at = self.source.log.get(self.prefix + key, ()), self.position.get(key, -1)
             if self.sink.rotten.pop(change.key, None):
                 at -= 1  # it may become once more what it was
-            # before all, there was nothing: place 0
+            # before the first value there was none: position 0
             later = (
                 0
                 if at < 0 and value is None
                 else next((n for n in range(max(at, 0), len(log)) if log[n] == value), -1) + 1
             )
             if later or (at < 0 and value is None):
-                self.place[key] = later
+                self.position[key] = later
             elif value is not None and (value in log or not former(self.prefix + key, value)):
                 raise Violation(f"{self.name}: {key} became {value[:20]!r} twice, out of order, or out of nothing")
         if touched or lsr:
