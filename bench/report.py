@@ -81,11 +81,11 @@ class Report:
         width = max((len(k) for k in self.figures), default=0)
         lines = [f"{'':{width}}  {'median':>10} {'min':>10} {'max':>10} {'must':>8} {'aim':>8}  unit"]
         for key, f in self.figures.items():
-            verdict = "MISSED" if not f.meets(f.must) else "" if f.must is None else "aim" if f.meets(f.aim) else "must"
+            outcome = "MISSED" if not f.meets(f.must) else "" if f.must is None else "aim" if f.meets(f.aim) else "must"
             low, high = min(f.samples), max(f.samples)
             lines.append(
                 f"{key:{width}}  {_short(f.median):>10} {_short(low):>10} {_short(high):>10} "
-                f"{_short(f.must):>8} {_short(f.aim):>8}  {f.unit}  {verdict}"
+                f"{_short(f.must):>8} {_short(f.aim):>8}  {f.unit}  {outcome}"
             )
         return "\n".join(lines)
 

@@ -183,7 +183,7 @@ class Site:
         return [line for line in self.log()[since:].splitlines() if gone.search(line)]
 
     def resident(self) -> dict[str, int]:
-        """Bytes of each process; the largest of them are counted anew from now on."""
+        """Bytes of each process; the largest of them are counted from zero from now on."""
         for name in MEASURED:
             Path(f"/proc/{self._pids[name]}/clear_refs").write_text("5")  # proc(5): forget the peak
         return {name: self._memory(name, "VmRSS") for name in MEASURED}

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from tests.kit.bodies import DEFAULT, JSON, ask, connection
 
 Request = Callable[[], int]  # the status of its answer
-PATIENCE = 20.0  # seconds
+TIMEOUT = 20.0  # seconds
 
 
 class Paced:
@@ -46,7 +46,7 @@ def api(kubeconfig: str, address: str, count: int, pace: float) -> Paced:
     found = Paced(pace)
     for number in range(count // 4):
         link = connection(kubeconfig, address)  # connects with the first request
-        link.timeout = PATIENCE
+        link.timeout = TIMEOUT
         for what, expected, request in _objects(link, f"w{number}"):
             found.run(what, expected, request)
         link.close()
@@ -69,7 +69,7 @@ def pages(address: str, path: str, count: int, pace: float) -> Paced:
 
 
 def _page(address: str, path: str) -> int:
-    with contextlib.closing(http.client.HTTPConnection(address, 8080, timeout=PATIENCE)) as link:
+    with contextlib.closing(http.client.HTTPConnection(address, 8080, timeout=TIMEOUT)) as link:
         link.request("GET", path)
         answer = link.getresponse()
         answer.read()

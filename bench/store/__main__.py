@@ -142,7 +142,7 @@ async def _written_by_a_put(store: Store, log: Path) -> int:
                 await put_times(store, 20)
     finally:
         db.close()
-    # a checkpoint that finished lets the log begin anew: then the frames of the second count are all ours
+    # a checkpoint that finished lets the log start over: then the frames of the second count are all ours
     written = frames[1] - frames[0] if frames[1] > frames[0] else frames[1]
     return max(1, round(written / 20)) * (4096 + 24)
 

@@ -195,7 +195,7 @@ class Cloud:
             await self.open_tenant(tenant)
 
     def say_what_next(self) -> None:
-        """How to use it, for whoever has just started it."""
+        """How to use it, for an administrator who has just started it."""
         on = self.config.listeners
         if all(_is_loopback(host) for host in self.hosts):
             log.warning(

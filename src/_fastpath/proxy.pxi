@@ -58,7 +58,7 @@ cdef extern from "http/proxy.h" nogil:
 
 cdef class Proxy:
     """A fast path in a plane's thread, in front of web clients (`listener`: a listening TCP socket's descriptor) or of those who come over
-    L4 to a port of `l4`, where somebody must listen already. Times are seconds."""
+    L4 to a port of `l4`, which must have a listener already. Times are seconds."""
 
     cdef Plane plane
     cdef kb_proxy *proxy
@@ -147,7 +147,7 @@ cdef class Proxy:
         return out
 
     def deny(self, name):
-        """Whoever waits for this upstream is handed over."""
+        """Hands over the requests that wait for this upstream."""
         if self.proxy is NULL:
             return
         cdef bytes text = name.encode()

@@ -1,4 +1,4 @@
-"""The error tree. The class tells the reader what to do next.
+"""The error tree. The class says what a caller can do next.
 
 KubeEdgeError
 ├── Misuse            our own caller broke a rule: a bug in this process, fix it
@@ -94,7 +94,7 @@ def with_next(error: E, advice: str) -> E:
 
 
 def suspect_clock(reason: str) -> str:
-    """Why a certificate was refused, for people: with the likely cause on a machine that has no clock chip."""
+    """Why a certificate was refused, as a message: with the likely cause on a machine that has no clock chip."""
     if "certificate has expired" in reason or "certificate is not yet valid" in reason:  # OpenSSL's X509_V_ERR_CERT_*
         return f"{reason}; is the clock of this machine right?"
     return reason

@@ -78,7 +78,7 @@ def test_a_connection_between_nodes_survives_the_death_of_a_relay_and_of_an_etcd
         json.loads(trouble)["trouble"] == []
     )  # the lease of the killed one lives a while, and its address is ours again
     until(lambda: "1 received" in here.run("ping", "-c1", "-W1", site.overlay(0), check=False), timeout=10,
-          what="the own address of the process that was started anew")  # fmt: skip
+          what="the own address of the process that was restarted")  # fmt: skip
     with contextlib.closing(TcpPair(here, there, address, seconds=4)) as pair:
         site.processes["cloud1"].end()
         until(lambda: relays_of(site, "edge0") == relays_of(site, "edge1") == {first}, timeout=25, what="both moved")

@@ -95,7 +95,7 @@ class Directory:
         match command["do"]:
             case "remove":
                 del self.numbers[node]
-            case "number":  # as if its record had been made anew
+            case "number":  # as if its record had been created again
                 self.numbers[node] = command["number"]
             case "allow":
                 self.allowed[node] = command["subnets"]

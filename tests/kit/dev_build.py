@@ -1,4 +1,4 @@
-"""`make dev`: the compiled modules, in place, with what has changed compiled anew and nothing else.
+"""`make dev`: the compiled modules, in place, compiling what has changed and nothing else.
 
     python -m tests.kit.dev_build
 

@@ -24,7 +24,7 @@ from kubeedge.kubebus.links.transport import TlsTransport
 from tests.reference.l4.segment import ACK, MAX_PAYLOAD, SYN, Segment, decode, encode
 
 _PIECES, _CONNECTIONS, _HALF_OPEN = 1024, 6, 2000
-_PATIENCE = 60.0  # seconds for an answer to a SYN
+_TIMEOUT = 60.0  # seconds for an answer to a SYN
 
 
 class Attacker:
@@ -41,14 +41,14 @@ class Attacker:
             TlsTransport(
                 TlsContext(paths.pki / "ca.crt", paths.pki / "node.crt", paths.pki / "node.key", server=False)
             ),
-            judge=self._judge,
+            check=self._check_event,
             changed=lambda up: None,
             lost=lambda link: None,
             rng=random.Random(1),
         )
         asyncio.get_running_loop().add_reader(self.plane.fileno(), self._on_plane)
 
-    def _judge(self, link: Link, event: LinkEvent) -> str | None:
+    def _check_event(self, link: Link, event: LinkEvent) -> str | None:
         if isinstance(event, LinkUp) and not self.cloud.done():
             self.cloud.set_result(event.welcome.relay_number)
         return None
@@ -79,7 +79,7 @@ class Attacker:
             answered = self.answers[self.port] = asyncio.get_running_loop().create_future()
             self.say(self.port, 1000, 0, SYN)
             try:
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(_TIMEOUT):
                     answer = await answered
             except TimeoutError:
                 continue

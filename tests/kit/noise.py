@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 MUCH = 1 << 20
-PATIENCE = 3.0  # seconds; who still holds the connection then says "open"
+TIMEOUT = 3.0  # seconds; who still holds the connection then says "open"
 
 
 def noises(seed: int) -> dict[str, bytes]:
@@ -54,7 +54,7 @@ def noises(seed: int) -> dict[str, bytes]:
 
 def say(connection: socket.socket, noise: bytes) -> dict[str, Any]:
     got = 0
-    connection.settimeout(PATIENCE)
+    connection.settimeout(TIMEOUT)
     try:
         try:
             connection.sendall(noise)
@@ -71,7 +71,7 @@ def say(connection: socket.socket, noise: bytes) -> dict[str, Any]:
 
 def visit(config: dict[str, Any], noise: bytes) -> dict[str, Any]:
     try:
-        connection = socket.create_connection((config["host"], config["port"]), timeout=PATIENCE)
+        connection = socket.create_connection((config["host"], config["port"]), timeout=TIMEOUT)
     except OSError:
         return {"got": 0, "end": "refused"}
     with connection:

@@ -18,7 +18,7 @@ from kubeedge.kubebus.l3.plane import Plane, PlaneEvent, PortClosed, PortConnect
 from kubeedge.wire.frame import Decoder, Frame, encode
 from tests.kit.certs import Credentials
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 E = TypeVar("E", PortConnected, PortClosed, ControlFrame, SegmentReceived)
 
 
@@ -28,7 +28,7 @@ class FakeTun:
     def __init__(self) -> None:
         self.socket, plane_side = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.plane_fd = plane_side.detach()
-        self.socket.settimeout(PATIENCE)
+        self.socket.settimeout(TIMEOUT)
 
     def send(self, packet: bytes) -> None:
         self.socket.send(packet)
@@ -52,7 +52,7 @@ class Peer:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(credentials.ca)
         context.load_cert_chain(credentials.cert, credentials.key)
-        plain.settimeout(PATIENCE)
+        plain.settimeout(TIMEOUT)
         self.socket = context.wrap_socket(plain, server_side=server, server_hostname=None if server else "relay")
         self._decoder = Decoder()
 
@@ -140,7 +140,7 @@ class Harness:
                     return
                 self.seen += self.plane.events()
 
-    def expect(self, kind: type[E], timeout: float = PATIENCE) -> E:
+    def expect(self, kind: type[E], timeout: float = TIMEOUT) -> E:
         """The next event, which has to be of this kind."""
         for event in self.events(timeout):
             assert isinstance(event, kind), event
@@ -154,9 +154,9 @@ class Harness:
         return value
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not condition():
-            assert time.monotonic() < deadline, f"{what}: not within {PATIENCE:g} s"
+            assert time.monotonic() < deadline, f"{what}: not within {TIMEOUT:g} s"
             time.sleep(0.005)
 
 

@@ -148,8 +148,8 @@ def test_a_second_process_with_the_same_address_goes_without_a_tun_and_says_so_u
     site.relays[1].close()
     taken = {"address": "100.64.255.254/16"}  # as in the first one's configuration, which somebody copied
     site.relays[1] = site.start_relay(1, tun=taken)
-    (trouble,) = site.relays[1].ask("links")["trouble"]
-    assert ADDRESSES[0] in trouble and "100.64.255.254" in trouble and "`tun.address` of its own" in trouble
+    (problem,) = site.relays[1].ask("links")["trouble"]
+    assert ADDRESSES[0] in problem and "100.64.255.254" in problem and "`tun.address` of its own" in problem
     metrics = site.relays[1].ask("metrics")["metrics"]
     assert "kubeedge_bushub_problems 1" in metrics and "kubeedge_bushub_troubles 1" in metrics
     assert "kb0" not in site.hosts[1].ip("link")

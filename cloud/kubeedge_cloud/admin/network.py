@@ -44,7 +44,7 @@ class NetworkRoutes:
         return None
 
     async def _allow(self, tenant: TenantId, body: dict[str, Any]) -> dict[str, Any]:
-        """Replaces the networks that may be behind a node; its links begin anew and say what is behind it."""
+        """Replaces the networks that may be behind a node; its links are made again and say what is behind it."""
         node, subnets = node_name(str(body.get("node", ""))), body.get("subnets")
         if not isinstance(subnets, list):
             raise Invalid("a list of networks is required", path="subnets")

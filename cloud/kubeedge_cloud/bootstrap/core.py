@@ -1,10 +1,10 @@
 """What a bootstrap token may do, and who may renew. Pure: records and clock readings come in.
 
-A token is made for one tenant, and for one node name or any; it is good for one certificate until it expires or is revoked. The one exception:
+A token is made for one tenant, and for one node name or any; it yields one certificate until it expires or is revoked. The one exception:
 an answer may get lost on the way, so for a while the same machine, with the same key, may ask again.
 
 A node's claim says which certificate stands for its name. A name that is claimed is taken; a token made with --replace moves the claim, and
-what was issued before is worthless from then on, at every entrance (kubeedge.pki.identity). A renewal moves it too, and the certificate before it stays good for renewing, for this
+what was issued before is revoked from then on, at every listener (kubeedge.pki.identity). A renewal moves it too, and the certificate before it stays good for renewing, for this
 answer may be lost as well.
 
 Lives elsewhere: keeping the records (tokens.py), HTTP (service.py).
@@ -50,7 +50,7 @@ class TokenRecord:
         return "expired" if now >= self.expires else "valid"
 
     def ended(self, now: float) -> bool:
-        """It is good for no new certificate."""
+        """It yields no new certificate."""
         return self.state(now) != "valid"
 
 
@@ -142,7 +142,7 @@ class FailureLimit:
 
 
 def duration(seconds: float) -> str:
-    """For people, in the largest unit of which there are at least two: "90 minutes", "2 hours"."""
+    """For messages, in the largest unit of which there are at least two: "90 minutes", "2 hours"."""
     for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

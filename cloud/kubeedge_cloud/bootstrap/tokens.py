@@ -118,9 +118,7 @@ class TokenStore:
             (Put(token_key, _encode(used)), Put(claim_key, _encode(claim)), *ops),
         )
         if not result.succeeded:
-            raise with_next(
-                Refused("this token, or this node name, was used in this very moment by another machine"), NEW_TOKEN
-            )
+            raise with_next(Refused("another machine used this token or this node name at the same moment"), NEW_TOKEN)
 
     async def renewed(self, tenant: TenantId, node: NodeName, held: HeldClaim, old: str, new: str) -> None:
         """The claim moves from the certificate that was shown to the new one. Raises Unavailable when it moved meanwhile."""
@@ -130,7 +128,7 @@ class TokenStore:
         key = keys.certificate(tenant, node)
         same = Compare(key, CompareTarget.MOD, "=", held.revision)
         if not (await self._store.txn((same,), (Put(key, _encode(claim)),))).succeeded:
-            raise Unavailable("the certificate of this node was renewed in this very moment", retry_after=5.0)
+            raise Unavailable("the certificate of this node was renewed at the same moment", retry_after=5.0)
 
     async def _make_room(self, tenant: TenantId) -> None:
         """Forget tokens that ended long ago; of ended ones only when there are many. Raises Conflict when all are in use."""

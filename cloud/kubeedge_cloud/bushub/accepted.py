@@ -76,7 +76,7 @@ class AcceptedLinks:
         try:
             port = self._hand_over(accepted)
         except OSError as exc:  # no descriptors left, say
-            log.warning("cannot take a link: %s", exc)
+            log.warning("cannot accept a link: %s", exc)
             _end(accepted)
             return
         self._accepted[port] = accepted

@@ -1,7 +1,7 @@
-"""Whose authorization has ended: nodes that were removed, joined anew or got another number, and nodes behind which something else may be now.
+"""Whose authorization has ended: nodes that were removed, joined again or got another number, and nodes behind which something else may be now.
 
 Links live for months, and what they may do was decided when they began. So the records of each tenant that has links here are followed,
-and a link whose record says something else has to begin anew; a node that was removed does not get in again, and its number may
+and a link whose record says something else has to be made again; a node that was removed does not get in again, and its number may
 be another node's by then.
 
 Lives elsewhere: the records (kubeedge_cloud.tenants), the links (core.py, driver.py).
@@ -28,7 +28,7 @@ _RETRY = 1.0  # seconds
 
 class LinkAuthorizer:
     """`linked`: nodes of a tenant that have links here, with the oldest record that one was made by. `end` is called for a node that was
-    removed or joined anew, with the number that it had and the record that it has, `allowed` for one behind which these networks may be, when that may be news."""
+    removed or joined again, with the number that it had and the record that it has, `allowed` for one behind which these networks may be, when that may have changed."""
 
     def __init__(
         self,

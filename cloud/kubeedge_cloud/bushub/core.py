@@ -180,7 +180,7 @@ class NodeLinks:
         return actions
 
     def allowed_changed(self, node: NodeKey, subnets: Sequence[str]) -> list[LinkAction]:
-        """Links that were made when other networks were allowed behind the node begin anew."""
+        """Links that were made when other networks were allowed behind the node are closed, to be made again."""
         changed = [e for e in self._links.values() if e.node == node and list(e.allowed) != list(subnets)]
         return [Drop(link.port, "what may be behind the node was changed") for link in changed]
 

@@ -1,6 +1,6 @@
 """Which nodes are linked to this relay, by which links. Pure.
 
-A node has links of one instance of its agent, one in each slot. A link of another instance replaces them: the agent started anew. An instance
+A node has links of one instance of its agent, one in each slot. A link of another instance replaces them: the agent was restarted. An instance
 that was replaced and comes back while the other one is alive is proof of two machines with one identity: it is refused, and so the
 two do not replace each other for ever.
 """
@@ -40,53 +40,53 @@ class LinkedNodes:
     """Keys are (tenant, node); an entry stays, with what was replaced, when the last link goes."""
 
     def __init__(self) -> None:
-        self._members: dict[NodeKey, LinkedNode] = {}
+        self._nodes: dict[NodeKey, LinkedNode] = {}
 
     def get(self, node: NodeKey) -> LinkedNode | None:
         """Only of nodes that are linked."""
-        member = self._members.get(node)
-        return member if member is not None and member.slots else None
+        linked = self._nodes.get(node)
+        return linked if linked is not None and linked.slots else None
 
     def join(
         self, node: NodeKey, instance: str, slot: int, port: PortId, now: float, *, elsewhere: str = ""
     ) -> JoinDecision:
         """`elsewhere`: the instance that is linked to another relay, if one is."""
-        member = self._members.setdefault(node, LinkedNode(instance))
-        if instance and instance in member.replaced and (member.slots or elsewhere not in ("", instance)):
-            member.refused += 1
-            member.duplicate_at = now
+        linked = self._nodes.setdefault(node, LinkedNode(instance))
+        if instance and instance in linked.replaced and (linked.slots or elsewhere not in ("", instance)):
+            linked.refused += 1
+            linked.duplicate_at = now
             return JoinDecision(
                 refuse=f"another machine uses the identity of node {node[1]}; reset one of the two (`kubeedge reset`) and join it under a name of its own"
             )
         drop: list[tuple[PortId, str]] = []
-        if member.instance != instance:
-            drop = [(p, "the agent of this node was started anew") for p in member.slots.values()]
-            member.slots.clear()
-            self.replaced(node, member.instance)
-            member.instance = instance
-        elif (older := member.slots.get(slot)) is not None and older != port:
+        if linked.instance != instance:
+            drop = [(p, "the agent of this node was restarted") for p in linked.slots.values()]
+            linked.slots.clear()
+            self.replaced(node, linked.instance)
+            linked.instance = instance
+        elif (older := linked.slots.get(slot)) is not None and older != port:
             drop = [(older, "the node has a newer link")]
-        member.slots[slot] = port
+        linked.slots[slot] = port
         return JoinDecision(drop=tuple(drop))
 
     def replaced(self, node: NodeKey, instance: str) -> None:
         """Remembers an instance (the last four): if it comes back, another machine has the same identity."""
-        member = self._members.setdefault(node, LinkedNode(instance))
-        if instance and instance not in member.replaced:
-            member.replaced.append(instance)
+        linked = self._nodes.setdefault(node, LinkedNode(instance))
+        if instance and instance not in linked.replaced:
+            linked.replaced.append(instance)
 
     def leave(self, node: NodeKey, port: PortId) -> bool:
         """True: that was the node's last link."""
-        member = self._members.get(node)
-        if member is None:
+        linked = self._nodes.get(node)
+        if linked is None:
             return False
-        slots = [slot for slot, p in member.slots.items() if p == port]
+        slots = [slot for slot, p in linked.slots.items() if p == port]
         for slot in slots:
-            del member.slots[slot]
-        return bool(slots) and not member.slots
+            del linked.slots[slot]
+        return bool(slots) and not linked.slots
 
     def forget(self, node: NodeKey) -> None:
         """The node was removed."""
-        member = self._members.get(node)
-        if member is not None and not member.slots:
-            del self._members[node]
+        linked = self._nodes.get(node)
+        if linked is not None and not linked.slots:
+            del self._nodes[node]

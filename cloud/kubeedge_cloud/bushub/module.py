@@ -142,7 +142,7 @@ class BusHub:
             for port in running.links.ports((tenant, node)):
                 running.plane.drop(port, reason)
 
-    # -- for people and Prometheus -------------------------------------------------------------------------------------
+    # -- for operators and Prometheus ----------------------------------------------------------------------------------
 
     def links(self) -> list[NodeLinkInfo]:
         """Those that are admitted."""
@@ -165,12 +165,12 @@ class BusHub:
         running = self._running
         return running.plane.counters(running.tun.port) if running is not None and running.tun is not None else None
 
-    def trouble(self) -> list[str]:
-        """What somebody should look after, in words."""
+    def problems(self) -> list[str]:
+        """Problems that need an administrator, one sentence each."""
         if self._running is None:
             return [_NO_RELAY]
         tun = self._running.tun
-        return [tun.trouble] if tun is not None and tun.trouble else []
+        return [tun.problem] if tun is not None and tun.problem else []
 
     def peers(self) -> list[dict[str, Any]]:
         """Other relays."""
@@ -197,7 +197,7 @@ class BusHub:
     # -- the module ----------------------------------------------------------------------------------------------------
 
     async def run(self, ready: asyncio.Event) -> None:
-        """Listens until it is cancelled. Raises Unavailable when the relay has to begin anew, OSError when it cannot listen."""
+        """Listens until it is cancelled. Raises Unavailable when the relay has to start over, OSError when it cannot listen."""
         s = self._settings
         tls = TlsContext(s.ca, s.cert, s.key, server=True)
         driver: RelayDriver  # the peers tell it; they run after it was made
@@ -225,7 +225,7 @@ class BusHub:
             finally:
                 loop.remove_reader(plane.fileno())
                 self._running = None
-                self._totals.total({})  # the next plane numbers its ports anew
+                self._totals.total({})  # the next plane numbers its ports from the start
                 await tasks.aclose()
                 await driver.close()
                 await endpoints.close()

@@ -1,4 +1,4 @@
-"""What the relay tells people and Prometheus. Metrics have no label for each node: there are thousands."""
+"""What the relay reports to operators and Prometheus. Metrics have no label for each node: there are thousands."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def hub_links(bus: BusHub) -> list[dict[str, Any]]:
 
 def hub_state(bus: BusHub) -> dict[str, Any]:
     """What `kubeedge links` shows in the cloud."""
-    return {"links": hub_links(bus), "relays": bus.peers(), "trouble": bus.trouble()}
+    return {"links": hub_links(bus), "relays": bus.peers(), "trouble": bus.problems()}
 
 
 def hub_metrics(bus: BusHub) -> list[Family]:
@@ -44,12 +44,12 @@ def hub_metrics(bus: BusHub) -> list[Family]:
         family(
             "kubeedge_bushub_links_established_total", "counter", "links that were admitted", bus.counts.established
         ),
-        family("kubeedge_bushub_links_refused_total", "counter", "links that were not", bus.counts.refused),
+        family("kubeedge_bushub_links_refused_total", "counter", "links that were refused", bus.counts.refused),
         family(
             "kubeedge_bushub_relays", "gauge", "other relays that are linked", sum(p["state"] == "up" for p in peers)
         ),
         *renamed(
-            family("kubeedge_bushub_problems", "gauge", "problems that `kubeedge links` names", len(bus.trouble())),
+            family("kubeedge_bushub_problems", "gauge", "problems that `kubeedge links` names", len(bus.problems())),
             old="kubeedge_bushub_troubles",
         ),
         *renamed(

@@ -95,7 +95,7 @@ class PeerLinks:
         link = self._links[port]
         try:
             if not isinstance(identity.parse(uri), identity.CloudIdentity):
-                raise PeerError(f"{uri} is no process of the cloud")
+                raise PeerError(f"{uri} is not a cloud process")
         except KubeEdgeError as exc:
             self._plane.drop(port, str(exc))
             return
@@ -127,7 +127,7 @@ class PeerLinks:
         self._flush(link)
 
     def on_closed(self, port: PortId, reason: str) -> None:
-        """The data plane has closed the port: whoever waits for `done` of the link goes on."""
+        """The data plane has closed the port: waiters for `done` of the link continue."""
         link = self._links.pop(port)
         link.done.set()
         self._down(link.id, port, reason)

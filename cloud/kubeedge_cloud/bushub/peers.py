@@ -115,7 +115,7 @@ class Peers:
             self._perform(self._table.tenant(tenant))
 
     def infos(self) -> list[dict[str, Any]]:
-        """For people."""
+        """Rows for `kubeedge links`: the other relays, with the state of the link to each."""
         return [
             {
                 "relay": peer.id,
@@ -130,7 +130,7 @@ class Peers:
     # -- the module's tasks --------------------------------------------------------------------------------------------
 
     async def run(self, plane: Plane, tls: TlsContext) -> None:
-        """After prepare(), until it is cancelled. Raises Unavailable when the relay has to begin anew."""
+        """After prepare(), until it is cancelled. Raises Unavailable when the relay has to start over."""
         self._plane = plane
         self._links = PeerLinks(plane, tls, self.id, self.number, up=self._on_up, down=self._on_down)
         try:
@@ -176,7 +176,7 @@ class Peers:
             return
         record = decode_relay(change.value)
         if record is None:
-            log.warning("%s is no record of a relay", change.key)
+            log.warning("%s is not a valid record of a relay", change.key)
             return
         new, actions = self._table.put(id, record)
         self._perform(actions)

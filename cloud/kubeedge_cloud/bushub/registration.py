@@ -5,7 +5,7 @@
     /bus/tuns/TTTTT/A    {"relay": ID, "addresses": [...]}      whose own address A is, on the network of tenant number T
     /bus/nodes/T/N       NextHop                                where node N of tenant T is linked
 
-All of them hang on one lease and vanish with it. A lease that was lost is taken anew, and everything said again: the links of nodes do not
+All of them hang on one lease and vanish with it. After a lost lease a new one is taken, and everything is registered again: the links of nodes do not
 hang on it, so a store that is away for an hour ends none of them.
 
 Lives elsewhere: the records (records.py), what other relays say (peers.py).
@@ -117,7 +117,7 @@ class Registration:
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """After prepare(), until it is cancelled. Raises Unavailable when the relay has to begin anew."""
+        """After prepare(), until it is cancelled. Raises Unavailable when the relay has to start over."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_lease(), name="lease of the relay")
@@ -154,7 +154,7 @@ class Registration:
             async with asyncio.timeout(_TTL):
                 await self._register_again()
         except Conflict as exc:
-            raise Unavailable(f"{exc}; this one begins anew") from exc
+            raise Unavailable(f"{exc}; this relay starts over") from exc
         except (KubeEdgeError, TimeoutError) as exc:
             log.warning("the relay is not known to the others: %s", exc or "the store does not answer")
             return False

@@ -2,7 +2,7 @@
 
 An address has one owner. Where several processes share a store each claims its own there (peers.py), and one that finds it taken goes
 without a TUN, says so, and asks again now and then: the relay, the API and everything else of that process work meanwhile. A TUN that
-somebody deleted is made again.
+was deleted under us is made again.
 
 Lives elsewhere: netlink (kubeedge.kubebus.l3.netsetup), which networks are behind which node (core.py, hub.py).
 """
@@ -54,19 +54,19 @@ class OwnTun:
         self.tenant = tenant
         self.routes = KernelRoutes(settings.name)
         self.port = PortId(-1)  # in the data plane; -1: there is no TUN
-        self.trouble = ""  # why there is none
+        self.problem = ""  # why there is none
 
     async def open(self) -> None:
         """Returns without a TUN when another process has the address. Raises OSError or Unavailable when the kernel refuses."""
         s = self._settings
         if self._claim is not None and (owner := await self._claim(self.tenant, s.address)):
-            trouble = (
+            problem = (
                 f"no {s.name}: {owner} has the address {s.address.split('/')[0]} of tenant {s.tenant}; each cloud process "
                 "needs a `tun.address` of its own, like 100.64.255.253/16"
             )
-            if trouble != self.trouble:
-                log.error("%s", trouble)
-            self.trouble = trouble
+            if problem != self.problem:
+                log.error("%s", problem)
+            self.problem = problem
             return
         tun = open_tun(s.name)
         self._gone.clear()
@@ -75,13 +75,13 @@ class OwnTun:
         for conflict in overlay.conflicts:
             log.warning("%s; `addresses` chooses other ranges for a tenant", conflict)
         self._plane.add_route(self.tenant, s.address.split("/")[0] + "/32", self._number)
-        self.trouble = ""
+        self.problem = ""
         self.routes.begin()
 
     def on_down(self, reason: str) -> None:
         """The data plane has lost it."""
         self.port = PortId(-1)
-        self.trouble = f"no {self._settings.name}: {reason}"
+        self.problem = f"no {self._settings.name}: {reason}"
         log.error("%s is gone (%s); it is made again", self._settings.name, reason)
         self._gone.set()
 
@@ -111,11 +111,11 @@ class OwnTun:
         try:
             await self.open()
         except (OSError, KubeEdgeError) as exc:
-            if self.port >= 0:  # half made: the next attempt begins anew
+            if self.port >= 0:  # half made: the next attempt starts over
                 self._plane.drop(self.port, "it could not be configured")
                 self.port = PortId(-1)
-            self.trouble = f"no {self._settings.name}: {exc}"
-            log.error("%s", self.trouble)
+            self.problem = f"no {self._settings.name}: {exc}"
+            log.error("%s", self.problem)
         else:
             if self.port >= 0:
                 log.info(

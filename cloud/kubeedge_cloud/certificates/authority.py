@@ -43,6 +43,6 @@ def _refusal(what: str, nodes: int) -> Invalid:
     whose = f", and {nodes} nodes trust no other" if nodes else ""
     return with_next(
         Invalid(f"{what}{whose}"),
-        "restore ca.crt and ca.key from the backup (or another cloud process); or begin anew with `kubeedge cloud "
+        "restore ca.crt and ca.key from the backup (or another cloud process); or start over with `kubeedge cloud "
         "--new-authority` and join every node again with --replace",
     )

@@ -1,6 +1,6 @@
 """A node's session key in the store, and what its changes mean for the channel that wrote it. Pure.
 
-The key says which process holds the node's channel. Whoever writes it later has the node: a second channel of the same node, here or in another
+The key says which process holds the node's channel. The last process to write it has the node: a second channel of the same node, here or in another
 process, replaces the first. When it is deleted, the node was removed, another machine joined under its name, or the process lost its lease.
 """
 

@@ -1,7 +1,7 @@
 """Module "cloudhub": WebSocket server for the nodes' channels. Identity comes from the certificate alone.
 
 A node that is attached has a session key in the store (kubeedge.api.keys.session); EdgeController reads it as "Ready". A second
-channel of the same node replaces the first: the newer one is the one that the network lets through. Its process writes the key anew, and
+channel of the same node replaces the first: the newer one is the one that the network lets through. Its process writes the key again, and
 the process that held the node sees it and lets go; likewise when the key is deleted because the node was removed, or another machine joined
 under its name.
 
@@ -125,7 +125,7 @@ class CloudHub:
             attachment.channel.close("the node was removed", 1008)
 
     async def follow_sessions(self) -> None:
-        """Let go of nodes whose session is somebody else's, or nobody's, for ever."""
+        """Release nodes whose session belongs to another process or to none; until it is cancelled."""
         while True:
             try:
                 batches = self._store.watch(keys.SESSIONS, after=self._store.revision, progress=True)
@@ -136,7 +136,7 @@ class CloudHub:
                             if attachment := self._attached.get((TenantId(tenant), NodeName(node))):
                                 _end(attachment, attachment.key.changed(change))
                 return  # the store was closed
-            except Gone:  # what was missed cannot be known: whoever is still ours comes back at once
+            except Gone:  # what was missed cannot be known: nodes that are still ours come back at once
                 for attachment in self.sessions():
                     attachment.channel.close("the cloud process lost sight of its sessions", 1012)
 

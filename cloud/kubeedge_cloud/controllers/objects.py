@@ -139,7 +139,7 @@ def controller_of(obj: Mapping[str, Any]) -> Object | None:
 
 
 def is_controlled_by(obj: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
-    """By uid: an owner of the same name that was created anew is another one."""
+    """By uid: an owner of the same name that was created again is another one."""
     reference = controller_of(obj)
     return reference is not None and reference.get("uid") == uid_of(owner)
 

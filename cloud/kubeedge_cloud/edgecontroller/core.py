@@ -251,7 +251,7 @@ def event(obj: Mapping[str, Any], node: str, namespace: str, name: str, now: flo
 
 
 def node_labels(status: Mapping[str, Any]) -> dict[str, str]:
-    """Labels that only the machine itself can tell."""
+    """Labels that only the machine itself knows."""
     info = status.get("nodeInfo")
     if not isinstance(info, dict):
         return {}
@@ -267,15 +267,15 @@ def ready_condition(
     """Kubernetes' Ready condition of a node. `runtime`: its condition ContainerRuntimeReady, if it has one."""
     heard = (runtime or {}).get("status", "True")
     if not attached:
-        said = _UNKNOWN
+        ready = _UNKNOWN
     elif heard == "False":
         message = f"container runtime is down: {(runtime or {}).get('message', '')}"
-        said = {"status": "False", "reason": "KubeletNotReady", "message": message}
+        ready = {"status": "False", "reason": "KubeletNotReady", "message": message}
     elif heard == "Unknown" and previous is not None:
         return dict(previous)  # it is back, and its word of the runtime, which counts again, is looked at next
     else:
-        said = {"status": "True", "reason": "KubeletReady", "message": "edge agent attached"}
-    return _moved(previous, {"type": "Ready", **said}, now)
+        ready = {"status": "True", "reason": "KubeletReady", "message": "edge agent attached"}
+    return _moved(previous, {"type": "Ready", **ready}, now)
 
 
 def with_ready(status: Mapping[str, Any], attached: bool, now: str) -> dict[str, Any]:
@@ -301,8 +301,8 @@ def with_ready(status: Mapping[str, Any], attached: bool, now: str) -> dict[str,
         )
     conditions.append(ready_condition(attached, before.get("Ready"), now, before.get(RUNTIME_READY)))
     for kind in REPORTED_CONDITIONS.values():
-        if (said := before.get(kind)) is not None:
-            conditions.append(said if attached else _moved(said, {**said, **_UNKNOWN}, now))
+        if (known := before.get(kind)) is not None:
+            conditions.append(known if attached else _moved(known, {**known, **_UNKNOWN}, now))
     return {**status, "conditions": conditions}
 
 
@@ -319,7 +319,7 @@ def reported_condition(kind: str, report: Mapping[str, Any]) -> dict[str, Any] |
 def with_reported(
     status: Mapping[str, Any], kind: str, condition: Mapping[str, Any] | None, now: str
 ) -> dict[str, Any]:
-    """The status of an attached node that said this; None: it has no such part."""
+    """The status of an attached node that reported this; None: it has no such part."""
     before = {c.get("type"): c for c in status.get("conditions") or ()}
     others = [c for c in status.get("conditions") or () if c.get("type") != kind]
     if condition is not None:
@@ -328,7 +328,7 @@ def with_reported(
 
 
 def condition_event(condition: Mapping[str, Any]) -> tuple[str, bool]:
-    """The reason of the Event that tells of it, and whether that is a warning."""
+    """The reason of the Event for it, and whether that is a warning."""
     if condition["reason"] == "AddressConflict":
         return "KubeBusAddressConflict", True
     well = condition["status"] == "True"

@@ -82,7 +82,7 @@ class TenantEdgeController:
         self._state.index_pod(before, after)
         self._desired.pod_changed(before, after)
         ends = after is not None and before is not None and is_deleting(after) and not is_deleting(before)
-        if after is not None and (before is None or ends):  # its node may have said already that it is gone
+        if after is not None and (before is None or ends):  # its node may have reported already that it is gone
             name = NodeName(str(after.get("spec", {}).get("nodeName", "")))
             key = f"pods/{meta.namespace_of(after)}/{meta.name_of(after)}"
             if f"{name}/reported/{key}" in self._state.reported:
@@ -93,7 +93,9 @@ class TenantEdgeController:
         if name not in self._state.records:
             return
         self._desired.queue.add(name)
-        if after is None:  # the machine is still a node: it registers again, with everything that it has said of itself
+        if (
+            after is None
+        ):  # the machine is still a node: it registers again, with everything that it has reported of itself
             self._nodes.queue.add(name)
             self._reports.again(name, f"nodes/{keys.CLUSTER_SCOPE}/{name}")
             for rest in CONDITIONS:

@@ -43,7 +43,7 @@ class PendingWrites:
             self.queue.add(name)
 
     def forget(self, name: NodeName) -> None:
-        """The node was removed: its rate limit begins anew if it comes back."""
+        """The node was removed: its rate limit starts over if it comes back."""
         self._paces.pop(name, None)
 
     def changed(self, name: NodeName, rest: str, value: bytes | None) -> None:

@@ -27,7 +27,7 @@ log = logging.getLogger("kubeedge.edgecontroller")
 #: key away at once to make room for the next. An agent keeps 100 events
 _EVENT_RATE, _EVENT_BURST = 1.0, 300.0
 _EVENT_LATER = 30.0  # seconds until one that was too many is looked at again: its node may have thousands
-#: values of one report; a pod with 60 containers has about 2,000, and what is done to each of them holds up everybody
+#: values of one report; a pod with 60 containers has about 2,000, and what is done to each of them delays everything else
 _REPORT = Bounds(values=5_000)
 _LARGE = 4 * 1024  # bytes of a report; smaller ones are not counted
 _LARGE_RATE, _LARGE_BURST = 32 * 1024.0, 1024 * 1024.0  # bytes a second in large reports of one node, and at once
@@ -57,7 +57,7 @@ class Reports:
         self.queue.add((node, rest))
 
     def forget(self, node: NodeName) -> None:
-        """The node was removed: its rate limits begin anew if it comes back."""
+        """The node was removed: its rate limits start over if it comes back."""
         self._events_of.pop(node, None)
         self._large_of.pop(node, None)
 

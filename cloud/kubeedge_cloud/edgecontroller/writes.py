@@ -41,9 +41,9 @@ log = logging.getLogger("kubeedge.edgecontroller")
 _RESOURCES: dict[str, Resource] = {"configmaps": CONFIGMAPS, "secrets": SECRETS, "pods": PODS, "nodes": NODES}
 _ATTEMPTS = 8  # of a write that loses races
 _REMEMBERED = 512  # ids of one node; twice as many as may wait at the edge
-_IN_WORDS = 16  # of them with what was said; the node has taken the other answers long ago
-_MAX_WORDS = 512  # characters of it
-_Answer: TypeAlias = tuple[Outcome, str]  # and what was said
+_WITH_MESSAGE = 16  # of them with their message; the node has taken the other answers long ago
+_MAX_MESSAGE = 512  # characters of it
+_Answer: TypeAlias = tuple[Outcome, str]  # and its message
 _NOTICED = 2.0  # seconds until the cache has seen a deletion of ours
 
 
@@ -73,7 +73,7 @@ class WriteMerger:
         try:
             write = edge_writes.decode(value)
         except Invalid as exc:
-            log.warning("tenant=%s node=%s sent a write that is none: %s", self._tenant, node, exc)
+            log.warning("tenant=%s node=%s sent a malformed write: %s", self._tenant, node, exc)
             return edge_writes.encode_result("", "refused", str(exc))
         done, record = await self._done(node)
         if (before := done.get(write.id)) is not None:
@@ -82,7 +82,7 @@ class WriteMerger:
             return edge_writes.encode_result(write.id, before[0], before[1] or "it was answered before")
         outcome, message = await self._decide(node, write)
         faults.at("edgecontroller.writes.before_done")
-        await self._note_done(node, write, (outcome, message[:_MAX_WORDS]), done, record)
+        await self._note_done(node, write, (outcome, message[:_MAX_MESSAGE]), done, record)
         faults.at("edgecontroller.writes.after_done")
         await self._tell(node, write, outcome, message)
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
@@ -139,7 +139,7 @@ class WriteMerger:
             await self._refresh(write.resource, namespace, write.name)
             return _merged(kept, rest=True)
         new, conflicts = edge_writes.apply(obj, write.changes)
-        kept = ", ".join(sorted(".".join(path) for path in conflicts))[:_MAX_WORDS]
+        kept = ", ".join(sorted(".".join(path) for path in conflicts))[:_MAX_MESSAGE]
         if new != obj:
             faults.at("edgecontroller.writes.before_update")
             annotated = merged_writes.put(new, node, write.id, kept)
@@ -159,7 +159,7 @@ class WriteMerger:
     async def _noticed(self, resource: Resource, namespace: str, name: str, uid: str) -> None:
         """Until the cache knows of the deletion: otherwise the answer would go down together with a pod that is not being deleted.
 
-        The grace period was never 0: the end of a pod is its node's to tell.
+        The grace period was never 0: the end of a pod is for its node to report.
         """
         try:
             async with asyncio.timeout(_NOTICED):
@@ -219,8 +219,8 @@ class WriteMerger:
     async def _note_done(
         self, node: NodeName, write: EdgeWrite, answer: _Answer, done: dict[str, _Answer], record: KeyValue | None
     ) -> None:
-        entries = [[write_id, *said] for write_id, said in (*done.items(), (write.id, answer))][-_REMEMBERED:]
-        newest = [entry[:2] for entry in entries[:-_IN_WORDS]] + entries[-_IN_WORDS:]
+        entries = [[write_id, *outcome] for write_id, outcome in (*done.items(), (write.id, answer))][-_REMEMBERED:]
+        newest = [entry[:2] for entry in entries[:-_WITH_MESSAGE]] + entries[-_WITH_MESSAGE:]
         compares = (
             Compare(self._key(node), CompareTarget.MOD, "=", record.mod_revision if record else 0),
             Compare(node_key(self._tenant, node), CompareTarget.VERSION, ">", 0),

@@ -1,7 +1,7 @@
 """Calls to an etcd cluster: any member may answer; who does not is left for the next one.
 
 A read is tried at every member. A write is tried again only when it has certainly not been sent: an etcd that does not answer may
-have committed it, and the caller has to look (its compares make repeating safe). Calls about leases have less patience than the others:
+have committed it, and the caller has to look (its compares make repeating safe). Calls about leases have a shorter timeout than the others:
 one member that is silent must not cost a process what hangs on its lease. Streams to a member that was left end, and begin at another.
 
 The messages and stubs are those of aetcd; its client is not used: it knows one endpoint, and no progress or paging of watches.

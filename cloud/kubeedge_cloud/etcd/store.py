@@ -80,7 +80,7 @@ class EtcdStore:
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
         #: called once when etcd's history goes back: it was restored from a backup. Watches would wait for revisions of the future then, and
-        #: hear nothing for hours; whoever uses the store has to begin anew, as all API servers of Kubernetes have
+        #: hear nothing for hours; users of the store have to start over, as all API servers of Kubernetes have
         self.on_rewound: Callable[[], None] | None = None
         self.rewound = ""  # why, in words
 
@@ -255,7 +255,7 @@ class EtcdStore:
         if not self.rewound:
             self.rewound = (
                 f"etcd went back from revision {known} to {header.revision}: it was restored from a backup; "
-                "this process ends, and begins anew with what is there"
+                "this process ends, and starts over with what is there"
             )
             log.error("%s", self.rewound)
             if self.on_rewound:

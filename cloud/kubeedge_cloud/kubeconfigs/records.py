@@ -27,7 +27,7 @@ class KubeconfigRecords:
         """Raises Invalid, and Conflict when the tenant has too many."""
         if not 0 < ttl <= core.MAX_TTL:
             raise Invalid(
-                f"{ttl:g} seconds; a kubeconfig is good for more than 0 and at most {core.MAX_TTL:.0f}", path="ttl"
+                f"{ttl:g} seconds; a kubeconfig is valid for more than 0 and at most {core.MAX_TTL:.0f}", path="ttl"
             )
         try:
             name = str(node_name(user))
@@ -80,4 +80,4 @@ class KubeconfigRecords:
         for start in range(0, len(gone), 100):
             await self._store.txn((), tuple(Delete(keys.kubeconfigs(tenant) + r.id) for r in gone[start : start + 100]))
         if len(records) - len(gone) >= core.MAX_KUBECONFIGS:
-            raise Conflict(f"tenant {tenant} has {core.MAX_KUBECONFIGS} kubeconfigs: revoke those that nobody needs")
+            raise Conflict(f"tenant {tenant} has {core.MAX_KUBECONFIGS} kubeconfigs: revoke those that are not needed")

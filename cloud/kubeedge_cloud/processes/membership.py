@@ -35,7 +35,7 @@ class Membership(Protocol):
         """For transactions of that work: they hold only while this process leads it."""
         ...
 
-    def on_loss(self, tell: Callable[[], None]) -> None:
+    def on_loss(self, notify: Callable[[], None]) -> None:
         """Call when the lease is lost: keys that went with it are gone."""
         ...
 
@@ -54,7 +54,7 @@ class Alone:
         """Nothing to compare: no other process writes."""
         return ()
 
-    def on_loss(self, tell: Callable[[], None]) -> None:
+    def on_loss(self, notify: Callable[[], None]) -> None:
         """Never called: there is no lease to lose."""
 
 

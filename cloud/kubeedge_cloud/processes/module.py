@@ -40,7 +40,7 @@ _NEVER = -1  # no key was written at that revision
 
 
 class Process:
-    """A Membership that hangs on a lease of the store. `address`: where others and people find this process."""
+    """A Membership that hangs on a lease of the store. `address`: where other processes and operators find this one."""
 
     name = "process"
 
@@ -51,7 +51,7 @@ class Process:
         self._lease = 0
         self._held = asyncio.Event()
         self._lost: asyncio.Future[None] | None = None
-        self._tell: list[Callable[[], None]] = []
+        self._notify: list[Callable[[], None]] = []
         self._claims: dict[str, Revision] = {}  # work that we lead -> when we claimed it
 
     @property
@@ -65,9 +65,9 @@ class Process:
         """Fails every transaction while this process does not hold the work's leader key, at the revision of its claim."""
         return (Compare(LEADERS + work, CompareTarget.MOD, "=", self._claims.get(work, _NEVER)),)
 
-    def on_loss(self, tell: Callable[[], None]) -> None:
+    def on_loss(self, notify: Callable[[], None]) -> None:
         """Called each time that a lease is lost, before a new one is granted."""
-        self._tell.append(tell)
+        self._notify.append(notify)
 
     async def run(self, ready: asyncio.Event) -> None:
         """Grants a lease, renews it every RENEW seconds, and starts again with a new one when it was lost."""
@@ -94,8 +94,8 @@ class Process:
                     self._lease = 0
                     self._held.clear()
                     self._lost.set_result(None)
-                    for tell in self._tell:
-                        tell()
+                    for notify in self._notify:
+                        notify()
                 log.error("the lease of this process is lost; what it held is given up")
         finally:
             if lease:

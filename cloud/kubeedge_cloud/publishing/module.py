@@ -117,7 +117,7 @@ class Publishing:
         if not known:
             proxy.deny(upstream)
 
-    # -- for people ----------------------------------------------------------------------------------------------------
+    # -- for operators -------------------------------------------------------------------------------------------------
 
     def metrics(self) -> list[Family]:
         """Of the requests of each tenant, whichever way they went."""

@@ -1,4 +1,4 @@
-"""What the public client proxy tells Prometheus. The label tenant is "" for names that no tenant has."""
+"""Metrics of the public client proxy. The label tenant is "" for names that no tenant has."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def families(
     return [
         family("kubeedge_publishing_requests_total", "counter", "answers to web clients, by class of status", answers),
         family("kubeedge_publishing_refused_total", "counter", "requests beyond a limit of the tenant", refused),
-        family("kubeedge_publishing_fast_requests_total", "counter", "by the fast path", fast.get("requests", 0)),
+        family("kubeedge_publishing_fast_requests_total", "counter", "requests that the fast path answered", fast.get("requests", 0)),
         family(
-            "kubeedge_publishing_fast_handed_over_total", "counter", "connections that it gave to the slow one",
+            "kubeedge_publishing_fast_handed_over_total", "counter", "connections that the fast path handed to the slow path",
             fast.get("handed_over", 0),
         ),
         family("kubeedge_publishing_bytes_total", "counter", "of bodies and upgraded connections", bytes_),

@@ -1,4 +1,4 @@
-"""TLS of the public side with the operator's own files, which somebody else renews (certbot, say).
+"""TLS of the public side with the operator's own files, which another program renews (certbot, for example).
 
 Lives elsewhere: a certificate of the cluster's authority (kubeedge_cloud.certificates.module).
 """

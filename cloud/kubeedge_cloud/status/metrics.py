@@ -1,4 +1,4 @@
-"""What a cloud process tells Prometheus, from all of its parts."""
+"""The metrics of a cloud process, from all of its parts."""
 
 from __future__ import annotations
 

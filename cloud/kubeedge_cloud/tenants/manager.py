@@ -25,7 +25,7 @@ from kubeedge_cloud.tenants import model
 from kubeedge_cloud.tenants.model import AddressPlan, NodeRecord, TenantRecord
 
 CLOUD = "cloud"  # as nodes call the cloud (kubebus.names)
-_ATTEMPTS = 300  # each lost race means that somebody else got a number
+_ATTEMPTS = 300  # each lost race means that another writer got a number
 DEFAULT_PLAN = AddressPlan()
 
 
@@ -59,7 +59,7 @@ class TenantManager:
             )
             if done.succeeded:
                 return record
-        raise Conflict(f"tenant {tenant} could not be made: others were faster {_ATTEMPTS} times")
+        raise Conflict(f"tenant {tenant} could not be created: other writers were faster {_ATTEMPTS} times")
 
     async def tenant(self, tenant: TenantId) -> TenantRecord | None:
         """None: there is no such tenant."""
@@ -130,7 +130,7 @@ class TenantManager:
             )
             if done.succeeded:
                 return record
-        raise Conflict(f"node {name} could not be made: others were faster {_ATTEMPTS} times")
+        raise Conflict(f"node {name} could not be created: other writers were faster {_ATTEMPTS} times")
 
     async def node(self, tenant: TenantId, node: NodeName) -> NodeRecord | None:
         """None: the tenant has no such node."""
@@ -177,7 +177,7 @@ class TenantManager:
                     Delete(keys.node_number(tenant, record.number)),
                     Delete(keys.subnets(tenant, node)),
                     Delete(prefix, keys.prefix_end(prefix)),
-                    Delete(keys.session(tenant, node)),  # whoever holds its channel lets go
+                    Delete(keys.session(tenant, node)),  # the process that holds its channel releases it
                 ],
             )
             if done.succeeded:
@@ -194,7 +194,7 @@ class TenantManager:
         return record.number if record is not None else None
 
     async def subnets(self, tenant: TenantId, node: NodeName) -> Sequence[str]:
-        """Networks that the tenant allows behind the node: nothing, before somebody has said so."""
+        """Networks that the tenant allows behind the node: none until an administrator has allowed some."""
         kv = await self._store.get(keys.subnets(tenant, node))
         return model.decode_subnets(kv.value) if kv is not None else ()
 
@@ -230,11 +230,11 @@ class TenantManager:
 
     async def entitle(self, tenant: TenantId, node: NodeName, join: str) -> tuple[Sequence[Compare], Sequence[Op]]:
         """What makes the certificates of that join, and no others, stand for the node: to be written in one transaction with the use
-        of the token. It ends the session of whoever was the node before; links end by the record (bushub.rights)."""
+        of the token. It ends the session of the machine that was the node before; links end by the record (bushub.authorizer)."""
         key = model.node_key(tenant, node)
         kv = await self._store.get(key)
         if kv is None:
-            raise Conflict(f"node {node} was removed in this very moment")
+            raise Conflict(f"node {node} was removed at the same moment")
         same = (Compare(key, CompareTarget.MOD, "=", kv.mod_revision),)
         record = model.decode_node(tenant, kv.value)
         if record.join == join:

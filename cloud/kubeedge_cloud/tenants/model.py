@@ -159,7 +159,7 @@ def lowest_free(taken: Collection[int], limit: int, what: str) -> int:
     for number in range(1, limit + 1):
         if number not in used:
             return number
-    raise Unavailable(f"all {limit} {what} are taken: remove one that is not needed any more")
+    raise Unavailable(f"all {limit} {what} are taken: remove one that is no longer needed")
 
 
 def node_key(tenant: TenantId, node: NodeName) -> str:

@@ -175,7 +175,7 @@ static int may_be_plain(const uint8_t *data, size_t length)
     return !memcmp(data, "GET ", length < 4 ? length : 4) || !memcmp(data, "HEAD ", length < 5 ? length : 5);
 }
 
-/* The request waits where it is until somebody says where its upstream is. */
+/* The request waits where it is until its upstream is known. */
 static int park(session *s, upstream *p)
 {
     kb_proxy *proxy = s->proxy;

@@ -1,4 +1,4 @@
-/* Slices of bytes that somebody else holds, and text that grows. */
+/* Slices of bytes that are owned elsewhere, and text that grows. */
 #ifndef KUBEEDGE_HTTP_TEXT_H
 #define KUBEEDGE_HTTP_TEXT_H
 

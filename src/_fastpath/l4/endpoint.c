@@ -320,7 +320,7 @@ void kb_l4_reset_peer(kb_l4 *l4, uint32_t tenant, uint32_t number)
     for (uint32_t i = 0; i < HASH; i++)
         for (kb_conn *c = l4->table[i]; c; c = c->chain)
             if (c->tenant == tenant && c->number == number && !c->in_ended)
-                kb_conn_abort(c, "the peer started anew");
+                kb_conn_abort(c, "the peer was restarted");
 }
 
 void kb_l4_get_counters(const kb_l4 *l4, kb_l4_counters *counters) { *counters = l4->counters; }

@@ -53,17 +53,17 @@ typedef struct {
 
 kb_l4 *kb_l4_new(uint32_t self, const kb_l4_below *below, size_t budget); /* NULL: no memory */
 void kb_l4_free(kb_l4 *l4);
-int kb_l4_listen(kb_l4 *l4, uint32_t tenant, uint16_t port, kb_l4_accept accept, void *context); /* -1: somebody does; -2: no memory */
+int kb_l4_listen(kb_l4 *l4, uint32_t tenant, uint16_t port, kb_l4_accept accept, void *context); /* -1: there is a listener already; -2: no memory */
 void kb_l4_unlisten(kb_l4 *l4, uint32_t tenant, uint16_t port);
 void kb_l4_unlisten_all(kb_l4 *l4, const void *context);
-/* Somebody stands in front of who listens: gets what is accepted, and may pass it on to *before. -1: nobody listens. */
+/* Puts a handler in front of the listener: it gets what is accepted, and may pass it on to *before. -1: there is no listener. */
 int kb_l4_divert(kb_l4 *l4, uint32_t tenant, uint16_t port, kb_l4_accept accept, void *context, kb_l4_accept *before, void **before_context);
 kb_conn *kb_l4_connect(kb_l4 *l4, uint32_t tenant, uint32_t peer, uint16_t port, uint64_t now, kb_conn_ready ready, void *user); /* NULL: too many */
 void kb_l4_receive(kb_l4 *l4, uint32_t tenant, uint32_t peer, const uint8_t *data, size_t length, uint64_t now);
 /* Runs timers and callbacks and sends what is to be sent. Returns when it wants to run again: a time, or KB_L4_NEVER. */
 uint64_t kb_l4_work(kb_l4 *l4, uint64_t now);
 uint64_t kb_l4_next(const kb_l4 *l4); /* the same, without the work */
-void kb_l4_reset_peer(kb_l4 *l4, uint32_t tenant, uint32_t peer); /* it is known to have started anew */
+void kb_l4_reset_peer(kb_l4 *l4, uint32_t tenant, uint32_t peer); /* it is known to have been restarted */
 void kb_l4_get_counters(const kb_l4 *l4, kb_l4_counters *counters);
 
 void kb_conn_own(kb_conn *conn, kb_conn_ready ready, void *user);

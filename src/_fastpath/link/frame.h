@@ -48,7 +48,7 @@ typedef struct {
     size_t length;
 } kb_frame;
 
-/* Puts frames together from a byte stream that somebody else reads. */
+/* Puts frames together from a byte stream that the caller reads. */
 typedef struct {
     kb_buffer *frame; /* being filled */
     uint32_t have, skip;

@@ -5,7 +5,7 @@
 #include "link/transport.h"
 
 typedef struct {
-    uint8_t wan, fixed;            /* its round trip is long; somebody chose the congestion control */
+    uint8_t wan, fixed;            /* its round trip is long; the congestion control was configured */
     uint8_t startup, capped, flat; /* BBR is in its startup; we cap its rate; looks since it grew */
     uint64_t startup_rate, looked_at;
 } kb_tcp_path;

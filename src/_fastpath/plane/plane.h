@@ -8,7 +8,7 @@
  * Memory is bounded: a link holds one partial frame, an output queue of KB_QUEUE_BYTES bytes and one batch of TLS records; when all queues
  * together exceed KB_QUEUES_BYTES, each may hold an eighth of that. Idle links hold none of it. Of the events for Python
  * a link may have KB_EVENTS_LINK_BYTES bytes waiting, all links together KB_EVENTS_BYTES; beyond, its segments are dropped. Control frames
- * have a reserve of their own, so that segments cannot crowd them out; a link that fills that too is closed. At most
+ * have a reserve of their own, so that segments cannot starve them; a link that fills that too is closed. At most
  * KB_MAX_HANDSHAKES links may be without a finished handshake: the oldest one has to go when it had time enough, else the newest.
  */
 #ifndef KUBEEDGE_PLANE_H

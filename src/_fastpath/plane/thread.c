@@ -207,7 +207,7 @@ static void *run(void *argument)
             if (events[i].data.u64 == UINT64_MAX) {
                 uint64_t count;
                 if (read(plane->wake, &count, sizeof count) < 0) {
-                    /* somebody else read it */
+                    /* it was read elsewhere */
                 }
                 continue;
             }

@@ -1,4 +1,4 @@
-"""The agent as a process: what it answers on its control socket, what it tells Prometheus, and who may use its kubelet API.
+"""The agent as a process: what it answers on its control socket, its metrics, and who may use its kubelet API.
 
 parts.py    which components run; the other files read it
 control.py  the routes of the control socket

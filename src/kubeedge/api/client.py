@@ -45,7 +45,7 @@ class WatchEvent:
 
 
 class KubeClient(Protocol):
-    """Errors are those of kubeedge.api.status, by code and reason as an API server gives them, whoever implements this:
+    """Errors are those of kubeedge.api.status, by code and reason as an API server gives them, in every implementation:
 
         ObjectNotFound 404    AlreadyExists 409 (create)    ObjectModified 409 (a precondition: resourceVersion, uid, or the fence)
         InvalidObject 422     Forbidden 403                 Expired 410 (a watch or a continued list; list again)

@@ -256,7 +256,7 @@ def decode(data: bytes) -> EdgeWrite:
         body = strict_json.loads(data)
         if not isinstance(body, dict):
             raise ValueError("not an object")
-        if (said := body.pop("sum", None)) is not None and said != _digest(body)[:_SUM]:
+        if (digest := body.pop("sum", None)) is not None and digest != _digest(body)[:_SUM]:
             raise ValueError("it is not what was written: bits of it have flipped on a disk")
         changes = body.get("changes", [])
         if not isinstance(changes, list) or len(changes) > MAX_CHANGES:

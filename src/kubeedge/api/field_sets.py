@@ -7,7 +7,7 @@ A field is a path of elements (Kubernetes: FieldsV1, structured-merge-diff):
     v:"kubeedge.io/keep"              an item of a list that is a set
 
 Whatever has no such parts (a plain value, a list or an object that is one whole) is a field without fields below. An item of a list is a
-field itself, beside those in it: whoever has it keeps the item there.
+field itself, beside those in it: a manager that owns it keeps the item there.
 """
 
 from __future__ import annotations

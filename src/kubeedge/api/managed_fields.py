@@ -1,10 +1,10 @@
-"""Server-side apply: who has set which fields of an object, and what becomes of it when somebody applies a configuration. Pure.
+"""Server-side apply: who has set which fields of an object, and what an applied configuration makes of it. Pure.
 
 The rules are those of Kubernetes (reference/using-api/server-side-apply):
 
-* Whoever applies has exactly the fields of its configuration from then on. A field that it had and does not name any more is removed,
-  unless somebody else has it, too.
-* A field that somebody else has, and that the configuration would change, is a conflict; with `force` it changes hands.
+* A manager that applies owns exactly the fields of its configuration from then on. A field that it owned and no longer names is removed,
+  unless another manager owns it, too.
+* A field of another manager that the configuration would change is a conflict; with `force` the owner changes.
 * Any other write takes over the fields that it changes.
 
 Fields of an object that nobody has ever applied have no owners: most objects are written by controllers alone, and do not pay for this. With
@@ -51,7 +51,7 @@ class Entry:
 
 
 class ApplyConflict(StatusError, Conflict):
-    """Somebody else has fields that this configuration would change."""
+    """Other managers own fields that this configuration would change."""
 
     code = 409
     reason = "Conflict"

@@ -1,7 +1,7 @@
 """A Pod from its JSON, once and strictly. The API refuses what this refuses (validation_kinds.py).
 
 Raises Invalid with the field's path ("spec.containers[0].image"). Fields that are not understood are listed in `Pod.unsupported`; they
-become an event, not a crash. Names that become paths, arguments or lines of a file are checked here, whoever wrote the pod.
+become an event, not a crash. Names that become paths, arguments or lines of a file are checked here, whatever the origin of the pod.
 """
 
 from __future__ import annotations

@@ -323,7 +323,7 @@ _BORDER: tuple[tuple[type[KubeEdgeError], int, str], ...] = (
 
 
 def of_error(exc: BaseException) -> Object:
-    """The Status that tells a client about an exception; one that is not ours is an internal error without details."""
+    """The Status that reports an exception to a client; one that is not ours is an internal error without details."""
     if isinstance(exc, StatusError):
         return exc.status()
     for kind, code, reason in _BORDER:

@@ -98,7 +98,9 @@ class Attachments:
             address = str(SERVICE_RANGE[1 + int.from_bytes(self._randbytes(4)) % size])
             if await self._store.get(self._addresses + address) is None:
                 return address
-        raise ServerUnavailable(f"no free service address found in {SERVICE_RANGE}: delete services that nobody needs")
+        raise ServerUnavailable(
+            f"no free service address found in {SERVICE_RANGE}: delete services that are not needed"
+        )
 
 
 def _address_of(service: Object) -> str:

@@ -354,7 +354,7 @@ def _document(data: bytes | None) -> Response:
 
 
 def status_response(error: Exception) -> Response:
-    """The HTTP answer that tells a client of an error, with Retry-After where it helps."""
+    """The HTTP answer that reports an error, with Retry-After where it helps."""
     status = of_error(error)
     headers = [("content-type", content.JSON)]
     code = int(status["code"])

@@ -14,7 +14,7 @@ from kubeedge.api.names import TenantId
 from kubeedge.api.status import TooManyRequests
 
 _BUFFERED = 128 * 1024  # bytes at most that wait in the buffers of TLS and of the transport, for each client apart
-_PATIENCE = 3.0  # seconds without a sign that somebody reads, after which others who ask for more take his place
+_STALLED_AFTER = 3.0  # seconds without a sign that a client reads, after which it gives way to others
 LIMIT = 32 * 1024 * 1024  # bytes of one tenant; one answer may have more, when nothing else waits
 
 
@@ -64,7 +64,7 @@ class UnreadBytes:
         mine = self._tenants.get(tenant)
         while mine is not None and mine.clients and mine.size >= self._limit // 2:
             oldest = next(iter(mine.clients))
-            if now - oldest.since < _PATIENCE:
+            if now - oldest.since < _STALLED_AFTER:
                 break
             self.release(oldest)
             oldest.cut()

@@ -240,7 +240,7 @@ def back_off(crashes: int) -> float:
 def note_exit(
     state: ContainerObservation, exit_code: int, reason: str, message: str, *, wall: float, now: float
 ) -> None:
-    """The run is over: at `wall`, for people, and `now`, for what is waited for."""
+    """The run is over: `wall` for what users read, `now` for what is waited for."""
     lived = now - state.begun
     state.crashes = 0 if state.replacing else 1 if lived >= BACKOFF_FORGET else state.crashes + 1
     state.restart_at = now + back_off(state.crashes)

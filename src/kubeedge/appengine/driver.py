@@ -16,7 +16,7 @@ from kubeedge.appengine.prober import Prober
 from kubeedge.appengine.pulls import ImagePulls, registry_auth
 from kubeedge.appengine.reports import Reports
 from kubeedge.appengine.runtime.base import Runtime, StartError
-from kubeedge.appengine.termination import Termination, said
+from kubeedge.appengine.termination import Termination, reason_of
 from kubeedge.appengine.worker import Worker, Workers
 from kubeedge.errors import Invalid, KubeEdgeError
 
@@ -190,7 +190,7 @@ class PodDriver:
     async def _post_start(self, worker: Worker, container: Container, state: ContainerObservation) -> None:
         result = await self._runtime.exec_sync(state.id, container.post_start, _HOOK_TIMEOUT)
         if result.exit_code and state.running:
-            state.unhealthy = f"postStart hook failed: {said(result)}"
+            state.unhealthy = f"postStart hook failed: {reason_of(result)}"
             await self._reports.event(worker, "Warning", "FailedPostStartHook", state.unhealthy, container.name)
 
     async def _ensure_image(self, worker: Worker, pod: Pod, container: Container) -> None:

@@ -67,11 +67,11 @@ def status(body: bytes) -> str:
     compressed, length = struct.unpack_from("!BI", body)
     message = body[5:]
     if compressed or len(message) != length:
-        raise HealthError("the answer is no plain gRPC message")
+        raise HealthError("the answer is not a plain gRPC message")
     if not message:
         return _STATES[0]
     if len(message) != 2 or message[0] != 0x08:
-        raise HealthError("the answer is no health status")
+        raise HealthError("the answer is not a health status")
     return _STATES.get(message[1], f"status {message[1]}")
 
 

@@ -21,7 +21,7 @@ _MAX_LINE = 1024 * 1024  # bytes; conmon breaks lines long before
 FIRST_CHECK = (
     10.0  # seconds between looks at the sizes of logs, at most: as the kubelet, for one may be filled in seconds
 )
-_LAST_WORDS, _LAST_LINES = 2048, 80
+_LAST_BYTES, _LAST_LINES = 2048, 80
 _FOLLOW_EVERY = 0.25  # seconds between looks at a log that is followed; only while one is followed
 
 
@@ -155,15 +155,15 @@ def next_check(delay: float, growth: int, limit: int) -> float:
 
 
 def last_words(log: Path) -> str:
-    """What a container said at the end, for the termination message: at most 80 lines and 2048 bytes, as the kubelet takes."""
+    """What a container wrote last, for the termination message: at most 80 lines and 2048 bytes, as the kubelet takes."""
     try:
         with open(log, "rb") as file:
-            file.seek(max(0, log.stat().st_size - _LAST_WORDS * 8))
-            lines = file.read(_LAST_WORDS * 8).split(b"\n")
+            file.seek(max(0, log.stat().st_size - _LAST_BYTES * 8))
+            lines = file.read(_LAST_BYTES * 8).split(b"\n")
     except OSError:
         return ""
-    said = b"".join(_shown(line, LogOptions()) for line in lines[-_LAST_LINES - 1 :])
-    return said[-_LAST_WORDS:].decode(errors="replace")
+    text = b"".join(_shown(line, LogOptions()) for line in lines[-_LAST_LINES - 1 :])
+    return text[-_LAST_BYTES:].decode(errors="replace")
 
 
 def prune(directory: Path, attempt: int) -> None:

@@ -57,7 +57,7 @@ class AppEngine:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """What is waited for goes by `clock`, what people read by `wall`."""
+        """What is waited for goes by `clock`, what users read by `wall`."""
         self._store = store
         self._settings = settings
         self._runtime = runtime

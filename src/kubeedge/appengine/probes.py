@@ -93,10 +93,10 @@ async def _readiness(
     while True:
         problem = await ask(container, probe, ip, exec)
         reached = result.note(not problem)
-        news = (
+        changed_reason = (
             reached is False and problem != told
-        )  # also of a container that never was ready: it should not be a riddle
-        if reached is not None and (reached != state.ready or news):
+        )  # also of a container that was never ready: its reason must be visible
+        if reached is not None and (reached != state.ready or changed_reason):
             state.ready, told = reached, problem
             changed("" if reached else f"Readiness probe failed: {problem}")
         await asyncio.sleep(probe.period)
@@ -139,8 +139,8 @@ async def ask(container: Container, probe: Probe, ip: str, exec: Exec) -> str:
                     return await _ask_http(host, port, probe.path, probe.headers)
                 case "grpc":
                     async with _connected(host, port) as (reader, writer):
-                        said = await grpc_health.check(reader, writer, f"{host}:{port}", probe.service)
-                        return "" if said == "SERVING" else f"service unhealthy (responded with {said!r})"
+                        status = await grpc_health.check(reader, writer, f"{host}:{port}", probe.service)
+                        return "" if status == "SERVING" else f"service unhealthy (responded with {status!r})"
             async with _connected(host, port):
                 return ""
     except TimeoutError:

@@ -72,7 +72,7 @@ class Reports:
         worker.reported = current
 
     async def forget(self, namespace: str, name: str, uid: str, last_status: Object | None = None) -> None:
-        """The cloud is told while the pod is still desired (it is being deleted); after that there is nothing to tell.
+        """It is reported while the pod is still desired (it is being deleted); after that there is nothing to report.
 
         `uid` "" is any.
         """

@@ -25,18 +25,18 @@ class Termination:
         hooked: set[str] = set()
         while True:
             stopping = asyncio.create_task(self._stop_all(worker, names, grace, hooked))
-            hurry = asyncio.create_task(self._hurry(worker, grace))
+            shortening = asyncio.create_task(self._shorten_grace(worker, grace))
             try:
-                await asyncio.wait((stopping, hurry), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((stopping, shortening), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                hurry.cancel()
+                shortening.cancel()
                 stopping.cancel()
-                await asyncio.gather(stopping, hurry, return_exceptions=True)
+                await asyncio.gather(stopping, shortening, return_exceptions=True)
             if not stopping.cancelled():
                 return stopping.result()
             grace = worker.desired.grace if worker.desired else grace
 
-    async def _hurry(self, worker: Worker, grace: float) -> None:
+    async def _shorten_grace(self, worker: Worker, grace: float) -> None:
         while not (worker.desired and worker.desired.deleting and worker.desired.grace < grace):
             worker.wake.clear()  # everything else is looked at after this action
             await worker.wake.wait()
@@ -62,12 +62,12 @@ class Termination:
             result = await self._runtime.exec_sync(id, container.pre_stop, grace)
             if result.exit_code:
                 await self._reports.event(
-                    worker, "Warning", "FailedPreStopHook", f"preStop hook failed: {said(result)}", name
+                    worker, "Warning", "FailedPreStopHook", f"preStop hook failed: {reason_of(result)}", name
                 )
             grace = max(_AFTER_HOOK, grace - (time.monotonic() - begun))
         await self._runtime.stop_container(id, grace)
 
 
-def said(result: ExecResult) -> str:
+def reason_of(result: ExecResult) -> str:
     """What a command that failed wrote, for an event."""
     return result.output.decode(errors="replace").strip()[:200] or f"exit status {result.exit_code}"

@@ -216,7 +216,7 @@ def _text(error: BaseException) -> str:
 
 
 def _says_enough(error: BaseException) -> bool:
-    """It is about this machine, in words that were made for people: where in our code it arose says nothing more."""
+    """It is about this machine, and its message is for its administrator: a traceback would add nothing."""
     error = _innermost(error)
     if isinstance(error, OSError):
         return error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL)

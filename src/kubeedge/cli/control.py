@@ -39,7 +39,7 @@ def call(
     start: str = "",
     timeout: float = _TIMEOUT,
 ) -> dict[str, Any]:
-    """The answer's JSON object. Raises CommandError with the process's own words."""
+    """The answer's JSON object. Raises CommandError with the process's message."""
     connection = _UnixConnection(path, timeout)
     try:
         data = None if body is None else json.dumps(body).encode()

@@ -1,4 +1,4 @@
-"""What would fail later on this machine, said before joining."""
+"""What would fail later on this machine, reported before joining."""
 
 from __future__ import annotations
 

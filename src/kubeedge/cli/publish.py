@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _change(options: argparse.Namespace, name: str) -> tuple[dict[str, Any], str]:
-    """What the agent answered, and the text for people."""
+    """What the agent answered, and the text to print."""
 
     def ask(method: str, path: str, body: object = None) -> dict[str, Any]:
         return call(options.socket, method, path, body, start=_START)

@@ -59,7 +59,7 @@ def _config(root: Path) -> edge.EdgeConfig:
 
 def _confirm(root: Path) -> None:
     if not sys.stdin.isatty():
-        raise UsageError("reset removes the node's pods, state and credentials", "say so with --force")
+        raise UsageError("reset removes the node's pods, state and credentials", "confirm with --force")
     answer = input(f"This removes the node's pods, state and credentials below {root}. Type 'yes' to go on: ")
     if answer.strip() != "yes":
         raise CommandError("nothing was changed")

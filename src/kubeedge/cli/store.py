@@ -57,9 +57,7 @@ def _target(path: Path, options: argparse.Namespace) -> Path:
         raise CommandError(str(exc), "choose another backup") from exc
     if not options.store:
         if not side:
-            raise CommandError(
-                f"{source} has nothing in it that tells whose backup it is", "name the store with --store FILE"
-            )
+            raise CommandError(f"{source} does not contain whose backup it is", "name the store with --store FILE")
         return sides[side]
     try:
         there = upkeep.side(path)

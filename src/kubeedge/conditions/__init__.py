@@ -1,1 +1,1 @@
-"""Conditions of this node that only the node itself knows, said to the cloud over the hub's channel."""
+"""Conditions of this node that only the node itself knows, reported to the cloud over the hub's channel."""

@@ -1,7 +1,7 @@
 """The conditions KubeBusReady and ContainerRuntimeReady of this node. Pure.
 
-Links may be down while the hub's channel is up, so the cloud has to be told. Only what lasts is said: a link that is replaced within a few
-seconds is no news, and each report is a write to flash.
+Links may be down while the hub's channel is up, so the node has to report it. Only what lasts is reported: a link that is replaced within a few
+seconds is not worth it, and each report is a write to flash.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ Condition: TypeAlias = dict[str, str]
 
 KUBEBUS = "KubeBusReady"
 RUNTIME = "ContainerRuntimeReady"
-DOWN_FOR = 10.0  # seconds without a link before it is said
+DOWN_FOR = 10.0  # seconds without a link before it is reported
 
 
 class Bus(Protocol):
@@ -50,28 +50,28 @@ class Bus(Protocol):
         ...
 
 
-def of_bus(bus: Bus, said: Condition | None, now: float) -> Condition | None:
-    """What is to be said; None: what was `said` is still right."""
+def of_bus(bus: Bus, reported: Condition | None, now: float) -> Condition | None:
+    """What is to be reported; None: what was `reported` is still right."""
     if bus.up and bus.conflicts:
         new = _condition(KUBEBUS, not bus.shadowed, "AddressConflict", "; ".join(bus.conflicts))
     elif bus.up:
         new = _condition(KUBEBUS, True, "LinkUp", f"linked to relay {bus.relay}")
     elif now - bus.since >= DOWN_FOR:
         new = _condition(KUBEBUS, False, "NoLink", f"no link to a relay: {bus.last_error or 'no relay answers'}")
-        if said is not None and said["reason"] == "NoLink":
-            return None  # each attempt may fail in its own words
+        if reported is not None and reported["reason"] == "NoLink":
+            return None  # each attempt may fail with another message
     else:
         return None
-    return new if new != said else None
+    return new if new != reported else None
 
 
-def of_runtime(not_ready: str, said: Condition | None) -> Condition | None:
-    """`not_ready`: why no container can start, "" when they can. None: what was `said` is still right."""
+def of_runtime(not_ready: str, reported: Condition | None) -> Condition | None:
+    """`not_ready`: why no container can start, "" when they can. None: what was `reported` is still right."""
     if not_ready:
         new = _condition(RUNTIME, False, "ContainerRuntimeNotReady", not_ready)
     else:
         new = _condition(RUNTIME, True, "ContainerRuntimeReady", "containers can start")
-    return new if new != said else None
+    return new if new != reported else None
 
 
 def _condition(kind: str, status: bool, reason: str, message: str) -> Condition:

@@ -1,6 +1,6 @@
-"""Module "conditions": tells the cloud, over the hub's channel, whether this node has a link to a relay and can start containers.
+"""Module "conditions": reports to the cloud, over the hub's channel, whether this node has a link to a relay and can start containers.
 
-Lives elsewhere: when there is something to tell (core.py).
+Lives elsewhere: when there is something to report (core.py).
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from kubeedge.store.model import Store
 
 _LOOK = 2.0  # seconds
 
-Look: TypeAlias = Callable[[Condition | None], Condition | None]  # what was said -> what is to be said; None: no change
+Look: TypeAlias = Callable[
+    [Condition | None], Condition | None
+]  # what was reported -> what is to be reported; None: no change
 
 
 class ConditionReporter:
-    """Module "conditions". What is None is switched off on this node, and nothing is said of it."""
+    """Module "conditions". What is None is switched off on this node, and not reported."""
 
     name = "conditions"
 
@@ -28,8 +30,8 @@ class ConditionReporter:
         """`runtime`: why no container can start, "" when they can."""
         self._store = store
         self._looks: dict[str, Look | None] = {
-            "kubebus": (lambda said: of_bus(bus(), said, asyncio.get_running_loop().time())) if bus else None,
-            "containerruntime": (lambda said: of_runtime(runtime(), said)) if runtime else None,
+            "kubebus": (lambda reported: of_bus(bus(), reported, asyncio.get_running_loop().time())) if bus else None,
+            "containerruntime": (lambda reported: of_runtime(runtime(), reported)) if runtime else None,
         }
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -45,10 +47,10 @@ class ConditionReporter:
             await self._store.delete(key)
             return
         kv = await self._store.get(key)
-        said: Condition | None = json.loads(kv.value) if kv is not None else None
+        reported: Condition | None = json.loads(kv.value) if kv is not None else None
         while True:
-            new = look(said)
+            new = look(reported)
             if new is not None:
                 await self._store.put(key, json.dumps(new, sort_keys=True, separators=(",", ":")).encode())
-                said = new
+                reported = new
             await asyncio.sleep(_LOOK)

@@ -13,7 +13,7 @@ The channel below delivers whole messages in order or breaks. A message is one b
 
     OPENING ──HELLO from both──> ATTACHED ──BYE, silence, a broken rule──> DETACHED
 
-Nothing is said while messages flow. After `keepalive` seconds without hearing anything we ping; when `timeout` seconds after that
+Nothing is sent while messages flow. After `keepalive` seconds without hearing anything we ping; when `timeout` seconds after that
 nothing was heard the session ends. The edge says its keepalive in HELLO, and the cloud asks only when the edge is late (FOLLOW_AFTER):
 an idle node costs one question and one answer a keepalive, and a machine that vanished is missed 27 s later at most, before Kubernetes
 would miss its kubelet (40 s). probe() asks at once with a short deadline, for when the network is known to have changed.
@@ -71,9 +71,9 @@ class SessionState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """The other end has said hello."""
+    """The peer has sent hello."""
 
-    hello: dict[str, Any]  # what the peer said of itself; not to be trusted for identity
+    hello: dict[str, Any]  # what the peer claims of itself; not to be trusted for identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class SessionSettings:
     #: idle node costs. A peer that does not say its keepalive is believed to have ours
     follows: bool = False
     timeout: float = 25.0  # seconds for an answer
-    probe_deadline: float = 2.0  # seconds a probe may take: the network changed, so waiting is likely in vain
+    probe_deadline: float = 2.0  # seconds a probe may take: the network changed, so waiting is likely useless
     hello_deadline: float = 10.0  # seconds for the peer's HELLO
 
 
@@ -164,7 +164,7 @@ class Session:
         self._probe_until = None
         if len(self._outbound) > MAX_WAITING:
             self.state = SessionState.DETACHED
-            raise PeerError("pings come faster than they are taken answers to", close_code=1008)
+            raise PeerError("pings come faster than their answers are taken", close_code=1008)
         try:
             return self._on_message(message, now)
         except PeerError:
@@ -265,11 +265,11 @@ def shared_features(hello: dict[str, Any]) -> frozenset[str]:
 
 
 def _keepalive(hello: dict[str, Any], default: float) -> float:
-    """Seconds, as the peer says; what is no such number counts as not said."""
-    said = hello.get("keepalive")
-    if isinstance(said, bool) or not isinstance(said, int | float) or not 0 < said <= MAX_KEEPALIVE:
+    """Seconds, as the peer gives them; what is not such a number counts as absent."""
+    seconds = hello.get("keepalive")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= MAX_KEEPALIVE:
         return default
-    return float(said)
+    return float(seconds)
 
 
 def _parse_hello(payload: bytes) -> dict[str, Any]:

@@ -150,9 +150,9 @@ class Channel:
         self._speak()
         self._arm()
         reading = asyncio.create_task(self._guard(partial(self._read, use)), name="hub session reading")
-        reason, code, said = "closed by us", 1001, "closed by us"
+        reason, code, goodbye = "closed by us", 1001, "closed by us"
         try:
-            reason, code, said = await self._end
+            reason, code, goodbye = await self._end
         finally:
             if self._timer is not None:
                 self._timer.cancel()
@@ -160,7 +160,7 @@ class Channel:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._say_goodbye(said, code)
+            await self._say_goodbye(goodbye, code)
         return reason
 
     async def _guard(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -245,7 +245,7 @@ class Channel:
             self._writer = self._loop.create_task(self._guard(self._write), name="hub session writing")
 
     def _look(self) -> None:
-        """Before silence is judged: what does the kernel know? Our own loop may have been late, and a long message takes its time."""
+        """Before silence ends the channel: what does the kernel know? Our own loop may have been late, and a long message takes its time."""
         before, now = self._seen, tcp.progress(self._socket.transport)
         if now is None:
             return

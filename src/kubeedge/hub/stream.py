@@ -1,4 +1,4 @@
-"""One WebSocket (RFC 6455) over one TLS connection, on the event loop. What is said is the `websockets` library's sans-I/O protocol.
+"""One WebSocket (RFC 6455) over one TLS connection, on the event loop. The protocol is the sans-I/O one of the `websockets` library.
 
 A cloud process has thousands of these, nearly all of them idle. So TLS reads and writes the socket itself (a non-blocking
 ssl.SSLSocket and the loop's add_reader): no protocol and transport objects of asyncio, no buffers in memory between OpenSSL and the
@@ -7,10 +7,10 @@ kernel, no task. OpenSSL gives its own buffers back when they are empty (SSL_MOD
     Stream(...) ── await handshake() ──> client: await upgrade()    ──> send(), recv()
                                          server: await asked(), then accept() or refuse()
 
-The first error ends a stream, and everyone who waits for it hears of it; the deadlines are the caller's. abort() at the end is the
+The first error ends a stream, and is raised in all that wait for it; the deadlines are the caller's. abort() at the end is the
 caller's duty, too.
 
-Lives elsewhere: deadlines and identity (module.py, kubeedge_cloud.cloudhub), when to say what (driver.py).
+Lives elsewhere: deadlines and identity (module.py, kubeedge_cloud.cloudhub), when to send what (driver.py).
 """
 
 from __future__ import annotations
@@ -47,9 +47,7 @@ _TLS, _UPGRADE, _OPEN = range(3)
 _CLOSE_WAIT = 1.0  # seconds for the other end's close frame
 
 _library_log = logging.getLogger("kubeedge.hub.websocket")
-_library_log.setLevel(
-    logging.ERROR
-)  # what ends a stream is said by those who use it; the library would tell of every frame
+_library_log.setLevel(logging.ERROR)  # users of a stream report why it ended; the library would log every frame
 
 
 class Rejected(Unavailable):
@@ -113,7 +111,7 @@ class Stream:
         if self._hostname is not None:
             self._readable()
         while self._phase == _TLS:
-            await self._something()
+            await self._input()
 
     def peer_certificate(self) -> Any:
         """As ssl.SSLSocket.getpeercert."""
@@ -159,7 +157,7 @@ class Stream:
         self._open()
 
     def refuse(self, status: int, text: str) -> None:
-        """Server: no channel for this one. It reads why, if it reads."""
+        """Server: no channel for this one. It gets the reason, if it reads."""
         assert isinstance(self._websocket, ServerProtocol)
         answer = self._websocket.reject(status, text[: _MAX_REFUSAL - 1] + "\n")
         if status == 426:  # RFC 9110 section 15.5.22
@@ -173,7 +171,7 @@ class Stream:
         while not (websocket.events or websocket.handshake_exc):
             if self._greeted >= _MAX_HEAD:
                 raise PeerError(f"a head of more than {_MAX_HEAD} bytes", close_code=1009)
-            await self._something()
+            await self._input()
         return websocket.events.pop(0) if websocket.events else None
 
     def _open(self) -> None:
@@ -213,7 +211,7 @@ class Stream:
     async def recv(self) -> bytes:
         """The next message. Raises PeerError when the other end broke the rules, OSError when it is gone."""
         while not self._messages:
-            await self._something()
+            await self._input()
         message = self._messages.pop(0)
         if self._paused and not self._messages:
             self._paused = False
@@ -222,7 +220,7 @@ class Stream:
         return message
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Say so, and wait a moment for the other end to say the same."""
+        """Sends a close frame, and waits a moment for that of the other end."""
         websocket = self._websocket
         if self._error or self._phase != _OPEN or websocket is None:
             return self.abort()
@@ -236,7 +234,7 @@ class Stream:
         self.abort()
 
     def abort(self) -> None:
-        """The end, at once. Idempotent. Nothing of it is left for the collector, which looks seldom in a process with many nodes."""
+        """Ends it at once. Idempotent. No reference cycle is left: in a process with many nodes the garbage collector runs rarely."""
         self._end(ConnectionAbortedError("the connection was closed"))
         self._error = ConnectionAbortedError(str(self._error))  # the traceback of the first one leads back to us
         if self._websocket is not None:
@@ -245,8 +243,8 @@ class Stream:
 
     # -- bytes ---------------------------------------------------------------------------------------------------------
 
-    async def _something(self) -> None:
-        """Until something has come in. Raises what the stream ended of."""
+    async def _input(self) -> None:
+        """Until something has come in. Raises the error that ended the stream."""
         if self._error:
             raise self._error
         self._reader = self._loop.create_future()
@@ -278,7 +276,7 @@ class Stream:
     def _broken(self, exc: PeerError) -> None:
         """The other end hears which rule it broke."""
         if self._phase == _OPEN and self._websocket is not None:
-            self._websocket.fail(exc.close_code, _fitting(str(exc)))  # nothing, when the library has said so itself
+            self._websocket.fail(exc.close_code, _fitting(str(exc)))  # nothing, when the library has sent it itself
             self._flush()
         self._end(exc)
 
@@ -336,12 +334,12 @@ class Stream:
                 self._loop.remove_reader(self._socket.fileno())
         if websocket.parser_exc is not None:
             raise PeerError(str(websocket.parser_exc))
-        if (said := websocket.close_rcvd) is not None:
-            raise ConnectionResetError(f"the other end closed the connection ({said.code}): {said.reason}")
+        if (close := websocket.close_rcvd) is not None:
+            raise ConnectionResetError(f"the other end closed the connection ({close.code}): {close.reason}")
 
     def _take(self, frame: Frame) -> None:
         if frame.opcode is Opcode.TEXT:
-            raise PeerError("a text message", close_code=1003)
+            raise PeerError("a text message; only binary ones are allowed", close_code=1003)
         if frame.opcode is Opcode.BINARY and frame.fin:
             self._messages.append(bytes(frame.data))
         elif frame.opcode is Opcode.BINARY:

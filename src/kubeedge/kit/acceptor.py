@@ -161,7 +161,7 @@ class Acceptor:
 
 
 def _is_gone(connection: socket.socket) -> bool:
-    """Of one that can be read: the other end closed it, and nothing was said before."""
+    """Of one that can be read: the other end closed it without sending anything."""
     try:
         return not connection.recv(1, socket.MSG_PEEK)
     except BlockingIOError:

@@ -6,7 +6,7 @@ A connection that has sent nothing costs a file descriptor and no more: buffers 
 client network (an IPv4 address, a /64 of IPv6), what is authenticated by identity and tenant, and not by address any more: thousands of nodes
 behind one address come in as fast as handshakes can be done, one after the other.
 
-When a stage is full, a newcomer whose owner has less than the greatest share replaces the oldest connection of the owner with the most.
+When a stage is full, a new connection whose owner has less than the greatest share replaces the oldest connection of the owner with the most.
 Where nobody has more than others (a flood from a thousand addresses), the oldest silent connection goes, and of those that are served one
 that has owed us its next bytes for some time.
 
@@ -32,7 +32,7 @@ class ConnectionLimits:
     queued: int = 4096  # that have spoken and wait for their turn; 0: they are refused
     unauthenticated: int = 256  # served at once
     per_address: int = 1 << 20  # of these, from one client network
-    displace: bool = True  # whether what is served may give way to a newcomer
+    displace: bool = True  # whether what is served may give way to a new connection
     stall: float = 2.0  # seconds for which one that is served may owe us bytes while others wait
     authenticated: int = 1 << 20
     per_tenant: int = 1 << 20  # of these

@@ -1,4 +1,4 @@
-"""Log lines: one line a record, to stderr, for people and for `grep`.
+"""Log lines: one line a record, to stderr, for readers and for `grep`.
 
     2026-11-23T03:19:57.123Z info kubeedge.hub: attached session=7 revision=42
 
@@ -26,7 +26,7 @@ _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0))}
 
 
 class LineFormatter(logging.Formatter):
-    """Lines for people: time, level, logger, message, with control characters escaped."""
+    """Lines for readers: time, level, logger, message, with control characters escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, with the traceback's newlines escaped."""

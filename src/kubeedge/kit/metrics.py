@@ -221,7 +221,9 @@ class MetricsRegistry:
                 families += collector()
             except Exception:
                 failed += 1
-        families.append(family("kubeedge_metrics_collectors_failed", "gauge", "parts that gave no metrics", failed))
+        families.append(
+            family("kubeedge_metrics_collectors_failed", "gauge", "collectors that raised an error", failed)
+        )
         return exposition(families)
 
 

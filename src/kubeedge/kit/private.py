@@ -1,6 +1,6 @@
 """Directories and files that only their owner can use: made so, and made so again when they are there with another mode.
 
-A directory that exists keeps its mode through mkdir(exist_ok=True), and whoever may enter the state of a node reads its Secrets and runs what lies
+A directory that exists keeps its mode through mkdir(exist_ok=True), and a user who may enter the state of a node reads its Secrets and runs what lies
 setuid in a layer of an image, as root (as in CVE-2021-41103). So all of ours go through here at each start.
 
 Refused, because something else than a mode is wrong with it: a symbolic link, what belongs to another user, a directory of the whole system.

@@ -46,7 +46,7 @@ _TIMES = struct.Struct("=44xI4xII")
 
 
 def silence(connection: socket.socket) -> float:
-    """Seconds for which the other end has had its turn and said nothing; 0.0 while bytes of it wait to be read, or when it is not known."""
+    """Seconds for which the other end had to answer and sent nothing; 0.0 while bytes of it wait to be read, or when it is not known."""
     try:
         unread = struct.unpack("i", fcntl.ioctl(connection, termios.FIONREAD, b"\0\0\0\0"))[0]
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TIMES.size)

@@ -28,7 +28,7 @@ class RouterSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubeBusSettings:
-    """What join said of this node, and what kubeedge.yaml says of its links."""
+    """What join recorded of this node, and what kubeedge.yaml sets for its links."""
 
     relays: Sequence[str]  # "host:port", raced when there is no link; none: the TUN is all there is
     ca: Path

@@ -206,7 +206,7 @@ class KubeBus:
             settings,
             plane,
             self._transport(),
-            judge=self._judge,
+            check=self._check_event,
             changed=self._changed,
             lost=self._names.lost,
             rng=self._rng,
@@ -245,7 +245,7 @@ class KubeBus:
                 case PortClosed(port, reason) if links is not None:
                     links.on_down(port, reason)
 
-    def _judge(self, link: Link, event: LinkEvent) -> str | None:
+    def _check_event(self, link: Link, event: LinkEvent) -> str | None:
         """Each event of a link's conversation; a text is a reason to end the link."""
         match event:
             case LinkUp(welcome):

@@ -67,7 +67,7 @@ def edge_metrics(bus: KubeBus) -> list[Family]:
         family("kubeedge_kubebus_link_failures_total", "counter", "links that ended and attempts that failed", failures),
         family("kubeedge_kubebus_routes", "gauge", "prefixes reached through KubeBus", len(bus.routes())),
         family(
-            "kubeedge_kubebus_link_rtt_seconds", "gauge", "round trip of the last question on the link",
+            "kubeedge_kubebus_link_rtt_seconds", "gauge", "round trip of the last ping on the link",
             [({"slot": slot}, rtt) for slot, _, rtt, _ in links if rtt is not None],
         ),
         *traffic("kubeedge_kubebus_link", [({"slot": slot}, c) for slot, c, _, _ in links if c is not None]),
@@ -93,9 +93,9 @@ def traffic(name: str, counters: Iterable[tuple[Mapping[str, str], PortCounters]
         )
     ]
     reasons = [({**labels, "reason": reason}, getattr(c, reason)) for labels, c in ports for reason in DROPS]
-    found.append(family(f"{name}_drops_total", "counter", "packets that went no further", reasons))
+    found.append(family(f"{name}_drops_total", "counter", "packets that were dropped", reasons))
     found.append(
-        family(f"{name}_queued_bytes", "gauge", "bytes that wait", [(labels, c.queued) for labels, c in ports])
+        family(f"{name}_queued_bytes", "gauge", "bytes in the queue", [(labels, c.queued) for labels, c in ports])
     )
     return found
 

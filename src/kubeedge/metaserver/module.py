@@ -3,8 +3,8 @@
 Lives here:      listening, who may ask, the credentials of the node's administrator and the kubeconfig that carries them.
 Lives elsewhere: making key and certificate (credentials.py), what is served (view.py).
 
-STATE/metaserver/{server.crt,server.key,token}, mode 0600; the kubeconfig beside kubeedge.yaml likewise. Whoever can read one of these
-administers this node's API; nobody else gets more than 401, other users of the machine and its pods included.
+STATE/metaserver/{server.crt,server.key,token}, mode 0600; the kubeconfig beside kubeedge.yaml likewise. A user who can read one of these
+administers this node's API; all others get 401, other users of the machine and its pods included.
 """
 
 from __future__ import annotations

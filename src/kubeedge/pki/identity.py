@@ -7,7 +7,7 @@ The URI is a SPIFFE ID (SPIFFE-ID specification, section 2) in the trust domain 
     spiffe://kubeedge/cloud/<name>                                   a process of the cloud side
 
 A name outlives what it stood for: a node is removed and another machine joins under its name, a kubeconfig is lost and its user gets another.
-So whoever admits a node compares the join with that of the node's record, and the API compares the kubeconfig with those that are good
+So a listener that admits a node compares the join with that of the node's record, and the API compares the kubeconfig with those that are valid
 (ADR 0025). Certificates of earlier versions have neither; their id is "".
 """
 

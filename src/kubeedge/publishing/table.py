@@ -8,7 +8,7 @@ Two ways to publish:
 Both may have "access" and "tokens" (access.py).
 The second kind needs the node's pods: labels and named ports from /desired/pods, address and readiness from /reported/pods.
 
-Feed every change of those prefixes to `apply`; ask `resolve`. A value that makes no sense never raises in `apply`: whoever asks
+Feed every change of those prefixes to `apply`; ask `resolve`. A value that makes no sense never raises in `apply`: a caller that asks
 for that service is told.
 """
 

@@ -12,7 +12,12 @@ def families(store: Store) -> list[Family]:
     """Revision, and for SQLite the sizes of its files in bytes."""
     found = [
         family("kubeedge_store_revision", "gauge", "newest revision of the store", float(store.revision)),
-        family("kubeedge_store_compacted_revision", "gauge", "history before it is gone", float(store.compacted)),
+        family(
+            "kubeedge_store_compacted_revision",
+            "gauge",
+            "oldest revision whose history is kept",
+            float(store.compacted),
+        ),
     ]
     path = getattr(store, "path", None)  # of SQLite
     if isinstance(path, Path):

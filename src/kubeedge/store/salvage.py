@@ -48,7 +48,7 @@ def salvage(path: Path, wanted: Callable[[str, bytes], bool]) -> Salvage:
                 for row in db.execute(f"{_SQL} {order}"):
                     _keep(row, newest, found)
     except OSError as exc:
-        log.warning("nothing could be kept of %s: %s", path, exc)
+        log.warning("nothing of %s could be salvaged: %s", path, exc)
     finally:
         for leftover in (*(new for _, new in files), copy.with_name(copy.name + "-shm")):
             leftover.unlink(missing_ok=True)

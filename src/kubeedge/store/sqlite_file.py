@@ -154,9 +154,9 @@ def examine(db: sqlite3.Connection, path: Path) -> str:
 
     The whole check: the quick one does not compare indexes with their rows, and a bit that flips in a key would go unnoticed.
     """
-    verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    if verdict != "ok":
-        raise CorruptStore(verdict, where=str(path))
+    result = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if result != "ok":
+        raise CorruptStore(result, where=str(path))
     for columns in _COLUMNS:  # names of columns are bytes of the file, too
         db.execute(f"SELECT {columns} LIMIT 0")
     if int(meta(db, "schema")) != _SCHEMA_VERSION:

@@ -21,7 +21,7 @@ from kubeedge.store.core import MAX_OPS, Head
 from kubeedge.store.model import Change, ChangeKind, Delete, Get, KeyValue, Op, Put
 from kubeedge.store.sqlite_file import SHIFT, meta
 
-_COMPACT_STEP = 500  # rows followed in one commit: a long one would hold up writers
+_COMPACT_STEP = 500  # rows followed in one commit: a long one would block writers
 _HISTORY_BYTES = 1024 * 1024  # of values, read at once for a watcher that is behind
 _FEW_ROWS = 256  # below a prefix: so many are read by key and sorted, whatever the age of what is asked for
 _MANY = 4  # keys from which on one statement for all of them is cheaper than one each

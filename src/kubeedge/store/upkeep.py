@@ -106,7 +106,7 @@ def backup(path: Path, target: Path, *, replace: bool = False) -> int:
     if target.resolve() in {file.resolve() for file in (path, *companions(path), lock_of(path))}:
         raise Invalid(f"{target} belongs to the store itself: the process that uses it would go on with a deleted file")
     if target.exists() and not replace:
-        raise Invalid(f"{target} exists: name another file, or say --force")
+        raise Invalid(f"{target} exists: name another file, or use --force")
     with _reading(path) as db:
         _copy(db, target, lambda copy: None)
     return target.stat().st_size
@@ -119,7 +119,7 @@ def restore(source: Path, path: Path) -> Path | None:
     """
     _must_exist(source)
     if findings := check(source):
-        raise CorruptStore(f"{source} is no whole backup: {findings[0]}")
+        raise CorruptStore(f"{source} is not a complete backup: {findings[0]}")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with contextlib.closing(locked(path)), _reading(source) as db:
         new = path.with_name(path.name + ".restored")

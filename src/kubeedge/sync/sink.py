@@ -41,7 +41,7 @@ async def run_sink(
     usage = Usage(bounds, forgets=not rich, longest=MAX_KEY - len(prefix.encode())) if bounds else None
     progress.refused = None
     if pace:
-        await _hold(pace, progress, prefix)  # a new session pays the debt of the one before
+        await _throttle(pace, progress, prefix)  # a new session pays the debt of the one before
     record = await store.get(lsr_key)
     sink = Sink(_parse_lsr(record.value if record else b""))
     written = record.mod_revision if record else Revision(0)
@@ -84,15 +84,15 @@ async def run_sink(
                 await _commit(store, lsr_key, [], Lsr(), written)
                 raise PeerError("there is room for what was refused; everything is compared again", close_code=1012)
         if pace:
-            await _hold(pace, progress, prefix)
+            await _throttle(pace, progress, prefix)
 
 
-async def _hold(pace: Bucket, progress: Progress, prefix: str) -> None:
+async def _throttle(pace: Bucket, progress: Progress, prefix: str) -> None:
     """Until what was written is paid for. What is sent meanwhile waits in the channel: a window of it, or the channel ends."""
     wait = pace.charge(0.0, asyncio.get_running_loop().time())
     if wait > 0:
         if not progress.throttled:
-            log.warning("%s changes faster than it may; it is held up", prefix)
+            log.warning("%s changes faster than it may; it is throttled", prefix)
         progress.throttled += wait
         await asyncio.sleep(wait)
 

@@ -151,7 +151,7 @@ def test_wrong_usage_ends_with_2(arguments):
         (("publish", "cam", "--list"), "--list takes no name"),
         (("publish", "Cam", "80"), "'Cam' is not an RFC 1123 label"),
         (("image", "import", "/nonexistent.tar"), "/nonexistent.tar is not a file"),
-        (("reset",), "say so with --force"),
+        (("reset",), "confirm with --force"),
     ],
 )
 def test_wrong_arguments_end_with_2_and_one_clear_line(arguments, words):
@@ -378,7 +378,7 @@ def test_the_state_of_sync_is_said_in_a_line_for_each_direction():
     assert sync_text(there).splitlines()[-1] == "refused of t/n: it takes at most 5 keys"
     assert "2 keys behind" in sync_text(there).splitlines()[3]
     there["nodes"][0]["up"] = moved | {"heldSeconds": 12.5}
-    assert sync_text(there).splitlines()[-1] == "t/n changes more than it may and was held up: 12.5 s in all"
+    assert sync_text(there).splitlines()[-1] == "t/n changes more than it may and was throttled: 12.5 s in all"
     assert sync_text({"store": "cd", "nodes": []}).splitlines()[-1] == "no node has attached yet"
 
 

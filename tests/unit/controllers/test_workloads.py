@@ -617,7 +617,7 @@ async def test_a_taint_evicts_pods_that_do_not_tolerate_it_and_others_in_their_t
         assert await left() == {"stays", "briefly"}
         await taint({"key": "maintenance", "effect": "NoExecute"})
         await world.settle(50)
-        assert await left() == {"stays", "briefly"}, "its time begins anew"
+        assert await left() == {"stays", "briefly"}, "its time starts again"
         await world.settle(15)
         assert await left() == {"stays"}
         await world.api().create(PODS, "default", tolerating("late"))

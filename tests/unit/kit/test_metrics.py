@@ -42,7 +42,7 @@ def test_the_text_is_the_exposition_format() -> None:
         'kubeedge_seconds_bucket{le="+Inf"} 4\nkubeedge_seconds_sum 7.65\nkubeedge_seconds_count 4\n'
         '# HELP kubeedge_links up\n# TYPE kubeedge_links gauge\nkubeedge_links{slot="0"} 1\n'
         'kubeedge_links{slot="1"} 0.5\n'
-        "# HELP kubeedge_metrics_collectors_failed parts that gave no metrics\n"
+        "# HELP kubeedge_metrics_collectors_failed collectors that raised an error\n"
         "# TYPE kubeedge_metrics_collectors_failed gauge\nkubeedge_metrics_collectors_failed 0\n"
     )
 

@@ -47,12 +47,12 @@ def test_only_the_numbers_of_nodes_are_inside(peer: object, inside: bool) -> Non
 def test_a_token_opens_and_nothing_else_does(
     headers: list[tuple[str, str]], verdict: a.AccessDecision, inside: bool
 ) -> None:
-    assert a.judge(GUARDED, headers, inside=inside) is verdict
+    assert a.decide(GUARDED, headers, inside=inside) is verdict
 
 
 def test_a_service_without_tokens_is_open_to_nobody() -> None:
     for shown in ("", "x", a.hashed("")):
-        assert a.judge(a.Policy("token"), [("x-kubeedge-token", shown)], inside=True) is not a.AccessDecision.ALLOWED
+        assert a.decide(a.Policy("token"), [("x-kubeedge-token", shown)], inside=True) is not a.AccessDecision.ALLOWED
 
 
 @pytest.mark.parametrize(

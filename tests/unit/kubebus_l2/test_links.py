@@ -39,7 +39,7 @@ def looking(relays: tuple[str, ...], transport: Silent) -> Links:
 
     return Links(
         LinksSettings(relays=relays, connections=1), cast(Plane, None), transport,
-        judge=nothing, changed=nothing, lost=nothing, rng=random.Random(7),
+        check=nothing, changed=nothing, lost=nothing, rng=random.Random(7),
     )  # fmt: skip
 
 

@@ -109,7 +109,7 @@ def run(
         transport = InMemory(relay, attach_fails=attach_fails)
         links = relay.links = Links(
             LinksSettings(relays=relays, connections=1), cast(Plane, relay), transport,
-            judge=cast(Any, fine), changed=changes.append, lost=cast(Any, fine), rng=random.Random(1),
+            check=cast(Any, fine), changed=changes.append, lost=cast(Any, fine), rng=random.Random(1),
         )  # fmt: skip
         task = asyncio.create_task(links.run())
         await asyncio.sleep(seconds)

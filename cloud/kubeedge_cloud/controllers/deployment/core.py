@@ -168,16 +168,16 @@ def _roll(changes: _Changes, deployment: Object, new: Object, old: Sequence[Obje
 
 
 def _shrink_old(changes: _Changes, new: Object, old: Sequence[Object], min_available: int) -> None:
-    """Sick pods of old ReplicaSets first, for they are worth nothing; then healthy ones, while enough remain."""
+    """Unhealthy pods of old ReplicaSets first, since they serve nobody; then healthy ones, while enough remain."""
     if not any(replicas_of(rs) for rs in old):
         return
     everything = changes.size(new) + sum(replicas_of(rs) for rs in old)
     new_unavailable = max(0, changes.size(new) - _available(new))
     may_go = everything - min_available - new_unavailable
     for rs in oldest_first(old):
-        sick = replicas_of(rs) - _available(rs)
-        if may_go > 0 and sick > 0:
-            step = min(may_go, sick)
+        unhealthy = replicas_of(rs) - _available(rs)
+        if may_go > 0 and unhealthy > 0:
+            step = min(may_go, unhealthy)
             may_go -= step
             changes.scale(rs, replicas_of(rs) - step)
     may_go = _available(new) + sum(min(_available(rs), changes.size(rs)) for rs in old) - min_available

@@ -99,7 +99,7 @@ class Informer:
         try:
             await self.written(namespace, name, lambda: self._client.get(self.resource, namespace, name))
         except NotFound:
-            return  # the watch will tell, or has told
+            return  # the watch delivers it, or has done so
 
     async def _tracked(self, key: Key | None, request: Callable[[], Awaitable[Object]]) -> Object:
         write = self._cache.begin(key)
@@ -128,7 +128,7 @@ class Informer:
             core=Reflector[str](),
             resumes=True,
             transient=(Unavailable, OSError),
-            trouble=self._say,
+            on_error=self._say,
         )
         async with aclosing(steps):
             async for _ in steps:

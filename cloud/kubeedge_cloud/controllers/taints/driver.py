@@ -1,6 +1,6 @@
 """Looks at the pods of nodes whose taints change, and at pods that are new on nodes with taints.
 
-A pod's time begins when the taints of its node become what they are, as far as this process knows: after a restart it begins anew,
+A pod's time begins when the taints of its node become what they are, as far as this process knows: after a restart it begins again,
 as with Kubernetes' own controller.
 """
 

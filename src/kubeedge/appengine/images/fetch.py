@@ -40,7 +40,7 @@ async def run_helper(request: dict[str, Any], *, timeout: float = 1800.0) -> lis
         async with asyncio.timeout(timeout):
             out, _ = await process.communicate(json.dumps(request).encode())
     except TimeoutError as exc:
-        raise Invalid(f"not done within {timeout:g} s") from exc
+        raise Invalid(f"not finished within {timeout:g} s") from exc
     finally:
         if process.returncode is None:
             process.kill()

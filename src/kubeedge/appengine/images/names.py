@@ -1,4 +1,4 @@
-"""Image names as people write them, and what they mean (distribution/reference)."""
+"""Image names as users write them, and what they mean (distribution/reference)."""
 
 from __future__ import annotations
 

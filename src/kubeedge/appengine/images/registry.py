@@ -14,7 +14,7 @@ from kubeedge.appengine.images.names import ImageName
 from kubeedge.appengine.images.store import ImageStore, chain_ids
 from kubeedge.errors import Invalid
 
-_PATIENCE = 30.0  # seconds without a byte
+_TIMEOUT = 30.0  # seconds without a byte
 _REDIRECTS = 5
 _ACCEPT = ", ".join(
     (
@@ -100,7 +100,7 @@ class Puller:
                     headers["authorization"] = f"Bearer {self._bearer}"
                 elif basic:
                     headers["authorization"] = f"Basic {basic}"
-            connection = kind(parts.netloc, timeout=_PATIENCE)
+            connection = kind(parts.netloc, timeout=_TIMEOUT)
             try:
                 connection.request("GET", parts.path + (f"?{parts.query}" if parts.query else ""), headers=headers)
                 response = connection.getresponse()
@@ -126,7 +126,7 @@ class Puller:
             raise Invalid(f"{name}: the token service {realm.netloc!r} is not reached over https")
         kind = http.client.HTTPSConnection if realm.scheme == "https" else http.client.HTTPConnection
         headers = {"authorization": f"Basic {self._auth[name.registry]}"} if name.registry in self._auth else {}
-        connection = kind(realm.netloc, timeout=_PATIENCE)
+        connection = kind(realm.netloc, timeout=_TIMEOUT)
         connection.request("GET", f"{realm.path}?{urllib.parse.urlencode(query)}", headers=headers)
         response = connection.getresponse()
         if response.status != 200:

@@ -31,7 +31,7 @@ def create_and_start(
     tty: bool,
     stdin: bool,
 ) -> int:
-    """Blocking; the container's process id. Raises StartError with the runtime's own words."""
+    """Blocking; the container's process id. Raises StartError with the runtime's message."""
     sync_read, sync_write = os.pipe()
     start_read, start_write = os.pipe()
     command = [
@@ -74,12 +74,12 @@ def create_and_start(
         finally:
             os.close(sync_write)
             os.close(start_read)
-        with contextlib.suppress(BrokenPipeError):  # it has ended already, and has said why
+        with contextlib.suppress(BrokenPipeError):  # it has ended already, and has reported why
             os.write(start_write, b"1")
         assert process.stderr is not None
         with process.stderr:
             answer = _read_line(sync_read)
-            said = b"" if answer else process.stderr.read(4096)
+            errors = b"" if answer else process.stderr.read(4096)
         process.wait(timeout=_TIMEOUT)  # it leaves a child behind and ends
     except subprocess.TimeoutExpired as exc:
         raise StartError("CreateContainerError", "conmon does not detach") from exc
@@ -89,7 +89,7 @@ def create_and_start(
             process.wait()
         os.close(sync_read)
         os.close(start_write)
-    pid = _pid(answer, said)
+    pid = _pid(answer, errors)
     try:
         done = run(programs, ["start", id])
         problem = (_last_line(done.stderr) or f"{programs.runtime} start failed") if done.returncode else ""
@@ -115,13 +115,13 @@ def _read_line(fd: int) -> bytes:
     return line
 
 
-def _pid(answer: bytes, said: bytes) -> int:
+def _pid(answer: bytes, errors: bytes) -> int:
     try:
         report = json.loads(answer)
         pid = report.get("pid", report.get("data", -1))
         message = str(report.get("message", ""))
     except (ValueError, AttributeError):
-        pid, message = -1, said.decode(errors="replace")
+        pid, message = -1, errors.decode(errors="replace")
     if not isinstance(pid, int) or pid <= 0:
         raise StartError("CreateContainerError", _last_line(message) or "conmon gave no process id")
     return pid

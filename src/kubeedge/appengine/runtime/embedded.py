@@ -112,7 +112,7 @@ class EmbeddedRuntime:
         try:
             await asyncio.to_thread(masquerade, self._settings.pod_cidr, self._settings.overlay_cidrs)
         except (OSError, subprocess.SubprocessError) as exc:
-            log.warning("pods will not reach the outside: %s", exc)
+            log.warning("pods will not reach external networks: %s", exc)
         return found
 
     async def close(self) -> None:
@@ -247,7 +247,7 @@ class EmbeddedRuntime:
     # -- streams -------------------------------------------------------------------------------------------------------
 
     def reopen_log(self, id: str) -> None:
-        """Tells conmon through its control FIFO; a container that does not run has none."""
+        """Sends it to conmon through its control FIFO; a container that does not run has none."""
         uid, name = self._by_id.get(id, ("", ""))
         self._containers.control(uid, name, (2, 0, 0))
 

@@ -1,5 +1,5 @@
-"""Hears of exits, without polling: conmon writes EXIT_DIR/<container id> by rename, and inotify tells; should conmon be gone too, the
-process id tells that it ended, though not how."""
+"""Watches for exits, without polling: conmon writes EXIT_DIR/<container id> by rename, which inotify reports; should conmon be gone too,
+a pidfd reports that the process has ended, though not how."""
 
 from __future__ import annotations
 

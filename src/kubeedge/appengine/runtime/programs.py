@@ -46,17 +46,17 @@ def find(state: Path) -> Programs:
     """crun, unless the machine's cgroup layout makes it refuse; then runc."""
     candidates = ("runc", "crun") if cgroups.layout() == "hybrid" else ("crun", "runc")
     runtime = next((p for name in candidates if (p := shutil.which(name))), "crun")
-    said = ""
+    version = ""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        said = subprocess.run([runtime, "--version"], capture_output=True, text=True, timeout=10).stdout
-    words = said.split()
+        version = subprocess.run([runtime, "--version"], capture_output=True, text=True, timeout=10).stdout
+    words = version.split()
     version = "-" + words[2] if len(words) > 2 else ""
     return Programs(
         conmon=shutil.which("conmon") or "conmon",
         runtime=runtime,
         state=state,
         version=f"{Path(runtime).name}{version}",
-        has_seccomp=seccomp.runtime_filters(said),
+        has_seccomp=seccomp.runtime_filters(version),
     )
 
 

@@ -137,8 +137,8 @@ def localhost(directory: Path, name: str, machine: str) -> dict[str, Any]:
         profile = json.loads(_read(directory, name))
         return _checked(profile, machine)
     except (OSError, ValueError, RecursionError) as exc:
-        said = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-        message = f"seccompProfile Localhost: {directory / name}: {said or type(exc).__name__}"
+        detail = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+        message = f"seccompProfile Localhost: {directory / name}: {detail or type(exc).__name__}"
         raise StartError("CreateContainerError", message) from exc
 
 

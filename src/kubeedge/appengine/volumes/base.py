@@ -45,7 +45,7 @@ class Volume(Protocol):
         ...
 
     def refresh(self) -> None:
-        """What it refers to changed. Called only when recover() said yes. Raises as mount()."""
+        """What it refers to changed. Called only when recover() was true. Raises as mount()."""
         ...
 
     def over_limit(self) -> str:

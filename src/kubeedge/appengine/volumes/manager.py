@@ -51,7 +51,7 @@ class VolumeManager:
 
     def over_limit(self, pod: Pod) -> str:
         """Which volume uses more than it may, in the kubelet's words."""
-        return next((said for name in pod.volumes if (said := self._volume(pod, name, "").over_limit())), "")
+        return next((problem for name in pod.volumes if (problem := self._volume(pod, name, "").over_limit())), "")
 
     def remove(self, uid: str, pod: Pod | None) -> None:
         """All of a pod; `pod` is None when its specification is lost. Goes on past what fails, and raises OSError at the end."""

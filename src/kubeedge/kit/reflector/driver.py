@@ -31,12 +31,12 @@ async def reflect(
     core: Reflector[P] | None = None,
     resumes: bool = False,
     transient: tuple[type[Exception], ...] = (),
-    trouble: Callable[[Exception, float], None] = lambda exc, delay: None,
+    on_error: Callable[[Exception, float], None] = lambda exc, delay: None,
 ) -> AsyncGenerator[P, None]:
     """Yields after the first list and after each step of the watch, with the position that was reached.
 
     `resumes`: a watch that ends is begun again; otherwise its end is the end (a store that was closed). Errors in `transient` are told to
-    `trouble` with the seconds to wait, and tried again; all others are raised.
+    `on_error` with the seconds to wait, and tried again; all others are raised.
     """
     core = core or Reflector[P]()
     while True:
@@ -56,5 +56,5 @@ async def reflect(
             delay = core.expired()
         except transient as exc:
             delay = core.failed(exc.retry_after if isinstance(exc, Unavailable) else None)
-            trouble(exc, delay)
+            on_error(exc, delay)
         await asyncio.sleep(delay)

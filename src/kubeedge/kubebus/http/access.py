@@ -2,7 +2,7 @@
 
     public   everybody who reaches the client proxy
     tenant   the nodes of the tenant; from outside the service does not exist
-    token    whoever shows a token, from inside and from outside: Authorization: Bearer T (RFC 6750), or X-KubeEdge-Token: T for
+    token    holders of a token, from inside and from outside: Authorization: Bearer T (RFC 6750), or X-KubeEdge-Token: T for
              services with an Authorization of their own
 
 A node keeps the SHA-256 of its tokens, in hex. A token is long and random, so neither salt nor a slow hash would add anything.
@@ -70,7 +70,7 @@ def is_inside(peer: object, nodes: int) -> bool:
     return isinstance(number, int) and 0 < number <= nodes
 
 
-def judge(policy: Policy, headers: Sequence[tuple[str, str]], *, inside: bool) -> AccessDecision:
+def decide(policy: Policy, headers: Sequence[tuple[str, str]], *, inside: bool) -> AccessDecision:
     """`headers` with names in lower case."""
     match policy.access:
         case "public":

@@ -1,6 +1,6 @@
 """One exchange through a proxy: the request goes on while it still comes, the answer comes back while it is still made.
 
-Memory is bounded by the buffers of two streams each way; whoever is slow slows the other side down. When either end goes
+Memory is bounded by the buffers of two streams each way; a slow side slows the other one down. When either end goes
 away the other is told at once.
 
 An upload that asks first (Expect: 100-continue) is asked for when the service asks for it, and refused unread when it is refused there.

@@ -132,7 +132,7 @@ class _Clients:
         self._tasks = tasks
         self._refused = refused
         self._told = 0
-        # Clients of a web service never say who they are, and one that is served is not cut off for another: whoever is too many hears of it
+        # Clients of a web service never say who they are, and one that is served is not cut off for another: those beyond the limit get an error
         connections = ConnectionLimits(
             silent=0, queued=0, displace=False, unauthenticated=limits.connections, per_address=limits.per_client
         )

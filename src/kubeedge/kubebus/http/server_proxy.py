@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from kubeedge.errors import Invalid, NotFound, Unavailable
 from kubeedge.kit.http1 import Connection, Request, Response, Upgrade, serve_connection
 from kubeedge.kubebus.http import headers as h
-from kubeedge.kubebus.http.access import PUBLIC, AccessDecision, Policy, is_inside, judge, without_token
+from kubeedge.kubebus.http.access import PUBLIC, AccessDecision, Policy, decide, is_inside, without_token
 from kubeedge.kubebus.http.forward import STREAM_BUFFER, error_response, exchange, has_body, relay, status_of
 from kubeedge.kubebus.http.limits import LocalLimiter, ProxyLimits, RequestLimiter
 from kubeedge.kubebus.http.url import ServiceName, Target, is_bare_l4, parse_l4
@@ -109,7 +109,7 @@ class ServerProxy:
             return PUBLIC, self._absent(service)
         except Unavailable as exc:
             return PUBLIC, _failed(service, "", exc) if inside else self._absent(service)
-        match judge(policy, request.headers, inside=inside):
+        match decide(policy, request.headers, inside=inside):
             case AccessDecision.ALLOWED:
                 return policy, None
             case AccessDecision.HIDDEN:

@@ -27,7 +27,7 @@ def mtu(message: dict[str, Any], key: str) -> int:
     """The MTU in one entry of the list `key`; 0: not known."""
     value = integer(message, "mtu", 0)
     if value and not 68 <= value <= 65_535:
-        raise PeerError(f"{key}: {value} is no MTU")
+        raise PeerError(f"{key}: {value} is not an MTU")
     return value
 
 

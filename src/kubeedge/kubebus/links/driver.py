@@ -30,8 +30,8 @@ _LOOK_BUSY, _LOOK_IDLE = 0.5, 2.5  # seconds between two looks at the counters o
 
 
 class Links:
-    """`judge` looks at each event of a conversation; a text from it ends the link. `changed` hears when the first link is up or the
-    last one gone, `lost` of each link that goes."""
+    """`check` looks at each event of a conversation; a text from it ends the link. `changed` is called when the first link is up or the
+    last one is gone, `lost` for each link that ends."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Links:
         plane: Plane,
         transport: LinkTransport,
         *,
-        judge: Callable[[Link, LinkEvent], str | None],
+        check: Callable[[Link, LinkEvent], str | None],
         changed: Callable[[bool], None],
         lost: Callable[[Link], None],
         rng: random.Random,
@@ -47,11 +47,11 @@ class Links:
         self._settings = settings
         self._plane = plane
         self._attempts = Attempts(settings, transport, rng)
-        self._judge = judge
+        self._check_event = check
         self._changed = changed
         self._lost = lost
         self._instance = f"{rng.getrandbits(64):016x}"
-        # who wants one connection gets one
+        # a node that is configured for one connection gets one
         most = max(settings.connections, LINKS) if settings.connections > 1 else settings.connections
         self._slots: list[Link | None] = [None] * most
         self._autoscaler = LinkAutoscaler()
@@ -108,7 +108,7 @@ class Links:
         if link is None:
             return
         if not uri.startswith(_CLOUD_URI):
-            self._end(link, f"the relay's certificate is for {uri}, which is no process of the cloud")
+            self._end(link, f"the relay's certificate is for {uri}, which is not a cloud process")
             return
         hello = Hello(
             instance=self._instance,
@@ -143,7 +143,7 @@ class Links:
             self._end(link, reason)
 
     def _on_event(self, link: Link, event: LinkEvent, now: float) -> None:
-        problem = self._judge(link, event)
+        problem = self._check_event(link, event)
         if problem:
             self._end(link, problem)
             return
@@ -197,7 +197,7 @@ class Links:
                 await asyncio.gather(keeping, return_exceptions=True)
             if (link := self._slots[slot]) is not None:
                 self._leave(link)
-                self._retire(link, "there is little to say")
+                self._retire(link, "there is little traffic")
 
     def _autoscale(self, now: float) -> None:
         if len(self._slots) == self._settings.connections or (best := self.best()) is None:
