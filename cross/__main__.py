@@ -33,7 +33,8 @@ INSIDE = (
         "ca-certificates",
         "iproute2",
     ),
-    *("python3-yaml", "python3-cryptography"),
+    # debootstrap does not find what provides the virtual packages that cryptography depends on
+    *("python3-yaml", "python3-cryptography", "python3-cffi-backend"),
 )
 #: pure Python. hypothesis: the last versions that are
 WHEELS = (
