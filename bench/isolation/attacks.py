@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from bench.isolation.site import ATTACKER, CLOUD, ENDLESS, Program, Site
 from kubeedge.apiserver import unread
-from kubeedge.config.cloud import Quota
+from kubeedge.config.cloud import QuotaConfig
 from kubeedge.kubebus.http.limits import ProxyLimits
 from tests.reference.l4 import budget
 
@@ -135,7 +135,7 @@ _MIB = 1 << 20
 # half of L4's memory: what one tenant alone can get (_fastpath/l4/budget.c)
 _L4 = budget.BYTES / 2 / 1e6
 # objects, of which the cloud keeps a copy in memory, and answers that wait for their readers
-_API = (Quota().mib * _MIB + unread.LIMIT) / 1e6
+_API = (QuotaConfig().mib * _MIB + unread.LIMIT) / 1e6
 # what a node may report at once, its copy while it is taken apart, and the messages that carry it
 _REPORTS = 4 * 16 * _MIB / 1e6
 _PAGES = ProxyLimits().memory / 1e6 + _L4

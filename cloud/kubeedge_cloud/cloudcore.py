@@ -22,7 +22,7 @@ from ipaddress import ip_address
 from kubeedge import __version__
 from kubeedge.api.names import L4Port, NodeName, NodeNumber, TenantId
 from kubeedge.apiserver.module import ApiServerModule
-from kubeedge.apiserver.quota import Limits
+from kubeedge.apiserver.quota import TenantLimits
 from kubeedge.apiserver.server import ApiServer
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
@@ -176,7 +176,9 @@ class Cloud:
         self.kubeconfigs = Kubeconfigs(store, time.time)
         self.admin_kubeconfigs = AdminKubeconfigs(self.kubeconfig_files)
         self.kubeconfigs.on_ended(self.admin_kubeconfigs.ended)
-        self.usage = StorageUsage(store, self.tenants, Limits(config.quota.objects, config.quota.mib * 1024 * 1024))
+        self.usage = StorageUsage(
+            store, self.tenants, TenantLimits(config.quota.objects, config.quota.mib * 1024 * 1024)
+        )
         self.registries = Registries(store, self.usage, self.membership)
         self.web: Publishing | None = None
         self.bus = self._bushub()

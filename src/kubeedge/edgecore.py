@@ -29,7 +29,7 @@ from kubeedge.agent.control import AgentControl
 from kubeedge.agent.kubelet import PORT as KUBELET_PORT
 from kubeedge.agent.kubelet import OwnKubelet, Streams, for_the_cloud
 from kubeedge.agent.metrics import families
-from kubeedge.agent.parts import Channel, Parts
+from kubeedge.agent.parts import Parts, SyncChannel
 from kubeedge.agent.salvage import worth_keeping
 from kubeedge.api.names import L4Port, NodeName, NodeNumber, TenantId
 from kubeedge.beehive.module import Module
@@ -146,7 +146,7 @@ class Agent:
 
     def _edgehub(self) -> Module:
         from kubeedge.hub.core import SessionSettings
-        from kubeedge.hub.driver import Channel as HubChannel
+        from kubeedge.hub.driver import Channel
         from kubeedge.hub.module import EdgeHub, EdgeHubSettings
         from kubeedge.pki.trust import client_context
         from kubeedge.sync.driver import run_edge
@@ -156,7 +156,7 @@ class Agent:
         pki, store = parts.config.paths.pki, parts.store
         down, up = Progress(), Progress()
 
-        async def use(channel: HubChannel) -> None:
+        async def use(channel: Channel) -> None:
             await run_edge(channel, store, down, up)
 
         session = SessionSettings(keepalive=parts.config.modules.hub.keepalive)
@@ -165,7 +165,7 @@ class Agent:
             lambda: client_context(pki / "ca.crt", pki / "node.crt", pki / "node.key"),
             use,
         )
-        parts.channel = Channel(hub, down, up)
+        parts.channel = SyncChannel(hub, down, up)
         return hub
 
     def _appengine(self) -> Module:

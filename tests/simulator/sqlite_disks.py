@@ -34,7 +34,7 @@ from kubeedge.errors import Unavailable
 from kubeedge.store.model import Change, Compare, Op, TxnResult
 from kubeedge.store.sqlite import CorruptStore, SqliteSettings, SqliteStore
 from kubeedge.store.sqlite_history import COLUMNS, change, rows
-from kubeedge.store.sqlite_writer import GROUP, Answers, Job, Request, Writer
+from kubeedge.store.sqlite_writer import GROUP, Answers, Job, Writer, WriteRequest
 from tests.faults import powercut
 from tests.simulator.disks import Data, Disk
 from tests.simulator.invariants import Violation
@@ -190,7 +190,7 @@ class SimWriter(Writer):
     rng: random.Random
 
     def start(self) -> None:
-        self.waiting: deque[Request | Job | None] = deque()
+        self.waiting: deque[WriteRequest | Job | None] = deque()
         self._context = copy_context()
 
     async def run(self, work: Callable[[sqlite3.Connection], None]) -> None:
@@ -198,7 +198,7 @@ class SimWriter(Writer):
             raise Unavailable("the process is dead")
         await super().run(work)
 
-    def _put(self, item: Request | Job | None) -> None:
+    def _put(self, item: WriteRequest | Job | None) -> None:
         self.waiting.append(item)
         self._kick()
 

@@ -64,7 +64,7 @@ class CloudHubSettings:
 
 
 @dataclass(slots=True)
-class Attachment:
+class AttachedNode:
     """A node whose channel is here."""
 
     tenant: TenantId
@@ -111,11 +111,11 @@ class CloudHub:
         self._tls = tls
         self._paces: Buckets[tuple[TenantId, NodeName]] = settings.bounds.paces(settings.max_channels)
         self._admission = Admission(directory, self._check_room, settings.handshake_timeout)
-        self._attached: dict[tuple[TenantId, NodeName], Attachment] = {}
+        self._attached: dict[tuple[TenantId, NodeName], AttachedNode] = {}
         self._holding: set[asyncio.Task[Any]] = set()  # of channels, not of unauthenticated connections
         self.acceptor: Acceptor | None = None  # while it listens
 
-    def sessions(self) -> list[Attachment]:
+    def sessions(self) -> list[AttachedNode]:
         """A copy: the nodes whose channel is at this process now."""
         return list(self._attached.values())
 
@@ -217,7 +217,7 @@ class CloudHub:
         loop = asyncio.get_running_loop()
         channel = Channel(socket, Session({}, self._settings.session), loop.time)
         key = SessionKey(uuid.uuid4().hex, address, time.time())
-        attachment = Attachment(who.tenant, who.node, channel, key)
+        attachment = AttachedNode(who.tenant, who.node, channel, key)
         node_key = (who.tenant, who.node)
         if older := self._attached.get(node_key):
             older.channel.close(REPLACED, CLOSE_REPLACED)
@@ -257,7 +257,7 @@ class CloudHub:
             log.info("detached tenant=%s node=%s: %s", who.tenant, who.node, reason)
             await self._forget(attachment)
 
-    async def _forget(self, attachment: Attachment) -> None:
+    async def _forget(self, attachment: AttachedNode) -> None:
         """Delete the session key, if it is still this session's."""
         faults.at("cloudhub.before_forget")
         key = keys.session(attachment.tenant, attachment.node)
@@ -265,6 +265,6 @@ class CloudHub:
             await self._store.txn((Compare(key, CompareTarget.VALUE, "=", attachment.key.encode()),), (Delete(key),))
 
 
-def _end(attachment: Attachment, close: Close | None) -> None:
+def _end(attachment: AttachedNode, close: Close | None) -> None:
     if close is not None:
         attachment.channel.close(close.reason, close.code)

@@ -22,10 +22,10 @@ from kubeedge.store.reflector import reflect
 from kubeedge_cloud.controllers.objects import is_deleting
 from kubeedge_cloud.edgecontroller import core, pending_writes
 from kubeedge_cloud.edgecontroller.desired import DesiredState
-from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, Nodes
+from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, NodeStatuses
 from kubeedge_cloud.edgecontroller.pending_writes import PendingWrites
 from kubeedge_cloud.edgecontroller.publications import Publications
-from kubeedge_cloud.edgecontroller.reports import Reports
+from kubeedge_cloud.edgecontroller.reports import ReportedState
 from kubeedge_cloud.edgecontroller.state import EdgeState
 from kubeedge_cloud.tenants.manager import TenantManager
 
@@ -38,8 +38,8 @@ class TenantEdgeController:
     ) -> None:
         self._state = state
         self._tenants = tenants
-        self._nodes = Nodes(state, lambda node, rest: self._reports.again(node, rest))
-        self._reports = Reports(state, self._nodes)
+        self._nodes = NodeStatuses(state, lambda node, rest: self._reports.again(node, rest))
+        self._reports = ReportedState(state, self._nodes)
         self._writes = PendingWrites(state, lambda node: self._desired.queue.add(node))
         self._desired = DesiredState(state, self._writes.answered, fence)
         self._publications = Publications(state)

@@ -21,7 +21,7 @@ log = logging.getLogger("kubeedge.edgecontroller")
 CONDITIONS = {f"conditions/{keys.CLUSTER_SCOPE}/{name}": kind for name, kind in core.REPORTED_CONDITIONS.items()}
 
 
-class Nodes:
+class NodeStatuses:
     """`report_again` is told which report (node, rest of its key) has to be looked at again."""
 
     def __init__(self, state: EdgeState, report_again: Callable[[NodeName, str], None]) -> None:

@@ -11,14 +11,14 @@ import logging
 from typing import Any
 
 from kubeedge.api import schema, strict_json
-from kubeedge.api.json_bounds import Bounds
+from kubeedge.api.json_bounds import JsonBounds
 from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import EVENTS, NODES, PODS
 from kubeedge.errors import Conflict, Invalid, NotFound, Refused
 from kubeedge.kit.bucket import Bucket
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.edgecontroller import core
-from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, Nodes
+from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, NodeStatuses
 from kubeedge_cloud.edgecontroller.state import EdgeState
 
 log = logging.getLogger("kubeedge.edgecontroller")
@@ -28,15 +28,15 @@ log = logging.getLogger("kubeedge.edgecontroller")
 _EVENT_RATE, _EVENT_BURST = 1.0, 300.0
 _EVENT_LATER = 30.0  # seconds until one that was too many is looked at again: its node may have thousands
 #: values of one report; a pod with 60 containers has about 2,000, and what is done to each of them delays everything else
-_REPORT = Bounds(values=5_000)
+_REPORT = JsonBounds(values=5_000)
 _LARGE = 4 * 1024  # bytes of a report; smaller ones are not counted
 _LARGE_RATE, _LARGE_BURST = 32 * 1024.0, 1024 * 1024.0  # bytes a second in large reports of one node, and at once
 
 
-class Reports:
+class ReportedState:
     """Keys of the queue are (node, rest), `rest` being RESOURCE/NAMESPACE/NAME. Events and large reports have a rate limit a node."""
 
-    def __init__(self, state: EdgeState, nodes: Nodes) -> None:
+    def __init__(self, state: EdgeState, nodes: NodeStatuses) -> None:
         self._state = state
         self._nodes = nodes
         self._events_of: dict[NodeName, Bucket] = {}

@@ -14,7 +14,7 @@ from kubeedge.api.resources import NODES
 from kubeedge.store.model import Store
 from kubeedge.store.reflector import read_all
 from kubeedge.sync import observe as sync_observe
-from kubeedge_cloud.cloudhub.module import Attachment
+from kubeedge_cloud.cloudhub.module import AttachedNode
 from kubeedge_cloud.tenants.manager import TenantManager
 
 
@@ -27,7 +27,7 @@ class NodeState:
     overlay: str
     address: str  # from where its channel comes; "": it is away
     since: float  # attached since then, seconds since 1970; 0.0: it is away
-    here: Attachment | None  # when its channel is at this process
+    here: AttachedNode | None  # when its channel is at this process
     last_seen: float  # of a node that is away, to within the grace period; 0.0: never, or not known
     version: str
 
@@ -45,7 +45,7 @@ class NodeOverview:
         store: Store,
         tenants: TenantManager,
         client_of: Callable[[TenantId], KubeClient],
-        sessions: Callable[[], Sequence[Attachment]],
+        sessions: Callable[[], Sequence[AttachedNode]],
     ) -> None:
         self._store = store
         self._tenants = tenants
@@ -98,7 +98,7 @@ class NodeOverview:
             for n in await self.read(tenant)
         ]
 
-    async def _behind(self, attachment: Attachment) -> Any:
+    async def _behind(self, attachment: AttachedNode) -> Any:
         """Keys that the node has not got yet."""
         prefix = keys.edge_desired(attachment.tenant, attachment.node)
         return (await sync_observe.source(self._store, prefix, attachment.down)).get("queue")

@@ -11,7 +11,7 @@ from kubeedge.beehive.supervisor import ModuleState
 from kubeedge.store.model import Store
 from kubeedge_cloud.bushub.module import BusHub
 from kubeedge_cloud.bushub.observe import hub_links
-from kubeedge_cloud.cloudhub.module import Attachment
+from kubeedge_cloud.cloudhub.module import AttachedNode
 from kubeedge_cloud.status.nodes import NodeOverview
 from kubeedge_cloud.tenants.manager import TenantManager
 
@@ -26,7 +26,7 @@ class ProcessStatus:
         nodes: NodeOverview,
         bus: BusHub,
         *,
-        sessions: Callable[[], Sequence[Attachment]],
+        sessions: Callable[[], Sequence[AttachedNode]],
         modules: Callable[[], Iterable[ModuleState]],
         hosts: Sequence[str],
     ) -> None:
@@ -63,7 +63,7 @@ class ProcessStatus:
         }
 
 
-def _attached(session: Attachment, now: float) -> dict[str, Any]:
+def _attached(session: AttachedNode, now: float) -> dict[str, Any]:
     return {
         "tenant": session.tenant,
         "node": session.node,

@@ -11,7 +11,7 @@ from kubeedge.errors import NotFound
 from kubeedge.store.model import Store
 from kubeedge.sync import observe
 from kubeedge.sync.progress import Progress
-from kubeedge_cloud.cloudhub.module import Attachment
+from kubeedge_cloud.cloudhub.module import AttachedNode
 from kubeedge_cloud.status.nodes import NodeOverview
 from kubeedge_cloud.tenants.manager import TenantManager
 
@@ -20,7 +20,7 @@ class SyncStatus:
     """`sessions` gives the channels at this process; of other nodes only what is in the store is known."""
 
     def __init__(
-        self, store: Store, tenants: TenantManager, nodes: NodeOverview, sessions: Callable[[], Sequence[Attachment]]
+        self, store: Store, tenants: TenantManager, nodes: NodeOverview, sessions: Callable[[], Sequence[AttachedNode]]
     ) -> None:
         self._store = store
         self._tenants = tenants
@@ -41,7 +41,7 @@ class SyncStatus:
             nodes += [{**await self._away(n.tenant, n.node), "attached": n.attached} for n in others]
         return {"store": self._store.store_id, "revision": self._store.revision, "nodes": nodes}
 
-    async def _attached(self, session: Attachment) -> dict[str, Any]:
+    async def _attached(self, session: AttachedNode) -> dict[str, Any]:
         prefix = keys.edge_desired(session.tenant, session.node)
         return {
             "tenant": session.tenant,

@@ -15,7 +15,7 @@ from contextlib import aclosing
 
 from kubeedge.api import keys
 from kubeedge.api.names import TenantId
-from kubeedge.apiserver.quota import Limits
+from kubeedge.apiserver.quota import TenantLimits
 from kubeedge.kit.metrics import Family, family
 from kubeedge.kit.reflector.driver import reflect
 from kubeedge.store.model import Store
@@ -32,7 +32,12 @@ class StorageUsage:
     name = "usage"
 
     def __init__(
-        self, store: Store, tenants: TenantManager, default: Limits, *, clock: Callable[[], float] = time.monotonic
+        self,
+        store: Store,
+        tenants: TenantManager,
+        default: TenantLimits,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
         self._store = store
@@ -47,11 +52,11 @@ class StorageUsage:
             self._usage[tenant] = TenantUsage(lambda: self._limits_of(tenant), self._clock)
         return self._usage[tenant]
 
-    def _limits_of(self, tenant: TenantId) -> Limits:
+    def _limits_of(self, tenant: TenantId) -> TenantLimits:
         record = self._records.get(tenant)
         if record is None:
             return self._default
-        return Limits(record.objects or self._default.objects, record.size or self._default.size)
+        return TenantLimits(record.objects or self._default.objects, record.size or self._default.size)
 
     async def run(self, ready: asyncio.Event) -> None:
         """Ready once what the tenants have stored is counted."""

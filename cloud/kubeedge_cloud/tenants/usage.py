@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from kubeedge.api.names import Revision
 from kubeedge.api.status import TooManyRequests
-from kubeedge.apiserver.quota import Growth, Limits, Used, Wrote, check
+from kubeedge.apiserver.quota import Growth, TenantLimits, Used, Wrote, check
 from kubeedge.kit.bucket import Bucket
 
 _PACE = 600.0  # seconds in which a tenant may write as many bytes as it may have
@@ -19,10 +19,10 @@ _PACE = 600.0  # seconds in which a tenant may write as many bytes as it may hav
 class TenantUsage:
     """`limits` is asked each time: the administrator may change them. `clock`: monotonic seconds."""
 
-    def __init__(self, limits: Callable[[], Limits], clock: Callable[[], float]) -> None:
+    def __init__(self, limits: Callable[[], TenantLimits], clock: Callable[[], float]) -> None:
         self._limits = limits
         self._clock = clock
-        self._pace: tuple[Limits, Bucket] | None = None
+        self._pace: tuple[TenantLimits, Bucket] | None = None
         self._sizes: dict[str, int] = {}
         self._size = 0
         self._held = Used()
@@ -34,7 +34,7 @@ class TenantUsage:
         return Used(len(self._sizes), self._size)
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> TenantLimits:
         """As they are now; they may change between two calls."""
         return self._limits()
 

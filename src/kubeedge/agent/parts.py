@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Channel:
+class SyncChannel:
     """EdgeHub, and how far the two directions of sync on it are."""
 
     hub: EdgeHub
@@ -36,7 +36,7 @@ class Parts:
     credentials: NodeCredentials
     store: SqliteStore
     bus: KubeBus | None = None
-    channel: Channel | None = None
+    channel: SyncChannel | None = None
     engine: AppEngine | None = None
     api: MetaServer | None = None
     writes: EdgeWrites | None = None
@@ -49,7 +49,7 @@ class Parts:
         return self.bus
 
     @property
-    def sync(self) -> Channel:
+    def sync(self) -> SyncChannel:
         """The channel, whether or not a cloud process answers. Raises NotFound."""
         if self.channel is None:
             raise NotFound("the channel is switched off: modules.hub.enable")

@@ -8,7 +8,7 @@ from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Any
 
 from kubeedge import __version__
-from kubeedge.agent.parts import Channel, Parts
+from kubeedge.agent.parts import Parts, SyncChannel
 from kubeedge.api import keys
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ async def sync_status(parts: Parts) -> dict[str, Any]:
     return answer
 
 
-def _channel(channel: Channel) -> dict[str, Any]:
+def _channel(channel: SyncChannel) -> dict[str, Any]:
     hub = channel.hub.status
     return {
         "attached": hub.attached,

@@ -23,21 +23,21 @@ _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class JsonBounds:
     """Limits of one JSON document, checked on its bytes."""
 
     values: int = MAX_VALUES
     depth: int = MAX_DEPTH
 
 
-DEFAULT = Bounds()
+DEFAULT = JsonBounds()
 
 
 class TooManyValues(Invalid):
     """More than this side takes, whatever the values are."""
 
 
-def check(data: bytes, bounds: Bounds = DEFAULT, *, what: str = "it") -> None:
+def check(data: bytes, bounds: JsonBounds = DEFAULT, *, what: str = "it") -> None:
     """Raises Invalid; TooManyValues for a number that is beyond the bounds. What passes need not be JSON."""
     openers = _openers(data)
     if openers <= bounds.depth and openers + data.count(b",") <= bounds.values:

@@ -13,11 +13,11 @@ import math
 from typing import Any, NoReturn
 
 from kubeedge.api import json_bounds
-from kubeedge.api.json_bounds import Bounds
+from kubeedge.api.json_bounds import JsonBounds
 from kubeedge.errors import Invalid
 
 
-def loads(data: bytes, *, what: str = "it", bounds: Bounds = json_bounds.DEFAULT) -> Any:
+def loads(data: bytes, *, what: str = "it", bounds: JsonBounds = json_bounds.DEFAULT) -> Any:
     """Raises Invalid, in a sentence that begins with `what`; TooManyValues for what is beyond the bounds."""
     json_bounds.check(data, bounds, what=what)
     try:

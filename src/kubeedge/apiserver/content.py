@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.api import json_bounds, strict_json
-from kubeedge.api.json_bounds import Bounds, TooManyValues
+from kubeedge.api.json_bounds import JsonBounds, TooManyValues
 from kubeedge.api.status import BadRequest, NotAcceptable, TooLarge, UnsupportedMediaType
 from kubeedge.apiserver.yaml_body import decode_yaml
 from kubeedge.errors import Invalid
@@ -20,7 +20,7 @@ BODY_LIMIT = 3 * 1024 * 1024  # bytes; the limit of kube-apiserver
 _MAX_ACCEPT = 32  # alternatives looked at
 
 
-def decode_json(data: bytes, bounds: Bounds = json_bounds.DEFAULT) -> Any:
+def decode_json(data: bytes, bounds: JsonBounds = json_bounds.DEFAULT) -> Any:
     """Raises BadRequest, TooLarge."""
     try:
         return strict_json.loads(data, what="the body", bounds=bounds)

@@ -16,7 +16,7 @@ from kubeedge.store.model import Compare, Put, Store, absent, unchanged
 _BOOTSTRAP = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
-class Namespaces:
+class TenantNamespaces:
     """Over the store of the registry; `served` are the resources whose objects namespaces contain."""
 
     def __init__(self, store: Store, tenant: TenantId, served: Resources) -> None:

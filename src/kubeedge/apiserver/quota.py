@@ -23,7 +23,7 @@ RESERVE = 1.25  # of the limit, for status
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TenantLimits:
     """What a tenant may have stored."""
 
     objects: int
@@ -69,7 +69,7 @@ class Unlimited:
         return nullcontext(lambda key, size, revision: None)
 
 
-def check(limits: Limits, used: Used, growth: Growth) -> None:
+def check(limits: TenantLimits, used: Used, growth: Growth) -> None:
     """Raises Forbidden, worded as a ResourceQuota's."""
     if growth.objects <= 0 and growth.size <= 0:
         return

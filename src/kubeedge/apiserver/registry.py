@@ -32,7 +32,7 @@ from kubeedge.api.status import (
 from kubeedge.apiserver import core, selection
 from kubeedge.apiserver.attachments import Attachments
 from kubeedge.apiserver.core import DeleteOptions, WriteOptions
-from kubeedge.apiserver.namespaces import Namespaces
+from kubeedge.apiserver.namespaces import TenantNamespaces
 from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.quota import Growth, Quota, Unlimited
 from kubeedge.apiserver.reading import ObjectReader, decode
@@ -74,7 +74,7 @@ class Registry(ObjectReader):
         self._attachments = Attachments(store, tenant, wall=wall, randbytes=randbytes)
         self._bootstrapped = not bootstrap  # the edge's own API makes no namespaces
         self.owners = owners  # of fields: a server-side apply keeps them (kubeedge.api.managed_fields)
-        self._namespaces = Namespaces(store, tenant, self.served)
+        self._namespaces = TenantNamespaces(store, tenant, self.served)
 
     def now(self) -> float:
         """Seconds since 1970, as time stamps of objects have them."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from kubeedge.api import managed_fields, meta, patch, strategic
-from kubeedge.api.json_bounds import Bounds
+from kubeedge.api.json_bounds import JsonBounds
 from kubeedge.api.names import Object
 from kubeedge.api.resources import PODS
 from kubeedge.api.status import (
@@ -32,7 +32,7 @@ from kubeedge.kit.http1 import Response
 
 _TRANSFORMS = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
 _STRATEGIC = "application/strategic-merge-patch+json"  # not for custom resources: their lists have no merge keys
-_OPERATIONS = Bounds(values=5 * patch.MAX_OPERATIONS)  # an operation is an object with three values, or more
+_OPERATIONS = JsonBounds(values=5 * patch.MAX_OPERATIONS)  # an operation is an object with three values, or more
 
 
 def answer(call: Call, status: int, obj: Object, *, media: str = content.JSON) -> Response:

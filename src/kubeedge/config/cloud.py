@@ -180,7 +180,7 @@ class PublishingConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Nodes:
+class NodesConfig:
     """`nodes`: bounds for one node."""
 
     reported_keys: int = setting(
@@ -199,7 +199,7 @@ class Nodes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quota:
+class QuotaConfig:
     """`quota`: bounds for one tenant."""
 
     objects: int = setting(
@@ -233,11 +233,11 @@ class CloudConfig:
         PublishingConfig(), "web services of the nodes, and of the cloud for the nodes (docs/guide/publishing.md)"
     )
     tun: CloudTunConfig = section(CloudTunConfig())
-    nodes: Nodes = section(
-        Nodes(), "how much one node may store: a faulty or hostile node must not fill the store for the others"
+    nodes: NodesConfig = section(
+        NodesConfig(), "how much one node may store: a faulty or hostile node must not fill the store for the others"
     )
-    quota: Quota = section(
-        Quota(), "how much one tenant may store; `kubeedge tenant quota` sets another quota for a single tenant"
+    quota: QuotaConfig = section(
+        QuotaConfig(), "how much one tenant may store; `kubeedge tenant quota` sets another quota for a single tenant"
     )
     addresses: Addresses = section(Addresses(), "each tenant has an overlay of its own with these addresses")
     node_monitor_grace_period: float = setting(

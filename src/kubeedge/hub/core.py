@@ -52,7 +52,7 @@ CLOSE_REPLACED = 4000  # WebSocket close code (private range, RFC 6455 section 7
 REPLACED = "replaced by a newer channel of the same node"
 
 
-class Kind(enum.IntEnum):
+class MessageKind(enum.IntEnum):
     """The first byte of a message that is about the session itself; 16 and above are streams."""
 
     HELLO = 1
@@ -128,7 +128,7 @@ class Session:
         self._keepalive = self.settings.keepalive + (FOLLOW_AFTER if self.settings.follows else 0.0)
         self._hello_until = now + self.settings.hello_deadline
         self._emit(
-            Kind.HELLO,
+            MessageKind.HELLO,
             json.dumps({"version": VERSION, "features": FEATURES, **self.hello}, separators=(",", ":")).encode(),
         )
 
@@ -143,7 +143,7 @@ class Session:
     def close(self, reason: str) -> None:
         """Say goodbye; nothing is received after it."""
         if self.state is not SessionState.DETACHED:
-            self._emit(Kind.BYE, reason.encode()[:200])
+            self._emit(MessageKind.BYE, reason.encode()[:200])
             self.state = SessionState.DETACHED
 
     def probe(self, now: float) -> None:
@@ -222,18 +222,18 @@ class Session:
             raise PeerError(f"message of {len(message)} bytes", close_code=1009)
         kind, payload = message[0], message[1:]
         match kind:
-            case Kind.HELLO if self.state is SessionState.OPENING:
+            case MessageKind.HELLO if self.state is SessionState.OPENING:
                 hello = _parse_hello(payload)
                 if self.settings.follows:
                     self._keepalive = _keepalive(hello, self.settings.keepalive) + FOLLOW_AFTER
                 self.state = SessionState.ATTACHED
                 return [Attached(hello)]
-            case Kind.BYE:
+            case MessageKind.BYE:
                 return [self._detach(f"peer says: {payload[:200].decode(errors='replace')}")]
-            case Kind.PING if self.state is SessionState.ATTACHED and len(payload) <= 64:
-                self._emit(Kind.PONG, payload)
+            case MessageKind.PING if self.state is SessionState.ATTACHED and len(payload) <= 64:
+                self._emit(MessageKind.PONG, payload)
                 return []
-            case Kind.PONG if self.state is SessionState.ATTACHED and len(payload) <= 64:
+            case MessageKind.PONG if self.state is SessionState.ATTACHED and len(payload) <= 64:
                 if self._asked_at is not None:
                     self.rtt, self._asked_at = now - self._asked_at, None
                 return []
@@ -244,7 +244,7 @@ class Session:
 
     def _ask(self, now: float) -> None:
         self._asked_at = now
-        self._emit(Kind.PING, b"")
+        self._emit(MessageKind.PING, b"")
 
     def _emit(self, kind: int, payload: bytes) -> None:
         self._outbound.append(bytes((kind,)) + payload)

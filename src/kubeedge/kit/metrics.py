@@ -54,7 +54,7 @@ class Family:
     samples: Sequence[Sample]
 
 
-class ModuleState(Protocol):
+class SupervisedModule(Protocol):
     """What `modules` reads of a supervised module."""
 
     @property
@@ -227,7 +227,7 @@ class MetricsRegistry:
         return exposition(families)
 
 
-def modules(states: Iterable[ModuleState]) -> list[Family]:
+def modules(states: Iterable[SupervisedModule]) -> list[Family]:
     """Of the modules of a process, as a supervisor knows them."""
     rows = list(states)
     running = [({"module": s.name}, 1.0 if s.state == "ready" else 0.0) for s in rows]

@@ -6,7 +6,7 @@ import enum
 import struct
 
 
-class Kind(enum.IntEnum):
+class NetlinkType(enum.IntEnum):
     """nlmsg_type, as <linux/rtnetlink.h> has it."""
 
     NEWLINK = 16
@@ -34,13 +34,13 @@ def is_change(datagram: bytes) -> bool:
             return True  # not understood: better to look once too often
         body = at + _HEADER.size
         match kind:
-            case Kind.NEWADDR | Kind.DELADDR | Kind.DELLINK:
+            case NetlinkType.NEWADDR | NetlinkType.DELADDR | NetlinkType.DELLINK:
                 return True
-            case Kind.NEWLINK if length >= _HEADER.size + _LINK.size:  # also for statistics and Wi-Fi events
+            case NetlinkType.NEWLINK if length >= _HEADER.size + _LINK.size:  # also for statistics and Wi-Fi events
                 _, _, _, _, change = _LINK.unpack_from(datagram, body)
                 if change & (_IFF_UP | _IFF_RUNNING):
                     return True
-            case Kind.NEWROUTE | Kind.DELROUTE if length >= _HEADER.size + _ROUTE.size:
+            case NetlinkType.NEWROUTE | NetlinkType.DELROUTE if length >= _HEADER.size + _ROUTE.size:
                 if _ROUTE.unpack_from(datagram, body)[4] != _LOCAL_TABLE:
                     return True
         at += (length + 3) & ~3

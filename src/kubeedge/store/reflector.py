@@ -24,7 +24,7 @@ V = TypeVar("V")
 
 
 class PrefixView(Generic[V]):
-    """A Source for kubeedge.kit.reflector. `keep` makes of a value what is kept; keys that are not `wanted` are not kept, and nobody hears
+    """A ListerWatcher for kubeedge.kit.reflector. `keep` makes of a value what is kept; keys that are not `wanted` are not kept, and nobody hears
     of them. `changed` are the keys of the last step, `revision` is that of the store after it."""
 
     def __init__(

@@ -30,7 +30,7 @@ GROUP = 256  # transactions that share one commit at most
 
 
 @dataclass(slots=True)
-class Request:
+class WriteRequest:
     """A transaction that waits for its turn."""
 
     compares: Sequence[Compare]
@@ -48,7 +48,7 @@ class Job:
     future: asyncio.Future[None]
 
 
-Answers: TypeAlias = Sequence[tuple[Request, Outcome | BaseException]]
+Answers: TypeAlias = Sequence[tuple[WriteRequest, Outcome | BaseException]]
 
 
 class Writer:
@@ -65,7 +65,7 @@ class Writer:
         self._revision = revision  # of the last commit; the loop's thread hears of it later
         self._committed = committed
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[Request | Job | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[WriteRequest | Job | None] = queue.SimpleQueue()
         self._unanswered = 0  # requests in the queue or at the thread
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=f"store {path.name}", daemon=True)
@@ -86,7 +86,7 @@ class Writer:
         self._check_open()
         future: asyncio.Future[TxnResult] = self._loop.create_future()
         self._unanswered += 1
-        self._put(Request(compares, success, failure, future, ends_lease))
+        self._put(WriteRequest(compares, success, failure, future, ends_lease))
         return await future
 
     async def run(self, work: Callable[[sqlite3.Connection], None]) -> None:
@@ -106,7 +106,7 @@ class Writer:
         if self._closed:
             raise Misuse("the store is closed")
 
-    def _put(self, item: Request | Job | None) -> None:
+    def _put(self, item: WriteRequest | Job | None) -> None:
         self._queue.put(item)
 
     # -- the thread ----------------------------------------------------------------------------------------------------------
@@ -114,18 +114,18 @@ class Writer:
     def _work(self) -> None:
         stop = False
         while not stop:
-            items: list[Request | Job | None] = [self._queue.get()]
+            items: list[WriteRequest | Job | None] = [self._queue.get()]
             with contextlib.suppress(queue.Empty):
                 while len(items) < GROUP:
                     items.append(self._queue.get_nowait())
             self._serve(items)
             stop = None in items
 
-    def _serve(self, items: Sequence[Request | Job | None]) -> None:
+    def _serve(self, items: Sequence[WriteRequest | Job | None]) -> None:
         """What waited, in order: requests that stand together share a commit."""
-        group: list[Request] = []
+        group: list[WriteRequest] = []
         for item in items:
-            if isinstance(item, Request):
+            if isinstance(item, WriteRequest):
                 group.append(item)
                 continue
             self._commit(group)
@@ -134,7 +134,7 @@ class Writer:
                 self._do(item)
         self._commit(group)
 
-    def _commit(self, group: list[Request]) -> None:
+    def _commit(self, group: list[WriteRequest]) -> None:
         """Decide and commit a group. Answers every future, after the fsync."""
         if not group:
             return
@@ -147,8 +147,8 @@ class Writer:
         faults.at("store.commit.after_fsync")
         self._post(lambda: self._answer(answers))
 
-    def _decide(self, group: list[Request]) -> Answers:
-        answers: list[tuple[Request, Outcome | BaseException]] = []
+    def _decide(self, group: list[WriteRequest]) -> Answers:
+        answers: list[tuple[WriteRequest, Outcome | BaseException]] = []
         revision = self._revision
         view = history.HistoryView(self.db)
         self.db.execute("BEGIN IMMEDIATE")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.api import json_bounds, strict_json
-from kubeedge.api.json_bounds import Bounds, TooManyValues
+from kubeedge.api.json_bounds import JsonBounds, TooManyValues
 from kubeedge.errors import Invalid
 
 VALUES = st.recursive(
@@ -37,13 +37,13 @@ def depth(value: Any) -> int:
 def test_the_scan_counts_what_the_parser_will_make(value: Any, ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only).encode()
     count, deep = weight(value), depth(value)
-    json_bounds.check(text, Bounds(max(count, 1), max(deep, 1)))
+    json_bounds.check(text, JsonBounds(max(count, 1), max(deep, 1)))
     if count > 1:
         with pytest.raises(TooManyValues):
-            json_bounds.check(text, Bounds(count - 1, max(deep, 1)))
+            json_bounds.check(text, JsonBounds(count - 1, max(deep, 1)))
     if deep > 1:
         with pytest.raises(Invalid):
-            json_bounds.check(text, Bounds(max(count, 1), deep - 1))
+            json_bounds.check(text, JsonBounds(max(count, 1), deep - 1))
 
 
 MIB3 = 3 * 1024 * 1024

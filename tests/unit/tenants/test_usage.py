@@ -14,7 +14,7 @@ import pytest
 from kubeedge.api.names import TenantId
 from kubeedge.api.resources import CONFIGMAPS, NODES, PODS
 from kubeedge.api.status import Forbidden, TooManyRequests
-from kubeedge.apiserver.quota import Limits
+from kubeedge.apiserver.quota import TenantLimits
 from kubeedge.apiserver.registry import Registry
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Store
@@ -25,7 +25,7 @@ from kubeedge_cloud.tenants.module import StorageUsage
 from tests.kit.etcd import EtcdCluster
 
 A, B = TenantId("a"), TenantId("b")
-LIMITS = Limits(objects=20, size=40_000)
+LIMITS = TenantLimits(objects=20, size=40_000)
 
 
 class Site:
@@ -174,7 +174,7 @@ def test_a_tenant_may_get_a_quota_of_its_own_and_a_new_process_counts_what_is_th
     async def test(site: Site) -> None:
         await site.make(A, "large", 30_000)
         await site.tenants.allow_storage(A, objects=0, size=100_000)
-        await site.counted(A, lambda usage: usage.limits == Limits(20, 100_000))
+        await site.counted(A, lambda usage: usage.limits == TenantLimits(20, 100_000))
         await site.make(A, "more", 50_000)
         assert site.usage.of(B).limits == LIMITS
         other = StorageUsage(site.store, site.tenants, LIMITS)

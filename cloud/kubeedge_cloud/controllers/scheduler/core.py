@@ -120,7 +120,7 @@ def info_of(pod: Object) -> PodInfo:
     )
 
 
-class Nodes:
+class ClusterNodes:
     """Nodes and what the pods on them take."""
 
     def __init__(self) -> None:

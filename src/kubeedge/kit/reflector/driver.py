@@ -13,7 +13,7 @@ from kubeedge.kit.reflector.core import Reflector
 P = TypeVar("P")
 
 
-class Source(Protocol[P]):
+class ListerWatcher(Protocol[P]):
     """A collection that can be listed and watched, together with the view that is kept of it."""
 
     async def list(self) -> P:
@@ -26,7 +26,7 @@ class Source(Protocol[P]):
 
 
 async def reflect(
-    source: Source[P],
+    source: ListerWatcher[P],
     *,
     core: Reflector[P] | None = None,
     resumes: bool = False,

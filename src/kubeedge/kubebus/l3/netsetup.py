@@ -36,7 +36,7 @@ _SIOCGIFMTU = 0x8921
 
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
+class AddressConflict:
     """A network of this machine that has addresses of the overlay."""
 
     interface: str
@@ -63,7 +63,7 @@ class Overlay:
     mtu: int
     routes: Sequence[str] = ()
     own: Sequence[str] = ()
-    conflicts: tuple[Conflict, ...] = ()
+    conflicts: tuple[AddressConflict, ...] = ()
     _answering: set[Rule] = field(default_factory=set)
 
     @property
@@ -114,12 +114,12 @@ class Overlay:
             if self._is_foreign(route, index) and network.version == 4 and route.network.overlaps(network)
         ]
 
-    def compare(self, routes: Sequence[Route], index: int = 0, *, rules: bool = True) -> tuple[Conflict, ...]:
+    def compare(self, routes: Sequence[Route], index: int = 0, *, rules: bool = True) -> tuple[AddressConflict, ...]:
         """The networks of this machine that overlap the overlay's. `index` is the overlay's own interface (0: none yet), `rules` whether the
         kernel has policy routing."""
         needed = _needed(routes)
         return tuple(
-            Conflict(
+            AddressConflict(
                 socket.if_indextoname(route.index) if route.index else "a route",
                 str(route.network), str(network), tuple(str(n) for n in needed if n in route.network), not rules,
             ) for route, network in self._overlapping(routes, index)
@@ -185,7 +185,7 @@ def _needed(routes: Iterable[Route]) -> list[ipaddress.IPv4Address]:
     return list(dict.fromkeys(found))
 
 
-def conflicts(address: str, routes: Sequence[str]) -> tuple[Conflict, ...]:
+def conflicts(address: str, routes: Sequence[str]) -> tuple[AddressConflict, ...]:
     """Before there is an interface: which networks of this machine have addresses of the overlay? None where the kernel does not say."""
     overlay = Overlay("", address, 0, routes)
     try:
