@@ -97,7 +97,7 @@ def test_certificates_that_are_not_good_enough_get_no_link_and_hear_why(site: Si
         (node("edge2"), ["203.0.113.1"], (-1, 30), "no process of the cloud"),
     ],
 )
-def test_a_relay_that_is_none_is_left_with_a_word_about_it(
+def test_a_relay_that_is_not_one_is_left_with_a_log_line(
     site: Site, uri: str, hosts: list[str], days: tuple[float, float], words: str
 ) -> None:
     c = site.authority.issue("false", uri=uri, hosts=hosts, days=days)

@@ -144,7 +144,7 @@ def test_tcp_between_nodes_survives_the_death_of_the_relay(site: Site) -> None:
         pair.result()
 
 
-def test_an_agent_that_starts_anew_takes_its_place_at_once(site: Site) -> None:
+def test_an_agent_that_is_restarted_replaces_its_old_self_at_once(site: Site) -> None:
     site.agents[0].host.signal(site.agents[0].process, 19)  # stopped, not ended: its connections stay half open
     stopped = site.agents[0]
     site.net.wire(site.edges[1], "10.99.0.1/24", site.nats[1], "10.99.0.2/24")  # news that change nothing

@@ -213,7 +213,7 @@ def test_status_of_an_agent_without_kubebus(site: Site) -> None:
     assert "link" not in site.status()
 
 
-def test_a_tun_that_somebody_deletes_under_the_agent_comes_back(site: Site) -> None:
+def test_a_tun_that_is_deleted_under_the_agent_comes_back(site: Site) -> None:
     site.join()
     site.start_agent()
     until(lambda: site.status()["link"]["up"], timeout=10, what="the link")
@@ -298,7 +298,7 @@ def test_no_ordinary_user_enters_the_state_whatever_it_was_before(topology: Topo
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def test_a_state_that_is_a_link_or_somebody_elses_is_refused_in_words(site: Site) -> None:
+def test_a_state_that_is_a_link_or_of_another_user_is_refused_with_a_reason(site: Site) -> None:
     site.join()
     state, elsewhere = site.root / "var/lib/kubeedge/edge", site.root / "elsewhere"
     state.rename(elsewhere)
@@ -353,7 +353,7 @@ def test_a_second_cloud_on_the_same_ports_is_told_in_one_line_each(site: Site) -
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced"])
-def test_whoever_was_the_node_before_stays_out_for_ever(site: Site, how: str) -> None:
+def test_the_machine_that_was_the_node_before_stays_out_for_ever(site: Site, how: str) -> None:
     """A stolen card: the old agent runs on, with the old certificate, while another machine joins under the name."""
     site.join()
     site.start_agent()

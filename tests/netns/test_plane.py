@@ -256,7 +256,7 @@ def test_segments_reach_the_cloud_and_other_nodes_of_the_tenant_only(overlay: Ov
     assert overlay.relay.expect("segment") == {"event": "segment", "tenant": 2, "source": 3, "text": "still-here"}
 
 
-def test_strangers_cost_little_and_disturb_nobody(overlay: Overlay, tmp_path: Path) -> None:
+def test_unauthenticated_peers_cost_little_and_disturb_no_node(overlay: Overlay, tmp_path: Path) -> None:
     e1, e2 = overlay.net.host("e1"), overlay.net.host("e2")
     overlay.start(e1, e2)
     overlay.edge(e1, 1, 1).expect("up")
@@ -393,7 +393,7 @@ def _average(said: str) -> float:
     return float(said.split(" = ")[1].split("/")[1])
 
 
-def test_a_device_that_somebody_deletes_is_reported_and_nothing_spins(overlay: Overlay) -> None:
+def test_a_device_that_is_deleted_is_reported_and_nothing_spins(overlay: Overlay) -> None:
     e1 = overlay.net.host("e1")
     overlay.start(e1)
     edge = overlay.edge(e1, 1, 1)

@@ -303,7 +303,7 @@ def _peak(process: Any) -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
 
 
-def test_64_mb_go_up_and_down_chunked_and_leave_no_mark_in_either_proxy(site: Site) -> None:
+def test_64_mb_go_up_and_down_chunked_and_leave_no_memory_in_either_proxy(site: Site) -> None:
     size, processes = 64 * MB, (site.cloud_process, site.agents[0])
     block = bytes(range(256)) * 4096
     whole = site.directory / "whole"

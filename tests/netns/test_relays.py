@@ -171,7 +171,7 @@ def test_a_process_that_was_killed_has_its_address_again_at_once(site: Site) -> 
     until(lambda: site.reaches("100.64.255.254"), timeout=15, what="edge1 reaches it again")
 
 
-def test_a_tun_of_the_cloud_that_somebody_deletes_is_made_again_with_its_routes(site: Site) -> None:
+def test_a_tun_of_the_cloud_that_is_deleted_is_made_again_with_its_routes(site: Site) -> None:
     until(lambda: site.reaches("100.64.255.254"), timeout=15, what="edge1 reaches the cloud")
     site.hosts[0].ip("link", "delete", "kb0")
     until(lambda: site.reaches("100.64.255.254"), timeout=15, what="edge1 reaches the cloud again")

@@ -148,7 +148,7 @@ def test_history_that_was_compacted_while_we_were_away_is_gone_for_every_watch(c
     asyncio.run(scenario())
 
 
-def test_a_stranger_and_a_wrong_path_are_refused(cluster: EtcdCluster, tmp_path: Path) -> None:
+def test_a_peer_without_identity_and_a_wrong_path_are_refused(cluster: EtcdCluster, tmp_path: Path) -> None:
     async def scenario() -> None:
         with pytest.raises(Unavailable):
             await open_etcd(cluster.settings(cert=None, key=None, timeout=2.0))
@@ -193,7 +193,7 @@ def test_one_silent_member_costs_neither_a_lease_nor_the_sight_of_changes(cluste
     asyncio.run(scenario())
 
 
-def test_an_etcd_that_is_restored_from_a_backup_is_noticed_and_whoever_begins_anew_sees_what_is_there(
+def test_an_etcd_that_is_restored_from_a_backup_is_noticed_and_a_process_that_starts_over_sees_what_is_there(
     tmp_path: Path,
 ) -> None:
     """Its watch would wait for a revision of the future, and say nothing for as long as that takes."""

@@ -92,7 +92,7 @@ def test_a_field_that_is_not_named_any_more_is_removed() -> None:
     assert again["spec"] == {"replicas": 2}
 
 
-def test_a_field_that_somebody_else_has_too_stays() -> None:
+def test_a_field_that_another_manager_owns_too_stays() -> None:
     made = apply(None, deployment(replicas=2, paused=True), "ci")
     shared = apply(made, deployment(paused=True), "people")
     alone = apply(shared, deployment(replicas=2), "ci")
@@ -100,7 +100,7 @@ def test_a_field_that_somebody_else_has_too_stays() -> None:
     assert apply(alone, deployment(), "people")["spec"] == {"replicas": 2}
 
 
-def test_another_value_for_the_field_of_somebody_else_is_a_conflict() -> None:
+def test_another_value_for_the_field_of_another_manager_is_a_conflict() -> None:
     made = apply(None, deployment(replicas=2, paused=True), "ci")
     with pytest.raises(ApplyConflict) as refused:
         apply(made, deployment(replicas=3), "people")
@@ -159,7 +159,7 @@ def test_containers_of_two_managers_live_side_by_side() -> None:
     assert gone["spec"]["template"]["spec"]["containers"] == [WEB]
 
 
-def test_an_item_with_a_field_of_somebody_else_stays_when_its_first_owner_lets_go() -> None:
+def test_an_item_with_a_field_of_another_manager_stays_when_its_first_owner_releases_it() -> None:
     made = apply(None, deployment(template=pod_template(WEB)), "ci")
     limited = apply(made, deployment(template=pod_template({"name": "web", "tty": True})), "people")
     left = apply(limited, deployment(replicas=1), "ci")

@@ -331,7 +331,7 @@ async def test_a_watch_ends_after_its_timeout(api: Api) -> None:
 
 
 @with_api
-async def test_a_watch_that_nobody_reads_gives_its_place_back(api: Api) -> None:
+async def test_a_watch_that_nobody_reads_gives_its_slot_back(api: Api) -> None:
     answer = await api.raw("GET", f"{DEFAULT}/configmaps?watch=true")
     assert api.server.open_watches(TenantId("a")) == 1
     await answer.body.aclose()  # type: ignore[union-attr]

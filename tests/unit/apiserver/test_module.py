@@ -114,7 +114,7 @@ def test_garbage_before_tls_ends_that_connection_only(tmp_path: Path, garbage: b
     serving(tmp_path, run)
 
 
-def test_a_stranger_without_a_certificate_is_refused(tmp_path: Path) -> None:
+def test_a_peer_without_a_certificate_is_refused(tmp_path: Path) -> None:
     async def run(running: Running) -> None:
         with pytest.raises(OSError):  # TLS 1.3 says so after the handshake
             async with running.streams(running.client_context(certificate=False)) as (reader, writer):

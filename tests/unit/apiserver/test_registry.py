@@ -173,7 +173,7 @@ async def test_a_watch_of_one_tenant_never_tells_of_another(world: World) -> Non
 
 
 @pytest.mark.parametrize("name", ["a/b", "../b", "", "x" * 254, "a\0b"])
-def test_names_that_could_leave_their_place_in_the_store_are_refused(name: str) -> None:
+def test_names_that_could_leave_their_prefix_in_the_store_are_refused(name: str) -> None:
     async def run() -> None:
         world = World()
         with pytest.raises((BadRequest, NotFound)):
@@ -229,7 +229,7 @@ async def test_concurrent_patches_all_arrive(world: World) -> None:
 
 
 @in_world
-async def test_a_bound_pod_is_marked_and_goes_when_the_node_says_so(world: World) -> None:
+async def test_a_bound_pod_is_being_deleted_until_the_node_reports_its_end(world: World) -> None:
     await world.a.create(PODS, "default", pod())
     bound = await world.a.bind("default", "p", "edge1")
     assert bound["spec"]["nodeName"] == "edge1"

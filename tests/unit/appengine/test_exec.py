@@ -31,7 +31,7 @@ def written(pid: int) -> int:
     raise AssertionError("no wchar")
 
 
-def test_a_flood_that_nobody_receives_is_held_up(tmp_path: Path) -> None:
+def test_a_flood_that_nobody_receives_is_throttled(tmp_path: Path) -> None:
     async def scenario() -> None:
         execs = Execs(tmp_path)
         streams = await execs.start(

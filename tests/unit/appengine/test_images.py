@@ -182,7 +182,7 @@ def test_a_container_brings_back_a_preloaded_image_whose_layers_are_gone(store: 
     assert store.find(name) and not left_over(store)
 
 
-def test_the_mark_of_an_earlier_version_does_not_count(store: ImageStore) -> None:
+def test_the_marker_of_an_earlier_version_does_not_count(store: ImageStore) -> None:
     archive = Image(LOWER).archive(store.preload / "i.tar", name="i.io/i:1")
     status = archive.stat()
     for text in (json.dumps([status.st_size, status.st_mtime_ns]), "{}", "", "null"):
@@ -533,7 +533,7 @@ def test_credentials_are_not_for_those_to_whom_the_registry_redirects(store: Ima
     assert elsewhere.tokens == 0 and elsewhere.asked
 
 
-def test_credentials_do_not_follow_a_redirect_to_somebody_else(store: ImageStore, registry: Registry) -> None:
+def test_credentials_do_not_follow_a_redirect_to_another_host(store: ImageStore, registry: Registry) -> None:
     elsewhere = Registry()
     heard: list[str] = []
     ordinary = elsewhere.answer

@@ -131,7 +131,7 @@ def test_a_text_that_looks_like_a_tag_is_a_text(tmp_path: Path, tail: int) -> No
     assert asyncio.run(read_all(path, LogOptions(tail=tail))).decode() == expected
 
 
-def test_the_last_words_of_a_container(tmp_path: Path) -> None:
+def test_the_termination_message_of_a_container(tmp_path: Path) -> None:
     path = tmp_path / "0.log"
     assert logs.last_words(path) == ""
     path.write_text("".join(f"2026-11-22T07:24:54.1+00:00 stderr F line {n}\n" for n in range(5000)))

@@ -264,7 +264,7 @@ def test_sidecars_start_in_their_turn_and_stay() -> None:
     assert phase(wanted, observed) == "Running"
 
 
-def test_a_sidecar_is_restarted_under_every_policy_and_holds_up_nobody() -> None:
+def test_a_sidecar_is_restarted_under_every_policy_and_delays_no_other_container() -> None:
     for policy in ("Always", "OnFailure", "Never"):
         wanted, observed = sidecar_pod(restartPolicy=policy), ready_sandbox()
         for name in ("first", "once", "second", "main"):

@@ -66,7 +66,7 @@ def test_what_did_not_change_is_not_written(tmp_path: Path) -> None:
     assert os.readlink(v / "..data") == before
 
 
-def test_a_volume_that_a_power_cut_left_half_written_is_written_anew(tmp_path: Path) -> None:
+def test_a_volume_that_a_power_cut_left_half_written_is_written_again(tmp_path: Path) -> None:
     v = tmp_path / "v"
     write(v, {"a": (b"1", None)})
     (v / os.readlink(v / "..data") / "a").write_bytes(b"")  # the data did not reach the disk, the names did

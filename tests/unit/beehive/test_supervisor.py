@@ -149,7 +149,7 @@ def test_a_module_that_never_gets_ready_delays_the_next_floor_only_so_long(caplo
     assert "going on without: late" in caplog.text
 
 
-def test_a_crash_before_ready_is_retried_within_the_patience_of_the_floor():
+def test_a_crash_before_ready_is_retried_within_the_timeout_of_the_level():
     above = Scripted("above", serve)
     run_scenario([[Scripted("shaky", crash, crash, serve)], [above]], 20.0)
     assert above.began == [1.5]

@@ -27,7 +27,7 @@ def test_a_token_without_a_name_makes_any_node():
     core.check(replace(FRESH, node=""), EDGE2, "key1", 1001.0)
 
 
-def test_each_reason_has_its_own_words_and_says_what_to_do():
+def test_each_reason_has_its_own_message_and_says_what_to_do():
     for record, node, words, advice in (
         (FRESH, EDGE2, "for node edge1, not for edge2", "--name edge1"),
         (replace(FRESH, revoked=True), EDGE1, "was revoked", "kubeedge token create"),

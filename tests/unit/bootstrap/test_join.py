@@ -266,7 +266,7 @@ def test_bad_input_gets_a_clear_answer_and_changes_nothing(tmp_path, body, statu
     scenario(tmp_path, told)
 
 
-def test_strangers_find_nothing_else(tmp_path):
+def test_unauthenticated_peers_find_nothing_else(tmp_path):
     async def told(cloud):
         body = json.dumps({"node": "edge1", "csr": REQUEST}).encode()
         assert (await ask(cloud, "POST", "/v1/join", body))[0] == 403

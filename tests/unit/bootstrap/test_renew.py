@@ -87,7 +87,7 @@ def test_when_the_answer_is_lost_the_certificate_before_it_still_renews(tmp_path
     scenario(tmp_path, told)
 
 
-def test_a_nonce_is_ours_and_fresh_or_worthless(tmp_path):
+def test_a_nonce_is_ours_and_fresh_or_rejected(tmp_path):
     async def told(cloud):
         machine = await joined(cloud)
         client = cloud.client()

@@ -71,7 +71,7 @@ def test_a_node_that_is_removed_ends_and_others_stay() -> None:
     virtual_time.run(scenario())
 
 
-def test_a_machine_that_joins_in_the_place_of_a_node_ends_the_links_of_the_other() -> None:
+def test_a_machine_that_replaces_a_node_ends_the_links_of_the_other() -> None:
     async def scenario() -> None:
         manager = await tenants()
         hub = Hub(manager)
@@ -105,7 +105,7 @@ def test_what_changed_before_we_looked_is_noticed_at_the_first_look() -> None:
     virtual_time.run(scenario())
 
 
-def test_networks_that_are_allowed_or_not_any_more_are_told() -> None:
+def test_networks_that_become_allowed_or_forbidden_are_announced() -> None:
     async def scenario() -> None:
         manager = await tenants()
         hub = Hub(manager)

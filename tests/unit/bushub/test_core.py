@@ -72,7 +72,7 @@ def test_the_first_router_has_a_network_and_the_second_when_the_first_is_away() 
     assert table.offer(5, []) == [RouteChange(A, 4)]
 
 
-def test_a_new_mtu_is_told() -> None:
+def test_a_new_mtu_is_announced() -> None:
     table = SubnetTable()
     table.offer(4, [A])
     smaller = Subnet(A.prefix, 1280)
@@ -106,7 +106,7 @@ OFFERS = st.lists(
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.none() | OFFERS), max_size=20))
-def test_whoever_follows_the_changes_knows_the_table(steps: list[tuple[int, list[Subnet] | None]]) -> None:
+def test_a_follower_of_the_changes_knows_the_table(steps: list[tuple[int, list[Subnet] | None]]) -> None:
     table, seen = SubnetTable(), {}
     offers: dict[int, list[Subnet]] = {}
     here: set[int] = set()
@@ -144,7 +144,7 @@ def test_every_link_is_looked_at_once_and_not_before_its_second(adds: list[tuple
     assert seen == {port: int(at) for port, at in wanted.items()} and len(timers) == 0
 
 
-def test_a_wheel_that_was_not_turned_for_long_gives_out_everything() -> None:
+def test_a_timer_wheel_that_was_not_advanced_for_long_returns_everything() -> None:
     timers = TimerWheel()
     timers.add(1, 5.0, 0.0)
     timers.add(2, 7e6, 0.0)

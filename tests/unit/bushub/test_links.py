@@ -63,7 +63,7 @@ def test_a_link_may_send_from_the_nodes_own_addresses_and_what_is_allowed_behind
     assert actions[0] == Reroute(7, RouteChange(FIELD, 1)) and link.hello is hello
 
 
-def test_networks_behind_one_node_are_told_to_each_other_node_of_the_tenant_once() -> None:
+def test_networks_behind_one_node_are_announced_once_to_each_other_node_of_the_tenant() -> None:
     relay = Relay()
     first, _ = relay.up(10, record(ONE, 1))
     relay.up(11, record(ONE, 1), slot=1)
@@ -105,7 +105,7 @@ def test_a_node_that_was_removed_ends_and_its_networks_go() -> None:
     ]
 
 
-def test_links_of_the_machine_that_joined_anew_stay() -> None:
+def test_links_of_the_machine_that_joined_again_stay() -> None:
     relay = Relay()
     relay.up(10, record(ONE, 1, "old"), FIELD)
     newest = record(ONE, 1, "new")
@@ -135,7 +135,7 @@ def test_a_node_that_is_at_another_relay_now_leaves_nothing_here_but_its_routes(
     assert "another machine" in refuse  # the instance that it had here was replaced there
 
 
-def test_a_link_that_never_said_hello_leaves_without_a_trace() -> None:
+def test_a_link_that_never_sent_hello_ends_without_a_trace() -> None:
     relay = Relay()
     link = relay.open(10, record(ONE, 1))
     assert relay.links.closed(10) == (link, False, [])

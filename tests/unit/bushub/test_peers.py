@@ -68,7 +68,7 @@ async def keys(store: MemoryStore) -> dict[str, Any]:
     return {kv.key: kv.value.decode() for kv in found.kvs}
 
 
-def test_a_relay_whose_lease_was_lost_says_everything_again_and_its_nodes_stay() -> None:
+def test_a_relay_whose_lease_was_lost_registers_everything_again_and_its_nodes_stay() -> None:
     async def scenario() -> None:
         store = MemoryStore()
         async with Relay(store, "1.1.1.1:1").running() as relay, Relay(store, "2.2.2.2:1").running() as other:
@@ -106,7 +106,7 @@ def test_a_node_that_went_to_another_relay_meanwhile_is_not_taken_back() -> None
     virtual_time.run(scenario())
 
 
-def test_a_relay_whose_number_another_has_now_begins_anew() -> None:
+def test_a_relay_whose_number_another_has_now_starts_over() -> None:
     async def scenario() -> None:
         store = MemoryStore()
         relay = Relay(store, "1.1.1.1:1")

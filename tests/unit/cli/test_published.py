@@ -84,7 +84,7 @@ def test_access_stays_until_it_is_changed_and_tokens_are_kept_as_hashes_only():
         ("revoke_tokens", ("open",), "has access public"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_words_that_help(what, arguments, words):
+def test_what_makes_no_sense_is_refused_with_a_message_that_helps(what, arguments, words):
     async def told():
         world = World()
         await world.publish("open", "127.0.0.1:1", None)

@@ -131,7 +131,7 @@ def test_a_node_that_reports_without_end_fills_nothing_and_harms_nobody() -> Non
     virtual_time.run(scenario())
 
 
-def test_a_node_that_rewrites_without_end_is_held_up_also_when_it_comes_again() -> None:
+def test_a_node_that_rewrites_without_end_is_throttled_also_when_it_comes_again() -> None:
     """200 keys a second on a channel that is made anew every three seconds."""
 
     async def scenario() -> None:
@@ -225,7 +225,7 @@ def test_sessions_of_a_process_that_was_killed_are_forgotten_at_the_start() -> N
     virtual_time.run(scenario())
 
 
-def test_strangers_hold_so_many_connections_and_no_more(tmp_path: Path) -> None:
+def test_unauthenticated_peers_hold_so_many_connections_and_no_more(tmp_path: Path) -> None:
     """Connections that never begin TLS, against the real server."""
 
     async def scenario() -> None:

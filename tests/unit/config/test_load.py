@@ -84,7 +84,7 @@ def test_the_printed_default_is_read_back_as_the_default_and_explains_every_key(
         ("paths: " + "[" * 5000 + "]" * 5000, "f.yaml is nested too deeply"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place_and_what_would_be_right(text, message):
+def test_errors_name_the_position_and_what_would_be_right(text, message):
     with pytest.raises(Invalid) as error:
         edge_of(text)
     assert message in str(error.value)
@@ -142,7 +142,7 @@ trees = st.recursive(scalars, lambda t: st.lists(t, max_size=3) | st.dictionarie
 
 
 @given(st.dictionaries(keys, trees, max_size=4))
-def test_any_tree_is_a_configuration_or_invalid_with_the_place(tree):
+def test_any_tree_is_a_configuration_or_invalid_with_the_position(tree):
     try:
         config = load.build(edge.EdgeConfig, tree)
     except Invalid as exc:

@@ -67,7 +67,7 @@ def test_every_namespace_has_an_account_and_the_certificate_and_default_has_the_
     scenario(test)
 
 
-def test_what_somebody_takes_away_or_changes_is_right_again() -> None:
+def test_what_is_removed_or_changed_by_hand_is_restored() -> None:
     async def test(api: Registry) -> None:
         async with cluster(api):
             await api.delete(SERVICEACCOUNTS, "default", "default")

@@ -153,7 +153,7 @@ def test_a_daemon_that_just_failed_is_not_replaced_at_once() -> None:
     assert names(plan) == ([], []) and plan.again_in == 6.0
 
 
-def test_daemons_are_replaced_one_after_the_other_but_sick_ones_at_once() -> None:
+def test_daemons_are_replaced_one_after_the_other_but_unhealthy_ones_at_once() -> None:
     nodes = [node(n) for n in "abc"]
     old = [daemon("x", "a"), daemon("y", "b"), daemon("z", "c")]
     assert names(daemonsets.plan(daemonset("b"), old, nodes, (), NOON)) == ([], ["x"])

@@ -281,7 +281,7 @@ async def test_who_says_when_to_come_again_is_believed() -> None:
 
 
 @with_queue
-async def test_a_refusal_is_not_repeated_in_a_hurry_and_a_bug_stops_nobody() -> None:
+async def test_a_refusal_is_retried_with_back_off_and_a_bug_stops_no_other_key() -> None:
     handled: list[str] = []
 
     async def handle(key: str) -> None:

@@ -111,7 +111,7 @@ async def test_a_rolling_update_keeps_its_promises_all_the_way(world: World) -> 
 
 
 @in_world
-async def test_a_rollout_of_a_sick_image_stops_in_time_says_so_and_goes_back(world: World) -> None:
+async def test_a_rollout_of_a_broken_image_stops_in_time_reports_it_and_is_undone(world: World) -> None:
     async with world.cloud():
         agent = await world.join("edge1")
         agent.sick = lambda pod: bool(pod["spec"]["containers"][0]["image"] == "sick:1")
@@ -234,7 +234,7 @@ async def test_a_deletion_in_the_foreground_waits_for_the_pods(world: World) -> 
 
 
 @in_world
-async def test_what_lost_its_owner_while_nobody_looked_is_collected(world: World) -> None:
+async def test_what_lost_its_owner_while_no_process_ran_is_collected(world: World) -> None:
     async with world.cloud():
         await world.join("edge1")
         await world.api().create(DEPLOYMENTS, "default", deployment("web", 2))

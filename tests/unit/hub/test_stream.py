@@ -431,7 +431,7 @@ def test_what_a_known_node_may_say_wrong(place: Place, said: bytes, answer: byte
     run(scenario)
 
 
-def test_a_stop_says_goodbye_and_does_not_wait_for_strangers(place: Place) -> None:
+def test_a_stop_says_goodbye_and_does_not_wait_for_unauthenticated_peers(place: Place) -> None:
     async def scenario() -> None:
         async with place.hub("edge1") as hub:
             stranger, _writer = await asyncio.open_connection("127.0.0.1", place.port)  # says nothing

@@ -66,7 +66,7 @@ def test_who_says_nothing_is_not_served_and_hears_the_end() -> None:
     accepting(ConnectionLimits(first_byte=0.2), scenario)
 
 
-def test_who_ends_without_a_word_is_never_served() -> None:
+def test_a_connection_that_ends_without_data_is_never_served() -> None:
     async def scenario(running: Running) -> None:
         silent = [running.connect(says=b"") for _ in range(50)]
         await running.until(lambda: len(running.acceptor.limiter.silent) == 50)

@@ -30,7 +30,7 @@ def test_jitter_is_the_part_that_chance_decides() -> None:
     assert Backoff(1.0, 8.0, jitter=1.0).delay(4, 0.25) == 2.0
 
 
-def test_a_crowd_that_failed_together_does_not_come_back_together() -> None:
+def test_clients_that_failed_together_do_not_come_back_together() -> None:
     rng = random.Random(1)
     backoff = Backoff(2.0, 4.0, jitter=1.0)
     times = sorted(backoff.delay(2, rng.random()) for _ in range(1000))

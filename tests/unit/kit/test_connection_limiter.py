@@ -140,7 +140,7 @@ def test_who_stalls_gives_way_to_others_of_the_same_address() -> None:
     assert a[2] in listener.started and listener.closed == {a[0]: Refusal.DISPLACED}
 
 
-def test_without_a_queue_whoever_is_too_many_hears_why() -> None:
+def test_without_a_queue_connections_beyond_the_limit_are_refused_with_a_reason() -> None:
     listener = Listener(silent=0, queued=0, unauthenticated=3, per_address=2, displace=False)
     a = [listener.come("a", speaks=False) for _ in range(3)]
     b = [listener.come("b", speaks=False) for _ in range(2)]

@@ -87,7 +87,7 @@ def test_what_is_no_file_is_refused_and_left_alone(tmp_path: Path, kind: str) ->
 
 
 @pytest.mark.root
-def test_what_belongs_to_somebody_else_is_refused(tmp_path: Path) -> None:
+def test_what_belongs_to_another_user_is_refused(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir(mode=0o755)
     (tmp_path / "f").touch(0o644)
     for name, mend in (("d", private.directory), ("f", private.file)):

@@ -24,7 +24,7 @@ def test_a_watch_that_ends_is_resumed_from_the_last_event() -> None:
     assert core.ended() == 0.0 and core.position == "b"
 
 
-def test_history_that_is_gone_is_listed_again_and_in_a_row_not_in_a_hurry() -> None:
+def test_history_that_is_gone_is_listed_again_and_repeatedly_with_back_off() -> None:
     core = Reflector[str]()
     delays = []
     for _ in range(6):

@@ -29,7 +29,7 @@ def lines() -> Iterator[io.StringIO]:
     logging.raiseExceptions = raising
 
 
-def test_a_record_is_one_line_whatever_a_stranger_put_into_it(lines: io.StringIO) -> None:
+def test_a_record_is_one_line_whatever_a_peer_put_into_it(lines: io.StringIO) -> None:
     logs.setup("info", stream=lines)
     logs.setup("info", stream=lines)  # the last call counts: one line, not two
     logging.getLogger("kubeedge.hub").info("attached name=%s", "x\r\n2026 error kubeedge: forged\x1b[2J\u2028é")

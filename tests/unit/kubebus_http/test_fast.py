@@ -339,7 +339,7 @@ def test_a_page_with_paths_from_the_root_is_led_back_below_its_prefix(fast: bool
     scenario(tell, fast=fast)
 
 
-def test_a_place_that_nobody_answers_for_is_left_to_the_slow_path_after_a_moment() -> None:
+def test_an_upstream_without_an_answer_is_left_to_the_slow_path_after_a_moment() -> None:
     async def tell(world: World) -> None:
         await world.serve("shop", echo_path)
         asyncio.get_running_loop().remove_reader(world.back.fileno())
@@ -352,7 +352,7 @@ def test_a_place_that_nobody_answers_for_is_left_to_the_slow_path_after_a_moment
     scenario(tell, fast=True)
 
 
-def test_strangers_asking_for_nodes_that_are_not_there_are_bounded() -> None:
+def test_requests_for_nodes_that_do_not_exist_are_bounded() -> None:
     async def tell(world: World) -> None:
         async with asyncio.TaskGroup() as tasks:
             for n in range(40):

@@ -42,7 +42,7 @@ def test_a_websocket_upgrade_crosses_and_http2_does_not() -> None:
     assert h.request_headers([("upgrade", "websocket")], has_body=False) == []
 
 
-def test_a_stranger_does_not_say_for_whom_he_asks() -> None:
+def test_an_untrusted_client_does_not_choose_for_whom_it_asks() -> None:
     said = [("host", "shop"), ("x-forwarded-for", "10.0.0.1"), ("forwarded", "for=10.0.0.1"), ("x-real-ip", "10.0.0.1")]
     told = h.forwarded(said, client="203.0.113.9", proto="http", prefix="/t/n/s", trusted=False)
     assert told == [
@@ -128,7 +128,7 @@ def test_an_absolute_path_leads_back_to_the_service_of_its_page(referer: str, ta
     st.text(st.sampled_from("/abt.:@#?%\\\\-"), max_size=25),
     st.text(st.sampled_from("/abt.?%\\\\-"), max_size=25).map("/".__add__),
 )
-def test_whatever_the_referer_says_the_place_is_on_this_host_and_of_the_service_of_the_page(
+def test_whatever_the_referer_says_a_redirect_stays_on_this_host_and_in_the_service_of_the_page(
     page: str, target: str
 ) -> None:
     referer = f"http://a.b/{page}"

@@ -79,7 +79,7 @@ def test_what_is_refused_for_its_number_costs_no_rate() -> None:
     assert slots.by_name() == {"a": 1}
 
 
-def test_names_that_strangers_invent_take_bounded_memory() -> None:
+def test_names_that_clients_invent_take_bounded_memory() -> None:
     slots = LocalLimiter(100, "tenant", rate=1.0, burst=1.0)
     for n in range(3 * limits._MOST_BUCKETS):
         slots.take(f"t{n}")()
@@ -127,7 +127,7 @@ def test_bytes_of_bodies_and_of_upgraded_connections_are_counted() -> None:
     scenario(tell)
 
 
-def test_the_door_tells_one_greedy_client_429_and_everybody_503_when_all_is_full() -> None:
+def test_one_greedy_client_gets_429_and_every_client_503_when_all_connections_are_taken() -> None:
     refused: list[int] = []
 
     async def run() -> None:
@@ -173,7 +173,7 @@ def test_the_door_tells_one_greedy_client_429_and_everybody_503_when_all_is_full
     asyncio.run(run())
 
 
-def test_a_client_that_never_finishes_its_handshake_takes_one_place_and_not_for_ever(
+def test_a_client_that_never_finishes_its_handshake_takes_one_slot_and_not_for_ever(
     monkeypatch: pytest.MonkeyPatch, tmp_path
 ) -> None:  # type: ignore[no-untyped-def]
     from kubeedge.pki.trust import server_context

@@ -524,7 +524,7 @@ def test_a_connection_that_is_closed_while_it_is_used_again_is_replaced_for_a_ge
     scenario(tell)
 
 
-def test_an_upload_may_last_longer_than_the_patience_for_its_answer_while_it_moves(fast: bool) -> None:
+def test_an_upload_may_last_longer_than_the_timeout_of_its_answer_while_it_moves(fast: bool) -> None:
     async def tell(world: World) -> None:
         await world.serve("shop", mirror)
         async with world.client() as (reader, writer):

@@ -255,9 +255,7 @@ def test_a_peer_that_does_not_read_costs_one_queue_and_hurts_nobody(
     assert order.index(-1) < len(sent) - 3
 
 
-def test_segments_that_python_does_not_read_never_crowd_out_control(
-    harness: Harness, certificates: Certificates
-) -> None:
+def test_segments_that_python_does_not_read_never_starve_control(harness: Harness, certificates: Certificates) -> None:
     flood, flood_port = harness.link(certificates.relay, certificates.nodes[1], number=1)
     others = [harness.link(certificates.relay, certificates.nodes[n], number=n) for n in (2, 3, 4)]
     segment = encode(SEGMENT, encode_segment(0, 1, bytes(50_000)))
@@ -315,7 +313,7 @@ def test_a_link_that_floods_with_control_is_closed(harness: Harness, certificate
     assert downs == [PortClosed(port, "control frames come faster than they are read")]
 
 
-def test_a_crowd_of_handshakes_is_limited(harness: Harness, certificates: Certificates) -> None:
+def test_simultaneous_handshakes_are_limited(harness: Harness, certificates: Certificates) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2048)), hard))
     good, good_port = harness.link(certificates.relay, certificates.nodes[1])
@@ -415,7 +413,9 @@ def test_a_record_that_is_replayed_closes_its_link_alone(harness: Harness, certi
     assert harness.expect(ControlFrame).port == good_port
 
 
-def test_frames_that_never_end_hold_one_frame_each_and_nobody_up(harness: Harness, certificates: Certificates) -> None:
+def test_frames_that_never_end_hold_one_frame_each_and_block_no_other(
+    harness: Harness, certificates: Certificates
+) -> None:
     good, good_port = harness.link(certificates.relay, certificates.nodes[2], number=9)
     halves = []
     for n in range(20):

@@ -92,7 +92,7 @@ def test_when_a_link_goes_only_its_flows_move(harness: Harness, certificates: Ce
     assert where(1) in links  # the route was there all the time
 
 
-def test_a_ninth_link_takes_the_place_of_the_oldest(harness: Harness, certificates: Certificates) -> None:
+def test_a_ninth_link_replaces_the_oldest(harness: Harness, certificates: Certificates) -> None:
     links = bundle(harness, certificates, 9)
     for n in range(200):
         assert harness.plane.send_segment(1, 1, n.to_bytes(2, "big") + b"\0\x01")

@@ -137,7 +137,7 @@ def test_a_flow_with_one_packet_at_a_time_is_never_dropped_however_slow(queue: A
 
 @pytest.mark.parametrize("kind", [PACKET, TENANT_PACKET])
 @pytest.mark.parametrize("six", [False, True], ids=["IPv4", "IPv6"])
-def test_packets_that_know_of_congestion_are_marked_instead(queue: Any, kind: int, six: bool) -> None:
+def test_packets_with_ecn_are_marked_instead(queue: Any, kind: int, six: bool) -> None:
     if six:
         packet = bytearray(ipv6(bytes(15) + b"\1", bytes(15) + b"\2", UDP, bytes(1000)))
         packet[1] |= 0x20  # ECT(0)

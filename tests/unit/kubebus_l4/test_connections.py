@@ -416,7 +416,7 @@ def test_half_closed_the_other_direction_goes_on(kinds: tuple[str, str]) -> None
     assert got == data
 
 
-def test_a_node_that_started_anew_is_not_taken_for_the_old_one(kinds: tuple[str, str]) -> None:
+def test_a_node_that_was_restarted_is_not_taken_for_the_old_one(kinds: tuple[str, str]) -> None:
     """Its SYN meets the connection of before, with the same ports: that ends, the new one comes up."""
     net = Net(1, kinds)
     a, b, key, other = established(net)

@@ -100,7 +100,7 @@ async def test_writes_to_one_object_are_merged_in_their_order(world: World, edge
 
 
 @at_the_edge
-async def test_an_object_that_was_deleted_or_made_anew_in_the_cloud_takes_no_old_write(
+async def test_an_object_that_was_deleted_or_created_again_in_the_cloud_takes_no_old_write(
     world: World, edge: EdgeNode
 ) -> None:
     async with world.cloud():
@@ -215,7 +215,7 @@ async def is_data(world: World, name: str, value: str) -> bool:
 
 
 @at_the_edge
-async def test_what_is_not_written_at_the_edge_is_refused_in_words_and_queues_nothing(
+async def test_what_is_not_written_at_the_edge_is_refused_with_a_reason_and_queues_nothing(
     world: World, edge: EdgeNode
 ) -> None:
     async with world.cloud():
@@ -323,7 +323,7 @@ def test_a_write_that_was_merged_in_part_has_one_answer_wherever_the_cloud_dies(
 
 
 @at_the_edge
-async def test_nodes_that_share_an_object_do_not_take_each_other_s_marks_away(world: World, edge: EdgeNode) -> None:
+async def test_nodes_that_share_an_object_keep_each_other_s_merged_writes(world: World, edge: EdgeNode) -> None:
     """Of two nodes the process has merged the writes, and has noted neither: each is still known by its own mark."""
     await world.api().create(CONFIGMAPS, "default", configmap("web", a="1"))
     await world.api().merge_patch(

@@ -228,7 +228,7 @@ def test_mutual_tls_shows_who_the_node_is(tmp_path: Path):
     assert of_peer(asyncio.run(handshake(server, good, "cloud.example"))) == EDGE1
 
 
-def test_strangers_and_impostors_are_refused_by_tls(tmp_path: Path):
+def test_unknown_and_false_certificates_are_refused_by_tls(tmp_path: Path):
     authority, other = Authority(tmp_path / "a"), Authority(tmp_path / "b")
     cert, key = tmp_path / "s.crt", tmp_path / "s.key"
     authority.write_pair(cert, key, CloudIdentity("cloud"), hosts=["127.0.0.1"])

@@ -12,7 +12,7 @@ from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge_cloud.publishing.module import Publishing
 
 
-def test_a_stranger_gets_an_answer_and_the_module_ends_cleanly() -> None:
+def test_an_unauthenticated_peer_gets_an_answer_and_the_module_ends_cleanly() -> None:
     asked: list[tuple[str, str, int]] = []
 
     async def connect(tenant: TenantId, node: NodeName, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -123,7 +123,7 @@ def test_a_backup_does_not_replace_the_store_that_it_is_of(tmp_path: Path, name:
 
 
 @pytest.mark.parametrize("corrupt", [False, True])
-def test_a_power_cut_in_a_restore_leaves_a_store_in_its_place(tmp_path: Path, corrupt: bool) -> None:
+def test_a_power_cut_in_a_restore_leaves_a_store_where_it_was(tmp_path: Path, corrupt: bool) -> None:
     """Where none is the next start makes an empty one, and a cloud without tenants."""
     path, copy = tmp_path / "edge.db", tmp_path / "b"
     asyncio.run(fill(path))

@@ -111,7 +111,7 @@ def test_a_sink_restored_from_an_old_disk_image_catches_up(tmp_path: Path) -> No
     play(scenario)
 
 
-def test_a_sink_that_somebody_changed_by_hand_is_healed() -> None:
+def test_a_sink_that_was_changed_by_hand_is_healed() -> None:
     async def scenario() -> None:
         source, sink = MemoryStore(), MemoryStore()
         await fill(source, 100)
