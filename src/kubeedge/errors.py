@@ -47,7 +47,7 @@ class PeerError(KubeEdgeError):
 
 
 class Unavailable(KubeEdgeError):
-    """`where` is the path of the file that is meant: it is in the text, and not in what others hear (see outward)."""
+    """`where` is the path of the file in question: it is in the text, and left out of what is sent to peers (see outward)."""
 
     def __init__(self, message: str, *, retry_after: float | None = None, where: str = "") -> None:
         super().__init__(f"{where}: {message}" if where else message)

@@ -55,7 +55,7 @@ class LinkAuthorizer:
             ]
 
     def has(self, node: NodeKey) -> bool:
-        """It was there when we last heard. False: we have not heard of it yet, or it is gone."""
+        """Whether it existed at the last change that was read. False: not read yet, or deleted."""
         return self.record(node) is not None
 
     def record(self, node: NodeKey) -> NodeRecord | None:

@@ -86,7 +86,7 @@ class LinkedNodes:
         return bool(slots) and not linked.slots
 
     def forget(self, node: NodeKey) -> None:
-        """The node was removed."""
+        """Drop the entry of a node that was removed and has no links."""
         linked = self._nodes.get(node)
         if linked is not None and not linked.slots:
             del self._nodes[node]

@@ -1,4 +1,4 @@
-"""Module "bushub": the relay as the rest of the cloud sees it. It accepts links, connects to nodes, and says what it has.
+"""Module "bushub": the relay as the rest of the cloud sees it. It accepts links, connects to nodes, and reports its links.
 
 Lives elsewhere: events and admission (driver.py), decisions (core.py), other relays (peers.py), our own interface on a tenant's network (tun.py).
 """
@@ -173,7 +173,7 @@ class BusHub:
         return [tun.problem] if tun is not None and tun.problem else []
 
     def peers(self) -> list[dict[str, Any]]:
-        """Other relays."""
+        """The other relays, as rows of `kubeedge links`."""
         return self._running.peers.infos() if self._running is not None and self._running.peers is not None else []
 
     async def routes(self, tenant: TenantId) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Several relays over one store: which there are, the links between them, and which nodes are behind them.
 
 The relay with the smaller ID dials the other one (mutual TLS, both are processes of the cloud). A node that moved is written by the relay that
-has it now, and the one that had it lets go when it sees that.
+has it now, and the one that had it closes its links when it sees that.
 
 Relays have numbers behind those of the nodes, so that a connection that began in one cloud process finds the way back to it through whatever relay
 the node is linked to.

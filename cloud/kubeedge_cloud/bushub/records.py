@@ -1,9 +1,9 @@
-"""What relays say of themselves and of their nodes in the store. Pure.
+"""What relays register of themselves and of their nodes in the store. Pure.
 
     /bus/relays/ID       RelayRecord   {"addresses": ["203.0.113.1:10010"], "number": 256, "tun": [1, "100.64.255.254/16"]}
     /bus/nodes/T/N       NextHop       {"relay": ID, "number", "tenant", "instance", "prefixes", "subnets"}
 
-Other cloud processes wrote them, of other versions perhaps: what cannot be read is no record.
+Other cloud processes wrote them, of other versions perhaps: what cannot be read does not count as a record.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What this relay says of itself and of its nodes in the store, as long as it lives.
+"""What this relay registers of itself and of its nodes in the store, as long as it lives.
 
     /bus/relays/ID       RelayRecord                            a relay, while it lives
     /bus/numbers/NNNNN   ID                                     its L4 number
     /bus/tuns/TTTTT/A    {"relay": ID, "addresses": [...]}      whose own address A is, on the network of tenant number T
     /bus/nodes/T/N       NextHop                                where node N of tenant T is linked
 
-All of them hang on one lease and vanish with it. After a lost lease a new one is taken, and everything is registered again: the links of nodes do not
+All of them are attached to one lease and vanish with it. After a lost lease a new one is taken, and everything is registered again: the links of nodes do not
 hang on it, so a store that is away for an hour ends none of them.
 
 Lives elsewhere: the records (records.py), what other relays say (peers.py).

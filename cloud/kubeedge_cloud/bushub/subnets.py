@@ -14,7 +14,7 @@ MAX_SUBNETS = 60  # behind one node: the data plane checks at most 64 sources of
 
 @dataclass(frozen=True, slots=True)
 class RouteChange:
-    """`number` None: nobody is there any more."""
+    """`number` None: no node offers the network any more."""
 
     subnet: Subnet
     number: NodeNumber | None

@@ -1,6 +1,6 @@
 """When to look at which of many thousand links, to the second: constant work for each, whatever their number. Pure.
 
-Times of links move away (something was heard) far more often than they come nearer. So a link stays in its second, and when that comes, its
+Deadlines of links are postponed (something was heard) far more often than they are brought forward. So a link stays in its second, and when that comes, its
 owner looks whether it is really time and adds it again.
 """
 

@@ -1,7 +1,7 @@
 """The cloud process's own interface on the network of one tenant: a TUN with an address, and the routes that lead into it.
 
 An address has one owner. Where several processes share a store each claims its own there (peers.py), and one that finds it taken goes
-without a TUN, says so, and asks again now and then: the relay, the API and everything else of that process work meanwhile. A TUN that
+without a TUN, reports that, and tries again now and then: the relay, the API and everything else of that process work meanwhile. A TUN that
 was deleted under us is made again.
 
 Lives elsewhere: netlink (kubeedge.kubebus.l3.netsetup), which networks are behind which node (core.py, hub.py).
@@ -41,7 +41,7 @@ class CloudTun:
 
 
 class OwnTun:
-    """`number`: ours in the data plane. `claim` makes the address ours: "", or the words for who has it."""
+    """`number`: ours in the data plane. `claim` takes the address: "" when it is ours, else a message that names its owner."""
 
     def __init__(
         self, settings: CloudTun, tenant: TenantNumber, plane: Plane, number: NodeNumber, claim: Claim | None

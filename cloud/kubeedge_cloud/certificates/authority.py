@@ -1,7 +1,7 @@
-"""The certificate authority that the nodes of a store trust: a cloud process with another one is of no use to them.
+"""The certificate authority that the nodes of a store trust: a cloud process with another one cannot serve them.
 
 The hash of the authority's certificate is kept in the store. A store that was restored without the directory pki of its backup, or a process that was
-given another one, would otherwise sign on with a new authority: no node would come back, and nothing would say why.
+given another one, would otherwise sign on with a new authority: no node could come back, with nothing to explain it.
 """
 
 from __future__ import annotations

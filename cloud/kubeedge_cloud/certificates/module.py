@@ -1,6 +1,6 @@
 """Module "certificates" of the cloud: the server certificate, made when its names change and renewed while the process runs.
 
-TLS contexts that were handed out get the new pair in place: the next handshake shows it, connections that exist go on.
+TLS contexts that were handed out get the new pair in place: the next handshake uses it, existing connections continue.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class SessionKey:
     _early: Change | None = None  # was seen before we knew the revision of our own write
 
     def encode(self) -> bytes:
-        """Its value."""
+        """The value of the session key, as JSON."""
         record = {"session": self.session_id, "address": self.address, "since": self.since}
         return json.dumps(record, separators=(",", ":"), sort_keys=True).encode()
 

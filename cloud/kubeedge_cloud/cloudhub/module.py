@@ -2,7 +2,7 @@
 
 A node that is attached has a session key in the store (kubeedge.api.keys.session); EdgeController reads it as "Ready". A second
 channel of the same node replaces the first: the newer one is the one that the network lets through. Its process writes the key again, and
-the process that held the node sees it and lets go; likewise when the key is deleted because the node was removed, or another machine joined
+the process that held the node sees that and closes its channel; likewise when the key is deleted because the node was removed, or another machine joined
 under its name.
 
 Lives elsewhere: who is let in (admission.py), what a change of the key means (core.py), what runs over a channel (kubeedge.sync),
@@ -81,7 +81,7 @@ class AttachedNode:
 
     @property
     def since(self) -> float:
-        """Seconds since 1970."""
+        """When the channel was attached, in seconds since 1970."""
         return self.key.since
 
     @property

@@ -131,7 +131,7 @@ def count(value: Any) -> int:
 
 
 def controller_of(obj: Mapping[str, Any]) -> Object | None:
-    """The one owner reference that says who manages the object."""
+    """The owner reference with `controller: true`; None: the object is an orphan."""
     for reference in meta.metadata(obj).get("ownerReferences") or ():
         if reference.get("controller"):
             return dict(reference)
@@ -183,7 +183,7 @@ def condition_of(obj: Mapping[str, Any], kind: str) -> Object | None:
 
 
 def is_ready(obj: Mapping[str, Any]) -> bool:
-    """A pod, or a node."""
+    """Whether the condition Ready of a pod or node is True."""
     condition = condition_of(obj, "Ready")
     return condition is not None and condition.get("status") == "True"
 
@@ -202,8 +202,8 @@ def available_in(pod: Mapping[str, Any], min_ready: int, now: float) -> float | 
 
 
 def still(duration: float, since: float, now: float) -> float:
-    """Seconds until `duration` has passed since then, at least 0. A time far in the future does not count: the clock of whoever wrote `since`, a
-    node's perhaps, is wrong, or ours was."""
+    """Seconds until `duration` has passed since then, at least 0. A time far in the future does not count: the clock of the writer of `since`
+    (a node, for example) is wrong, or ours was."""
     left = since + duration - now
     return left if 0.0 < left <= duration + _SKEW else 0.0
 

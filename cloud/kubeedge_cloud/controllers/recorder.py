@@ -1,6 +1,6 @@
 """Events for `kubectl describe`: best effort, in the background, never in the way of the work that they report.
 
-The same thing said again about the same object raises the count of its Event. What does not fit the queue is dropped
+The same message again about the same object raises the count of its Event. What does not fit the queue is dropped
 and counted.
 """
 

@@ -228,7 +228,7 @@ def is_managed(obj: Object) -> bool:
 
 
 def node_report(status: Mapping[str, Any]) -> dict[str, Any]:
-    """What a machine may say about itself. Whether it is ready is not its to say."""
+    """The part of a reported status that a machine may set itself. Its readiness is not among it."""
     return {key: status[key] for key, kind in _NODE_REPORT.items() if isinstance(status.get(key), kind)}
 
 

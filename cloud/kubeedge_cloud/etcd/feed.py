@@ -46,7 +46,7 @@ class _Turn:
 
 
 class Feed:
-    """`told` hears of each revision once, in order. `lost` hears that history up to a revision was compacted unseen."""
+    """`told` is called with each revision once, in order; `lost` with the revision up to which history was compacted unseen."""
 
     def __init__(
         self,

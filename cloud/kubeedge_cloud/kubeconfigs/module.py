@@ -1,4 +1,4 @@
-"""Module "kubeconfigs": whom the API server lets in, by records that are followed: what is revoked in any process ends here at once.
+"""Module "kubeconfigs": which users the API server admits, by records that it follows: what is revoked in any process ends here at once.
 
 Lives elsewhere: what a record says (core.py), connections (kubeedge.apiserver.server).
 """
@@ -41,7 +41,7 @@ class Kubeconfigs:
         self._listeners.append(listener)
 
     async def check(self, who: UserIdentity) -> None:
-        """Raises Unauthorized for what is revoked or not known. While the store is away, what we have heard of goes on."""
+        """Raises Unauthorized for what is revoked or not known. While the store is unavailable, the last known state counts."""
         key = keys.kubeconfigs(who.tenant) + (who.kubeconfig or core.EARLIER)
         record = self._records.get(key)
         if record is None:  # made in another process a moment ago, perhaps

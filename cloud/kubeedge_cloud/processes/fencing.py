@@ -1,6 +1,6 @@
 """A store for the work of one leader: what it writes counts only while it leads.
 
-A process that is stopped between reading and writing, and goes on when another one has taken over, would otherwise write what it had decided
+A process that is stopped between reading and writing, and continues after another one has taken over, would otherwise write what it had decided
 before: a node Ready that is away, a pod too many. Its transactions carry the fence (Membership.fence) and do not succeed any more.
 """
 

@@ -1,4 +1,4 @@
-"""Module "process": the lease of this process among several over one store, and what hangs on it.
+"""Module "process": the lease of this process among several over one store, and what is attached to it.
 
     /processes/P        {"id", "address"}: process P is alive
     /leaders/WORK       P: it does that work, alone

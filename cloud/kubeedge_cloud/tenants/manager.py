@@ -79,7 +79,7 @@ class TenantManager:
         raise Conflict(f"the record of tenant {tenant} changed {_ATTEMPTS} times")
 
     async def tenants(self) -> Sequence[TenantRecord]:
-        """By name."""
+        """All of them, in order of name."""
         return _tenants(await read_all(self._store, keys.TENANTS))
 
     async def follow_tenants(self) -> AsyncGenerator[Sequence[TenantRecord], None]:
@@ -138,7 +138,7 @@ class TenantManager:
         return model.decode_node(tenant, kv.value) if kv is not None else None
 
     async def nodes(self, tenant: TenantId) -> Sequence[NodeRecord]:
-        """By name."""
+        """All of them, in order of name."""
         return tuple(_nodes(tenant, await read_all(self._store, keys.nodes(tenant))).values())
 
     async def follow_nodes(self, tenant: TenantId) -> AsyncGenerator[Mapping[NodeName, NodeRecord], None]:
@@ -199,7 +199,7 @@ class TenantManager:
         return model.decode_subnets(kv.value) if kv is not None else ()
 
     async def all_subnets(self, tenant: TenantId) -> dict[str, list[str]]:
-        """By node."""
+        """The networks that are allowed, by node."""
         prefix = keys.subnets(tenant, NodeName(""))
         found = await read_all(self._store, prefix)
         return {key.removeprefix(prefix): list(model.decode_subnets(value)) for key, value in sorted(found.items())}

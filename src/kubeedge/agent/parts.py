@@ -43,7 +43,7 @@ class Parts:
 
     @property
     def network(self) -> KubeBus:
-        """Raises Unavailable."""
+        """KubeBus. Raises Unavailable when it is switched off."""
         if self.bus is None:
             raise Unavailable("KubeBus is switched off on this node (modules.kubebus.enable)")
         return self.bus

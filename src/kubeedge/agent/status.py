@@ -1,4 +1,4 @@
-"""What the agent says of itself: the JSON documents behind `kubeedge status`, `links`, `routes` and `sync status`."""
+"""What the agent reports of itself: the JSON documents behind `kubeedge status`, `links`, `routes` and `sync status`."""
 
 from __future__ import annotations
 

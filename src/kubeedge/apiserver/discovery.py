@@ -1,4 +1,4 @@
-"""What the server says about itself: versions, groups, resources; and the API documents that kubectl asks for."""
+"""What the server publishes about itself: versions, groups, resources; and the API documents that kubectl asks for."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class ApiServerModule:
-    """`context` must ask for client certificates; whom it trusts is decided there, who may do what in ApiServer. None: no TLS."""
+    """`context` must ask for client certificates and decides which are trusted; ApiServer authorizes requests. None: no TLS."""
 
     name = "apiserver"
 

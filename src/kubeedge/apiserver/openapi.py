@@ -1,7 +1,7 @@
 """The OpenAPI documents that kubectl reads: which query parameters a PATCH takes, and for `explain` the types of kinds.
 
 `dryRun` and `fieldValidation` in the parameters of a kind's PATCH tell kubectl that the server checks manifests itself.
-Version 3 has the types of schema.py, which `kubectl explain` prints. Nobody merges by them: for that a PATCH would have
+Version 3 has the types of schema.py, which `kubectl explain` prints. No client merges by them: for that a PATCH would have
 to name the media types of its body, so kubectl merges by the types it was built with, which is right for every built-in
 kind. Version 2 has no types, because an old kubectl would check manifests by them.
 

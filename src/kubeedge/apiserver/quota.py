@@ -40,7 +40,7 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What one write adds."""
+    """What one write adds: objects, and bytes of key and value."""
 
     resource: Resource
     name: str

@@ -64,7 +64,7 @@ class ObjectReader:
         return await self._offload.run(self.tenant, size, work)
 
     async def resources(self) -> Sequence[Resource]:
-        """What is served now."""
+        """The resources that are served now, custom resources included."""
         return [row.resource for row in self.served]
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object:

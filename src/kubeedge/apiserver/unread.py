@@ -74,7 +74,7 @@ class UnreadBytes:
             )
 
     def progress(self, unread: Unread, now: float) -> None:
-        """It has read a part."""
+        """The client has read a part: it does not count as stalled now."""
         unread.since = now
         mine = self._tenants.get(unread.tenant)
         if mine is not None and unread in mine.clients:
@@ -82,7 +82,7 @@ class UnreadBytes:
             mine.clients[unread] = None
 
     def release(self, unread: Unread) -> None:
-        """Idempotent."""
+        """The answer was read, or its connection is gone. Idempotent."""
         mine = self._tenants.get(unread.tenant)
         if mine is None or unread not in mine.clients:
             return

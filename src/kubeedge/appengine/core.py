@@ -128,7 +128,7 @@ class RemovePod:
 
 @dataclass(frozen=True, slots=True)
 class ReportRemoved:
-    """Nothing is left."""
+    """Nothing of the pod is left: report that it is gone."""
 
 
 @dataclass(frozen=True, slots=True)

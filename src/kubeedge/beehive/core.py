@@ -32,7 +32,7 @@ class Restarts:
         self.total = 0
 
     def started(self, now: float) -> None:
-        """It runs from now on."""
+        """The module was started at `now`."""
         self._began = now
 
     def ended(self, now: float) -> float:

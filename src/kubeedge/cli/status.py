@@ -1,4 +1,4 @@
-"""`kubeedge status`: what the process of this machine says of itself."""
+"""`kubeedge status`: what the process of this machine reports of itself."""
 
 from __future__ import annotations
 

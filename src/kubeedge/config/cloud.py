@@ -211,7 +211,7 @@ class QuotaConfig:
 @renamed({"nodeGrace": "nodeMonitorGracePeriod"})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudConfig:
-    """The whole file."""
+    """The configuration of a cloud process: the whole of cloud.yaml."""
 
     paths: CloudPaths = section(CloudPaths())
     advertise: tuple[str, ...] = setting(

@@ -208,7 +208,7 @@ class Logging:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeConfig:
-    """The whole file."""
+    """The configuration of an agent: the whole of kubeedge.yaml."""
 
     paths: Paths = section(Paths())
     modules: EdgeModules = section(EdgeModules(), "a disabled module costs no memory: its code is not loaded")

@@ -123,7 +123,7 @@ class Session:
     _keepalive: float = 0.0
 
     def open(self, now: float) -> None:
-        """The WebSocket is there: say hello."""
+        """The WebSocket is open: send hello."""
         self._heard_at = now
         self._keepalive = self.settings.keepalive + (FOLLOW_AFTER if self.settings.follows else 0.0)
         self._hello_until = now + self.settings.hello_deadline
@@ -153,7 +153,7 @@ class Session:
             self._ask(now)
 
     def heard(self, at: float) -> None:
-        """Bytes have come, or a lot of ours was taken, at that time: the peer is there, though a question is open."""
+        """Bytes arrived, or many of ours were acknowledged, at that time: the peer is alive, although a ping is unanswered."""
         self._heard_at = max(self._heard_at, at)
 
     def receive(self, message: bytes, now: float) -> list[SessionEvent]:

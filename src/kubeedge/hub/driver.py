@@ -1,6 +1,6 @@
 """Drives one hub session over one WebSocket; both ends use it. All decisions live in core.py.
 
-*Reading* is a task that never waits for writing: two ends that both have much to say would otherwise wait for each other for ever.
+*Reading* is a task that never waits for writing: two ends that both send a lot would otherwise block each other for ever.
 *Timers* are a handle of the loop, and never wait for writing either: a peer that is gone does not read, and must be found dead all the
 same. What reading and timers have to say is *written* by a task that lives only while there is something; a user's send() writes
 itself, and waits, which is the back pressure. A cloud process has thousands of channels: an idle one has one task of its own.
@@ -118,7 +118,7 @@ class Channel:
 
     @property
     def features(self) -> frozenset[str]:
-        """What both ends know."""
+        """Features that both ends announced."""
         return shared_features(self.peer)
 
     async def send(self, kind: int, payload: bytes) -> None:
@@ -137,7 +137,7 @@ class Channel:
         self._arm()
 
     def close(self, reason: str, code: int = 1000, *, say: str = "") -> None:
-        """run() ends soon with that reason, and says so to the peer; `say`: in other words."""
+        """run() ends soon with that reason, which is sent to the peer; `say`: another text for it."""
         if not self._end.done():
             self._end.set_result((reason, code, say or reason))
 

@@ -118,7 +118,7 @@ class EdgeHub:
 
     @property
     def status(self) -> HubStatus:
-        """As of now."""
+        """The state of the channel now."""
         channel = self._channel
         return HubStatus(
             channel is not None,

@@ -144,7 +144,7 @@ class Counter(_Labelled):
 
 
 class Gauge(Counter):
-    """Goes up and down."""
+    """A value that goes up and down."""
 
     kind: Kind = "gauge"
 

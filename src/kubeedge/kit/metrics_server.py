@@ -1,6 +1,6 @@
 """Module "metrics": GET /metrics on a TCP address, for a Prometheus that is not this machine's administrator.
 
-Nothing but numbers leaves here, and nothing is configured; who may reach the address is for the network to say. The same text is on
+Nothing but numbers leaves here, and nothing is configured; access to the address is left to the network. The same text is on
 the process's unix socket.
 """
 

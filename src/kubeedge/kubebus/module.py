@@ -116,7 +116,7 @@ class KubeBus:
 
     @property
     def status(self) -> BusStatus:
-        """As of now."""
+        """The state of KubeBus now."""
         links = self._links
         best = links.best() if links else None
         return BusStatus(

@@ -47,7 +47,7 @@ class Names:
             future.set_result(number)
 
     def lost(self, link: Link) -> None:
-        """It answers no more."""
+        """The link is gone: what waits for it fails."""
         for key in [key for key in self._asked if key[0] == link.port]:
             future = self._asked.pop(key)
             if not future.done():

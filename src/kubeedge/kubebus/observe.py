@@ -1,4 +1,4 @@
-"""What KubeBus tells people and Prometheus: links, routes and counters as rows and as metrics, for both sides."""
+"""What KubeBus reports to operators and Prometheus: links, routes and counters as rows and as metrics, for both sides."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """The answering side."""
+    """Answers pings on a connection until it ends."""
     try:
         while True:
             async with asyncio.timeout(_IDLE):

@@ -3,8 +3,8 @@
     edge1 ══ relay ══ router on VM1 ── VM subnet ── VM2
                             └── bridge ── containers of VM1
 
-A router is an agent with KubeBus on and a list of subnets. It tells the relay, which checks them against what the tenant allows and tells
-every other node of the tenant; those put the routes into their kernel. The machines behind the router need the way back: either the
+A router is an agent with KubeBus on and a list of subnets. It announces them to the relay, which checks them against what the tenant allows
+and announces them to its other nodes; those put the routes into their kernel. The machines behind the router need a return route: either the
 route that `kubeedge routes` prints, or the router translates addresses (`masquerade`), and then only edges can begin connections.
 
 Lives elsewhere: netlink (l3/netsetup.py), MTU and TCP segment sizes on the way (the data plane), who may offer what
@@ -126,7 +126,7 @@ class LearnedRoutes:
 
     @property
     def known(self) -> list[Subnet]:
-        """By prefix."""
+        """The routes that were learned, by prefix."""
         return sorted(self._kernel.wanted.values(), key=lambda s: s.prefix)
 
     def begin(self, plane: Plane, ours: Iterable[str]) -> None:
@@ -137,7 +137,7 @@ class LearnedRoutes:
         self.change(known, ())
 
     def replace(self, routes: Sequence[Subnet]) -> None:
-        """These and no others, as a welcome says."""
+        """The routes of a welcome, in place of all that were known."""
         wanted = {route.prefix for route in routes}
         self.change(routes, [route.prefix for route in self.known if route.prefix not in wanted])
 

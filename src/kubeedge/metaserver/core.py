@@ -1,9 +1,9 @@
-"""An object at the edge, joined of rows: what the cloud wants (/desired/), what waits to be merged (/reported/writes/), what the node says of
+"""An object at the edge, joined of rows: what the cloud wants (/desired/), what waits to be merged (/reported/writes/), what the node reports of
 it (/reported/). Pure.
 
 Nothing is copied and nothing is cached: history gives watches their events and costs no memory.
 
-/local/written/RESOURCE/NAMESPACE/NAME holds the revision at which the last answered write of an object was taken away; so an object's
+/local/written/RESOURCE/NAMESPACE/NAME holds the revision at which the last answered write of an object was deleted; so an object's
 version never goes back when its pending write goes.
 """
 
@@ -40,7 +40,7 @@ class Pending:
     size: int = 0
 
     def add(self, kv: KeyValue) -> None:
-        """A row below WRITES."""
+        """Take in a row below WRITES."""
         self.count += 1
         self.size += len(kv.value)
         try:

@@ -1,4 +1,4 @@
-"""Module "edgewrites": what the cloud said of a write is taken in; then the write is over.
+"""Module "edgewrites": takes in the cloud's answer to a write, which ends the write.
 
 The answer comes in the same transaction as the merged object (kubeedge_cloud.edgecontroller), so taking the write away changes nothing
 visible but the pending annotation. After a lost link or a crash the answer is found again.

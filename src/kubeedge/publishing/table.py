@@ -1,4 +1,4 @@
-"""Which web services this node has, from what its store says. Pure.
+"""Which web services this node has, from what is in its store. Pure.
 
 Two ways to publish:
 

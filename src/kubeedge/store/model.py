@@ -121,7 +121,7 @@ Op: TypeAlias = Put | Delete | Get
 
 @dataclass(frozen=True, slots=True)
 class RangeResult:
-    """Keys in order."""
+    """What a range read: keys in order, at one revision."""
 
     kvs: Sequence[KeyValue]
     revision: Revision  # the store's revision at the time of the read

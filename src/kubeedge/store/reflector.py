@@ -1,6 +1,6 @@
 """The present values under a prefix of the store, kept up to date in memory.
 
-Level-triggered: a consumer hears which keys may have changed and looks at the values; after a compaction everything is read again and
+Level-triggered: a consumer gets the keys that may have changed and reads the values; after a compaction everything is read again and
 only the differences are reported, so the consumer never notices.
 
 Lives elsewhere: the loop (kubeedge.kit.reflector); the same for Kubernetes objects (kubeedge_cloud.controllers.informer).

@@ -2,7 +2,7 @@
 
 A page that cannot be read takes the rows on it; the rows before and behind it are there. The table is read from both ends, and not by its
 indexes, which may be what is corrupt. Of each key the newest row counts that can be read: an older value than the last one is possible,
-and so is a key that had been deleted. So this is for whom nothing at all would be worse, and whose other end knows better as soon as
+and so is a key that had been deleted. So it is for stores whose loss would be worse, and whose other end knows better as soon as
 it can be asked: an edge that is offline goes on with its pods.
 """
 

@@ -1,4 +1,4 @@
-"""Watches: who hears of which change, with bounded memory for each watcher.
+"""Watches: which watcher gets which change, with bounded memory for each watcher.
 
 A watcher is *synced* while the commits that concern it wait in its own small queue, and *behind* when that queue overflowed or
 it started in the past: then it reads history in bounded batches until it has caught up. (The names are etcd's; its "victims" are
@@ -140,7 +140,7 @@ class Watches:
             self._unregister(watcher)
 
     def forget(self) -> None:
-        """Commits were missed: every watcher looks at history, and hears that it is gone if it is."""
+        """Commits were missed: every watcher reads history, and gets Gone when that has been compacted."""
         for group in self._by_prefix.values():
             for watcher in group:
                 watcher.forget()

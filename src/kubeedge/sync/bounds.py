@@ -1,7 +1,7 @@
-"""How much a source may have below a sink's prefix: a node that says more and more must not fill the cloud. Pure.
+"""How much a source may have below a sink's prefix: a node that reports more and more must not fill the cloud. Pure.
 
-What is beyond the bounds is refused key by key: the sink stays attached, takes what fits, and tells the source (codec.KeysRefused). What is
-there already, and what says how a node and its pods are (VITAL), may use a reserve of a quarter more, so a flood of other keys does not
+What is beyond the bounds is refused key by key: the sink stays attached, takes what fits, and informs the source (codec.KeysRefused). What is
+there already, and the state of a node and its pods (VITAL), may use a reserve of a quarter more, so a flood of other keys does not
 hide them. When the refused keys would fit, because others were deleted, the sink has everything compared again.
 
 How often they may change is bounded, too: the sink counts which share of all that there may be was written (Usage.spent), and takes

@@ -36,7 +36,7 @@ class Reader:
         return self.take(1)[0]
 
     def take(self, length: int) -> bytes:
-        """So many bytes."""
+        """The next `length` bytes. Raises PeerError when there are fewer."""
         start = self._position
         end = start + length
         if end > len(self._data):

@@ -37,7 +37,7 @@ async def run_sink(
     tells: bool = False,
 ) -> None:
     """`rich`: the source speaks "sync2"; `bounds`: what it may have here; `pace`: how often that may change, in shares of the bounds;
-    `tells`: it wants to hear what was refused."""
+    `tells`: the source wants to be told what was refused."""
     usage = Usage(bounds, forgets=not rich, longest=MAX_KEY - len(prefix.encode())) if bounds else None
     progress.refused = None
     if pace:

@@ -80,7 +80,7 @@ class Graph:
         return [self._objects[other] for other in self._dependents.get(uid, ())]
 
     def set(self, new: Owned) -> list[str]:
-        """uids to look at."""
+        """Put an object in, in place of its former state; the uids whose dependents have to be looked at."""
         before = self._objects.get(new.uid)
         if before is not None:
             self._unlink(before)

@@ -16,7 +16,7 @@ def executing(taints: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def stay(tolerations: Sequence[Mapping[str, Any]], taints: Iterable[Mapping[str, Any]]) -> float | None:
-    """Seconds from the moment at which the taints are there; 0.0: none, None: for ever.
+    """Seconds that the pod may stay after the taints appear; 0.0: none, None: without limit.
 
     Every taint has to be tolerated. Of the tolerations that do it, the shortest tolerationSeconds counts; zero and less is at once.
     """

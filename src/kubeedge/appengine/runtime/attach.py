@@ -22,7 +22,7 @@ _INPUT = 8192  # bytes of a packet to conmon, which has room for 32 KiB
 
 
 async def connect(path: Path) -> socket.socket:
-    """Raises NotRunning."""
+    """Connect to the streams of a container. Raises NotRunning."""
     attached = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
         directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

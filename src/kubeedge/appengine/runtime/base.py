@@ -187,7 +187,7 @@ class Streams(Protocol):
         ...
 
     async def close(self) -> None:
-        """The client has gone: a process of exec ends, a container goes on. Idempotent."""
+        """The client has disconnected: a process of exec ends, a container keeps running. Idempotent."""
         ...
 
 
@@ -274,7 +274,7 @@ class Runtime(Protocol):
         ...
 
     async def sandbox_status(self, uid: str) -> SandboxStatus | None:
-        """None: there is none."""
+        """The newest sandbox of the pod; None: there is none."""
         ...
 
     async def start_container(self, sandbox: SandboxConfig, config: ContainerConfig) -> Started:
@@ -306,5 +306,5 @@ class Runtime(Protocol):
         ...
 
     async def close(self) -> None:
-        """Containers go on."""
+        """Release what the engine holds; containers keep running."""
         ...

@@ -228,7 +228,7 @@ class EmbeddedRuntime:
             log.debug("signal %s to container %s: %s", sign, id, done.stderr.strip())
 
     async def remove_pod(self, uid: str) -> None:
-        """Forgets the runs first, so that no exit is told for them any more."""
+        """Forgets the runs first, so that no exit of theirs is reported afterwards."""
         sandbox = self._pods.pop(uid, None)
         for run in sandbox.runs.values() if sandbox is not None else ():
             if self._watch is not None:

@@ -180,7 +180,7 @@ class Execs:
     async def start(
         self, programs: Programs, id: str, group: str, command: Sequence[str], *, stdin: bool, tty: bool
     ) -> ExecProcess:
-        """Raises StartError."""
+        """Start the process in its container. Raises StartError."""
         pid_file, ends = self._pid_file(), Ends()
         options = ["--pid-file", str(pid_file), *(["--tty"] if tty else [])]
         try:

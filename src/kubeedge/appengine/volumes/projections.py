@@ -83,7 +83,7 @@ class SecretVolume(Projection):
 
     @property
     def holds_secrets(self) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
     def contents(self) -> Files:

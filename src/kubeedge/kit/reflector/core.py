@@ -48,7 +48,7 @@ class Reflector(Generic[P]):
         return _SOON.delay(self._ends - 1)
 
     def expired(self) -> float:
-        """Seconds to wait."""
+        """History is gone: seconds to wait before the next list."""
         self._position = None
         return self.ended()
 

@@ -3,7 +3,7 @@
 In the cloud it serves the public name, at an edge node localhost. It takes the node from the URL, asks that node's server
 proxy over L4, and translates what an answer says about its own address.
 
-A tenant that `allow` refuses is answered as one that does not exist, in the same words.
+A tenant that `allow` refuses gets exactly the answer of one that does not exist.
 
 A page that asks for an absolute path (/static/x) has left its prefix. Its Referer says where it lives, and it is sent back there (307).
 """

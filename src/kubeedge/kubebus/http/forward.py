@@ -1,7 +1,7 @@
 """One exchange through a proxy: the request goes on while it still comes, the answer comes back while it is still made.
 
-Memory is bounded by the buffers of two streams each way; a slow side slows the other one down. When either end goes
-away the other is told at once.
+Memory is bounded by the buffers of two streams each way; a slow side slows the other one down. When either end disconnects
+the other one is closed at once.
 
 An upload that asks first (Expect: 100-continue) is asked for when the service asks for it, and refused unread when it is refused there.
 
@@ -42,8 +42,8 @@ def error_response(status: int, message: str, *, retry_after: float | None = Non
 
 
 def status_of(error: Exception) -> int:
-    """The HTTP status that says who is to blame: 404 nobody there, 429 too fast, 503 too busy, 504 too slow, 502 the rest. What is the
-    client's fault, or a bug, is raised again."""
+    """The HTTP status for a failure: 404 no such node or service, 429 too fast, 503 too busy, 504 too slow, 502 the rest. A client's fault,
+    or a bug, is raised again."""
     match error:
         case ClientGone() | BrokenBody():
             raise error

@@ -1,8 +1,8 @@
 """When a node wants more links than it is configured to keep. Pure.
 
 A link whose TCP has no BBR on a long path takes every lost packet for congestion, and what all flows of a node may send is what its links may.
-More links make up for it (each flow keeps to one), and cost a handshake and a question now and then. So they are there while a node on
-such a path has much to say, and not before.
+More links make up for it (each flow keeps to one), and cost a handshake and a ping now and then. So they are there while a node on
+such a path has much to send, and not before.
 """
 
 from __future__ import annotations

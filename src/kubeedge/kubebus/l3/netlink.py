@@ -118,7 +118,7 @@ class Netlink:
     # -- routes --------------------------------------------------------------------------------------------------------
 
     def replace_route(self, route: Route) -> None:
-        """ip route replace."""
+        """As `ip route replace`."""
         self._do(_NEWROUTE, _CREATE | _REPLACE, _route_message(route))
 
     def remove_route(self, route: Route) -> None:

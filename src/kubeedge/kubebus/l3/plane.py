@@ -1,6 +1,6 @@
-"""The interface of the data plane: what it is told and what it reports, as values.
+"""The interface of the data plane: its calls, and what it reports, as values.
 
-The plane runs in a C thread (kubeedge._fastpath.plane); docs/ARCHITECTURE.md has its face and docs/adr/0002 the reason. Its reference
+The plane runs in a C thread (kubeedge._fastpath.plane); docs/ARCHITECTURE.md describes it, docs/adr/0002 gives the reason. Its reference
 implementation in Python is in tests/reference.
 """
 
@@ -215,7 +215,7 @@ class Plane:
         return found
 
     def drop(self, port: PortId, reason: str) -> None:
-        """PortClosed follows."""
+        """Close a port; PortClosed follows with the reason."""
         self._raw.drop(port, reason)
 
     def counters(self, port: PortId) -> PortCounters | None:

@@ -36,7 +36,7 @@ class Attempts:
         self.failures = 0  # attempts and links that failed, since the start
 
     def network_changed(self) -> None:
-        """Pauses end."""
+        """The network changed: pauses between attempts end now."""
         self.news.set()
         self.news = asyncio.Event()
 

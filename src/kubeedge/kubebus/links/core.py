@@ -72,7 +72,7 @@ def candidates(slot: int, others: Sequence[LinkCore], now: float) -> Candidates:
 
 @dataclass(slots=True)
 class Activity:
-    """What the counters of a link tell its conversation: data that came counts as heard, so a busy link is not probed."""
+    """What a conversation learns from the counters of its link: data that arrived counts as heard, so a busy link is not probed."""
 
     _received: tuple[int, int] = (0, 0)
     _sent: int = 0

@@ -136,7 +136,7 @@ class Links:
         self.flush(link)
 
     def on_down(self, port: PortId, reason: str) -> None:
-        """PortClosed."""
+        """PortClosed: the link ends with that reason."""
         link = self._ports.pop(port, None)
         if link is not None:
             link.gone = True

@@ -48,7 +48,7 @@ class TlsTransport:
         self._congestion = congestion
 
     async def dial(self, relay: str) -> Path:
-        """Raises OSError."""
+        """Open a path to the relay at HOST:PORT. Raises OSError."""
         host, port = forms.endpoint(relay)
         return _TcpPath(await connect(host, port), self._tls, host, self._congestion)
 
