@@ -4,7 +4,7 @@ sanitizers) and those in Python (atheris, which is left out when it is not insta
     python -m tests.fuzz [--seconds 60] [--only packet] [--keep]
 
 Starts from the corpus in tests/fuzz/corpus. What breaks is left in build/fuzz/NAME-*; --keep puts inputs that reach new code into the
-corpus, as few and as small as they may be. Needs clang and its runtime (Debian: clang, libclang-rt-14-dev).
+corpus, as few and as small as they may be. Needs clang and its runtime (Debian: clang, libclang-rt-dev).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="put what reaches new code into the corpus")
     options = parser.parse_args()
     if shutil.which("clang") is None:
-        print("make fuzz needs clang: apt-get install --no-install-recommends clang libclang-rt-14-dev")
+        print("make fuzz needs clang: apt-get install --no-install-recommends clang libclang-rt-dev")
         return 1
     chosen = [t for t in targets() if options.only in ("", t.name)]
     python = [name for name in DECODERS if options.only in ("", name)]

@@ -94,7 +94,7 @@ def test_certificates_that_are_not_good_enough_get_no_link_and_hear_why(site: Si
         (RELAY, ["203.0.113.1"], (-3, -1), "certificate has expired"),
         (RELAY, ["203.0.113.1"], (1, 30), "certificate is not yet valid"),
         (RELAY, ["203.0.113.9"], (-1, 30), "IP address mismatch"),
-        (node("edge2"), ["203.0.113.1"], (-1, 30), "no process of the cloud"),
+        (node("edge2"), ["203.0.113.1"], (-1, 30), "not a cloud process"),
     ],
 )
 def test_a_relay_that_is_not_one_is_left_with_a_log_line(

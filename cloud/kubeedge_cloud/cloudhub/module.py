@@ -231,7 +231,9 @@ class CloudHub:
             close = key.written(revision)
             faults.at("cloudhub.after_session")
             _end(attachment, close)
-            await self._admission.check(who)  # again: what ends its rights from now on ends the session that is written
+            await self._admission.check(
+                who
+            )  # again: what ends its authorization from now on ends the session that is written
             log.info("attached tenant=%s node=%s address=%s", who.tenant, who.node, attachment.address)
             await run_cloud(
                 channel,

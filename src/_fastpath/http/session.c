@@ -202,7 +202,7 @@ static int park(session *s, upstream *p)
     return WAIT;
 }
 
-static int wait_for_place(session *s)
+static int wait_for_upstream(session *s)
 {
     size_t more;
     kb_proxy_conn_peek(s->client, &more, KB_HEAD_BYTES);
@@ -478,18 +478,18 @@ static int close_slowly(session *s)
 
 void kb_proxy_drive(session *s)
 {
-    static int (*const steps[])(session *) = {read_request, read_answer, relay, close_slowly, wait_for_place};
-    int said;
+    static int (*const steps[])(session *) = {read_request, read_answer, relay, close_slowly, wait_for_upstream};
+    int outcome;
     s->turn = KB_PROXY_TURN;
     s->again_at = 0;
     kb_proxy_conn_flush(s->client);
     do {
-        said = steps[s->state](s);
-        if (said == OVER)
+        outcome = steps[s->state](s);
+        if (outcome == OVER)
             return;
-        if (s->state == READING || s->state == CLOSING || said == WAIT)
+        if (s->state == READING || s->state == CLOSING || outcome == WAIT)
             kb_proxy_conn_flush(s->client);
-    } while (said == GO_ON);
+    } while (outcome == GO_ON);
     if (s->server)
         kb_proxy_conn_flush(s->server);
     kb_proxy_weigh(s);

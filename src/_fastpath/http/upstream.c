@@ -206,7 +206,7 @@ void kb_proxy_release_upstream(session *s, int keep)
             p->idle = x;
             p->idle_count++;
         } else {
-            kb_proxy_conn_close(x, 0); /* it is answered, or nobody waits: no harm in a polite end */
+            kb_proxy_conn_close(x, 0); /* it is answered, or no client waits: an orderly close does no harm */
         }
     }
     if (p)

@@ -67,7 +67,7 @@ kb_conn *kb_l4_find(const kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t 
     return c;
 }
 
-static void heap_place(kb_l4 *l4, uint32_t i, kb_conn *c)
+static void heap_set(kb_l4 *l4, uint32_t i, kb_conn *c)
 {
     l4->heap[i] = c;
     c->heap_index = (int32_t)i;
@@ -77,10 +77,10 @@ static void heap_up(kb_l4 *l4, uint32_t i)
 {
     kb_conn *c = l4->heap[i];
     while (i && l4->heap[(i - 1) / 2]->deadline > c->deadline) {
-        heap_place(l4, i, l4->heap[(i - 1) / 2]);
+        heap_set(l4, i, l4->heap[(i - 1) / 2]);
         i = (i - 1) / 2;
     }
-    heap_place(l4, i, c);
+    heap_set(l4, i, c);
 }
 
 static void heap_down(kb_l4 *l4, uint32_t i)
@@ -94,10 +94,10 @@ static void heap_down(kb_l4 *l4, uint32_t i)
             child++;
         if (l4->heap[child]->deadline >= c->deadline)
             break;
-        heap_place(l4, i, l4->heap[child]);
+        heap_set(l4, i, l4->heap[child]);
         i = child;
     }
-    heap_place(l4, i, c);
+    heap_set(l4, i, c);
 }
 
 void kb_l4_heap_remove(kb_l4 *l4, kb_conn *c)
@@ -109,7 +109,7 @@ void kb_l4_heap_remove(kb_l4 *l4, kb_conn *c)
     c->heap_index = -1;
     if (moved == c)
         return;
-    heap_place(l4, i, moved);
+    heap_set(l4, i, moved);
     heap_up(l4, i);
     heap_down(l4, (uint32_t)moved->heap_index);
 }
@@ -152,7 +152,7 @@ void kb_l4_schedule(kb_conn *c)
         return;
     if (c->heap_index < 0) {
         c->deadline = at; /* heap_room is kept ahead of the number of connections */
-        heap_place(l4, l4->heap_count, c);
+        heap_set(l4, l4->heap_count, c);
         l4->heap_count++;
     }
     c->deadline = at;

@@ -166,7 +166,7 @@ void kb_clamp_mss(uint8_t *frame, size_t length, uint32_t mtu)
                 return;
             put16(ip + i + 2, most);
             if (!(frame[0] & NEEDS_CSUM)) {
-                /* at an odd place the bytes of the word count the other way round */
+                /* at an odd offset the bytes of the word count the other way round */
                 int odd = (int)((i + 2 - at) & 1);
                 update_sum(ip + at + 16, odd ? (uint16_t)(old >> 8 | old << 8) : old, odd ? (uint16_t)(most >> 8 | most << 8) : most);
             }

@@ -58,7 +58,7 @@ typedef struct event_node {
 } event_node;
 
 struct kb_plane {
-    pthread_mutex_t gate, lock; /* see kb_plane_enter() */
+    pthread_mutex_t entry, lock; /* see kb_plane_enter() */
     pthread_t thread;
     int epoll, wake, notify, stop, handshakes;
     uint32_t number;

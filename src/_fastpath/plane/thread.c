@@ -23,12 +23,12 @@
 #include <unistd.h>
 
 /* The thread takes the lock again and again, and a mutex is not fair: a caller from Python could wait for many batches. So everybody
- * waits for the lock behind the gate, and the thread finds the gate closed while a caller stands there. */
+ * holds the entry mutex while it waits for the lock, and the thread finds that taken while a caller waits. */
 void kb_plane_enter(kb_plane *plane)
 {
-    pthread_mutex_lock(&plane->gate);
+    pthread_mutex_lock(&plane->entry);
     pthread_mutex_lock(&plane->lock);
-    pthread_mutex_unlock(&plane->gate);
+    pthread_mutex_unlock(&plane->entry);
 }
 
 void kb_plane_leave(kb_plane *plane)
@@ -252,7 +252,7 @@ kb_plane *kb_plane_new(uint32_t number, char *error)
     struct epoll_event e = {.events = EPOLLIN, .data = {.u64 = UINT64_MAX}};
     if (plane->epoll < 0 || plane->wake < 0 || plane->notify < 0 || epoll_ctl(plane->epoll, EPOLL_CTL_ADD, plane->wake, &e) < 0)
         goto failed;
-    pthread_mutex_init(&plane->gate, NULL);
+    pthread_mutex_init(&plane->entry, NULL);
     pthread_mutex_init(&plane->lock, NULL);
     /* signals are Python's: none is delivered to this thread, and a broken socket is an error of write, not a signal */
     sigset_t all, before;
@@ -267,7 +267,7 @@ kb_plane *kb_plane_new(uint32_t number, char *error)
     if (!failed)
         return plane;
     errno = failed;
-    pthread_mutex_destroy(&plane->gate);
+    pthread_mutex_destroy(&plane->entry);
     pthread_mutex_destroy(&plane->lock);
 failed:
     snprintf(error, 256, "cannot start the data plane: %s", strerror(errno));
@@ -320,7 +320,7 @@ void kb_plane_free(kb_plane *plane)
     close(plane->epoll);
     close(plane->wake);
     close(plane->notify);
-    pthread_mutex_destroy(&plane->gate);
+    pthread_mutex_destroy(&plane->entry);
     pthread_mutex_destroy(&plane->lock);
     free(plane);
 }

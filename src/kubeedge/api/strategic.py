@@ -108,22 +108,22 @@ def _merge_by_key(target: list[Any], patch: list[Any], field: schema.Field) -> l
         return [_clean(item) for item in patch if not (isinstance(item, dict) and _DIRECTIVE in item)]
     inner = schema.fields_of(field.type)
     result: list[Any] = list(target)
-    places: dict[str, list[int]] = {}  # an index: a hostile list of 100,000 items must not cost its square
+    positions: dict[str, list[int]] = {}  # an index: a hostile list of 100,000 items must not cost its square
     for index, old in enumerate(result):
         if isinstance(old, dict) and key in old:
-            places.setdefault(repr(old[key]), []).append(index)
+            positions.setdefault(repr(old[key]), []).append(index)
     for item in patch:
         if not isinstance(item, dict):
             raise Invalid(f"a list that merges by {key!r} holds {str(item)[:64]!r}, which is not an object")
         if key not in item:
             raise Invalid(f"map: {sorted(map(str, item))[:8]} does not contain declared merge key: {key}")
-        found = places.get(repr(item[key]), [])
+        found = positions.get(repr(item[key]), [])
         if item.get(_DIRECTIVE) == "delete":
             for index in found:
                 result[index] = _GONE
             found.clear()
         elif not found:
-            places.setdefault(repr(item[key]), []).append(len(result))
+            positions.setdefault(repr(item[key]), []).append(len(result))
             result.append(_merge_object({}, item, inner))
         else:
             result[found[0]] = _merge_object(result[found[0]], item, inner)
@@ -137,14 +137,14 @@ def _ordered(items: list[Any], live: list[Any], order: list[Any], field: schema.
         return repr(item.get(key) if key and isinstance(item, dict) else item)
 
     wanted = {identity(item): index for index, item in reversed(list(enumerate(order)))}
-    places = {identity(item): index for index, item in reversed(list(enumerate(live)))}
+    positions = {identity(item): index for index, item in reversed(list(enumerate(live)))}
     ours = sorted((item for item in items if identity(item) in wanted), key=lambda item: wanted[identity(item)])
     theirs = [item for item in items if identity(item) not in wanted]
     result: list[Any] = []
     # Merge the two sequences: an item of theirs goes first unless one of ours stood before it on the server.
     left = right = 0
     while left < len(ours) and right < len(theirs):
-        mine, other = places.get(identity(ours[left])), places.get(identity(theirs[right]))
+        mine, other = positions.get(identity(ours[left])), positions.get(identity(theirs[right]))
         if mine is not None and other is not None and mine < other:
             result.append(ours[left])
             left += 1

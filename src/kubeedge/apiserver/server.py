@@ -41,7 +41,7 @@ from kubeedge.errors import KubeEdgeError, Refused
 from kubeedge.kit.http1 import Request, Response
 from kubeedge.pki.identity import UserIdentity, of_peer
 
-_MAX_WATCHES = 1000  # open watches of one tenant; each holds a connection and a place in the store's list
+_MAX_WATCHES = 1000  # open watches of one tenant; each holds a connection and an entry in the store's list
 _MAX_WRITES = 64  # requests of one tenant that may bring a body of 3 MiB at the same time
 _MAX_LOGS = 100  # `kubectl logs` of one tenant; each holds a connection to a node, too
 _LISTS = 1  # of one tenant that are made at the same time: it is the processor that makes them
@@ -65,7 +65,7 @@ class ApiServer:
         *,
         unread: int = LIMIT,
     ) -> None:
-        """`check` raises Unauthorized for an identity that is proven and yet has no rights (any more).
+        """`check` raises Unauthorized for an identity that is authentic but has no access (any more).
 
         `unread`: bytes of answers that may wait for the clients of one tenant.
         """

@@ -1,4 +1,4 @@
-"""A response body that owns something (a watch's place, a connection) and gives it back however it ends."""
+"""A response body that owns something (the slot of a watch, a connection) and gives it back however it ends."""
 
 from __future__ import annotations
 

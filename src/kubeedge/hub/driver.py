@@ -23,7 +23,7 @@ QUEUED_MESSAGES = 64  # of one stream; its user acknowledges, so that an honest 
 QUEUED_BYTES = 4 * 1024 * 1024  # likewise: a window of sync and its largest message
 _TICK = 0.001  # seconds a timer waits at least: a loop's timers may fire a rounding error early
 _TAKEN = 4096  # bytes acknowledged by the peer's kernel from which on its process reads: more than our own questions
-_GOODBYE = 1.0  # seconds for a polite end; the peer may be gone
+_GOODBYE = 1.0  # seconds for an orderly close; the peer may be gone
 
 
 class Transport(Protocol):

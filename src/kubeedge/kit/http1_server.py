@@ -291,7 +291,7 @@ class _ServerConnection:
             await self._drain()
 
     def _cut(self, reason: str, cause: BaseException | None = None) -> NoReturn:
-        """Reset the connection: after a polite end a client could take half an answer for a whole one."""
+        """Reset the connection: after an orderly close a client could take half an answer for a whole one."""
         reset_writer(self._writer)
         raise ConnectionResetError(reason) from cause
 

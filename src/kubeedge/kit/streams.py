@@ -47,7 +47,7 @@ def abort_writer(writer: asyncio.StreamWriter) -> None:
 
 
 def reset_writer(writer: asyncio.StreamWriter) -> None:
-    """Cut off so that the peer knows it: over TCP with a reset, where abort alone looks like a polite end."""
+    """Cut off so that the peer knows it: over TCP with a reset, where abort alone looks like an orderly close."""
     sock = writer.get_extra_info("socket")
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         with contextlib.suppress(OSError):  # closed already

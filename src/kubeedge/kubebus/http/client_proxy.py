@@ -117,10 +117,10 @@ class ClientProxy:
         """For a page that asks for an absolute path. Gives away nothing but an address that the client has had."""
         if request.method not in ("GET", "HEAD"):
             return None
-        place = h.back_below(request.headers, request.target)
-        if place is None or not self._allow(TenantId(place[0])):
+        target = h.back_below(request.headers, request.target)
+        if target is None or not self._allow(TenantId(target[0])):
             return None
-        return Response(307, [("location", place[1]), ("vary", "referer"), ("cache-control", "no-store")])
+        return Response(307, [("location", target[1]), ("vary", "referer"), ("cache-control", "no-store")])
 
     async def _forward(self, request: Request, url: ServiceUrl, give_back: Callable[[], None]) -> Response | Upgrade:
         body = has_body(request)

@@ -192,7 +192,7 @@ def below(prefix: str, location: str, host: str, proto: str = "") -> str:
 
 def back_below(headers: Headers, target: str) -> tuple[str, str] | None:
     """(tenant's part of the path, where to) of a request for an absolute path by a page that lives below a prefix: its Referer says which.
-    None when it does not, or when the path is below it already. The place is one of the host and of the service that the page is of."""
+    None when it does not, or when the path is below it already. The target is one of the host and of the service that the page is of."""
     host = next((value for name, value in headers if name == "host"), "")
     referers = [value for name, value in headers if name == "referer"]
     if len(referers) != 1 or not target.startswith("/") or target.startswith("//"):

@@ -238,7 +238,7 @@ class Links:
         older, was_up = self._slots[slot], self.best() is not None
         self._slots[slot] = link
         if older is not None:
-            self._retire(older, "a newer link took its place")
+            self._retire(older, "a newer link replaced it")
         if link.relay != self.relay:
             for other in self._slots:  # the node has moved: no flow may be left at the relay that it came from
                 if other is not None and other.relay != link.relay:
