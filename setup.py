@@ -48,6 +48,7 @@ def extensions() -> list[Extension]:
             ),
             Extension("kubeedge._fastpath.checksum", [str(FASTPATH / "checksum.pyx")], depends=headers, **flags),
             Extension("kubeedge._fastpath.libc", [str(FASTPATH / "libc.pyx")], **flags),
+            Extension("kubeedge._fastpath.aead", [str(FASTPATH / "aead.pyx")], libraries=["crypto"], **flags),
         ],
         include_path=["src"],
         build_dir="build/cython",

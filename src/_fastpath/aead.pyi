@@ -1,0 +1,6 @@
+KEY_SIZE: int
+NONCE_SIZE: int
+TAG_SIZE: int
+
+def encrypt(key: bytes, nonce: bytes, data: bytes, ad: bytes = b"", /) -> bytes: ...
+def decrypt(key: bytes, nonce: bytes, sealed: bytes, ad: bytes = b"", /) -> bytes: ...
