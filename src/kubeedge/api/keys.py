@@ -37,6 +37,9 @@ number in 16 digits); NAMESPACE is "_" for what has none.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber
 
 CLUSTER_SCOPE = "_"
@@ -70,6 +73,12 @@ def split(key: str) -> tuple[str, str, str]:
     """(resource, namespace, name) of the last three elements of a desired or reported key; namespace "" for "_"."""
     resource, namespace, name = key.rsplit("/", 3)[1:]
     return resource, "" if namespace == CLUSTER_SCOPE else namespace, name
+
+
+def of_resources(resources: Iterable[str]) -> re.Pattern[str]:
+    """Matches the keys, in both stores, of objects of these resources; "*" is all resources."""
+    names = "|".join("[^/]+" if name == "*" else re.escape(name) for name in sorted(resources))
+    return re.compile(f"/(?:t/[^/]+/(?:registry/[^/]+|edge/[^/]+/(?:desired|reported))|desired|reported)/(?:{names})/")
 
 
 def edges(tenant: TenantId) -> str:

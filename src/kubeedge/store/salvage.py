@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kubeedge.store.model import MAX_KEY, MAX_VALUE
+from kubeedge.store.sealing import OVERHEAD, Keyring, NotAuthentic, Sealed, key_id
 from kubeedge.store.sqlite_file import SHIFT
 
 log = logging.getLogger("kubeedge.store")
@@ -32,8 +33,8 @@ class Salvage:
     revision: int = 0  # the highest that was seen; a store that counts on from it gives out no number twice
 
 
-def salvage(path: Path, wanted: Callable[[str, bytes], bool]) -> Salvage:
-    """Of the file, which stays as it is. Never raises: what cannot be read is not there."""
+def salvage(path: Path, wanted: Callable[[str, bytes], bool], keyring: Keyring | None = None) -> Salvage:
+    """Of the file, which stays as it is. Never raises: what cannot be read, or opened with the keys, is not there."""
     found = Salvage()
     newest: dict[str, tuple[int, bytes | None]] = {}
     copy = path.with_name(f"{path.name}.reading")
@@ -52,17 +53,29 @@ def salvage(path: Path, wanted: Callable[[str, bytes], bool]) -> Salvage:
     finally:
         for leftover in (*(new for _, new in files), copy.with_name(copy.name + "-shm")):
             leftover.unlink(missing_ok=True)
-    found.values = {
-        key: value for key, (_, value) in sorted(newest.items()) if value is not None and wanted(key, value)
-    }
+    for key, (id, stored) in sorted(newest.items()):
+        if stored is not None:
+            value = _opened(id, key, stored, keyring)
+            if wanted(key, value):
+                found.values[key] = value
     return found
+
+
+def _opened(id: int, key: str, stored: bytes, keyring: Keyring | None) -> bytes:
+    """Without trust in what the file says of itself: as it is, unless it names one of our keys and is authentic."""
+    if keyring is None or (found := keyring.find(key_id(stored))) is None:
+        return stored
+    try:
+        return Sealed(found, ("*",)).open(id, key, stored)
+    except NotAuthentic:
+        return stored
 
 
 def _keep(row: tuple[object, ...], newest: dict[str, tuple[int, bytes | None]], found: Salvage) -> None:
     id, name, value = row
     if not isinstance(id, int) or not isinstance(name, bytes) or not isinstance(value, bytes | None):
         return
-    if not 0 < len(name) <= MAX_KEY or len(value or b"") > MAX_VALUE or b"\0" in name:
+    if not 0 < len(name) <= MAX_KEY or len(value or b"") > MAX_VALUE + OVERHEAD or b"\0" in name:
         return
     try:
         key = name.decode()

@@ -8,8 +8,8 @@ A new store is made under another name and renamed, so that a file which is ther
 process at a time has the store open: it holds PATH.lock.
 
 Lives here:      reads, compaction, leases, the life of a store.
-Lives elsewhere: commits (sqlite_writer.py), rows and statements (sqlite_history.py), the file and its schema (sqlite_file.py), what a
-                 transaction means (core.py), watches (watch.py).
+Lives elsewhere: commits (sqlite_writer.py), rows and statements (sqlite_history.py), the file and its schema (sqlite_file.py), values that
+                 are encrypted in it (sealing.py, reseal.py), what a transaction means (core.py), watches (watch.py).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from kubeedge import faults
 from kubeedge.api.names import Revision
 from kubeedge.errors import KubeEdgeError, Misuse, NotFound, Unavailable
 from kubeedge.kit import private
+from kubeedge.store import reseal
 from kubeedge.store import sqlite_history as history
 from kubeedge.store.core import MAX_OPS, check, check_range, evaluate
 from kubeedge.store.leases import Leases
@@ -84,10 +85,12 @@ async def open_sqlite(
         from kubeedge.store.salvage import salvage  # here: what it imports is not for each agent to carry
 
         with translated(path):
-            found = salvage(path, wanted)
+            found = salvage(path, wanted, settings.keyring)
             aside = set_aside(path, why="corrupt")
             faults.at("store.rebuild.before_create")
-            create(path, settings, found.values, found.revision if found.values else 0)
+            sealing, sealer = reseal.choose(settings.keyring, None, exists=False)
+            revision = found.revision if found.values else 0
+            create(path, settings, found.values, revision, sealing=sealing, sealer=sealer)
         log.error("%s; it is kept as %s, and %d keys of it could be read and go on", exc, aside.name, len(found.values))
         return SqliteStore(path, settings)
 
@@ -103,10 +106,14 @@ class SqliteStore:
             self._lock = undo.enter_context(locked(path))
             private.files((path, *companions(path), lock_of(path)))  # they hold Secrets; a restored copy has any mode
             if not path.exists():
-                create(path, settings)
+                reseal.require(settings.keyring, None, path)
+                create(path, settings, sealing=reseal.choose(settings.keyring, None, exists=False)[0])
             check_header(path)
             db = undo.enter_context(contextlib.closing(connect(path, settings)))
             self._store_id = examine(db, path)
+            self._values, self.sealing = reseal.prepare(path, db, settings)
+            if self.sealing.reopen:  # it is another file now
+                db = undo.enter_context(contextlib.closing(connect(path, settings)))
             self._reader = undo.enter_context(contextlib.closing(connect(path, settings)))
             self._reader.execute("PRAGMA query_only = 1")
             self._revision = read_revision(self._reader)
@@ -118,7 +125,7 @@ class SqliteStore:
             self._leases.not_below(used + 1)
             undo.pop_all()
         self._watches = Watches(self._changes, lambda: self._compacted)
-        self._writer = writer(path, db, self._revision, self._committed)
+        self._writer = writer(path, db, self._revision, self._committed, self._values)
         self._closed = False
         self._compacting: asyncio.Task[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
@@ -150,7 +157,7 @@ class SqliteStore:
             current = self._revision
             at = current if revision is None else revision
             check_readable(at, current, self._compacted)
-            found, count = history.read_range(reader, key, end, at=at, limit=limit, keys_only=keys_only)
+            found, count = history.read_range(reader, key, end, self._values, at=at, limit=limit, keys_only=keys_only)
         return RangeResult(found, current, len(found) < count, count)
 
     async def get(self, key: str) -> KeyValue | None:
@@ -163,7 +170,7 @@ class SqliteStore:
     def _changes(self, prefix: str, after: Revision, limit: int) -> tuple[Sequence[Change], Revision]:
         """History for a watcher that is behind."""
         with translated(self.path), history.snapshot(self._reader) as reader:
-            return history.read_changes(reader, prefix, after=after, upto=self._revision, limit=limit)
+            return history.read_changes(reader, prefix, self._values, after=after, upto=self._revision, limit=limit)
 
     # -- writing -------------------------------------------------------------------------------------------------------------
 
@@ -172,6 +179,9 @@ class SqliteStore:
             raise Misuse("the store is closed")
         check(compares, success, failure)
         check_leases(self._leases, success, failure)
+        for op in (*success, *failure):
+            if isinstance(op, Put):
+                self._values.check(op.key)
         if self._writer.idle and all(isinstance(op, Get) for ops in (success, failure) for op in ops):
             return self._look(compares, success, failure)
         return await self._writer.transact(compares, success, failure)
@@ -179,7 +189,7 @@ class SqliteStore:
     def _look(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op]) -> TxnResult:
         """A transaction that only reads, of what was acknowledged."""
         with translated(self.path), history.snapshot(self._reader) as reader:
-            view = history.HistoryView(reader, below=(self._revision + 1) << SHIFT)
+            view = history.HistoryView(reader, self._values, below=(self._revision + 1) << SHIFT)
             view.expect(success)
             outcome = evaluate(view, self._revision, compares, success, failure)
         return TxnResult(outcome.succeeded, outcome.revision, outcome.responses)

@@ -18,8 +18,10 @@ from typing import Literal, TextIO
 from kubeedge.api.names import Revision
 from kubeedge.errors import KubeEdgeError, Unavailable
 from kubeedge.store.core import FIRST_REVISION
+from kubeedge.store.sealing import Keyring, NotAuthentic, Plain, Sealing, Values
 
-_SCHEMA_VERSION = 1
+SCHEMA_PLAIN = 1
+SCHEMA_SEALED = 2  # an agent that knows no sealed values must not take them for objects
 _SCHEMA = """
     CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
     CREATE TABLE history (
@@ -55,6 +57,7 @@ class SqliteSettings:
         10_000  # history kept by automatic compaction: how far a node may be behind without a snapshot
     )
     compact_every: int = 2_000  # revisions between two automatic compactions; each costs a few commits
+    keyring: Keyring = Keyring()  # what is encrypted in the file, and with which keys
 
 
 def set_aside(path: Path, *, why: Literal["corrupt", "replaced"]) -> Path:
@@ -104,32 +107,56 @@ def locked(path: Path) -> TextIO:
     return lock
 
 
-def create(path: Path, settings: SqliteSettings, values: Mapping[str, bytes] | None = None, revision: int = 0) -> None:
+def create(
+    path: Path,
+    settings: SqliteSettings,
+    values: Mapping[str, bytes] | None = None,
+    revision: int = 0,
+    *,
+    sealing: Sealing | None = None,
+    sealer: Values | None = None,
+) -> None:
     """A store that is complete before it has its name: empty, or with these values, all written at the revision after that one."""
+    sealer = sealer or Plain()
     new = path.with_name(path.name + ".new")
     for leftover in (new, *companions(new), *companions(path)):  # a log without its file would be applied to ours
         leftover.unlink(missing_ok=True)
     os.close(os.open(new, os.O_CREAT | os.O_EXCL, 0o600))  # it will hold Secrets
     with contextlib.closing(connect(new, settings)) as db:
         db.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA.split(";"):
-            if statement.strip():
-                db.execute(statement)
+        make_tables(db)
         rows: Sequence[tuple[str, str | int]] = (
-            ("schema", _SCHEMA_VERSION),
+            ("schema", SCHEMA_SEALED if sealing else SCHEMA_PLAIN),
             ("store_id", uuid.uuid4().hex),
             ("compacted", 0),
             ("swept", 0),  # ids up to here were followed by a compaction
             ("revision", max(FIRST_REVISION, revision + 1)),
+            *((("sealing", sealing.text()),) if sealing else ()),
         )
-        history = (
-            (revision + 1 << SHIFT | n, *item, revision + 1, 1, 0) for n, item in enumerate((values or {}).items())
-        )
+        numbered = enumerate((values or {}).items(), revision + 1 << SHIFT)
+        history = ((id, key, sealer.seal(id, key, value), revision + 1, 1, 0) for id, (key, value) in numbered)
         db.executemany("INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)", history)
         db.executemany("INSERT INTO meta VALUES (?, ?)", rows)
         db.execute("COMMIT")
+    take_name(new, path)
+
+
+def make_tables(db: sqlite3.Connection) -> None:
+    """Of an empty file."""
+    for statement in _SCHEMA.split(";"):
+        if statement.strip():
+            db.execute(statement)
+
+
+def take_name(new: Path, path: Path) -> None:
+    """A file that is whole becomes the store, durably."""
     os.rename(new, path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """What was renamed or removed in it is so after a power cut."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
     finally:
@@ -159,8 +186,8 @@ def examine(db: sqlite3.Connection, path: Path) -> str:
         raise CorruptStore(result, where=str(path))
     for columns in _COLUMNS:  # names of columns are bytes of the file, too
         db.execute(f"SELECT {columns} LIMIT 0")
-    if int(meta(db, "schema")) != _SCHEMA_VERSION:
-        raise CorruptStore(f"schema {meta(db, 'schema')} instead of {_SCHEMA_VERSION}", where=str(path))
+    if int(meta(db, "schema")) not in (SCHEMA_PLAIN, SCHEMA_SEALED):
+        raise CorruptStore(f"schema {meta(db, 'schema')} instead of {SCHEMA_SEALED}", where=str(path))
     return str(meta(db, "store_id"))
 
 
@@ -171,6 +198,11 @@ def meta(db: sqlite3.Connection, name: str) -> str | int:
         raise sqlite3.DatabaseError(f"no {name} in the table meta")
     value: str | int = row[0]
     return value
+
+
+def set_meta(db: sqlite3.Connection, name: str, value: str | int) -> None:
+    """In the open transaction."""
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
 
 def read_revision(db: sqlite3.Connection) -> Revision:
@@ -193,7 +225,7 @@ def translate(exc: BaseException, path: Path) -> KubeEdgeError:
     if isinstance(exc, KubeEdgeError):
         return exc
     text = (isinstance(exc, OSError) and exc.strerror) or str(exc)  # the text of an OSError names its file
-    if isinstance(exc, UnicodeDecodeError):  # a key that no writer has written
+    if isinstance(exc, UnicodeDecodeError | NotAuthentic):  # a key or value that no writer has written
         error: KubeEdgeError = CorruptStore(text, where=str(path))
     elif isinstance(exc, sqlite3.DatabaseError) and any(
         w in text

@@ -3,6 +3,8 @@
 Row id *is* the revision: id = revision << 20 | n for the n-th change of a transaction, so the history is in order by itself and
 needs no second index. A delete is a row whose value is NULL. The newest row of a key is its state.
 
+A value may stand sealed in its row (sealing.py).
+
 Lives elsewhere: the schema (sqlite_file.py), when it is asked and by whom (sqlite.py, sqlite_writer.py).
 """
 
@@ -19,6 +21,7 @@ from kubeedge.api.keys import prefix_end
 from kubeedge.api.names import Revision
 from kubeedge.store.core import MAX_OPS, Head
 from kubeedge.store.model import Change, ChangeKind, Delete, Get, KeyValue, Op, Put
+from kubeedge.store.sealing import Plain, Values
 from kubeedge.store.sqlite_file import SHIFT, meta
 
 _COMPACT_STEP = 500  # rows followed in one commit: a long one would block writers
@@ -32,17 +35,18 @@ Row: TypeAlias = tuple[int, str, bytes | None, int, int, int]
 
 
 def read_range(
-    db: sqlite3.Connection, key: str, end: str, *, at: Revision, limit: int, keys_only: bool
+    db: sqlite3.Connection, key: str, end: str, values: Values, *, at: Revision, limit: int, keys_only: bool
 ) -> tuple[tuple[KeyValue, ...], int]:
     """The live keys from `key` up to `end` ("": that one key) at a revision, at most `limit` (0: all); and how many there are."""
     columns = COLUMNS if not keys_only else COLUMNS.replace("value", "iif(value IS NULL, NULL, x'')")
+    values = values if not keys_only else Plain()
     top = (at + 1) << SHIFT
     if not end:
         row = db.execute(
             f"SELECT {columns} FROM history WHERE key = ? AND id < ? ORDER BY id DESC LIMIT 1", (key, top)
         ).fetchone()
         found = [row] if row and row[2] is not None else []
-        return tuple(key_value(r) for r in found), len(found)
+        return tuple(key_value(r, values) for r in found), len(found)
     newest = "SELECT max(id) FROM history WHERE key >= ? AND key < ? AND id < ? GROUP BY key"
     live = f"FROM history WHERE id IN ({newest}) AND value IS NOT NULL"
     if limit:  # key by key, to stop early
@@ -56,11 +60,11 @@ def read_range(
     count = len(found)
     if limit and count == limit:
         count = db.execute(f"SELECT count(*) {live}", (key, end, top)).fetchone()[0]
-    return tuple(key_value(r) for r in found), count
+    return tuple(key_value(r, values) for r in found), count
 
 
 def read_changes(
-    db: sqlite3.Connection, prefix: str, *, after: Revision, upto: Revision, limit: int
+    db: sqlite3.Connection, prefix: str, values: Values, *, after: Revision, upto: Revision, limit: int
 ) -> tuple[Sequence[Change], Revision]:
     """Changes below a prefix, in order: whole revisions, about `limit` rows or _HISTORY_BYTES; and the revision that they reach to."""
     changes: list[Change] = []
@@ -71,7 +75,7 @@ def read_changes(
     path = "INDEXED BY history_by_key" if few else "NOT INDEXED"
     sql = f"SELECT {COLUMNS} FROM history {path} WHERE key >= ? AND key < ? AND id >= ? AND id < ? ORDER BY id"
     for row in db.execute(sql, bounds):
-        one = change(row)
+        one = change(row, values)
         if (len(changes) >= limit or size >= _HISTORY_BYTES) and one.revision > changes[-1].revision:
             return changes, changes[-1].revision
         changes.append(one)
@@ -79,9 +83,9 @@ def read_changes(
     return changes, upto
 
 
-def append(db: sqlite3.Connection, changes: Sequence[Change]) -> None:
+def append(db: sqlite3.Connection, changes: Sequence[Change], values: Values) -> None:
     """Add the rows of one revision to the open transaction."""
-    db.executemany(f"INSERT INTO history ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows(changes))
+    db.executemany(f"INSERT INTO history ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows(changes, values))
 
 
 def mark_compacted(db: sqlite3.Connection, revision: Revision, current: Revision) -> None:
@@ -118,8 +122,9 @@ def sweep(db: sqlite3.Connection, revision: Revision) -> bool:
 class HistoryView:
     """The newest values below a row id, as the connection's open transaction sees them."""
 
-    def __init__(self, db: sqlite3.Connection, below: int = (1 << 63) - 1) -> None:
+    def __init__(self, db: sqlite3.Connection, values: Values, below: int = (1 << 63) - 1) -> None:
         self._db = db
+        self._sealing = values
         self._below = below
         self._heads: dict[str, Head | None] = {}
         self._values: dict[str, KeyValue | None] = {}
@@ -135,7 +140,7 @@ class HistoryView:
                 self._heads[key] = (Revision(created), version)
         if self._values:
             for row in self._newest_of(self._values, ", ".join(f"h.{name}" for name in COLUMNS.split(", "))):
-                self._values[row[1]] = key_value(row)
+                self._values[row[1]] = key_value(row, self._sealing)
 
     def _newest_of(self, keys: Iterable[str], columns: str) -> Iterator[Any]:
         return self._db.execute(
@@ -150,7 +155,7 @@ class HistoryView:
         row = self._db.execute(
             f"SELECT {COLUMNS} FROM history WHERE key = ? AND id < ? ORDER BY id DESC LIMIT 1", (key, self._below)
         ).fetchone()
-        return key_value(row) if row and row[2] is not None else None
+        return key_value(row, self._sealing) if row and row[2] is not None else None
 
     def head(self, key: str) -> Head | None:
         if key in self._heads:
@@ -167,7 +172,7 @@ class HistoryView:
             "WHERE key >= ? AND key < ? AND id < ? GROUP BY key) AND value IS NOT NULL ORDER BY key",
             (key, end, self._below),
         )
-        return [key_value(row) for row in rows]
+        return [key_value(row, self._sealing) for row in rows]
 
     def owned(self, lease: int) -> Sequence[Delete]:
         """What the lease owns, as much as one transaction takes."""
@@ -189,24 +194,25 @@ def snapshot(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         db.execute("ROLLBACK")
 
 
-def rows(changes: Sequence[Change]) -> Iterator[Row]:
+def rows(changes: Sequence[Change], values: Values) -> Iterator[Row]:
     """The rows of one transaction's changes, in order."""
     for n, c in enumerate(changes):
-        value = c.value if c.kind is ChangeKind.PUT else None
-        yield (c.revision << SHIFT) | n, c.key, value, c.create_revision, c.version, c.lease
+        id = (c.revision << SHIFT) | n
+        value = values.seal(id, c.key, c.value) if c.kind is ChangeKind.PUT else None
+        yield id, c.key, value, c.create_revision, c.version, c.lease
 
 
-def key_value(row: Row) -> KeyValue:
-    """A row that is no delete."""
+def key_value(row: Row, values: Values) -> KeyValue:
+    """A row that is no delete. Raises NotAuthentic, as all that read values."""
     id, key, value, create, version, lease = row
     assert value is not None
-    return KeyValue(key, value, Revision(create), Revision(id >> SHIFT), version, lease)
+    return KeyValue(key, values.open(id, key, value), Revision(create), Revision(id >> SHIFT), version, lease)
 
 
-def change(row: Row) -> Change:
+def change(row: Row, values: Values) -> Change:
     """A row as watches deliver it."""
     id, key, value, create, version, lease = row
     revision = Revision(id >> SHIFT)
     if value is None:
         return Change(ChangeKind.DELETE, key, b"", revision)
-    return Change(ChangeKind.PUT, key, value, revision, Revision(create), version, lease)
+    return Change(ChangeKind.PUT, key, values.open(id, key, value), revision, Revision(create), version, lease)

@@ -24,6 +24,7 @@ from kubeedge.errors import KubeEdgeError, Misuse
 from kubeedge.store import sqlite_history as history
 from kubeedge.store.core import Outcome, evaluate
 from kubeedge.store.model import Compare, Op, TxnResult
+from kubeedge.store.sealing import Values
 from kubeedge.store.sqlite_file import translate
 
 GROUP = 256  # transactions that share one commit at most
@@ -58,10 +59,16 @@ class Writer:
     """
 
     def __init__(
-        self, path: Path, db: sqlite3.Connection, revision: Revision, committed: Callable[[Answers], None]
+        self,
+        path: Path,
+        db: sqlite3.Connection,
+        revision: Revision,
+        committed: Callable[[Answers], None],
+        values: Values,
     ) -> None:
         self.path = path
         self.db = db
+        self._values = values
         self._revision = revision  # of the last commit; the loop's thread hears of it later
         self._committed = committed
         self._loop = asyncio.get_running_loop()
@@ -150,7 +157,7 @@ class Writer:
     def _decide(self, group: list[WriteRequest]) -> Answers:
         answers: list[tuple[WriteRequest, Outcome | BaseException]] = []
         revision = self._revision
-        view = history.HistoryView(self.db)
+        view = history.HistoryView(self.db, self._values)
         self.db.execute("BEGIN IMMEDIATE")
         for request in group:
             success = view.owned(request.ends_lease) if request.ends_lease else request.success
@@ -161,7 +168,7 @@ class Writer:
                 answers.append((request, exc))
                 continue
             if outcome.changes:
-                history.append(self.db, outcome.changes)
+                history.append(self.db, outcome.changes, self._values)
                 revision = outcome.revision
             answers.append((request, outcome))
         if revision == self._revision:

@@ -33,6 +33,7 @@ from kubeedge.store.sqlite_file import (
     meta,
     read_revision,
     set_aside,
+    sync_directory,
     translated,
 )
 
@@ -127,10 +128,10 @@ def restore(source: Path, path: Path) -> Path | None:
         old = _aside(path) if path.exists() else None
         for companion in companions(path):  # a log without its file would be applied to ours
             companion.unlink(missing_ok=True)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
         faults.at("store.restore.before_rename")
         os.rename(new, path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
         return old
 
 
@@ -204,7 +205,7 @@ def _copy(db: sqlite3.Connection, target: Path, change: Callable[[sqlite3.Connec
                 copy.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             _sync(new)
             os.rename(new, target)
-            _sync_directory(target.parent)
+            sync_directory(target.parent)
         finally:
             for leftover in (new, *companions(new)):
                 leftover.unlink(missing_ok=True)
@@ -227,14 +228,6 @@ def _must_exist(path: Path) -> None:
 
 def _sync(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
     finally:

@@ -6,7 +6,6 @@ import hashlib
 import os
 
 import pytest
-
 from kubeedge._fastpath import aead
 
 NONCE = b"ABCDEFGHIJKLMNOPQRSTUVWX"
