@@ -35,8 +35,10 @@ from kubeedge.kit.metrics_server import MetricsServer
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.url import L4_PORT
 from kubeedge.pki.ca import Authority
+from kubeedge.store import sealing_keys
 from kubeedge.store.model import Store
 from kubeedge.store.sqlite import open_sqlite
+from kubeedge.store.sqlite_file import SqliteSettings
 from kubeedge.sync.bounds import Bounds
 from kubeedge_cloud.admin.kubeconfigs import KubeconfigRoutes
 from kubeedge_cloud.admin.network import NetworkRoutes
@@ -133,7 +135,12 @@ async def _run(config: CloudConfig, new_authority: bool) -> None:
 async def _open_store(config: CloudConfig) -> Store:
     etcd = config.store.etcd
     if not etcd.endpoints:
-        return await open_sqlite(config.paths.state / "cloud.db")
+        keyring = sealing_keys.keyring(config.secrets_encryption, os.environ, required=True)
+        return await open_sqlite(config.paths.state / "cloud.db", settings=SqliteSettings(keyring=keyring))
+    if config.secrets_encryption.enable:
+        raise Invalid(
+            "secretsEncryption is for the SQLite store; with etcd encrypt the disks of its members", path="secretsEncryption"
+        )
     try:
         # imported here: a cloud on SQLite does without grpc
         from kubeedge_cloud.etcd.members import EtcdSettings

@@ -35,12 +35,13 @@ from kubeedge.api.names import L4Port, NodeName, NodeNumber, TenantId
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.config import edge
-from kubeedge.config.edge import EdgeConfig, NodeCredentials
+from kubeedge.config.edge import EdgeConfig, NodeCredentials, SecretsEncryption
 from kubeedge.control.server import ControlServer
 from kubeedge.kit import logs, private
 from kubeedge.kit.metrics import Family, MetricsRegistry
 from kubeedge.store.model import Store
 from kubeedge.store.sqlite import SqliteStore, open_sqlite
+from kubeedge.store.sqlite_file import SqliteSettings
 
 if TYPE_CHECKING:
     from kubeedge.kubebus.module import KubeBus
@@ -63,7 +64,8 @@ async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
         private.directory(path)
     private.files([*paths.pki.glob("*.key*"), edge.credentials_path(paths)])
     # a corrupt store is set aside; what can be read of it is used, offline too, until the cloud compares it
-    store = await open_sqlite(config.paths.state / "edge.db", on_corrupt="rebuild", wanted=worth_keeping)
+    path = config.paths.state / "edge.db"
+    store = await open_sqlite(path, settings=_store_settings(config), on_corrupt="rebuild", wanted=worth_keeping)
     try:
         agent = Agent(config, credentials, store)
         gc.collect()
@@ -74,6 +76,14 @@ async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
         await store.close()
         if stuck:  # asyncio.run would wait for them for ever
             os._exit(1)
+
+
+def _store_settings(config: EdgeConfig) -> SqliteSettings:
+    if config.secrets_encryption == SecretsEncryption():
+        return SqliteSettings()
+    from kubeedge.store.sealing_keys import keyring
+
+    return SqliteSettings(keyring=keyring(config.secrets_encryption, os.environ))
 
 
 class Agent:
@@ -282,6 +292,7 @@ class Agent:
             self.parts.store,
             bus=(lambda: bus.status) if bus is not None else None,
             runtime=engine.not_ready if engine is not None else None,
+            encryption=self.parts.store.sealing,
         )
 
     def _control(self) -> Module:

@@ -21,7 +21,13 @@ MANAGED = "kubeedge.io/managed"  # annotation of a Node that was made here: it g
 UNREACHABLE = "node.kubernetes.io/unreachable"
 KUBEBUS_READY = "KubeBusReady"  # condition of a Node: it has a link to a relay
 RUNTIME_READY = "ContainerRuntimeReady"  # condition of a Node: it can start containers
-REPORTED_CONDITIONS = {"kubebus": KUBEBUS_READY, "containerruntime": RUNTIME_READY}  # by name of the report
+SECRETS_ENCRYPTED = "SecretsEncrypted"  # condition of a Node: Secrets are encrypted on its disk, with a key that is there
+#: by name of the report
+REPORTED_CONDITIONS = {
+    "kubebus": KUBEBUS_READY,
+    "containerruntime": RUNTIME_READY,
+    "secretsencryption": SECRETS_ENCRYPTED,
+}
 _UNKNOWN = {"status": "Unknown", "reason": "NodeStatusUnknown", "message": "edge agent's channel is not attached"}
 _REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 EVENT_LIFE = 3600.0  # seconds: the API keeps no event longer, so an older one is not brought there again

@@ -32,6 +32,12 @@ async def status(parts: Parts, modules: Sequence[ModuleState]) -> dict[str, Any]
         answer["channel"] = _channel(parts.channel)
         down, up = _progress(parts.channel.down), _progress(parts.channel.up)
         answer["sync"] = {"down": down, "up": up, "revision": parts.store.revision}
+    if (sealing := parts.store.sealing).enabled or sealing.unreadable:
+        answer["secretsEncryption"] = {
+            "key": sealing.key if sealing.lasting else "",
+            "unreadable": sealing.unreadable,
+            "problem": sealing.problem,
+        }
     if parts.writes is not None:
         answer["writes"] = {"pending": await parts.writes.pending(), **parts.writes.outcomes}
     if parts.bus is not None:
@@ -84,6 +90,12 @@ async def sync_status(parts: Parts) -> dict[str, Any]:
         "up": await observe.source(parts.store, keys.REPORTED, channel.up),
         "wire": {"bytesIn": hub.counters.bytes_in, "bytesOut": hub.counters.bytes_out},
     }
+    if (sealing := parts.store.sealing).enabled or sealing.unreadable:
+        answer["secretsEncryption"] = {
+            "key": sealing.key if sealing.lasting else "",
+            "unreadable": sealing.unreadable,
+            "problem": sealing.problem,
+        }
     if parts.writes is not None:
         answer["writes"] = {"pending": await parts.writes.pending(), **parts.writes.outcomes}
     return answer

@@ -243,6 +243,24 @@ def _add_upkeep(commands: _Commands) -> None:
         verb.add_argument("file", help="the backup")
     backup.add_argument("--force", action="store_true", help="replace the file if it exists")
 
+    p = commands.add(
+        "secrets-key", "secrets_key", "keys that encrypt Secrets in the store of this machine", output=False
+    )
+    verbs = _verbs(
+        p,
+        ("generate", "make a file with a new key"),
+        ("rotate", "put a new key before those in the file"),
+        ("prune", "take keys out of the file that the store no longer needs; backups may"),
+        ("status", "what is encrypted, with which key, and whether that is there (exit status 1: it is not)"),
+    )
+    for verb in verbs:
+        _root(verb)
+        verb.add_argument("--config", help="configuration file (default: the agent's below ROOT, or the cloud's)")
+        if verb is not verbs[-1]:
+            verb.add_argument(
+                "file", nargs="?", help="the file (default: secretsEncryption.keyFile of the configuration)"
+            )
+
     p = commands.add("sync", "sync", "synchronisation between node and cloud", output=False)
     (status,) = _verbs(p, ("status", "last sync revisions, lag, queue and bytes in both directions"))
     status.add_argument("--socket", help=f"unix socket (default: {EDGE_SOCKET}, or {CLOUD_SOCKET})")

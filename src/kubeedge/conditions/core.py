@@ -1,4 +1,4 @@
-"""The conditions KubeBusReady and ContainerRuntimeReady of this node. Pure.
+"""The conditions KubeBusReady, ContainerRuntimeReady and SecretsEncrypted of this node. Pure.
 
 Links may be down while the hub's channel is up, so the node has to report it. Only what lasts is reported: a link that is replaced within a few
 seconds is not worth it, and each report is a write to flash.
@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
+from kubeedge.store.sealing import SealingStatus
+
 Condition: TypeAlias = dict[str, str]
 
 KUBEBUS = "KubeBusReady"
 RUNTIME = "ContainerRuntimeReady"
+ENCRYPTION = "SecretsEncrypted"
 DOWN_FOR = 10.0  # seconds without a link before it is reported
 
 
@@ -71,6 +74,21 @@ def of_runtime(not_ready: str, reported: Condition | None) -> Condition | None:
         new = _condition(RUNTIME, False, "ContainerRuntimeNotReady", not_ready)
     else:
         new = _condition(RUNTIME, True, "ContainerRuntimeReady", "containers can start")
+    return new if new != reported else None
+
+
+def of_encryption(sealing: SealingStatus, reported: Condition | None) -> Condition | None:
+    """Of the store, as it was opened. None: what was `reported` is still right."""
+    if sealing.unreadable:
+        why = sealing.problem or "none of the configured keys is theirs"
+        text = f"{sealing.unreadable} values cannot be decrypted until the agent starts with their key: {why}"
+        new = _condition(ENCRYPTION, False, "KeyMissing", text)
+    elif sealing.enabled and not sealing.lasting:
+        new = _condition(ENCRYPTION, False, "KeyMissing" if sealing.key else "NotEncrypted", sealing.problem)
+    elif sealing.problem:
+        new = _condition(ENCRYPTION, False, "NotRewritten", sealing.problem)
+    else:
+        new = _condition(ENCRYPTION, True, "Encrypted", f"encrypted with the key {sealing.key}")
     return new if new != reported else None
 
 

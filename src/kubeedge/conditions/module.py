@@ -1,4 +1,5 @@
-"""Module "conditions": reports to the cloud, over the hub's channel, whether this node has a link to a relay and can start containers.
+"""Module "conditions": reports to the cloud, over the hub's channel, whether this node has a link to a relay, can start containers, and
+encrypts its Secrets.
 
 Lives elsewhere: when there is something to report (core.py).
 """
@@ -11,8 +12,9 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from kubeedge.api import keys
-from kubeedge.conditions.core import Bus, Condition, of_bus, of_runtime
+from kubeedge.conditions.core import Bus, Condition, of_bus, of_encryption, of_runtime
 from kubeedge.store.model import Store
+from kubeedge.store.sealing import SealingStatus
 
 _LOOK = 2.0  # seconds
 
@@ -26,12 +28,21 @@ class ConditionReporter:
 
     name = "conditions"
 
-    def __init__(self, store: Store, *, bus: Callable[[], Bus] | None, runtime: Callable[[], str] | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        bus: Callable[[], Bus] | None,
+        runtime: Callable[[], str] | None,
+        encryption: SealingStatus | None = None,
+    ) -> None:
         """`runtime`: why no container can start, "" when they can."""
         self._store = store
+        sealing = encryption if encryption and (encryption.enabled or encryption.unreadable) else None
         self._looks: dict[str, Look | None] = {
             "kubebus": (lambda reported: of_bus(bus(), reported, asyncio.get_running_loop().time())) if bus else None,
             "containerruntime": (lambda reported: of_runtime(runtime(), reported)) if runtime else None,
+            "secretsencryption": (lambda reported: of_encryption(sealing, reported)) if sealing else None,
         }
 
     async def run(self, ready: asyncio.Event) -> None:

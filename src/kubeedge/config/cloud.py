@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge.config import forms
-from kubeedge.config.edge import Logging
+from kubeedge.config.edge import Logging, SecretsEncryption
 from kubeedge.config.load import dump, load_file, renamed, required, section, setting
 
 API_VERSION = "cloud.kubeedge.io/v1alpha1"
@@ -245,6 +245,9 @@ class CloudConfig:
         "seconds from the loss of a node's channel until its Node is NotReady; a shorter interruption goes unnoticed",
         low=0,
         high=3600,
+    )
+    secrets_encryption: SecretsEncryption = section(
+        SecretsEncryption(), "encryption at rest of the store, if that is SQLite; etcd: encrypt the members' disks"
     )
     logging: Logging = section(Logging())
 

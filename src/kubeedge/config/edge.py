@@ -207,12 +207,38 @@ class Logging:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecretsEncryption:
+    """`secretsEncryption`: of both sides; docs/guide/encryption.md."""
+
+    enable: bool = setting(
+        False,
+        "encrypt Secrets in the store's file; false with a key: decrypt them (like the provider identity of Kubernetes)",
+    )
+    key_file: Path | None = setting(
+        None,
+        "file with the keys, made by `kubeedge secrets-key generate`: the first one encrypts, all decrypt; "
+        "keep it on another medium than the store",
+    )
+    credential: str = setting(
+        "",
+        "instead of keyFile: name of a systemd credential (LoadCredentialEncrypted=), which may be sealed to a TPM",
+        form=forms.optional_credential,
+    )
+    resources: tuple[Literal["secrets", "configmaps"], ...] = setting(
+        ("secrets",), "what is encrypted: secrets, and writes to them on this node; configmaps"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeConfig:
     """The configuration of an agent: the whole of kubeedge.yaml."""
 
     paths: Paths = section(Paths())
     modules: EdgeModules = section(EdgeModules(), "a disabled module costs no memory: its code is not loaded")
     metrics: MetricsConfig = section(MetricsConfig(), "metrics for Prometheus")
+    secrets_encryption: SecretsEncryption = section(
+        SecretsEncryption(), "encryption at rest: whoever has the card without the key reads no Secret"
+    )
     logging: Logging = section(Logging())
 
 

@@ -13,6 +13,7 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([-A-Za-z0-9_]{0,62})(\.[A-Za-z0-9_][-A-Za-z0-9_]{0,62})*")
 _INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")  # IFNAMSIZ less the final zero
 _CONGESTION = re.compile(r"[a-z0-9_-]{0,15}")  # TCP_CA_NAME_MAX less the final zero
+_CREDENTIAL = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9_.@-]{1,128}")
 _CGROUP = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -38,6 +39,12 @@ def congestion(text: str) -> None:
     """A congestion control of the kernel, or ""."""
     if not _CONGESTION.fullmatch(text):
         raise ValueError("is not the name of a congestion control of the kernel, like bbr, cubic or reno")
+
+
+def optional_credential(text: str) -> None:
+    """The name of a systemd credential, or ""."""
+    if text and not _CREDENTIAL.fullmatch(text):
+        raise ValueError("is not the name of a credential: letters, digits, '_', '.', '@' and '-'")
 
 
 def address(text: str) -> None:

@@ -16,7 +16,6 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge import faults
@@ -29,6 +28,7 @@ from kubeedge.store.sealing import (
     Plain,
     Sealed,
     Sealing,
+    SealingStatus,
     Values,
     key_id,
 )
@@ -59,18 +59,6 @@ _UNREADABLE = """
 """
 _NEWEST_UNREADABLE = "FROM unreadable AS u WHERE id = (SELECT max(id) FROM unreadable WHERE key = u.key) ORDER BY id"
 _BLOCK = 256 * 1024  # bytes overwritten at once
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealingStatus:
-    """How a store is sealed, for people."""
-
-    enabled: bool  # it should be
-    key: str = ""  # id of the key that seals; "" when nothing is sealed
-    lasting: bool = False  # that key is one of the configuration
-    unreadable: int = 0  # values whose key is not there
-    problem: str = ""  # why there is no key
-    reopen: bool = False  # the file was to be rewritten: its connection is closed
 
 
 def current(db: sqlite3.Connection) -> Sealing | None:

@@ -29,6 +29,7 @@ _HEADER = 1 + _ID
 OVERHEAD = _HEADER + _NONCE + _TAG  # bytes that a sealed value is longer
 #: writes at the edge carry what they change, and `secrets` may be what that is
 _ALONG = {"secrets": "writes"}
+_WRITES = f"{keys.REPORTED}writes/"
 
 
 class NotAuthentic(ValueError):
@@ -89,6 +90,18 @@ class Keyring:
     def find(self, id: bytes) -> Key | None:
         """The key with that id."""
         return next((key for key in self.keys if key.id == id), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealingStatus:
+    """How a store is sealed, for people."""
+
+    enabled: bool  # it should be
+    key: str = ""  # id of the key that seals; "" when nothing is sealed
+    lasting: bool = False  # that key is one of the configuration
+    unreadable: int = 0  # values whose key is not there
+    problem: str = ""  # why there is no key
+    reopen: bool = False  # the file was to be rewritten: its connection is closed
 
 
 class Values(Protocol):
@@ -160,7 +173,7 @@ class Sealed:
 
     def check(self, key: str) -> None:
         """Raises Unavailable: nobody else has what this node says, and it could not be read again after a restart."""
-        if self._key.ephemeral and key.startswith(keys.REPORTED) and self.covers(key):
+        if self._key.ephemeral and key.startswith(_WRITES) and self.covers(key):
             raise Unavailable("the key that encrypts Secrets is not there: `kubeedge secrets-key status` says why")
 
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from kubeedge.config.edge import SecretsEncryption
 from kubeedge.errors import Invalid
 from kubeedge.store.sealing import KEY_SIZE, Key, Keyring
 
@@ -73,37 +74,29 @@ def new_key() -> Key:
     return Key(os.urandom(KEY_SIZE))
 
 
-def source(key_file: Path | None, credential: str, environment: Mapping[str, str]) -> Path | None:
+def source(config: SecretsEncryption, environment: Mapping[str, str]) -> Path | None:
     """The file to read keys from; None: none is configured. Raises Invalid: systemd has not handed the credential over."""
-    if key_file is not None or not credential:
-        return key_file
+    if config.key_file is not None or not config.credential:
+        return config.key_file
     if not (directory := environment.get(CREDENTIALS_DIRECTORY)):
         raise Invalid(
-            f"no ${CREDENTIALS_DIRECTORY}: the unit has no LoadCredential= or LoadCredentialEncrypted= for {credential}"
+            f"no ${CREDENTIALS_DIRECTORY}: the unit has no LoadCredential= or LoadCredentialEncrypted= for {config.credential}"
         )
-    return Path(directory, credential)
+    return Path(directory, config.credential)
 
 
-def keyring(
-    *,
-    enable: bool,
-    key_file: Path | None,
-    credential: str,
-    resources: Sequence[str],
-    environment: Mapping[str, str],
-    required: bool = False,
-) -> Keyring:
-    """What is configured, with the keys that are there. Never raises: that they are not there is said by the store."""
-    if not enable and key_file is None and not credential:
+def keyring(config: SecretsEncryption, environment: Mapping[str, str], *, required: bool = False) -> Keyring:
+    """What is configured, with the keys that are there. Never raises: what lacks is said by who opens the store with it."""
+    if not config.enable and config.key_file is None and not config.credential:
         return Keyring(required=required)
     found: tuple[Key, ...] = ()
     problem = ""
     try:
-        path = source(key_file, credential, environment)
+        path = source(config, environment)
         if path is None:
-            problem = "neither keyFile nor credential is configured"
+            problem = "secretsEncryption has neither keyFile nor credential"
         else:
             found = read(path)
     except Invalid as exc:
         problem = str(exc)
-    return Keyring(enable, found, frozenset(resources), problem, required)
+    return Keyring(config.enable, found, frozenset(config.resources), problem, required)

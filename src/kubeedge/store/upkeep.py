@@ -20,6 +20,8 @@ from pathlib import Path
 from kubeedge import faults
 from kubeedge.api import keys
 from kubeedge.errors import Invalid, NotFound, Unavailable
+from kubeedge.store import reseal
+from kubeedge.store.sealing import Sealing
 from kubeedge.store.sqlite_file import (
     SHIFT,
     CorruptStore,
@@ -99,6 +101,20 @@ def side(path: Path) -> str:
                 ).fetchone():
                     return name
     return ""
+
+
+def sealing(path: Path) -> tuple[Sealing | None, frozenset[str]]:
+    """How its Secrets are encrypted (None: they are not), and the ids of all keys that it needs. Raises NotFound, CorruptStore, Unavailable."""
+    _must_exist(path)
+    with _reading(path) as db:
+        found = reseal.current(db)
+        needed = {id.hex() for id in reseal.unreadable(db)} | ({found.key} if found else set())
+        return found, frozenset(needed)
+
+
+def copies(path: Path) -> Sequence[Path]:
+    """Stores that were set aside next to it, and may hold Secrets as they were then."""
+    return sorted(file for kind in ("corrupt", "replaced") for file in path.parent.glob(f"{path.name}.{kind}-*"))
 
 
 def backup(path: Path, target: Path, *, replace: bool = False) -> int:

@@ -7,9 +7,10 @@ import json
 from dataclasses import dataclass
 
 from kubeedge.api import keys
-from kubeedge.conditions.core import DOWN_FOR, of_bus, of_runtime
+from kubeedge.conditions.core import DOWN_FOR, of_bus, of_encryption, of_runtime
 from kubeedge.conditions.module import ConditionReporter
 from kubeedge.store.memory import MemoryStore
+from kubeedge.store.sealing import SealingStatus
 from tests.kit import virtual_time
 
 
@@ -89,5 +90,37 @@ def test_a_runtime_that_cannot_start_containers_is_said_and_its_return_too() -> 
         await asyncio.sleep(1)
         assert await store.get(key) is None
         task.cancel()
+
+    virtual_time.run(scenario())
+
+
+def test_what_becomes_of_secrets_is_said_where_they_are_to_be_encrypted() -> None:
+    good = SealingStatus(enabled=True, key="abcd", lasting=True)
+    said = of_encryption(good, None)
+    assert said is not None and (said["status"], said["reason"]) == ("True", "Encrypted")
+    assert of_encryption(good, said) is None
+    for status, reason, text in (
+        (
+            SealingStatus(enabled=True, key="ef", unreadable=3, problem="/key: No such file"),
+            "KeyMissing",
+            "No such file",
+        ),
+        (SealingStatus(enabled=True, key="ef", lasting=True, unreadable=3), "KeyMissing", "none of the configured"),
+        (SealingStatus(enabled=False, unreadable=3), "KeyMissing", "3 values"),
+        (SealingStatus(enabled=True, key="ef", problem="/key: No such file"), "KeyMissing", "No such file"),
+        (SealingStatus(enabled=True, problem="a full disk"), "NotEncrypted", "full disk"),
+        (SealingStatus(enabled=True, key="ab", lasting=True, problem="a full disk"), "NotRewritten", "full disk"),
+    ):
+        said = of_encryption(status, None)
+        assert said is not None and (said["status"], said["reason"]) == ("False", reason) and text in said["message"]
+
+    async def scenario() -> None:
+        store, key = MemoryStore(), keys.reported("conditions", "", "secretsencryption")
+        for status, there in ((good, True), (SealingStatus(enabled=False), False), (None, False)):
+            reporter = ConditionReporter(store, bus=None, runtime=None, encryption=status)
+            task = asyncio.create_task(reporter.run(asyncio.Event()))
+            await asyncio.sleep(1)
+            assert (await store.get(key) is not None) == there
+            task.cancel()
 
     virtual_time.run(scenario())

@@ -17,6 +17,7 @@ from kubeedge import faults
 from kubeedge.agent.salvage import worth_keeping
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, Revision, TenantId
+from kubeedge.config.edge import SecretsEncryption
 from kubeedge.errors import Invalid, Unavailable
 from kubeedge.store import sealing_keys, upkeep
 from kubeedge.store.model import Compare, CompareTarget, Delete, Get, Put
@@ -440,12 +441,11 @@ def test_what_is_no_key_file_is_refused_without_what_is_in_it(key_file: Path, te
 def test_keys_come_from_a_file_or_from_systemd(tmp_path: Path, key_file: Path) -> None:
     sealing_keys.write(key_file, [OLD])
 
-    def keyring(**options: Any) -> Keyring:
-        given = {"enable": True, "key_file": None, "credential": "", "resources": ("secrets",), "environment": {}}
-        return sealing_keys.keyring(**{**given, **options})
+    def keyring(environment: dict[str, str] | None = None, *, enable: bool = True, **options: Any) -> Keyring:
+        return sealing_keys.keyring(SecretsEncryption(enable=enable, **options), environment or {})
 
     assert keyring(key_file=key_file).keys == (OLD,)
-    assert keyring(credential="key", environment={"CREDENTIALS_DIRECTORY": str(tmp_path)}).keys == (OLD,)
+    assert keyring({"CREDENTIALS_DIRECTORY": str(tmp_path)}, credential="key").keys == (OLD,)
     assert "LoadCredential" in keyring(credential="key").problem
     assert "No such file" in keyring(key_file=tmp_path / "absent").problem
     assert "neither" in keyring().problem and not keyring().keys
