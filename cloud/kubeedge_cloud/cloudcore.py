@@ -139,7 +139,8 @@ async def _open_store(config: CloudConfig) -> Store:
         return await open_sqlite(config.paths.state / "cloud.db", settings=SqliteSettings(keyring=keyring))
     if config.secrets_encryption.enable:
         raise Invalid(
-            "secretsEncryption is for the SQLite store; with etcd encrypt the disks of its members", path="secretsEncryption"
+            "secretsEncryption is for the SQLite store; with etcd encrypt the disks of its members",
+            path="secretsEncryption",
         )
     try:
         # imported here: a cloud on SQLite does without grpc

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""XAES-256-GCM (C2SP) with the libcrypto that `ssl` and the data plane have loaded anyway: `cryptography` would cost an agent 10 MB.
+"""XAES-256-GCM (C2SP) with the libcrypto that `ssl` and the data plane have loaded anyway: `cryptography` would cost an agent 5 MB.
 
 AES-256-GCM under a key that is derived, for each message, from the first half of a nonce of 192 bits: NIST SP 800-108r1 with CMAC. Nonces
 may therefore be random, for as many messages as there will ever be.

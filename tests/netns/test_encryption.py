@@ -131,6 +131,10 @@ def test_a_card_without_its_key_tells_no_secret_and_the_node_goes_on(site: Encry
     until(lambda: site.read() == TEXTS["second"], timeout=30, what="the pod has the new one")
     until(lambda: site.condition()[:2] == ("True", "Encrypted"), timeout=20, what="the condition")
     assert site.plain() == []
+    (agent,) = site.machine.running(b"kubeedge\0edge\0")
+    assert (
+        "cryptography" not in Path(f"/proc/{agent}/maps").read_text()
+    )  # 128 MB are not for a library that libcrypto stands in for
     site.cut()
     patch = json.dumps({"data": secret(TEXTS["edge"])["data"]})
     site.edge("patch", "secret", "db", "--type", "merge", "-p", patch)

@@ -21,7 +21,7 @@ MANAGED = "kubeedge.io/managed"  # annotation of a Node that was made here: it g
 UNREACHABLE = "node.kubernetes.io/unreachable"
 KUBEBUS_READY = "KubeBusReady"  # condition of a Node: it has a link to a relay
 RUNTIME_READY = "ContainerRuntimeReady"  # condition of a Node: it can start containers
-SECRETS_ENCRYPTED = "SecretsEncrypted"  # condition of a Node: Secrets are encrypted on its disk, with a key that is there
+SECRETS_ENCRYPTED = "SecretsEncrypted"  # condition of a Node: no Secret is plain on its disk
 #: by name of the report
 REPORTED_CONDITIONS = {
     "kubebus": KUBEBUS_READY,
