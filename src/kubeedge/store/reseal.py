@@ -321,7 +321,11 @@ def scrub_leftovers(path: Path) -> None:
 
 def _overwrite(fd: int) -> None:
     """In place. Flash memory may write it elsewhere and keep the old block, which only a discard gets rid of."""
-    size = os.fstat(fd).st_size
+    status = os.fstat(fd)
+    if status.st_nlink > 1:
+        log.warning("an old file of the store is not overwritten: it has another name, by which somebody may keep it")
+        return
+    size = status.st_size
     for at in range(0, size, _BLOCK):
         os.pwrite(fd, bytes(min(_BLOCK, size - at)), at)
     os.fsync(fd)

@@ -236,6 +236,17 @@ def test_the_log_of_a_process_that_died_is_scrubbed_too(tmp_path: Path) -> None:
     run(scenario, tmp_path)
 
 
+def test_a_copy_that_somebody_keeps_as_a_hard_link_is_not_overwritten(tmp_path: Path) -> None:
+    async def scenario(path: Path) -> None:
+        await filled(path, PLAIN)
+        (tmp_path / "mine").hardlink_to(path)
+        before = path.read_bytes()
+        assert await one(path, ring(OLD)) == VALUE
+        assert (tmp_path / "mine").read_bytes() == before and in_files(tmp_path) == ["mine"]
+
+    run(scenario, tmp_path)
+
+
 @pytest.mark.parametrize("point", ["store.reseal.before_rename", "store.reseal.before_scrub"])
 def test_a_cut_while_it_is_rewritten_loses_nothing_and_leaves_nothing(
     tmp_path: Path, point: str, monkeypatch: pytest.MonkeyPatch
