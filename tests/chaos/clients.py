@@ -13,43 +13,15 @@ import os
 import random
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
-
-from kubeedge._fastpath import libc
 
 from tests.chaos.checks import FLIP, TOTAL, fields_of, number
 from tests.chaos.journal import Journal, Pods, Readings
-from tests.kit.topology import Host
+from tests.kit.topology import Host, enter
 
 T = TypeVar("T")
 TIMEOUT = 3.0  # seconds for one answer
-
-
-def enter(host: Host) -> None:
-    """This thread is in the network of that host from now on."""
-    with open(f"/proc/{host.pid}/ns/net") as ns:
-        libc.setns(ns.fileno(), libc.CLONE_NEWNET)
-
-
-def inside(host: Host, do: Callable[[], T]) -> T:
-    """The result of a function that runs in the network of a host."""
-    found: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            enter(host)
-            found.append(do())
-        except BaseException as exc:
-            errors.append(exc)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return found[0]
 
 
 class Lost(Exception):

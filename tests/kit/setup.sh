@@ -50,4 +50,4 @@ fi
 say "Python packages and the compiled extension"
 .venv/bin/pip install -q --disable-pip-version-check -r tests/kit/requirements.txt
 .venv/bin/pip install -q --disable-pip-version-check --no-build-isolation -e .
-.venv/bin/pip install -q --disable-pip-version-check --no-build-isolation -e "./cloud[etcd]"
+.venv/bin/pip install -q --disable-pip-version-check --no-build-isolation -e "./cloud[etcd,kubernetes]"

@@ -26,13 +26,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from kubeedge._fastpath import libc
 
+T = TypeVar("T")
 _serial = itertools.count(1)
 
 
@@ -261,6 +264,32 @@ class Topology:
             member.ip("addr", "add", member_address, "dev", x)
             member.ip("link", "set", x, "up")
             host.ip("link", "set", y, "master", name, "up")
+
+
+def enter(host: Host) -> None:
+    """This thread is in the network of that host from now on."""
+    with open(f"/proc/{host.pid}/ns/net") as ns:
+        libc.setns(ns.fileno(), libc.CLONE_NEWNET)
+
+
+def inside(host: Host, do: Callable[[], T]) -> T:
+    """The result of a function that runs in the network of a host."""
+    found: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            enter(host)
+            found.append(do())
+        except BaseException as exc:
+            errors.append(exc)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return found[0]
 
 
 @contextlib.contextmanager
