@@ -17,9 +17,11 @@ import os
 import resource
 import ssl
 import time
+from functools import partial
 from ipaddress import ip_address
 
 from kubeedge import __version__
+from kubeedge.api.client import KubeClient
 from kubeedge.api.names import L4Port, NodeName, NodeNumber, TenantId
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.quota import TenantLimits
@@ -54,9 +56,12 @@ from kubeedge_cloud.bushub.tun import CloudTun
 from kubeedge_cloud.certificates.authority import check_authority, check_directory
 from kubeedge_cloud.certificates.module import ServerCertificate
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
+from kubeedge_cloud.clusters.apis import Clusters
+from kubeedge_cloud.clusters.fencing import FencedClient, leads
 from kubeedge_cloud.controllers.basics.core import Server
 from kubeedge_cloud.controllers.module import ControllersModule
-from kubeedge_cloud.edgecontroller.module import EdgeController, EdgeControllerSettings
+from kubeedge_cloud.edgecontroller.module import EdgeController, EdgeControllerSettings, NodeClients
+from kubeedge_cloud.edgecontroller.registration import ClusterRegistry
 from kubeedge_cloud.kubeconfigs.admin import AdminKubeconfigs
 from kubeedge_cloud.kubeconfigs.files import KubeconfigFiles
 from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
@@ -73,7 +78,7 @@ from kubeedge_cloud.status.process import ProcessStatus
 from kubeedge_cloud.status.sync import SyncStatus
 from kubeedge_cloud.tenants.administration import TenantAdministration
 from kubeedge_cloud.tenants.manager import TenantManager
-from kubeedge_cloud.tenants.model import AddressPlan
+from kubeedge_cloud.tenants.model import AddressPlan, TenantRecord
 from kubeedge_cloud.tenants.module import StorageUsage
 from kubeedge_cloud.tenants.registries import Registries
 
@@ -188,6 +193,8 @@ class Cloud:
             store, self.tenants, TenantLimits(config.quota.objects, config.quota.mib * 1024 * 1024)
         )
         self.registries = Registries(store, self.usage, self.membership)
+        self.clusters = Clusters()
+        self.owner = self.authority.hash[:16]  # of our Nodes in clusters of users
         self.web: Publishing | None = None
         self.bus = self._bushub()
         if config.publishing.services:
@@ -199,8 +206,10 @@ class Cloud:
 
     async def prepare(self) -> None:
         """Tenants that the configuration names, and a kubeconfig for each."""
-        for name in self.config.tenants:
-            await self.tenants.ensure_tenant(name)
+        for name, cluster in self.config.tenant_clusters.items():
+            record = await self.tenants.ensure_tenant(name)
+            if cluster:
+                await self.tenants.use_cluster(record.name, cluster)
         for tenant in await self.tenants.names():
             await self.open_tenant(tenant)
 
@@ -214,7 +223,7 @@ class Cloud:
                 ", ".join(self.hosts),
             )
         if on.api.enable:
-            for tenant in map(TenantId, self.config.tenants):
+            for tenant in (TenantId(name) for name, cluster in self.config.tenant_clusters.items() if not cluster):
                 log.info("kubectl: export KUBECONFIG=%s", self.kubeconfig_files.path(tenant))
         if on.bootstrap.enable:
             log.info(
@@ -223,13 +232,33 @@ class Cloud:
             )
 
     async def open_tenant(self, tenant: TenantId) -> None:
-        """From here on its API answers, and its administrator has a kubeconfig."""
+        """From here on its API answers, and its administrator has a kubeconfig; of a cluster that exists the user has one already."""
+        record = await self.tenants.tenant(tenant)
+        if record is not None and record.cluster:
+            self.registries.close(tenant)
+            return
         self.registries.of(tenant)
         await self.admin_kubeconfigs.keep(tenant)
 
     async def node_stream(self, tenant: TenantId, node: NodeName) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to the node's kubelet API. Raises NotFound (no such node) or Unavailable (no link, no answer)."""
         return await self.bus.connect(tenant, node, KUBELET_PORT)
+
+    def edge_cluster(self, record: TenantRecord) -> NodeClients:
+        """The tenant's cluster, for the EdgeController of this process."""
+        client = self.clusters.of(record.name, record.cluster)
+        if isinstance(self.membership, Alone):
+            return client
+        return FencedClient(client, leads(self.store, partial(self.membership.fence, f"edgecontroller/{record.name}")))
+
+    async def cluster_of(self, tenant: TenantId) -> KubeClient | None:
+        """None: it has the embedded API."""
+        record = await self.tenants.tenant(tenant)
+        return self.clusters.of(tenant, record.cluster) if record is not None and record.cluster else None
+
+    async def api_of(self, tenant: TenantId) -> KubeClient:
+        """The embedded one, or the tenant's cluster."""
+        return await self.cluster_of(tenant) or self.registries.of(tenant)
 
     # -- modules -------------------------------------------------------------------------------------------------------
 
@@ -246,7 +275,8 @@ class Cloud:
                 self.store,
                 self.registries.fenced("edgecontroller"),
                 self.tenants,
-                EdgeControllerSettings(node_grace=self.config.node_monitor_grace_period),
+                EdgeControllerSettings(node_grace=self.config.node_monitor_grace_period, owner=self.owner),
+                cluster_client=self.edge_cluster,
                 member=self.membership,
             ),
             ControllersModule(
@@ -363,14 +393,14 @@ class Cloud:
             BootstrapSettings(address=on.address, port=on.port, endpoints=endpoints),
             self.authority,
             self.tokens,
-            self.tenants,
+            ClusterRegistry(self.tenants, self.plan.pods, self.owner, self.cluster_of),
             lambda: self.certificate.context(mutual=False),
             time.time,
         )
 
     def _admin(self) -> ControlServer:
         """The administration API, and what it asks."""
-        overview = NodeOverview(self.store, self.tenants, self.registries.of, self.hub.sessions)
+        overview = NodeOverview(self.store, self.tenants, self.api_of, self.hub.sessions)
         kubeconfigs = KubeconfigRoutes(
             self.kubeconfig_records, self.kubeconfig_files, self.admin_kubeconfigs.replace, time.time
         )

@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos import checks
-from tests.chaos.clients import Api, Counter, Lost, PodKeeper, Poller, Watcher, Worker, inside, token_of
+from tests.chaos.clients import Api, Counter, Lost, PodKeeper, Poller, Watcher, Worker, token_of
 from tests.chaos.faults import Fault, schedule
 from tests.chaos.journal import History, Journal, Pods, Readings
 from tests.chaos.site import ROOT, Site
-from tests.kit.topology import Topology, descendants
+from tests.kit.topology import Topology, descendants, inside
 
 RECOVERY = 120.0  # seconds in which both sides come to agree
 _SHIFT = 20  # of the row ids of a store in SQLite

@@ -24,11 +24,11 @@ from typing import Any
 import yaml
 
 from kubeedge.pki.ca import Authority
-from tests.chaos.clients import inside, pod
+from tests.chaos.clients import pod
 from tests.chaos.faults import Fault
 from tests.kit.certs import TestAuthority
 from tests.kit.etcd import PROGRAM, _tls
-from tests.kit.topology import Host, Topology, descendants, run, until
+from tests.kit.topology import Host, Topology, descendants, inside, run, until
 
 ROOT = Path(__file__).parents[2]
 KUBEEDGE = [sys.executable, "-m", "kubeedge"]

@@ -1,6 +1,6 @@
 """The administrator's routes about tenants and bootstrap tokens.
 
-GET    /v1/tenants                      POST /v1/tenants {"name"}
+GET    /v1/tenants                      POST /v1/tenants {"name", "cluster"}
 GET    /v1/tenants/T                    PUT  /v1/tenants/T/quota {"objects", "mib"}
 GET    /v1/tenants/T/tokens             POST /v1/tenants/T/tokens {"node", "ttl", "replace"}
 DELETE /v1/tenants/T/tokens/ID
@@ -29,8 +29,8 @@ class Tenants(Protocol):
         """All tenants of the store."""
         ...
 
-    async def ensure(self, tenant: TenantId) -> None:
-        """Find or make. Raises Unavailable when no tenant number is free."""
+    async def ensure(self, tenant: TenantId, cluster: str | None = None) -> None:
+        """Find or make; `cluster` is where its API is. Raises Unavailable when no tenant number is free."""
         ...
 
     async def show(self, tenant: TenantId) -> dict[str, Any]:
@@ -81,10 +81,13 @@ class TenantRoutes:
             case "GET", []:
                 return {"tenants": sorted(str(t) for t in await self._tenants.names())}
             case "POST", []:
-                name = (await _body(request)).get("name")
+                body = await _body(request)
+                name, cluster = body.get("name"), body.get("cluster")
                 if not isinstance(name, str):
                     raise Invalid("text is required", path="name")
-                await self._tenants.ensure(tenant_id(name))
+                if cluster is not None and not _is_cluster(cluster):
+                    raise Invalid("the path of a kubeconfig, in-cluster or nothing is required", path="cluster")
+                await self._tenants.ensure(tenant_id(name), cluster)
                 return {"name": name}
             case "GET", [tenant]:
                 return await self._tenants.show(await self._known(tenant))
@@ -142,6 +145,10 @@ class TenantRoutes:
             }
             for t in sorted(await self._tokens.list(tenant), key=lambda t: (t.created, t.id))
         ]
+
+
+def _is_cluster(value: Any) -> bool:
+    return isinstance(value, str) and (value in ("", "in-cluster") or value.startswith("/"))
 
 
 def _count(body: dict[str, Any], name: str) -> int:

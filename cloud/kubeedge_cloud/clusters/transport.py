@@ -8,7 +8,7 @@ import os
 import random
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol, TypeAlias
 
@@ -253,12 +253,3 @@ async def _tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ac
     words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
     if len(words) < 2 or not words[1].startswith("2"):
         raise Unavailable(f"the proxy refused a tunnel to {to}: {' '.join(words[1:])[:80]}")
-
-
-def requests_of(transports: Mapping[str, Transport]) -> dict[str, int]:
-    """By method, of several clusters."""
-    total: dict[str, int] = {}
-    for transport in transports.values():
-        for method, count in transport.requests.items():
-            total[method] = total.get(method, 0) + count
-    return total

@@ -105,6 +105,9 @@ class ControllersModule:
         await for_each_tenant(self._tenants, self._serve, ready, what="controllers")
 
     async def _serve(self, tenant: TenantRecord, serving: asyncio.Event) -> None:
+        if tenant.cluster:
+            serving.set()
+            await asyncio.Event().wait()  # until the tenant goes, or gets the embedded API
         await led(
             self._member,
             f"controllers/{tenant.name}",

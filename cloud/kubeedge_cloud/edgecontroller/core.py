@@ -18,6 +18,7 @@ PUBLISH = "kubeedge.io/publish"  # annotation of a Service: the name of its web 
 ACCESS = "kubeedge.io/access"  # public, tenant or token; absent: public
 ACCESS_SECRET = "kubeedge.io/access-token-secret"  # name of a Secret beside the Service: each of its values is a token
 MANAGED = "kubeedge.io/managed"  # annotation of a Node that was made here: it goes with the node's record
+EMBEDDED = "true"  # its value in the embedded API; in a cluster there may be several of us
 UNREACHABLE = "node.kubernetes.io/unreachable"
 KUBEBUS_READY = "KubeBusReady"  # condition of a Node: it has a link to a relay
 RUNTIME_READY = "ContainerRuntimeReady"  # condition of a Node: it can start containers
@@ -176,16 +177,16 @@ def desired(
     pods = list(pods)
     for obj in pods:
         namespace = meta.namespace_of(obj)
-        wanted[_key("pods", namespace, meta.name_of(obj))] = pod(obj)
+        wanted[key("pods", namespace, meta.name_of(obj))] = pod(obj)
         for resource, name in references(obj):
             found = objects.get((resource, namespace, name))
             if found is not None:
-                wanted[_key(resource, namespace, name)] = data_object(found)
+                wanted[key(resource, namespace, name)] = data_object(found)
     for service in sorted(services, key=age):  # of two Services that publish one name, the older one has it
         if (published := web_service(service, objects)) is not None and any(_is_behind(service, obj) for obj in pods):
-            wanted.setdefault(_key("webservices", "", published[0]), published[1])
+            wanted.setdefault(key("webservices", "", published[0]), published[1])
     if node_object is not None:
-        wanted[_key("nodes", "", meta.name_of(node_object))] = node(node_object)
+        wanted[key("nodes", "", meta.name_of(node_object))] = node(node_object)
     return wanted
 
 
@@ -205,12 +206,13 @@ def _is_behind(service: Object, obj: Object) -> bool:
     return selector.items() <= meta.labels_of(obj).items()
 
 
-def _key(resource: str, namespace: str, name: str) -> str:
+def key(resource: str, namespace: str, name: str) -> str:
+    """Of an object, below its node's desired prefix."""
     return keys.desired(resource, namespace, name).removeprefix(keys.DESIRED)
 
 
-def new_node(name: str, pod_cidr: str) -> Object:
-    """A Node for a machine that has just joined."""
+def new_node(name: str, pod_cidr: str = "", owner: str = EMBEDDED) -> Object:
+    """A Node for a machine that has just joined; `pod_cidr` "": the cluster allocates it."""
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -219,23 +221,37 @@ def new_node(name: str, pod_cidr: str) -> Object:
             "labels": {
                 "kubernetes.io/hostname": name,
                 "kubernetes.io/os": "linux",
+                "node.kubernetes.io/edge": "",
                 "node-role.kubernetes.io/edge": "",
                 "node-role.kubernetes.io/agent": "",
             },
-            "annotations": {MANAGED: "true"},
+            "annotations": {MANAGED: owner},
         },
-        "spec": {"podCIDR": pod_cidr, "podCIDRs": [pod_cidr]},
+        "spec": {"podCIDR": pod_cidr, "podCIDRs": [pod_cidr]} if pod_cidr else {},
     }
 
 
-def is_managed(obj: Object) -> bool:
-    """The Node was made from a node record, and is deleted with it."""
-    return MANAGED in (obj["metadata"].get("annotations") or {})
+def is_managed(obj: Object, owner: str = EMBEDDED) -> bool:
+    """The Node was made from a node record of that owner, and is deleted with it."""
+    return (obj["metadata"].get("annotations") or {}).get(MANAGED) == owner
 
 
 def node_report(status: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a reported status that a machine may set itself. Its readiness is not among it."""
     return {key: status[key] for key, kind in _NODE_REPORT.items() if isinstance(status.get(key), kind)}
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON merge patch (RFC 7386) that makes `after` of `before`; {}: they are equal. Lists are replaced as a whole."""
+    patch: dict[str, Any] = {key: None for key in before.keys() - after.keys()}
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            if inner := changes(old, value):
+                patch[key] = inner
+        elif value != old or key not in before:
+            patch[key] = value
+    return patch
 
 
 def event(obj: Mapping[str, Any], node: str, namespace: str, name: str, now: float) -> Object | None:

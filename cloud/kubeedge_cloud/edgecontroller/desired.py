@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from kubeedge import faults
 from kubeedge.api import keys, meta
@@ -10,6 +10,7 @@ from kubeedge.api.names import NodeName, Object
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller.referenced import CLOUD
 from kubeedge_cloud.edgecontroller.state import EdgeState
 from kubeedge_cloud.tenants.model import node_key
 
@@ -71,19 +72,26 @@ class DesiredState:
             for kv in (await self._state.store.range(prefix, keys.prefix_end(prefix))).kvs
         }
         # from here to the transaction nothing waits: answers to writes go down with what the writes have changed
-        pods = self._state.pods_of(name)
+        foreign = self._state.is_foreign(name)
+        pods = [] if foreign else self._state.pods_of(name)
         references = frozenset(
             (resource, meta.namespace_of(pod), object_name)
             for pod in pods
             for resource, object_name in core.references(pod)
-        ) | {secret for service in self._state.services if (secret := core.token_secret(service)) is not None}
+        )
+        self._state.refer(name, references)
+        tokens = {secret for service in self._state.services if (secret := core.token_secret(service)) is not None}
+        self._state.refer(CLOUD, tokens)
+        references |= tokens
         self._references[name] = references
         objects = {
             (resource, namespace, object_name): obj
             for resource, namespace, object_name in references
             if (obj := self._state.data[resource].get(namespace, object_name)) is not None
         }
-        wanted = core.desired(self._state.nodes.get("", name), pods, objects, self._state.services)
+        node = None if foreign else self._state.nodes.get("", name)
+        wanted = core.desired(node, pods, objects, self._state.services)
+        wanted |= self._not_known_yet(references, have)
         wanted |= self._answered(name, have)
         ops: list[Op] = [Put(prefix + key, value) for key, value in wanted.items() if have.get(key) != value]
         ops += [Delete(prefix + key) for key in have.keys() - wanted.keys()]
@@ -93,3 +101,12 @@ class DesiredState:
             done = await self._state.store.txn((exists, *self._fence()), ops[start : start + _OPS])
             if not done.succeeded:
                 return  # the node was removed meanwhile and must stay removed; or another process leads
+
+    def _not_known_yet(self, references: Iterable[tuple[str, str, str]], have: Mapping[str, bytes]) -> dict[str, bytes]:
+        """What the node has of data whose state is not known: a cloud that has just started takes nothing away."""
+        kept = {}
+        for resource, namespace, name in references:
+            key = core.key(resource, namespace, name)
+            if key in have and not self._state.data[resource].knows(namespace, name):
+                kept[key] = have[key]
+        return kept

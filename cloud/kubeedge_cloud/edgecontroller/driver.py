@@ -21,10 +21,13 @@ from kubeedge.store.model import Compare
 from kubeedge.store.reflector import reflect
 from kubeedge_cloud.controllers.objects import is_deleting
 from kubeedge_cloud.edgecontroller import core, pending_writes
+from kubeedge_cloud.edgecontroller.cluster_nodes import ClusterNodes
 from kubeedge_cloud.edgecontroller.desired import DesiredState
+from kubeedge_cloud.edgecontroller.leases import Leases
 from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, NodeStatuses
 from kubeedge_cloud.edgecontroller.pending_writes import PendingWrites
 from kubeedge_cloud.edgecontroller.publications import Publications
+from kubeedge_cloud.edgecontroller.referenced import Referenced
 from kubeedge_cloud.edgecontroller.reports import ReportedState
 from kubeedge_cloud.edgecontroller.state import EdgeState
 from kubeedge_cloud.tenants.manager import TenantManager
@@ -38,11 +41,20 @@ class TenantEdgeController:
     ) -> None:
         self._state = state
         self._tenants = tenants
-        self._nodes = NodeStatuses(state, lambda node, rest: self._reports.again(node, rest))
+        self._leases = Leases(state)
+        self._nodes = self._make_nodes()
         self._reports = ReportedState(state, self._nodes)
         self._writes = PendingWrites(state, lambda node: self._desired.queue.add(node))
         self._desired = DesiredState(state, self._writes.answered, fence)
         self._publications = Publications(state)
+
+    def _make_nodes(self) -> NodeStatuses:
+        def again(node: NodeName, rest: str) -> None:
+            self._reports.again(node, rest)
+
+        if self._state.cluster:
+            return ClusterNodes(self._state, again, self._tenants, self._leases)
+        return NodeStatuses(self._state, again)
 
     async def run(self, serving: asyncio.Event) -> None:
         """Fills the caches first; `serving` is set once the state of the store has been read, too."""
@@ -52,6 +64,9 @@ class TenantEdgeController:
         async with asyncio.TaskGroup() as group:
             for informer in informers:
                 group.create_task(informer.run(), name=f"{informer.resource.plural} of {state.tenant}")
+            for data in state.data.values():
+                if isinstance(data, Referenced):
+                    group.create_task(data.run(), name=f"{data.resource.plural} of {state.tenant}")
             for informer in informers:
                 await informer.synced.wait()
             self._listen()
@@ -64,6 +79,7 @@ class TenantEdgeController:
             for queue in (self._desired.queue, self._reports.queue, self._nodes.queue, self._writes.queue):
                 group.create_task(queue.run())
             group.create_task(self._publications.queue.run())
+            group.create_task(self._leases.queue.run())
             group.create_task(state.recorder.run(), name="events of nodes")
             serving.set()
 
@@ -93,7 +109,9 @@ class TenantEdgeController:
         if name not in self._state.records:
             return
         self._desired.queue.add(name)
-        if (
+        if after is None and self._state.cluster:
+            self._nodes.queue.add(name)  # it is removed
+        elif (
             after is None
         ):  # the machine is still a node: it registers again, with everything that it has reported of itself
             self._nodes.queue.add(name)
@@ -115,11 +133,13 @@ class TenantEdgeController:
                     self._writes.node_added(name)
                     self._nodes.queue.add(name)
                 if not first.is_set():  # and those that were removed while no process was running
-                    gone = {NodeName(meta.name_of(n)) for n in state.nodes if core.is_managed(n)} - records.keys()
+                    gone = {
+                        NodeName(meta.name_of(n)) for n in state.nodes if core.is_managed(n, state.owner)
+                    } - records.keys()
                 for name in gone:
-                    for part in (state, self._desired, self._reports, self._writes):
-                        part.forget(name)
                     await self._nodes.remove(name)
+                    for part in (state, self._desired, self._reports, self._writes, self._leases):
+                        part.forget(name)
                 first.set()
 
     async def _follow_reports(self, first: asyncio.Event) -> None:

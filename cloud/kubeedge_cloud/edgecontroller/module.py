@@ -7,11 +7,14 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from kubeedge.api.client import KubeClient
-from kubeedge.api.names import TenantId
+from kubeedge.api.names import NodeName, TenantId
 from kubeedge.store.model import Store
+from kubeedge_cloud.edgecontroller import core
 from kubeedge_cloud.edgecontroller.driver import TenantEdgeController
+from kubeedge_cloud.edgecontroller.registration import owner_of
 from kubeedge_cloud.edgecontroller.state import EdgeState
 from kubeedge_cloud.processes.membership import Alone, Membership, led
 from kubeedge_cloud.tenants.each import for_each_tenant
@@ -19,11 +22,20 @@ from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import TenantRecord
 
 
+class NodeClients(KubeClient, Protocol):
+    """The API of a cluster that knows nodes by identities of their own."""
+
+    def as_node(self, node: NodeName) -> KubeClient:
+        """With that node's identity."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeControllerSettings:
     """When the Node of a lost node becomes NotReady."""
 
     node_grace: float = 10.0  # seconds from the loss of a node's channel to NotReady
+    owner: str = ""  # this cloud, in the annotation of its Nodes in clusters of users
 
 
 class EdgeController:
@@ -38,12 +50,14 @@ class EdgeController:
         tenants: TenantManager,
         settings: EdgeControllerSettings,
         *,
+        cluster_client: Callable[[TenantRecord], NodeClients] | None = None,
         member: Membership | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._member = member or Alone()
         self._store = store
         self._client_for = client_for
+        self._cluster_client = cluster_client
         self._tenants = tenants
         self._settings = settings
         self._wall = wall
@@ -56,12 +70,15 @@ class EdgeController:
         work = f"edgecontroller/{record.name}"
 
         def run(serving: asyncio.Event) -> Awaitable[None]:
+            cluster = self._cluster_client(record) if record.cluster and self._cluster_client else None
             state = EdgeState(
                 record.name,
                 self._store,
-                self._client_for(record.name),
+                cluster or self._client_for(record.name),
                 node_grace=self._settings.node_grace,
                 wall=self._wall,
+                as_node=cluster.as_node if cluster else None,
+                owner=owner_of(self._settings.owner, record.name) if cluster else core.EMBEDDED,
             )
             return TenantEdgeController(state, self._tenants, fence=partial(self._member.fence, work)).run(serving)
 

@@ -47,6 +47,10 @@ class NodeStatuses:
         except (NotFound, Conflict):
             return
 
+    async def write_status(self, node: Object, status: dict[str, Any]) -> None:
+        """Replaces the status of the Node; `node` is what was read before."""
+        await self._state.client.update(NODES, "", {**node, "status": status}, subresource="status")
+
     async def _sync_ready(self, name: NodeName) -> float | None:
         if name not in self._state.records:
             return None
@@ -60,7 +64,7 @@ class NodeStatuses:
         current = node.get("status") or {}
         merged = core.with_ready(current, attached, self._state.now())
         if merged != current:
-            await self._state.client.update(NODES, "", {**node, "status": merged}, subresource="status")
+            await self.write_status(node, merged)
             log.info("tenant=%s node=%s ready=%s", self._state.tenant, name, attached)
         await self._pods_of(name, attached)
         for rest in CONDITIONS if attached else ():  # also for one that was taken back while the node was away

@@ -109,7 +109,7 @@ class ReportedState:
                     await self._nodes.write_pod_status(pod, status)
             if pod["metadata"].get("deletionTimestamp"):
                 with contextlib.suppress(NotFound, Conflict):
-                    await self._state.client.delete(PODS, namespace, name, grace_period=0, uid=uid)
+                    await self._state.client_of(node).delete(PODS, namespace, name, grace_period=0, uid=uid)
             return
         if not isinstance(status, dict):
             return
@@ -130,12 +130,13 @@ class ReportedState:
             k: v for k, v in core.node_labels(status).items() if (node["metadata"].get("labels") or {}).get(k) != v
         }
         if labels:
-            node = await self._state.client.merge_patch(NODES, "", name, {"metadata": {"labels": labels}})
+            client = self._state.client_of(name)
+            node = await client.merge_patch(NODES, "", name, {"metadata": {"labels": labels}})
         current = node.get("status") or {}
         attached = name in self._state.sessions or self._state.grace_left(name) > 0
         merged = core.with_ready({**current, **status}, attached, self._state.now())
         if merged != current:
-            await self._state.client.update(NODES, "", {**node, "status": merged}, subresource="status")
+            await self._nodes.write_status(node, merged)
 
     async def _condition_reported(self, name: NodeName, kind: str, report: dict[str, Any]) -> None:
         if name not in self._state.sessions and self._state.is_lost(name):
@@ -146,7 +147,7 @@ class ReportedState:
         merged = core.with_reported(current, kind, condition, self._state.now())
         if merged == current:
             return
-        await self._state.client.update(NODES, "", {**node, "status": merged}, subresource="status")
+        await self._nodes.write_status(node, merged)
         if condition is not None:
             reason, warning = core.condition_event(condition)
             message = condition["message"]
@@ -167,7 +168,7 @@ class ReportedState:
         with contextlib.suppress(
             Conflict, NotFound, Refused
         ):  # it is there already, its namespace is gone, the quota is full
-            await self._state.client.create(EVENTS, namespace, event)
+            await self._state.client_of(node).create(EVENTS, namespace, event)
         return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from kubeedge.api import meta
 from kubeedge.api.client import KubeClient
@@ -15,6 +15,8 @@ from kubeedge_cloud.controllers.informer.client import CachedClient
 from kubeedge_cloud.controllers.informer.driver import Informer
 from kubeedge_cloud.controllers.objects import Key, condition_of, key_of
 from kubeedge_cloud.controllers.recorder import Recorder
+from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller.referenced import Referenced
 from kubeedge_cloud.tenants.model import NodeRecord
 
 
@@ -29,16 +31,26 @@ class EdgeState:
         *,
         node_grace: float,
         wall: Callable[[], float] = time.time,
+        as_node: Callable[[NodeName], KubeClient] | None = None,
+        owner: str = core.EMBEDDED,
     ) -> None:
         self.tenant = tenant
         self.store = store
         self.client = CachedClient(client)
         self.wall = wall
         self.recorder = Recorder(self.client, wall=wall)
-        self.pods = self.client.informer(PODS)
+        self._as_node = as_node
+        self.owner = owner  # of Nodes that are ours
+        self._clients: dict[NodeName, CachedClient] = {}
+        #: the cluster is a user's own: others look after its objects, too, and we are its nodes
+        self.cluster = as_node is not None
+        self.pods = self.client.informer(PODS, field_selector="spec.nodeName!=" if self.cluster else "")
         self.services = self.client.informer(SERVICES)
         self.nodes = self.client.informer(NODES)
-        self.data = {"configmaps": self.client.informer(CONFIGMAPS), "secrets": self.client.informer(SECRETS)}
+        self.data: dict[str, Informer | Referenced] = {
+            resource.plural: Referenced(resource, self.client_of) if self.cluster else self.client.informer(resource)
+            for resource in (CONFIGMAPS, SECRETS)
+        }
         self.records: dict[NodeName, NodeRecord] = {}
         self.reported: dict[str, bytes] = {}  # "N/reported/..." -> value
         self.sessions: set[NodeName] = set()
@@ -51,7 +63,27 @@ class EdgeState:
         """The wall clock in RFC 3339, as Kubernetes writes times."""
         return meta.timestamp(self.wall())
 
-    def informer_of(self, resource: str) -> Informer:
+    def client_of(self, node: NodeName) -> CachedClient:
+        """For what is done in the name of a node: with its identity, where the API knows one."""
+        if self._as_node is None or not node:
+            return self.client
+        if node not in self._clients:
+            self._clients[node] = self.client.over(self._as_node(node))
+        return self._clients[node]
+
+    def refer(self, node: NodeName, references: Iterable[tuple[str, str, str]]) -> None:
+        """(resource, namespace, name) of all data that the node's pods refer to; CLOUD: that we need ourselves."""
+        found = tuple(references)
+        for resource, data in self.data.items():
+            if isinstance(data, Referenced):
+                data.refer(node, [(namespace, name) for of, namespace, name in found if of == resource])
+
+    def is_foreign(self, node: NodeName) -> bool:
+        """The cluster has a Node of that name which is not ours, a kubelet's say: its pods are nobody's business."""
+        obj = self.nodes.get("", node) if self.cluster else None
+        return obj is not None and not core.is_managed(obj, self.owner)
+
+    def informer_of(self, resource: str) -> Informer | Referenced:
         """By plural, of those that nodes write to."""
         return {"pods": self.pods, "nodes": self.nodes, **self.data}[resource]
 
@@ -88,6 +120,8 @@ class EdgeState:
     def forget(self, node: NodeName) -> None:
         """The node was removed: when it was lost does not matter any more."""
         self._lost_at.pop(node, None)
+        self._clients.pop(node, None)
+        self.refer(node, ())
 
     def grace_left(self, node: NodeName) -> float:
         """Seconds until a node that is away is NotReady; 0 or less: it is."""
@@ -100,5 +134,5 @@ class EdgeState:
         return lost_at + self._node_grace - asyncio.get_running_loop().time()
 
     def is_lost(self, node: NodeName) -> bool:
-        """The grace period is over. To be asked of nodes that are not attached."""
-        return self.grace_left(node) <= 0
+        """The grace period is over. To be asked of nodes that are not attached. A cluster judges that itself."""
+        return not self.cluster and self.grace_left(node) <= 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from kubeedge.api import keys, meta
 from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import NODES
+from kubeedge.errors import Refused, Unavailable
 from kubeedge.store.model import Store
 from kubeedge.store.reflector import read_all
 from kubeedge.sync import observe as sync_observe
@@ -44,7 +45,7 @@ class NodeOverview:
         self,
         store: Store,
         tenants: TenantManager,
-        client_of: Callable[[TenantId], KubeClient],
+        client_of: Callable[[TenantId], Awaitable[KubeClient]],
         sessions: Callable[[], Sequence[AttachedNode]],
     ) -> None:
         self._store = store
@@ -63,7 +64,7 @@ class NodeOverview:
             sessions = {
                 key.removeprefix(prefix): json.loads(v) for key, v in (await read_all(self._store, prefix)).items()
             }
-            objects = {meta.name_of(obj): obj for obj in (await self._client_of(tenant).list(NODES, "")).items}
+            objects = await self._objects(tenant)
             for record in await self._tenants.nodes(tenant):
                 session, obj = sessions.get(record.name), objects.get(record.name, {})
                 version = str(((obj.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion", ""))
@@ -80,6 +81,14 @@ class NodeOverview:
                     )
                 )
         return found
+
+    async def _objects(self, tenant: TenantId) -> dict[str, Object]:
+        """Node objects by name; none while the tenant's cluster is away, or says nothing to us."""
+        try:
+            found = await (await self._client_of(tenant)).list(NODES, "")
+        except (Unavailable, Refused):
+            return {}
+        return {meta.name_of(obj): obj for obj in found.items}
 
     async def list(self, now: float, tenant: str = "") -> list[dict[str, Any]]:
         """Rows of `kubeedge node list`; `tenant` "" is all. `lag` counts keys not sent yet, None for channels at other processes."""

@@ -28,8 +28,10 @@ class TenantAdministration:
         """Its stored objects and bytes, used and allowed, as this process counts them."""
         usage = self._usage.of(tenant)
         used, limits = usage.used, usage.limits
+        record = await self._tenants.tenant(tenant)
         return {
             "name": tenant,
+            "cluster": record.cluster if record else "",
             "objects": {"used": used.objects, "limit": limits.objects},
             "bytes": {"used": used.size, "limit": limits.size},
         }
@@ -38,9 +40,11 @@ class TenantAdministration:
         """Objects and bytes; 0: the default of the configuration. Raises NotFound."""
         await self._tenants.allow_storage(tenant, objects=objects, size=size)
 
-    async def ensure(self, tenant: TenantId) -> None:
-        """Find or make. Raises Unavailable when no number is free."""
+    async def ensure(self, tenant: TenantId, cluster: str | None = None) -> None:
+        """Find or make. `cluster`: whose API it uses, "" is the embedded one; None leaves it as it is. Raises Unavailable when no number is free."""
         await self._tenants.ensure(tenant)
+        if cluster is not None:
+            await self._tenants.use_cluster(tenant, cluster)
         await self._opened(tenant)
 
     async def remove_node(self, tenant: TenantId, node: NodeName) -> bool:

@@ -19,22 +19,22 @@ Serve = Callable[[TenantRecord, asyncio.Event], Awaitable[None]]
 
 
 async def for_each_tenant(tenants: TenantManager, serve: Serve, ready: asyncio.Event, *, what: str) -> None:
-    """One tenant's failure does not touch the others. `ready` is set once the tenants of the beginning are served."""
-    running: dict[TenantId, asyncio.Task[None]] = {}
+    """One tenant's failure does not touch the others; one that changes to another cluster is begun anew. `ready` is set once the tenants of the beginning are served."""
+    running: dict[tuple[TenantId, str], asyncio.Task[None]] = {}
     try:
         async with aclosing(tenants.follow_tenants()) as changes:
             async for records in changes:
-                wanted = {record.name: record for record in records}
+                wanted = {(record.name, record.cluster): record for record in records}
                 gone = [running.pop(name) for name in running.keys() - wanted.keys()]
                 started: list[asyncio.Event] = []
                 for task in gone:
                     task.cancel()
                 await asyncio.gather(*gone, return_exceptions=True)
-                for name in wanted.keys() - running.keys():
+                for key in wanted.keys() - running.keys():
                     serving = asyncio.Event()
                     started.append(serving)
-                    running[name] = asyncio.create_task(
-                        _supervise(wanted[name], serve, serving, what), name=f"{what} of tenant {name}"
+                    running[key] = asyncio.create_task(
+                        _supervise(wanted[key], serve, serving, what), name=f"{what} of tenant {key[0]}"
                     )
                 if not ready.is_set():
                     for serving in started:

@@ -68,15 +68,25 @@ class TenantManager:
 
     async def allow_storage(self, tenant: TenantId, *, objects: int, size: int) -> TenantRecord:
         """How much it may store from now on; 0: as the configuration says. Raises NotFound without such a tenant."""
+        return await self._change_tenant(tenant, lambda record: replace(record, objects=objects, size=size))
+
+    async def _change_tenant(self, tenant: TenantId, change: Callable[[TenantRecord], TenantRecord]) -> TenantRecord:
         for _ in range(_ATTEMPTS):
             kv = await self._store.get(keys.tenant(tenant))
             if kv is None:
                 raise NotFound(f"no tenant {tenant}; make it with `kubeedge tenant create {tenant}`")
-            record = replace(model.decode_tenant(kv.value), objects=objects, size=size)
+            before = model.decode_tenant(kv.value)
+            record = change(before)
+            if record == before:
+                return record
             unchanged = Compare(kv.key, CompareTarget.MOD, "=", kv.mod_revision)
             if (await self._store.txn([unchanged], [Put(kv.key, record.encode())])).succeeded:
                 return record
         raise Conflict(f"the record of tenant {tenant} changed {_ATTEMPTS} times")
+
+    async def use_cluster(self, tenant: TenantId, source: str) -> TenantRecord:
+        """Whose API it uses from now on: that of a kubeconfig's cluster, of "in-cluster", or the embedded one (""). Raises NotFound."""
+        return await self._change_tenant(tenant, lambda record: replace(record, cluster=source))
 
     async def tenants(self) -> Sequence[TenantRecord]:
         """All of them, in order of name."""
@@ -140,6 +150,19 @@ class TenantManager:
     async def nodes(self, tenant: TenantId) -> Sequence[NodeRecord]:
         """All of them, in order of name."""
         return tuple(_nodes(tenant, await read_all(self._store, keys.nodes(tenant))).values())
+
+    async def note_object(self, tenant: TenantId, node: NodeName, uid: str, pod_cidr: str) -> NodeRecord:
+        """The node's Node in the tenant's cluster, and the addresses that it has for pods. Raises NotFound."""
+        for _ in range(_ATTEMPTS):
+            kv = await self._store.get(model.node_key(tenant, node))
+            if kv is None:
+                raise NotFound(f"tenant {tenant} has no node {node}")
+            before = model.decode_node(tenant, kv.value)
+            record = replace(before, uid=uid, pod_cidr=pod_cidr or before.pod_cidr)
+            same = Compare(kv.key, CompareTarget.MOD, "=", kv.mod_revision)
+            if record == before or (await self._store.txn([same], [Put(kv.key, record.encode())])).succeeded:
+                return record
+        raise Conflict(f"the record of node {node} changed {_ATTEMPTS} times")
 
     async def follow_nodes(self, tenant: TenantId) -> AsyncGenerator[Mapping[NodeName, NodeRecord], None]:
         """All nodes of the tenant, now and after every change of them, for ever. The mapping is one and the same each time."""

@@ -1,8 +1,8 @@
 """Records of tenants and nodes, and the address plan. Pure.
 
-    /tenants/T             {"name", "number", "createdAt"}, and "objects", "size": its own quota
+    /tenants/T             {"name", "number", "createdAt"}, and "objects", "size": its own quota; "cluster": whose API it uses
     /tenant-numbers/NNNNN  name of the tenant that has the number
-    /t/T/nodes/N           {"name", "number", "address", "podCIDR", "tenantNumber", "createdAt", "join"}
+    /t/T/nodes/N           {"name", "number", "address", "podCIDR", "tenantNumber", "createdAt", "join"}, and "uid"
     /t/T/numbers/NNNNN     name of the node that has the number
     /t/T/subnets/N         ["10.0.0.0/24", ...]: networks that may be behind node N, a virtual router
 
@@ -34,10 +34,12 @@ class TenantRecord:
     created_at: str = ""  # RFC 3339
     objects: int = 0  # that it may store; 0: as the configuration says
     size: int = 0  # bytes of them; likewise
+    cluster: str = ""  # path of a kubeconfig, or "in-cluster"; "": the embedded API
 
     def encode(self) -> bytes:
-        """JSON without the quotas that the tenant does not have."""
-        own = {name: value for name, value in (("objects", self.objects), ("size", self.size)) if value}
+        """JSON without what the tenant does not have of its own."""
+        fields = (("objects", self.objects), ("size", self.size), ("cluster", self.cluster))
+        own = {name: value for name, value in fields if value}
         return _json({"name": self.name, "number": self.number, "createdAt": self.created_at, **own})
 
 
@@ -53,6 +55,7 @@ class NodeRecord:
     pod_cidr: str
     created_at: str = ""  # RFC 3339
     join: str = ""  # only certificates of this join stand for the node; "": it joined before joins had an id
+    uid: str = ""  # of its Node in a cluster of the tenant's own; "": none was made
 
     def encode(self) -> bytes:
         """JSON with the names of fields in camel case; the tenant is in the key."""
@@ -65,6 +68,7 @@ class NodeRecord:
                 "podCIDR": self.pod_cidr,
                 "createdAt": self.created_at,
                 **({"join": self.join} if self.join else {}),
+                **({"uid": self.uid} if self.uid else {}),
             }
         )
 
@@ -176,6 +180,7 @@ def decode_tenant(value: bytes) -> TenantRecord:
         str(fields.get("createdAt", "")),
         int(fields.get("objects", 0)),
         int(fields.get("size", 0)),
+        str(fields.get("cluster", "")),
     )
 
 
@@ -191,6 +196,7 @@ def decode_node(tenant: TenantId, value: bytes) -> NodeRecord:
         str(fields.get("podCIDR", "")),
         str(fields.get("createdAt", "")),
         str(fields.get("join", "")),
+        str(fields.get("uid", "")),
     )
 
 

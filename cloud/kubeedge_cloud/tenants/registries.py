@@ -31,6 +31,10 @@ class Registries:
             self._registries[tenant] = self._make(self._store, tenant)
         return self._registries[tenant]
 
+    def close(self, tenant: TenantId) -> None:
+        """Requests from outside find nothing any more: the tenant has a cluster of its own. What is stored stays."""
+        self._registries.pop(tenant, None)
+
     def known(self, tenant: TenantId) -> Registry | None:
         """For requests from outside; None: this process has not opened that tenant, and a certificate that names it opens nothing."""
         return self._registries.get(tenant)

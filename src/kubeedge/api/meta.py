@@ -27,6 +27,11 @@ def timestamp(wall: float) -> str:
     return (_EPOCH + datetime.timedelta(seconds=int(wall))).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def micro_timestamp(wall: float) -> str:
+    """Seconds since 1970 -> RFC 3339 with microseconds: the form of metav1.MicroTime."""
+    return (_EPOCH + datetime.timedelta(seconds=wall)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def parse_timestamp(text: object) -> float | None:
     """RFC 3339 -> seconds since 1970; None for what is not a time stamp."""
     if not isinstance(text, str) or not 20 <= len(text) <= 40:

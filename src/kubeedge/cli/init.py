@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     socket = config.paths.run / "cloud.sock"
     suffix = "" if socket == Path(CLOUD_SOCKET) else f" --socket {socket}"
     for line in (
-        f"next: export KUBECONFIG={config.paths.state}/kubeconfig-{config.tenants[0] if config.tenants else 'TENANT'}",
+        f"next: export KUBECONFIG={config.paths.state}/kubeconfig-{next(iter(config.tenant_clusters), 'TENANT')}",
         f"next: `kubeedge token create --node NAME{suffix}` here, then `kubeedge join` on the machine that becomes node NAME",
     ):
         print(line, file=sys.stderr)

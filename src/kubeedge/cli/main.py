@@ -146,6 +146,13 @@ def _add_cloud_tools(commands: _Commands) -> None:
     )
     for verb in (create, show, quota):
         verb.add_argument("name")
+    api = create.add_mutually_exclusive_group()
+    api.add_argument(
+        "--kubeconfig",
+        metavar="FILE",
+        help="the Kubernetes cluster whose API it uses; in-cluster: the one that the cloud itself runs in. Also for a tenant that exists",
+    )
+    api.add_argument("--embedded", action="store_true", help="the API of this cloud (default for a new tenant)")
     quota.add_argument(
         "--objects", type=int, default=0, help="number of Kubernetes objects (default: from the configuration)"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from kubeedge.cli.control import call_cloud
@@ -18,7 +19,7 @@ def run(options: argparse.Namespace) -> int:
 
     match options.verb:
         case "create":
-            answer = ask("POST", "", {"name": options.name})
+            answer = ask("POST", "", {"name": options.name, **_cluster(options)})
             text = f"tenant {answer['name']} exists"
         case "show":
             answer = ask("GET", f"/{options.name}")
@@ -34,6 +35,16 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _cluster(options: argparse.Namespace) -> Mapping[str, str]:
+    """Only what was said: a tenant that exists keeps its API otherwise."""
+    if options.embedded:
+        return {"cluster": ""}
+    if options.kubeconfig == "in-cluster":
+        return {"cluster": options.kubeconfig}
+    return {"cluster": str(Path(options.kubeconfig).resolve())} if options.kubeconfig else {}
+
+
 def _shown(answer: Mapping[str, Any]) -> str:
     rows = (f"{what:8} {answer[what]['used']} of {answer[what]['limit']}" for what in ("objects", "bytes"))
-    return "\n".join((f"tenant   {answer['name']}", *rows))
+    cluster = f"cluster  {answer.get('cluster') or 'embedded'}"
+    return "\n".join((f"tenant   {answer['name']}", cluster, *rows))

@@ -223,7 +223,11 @@ class CloudConfig:
         (), "addresses of the other cloud processes on the same store; nodes receive them at join", form=forms.host
     )
     store: StoreConfig = section(StoreConfig())
-    tenants: tuple[str, ...] = setting(("default",), "created at start if they do not exist", form=forms.label)
+    tenants: tuple[str, ...] = setting(
+        ("default",),
+        "NAME, or NAME=/PATH/OF/A/KUBECONFIG, or NAME=in-cluster for a Kubernetes cluster that exists; created at start if they do not exist",
+        form=forms.tenant,
+    )
     listeners: Listeners = section(Listeners())
     relays: Relays = section(
         Relays(),
@@ -250,6 +254,11 @@ class CloudConfig:
         SecretsEncryption(), "encryption at rest of the store, if that is SQLite; etcd: encrypt the members' disks"
     )
     logging: Logging = section(Logging())
+
+    @property
+    def tenant_clusters(self) -> dict[str, str]:
+        """Name of each tenant -> where its cluster is, "" for the embedded API."""
+        return dict(forms.tenant(text) for text in self.tenants)
 
 
 def load(path: Path) -> CloudConfig:

@@ -119,6 +119,15 @@ def cloud_service(text: str) -> tuple[str, str, tuple[str, int]]:
     return tenant, last, endpoint(target)
 
 
+def tenant(text: str) -> tuple[str, str]:
+    """ "acme" or "acme=/etc/kubeedge/acme.kubeconfig" or "acme=in-cluster" as (name, cluster or "")."""
+    name, equals, source = text.partition("=")
+    label(name)
+    if equals and source != "in-cluster" and not source.startswith("/"):
+        raise ValueError("is not NAME, NAME=/PATH/OF/A/KUBECONFIG or NAME=in-cluster")
+    return name, source
+
+
 def ip_endpoint(text: str) -> tuple[str, int]:
     """As endpoint, without names: an address to listen on."""
     host_, port = endpoint(text)

@@ -45,7 +45,7 @@ class Tenants:
     async def names(self) -> list[TenantId]:
         return self.all
 
-    async def ensure(self, tenant: TenantId) -> None:
+    async def ensure(self, tenant: TenantId, cluster: str | None = None) -> None:
         if tenant not in self.all:
             self.all.append(tenant)
 

@@ -20,10 +20,22 @@ class CachedClient(ForwardingClient):
         super().__init__(client)
         self._informers: dict[Resource, Informer] = {}
 
-    def informer(self, resource: Resource, *, keep: Callable[[Object], Object] = without_history) -> Informer:
+    def over(self, client: KubeClient) -> CachedClient:
+        """The same caches, for writes that another client makes: with another identity, say."""
+        other = CachedClient(client)
+        other._informers = self._informers
+        return other
+
+    def informer(
+        self,
+        resource: Resource,
+        *,
+        field_selector: str = "",
+        keep: Callable[[Object], Object] = without_history,
+    ) -> Informer:
         """The cache of a resource, created by the first call; the caller runs it."""
         if resource not in self._informers:
-            self._informers[resource] = Informer(self._client, resource, keep=keep)
+            self._informers[resource] = Informer(self._client, resource, field_selector=field_selector, keep=keep)
         return self._informers[resource]
 
     def drop(self, resource: Resource) -> None:

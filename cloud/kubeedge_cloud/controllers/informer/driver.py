@@ -18,7 +18,8 @@ from contextlib import aclosing
 from kubeedge.api import meta
 from kubeedge.api.client import KubeClient, Resource
 from kubeedge.api.names import Object
-from kubeedge.errors import NotFound, Unavailable
+from kubeedge.errors import NotFound, Refused, Unavailable
+from kubeedge.kit.backoff import Backoff
 from kubeedge.kit.reflector.core import Reflector
 from kubeedge.kit.reflector.driver import reflect
 from kubeedge_cloud.controllers.informer.core import Cache, Handler, version_of
@@ -27,6 +28,7 @@ from kubeedge_cloud.controllers.objects import Key, without_history
 log = logging.getLogger(__name__)
 
 _RETRY = 1.0  # seconds
+_BACKOFF = Backoff(1.0, 30.0)
 
 
 class _Turn:
@@ -39,9 +41,19 @@ class Informer:
     """`keep` reduces an object to what is cached of it; `synced` is set after the first list."""
 
     def __init__(
-        self, client: KubeClient, resource: Resource, *, keep: Callable[[Object], Object] = without_history
+        self,
+        client: KubeClient,
+        resource: Resource,
+        *,
+        namespace: str = "",
+        field_selector: str = "",
+        keep: Callable[[Object], Object] = without_history,
+        backoff: Backoff = _BACKOFF,
     ) -> None:
         self.resource = resource
+        self._namespace = namespace
+        self._field_selector = field_selector
+        self._backoff = backoff
         self.synced = asyncio.Event()
         self._client = client
         self._cache = Cache(keep)
@@ -56,6 +68,14 @@ class Informer:
     def get(self, namespace: str, name: str) -> Object | None:
         """From the cache: None before `synced`, too. The object is shared: callers must not change it."""
         return self._cache.get(namespace, name)
+
+    def adopt(self, obj: Object) -> None:
+        """Begin with an object that another cache knew; the first list says what has become of it."""
+        self._cache.put(obj)
+
+    def knows(self, namespace: str, name: str) -> bool:
+        """Whether `get` says what there is; before, it says that there is nothing."""
+        return self.synced.is_set()
 
     def in_namespace(self, namespace: str) -> Iterable[Object]:
         """From the cache; "" is the namespace of cluster-scoped objects."""
@@ -125,9 +145,9 @@ class Informer:
         """List, then watch, until cancelled."""
         steps = reflect(
             self,
-            core=Reflector[str](),
+            core=Reflector[str](self._backoff),
             resumes=True,
-            transient=(Unavailable, OSError),
+            transient=(Unavailable, Refused, OSError),  # rights may come back
             on_error=self._say,
         )
         async with aclosing(steps):
@@ -139,7 +159,7 @@ class Informer:
 
     async def list(self) -> str:
         self._cache.list_begins()
-        found = await self._client.list(self.resource)
+        found = await self._client.list(self.resource, self._namespace, field_selector=self._field_selector)
         for namespace, name in self._cache.listed(found.items):
             try:
                 self._cache.settle((namespace, name), await self._client.get(self.resource, namespace, name))
@@ -148,7 +168,13 @@ class Informer:
         return found.resource_version
 
     async def watch(self, position: str) -> AsyncGenerator[str, None]:
-        events = self._client.watch(self.resource, resource_version=position or "0", bookmarks=True)
+        events = self._client.watch(
+            self.resource,
+            self._namespace,
+            resource_version=position or "0",
+            field_selector=self._field_selector,
+            bookmarks=True,
+        )
         async with aclosing(events):
             async for event in events:
                 if event.type == "DELETED":

@@ -1,0 +1,116 @@
+"""Nodes in a cluster that is a user's own: what a kubelet says of its node is said in its name, and the cluster judges it.
+
+Ready is written while the node is attached; that it is away is found by the cluster's lifecycle controller, from the Lease that is not
+renewed (leases.py), with taints, evictions and all that the user has configured there. Labels, annotations and taints of others stay.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from kubeedge.api import meta
+from kubeedge.api.names import NodeName, Object
+from kubeedge.api.resources import NODES, PODS
+from kubeedge.errors import NotFound, Refused
+from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller.leases import Leases
+from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, NodeStatuses
+from kubeedge_cloud.edgecontroller.registration import register_node
+from kubeedge_cloud.edgecontroller.state import EdgeState
+from kubeedge_cloud.tenants.manager import TenantManager
+
+log = logging.getLogger("kubeedge.edgecontroller")
+
+
+class ClusterNodes(NodeStatuses):
+    """`leases` is told of nodes that attach."""
+
+    def __init__(
+        self,
+        state: EdgeState,
+        report_again: Callable[[NodeName, str], None],
+        tenants: TenantManager,
+        leases: Leases,
+    ) -> None:
+        super().__init__(state, report_again)
+        self._tenants = tenants
+        self._leases = leases
+
+    async def ensure(self, name: NodeName) -> Object:
+        """As it is cached. Raises NotFound for one that was deleted in Kubernetes, Refused for one that is not ours."""
+        node = self._state.nodes.get("", name)
+        if node is None:
+            record = self._state.records[name]
+            if not record.uid:
+                record = await register_node(self._state.client, self._tenants, record, self._state.owner)
+            node = await self._state.client.get(NODES, "", name)
+        if not core.is_managed(node, self._state.owner):
+            raise Refused(f"the cluster has a Node {name} that is not one of this cloud's: it gets nothing from us")
+        return node
+
+    async def remove(self, name: NodeName) -> None:
+        """Only one of ours."""
+        node = self._state.nodes.get("", name)
+        if node is not None and core.is_managed(node, self._state.owner):
+            await super().remove(name)
+
+    async def write_status(self, node: Object, status: dict[str, Any]) -> None:
+        patch = core.changes(node.get("status") or {}, status)
+        if patch:
+            name = NodeName(meta.name_of(node))
+            await self._state.client_of(name).merge_patch(NODES, "", name, {"status": patch}, subresource="status")
+
+    async def write_pod_status(self, pod: Object, status: dict[str, Any]) -> None:
+        """One request: what differs from the cached status, if the pod is still as it is cached."""
+        patch = core.changes(pod.get("status") or {}, status)
+        inner = pod["metadata"]
+        if not patch:
+            return
+        preconditions = {"uid": inner["uid"], "resourceVersion": inner["resourceVersion"]}
+        client = self._state.client_of(NodeName(str(pod["spec"]["nodeName"])))
+        try:
+            await client.merge_patch(
+                PODS,
+                meta.namespace_of(pod),
+                meta.name_of(pod),
+                {"metadata": preconditions, "status": patch},
+                subresource="status",
+            )
+        except NotFound:
+            return
+
+    async def _sync_ready(self, name: NodeName) -> float | None:
+        record = self._state.records.get(name)
+        if record is None:
+            return None
+        if record.uid and self._state.nodes.get("", name) is None and await self._was_deleted(name):
+            log.warning("tenant=%s node=%s was deleted in Kubernetes: it is removed", self._state.tenant, name)
+            await self._tenants.remove_node(self._state.tenant, name)
+            return None
+        node = await self.ensure(name)
+        if name not in self._state.sessions:
+            return None
+        self._leases.queue.add(name)
+        current = node.get("status") or {}
+        # what the lifecycle controller did not know counts no longer
+        known = [c for c in current.get("conditions") or () if c.get("status") != "Unknown"]
+        ready = next((c for c in current.get("conditions") or () if c.get("type") == "Ready"), None)
+        merged = core.with_ready({**current, "conditions": known}, True, self._state.now())
+        if merged != current:
+            await self.write_status(node, merged)
+            if ready is None or ready.get("status") != "True":
+                log.info("tenant=%s node=%s ready=True", self._state.tenant, name)
+        await self._pods_of(name, True)
+        for rest in CONDITIONS:
+            self._report_again(name, rest)
+        return None
+
+    async def _was_deleted(self, name: NodeName) -> bool:
+        """By the API itself: a cache may be behind, and the whole node would go."""
+        try:
+            await self._state.client.get(NODES, "", name)
+        except NotFound:
+            return True
+        return False

@@ -1,0 +1,75 @@
+"""Heartbeats of nodes, as a kubelet has them: a Lease in kube-node-lease, renewed while the node's channel is attached.
+
+The renewing is the cloud's: a node behind a metered line sends nothing for it, and a node whose channel is lost is found NotReady by the
+cluster's own lifecycle controller, after its grace period. Kubernetes' kubelets renew every 10 s, with 40 s to live.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from kubeedge.api import meta
+from kubeedge.api.names import NodeName, Object
+from kubeedge.api.resources import LEASES, NODES
+from kubeedge.errors import Conflict, NotFound
+from kubeedge_cloud.controllers.queue import WorkQueue
+from kubeedge_cloud.edgecontroller.state import EdgeState
+
+NAMESPACE = "kube-node-lease"
+DURATION = 40  # seconds, what a kubelet says
+RENEW = 13.0  # seconds: two that fail in a row still leave time for a third
+
+
+class Leases:
+    """Keys of the queue are nodes; add one when it attaches. `chance` spreads the renewals of nodes that attach together."""
+
+    def __init__(self, state: EdgeState, *, chance: Callable[[], float] = random.random) -> None:
+        self._state = state
+        self._chance = chance
+        self._held: dict[NodeName, Object] = {}
+        self.queue: WorkQueue[NodeName] = WorkQueue(f"leases of nodes of {state.tenant}", self._renew)
+
+    def forget(self, node: NodeName) -> None:
+        """The node was removed; its Lease goes with its Node."""
+        self._held.pop(node, None)
+
+    async def _renew(self, name: NodeName) -> float | None:
+        if name not in self._state.sessions or name not in self._state.records:
+            self._held.pop(name, None)
+            return None
+        node = self._state.nodes.get("", name)
+        if node is None:
+            return 1.0  # it is being made, or was deleted
+        client = self._state.client_of(name)
+        known = self._held.get(name) or await self._read(name)
+        stamp = meta.micro_timestamp(self._state.wall())
+        try:
+            if known is None:
+                self._held[name] = await client.create(LEASES, NAMESPACE, _lease(node, stamp))
+            else:
+                renewed = {**known, "spec": {**(known.get("spec") or {}), **_spec(name, stamp)}}
+                self._held[name] = await client.update(LEASES, NAMESPACE, renewed)
+        except (Conflict, NotFound):
+            self._held.pop(name, None)  # somebody else wrote it: read it again
+            raise
+        return RENEW * (0.9 + 0.1 * self._chance())
+
+    async def _read(self, name: NodeName) -> Object | None:
+        try:
+            return await self._state.client_of(name).get(LEASES, NAMESPACE, name)
+        except NotFound:
+            return None
+
+
+def _spec(name: NodeName, stamp: str) -> Object:
+    return {"holderIdentity": name, "leaseDurationSeconds": DURATION, "renewTime": stamp}
+
+
+def _lease(node: Object, stamp: str) -> Object:
+    name = meta.name_of(node)
+    owner = {
+        "apiVersion": NODES.api_version, "kind": NODES.kind, "name": name, "uid": meta.metadata(node)["uid"],
+    }  # fmt: skip
+    inner = {"name": name, "namespace": NAMESPACE, "ownerReferences": [owner]}
+    return {"metadata": inner, "spec": _spec(NodeName(name), stamp)}

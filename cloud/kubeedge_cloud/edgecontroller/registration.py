@@ -1,0 +1,111 @@
+"""The Node of a machine in a cluster that is a user's own: made once, with the addresses that the cluster has for its pods.
+
+A Node that is deleted in Kubernetes is not made again: its record goes (cluster_nodes.py), and the machine joins anew to come back. A Node
+that others have made, a kubelet's, is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from ipaddress import ip_network
+from typing import Any
+
+from kubeedge.api import meta
+from kubeedge.api.client import KubeClient
+from kubeedge.api.names import NodeName, Object, TenantId
+from kubeedge.api.resources import NODES
+from kubeedge.api.status import AlreadyExists
+from kubeedge.errors import Conflict, Invalid, NotFound, Refused
+from kubeedge.store.model import Compare, Op
+from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.tenants.manager import TenantManager
+from kubeedge_cloud.tenants.model import NodeRecord
+
+_ALLOCATED = 5.0  # seconds in which a cluster that allocates addresses for pods has done so
+_LOOK = 0.1  # seconds
+
+
+def owner_of(cloud: str, tenant: TenantId) -> str:
+    """Whose a Node is, in its annotation: two clouds, or two tenants, may have nodes in one cluster."""
+    return f"{cloud}/{tenant}"
+
+
+async def register_node(client: KubeClient, tenants: TenantManager, record: NodeRecord, owner: str) -> NodeRecord:
+    """Find or make the Node; the record with its uid and its pods' addresses. Raises Refused for a Node that is not ours."""
+    node = await _find_or_make(client, record.name, owner)
+    if not core.is_managed(node, owner):
+        raise Refused(
+            f"the cluster has a Node {record.name} that is not one of this cloud's: choose another name, or delete that Node first"
+        )
+    addresses = await _addresses(client, node, record)
+    return await tenants.note_object(record.tenant, record.name, str(meta.metadata(node)["uid"]), addresses)
+
+
+async def _find_or_make(client: KubeClient, name: NodeName, owner: str) -> Object:
+    try:
+        return await client.get(NODES, "", name)
+    except NotFound:
+        pass
+    try:
+        return await client.create(NODES, "", core.new_node(name, owner=owner))
+    except AlreadyExists:
+        return await client.get(NODES, "", name)
+
+
+async def _addresses(client: KubeClient, node: Object, record: NodeRecord) -> str:
+    """The cluster's, or those of our plan in a cluster without an allocator."""
+    for _ in range(round(_ALLOCATED / _LOOK)):
+        if found := str((node.get("spec") or {}).get("podCIDR") or ""):
+            return found
+        await asyncio.sleep(_LOOK)
+        node = await client.get(NODES, "", record.name)
+    patch = {"spec": {"podCIDR": record.pod_cidr, "podCIDRs": [record.pod_cidr]}}
+    try:
+        node = await client.merge_patch(NODES, "", record.name, patch)
+    except (Invalid, Conflict):  # in this moment it was allocated: what is there cannot be changed
+        node = await client.get(NODES, "", record.name)
+    return str(node["spec"].get("podCIDR") or record.pod_cidr)
+
+
+class ClusterRegistry:
+    """What the bootstrap port asks who a node is: as the Tenant Manager, and a tenant with a cluster has a Node there before the join ends."""
+
+    def __init__(
+        self,
+        tenants: TenantManager,
+        pods: str,
+        owner: str,
+        client_of: Callable[[TenantId], Awaitable[KubeClient | None]],
+    ) -> None:
+        self._tenants = tenants
+        self._pods = pods
+        self._owner = owner
+        self._client_of = client_of
+
+    async def join_of(self, tenant: TenantId, node: NodeName) -> str | None:
+        return await self._tenants.join_of(tenant, node)
+
+    async def entitle(self, tenant: TenantId, node: NodeName, join: str) -> tuple[Sequence[Compare], Sequence[Op]]:
+        return await self._tenants.entitle(tenant, node, join)
+
+    async def register(self, tenant: TenantId, node: NodeName, join: str) -> Mapping[str, Any]:
+        """Raises Refused for the name of a Node that is not ours, Unavailable while the cluster is away."""
+        found = await self._tenants.register(tenant, node, join)
+        client = await self._client_of(tenant)
+        if client is None:
+            return found
+        record = await self._tenants.node(tenant, node)
+        if record is None:
+            raise Conflict(f"node {node} was removed in this very moment")
+        try:
+            record = await register_node(client, self._tenants, record, owner_of(self._owner, tenant))
+        except Refused:
+            if not record.uid:
+                await self._tenants.remove_node(tenant, node)
+            raise
+        if not ip_network(record.pod_cidr).subnet_of(ip_network(self._pods)):  # type: ignore[arg-type]
+            raise Refused(
+                f"the cluster gives node {node} {record.pod_cidr} for its pods, which is not in addresses.pods ({self._pods}) of cloud.yaml"
+            )
+        return {**found, "podCIDR": record.pod_cidr}
