@@ -260,9 +260,9 @@ def test_tenants_are_made_and_listed(tmp_path):
             assert (await run("tenant", "create", "acme", "--socket", socket)).stdout == "tenant acme exists\n"
             assert (await run("tenant", "list", "--socket", socket)).stdout == "acme\ndefault\n"
             shown = (await run("tenant", "show", "acme", "--socket", socket)).stdout
-            assert shown == "tenant   acme\nobjects  7 of 50000\nbytes    9 of 67108864\n"
+            assert shown == "tenant   acme\ncluster  embedded\nobjects  7 of 50000\nbytes    9 of 67108864\n"
             shown = (await run("tenant", "quota", "acme", "--objects", "10", "--mib", "1", "--socket", socket)).stdout
-            assert shown == "tenant   acme\nobjects  7 of 10\nbytes    9 of 1048576\n"
+            assert shown == "tenant   acme\ncluster  embedded\nobjects  7 of 10\nbytes    9 of 1048576\n"
             assert "no tenant none" in (await run("tenant", "show", "none", "--socket", socket)).stderr
             wrong = await run("tenant", "quota", "acme", "--mib", "-1", "--socket", socket)
             assert wrong.returncode and "a number of 0 or more" in wrong.stderr

@@ -1,0 +1,33 @@
+"""What the cloud side may do in a cluster, and no more: the role that users bind to its account (docs/guide/kubernetes.md has the same)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ACCOUNT = "kubeedge-cloud"  # a user, here; a ServiceAccount in a cluster
+
+
+def _rule(group: str, resources: list[str], verbs: list[str]) -> dict[str, Any]:
+    return {"apiGroups": [group], "resources": resources, "verbs": verbs}
+
+
+RULES = [
+    _rule("", ["nodes"], ["get", "list", "watch", "create", "patch", "delete"]),
+    _rule("", ["pods", "services"], ["get", "list", "watch"]),
+    _rule("", ["events"], ["create", "patch"]),
+    _rule("", ["users", "groups"], ["impersonate"]),
+]
+
+
+def objects() -> list[dict[str, Any]]:
+    """The role and its binding."""
+    rbac = "rbac.authorization.k8s.io"
+    name = {"name": ACCOUNT}
+    return [
+        {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "metadata": name, "rules": RULES},
+        {
+            "apiVersion": f"{rbac}/v1", "kind": "ClusterRoleBinding", "metadata": name,
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": ACCOUNT},
+            "subjects": [{"apiGroup": rbac, "kind": "User", "name": ACCOUNT}],
+        },
+    ]  # fmt: skip

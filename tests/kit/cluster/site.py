@@ -1,0 +1,136 @@
+"""A cloud process beside a real control plane, and edge nodes behind NAT: the demo's picture with an unmodified cluster.
+
+cloud  203.0.113.1    the cloud process and the control plane
+edge N 192.168.N.2    behind NAT, an agent with the image demo:1
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tests.kit import images
+from tests.kit.cluster import rights
+from tests.kit.cluster.cluster import KubernetesCluster
+from tests.kit.topology import Host, edges_behind_nat, until
+
+KUBEEDGE = [sys.executable, "-m", "kubeedge"]
+ADDRESS = "203.0.113.1"
+IMAGE = "docker.io/library/demo:1"
+
+
+class Site:
+    """One cloud, one control plane, some edges."""
+
+    def __init__(
+        self, directory: Path, cloud: Host, edges: list[Host], nats: list[Host], internet: Host, prefix: str
+    ) -> None:
+        self.directory, self.cloud, self.internet, self.prefix = directory, cloud, internet, prefix
+        self.edges = {edge.name: edge for edge in edges}
+        self.nats = dict(zip(self.edges, nats, strict=True))
+        self.agents: dict[str, subprocess.Popen[bytes]] = {}
+        self.socket = directory / "run/cloud.sock"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start_cluster(self, options: Mapping[str, Sequence[str]] | None = None) -> KubernetesCluster:
+        """With the least rights for the cloud's account."""
+        self.cluster = KubernetesCluster(self.cloud, self.directory / "kubernetes", address=ADDRESS, options=options)
+        self.cluster.start()
+        self.cluster.apply(*rights.objects())
+        return self.cluster
+
+    def start_cloud(self, tenants: Sequence[str]) -> None:
+        """Returns when it can be administrated."""
+        config = self.directory / "cloud.yaml"
+        config.write_text(
+            json.dumps(
+                {
+                    "kind": "CloudCore",
+                    "advertise": [ADDRESS],
+                    "tenants": list(tenants),
+                    "listeners": {"api": {"port": 7443}, "web": {"port": 80}},
+                    "paths": {"state": str(self.directory / "state"), "run": str(self.directory / "run")},
+                }
+            )
+        )
+        log = self.directory / "cloud.log"
+        self.process = self.cloud.spawn(*KUBEEDGE, "cloud", "--config", str(config), log=log)
+        process = self.process
+
+        def up() -> bool:
+            if process.poll() is not None:
+                raise RuntimeError(f"the cloud ended: {log.read_text()[-2000:]}")
+            return self.socket.exists()
+
+        until(up, timeout=60, what="the cloud's socket")
+
+    def stop_cloud(self) -> None:
+        assert self.process is not None
+        self.cloud.stop(self.process, timeout=60)
+
+    def kubeconfig(self) -> Path:
+        """Of the cloud's account."""
+        return self.cluster.kubeconfig(rights.ACCOUNT, ())
+
+    def admin(self, *argv: str, check: bool = True) -> str:
+        return self.cloud.run(*KUBEEDGE, *argv, "--socket", str(self.socket), check=check)
+
+    def join(self, name: str, tenant: str = "default", *, node: str = "", replace: bool = False) -> None:
+        """An edge joins, as `node` or by its own name, and its agent runs."""
+        edge, root = self.edges[name], self.directory / name
+        if not root.exists():
+            images.build(_made(root / "var/lib/kubeedge/edge/images/preload") / "demo.tar", IMAGE)
+            names = {
+                "state": "var/lib/kubeedge/edge",
+                "run": "run/kubeedge",
+                "pki": "etc/kubeedge/pki",
+                "logs": "var/log/pods",
+            }
+            config = {
+                "kind": "EdgeCore",
+                "paths": {what: str(root / path) for what, path in names.items()},
+                "modules": {"appengine": {"cgroupPrefix": f"{self.prefix}-{name}"}},
+            }
+            (_made(root / "etc/kubeedge") / "kubeedge.yaml").write_text(json.dumps(config))
+        token = self.admin(
+            "token", "create", "--tenant", tenant, "--node", node or name, *(["--replace"] if replace else [])
+        )
+        edge.run(
+            *KUBEEDGE, "join", "--token-file", "-", "--name", node or name, "--root-dir", str(root), "--no-start",
+            *(["--replace"] if replace else []), ADDRESS, input=token,
+        )  # fmt: skip
+        self.start_agent(name)
+
+    def start_agent(self, name: str) -> None:
+        root = self.directory / name
+        self.agents[name] = self.edges[name].spawn(
+            *KUBEEDGE, "edge", "--root-dir", str(root), log=self.directory / f"{name}.log"
+        )
+
+
+@contextlib.contextmanager
+def kubernetes_site(prefix: str, count: int = 2) -> Iterator[Site]:
+    """Everything ends with it, cgroups included, which are not namespaced."""
+    directory = Path(tempfile.mkdtemp(prefix=prefix))  # the path of a socket must be short
+    try:
+        with edges_behind_nat(count) as (_, cloud, edges, nats, internet):
+            yield Site(directory, cloud, edges, nats, internet, prefix)
+            for edge in edges:
+                edge.power_cut()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        for group in Path("/sys/fs/cgroup").glob(f"**/{prefix}-*"):
+            for path in sorted([*group.rglob("*/"), group], reverse=True):
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory

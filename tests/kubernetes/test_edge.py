@@ -1,0 +1,368 @@
+"""Edge nodes of an unmodified cluster: its scheduler, controllers, admission and authorizers, two agents behind NAT, containers that run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.kit.cluster.site import IMAGE, Site, kubernetes_site
+from tests.kit.topology import until
+
+pytestmark = pytest.mark.root
+
+PATIENCE = 90.0
+#: the lifecycle controller's usual 50 s and 5 s, for a test
+OPTIONS = {"kube-controller-manager": ["--node-monitor-grace-period=24s", "--node-monitor-period=1s"]}
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with kubernetes_site(f"kbk{os.getpid()}") as site:
+        cluster = site.start_cluster(OPTIONS)
+        site.start_cloud([f"default={site.kubeconfig()}"])
+        for name in site.edges:
+            site.join(name)
+        for name in site.edges:
+            cluster.kubectl("wait", "--for=condition=Ready", f"node/{name}", "--timeout=60s")
+        yield site
+
+
+def template(app: str, command: str = "exec sleep 100000", **spec: Any) -> dict[str, Any]:
+    container = {"name": "c", "image": IMAGE, "command": ["sh", "-c", command]}
+    return {
+        "metadata": {"labels": {"app": app}},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": [container], **spec},
+    }
+
+
+def pod(name: str, node: str = "edge1", command: str = "exec sleep 100000", **spec: Any) -> dict[str, Any]:
+    inner = template(name, command, **{"nodeSelector": {"kubernetes.io/hostname": node}, **spec})
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, **inner["metadata"]}, "spec": inner["spec"]}
+
+
+def workload(kind: str, name: str, replicas: int | None = None, **spec: Any) -> dict[str, Any]:
+    count = {} if replicas is None else {"replicas": replicas}
+    return {
+        "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name},
+        "spec": {"selector": {"matchLabels": {"app": name}}, "template": template(name), **count, **spec},
+    }  # fmt: skip
+
+
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    until(condition, timeout=PATIENCE, what=what, interval=0.2)
+
+
+def wait_ready(site: Site, name: str) -> dict[str, Any]:
+    site.cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s", timeout=90)
+    found: dict[str, Any] = site.cluster.json("get", "pod", name)
+    return found
+
+
+def gone(site: Site, *what: str) -> None:
+    eventually(lambda: "NotFound" in _said(site, *what), f"{what} gone")
+
+
+def _said(site: Site, *what: str) -> str:
+    try:
+        return site.cluster.kubectl("get", *what)
+    except RuntimeError as exc:
+        return str(exc)
+
+
+def logs(site: Site, node: str, name: str) -> str:
+    """Of the node's own files; logs through the API are not a matter of this file."""
+    found = (site.directory / node / "var/log/pods").glob(f"default_{name}_*/*/*.log")
+    return "".join(path.read_text() for path in found)
+
+
+def runs(site: Site, node: str, words: bytes) -> bool:
+    return bool(site.edges[node].running(words))
+
+
+# The Node
+
+
+def test_a_node_is_registered_as_a_kubelet_does_it(site: Site) -> None:
+    nodes = {node["metadata"]["name"]: node for node in site.cluster.json("get", "nodes")["items"]}
+    assert set(nodes) == {"edge1", "edge2"}
+    node = nodes["edge1"]
+    labels = node["metadata"]["labels"]
+    for label in ("node.kubernetes.io/edge", "node-role.kubernetes.io/edge", "node-role.kubernetes.io/agent"):
+        assert labels[label] == ""
+    assert labels["kubernetes.io/hostname"] == "edge1" and labels["kubernetes.io/arch"]
+    status = node["status"]
+    assert set(status["capacity"]) == set(status["allocatable"]) >= {"cpu", "memory", "pods"}
+    assert {address["type"] for address in status["addresses"]} >= {"InternalIP", "Hostname"}
+    assert status["daemonEndpoints"]["kubeletEndpoint"]["Port"] == 10250
+    assert status["nodeInfo"]["kubeletVersion"].startswith("v1.")
+    eventually(
+        lambda: "demo" in json.dumps(site.cluster.json("get", "node", "edge1")["status"].get("images")), "images"
+    )
+    cidrs = {n["spec"]["podCIDR"] for n in nodes.values()}  # of the cluster's allocator, and the agent's, too
+    assert len(cidrs) == 2
+    assert json.loads(site.edges["edge1"].run("ip", "-j", "addr", "show", "lo"))
+
+
+def test_a_lease_is_renewed_while_the_node_is_attached(site: Site) -> None:
+    def lease() -> dict[str, Any]:
+        found: dict[str, Any] = site.cluster.json("get", "lease", "edge1", "-n", "kube-node-lease")
+        return found
+
+    first = lease()
+    assert first["spec"]["holderIdentity"] == "edge1" and first["spec"]["leaseDurationSeconds"] == 40
+    assert first["metadata"]["ownerReferences"][0]["kind"] == "Node"
+    eventually(lambda: lease()["spec"]["renewTime"] > first["spec"]["renewTime"], "a renewal")
+
+
+def test_what_others_write_on_a_node_stays(site: Site) -> None:
+    site.cluster.kubectl("label", "node", "edge2", "rack=seven")
+    site.cluster.kubectl("annotate", "node", "edge2", "owner=somebody")
+    site.cluster.kubectl("taint", "node", "edge2", "dedicated=yes:NoSchedule")
+    site.agents["edge2"].poll()
+    site.nats["edge2"].run("nft", "add", "rule", "ip", "wire", "forward", "drop")
+    site.nats["edge2"].heal()
+    node = site.cluster.json("get", "node", "edge2")
+    assert node["metadata"]["labels"]["rack"] == "seven" and node["metadata"]["annotations"]["owner"] == "somebody"
+    assert {"key": "dedicated", "value": "yes", "effect": "NoSchedule"} in node["spec"]["taints"]
+    site.cluster.kubectl("taint", "node", "edge2", "dedicated-")
+
+
+# Pods
+
+
+def test_a_secret_is_there_because_a_pod_refers_to_it(site: Site) -> None:
+    """The cloud's account may read no Secret at all (tests/kit/cluster/rights.py): what comes, the node itself may read."""
+    for name, value in (("used", "s3cret-one"), ("other", "s3cret-two")):
+        site.cluster.kubectl("create", "secret", "generic", name, f"--from-literal=key={value}")
+    site.cluster.kubectl("create", "configmap", "page", "--from-literal=text=first")
+    volumes = [{"name": "page", "configMap": {"name": "page"}}]
+    user = pod("reader", command="echo $KEY; while :; do cat /page/text; echo; sleep 1; done", volumes=volumes)
+    user["spec"]["containers"][0] |= {
+        "env": [{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "used", "key": "key"}}}],
+        "volumeMounts": [{"name": "page", "mountPath": "/page"}],
+    }
+    site.cluster.apply(user)
+    wait_ready(site, "reader")
+    eventually(lambda: "s3cret-one" in logs(site, "edge1", "reader"), "the Secret in the container")
+    site.cluster.kubectl("create", "configmap", "page", "--from-literal=text=second", "--dry-run=client", "-o", "yaml")
+    site.cluster.kubectl("patch", "configmap", "page", "-p", '{"data": {"text": "second"}}')
+    eventually(lambda: "second" in logs(site, "edge1", "reader"), "the changed ConfigMap in the container")
+    site.cluster.kubectl("delete", "pod", "reader", timeout=90)
+
+
+def test_a_deployment_is_rolled_out_and_scaled(site: Site) -> None:
+    site.cluster.apply(workload("Deployment", "web", 3))
+    site.cluster.kubectl("rollout", "status", "deployment/web", "--timeout=60s", timeout=90)
+    site.cluster.kubectl("set", "env", "deployment/web", "A=b")
+    site.cluster.kubectl("rollout", "status", "deployment/web", "--timeout=60s", timeout=90)
+    site.cluster.kubectl("scale", "deployment/web", "--replicas=1")
+    eventually(lambda: len(site.cluster.json("get", "pods", "-l", "app=web")["items"]) == 1, "one pod")
+    found = site.cluster.json("get", "deployment", "web")["status"]
+    assert found["availableReplicas"] == 1 and found["observedGeneration"] >= 3
+    site.cluster.kubectl("delete", "deployment", "web")
+    eventually(lambda: not site.cluster.json("get", "pods", "-l", "app=web")["items"], "no pod")
+
+
+def test_jobs_end_and_cronjobs_make_jobs(site: Site) -> None:
+    good = template("job", "echo done", restartPolicy="Never")
+    bad = template("bad", "exit 3", restartPolicy="Never")
+    site.cluster.apply(
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "good"},
+         "spec": {"completions": 3, "parallelism": 3, "template": good}},
+        {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "bad"},
+         "spec": {"backoffLimit": 0, "template": bad}},
+        {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "tick"},
+         "spec": {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": good}}}},
+    )  # fmt: skip
+    site.cluster.kubectl("create", "job", "--from=cronjob/tick", "now")
+    for name in ("good", "now"):
+        site.cluster.kubectl("wait", "--for=condition=Complete", f"job/{name}", "--timeout=60s", timeout=90)
+    site.cluster.kubectl("wait", "--for=condition=Failed", "job/bad", "--timeout=60s", timeout=90)
+    (failed,) = site.cluster.json("get", "pods", "-l", "job-name=bad")["items"]
+    assert failed["status"]["phase"] == "Failed"
+    assert failed["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 3
+    site.cluster.kubectl("delete", "jobs,cronjobs", "--all", timeout=90)
+
+
+def test_a_statefulset_and_a_daemonset_are_everywhere_that_they_should_be(site: Site) -> None:
+    site.cluster.apply(workload("StatefulSet", "db", 2, serviceName="db"), workload("DaemonSet", "agent"))
+    for name in ("statefulset/db", "daemonset/agent"):
+        site.cluster.kubectl("rollout", "status", name, "--timeout=60s", timeout=90)
+    items = site.cluster.json("get", "pods", "-l", "app=agent")["items"]
+    assert {item["spec"]["nodeName"] for item in items} == {"edge1", "edge2"}
+    assert {p["metadata"]["name"] for p in site.cluster.json("get", "pods", "-l", "app=db")["items"]} == {
+        "db-0",
+        "db-1",
+    }
+    site.cluster.kubectl("delete", "statefulset/db", "daemonset/agent", timeout=90)
+
+
+def test_a_pod_ends_with_grace_and_waits_for_its_finalizers(site: Site) -> None:
+    command = "trap 'echo ending; sleep 1; exit 0' TERM; echo up; while :; do sleep 0.1; done"
+    mortal = pod("mortal", command=command, terminationGracePeriodSeconds=20)
+    mortal["metadata"]["finalizers"] = ["example.com/wait"]
+    site.cluster.apply(mortal)
+    wait_ready(site, "mortal")
+    eventually(lambda: "up" in logs(site, "edge1", "mortal"), "the trap is set")
+    site.cluster.kubectl("delete", "pod", "mortal", "--wait=false")
+
+    def ended() -> bool:
+        state = site.cluster.json("get", "pod", "mortal")["status"]["containerStatuses"][0]["state"]
+        return bool("terminated" in state and state["terminated"]["exitCode"] == 0)
+
+    eventually(ended, "the container's own end")
+    assert site.cluster.json("get", "pod", "mortal")["metadata"]["deletionTimestamp"]
+    site.cluster.kubectl("patch", "pod", "mortal", "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
+    gone(site, "pod", "mortal")
+
+
+def test_an_eviction_respects_the_budget(site: Site) -> None:
+    site.cluster.apply(
+        workload("Deployment", "shop", 1),
+        {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "shop"},
+         "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "shop"}}}},
+    )  # fmt: skip
+    site.cluster.kubectl("rollout", "status", "deployment/shop", "--timeout=60s", timeout=90)
+    (found,) = site.cluster.json("get", "pods", "-l", "app=shop")["items"]
+    name = found["metadata"]["name"]
+    eventually(
+        lambda: site.cluster.json("get", "pdb", "shop")["status"].get("currentHealthy") == 1, "the budget counted"
+    )
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": "default"}}
+    path = f"/api/v1/namespaces/default/pods/{name}/eviction"
+    with pytest.raises(RuntimeError, match="disruption budget"):
+        site.cluster.kubectl("create", "--raw", path, "-f", "-", input=json.dumps(eviction))
+    site.cluster.kubectl("delete", "pdb", "shop")
+
+    def evicted() -> bool:
+        with contextlib.suppress(RuntimeError):
+            site.cluster.kubectl("create", "--raw", path, "-f", "-", input=json.dumps(eviction))
+            return True
+        return False
+
+    eventually(evicted, "the eviction")
+    gone(site, "pod", name)
+    site.cluster.kubectl("delete", "deployment", "shop")
+
+
+# What goes wrong
+
+
+def test_an_api_server_that_is_away_stops_nothing(site: Site) -> None:
+    site.cluster.apply(pod("steady", command="exec sleep 77123"))
+    before = wait_ready(site, "steady")["metadata"]["uid"]
+    site.cluster.kill("kube-apiserver")
+    site.edges["edge1"].run("sh", "-c", "true")
+    assert runs(site, "edge1", b"77123")
+    site.cluster.start_part("kube-apiserver")
+    site.cluster.wait()
+    site.cluster.apply(pod("after"))
+    wait_ready(site, "after")
+    assert site.cluster.json("get", "pod", "steady")["metadata"]["uid"] == before and runs(site, "edge1", b"77123")
+    site.cluster.kubectl("delete", "pod", "after", timeout=90)
+
+
+def test_a_cloud_that_restarts_takes_nothing_away(site: Site) -> None:
+    site.cluster.kubectl("create", "configmap", "kept", "--from-literal=a=b")
+    user = pod("holder", command="exec sleep 77124", volumes=[{"name": "v", "configMap": {"name": "kept"}}])
+    site.cluster.apply(user)
+    uid = wait_ready(site, "holder")["metadata"]["uid"]
+    site.stop_cloud()
+    site.start_cloud([f"default={site.kubeconfig()}"])
+    site.cluster.kubectl("patch", "configmap", "kept", "-p", '{"data": {"a": "c"}}')
+    eventually(
+        lambda: site.cluster.json("get", "node", "edge1")["status"]["conditions"][-1]["status"] == "True", "ready"
+    )
+    found = site.cluster.json("get", "pod", "holder")
+    assert found["metadata"]["uid"] == uid and found["status"]["containerStatuses"][0]["restartCount"] == 0
+    site.cluster.kubectl("delete", "pod", "holder", timeout=90)
+
+
+def test_a_node_that_is_away_is_found_by_the_cluster_and_its_pods_go_on(site: Site) -> None:
+    site.cluster.apply(pod("offline", command="exec sleep 77125"))
+    uid = wait_ready(site, "offline")["metadata"]["uid"]
+    site.nats["edge1"].cut()
+    try:
+        eventually(lambda: _ready(site, "edge1") == "Unknown", "NotReady, by the cluster's own controller")
+        taints = site.cluster.json("get", "node", "edge1")["spec"].get("taints") or []
+        assert any(taint["key"] == "node.kubernetes.io/unreachable" for taint in taints)
+        assert runs(site, "edge1", b"77125")
+    finally:
+        site.nats["edge1"].heal()
+    eventually(lambda: _ready(site, "edge1") == "True", "Ready again")
+    eventually(lambda: not site.cluster.json("get", "node", "edge1")["spec"].get("taints"), "without taints")
+    assert wait_ready(site, "offline")["metadata"]["uid"] == uid
+    conditions = site.cluster.json("get", "node", "edge1")["status"]["conditions"]
+    assert "Unknown" not in {condition["status"] for condition in conditions}
+    site.cluster.kubectl("delete", "pod", "offline", timeout=90)
+
+
+def _ready(site: Site, name: str) -> str:
+    conditions = site.cluster.json("get", "node", name)["status"]["conditions"]
+    return str(next(c["status"] for c in conditions if c["type"] == "Ready"))
+
+
+def test_the_name_of_a_kubelets_node_is_not_ours_to_take(site: Site) -> None:
+    theirs = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "worker", "labels": {"made-by": "kubelet"}}}
+    site.cluster.apply(theirs)
+    site.edges["worker"] = site.edges["edge2"]
+    try:
+        with pytest.raises(RuntimeError, match="not one of this cloud's: choose another name"):
+            site.join("worker")
+    finally:
+        del site.edges["worker"]
+    assert "worker" not in site.admin("node", "list")
+    found = site.cluster.json("get", "node", "worker")
+    assert "kubeedge.io/managed" not in found["metadata"]["annotations"]
+    site.cluster.kubectl("delete", "node", "worker")
+
+
+def test_a_node_that_is_deleted_leaves_the_network_and_comes_back_by_joining(site: Site) -> None:
+    site.cluster.kubectl("delete", "node", "edge2", timeout=90)
+    eventually(lambda: "edge2" not in site.admin("node", "list"), "removed from the network")
+    eventually(lambda: "does not know" in _agent_log(site) or "not known" in _agent_log(site), "the agent says why")
+    time.sleep(0)
+    assert "NotFound" in _said(site, "node", "edge2")
+    site.edges["edge2"].stop(site.agents["edge2"], timeout=60)
+    site.join("edge2")
+    site.cluster.kubectl("wait", "--for=condition=Ready", "node/edge2", "--timeout=60s", timeout=90)
+    site.cluster.apply(pod("again", "edge2"))
+    wait_ready(site, "again")
+
+
+def _agent_log(site: Site) -> str:
+    return (site.directory / "edge2.log").read_text()
+
+
+# Tenants
+
+
+def test_a_second_cluster_with_the_same_names_needs_no_restart(site: Site) -> None:
+    from tests.kit.cluster import KubernetesCluster, rights
+
+    pid = site.process.pid if site.process else 0
+    other = KubernetesCluster(site.internet, site.directory / "other", address="203.0.113.200", options=OPTIONS)
+    other.start()
+    other.apply(*rights.objects())
+    site.edges["edge2"].stop(site.agents["edge2"], timeout=60)
+    site.admin("tenant", "create", "acme", "--kubeconfig", str(other.kubeconfig(rights.ACCOUNT, ())))
+    assert "other" in site.admin("tenant", "show", "acme")
+    site.join("edge2", "acme", node="edge1", replace=True)
+    other.kubectl("wait", "--for=condition=Ready", "node/edge1", "--timeout=60s", timeout=90)
+    other.apply(pod("steady", command="exec sleep 88123"))
+    other.kubectl("wait", "--for=condition=Ready", "pod/steady", "--timeout=60s", timeout=90)
+    assert runs(site, "edge2", b"88123") and not runs(site, "edge2", b"77123") and not runs(site, "edge1", b"88123")
+    assert {n["metadata"]["name"] for n in other.json("get", "nodes")["items"]} == {"edge1"}
+    assert site.process is not None and site.process.pid == pid and site.process.poll() is None
+    _end(site.edges["edge2"].stop(site.agents["edge2"], timeout=60))
+
+
+def _end(status: int | subprocess.Popen[bytes]) -> None:
+    assert status is not None
