@@ -1,22 +1,39 @@
-"""One control plane for each file: it takes seconds to start."""
+"""One control plane, one cloud and its edges for all files: they take half a minute to start."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.kit.cluster import KubernetesCluster
-from tests.kit.topology import Topology
+from tests.kit.cluster.site import Site, kubernetes_site
 
-ADDRESS = "203.0.113.10"
+#: the lifecycle controller's usual 50 s and 5 s, for a test
+OPTIONS = {"kube-controller-manager": ["--node-monitor-grace-period=24s", "--node-monitor-period=1s"]}
+
+
+@pytest.fixture(scope="session")
+def _site() -> Iterator[Site]:
+    with kubernetes_site(f"kbk{os.getpid()}", 3) as site:
+        site.start_cluster(OPTIONS)
+        yield site
+
+
+@pytest.fixture
+def kubernetes(_site: Site) -> KubernetesCluster:
+    """The control plane."""
+    return _site.cluster
 
 
 @pytest.fixture(scope="module")
-def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesCluster]:
-    with Topology() as net:
-        host = net.host("control")
-        host.ip("addr", "add", f"{ADDRESS}/32", "dev", "lo")
-        cluster = KubernetesCluster(host, tmp_path_factory.mktemp("kubernetes"), address=ADDRESS)
-        cluster.start()
-        yield cluster
+def site(_site: Site) -> Iterator[Site]:
+    """With the cloud, and edge1 and edge2 as Ready nodes; edge3 has not joined."""
+    _site.start_cloud([f"default={_site.kubeconfig()}"])
+    for name in ("edge1", "edge2"):
+        _site.join(name)
+    for name in ("edge1", "edge2"):
+        _site.cluster.kubectl("wait", "--for=condition=Ready", f"node/{name}", "--timeout=60s", timeout=90)
+    yield _site
+    _site.stop_cloud()

@@ -282,6 +282,8 @@ def test_a_node_is_what_the_node_authorizer_says(kubernetes: KubernetesCluster) 
         with pytest.raises(Forbidden):
             await other.delete(PODS, "default", "user", grace_period=0)
         await one.delete(PODS, "default", "user", grace_period=0)
+        for name in ("one", "other"):
+            await client.delete(NODES, "", name)
 
     over(kubernetes, scenario)
 

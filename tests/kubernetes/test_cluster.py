@@ -13,15 +13,18 @@ pytestmark = pytest.mark.root
 
 
 def test_a_node_can_do_what_a_kubelet_can_and_no_more(kubernetes: KubernetesCluster) -> None:
-    kubelet = kubernetes.kubeconfig("system:node:edge1", ["system:nodes"])
-    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "edge1"}}
+    kubelet = kubernetes.kubeconfig("system:node:kubelet1", ["system:nodes"])
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "kubelet1"}}
     kubernetes.kubectl("create", "-f", "-", input=json.dumps(node), user=kubelet)
-    until(lambda: bool(kubernetes.json("get", "node", "edge1")["spec"].get("podCIDR")), timeout=60, what="a pod CIDR")
+    until(
+        lambda: bool(kubernetes.json("get", "node", "kubelet1")["spec"].get("podCIDR")), timeout=60, what="a pod CIDR"
+    )
     with pytest.raises(RuntimeError, match="is not allowed to modify node"):
-        other = {**node, "metadata": {"name": "edge2"}}
+        other = {**node, "metadata": {"name": "kubelet2"}}
         kubernetes.kubectl("create", "-f", "-", input=json.dumps(other), user=kubelet)
     with pytest.raises(RuntimeError, match="secrets is forbidden"):
         kubernetes.kubectl("get", "secrets", user=kubelet)
+    kubernetes.kubectl("delete", "node", "kubelet1")
 
 
 def test_rbac_decides_what_a_user_may_do(kubernetes: KubernetesCluster) -> None:

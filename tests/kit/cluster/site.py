@@ -81,31 +81,34 @@ class Site:
     def admin(self, *argv: str, check: bool = True) -> str:
         return self.cloud.run(*KUBEEDGE, *argv, "--socket", str(self.socket), check=check)
 
-    def join(self, name: str, tenant: str = "default", *, node: str = "", replace: bool = False) -> None:
+    def join(self, name: str, tenant: str = "default", *, node: str = "") -> None:
         """An edge joins, as `node` or by its own name, and its agent runs."""
         edge, root = self.edges[name], self.directory / name
-        if not root.exists():
-            images.build(_made(root / "var/lib/kubeedge/edge/images/preload") / "demo.tar", IMAGE)
-            names = {
-                "state": "var/lib/kubeedge/edge",
-                "run": "run/kubeedge",
-                "pki": "etc/kubeedge/pki",
-                "logs": "var/log/pods",
-            }
-            config = {
-                "kind": "EdgeCore",
-                "paths": {what: str(root / path) for what, path in names.items()},
-                "modules": {"appengine": {"cgroupPrefix": f"{self.prefix}-{name}"}},
-            }
-            (_made(root / "etc/kubeedge") / "kubeedge.yaml").write_text(json.dumps(config))
-        token = self.admin(
-            "token", "create", "--tenant", tenant, "--node", node or name, *(["--replace"] if replace else [])
-        )
+        images.build(_made(root / "var/lib/kubeedge/edge/images/preload") / "demo.tar", IMAGE)
+        names = {
+            "state": "var/lib/kubeedge/edge",
+            "run": "run/kubeedge",
+            "pki": "etc/kubeedge/pki",
+            "logs": "var/log/pods",
+        }
+        config = {
+            "kind": "EdgeCore",
+            "paths": {what: str(root / path) for what, path in names.items()},
+            "modules": {"appengine": {"cgroupPrefix": f"{self.prefix}-{name}"}},
+        }
+        (_made(root / "etc/kubeedge") / "kubeedge.yaml").write_text(json.dumps(config))
+        token = self.admin("token", "create", "--tenant", tenant, "--node", node or name)
         edge.run(
             *KUBEEDGE, "join", "--token-file", "-", "--name", node or name, "--root-dir", str(root), "--no-start",
-            *(["--replace"] if replace else []), ADDRESS, input=token,
+            ADDRESS, input=token,
         )  # fmt: skip
         self.start_agent(name)
+
+    def reset(self, name: str) -> None:
+        """`kubeedge reset`: its pods and its agent end, its state is gone."""
+        root = self.directory / name
+        self.edges[name].run(*KUBEEDGE, "reset", "--force", "--root-dir", str(root), timeout=120)
+        self.agents[name].wait(timeout=60)
 
     def start_agent(self, name: str) -> None:
         root = self.directory / name

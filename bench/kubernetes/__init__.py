@@ -1,0 +1,1 @@
+"""An unmodified cluster with thousands of edge nodes: `make bench NAME=kubernetes`."""

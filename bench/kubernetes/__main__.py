@@ -1,0 +1,247 @@
+"""`make bench NAME=kubernetes`: a real API server, one cloud process, simulated edge nodes; all of them share the machine.
+
+    python -m bench.kubernetes [--nodes 1000] [--pods 10000] [--binds 100]
+
+*Idle*: requests a second at the API server that come from the cloud, without those for leases, by the API server's own counters.
+*Memory* of the cloud process with everything cached. *Bind*: from the API's answer to a pod with its node, to the node's store.
+*Identity*: what a request by impersonation costs more than one with the cloud's own identity, and what a connection of its own for each node
+would cost (docs/adr/0038).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.demo.memory import pss
+from bench.fleet.__main__ import ADDRESS, PLAN, Agents, percentile, prepare, settled
+from bench.report import Report
+from kubeedge.api import keys
+from kubeedge.api.names import NodeName
+from kubeedge.api.resources import NODES, PODS
+from kubeedge.errors import Conflict
+from kubeedge_cloud.clusters.client import RemoteClient
+from kubeedge_cloud.clusters.credentials import Credentials
+from kubeedge_cloud.clusters.transport import Transport
+from tests.kit.cluster import KubernetesCluster, rights
+from tests.kit.topology import Host, Topology, descendants, inside, until
+
+_IDLE = 60.0  # seconds
+
+
+class Cloud:
+    """The cloud process on the fleet's state, with the cluster for its tenant."""
+
+    def __init__(self, host: Host, directory: Path, kubeconfig: Path) -> None:
+        config = directory / "cloud.yaml"
+        config.write_text(
+            f"kind: CloudCore\nadvertise: [{ADDRESS}]\ntenants: ['default={kubeconfig}']\n"
+            f"paths: {{state: {directory}/state, run: {directory}/run}}\ntun: {{enable: false}}\n"
+            f"addresses: {{pods: {PLAN.pods}, nodeBits: {PLAN.node_bits}}}\nlisteners: {{api: {{port: 7443}}}}\n"
+            "logging: {level: warning}\n"
+        )
+        self._process = host.spawn(
+            sys.executable, "-m", "kubeedge", "cloud", "--config", str(config), log=directory / "cloud.log"
+        )
+        until((directory / "run/cloud.sock").exists, timeout=300, what="the cloud's socket")
+        self.pid = descendants(self._process.pid)[0]
+
+
+def pod(name: str, node: str) -> dict[str, Any]:
+    container = {"name": "c", "image": "demo:1", "resources": {"requests": {"cpu": "1m", "memory": "1Mi"}}}
+    spec = {"nodeName": node, "automountServiceAccountToken": False, "containers": [container]}
+    return {"metadata": {"name": name, "labels": {"app": "load"}}, "spec": spec}
+
+
+async def all_at_once(todo: list[Any], most: int = 16) -> None:
+    """Coroutines, so many at a time."""
+    turns = asyncio.Semaphore(most)
+
+    async def one(work: Any) -> None:
+        async with turns:
+            await work
+
+    await asyncio.gather(*(one(work) for work in todo))
+
+
+def with_client(cluster: KubernetesCluster, work: Any) -> Any:
+    """Runs work(client) in the host of the control plane, as an administrator."""
+
+    async def whole() -> Any:
+        transport = Transport(Credentials(str(cluster.kubeconfig())))
+        try:
+            return await work(RemoteClient(transport))
+        finally:
+            await transport.close()
+
+    return inside(cluster.host, lambda: asyncio.run(whole()))
+
+
+def requests(cluster: KubernetesCluster) -> dict[str, float]:
+    """Completed requests by resource, of everybody, from the API server's metrics."""
+    found: dict[str, float] = {}
+    for line in cluster.kubectl("get", "--raw", "/metrics", timeout=120).splitlines():
+        if line.startswith("apiserver_request_total{"):
+            resource = re.search(r'resource="([^"]*)"', line)
+            verb = re.search(r'verb="([^"]*)"', line)
+            key = f"{verb[1] if verb else ''} {resource[1] if resource else ''}"
+            found[key] = found.get(key, 0) + float(line.rsplit(" ", 1)[1])
+    return found
+
+
+@contextmanager
+def stage(nodes: int) -> Iterator[tuple[KubernetesCluster, Path, Host, list[str]]]:
+    """Control plane and edges in hosts of their own; records and certificates as joins would have made them."""
+    directory = Path(tempfile.mkdtemp(prefix="kbk8s"))
+    names = [f"n{number:05}" for number in range(1, nodes + 1)]
+    try:
+        with Topology() as net:
+            host, edge = net.host("cloud"), net.host("edges")
+            net.wire(host, f"{ADDRESS}/24", edge, "203.0.113.2/24")
+            (directory / "state").mkdir()
+            asyncio.run(prepare(directory, names, 0))
+            cluster = KubernetesCluster(host, directory / "kubernetes", address=ADDRESS, pods=PLAN.pods)
+            cluster.start()
+            cluster.apply(*rights.objects())
+            yield cluster, directory, edge, names
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+async def identity_cost(client: RemoteClient, nodes: list[str], out: Report) -> None:
+    """The same request by turns, so that the machine's load is everybody's."""
+    plain: list[float] = []
+    asked: list[float] = []
+    for n in range(400):
+        node = NodeName(nodes[n % len(nodes)])
+        for who, times in ((client, plain), (client.as_node(node), asked)):
+            begun = time.perf_counter()
+            await who.get(NODES, "", node)
+            times.append((time.perf_counter() - begun) * 1000)
+    out.add("GET of a Node, own identity, p50", statistics.median(plain), unit="ms")
+    out.add("GET of a Node, impersonated, p50", statistics.median(asked), unit="ms")
+    print(f"  GET p50 {statistics.median(plain):.2f} ms, impersonated {statistics.median(asked):.2f} ms", flush=True)
+
+
+def certificate_cost(cluster: KubernetesCluster, out: Report, count: int = 50) -> None:
+    """A client certificate for each node means a connection for each node: its time, and memory at both ends."""
+    files = [cluster.kubeconfig(f"system:node:x{n}", ["system:nodes"]) for n in range(count)]
+    server = next(iter(cluster.host.running(b"kube-apiserver\0--advertise")))
+
+    async def whole() -> tuple[float, float, float]:
+        credentials = [Credentials(str(file)) for file in files]
+        for each in credentials:
+            await each.current()
+        ways = [Transport(each) for each in credentials]
+        ours, theirs = pss(os.getpid()), pss(server)
+        begun = time.perf_counter()
+        for way in ways:
+            try:
+                await way.request("GET", "/api/v1/nodes/none")
+            except Exception:
+                pass
+        took = (time.perf_counter() - begun) / count * 1000
+        grown = (pss(os.getpid()) - ours) / count / 1000, (pss(server) - theirs) / count / 1000
+        for way in ways:
+            await way.close()
+        return took, *grown
+
+    took, ours_kb, theirs_kb = inside(cluster.host, lambda: asyncio.run(whole()))
+    out.add("first request of a node with a certificate of its own", took, unit="ms")
+    out.add("memory of its connection, our side", ours_kb, unit="kB")
+    out.add("memory of its connection, API server", theirs_kb, unit="kB")
+    print(f"  certificate: {took:.1f} ms, {ours_kb:.0f} kB here, {theirs_kb:.0f} kB there", flush=True)
+
+
+def main() -> int:
+    """0 when no figure misses its `must`."""
+    parser = argparse.ArgumentParser(prog="make bench NAME=kubernetes", description=__doc__)
+    parser.add_argument("--nodes", type=int, default=int(os.environ.get("NODES", "1000")))
+    parser.add_argument("--pods", type=int, default=int(os.environ.get("PODS", "10000")))
+    parser.add_argument("--binds", type=int, default=int(os.environ.get("BINDS", "100")))
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        print("make bench NAME=kubernetes needs root: it makes network namespaces")
+        return 1
+    out = Report("kubernetes")
+    with stage(options.nodes) as (cluster, directory, edge, names):
+        cloud = Cloud(cluster.host, directory, cluster.kubeconfig(rights.ACCOUNT, ()))
+        print(f"{options.nodes} nodes attach; pss of the empty cloud {pss(cloud.pid) / 1e6:.0f} MB", flush=True)
+        begun = time.monotonic()
+        agents = Agents(edge, directory, names)
+        agents.ask(attached=options.nodes)
+        print(f"  attached after {time.monotonic() - begun:.0f} s", flush=True)
+
+        def ready() -> bool:
+            return cluster.kubectl("get", "nodes", "--no-headers", timeout=120).count(" Ready ") == options.nodes
+
+        until(ready, timeout=900, what="all Ready", interval=3)
+        out.add(f"{options.nodes} nodes, first attach to Ready", time.monotonic() - begun, unit="s")
+        print(f"  all Ready after {time.monotonic() - begun:.0f} s", flush=True)
+
+        async def load(client: RemoteClient) -> None:
+            async def one(n: int) -> None:
+                try:
+                    await client.create(PODS, "default", pod(f"load-{n}", names[n % len(names)]))
+                except Conflict:
+                    return
+
+            await all_at_once([one(n) for n in range(options.pods)])
+
+        begun = time.monotonic()
+        with_client(cluster, load)
+        print(f"  {options.pods} pods made in {time.monotonic() - begun:.0f} s", flush=True)
+        out.add("cloud process, PSS", settled(cloud.pid) / 1e6, unit="MB", must=600, aim=350)
+        print(f"  cloud {pss(cloud.pid) / 1e6:.0f} MB", flush=True)
+        before, since = requests(cluster), time.monotonic()
+        time.sleep(_IDLE)
+        after, seconds = requests(cluster), time.monotonic() - since
+        rates = {key: (after[key] - before.get(key, 0)) / seconds for key in after if after[key] != before.get(key, 0)}
+        leases = sum(rate for key, rate in rates.items() if key.endswith(" leases"))
+        ours = sum(r for key, r in rates.items() if key.split(" ")[1] in _OURS)
+        out.add("lease requests a second, all", leases, unit="/s")
+        out.add("requests a second beyond leases, a node", ours / options.nodes, unit="/s", must=0.05, aim=0.01)
+        print(
+            f"  leases {leases:.1f}/s, others {ours:.2f}/s: { {k: round(v, 2) for k, v in sorted(rates.items())} }",
+            flush=True,
+        )
+        times = []
+
+        async def bind(client: RemoteClient, n: int) -> None:
+            await client.create(PODS, "default", pod(f"bind-{n}", names[n % len(names)]))
+
+        for n in range(options.binds):
+            agents.ask(forget=True)
+            begun = time.monotonic()
+            with_client(cluster, lambda client, n=n: bind(client, n))
+            answered = time.monotonic()
+            found = agents.ask(heard=f"{keys.DESIRED}pods/default/bind-{n}", count=1)["times"]
+            times.append(max(0.0, found[0] - answered))
+            del begun
+        out.add("bound in the API to the node's store, p50", percentile(times, 0.5), unit="s")
+        out.add("bound in the API to the node's store, p99", percentile(times, 0.99), unit="s")
+        print(
+            f"  bind p50 {percentile(times, 0.5) * 1000:.1f} ms, p99 {percentile(times, 0.99) * 1000:.1f} ms",
+            flush=True,
+        )
+        with_client(cluster, lambda client: identity_cost(client, names, out))
+        certificate_cost(cluster, out)
+    return 0 if out.finish() else 1
+
+
+#: resources that the cloud asks for; the rest is the control plane's own business
+_OURS = {"nodes", "pods", "services", "events", "configmaps", "secrets"}
+
+if __name__ == "__main__":
+    sys.exit(main())
