@@ -6,6 +6,7 @@ renewed (leases.py), with taints, evictions and all that the user has configured
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -37,15 +38,18 @@ class ClusterNodes(NodeStatuses):
         super().__init__(state, report_again)
         self._tenants = tenants
         self._leases = leases
+        self._registering: dict[NodeName, asyncio.Lock] = {}
 
     async def ensure(self, name: NodeName) -> Object:
         """As it is cached. Raises NotFound for one that was deleted in Kubernetes, Refused for one that is not ours."""
-        node = self._state.nodes.get("", name)
-        if node is None:
-            record = self._state.records[name]
-            if not record.uid:
-                record = await register_node(self._state.client, self._tenants, record, self._state.owner)
-            node = await self._state.client.get(NODES, "", name)
+        if not self._state.records[name].uid:
+            async with self._registering.setdefault(
+                name, asyncio.Lock()
+            ):  # its readiness and its reports come at the same time
+                if not self._state.records[name].uid:
+                    await register_node(self._state.client, self._tenants, self._state.records[name], self._state.owner)
+            self._registering.pop(name, None)
+        node = self._state.nodes.get("", name) or await self._state.client.get(NODES, "", name)
         if not core.is_managed(node, self._state.owner):
             raise Refused(f"the cluster has a Node {name} that is not one of this cloud's: it gets nothing from us")
         return node

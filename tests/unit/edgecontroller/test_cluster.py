@@ -1,0 +1,502 @@
+"""EdgeController for a tenant whose cluster is its own, on virtual time: another API with an authorizer stands for the cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubeedge.api import patch
+from kubeedge.api.client import KubeClient, Resource, WatchEvent
+from kubeedge.api.names import NodeName, Object, TenantId
+from kubeedge.api.resources import CONFIGMAPS, LEASES, NODES, PODS, SECRETS
+from kubeedge.api.status import Forbidden, ObjectModified
+from kubeedge.apiserver.registry import Registry
+from kubeedge.errors import Refused
+from kubeedge.store.memory import MemoryStore
+from kubeedge.store.model import Compare, CompareTarget
+from kubeedge_cloud.clusters.fencing import FencedClient, leads
+from kubeedge_cloud.controllers.module import ControllersModule
+from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller.leases import NAMESPACE, RENEW
+from kubeedge_cloud.edgecontroller.module import EdgeController, EdgeControllerSettings
+from kubeedge_cloud.edgecontroller.referenced import Referenced
+from kubeedge_cloud.edgecontroller.registration import ClusterRegistry
+from kubeedge_cloud.tenants.model import TenantRecord
+from tests.kit import virtual_time
+from tests.unit.controllers.world import TENANT, World, template
+
+EDGE1, EDGE2 = NodeName("edge1"), NodeName("edge2")
+OWNER = "cloud/default"
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+class Api:
+    """A cluster's API for one identity: the Node authorizer's rules for data, and a list of who asked for what."""
+
+    def __init__(self, cluster: Cluster, who: str) -> None:
+        self._cluster, self._who = cluster, who
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cluster.registry, name)
+
+    def as_node(self, node: NodeName) -> KubeClient:
+        return Api(self._cluster, node)
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Object:
+        await self._cluster.check(self._who, "get", resource, namespace, name)
+        return await self._cluster.registry.get(resource, namespace, name)
+
+    async def list(self, resource: Resource, namespace: str = "", **selectors: str) -> Any:
+        await self._cluster.check(self._who, "list", resource, namespace, _name(selectors))
+        return await self._cluster.registry.list(resource, namespace, **selectors)
+
+    async def watch(self, resource: Resource, namespace: str = "", **options: Any) -> AsyncGenerator[WatchEvent, None]:
+        await self._cluster.check(self._who, "watch", resource, namespace, _name(options))
+        async with contextlib.aclosing(self._cluster.registry.watch(resource, namespace, **options)) as events:
+            async for event in events:
+                yield event
+
+    async def create(self, resource: Resource, namespace: str, obj: Object) -> Object:
+        await self._cluster.check(self._who, "create", resource, namespace, "")
+        return await self._cluster.registry.create(resource, namespace, obj)
+
+    async def update(self, resource: Resource, namespace: str, obj: Object, *, subresource: str = "") -> Object:
+        await self._cluster.check(self._who, "update", resource, namespace, "")
+        return await self._cluster.registry.update(resource, namespace, obj, subresource=subresource)
+
+    async def merge_patch(
+        self, resource: Resource, namespace: str, name: str, patch: Object, *, subresource: str = ""
+    ) -> Object:
+        await self._cluster.check(self._who, "patch", resource, namespace, name)
+        return await self._cluster.registry.merge_patch(resource, namespace, name, patch, subresource=subresource)
+
+    async def delete(self, resource: Resource, namespace: str, name: str, **options: Any) -> None:
+        await self._cluster.check(self._who, "delete", resource, namespace, name)
+        await self._cluster.registry.delete(resource, namespace, name, **options)
+
+
+def _name(selectors: dict[str, Any]) -> str:
+    return str(selectors.get("field_selector", "")).removeprefix("metadata.name=")
+
+
+class Cluster:
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.asked: list[tuple[str, str, str, str]] = []  # who, verb, resource, name
+
+    async def check(self, who: str, verb: str, resource: Resource, namespace: str, name: str) -> None:
+        self.asked.append((who, verb, resource.plural, name))
+        if resource in (SECRETS, CONFIGMAPS):
+            for pod in (await self.registry.list(PODS, namespace)).items:
+                if pod["spec"].get("nodeName") == who and (resource.plural, name) in set(core.references(pod)):
+                    return
+            raise Forbidden(f"{who} cannot {verb} {resource.plural} {name}")
+        if who and resource in (NODES, PODS) and verb == "list":
+            raise Forbidden(f"{who} cannot list {resource.plural}")
+
+
+class ClusterWorld(World):
+    """A World whose tenant has a cluster; its pods' addresses come from an allocator, as in Kubernetes, unless `allocator` is off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cluster = Cluster(super().api())
+        self.allocator = True
+
+    @contextlib.asynccontextmanager
+    async def cloud(self) -> AsyncIterator[None]:
+        await self.tenants.ensure_tenant(TENANT)
+        await self.tenants.use_cluster(TENANT, "/kubeconfig")
+        nobody: Any = None
+        modules = (
+            EdgeController(
+                self.store,
+                nobody,
+                self.tenants,
+                EdgeControllerSettings(owner="cloud"),
+                cluster_client=lambda record: Api(self.cluster, ""),
+                wall=self.wall,
+            ),
+            ControllersModule(nobody, self.tenants),  # which would fail with nobody's client
+        )
+        tasks = [asyncio.create_task(self._allocate())]
+        try:
+            for module in modules:
+                ready = asyncio.Event()
+                tasks.append(asyncio.create_task(module.run(ready), name=module.name))
+                await asyncio.wait_for(ready.wait(), 5)
+            yield
+            assert not any(task.done() for task in tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _allocate(self) -> None:
+        while True:
+            for node in (await self.cluster.registry.list(NODES)).items if self.allocator else ():
+                if not node["spec"].get("podCIDR"):
+                    cidr = {"podCIDR": "10.244.77.0/24", "podCIDRs": ["10.244.77.0/24"]}
+                    await self.cluster.registry.merge_patch(NODES, "", node["metadata"]["name"], {"spec": cidr})
+            await asyncio.sleep(0.3)
+
+    async def pod(self, name: str, node: str, *secrets: str) -> Object:
+        volumes = [{"name": s, "secret": {"secretName": s}} for s in secrets]
+        spec = {**template(name)["spec"], "nodeName": node, "volumes": volumes}
+        return await self.cluster.registry.create(PODS, "default", {"metadata": {"name": name}, "spec": spec})
+
+
+def in_cluster(test: Callable[[ClusterWorld], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    def run() -> None:
+        async def whole() -> None:
+            world = ClusterWorld()
+            try:
+                await test(world)
+            finally:
+                await world.close()
+
+        virtual_time.run(whole())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    assert inspect.iscoroutinefunction(test)
+    return run
+
+
+@given(st.dictionaries(st.text(max_size=2), json_values), st.dictionaries(st.text(max_size=2), json_values))
+def test_changes_are_the_merge_patch_between_two_objects(before: dict[str, Any], after: dict[str, Any]) -> None:
+    after = _without_nulls(after)  # which a merge patch cannot set
+    before = _without_nulls(before)
+    assert patch.merge(before, core.changes(before, after)) == after
+    assert core.changes(after, after) == {}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return value
+
+
+@in_cluster
+async def test_a_node_is_made_once_with_the_addresses_of_the_cluster(world: ClusterWorld) -> None:
+    async with world.cloud():
+        await world.join("edge1")
+        await world.until(lambda: _is(world, "edge1", "True"), "ready")
+        await world.settle()
+        node = await world.get(NODES, "edge1")
+        assert node["metadata"]["annotations"][core.MANAGED] == OWNER
+        assert node["metadata"]["labels"]["node.kubernetes.io/edge"] == ""
+        record = await world.tenants.node(TENANT, EDGE1)
+        assert record and record.uid == node["metadata"]["uid"] and record.pod_cidr == "10.244.77.0/24"
+        assert node["status"]["capacity"]["cpu"] == "4" and "taints" not in node["spec"]
+    writers = {
+        who for who, verb, resource, _ in world.cluster.asked if resource == "nodes" and verb in ("patch", "update")
+    }
+    assert writers == {"edge1"}
+
+
+@in_cluster
+async def test_without_an_allocator_our_plan_counts(world: ClusterWorld) -> None:
+    world.allocator = False
+    async with world.cloud():
+        await world.join("edge1")
+        await world.until(lambda: _is(world, "edge1", "True"), "ready")
+        assert (await world.get(NODES, "edge1"))["spec"]["podCIDR"] == "10.244.1.0/24"
+
+
+@in_cluster
+async def test_a_lease_is_renewed_while_the_node_is_attached_and_not_after(world: ClusterWorld) -> None:
+    async with world.cloud():
+        agent = await world.join("edge1")
+        await world.until(lambda: _is(world, "edge1", "True"), "ready")
+        await world.settle(5)
+        world.cluster.asked.clear()
+        await world.settle(600)
+        renewals = [asked for asked in world.cluster.asked if asked[2] == "leases"]
+        assert 600 / RENEW <= len(renewals) <= 600 / RENEW / 0.9 + 2  # and nothing else
+        assert world.cluster.asked == renewals and {who for who, *_ in renewals} == {"edge1"}
+        lease = await world.cluster.registry.get(LEASES, NAMESPACE, "edge1")
+        assert lease["spec"]["holderIdentity"] == "edge1" and lease["spec"]["leaseDurationSeconds"] == 40
+        await agent.detach()
+        await world.settle(RENEW)
+        renewed = (await world.cluster.registry.get(LEASES, NAMESPACE, "edge1"))["spec"]["renewTime"]
+        await world.settle(600)
+        assert (await world.cluster.registry.get(LEASES, NAMESPACE, "edge1"))["spec"]["renewTime"] == renewed
+        assert await _is(world, "edge1", "True")  # that it is away is for the cluster to say
+
+
+@in_cluster
+async def test_a_lease_that_somebody_else_wrote_is_renewed_all_the_same(world: ClusterWorld) -> None:
+    async with world.cloud():
+        await world.join("edge1")
+        await world.until(lambda: _is(world, "edge1", "True"), "ready")
+        await world.settle(1)
+        await world.cluster.registry.merge_patch(LEASES, NAMESPACE, "edge1", {"metadata": {"labels": {"a": "b"}}})
+        before = (await world.cluster.registry.get(LEASES, NAMESPACE, "edge1"))["spec"]["renewTime"]
+        await world.settle(2 * RENEW)
+        await world.cluster.registry.delete(LEASES, NAMESPACE, "edge1")
+        await world.settle(2 * RENEW)
+        assert (await world.cluster.registry.get(LEASES, NAMESPACE, "edge1"))["spec"]["renewTime"] > before
+
+
+@in_cluster
+async def test_what_the_lifecycle_controller_said_counts_until_the_node_is_back(world: ClusterWorld) -> None:
+    async with world.cloud():
+        agent = await world.join("edge1")
+        await world.until(lambda: _is(world, "edge1", "True"), "ready")
+        await agent.detach()
+        node = await world.get(NODES, "edge1")
+        conditions = [{**c, "status": "Unknown", "reason": "NodeStatusUnknown"} for c in node["status"]["conditions"]]
+        await world.cluster.registry.merge_patch(
+            NODES, "", "edge1", {"status": {"conditions": conditions}}, subresource="status"
+        )
+        await world.settle(60)
+        assert await _is(world, "edge1", "Unknown")
+        await agent.attach()
+        await world.until(lambda: _is(world, "edge1", "True"), "ready again", within=2)
+        assert {c["status"] for c in (await world.get(NODES, "edge1"))["status"]["conditions"]} == {"True", "False"}
+
+
+@in_cluster
+async def test_a_secret_is_asked_for_by_a_node_that_uses_it(world: ClusterWorld) -> None:
+    async with world.cloud():
+        for node in ("edge1", "edge2"):
+            await world.join(node)
+        await world.cluster.registry.create(SECRETS, "default", _secret("used", "1"))
+        await world.cluster.registry.create(SECRETS, "default", _secret("unused", "1"))
+        await world.pod("a", "edge1", "used")
+        await world.until(lambda: _has(world, "edge1", "used"), "the Secret", within=3)
+        assert not await _has(world, "edge2", "used")
+        await world.pod("b", "edge2", "used")
+        await world.until(lambda: _has(world, "edge2", "used"), "the Secret", within=3)
+        lists = [asked for asked in world.cluster.asked if asked[1:] == ("list", "secrets", "used")]
+        assert [who for who, *_ in lists] == ["edge1"]  # once for both
+        await world.cluster.registry.delete(PODS, "default", "a", grace_period=0)
+        await world.until(lambda: _has_not(world, "edge1", "used"), "gone from there", within=3)
+        await world.cluster.registry.update(SECRETS, "default", _secret("used", "2"))
+        await world.until(lambda: _holds(world, "edge2", "used", "2"), "the change, by the other's right", within=3)
+        assert not any("unused" in asked for asked in world.cluster.asked)
+
+
+@in_cluster
+async def test_a_cloud_that_starts_takes_no_data_away_before_it_knows(world: ClusterWorld) -> None:
+    async with world.cloud():
+        await world.join("edge1")
+        await world.cluster.registry.create(SECRETS, "default", _secret("used", "1"))
+        await world.pod("a", "edge1", "used")
+        await world.until(lambda: _has(world, "edge1", "used"), "the Secret")
+    check, world.cluster.check = world.cluster.check, _refuse_data(world.cluster.check)  # type: ignore[method-assign]
+    async with world.cloud():
+        await world.pod("other", "edge1")
+        await world.settle(5)
+        assert await _has(world, "edge1", "used")
+        world.cluster.check = check  # type: ignore[method-assign]
+        await world.cluster.registry.delete(SECRETS, "default", "used")
+        await world.until(lambda: _has_not(world, "edge1", "used"), "it knows that it is gone", within=40)
+
+
+def _refuse_data(check: Any) -> Any:
+    async def refuse(who: str, verb: str, resource: Resource, namespace: str, name: str) -> None:
+        if resource is SECRETS:
+            raise Forbidden("not yet")
+        await check(who, verb, resource, namespace, name)
+
+    return refuse
+
+
+@in_cluster
+async def test_a_pods_status_is_one_request_of_its_node(world: ClusterWorld) -> None:
+    async with world.cloud():
+        agent = await world.join("edge1")
+        agent.starts_after = 5.0
+        await world.until(lambda: _is(world, "edge1", "True"), "ready")
+        await world.pod("a", "edge1")
+        await world.settle(4)
+        world.cluster.asked.clear()
+        await world.settle(4)
+        asked = [a for a in world.cluster.asked if a[2] == "pods"]
+        assert asked == [("edge1", "patch", "pods", "a")]
+        assert (await world.get(PODS, "a"))["status"]["phase"] == "Running"
+
+
+@in_cluster
+async def test_a_node_that_is_deleted_in_kubernetes_is_removed_from_the_network(world: ClusterWorld) -> None:
+    async with world.cloud():
+        await world.join("edge1")
+        await world.until(lambda: _is(world, "edge1", "True"), "ready")
+        await world.settle()
+        await world.cluster.registry.delete(NODES, "", "edge1")
+        await world.until(lambda: _no_record(world), "the record is gone", within=2)
+        await world.settle(60)
+        assert await world.ready_of("edge1") == "absent"
+    # and one that was deleted while no cloud was there
+    async with world.cloud():
+        await world.join("edge1")
+        await world.until(lambda: _is(world, "edge1", "True"), "ready")
+        await world.settle()
+    await world.cluster.registry.delete(NODES, "", "edge1")
+    async with world.cloud():
+        await world.until(lambda: _no_record(world), "the record is gone", within=2)
+
+
+@in_cluster
+async def test_a_node_that_is_removed_from_the_network_goes_from_the_cluster(world: ClusterWorld) -> None:
+    async with world.cloud():
+        await world.join("edge1")
+        await world.until(lambda: _is(world, "edge1", "True"), "ready")
+        await world.settle()
+        await world.tenants.remove_node(TENANT, EDGE1)
+        await world.until(lambda: _absent(world), "no Node", within=2)
+
+
+@pytest.mark.parametrize("owner", [None, "true", "another-cloud/default"])
+def test_a_node_of_somebody_else_is_left_alone(owner: str | None) -> None:
+    @in_cluster
+    async def test(world: ClusterWorld) -> None:
+        annotations = {core.MANAGED: owner} if owner else {}
+        theirs = {"metadata": {"name": "edge1", "annotations": annotations}, "spec": {"podCIDR": "10.244.9.0/24"}}
+        await world.cluster.registry.create(NODES, "", theirs)
+        before = await world.get(NODES, "edge1")
+        async with world.cloud():
+            await world.join("edge1")
+            await world.cluster.registry.create(SECRETS, "default", _secret("used", "1"))
+            await world.pod("a", "edge1", "used")
+            await world.settle(30)
+            assert await world.desired("edge1") == {}
+            await world.tenants.remove_node(TENANT, EDGE1)
+            await world.settle(30)
+        assert await world.get(NODES, "edge1") == before
+        assert not any(who == "edge1" for who, *_ in world.cluster.asked)
+
+    test()
+
+
+@in_cluster
+async def test_a_join_under_the_name_of_a_kubelets_node_is_refused_and_leaves_nothing(world: ClusterWorld) -> None:
+    await world.tenants.ensure_tenant(TENANT)
+    await world.cluster.registry.create(NODES, "", {"metadata": {"name": "edge1"}})
+
+    async def client_of(tenant: TenantId) -> KubeClient:
+        return Api(self_cluster, "")
+
+    self_cluster = world.cluster
+    registry = ClusterRegistry(world.tenants, "10.244.0.0/16", "cloud", client_of)
+    with pytest.raises(Refused, match="choose another name"):
+        await registry.register(TENANT, EDGE1, "j")
+    assert await world.tenants.node(TENANT, EDGE1) is None
+    narrow = ClusterRegistry(world.tenants, "10.99.0.0/16", "cloud", client_of)
+    with pytest.raises(Refused, match=r"addresses\.pods"):
+        await narrow.register(TENANT, EDGE2, "j")
+
+
+def test_a_client_of_who_does_not_lead_any_more_writes_nothing() -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        inner: Any = Registry(store, TENANT)
+        compare = Compare("/leader", CompareTarget.VERSION, "=", 0)
+        client = FencedClient(inner, leads(store, lambda: (compare,)))
+        new = await client.create(CONFIGMAPS, "default", {"metadata": {"name": "a"}})
+        await store.put("/leader", b"another")
+        with pytest.raises(ObjectModified, match="another process"):
+            await client.create(CONFIGMAPS, "default", {"metadata": {"name": "b"}})
+        with pytest.raises(ObjectModified):
+            await client.update(CONFIGMAPS, "default", new)
+        with pytest.raises(ObjectModified):
+            await client.merge_patch(CONFIGMAPS, "default", "a", {})
+        with pytest.raises(ObjectModified):
+            await client.delete(CONFIGMAPS, "default", "a")
+        assert await client.get(CONFIGMAPS, "default", "a") == new
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+@in_cluster
+async def test_a_tenant_that_changes_its_cluster_is_begun_anew(world: ClusterWorld) -> None:
+    served: list[str] = []
+    client = Api(world.cluster, "")
+
+    def cluster_client(record: TenantRecord) -> Any:
+        served.append(record.cluster)
+        return client
+
+    await world.tenants.ensure_tenant(TENANT)
+    await world.tenants.use_cluster(TENANT, "/one")
+    module = EdgeController(
+        world.store, world.api, world.tenants, EdgeControllerSettings(), cluster_client=cluster_client, wall=world.wall
+    )
+    ready = asyncio.Event()
+    task = asyncio.create_task(module.run(ready))
+    await asyncio.wait_for(ready.wait(), 5)
+    for source in ("/two", "/two", "", "in-cluster"):
+        await world.tenants.use_cluster(TENANT, source)
+        await world.settle(1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert served == ["/one", "/two", "in-cluster"]
+
+
+def test_what_nobody_refers_to_is_forgotten() -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        registry: Any = Registry(store, TENANT)
+        data = Referenced(CONFIGMAPS, lambda node: registry)
+        task = asyncio.create_task(data.run())
+        await asyncio.sleep(0)
+        data.refer(EDGE1, [("default", f"c{n}") for n in range(100)])
+        await asyncio.sleep(1)
+        assert len(data) == 100 and data.knows("default", "c7") and data.get("default", "c7") is None
+        data.refer(EDGE1, [("default", "c7")])
+        await asyncio.sleep(1)
+        assert len(data) == 1 and not data.knows("default", "c8")
+        data.refer(EDGE1, [])
+        await asyncio.sleep(1)
+        assert len(data) == 0 and not [t for t in asyncio.all_tasks() if "configmaps" in t.get_name()]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await store.close()
+
+    virtual_time.run(scenario())
+
+
+# Looking
+
+
+def _secret(name: str, value: str) -> Object:
+    return {"metadata": {"name": name}, "stringData": {"key": value}}
+
+
+async def _is(world: World, node: str, state: str) -> bool:
+    return await world.ready_of(node) == state
+
+
+async def _absent(world: World) -> bool:
+    return await world.ready_of("edge1") == "absent"
+
+
+async def _no_record(world: World) -> bool:
+    return await world.tenants.node(TENANT, EDGE1) is None
+
+
+async def _has(world: World, node: str, secret: str) -> bool:
+    return f"secrets/default/{secret}" in await world.desired(node)
+
+
+async def _has_not(world: World, node: str, secret: str) -> bool:
+    return not await _has(world, node, secret)
+
+
+async def _holds(world: World, node: str, secret: str, value: str) -> bool:
+    found = (await world.desired(node)).get(f"secrets/default/{secret}")
+    return found is not None and base64.b64decode(found["data"]["key"]).decode() == value
