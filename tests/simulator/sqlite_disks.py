@@ -32,6 +32,7 @@ import kubeedge.store.sqlite_file as sqlite_file
 from kubeedge.api.names import Revision
 from kubeedge.errors import Unavailable
 from kubeedge.store.model import Change, Compare, Op, TxnResult
+from kubeedge.store.sealing import Plain
 from kubeedge.store.sqlite import CorruptStore, SqliteSettings, SqliteStore
 from kubeedge.store.sqlite_history import COLUMNS, change, rows
 from kubeedge.store.sqlite_writer import GROUP, Answers, Job, Writer, WriteRequest
@@ -111,7 +112,8 @@ class SqliteDisk(Disk):
             with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
                 db.execute("BEGIN")
                 db.executemany(
-                    "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)", rows(data.between(Revision(0), data.revision))
+                    "INSERT INTO history VALUES (?, ?, ?, ?, ?, ?)",
+                    rows(data.between(Revision(0), data.revision), Plain()),
                 )
                 db.execute("COMMIT")
         self.recorder.catch_up()
@@ -169,7 +171,7 @@ class SqliteDisk(Disk):
         except CorruptStore:
             return None
         data = Data(store_id=store.store_id)
-        changes = [change(row) for row in store._reader.execute(f"SELECT {COLUMNS} FROM history ORDER BY id")]
+        changes = [change(row, Plain()) for row in store._reader.execute(f"SELECT {COLUMNS} FROM history ORDER BY id")]
         for one in changes:
             data.follow([one], one.revision)
         data._revision, data._compacted = store.revision, store.compacted
