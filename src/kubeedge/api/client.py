@@ -6,7 +6,7 @@ Implementations: kubeedge.apiserver.registry.Registry (in process, one tenant). 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from kubeedge.api.names import Object
@@ -42,6 +42,7 @@ class WatchEvent:
 
     type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
     object: Object
+    size: int = field(default=0, compare=False)  # bytes of the object about, where they are known
 
 
 class KubeClient(Protocol):

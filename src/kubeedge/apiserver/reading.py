@@ -3,8 +3,8 @@
 Lives elsewhere: writing (registry.py); key ranges and selectors (selection.py).
 
 An object's resourceVersion is the store's revision of its last write; a list's is the revision at which it was read. Here, and nowhere
-above, it is a number. Every object that is handed out was decoded for its caller. Nothing is cached: a watch that needs the object before
-a change reads it from the store's history, so a thousand watches hold no objects.
+above, it is a number. Every object that is handed out was decoded for its caller, or for all watches that said that they share. Nothing is
+cached: a watch that needs the object before a change reads it from the store's history, so a thousand watches hold no objects.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from kubeedge.api import meta
 from kubeedge.api.client import ObjectList, Resource, WatchEvent
@@ -23,9 +23,10 @@ from kubeedge.api.resources import Resources
 from kubeedge.api.status import BadRequest, Expired, ObjectNotFound
 from kubeedge.apiserver import selection
 from kubeedge.apiserver.builtin import BUILT_IN
-from kubeedge.apiserver.offload import Inline, Offload
+from kubeedge.apiserver.offload import SMALL, Inline, Offload
 from kubeedge.apiserver.selection import Selection
 from kubeedge.errors import Gone
+from kubeedge.kit.once import Once
 from kubeedge.store.model import Change, ChangeKind, KeyValue, Store
 
 T = TypeVar("T")
@@ -55,6 +56,7 @@ class ObjectReader:
         self.served = served or Resources(BUILT_IN)
         self._store = store
         self._offload = offload or Inline()
+        self._decoding: Once[tuple[str, Revision, str]] = Once()  # of changes, for watches that share
 
     async def bootstrap(self) -> None:
         """What has to be there before anything else is; every other method calls it first."""
@@ -137,8 +139,11 @@ class ObjectReader:
         field_selector: str = "",
         bookmarks: bool = False,
         initial_events: bool = False,
+        shared: bool = False,
     ) -> AsyncGenerator[WatchEvent, None]:
         """Events after resource_version; "" and "0" begin with the objects there are. Raises Expired.
+
+        `shared`: the caller changes no object, so all who watch get the same one.
 
         With `bookmarks`, BOOKMARK events say up to which version the watch has seen everything; with
         `initial_events` the existing objects come first, followed by a bookmark annotated as their end.
@@ -155,9 +160,10 @@ class ObjectReader:
             )
             after = int(page.resource_version)
             objects = list(reversed(page.items))
+            size = page.size // max(1, len(objects))
             del page
             while objects:
-                yield WatchEvent("ADDED", objects.pop())
+                yield WatchEvent("ADDED", objects.pop(), size)
             if initial_events:
                 yield _bookmark(resource, after, initial=True)
         changes = self._store.watch(chosen.key, after=Revision(after), progress=bookmarks)
@@ -169,7 +175,7 @@ class ObjectReader:
                         yield _bookmark(resource, batch.revision)
                     del batch  # what was handed out is not held here, while a slow client reads
                     while pending:
-                        if chosen.covers(pending[-1].key) and (event := await self._seen(chosen, pending[-1])):
+                        if chosen.covers(pending[-1].key) and (event := await self._seen(chosen, pending[-1], shared)):
                             pending[-1:] = []
                             handing = [event]
                             del event
@@ -179,17 +185,37 @@ class ObjectReader:
         except Gone as exc:
             raise Expired(f"too old resource version: {after} ({self._store.compacted})") from exc
 
-    async def _seen(self, chosen: Selection, change: Change) -> WatchEvent | None:
+    async def _seen(self, chosen: Selection, change: Change, shared: bool) -> WatchEvent | None:
         after = None
         if change.kind is ChangeKind.PUT:
-            after = selection.with_version(meta.decode(change.value), change.revision)
+            after = await self._after(change, shared)
             if change.version == 1:
-                return selection.seen(chosen, None, after)
+                return selection.seen(chosen, None, after, len(change.value))
             if chosen.matches is None:
-                return WatchEvent("MODIFIED", after)
-        found = await self._store.range(change.key, revision=Revision(change.revision - 1))
-        before = selection.with_version(meta.decode(found.kvs[0].value), change.revision) if found.kvs else None
-        return selection.seen(chosen, before, after)
+                return WatchEvent("MODIFIED", after, len(change.value))
+        before, size = await self._before(change, shared)
+        return selection.seen(chosen, before, after, max(size, len(change.value)))
+
+    async def _after(self, change: Change, shared: bool) -> Object:
+        make = partial(self.apart, len(change.value), partial(_versioned, change.value, change.revision))
+        if not shared or len(change.value) <= SMALL:
+            return await make()
+        return cast(Object, await self._decoding.of((change.key, change.revision, "after"), make))
+
+    async def _before(self, change: Change, shared: bool) -> tuple[Object | None, int]:
+        """The object before the change, with the revision of that, and its bytes; None when it was not there."""
+
+        async def make() -> tuple[Object | None, int]:
+            found = await self._store.range(change.key, revision=Revision(change.revision - 1))
+            if not found.kvs:
+                return None, 0
+            value = found.kvs[0].value
+            return await self.apart(len(value), partial(_versioned, value, change.revision)), len(value)
+
+        if not shared:
+            return await make()
+        key = (change.key, change.revision, "before")
+        return cast(tuple[Object | None, int], await self._decoding.of(key, make))
 
     def _key(self, resource: Resource, namespace: str, name: str) -> str:
         return selection.key(self.tenant, resource, namespace, name)
@@ -203,7 +229,11 @@ class ObjectReader:
 
 def decode(kv: KeyValue) -> Object:
     """A stored object with its resourceVersion."""
-    return selection.with_version(meta.decode(kv.value), kv.mod_revision)
+    return _versioned(kv.value, kv.mod_revision)
+
+
+def _versioned(value: bytes, revision: Revision) -> Object:
+    return selection.with_version(meta.decode(value), revision)
 
 
 def _wanted(chosen: Selection, kvs: Sequence[KeyValue], limit: int) -> tuple[int, Sequence[Object]]:

@@ -71,13 +71,13 @@ def select(tenant: TenantId, row: Row, namespace: str, label_selector: str, fiel
     return Selection(prefix(tenant, resource, namespace), False, matches)
 
 
-def seen(selection: Selection, before: Object | None, after: Object | None) -> WatchEvent | None:
-    """One change through a selector: what stops matching is DELETED (as it was), what starts matching is ADDED."""
+def seen(selection: Selection, before: Object | None, after: Object | None, size: int = 0) -> WatchEvent | None:
+    """One change of `size` bytes through a selector: what stops matching is DELETED (as it was), what starts matching is ADDED."""
     was = before is not None and selection.wants(before)
     if after is not None and selection.wants(after):
         kind: Literal["ADDED", "MODIFIED"] = "MODIFIED" if was else "ADDED"
-        return WatchEvent(kind, after)
-    return WatchEvent("DELETED", before) if was and before is not None else None
+        return WatchEvent(kind, after, size)
+    return WatchEvent("DELETED", before, size) if was and before is not None else None
 
 
 def with_version(obj: Object, revision: int) -> Object:

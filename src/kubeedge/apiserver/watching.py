@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from kubeedge.api import meta
 from kubeedge.api.client import WatchEvent
@@ -48,6 +48,7 @@ async def watch(call: Call, done: Callable[[], None]) -> Response:
         field_selector=fields,
         bookmarks=call.flag("allowWatchBookmarks"),
         initial_events=call.flag("sendInitialEvents"),
+        shared=True,
     )
     first = True
 
@@ -70,19 +71,15 @@ async def watch(call: Call, done: Callable[[], None]) -> Response:
             first = False
         return meta.encode({"type": event.type, "object": obj}) + b"\n"
 
-    def shared(event: WatchEvent) -> bytes:
+    async def shared(event: WatchEvent) -> bytes:
         """The same bytes for all who watch; a table is each client's own."""
         if event.type == "BOOKMARK" or accept.as_kind == "Table":
-            return encode(event)
+            return await call.registry.apart(event.size, lambda: encode(event))
         inner = meta.metadata(event.object)
         named = (str(inner.get(name)) for name in ("namespace", "name", "resourceVersion"))
         resource = at.row.resource
         key = (resource.group, resource.plural, *named, event.type, accept.as_kind, accept.version)
-        data = call.events.get(key)
-        if data is None:
-            data = encode(event)
-            call.events.put(key, data)
-        return data
+        return await call.events.of(key, lambda: call.registry.apart(event.size, lambda: encode(event)))
 
     held = _Held(call)
 
@@ -112,7 +109,10 @@ class _Held:
 
 
 async def _stream(
-    events: AsyncGenerator[WatchEvent, None], encode: Callable[[WatchEvent], bytes], held: _Held, seconds: float
+    events: AsyncGenerator[WatchEvent, None],
+    encode: Callable[[WatchEvent], Awaitable[bytes]],
+    held: _Held,
+    seconds: float,
 ) -> AsyncGenerator[bytes, None]:
     """Pulled by the connection: what a slow client has not read yet stays in the store, not here."""
     deadline = asyncio.get_running_loop().time() + seconds
@@ -126,7 +126,7 @@ async def _stream(
             except KubeEdgeError as exc:
                 yield meta.encode({"type": "ERROR", "object": of_error(exc)}) + b"\n"
                 return
-            encoded = [encode(event)]
+            encoded = [await encode(event)]
             del event  # while a slow client reads, nothing is held but the bytes that all share
             held.hold(encoded[0])
             yield encoded.pop()

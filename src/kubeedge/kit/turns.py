@@ -3,7 +3,7 @@
     async with turns.of(tenant):
         ...
 
-A tenant with 64 requests waits for its own 63; another one's waits for one.
+A tenant with 64 requests waits for its own 63; another one's waits for one. A key that rests has no turn until it resumes, and the others go on.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ class Turns:
 
     def __init__(self) -> None:
         self._busy = False
+        self._resting: set[Hashable] = set()
         self._waiting: OrderedDict[Hashable, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
@@ -32,7 +33,7 @@ class Turns:
 
     async def take(self, key: Hashable) -> None:
         """Wait for the turn; `give` must follow."""
-        if not self._busy:
+        if not self._busy and key not in self._resting:
             self._busy = True
             return
         turn = asyncio.get_running_loop().create_future()
@@ -45,9 +46,9 @@ class Turns:
             raise
 
     def give(self) -> None:
-        """The turn goes to the first of the next key."""
-        while self._waiting:
-            key, queue = self._waiting.popitem(last=False)
+        """The turn goes to the first of the next key that does not rest."""
+        while (key := next((k for k in self._waiting if k not in self._resting), None)) is not None:
+            queue = self._waiting.pop(key)
             while queue:
                 turn = queue.popleft()
                 if not turn.done():
@@ -56,3 +57,14 @@ class Turns:
                     turn.set_result(None)
                     return
         self._busy = False
+
+    def rest(self, key: Hashable) -> None:
+        """The key has no turn until `resume`; the one that it has goes on."""
+        self._resting.add(key)
+
+    def resume(self, key: Hashable) -> None:
+        """The key may have a turn again."""
+        self._resting.discard(key)
+        if not self._busy:
+            self._busy = True
+            self.give()
