@@ -21,7 +21,6 @@ import random
 import shutil
 import sqlite3
 import tempfile
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextvars import copy_context
 from pathlib import Path
@@ -35,7 +34,7 @@ from kubeedge.store.model import Change, Compare, Op, TxnResult
 from kubeedge.store.sealing import Plain
 from kubeedge.store.sqlite import CorruptStore, SqliteSettings, SqliteStore
 from kubeedge.store.sqlite_history import COLUMNS, change, rows
-from kubeedge.store.sqlite_writer import GROUP, Answers, Job, Writer, WriteRequest
+from kubeedge.store.sqlite_writer import Answers, Job, Writer, WriteRequest
 from tests.faults import powercut
 from tests.simulator.disks import Data, Disk
 from tests.simulator.invariants import Violation
@@ -192,7 +191,6 @@ class SimWriter(Writer):
     rng: random.Random
 
     def start(self) -> None:
-        self.waiting: deque[WriteRequest | Job | None] = deque()
         self._context = copy_context()
 
     async def run(self, work: Callable[[sqlite3.Connection], None]) -> None:
@@ -201,7 +199,7 @@ class SimWriter(Writer):
         await super().run(work)
 
     def _put(self, item: WriteRequest | Job | None) -> None:
-        self.waiting.append(item)
+        self._wait_turn(item)
         self._kick()
 
     def _kick(self) -> None:
@@ -216,11 +214,11 @@ class SimWriter(Writer):
         with contextlib.suppress(asyncio.CancelledError):  # the process died in it
             self.take()
             self.busy = False
-            if self.waiting:
+            if self._turns:
                 self._kick()
 
     def take(self) -> None:
-        items = [self.waiting.popleft() for _ in range(min(GROUP, len(self.waiting)))]
+        items = self._turns.take()
         self.disk.recorder.full(self.disk.full and self.rng.random() < 0.8)
         try:
             self._serve(items)

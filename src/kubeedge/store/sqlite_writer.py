@@ -1,9 +1,9 @@
 """The writer of a SQLite store: one thread, one connection, group commit.
 
-Writers queue; the thread takes whatever waits, decides the transactions in order inside one SQLite transaction, and answers all
+Writers queue; the thread takes some of what waits, decides the transactions in order inside one SQLite transaction, and answers all
 of them after its one fsync. A transaction that changes nothing writes nothing.
 
-Lives elsewhere: what a transaction means (core.py), statements (sqlite_history.py), what a commit changes for readers (sqlite.py).
+Lives elsewhere: which of those that wait come next (turns.py), what a transaction means (core.py), statements (sqlite_history.py), what a commit changes for readers (sqlite.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import contextlib
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -23,11 +23,10 @@ from kubeedge.api.names import Revision
 from kubeedge.errors import KubeEdgeError, Misuse
 from kubeedge.store import sqlite_history as history
 from kubeedge.store.core import Outcome, evaluate
-from kubeedge.store.model import Compare, Op, TxnResult
+from kubeedge.store.model import Compare, Delete, Op, Put, TxnResult
 from kubeedge.store.sealing import Values
 from kubeedge.store.sqlite_file import translate
-
-GROUP = 256  # transactions that share one commit at most
+from kubeedge.store.turns import ALONE, Turns, owner_of
 
 
 @dataclass(slots=True)
@@ -40,6 +39,10 @@ class WriteRequest:
     future: asyncio.Future[TxnResult]
     ends_lease: int = 0  # instead of `success`: delete what this lease owns when the request's turn comes
 
+    def puts(self) -> Iterator[Put]:
+        """What it may write, of both branches."""
+        return (op for ops in (self.success, self.failure) for op in ops if isinstance(op, Put))
+
 
 @dataclass(slots=True)
 class Job:
@@ -47,6 +50,13 @@ class Job:
 
     work: Callable[[sqlite3.Connection], None]
     future: asyncio.Future[None]
+
+
+def _owner(request: WriteRequest) -> str:
+    """By what it writes, or else reads."""
+    asked = (*request.success, *request.failure, *request.compares)
+    named = [op for op in asked if isinstance(op, Put | Delete)] or asked
+    return owner_of(named[0].key) if named else ""
 
 
 Answers: TypeAlias = Sequence[tuple[WriteRequest, Outcome | BaseException]]
@@ -73,6 +83,7 @@ class Writer:
         self._committed = committed
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[WriteRequest | Job | None] = queue.SimpleQueue()
+        self._turns: Turns[WriteRequest | Job | None] = Turns()  # the thread's own: what it has taken from the queue
         self._unanswered = 0  # requests in the queue or at the thread
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=f"store {path.name}", daemon=True)
@@ -97,7 +108,7 @@ class Writer:
         return await future
 
     async def run(self, work: Callable[[sqlite3.Connection], None]) -> None:
-        """Call `work` on the thread after what is in the queue. Raises its errors, Misuse after `stop`."""
+        """Call `work` on the thread, outside of any transaction. Raises its errors, Misuse after `stop`."""
         self._check_open()
         future: asyncio.Future[None] = self._loop.create_future()
         self._put(Job(work, future))
@@ -121,12 +132,32 @@ class Writer:
     def _work(self) -> None:
         stop = False
         while not stop:
-            items: list[WriteRequest | Job | None] = [self._queue.get()]
+            if not self._turns:
+                self._wait_turn(self._queue.get())
             with contextlib.suppress(queue.Empty):
-                while len(items) < GROUP:
-                    items.append(self._queue.get_nowait())
+                while True:
+                    self._wait_turn(self._queue.get_nowait())
+            items = self._turns.take()
             self._serve(items)
             stop = None in items
+
+    def _wait_turn(self, item: WriteRequest | Job | None) -> None:
+        if item is None:
+            self._turns.add_barrier(item)
+        elif isinstance(item, Job):
+            self._turns.add(item, "", ALONE)
+        elif item.ends_lease:
+            self._end_of_lease(item)
+        else:
+            self._turns.add(item, _owner(item), sum(len(put.value) for put in item.puts()))
+
+    def _end_of_lease(self, item: WriteRequest) -> None:
+        """It deletes what the puts before it have made, whoever asked for them."""
+        before = (request for request in self._turns if isinstance(request, WriteRequest))
+        if any(put.lease == item.ends_lease for request in before for put in request.puts()):
+            self._turns.add_barrier(item)
+        else:
+            self._turns.add(item, "", 0)
 
     def _serve(self, items: Sequence[WriteRequest | Job | None]) -> None:
         """What waited, in order: requests that stand together share a commit."""
