@@ -433,6 +433,8 @@ static int relay(session *s)
             kb_proxy_session_end(s, 1); /* a part must not be taken for the whole */
             return OVER;
         }
+        if (client->conn && length > free_bytes) /* L4 would not take the rest, and the answer would be lost */
+            length = free_bytes;
         int over = 0;
         if (s->framing == CHUNKED) {
             over = kb_chunks_next(&s->chunks, data, length, &skip, &body);

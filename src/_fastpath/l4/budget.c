@@ -142,16 +142,24 @@ int kb_l4_may_keep(const kb_conn *c, size_t length)
 /* And what has arrived beyond a hole? The other half is for what fills holes: only that can be read, and so be freed. */
 int kb_l4_may_keep_beyond(const kb_conn *c, size_t length) { return c->who->bytes + length <= bytes_allowed(c->l4, c->who) / 2; }
 
-/* Bytes that a writer may leave: of a node that holds much each connection has an equal share. */
+/* Of a node that holds much each connection has an equal share. */
+static uint64_t share_of(const kb_conn *c, uint64_t all) { return most64(LEAST_SHARE, all / c->who->connections); }
+
+/* Bytes that a writer may leave. */
 size_t kb_l4_room(const kb_conn *c)
 {
     size_t room = c->unsent_bytes < KB_L4_SEND_BUFFER ? KB_L4_SEND_BUFFER - c->unsent_bytes : 0;
     uint64_t all = bytes_allowed(c->l4, c->who);
     if (c->who->bytes <= all / 2)
         return room;
-    uint64_t share = rest(most64(LEAST_SHARE, all / c->who->connections), c->sending);
+    uint64_t share = rest(share_of(c, all), c->sending);
     return share < room ? (size_t)share : room;
 }
 
-/* A writer that does not ask for room is stopped as well. */
-int kb_l4_may_write(const kb_conn *c) { return c->sending <= LEAST_SHARE || c->who->bytes <= 2 * bytes_allowed(c->l4, c->who); }
+/* A writer that does not ask for room is stopped as well. One that did is not stopped below it, whatever others hold by now: half a piece would
+ * be the end of its stream. The buffers are a little larger than what is in them, and a frame may be around it. */
+int kb_l4_may_write(const kb_conn *c)
+{
+    uint64_t all = bytes_allowed(c->l4, c->who);
+    return c->sending <= share_of(c, all) + LEAST_SHARE || c->who->bytes <= 2 * all;
+}

@@ -10,6 +10,11 @@ import ssl
 import struct
 from collections.abc import Callable
 
+from kubeedge.kit import tcp
+
+_PATIENCE = 2.0  # seconds in which the peer of a connection that we close takes nothing
+_LONGEST = 60.0  # seconds
+
 # asyncio makes a buffer of this size for each TLS connection, before anything is known of the peer, and another for each read: 256 KiB,
 # of which a read returns one record (16 KiB, RFC 8446 section 5.1). Clients that did no more than connect cost a cloud 28 MB.
 asyncio.sslproto.SSLProtocol.max_size = 32 * 1024
@@ -27,17 +32,31 @@ def listening_socket(address: str, port: int, *, backlog: int = 128) -> socket.s
     return listener
 
 
-async def close_writer(writer: asyncio.StreamWriter) -> None:
-    """Close and wait a little; a peer that does not answer is cut off."""
+async def close_writer(writer: asyncio.StreamWriter, *, patience: float = _PATIENCE) -> None:
+    """Close, and wait for as long as the peer takes what was written; one that takes nothing for `patience` seconds is cut off, and every one
+    after _LONGEST: on a slow line the last 64 KiB of an answer need more than a moment."""
+    taken = _taken(writer)
     writer.close()
+    closed = asyncio.ensure_future(writer.wait_closed())
+    until = asyncio.get_running_loop().time() + max(patience, _LONGEST)
     try:
-        async with asyncio.timeout(2.0):
-            await writer.wait_closed()
-    except (OSError, TimeoutError, ssl.SSLError):
-        abort_writer(writer)
-    except asyncio.CancelledError:
-        abort_writer(writer)
-        raise
+        while not (await asyncio.wait((closed,), timeout=patience))[0]:
+            before, taken = taken, _taken(writer)
+            if taken == before or asyncio.get_running_loop().time() >= until:
+                break
+    finally:
+        if not closed.done():
+            closed.cancel()
+            abort_writer(writer)
+        await asyncio.gather(closed, return_exceptions=True)
+        if not closed.cancelled() and isinstance(closed.exception(), OSError | ssl.SSLError):
+            abort_writer(writer)
+
+
+def _taken(writer: asyncio.StreamWriter) -> tuple[int, int]:
+    """It changes whenever the peer, or our kernel, has taken something."""
+    known = tcp.progress(writer.transport)
+    return writer.transport.get_write_buffer_size(), known.acknowledged if known else 0
 
 
 def abort_writer(writer: asyncio.StreamWriter) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import logging
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from kubeedge.errors import Misuse
-from kubeedge.kit import logs
+from kubeedge.kit import logs, streams
 from kubeedge.kit.signal import Signal
 from kubeedge.kit.streams import close_writer, reset_writer, splice
 from kubeedge.kit.tasks import TaskSet, cancel_and_wait
@@ -151,6 +152,39 @@ def test_joined_streams_pass_bytes_and_ends() -> None:
             await close_writer(writer)
 
     asyncio.run(run())
+
+
+def test_who_reads_slowly_gets_the_end_too_and_who_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer of which 60 KB are still here when the connection is closed."""
+    size = 60_000
+
+    async def close(read: int) -> int:
+        ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        theirs.setblocking(False)
+        got = 0
+
+        def taken(writer: asyncio.StreamWriter) -> tuple[int, int]:
+            """Each time that progress is looked for, the peer reads a little."""
+            nonlocal got
+            with contextlib.suppress(BlockingIOError):
+                got += len(theirs.recv(read)) if read else 0
+            return look(writer)
+
+        with theirs:
+            _, writer = await asyncio.open_connection(sock=ours)
+            writer.write(bytes(size))
+            assert writer.transport.get_write_buffer_size() > 2 * read
+            monkeypatch.setattr(streams, "_taken", taken)
+            await streams.close_writer(writer, patience=0.01)
+            with contextlib.suppress(ConnectionResetError, BlockingIOError):
+                while data := theirs.recv(65536):
+                    got += len(data)
+        return got
+
+    look = streams._taken
+    assert asyncio.run(close(4000)) == size
+    assert asyncio.run(close(0)) < size
 
 
 def test_joined_streams_stop_the_fast_side_for_the_slow_one() -> None:

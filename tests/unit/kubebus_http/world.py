@@ -89,6 +89,8 @@ class World:
         """A TCP service; one call of `service` a connection."""
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            # drained is then what the kernel has: a proxy may leave the rest unread for longer than closing waits
+            writer.transport.set_write_buffer_limits(0)
             try:
                 await service(reader, writer)
             except ConnectionError:
