@@ -368,7 +368,7 @@ def test_a_flood_of_one_tenant_leaves_the_pings_of_another_alone(overlay: Overla
         "    try: s.sendto(bytes(1400 * 40), ('100.64.0.2', 9))\n"
         "    except OSError: pass\n"
     )
-    idle = _average(b1.run("ping", "-q", "-c50", "-i0.02", "-W2", "100.64.0.2"))  # on a machine that is busy already
+    idle = _low(b1.run("ping", "-c50", "-i0.02", "-W2", "100.64.0.2"))  # on a machine that is busy already
     process = subprocess.Popen(a1.command(sys.executable, "-c", flood), stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout and process.stdout.readline() == "ready\n"
@@ -377,20 +377,21 @@ def test_a_flood_of_one_tenant_leaves_the_pings_of_another_alone(overlay: Overla
         while (
             not rounds or overlay.relay.counters()["rx_packets"] - before <= 10_000
         ):  # as long as it takes on this machine
-            rounds.append(b1.run("ping", "-q", "-c100", "-i0.02", "-W2", "100.64.0.2", check=False))
+            rounds.append(b1.run("ping", "-c100", "-i0.02", "-W2", "100.64.0.2", check=False))
     finally:
         process.kill()
         process.wait()
         a1.power_cut()
         process.stdout.close()
     for said in rounds:
-        print(f"ping of the other tenant: {_average(said):.1f} ms on average, {idle:.1f} ms without the flood")
-        assert "100 received" in said and _average(said) < max(25, 10 * idle), said
+        print(f"ping of the other tenant: {_low(said):.1f} ms, {idle:.1f} ms without the flood")
+        assert "100 received" in said and _low(said) < max(15, 5 * idle), said
 
 
-def _average(said: str) -> float:
-    """ms, of what `ping -q` says."""
-    return float(said.split(" = ")[1].split("/")[1])
+def _low(said: str) -> float:
+    """ms of the tenth part that came back soonest: a queue before the relay delays every ping, a processor that others use only some."""
+    times = sorted(float(text.split()[0]) for text in said.split("time=")[1:])
+    return times[len(times) // 10]
 
 
 def test_a_device_that_is_deleted_is_reported_and_nothing_spins(overlay: Overlay) -> None:

@@ -210,6 +210,27 @@ def test_peers_that_never_acknowledge_stop_the_writers_and_no_other_tenants(make
     assert held(red) < before_acks + BUDGET // 8
 
 
+def test_who_was_told_of_room_may_use_it_whatever_others_hold_by_then(make: Make) -> None:
+    """Half of what was written would be the end of the stream: a download broke off while the node's other downloads were read slowly."""
+    red = listening(make, budget=BUDGET, tenant=1)
+    peers = [Hostile(red, 9, 1000 + n) for n in range(44)]
+    for n, peer in enumerate(peers):
+        peer.connection.send(bytes(6_000 if n < 40 else 250_000), 0.0)
+        red.touch((9, PORT, peer.port))
+    red.segments_to_send()
+    others = [listening(make, tenant=tenant, beside=red) for tenant in range(2, 44)]
+    for end in others[:2]:
+        fill(end, 9, 40)
+    used = 0
+    for end, peer in zip(others[2:], peers, strict=False):  # less and less is left for the node
+        fill(end, 9, 1, windows=2)
+        if peer.connection.may_write():
+            used += 1
+            peer.connection.send(b"x", 0.0)
+        assert peer.connection.state is ConnectionState.ESTABLISHED
+    assert 0 < used < 40
+
+
 def test_what_a_peer_has_taken_back_is_sent_again(make: Make) -> None:
     """Selective acknowledgements are hints (RFC 2018, section 8): a receiver without memory drops what lies beyond a hole."""
     end = listening(make)
