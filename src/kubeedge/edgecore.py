@@ -37,7 +37,7 @@ from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.config import edge
 from kubeedge.config.edge import EdgeConfig, NodeCredentials, SecretsEncryption
 from kubeedge.control.server import ControlServer
-from kubeedge.kit import logs, private
+from kubeedge.kit import forwarding, logs, private
 from kubeedge.kit.metrics import Family, MetricsRegistry
 from kubeedge.store.model import Store
 from kubeedge.store.sqlite import SqliteStore, open_sqlite
@@ -62,6 +62,9 @@ async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
     paths = config.paths
     for path in (paths.state, paths.state / "volumes", paths.run, paths.pki):
         private.directory(path)
+    if config.modules.kubebus.enable or config.modules.appengine.enable:
+        with contextlib.suppress(OSError):  # they will say what is wrong
+            forwarding.note(paths.run)
     private.files([*paths.pki.glob("*.key*"), edge.credentials_path(paths)])
     # a corrupt store is set aside; what can be read of it is used, offline too, until the cloud compares it
     path = config.paths.state / "edge.db"

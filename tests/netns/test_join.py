@@ -107,6 +107,8 @@ def mounts_of(host: Host, below: Path) -> int:
 
 @pytest.mark.parametrize("agent", ["running", "killed"])
 def test_a_machine_joins_runs_a_pod_and_is_reset_to_what_it_was(site: Site, agent: str) -> None:
+    forwarding = "/proc/sys/net/ipv4/ip_forward"
+    site.machine.run("tee", forwarding, input="0")
     assert "node edge1 of tenant default joined" in site.join()
     site.start_agent()
     archive = images.build(site.directory / "demo.tar", "demo:1")
@@ -116,6 +118,7 @@ def test_a_machine_joins_runs_a_pod_and_is_reset_to_what_it_was(site: Site, agen
     until(lambda: "Running" in site.kubectl("get", "pod", "sleeper"), timeout=20, what="the pod runs")
     assert mounts_of(site.machine, site.root) > 0 and cgroups.processes(PREFIX)
     assert {m["state"] for m in site.status()["modules"]} == {"ready"}
+    assert site.machine.run("cat", forwarding) == "1\n"
 
     if agent == "killed":
         site.machine.signal(site.agent, signal.SIGKILL)
@@ -127,6 +130,7 @@ def test_a_machine_joins_runs_a_pod_and_is_reset_to_what_it_was(site: Site, agen
     assert mounts_of(site.machine, site.root) == 0
     assert "cni0" not in site.machine.ip("-br", "link")
     assert site.machine.run("nft", "list", "tables") == ""
+    assert site.machine.run("cat", forwarding) == "0\n"
     assert [p for p in site.root.rglob("*") if not p.is_dir() or p.name in ("kubeedge", "pods")] == []
     again = site.machine.run(*KUBEEDGE, "reset", "--force", "--root-dir", str(site.root))
     assert again == "there was nothing to remove\n"

@@ -20,12 +20,21 @@ from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.cli.join import STATE_MARK
 from kubeedge.config import edge
 from kubeedge.errors import Invalid
-from kubeedge.kit import trees
+from kubeedge.kit import forwarding, trees
 
 _PKI_FILES = ("ca.crt", "node.crt", "node.key", "node.key.next", "join.key")
-_RUN_ENTRIES = ("exits", "ns", "oci", "s", "specs", "edge.sock")  # the cloud's socket may be beside them
+_RUN_ENTRIES = (
+    "exits",
+    "ns",
+    "oci",
+    "s",
+    "specs",
+    "edge.sock",
+    forwarding.NOTE,
+)  # the cloud's socket may be beside them
 _OCI_RUNTIMES = ("/run/crun", "/run/runc")  # where they keep the state of containers
 _BRIDGE_TIMEOUT = 2.0  # seconds
+_TOOL_TIMEOUT = 60.0  # seconds; ip and nft end at once, unless the machine is overloaded
 _STOP_TIMEOUT = 90.0  # seconds; pods have their grace periods
 
 
@@ -146,6 +155,8 @@ def _remove_shared(config: edge.EdgeConfig) -> None:
     with contextlib.suppress(OSError):  # not ours to change
         netsetup.remove_rules()
     _remove_tables()
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        forwarding.restore(config.paths.run)
 
 
 def _remove_bridge(name: str) -> None:
@@ -166,11 +177,15 @@ def _remove_tables() -> None:
 
     for name in (TABLE, ROUTER_TABLE):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            subprocess.run(["nft", "delete", "table", "ip", name], capture_output=True, timeout=10, check=False)
+            subprocess.run(
+                ["nft", "delete", "table", "ip", name], capture_output=True, timeout=_TOOL_TIMEOUT, check=False
+            )
 
 
 def _ip(*arguments: str) -> str:
-    return subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=10, check=False).stdout.strip()
+    return subprocess.run(
+        ["ip", *arguments], capture_output=True, text=True, timeout=_TOOL_TIMEOUT, check=False
+    ).stdout.strip()
 
 
 def _remove(config: edge.EdgeConfig) -> list[str]:
