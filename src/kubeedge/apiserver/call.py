@@ -14,7 +14,8 @@ from kubeedge.api.status import BadRequest, NoSuchPath, TooLarge
 from kubeedge.apiserver import content
 from kubeedge.apiserver.core import DeleteOptions, WriteOptions
 from kubeedge.apiserver.registry import Registry
-from kubeedge.apiserver.unread import EventCache, UnreadBytes
+from kubeedge.apiserver.shared_events import SharedEvents
+from kubeedge.apiserver.unread import UnreadBytes
 from kubeedge.kit.http1 import BodyTooLarge, Request
 
 _BODY_SECONDS = 60.0  # for a whole body: 3 MiB within that is 50 kB/s
@@ -63,7 +64,7 @@ class Call:
     warnings: list[str] = field(default_factory=list)
     size: int = 0  # bytes of the body, once it was read
     unread: UnreadBytes = field(default_factory=UnreadBytes)  # of all tenants
-    events: EventCache = field(default_factory=EventCache)  # of this tenant
+    events: SharedEvents = field(default_factory=SharedEvents)  # of this tenant
 
     def one(self, name: str) -> str:
         """A query parameter, the last of its values; "" when it is absent."""

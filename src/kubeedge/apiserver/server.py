@@ -35,8 +35,9 @@ from kubeedge.apiserver.call import Address, Call, address
 from kubeedge.apiserver.discovery import VersionInfo
 from kubeedge.apiserver.logs import NodeStream, logs
 from kubeedge.apiserver.registry import Registry
+from kubeedge.apiserver.shared_events import SharedEvents
 from kubeedge.apiserver.streams import OwnedStream
-from kubeedge.apiserver.unread import LIMIT, EventCache, UnreadBytes
+from kubeedge.apiserver.unread import LIMIT, UnreadBytes
 from kubeedge.errors import KubeEdgeError, Refused
 from kubeedge.kit.http1 import Request, Response
 from kubeedge.pki.identity import UserIdentity, of_peer
@@ -79,7 +80,7 @@ class ApiServer:
         self._writes: Counter[TenantId] = Counter()
         self._logs: Counter[TenantId] = Counter()
         self._lists: dict[TenantId, asyncio.Semaphore] = {}
-        self._events: dict[TenantId, EventCache] = {}
+        self._events: dict[TenantId, SharedEvents] = {}
         self.unread = UnreadBytes(unread)
         self._unread_limit = unread
 
@@ -138,7 +139,7 @@ class ApiServer:
     async def _resource(
         self, registry: Registry, request: Request, group: str, version: str, parts: list[str]
     ) -> Response:
-        events = self._events.setdefault(registry.tenant, EventCache(self._unread_limit // 8))
+        events = self._events.setdefault(registry.tenant, SharedEvents(self._unread_limit // 8))
         call = Call(
             registry,
             address(registry.served, group, version, parts),

@@ -7,13 +7,11 @@ the client that has waited longest without reading is cut off: a watch begins ag
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
 
 from kubeedge.api.names import TenantId
 from kubeedge.api.status import TooManyRequests
-from kubeedge.kit.once import Once
 
 _BUFFERED = 128 * 1024  # bytes at most that wait in the buffers of TLS and of the transport, for each client apart
 _STALLED_AFTER = 3.0  # seconds without a sign that a client reads, after which it gives way to others
@@ -105,14 +103,6 @@ class EventCache:
         self._limit = limit
         self._size = 0
         self._events: dict[tuple[str, ...], bytes] = {}
-        self._encoding: Once[tuple[str, ...]] = Once()
-
-    async def of(self, key: tuple[str, ...], encode: Callable[[], Awaitable[bytes]]) -> bytes:
-        """The encoded form, made once for all who ask while it is made and for a while after."""
-        if (found := self._events.get(key)) is None:
-            found = cast(bytes, await self._encoding.of(key, encode))
-            self.put(key, found)
-        return found
 
     def get(self, key: tuple[str, ...]) -> bytes | None:
         """None: it was never encoded, or has been evicted."""

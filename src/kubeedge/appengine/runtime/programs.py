@@ -12,6 +12,9 @@ from pathlib import Path
 from kubeedge.appengine.runtime import cgroups, seccomp
 from kubeedge.appengine.runtime.base import StartError
 
+#: seconds for the runtime to name its version: one that is taken for a runtime without seccomp starts no pod that asks for a profile
+_PATIENCE = 60.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Programs:
@@ -46,17 +49,17 @@ def find(state: Path) -> Programs:
     """crun, unless the machine's cgroup layout makes it refuse; then runc."""
     candidates = ("runc", "crun") if cgroups.layout() == "hybrid" else ("crun", "runc")
     runtime = next((p for name in candidates if (p := shutil.which(name))), "crun")
-    version = ""
+    described = ""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        version = subprocess.run([runtime, "--version"], capture_output=True, text=True, timeout=10).stdout
-    words = version.split()
+        described = subprocess.run([runtime, "--version"], capture_output=True, text=True, timeout=_PATIENCE).stdout
+    words = described.split()
     version = "-" + words[2] if len(words) > 2 else ""
     return Programs(
         conmon=shutil.which("conmon") or "conmon",
         runtime=runtime,
         state=state,
         version=f"{Path(runtime).name}{version}",
-        has_seccomp=seccomp.runtime_filters(version),
+        has_seccomp=seccomp.runtime_filters(described),
     )
 
 
