@@ -1,4 +1,4 @@
-"""Whether the programs that run containers are there."""
+"""What the OCI runtime of this machine says of itself."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from kubeedge.appengine.runtime.programs import Programs
+from kubeedge.appengine.runtime import programs
+
+CRUN = "crun version 1.8.1\ncommit: f8a096\nspec: 1.0.0\n+SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP +EBPF +YAJL\n"
 
 
-def test_a_program_that_is_missing_is_named_until_one_of_its_kind_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("said", "filters"), [(CRUN, True), (CRUN.replace("+SECCOMP ", ""), False)])
+def test_the_runtimes_version_and_whether_it_filters_system_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, filters: bool
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    at_start = Programs(conmon="/nowhere/conmon", runtime="/nowhere/crun", state=tmp_path, version="crun-1")
-    assert at_start.missing() == ["conmon", "crun or runc"]
-    for name, left in (("conmon", ["crun or runc"]), ("runc", [])):
-        (tmp_path / name).touch(0o755)
-        assert at_start.missing() == left
-    (tmp_path / "conmon").chmod(0o644)
-    assert at_start.missing() == ["conmon"], "a file that cannot be run"
+    for name in ("crun", "runc"):
+        (tmp_path / name).write_text(f"#!/bin/sh\nprintf '%s' '{said}'\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = programs.find(tmp_path)
+    assert found.version.endswith("-1.8.1") and found.has_seccomp is filters

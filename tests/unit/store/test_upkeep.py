@@ -51,6 +51,7 @@ def test_a_backup_is_one_moment_of_a_store_that_is_in_use(tmp_path: Path) -> Non
 
     async def scenario() -> None:
         store = await open_sqlite(path)
+        await store.txn((), [Put("/a", b"0"), Put("/b", b"0")])
         stop = asyncio.Event()
 
         async def write() -> int:
