@@ -46,6 +46,16 @@ def test_the_scan_counts_what_the_parser_will_make(value: Any, ascii_only: bool)
             json_bounds.check(text, JsonBounds(max(count, 1), deep - 1))
 
 
+@given(VALUES, st.integers(1, 9))
+def test_where_a_piece_ends_makes_no_difference(value: Any, piece: int) -> None:
+    """In the middle of a string, between a backslash and what it escapes, before a bracket."""
+    usual, json_bounds._PIECE = json_bounds._PIECE, piece
+    try:
+        test_the_scan_counts_what_the_parser_will_make.hypothesis.inner_test(value, True)  # type: ignore[attr-defined]
+    finally:
+        json_bounds._PIECE = usual
+
+
 MIB3 = 3 * 1024 * 1024
 
 
