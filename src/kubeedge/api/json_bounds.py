@@ -57,7 +57,7 @@ def check(data: bytes, bounds: JsonBounds = DEFAULT, *, what: str = "it") -> Non
             raise TooManyValues(f"{what} has more than {bounds.values} values")
 
 
-def _within(data: bytes, bounds: Bounds) -> bool:
+def _within(data: bytes, bounds: JsonBounds) -> bool:
     """The usual case: not even what is inside strings would be too much."""
     openers = commas = 0
     for start in range(0, len(data), _PIECE):
