@@ -22,9 +22,9 @@ from kubeedge.kit.http1 import ClientResponse, Connection, Response
 #: a byte stream to the kubelet API of a node (L4 port 10250); raises Unavailable or OSError
 NodeStream: TypeAlias = Callable[[TenantId, NodeName], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
-_CONNECT = 10.0  # seconds until the first byte of the node's answer
-_ERROR_LIMIT = 64 * 1024  # bytes of a node's error message
-_PASSED = ("follow", "tailLines", "previous", "timestamps", "sinceSeconds", "sinceTime", "limitBytes")
+CONNECT = 10.0  # seconds until the first byte of the node's answer
+ERROR_LIMIT = 64 * 1024  # bytes of a node's error message
+_PASSED = ("follow", "tailLines", "previous", "timestamps", "sinceSeconds", "sinceTime", "limitBytes", "stream")
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ async def logs(call: Call, node_stream: NodeStream) -> Response:
     """Streams the kubelet's answer; empty while the pod has no node. Parameters are checked here, before the node is asked."""
     at = call.address
     pod = await call.registry.get(PODS, at.namespace, at.name)
-    container = _container(pod, call.one("container"))
+    container = container_of(pod, call.one("container"))
     node = str((pod.get("spec") or {}).get("nodeName") or "")
     if not node:
         # kubectl prints an empty log for a pod that was not scheduled yet, and so does kube-apiserver
@@ -44,20 +44,20 @@ async def logs(call: Call, node_stream: NodeStream) -> Response:
     path = "/".join(quote(part, safe="") for part in (at.namespace, at.name, container))
     target = f"/containerLogs/{path}" + (f"?{urlencode(query)}" if query else "")
     try:
-        async with asyncio.timeout(_CONNECT):
+        async with asyncio.timeout(CONNECT):
             reader, writer = await node_stream(call.registry.tenant, NodeName(node))
     except (TimeoutError, OSError, KubeEdgeError) as exc:
-        raise _unreachable(node, exc) from exc
+        raise unreachable(node, exc) from exc
     try:
-        async with asyncio.timeout(_CONNECT):
+        async with asyncio.timeout(CONNECT):
             answer = await Connection(reader, writer).request("GET", target, [("host", node)])
         if answer.status != 200:
-            text = (await answer.read(_ERROR_LIMIT)).decode(errors="replace").strip()
+            text = (await answer.read(ERROR_LIMIT)).decode(errors="replace").strip()
             writer.close()
-            return _refused(node, answer.status, text)
+            return refused(node, answer.status, text)
     except (TimeoutError, OSError, EOFError, KubeEdgeError) as exc:
         writer.close()
-        raise _unreachable(node, exc) from exc
+        raise unreachable(node, exc) from exc
     except BaseException:
         writer.close()
         raise
@@ -75,15 +75,16 @@ async def _lines(answer: ClientResponse, node: str) -> AsyncGenerator[bytes, Non
         raise
 
 
-def _unreachable(node: str, exc: BaseException) -> NodeUnreachable:
+def unreachable(node: str, exc: BaseException, what: str = "its logs can be read") -> NodeUnreachable:
+    """`what` can be had again when the node is connected."""
     reason = str(exc) or type(exc).__name__
     return NodeUnreachable(
-        f"node {node} cannot be reached: {reason}; its logs can be read again when it is connected "
+        f"node {node} cannot be reached: {reason}; {what} again when it is connected "
         "(kubectl get nodes), and on the node itself at any time"
     )
 
 
-def _refused(node: str, status: int, text: str) -> Response:
+def refused(node: str, status: int, text: str) -> Response:
     """The node's own answer: a Status passes, plain text becomes one."""
     try:
         found = message_of(content.decode_json(text.encode())) or text
@@ -95,9 +96,13 @@ def _refused(node: str, status: int, text: str) -> Response:
     return Response(code, [("content-type", content.JSON)], meta.encode(body))
 
 
-def _container(pod: Object, wanted: str) -> str:
+_CONTAINERS = ("containers", "initContainers", "ephemeralContainers")
+
+
+def container_of(pod: Object, wanted: str) -> str:
+    """The one that is wanted, or else the only one, or the default. Raises BadRequest."""
     spec = pod.get("spec") or {}
-    names = [str(c.get("name")) for group in ("containers", "initContainers") for c in spec.get(group) or []]
+    names = [str(c.get("name")) for group in _CONTAINERS for c in spec.get(group) or []]
     name = meta.name_of(pod)
     if wanted:
         if wanted not in names:

@@ -25,12 +25,11 @@ from kubeedge.api.status import (
     Forbidden,
     MethodNotAllowed,
     NoSuchPath,
-    NotImplementedHere,
     TooManyRequests,
     Unauthorized,
     of_error,
 )
-from kubeedge.apiserver import content, discovery, openapi, verbs, watching
+from kubeedge.apiserver import content, discovery, openapi, upgrades, verbs, watching
 from kubeedge.apiserver.call import Address, Call, address
 from kubeedge.apiserver.discovery import VersionInfo
 from kubeedge.apiserver.logs import NodeStream, logs
@@ -39,12 +38,13 @@ from kubeedge.apiserver.shared_events import SharedEvents
 from kubeedge.apiserver.streams import OwnedStream
 from kubeedge.apiserver.unread import LIMIT, UnreadBytes
 from kubeedge.errors import KubeEdgeError, Refused
-from kubeedge.kit.http1 import Request, Response
+from kubeedge.kit.http1 import Request, Response, Upgrade
 from kubeedge.pki.identity import UserIdentity, of_peer
 
 _MAX_WATCHES = 1000  # open watches of one tenant; each holds a connection and an entry in the store's list
 _MAX_WRITES = 64  # requests of one tenant that may bring a body of 3 MiB at the same time
 _MAX_LOGS = 100  # `kubectl logs` of one tenant; each holds a connection to a node, too
+_MAX_SESSIONS = 100  # exec, attach and port-forward of one tenant; each holds a connection to a node, too
 _LISTS = 1  # of one tenant that are made at the same time: it is the processor that makes them
 _SMALL = 64 * 1024  # bytes of an answer that need not be counted
 _NOWHERE = Address(Row(PODS, "pod"))  # for requests on what is not stored
@@ -79,6 +79,7 @@ class ApiServer:
         self._watches: Counter[TenantId] = Counter()
         self._writes: Counter[TenantId] = Counter()
         self._logs: Counter[TenantId] = Counter()
+        self._sessions: Counter[TenantId] = Counter()
         self._lists: dict[TenantId, asyncio.Semaphore] = {}
         self._events: dict[TenantId, SharedEvents] = {}
         self.unread = UnreadBytes(unread)
@@ -94,7 +95,7 @@ class ApiServer:
             if (who.tenant, who.kubeconfig) == (tenant, kubeconfig):
                 task.cancel()
 
-    async def handle(self, request: Request) -> Response:
+    async def handle(self, request: Request) -> Response | Upgrade:
         """Answers every request; raises only when the connection is broken."""
         try:
             return await self._answer(request)
@@ -106,7 +107,7 @@ class ApiServer:
             log.exception("request failed: %s %s", request.method, request.target[:200])
             return status_response(RuntimeError())
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request) -> Response | Upgrade:
         path = request.path
         if path in _HEALTH or path.startswith(tuple(f"{health}/" for health in _HEALTH)):
             return Response(200, [("content-type", "text/plain")], b"ok")
@@ -138,7 +139,7 @@ class ApiServer:
 
     async def _resource(
         self, registry: Registry, request: Request, group: str, version: str, parts: list[str]
-    ) -> Response:
+    ) -> Response | Upgrade:
         events = self._events.setdefault(registry.tenant, SharedEvents(self._unread_limit // 8))
         call = Call(
             registry,
@@ -150,7 +151,7 @@ class ApiServer:
         )
         at = call.address
         if at.subresource in ("exec", "attach", "portforward"):
-            raise NotImplementedHere(f"pods/{at.subresource} is not implemented by this server")
+            return await self._upgrade(call)
         if request.method in ("GET", "HEAD"):
             return self._slowly(call, await self._read(call))
         with _counted(self._writes, registry.tenant, _MAX_WRITES, "requests that write"):
@@ -252,6 +253,16 @@ class ApiServer:
                 return answer
             answer.body.on_end(counted.close)
             return answer
+        except BaseException:
+            counted.close()
+            raise
+
+    async def _upgrade(self, call: Call) -> Response | Upgrade:
+        """The session counts until it is over."""
+        counted = contextlib.ExitStack()
+        counted.enter_context(_counted(self._sessions, call.registry.tenant, _MAX_SESSIONS, "streaming sessions"))
+        try:
+            return await upgrades.upgrade(call, self._node_stream, counted.close)
         except BaseException:
             counted.close()
             raise

@@ -33,7 +33,7 @@ from kubeedge.appengine.settings import AppEngineSettings
 from kubeedge.appengine.status import container_id
 from kubeedge.appengine.upkeep import Upkeep
 from kubeedge.appengine.worker import Worker, Workers, take_up
-from kubeedge.errors import Invalid
+from kubeedge.errors import Invalid, NotFound
 from kubeedge.store.model import ChangeKind, Store
 
 __all__ = ["AppEngine", "AppEngineSettings"]
@@ -265,6 +265,26 @@ class AppEngine:
             for w in self._workers
             if w.namespace
         ]
+
+    @property
+    def runtime(self) -> Runtime:
+        """What runs the containers of this node."""
+        return self._runtime
+
+    def uid_of(self, namespace: str, name: str) -> str:
+        """Of the pod of that name that came last. Raises NotFound."""
+        named = self._workers.named(namespace, name)
+        if not named:
+            raise NotFound(f'pod "{name}" is not on this node')
+        return named[-1].uid
+
+    def running(self, namespace: str, name: str, container: str) -> str:
+        """The id of a container that runs. Raises NotFound, in the kubelet's words."""
+        worker = self._workers.get(self.uid_of(namespace, name))
+        state = worker.observed.containers.get(container) if worker is not None else None
+        if state is None or not state.running:
+            raise NotFound(f'container not found ("{container}")')
+        return state.id
 
     def find_log(
         self, namespace: str, name: str, container: str, *, previous: bool

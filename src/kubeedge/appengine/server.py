@@ -1,4 +1,7 @@
-"""The kubelet's API of this node, as far as the cloud needs it: logs. Served on KubeBus L4 port 10250, to the cloud alone."""
+"""The kubelet's API of this node. Served on KubeBus L4 port 10250, to the cloud alone, and to the node's own API.
+
+Lives elsewhere: exec, attach and port-forward (sessions.py).
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,29 @@ import asyncio
 import datetime
 import json
 import time
+from typing import TYPE_CHECKING
 
 from kubeedge.appengine import logs
 from kubeedge.appengine.module import AppEngine
-from kubeedge.errors import Invalid
-from kubeedge.kit.http1 import Request, Response, json_response, serve_connection, text_response
+from kubeedge.errors import Invalid, KubeEdgeError
+from kubeedge.kit.http1 import Request, Response, Upgrade, json_response, serve_connection, text_response
+
+if TYPE_CHECKING:
+    from kubeedge.appengine.sessions import Sessions
 
 
 class KubeletServer:
-    """The kubelet paths /healthz, /pods and /containerLogs. Authentication is the connection's: only the cloud can reach the port."""
+    """The paths of a kubelet. Authentication is the connection's: only the cloud can reach the port."""
 
     def __init__(self, engine: AppEngine) -> None:
         self._engine = engine
+        self._sessions: Sessions | None = None  # of exec, attach and port-forward; made for the first one
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """HTTP/1.1 on one L4 connection, for as many requests as come."""
         await serve_connection(reader, writer, self.answer)
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response | Upgrade:
         """404 for every other path or method. A bad option of a log request raises Invalid."""
         match request.method, request.path.strip("/").split("/"):
             case "GET", ["healthz"]:
@@ -32,6 +40,27 @@ class KubeletServer:
                 return json_response(200, {"kind": "PodList", "apiVersion": "v1", "items": self._engine.pod_list()})
             case "GET", ["containerLogs", namespace, pod, container]:
                 return self._logs(request, namespace, pod, container)
+            case "GET" | "POST", [("exec" | "attach" | "portForward") as verb, namespace, pod, *rest] if len(rest) <= 2:
+                return await self._session(request, verb, namespace, pod, rest)
+        return text_response(404, f"no {request.method} {request.path} on this node\n")
+
+    async def _session(
+        self, request: Request, verb: str, namespace: str, pod: str, rest: list[str]
+    ) -> Response | Upgrade:
+        """`rest`: a uid, which may be left out, and a container, which port-forward has not."""
+        from kubeedge.appengine import sessions  # an agent that nobody asks does without
+
+        serving = self._sessions = self._sessions or sessions.Sessions(self._engine)
+        try:
+            match verb, rest:
+                case "exec", [*_, container]:
+                    return await serving.exec(request, namespace, pod, container)
+                case "attach", [*_, container]:
+                    return await serving.attach(request, namespace, pod, container)
+                case "portForward", [] | [_]:
+                    return await serving.forward(request, namespace, pod)
+        except KubeEdgeError as exc:
+            return sessions.answer_to(exc)
         return text_response(404, f"no {request.method} {request.path} on this node\n")
 
     def _logs(self, request: Request, namespace: str, pod: str, container: str) -> Response:

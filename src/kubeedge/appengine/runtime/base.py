@@ -12,6 +12,7 @@ call of that name takes there, and ids are the runtime's own, opaque to everybod
     remove_pod                  StopPodSandbox, RemovePodSandbox
     start, on_exit              ListPodSandbox, ListContainers, ContainerStatus; GetContainerEvents
     exec_sync, exec, attach     ExecSync, Exec, Attach (the streams that the URL leads to)
+    port_forward                PortForward (one of its pairs of streams)
     reopen_log                  ReopenContainerLog
     images                      ImageService
 """
@@ -303,6 +304,10 @@ class Runtime(Protocol):
 
     async def attach(self, id: str, *, stdin: bool = False) -> Streams:
         """What the container writes from here on. `stdin`: also to its input, if it was started with one. Raises NotRunning."""
+        ...
+
+    async def port_forward(self, uid: str, port: int) -> tuple[Any, Any]:
+        """A TCP connection to a port on the loopback of the pod's network: asyncio's StreamReader and StreamWriter. Raises NotRunning, OSError."""
         ...
 
     async def close(self) -> None:

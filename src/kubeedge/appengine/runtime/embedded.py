@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge.appengine.images.service import EmbeddedImages
-from kubeedge.appengine.runtime import attach, cgroups, conmon, programs, records
+from kubeedge.appengine.runtime import attach, cgroups, conmon, pod_network, programs, records
 from kubeedge.appengine.runtime.base import (
     ContainerConfig,
     ExecResult,
@@ -275,6 +275,14 @@ class EmbeddedRuntime:
             over=over,
             exit_status=lambda: run.exit_code if run.finished_at else None,
         )
+
+    async def port_forward(self, uid: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A pod on the network of the node is reached there."""
+        sandbox = self._pods.get(uid)
+        if sandbox is None or sandbox.boot != self._boot:
+            raise NotRunning(f"pod {uid} has no sandbox")
+        namespace = None if sandbox.host_network else self._layout.namespaces(uid) / "net"
+        return await pod_network.connect(namespace, port)
 
     def _resize(self, uid: str, run: Run, rows: int, columns: int) -> None:
         if run.tty:

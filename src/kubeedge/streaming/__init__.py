@@ -1,0 +1,15 @@
+"""The streams of `kubectl exec`, `attach` and `port-forward`, as a kubelet serves them: SPDY/3.1 and WebSocket, the end of the node.
+
+spdy_headers.py  header blocks: names and values, compressed with SPDY's dictionary (pure)
+spdy.py          frames and streams of one connection (pure)
+wire.py          what carries bytes: a connection, or the messages of a WebSocket; how long it may be silent
+spdy_driver.py   a connection of SPDY over a wire, with back pressure
+websocket.py     a connection of WebSocket messages
+negotiation.py   which protocol a client gets
+command.py       what exec and attach need of either protocol
+channels.py      the same over a WebSocket: v4 and v5.channel.k8s.io
+remote.py        a process in a container and a client, joined
+forward.py       port-forward: pairs of streams, each a TCP connection into the pod
+
+Lives elsewhere: which paths there are, and who runs containers (kubeedge.appengine); passing an upgrade on (kubeedge.apiserver.upgrades).
+"""

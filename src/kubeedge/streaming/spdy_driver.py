@@ -1,0 +1,147 @@
+"""A connection of SPDY/3.1 over a wire: the node's end. All decisions on frames are spdy.py's.
+
+What streams have received and nobody has read yet is bounded for the whole connection: above UNREAD bytes nothing more is read from the wire, and
+the other end has to wait. It cannot be told to hold a single stream back (spdy.py, Windows).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from kubeedge.kit.tasks import first_of
+from kubeedge.streaming.spdy import (
+    STREAMS,
+    DataReceived,
+    Spdy,
+    SpdyEvent,
+    StreamEnded,
+    StreamOpened,
+    StreamReset,
+)
+from kubeedge.streaming.wire import Wire
+
+UNREAD = 256 * 1024  # bytes of all streams of a connection
+_FRAME = 32 * 1024  # bytes of data in one frame of ours
+
+
+class SpdyStream:
+    """One stream that the client opened."""
+
+    def __init__(self, session: SpdySession, number: int, headers: Mapping[str, str]) -> None:
+        self._session, self.number, self.headers = session, number, headers
+        self._pieces: deque[bytes] = deque()
+        self._changed = asyncio.Event()
+        self._ended = False
+        self.was_reset = False  # also: the connection is gone
+
+    async def read(self) -> bytes:
+        """What the client sent next; b"" when it has ended its direction, or the stream, or the connection."""
+        while not self._pieces:
+            if self._ended:
+                return b""
+            self._changed.clear()
+            await self._changed.wait()
+        piece = self._pieces.popleft()
+        self._session.taken(len(piece))
+        return piece
+
+    async def write(self, data: bytes) -> None:
+        """Waits while the client does not read. Raises OSError, also when the client has reset the stream."""
+        for at in range(0, len(data), _FRAME):
+            if self.was_reset:
+                raise ConnectionResetError("the client does not want the stream any more")
+            self._session.core.send(self.number, data[at : at + _FRAME])
+            await self._session.flush()
+
+    async def end(self) -> None:
+        """Nothing more comes from us."""
+        self._session.core.end(self.number)
+        await self._session.flush()
+
+    def received(self, data: bytes) -> None:
+        """For the session."""
+        self._pieces.append(data)
+        self._changed.set()
+
+    def ended(self) -> None:
+        """For the session: nothing more comes."""
+        self._ended = True
+        self._changed.set()
+
+    def over(self) -> None:
+        """For the session: what was not read is dropped."""
+        self._session.taken(sum(map(len, self._pieces)))
+        self._pieces.clear()
+        self.was_reset = True
+        self.ended()
+
+
+class SpdySession:
+    """The streams of one connection. `opened` hears of each new one, and has accepted it when it returns without reset()."""
+
+    def __init__(self, wire: Wire, opened: Callable[[SpdyStream], None], *, streams: int = STREAMS) -> None:
+        self.core = Spdy(streams=streams)
+        self._wire, self._opened = wire, opened
+        self._streams: dict[int, SpdyStream] = {}
+        self._unread = 0
+        self._room = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until the client ends the connection. Raises OSError, PeerError."""
+        try:
+            while data := await self._wire.read():
+                try:
+                    for event in self.core.receive_data(data):
+                        self._take(event)
+                finally:
+                    await self.flush()
+                if self._unread > UNREAD and not await self._wait_for_room():
+                    return
+        finally:
+            for stream in self._streams.values():
+                stream.over()
+
+    async def flush(self) -> None:
+        """Everything that the core has to say. Raises OSError."""
+        if data := self.core.data_to_send():
+            self._wire.write(data)
+        await self._wire.drain()
+
+    def taken(self, size: int) -> None:
+        """For the streams: so many bytes do not wait any more."""
+        self._unread -= size
+        if self._unread <= UNREAD:
+            self._room.set()
+
+    async def _wait_for_room(self) -> bool:
+        """Whether the connection is still there then."""
+        self._room.clear()
+        await first_of(self._room.wait(), self._wire.lost())
+        return self._unread <= UNREAD
+
+    def _take(self, event: SpdyEvent) -> None:
+        match event:
+            case StreamOpened(number, headers):
+                stream = self._streams[number] = SpdyStream(self, number, headers)
+                self.core.reply(number)
+                self._opened(stream)
+            case DataReceived(number, data):
+                if (found := self._streams.get(number)) is not None:
+                    self._unread += len(data)
+                    found.received(data)
+            case StreamEnded(number):
+                if (found := self._streams.get(number)) is not None:
+                    found.ended()
+            case StreamReset(number, _):
+                if (found := self._streams.get(number)) is not None:
+                    found.over()
+            case _:
+                pass
+
+    def forget(self, stream: SpdyStream) -> None:
+        """It is not used any more; a direction that has not ended is reset, of which the client hears with the next flush."""
+        stream.over()
+        self.core.reset(stream.number)
+        self._streams.pop(stream.number, None)
