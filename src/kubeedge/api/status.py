@@ -284,13 +284,6 @@ class TooManyRequests(StatusError, Unavailable):
         self.retry_after = retry_after
 
 
-class NotImplementedHere(StatusError, Invalid):
-    """501: part of the Kubernetes API, but not of this server."""
-
-    code = 501
-    reason = "NotImplemented"
-
-
 class NodeUnreachable(StatusError, Unavailable):
     """504: the node has no link, or did not answer."""
 

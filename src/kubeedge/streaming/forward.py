@@ -65,8 +65,9 @@ class Forwarder:
         try:
             reader, writer = await self._dial(port)
         except (OSError, KubeEdgeError) as exc:
+            reason = (exc.strerror if isinstance(exc, OSError) else "") or str(exc) or type(exc).__name__
             with contextlib.suppress(OSError):
-                await error.write(f"error forwarding port {port}: {exc}".encode())
+                await error.write(f"error forwarding port {port}: {reason}".encode())
                 await error.end()
         else:
             await _carry(data, reader, writer)

@@ -18,7 +18,7 @@ _CONNECT = 10.0  # seconds
 async def connect(namespace: Path | None, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """To what listens on the port there, on IPv4 or else IPv6. `namespace` None: the network of the node. Raises OSError."""
     sockets = await asyncio.to_thread(_sockets, namespace)
-    error: OSError = ConnectionRefusedError("no network")
+    error: OSError | None = None
     try:
         while sockets:
             tried = sockets.pop(0)
@@ -28,14 +28,16 @@ async def connect(namespace: Path | None, port: int) -> tuple[asyncio.StreamRead
                 return await asyncio.open_connection(sock=tried)
             except OSError as exc:  # TimeoutError is one
                 tried.close()
-                error = exc
+                error = error or exc  # that of IPv4 says more: most pods have no other
             except BaseException:
                 tried.close()
                 raise
     finally:
         for left in sockets:
             left.close()
-    raise error
+    if error is not None and error.errno:
+        raise OSError(error.errno, os.strerror(error.errno)) from error
+    raise error or OSError("the network of the pod has no sockets")
 
 
 def _sockets(namespace: Path | None) -> list[socket.socket]:
