@@ -393,7 +393,9 @@ def test_ports_are_forwarded_through_a_websocket() -> None:
                     sent = bytes(range(256)) * 4096
                     core.send(streams[0][1], sent)
                     core.end(streams[0][1])
-                    await client.send(core.data_to_send())
+                    wire = core.data_to_send()
+                    for at in range(0, len(wire), 10_000):
+                        await client.send(wire[at : at + 10_000])
                     while len(over) < 3:
                         for event in core.receive_data(await client.recv()):  # type: ignore[arg-type]
                             match event:
