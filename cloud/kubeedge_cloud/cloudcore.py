@@ -19,6 +19,7 @@ import ssl
 import time
 from functools import partial
 from ipaddress import ip_address
+from pathlib import Path
 
 from kubeedge import __version__
 from kubeedge.api.client import KubeClient
@@ -36,6 +37,7 @@ from kubeedge.kit.metrics import MetricsRegistry
 from kubeedge.kit.metrics_server import MetricsServer
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.url import L4_PORT
+from kubeedge.pki import trust
 from kubeedge.pki.ca import Authority
 from kubeedge.store import sealing_keys
 from kubeedge.store.model import Store
@@ -66,6 +68,7 @@ from kubeedge_cloud.kubeconfigs.admin import AdminKubeconfigs
 from kubeedge_cloud.kubeconfigs.files import KubeconfigFiles
 from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
 from kubeedge_cloud.kubeconfigs.records import KubeconfigRecords
+from kubeedge_cloud.kubelets.module import KubeletPorts, KubeletPortsSettings
 from kubeedge_cloud.ports import check_free
 from kubeedge_cloud.processes.membership import Alone
 from kubeedge_cloud.processes.module import Process
@@ -291,6 +294,8 @@ class Cloud:
             listening.append(self._bootstrap())
         if on.web.enable and on.relay.enable:
             listening += self._publishing()
+        if self.config.kubelets.client_ca is not None and on.relay.enable:
+            listening.append(self._kubelets(self.config.kubelets.client_ca))
         if on.metrics.enable:
             listening.append(MetricsServer(on.metrics.address, on.metrics.port, self.metrics.text))
         listening.append(self._admin())
@@ -301,6 +306,17 @@ class Cloud:
             *([self.membership] if isinstance(self.membership, Process) else []),
         ]
         return [first, serving, controlling, listening]
+
+    def _kubelets(self, client_ca: Path) -> Module:
+        c = self.config.kubelets
+        settings = KubeletPortsSettings(address=c.address, first=c.first_port, nodes=self.plan.nodes, clients=c.clients)
+
+        def context() -> ssl.SSLContext:
+            if c.cert_file is None or c.key_file is None:
+                return self.certificate.context_for(client_ca, minimum=ssl.TLSVersion.TLSv1_2)
+            return trust.server_context(c.cert_file, c.key_file, client_ca=client_ca, minimum=ssl.TLSVersion.TLSv1_2)
+
+        return KubeletPorts(settings, self.tenants, self.node_stream, context)
 
     def _publishing(self) -> list[Module]:
         c, on = self.config.publishing, self.config.listeners.web

@@ -45,7 +45,10 @@ class ServerCertificate:
 
     def context(self, *, mutual: bool, minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
         """`mutual`: every client must show a certificate of our authority. kubectl of old speaks TLSv1_2."""
-        client_ca = self._authority.certificate_file if mutual else None
+        return self.context_for(self._authority.certificate_file if mutual else None, minimum=minimum)
+
+    def context_for(self, client_ca: Path | None, *, minimum: ssl.TLSVersion) -> ssl.SSLContext:
+        """Every client must show a certificate of that authority; None: no client shows one. Raises OSError for a file that is none."""
         context = trust.server_context(self.cert, self.key, client_ca=client_ca, minimum=minimum)
         self._contexts.add(context)
         return context

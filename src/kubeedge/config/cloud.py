@@ -53,6 +53,31 @@ class Listeners:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KubeletsConfig:
+    """`kubelets`: one TCP port for each node, where the API server of a cluster reaches its kubelet API."""
+
+    client_ca: Path | None = setting(
+        None, "authority of the API server's kubelet client certificate, PEM; null: no such ports"
+    )
+    clients: tuple[str, ...] = setting(
+        ("kube-apiserver-kubelet-client",), "common names of the certificates that may use them: for everything"
+    )
+    cert_file: Path | None = setting(
+        None,
+        "serving certificate, PEM, for the addresses of the Nodes; null: of this process's own authority, paths.state/pki/ca.crt, which the "
+        "API server is told by --kubelet-certificate-authority",
+    )
+    key_file: Path | None = setting(None, "private key of that certificate")
+    address: str = setting("0.0.0.0", "local address to listen on", form=forms.address)
+    first_port: int = setting(
+        20250,
+        "the port of node 1 of tenant 1; those of the others follow, for as many nodes as a tenant may have",
+        low=1024,
+        high=65535,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CloudTunConfig:
     """`tun`: this machine on a tenant's overlay."""
 
@@ -229,6 +254,9 @@ class CloudConfig:
         form=forms.tenant,
     )
     listeners: Listeners = section(Listeners())
+    kubelets: KubeletsConfig = section(
+        KubeletsConfig(), "logs, exec and port-forward through the API server of a cluster that is not this process"
+    )
     relays: Relays = section(
         Relays(),
         "links between nodes and between relays; with etcd the relays of all cloud processes find each other through it",
