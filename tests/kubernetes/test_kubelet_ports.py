@@ -45,14 +45,16 @@ class Installation:
         self.site.begin()
         for pod in PODS:
             self.cluster.apply(self._node(), pod)
-        self.cluster.kubectl(
-            "patch", "node", "edge1", "--subresource=status", "-p", json.dumps({"status": self._status()})
-        )
+        self._status("node", "edge1", self._reached())
+        self._status("pod", "box", {"phase": "Running"})  # as its node would report it
+
+    def _status(self, kind: str, name: str, status: dict[str, Any]) -> None:
+        self.cluster.kubectl("patch", kind, name, "--subresource=status", "-p", json.dumps({"status": status}))
 
     def _node(self) -> dict[str, Any]:
         return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "edge1"}}
 
-    def _status(self) -> dict[str, Any]:
+    def _reached(self) -> dict[str, Any]:
         return {
             "addresses": [{"type": "InternalIP", "address": CLOUD}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": PORT}},
@@ -127,10 +129,25 @@ def test_kubectl_reaches_the_pod_through_the_cluster_s_api_server(installation: 
         installation.site.end(forward)
 
 
+def test_use_of_processor_and_memory_is_told_by_the_node(installation: Installation) -> None:
+    base = "/api/v1/nodes/edge1/proxy"
+
+    def raw(path: str) -> str:
+        return installation.cluster.kubectl("get", "--raw", f"{base}/{path}")
+
+    summary = json.loads(raw("stats/summary"))
+    (pod,) = summary["pods"]
+    assert pod["podRef"]["name"] == "box" and len(pod["containers"]) == 4
+    assert pod["memory"]["workingSetBytes"] > 0 and summary["node"]["cpu"]["usageCoreNanoSeconds"] > 0
+    for path in ("metrics/resource", "metrics/cadvisor"):
+        assert 'container_cpu_usage_seconds_total{container="main"' in raw(path)
+    assert raw("healthz") == "ok"
+
+
 def test_nobody_but_the_api_server_gets_in(installation: Installation) -> None:
     identities = installation.identities
     right = identities.to_kubelets
-    assert installation.connect(str(right.cert), str(right.key)) == "HTTP/1.1 200"
+    assert installation.connect(str(right.cert), str(right.key)) == "HTTP/1.1 200 OK"
     assert installation.connect() == "closed"
     other = identities.cluster.issue("jane", groups=["system:masters"], file="jane-at-the-port")
     assert installation.connect(str(other.cert), str(other.key)) == "closed"

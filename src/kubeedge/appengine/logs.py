@@ -34,6 +34,7 @@ class LogOptions:
     timestamps: bool = False
     since: float | None = None  # wall clock
     limit_bytes: int | None = None
+    stream: bytes = b""  # b"stdout" or b"stderr": of what else was written nothing
 
 
 def directory(root: Path, namespace: str, pod: str, uid: str) -> Path:
@@ -95,7 +96,9 @@ def _shown(line: bytes, options: LogOptions) -> bytes:
     parts = line.split(b" ", 3)
     if len(parts) < 4:
         return b""
-    stamp, _, flag, text = parts
+    stamp, stream, flag, text = parts
+    if options.stream and stream != options.stream:
+        return b""
     if options.since is not None:
         at = _time(stamp)
         if at is not None and at < options.since:

@@ -28,8 +28,10 @@ from kubeedge.appengine.driver import PodDriver
 from kubeedge.appengine.prepare import Preparer
 from kubeedge.appengine.prober import Prober
 from kubeedge.appengine.reports import Reports, json_object
+from kubeedge.appengine.runtime import usage
 from kubeedge.appengine.runtime.base import Exit, FoundPod, Runtime
 from kubeedge.appengine.settings import AppEngineSettings
+from kubeedge.appengine.stats import ContainerUse, NodeUse
 from kubeedge.appengine.status import container_id
 from kubeedge.appengine.upkeep import Upkeep
 from kubeedge.appengine.worker import Worker, Workers, take_up
@@ -285,6 +287,32 @@ class AppEngine:
         if state is None or not state.running:
             raise NotFound(f'container not found ("{container}")')
         return state.id
+
+    async def use(self) -> NodeUse:
+        """What this node and its containers have used."""
+        containers = [
+            ContainerUse(
+                namespace=worker.namespace,
+                pod=worker.name,
+                uid=s.uid,
+                container=s.name,
+                id=container_id(self._runtime.scheme, s.id),
+                image=s.image,
+                cpu=s.cpu,
+                memory=s.memory,
+                started_at=s.started_at,
+            )
+            for s in await self._runtime.stats()
+            if (worker := self._workers.get(s.uid)) is not None
+        ]
+        machine = await asyncio.to_thread(usage.of_machine)
+        return NodeUse(
+            node=self._settings.node,
+            cpu=machine.cpu,
+            memory=machine.memory,
+            containers=containers,
+            at=self._wall(),
+        )
 
     def find_log(
         self, namespace: str, name: str, container: str, *, previous: bool

@@ -11,13 +11,17 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from kubeedge.appengine import logs
+from kubeedge.appengine import logs, stats
 from kubeedge.appengine.module import AppEngine
 from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.http1 import Request, Response, Upgrade, json_response, serve_connection, text_response
+from kubeedge.kit.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from kubeedge.appengine.sessions import Sessions
+
+
+_STREAMS = {"All": b"", "Stdout": b"stdout", "Stderr": b"stderr"}
 
 
 class KubeletServer:
@@ -38,6 +42,12 @@ class KubeletServer:
                 return text_response(200, "ok")
             case "GET", ["pods"]:
                 return json_response(200, {"kind": "PodList", "apiVersion": "v1", "items": self._engine.pod_list()})
+            case "GET", ["stats", "summary"]:
+                return json_response(200, stats.summary(await self._engine.use()))
+            case "GET", ["metrics", "resource"]:
+                return _metrics(stats.resource_metrics(await self._engine.use()))
+            case "GET", ["metrics", "cadvisor"]:
+                return _metrics(stats.cadvisor_metrics(await self._engine.use()))
             case "GET", ["containerLogs", namespace, pod, container]:
                 return self._logs(request, namespace, pod, container)
             case "GET" | "POST", [("exec" | "attach" | "portForward") as verb, namespace, pod, *rest] if len(rest) <= 2:
@@ -72,14 +82,21 @@ class KubeletServer:
                 timestamps=query.get("timestamps") == "true",
                 since=_since(query),
                 limit_bytes=int(query["limitBytes"]) if "limitBytes" in query else None,
+                stream=_STREAMS[query.get("stream", "All")],
             )
-        except ValueError as exc:
+        except (ValueError, KeyError) as exc:
             raise Invalid(f"log options: {exc}") from exc
+        if options.stream and options.tail is not None:
+            raise Invalid("log options: tailLines and a single stream exclude each other")
         found = self._engine.find_log(namespace, pod, container, previous=query.get("previous") == "true")
         if isinstance(found, str):
             return Response(400, [("content-type", "application/json")], json.dumps({"message": found}).encode())
         path, running = found
         return Response(200, [("content-type", "text/plain")], logs.read(path, options, running))
+
+
+def _metrics(text: str) -> Response:
+    return Response(200, [("content-type", CONTENT_TYPE)], text.encode())
 
 
 def _since(query: dict[str, str]) -> float | None:

@@ -48,6 +48,16 @@ def test_options_of_kubectl_logs(log: Path, options: LogOptions, expected: bytes
     assert asyncio.run(read_all(log, options)) == expected
 
 
+def test_one_stream_of_a_log(tmp_path: Path) -> None:
+    path = tmp_path / "0.log"
+    path.write_text(
+        "2026-11-22T07:24:55.1+00:00 stdout F out\n2026-11-22T07:24:55.2+00:00 stderr P half \n"
+        "2026-11-22T07:24:55.3+00:00 stdout F more\n2026-11-22T07:24:55.4+00:00 stderr F a line\n"
+    )
+    assert asyncio.run(read_all(path, LogOptions(stream=b"stdout"))) == b"out\nmore\n"
+    assert asyncio.run(read_all(path, LogOptions(stream=b"stderr"))) == b"half a line\n"
+
+
 def test_a_log_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert asyncio.run(read_all(tmp_path / "none.log", LogOptions())) == b""
     assert asyncio.run(read_all(tmp_path / "none.log", LogOptions(tail=5))) == b""

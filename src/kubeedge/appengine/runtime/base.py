@@ -12,6 +12,7 @@ call of that name takes there, and ids are the runtime's own, opaque to everybod
     remove_pod                  StopPodSandbox, RemovePodSandbox
     start, on_exit              ListPodSandbox, ListContainers, ContainerStatus; GetContainerEvents
     exec_sync, exec, attach     ExecSync, Exec, Attach (the streams that the URL leads to)
+    stats                       ListContainerStats
     port_forward                PortForward (one of its pairs of streams)
     reopen_log                  ReopenContainerLog
     images                      ImageService
@@ -145,6 +146,19 @@ class ExecResult:
 
     exit_code: int
     output: bytes  # at most EXEC_OUTPUT
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerStats:
+    """What a container that runs has used (CRI: ContainerStats). `uid` is the pod's."""
+
+    uid: str
+    name: str
+    id: str
+    image: str  # as written
+    cpu: float  # seconds of processor time since it was started
+    memory: int  # bytes of its working set
+    started_at: float
 
 
 EXEC_OUTPUT = 64 * 1024
@@ -304,6 +318,10 @@ class Runtime(Protocol):
 
     async def attach(self, id: str, *, stdin: bool = False) -> Streams:
         """What the container writes from here on. `stdin`: also to its input, if it was started with one. Raises NotRunning."""
+        ...
+
+    async def stats(self) -> Sequence[ContainerStats]:
+        """Of the containers that run, as far as something counts them."""
         ...
 
     async def port_forward(self, uid: str, port: int) -> tuple[Any, Any]:

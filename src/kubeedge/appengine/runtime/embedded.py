@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge.appengine.images.service import EmbeddedImages
-from kubeedge.appengine.runtime import attach, cgroups, conmon, pod_network, programs, records
+from kubeedge.appengine.runtime import attach, cgroups, conmon, pod_network, programs, records, usage
 from kubeedge.appengine.runtime.base import (
     ContainerConfig,
+    ContainerStats,
     ExecResult,
     Exit,
     Found,
@@ -275,6 +276,20 @@ class EmbeddedRuntime:
             over=over,
             exit_status=lambda: run.exit_code if run.finished_at else None,
         )
+
+    async def stats(self) -> Sequence[ContainerStats]:
+        """In a thread: some files for each container."""
+        runs = [(uid, run) for uid, pod in self._pods.items() for run in pod.runs.values() if not run.finished_at]
+
+        def read() -> list[ContainerStats]:
+            found = [(uid, run, usage.of_group(self._group(uid, run.id))) for uid, run in runs]
+            return [
+                ContainerStats(uid, run.name, run.id, run.image, used.cpu, used.memory, run.started_at)
+                for uid, run, used in found
+                if used is not None
+            ]
+
+        return await asyncio.to_thread(read)
 
     async def port_forward(self, uid: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A pod on the network of the node is reached there."""

@@ -1,0 +1,1 @@
+"""exec and cp through the API, KubeBus and the node."""
