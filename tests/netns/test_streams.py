@@ -74,6 +74,11 @@ class StreamSite(Site):
             config, host = self.root / "etc/kubeedge/kubeconfig", self.machine
         return host.command("env", f"HOME={self.directory}", program, "--kubeconfig", str(config), *arguments)
 
+    def spawn_agent(self) -> None:
+        self.agent = self.machine.spawn(
+            *KUBEEDGE, "edge", "--root-dir", str(self.root), log=self.directory / "edge.log", env=self.agent_env
+        )
+
     def end(self, process: subprocess.Popen[Any]) -> None:
         """Of what command() started: the process itself is nsenter, which waits outside."""
         if process.poll() is None:
@@ -308,7 +313,9 @@ def test_ports_of_a_pod_are_forwarded(site: StreamSite, kubectl: str) -> None:
         site.end(forward)
 
 
-def test_a_link_that_is_cut_in_the_middle_ends_both_sides(site: StreamSite, kubectl: str) -> None:
+@contextlib.contextmanager
+def sleeping(site: StreamSite, kubectl: str) -> Iterator[subprocess.Popen[bytes]]:
+    """kubectl with a process of its own in the container."""
     running = subprocess.Popen(
         site.command(kubectl, "exec", "-i", "box", "-c", "main", "--", "sh", "-c", "echo begun; exec sleep 54321"),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -316,8 +323,28 @@ def test_a_link_that_is_cut_in_the_middle_ends_both_sides(site: StreamSite, kube
     try:
         assert running.stdout
         lines_until(running.stdout, b"begun")
-        assert site.machine.running(b"sleep\x0054321")
-        site.end(running)  # the client is gone: its process goes, too
-        until(lambda: not site.machine.running(b"sleep\x0054321"), timeout=30, what="the process of exec ends")
+        yield running
     finally:
         site.end(running)
+
+
+def test_a_process_ends_with_its_client(site: StreamSite, kubectl: str) -> None:
+    with sleeping(site, kubectl) as running:
+        until(lambda: bool(site.machine.running(b"sleep\x0054321")), timeout=30, what="it runs")
+        site.end(running)
+        until(lambda: not site.machine.running(b"sleep\x0054321"), timeout=30, what="the process of exec ends")
+
+
+def test_an_agent_that_is_killed_is_no_success_and_leaves_no_process(site: StreamSite, kubectl: str) -> None:
+    with sleeping(site, kubectl) as running:
+        site.machine.signal(site.agent, signal.SIGKILL)
+        site.agent.wait(30)
+        site.spawn_agent()
+        assert running.stderr and running.wait(120) == 1
+        said = running.stderr.read()
+        assert b"broke off" in said or b"unexpected EOF" in said, said
+        until(lambda: not site.machine.running(b"sleep\x0054321"), timeout=60, what="the process of exec ends")
+    until(
+        lambda: site.ask(kubectl, "exec", "box", "-c", "main", "--", "true").returncode == 0,
+        timeout=60, what="the node is back",
+    )  # fmt: skip

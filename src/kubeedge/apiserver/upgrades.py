@@ -17,9 +17,11 @@ from kubeedge.apiserver.logs import CONNECT, ERROR_LIMIT, NodeStream, container_
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.http1 import Connection, Response, Upgrade, close_writer
 from kubeedge.kit.streams import splice
+from kubeedge.streaming.last_words import LastWords
 
 #: PodExecOptions, and the kubelet's name of each
 _STREAMS = {"stdin": "input", "stdout": "output", "stderr": "error", "tty": "tty"}
+_CHUNK = 64 * 1024  # bytes read at once
 _WHAT = "it can be used"
 _OWN = ("upgrade", "connection", "sec-websocket-accept", "sec-websocket-protocol", "x-stream-protocol-version")
 
@@ -54,17 +56,24 @@ async def upgrade(call: Call, node_stream: NodeStream, release: Callable[[], Non
     except BaseException:
         writer.close()
         raise
-    return Upgrade([pair for pair in answer.headers if pair[0] in _OWN], _joined(connection, release))
+    words = None
+    if at.subresource != "portforward" and (answer.header("upgrade") or "").lower() == "spdy/3.1":
+        words = LastWords(structured=answer.header("x-stream-protocol-version") == "v4.channel.k8s.io")
+    headers = [pair for pair in answer.headers if pair[0] in _OWN]
+    return Upgrade(headers, _joined(connection, node, words, release))
 
 
 def _joined(
-    node: Connection, release: Callable[[], None]
+    node: Connection, name: str, words: LastWords | None, release: Callable[[], None]
 ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter, bytes], Awaitable[None]]:
     async def takeover(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes) -> None:
         try:
-            node.writer.write(first)
-            writer.write(node.trailing())
-            await splice((reader, writer), (node.reader, node.writer))
+            if words is None:
+                node.writer.write(first)
+                writer.write(node.trailing())
+                await splice((reader, writer), (node.reader, node.writer))
+            else:
+                await _watched(node, name, words, reader, writer, first)
         finally:
             try:
                 await node.close()
@@ -72,6 +81,49 @@ def _joined(
                 release()
 
     return takeover
+
+
+async def _watched(
+    node: Connection,
+    name: str,
+    words: LastWords,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    first: bytes,
+) -> None:
+    """As splice(), for a client that would take a node that is cut off for one that is done."""
+
+    async def to_the_node() -> None:
+        data = first
+        while data or (data := await reader.read(_CHUNK)):
+            words.from_client(data)
+            node.writer.write(data)
+            await node.writer.drain()
+            data = b""
+        raise ConnectionResetError("the client has hung up")
+
+    async def to_the_client() -> None:
+        data, reason = node.trailing(), ""
+        while True:
+            if data:
+                writer.write(words.from_node(data))
+                await writer.drain()
+            try:
+                data = await node.reader.read(_CHUNK)
+            except OSError as exc:
+                data, reason = b"", f": {exc}"
+            if not data:
+                break
+        writer.write(words.at_the_end(f"the connection to node {name} broke off{reason}"))
+        await writer.drain()
+        raise ConnectionResetError("the node has hung up")
+
+    try:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(to_the_node(), name="session to the node")
+            both.create_task(to_the_client(), name="session to the client")
+    except* OSError:
+        pass  # whichever ended first: the caller closes both
 
 
 def _target(call: Call, container: str) -> str:

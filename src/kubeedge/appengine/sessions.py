@@ -20,12 +20,10 @@ from kubeedge.streaming.command import (
     Command,
     CommandOptions,
     SpdyCommand,
-    exited,
-    failed,
-    success,
     until_hung_up,
 )
 from kubeedge.streaming.negotiation import Choice
+from kubeedge.streaming.status import exited, failed, success
 from kubeedge.streaming.wire import IDLE, Connection, Wire
 
 log = logging.getLogger("kubeedge.sessions")

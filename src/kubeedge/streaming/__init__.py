@@ -7,8 +7,9 @@ spdy_driver.py   a connection of SPDY over a wire, with back pressure
 websocket.py     a connection of WebSocket messages
 negotiation.py   which protocol a client gets
 command.py       what exec and attach need of either protocol
+status.py        how they ended (pure)
 channels.py      the same over a WebSocket: v4 and v5.channel.k8s.io
-remote.py        a process in a container and a client, joined
+last_words.py    what a proxy tells a client of SPDY when the node is cut off (pure)
 forward.py       port-forward: pairs of streams, each a TCP connection into the pod
 
 Lives elsewhere: which paths there are, and who runs containers (kubeedge.appengine); passing an upgrade on (kubeedge.apiserver.upgrades).

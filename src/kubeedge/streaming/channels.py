@@ -12,7 +12,8 @@ from collections import deque
 from typing import Any, Literal
 
 from kubeedge.kit.tasks import first_of
-from kubeedge.streaming.command import CommandOptions, encoded_status, size_of
+from kubeedge.streaming.command import CommandOptions, size_of
+from kubeedge.streaming.status import encoded_status
 from kubeedge.streaming.websocket import WebSocket
 from kubeedge.streaming.wire import Connection
 

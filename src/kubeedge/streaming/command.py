@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 from kubeedge.errors import PeerError
 from kubeedge.streaming.spdy_driver import SpdySession, SpdyStream
+from kubeedge.streaming.status import encoded_status, told_as_text
 from kubeedge.streaming.wire import Wire
 
 _SIZES = 4096  # bytes of sizes that may wait for their end
@@ -168,36 +169,3 @@ async def until_hung_up(command: Command, reading: asyncio.Future[None]) -> None
         async with asyncio.timeout(_LINGER):
             await asyncio.wait((reading,))
     dropping.cancel()
-
-
-def encoded_status(status: dict[str, Any]) -> bytes:
-    """As JSON."""
-    return json.dumps(status, separators=(",", ":")).encode()
-
-
-def told_as_text(status: dict[str, Any]) -> bytes:
-    """As versions before v4 tell the end: nothing is success."""
-    return b"" if status.get("status") == "Success" else str(status.get("message", "")).encode()
-
-
-def success() -> dict[str, Any]:
-    """It ended well."""
-    return {"metadata": {}, "status": "Success"}
-
-
-def exited(code: int) -> dict[str, Any]:
-    """Of a process with that exit status."""
-    if code == 0:
-        return success()
-    return {
-        "metadata": {},
-        "status": "Failure",
-        "message": f"command terminated with non-zero exit code: exit status {code}",
-        "reason": "NonZeroExitCode",
-        "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
-    }
-
-
-def failed(message: str) -> dict[str, Any]:
-    """It could not be started, or broke off."""
-    return {"metadata": {}, "status": "Failure", "message": message, "reason": "InternalError", "code": 500}

@@ -103,6 +103,7 @@ class EmbeddedRuntime:
         """Needs a running loop. Raises OSError when the directories cannot be made; without a NAT rule it only warns."""
         self._on_exit = on_exit
         self._layout.make()
+        await asyncio.to_thread(self._execs.sweep, self._layout.cgroup_prefix)
         self._watch = ExitWatch(self._layout.exits, self._ended, self._gone)
         self._sandboxes.pids_limit = await asyncio.to_thread(self._bound_processes)
         found = await asyncio.to_thread(self._recover)

@@ -226,6 +226,12 @@ class Execs:
             pid_file.unlink(missing_ok=True)
         return ExecResult(code, output)
 
+    def sweep(self, groups: str) -> None:
+        """Once after the start: processes that an agent which was killed has left behind. `groups`: below which all containers are."""
+        for left in self._directory.glob("exec-*"):
+            _kill(left, groups)
+            left.unlink(missing_ok=True)
+
     def _pid_file(self) -> Path:
         return self._directory / f"exec-{uuid.uuid4().hex}"
 
