@@ -8,7 +8,9 @@ from typing import Any
 
 from kubeedge.errors import Invalid
 
+CLUSTER_DOMAIN = "cluster.local"
 VOLUME_KINDS = ("configMap", "secret", "emptyDir", "hostPath", "projected", "downwardAPI")
+IMAGE_VOLUME = "image"  # the runtime mounts it
 
 
 class Unsupported(Invalid):
@@ -44,6 +46,8 @@ class Mount:
     read_only: bool
     sub_path: str
     is_expression: bool = False  # sub_path has $(NAME) of the container's environment
+    propagation: str = "None"  # or "HostToContainer", "Bidirectional"
+    recursive_read_only: str = "Disabled"  # or "IfPossible", "Enabled": what is mounted below it is read-only, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,26 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Hook:
+    """A LifecycleHandler v1: something to ask, as a probe asks it, or a time to sleep."""
+
+    action: Probe | None
+    sleep: float = 0.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRule:
+    """A ContainerRestartRule v1 of action Restart: the container is restarted after one of these exit codes, or after any other."""
+
+    exit_codes: frozenset[int]
+    is_in: bool  # operator In; False: NotIn
+
+    def matches(self, exit_code: int) -> bool:
+        """The rule decides about this exit."""
+        return (exit_code in self.exit_codes) is self.is_in
+
+
+@dataclass(frozen=True, slots=True)
 class Resources:
     """Limits and requests of one container. None: no limit. A CPU request that is missing is the limit; 0: none."""
 
@@ -73,6 +97,7 @@ class Resources:
     memory_limit: int | None  # bytes
     cpu_request: int
     memory_request: int
+    huge_pages: Mapping[str, int] = field(default_factory=dict)  # page size ("2Mi") -> bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +114,8 @@ class Security:
     drop: Sequence[str]
     seccomp: str = ""  # "RuntimeDefault", "Localhost", "Unconfined" or ""
     seccomp_profile: str = ""  # of Localhost: a file below the node's directory of profiles
+    app_armor: str = ""  # "RuntimeDefault", "Localhost", "Unconfined" or ""
+    app_armor_profile: str = ""  # of Localhost: the name of a profile that the kernel has loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +154,14 @@ class Container:
     sidecar: bool = False  # an init container that goes on: it is started before the next one, and restarted
     restart_policy: str = ""  # its own; "" is the pod's
     log_is_message: bool = False  # of a failure that left no message: the end of its log
-    post_start: Sequence[str] = ()  # commands; () is none
-    pre_stop: Sequence[str] = ()
+    post_start: Hook | None = None
+    pre_stop: Hook | None = None
+    stop_signal: str = ""  # "SIGUSR1"; "" is the image's
+    restart_rules: Sequence[RestartRule] = ()  # the first that matches decides, else the restart policy
+    resize_restarts: frozenset[str] = frozenset()  # "cpu", "memory": a change of them restarts the container
+    stdin_once: bool = False  # its input ends with the first client that was attached to it
+    is_ephemeral: bool = False  # added to a pod that runs; never restarted
+    target: str = ""  # of an ephemeral one: the container whose processes it sees
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +169,7 @@ class Volume:
     """A Volume v1: `source` is what the object has under the name of its kind."""
 
     name: str
-    kind: str  # "configMap", "secret", "emptyDir", "hostPath", "projected", "downwardAPI"
+    kind: str  # "configMap", "secret", "emptyDir", "hostPath", "projected", "downwardAPI", "image"
     source: Mapping[str, Any]
 
 
@@ -167,11 +200,37 @@ class Pod:
     dns_policy: str = "ClusterFirst"
     subdomain: str = ""
     unsupported: Sequence[str] = ()
+    ephemeral_containers: Sequence[Container] = ()
+    generation: int = 0  # of the specification; 0: the API does not count
+    active_deadline: float | None = None  # seconds from the start of the pod to its end
+    share_processes: bool = False  # one PID namespace for all containers
+    host_pid: bool = False
+    host_ipc: bool = False
+    fqdn_hostname: bool = False  # what the kernel calls the machine is the full name
+    strict_groups: bool = False  # no groups that the image gives its user
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    runtime_class: str = ""
+    service_links: bool = True  # variables for the Services of the namespace
 
     @property
     def all_containers(self) -> Sequence[Container]:
-        """Init containers first, in the order of the spec."""
-        return (*self.init_containers, *self.containers)
+        """Init containers first, in the order of the spec; ephemeral ones last."""
+        return (*self.init_containers, *self.containers, *self.ephemeral_containers)
+
+    def image_of(self, mount: Mount) -> str | None:
+        """The reference of the image that is mounted; None for a volume of another kind."""
+        volume = self.volumes[mount.name]
+        return str(volume.source.get("reference") or "") if volume.kind == IMAGE_VOLUME else None
+
+    @property
+    def full_name(self) -> str:
+        """The fully qualified domain name that the pod has by its subdomain; "" without one."""
+        return f"{self.hostname}.{self.subdomain}.{self.namespace}.svc.{CLUSTER_DOMAIN}" if self.subdomain else ""
+
+    @property
+    def kernel_name(self) -> str:
+        """What uname(2) says in it."""
+        return (self.fqdn_hostname and self.full_name) or self.hostname
 
     @property
     def sidecars(self) -> Sequence[Container]:

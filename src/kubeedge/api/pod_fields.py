@@ -14,15 +14,23 @@ from kubeedge.api import schema
 
 _HONOURED = """
 PodSpec volumes initContainers containers restartPolicy terminationGracePeriodSeconds hostNetwork securityContext imagePullSecrets
-PodSpec hostname subdomain hostAliases dnsConfig serviceAccountName serviceAccount hostUsers dnsPolicy
+PodSpec hostname subdomain hostAliases dnsConfig serviceAccountName serviceAccount hostUsers dnsPolicy ephemeralContainers
+PodSpec activeDeadlineSeconds hostPID hostIPC shareProcessNamespace setHostnameAsFQDN
 LocalRef name
 HostAlias ip hostnames
 PodDNSConfig nameservers searches options
 PodDNSConfigOption name value
 SeccompProfile type localhostProfile
-PodSecurityContext runAsUser runAsGroup runAsNonRoot supplementalGroups fsGroup seccompProfile
+AppArmorProfile type localhostProfile
+Sysctl name value
+PodSecurityContext runAsUser runAsGroup runAsNonRoot supplementalGroups fsGroup seccompProfile appArmorProfile sysctls
+PodSecurityContext supplementalGroupsPolicy fsGroupChangePolicy
 Container name image command args workingDir ports envFrom env resources restartPolicy volumeMounts livenessProbe readinessProbe
-Container startupProbe lifecycle terminationMessagePath terminationMessagePolicy imagePullPolicy securityContext stdin tty
+Container startupProbe lifecycle terminationMessagePath terminationMessagePolicy imagePullPolicy securityContext stdin stdinOnce
+Container tty resizePolicy restartPolicyRules targetContainerName
+ResizePolicy resourceName restartPolicy
+RestartRule action exitCodes
+RestartExitCodes operator values
 ContainerPort name hostPort containerPort protocol hostIP
 EnvFrom prefix configMapRef secretRef
 OptionalRef name optional
@@ -32,7 +40,7 @@ FieldRef apiVersion fieldPath
 ResourceFieldRef containerName resource divisor
 KeyRef name key optional
 ResourceRequirements limits requests
-VolumeMount name readOnly mountPath subPath subPathExpr
+VolumeMount name readOnly recursiveReadOnly mountPath subPath mountPropagation subPathExpr
 Probe exec httpGet tcpSocket grpc initialDelaySeconds timeoutSeconds periodSeconds successThreshold failureThreshold
 Probe terminationGracePeriodSeconds
 ExecAction command
@@ -40,11 +48,14 @@ HTTPGet path port host httpHeaders
 HTTPHeader name value
 TCPSocket port host
 GRPCAction port service
-Lifecycle postStart preStop
-LifecycleHandler exec
+Lifecycle postStart preStop stopSignal
+LifecycleHandler exec httpGet tcpSocket sleep
+SleepAction seconds
 SecurityContext capabilities privileged runAsUser runAsGroup runAsNonRoot readOnlyRootFilesystem allowPrivilegeEscalation seccompProfile
+SecurityContext appArmorProfile procMount
 Capabilities add drop
-Volume name hostPath emptyDir configMap secret downwardAPI projected
+Volume name hostPath emptyDir configMap secret downwardAPI projected image
+ImageVolume reference pullPolicy
 HostPath path type
 EmptyDir medium sizeLimit
 ConfigMapVolume name items defaultMode optional
@@ -64,10 +75,6 @@ PodSpec automountServiceAccountToken enableServiceLinks schedulingGates
 #: what a field says anyway when it is left out
 _DEFAULTS: Mapping[str, tuple[Any, ...]] = {
     "HTTPGet.scheme": ("HTTP",),
-    "VolumeMount.mountPropagation": ("None",),
-    "VolumeMount.recursiveReadOnly": ("Disabled",),
-    "PodSecurityContext.supplementalGroupsPolicy": ("Merge",),
-    "PodSecurityContext.fsGroupChangePolicy": ("Always", "OnRootMismatch"),  # only volumes that begin empty are changed
     "PodSpec.os": ({"name": "linux"},),
 }
 #: parts that the schema keeps as they come
@@ -76,8 +83,11 @@ _INNER: Mapping[str, tuple[str, bool]] = {  # field -> (type, is a list)
     "PodDNSConfig.options": ("PodDNSConfigOption", True),
     "PodSecurityContext.seccompProfile": ("SeccompProfile", False),
     "SecurityContext.seccompProfile": ("SeccompProfile", False),
+    "PodSecurityContext.appArmorProfile": ("AppArmorProfile", False),
+    "SecurityContext.appArmorProfile": ("AppArmorProfile", False),
 }
 _RESOURCES = ("cpu", "memory")
+_HUGE_PAGES = "hugepages-"
 
 
 @functools.cache
@@ -97,9 +107,6 @@ def without_effect(spec: Mapping[str, Any]) -> list[str]:
 def _walk(kind: str, values: Any, path: str) -> Iterator[str]:
     if not isinstance(values, dict):
         return
-    if kind == "LifecycleHandler" and values and not values.get("exec"):
-        yield path
-        return
     for name, value in values.items():
         field, where = f"{kind}.{name}", f"{path}.{name}"
         if value is None or value is False or value in _DEFAULTS.get(field, ()):
@@ -107,7 +114,11 @@ def _walk(kind: str, values: Any, path: str) -> Iterator[str]:
         if field not in decided():
             yield where
         elif kind == "ResourceRequirements":
-            yield from (f"{where}.{resource}" for resource in value if resource not in _RESOURCES)
+            yield from (
+                f"{where}.{resource}"
+                for resource in value
+                if resource not in _RESOURCES and not resource.startswith(_HUGE_PAGES)
+            )
         else:
             yield from _inside(field, kind, name, value, where)
 

@@ -155,8 +155,9 @@ Container
   envFrom [EnvFrom]
   env [EnvVar] key=name
   resources ResourceRequirements
-  resizePolicy any
+  resizePolicy [ResizePolicy]
   restartPolicy str
+  restartPolicyRules [RestartRule]
   volumeMounts [VolumeMount] key=mountPath
   volumeDevices any
   livenessProbe Probe
@@ -171,6 +172,15 @@ Container
   stdinOnce bool
   tty bool
   targetContainerName str
+ResizePolicy
+  resourceName str
+  restartPolicy str
+RestartRule
+  action str
+  exitCodes RestartExitCodes
+RestartExitCodes
+  operator str
+  values [int]
 ContainerPort
   name str
   hostPort int
@@ -252,7 +262,9 @@ LifecycleHandler
   exec ExecAction
   httpGet HTTPGet
   tcpSocket TCPSocket
-  sleep any
+  sleep SleepAction
+SleepAction
+  seconds long
 SecurityContext
   capabilities Capabilities
   privileged bool
@@ -281,7 +293,7 @@ Volume
   nfs any
   csi any
   ephemeral any
-  image any
+  image ImageVolume
   iscsi any
   rbd any
   cephfs any
@@ -301,6 +313,9 @@ Volume
   portworxVolume any
   scaleIO any
   storageos any
+ImageVolume
+  reference str
+  pullPolicy str
 HostPath
   path str
   type str
@@ -350,13 +365,13 @@ PodStatus
   reason str
   nominatedNodeName str
   hostIP str
-  hostIPs any
+  hostIPs [PodIP]
   podIP str
   podIPs [PodIP] key=ip
   startTime time
   initContainerStatuses [ContainerStatus]
   containerStatuses [ContainerStatus]
-  ephemeralContainerStatuses any
+  ephemeralContainerStatuses [ContainerStatus]
   qosClass str
   resize str
   resourceClaimStatuses any

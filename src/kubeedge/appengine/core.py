@@ -17,12 +17,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from kubeedge.api.pod import Container, Pod
+from kubeedge.api.pod import Container, Pod, Resources
+from kubeedge.appengine.runtime.base import User
 from kubeedge.kit.backoff import Backoff
 
 BACKOFF = Backoff(10.0, 300.0)  # the kubelet's, of containers and images
 SANDBOX_BACKOFF = Backoff(2.0, 60.0)
 EVICTION_GRACE = 1.0  # seconds, as the kubelet's: what fills a disk is not asked twice
+LEAST_GRACE = 2.0  # seconds that a sidecar has, though the others have used up the pod's grace period
+DEADLINE_EXCEEDED = "DeadlineExceeded"  # status.reason, as the kubelet's
 BACKOFF_FORGET = 600.0  # seconds of life after which a container's crashes are forgotten
 
 
@@ -52,7 +55,11 @@ class ContainerObservation:
     started: bool = False  # by its startup probe, or because there is none
     unhealthy: str = ""  # set by a liveness probe: kill it
     unhealthy_grace: float | None = None  # within so many seconds; None: the pod's
-    replacing: bool = False  # we end it for a new image: that is no crash
+    replacing: bool = False  # we end it for a new image or for other resources: that is no crash
+    user: User | None = None  # of the run; None where the runtime does not say
+    resources: Resources | None = None  # that the run has; None: not known
+    resize_error: str = ""  # why it does not have those that it should have
+    resize_refused: Resources | None = None  # those that this node will never give it
 
     @property
     def running(self) -> bool:
@@ -90,7 +97,12 @@ class PodObservation:
     retry_at: float = 0.0
     failures: int = 0
     grace: float = 30.0  # seconds; of the pod when it was last seen
+    active_since: float | None = None  # by the clock of plan(): when its activeDeadlineSeconds began; None: not yet
+    ending_since: float | None = (
+        None  # by that clock: when the first of its containers was told to end, for its deletion
+    )
     evicted: str = ""  # why: it has failed, and does not run again
+    evicted_reason: str = "Evicted"  # status.reason of it
     final: str = ""  # "Succeeded" or "Failed", as reported before our own records were lost: it does not run again
 
     def of(self, name: str) -> ContainerObservation:
@@ -112,6 +124,13 @@ class StartContainer:
 
 
 @dataclass(frozen=True, slots=True)
+class ResizeContainer:
+    """Other resources for a container that goes on."""
+
+    container: Container
+
+
+@dataclass(frozen=True, slots=True)
 class StopContainers:
     """Together: SIGTERM, `grace` seconds, SIGKILL."""
 
@@ -119,6 +138,14 @@ class StopContainers:
     grace: float
     why: str
     replacing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FailPod:
+    """It does not run again: what runs of it is ended next, and its status says `reason` and `message`."""
+
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,31 +165,48 @@ class Wait:
     until: float | None  # None: for an event
 
 
-Action: TypeAlias = CreateSandbox | StartContainer | StopContainers | RemovePod | ReportRemoved | Wait
+Action: TypeAlias = (
+    CreateSandbox | StartContainer | ResizeContainer | StopContainers | FailPod | RemovePod | ReportRemoved | Wait
+)
 
 
 def plan(desired: Pod | None, observed: PodObservation, now: float) -> Action:
     """`now` is of a monotonic clock: when the time of day is corrected, deadlines neither pass at once nor move years away."""
     if desired is None or desired.deleting or desired.uid != observed.uid:
-        return _end(desired, observed)
+        return _end(desired, observed, now)
     if observed.evicted and (running := tuple(n for n, s in observed.containers.items() if s.running)):
-        return StopContainers(running, EVICTION_GRACE, observed.evicted)
+        grace = desired.grace if observed.evicted_reason == DEADLINE_EXCEEDED else EVICTION_GRACE
+        return StopContainers(running, grace, observed.evicted)
     if observed.final or phase(desired, observed) in ("Succeeded", "Failed"):
-        return _end_sidecars(desired, observed) or Wait(None)
-    if not observed.sandbox:
-        return CreateSandbox() if now >= observed.retry_at else Wait(observed.retry_at)
-    return _drive(_due(desired, observed), desired, observed, now)
+        return _end_the_rest(desired, observed) or Wait(None)
+    expires = _expires(desired, observed)
+    if expires is not None and now >= expires:
+        return FailPod(DEADLINE_EXCEEDED, "Pod was active on the node longer than the specified deadline")
+    if observed.sandbox:
+        action = _drive(_due(desired, observed), desired, observed, now)
+    else:
+        action = CreateSandbox() if now >= observed.retry_at else Wait(observed.retry_at)
+    if isinstance(action, Wait) and expires is not None:
+        return Wait(expires if action.until is None else min(expires, action.until))
+    return action
+
+
+def _expires(pod: Pod, observed: PodObservation) -> float | None:
+    if pod.active_deadline is None or observed.active_since is None:
+        return None
+    return observed.active_since + pod.active_deadline
 
 
 def _due(pod: Pod, observed: PodObservation) -> Sequence[Container]:
-    """What runs, or is to run, at this stage: the sidecars so far, and either the next init container or all the others."""
+    """What runs, or is to run, at this stage: the sidecars so far, and either the next init container or all the others. Ephemeral
+    containers wait for none of them, and nothing waits for them."""
     due: list[Container] = []
     for container in pod.init_containers:
         if not _initialized(pod, container, observed):
-            return [*due, container]
+            return [*due, container, *pod.ephemeral_containers]
         if container.sidecar:
             due.append(container)
-    return [*due, *pod.containers]
+    return [*due, *pod.containers, *pod.ephemeral_containers]
 
 
 def _initialized(pod: Pod, container: Container, observed: PodObservation) -> bool:
@@ -173,9 +217,9 @@ def _initialized(pod: Pod, container: Container, observed: PodObservation) -> bo
     return (state.running and state.started) or any(observed.of(c.name).attempt >= 0 for c in pod.containers)
 
 
-def _end_sidecars(pod: Pod, observed: PodObservation) -> Action | None:
-    """When all else is over: the last one first."""
-    for container in reversed(pod.sidecars):
+def _end_the_rest(pod: Pod, observed: PodObservation) -> Action | None:
+    """When the containers are over: ephemeral ones, then the sidecars, the last one first."""
+    for container in (*pod.ephemeral_containers, *reversed(pod.sidecars)):
         if observed.of(container.name).running:
             return StopContainers((container.name,), pod.grace, "the containers of the pod have ended")
     return None
@@ -192,9 +236,15 @@ def _drive(containers: Sequence[Container], pod: Pod, observed: PodObservation, 
             if state.spec_image and state.spec_image != container.image:
                 why = f"its image changed to {container.image}"
                 return StopContainers((container.name,), pod.grace, why, replacing=True)
+            if (changed := resized(container, state)) and state.resize_refused != container.resources:
+                if changed & container.resize_restarts:
+                    why = f"its resources changed ({', '.join(sorted(changed))})"
+                    return StopContainers((container.name,), pod.grace, why, replacing=True)
+                if now >= state.retry_at:
+                    return ResizeContainer(container)
+                wake.append(state.retry_at)
             continue
-        init = container in pod.init_containers
-        if state.exited and not restarts(policy_of(container, pod.restart_policy), state.exit_code, init):
+        if state.exited and not restarts(pod, container, state.exit_code):
             continue
         at = max(state.retry_at, state.restart_at)
         if now >= at:
@@ -203,33 +253,46 @@ def _drive(containers: Sequence[Container], pod: Pod, observed: PodObservation, 
     return Wait(min(wake) if wake else None)
 
 
-def _end(desired: Pod | None, observed: PodObservation) -> Action:
+def resized(container: Container, state: ContainerObservation) -> set[str]:
+    """Of "cpu" and "memory", those that the run has otherwise than the specification asks for by now."""
+    wanted, has = container.resources, state.resources
+    if has is None:
+        return set()
+    pairs = {
+        "cpu": (wanted.cpu_limit == has.cpu_limit and wanted.cpu_request == has.cpu_request),
+        "memory": (wanted.memory_limit == has.memory_limit and wanted.memory_request == has.memory_request),
+    }
+    return {name for name, same in pairs.items() if not same}
+
+
+def _end(desired: Pod | None, observed: PodObservation, now: float) -> Action:
+    """All containers but the sidecars together, then these, the last one first: within one grace period for all of them."""
     running = [name for name, state in observed.containers.items() if state.running]
     if running:
         grace = desired.grace if desired is not None else observed.grace
-        sidecars = {c.name for c in desired.sidecars} if desired is not None else set()
-        if sidecars.issuperset(running):
-            assert desired is not None
-            return _end_sidecars(desired, observed) or StopContainers(tuple(running), grace, "the pod is deleted")
-        running = [name for name in running if name not in sidecars]
+        if grace > 0 and observed.ending_since is not None:
+            grace = max(LEAST_GRACE, grace - (now - observed.ending_since))
+        sidecars = [c.name for c in reversed(desired.sidecars) if c.name in running] if desired is not None else []
+        running = [name for name in running if name not in sidecars] or sidecars[:1]
         return StopContainers(tuple(running), grace, "the pod is deleted")
     if observed.sandbox or observed.containers:
         return RemovePod()
     return ReportRemoved()
 
 
-def policy_of(container: Container, policy: str) -> str:
-    """ "Sidecar" for a restartable init container, else the container's own restartPolicy, else the pod's `policy`."""
-    return "Sidecar" if container.sidecar else container.restart_policy or policy
+def restarts(pod: Pod, container: Container, exit_code: int) -> bool:
+    """Whether a run that ended with this status is followed by another one.
 
-
-def restarts(policy: str, exit_code: int, init: bool) -> bool:
-    """Init containers that succeeded are done; under Always a failed one is started again, as under OnFailure."""
-    if policy == "Never":
+    Init containers that succeeded are done; under Always a failed one is started again, as under OnFailure.
+    """
+    if container.is_ephemeral:
         return False
-    if policy == "Sidecar":
+    if container.sidecar or any(rule.matches(exit_code) for rule in container.restart_rules):
         return True
-    return exit_code != 0 if init or policy == "OnFailure" else True
+    policy = container.restart_policy or pod.restart_policy
+    if policy == "Always" and container in pod.init_containers:
+        policy = "OnFailure"
+    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 
 
 def back_off(crashes: int) -> float:
@@ -260,6 +323,8 @@ def note_start(
     image_id: str,
     wall: float,
     now: float,
+    user: User | None = None,
+    resources: Resources | None = None,
 ) -> None:
     """A run has begun: the run before it becomes `last`, and counters and errors start from zero. `wall` is the time of day, `now` the
     clock of plan()."""
@@ -273,6 +338,7 @@ def note_start(
     state.exit_code, state.reason, state.message = 0, "", ""
     state.waiting_reason = state.waiting_message = ""
     state.failures, state.retry_at, state.restart_at = 0, 0.0, 0.0
+    state.user, state.resources, state.resize_error, state.resize_refused = user, resources, "", None
     state.unhealthy, state.unhealthy_grace = "", None
 
 
@@ -290,16 +356,14 @@ def phase(pod: Pod, observed: PodObservation) -> str:
         return "Failed"
     for container in pod.init_containers:
         state = observed.of(container.name)
-        policy = policy_of(container, pod.restart_policy)
-        if state.exited and state.exit_code != 0 and not restarts(policy, state.exit_code, True):
+        if state.exited and state.exit_code != 0 and not restarts(pod, container, state.exit_code):
             return "Failed"
         if not _initialized(pod, container, observed):
             return "Pending"
     states = [observed.of(c.name) for c in pod.containers]
     if any(s.attempt < 0 for s in states):
         return "Pending"
-    policies = [policy_of(c, pod.restart_policy) for c in pod.containers]
-    if any(s.running or restarts(p, s.exit_code, False) for s, p in zip(states, policies, strict=True)):
+    if any(s.running or restarts(pod, c, s.exit_code) for s, c in zip(states, pod.containers, strict=True)):
         return "Running"
     return "Succeeded" if all(s.exit_code == 0 for s in states) else "Failed"
 

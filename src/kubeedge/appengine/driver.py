@@ -6,24 +6,28 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
-from kubeedge.api.pod import Container, Pod
-from kubeedge.appengine import core, resolve
+from kubeedge.api.defaults import image_pull_policy
+from kubeedge.api.meta import parse_timestamp
+from kubeedge.api.pod import Container, Hook, Pod
+from kubeedge.appengine import core, resize, resolve
 from kubeedge.appengine.core import ContainerObservation
+from kubeedge.appengine.hooks import Hooks
 from kubeedge.appengine.prepare import Preparer
 from kubeedge.appengine.prober import Prober
 from kubeedge.appengine.pulls import ImagePulls, registry_auth
 from kubeedge.appengine.reports import Reports
 from kubeedge.appengine.runtime.base import Runtime, StartError
-from kubeedge.appengine.termination import Termination, reason_of
+from kubeedge.appengine.termination import Termination
 from kubeedge.appengine.worker import Worker, Workers
 from kubeedge.errors import Invalid, KubeEdgeError
 
 log = logging.getLogger("kubeedge.appengine")
 
 _RETRY = 2.0  # seconds after something failed that has no back-off of its own
-_HOOK_TIMEOUT = 300.0  # seconds for a postStart command
+_HOOK_TIMEOUT = 300.0  # seconds for a postStart hook
 
 
 class PodDriver:
@@ -36,6 +40,7 @@ class PodDriver:
         prepare: Preparer,
         reports: Reports,
         prober: Prober,
+        hooks: Hooks,
         *,
         clock: Callable[[], float],
         wall: Callable[[], float],
@@ -46,7 +51,8 @@ class PodDriver:
         self._reports = reports
         self._prober = prober
         self._pulls = ImagePulls(runtime.images)
-        self._termination = Termination(runtime, reports)
+        self._hooks = hooks
+        self._termination = Termination(runtime, reports, hooks)
         self._clock, self._wall = clock, wall
 
     async def drive(self, worker: Worker) -> None:
@@ -104,7 +110,7 @@ class PodDriver:
         match action:
             case core.CreateSandbox():
                 assert worker.desired is not None
-                observed.started_at = observed.started_at or self._wall()
+                self._note_begin(worker)
                 try:
                     sandbox = await self._runtime.create_sandbox(self._prepare.sandbox(worker.desired))
                     observed.ip = sandbox.ip
@@ -123,13 +129,20 @@ class PodDriver:
             case core.StartContainer(container, attempt):
                 assert worker.desired is not None
                 await self._start(worker, worker.desired, container, attempt)
+            case core.ResizeContainer(container):
+                await resize.perform(self._runtime, self._reports, worker, container, self._clock())
             case core.StopContainers(names, grace, why, replacing):
+                if worker.desired is None or worker.desired.deleting:
+                    observed.ending_since = observed.ending_since or self._clock()
                 for name in names:
                     self._prober.end(worker, name)
                     observed.of(name).replacing = replacing
                     await self._reports.event(worker, "Normal", "Killing", f"Stopping container {name}: {why}")
                 await self._reports.report(worker)
                 await self._termination.stop(worker, names, grace)
+            case core.FailPod(reason, message):
+                observed.evicted, observed.evicted_reason = message, reason
+                await self._reports.event(worker, "Normal", reason, message)
             case core.RemovePod():
                 self._prober.end_all(worker)
                 self._reports.note_last_status(worker)
@@ -139,11 +152,21 @@ class PodDriver:
                 observed.containers.clear()
                 observed.sandbox, observed.ip = False, ""
 
+    def _note_begin(self, worker: Worker) -> None:
+        """The pod begins here; what was reported before the agent restarted says since when."""
+        observed, now = worker.observed, self._wall()
+        if observed.active_since is None:
+            begun = parse_timestamp((worker.reported or {}).get("startTime"))
+            observed.started_at = observed.started_at or now
+            observed.active_since = self._clock() - max(0.0, now - (begun or observed.started_at))
+
     async def _start(self, worker: Worker, pod: Pod, container: Container, attempt: int) -> None:
         state = worker.observed.of(container.name)
         try:
-            await self._unless_ending(worker, self._ensure_image(worker, pod, container))
+            await self._unless_ending(worker, self._ensure_images(worker, pod, container))
             config = await self._prepare.configure(pod, container, attempt, worker.observed.ip)
+            if container.target:
+                config = replace(config, target_id=worker.observed.of(container.target).id or "none")
             started = await self._runtime.start_container(self._prepare.sandbox(pod), config)
         except Exception as exc:  # whatever it is, it must be seen in the status
             if worker.ending.is_set():
@@ -167,12 +190,14 @@ class PodDriver:
             image_id=started.image_id,
             wall=self._wall(),
             now=self._clock(),
+            user=started.user,
+            resources=container.resources,
         )
         state.started = container.startup is None
         state.ready = state.started and container.readiness is None
         await self._reports.event(worker, "Normal", "Started", f"Started container {container.name}", container.name)
         if container.post_start:
-            await self._unless_ending(worker, self._post_start(worker, container, state))
+            await self._unless_ending(worker, self._post_start(worker, container, container.post_start, state))
 
     async def _unless_ending(self, worker: Worker, work: Coroutine[Any, Any, None]) -> None:
         """What may take long is given up when the pod is deleted meanwhile."""
@@ -187,20 +212,28 @@ class PodDriver:
             raise StartError("ContainerCreating", "the pod is deleted")
         doing.result()
 
-    async def _post_start(self, worker: Worker, container: Container, state: ContainerObservation) -> None:
-        result = await self._runtime.exec_sync(state.id, container.post_start, _HOOK_TIMEOUT)
-        if result.exit_code and state.running:
-            state.unhealthy = f"postStart hook failed: {reason_of(result)}"
+    async def _post_start(self, worker: Worker, container: Container, hook: Hook, state: ContainerObservation) -> None:
+        problem = await self._hooks.run(worker, container, hook, _HOOK_TIMEOUT)
+        if problem and state.running:
+            state.unhealthy = f"postStart hook failed: {problem}"
             await self._reports.event(worker, "Warning", "FailedPostStartHook", state.unhealthy, container.name)
 
-    async def _ensure_image(self, worker: Worker, pod: Pod, container: Container) -> None:
+    async def _ensure_images(self, worker: Worker, pod: Pod, container: Container) -> None:
+        """The container's own, and those that it mounts."""
+        await self._ensure_image(worker, pod, container, container.image, container.pull_policy)
+        for mount in container.mounts:
+            if (image := pod.image_of(mount)) is not None:
+                policy = pod.volumes[mount.name].source.get("pullPolicy") or image_pull_policy(image)
+                await self._ensure_image(worker, pod, container, image, policy)
+
+    async def _ensure_image(self, worker: Worker, pod: Pod, container: Container, image: str, policy: str) -> None:
         async def pulling() -> None:
             await self._reports.report(worker)
-            await self._reports.event(worker, "Normal", "Pulling", f"Pulling image {container.image}", container.name)
+            await self._reports.event(worker, "Normal", "Pulling", f"Pulling image {image}", container.name)
 
         auth = registry_auth(self._prepare.find("secrets", pod.namespace, name) for name in pod.pull_secrets)
-        if await self._pulls.ensure(container.image, container.pull_policy, auth, pulling):
-            await self._reports.event(worker, "Normal", "Pulled", f"Pulled image {container.image}", container.name)
+        if await self._pulls.ensure(image, policy, auth, pulling):
+            await self._reports.event(worker, "Normal", "Pulled", f"Pulled image {image}", container.name)
 
     async def _gone(self, worker: Worker) -> None:
         """Nothing is left of it: say so, once, and forget it."""

@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from kubeedge.api import keys
+from kubeedge.api.meta import parse_timestamp
 from kubeedge.api.names import Object, Revision
 from kubeedge.api.pod import Pod, Unsupported
 from kubeedge.api.pod_parser import parse
 from kubeedge.appengine import core, logs
 from kubeedge.appengine.core import ContainerObservation, PodObservation
 from kubeedge.appengine.driver import PodDriver
+from kubeedge.appengine.hooks import Hooks
 from kubeedge.appengine.prepare import Preparer
 from kubeedge.appengine.prober import Prober
 from kubeedge.appengine.reports import Reports, json_object
@@ -70,8 +72,9 @@ class AppEngine:
         )
         self._reports = Reports(store, settings, runtime, wall)
         self._prober = Prober(runtime, self._reports, settings.host_ip)
+        hooks = Hooks(runtime, settings.host_ip)
         self._driver = PodDriver(
-            runtime, self._workers, self._prepare, self._reports, self._prober, clock=clock, wall=wall
+            runtime, self._workers, self._prepare, self._reports, self._prober, hooks, clock=clock, wall=wall
         )
         self._upkeep = Upkeep(settings, runtime, self._workers, self._prepare.volumes, self._reports)
 
@@ -180,12 +183,16 @@ class AppEngine:
     def _take_up(self, worker: Worker, earlier: dict[str, Any], *, known: bool) -> None:
         """What was reported before the agent restarted still holds."""
         worker.reported = earlier
-        if earlier.get("reason") == "Evicted":
-            worker.observed.evicted = str(earlier.get("message") or "Evicted")
+        if earlier.get("reason") in ("Evicted", core.DEADLINE_EXCEEDED):
+            worker.observed.evicted_reason = earlier["reason"]
+            worker.observed.evicted = str(earlier.get("message") or earlier["reason"])
+        if (begun := parse_timestamp(earlier.get("startTime"))) is not None:
+            worker.observed.active_since = self._clock() - max(0.0, self._wall() - begun)
         if not known and earlier.get("phase") in ("Succeeded", "Failed"):
             worker.observed.final = earlier["phase"]
         scheme = self._runtime.scheme
-        kept = [*(earlier.get("initContainerStatuses") or ()), *(earlier.get("containerStatuses") or ())]
+        kinds = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+        kept = [entry for kind in kinds for entry in earlier.get(kind) or ()]
         for entry in kept:
             state = worker.observed.containers.get(entry.get("name", ""))
             if state is not None and state.running and entry.get("containerID") == container_id(scheme, state.id):

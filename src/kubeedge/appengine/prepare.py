@@ -51,7 +51,7 @@ class Preparer:
         """Raises Missing or Invalid for what cannot be resolved, StartError or OSError for what cannot be on disk."""
         ip = self._host_ip if pod.host_network else ip
         env = resolve.environment(pod, container, self.find, pod_ip=ip, host_ip=self._host_ip, node=self._node)
-        env = {"HOSTNAME": pod.hostname if not pod.host_network else socket.gethostname(), **env}
+        env = {"HOSTNAME": pod.kernel_name if not pod.host_network else socket.gethostname(), **env}
         path = logs.path(self._log_root, pod.namespace, pod.name, pod.uid, container.name, attempt)
         binds = await asyncio.to_thread(self.volumes.mount, pod, container, ip, env)
         await asyncio.to_thread(logs.prune, path.parent, attempt)
@@ -75,10 +75,16 @@ def sandbox_config(pod: Pod, log_directory: Path) -> SandboxConfig:
         namespace=pod.namespace,
         name=pod.name,
         hostname=pod.hostname,
-        subdomain=pod.subdomain,
         labels=pod.labels,
         annotations=pod.annotations,
         host_network=pod.host_network,
+        host_pid=pod.host_pid,
+        host_ipc=pod.host_ipc,
+        share_processes=pod.share_processes,
+        full_name=pod.full_name,
+        kernel_name=pod.kernel_name,
+        sysctls=pod.sysctls,
+        strict_groups=pod.strict_groups,
         host_aliases=pod.host_aliases,
         ports=pod.host_ports,
         dns_policy=pod.dns_policy,

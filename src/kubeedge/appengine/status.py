@@ -6,6 +6,7 @@ from typing import Any
 
 from kubeedge.api.meta import timestamp
 from kubeedge.api.pod import Container, Pod
+from kubeedge.appengine.container_status import container_details
 from kubeedge.appengine.core import (
     ContainerObservation,
     LastState,
@@ -13,7 +14,7 @@ from kubeedge.appengine.core import (
     initialized,
     last_phase,
     phase,
-    policy_of,
+    resized,
     restarts,
 )
 
@@ -32,11 +33,8 @@ def pod_status(
     its transition time. `over`: nothing of it runs any more, nor will."""
     current_phase = last_phase(pod, observed) if over else phase(pod, observed)
     is_init_done = initialized(pod, observed)
-    policy = pod.restart_policy
-    init = [_container(c, observed.of(c.name), policy, scheme, init=True, waits=False) for c in pod.init_containers]
-    main = [
-        _container(c, observed.of(c.name), policy, scheme, init=False, waits=not is_init_done) for c in pod.containers
-    ]
+    init = [_container(pod, c, observed.of(c.name), scheme) for c in pod.init_containers]
+    main = [_container(pod, c, observed.of(c.name), scheme, waits=not is_init_done) for c in pod.containers]
     sidecars = [s for c, s in zip(pod.init_containers, init, strict=True) if c.sidecar]
     ready = current_phase == "Running" and all(c["ready"] for c in (*main, *sidecars))
     final = current_phase in ("Succeeded", "Failed")
@@ -48,7 +46,11 @@ def pod_status(
         _condition("Ready", ready, *_not_ready(final, [*sidecars, *main])),
         _condition("ContainersReady", ready, *_not_ready(final, [*sidecars, *main])),
         _condition("PodScheduled", True, "", ""),
+        *_resizing(pod, observed),
     ]
+    if pod.generation:
+        for condition in conditions:
+            condition["observedGeneration"] = pod.generation
     before = {c["type"]: c for c in (previous or {}).get("conditions", [])}
     for condition in conditions:
         old = before.get(condition["type"])
@@ -58,18 +60,25 @@ def pod_status(
         "phase": current_phase,
         "conditions": conditions,
         "hostIP": host_ip,
+        "hostIPs": [{"ip": host_ip}],
         "qosClass": qos_class(pod),
         "startTime": (previous or {}).get("startTime") or timestamp(observed.started_at or now),
         "containerStatuses": main,
     }
     if init:
         status["initContainerStatuses"] = init
+    if pod.ephemeral_containers:
+        status["ephemeralContainerStatuses"] = [
+            _container(pod, c, observed.of(c.name), scheme) for c in pod.ephemeral_containers
+        ]
+    if pod.generation:
+        status["observedGeneration"] = pod.generation
     ip = host_ip if pod.host_network else observed.ip
     if ip:
         status["podIP"] = ip
         status["podIPs"] = [{"ip": ip}]
     if observed.evicted:
-        status["reason"], status["message"] = "Evicted", observed.evicted
+        status["reason"], status["message"] = observed.evicted_reason, observed.evicted
     elif observed.sandbox_error:
         status["message"] = observed.sandbox_error
     return status
@@ -96,7 +105,7 @@ def failed_status(reason: str, message: str, *, host_ip: str, now: float) -> dic
 def qos_class(pod: Pod) -> str:
     """Guaranteed, Burstable or BestEffort, by the requests and limits of all containers
     (kubernetes.io, Pod Quality of Service Classes)."""
-    resources = [c.resources for c in pod.all_containers]
+    resources = [c.resources for c in (*pod.init_containers, *pod.containers)]
     if all(r.cpu_limit and r.memory_limit and r.cpu_request in (0, r.cpu_limit) and r.memory_request in (0, r.memory_limit)
            for r in resources):  # fmt: skip
         return "Guaranteed"
@@ -106,20 +115,22 @@ def qos_class(pod: Pod) -> str:
 
 
 def _container(
-    container: Container, state: ContainerObservation, policy: str, scheme: str, *, init: bool, waits: bool
+    pod: Pod, container: Container, state: ContainerObservation, scheme: str, *, waits: bool = False
 ) -> dict[str, Any]:
+    """`waits`: for the init containers."""
     entry: dict[str, Any] = {
         "name": container.name,
         "image": container.image,
         "imageID": state.image_id,
         "restartCount": max(0, state.attempt),
-        "ready": (state.running and state.ready) if not init or container.sidecar else _succeeded(state),
+        "ready": _is_ready(pod, container, state),
         "started": state.running and state.started,
         "state": {},
         "lastState": {},
     }
     if state.id:
         entry["containerID"] = container_id(scheme, state.id)
+    entry |= container_details(container, state)
     if state.running:
         entry["state"] = {"running": {"startedAt": timestamp(state.started_at)}}
         if state.last:
@@ -128,7 +139,7 @@ def _container(
     ended = _terminated(state, scheme) if state.exited else None
     if state.waiting_reason:
         entry["state"] = {"waiting": {"reason": state.waiting_reason, "message": state.waiting_message}}
-    elif ended and state.crashes > 1 and restarts(policy_of(container, policy), state.exit_code, init):
+    elif ended and state.crashes > 1 and restarts(pod, container, state.exit_code):
         message = f"back-off restarting failed container {container.name}"
         entry["state"] = {"waiting": {"reason": "CrashLoopBackOff", "message": message}}
     elif ended:
@@ -141,8 +152,10 @@ def _container(
     return entry
 
 
-def _succeeded(state: ContainerObservation) -> bool:
-    return state.exited and state.exit_code == 0
+def _is_ready(pod: Pod, container: Container, state: ContainerObservation) -> bool:
+    if container in pod.init_containers and not container.sidecar:
+        return state.exited and state.exit_code == 0
+    return state.running and state.ready and not container.is_ephemeral
 
 
 def container_id(scheme: str, id: str) -> str:
@@ -161,6 +174,19 @@ def _terminated(run: ContainerObservation | LastState, scheme: str) -> dict[str,
     if run.message:
         entry["message"] = run.message
     return entry
+
+
+def _resizing(pod: Pod, observed: PodObservation) -> list[dict[str, Any]]:
+    """What hinders a resize: that this node is too small for it, or that it did not succeed yet."""
+    found = []
+    states = [observed.of(c.name) for c in pod.all_containers if resized(c, observed.of(c.name))]
+    refused = "; ".join(s.resize_error for s in states if s.resize_refused is not None)
+    failed = "; ".join(s.resize_error for s in states if s.resize_error and s.resize_refused is None)
+    if refused:
+        found.append(_condition("PodResizePending", True, "", "") | {"reason": "Infeasible", "message": refused})
+    if failed:
+        found.append(_condition("PodResizeInProgress", True, "", "") | {"reason": "Error", "message": failed})
+    return found
 
 
 def _condition(kind: str, true: bool, reason: str, message: str) -> dict[str, Any]:

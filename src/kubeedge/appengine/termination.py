@@ -1,4 +1,4 @@
-"""Ending containers: preStop commands, the grace that they share with their containers, deletions that become more urgent meanwhile."""
+"""Ending containers: preStop hooks, the grace that they share with their containers, deletions that become more urgent meanwhile."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+from kubeedge.appengine.hooks import Hooks
 from kubeedge.appengine.reports import Reports
-from kubeedge.appengine.runtime.base import ExecResult, Runtime
+from kubeedge.appengine.runtime.base import Runtime
 from kubeedge.appengine.worker import Worker
 
-_AFTER_HOOK = 2.0  # seconds that a container has for SIGTERM, at least, after its preStop command
+_AFTER_HOOK = 2.0  # seconds that a container has for SIGTERM, at least, after its preStop hook
 
 
 class Termination:
     """Ends the containers of a pod as the API promises it: preStop first, then the stop signal, SIGKILL when the grace period is over."""
 
-    def __init__(self, runtime: Runtime, reports: Reports) -> None:
+    def __init__(self, runtime: Runtime, reports: Reports, hooks: Hooks) -> None:
         self._runtime = runtime
         self._reports = reports
+        self._hooks = hooks
 
     async def stop(self, worker: Worker, names: Sequence[str], grace: float) -> None:
         """Together. A deletion that becomes more urgent meanwhile shortens what is left."""
@@ -56,18 +58,12 @@ class Termination:
     async def _stop_one(self, worker: Worker, name: str, grace: float, hooked: set[str]) -> None:
         begun = time.monotonic()
         pod, id = worker.desired or worker.last, worker.observed.of(name).id
-        container = next((c for c in pod.containers if c.name == name), None) if pod else None
+        container = next((c for c in pod.all_containers if c.name == name), None) if pod else None
         if container and container.pre_stop and grace > 0 and name not in hooked:
             hooked.add(name)
-            result = await self._runtime.exec_sync(id, container.pre_stop, grace)
-            if result.exit_code:
+            if problem := await self._hooks.run(worker, container, container.pre_stop, grace):
                 await self._reports.event(
-                    worker, "Warning", "FailedPreStopHook", f"preStop hook failed: {reason_of(result)}", name
+                    worker, "Warning", "FailedPreStopHook", f"preStop hook failed: {problem}", name
                 )
             grace = max(_AFTER_HOOK, grace - (time.monotonic() - begun))
         await self._runtime.stop_container(id, grace)
-
-
-def reason_of(result: ExecResult) -> str:
-    """What a command that failed wrote, for an event."""
-    return result.output.decode(errors="replace").strip()[:200] or f"exit status {result.exit_code}"

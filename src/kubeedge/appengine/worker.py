@@ -87,8 +87,9 @@ def take_up(found: FoundPod) -> PodObservation:
     observed = PodObservation(found.uid, ip=found.ip, sandbox=bool(found.ip))
     for c in found.containers:
         state = ContainerObservation(
-            c.attempt, c.id, c.pid, c.image_id, c.started_at, spec_image=c.image, ready=True, started=True
-        )
+            c.attempt, c.id, c.pid, c.image_id, c.started_at, spec_image=c.image, ready=True, started=True,
+            user=c.user, resources=c.resources,
+        )  # fmt: skip
         if c.exit is not None:
             state.finished_at, state.exit_code = c.finished_at, c.exit.exit_code
             state.reason = c.exit.reason or ("Completed" if c.exit.exit_code == 0 else "Error")

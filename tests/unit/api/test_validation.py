@@ -369,9 +369,9 @@ def test_no_value_breaks_the_checks(spec: Any, more: Any, resource: Resource) ->
     ("spec", "field"),
     [
         (pod({"terminationMessagePath": "relative"}), "spec.containers[0].terminationMessagePath"),
-        (pod({"securityContext": {"runAsUser": -1}}), "spec.containers[0].runAsUser"),
+        (pod({"securityContext": {"runAsUser": -1}}), "spec.containers[0].securityContext.runAsUser"),
         (
-            pod(initContainers=[{"name": "i", "image": "i", "restartPolicy": "Never"}]),
+            pod(initContainers=[{"name": "i", "image": "i", "restartPolicy": "Sometimes"}]),
             "spec.initContainers[0].restartPolicy",
         ),
         (

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubeedge.api.pod import Hook, Probe
 from kubeedge.api.pod_parser import parse
 from kubeedge.errors import Invalid
 from tests.unit.appengine.world import container, manifest, pod
@@ -63,33 +64,34 @@ def test_probes_and_hooks_and_ports_are_read() -> None:
     assert c.liveness and (c.liveness.kind, c.liveness.port, c.liveness.period) == ("http", "http", 3.0)
     assert c.readiness and (c.readiness.kind, c.readiness.port) == ("tcp", 80)
     assert c.startup and (c.startup.kind, c.startup.failure_threshold) == ("exec", 30)
-    assert (c.pre_stop, c.post_start) == (("bye",), ("hi",))
+    assert (c.pre_stop, c.post_start) == (Hook(Probe("exec", ("bye",))), Hook(Probe("exec", ("hi",))))
     assert [(q.host, q.container, q.host_ip, q.protocol) for q in p.host_ports] == [(8080, 80, "127.0.0.1", "TCP")]
     assert pod(hostNetwork=True, containers=[container(ports=[{"containerPort": 1, "hostPort": 1}])]).host_ports == ()
 
 
 def test_fields_without_effect_are_listed_with_their_path() -> None:
     p = pod(
-        hostPID=True,
+        readinessGates=[],
         hostIPC=False,
-        activeDeadlineSeconds=5,
+        setHostnameAsFQDN=False,
+        resourceClaims=[{"name": "x"}],
         securityContext={"seccompProfile": {"type": "RuntimeDefault"}},
         containers=[
             container(
-                resizePolicy=[],
-                lifecycle={"preStop": {"httpGet": {"port": 1}}},
+                volumeDevices=[],
+                lifecycle={"preStop": {"httpGet": {"port": 1, "protocol": "odd"}}},
                 livenessProbe={"httpGet": {"port": 443, "scheme": "HTTPS"}},
-                securityContext={"procMount": "Default"},
+                securityContext={"windowsOptions": {}},
             )
         ],
     )
     assert set(p.unsupported) == {
-        "spec.hostPID",
-        "spec.activeDeadlineSeconds",
-        "spec.containers[0].resizePolicy",
-        "spec.containers[0].lifecycle.preStop",
+        "spec.readinessGates",
+        "spec.resourceClaims",
+        "spec.containers[0].volumeDevices",
+        "spec.containers[0].lifecycle.preStop.httpGet.protocol",
         "spec.containers[0].livenessProbe.httpGet.scheme",
-        "spec.containers[0].securityContext.procMount",
+        "spec.containers[0].securityContext.windowsOptions",
     }
     assert p.containers[0].liveness and p.containers[0].liveness.kind == "tcp"
 

@@ -8,6 +8,7 @@ call of that name takes there, and ids are the runtime's own, opaque to everybod
     sandbox_status              PodSandboxStatus
     not_ready                   Status (RuntimeReady)
     start_container             CreateContainer, StartContainer
+    update_container            UpdateContainerResources
     stop_container              StopContainer
     remove_pod                  StopPodSandbox, RemovePodSandbox
     start, on_exit              ListPodSandbox, ListContainers, ContainerStatus; GetContainerEvents
@@ -25,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from kubeedge.api.pod import Container, Port
+from kubeedge.api.pod import Container, Port, Resources
 from kubeedge.errors import KubeEdgeError
 
 
@@ -48,6 +49,19 @@ class BindMount:
     source: Path
     target: str
     read_only: bool = False
+    propagation: str = "None"  # of mounts that appear below: "HostToContainer", "Bidirectional"
+    recursive_read_only: str = "Disabled"  # "Enabled" or "IfPossible": what is mounted below it is read-only, too
+    image: str = ""  # an image to mount instead of `source`; it is on this node
+    sub_path: str = ""  # of the image
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who a container's first process runs as (CRI: LinuxContainerUser)."""
+
+    uid: int
+    gid: int
+    groups: Sequence[int] = ()  # supplementary ones, sorted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +72,16 @@ class SandboxConfig:
     namespace: str
     name: str
     hostname: str
-    subdomain: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     host_network: bool = False
+    host_pid: bool = False
+    host_ipc: bool = False
+    share_processes: bool = False  # one PID namespace for all containers
+    full_name: str = ""  # with the domain of the cluster, if it has one
+    kernel_name: str = ""  # what uname(2) says; "": the hostname
+    sysctls: Mapping[str, str] = field(default_factory=dict)  # of its own namespaces
+    strict_groups: bool = False  # the groups that the image gives its user do not count
     host_aliases: Sequence[tuple[str, Sequence[str]]] = ()
     ports: Sequence[Port] = ()  # of the node that lead to it
     dns_policy: str = "ClusterFirst"
@@ -91,6 +111,7 @@ class ContainerConfig:
     env: Mapping[str, str]
     mounts: Sequence[BindMount]
     log_path: Path  # below the sandbox's log_directory
+    target_id: str = ""  # the container whose PID namespace it joins (CRI: NamespaceOption.target_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +121,7 @@ class Started:
     id: str
     pid: int  # 0 where the runtime does not say
     image_id: str
+    user: User | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +149,8 @@ class Found:
     started_at: float
     exit: Exit | None  # None: it runs
     finished_at: float = 0.0
+    user: User | None = None
+    resources: Resources | None = None  # that it was started with, or has been updated to
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +318,10 @@ class Runtime(Protocol):
 
     async def start_container(self, sandbox: SandboxConfig, config: ContainerConfig) -> Started:
         """A new run replaces the container's earlier one. Raises StartError."""
+        ...
+
+    async def update_container(self, id: str, resources: Resources) -> None:
+        """CPU and memory of a container that runs. Raises NotRunning, or StartError for what cannot be."""
         ...
 
     async def stop_container(self, id: str, grace: float) -> None:

@@ -96,3 +96,14 @@ def processes(path: str, root: Path = ROOT) -> list[int]:
             with contextlib.suppress(OSError):
                 found.update(int(p) for p in (Path(directory) / "cgroup.procs").read_text().split())
     return sorted(found)
+
+
+def memory_in_use(path: str, root: Path = ROOT) -> int:
+    """Bytes that a group cannot do without: what it uses, less the files that were not used lately. 0 where nothing counts them."""
+    for group in groups(path, root):
+        for usage, inactive in (("memory.current", "inactive_file"), ("memory.usage_in_bytes", "total_inactive_file")):
+            with contextlib.suppress(OSError, ValueError):
+                used = int((group / usage).read_text())
+                lines = (group / "memory.stat").read_text().splitlines()
+                return used - sum(int(n) for name, n in (line.split() for line in lines) if name == inactive)
+    return 0

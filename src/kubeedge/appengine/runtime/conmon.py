@@ -132,6 +132,9 @@ def _last_line(text: str) -> str:
     return lines[-1][:500] if lines else ""
 
 
-def run(programs: Programs, arguments: Sequence[str], timeout: float = _TIMEOUT) -> subprocess.CompletedProcess[str]:
-    """The OCI runtime itself. Blocking; never raises for a status."""
-    return subprocess.run(programs.runtime_command(*arguments), capture_output=True, text=True, timeout=timeout)
+def run(
+    programs: Programs, arguments: Sequence[str], timeout: float = _TIMEOUT, *, text: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The OCI runtime itself, with `text` on its standard input. Blocking; never raises for a status."""
+    command = programs.runtime_command(*arguments)
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, input=text)

@@ -5,17 +5,29 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from kubeedge.api.pod import Container
+from kubeedge.api.pod import Container, Resources
 from kubeedge.appengine.images.store import Image
-from kubeedge.appengine.runtime import cgroups, conmon, image_volumes, mounts, oci_spec, records, seccomp, users
-from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, SandboxConfig, StartError
+from kubeedge.appengine.runtime import (
+    app_armor,
+    cgroups,
+    conmon,
+    image_volumes,
+    mounts,
+    oci_spec,
+    records,
+    seccomp,
+    users,
+)
+from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, SandboxConfig, StartError, User
 from kubeedge.appengine.runtime.layout import Layout
 from kubeedge.appengine.runtime.programs import Programs, possible_capabilities
 from kubeedge.appengine.runtime.records import Run
@@ -39,14 +51,22 @@ class Containers:
             supported=programs.has_seccomp and seccomp.kernel_filters(),
         )
 
-    def start(self, sandbox: SandboxConfig, config: ContainerConfig, image: Image, last: Run | None) -> Run:
-        """A new run that replaces `last`. Raises StartError; then nothing of either is left."""
-        container = config.container
+    def start(
+        self,
+        sandbox: SandboxConfig,
+        config: ContainerConfig,
+        images: Mapping[str, Image],
+        last: Run | None,
+        target: int,
+    ) -> Run:
+        """A new run that replaces `last`. `images` has its own and those that it mounts, `target` is the process whose PID namespace it
+        joins (0: none). Raises StartError; then nothing of either is left."""
+        container, image = config.container, images[config.image]
         self.programs = self.programs.check()
         self.remove(sandbox.uid, container.name, last)
         id = uuid.uuid4().hex
         try:
-            self._make_bundle(sandbox, config, image, id)
+            user = self._make_bundle(sandbox, config, images, id, target)
             config.log_path.parent.mkdir(parents=True, exist_ok=True)
             pid = conmon.create_and_start(
                 self.programs,
@@ -73,10 +93,12 @@ class Containers:
             image_id=image.id,
             started_at=time.time(),
             boot=self._boot,
-            stop_signal=image.config.stop_signal,
-            layers=[layer.name for layer in image.layers],
+            stop_signal=_stop_signal(container) or image.config.stop_signal,
+            layers=[layer.name for used in images.values() for layer in used.layers],
             tty=container.tty,
             stdin=container.stdin,
+            user=asdict(user),
+            resources=asdict(container.resources),
         )
         try:
             records.save_run(self._layout.pod(sandbox.uid), run)
@@ -85,9 +107,11 @@ class Containers:
             raise StartError("CreateContainerError", str(exc)) from exc
         return run
 
-    def _make_bundle(self, sandbox: SandboxConfig, config: ContainerConfig, image: Image, id: str) -> None:
+    def _make_bundle(
+        self, sandbox: SandboxConfig, config: ContainerConfig, images: Mapping[str, Image], id: str, target: int
+    ) -> User:
         """Root file system and configuration, as the OCI runtime takes them (runtime-spec, bundle.md)."""
-        container = config.container
+        container, image = config.container, images[config.image]
         base = self._layout.container(sandbox.uid, container.name)
         bundle, rootfs = base / "bundle", base / "rootfs"
         for directory in (base / "upper", base / "work", rootfs, bundle):
@@ -99,7 +123,8 @@ class Containers:
             [mount.target for mount in config.mounts],
             read_only_root=container.security.read_only_root,
         )
-        user = users.resolve(rootfs, image.config.user, container.security.user, container.security.group)
+        security = container.security
+        user = users.resolve(rootfs, image.config.user, security.user, security.group, strict=sandbox.strict_groups)
         held = oci_spec.effective_capabilities(container, user.uid, self._possible)["bounding"]
         spec = oci_spec.build(
             container,
@@ -107,16 +132,40 @@ class Containers:
             user=user,
             rootfs=rootfs,
             env=config.env,
-            mounts=[*image_mounts, *config.mounts, *self._own_mounts(sandbox.uid, container)],
-            namespaces=self._sandboxes.namespaces(sandbox),
+            mounts=[
+                *image_mounts,
+                *image_volumes.mount(base / "images", config.mounts, images),
+                *self._own_mounts(sandbox.uid, container),
+            ],
+            namespaces=self._namespaces(sandbox, target),
             cgroup=f"/{self._layout.group(sandbox.uid)}/{id}",
             oom_score_adj=_oom_score(),
             capabilities=self._possible,
             groups=sandbox.groups,
             pids_limit=self._sandboxes.pids_limit,
-            seccomp=self._filters.of(container.security, held),
+            seccomp=self._filters.of(security, held),
+            app_armor=app_armor.profile_of(security),
         )
         self._write_spec(id, bundle, spec)
+        return User(user.uid, user.gid, tuple(spec["process"]["user"]["additionalGids"]))
+
+    def _namespaces(self, sandbox: SandboxConfig, target: int) -> oci_spec.Namespaces:
+        namespaces = self._sandboxes.namespaces(sandbox)
+        return replace(namespaces, pid=f"/proc/{target}/ns/pid") if target else namespaces
+
+    def update(self, uid: str, run: Run, resources: Resources) -> None:
+        """CPU and memory of a run. Raises StartError."""
+        group = f"{self._layout.group(uid)}/{run.id}"
+        limit, used = resources.memory_limit, cgroups.memory_in_use(group)
+        if limit and used > limit:
+            raise StartError("Error", f"the memory limit {limit} is below what is in use ({used} bytes)")
+        document = json.dumps(oci_spec.limits_of(resources, lifted=True))
+        done = conmon.run(self.programs, ["update", "--resources", "-", run.id], text=document)
+        if done.returncode:
+            raise StartError("Error", done.stderr.strip()[-500:] or f"{self.programs.runtime} update failed")
+        run.resources = asdict(resources)
+        with contextlib.suppress(OSError):
+            records.save_run(self._layout.pod(uid), run)
 
     def _own_mounts(self, uid: str, container: Container) -> list[BindMount]:
         pod = self._layout.pod(uid)
@@ -147,8 +196,9 @@ class Containers:
             cgroups.kill_and_remove(f"{self._layout.group(uid)}/{run.id}")
             self._layout.remove_traces(run.id)
         base = self._layout.container(uid, name)
-        with contextlib.suppress(OSError):
-            mounts.unmount(base / "rootfs")
+        for mounted in (base / "rootfs", *image_volumes.mounted(base / "images")):
+            with contextlib.suppress(OSError):
+                mounts.unmount(mounted)
         trees.remove(base)  # of the container: its upper directory
 
     def is_alive(self, uid: str, run: Run) -> bool:
@@ -172,3 +222,12 @@ def _oom_score() -> int:
     """Above the agent's: a workload goes first. Never below our own, which would need CAP_SYS_RESOURCE."""
     own = int(Path("/proc/self/oom_score_adj").read_text())
     return min(1000, max(own, 500))
+
+
+def _stop_signal(container: Container) -> str:
+    """Of a real-time signal the number: the OCI runtimes know no names for them."""
+    name = container.stop_signal
+    for base, first in (("SIGRTMIN", signal.SIGRTMIN), ("SIGRTMAX", signal.SIGRTMAX)):
+        if name.startswith(base):
+            return str(first + int(name.removeprefix(base) or 0))
+    return name

@@ -19,7 +19,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kubeedge.api.pod import Resources
 from kubeedge.appengine.images.service import EmbeddedImages
+from kubeedge.appengine.images.store import Image
 from kubeedge.appengine.runtime import attach, cgroups, conmon, pod_network, programs, records, usage
 from kubeedge.appengine.runtime.base import (
     ContainerConfig,
@@ -33,6 +35,7 @@ from kubeedge.appengine.runtime.base import (
     SandboxStatus,
     Started,
     StartError,
+    User,
 )
 from kubeedge.appengine.runtime.cni import Network, masquerade
 from kubeedge.appengine.runtime.containers import Containers
@@ -167,8 +170,10 @@ class EmbeddedRuntime:
         if run.finished_at:
             exit = Exit(sandbox.uid, run.name, run.id, run.exit_code, run.reason, run.message)
         return Found(
-            run.name, run.attempt, run.id, run.pid, run.image, run.image_id, run.started_at, exit, run.finished_at
-        )
+            run.name, run.attempt, run.id, run.pid, run.image, run.image_id, run.started_at, exit, run.finished_at,
+            user=User(**run.user) if run.user else None,
+            resources=Resources(**run.resources) if run.resources else None,
+        )  # fmt: skip
 
     # -- sandboxes and containers --------------------------------------------------------------------------------------
 
@@ -183,20 +188,18 @@ class EmbeddedRuntime:
         sandbox = self._pods.get(uid)
         if sandbox is None:
             return None
-        pinned = self._layout.namespaces(uid) / ("ipc" if sandbox.host_network else "net")
-        ready = sandbox.boot == self._boot and pinned.exists() and (sandbox.host_network or bool(sandbox.ip))
+        pinned = self._layout.namespaces(uid)
+        ready = sandbox.boot == self._boot and pinned.is_dir() and (sandbox.host_network or bool(sandbox.ip))
         return SandboxStatus(uid, sandbox.ip if ready else "", ready)
 
     async def start_container(self, sandbox: SandboxConfig, config: ContainerConfig) -> Started:
         """StartError also when the image is not on this node, or the pod has no sandbox."""
-        image = self.images.find(config.image)
-        if image is None:
-            raise StartError("ErrImageNeverPull", f"image {config.image} is not on this node")
+        images = {name: self._image(name) for name in (config.image, *(m.image for m in config.mounts if m.image))}
         pod, name = self._pods.get(sandbox.uid), config.container.name
         if pod is None:
             raise StartError("CreateContainerError", f"pod {sandbox.uid} has no sandbox")
-        last = pod.runs.get(name)
-        run = await asyncio.to_thread(self._containers.start, sandbox, config, image, last)
+        last, target = pod.runs.get(name), self._target(config)
+        run = await asyncio.to_thread(self._containers.start, sandbox, config, images, last, target)
         if last is not None:
             self._by_id.pop(last.id, None)
         pod.runs[name] = run
@@ -205,7 +208,27 @@ class EmbeddedRuntime:
             self._watch.add(run.id, run.pid)
         if read_exit(self._layout.exits, run.id) is not None:  # it ended before we knew its name
             asyncio.get_running_loop().call_soon(self._ended, run.id)
-        return Started(run.id, run.pid, run.image_id)
+        return Started(run.id, run.pid, run.image_id, User(**run.user) if run.user else None)
+
+    def _image(self, name: str) -> Image:
+        image = self.images.find(name)
+        if image is None:
+            raise StartError("ErrImageNeverPull", f"image {name} is not on this node")
+        return image
+
+    def _target(self, config: ContainerConfig) -> int:
+        """The process whose PID namespace is joined; 0: none."""
+        if not config.target_id:
+            return 0
+        _, run = self._find(config.target_id)
+        if run is None or run.finished_at:
+            raise StartError("CreateContainerError", f"container {config.container.target} does not run")
+        return run.pid
+
+    async def update_container(self, id: str, resources: Resources) -> None:
+        """Refuses a memory limit below what is in use: the kernel would end the container for it, or refuse it itself."""
+        uid, run = self._running(id)
+        await asyncio.to_thread(self._containers.update, uid, run, resources)
 
     async def stop_container(self, id: str, grace: float) -> None:
         """After SIGKILL without an exit the whole cgroup is killed, and the run counts as lost."""

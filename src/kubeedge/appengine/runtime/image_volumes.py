@@ -1,17 +1,20 @@
-"""The volumes that an image asks for (VOLUME in a Dockerfile, `Volumes` in its configuration).
+"""The volumes that an image asks for (VOLUME in a Dockerfile, `Volumes` in its configuration), and images that are volumes themselves.
 
-They are directories of the container's own file system, with owner, mode and content as in the image, and end with the container, as the
+The former are directories of the container's own file system, with owner, mode and content as in the image, and end with the container, as the
 anonymous volumes of the other Kubernetes runtimes do. They can be written to also when the rest of that file system cannot.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from kubeedge.appengine.images.store import Image
 from kubeedge.appengine.images.tree import Tree
-from kubeedge.appengine.runtime.base import BindMount
+from kubeedge.appengine.runtime import mounts
+from kubeedge.appengine.runtime.base import BindMount, StartError
 
 
 def prepare(rootfs: Path, paths: Sequence[str], mounted: Collection[str], *, read_only_root: bool) -> list[BindMount]:
@@ -25,3 +28,23 @@ def prepare(rootfs: Path, paths: Sequence[str], mounted: Collection[str], *, rea
         if read_only_root:
             binds.append(BindMount(directory, path))
     return binds
+
+
+def mount(directory: Path, asked: Sequence[BindMount], images: Mapping[str, Image]) -> Iterator[BindMount]:
+    """Each image that is mounted as a volume gets a directory of its own below `directory`. Raises StartError, OSError."""
+    for number, wanted in enumerate(asked):
+        if not wanted.image:
+            yield wanted
+            continue
+        target = directory / str(number)
+        target.mkdir(parents=True)
+        mounts.overlay_read_only(images[wanted.image].layers, target)
+        source = (target / wanted.sub_path).resolve() if wanted.sub_path else target
+        if not source.exists() or not source.is_relative_to(target):
+            raise StartError("CreateContainerError", f"subPath {wanted.sub_path!r} is not in image {wanted.image}")
+        yield replace(wanted, source=source)
+
+
+def mounted(directory: Path) -> list[Path]:
+    """Where mount() has mounted something."""
+    return list(directory.iterdir()) if directory.is_dir() else []

@@ -42,12 +42,26 @@ def tmpfs(target: Path, size: int, mode: int) -> None:
 def overlay(lower: Sequence[Path], upper: Path, work: Path, target: Path) -> None:
     """`lower` from the lowest layer up. Paths of upper and work must be free of ':' and ',': ours are."""
     with contextlib.ExitStack() as stack:
-        opened = []  # the options of a mount have room for one page, which is 40 of our paths
-        for path in reversed(lower):
-            opened.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
-            stack.callback(os.close, opened[-1])
-        layers = ":".join(f"/proc/self/fd/{fd}" for fd in opened)
-        mount("overlay", target, "overlay", 0, f"lowerdir={layers},upperdir={upper},workdir={work}")
+        mount("overlay", target, "overlay", 0, f"lowerdir={_opened(lower, stack)},upperdir={upper},workdir={work}")
+
+
+def overlay_read_only(lower: Sequence[Path], target: Path) -> None:
+    """As overlay(), with nothing above it. One layer alone is bound: an overlay needs two."""
+    if len(lower) == 1:
+        bind_private(str(lower[0]), target)
+        return
+    with contextlib.ExitStack() as stack:
+        mount("overlay", target, "overlay", libc.MS_RDONLY, f"lowerdir={_opened(lower, stack)}")
+
+
+def _opened(lower: Sequence[Path], stack: contextlib.ExitStack) -> str:
+    """The uppermost first, as lowerdir has it. The options of a mount have room for one page, which is 40 of our paths."""
+    layers = []
+    for path in reversed(lower):
+        fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        stack.callback(os.close, fd)
+        layers.append(f"/proc/self/fd/{fd}")
+    return ":".join(layers)
 
 
 def bind(source: str, target: Path) -> None:

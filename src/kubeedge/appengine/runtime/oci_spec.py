@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kubeedge.api.pod import Container
+from kubeedge.api.pod import Container, Resources
 from kubeedge.appengine.runtime.base import BindMount, StartError
 
 CAPABILITIES = (
@@ -24,6 +24,7 @@ _MASKED = (
 _READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CPU_PERIOD = 100_000  # microseconds
+_PROPAGATION = {"None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,12 @@ class ImageConfig:
 
 @dataclass(frozen=True, slots=True)
 class Namespaces:
-    """Files to join; "" leaves the machine's own."""
+    """Files to join; "" leaves the machine's own. Of processes, None is a new one for the container alone."""
 
     net: str
     ipc: str
     uts: str
+    pid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ def build(
     groups: Sequence[int],  # besides the user's own
     pids_limit: int = 0,  # processes and threads; 0: no limit of its own
     seccomp: Mapping[str, Any] | None = None,  # the filter, as the specification has it
+    app_armor: str = "",  # the name of a loaded profile
 ) -> dict[str, Any]:
     """The content of config.json. Raises StartError when the pod demands a user other than root and the image has none."""
     security = container.security
@@ -89,16 +92,19 @@ def build(
             "capabilities": effective_capabilities(container, user.uid, capabilities),
             "noNewPrivileges": not security.escalation and not security.privileged,
             "oomScoreAdj": oom_score_adj,
+            **({"apparmorProfile": app_armor} if app_armor else {}),
         },
         "root": {"path": str(rootfs), "readonly": security.read_only_root},
         "mounts": [*_standard_mounts(security.privileged), *(_bind(m) for m in _ordered(mounts))],
         "linux": {
             "namespaces": [
-                {"type": "pid"},
+                *([{"type": "pid"}] if namespaces.pid is None else []),
                 {"type": "mount"},
                 *({"type": kind, "path": path} for kind, path in
-                  (("network", namespaces.net), ("ipc", namespaces.ipc), ("uts", namespaces.uts)) if path),
+                  (("network", namespaces.net), ("ipc", namespaces.ipc), ("uts", namespaces.uts), ("pid", namespaces.pid))
+                  if path),
             ],
+            **_root_propagation(mounts),
             "cgroupsPath": cgroup,
             "resources": _resources(container, pids_limit),
             **({"seccomp": seccomp} if seccomp is not None else {}),
@@ -193,18 +199,44 @@ def _bind(mount: BindMount) -> dict[str, Any]:
         "destination": mount.target,
         "type": "bind",
         "source": str(mount.source),
-        "options": ["rbind", "rprivate", "ro" if mount.read_only else "rw"],
+        "options": [
+            "rbind",
+            _PROPAGATION[mount.propagation],
+            "ro" if mount.read_only else "rw",
+            *(["rro"] if mount.recursive_read_only != "Disabled" else []),
+            *(["noexec"] if mount.image else []),
+        ],
     }
 
 
+def _root_propagation(mounts: Sequence[BindMount]) -> dict[str, str]:
+    """What is mounted on the node later comes only into containers whose root is not cut off from it (mount_namespaces(7))."""
+    asked = {_PROPAGATION[mount.propagation] for mount in mounts}
+    found = next((kind for kind in ("rshared", "rslave") if kind in asked), "")
+    return {"rootfsPropagation": found} if found else {}
+
+
+def limits_of(resources: Resources, *, lifted: bool = False) -> dict[str, Any]:
+    """CPU and memory, also for an update of a container that runs: with `lifted`, a limit that is not there any more is said to be none."""
+    cpu: dict[str, int] = {"shares": max(2, resources.cpu_request * 1024 // 1000)}
+    if resources.cpu_limit:
+        cpu.update(period=_CPU_PERIOD, quota=max(1000, resources.cpu_limit * _CPU_PERIOD // 1000))
+    elif lifted:
+        cpu.update(period=_CPU_PERIOD, quota=-1)
+    made: dict[str, Any] = {"cpu": cpu}
+    if resources.memory_limit:
+        made["memory"] = {"limit": resources.memory_limit}
+    elif lifted:
+        made["memory"] = {"limit": -1}
+    return made
+
+
 def _resources(container: Container, pids_limit: int) -> dict[str, Any]:
-    limits = container.resources
-    cpu: dict[str, int] = {"shares": max(2, limits.cpu_request * 1024 // 1000)}
-    if limits.cpu_limit:
-        cpu.update(period=_CPU_PERIOD, quota=max(1000, limits.cpu_limit * _CPU_PERIOD // 1000))
-    resources: dict[str, Any] = {"cpu": cpu}
-    if limits.memory_limit:
-        resources["memory"] = {"limit": limits.memory_limit}
+    resources = limits_of(container.resources)
+    if pages := container.resources.huge_pages:
+        resources["hugepageLimits"] = [
+            {"pageSize": size.replace("i", "") + "B", "limit": n} for size, n in pages.items()
+        ]
     if pids_limit:
         resources["pids"] = {"limit": pids_limit}
     if not container.security.privileged:

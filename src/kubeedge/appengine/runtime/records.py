@@ -31,6 +31,8 @@ class Run:
     )
     tty: bool = False
     stdin: bool = False
+    user: dict[str, Any] | None = None  # base.User; None: of an agent that did not say
+    resources: dict[str, Any] | None = None  # api.pod.Resources
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ import shutil
 import socket
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kubeedge._fastpath import libc
@@ -16,13 +16,15 @@ from kubeedge.appengine.runtime import mounts
 from kubeedge.appengine.runtime.base import SandboxConfig
 
 _FLAGS = {"net": libc.CLONE_NEWNET, "ipc": libc.CLONE_NEWIPC, "uts": libc.CLONE_NEWUTS}
-_CLUSTER_DOMAIN = "cluster.local"
 EVERY_KIND = tuple(_FLAGS)
+NO_SYSCTLS: Mapping[str, str] = {}
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
 
 
-def pin_namespaces(directory: Path, hostname: str, kinds: Sequence[str] = EVERY_KIND) -> None:
-    """New namespaces without a process, each held by a bind mount.
+def pin_namespaces(
+    directory: Path, hostname: str, kinds: Sequence[str] = EVERY_KIND, sysctls: Mapping[str, str] = NO_SYSCTLS
+) -> None:
+    """New namespaces without a process, each held by a bind mount, and kernel parameters of theirs.
 
     A thread of its own leaves ours, and ends: namespaces belong to threads, and no other program is needed.
     """
@@ -30,24 +32,36 @@ def pin_namespaces(directory: Path, hostname: str, kinds: Sequence[str] = EVERY_
     for kind in kinds:
         (directory / kind).touch()
     problems: list[OSError] = []
-    thread = threading.Thread(target=_pin, args=(directory, hostname, kinds, problems), name="namespaces")
+    args = (directory, hostname, kinds, sysctls, problems)
+    thread = threading.Thread(target=_pin, args=args, name="namespaces")
     thread.start()
     thread.join()
     if problems:
         raise problems[0]
 
 
-def _pin(directory: Path, hostname: str, kinds: Sequence[str], problems: list[OSError]) -> None:
+def _pin(
+    directory: Path, hostname: str, kinds: Sequence[str], sysctls: Mapping[str, str], problems: list[OSError]
+) -> None:
     try:
         libc.unshare(sum(_FLAGS[kind] for kind in kinds))
         if "uts" in kinds:
             socket.sethostname(hostname)
         if "net" in kinds:
             _loopback_up()
+        for name, value in sysctls.items():  # /proc/sys shows the namespaces of who opens a file of it
+            _set_sysctl(name, value)
         for kind in kinds:
             mounts.bind(f"/proc/thread-self/ns/{kind}", directory / kind)
     except OSError as exc:
         problems.append(exc)
+
+
+def _set_sysctl(name: str, value: str) -> None:
+    try:
+        (Path("/proc/sys") / name.replace(".", "/")).write_text(value)
+    except OSError as exc:
+        raise OSError(exc.errno, f"sysctl {name}={value}: {exc.strerror}") from exc
 
 
 def _loopback_up() -> None:
@@ -70,15 +84,11 @@ def write_etc(directory: Path, config: SandboxConfig, ip: str) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     hosts = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
     if ip:
-        full = (
-            f"{config.hostname}.{config.subdomain}.{config.namespace}.svc.{_CLUSTER_DOMAIN}\t"
-            if config.subdomain
-            else ""
-        )
+        full = f"{config.full_name}\t" if config.full_name else ""
         hosts.append(f"{ip}\t{full}{config.hostname}")
     hosts += [f"{address}\t{' '.join(names)}" for address, names in config.host_aliases]
     (directory / "hosts").write_text("\n".join(hosts) + "\n")
-    (directory / "hostname").write_text(config.hostname + "\n")
+    (directory / "hostname").write_text((config.kernel_name or config.hostname) + "\n")
     resolv = machine_resolver() if config.dns_policy != "None" else ""
     if servers := config.dns.get("nameservers"):
         resolv = "".join(f"nameserver {s}\n" for s in servers)

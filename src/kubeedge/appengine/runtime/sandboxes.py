@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+from pathlib import Path
 
 from kubeedge.appengine.runtime import cgroups, conmon, mounts, oci_spec, records, sandbox_files
 from kubeedge.appengine.runtime.base import SandboxConfig, StartError
@@ -12,7 +13,13 @@ from kubeedge.appengine.runtime.layout import Layout
 from kubeedge.appengine.runtime.programs import Programs
 from kubeedge.appengine.runtime.records import Sandbox
 
-_HOST_NETWORK_KINDS = ("ipc",)  # of its own; net and uts are the machine's, as with the kubelet
+_MAX_HOSTNAME = 64  # characters; what sethostname(2) takes
+
+
+def _own_kinds(config: SandboxConfig) -> list[str]:
+    """Of namespaces that the pod does not share with the machine: on its network, uts is the machine's too, as with the kubelet."""
+    shared = {*(("net", "uts") if config.host_network else ()), *(("ipc",) if config.host_ipc else ())}
+    return [kind for kind in sandbox_files.EVERY_KIND if kind not in shared]
 
 
 class Sandboxes:
@@ -28,6 +35,9 @@ class Sandboxes:
         """A new one; what is left of an earlier one is removed first. Raises StartError."""
         if config.handler:
             raise StartError("FailedCreatePodSandBox", f'no runtime for handler "{config.handler}" is configured')
+        if len(config.kernel_name) > _MAX_HOSTNAME:
+            message = f"FQDN {config.kernel_name} is too long ({_MAX_HOSTNAME} is the max, {len(config.kernel_name)} characters requested)"
+            raise StartError("FailedCreatePodSandBox", message)
         if sandbox is None:
             sandbox = Sandbox(config.uid, config.namespace, config.name, "", config.host_network, self._boot)
         try:
@@ -46,26 +56,34 @@ class Sandboxes:
         sandbox.boot, sandbox.ip = self._boot, ""
         sandbox.ports = [port_mapping(p) for p in config.ports]
         records.save_sandbox(directory, sandbox)  # what is made from here on will be swept
-        kinds = _HOST_NETWORK_KINDS if config.host_network else sandbox_files.EVERY_KIND
-        sandbox_files.pin_namespaces(self._layout.namespaces(uid), config.hostname, kinds)
+        self._pin(config)
         if not config.host_network:
             sandbox.ip = self._network.add(uid, self._layout.namespaces(uid) / "net", sandbox.ports)
         sandbox_files.write_etc(directory / "etc", config, sandbox.ip)
-        shm = directory / "shm"
+        self._mount_shm(directory / "shm", config)
+        records.save_sandbox(directory, sandbox)
+
+    def _pin(self, config: SandboxConfig) -> None:
+        name = config.kernel_name or config.hostname
+        sandbox_files.pin_namespaces(self._layout.namespaces(config.uid), name, _own_kinds(config), config.sysctls)
+
+    @staticmethod
+    def _mount_shm(shm: Path, config: SandboxConfig) -> None:
+        """POSIX shared memory goes with the IPC namespace (ipc_namespaces(7), shm_overview(7))."""
         shm.mkdir(exist_ok=True, mode=0o1777)
         mounts.unmount(shm)
-        mounts.mount("shm", shm, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=1777,size=65536k")
-        records.save_sandbox(directory, sandbox)
+        if config.host_ipc:
+            mounts.bind_private("/dev/shm", shm)
+        else:
+            mounts.mount("shm", shm, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=1777,size=65536k")
 
     def namespaces(self, config: SandboxConfig) -> oci_spec.Namespaces:
         """What its containers join."""
-        pinned = self._layout.namespaces(config.uid)
-        if config.host_network:
-            ipc = pinned / "ipc"
-            if not ipc.exists():  # a pod from before this agent
-                sandbox_files.pin_namespaces(pinned, config.hostname, _HOST_NETWORK_KINDS)
-            return oci_spec.Namespaces("", str(ipc), "")
-        return oci_spec.Namespaces(*(str(pinned / kind) for kind in ("net", "ipc", "uts")))
+        pinned, own = self._layout.namespaces(config.uid), _own_kinds(config)
+        if own == ["ipc"] and not (pinned / "ipc").exists():  # a pod from before this agent
+            self._pin(config)
+        net, ipc, uts = (str(pinned / kind) if kind in own else "" for kind in ("net", "ipc", "uts"))
+        return oci_spec.Namespaces(net, ipc, uts, "" if config.host_pid else None)
 
     def remove_network(self, sandbox: Sandbox) -> None:
         """Runs CNI DEL, for which the namespace may be missing, and unpins the namespaces. A failure of a plugin is no error."""

@@ -10,8 +10,10 @@ from kubeedge.appengine.runtime.oci_spec import ContainerUser
 _MAX_FILE = 1024 * 1024  # bytes
 
 
-def resolve(rootfs: Path, image_user: str, user: int | None, group: int | None) -> ContainerUser:
-    """Raises StartError for a name that the image does not know."""
+def resolve(
+    rootfs: Path, image_user: str, user: int | None, group: int | None, *, strict: bool = False
+) -> ContainerUser:
+    """Raises StartError for a name that the image does not know. `strict`: its groups file gives the user no further groups."""
     name, _, group_name = image_user.partition(":")
     passwd = _read(rootfs, "etc/passwd")
     uid, gid, home = 0, 0, "/root" if not name else "/"
@@ -30,6 +32,8 @@ def resolve(rootfs: Path, image_user: str, user: int | None, group: int | None) 
         gid = group
     elif group_name:
         gid = _group(rootfs, group_name)
+    if strict:
+        return ContainerUser(uid, gid, (), home)
     own = [e[0] for e in passwd if len(e) > 2 and e[2] == str(uid)]
     members = [int(g[2]) for g in _read(rootfs, "etc/group") if len(g) > 3 and set(own) & set(g[3].split(","))]
     return ContainerUser(uid, gid, tuple(sorted(set(members) - {gid})), home)

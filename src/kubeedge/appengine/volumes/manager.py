@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from kubeedge.api.pod import Container, Pod
+from kubeedge.api.pod import IMAGE_VOLUME, Container, Pod
 from kubeedge.appengine import resolve
 from kubeedge.appengine.resolve import Lookup
 from kubeedge.appengine.runtime import mounts
@@ -35,15 +35,19 @@ class VolumeManager:
         for number, mount in enumerate(container.mounts):
             if mount.is_expression:
                 mount = replace(mount, sub_path=resolve.sub_path(mount.sub_path, env))
+            if (reference := pod.image_of(mount)) is not None:  # the runtime mounts it
+                binds.append(BindMount(Path("/"), mount.path, read_only=True, image=reference, sub_path=mount.sub_path))
+                continue
             volume = self._volume(pod, mount.name, ip)
             pin = self._of(pod.uid) / sub_path.PINS / container.name / str(number)
-            binds.append(sub_path.bind(mount, volume.mount(), pin, read_only=volume.read_only))
+            bind = sub_path.bind(mount, volume.mount(), pin, read_only=volume.read_only)
+            binds.append(replace(bind, propagation=mount.propagation, recursive_read_only=mount.recursive_read_only))
         return binds
 
     def refresh(self, pod: Pod, ip: str) -> None:
         """Volumes that are there get the newest content; of what went away the files stay, as with the kubelet. One that was lost waits
         for its container, which is restarted."""
-        for name in pod.volumes:
+        for name in _on_disk(pod):
             with contextlib.suppress(KubeEdgeError, OSError):
                 volume = self._volume(pod, name, ip)
                 if volume.recover():
@@ -51,7 +55,7 @@ class VolumeManager:
 
     def over_limit(self, pod: Pod) -> str:
         """Which volume uses more than it may, in the kubelet's words."""
-        return next((problem for name in pod.volumes if (problem := self._volume(pod, name, "").over_limit())), "")
+        return next((problem for name in _on_disk(pod) if (problem := self._volume(pod, name, "").over_limit())), "")
 
     def remove(self, uid: str, pod: Pod | None) -> None:
         """All of a pod; `pod` is None when its specification is lost. Goes on past what fails, and raises OSError at the end."""
@@ -62,7 +66,7 @@ class VolumeManager:
 
     def _unmount(self, pod: Pod) -> None:
         problems: list[OSError] = []
-        for name in pod.volumes:
+        for name in _on_disk(pod):
             try:
                 with contextlib.suppress(KubeEdgeError):
                     self._volume(pod, name, "").unmount()
@@ -93,3 +97,8 @@ class VolumeManager:
 
     def _of(self, uid: str) -> Path:
         return self._root / uid
+
+
+def _on_disk(pod: Pod) -> list[str]:
+    """Those that are mounted here, and not by the runtime."""
+    return [name for name, volume in pod.volumes.items() if volume.kind != IMAGE_VOLUME]

@@ -1,0 +1,97 @@
+"""Probes and lifecycle hooks of a container from their JSON. Raises Invalid with the field's path, Unsupported for what no node does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kubeedge.api.json_fields import mapping_of, read, read_list, read_mapping, read_texts
+from kubeedge.api.pod import Hook, Probe
+from kubeedge.errors import Invalid
+
+_MAX_GRACE = 365 * 24 * 3600  # seconds; longer is a mistake
+_ACTIONS = ("exec", "httpGet", "tcpSocket", "grpc")
+
+
+def probe(item: Any, path: str) -> Probe | None:
+    """A Probe v1; None when there is none."""
+    if item is None:
+        return None
+    p = mapping_of(item, path)
+    return _action(
+        p,
+        path,
+        {
+            "initial_delay": float(read(p, "initialDelaySeconds", int, path, 0)),
+            "period": float(read(p, "periodSeconds", int, path, 10) or 10),
+            "timeout": float(read(p, "timeoutSeconds", int, path, 1) or 1),
+            "failure_threshold": read(p, "failureThreshold", int, path, 3) or 3,
+            "success_threshold": read(p, "successThreshold", int, path, 1) or 1,
+            "grace": _grace(p, path),
+        },
+    )
+
+
+def hook(lifecycle: Mapping[str, Any], name: str, path: str) -> Hook | None:
+    """A LifecycleHandler v1, "postStart" or "preStop"; None when there is none."""
+    where = f"{path}.lifecycle.{name}"
+    handler = read_mapping(lifecycle, name, f"{path}.lifecycle")
+    if not handler:
+        return None
+    if "sleep" in handler:
+        return Hook(None, seconds(read_mapping(handler, "sleep", where).get("seconds", 0), f"{where}.sleep.seconds"))
+    if "grpc" in handler or not any(kind in handler for kind in _ACTIONS):
+        raise Invalid("must have one of exec, httpGet, tcpSocket and sleep", path=where)
+    return Hook(_action(handler, where, {}))
+
+
+def seconds(value: Any, path: str) -> float:
+    """A grace period; 30 when it is None."""
+    if value is None:
+        return 30.0
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_GRACE:
+        raise Invalid(f"{value!r:.60} is not a number of seconds", path=path)
+    return float(value)
+
+
+def _action(p: Mapping[str, Any], path: str, common: Mapping[str, Any]) -> Probe:
+    if "exec" in p:
+        return Probe("exec", tuple(read_texts(read_mapping(p, "exec", path), "command", path) or ()), **common)
+    if "httpGet" in p:
+        h = read_mapping(p, "httpGet", path)
+        if h.get("scheme") == "HTTPS":  # nobody could say whose certificate it must be: that it listens has to do
+            return Probe("tcp", port=_port(h, path), host=str(h.get("host") or ""), **common)
+        return Probe(
+            "http",
+            path=str(h.get("path") or "/"),
+            port=_port(h, path),
+            host=str(h.get("host") or ""),
+            headers=tuple(_header(x, path) for x in read_list(h, "httpHeaders", path)),
+            **common,
+        )
+    if "tcpSocket" in p:
+        t = read_mapping(p, "tcpSocket", path)
+        return Probe("tcp", port=_port(t, path), host=str(t.get("host") or ""), **common)
+    if "grpc" in p:
+        g = read_mapping(p, "grpc", path)
+        if not isinstance(g.get("port"), int):
+            raise Invalid(f"{g.get('port')!r:.60} is not a number", path=f"{path}.grpc.port")
+        return Probe("grpc", port=_port(g, path), service=read(g, "service", str, path, ""), **common)
+    raise Invalid("must have one of exec, httpGet, tcpSocket and grpc", path=path)
+
+
+def _header(item: Any, path: str) -> tuple[str, str]:
+    header = mapping_of(item, f"{path}.httpGet.httpHeaders")
+    return str(header.get("name")), str(header.get("value"))
+
+
+def _grace(p: Mapping[str, Any], path: str) -> float | None:
+    value = p.get("terminationGracePeriodSeconds")
+    return None if value is None else seconds(value, f"{path}.terminationGracePeriodSeconds")
+
+
+def _port(values: Mapping[str, Any], path: str) -> int | str:
+    port = values.get("port", 0)
+    if isinstance(port, bool) or not isinstance(port, int | str) or (isinstance(port, int) and not 0 < port < 65536):
+        raise Invalid(f"{port!r:.60} is not a port", path=f"{path}.port")
+    return port
