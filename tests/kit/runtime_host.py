@@ -8,19 +8,25 @@ stdout: one JSON object, what the scenario (a function of this file) saw.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import signal
 import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from kubeedge.api.pod import Resources
 from kubeedge.api.pod_parser import parse
 from kubeedge.appengine import logs
 from kubeedge.appengine.images.service import EmbeddedImages
 from kubeedge.appengine.images.store import ImageStore
 from kubeedge.appengine.prepare import sandbox_config
+from kubeedge.appengine.runtime import mounts as runtime_mounts
 from kubeedge.appengine.runtime.base import ContainerConfig, Exit, NotRunning, SandboxConfig, StartError, Streams
 from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
+from kubeedge.appengine.volumes.manager import VolumeManager
 
 IMAGE = "docker.io/library/demo:1"
 LINE = b"0123456789abcdef" * 64  # one KiB
@@ -59,6 +65,36 @@ class Bench:
         ).containers  # fmt: skip
         log = logs.path(self.root / "logs", "default", "p", "u1", name, 0)
         return (await self.runtime.start_container(self.sandbox, ContainerConfig(container, 0, IMAGE, {}, [], log))).id
+
+    @contextlib.asynccontextmanager
+    async def another_pod(self, uid: str, **spec: Any) -> AsyncIterator[Callable[..., Awaitable[str]]]:
+        """A sandbox of its own; what it gives starts one of the pod's containers, by name, and answers its id."""
+        pod = parse({"metadata": {"name": uid, "namespace": "default", "uid": uid}, "spec": spec})
+        sandbox = sandbox_config(pod, logs.directory(self.root / "logs", "default", uid, uid))
+        volumes = VolumeManager(self.root / "volumes", find=lambda *_: None, node="edge1", host_ip="")
+
+        async def start(name: str, target_id: str = "") -> str:
+            (container,) = [c for c in pod.all_containers if c.name == name]
+            mounts = await asyncio.to_thread(volumes.mount, pod, container, "", {})
+            log = logs.path(self.root / "logs", "default", uid, uid, name, 0)
+            config = ContainerConfig(container, 0, IMAGE, {}, mounts, log, target_id)
+            return (await self.runtime.start_container(sandbox, config)).id
+
+        await self.runtime.create_sandbox(sandbox)
+        try:
+            yield start
+        finally:
+            await self.runtime.remove_pod(uid)
+            await asyncio.to_thread(volumes.remove, uid, pod)
+
+    async def says(self, id: str, command: str) -> str:
+        """What a shell in a container answers, with its exit status when that is not 0."""
+        result = await self.runtime.exec_sync(id, ["sh", "-c", command], 30)
+        return result.output.decode().strip() + (f" [{result.exit_code}]" if result.exit_code else "")
+
+
+def sleeper(name: str = "main", command: str = "sleep 1000", **fields: Any) -> dict[str, Any]:
+    return {"name": name, "image": IMAGE, "command": ["sh", "-c", command], **fields}
 
 
 async def everything(streams: Streams) -> dict[str, Any]:
@@ -153,7 +189,7 @@ async def the_end_of_exec(bench: Bench) -> dict[str, Any]:
         except NotRunning as exc:
             refused.append(str(exc))
     sync = await runtime.exec_sync(id, ["true"], 5)
-    pid_files = [p.name for p in (bench.root / "run/s").glob("exec-*")]
+    pid_files = [p.name for p in (bench.root / "run").glob("*/exec-*")]
     return {
         "before": before, "ended": ended["code"], "refused": refused, "sync": sync.exit_code, "pid_files": pid_files,
     }  # fmt: skip
@@ -249,6 +285,121 @@ async def images_and_sandboxes(bench: Bench) -> dict[str, Any]:
         "left": left, "none": await runtime.sandbox_status("u1") is None, "handler": handler,
         "handlers": list(runtime.handlers), "version": runtime.version, "scheme": runtime.scheme,
     }  # fmt: skip
+
+
+async def namespaces_and_parameters(bench: Bench) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    sysctls = [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "81"},
+               {"name": "kernel/shm_rmid_forced", "value": "1"}]  # fmt: skip
+    spec = {"hostname": "web-0", "subdomain": "web", "setHostnameAsFQDN": True, "securityContext": {"sysctls": sysctls}}
+    async with bench.another_pod("u2", containers=[sleeper()], ephemeralContainers=[sleeper("debug")], **spec) as start:
+        id = await start("main")
+        files = "/proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced"
+        seen["parameters"] = (await bench.says(id, f"cat {files}")).split()
+        seen["names"] = (await bench.says(id, "hostname; cat /etc/hostname")).split()
+        debug = await start("debug", id)
+        look = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline; done"
+        seen["target"] = [await bench.says(one, look) for one in (id, debug)]
+        ipc = os.readlink("/proc/self/ns/ipc")
+        seen["own ipc"] = await bench.says(id, "readlink /proc/self/ns/ipc") != ipc
+        try:
+            await start("debug", "0" * 32)
+        except StartError as exc:
+            seen["no target"] = str(exc)
+    async with bench.another_pod("u3", hostPID=True, hostIPC=True, hostNetwork=True, containers=[sleeper()]) as start:
+        id = await start("main")
+        marker = Path("/dev/shm/of-the-machine")
+        marker.touch()
+        pid = await bench.says(id, f"tr '\\0' ' ' < /proc/{os.getpid()}/cmdline")
+        seen["host"] = ["runtime_host" in pid, await bench.says(id, "readlink /proc/self/ns/ipc") == ipc,
+                        await bench.says(id, "ls /dev/shm/of-the-machine")]  # fmt: skip
+        marker.unlink()
+    try:
+        async with bench.another_pod("u4", containers=[sleeper()], **{**spec, "hostname": "x" * 60}):
+            pass
+    except StartError as exc:
+        seen["too long"] = str(exc)
+    seen["left"] = sorted(p.name for p in (bench.root / "run/ns").iterdir())
+    return seen
+
+
+async def mounts_and_groups(bench: Bench) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    host = bench.root / "host"
+    host.mkdir()
+    runtime_mounts.bind(str(host), host)
+    shared = await asyncio.create_subprocess_exec("mount", "--make-shared", str(host))  # as the root of a machine is
+    assert await shared.wait() == 0
+    (host / "below").mkdir()
+    runtime_mounts.mount("tmpfs", host / "below", "tmpfs")
+    volumes = [{"name": "h", "hostPath": {"path": str(host)}}, {"name": "i", "image": {"reference": IMAGE}}]
+    mounts = [
+        {"name": "h", "mountPath": "/plain", "readOnly": True},
+        {"name": "h", "mountPath": "/all", "readOnly": True, "recursiveReadOnly": "Enabled"},
+        {"name": "h", "mountPath": "/slave", "mountPropagation": "HostToContainer"},
+        {"name": "i", "mountPath": "/image"},
+        {"name": "i", "mountPath": "/part", "subPath": "bin"},
+    ]
+    strict = {"supplementalGroupsPolicy": "Strict", "supplementalGroups": [4321]}
+    user = {"runAsUser": 1000, "runAsGroup": 1000}
+    async with bench.another_pod(
+        "u2", volumes=volumes, securityContext=strict,
+        containers=[sleeper(volumeMounts=mounts), sleeper("other", securityContext=user)],
+    ) as start:  # fmt: skip
+        id, other = await start("main"), await start("other")
+        writes = {p: await bench.says(id, f"touch {p}/below/x 2>/dev/null || echo no") for p in ("/plain", "/all")}
+        seen["writes"] = writes
+        late = host / "late"
+        late.mkdir()
+        runtime_mounts.mount("tmpfs", late, "tmpfs")
+        (late / "file").touch()
+        seen["late"] = [await bench.says(id, f"ls {p}/late") for p in ("/slave", "/plain")]
+        seen["image"] = await bench.says(id, "test -e /image/bin/sh && test -e /part/sh && echo there")
+        seen["image writes"] = await bench.says(id, "touch /image/x 2>/dev/null || echo no")
+        seen["image runs"] = await bench.says(id, "/image/bin/sh -c true 2>/dev/null || echo no")
+        seen["groups"] = await bench.says(other, "id -G; grep Groups /proc/1/status")
+        runtime_mounts.unmount(late)
+    runtime_mounts.unmount(host / "below")
+    runtime_mounts.unmount(host)
+    await bench.runtime.remove_pod("u1")
+    await bench.runtime.images.remove("demo:1")
+    seen["layers"] = sorted(p.name for p in bench.store.layers.iterdir())
+    return seen
+
+
+async def signals_and_resizes(bench: Bench) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+    loop = "trap 'exit 9' USR1; trap 'exit 15' TERM; echo set; while :; do sleep 0.05; done"
+    fields = {"lifecycle": {"stopSignal": "SIGUSR1"}, "resources": {"limits": {"cpu": "500m", "memory": "32Mi"}}}
+    async with bench.another_pod("u2", containers=[sleeper(command=loop, **fields)]) as start:
+        id = await start("main")
+        group = [p for p in Path("/sys/fs/cgroup").glob(f"**/podu2/{id}") if p.is_dir()]
+
+        def limits() -> list[str]:
+            names = ("memory.limit_in_bytes", "cpu.cfs_quota_us", "cpu.shares", "memory.max", "cpu.max")
+            return [(p / name).read_text().strip() for name in names for p in group if (p / name).exists()]
+
+        seen["before"] = limits()
+        await bench.runtime.update_container(id, Resources(1000, 64 << 20, 250, 0))
+        seen["after"] = limits()
+        await bench.runtime.update_container(id, Resources(None, None, 250, 0))
+        seen["lifted"] = limits()
+        try:
+            await bench.runtime.update_container(id, Resources(1000, 1, 250, 0))
+        except StartError as exc:
+            seen["too small"] = str(exc)
+        seen["still"] = limits() == seen["lifted"]
+        async with asyncio.timeout(20):
+            log = logs.path(bench.root / "logs", "default", "u2", "u2", "main", 0)
+            while b"set" not in log.read_bytes():
+                await asyncio.sleep(0.01)
+        await bench.runtime.stop_container(id, 20)
+        seen["exit"] = (await bench.exits.get()).exit_code
+        try:
+            await bench.runtime.update_container(id, Resources(1000, None, 250, 0))
+        except NotRunning:
+            seen["over"] = True
+    return seen
 
 
 async def main(config: dict[str, Any]) -> None:

@@ -103,3 +103,32 @@ def test_an_image_in_use_keeps_its_layers_and_a_sandbox_says_how_it_is(play: Sce
     assert seen["left"] == [] and seen["none"]
     assert seen["handlers"] == [""] and 'handler "kata"' in seen["handler"]
     assert seen["version"].startswith(f"{seen['scheme']}://") and seen["scheme"] == "embedded"
+
+
+def test_a_pod_has_the_names_parameters_and_namespaces_that_it_asks_for(play: Scenario) -> None:
+    seen = play("namespaces_and_parameters")
+    assert seen["parameters"] == ["81", "1"]
+    assert seen["names"] == ["web-0.web.default.svc.cluster.local"] * 2
+    assert "sleep 1000" in seen["target"][0] and seen["target"][1].count("sleep 1000") == 2, (
+        "both see the same processes"
+    )
+    assert seen["own ipc"] and "debug" not in seen["no target"] and "does not run" in seen["no target"]
+    assert seen["host"] == [True, True, "/dev/shm/of-the-machine"]
+    assert "is too long (64 is the max" in seen["too long"] and seen["left"] == ["u1"]
+
+
+def test_mounts_propagate_as_asked_and_images_are_volumes(play: Scenario) -> None:
+    seen = play("mounts_and_groups")
+    assert seen["writes"] == {"/plain": "", "/all": "no"}
+    assert seen["late"] == ["file", ""]
+    assert seen["image"] == "there" and seen["image writes"] == "no" and seen["image runs"] == "no"
+    assert seen["groups"].split() == ["1000", "4321", "Groups:", "4321"], "of what is run in it, too"
+    assert seen["layers"] == []
+
+
+def test_a_container_ends_by_its_own_signal_and_has_other_limits_while_it_runs(play: Scenario) -> None:
+    seen = play("signals_and_resizes")
+    assert {"33554432", "50000", "512"} <= set(seen["before"]) or "50000 100000" in seen["before"]
+    assert {"67108864", "100000", "256"} <= set(seen["after"]) or "100000 100000" in seen["after"]
+    assert not {"67108864", "100000"} & set(seen["lifted"]), "without a limit"
+    assert "is below what is in use" in seen["too small"] and seen["still"] and seen["exit"] == 9 and seen["over"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kubeedge.appengine.runtime.base import CHUNK, StartError
+from kubeedge.appengine.runtime.base import CHUNK, EXEC_OUTPUT, StartError
 from kubeedge.appengine.runtime.exec import Execs
 from kubeedge.appengine.runtime.programs import Programs
 
@@ -33,7 +33,7 @@ def written(pid: int) -> int:
 
 def test_a_flood_that_nobody_receives_is_throttled(tmp_path: Path) -> None:
     async def scenario() -> None:
-        execs = Execs(tmp_path)
+        execs = Execs(tmp_path, tmp_path)
         streams = await execs.start(
             programs(tmp_path, "echo $$; exec cat /dev/zero"), "id", "group", ["x"], stdin=False, tty=False
         )
@@ -57,7 +57,7 @@ def test_a_runtime_that_is_missing_is_an_error_and_leaves_no_descriptor(tmp_path
     async def scenario(tty: bool) -> None:
         missing = Programs(conmon="conmon", runtime=str(tmp_path / "missing"), state=tmp_path, version="test")
         with pytest.raises(StartError, match="cannot run"):
-            await Execs(tmp_path).start(missing, "id", "group", ["x"], stdin=True, tty=tty)
+            await Execs(tmp_path, tmp_path).start(missing, "id", "group", ["x"], stdin=True, tty=tty)
         await asyncio.sleep(0)
 
     for tty in (False, True):
@@ -65,3 +65,17 @@ def test_a_runtime_that_is_missing_is_an_error_and_leaves_no_descriptor(tmp_path
         before = len(os.listdir("/proc/self/fd"))
         asyncio.run(scenario(tty))
         assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_all_that_a_command_says_is_kept_up_to_the_bound(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        slow = await Execs(tmp_path, tmp_path).run(
+            programs(tmp_path, "echo a; sleep 0.2; echo b"), "id", "group", ["x"], 30
+        )
+        assert (slow.exit_code, slow.output) == (0, b"a\nb\n")
+        much = await Execs(tmp_path, tmp_path).run(
+            programs(tmp_path, "head -c 1000000 /dev/zero"), "id", "group", ["x"], 30
+        )
+        assert len(much.output) == EXEC_OUTPUT
+
+    asyncio.run(scenario())

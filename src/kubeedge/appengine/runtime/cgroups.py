@@ -107,3 +107,18 @@ def memory_in_use(path: str, root: Path = ROOT) -> int:
                 lines = (group / "memory.stat").read_text().splitlines()
                 return used - sum(int(n) for name, n in (line.split() for line in lines) if name == inactive)
     return 0
+
+
+#: controller -> (file, what it says without a limit), of v2 and v1
+_UNLIMITED = {
+    "cpu": (("cpu.max", "max 100000"), ("cpu.cfs_quota_us", "-1")),
+    "memory": (("memory.max", "max"), ("memory.limit_in_bytes", "-1")),
+}
+
+
+def lift(path: str, controller: str, root: Path = ROOT) -> None:
+    """Takes the limit of a group away, which the OCI runtimes have no common word for. Raises OSError."""
+    for group in groups(path, root):
+        for name, unlimited in _UNLIMITED[controller]:
+            if (group / name).exists():
+                (group / name).write_text(unlimited)

@@ -159,10 +159,14 @@ class Containers:
         limit, used = resources.memory_limit, cgroups.memory_in_use(group)
         if limit and used > limit:
             raise StartError("Error", f"the memory limit {limit} is below what is in use ({used} bytes)")
-        document = json.dumps(oci_spec.limits_of(resources, lifted=True))
+        document = json.dumps(oci_spec.limits_of(resources))
         done = conmon.run(self.programs, ["update", "--resources", "-", run.id], text=document)
         if done.returncode:
             raise StartError("Error", done.stderr.strip()[-500:] or f"{self.programs.runtime} update failed")
+        if not resources.cpu_limit:
+            cgroups.lift(group, "cpu")
+        if not limit:
+            cgroups.lift(group, "memory")
         run.resources = asdict(resources)
         with contextlib.suppress(OSError):
             records.save_run(self._layout.pod(uid), run)

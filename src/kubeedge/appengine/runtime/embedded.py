@@ -83,7 +83,7 @@ class EmbeddedRuntime:
         network = Network(settings.bridge, settings.pod_cidr, settings.root / "cni", list(settings.cni_bin_dirs))
         self._sandboxes = Sandboxes(self._layout, network, self._boot)
         self._containers = Containers(self._layout, self._sandboxes, programs.find(self._layout.oci), self._boot)
-        self._execs = Execs(self._layout.sockets)
+        self._execs = Execs(self._layout.sockets, self._layout.specs)
         self._pods: dict[str, Sandbox] = {}
         self._by_id: dict[str, tuple[str, str]] = {}  # (pod uid, container) of each newest run
         self._watch: ExitWatch | None = None

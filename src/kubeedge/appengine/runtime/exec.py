@@ -2,6 +2,8 @@
 
 The OCI runtime gives the process its own standard streams. On a terminal it copies between ours and the one in the container, whose size
 is ours at the start; later on we set it where the process has it, for crun does not.
+
+User, groups, capabilities and environment are those of the container, and are said in full (`--process`): by itself crun takes root.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import struct
@@ -90,10 +93,13 @@ class Ends:
 class ExecProcess:
     """Streams of one process."""
 
-    def __init__(self, process: asyncio.subprocess.Process, ends: Ends, pid_file: Path, group: str) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, ends: Ends, pid_file: Path, description: Path, group: str
+    ) -> None:
         self._process = process
         self._ends = ends
         self._pid_file = pid_file
+        self._description = description
         self._group = group
         self._output: asyncio.Queue[Output | None] = asyncio.Queue(_PENDING)
         self._open = len(ends.readers)
@@ -148,6 +154,7 @@ class ExecProcess:
 
     async def wait(self) -> int | None:
         code = await self._process.wait()
+        self._description.unlink(missing_ok=True)
         return code if code >= 0 else 128 - code
 
     async def close(self) -> None:
@@ -161,6 +168,7 @@ class ExecProcess:
         self._ends.close()
         await self._process.wait()
         self._pid_file.unlink(missing_ok=True)
+        self._description.unlink(missing_ok=True)
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:
@@ -174,19 +182,21 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
 class Execs:
     """Runs processes in containers. A run's control group says which processes are its own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, specs: Path) -> None:
         self._directory = directory  # of pid files; short-lived
+        self._specs = specs  # what containers were started with, by id; in memory and for root alone
 
     async def start(
         self, programs: Programs, id: str, group: str, command: Sequence[str], *, stdin: bool, tty: bool
     ) -> ExecProcess:
         """Start the process in its container. Raises StartError."""
         pid_file, ends = self._pid_file(), Ends()
+        description, arguments = self._describe(id, command, tty=tty)
         options = ["--pid-file", str(pid_file), *(["--tty"] if tty else [])]
         try:
             await (ends.open_terminal() if tty else ends.open_pipes(stdin=stdin))
             process = await asyncio.create_subprocess_exec(
-                *programs.runtime_command("exec", *options, id, *command),
+                *programs.runtime_command("exec", *options, *arguments),
                 stdin=ends.theirs[0],
                 stdout=ends.theirs[1],
                 stderr=ends.theirs[2],
@@ -194,27 +204,33 @@ class Execs:
             )
         except BaseException as exc:
             ends.close()
+            description.unlink(missing_ok=True)
             if isinstance(exc, OSError):
                 raise StartError("RunContainerError", f"cannot run {programs.runtime}: {exc}") from exc
             raise
         ends.close_theirs()
-        return ExecProcess(process, ends, pid_file, group)
+        return ExecProcess(process, ends, pid_file, description, group)
 
     async def run(self, programs: Programs, id: str, group: str, command: Sequence[str], timeout: float) -> ExecResult:
         """To its end, or to that of the timeout."""
         pid_file = self._pid_file()
-        process = await asyncio.create_subprocess_exec(
-            *programs.runtime_command("exec", "--pid-file", str(pid_file), id, *command),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
+        description, arguments = self._describe(id, command, tty=False)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *programs.runtime_command("exec", "--pid-file", str(pid_file), *arguments),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+        except BaseException:
+            description.unlink(missing_ok=True)
+            raise
         assert process.stdout is not None
         try:
             async with asyncio.timeout(timeout):
-                output = await process.stdout.read(EXEC_OUTPUT)
-                while await process.stdout.read(EXEC_OUTPUT):
-                    pass
+                output = bytearray()  # read() gives what is there already, which may be the first of several lines
+                while part := await process.stdout.read(EXEC_OUTPUT):
+                    output += part[: EXEC_OUTPUT - len(output)]
                 code = await process.wait()
         except TimeoutError:
             return ExecResult(124, f"no answer within {timeout:g} s".encode())
@@ -224,7 +240,21 @@ class Execs:
                 process.kill()
                 await process.wait()
             pid_file.unlink(missing_ok=True)
-        return ExecResult(code, output)
+            description.unlink(missing_ok=True)
+        return ExecResult(code, bytes(output))
+
+    def _describe(self, id: str, command: Sequence[str], *, tty: bool) -> tuple[Path, list[str]]:
+        """A file with the process (runtime-spec, config.md) that is to be removed later, and the arguments of `exec` that name it."""
+        description = self._specs / f"exec-{uuid.uuid4().hex}"
+        try:
+            process = json.loads((self._specs / id).read_bytes())["process"]
+        except FileNotFoundError:  # the container is on its way out: the OCI runtime says so
+            return description, [id, *command]
+        process |= {"args": list(command), "terminal": tty}
+        fd = os.open(description, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "w") as file:
+            json.dump(process, file)
+        return description, ["--process", str(description), id]
 
     def sweep(self, groups: str) -> None:
         """Once after the start: processes that an agent which was killed has left behind. `groups`: below which all containers are."""

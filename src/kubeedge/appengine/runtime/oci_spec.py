@@ -216,18 +216,14 @@ def _root_propagation(mounts: Sequence[BindMount]) -> dict[str, str]:
     return {"rootfsPropagation": found} if found else {}
 
 
-def limits_of(resources: Resources, *, lifted: bool = False) -> dict[str, Any]:
-    """CPU and memory, also for an update of a container that runs: with `lifted`, a limit that is not there any more is said to be none."""
+def limits_of(resources: Resources) -> dict[str, Any]:
+    """CPU and memory, also for an update of a container that runs."""
     cpu: dict[str, int] = {"shares": max(2, resources.cpu_request * 1024 // 1000)}
     if resources.cpu_limit:
         cpu.update(period=_CPU_PERIOD, quota=max(1000, resources.cpu_limit * _CPU_PERIOD // 1000))
-    elif lifted:
-        cpu.update(period=_CPU_PERIOD, quota=-1)
     made: dict[str, Any] = {"cpu": cpu}
     if resources.memory_limit:
         made["memory"] = {"limit": resources.memory_limit}
-    elif lifted:
-        made["memory"] = {"limit": -1}
     return made
 
 
