@@ -42,7 +42,7 @@ _NODE_REPORT: Mapping[str, type] = {
 }
 _POD_METADATA = (
     "name", "namespace", "uid", "labels", "annotations", "deletionTimestamp", "deletionGracePeriodSeconds", "finalizers",
-    "creationTimestamp", "ownerReferences",
+    "creationTimestamp", "ownerReferences", "generation",
 )  # fmt: skip
 _NOT_SENT = (edge_writes.LAST_APPLIED, edge_writes.MERGED)  # annotations that only matter in the cloud
 
@@ -142,7 +142,9 @@ def references(obj: Object) -> Iterator[tuple[str, str]]:
                 yield "configmaps", str(source["configMap"].get("name", ""))
             if "secret" in source:
                 yield "secrets", str(source["secret"].get("name", ""))
-    for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
+    for container in (
+        c for kind in ("initContainers", "containers", "ephemeralContainers") for c in spec.get(kind) or ()
+    ):
         for source in container.get("envFrom") or ():
             if "configMapRef" in source:
                 yield "configmaps", str(source["configMapRef"].get("name", ""))

@@ -25,8 +25,8 @@ def pod_spec(spec: Object) -> None:
     _default(spec, "enableServiceLinks", True)
     if spec.get("serviceAccountName"):
         _default(spec, "serviceAccount", spec["serviceAccountName"])
-    for container in containers(spec):
-        _container(container)
+    for each in (*containers(spec), *_objects(spec.get("ephemeralContainers"))):
+        container(each)
     for volume in _objects(spec.get("volumes")):
         _volume(volume)
 
@@ -63,7 +63,8 @@ def image_pull_policy(image: str) -> str:
     return "Always" if tag in ("", "latest") else "IfNotPresent"
 
 
-def _container(container: Object) -> None:
+def container(container: Object) -> None:
+    """Defaults of a Container, also of an ephemeral one."""
     _default(container, "imagePullPolicy", image_pull_policy(str(container.get("image") or "")))
     _default(container, "terminationMessagePath", "/dev/termination-log")
     _default(container, "terminationMessagePolicy", "File")

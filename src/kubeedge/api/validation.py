@@ -50,7 +50,7 @@ def pod(spec: Object, path: str = "spec") -> list[FieldError]:
     if not spec.get("containers"):
         errors.append(required(f"{path}.containers"))
     names: set[str] = set()
-    for group in ("initContainers", "containers"):
+    for group in ("initContainers", "containers", "ephemeralContainers"):
         for index, container in enumerate(as_list(spec.get(group))):
             errors += _container(container, f"{path}.{group}[{index}]", names, volumes)
     _one_of(errors, f"{path}.restartPolicy", spec.get("restartPolicy"), ("Always", "OnFailure", "Never"))

@@ -16,7 +16,7 @@ from kubeedge.api.findings import Findings, collect
 from kubeedge.api.names import Object
 from kubeedge.api.pod import Unsupported
 from kubeedge.api.pod_parser import parse as parse_pod
-from kubeedge.api.resources import Row
+from kubeedge.api.resources import PODS, Row
 from kubeedge.api.status import (
     FieldError,
     InvalidObject,
@@ -40,7 +40,10 @@ _TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 def create(row: Row, obj: Object) -> None:
     """Raises InvalidObject with the causes."""
-    _raise(row, obj, collect(lambda: metadata(row, obj), lambda: row.strategy.validate(obj)) or _for_nodes(row, obj))
+    errors = collect(lambda: metadata(row, obj), lambda: row.strategy.validate(obj)) or for_nodes(row, obj)
+    if row.resource == PODS and not errors and _spec(obj).get("ephemeralContainers"):
+        errors = [forbidden("spec.ephemeralContainers", "cannot be set on create")]
+    _raise(row, obj, errors)
 
 
 def update(row: Row, new: Object, old: Object) -> None:
@@ -49,11 +52,11 @@ def update(row: Row, new: Object, old: Object) -> None:
         lambda: metadata(row, new), lambda: row.strategy.validate_update(new, old), lambda: row.strategy.validate(new)
     )
     if not errors and _spec(new).get("template") != _spec(old).get("template"):
-        errors = _for_nodes(row, new)
+        errors = for_nodes(row, new)
     _raise(row, new, errors)
 
 
-def _for_nodes(row: Row, obj: Object) -> list[FieldError]:
+def for_nodes(row: Row, obj: Object) -> list[FieldError]:
     """The pod of an object, or of its template, as a node reads it, by the node's own parser: of what is accepted here and refused there, a
     ReplicaSet makes pods without end. What only a node may be unable to do (`Unsupported`) lets the pod wait, and is none of the API's business.
     """

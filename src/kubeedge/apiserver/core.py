@@ -20,6 +20,7 @@ from kubeedge.api.meta import Randbytes
 from kubeedge.api.names import Object
 from kubeedge.api.resources import NAMESPACES, NODES, PODS, SERVICES, Row
 from kubeedge.api.status import BadRequest, Forbidden, InvalidObject, ObjectModified, forbidden
+from kubeedge.apiserver import pod_subresources
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
@@ -103,6 +104,9 @@ def update(row: Row, old: Object, new: Object, subresource: str, options: WriteO
             return result
         case "finalize":
             return {**stored, "spec": new.get("spec") or {}}
+        case "ephemeralcontainers" | "resize":
+            result = pod_subresources.changed(row, subresource, stored, new)
+            return managed_fields.updated(row.strategy.schema, stored, result, options.manager, now=now)
     owners = after.get("managedFields")
     meta.prepare_for_update(new, stored)
     if row.has_status:

@@ -12,6 +12,8 @@ from kubeedge.api.resources import ALL_VERBS, Resources, Row
 _SUBRESOURCES: dict[str, tuple[str, str, str, Sequence[str]]] = {
     "status": ("", "", "", ("get", "patch", "update")),
     "finalize": ("", "", "", ("update",)),
+    "ephemeralcontainers": ("", "", "", ("get", "patch", "update")),
+    "resize": ("", "", "", ("get", "patch", "update")),
     "scale": ("autoscaling", "v1", "Scale", ("get", "patch", "update")),
     "log": ("", "", "", ("get",)),
     "binding": ("", "v1", "Binding", ("create",)),

@@ -166,7 +166,7 @@ class ApiServer:
                 if call.flag("watch"):
                     return await self._watch(call)
                 return await (verbs.get(call) if at.name else self._list(call))
-            case "status" | "scale":
+            case "status" | "scale" | "ephemeralcontainers" | "resize":
                 return await verbs.get(call)
         raise MethodNotAllowed
 
