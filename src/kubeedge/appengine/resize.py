@@ -38,7 +38,8 @@ async def perform(runtime: Runtime, reports: Reports, worker: Worker, container:
 
 def infeasible(wanted: Resources, *, millicores: int, memory: int) -> str:
     """Why a machine with so much (bytes of memory) can never do it, in the kubelet's words; "": it could. Pure."""
-    for name, asked, has in (("memory", wanted.memory_request, memory), ("cpu", wanted.cpu_request, millicores)):
+    memory_request = wanted.memory_request or wanted.memory_limit or 0
+    for name, asked, has in (("memory", memory_request, memory), ("cpu", wanted.cpu_request, millicores)):
         if asked > has:
             return f"Node didn't have enough capacity: {name}, requested: {asked}, capacity: {has}"
     return ""
