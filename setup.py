@@ -49,6 +49,20 @@ def extensions() -> list[Extension]:
             Extension("kubeedge._fastpath.checksum", [str(FASTPATH / "checksum.pyx")], depends=headers, **flags),
             Extension("kubeedge._fastpath.libc", [str(FASTPATH / "libc.pyx")], **flags),
             Extension("kubeedge._fastpath.aead", [str(FASTPATH / "aead.pyx")], libraries=["crypto"], **flags),
+            # a program of its own, see its first lines
+            Extension(
+                "kubeedge._fastpath.pause",
+                [str(FASTPATH / "pause/pause.c")],
+                extra_compile_args=[
+                    "-Os",
+                    "-g0",
+                    "-Wall",
+                    "-ffreestanding",
+                    "-fno-stack-protector",
+                    "-fomit-frame-pointer",
+                ],
+                extra_link_args=["-nostdlib", "-Wl,-e,kubeedge_pause"],
+            ),
         ],
         include_path=["src"],
         build_dir="build/cython",

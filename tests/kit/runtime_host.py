@@ -323,6 +323,38 @@ async def namespaces_and_parameters(bench: Bench) -> dict[str, Any]:
     return seen
 
 
+async def shared_processes(bench: Bench) -> dict[str, Any]:
+    """One PID namespace, whose first process is neither of the containers and reaps what they leave behind."""
+    seen: dict[str, Any] = {}
+    other = sleeper("other", "(sleep 1001 & sleep 1002 & exec sleep 0.2); exit 3")
+    debugger = sleeper("debugger", securityContext={"capabilities": {"add": ["SYS_PTRACE"]}})
+    spec = {"shareProcessNamespace": True, "containers": [sleeper(), other, debugger]}
+    async with bench.another_pod("u2", **spec) as start:
+        id, debug = await start("main"), await start("debugger")
+        seen["first"] = await bench.says(id, "tr '\\0' ' ' < /proc/1/cmdline")
+        seen["both"] = await bench.says(id, "grep -l 'sleep' /proc/[0-9]*/comm | wc -l")
+        seen["root of the first"] = await bench.says(
+            debug, "ls /proc/1/root; ls /proc/1/root/etc 2>/dev/null || echo none"
+        )
+        await start("other")
+        ended = await bench.exits.get()
+        left = "grep -l '100[12]' /proc/[0-9]*/cmdline; grep -l 'State:.Z' /proc/[0-9]*/status; true"
+        async with asyncio.timeout(20):
+            while await bench.says(id, left):
+                await asyncio.sleep(0.05)
+        seen["ended"] = [ended.container, ended.exit_code]
+        pid = int((bench.root / "state/pods/u2/pause/pid").read_text())
+        memory = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        seen["kilobytes"] = sum(int(line.split()[1]) for line in memory.splitlines() if line.startswith("Private_"))
+        os.kill(pid, signal.SIGKILL)  # by its number: nobody else's
+        gone = {(await bench.exits.get()).container, (await bench.exits.get()).container}
+        again = await start("main")
+        seen["again"] = [sorted(gone), await bench.says(again, "tr '\\0' ' ' < /proc/1/cmdline")]
+        before = processes(b"/pause")
+    seen["left"] = [before, processes(b"/pause"), [str(p) for p in Path("/sys/fs/cgroup").glob("**/podu2")]]
+    return seen
+
+
 async def mounts_and_groups(bench: Bench) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     host = bench.root / "host"

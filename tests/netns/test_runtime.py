@@ -132,3 +132,12 @@ def test_a_container_ends_by_its_own_signal_and_has_other_limits_while_it_runs(p
     assert {"67108864", "100000", "256"} <= set(seen["after"]) or "100000 100000" in seen["after"]
     assert not {"67108864", "100000"} & set(seen["lifted"]), "without a limit"
     assert "is below what is in use" in seen["too small"] and seen["still"] and seen["exit"] == 9 and seen["over"]
+
+
+def test_containers_share_their_processes_and_none_is_left_behind(play: Scenario) -> None:
+    seen = play("shared_processes")
+    assert seen["first"] == "/pause" and int(seen["both"]) == 2
+    assert "pause" in seen["root of the first"] and "none" in seen["root of the first"], "nothing of the machine"
+    assert seen["ended"] == ["other", 3] and seen["kilobytes"] < 100
+    assert seen["again"] == [["debugger", "main"], "/pause"]
+    assert seen["left"] == [1, 0, []]

@@ -76,16 +76,18 @@ def machine_processes() -> int:
 def kill_and_remove(path: str, root: Path = ROOT) -> None:
     """End what still runs in a group of ours, and remove it with everything below. Tolerant: removal is tried again at the
     next sweep."""
+    kill(path, root)
     for group in groups(path, root):
-        directories = [Path(d) for d, _, _ in os.walk(group, topdown=False)]
-        for directory in directories:
-            with contextlib.suppress(OSError):
-                for pid in (directory / "cgroup.procs").read_text().split():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(int(pid), signal.SIGKILL)
-        for directory in directories:
+        for directory in [Path(d) for d, _, _ in os.walk(group, topdown=False)]:
             with contextlib.suppress(OSError):
                 directory.rmdir()
+
+
+def kill(path: str, root: Path = ROOT) -> None:
+    """SIGKILL for what runs in a group of ours and below it."""
+    for pid in processes(path, root):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def processes(path: str, root: Path = ROOT) -> list[int]:

@@ -97,6 +97,7 @@ class Containers:
             layers=[layer.name for used in images.values() for layer in used.layers],
             tty=container.tty,
             stdin=container.stdin,
+            shares_processes=bool(target) or sandbox.share_processes or sandbox.host_pid,
             user=asdict(user),
             resources=asdict(container.resources),
         )
@@ -150,7 +151,7 @@ class Containers:
         return User(user.uid, user.gid, tuple(spec["process"]["user"]["additionalGids"]))
 
     def _namespaces(self, sandbox: SandboxConfig, target: int) -> oci_spec.Namespaces:
-        namespaces = self._sandboxes.namespaces(sandbox)
+        namespaces = self._sandboxes.namespaces(sandbox, self.programs)
         return replace(namespaces, pid=f"/proc/{target}/ns/pid") if target else namespaces
 
     def update(self, uid: str, run: Run, resources: Resources) -> None:

@@ -352,6 +352,8 @@ class EmbeddedRuntime:
         uid, run = self._find(id)
         if run is None or run.finished_at:
             return
+        if run.shares_processes:  # else the kernel ends all others with the first one (pid_namespaces(7))
+            cgroups.kill(self._group(uid, id))
         self._note_end(self._pods[uid], run, status, reason)
         if over := self._over.pop(id, None):
             over.set()

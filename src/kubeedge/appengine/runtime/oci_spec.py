@@ -17,11 +17,11 @@ CAPABILITIES = (
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
     "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
 )  # fmt: skip
-_MASKED = (
+MASKED = (
     "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
     "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
 )  # fmt: skip
-_READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CPU_PERIOD = 100_000  # microseconds
 _PROPAGATION = {"None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared"}
@@ -95,7 +95,7 @@ def build(
             **({"apparmorProfile": app_armor} if app_armor else {}),
         },
         "root": {"path": str(rootfs), "readonly": security.read_only_root},
-        "mounts": [*_standard_mounts(security.privileged), *(_bind(m) for m in _ordered(mounts))],
+        "mounts": [*standard_mounts(privileged=security.privileged), *(_bind(m) for m in _ordered(mounts))],
         "linux": {
             "namespaces": [
                 *([{"type": "pid"}] if namespaces.pid is None else []),
@@ -108,8 +108,8 @@ def build(
             "cgroupsPath": cgroup,
             "resources": _resources(container, pids_limit),
             **({"seccomp": seccomp} if seccomp is not None else {}),
-            "maskedPaths": [] if security.privileged else list(_MASKED),
-            "readonlyPaths": [] if security.privileged else list(_READ_ONLY),
+            "maskedPaths": [] if security.privileged else list(MASKED),
+            "readonlyPaths": [] if security.privileged else list(READ_ONLY),
         },
     }  # fmt: skip
 
@@ -176,7 +176,8 @@ def _capability_names(values: Sequence[str]) -> set[str]:
     return {"CAP_" + v.upper().removeprefix("CAP_") for v in values}
 
 
-def _standard_mounts(privileged: bool) -> list[dict[str, Any]]:
+def standard_mounts(*, privileged: bool) -> list[dict[str, Any]]:
+    """What every container has below /proc, /dev and /sys."""
     access = "rw" if privileged else "ro"
     return [
         {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},

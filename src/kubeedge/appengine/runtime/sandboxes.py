@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 from kubeedge.appengine.runtime import cgroups, conmon, mounts, oci_spec, records, sandbox_files
@@ -12,6 +13,7 @@ from kubeedge.appengine.runtime.cni import Network, port_mapping
 from kubeedge.appengine.runtime.layout import Layout
 from kubeedge.appengine.runtime.programs import Programs
 from kubeedge.appengine.runtime.records import Sandbox
+from kubeedge.appengine.runtime.shared_processes import SharedProcesses
 
 _MAX_HOSTNAME = 64  # characters; what sethostname(2) takes
 
@@ -29,6 +31,7 @@ class Sandboxes:
         self._layout = layout
         self._network = network
         self._boot = boot
+        self._processes = SharedProcesses(layout)
         self.pids_limit = 0  # of one pod; 0: this machine cannot count them, or it is not known yet
 
     def create(self, config: SandboxConfig, sandbox: Sandbox | None) -> Sandbox:
@@ -77,13 +80,16 @@ class Sandboxes:
         else:
             mounts.mount("shm", shm, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=1777,size=65536k")
 
-    def namespaces(self, config: SandboxConfig) -> oci_spec.Namespaces:
-        """What its containers join."""
+    def namespaces(self, config: SandboxConfig, programs: Programs) -> oci_spec.Namespaces:
+        """What its containers join. Raises StartError, OSError."""
         pinned, own = self._layout.namespaces(config.uid), _own_kinds(config)
         if own == ["ipc"] and not (pinned / "ipc").exists():  # a pod from before this agent
             self._pin(config)
         net, ipc, uts = (str(pinned / kind) if kind in own else "" for kind in ("net", "ipc", "uts"))
-        return oci_spec.Namespaces(net, ipc, uts, "" if config.host_pid else None)
+        namespaces = oci_spec.Namespaces(net, ipc, uts, "" if config.host_pid else None)
+        if config.share_processes:
+            return replace(namespaces, pid=self._processes.namespace(config.uid, namespaces, programs))
+        return namespaces
 
     def remove_network(self, sandbox: Sandbox) -> None:
         """Runs CNI DEL, for which the namespace may be missing, and unpins the namespaces. A failure of a plugin is no error."""
@@ -102,6 +108,7 @@ class Sandboxes:
             with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
                 conmon.run(programs, ["delete", "--force", id])
                 self._layout.remove_traces(id)
+        self._processes.remove(uid, programs)
         cgroups.kill_and_remove(self._layout.group(uid))
         self.remove_network(sandbox)
         mounts.remove_tree(directory)
