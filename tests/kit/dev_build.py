@@ -73,7 +73,7 @@ def link(extension: Any, objects: list[Path], module: Path) -> None:
     new = module.with_suffix(".new")
     libraries = [f"-l{name}" for name in extension.libraries]
     linker = shlex.split(sysconfig.get_config_var("LDSHARED"))
-    subprocess.run([*linker, *map(str, objects), *libraries, "-o", str(new)], check=True)
+    subprocess.run([*linker, *map(str, objects), *libraries, *extension.extra_link_args, "-o", str(new)], check=True)
     os.replace(new, module)
 
 

@@ -20,6 +20,7 @@ PACKAGES = (
     "l4",
     "http",
 )  # each may include its own headers and those of the packages before it
+PROGRAMS = ("pause",)  # which stand alone
 UPPER_WORDS = re.compile(r"\bkb_(l4|conn|proxy|http|text|slice)\w*|\bhttp\b")  # of l4 and http
 
 
@@ -34,7 +35,8 @@ def includes(path: Path) -> list[str]:
 
 
 def test_there_is_no_c_outside_of_the_packages() -> None:
-    assert {path.parent.name for path in FASTPATH.rglob("*.[ch]")} == set(PACKAGES)
+    assert {path.parent.name for path in FASTPATH.rglob("*.[ch]")} == {*PACKAGES, *PROGRAMS}
+    assert not any(includes(path) for program in PROGRAMS for path in (FASTPATH / program).iterdir())
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: f"{path.parent.name}/{path.name}")
