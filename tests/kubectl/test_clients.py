@@ -112,14 +112,41 @@ def test_debug_of_a_node_makes_a_pod_there(kubectl: Kubectl, namespace: str, nod
     assert pod["spec"]["nodeName"] == node and pod["spec"]["hostPID"] is True
 
 
-def test_debug_of_a_pod_is_a_clean_error_and_its_copy_works(kubectl: Kubectl, cluster: Cluster, namespace: str) -> None:
+def test_debug_of_a_pod_adds_a_container_and_its_copy_works(kubectl: Kubectl, cluster: Cluster, namespace: str) -> None:
     start_pod(cluster, namespace, "one")
     inside = ("-n", namespace, "--image=busybox:1", "--profile=general")
-    said = kubectl.fails("debug", "one", *inside)
-    assert "ephemeral containers are disabled for this cluster" in said and not PANIC.search(said)
+    (main,) = json.loads(kubectl("get", "pod", "one", "-n", namespace, "-o", "json"))["spec"]["containers"]
+    for name in ("look", "again"):
+        kubectl("debug", "one", *inside, f"--container={name}", f"--target={main['name']}", "--attach=false")
+    pod = json.loads(kubectl("get", "pod", "one", "-n", namespace, "-o", "json"))
+    added = pod["spec"]["ephemeralContainers"]
+    assert [(c["name"], c["targetContainerName"]) for c in added] == [(n, main["name"]) for n in ("look", "again")]
+    assert pod["metadata"]["generation"] == 3 and pod["spec"]["containers"] == [main]
+    assert "Ephemeral Containers" in kubectl("describe", "pod", "one", "-n", namespace)
+    said = kubectl.fails("debug", "one", *inside, "--container=bad", "--target=nobody", "--attach=false")
+    assert "nobody" in said and not PANIC.search(said)
     kubectl("debug", "one", *inside, "--copy-to=two")
     copy = json.loads(kubectl("get", "pod", "two", "-n", namespace, "-o", "json"))
     assert len(copy["spec"]["containers"]) == 2
+
+
+def test_a_resize_is_a_patch_of_its_subresource(kubectl: Kubectl, namespace: str) -> None:
+    def resources(cpu: str) -> dict[str, object]:
+        return {"limits": {"cpu": cpu, "memory": "8Mi"}, "requests": {"cpu": cpu, "memory": "8Mi"}}
+
+    def patch(change: dict[str, object]) -> str:
+        return json.dumps({"spec": {"containers": [{"name": "c", **change}]}})
+
+    spec = {"containers": [{"name": "c", "image": "busybox:1", "resources": resources("100m")}]}
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec}
+    kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(manifest))
+    resize = ("patch", "pod", "p", "-n", namespace, "--subresource=resize", "-p")
+    kubectl(*resize, patch({"resources": resources("200m")}))
+    pod = json.loads(kubectl("get", "pod", "p", "-n", namespace, "-o", "json"))
+    assert pod["spec"]["containers"][0]["resources"] == resources("200m") and pod["metadata"]["generation"] == 2
+    assert "QOS Class may not change" in kubectl.fails(*resize, patch({"resources": {"limits": {"cpu": "300m"}}}))
+    in_place = ("patch", "pod", "p", "-n", namespace, "-p", patch({"resources": resources("300m")}))
+    assert "may not change fields" in kubectl.fails(*in_place)
 
 
 def test_a_forced_deletion_does_not_wait_for_the_node(kubectl: Kubectl, cluster: Cluster, namespace: str) -> None:

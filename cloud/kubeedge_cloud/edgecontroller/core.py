@@ -71,6 +71,22 @@ def data_object(obj: Object) -> bytes:
     return canonical({"metadata": inner, **kept})
 
 
+def linked_service(obj: Object) -> bytes | None:
+    """A Service as variables in the containers of its namespace show it; None: it has no address of its own."""
+    spec = obj.get("spec") or {}
+    address = spec.get("clusterIP")
+    ports = [{k: port[k] for k in ("name", "port", "protocol") if k in port} for port in spec.get("ports") or ()]
+    if not address or address == "None" or not ports:
+        return None
+    inner = {"name": meta.name_of(obj), "namespace": meta.namespace_of(obj)}
+    return canonical({"metadata": inner, "spec": {"clusterIP": address, "ports": ports}})
+
+
+def has_service_links(obj: Object) -> bool:
+    """The pod's containers have variables for the Services of its namespace."""
+    return (obj.get("spec") or {}).get("enableServiceLinks") is not False
+
+
 def node(obj: Object) -> bytes:
     """A Node as its agent needs it: name, labels, annotations, taints but "unreachable", and whether it is cordoned."""
     inner = {key: v for key in ("name", "labels") if (v := obj["metadata"].get(key))} | _annotations(obj)
@@ -176,7 +192,12 @@ def desired(
     `objects` has ConfigMaps and Secrets by (resource, namespace, name); only what a pod of the node refers to is taken.
     """
     wanted: dict[str, bytes] = {}
-    pods = list(pods)
+    pods, services = list(pods), list(services)
+    linked = {meta.namespace_of(obj) for obj in pods if has_service_links(obj)}
+    for service in services:
+        namespace = meta.namespace_of(service)
+        if namespace in linked and (copy := linked_service(service)) is not None:
+            wanted[_key("services", namespace, meta.name_of(service))] = copy
     for obj in pods:
         namespace = meta.namespace_of(obj)
         wanted[key("pods", namespace, meta.name_of(obj))] = pod(obj)

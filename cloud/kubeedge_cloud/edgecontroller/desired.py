@@ -50,10 +50,23 @@ class DesiredState:
                 self.queue.add(NodeName(name))
 
     def service_changed(self, before: Object | None, after: Object | None) -> None:
-        """Queues all nodes when a published web service has changed."""
-        if any(obj is not None and core.web_service(obj) is not None for obj in (before, after)):
+        """Queues all nodes when a published web service has changed, and those whose pods have variables for the Service."""
+        versions = (before, after)
+        if any(obj is not None and core.web_service(obj) is not None for obj in versions):
             for name in self._state.records:
                 self.queue.add(name)
+            return
+        was, now = (None if obj is None else core.linked_service(obj) for obj in versions)
+        if was == now:
+            return
+        namespace = meta.namespace_of(after or before or {})
+        for name in self._state.records:
+            if any(self._is_linked(pod, namespace) for pod in self._state.pods_of(name)):
+                self.queue.add(name)
+
+    @staticmethod
+    def _is_linked(pod: Object, namespace: str) -> bool:
+        return meta.namespace_of(pod) == namespace and core.has_service_links(pod)
 
     def data_changed(self, resource: str, before: Object | None, after: Object | None) -> None:
         """Queues the nodes whose pods refer to the ConfigMap or Secret; `resource` is the plural."""

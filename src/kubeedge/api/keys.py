@@ -31,7 +31,7 @@ Edge store:
     /sync/down                                    last sync revision of what the cloud wants (kubeedge.sync)
     /local/written/RESOURCE/NAMESPACE/NAME        the last answered write of an object (kubeedge.metaserver); never synced, as all of /local/
 
-RESOURCE is the lower-case plural ("pods", "configmaps", "secrets", "nodes", "events", "webservices", and "writes", of which NAME is the
+RESOURCE is the lower-case plural ("pods", "configmaps", "secrets", "services", "nodes", "events", "webservices", and "writes", of which NAME is the
 number in 16 digits); NAMESPACE is "_" for what has none.
 """
 

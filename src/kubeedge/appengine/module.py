@@ -45,6 +45,7 @@ __all__ = ["AppEngine", "AppEngineSettings"]
 log = logging.getLogger("kubeedge.appengine")
 
 _SYNC_VOLUMES = ("configmaps", "secrets")
+_SERVICES = "services"  # their changes are for containers that start later, as with the kubelet
 
 
 class AppEngine:
@@ -114,7 +115,7 @@ class AppEngine:
         before = {kv.key: json_object(kv.value) for kv in reported.kvs}
         for kv in everything.kvs:
             resource, namespace, name = keys.split(kv.key)
-            if resource in _SYNC_VOLUMES:
+            if resource in (*_SYNC_VOLUMES, _SERVICES):
                 self._prepare.keep(resource, namespace, name, json_object(kv.value))
         for kv in everything.kvs:
             resource, namespace, name = keys.split(kv.key)
@@ -142,6 +143,8 @@ class AppEngine:
                             await self._reports.forget(namespace, name, "")
                     elif resource in _SYNC_VOLUMES:
                         self._object_changed(resource, namespace, name, obj)
+                    elif resource == _SERVICES:
+                        self._prepare.keep(resource, namespace, name, obj)
 
     def _desire(
         self, namespace: str, name: str, obj: Object | None, found: dict[str, FoundPod], before: dict[str, Any]

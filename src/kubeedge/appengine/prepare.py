@@ -33,7 +33,7 @@ class Preparer:
         self._objects.clear()
 
     def keep(self, resource: str, namespace: str, name: str, obj: Object | None) -> None:
-        """A ConfigMap or Secret came, changed, or went (None)."""
+        """A ConfigMap, Secret or Service came, changed, or went (None)."""
         if obj is None:
             self._objects.pop((resource, namespace, name), None)
         else:
@@ -43,6 +43,13 @@ class Preparer:
         """A ConfigMap or Secret as it was last seen; None when this node has none of this name."""
         return self._objects.get((resource, namespace, name))
 
+    def _services(self, namespace: str) -> list[Object]:
+        return [
+            obj
+            for (kind, of, _), obj in sorted(self._objects.items(), key=lambda item: item[0])
+            if (kind, of) == ("services", namespace)
+        ]
+
     def sandbox(self, pod: Pod) -> SandboxConfig:
         """What the runtime is told of the pod as a whole."""
         return sandbox_config(pod, logs.directory(self._log_root, pod.namespace, pod.name, pod.uid))
@@ -50,7 +57,10 @@ class Preparer:
     async def configure(self, pod: Pod, container: Container, attempt: int, ip: str) -> ContainerConfig:
         """Raises Missing or Invalid for what cannot be resolved, StartError or OSError for what cannot be on disk."""
         ip = self._host_ip if pod.host_network else ip
-        env = resolve.environment(pod, container, self.find, pod_ip=ip, host_ip=self._host_ip, node=self._node)
+        services = self._services(pod.namespace) if pod.service_links else ()
+        env = resolve.environment(
+            pod, container, self.find, pod_ip=ip, host_ip=self._host_ip, node=self._node, services=services
+        )
         env = {"HOSTNAME": pod.kernel_name if not pod.host_network else socket.gethostname(), **env}
         path = logs.path(self._log_root, pod.namespace, pod.name, pod.uid, container.name, attempt)
         binds = await asyncio.to_thread(self.volumes.mount, pod, container, ip, env)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from kubeedge.api import quantities
 from kubeedge.api.names import Object
 from kubeedge.api.pod import Container, Pod
+from kubeedge.appengine import service_links
 from kubeedge.appengine.runtime.oci_spec import expand
 from kubeedge.errors import Invalid, KubeEdgeError
 
@@ -26,10 +27,17 @@ class Missing(KubeEdgeError):
 
 
 def environment(
-    pod: Pod, container: Container, lookup: Lookup, *, pod_ip: str, host_ip: str, node: str
+    pod: Pod,
+    container: Container,
+    lookup: Lookup,
+    *,
+    pod_ip: str,
+    host_ip: str,
+    node: str,
+    services: Iterable[Object] = (),
 ) -> dict[str, str]:
-    """In the order of the manifest: a later variable may refer to an earlier one as $(NAME)."""
-    env: dict[str, str] = {}
+    """In the order of the manifest: a later variable may refer to an earlier one as $(NAME). What is there for `services` is the first."""
+    env = service_links.variables(services)
     for source in container.env_from:
         values = data(pod, source.kind, source.name, source.optional, lookup)
         env.update({source.prefix + key: value.decode(errors="replace") for key, value in values.items()})

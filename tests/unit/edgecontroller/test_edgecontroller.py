@@ -439,3 +439,33 @@ async def test_what_users_write_on_a_node_stays(world: World) -> None:
         assert node["metadata"]["labels"]["site"] == "roof"
         assert node["spec"]["taints"] == [taint] and node["spec"]["unschedulable"] is True
         assert json.loads(json.dumps(node))
+
+
+@in_world
+async def test_a_node_knows_the_services_whose_variables_its_containers_have(world: World) -> None:
+    async def linked(node: str) -> dict[str, Any]:
+        return {k: v["spec"] for k, v in (await world.desired(node)).items() if k.startswith("services/")}
+
+    async with world.cloud():
+        for node in ("edge1", "edge2"):
+            await world.join(node)
+        ports = [{"name": "http", "port": 80, "targetPort": "web"}]
+        await world.api().create(SERVICES, "default", {"metadata": {"name": "web"}, "spec": {"ports": ports}})
+        headless = {"metadata": {"name": "peers"}, "spec": {"ports": ports, "clusterIP": "None"}}
+        await world.api().create(SERVICES, "default", headless)
+        await world.api().create(PODS, "default", pod_on("edge1", "p"))
+        await world.api().create(PODS, "default", pod_on("edge2", "q", enableServiceLinks=False))
+        await world.settle()
+        address = (await world.get(SERVICES, "web"))["spec"]["clusterIP"]
+        web = {"clusterIP": address, "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}
+        assert await linked("edge1") == {"services/default/web": web}
+        assert await linked("edge2") == {}
+        await world.api().create(SERVICES, "default", {"metadata": {"name": "later"}, "spec": {"ports": ports}})
+        await world.api().merge_patch(SERVICES, "default", "web", {"spec": {"ports": [{"name": "x", "port": 81}]}})
+        await world.settle()
+        assert set(await linked("edge1")) == {"services/default/web", "services/default/later"}
+        assert (await linked("edge1"))["services/default/web"]["ports"][0]["port"] == 81
+        await world.api().delete(SERVICES, "default", "web")
+        await world.api().delete(PODS, "default", "p", grace_period=0)
+        await world.settle()
+        assert await linked("edge1") == {}
