@@ -249,6 +249,23 @@ async def streams_of_attach(bench: Bench) -> dict[str, Any]:
     return {"seen": seen, "left": left, "heard": heard, "codes": codes, "exit": [exit.id == id, exit.exit_code]}
 
 
+async def input_that_ends(bench: Bench) -> dict[str, Any]:
+    """stdinOnce: what `kubectl run -i` asks for."""
+    id = await bench.start("cat; exit 6", stdin=True, stdinOnce=True)
+    attached = await bench.runtime.attach(id, stdin=True)
+    for _ in range(64):
+        await attached.send(LINE)
+    await attached.end_input()
+    seen = await everything(attached)
+    second = await bench.start("cat; exit 7", name="second", stdin=True, stdinOnce=True)
+    left = await bench.runtime.attach(second, stdin=True)
+    await left.send(b"x")
+    await until(left, b"x")
+    await left.close()
+    await bench.exits.get()
+    return {"whole": [len(seen["stdout"]), seen["code"]], "left": (await bench.exits.get()).exit_code}
+
+
 async def attach_to_a_terminal(bench: Bench) -> dict[str, Any]:
     runtime, id = bench.runtime, await bench.start("read go; stty size; exit 7", stdin=True, tty=True)
     attached = await runtime.attach(id, stdin=True)

@@ -141,3 +141,7 @@ def test_containers_share_their_processes_and_none_is_left_behind(play: Scenario
     assert seen["ended"] == ["other", 3] and seen["kilobytes"] < 100
     assert seen["again"] == [["debugger", "main"], "/pause"]
     assert seen["left"] == [1, 0, []]
+
+
+def test_input_for_one_client_ends_with_it(play: Scenario) -> None:
+    assert play("input_that_ends") == {"whole": [64 * 1024, 6], "left": 7}

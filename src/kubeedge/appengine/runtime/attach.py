@@ -40,19 +40,21 @@ async def connect(path: Path) -> socket.socket:
 
 
 class Attachment:
-    """Streams of one container. `resize` changes its terminal; `over` is set when the container ended with `exit_status`."""
+    """Streams of one container, whose input ends with ours if it is `once`. `resize` changes its terminal; `over` is set when the container ended with `exit_status`."""
 
     def __init__(
         self,
         attached: socket.socket,
         *,
         stdin: bool,
+        once: bool,
         resize: Callable[[int, int], None],
         over: asyncio.Event,
         exit_status: Callable[[], int | None],
     ) -> None:
         self._socket = attached
         self._stdin = stdin
+        self._once = once
         self._resize = resize
         self._over = over
         self._exit_status = exit_status
@@ -93,7 +95,10 @@ class Attachment:
                 await loop.sock_sendall(self._socket, data[at : at + _INPUT])
 
     async def end_input(self) -> None:
-        """Of what we send. The container's own stays open for the next one (stdinOnce is false)."""
+        """Of what we send. The container's own stays open for the next one, unless there is to be none (stdinOnce)."""
+        if self._stdin and self._once:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_WR)
         self._stdin = False
 
     def resize(self, rows: int, columns: int) -> None:

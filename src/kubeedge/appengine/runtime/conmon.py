@@ -30,6 +30,7 @@ def create_and_start(
     log_path: Path,
     tty: bool,
     stdin: bool,
+    stdin_once: bool = False,
 ) -> int:
     """Blocking; the container's process id. Raises StartError with the runtime's message."""
     sync_read, sync_write = os.pipe()
@@ -50,7 +51,7 @@ def create_and_start(
         f"--runtime-arg=--root={programs.state}",
         *(["-t"] if tty else []),
         *(["-i"] if stdin else []),
-        *(["--leave-stdin-open"] if stdin and not tty else []),  # for the next one who attaches: stdinOnce is false
+        *(["--leave-stdin-open"] if stdin and not tty and not stdin_once else []),  # for the next one who attaches
     ]  # fmt: skip
     process: subprocess.Popen[bytes] | None = None
     try:

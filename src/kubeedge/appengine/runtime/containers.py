@@ -77,6 +77,7 @@ class Containers:
                 log_path=config.log_path,
                 tty=container.tty,
                 stdin=container.stdin,
+                stdin_once=container.stdin_once,
             )
         except (StartError, Invalid, OSError, ValueError, subprocess.SubprocessError) as exc:
             self.remove(sandbox.uid, container.name, last)
@@ -97,6 +98,7 @@ class Containers:
             layers=[layer.name for used in images.values() for layer in used.layers],
             tty=container.tty,
             stdin=container.stdin,
+            stdin_once=container.stdin_once,
             shares_processes=bool(target) or sandbox.share_processes or sandbox.host_pid,
             user=asdict(user),
             resources=asdict(container.resources),

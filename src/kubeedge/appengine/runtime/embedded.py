@@ -296,6 +296,7 @@ class EmbeddedRuntime:
         return attach.Attachment(
             await attach.connect(self._layout.sockets / id / "attach"),
             stdin=stdin and run.stdin,
+            once=run.stdin_once and not run.tty,
             resize=lambda rows, columns: self._resize(uid, run, rows, columns),
             over=over,
             exit_status=lambda: run.exit_code if run.finished_at else None,

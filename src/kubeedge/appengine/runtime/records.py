@@ -31,6 +31,7 @@ class Run:
     )
     tty: bool = False
     stdin: bool = False
+    stdin_once: bool = False
     shares_processes: bool = False  # its PID namespace is not its own: processes of it may outlive its first one
     user: dict[str, Any] | None = None  # base.User; None: of an agent that did not say
     resources: dict[str, Any] | None = None  # api.pod.Resources
