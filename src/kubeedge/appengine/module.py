@@ -27,6 +27,7 @@ from kubeedge.appengine import core, logs
 from kubeedge.appengine.core import ContainerObservation, PodObservation
 from kubeedge.appengine.driver import PodDriver
 from kubeedge.appengine.hooks import Hooks
+from kubeedge.appengine.node import allocatable
 from kubeedge.appengine.prepare import Preparer
 from kubeedge.appengine.prober import Prober
 from kubeedge.appengine.reports import Reports, json_object
@@ -69,8 +70,9 @@ class AppEngine:
         self._clock, self._wall = clock, wall
         self._workers = Workers()
         self._prepare = Preparer(
-            node=settings.node, host_ip=settings.host_ip, state=settings.state, log_root=settings.logs
-        )
+            node=settings.node, host_ip=settings.host_ip, state=settings.state, log_root=settings.logs,
+            allocatable=allocatable(),
+        )  # fmt: skip
         self._reports = Reports(store, settings, runtime, wall)
         self._prober = Prober(runtime, self._reports, settings.host_ip)
         hooks = Hooks(runtime, settings.host_ip)

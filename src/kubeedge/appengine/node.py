@@ -28,7 +28,7 @@ def status(*, node: str, address: str, runtime_version: str, max_pods: int, stat
     }
     return {
         "capacity": capacity,
-        "allocatable": {**capacity, "memory": f"{max(0, memory - _RESERVED_MEMORY) // 1024}Ki"},
+        "allocatable": {**capacity, "memory": f"{allocatable()['memory'] // 1024}Ki"},
         "nodeInfo": {
             "machineID": _read("/etc/machine-id"),
             "systemUUID": _read("/sys/class/dmi/id/product_uuid"),
@@ -47,6 +47,11 @@ def status(*, node: str, address: str, runtime_version: str, max_pods: int, stat
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
     }
+
+
+def allocatable() -> dict[str, int]:
+    """What pods can have of this machine: "cpu" in thousandths, "memory" in bytes."""
+    return {"cpu": (os.cpu_count() or 1) * 1000, "memory": max(0, _memory() - _RESERVED_MEMORY)}
 
 
 def _memory() -> int:

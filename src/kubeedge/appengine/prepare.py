@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from kubeedge.api.names import Object
@@ -21,11 +22,16 @@ from kubeedge.appengine.volumes.manager import VolumeManager
 class Preparer:
     """Environment, volumes and files of containers. `state` is the agent's state directory, `host_ip` the node's address on the overlay."""
 
-    def __init__(self, *, node: str, host_ip: str, state: Path, log_root: Path) -> None:
+    def __init__(
+        self, *, node: str, host_ip: str, state: Path, log_root: Path, allocatable: Mapping[str, int] = resolve.NOTHING
+    ) -> None:
         self._node = node
+        self._allocatable = allocatable
         self._host_ip = host_ip
         self._log_root = log_root
-        self.volumes = VolumeManager(state / "volumes", find=self.find, node=node, host_ip=host_ip)
+        self.volumes = VolumeManager(
+            state / "volumes", find=self.find, node=node, host_ip=host_ip, allocatable=allocatable
+        )
         self._objects: dict[tuple[str, str, str], Object] = {}  # (resource, namespace, name)
 
     def clear(self) -> None:
@@ -59,8 +65,9 @@ class Preparer:
         ip = self._host_ip if pod.host_network else ip
         services = self._services(pod.namespace) if pod.service_links else ()
         env = resolve.environment(
-            pod, container, self.find, pod_ip=ip, host_ip=self._host_ip, node=self._node, services=services
-        )
+            pod, container, self.find, pod_ip=ip, host_ip=self._host_ip, node=self._node, services=services,
+            allocatable=self._allocatable,
+        )  # fmt: skip
         env = {"HOSTNAME": pod.kernel_name if not pod.host_network else socket.gethostname(), **env}
         path = logs.path(self._log_root, pod.namespace, pod.name, pod.uid, container.name, attempt)
         binds = await asyncio.to_thread(self.volumes.mount, pod, container, ip, env)

@@ -22,6 +22,9 @@ from kubeedge.errors import Invalid, KubeEdgeError
 Lookup = Callable[[str, str, str], Object | None]
 
 
+NOTHING: Mapping[str, int] = {}
+
+
 class Missing(KubeEdgeError):
     """Something that a container needs is not on this node."""
 
@@ -35,6 +38,7 @@ def environment(
     host_ip: str,
     node: str,
     services: Iterable[Object] = (),
+    allocatable: Mapping[str, int] = NOTHING,
 ) -> dict[str, str]:
     """In the order of the manifest: a later variable may refer to an earlier one as $(NAME). What is there for `services` is the first."""
     env = service_links.variables(services)
@@ -45,14 +49,17 @@ def environment(
         if variable.source is None:
             env[variable.name] = expand(variable.value or "", env)
             continue
-        value = _value_from(pod, container, variable.source, lookup, pod_ip, host_ip, node)
+        if ref := object_of(variable.source, "resourceFieldRef"):
+            env[variable.name] = resource_field(pod, ref, container, allocatable)
+            continue
+        value = _value_from(pod, variable.source, lookup, pod_ip, host_ip, node)
         if value is not None:
             env[variable.name] = value
     return env
 
 
 def _value_from(
-    pod: Pod, container: Container, source: Mapping[str, Any], lookup: Lookup, pod_ip: str, host_ip: str, node: str
+    pod: Pod, source: Mapping[str, Any], lookup: Lookup, pod_ip: str, host_ip: str, node: str
 ) -> str | None:
     for key, kind in (("configMapKeyRef", "configmaps"), ("secretKeyRef", "secrets")):
         if ref := object_of(source, key):
@@ -65,8 +72,6 @@ def _value_from(
             raise Missing(f"couldn't find key {ref.get('key')} in {kind[:-1]} {pod.namespace}/{ref.get('name')}")
     if ref := object_of(source, "fieldRef"):
         return field(pod, str(ref.get("fieldPath", "")), pod_ip=pod_ip, host_ip=host_ip, node=node)
-    if ref := object_of(source, "resourceFieldRef"):
-        return resource_field(container, str(ref.get("resource", "")), str(ref.get("divisor") or "0"))
     raise Invalid(f"valueFrom with {', '.join(source)} is not supported", path="env")
 
 
@@ -93,15 +98,25 @@ def field(pod: Pod, path: str, *, pod_ip: str, host_ip: str, node: str) -> str:
     raise Invalid(f"the field {path!r} cannot be referred to", path="fieldRef")
 
 
-def resource_field(container: Container, resource: str, divisor: str) -> str:
-    """A resourceFieldRef in units of `divisor`, rounded up, as a decimal number; "0" for a limit that is not set. Raises Invalid."""
+def resource_field(
+    pod: Pod, ref: Mapping[str, Any], container: Container, allocatable: Mapping[str, int] = NOTHING
+) -> str:
+    """A resourceFieldRef in units of its divisor, rounded up, as a decimal number. `container` is meant when it names none.
+
+    A limit that is not set is what the node has: `allocatable`, "cpu" in thousandths and "memory" in bytes. Raises Invalid.
+    """
+    resource, divisor = str(ref.get("resource", "")), str(ref.get("divisor") or "0")
+    if name := ref.get("containerName"):
+        container = next((c for c in pod.all_containers if c.name == name), container)
     r = container.resources
     values = {
-        "limits.cpu": r.cpu_limit or 0,
+        "limits.cpu": r.cpu_limit or allocatable.get("cpu", 0),
         "requests.cpu": r.cpu_request,
-        "limits.memory": r.memory_limit or 0,
-        "requests.memory": r.memory_request,
+        "limits.memory": r.memory_limit or allocatable.get("memory", 0),
+        "requests.memory": r.memory_request or r.memory_limit or 0,
     }
+    for size, amount in r.huge_pages.items():
+        values[f"limits.hugepages-{size}"] = values[f"requests.hugepages-{size}"] = amount
     if resource not in values:
         raise Invalid(f"the resource {resource!r} cannot be referred to", path="resourceFieldRef")
     is_cpu = resource.endswith("cpu")

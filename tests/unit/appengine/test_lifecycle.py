@@ -161,9 +161,9 @@ def test_a_resize_that_fails_is_tried_again_and_one_that_is_refused_is_not() -> 
 
 def test_what_the_machine_does_not_have_is_infeasible() -> None:
     asked = Resources(None, None, 3000, 1 << 30)
-    assert infeasible(asked, millicores=4000, memory=2 << 30) == ""
-    assert "cpu" in infeasible(asked, millicores=2000, memory=2 << 30)
-    assert "memory" in infeasible(asked, millicores=4000, memory=1 << 20)
+    assert infeasible(asked, {"cpu": 4000, "memory": 2 << 30}) == ""
+    assert "cpu" in infeasible(asked, {"cpu": 2000, "memory": 2 << 30})
+    assert "memory" in infeasible(asked, {"cpu": 4000, "memory": 1 << 20})
 
 
 def test_the_status_says_who_runs_with_what_and_which_specification_was_seen() -> None:

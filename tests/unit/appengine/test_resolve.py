@@ -169,3 +169,19 @@ def test_garbage_in_a_reference_is_an_error_of_ours(kind: str, value: Any) -> No
         environment(parse(manifest(containers=[container(env=[{"name": "A", "valueFrom": {kind: value}}])])))
     except KubeEdgeError:
         pass
+
+
+def test_a_limit_that_is_not_set_is_what_the_node_has_and_another_container_may_be_meant() -> None:
+    def of(resource: str, **fields: str) -> dict[str, Any]:
+        return {"name": resource.replace(".", "_"), "valueFrom": {"resourceFieldRef": {"resource": resource, **fields}}}
+
+    env = [of("limits.cpu"), of("limits.memory", divisor="1Mi"), of("requests.memory", containerName="other")]
+    other = container("other", resources={"limits": {"memory": "8Mi", "hugepages-2Mi": "4Mi"}})
+    p = pod(containers=[container(env=[*env, of("limits.hugepages-2Mi", containerName="other")]), other])
+    has = {"cpu": 1500, "memory": 64 << 20}
+    found = resolve.environment(
+        p, p.containers[0], lookup, pod_ip="", host_ip="", node="", allocatable=has
+    )  # fmt: skip
+    assert found == {
+        "limits_cpu": "2", "limits_memory": "64", "requests_memory": str(8 << 20), "limits_hugepages-2Mi": str(4 << 20),
+    }  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,7 @@ class VolumeContext:
     pod_ip: str = ""  # the node's for a pod on its network; "" before there is one
     host_ip: str = ""
     node: str = ""
+    allocatable: Mapping[str, int] = field(default_factory=dict)  # of the node, as resolve.resource_field() takes it
 
 
 class Volume(Protocol):

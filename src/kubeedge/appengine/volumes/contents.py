@@ -37,8 +37,7 @@ def downward_api(context: VolumeContext, source: Mapping[str, Any]) -> Files:
             text = resolve.field(pod, field, pod_ip=context.pod_ip, host_ip=context.host_ip, node=context.node)
         else:
             ref = object_of(item, "resourceFieldRef")
-            container = next((c for c in pod.all_containers if c.name == ref.get("containerName")), pod.containers[0])
-            text = resolve.resource_field(container, str(ref.get("resource", "")), str(ref.get("divisor") or "0"))
+            text = resolve.resource_field(pod, ref, pod.containers[0], context.allocatable)
         files[path] = (text.encode(), _mode(item))
     return files
 

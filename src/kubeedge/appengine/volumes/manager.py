@@ -23,10 +23,12 @@ from kubeedge.errors import KubeEdgeError
 class VolumeManager:
     """One directory below `root` for each pod and volume. `find` gives ConfigMaps and Secrets of this node."""
 
-    def __init__(self, root: Path, *, find: Lookup, node: str, host_ip: str) -> None:
+    def __init__(
+        self, root: Path, *, find: Lookup, node: str, host_ip: str, allocatable: Mapping[str, int] = resolve.NOTHING
+    ) -> None:
         self._root = root
         self._find = find
-        self._node, self._host_ip = node, host_ip
+        self._node, self._host_ip, self._allocatable = node, host_ip, allocatable
 
     def mount(self, pod: Pod, container: Container, ip: str, env: Mapping[str, str]) -> list[BindMount]:
         """What a container that is about to start mounts. Raises Missing or Invalid for what cannot be resolved, StartError or OSError
@@ -92,6 +94,7 @@ class VolumeManager:
                 pod_ip=ip,
                 host_ip=self._host_ip,
                 node=self._node,
+                allocatable=self._allocatable,
             )
         )
 
