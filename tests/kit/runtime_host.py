@@ -451,6 +451,26 @@ async def signals_and_resizes(bench: Bench) -> dict[str, Any]:
     return seen
 
 
+async def another_oci_runtime(bench: Bench) -> dict[str, Any]:
+    """Pods of two RuntimeClasses side by side, each by its own program."""
+    seen: dict[str, Any] = {"handlers": list(bench.runtime.handlers)}
+    loop = sleeper(command="trap 'exit 9' TERM; while :; do sleep 0.05; done")
+    for handler in [name for name in bench.runtime.handlers if name]:
+        spec = {"runtimeClassName": handler, "shareProcessNamespace": True, "containers": [loop]}
+        async with bench.another_pod(f"u-{handler}", **spec) as start:
+            id = await start("main")
+            status = await bench.runtime.sandbox_status(f"u-{handler}")
+            states = [p.name for p in (bench.root / f"run/oci-{handler}").iterdir()]
+            streams = await everything(await bench.runtime.exec(id, ["echo", handler]))
+            await bench.runtime.update_container(id, Resources(500, 64 << 20, 0, 0))
+            await bench.runtime.stop_container(id, 10)
+            ended = await bench.exits.get()
+            seen[handler] = [status and status.handler, sorted(states) == sorted([id, f"pause-u-{handler}"]),
+                             streams["stdout"], ended.exit_code]  # fmt: skip
+        seen[handler].append([p.name for p in (bench.root / f"run/oci-{handler}").iterdir()])
+    return seen
+
+
 async def main(config: dict[str, Any]) -> None:
     scenario = globals()[config["scenario"]]
     async with asyncio.timeout(100):

@@ -26,14 +26,20 @@ Scenario = Callable[[str], dict[str, Any]]
 @pytest.fixture(params=["crun", "runc"])
 def play(topology: Topology, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Scenario]:
     """What a scenario of runtime_host saw, with one of the OCI runtimes."""
+    with scenarios(topology, tmp_path, without="runc" if request.param == "crun" else "crun") as run:
+        yield run
+
+
+@contextlib.contextmanager
+def scenarios(topology: Topology, tmp_path: Path, *, without: str = "") -> Iterator[Scenario]:
     root, cgroup = tmp_path / "r", f"kb-test-{os.getpid()}"
     preload = root / "state/images/preload"
     preload.mkdir(parents=True)
     images.build(preload / "demo.tar", IMAGE)
     host = topology.host("edge1")
-    other = shutil.which("runc" if request.param == "crun" else "crun")
-    assert other and shutil.which(request.param)
-    host.run("mount", "--bind", "/dev/null", other)  # in the mount namespace of the host alone
+    assert shutil.which("runc") and shutil.which("crun")
+    if without:
+        host.run("mount", "--bind", "/dev/null", str(shutil.which(without)))  # in the mount namespace of the host alone
 
     def run(scenario: str) -> dict[str, Any]:
         config = {"root": str(root), "cgroup": cgroup, "scenario": scenario}
@@ -101,7 +107,10 @@ def test_an_image_in_use_keeps_its_layers_and_a_sandbox_says_how_it_is(play: Sce
     assert seen["image"] == [True, [IMAGE]] and seen["status"][0] and seen["status"][1].startswith("10.244.1.")
     assert seen["kept"] and seen["still"] == "still\n" and seen["gone"] and seen["restored"]
     assert seen["left"] == [] and seen["none"]
-    assert seen["handlers"] == [""] and 'handler "kata"' in seen["handler"]
+    assert (
+        set(seen["handlers"]) >= {"", seen["version"].split("//")[1].split("-")[0]}
+        and 'handler "kata"' in seen["handler"]
+    )
     assert seen["version"].startswith(f"{seen['scheme']}://") and seen["scheme"] == "embedded"
 
 
@@ -145,3 +154,12 @@ def test_containers_share_their_processes_and_none_is_left_behind(play: Scenario
 
 def test_input_for_one_client_ends_with_it(play: Scenario) -> None:
     assert play("input_that_ends") == {"whole": [64 * 1024, 6], "left": 7}
+
+
+def test_a_runtime_class_names_the_program_that_runs_a_pod(topology: Topology, tmp_path: Path) -> None:
+    with scenarios(topology, tmp_path) as run:
+        seen = run("another_oci_runtime")
+    assert set(seen["handlers"]) >= {"", "crun", "runc"}
+    for handler in ("crun", "runc"):
+        code = seen[handler][3]
+        assert seen[handler] == [handler, True, f"{handler}\n", code, []] and code == 9

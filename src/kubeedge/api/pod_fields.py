@@ -15,7 +15,7 @@ from kubeedge.api import schema
 _HONOURED = """
 PodSpec volumes initContainers containers restartPolicy terminationGracePeriodSeconds hostNetwork securityContext imagePullSecrets
 PodSpec hostname subdomain hostAliases dnsConfig serviceAccountName serviceAccount hostUsers dnsPolicy ephemeralContainers
-PodSpec enableServiceLinks activeDeadlineSeconds hostPID hostIPC shareProcessNamespace setHostnameAsFQDN
+PodSpec enableServiceLinks runtimeClassName activeDeadlineSeconds hostPID hostIPC shareProcessNamespace setHostnameAsFQDN
 LocalRef name
 HostAlias ip hostnames
 PodDNSConfig nameservers searches options
@@ -69,7 +69,7 @@ ProjectedSecret name items optional
 """
 _ELSEWHERE = """
 PodSpec nodeName nodeSelector affinity tolerations schedulerName priority priorityClassName preemptionPolicy topologySpreadConstraints
-PodSpec automountServiceAccountToken schedulingGates
+PodSpec automountServiceAccountToken schedulingGates overhead
 """  # the scheduler's and the controllers'; or, of the last line, there is nothing that it could switch off here
 
 #: what a field says anyway when it is left out

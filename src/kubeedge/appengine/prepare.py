@@ -108,4 +108,5 @@ def sandbox_config(pod: Pod, log_directory: Path) -> SandboxConfig:
         dns=pod.dns,
         groups=(*pod.groups, *([pod.fs_group] if pod.fs_group is not None else ())),
         log_directory=log_directory,
+        handler=pod.runtime_class,
     )

@@ -14,7 +14,7 @@ from kubeedge.api.pod import Unsupported
 from tests.unit.appengine.world import container, pod
 
 NAMED = """
-PodSpec.readinessGates PodSpec.runtimeClassName PodSpec.overhead PodSpec.os PodSpec.resourceClaims
+PodSpec.readinessGates PodSpec.os PodSpec.resourceClaims
 PodSpec.resources
 PodSecurityContext.seLinuxOptions PodSecurityContext.windowsOptions PodSecurityContext.seLinuxChangePolicy
 Container.volumeDevices

@@ -63,13 +63,14 @@ class Containers:
         joins (0: none). Raises StartError; then nothing of either is left."""
         container, image = config.container, images[config.image]
         self.programs = self.programs.check()
-        self.remove(sandbox.uid, container.name, last)
+        oci = self.programs.of(sandbox.handler)
+        self.remove(sandbox.uid, container.name, last, oci)
         id = uuid.uuid4().hex
         try:
             user = self._make_bundle(sandbox, config, images, id, target)
             config.log_path.parent.mkdir(parents=True, exist_ok=True)
             pid = conmon.create_and_start(
-                self.programs,
+                oci,
                 id=id,
                 bundle=self._layout.bundle(sandbox.uid, container.name),
                 exit_dir=self._layout.exits,
@@ -80,7 +81,7 @@ class Containers:
                 stdin_once=container.stdin_once,
             )
         except (StartError, Invalid, OSError, ValueError, subprocess.SubprocessError) as exc:
-            self.remove(sandbox.uid, container.name, last)
+            self.remove(sandbox.uid, container.name, last, oci)
             self._layout.remove_traces(id)
             if isinstance(exc, StartError):
                 raise
@@ -106,7 +107,7 @@ class Containers:
         try:
             records.save_run(self._layout.pod(sandbox.uid), run)
         except OSError as exc:  # a full disk: a run without a record must not go on
-            self.remove(sandbox.uid, container.name, run)
+            self.remove(sandbox.uid, container.name, run, oci)
             raise StartError("CreateContainerError", str(exc)) from exc
         return run
 
@@ -153,19 +154,19 @@ class Containers:
         return User(user.uid, user.gid, tuple(spec["process"]["user"]["additionalGids"]))
 
     def _namespaces(self, sandbox: SandboxConfig, target: int) -> oci_spec.Namespaces:
-        namespaces = self._sandboxes.namespaces(sandbox, self.programs)
+        namespaces = self._sandboxes.namespaces(sandbox, self.programs.of(sandbox.handler))
         return replace(namespaces, pid=f"/proc/{target}/ns/pid") if target else namespaces
 
-    def update(self, uid: str, run: Run, resources: Resources) -> None:
+    def update(self, uid: str, run: Run, resources: Resources, oci: Programs) -> None:
         """CPU and memory of a run. Raises StartError."""
         group = f"{self._layout.group(uid)}/{run.id}"
         limit, used = resources.memory_limit, cgroups.memory_in_use(group)
         if limit and used > limit:
             raise StartError("Error", f"the memory limit {limit} is below what is in use ({used} bytes)")
         document = json.dumps(oci_spec.limits_of(resources))
-        done = conmon.run(self.programs, ["update", "--resources", "-", run.id], text=document)
+        done = conmon.run(oci, ["update", "--resources", "-", run.id], text=document)
         if done.returncode:
-            raise StartError("Error", done.stderr.strip()[-500:] or f"{self.programs.runtime} update failed")
+            raise StartError("Error", done.stderr.strip()[-500:] or f"{oci.runtime} update failed")
         if not resources.cpu_limit:
             cgroups.lift(group, "cpu")
         if not limit:
@@ -195,11 +196,11 @@ class Containers:
             json.dump(spec, out)
         (bundle / "config.json").symlink_to(file)
 
-    def remove(self, uid: str, name: str, run: Run | None) -> None:
+    def remove(self, uid: str, name: str, run: Run | None, oci: Programs) -> None:
         """What a run of a container left: runtime state, mount, files. Tolerant."""
         if run is not None:
             with contextlib.suppress(subprocess.SubprocessError, OSError):
-                conmon.run(self.programs, ["delete", "--force", run.id])
+                conmon.run(oci, ["delete", "--force", run.id])
             cgroups.kill_and_remove(f"{self._layout.group(uid)}/{run.id}")
             self._layout.remove_traces(run.id)
         base = self._layout.container(uid, name)

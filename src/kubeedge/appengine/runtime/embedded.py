@@ -42,6 +42,7 @@ from kubeedge.appengine.runtime.containers import Containers
 from kubeedge.appengine.runtime.exec import ExecProcess, Execs
 from kubeedge.appengine.runtime.exits import ExitWatch, read_exit
 from kubeedge.appengine.runtime.layout import Layout
+from kubeedge.appengine.runtime.programs import Programs
 from kubeedge.appengine.runtime.records import Run, Sandbox
 from kubeedge.appengine.runtime.sandboxes import Sandboxes
 
@@ -72,7 +73,6 @@ class EmbeddedRuntime:
     """A Runtime without a daemon: conmon holds each container, so containers survive the agent."""
 
     scheme = "embedded"
-    handlers: Sequence[str] = ("",)
 
     def __init__(self, settings: EmbeddedSettings, images: EmbeddedImages) -> None:
         self._settings = settings
@@ -89,6 +89,11 @@ class EmbeddedRuntime:
         self._watch: ExitWatch | None = None
         self._on_exit: Callable[[Exit], None] = lambda _: None
         self._over: dict[str, asyncio.Event] = {}  # set when that run is over, for those who wait for it
+
+    @property
+    def handlers(self) -> Sequence[str]:
+        """The default, and the OCI runtimes that a RuntimeClass may name."""
+        return ("", *programs.handlers())
 
     @property
     def version(self) -> str:
@@ -181,7 +186,7 @@ class EmbeddedRuntime:
         """Also replaces the sandbox of an earlier boot or of a failed attempt."""
         sandbox = await asyncio.to_thread(self._sandboxes.create, config, self._pods.get(config.uid))
         self._pods[config.uid] = sandbox
-        return SandboxStatus(sandbox.uid, sandbox.ip, True)
+        return SandboxStatus(sandbox.uid, sandbox.ip, True, sandbox.handler)
 
     async def sandbox_status(self, uid: str) -> SandboxStatus | None:
         """Ready when it was made on this boot, its namespaces are pinned, and it has an address or uses the node's."""
@@ -190,7 +195,7 @@ class EmbeddedRuntime:
             return None
         pinned = self._layout.namespaces(uid)
         ready = sandbox.boot == self._boot and pinned.is_dir() and (sandbox.host_network or bool(sandbox.ip))
-        return SandboxStatus(uid, sandbox.ip if ready else "", ready)
+        return SandboxStatus(uid, sandbox.ip if ready else "", ready, sandbox.handler)
 
     async def start_container(self, sandbox: SandboxConfig, config: ContainerConfig) -> Started:
         """StartError also when the image is not on this node, or the pod has no sandbox."""
@@ -210,6 +215,10 @@ class EmbeddedRuntime:
             asyncio.get_running_loop().call_soon(self._ended, run.id)
         return Started(run.id, run.pid, run.image_id, User(**run.user) if run.user else None)
 
+    def _oci(self, uid: str) -> Programs:
+        sandbox = self._pods.get(uid)
+        return self._containers.programs.of(sandbox.handler if sandbox is not None else "")
+
     def _image(self, name: str) -> Image:
         image = self.images.find(name)
         if image is None:
@@ -228,7 +237,7 @@ class EmbeddedRuntime:
     async def update_container(self, id: str, resources: Resources) -> None:
         """Refuses a memory limit below what is in use: the kernel would end the container for it, or refuse it itself."""
         uid, run = self._running(id)
-        await asyncio.to_thread(self._containers.update, uid, run, resources)
+        await asyncio.to_thread(self._containers.update, uid, run, resources, self._oci(uid))
 
     async def stop_container(self, id: str, grace: float) -> None:
         """After SIGKILL without an exit the whole cgroup is killed, and the run counts as lost."""
@@ -248,7 +257,8 @@ class EmbeddedRuntime:
         self._gone(id)
 
     def _signal(self, id: str, sign: str) -> None:
-        done = conmon.run(self._containers.programs, ["kill", id, sign])
+        uid, _ = self._find(id)
+        done = conmon.run(self._oci(uid), ["kill", id, sign])
         if done.returncode:
             log.debug("signal %s to container %s: %s", sign, id, done.stderr.strip())
 
@@ -281,13 +291,12 @@ class EmbeddedRuntime:
         uid, run = self._find(id)
         if run is None or run.finished_at:
             return ExecResult(126, b"the container does not run")
-        return await self._execs.run(self._containers.programs, id, self._group(uid, id), command, timeout)
+        return await self._execs.run(self._oci(uid), id, self._group(uid, id), command, timeout)
 
     async def exec(self, id: str, command: Sequence[str], *, stdin: bool = False, tty: bool = False) -> ExecProcess:
         """With `tty`, both outputs come as one stream."""
         uid, _ = self._running(id)
-        programs = self._containers.programs
-        return await self._execs.start(programs, id, self._group(uid, id), command, stdin=stdin, tty=tty)
+        return await self._execs.start(self._oci(uid), id, self._group(uid, id), command, stdin=stdin, tty=tty)
 
     async def attach(self, id: str, *, stdin: bool = False) -> attach.Attachment:
         """Connects to the socket that conmon has for each container."""

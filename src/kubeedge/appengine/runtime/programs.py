@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kubeedge.appengine.runtime import cgroups, seccomp
@@ -14,6 +14,8 @@ from kubeedge.appengine.runtime.base import StartError
 
 #: seconds for the runtime to name its version: one that is taken for a runtime without seccomp starts no pod that asks for a profile
 _PATIENCE = 60.0
+#: OCI runtimes that a RuntimeClass may name, where they are on the PATH
+HANDLERS = ("crun", "runc", "crun-wasm", "youki")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,12 @@ class Programs:
         """The command line of the OCI runtime, with our state directory."""
         return [self.runtime, f"--root={self.state}", *arguments]
 
+    def of(self, handler: str) -> Programs:
+        """For the pods of a RuntimeClass; "" is any other pod. Each has a state directory of its own: they do not read each other's."""
+        if not handler:
+            return self
+        return replace(self, runtime=shutil.which(handler) or handler, state=self.state.parent / f"oci-{handler}")
+
     def missing(self) -> list[str]:
         """Those without which no container can start, here or elsewhere on the PATH."""
         needed = (("conmon", self.conmon, "conmon"), ("crun or runc", self.runtime, "crun", "runc"))
@@ -43,6 +51,11 @@ class Programs:
             if not os.access(path, os.X_OK):
                 raise StartError("CreateContainerError", f"{name} is missing on this node: containers cannot start")
         return found
+
+
+def handlers() -> list[str]:
+    """Those that are on this node now."""
+    return [name for name in HANDLERS if shutil.which(name)]
 
 
 def find(state: Path) -> Programs:

@@ -48,6 +48,7 @@ class Sandbox:
     host_network: bool
     boot: str
     ports: list[dict[str, Any]] = field(default_factory=list)  # of the node that lead to it, as CNI has them
+    handler: str = ""  # of its RuntimeClass
     runs: dict[str, Run] = field(default_factory=dict)
 
 

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from kubeedge.appengine.runtime import cgroups, conmon, mounts, oci_spec, records, sandbox_files
+from kubeedge.appengine.runtime import cgroups, conmon, mounts, oci_spec, programs, records, sandbox_files
 from kubeedge.appengine.runtime.base import SandboxConfig, StartError
 from kubeedge.appengine.runtime.cni import Network, port_mapping
 from kubeedge.appengine.runtime.layout import Layout
@@ -36,13 +36,15 @@ class Sandboxes:
 
     def create(self, config: SandboxConfig, sandbox: Sandbox | None) -> Sandbox:
         """A new one; what is left of an earlier one is removed first. Raises StartError."""
-        if config.handler:
+        if config.handler and config.handler not in programs.handlers():
             raise StartError("FailedCreatePodSandBox", f'no runtime for handler "{config.handler}" is configured')
         if len(config.kernel_name) > _MAX_HOSTNAME:
             message = f"FQDN {config.kernel_name} is too long ({_MAX_HOSTNAME} is the max, {len(config.kernel_name)} characters requested)"
             raise StartError("FailedCreatePodSandBox", message)
         if sandbox is None:
-            sandbox = Sandbox(config.uid, config.namespace, config.name, "", config.host_network, self._boot)
+            sandbox = Sandbox(
+                config.uid, config.namespace, config.name, "", config.host_network, self._boot, handler=config.handler
+            )
         try:
             self._create(config, sandbox)
         except (OSError, subprocess.SubprocessError) as exc:
@@ -80,7 +82,7 @@ class Sandboxes:
         else:
             mounts.mount("shm", shm, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=1777,size=65536k")
 
-    def namespaces(self, config: SandboxConfig, programs: Programs) -> oci_spec.Namespaces:
+    def namespaces(self, config: SandboxConfig, oci: Programs) -> oci_spec.Namespaces:
         """What its containers join. Raises StartError, OSError."""
         pinned, own = self._layout.namespaces(config.uid), _own_kinds(config)
         if own == ["ipc"] and not (pinned / "ipc").exists():  # a pod from before this agent
@@ -88,7 +90,7 @@ class Sandboxes:
         net, ipc, uts = (str(pinned / kind) if kind in own else "" for kind in ("net", "ipc", "uts"))
         namespaces = oci_spec.Namespaces(net, ipc, uts, "" if config.host_pid else None)
         if config.share_processes:
-            return replace(namespaces, pid=self._processes.namespace(config.uid, namespaces, programs))
+            return replace(namespaces, pid=self._processes.namespace(config.uid, namespaces, oci))
         return namespaces
 
     def remove_network(self, sandbox: Sandbox) -> None:
@@ -100,20 +102,21 @@ class Sandboxes:
         if pinned.is_dir():
             sandbox_files.unpin_namespaces(pinned)
 
-    def sweep(self, uid: str, programs: Programs) -> None:
+    def sweep(self, uid: str, default: Programs) -> None:
         """Everything of one pod, whatever is left of it. Raises OSError when something stays mounted."""
         directory = self._layout.pod(uid)
         sandbox = records.load(directory) or Sandbox(uid, "", "", "", False, "unknown")
+        oci = default.of(sandbox.handler)
         for id in records.run_ids(directory):
             with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
-                conmon.run(programs, ["delete", "--force", id])
+                conmon.run(oci, ["delete", "--force", id])
                 self._layout.remove_traces(id)
-        self._processes.remove(uid, programs)
+        self._processes.remove(uid, oci)
         cgroups.kill_and_remove(self._layout.group(uid))
         self.remove_network(sandbox)
         mounts.remove_tree(directory)
 
-    def sweep_unknown(self, known: set[str], ids: set[str], programs: Programs) -> None:
+    def sweep_unknown(self, known: set[str], ids: set[str], default: Programs) -> None:
         """What is ours by its name, and of no pod (by uid) or run (by id) that is known."""
         for group in cgroups.hierarchies():
             ours = group / self._layout.cgroup_prefix
@@ -122,7 +125,7 @@ class Sandboxes:
                     cgroups.kill_and_remove(f"{self._layout.cgroup_prefix}/{stale.name}")
         for stale in (self._layout.run / "ns").iterdir():
             if stale.name not in known:
-                self.sweep(stale.name, programs)
+                self.sweep(stale.name, default)
         for directory in (self._layout.sockets, self._layout.exits, self._layout.specs):
             for stale in directory.iterdir():
                 if stale.name not in ids:
