@@ -207,6 +207,8 @@ def _volume(item: Any, path: str) -> Volume:
             source = read_mapping(v, kind, path)
             if kind == IMAGE_VOLUME:
                 _check_image(source, f"{path}.image")
+            if kind == "emptyDir":
+                _check_medium(source, f"{path}.emptyDir.medium")
             return Volume(name, kind, source)
     kinds = [key for key in v if key != "name"]
     if not kinds:
@@ -218,3 +220,11 @@ def _check_image(source: Mapping[str, Any], path: str) -> None:
     if not read(source, "reference", str, path, ""):
         raise Invalid("required", path=f"{path}.reference")
     read_choice(source, "pullPolicy", path, ("", "Always", "IfNotPresent", "Never"))
+
+
+def _check_medium(source: Mapping[str, Any], path: str) -> None:
+    medium = source.get("medium") or ""
+    if isinstance(medium, str) and medium.startswith("HugePages"):
+        raise Unsupported(f"{medium!r:.60} is not supported here", path=path)
+    if medium not in ("", "Memory"):
+        raise Invalid(f"{medium!r:.60} is none of Memory, HugePages", path=path)

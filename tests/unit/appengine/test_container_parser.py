@@ -96,6 +96,8 @@ SECURITY = "spec.containers[0].securityContext"
          "spec.containers[0].volumeMounts[0].recursiveReadOnly"),
         ({"volumes": [{"name": "v", "image": {}}]}, "spec.volumes[0].image.reference"),
         ({"volumes": [{"name": "v", "image": {"reference": "a", "pullPolicy": "Now"}}]}, "spec.volumes[0].image.pullPolicy"),
+        ({"volumes": [{"name": "v", "emptyDir": {"medium": "Disk"}}]}, "spec.volumes[0].emptyDir.medium"),
+        ({"volumes": [{"name": "v", "emptyDir": {"medium": ["x"]}}]}, "spec.volumes[0].emptyDir.medium"),
         ({"activeDeadlineSeconds": 0}, "spec.activeDeadlineSeconds"),
         ({"activeDeadlineSeconds": True}, "spec.activeDeadlineSeconds"),
         ({"shareProcessNamespace": True, "hostPID": True}, "spec.shareProcessNamespace"),
@@ -119,6 +121,7 @@ def test_what_makes_no_sense_is_refused_with_its_path(spec: dict[str, Any], path
 @pytest.mark.parametrize(
     "spec",
     [
+        {"volumes": [{"name": "v", "emptyDir": {"medium": "HugePages-2Mi"}}]},
         {"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "65536"}]}},
         {"containers": [container(securityContext={"procMount": "Unmasked"})]},
         {"containers": [rules(rule(1, action="RestartAllContainers"))]},
