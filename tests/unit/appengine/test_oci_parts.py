@@ -1,0 +1,151 @@
+"""Parts of what the OCI runtime is given, and files of control groups, without a container."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubeedge.api.pod import Resources
+from kubeedge.appengine.runtime import app_armor, cgroups, oci_spec, programs
+from kubeedge.appengine.runtime.base import BindMount, StartError
+from kubeedge.appengine.runtime.oci_spec import ContainerUser, ImageConfig, Namespaces
+from kubeedge.appengine.runtime.programs import Programs
+from kubeedge.appengine.runtime.users import resolve
+from tests.kit.topology import until
+from tests.unit.appengine.world import container, pod
+
+USER = ContainerUser(0, 0, (), "/root")
+IMAGE = ImageConfig(("sh",), (), (), "/", "")
+
+
+def spec(
+    *mounts: BindMount, namespaces: Namespaces | None = None, app_armor: str = "", **fields: Any
+) -> dict[str, Any]:
+    (c,) = pod(containers=[container(**fields)]).containers
+    return oci_spec.build(
+        c, IMAGE, user=USER, rootfs=Path("/r"), env={}, mounts=mounts, namespaces=namespaces or Namespaces("n", "i", "u"),
+        cgroup="/c", oom_score_adj=0, capabilities=None, groups=(), app_armor=app_armor,
+    )  # fmt: skip
+
+
+def kinds(of: dict[str, Any]) -> dict[str, str]:
+    return {n["type"]: n.get("path", "") for n in of["linux"]["namespaces"]}
+
+
+def test_namespaces_are_new_joined_or_the_machine_s() -> None:
+    assert kinds(spec()) == {"pid": "", "mount": "", "network": "n", "ipc": "i", "uts": "u"}
+    shared = kinds(spec(namespaces=Namespaces("n", "i", "u", "/proc/7/ns/pid")))
+    assert shared["pid"] == "/proc/7/ns/pid"
+    assert kinds(spec(namespaces=Namespaces("", "", "", ""))) == {"mount": ""}
+
+
+def test_mounts_say_how_far_they_reach() -> None:
+    plain, slave = BindMount(Path("/a"), "/a", True), BindMount(Path("/b"), "/b", propagation="HostToContainer")
+    deep = BindMount(Path("/c"), "/c", True, recursive_read_only="IfPossible")
+    image = BindMount(Path("/d"), "/d", True, image="demo:1")
+    made = spec(plain, slave, deep, image)
+    options = {m["destination"]: m["options"] for m in made["mounts"] if m["type"] == "bind"}
+    assert options == {
+        "/a": ["rbind", "rprivate", "ro"],
+        "/b": ["rbind", "rslave", "rw"],
+        "/c": ["rbind", "rprivate", "ro", "rro"],
+        "/d": ["rbind", "rprivate", "ro", "noexec"],
+    }
+    assert made["linux"]["rootfsPropagation"] == "rslave" and "rootfsPropagation" not in spec(plain)["linux"]
+    both = spec(slave, BindMount(Path("/e"), "/e", propagation="Bidirectional"))
+    assert both["linux"]["rootfsPropagation"] == "rshared"
+
+
+def test_huge_pages_and_a_profile_are_passed_on() -> None:
+    made = spec(resources={"limits": {"hugepages-2Mi": "4Mi", "memory": "8Mi"}}, app_armor="mine")
+    assert made["linux"]["resources"]["hugepageLimits"] == [{"pageSize": "2MB", "limit": 4 << 20}]
+    assert made["process"]["apparmorProfile"] == "mine"
+    assert "hugepageLimits" not in spec()["linux"]["resources"] and "apparmorProfile" not in spec()["process"]
+
+
+def test_limits_for_an_update() -> None:
+    assert oci_spec.limits_of(Resources(500, 1 << 20, 250, 0)) == {
+        "cpu": {"shares": 256, "period": 100_000, "quota": 50_000}, "memory": {"limit": 1 << 20},
+    }  # fmt: skip
+    assert oci_spec.limits_of(Resources(None, None, 0, 0)) == {"cpu": {"shares": 2}}
+
+
+def security(kind: str, name: str = "", **fields: Any) -> Any:
+    profile = {"type": kind, **({"localhostProfile": name} if name else {})}
+    return pod(containers=[container(securityContext={"appArmorProfile": profile, **fields})]).containers[0].security
+
+
+def test_an_app_armor_profile_is_one_that_the_kernel_has_loaded(tmp_path: Path) -> None:
+    enabled, profiles = tmp_path / "enabled", tmp_path / "profiles"
+    with pytest.raises(StartError, match="has no AppArmor"):
+        app_armor.profile_of(security("Localhost", "mine"), enabled, profiles)
+    enabled.write_text("Y\n")
+    profiles.write_text("other (complain)\nmine (enforce)\n/usr/bin/man (enforce)\n")
+    assert app_armor.profile_of(security("Localhost", "mine"), enabled, profiles) == "mine"
+    for kind in (security("Unconfined"), security("RuntimeDefault", privileged=True)):
+        assert app_armor.profile_of(kind, enabled, profiles) == ""
+    with pytest.raises(StartError, match="'yours' is not loaded"):
+        app_armor.profile_of(security("Localhost", "yours"), enabled, profiles)
+    with pytest.raises(StartError, match="no profile of its own"):
+        app_armor.profile_of(security("RuntimeDefault"), enabled, profiles)
+
+
+def test_strict_groups_are_those_of_the_pod_alone(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text("web:x:1000:1000::/home/web:/bin/sh\n")
+    (tmp_path / "etc/group").write_text("web:x:1000:\nextra:x:4242:web\n")
+    assert resolve(tmp_path, "web", None, None).groups == (4242,)
+    assert resolve(tmp_path, "web", None, None, strict=True) == ContainerUser(1000, 1000, (), "/home/web")
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_memory_in_use_and_limits_that_are_lifted(tmp_path: Path, version: str) -> None:
+    group = tmp_path / ("x/pod1" if version == "v2" else "memory/x/pod1")
+    group.mkdir(parents=True)
+    (tmp_path / ("cgroup.controllers" if version == "v2" else "memory/cgroup.procs")).write_text("")
+    used, stat, limit = {
+        "v1": ("memory.usage_in_bytes", "total_inactive_file", "memory.limit_in_bytes"),
+        "v2": ("memory.current", "inactive_file", "memory.max"),
+    }[version]
+    (group / used).write_text("4096\n")
+    (group / "memory.stat").write_text(f"cache 2048\n{stat} 1024\n")
+    (group / limit).write_text("8192\n")
+    assert cgroups.memory_in_use("x/pod1", tmp_path) == 3072
+    cgroups.lift("x/pod1", "memory", tmp_path)
+    assert (group / limit).read_text() == ("-1" if version == "v1" else "max")
+    cgroups.lift("x/pod1", "cpu", tmp_path)  # where nothing limits it there is nothing to lift
+    assert cgroups.memory_in_use("x/none", tmp_path) == 0
+
+
+def test_a_runtime_class_has_a_program_and_a_state_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("crun", "youki", "other"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert programs.handlers() == ["crun", "youki"]
+    default = Programs(conmon="conmon", runtime="/usr/bin/crun", state=Path("/run/x/oci"), version="")
+    assert default.of("") is default
+    youki = default.of("youki")
+    assert (youki.runtime, youki.state) == (str(tmp_path / "youki"), Path("/run/x/oci-youki"))
+
+
+def test_the_first_process_of_a_shared_namespace_waits_and_reaps() -> None:
+    """The program as it is, without a namespace: it neither ends nor leaves a zombie."""
+    program = importlib.util.find_spec("kubeedge._fastpath.pause")
+    assert program is not None and program.origin is not None
+    with subprocess.Popen([program.origin]) as process:
+
+        def field(name: str) -> str:
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            return next(line.split()[1] for line in lines if line.startswith(name))
+
+        try:
+            until(lambda: int(field("SigIgn:"), 16) >> 16 & 1, timeout=20, what="SIGCHLD is ignored")
+            until(lambda: field("State:") == "S", timeout=20, what="it waits")
+            assert process.poll() is None
+        finally:
+            process.kill()
