@@ -79,6 +79,10 @@ def container(container: Object) -> None:
     for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
         if isinstance(container.get(probe), dict):
             _probe(container[probe])
+    lifecycle = container.get("lifecycle")
+    for handler in lifecycle.values() if isinstance(lifecycle, dict) else ():
+        if isinstance(handler, dict):
+            _http_get(handler)
     for variable in _objects(container.get("env")):
         source = variable.get("valueFrom")
         if isinstance(source, dict) and isinstance(source.get("fieldRef"), dict):
@@ -90,7 +94,11 @@ def _probe(probe: Object) -> None:
     _default(probe, "periodSeconds", 10)
     _default(probe, "successThreshold", 1)
     _default(probe, "failureThreshold", 3)
-    request = probe.get("httpGet")
+    _http_get(probe)
+
+
+def _http_get(handler: Object) -> None:
+    request = handler.get("httpGet")
     if isinstance(request, dict):
         _default(request, "path", "/")
         _default(request, "scheme", "HTTP")
@@ -102,6 +110,8 @@ def _volume(volume: Object) -> None:
     for source in ("configMap", "secret", "projected", "downwardAPI"):
         if isinstance(volume.get(source), dict):
             _default(volume[source], "defaultMode", _MODE)
+    if isinstance(image := volume.get("image"), dict) and image.get("reference"):
+        _default(image, "pullPolicy", image_pull_policy(str(image["reference"])))
     if isinstance(volume.get("hostPath"), dict):
         _default(volume["hostPath"], "type", "")
 

@@ -120,3 +120,15 @@ def test_neither_an_init_container_nor_a_pod_that_has_ended_is_resized() -> None
         old = create()
         main = {**old["spec"]["containers"][0], "resources": {"limits": LARGE}}
         write(old, "", {**old["spec"], "containers": [main]})
+
+
+def test_hooks_and_image_volumes_have_defaults() -> None:
+    main = {
+        "name": "main",
+        "image": "demo:1",
+        "lifecycle": {"preStop": {"httpGet": {"port": 80}}, "stopSignal": "SIGUSR1"},
+    }
+    images = [{"name": n, "image": {"reference": r}} for n, r in (("a", "demo:1"), ("b", "demo:latest"))]
+    spec = create(containers=[main], volumes=images)["spec"]
+    assert spec["containers"][0]["lifecycle"]["preStop"]["httpGet"] == {"port": 80, "path": "/", "scheme": "HTTP"}
+    assert [v["image"]["pullPolicy"] for v in spec["volumes"]] == ["IfNotPresent", "Always"]
