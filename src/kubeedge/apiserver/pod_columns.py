@@ -8,10 +8,10 @@ The word is the phase until something says more: the pod's own reason, then an i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from kubeedge.api import meta
+from kubeedge.api import meta, sidecars
 from kubeedge.api.names import Object
 from kubeedge.apiserver.durations import age, since
 
@@ -24,6 +24,7 @@ class _Count:
     ready: int = 0
     restarts: int = 0
     last_restart: float | None = None  # seconds since 1970
+    of_sidecars: list[Object] = field(default_factory=list)  # statuses of those that have started
 
     def restarted(self, container: Object) -> None:
         self.restarts += int(container.get("restartCount") or 0)
@@ -56,7 +57,7 @@ def pod_cells(pod: Object, now: float) -> Sequence[Any]:
     passed = sum((conditions.get(g.get("conditionType")) or {}).get("status") == "True" for g in gates)
     return (
         meta.name_of(pod),
-        f"{count.ready}/{len(spec.get('containers') or [])}",
+        f"{count.ready}/{len(list(sidecars.lasting(spec)))}",
         count.reason,
         restarts,
         age(meta.metadata(pod).get("creationTimestamp"), now),
@@ -68,13 +69,18 @@ def pod_cells(pod: Object, now: float) -> Sequence[Any]:
 
 
 def _init_containers(spec: Object, status: Object, count: _Count) -> bool:
-    """Whether one of them is still to finish."""
+    """Whether one of them is still to finish, or to start when it is a sidecar."""
     total = len(spec.get("initContainers") or [])
+    going_on = {c.get("name") for c in spec.get("initContainers") or [] if sidecars.is_sidecar(c)}
     for index, container in enumerate(status.get("initContainerStatuses") or []):
         count.restarted(container)
         state = container.get("state") or {}
         ended, waiting = state.get("terminated"), state.get("waiting") or {}
         if ended is not None and ended.get("exitCode") == 0:
+            continue
+        if container.get("name") in going_on and container.get("started"):
+            count.ready += bool(container.get("ready"))
+            count.of_sidecars.append(container)
             continue
         if ended is not None:
             count.reason = "Init:" + _ended(ended)
@@ -88,6 +94,8 @@ def _init_containers(spec: Object, status: Object, count: _Count) -> bool:
 
 def _containers(status: Object, count: _Count, *, pod_ready: bool) -> None:
     count.restarts, count.last_restart = 0, None
+    for sidecar in count.of_sidecars:
+        count.restarted(sidecar)
     running = False
     # From the last to the first, so that the first container's reason is the one that stays.
     for container in reversed(status.get("containerStatuses") or []):

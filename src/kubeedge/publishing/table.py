@@ -166,7 +166,9 @@ def _port(pod: Value, port: int | str) -> int:
     if isinstance(port, str):
         named = (
             entry.get("containerPort")
-            for container in _dicts(_dict(pod, "spec"), "containers")
+            for kind in ("containers", "initContainers")
+            for container in _dicts(_dict(pod, "spec"), kind)
+            if kind == "containers" or container.get("restartPolicy") == "Always"  # a sidecar
             for entry in _dicts(container, "ports")
             if entry.get("name") == port and entry.get("protocol", "TCP") == "TCP"
         )

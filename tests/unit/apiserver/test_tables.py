@@ -144,6 +144,22 @@ def test_restarts_say_when_the_last_one_was() -> None:
     assert row(PODS, pod)["Restarts"] == "3 (5m ago)"
 
 
+def test_a_sidecar_counts_as_a_container_once_it_has_started() -> None:
+    spec = {"containers": [{}], "initContainers": [{"name": "side", "restartPolicy": "Always"}, {"name": "init"}]}
+
+    def cells(phase: str, side: Object, init: Object, main: Object) -> tuple[str, str, str]:
+        status = {"phase": phase, "initContainerStatuses": [{**side, "name": "side"}, {**init, "name": "init"}],
+                  "containerStatuses": [main]}  # fmt: skip
+        found = row(PODS, {"spec": spec, "status": status})
+        return found["Ready"], found["Status"], found["Restarts"]
+
+    started, again = {**RUNNING, "started": True}, {**RUNNING, "started": True, "restartCount": 2}
+    assert cells("Pending", RUNNING, waiting("PodInitializing"), waiting("PodInitializing")) == ("0/2", "Init:0/2", "0")
+    assert cells("Pending", started, {"state": {"running": {}}}, waiting("PodInitializing")) == ("1/2", "Init:1/2", "0")
+    assert cells("Running", again, ended(0), RUNNING) == ("2/2", "Running", "2")
+    assert cells("Running", {**UNREADY, "started": True}, ended(0), RUNNING) == ("1/2", "Running", "0")
+
+
 def test_wide_columns_of_a_pod() -> None:
     pod = {"spec": {"containers": [{}], "nodeName": "edge1"}, "status": {"podIP": "10.244.1.2"}}
     cells = row(PODS, pod)

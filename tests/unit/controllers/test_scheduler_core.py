@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kubeedge.api.names import Object
-from kubeedge_cloud.controllers.scheduler.core import ClusterNodes, Placed, Unschedulable, requests_of
+from kubeedge_cloud.controllers.scheduler.core import ClusterNodes, Placed, Unschedulable, ports_of, requests_of
 from kubeedge_cloud.controllers.scheduler.fit import fits_labels, tolerates, untolerated
 
 
@@ -157,6 +157,18 @@ def test_requests_are_the_sum_or_the_largest_init_container() -> None:
         "initContainers": [{"resources": {"requests": {"cpu": "50m", "memory": "5Mi"}}}],
     }
     assert requests_of(spec) == {"cpu": 200, "memory": 5 * 1024 * 1024}
+
+
+def test_sidecars_count_beside_the_others_and_beside_the_init_containers_after_them() -> None:
+    def of(cpu: str, **fields: str) -> dict[str, Any]:
+        return {"resources": {"requests": {"cpu": cpu}}, **fields}
+
+    side = of("100m", restartPolicy="Always")
+    assert requests_of({"containers": [of("200m")], "initContainers": [of("250m"), side]}) == {"cpu": 300}
+    assert requests_of({"containers": [of("200m")], "initContainers": [side, of("250m")]}) == {"cpu": 350}
+    port = {"ports": [{"containerPort": 80, "hostPort": 80}]}
+    assert ports_of({"initContainers": [{**port, "restartPolicy": "Always"}]}) == {("TCP", "0.0.0.0", 80)}
+    assert ports_of({"initContainers": [port]}) == frozenset()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from kubeedge.api import meta
+from kubeedge.api import meta, sidecars
 from kubeedge.api.names import Object
 from kubeedge_cloud.controllers.objects import is_deleting, is_finished, is_ready, spec_of, status_of, uid_of
 
@@ -61,7 +61,7 @@ def _ports(spec: Object, pod: Object) -> Iterable[tuple[str, int, str]]:
 def _number(target: Any, protocol: str, pod: Object) -> int:
     if isinstance(target, int):
         return target
-    for container in spec_of(pod).get("containers") or ():
+    for container in sidecars.lasting(spec_of(pod)):
         for port in container.get("ports") or ():
             if port.get("name") == target and port.get("protocol", "TCP") == protocol:
                 return int(port.get("containerPort") or 0)

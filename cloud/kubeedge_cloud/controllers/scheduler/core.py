@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubeedge.api import meta, quantities
+from kubeedge.api import meta, quantities, sidecars
 from kubeedge.api.names import Object
 from kubeedge.errors import Invalid
 from kubeedge_cloud.controllers.objects import (
@@ -75,13 +75,19 @@ class NodeInfo:
 
 
 def requests_of(spec: Object) -> dict[str, int]:
-    """Sum of the containers, or the largest init container where that is more; CPU in thousandths."""
+    """Sum of the containers and sidecars, or the largest init container with the sidecars before it where that is more; CPU in
+    thousandths."""
     total: Counter[str] = Counter()
-    for container in spec.get("containers") or ():
+    for container in sidecars.lasting(spec):
         total.update(_amounts((container.get("resources") or {}).get("requests")))
+    before: Counter[str] = Counter()
     for container in spec.get("initContainers") or ():
-        for name, amount in _amounts((container.get("resources") or {}).get("requests")).items():
-            total[name] = max(total[name], amount)
+        amounts = _amounts((container.get("resources") or {}).get("requests"))
+        if sidecars.is_sidecar(container):
+            before.update(amounts)
+            continue
+        for name, amount in amounts.items():
+            total[name] = max(total[name], amount + before[name])
     total.update(_amounts(spec.get("overhead")))
     return dict(total)
 
@@ -100,7 +106,7 @@ def ports_of(spec: Object) -> frozenset[tuple[str, str, int]]:
     """Host ports of a pod's spec as (protocol, host IP, port); host IP "0.0.0.0" is every address."""
     return frozenset(
         (str(port.get("protocol") or "TCP"), str(port.get("hostIP") or "0.0.0.0"), int(port["hostPort"]))
-        for container in spec.get("containers") or ()
+        for container in sidecars.lasting(spec)
         for port in container.get("ports") or ()
         if port.get("hostPort")
     )
