@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import stat
 from pathlib import Path
 
 import pytest
 
+from kubeedge.appengine.runtime import cgroups
 from kubeedge.appengine.runtime.base import CHUNK, EXEC_OUTPUT, StartError
 from kubeedge.appengine.runtime.exec import Execs
 from kubeedge.appengine.runtime.programs import Programs
+from tests.kit.topology import until
 
 BOUND = 12 * CHUNK  # bytes: what waits to be received, a reader's buffer, and a pipe of the kernel
 
@@ -77,5 +81,30 @@ def test_all_that_a_command_says_is_kept_up_to_the_bound(tmp_path: Path) -> None
             programs(tmp_path, "head -c 1000000 /dev/zero"), "id", "group", ["x"], 30
         )
         assert len(much.output) == EXEC_OUTPUT
+
+    asyncio.run(scenario())
+
+
+def test_a_process_whose_number_comes_late_ends_with_its_streams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with runc on a busy machine: the process writes, and the file with its number is written after that."""
+    ours = tmp_path / "pid"
+    script = f"exec 3>&1; sleep 1000 3>&- & pid=$!; echo $pid >{ours}; echo begun; sleep 0.3; echo $pid >$4; wait"
+    monkeypatch.setattr(cgroups, "processes", lambda group: [int(ours.read_text())])
+
+    async def scenario() -> None:
+        streams = await Execs(tmp_path, tmp_path).start(
+            programs(tmp_path, script), "id", "group", ["x"], stdin=False, tty=False
+        )
+        output = await streams.receive()
+        assert output is not None and output.data == b"begun\n"
+        pid = int(ours.read_text())
+        try:
+            await streams.close()
+            until(lambda: not Path(f"/proc/{pid}").exists(), timeout=20, what="it ends")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     asyncio.run(scenario())

@@ -28,6 +28,7 @@ from kubeedge.appengine.runtime.base import CHUNK, EXEC_OUTPUT, ExecResult, Outp
 from kubeedge.appengine.runtime.programs import Programs
 
 _PENDING = 4  # chunks of one process that wait to be received
+_LOOK_EVERY, _LOOKS = 0.01, 500  # seconds between looks for a process that the OCI runtime has started, and how many
 
 
 class Ends:
@@ -112,7 +113,7 @@ class ExecProcess:
     async def _pump(self, reader: asyncio.StreamReader, stream: Literal["stdout", "stderr"]) -> None:
         while data := await _read(reader):
             if self._size and not self._has_written:
-                self._apply_size()
+                await self._apply_first_size()
             self._has_written = True
             await self._output.put(Output(stream, data))
         self._open -= 1
@@ -143,14 +144,24 @@ class ExecProcess:
             fcntl.ioctl(self._ends.terminal, termios.TIOCSWINSZ, self._size)
             self._apply_size()
 
-    def _apply_size(self) -> None:
-        """To the terminal in the container. Before the process is there nothing happens: what it writes first shows that it is."""
+    def _apply_size(self) -> bool:
+        """To the terminal in the container. False: the process is not there (yet)."""
         with contextlib.suppress(OSError), _process_of(self._pid_file, self._group) as pidfd:
             terminal = libc.pidfd_getfd(pidfd, 0)
             try:
                 fcntl.ioctl(terminal, termios.TIOCSWINSZ, self._size)
             finally:
                 os.close(terminal)
+            return True
+        return False
+
+    async def _apply_first_size(self) -> None:
+        """What the process writes first shows that it is there; runc says its number a moment later. Whoever sees the output finds the
+        terminal to be as large as it was asked to be."""
+        for _ in range(_LOOKS):
+            if self._apply_size() or self._process.returncode is not None:
+                return
+            await asyncio.sleep(_LOOK_EVERY)
 
     async def wait(self) -> int | None:
         code = await self._process.wait()
@@ -158,10 +169,7 @@ class ExecProcess:
         return code if code >= 0 else 128 - code
 
     async def close(self) -> None:
-        if self._process.returncode is None:
-            _kill(self._pid_file, self._group)
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+        await _end(self._process, self._pid_file, self._group)
         for pump in self._pumps:
             pump.cancel()
         await asyncio.gather(*self._pumps, return_exceptions=True)
@@ -235,10 +243,8 @@ class Execs:
         except TimeoutError:
             return ExecResult(124, f"no answer within {timeout:g} s".encode())
         finally:
-            if process.returncode is None:
-                _kill(pid_file, group)
-                process.kill()
-                await process.wait()
+            await _end(process, pid_file, group)
+            await process.wait()
             pid_file.unlink(missing_ok=True)
             description.unlink(missing_ok=True)
         return ExecResult(code, bytes(output))
@@ -266,19 +272,37 @@ class Execs:
         return self._directory / f"exec-{uuid.uuid4().hex}"
 
 
-def _kill(pid_file: Path, group: str) -> None:
-    """The process in the container: the runtime that started it would leave it behind."""
-    with contextlib.suppress(OSError), _process_of(pid_file, group) as pidfd:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+async def _end(process: asyncio.subprocess.Process, pid_file: Path, group: str) -> None:
+    """The process in the container, then the OCI runtime that started it, which would leave it behind. That one runs and may have written
+    before the runtime (runc) says its number."""
+    for _ in range(_LOOKS):
+        if process.returncode is not None or _kill(pid_file, group):
+            break
+        await asyncio.sleep(_LOOK_EVERY)
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+
+
+def _kill(pid_file: Path, group: str) -> bool:
+    """False: its number is not known yet."""
+    try:
+        with _process_of(pid_file, group) as pidfd:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # it has ended
+    return True
 
 
 @contextlib.contextmanager
 def _process_of(pid_file: Path, group: str) -> Iterator[int]:
-    """A pidfd. Raises OSError when the process is not there (any more)."""
+    """A pidfd. Raises FileNotFoundError when its number is not known yet, another OSError when it is not there any more."""
     try:
         pid = int(pid_file.read_text())
     except ValueError as exc:
-        raise ProcessLookupError(f"{pid_file} is not written yet") from exc
+        raise FileNotFoundError(f"{pid_file} is not written yet") from exc
     pidfd = os.pidfd_open(pid)
     try:
         if pid not in cgroups.processes(group):
