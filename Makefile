@@ -49,8 +49,8 @@ uninstall:       ## undo install; a node is reset first (`kubeedge reset`), and 
 	rm -rf $(PREFIX)
 	@echo 'the data of a cloud is in /var/lib/kubeedge/cloud, its configuration in /etc/kubeedge/cloud.yaml'
 
-demo: $(BUILT)   ## the main job, end to end: two edge nodes behind NAT, a cloud, kubectl (KEEP=1 leaves it running)
-	$(BIN)/python -m bench.demo --results build/results $(if $(KEEP),--keep) $(if $(QUICK),--quick)
+demo: $(BUILT)   ## the main job, end to end: two edge nodes behind NAT, a cloud, kubectl (KEEP=1 leaves it running, KUBERNETES=1: real Kubernetes)
+	$(BIN)/python -m bench.demo --results build/results $(if $(KEEP),--keep) $(if $(QUICK),--quick) $(if $(KUBERNETES),--kubernetes)
 
 test: lint $(BUILT) ## style, types, import rules, all tests
 	$(BIN)/python -m pytest -q $(ARGS)

@@ -12,6 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
+from bench.demo.kubernetes import KubernetesScenario
 from bench.demo.scenario import Scenario
 from bench.report import RESULTS
 
@@ -21,6 +22,9 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave everything running until Ctrl-C (make demo KEEP=1)")
     parser.add_argument("--quick", action="store_true", help="fewer samples (make demo QUICK=1)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="directory that demo.json goes to")
+    parser.add_argument(
+        "--kubernetes", action="store_true", help="on a real Kubernetes control plane (make demo KUBERNETES=1)"
+    )
     options = parser.parse_args()
     if os.geteuid() != 0:
         print(
@@ -29,7 +33,8 @@ def main() -> int:
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        return Scenario(quick=options.quick, keep=options.keep, results=options.results).tell()
+        kind = KubernetesScenario if options.kubernetes else Scenario
+        return kind(quick=options.quick, keep=options.keep, results=options.results).tell()
     except KeyboardInterrupt:
         print("\ninterrupted; everything has been removed")
         return 130

@@ -22,9 +22,10 @@ class Kubectl:
     host: Host
     kubeconfig: Path
     home: Path  # where kubectl keeps its caches
+    program: Path = KUBECTL
 
     def argv(self, *args: str) -> list[str]:
-        return ["env", f"HOME={self.home}", str(KUBECTL), f"--kubeconfig={self.kubeconfig}", *args]
+        return ["env", f"HOME={self.home}", str(self.program), f"--kubeconfig={self.kubeconfig}", *args]
 
     def __call__(self, *args: str, input: str | None = None, check: bool = True, timeout: float = 60) -> str:
         return self.host.run(*self.argv(*args), input=input, check=check, timeout=timeout)

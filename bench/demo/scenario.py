@@ -30,9 +30,11 @@ CLOUD_OVERLAY = "100.64.255.254"
 
 
 class Scenario:
+    name = "demo"  # of the report
+
     def __init__(self, *, quick: bool, keep: bool, results: Path = RESULTS) -> None:
         self.quick, self.keep = quick, keep
-        self.report = Report("demo", results)
+        self.report = Report(self.name, results)
         self.began = time.monotonic()
         self.agents: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -88,17 +90,25 @@ class Scenario:
             root = BUILD / "cloud"
             root.mkdir()
             config = root / "kubeedge.yaml"
-            config.write_text(json.dumps(cloud_config(root)))
+            config.write_text(json.dumps(cloud_config(root) | self.more_config()))
             self.cloud_process = self.cloud.spawn(
                 str(KUBEEDGE), "cloud", "--config", str(config), log=BUILD / "cloud.log"
             )
-            kubeconfig = root / "state" / f"kubeconfig-{TENANT}"
-            until(lambda: kubeconfig.exists() or self._died(self.cloud_process), timeout=20, what="the kubeconfig")
-            self.kubectl = Kubectl(self.cloud, kubeconfig, BUILD / "home")
+            self.kubectl = self.make_kubectl(root)
             until(lambda: "ok" in self.kubectl("get", "--raw", "/readyz", check=False), timeout=20, what="the API")
             socket = root / "run/cloud.sock"  # the last thing that the cloud opens
             until(socket.exists, timeout=20, what="the administrator's socket")
             self.say(self.kubectl("version", "--short", check=False).strip().replace("\n", ", "))
+
+    def more_config(self) -> dict[str, Any]:
+        """Of the cloud, in addition to `cloud_config`."""
+        return {}
+
+    def make_kubectl(self, root: Path) -> Kubectl:
+        """For the tenant's API, whose cloud has its files below `root`."""
+        kubeconfig = root / "state" / f"kubeconfig-{TENANT}"
+        until(lambda: kubeconfig.exists() or self._died(self.cloud_process), timeout=20, what="the kubeconfig")
+        return Kubectl(self.cloud, kubeconfig, BUILD / "home")
 
     # -- 2 -----------------------------------------------------------------------------------------------------------
 
@@ -230,7 +240,11 @@ class Scenario:
 
     def logs_of(self, pod: str, *options: str) -> str:
         """Not empty: a container that runs may have its first line still on its way to the log."""
-        until(lambda: bool(self.kubectl("logs", pod, *options)), timeout=10, what=f"the log of {pod}")
+        until(lambda: bool(self.read_logs(pod, *options)), timeout=10, what=f"the log of {pod}")
+        return self.read_logs(pod, *options)
+
+    def read_logs(self, pod: str, *options: str) -> str:
+        """As kubectl shows them."""
         return self.kubectl("logs", pod, *options)
 
     # -- 6 -----------------------------------------------------------------------------------------------------------
