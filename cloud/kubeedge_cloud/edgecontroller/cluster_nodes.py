@@ -55,20 +55,22 @@ class ClusterNodes(NodeStatuses):
         return node
 
     async def remove(self, name: NodeName) -> None:
-        """Only one of ours."""
-        node = self._state.nodes.get("", name)
-        if node is not None and core.is_managed(node, self._state.owner):
-            await super().remove(name)
+        """Only one of ours; in a while, when the cluster is away."""
+        self.queue.add(name)
 
     async def write_status(self, node: Object, status: dict[str, Any]) -> None:
         patch = core.changes(node.get("status") or {}, status)
         if patch:
             name = NodeName(meta.name_of(node))
-            await self._state.client_of(name).merge_patch(NODES, "", name, {"status": patch}, subresource="status")
+            inner = {"resourceVersion": meta.metadata(node)["resourceVersion"]}  # a list is replaced as a whole
+            await self._state.client_of(name).merge_patch(
+                NODES, "", name, {"metadata": inner, "status": patch}, subresource="status"
+            )
 
     async def write_pod_status(self, pod: Object, status: dict[str, Any]) -> None:
         """One request: what differs from the cached status, if the pod is still as it is cached."""
-        patch = core.changes(pod.get("status") or {}, status)
+        current = pod.get("status") or {}
+        patch = core.changes(current, core.with_others(current, status))
         inner = pod["metadata"]
         if not patch:
             return
@@ -88,6 +90,9 @@ class ClusterNodes(NodeStatuses):
     async def _sync_ready(self, name: NodeName) -> float | None:
         record = self._state.records.get(name)
         if record is None:
+            left = self._state.nodes.get("", name)
+            if left is not None and core.is_managed(left, self._state.owner):
+                await super().remove(name)
             return None
         if record.uid and self._state.nodes.get("", name) is None and await self._was_deleted(name):
             log.warning("tenant=%s node=%s was deleted in Kubernetes: it is removed", self._state.tenant, name)

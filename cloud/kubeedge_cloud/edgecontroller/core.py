@@ -44,6 +44,7 @@ _POD_METADATA = (
     "name", "namespace", "uid", "labels", "annotations", "deletionTimestamp", "deletionGracePeriodSeconds", "finalizers",
     "creationTimestamp", "ownerReferences", "generation",
 )  # fmt: skip
+_OTHERS_STATUS = ("nominatedNodeName", "resourceClaimStatuses", "extendedResourceClaimStatus")  # of a pod
 _NOT_SENT = (edge_writes.LAST_APPLIED, edge_writes.MERGED)  # annotations that only matter in the cloud
 
 
@@ -348,6 +349,8 @@ def with_ready(status: Mapping[str, Any], attached: bool, now: str) -> dict[str,
     for kind in REPORTED_CONDITIONS.values():
         if (known := before.get(kind)) is not None:
             conditions.append(known if attached else _moved(known, {**known, **_UNKNOWN}, now))
+    ours = {condition["type"] for condition in conditions} | set(REPORTED_CONDITIONS.values())
+    conditions += [c for kind, c in before.items() if kind not in ours]  # a node problem detector's, say
     return {**status, "conditions": conditions}
 
 
@@ -393,6 +396,15 @@ def with_taint(taints: Iterable[Mapping[str, Any]], attached: bool) -> list[Mapp
     """An edge node that is away takes no new pods and keeps the ones that it has: no NoExecute."""
     others = [t for t in taints if t.get("key") != UNREACHABLE]
     return others if attached else [*others, {"key": UNREACHABLE, "effect": "NoSchedule"}]
+
+
+def with_others(current: Mapping[str, Any], reported: Mapping[str, Any]) -> dict[str, Any]:
+    """The status of a pod as its node reports it, with what others have written there: conditions that the node says nothing of (those of
+    readiness gates, DisruptionTarget), and fields that are not a node's."""
+    said = {condition.get("type") for condition in reported.get("conditions") or ()}
+    others = [c for c in current.get("conditions") or () if c.get("type") not in said]
+    kept = {name: current[name] for name in _OTHERS_STATUS if name in current}
+    return {**kept, **reported, "conditions": [*(reported.get("conditions") or ()), *others]}
 
 
 def not_ready(status: Mapping[str, Any], now: str) -> dict[str, Any]:

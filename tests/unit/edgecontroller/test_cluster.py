@@ -17,7 +17,7 @@ from kubeedge.api import patch
 from kubeedge.api.client import KubeClient, Resource, WatchEvent
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, LEASES, NODES, PODS, SECRETS
-from kubeedge.api.status import Forbidden, ObjectModified
+from kubeedge.api.status import Forbidden, ObjectModified, ServerUnavailable
 from kubeedge.apiserver.registry import Registry
 from kubeedge.errors import Refused
 from kubeedge.store.memory import MemoryStore
@@ -306,6 +306,10 @@ async def test_a_cloud_that_starts_takes_no_data_away_before_it_knows(world: Clu
         await world.until(lambda: _has_not(world, "edge1", "used"), "it knows that it is gone", within=40)
 
 
+async def _away(*_: Any) -> None:
+    raise ServerUnavailable("away")
+
+
 def _refuse_data(check: Any) -> Any:
     async def refuse(who: str, verb: str, resource: Resource, namespace: str, name: str) -> None:
         if resource is SECRETS:
@@ -328,6 +332,30 @@ async def test_a_pods_status_is_one_request_of_its_node(world: ClusterWorld) -> 
         asked = [a for a in world.cluster.asked if a[2] == "pods"]
         assert asked == [("edge1", "patch", "pods", "a")]
         assert (await world.get(PODS, "a"))["status"]["phase"] == "Running"
+
+
+@in_cluster
+async def test_what_others_say_of_a_node_and_its_pods_stays(world: ClusterWorld) -> None:
+    theirs = {"type": "KernelDeadlock", "status": "False", "reason": "KernelHasNoDeadlock", "message": "none"}
+    gate = {"type": "example.com/balanced", "status": "True"}
+    async with world.cloud():
+        agent = await world.join("edge1")
+        await world.pod("a", "edge1")
+        await world.settle(5)
+        for resource, name, more in ((NODES, "edge1", theirs), (PODS, "a", gate)):
+            status = (await world.get(resource, name))["status"]
+            conditions = {"conditions": [*status["conditions"], more]}
+            namespace = "default" if resource.namespaced else ""
+            await world.cluster.registry.merge_patch(
+                resource, namespace, name, {"status": conditions}, subresource="status"
+            )
+        agent.sick = lambda pod: True
+        await agent.detach()
+        await agent.attach()
+        await world.settle(5)
+        assert theirs["type"] in {c["type"] for c in (await world.get(NODES, "edge1"))["status"]["conditions"]}
+        found = {c["type"]: c["status"] for c in (await world.get(PODS, "a"))["status"]["conditions"]}
+        assert found["example.com/balanced"] == "True" and found["Ready"] == "False"
 
 
 @in_cluster
@@ -358,6 +386,15 @@ async def test_a_node_that_is_removed_from_the_network_goes_from_the_cluster(wor
         await world.settle()
         await world.tenants.remove_node(TENANT, EDGE1)
         await world.until(lambda: _absent(world), "no Node", within=2)
+        # and when the cluster is away in that moment
+        await world.join("edge1")
+        await world.until(lambda: _is(world, "edge1", "True"), "ready")
+        await world.settle()
+        check, world.cluster.check = world.cluster.check, _away  # type: ignore[method-assign]
+        await world.tenants.remove_node(TENANT, EDGE1)
+        await world.settle(60)
+        world.cluster.check = check  # type: ignore[method-assign]
+        await world.until(lambda: _absent(world), "no Node", within=40)
 
 
 @pytest.mark.parametrize("owner", [None, "true", "another-cloud/default"])
