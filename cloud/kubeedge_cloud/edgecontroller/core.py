@@ -198,7 +198,7 @@ def desired(
     for service in services:
         namespace = meta.namespace_of(service)
         if namespace in linked and (copy := linked_service(service)) is not None:
-            wanted[_key("services", namespace, meta.name_of(service))] = copy
+            wanted[key("services", namespace, meta.name_of(service))] = copy
     for obj in pods:
         namespace = meta.namespace_of(obj)
         wanted[key("pods", namespace, meta.name_of(obj))] = pod(obj)
