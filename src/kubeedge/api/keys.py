@@ -43,6 +43,7 @@ from collections.abc import Iterable
 from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber
 
 CLUSTER_SCOPE = "_"
+_TENANT = "/t/"
 DESIRED = "/desired/"
 REPORTED = "/reported/"
 LOCAL = "/local/"
@@ -79,6 +80,11 @@ def of_resources(resources: Iterable[str]) -> re.Pattern[str]:
     """Matches the keys, in both stores, of objects of these resources; "*" is all resources."""
     names = "|".join("[^/]+" if name == "*" else re.escape(name) for name in sorted(resources))
     return re.compile(f"/(?:t/[^/]+/(?:registry/[^/]+|edge/[^/]+/(?:desired|reported))|desired|reported)/(?:{names})/")
+
+
+def owner(key: str) -> str:
+    """In the cloud store: the prefix of the tenant whose key that is, without its last slash; "" for what is no tenant's alone."""
+    return key[: key.find("/", len(_TENANT))] if key.startswith(_TENANT) else ""
 
 
 def edges(tenant: TenantId) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from kubeedge import faults
+from kubeedge.api import keys
 from kubeedge.api.names import Revision
 from kubeedge.errors import KubeEdgeError, Misuse
 from kubeedge.store import sqlite_history as history
@@ -26,7 +27,7 @@ from kubeedge.store.core import Outcome, evaluate
 from kubeedge.store.model import Compare, Delete, Op, Put, TxnResult
 from kubeedge.store.sealing import Values
 from kubeedge.store.sqlite_file import translate
-from kubeedge.store.turns import ALONE, Turns, owner_of
+from kubeedge.store.turns import ALONE, Turns
 
 
 @dataclass(slots=True)
@@ -56,7 +57,7 @@ def _owner(request: WriteRequest) -> str:
     """By what it writes, or else reads."""
     asked = (*request.success, *request.failure, *request.compares)
     named = [op for op in asked if isinstance(op, Put | Delete)] or asked
-    return owner_of(named[0].key) if named else ""
+    return keys.owner(named[0].key) if named else ""
 
 
 Answers: TypeAlias = Sequence[tuple[WriteRequest, Outcome | BaseException]]

@@ -21,13 +21,6 @@ T = TypeVar("T")
 _Owners = OrderedDict[str, deque[tuple[T, int]]]
 
 
-def owner_of(key: str) -> str:
-    """Whose turn a write of this key takes: a tenant's ("/t/NAME"), or that of all else."""
-    if not key.startswith("/t/"):
-        return ""
-    return key[: key.find("/", 3)]
-
-
 class Turns(Generic[T]):
     """What waits for the writer."""
 

@@ -8,16 +8,17 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubeedge.api import keys
 from kubeedge.store.sqlite import open_sqlite
-from kubeedge.store.turns import ALONE, BYTES, TRANSACTIONS, Turns, owner_of
+from kubeedge.store.turns import ALONE, BYTES, TRANSACTIONS, Turns
 
 KB = 1024
 
 
 def test_a_key_says_whose_turn_it_takes() -> None:
-    assert owner_of("/t/home/registry/core/pods/default/p") == "/t/home"
-    assert owner_of("/t/home/") == "/t/home"
-    assert owner_of("/desired/pods/default/p") == owner_of("/tenants/home") == ""
+    assert keys.owner("/t/home/registry/core/pods/default/p") == "/t/home"
+    assert keys.owner("/t/home/") == "/t/home"
+    assert keys.owner("/desired/pods/default/p") == keys.owner("/tenants/home") == ""
 
 
 def test_each_owner_has_a_place_in_every_commit() -> None:
