@@ -84,8 +84,9 @@ def test_a_process_dies_at_every_fault_point_of_store_sync_and_hub() -> None:
     folders = ("src/kubeedge/store", "src/kubeedge/sync", "src/kubeedge/hub", "cloud/kubeedge_cloud/cloudhub")
     sources = "".join(file.read_text() for folder in folders for file in sorted((root / folder).rglob("*.py")))
     there = set(re.findall(r'faults\.at\("([^"]+)"\)', sources))
-    # of files that are put in a store's place before a process serves it: tests/unit/store/test_salvage.py and test_upkeep.py die there
+    # of files that are put in a store's place before a process serves it: tests/unit/store/test_salvage.py, test_upkeep.py and test_sealing.py die there
     repairs = {"store.rebuild.before_create", "store.restore.before_rename"}
+    repairs |= {"store.reseal.before_rename", "store.reseal.before_scrub"}
     assert there == {*POINTS, *SQLITE_POINTS, *repairs}
     died = Counts()
     for seed in range(400):
