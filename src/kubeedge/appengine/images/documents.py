@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kubeedge.appengine.images.layers import MAX_LAYERS
@@ -14,7 +14,16 @@ from kubeedge.errors import Invalid
 
 MAX_MANIFEST = 4 * 1024 * 1024  # bytes, as registries limit it
 _MAX_CONFIG = 256 * 1024  # bytes of what is kept of a configuration; each start of a container reads it
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "riscv64": "riscv64"}
+#: machine -> architecture, and the variants that it runs, the best first (image-index.md; an index need not name one)
+_PLATFORMS: Mapping[str, tuple[str, Sequence[str]]] = {
+    "x86_64": ("amd64", ("", "v1")),
+    "aarch64": ("arm64", ("v8", "")),
+    "armv8l": ("arm", ("v8", "v7", "", "v6", "v5")),
+    "armv7l": ("arm", ("v7", "", "v6", "v5")),
+    "armv6l": ("arm", ("v6", "v5", "")),
+    "armv5tel": ("arm", ("v5",)),
+    "i686": ("386", ("",)),
+}
 
 
 def config(data: bytes, layers: int) -> tuple[dict[str, Any], list[str]]:
@@ -51,16 +60,24 @@ def _texts(name: str, values: Any) -> list[str]:
     return values
 
 
-def choose(manifests: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The manifest for this machine."""
-    architecture = _ARCHITECTURES.get(os.uname().machine, os.uname().machine)
+def choose(manifests: Any, machine: str = "") -> dict[str, Any]:
+    """The manifest for a machine (as uname names it; "" is this one): the best variant that it can run. Raises Invalid."""
+    machine = machine or os.uname().machine
+    architecture, variants = _PLATFORMS.get(machine, (machine, ("",)))
+    if not isinstance(manifests, list) or not all(isinstance(m, dict) for m in manifests):
+        raise Invalid("the image's index has no list of manifests")
+    found: list[tuple[int, dict[str, Any]]] = []
     for manifest in manifests:
         platform = manifest.get("platform")
-        if platform is None or (
-            platform.get("architecture") == architecture and platform.get("os", "linux") == "linux"
-        ):
-            return manifest
-    raise Invalid(f"the image is not made for linux/{architecture}")
+        if platform is None:
+            found.append((len(variants), manifest))
+        elif platform.get("architecture") == architecture and platform.get("os", "linux") == "linux":
+            variant = str(platform.get("variant") or "")
+            if variant in variants:
+                found.append((variants.index(variant), manifest))
+    if not found:
+        raise Invalid(f"the image is not made for linux/{architecture}{'/' + variants[0] if variants[0] else ''}")
+    return min(found, key=lambda pair: pair[0])[1]
 
 
 def object_of(data: bytes, what: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ layers/new-*            what is not whole yet
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from kubeedge._fastpath import libc
+from kubeedge.appengine.images.compression import uncompressed
 from kubeedge.appengine.images.store import ImageStore, chain_ids
 from kubeedge.appengine.images.unpack import unpack
 from kubeedge.errors import Invalid
@@ -30,7 +30,7 @@ def unpack_layer(store: ImageStore, diff_ids: Sequence[str], stream: IO[bytes]) 
     *below, id = chain_ids(diff_ids)
     if store.has_layer(id):
         return
-    plain = _Hashing(_uncompressed(stream))
+    plain = _Hashing(uncompressed(stream))
     temporary = Path(tempfile.mkdtemp(prefix="new-", dir=store.layers))
     try:
         parents = [store.layer(parent) for parent in below]
@@ -44,17 +44,6 @@ def unpack_layer(store: ImageStore, diff_ids: Sequence[str], stream: IO[bytes]) 
         store.keep_layer(id, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _uncompressed(stream: IO[bytes]) -> IO[bytes]:
-    buffered = io.BufferedReader(stream, 256 * 1024) if isinstance(stream, io.RawIOBase) else stream
-    head = buffered.peek(4)[:4] if isinstance(buffered, io.BufferedReader) else b""
-    if not head:
-        first = buffered.read(4)
-        buffered, head = io.BufferedReader(_Chained(first, buffered), 256 * 1024), first
-    if head.startswith(b"\x28\xb5\x2f\xfd"):
-        raise Invalid("layers compressed with zstd are not supported; push the image with gzip layers")
-    return gzip.GzipFile(fileobj=buffered) if head.startswith(b"\x1f\x8b") else buffered  # type: ignore[return-value]
 
 
 class _Hashing(io.RawIOBase):
@@ -75,24 +64,6 @@ class _Hashing(io.RawIOBase):
         self._left -= len(data)
         if self._left < 0:  # headers and padding are no entries, but they cost time
             raise Invalid(f"layer of more than {MAX_LAYER} bytes")
-        return len(data)
-
-
-class _Chained(io.RawIOBase):
-    """What was read already, then the rest."""
-
-    def __init__(self, first: bytes, rest: IO[bytes]) -> None:
-        self._first = first
-        self._rest = rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data, self._first = (self._first[: len(buffer)], self._first[len(buffer) :]) if self._first else (b"", b"")
-        if not data:
-            data = self._rest.read(len(buffer))
-        buffer[: len(data)] = data
         return len(data)
 
 

@@ -1,21 +1,30 @@
-"""Pulls images from a registry: the distribution API v2, with Bearer or Basic authentication."""
+"""Pulls an image: manifest, configuration, layers, from its registry or a mirror of it (the distribution API v2).
+
+Lives elsewhere: HTTP and authentication (transport.py), where to ask (endpoints.py), blobs that come over bad lines (blobs.py), layers on their
+way into the store (layers.py).
+
+Layers are unpacked one after the other, for each is unpacked with its parents in view; the next ones are fetched meanwhile, as many as
+`parallel` says, so disk and memory are bounded.
+"""
 
 from __future__ import annotations
 
-import http.client
-import re
-import urllib.parse
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from kubeedge.appengine.images import documents
-from kubeedge.appengine.images.layers import unpack_layer
+from kubeedge.api import registry_auth
+from kubeedge.appengine.images import blobs, documents
+from kubeedge.appengine.images.endpoints import Endpoint, Registries
+from kubeedge.appengine.images.layers import MAX_LAYER, unpack_layer
 from kubeedge.appengine.images.names import ImageName
 from kubeedge.appengine.images.store import ImageStore, chain_ids
+from kubeedge.appengine.images.transport import Absent, Response, Transport, Unreachable
 from kubeedge.errors import Invalid
 
-_TIMEOUT = 30.0  # seconds without a byte
-_REDIRECTS = 5
+PARALLEL = 3  # layers that are fetched at a time, as docker and containerd do
+_SLACK = 1024 * 1024  # bytes that must be free beside the layers
 _ACCEPT = ", ".join(
     (
         "application/vnd.oci.image.index.v1+json",
@@ -26,113 +35,163 @@ _ACCEPT = ", ".join(
 )
 
 
-class Puller:
-    """One image from one registry."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullSettings:
+    """What a pull needs to know beside the name. `auth`: registry, with or without a path, -> base64 of "user:password"."""
 
-    def __init__(self, store: ImageStore, insecure: Sequence[str], auth: dict[str, str]) -> None:
+    registries: Registries = field(default_factory=lambda: Registries.of(()))
+    auth: Mapping[str, str] = field(default_factory=dict)
+    parallel: int = PARALLEL
+    pause: float = blobs.PAUSE  # seconds after a first failure
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    digest: str  # of the blob
+    size: int  # of the blob, bytes
+    diff_ids: Sequence[str]  # its own is the last; those before it are below
+
+    @property
+    def chain_id(self) -> str:
+        return chain_ids(self.diff_ids)[-1]
+
+
+class Puller:
+    """Images from their registries, each once asked for."""
+
+    def __init__(self, store: ImageStore, settings: PullSettings) -> None:
         self._store = store
-        self._insecure = insecure
-        self._auth = auth
-        self._bearer = ""
+        self._settings = settings
+        self._transport = Transport(settings.registries)
 
     def pull(self, name: ImageName) -> list[str]:
         """The names that the image has in the store now. Layers that are here already are not fetched. Raises Invalid when the registry
-        answers with something else than its specification says, or when content does not have its digest."""
-        manifest = self._manifest(name, name.digest or name.tag)
+        answers with something else than its specification says, or when content does not have its digest; OSError for a full disk."""
+        with contextlib.closing(self._transport):
+            return self._pull(name)
+
+    def _pull(self, name: ImageName) -> list[str]:
+        endpoints = self._settings.registries.endpoints(name)
+        for endpoint in endpoints:
+            found = registry_auth.matching(self._settings.auth, endpoint.name, endpoint.repository)
+            self._transport.introduce(endpoint, found)
+        reference = name.digest or name.tag
+        manifest, digest = self._manifest(name, endpoints, reference)
         if "manifests" in manifest:
-            manifest = self._manifest(name, documents.checked_digest(documents.choose(manifest["manifests"])["digest"]))
+            chosen = documents.checked_digest(documents.choose(manifest["manifests"])["digest"])
+            manifest, _ = self._manifest(name, endpoints, chosen)
         if "config" not in manifest:
             raise Invalid(f"{name}: manifests of schema 1 are not supported")
         config_digest = documents.checked_digest(manifest["config"]["digest"])
-        config_bytes = self._get(name, f"blobs/{config_digest}").read(documents.MAX_MANIFEST + 1)
+        config_bytes = self._anywhere(name, endpoints, f"blobs/{config_digest}", _document)
         if documents.digest(config_bytes) != config_digest:
             raise Invalid(f"{name}: the configuration does not have its digest")
         config, diff_ids = documents.config(config_bytes, len(manifest["layers"]))
-        for n, item in enumerate(manifest["layers"], 1):
-            if self._store.has_layer(chain_ids(diff_ids[:n])[-1]):
-                continue
-            if "zstd" in item.get("mediaType", ""):
-                raise Invalid(f"{name}: layers compressed with zstd are not supported; push it with gzip layers")
-            blob = f"blobs/{documents.checked_digest(item['digest'])}"
-            unpack_layer(self._store, diff_ids[:n], self._get(name, blob))
-        self._store.tag([str(name)], config_digest, chain_ids(diff_ids), config)
+        layers = [
+            _Layer(documents.checked_digest(item["digest"]), _size(item), diff_ids[:n])
+            for n, item in enumerate(manifest["layers"], 1)
+        ]
+        self._fetch(name, endpoints, layers)
+        self._store.tag([str(name)], config_digest, chain_ids(diff_ids), config, digest=digest)
         return [str(name)]
 
-    def _manifest(self, name: ImageName, reference: str) -> dict[str, Any]:
-        body = self._get(name, f"manifests/{reference}").read(documents.MAX_MANIFEST + 1)
-        if len(body) > documents.MAX_MANIFEST:
-            raise Invalid(f"{name}: manifest of more than {documents.MAX_MANIFEST} bytes")
-        if reference.startswith("sha256:") and documents.digest(body) != reference:
+    def _manifest(self, name: ImageName, endpoints: Sequence[Endpoint], reference: str) -> tuple[dict[str, Any], str]:
+        """And its digest."""
+        body = self._anywhere(name, endpoints, f"manifests/{reference}", _document)
+        digest = documents.digest(body)
+        if reference.startswith("sha256:") and digest != reference:
             raise Invalid(f"{name}: the manifest does not have its digest")
-        return documents.object_of(body, f"{name}: the manifest")
+        return documents.object_of(body, f"{name}: the manifest"), digest
 
-    def _get(self, name: ImageName, what: str) -> http.client.HTTPResponse:
-        registry = "registry-1.docker.io" if name.registry == "docker.io" else name.registry
-        scheme = "http" if self._plain(registry) else "https"
-        url = f"{scheme}://{registry}/v2/{name.repository}/{what}"
-        basic = self._auth.get(name.registry, "")
-        response, host = self._open(url, registry, basic)
-        # also in the middle of a pull: a token is valid for a limited time or number of requests. Who is asked after a redirect gets none
-        if response.status == 401 and host == registry:
-            self._authenticate(response.getheader("www-authenticate", ""), name)
-            response, host = self._open(url, registry, basic)
-        if response.status == 404:
-            raise Invalid(f"{name} does not exist in the registry {name.registry}")
-        if response.status in (401, 403):
-            raise Invalid(f"{name}: the registry {name.registry} wants other credentials (imagePullSecrets)")
-        if response.status != 200:
-            raise Invalid(f"{name}: the registry answered {response.status} {response.reason}")
-        return response
+    def _anywhere(
+        self, name: ImageName, endpoints: Sequence[Endpoint], what: str, read: Callable[[Response], bytes]
+    ) -> bytes:
+        """From the first endpoint that has it; what the last one says when none has."""
+        for endpoint in endpoints[:-1]:
+            with contextlib.suppress(Invalid):
+                return read(self._transport.get(endpoint, what, accept=_ACCEPT))
+        try:
+            return read(self._transport.get(endpoints[-1], what, accept=_ACCEPT))
+        except Absent as exc:
+            raise Invalid(f"{name} {exc}") from exc
+        except Invalid as exc:
+            raise Invalid(f"{name}: {exc}") from exc
 
-    def _plain(self, registry: str) -> bool:
-        host = registry.rsplit(":", 1)[0]
-        return registry in self._insecure or host in ("localhost", "127.0.0.1", "[::1]")
+    # -- layers ----------------------------------------------------------------------------------------------------------------
 
-    def _open(self, url: str, registry: str, basic: str) -> tuple[http.client.HTTPResponse, str]:
-        """And who gave it. Follows redirects; credentials go to the registry alone."""
-        for _ in range(_REDIRECTS):
-            parts = urllib.parse.urlsplit(url)
-            secure = parts.scheme == "https"
-            kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-            headers = {"accept": _ACCEPT, "user-agent": "kubeedge"}
-            if parts.netloc == registry:
-                if self._bearer:
-                    headers["authorization"] = f"Bearer {self._bearer}"
-                elif basic:
-                    headers["authorization"] = f"Basic {basic}"
-            connection = kind(parts.netloc, timeout=_TIMEOUT)
+    def _fetch(self, name: ImageName, endpoints: Sequence[Endpoint], layers: Sequence[_Layer]) -> None:
+        missing = [layer for layer in layers if not self._store.has_layer(layer.chain_id)]
+        self._check_room(name, missing)
+        ahead: dict[str, blobs.Download] = {}  # by digest, in the order of their layers
+        try:
+            for n, layer in enumerate(missing):
+                for later in missing[n : n + self._settings.parallel]:
+                    if later.digest not in ahead and (download := self._download(endpoints, later, wait=False)):
+                        ahead[later.digest] = download
+                self._unpack(endpoints, layer, ahead)
+        except BaseException as exc:
+            for download in ahead.values():
+                download.finish(keep=not blobs.is_full(exc))
+            raise
+
+    def _check_room(self, name: ImageName, missing: Sequence[_Layer]) -> None:
+        """Before anything is fetched: unpacked it will be more, but less than this will not do."""
+        needed, free = sum(layer.size for layer in missing), self._store.free_bytes()
+        if missing and needed + _SLACK > free:
+            raise Invalid(f"{name}: no space left on device: the layers have {needed} bytes, {free} are free")
+
+    def _unpack(self, endpoints: Sequence[Endpoint], layer: _Layer, ahead: dict[str, blobs.Download]) -> None:
+        """A layer whose first bytes an earlier process fetched, and that is not what it should be, is fetched anew."""
+        for last_try in (False, True):
+            download = ahead.pop(layer.digest, None)
+            if download is None:  # another process fetches it; who waits must hold nothing
+                for other in ahead.values():
+                    other.finish(keep=True)
+                ahead.clear()
+                download = self._download(endpoints, layer, wait=True)
+                assert download is not None
+            keep = False
             try:
-                connection.request("GET", parts.path + (f"?{parts.query}" if parts.query else ""), headers=headers)
-                response = connection.getresponse()
-            except OSError as exc:
-                raise Invalid(f"cannot reach the registry {parts.netloc}: {exc}") from exc
-            if response.status not in (301, 302, 303, 307, 308):
-                return response, parts.netloc
-            target = urllib.parse.urljoin(url, response.getheader("location", ""))
-            if secure and not target.startswith("https://"):
-                raise Invalid(f"the registry {parts.netloc} redirects from https to {target.split(':')[0]}")
-            url = target
-        raise Invalid(f"more than {_REDIRECTS} redirects")
+                unpack_layer(self._store, layer.diff_ids, download.reader())  # type: ignore[arg-type]
+                return
+            except Unreachable:
+                keep = True
+                raise
+            except Invalid:
+                if last_try or not download.resumed:
+                    raise
+            finally:
+                download.finish(keep=keep)
 
-    def _authenticate(self, challenge: str, name: ImageName) -> None:
-        if not challenge.lower().startswith("bearer "):
-            raise Invalid(f"{name}: the registry {name.registry} wants credentials (imagePullSecrets)")
-        fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
-        query = {"scope": fields.get("scope") or f"repository:{name.repository}:pull"}
-        if "service" in fields:
-            query["service"] = fields["service"]
-        realm = urllib.parse.urlsplit(fields.get("realm", ""))
-        if realm.scheme != "https" and not (realm.scheme == "http" and self._plain(realm.netloc)):
-            raise Invalid(f"{name}: the token service {realm.netloc!r} is not reached over https")
-        kind = http.client.HTTPSConnection if realm.scheme == "https" else http.client.HTTPConnection
-        headers = {"authorization": f"Basic {self._auth[name.registry]}"} if name.registry in self._auth else {}
-        connection = kind(realm.netloc, timeout=_TIMEOUT)
-        connection.request("GET", f"{realm.path}?{urllib.parse.urlencode(query)}", headers=headers)
-        response = connection.getresponse()
-        if response.status != 200:
-            raise Invalid(f"{name}: the token service {realm.netloc} answered {response.status} (imagePullSecrets)")
-        answer = documents.object_of(response.read(documents.MAX_MANIFEST), f"{name}: the token")
-        token = answer.get("token") or answer.get("access_token")
-        if not isinstance(token, str):
-            raise Invalid(f"{name}: the token service {realm.netloc} gives no token")
-        self._bearer = token
+    def _download(self, endpoints: Sequence[Endpoint], layer: _Layer, *, wait: bool) -> blobs.Download | None:
+        """None: another process has it, and one does not want to wait."""
+        part = blobs.Part.take(self._store.part(layer.digest), wait=wait)
+        if part is None:
+            return None
+
+        def open_at(offset: int) -> Response:
+            what = f"blobs/{layer.digest}"
+            for endpoint in endpoints[:-1]:
+                with contextlib.suppress(Invalid):
+                    return self._transport.get(endpoint, what, offset=offset)
+            return self._transport.get(endpoints[-1], what, offset=offset)
+
+        download = blobs.Download(part, layer.digest, layer.size, open_at, self._settings.pause)
+        download.start()
+        return download
+
+
+def _size(item: Mapping[str, Any]) -> int:
+    size = item.get("size")
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MAX_LAYER:
+        raise Invalid(f"layer {item.get('digest')!r:.80} has the size {size!r:.40}")
+    return size
+
+
+def _document(response: Response) -> bytes:
+    """All of a manifest or a configuration."""
+    with contextlib.closing(response):
+        data = b""
+        while len(data) <= documents.MAX_MANIFEST and (more := response.read(documents.MAX_MANIFEST + 1 - len(data))):
+            data += more
+        return data

@@ -1,8 +1,9 @@
 """Which images are on this node.
 
-    images/refs.json              name -> {"id", "layers": [chain id, ...], "config"}
+    images/refs.json              name -> {"id", "layers": [chain id, ...], "config", "digest"}
     images/layers/<hex>/          one unpacked layer, made whole by rename; by its chain id, for it was unpacked with its parents in view
-    images/layers/<hex>.names     how many names it has in its root: a layer that lost them is not here
+    images/layers/<hex>.names     how many names it has in its root, and its bytes: a layer that lost names is not here
+    images/blobs/<hex>.part       what has come of a blob (blobs.py)
     images/preload/*.tar          archives that are imported when the agent starts
 
 Several processes write (helpers); a lock file orders them.
@@ -53,9 +54,10 @@ class ImageStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.layers = root / "layers"
+        self.blobs = root / "blobs"
         self.preload = root / "preload"
         self.refs_file = root / "refs.json"
-        for directory in (self.root, self.layers, self.preload):
+        for directory in (self.root, self.layers, self.blobs, self.preload):
             private.directory(directory)  # what lies setuid in a layer is for containers alone
 
     def find(self, name: str) -> Image | None:
@@ -85,14 +87,30 @@ class ImageStore:
         """Where the layer of a chain id ("sha256:...") is or would be."""
         return self.layers / id.removeprefix("sha256:")
 
+    def part(self, digest: str) -> Path:
+        """Where a blob is put while it comes."""
+        return self.blobs / f"{digest.removeprefix('sha256:')}.part"
+
+    def free_bytes(self) -> int:
+        """What this process may still write."""
+        disk = os.statvfs(self.root)
+        return disk.f_bavail * disk.f_frsize
+
+    def layer_bytes(self, id: str) -> int:
+        """What its files take; 0 when it is not here."""
+        try:
+            return int(self._count_file(id).read_text().split()[1])
+        except (OSError, IndexError, ValueError):
+            return trees.used_bytes(self.layer(id))  # of an agent that did not count yet
+
     def has_layer(self, id: str) -> bool:
         """Whether it is here with all its files."""
         try:
             names = len(os.listdir(self.layer(id)))
-            return names == int(self._count_file(id).read_text())
+            return names == int(self._count_file(id).read_text().split()[0])
         except FileNotFoundError:
             return self.layer(id).is_dir()  # of an agent that did not count yet
-        except (OSError, ValueError):
+        except (OSError, IndexError, ValueError):
             return False
 
     def keep_layer(self, id: str, directory: Path) -> None:
@@ -102,14 +120,17 @@ class ImageStore:
                 return
             if self.layer(id).exists():
                 self.layer(id).rename(f"{directory}-old")  # swept later: a container may still have it mounted
-            self._count_file(id).write_text(str(len(os.listdir(directory))))
+            size = trees.used_bytes(directory)
+            self._count_file(id).write_text(f"{len(os.listdir(directory))} {size}")
             directory.rename(self.layer(id))
 
     def _count_file(self, id: str) -> Path:
         return self.layer(id).with_suffix(".names")
 
-    def tag(self, names: Sequence[str], id: str, layers: Sequence[str], config: Mapping[str, Any]) -> None:
-        """Every layer must be there."""
+    def tag(
+        self, names: Sequence[str], id: str, layers: Sequence[str], config: Mapping[str, Any], *, digest: str = ""
+    ) -> None:
+        """Every layer must be there. `digest`: of the manifest that its registry has under this name."""
         seen = len(seen_layers([self.layer(layer) for layer in layers]))
         with self._locked():
             refs = self._refs()
@@ -118,6 +139,7 @@ class ImageStore:
                     "id": id,
                     "layers": list(layers[-seen:]),
                     "config": dict(config),
+                    **({"digest": digest} if digest else {}),
                 }
             self._write(refs)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
@@ -49,7 +48,7 @@ class EmptyDirVolume:
         """One in memory cannot be: the kernel holds it to its size."""
         if self._limit is None or self._in_memory or not (limit := quantities.bytes_of(self._limit)):
             return ""
-        if used_bytes(self._directory) <= limit:
+        if trees.used_bytes(self._directory) <= limit:
             return ""
         return f'Usage of EmptyDir volume "{self._name}" exceeds the limit "{self._limit}".'
 
@@ -57,17 +56,3 @@ class EmptyDirVolume:
         """Its content is deleted with it. Idempotent."""
         mounts.unmount(self._directory)
         trees.remove(self._directory)
-
-
-def used_bytes(directory: Path) -> int:
-    """Of the disk, below a directory that containers write to: no link is followed, and a file with two names counts once."""
-    total, seen = 0, set[int]()
-    for root, directories, files in os.walk(directory):
-        for name in (*directories, *files):
-            with contextlib.suppress(OSError):
-                entry = os.lstat(os.path.join(root, name))
-                if entry.st_nlink == 1 or entry.st_ino not in seen:
-                    total += entry.st_blocks * 512
-                if entry.st_nlink > 1:
-                    seen.add(entry.st_ino)
-    return total
