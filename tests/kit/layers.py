@@ -44,6 +44,11 @@ def digest(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
+def machine() -> str:
+    """As image indexes name it."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+
+
 class Image:
     """One image: its layers, its blobs by digest, its manifest."""
 
@@ -51,11 +56,21 @@ class Image:
         self.blobs: dict[str, bytes] = {}
         self.diff_ids = [digest(data) for data in layers]
         packed = [gzip.compress(data, mtime=0) if compress else data for data in layers]
-        document = {"config": config or {"Cmd": ["sh"]}, "rootfs": {"type": "layers", "diff_ids": self.diff_ids}}
+        document = json.dumps(
+            {
+                "architecture": machine(),
+                "os": "linux",
+                "config": config or {"Cmd": ["sh"]},
+                "rootfs": {"type": "layers", "diff_ids": self.diff_ids},
+            }
+        ).encode()
+        kind = "application/vnd.oci.image"
+        tar = f"{kind}.layer.v1.tar" + ("+gzip" if compress else "")
         self.manifest = {
             "schemaVersion": 2,
-            "config": {"digest": self.add(json.dumps(document).encode())},
-            "layers": [{"mediaType": "tar+gzip", "digest": self.add(data), "size": len(data)} for data in packed],
+            "mediaType": f"{kind}.manifest.v1+json",
+            "config": {"mediaType": f"{kind}.config.v1+json", "digest": self.add(document), "size": len(document)},
+            "layers": [{"mediaType": tar, "digest": self.add(data), "size": len(data)} for data in packed],
         }
         self.digest = self.add(json.dumps(self.manifest).encode())
 
@@ -65,7 +80,13 @@ class Image:
 
     def archive(self, path: Path, *, name: str = "") -> Path:
         annotations = {"io.containerd.image.name": name} if name else {}
-        index = {"manifests": [{"digest": self.digest, "annotations": annotations}]}
+        manifest = {
+            "mediaType": self.manifest["mediaType"],
+            "digest": self.digest,
+            "size": len(self.blobs[self.digest]),
+            "annotations": annotations,
+        }
+        index = {"schemaVersion": 2, "manifests": [manifest]}
         files = {"index.json": json.dumps(index).encode()}
         files |= {f"blobs/sha256/{d.removeprefix('sha256:')}": data for d, data in self.blobs.items()}
         path.write_bytes(layer(*(entry(n, data) for n, data in files.items())))

@@ -46,6 +46,7 @@ class Response:
         self._connection = connection
         self._socket = connection.sock
         self._response = connection.getresponse()
+        self._over = False
         self.status = self._response.status
         self.reason = self._response.reason
 
@@ -55,10 +56,12 @@ class Response:
 
     def read(self, size: int) -> bytes:
         """At most so many bytes; b"" is the end. Raises Unreachable when the connection ends before the body."""
+        if self._over:
+            return b""
         try:
             data = self._response.read(size)
         except (OSError, http.client.HTTPException) as exc:
-            self.close()
+            self._finish()
             raise Unreachable(f"the registry {self._key[1]} broke off: {exc or type(exc).__name__}") from exc
         if not data and size:
             missing = self._response.length
@@ -68,6 +71,8 @@ class Response:
         return data
 
     def _finish(self) -> None:
+        """Once: a connection that two hold mixes their answers up."""
+        self._over = True
         if self._response.isclosed() and not self._response.will_close and not self._response.length:
             self._transport.keep(self._key, self._connection)
         else:
@@ -75,12 +80,14 @@ class Response:
 
     def close(self) -> None:
         """It is not read any further; a short rest is, since the connection is worth more."""
+        if self._over:
+            return
         with contextlib.suppress(Unreachable):
-            if 0 < (self._response.length or 0) <= _SHORT:
-                self.read(_SHORT)
-            if not self.read(1):
-                return
-        self._connection.close()
+            if (self._response.length or 0) <= _SHORT and len(self.read(_SHORT)) < _SHORT:
+                self.read(1)
+        if not self._over:
+            self._over = True
+            self._connection.close()
 
     def abort(self) -> None:
         """From another thread: read() ends now."""
