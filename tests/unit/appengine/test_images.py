@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import gzip
 import http.server
 import json
 import os
 import shutil
 import tarfile
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,15 @@ import pytest
 
 from kubeedge.appengine.images import fetch
 from kubeedge.appengine.images.archive import import_archive
-from kubeedge.appengine.images.names import parse
 from kubeedge.appengine.images.endpoints import Registries
+from kubeedge.appengine.images.names import parse
 from kubeedge.appengine.images.registry import Puller, PullSettings
 from kubeedge.appengine.images.service import EmbeddedImages
 from kubeedge.appengine.images.store import ImageStore
 from kubeedge.appengine.pulls import ImagePulls
 from kubeedge.errors import Invalid
 from tests.kit.layers import Image, digest, directory, entry, layer, link
+from tests.kit.registry_server import Registry, serving
 
 # -- names ---------------------------------------------------------------------------------------------------------------------
 
@@ -354,88 +353,6 @@ def test_a_header_that_asks_for_gigabytes_ends_the_helper_not_the_machine(store:
 
 
 # -- a registry ------------------------------------------------------------------------------------------------------------------
-
-
-class Registry:
-    """The distribution API as far as a pull needs it; `password` switches on Bearer tokens."""
-
-    def __init__(self) -> None:
-        self.manifests: dict[str, bytes] = {}
-        self.blobs: dict[str, bytes] = {}
-        self.asked: list[str] = []
-        self.password = ""
-        self.basic = False
-        self.redirect_blobs = ""
-        self.cut_blobs = False
-        self.token_is_good_for = 0  # requests; 0: for ever
-        self.tokens = self.left = 0
-
-    def put(self, name: str, image: Image) -> None:
-        self.manifests[name] = json.dumps(image.manifest).encode()
-        self.manifests[image.digest] = self.manifests[name]
-        self.blobs |= image.blobs
-
-    def answer(self, handler: http.server.BaseHTTPRequestHandler) -> None:
-        path = handler.path
-        self.asked.append(path)
-        authorization = handler.headers.get("authorization", "")
-        expected = "Basic " + base64.b64encode(f"me:{self.password}".encode()).decode()
-        if path.startswith("/token"):
-            ok = authorization == expected
-            self.tokens += 1
-            self.left = self.token_is_good_for
-            return self._send(handler, 200 if ok else 401, json.dumps({"token": "t0k"}).encode() if ok else b"")
-        wanted = expected if self.basic else "Bearer t0k"
-        if authorization == wanted:
-            self.left -= 1
-        if self.password and (authorization != wanted or (self.token_is_good_for and self.left < 0)):
-            realm = f'Bearer realm="http://{handler.headers["host"]}/token",service="reg",scope="repository:app:pull"'
-            challenge = 'Basic realm="reg"' if self.basic else realm
-            return self._send(handler, 401, b"", {"www-authenticate": challenge})
-        kind, reference = path.rsplit("/", 2)[1:]
-        if kind == "blobs" and self.redirect_blobs:
-            return self._send(handler, 307, b"", {"location": self.redirect_blobs + reference})
-        data = (self.manifests if kind == "manifests" else self.blobs).get(reference)
-        if data is not None and kind == "blobs" and self.cut_blobs:
-            handler.send_response(200)
-            handler.send_header("content-length", str(len(data)))
-            handler.end_headers()
-            handler.wfile.write(data[: len(data) // 2])
-            return None
-        return self._send(handler, 404 if data is None else 200, data or b"")
-
-    def _send(
-        self,
-        handler: http.server.BaseHTTPRequestHandler,
-        status: int,
-        data: bytes,
-        headers: dict[str, str] | None = None,
-    ) -> None:
-        handler.send_response(status)
-        for name, value in (headers or {}).items():
-            handler.send_header(name, value)
-        handler.send_header("content-length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data)
-
-
-@contextlib.contextmanager
-def serving(registry: Registry) -> Iterator[str]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            registry.answer(self)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture

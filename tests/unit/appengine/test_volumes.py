@@ -15,9 +15,9 @@ from kubeedge.appengine.volumes import files as volume_files
 from kubeedge.appengine.volumes import registry, sub_path
 from kubeedge.appengine.volumes.base import Volume, VolumeContext
 from kubeedge.appengine.volumes.contents import Files
-from kubeedge.kit.trees import used_bytes
 from kubeedge.appengine.volumes.manager import VolumeManager
 from kubeedge.appengine.volumes.projections import Projection
+from kubeedge.kit.trees import used_bytes
 from tests.unit.appengine.world import container, pod
 
 

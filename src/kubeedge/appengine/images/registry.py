@@ -141,14 +141,15 @@ class Puller:
             raise Invalid(f"{name}: no space left on device: the layers have {needed} bytes, {free} are free")
 
     def _unpack(self, endpoints: Sequence[Endpoint], layer: _Layer, ahead: dict[str, blobs.Download]) -> None:
-        """A layer whose first bytes an earlier process fetched, and that is not what it should be, is fetched anew."""
-        for last_try in (False, True):
+        """What a mirror sends, or an earlier process fetched, may not be what it should be: then again, from the registry itself."""
+        own = endpoints[-1:]
+        for asked in (endpoints, own, own):
             download = ahead.pop(layer.digest, None)
-            if download is None:  # another process fetches it; who waits must hold nothing
+            if download is None:  # another process fetches it, or this is the second try; who waits must hold nothing
                 for other in ahead.values():
                     other.finish(keep=True)
                 ahead.clear()
-                download = self._download(endpoints, layer, wait=True)
+                download = self._download(asked, layer, wait=True)
                 assert download is not None
             keep = False
             try:
@@ -156,12 +157,14 @@ class Puller:
                 return
             except Unreachable:
                 keep = True
-                raise
+                if len(asked) == 1:
+                    raise
             except Invalid:
-                if last_try or not download.resumed:
+                if len(asked) == 1 and not download.resumed:
                     raise
             finally:
                 download.finish(keep=keep)
+        raise Invalid(f"layer {layer.digest} is not what its digest says")
 
     def _download(self, endpoints: Sequence[Endpoint], layer: _Layer, *, wait: bool) -> blobs.Download | None:
         """None: another process has it, and one does not want to wait."""
@@ -191,7 +194,4 @@ def _size(item: Mapping[str, Any]) -> int:
 def _document(response: Response) -> bytes:
     """All of a manifest or a configuration."""
     with contextlib.closing(response):
-        data = b""
-        while len(data) <= documents.MAX_MANIFEST and (more := response.read(documents.MAX_MANIFEST + 1 - len(data))):
-            data += more
-        return data
+        return response.read_all(documents.MAX_MANIFEST)

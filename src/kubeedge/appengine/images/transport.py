@@ -55,19 +55,29 @@ class Response:
         return self._response.getheader(name) or ""
 
     def read(self, size: int) -> bytes:
-        """At most so many bytes; b"" is the end. Raises Unreachable when the connection ends before the body."""
+        """What has come, at most so many bytes; b"" is the end. Raises Unreachable when the connection ends before the body."""
         if self._over:
             return b""
         try:
-            data = self._response.read(size)
+            data = self._response.read1(size)
         except (OSError, http.client.HTTPException) as exc:
             self._finish()
             raise Unreachable(f"the registry {self._key[1]} broke off: {exc or type(exc).__name__}") from exc
         if not data and size:
             missing = self._response.length
+            self._response.close()
             self._finish()
             if missing:
                 raise Unreachable(f"the registry {self._key[1]} broke off: {missing} bytes are missing")
+        return data
+
+    def read_all(self, limit: int) -> bytes:
+        """A document. Raises Invalid when it has more bytes than that, Unreachable."""
+        data = b""
+        while more := self.read(limit + 1 - len(data)):
+            data += more
+            if len(data) > limit:
+                raise Invalid(f"the registry {self._key[1]} sends a document of more than {limit} bytes")
         return data
 
     def _finish(self) -> None:
@@ -83,8 +93,9 @@ class Response:
         if self._over:
             return
         with contextlib.suppress(Unreachable):
-            if (self._response.length or 0) <= _SHORT and len(self.read(_SHORT)) < _SHORT:
-                self.read(1)
+            if (left := self._response.length) is not None and left <= _SHORT:
+                while self.read(_SHORT):
+                    pass
         if not self._over:
             self._over = True
             self._connection.close()
@@ -287,7 +298,7 @@ class Transport:
                 )
             if response.status != 200:
                 raise Unreachable(f"the token service {realm.netloc:.80} answered {response.status}")
-            body = response.read(documents.MAX_MANIFEST)  # as much as there is of it
+            body = response.read_all(documents.MAX_MANIFEST)
         answer = documents.object_of(body, "the token")
         token = answer.get("token") or answer.get("access_token")
         if not isinstance(token, str) or len(token) > _MAX_TOKEN or not token.isascii() or not token.isprintable():
