@@ -28,7 +28,7 @@ from pathlib import Path
 
 from bench.peers.debian import LIBRARIES, program, unpack, version
 from bench.report import Report
-from tests.kit.layers import Image, layer
+from tests.kit.layers import Image
 
 PACKAGES = ("skopeo", "umoci", "docker-registry")
 SIZE = 100 * 10**6  # bytes, unpacked
@@ -66,9 +66,14 @@ def registry(directory: Path) -> Iterator[str]:
         host = f"127.0.0.1:{free.getsockname()[1]}"
     config = directory / "registry.json"  # JSON is YAML, too
     storage = {"filesystem": {"rootdirectory": str(directory / "registry")}}
-    config.write_text(json.dumps({"version": 0.1, "log": {"level": "error"}, "storage": storage, "http": {"addr": host}}))
+    config.write_text(
+        json.dumps({"version": 0.1, "log": {"level": "error"}, "storage": storage, "http": {"addr": host}})
+    )
     process = subprocess.Popen(
-        [program("docker-registry"), "serve", str(config)], env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [program("docker-registry"), "serve", str(config)],
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         while True:
@@ -100,7 +105,9 @@ def theirs(host: str, directory: Path) -> None:
 def ours(host: str, directory: Path) -> None:
     request = {"root": str(directory), "pull": f"{host}/lab/app:1"}
     done = subprocess.run(
-        [sys.executable, "-m", "kubeedge.appengine.images.fetch"], input=json.dumps(request).encode(), capture_output=True
+        [sys.executable, "-m", "kubeedge.appengine.images.fetch"],
+        input=json.dumps(request).encode(),
+        capture_output=True,
     )
     if b'"names"' not in done.stdout:
         raise RuntimeError(done.stdout.decode() + done.stderr.decode()[-500:])

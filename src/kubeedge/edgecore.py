@@ -22,7 +22,7 @@ import os
 import random
 import time
 from ipaddress import ip_interface
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kubeedge import __version__
 from kubeedge.agent.control import AgentControl
@@ -35,7 +35,7 @@ from kubeedge.api.names import L4Port, NodeName, NodeNumber, TenantId
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.config import edge
-from kubeedge.config.edge import EdgeConfig, NodeCredentials, SecretsEncryption
+from kubeedge.config.edge import AppEngineConfig, EdgeConfig, NodeCredentials, SecretsEncryption
 from kubeedge.control.server import ControlServer
 from kubeedge.kit import forwarding, logs, private
 from kubeedge.kit.metrics import Family, MetricsRegistry
@@ -187,10 +187,11 @@ class Agent:
         from kubeedge.appengine.module import AppEngine, AppEngineSettings
         from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
         from kubeedge.appengine.server import KubeletServer
+        from kubeedge.appengine.settings import ImageSettings
 
         parts = self.parts
         c, paths, own = parts.config.modules.appengine, parts.config.paths, parts.credentials
-        images = EmbeddedImages(ImageStore(paths.state / "images"), c.insecure_registries)
+        images = EmbeddedImages(ImageStore(paths.state / "images"), _reach(c), pinned=c.images.pre_pull)
         runtime = EmbeddedRuntime(
             EmbeddedSettings(
                 root=paths.state,
@@ -213,6 +214,12 @@ class Agent:
             logs=paths.logs,
             max_pods=c.max_pods,
             log_max_bytes=c.log_max_bytes,
+            images=ImageSettings(
+                pre_pull=c.images.pre_pull,
+                high=c.images.gc_high_percent,
+                low=c.images.gc_low_percent,
+                min_age=c.images.gc_min_age,
+            ),
         )
         store: Store = parts.store
         if parts.config.modules.metaserver.enable:  # what is changed at the edge holds at the edge at once
@@ -304,3 +311,22 @@ class Agent:
 
     def _families(self) -> list[Family]:
         return families(self.parts, self.supervisor.states())
+
+
+def _reach(config: AppEngineConfig) -> dict[str, Any]:
+    """How registries are reached, as the helper that pulls takes it."""
+    images = config.images
+    reach: dict[str, Any] = {
+        "registries": [
+            {"registry": r.registry, "mirrors": list(r.mirrors), "plainHttp": r.plain_http, "ca": r.ca}
+            for r in images.registries
+        ],
+        "insecure": list(config.insecure_registries),
+        "dockerConfigs": list(images.docker_configs),
+    }
+    if images.credential_provider_config:
+        reach["providers"] = {
+            "config": images.credential_provider_config,
+            "directory": images.credential_provider_bin_dir,
+        }
+    return reach

@@ -6,6 +6,8 @@ GET    /v1/webservices                  POST   /v1/webservices {"name", "target"
 DELETE /v1/webservices/NAME
 POST   /v1/webservices/NAME/tokens      DELETE /v1/webservices/NAME/tokens
 GET    /v1/images                       POST   /v1/images/import {"path", "names"}
+POST   /v1/images/pull {"name", "user", "password"}    /v1/images/remove {"name"}
+POST   /v1/images/save {"name", "path"}                /v1/images/prune
 POST   /v1/stop {"pods"}
 """
 
@@ -80,11 +82,30 @@ class AgentControl:
         assert engine is not None
         match method, rest:
             case "GET", []:
-                return {"images": await engine.images()}
+                rows = await engine.images.table()
+                return {"images": [name for row in rows for name in row["names"]], "details": rows}
             case "POST", ["import"]:
                 body = await request_object(request)
                 names = [str(n) for n in body.get("names") or ()]
                 return {"names": await engine.import_image(str(body.get("path", "")), names)}
+            case "POST", [verb]:
+                return await self._image_verb(verb, await request_object(request))
+        return None
+
+    async def _image_verb(self, verb: str, body: dict[str, Any]) -> dict[str, Any] | None:
+        engine = self._parts.engine
+        assert engine is not None
+        name = str(body.get("name", ""))
+        match verb:
+            case "pull":
+                user, password = str(body.get("user") or ""), str(body.get("password") or "")
+                return await engine.images.pull(name, user, password)
+            case "remove":
+                return await engine.images.remove(name)
+            case "save":
+                return await engine.images.save(name, str(body.get("path", "")))
+            case "prune":
+                return await engine.images.prune()
         return None
 
     async def _stop(self, request: Request) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from kubeedge.appengine.core import ContainerObservation, PodObservation
 from kubeedge.appengine.driver import PodDriver
 from kubeedge.appengine.hooks import Hooks
 from kubeedge.appengine.node import allocatable
+from kubeedge.appengine.image_manager import ImageManager
 from kubeedge.appengine.prepare import Preparer
 from kubeedge.appengine.prober import Prober
 from kubeedge.appengine.reports import Reports, json_object
@@ -79,6 +80,8 @@ class AppEngine:
         self._driver = PodDriver(
             runtime, self._workers, self._prepare, self._reports, self._prober, hooks, clock=clock, wall=wall
         )
+        #: for people and for the node's disk
+        self.images = ImageManager(runtime.images, self._workers, settings.images, settings.state, clock=clock)
         self._upkeep = Upkeep(settings, runtime, self._workers, self._prepare.volumes, self._reports)
 
     # -- the module ----------------------------------------------------------------------------------------------------
@@ -263,10 +266,6 @@ class AppEngine:
     async def import_image(self, archive: str, names: Sequence[str]) -> list[str]:
         """The names that it has now. Raises Invalid."""
         return list(await self._runtime.images.load(Path(archive), names))
-
-    async def images(self) -> list[str]:
-        """The full names of all images on this node, sorted."""
-        return sorted(name for image in await self._runtime.images.list() for name in image.names)
 
     def not_ready(self) -> str:
         """Why no container can start on this node; "": they can."""

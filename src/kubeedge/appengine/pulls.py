@@ -11,6 +11,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from kubeedge.api.names import Object
+from kubeedge.api.registry_auth import credentials
 from kubeedge.appengine.runtime.base import ImageService, StartError
 from kubeedge.errors import Invalid
 
@@ -54,22 +55,14 @@ class ImagePulls:
 
 
 def registry_auth(secrets: Iterable[Object | None]) -> dict[str, str]:
-    """Registry -> base64 of "user:password", from secrets of type kubernetes.io/dockerconfigjson. Others are passed over."""
+    """Registry, with or without a path, -> base64 of "user:password", from secrets of type kubernetes.io/dockerconfigjson and dockercfg.
+    Others are passed over."""
     auth: dict[str, str] = {}
     for secret in secrets:
-        try:
-            document = json.loads(base64.b64decode((secret or {})["data"][".dockerconfigjson"]))
-            for registry, entry in document["auths"].items():
-                text = (
-                    entry.get("auth") or base64.b64encode(f"{entry['username']}:{entry['password']}".encode()).decode()
-                )
-                auth[_registry(str(registry))] = str(text)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
+        data = (secret or {}).get("data")
+        for key in (".dockerconfigjson", ".dockercfg"):
+            try:
+                auth |= credentials(json.loads(base64.b64decode(data[key]))) if data else {}
+            except (ValueError, KeyError, TypeError, RecursionError):
+                continue
     return auth
-
-
-def _registry(text: str) -> str:
-    """As image names have it: docker login writes "https://index.docker.io/v1/" for docker.io."""
-    host = text.removeprefix("https://").removeprefix("http://").split("/")[0]
-    return "docker.io" if host in ("index.docker.io", "registry-1.docker.io") else host

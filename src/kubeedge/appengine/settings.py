@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSettings:
+    """`high` and `low` are percents of the disk that holds images, `min_age` seconds."""
+
+    pre_pull: Sequence[str] = ()
+    high: int = 85
+    low: int = 80
+    min_age: float = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +27,7 @@ class AppEngineSettings:
     logs: Path
     max_pods: int = 110
     log_max_bytes: int = 10 * 1024 * 1024
+    images: ImageSettings = ImageSettings()
 
     @property
     def host_ip(self) -> str:

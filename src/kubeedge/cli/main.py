@@ -199,10 +199,22 @@ def _add_edge_tools(commands: _Commands) -> None:
     _socket(p, EDGE_SOCKET, "the agent's")
 
     p = commands.add("image", "image", "container images of this node", output=False)
-    import_, list_ = _verbs(p, ("import", "import an OCI or docker archive"), ("list", "list images"))
+    import_, list_, pull, remove, prune, save = _verbs(
+        p,
+        ("import", "import an OCI or docker archive"),
+        ("list", "list images"),
+        ("pull", "pull an image from its registry or a mirror of it"),
+        ("rm", "remove an image that no container uses"),
+        ("prune", "remove every image that no container uses"),
+        ("save", "write an image to an OCI archive, for another node"),
+    )
     import_.add_argument("archive")
     import_.add_argument("names", nargs="*", help="additional names for the image")
-    for verb in (import_, list_):
+    for verb in (pull, remove, save):
+        verb.add_argument("name", help="name of the image, like registry.example/team/app:1")
+    pull.add_argument("--user", default="", help="with the password in KUBEEDGE_REGISTRY_PASSWORD; else as for a pod")
+    save.add_argument("archive", help="the file to write")
+    for verb in (import_, list_, pull, remove, prune, save):
         _socket(verb, EDGE_SOCKET, "the agent's")
 
 

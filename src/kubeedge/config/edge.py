@@ -111,6 +111,49 @@ class HubConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryConfig:
+    """One of `modules.appengine.images.registries`."""
+
+    registry: str = required(
+        "HOST or HOST:PORT, as image names have it; docker.io for names without one", form=forms.registry
+    )
+    mirrors: tuple[str, ...] = setting(
+        (),
+        "HOST[:PORT][/PREFIX] that are asked before it; how one is reached is said by its own entry",
+        form=forms.mirror,
+    )
+    plain_http: bool = setting(False, "without TLS; registries on a loopback address always are")
+    ca: str = setting("", 'PEM file of those who may sign its certificate; "": those that this machine trusts')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagesConfig:
+    """`modules.appengine.images`: where images come from, and which are removed."""
+
+    registries: tuple[RegistryConfig, ...] = setting(
+        (), "mirrors, plain HTTP and certificates: a list of {registry, mirrors, plainHttp, ca}"
+    )
+    docker_configs: tuple[str, ...] = setting(
+        ("/var/lib/kubelet/config.json", "/root/.docker/config.json"),
+        "files with the node's own credentials, as docker login writes them; those of a pod (imagePullSecrets) come first",
+    )
+    credential_provider_config: str = setting(
+        "", 'a CredentialProviderConfig (kubelet.config.k8s.io/v1) of programs that know credentials; "": none'
+    )
+    credential_provider_bin_dir: str = setting(
+        "/usr/libexec/kubernetes/kubelet-plugins/credential-provider", "where those are"
+    )
+    pre_pull: tuple[str, ...] = setting(
+        (), "images that are pulled before a pod asks for them, and never collected", form=forms.text
+    )
+    gc_high_percent: int = setting(
+        85, "of the disk in use: from here on images that no container uses are removed; 100: never", low=1, high=100
+    )
+    gc_low_percent: int = setting(80, "of the disk in use: until here", low=0, high=99)
+    gc_min_age: float = setting(120.0, "seconds that an image is kept after it came", low=0, high=365 * 86400)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AppEngineConfig:
     """`modules.appengine`: pods and their limits."""
 
@@ -149,6 +192,7 @@ class AppEngineConfig:
         "HOST:PORT of registries to be reached over plain HTTP; those on a loopback address always are",
         form=forms.endpoint,
     )
+    images: ImagesConfig = section(ImagesConfig(), "where images come from, and which are removed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,6 +107,28 @@ def endpoint(text: str) -> tuple[str, int]:
     return bare, int(port)
 
 
+_REGISTRY = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9a-fA-F:]+\](:[0-9]{1,5})?")
+
+
+def text(text: str) -> None:
+    """Anything but nothing, in one line."""
+    if not text.strip() or not text.isprintable():
+        raise ValueError("is no name")
+
+
+def registry(text: str) -> None:
+    """HOST or HOST:PORT of an image registry."""
+    if not _REGISTRY.fullmatch(text):
+        raise ValueError("is not HOST or HOST:PORT of a registry, like registry.example:5000")
+
+
+def mirror(text: str) -> None:
+    """HOST[:PORT][/PREFIX] of an image registry."""
+    host, _, prefix = text.partition("/")
+    if not _REGISTRY.fullmatch(host) or not re.fullmatch(r"[a-z0-9._/-]*", prefix):
+        raise ValueError("is not HOST[:PORT][/PREFIX] of a mirror, like mirror.example:5000/docker.io")
+
+
 def cloud_service(text: str) -> tuple[str, str, tuple[str, int]]:
     """ "acme/api=127.0.0.1:9000" as (tenant or "", name, endpoint)."""
     name, equals, target = text.partition("=")

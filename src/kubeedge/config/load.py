@@ -148,9 +148,16 @@ def _dump(config: Any, indent: str) -> Iterator[str]:
             yield from _dump(value, indent + "  ")
         elif isinstance(value, tuple) and value:
             yield f"{indent}{name}:"
-            yield from (f"{indent}- {_scalar(item)}" for item in value)
+            yield from (f"{indent}- {_item(item)}" for item in value)
         else:
             yield f"{indent}{name}: {'[]' if value == () else _scalar(value)}"
+
+
+def _item(value: Any) -> str:
+    """Of a list; a mapping goes into one line."""
+    if not dataclasses.is_dataclass(value):
+        return _scalar(value)
+    return json.dumps({_camel(f.name): getattr(value, f.name) for f in dataclasses.fields(value)})
 
 
 def _scalar(value: Any) -> str:

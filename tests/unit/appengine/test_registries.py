@@ -12,6 +12,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,16 +21,18 @@ from typing import Any
 import pytest
 
 from kubeedge.api import registry_auth
-from kubeedge.appengine.images import blobs, compression, credentials, documents, fetch
+from kubeedge.appengine.images import compression, credentials, documents, fetch
+from kubeedge.appengine.images.archive import import_archive
 from kubeedge.appengine.images.endpoints import Registries
 from kubeedge.appengine.images.names import parse
+from kubeedge.appengine.images.parts import Part, sweep
 from kubeedge.appengine.images.registry import Puller, PullSettings
 from kubeedge.appengine.images.service import EmbeddedImages
 from kubeedge.appengine.images.store import ImageStore
 from kubeedge.appengine.runtime import mounts
-from kubeedge.errors import Invalid
+from kubeedge.errors import Invalid, NotFound
 from tests.kit.certs import TestAuthority
-from tests.kit.layers import Image, digest, entry, layer
+from tests.kit.layers import Image, digest, entry, layer, link
 from tests.kit.registry_server import Registry, serving
 
 LOWER, UPPER = layer(entry("a", b"lower")), layer(entry("a", b"upper"))
@@ -153,7 +156,9 @@ def test_the_certificate_of_a_registry_is_checked_against_its_own_authority(
         ("x86_64", ["v3", ""], ""),
     ],
 )
-def test_the_best_variant_that_a_machine_can_run_is_chosen(machine: str, offered: list[str], chosen: str | None) -> None:
+def test_the_best_variant_that_a_machine_can_run_is_chosen(
+    machine: str, offered: list[str], chosen: str | None
+) -> None:
     architecture = {"armv7l": "arm", "armv6l": "arm", "aarch64": "arm64", "x86_64": "amd64"}[machine]
     manifests = [
         {"digest": v, "platform": {"os": "linux", "architecture": architecture, **({"variant": v} if v else {})}}
@@ -240,7 +245,9 @@ def providers(directory: Path, pattern: str, program: str = PROVIDER, name: str 
     return {"config": str(directory / "providers.yaml"), "directory": str(directory)}
 
 
-def test_a_credential_provider_is_asked_as_the_kubelet_asks(store: ImageStore, registry: Registry, tmp_path: Path) -> None:
+def test_a_credential_provider_is_asked_as_the_kubelet_asks(
+    store: ImageStore, registry: Registry, tmp_path: Path
+) -> None:
     registry.put("1", Image(LOWER))
     registry.password = "pw"
     with serving(registry) as host:
@@ -494,10 +501,93 @@ def test_parts_that_nobody_holds_are_swept_by_their_age(store: ImageStore) -> No
         path.write_bytes(b"x" * 10_000)
     os.utime(old, (1, 1))
     os.utime(held, (1, 1))
-    part = blobs.Part.take(held, wait=False)
-    assert part is not None and blobs.Part.take(held, wait=False) is None
-    assert blobs.sweep(store.blobs, older_than=3600) > 0
+    part = Part.take(held, wait=False)
+    assert part is not None and Part.take(held, wait=False) is None
+    assert sweep(store.blobs, older_than=3600) > 0
     assert not old.exists() and new.exists() and held.exists()
     os.close(part.fd)
-    blobs.sweep(store.blobs)
+    sweep(store.blobs)
     assert not parts(store)
+
+
+# -- the store -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.root
+def test_a_saved_image_is_the_same_image_on_another_node(store: ImageStore, registry: Registry, tmp_path: Path) -> None:
+    layers = [
+        layer(entry("a", b"1"), entry("d/x", b"x", mode=0o4755), entry("e/y", b"y"), link("d/l", "/a"), link("d/h", "a", tarfile.LNKTYPE)),
+        layer(entry(".wh.a"), entry("e/.wh..wh..opq"), entry("e/z", b"z")),
+    ]  # fmt: skip
+    config = {"Cmd": ["sh", "-c", "x"], "Env": ["A=1"], "User": "7", "StopSignal": "SIGQUIT", "Volumes": {"/v": {}}}
+    registry.put("1", Image(*layers, config=config))
+    archive, other = tmp_path / "saved.tar", ImageStore(tmp_path / "other")
+    with serving(registry) as host:
+        name = f"{host}/app:1"
+        images = EmbeddedImages(store)
+        asyncio.run(images.pull(name, {}))
+        asyncio.run(images.save(name, archive))
+        with pytest.raises(NotFound):
+            asyncio.run(images.save(f"{host}/app:2", archive))
+    assert asyncio.run(EmbeddedImages(other).load(archive)) == [name]
+    before, after = store.find(name), other.find(name)
+    assert before and after and before.config == after.config
+    for mine, theirs in zip(before.layers, after.layers, strict=True):
+        assert tree(mine) == tree(theirs)
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def tree(root: Path) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for path in sorted(root.rglob("*")):
+        status = path.lstat()
+        text = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+        opaque = "trusted.overlay.opaque" in os.listxattr(path, follow_symlinks=False)
+        found[str(path.relative_to(root))] = (status.st_mode, status.st_uid, status.st_rdev, text, opaque)
+    return found
+
+
+def test_the_list_has_sizes_names_and_digests(store: ImageStore, registry: Registry) -> None:
+    image = Image(BIG)
+    registry.put("1", image)
+    registry.put("2", image)
+    with serving(registry) as host:
+        images = EmbeddedImages(store, pinned=[f"{host}/app:2"])
+
+        async def run() -> None:
+            for tag in ("1", "2"):
+                await images.pull(f"{host}/app:{tag}", {})
+            (found,) = await images.list()
+            assert found.names == (f"{host}/app:1", f"{host}/app:2") and 100_000 <= found.size < 120_000
+            manifest = digest(registry.manifests["1"])
+            assert found.digests == (f"{host}/app@{manifest}",) and found.pinned
+
+        asyncio.run(run())
+
+
+def test_prune_takes_what_belongs_to_no_image_and_no_container(store: ImageStore, tmp_path: Path) -> None:
+    import_archive(store, Image(LOWER, UPPER).archive(tmp_path / "a.tar", name="a.io/a:1"))
+    image = store.find("a.io/a:1")
+    assert image
+    refs = store.refs_file.read_text()
+    store.part(digest(b"x")).write_bytes(b"x" * 5000)
+    assert store.prune(frozenset()) >= 4096 and store.find("a.io/a:1") and not parts(store)
+    store.refs_file.write_text("{}")  # as a pull that ended after its last layer, before its name
+    assert store.prune(None) == 0 and all(p.is_dir() for p in image.layers)
+    store.prune({image.layers[0].name})
+    assert image.layers[0].is_dir() and not image.layers[1].exists()
+    store.refs_file.write_text(refs)
+    assert store.find("a.io/a:1") is None
+    store.refs_file.write_text("{}")
+    store.prune(frozenset())
+    assert not list(store.layers.iterdir())
+
+
+@pytest.mark.root
+def test_a_full_disk_also_takes_the_layers_back_that_were_whole(small_disk: Path, registry: Registry) -> None:
+    store = ImageStore(small_disk / "images")
+    registry.put("1", Image(layer(entry("a", bytes(1_000_000))), layer(entry("b", bytes(6_000_000)))))
+    with serving(registry) as host:
+        with pytest.raises(Invalid, match="No space left on device"):
+            asyncio.run(EmbeddedImages(store).pull(f"{host}/app:1", {}))
+    assert not list(store.layers.iterdir()) and not parts(store)

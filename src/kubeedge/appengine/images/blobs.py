@@ -1,25 +1,19 @@
 """Blobs on their way from a registry: into a file, read while they still come, and taken up again where a bad line broke off.
 
-    images/blobs/<hex>.part     what has come of a blob; locked by the process that fetches it; stays when the line, the agent or the power
-                                fails, and is gone when its layer has been unpacked
-
-A slow line wears flash no more than it must: what is deleted within half a minute was never written out of the page cache.
+Lives elsewhere: the files (parts.py), HTTP (transport.py).
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import io
 import os
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
+from kubeedge.appengine.images.parts import Part
 from kubeedge.appengine.images.transport import Unreachable
 from kubeedge.errors import Invalid
 
@@ -51,30 +45,6 @@ class Body(Protocol):
     def abort(self) -> None:
         """From another thread: read() ends now."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A file that this process alone writes to, until `fd` is closed."""
-
-    path: Path
-    fd: int
-
-    @classmethod
-    def take(cls, path: Path, *, wait: bool) -> Part | None:
-        """None: another process has it, and one does not want to wait. Who waits must hold no other: two could wait for each other."""
-        while True:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.stat(path).st_ino == os.fstat(fd).st_ino:
-                    return cls(path, fd)
-            except BlockingIOError:
-                os.close(fd)
-                return None
-            except FileNotFoundError:  # its layer was unpacked meanwhile
-                pass
-            os.close(fd)
 
 
 class Download:
@@ -221,24 +191,3 @@ class _Following(io.RawIOBase):
 def is_full(exc: BaseException) -> bool:
     """No space is left: what was fetched makes room for others."""
     return isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def sweep(directory: Path, older_than: float = 0.0) -> int:
-    """Removes parts that no process holds and that nothing was added to for so many seconds; how many bytes they had."""
-    freed = 0
-    for part in directory.glob("*.part"):
-        try:
-            fd = os.open(part, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            status = os.fstat(fd)
-            if time.time() - status.st_mtime >= older_than:
-                part.unlink(missing_ok=True)
-                freed += status.st_blocks * 512
-        except OSError:  # in use
-            continue
-        finally:
-            os.close(fd)
-    return freed

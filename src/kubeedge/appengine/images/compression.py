@@ -13,7 +13,9 @@ from kubeedge._fastpath import zstd
 from kubeedge.errors import Invalid
 
 _CHUNK = 256 * 1024  # bytes of compressed input
-_FIRST = 4 * 1024  # bytes of it after a member has ended: estargz has a member for each file, and the rest of a chunk is copied
+_FIRST = (
+    4 * 1024
+)  # bytes of it after a member has ended: estargz has a member for each file, and the rest of a chunk is copied
 _OUT = 1024 * 1024  # bytes that one step may make: a bomb expands no further than it is read
 WINDOW_LOG = 23  # 8 MiB, what RFC 8878 recommends that readers offer; zstd needs more from level 20 on
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"

@@ -42,7 +42,9 @@ def of_providers(config: str, directory: str, name: ImageName) -> dict[str, str]
     found: dict[str, str] = {}
     for provider in _providers(Path(config)):
         patterns = provider.get("matchImages") or ()
-        if any(registry_auth.matches(registry_auth.normal_key(str(p)), name.registry, name.repository) for p in patterns):
+        if any(
+            registry_auth.matches(registry_auth.normal_key(str(p)), name.registry, name.repository) for p in patterns
+        ):
             found = {**_ask(provider, Path(directory), name), **found}
     return found
 

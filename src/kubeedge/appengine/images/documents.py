@@ -80,6 +80,12 @@ def choose(manifests: Any, machine: str = "") -> dict[str, Any]:
     return min(found, key=lambda pair: pair[0])[1]
 
 
+def architecture() -> str:
+    """Of this machine, as indexes name it."""
+    machine = os.uname().machine
+    return _PLATFORMS.get(machine, (machine, ()))[0]
+
+
 def object_of(data: bytes, what: str) -> dict[str, Any]:
     """The JSON object in `data`. Raises Invalid, with `what` as the name of the document."""
     try:

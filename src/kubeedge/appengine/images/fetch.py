@@ -7,7 +7,8 @@
         "registries": [{"registry", "mirrors", "plainHttp", "ca"}], "insecure": [...]    how registries are reached
         "dockerConfigs": [PATH], "providers": {"config": PATH, "directory": PATH}        credentials of the node
         "parallel": layers at a time
-    failures                                         -> {"error": "..."}
+    {"root", "save": NAME, "archive"}                -> {"names": [NAME]}
+    failures                                         -> {"error": "...", "full": the disk is}
 
 Lives elsewhere: archives (archive.py), registries (registry.py), credentials (credentials.py), layers on their way into the store (layers.py).
 """
@@ -15,6 +16,7 @@ Lives elsewhere: archives (archive.py), registries (registry.py), credentials (c
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import sys
 from pathlib import Path
@@ -26,8 +28,14 @@ if TYPE_CHECKING:
     from kubeedge.appengine.images.store import ImageStore
 
 MAX_MEMORY = 512 * 1024 * 1024  # bytes of address space of the helper: an archive's headers may ask for any amount
-_TIMEOUT = 6 * 3600.0  # seconds: 100 MB by 64 kbit/s take more than three hours. A line without a byte is given up long before
+_TIMEOUT = (
+    6 * 3600.0
+)  # seconds: 100 MB by 64 kbit/s take more than three hours. A line without a byte is given up long before
 _MAX_ERROR = 1024  # characters; names out of an archive can be as long as they like
+
+
+class NoSpace(Invalid):
+    """The disk is full."""
 
 
 # -- in the agent --------------------------------------------------------------------------------------------------------------
@@ -57,7 +65,7 @@ async def run_helper(request: dict[str, Any], *, timeout: float = _TIMEOUT) -> l
     except ValueError as exc:
         raise Invalid(f"the image helper ended with status {process.returncode}") from exc
     if "error" in answer:
-        raise Invalid(answer["error"])
+        raise NoSpace(answer["error"]) if answer.get("full") else Invalid(answer["error"])
     names: list[str] = answer["names"]
     return names
 
@@ -87,7 +95,8 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     except (LookupError, TypeError, AttributeError) as exc:
         return {"error": f"a document of the image has not the fields it should have ({exc!r})"[:_MAX_ERROR]}
     except Exception as exc:  # whatever bad input, a bad disk or a bad network may raise
-        return {"error": f"{exc or type(exc).__name__}"[:_MAX_ERROR]}
+        full = {"full": True} if getattr(exc, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else {}
+        return {"error": f"{exc or type(exc).__name__}"[:_MAX_ERROR], **full}
 
 
 def _perform(request: dict[str, Any]) -> list[str]:
@@ -96,6 +105,10 @@ def _perform(request: dict[str, Any]) -> list[str]:
     store = ImageStore(Path(request["root"]))
     if "pull" in request:
         return _pull(store, request)
+    if "save" in request:
+        from kubeedge.appengine.images.export import export_archive
+
+        return export_archive(store, request["save"], Path(request["archive"]))
     from kubeedge.appengine.images.archive import import_archive
 
     return import_archive(store, Path(request["archive"]), request.get("names", ()))

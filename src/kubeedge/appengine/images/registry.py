@@ -19,6 +19,7 @@ from kubeedge.appengine.images import blobs, documents
 from kubeedge.appengine.images.endpoints import Endpoint, Registries
 from kubeedge.appengine.images.layers import MAX_LAYER, unpack_layer
 from kubeedge.appengine.images.names import ImageName
+from kubeedge.appengine.images.parts import Part
 from kubeedge.appengine.images.store import ImageStore, chain_ids
 from kubeedge.appengine.images.transport import Absent, Response, Transport, Unreachable
 from kubeedge.errors import Invalid
@@ -168,7 +169,7 @@ class Puller:
 
     def _download(self, endpoints: Sequence[Endpoint], layer: _Layer, *, wait: bool) -> blobs.Download | None:
         """None: another process has it, and one does not want to wait."""
-        part = blobs.Part.take(self._store.part(layer.digest), wait=wait)
+        part = Part.take(self._store.part(layer.digest), wait=wait)
         if part is None:
             return None
 

@@ -3,7 +3,7 @@
     images/refs.json              name -> {"id", "layers": [chain id, ...], "config", "digest"}
     images/layers/<hex>/          one unpacked layer, made whole by rename; by its chain id, for it was unpacked with its parents in view
     images/layers/<hex>.names     how many names it has in its root, and its bytes: a layer that lost names is not here
-    images/blobs/<hex>.part       what has come of a blob (blobs.py)
+    images/blobs/<hex>.part       what has come of a blob (parts.py)
     images/preload/*.tar          archives that are imported when the agent starts
 
 Several processes write (helpers); a lock file orders them.
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kubeedge.appengine.images import parts
 from kubeedge.appengine.images.names import parse
 from kubeedge.appengine.images.tree import seen_layers
 from kubeedge.appengine.runtime.oci_spec import ImageConfig
@@ -38,6 +39,9 @@ def chain_ids(diff_ids: Sequence[str]) -> list[str]:
     return chain
 
 
+_PART_LIFE = 7 * 86400.0  # seconds that what has come of a blob waits for the rest
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """An image that is complete on this node, as a container can be started from it."""
@@ -46,6 +50,7 @@ class Image:
     id: str  # digest of its configuration
     layers: Sequence[Path]  # from the lowest up
     config: ImageConfig
+    pulled_as: str = ""  # REPOSITORY@DIGEST of its manifest in the registry
 
 
 class ImageStore:
@@ -77,7 +82,9 @@ class ImageStore:
             _stop_signal(c.get("StopSignal")),
             tuple(c.get("Volumes") or ()),
         )
-        return Image(str(parse(name)), entry["id"], [self.layer(id) for id in entry["layers"]], config)
+        full = parse(name)
+        pulled_as = f"{full.registry}/{full.repository}@{entry['digest']}" if entry.get("digest") else ""
+        return Image(str(full), entry["id"], [self.layer(id) for id in entry["layers"]], config, pulled_as)
 
     def names(self) -> list[str]:
         """Every name in full, sorted, also of images that lack a layer."""
@@ -208,10 +215,27 @@ class ImageStore:
             return {}
         return refs if isinstance(refs, dict) else {}
 
-    def sweep(self) -> None:
-        """What interrupted pulls left. Only when no helper of this store can be running: at the start of its agent."""
+    def prune(self, in_use: Collection[str] | None) -> int:
+        """Layers of no image, unless containers are mounted from them (as for remove), and parts of blobs; how many bytes they had.
+        Only when no helper of this store is running: it may have layers that no image has yet."""
+        freed = parts.sweep(self.blobs)
+        if in_use is None:
+            return freed
+        with self._locked():
+            kept = {*in_use, *(self.layer(id).name for entry in self._refs().values() for id in entry["layers"])}
+            for layer in list(self.layers.iterdir()):
+                if layer.is_dir() and layer.name not in kept:
+                    id = f"sha256:{layer.name}"
+                    freed += self.layer_bytes(id)
+                    self._remove_layer(id)
+        return freed
+
+    def sweep(self, part_life: float = _PART_LIFE) -> None:
+        """What interrupted pulls left; parts of blobs only after so many seconds. Only when no helper of this store can be running: at
+        the start of its agent."""
         for left in self.layers.glob("new-*"):
             trees.remove(left)
+        parts.sweep(self.blobs, part_life)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -236,6 +236,12 @@ class ImageStatus:
 
     id: str  # digest of its configuration
     names: Sequence[str]  # in full, with tag or digest
+    digests: Sequence[str] = ()  # REPOSITORY@DIGEST of its manifest, where it is known
+    size: int = 0  # bytes, unpacked; layers that images share count for each of them
+    pinned: bool = False  # never collected
+
+
+ANY_REGISTRY = "*"  # key of credentials that are for whatever registry the image is of
 
 
 class ImageService(Protocol):
@@ -266,6 +272,14 @@ class ImageService(Protocol):
 
     async def remove(self, name: str) -> None:
         """Under this name, and what no other image and no container needs. One that is not here is success."""
+        ...
+
+    async def save(self, name: str, archive: Path) -> None:
+        """Into an archive on this node. Raises Invalid, NotFound; a runtime that cannot says so."""
+        ...
+
+    async def prune(self) -> int:
+        """What belongs to no image any more is removed; bytes that it had."""
         ...
 
     async def preload(self) -> None:
