@@ -182,9 +182,11 @@ class Agent:
         return hub
 
     def _appengine(self) -> Module:
+        from kubeedge.appengine.eviction import thresholds
         from kubeedge.appengine.images.service import EmbeddedImages
         from kubeedge.appengine.images.store import ImageStore
         from kubeedge.appengine.module import AppEngine, AppEngineSettings
+        from kubeedge.appengine.node import reserved
         from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
         from kubeedge.appengine.server import KubeletServer
         from kubeedge.appengine.settings import ImageSettings
@@ -214,6 +216,8 @@ class Agent:
             logs=paths.logs,
             max_pods=c.max_pods,
             log_max_bytes=c.log_max_bytes,
+            reserved=reserved((*c.system_reserved, *c.kube_reserved)),
+            eviction=thresholds(c.eviction_hard),
             images=ImageSettings(
                 pre_pull=c.images.pre_pull,
                 high=c.images.gc_high_percent,
@@ -303,6 +307,7 @@ class Agent:
             bus=(lambda: bus.status) if bus is not None else None,
             runtime=engine.not_ready if engine is not None else None,
             encryption=self.parts.store.sealing,
+            pressures=engine.pressures if engine is not None else None,
         )
 
     def _control(self) -> Module:

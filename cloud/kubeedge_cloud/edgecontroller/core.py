@@ -29,6 +29,12 @@ REPORTED_CONDITIONS = {
     "containerruntime": RUNTIME_READY,
     "secretsencryption": SECRETS_ENCRYPTED,
 }
+PRESSURES = {  # by name of the report: condition, taint
+    "memorypressure": ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
+    "diskpressure": ("DiskPressure", "node.kubernetes.io/disk-pressure"),
+    "pidpressure": ("PIDPressure", "node.kubernetes.io/pid-pressure"),
+}
+_PRESSURE_KINDS = frozenset(kind for kind, _ in PRESSURES.values())
 _UNKNOWN = {"status": "Unknown", "reason": "NodeStatusUnknown", "message": "edge agent's channel is not attached"}
 _REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 EVENT_LIFE = 3600.0  # seconds: the API keeps no event longer, so an older one is not brought there again
@@ -377,6 +383,8 @@ def with_reported(
 
 def condition_event(condition: Mapping[str, Any]) -> tuple[str, bool]:
     """The reason of the Event for it, and whether that is a warning."""
+    if condition["type"] in _PRESSURE_KINDS:
+        return str(condition["reason"]).replace("Kubelet", "Node"), condition["status"] == "True"
     if condition["reason"] == "AddressConflict":
         return "KubeBusAddressConflict", True
     well = condition["status"] == "True"
@@ -405,6 +413,19 @@ def with_others(current: Mapping[str, Any], reported: Mapping[str, Any]) -> dict
     others = [c for c in current.get("conditions") or () if c.get("type") not in said]
     kept = {name: current[name] for name in _OTHERS_STATUS if name in current}
     return {**kept, **reported, "conditions": [*(reported.get("conditions") or ()), *others]}
+
+
+def with_pressure_taints(taints: Iterable[Mapping[str, Any]], status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """No new pods for a node that runs short of something, as its conditions say."""
+    pressing = {c.get("type") for c in status.get("conditions") or () if c.get("status") == "True"}
+    kept = [*taints]
+    for kind, key in PRESSURES.values():
+        there = any(t.get("key") == key for t in kept)
+        if kind in pressing and not there:
+            kept.append({"key": key, "effect": "NoSchedule"})
+        elif kind not in pressing and there:
+            kept = [t for t in kept if t.get("key") != key]
+    return kept
 
 
 def not_ready(status: Mapping[str, Any], now: str) -> dict[str, Any]:

@@ -18,7 +18,10 @@ from kubeedge_cloud.edgecontroller.state import EdgeState
 log = logging.getLogger("kubeedge.edgecontroller")
 
 #: reports of a node about its links and its runtime -> the conditions that they become
-CONDITIONS = {f"conditions/{keys.CLUSTER_SCOPE}/{name}": kind for name, kind in core.REPORTED_CONDITIONS.items()}
+CONDITIONS = {
+    f"conditions/{keys.CLUSTER_SCOPE}/{name}": kind
+    for name, kind in (core.REPORTED_CONDITIONS | {name: kind for name, (kind, _) in core.PRESSURES.items()}).items()
+}
 
 
 class NodeStatuses:

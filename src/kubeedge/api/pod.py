@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kubeedge.api.ephemeral_storage import EphemeralStorage
 from kubeedge.errors import Invalid
 
 CLUSTER_DOMAIN = "cluster.local"
@@ -195,6 +196,8 @@ class Pod:
     volumes: Mapping[str, Volume]
     pull_secrets: Sequence[str]
     service_account: str
+    priority: int = 0
+    storage: EphemeralStorage = EphemeralStorage()
     dns: Mapping[str, Any] = field(default_factory=dict)
     has_finalizers: bool = False  # it stays in the API when nothing of it is left here
     dns_policy: str = "ClusterFirst"

@@ -86,7 +86,7 @@ _INNER: Mapping[str, tuple[str, bool]] = {  # field -> (type, is a list)
     "PodSecurityContext.appArmorProfile": ("AppArmorProfile", False),
     "SecurityContext.appArmorProfile": ("AppArmorProfile", False),
 }
-_RESOURCES = ("cpu", "memory")
+_RESOURCES = ("cpu", "memory", "ephemeral-storage")
 _HUGE_PAGES = "hugepages-"
 
 

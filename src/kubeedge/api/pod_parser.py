@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kubeedge.api import pod_fields
+from kubeedge.api import ephemeral_storage, pod_fields
 from kubeedge.api.container_parser import LABEL, RESTART_POLICIES, check_ip, container
 from kubeedge.api.json_fields import (
     mapping_of,
@@ -86,6 +86,8 @@ def parse(obj: Object) -> Pod:
             for s in read_list(spec, "imagePullSecrets", "spec")
         ),
         service_account=read(spec, "serviceAccountName", str, "spec", "default"),
+        priority=read(spec, "priority", int, "spec", 0),
+        storage=ephemeral_storage.read(spec),
         dns=_dns(spec),
         has_finalizers=bool(meta.get("finalizers")),
         dns_policy=read(spec, "dnsPolicy", str, "spec", "ClusterFirst"),

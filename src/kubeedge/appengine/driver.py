@@ -130,7 +130,8 @@ class PodDriver:
                 assert worker.desired is not None
                 await self._start(worker, worker.desired, container, attempt)
             case core.ResizeContainer(container):
-                await resize.perform(self._runtime, self._reports, worker, container, self._clock())
+                has = self._prepare.allocatable
+                await resize.perform(self._runtime, self._reports, worker, container, has, self._clock())
             case core.StopContainers(names, grace, why, replacing):
                 if worker.desired is None or worker.desired.deleting:
                     observed.ending_since = observed.ending_since or self._clock()

@@ -23,11 +23,12 @@ from kubeedge.api.meta import parse_timestamp
 from kubeedge.api.names import Object, Revision
 from kubeedge.api.pod import Pod, Unsupported
 from kubeedge.api.pod_parser import parse
-from kubeedge.appengine import core, logs
+from kubeedge.appengine import core, logs, node_readings
 from kubeedge.appengine.core import ContainerObservation, PodObservation
 from kubeedge.appengine.driver import PodDriver
+from kubeedge.appengine.eviction import Readings
 from kubeedge.appengine.hooks import Hooks
-from kubeedge.appengine.node import allocatable
+from kubeedge.appengine.housekeeping import Housekeeping
 from kubeedge.appengine.image_manager import ImageManager
 from kubeedge.appengine.prepare import Preparer
 from kubeedge.appengine.prober import Prober
@@ -35,7 +36,7 @@ from kubeedge.appengine.reports import Reports, json_object
 from kubeedge.appengine.runtime import usage
 from kubeedge.appengine.runtime.base import Exit, FoundPod, Runtime
 from kubeedge.appengine.settings import AppEngineSettings
-from kubeedge.appengine.stats import ContainerUse, NodeUse
+from kubeedge.appengine.stats import NodeUse
 from kubeedge.appengine.status import container_id
 from kubeedge.appengine.upkeep import Upkeep
 from kubeedge.appengine.worker import Worker, Workers, take_up
@@ -63,8 +64,9 @@ class AppEngine:
         *,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        readings: Callable[[], Readings] | None = None,
     ) -> None:
-        """What is waited for goes by `clock`, what users read by `wall`."""
+        """What is waited for goes by `clock`, what users read by `wall`. `readings`: what the machine has left; None: it is read."""
         self._store = store
         self._settings = settings
         self._runtime = runtime
@@ -72,7 +74,7 @@ class AppEngine:
         self._workers = Workers()
         self._prepare = Preparer(
             node=settings.node, host_ip=settings.host_ip, state=settings.state, log_root=settings.logs,
-            allocatable=allocatable(),
+            allocatable=settings.allocatable(),
         )  # fmt: skip
         self._reports = Reports(store, settings, runtime, wall)
         self._prober = Prober(runtime, self._reports, settings.host_ip)
@@ -82,6 +84,16 @@ class AppEngine:
         )
         #: for people and for the node's disk
         self.images = ImageManager(runtime.images, self._workers, settings.images, settings.state, clock=clock)
+        self._housekeeping = Housekeeping(
+            runtime,
+            self._workers,
+            self._prepare.volumes,
+            self._reports,
+            self.images,
+            settings.eviction,
+            readings or functools.partial(node_readings.read, settings.state, settings.state),
+            clock=clock,
+        )
         self._upkeep = Upkeep(settings, runtime, self._workers, self._prepare.volumes, self._reports)
 
     # -- the module ----------------------------------------------------------------------------------------------------
@@ -93,13 +105,15 @@ class AppEngine:
         found = {pod.uid: pod for pod in await self._runtime.start(self._exited)}
         try:
             await self._runtime.images.preload()
-            await self._reports.report_node()
+            await self._reports.report_node(await self.images.node_images())
             async with asyncio.TaskGroup() as group:
                 revision = await self._load(found)
                 ready.set()
                 group.create_task(self._follow(revision), name="desired state")
                 group.create_task(self._upkeep.rotate_logs(), name="log rotation")
                 group.create_task(self._upkeep.watch_volumes(), name="size of volumes")
+                group.create_task(self._housekeeping.run(), name="housekeeping")
+                group.create_task(self.images.pre_pull(), name="images to pull beforehand")
         finally:
             await self._stop_workers()
             await self._runtime.close()
@@ -267,6 +281,10 @@ class AppEngine:
         """The names that it has now. Raises Invalid."""
         return list(await self._runtime.images.load(Path(archive), names))
 
+    def pressures(self) -> dict[str, dict[str, str]]:
+        """The node conditions MemoryPressure, DiskPressure and PIDPressure, by type, without times."""
+        return self._housekeeping.pressure.conditions()
+
     def not_ready(self) -> str:
         """Why no container can start on this node; "": they can."""
         return self._runtime.not_ready()
@@ -300,30 +318,9 @@ class AppEngine:
         return state.id
 
     async def use(self) -> NodeUse:
-        """What this node and its containers have used."""
-        containers = [
-            ContainerUse(
-                namespace=worker.namespace,
-                pod=worker.name,
-                uid=s.uid,
-                container=s.name,
-                id=container_id(self._runtime.scheme, s.id),
-                image=s.image,
-                cpu=s.cpu,
-                memory=s.memory,
-                started_at=s.started_at,
-            )
-            for s in await self._runtime.stats()
-            if (worker := self._workers.get(s.uid)) is not None
-        ]
+        """What this node, its pods and their containers have used."""
         machine = await asyncio.to_thread(usage.of_machine)
-        return NodeUse(
-            node=self._settings.node,
-            cpu=machine.cpu,
-            memory=machine.memory,
-            containers=containers,
-            at=self._wall(),
-        )
+        return NodeUse(self._settings.node, machine, await self._runtime.stats(), self._wall())
 
     def find_log(
         self, namespace: str, name: str, container: str, *, previous: bool

@@ -4,31 +4,70 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kubeedge import __version__
+from kubeedge.api import quantities
+from kubeedge.appengine.eviction import DISK, MEMORY, Threshold
+from kubeedge.errors import Invalid
 
 KUBELET_VERSION = f"v1.32.0-kubeedge-{__version__}"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm"}
-_RESERVED_MEMORY = 48 * 1024 * 1024  # for the system and this agent
 _MEBI = 1024 * 1024
 
 
-def status(*, node: str, address: str, runtime_version: str, max_pods: int, state: Path) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What pods do not get: for the system and this agent, and what eviction keeps free. Millicores and bytes."""
+
+    cpu: int = 0
+    memory: int = 0
+    storage: int = 0
+    pids: int = 0
+
+
+def reserved(texts: Sequence[str]) -> Reserved:
+    """ "cpu=100m", "memory=48Mi", "ephemeral-storage=1Gi", "pid=100", added up, as the kubelet's --system-reserved. Raises Invalid."""
+    found = dict.fromkeys(("cpu", "memory", "ephemeral-storage", "pid"), 0)
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in found:
+            raise Invalid(f"{text!r:.80} reserves nothing that is known, like memory=48Mi; known: {', '.join(found)}")
+        found[name] += quantities.millicores(value) if name == "cpu" else quantities.bytes_of(value)
+    return Reserved(*found.values())
+
+
+def status(
+    *,
+    node: str,
+    address: str,
+    runtime_version: str,
+    max_pods: int,
+    state: Path,
+    reserve: Reserved = Reserved(),
+    limits: Sequence[Threshold] = (),
+    images: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
     """NodeStatus without conditions: the cloud knows whether the node is attached."""
-    memory = _memory()
-    disk = os.statvfs(state)
-    storage = disk.f_frsize * disk.f_blocks // _MEBI * _MEBI
+    free = allocatable(reserve, limits, state)
     capacity = {
         "cpu": str(os.cpu_count() or 1),
-        "memory": f"{memory // 1024}Ki",
+        "memory": f"{memory() // 1024}Ki",
         "pods": str(max_pods),
-        "ephemeral-storage": f"{storage // 1024}Ki",
+        "ephemeral-storage": f"{_storage(state) // 1024}Ki",
     }
     return {
         "capacity": capacity,
-        "allocatable": {**capacity, "memory": f"{allocatable()['memory'] // 1024}Ki"},
+        "allocatable": {
+            **capacity,
+            "cpu": quantities.format_millicores(free["cpu"]),
+            "memory": f"{free['memory'] // 1024}Ki",
+            "ephemeral-storage": f"{free['ephemeral-storage'] // 1024}Ki",
+        },
+        **({"images": [*images]} if images else {}),
         "nodeInfo": {
             "machineID": _read("/etc/machine-id"),
             "systemUUID": _read("/sys/class/dmi/id/product_uuid"),
@@ -49,12 +88,30 @@ def status(*, node: str, address: str, runtime_version: str, max_pods: int, stat
     }
 
 
-def allocatable() -> dict[str, int]:
-    """What pods can have of this machine: "cpu" in thousandths, "memory" in bytes."""
-    return {"cpu": (os.cpu_count() or 1) * 1000, "memory": max(0, _memory() - _RESERVED_MEMORY)}
+def allocatable(reserve: Reserved, limits: Sequence[Threshold], state: Path) -> dict[str, int]:
+    """What pods can have of this machine: all that is neither reserved nor kept free by the thresholds of eviction. "cpu" in thousandths,
+    "memory" and "ephemeral-storage" in bytes. Raises OSError."""
+    total, storage = memory(), _storage(state)
+    return {
+        "cpu": max(0, 1000 * (os.cpu_count() or 1) - reserve.cpu),
+        "memory": max(0, total - reserve.memory - _kept(limits, MEMORY, total)),
+        "ephemeral-storage": max(0, storage - reserve.storage - _kept(limits, DISK, storage)),
+    }
 
 
-def _memory() -> int:
+def _storage(state: Path) -> int:
+    """Of the disk of that directory, in whole MiB. Raises OSError."""
+    disk = os.statvfs(state)
+    return disk.f_frsize * disk.f_blocks // _MEBI * _MEBI
+
+
+def _kept(limits: Sequence[Threshold], signal: str, capacity: int) -> int:
+    """Free, by eviction."""
+    return max((t.value(capacity) for t in limits if t.signal == signal), default=0)
+
+
+def memory() -> int:
+    """Of this machine, in bytes."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemTotal:"):
             return int(line.split()[1]) * 1024

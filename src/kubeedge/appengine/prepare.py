@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kubeedge.api.names import Object
 from kubeedge.api.pod import Container, Pod
-from kubeedge.appengine import logs, resolve
+from kubeedge.appengine import logs, node, oom, resolve
 from kubeedge.appengine.runtime.base import ContainerConfig, SandboxConfig
 from kubeedge.appengine.volumes.manager import VolumeManager
 
@@ -26,7 +26,7 @@ class Preparer:
         self, *, node: str, host_ip: str, state: Path, log_root: Path, allocatable: Mapping[str, int] = resolve.NOTHING
     ) -> None:
         self._node = node
-        self._allocatable = allocatable
+        self.allocatable = allocatable  # of this node
         self._host_ip = host_ip
         self._log_root = log_root
         self.volumes = VolumeManager(
@@ -66,13 +66,14 @@ class Preparer:
         services = self._services(pod.namespace) if pod.service_links else ()
         env = resolve.environment(
             pod, container, self.find, pod_ip=ip, host_ip=self._host_ip, node=self._node, services=services,
-            allocatable=self._allocatable,
+            allocatable=self.allocatable,
         )  # fmt: skip
         env = {"HOSTNAME": pod.kernel_name if not pod.host_network else socket.gethostname(), **env}
         path = logs.path(self._log_root, pod.namespace, pod.name, pod.uid, container.name, attempt)
         binds = await asyncio.to_thread(self.volumes.mount, pod, container, ip, env)
         await asyncio.to_thread(logs.prune, path.parent, attempt)
-        return ContainerConfig(container, attempt, container.image, env, binds, path)
+        score = oom.score(pod, container, node.memory())
+        return ContainerConfig(container, attempt, container.image, env, binds, path, oom_score_adj=score)
 
     def refresh(self, pod: Pod, ip: str) -> None:
         """Blocking. The pod's volumes get the newest content."""

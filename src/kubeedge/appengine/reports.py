@@ -6,16 +6,18 @@ Lives elsewhere: what a status is (status.py, node.py), events (events.py).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kubeedge.api import keys
 from kubeedge.api.names import Object
-from kubeedge.appengine import node, status
+from kubeedge.api.pod import Pod
+from kubeedge.appengine import logs, node, status
 from kubeedge.appengine.events import EventRecorder
 from kubeedge.appengine.runtime.base import Runtime
 from kubeedge.appengine.settings import AppEngineSettings
 from kubeedge.appengine.worker import Worker
+from kubeedge.kit import trees
 from kubeedge.store.model import Store
 
 
@@ -86,14 +88,21 @@ class Reports:
         if found is not None and uid in ("", json_object(found.value).get("uid")):
             await self._store.delete(key)
 
-    async def report_node(self) -> None:
-        """The NodeStatus: capacity, addresses, versions."""
+    def log_usage(self, pod: Pod) -> trees.Used:
+        """What its logs take of the disk. Blocking."""
+        return trees.used(logs.directory(self._settings.logs, pod.namespace, pod.name, pod.uid))
+
+    async def report_node(self, images: Sequence[Mapping[str, Any]] = ()) -> None:
+        """The NodeStatus: capacity, addresses, versions, images."""
         current = node.status(
             node=self._settings.node,
             address=self._settings.address,
             runtime_version=self._runtime.version,
             max_pods=self._settings.max_pods,
             state=self._settings.state,
+            reserve=self._settings.reserved,
+            limits=self._settings.eviction,
+            images=images,
         )
         await self._put(keys.reported("nodes", "", self._settings.node), canonical({"status": current}))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kubeedge.api.pod import Container, Resources
-from kubeedge.appengine.node import allocatable
 from kubeedge.appengine.reports import Reports
 from kubeedge.appengine.runtime.base import NotRunning, Runtime, StartError
 from kubeedge.appengine.worker import Worker
@@ -16,10 +15,13 @@ from kubeedge.appengine.worker import Worker
 _RETRY = 10.0  # seconds; what is in use may become less
 
 
-async def perform(runtime: Runtime, reports: Reports, worker: Worker, container: Container, now: float) -> None:
-    """A request that this machine can never fulfil is refused for good, anything else that fails is tried again. `now`: of plan()."""
+async def perform(
+    runtime: Runtime, reports: Reports, worker: Worker, container: Container, has: Mapping[str, int], now: float
+) -> None:
+    """A request that this machine, which `has` so much, can never fulfil is refused for good, anything else that fails is tried again.
+    `now`: of plan()."""
     state, wanted = worker.observed.of(container.name), container.resources
-    if problem := infeasible(wanted, allocatable()):
+    if problem := infeasible(wanted, has):
         state.resize_refused, state.resize_error = wanted, problem
         await reports.event(worker, "Warning", "ResizeInfeasible", problem, container.name)
         return

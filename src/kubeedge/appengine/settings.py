@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kubeedge.appengine import node
+from kubeedge.appengine.eviction import Threshold
+from kubeedge.appengine.node import Reserved
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSettings:
@@ -28,6 +32,12 @@ class AppEngineSettings:
     max_pods: int = 110
     log_max_bytes: int = 10 * 1024 * 1024
     images: ImageSettings = ImageSettings()
+    reserved: Reserved = Reserved(memory=48 * 1024 * 1024)
+    eviction: tuple[Threshold, ...] = ()
+
+    def allocatable(self) -> dict[str, int]:
+        """What pods can have of this node (node.allocatable()). Raises OSError."""
+        return node.allocatable(self.reserved, self.eviction, self.state)
 
     @property
     def host_ip(self) -> str:

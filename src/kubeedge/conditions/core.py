@@ -1,4 +1,4 @@
-"""The conditions KubeBusReady, ContainerRuntimeReady and SecretsEncrypted of this node. Pure.
+"""The conditions KubeBusReady, ContainerRuntimeReady and SecretsEncrypted of this node, and those of pressure. Pure.
 
 Links may be down while the hub's channel is up, so the node has to report it. Only what lasts is reported: a link that is replaced within a few
 seconds is not worth it, and each report is a write to flash.
@@ -16,6 +16,7 @@ Condition: TypeAlias = dict[str, str]
 KUBEBUS = "KubeBusReady"
 RUNTIME = "ContainerRuntimeReady"
 ENCRYPTION = "SecretsEncrypted"
+PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
 DOWN_FOR = 10.0  # seconds without a link before it is reported
 
 
@@ -90,6 +91,14 @@ def of_encryption(sealing: SealingStatus, reported: Condition | None) -> Conditi
     else:
         new = _condition(ENCRYPTION, True, "Encrypted", f"encrypted with the key {sealing.key}")
     return new if new != reported else None
+
+
+def of_pressure(now: Condition, reported: Condition | None) -> Condition | None:
+    """`now`: MemoryPressure, DiskPressure or PIDPressure. Before the first pressure nothing is reported: the cloud takes its absence for
+    granted."""
+    if reported is None and now["status"] == "False":
+        return None
+    return now if now != reported else None
 
 
 def _condition(kind: str, status: bool, reason: str, message: str) -> Condition:

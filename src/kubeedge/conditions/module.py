@@ -7,12 +7,13 @@ Lives elsewhere: when there is something to report (core.py).
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from kubeedge.api import keys
-from kubeedge.conditions.core import Bus, Condition, of_bus, of_encryption, of_runtime
+from kubeedge.conditions.core import PRESSURES, Bus, Condition, of_bus, of_encryption, of_pressure, of_runtime
 from kubeedge.store.model import Store
 from kubeedge.store.sealing import SealingStatus
 
@@ -35,8 +36,9 @@ class ConditionReporter:
         bus: Callable[[], Bus] | None,
         runtime: Callable[[], str] | None,
         encryption: SealingStatus | None = None,
+        pressures: Callable[[], Mapping[str, Condition]] | None = None,
     ) -> None:
-        """`runtime`: why no container can start, "" when they can."""
+        """`runtime`: why no container can start, "" when they can. `pressures`: conditions of pressure, by type."""
         self._store = store
         sealing = encryption if encryption and (encryption.enabled or encryption.unreadable) else None
         self._looks: dict[str, Look | None] = {
@@ -44,6 +46,8 @@ class ConditionReporter:
             "containerruntime": (lambda reported: of_runtime(runtime(), reported)) if runtime else None,
             "secretsencryption": (lambda reported: of_encryption(sealing, reported)) if sealing else None,
         }
+        for kind in PRESSURES:
+            self._looks[kind.lower()] = functools.partial(_pressure, pressures, kind) if pressures else None
 
     async def run(self, ready: asyncio.Event) -> None:
         """Writes a condition only when it changes. An old one of what is switched off is deleted."""
@@ -65,3 +69,7 @@ class ConditionReporter:
                 await self._store.put(key, json.dumps(new, sort_keys=True, separators=(",", ":")).encode())
                 reported = new
             await asyncio.sleep(_LOOK)
+
+
+def _pressure(pressures: Callable[[], Mapping[str, Condition]], kind: str, said: Condition | None) -> Condition | None:
+    return of_pressure(pressures()[kind], said)

@@ -192,6 +192,18 @@ class AppEngineConfig:
         "HOST:PORT of registries to be reached over plain HTTP; those on a loopback address always are",
         form=forms.endpoint,
     )
+    system_reserved: tuple[str, ...] = setting(
+        (),
+        "cpu=, memory=, ephemeral-storage= that pods do not get, as the kubelet's --system-reserved",
+        form=forms.text,
+    )
+    kube_reserved: tuple[str, ...] = setting(("memory=48Mi",), "the same, for this agent", form=forms.text)
+    eviction_hard: tuple[str, ...] = setting(
+        (),
+        "pods are evicted below these, like memory.available<100Mi or nodefs.available<10%; []: the kubelet's defaults, of memory at "
+        "most a tenth; [none]: never",
+        form=forms.text,
+    )
     images: ImagesConfig = section(ImagesConfig(), "where images come from, and which are removed")
 
 

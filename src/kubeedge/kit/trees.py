@@ -6,6 +6,7 @@ import contextlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -29,18 +30,31 @@ def remove(root: Path) -> None:
         root.rmdir()
 
 
-def used_bytes(directory: Path) -> int:
-    """Of the disk, below a directory that others may write to: no link is followed, and a file with two names counts once."""
-    total, seen = 0, set[int]()
+class Used(NamedTuple):
+    """What a tree takes of its disk."""
+
+    bytes: int
+    inodes: int
+
+
+def used(directory: Path) -> Used:
+    """Below a directory that others may write to: no link is followed, and a file with two names counts once."""
+    total, count, seen = 0, 0, set[int]()
     for root, directories, files in os.walk(directory):
         for name in (*directories, *files):
             with contextlib.suppress(OSError):
                 entry = os.lstat(os.path.join(root, name))
                 if entry.st_nlink == 1 or entry.st_ino not in seen:
                     total += entry.st_blocks * 512
+                    count += 1
                 if entry.st_nlink > 1:
                     seen.add(entry.st_ino)
-    return total
+    return Used(total, count)
+
+
+def used_bytes(directory: Path) -> int:
+    """Of the disk."""
+    return used(directory).bytes
 
 
 @dataclass(slots=True)

@@ -128,7 +128,7 @@ def test_nested_fields_without_effect_are_named(spec: dict[str, Any], path: str)
         ({"volumeMounts": [{"name": "v", "mountPath": "/v", "bindMountOptions": ["x"]}]},
          "volumeMounts[0].bindMountOptions"),
         ({"resources": {"limits": {"nvidia.com/gpu": 1}}}, "resources.limits.nvidia.com/gpu"),
-        ({"resources": {"requests": {"ephemeral-storage": "1Gi"}}}, "resources.requests.ephemeral-storage"),
+        ({"resources": {"requests": {"example.com/x": "1"}}}, "resources.requests.example.com/x"),
         ({"lifecycle": {"preStop": {"sleep": {"seconds": 3, "jitter": 1}}}}, "lifecycle.preStop.sleep.jitter"),
         ({"restartPolicy": "Never", "restartPolicyRules": [
             {"action": "Restart", "exitCodes": {"operator": "In", "values": [1], "except": 1}}]},

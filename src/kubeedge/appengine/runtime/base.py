@@ -13,9 +13,10 @@ call of that name takes there, and ids are the runtime's own, opaque to everybod
     remove_pod                  StopPodSandbox, RemovePodSandbox
     start, on_exit              ListPodSandbox, ListContainers, ContainerStatus; GetContainerEvents
     exec_sync, exec, attach     ExecSync, Exec, Attach (the streams that the URL leads to)
-    stats                       ListContainerStats
     port_forward                PortForward (one of its pairs of streams)
     reopen_log                  ReopenContainerLog
+    stats                       ListPodSandboxStats, ListContainerStats
+    disk_usage                  ContainerStats.writable_layer
     images                      ImageService
 """
 
@@ -28,6 +29,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from kubeedge.api.pod import Container, Port, Resources
 from kubeedge.errors import KubeEdgeError
+from kubeedge.kit.trees import Used
 
 
 class StartError(KubeEdgeError):
@@ -112,6 +114,7 @@ class ContainerConfig:
     mounts: Sequence[BindMount]
     log_path: Path  # below the sandbox's log_directory
     target_id: str = ""  # the container whose PID namespace it joins (CRI: NamespaceOption.target_id)
+    oom_score_adj: int = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,16 +176,39 @@ class ExecResult:
 
 
 @dataclass(frozen=True, slots=True)
-class ContainerStats:
-    """What a container that runs has used (CRI: ContainerStats). `uid` is the pod's."""
+class Usage:
+    """What the processes of a container, of a pod or of a machine use. Counters (CPU time, page faults) grow from their start; memory is in
+    bytes."""
 
-    uid: str
+    cpu_ns: int
+    memory: int
+    working_set: int  # memory without file pages that can be dropped at once, as the kubelet counts it
+    rss: int
+    page_faults: int
+    major_page_faults: int
+    processes: int  # and threads
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerStats:
+    """One container that runs (CRI: ContainerStats)."""
+
     name: str
     id: str
     image: str  # as written
-    cpu: float  # seconds of processor time since it was started
-    memory: int  # bytes of its working set
-    started_at: float
+    started_at: float  # wall clock
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class PodStats:
+    """One pod, with everything that runs in it (CRI: PodSandboxStats)."""
+
+    uid: str
+    namespace: str
+    name: str
+    usage: Usage
+    containers: Sequence[ContainerStats]
 
 
 EXEC_OUTPUT = 64 * 1024
@@ -346,6 +372,14 @@ class Runtime(Protocol):
         """Idempotent; goes on past what fails and raises at the end."""
         ...
 
+    async def stats(self) -> Sequence[PodStats]:
+        """Of pods whose containers run. One that ends meanwhile is left out."""
+        ...
+
+    async def disk_usage(self, uid: str) -> Mapping[str, Used]:
+        """Container -> its writable layer. It walks the disk: not to be asked often."""
+        ...
+
     def reopen_log(self, id: str) -> None:
         """Its log file was renamed: go on in a new one. Blocking. Raises OSError."""
         ...
@@ -360,10 +394,6 @@ class Runtime(Protocol):
 
     async def attach(self, id: str, *, stdin: bool = False) -> Streams:
         """What the container writes from here on. `stdin`: also to its input, if it was started with one. Raises NotRunning."""
-        ...
-
-    async def stats(self) -> Sequence[ContainerStats]:
-        """Of the containers that run, as far as something counts them."""
         ...
 
     async def port_forward(self, uid: str, port: int) -> tuple[Any, Any]:

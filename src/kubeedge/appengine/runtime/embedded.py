@@ -15,7 +15,7 @@ import contextlib
 import logging
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from kubeedge.appengine.runtime.base import (
     Found,
     FoundPod,
     NotRunning,
+    PodStats,
     SandboxConfig,
     SandboxStatus,
     Started,
@@ -45,6 +46,7 @@ from kubeedge.appengine.runtime.layout import Layout
 from kubeedge.appengine.runtime.programs import Programs
 from kubeedge.appengine.runtime.records import Run, Sandbox
 from kubeedge.appengine.runtime.sandboxes import Sandboxes
+from kubeedge.kit import trees
 
 log = logging.getLogger("kubeedge.runtime")
 
@@ -279,6 +281,30 @@ class EmbeddedRuntime:
         layers = [run.layers for run in runs]
         return None if None in layers else {id for ids in layers if ids for id in ids}
 
+    async def stats(self) -> Sequence[PodStats]:
+        """From the control groups of pods and containers."""
+        return await asyncio.to_thread(self._stats, list(self._pods.values()))
+
+    def _stats(self, pods: Sequence[Sandbox]) -> list[PodStats]:
+        found = []
+        for pod in pods:
+            whole = usage.read(self._layout.group(pod.uid))
+            running = [run for run in list(pod.runs.values()) if not run.finished_at]
+            each = [(run, usage.read(self._group(pod.uid, run.id))) for run in running]
+            containers = [
+                ContainerStats(run.name, run.id, run.image, run.started_at, of) for run, of in each if of is not None
+            ]
+            if whole is not None:
+                found.append(PodStats(pod.uid, pod.namespace, pod.name, whole, containers))
+        return found
+
+    async def disk_usage(self, uid: str) -> Mapping[str, trees.Used]:
+        """Of the upper directories of the overlay mounts."""
+        sandbox = self._pods.get(uid)
+        names = list(sandbox.runs) if sandbox is not None else []
+        roots = {name: self._layout.container(uid, name) / "upper" for name in names}
+        return await asyncio.to_thread(lambda: {name: trees.used(path) for name, path in roots.items()})
+
     # -- streams -------------------------------------------------------------------------------------------------------
 
     def reopen_log(self, id: str) -> None:
@@ -310,20 +336,6 @@ class EmbeddedRuntime:
             over=over,
             exit_status=lambda: run.exit_code if run.finished_at else None,
         )
-
-    async def stats(self) -> Sequence[ContainerStats]:
-        """In a thread: some files for each container."""
-        runs = [(uid, run) for uid, pod in self._pods.items() for run in pod.runs.values() if not run.finished_at]
-
-        def read() -> list[ContainerStats]:
-            found = [(uid, run, usage.of_group(self._group(uid, run.id))) for uid, run in runs]
-            return [
-                ContainerStats(uid, run.name, run.id, run.image, used.cpu, used.memory, run.started_at)
-                for uid, run, used in found
-                if used is not None
-            ]
-
-        return await asyncio.to_thread(read)
 
     async def port_forward(self, uid: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A pod on the network of the node is reached there."""
