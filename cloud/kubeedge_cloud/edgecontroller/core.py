@@ -376,6 +376,8 @@ def with_reported(
     """The status of an attached node that reported this; None: it has no such part."""
     before = {c.get("type"): c for c in status.get("conditions") or ()}
     others = [c for c in status.get("conditions") or () if c.get("type") != kind]
+    if condition is None and kind in _PRESSURE_KINDS and before.get(kind, {}).get("status") == "False":
+        condition = before[kind]  # a node that says nothing of it has none
     if condition is not None:
         others.append(_moved(before.get(kind), condition, now))
     return with_ready({**status, "conditions": others}, True, now)

@@ -55,6 +55,7 @@ class Housekeeping:
         self._readings = readings
         self._clock = clock
         self._going: tuple[Worker, float] | None = None  # the pod that was evicted last, and when
+        self._freed: set[str] = set()  # evicted pods of which nothing is on the disk any more, by uid
         self.pressure = eviction.Pressure()
 
     async def run(self) -> None:
@@ -75,10 +76,11 @@ class Housekeeping:
 
     async def look(self) -> None:
         """Once: conditions, and at most one eviction for want of something; pods above their own limits go beside it."""
+        await self._free_evicted()
         readings = await asyncio.to_thread(self._readings)
         found = eviction.met(self._limits, readings)
         if any(eviction.condition_of(t.signal) == "DiskPressure" for t in found):
-            await self._images.collect(everything=True)
+            await self._collect(everything=True)
             readings = await asyncio.to_thread(self._readings)
             found = eviction.met(self._limits, readings)
         self.pressure.update(found, self._clock())
@@ -86,9 +88,13 @@ class Housekeeping:
         if found and not self._is_ending():
             await self._evict(found, readings)
 
-    async def _collect(self) -> None:
-        if failed := await self._images.collect():
-            log.warning("%s", failed)
+    async def _collect(self, *, everything: bool = False) -> None:
+        """What fails is said, and no more: pods are evicted all the same."""
+        try:
+            if failed := await self._images.collect(everything=everything):
+                log.warning("%s", failed)
+        except (KubeEdgeError, OSError) as exc:
+            log.warning("cannot collect images: %s", exc)
 
     def _is_ending(self) -> bool:
         """What an evicted pod had is not free before its containers have ended."""
@@ -151,6 +157,22 @@ class Housekeeping:
             used: Mapping[str, int] = {name: of.bytes for name, of in layers.items()}
             if message := eviction.over_storage_limit(pod.storage.limits, used, (await self._others(pod)).bytes):
                 await self._end(worker, message)
+
+    async def _free_evicted(self) -> None:
+        """What an evicted pod wrote goes when its containers have ended; its status and its logs stay until it is deleted."""
+        for worker in self._workers:
+            pod, seen = worker.desired, worker.observed
+            if (
+                pod is None
+                or not seen.evicted
+                or worker.uid in self._freed
+                or any(s.running for s in seen.containers.values())
+            ):
+                continue
+            self._freed.add(worker.uid)
+            await self._runtime.remove_pod(worker.uid)
+            await asyncio.to_thread(self._volumes.remove, worker.uid, pod)
+        self._freed &= {worker.uid for worker in self._workers}
 
     async def _end(self, worker: Worker, message: str) -> None:
         worker.observed.evicted = message

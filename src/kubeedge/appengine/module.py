@@ -279,7 +279,9 @@ class AppEngine:
 
     async def import_image(self, archive: str, names: Sequence[str]) -> list[str]:
         """The names that it has now. Raises Invalid."""
-        return list(await self._runtime.images.load(Path(archive), names))
+        found = list(await self._runtime.images.load(Path(archive), names))
+        await self._reports.report_node(await self.images.node_images())
+        return found
 
     def pressures(self) -> dict[str, dict[str, str]]:
         """The node conditions MemoryPressure, DiskPressure and PIDPressure, by type, without times."""

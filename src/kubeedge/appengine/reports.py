@@ -5,7 +5,9 @@ Lives elsewhere: what a status is (status.py, node.py), events (events.py).
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,8 +19,13 @@ from kubeedge.appengine.events import EventRecorder
 from kubeedge.appengine.runtime.base import Runtime
 from kubeedge.appengine.settings import AppEngineSettings
 from kubeedge.appengine.worker import Worker
+from kubeedge.errors import Unavailable
 from kubeedge.kit import trees
 from kubeedge.store.model import Store
+
+log = logging.getLogger("kubeedge.appengine")
+
+_AGAIN = 5.0  # seconds until a status is tried again that could not be written
 
 
 class Reports:
@@ -70,7 +77,12 @@ class Reports:
         if current == worker.reported:
             return
         value = canonical({"uid": worker.uid, "status": current})
-        await self._put(keys.reported("pods", worker.namespace, worker.name), value)
+        try:
+            await self._put(keys.reported("pods", worker.namespace, worker.name), value)
+        except Unavailable as exc:  # the disk is full, and what would free it must not wait for this
+            log.warning("status of pod %s/%s is not kept yet: %s", worker.namespace, worker.name, exc)
+            asyncio.get_running_loop().call_later(_AGAIN, worker.wake.set)
+            return
         worker.reported = current
 
     async def forget(self, namespace: str, name: str, uid: str, last_status: Object | None = None) -> None:

@@ -591,3 +591,17 @@ def test_a_full_disk_also_takes_the_layers_back_that_were_whole(small_disk: Path
         with pytest.raises(Invalid, match="No space left on device"):
             asyncio.run(EmbeddedImages(store).pull(f"{host}/app:1", {}))
     assert not list(store.layers.iterdir()) and not parts(store)
+
+
+@pytest.mark.root
+def test_an_image_can_be_removed_from_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
+    store = ImageStore(small_disk / "images")
+    import_archive(store, Image(BIG).archive(tmp_path / "a.tar", name="a.io/a:1"))
+    import_archive(store, Image(LOWER).archive(tmp_path / "b.tar", name="b.io/b:1"))
+    hog = os.open(small_disk / "hog", os.O_WRONLY | os.O_CREAT)
+    with pytest.raises(OSError, match="No space left"):
+        while True:
+            os.write(hog, bytes(4096))
+    os.close(hog)
+    store.remove("a.io/a:1", frozenset())
+    assert store.names() == ["b.io/b:1"] and store.find("b.io/b:1") and store.free_bytes() >= 100_000

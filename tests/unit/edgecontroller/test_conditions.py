@@ -125,3 +125,38 @@ async def test_a_conflict_of_addresses_is_the_message_of_the_condition_and_a_war
         assert ("Warning", "KubeBusAddressConflict", 1) in await events(world)
         await world.settle(60)
         assert ("Warning", "KubeBusAddressConflict", 1) in await events(world), "once"
+
+
+@in_world
+async def test_a_node_that_runs_short_is_tainted_until_it_has_enough(world: World) -> None:
+    """And what others have tainted stays."""
+
+    async def taints() -> list[tuple[str, str]]:
+        found = (await world.get(NODES, "edge1"))["spec"].get("taints") or ()
+        return sorted((t["key"].rsplit("/")[-1], t["effect"]) for t in found)
+
+    async with world.cloud():
+        agent = await world.join("edge1")
+        await world.settle()
+        before = await condition(world, "DiskPressure")
+        assert (before["status"], before["reason"]) == ("False", "NoDiskPressure") and await taints() == []
+        await world.api().merge_patch(
+            NODES, "", "edge1", {"spec": {"taints": [{"key": "mine", "effect": "NoExecute"}]}}
+        )
+        await says(agent, "diskpressure", "DiskPressure", "True", "KubeletHasDiskPressure")
+        await says(agent, "memorypressure", "MemoryPressure", "True", "KubeletHasInsufficientMemory")
+        await world.settle()
+        assert (await condition(world, "DiskPressure"))["reason"] == "KubeletHasDiskPressure"
+        assert await taints() == [
+            ("disk-pressure", "NoSchedule"),
+            ("memory-pressure", "NoSchedule"),
+            ("mine", "NoExecute"),
+        ]
+        assert ("Warning", "NodeHasDiskPressure", 1) in await events(world)
+        assert (await states(world))[0] == "True", "it is Ready all the same"
+        await says(agent, "diskpressure", "DiskPressure", "False", "KubeletHasNoDiskPressure")
+        await world.store.delete("/t/default/edge/edge1/reported/conditions/_/memorypressure")
+        await world.settle()
+        assert await taints() == [("mine", "NoExecute")]
+        assert [(await condition(world, k))["status"] for k in ("DiskPressure", "MemoryPressure")] == ["False", "False"]
+        assert ("Normal", "NodeHasNoDiskPressure", 1) in await events(world)

@@ -166,13 +166,18 @@ class ImageStore:
             entry = refs.pop(str(parse(name)), None)
             if entry is None:
                 return
-            self._write(refs)
-            if in_use is None:
-                return
-            kept = {*in_use, *(self.layer(id).name for other in refs.values() for id in other["layers"])}
-            for id in entry["layers"]:
-                if self.layer(id).name not in kept:
-                    self._remove_layer(id)
+            gone = []
+            if in_use is not None:
+                kept = {*in_use, *(self.layer(id).name for other in refs.values() for id in other["layers"])}
+                gone = [id for id in entry["layers"] if self.layer(id).name not in kept]
+            written = False
+            with contextlib.suppress(OSError):  # on a full disk only what is removed makes room for saying so
+                self._write(refs)
+                written = True
+            for id in gone:
+                self._remove_layer(id)
+            if not written:
+                self._write(refs)
 
     def _remove_layer(self, id: str) -> None:
         """Under a name of what is swept first: half a layer is none."""
