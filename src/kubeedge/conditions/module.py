@@ -71,5 +71,7 @@ class ConditionReporter:
             await asyncio.sleep(_LOOK)
 
 
-def _pressure(pressures: Callable[[], Mapping[str, Condition]], kind: str, said: Condition | None) -> Condition | None:
-    return of_pressure(pressures()[kind], said)
+def _pressure(
+    pressures: Callable[[], Mapping[str, Condition]], kind: str, reported: Condition | None
+) -> Condition | None:
+    return of_pressure(pressures()[kind], reported)

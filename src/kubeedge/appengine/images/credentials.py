@@ -20,7 +20,7 @@ from kubeedge.appengine.images.names import ImageName
 from kubeedge.errors import Invalid
 
 API_VERSION = "credentialprovider.kubelet.k8s.io/v1"
-_PATIENCE = 60.0  # seconds; the kubelet's limit
+_TIMEOUT = 60.0  # seconds; the kubelet's limit
 _MAX_ANSWER = 1024 * 1024  # bytes
 
 
@@ -78,10 +78,10 @@ def _ask(provider: Mapping[str, Any], directory: Path, name: ImageName) -> dict[
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, **variables},
-            timeout=_PATIENCE,
+            timeout=_TIMEOUT,
         )
     except subprocess.TimeoutExpired as exc:
-        raise Invalid(f"credential provider {program} gave no answer within {_PATIENCE:g} s") from exc
+        raise Invalid(f"credential provider {program} gave no answer within {_TIMEOUT:g} s") from exc
     except OSError as exc:
         raise Invalid(f"credential provider {program} cannot be run: {exc}") from exc
     if done.returncode:

@@ -21,7 +21,7 @@ from kubeedge.appengine.images import documents
 from kubeedge.appengine.images.endpoints import Endpoint, Registries
 from kubeedge.errors import Invalid
 
-PATIENCE = 30.0  # seconds without a byte
+TIMEOUT = 30.0  # seconds without a byte
 _REDIRECTS = 5
 _TOKENS = 5  # in a row for one request, while each is good for some request: others may use it up first
 _MAX_TOKEN = 64 * 1024  # characters; a header of more than that no server takes
@@ -233,8 +233,8 @@ class Transport:
     def _connect(self, parts: urllib.parse.SplitResult) -> http.client.HTTPConnection:
         try:
             if parts.scheme == "https":
-                return http.client.HTTPSConnection(parts.netloc, timeout=PATIENCE, context=self._context(parts.netloc))
-            return http.client.HTTPConnection(parts.netloc, timeout=PATIENCE)
+                return http.client.HTTPSConnection(parts.netloc, timeout=TIMEOUT, context=self._context(parts.netloc))
+            return http.client.HTTPConnection(parts.netloc, timeout=TIMEOUT)
         except (http.client.InvalidURL, ValueError) as exc:
             raise Invalid(f"{parts.netloc!r:.80} is not the address of a registry") from exc
 
