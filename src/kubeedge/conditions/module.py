@@ -18,6 +18,7 @@ from kubeedge.store.model import Store
 from kubeedge.store.sealing import SealingStatus
 
 _LOOK = 2.0  # seconds
+_LOOK_AT_PRESSURE = 10.0  # seconds; AppEngine itself looks no more often
 
 Look: TypeAlias = Callable[
     [Condition | None], Condition | None
@@ -54,10 +55,12 @@ class ConditionReporter:
         ready.set()
         async with asyncio.TaskGroup() as group:
             for name, look in self._looks.items():
-                group.create_task(self._follow(keys.reported("conditions", "", name), look), name=f"condition {name}")
+                every = _LOOK_AT_PRESSURE if name.endswith("pressure") else _LOOK
+                key = keys.reported("conditions", "", name)
+                group.create_task(self._follow(key, look, every), name=f"condition {name}")
             await asyncio.get_running_loop().create_future()
 
-    async def _follow(self, key: str, look: Look | None) -> None:
+    async def _follow(self, key: str, look: Look | None, every: float) -> None:
         if look is None:
             await self._store.delete(key)
             return
@@ -68,7 +71,7 @@ class ConditionReporter:
             if new is not None:
                 await self._store.put(key, json.dumps(new, sort_keys=True, separators=(",", ":")).encode())
                 reported = new
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(every)
 
 
 def _pressure(
