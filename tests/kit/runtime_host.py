@@ -267,7 +267,9 @@ async def input_that_ends(bench: Bench) -> dict[str, Any]:
 
 
 async def attach_to_a_terminal(bench: Bench) -> dict[str, Any]:
-    runtime, id = bench.runtime, await bench.start("read go; stty size; exit 7", stdin=True, tty=True)
+    # conmon hears of a size on another way than of input, and stty fails while there is none
+    command = "read go; until size=$(stty size 2>&1); do sleep 0.05; done; echo $size; exit 7"
+    runtime, id = bench.runtime, await bench.start(command, stdin=True, tty=True)
     attached = await runtime.attach(id, stdin=True)
     attached.resize(22, 77)
     await attached.send(b"go\n")
