@@ -176,12 +176,16 @@ def test_a_limit_that_is_not_set_is_what_the_node_has_and_another_container_may_
         return {"name": resource.replace(".", "_"), "valueFrom": {"resourceFieldRef": {"resource": resource, **fields}}}
 
     env = [of("limits.cpu"), of("limits.memory", divisor="1Mi"), of("requests.memory", containerName="other")]
-    other = container("other", resources={"limits": {"memory": "8Mi", "hugepages-2Mi": "4Mi"}})
+    env += [of("limits.ephemeral-storage"), of("requests.ephemeral-storage", containerName="other", divisor="1Ki")]
+    other = container(
+        "other", resources={"limits": {"memory": "8Mi", "hugepages-2Mi": "4Mi", "ephemeral-storage": "3Mi"}}
+    )
     p = pod(containers=[container(env=[*env, of("limits.hugepages-2Mi", containerName="other")]), other])
-    has = {"cpu": 1500, "memory": 64 << 20}
+    has = {"cpu": 1500, "memory": 64 << 20, "ephemeral-storage": 7 << 20}
     found = resolve.environment(
         p, p.containers[0], lookup, pod_ip="", host_ip="", node="", allocatable=has
     )  # fmt: skip
     assert found == {
         "limits_cpu": "2", "limits_memory": "64", "requests_memory": str(8 << 20), "limits_hugepages-2Mi": str(4 << 20),
+        "limits_ephemeral-storage": str(7 << 20), "requests_ephemeral-storage": "3072",
     }  # fmt: skip
