@@ -428,7 +428,7 @@ def edge_config(root: Path, node: str) -> dict[str, Any]:
             "pki": str(root / "etc/kubeedge/pki"),
             "logs": str(root / "var/log/pods"),
         },
-        "modules": {"appengine": {"cgroupPrefix": cgroup_prefix(node)}},
+        "modules": {"appengine": {"cgroupPrefix": cgroup_prefix(node), "evictionHard": ["none"]}},
     }
 
 

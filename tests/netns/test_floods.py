@@ -68,7 +68,15 @@ class Site:
         settings = root / "etc/kubeedge/kubeedge.yaml"
         settings.parent.mkdir(parents=True)
         paths = {"state": "var/lib/kubeedge/edge", "run": "run", "pki": "etc/kubeedge/pki", "logs": "var/log/pods"}
-        settings.write_text(json.dumps({"kind": "EdgeCore", "paths": {k: str(root / v) for k, v in paths.items()}}))
+        settings.write_text(
+            json.dumps(
+                {
+                    "kind": "EdgeCore",
+                    "paths": {k: str(root / v) for k, v in paths.items()},
+                    "modules": {"appengine": {"evictionHard": ["none"]}},
+                }
+            )
+        )
         token = self.cloud.run(*KUBEEDGE, "token", "create", "--node", name, "--socket", str(self.control))
         self.edge.run(
             *KUBEEDGE, "join", "--token-file", "-", "--name", name, "--root-dir", str(root), "--no-start", CLOUD,

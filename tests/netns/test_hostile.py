@@ -94,7 +94,7 @@ def site() -> Iterator[Site]:
                         {
                             "kind": "EdgeCore",
                             "paths": {k: str(root / v) for k, v in paths.items()},
-                            "modules": {"appengine": {"cgroupPrefix": f"kbbad{os.getpid()}"}},
+                            "modules": {"appengine": {"cgroupPrefix": f"kbbad{os.getpid()}", "evictionHard": ["none"]}},
                         }
                     )
                 )

@@ -81,7 +81,8 @@ def site() -> Iterator[Site]:
             settings.parent.mkdir(parents=True)
             names = {"state": "var/lib/kubeedge/edge", "run": "run", "pki": "etc/kubeedge/pki", "logs": "var/log/pods"}
             own = {"kind": "EdgeCore", "paths": {k: str(root / v) for k, v in names.items()}}
-            own["modules"] = {"appengine": {"cgroupPrefix": f"kbbody{os.getpid()}"}}  # type: ignore[assignment]
+            engine = {"cgroupPrefix": f"kbbody{os.getpid()}", "evictionHard": ["none"]}
+            own["modules"] = {"appengine": engine}  # type: ignore[assignment]
             settings.write_text(json.dumps(own))
             token = cloud.run(*KUBEEDGE, "token", "create", "--node", "edge1", "--socket", str(control))
             join = [*KUBEEDGE, "join", "--token-file", "-", "--name", "edge1", "--root-dir", str(root), "--no-start"]

@@ -44,6 +44,7 @@ class Site:
         self.directory = directory
         self.root = directory / "r"
         self.agent_env: dict[str, str] = {}
+        self.eviction = "[none]"  # whatever else fills the disk or the memory of this machine
         self.cloud, self.machine = net.host("cloud"), net.host("machine")
         net.wire(self.cloud, "203.0.113.1/24", self.machine, "203.0.113.7/24")
         self.socket = str(directory / "run/cloud.sock")
@@ -79,7 +80,10 @@ class Site:
 
     def start_agent(self) -> None:
         config = self.root / "etc/kubeedge/kubeedge.yaml"
-        config.write_text(config.read_text().replace("cgroupPrefix: kubeedge", f"cgroupPrefix: {PREFIX}"))
+        text = config.read_text().replace("cgroupPrefix: kubeedge", f"cgroupPrefix: {PREFIX}")
+        text = text.replace("evictionHard: []", f"evictionHard: {self.eviction}")
+        assert f"evictionHard: {self.eviction}" in text
+        config.write_text(text)
         self.agent = self.machine.spawn(
             *KUBEEDGE, "edge", "--root-dir", str(self.root), log=self.directory / "edge.log", env=self.agent_env
         )

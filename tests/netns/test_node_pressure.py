@@ -40,6 +40,7 @@ def test_a_full_disk_costs_unused_images_and_the_pod_that_filled_it(site: Site) 
     state = site.root / "var/lib/kubeedge/edge"
     state.mkdir(parents=True, exist_ok=True)
     site.machine.run("mount", "-t", "tmpfs", "-o", f"size={DISK}m,mode=700", "disk", str(state))  # of this host alone
+    site.eviction = "[]"  # the defaults
     site.start_agent()
     for name in ("demo", "spare"):
         archive = images.build(site.directory / f"{name}.tar", f"{name}:1", files={"etc/name": name.encode()})

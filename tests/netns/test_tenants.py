@@ -78,7 +78,7 @@ class Site:
                 {
                     "kind": "EdgeCore",
                     "paths": {name: str(root / path) for name, path in paths.items()},
-                    "modules": {"appengine": {"cgroupPrefix": f"{PREFIX}-{tenant}"}},
+                    "modules": {"appengine": {"cgroupPrefix": f"{PREFIX}-{tenant}", "evictionHard": ["none"]}},
                 }
             )
         )

@@ -94,7 +94,7 @@ class Site:
         config = {
             "kind": "EdgeCore",
             "paths": {what: str(root / path) for what, path in names.items()},
-            "modules": {"appengine": {"cgroupPrefix": f"{self.prefix}-{name}"}},
+            "modules": {"appengine": {"cgroupPrefix": f"{self.prefix}-{name}", "evictionHard": ["none"]}},
         }
         (_made(root / "etc/kubeedge") / "kubeedge.yaml").write_text(json.dumps(config))
         token = self.admin("token", "create", "--tenant", tenant, "--node", node or name)
