@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 
 from kubeedge.api import ephemeral_storage
-from kubeedge.appengine import eviction, image_gc, node, node_readings, oom, stats
+from kubeedge.appengine import eviction, image_gc, node, node_readings, oom
 from kubeedge.appengine.eviction import DISK, INODES, MEMORY, PIDS, Candidate, Reading, Threshold
 from kubeedge.appengine.housekeeping import Housekeeping
 from kubeedge.appengine.image_manager import ImageManager
-from kubeedge.appengine.runtime import usage
 from kubeedge.appengine.runtime.base import ContainerStats, ImageStatus, PodStats, Usage
-from kubeedge.appengine.settings import ImageSettings
+from kubeedge.appengine.settings import AppEngineSettings, ImageSettings
 from kubeedge.appengine.worker import Worker, Workers
 from kubeedge.conditions.core import of_pressure
 from kubeedge.errors import Conflict, Invalid, NotFound
@@ -59,6 +58,14 @@ def test_reservations_and_thresholds_are_taken_from_what_pods_get(tmp_path: Path
     storage = kib(after["capacity"]["ephemeral-storage"])
     assert storage * 0.9 - 1024 - 1 <= kib(after["allocatable"]["ephemeral-storage"]) <= storage * 0.9 - 1023
     assert after["allocatable"]["cpu"].endswith("m")
+    settings = AppEngineSettings(
+        node="n", address="100.64.0.1/16", state=tmp_path, logs=tmp_path, reserved=reserve, eviction=limits
+    )
+    has = settings.allocatable()  # for resizes and resourceFieldRefs
+    assert {name: f"{has[name] // 1024}Ki" for name in ("memory", "ephemeral-storage")} == {
+        name: after["allocatable"][name] for name in ("memory", "ephemeral-storage")
+    }
+    assert after["allocatable"]["cpu"] == f"{has['cpu']}m"
     for wrong in ("memory", "gpu=1", "memory=x"):
         with pytest.raises(Invalid):
             node.reserved([wrong])
@@ -176,55 +183,6 @@ def test_the_kernel_ends_those_first_that_asked_for_least(resources: dict[str, A
 
 
 # -- statistics ----------------------------------------------------------------------------------------------------------------
-
-
-def write(root: Path, files: Mapping[str, str]) -> Path:
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return root
-
-
-def test_usage_is_read_of_both_versions_of_control_groups(tmp_path: Path) -> None:
-    v2 = write(
-        tmp_path / "v2",
-        {
-            "cgroup.controllers": "cpu memory pids",
-            "k/podu/memory.current": "5000\n",
-            "k/podu/memory.stat": "anon 3000\ninactive_file 1500\npgfault 7\npgmajfault 2\n",
-            "k/podu/cpu.stat": "usage_usec 12\nuser_usec 5\n",
-            "k/podu/pids.current": "4\n",
-        },
-    )
-    v1 = write(
-        tmp_path / "v1",
-        {
-            "memory/cgroup.procs": "",
-            "memory/k/podu/memory.usage_in_bytes": "5000\n",
-            "memory/k/podu/memory.stat": "rss 1\ntotal_rss 3000\ntotal_inactive_file 1500\ntotal_pgfault 7\ntotal_pgmajfault 2\n",
-            "cpu,cpuacct/k/podu/cpuacct.usage": "12000\n",
-            "pids/k/podu/pids.current": "4\n",
-        },
-    )
-    for root in (v2, v1):
-        assert usage.read("/k/podu", root) == Usage(12_000, 5000, 3500, 3000, 7, 2, 4)
-        assert usage.read("/k/gone", root) is None
-
-
-def test_statistics_look_as_the_kubelets() -> None:
-    one = Usage(1_500_000_000, 5000, 3500, 3000, 7, 2, 4)
-    pods = [PodStats("u", "default", "web", one, [ContainerStats("c", "id", 100.0, one)])]
-    summary = stats.summary("n", pods, None, 0.0)
-    (shown,) = summary["pods"]
-    assert shown["podRef"] == {"name": "web", "namespace": "default", "uid": "u"} and summary["node"] == {
-        "nodeName": "n"
-    }
-    assert shown["containers"][0]["cpu"] == {"time": "1970-01-01T00:00:00Z", "usageCoreNanoSeconds": 1_500_000_000}
-    assert shown["containers"][0]["memory"]["workingSetBytes"] == 3500
-    text = stats.resource_metrics(pods, 2.0)
-    assert 'container_cpu_usage_seconds_total{container="c",namespace="default",pod="web"} 1.5 2000\n' in text
-    assert 'pod_memory_working_set_bytes{namespace="default",pod="web"} 3500 2000\n' in text
-    assert text.endswith("resource_scrape_error 0\n")
 
 
 # -- images --------------------------------------------------------------------------------------------------------------------
@@ -369,7 +327,11 @@ class Node:
     async def stats(self) -> list[PodStats]:
         return [
             PodStats(
-                uid, "", "", Usage(0, 0, 0, 0, 0, 0, 0), [ContainerStats("main", "", 0.0, Usage(0, m, m, m, 0, 0, 1))]
+                uid,
+                "",
+                "",
+                Usage(0, 0, 0, 0, 0, 0, 0),
+                [ContainerStats("main", "", "", 0.0, Usage(0, m, m, m, 0, 0, 1))],
             )
             for uid, m in self.usage.items()
         ]
