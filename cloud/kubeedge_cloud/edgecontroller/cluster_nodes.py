@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kubeedge.api import meta
@@ -57,6 +57,10 @@ class ClusterNodes(NodeStatuses):
     async def remove(self, name: NodeName) -> None:
         """Only one of ours; in a while, when the cluster is away."""
         self.queue.add(name)
+
+    async def taint_pressure(self, name: NodeName, node: Object, status: Mapping[str, Any]) -> Object:
+        """None of ours: the cluster's lifecycle controller goes by the conditions."""
+        return node
 
     async def write_status(self, node: Object, status: dict[str, Any]) -> None:
         patch = core.changes(node.get("status") or {}, status)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kubeedge.api import keys, meta
@@ -54,6 +54,18 @@ class NodeStatuses:
         """Replaces the status of the Node; `node` is what was read before."""
         await self._state.client.update(NODES, "", {**node, "status": status}, subresource="status")
 
+    async def taint_pressure(self, name: NodeName, node: Object, status: Mapping[str, Any]) -> Object:
+        """Taints it for the conditions of pressure in a status that is about to be written, and takes back what counts no longer. The
+        node as it is then."""
+        return await self._taint(
+            name, node, core.with_pressure_taints(node.get("spec", {}).get("taints") or (), status)
+        )
+
+    async def _taint(self, name: NodeName, node: Object, taints: Sequence[Mapping[str, Any]]) -> Object:
+        if list(node.get("spec", {}).get("taints") or ()) == taints:
+            return node
+        return await self._state.client.merge_patch(NODES, "", name, {"spec": {"taints": taints or None}})
+
     async def _sync_ready(self, name: NodeName) -> float | None:
         if name not in self._state.records:
             return None
@@ -61,9 +73,7 @@ class NodeStatuses:
         if not attached and (left := self._state.grace_left(name)) > 0:
             return max(left, 0.001)  # what rounding leaves of it must not be less than a clock can move
         node = await self.ensure(name)
-        taints = core.with_taint(node.get("spec", {}).get("taints") or (), attached)
-        if list(node.get("spec", {}).get("taints") or ()) != taints:
-            node = await self._state.client.merge_patch(NODES, "", name, {"spec": {"taints": taints or None}})
+        node = await self._taint(name, node, core.with_taint(node.get("spec", {}).get("taints") or (), attached))
         current = node.get("status") or {}
         merged = core.with_ready(current, attached, self._state.now())
         if merged != current:

@@ -145,9 +145,7 @@ class ReportedState:
         current = node.get("status") or {}
         condition = core.reported_condition(kind, report)
         merged = core.with_reported(current, kind, condition, self._state.now())
-        taints = core.with_pressure_taints(node.get("spec", {}).get("taints") or (), merged)
-        if list(node.get("spec", {}).get("taints") or ()) != taints:
-            node = await self._state.client.merge_patch(NODES, "", name, {"spec": {"taints": taints or None}})
+        node = await self._nodes.taint_pressure(name, node, merged)
         if merged == current:
             return
         await self._nodes.write_status(node, merged)

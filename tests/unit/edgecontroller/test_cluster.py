@@ -359,6 +359,22 @@ async def test_what_others_say_of_a_node_and_its_pods_stays(world: ClusterWorld)
 
 
 @in_cluster
+async def test_pressure_is_said_of_a_node_and_the_cluster_taints_it(world: ClusterWorld) -> None:
+    """The lifecycle controller does so by the conditions: two who replace one list would take each other's taints away."""
+    async with world.cloud():
+        agent = await world.join("edge1")
+        await world.settle(5)
+        world.cluster.asked.clear()
+        report = {"type": "DiskPressure", "status": "True", "reason": "KubeletHasDiskPressure", "message": "m"}
+        await agent.report("conditions/_/diskpressure", report)
+        await world.settle(5)
+        node = await world.get(NODES, "edge1")
+        said = {c["type"]: (c["status"], c["reason"]) for c in node["status"]["conditions"]}
+        assert said["DiskPressure"] == ("True", "KubeletHasDiskPressure") and not node["spec"].get("taints")
+        assert {who for who, verb, kind, _ in world.cluster.asked if (verb, kind) == ("patch", "nodes")} == {"edge1"}
+
+
+@in_cluster
 async def test_a_node_that_is_deleted_in_kubernetes_is_removed_from_the_network(world: ClusterWorld) -> None:
     async with world.cloud():
         await world.join("edge1")
