@@ -1,0 +1,1 @@
+"""`make cloud-image`: the cloud side as an OCI image, built without a container daemon and without root."""
