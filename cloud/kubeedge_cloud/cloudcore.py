@@ -297,7 +297,9 @@ class Cloud:
         if self.config.kubelets.client_ca is not None and on.relay.enable:
             listening.append(self._kubelets(self.config.kubelets.client_ca))
         if on.metrics.enable:
-            listening.append(MetricsServer(on.metrics.address, on.metrics.port, self.metrics.text))
+            listening.append(
+                MetricsServer(on.metrics.address, on.metrics.port, self.metrics.text, waiting=self._not_ready)
+            )
         listening.append(self._admin())
         first: list[Module] = [
             self.certificate,
@@ -306,6 +308,10 @@ class Cloud:
             *([self.membership] if isinstance(self.membership, Process) else []),
         ]
         return [first, serving, controlling, listening]
+
+    def _not_ready(self) -> list[str]:
+        """Modules that do not serve, for a readiness probe."""
+        return [state.name for state in self.supervisor.states() if state.state != "ready"]
 
     def _kubelets(self, client_ca: Path) -> Module:
         c = self.config.kubelets

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from kubeedge.cli.errors import CommandError
+from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.cli.main import DEFAULT_CLOUD_CONFIG
+
+if TYPE_CHECKING:
+    from kubeedge.config.cloud import CloudConfig
 
 
 def run(options: argparse.Namespace) -> int:
@@ -24,6 +29,8 @@ def _cloud(options: argparse.Namespace) -> int:
         return 0
     path = Path(options.config or DEFAULT_CLOUD_CONFIG)
     config = cloud.load(path) if options.config or path.exists() else cloud.CloudConfig()
+    if options.relay_address:
+        config = _with_relay(config, options.relay_address)
     try:
         # by name: the edge distribution does not know the cloud's
         cloudcore = importlib.import_module("kubeedge_cloud.cloudcore")
@@ -33,6 +40,20 @@ def _cloud(options: argparse.Namespace) -> int:
         raise CommandError("the cloud side is not installed", "pip install kubeedge-cloud") from exc
     status: int = cloudcore.main(config, new_authority=options.new_authority)
     return status
+
+
+def _with_relay(config: CloudConfig, address: str) -> CloudConfig:
+    """Where several processes share one configuration each has an address of its own. Raises UsageError."""
+    from kubeedge.config import forms
+
+    host, _, port = address.rpartition(":")
+    if ":" in host and not host.startswith("["):
+        address = f"[{host}]:{port}"  # a pod's address is written without brackets
+    try:
+        forms.endpoint(address)
+    except ValueError as exc:
+        raise UsageError(f"--relay-address {address}: {exc}") from exc
+    return dataclasses.replace(config, relays=dataclasses.replace(config.relays, addresses=(address,)))
 
 
 def _edge(options: argparse.Namespace) -> int:

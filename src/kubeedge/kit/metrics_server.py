@@ -1,4 +1,4 @@
-"""Module "metrics": GET /metrics on a TCP address, for a Prometheus that is not this machine's administrator.
+"""Module "metrics": GET /metrics on a TCP address, for a Prometheus that is not this machine's administrator; /healthz and /readyz for probes.
 
 Nothing but numbers leaves here, and nothing is configured; access to the address is left to the network. The same text is on
 the process's unix socket.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kubeedge.kit.acceptor import Accepted, Acceptor, in_tasks, open_streams
 from kubeedge.kit.connection_limiter import ConnectionLimits
@@ -29,12 +29,20 @@ def response(text: str) -> Response:
 
 
 class MetricsServer:
-    """`text` makes the exposition; port 0 lets the kernel choose, and `bound` is what it chose."""
+    """`text` makes the exposition; port 0 lets the kernel choose, and `bound` is what it chose. `waiting`: what is not ready yet."""
 
     name = "metrics"
 
-    def __init__(self, address: str, port: int, text: Callable[[], str], *, limits: Limits | None = None) -> None:
-        self._address, self._port, self._text = address, port, text
+    def __init__(
+        self,
+        address: str,
+        port: int,
+        text: Callable[[], str],
+        *,
+        waiting: Callable[[], Sequence[str]] = tuple,
+        limits: Limits | None = None,
+    ) -> None:
+        self._address, self._port, self._text, self._waiting = address, port, text, waiting
         self._limits = limits or Limits()
         self.bound = 0  # the port, once it listens
 
@@ -55,7 +63,18 @@ class MetricsServer:
         await serve_connection(reader, writer, self.handle, limits=self._limits)
 
     async def handle(self, request: Request) -> Response:
-        """GET /metrics, and 404 for everything else."""
-        if request.method == "GET" and request.path == "/metrics":
-            return response(self._text())
+        """GET /metrics; /healthz while this process answers; /readyz when nothing is waited for, else 503; 404 for everything else."""
+        if request.method == "GET":
+            match request.path:
+                case "/metrics":
+                    return response(self._text())
+                case "/healthz":
+                    return text_response(200, "ok\n")
+                case "/readyz":
+                    waiting = self._waiting()
+                    return (
+                        text_response(503, f"not ready: {', '.join(waiting)}\n")
+                        if waiting
+                        else text_response(200, "ok\n")
+                    )
         return text_response(404, "only GET /metrics is here\n")
