@@ -10,7 +10,7 @@ PREFIX ?= /opt/kubeedge
 LINKS  ?= /usr/local/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev wheel install uninstall demo test test-kubernetes lint format format-check bench simulate powercut chaos fuzz soak cross fresh clean
+.PHONY: help setup dev wheel cloud-image manifests install uninstall demo test test-kubernetes lint format format-check bench simulate powercut chaos fuzz soak cross fresh clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -37,6 +37,12 @@ wheel:           ## both distributions and all that they depend on, in dist/: wh
 	build/packaging/bin/python -m build --outdir dist cloud
 	build/packaging/bin/pip wheel -q --disable-pip-version-check --wheel-dir build/wheels dist/*.whl
 	cp -n build/wheels/*.whl dist/
+
+cloud-image: wheel $(STAMP) ## the cloud side as an OCI image without a container daemon: build/image/kubeedge-cloud.tar and its SBOM ([IMAGE=name:tag])
+	$(BIN)/python -m cloud.image --python build/packaging/bin/python $(if $(IMAGE),--name $(IMAGE))
+
+manifests: $(STAMP) ## what is made from the chart and from the table of its rights: cloud/manifests
+	$(BIN)/python -m cloud.manifests
 
 install: wheel   ## both distributions into a virtual environment of their own ([PREFIX=/opt/kubeedge]), `kubeedge` on the PATH
 	$(PYTHON) -m venv $(PREFIX)

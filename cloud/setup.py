@@ -4,7 +4,7 @@ import re
 from email import message_from_string
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parent / "src/kubeedge/__init__.py"
@@ -26,4 +26,10 @@ def compatible(with_version: str) -> str:
     return f"kubeedge>={major}.{minor},<{major}.{minor + 1}"
 
 
-setup(version=version(), install_requires=[compatible(version())])
+setup(
+    version=version(),
+    install_requires=[compatible(version())],
+    packages=[*find_packages(str(HERE), include=["kubeedge_cloud", "kubeedge_cloud.*"]), "kubeedge_cloud.chart"],
+    package_dir={"kubeedge_cloud.chart": "chart/kubeedge"},
+    package_data={"kubeedge_cloud": ["py.typed"], "kubeedge_cloud.chart": ["**/*", ".helmignore"]},
+)

@@ -1,4 +1,4 @@
-"""`kubeedge init`: make this machine the cloud side. Writes the configuration with its address and, where systemd runs, starts the service."""
+"""`kubeedge init`: make this machine the cloud side, or, with a kubeconfig, a cluster (cluster.py). Writes the configuration with its address and, where systemd runs, starts the service."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from kubeedge.cli import service
+from kubeedge.cli import cluster, service
 from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.cli.main import CLOUD_SOCKET, DEFAULT_CLOUD_CONFIG
 from kubeedge.config import cloud, forms
@@ -15,7 +15,9 @@ from kubeedge.pki.files import write_secret
 
 
 def run(options: argparse.Namespace) -> int:
-    """The command: configuration, then the service or what to type instead."""
+    """The command: configuration, then the service or what to type instead; with a cluster, that one is asked instead of this machine."""
+    if cluster.is_meant(options, Path(sys.argv[0]).name):
+        return cluster.run(options)
     if os.geteuid() != 0:
         raise CommandError("the cloud side needs root: it makes a TUN device", "run the command as root")
     hosts = _hosts(options.advertise)

@@ -1,4 +1,4 @@
-"""The table of commands. Called as `keadm`, the program offers what keadm users know: init, join, gettoken, reset, version."""
+"""The table of commands. Called as `keadm`, the program offers what keadm users know: init, upgrade, manifest, debug, join, gettoken, reset, version."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+
+from kubeedge.cli import cluster_options
 
 DEFAULT_CONFIG = "/etc/kubeedge/kubeedge.yaml"
 DEFAULT_CLOUD_CONFIG = "/etc/kubeedge/cloud.yaml"
@@ -50,6 +52,9 @@ def _root(parser: argparse.ArgumentParser) -> None:
 def _add_runners(commands: _Commands) -> None:
     p = commands.add("cloud", "run", "run the cloud side in the foreground", output=False)
     p.add_argument("--config", help=f"configuration file (default: {DEFAULT_CLOUD_CONFIG} if it exists)")
+    p.add_argument(
+        "--relay-address", metavar="HOST:PORT", help="where other relays reach this one (default: relays.addresses)"
+    )
     p.add_argument("--default-config", "--defaultconfig", action="store_true", help="print the default configuration")
 
     p.add_argument(
@@ -63,7 +68,12 @@ def _add_runners(commands: _Commands) -> None:
 
 
 def _add_init(commands: _Commands) -> None:
-    p = commands.add("init", "init", "make this machine the cloud side: configuration and service", output=False)
+    p = commands.add(
+        "init",
+        "init",
+        "make this machine the cloud side (configuration and service), or install it into the cluster of --kube-config",
+        output=False,
+    )
     p.add_argument(
         "--advertise",
         "--advertise-address",
@@ -74,6 +84,17 @@ def _add_init(commands: _Commands) -> None:
     )
     p.add_argument("--config", help=f"configuration file (default: {DEFAULT_CLOUD_CONFIG})")
     p.add_argument("--no-start", dest="start", action="store_false", help="do not start the cloud's service")
+    group = p.add_argument_group("in a Kubernetes cluster (with --kube-config)")
+    for add in (cluster_options.add_access, cluster_options.add_values, cluster_options.add_installing):
+        add(group)
+
+
+def _add_cluster(commands: _Commands) -> None:
+    cluster_options.add_commands(
+        commands.add("upgrade", "cluster", "upgrade the cloud side in a cluster, or change its values", output=False),
+        commands.add("manifest", "cluster", "print what `init --kube-config` applies", output=False),
+        commands.add("debug", "cluster", "examine the cloud side in a cluster", output=False),
+    )
 
 
 def _add_join(commands: _Commands) -> None:
@@ -96,9 +117,23 @@ def _add_join(commands: _Commands) -> None:
     after.add_argument("--run", action="store_true", help="then run the agent in the foreground")
     after.add_argument("--no-start", dest="start", action="store_false", help="do not start the agent's service")
 
-    p = commands.add("reset", "reset", "undo join: stop pods and agent, remove state and credentials", output=False)
+    p = commands.add(
+        "reset",
+        "reset",
+        "undo join: stop pods and agent, remove state and credentials; `cloud`: undo init in a cluster",
+        output=False,
+    )
+    p.add_argument(
+        "what", nargs="?", choices=("edge", "cloud"), default="edge", help="default: edge, this machine as a node"
+    )
     _root(p)
     p.add_argument("--force", action="store_true", help="do not ask")
+    group = p.add_argument_group("reset cloud")
+    cluster_options.add_access(group)
+    group.add_argument("--delete-data", action="store_true", help="also the volume and the authority that nodes trust")
+    group.add_argument(
+        "--timeout", type=float, default=120.0, metavar="SECONDS", help="until all is gone (default: %(default)g)"
+    )
 
 
 def _add_new_token(parser: argparse.ArgumentParser) -> None:
@@ -177,6 +212,7 @@ def _add_gettoken(commands: _Commands) -> None:
     p = commands.add("gettoken", "token", "create and print a bootstrap token")
     p.set_defaults(verb="create")
     _add_new_token(p)
+    cluster_options.add_access(p.add_argument_group("of a cloud side in a Kubernetes cluster (with --kube-config)"))
 
 
 def _add_edge_tools(commands: _Commands) -> None:
@@ -301,6 +337,7 @@ def parser(program_name: str = "kubeedge") -> argparse.ArgumentParser:
     if not keadm:
         _add_runners(commands)
     _add_init(commands)
+    _add_cluster(commands)
     _add_join(commands)
     if not keadm:
         _add_cloud_tools(commands)
@@ -309,7 +346,8 @@ def parser(program_name: str = "kubeedge") -> argparse.ArgumentParser:
         _add_edge_tools(commands)
         _add_network_tools(commands)
         _add_upkeep(commands)
-    commands.add("version", "version", "print the version")
+    p = commands.add("version", "version", "print the version", output=False)
+    p.add_argument("-o", "--output", choices=("text", "json", "yaml", "short"), default="text", help="output format")
     return program
 
 

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from kubeedge.cli import service
+from kubeedge.cli import cluster, service
 from kubeedge.cli.control import call
 from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.cli.join import STATE_MARK
@@ -40,6 +40,8 @@ _STOP_TIMEOUT = 90.0  # seconds; pods have their grace periods
 
 def run(options: argparse.Namespace) -> int:
     """Exit status 0, also when there was nothing to remove. Raises CommandError when something stays that must not be deleted."""
+    if options.what == "cloud":  # only when it is said: a node may have a kubeconfig, too
+        return cluster.run(options)
     root = Path(options.root_dir).absolute()
     config = _config(root)
     if not options.force:

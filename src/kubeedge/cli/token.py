@@ -8,6 +8,7 @@ import time
 import urllib.parse
 from typing import Any
 
+from kubeedge.cli import cluster
 from kubeedge.cli.control import call_cloud, of_tenant
 from kubeedge.cli.errors import UsageError
 from kubeedge.cli.show import as_json, table
@@ -17,6 +18,8 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 def run(options: argparse.Namespace) -> int:
     """Exit status 0. Raises UsageError for a bad tenant or time to live. A token is shown once, when it is created."""
+    if options.command == "gettoken" and cluster.is_meant(options):
+        return cluster.run(options)
     base = of_tenant(options.tenant, "tokens")
 
     def ask(method: str, target: str, body: object = None) -> dict[str, Any]:

@@ -15,11 +15,14 @@ from typing import Any
 
 import pytest
 
+from kubeedge import __version__
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.cli import main as cli
 from kubeedge.cli import service, show, token
 from kubeedge.cli.errors import UsageError
+from kubeedge.cli.run import _with_relay
 from kubeedge.cli.sync import _text as sync_text
+from kubeedge.config.cloud import CloudConfig
 from kubeedge.control.server import ControlServer
 from kubeedge.kit.http1 import Request, Response, json_response, start_unix_server
 from kubeedge_cloud.admin.tenants import TenantRoutes
@@ -441,3 +444,23 @@ def test_the_service_unit_quotes_what_systemd_would_read_otherwise():
     )
     assert 'ExecStart=/usr/bin/python3 -m kubeedge edge --root-dir "/srv/100%% $$HOME"\n' in text
     assert "Delegate=yes\n" in text and "KillMode=process\n" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [("10.0.0.1:10010", "10.0.0.1:10010"), ("2001:db8::1:10010", "[2001:db8::1]:10010"), ("[::1]:1", "[::1]:1")],
+)
+def test_a_pod_says_where_its_relay_is(given: str, address: str) -> None:
+    """One configuration for all replicas, and an address for each; a pod's IPv6 address comes without brackets."""
+    assert _with_relay(CloudConfig(), given).relays.addresses == (address,)
+
+
+@pytest.mark.parametrize("given", ["10.0.0.1", "10.0.0.1:x", ":1", "10.0.0.1:70000"])
+def test_a_relay_address_has_a_form(given: str) -> None:
+    with pytest.raises(UsageError, match="--relay-address"):
+        _with_relay(CloudConfig(), given)
+
+
+@pytest.mark.parametrize(("form", "text"), [("short", __version__), ("yaml", f'version: "{__version__}"')])
+def test_the_version_in_keadms_forms(form: str, text: str) -> None:
+    assert kubeedge("version", "-o", form).stdout.splitlines()[0] == text

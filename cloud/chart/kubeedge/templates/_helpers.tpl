@@ -1,0 +1,47 @@
+{{- define "kubeedge.name" -}}
+kubeedge-cloud
+{{- end }}
+
+{{- define "kubeedge.selector" -}}
+app.kubernetes.io/name: kubeedge
+app.kubernetes.io/component: cloud
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
+{{- define "kubeedge.labels" -}}
+{{ include "kubeedge.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+app.kubernetes.io/part-of: kubeedge
+{{- end }}
+
+{{- define "kubeedge.serviceAccount" -}}
+{{ .Values.serviceAccount.name | default (include "kubeedge.name" .) }}
+{{- end }}
+
+{{- define "kubeedge.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+
+{{- /* what would start and not work */ -}}
+{{- define "kubeedge.check" -}}
+{{- if not .Values.advertise }}
+{{- fail "advertise: which names or addresses do nodes use? For example --set advertise={cloud.example.org}" }}
+{{- end }}
+{{- if and (gt (int .Values.replicas) 1) (not .Values.store.etcd.endpoints) }}
+{{- fail "replicas: more than one needs store.etcd.endpoints, for SQLite has one writer" }}
+{{- end }}
+{{- if and .Values.store.etcd.endpoints (not .Values.authority.secret) }}
+{{- fail "authority.secret: replicas on etcd share one certificate authority, so name a Secret with ca.crt and ca.key" }}
+{{- end }}
+{{- if and (gt (int .Values.replicas) 1) .Values.tun.enabled }}
+{{- fail "tun.enabled: its address belongs to one process, so it needs replicas: 1" }}
+{{- end }}
+{{- if and .Values.serviceMonitor.enabled (eq .Values.expose.type "HostNetwork") }}
+{{- fail "serviceMonitor.enabled: with HostNetwork the metrics are on loopback of the machine alone" }}
+{{- end }}
+{{- end }}

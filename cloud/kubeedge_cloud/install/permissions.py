@@ -1,0 +1,71 @@
+"""What the cloud side may do in a cluster, each with its reason: the ClusterRole of the chart is made of this table, and of nothing else.
+
+What concerns one node alone (its Secrets, the status of its pods, its Lease) is done in the name of that node, so that the cluster's own Node
+authorizer and NodeRestriction decide about it, and is not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Rights on resources of one API group, and why."""
+
+    group: str
+    resources: tuple[str, ...]
+    verbs: tuple[str, ...]
+    why: str
+    names: tuple[str, ...] = ()  # of objects; none: all
+
+    def asked(self) -> Iterator[tuple[str, str, str]]:
+        """Group, resource and verb of each right."""
+        for resource in self.resources:
+            for verb in self.verbs:
+                yield self.group, resource, verb
+
+
+_READ = ("get", "list", "watch")
+
+RULES = (
+    Rule("", ("nodes", "pods", "services"), _READ, "watched once for all nodes, and told to those that they concern"),
+    Rule(
+        "",
+        ("nodes",),
+        ("create", "patch", "delete"),
+        "a machine that joins becomes a Node; one that is removed is none",
+    ),
+    Rule("", ("events",), ("create", "patch"), "what happens to nodes and pods, where their user looks"),
+    Rule("", ("users",), ("impersonate",), "what concerns one node is done as system:node:NAME"),
+    Rule("", ("groups",), ("impersonate",), "nodes are in this group, and in no other", names=("system:nodes",)),
+)
+
+
+def rules() -> list[dict[str, Any]]:
+    """As in a ClusterRole."""
+    return [
+        {
+            "apiGroups": [rule.group],
+            "resources": list(rule.resources),
+            **({"resourceNames": list(rule.names)} if rule.names else {}),
+            "verbs": list(rule.verbs),
+        }
+        for rule in RULES
+    ]
+
+
+def rules_file() -> str:
+    """files/rules.yaml of the chart: the same with the reasons."""
+    lines = ["# made by `make manifests` from kubeedge_cloud/install/permissions.py"]
+    for rule in RULES:
+        lines += [
+            f"# {rule.why}",
+            f'- apiGroups: ["{rule.group}"]',
+            f"  resources: [{', '.join(rule.resources)}]",
+            *([f"  resourceNames: [{', '.join(map(repr, rule.names))}]"] if rule.names else []),
+            f"  verbs: [{', '.join(rule.verbs)}]",
+        ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""Plain manifests of the cloud side, rendered from the chart (`make manifests`)."""

@@ -1,0 +1,242 @@
+"""The cloud side in a real cluster: the image on one of its machines, installed by `kubeedge init` and by real Helm."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubeedge_cloud.install import permissions
+from tests.kit import cloud_image
+from tests.kit.cluster import KubernetesCluster
+from tests.kit.topology import Host, Topology, until
+from tests.kit.upstream import build
+from tests.kubernetes.vm import vm_node
+
+pytestmark = pytest.mark.root
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "cloud/chart/kubeedge"
+VM = "203.0.113.20"
+#: there is neither a load balancer nor a provisioner of volumes
+VALUES = "expose.type=ClusterIP,store.persistence.enabled=false"
+#: everything that the cloud side may come to import, in an image that has no more than that
+_IMPORTS = """
+import importlib, pkgutil, kubeedge_cloud
+for found in pkgutil.walk_packages(kubeedge_cloud.__path__, "kubeedge_cloud."):
+    if not found.name.startswith("kubeedge_cloud.chart"):
+        importlib.import_module(found.name)
+import aetcd, bz2, decimal, kubernetes.config, kubernetes.stream, lzma, multiprocessing, sqlite3, ssl, uuid, zoneinfo
+assert ssl.create_default_context().get_ca_certs()
+"""
+ACCOUNT = "system:serviceaccount:kubeedge:kubeedge-cloud"
+
+
+@dataclass
+class Site:
+    cluster: KubernetesCluster
+    vm: Host
+
+    def kubeedge(self, *arguments: str, user: Path | None = None, status: int = 0) -> str:
+        """What it said on both streams; its exit status has to be `status`."""
+        command = [
+            sys.executable,
+            "-m",
+            "kubeedge",
+            *arguments,
+            "--kube-config",
+            str(user or self.cluster.kubeconfig()),
+        ]
+        shell = 'PYTHONPATH="$1"; export PYTHONPATH; shift; "$@" 2>&1; echo "status $?"'
+        said = self.cluster.host.run("sh", "-c", shell, "sh", str(ROOT), *command, timeout=300)
+        said, _, found = said.rpartition("status ")
+        assert int(found) == status, said
+        return said
+
+    def helm(self, *arguments: str) -> str:
+        kubeconfig = self.cluster.kubeconfig()
+        home = f"HOME={self.cluster.directory}"
+        return self.cluster.host.run(
+            "env",
+            home,
+            str(build.program("helm")),
+            f"--kubeconfig={kubeconfig}",
+            "-n",
+            "kubeedge",
+            *arguments,
+            timeout=300,
+        )
+
+    def pods(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.cluster.json("get", "pods", "-n", "kubeedge")["items"]
+        return found
+
+    def processes(self) -> list[int]:
+        return self.vm.running(b"kubeedge\0cloud\0--config")
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return cloud_image.build(tmp_path_factory.mktemp("image"))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, image: Path) -> Iterator[Site]:
+    with Topology() as net:
+        control, vm = net.host("control"), net.host("vm")
+        net.wire(control, "203.0.113.10/24", vm, f"{VM}/24")
+        directory = tmp_path_factory.mktemp("kubernetes")
+        cluster = KubernetesCluster(control, directory, address="203.0.113.10")
+        cluster.start()
+        with vm_node(cluster, vm, directory / "vm", image):
+            yield Site(cluster, vm)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(site: Site) -> Iterator[None]:
+    """A test that fails leaves the next one a cluster without a cloud side."""
+    yield
+    if site.cluster.kubectl("get", "namespace", "kubeedge", "--ignore-not-found"):
+        site.cluster.kubectl("delete", "namespace", "kubeedge", timeout=120)
+        site.cluster.kubectl("delete", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/part-of=kubeedge")
+
+
+def test_init_installs_it_once_and_removes_it(site: Site) -> None:
+    assert "would be created" in site.kubeedge("init", "--advertise", VM, "--set", VALUES, "--dry-run")
+    assert not site.cluster.kubectl("get", "namespace", "kubeedge", "--ignore-not-found")
+    said = site.kubeedge("init", "--advertise", VM, "--set", VALUES)
+    ready = re.search(r"Ready after (\S+) s", said)
+    assert ready, said
+    print(f"init to Ready: {ready[1]} s")
+    assert f"kubeedge join --name NAME --token TOKEN {VM}:10002" in said
+
+    _runs_with_nothing_that_it_does_not_need(site)
+    _has_the_rights_of_the_table(site)
+
+    (before,) = site.pods()
+    said = site.kubeedge("init")
+    assert "created" not in said and "configured" not in said and "unchanged" in said
+    said = site.kubeedge("upgrade", "--set", "config.logging.level=debug")
+    assert "ConfigMap kubeedge-cloud: configured" in said
+    until(
+        lambda: [p["metadata"]["name"] for p in site.pods()] != [before["metadata"]["name"]],
+        timeout=60,
+        what="a new pod",
+    )
+
+    assert "the cloud side is Ready" in site.kubeedge("debug", "check")
+    archive = site.cluster.directory / "report.tar.gz"
+    site.kubeedge("debug", "collect", "-o", str(archive))
+    with tarfile.open(archive) as tar:
+        names = tar.getnames()
+    assert "Pod.json" in names and not [name for name in names if "ecret" in name]
+
+    assert "a cloud side already, in namespace kubeedge" in site.kubeedge(
+        "init", "-n", "other", "--advertise", VM, status=1
+    )
+    assert "--force" in site.kubeedge("reset", "cloud", status=1)
+    site.kubeedge("reset", "cloud", "--force", "--delete-data")
+    assert not site.cluster.kubectl("get", "namespace", "kubeedge", "--ignore-not-found")
+    assert not site.cluster.kubectl(
+        "get", "clusterroles,clusterrolebindings", "-l", "app.kubernetes.io/part-of=kubeedge"
+    )
+    until(lambda: not site.processes(), timeout=60, what="the end of the pod's process")
+    assert "there was nothing to remove" in site.kubeedge("reset", "cloud", "--force", "--delete-data")
+
+
+def _runs_with_nothing_that_it_does_not_need(site: Site) -> None:
+    """The namespace enforces the restricted Pod Security level; here is what that comes to."""
+    labels = site.cluster.json("get", "namespace", "kubeedge")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    (pid,) = site.processes()
+    status = dict(re.findall(r"^(\w+):\s*(.*)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE))
+    assert status["Uid"].split() == ["65532"] * 4 and status["Gid"].split() == ["65532"] * 4
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
+    mounts = [line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+    (root,) = [fields for fields in mounts if fields[4] == "/"]
+    assert "ro" in root[5].split(",")
+    assert not (Path(f"/proc/{pid}/root") / "bin/sh").exists()
+    inside = ["nsenter", f"--target={pid}", "--all", "--setuid=65532", "--setgid=65532"]
+    subprocess.run([*inside, "/usr/bin/python3", "-I", "-c", _IMPORTS], check=True, timeout=120)
+    token = subprocess.run([*inside, "/usr/bin/kubeedge", "token", "create", "--node", "cam7"], capture_output=True)
+    assert re.fullmatch(rb"[0-9a-f]{64}\.\w{6}\.\w+\n", token.stdout), token
+
+
+def _has_the_rights_of_the_table(site: Site) -> None:
+    """And no others: what it may do for a node is that node's."""
+    rules = site.cluster.json("get", "clusterrole", "kubeedge-cloud")["rules"]
+    assert rules == permissions.rules()
+    can = lambda *words: site.cluster.kubectl("auth", "can-i", *words, f"--as={ACCOUNT}", check=False).strip()  # noqa: E731
+    assert can("list", "pods", "-A") == can("impersonate", "groups/system:nodes") == "yes"
+    for words in (("get", "secrets", "-A"), ("create", "pods", "-A"), ("impersonate", "groups/system:masters")):
+        assert can(*words) == "no", words
+
+
+def test_what_keeps_it_from_working_is_said(site: Site, tmp_path: Path) -> None:
+    jane = site.cluster.kubeconfig("jane", ["developers"])
+    said = site.kubeedge("init", "--advertise", VM, user=jane, status=1)
+    assert (
+        "may not: get namespaces" in said and "patch deployments.apps in kubeedge" in said and "next: ask for" in said
+    )
+    expired = site.cluster.identities.kubeconfig("late", ["system:masters"], days=(-2, -1))
+    assert "wrong or expired" in site.kubeedge("init", "--advertise", VM, user=expired, status=1)
+    nobody = site.cluster.identities.kubeconfig("far", server="https://203.0.113.10:1")
+    assert "does not answer" in site.kubeedge("init", "--advertise", VM, user=nobody, status=1)
+    (broken := tmp_path / "config").write_text("{")
+    for path in (broken, tmp_path / "none"):
+        assert f"kubeconfig {path} cannot be used" in site.kubeedge("init", "--advertise", VM, user=path, status=1)
+    unchecked = site.cluster.identities.kubeconfig("unchecked", **{"insecure-skip-tls-verify": True})
+    config = json.loads(unchecked.read_text())
+    del config["clusters"][0]["cluster"]["certificate-authority"]
+    unchecked.write_text(json.dumps(config))
+    assert "insecure-skip-tls-verify" in site.kubeedge("init", "--advertise", VM, user=unchecked, status=1)
+    assert "which names or addresses" in site.kubeedge("init", status=1)
+    assert not site.cluster.kubectl("get", "namespace", "kubeedge", "--ignore-not-found")
+
+    # an image that cannot be had, and a field that somebody else has set
+    said = site.kubeedge(
+        "init",
+        "--advertise",
+        VM,
+        "--set",
+        f"{VALUES},image.pullPolicy=Never,image.tag=none",
+        "--timeout",
+        "3",
+        status=1,
+    )
+    assert "not Ready within 3 s" in said and "cloud is ErrImageNeverPull" in said, said
+    site.cluster.kubectl("-n", "kubeedge", "patch", "deployment", "kubeedge-cloud", "-p", '{"spec":{"replicas":0}}')
+    said = site.kubeedge("init", "--no-wait", status=1)
+    assert "Deployment kubeedge-cloud" in said and ".spec.replicas" in said and "--force takes" in said
+    site.kubeedge("init", "--no-wait", "--force")
+    assert "no pod of the cloud side is Ready" in site.kubeedge("gettoken", "--node", "x", status=1)
+    site.kubeedge("reset", "cloud", "--force", "--delete-data")
+
+
+def test_helm_installs_upgrades_and_removes_it(site: Site) -> None:
+    """The chart, by real Helm, into a namespace that enforces `restricted`."""
+    site.cluster.kubectl("create", "namespace", "kubeedge")
+    site.cluster.kubectl("label", "namespace", "kubeedge", "pod-security.kubernetes.io/enforce=restricted")
+    values = ("--set", f"advertise={{{VM}}}", "--set", VALUES)
+    site.helm("install", "kubeedge", str(CHART), *values, "--wait", "--timeout", "120s")
+    assert len(site.processes()) == 1
+    assert "is managed by Helm" in site.kubeedge("init", "--advertise", VM, status=1)
+    assert "is managed by Helm" in site.kubeedge("reset", "cloud", "--force", status=1)
+    (before,) = site.pods()
+    site.helm(
+        "upgrade", "kubeedge", str(CHART), *values, "--set", "config.logging.level=debug", "--wait", "--timeout", "120s"
+    )
+    (after,) = (pod for pod in site.pods() if not pod["metadata"].get("deletionTimestamp"))
+    assert after["metadata"]["name"] != before["metadata"]["name"]
+    site.helm("uninstall", "kubeedge", "--wait", "--timeout", "120s")
+    until(lambda: not site.pods() and not site.processes(), timeout=60, what="the end of the pod")
+    site.cluster.kubectl("delete", "namespace", "kubeedge")

@@ -1,0 +1,37 @@
+"""A machine of the cluster with our image on it, for tests of what runs in the cluster itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kubeedge.appengine.runtime import cgroups
+from tests.kit.cluster import KubernetesCluster
+from tests.kit.topology import Host, until
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def vm_node(
+    cluster: KubernetesCluster, host: Host, directory: Path, archive: Path, name: str = "vm1"
+) -> Iterator[Host]:
+    """`host` as the node `name` of the cluster, with the image of `archive`."""
+    preload = directory / "state/images/preload"
+    preload.mkdir(parents=True)
+    (preload / archive.name).symlink_to(archive)
+    cgroup = f"kb-vm{os.getpid()}"
+    kubeconfig = cluster.kubeconfig(f"system:node:{name}", ["system:nodes"])
+    config = {"kubeconfig": str(kubeconfig), "node": name, "root": str(directory), "cgroup": cgroup}
+    log = directory / "vm.log"
+    host.spawn("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tests.kit.vm_node", json.dumps(config), log=log)
+    try:
+        until(lambda: b"ready" in log.read_bytes().split(b"\n"), timeout=120, what=f"node {name}: {log}")
+        yield host
+    finally:
+        host.power_cut()
+        cgroups.kill_and_remove(cgroup)
