@@ -40,6 +40,12 @@ assert ssl.create_default_context().get_ca_certs()
 ACCOUNT = "system:serviceaccount:kubeedge:kubeedge-cloud"
 
 
+_AUDIT = {
+    "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "users": [ACCOUNT]}, {"level": "None"}],
+}  # fmt: skip
+
+
 @dataclass
 class Site:
     cluster: KubernetesCluster
@@ -55,7 +61,7 @@ class Site:
             "--kube-config",
             str(user or self.cluster.kubeconfig()),
         ]
-        shell = 'PYTHONPATH="$1"; export PYTHONPATH; shift; "$@" 2>&1; echo "status $?"'
+        shell = 'PYTHONPATH="$1:$1/src:$1/cloud"; export PYTHONPATH; shift; "$@" 2>&1; echo "status $?"'
         said = self.cluster.host.run("sh", "-c", shell, "sh", str(ROOT), *command, timeout=300)
         said, _, found = said.rpartition("status ")
         assert int(found) == status, said
@@ -83,6 +89,58 @@ class Site:
         return self.vm.running(b"kubeedge\0cloud\0--config")
 
 
+def test_a_machine_joins_the_cluster_by_the_rights_of_the_table(site: Site, tmp_path: Path) -> None:
+    """As a Node of it. The API server's audit log says what was asked for, what was refused, and what nobody asked for."""
+    site.kubeedge("init", "--advertise", "cloud.test", "--set", VALUES)
+    (pid,) = site.processes()
+    (pod,) = site.pods()
+    (tmp_path / "hosts").write_text(f"127.0.0.1 localhost\n{pod['status']['podIP']} cloud.test\n")
+    site.vm.run("mount", "--bind", str(tmp_path / "hosts"), "/etc/hosts")
+    token = inside(pid, "/usr/bin/kubeedge", "token", "create", "--node", "cam7").strip()
+    join = [
+        sys.executable,
+        "-m",
+        "kubeedge",
+        "join",
+        "--name",
+        "cam7",
+        "--token",
+        token,
+        "cloud.test:10002",
+        "--no-start",
+    ]
+    site.vm.run("env", f"PYTHONPATH={ROOT}", *join, "--root-dir", str(tmp_path / "cam7"))
+    labels = site.cluster.json("get", "node", "cam7")["metadata"]["labels"]
+    assert "node-role.kubernetes.io/edge" in labels
+    inside(pid, "/usr/bin/kubeedge", "node", "remove", "cam7")
+    until(
+        lambda: not site.cluster.kubectl("get", "node", "cam7", "--ignore-not-found"), timeout=60, what="the Node to go"
+    )
+
+    log = site.cluster.directory / "audit.log"
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert not [event for event in events if event["responseStatus"].get("code") == 403]
+    own = [
+        event["objectRef"] | {"verb": event["verb"]}
+        for event in events
+        if "impersonatedUser" not in event and "objectRef" in event
+    ]
+    asked = {(each.get("apiGroup", ""), each["resource"], each["verb"]) for each in own}
+    given = {right for rule in permissions.RULES for right in rule.asked()}
+    assert asked <= given | {("authorization.k8s.io", "selfsubjectaccessreviews", "create")}
+    # an annotation and Events come with what pods do; lists with the watch, where the server streams them; impersonation is no request
+    later = {("", "nodes", "patch"), ("", "events", "create"), ("", "events", "patch")}
+    unused = {right for right in given - asked - later if right[2] not in ("get", "list", "impersonate")}
+    assert not unused
+    site.kubeedge("reset", "cloud", "--force", "--delete-data")
+
+
+def inside(pid: int, *command: str) -> str:
+    """Output of a program in the pod, as its user."""
+    enter = ["nsenter", f"--target={pid}", "--all", "--setuid=65532", "--setgid=65532"]
+    return subprocess.run([*enter, *command], check=True, timeout=120, capture_output=True, text=True).stdout
+
+
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cloud_image.build(tmp_path_factory.mktemp("image"))
@@ -94,7 +152,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, image: Path) -> Iterator[Site
         control, vm = net.host("control"), net.host("vm")
         net.wire(control, "203.0.113.10/24", vm, f"{VM}/24")
         directory = tmp_path_factory.mktemp("kubernetes")
-        cluster = KubernetesCluster(control, directory, address="203.0.113.10")
+        (directory / "audit.yaml").write_text(json.dumps(_AUDIT))
+        audit = [f"--audit-policy-file={directory}/audit.yaml", f"--audit-log-path={directory}/audit.log"]
+        cluster = KubernetesCluster(control, directory, address="203.0.113.10", options={"kube-apiserver": audit})
         cluster.start()
         with vm_node(cluster, vm, directory / "vm", image):
             yield Site(cluster, vm)
@@ -165,10 +225,10 @@ def _runs_with_nothing_that_it_does_not_need(site: Site) -> None:
     (root,) = [fields for fields in mounts if fields[4] == "/"]
     assert "ro" in root[5].split(",")
     assert not (Path(f"/proc/{pid}/root") / "bin/sh").exists()
-    inside = ["nsenter", f"--target={pid}", "--all", "--setuid=65532", "--setgid=65532"]
-    subprocess.run([*inside, "/usr/bin/python3", "-I", "-c", _IMPORTS], check=True, timeout=120)
-    token = subprocess.run([*inside, "/usr/bin/kubeedge", "token", "create", "--node", "cam7"], capture_output=True)
-    assert re.fullmatch(rb"[0-9a-f]{64}\.\w{6}\.\w+\n", token.stdout), token
+    inside(pid, "/usr/bin/python3", "-I", "-c", _IMPORTS)
+    assert re.fullmatch(
+        r"[0-9a-f]{64}\.\w{6}\.\w+\n", inside(pid, "/usr/bin/kubeedge", "token", "create", "--node", "cam7")
+    )
 
 
 def _has_the_rights_of_the_table(site: Site) -> None:
