@@ -6,9 +6,9 @@ that no check can close.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
-from kubeedge.api.client import ObjectList, Resource, WatchEvent
+from kubeedge.api.client import ForwardingClient, Resource
 from kubeedge.api.names import NodeName, Object
 from kubeedge.api.status import ObjectModified
 from kubeedge.store.model import Compare, Store
@@ -27,68 +27,37 @@ def leads(store: Store, fence: Callable[[], Sequence[Compare]]) -> Leads:
     return ask
 
 
-class FencedClient:
+class FencedClient(ForwardingClient):
     """Reads pass; a write by who does not lead any more is ObjectModified."""
 
     def __init__(self, client: RemoteClient, leads: Leads) -> None:
-        self._client = client
+        super().__init__(client)
+        self._remote = client
         self._leads = leads
 
     def as_node(self, node: NodeName) -> FencedClient:
         """With that node's identity."""
-        return FencedClient(self._client.as_node(node), self._leads)
-
-    async def resources(self) -> Sequence[Resource]:
-        return await self._client.resources()
-
-    async def get(self, resource: Resource, namespace: str, name: str) -> Object:
-        return await self._client.get(resource, namespace, name)
-
-    async def list(
-        self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = ""
-    ) -> ObjectList:
-        return await self._client.list(
-            resource, namespace, label_selector=label_selector, field_selector=field_selector
-        )
-
-    def watch(
-        self,
-        resource: Resource,
-        namespace: str = "",
-        *,
-        resource_version: str,
-        label_selector: str = "",
-        field_selector: str = "",
-        bookmarks: bool = False,
-    ) -> AsyncGenerator[WatchEvent, None]:
-        return self._client.watch(
-            resource,
-            namespace,
-            resource_version=resource_version,
-            label_selector=label_selector,
-            field_selector=field_selector,
-            bookmarks=bookmarks,
-        )
+        return FencedClient(self._remote.as_node(node), self._leads)
 
     async def create(self, resource: Resource, namespace: str, obj: Object) -> Object:
         await self._check()
-        return await self._client.create(resource, namespace, obj)
+        return await super().create(resource, namespace, obj)
 
     async def update(self, resource: Resource, namespace: str, obj: Object, *, subresource: str = "") -> Object:
         await self._check()
-        return await self._client.update(resource, namespace, obj, subresource=subresource)
+        return await super().update(resource, namespace, obj, subresource=subresource)
 
     async def merge_patch(
         self, resource: Resource, namespace: str, name: str, patch: Object, *, subresource: str = ""
     ) -> Object:
         await self._check()
-        return await self._client.merge_patch(resource, namespace, name, patch, subresource=subresource)
+        return await super().merge_patch(resource, namespace, name, patch, subresource=subresource)
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, *, grace_period: int | None = None, uid: str = ""
     ) -> None:
         await self._check()
-        await self._client.delete(resource, namespace, name, grace_period=grace_period, uid=uid)
+        await super().delete(resource, namespace, name, grace_period=grace_period, uid=uid)
 
     async def _check(self) -> None:
         if not await self._leads():
