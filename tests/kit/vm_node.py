@@ -22,6 +22,7 @@ from kubeedge.errors import KubeEdgeError, NotFound
 from kubeedge_cloud.install.cluster import Cluster
 
 _POLL = 0.2  # seconds
+_HEARTBEAT = 5.0  # seconds
 _MERGE = "application/merge-patch+json"
 
 
@@ -44,7 +45,8 @@ class VmNode:
             pass
         self._register()
         print("ready", flush=True)
-        threading.Thread(target=self._report, daemon=True).start()
+        for work in (self._report, self._keep_ready):
+            threading.Thread(target=work, daemon=True).start()
         while self.engine.poll() is None:
             try:
                 self._sync()
@@ -56,10 +58,16 @@ class VmNode:
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.name}}
         self.cluster.request("POST", "/api/v1/nodes", node)
         quantities = {"cpu": "2", "memory": "4Gi", "pods": "20", "ephemeral-storage": "10Gi"}
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": now}
-        status = {"capacity": quantities, "allocatable": quantities, "conditions": [ready]}
-        self._patch(f"/api/v1/nodes/{self.name}/status", {"status": status})
+        self._patch_status(capacity=quantities, allocatable=quantities, conditions=[_ready()])
+
+    def _keep_ready(self) -> None:
+        """A node that says nothing for 50 s is tainted, and nothing is scheduled to it."""
+        while True:
+            time.sleep(_HEARTBEAT)
+            try:
+                self._patch_status(conditions=[_ready()])
+            except KubeEdgeError as exc:
+                print(exc, file=sys.stderr, flush=True)
 
     def _sync(self) -> None:
         listed = self.cluster.request("GET", "/api/v1/pods", fieldSelector=f"spec.nodeName={self.name}")["items"]
@@ -136,6 +144,9 @@ class VmNode:
             except KubeEdgeError as exc:
                 print(exc, file=sys.stderr, flush=True)
 
+    def _patch_status(self, **status: Any) -> None:
+        self._patch(f"/api/v1/nodes/{self.name}/status", {"status": status})
+
     def _patch(self, path: str, body: dict[str, Any]) -> None:
         self.cluster.request("PATCH", path, body, content_type=_MERGE)
 
@@ -143,6 +154,11 @@ class VmNode:
         assert self.engine.stdin
         self.engine.stdin.write(json.dumps(command) + "\n")
         self.engine.stdin.flush()
+
+
+def _ready() -> dict[str, Any]:
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": now}
 
 
 def _references(spec: dict[str, Any]) -> list[tuple[str, str]]:
