@@ -31,13 +31,14 @@ def test_rbac_decides_what_a_user_may_do(kubernetes: KubernetesCluster) -> None:
     nobody = kubernetes.kubeconfig("jane", ["developers"])
     with pytest.raises(RuntimeError, match="jane"):
         kubernetes.kubectl("get", "pods", user=nobody)
-    kubernetes.kubectl("create", "rolebinding", "view", "--clusterrole=view", "--group=developers")
+    kubernetes.kubectl("create", "namespace", "rights")
+    kubernetes.kubectl("create", "rolebinding", "view", "-n", "rights", "--clusterrole=view", "--group=developers")
 
     def allowed() -> bool:
-        return kubernetes.kubectl("auth", "can-i", "list", "pods", user=nobody, check=False).strip() == "yes"
+        return kubernetes.kubectl("auth", "can-i", "list", "pods", "-n", "rights", user=nobody, check=False).strip() == "yes"
 
     until(allowed, timeout=60, what="the right to see pods")
-    assert kubernetes.json("get", "pods")["items"] == []
+    assert kubernetes.kubectl("get", "pods", "-n", "rights", "-o", "name", user=nobody) == ""
 
 
 def test_the_api_server_comes_back_with_its_objects(kubernetes: KubernetesCluster) -> None:
