@@ -19,11 +19,10 @@ import ssl
 import time
 from functools import partial
 from ipaddress import ip_address
-from pathlib import Path
 
 from kubeedge import __version__
 from kubeedge.api.client import KubeClient
-from kubeedge.api.names import L4Port, NodeName, NodeNumber, TenantId
+from kubeedge.api.names import L4Port, NodeName, NodeNumber, TenantId, TenantNumber
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.quota import TenantLimits
 from kubeedge.apiserver.server import ApiServer
@@ -62,12 +61,14 @@ from kubeedge_cloud.clusters.apis import Clusters
 from kubeedge_cloud.clusters.fencing import FencedClient, leads
 from kubeedge_cloud.controllers.basics.core import Server
 from kubeedge_cloud.controllers.module import ControllersModule
+from kubeedge_cloud.edgecontroller.kubelet_endpoint import KubeletEndpoint
 from kubeedge_cloud.edgecontroller.module import EdgeController, EdgeControllerSettings, NodeClients
 from kubeedge_cloud.edgecontroller.registration import ClusterRegistry
 from kubeedge_cloud.kubeconfigs.admin import AdminKubeconfigs
 from kubeedge_cloud.kubeconfigs.files import KubeconfigFiles
 from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
 from kubeedge_cloud.kubeconfigs.records import KubeconfigRecords
+from kubeedge_cloud.kubelets.core import port_of
 from kubeedge_cloud.kubelets.module import KubeletPorts, KubeletPortsSettings
 from kubeedge_cloud.ports import check_free
 from kubeedge_cloud.processes.membership import Alone
@@ -179,7 +180,8 @@ class Cloud:
         self.store = store
         self.hosts = hosts(config)
         self.authority = Authority(config.paths.state / "pki")
-        names = dict.fromkeys([*self.hosts, *config.publishing.names, *_LOCAL_NAMES])
+        kubelets = [config.kubelets.node_address] if config.kubelets.node_address else []
+        names = dict.fromkeys([*self.hosts, *config.publishing.names, *kubelets, *_LOCAL_NAMES])
         self.certificate = ServerCertificate(self.authority, config.paths.state / "pki", list(names))
         self.plan = AddressPlan(config.addresses.pods, config.addresses.node_bits, config.addresses.overlay)
         self.tenants = TenantManager(store, plan=self.plan)
@@ -278,7 +280,9 @@ class Cloud:
                 self.store,
                 self.registries.fenced("edgecontroller"),
                 self.tenants,
-                EdgeControllerSettings(node_grace=self.config.node_monitor_grace_period, owner=self.owner),
+                EdgeControllerSettings(
+                    node_grace=self.config.node_monitor_grace_period, owner=self.owner, kubelet=self._kubelet_endpoint
+                ),
                 cluster_client=self.edge_cluster,
                 member=self.membership,
             ),
@@ -294,8 +298,8 @@ class Cloud:
             listening.append(self._bootstrap())
         if on.web.enable and on.relay.enable:
             listening += self._publishing()
-        if self.config.kubelets.client_ca is not None and on.relay.enable:
-            listening.append(self._kubelets(self.config.kubelets.client_ca))
+        if self._serves_kubelets:
+            listening.append(self._kubelets())
         if on.metrics.enable:
             listening.append(
                 MetricsServer(on.metrics.address, on.metrics.port, self.metrics.text, waiting=self._not_ready)
@@ -313,16 +317,36 @@ class Cloud:
         """Modules that do not serve, for a readiness probe."""
         return [state.name for state in self.supervisor.states() if state.state != "ready"]
 
-    def _kubelets(self, client_ca: Path) -> Module:
+    @property
+    def _serves_kubelets(self) -> bool:
+        c = self.config.kubelets
+        return (c.enable or c.client_ca is not None) and self.config.listeners.relay.enable
+
+    def _kubelet_endpoint(self, tenant: TenantNumber, node: NodeNumber) -> KubeletEndpoint | None:
+        """What the Node of a cluster says of it."""
+        port = port_of(self.config.kubelets.first_port, self.plan.nodes, tenant, node)
+        if not self._serves_kubelets or port is None:
+            return None
+        return KubeletEndpoint(self.config.kubelets.node_address or self.hosts[0], port)
+
+    def _kubelets(self) -> Module:
         c = self.config.kubelets
         settings = KubeletPortsSettings(address=c.address, first=c.first_port, nodes=self.plan.nodes, clients=c.clients)
 
-        def context() -> ssl.SSLContext:
+        def context(authorities: str) -> ssl.SSLContext | None:
+            if not authorities and c.client_ca is None:
+                return None
             if c.cert_file is None or c.key_file is None:
-                return self.certificate.context_for(client_ca, minimum=ssl.TLSVersion.TLSv1_2)
-            return trust.server_context(c.cert_file, c.key_file, client_ca=client_ca, minimum=ssl.TLSVersion.TLSv1_2)
+                made = self.certificate.context_for(c.client_ca, minimum=ssl.TLSVersion.TLSv1_2)
+            else:
+                made = trust.server_context(
+                    c.cert_file, c.key_file, client_ca=c.client_ca, minimum=ssl.TLSVersion.TLSv1_2
+                )
+            if authorities:
+                made.load_verify_locations(cadata=authorities)
+            return made
 
-        return KubeletPorts(settings, self.tenants, self.node_stream, context)
+        return KubeletPorts(settings, self.tenants, self.node_stream, context, self.cluster_of)
 
     def _publishing(self) -> list[Module]:
         c, on = self.config.publishing, self.config.listeners.web

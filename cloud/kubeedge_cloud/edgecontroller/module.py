@@ -10,10 +10,11 @@ from functools import partial
 from typing import Protocol
 
 from kubeedge.api.client import KubeClient
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber
 from kubeedge.store.model import Store
 from kubeedge_cloud.edgecontroller import core
 from kubeedge_cloud.edgecontroller.driver import TenantEdgeController
+from kubeedge_cloud.edgecontroller.kubelet_endpoint import KubeletEndpoint
 from kubeedge_cloud.edgecontroller.registration import owner_of
 from kubeedge_cloud.edgecontroller.state import EdgeState
 from kubeedge_cloud.processes.membership import Alone, Membership, led
@@ -35,6 +36,9 @@ class EdgeControllerSettings:
     """When the Node of a lost node becomes NotReady."""
 
     node_grace: float = 10.0  # seconds from the loss of a node's channel to NotReady
+    kubelet: Callable[[TenantNumber, NodeNumber], KubeletEndpoint | None] = lambda tenant, node: (
+        None
+    )  # in clusters of users
     owner: str = ""  # this cloud, in the annotation of its Nodes in clusters of users
 
 
@@ -79,6 +83,7 @@ class EdgeController:
                 wall=self._wall,
                 as_node=cluster.as_node if cluster else None,
                 owner=owner_of(self._settings.owner, record.name) if cluster else core.EMBEDDED,
+                kubelet=lambda node: self._settings.kubelet(record.number, node.number) if cluster else None,
             )
             return TenantEdgeController(state, self._tenants, fence=partial(self._member.fence, work)).run(serving)
 

@@ -18,6 +18,7 @@ from kubeedge.errors import Conflict, Invalid, NotFound, Refused
 from kubeedge.kit.bucket import Bucket
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller.kubelet_endpoint import with_endpoint
 from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, NodeStatuses
 from kubeedge_cloud.edgecontroller.state import EdgeState
 
@@ -125,6 +126,7 @@ class ReportedState:
             return
         status = core.node_report(status)
         _check("NodeStatus", status)
+        status = with_endpoint(status, self._state.kubelet(self._state.records[name]))
         node = await self._nodes.ensure(name)
         labels = {
             k: v for k, v in core.node_labels(status).items() if (node["metadata"].get("labels") or {}).get(k) != v

@@ -16,6 +16,7 @@ from kubeedge_cloud.controllers.informer.driver import Informer
 from kubeedge_cloud.controllers.objects import Key, condition_of, key_of
 from kubeedge_cloud.controllers.recorder import Recorder
 from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller.kubelet_endpoint import KubeletEndpoint
 from kubeedge_cloud.edgecontroller.referenced import Referenced
 from kubeedge_cloud.tenants.model import NodeRecord
 
@@ -33,6 +34,7 @@ class EdgeState:
         wall: Callable[[], float] = time.time,
         as_node: Callable[[NodeName], KubeClient] | None = None,
         owner: str = core.EMBEDDED,
+        kubelet: Callable[[NodeRecord], KubeletEndpoint | None] = lambda _: None,
     ) -> None:
         self.tenant = tenant
         self.store = store
@@ -41,6 +43,7 @@ class EdgeState:
         self.recorder = Recorder(self.client, wall=wall)
         self._as_node = as_node
         self.owner = owner  # of Nodes that are ours
+        self.kubelet = kubelet  # where a cluster finds that of a node; None: as the node says
         self._clients: dict[NodeName, CachedClient] = {}
         #: the cluster is a user's own: others look after its objects, too, and we are its nodes
         self.cluster = as_node is not None

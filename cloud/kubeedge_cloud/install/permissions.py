@@ -39,6 +39,15 @@ RULES = (
         "a machine that joins becomes a Node; one that is removed is none",
     ),
     Rule("", ("events",), ("create", "patch"), "what happens to nodes and pods, where their user looks"),
+    Rule(
+        "",
+        ("configmaps",),
+        ("get",),
+        "authorities of the clients' certificates at the kubelet ports, in kube-system",
+        names=("extension-apiserver-authentication",),
+    ),
+    Rule("authentication.k8s.io", ("tokenreviews",), ("create",), "whose a token at a kubelet port is"),
+    Rule("authorization.k8s.io", ("subjectaccessreviews",), ("create",), "what its user may do at the node"),
     Rule("", ("users",), ("impersonate",), "what concerns one node is done as system:node:NAME"),
     Rule("", ("groups",), ("impersonate",), "nodes are in this group, and in no other", names=("system:nodes",)),
 )

@@ -1,41 +1,51 @@
 """Module "kubelets": listens on one TCP port for each node, and joins who may come in to the node's kubelet API.
 
 The API server of a cluster connects to a Node's address and status.daemonEndpoints.kubeletEndpoint.Port, for logs, exec, attach, port-forward
-and proxy. It proves itself by its kubelet client certificate, of `client_ca`; nobody else gets further than the handshake, or than one closed
-connection. What is said then passes as it is: whoever holds that certificate may do everything, as at a kubelet.
+and proxy. It proves itself by its kubelet client certificate, and what is said then passes as it is: whoever holds that certificate may do
+everything, as at a kubelet. In a tenant with a cluster others come in, too, by a bearer token or a certificate of the cluster, and the cluster
+decides about each of their requests (requests.py). Nobody else gets further than the handshake, or than one closed connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.resources import CONFIGMAPS
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.acceptor import BACKLOG, Accepted, Acceptor, in_tasks, open_streams
+from kubeedge.kit.backoff import Backoff
 from kubeedge.kit.connection_limiter import ConnectionLimits
-from kubeedge.kit.http1 import Request, Response, abort_writer, close_writer, serve_connection, text_response
+from kubeedge.kit.http1 import Request, Response, abort_writer, close_writer, serve_connection
 from kubeedge.kit.streams import listening_socket, splice
 from kubeedge.kit.tasks import TaskSet
-from kubeedge_cloud.kubelets.core import may_use, port_of
+from kubeedge_cloud.kubelets.core import User, may_use, port_of, user_of
+from kubeedge_cloud.kubelets.requests import RequestGate, Streams, unreachable
+from kubeedge_cloud.kubelets.reviews import Reviews
 from kubeedge_cloud.tenants.each import for_each_tenant
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import TenantRecord
 
 log = logging.getLogger("kubeedge.kubelets")
 
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 #: raises NotFound (no such node), Unavailable (no link, no answer) or OSError
 Connect = Callable[[TenantId, NodeName], Awaitable[Streams]]
 
 #: An API server keeps connections that it has used, for each node; each of kubectl's sessions has one of its own.
 CONNECTIONS = ConnectionLimits(silent=512, queued=512, unauthenticated=64, authenticated=2000, per_identity=500)
+#: where every cluster keeps the authorities of its clients' certificates
+_AUTHORITIES = "kube-system", "extension-apiserver-authentication", "client-ca-file"
 _CONNECT = 10.0  # seconds
+_RETRY = Backoff(first=0.5, last=30.0, jitter=0.5)
+_REFRESH = 600.0  # seconds until a cluster is asked again for its authorities
 _AT_ONCE = 64  # connections of one port that are taken in before others have their turn
 
 
@@ -49,8 +59,19 @@ class KubeletPortsSettings:
     clients: Collection[str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """How clients of one tenant come in. `reviews`: of its cluster; None: it has none. `own`: certificates are of the cluster's authority,
+    so that their users are the cluster's."""
+
+    context: ssl.SSLContext
+    reviews: Reviews | None = None
+    own: bool = False
+
+
 class KubeletPorts:
-    """`context` makes the TLS context: it must demand a certificate of the API server's authority."""
+    """`context` makes a TLS context that demands a client's certificate, of the authorities that are given as PEM, or, for "", of the
+    configured one; None: there is none. `cluster_of` gives a tenant's cluster, None: it has the embedded API."""
 
     name = "kubelets"
 
@@ -59,7 +80,8 @@ class KubeletPorts:
         settings: KubeletPortsSettings,
         tenants: TenantManager,
         connect: Connect,
-        context: Callable[[], ssl.SSLContext],
+        context: Callable[[str], ssl.SSLContext | None],
+        cluster_of: Callable[[TenantId], Awaitable[KubeClient | None]],
         *,
         connections: ConnectionLimits = CONNECTIONS,
     ) -> None:
@@ -67,13 +89,14 @@ class KubeletPorts:
         self._tenants = tenants
         self._connect = connect
         self._make_context = context
+        self._cluster_of = cluster_of
+        self._entries: dict[TenantId, _Entry] = {}
         self._connections = connections
         self._owners: dict[int, tuple[TenantId, NodeName]] = {}  # by port
         self._listeners: dict[int, socket.socket] = {}
 
     async def run(self, ready: asyncio.Event) -> None:
         """Ready once the ports of all nodes of the beginning are open."""
-        self._context = self._make_context()
         try:
             async with TaskSet("connections to kubelet ports") as tasks:
                 self._acceptor = Acceptor(
@@ -86,6 +109,52 @@ class KubeletPorts:
                 self._close(port)
 
     async def _follow(self, tenant: TenantRecord, serving: asyncio.Event) -> None:
+        cluster = await self._cluster_of(tenant.name)
+        reviews = Reviews(cluster, asyncio.get_running_loop().time) if cluster is not None else None
+        try:
+            async with asyncio.TaskGroup() as group:
+                if (configured := self._make_context("")) is not None:
+                    if reviews is not None:
+                        configured.verify_mode = ssl.CERT_OPTIONAL
+                    self._entries[tenant.name] = _Entry(configured, reviews)
+                elif cluster is not None and reviews is not None:
+                    serving.set()  # a cluster that is away must not keep the others waiting
+                    first = asyncio.Event()
+                    group.create_task(self._keep_authorities(tenant.name, cluster, reviews, first))
+                    await first.wait()
+                else:
+                    serving.set()
+                    await asyncio.get_running_loop().create_future()
+                await self._listen(tenant, serving)
+        finally:
+            self._entries.pop(tenant.name, None)
+
+    async def _keep_authorities(
+        self, tenant: TenantId, cluster: KubeClient, reviews: Reviews, first: asyncio.Event
+    ) -> None:
+        """Those that the cluster's API server itself believes; they may change. `first`: there are some."""
+        namespace, name, key = _AUTHORITIES
+        used, failures = "", 0
+        while True:
+            try:
+                found = await cluster.get(CONFIGMAPS, namespace, name)
+                pem = str((found.get("data") or {}).get(key) or "")
+                if pem and pem != used:
+                    context = self._make_context(pem)
+                    assert context is not None
+                    context.verify_mode = ssl.CERT_OPTIONAL
+                    self._entries[tenant] = _Entry(context, reviews, own=True)
+                    used = pem
+                    first.set()
+                failures = 0
+            except (KubeEdgeError, ssl.SSLError) as exc:
+                failures += 1
+                log.warning("tenant=%s: no authorities of clients from %s/%s: %s", tenant, namespace, name, exc)
+            await asyncio.sleep(
+                _RETRY.delay(failures, random.random()) if failures else _REFRESH if used else _RETRY.last
+            )
+
+    async def _listen(self, tenant: TenantRecord, serving: asyncio.Event) -> None:
         s, open_ports = self._settings, set[int]()
         try:
             async with aclosing(self._tenants.follow_nodes(tenant.name)) as changes:
@@ -137,27 +206,43 @@ class KubeletPorts:
 
     async def _serve(self, accepted: Accepted) -> None:
         owner = self._owners.get(accepted.socket.getsockname()[1])
+        entry = self._entries.get(owner[0]) if owner is not None else None
+        if owner is None or entry is None:  # the node was removed in this moment
+            accepted.socket.close()
+            return
         try:
-            reader, writer = await open_streams(accepted.socket, tls=self._context)
+            reader, writer = await open_streams(accepted.socket, tls=entry.context)
         except OSError as exc:
             log.debug("connection of %s to a kubelet port ended before it was served: %s", accepted.address, exc)
             return
         try:
-            certificate = writer.get_extra_info("ssl_object").getpeercert()
-            if not may_use(certificate, self._settings.clients):
+            user = user_of(writer.get_extra_info("ssl_object").getpeercert())
+            if may_use(user, self._settings.clients):
+                if accepted.authenticated(owner[0], f"{owner[0]}/{owner[1]}") is not None:
+                    abort_writer(writer)
+                else:
+                    await self._join(owner, reader, writer)
+            elif entry.reviews is not None:
+                gate = self._gate(owner, entry.reviews, accepted, user if entry.own else None)
+                await gate.serve(reader, writer)
+            else:
                 log.warning(
                     "refused %s at a kubelet port: its certificate is not one of kubelets.clients", accepted.address
                 )
                 abort_writer(writer)
-            elif owner is None:
-                await close_writer(writer)  # the node was removed in this moment
-            elif accepted.authenticated(owner[0], f"{owner[0]}/{owner[1]}") is not None:
-                abort_writer(writer)
-            else:
-                await self._join(owner, reader, writer)
         except asyncio.CancelledError:
             abort_writer(writer)  # it gave way, or the module ends
             raise
+
+    def _gate(
+        self, owner: tuple[TenantId, NodeName], reviews: Reviews, accepted: Accepted, known: User | None
+    ) -> RequestGate:
+        tenant, node = owner
+
+        def welcome(user: User) -> bool:
+            return accepted.authenticated(tenant, f"{tenant}/{node}/{user.name}") is None
+
+        return RequestGate(reviews, node, accepted.address, known, lambda: self._connect(tenant, node), welcome)
 
     async def _join(
         self, owner: tuple[TenantId, NodeName], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -178,10 +263,9 @@ class KubeletPorts:
 async def _explain(
     node: NodeName, exc: BaseException, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """One answer: an API server shows it to the user."""
-    reason = str(exc) or type(exc).__name__
+    """One answer."""
 
     async def handle(request: Request) -> Response:
-        return text_response(503, f"node {node} cannot be reached: {reason}\n", [("connection", "close")])
+        return unreachable(node, exc)
 
     await serve_connection(reader, writer, handle)

@@ -55,6 +55,11 @@ def _add_runners(commands: _Commands) -> None:
     p.add_argument(
         "--relay-address", metavar="HOST:PORT", help="where other relays reach this one (default: relays.addresses)"
     )
+    p.add_argument(
+        "--kubelet-address",
+        metavar="HOST",
+        help="where API servers of clusters reach the kubelet ports (default: kubelets.nodeAddress)",
+    )
     p.add_argument("--default-config", "--defaultconfig", action="store_true", help="print the default configuration")
 
     p.add_argument(

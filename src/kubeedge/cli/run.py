@@ -31,6 +31,8 @@ def _cloud(options: argparse.Namespace) -> int:
     config = cloud.load(path) if options.config or path.exists() else cloud.CloudConfig()
     if options.relay_address:
         config = _with_relay(config, options.relay_address)
+    if options.kubelet_address:
+        config = _with_kubelets(config, options.kubelet_address)
     try:
         # by name: the edge distribution does not know the cloud's
         cloudcore = importlib.import_module("kubeedge_cloud.cloudcore")
@@ -54,6 +56,17 @@ def _with_relay(config: CloudConfig, address: str) -> CloudConfig:
     except ValueError as exc:
         raise UsageError(f"--relay-address {address}: {exc}") from exc
     return dataclasses.replace(config, relays=dataclasses.replace(config.relays, addresses=(address,)))
+
+
+def _with_kubelets(config: CloudConfig, address: str) -> CloudConfig:
+    """The same for the kubelet ports of the nodes. Raises UsageError."""
+    from kubeedge.config import forms
+
+    try:
+        forms.host(address)
+    except ValueError as exc:
+        raise UsageError(f"--kubelet-address {address}: {exc}") from exc
+    return dataclasses.replace(config, kubelets=dataclasses.replace(config.kubelets, node_address=address))
 
 
 def _edge(options: argparse.Namespace) -> int:

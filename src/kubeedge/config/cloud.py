@@ -56,8 +56,11 @@ class Listeners:
 class KubeletsConfig:
     """`kubelets`: one TCP port for each node, where the API server of a cluster reaches its kubelet API."""
 
+    enable: bool = setting(False, "such ports for the nodes of tenants that have a cluster")
     client_ca: Path | None = setting(
-        None, "authority of the API server's kubelet client certificate, PEM; null: no such ports"
+        None,
+        "authority of the API server's kubelet client certificate, PEM, for tenants without a cluster, too; null: each cluster's own, which it "
+        "keeps in the ConfigMap kube-system/extension-apiserver-authentication",
     )
     clients: tuple[str, ...] = setting(
         ("kube-apiserver-kubelet-client",), "common names of the certificates that may use them: for everything"
@@ -69,6 +72,11 @@ class KubeletsConfig:
     )
     key_file: Path | None = setting(None, "private key of that certificate")
     address: str = setting("0.0.0.0", "local address to listen on", form=forms.address)
+    node_address: str = setting(
+        "",
+        'address or name by which the API servers of clusters reach these ports, in the status of their Nodes; "": the first of advertise',
+        form=forms.host_or_none,
+    )
     first_port: int = setting(
         20250,
         "the port of node 1 of tenant 1; those of the others follow, for as many nodes as a tenant may have",

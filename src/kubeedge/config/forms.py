@@ -88,6 +88,12 @@ def host(text: str) -> None:
             raise ValueError("is not an IP address or a DNS name") from exc
 
 
+def host_or_none(text: str) -> None:
+    """The same, or ""."""
+    if text:
+        host(text)
+
+
 def optional_endpoint(text: str) -> None:
     """HOST:PORT, or ""."""
     if text:

@@ -15,6 +15,9 @@ RULES = [
     _rule("", ["nodes"], ["get", "list", "watch", "create", "patch", "delete"]),
     _rule("", ["pods", "services"], ["get", "list", "watch"]),
     _rule("", ["events"], ["create", "patch"]),
+    _rule("", ["configmaps"], ["get"]) | {"resourceNames": ["extension-apiserver-authentication"]},
+    _rule("authentication.k8s.io", ["tokenreviews"], ["create"]),
+    _rule("authorization.k8s.io", ["subjectaccessreviews"], ["create"]),
     _rule("", ["users", "groups"], ["impersonate"]),
 ]
 

@@ -55,6 +55,7 @@ class Site:
                     "advertise": [ADDRESS],
                     "tenants": list(tenants),
                     "listeners": {"api": {"port": 7443}, "web": {"port": 80}},
+                    "kubelets": {"enable": True},
                     "paths": {"state": str(self.directory / "state"), "run": str(self.directory / "run")},
                 }
             )

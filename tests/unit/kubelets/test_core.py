@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kubeedge.api.names import NodeNumber, TenantNumber
-from kubeedge_cloud.kubelets.core import may_use, port_of
+from kubeedge_cloud.kubelets.core import Answers, Right, User, bearer, may_use, port_of, right_for, user_of
 
 
 def test_each_node_of_each_tenant_has_a_port_of_its_own_while_there_are_any() -> None:
@@ -33,12 +33,59 @@ def test_each_node_of_each_tenant_has_a_port_of_its_own_while_there_are_any() ->
     ],
 )
 def test_a_certificate_is_taken_by_its_one_common_name(subject: Any, expected: bool) -> None:
-    assert may_use({"subject": subject}, ("api",)) is expected
+    assert may_use(user_of({"subject": subject}), ("api",)) is expected
 
 
 def test_no_certificate_may_do_nothing() -> None:
-    assert (
-        not may_use(None, ("api",))
-        and not may_use({}, ("",))
-        and not may_use({"subject": [[("commonName", "")]]}, ("",))
-    )
+    assert not may_use(user_of(None), ("api",))
+    assert not may_use(user_of({}), ("",))
+    assert not may_use(user_of({"subject": [[("commonName", "")]]}), ("",))
+
+
+def test_the_organizations_of_a_certificate_are_groups() -> None:
+    subject = [[("organizationName", "a")], [("organizationName", "b")], [("commonName", "jane")]]
+    assert user_of({"subject": subject}) == User("jane", groups=("a", "b", "system:authenticated"))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "right"),
+    [
+        ("GET", "/metrics", Right("get", "metrics")),
+        ("GET", "/metrics/cadvisor", Right("get", "metrics")),
+        ("GET", "/stats/summary", Right("get", "stats")),
+        ("GET", "/logs/a", Right("get", "log")),
+        ("GET", "/metricsx", Right("get", "proxy")),
+        ("GET", "/containerLogs/n/p/c", Right("get", "proxy")),
+        ("GET", "/", Right("get", "proxy")),
+        ("POST", "/exec/n/p/c", Right("create", "proxy")),
+        ("GET", "/exec/n/p/c", Right("create", "proxy")),  # a WebSocket: who may read must not run programs
+        ("GET", "//portForward/n/p", Right("create", "proxy")),
+        ("DELETE", "/pods", None),
+        ("CONNECT", "/metrics", None),
+    ],
+)
+def test_what_a_request_needs(method: str, path: str, right: Right | None) -> None:
+    assert right_for(method, path) == right
+
+
+@pytest.mark.parametrize(
+    ("header", "token"),
+    [("Bearer abc", "abc"), ("bearer  abc ", "abc"), ("Basic abc", ""), ("Bearer", ""), ("", ""), (None, "")],
+)
+def test_a_token_is_that_of_a_bearer(header: str | None, token: str) -> None:
+    assert bearer(header) == token
+
+
+def test_a_user_is_written_as_it_was_read() -> None:
+    info = {"username": "jane", "uid": "7", "groups": ["a"], "extra": {"scopes": ["x", "y"]}}
+    user = User.of(info)
+    assert user and user.spec() == {"user": "jane", "uid": "7", "groups": ["a"], "extra": {"scopes": ["x", "y"]}}
+    assert User.of({"username": ""}) is None
+
+
+def test_answers_are_kept_for_their_time_and_no_more_than_so_many() -> None:
+    answers: Answers[str, bool] = Answers(2)
+    assert answers.put("a", True, 10.0).value and answers.get("a", 9.9) and answers.get("a", 10.0) is None
+    for name in ("b", "c"):
+        answers.put(name, False, 10.0)
+    assert answers.get("a", 0.0) is None and answers.get("b", 0.0) and answers.get("c", 0.0)
