@@ -35,7 +35,10 @@ def test_rbac_decides_what_a_user_may_do(kubernetes: KubernetesCluster) -> None:
     kubernetes.kubectl("create", "rolebinding", "view", "-n", "rights", "--clusterrole=view", "--group=developers")
 
     def allowed() -> bool:
-        return kubernetes.kubectl("auth", "can-i", "list", "pods", "-n", "rights", user=nobody, check=False).strip() == "yes"
+        return (
+            kubernetes.kubectl("auth", "can-i", "list", "pods", "-n", "rights", user=nobody, check=False).strip()
+            == "yes"
+        )
 
     until(allowed, timeout=60, what="the right to see pods")
     assert kubernetes.kubectl("get", "pods", "-n", "rights", "-o", "name", user=nobody) == ""

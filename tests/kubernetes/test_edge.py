@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.kit.cluster import KubernetesCluster, rights
-from tests.kit.cluster.site import IMAGE, Site
+from tests.kit.cluster.site import ADDRESS, IMAGE, Site
 from tests.kit.topology import until
 
 pytestmark = pytest.mark.root
@@ -84,7 +84,12 @@ def test_a_node_is_registered_as_a_kubelet_does_it(site: Site) -> None:
     status = node["status"]
     assert set(status["capacity"]) == set(status["allocatable"]) >= {"cpu", "memory", "pods"}
     assert {address["type"] for address in status["addresses"]} >= {"InternalIP", "Hostname"}
-    assert status["daemonEndpoints"]["kubeletEndpoint"]["Port"] == 10250
+    assert status["addresses"][0] == {
+        "type": "InternalIP",
+        "address": ADDRESS,
+    }  # the cloud's, with a port for each node
+    ports = {nodes[name]["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] for name in ("edge1", "edge2")}
+    assert ports == {20250, 20251}
     assert status["nodeInfo"]["kubeletVersion"].startswith("v1.")
     cidrs = {
         nodes[name]["spec"]["podCIDR"] for name in ("edge1", "edge2")
@@ -121,6 +126,70 @@ def test_what_others_write_on_a_node_stays(site: Site) -> None:
     assert node["metadata"]["labels"]["rack"] == "seven" and node["metadata"]["annotations"]["owner"] == "somebody"
     assert {"key": "dedicated", "value": "yes", "effect": "NoSchedule"} in node["spec"]["taints"]
     site.cluster.kubectl("taint", "node", "edge2", "dedicated-")
+
+
+# The kubelet port
+
+
+def test_kubectl_looks_into_a_pod_at_the_edge(site: Site) -> None:
+    site.cluster.apply(pod("open", command="echo from the edge; exec sleep 100000"))
+    wait_ready(site, "open")
+    assert site.cluster.kubectl("logs", "open") == "from the edge\n"
+    assert site.cluster.kubectl("exec", "open", "--", "sh", "-c", "echo inside") == "inside\n"
+    summary = json.loads(site.cluster.kubectl("get", "--raw", "/api/v1/nodes/edge1/proxy/stats/summary"))
+    assert "open" in [each["podRef"]["name"] for each in summary["pods"]]
+    site.cluster.kubectl("delete", "pod", "open")
+
+
+_STATUS_OF = """
+import http.client, ssl, sys
+context = ssl.create_default_context(cafile=sys.argv[1])
+if len(sys.argv) > 6:
+    context.load_cert_chain(sys.argv[6], sys.argv[7])
+connection = http.client.HTTPSConnection(sys.argv[2], int(sys.argv[3]), context=context, timeout=30)
+connection.request("GET", sys.argv[4], headers={"authorization": sys.argv[5]} if sys.argv[5] else {})
+print(connection.getresponse().status)
+"""
+
+
+def test_the_cluster_decides_who_uses_a_kubelet_port(site: Site) -> None:
+    """As at a kubelet: by a token, or by a certificate of the cluster."""
+    cluster = site.cluster
+    for name in ("scraper", "visitor"):
+        cluster.kubectl("create", "serviceaccount", name)
+    cluster.kubectl("create", "clusterrole", "scraper", "--verb=get", "--resource=nodes/metrics")
+    cluster.kubectl(
+        "create", "clusterrolebinding", "scraper", "--clusterrole=scraper", "--serviceaccount=default:scraper"
+    )
+    bearer = {name: "Bearer " + cluster.kubectl("create", "token", name).strip() for name in ("scraper", "visitor")}
+    node = cluster.json("get", "node", "edge1")["status"]
+
+    def status(path: str, authorization: str = "", *certificate: str) -> int:
+        port = str(node["daemonEndpoints"]["kubeletEndpoint"]["Port"])
+        arguments = [
+            str(cluster.identities.kubelets.ca),
+            node["addresses"][0]["address"],
+            port,
+            path,
+            authorization,
+        ]
+        return int(site.cloud.run("/usr/bin/python3", "-c", _STATUS_OF, *arguments, *certificate))
+
+    until(
+        lambda: status("/metrics/resource", bearer["scraper"]) == 200,
+        timeout=60,
+        what="the role is known",
+        interval=5.0,
+    )
+    assert status("/pods", bearer["scraper"]) == status("/metrics/resource", bearer["visitor"]) == 403
+    assert status("/metrics/resource") == status("/metrics/resource", bearer["scraper"] + "x") == 401
+    assert status("/metrics/resource", "Basic YTpi") == 401
+
+    def by_certificate(user: str, *groups: str) -> int:
+        issued = cluster.identities.cluster.issue(user, groups=groups, file=f"{user}-at-the-port")
+        return status("/pods", "", str(issued.cert), str(issued.key))
+
+    assert by_certificate("root", "system:masters") == 200 and by_certificate("jane", "developers") == 403
 
 
 # Pods

@@ -17,20 +17,17 @@ class KubeletEndpoint:
 
 
 def with_endpoint(status: Mapping[str, Any], endpoint: KubeletEndpoint | None) -> dict[str, Any]:
-    """A reported status, with that address before its own. Its hostname goes: an API server may be set to prefer hostnames, and that of an
+    """A reported status, with that address before its own, and as its hostname: an API server may be set to prefer hostnames, and that of an
     edge machine is known nowhere in the cluster. None: as it is."""
     if endpoint is None:
         return dict(status)
-    ours = {"type": "InternalIP" if _is_address(endpoint.host) else "Hostname", "address": endpoint.host}
-    reported = status.get("addresses") or ()
-    others = [
-        a
-        for a in reported
-        if isinstance(a, Mapping) and a.get("type") != "Hostname" and a.get("address") != endpoint.host
-    ]
+    host = endpoint.host
+    reported = (a for a in status.get("addresses") or () if isinstance(a, Mapping))
+    own = [a for a in reported if a.get("type") != "Hostname" and a.get("address") != host]
+    ours = [{"type": "InternalIP", "address": host}] if _is_address(host) else []
     return {
         **status,
-        "addresses": [ours, *others],
+        "addresses": [*ours, *own, {"type": "Hostname", "address": host}],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": endpoint.port}},
     }
 

@@ -48,6 +48,7 @@ class Site:
     def start_cloud(self, tenants: Sequence[str]) -> None:
         """Returns when it can be administrated."""
         config = self.directory / "cloud.yaml"
+        serving = self.cluster.identities.kubelets.issue("cloud", hosts=[ADDRESS], file="serving")
         config.write_text(
             json.dumps(
                 {
@@ -55,7 +56,7 @@ class Site:
                     "advertise": [ADDRESS],
                     "tenants": list(tenants),
                     "listeners": {"api": {"port": 7443}, "web": {"port": 80}},
-                    "kubelets": {"enable": True},
+                    "kubelets": {"enable": True, "certFile": str(serving.cert), "keyFile": str(serving.key)},
                     "paths": {"state": str(self.directory / "state"), "run": str(self.directory / "run")},
                 }
             )
