@@ -1,6 +1,8 @@
 """AppEngine alone on one host, for tests: a real store, a real runtime, no cloud.
 
-    python -m tests.kit.engine_host '{"root": ..., "node": ...}'
+    python -m tests.kit.engine_host '{"root": ..., "cgroup": ...}'
+
+"pod_cidr": another one than 10.244.1.0/24; "kubelet": {"port": ..., "cert": ..., "key": ..., "ca": ...}: its kubelet API over TLS.
 
 stdin, one JSON a line: {"put": key, "value": object} {"delete": key} {"logs": [ns, pod, container]}
 stdout, one JSON a line: {"ready": true}, {"key": key, "value": object or null} for each change below /reported/, {"logs": text}
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,9 @@ from kubeedge.appengine.images.service import EmbeddedImages
 from kubeedge.appengine.images.store import ImageStore
 from kubeedge.appengine.module import AppEngine, AppEngineSettings
 from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
+from kubeedge.appengine.server import KubeletServer
 from kubeedge.conditions.module import ConditionReporter
+from kubeedge.pki import trust
 from kubeedge.store.model import ChangeKind
 from kubeedge.store.sqlite import open_sqlite
 
@@ -37,7 +42,7 @@ async def main(config: dict[str, Any]) -> None:
     images = EmbeddedImages(ImageStore(state / "images"))
     runtime = EmbeddedRuntime(
         EmbeddedSettings(
-            root=state, run=run, node="edge1", pod_cidr="10.244.1.0/24", cgroup_prefix=config["cgroup"],
+            root=state, run=run, node="edge1", pod_cidr=config.get("pod_cidr", "10.244.1.0/24"), cgroup_prefix=config["cgroup"],
             cni_bin_dirs=("/usr/lib/cni",),
         ),
         images,
@@ -59,6 +64,11 @@ async def main(config: dict[str, Any]) -> None:
     await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
     if running.done():
         running.result()
+    if kubelet := config.get("kubelet"):
+        context = trust.server_context(
+            Path(kubelet["cert"]), Path(kubelet["key"]), client_ca=Path(kubelet["ca"]), minimum=ssl.TLSVersion.TLSv1_2
+        )
+        await asyncio.start_server(KubeletServer(engine).handle, "0.0.0.0", kubelet["port"], ssl=context)
     say(ready=True, runtime=runtime.version)
     commands = asyncio.StreamReader(1 << 20)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)

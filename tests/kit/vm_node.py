@@ -1,9 +1,9 @@
 """A node of a real cluster that is no edge node: the AppEngine alone, told by the API server what to run. For pods of the cloud side.
 
-    python -m tests.kit.vm_node '{"kubeconfig": ..., "node": "vm1", "root": ..., "cgroup": ...}'
+    python -m tests.kit.vm_node '{"kubeconfig": ..., "node": "vm1", "address": ..., "root": ..., "cgroup": ...}'
 
 It does what a test needs of a kubelet and no more: pods with their ConfigMaps and Secrets, status, deletion, by polling with its own
-identity. It prints "ready" once; it ends with its host.
+identity; logs and exec are the AppEngine's own (tests/kit/engine_host.py). It prints "ready" once; it ends with its host.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _MERGE = "application/merge-patch+json"
 
 
 class VmNode:
-    def __init__(self, config: dict[str, str]) -> None:
-        self.name = config["node"]
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.name, self.address = config["node"], config["address"]
         self.cluster = Cluster(Path(config["kubeconfig"]))
         self.engine = subprocess.Popen(
-            [sys.executable, "-m", "tests.kit.engine_host", json.dumps({k: config[k] for k in ("root", "cgroup")})],
+            [sys.executable, "-m", "tests.kit.engine_host", json.dumps(config)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.told: dict[str, str] = {}  # key -> what the engine was told
@@ -58,7 +58,11 @@ class VmNode:
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.name}}
         self.cluster.request("POST", "/api/v1/nodes", node)
         quantities = {"cpu": "2", "memory": "4Gi", "pods": "20", "ephemeral-storage": "10Gi"}
-        self._patch_status(capacity=quantities, allocatable=quantities, conditions=[_ready()])
+        self._patch_status(
+            capacity=quantities, allocatable=quantities, conditions=[_ready()],
+            addresses=[{"type": "InternalIP", "address": self.address}, {"type": "Hostname", "address": self.address}],
+            daemonEndpoints={"kubeletEndpoint": {"Port": 10250}},
+        )  # fmt: skip
 
     def _keep_ready(self) -> None:
         """A node that says nothing for 50 s is tainted, and nothing is scheduled to it."""

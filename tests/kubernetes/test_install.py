@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kubeedge.appengine.runtime import cgroups
 from kubeedge_cloud.install import permissions
-from tests.kit import cloud_image
+from tests.kit import cloud_image, images
 from tests.kit.cluster import KubernetesCluster
+from tests.kit.cluster.site import IMAGE
 from tests.kit.topology import Host, Topology, until
 from tests.kit.upstream import build
 from tests.kubernetes.vm import vm_node
@@ -26,6 +32,7 @@ pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "cloud/chart/kubeedge"
 VM = "203.0.113.20"
+PODS = "10.99.1.0/24"  # on it
 #: there is neither a load balancer nor a provisioner of volumes
 VALUES = "expose.type=ClusterIP,store.persistence.enabled=false"
 #: everything that the cloud side may come to import, in an image that has no more than that
@@ -36,6 +43,23 @@ for found in pkgutil.walk_packages(kubeedge_cloud.__path__, "kubeedge_cloud."):
         importlib.import_module(found.name)
 import aetcd, bz2, decimal, kubernetes.config, kubernetes.stream, lzma, multiprocessing, sqlite3, ssl, uuid, zoneinfo
 assert ssl.create_default_context().get_ca_certs()
+"""
+_POD = {
+    "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "there"},
+    "spec": {
+        "nodeName": "cam7", "terminationGracePeriodSeconds": 1,
+        "containers": [
+            {"name": "c", "image": IMAGE, "command": ["sh", "-c", "echo at the edge; exec sleep 100000"]}
+        ],
+    },
+}  # fmt: skip
+#: a visitor at the kubelet port of cam7; whose certificate that is the pod's own authority says
+_ASK = """
+import http.client, ssl, sys
+context = ssl.create_default_context(cafile="/var/lib/kubeedge/cloud/pki/ca.crt")
+connection = http.client.HTTPSConnection("127.0.0.1", 20250, context=context, timeout=30)
+connection.request("GET", "/pods", headers={"authorization": "Bearer " + sys.argv[1]})
+print(connection.getresponse().status)
 """
 ACCOUNT = "system:serviceaccount:kubeedge:kubeedge-cloud"
 
@@ -50,6 +74,36 @@ _AUDIT = {
 class Site:
     cluster: KubernetesCluster
     vm: Host
+    machine: Host  # that joins
+
+    @contextmanager
+    def edge(self, cloud: str, token: str) -> Iterator[None]:
+        """The machine as the node cam7; the cloud side's pod has the address `cloud`, and the name cloud.test."""
+        root = Path(tempfile.mkdtemp(prefix=f"kbi{os.getpid()}"))  # the path of a socket must be short
+        program = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "kubeedge"]
+        cgroup = f"{root.name}-cam7"
+        try:
+            (root / "hosts").write_text(f"127.0.0.1 localhost\n{cloud} cloud.test\n")
+            self.machine.run("mount", "--bind", str(root / "hosts"), "/etc/hosts")
+            for part in ("etc/kubeedge", "var/lib/kubeedge/edge/images/preload"):
+                (root / part).mkdir(parents=True)
+            images.build(root / "var/lib/kubeedge/edge/images/preload/demo.tar", IMAGE)
+            parts = {"state": "var/lib/kubeedge/edge", "run": "run", "pki": "etc/kubeedge/pki", "logs": "var/log/pods"}
+            config = {
+                "kind": "EdgeCore", "paths": {what: str(root / path) for what, path in parts.items()},
+                "modules": {"appengine": {"cgroupPrefix": cgroup}},
+            }  # fmt: skip
+            (root / "etc/kubeedge/kubeedge.yaml").write_text(json.dumps(config))
+            where = ["--root-dir", str(root)]
+            join = ["join", "--name", "cam7", "--token", token, "cloud.test:10002", "--no-start"]
+            self.machine.run(*program, *join, *where)
+            agent = self.machine.spawn(*program, "edge", *where, log=root / "agent.log")
+            yield
+            self.machine.stop(agent, timeout=60)
+        finally:
+            self.machine.power_cut()
+            cgroups.kill_and_remove(cgroup)
+            shutil.rmtree(root, ignore_errors=True)
 
     def kubeedge(self, *arguments: str, user: Path | None = None, status: int = 0) -> str:
         """What it said on both streams; its exit status has to be `status`."""
@@ -89,29 +143,26 @@ class Site:
         return self.vm.running(b"kubeedge\0cloud\0--config")
 
 
-def test_a_machine_joins_the_cluster_by_the_rights_of_the_table(site: Site, tmp_path: Path) -> None:
-    """As a Node of it. The API server's audit log says what was asked for, what was refused, and what nobody asked for."""
+def test_a_machine_joins_the_cluster_and_runs_a_pod_by_the_rights_of_the_table(site: Site) -> None:
+    """init, gettoken, join, and kubectl. The API server's audit log says what was asked for, what was refused, and what nobody asked for."""
     site.kubeedge("init", "--advertise", "cloud.test", "--set", VALUES)
     (pid,) = site.processes()
     (pod,) = site.pods()
-    (tmp_path / "hosts").write_text(f"127.0.0.1 localhost\n{pod['status']['podIP']} cloud.test\n")
-    site.vm.run("mount", "--bind", str(tmp_path / "hosts"), "/etc/hosts")
-    token = inside(pid, "/usr/bin/kubeedge", "token", "create", "--node", "cam7").strip()
-    join = [
-        sys.executable,
-        "-m",
-        "kubeedge",
-        "join",
-        "--name",
-        "cam7",
-        "--token",
-        token,
-        "cloud.test:10002",
-        "--no-start",
-    ]
-    site.vm.run("env", f"PYTHONPATH={ROOT}", *join, "--root-dir", str(tmp_path / "cam7"))
-    labels = site.cluster.json("get", "node", "cam7")["metadata"]["labels"]
-    assert "node-role.kubernetes.io/edge" in labels
+    token = re.search(r"^[0-9a-f]{64}\.\w{6}\.\w+$", said := site.kubeedge("gettoken", "--node", "cam7"), re.MULTILINE)
+    assert token, said
+    with site.edge(pod["status"]["podIP"], token[0]):
+        site.cluster.kubectl("wait", "--for=condition=Ready", "node/cam7", "--timeout=60s", timeout=90)
+        node = site.cluster.json("get", "node", "cam7")
+        assert "node-role.kubernetes.io/edge" in node["metadata"]["labels"]
+        assert node["status"]["addresses"][0]["address"] == pod["status"]["podIP"]
+        site.cluster.apply(_POD)
+        site.cluster.kubectl("wait", "--for=condition=Ready", "pod/there", "--timeout=60s", timeout=90)
+        assert site.cluster.kubectl("logs", "there") == "at the edge\n"
+        assert site.cluster.kubectl("exec", "there", "--", "sh", "-c", "echo inside") == "inside\n"
+        site.cluster.kubectl("create", "serviceaccount", "visitor")
+        visitor = site.cluster.kubectl("create", "token", "visitor").strip()
+        assert inside(pid, "/usr/bin/python3", "-I", "-c", _ASK, visitor).strip() == "403"
+        site.cluster.kubectl("delete", "pod", "there", timeout=120)
     inside(pid, "/usr/bin/kubeedge", "node", "remove", "cam7")
     until(
         lambda: not site.cluster.kubectl("get", "node", "cam7", "--ignore-not-found"), timeout=60, what="the Node to go"
@@ -149,15 +200,21 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, image: Path) -> Iterator[Site]:
     with Topology() as net:
-        control, vm = net.host("control"), net.host("vm")
+        control, vm, machine = net.host("control"), net.host("vm"), net.host("machine")
         net.wire(control, "203.0.113.10/24", vm, f"{VM}/24")
+        net.wire(machine, "192.0.2.2/24", vm, "192.0.2.1/24")
+        for host, router in ((control, VM), (machine, "192.0.2.1")):
+            host.run("ip", "route", "add", PODS, "via", router)
+        vm.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
         directory = tmp_path_factory.mktemp("kubernetes")
         (directory / "audit.yaml").write_text(json.dumps(_AUDIT))
         audit = [f"--audit-policy-file={directory}/audit.yaml", f"--audit-log-path={directory}/audit.log"]
-        cluster = KubernetesCluster(control, directory, address="203.0.113.10", options={"kube-apiserver": audit})
+        # kubelets' certificates are of any authority, as kubeadm has it
+        options = {"kube-apiserver": [*audit, "--kubelet-certificate-authority="]}
+        cluster = KubernetesCluster(control, directory, address="203.0.113.10", options=options)
         cluster.start()
-        with vm_node(cluster, vm, directory / "vm", image):
-            yield Site(cluster, vm)
+        with vm_node(cluster, vm, VM, directory / "vm", image):
+            yield Site(cluster, vm, machine)
 
 
 @pytest.fixture(autouse=True)

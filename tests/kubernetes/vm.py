@@ -18,15 +18,25 @@ ROOT = Path(__file__).parents[2]
 
 @contextmanager
 def vm_node(
-    cluster: KubernetesCluster, host: Host, directory: Path, archive: Path, name: str = "vm1"
+    cluster: KubernetesCluster, host: Host, address: str, directory: Path, archive: Path, name: str = "vm1"
 ) -> Iterator[Host]:
-    """`host` as the node `name` of the cluster, with the image of `archive`."""
+    """`host`, which has that address, as the node `name` of the cluster, with the image of `archive`. Its pods are in 10.99.1.0/24."""
     preload = directory / "state/images/preload"
     preload.mkdir(parents=True)
     (preload / archive.name).symlink_to(archive)
     cgroup = f"kb-vm{os.getpid()}"
     kubeconfig = cluster.kubeconfig(f"system:node:{name}", ["system:nodes"])
-    config = {"kubeconfig": str(kubeconfig), "node": name, "root": str(directory), "cgroup": cgroup}
+    serving = cluster.identities.kubelets.issue(name, hosts=[address], file=name)
+    kubelet = {
+        "port": 10250,
+        "cert": str(serving.cert),
+        "key": str(serving.key),
+        "ca": str(cluster.identities.cluster.ca),
+    }
+    config = {
+        "kubeconfig": str(kubeconfig), "node": name, "address": address, "root": str(directory), "cgroup": cgroup,
+        "pod_cidr": "10.99.1.0/24", "kubelet": kubelet,
+    }  # fmt: skip
     log = directory / "vm.log"
     host.spawn("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tests.kit.vm_node", json.dumps(config), log=log)
     try:
