@@ -40,22 +40,26 @@ class FencedClient(ForwardingClient):
         return FencedClient(self._remote.as_node(node), self._leads)
 
     async def create(self, resource: Resource, namespace: str, obj: Object) -> Object:
+        """Raises ObjectModified once another process leads."""
         await self._check()
         return await super().create(resource, namespace, obj)
 
     async def update(self, resource: Resource, namespace: str, obj: Object, *, subresource: str = "") -> Object:
+        """Raises ObjectModified once another process leads."""
         await self._check()
         return await super().update(resource, namespace, obj, subresource=subresource)
 
     async def merge_patch(
         self, resource: Resource, namespace: str, name: str, patch: Object, *, subresource: str = ""
     ) -> Object:
+        """Raises ObjectModified once another process leads."""
         await self._check()
         return await super().merge_patch(resource, namespace, name, patch, subresource=subresource)
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, *, grace_period: int | None = None, uid: str = ""
     ) -> None:
+        """Raises ObjectModified once another process leads."""
         await self._check()
         await super().delete(resource, namespace, name, grace_period=grace_period, uid=uid)
 
