@@ -1,0 +1,173 @@
+"""The kubelet ports with real TLS on loopback: tenants with clusters of their own, and one without."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from kubeedge.api.client import Resource
+from kubeedge.api.names import NodeName, Object, TenantId
+from kubeedge.api.status import ServerUnavailable
+from kubeedge.errors import PeerError
+from kubeedge.kit.http1 import Connection, Request, Response, serve_connection, text_response
+from kubeedge.pki import trust
+from kubeedge.store.memory import MemoryStore
+from kubeedge_cloud.kubelets import module
+from kubeedge_cloud.kubelets.core import port_of
+from kubeedge_cloud.kubelets.module import KubeletPorts, KubeletPortsSettings
+from kubeedge_cloud.kubelets.requests import Streams
+from kubeedge_cloud.tenants.manager import TenantManager
+from tests.kit.certs import Credentials, TestAuthority
+
+#: of this process alone: the numbers of the ports are given
+ADDRESS = f"127.{1 + (os.getpid() >> 16) % 126}.{os.getpid() >> 8 & 255}.{1 + os.getpid() % 254}"
+ACME, BOLT, PLAIN, NODE = TenantId("acme"), TenantId("bolt"), TenantId("plain"), NodeName("edge1")
+
+
+class Cluster:
+    """Believes one authority, and allows its users what they want; `away`: it answers nothing."""
+
+    def __init__(self, authority: TestAuthority) -> None:
+        self.authority = authority
+        self.away = False
+        self.asked = asyncio.Event()
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Object:
+        self.asked.set()
+        if self.away:
+            raise ServerUnavailable("away")
+        assert (resource.plural, namespace, name) == ("configmaps", "kube-system", "extension-apiserver-authentication")
+        return {"data": {"client-ca-file": self.authority.ca.read_text()}}
+
+    async def create(self, resource: Resource, namespace: str, obj: Object) -> Object:
+        return {"status": {"allowed": obj["spec"].get("user") == "jane", "authenticated": False}}
+
+
+class World:
+    def __init__(self, directory: Path) -> None:
+        self.authorities = {name: TestAuthority(directory, f"{name} CA") for name in (ACME, BOLT)}
+        self.clusters = {name: Cluster(authority) for name, authority in self.authorities.items()}
+        self.server = TestAuthority(directory, "server CA")
+        self.serving = self.server.issue("cloud", hosts=[ADDRESS])
+        self.tenants = TenantManager(MemoryStore())
+        self.ports: dict[TenantId, int] = {}
+        self.reached: list[TenantId] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        for name in (ACME, BOLT, PLAIN):
+            tenant = await self.tenants.ensure_tenant(name)
+            node = await self.tenants.ensure_node(name, NODE, "1")
+            self.ports[name] = port_of(20250, 4, tenant.number, node.number) or 0
+        settings = KubeletPortsSettings(address=ADDRESS, first=20250, nodes=4, clients=("apiserver",))
+        served = KubeletPorts(settings, self.tenants, self._connect, self._context, self._cluster_of)
+        ready = asyncio.Event()
+        running = asyncio.create_task(served.run(ready))
+        try:
+            async with asyncio.timeout(60):
+                await ready.wait()
+            yield
+        finally:
+            for task in (running, *self._tasks):
+                task.cancel()
+            await asyncio.gather(running, *self._tasks, return_exceptions=True)
+
+    def certificate(self, of: TenantId, name: str) -> Credentials:
+        return self.authorities[of].issue(name, file=f"{of}-{name}")
+
+    async def status(self, at: TenantId, certificate: Credentials | None = None) -> int:
+        """0: no connection, or it was closed."""
+        context = trust.client_context(self.server.ca)
+        if certificate is not None:
+            context.load_cert_chain(certificate.cert, certificate.key)
+        try:
+            streams = await asyncio.open_connection(ADDRESS, self.ports[at], ssl=context)
+            connection = Connection(*streams)
+            answer = await connection.request("GET", "/healthz", [("host", "x")])
+            await answer.read(1000)
+            await connection.close()
+            return answer.status
+        except (OSError, EOFError, PeerError):  # ssl.SSLError is an OSError
+            return 0
+
+    async def until(self, at: TenantId, certificate: Credentials, status: int) -> None:
+        async with asyncio.timeout(60):
+            while await self.status(at, certificate) != status:
+                await asyncio.sleep(0.02)
+
+    def _context(self, authorities: str) -> ssl.SSLContext | None:
+        if not authorities:
+            return None
+        context = trust.server_context(self.serving.cert, self.serving.key, client_ca=self.server.ca)
+        context.load_verify_locations(cadata=authorities)
+        return context
+
+    async def _cluster_of(self, tenant: TenantId) -> Any:
+        return self.clusters.get(tenant)
+
+    async def _connect(self, tenant: TenantId, node: NodeName) -> Streams:
+        self.reached.append(tenant)
+        ours, theirs = socket.socketpair()
+
+        async def answer(request: Request) -> Response:
+            return text_response(200, "ok")
+
+        streams = await asyncio.open_connection(sock=theirs)
+        self._tasks.append(asyncio.create_task(serve_connection(*streams, answer)))
+        return await asyncio.open_connection(sock=ours)
+
+
+def test_who_comes_in_is_said_by_the_cluster_of_the_tenant(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path)
+        async with world.running():
+            for name in (ACME, BOLT):
+                await world.until(name, world.certificate(name, "apiserver"), 200)
+            world.reached.clear()
+            # the same names, of another tenant's cluster
+            assert await world.status(BOLT, world.certificate(ACME, "apiserver")) == 0
+            assert await world.status(BOLT, world.certificate(ACME, "jane")) == 0
+            assert await world.status(ACME) == 401
+            assert await world.status(ACME, world.certificate(ACME, "joe")) == 403
+            assert not world.reached
+            assert await world.status(ACME, world.certificate(ACME, "jane")) == 200 and world.reached == [ACME]
+            assert await world.status(PLAIN, world.certificate(ACME, "apiserver")) == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_cluster_that_is_away_keeps_nobody_else_waiting(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path)
+        world.clusters[ACME].away = True
+        async with world.running():
+            await world.until(BOLT, world.certificate(BOLT, "apiserver"), 200)
+            await world.clusters[ACME].asked.wait()
+            assert await world.status(ACME, world.certificate(ACME, "apiserver")) == 0
+            world.clusters[ACME].away = False
+            await world.until(ACME, world.certificate(ACME, "apiserver"), 200)
+
+    asyncio.run(scenario())
+
+
+def test_another_authority_of_the_cluster_is_taken_over(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(module, "_REFRESH", 0.05)
+
+    async def scenario() -> None:
+        world = World(tmp_path)
+        async with world.running():
+            old = world.certificate(ACME, "apiserver")
+            await world.until(ACME, old, 200)
+            (new := tmp_path / "new").mkdir()
+            world.authorities[ACME] = world.clusters[ACME].authority = TestAuthority(new, "acme CA")
+            await world.until(ACME, world.certificate(ACME, "apiserver"), 200)
+            assert await world.status(ACME, old) == 0
+
+    asyncio.run(scenario())
