@@ -3,7 +3,7 @@
 Writers queue; the thread takes some of what waits, decides the transactions in order inside one SQLite transaction, and answers all
 of them after its one fsync. A transaction that changes nothing writes nothing.
 
-Lives elsewhere: which of those that wait come next (turns.py), what a transaction means (core.py), statements (sqlite_history.py), what a commit changes for readers (sqlite.py).
+Lives elsewhere: copying the log into the file (checkpointer.py), which of those that wait come next (turns.py), what a transaction means (core.py), statements (sqlite_history.py), what a commit changes for readers (sqlite.py).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from kubeedge.api import keys
 from kubeedge.api.names import Revision
 from kubeedge.errors import KubeEdgeError, Misuse
 from kubeedge.store import sqlite_history as history
+from kubeedge.store.checkpointer import Checkpointer, pages
 from kubeedge.store.core import Outcome, evaluate
 from kubeedge.store.model import Compare, Delete, Op, Put, TxnResult
 from kubeedge.store.sealing import Values
@@ -87,6 +88,9 @@ class Writer:
         self._turns: Turns[WriteRequest | Job | None] = Turns()  # the thread's own: what it has taken from the queue
         self._unanswered = 0  # requests in the queue or at the thread
         self._closed = False
+        self._checkpointer: Checkpointer | None = (
+            None  # while the thread runs; without it SQLite makes checkpoints in commits
+        )
         self._thread = threading.Thread(target=self._work, name=f"store {path.name}", daemon=True)
 
     @property
@@ -96,6 +100,8 @@ class Writer:
 
     def start(self) -> None:
         """The connection belongs to the thread from here on."""
+        self._checkpointer = Checkpointer(self.path)
+        self.db.execute("PRAGMA wal_autocheckpoint = 0")
         self._thread.start()
 
     async def transact(
@@ -119,7 +125,12 @@ class Writer:
         """What was queued is still written; then the connection belongs to who made it."""
         self._closed = True
         self._put(None)
-        await self._loop.run_in_executor(None, self._thread.join)
+        await self._loop.run_in_executor(None, self._join)
+
+    def _join(self) -> None:
+        self._thread.join()
+        if self._checkpointer is not None:
+            self._checkpointer.stop()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -185,6 +196,13 @@ class Writer:
             answers = [(request, error) for request in group]
         faults.at("store.commit.after_fsync")
         self._post(lambda: self._answer(answers))
+        self._checkpoint(answers)
+
+    def _checkpoint(self, answers: Answers) -> None:
+        if self._checkpointer is not None:
+            changes = [c for _, answer in answers if not isinstance(answer, BaseException) for c in answer.changes]
+            self._checkpointer.written(pages(sum(len(c.value) for c in changes), len(changes)))
+            self._checkpointer.catch_up(self.db)
 
     def _decide(self, group: list[WriteRequest]) -> Answers:
         answers: list[tuple[WriteRequest, Outcome | BaseException]] = []
@@ -219,6 +237,7 @@ class Writer:
             error = translate(exc, self.path)
             self._post(lambda: None if job.future.done() else job.future.set_exception(error))
         else:
+            self._checkpoint(())
             self._post(lambda: None if job.future.done() else job.future.set_result(None))
 
     def _roll_back(self) -> None:
