@@ -76,7 +76,7 @@ class EtcdStore:
         self._written = Revision(0)  # the highest at which we changed something
         self._compacted = Revision(0)  # as far as this process has heard
         self._feed = Feed(self._members, self._namespace, self._told, self._lost)
-        self._watches = Watches(self._history, lambda: self._compacted)
+        self._watches = Watches(self._history, lambda prefix: self._compacted)
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
         #: called once when etcd's history goes back: it was restored from a backup. Watches would wait for revisions of the future then, and

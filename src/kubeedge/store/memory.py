@@ -39,7 +39,7 @@ class MemoryStore:
         self._compacted = Revision(0)
         self._history: dict[str, list[Change]] = {}
         self._log: list[Change] = []  # everything after the compacted revision, in the order in which it was done
-        self._watches = Watches(self._changes, lambda: self._compacted)
+        self._watches = Watches(self._changes, lambda prefix: self._compacted)
         self._leases = Leases()
         self._expiry: asyncio.TimerHandle | None = None
 

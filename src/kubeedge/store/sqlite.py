@@ -23,12 +23,14 @@ from pathlib import Path
 from typing import Literal
 
 from kubeedge import faults
+from kubeedge.api.keys import prefix_end
 from kubeedge.api.names import Revision
 from kubeedge.errors import KubeEdgeError, Misuse, NotFound, Unavailable
 from kubeedge.kit import private
 from kubeedge.store import reseal
 from kubeedge.store import sqlite_history as history
 from kubeedge.store.core import MAX_OPS, check, check_range, evaluate
+from kubeedge.store.history_shares import HistoryShares
 from kubeedge.store.leases import Leases
 from kubeedge.store.memory import check_compactable, check_leases, check_readable
 from kubeedge.store.model import (
@@ -118,13 +120,15 @@ class SqliteStore:
             self._reader.execute("PRAGMA query_only = 1")
             self._revision = read_revision(self._reader)
             self._compacted = Revision(int(meta(self._reader, "compacted")))
+            self._shares = HistoryShares(settings.history_bytes, self._revision, history.floors(self._reader))
             self._leases = Leases()
             for lease, ttl in self._reader.execute("SELECT id, ttl FROM leases"):
                 self._leases.restore(lease, ttl, self._loop.time())
             used = self._reader.execute("SELECT max(lease) FROM history WHERE lease != 0").fetchone()[0] or 0
             self._leases.not_below(used + 1)
             undo.pop_all()
-        self._watches = Watches(self._changes, lambda: self._compacted)
+        self._watches = Watches(self._changes, lambda prefix: self._floor(prefix, prefix_end(prefix)))
+        self._due: dict[str, Revision] = {}  # owners with too much history, and how much of it goes
         self._writer = writer(path, db, self._revision, self._committed, self._values)
         self._closed = False
         self._compacting: asyncio.Task[None] | None = None
@@ -156,13 +160,16 @@ class SqliteStore:
             # the revision that we answer with must be possible
             current = self._revision
             at = current if revision is None else revision
-            check_readable(at, current, self._compacted)
+            check_readable(at, current, self._floor(key, end))
             found, count = history.read_range(reader, key, end, self._values, at=at, limit=limit, keys_only=keys_only)
         return RangeResult(found, current, len(found) < count, count)
 
     async def get(self, key: str) -> KeyValue | None:
         found = (await self.range(key)).kvs
         return found[0] if found else None
+
+    def _floor(self, key: str, end: str) -> Revision:
+        return max(self._compacted, self._shares.floor(key, end))
 
     def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncGenerator[WatchBatch, None]:
         return self._watches.watch(prefix, after, progress, lambda: self._revision)
@@ -212,6 +219,7 @@ class SqliteStore:
             if answer.changes:
                 self._revision = answer.revision
                 self._watches.committed(answer.changes, answer.revision)
+                self._due.update(self._shares.committed(answer.changes, answer.revision))
             if not request.future.done():
                 request.future.set_result(TxnResult(answer.succeeded, answer.revision, answer.responses))
         self._maybe_compact()
@@ -229,23 +237,49 @@ class SqliteStore:
             remaining = history.sweep(db, revision)
 
         self._compacted = revision  # readers are refused before rows go
+        self._shares.all_compacted(revision)
         await self._writer.run(lambda db: history.mark_compacted(db, revision, current))
         faults.at("store.compact.after_mark")
         while remaining:
             await self._writer.run(sweep)
 
+    async def _compact_of(self, owner: str, revision: Revision) -> None:
+        """As compact(), of one owner's keys alone."""
+        current = self._revision
+        after = self._shares.compacted(owner, revision) << SHIFT
+
+        def sweep(db: sqlite3.Connection) -> None:
+            nonlocal after
+            after = history.sweep_of(db, owner, after, revision)
+
+        await self._writer.run(lambda db: history.mark_compacted_of(db, owner, revision, current))
+        faults.at("store.compact.after_mark")
+        await self._writer.run(sweep)
+        while after:
+            await self._writer.run(sweep)
+
     def _maybe_compact(self) -> None:
         settings = self._settings
         behind = self._revision - self._compacted
-        if behind < settings.keep_revisions + settings.compact_every or self._closed:
+        long = behind >= settings.keep_revisions + settings.compact_every
+        if self._closed or not (long or self._due):
             return
         if self._compacting is None or self._compacting.done():
-            target = Revision(self._revision - settings.keep_revisions)
+            target = Revision(self._revision - settings.keep_revisions) if long else None
             self._compacting = self._loop.create_task(self._auto_compact(target), name="store compaction")
 
-    async def _auto_compact(self, target: Revision) -> None:
+    async def _auto_compact(self, target: Revision | None) -> None:
         with contextlib.suppress(KubeEdgeError):  # a full disk: tried again after the next commit
-            await self.compact(target)
+            if target is not None:
+                await self.compact(target)
+            while self._due:
+                owner, revision = self._due.popitem()
+                if revision <= self._floor(f"{owner}/", f"{owner}0"):
+                    continue
+                if owner:
+                    await self._compact_of(owner, revision)
+                else:  # what is not a tenant's: all of an edge's store
+                    await self.compact(revision)
 
     # -- leases --------------------------------------------------------------------------------------------------------------
 

@@ -56,6 +56,9 @@ class SqliteSettings:
     keep_revisions: int = (
         10_000  # history kept by automatic compaction: how far a node may be behind without a snapshot
     )
+    history_bytes: int = (
+        64 * 1024 * 1024
+    )  # of one owner, written since its last compaction: beyond, its older half goes sooner
     compact_every: int = 2_000  # revisions between two automatic compactions; each costs a few commits
     keyring: Keyring = Keyring()  # what is encrypted in the file, and with which keys
 

@@ -22,9 +22,11 @@ from kubeedge.api.names import Revision
 from kubeedge.store.core import MAX_OPS, Head
 from kubeedge.store.model import Change, ChangeKind, Delete, Get, KeyValue, Op, Put
 from kubeedge.store.sealing import Plain, Values
-from kubeedge.store.sqlite_file import SHIFT, meta
+from kubeedge.store.sqlite_file import SHIFT, meta, set_meta
 
 _COMPACT_STEP = 500  # rows followed in one commit: a long one would block writers
+_COMPACT_BYTES = 4 * 1024 * 1024  # of their values: the pages of a large one are read when it is deleted
+_FLOOR = "compacted "  # and an owner: a name in the table meta
 _HISTORY_BYTES = 1024 * 1024  # of values, read at once for a watcher that is behind
 _FEW_ROWS = 256  # below a prefix: so many are read by key and sorted, whatever the age of what is asked for
 _MANY = 4  # keys from which on one statement for all of them is cheaper than one each
@@ -94,7 +96,22 @@ def mark_compacted(db: sqlite3.Connection, revision: Revision, current: Revision
     db.execute("UPDATE meta SET value = ? WHERE name = 'compacted'", (revision,))
     # the newest row may be a tombstone that goes: the revision must not go back with it
     db.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'revision'", (current,))
+    db.execute("DELETE FROM meta WHERE name GLOB ? AND value <= ?", (_FLOOR + "*", revision))
     db.execute("COMMIT")
+
+
+def mark_compacted_of(db: sqlite3.Connection, owner: str, revision: Revision, current: Revision) -> None:
+    """One commit: likewise, of one owner alone."""
+    db.execute("BEGIN IMMEDIATE")
+    set_meta(db, _FLOOR + owner, revision)
+    db.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'revision'", (current,))
+    db.execute("COMMIT")
+
+
+def floors(db: sqlite3.Connection) -> dict[str, Revision]:
+    """What was compacted for one owner alone."""
+    found = db.execute("SELECT name, value FROM meta WHERE name GLOB ?", (_FLOOR + "*",))
+    return {name.removeprefix(_FLOOR): Revision(value) for name, value in found}
 
 
 def sweep(db: sqlite3.Connection, revision: Revision) -> bool:
@@ -105,18 +122,41 @@ def sweep(db: sqlite3.Connection, revision: Revision) -> bool:
     """
     top = (revision + 1) << SHIFT
     db.execute("BEGIN IMMEDIATE")
-    added = db.execute(
-        "SELECT id, key, value IS NULL FROM history WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
-        (meta(db, "swept"), top, _COMPACT_STEP),
-    ).fetchall()
-    more = len(added) == _COMPACT_STEP
-    db.executemany("DELETE FROM history WHERE key = ? AND id < ?", [(key, id) for id, key, _ in added])
-    db.executemany("DELETE FROM history WHERE id = ?", [(id,) for id, _, deleted in added if deleted])
-    swept = added[-1][0] if more else top - 1
+    reached = _follow(db, int(meta(db, "swept")), top)
+    swept = reached or top - 1
     db.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'swept'", (swept,))
     db.execute("COMMIT")
     faults.at("store.compact.after_sweep")
-    return more
+    return bool(reached)
+
+
+def sweep_of(db: sqlite3.Connection, owner: str, after: int, revision: Revision) -> int:
+    """One commit: likewise, of one owner's keys, following its rows after the id `after`. The id that it came to; 0: there are no more.
+
+    How far it came is not kept: what is left after a crash goes with the history of all.
+    """
+    top = (revision + 1) << SHIFT
+    db.execute("BEGIN IMMEDIATE")
+    reached = _follow(db, max(after, int(meta(db, "swept"))), top, "AND key > ? AND key < ?", owner + "/", owner + "0")
+    db.execute("COMMIT")
+    faults.at("store.compact.after_sweep")
+    return reached
+
+
+def _follow(db: sqlite3.Connection, after: int, top: int, where: str = "", *bounds: str) -> int:
+    """The id of the last row that was followed; 0: it was the last there is."""
+    rows = db.execute(
+        f"SELECT id, key, value IS NULL, ifnull(length(value), 0) FROM history NOT INDEXED WHERE id > ? AND id < ? {where} ORDER BY id LIMIT ?",
+        (after, top, *bounds, _COMPACT_STEP),
+    ).fetchall()
+    size, many = 0, 0
+    while many < len(rows) and (size < _COMPACT_BYTES):
+        size += rows[many][3]
+        many += 1
+    followed = rows[:many]
+    db.executemany("DELETE FROM history WHERE key = ? AND id < ?", [(key, id) for id, key, _, _ in followed])
+    db.executemany("DELETE FROM history WHERE id = ?", [(id,) for id, _, deleted, _ in followed if deleted])
+    return int(followed[-1][0]) if many < len(rows) or len(rows) == _COMPACT_STEP else 0
 
 
 class HistoryView:

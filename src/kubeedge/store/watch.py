@@ -50,9 +50,9 @@ class _Watcher:
 
 
 class Watches:
-    """All watches of one store."""
+    """All watches of one store. `compacted`: of a prefix, the oldest revision after which its history is there."""
 
-    def __init__(self, history: HistoryReader, compacted: Callable[[], Revision]) -> None:
+    def __init__(self, history: HistoryReader, compacted: Callable[[str], Revision]) -> None:
         self._history = history
         self._compacted = compacted
         self._by_prefix: dict[str, dict[_Watcher, None]] = {}  # dicts for their order: one run is like the next
@@ -103,10 +103,10 @@ class Watches:
         try:
             while not self._closed:
                 if watcher.behind:
-                    if position < self._compacted():
+                    if position < (compacted := self._compacted(prefix)):
                         raise Gone(
-                            f"revision {position} of {prefix!r} has been compacted (up to {self._compacted()})",
-                            compacted=self._compacted(),
+                            f"revision {position} of {prefix!r} has been compacted (up to {compacted})",
+                            compacted=compacted,
                         )
                     if position >= current():  # caught up, or waiting for the future
                         watcher.behind = False
