@@ -283,6 +283,7 @@ class Cloud:
                 EdgeControllerSettings(
                     node_grace=self.config.node_monitor_grace_period, owner=self.owner, kubelet=self._kubelet_endpoint
                 ),
+                limits=lambda tenant: self.usage.of(tenant).limits,
                 cluster_client=self.edge_cluster,
                 member=self.membership,
             ),

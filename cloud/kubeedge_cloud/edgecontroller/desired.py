@@ -7,27 +7,34 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from kubeedge import faults
 from kubeedge.api import keys, meta
 from kubeedge.api.names import NodeName, Object
+from kubeedge.api.resources import NODES
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller.copies import Copies
 from kubeedge_cloud.edgecontroller.referenced import CLOUD
 from kubeedge_cloud.edgecontroller.state import EdgeState
 from kubeedge_cloud.tenants.model import node_key
 
 _OPS = 1000  # in one transaction
+_ROOM = 30.0  # seconds until nodes that wait for room are looked at again
 _AT_ONCE = 64  # nodes that are looked at: what one change means for all of them is few commits then
 
 
 class DesiredState:
-    """`answers` gives the answers that a node has not taken yet, of what it has below desired/; `fence` holds while this process leads."""
+    """`answers` gives the answers that a node has not taken yet, of what it has below desired/; `fence` holds while this process leads; `copies` bounds the
+    bytes of all nodes."""
 
     def __init__(
         self,
         state: EdgeState,
         answers: Callable[[NodeName, dict[str, bytes]], dict[str, bytes]],
         fence: Callable[[], Sequence[Compare]],
+        copies: Copies,
     ) -> None:
         self._state = state
+        self._copies = copies
+        self._refused: dict[NodeName, int] = {}  # keys that did not fit, as was told last
         self._answered = answers
         self._fence = fence
         self._references: dict[NodeName, frozenset[tuple[str, str, str]]] = {}
@@ -38,6 +45,13 @@ class DesiredState:
     def forget(self, name: NodeName) -> None:
         """The node was removed: changes of ConfigMaps and Secrets concern it no longer."""
         self._references.pop(name, None)
+        self._refused.pop(name, None)
+        self._copies.forget(name)
+        self._look_for_room()
+
+    def _look_for_room(self) -> None:
+        for short in self._copies.short():
+            self.queue.add_after(short, _ROOM)
 
     def pod_changed(self, before: Object | None, after: Object | None) -> None:
         """Queues the nodes of the pod before and after, unless only its status has changed."""
@@ -76,14 +90,21 @@ class DesiredState:
             if object_key in references:
                 self.queue.add(name)
 
+    async def begin(self) -> None:
+        """Before the queue runs: count what all nodes have."""
+        for name in self._state.records:
+            self._copies.found(name, (await self._stored(name))[1])
+
+    async def _stored(self, name: NodeName) -> tuple[str, dict[str, bytes]]:
+        """The node's prefix, and what it has below it."""
+        prefix = keys.edge_desired(self._state.tenant, name)
+        found = await self._state.store.range(prefix, keys.prefix_end(prefix))
+        return prefix, {kv.key.removeprefix(prefix): kv.value for kv in found.kvs}
+
     async def _sync_down(self, name: NodeName) -> None:
         if name not in self._state.records:
             return
-        prefix = keys.edge_desired(self._state.tenant, name)
-        have = {
-            kv.key.removeprefix(prefix): kv.value
-            for kv in (await self._state.store.range(prefix, keys.prefix_end(prefix))).kvs
-        }
+        prefix, have = await self._stored(name)
         # from here to the transaction nothing waits: answers to writes go down with what the writes have changed
         foreign = self._state.is_foreign(name)
         pods = [] if foreign else self._state.pods_of(name)
@@ -106,6 +127,7 @@ class DesiredState:
         wanted = core.desired(node, pods, objects, self._state.services)
         wanted |= self._not_known_yet(references, have)
         wanted |= self._answered(name, have)
+        wanted = self._fitting(name, have, wanted)
         ops: list[Op] = [Put(prefix + key, value) for key, value in wanted.items() if have.get(key) != value]
         ops += [Delete(prefix + key) for key in have.keys() - wanted.keys()]
         exists = Compare(node_key(self._state.tenant, name), CompareTarget.VERSION, ">", 0)
@@ -114,6 +136,25 @@ class DesiredState:
             done = await self._state.store.txn((exists, *self._fence()), ops[start : start + _OPS])
             if not done.succeeded:
                 return  # the node was removed meanwhile and must stay removed; or another process leads
+
+    def _fitting(self, name: NodeName, have: Mapping[str, bytes], wanted: dict[str, bytes]) -> dict[str, bytes]:
+        """What the copies of the tenant have room for; the Node says it as an Event when something is refused."""
+        before = self._copies.total
+        fitting = self._copies.fit(name, have, wanted)
+        if self._copies.total < before:
+            self._look_for_room()
+        many = len(fitting.refused)
+        node = self._state.nodes.get("", name)
+        if many and many != self._refused.get(name) and node is not None:
+            message = (
+                f"{many} objects do not fit into what the copies of this tenant's objects on all its nodes may have "
+                f"({self._copies.limit} bytes), the first one is {fitting.refused[0]:.200}"
+            )
+            self._state.recorder.event(
+                NODES, node, "ExceededCopiesQuota", message, component="edgecontroller", warning=True
+            )
+        self._refused[name] = many
+        return dict(fitting.wanted)
 
     def _not_known_yet(self, references: Iterable[tuple[str, str, str]], have: Mapping[str, bytes]) -> dict[str, bytes]:
         """What the node has of data whose state is not known: a cloud that has just started takes nothing away."""

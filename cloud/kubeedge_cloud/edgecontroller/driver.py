@@ -22,6 +22,7 @@ from kubeedge.store.reflector import reflect
 from kubeedge_cloud.controllers.objects import is_deleting
 from kubeedge_cloud.edgecontroller import core, pending_writes
 from kubeedge_cloud.edgecontroller.cluster_nodes import ClusterNodes
+from kubeedge_cloud.edgecontroller.copies import UNLIMITED, Copies
 from kubeedge_cloud.edgecontroller.desired import DesiredState
 from kubeedge_cloud.edgecontroller.leases import Leases
 from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, NodeStatuses
@@ -34,10 +35,16 @@ from kubeedge_cloud.tenants.manager import TenantManager
 
 
 class TenantEdgeController:
-    """`fence` gives compares for its transactions: they fail once another process leads the tenant."""
+    """`fence` gives compares for its transactions: they fail once another process leads the tenant. `limit`: bytes of what all
+    its nodes have."""
 
     def __init__(
-        self, state: EdgeState, tenants: TenantManager, *, fence: Callable[[], Sequence[Compare]] = tuple
+        self,
+        state: EdgeState,
+        tenants: TenantManager,
+        *,
+        fence: Callable[[], Sequence[Compare]] = tuple,
+        limit: Callable[[], int] = lambda: UNLIMITED,
     ) -> None:
         self._state = state
         self._tenants = tenants
@@ -45,7 +52,7 @@ class TenantEdgeController:
         self._nodes = self._make_nodes()
         self._reports = ReportedState(state, self._nodes)
         self._writes = PendingWrites(state, lambda node: self._desired.queue.add(node))
-        self._desired = DesiredState(state, self._writes.answered, fence)
+        self._desired = DesiredState(state, self._writes.answered, fence, Copies(limit))
         self._publications = Publications(state)
 
     def _make_nodes(self) -> NodeStatuses:
@@ -76,6 +83,7 @@ class TenantEdgeController:
                 group.create_task(function(first), name=function.__name__)
             for first in firsts:
                 await first.wait()
+            await self._desired.begin()
             for queue in (self._desired.queue, self._reports.queue, self._nodes.queue, self._writes.queue):
                 group.create_task(queue.run())
             group.create_task(self._publications.queue.run())

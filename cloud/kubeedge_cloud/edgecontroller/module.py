@@ -11,8 +11,10 @@ from typing import Protocol
 
 from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber
+from kubeedge.apiserver.quota import TenantLimits
 from kubeedge.store.model import Store
 from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller.copies import COPIES, UNLIMITED
 from kubeedge_cloud.edgecontroller.driver import TenantEdgeController
 from kubeedge_cloud.edgecontroller.kubelet_endpoint import KubeletEndpoint
 from kubeedge_cloud.edgecontroller.registration import owner_of
@@ -43,7 +45,7 @@ class EdgeControllerSettings:
 
 
 class EdgeController:
-    """`wall` gives seconds since 1970, for the timestamps in objects."""
+    """`wall` gives seconds since 1970, for the timestamps in objects; `limits` what a tenant's objects may have (copies.py)."""
 
     name = "edgecontroller"
 
@@ -55,6 +57,7 @@ class EdgeController:
         settings: EdgeControllerSettings,
         *,
         cluster_client: Callable[[TenantRecord], NodeClients] | None = None,
+        limits: Callable[[TenantId], TenantLimits] | None = None,
         member: Membership | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -65,6 +68,7 @@ class EdgeController:
         self._tenants = tenants
         self._settings = settings
         self._wall = wall
+        self._limits = limits
 
     async def run(self, ready: asyncio.Event) -> None:
         """Serves tenants as they come and go, and stands by for those that another process leads."""
@@ -85,6 +89,14 @@ class EdgeController:
                 owner=owner_of(self._settings.owner, record.name) if cluster else core.EMBEDDED,
                 kubelet=lambda node: self._settings.kubelet(record.number, node.number) if cluster else None,
             )
-            return TenantEdgeController(state, self._tenants, fence=partial(self._member.fence, work)).run(serving)
+            fence = partial(self._member.fence, work)
+            return TenantEdgeController(state, self._tenants, fence=fence, limit=partial(self._limit, record)).run(
+                serving
+            )
 
         await led(self._member, work, run, serving)
+
+    def _limit(self, record: TenantRecord) -> int:
+        if self._limits is None:
+            return UNLIMITED
+        return COPIES * self._limits(record.name).size

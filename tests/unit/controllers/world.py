@@ -18,6 +18,7 @@ from kubeedge.api import keys, meta
 from kubeedge.api.client import Resource
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import DEPLOYMENTS, EVENTS, NODES, PODS, REPLICASETS
+from kubeedge.apiserver.quota import TenantLimits
 from kubeedge.apiserver.registry import Registry
 from kubeedge.errors import NotFound
 from kubeedge.store.memory import MemoryStore
@@ -37,6 +38,7 @@ class World:
     def __init__(self) -> None:
         self.store: Store = MemoryStore()
         self.tenants = TenantManager(self.store, wall=self.wall)
+        self.limits: Callable[[TenantId], TenantLimits] | None = None  # of what nodes' copies are measured by
         self.registries: dict[TenantId, Registry] = {}
         self.agents: dict[tuple[TenantId, NodeName], Agent] = {}
         counter = itertools.count(1)
@@ -59,7 +61,12 @@ class World:
         """The cloud process. Leaving it is a crash: whatever was under way stops where it is."""
         modules = (
             EdgeController(
-                self.store, self.api, self.tenants, EdgeControllerSettings(node_grace=GRACE), wall=self.wall
+                self.store,
+                self.api,
+                self.tenants,
+                EdgeControllerSettings(node_grace=GRACE),
+                limits=self.limits,
+                wall=self.wall,
             ),
             ControllersModule(self.api, self.tenants, wall=self.wall),
         )
