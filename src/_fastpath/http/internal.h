@@ -71,6 +71,8 @@ struct upstream {
 enum { READING, AWAITING_ANSWER, BODY, CLOSING, LOOKING_UP };
 enum { EMPTY, SIZED, CHUNKED, UNTIL_END };
 
+enum { KB_PROXY_NETWORK = 9 }; /* bytes: the version of IP, and an IPv4 address or half of one of IPv6 */
+
 struct session {
     kb_proxy *proxy;
     session *previous, *next;
@@ -85,7 +87,7 @@ struct session {
     uint64_t deadline, left;
     kb_chunks chunks;
     char peer[INET6_ADDRSTRLEN];
-    uint8_t network[9]; /* version of IP, and what its connections count for */
+    uint8_t network[KB_PROXY_NETWORK]; /* what its connections count for */
 };
 
 typedef struct lookup {

@@ -39,27 +39,79 @@ static void name_peer(session *s, const struct sockaddr_storage *from)
 
 /* Connections count for the client's network: an IPv4 address, also when IPv6 carries it; of IPv6 the /64, in which one customer has as
  * many addresses as he likes. kubeedge.kit.client_network has the same rule. */
-static void find_network(session *s, const struct sockaddr_storage *from)
+static void find_network(uint8_t network[KB_PROXY_NETWORK], const struct sockaddr_storage *from)
 {
     const struct in6_addr *six = &((const struct sockaddr_in6 *)from)->sin6_addr;
-    memset(s->network, 0, sizeof s->network);
-    s->network[0] = 4;
+    memset(network, 0, KB_PROXY_NETWORK);
+    network[0] = 4;
     if (from->ss_family != AF_INET6)
-        memcpy(s->network + 1, &((const struct sockaddr_in *)from)->sin_addr, 4);
+        memcpy(network + 1, &((const struct sockaddr_in *)from)->sin_addr, 4);
     else if (IN6_IS_ADDR_V4MAPPED(six))
-        memcpy(s->network + 1, six->s6_addr + 12, 4);
+        memcpy(network + 1, six->s6_addr + 12, 4);
     else {
-        s->network[0] = 6;
-        memcpy(s->network + 1, six->s6_addr, 8);
+        network[0] = 6;
+        memcpy(network + 1, six->s6_addr, 8);
     }
 }
 
-static uint32_t connections_of(const kb_proxy *proxy, const session *client)
+static uint32_t connections_of(const kb_proxy *proxy, const uint8_t network[KB_PROXY_NETWORK])
 {
     uint32_t count_of = 0;
     for (const session *s = proxy->sessions; s; s = s->next)
-        count_of += !memcmp(s->network, client->network, sizeof s->network);
+        count_of += !memcmp(s->network, network, KB_PROXY_NETWORK);
     return count_of;
+}
+
+/* The connections of one network. */
+typedef struct {
+    session *idle; /* the one that has waited for a request for longest */
+    uint32_t count, idle_count;
+} tally;
+
+static tally *tally_of(tally *table, size_t mask, const session *s)
+{
+    uint32_t hash = 2166136261u;
+    for (size_t i = 0; i < KB_PROXY_NETWORK; i++)
+        hash = (hash ^ s->network[i]) * 16777619u;
+    size_t at = hash & mask;
+    /* `idle` of a network that has no idle one is any of its connections: it names the network */
+    while (table[at].count && memcmp(table[at].idle->network, s->network, KB_PROXY_NETWORK))
+        at = (at + 1) & mask;
+    return &table[at];
+}
+
+/* For a newcomer when all are taken: an idle connection of the network that has the most of these, if that has more than his own would have.
+ * NULL: nobody gives way. One pass over all, whatever their networks are: newcomers may come fast. */
+static session *to_displace(const kb_proxy *proxy, const uint8_t newcomer[KB_PROXY_NETWORK])
+{
+    size_t size = 64;
+    while (size < 2 * (size_t)proxy->counters.connections)
+        size *= 2;
+    tally *table = calloc(size, sizeof *table), *most = NULL;
+    if (!table)
+        return NULL;
+    for (session *s = proxy->sessions; s; s = s->next) {
+        tally *of = tally_of(table, size - 1, s);
+        if (!of->count++)
+            of->idle = s;
+        if (s->state != READING || !kb_proxy_conn_flushed(s->client))
+            continue;
+        if (!of->idle_count++ || s->deadline < of->idle->deadline)
+            of->idle = s;
+        if (!most || of->idle_count > most->idle_count)
+            most = of;
+    }
+    session *found = most && most->count > connections_of(proxy, newcomer) + 1 ? most->idle : NULL;
+    free(table);
+    return found;
+}
+
+static int make_room(kb_proxy *proxy, const uint8_t newcomer[KB_PROXY_NETWORK])
+{
+    session *s = kb_proxy_full(proxy) ? to_displace(proxy, newcomer) : NULL;
+    if (s)
+        kb_proxy_session_end(s, 0);
+    return !kb_proxy_full(proxy);
 }
 
 static void on_listener(kb_watch *watch, uint32_t events)
@@ -78,7 +130,9 @@ static void on_listener(kb_watch *watch, uint32_t events)
             }
             return;
         }
-        proxy_conn *x = kb_proxy_full(proxy) ? NULL : kb_proxy_conn_tcp(proxy->plane, fd);
+        uint8_t network[KB_PROXY_NETWORK];
+        find_network(network, &from);
+        proxy_conn *x = make_room(proxy, network) ? kb_proxy_conn_tcp(proxy->plane, fd) : NULL;
         session *s = x ? kb_proxy_session_new(proxy, x) : NULL;
         if (!s) {
             if (x)
@@ -89,8 +143,8 @@ static void on_listener(kb_watch *watch, uint32_t events)
         }
         keep_alive(fd);
         name_peer(s, &from);
-        find_network(s, &from);
-        if (connections_of(proxy, s) > proxy->limits.per_client) {
+        memcpy(s->network, network, sizeof network);
+        if (connections_of(proxy, network) > proxy->limits.per_client) {
             kb_proxy_session_end(s, 1);
             continue;
         }

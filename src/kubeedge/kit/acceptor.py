@@ -42,6 +42,10 @@ class Accepted:
         """Whose it is. A refusal: this one has too many, and the connection is to be closed. Again for the same connection: nothing."""
         return self._acceptor.authenticated(self._number, tenant, identity, most)
 
+    def rests(self, resting: bool) -> None:
+        """It waits for a request, or does so no longer: meanwhile it may give way to others."""
+        self._acceptor.limiter.rests(self._number, resting)
+
     def ended(self) -> None:
         """Idempotent."""
         self._acceptor.ended(self._number)

@@ -7,6 +7,7 @@ client network (an IPv4 address, a /64 of IPv6), what is authenticated by identi
 behind one address come in as fast as handshakes can be done, one after the other.
 
 When a stage is full, a new connection whose owner has less than the greatest share replaces the oldest connection of the owner with the most.
+One that is not displaced in its work may be while it waits for a request (`rests`): the oldest one of the owner with the most of these.
 Where nobody has more than others (a flood from a thousand addresses), the oldest silent connection goes, and of those that are served one
 that has owed us its next bytes for some time.
 
@@ -32,7 +33,7 @@ class ConnectionLimits:
     queued: int = 4096  # that have spoken and wait for their turn; 0: they are refused
     unauthenticated: int = 256  # served at once
     per_address: int = 1 << 20  # of these, from one client network
-    displace: bool = True  # whether what is served may give way to a new connection
+    displace: bool = True  # whether what is served may give way to a new connection; False: only while it rests
     stall: float = 2.0  # seconds for which one that is served may owe us bytes while others wait
     authenticated: int = 1 << 20
     per_tenant: int = 1 << 20  # of these
@@ -66,6 +67,7 @@ class ConnectionLimiter:
         self.silent = Shares()
         self.queued = Shares()
         self.served = Shares()  # and not authenticated
+        self.resting = Shares()  # of these, who wait for a request
         self.tenants = Shares()
         self._identity_of: dict[int, str] = {}
         self._identities: Counter[str] = Counter()
@@ -94,6 +96,13 @@ class ConnectionLimiter:
             self._forget(number)
             self._enqueue(number, network, now, decision)
         return decision
+
+    def rests(self, number: int, resting: bool) -> None:
+        """The connection is served, and begins or ends to wait for a request."""
+        if number in self.resting:
+            self.resting.remove(number)
+        if resting and number in self.served:
+            self.resting.add(self.served.owner(number), number)
 
     def authenticated(
         self, number: int, tenant: str, identity: str, now: float, *, most: int | None = None
@@ -159,6 +168,9 @@ class ConnectionLimiter:
         elif limits.displace and count > self.served.count(network) + 1:
             self._close(self.served.oldest(heaviest), Refusal.DISPLACED, decision)
             self._serve(number, network, now, decision)
+        elif self.resting and self.served.count(most := self.resting.heaviest()[0]) > self.served.count(network) + 1:
+            self._close(self.resting.oldest(most), Refusal.DISPLACED, decision)
+            self._serve(number, network, now, decision)
         else:
             self._wait(number, network, Refusal.FULL, decision)
 
@@ -215,7 +227,7 @@ class ConnectionLimiter:
 
     def _forget(self, number: int) -> None:
         self._since.pop(number, None)
-        for shares in (self.silent, self.served, self.tenants):
+        for shares in (self.silent, self.served, self.resting, self.tenants):
             if number in shares:
                 shares.remove(number)
         if number in self.queued:

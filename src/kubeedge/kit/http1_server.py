@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import NoReturn
@@ -42,10 +42,16 @@ _UNREAD_BYTES = 256 * 1024  # of a body that the handler did not want; with more
 
 
 async def serve_connection(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler, *, limits: Limits | None = None
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    handler: Handler,
+    *,
+    limits: Limits | None = None,
+    rests: Callable[[bool], None] = lambda resting: None,
 ) -> None:
-    """Serve requests until the client goes away, breaks the protocol or is idle. Closes the writer."""
-    connection = _ServerConnection(reader, writer, handler, limits or Limits())
+    """Serve requests until the client goes away, breaks the protocol or is idle. Closes the writer. `rests` hears when the connection
+    begins and ends to wait for a request."""
+    connection = _ServerConnection(reader, writer, handler, limits or Limits(), rests)
     try:
         await connection.run()
     except (OSError, TimeoutError, asyncio.IncompleteReadError):
@@ -56,8 +62,14 @@ async def serve_connection(
 
 class _ServerConnection:
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler, limits: Limits
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        handler: Handler,
+        limits: Limits,
+        rests: Callable[[bool], None],
     ) -> None:
+        self._rests = rests
         self._reader = reader
         self._writer = writer
         self._handler = handler
@@ -86,8 +98,10 @@ class _ServerConnection:
 
     async def _serve(self) -> None:
         while True:
+            self._rests(True)
             try:
                 head = await self._head()
+                self._rests(False)
             except h11.RemoteProtocolError as exc:
                 await self._refuse(exc.error_status_hint, str(exc))
                 return

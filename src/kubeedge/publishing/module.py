@@ -21,13 +21,13 @@ from kubeedge.kubebus.http import fast
 from kubeedge.kubebus.http.access import PUBLIC
 from kubeedge.kubebus.http.client_proxy import ClientProxy, Connect
 from kubeedge.kubebus.http.limits import ProxyLimits
-from kubeedge.kubebus.http.listener import StreamHandler, listening
+from kubeedge.kubebus.http.listener import listening
 from kubeedge.kubebus.http.server_proxy import PolicyOf, Resolve, ServerProxy, everybody
 from kubeedge.kubebus.http.url import L4_PORT, ServiceName, Target, service_name
 
 log = logging.getLogger("kubeedge.kubebus.http")
 
-Listen = Callable[[L4Port, StreamHandler], Awaitable[None]]
+Listen = Callable[[L4Port, Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]], Awaitable[None]]
 #: (L4 port, settings, what is called with a proxy in C each time that there is a new one): KubeBus.server_fast_path
 ServerFastPath = Callable[[L4Port, dict[str, Any], Callable[[Any], None]], None]
 #: all targets of a service: ServiceTable.targets

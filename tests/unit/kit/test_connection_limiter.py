@@ -223,3 +223,21 @@ def test_shares_know_who_has_the_most() -> None:
         assert count == max(list(model.values()).count(o) for o in set(model.values()))
         assert list(model.values()).count(heaviest) == count and list(shares) == list(model)
         assert shares.oldest(owner) == next(n for n in model if model[n] == owner) and shares.newest(owner) == number
+
+
+def test_who_rests_gives_way_where_work_does_not() -> None:
+    listener = Listener(silent=0, queued=0, unauthenticated=6, displace=False)
+    greedy = [listener.come("10.0.0.1") for _ in range(5)]
+    modest = listener.come("10.0.0.2")
+    for number in (*greedy[1:], modest):
+        listener.limiter.rests(number, True)
+    listener.limiter.rests(greedy[1], False)  # a request came
+    first = listener.come("10.0.0.3")
+    assert listener.closed == {greedy[2]: Refusal.DISPLACED} and first in listener.started
+    for number in greedy[3:]:
+        listener.limiter.rests(number, False)
+    late = listener.come("10.0.0.3")
+    assert listener.closed[late] is Refusal.FULL, "the modest one has no more than the newcomer"
+    assert len(listener.limiter.served) == 6 and len(listener.limiter.resting) == 1
+    listener.leave(modest)
+    assert not listener.limiter.resting

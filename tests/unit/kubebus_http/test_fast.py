@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import re
+from collections.abc import AsyncIterator
 
 import h11
 import pytest
@@ -12,12 +15,13 @@ from hypothesis import strategies as st
 from kubeedge._fastpath.plane import read_chunks, rewrite_answer, rewrite_request
 
 from kubeedge.kit.http1 import Request
+from kubeedge.kit.streams import close_writer
 from kubeedge.kubebus.http import headers as h
 from kubeedge.kubebus.http.access import Policy
 from kubeedge.kubebus.http.forward import has_body
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.url import parse, parse_l4
-from tests.unit.kubebus_http.world import World, get, read_head, scenario, until
+from tests.unit.kubebus_http.world import Streams, World, get, read_head, scenario, until
 
 PREFIX, HOST = "/t1/n1/shop", "shop.example:8080"
 
@@ -288,9 +292,9 @@ def test_a_tenant_that_asks_too_fast_is_told_to_wait_whichever_way_it_asks() -> 
     scenario(tell, fast=False, client=ProxyLimits(rate=0.01, burst=3))
 
 
-async def tried(world: World) -> bytes:
+async def tried(world: World, service: str = "shop") -> bytes:
     try:
-        return await world.ask(get("/t1/n1/shop/"))
+        return await world.ask(get(f"/t1/n1/{service}/"))
     except ConnectionResetError:
         return b""
 
@@ -313,6 +317,74 @@ def test_one_address_may_not_take_all_connections() -> None:
 
     scenario(tell, fast=True, client=ProxyLimits(per_client=2))
     scenario(tell, fast=False, client=ProxyLimits(per_client=2))
+
+
+@contextlib.asynccontextmanager
+async def asking(world: World, source: str, path: str) -> AsyncIterator[Streams]:
+    """A connection from that address, with a request on it."""
+    streams = await asyncio.open_connection("127.0.0.1", world.port, limit=65536, local_addr=(source, 0))
+    try:
+        streams[1].write(get(path, close=False))
+        yield streams
+    finally:
+        streams[1].transport.abort()
+        await close_writer(streams[1])
+
+
+MOST = 64  # connections of a World
+
+
+@pytest.mark.parametrize("fast", [False, True], ids=["slow", "fast"])
+def test_an_idle_connection_of_the_greediest_address_gives_way(fast: bool) -> None:
+    """Four addresses with 256 idle connections each held all 1,024, and nobody else came in."""
+
+    async def tell(world: World) -> None:
+        await world.serve("shop", echo_path)
+        async with contextlib.AsyncExitStack() as stack:
+            held = []
+            for n in range(MOST):
+                source = "127.0.0.2" if n % 4 else "127.0.0.3"
+                reader, writer = await stack.enter_async_context(asking(world, source, "/t1/n1/shop/"))
+                head = await read_head(reader)
+                length = int(re.findall(rb"(?i)content-length: (\d+)", head)[0])
+                await reader.readexactly(length)
+                held.append((source, reader, writer))
+            for _ in range(3):
+                assert b" 200 " in await world.ask(get("/t1/n1/shop/"))
+            await until(lambda: any(reader.at_eof() for _, reader, _ in held))
+            ended = {source for source, reader, _ in held if reader.at_eof()}
+            assert ended == {"127.0.0.2"}, "who has the most gives way"
+            for source, reader, writer in held:
+                if source == "127.0.0.3":
+                    writer.write(get("/t1/n1/shop/", close=False))
+                    assert b" 200 " in await read_head(reader)
+
+    scenario(tell, fast=fast, client=ProxyLimits(connections=MOST))
+
+
+@pytest.mark.parametrize("fast", [False, True], ids=["slow", "fast"])
+def test_a_request_in_progress_gives_way_to_nobody(fast: bool) -> None:
+    async def tell(world: World) -> None:
+        came = []
+        over = asyncio.Event()
+
+        async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_head(reader)
+            came.append(None)
+            await over.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+        await world.serve("slow", slow)
+        async with contextlib.AsyncExitStack() as stack:
+            held = [await stack.enter_async_context(asking(world, "127.0.0.2", "/t1/n1/slow/")) for _ in range(MOST)]
+            await until(lambda: len(came) == MOST)
+            answer = await tried(world, "slow")
+            assert not answer if fast else b" 503 " in answer
+            over.set()
+            for reader, _ in held:
+                assert b" 200 " in await read_head(reader)
+
+    scenario(tell, fast=fast, client=ProxyLimits(connections=MOST))
 
 
 @pytest.mark.parametrize("fast", [False, True], ids=["slow", "fast"])

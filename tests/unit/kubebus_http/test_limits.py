@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -133,7 +134,10 @@ def test_one_greedy_client_gets_429_and_every_client_503_when_all_connections_ar
     async def run() -> None:
         async with TaskSet("clients") as tasks:
 
-            async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            async def handle(
+                reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rests: Callable[[bool], None]
+            ) -> None:
+                rests(False)  # a request in progress: it gives way to nobody
                 await reader.read()
                 writer.close()
 
@@ -183,7 +187,7 @@ def test_a_client_that_never_finishes_its_handshake_takes_one_slot_and_not_for_e
     pair = TestAuthority(tmp_path).issue("web", uri="spiffe://kubeedge/cloud/cloud", hosts=["127.0.0.1"])
     refused: list[int] = []
 
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, rests: Callable[[bool], None]) -> None:
         raise AssertionError("nobody gets this far")
 
     async def run() -> None:

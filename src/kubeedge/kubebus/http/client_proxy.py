@@ -73,9 +73,14 @@ class ClientProxy:
         """Requests and upgraded connections at this moment."""
         return self.slots.in_progress()
 
-    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one client's connection to its end."""
-        await serve_connection(reader, writer, self._serve, limits=self._limits.http)
+    async def handle(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        rests: Callable[[bool], None] = lambda resting: None,
+    ) -> None:
+        """Serve one client's connection to its end; `rests` hears when it begins and ends to wait for a request."""
+        await serve_connection(reader, writer, self._serve, limits=self._limits.http, rests=rests)
 
     async def aclose(self) -> None:
         """Close the idle connections. Connections of clients belong to the listener."""

@@ -23,7 +23,8 @@ from kubeedge.kubebus.http.limits import ProxyLimits
 
 log = logging.getLogger("kubeedge.kubebus.http")
 
-StreamHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+#: the third is to be told when the connection begins and ends to wait for a request
+StreamHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter, Callable[[bool], None]], Awaitable[None]]
 #: a proxy in C in front of this listening descriptor, which is then its own; None: there is none, and the descriptor is still ours
 ClientFastPath = Callable[[int], Any]
 Asked = Callable[[Any, str], None]
@@ -132,7 +133,8 @@ class _Clients:
         self._tasks = tasks
         self._refused = refused
         self._told = 0
-        # Clients of a web service never say who they are, and one that is served is not cut off for another: those beyond the limit get an error
+        # Clients of a web service never say who they are, and a request in progress is not cut off for another: those beyond the limit get an
+        # error. A connection without a request gives way to the clients of networks that have fewer
         connections = ConnectionLimits(
             silent=0, queued=0, displace=False, unauthenticated=limits.connections, per_address=limits.per_client
         )
@@ -150,12 +152,13 @@ class _Clients:
 
     async def _serve(self, accepted: Accepted, first: bytes) -> None:
         _keep_alive(accepted.socket)
+        accepted.rests(True)
         try:
             reader, writer = await open_streams(accepted.socket, tls=self._tls, first=first, limit=STREAM_BUFFER)
         except OSError as exc:
             log.debug("connection ended before it was served: %s", exc)
             return
-        await self._handle(reader, writer)
+        await self._handle(reader, writer, accepted.rests)
 
     def _turn_away(self, connection: socket.socket, reason: Refusal) -> None:
         if reason is Refusal.ADDRESS:
