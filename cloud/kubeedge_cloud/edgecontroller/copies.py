@@ -17,7 +17,7 @@ from kubeedge.api.names import NodeName
 
 COPIES = 4  # times the quota of the tenant's objects
 UNLIMITED = 1 << 62
-_FIRST = ("nodes/", "pods/", "writes/")
+_FIRST = ("kubeconfigs/", "nodes/", "pods/", "writes/")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from kubeedge_cloud.edgecontroller.referenced import CLOUD
 from kubeedge_cloud.edgecontroller.state import EdgeState
 from kubeedge_cloud.tenants.model import node_key
 
+VALID = "valid"
 _OPS = 1000  # in one transaction
 _ROOM = 30.0  # seconds until nodes that wait for room are looked at again
 _AT_ONCE = 64  # nodes that are looked at: what one change means for all of them is few commits then
@@ -127,6 +128,8 @@ class DesiredState:
         wanted = core.desired(node, pods, objects, self._state.services)
         wanted |= self._not_known_yet(references, have)
         wanted |= self._answered(name, have)
+        if (valid := self._state.kubeconfigs) is not None:
+            wanted[core.key("kubeconfigs", "", VALID)] = core.canonical({VALID: list(valid)})
         wanted = self._fitting(name, have, wanted)
         ops: list[Op] = [Put(prefix + key, value) for key, value in wanted.items() if have.get(key) != value]
         ops += [Delete(prefix + key) for key in have.keys() - wanted.keys()]

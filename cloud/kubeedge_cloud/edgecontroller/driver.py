@@ -31,6 +31,7 @@ from kubeedge_cloud.edgecontroller.publications import Publications
 from kubeedge_cloud.edgecontroller.referenced import Referenced
 from kubeedge_cloud.edgecontroller.reports import ReportedState
 from kubeedge_cloud.edgecontroller.state import EdgeState
+from kubeedge_cloud.kubeconfigs.core import decode, valid
 from kubeedge_cloud.tenants.manager import TenantManager
 
 
@@ -77,7 +78,7 @@ class TenantEdgeController:
             for informer in informers:
                 await informer.synced.wait()
             self._listen()
-            follow = (self._follow_records, self._follow_reports, self._follow_sessions)
+            follow = (self._follow_records, self._follow_reports, self._follow_sessions, self._follow_kubeconfigs)
             firsts = [asyncio.Event() for _ in follow]
             for function, first in zip(follow, firsts, strict=True):
                 group.create_task(function(first), name=function.__name__)
@@ -176,6 +177,16 @@ class TenantEdgeController:
                         continue
                     (state.attached if key in values else state.detached)(name)
                     self._nodes.queue.add(name)
+                first.set()
+
+    async def _follow_kubeconfigs(self, first: asyncio.Event) -> None:
+        state = self._state
+        async with aclosing(reflect(state.store, keys.kubeconfigs(state.tenant))) as changes:
+            async for values, _ in changes:
+                records = [decode(value) for value in values.values()]
+                state.kubeconfigs = valid(records, state.wall()) if records else None
+                for name in state.records:
+                    self._desired.queue.add(name)
                 first.set()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from kubeedge.api import meta
 from kubeedge.api.client import KubeClient
@@ -57,6 +57,7 @@ class EdgeState:
         self.records: dict[NodeName, NodeRecord] = {}
         self.reported: dict[str, bytes] = {}  # "N/reported/..." -> value
         self.sessions: set[NodeName] = set()
+        self.kubeconfigs: Sequence[str] | None = None  # that open the nodes' own APIs; None: the tenant has no records
         self.started = 0.0  # a node that was there then and is not attached yet has the grace period to come back
         self._node_grace = node_grace
         self._lost_at: dict[NodeName, float] = {}

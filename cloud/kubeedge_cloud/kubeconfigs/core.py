@@ -7,7 +7,7 @@ version, which kept no records: all of a tenant's are good together, until they 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -56,3 +56,10 @@ def forgettable(records: Iterable[Kubeconfig], now: float, most: int) -> list[Ku
     found = list(records)
     ended = sorted((r for r in found if r.state(now) != "valid" and r.id != EARLIER), key=lambda r: (r.created, r.id))
     return ended[: max(0, len(found) - most)]
+
+
+def valid(records: Iterable[Kubeconfig], now: float) -> Sequence[str]:
+    """What certificates may name ("": nothing, those of an earlier version), for a node, which asks nobody. Sorted."""
+    found = {record.id: record for record in records}
+    named = {id for id, record in found.items() if id != EARLIER and record.state(now) == "valid"}
+    return sorted(named | ({""} if opens("", found.get(EARLIER), now) else set()))

@@ -32,6 +32,7 @@ from kubeedge.errors import Invalid, Refused
 from kubeedge.kit import helper_process, private
 from kubeedge.kit.connection_limiter import ConnectionLimits
 from kubeedge.kit.http1 import Limits, Request
+from kubeedge.metaserver.kubeconfigs import AllowedKubeconfigs
 from kubeedge.metaserver.view import RegistryView
 from kubeedge.pki import trust
 from kubeedge.pki.files import write_secret
@@ -43,6 +44,7 @@ log = logging.getLogger("kubeedge.metaserver")
 #: the pods and other users of the machine come from the same address as its administrator, who is known by his token
 _CONNECTIONS = ConnectionLimits(silent=64, queued=32, unauthenticated=16, authenticated=48)
 _UNREAD = 4 * 1024 * 1024  # bytes of answers that wait for their clients: the node may have 128 MB in all
+_TOKEN = "token"  # in place of a kubeconfig's id, for who has the node's token
 _MAX_TOKEN = 4096  # bytes of the file
 
 
@@ -73,7 +75,11 @@ class MetaServer:
         self._settings = settings
         tenant = TenantId(settings.tenant)
         registry = Registry(RegistryView(store, tenant, wall=wall), tenant, wall=wall, bootstrap=False, owners=False)
-        self.server = ApiServer({tenant: registry}.get, node_stream, authenticate=self.who, unread=_UNREAD)
+        self._kubeconfigs = AllowedKubeconfigs(store)
+        self.server = ApiServer(
+            {tenant: registry}.get, node_stream, authenticate=self.who, check=self._check, unread=_UNREAD
+        )
+        self._kubeconfigs.on_ended(lambda id: self.server.end(tenant, id))
         self.tenant = settings.tenant
         self._token = b""
         self.bound_port = 0
@@ -84,7 +90,7 @@ class MetaServer:
         kind, _, token = (request.header("authorization") or "").partition(" ")
         if kind.lower() == "bearer":
             if self._token and hmac.compare_digest(token.strip().encode(), self._token):
-                return UserIdentity(tenant, "node-admin")
+                return UserIdentity(tenant, "node-admin", _TOKEN)
             raise Unauthorized("Unauthorized: not the token of this node")
         tls = request.extra("ssl_object")
         certificate = tls.getpeercert() if tls is not None else None
@@ -97,6 +103,11 @@ class MetaServer:
         if not isinstance(identity, UserIdentity) or identity.tenant != tenant:
             raise Forbidden(f"{identity.uri} is not a user of this node's tenant")
         return identity
+
+    async def _check(self, who: UserIdentity) -> None:
+        """Raises Unauthorized."""
+        if who.kubeconfig != _TOKEN:
+            await self._kubeconfigs.check(who.kubeconfig)
 
     async def run(self, ready: asyncio.Event) -> None:
         """Makes missing credentials first; `bound_port` is the real port once it is ready."""
@@ -120,7 +131,12 @@ class MetaServer:
             connections=_CONNECTIONS,
             opened=self._opened,
         )
-        await module.run(ready)
+        async with asyncio.TaskGroup() as tasks:
+            following = tasks.create_task(self._kubeconfigs.follow(), name="kubeconfigs of the tenant")
+            try:
+                await module.run(ready)
+            finally:
+                following.cancel()
 
     def _opened(self, port: int) -> None:
         self.bound_port = port

@@ -11,6 +11,7 @@ from kubeedge.api import keys, meta
 from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import CONFIGMAPS, DEPLOYMENTS, EVENTS, NODES, PODS, SECRETS, SERVICES
 from kubeedge.errors import NotFound
+from kubeedge_cloud.kubeconfigs.records import KubeconfigRecords
 from tests.unit.controllers.world import GRACE, TENANT, World, deployment, in_world, template
 
 EDGE1 = NodeName("edge1")
@@ -469,3 +470,26 @@ async def test_a_node_knows_the_services_whose_variables_its_containers_have(wor
         await world.api().delete(PODS, "default", "p", grace_period=0)
         await world.settle()
         assert await linked("edge1") == {}
+
+
+@in_world
+async def test_nodes_hear_which_kubeconfigs_are_valid(world: World) -> None:
+    records = KubeconfigRecords(world.store, world.wall)
+    await world.tenants.ensure_node(TENANT, "edge1")
+
+    async def listed() -> list[str] | None:
+        found = (await world.desired("edge1")).get("kubeconfigs/_/valid")
+        return found["valid"] if found is not None else None
+
+    async with world.cloud():
+        await world.settle()
+        assert await listed() is None, "there are none: certificates of an earlier version have no records"
+        lost, kept = [await records.create(TENANT, user) for user in ("ann", "bob")]
+        await world.settle()
+        assert await listed() == sorted(["", lost.id, kept.id])
+        await records.revoke(TENANT, lost.id)
+        await world.settle()
+        assert await listed() == ["", kept.id]
+        await records.revoke(TENANT, "earlier")
+        await world.settle()
+        assert await listed() == [kept.id]
