@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakValueDictionary
 
 from kubeedge import faults
 from kubeedge.api import keys
@@ -27,6 +28,7 @@ from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import Gone, KubeEdgeError, Refused
 from kubeedge.hub.core import CLOSE_REPLACED, CLOUD_TIMEOUT, REPLACED, Session, SessionSettings
 from kubeedge.hub.driver import Channel, ChannelCounters, WebSocket
+from kubeedge.hub.queued_bytes import QueuedBytes
 from kubeedge.hub.stream import Rejected, Stream
 from kubeedge.kit.acceptor import BACKLOG, Accepted, Acceptor
 from kubeedge.kit.bucket import Buckets
@@ -112,6 +114,7 @@ class CloudHub:
         self._paces: Buckets[tuple[TenantId, NodeName]] = settings.bounds.paces(settings.max_channels)
         self._admission = Admission(directory, self._check_room, settings.handshake_timeout)
         self._attached: dict[tuple[TenantId, NodeName], AttachedNode] = {}
+        self._queued: WeakValueDictionary[TenantId, QueuedBytes[Channel]] = WeakValueDictionary()
         self._holding: set[asyncio.Task[Any]] = set()  # of channels, not of unauthenticated connections
         self.acceptor: Acceptor | None = None  # while it listens
 
@@ -215,7 +218,8 @@ class CloudHub:
     async def hold(self, socket: WebSocket, who: identity.NodeIdentity, address: str) -> None:
         """One channel, from attach to detach, for a node whose identity is proven."""
         loop = asyncio.get_running_loop()
-        channel = Channel(socket, Session({}, self._settings.session), loop.time)
+        queued = self._queued.setdefault(who.tenant, QueuedBytes())  # for as long as one of its channels has it
+        channel = Channel(socket, Session({}, self._settings.session), loop.time, queued)
         key = SessionKey(uuid.uuid4().hex, address, time.time())
         attachment = AttachedNode(who.tenant, who.node, channel, key)
         node_key = (who.tenant, who.node)

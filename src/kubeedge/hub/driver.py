@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from kubeedge.errors import ChannelDetached, KubeEdgeError, PeerError, outward
 from kubeedge.hub.core import Attached, Detached, Received, Session, SessionState, shared_features
+from kubeedge.hub.queued_bytes import QueuedBytes
 from kubeedge.kit import tcp
 from kubeedge.kit.signal import Signal
 
@@ -68,9 +69,10 @@ class ChannelCounters:
 
 
 class _Inbox:
-    """Messages of one stream that wait for their reader."""
+    """Messages of one stream that wait for their reader; `read` hears how many bytes it took."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[int], None]) -> None:
+        self._read = read
         self._messages: list[bytes] = []  # few; a deque takes half a kilobyte when it is empty
         self._bytes = 0
         self._there = Signal()
@@ -90,13 +92,22 @@ class _Inbox:
             await self._there.wait()
         message = self._messages.pop(0)
         self._bytes -= len(message)
+        self._read(len(message))
         return message
 
 
 class Channel:
-    """An attached session, as its users see it: streams of messages, and the end. Made inside a running event loop."""
+    """An attached session, as its users see it: streams of messages, and the end. Made inside a running event loop. `queued` is shared by
+    the channels of a tenant."""
 
-    def __init__(self, socket: WebSocket, session: Session, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        socket: WebSocket,
+        session: Session,
+        clock: Callable[[], float],
+        queued: QueuedBytes[Channel] | None = None,
+    ) -> None:
+        self._queued: QueuedBytes[Channel] = queued if queued is not None else QueuedBytes()
         self._socket = socket
         self._session = session
         self._clock = clock
@@ -160,6 +171,7 @@ class Channel:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._queued.forget(self)
             await self._say_goodbye(goodbye, code)
         return reason
 
@@ -193,6 +205,7 @@ class Channel:
                         case Received(kind, payload):
                             if not self._inbox(kind).put(payload):
                                 raise PeerError(f"too many messages of kind {kind} wait", close_code=1008)
+                            _end(self._queued.received(self, len(payload), self._clock()))
                         case Detached(reason):
                             return self.close(reason)
                 self._speak()
@@ -270,10 +283,13 @@ class Channel:
             self._waiting.extend(self._session.messages_to_send())
             while self._waiting:
                 message = self._waiting.pop(0)  # a send that is cancelled has handed its message over
+                _end(self._queued.sending(self, len(message), self._clock()))
                 try:
                     await self._socket.send(message)
                 except OSError as exc:
                     raise ChannelDetached("the connection was closed") from exc
+                finally:
+                    self._queued.sent(self)
                 self.counters.messages_out += 1
                 self.counters.bytes_out += len(message)
 
@@ -286,7 +302,13 @@ class Channel:
                 await self._socket.close(code, reason.encode()[:120].decode(errors="ignore"))
 
     def _inbox(self, kind: int) -> _Inbox:
-        return self._inboxes.setdefault(kind, _Inbox())
+        return self._inboxes.setdefault(kind, _Inbox(partial(self._queued.read, self)))
+
+
+def _end(channel: Channel | None) -> None:
+    """One that the tenant's others need the room of."""
+    if channel is not None:
+        channel.close("too much waits in the channels of this tenant", 1013)
 
 
 def _the_one(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,0 +1,75 @@
+"""Bytes of messages that wait in the channels of one tenant: on their way to nodes that do not read, and for readers here. Pure; `now` comes in.
+
+Each channel is bounded (driver.py), and a tenant has hundreds: together they may hold LIMIT. Beyond, the channel goes that has not been able to
+send for longest, if that is longer than a slow line explains; else the one with most of what waits for readers; and at twice the limit whoever holds
+most. A node that comes back goes on from where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+LIMIT = 64 * 1024 * 1024  # bytes of one tenant: a window of sync for each of 60 nodes
+STALLED = 2.0  # seconds for which a message may wait to be sent while others need its room
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+class QueuedBytes(Generic[Name]):
+    """Names are channels. Each call that adds says which of them is to end now; None: nobody."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._out: dict[Name, tuple[float, int]] = {}  # since when, bytes; who has waited for longest is first
+        self._in: dict[Name, int] = {}
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait now, in both directions."""
+        return self._size
+
+    def sending(self, name: Name, size: int, now: float) -> Name | None:
+        """A message begins to wait for the network; each channel sends one at a time."""
+        self.sent(name)
+        self._out[name] = now, size
+        self._size += size
+        return self._displaced(now)
+
+    def sent(self, name: Name) -> None:
+        """It waits no longer. Idempotent."""
+        self._size -= self._out.pop(name, (0.0, 0))[1]
+
+    def received(self, name: Name, size: int, now: float) -> Name | None:
+        """A message begins to wait for its reader."""
+        self._in[name] = self._in.get(name, 0) + size
+        self._size += size
+        return self._displaced(now)
+
+    def read(self, name: Name, size: int) -> None:
+        """Its reader has taken it; nothing, of a channel that was forgotten."""
+        size = min(size, self._in.get(name, 0))
+        if size:
+            self._in[name] -= size
+            self._size -= size
+
+    def forget(self, name: Name) -> None:
+        """The channel is over."""
+        self.sent(name)
+        self._size -= self._in.pop(name, 0)
+
+    def _displaced(self, now: float) -> Name | None:
+        if self._size <= self._limit:
+            return None
+        oldest = next(iter(self._out), None)
+        if oldest is not None and now - self._out[oldest][0] >= STALLED:
+            found = oldest
+        elif any(self._in.values()):
+            found = max(self._in, key=lambda name: self._in[name])
+        elif self._size > 2 * self._limit and oldest is not None:
+            found = max(self._out, key=lambda name: self._out[name][1])
+        else:
+            return None
+        self.forget(found)
+        return found
