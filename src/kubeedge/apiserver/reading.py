@@ -32,6 +32,8 @@ from kubeedge.store.model import Change, ChangeKind, KeyValue, Store
 T = TypeVar("T")
 _PAGE = 500  # objects read from the store at once, when they are small
 _FIRST_PAGE = 20  # before their size is known
+_FEW = 2  # likewise, where little may be held
+_HELD = 64 * 1024  # bytes of objects that a watch holds decoded at its beginning, while its client does not read
 _PAGE_BYTES = 2 * 1024 * 1024  # about as much is read and decoded at once
 
 
@@ -91,8 +93,9 @@ class ObjectReader:
         field_selector: str = "",
         limit: int = 0,
         continue_token: str = "",
+        room: int = 0,
     ) -> Page:
-        """All pages of one list show the same revision. Raises Expired when that revision has been compacted."""
+        """`room`: bytes after which a page ends, wherever the list does; 0: any. All pages of one list show the same revision. Raises Expired when that revision has been compacted."""
         await self.bootstrap()
         chosen = selection.select(self.tenant, self.served.row_of(resource), namespace, label_selector, field_selector)
         revision: Revision | None = None
@@ -101,7 +104,7 @@ class ObjectReader:
             number, rest = selection.decode_continue(continue_token)
             revision, start = Revision(number), chosen.key + rest
         items: list[Object] = []
-        most, size = _FIRST_PAGE, 0
+        most, size = (_FIRST_PAGE if not room else _FEW), 0
         while True:
             room = most if not limit or chosen.matches is not None else min(most, limit - len(items))
             try:
@@ -114,7 +117,7 @@ class ObjectReader:
             revision = found.revision if revision is None else revision
             bytes_read = sum(len(kv.value) for kv in found.kvs)
             size += bytes_read
-            most = max(1, min(_PAGE, _PAGE_BYTES * len(found.kvs) // max(bytes_read, 1)))
+            most = max(1, min(_PAGE, (room or _PAGE_BYTES) * len(found.kvs) // max(bytes_read, 1)))
             read, wanted = await self.apart(
                 bytes_read, partial(_wanted, chosen, found.kvs, limit - len(items) if limit else 0)
             )
@@ -123,7 +126,7 @@ class ObjectReader:
                 start = found.kvs[read - 1].key + "\0"
             if read == len(found.kvs) and not found.more:
                 return Page(items, str(revision), size=size)
-            if limit and len(items) >= limit:
+            if (limit and len(items) >= limit) or (room and size >= room):
                 token = selection.encode_continue(revision, start[len(chosen.key) :])
                 remaining = found.count - read if chosen.matches is None else None
                 return Page(items, str(revision), token, remaining, size)
@@ -155,15 +158,23 @@ class ObjectReader:
             # The store was rebuilt or restored: that version may never come.
             raise Expired(f"too large resource version: {after}, current: {self._store.revision}; list again")
         if not after or initial_events:
-            page = await self.list_page(
-                resource, namespace, label_selector=label_selector, field_selector=field_selector
-            )
-            after = int(page.resource_version)
-            objects = list(reversed(page.items))
-            size = page.size // max(1, len(objects))
-            del page
-            while objects:
-                yield WatchEvent("ADDED", objects.pop(), size)
+            token, more = "", True
+            while more:
+                page = await self.list_page(
+                    resource,
+                    namespace,
+                    label_selector=label_selector,
+                    field_selector=field_selector,
+                    continue_token=token,
+                    room=_HELD,
+                )
+                after, token = int(page.resource_version), page.continue_token
+                more = bool(token)
+                objects = list(reversed(page.items))
+                size = page.size // max(1, len(objects))
+                del page
+                while objects:
+                    yield WatchEvent("ADDED", objects.pop(), size)
             if initial_events:
                 yield _bookmark(resource, after, initial=True)
         changes = self._store.watch(chosen.key, after=Revision(after), progress=bookmarks)

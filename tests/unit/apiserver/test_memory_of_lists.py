@@ -1,0 +1,70 @@
+"""A list, and the beginning of a watch, hold a part of the objects decoded, however many a tenant has."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tracemalloc
+from contextlib import aclosing
+
+from kubeedge.api.names import TenantId
+from kubeedge.api.resources import CONFIGMAPS
+from kubeedge.apiserver.registry import Registry
+from kubeedge.store.memory import MemoryStore
+
+MIB = 1024 * 1024
+OBJECTS, KEYS = 100, 2000  # 40 KB each, of small strings: decoded they take several times as much
+WATCHES = 20
+
+
+async def filled() -> tuple[Registry, int]:
+    registry = Registry(MemoryStore(), TenantId("a"))
+    data = {f"k{n:05}": f"v{n}" for n in range(KEYS)}
+    for n in range(OBJECTS):
+        await registry.create(CONFIGMAPS, "default", {"metadata": {"name": f"c{n:04}"}, "data": data})
+    return registry, OBJECTS * len(json.dumps(data))
+
+
+def test_a_watch_that_is_not_read_holds_little_of_what_there_is() -> None:
+    async def scenario() -> None:
+        registry, size = await filled()
+        assert size > 3 * MIB
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            watches = [registry.watch(CONFIGMAPS, resource_version="", initial_events=True) for _ in range(WATCHES)]
+            for watch in watches:
+                assert (await anext(watch)).type == "ADDED"
+            held = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+        assert held < WATCHES * MIB, f"{held / WATCHES / MIB:.1f} MiB each"
+        names = []
+        async with aclosing(watches[0]) as rest:
+            async for event in rest:
+                if event.type == "BOOKMARK":
+                    break
+                names.append(event.object["metadata"]["name"])
+        assert names == [f"c{n:04}" for n in range(1, OBJECTS)], "each once, in order"
+        for watch in watches[1:]:
+            await watch.aclose()
+
+    asyncio.run(scenario())
+
+
+def test_a_list_is_pages_of_one_revision() -> None:
+    async def scenario() -> None:
+        registry, _ = await filled()
+        names, token, pages, versions = [], "", 0, set()
+        while True:
+            page = await registry.list_page(CONFIGMAPS, continue_token=token, room=256 * 1024)
+            await registry.delete(CONFIGMAPS, "default", f"c{OBJECTS - 1 - pages:04}")  # meanwhile
+            names += [item["metadata"]["name"] for item in page.items]
+            pages, token = pages + 1, page.continue_token
+            versions.add(page.resource_version)
+            assert page.size < 400 * 1024
+            if not token:
+                break
+        assert pages > 5 and len(versions) == 1 and names == [f"c{n:04}" for n in range(OBJECTS)]
+
+    asyncio.run(scenario())
