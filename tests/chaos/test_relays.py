@@ -73,9 +73,9 @@ def test_a_connection_between_nodes_survives_the_death_of_a_relay_and_of_an_etcd
         return [relay["state"] for relay in json.loads(answer).get("relays", ())] if answer else []
 
     until(lambda: peers() == ["up"], timeout=30, what="the relays' link")
-    trouble = site._hosts["cloud0"].run(*KUBEEDGE, "links", "-o", "json", "--socket", socket)
+    answer = site._hosts["cloud0"].run(*KUBEEDGE, "links", "-o", "json", "--socket", socket)
     assert (
-        json.loads(trouble)["trouble"] == []
+        json.loads(answer)["problems"] == []
     )  # the lease of the killed one lives a while, and its address is ours again
     until(lambda: "1 received" in here.run("ping", "-c1", "-W1", site.overlay(0), check=False), timeout=10,
           what="the own address of the process that was restarted")  # fmt: skip

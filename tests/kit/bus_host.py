@@ -35,7 +35,7 @@ from kubeedge.kubebus.observe import edge_links, edge_metrics
 from kubeedge.networkwatch.module import NetworkWatch
 from kubeedge.store.model import Store
 from kubeedge_cloud.bushub.module import BusHub
-from kubeedge_cloud.bushub.observe import hub_metrics, hub_state
+from kubeedge_cloud.bushub.observe import relay_metrics, relay_state
 from kubeedge_cloud.bushub.peers import PeersSettings
 from kubeedge_cloud.bushub.settings import BusHubSettings
 from kubeedge_cloud.bushub.tun import CloudTun
@@ -169,9 +169,9 @@ async def main(config: dict[str, Any]) -> None:
         async def do(command: dict[str, Any]) -> dict[str, Any]:
             match command["do"]:
                 case "links":
-                    return hub_state(hub)
+                    return relay_state(hub)
                 case "metrics":
-                    return {"metrics": exposition(hub_metrics(hub))}
+                    return {"metrics": exposition(relay_metrics(hub))}
                 case "remove" | "number" | "allow" | "store":
                     return await directory.change(command)
                 case "routes":

@@ -15,7 +15,7 @@ from tests.kit.topology import until
 
 pytestmark = pytest.mark.root
 
-PATIENCE = 90.0
+TIMEOUT = 90.0
 
 
 def template(app: str, command: str = "exec sleep 100000", **spec: Any) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def workload(kind: str, name: str, replicas: int | None = None, **spec: Any) -> 
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:
-    until(condition, timeout=PATIENCE, what=what, interval=0.2)
+    until(condition, timeout=TIMEOUT, what=what, interval=0.2)
 
 
 def wait_ready(site: Site, name: str) -> dict[str, Any]:

@@ -161,8 +161,8 @@ def test_an_agent_that_is_restarted_replaces_its_old_self_at_once(site: Site) ->
         what="the refusal of the older one",
     )
     assert up(newer) == 2
-    trouble = {link["trouble"] for link in site.relay.ask("links")["links"] if link["node"] == "edge1"}
-    assert any("another machine uses this node's identity" in text for text in trouble), trouble
+    problems = {link["problem"] for link in site.relay.ask("links")["links"] if link["node"] == "edge1"}
+    assert any("another machine uses this node's identity" in text for text in problems), problems
     refused = stopped.ask("links")
     assert not refused["links"] and "reset one of the two" in refused["lastError"]
 

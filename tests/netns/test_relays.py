@@ -148,7 +148,7 @@ def test_a_second_process_with_the_same_address_goes_without_a_tun_and_says_so_u
     site.relays[1].close()
     taken = {"address": "100.64.255.254/16"}  # as in the first one's configuration, which somebody copied
     site.relays[1] = site.start_relay(1, tun=taken)
-    (problem,) = site.relays[1].ask("links")["trouble"]
+    (problem,) = site.relays[1].ask("links")["problems"]
     assert ADDRESSES[0] in problem and "100.64.255.254" in problem and "`tun.address` of its own" in problem
     metrics = site.relays[1].ask("metrics")["metrics"]
     assert "kubeedge_bushub_problems 1" in metrics and "kubeedge_bushub_troubles 1" in metrics
@@ -159,7 +159,7 @@ def test_a_second_process_with_the_same_address_goes_without_a_tun_and_says_so_u
     assert site.reaches("100.64.255.254")
     # the first one ends: after its lease the address is free, and the other takes it
     site.relays[0].close()
-    until(lambda: not site.relays[1].ask("links")["trouble"], timeout=30, what="the TUN of the second process")
+    until(lambda: not site.relays[1].ask("links")["problems"], timeout=30, what="the TUN of the second process")
     until(lambda: site.reaches("100.64.255.254"), timeout=15, what="edge1 reaches the second process")
 
 
@@ -167,7 +167,7 @@ def test_a_process_that_was_killed_has_its_address_again_at_once(site: Site) -> 
     until(lambda: site.reaches("100.64.255.254"), timeout=15, what="edge1 reaches the first process")
     site.relays[0].close()  # its lease lives for some seconds, and its keys with it
     site.relays[0] = site.start_relay(0)
-    assert site.relays[0].ask("links")["trouble"] == []
+    assert site.relays[0].ask("links")["problems"] == []
     until(lambda: site.reaches("100.64.255.254"), timeout=15, what="edge1 reaches it again")
 
 
@@ -176,7 +176,7 @@ def test_a_tun_of_the_cloud_that_is_deleted_is_made_again_with_its_routes(site: 
     site.hosts[0].ip("link", "delete", "kb0")
     until(lambda: site.reaches("100.64.255.254"), timeout=15, what="edge1 reaches the cloud again")
     assert "10.244.0.0/16 dev kb0" in site.hosts[0].ip("route")
-    assert site.relays[0].ask("links")["trouble"] == []
+    assert site.relays[0].ask("links")["problems"] == []
 
 
 def test_a_network_behind_a_node_of_another_relay_with_its_path_and_its_mtu(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from kubeedge.control.requests import ping_request, request_object
 from kubeedge.errors import Invalid
 from kubeedge.kit.http1 import Request
 from kubeedge_cloud.bushub.module import BusHub
-from kubeedge_cloud.bushub.observe import hub_state
+from kubeedge_cloud.bushub.observe import relay_state
 from kubeedge_cloud.tenants.manager import TenantManager
 
 
@@ -32,7 +32,7 @@ class NetworkRoutes:
         """None: not one of these routes. Raises any KubeEdgeError."""
         match request.method, request.path:
             case "GET", "/v1/links":
-                return hub_state(self._bus)
+                return relay_state(self._bus)
             case "GET", "/v1/routes":
                 return {"routes": await self._bus.routes(_tenant(request))}
             case "GET", "/v1/routers":

@@ -10,7 +10,7 @@ from kubeedge.kubebus.observe import link_row, traffic
 from kubeedge_cloud.bushub.module import BusHub
 
 
-def hub_links(bus: BusHub) -> list[dict[str, Any]]:
+def node_links(bus: BusHub) -> list[dict[str, Any]]:
     """Rows of GET /v1/links, one for each link of a node to this relay. Needs the running loop's clock."""
     now = asyncio.get_running_loop().time()
     return [
@@ -21,30 +21,30 @@ def hub_links(bus: BusHub) -> list[dict[str, Any]]:
             "state": link.state,
             "seconds": round(now - link.since, 1),
             "congestion": link.congestion,
-            "trouble": link.duplicate,
+            "problem": link.duplicate,
             **link_row(link.counters, rtt=link.rtt),
         }
         for link in bus.links()
     ]
 
 
-def hub_state(bus: BusHub) -> dict[str, Any]:
+def relay_state(bus: BusHub) -> dict[str, Any]:
     """What `kubeedge links` shows in the cloud."""
-    return {"links": hub_links(bus), "relays": bus.peers(), "trouble": bus.problems()}
+    return {"links": node_links(bus), "relays": bus.peers(), "problems": bus.problems()}
 
 
-def hub_metrics(bus: BusHub) -> list[Family]:
+def relay_metrics(bus: BusHub) -> list[Family]:
     """Totals for Prometheus."""
     links, peers = bus.links(), bus.peers()
     found = [
-        family("kubeedge_bushub_links", "gauge", "links of nodes", len(links)),
+        family("kubeedge_busnode_links", "gauge", "links of nodes", len(links)),
         family(
             "kubeedge_bushub_nodes", "gauge", "nodes that have a link here", len({(i.tenant, i.node) for i in links})
         ),
         family(
-            "kubeedge_bushub_links_established_total", "counter", "links that were admitted", bus.counts.established
+            "kubeedge_busnode_links_established_total", "counter", "links that were admitted", bus.counts.established
         ),
-        family("kubeedge_bushub_links_refused_total", "counter", "links that were refused", bus.counts.refused),
+        family("kubeedge_busnode_links_refused_total", "counter", "links that were refused", bus.counts.refused),
         family(
             "kubeedge_bushub_relays", "gauge", "other relays that are linked", sum(p["state"] == "up" for p in peers)
         ),

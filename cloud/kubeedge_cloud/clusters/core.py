@@ -209,8 +209,8 @@ def _seconds(value: Any) -> float | None:
     return min(seconds, 3600.0) if seconds > 0 else None  # NaN, too, is no time to wait
 
 
-class Gate:
-    """Keeps everybody from a server that is away, but one attempt after each delay; what failed to connect is told here."""
+class CircuitBreaker:
+    """Opens when a server cannot be reached; one request is let through after each delay, and the first that succeeds closes it (Nygard)."""
 
     def __init__(self, backoff: Backoff = Backoff(0.25, 30.0, jitter=0.5)) -> None:  # noqa: B008  frozen
         self._backoff = backoff
@@ -219,7 +219,8 @@ class Gate:
         self.why = ""
 
     def wait(self, now: float) -> float:
-        """Seconds until the next attempt is due; 0.0: now. Who is let through is alone until he has told, or for as long as the delay."""
+        """Seconds until the next request may be sent; 0.0: now. Until that one has failed or succeeded, or for the length of the delay, no
+        other one may."""
         if now < self._until:
             return self._until - now
         if self._failures:
@@ -227,12 +228,12 @@ class Gate:
         return 0.0
 
     def failed(self, now: float, chance: float, why: str) -> None:
-        """`chance` is random from 0.0 to 1.0."""
+        """No connection was made at `now`, because of `why`. `chance`: a random number from 0.0 to 1.0."""
         self._failures += 1
         self._until = now + self._backoff.delay(self._failures, chance)
         self.why = why
 
-    def worked(self) -> None:
-        """It is there."""
+    def succeeded(self) -> None:
+        """The server was reached."""
         self._failures = 0
         self._until = 0.0

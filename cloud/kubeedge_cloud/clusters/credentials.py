@@ -15,7 +15,7 @@ from kubeedge_cloud.clusters.core import Access, decode_access
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = 60.0  # seconds for a plugin, which may ask a cloud provider
+_TIMEOUT = 60.0  # seconds for a plugin, which may ask a cloud provider
 _LOOK = 2.0  # seconds between two looks at the files
 _BEFORE = 60.0  # seconds before its end in which a credential is renewed
 _AGAIN = 10.0  # seconds between two loads that the server's 401 asks for, or that failed
@@ -32,10 +32,10 @@ async def load(source: str) -> Access:
         limit=_MOST, start_new_session=True,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT):
             out, why = await process.communicate()
     except TimeoutError as exc:
-        raise ServerUnavailable(f"{source}: no credentials within {_PATIENCE:g} s") from exc
+        raise ServerUnavailable(f"{source}: no credentials within {_TIMEOUT:g} s") from exc
     finally:
         if process.returncode is None:
             os.killpg(process.pid, 9)  # with its plugins

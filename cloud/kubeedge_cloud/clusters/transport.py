@@ -18,7 +18,7 @@ from kubeedge.errors import Invalid, PeerError, Unavailable
 from kubeedge.kit.http1 import ClientResponse, Connection
 from kubeedge.kit.streams import abort_writer
 from kubeedge_cloud.clusters import core
-from kubeedge_cloud.clusters.core import Access, Gate
+from kubeedge_cloud.clusters.core import Access, CircuitBreaker
 
 _AT_ONCE = 16  # requests; watches are not counted
 _CONNECT = 10.0  # seconds
@@ -56,7 +56,7 @@ class Transport:
         self._source = source
         self._connect = connect or Connector()
         self._chance = chance
-        self._gate = Gate()
+        self._breaker = CircuitBreaker()
         self._idle: list[tuple[Access, Connection]] = []
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self.requests: dict[str, int] = {}  # by method, since the start; a watch is "WATCH"
@@ -134,16 +134,16 @@ class Transport:
                 return connection
             connection.abort()
         now = asyncio.get_running_loop().time
-        if wait := self._gate.wait(now()):
-            raise _unavailable(f"{access.server}: {self._gate.why}", wait)
+        if wait := self._breaker.wait(now()):
+            raise _unavailable(f"{access.server}: {self._breaker.why}", wait)
         try:
             async with asyncio.timeout(_CONNECT):
                 streams = await self._connect(access)
         except (OSError, TimeoutError, PeerError, Unavailable) as exc:
             why = str(exc) or type(exc).__name__
-            self._gate.failed(now(), self._chance(), why)
-            raise _unavailable(f"{access.server}: {why}", self._gate.wait(now())) from exc
-        self._gate.worked()
+            self._breaker.failed(now(), self._chance(), why)
+            raise _unavailable(f"{access.server}: {why}", self._breaker.wait(now())) from exc
+        self._breaker.succeeded()
         self.connections += 1
         return Connection(*streams)
 

@@ -49,7 +49,7 @@ class EtcdSettings:
 
 
 class ClusterBusy(Unavailable):
-    """No member would answer otherwise: its space is used up, or too much is asked of it."""
+    """The cluster has no space left or is overloaded; another member would answer the same."""
 
 
 class EtcdMembers:

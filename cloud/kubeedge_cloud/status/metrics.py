@@ -8,7 +8,7 @@ from kubeedge.store import observe as store_observe
 from kubeedge.store.model import Store
 from kubeedge.sync import observe as sync_observe
 from kubeedge_cloud.bushub.module import BusHub
-from kubeedge_cloud.bushub.observe import hub_metrics
+from kubeedge_cloud.bushub.observe import relay_metrics
 from kubeedge_cloud.cloudhub.module import CloudHub
 from kubeedge_cloud.publishing.module import Publishing
 from kubeedge_cloud.tenants.module import StorageUsage
@@ -22,7 +22,7 @@ def families(
     received, sent = (sum(getattr(s.counters, name) for s in sessions) for name in ("bytes_in", "bytes_out"))
     return [
         *modules(supervisor.states()),
-        *hub_metrics(bus),
+        *relay_metrics(bus),
         *(web.metrics() if web else []),
         *store_observe.families(store),
         *usage.families(),

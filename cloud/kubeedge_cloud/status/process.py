@@ -10,7 +10,7 @@ from kubeedge.api import meta
 from kubeedge.beehive.supervisor import ModuleState
 from kubeedge.store.model import Store
 from kubeedge_cloud.bushub.module import BusHub
-from kubeedge_cloud.bushub.observe import hub_links
+from kubeedge_cloud.bushub.observe import node_links
 from kubeedge_cloud.cloudhub.module import AttachedNode
 from kubeedge_cloud.status.nodes import NodeOverview
 from kubeedge_cloud.tenants.manager import TenantManager
@@ -55,7 +55,7 @@ class ProcessStatus:
                 for n in await self._nodes.read()
                 if not n.attached
             ],
-            "links": hub_links(self._bus),
+            "links": node_links(self._bus),
             "modules": [
                 {"name": s.name, "state": s.state, "restarts": s.restarts, "lastError": s.last_error}
                 for s in self._modules()

@@ -61,7 +61,7 @@ def links(parts: Parts) -> dict[str, Any]:
         "up": found.up,
         "lastError": found.last_error,
         "links": edge_links(bus, asyncio.get_running_loop().time()),
-        "trouble": list(found.conflicts),
+        "problems": list(found.conflicts),
     }
 
 

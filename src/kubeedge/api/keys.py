@@ -26,8 +26,8 @@ Cloud store (T = tenant, N = node name, P = cloud process; numbers have five dig
 
 Edge store:
 
-    /desired/RESOURCE/NAMESPACE/NAME              mirror of /t/T/edge/N/desired/
-    /reported/RESOURCE/NAMESPACE/NAME             mirrored to /t/T/edge/N/reported/
+    /desired/RESOURCE/NAMESPACE/NAME              copy of /t/T/edge/N/desired/
+    /reported/RESOURCE/NAMESPACE/NAME             copied to /t/T/edge/N/reported/
     /sync/down                                    last sync revision of what the cloud wants (kubeedge.sync)
     /local/written/RESOURCE/NAMESPACE/NAME        the last answered write of an object (kubeedge.metaserver); never synced, as all of /local/
 
@@ -98,12 +98,12 @@ def edge(tenant: TenantId, node: NodeName) -> str:
 
 
 def edge_desired(tenant: TenantId, node: NodeName) -> str:
-    """Prefix in the cloud store of what a node should have; mirrored to /desired/ on the edge."""
+    """Prefix in the cloud store of what a node should have; copied to /desired/ on the edge."""
     return edge(tenant, node) + DESIRED[1:]
 
 
 def edge_reported(tenant: TenantId, node: NodeName) -> str:
-    """Prefix in the cloud store of what a node says it has; mirrored from /reported/ on the edge."""
+    """Prefix in the cloud store of what a node says it has; copied from /reported/ on the edge."""
     return edge(tenant, node) + REPORTED[1:]
 
 

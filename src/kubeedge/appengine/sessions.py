@@ -61,7 +61,7 @@ class Sessions:
         async def start() -> Streams:
             return await runtime.exec(id, command, stdin=options.stdin, tty=options.tty)
 
-        return self._command(request, options, start, patience=None)
+        return self._command(request, options, start, timeout=None)
 
     async def attach(self, request: Request, namespace: str, pod: str, container: str) -> Response | Upgrade:
         """Raises Invalid, NotFound, Refused."""
@@ -71,7 +71,7 @@ class Sessions:
         async def start() -> Streams:
             return await self._engine.runtime.attach(id, stdin=options.stdin)
 
-        return self._command(request, options, start, patience=self._attached)
+        return self._command(request, options, start, timeout=self._attached)
 
     async def forward(self, request: Request, namespace: str, pod: str) -> Response | Upgrade:
         """Raises Invalid, NotFound, Refused."""
@@ -89,12 +89,12 @@ class Sessions:
         return self._upgrade(choice, serve)
 
     def _command(
-        self, request: Request, options: CommandOptions, start: Start, *, patience: float | None
+        self, request: Request, options: CommandOptions, start: Start, *, timeout: float | None
     ) -> Response | Upgrade:
         choice = negotiation.negotiate(request, negotiation.COMMAND_SPDY, negotiation.COMMAND_WEBSOCKET)
 
         async def serve(connection: Connection) -> None:
-            await converse(_client(choice, connection, options), start, patience=patience)
+            await converse(_client(choice, connection, options), start, timeout=timeout)
 
         return self._upgrade(choice, serve)
 
@@ -116,8 +116,8 @@ class Sessions:
         return Upgrade(choice.headers, takeover)
 
 
-async def converse(command: Command, start: Start, *, patience: float | None) -> None:
-    """One client and one process, until either is gone. `patience`: seconds in which the client may take nothing of the output, and exit
+async def converse(command: Command, start: Start, *, timeout: float | None) -> None:
+    """One client and one process, until either is gone. `timeout`: seconds in which the client may take nothing of the output, and exit
     statuses are not told (attach); None: as long as it likes. Raises OSError, PeerError."""
     reading = asyncio.create_task(command.run(), name="client of a streaming session")
     try:
@@ -129,13 +129,13 @@ async def converse(command: Command, start: Start, *, patience: float | None) ->
             status = failed(str(exc))
         else:
             try:
-                conversation = _Conversation(command, streams, patience)
+                conversation = _Conversation(command, streams, timeout)
                 if not await conversation.run(reading):
                     return
-                code = await streams.wait() if patience is None else None
+                code = await streams.wait() if timeout is None else None
             finally:
                 await streams.close()
-            status = success() if patience is not None else exited(code if code is not None else 137)
+            status = success() if timeout is not None else exited(code if code is not None else 137)
         await command.finish(status)
         await until_hung_up(command, reading)
     finally:
@@ -154,8 +154,8 @@ async def _is_ready(command: Command, reading: asyncio.Task[None]) -> bool:
 class _Conversation:
     """Copies between them."""
 
-    def __init__(self, command: Command, streams: Streams, patience: float | None) -> None:
-        self._command, self._streams, self._patience = command, streams, patience
+    def __init__(self, command: Command, streams: Streams, timeout: float | None) -> None:
+        self._command, self._streams, self._timeout = command, streams, timeout
         self._pieces = 0  # of output that the client has taken
         self._sending = False
 
@@ -194,7 +194,7 @@ class _Conversation:
     async def _output(self) -> None:
         while (piece := await self._streams.receive()) is not None:
             self._sending = True
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 await self._command.output(piece.stream, piece.data)
             self._sending = False
             self._pieces += 1

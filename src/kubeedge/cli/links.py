@@ -38,8 +38,8 @@ def _text(answer: dict[str, Any]) -> str:
     lines = [link_table(answer["links"])]
     if edge and not any(link["state"] != "opening" for link in answer["links"]):
         lines = [f"no link to a relay: {answer.get('lastError') or 'none answers yet'}"]
-    lines += [f"{link['tenant']}/{link['node']}: {link['trouble']}" for link in answer["links"] if link.get("trouble")]
-    lines += answer.get("trouble", ())
+    lines += [f"{link['tenant']}/{link['node']}: {link['problem']}" for link in answer["links"] if link.get("problem")]
+    lines += answer.get("problems", ())
     if edge and lines and answer.get("lastError") and len(lines) == 1 and answer.get("up"):
         lines.append(f"last failure: {answer['lastError']}")
     if answer.get("relays"):

@@ -40,7 +40,7 @@ def _text(answer: dict[str, Any]) -> str:
         for direction in ("down", "up"):
             if why := node[direction].get("refusal"):
                 lines += ["", f"refused{f' of {name}' if name else ''}: {why}"]
-            if seconds := node[direction].get("heldSeconds"):
+            if seconds := node[direction].get("throttledSeconds"):
                 lines += ["", f"{name or direction} changes more than it may and was throttled: {seconds:g} s in all"]
     if wire := answer.get("wire"):
         lines += ["", f"on the channel: {amount(wire['bytesIn'])} in, {amount(wire['bytesOut'])} out"]

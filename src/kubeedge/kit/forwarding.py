@@ -11,7 +11,7 @@ from pathlib import Path
 NOTE = "forwarding-was-off"
 _SWITCH = Path("/proc/sys/net/ipv4/ip_forward")
 _LEGACY = Path("/proc/net/ip_tables_names")  # of iptables before nftables
-_PATIENCE = 60.0  # seconds for nft, which ends at once on a machine that is not overloaded
+_TIMEOUT = 60.0  # seconds for nft, which ends at once on a machine that is not overloaded
 
 
 def note(run: Path) -> None:
@@ -32,6 +32,6 @@ def _needed() -> bool:
     import subprocess  # at a reset only, and not in each agent
 
     said = subprocess.run(
-        ["nft", "list", "chains"], capture_output=True, text=True, timeout=_PATIENCE, check=True
+        ["nft", "list", "chains"], capture_output=True, text=True, timeout=_TIMEOUT, check=True
     ).stdout
     return "hook forward" in said or "hook postrouting" in said

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from kubeedge.kit import tcp
 
-_PATIENCE = 2.0  # seconds in which the peer of a connection that we close takes nothing
+_TIMEOUT = 2.0  # seconds in which the peer of a connection that we close takes nothing
 _LONGEST = 60.0  # seconds
 
 # asyncio makes a buffer of this size for each TLS connection, before anything is known of the peer, and another for each read: 256 KiB,
@@ -32,15 +32,15 @@ def listening_socket(address: str, port: int, *, backlog: int = 128) -> socket.s
     return listener
 
 
-async def close_writer(writer: asyncio.StreamWriter, *, patience: float = _PATIENCE) -> None:
-    """Close, and wait for as long as the peer takes what was written; one that takes nothing for `patience` seconds is cut off, and every one
+async def close_writer(writer: asyncio.StreamWriter, *, timeout: float = _TIMEOUT) -> None:
+    """Close, and wait for as long as the peer takes what was written; one that takes nothing for `timeout` seconds is cut off, and every one
     after _LONGEST: on a slow line the last 64 KiB of an answer need more than a moment."""
     taken = _taken(writer)
     writer.close()
     closed = asyncio.ensure_future(writer.wait_closed())
-    until = asyncio.get_running_loop().time() + max(patience, _LONGEST)
+    until = asyncio.get_running_loop().time() + max(timeout, _LONGEST)
     try:
-        while not (await asyncio.wait((closed,), timeout=patience))[0]:
+        while not (await asyncio.wait((closed,), timeout=timeout))[0]:
             before, taken = taken, _taken(writer)
             if taken == before or asyncio.get_running_loop().time() >= until:
                 break

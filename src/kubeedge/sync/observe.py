@@ -39,7 +39,7 @@ def progress(of: Progress) -> dict[str, Any]:
     if of.refused and of.refused.count:
         found |= {"refused": of.refused.count, "refusal": refusal(of.refused)}
     if of.throttled:
-        found["heldSeconds"] = round(of.throttled, 1)
+        found["throttledSeconds"] = round(of.throttled, 1)
     return found
 
 

@@ -14,7 +14,7 @@ from tests.kit.cluster.identities import MASTERS, Identities
 from tests.kit.topology import Host, until
 from tests.kit.upstream import build
 
-_PATIENCE = 120.0  # seconds, on a loaded machine; 6 are usual
+_TIMEOUT = 120.0  # seconds, on a loaded machine; 6 are usual
 
 
 class KubernetesCluster:
@@ -71,13 +71,13 @@ class KubernetesCluster:
 
     def stop(self, part: str) -> None:
         """SIGTERM, as for an upgrade."""
-        self.host.stop(self._running.pop(part), timeout=_PATIENCE)
+        self.host.stop(self._running.pop(part), timeout=_TIMEOUT)
 
     def kill(self, part: str) -> None:
         """SIGKILL."""
         process = self._running.pop(part)
         self.host.signal(process, signal.SIGKILL)
-        process.wait(timeout=_PATIENCE)
+        process.wait(timeout=_TIMEOUT)
 
     def pause(self, part: str) -> None:
         """SIGSTOP: it accepts connections and answers nothing."""
@@ -91,11 +91,11 @@ class KubernetesCluster:
         self._wait_for_api()
         until(
             lambda: self._alive() and self._try("get", "serviceaccount", "default", "-o", "name") != "",
-            timeout=_PATIENCE, what="the controllers", interval=0.1,
+            timeout=_TIMEOUT, what="the controllers", interval=0.1,
         )  # fmt: skip
 
     def _wait_for_api(self) -> None:
-        until(lambda: self._alive() and self._ready(), timeout=_PATIENCE, what="the API server", interval=0.1)
+        until(lambda: self._alive() and self._ready(), timeout=_TIMEOUT, what="the API server", interval=0.1)
 
     def _ready(self) -> bool:
         return self._try("get", "--raw", "/readyz").strip() == "ok"

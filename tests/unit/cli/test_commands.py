@@ -380,7 +380,7 @@ def test_the_state_of_sync_is_said_in_a_line_for_each_direction():
     assert "4 keys refused" in sync_text(there).splitlines()[4]
     assert sync_text(there).splitlines()[-1] == "refused of t/n: it takes at most 5 keys"
     assert "2 keys behind" in sync_text(there).splitlines()[3]
-    there["nodes"][0]["up"] = moved | {"heldSeconds": 12.5}
+    there["nodes"][0]["up"] = moved | {"throttledSeconds": 12.5}
     assert sync_text(there).splitlines()[-1] == "t/n changes more than it may and was throttled: 12.5 s in all"
     assert sync_text({"store": "cd", "nodes": []}).splitlines()[-1] == "no node has attached yet"
 

@@ -177,7 +177,7 @@ def test_who_reads_slowly_gets_the_end_too_and_who_does_not_read_is_cut_off(monk
             writer.write(bytes(size))
             assert writer.transport.get_write_buffer_size() > 2 * read
             monkeypatch.setattr(streams, "_taken", taken)
-            await streams.close_writer(writer, patience=0.01)
+            await streams.close_writer(writer, timeout=0.01)
             with contextlib.suppress(ConnectionResetError, BlockingIOError):
                 while data := theirs.recv(65536):
                     got += len(data)

@@ -98,7 +98,7 @@ def start(process: Process) -> Callable[[], Awaitable[Any]]:
 
 
 def test_a_client_of_attach_that_does_not_read_is_let_go_in_time_and_one_of_exec_is_not() -> None:
-    async def scenario(patience: float | None) -> float:
+    async def scenario(timeout: float | None) -> float:
         process, client = Process(), Client()
         client.reads.clear()
         await process.send(b"x")
@@ -106,7 +106,7 @@ def test_a_client_of_attach_that_does_not_read_is_let_go_in_time_and_one_of_exec
         begun = loop.time()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(3600):
-                await converse(client, start(process), patience=patience)
+                await converse(client, start(process), timeout=timeout)
         assert process.closed
         return loop.time() - begun
 
@@ -120,7 +120,7 @@ def test_children_that_keep_the_streams_of_a_process_that_has_ended_are_not_wait
         await process.send(b"x")
         process.exited.set_result(8)
         async with asyncio.timeout(5):
-            await converse(client, start(process), patience=None)
+            await converse(client, start(process), timeout=None)
         assert client.said == [("stdout", b"X")] and process.closed
         assert client.status is not None and client.status["details"]["causes"][0]["message"] == "8"
 
@@ -136,7 +136,7 @@ def test_what_a_slow_client_has_not_taken_yet_is_not_lost_at_the_exit() -> None:
         process.exited.set_result(0)
         asyncio.get_running_loop().call_later(100, client.reads.set)
         async with asyncio.timeout(200):
-            await converse(client, start(process), patience=None)
+            await converse(client, start(process), timeout=None)
         assert len(client.said) == 3 and client.status == {"metadata": {}, "status": "Success"}
 
     virtual_time.run(scenario())
@@ -146,7 +146,7 @@ def test_a_process_ends_with_its_client() -> None:
     async def scenario() -> None:
         process, client = Process(), Client()
         asyncio.get_running_loop().call_later(5, client.gone.set)
-        await converse(client, start(process), patience=None)
+        await converse(client, start(process), timeout=None)
         assert process.closed and client.status is None
 
     virtual_time.run(scenario())
@@ -245,7 +245,7 @@ def test_exec_over_a_websocket(protocol: str) -> None:
 
         async def serve(choice: negotiation.Choice, connection: Connection) -> None:
             processes.append(Process())
-            await converse(ChannelCommand(connection, choice.protocol, EVERYTHING), start(processes[0]), patience=None)
+            await converse(ChannelCommand(connection, choice.protocol, EVERYTHING), start(processes[0]), timeout=None)
 
         async with serving(serve, negotiation.COMMAND_SPDY, negotiation.COMMAND_WEBSOCKET) as port:
             async with connect(f"ws://127.0.0.1:{port}/", subprotocols=[protocol], compression=None) as client:  # type: ignore[list-item]
@@ -281,7 +281,7 @@ def test_a_websocket_that_floods_its_process_has_to_wait_and_one_that_lies_is_cu
         async def serve(choice: negotiation.Choice, connection: Connection) -> None:
             command = ChannelCommand(connection, choice.protocol, CommandOptions(stdin=True))
             try:
-                await converse(command, start(process), patience=None)
+                await converse(command, start(process), timeout=None)
             finally:
                 ended.set()
                 await connection.close()
@@ -330,7 +330,7 @@ def test_exec_over_spdy(protocol: str) -> None:
         connection = Connection(*await asyncio.open_connection(sock=theirs))
         options = CommandOptions(stdin=True, stdout=True, stderr=True, tty=True)
         serving = asyncio.create_task(
-            converse(SpdyCommand(connection, protocol, options), start(process), patience=None)
+            converse(SpdyCommand(connection, protocol, options), start(process), timeout=None)
         )
         client = SpdyClient(*await asyncio.open_connection(sock=ours))
         kinds = ["error", "stdin", "stdout", "stderr", *(["resize"] if "v2" not in protocol else [])]

@@ -176,7 +176,7 @@ def test_who_changes_more_than_it_may_is_held_up_and_nothing_is_lost(rich: bool)
         assert 600 <= took <= 760, "what was saved, 10 a second, one batch on credit; and not 200 a second"
         assert 55 < sync.at_sink.throttled < 70
         shown = await observe.sink(sink, SINK, LSR, sync.at_sink)
-        assert shown["heldSeconds"] == round(sync.at_sink.throttled, 1)
+        assert shown["throttledSeconds"] == round(sync.at_sink.throttled, 1)
         found = {f.name: f for f in observe.families({"up": [sync.at_sink]})}
         throttled = found["kubeedge_sync_throttled_seconds_total"]
         assert throttled.samples[0].value == sync.at_sink.throttled

@@ -147,7 +147,7 @@ class Informer:
             self,
             core=Reflector[str](self._backoff),
             resumes=True,
-            transient=(Unavailable, Refused, OSError),  # rights may come back
+            transient=(Unavailable, Refused, OSError),  # it may be authorized again
             on_error=self._say,
         )
         async with aclosing(steps):

@@ -192,24 +192,24 @@ class ImageStore:
         """This archive was imported already, as it is now, and its images are still here."""
         try:
             status = archive.stat()
-            mark = json.loads(_mark(archive).read_text())
-            if [mark["size"], mark["mtime"]] != [status.st_size, status.st_mtime_ns] or not mark["names"]:
+            record = json.loads(_import_record(archive).read_text())
+            if [record["size"], record["mtime"]] != [status.st_size, status.st_mtime_ns] or not record["names"]:
                 return False
-            return all(self.find(name) is not None for name in mark["names"])
+            return all(self.find(name) is not None for name in record["names"])
         except (OSError, ValueError, TypeError, KeyError, Invalid):
             return False
 
     def mark_imported(self, archive: Path, names: Sequence[str]) -> None:
         """Remember the archive by its size and modification time, so that an unchanged one is not imported at each start."""
         status = archive.stat()
-        mark = {"size": status.st_size, "mtime": status.st_mtime_ns, "names": list(names)}
-        _mark(archive).write_text(json.dumps(mark))
+        record = {"size": status.st_size, "mtime": status.st_mtime_ns, "names": list(names)}
+        _import_record(archive).write_text(json.dumps(record))
 
     def preloaded(self, name: str) -> Path | None:
         """The archive beside the agent that an image of this name came from."""
         for archive in sorted(self.preload.glob("*.tar")):
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-                if name in json.loads(_mark(archive).read_text())["names"]:
+                if name in json.loads(_import_record(archive).read_text())["names"]:
                     return archive
         return None
 
@@ -249,7 +249,7 @@ class ImageStore:
             yield
 
 
-def _mark(archive: Path) -> Path:
+def _import_record(archive: Path) -> Path:
     return archive.with_suffix(archive.suffix + ".imported")
 
 

@@ -13,7 +13,7 @@ from kubeedge.appengine.runtime import cgroups, seccomp
 from kubeedge.appengine.runtime.base import StartError
 
 #: seconds for the runtime to name its version: one that is taken for a runtime without seccomp starts no pod that asks for a profile
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 #: OCI runtimes that a RuntimeClass may name, where they are on the PATH
 HANDLERS = ("crun", "runc", "crun-wasm", "youki")
 
@@ -64,7 +64,7 @@ def find(state: Path) -> Programs:
     runtime = next((p for name in candidates if (p := shutil.which(name))), "crun")
     described = ""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        described = subprocess.run([runtime, "--version"], capture_output=True, text=True, timeout=_PATIENCE).stdout
+        described = subprocess.run([runtime, "--version"], capture_output=True, text=True, timeout=_TIMEOUT).stdout
     words = described.split()
     version = "-" + words[2] if len(words) > 2 else ""
     return Programs(
