@@ -60,3 +60,20 @@ def test_a_module_of_a_package_is_covered_by_its_pattern_and_others_are_not() ->
     assert covered("kubeedge.sync.core", patterns) and covered("kubeedge.kubebus.l4.core", patterns)
     assert covered("kubeedge.wire.frame", patterns) and covered("kubeedge.wire", patterns)
     assert not covered("kubeedge.sync.driver", patterns) and not covered("kubeedge.wired", patterns)
+
+
+def test_pure_files_touch_no_file_and_read_no_clock() -> None:
+    """What an import does not show: `open`, methods of Path, and the clock of datetime."""
+    methods = {"read_text", "read_bytes", "write_text", "write_bytes", "mkdir", "unlink", "iterdir", "glob", "rglob"}
+    methods |= {"is_file", "is_dir", "readlink", "now", "utcnow", "today"}
+    patterns, found = contract("Cores are pure"), []
+    for name, path in sorted(modules().items()):
+        if not covered(name, patterns):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = node.func if isinstance(node, ast.Call) else None
+            if isinstance(called, ast.Attribute) and called.attr in methods:
+                found.append(f"{name}:{called.lineno} .{called.attr}()")
+            if isinstance(called, ast.Name) and called.id in ("open", "print", "input"):
+                found.append(f"{name}:{called.lineno} {called.id}()")
+    assert found == []

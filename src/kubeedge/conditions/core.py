@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
-from kubeedge.store.sealing import SealingStatus
+from kubeedge.store.sealing_status import SealingStatus
 
 Condition: TypeAlias = dict[str, str]
 

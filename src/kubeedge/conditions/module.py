@@ -15,7 +15,7 @@ from typing import TypeAlias
 from kubeedge.api import keys
 from kubeedge.conditions.core import PRESSURES, Bus, Condition, of_bus, of_encryption, of_pressure, of_runtime
 from kubeedge.store.model import Store
-from kubeedge.store.sealing import SealingStatus
+from kubeedge.store.sealing_status import SealingStatus
 
 _LOOK = 2.0  # seconds
 _LOOK_AT_PRESSURE = 10.0  # seconds; AppEngine itself looks no more often

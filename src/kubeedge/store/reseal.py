@@ -28,10 +28,10 @@ from kubeedge.store.sealing import (
     Plain,
     Sealed,
     Sealing,
-    SealingStatus,
     Values,
     key_id,
 )
+from kubeedge.store.sealing_status import SealingStatus
 from kubeedge.store.sqlite_file import (
     SCHEMA_PLAIN,
     SCHEMA_SEALED,

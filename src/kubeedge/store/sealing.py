@@ -92,18 +92,6 @@ class Keyring:
         return next((key for key in self.keys if key.id == id), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealingStatus:
-    """How a store is sealed, for people."""
-
-    enabled: bool  # it should be
-    key: str = ""  # id of the key that seals; "" when nothing is sealed
-    lasting: bool = False  # that key is one of the configuration
-    unreadable: int = 0  # values whose key is not there
-    problem: str = ""  # why there is no key
-    reopen: bool = False  # the file was to be rewritten: its connection is closed
-
-
 class Values(Protocol):
     """How values get into rows and out of them."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kubeedge.api.pod import Security
-from kubeedge.appengine.runtime import seccomp
+from kubeedge.appengine.runtime import seccomp, seccomp_profiles
 from kubeedge.appengine.runtime.base import StartError
 from kubeedge.appengine.runtime.oci_spec import CAPABILITIES
 from kubeedge.errors import Invalid
@@ -63,14 +63,14 @@ def test_each_architecture_has_its_own_and_its_smaller_brothers() -> None:
 
 
 def test_what_asks_for_a_filter_does_not_start_without(tmp_path: Path) -> None:
-    without = seccomp.Filters(tmp_path, "x86_64", supported=False)
+    without = seccomp_profiles.Filters(tmp_path, "x86_64", supported=False)
     for kind in ("RuntimeDefault", "Localhost"):
         with pytest.raises(StartError, match="has no seccomp") as error:
             without.of(security(kind, "p.json"), ())
         assert error.value.reason == "CreateContainerError"
     for free in (security(""), security("Unconfined"), security("RuntimeDefault", privileged=True)):
         assert without.of(free, ()) is None
-    assert seccomp.Filters(tmp_path, "x86_64", supported=True).of(security("RuntimeDefault"), ()) is not None
+    assert seccomp_profiles.Filters(tmp_path, "x86_64", supported=True).of(security("RuntimeDefault"), ()) is not None
 
 
 def test_a_profile_of_the_node_is_read_from_its_directory_alone(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_profile_of_the_node_is_read_from_its_directory_alone(tmp_path: Path) 
     (profiles / "d").mkdir(parents=True)
     rules = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}]}
     (profiles / "d/p.json").write_text(json.dumps(rules))
-    filters = seccomp.Filters(profiles, "x86_64", supported=True)
+    filters = seccomp_profiles.Filters(profiles, "x86_64", supported=True)
     found = filters.of(security("Localhost", "d/p.json"), ())
     assert found is not None and found["syscalls"] == rules["syscalls"] and "SCMP_ARCH_X86_64" in found["architectures"]
     (tmp_path / "outside.json").write_text(json.dumps(rules))
@@ -108,7 +108,7 @@ def test_a_profile_of_the_node_is_read_from_its_directory_alone(tmp_path: Path) 
 def test_a_profile_that_says_less_than_it_seems_to_is_refused(tmp_path: Path, profile: str) -> None:
     (tmp_path / "p.json").write_text(profile)
     with pytest.raises(StartError, match=r"Localhost: .*p\.json"):
-        seccomp.Filters(tmp_path, "x86_64", supported=True).of(security("Localhost", "p.json"), ())
+        seccomp_profiles.Filters(tmp_path, "x86_64", supported=True).of(security("Localhost", "p.json"), ())
 
 
 def test_the_container_s_profile_goes_before_the_pod_s() -> None:
@@ -143,8 +143,8 @@ def test_what_the_runtime_says_of_itself() -> None:
 
 
 def test_what_the_kernel_says_of_itself(tmp_path: Path) -> None:
-    assert not seccomp.kernel_filters(tmp_path)
+    assert not seccomp_profiles.kernel_filters(tmp_path)
     actions = tmp_path / "sys/kernel/seccomp/actions_avail"
     actions.parent.mkdir(parents=True)
     actions.write_text("kill_thread errno allow\n")
-    assert seccomp.kernel_filters(tmp_path)
+    assert seccomp_profiles.kernel_filters(tmp_path)

@@ -10,7 +10,7 @@ from kubeedge.api import keys
 from kubeedge.conditions.core import DOWN_FOR, of_bus, of_encryption, of_runtime
 from kubeedge.conditions.module import ConditionReporter
 from kubeedge.store.memory import MemoryStore
-from kubeedge.store.sealing import SealingStatus
+from kubeedge.store.sealing_status import SealingStatus
 from tests.kit import virtual_time
 
 

@@ -24,7 +24,7 @@ from kubeedge.appengine.runtime import (
     mounts,
     oci_spec,
     records,
-    seccomp,
+    seccomp_profiles,
     users,
 )
 from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, SandboxConfig, StartError, User
@@ -45,10 +45,10 @@ class Containers:
         self._boot = boot
         self.programs = programs
         self._possible = possible_capabilities()
-        self._filters = seccomp.Filters(
+        self._filters = seccomp_profiles.Filters(
             layout.root / "seccomp",
             os.uname().machine,
-            supported=programs.has_seccomp and seccomp.kernel_filters(),
+            supported=programs.has_seccomp and seccomp_profiles.kernel_filters(),
         )
 
     def start(

@@ -1,4 +1,4 @@
-"""Seccomp filters of containers, as the OCI runtime configuration has them (config-linux.md, "Seccomp"). Pure, but for reading a file.
+"""Seccomp filters of containers, as the OCI runtime configuration has them (config-linux.md, "Seccomp"). Pure.
 
 RuntimeDefault is the list that containerd and Docker agree on: what ordinary programs call is allowed, what needs a capability only with
 it, everything else is EPERM. A name that an older libseccomp or another architecture does not know is passed over by the OCI runtimes.
@@ -6,17 +6,11 @@ it, everything else is EPERM. A name that an older libseccomp or another archite
 
 from __future__ import annotations
 
-import json
-import os
-import stat
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
-from kubeedge.api.pod import Security
 from kubeedge.appengine.runtime.base import StartError
 
-_MAX_PROFILE = 256 * 1024  # bytes of a profile on disk; the default one has 20 KiB
 _EPERM, _ENOSYS = 1, 38
 _NAMESPACE_FLAGS = 0x7E020000  # CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET
 _AF_VSOCK = 40  # leads past the network namespace, to the hypervisor
@@ -131,34 +125,9 @@ def _rule(name: str, **argument: Any) -> dict[str, Any]:
     return {"names": [name], "action": "SCMP_ACT_ALLOW", "args": [argument]}
 
 
-def localhost(directory: Path, name: str, machine: str) -> dict[str, Any]:
-    """A profile of the node's own, in the form of the OCI runtime configuration. Raises StartError."""
-    try:
-        profile = json.loads(_read(directory, name))
-        return _checked(profile, machine)
-    except (OSError, ValueError, RecursionError) as exc:
-        detail = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-        message = f"seccompProfile Localhost: {directory / name}: {detail or type(exc).__name__}"
-        raise StartError("CreateContainerError", message) from exc
-
-
-def _read(directory: Path, name: str) -> bytes:
-    """A regular file below the directory; a link must not lead out of it."""
-    path = (directory / name).resolve()
-    if not path.is_relative_to(directory.resolve()):
-        raise ValueError("is outside of the directory of profiles")
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError("is not a file")
-        text = file.read(_MAX_PROFILE + 1)
-    if len(text) > _MAX_PROFILE:
-        raise ValueError(f"is larger than {_MAX_PROFILE} bytes")
-    return text
-
-
-def _checked(profile: Any, machine: str) -> dict[str, Any]:
-    """A profile that says less than it seems to (no default, rules that do not apply here) must not look like a filter."""
+def checked(profile: Any, machine: str) -> dict[str, Any]:
+    """A profile of a file, with the machine's architectures if it names none. Raises ValueError: one that says less than it seems to (no
+    default, rules that do not apply here) must not look like a filter."""
     if not isinstance(profile, dict) or not isinstance(profile.get("defaultAction"), str):
         raise ValueError("has no defaultAction")
     if not isinstance(rules := profile.get("syscalls", []), list) or not all(isinstance(rule, dict) for rule in rules):
@@ -174,32 +143,6 @@ def _checked(profile: Any, machine: str) -> dict[str, Any]:
     if "architectures" not in checked and machine in _ARCHITECTURES:
         checked["architectures"] = [f"SCMP_ARCH_{a}" for a in _ARCHITECTURES[machine]]
     return checked
-
-
-class Filters:
-    """The filter that a container asks for; a container that asks for one never runs without."""
-
-    def __init__(self, profiles: Path, machine: str, *, supported: bool) -> None:
-        self._profiles, self._machine, self._supported = profiles, machine, supported
-
-    def of(self, security: Security, capabilities: Iterable[str]) -> dict[str, Any] | None:
-        """Raises StartError. A privileged container has none, as with other runtimes: it may do everything."""
-        if security.privileged or security.seccomp in ("", "Unconfined"):
-            return None
-        if not self._supported:
-            message = f"seccompProfile {security.seccomp}: the kernel or the OCI runtime of this node has no seccomp"
-            raise StartError("CreateContainerError", message)
-        if security.seccomp == "Localhost":
-            return localhost(self._profiles, security.seccomp_profile, self._machine)
-        return runtime_default(self._machine, capabilities)
-
-
-def kernel_filters(proc: Path = Path("/proc")) -> bool:
-    """CONFIG_SECCOMP_FILTER."""
-    try:
-        return "errno" in (proc / "sys/kernel/seccomp/actions_avail").read_text().split()
-    except OSError:
-        return False
 
 
 def runtime_filters(version: str) -> bool:
