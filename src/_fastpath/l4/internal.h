@@ -141,7 +141,12 @@ chunk *kb_l4_chunk_new(kb_conn *c, size_t room);
 void kb_l4_chunk_free(kb_conn *c, chunk *k);
 part *kb_l4_part_new(kb_conn *c, size_t room);
 void kb_l4_part_free(kb_conn *c, part *p);
-uint32_t kb_l4_mix(uint32_t a, uint32_t b);
+/* A hash of two words (Fibonacci hashing) */
+static inline uint32_t kb_l4_mix(uint32_t a, uint32_t b)
+{
+    uint64_t h = ((uint64_t)a << 32 | b) * 0x9E3779B97F4A7C15u;
+    return (uint32_t)((h ^ h >> 32) * 0x9E3779B97F4A7C15u >> 32);
+}
 kb_conn *kb_l4_find(const kb_l4 *l4, uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote);
 void kb_l4_heap_remove(kb_l4 *l4, kb_conn *c);
 void kb_l4_touch(kb_conn *c);

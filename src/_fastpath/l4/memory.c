@@ -48,12 +48,6 @@ void kb_l4_part_free(kb_conn *c, part *p)
     free(p);
 }
 
-uint32_t kb_l4_mix(uint32_t a, uint32_t b)
-{
-    uint64_t h = ((uint64_t)a << 32 | b) * 0x9E3779B97F4A7C15u;
-    return (uint32_t)((h ^ h >> 32) * 0x9E3779B97F4A7C15u >> 32);
-}
-
 static uint32_t bucket_of(uint32_t tenant, uint32_t number, uint16_t local, uint16_t remote)
 {
     return kb_l4_mix(tenant ^ number << 12, (uint32_t)local << 16 | remote) % HASH;
