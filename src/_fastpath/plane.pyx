@@ -47,8 +47,8 @@ cdef extern from "plane/plane.h" nogil:
     void kb_plane_free(kb_plane *plane)
     int kb_plane_fileno(kb_plane *plane)
     int kb_add_tun(kb_plane *plane, int fd, uint32_t tenant, int vnet_hdr, int uso, char *error)
-    int kb_add_link(kb_plane *plane, int fd, kb_tls *tls, const char *server_name, const char *control, char *error)
-    int kb_congestion(kb_plane *plane, int port, char *control, char *complaint)
+    int kb_add_link(kb_plane *plane, int fd, kb_tls *tls, const char *server_name, const char *congestion, char *error)
+    int kb_congestion(kb_plane *plane, int port, char *congestion, char *problem)
     int kb_set_source(kb_plane *plane, uint32_t tenant, const kb_prefix *address, int tun)
     int kb_admit(kb_plane *plane, int port, uint32_t tenant, uint32_t number, const kb_prefix *prefixes, int count)
     int kb_admit_peer(kb_plane *plane, int port)
@@ -259,14 +259,14 @@ cdef class Plane:
         cdef int port
         cdef bytes name = server_name.encode()
         cdef const char *c_name = name
-        cdef bytes control = congestion.encode()
-        cdef const char *c_control = control
+        cdef bytes wanted = congestion.encode()
+        cdef const char *c_congestion = wanted
         self.alive()
         if not tls.server and not name:
             raise ValueError("a link that connects needs the name to check in the server's certificate")
         error[0] = 0
         with nogil:
-            port = kb_add_link(self.plane, fd, tls.tls, c_name, c_control, error)
+            port = kb_add_link(self.plane, fd, tls.tls, c_name, c_congestion, error)
         if port < 0:
             raise OSError(error.decode("utf-8", "replace"))
         return port
@@ -363,13 +363,13 @@ cdef class Plane:
 
     def congestion(self, int port):
         """(what the kernel uses, why it is not what was wanted), or None when there is no such port any more"""
-        cdef char control[16]
-        cdef char complaint[48]
+        cdef char used[16]
+        cdef char problem[48]
         cdef int result
         self.alive()
         with nogil:
-            result = kb_congestion(self.plane, port, control, complaint)
-        return (control.decode(), complaint.decode()) if result == 0 else None
+            result = kb_congestion(self.plane, port, used, problem)
+        return (used.decode(), problem.decode()) if result == 0 else None
 
     def drop(self, int port, reason):
         cdef bytes text = reason.encode()[:200]

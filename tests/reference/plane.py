@@ -105,7 +105,7 @@ class _Link(_Port):
         self.early = 0
         self.queue = FairQueue()
         self.current = memoryview(b"")  # partly sent
-        self.control = self.complaint = ""
+        self.congestion = self.problem = ""
         self.prefixes: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
         self.more = False  # TLS may hold bytes that the selector does not see
 
@@ -333,7 +333,9 @@ class Plane:
         self._alive()
         with self._lock:
             found = self._ports.get(port)
-            return (found.control, found.complaint) if isinstance(found, _Link) else None if found is None else ("", "")
+            return (
+                (found.congestion, found.problem) if isinstance(found, _Link) else None if found is None else ("", "")
+            )
 
     # -- the thread ------------------------------------------------------------------------------------------------------------
 
@@ -646,8 +648,8 @@ class Plane:
             port.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
         except OSError as exc:
             reasons = {errno.EPERM: "not allowed", errno.ENOENT: "not in this kernel"}
-            port.complaint = f"{name}: {reasons.get(exc.errno or 0, exc.strerror)}"
-        port.control = port.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
+            port.problem = f"{name}: {reasons.get(exc.errno or 0, exc.strerror)}"
+        port.congestion = port.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
 
     # -- small things ------------------------------------------------------------------------------------------------------------
 

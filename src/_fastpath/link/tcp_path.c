@@ -19,9 +19,9 @@
 static void set_congestion(kb_tcp_path *p, kb_path *path, int fd, const char *wanted)
 {
     socklen_t size = sizeof path->congestion - 1;
-    path->complaint[0] = 0;
+    path->problem[0] = 0;
     if (setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, wanted, (socklen_t)strlen(wanted)) < 0)
-        snprintf(path->complaint, sizeof path->complaint, "%s: %s", wanted,
+        snprintf(path->problem, sizeof path->problem, "%s: %s", wanted,
                  errno == EPERM    ? "not allowed"
                  : errno == ENOENT ? "not in this kernel"
                                    : strerror(errno));

@@ -29,7 +29,7 @@ typedef struct {
     uint64_t rtt, min_rtt;              /* us */
     uint64_t rate, lowat;               /* bytes/s delivered; bytes that may wait unsent in the kernel */
     uint32_t batch, burst;              /* bytes: of a write; of a super-packet, 0: any */
-    char congestion[16], complaint[48]; /* congestion control; why it is not the one that was wanted */
+    char congestion[16], problem[48]; /* congestion control; why it is not the one that was wanted */
 } kb_path;
 
 typedef struct kb_transport kb_transport;

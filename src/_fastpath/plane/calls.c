@@ -115,14 +115,14 @@ int kb_add_tun(kb_plane *plane, int fd, uint32_t tenant_number, int vnet_hdr, in
     return id;
 }
 
-int kb_add_link(kb_plane *plane, int fd, kb_tls *tls, const char *server_name, const char *control, char *error)
+int kb_add_link(kb_plane *plane, int fd, kb_tls *tls, const char *server_name, const char *congestion, char *error)
 {
     kb_lock(plane);
     port *p = kb_port_new(plane, fd, LINK, error);
     int id = -1;
     if (p) {
         id = p->id;
-        int opened = kb_port_open_link(plane, p, fd, tls, server_name, control, error);
+        int opened = kb_port_open_link(plane, p, fd, tls, server_name, congestion, error);
         if (opened == 0 && kb_port_poll(plane, p, EPOLLIN | EPOLLOUT) < 0) {
             snprintf(error, 256, "link: %s", strerror(errno));
             opened = -1;
@@ -349,15 +349,15 @@ int kb_get_counters(kb_plane *plane, int id, kb_counters *counters)
     return p ? 0 : -1;
 }
 
-int kb_congestion(kb_plane *plane, int id, char *control, char *complaint)
+int kb_congestion(kb_plane *plane, int id, char *congestion, char *problem)
 {
     static const kb_path none;
     kb_plane_enter(plane);
     port *p = kb_port_of(plane, id);
     if (p) {
         const kb_path *path = p->kind == LINK ? &p->link.transport->path : &none;
-        memcpy(control, path->congestion, sizeof path->congestion);
-        memcpy(complaint, path->complaint, sizeof path->complaint);
+        memcpy(congestion, path->congestion, sizeof path->congestion);
+        memcpy(problem, path->problem, sizeof path->problem);
     }
     kb_plane_leave(plane);
     return p ? 0 : -1;

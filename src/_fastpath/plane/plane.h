@@ -58,9 +58,9 @@ void kb_plane_free(kb_plane *plane); /* ends the thread, closes every port */
 int kb_plane_fileno(kb_plane *plane);
 
 int kb_add_tun(kb_plane *plane, int fd, uint32_t tenant, int vnet_hdr, int uso, char *error);
-/* control: the congestion control to use; "": bbr on a long path, cubic on a short one */
-int kb_add_link(kb_plane *plane, int fd, kb_tls *tls, const char *server_name, const char *control, char *error);
-int kb_congestion(kb_plane *plane, int port, char *control, char *complaint); /* 16 and 48 bytes; what the kernel says */
+/* congestion: the congestion control to use; "": bbr on a long path, cubic on a short one */
+int kb_add_link(kb_plane *plane, int fd, kb_tls *tls, const char *server_name, const char *congestion, char *error);
+int kb_congestion(kb_plane *plane, int port, char *congestion, char *problem); /* 16 and 48 bytes; what the kernel uses, why it is not the configured one */
 /* Where ICMP errors come from: into links, or (tun) into our own TUN, whose kernel would refuse its own address */
 int kb_set_source(kb_plane *plane, uint32_t tenant, const kb_prefix *address, int tun);
 int kb_admit(kb_plane *plane, int port, uint32_t tenant, uint32_t number, const kb_prefix *prefixes, int count);

@@ -24,14 +24,14 @@ class LinkAutoscaler:
     _at: float | None = None
     _busy_at: float = 0.0
 
-    def look(self, now: float, *, moved: int, control: str, rtt: float) -> bool:
-        """`moved`: bytes that the links have carried so far; `control` and `rtt` (seconds, 0: not known) are of the first link."""
+    def look(self, now: float, *, moved: int, congestion: str, rtt: float) -> bool:
+        """`moved`: bytes that the links have carried so far; `congestion` and `rtt` (seconds, 0: not known) are of the first link."""
         before, self._at = self._at, now
         rate = (moved - self._seen) / max(now - before, 0.1) if before is not None else 0.0
         self._seen = moved
         if rate >= MUCH:
             self._busy_at = now
-            self.wanted = self.wanted or (control not in ("", "bbr") and rtt >= LONG_PATH)
+            self.wanted = self.wanted or (congestion not in ("", "bbr") and rtt >= LONG_PATH)
         elif now - self._busy_at >= CALM:
             self.wanted = False
         return self.wanted

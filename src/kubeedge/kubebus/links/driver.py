@@ -205,11 +205,11 @@ class Links:
         counters = [
             c for link in self._slots if link is not None and (c := self._plane.counters(link.port)) is not None
         ]
-        control = self._plane.congestion(best.port)
+        congestion = self._plane.congestion(best.port)
         wanted = self._autoscaler.look(
             now,
             moved=sum(c.rx_bytes + c.tx_bytes for c in counters),
-            control=control[0] if control else "",
+            congestion=congestion[0] if congestion else "",
             rtt=max((c.min_rtt for c in counters), default=0) / 1e6,
         )
         for event, state in ((self._more, wanted), (self._fewer, not wanted)):
@@ -247,8 +247,8 @@ class Links:
         self.relay = link.relay
         self._attempts.worked(link.relay, link.since)
         log.info("link up slot=%d relay=%s", slot, link.relay)
-        if (control := self._plane.congestion(link.port)) and control[1]:
-            log.warning("link slot=%d: congestion control %s", slot, told(control))
+        if (congestion := self._plane.congestion(link.port)) and congestion[1]:
+            log.warning("link slot=%d: congestion control %s", slot, told(congestion))
         self._moved.set()
         if not was_up:
             self._changed(True)
