@@ -77,3 +77,17 @@ def test_pure_files_touch_no_file_and_read_no_clock() -> None:
             if isinstance(called, ast.Name) and called.id in ("open", "print", "input"):
                 found.append(f"{name}:{called.lineno} {called.id}()")
     assert found == []
+
+
+def test_a_logger_has_the_name_of_its_package() -> None:
+    """One scheme on both sides, so that a filter finds all of a component: "kubeedge.", the package, and what is below it."""
+    wrong = []
+    for name, path in sorted(modules().items()):
+        package = name.split(".")[1] if name.count(".") > 1 else ""
+        if package == "kit":  # its parts work for other packages
+            continue
+        for said in re.findall(r"getLogger\(([^)]+)\)", path.read_text()):
+            logger = said[1:-1].replace(".edgehub", ".hub")  # the module's name; the package serves CloudHub too
+            if package and not f"{logger}.".startswith(f"kubeedge.{package}."):
+                wrong.append(f"{name}: {said}")
+    assert wrong == []

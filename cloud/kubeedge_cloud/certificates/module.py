@@ -16,7 +16,7 @@ from kubeedge.pki import trust
 from kubeedge.pki.ca import Authority
 from kubeedge.pki.identity import CloudIdentity
 
-log = logging.getLogger("kubeedge.pki")
+log = logging.getLogger("kubeedge.certificates")
 
 _LOOK = 6 * 3600.0  # seconds; a certificate is renewed months before it ends
 

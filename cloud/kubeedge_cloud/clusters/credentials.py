@@ -13,7 +13,7 @@ from kubeedge.api.status import ServerUnavailable
 from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge_cloud.clusters.core import Access, decode_access
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("kubeedge.clusters")
 
 _TIMEOUT = 60.0  # seconds for a plugin, which may ask a cloud provider
 _LOOK = 2.0  # seconds between two looks at the files

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound, Refused, Unavailable
 from kubeedge.kit.backoff import Backoff
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("kubeedge.controllers")
 
 K = TypeVar("K", bound=Hashable)
 

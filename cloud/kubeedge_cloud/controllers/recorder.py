@@ -21,7 +21,7 @@ from kubeedge.api.resources import EVENTS
 from kubeedge.errors import KubeEdgeError, NotFound
 from kubeedge_cloud.controllers.objects import uid_of
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("kubeedge.controllers")
 
 _QUEUED = 256  # events that may wait
 _REMEMBERED = 512  # events whose count can be raised

@@ -12,7 +12,7 @@ from kubeedge.beehive.core import RestartPolicy, Restarts
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import TenantRecord
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("kubeedge.tenants")
 
 #: serves one tenant until it is cancelled; sets the event once it serves
 Serve = Callable[[TenantRecord, asyncio.Event], Awaitable[None]]

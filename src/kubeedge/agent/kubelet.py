@@ -19,7 +19,7 @@ PORT = L4Port(10250)  # L4, on every node
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
-log = logging.getLogger("kubeedge.kubelet")
+log = logging.getLogger("kubeedge.agent")
 
 
 def for_the_cloud(serve: Serve, own: NodeCredentials) -> Serve:

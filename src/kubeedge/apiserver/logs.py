@@ -26,7 +26,7 @@ CONNECT = 10.0  # seconds until the first byte of the node's answer
 ERROR_LIMIT = 64 * 1024  # bytes of a node's error message
 _PASSED = ("follow", "tailLines", "previous", "timestamps", "sinceSeconds", "sinceTime", "limitBytes", "stream")
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("kubeedge.apiserver")
 
 
 async def logs(call: Call, node_stream: NodeStream) -> Response:

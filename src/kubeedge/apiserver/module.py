@@ -24,7 +24,7 @@ _TOLD = 64  # refused clients at once that hear why
 _TELLING = 5.0  # seconds
 _OF_A_NODE = 4  # connections with one node's certificate
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("kubeedge.apiserver")
 
 
 class ApiServerModule:

@@ -50,7 +50,7 @@ _SMALL = 64 * 1024  # bytes of an answer that need not be counted
 _NOWHERE = Address(Row(PODS, "pod"))  # for requests on what is not stored
 _HEALTH = ("/healthz", "/livez", "/readyz")
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("kubeedge.apiserver")
 
 
 class ApiServer:

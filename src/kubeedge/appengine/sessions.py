@@ -26,7 +26,7 @@ from kubeedge.streaming.negotiation import Choice
 from kubeedge.streaming.status import exited, failed, success
 from kubeedge.streaming.wire import IDLE, Connection, Wire
 
-log = logging.getLogger("kubeedge.sessions")
+log = logging.getLogger("kubeedge.appengine.sessions")
 
 SESSIONS = 64  # of this node at the same time
 _STREAMS = 30.0  # seconds for a client to open its streams: the kubelet's streamCreationTimeout

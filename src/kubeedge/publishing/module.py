@@ -25,7 +25,7 @@ from kubeedge.kubebus.http.listener import listening
 from kubeedge.kubebus.http.server_proxy import PolicyOf, Resolve, ServerProxy, everybody
 from kubeedge.kubebus.http.url import L4_PORT, ServiceName, Target, service_name
 
-log = logging.getLogger("kubeedge.kubebus.http")
+log = logging.getLogger("kubeedge.publishing")
 
 Listen = Callable[[L4Port, Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]], Awaitable[None]]
 #: (L4 port, settings, what is called with a proxy in C each time that there is a new one): KubeBus.server_fast_path

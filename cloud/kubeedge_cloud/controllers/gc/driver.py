@@ -19,7 +19,7 @@ from kubeedge_cloud.controllers.informer.driver import Informer
 from kubeedge_cloud.controllers.objects import is_deleting, only_metadata, spec_of, uid_of
 from kubeedge_cloud.controllers.queue import WorkQueue
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("kubeedge.controllers")
 
 NODE_QUARANTINE = 40.0  # seconds before pods of a deleted node go: it may be made again (the time is Kubernetes')
 _DISCOVERY = 30.0  # seconds between two looks at what is served (the time is Kubernetes')

@@ -25,7 +25,7 @@ from kubeedge.kit.reflector.driver import reflect
 from kubeedge_cloud.controllers.informer.core import Cache, Handler, version_of
 from kubeedge_cloud.controllers.objects import Key, without_history
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("kubeedge.controllers")
 
 _RETRY = 1.0  # seconds
 _BACKOFF = Backoff(1.0, 30.0)

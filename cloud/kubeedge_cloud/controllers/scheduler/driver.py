@@ -24,7 +24,7 @@ from kubeedge_cloud.controllers.objects import (
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.controllers.scheduler import core
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("kubeedge.controllers")
 
 NAME = "default-scheduler"
 

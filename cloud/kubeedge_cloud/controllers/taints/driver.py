@@ -19,7 +19,7 @@ from kubeedge_cloud.controllers.objects import Key, is_deleting, key_of, spec_of
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.controllers.taints import core
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("kubeedge.controllers")
 
 
 class TaintEviction:

@@ -48,7 +48,7 @@ from kubeedge.appengine.runtime.records import Run, Sandbox
 from kubeedge.appengine.runtime.sandboxes import Sandboxes
 from kubeedge.kit import trees
 
-log = logging.getLogger("kubeedge.runtime")
+log = logging.getLogger("kubeedge.appengine.runtime")
 
 _MESSAGE_BYTES = 4096  # of a termination message, as in Kubernetes
 _KILL_TIMEOUT = 10.0  # seconds after SIGKILL; a process that writes to a dead disk may take longer

@@ -17,7 +17,7 @@ from kubeedge.api.names import L4Port, NodeNumber
 from kubeedge.errors import Unavailable
 from kubeedge.kubebus.l4.state import ConnectionState
 
-log = logging.getLogger("kubeedge.l4")
+log = logging.getLogger("kubeedge.kubebus.l4")
 
 Key = tuple[NodeNumber, L4Port, L4Port]  # peer, local port, remote port
 
