@@ -34,7 +34,7 @@ class Tenants(Protocol):
         ...
 
     async def show(self, tenant: TenantId) -> dict[str, Any]:
-        """What it may store, and has."""
+        """The tenant's quota and what it uses of it, as JSON."""
         ...
 
     async def allow_storage(self, tenant: TenantId, objects: int, size: int) -> None:

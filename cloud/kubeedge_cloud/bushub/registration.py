@@ -36,7 +36,8 @@ _AGAIN = 1.0  # seconds before a write that failed is tried again
 
 
 class Registration:
-    """`addresses`: "host:port" where other relays reach us, `first_number`: the lowest that a relay may have, `moved` is called for a node
+    """What this relay writes of itself and of its nodes into the store, under its lease. `addresses`: "host:port" where other relays reach
+    us, `first_number`: the lowest that a relay may have, `moved` is called for a node
     that turns out to be at another relay."""
 
     def __init__(

@@ -41,7 +41,8 @@ class CloudTun:
 
 
 class OwnTun:
-    """`number`: ours in the data plane. `claim` takes the address: "" when it is ours, else a message that names its owner."""
+    """The TUN interface of this cloud process on one tenant's overlay. `number`: ours in the data plane. `claim` takes the address: "" when
+    it is ours, else a message that names its owner."""
 
     def __init__(
         self, settings: CloudTun, tenant: TenantNumber, plane: Plane, number: NodeNumber, claim: Claim | None
@@ -57,7 +58,8 @@ class OwnTun:
         self.problem = ""  # why there is none
 
     async def open(self) -> None:
-        """Returns without a TUN when another process has the address. Raises OSError or Unavailable when the kernel refuses."""
+        """Returns without a TUN when another process has the address. Raises OSError, or Unavailable when the kernel refuses or the
+        store is away."""
         s = self._settings
         if self._claim is not None and (owner := await self._claim(self.tenant, s.address)):
             problem = (

@@ -24,7 +24,8 @@ class KubeconfigRecords:
         self._clock = clock
 
     async def create(self, tenant: TenantId, user: str, ttl: float = core.DEFAULT_TTL, *, file: str = "") -> Kubeconfig:
-        """Raises Invalid, and Conflict when the tenant has too many."""
+        """Write the record of a new kubeconfig, valid for `ttl` seconds; the records of old ones make room. Raises Invalid for a bad name or
+        ttl, Conflict when the tenant has MAX_KUBECONFIGS that are valid."""
         if not 0 < ttl <= core.MAX_TTL:
             raise Invalid(
                 f"{ttl:g} seconds; a kubeconfig is valid for more than 0 and at most {core.MAX_TTL:.0f}", path="ttl"

@@ -35,7 +35,7 @@ class Address:
 
 
 def address(served: Resources, group: str, version: str, parts: Sequence[str]) -> Address:
-    """Raises NoSuchPath."""
+    """What the elements of a path behind group and version name. Raises NoSuchPath."""
     namespace = ""
     parts = list(parts)
     if len(parts) > 2 and parts[0] == "namespaces" and not (len(parts) == 3 and parts[2] in _NAMESPACE_SUBRESOURCES):

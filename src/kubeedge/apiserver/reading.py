@@ -72,7 +72,7 @@ class ObjectReader:
         return [row.resource for row in self.served]
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object:
-        """Raises ObjectNotFound, NoSuchPath."""
+        """One object as it is stored. Raises ObjectNotFound, NoSuchPath."""
         await self.bootstrap()
         self.served.row_of(resource)
         kv = await self._read(resource, namespace, name)

@@ -49,7 +49,7 @@ class Sessions:
         self._open = 0
 
     async def exec(self, request: Request, namespace: str, pod: str, container: str) -> Response | Upgrade:
-        """Raises Invalid, NotFound, Refused."""
+        """Join the client to the streams of a running container. Raises Invalid, NotFound, Refused."""
         options, command = _options(request), request.query.get("command", [])
         if not command:
             raise Invalid("you must specify at least one command for the container")
@@ -74,7 +74,7 @@ class Sessions:
         return self._command(request, options, start, timeout=self._attached)
 
     async def forward(self, request: Request, namespace: str, pod: str) -> Response | Upgrade:
-        """Raises Invalid, NotFound, Refused."""
+        """Join the client to ports of the pod. Raises Invalid, NotFound, Refused."""
         uid = self._engine.uid_of(namespace, pod)
         choice = negotiation.negotiate(request, negotiation.FORWARD_SPDY, negotiation.FORWARD_WEBSOCKET)
 

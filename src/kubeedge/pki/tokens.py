@@ -55,7 +55,7 @@ def hash_secret(secret: str) -> str:
 
 
 def secret_matches(secret: str, kept_hash: str) -> bool:
-    """In constant time."""
+    """Whether the secret has that hash; compared in constant time."""
     return hmac.compare_digest(hash_secret(secret), kept_hash)
 
 

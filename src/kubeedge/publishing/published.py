@@ -18,14 +18,15 @@ from kubeedge.store.model import Store
 
 
 class PublishedServices:
-    """`prefix` is the node's part of a URL: "/tenant/node"."""
+    """The web services that `kubeedge publish` registers on this node. `prefix` is the node's part of a URL: "/tenant/node"."""
 
     def __init__(self, store: Store, prefix: str) -> None:
         self._store = store
         self._prefix = prefix
 
     async def publish(self, name: str, target: str | None, access: str | None) -> dict[str, Any]:
-        """A service that asks for a token and has none gets its first one, which is in the answer and nowhere else. Raises Invalid."""
+        """Register a service, or change it. One that asks for a token and has none gets its first one, which is in the answer and
+        nowhere else. Raises Invalid."""
         key, before = await self._find(name)
         after = registration.registered(before, target, access)
         answer: dict[str, Any] = {"path": f"{self._prefix}/{name}/"}
@@ -36,20 +37,20 @@ class PublishedServices:
         return {**answer, "target": after["target"], "access": after.get("access", "public")}
 
     async def new_token(self, name: str) -> dict[str, Any]:
-        """Raises NotFound, Invalid."""
+        """Give the service one more token, which is in the answer and nowhere else. Raises NotFound, or Invalid when it has too many."""
         key, before = await self._find(name)
         token = _new_token()
         await self._put(key, registration.with_token(_there(before, name), name, token))
         return {"token": token}
 
     async def revoke_tokens(self, name: str) -> dict[str, Any]:
-        """Raises NotFound, Invalid."""
+        """Revoke all tokens of the service. Raises NotFound, Invalid."""
         key, before = await self._find(name)
         await self._put(key, registration.without_tokens(_there(before, name), name))
         return {}
 
     async def unpublish(self, name: str) -> dict[str, Any]:
-        """Raises NotFound."""
+        """End the registration. Raises NotFound."""
         if not await self._store.delete(keys.reported("webservices", "", str(node_name(name)))):
             raise NotFound(f"no web service {name} was published on this node")
         return {}

@@ -34,7 +34,7 @@ class Salvage:
 
 
 def salvage(path: Path, wanted: Callable[[str, bytes], bool], keyring: Keyring | None = None) -> Salvage:
-    """Of the file, which stays as it is. Never raises: what cannot be read, or opened with the keys, is not there."""
+    """Read the keys that `wanted` chooses from a corrupt file, which stays as it is. Never raises: what cannot be read, or opened with the keys, is not there."""
     found = Salvage()
     newest: dict[str, tuple[int, bytes | None]] = {}
     copy = path.with_name(f"{path.name}.reading")

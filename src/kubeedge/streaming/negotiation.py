@@ -24,7 +24,7 @@ class Choice:
 
 
 def negotiate(request: Request, spdy: Sequence[str], websocket: Sequence[str]) -> Choice:
-    """Raises Invalid for what is no upgrade to SPDY/3.1 or WebSocket, Refused when the client offers no version of ours."""
+    """The protocol for this client: the first of those it offers that is ours. Raises Invalid for what is no upgrade to SPDY/3.1 or WebSocket, Refused when the client offers no version of ours."""
     tokens = (request.header("connection") or "").lower().replace(" ", "").split(",")
     upgrade = (request.header("upgrade") or "").lower() if "upgrade" in tokens else ""
     if upgrade == "websocket":

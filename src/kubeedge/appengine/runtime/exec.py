@@ -220,7 +220,8 @@ class Execs:
         return ExecProcess(process, ends, pid_file, description, group)
 
     async def run(self, programs: Programs, id: str, group: str, command: Sequence[str], timeout: float) -> ExecResult:
-        """To its end, or to that of the timeout."""
+        """Run a command in a container to its end. After `timeout` seconds it is killed, and the exit code is 124; of its output the first
+        EXEC_OUTPUT bytes are kept."""
         pid_file = self._pid_file()
         description, arguments = self._describe(id, command, tty=False)
         try:

@@ -20,7 +20,7 @@ _SECRET_BYTES = 16 * 1024 * 1024
 
 
 def write(directory: Path, files: Files, *, default_mode: int, group: int | None) -> bool:
-    """Whether anything changed."""
+    """Write the files of a volume. True: something changed."""
     directory.mkdir(parents=True, exist_ok=True)
     data = directory / "..data"
     old = data.resolve() if data.is_symlink() else None

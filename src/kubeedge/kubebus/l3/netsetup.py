@@ -212,7 +212,7 @@ def remove_rules() -> None:
 async def configure(
     interface: str, address: str, *, mtu: int, routes: Sequence[str], own: Sequence[str] = ()
 ) -> Overlay:
-    """Raises Unavailable with the kernel's reason."""
+    """Set up the TUN interface with its address and routes. Raises Unavailable with the kernel's reason."""
     overlay = Overlay(interface, address, mtu, routes, own)
     overlay.configure()
     return overlay
