@@ -20,7 +20,7 @@ from kubeedge.appengine.runtime.base import Runtime
 from kubeedge.appengine.volumes.manager import VolumeManager
 from kubeedge.appengine.worker import Worker, Workers
 from kubeedge.errors import KubeEdgeError
-from kubeedge.kit.trees import Used
+from kubeedge.kit.disk_use import DiskUse
 
 log = logging.getLogger("kubeedge.appengine")
 
@@ -142,11 +142,11 @@ class Housekeeping:
         each[first] = each.get(first, 0) + (others.inodes if inodes else others.bytes)
         return each
 
-    async def _others(self, pod: Pod) -> Used:
+    async def _others(self, pod: Pod) -> DiskUse:
         """Volumes on disk, and logs."""
         volumes = await asyncio.to_thread(self._volumes.used, pod)
         written = await asyncio.to_thread(self._reports.log_usage, pod)
-        return Used(volumes.bytes + written.bytes, volumes.inodes + written.inodes)
+        return DiskUse(volumes.bytes + written.bytes, volumes.inodes + written.inodes)
 
     async def _hold_to_limits(self) -> None:
         """Limits of ephemeral-storage."""

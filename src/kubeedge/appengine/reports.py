@@ -21,6 +21,7 @@ from kubeedge.appengine.settings import AppEngineSettings
 from kubeedge.appengine.worker import Worker
 from kubeedge.errors import Unavailable
 from kubeedge.kit import trees
+from kubeedge.kit.disk_use import DiskUse
 from kubeedge.store.model import Store
 
 log = logging.getLogger("kubeedge.appengine")
@@ -100,7 +101,7 @@ class Reports:
         if found is not None and uid in ("", json_object(found.value).get("uid")):
             await self._store.delete(key)
 
-    def log_usage(self, pod: Pod) -> trees.Used:
+    def log_usage(self, pod: Pod) -> DiskUse:
         """What its logs take of the disk. Blocking."""
         return trees.used(logs.directory(self._settings.logs, pod.namespace, pod.name, pod.uid))
 

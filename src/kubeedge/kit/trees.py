@@ -6,7 +6,8 @@ import contextlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+
+from kubeedge.kit.disk_use import DiskUse
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -30,14 +31,7 @@ def remove(root: Path) -> None:
         root.rmdir()
 
 
-class Used(NamedTuple):
-    """What a tree takes of its disk."""
-
-    bytes: int
-    inodes: int
-
-
-def used(directory: Path) -> Used:
+def used(directory: Path) -> DiskUse:
     """Below a directory that others may write to: no link is followed, and a file with two names counts once."""
     total, count, seen = 0, 0, set[int]()
     for root, directories, files in os.walk(directory):
@@ -49,7 +43,7 @@ def used(directory: Path) -> Used:
                     count += 1
                 if entry.st_nlink > 1:
                     seen.add(entry.st_ino)
-    return Used(total, count)
+    return DiskUse(total, count)
 
 
 def used_bytes(directory: Path) -> int:

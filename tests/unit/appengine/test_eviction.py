@@ -20,7 +20,7 @@ from kubeedge.appengine.settings import AppEngineSettings, ImageSettings
 from kubeedge.appengine.worker import Worker, Workers
 from kubeedge.conditions.core import of_pressure
 from kubeedge.errors import Conflict, Invalid, NotFound
-from kubeedge.kit.trees import Used
+from kubeedge.kit.disk_use import DiskUse
 from tests.unit.appengine.world import container, observed, pod, running
 
 MI, GI = 1024 * 1024, 1024**3
@@ -336,8 +336,8 @@ class Node:
             for uid, m in self.usage.items()
         ]
 
-    async def disk_usage(self, uid: str) -> dict[str, Used]:
-        return {"main": Used(self.disk[uid], 1)}
+    async def disk_usage(self, uid: str) -> dict[str, DiskUse]:
+        return {"main": DiskUse(self.disk[uid], 1)}
 
     async def remove_pod(self, uid: str) -> None:
         self.removed.append(uid)
@@ -345,11 +345,11 @@ class Node:
     def remove(self, uid: str, _: object) -> None:
         self.removed.append(f"volumes of {uid}")
 
-    def used(self, _: object) -> Used:
-        return Used(0, 0)
+    def used(self, _: object) -> DiskUse:
+        return DiskUse(0, 0)
 
-    def log_usage(self, _: object) -> Used:
-        return Used(MI, 1)
+    def log_usage(self, _: object) -> DiskUse:
+        return DiskUse(MI, 1)
 
     async def event(self, worker: Worker, kind: str, reason: str, message: str) -> None:
         self.events.append((worker.uid, message))

@@ -29,7 +29,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from kubeedge.api.pod import Container, Port, Resources
 from kubeedge.errors import KubeEdgeError
-from kubeedge.kit.trees import Used
+from kubeedge.kit.disk_use import DiskUse
 
 
 class StartError(KubeEdgeError):
@@ -376,7 +376,7 @@ class Runtime(Protocol):
         """Of pods whose containers run. One that ends meanwhile is left out."""
         ...
 
-    async def disk_usage(self, uid: str) -> Mapping[str, Used]:
+    async def disk_usage(self, uid: str) -> Mapping[str, DiskUse]:
         """Container -> its writable layer. It walks the disk: not to be asked often."""
         ...
 

@@ -47,6 +47,7 @@ from kubeedge.appengine.runtime.programs import Programs
 from kubeedge.appengine.runtime.records import Run, Sandbox
 from kubeedge.appengine.runtime.sandboxes import Sandboxes
 from kubeedge.kit import trees
+from kubeedge.kit.disk_use import DiskUse
 
 log = logging.getLogger("kubeedge.appengine.runtime")
 
@@ -298,7 +299,7 @@ class EmbeddedRuntime:
                 found.append(PodStats(pod.uid, pod.namespace, pod.name, whole, containers))
         return found
 
-    async def disk_usage(self, uid: str) -> Mapping[str, trees.Used]:
+    async def disk_usage(self, uid: str) -> Mapping[str, DiskUse]:
         """Of the upper directories of the overlay mounts."""
         sandbox = self._pods.get(uid)
         names = list(sandbox.runs) if sandbox is not None else []

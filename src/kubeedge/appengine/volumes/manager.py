@@ -19,6 +19,7 @@ from kubeedge.appengine.volumes import registry, sub_path
 from kubeedge.appengine.volumes.base import Volume, VolumeContext
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit import trees
+from kubeedge.kit.disk_use import DiskUse
 
 
 class VolumeManager:
@@ -60,11 +61,11 @@ class VolumeManager:
         """Which volume uses more than it may, in the kubelet's words."""
         return next((problem for name in _on_disk(pod) if (problem := self._volume(pod, name, "").over_limit())), "")
 
-    def used(self, pod: Pod) -> trees.Used:
+    def used(self, pod: Pod) -> DiskUse:
         """What its emptyDirs take of the disk. Blocking; it walks them."""
         on_disk = [v for v in pod.volumes.values() if v.kind == "emptyDir" and v.source.get("medium") != "Memory"]
         each = [trees.used(self._of(pod.uid) / volume.name) for volume in on_disk]
-        return trees.Used(sum(u.bytes for u in each), sum(u.inodes for u in each))
+        return DiskUse(sum(u.bytes for u in each), sum(u.inodes for u in each))
 
     def remove(self, uid: str, pod: Pod | None) -> None:
         """All of a pod; `pod` is None when its specification is lost. Goes on past what fails, and raises OSError at the end."""
