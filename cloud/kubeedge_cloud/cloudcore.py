@@ -197,7 +197,9 @@ class Cloud:
         self.usage = StorageUsage(
             store, self.tenants, TenantLimits(config.quota.objects, config.quota.mib * 1024 * 1024)
         )
-        self.registries = Registries(store, self.usage, self.membership)
+        # without an API there is nobody to show a token to
+        key = self.authority.token_key if config.listeners.api.enable else None
+        self.registries = Registries(store, self.usage, self.membership, account_key=key)
         self.clusters = Clusters()
         self.owner = self.authority.hash[:16]  # of our Nodes in clusters of users
         self.web: Publishing | None = None
@@ -274,6 +276,7 @@ class Cloud:
             api = ApiServer(self.registries.known, self.node_stream, check=self.kubeconfigs.check)
             self.kubeconfigs.on_ended(api.end)
             context = self.certificate.context(mutual=True, minimum=ssl.TLSVersion.TLSv1_2)
+            context.verify_mode = ssl.CERT_OPTIONAL  # pods come with a token; a certificate that is shown is verified
             serving.append(ApiServerModule(api, context, address=on.api.address, port=on.api.port))
         controlling: list[Module] = [
             EdgeController(

@@ -33,7 +33,7 @@ ROOTS = {
     "policy": "Eviction",
     "autoscaling": "Scale",
     "authorization": "SelfSubjectAccessReview SelfSubjectRulesReview",
-    "authentication": "SelfSubjectReview",
+    "authentication": "SelfSubjectReview TokenRequest TokenReview",
     "metav1": "DeleteOptions",
 }
 SPECIAL = {  # types with a JSON form of their own

@@ -10,6 +10,7 @@ from typing import Any
 from kubeedge.api import meta, status
 from kubeedge.api.client import ObjectList, Resource, WatchEvent
 from kubeedge.api.names import NodeName, Object
+from kubeedge.api.resources import SERVICEACCOUNTS
 from kubeedge_cloud.clusters import core
 from kubeedge_cloud.clusters.transport import Headers, Transport
 
@@ -160,6 +161,9 @@ class RemoteClient:
         if uid:
             options["preconditions"] = {"uid": uid}
         await self._send("DELETE", core.one(resource, namespace, name), options)
+
+    async def create_token(self, namespace: str, account: str, request: Object) -> Object:
+        return await self._send("POST", core.one(SERVICEACCOUNTS, namespace, account, "token"), request)
 
     async def _get(self, target: str) -> Object:
         return _object(await self._transport.request("GET", target, [*self._identity, _JSON]))

@@ -63,6 +63,10 @@ class FencedClient(ForwardingClient):
         await self._check()
         await super().delete(resource, namespace, name, grace_period=grace_period, uid=uid)
 
+    async def create_token(self, namespace: str, account: str, request: Object) -> Object:
+        await self._check()
+        return await self._client.create_token(namespace, account, request)
+
     async def _check(self) -> None:
         if not await self._leads():
             raise ObjectModified("another process does this work now")

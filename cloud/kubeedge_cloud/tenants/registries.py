@@ -7,6 +7,7 @@ from functools import partial
 
 from kubeedge.api.names import TenantId
 from kubeedge.api.resources import Resources
+from kubeedge.apiserver.accounts import Key
 from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.registry import Registry
 from kubeedge.store.model import Store
@@ -16,9 +17,19 @@ from kubeedge_cloud.tenants.module import StorageUsage
 
 
 class Registries:
-    """All of them share the worker threads for large requests and the fences of this process."""
+    """All of them share the worker threads for large requests and the fences of this process.
 
-    def __init__(self, store: Store, usage: StorageUsage, membership: Membership) -> None:
+    `account_key`: with which a tenant's service account tokens are signed; None: there are none."""
+
+    def __init__(
+        self,
+        store: Store,
+        usage: StorageUsage,
+        membership: Membership,
+        *,
+        account_key: Callable[[TenantId], Key] | None = None,
+    ) -> None:
+        self._account_key = account_key
         self._store = store
         self._usage = usage
         self._membership = membership
@@ -52,4 +63,7 @@ class Registries:
 
     def _make(self, store: Store, tenant: TenantId, served: Resources | None = None) -> Registry:
         quota = self._usage.of(tenant)
-        return Registry(store, tenant, foreground=True, offload=self._offload, quota=quota, served=served)
+        key = self._account_key(tenant) if self._account_key is not None else None
+        return Registry(
+            store, tenant, foreground=True, offload=self._offload, quota=quota, served=served, account_key=key
+        )

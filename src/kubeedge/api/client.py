@@ -113,6 +113,10 @@ class KubeClient(Protocol):
         """Pods that are bound to a node only get a deletionTimestamp unless grace_period is 0. `uid` is a precondition."""
         ...
 
+    async def create_token(self, namespace: str, account: str, request: Object) -> Object:
+        """A TokenRequest (authentication.k8s.io/v1) on that service account; with its status. Raises NoSuchPath where there are no tokens."""
+        ...
+
 
 class ForwardingClient:
     """Passes every call on to another client; subclasses override what they do otherwise."""
@@ -167,3 +171,6 @@ class ForwardingClient:
         self, resource: Resource, namespace: str, name: str, *, grace_period: int | None = None, uid: str = ""
     ) -> None:
         await self._client.delete(resource, namespace, name, grace_period=grace_period, uid=uid)
+
+    async def create_token(self, namespace: str, account: str, request: Object) -> Object:
+        return await self._client.create_token(namespace, account, request)

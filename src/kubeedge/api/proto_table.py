@@ -1143,4 +1143,32 @@ authentication_UserInfo
   2 uid str
   3 groups [str]
   4 extra {&[str]}
+authentication_TokenRequest
+  1 metadata ObjectMeta
+  2 spec authentication_TokenRequestSpec
+  3 status authentication_TokenRequestStatus
+authentication_TokenRequestSpec
+  1 audiences [str]
+  3 boundObjectRef *authentication_BoundObjectReference
+  4 expirationSeconds *int
+authentication_BoundObjectReference
+  1 kind str
+  2 apiVersion str
+  3 name str
+  4 uid str
+authentication_TokenRequestStatus
+  1 token str
+  2 expirationTimestamp time
+authentication_TokenReview
+  1 metadata ObjectMeta
+  2 spec authentication_TokenReviewSpec
+  3 status authentication_TokenReviewStatus
+authentication_TokenReviewSpec
+  1 token str
+  2 audiences [str]
+authentication_TokenReviewStatus
+  1 authenticated bool
+  2 user authentication_UserInfo
+  3 audiences [str]
+  4 error str
 """

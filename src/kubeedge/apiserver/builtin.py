@@ -113,6 +113,7 @@ BUILT_IN: tuple[Row, ...] = (
         SERVICEACCOUNTS,
         "serviceaccount",
         ("sa",),
+        subresources=("token",),
         answers_deleted=True,
         strategy=Strategy("ServiceAccount"),
         printer=printers.SERVICEACCOUNTS,

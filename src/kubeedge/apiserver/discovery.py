@@ -18,6 +18,7 @@ _SUBRESOURCES: dict[str, tuple[str, str, str, Sequence[str]]] = {
     "log": ("", "", "", ("get",)),
     "binding": ("", "v1", "Binding", ("create",)),
     "eviction": ("policy", "v1", "Eviction", ("create",)),
+    "token": ("authentication.k8s.io", "v1", "TokenRequest", ("create",)),
 }
 
 

@@ -21,15 +21,17 @@ from kubeedge.api import json_bounds, keys, meta, patch
 from kubeedge.api.client import Resource
 from kubeedge.api.meta import Randbytes
 from kubeedge.api.names import Object, TenantId
-from kubeedge.api.resources import EVENTS, LEASES, NAMESPACES, PODS, Resources, Row
+from kubeedge.api.resources import EVENTS, LEASES, NAMESPACES, PODS, SERVICEACCOUNTS, Resources, Row
 from kubeedge.api.status import (
     AlreadyExists,
     BadRequest,
+    NoSuchPath,
     ObjectModified,
     ObjectNotFound,
     TooLarge,
 )
-from kubeedge.apiserver import core, selection
+from kubeedge.apiserver import admission, core, selection
+from kubeedge.apiserver.accounts import Accounts, Key
 from kubeedge.apiserver.attachments import Attachments
 from kubeedge.apiserver.core import DeleteOptions, WriteOptions
 from kubeedge.apiserver.namespaces import TenantNamespaces
@@ -65,6 +67,7 @@ class Registry(ObjectReader):
         quota: Quota | None = None,
         served: Resources | None = None,
         owners: bool = True,
+        account_key: Key | None = None,
     ) -> None:
         super().__init__(store, tenant, served=served, offload=offload)
         self._wall = wall
@@ -75,6 +78,8 @@ class Registry(ObjectReader):
         self._bootstrapped = not bootstrap  # the edge's own API makes no namespaces
         self.owners = owners  # of fields: a server-side apply keeps them (kubeedge.api.managed_fields)
         self._namespaces = TenantNamespaces(store, tenant, self.served)
+        #: None: pods get no tokens, and no account has to exist
+        self.accounts = Accounts(tenant, account_key, self, wall=wall) if account_key is not None else None
 
     def now(self) -> float:
         """Seconds since 1970, as time stamps of objects have them."""
@@ -112,6 +117,8 @@ class Registry(ObjectReader):
         new = await self.apart(
             options.size, lambda: core.create(row, namespace, obj, options, now=now, randbytes=self._randbytes)
         )
+        if resource == PODS and self.accounts is not None and not admission.has_none(new):
+            new = await self._admit(new, namespace, dry_run=options.dry_run)
         name = meta.name_of(new)
         key = self._key(resource, namespace, name)
         for _ in range(_ATTEMPTS):
@@ -136,6 +143,27 @@ class Registry(ObjectReader):
             if await self._store.get(key) is not None:
                 raise AlreadyExists.of(resource, name)
         raise ObjectModified.of(resource, name)
+
+    async def create_token(self, namespace: str, account: str, request: Object) -> Object:
+        """serviceaccounts/token. Raises NoSuchPath when this API signs none."""
+        if self.accounts is None:
+            raise NoSuchPath
+        return await self.accounts.request(namespace, account, request)
+
+    async def _admit(self, pod: Object, namespace: str, *, dry_run: bool) -> Object:
+        pod = admission.named(pod)
+        name = str(pod["spec"]["serviceAccountName"])
+        try:
+            account = await self.get(SERVICEACCOUNTS, namespace, name)
+        except ObjectNotFound:
+            if name != "default":
+                raise admission.missing(pod, name) from None
+            # every namespace has one, in a moment: a manifest may bring a namespace and a pod in it
+            account = {"metadata": {"name": name, "namespace": namespace}}
+            if not dry_run:
+                with contextlib.suppress(AlreadyExists):
+                    await self.create(SERVICEACCOUNTS, namespace, account)
+        return admission.admitted(pod, account, self._randbytes)
 
     async def update(
         self,

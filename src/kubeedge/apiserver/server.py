@@ -3,7 +3,8 @@
 Lives here:      authentication, routing, limits, errors into Status objects.
 Lives elsewhere: what a verb does (verbs.py), objects (registry.py), HTTP framing (kubeedge.kit.http1).
 
-The tenant comes from the client certificate (or from `authenticate`, for the edge's own API). No field, path or header of a request can name another one.
+The tenant comes from the client certificate, from the token of a service account, whose signature is the tenant's (or from `authenticate`, for the
+edge's own API). No field, path or header of a request can name another one.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from typing import Any
 
 import h11
 
-from kubeedge.api import meta
+from kubeedge.api import access, meta, service_accounts
+from kubeedge.api.access import Attributes
 from kubeedge.api.names import Object, TenantId
-from kubeedge.api.resources import PODS, Resources, Row
+from kubeedge.api.resources import NAMESPACES, PODS, Resources, Row
 from kubeedge.api.status import (
     Forbidden,
     MethodNotAllowed,
@@ -29,7 +31,8 @@ from kubeedge.api.status import (
     Unauthorized,
     of_error,
 )
-from kubeedge.apiserver import content, discovery, openapi, upgrades, verbs, watching
+from kubeedge.apiserver import content, discovery, openapi, reviews, upgrades, verbs, watching
+from kubeedge.apiserver.accounts import AccountIdentity, forbidden
 from kubeedge.apiserver.call import Address, Call, address
 from kubeedge.apiserver.discovery import VersionInfo
 from kubeedge.apiserver.logs import NodeStream, logs
@@ -37,7 +40,7 @@ from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.shared_events import SharedEvents
 from kubeedge.apiserver.streams import OwnedStream
 from kubeedge.apiserver.unread import LIMIT, UnreadBytes
-from kubeedge.errors import KubeEdgeError, Refused
+from kubeedge.errors import Invalid, KubeEdgeError, Refused
 from kubeedge.kit.http1 import Request, Response, Upgrade
 from kubeedge.pki.identity import UserIdentity, of_peer
 
@@ -73,7 +76,7 @@ class ApiServer:
         self._registries = registries
         self._node_stream = node_stream
         self._version = version or VersionInfo()
-        self.who = authenticate or by_certificate  # raises Unauthorized or Forbidden
+        self.who = authenticate or self._by_certificate_or_token  # raises Unauthorized or Forbidden
         self._check = check
         self._callers: weakref.WeakKeyDictionary[asyncio.Task[Any], UserIdentity] = weakref.WeakKeyDictionary()
         self._watches: Counter[TenantId] = Counter()
@@ -111,22 +114,45 @@ class ApiServer:
         path = request.path
         if path in _HEALTH or path.startswith(tuple(f"{health}/" for health in _HEALTH)):
             return Response(200, [("content-type", "text/plain")], b"ok")
-        registry = await self._registry_of(request)
+        registry, identity = await self._admitted(request)
         parts = [part for part in path.split("/") if part]
         match parts:
             case ["apis", ("authorization.k8s.io" | "authentication.k8s.io") as group, "v1", plural]:
-                return await self._review(registry, request, group, plural)
+                body = await Call(registry, _NOWHERE, request, {}).object()
+                return _ok(await reviews.review(registry, identity, request.method, (group, plural), body))
             case ["api", version, resource, *rest]:
-                return await self._resource(registry, request, "", version, [resource, *rest])
+                return await self._resource(registry, identity, request, ("", version), [resource, *rest])
             case ["apis", group, version, resource, *rest]:
-                return await self._resource(registry, request, group, version, [resource, *rest])
+                return await self._resource(registry, identity, request, (group, version), [resource, *rest])
+            case ["openid", "v1", "jwks"] if registry.accounts is not None:
+                return _ok(registry.accounts.jwks(), "application/jwk-set+json")
+            case [".well-known", "openid-configuration"] if registry.accounts is not None:
+                return _ok(registry.accounts.discovery(request.header("host") or "kubernetes.default.svc"))
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed
         return _describe(self._version, registry.served, request, parts)
 
-    async def _registry_of(self, request: Request) -> Registry:
+    def _by_certificate_or_token(self, request: Request) -> UserIdentity:
+        """A certificate counts first: who shows one may send a token for others on the same connection."""
+        tls = request.extra("ssl_object")
+        if (token := bearer(request)) and not (tls is not None and tls.getpeercert()):
+            return self.account(token)
+        return by_certificate(request)
+
+    def account(self, token: str) -> AccountIdentity:
+        """Whose token it is; that account and pod still exist is looked at later. Raises Unauthorized."""
+        try:
+            key = str(service_accounts.parts(token).header.get("kid"))
+        except Invalid as exc:
+            raise Unauthorized("Unauthorized: not the token of a service account") from exc
+        registry = self._registries(TenantId(key.partition(".")[0]))
+        if registry is None or registry.accounts is None:
+            raise Unauthorized("Unauthorized: the token is not one of this API's")
+        return registry.accounts.identity(token)
+
+    async def _admitted(self, request: Request) -> tuple[Registry, UserIdentity]:
         identity = self.who(request)
-        if self._check is not None:
+        if self._check is not None and not isinstance(identity, AccountIdentity):
             if (
                 task := asyncio.current_task()
             ) is not None:  # of the connection; before the check: what ends after it finds us
@@ -135,20 +161,26 @@ class ApiServer:
         registry = self._registries(identity.tenant)
         if registry is None:
             raise Forbidden(f"tenant {identity.tenant} does not exist")
-        return registry
+        if isinstance(identity, AccountIdentity) and registry.accounts is not None:
+            identity = await registry.accounts.checked(
+                identity, lambda account: access.granted(account, registry.served)
+            )
+        return registry, identity
 
     async def _resource(
-        self, registry: Registry, request: Request, group: str, version: str, parts: list[str]
+        self, registry: Registry, identity: UserIdentity, request: Request, of: tuple[str, str], parts: list[str]
     ) -> Response | Upgrade:
         events = self._events.setdefault(registry.tenant, SharedEvents(self._unread_limit // 8))
         call = Call(
             registry,
-            address(registry.served, group, version, parts),
+            address(registry.served, *of, parts),
             request,
             request.query,
             unread=self.unread,
             events=events,
         )
+        if isinstance(identity, AccountIdentity) and not identity.may(asked := attributes(call)):
+            raise forbidden(identity, asked)
         at = call.address
         if at.subresource in ("exec", "attach", "portforward"):
             return await self._upgrade(call)
@@ -177,7 +209,9 @@ class ApiServer:
                 return await verbs.bind(call)
             case "POST", "eviction":
                 return await verbs.evict(call)
-            case _, "log" | "binding" | "eviction":
+            case "POST", "token":
+                return await verbs.create_token(call)
+            case _, "log" | "binding" | "eviction" | "token":
                 raise MethodNotAllowed
             case "POST", "" if not at.name:
                 return await verbs.create(call)
@@ -188,38 +222,6 @@ class ApiServer:
             case "DELETE", "":
                 return await (verbs.delete(call) if at.name else verbs.delete_collection(call))
         raise MethodNotAllowed
-
-    async def _review(self, registry: Registry, request: Request, group: str, plural: str) -> Response:
-        """`kubectl auth can-i` and `whoami`: a tenant's users may do everything in their own cluster."""
-        body = await Call(registry, _NOWHERE, request, {}).object()
-        match group, plural, request.method:
-            case "authorization.k8s.io", "selfsubjectaccessreviews", "POST":
-                status: Object = {"allowed": True, "reason": "users of a tenant may do everything in their cluster"}
-                kind = "SelfSubjectAccessReview"
-            case "authorization.k8s.io", "selfsubjectrulesreviews", "POST":
-                status = {
-                    "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
-                    "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
-                    "incomplete": False,
-                }
-                kind = "SelfSubjectRulesReview"
-            case "authentication.k8s.io", "selfsubjectreviews", "POST":
-                name = self.who(request).user
-                status = {
-                    "userInfo": {"username": name, "groups": ["system:authenticated", f"tenant:{registry.tenant}"]}
-                }
-                kind = "SelfSubjectReview"
-            case _:
-                raise NoSuchPath
-        return _ok(
-            {
-                "kind": kind,
-                "apiVersion": f"{group}/v1",
-                "metadata": {},
-                "spec": body.get("spec") or {},
-                "status": status,
-            }
-        )
 
     async def _list(self, call: Call) -> Response:
         """A list is made in memory, of several times its size: not many at once, and none while others wait to be read."""
@@ -333,6 +335,29 @@ def by_certificate(request: Request) -> UserIdentity:
     if not isinstance(identity, UserIdentity):
         raise Forbidden(f"{identity.uri} is not a user of a cluster's API")
     return identity
+
+
+def bearer(request: Request) -> str:
+    """The token of the Authorization header (RFC 6750); "" for none."""
+    kind, _, token = (request.header("authorization") or "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
+
+
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+def attributes(call: Call) -> Attributes:
+    """The request as an authorizer sees it. A namespace is in itself."""
+    at, method = call.address, call.request.method
+    verb = _VERBS.get(method, "get")
+    if method in ("GET", "HEAD") and not at.name:
+        verb = "watch" if call.flag("watch") else "list"
+    elif method == "DELETE" and not at.name:
+        verb = "deletecollection"
+    resource = at.row.resource
+    plural = f"{resource.plural}/{at.subresource}" if at.subresource else resource.plural
+    namespace = at.name if resource == NAMESPACES else at.namespace
+    return Attributes(verb, resource.group, plural, namespace, at.name)
 
 
 @contextlib.contextmanager

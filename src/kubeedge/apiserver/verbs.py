@@ -202,6 +202,12 @@ async def bind(call: Call) -> Response:
     return answer(call, 201, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
 
 
+async def create_token(call: Call) -> Response:
+    """POST to serviceaccounts/NAME/token: 201 with the TokenRequest, which nobody keeps."""
+    at = call.address
+    return answer(call, 201, await call.registry.create_token(at.namespace, at.name, await call.object()))
+
+
 async def evict(call: Call) -> Response:
     """`kubectl drain`: there are no disruption budgets here, so an eviction is a deletion."""
     body = await call.object()

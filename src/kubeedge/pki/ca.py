@@ -19,11 +19,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from kubeedge.api.names import TenantId
 from kubeedge.errors import Invalid
 from kubeedge.kit import private
 from kubeedge.pki import csr
 from kubeedge.pki.files import write_secret, write_whole
 from kubeedge.pki.identity import Identity, UserIdentity
+from kubeedge.pki.token_keys import TokenKey
 from kubeedge.pki.tokens import ca_hash
 
 CA_DAYS = 3650
@@ -76,6 +78,10 @@ class Authority:
     def hash(self) -> str:
         """Hex SHA-256 of its DER, as in bootstrap tokens."""
         return ca_hash(self._certificate.public_bytes(serialization.Encoding.DER))
+
+    def token_key(self, tenant: TenantId) -> TokenKey:
+        """With which the tenant's service account tokens are signed."""
+        return TokenKey(self._key, tenant)
 
     def issue_for_request(self, pem: bytes, identity: Identity) -> bytes:
         """A client certificate for the key of a request. Raises Invalid."""

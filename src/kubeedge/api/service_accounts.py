@@ -1,0 +1,222 @@
+"""Service account tokens: what one says, who asks for which, and when it is due for another. Pure; signatures are not looked at here.
+
+A token is a JWT (RFC 7519). What Kubernetes puts in: `iss`, `aud`, `exp`, `iat`, `nbf`, `jti`, `sub` (system:serviceaccount:NS:NAME), and
+`kubernetes.io` {namespace, serviceaccount {name, uid}, pod, node, secret {name, uid}}. `sub` and the account's uid belong together: an account
+that was deleted and made again is another one.
+
+The tokens of a pod travel to its node as one row, /desired/serviceaccounttokens/NAMESPACE/POD (Kept), sealed on the disk as Secrets are.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from kubeedge.api import meta, strict_json
+from kubeedge.api.names import Object
+from kubeedge.errors import Invalid
+
+RESOURCE = "serviceaccounttokens"  # below /desired/
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+MIN_SECONDS, DEFAULT_SECONDS, MAX_SECONDS = 600, 3600, 2**32
+POD_SECONDS = 3607  # of the volume that admission adds, as in Kubernetes: a client knows by it which one it has
+MAX_TOKEN = 16 * 1024  # bytes
+MAX_AUDIENCES = 32
+ACCOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+_REFRESH = 0.8  # of its life
+_REFRESH_AFTER = 24 * 3600.0  # or so many seconds, whichever is earlier
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a projected volume asks for; audience "" is the API's own."""
+
+    audience: str = ""
+    seconds: int = DEFAULT_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One that was issued for `wanted`; times in seconds since 1970."""
+
+    audience: str
+    seconds: int
+    token: str = field(repr=False)
+    issued: float
+    expires: float
+    previous: str = field(default="", repr=False)  # clients read the new one within a minute or so
+
+    @property
+    def wanted(self) -> Wanted:
+        """The request that it answers."""
+        return Wanted(self.audience, self.seconds)
+
+    @property
+    def due(self) -> float:
+        """From when on there should be another one, in seconds since 1970."""
+        return min(self.issued + _REFRESH * (self.expires - self.issued), self.issued + _REFRESH_AFTER)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The tokens of one pod, as its node has them. `rules` are what the account may do in its namespace, as of a SelfSubjectRulesReview."""
+
+    pod: str  # its uid
+    account: str
+    tokens: tuple[Token, ...] = ()
+    rules: tuple[Mapping[str, Any], ...] = ()
+
+    def encode(self) -> bytes:
+        """Compact JSON."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
+
+    def of(self, wanted: Wanted) -> Token | None:
+        """The token that answers this request."""
+        return next((token for token in self.tokens if token.wanted == wanted), None)
+
+
+def decode_kept(obj: Any) -> Kept:
+    """Of the decoded JSON. Raises Invalid."""
+    try:
+        tokens = tuple(Token(**token) for token in obj.get("tokens") or ())
+        rules = tuple(rule for rule in obj.get("rules") or () if isinstance(rule, dict))
+        kept = Kept(str(obj["pod"]), str(obj["account"]), tokens, rules)
+        if not all(isinstance(t.token, str) and isinstance(t.expires, int | float) for t in tokens):
+            raise ValueError("a token is a string that expires")
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise Invalid(f"the tokens of a pod cannot be read: {type(exc).__name__}") from exc
+    return kept
+
+
+def wanted_by(pod: Object) -> Iterator[Wanted]:
+    """Every different request of the pod's projected volumes."""
+    found: dict[Wanted, None] = {}
+    for volume in (pod.get("spec") or {}).get("volumes") or ():
+        for part in (volume.get("projected") or {}).get("sources") or ():
+            if isinstance(source := part.get("serviceAccountToken"), dict):
+                found[wanted_of(source)] = None
+    yield from found
+
+
+def wanted_of(source: Mapping[str, Any]) -> Wanted:
+    """Of a serviceAccountToken projection, which the API has checked."""
+    seconds = source.get("expirationSeconds")
+    whole = isinstance(seconds, int) and not isinstance(seconds, bool)
+    return Wanted(str(source.get("audience") or ""), seconds if whole and seconds else DEFAULT_SECONDS)
+
+
+def account_of(pod: Object) -> str:
+    """The name of its service account."""
+    return str((pod.get("spec") or {}).get("serviceAccountName") or "default")
+
+
+def request_for(pod: Object, wanted: Wanted) -> Object:
+    """The TokenRequest that a node makes for one of its pods."""
+    inner = meta.metadata(pod)
+    reference = {"kind": "Pod", "apiVersion": "v1", "name": inner.get("name", ""), "uid": inner.get("uid", "")}
+    return {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {
+            "audiences": [wanted.audience] if wanted.audience else [],
+            "expirationSeconds": wanted.seconds,
+            "boundObjectRef": reference,
+        },
+    }
+
+
+def subject(namespace: str, name: str) -> str:
+    """The user name of an account."""
+    return f"system:serviceaccount:{namespace}:{name}"
+
+
+def groups(namespace: str) -> list[str]:
+    """The groups of every account of a namespace."""
+    return ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
+
+
+# -- the compact form ------------------------------------------------------------------------------------------------------
+
+
+def signing_input(header: Mapping[str, Any], claims: Mapping[str, Any]) -> bytes:
+    """What is signed: HEADER.CLAIMS."""
+    return b".".join(encoded(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A token taken apart; nothing in it is true until its signature was verified."""
+
+    header: Mapping[str, Any]
+    claims: Mapping[str, Any]
+    signed: bytes
+    signature: bytes
+
+
+def parts(token: str) -> Parts:
+    """Raises Invalid for anything that is not a JWT in compact form with two objects in it."""
+    if len(token) > MAX_TOKEN or token.count(".") != 2 or not token.isascii():
+        raise Invalid("not a token")
+    head, body, signature = token.split(".")
+    try:
+        header, claims = (strict_json.loads(decoded(part), what="the token") for part in (head, body))
+        made = Parts(header, claims, f"{head}.{body}".encode(), decoded(signature))
+    except (ValueError, RecursionError, Invalid) as exc:
+        raise Invalid("not a token") from exc
+    if not isinstance(header, dict) or not isinstance(claims, dict):
+        raise Invalid("not a token")
+    return made
+
+
+def encoded(data: bytes) -> bytes:
+    """base64url without padding (RFC 7515 section 2)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def decoded(text: str) -> bytes:
+    """The inverse. Raises ValueError."""
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except binascii.Error as exc:
+        raise ValueError("not base64url") from exc
+    if encoded(data).decode() != text:
+        raise ValueError("not the one form of base64url")
+    return data
+
+
+def looks_like(token: str) -> bool:
+    """A JWT and not another kind of bearer token."""
+    return token.count(".") == 2
+
+
+def bound(claims: Mapping[str, Any], kind: str) -> tuple[str, str]:
+    """(name, uid) of the pod, node, secret or serviceaccount in the claims; ("", "") for none."""
+    private = claims.get("kubernetes.io")
+    found = private.get(kind) if isinstance(private, dict) else None
+    if not isinstance(found, dict):
+        return "", ""
+    return str(found.get("name") or ""), str(found.get("uid") or "")
+
+
+def namespace(claims: Mapping[str, Any]) -> str:
+    """Of the account; "" for a token that is not an account's."""
+    private = claims.get("kubernetes.io")
+    return str(private.get("namespace") or "") if isinstance(private, dict) else ""
+
+
+def audiences(claims: Mapping[str, Any]) -> Sequence[str]:
+    """`aud`, which may be one string or several (RFC 7519 section 4.1.3)."""
+    found = claims.get("aud")
+    return [found] if isinstance(found, str) else [str(one) for one in found] if isinstance(found, list) else []
+
+
+def is_valid_at(claims: Mapping[str, Any], now: float, *, leeway: float = 60.0) -> bool:
+    """Not before `nbf`, not after `exp`. `leeway`: seconds by which clocks may differ; of what has expired nothing is forgiven."""
+    times = [claims.get("nbf", 0), claims.get("exp")]
+    if not all(isinstance(t, int | float) and not isinstance(t, bool) for t in times):
+        return False
+    return bool(times[0] <= now + leeway and now < times[1])
