@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
-from kubeedge.api import meta, status
+from kubeedge.api import meta, service_accounts, status
 from kubeedge.api.client import ObjectList, Resource, WatchEvent
 from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import SERVICEACCOUNTS
@@ -17,6 +17,7 @@ from kubeedge_cloud.clusters.transport import Headers, Transport
 _CHUNK = 500  # objects of one answer to a list, as of Kubernetes' own clients
 _WATCH = 300.0, 600.0  # seconds after which a server is asked to end a watch, at random: all of them at once would hurt
 _SLACK = 30.0  # seconds that it may be late
+_RULES = Resource("authorization.k8s.io", "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview", namespaced=False)
 _JSON = ("accept", "application/json")
 _MERGE_PATCH = "application/merge-patch+json"
 
@@ -165,6 +166,17 @@ class RemoteClient:
     async def create_token(self, namespace: str, account: str, request: Object) -> Object:
         return await self._send("POST", core.one(SERVICEACCOUNTS, namespace, account, "token"), request)
 
+    async def account_rules(self, namespace: str, account: str) -> Sequence[Mapping[str, Any]]:
+        """Asked in the name of the account; where we may not do that, nothing is known of it."""
+        who = RemoteClient(self._transport, identity=_account(namespace, account), chance=self._chance)
+        review = {"apiVersion": _RULES.api_version, "kind": _RULES.kind, "spec": {"namespace": namespace}}
+        try:
+            found = await who._send("POST", core.collection(_RULES, ""), review)
+        except status.Forbidden:
+            return ()
+        rules = (found.get("status") or {}).get("resourceRules")
+        return [rule for rule in rules if isinstance(rule, dict)] if isinstance(rules, list) else ()
+
     async def _get(self, target: str) -> Object:
         return _object(await self._transport.request("GET", target, [*self._identity, _JSON]))
 
@@ -172,6 +184,11 @@ class RemoteClient:
         data = json.dumps(body, separators=(",", ":")).encode()
         headers = [*self._identity, _JSON, ("content-type", media_type)]
         return _object(await self._transport.request(method, target, headers, data))
+
+
+def _account(namespace: str, name: str) -> Headers:
+    user = ("impersonate-user", service_accounts.subject(namespace, name))
+    return (user, *(("impersonate-group", group) for group in service_accounts.groups(namespace)))
 
 
 def _object(data: bytes) -> Object:

@@ -6,7 +6,8 @@ that no check can close.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from kubeedge.api.client import ForwardingClient, Resource
 from kubeedge.api.names import NodeName, Object
@@ -65,7 +66,10 @@ class FencedClient(ForwardingClient):
 
     async def create_token(self, namespace: str, account: str, request: Object) -> Object:
         await self._check()
-        return await self._client.create_token(namespace, account, request)
+        return await self._remote.create_token(namespace, account, request)
+
+    async def account_rules(self, namespace: str, account: str) -> Sequence[Mapping[str, Any]]:
+        return await self._remote.account_rules(namespace, account)
 
     async def _check(self) -> None:
         if not await self._leads():

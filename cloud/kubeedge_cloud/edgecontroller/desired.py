@@ -14,6 +14,7 @@ from kubeedge_cloud.edgecontroller import core
 from kubeedge_cloud.edgecontroller.copies import Copies
 from kubeedge_cloud.edgecontroller.referenced import CLOUD
 from kubeedge_cloud.edgecontroller.state import EdgeState
+from kubeedge_cloud.edgecontroller.tokens import PodTokens
 from kubeedge_cloud.tenants.model import node_key
 
 VALID = "valid"
@@ -38,6 +39,7 @@ class DesiredState:
         self._refused: dict[NodeName, int] = {}  # keys that did not fit, as was told last
         self._answered = answers
         self._fence = fence
+        self._tokens = PodTokens(state)
         self._references: dict[NodeName, frozenset[tuple[str, str, str]]] = {}
         self.queue: WorkQueue[NodeName] = WorkQueue(
             f"desired state of {state.tenant}", self._sync_down, workers=_AT_ONCE
@@ -48,6 +50,7 @@ class DesiredState:
         self._references.pop(name, None)
         self._refused.pop(name, None)
         self._copies.forget(name)
+        self._tokens.forget(name)
         self._look_for_room()
 
     def _look_for_room(self) -> None:
@@ -91,6 +94,14 @@ class DesiredState:
             if object_key in references:
                 self.queue.add(name)
 
+    def account_changed(self, before: Object | None, after: Object | None) -> None:
+        """Pods of a service account that has changed, or is another of the same name, get other tokens."""
+        account = after or before or {}
+        namespace, name = meta.namespace_of(account), meta.name_of(account)
+        for node in self._state.records:
+            if self._tokens.account_changed(node, self._state.pods_of(node), namespace, name):
+                self.queue.add(node)
+
     async def begin(self) -> None:
         """Before the queue runs: count what all nodes have."""
         for name in self._state.records:
@@ -102,10 +113,12 @@ class DesiredState:
         found = await self._state.store.range(prefix, keys.prefix_end(prefix))
         return prefix, {kv.key.removeprefix(prefix): kv.value for kv in found.kvs}
 
-    async def _sync_down(self, name: NodeName) -> None:
+    async def _sync_down(self, name: NodeName) -> float | None:
+        """Seconds until a token of one of its pods is due."""
         if name not in self._state.records:
-            return
+            return None
         prefix, have = await self._stored(name)
+        due = await self._tokens.renew(name, have)
         # from here to the transaction nothing waits: answers to writes go down with what the writes have changed
         foreign = self._state.is_foreign(name)
         pods = [] if foreign else self._state.pods_of(name)
@@ -127,6 +140,7 @@ class DesiredState:
         node = None if foreign else self._state.nodes.get("", name)
         wanted = core.desired(node, pods, objects, self._state.services)
         wanted |= self._not_known_yet(references, have)
+        wanted |= self._tokens.of(name, pods, have)
         wanted |= self._answered(name, have)
         if (valid := self._state.kubeconfigs) is not None:
             wanted[core.key("kubeconfigs", "", VALID)] = core.canonical({VALID: list(valid)})
@@ -138,7 +152,8 @@ class DesiredState:
             faults.at("edgecontroller.desired.before_commit")
             done = await self._state.store.txn((exists, *self._fence()), ops[start : start + _OPS])
             if not done.succeeded:
-                return  # the node was removed meanwhile and must stay removed; or another process leads
+                return None  # the node was removed meanwhile and must stay removed; or another process leads
+        return due
 
     def _fitting(self, name: NodeName, have: Mapping[str, bytes], wanted: dict[str, bytes]) -> dict[str, bytes]:
         """What the copies of the tenant have room for; the Node says it as an Event when something is refused."""

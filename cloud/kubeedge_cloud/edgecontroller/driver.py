@@ -100,6 +100,8 @@ class TenantEdgeController:
         state.services.on_change(desired.service_changed)
         state.services.on_change(self._publications.service_changed)
         state.nodes.on_change(self._node_changed)
+        if state.accounts is not None:
+            state.accounts.on_change(desired.account_changed)
         for resource, informer in state.data.items():
             informer.on_change(partial(desired.data_changed, resource))
 

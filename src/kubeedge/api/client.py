@@ -5,9 +5,9 @@ Implementations: kubeedge.apiserver.registry.Registry (in process, one tenant). 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from kubeedge.api.names import Object
 
@@ -117,6 +117,10 @@ class KubeClient(Protocol):
         """A TokenRequest (authentication.k8s.io/v1) on that service account; with its status. Raises NoSuchPath where there are no tokens."""
         ...
 
+    async def account_rules(self, namespace: str, account: str) -> Sequence[Mapping[str, Any]]:
+        """What the service account may do in its namespace, as the resourceRules of a SelfSubjectRulesReview."""
+        ...
+
 
 class ForwardingClient:
     """Passes every call on to another client; subclasses override what they do otherwise."""
@@ -174,3 +178,6 @@ class ForwardingClient:
 
     async def create_token(self, namespace: str, account: str, request: Object) -> Object:
         return await self._client.create_token(namespace, account, request)
+
+    async def account_rules(self, namespace: str, account: str) -> Sequence[Mapping[str, Any]]:
+        return await self._client.account_rules(namespace, account)

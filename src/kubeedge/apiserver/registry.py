@@ -12,12 +12,12 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from kubeedge.api import json_bounds, keys, meta, patch
+from kubeedge.api import access, json_bounds, keys, meta, patch
 from kubeedge.api.client import Resource
 from kubeedge.api.meta import Randbytes
 from kubeedge.api.names import Object, TenantId
@@ -149,6 +149,10 @@ class Registry(ObjectReader):
         if self.accounts is None:
             raise NoSuchPath
         return await self.accounts.request(namespace, account, request)
+
+    async def account_rules(self, namespace: str, account: str) -> Sequence[Mapping[str, Any]]:
+        """See kubeedge.api.access. Raises ObjectNotFound."""
+        return access.granted(await self.get(SERVICEACCOUNTS, namespace, account), self.served)
 
     async def _admit(self, pod: Object, namespace: str, *, dry_run: bool) -> Object:
         pod = admission.named(pod)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
-from kubeedge.api import keys
+from kubeedge.api import keys, service_accounts
 from kubeedge.errors import Unavailable
 
 KEY_SIZE = 32  # bytes
@@ -27,8 +27,8 @@ _LASTING, _EPHEMERAL = 1, 2
 _ID, _NONCE, _TAG = 8, 24, 16
 _HEADER = 1 + _ID
 OVERHEAD = _HEADER + _NONCE + _TAG  # bytes that a sealed value is longer
-#: writes at the edge carry what they change, and `secrets` may be what that is
-_ALONG = {"secrets": "writes"}
+#: writes at the edge carry what they change, and `secrets` may be what that is; tokens open the API as some of them do
+_ALONG = {"secrets": ("writes", service_accounts.RESOURCE)}
 _WRITES = f"{keys.REPORTED}writes/"
 
 
@@ -132,7 +132,7 @@ class Sealed:
         self._aead = aead
         self._key = key
         names = set(resources)
-        self._covers = keys.of_resources(names | {_ALONG[name] for name in names & _ALONG.keys()}).match
+        self._covers = keys.of_resources(names.union(*(_ALONG[name] for name in names & _ALONG.keys()))).match
         self._header = bytes((_EPHEMERAL if key.ephemeral else _LASTING,)) + key.id
 
     def covers(self, key: str) -> bool:

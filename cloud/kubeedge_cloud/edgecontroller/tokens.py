@@ -1,0 +1,144 @@
+"""Service account tokens of pods, asked for in the name of their node and sent down with the pod: it runs, and restarts, without the cloud.
+
+A token is renewed at four fifths of its life. What was issued is kept where the node gets it from, below desired/, so that another process goes
+on with it. A pod whose token cannot be had is sent without one: its node says what it waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from kubeedge.api import meta, service_accounts
+from kubeedge.api.names import NodeName, Object
+from kubeedge.api.service_accounts import Kept, Token, Wanted
+from kubeedge.api.status import NoSuchPath
+from kubeedge.errors import Invalid, KubeEdgeError
+from kubeedge_cloud.controllers.objects import is_deleting
+from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller.state import EdgeState
+
+log = logging.getLogger("kubeedge.edgecontroller")
+
+_AT_ONCE = 8  # requests of one node
+_AGAIN = 5.0  # seconds until a token that was refused is asked for again
+_SOONEST = 1.0  # seconds
+
+
+class PodTokens:
+    """Of all nodes of a tenant."""
+
+    def __init__(self, state: EdgeState) -> None:
+        self._state = state
+        self._issued: dict[NodeName, dict[str, bytes]] = {}  # key below desired/ -> row that is not stored yet, perhaps
+        self._stale: dict[NodeName, set[str]] = {}  # rows whose account has changed
+
+    def forget(self, node: NodeName) -> None:
+        """The node was removed."""
+        self._issued.pop(node, None)
+        self._stale.pop(node, None)
+
+    def account_changed(self, node: NodeName, pods: Iterable[Object], namespace: str, name: str) -> bool:
+        """Whether that concerns any of the pods of the node."""
+        found = {
+            _key(pod)
+            for pod in pods
+            if meta.namespace_of(pod) == namespace and service_accounts.account_of(pod) == name and _requests(pod)
+        }
+        if found:
+            self._stale.setdefault(node, set()).update(found)
+        return bool(found)
+
+    def of(self, node: NodeName, pods: Iterable[Object], have: Mapping[str, bytes]) -> dict[str, bytes]:
+        """The rows of these pods, as far as there are tokens."""
+        issued, rows = self._issued.pop(node, {}), {}
+        for pod in pods:
+            key = _key(pod)
+            row = issued.get(key) or have.get(key)
+            if row is not None and (kept := _decoded(row)) is not None and kept.pod == _uid(pod):
+                rows[key] = row
+        return rows
+
+    async def renew(self, node: NodeName, have: Mapping[str, bytes]) -> float | None:
+        """Issues what is missing or due; seconds until the next is due, None when there is none."""
+        if self._state.is_foreign(node):
+            return None
+        stale = self._stale.pop(node, set())
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(pod: Object) -> float | None:
+            async with turns:
+                key = _key(pod)
+                return await self._renew(node, pod, key, have.get(key), stale=key in stale)
+
+        pods = [pod for pod in self._state.pods_of(node) if _requests(pod) and not _has_ended(pod)]
+        delays = [delay for delay in await asyncio.gather(*map(one, pods)) if delay is not None]
+        return min(delays) if delays else None
+
+    async def _renew(self, node: NodeName, pod: Object, key: str, row: bytes | None, *, stale: bool) -> float | None:
+        requests = _requests(pod)
+        before = _decoded(row) if row is not None else None
+        if before is not None and before.pod != _uid(pod):
+            before = None
+        now = self._state.wall()
+        known = {wanted: before.of(wanted) for wanted in requests} if before is not None else {}
+        good = [t for t in known.values() if t is not None and t.due > now and not stale]
+        if len(good) == len(requests):
+            return max(_SOONEST, min(t.due for t in good) - now)
+        try:
+            tokens = [await self._token(node, pod, wanted, known.get(wanted), stale=stale) for wanted in requests]
+            rules = await self._rules(pod)
+        except NoSuchPath:
+            return None  # this API has no tokens
+        except KubeEdgeError as exc:
+            log.warning("tenant=%s node=%s pod=%s has no token: %s", self._state.tenant, node, meta.name_of(pod), exc)
+            if stale:
+                self._stale.setdefault(node, set()).add(key)
+            return _AGAIN
+        kept = Kept(_uid(pod), service_accounts.account_of(pod), tuple(tokens), tuple(rules))
+        self._issued.setdefault(node, {})[key] = kept.encode()
+        return max(_SOONEST, min(t.due for t in tokens) - now)
+
+    async def _token(self, node: NodeName, pod: Object, wanted: Wanted, old: Token | None, *, stale: bool) -> Token:
+        now = self._state.wall()
+        if old is not None and old.due > now and not stale:
+            return old
+        request = service_accounts.request_for(pod, wanted)
+        client = self._state.client_of(node)
+        answer = await client.create_token(meta.namespace_of(pod), service_accounts.account_of(pod), request)
+        status = answer.get("status")
+        status = status if isinstance(status, dict) else {}
+        token, expires = status.get("token"), meta.parse_timestamp(status.get("expirationTimestamp"))
+        if not isinstance(token, str) or not token or len(token) > service_accounts.MAX_TOKEN or expires is None:
+            raise Invalid("the API answered a TokenRequest without a token")
+        previous = old.token if old is not None and old.expires > now else ""
+        return Token(wanted.audience, wanted.seconds, token, now, expires, previous)
+
+    async def _rules(self, pod: Object) -> Sequence[Mapping[str, Any]]:
+        return await self._state.client.account_rules(meta.namespace_of(pod), service_accounts.account_of(pod))
+
+
+def _key(pod: Object) -> str:
+    return core.key(service_accounts.RESOURCE, meta.namespace_of(pod), meta.name_of(pod))
+
+
+def _uid(pod: Object) -> str:
+    return str(meta.metadata(pod).get("uid") or "")
+
+
+def _requests(pod: Object) -> list[Wanted]:
+    return list(service_accounts.wanted_by(pod))
+
+
+def _has_ended(pod: Object) -> bool:
+    return is_deleting(pod) or (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def _decoded(row: bytes) -> Kept | None:
+    try:
+        return service_accounts.decode_kept(json.loads(row))
+    except (ValueError, Invalid):
+        return None
