@@ -1,7 +1,7 @@
 """Module "appengine": one worker a pod, driven by the local store and by exits.
 
     /desired/pods      ── worker: observe, plan(), perform one action, report ──> /reported/pods
-    /desired/configmaps, /desired/secrets ── volumes of running pods, containers that wait for them
+    /desired/configmaps, /desired/secrets, tokens ── volumes of running pods, containers that wait for them
     exits, probes      ── wake the worker of that pod
 
 Desired state comes from the local store alone, so a start without the cloud is the normal path. Nothing is written unless it changed.
@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kubeedge.api import keys
+from kubeedge.api import keys, service_accounts
 from kubeedge.api.meta import parse_timestamp
 from kubeedge.api.names import Object, Revision
 from kubeedge.api.pod import Pod, Unsupported
@@ -47,7 +47,7 @@ __all__ = ["AppEngine", "AppEngineSettings"]
 
 log = logging.getLogger("kubeedge.appengine")
 
-_SYNC_VOLUMES = ("configmaps", "secrets")
+_SYNC_VOLUMES = ("configmaps", "secrets", service_accounts.RESOURCE)
 _SERVICES = "services"  # their changes are for containers that start later, as with the kubelet
 
 
@@ -74,7 +74,7 @@ class AppEngine:
         self._workers = Workers()
         self._prepare = Preparer(
             node=settings.node, host_ip=settings.host_ip, state=settings.state, log_root=settings.logs,
-            allocatable=settings.allocatable(),
+            allocatable=settings.allocatable(), api=settings.api,
         )  # fmt: skip
         self._reports = Reports(store, settings, runtime, wall)
         self._prober = Prober(runtime, self._reports, settings.host_ip)

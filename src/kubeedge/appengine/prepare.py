@@ -15,6 +15,7 @@ from pathlib import Path
 from kubeedge.api.names import Object
 from kubeedge.api.pod import Container, Pod
 from kubeedge.appengine import logs, node, oom, resolve
+from kubeedge.appengine.node_api import NodeApi
 from kubeedge.appengine.runtime.base import ContainerConfig, SandboxConfig
 from kubeedge.appengine.volumes.manager import VolumeManager
 
@@ -23,14 +24,16 @@ class Preparer:
     """Environment, volumes and files of containers. `state` is the agent's state directory, `host_ip` the node's address on the overlay."""
 
     def __init__(
-        self, *, node: str, host_ip: str, state: Path, log_root: Path, allocatable: Mapping[str, int] = resolve.NOTHING
-    ) -> None:
+        self, *, node: str, host_ip: str, state: Path, log_root: Path, allocatable: Mapping[str, int] = resolve.NOTHING,
+        api: NodeApi | None = None,
+    ) -> None:  # fmt: skip
+        self._variables = api.variables() if api is not None else {}
         self._node = node
         self.allocatable = allocatable  # of this node
         self._host_ip = host_ip
         self._log_root = log_root
         self.volumes = VolumeManager(
-            state / "volumes", find=self.find, node=node, host_ip=host_ip, allocatable=allocatable
+            state / "volumes", find=self.find, node=node, host_ip=host_ip, allocatable=allocatable, api=api
         )
         self._objects: dict[tuple[str, str, str], Object] = {}  # (resource, namespace, name)
 
@@ -66,7 +69,7 @@ class Preparer:
         services = self._services(pod.namespace) if pod.service_links else ()
         env = resolve.environment(
             pod, container, self.find, pod_ip=ip, host_ip=self._host_ip, node=self._node, services=services,
-            allocatable=self.allocatable,
+            allocatable=self.allocatable, api=self._variables,
         )  # fmt: skip
         env = {"HOSTNAME": pod.kernel_name if not pod.host_network else socket.gethostname(), **env}
         path = logs.path(self._log_root, pod.namespace, pod.name, pod.uid, container.name, attempt)

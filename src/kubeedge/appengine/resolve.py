@@ -39,9 +39,11 @@ def environment(
     node: str,
     services: Iterable[Object] = (),
     allocatable: Mapping[str, int] = NOTHING,
+    api: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """In the order of the manifest: a later variable may refer to an earlier one as $(NAME). What is there for `services` is the first."""
-    env = service_links.variables(services)
+    """In the order of the manifest: a later variable may refer to an earlier one as $(NAME). What is there for `services` is the first, then
+    what says where the API is (`api`)."""
+    env = {**service_links.variables(services), **(api or {})}
     for source in container.env_from:
         values = data(pod, source.kind, source.name, source.optional, lookup)
         env.update({source.prefix + key: value.decode(errors="replace") for key, value in values.items()})

@@ -9,6 +9,7 @@ from pathlib import Path
 from kubeedge.appengine import node
 from kubeedge.appengine.eviction import Threshold
 from kubeedge.appengine.node import Reserved
+from kubeedge.appengine.node_api import NodeApi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,7 @@ class AppEngineSettings:
     images: ImageSettings = ImageSettings()
     reserved: Reserved = Reserved(memory=48 * 1024 * 1024)
     eviction: tuple[Threshold, ...] = ()
+    api: NodeApi | None = None  # for pods; None: they are not told of one
 
     def allocatable(self) -> dict[str, int]:
         """What pods can have of this node (node.allocatable()). Raises OSError."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kubeedge.api.pod import VOLUME_KINDS, Mount
 from kubeedge.api.pod import Volume as VolumeSpec
+from kubeedge.api.service_accounts import RESOURCE, Kept, Token
+from kubeedge.appengine.node_api import NodeApi
+from kubeedge.appengine.resolve import Missing
 from kubeedge.appengine.runtime.base import StartError
 from kubeedge.appengine.volumes import files as volume_files
 from kubeedge.appengine.volumes import registry, sub_path
@@ -17,6 +22,7 @@ from kubeedge.appengine.volumes.base import Volume, VolumeContext
 from kubeedge.appengine.volumes.contents import Files
 from kubeedge.appengine.volumes.manager import VolumeManager
 from kubeedge.appengine.volumes.projections import Projection
+from kubeedge.errors import Invalid
 from kubeedge.kit.trees import used_bytes
 from tests.unit.appengine.world import container, pod
 
@@ -196,3 +202,65 @@ def test_volumes_of_a_pod_are_removed_whether_or_not_it_is_known_what_they_were(
         assert (binds[1].source / "k").read_text() == "1"
         manager.remove(wanted.uid, known)
         assert not (tmp_path / wanted.uid).exists() and (tmp_path / "host").is_dir()
+
+
+def api_volume(directory: Path, rows: dict[str, Any], api: NodeApi | None = None) -> Volume:
+    """What admission adds to a pod, with `rows` as what the node has, by resource."""
+    sources = [
+        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+    ]
+    spec = VolumeSpec("v", "projected", {"sources": sources})
+
+    def find(resource: str, namespace: str, name: str) -> Any:
+        return rows.get(resource)
+
+    return registry.volume(VolumeContext(pod=pod(), spec=spec, directory=directory, find=find, api=api))
+
+
+def tokens(uid: str, *, seconds: int = 3607) -> Any:
+    row = Kept(uid, "default", (Token("", seconds, "a.b.c", 0.0, 3607.0),))
+    return json.loads(row.encode())
+
+
+def test_a_pod_has_its_own_token_and_what_it_trusts(tmp_path: Path) -> None:
+    root = {"data": {"ca.crt": "CLOUD\n"}}
+    (tmp_path / "own.crt").write_text("NODE\n")
+    api = NodeApi("100.64.0.1", 10550, tmp_path / "own.crt")
+    made = api_volume(tmp_path / "v", {RESOURCE: tokens(pod().uid), "configmaps": root}, api)
+    assert isinstance(made, Projection) and made.holds_secrets
+    made.refresh()
+    assert content(tmp_path / "v") == {"token": b"a.b.c", "ca.crt": b"CLOUD\nNODE\n", "namespace": b"default"}
+    plain = api_volume(tmp_path / "w", {RESOURCE: tokens(pod().uid), "configmaps": root})
+    plain.refresh()
+    assert content(tmp_path / "w")["ca.crt"] == b"CLOUD\n"
+    without = api_volume(
+        tmp_path / "x", {RESOURCE: tokens(pod().uid), "configmaps": root}, NodeApi("::1", 1, tmp_path / "no")
+    )
+    without.refresh()
+    assert content(tmp_path / "x")["ca.crt"] == b"CLOUD\n"
+    assert (
+        api.variables()["KUBERNETES_SERVICE_HOST"] == "100.64.0.1"
+        and api.variables()["KUBERNETES_SERVICE_PORT"] == "10550"
+    )
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        None,
+        tokens("another"),
+        tokens("u1", seconds=600),
+        {},
+        {"pod": "u1", "account": "a", "tokens": [{}]},
+        {"pod": 1},
+        [],
+        "x",
+    ],
+    ids=["none", "of another pod", "another request", "empty", "damaged", "half", "list", "text"],
+)
+def test_a_pod_without_its_token_waits_and_says_for_what(tmp_path: Path, row: Any) -> None:
+    made = api_volume(tmp_path / "v", {RESOURCE: row, "configmaps": {"data": {"ca.crt": "CLOUD"}}})
+    with pytest.raises((Missing, Invalid), match="token"):
+        made.refresh()

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from kubeedge.api.pod import Pod
 from kubeedge.api.pod import Volume as VolumeSpec
+from kubeedge.appengine.node_api import NodeApi
 from kubeedge.appengine.resolve import Lookup
 
 
@@ -19,11 +20,12 @@ class VolumeContext:
     pod: Pod
     spec: VolumeSpec
     directory: Path  # for this volume alone; its parent exists or may be made
-    find: Lookup  # ConfigMaps and Secrets
+    find: Lookup  # ConfigMaps, Secrets and the tokens of pods
     pod_ip: str = ""  # the node's for a pod on its network; "" before there is one
     host_ip: str = ""
     node: str = ""
     allocatable: Mapping[str, int] = field(default_factory=dict)  # of the node, as resolve.resource_field() takes it
+    api: NodeApi | None = None  # that of this node, if its pods use it
 
 
 class Volume(Protocol):

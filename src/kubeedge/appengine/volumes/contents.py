@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kubeedge.appengine import resolve
+from kubeedge.api import service_accounts
+from kubeedge.appengine import node_api, resolve
 from kubeedge.appengine.resolve import Missing, items_of, object_of, safe_path
 from kubeedge.appengine.volumes.base import VolumeContext
 from kubeedge.errors import Invalid
@@ -47,17 +48,42 @@ def projected(context: VolumeContext, source: Mapping[str, Any]) -> Files:
     files: Files = {}
     for part in items_of(source, "sources"):
         if "configMap" in part:
-            files |= config_map(context, object_of(part, "configMap"))
+            inner = object_of(part, "configMap")
+            found = config_map(context, inner)
+            files |= _with_node(context, found) if inner.get("name") == node_api.ROOT else found
         elif "secret" in part:
             inner = object_of(part, "secret")
             files |= _keys(context, "secrets", str(inner.get("name", "")), inner)
         elif "downwardAPI" in part:
             files |= downward_api(context, object_of(part, "downwardAPI"))
         elif "serviceAccountToken" in part:
-            continue  # tokens are not signed here yet; pods that do not use the API do not need one
+            files |= token(context, object_of(part, "serviceAccountToken"))
         else:
             raise Invalid(f"projected source {', '.join(part)} is not supported", path="spec.volumes")
     return files
+
+
+def token(context: VolumeContext, source: Mapping[str, Any]) -> Files:
+    """One file with the token that the cloud has issued for this pod. It stays when it expires: the node has no newer one."""
+    pod = context.pod
+    row = context.find(service_accounts.RESOURCE, pod.namespace, pod.name)
+    kept = service_accounts.decode_kept(row) if row is not None else None
+    found = kept.of(service_accounts.wanted_of(source)) if kept is not None and kept.pod == pod.uid else None
+    if found is None:
+        raise Missing(
+            f"the token of service account {pod.namespace}/{pod.service_account or 'default'} has not come yet"
+        )
+    return {safe_path(str(source.get("path"))): (found.token.encode(), None)}
+
+
+def _with_node(context: VolumeContext, files: Files) -> Files:
+    """What a client trusts of the API is also this node's own certificate, where that API is what it is told of."""
+    if context.api is None:
+        return files
+    return {
+        path: (context.api.trusted(content) if path.rpartition("/")[2] == node_api.CERTIFICATE else content, mode)
+        for path, (content, mode) in files.items()
+    }
 
 
 def _keys(context: VolumeContext, resource: str, name: str, source: Mapping[str, Any]) -> Files:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kubeedge.api.pod import IMAGE_VOLUME, Container, Pod
 from kubeedge.appengine import resolve
+from kubeedge.appengine.node_api import NodeApi
 from kubeedge.appengine.resolve import Lookup
 from kubeedge.appengine.runtime import mounts
 from kubeedge.appengine.runtime.base import BindMount
@@ -26,8 +27,10 @@ class VolumeManager:
     """One directory below `root` for each pod and volume. `find` gives ConfigMaps and Secrets of this node."""
 
     def __init__(
-        self, root: Path, *, find: Lookup, node: str, host_ip: str, allocatable: Mapping[str, int] = resolve.NOTHING
-    ) -> None:
+        self, root: Path, *, find: Lookup, node: str, host_ip: str, allocatable: Mapping[str, int] = resolve.NOTHING,
+        api: NodeApi | None = None,
+    ) -> None:  # fmt: skip
+        self._api = api
         self._root = root
         self._find = find
         self._node, self._host_ip, self._allocatable = node, host_ip, allocatable
@@ -103,6 +106,7 @@ class VolumeManager:
                 host_ip=self._host_ip,
                 node=self._node,
                 allocatable=self._allocatable,
+                api=self._api,
             )
         )
 
