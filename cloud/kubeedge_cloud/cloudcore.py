@@ -23,6 +23,7 @@ from ipaddress import ip_address
 from kubeedge import __version__
 from kubeedge.api.client import KubeClient
 from kubeedge.api.names import L4Port, NodeName, NodeNumber, TenantId, TenantNumber
+from kubeedge.api.service_accounts import API_PORT as PODS_API
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.quota import TenantLimits
 from kubeedge.apiserver.server import ApiServer
@@ -70,6 +71,7 @@ from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
 from kubeedge_cloud.kubeconfigs.records import KubeconfigRecords
 from kubeedge_cloud.kubelets.core import port_of
 from kubeedge_cloud.kubelets.module import KubeletPorts, KubeletPortsSettings
+from kubeedge_cloud.pods_api import ApiForPods
 from kubeedge_cloud.ports import check_free
 from kubeedge_cloud.processes.membership import Alone
 from kubeedge_cloud.processes.module import Process
@@ -206,6 +208,8 @@ class Cloud:
         self.bus = self._bushub()
         if config.publishing.services:
             self.bus.serve(L4_PORT, CloudServices(config.publishing.services, self.tenants.tenant_number).for_tenant)
+        self.api = self._apiserver() if config.listeners.api.enable else None
+        self.bus.serve(PODS_API, ApiForPods(self.tenant_of, self.api, self.connect_cluster).for_tenant)
         self.hub = self._cloudhub()
         self.metrics = MetricsRegistry()
         self.metrics.collect(lambda: families(self.supervisor, store, self.hub, self.bus, self.usage, self.web))
@@ -251,6 +255,14 @@ class Cloud:
         """A connection to the node's kubelet API. Raises NotFound (no such node) or Unavailable (no link, no answer)."""
         return await self.bus.connect(tenant, node, KUBELET_PORT)
 
+    async def tenant_of(self, number: TenantNumber) -> TenantRecord | None:
+        """The tenant with that number, of those that exist now."""
+        return next((record for record in await self.tenants.tenants() if record.number == number), None)
+
+    async def connect_cluster(self, record: TenantRecord) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the tenant's cluster on which nothing is ours."""
+        return await self.clusters.of(record.name, record.cluster).transport.without_credentials()
+
     def edge_cluster(self, record: TenantRecord) -> NodeClients:
         """The tenant's cluster, for the EdgeController of this process."""
         client = self.clusters.of(record.name, record.cluster)
@@ -272,12 +284,10 @@ class Cloud:
     def _levels(self) -> list[list[Module]]:
         on = self.config.listeners
         serving: list[Module] = [self.bus] if on.relay.enable else []
-        if on.api.enable:
-            api = ApiServer(self.registries.known, self.node_stream, check=self.kubeconfigs.check)
-            self.kubeconfigs.on_ended(api.end)
+        if self.api is not None:
             context = self.certificate.context(mutual=True, minimum=ssl.TLSVersion.TLSv1_2)
             context.verify_mode = ssl.CERT_OPTIONAL  # pods come with a token; a certificate that is shown is verified
-            serving.append(ApiServerModule(api, context, address=on.api.address, port=on.api.port))
+            serving.append(ApiServerModule(self.api, context, address=on.api.address, port=on.api.port))
         controlling: list[Module] = [
             EdgeController(
                 self.store,
@@ -351,6 +361,11 @@ class Cloud:
             return made
 
         return KubeletPorts(settings, self.tenants, self.node_stream, context, self.cluster_of)
+
+    def _apiserver(self) -> ApiServer:
+        api = ApiServer(self.registries.known, self.node_stream, check=self.kubeconfigs.check)
+        self.kubeconfigs.on_ended(api.end)
+        return api
 
     def _publishing(self) -> list[Module]:
         c, on = self.config.publishing, self.config.listeners.web

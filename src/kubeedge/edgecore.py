@@ -44,6 +44,7 @@ from kubeedge.store.sqlite import SqliteStore, open_sqlite
 from kubeedge.store.sqlite_file import SqliteSettings
 
 if TYPE_CHECKING:
+    from kubeedge.appengine.node_api import NodeApi
     from kubeedge.kubebus.module import KubeBus
 
 log = logging.getLogger("kubeedge")
@@ -215,6 +216,7 @@ class Agent:
             state=paths.state,
             logs=paths.logs,
             max_pods=c.max_pods,
+            api=self._api_for_pods(),
             log_max_bytes=c.log_max_bytes,
             reserved=reserved((*c.system_reserved, *c.kube_reserved)),
             eviction=thresholds(c.eviction_hard),
@@ -234,6 +236,15 @@ class Agent:
         if parts.bus is not None:
             parts.bus.serve(KUBELET_PORT, for_the_cloud(KubeletServer(parts.engine).handle, own))
         return parts.engine
+
+    def _api_for_pods(self) -> NodeApi | None:
+        from kubeedge.appengine.node_api import NodeApi
+
+        c, own = self.parts.config.modules.metaserver, self.parts.credentials
+        if not c.enable or not c.pods_port:
+            return None
+        certificate = self.parts.config.paths.state / "metaserver" / "pods" / "server.crt"
+        return NodeApi(str(ip_interface(own.address).ip), c.pods_port, certificate)
 
     def _publishing(self, bus: KubeBus) -> list[Module]:
         from kubeedge.kubebus.http.url import ServiceName, Target
@@ -277,6 +288,7 @@ class Agent:
     def _metaserver(self) -> list[Module]:
         from kubeedge.appengine.server import KubeletServer
         from kubeedge.config.forms import ip_endpoint
+        from kubeedge.metaserver.gateway import Gateway
         from kubeedge.metaserver.module import MetaServer, MetaServerSettings
         from kubeedge.metaserver.settle import EdgeWrites
 
@@ -292,10 +304,19 @@ class Agent:
             address=address,
             port=port,
             tls=c.tls,
+            pods_address=str(ip_interface(own.address).ip) if c.pods_port else "",
+            pods_port=c.pods_port,
         )
         kubelet = OwnKubelet(own.node, KubeletServer(parts.engine).handle if parts.engine is not None else None)
         parts.writes = EdgeWrites(parts.store, own.node, wall=time.time)
-        parts.api = MetaServer(parts.store, settings, kubelet.connect, wall=time.time)
+        gateway: Gateway | None = None
+        if (bus := parts.bus) is not None:
+
+            async def connect(port: L4Port, timeout: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+                return await bus.connect("cloud", port, timeout=timeout)
+
+            gateway = Gateway(connect)
+        parts.api = MetaServer(parts.store, settings, kubelet.connect, wall=time.time, gateway=gateway)
         return [parts.writes, parts.api]
 
     def _conditions(self) -> Module:

@@ -33,6 +33,11 @@ class RemoteClient:
         self._chance = chance
         self._streams_lists = True  # until the server says that it does not
 
+    @property
+    def transport(self) -> Transport:
+        """The way to the cluster."""
+        return self._transport
+
     def as_node(self, node: NodeName) -> RemoteClient:
         """What is asked by it is asked by that node's own identity: the Node authorizer and NodeRestriction decide."""
         identity = (("impersonate-user", f"system:node:{node}"), ("impersonate-group", "system:nodes"))

@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Protocol, TypeAlias
 
 from kubeedge.api import strict_json
@@ -55,6 +56,8 @@ class Transport:
     ) -> None:
         self._source = source
         self._connect = connect or Connector()
+        self._bare: tuple[Access, Access] | None = None  # as it is, and without credentials
+        self._connect_bare = connect or Connector()  # a context of TLS of its own: ours has our certificate
         self._chance = chance
         self._breaker = CircuitBreaker()
         self._idle: list[tuple[Access, Connection]] = []
@@ -78,6 +81,15 @@ class Transport:
         """The body of a 2xx answer to a GET as it comes, while something comes at least every `idle` seconds."""
         async with self._exchange("WATCH", target, headers, b"", _REQUEST) as answer:
             yield _flowing(answer.stream(), idle)
+
+    async def without_credentials(self) -> Streams:
+        """A connection of its own, for somebody who shows a token: nothing of ours is on it. Raises as `request`, and OSError, TimeoutError."""
+        access = await self._source.current()
+        if access.base:
+            raise ServerUnavailable(f"the API is below {access.base}, which pods do not know of")
+        if self._bare is None or self._bare[0] is not access:
+            self._bare = access, replace(access, authorization="", certificate="", key="")
+        return await self._connect_bare(self._bare[1])
 
     async def close(self) -> None:
         """Connections that are kept are closed; those in use are their users'."""

@@ -17,11 +17,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kubeedge.api import meta, strict_json
-from kubeedge.api.names import Object
+from kubeedge.api.names import L4Port, Object
 from kubeedge.errors import Invalid
 
 RESOURCE = "serviceaccounttokens"  # below /desired/
 ISSUER = "https://kubernetes.default.svc.cluster.local"
+API_PORT = L4Port(6443)  # L4, on every relay: the API for pods, by way of their node's own
 MIN_SECONDS, DEFAULT_SECONDS, MAX_SECONDS = 600, 3600, 2**32
 POD_SECONDS = 3607  # of the volume that admission adds, as in Kubernetes: a client knows by it which one it has
 MAX_TOKEN = 16 * 1024  # bytes

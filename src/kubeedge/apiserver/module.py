@@ -7,6 +7,7 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Callable
+from typing import Protocol
 
 from kubeedge.api.status import StatusError, TooManyRequests
 from kubeedge.apiserver.server import ApiServer, status_response
@@ -27,6 +28,13 @@ _OF_A_NODE = 4  # connections with one node's certificate
 log = logging.getLogger("kubeedge.apiserver")
 
 
+class Served(Protocol):
+    """What answers requests: ApiServer, or what stands before one."""
+
+    def who(self, request: Request, /) -> UserIdentity: ...
+    async def handle(self, request: Request, /) -> Response | Upgrade: ...
+
+
 class ApiServerModule:
     """`context` must ask for client certificates and decides which are trusted; ApiServer authorizes requests. None: no TLS."""
 
@@ -34,7 +42,7 @@ class ApiServerModule:
 
     def __init__(
         self,
-        server: ApiServer,
+        server: Served | ApiServer,
         context: ssl.SSLContext | None,
         *,
         address: str = "0.0.0.0",
@@ -42,7 +50,9 @@ class ApiServerModule:
         limits: Limits | None = None,
         connections: ConnectionLimits = CONNECTIONS,
         opened: Callable[[int], None] = lambda port: None,
+        freebind: bool = False,
     ) -> None:
+        self._freebind = freebind  # the address may come and go
         self._server = server
         self._context = context
         self._address = address
@@ -56,7 +66,7 @@ class ApiServerModule:
 
     async def run(self, ready: asyncio.Event) -> None:
         """`bound_port` is the real port once it is ready; connections, watches among them, end with the module."""
-        with listening_socket(self._address, self._port, backlog=BACKLOG) as listener:
+        with listening_socket(self._address, self._port, backlog=BACKLOG, freebind=self._freebind) as listener:
             # Watches never end by themselves: a stopped module must not go on answering them.
             async with TaskSet("connections of the API") as tasks:
                 self.bound_port = listener.getsockname()[1]

@@ -238,6 +238,12 @@ class MetaServerConfig:
         "127.0.0.1:10550", "where it listens; clients need the token from the kubeconfig", form=forms.ip_endpoint
     )
     tls: bool = setting(True, "false: plain HTTP, on a loopback address only; the token is required all the same")
+    pods_port: int = setting(
+        10551,
+        "port of the node's overlay address where its pods find the Kubernetes API, with the tokens of their service accounts; 0: nowhere",
+        low=0,
+        high=65535,
+    )
 
 
 @renamed({"webservices": "publishing"})

@@ -19,9 +19,25 @@ _LONGEST = 60.0  # seconds
 # of which a read returns one record (16 KiB, RFC 8446 section 5.1). Clients that did no more than connect cost a cloud 28 MB.
 asyncio.sslproto.SSLProtocol.max_size = 32 * 1024
 
+_IP_FREEBIND = 15  # <linux/in.h>
 
-def listening_socket(address: str, port: int, *, backlog: int = 128) -> socket.socket:
-    """A port of an IPv4 or IPv6 address; "::" means all addresses, of IPv4 too. It does not block. Raises OSError."""
+
+def listening_socket(address: str, port: int, *, backlog: int = 128, freebind: bool = False) -> socket.socket:
+    """A port of an IPv4 or IPv6 address; "::" means all addresses, of IPv4 too. It does not block. Raises OSError.
+
+    `freebind`: an IPv4 address that need not be there yet, or for all the time."""
+    if freebind:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+            listener.bind((address, port))
+            listener.listen(backlog)
+        except BaseException:
+            listener.close()
+            raise
+        listener.setblocking(False)
+        return listener
     listener = socket.create_server(
         (address, port),
         family=socket.AF_INET6 if ":" in address else socket.AF_INET,

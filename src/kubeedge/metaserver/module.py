@@ -32,7 +32,10 @@ from kubeedge.errors import Invalid, Refused
 from kubeedge.kit import helper_process, private
 from kubeedge.kit.connection_limiter import ConnectionLimits
 from kubeedge.kit.http1 import Limits, Request
+from kubeedge.metaserver.accounts import NodeAccounts
+from kubeedge.metaserver.gateway import Gateway
 from kubeedge.metaserver.kubeconfigs import AllowedKubeconfigs
+from kubeedge.metaserver.pods import PodsApi
 from kubeedge.metaserver.view import RegistryView
 from kubeedge.pki import trust
 from kubeedge.pki.files import write_secret
@@ -43,6 +46,9 @@ log = logging.getLogger("kubeedge.metaserver")
 
 #: the pods and other users of the machine come from the same address as its administrator, who is known by his token
 _CONNECTIONS = ConnectionLimits(silent=64, queued=32, unauthenticated=16, authenticated=48)
+#: each pod has an address of its own, and one that has many connections gives way first
+_PODS = ConnectionLimits(silent=64, queued=32, unauthenticated=96, authenticated=96)
+PODS = "pods"  # directory of the key pair for pods
 _UNREAD = 4 * 1024 * 1024  # bytes of answers that wait for their clients: the node may have 128 MB in all
 _TOKEN = "token"  # in place of a kubeconfig's id, for who has the node's token
 _MAX_TOKEN = 4096  # bytes of the file
@@ -59,6 +65,8 @@ class MetaServerSettings:
     ca: Path  # of the cluster: its users may come with their certificates
     address: str = "127.0.0.1"
     port: int = 10550
+    pods_address: str = ""  # where pods of this node find it, with their tokens; "": nowhere
+    pods_port: int = 10551
     tls: bool = True  # False: plain HTTP, with the token all the same; loopback only
 
 
@@ -68,7 +76,13 @@ class MetaServer:
     name = "metaserver"
 
     def __init__(
-        self, store: Store, settings: MetaServerSettings, node_stream: NodeStream, *, wall: Callable[[], float]
+        self,
+        store: Store,
+        settings: MetaServerSettings,
+        node_stream: NodeStream,
+        *,
+        wall: Callable[[], float],
+        gateway: Gateway | None = None,
     ) -> None:
         if not settings.tls and not ip_address(settings.address).is_loopback:
             raise Invalid("plain HTTP would show the token to the network: use tls, or a loopback address", path="tls")
@@ -80,9 +94,11 @@ class MetaServer:
             {tenant: registry}.get, node_stream, authenticate=self.who, check=self._check, unread=_UNREAD
         )
         self._kubeconfigs.on_ended(lambda id: self.server.end(tenant, id))
+        self.pods = PodsApi(tenant, registry, NodeAccounts(store, tenant, wall=wall), gateway, node_stream)
         self.tenant = settings.tenant
         self._token = b""
         self.bound_port = 0
+        self.pods_port = 0
 
     def who(self, request: Request) -> UserIdentity:
         """Raises Unauthorized or Forbidden. The token first: kubectl sends it with every request."""
@@ -119,7 +135,7 @@ class MetaServer:
         if s.tls:
             cert, key = s.directory / "server.crt", s.directory / "server.key"
             if not (cert.exists() and key.exists() and trust.fits(cert, key)):
-                await self._make_pair()
+                await self._make_pair(s.directory, [] if ip_address(s.address).is_unspecified else [s.address])
             context = trust.server_context(cert, key, client_ca=s.ca, minimum=ssl.TLSVersion.TLSv1_2)
             context.verify_mode = ssl.CERT_OPTIONAL  # a token does as well; a certificate that is shown is verified
         module = ApiServerModule(
@@ -134,9 +150,44 @@ class MetaServer:
         async with asyncio.TaskGroup() as tasks:
             following = tasks.create_task(self._kubeconfigs.follow(), name="kubeconfigs of the tenant")
             try:
-                await module.run(ready)
+                await self._serve(module, ready)
             finally:
                 following.cancel()
+
+    async def _serve(self, module: ApiServerModule, ready: asyncio.Event) -> None:
+        if not self._settings.pods_address:
+            await module.run(ready)
+            return
+        pods, opened = await self._for_pods(), [asyncio.Event(), asyncio.Event()]
+        async with asyncio.TaskGroup() as group:
+            group.create_task(module.run(opened[0]), name="API for the administrator")
+            group.create_task(pods.run(opened[1]), name="API for pods")
+            for one in opened:
+                await one.wait()
+            ready.set()
+
+    async def _for_pods(self) -> ApiServerModule:
+        """Its certificate names the node's address; pods get it with what they trust (kubeedge.appengine.node_api)."""
+        s = self._settings
+        directory = s.directory / PODS
+        private.directory(directory)
+        cert, key = directory / "server.crt", directory / "server.key"
+        if not (cert.exists() and key.exists() and trust.fits(cert, key)):
+            await self._make_pair(directory, [s.pods_address])
+        context = trust.server_context(cert, key, client_ca=None, minimum=ssl.TLSVersion.TLSv1_2)
+        return ApiServerModule(
+            self.pods,
+            context,
+            address=s.pods_address,
+            port=s.pods_port,
+            limits=Limits(),
+            connections=_PODS,
+            opened=self._opened_for_pods,
+            freebind=True,
+        )
+
+    def _opened_for_pods(self, port: int) -> None:
+        self.pods_port = port
 
     def _opened(self, port: int) -> None:
         self.bound_port = port
@@ -176,10 +227,12 @@ class MetaServer:
                 return  # no write to flash without a change
         write_secret(s.kubeconfig, data)
 
-    async def _make_pair(self) -> None:
+    async def _make_pair(self, directory: Path, hosts: list[str]) -> None:
         """Raises Unavailable with the helper's last line."""
-        s = self._settings
-        hosts = [] if ip_address(s.address).is_unspecified else [s.address]
         await helper_process.run(
-            "kubeedge.metaserver.credentials", str(s.directory), s.node, *hosts, purpose="that makes a certificate"
+            "kubeedge.metaserver.credentials",
+            str(directory),
+            self._settings.node,
+            *hosts,
+            purpose="that makes a certificate",
         )

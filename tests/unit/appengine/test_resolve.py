@@ -124,7 +124,6 @@ def test_projected_and_downward_volumes_join_their_sources() -> None:
         {"configMap": {"name": "settings", "items": [{"key": "colour", "path": "c"}]}},
         {"secret": {"name": "keys"}},
         {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
-        {"serviceAccountToken": {"path": "token2"}},
     ]
     assert files({"projected": {"sources": projected}}) == {
         "c": (b"blue", None), "token": (b"s3cret", None), "labels": (b'a="1"\nb="2"\n', None),
