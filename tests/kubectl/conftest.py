@@ -27,7 +27,9 @@ from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.server import ApiServer
 from kubeedge.errors import Unavailable
 from kubeedge.kit.http1 import Request, Response, serve_connection
+from kubeedge.pki.csr import new_key
 from kubeedge.pki.identity import NodeIdentity, UserIdentity
+from kubeedge.pki.token_keys import TokenKey
 from kubeedge.store.memory import MemoryStore
 from tests.kit.upstream import build
 from tests.kubectl.authority import Authority
@@ -173,13 +175,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(server_certificate, server_key)
     context.load_verify_locations(authority.certificate)
-    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_mode = ssl.CERT_OPTIONAL  # as the cloud has it: accounts come with a token
     made: list[Cluster] = []
     up = threading.Event()
 
     async def serve() -> None:
         store = MemoryStore()
-        registries = {TenantId(t): Registry(store, TenantId(t)) for t in ("a", "b")}
+        registries = {
+            TenantId(t): Registry(store, TenantId(t), account_key=TokenKey(new_key(), TenantId(t))) for t in ("a", "b")
+        }
         node = FakeNode()
         server = ApiServer(registries.get, node.stream)
         module = ApiServerModule(server, context, address="127.0.0.1", port=0)

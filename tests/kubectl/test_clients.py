@@ -90,12 +90,37 @@ def test_create_namespace_sends_protobuf(kubectl: Kubectl) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("job", "x", "--image=busybox:1"), ("role", "x", "--verb=get", "--resource=pods"), ("token", "x")],
+    [("job", "x", "--image=busybox:1"), ("role", "x", "--verb=get", "--resource=pods")],
     ids=lambda arguments: arguments[0],
 )
 def test_what_is_not_there_is_a_clean_error(kubectl: Kubectl, namespace: str, arguments: tuple[str, ...]) -> None:
     said = kubectl.fails("create", *arguments, "-n", namespace)
     assert "the server could not find the requested resource" in said and not PANIC.search(said)
+
+
+def test_a_token_is_created_and_opens_what_its_account_may(kubectl: Kubectl, cluster: Cluster, namespace: str) -> None:
+    kubectl("create", "serviceaccount", "robot", "-n", namespace)
+    done = kubectl.run("create", "token", "robot", "-n", namespace, "--duration=20m", "-v=8")
+    assert done.returncode == 0 and IN_PROTOBUF in done.stderr, done.stderr
+    token = done.stdout.strip()
+    server = ("--kubeconfig=/dev/null", f"--server=https://127.0.0.1:{cluster.port}")
+    robot = (*server, f"--certificate-authority={cluster.authority.certificate}", f"--token={token}", "-n", namespace)
+    assert f"system:serviceaccount:{namespace}:robot" in kubectl("auth", "whoami", *robot)
+    denied = f'User "system:serviceaccount:{namespace}:robot" cannot list resource "pods"'
+    assert denied in kubectl.fails("get", "pods", *robot)
+    assert kubectl.run("auth", "can-i", "list", "pods", *robot).stdout.strip() == "no"
+    kubectl("annotate", "serviceaccount", "robot", "kubeedge.io/access=view", "-n", namespace)
+    assert kubectl("auth", "can-i", "list", "pods", *robot).strip() == "yes"
+    kubectl("get", "pods", *robot)
+    assert "forbidden" in kubectl.fails("get", "secrets", *robot) and "forbidden" in kubectl.fails(
+        "get", "nodes", *robot
+    )
+    kubectl("delete", "serviceaccount", "robot", "-n", namespace)
+    assert "Unauthorized" in kubectl.fails("get", "pods", *robot)
+    bare = (*robot[:-3], "--username=", "-n", namespace)
+    assert re.search(
+        "Unauthorized|provide credentials|Username", kubectl.run("get", "pods", *bare, stdin="x\nx\n").stderr
+    )
 
 
 def test_who_am_i_and_what_may_i(kubectl: Kubectl) -> None:

@@ -17,6 +17,7 @@ from kubeedge.api.names import NodeName, Object
 from kubeedge.api.service_accounts import Kept, Token, Wanted
 from kubeedge.api.status import NoSuchPath
 from kubeedge.errors import Invalid, KubeEdgeError
+from kubeedge.kit.backoff import Backoff
 from kubeedge_cloud.controllers.objects import is_deleting
 from kubeedge_cloud.edgecontroller import core
 from kubeedge_cloud.edgecontroller.state import EdgeState
@@ -24,7 +25,8 @@ from kubeedge_cloud.edgecontroller.state import EdgeState
 log = logging.getLogger("kubeedge.edgecontroller")
 
 _AT_ONCE = 8  # requests of one node
-_AGAIN = 5.0  # seconds until a token that was refused is asked for again
+#: a cluster's authorizer hears of a pod when we do, and may be a moment behind
+_BACKOFF = Backoff(0.05, 30.0)
 _SOONEST = 1.0  # seconds
 
 
@@ -34,12 +36,14 @@ class PodTokens:
     def __init__(self, state: EdgeState) -> None:
         self._state = state
         self._issued: dict[NodeName, dict[str, bytes]] = {}  # key below desired/ -> row that is not stored yet, perhaps
+        self._failures: dict[tuple[NodeName, str], int] = {}  # by row
         self._stale: dict[NodeName, set[str]] = {}  # rows whose account has changed
 
     def forget(self, node: NodeName) -> None:
         """The node was removed."""
         self._issued.pop(node, None)
         self._stale.pop(node, None)
+        self._failures = {key: count for key, count in self._failures.items() if key[0] != node}
 
     def account_changed(self, node: NodeName, pods: Iterable[Object], namespace: str, name: str) -> bool:
         """Whether that concerns any of the pods of the node."""
@@ -75,6 +79,9 @@ class PodTokens:
                 return await self._renew(node, pod, key, have.get(key), stale=key in stale)
 
         pods = [pod for pod in self._state.pods_of(node) if _requests(pod) and not _has_ended(pod)]
+        gone = {key for key in self._failures if key[0] == node} - {(node, _key(pod)) for pod in pods}
+        for failed in gone:
+            del self._failures[failed]
         delays = [delay for delay in await asyncio.gather(*map(one, pods)) if delay is not None]
         return min(delays) if delays else None
 
@@ -97,7 +104,9 @@ class PodTokens:
             log.warning("tenant=%s node=%s pod=%s has no token: %s", self._state.tenant, node, meta.name_of(pod), exc)
             if stale:
                 self._stale.setdefault(node, set()).add(key)
-            return _AGAIN
+            self._failures[node, key] = failures = self._failures.get((node, key), 0) + 1
+            return _BACKOFF.delay(failures)
+        self._failures.pop((node, key), None)
         kept = Kept(_uid(pod), service_accounts.account_of(pod), tuple(tokens), tuple(rules))
         self._issued.setdefault(node, {})[key] = kept.encode()
         return max(_SOONEST, min(t.due for t in tokens) - now)

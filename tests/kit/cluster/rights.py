@@ -18,7 +18,7 @@ RULES = [
     _rule("", ["configmaps"], ["get"]) | {"resourceNames": ["extension-apiserver-authentication"]},
     _rule("authentication.k8s.io", ["tokenreviews"], ["create"]),
     _rule("authorization.k8s.io", ["subjectaccessreviews"], ["create"]),
-    _rule("", ["users", "groups"], ["impersonate"]),
+    _rule("", ["users", "groups", "serviceaccounts"], ["impersonate"]),
 ]
 
 
