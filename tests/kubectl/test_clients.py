@@ -117,10 +117,6 @@ def test_a_token_is_created_and_opens_what_its_account_may(kubectl: Kubectl, clu
     )
     kubectl("delete", "serviceaccount", "robot", "-n", namespace)
     assert "Unauthorized" in kubectl.fails("get", "pods", *robot)
-    bare = (*robot[:-3], "--username=", "-n", namespace)
-    assert re.search(
-        "Unauthorized|provide credentials|Username", kubectl.run("get", "pods", *bare, stdin="x\nx\n").stderr
-    )
 
 
 def test_who_am_i_and_what_may_i(kubectl: Kubectl) -> None:

@@ -214,6 +214,33 @@ def test_a_secret_is_there_because_a_pod_refers_to_it(site: Site) -> None:
     site.cluster.kubectl("delete", "pod", "reader", timeout=90)
 
 
+def test_a_pod_has_a_token_of_the_cluster_asked_for_by_its_node(site: Site) -> None:
+    where = "/var/run/secrets/kubernetes.io/serviceaccount"
+    site.cluster.apply(pod("tokens", "edge1", f"cat {where}/token; exec sleep 100000"))
+    found = wait_ready(site, "tokens")
+    eventually(lambda: site.cluster.kubectl("logs", "tokens").count(".") == 2, "the token in its log")
+    token = site.cluster.kubectl("logs", "tokens").strip()
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
+    answer = json.loads(site.cluster.kubectl("create", "-f", "-", "-o", "json", input=json.dumps(review)))
+    user = answer["status"]["user"]
+    assert answer["status"]["authenticated"] is True and user["username"] == "system:serviceaccount:default:default"
+    extra = {key.removeprefix("authentication.kubernetes.io/"): value for key, value in user["extra"].items()}
+    assert extra["pod-name"] == ["tokens"] and extra["pod-uid"] == [found["metadata"]["uid"]]
+    assert extra["node-name"] == ["edge1"]
+    gone_with_it(site, "tokens", review)
+
+
+def gone_with_it(site: Site, name: str, review: dict[str, Any]) -> None:
+    """The token ends with its pod."""
+    site.cluster.kubectl("delete", "pod", name, "--wait=true", "--timeout=60s", timeout=90)
+
+    def is_refused() -> bool:
+        answer = json.loads(site.cluster.kubectl("create", "-f", "-", "-o", "json", input=json.dumps(review)))
+        return not answer["status"].get("authenticated")
+
+    eventually(is_refused, "the token ends")
+
+
 def test_a_deployment_is_rolled_out_and_scaled(site: Site) -> None:
     site.cluster.apply(workload("Deployment", "web", 3))
     site.cluster.kubectl("rollout", "status", "deployment/web", "--timeout=60s", timeout=90)

@@ -33,15 +33,25 @@ class Key(Protocol):
     algorithm: str
     id: str
 
-    def sign(self, data: bytes) -> bytes: ...
-    def is_signed(self, signature: bytes, data: bytes) -> bool: ...
-    def jwk(self) -> Object: ...
+    def sign(self, data: bytes) -> bytes:
+        """As JWS has signatures."""
+        ...
+
+    def is_signed(self, signature: bytes, data: bytes) -> bool:
+        """Whether the signature is of this key."""
+        ...
+
+    def jwk(self) -> Object:
+        """The public key (RFC 7517)."""
+        ...
 
 
 class Objects(Protocol):
     """The objects of the tenant, as a Registry gives them."""
 
-    async def get(self, resource: Resource, namespace: str, name: str) -> Object: ...
+    async def get(self, resource: Resource, namespace: str, name: str) -> Object:
+        """Raises ObjectNotFound."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

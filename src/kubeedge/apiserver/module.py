@@ -31,8 +31,13 @@ log = logging.getLogger("kubeedge.apiserver")
 class Served(Protocol):
     """What answers requests: ApiServer, or what stands before one."""
 
-    def who(self, request: Request, /) -> UserIdentity: ...
-    async def handle(self, request: Request, /) -> Response | Upgrade: ...
+    def who(self, request: Request, /) -> UserIdentity:
+        """Raises Unauthorized or Forbidden."""
+        ...
+
+    async def handle(self, request: Request, /) -> Response | Upgrade:
+        """Answers every request."""
+        ...
 
 
 class ApiServerModule:

@@ -317,6 +317,31 @@ def test_a_node_is_impersonated_and_shares_the_connections() -> None:
     assert seen[0].header("authorization") == "Bearer 1" and seen[0].header("host") == "api.test:443"
 
 
+def test_a_token_is_asked_for_by_a_node_and_rights_by_the_account() -> None:
+    rules = [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]
+
+    async def handle(request: Request) -> Response:
+        if request.path.endswith("/token"):
+            return answer(201, {"status": {"token": "a.b.c"}})
+        if request.header("impersonate-user") == "system:serviceaccount:ns:unknown":
+            return failure(403, "Forbidden")
+        return answer(201, {"status": {"resourceRules": [*rules, "x"]}})
+
+    async def test(server: Server, client: RemoteClient) -> None:
+        found = await client.as_node(NodeName("edge1")).create_token("ns", "robot", {"spec": {}})
+        assert found["status"] == {"token": "a.b.c"}
+        assert await client.account_rules("ns", "robot") == rules
+        assert await client.account_rules("ns", "unknown") == ()
+
+    seen = scenario(handle, test).seen
+    assert seen[0].path == "/api/v1/namespaces/ns/serviceaccounts/robot/token"
+    assert seen[0].header("impersonate-user") == "system:node:edge1"
+    assert seen[1].path == "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+    assert seen[1].header("impersonate-user") == "system:serviceaccount:ns:robot"
+    groups = [value for key, value in seen[1].headers if key == "impersonate-group"]
+    assert groups == ["system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"]
+
+
 def test_a_credential_that_the_server_does_not_know_is_loaded_again_once() -> None:
     async def handle(request: Request) -> Response:
         good = request.header("authorization") == "Bearer 2"
