@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -216,10 +217,10 @@ def test_a_secret_is_there_because_a_pod_refers_to_it(site: Site) -> None:
 
 def test_a_pod_has_a_token_of_the_cluster_asked_for_by_its_node(site: Site) -> None:
     where = "/var/run/secrets/kubernetes.io/serviceaccount"
-    site.cluster.apply(pod("tokens", "edge1", f"cat {where}/token; exec sleep 100000"))
+    site.cluster.apply(pod("tokens", "edge1", f"echo token $(cat {where}/token) end; exec sleep 100000"))
     found = wait_ready(site, "tokens")
-    eventually(lambda: site.cluster.kubectl("logs", "tokens").count(".") == 2, "the token in its log")
-    token = site.cluster.kubectl("logs", "tokens").strip()
+    eventually(lambda: token_in(logs(site, "edge1", "tokens")) != "", "the token in its log")
+    token = token_in(logs(site, "edge1", "tokens"))
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
     answer = json.loads(site.cluster.kubectl("create", "-f", "-", "-o", "json", input=json.dumps(review)))
     user = answer["status"]["user"]
@@ -228,6 +229,12 @@ def test_a_pod_has_a_token_of_the_cluster_asked_for_by_its_node(site: Site) -> N
     assert extra["pod-name"] == ["tokens"] and extra["pod-uid"] == [found["metadata"]["uid"]]
     assert extra["node-name"] == ["edge1"]
     gone_with_it(site, "tokens", review)
+
+
+def token_in(text: str) -> str:
+    """What the pod has written between two words."""
+    found = re.search(r"token (\S+) end", text)
+    return found[1] if found else ""
 
 
 def gone_with_it(site: Site, name: str, review: dict[str, Any]) -> None:
