@@ -170,7 +170,7 @@ def test_a_machine_joins_the_cluster_and_runs_a_pod_by_the_rights_of_the_table(s
 
     log = site.cluster.directory / "audit.log"
     events = [json.loads(line) for line in log.read_text().splitlines()]
-    assert not [event for event in events if event["responseStatus"].get("code") == 403]
+    assert not [event for event in events if event["responseStatus"].get("code") == 403 and not _too_early(event)]
     own = [
         event["objectRef"] | {"verb": event["verb"]}
         for event in events
@@ -184,6 +184,12 @@ def test_a_machine_joins_the_cluster_and_runs_a_pod_by_the_rights_of_the_table(s
     unused = {right for right in given - asked - later if right[2] not in ("get", "list", "impersonate")}
     assert not unused
     site.kubeedge("reset", "cloud", "--force", "--delete-data")
+
+
+def _too_early(event: dict[str, Any]) -> bool:
+    """A node asked for data of a pod of which the Node authorizer's graph does not know yet, or any more: it asks again, as kubelets do."""
+    said = event["responseStatus"].get("message", "")
+    return "impersonatedUser" in event and "no relationship found between node" in said
 
 
 def inside(pid: int, *command: str) -> str:
