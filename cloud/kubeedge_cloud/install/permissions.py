@@ -49,7 +49,12 @@ RULES = (
     Rule("authentication.k8s.io", ("tokenreviews",), ("create",), "whose a token at a kubelet port is"),
     Rule("authorization.k8s.io", ("subjectaccessreviews",), ("create",), "what its user may do at the node"),
     Rule("", ("users",), ("impersonate",), "what concerns one node is done as system:node:NAME"),
-    Rule("", ("serviceaccounts",), ("impersonate",), "what an account of a pod may read is asked in its name, for the node's own API"),
+    Rule(
+        "",
+        ("serviceaccounts",),
+        ("impersonate",),
+        "what an account of a pod may read is asked in its name, for the node's own API",
+    ),
     Rule("", ("groups",), ("impersonate",), "nodes are in this group, and in no other", names=("system:nodes",)),
 )
 
