@@ -13,6 +13,7 @@ from kubeedge.api.resources import (
     DAEMONSETS,
     DEPLOYMENTS,
     ENDPOINTS,
+    ENDPOINTSLICES,
     NAMESPACES,
     NODES,
     PODS,
@@ -39,6 +40,7 @@ class Cluster:
         self.nodes = cached.informer(NODES)
         self.services = cached.informer(SERVICES)
         self.endpoints = cached.informer(ENDPOINTS)
+        self.endpointslices = cached.informer(ENDPOINTSLICES)
         self.deployments = cached.informer(DEPLOYMENTS)
         self.replicasets = cached.informer(REPLICASETS)
         self.daemonsets = cached.informer(DAEMONSETS)

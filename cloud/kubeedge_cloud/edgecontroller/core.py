@@ -22,12 +22,14 @@ EMBEDDED = "true"  # its value in the embedded API; in a cluster there may be se
 UNREACHABLE = "node.kubernetes.io/unreachable"
 KUBEBUS_READY = "KubeBusReady"  # condition of a Node: it has a link to a relay
 RUNTIME_READY = "ContainerRuntimeReady"  # condition of a Node: it can start containers
+SERVICES_READY = "ServiceProxyReady"  # condition of a Node: names and addresses of Services work on it
 SECRETS_ENCRYPTED = "SecretsEncrypted"  # condition of a Node: no Secret is plain on its disk
 #: by name of the report
 REPORTED_CONDITIONS = {
     "kubebus": KUBEBUS_READY,
     "containerruntime": RUNTIME_READY,
     "secretsencryption": SECRETS_ENCRYPTED,
+    "mesh": SERVICES_READY,
 }
 PRESSURES = {  # by name of the report: condition, taint
     "memorypressure": ("MemoryPressure", "node.kubernetes.io/memory-pressure"),

@@ -10,7 +10,7 @@ from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import NODES
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put
 from kubeedge_cloud.controllers.queue import WorkQueue
-from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller import core, services
 from kubeedge_cloud.edgecontroller.copies import Copies
 from kubeedge_cloud.edgecontroller.referenced import CLOUD
 from kubeedge_cloud.edgecontroller.state import EdgeState
@@ -41,6 +41,8 @@ class DesiredState:
         self._fence = fence
         self._tokens = PodTokens(state)
         self._references: dict[NodeName, frozenset[tuple[str, str, str]]] = {}
+        self._catalogue = services.Catalogue()
+        self._namespaces: dict[NodeName, frozenset[str]] = {}  # whose Services the node has
         self.queue: WorkQueue[NodeName] = WorkQueue(
             f"desired state of {state.tenant}", self._sync_down, workers=_AT_ONCE
         )
@@ -51,6 +53,7 @@ class DesiredState:
         self._refused.pop(name, None)
         self._copies.forget(name)
         self._tokens.forget(name)
+        self._namespaces.pop(name, None)
         self._look_for_room()
 
     def _look_for_room(self) -> None:
@@ -85,6 +88,14 @@ class DesiredState:
     @staticmethod
     def _is_linked(pod: Object, namespace: str) -> bool:
         return meta.namespace_of(pod) == namespace and core.has_service_links(pod)
+
+    def mesh_changed(self, resource: str, before: Object | None, after: Object | None) -> None:
+        """Queues the nodes that have the namespace's Services and EndpointSlices; `resource` is the plural."""
+        if self._catalogue.changed(resource, before, after):
+            namespace = meta.namespace_of(after or before or {})
+            for name, namespaces in self._namespaces.items():
+                if namespace in namespaces or services.ALL in namespaces:
+                    self.queue.add(name)
 
     def data_changed(self, resource: str, before: Object | None, after: Object | None) -> None:
         """Queues the nodes whose pods refer to the ConfigMap or Secret; `resource` is the plural."""
@@ -141,6 +152,8 @@ class DesiredState:
         wanted = core.desired(node, pods, objects, self._state.services)
         wanted |= self._not_known_yet(references, have)
         wanted |= self._tokens.of(name, pods, have)
+        self._namespaces[name] = frozenset() if foreign else self._namespaces_of(name, pods)
+        wanted |= self._catalogue.of(self._namespaces[name])
         wanted |= self._answered(name, have)
         if (valid := self._state.kubeconfigs) is not None:
             wanted[core.key("kubeconfigs", "", VALID)] = core.canonical({VALID: list(valid)})
@@ -182,3 +195,9 @@ class DesiredState:
             if key in have and not self._state.data[resource].knows(namespace, name):
                 kept[key] = have[key]
         return kept
+
+    def _namespaces_of(self, name: NodeName, pods: Sequence[Object]) -> frozenset[str]:
+        """None for a node without a service proxy: it says that it has one."""
+        if f"{name}/reported/{services.REPORT}" not in self._state.reported:
+            return frozenset()
+        return services.namespaces(self._state.nodes.get("", name), pods)

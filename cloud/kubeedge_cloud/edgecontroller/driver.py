@@ -20,7 +20,7 @@ from kubeedge.api.names import NodeName, Object
 from kubeedge.store.model import Compare
 from kubeedge.store.reflector import reflect
 from kubeedge_cloud.controllers.objects import is_deleting
-from kubeedge_cloud.edgecontroller import core, pending_writes
+from kubeedge_cloud.edgecontroller import core, pending_writes, services
 from kubeedge_cloud.edgecontroller.cluster_nodes import ClusterNodes
 from kubeedge_cloud.edgecontroller.copies import UNLIMITED, Copies
 from kubeedge_cloud.edgecontroller.desired import DesiredState
@@ -102,6 +102,8 @@ class TenantEdgeController:
         state.nodes.on_change(self._node_changed)
         if state.accounts is not None:
             state.accounts.on_change(desired.account_changed)
+        state.services.on_change(partial(desired.mesh_changed, "services"))
+        state.slices.on_change(partial(desired.mesh_changed, "endpointslices"))
         for resource, informer in state.data.items():
             informer.on_change(partial(desired.data_changed, resource))
 
@@ -165,6 +167,8 @@ class TenantEdgeController:
                     node, _, rest = _parts(key.removeprefix(prefix))
                     part = self._writes if rest.startswith(pending_writes.PREFIX) else self._reports
                     part.changed(NodeName(node), rest, values.get(key))
+                    if rest == services.REPORT:
+                        self._desired.queue.add(NodeName(node))
                 first.set()
 
     async def _follow_sessions(self, first: asyncio.Event) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from kubeedge.api import meta
 from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NodeName, Object, TenantId
-from kubeedge.api.resources import CONFIGMAPS, NODES, PODS, SECRETS, SERVICEACCOUNTS, SERVICES
+from kubeedge.api.resources import CONFIGMAPS, ENDPOINTSLICES, NODES, PODS, SECRETS, SERVICEACCOUNTS, SERVICES
 from kubeedge.store.model import Store
 from kubeedge_cloud.controllers.informer.client import CachedClient
 from kubeedge_cloud.controllers.informer.driver import Informer
@@ -51,6 +51,7 @@ class EdgeState:
         self.services = self.client.informer(SERVICES)
         #: a cluster says nothing of a change of an account's rights: they are asked for with each token
         self.accounts = None if self.cluster else self.client.informer(SERVICEACCOUNTS)
+        self.slices = self.client.informer(ENDPOINTSLICES)
         self.nodes = self.client.informer(NODES)
         self.data: dict[str, Informer | Referenced] = {
             resource.plural: Referenced(resource, self.client_of) if self.cluster else self.client.informer(resource)

@@ -202,6 +202,13 @@ def service(service: Object) -> None:
     _default(service, "status", {"loadBalancer": {}})
 
 
+def endpointslice(obj: Object) -> None:
+    """Ports are TCP and have a name, be it empty."""
+    for port in _objects(obj.get("ports")):
+        _default(port, "name", "")
+        _default(port, "protocol", "TCP")
+
+
 def secret(secret: Object) -> None:
     """The default type; stringData is merged into data, base64-encoded."""
     _default(secret, "type", "Opaque")

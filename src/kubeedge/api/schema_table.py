@@ -621,6 +621,13 @@ Endpoints
   kind str
   metadata ObjectMeta
   subsets any
+EndpointSlice
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  addressType str
+  endpoints any
+  ports any
 Event
   apiVersion str
   kind str

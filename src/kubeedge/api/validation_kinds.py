@@ -315,6 +315,46 @@ def pod_changes(new: Object, old: Object) -> list[FieldError]:
     return pod_update(new, old)
 
 
+def endpointslice(obj: Object) -> list[FieldError]:
+    """Rules of an EndpointSlice: so many endpoints of one family, each with addresses."""
+    errors: list[FieldError] = Findings()
+    families = ("FQDN", "IPv4", "IPv6")
+    if obj.get("addressType") not in families:
+        errors.append(unsupported("addressType", obj.get("addressType"), families))
+    endpoints, ports = obj.get("endpoints") or [], obj.get("ports") or []
+    for path, value, limit in (("endpoints", endpoints, 1000), ("ports", ports, 100)):
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            errors.append(invalid(path, value, "must be a list of objects"))
+        elif len(value) > limit:
+            errors.append(invalid(path, len(value), f"must have at most {limit} items"))
+    if errors:
+        return errors
+    for index, endpoint in enumerate(endpoints):
+        addresses = endpoint.get("addresses")
+        if not isinstance(addresses, list) or not addresses:
+            errors.append(required(f"endpoints[{index}].addresses"))
+            continue
+        for address in addresses if obj["addressType"] != "FQDN" else ():
+            if not _is_of_family(address, obj["addressType"]):
+                message = f"must be a valid {obj['addressType']} address"
+                errors.append(invalid(f"endpoints[{index}].addresses", address, message))
+    return errors
+
+
+def _is_of_family(address: object, family: str) -> bool:
+    try:
+        return isinstance(address, str) and ipaddress.ip_address(address).version == (4 if family == "IPv4" else 6)
+    except ValueError:
+        return False
+
+
+def slice_changes(new: Object, old: Object) -> list[FieldError]:
+    """The family of its addresses is immutable."""
+    if new.get("addressType") != old.get("addressType"):
+        return [invalid("addressType", new.get("addressType"), "field is immutable")]
+    return []
+
+
 def workload_changes(new: Object, old: Object) -> list[FieldError]:
     """The selector is immutable."""
     if _spec(new).get("selector") != _spec(old).get("selector"):

@@ -1,4 +1,4 @@
-"""What else is written together with an object: the address of a Service, the lease of an Event."""
+"""What else is written together with an object: the address and node ports of a Service, the lease of an Event."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from kubeedge.api.status import InvalidObject, ServerUnavailable, invalid
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store
 
 SERVICE_RANGE = ipaddress.IPv4Network("10.96.0.0/12")  # the default of kubeadm
+NODE_PORTS = range(30_000, 32_768)  # the default of kube-apiserver
 EVENT_TTL = 3600.0  # seconds; the default of kube-apiserver
 _LEASE_SHARED = 300.0  # seconds during which new events share one lease: a lease is a write of its own
 
@@ -29,13 +30,14 @@ class Writing:
 
 
 class Attachments:
-    """For one tenant: allocates cluster IPs of Services and lets Events expire with a lease that several of them share."""
+    """For one tenant: allocates cluster IPs and node ports of Services, and lets Events expire with a lease that several of them share."""
 
     def __init__(self, store: Store, tenant: TenantId, *, wall: Callable[[], float], randbytes: Randbytes) -> None:
         self._store = store
         self._wall = wall
         self._randbytes = randbytes
         self._addresses = f"{keys.registry(tenant)}_addresses/services/"
+        self._ports = f"{keys.registry(tenant)}_ports/services/"
         self._lease = 0
         self._lease_until = 0.0
 
@@ -43,14 +45,19 @@ class Attachments:
         """To be used once: after a lost race it is asked again."""
         if row.resource == EVENTS:
             return Writing(new, lease=await self._event_lease())
-        return await self._service(row, old, new) if row.resource == SERVICES else Writing(new)
+        if row.resource != SERVICES:
+            return Writing(new)
+        address = await self._service(row, old, new)
+        ports = await self._node_ports(row, old, address.obj)
+        return Writing(ports.obj, [*address.compares, *ports.compares], [*address.ops, *ports.ops])
 
     def of_removal(self, row: Row, obj: Object) -> Sequence[Op]:
         """What is deleted together with the object."""
         if row.resource != SERVICES:
             return ()
         address = _address_of(obj)
-        return [Delete(self._addresses + address)] if address else ()
+        ports = [Delete(f"{self._ports}{number}") for number in sorted(_node_ports_of(obj))]
+        return [*([Delete(self._addresses + address)] if address else ()), *ports]
 
     async def _event_lease(self) -> int:
         now = self._wall()
@@ -91,6 +98,55 @@ class Attachments:
         owner = meta.encode({"namespace": meta.namespace_of(new), "name": name})
         return Writing({**new, "spec": spec}, [Compare(key, CompareTarget.VERSION, "=", 0)], [Put(key, owner)])
 
+    async def _node_ports(self, row: Row, old: Object | None, new: Object) -> Writing:
+        """A port that a Service has once, it has for all protocols; one that it gives up is free."""
+        spec = dict(new.get("spec") or {})
+        held = _node_ports_of(old) if old is not None else set()
+        wants = spec.get("type") == "NodePort" or (
+            spec.get("type") == "LoadBalancer" and spec.get("allocateLoadBalancerNodePorts") is not False
+        )
+        entries = [dict(port) for port in spec.get("ports") or () if isinstance(port, dict)]
+        if not wants:
+            if spec.get("type") != "LoadBalancer":
+                for entry in entries:
+                    entry.pop("nodePort", None)
+        else:
+            before = _numbers_by_name(old)
+            taken = {number for entry in entries if (number := entry.get("nodePort"))}
+            for entry in entries:
+                if not entry.get("nodePort"):
+                    kept = before.get((str(entry.get("name") or ""), entry.get("protocol")))
+                    entry["nodePort"] = kept if kept and kept not in taken else await self._free_port(taken)
+                    taken.add(entry["nodePort"])
+        if entries:
+            spec["ports"] = entries
+        new = {**new, "spec": spec}
+        now, name = _node_ports_of(new), meta.name_of(new)
+        for number in sorted(now - held):
+            if number not in NODE_PORTS:
+                message = f"provided port is not in the valid range. The range of valid ports is {NODE_PORTS[0]}-{NODE_PORTS[-1]}"
+                raise InvalidObject.of(row.resource, name, [invalid("spec.ports[0].nodePort", number, message)])
+            if await self._store.get(f"{self._ports}{number}") is not None:
+                error = invalid("spec.ports[0].nodePort", number, "provided port is already allocated")
+                raise InvalidObject.of(row.resource, name, [error])
+        owner = meta.encode({"namespace": meta.namespace_of(new), "name": name})
+        return Writing(
+            new,
+            [Compare(f"{self._ports}{number}", CompareTarget.VERSION, "=", 0) for number in sorted(now - held)],
+            [
+                *(Put(f"{self._ports}{number}", owner) for number in sorted(now - held)),
+                *(Delete(f"{self._ports}{number}") for number in sorted(held - now)),
+            ],
+        )
+
+    async def _free_port(self, taken: set[int]) -> int:
+        start = int.from_bytes(self._randbytes(4)) % len(NODE_PORTS)
+        for step in range(len(NODE_PORTS)):
+            number = NODE_PORTS[(start + step) % len(NODE_PORTS)]
+            if number not in taken and await self._store.get(f"{self._ports}{number}") is None:
+                return number
+        raise ServerUnavailable("all node ports are taken: delete services that are not needed")
+
     async def _free_address(self) -> str:
         """Random tries: of a million addresses, even half taken leaves no doubt after 64."""
         size = SERVICE_RANGE.num_addresses - 2
@@ -106,3 +162,17 @@ class Attachments:
 def _address_of(service: Object) -> str:
     address = str((service.get("spec") or {}).get("clusterIP") or "")
     return "" if address == "None" else address
+
+
+def _node_ports_of(service: Object) -> set[int]:
+    ports = (service.get("spec") or {}).get("ports") or ()
+    return {
+        number
+        for port in ports
+        if isinstance(port, dict) and isinstance(number := port.get("nodePort"), int) and number
+    }
+
+
+def _numbers_by_name(service: Object | None) -> dict[tuple[str, object], int]:
+    ports = ((service or {}).get("spec") or {}).get("ports") or ()
+    return {(str(p.get("name") or ""), p.get("protocol")): p["nodePort"] for p in ports if p.get("nodePort")}

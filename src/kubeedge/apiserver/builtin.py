@@ -9,6 +9,7 @@ from kubeedge.api.resources import (
     DAEMONSETS,
     DEPLOYMENTS,
     ENDPOINTS,
+    ENDPOINTSLICES,
     EVENTS,
     LEASES,
     NAMESPACES,
@@ -168,6 +169,17 @@ BUILT_IN: tuple[Row, ...] = (
             "ReplicaSet", fill=defaults.replicaset, validate=rules.workload, validate_update=rules.workload_changes
         ),
         printer=printers.REPLICASETS,
+    ),
+    Row(
+        ENDPOINTSLICES,
+        "endpointslice",
+        strategy=Strategy(
+            "EndpointSlice",
+            fill=defaults.endpointslice,
+            validate=rules.endpointslice,
+            validate_update=rules.slice_changes,
+        ),
+        printer=printers.ENDPOINTSLICES,
     ),
     Row(LEASES, "lease", strategy=Strategy("Lease"), printer=printers.LEASES),
 )

@@ -171,6 +171,13 @@ def _endpoints(obj: Object, now: float) -> Sequence[Any]:
     return _name(obj), shown or NONE, _age(obj, now)
 
 
+def _endpointslice(obj: Object, now: float) -> Sequence[Any]:
+    ports = [str(port.get("port", "*")) for port in obj.get("ports") or []]
+    found = [str(address) for endpoint in obj.get("endpoints") or [] for address in endpoint.get("addresses") or []]
+    shown = ",".join(found[:3]) + (f" + {len(found) - 3} more..." if len(found) > 3 else "")
+    return _name(obj), obj.get("addressType"), ",".join(ports) or "<unset>", shown or "<unset>", _age(obj, now)
+
+
 def _lease(obj: Object, now: float) -> Sequence[Any]:
     return _name(obj), _spec(obj).get("holderIdentity") or "", _age(obj, now)
 
@@ -236,6 +243,7 @@ SECRETS = Printer(columns("Name, Type, Data:integer, Age"), _secret)
 NAMESPACES = Printer(columns("Name, Status, Age"), _namespace)
 SERVICEACCOUNTS = Printer(columns("Name, Secrets:integer, Age"), _serviceaccount)
 ENDPOINTS = Printer(columns("Name, Endpoints, Age"), _endpoints)
+ENDPOINTSLICES = Printer(columns("Name, AddressType, Ports, Endpoints, Age"), _endpointslice)
 EVENTS = Printer(_EVENT_COLUMNS, _event)
 DEPLOYMENTS = Printer(columns("Name, Ready, Up-to-date:integer, Available:integer, Age" + _WORKLOAD_WIDE), _deployment)
 REPLICASETS = Printer(

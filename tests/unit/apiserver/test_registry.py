@@ -579,3 +579,26 @@ async def test_handed_out_objects_belong_to_their_caller(world: World) -> None:
     made = await world.a.create(CONFIGMAPS, "default", configmap("c", key="1"))
     made["data"]["key"] = "2"
     assert (await world.a.get(CONFIGMAPS, "default", "c"))["data"] == {"key": "1"}
+
+
+@in_world
+async def test_node_ports_belong_to_one_service_and_come_back(world: World) -> None:
+    def service(name: str, *ports: dict[str, Any], **spec: Any) -> dict[str, Any]:
+        return {"metadata": {"name": name}, "spec": {"type": "NodePort", "ports": list(ports), **spec}}
+
+    one = await world.a.create(SERVICES, "default", service("one", {"port": 80}))
+    number = one["spec"]["ports"][0]["nodePort"]
+    assert 30000 <= number < 32768
+    with pytest.raises(InvalidObject, match="already allocated"):
+        await world.a.create(SERVICES, "default", service("two", {"port": 80, "nodePort": number}))
+    with pytest.raises(InvalidObject, match="not in the valid range"):
+        await world.a.create(SERVICES, "default", service("two", {"port": 80, "nodePort": 80}))
+    ports = [{"name": "x", "port": 80, "nodePort": None}, {"name": "y", "port": 81, "nodePort": 30123}]
+    two = await world.a.create(SERVICES, "default", service("two", *ports))
+    assert two["spec"]["ports"][1]["nodePort"] == 30123 and two["spec"]["ports"][0]["nodePort"] not in (number, 30123)
+    plain = {"spec": {"type": "ClusterIP"}}
+    changed = await world.a.merge_patch(SERVICES, "default", "one", plain)
+    assert "nodePort" not in changed["spec"]["ports"][0]
+    assert await world.a.create(SERVICES, "default", service("three", {"port": 80, "nodePort": number}))
+    await world.a.delete(SERVICES, "default", "two")
+    assert await world.a.create(SERVICES, "default", service("four", {"port": 80, "nodePort": 30123}))

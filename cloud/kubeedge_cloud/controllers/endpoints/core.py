@@ -23,7 +23,7 @@ def subsets(service: Object, pods: Iterable[Object]) -> list[Object]:
             continue
         if not address or is_finished(pod) or is_deleting(pod):
             continue
-        ports = tuple(sorted(_ports(spec, pod)))
+        ports = tuple(sorted(ports_of(spec, pod)))
         if not ports and spec.get("ports"):
             continue  # none of the Service's ports exists in this pod
         entry: Object = {
@@ -50,7 +50,8 @@ def _port(name: str, number: int, protocol: str) -> Object:
     return {**({"name": name} if name else {}), "port": number, "protocol": protocol}
 
 
-def _ports(spec: Object, pod: Object) -> Iterable[tuple[str, int, str]]:
+def ports_of(spec: Object, pod: Object) -> Iterable[tuple[str, int, str]]:
+    """(name, number, protocol) of the Service's ports, as this pod has them; what it does not have is left out."""
     for port in spec.get("ports") or ():
         protocol = str(port.get("protocol") or "TCP")
         number = _number(port.get("targetPort", port.get("port")), protocol, pod)

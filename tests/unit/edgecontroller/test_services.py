@@ -1,0 +1,71 @@
+"""Which Services a node gets: those that its pods may use, when it has a service proxy."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from kubeedge.api import keys
+from kubeedge.api.names import Object
+from kubeedge.api.resources import NODES, PODS, SERVICES
+from kubeedge_cloud.edgecontroller.services import Catalogue, namespaces
+from tests.unit.controllers.world import TENANT, Agent, World, in_world
+from tests.unit.edgecontroller.test_edgecontroller import EDGE1, pod_on
+
+
+def pod(namespace: str = "a", **container: Any) -> Object:
+    return {"metadata": {"name": "p", "namespace": namespace}, "spec": {"containers": [container]}}
+
+
+def test_pods_name_namespaces_in_addresses_of_services() -> None:
+    env = [{"name": "URL", "value": "http://db.store.svc.cluster.local:80/x"}, {"name": "N", "value": "x.svc"}]
+    found = namespaces(
+        None, [pod(env=env, args=["--peer=web-0.web.far.svc:1", "a.B.svc"], command=["sh", "q.queue.svc"])]
+    )
+    assert found == {"default", "a", "store", "far", "queue"}
+    node = {"metadata": {"annotations": {"kubeedge.io/mesh-namespaces": "one, two"}}}
+    assert namespaces(node, []) == {"default", "one", "two"}
+    node["metadata"]["annotations"]["kubeedge.io/mesh-namespaces"] = "one,*"
+    assert namespaces(node, [pod()]) == {"*"}
+
+
+def test_only_what_a_node_needs_of_a_service_is_a_change() -> None:
+    catalogue = Catalogue()
+    one = {"metadata": {"name": "s", "namespace": "a", "resourceVersion": "1"}, "spec": {"clusterIP": "10.96.0.1"}}
+    assert catalogue.changed("services", None, one)
+    other = {**one, "metadata": {**one["metadata"], "resourceVersion": "2", "annotations": {"x": "y"}}}
+    assert not catalogue.changed("services", one, other)
+    assert list(catalogue.of(frozenset("a"))) == ["services/a/s"] and not catalogue.of(frozenset("b"))
+    assert catalogue.changed("services", other, None) and not catalogue.of(frozenset("*"))
+
+
+async def _services(world: World) -> set[str]:
+    await world.settle()
+    return {key for key in await world.desired("edge1") if key.startswith(("services/", "endpointslices/"))}
+
+
+async def _has_proxy(agent: Agent) -> None:
+    said = {"type": "ServiceProxyReady", "status": "True", "reason": "Programmed", "message": "m"}
+    await agent.report("conditions/_/mesh", said)
+
+
+@in_world
+async def test_a_node_with_a_proxy_gets_the_services_of_its_namespaces(world: World) -> None:
+    async with world.cloud():
+        agent = await world.join("edge1")
+        spec = {"ports": [{"port": 80}], "selector": {"app": "p"}}
+        for namespace in ("default", "kube-system"):
+            await world.api().create(SERVICES, namespace, {"metadata": {"name": "web"}, "spec": spec})
+        await world.api().create(PODS, "default", pod_on("edge1", "p"))
+        assert await _services(world) == set(), "it has said of no proxy"
+        await _has_proxy(agent)
+        assert {k for k in await _services(world) if k.startswith("services")} == {"services/default/web"}
+        everything = {"metadata": {"annotations": {"kubeedge.io/mesh-namespaces": "*"}}}
+        await world.api().merge_patch(NODES, "", "edge1", everything)
+        assert {"services/default/web", "services/kube-system/web"} <= await _services(world)
+        got = (await world.desired("edge1"))["services/kube-system/web"]
+        assert got["spec"]["clusterIP"].startswith("10.") and "resourceVersion" not in json.dumps(got)
+        await world.api().delete(SERVICES, "kube-system", "web")
+        assert "services/kube-system/web" not in await _services(world)
+        await world.store.delete(keys.edge_reported(TENANT, EDGE1) + "conditions/_/mesh")
+        assert await _services(world) == set()
