@@ -2,7 +2,7 @@
 
     store
     certificates, kubebus, networkwatch
-    appengine, servicetable, publishing, metrics, edgewrites, metaserver, conditions, control
+    appengine, mesh, servicetable, publishing, metrics, edgewrites, metaserver, conditions, control
     edgehub (sync in both directions)
 
 In this order, and stopped in the reverse one. Pods start from the local store alone, so AppEngine needs nothing of EdgeHub: the channel
@@ -21,7 +21,7 @@ import logging
 import os
 import random
 import time
-from ipaddress import ip_interface
+from ipaddress import ip_interface, ip_network
 from typing import TYPE_CHECKING, Any
 
 from kubeedge import __version__
@@ -34,6 +34,7 @@ from kubeedge.agent.salvage import worth_keeping
 from kubeedge.api.names import L4Port, NodeName, NodeNumber, TenantId
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
+from kubeedge.conditions.core import DOWN_FOR
 from kubeedge.config import edge
 from kubeedge.config.edge import AppEngineConfig, EdgeConfig, NodeCredentials, SecretsEncryption
 from kubeedge.control.server import ControlServer
@@ -115,6 +116,8 @@ class Agent:
         workloads: list[Module] = []
         if on.appengine.enable:
             workloads.append(self._appengine())
+        if on.mesh.enable:
+            workloads.append(self._mesh())
         if on.publishing.enable and parts.bus is not None:
             workloads += self._publishing(parts.bus)
         if parts.config.metrics.listen:
@@ -188,12 +191,14 @@ class Agent:
         from kubeedge.appengine.images.store import ImageStore
         from kubeedge.appengine.module import AppEngine, AppEngineSettings
         from kubeedge.appengine.node import reserved
+        from kubeedge.appengine.runtime.base import ClusterDns
         from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
         from kubeedge.appengine.server import KubeletServer
         from kubeedge.appengine.settings import ImageSettings
 
         parts = self.parts
         c, paths, own = parts.config.modules.appengine, parts.config.paths, parts.credentials
+        mesh = parts.config.modules.mesh
         images = EmbeddedImages(ImageStore(paths.state / "images"), _reach(c), pinned=c.images.pre_pull)
         runtime = EmbeddedRuntime(
             EmbeddedSettings(
@@ -206,6 +211,7 @@ class Agent:
                 cni_bin_dirs=c.cni_bin_dirs,
                 pod_pids=c.pod_pids_limit,
                 all_pids=c.pids_limit,
+                dns=ClusterDns(mesh.dns, mesh.domain) if mesh.enable else None,
                 overlay_cidrs=(own.pod_network, str(ip_interface(own.address).network)),
             ),
             images,
@@ -279,6 +285,27 @@ class Agent:
         )
         return [ServiceFeed(self.parts.store, PREFIXES, apply), publishing]
 
+    def _mesh(self) -> Module:
+        from kubeedge.mesh.module import Mesh, MeshSettings
+
+        parts = self.parts
+        own, c, bus = parts.credentials, parts.config.modules.mesh, parts.bus
+        settings = MeshSettings(
+            node=own.node,
+            pods=(ip_network(own.pod_cidr),),
+            reserved=(ip_network(own.pod_network), ip_interface(own.address).network),
+            dns=c.dns,
+            domain=c.domain,
+            resolvers=c.resolvers,
+        )
+
+        def alone() -> bool:
+            down = bus is not None and not bus.status.up
+            return down and bus is not None and asyncio.get_running_loop().time() - bus.status.since >= DOWN_FOR
+
+        parts.mesh = Mesh(parts.store, settings, alone)
+        return parts.mesh
+
     def _metrics_server(self, listen: str) -> Module:
         from kubeedge.config import forms
         from kubeedge.kit.metrics_server import MetricsServer
@@ -322,13 +349,14 @@ class Agent:
     def _conditions(self) -> Module:
         from kubeedge.conditions.module import ConditionReporter
 
-        bus, engine = self.parts.bus, self.parts.engine
+        bus, engine, mesh = self.parts.bus, self.parts.engine, self.parts.mesh
         return ConditionReporter(
             self.parts.store,
             bus=(lambda: bus.status) if bus is not None else None,
             runtime=engine.not_ready if engine is not None else None,
             encryption=self.parts.store.sealing,
             pressures=engine.pressures if engine is not None else None,
+            mesh=(lambda: mesh.problem) if mesh is not None else None,
         )
 
     def _control(self) -> Module:

@@ -154,6 +154,8 @@ class DesiredState:
         wanted |= self._tokens.of(name, pods, have)
         self._namespaces[name] = frozenset() if foreign else self._namespaces_of(name, pods)
         wanted |= self._catalogue.of(self._namespaces[name])
+        if not self._state.slices.synced.is_set():
+            wanted |= {key: value for key, value in have.items() if key.startswith("endpointslices/")}
         wanted |= self._answered(name, have)
         if (valid := self._state.kubeconfigs) is not None:
             wanted[core.key("kubeconfigs", "", VALID)] = core.canonical({VALID: list(valid)})

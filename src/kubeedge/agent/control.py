@@ -8,6 +8,7 @@ POST   /v1/webservices/NAME/tokens      DELETE /v1/webservices/NAME/tokens
 GET    /v1/images                       POST   /v1/images/import {"path", "names"}
 POST   /v1/images/pull {"name", "user", "password"}    /v1/images/remove {"name"}
 POST   /v1/images/save {"name", "path"}                /v1/images/prune
+GET    /v1/mesh/services /v1/mesh/endpoints /v1/mesh/dns /v1/mesh/trace/NAME
 POST   /v1/stop {"pods"}
 """
 
@@ -56,6 +57,8 @@ class AgentControl:
                 return await self._webservices(method, rest, request)
             case method, ["v1", "images", *rest] if parts.engine is not None:
                 return await self._images(method, rest, request)
+            case "GET", ["v1", "mesh", *rest]:
+                return self._mesh(rest)
             case "POST", ["v1", "stop"]:
                 return await self._stop(request)
         return None
@@ -75,6 +78,18 @@ class AgentControl:
                 return await published.new_token(name)
             case "DELETE", [name, "tokens"]:
                 return await published.revoke_tokens(name)
+        return None
+
+    def _mesh(self, rest: list[str]) -> dict[str, Any] | None:
+        match rest:
+            case ["services"]:
+                return self._parts.services.services()
+            case ["endpoints"]:
+                return self._parts.services.endpoints()
+            case ["dns"]:
+                return self._parts.services.names()
+            case ["trace", *name]:
+                return self._parts.services.trace("/".join(name))
         return None
 
     async def _images(self, method: str, rest: list[str], request: Request) -> dict[str, Any] | None:

@@ -33,4 +33,8 @@ def families(parts: Parts, modules: Sequence[ModuleState]) -> list[Family]:
         from kubeedge.metaserver.observe import families as of_writes
 
         found += of_writes(parts.writes, parts.api)
+    if parts.mesh is not None:
+        from kubeedge.mesh.observe import families as of_mesh
+
+        found += of_mesh(parts.mesh)
     return found

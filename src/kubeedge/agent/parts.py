@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kubeedge.config.edge import EdgeConfig, NodeCredentials
     from kubeedge.hub.module import EdgeHub
     from kubeedge.kubebus.module import KubeBus
+    from kubeedge.mesh.module import Mesh
     from kubeedge.metaserver.module import MetaServer
     from kubeedge.metaserver.settle import EdgeWrites
     from kubeedge.publishing.published import PublishedServices
@@ -40,6 +41,7 @@ class Parts:
     engine: AppEngine | None = None
     api: MetaServer | None = None
     writes: EdgeWrites | None = None
+    mesh: Mesh | None = None
 
     @property
     def network(self) -> KubeBus:
@@ -54,6 +56,13 @@ class Parts:
         if self.channel is None:
             raise NotFound("the channel is switched off: modules.hub.enable")
         return self.channel
+
+    @property
+    def services(self) -> Mesh:
+        """Services on this node. Raises NotFound when they are switched off."""
+        if self.mesh is None:
+            raise NotFound("Services are switched off on this node: modules.mesh.enable")
+        return self.mesh
 
     @property
     def published(self) -> PublishedServices:

@@ -287,6 +287,20 @@ def _add_network_tools(commands: _Commands) -> None:
         _socket(verb, CLOUD_SOCKET, "the cloud's")
 
 
+def _add_mesh(commands: _Commands) -> None:
+    p = commands.add("mesh", "mesh", "Services on this node", output=False)
+    verbs = _verbs(
+        p,
+        ("services", "list the Services that this node knows"),
+        ("endpoints", "list what is behind them, and how this node knows"),
+        ("dns", "show the DNS server: address, queries, cache"),
+        ("trace", "show which way a Service goes from here, and why"),
+    )
+    verbs[-1].add_argument("service", help="NAME, NAME.NAMESPACE or NAMESPACE/NAME")
+    for verb in verbs:
+        _socket(verb, EDGE_SOCKET, "the agent's")
+
+
 def _add_upkeep(commands: _Commands) -> None:
     p = commands.add("store", "store", "check, back up and restore the store of this machine", output=False)
     check, backup, restore, stats = _verbs(
@@ -350,6 +364,7 @@ def parser(program_name: str = "kubeedge") -> argparse.ArgumentParser:
     if not keadm:
         _add_edge_tools(commands)
         _add_network_tools(commands)
+        _add_mesh(commands)
         _add_upkeep(commands)
     p = commands.add("version", "version", "print the version", output=False)
     p.add_argument("-o", "--output", choices=("text", "json", "yaml", "short"), default="text", help="output format")

@@ -156,6 +156,11 @@ def _remove_shared(config: edge.EdgeConfig) -> None:
 
     with contextlib.suppress(OSError):  # not ours to change
         netsetup.remove_rules()
+    if config.modules.mesh.enable:
+        from kubeedge.mesh.module import leave
+
+        with contextlib.suppress(OSError):
+            leave(config.modules.mesh.dns)
     _remove_tables()
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         forwarding.restore(config.paths.run)
@@ -173,14 +178,15 @@ def _remove_bridge(name: str) -> None:
 
 
 def _remove_tables() -> None:
-    """Rules of the pods' network, and of a virtual router. A table that is not there is fine."""
+    """Rules of the pods' network, of a virtual router, and of Services. A table that is not there is fine."""
     from kubeedge.appengine.runtime.cni import TABLE
     from kubeedge.kubebus.router import TABLE as ROUTER_TABLE
+    from kubeedge.mesh.ruleset import TABLE as MESH_TABLE
 
-    for name in (TABLE, ROUTER_TABLE):
+    for family, name in (("ip", TABLE), ("ip", ROUTER_TABLE), ("ip", MESH_TABLE), ("ip6", MESH_TABLE)):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             subprocess.run(
-                ["nft", "delete", "table", "ip", name], capture_output=True, timeout=_TOOL_TIMEOUT, check=False
+                ["nft", "delete", "table", family, name], capture_output=True, timeout=_TOOL_TIMEOUT, check=False
             )
 
 

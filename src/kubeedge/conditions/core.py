@@ -1,4 +1,4 @@
-"""The conditions KubeBusReady, ContainerRuntimeReady and SecretsEncrypted of this node, and those of pressure. Pure.
+"""The conditions KubeBusReady, ContainerRuntimeReady, SecretsEncrypted and ServiceProxyReady of this node, and those of pressure. Pure.
 
 Links may be down while the hub's channel is up, so the node has to report it. Only what lasts is reported: a link that is replaced within a few
 seconds is not worth it, and each report is a write to flash.
@@ -17,6 +17,7 @@ KUBEBUS = "KubeBusReady"
 RUNTIME = "ContainerRuntimeReady"
 ENCRYPTION = "SecretsEncrypted"
 PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
+SERVICES = "ServiceProxyReady"
 DOWN_FOR = 10.0  # seconds without a link before it is reported
 
 
@@ -99,6 +100,15 @@ def of_pressure(now: Condition, reported: Condition | None) -> Condition | None:
     if reported is None and now["status"] == "False":
         return None
     return now if now != reported else None
+
+
+def of_mesh(problem: str, reported: Condition | None) -> Condition | None:
+    """`problem`: why Services do not work here, "" when they do. None: what was `reported` is still right."""
+    if problem:
+        new = _condition(SERVICES, False, "NotProgrammed", problem)
+    else:
+        new = _condition(SERVICES, True, "Programmed", "names and addresses of Services work")
+    return new if new != reported else None
 
 
 def _condition(kind: str, status: bool, reason: str, message: str) -> Condition:

@@ -246,6 +246,27 @@ class MetaServerConfig:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshConfig:
+    """`modules.mesh`: Services on this node; see docs/guide/services.md."""
+
+    enable: bool = setting(
+        False,
+        "Services by name and by address for the pods of this node and for the node itself, with or without the cloud",
+    )
+    dns: str = setting(
+        "169.254.20.10",
+        "address of the DNS server, which is put on lo: the name server of the pods; of no network that this node is in",
+        form=forms.address,
+    )
+    domain: str = setting("cluster.local", "the domain of the cluster", form=forms.host)
+    resolvers: tuple[str, ...] = setting(
+        (),
+        "addresses that are asked for all other names, instead of the name servers in /etc/resolv.conf",
+        form=forms.address,
+    )
+
+
 @renamed({"webservices": "publishing"})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeModules:
@@ -259,6 +280,7 @@ class EdgeModules:
     appengine: AppEngineConfig = section(AppEngineConfig())
     publishing: PublishingModuleConfig = section(PublishingModuleConfig())
     metaserver: MetaServerConfig = section(MetaServerConfig())
+    mesh: MeshConfig = section(MeshConfig())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

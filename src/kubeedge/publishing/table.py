@@ -18,7 +18,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from kubeedge.api import keys
+from kubeedge.api import keys, local_pods
 from kubeedge.config import forms
 from kubeedge.errors import Invalid, NotFound, Unavailable
 from kubeedge.kubebus.http.access import Policy, policy_of
@@ -108,7 +108,7 @@ class ServiceTable:
         for name in sorted(self._pods):
             pod = self._pods[name]
             if name.startswith(f"{namespace}/") and _selected(pod, selector):
-                address, number = _address(pod, self._statuses.get(name, {})), _port(pod, port)
+                address, number = _address(pod, self._statuses.get(name, {})), local_pods.port_number(pod, port)
                 if address and number:
                     targets.append(Target(address, number))
         if not targets:
@@ -148,39 +148,11 @@ def _selected(pod: Value, selector: Mapping[str, Any]) -> bool:
 
 
 def _address(pod: Value, report: Value) -> str:
-    """Of a pod that is ready; "" otherwise. A report about an earlier pod of the same name does not count."""
-    if report.get("uid") != _dict(pod, "metadata").get("uid"):
-        return ""
-    status = _dict(report, "status")
-    ready = next((c.get("status") == "True" for c in _dicts(status, "conditions") if c.get("type") == "Ready"), None)
-    if ready is False or (ready is None and status.get("phase") != "Running"):
-        return ""
-    address = status.get("podIP")
-    return address if isinstance(address, str) else ""
-
-
-def _port(pod: Value, port: int | str) -> int:
-    """The number, or the number of the container port of that name; 0 when there is none."""
-    if isinstance(port, str) and port.isascii() and port.isdigit():
-        port = int(port)
-    if isinstance(port, str):
-        named = (
-            entry.get("containerPort")
-            for kind in ("containers", "initContainers")
-            for container in _dicts(_dict(pod, "spec"), kind)
-            if kind == "containers" or container.get("restartPolicy") == "Always"  # a sidecar
-            for entry in _dicts(container, "ports")
-            if entry.get("name") == port and entry.get("protocol", "TCP") == "TCP"
-        )
-        port = next((number for number in named if isinstance(number, int)), 0)
-    return port if 0 < port < 65536 else 0
+    """Of a pod that is ready; "" otherwise."""
+    found = local_pods.state(pod, report)
+    return found.address if found.ready else ""
 
 
 def _dict(value: Value, name: str) -> Mapping[str, Any]:
     inner = value.get(name)
     return inner if isinstance(inner, Mapping) else {}
-
-
-def _dicts(value: Value, name: str) -> list[Mapping[str, Any]]:
-    inner = value.get(name)
-    return [entry for entry in inner if isinstance(entry, Mapping)] if isinstance(inner, list) else []

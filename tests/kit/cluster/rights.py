@@ -14,6 +14,7 @@ def _rule(group: str, resources: list[str], verbs: list[str]) -> dict[str, Any]:
 RULES = [
     _rule("", ["nodes"], ["get", "list", "watch", "create", "patch", "delete"]),
     _rule("", ["pods", "services"], ["get", "list", "watch"]),
+    _rule("discovery.k8s.io", ["endpointslices"], ["get", "list", "watch"]),
     _rule("", ["events"], ["create", "patch"]),
     _rule("", ["configmaps"], ["get"]) | {"resourceNames": ["extension-apiserver-authentication"]},
     _rule("authentication.k8s.io", ["tokenreviews"], ["create"]),

@@ -66,6 +66,14 @@ class User:
     groups: Sequence[int] = ()  # supplementary ones, sorted
 
 
+@dataclass(frozen=True, slots=True)
+class ClusterDns:
+    """Where the pods of this node ask for names, and the cluster's domain."""
+
+    server: str
+    domain: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxConfig:
     """What the containers of a pod share (CRI: PodSandboxConfig)."""

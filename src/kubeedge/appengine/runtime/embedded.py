@@ -24,6 +24,7 @@ from kubeedge.appengine.images.service import EmbeddedImages
 from kubeedge.appengine.images.store import Image
 from kubeedge.appengine.runtime import attach, cgroups, conmon, pod_network, programs, records, usage
 from kubeedge.appengine.runtime.base import (
+    ClusterDns,
     ContainerConfig,
     ContainerStats,
     ExecResult,
@@ -70,6 +71,7 @@ class EmbeddedSettings:
     pod_pids: int = 1024  # processes and threads of one pod
     all_pids: int = 0  # of all pods together; 0: three quarters of what the machine can have
     overlay_cidrs: Sequence[str] = ("10.244.0.0/16", "100.64.0.0/16")  # reached with the pod's own address
+    dns: ClusterDns | None = None  # of this node, for its pods
 
 
 class EmbeddedRuntime:
@@ -84,7 +86,7 @@ class EmbeddedRuntime:
         self._layout = Layout(settings.root, settings.run, settings.cgroup_prefix)
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         network = Network(settings.bridge, settings.pod_cidr, settings.root / "cni", list(settings.cni_bin_dirs))
-        self._sandboxes = Sandboxes(self._layout, network, self._boot)
+        self._sandboxes = Sandboxes(self._layout, network, self._boot, settings.dns)
         self._containers = Containers(self._layout, self._sandboxes, programs.find(self._layout.oci), self._boot)
         self._execs = Execs(self._layout.sockets, self._layout.specs)
         self._pods: dict[str, Sandbox] = {}

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from kubeedge._fastpath import libc
 from kubeedge.appengine.runtime import mounts
-from kubeedge.appengine.runtime.base import SandboxConfig
+from kubeedge.appengine.runtime.base import ClusterDns, SandboxConfig
+from kubeedge.kit import resolv_conf
 
 _FLAGS = {"net": libc.CLONE_NEWNET, "ipc": libc.CLONE_NEWIPC, "uts": libc.CLONE_NEWUTS}
 EVERY_KIND = tuple(_FLAGS)
@@ -79,8 +80,8 @@ def unpin_namespaces(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def write_etc(directory: Path, config: SandboxConfig, ip: str) -> None:
-    """hosts, hostname, resolv.conf."""
+def write_etc(directory: Path, config: SandboxConfig, ip: str, dns: ClusterDns | None = None) -> None:
+    """hosts, hostname, resolv.conf. `dns`: None on a node that serves no names of the cluster."""
     directory.mkdir(parents=True, exist_ok=True)
     hosts = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
     if ip:
@@ -89,22 +90,10 @@ def write_etc(directory: Path, config: SandboxConfig, ip: str) -> None:
     hosts += [f"{address}\t{' '.join(names)}" for address, names in config.host_aliases]
     (directory / "hosts").write_text("\n".join(hosts) + "\n")
     (directory / "hostname").write_text((config.kernel_name or config.hostname) + "\n")
-    resolv = machine_resolver() if config.dns_policy != "None" else ""
-    if servers := config.dns.get("nameservers"):
-        resolv = "".join(f"nameserver {s}\n" for s in servers)
-    if searches := config.dns.get("searches"):
-        resolv += f"search {' '.join(searches)}\n"
-    if options := config.dns.get("options"):
-        resolv = resolv.rstrip("\n") + f"\noptions {' '.join(options)}\n"
-    (directory / "resolv.conf").write_text(resolv)
-
-
-def machine_resolver() -> str:
-    """The machine's resolv.conf; not the one with a resolver that only the machine itself can reach."""
-    text = ""
-    for path in ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"):
-        with contextlib.suppress(OSError):
-            text = Path(path).read_text()
-        if "nameserver 127." not in text:
-            break
-    return text
+    cluster = None
+    if dns is not None:
+        searches = (f"{config.namespace}.svc.{dns.domain}", f"svc.{dns.domain}", dns.domain)
+        cluster = resolv_conf.ResolvConf((dns.server,), searches, ("ndots:5",))
+    policy = "Default" if config.dns_policy == "ClusterFirst" and config.host_network else config.dns_policy
+    machine = resolv_conf.machine_resolver() if policy != "None" else ""
+    (directory / "resolv.conf").write_text(resolv_conf.of_pod(policy, config.dns, machine, cluster))

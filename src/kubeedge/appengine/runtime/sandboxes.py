@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kubeedge.appengine.runtime import cgroups, conmon, mounts, oci_spec, programs, records, sandbox_files
-from kubeedge.appengine.runtime.base import SandboxConfig, StartError
+from kubeedge.appengine.runtime.base import ClusterDns, SandboxConfig, StartError
 from kubeedge.appengine.runtime.cni import Network, port_mapping
 from kubeedge.appengine.runtime.layout import Layout
 from kubeedge.appengine.runtime.programs import Programs
@@ -27,7 +27,8 @@ def _own_kinds(config: SandboxConfig) -> list[str]:
 class Sandboxes:
     """Creates and removes what the containers of a pod share. `boot` is the kernel's boot id."""
 
-    def __init__(self, layout: Layout, network: Network, boot: str) -> None:
+    def __init__(self, layout: Layout, network: Network, boot: str, dns: ClusterDns | None = None) -> None:
+        self._dns = dns
         self._layout = layout
         self._network = network
         self._boot = boot
@@ -64,7 +65,7 @@ class Sandboxes:
         self._pin(config)
         if not config.host_network:
             sandbox.ip = self._network.add(uid, self._layout.namespaces(uid) / "net", sandbox.ports)
-        sandbox_files.write_etc(directory / "etc", config, sandbox.ip)
+        sandbox_files.write_etc(directory / "etc", config, sandbox.ip, self._dns)
         self._mount_shm(directory / "shm", config)
         records.save_sandbox(directory, sandbox)
 

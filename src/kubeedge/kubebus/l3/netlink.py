@@ -25,8 +25,8 @@ UNICAST, THROW = 1, 9  # RTN_*
 
 _REQUEST, _ACK, _REPLACE, _EXCL, _CREATE, _DUMP = 0x1, 0x4, 0x100, 0x200, 0x400, 0x300  # NLM_F_*
 _ERROR, _DONE = 2, 3
-_NEWLINK, _NEWADDR, _GETADDR, _NEWROUTE, _DELROUTE, _GETROUTE, _NEWRULE, _DELRULE, _GETRULE = (
-    16, 20, 22, 24, 25, 26, 32, 33, 34
+_NEWLINK, _NEWADDR, _DELADDR, _GETADDR, _NEWROUTE, _DELROUTE, _GETROUTE, _NEWRULE, _DELRULE, _GETRULE = (
+    16, 20, 21, 22, 24, 25, 26, 32, 33, 34
 )  # fmt: skip
 _IFF_UP = 0x1
 _IFLA_MTU = 4
@@ -104,6 +104,12 @@ class Netlink:
         body = _ADDRESS_MESSAGE.pack(_family(interface.ip), bits, 0, 0, index)
         body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed) + _u32(_IFA_FLAGS, _NOPREFIXROUTE)
         self._do(_NEWADDR, _CREATE | _REPLACE, body)
+
+    def remove_address(self, index: int, interface: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> None:
+        """One that is gone already is no error."""
+        body = _ADDRESS_MESSAGE.pack(_family(interface.ip), interface.network.prefixlen, 0, 0, index)
+        with _expecting(errno.EADDRNOTAVAIL):
+            self._do(_DELADDR, 0, body + _attribute(_IFA_LOCAL, interface.ip.packed))
 
     def addresses(self) -> list[LocalAddress]:
         """All IPv4 addresses of this machine."""

@@ -1,0 +1,312 @@
+"""The DNS server: UDP and TCP on one address of this node, for the pods of this node and for the node itself.
+
+    kept answer -> sent at once          cluster name -> zone.py          anything else -> upstream.py
+
+Bounds: who may ask at all; questions to upstream, waiting ones and per second, for each client; connections, for each client; bytes of what
+is kept. What comes as a flood is read in portions, between which the agent does its other work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import struct
+from collections import Counter
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass, field
+
+from kubeedge.errors import Unavailable
+from kubeedge.kit.bucket import Buckets
+from kubeedge.mesh.dns.cache import AnswerCache
+from kubeedge.mesh.dns.message import (
+    IN,
+    MAX_QUERY,
+    MAX_UDP,
+    Code,
+    Malformed,
+    Query,
+    Record,
+    Type,
+    encode_name,
+    parse_query,
+    records,
+    refusal,
+    reply,
+)
+from kubeedge.mesh.dns.upstream import Upstream
+from kubeedge.mesh.dns.zone import TTL, Found, Zone
+from kubeedge.mesh.model import Network
+
+PORT = 53
+_PORTION = 64  # datagrams that are read before other work of the agent is done
+_WAITING = 32  # questions of one client that may wait for upstream
+_RATE, _BURST = 200.0, 1000.0  # questions of one client to upstream, a second
+_CLIENTS = 512
+_CONNECTIONS, _OF_CLIENT = 64, 8
+_IDLE = 10.0  # seconds that a connection may be quiet
+_CHAIN = 8  # names that may lead to one another
+_LONGEST = 300.0  # seconds that an answer from upstream is kept
+
+
+@dataclass(slots=True)
+class DnsCounters:
+    """Since the start. `refused`: of those who may not ask, of clients beyond their bounds, and what is no query."""
+
+    udp: int = 0
+    tcp: int = 0
+    cluster: int = 0
+    forwarded: int = 0
+    refused: int = 0
+    failed: int = 0
+    codes: Counter[int] = field(default_factory=Counter)
+
+
+class DnsServer:
+    """`clients`: networks that may ask."""
+
+    def __init__(
+        self, zone: Zone, upstream: Upstream, address: str, clients: Iterable[Network], *, port: int = PORT
+    ) -> None:
+        self._zone = zone
+        self._upstream = upstream
+        self._address, self._port = address, port
+        self._clients = (*clients, ipaddress.ip_network(address), ipaddress.ip_network("127.0.0.0/8"))
+        self._known: dict[str, bool] = {}
+        self._cluster = AnswerCache(entries=1024, most=256 * 1024)
+        self._foreign = AnswerCache(entries=1024, most=512 * 1024)
+        self._buckets: Buckets[str] = Buckets(_RATE, _BURST, _CLIENTS)
+        self._waiting: Counter[str] = Counter()
+        self._connections: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.counters = DnsCounters()
+
+    def changed(self) -> None:
+        """The table of Services is another one."""
+        self._cluster.clear()
+
+    @property
+    def kept(self) -> dict[str, int]:
+        """What the caches hold."""
+        return {
+            "answers": len(self._cluster) + len(self._foreign),
+            "bytes": self._cluster.size + self._foreign.size,
+            "hits": self._cluster.hits + self._foreign.hits,
+        }
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Until it is cancelled. Raises OSError when the address or its port is not to be had."""
+        loop = asyncio.get_running_loop()
+        family = socket.AF_INET6 if ":" in self._address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as udp:
+            udp.setblocking(False)
+            udp.bind((self._address, self._port))
+            server = await asyncio.start_server(
+                self._connected, self._address, udp.getsockname()[1], limit=MAX_QUERY + 2
+            )
+            loop.add_reader(udp, self._read, udp)
+            ready.set()
+            try:
+                await loop.create_future()
+            finally:
+                loop.remove_reader(udp)
+                server.close()
+                for task in list(self._tasks):
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+                await self._upstream.close()
+
+    def _may_ask(self, client: str) -> bool:
+        known = self._known.get(client)
+        if known is None:
+            if len(self._known) >= _CLIENTS:
+                self._known.clear()
+            address = ipaddress.ip_address(client.partition("%")[0])
+            known = self._known[client] = any(address in network for network in self._clients)
+        return known
+
+    # -- UDP -----------------------------------------------------------------------------------------------------------
+
+    def _read(self, udp: socket.socket) -> None:
+        now = asyncio.get_running_loop().time()
+        for _ in range(_PORTION):
+            try:
+                data, peer = udp.recvfrom(MAX_QUERY + 1)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue
+            if not self._may_ask(peer[0]):
+                self.counters.refused += 1
+                continue
+            self.counters.udp += 1
+            answer = self._at_once(data, peer[0], now, tcp=False)
+            if isinstance(answer, Query):
+                self._later(self._send_later(udp, peer, answer, data), peer[0])
+            elif answer:
+                _send(udp, answer, peer)
+
+    async def _send_later(self, udp: socket.socket, peer: tuple[str, int], query: Query, data: bytes) -> None:
+        answer = await self._forward(query, data, tcp=False)
+        if udp.fileno() >= 0:
+            _send(udp, answer, peer)
+
+    def _later(self, coroutine: Coroutine[None, None, None], client: str) -> None:
+        self._waiting[client] += 1
+        task = asyncio.create_task(coroutine, name="forwarded question")
+        self._tasks.add(task)
+
+        def over(done: asyncio.Task[None]) -> None:
+            self._tasks.discard(done)
+            self._answered(client)
+
+        task.add_done_callback(over)
+
+    def _answered(self, client: str) -> None:
+        self._waiting[client] -= 1
+        if self._waiting[client] <= 0:
+            del self._waiting[client]
+
+    # -- TCP -----------------------------------------------------------------------------------------------------------
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = str(writer.get_extra_info("peername")[0])
+        full = self._connections[client] >= _OF_CLIENT or self._connections.total() >= _CONNECTIONS
+        if full or not self._may_ask(client):
+            self.counters.refused += 1
+            writer.close()
+            return
+        self._connections[client] += 1
+        try:
+            while True:
+                async with asyncio.timeout(_IDLE):
+                    (length,) = struct.unpack("!H", await reader.readexactly(2))
+                    if length > MAX_QUERY:
+                        return
+                    data = await reader.readexactly(length)
+                self.counters.tcp += 1
+                answer = self._at_once(data, client, asyncio.get_running_loop().time(), tcp=True)
+                if isinstance(answer, Query):
+                    self._waiting[client] += 1
+                    try:
+                        answer = await self._forward(answer, data, tcp=True)
+                    finally:
+                        self._answered(client)
+                if not answer:
+                    return
+                writer.write(struct.pack("!H", len(answer)) + answer)
+                async with asyncio.timeout(_IDLE):
+                    await writer.drain()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            return
+        finally:
+            self._connections[client] -= 1
+            if not self._connections[client]:
+                del self._connections[client]
+            writer.close()
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+
+    def _at_once(self, data: bytes, client: str, now: float, *, tcp: bool) -> bytes | Query:
+        """The answer; b"" for none; the query, when upstream has to be asked."""
+        if len(data) >= 2:
+            question, id = data[2:] + bytes((tcp,)), data[0] << 8 | data[1]
+            kept = self._cluster.get(question, id, now) or self._foreign.get(question, id, now)
+            if kept is not None:
+                return kept
+        try:
+            query = parse_query(data)
+        except Malformed:
+            self.counters.refused += 1
+            return refusal(data, Code.FORMERR)
+        limit = 0 if tcp else min(query.payload, MAX_UDP)
+        if query.opcode or query.edns_version or query.klass != IN or query.type in (251, 252):  # transfers of zones
+            code = Code.NOTIMP if query.opcode else Code.BADVERS if query.edns_version else Code.REFUSED
+            return reply(query, code, authoritative=False)
+        found = self._zone.find(query.name, query.type)
+        if found is None or self._leads_out(found, query.type):
+            if self._waiting[client] >= _WAITING or self._buckets.of(client, now).take(now):
+                self._trim(client)
+                self.counters.refused += 1
+                return reply(query, Code.SERVFAIL, authoritative=False)
+            return query
+        self.counters.cluster += 1
+        self.counters.codes[found.code] += 1
+        answer = reply(query, found.code, self._followed(found, query.type), found.authority, limit=limit)
+        self._cluster.put(data[2:] + bytes((tcp,)), answer, (), TTL, now)
+        return answer
+
+    def _trim(self, client: str) -> None:
+        if not self._waiting[client]:
+            del self._waiting[client]
+
+    def _leads_out(self, found: Found, type: int) -> bool:
+        """An ExternalName whose last name is none of the cluster's."""
+        for _ in range(_CHAIN):
+            if found.target is None or type == Type.CNAME:
+                return False
+            following = self._zone.find(found.target, type)
+            if following is None:
+                return True
+            found = following
+        return False
+
+    def _followed(self, found: Found, type: int) -> list[Record]:
+        """The answers, with those of the names that it leads to within the cluster."""
+        answers = list(found.answers)
+        for _ in range(_CHAIN):
+            if found.target is None or type == Type.CNAME or (following := self._zone.find(found.target, type)) is None:
+                break
+            found = following
+            answers += found.answers
+        return answers
+
+    async def _forward(self, query: Query, data: bytes, *, tcp: bool) -> bytes:
+        loop = asyncio.get_running_loop()
+        self.counters.forwarded += 1
+        found = self._zone.find(query.name, query.type)
+        try:
+            if found is not None:
+                return await self._outside(query, found, tcp=tcp)
+            said = await self._upstream.ask(query.question.lower(), tcp=tcp, edns=query.edns)
+        except Unavailable:
+            self.counters.failed += 1
+            return reply(query, Code.SERVFAIL, authoritative=False)
+        self.counters.codes[said.answer.code] += 1
+        # the client's spelling, and no more than it can take
+        whole = data[:2] + said.data[2:12] + query.question + said.data[12 + len(query.question) :]
+        if not tcp and len(whole) > min(query.payload, MAX_UDP):
+            return _cut(query)
+        if not said.answer.truncated:
+            ttl = min(said.answer.ttl, _LONGEST)
+            self._foreign.put(data[2:] + bytes((tcp,)), whole, said.answer.lifetimes, ttl, loop.time())
+        return whole
+
+    async def _outside(self, query: Query, found: Found, *, tcp: bool) -> bytes:
+        """An ExternalName: what upstream knows of the name that it stands for."""
+        answers = self._followed(found, query.type)
+        target = found.target
+        for _ in range(_CHAIN):
+            following = self._zone.find(target, query.type) if target is not None else None
+            if following is None or following.target is None:
+                break
+            target = following.target
+        assert target is not None
+        question = encode_name(target) + struct.pack("!HH", query.type, IN)
+        said = await self._upstream.ask(question, tcp=tcp, edns=query.edns)
+        with contextlib.suppress(Malformed):
+            plain = (Type.A, Type.AAAA, Type.TXT)  # what has no names in its data
+            answers += [Record(target, kind, TTL, text) for kind, text in records(said.data) if kind in plain]
+        limit = 0 if tcp else min(query.payload, MAX_UDP)
+        return reply(query, said.answer.code, answers, authoritative=False, limit=limit)
+
+
+def _send(udp: socket.socket, answer: bytes, peer: tuple[str, int]) -> None:
+    with contextlib.suppress(OSError):  # its buffer is full, or the client is gone: it asks again
+        udp.sendto(answer, peer)
+
+
+def _cut(query: Query) -> bytes:
+    """Nothing fits: come back over TCP."""
+    return reply(query, Code.NOERROR, [Record(query.name, Type.TXT, 0, b"")], authoritative=False, limit=1)

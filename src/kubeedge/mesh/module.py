@@ -1,0 +1,167 @@
+"""Module "mesh": Services by name and by address on this node, from its store.
+
+Lives here: what follows what. The table of Services (table.py) follows the store; rules (proxy.py) and answers (dns) follow the table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.resolv_conf import Resolvers
+from kubeedge.kubebus.l3.netlink import Netlink
+from kubeedge.mesh import observe
+from kubeedge.mesh.dns.server import DnsServer
+from kubeedge.mesh.dns.upstream import Upstream
+from kubeedge.mesh.dns.zone import Zone
+from kubeedge.mesh.model import Network
+from kubeedge.mesh.proxy import ServiceProxy
+from kubeedge.mesh.table import PREFIXES, MeshTable
+from kubeedge.store.model import Store
+from kubeedge.store.reflector import PrefixView, follow_view
+
+log = logging.getLogger("kubeedge.mesh")
+
+_LOOK = 2.0  # seconds between two looks at the links
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshSettings:
+    """`pods`: networks of the pods of this node; `reserved`: of all nodes and pods. `resolvers`: none for the machine's own."""
+
+    node: str
+    pods: Sequence[Network]
+    reserved: Sequence[Network]
+    dns: str
+    domain: str
+    resolvers: Sequence[str] = ()
+
+
+class Mesh:
+    """`alone` says whether this node has no link to the others, and has had none for a while."""
+
+    name = "mesh"
+
+    def __init__(self, store: Store, settings: MeshSettings, alone: Callable[[], bool]) -> None:
+        self._store = store
+        self._settings = settings
+        self._make(alone)
+        self._alone = alone
+        self._dns_problem = "the DNS server has not started yet"
+
+    def _make(self, alone: Callable[[], bool]) -> None:
+        settings = self._settings
+        self.table = MeshTable(settings.node, settings.reserved)
+        self.proxy = ServiceProxy(self.table, settings.pods, alone)
+        self.zone = Zone(self.table, settings.domain)
+        upstream = Upstream(Resolvers(settings.dns, settings.resolvers))
+        self.dns = DnsServer(self.zone, upstream, settings.dns, settings.pods)
+
+    @property
+    def problem(self) -> str:
+        """Why Services do not work here; "" when they do."""
+        return "; ".join(text for text in (self.proxy.problem, self._dns_problem) if text)
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Ready when the rules are written, or cannot be: pods start all the same."""
+        self._make(self._alone)  # a restart begins with what the store has
+        firsts = [asyncio.Event() for _ in PREFIXES]
+        async with asyncio.TaskGroup() as group:
+            for prefix, first in zip(PREFIXES, firsts, strict=True):
+                group.create_task(self._follow(prefix, first), name=f"mesh {prefix}")
+            for first in firsts:
+                await first.wait()
+            written = asyncio.Event()
+            group.create_task(self.proxy.run(written), name="service proxy")
+            group.create_task(self._serve_names(), name="DNS server")
+            group.create_task(self._look_at_links(), name="mesh links")
+            ready.set()
+
+    async def _follow(self, prefix: str, first: asyncio.Event) -> None:
+        view = PrefixView(self._store, prefix, keep=bytes)
+        async with aclosing(follow_view(view)) as steps:
+            async for changed in steps:
+                services: set[str] = set()
+                for key in sorted(changed):
+                    services.update(self.table.apply(key, view.values.get(key)))
+                if services:
+                    self.proxy.changed(services)
+                    self.dns.changed()
+                first.set()
+
+    async def _serve_names(self) -> None:
+        failures, backoff = 0, Backoff(0.5, 30.0)
+        while True:
+            try:
+                _have_address(self._settings.dns)
+                await self.dns.run(_Flag(self._dns_serves))
+            except OSError as exc:
+                failures += 1
+                taken = exc.errno == errno.EADDRINUSE
+                why = "another DNS server has it" if taken else exc.strerror or str(exc)
+                text = f"no DNS server on {self._settings.dns}: {why}"
+                if text != self._dns_problem:
+                    log.error("%s", text)
+                self._dns_problem = text
+                await asyncio.sleep(backoff.delay(failures))
+
+    def _dns_serves(self) -> None:
+        self._dns_problem = ""
+
+    async def _look_at_links(self) -> None:
+        while True:
+            self.proxy.look_at_links()
+            await asyncio.sleep(_LOOK)
+
+    # for `kubeedge mesh`
+
+    def services(self) -> dict[str, Any]:
+        """The table of `kubeedge mesh services`."""
+        return observe.services(self.table, self.problem)
+
+    def endpoints(self) -> dict[str, Any]:
+        """The table of `kubeedge mesh endpoints`."""
+        return observe.endpoints(self.table)
+
+    def names(self) -> dict[str, Any]:
+        """`kubeedge mesh dns`."""
+        return observe.names(self.dns, self._settings.dns, self._settings.domain, self._dns_problem)
+
+    def trace(self, name: str) -> dict[str, Any]:
+        """`kubeedge mesh trace`. Raises NotFound."""
+        return observe.trace(self.table, name, self._settings.domain, alone=self._alone())
+
+
+class _Flag(asyncio.Event):
+    """Calls a function when it is set."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        super().__init__()
+        self._function = function
+
+    def set(self) -> None:
+        """As of an Event."""
+        super().set()
+        self._function()
+
+
+def _have_address(address: str) -> None:
+    """On lo: pods reach it by way of their gateway, which is this machine. Raises OSError."""
+    ip = ipaddress.ip_address(address)
+    with Netlink() as kernel:
+        if ip.version == 6 or all(found.interface.ip != ip for found in kernel.addresses()):
+            kernel.replace_address(socket.if_nametoindex("lo"), ipaddress.ip_interface(address))
+
+
+def leave(address: str) -> None:
+    """What `kubeedge reset` takes away: the address of the DNS server. Raises OSError."""
+    with Netlink() as kernel:
+        kernel.remove_address(socket.if_nametoindex("lo"), ipaddress.ip_interface(address))

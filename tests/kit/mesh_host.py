@@ -1,0 +1,56 @@
+"""The module "mesh" of one node alone, for tests: no agent, no cloud; the store's keys come on stdin, one JSON object a line.
+
+    python -m tests.kit.mesh_host '{"node": "edge1", "pods": "10.244.1.0/24", "store": PATH}'
+
+    {"put": {KEY: VALUE, ...}, "delete": [KEY, ...]}     answered with the revision when it is in the store
+    {"ask": "services" | "endpoints" | "dns" | "problem" | "counts"}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from kubeedge.mesh.module import Mesh, MeshSettings
+from kubeedge.store.model import Delete, Put
+from kubeedge.store.sqlite import open_sqlite
+
+
+async def main(config: dict[str, Any]) -> None:
+    store = await open_sqlite(Path(config["store"]))
+    networks = [ipaddress.ip_network(n) for n in config["pods"].split(",")]
+    settings = MeshSettings(
+        node=config["node"], pods=networks, reserved=[ipaddress.ip_network("10.244.0.0/16")], dns="169.254.20.10",
+        domain="cluster.local", resolvers=config.get("resolvers", ()),
+    )  # fmt: skip
+    mesh = Mesh(store, settings, lambda: bool(config.get("alone")))
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    reader = asyncio.StreamReader(limit=1 << 26)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    running = asyncio.create_task(mesh.run(ready))
+    await asyncio.wait([asyncio.create_task(ready.wait()), running], return_when=asyncio.FIRST_COMPLETED)
+    print("ready", flush=True)
+    while line := await reader.readline():
+        order = json.loads(line)
+        answer: Any = None
+        if asked := order.get("ask"):
+            plain = {"problem": mesh.problem, "counts": {**mesh.proxy.counts, "transactions": mesh.proxy.transactions}}
+            plain["counts"]["restored"] = mesh.proxy.restored
+            ways = {"services": mesh.services, "endpoints": mesh.endpoints, "dns": mesh.names}
+            answer = plain[asked] if asked in plain else ways[asked]()
+        else:
+            ops = [Put(key, json.dumps(value).encode()) for key, value in order.get("put", {}).items()]
+            done = await store.txn((), [*ops, *(Delete(key) for key in order.get("delete", ()))])
+            answer = done.revision
+        print(json.dumps(answer), flush=True)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(json.loads(sys.argv[1])))

@@ -1,0 +1,235 @@
+"""Services on a node with real namespaces: pods on a bridge, a neighbour, the LAN; the kernel's rules and the DNS server from outside.
+
+    pod1, pod2 ── cni0 edge 192.168.9.1 ── 192.168.9.2 lan (a client, and another node's pods 10.244.2.2 and 10.244.2.3)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kit.topology import Host, Topology, until
+
+pytestmark = pytest.mark.root
+ROOT = Path(__file__).parents[2]
+SERVER = """
+import ipaddress, socket, sys, threading
+name, address = sys.argv[1:]
+family = socket.AF_INET6 if ":" in address else socket.AF_INET
+plain = lambda peer: str(getattr(ipaddress.ip_address(peer[0]), "ipv4_mapped", None) or peer[0])
+udp = socket.socket(family, socket.SOCK_DGRAM); udp.bind((address, 8080))
+def answer():
+    while True:
+        _, peer = udp.recvfrom(100); udp.sendto(f"{name} {plain(peer)}".encode(), peer)
+threading.Thread(target=answer, daemon=True).start()
+tcp = socket.create_server((address, 8080), family=family, dualstack_ipv6=family == socket.AF_INET6)
+while True:
+    link, peer = tcp.accept(); link.sendall(f"{name} {plain(peer)}".encode()); link.close()
+"""
+CLIENT = """
+import socket, sys
+host, port, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+try:
+    if kind == "udp":
+        link = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM); link.settimeout(3)
+        link.connect((host, port)); link.send(b"x"); print(link.recv(100).decode())
+    else:
+        link = socket.create_connection((host, port), 3); print(link.recv(100).decode())
+except OSError as exc:
+    print(type(exc).__name__)
+"""
+
+
+class Node:
+    """The edge, its pods, and the machine beside it."""
+
+    def __init__(self, topology: Topology, directory: Path) -> None:
+        self.directory = directory
+        self.edge, self.lan = topology.host("edge"), topology.host("lan")
+        topology.wire(self.edge, "192.168.9.1/24", self.lan, "192.168.9.2/24")
+        self.edge.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        self.pods = [topology.host(f"pod{n}") for n in (1, 2)]
+        topology.bridge(self.edge, "10.244.1.1/24", [(pod, f"10.244.1.{n}/24") for n, pod in enumerate(self.pods, 2)])
+        bridge = json.loads(self.edge.run("ip", "-j", "addr", "show", "to", "10.244.1.1"))[0]["ifname"]
+        self.edge.ip("addr", "add", "fd01::1/64", "dev", bridge, "nodad")
+        for port in json.loads(self.edge.run("ip", "-j", "link", "show", "master", bridge)):
+            self.edge.ip("link", "set", port["ifname"], "type", "bridge_slave", "hairpin", "on")  # as AppEngine's has it
+        for n, pod in enumerate(self.pods, 2):
+            port = json.loads(pod.run("ip", "-j", "addr", "show", "to", f"10.244.1.{n}"))[0]["ifname"]
+            pod.ip("addr", "add", f"fd01::{n}/64", "dev", port, "nodad")
+            pod.ip("route", "add", "default", "via", "10.244.1.1")
+            pod.ip("-6", "route", "add", "default", "via", "fd01::1")
+            pod.spawn(sys.executable, "-c", SERVER, f"pod{n - 1}", "::")
+        for n, address in enumerate(("10.244.2.2", "10.244.2.3"), start=1):
+            self.lan.ip("addr", "add", f"{address}/32", "dev", "lo")
+            self.lan.spawn(sys.executable, "-c", SERVER, f"far{n}", address)
+        self.edge.ip("route", "add", "10.244.2.0/24", "via", "192.168.9.2")
+        self.edge.ip("route", "add", "default", "via", "192.168.9.2")
+        self.lan.ip("route", "add", "10.244.1.0/24", "via", "192.168.9.1")
+        for host, address in ((self.pods[0], "127.0.0.1"), (self.pods[1], "127.0.0.1"), (self.lan, "10.244.2.2"), (self.lan, "10.244.2.3")):
+            until(lambda host=host, address=address: "." in ask(host, address, 8080), timeout=30, what="a server")  # type: ignore[misc]
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, **config: Any) -> None:
+        config = {
+            "node": "edge1", "pods": "10.244.1.0/24,fd01::/64", "store": str(self.directory / "edge.db"), **config,
+        }  # fmt: skip
+        self.process = subprocess.Popen(
+            self.edge.command(sys.executable, "-m", "tests.kit.mesh_host", json.dumps(config)),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert self.process.stdout and self.process.stdout.readline() == "ready\n"
+
+    def say(self, **order: Any) -> Any:
+        assert self.process and self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def stop(self) -> None:
+        if self.process is not None:
+            with contextlib.suppress(OSError):
+                self.edge.signal(self.process, 9)  # type: ignore[arg-type]
+            self.process.wait(10)
+            for stream in (self.process.stdin, self.process.stdout):
+                if stream is not None:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+            self.process = None
+
+
+def ask(host: Host, address: str, port: int, kind: str = "tcp") -> str:
+    return host.run(sys.executable, "-c", CLIENT, address, str(port), kind, check=False).strip()
+
+
+def pod(number: int, labels: dict[str, str], *, ready: bool = True) -> dict[str, Any]:
+    """A pod of this node, as the store has it."""
+    name = f"default/pod{number}"
+    ports = [{"name": "http", "containerPort": 8080}, {"name": "dns", "containerPort": 8080, "protocol": "UDP"}]
+    inner = {"name": f"pod{number}", "namespace": "default", "uid": f"u{number}", "labels": labels}
+    status = {"podIP": f"10.244.1.{number + 1}", "phase": "Running", "conditions": [{"type": "Ready", "status": str(ready)}]}
+    return {
+        f"/desired/pods/{name}": {"metadata": inner, "spec": {"containers": [{"name": "c", "ports": ports}]}},
+        f"/reported/pods/{name}": {"uid": f"u{number}", "status": status},
+    }
+
+
+def service(name: str, address: str, selector: str = "", **spec: Any) -> dict[str, Any]:
+    ports = spec.pop("ports", None) or [
+        {"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"},
+        {"name": "dns", "port": 80, "targetPort": 8080, "protocol": "UDP"},
+    ]
+    chosen = {"selector": {"app": selector}} if selector else {}
+    listed = address.split(",")
+    value = {"spec": {"clusterIP": listed[0], "clusterIPs": listed, "ports": ports, "type": "ClusterIP", **chosen, **spec}}
+    return {f"/desired/services/default/{name}": value}
+
+
+def far(name: str, *numbers: int, addresses: tuple[str, ...] = (), **endpoint: Any) -> dict[str, Any]:
+    """A slice with pods of the other node."""
+    listed = [f"10.244.2.{n + 1}" for n in numbers] or list(addresses)
+    kind = "IPv6" if any(":" in a for a in listed) else "IPv4"
+    ports = [{"name": "http", "port": 8080, "protocol": "TCP"}, {"name": "dns", "port": 8080, "protocol": "UDP"}]
+    endpoints = [{"addresses": [a], "conditions": {"ready": True}, "nodeName": "edge2", **endpoint} for a in listed]
+    inner = {"name": f"{name}-x", "namespace": "default", "labels": {"kubernetes.io/service-name": name}}
+    value = {"metadata": inner, "addressType": kind, "endpoints": endpoints, "ports": ports}
+    return {f"/desired/endpointslices/default/{name}-{kind.lower()}": value}
+
+
+@pytest.fixture
+def node(topology: Topology, tmp_path: Path) -> Iterator[Node]:
+    made = Node(topology, tmp_path)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+def answers(host: Host, address: str, port: int = 80, kind: str = "tcp", times: int = 12) -> set[str]:
+    return {ask(host, address, port, kind) for _ in range(times)}
+
+
+def test_every_kind_of_service_leads_to_its_endpoints(node: Node) -> None:
+    node.start()
+    pod1, pod2 = node.pods
+    both = {"type": "NodePort", "ports": [
+        {"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP", "nodePort": 30080},
+        {"name": "dns", "port": 80, "targetPort": "dns", "protocol": "UDP", "nodePort": 30080}]}  # fmt: skip
+    local = {"type": "NodePort", "externalTrafficPolicy": "Local", "ports": [
+        {"name": "http", "port": 80, "targetPort": 8080, "nodePort": 30081}]}  # fmt: skip
+    none = {"type": "NodePort", "ports": [{"name": "http", "port": 80, "nodePort": 30082}]}
+    node.say(put={
+        **pod(1, {"app": "web", "one": "yes"}),
+        **service("web", "10.96.0.1,fd96::1", "web", **both), **far("web", 1), **far("web", addresses=("fd01::2",)),
+        **service("self", "10.96.0.2", "web"),
+        **service("sticky", "10.96.0.3", sessionAffinity="ClientIP"), **far("sticky", 1, 2),
+        **service("local", "10.96.0.4", "web", **local), **far("local", 1),
+        **service("none", "10.96.0.5", **none),
+        **service("apart", "10.96.0.6", internalTrafficPolicy="Local"), **far("apart", 1),
+        **service("outside", "10.96.0.7", externalIPs=["192.0.2.7"]), **far("outside", 2),
+    })  # fmt: skip
+    node.lan.ip("route", "add", "192.0.2.7", "via", "192.168.9.1")
+    until(lambda: node.say(ask="counts")["services"] >= 8, timeout=30, what="the rules")
+    assert node.say(ask="problem") == ""
+
+    for kind in ("tcp", "udp"):
+        seen = answers(pod2, "10.96.0.1", kind=kind, times=24)
+        assert seen == {"pod1 10.244.1.3", "far1 10.244.1.3"}, "pods are seen with their own addresses"
+    assert ask(pod2, "fd96::1", 80) == "pod1 fd01::3"
+    assert answers(node.edge, "10.96.0.1", times=24) == {"pod1 10.244.1.1", "far1 192.168.9.1"}
+    assert ask(pod1, "10.96.0.2", 80) == "pod1 10.244.1.1", "a pod reaches itself"
+    assert {len(answers(host, "10.96.0.3")) for host in (pod1, pod2)} == {1}
+    for kind in ("tcp", "udp"):
+        assert answers(node.lan, "192.168.9.1", 30080, kind, 24) == {"pod1 10.244.1.1", "far1 192.168.9.1"}
+    assert answers(node.lan, "192.168.9.1", 30081) == {"pod1 192.168.9.2"}, "Local keeps the client's address"
+    assert ask(node.lan, "192.0.2.7", 80) == "far2 192.168.9.1"
+    for host, address, port in (
+        (pod1, "10.96.0.5", 80), (node.edge, "10.96.0.5", 80), (pod1, "10.96.0.1", 81), (node.lan, "192.168.9.1", 30082)
+    ):  # fmt: skip
+        assert ask(host, address, port) == "ConnectionRefusedError", f"{host.name} to {address}:{port}"
+    assert ask(pod1, "10.96.0.6", 80) == "TimeoutError", "Local, and nothing here: dropped, as Kubernetes does"
+
+
+def test_endpoints_come_and_go_and_the_last_one_ends_gracefully(node: Node) -> None:
+    node.start()
+    node.say(put={**pod(1, {"app": "web"}), **service("web", "10.96.0.1", "web"), **far("web", 1)})
+    until(lambda: node.say(ask="counts")["chains"] == 2, timeout=30, what="the rules")
+    client = node.pods[1]
+    node.say(put={f"/reported/pods/default/pod1": pod(1, {}, ready=False)["/reported/pods/default/pod1"]})
+    until(lambda: answers(client, "10.96.0.1") == {"far1 10.244.1.3"}, timeout=30, what="only the other node")
+    ending = {"ready": False, "serving": True, "terminating": True}
+    node.say(put=far("web", 2, conditions=ending))
+    until(lambda: answers(client, "10.96.0.1") == {"far2 10.244.1.3"}, timeout=30, what="one that ends, as there is no other")
+    node.say(put=far("web", 2, conditions={**ending, "serving": False}))
+    until(lambda: ask(client, "10.96.0.1", 80) == "ConnectionRefusedError", timeout=30, what="nothing")
+    node.say(delete=["/desired/services/default/web"])
+    until(lambda: node.say(ask="counts") ["services"] == 0, timeout=30, what="the end of the service")
+    rules = json.loads(node.edge.run("nft", "-j", "list", "table", "ip", "kubeedge-mesh"))["nftables"]
+    assert not any("elem" in item.get(kind, {}) for item in rules for kind in ("map", "set")), "nothing stays of it"
+    assert not [c for item in rules if (c := item.get("chain")) and c["name"].startswith(("in-", "out-", "to-"))]
+
+
+def test_rules_survive_the_agent_and_those_who_flush_them(node: Node) -> None:
+    node.start()
+    node.say(put={**pod(1, {"app": "web"}), **service("web", "10.96.0.1", "web")})
+    client = node.pods[1]
+    until(lambda: ask(client, "10.96.0.1", 80) == "pod1 10.244.1.3", timeout=30, what="the service")
+    node.edge.run("nft", "-f", "-", input="table ip other {\n chain c {\n }\n}\n")
+    node.edge.run("nft", "flush", "ruleset")
+    until(lambda: ask(client, "10.96.0.1", 80) == "pod1 10.244.1.3", timeout=30, what="the rules are back")
+    assert node.say(ask="counts")["restored"] == 1
+    node.stop()  # SIGKILL
+    assert ask(client, "10.96.0.1", 80) == "pod1 10.244.1.3", "no agent is needed"
+    node.edge.run("nft", "-f", "-", input="add chain ip kubeedge-mesh in-left\n")  # of an agent that knew more
+    node.start()
+    until(lambda: node.say(ask="problem") == "", timeout=30, what="the rules")
+    assert ask(client, "10.96.0.1", 80) == "pod1 10.244.1.3"
+    assert "in-left" not in node.edge.run("nft", "list", "table", "ip", "kubeedge-mesh")
