@@ -1,9 +1,9 @@
 """The module "mesh" of one node alone, for tests: no agent, no cloud; the store's keys come on stdin, one JSON object a line.
 
-    python -m tests.kit.mesh_host '{"node": "edge1", "pods": "10.244.1.0/24", "store": PATH}'
+python -m tests.kit.mesh_host '{"node": "edge1", "pods": "10.244.1.0/24", "store": PATH}'
 
-    {"put": {KEY: VALUE, ...}, "delete": [KEY, ...]}     answered with the revision when it is in the store
-    {"ask": "services" | "endpoints" | "dns" | "problem" | "counts"}
+{"put": {KEY: VALUE, ...}, "delete": [KEY, ...]}     answered with the revision when it is in the store
+{"ask": "services" | "endpoints" | "dns" | "problem" | "counts"}
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Services on a node with real namespaces: pods on a bridge, a neighbour, the LAN; the kernel's rules and the DNS server from outside.
 
-    pod1, pod2 ── cni0 edge 192.168.9.1 ── 192.168.9.2 lan (a client, and another node's pods 10.244.2.2 and 10.244.2.3)
+pod1, pod2 ── cni0 edge 192.168.9.1 ── 192.168.9.2 lan (a client, and another node's pods 10.244.2.2 and 10.244.2.3)
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ class Node:
         bridge = json.loads(self.edge.run("ip", "-j", "addr", "show", "to", "10.244.1.1"))[0]["ifname"]
         self.edge.ip("addr", "add", "fd01::1/64", "dev", bridge, "nodad")
         for port in json.loads(self.edge.run("ip", "-j", "link", "show", "master", bridge)):
-            self.edge.ip("link", "set", port["ifname"], "type", "bridge_slave", "hairpin", "on")  # as AppEngine's has it
+            self.edge.ip(
+                "link", "set", port["ifname"], "type", "bridge_slave", "hairpin", "on"
+            )  # as AppEngine's has it
         for n, pod in enumerate(self.pods, 2):
             port = json.loads(pod.run("ip", "-j", "addr", "show", "to", f"10.244.1.{n}"))[0]["ifname"]
             pod.ip("addr", "add", f"fd01::{n}/64", "dev", port, "nodad")
@@ -74,7 +76,12 @@ class Node:
         self.edge.ip("route", "add", "10.244.2.0/24", "via", "192.168.9.2")
         self.edge.ip("route", "add", "default", "via", "192.168.9.2")
         self.lan.ip("route", "add", "10.244.1.0/24", "via", "192.168.9.1")
-        for host, address in ((self.pods[0], "127.0.0.1"), (self.pods[1], "127.0.0.1"), (self.lan, "10.244.2.2"), (self.lan, "10.244.2.3")):
+        for host, address in (
+            (self.pods[0], "127.0.0.1"),
+            (self.pods[1], "127.0.0.1"),
+            (self.lan, "10.244.2.2"),
+            (self.lan, "10.244.2.3"),
+        ):
             until(lambda host=host, address=address: "." in ask(host, address, 8080), timeout=30, what="a server")  # type: ignore[misc]
         self.process: subprocess.Popen[str] | None = None
 
@@ -115,7 +122,11 @@ def pod(number: int, labels: dict[str, str], *, ready: bool = True) -> dict[str,
     name = f"default/pod{number}"
     ports = [{"name": "http", "containerPort": 8080}, {"name": "dns", "containerPort": 8080, "protocol": "UDP"}]
     inner = {"name": f"pod{number}", "namespace": "default", "uid": f"u{number}", "labels": labels}
-    status = {"podIP": f"10.244.1.{number + 1}", "phase": "Running", "conditions": [{"type": "Ready", "status": str(ready)}]}
+    status = {
+        "podIP": f"10.244.1.{number + 1}",
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": str(ready)}],
+    }
     return {
         f"/desired/pods/{name}": {"metadata": inner, "spec": {"containers": [{"name": "c", "ports": ports}]}},
         f"/reported/pods/{name}": {"uid": f"u{number}", "status": status},
@@ -129,7 +140,9 @@ def service(name: str, address: str, selector: str = "", **spec: Any) -> dict[st
     ]
     chosen = {"selector": {"app": selector}} if selector else {}
     listed = address.split(",")
-    value = {"spec": {"clusterIP": listed[0], "clusterIPs": listed, "ports": ports, "type": "ClusterIP", **chosen, **spec}}
+    value = {
+        "spec": {"clusterIP": listed[0], "clusterIPs": listed, "ports": ports, "type": "ClusterIP", **chosen, **spec}
+    }
     return {f"/desired/services/default/{name}": value}
 
 
@@ -203,15 +216,19 @@ def test_endpoints_come_and_go_and_the_last_one_ends_gracefully(node: Node) -> N
     node.say(put={**pod(1, {"app": "web"}), **service("web", "10.96.0.1", "web"), **far("web", 1)})
     until(lambda: node.say(ask="counts")["chains"] == 2, timeout=30, what="the rules")
     client = node.pods[1]
-    node.say(put={f"/reported/pods/default/pod1": pod(1, {}, ready=False)["/reported/pods/default/pod1"]})
+    node.say(put={"/reported/pods/default/pod1": pod(1, {}, ready=False)["/reported/pods/default/pod1"]})
     until(lambda: answers(client, "10.96.0.1") == {"far1 10.244.1.3"}, timeout=30, what="only the other node")
     ending = {"ready": False, "serving": True, "terminating": True}
     node.say(put=far("web", 2, conditions=ending))
-    until(lambda: answers(client, "10.96.0.1") == {"far2 10.244.1.3"}, timeout=30, what="one that ends, as there is no other")
+    until(
+        lambda: answers(client, "10.96.0.1") == {"far2 10.244.1.3"},
+        timeout=30,
+        what="one that ends, as there is no other",
+    )
     node.say(put=far("web", 2, conditions={**ending, "serving": False}))
     until(lambda: ask(client, "10.96.0.1", 80) == "ConnectionRefusedError", timeout=30, what="nothing")
     node.say(delete=["/desired/services/default/web"])
-    until(lambda: node.say(ask="counts") ["services"] == 0, timeout=30, what="the end of the service")
+    until(lambda: node.say(ask="counts")["services"] == 0, timeout=30, what="the end of the service")
     rules = json.loads(node.edge.run("nft", "-j", "list", "table", "ip", "kubeedge-mesh"))["nftables"]
     assert not any("elem" in item.get(kind, {}) for item in rules for kind in ("map", "set")), "nothing stays of it"
     assert not [c for item in rules if (c := item.get("chain")) and c["name"].startswith(("in-", "out-", "to-"))]
@@ -233,3 +250,83 @@ def test_rules_survive_the_agent_and_those_who_flush_them(node: Node) -> None:
     until(lambda: node.say(ask="problem") == "", timeout=30, what="the rules")
     assert ask(client, "10.96.0.1", 80) == "pod1 10.244.1.3"
     assert "in-left" not in node.edge.run("nft", "list", "table", "ip", "kubeedge-mesh")
+
+
+RESOLVE = """
+import json, socket, sys
+try:
+    found = socket.getaddrinfo(sys.argv[1], 80, socket.AF_INET, socket.SOCK_STREAM)
+    print(json.dumps(sorted({entry[4][0] for entry in found})))
+except OSError as exc:
+    print(json.dumps(type(exc).__name__))
+"""
+
+
+def resolve(host: Host, name: str) -> Any:
+    """As a program in a pod does it, with the C library's resolver."""
+    return json.loads(host.run(sys.executable, "-c", RESOLVE, name))
+
+
+RAW = """
+import socket, struct, sys
+from kubeedge.mesh.dns.message import encode_name, name_of
+kind, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+question = encode_name(name_of(name)) + struct.pack("!HH", 1, 1)
+link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
+link.settimeout(3); link.connect(("169.254.20.10", 53))
+try:
+    for n in range(count):
+        data = struct.pack("!HHHHHH", n, 0x100, 1, 0, 0, 0) + question
+        link.sendall(data if kind == "udp" else struct.pack("!H", len(data)) + data)
+    answer = link.recv(65535)
+    print(struct.unpack_from("!HHHH", answer, 0 if kind == "udp" else 2)[1] & 15)
+except OSError as exc:
+    print(type(exc).__name__)
+"""
+
+
+def test_pods_find_names_of_the_cluster_and_of_the_world(node: Node, tmp_path: Path) -> None:
+    log = tmp_path / "asked"
+    path = {"PYTHONPATH": str(ROOT)}
+    upstream = node.lan.spawn(sys.executable, "-m", "tests.kit.dns_upstream", "192.168.9.2", str(log), env=path)
+    until(log.exists, timeout=30, what="a resolver")
+    node.start(resolvers=["192.168.9.2"])
+    node.say(put={
+        **pod(1, {"app": "web"}), **service("web", "10.96.0.1", "web"), **service("db", "None"), **far("db", 1, 2),
+        "/desired/services/default/out": {"spec": {"type": "ExternalName", "externalName": "www.example.com"}},
+    })  # fmt: skip
+    client = node.pods[1]
+    etc = tmp_path / "resolv.conf"
+    searches = "default.svc.cluster.local svc.cluster.local cluster.local"
+    etc.write_text(f"nameserver 169.254.20.10\nsearch {searches}\noptions ndots:5\n")
+    client.run("mount", "--bind", str(etc), "/etc/resolv.conf")
+    until(lambda: node.say(ask="problem") == "", timeout=30, what="the DNS server")
+
+    assert resolve(client, "web") == resolve(client, "web.default.svc.cluster.local") == ["10.96.0.1"]
+    assert resolve(client, "db.default") == ["10.244.2.2", "10.244.2.3"]
+    assert not log.read_text(), "no question about the cluster leaves the node"
+    assert resolve(client, "www.example.com") == ["198.51.100.7"] and resolve(client, "out") == ["198.51.100.7"]
+    assert resolve(client, "false.example.com") == ["198.51.100.7"], "an answer with another ID does not count"
+    assert len(resolve(client, "large.example.com")) == 100, "what is too large comes over TCP"
+    assert resolve(client, "nothing.example.com") == resolve(client, "nothing") == "gaierror"
+    before = log.read_text()
+    assert resolve(client, "www.example.com") == ["198.51.100.7"] and log.read_text() == before, "kept"
+
+    # the cloud is away and so is the upstream: the cluster's names go on
+    node.lan.stop(upstream)
+    node.say(put={"/desired/services/default/late": service("late", "10.96.0.9")["/desired/services/default/late"]})
+    until(lambda: resolve(client, "late") == ["10.96.0.9"], timeout=30, what="a new Service")
+    python = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-c", RAW)
+    assert client.run(*python, "udp", "gone.example.org", "1", check=False).strip() in ("2", "TimeoutError")
+    assert client.run(*python, "tcp", "web.default.svc.cluster.local", "1").strip() == "0"
+    # a flood of questions for the world is refused beyond its bound, and the cluster's names go on meanwhile
+    assert client.run(*python, "udp", "flood.example.org", "2000").strip() == "2"
+    assert resolve(client, "web") == ["10.96.0.1"]
+    assert node.say(ask="dns")["answers"]["refused"] > 0
+    assert resolve(node.edge, "localhost"), "the node's own resolver is not touched"
+    node.edge.ip("route", "replace", "10.244.9.0/24", "via", "192.168.9.2")
+    node.lan.ip("addr", "add", "10.244.9.9/32", "dev", "lo")
+    node.lan.ip("route", "add", "169.254.20.10", "via", "192.168.9.1", "src", "10.244.9.9")
+    assert node.lan.run(*python, "udp", "web.default.svc.cluster.local", "1").strip() == "TimeoutError", (
+        "not for others"
+    )
