@@ -76,7 +76,10 @@ class TenantEdgeController:
                 if isinstance(data, Referenced):
                     group.create_task(data.run(), name=f"{data.resource.plural} of {state.tenant}")
             for informer in informers:
-                await informer.synced.wait()
+                if (
+                    informer is not state.slices or not state.cluster
+                ):  # a cluster's role may be one from before they were needed
+                    await informer.synced.wait()
             self._listen()
             follow = (self._follow_records, self._follow_reports, self._follow_sessions, self._follow_kubeconfigs)
             firsts = [asyncio.Event() for _ in follow]

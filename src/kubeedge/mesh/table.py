@@ -218,7 +218,11 @@ def _kept(prefix: str, value: Value) -> Value:
     inner, spec = value.get("metadata") or {}, value.get("spec") or {}
     metadata = {key: inner[key] for key in ("uid", "labels", "deletionTimestamp") if inner.get(key)}
     containers = {
-        kind: [{"ports": c["ports"], "restartPolicy": c.get("restartPolicy")} for c in spec.get(kind) or () if c.get("ports")]
+        kind: [
+            {"ports": c["ports"], "restartPolicy": c.get("restartPolicy")}
+            for c in spec.get(kind) or ()
+            if c.get("ports")
+        ]
         for kind in ("containers", "initContainers")
     }
     names = {key: spec[key] for key in ("hostname", "subdomain", "hostNetwork") if spec.get(key)}

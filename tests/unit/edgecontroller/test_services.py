@@ -56,7 +56,7 @@ async def test_a_node_with_a_proxy_gets_the_services_of_its_namespaces(world: Wo
         spec = {"ports": [{"port": 80}], "selector": {"app": "p"}}
         for namespace in ("default", "kube-system"):
             await world.api().create(SERVICES, namespace, {"metadata": {"name": "web"}, "spec": spec})
-        await world.api().create(PODS, "default", pod_on("edge1", "p"))
+        await world.api().create(PODS, "default", pod_on("edge1", "p", enableServiceLinks=False))
         assert await _services(world) == set(), "it has said of no proxy"
         await _has_proxy(agent)
         assert {k for k in await _services(world) if k.startswith("services")} == {"services/default/web"}
