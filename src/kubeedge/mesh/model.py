@@ -81,9 +81,9 @@ def service_of(namespace: str, name: str, value: Value) -> Service | None:
         return None
     listed = spec.get("clusterIPs") or [spec.get("clusterIP")]
     listed = listed if isinstance(listed, list) else []
-    status = _mapping(_mapping(value.get("status")).get("loadBalancer"))
+    status = mapping(mapping(value.get("status")).get("loadBalancer"))
     ingress = [entry.get("ip") for entry in dicts(status.get("ingress"))]
-    affinity = _mapping(_mapping(spec.get("sessionAffinityConfig")).get("clientIP")).get("timeoutSeconds")
+    affinity = mapping(mapping(spec.get("sessionAffinityConfig")).get("clientIP")).get("timeoutSeconds")
     external_name = spec.get("externalName")
     kind = str(spec.get("type") or "ClusterIP")
     return Service(
@@ -91,11 +91,11 @@ def service_of(namespace: str, name: str, value: Value) -> Service | None:
         name=name,
         kind=kind,
         addresses=tuple(_addresses(listed[:2])) if kind != "ExternalName" else (),
-        external=tuple(_addresses([*(spec.get("externalIPs") or ()), *ingress][:MAX_ADDRESSES])),
+        external=tuple(_addresses([*items(spec.get("externalIPs")), *ingress][:MAX_ADDRESSES])),
         external_name=str(external_name) if kind == "ExternalName" and is_host(external_name) else "",
         headless="None" in listed,
         ports=tuple(_ports(spec)),
-        selector={str(k): str(v) for k, v in _mapping(spec.get("selector")).items()},
+        selector={str(k): str(v) for k, v in mapping(spec.get("selector")).items()},
         local_inside=spec.get("internalTrafficPolicy") == "Local",
         local_outside=spec.get("externalTrafficPolicy") == "Local",
         affinity=_between(affinity, 1, 86_400, _AFFINITY) if spec.get("sessionAffinity") == "ClientIP" else 0,
@@ -106,7 +106,7 @@ def service_of(namespace: str, name: str, value: Value) -> Service | None:
 
 def endpoints_of(value: Value) -> tuple[str, list[Endpoint]]:
     """Of a slice: the name of its Service, "" for none, and what is in it."""
-    labels = _mapping(_mapping(value.get("metadata")).get("labels"))
+    labels = mapping(mapping(value.get("metadata")).get("labels"))
     name = labels.get("kubernetes.io/service-name")
     if not isinstance(name, str) or value.get("addressType") not in ("IPv4", "IPv6"):
         return "", []
@@ -117,11 +117,11 @@ def endpoints_of(value: Value) -> tuple[str, list[Endpoint]]:
     }
     found = []
     for entry in dicts(value.get("endpoints"))[:MAX_ENDPOINTS]:
-        conditions = _mapping(entry.get("conditions"))
+        conditions = mapping(entry.get("conditions"))
         ready = conditions.get("ready") is not False
         hostname = entry.get("hostname")
-        hints = dicts(_mapping(entry.get("hints")).get("forZones"))[:8]
-        for address in _addresses(list(entry.get("addresses") or ())[:1]):
+        hints = dicts(mapping(entry.get("hints")).get("forZones"))[:8]
+        for address in _addresses(items(entry.get("addresses"))[:1]):
             found.append(
                 Endpoint(
                     address=address,
@@ -184,8 +184,14 @@ def _between(value: object, low: int, high: int, otherwise: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high else otherwise
 
 
-def _mapping(value: object) -> Value:
+def mapping(value: object) -> Value:
+    """Itself; an empty one for anything else."""
     return value if isinstance(value, Mapping) else {}
+
+
+def items(value: object) -> list[Any]:
+    """A list; nothing of anything else."""
+    return value if isinstance(value, list) else []
 
 
 def dicts(value: object) -> list[Value]:

@@ -19,9 +19,11 @@ from kubeedge.mesh.model import (
     Network,
     Service,
     Value,
+    dicts,
     endpoints_of,
     is_label,
     is_usable,
+    mapping,
     service_of,
 )
 
@@ -142,8 +144,7 @@ class MeshTable:
         return changed
 
     def _node(self, value: Value | None) -> Collection[str]:
-        labels = ((value or {}).get("metadata") or {}).get("labels") or {}
-        zone = str(labels.get(ZONE) or "")
+        zone = str(mapping(mapping((value or {}).get("metadata")).get("labels")).get(ZONE) or "")
         if zone == self.zone:
             return ()
         self.zone = zone
@@ -210,27 +211,31 @@ class MeshTable:
 def _kept(prefix: str, value: Value) -> Value:
     """What is needed of a pod: a node's memory is small."""
     if prefix == STATUSES:
-        status = value.get("status") or {}
-        conditions = [c for c in status.get("conditions") or () if c.get("type") == "Ready"]
-        kept = {key: status[key] for key in ("phase", "podIP") if key in status}
-        ready = [{"type": "Ready", "status": c.get("status")} for c in conditions]
+        status = mapping(value.get("status"))
+        kept = {key: status[key] for key in ("phase", "podIP") if isinstance(status.get(key), str)}
+        ready = [
+            {"type": "Ready", "status": c.get("status")}
+            for c in dicts(status.get("conditions"))
+            if c.get("type") == "Ready"
+        ]
         return {"uid": value.get("uid"), "status": {**kept, "conditions": ready}}
-    inner, spec = value.get("metadata") or {}, value.get("spec") or {}
-    metadata = {key: inner[key] for key in ("uid", "labels", "deletionTimestamp") if inner.get(key)}
+    inner, spec = mapping(value.get("metadata")), mapping(value.get("spec"))
+    labels = {key: text for key, text in mapping(inner.get("labels")).items() if isinstance(text, str)}
     containers = {
         kind: [
             {"ports": c["ports"], "restartPolicy": c.get("restartPolicy")}
-            for c in spec.get(kind) or ()
+            for c in dicts(spec.get(kind))
             if c.get("ports")
         ]
         for kind in ("containers", "initContainers")
     }
-    names = {key: spec[key] for key in ("hostname", "subdomain", "hostNetwork") if spec.get(key)}
+    names = {key: spec[key] for key in ("hostname", "subdomain") if isinstance(spec.get(key), str)}
+    metadata = {"uid": inner.get("uid"), "labels": labels, "deletionTimestamp": inner.get("deletionTimestamp")}
     return {"metadata": metadata, "spec": {**containers, **names}}
 
 
 def _labels(pod: Value) -> Mapping[str, str]:
-    labels: Mapping[str, str] = pod["metadata"].get("labels") or {}
+    labels: Mapping[str, str] = pod["metadata"]["labels"]
     return labels
 
 

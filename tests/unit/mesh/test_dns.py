@@ -112,7 +112,7 @@ def test_garbage_in_the_shape_of_dns_raises_malformed_and_nothing_else() -> None
         answer(query("example.com"), record(1, bytes(4)), record(33, bytes(9))),
     ]
     question = parse_query(query("example.com")).question
-    for _ in range(20_000):
+    for _ in range(5_000):
         data = bytearray(rng.choice(good))
         for _ in range(rng.randint(1, 4)):
             data[rng.randrange(len(data))] = rng.choice((0, 1, 0x3F, 0x40, 0xC0, 0xFF, rng.randrange(256)))
