@@ -356,7 +356,7 @@ class Agent:
             runtime=engine.not_ready if engine is not None else None,
             encryption=self.parts.store.sealing,
             pressures=engine.pressures if engine is not None else None,
-            mesh=(lambda: mesh.problem) if mesh is not None else None,
+            mesh=(lambda: mesh.problem if mesh.settled else None) if mesh is not None else None,
         )
 
     def _control(self) -> Module:

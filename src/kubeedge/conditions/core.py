@@ -102,8 +102,10 @@ def of_pressure(now: Condition, reported: Condition | None) -> Condition | None:
     return now if now != reported else None
 
 
-def of_mesh(problem: str, reported: Condition | None) -> Condition | None:
-    """`problem`: why Services do not work here, "" when they do. None: what was `reported` is still right."""
+def of_mesh(problem: str | None, reported: Condition | None) -> Condition | None:
+    """`problem`: why Services do not work here, "" when they do, None when it is not known yet. None: what was `reported` is still right."""
+    if problem is None:
+        return None
     if problem:
         new = _condition(SERVICES, False, "NotProgrammed", problem)
     else:

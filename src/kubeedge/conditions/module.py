@@ -38,7 +38,7 @@ class ConditionReporter:
         runtime: Callable[[], str] | None,
         encryption: SealingStatus | None = None,
         pressures: Callable[[], Mapping[str, Condition]] | None = None,
-        mesh: Callable[[], str] | None = None,
+        mesh: Callable[[], str | None] | None = None,
     ) -> None:
         """`runtime`: why no container can start, "" when they can; `mesh`: why Services do not work. `pressures`: conditions of pressure, by type."""
         self._store = store

@@ -23,7 +23,7 @@ from kubeedge.mesh.dns.server import DnsServer
 from kubeedge.mesh.dns.upstream import Upstream
 from kubeedge.mesh.dns.zone import Zone
 from kubeedge.mesh.model import Network
-from kubeedge.mesh.proxy import ServiceProxy
+from kubeedge.mesh.proxy import STARTING, ServiceProxy
 from kubeedge.mesh.table import PREFIXES, MeshTable
 from kubeedge.store.model import Store
 from kubeedge.store.reflector import PrefixView, follow_view
@@ -55,7 +55,7 @@ class Mesh:
         self._settings = settings
         self._make(alone)
         self._alone = alone
-        self._dns_problem = "the DNS server has not started yet"
+        self._dns_problem = STARTING
 
     def _make(self, alone: Callable[[], bool]) -> None:
         settings = self._settings
@@ -68,7 +68,12 @@ class Mesh:
     @property
     def problem(self) -> str:
         """Why Services do not work here; "" when they do."""
-        return "; ".join(text for text in (self.proxy.problem, self._dns_problem) if text)
+        return "; ".join(dict.fromkeys(text for text in (self.proxy.problem, self._dns_problem) if text))
+
+    @property
+    def settled(self) -> bool:
+        """It is known whether they do."""
+        return STARTING not in (self.proxy.problem, self._dns_problem)
 
     async def run(self, ready: asyncio.Event) -> None:
         """Ready when the rules are written, or cannot be: pods start all the same."""

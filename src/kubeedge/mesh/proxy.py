@@ -26,6 +26,7 @@ log = logging.getLogger("kubeedge.mesh")
 _GATHER = 0.02  # seconds in which changes are gathered for one transaction
 _BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 VERSIONS = (4, 6)
+STARTING = "Services are not set up yet"
 
 
 class ServiceProxy:
@@ -42,7 +43,7 @@ class ServiceProxy:
         self._wake = asyncio.Event()
         self._backoff = Backoff(0.5, 30.0)
         self._was_alone = False
-        self.problem = "the rules are not written yet"
+        self.problem = STARTING
         self.transactions = 0
         self.restored = 0  # times that somebody else had removed our table
 
