@@ -34,7 +34,7 @@ metadata: {name: server, labels: {app: web}}
 spec:
   nodeName: edge1
   terminationGracePeriodSeconds: 0
-  containers: [{name: c, image: demo:1, command: [sh, -c, "%s"], ports: [{name: http, containerPort: 8080}]}]
+  containers: [{name: c, image: demo:1, command: [sh, -c, SERVER], ports: [{name: http, containerPort: 8080}]}]
 ---
 apiVersion: v1
 kind: Pod
@@ -42,8 +42,8 @@ metadata: {name: client}
 spec:
   nodeName: edge1
   terminationGracePeriodSeconds: 0
-  containers: [{name: c, image: demo:1, command: [sh, -c, %s]}]
-""" % (SERVER, json.dumps(CLIENT))
+  containers: [{name: c, image: demo:1, command: [sh, -c, CLIENT]}]
+""".replace("SERVER", json.dumps(SERVER)).replace("CLIENT", json.dumps(CLIENT))
 
 
 @pytest.fixture

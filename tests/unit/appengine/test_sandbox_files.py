@@ -11,6 +11,7 @@ from kubeedge.appengine.prepare import sandbox_config
 from kubeedge.appengine.resolve import Missing, sub_path
 from kubeedge.appengine.runtime.sandbox_files import write_etc
 from kubeedge.errors import Invalid
+from kubeedge.kit.resolv_conf import ResolvConf, of_pod
 from tests.unit.appengine.world import pod
 
 
@@ -46,3 +47,17 @@ def test_a_sub_path_expression_needs_its_variables() -> None:
     assert sub_path("$$(POD)", {}) == "$(POD)"
     with pytest.raises(Missing, match="POD"):
         sub_path("logs/$(POD)", {})
+
+
+def test_dns_policies_are_those_of_kubernetes() -> None:
+    machine = "nameserver 192.168.1.1\nsearch home.lan\noptions rotate\n"
+    cluster = ResolvConf(["169.254.20.10"], ["a.svc.cluster.local"], ["ndots:5"])
+    first = "nameserver 169.254.20.10\nsearch a.svc.cluster.local home.lan\noptions ndots:5\n"
+    assert (
+        of_pod("ClusterFirst", {}, machine, cluster) == of_pod("ClusterFirstWithHostNet", {}, machine, cluster) == first
+    )
+    assert of_pod("Default", {}, machine, cluster) == of_pod("ClusterFirst", {}, machine, None) == machine
+    more = {"nameservers": ["9.9.9.9"], "searches": ["x"], "options": ["ndots:2"]}
+    added = "nameserver 169.254.20.10\nnameserver 9.9.9.9\nsearch a.svc.cluster.local home.lan x\noptions ndots:2\n"
+    assert of_pod("ClusterFirst", more, machine, cluster) == added
+    assert of_pod("None", more, machine, cluster) == "nameserver 9.9.9.9\nsearch x\noptions ndots:2\n"

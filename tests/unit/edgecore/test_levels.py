@@ -8,7 +8,15 @@ from pathlib import Path
 
 from kubeedge import edgecore
 from kubeedge.beehive.supervisor import Supervisor
-from kubeedge.config.edge import EdgeConfig, EdgeModules, MetaServerConfig, MetricsConfig, NodeCredentials, at_root
+from kubeedge.config.edge import (
+    EdgeConfig,
+    EdgeModules,
+    MeshConfig,
+    MetaServerConfig,
+    MetricsConfig,
+    NodeCredentials,
+    at_root,
+)
 from kubeedge.store.sqlite import open_sqlite
 from tests.kit import virtual_time
 
@@ -34,7 +42,7 @@ def levels(root: Path) -> list[list[str]]:
     """The names of the modules of an agent in which everything is switched on."""
     config = EdgeConfig(
         paths=at_root(root),
-        modules=EdgeModules(metaserver=MetaServerConfig(enable=True)),
+        modules=EdgeModules(metaserver=MetaServerConfig(enable=True), mesh=MeshConfig(enable=True)),
         metrics=MetricsConfig(listen="127.0.0.1:10081"),
     )
 
