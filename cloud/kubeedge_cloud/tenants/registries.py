@@ -7,7 +7,9 @@ from functools import partial
 
 from kubeedge.api.names import TenantId
 from kubeedge.api.resources import Resources
+from kubeedge.apiserver import devices
 from kubeedge.apiserver.accounts import Key
+from kubeedge.apiserver.builtin import BUILT_IN
 from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.registry import Registry
 from kubeedge.store.model import Store
@@ -63,6 +65,7 @@ class Registries:
 
     def _make(self, store: Store, tenant: TenantId, served: Resources | None = None) -> Registry:
         quota = self._usage.of(tenant)
+        served = served or Resources((*BUILT_IN, *devices.ROWS))
         key = self._account_key(tenant) if self._account_key is not None else None
         return Registry(
             store, tenant, foreground=True, offload=self._offload, quota=quota, served=served, account_key=key

@@ -68,6 +68,8 @@ class Strategy:
 
     #: type of schema_table.py by which types are checked and strategic merge patches merged; "": neither
     schema: str = ""
+    #: a client may send strategic merge patches, as for built-in resources and, as in Kubernetes, for no custom one
+    strategic: bool = True
     #: fills defaults in, in place; types have been checked
     fill: Callable[[Object], None] = _leave
     #: rules beyond types

@@ -651,4 +651,77 @@ Lease
   kind str
   metadata ObjectMeta
   spec any
+Device
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec DeviceSpec
+  status DeviceStatus
+DeviceSpec
+  deviceModelRef DeviceModelRef
+  nodeName str
+  properties [DeviceProperty]
+  protocol DeviceProtocol
+  methods [DeviceMethod]
+  stateReport DeviceStateReport
+DeviceModelRef
+  name str
+DeviceProtocol
+  protocolName str
+  configData any
+DeviceProperty
+  name str
+  desired TwinProperty
+  visitors DeviceProtocol
+  reportCycle long
+  collectCycle long
+  reportToCloud bool
+  pushMethod any
+TwinProperty
+  value str
+  metadata map
+DeviceMethod
+  name str
+  description str
+  propertyNames [str]
+DeviceStateReport
+  reportToCloud bool
+  reportCycle long
+DeviceStatus
+  conditions [DeviceCondition]
+  twins [DeviceTwin]
+  state str
+  lastOnlineTime time
+  observedGeneration long
+  reportToCloud bool
+  reportCycle long
+DeviceTwin
+  propertyName str
+  reported TwinProperty
+  observedDesired TwinProperty
+DeviceCondition
+  type str
+  status str
+  reason str
+  message str
+  observedGeneration long
+  lastTransitionTime time
+DeviceModel
+  apiVersion str
+  kind str
+  metadata ObjectMeta
+  spec DeviceModelSpec
+DeviceModelSpec
+  properties [DeviceModelProperty]
+  protocol str
+  protocolConfigData any
+DeviceModelProperty
+  name str
+  description str
+  type str
+  accessMode str
+  minimum str
+  maximum str
+  unit str
+  visitors DeviceProtocol
 """

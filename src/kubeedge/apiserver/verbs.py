@@ -262,7 +262,7 @@ async def _change(call: Call, media: str, schema: str, data: bytes) -> Callable[
     if media == "application/json-patch+json":
         body = await call.apart(lambda: content.decode_json(data, _OPERATIONS))
         return _answerable(call, lambda old: patch.apply_json_patch(old, body))
-    strategic_too = schema or call.address.subresource == "scale"
+    strategic_too = (schema and call.address.row.strategy.strategic) or call.address.subresource == "scale"
     if media != "application/merge-patch+json" and not (media == _STRATEGIC and strategic_too):
         raise UnsupportedMediaType(
             f"the body of the request was in an unknown format ({media[:100]}) - accepted media types include: "

@@ -1,0 +1,1 @@
+"""Devices of a tenant (devices.kubeedge.io): what nodes should have of them, and what nodes report of them."""
