@@ -62,6 +62,7 @@ from kubeedge_cloud.clusters.apis import Clusters
 from kubeedge_cloud.clusters.fencing import FencedClient, leads
 from kubeedge_cloud.controllers.basics.core import Server
 from kubeedge_cloud.controllers.module import ControllersModule
+from kubeedge_cloud.devicecontroller.module import DeviceController
 from kubeedge_cloud.edgecontroller.kubelet_endpoint import KubeletEndpoint
 from kubeedge_cloud.edgecontroller.module import EdgeController, EdgeControllerSettings, NodeClients
 from kubeedge_cloud.edgecontroller.registration import ClusterRegistry
@@ -263,12 +264,12 @@ class Cloud:
         """A connection to the tenant's cluster on which nothing is ours."""
         return await self.clusters.of(record.name, record.cluster).transport.without_credentials()
 
-    def edge_cluster(self, record: TenantRecord) -> NodeClients:
-        """The tenant's cluster, for the EdgeController of this process."""
+    def edge_cluster(self, record: TenantRecord, work: str = "edgecontroller") -> NodeClients:
+        """The tenant's cluster, for the leader of `work`."""
         client = self.clusters.of(record.name, record.cluster)
         if isinstance(self.membership, Alone):
             return client
-        return FencedClient(client, leads(self.store, partial(self.membership.fence, f"edgecontroller/{record.name}")))
+        return FencedClient(client, leads(self.store, partial(self.membership.fence, f"{work}/{record.name}")))
 
     async def cluster_of(self, tenant: TenantId) -> KubeClient | None:
         """None: it has the embedded API."""
@@ -298,6 +299,14 @@ class Cloud:
                 ),
                 limits=lambda tenant: self.usage.of(tenant).limits,
                 cluster_client=self.edge_cluster,
+                member=self.membership,
+            ),
+            DeviceController(
+                self.store,
+                self.registries.fenced("devicecontroller"),
+                self.tenants,
+                grace=self.config.node_monitor_grace_period,
+                cluster_client=partial(self.edge_cluster, work="devicecontroller"),
                 member=self.membership,
             ),
             ControllersModule(

@@ -162,7 +162,8 @@ class TenantEdgeController:
         prefix = keys.edges(self._state.tenant)
 
         def is_report(key: str) -> bool:
-            return _parts(key.removeprefix(prefix))[1] == "reported"
+            _, kind, rest = _parts(key.removeprefix(prefix))
+            return kind == "reported" and not rest.startswith("devices/")  # those are the DeviceController's
 
         async with aclosing(reflect(self._state.store, prefix, wanted=is_report)) as changes:
             async for values, changed in changes:

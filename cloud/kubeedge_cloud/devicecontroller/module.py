@@ -1,0 +1,81 @@
+"""Module "devicecontroller": a TenantDeviceController for every tenant whose leader this process is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
+
+from kubeedge.api.client import KubeClient
+from kubeedge.api.devices import DEVICES
+from kubeedge.api.names import TenantId
+from kubeedge.errors import KubeEdgeError
+from kubeedge.store.model import Store
+from kubeedge_cloud.devicecontroller.driver import TenantDeviceController
+from kubeedge_cloud.processes.membership import Alone, Membership, led
+from kubeedge_cloud.tenants.each import for_each_tenant
+from kubeedge_cloud.tenants.manager import TenantManager
+from kubeedge_cloud.tenants.model import TenantRecord
+
+_LOOK = 30.0  # seconds between two looks whether a cluster has the CustomResourceDefinitions
+
+
+class DeviceController:
+    """`cluster_client` gives the API of a tenant's own cluster, in which devices are served once cloud/crds is applied there."""
+
+    name = "devicecontroller"
+
+    def __init__(
+        self,
+        store: Store,
+        client_for: Callable[[TenantId], KubeClient],
+        tenants: TenantManager,
+        *,
+        grace: float,
+        cluster_client: Callable[[TenantRecord], KubeClient] | None = None,
+        member: Membership | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """`grace`: seconds from the loss of a node's channel until its devices are unknown."""
+        self._store, self._client_for, self._tenants = store, client_for, tenants
+        self._cluster_client = cluster_client
+        self._grace = grace
+        self._member = member or Alone()
+        self._wall = wall
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Serves tenants as they come and go, and stands by for those that another process leads."""
+        await for_each_tenant(self._tenants, self._serve, ready, what="devicecontroller")
+
+    async def _serve(self, record: TenantRecord, serving: asyncio.Event) -> None:
+        work = f"devicecontroller/{record.name}"
+
+        async def run(ready: asyncio.Event) -> None:
+            client: KubeClient = self._client_for(record.name)
+            if record.cluster and self._cluster_client is not None:
+                client = self._cluster_client(record)
+                ready.set()  # the others must not wait for a cluster in which somebody may never want devices
+                await _served(client)
+            await TenantDeviceController(
+                record.name,
+                self._store,
+                client,
+                self._tenants,
+                grace=self._grace,
+                fence=partial(self._member.fence, work),
+                wall=self._wall,
+            ).run(ready)
+
+        await led(self._member, work, run, serving)
+
+
+async def _served(client: KubeClient) -> None:
+    """Until the API has devices."""
+    while True:
+        try:
+            if DEVICES in await client.resources():
+                return
+        except (KubeEdgeError, OSError):
+            pass  # it comes back
+        await asyncio.sleep(_LOOK)

@@ -1,0 +1,220 @@
+"""The DeviceController beside the EdgeController, in a cloud in memory on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kubeedge.api import keys
+from kubeedge.api.devices import DEVICEMODELS, DEVICES
+from kubeedge.api.names import NodeName, Object
+from kubeedge.apiserver.devices import ROWS
+from kubeedge.errors import NotFound
+from kubeedge_cloud.devicecontroller.core import FINALIZER
+from kubeedge_cloud.devicecontroller.module import DeviceController
+from tests.unit.controllers.world import GRACE, TENANT, World, in_world
+
+MODEL: Object = {
+    "metadata": {"name": "thermostat"},
+    "spec": {
+        "protocol": "virtual",
+        "properties": [
+            {"name": "temperature", "type": "FLOAT", "accessMode": "ReadOnly"},
+            {"name": "target", "type": "INT", "accessMode": "ReadWrite", "minimum": "5", "maximum": "30"},
+        ],
+    },
+}
+
+
+def device(target: str = "20", node: str = "edge1") -> Object:
+    return {
+        "metadata": {"name": "hall"},
+        "spec": {
+            "deviceModelRef": {"name": "thermostat"},
+            "nodeName": node,
+            "protocol": {"protocolName": "virtual", "configData": {"address": 7}},
+            "properties": [{"name": "target", "desired": {"value": target}}],
+        },
+    }
+
+
+@contextlib.asynccontextmanager
+async def cloud(world: World) -> AsyncIterator[None]:
+    served = world.api().served
+    if served.by_path("devices.kubeedge.io", "v1beta1", "devices") is None:
+        for row in ROWS:
+            served.register(row)
+    controller = DeviceController(world.store, world.api, world.tenants, grace=GRACE, wall=world.wall)
+    async with world.cloud():
+        ready = asyncio.Event()
+        task = asyncio.create_task(controller.run(ready))
+        try:
+            await asyncio.wait_for(ready.wait(), 5)
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def ready(world: World) -> tuple[str, str]:
+    found = await world.get(DEVICES, "hall")
+    (condition,) = found["status"]["conditions"]
+    return condition["status"], condition["reason"]
+
+
+async def report(world: World, node: str = "edge1", **more: object) -> None:
+    uid = (await world.get(DEVICES, "hall"))["metadata"]["uid"]
+    await world.agents[TENANT, NodeName(node)].report("devices/default/hall", {"uid": uid, **more})
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations("mdn")), ids="".join)
+def test_model_device_and_node_come_in_any_order(order: tuple[str, ...]) -> None:
+    @in_world
+    async def scenario(world: World) -> None:
+        async with cloud(world):
+            for what in order:
+                if what == "m":
+                    await world.api().create(DEVICEMODELS, "default", MODEL)
+                elif what == "d":
+                    await world.api().create(DEVICES, "default", device())
+                else:
+                    await world.join("edge1")
+                await world.settle(2)
+            row = (await world.desired("edge1"))["devices/default/hall"]
+            assert row["properties"]["target"]["desired"] == "20" and row["protocol"]["configData"] == {"address": 7}
+            assert await ready(world) == ("Unknown", "Pending")
+
+    scenario()
+
+
+@in_world
+async def test_reports_become_the_status_and_conditions_say_what_is_wrong(world: World) -> None:
+    async with cloud(world):
+        await world.api().create(DEVICES, "default", device())
+        await world.settle()
+        assert await ready(world) == ("False", "ModelMissing")
+        await world.api().create(DEVICEMODELS, "default", MODEL)
+        await world.settle()
+        assert await ready(world) == ("False", "NodeMissing")
+        agent = await world.join("edge1")
+        await world.settle()
+        now = int(world.wall() * 1000)
+        await report(
+            world, generation=1, state="online", seen=now, twins={"temperature": {"value": "19.5", "time": now}}
+        )
+        await world.settle()
+        assert await ready(world) == ("False", "NotApplied")
+        twins = {
+            "temperature": {"value": "19.5", "time": now},
+            "target": {"value": "20.0", "time": 5},
+            "other": {"value": "1"},
+            "third": 7,
+        }
+        await report(world, generation=1, state="online", seen=now, twins=twins)
+        await world.settle()
+        assert await ready(world) == ("True", "Ready")
+        status = (await world.get(DEVICES, "hall"))["status"]
+        assert [twin["propertyName"] for twin in status["twins"]] == ["temperature", "target"]
+        stamp = status["twins"][1]["reported"]["metadata"]["timestamp"]
+        assert int(stamp) >= now, "a node without a clock: the cloud says when"
+        await world.api().merge_patch(
+            DEVICES, "default", "hall", {"spec": {"properties": [{"name": "target", "desired": {"value": "31"}}]}}
+        )
+        await world.settle()
+        assert await ready(world) == ("False", "ValueRefused")
+        row = (await world.desired("edge1"))["devices/default/hall"]
+        assert "desired" not in row["properties"]["target"], "no node gets what the model forbids"
+        await world.api().merge_patch(
+            DEVICES, "default", "hall", {"spec": {"properties": [{"name": "target", "desired": {"value": "21"}}]}}
+        )
+        await world.settle()
+        assert await ready(world) == ("Unknown", "Pending")
+        await agent.detach()
+        await world.settle(GRACE - 2)
+        assert await ready(world) == ("Unknown", "Pending")
+        await world.settle(3)
+        assert await ready(world) == ("Unknown", "NodeOffline")
+        assert (await world.get(DEVICES, "hall"))["status"]["twins"] == status["twins"], "the last value stays"
+        await agent.attach()
+        await world.settle()
+        assert await ready(world) == ("Unknown", "Pending")
+
+
+@in_world
+async def test_a_deletion_waits_for_the_edge_and_not_for_a_node_that_was_removed(world: World) -> None:
+    async with cloud(world):
+        await world.join("edge1")
+        for _ in range(2):
+            await world.api().create(DEVICEMODELS, "default", MODEL)
+            await world.api().create(DEVICES, "default", device())
+            await world.settle()
+            assert (await world.get(DEVICES, "hall"))["metadata"]["finalizers"] == [FINALIZER]
+            await world.api().delete(DEVICES, "default", "hall")
+            await world.api().delete(DEVICEMODELS, "default", "thermostat")
+            await world.settle()
+            assert (await world.desired("edge1"))["devices/default/hall"]["deleting"] is True
+            if _ == 0:
+                await report(world, gone=True)
+            else:
+                await world.tenants.remove_node(TENANT, NodeName("edge1"))
+            await world.settle(2)
+            with pytest.raises(NotFound):
+                await world.get(DEVICES, "hall")
+            prefix = keys.edge_desired(TENANT, NodeName("edge1")) + "devices/"
+            assert (await world.store.range(prefix, keys.prefix_end(prefix))).count == 0
+
+
+@in_world
+async def test_a_device_moves_and_only_its_node_speaks_for_it(world: World) -> None:
+    async with cloud(world):
+        await world.join("edge1")
+        await world.join("edge2")
+        await world.api().create(DEVICEMODELS, "default", MODEL)
+        await world.api().create(DEVICES, "default", device())
+        await world.settle()
+        await world.api().merge_patch(DEVICES, "default", "hall", {"spec": {"nodeName": "edge2"}})
+        await world.settle()
+        assert "devices/default/hall" not in await world.desired("edge1")
+        assert "devices/default/hall" in await world.desired("edge2")
+        await report(world, generation=2, state="online", twins={"target": {"value": "20"}})
+        await world.settle()
+        assert await ready(world) == ("Unknown", "Pending"), "edge1 has it no more"
+        await report(world, "edge2", generation=2, state="online", twins={"target": {"value": "20"}})
+        await world.settle()
+        assert await ready(world) == ("True", "Ready")
+
+
+@in_world
+async def test_what_a_node_says_breaks_neither_the_device_nor_the_others(world: World) -> None:
+    async with cloud(world):
+        agent = await world.join("edge1")
+        await world.api().create(DEVICEMODELS, "default", MODEL)
+        await world.api().create(DEVICES, "default", device())
+        await world.settle()
+        prefix = keys.edge_reported(TENANT, NodeName("edge1"))
+        uid = (await world.get(DEVICES, "hall"))["metadata"]["uid"]
+        for value in (b"{", b"[1]", b'{"uid": 7}', b'{"uid": "other", "gone": true}', b"{" + b'"a":{' * 9000):
+            await world.store.put(f"{prefix}devices/default/hall", value)
+            await world.settle()
+            assert await ready(world) == ("Unknown", "Pending")
+        hostile: list[object] = [
+            7,
+            "x",
+            [],
+            {"target": {"value": 7}},
+            {"target": {"value": "x" * 70_000, "time": True}},
+        ]
+        for twins in hostile:
+            await agent.report(
+                "devices/default/hall",
+                {"uid": uid, "generation": "1", "state": ["on"], "seen": 1e99, "twins": twins, "refused": [1]},
+            )
+            await world.settle()
+            assert (await world.get(DEVICES, "hall"))["status"]["twins"] == []
+        await agent.report("devices/default/nobody", {"uid": uid, "state": "online"})
+        await world.settle()
+        assert len(await world.all(DEVICES)) == 1
