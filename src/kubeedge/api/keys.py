@@ -30,6 +30,7 @@ Edge store:
     /reported/RESOURCE/NAMESPACE/NAME             copied to /t/T/edge/N/reported/
     /sync/down                                    last sync revision of what the cloud wants (kubeedge.sync)
     /local/written/RESOURCE/NAMESPACE/NAME        the last answered write of an object (kubeedge.metaserver); never synced, as all of /local/
+    /local/devices/NAMESPACE/NAME                 reported values of a device that are not for the cloud (kubeedge.devices); likewise
 
 RESOURCE is the lower-case plural ("pods", "configmaps", "secrets", "services", "nodes", "events", "webservices", and "writes", of which NAME is the
 number in 16 digits); NAMESPACE is "_" for what has none.
@@ -48,6 +49,7 @@ DESIRED = "/desired/"
 REPORTED = "/reported/"
 LOCAL = "/local/"
 WRITTEN = f"{LOCAL}written/"
+LOCAL_DEVICES = f"{LOCAL}devices/"
 SYNC_DOWN = "/sync/down"
 TENANTS = "/tenants/"
 TENANT_NUMBERS = "/tenant-numbers/"
@@ -68,6 +70,11 @@ def desired(resource: str, namespace: str, name: str) -> str:
 def reported(resource: str, namespace: str, name: str) -> str:
     """Key in the edge store."""
     return f"{REPORTED}{resource}/{namespace or CLUSTER_SCOPE}/{name}"
+
+
+def local_device(namespace: str, name: str) -> str:
+    """Key in the edge store of what a device reports and its node keeps for itself."""
+    return f"{LOCAL_DEVICES}{namespace}/{name}"
 
 
 def split(key: str) -> tuple[str, str, str]:

@@ -1,0 +1,279 @@
+"""The twins of this node's devices. Pure: rows of the store, reports and times in; rows to write, and what changed, out.
+
+Per property there are three values, each with one writer, so that nothing is ever merged:
+
+    desired   written by the cloud     /desired/devices/NAMESPACE/NAME (kubeedge_cloud.devicecontroller.core has the format)
+    reported  written by the mapper    /reported/devices/NAMESPACE/NAME, and /local/devices/... for properties with reportToCloud false
+    observed  the desired value that the mapper says it has taken, likewise
+
+A device has one row for all its properties, and the newest value of a property is the only one: a chatty device costs one write for
+as many reports as came in the meantime.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from kubeedge.api import devices, keys, meta
+
+Key: TypeAlias = tuple[str, str]  # namespace, name
+
+STATES = ("online", "offline", "ok", "unhealthy", "unknown")
+REFRESH = 10_000  # milliseconds after which a value that has not changed is written again, for its time
+_EPOCH = 1_704_067_200_000  # milliseconds: a clock that is before 2024 was never set
+_AHEAD = 86_400_000  # milliseconds that a device's clock may be ahead of ours
+_SMALL = 512  # characters of a value that always fits
+_MAX_SIZE = 384 * 1024  # characters of all values of a device
+_MAX_REFUSED = 16  # reasons kept of one device
+
+
+@dataclass(slots=True)
+class Twin:
+    """Of one property. `time`: milliseconds since 1970 when it was reported; 0: nobody knew the time."""
+
+    reported: str | None = None
+    time: int = 0
+    observed: str | None = None
+
+
+@dataclass(slots=True)
+class Device:
+    """A device as this node has it."""
+
+    uid: str
+    generation: int = 0
+    deleting: bool = False
+    properties: dict[str, dict[str, Any]] = field(default_factory=dict)
+    protocol: str = ""
+    twins: dict[str, Twin] = field(default_factory=dict)
+    state: str = "unknown"
+    seen: int = 0  # as Twin.time, of the last report
+    refused: dict[str, str] = field(default_factory=dict)
+
+    def desired(self, name: str) -> str | None:
+        """The value that the cloud wants; None: it wants none."""
+        value = self.properties.get(name, {}).get("desired")
+        return value if isinstance(value, str) else None
+
+    def delta(self) -> dict[str, str]:
+        """Property -> desired value, of those that the device has not."""
+        found = {}
+        for name in self.properties:
+            wanted, twin = self.desired(name), self.twins.get(name)
+            if wanted is not None and (
+                twin is None or twin.reported is None or not devices.same_value(twin.reported, wanted)
+            ):
+                found[name] = wanted
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a new desired row has done."""
+
+    added: bool = False
+    removed: bool = False
+    desired: bool = False  # some desired value is another one, or new
+
+
+class Twins:
+    """All devices of the node. `dirty` has those whose rows differ from the store; the caller writes `rows` and takes them out."""
+
+    def __init__(self) -> None:
+        self.devices: dict[Key, Device] = {}
+        self.dirty: dict[Key, None] = {}
+        self._kept: dict[Key, dict[str, Any]] = {}  # rows of reports, of devices whose desired row has not come yet
+
+    def restore(self, key: Key, row: bytes) -> None:
+        """A row that `rows` gave in an earlier life; before the desired rows."""
+        value = _object(row)
+        kept = self._kept.get(key)
+        if kept is None or kept.get("uid") != value.get("uid"):
+            kept = self._kept[key] = {"twins": {}}
+        kept["twins"] |= _mapping(value.get("twins"))
+        kept |= {name: value[name] for name in ("uid", "state", "seen", "generation", "gone") if name in value}
+
+    def restored(self) -> None:
+        """All desired rows have come: reports of devices that went meanwhile are taken back."""
+        for key in self._kept:
+            self.dirty[key] = None
+        self._kept.clear()
+
+    def desire(self, key: Key, row: bytes | None) -> Change:
+        """The cloud's row of a device; None: the node has it no more."""
+        old = self.devices.get(key)
+        if row is None:
+            self.devices.pop(key, None)
+            self.dirty[key] = None
+            return Change(removed=old is not None and not old.deleting)
+        value = _object(row)
+        uid = str(_mapping(value.get("metadata")).get("uid") or "")
+        new = old if old is not None and old.uid == uid else self._fresh(key, uid)
+        added = new is not old and not value.get("deleting")
+        self.devices[key] = new
+        before = (new.generation, new.deleting)
+        was = {name: new.desired(name) for name in new.properties}
+        new.deleting = value.get("deleting") is True
+        if new.deleting:
+            self.dirty[key] = None
+            return Change(removed=not before[1])
+        new.generation = int(value.get("generation") or 0)
+        new.protocol = str(_mapping(value.get("protocol")).get("protocolName") or "")
+        properties = _mapping(value.get("properties"))
+        new.properties = {name: _mapping(prop) for name, prop in list(properties.items())[: devices.MAX_PROPERTIES]}
+        for name in new.twins.keys() - new.properties.keys():
+            del new.twins[name]
+        new.refused.clear()
+        if added or before != (new.generation, new.deleting):
+            self.dirty[key] = None
+        changed = any(
+            new.desired(name) is not None and new.desired(name) != was.get(name) for name in new.properties
+        )
+        return Change(added=added, desired=changed)
+
+    def _fresh(self, key: Key, uid: str) -> Device:
+        found = Device(uid)
+        kept = self._kept.pop(key, {})
+        if kept.get("uid") == uid:
+            found.state = str(kept.get("state") or "unknown")
+            found.seen = _milliseconds(kept.get("seen"))
+            found.generation = _milliseconds(kept.get("generation"))
+            for name, twin in kept["twins"].items():
+                if isinstance(twin, dict):
+                    value, observed = twin.get("value"), twin.get("desired")
+                    found.twins[name] = Twin(value, _milliseconds(twin.get("time")), observed)
+        return found
+
+    def report(
+        self,
+        key: Key,
+        values: Mapping[str, str | None],
+        now: int,
+        *,
+        observed: Mapping[str, str] | None = None,
+        times: Mapping[str, int] | None = None,
+    ) -> dict[str, str]:
+        """Values that a mapper has read; the result has those that were refused: property -> why.
+
+        `now`, `times`: milliseconds since 1970, of this machine and of the device. Raises KeyError for a device that this node has not.
+        """
+        device = self.devices[key]
+        if device.deleting:
+            raise KeyError(key)
+        refused: dict[str, str] = {}
+        for name, value in values.items():
+            prop = device.properties.get(name)
+            why = "is not in the DeviceModel" if prop is None else devices.refusal(prop, value) if value else ""
+            if value and not why and not _fits(device, name, value):
+                why = f"does not fit: the values of a device have {_MAX_SIZE} bytes together"
+            if why:
+                refused[name] = why
+                if len(device.refused) < _MAX_REFUSED and name not in device.refused:
+                    device.refused[name[:128]] = why
+                    self.dirty[key] = None
+                continue
+            if device.refused.pop(name, None) is not None:
+                self.dirty[key] = None
+            twin = device.twins.setdefault(name, Twin())
+            stamp = _stamp((times or {}).get(name, 0), now)
+            taken = (observed or {}).get(name)
+            if taken is not None and taken != twin.observed and len(taken) <= devices.MAX_TEXT:
+                twin.observed = taken
+                self.dirty[key] = None
+            if value is not None and (value != twin.reported or not 0 <= stamp - twin.time < REFRESH):
+                twin.reported, twin.time = value, stamp
+                self.dirty[key] = None
+        self._seen(key, device, now)
+        if device.state == "unknown":
+            device.state = "online"
+            self.dirty[key] = None
+        return refused
+
+    def set_state(self, key: Key, state: str, now: int) -> None:
+        """What a mapper says of the device, one of STATES. Raises KeyError for a device that this node has not."""
+        device = self.devices[key]
+        if device.deleting:
+            raise KeyError(key)
+        if device.state != state:
+            device.state = state
+            self.dirty[key] = None
+        self._seen(key, device, now)
+
+    def _seen(self, key: Key, device: Device, now: int) -> None:
+        stamp = _stamp(0, now)
+        if not 0 <= stamp - device.seen < REFRESH:
+            device.seen = stamp
+            self.dirty[key] = None
+
+    def rows(self, key: Key) -> dict[str, bytes | None]:
+        """Key of the store -> what is to be there; None: nothing."""
+        reported, local = keys.reported("devices", *key), keys.local_device(*key)
+        device = self.devices.get(key)
+        if device is None:
+            return {reported: None, local: None}
+        if device.deleting:
+            return {reported: meta.canonical({"uid": device.uid, "gone": True}), local: None}
+        public: dict[str, Any] = {}
+        private: dict[str, Any] = {}
+        for name, twin in device.twins.items():
+            one = {"value": twin.reported, "time": twin.time, "desired": twin.observed}
+            kept = {field: value for field, value in one.items() if value is not None}
+            hidden = device.properties.get(name, {}).get("reportToCloud") is False
+            (private if hidden else public)[name] = kept
+        report: dict[str, Any] = {
+            "uid": device.uid,
+            "generation": device.generation,
+            "state": device.state,
+            "seen": device.seen,
+            "twins": public,
+        }
+        if device.refused:
+            report["refused"] = device.refused
+        return {
+            reported: meta.canonical(report),
+            local: meta.canonical({"uid": device.uid, "twins": private}) if private else None,
+        }
+
+    def find(self, identifier: Iterable[str]) -> Key | None:
+        """A device by the levels of a topic: namespace and name, or its name alone if one device of the node has it."""
+        levels = tuple(identifier)
+        if len(levels) == 2:
+            return levels if levels in self.devices else None  # type: ignore[comparison-overlap,return-value]
+        if ("default", levels[0]) in self.devices:
+            return "default", levels[0]
+        found = [key for key in self.devices if key[1] == levels[0]]
+        return found[0] if len(found) == 1 else None
+
+
+def _fits(device: Device, name: str, value: str) -> bool:
+    """The device's row stays below what the store takes and the cloud shows."""
+    if len(value) <= _SMALL:
+        return True
+    others = (len(twin.reported or "") for other, twin in device.twins.items() if other != name)
+    return sum(others) + len(value) <= _MAX_SIZE
+
+
+def _stamp(own: int, now: int) -> int:
+    """The time that the device gives, if it can be one; else ours; 0: this machine has no clock either."""
+    if now < _EPOCH:
+        return own if own >= _EPOCH else 0
+    return own if _EPOCH <= own <= now + _AHEAD else now
+
+
+def _milliseconds(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _object(row: bytes) -> dict[str, Any]:
+    """{} for a row that is damaged."""
+    try:
+        return _mapping(json.loads(row))
+    except (ValueError, RecursionError):
+        return {}

@@ -1,0 +1,146 @@
+"""Module "devicetwins": keeps the twins of this node's devices in the store, and tells those who listen what changed.
+
+Reports are committed in groups: while one transaction is on its way to the disk the next group gathers. Whoever wants to know that a report
+is durable awaits `report`'s future; the rest waits a moment for company, so that a flood of them costs the card four writes a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from typing import Protocol
+
+from kubeedge.api import keys
+from kubeedge.devices.core import Change, Key, Twins
+from kubeedge.errors import Unavailable
+from kubeedge.store.model import Delete, Op, Put, Store
+from kubeedge.store.reflector import pages, reflect
+
+log = logging.getLogger("kubeedge.devices")
+
+_DESIRED = f"{keys.DESIRED}devices/"
+_REPORTED = f"{keys.REPORTED}devices/"
+_PAUSE = 0.25  # seconds that a report waits which nobody wants to know the durability of
+_RETRY = 1.0  # seconds, on a full disk
+_AT_ONCE = 256  # devices in one transaction
+
+
+class Listener(Protocol):
+    """Is told of changes of desired state, after the twins have them."""
+
+    def desired(self, key: Key, change: Change) -> None:
+        """The cloud has written the device's row."""
+        ...
+
+
+class DeviceTwins:
+    """`wall` gives seconds since 1970. `twins` is to be changed through the methods of this class alone."""
+
+    name = "devicetwins"
+
+    def __init__(self, store: Store, *, wall: Callable[[], float]) -> None:
+        self.twins = Twins()
+        self.listener: Listener | None = None
+        self.commits = 0  # since the start
+        self._store = store
+        self._wall = wall
+        self._writing: set[Key] = set()
+        self._waiters: list[asyncio.Future[None]] = []
+        self._wake = asyncio.Event()
+        self._later: asyncio.TimerHandle | None = None
+
+    def now(self) -> int:
+        """Milliseconds since 1970, by this machine's clock."""
+        return int(self._wall() * 1000)
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Ready when the devices are as the store has them."""
+        self.twins = Twins()
+        for prefix in (keys.LOCAL_DEVICES, _REPORTED):
+            async with aclosing(pages(self._store, prefix)) as found:
+                async for page in found:
+                    for kv in page.kvs:
+                        self.twins.restore(keys.split(kv.key)[1:], kv.value)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow(ready), name="desired devices")
+            group.create_task(self._commit(), name="twins to the store")
+
+    def report(
+        self,
+        key: Key,
+        values: Mapping[str, str | None],
+        *,
+        durable: bool,
+        observed: Mapping[str, str] | None = None,
+        times: Mapping[str, int] | None = None,
+    ) -> tuple[dict[str, str], asyncio.Future[None] | None]:
+        """(what was refused, done once the rest is on the disk; None: it is there already). Raises KeyError: no such device here."""
+        refused = self.twins.report(key, values, self.now(), observed=observed, times=times)
+        return refused, self._written(key, durable)
+
+    def set_state(self, key: Key, state: str, *, durable: bool) -> asyncio.Future[None] | None:
+        """As `report`, of the device's state."""
+        self.twins.set_state(key, state, self.now())
+        return self._written(key, durable)
+
+    def _written(self, key: Key, durable: bool) -> asyncio.Future[None] | None:
+        if key not in self.twins.dirty and key not in self._writing:
+            return None
+        loop = asyncio.get_running_loop()
+        if not durable:
+            if self._later is None:
+                self._later = loop.call_later(_PAUSE, self._wake.set)
+            return None
+        future: asyncio.Future[None] = loop.create_future()
+        self._waiters.append(future)
+        self._wake.set()
+        return future
+
+    async def _follow(self, ready: asyncio.Event) -> None:
+        async with aclosing(reflect(self._store, _DESIRED)) as changes:
+            async for values, changed in changes:
+                for row in sorted(changed):
+                    key: Key = keys.split(row)[1:]
+                    change = self.twins.desire(key, values.get(row))
+                    if self.listener is not None:
+                        self.listener.desired(key, change)
+                if not ready.is_set():
+                    self.twins.restored()
+                    ready.set()
+                if self.twins.dirty:
+                    self._wake.set()
+
+    async def _commit(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._later is not None:
+                self._later.cancel()
+                self._later = None
+            waiters, self._waiters = self._waiters, []
+            while batch := list(self.twins.dirty)[:_AT_ONCE]:
+                await self._write(batch)
+            for future in waiters:
+                if not future.done():
+                    future.set_result(None)
+
+    async def _write(self, batch: list[Key]) -> None:
+        ops: list[Op] = []
+        for key in batch:
+            for row, value in self.twins.rows(key).items():
+                ops.append(Delete(row) if value is None else Put(row, value))
+            del self.twins.dirty[key]
+        self._writing = set(batch)
+        try:
+            while True:
+                try:
+                    await self._store.txn((), ops)
+                    self.commits += 1
+                    return
+                except Unavailable as exc:
+                    log.warning("reports of devices are not kept yet: %s", exc)
+                    await asyncio.sleep(_RETRY)
+        finally:
+            self._writing = set()

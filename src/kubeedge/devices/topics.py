@@ -1,0 +1,161 @@
+"""The topics of KubeEdge's EventBus, and the JSON on them. Pure.
+
+    $hw/events/device/ID/twin/update, /twin/get, /state/update      from mappers and programs; ID is NAMESPACE/NAME or, as it was once, NAME
+    ... /result, /twin/update/delta, /twin/update/document          answers, and what the cloud wants
+    $hw/events/node/NODE/membership/get, /get/result, /updated      the devices of this node
+
+`expected` in a twin/update is the desired value that the mapper has taken: the cloud alone sets one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kubeedge.api import strict_json
+from kubeedge.api.json_bounds import JsonBounds
+from kubeedge.devices.core import STATES, Device, Key, Twin
+from kubeedge.errors import Invalid
+
+DEVICE = "$hw/events/device/"
+NODE = "$hw/events/node/"
+_OPERATIONS = ("twin/update", "twin/get", "state/update")
+_BOUNDS = JsonBounds(values=8_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Of a topic about a device: `identifier` has one or two levels, `operation` is one of those that programs ask for."""
+
+    identifier: tuple[str, ...]
+    operation: str
+
+    def topic(self, rest: str) -> str:
+        """Another topic of the same device, in the same form."""
+        return f"{DEVICE}{'/'.join(self.identifier)}/{rest}"
+
+
+def device_topic(topic: str) -> Address | None:
+    """None: it is not one that asks for something."""
+    if not topic.startswith(DEVICE):
+        return None
+    levels = topic[len(DEVICE) :].split("/")
+    identifier, operation = tuple(levels[:-2]), "/".join(levels[-2:])
+    if len(identifier) not in (1, 2) or operation not in _OPERATIONS or not all(identifier):
+        return None
+    return Address(identifier, operation)
+
+
+@dataclass(slots=True)
+class Update:
+    """What a twin/update says."""
+
+    event: str = ""
+    values: dict[str, str | None] = field(default_factory=dict)
+    observed: dict[str, str] = field(default_factory=dict)
+    times: dict[str, int] = field(default_factory=dict)
+
+
+def event_of(payload: bytes) -> dict[str, Any]:
+    """The mapping that every message is. Raises Invalid."""
+    if not payload.strip():
+        return {}
+    value = strict_json.loads(payload, what="the message", bounds=_BOUNDS)
+    if not isinstance(value, dict):
+        raise Invalid("the message is no JSON object")
+    return value
+
+
+def update(payload: bytes) -> Update:
+    """Raises Invalid with what is wrong."""
+    value = event_of(payload)
+    twins = value.get("twin")
+    if not isinstance(twins, dict):
+        raise Invalid("the message has no twin")
+    found = Update(event_id(value))
+    for name, twin in twins.items():
+        if not isinstance(twin, dict):
+            raise Invalid(f"twin {name[:128]} is no JSON object")
+        actual, expected = (_part(name, twin, part) for part in ("actual", "expected"))
+        if "value" in actual:
+            found.values[name] = _text(name, actual["value"])
+            stamp = (actual.get("metadata") or {}).get("timestamp") if isinstance(actual.get("metadata"), dict) else 0
+            if isinstance(stamp, int) and not isinstance(stamp, bool):
+                found.times[name] = stamp
+        if "value" in expected:
+            found.observed[name] = _text(name, expected["value"])
+            found.values.setdefault(name, None)
+    return found
+
+
+def _part(name: str, twin: Mapping[str, Any], part: str) -> Mapping[str, Any]:
+    value = twin.get(part)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Invalid(f"{part} of twin {name[:128]} is no JSON object")
+    return value
+
+
+def _text(name: str, value: Any) -> str:
+    """KubeEdge has values as text; numbers and truth values as JSON has them are taken, too."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    raise Invalid(f"the value of twin {name[:128]} is no text, number or truth value")
+
+
+def state(payload: bytes) -> tuple[str, str]:
+    """(event_id, state). Raises Invalid."""
+    value = event_of(payload)
+    found = value.get("state")
+    if found not in STATES:
+        raise Invalid(f"the state is none of {', '.join(STATES)}")
+    return event_id(value), str(found)
+
+
+def event_id(value: Mapping[str, Any]) -> str:
+    """The id by which the sender knows the answer."""
+    return str(value.get("event_id") or "")[:128]
+
+
+def answer(event: str, now: int, **more: Any) -> bytes:
+    """`now`: milliseconds since 1970."""
+    return json.dumps({"event_id": event, "timestamp": now, **more}, separators=(",", ":")).encode()
+
+
+def failure(event: str, now: int, code: int, reason: str) -> bytes:
+    """400: the message; 404: the device."""
+    return answer(event, now, code=code, reason=reason[:1000])
+
+
+def twin(device: Device, names: Iterable[str] | None = None) -> dict[str, Any]:
+    """The twins of a device as programs get them; `names`: of these properties only."""
+    found: dict[str, Any] = {}
+    for name in device.properties if names is None else names:
+        prop = device.properties.get(name)
+        if prop is None:
+            continue
+        have = device.twins.get(name, Twin())
+        one: dict[str, Any] = {"metadata": {"type": str(prop.get("type") or "STRING").lower()}, "optional": False}
+        if (wanted := device.desired(name)) is not None:
+            one["expected"] = {"value": wanted}
+        if have.reported is not None:
+            one["actual"] = {"value": have.reported, "metadata": {"timestamp": have.time}}
+        found[name] = one
+    return found
+
+
+def described(key: Key, device: Device) -> dict[str, Any]:
+    """A device in the lists of a node's devices."""
+    return {
+        "id": "/".join(key),
+        "name": key[1],
+        "namespace": key[0],
+        "state": device.state,
+        "last_online": device.seen,
+        "twin": twin(device),
+    }
