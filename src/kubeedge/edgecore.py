@@ -2,7 +2,7 @@
 
     store
     certificates, kubebus, networkwatch
-    appengine, mesh, servicetable, publishing, metrics, edgewrites, metaserver, conditions, control
+    appengine, mesh, servicetable, publishing, metrics, edgewrites, metaserver, devicetwins, eventbus, conditions, control
     edgehub (sync in both directions)
 
 In this order, and stopped in the reverse one. Pods start from the local store alone, so AppEngine needs nothing of EdgeHub: the channel
@@ -124,6 +124,8 @@ class Agent:
             workloads.append(self._metrics_server(parts.config.metrics.listen))
         if on.metaserver.enable:
             workloads += self._metaserver()
+        if on.devices.enable:
+            workloads += self._devices()
         workloads += [self._conditions(), self._control()]
         return [level for level in (network, workloads, channel) if level]
 
@@ -345,6 +347,15 @@ class Agent:
             gateway = Gateway(connect)
         parts.api = MetaServer(parts.store, settings, kubelet.connect, wall=time.time, gateway=gateway)
         return [parts.writes, parts.api]
+
+    def _devices(self) -> list[Module]:
+        from kubeedge.config.forms import loopback_endpoint
+        from kubeedge.devices.eventbus import EventBus
+        from kubeedge.devices.module import DeviceTwins
+
+        address, port = loopback_endpoint(self.parts.config.modules.devices.mqtt)
+        twins = DeviceTwins(self.parts.store, wall=time.time)
+        return [twins, EventBus(twins, self.parts.credentials.node, address, port)]
 
     def _conditions(self) -> Module:
         from kubeedge.conditions.module import ConditionReporter

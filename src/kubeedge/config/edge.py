@@ -267,6 +267,18 @@ class MeshConfig:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicesConfig:
+    """`modules.devices`: the devices of this node (docs/guide/devices.md)."""
+
+    enable: bool = setting(False, "devices of this node: their twins, and an MQTT broker for mappers and programs")
+    mqtt: str = setting(
+        "127.0.0.1:1883",
+        "where the broker listens: a loopback address, as every program that reaches it may use every device",
+        form=forms.loopback_endpoint,
+    )
+
+
 @renamed({"webservices": "publishing"})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeModules:
@@ -281,6 +293,7 @@ class EdgeModules:
     publishing: PublishingModuleConfig = section(PublishingModuleConfig())
     metaserver: MetaServerConfig = section(MetaServerConfig())
     mesh: MeshConfig = section(MeshConfig())
+    devices: DevicesConfig = section(DevicesConfig())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

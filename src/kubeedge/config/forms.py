@@ -161,3 +161,11 @@ def ip_endpoint(text: str) -> tuple[str, int]:
     host_, port = endpoint(text)
     address(host_)
     return host_, port
+
+
+def loopback_endpoint(text: str) -> tuple[str, int]:
+    """As ip_endpoint, of this machine alone."""
+    host_, port = ip_endpoint(text)
+    if not ipaddress.ip_address(host_).is_loopback:
+        raise ValueError("must be a loopback address, such as 127.0.0.1:1883")
+    return host_, port

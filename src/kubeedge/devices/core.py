@@ -129,9 +129,7 @@ class Twins:
         new.refused.clear()
         if added or before != (new.generation, new.deleting):
             self.dirty[key] = None
-        changed = any(
-            new.desired(name) is not None and new.desired(name) != was.get(name) for name in new.properties
-        )
+        changed = any(new.desired(name) is not None and new.desired(name) != was.get(name) for name in new.properties)
         return Change(added=added, desired=changed)
 
     def _fresh(self, key: Key, uid: str) -> Device:
@@ -241,7 +239,8 @@ class Twins:
         """A device by the levels of a topic: namespace and name, or its name alone if one device of the node has it."""
         levels = tuple(identifier)
         if len(levels) == 2:
-            return levels if levels in self.devices else None  # type: ignore[comparison-overlap,return-value]
+            key = (levels[0], levels[1])
+            return key if key in self.devices else None
         if ("default", levels[0]) in self.devices:
             return "default", levels[0]
         found = [key for key in self.devices if key[1] == levels[0]]

@@ -165,7 +165,11 @@ def test_no_topic_breaks_them_either(rest: str) -> None:
 
 def test_devices_have_one_or_two_levels() -> None:
     found = topics.device_topic("$hw/events/device/default/hall/twin/update")
-    assert found is not None and found.identifier == HALL and found.topic("twin/get") == "$hw/events/device/default/hall/twin/get"
+    assert (
+        found is not None
+        and found.identifier == HALL
+        and found.topic("twin/get") == "$hw/events/device/default/hall/twin/get"
+    )
     found = topics.device_topic("$hw/events/device/hall/state/update")
     assert found is not None and found.identifier == ("hall",)
     assert topics.device_topic("$hw/events/device/hall/twin/update/result") is None

@@ -9,6 +9,7 @@ from pathlib import Path
 from kubeedge import edgecore
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.config.edge import (
+    DevicesConfig,
     EdgeConfig,
     EdgeModules,
     MeshConfig,
@@ -42,7 +43,9 @@ def levels(root: Path) -> list[list[str]]:
     """The names of the modules of an agent in which everything is switched on."""
     config = EdgeConfig(
         paths=at_root(root),
-        modules=EdgeModules(metaserver=MetaServerConfig(enable=True), mesh=MeshConfig(enable=True)),
+        modules=EdgeModules(
+            metaserver=MetaServerConfig(enable=True), mesh=MeshConfig(enable=True), devices=DevicesConfig(enable=True)
+        ),
         metrics=MetricsConfig(listen="127.0.0.1:10081"),
     )
 

@@ -1,0 +1,138 @@
+"""Module "eventbus": KubeEdge's topics about devices, on the embedded MQTT broker.
+
+Lives elsewhere: the twins and the disk (module.py); what is in a message (topics.py); the broker (kubeedge.mqtt).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from kubeedge.devices import topics
+from kubeedge.devices.core import Change, Key
+from kubeedge.devices.module import DeviceTwins
+from kubeedge.errors import Invalid
+from kubeedge.mqtt.codec import Publish
+from kubeedge.mqtt.core import Broker
+from kubeedge.mqtt.driver import MqttServer
+
+
+class EventBus:
+    """Messages of programs go into the twins before they are acknowledged; changes of desired state go out as twin/update/delta."""
+
+    name = "eventbus"
+
+    def __init__(self, twins: DeviceTwins, node: str, address: str, port: int) -> None:
+        self.port = port  # 0: any; the real one once it is ready
+        self._twins = twins
+        self._node = node
+        self._address = address
+        self._server = MqttServer(Broker(), self._received)
+        twins.listener = self
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Serves MQTT until it is cancelled. Raises OSError when the port is taken."""
+
+        def listening(port: int) -> None:
+            self.port = port
+            ready.set()
+
+        await self._server.serve(self._address, self.port, listening)
+
+    # From the cloud
+
+    def desired(self, key: Key, change: Change) -> None:
+        """The twins have a new desired row."""
+        device = self._twins.twins.devices.get(key)
+        now = self._twins.now()
+        if change.added and device is not None:
+            self._membership(now, added_devices=[topics.described(key, device)])
+        if change.removed:
+            self._membership(now, removed_devices=[{"id": "/".join(key), "namespace": key[0], "name": key[1]}])
+        if change.desired and device is not None:
+            self._delta(key)
+
+    def _membership(self, now: int, **changed: Any) -> None:
+        self._publish(f"{topics.NODE}{self._node}/membership/updated", topics.answer("", now, **changed))
+
+    def _delta(self, key: Key) -> None:
+        device = self._twins.twins.devices[key]
+        if not (delta := device.delta()):
+            return
+        payload = topics.answer("", self._twins.now(), twin=topics.twin(device, delta), delta=delta)
+        self._publish(f"{topics.DEVICE}{'/'.join(key)}/twin/update/delta", payload)
+        if self._twins.twins.find([key[1]]) == key:  # programs of the time when an id had one level
+            self._publish(f"{topics.DEVICE}{key[1]}/twin/update/delta", payload)
+
+    # From programs
+
+    def _received(self, message: Publish) -> asyncio.Future[None] | None:
+        if (at := topics.device_topic(message.topic)) is not None:
+            try:
+                return self._asked(at, message)
+            except Invalid as exc:
+                event = _event(message.payload)
+                self._publish(
+                    at.topic(f"{at.operation}/result"), topics.failure(event, self._twins.now(), 400, str(exc))
+                )
+            except KeyError:
+                event, why = _event(message.payload), f"this node has no device {'/'.join(at.identifier)[:300]}"
+                self._publish(at.topic(f"{at.operation}/result"), topics.failure(event, self._twins.now(), 404, why))
+        elif message.topic == f"{topics.NODE}{self._node}/membership/get":
+            devices = [topics.described(key, device) for key, device in self._twins.twins.devices.items()]
+            payload = topics.answer(_event(message.payload), self._twins.now(), devices=devices)
+            self._publish(f"{message.topic}/result", payload)
+        return None
+
+    def _asked(self, at: topics.Address, message: Publish) -> asyncio.Future[None] | None:
+        """Raises Invalid, KeyError."""
+        key = self._twins.twins.find(at.identifier)
+        if key is None:
+            raise KeyError(at.identifier)
+        match at.operation:
+            case "twin/get":
+                event = topics.event_id(topics.event_of(message.payload))
+                twin = topics.twin(self._twins.twins.devices[key])
+                self._publish(at.topic("twin/get/result"), topics.answer(event, self._twins.now(), twin=twin))
+                return None
+            case "state/update":
+                event, state = topics.state(message.payload)
+                future = self._twins.set_state(key, state, durable=message.qos > 0)
+                device = {"name": key[1], "state": state, "lastOnlineTime": self._twins.twins.devices[key].seen}
+                answer = topics.answer(event, self._twins.now(), device=device)
+                self._publish(at.topic("state/update/result"), answer)
+                return future
+        return self._updated(key, at, message)
+
+    def _updated(self, key: Key, at: topics.Address, message: Publish) -> asyncio.Future[None] | None:
+        update = topics.update(message.payload)
+        device = self._twins.twins.devices[key]
+        before = topics.twin(device, update.values)
+        refused, future = self._twins.report(
+            key, update.values, durable=message.qos > 0, observed=update.observed, times=update.times
+        )
+        now, after = self._twins.now(), topics.twin(device, update.values)
+        if refused:
+            why = "; ".join(f"{name[:128]} {text}" for name, text in list(refused.items())[:8])
+            self._publish(at.topic("twin/update/result"), topics.failure(update.event, now, 400, why))
+        else:
+            self._publish(at.topic("twin/update/result"), topics.answer(update.event, now, twin=after))
+        changed = {
+            name: {"last": before[name], "current": after[name]} for name in after if after[name] != before[name]
+        }
+        if changed:
+            self._publish(at.topic("twin/update/document"), topics.answer(update.event, now, twin=changed))
+        if any(name in update.values for name in device.delta()):
+            self._delta(key)
+        return future
+
+    def _publish(self, topic: str, payload: bytes) -> None:
+        self._server.publish(topic, payload)
+
+
+def _event(payload: bytes) -> str:
+    """The id of a message that may be wrong in all else."""
+    try:
+        return topics.event_id(topics.event_of(payload))
+    except Invalid:
+        return ""

@@ -1,0 +1,276 @@
+"""The broker's sessions, subscriptions and retained messages. Pure: packets and times in; what is to be sent is in each session.
+
+A session is a queue of messages for one client: bounded in number and bytes, and when it is full the oldest message goes, as it is the one
+that a newer one has most likely replaced. Messages of QoS 1 stay until the client has acknowledged them, over a broken connection too, as
+long as the session lives. Sessions and retained messages live as long as the process.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from kubeedge.mqtt import codec
+from kubeedge.mqtt.codec import Connect, Publish, Subscription
+
+_FOREVER = 0xFFFFFFFF  # the expiry of a session that has none
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one broker; of one session where it says so."""
+
+    sessions: int = 256  # connected ones and those that wait for their clients
+    filters: int = 512  # of a session
+    queued: int = 1000  # messages of a session
+    queued_bytes: int = 1024 * 1024  # of a session
+    all_queued_bytes: int = 4 * 1024 * 1024  # of all sessions together
+    retained: int = 1024  # messages
+    retained_bytes: int = 2 * 1024 * 1024
+    in_flight: int = 32  # messages of QoS 1 that a client has not acknowledged
+
+
+@dataclass(slots=True)
+class Session:
+    """What a client has here. `dropped` counts messages for which there was no room."""
+
+    client_id: str
+    version: int = codec.V5
+    connected: bool = False
+    expiry: int = 0  # seconds after the end of the connection
+    expires_at: float = 0.0  # while it is not connected
+    will: Publish | None = None
+    filters: dict[str, Subscription] = field(default_factory=dict)
+    queue: deque[Publish] = field(default_factory=deque)
+    queued_bytes: int = 0
+    in_flight: dict[int, Publish] = field(default_factory=dict)
+    receive_max: int = 32
+    max_packet: int = 0
+    dropped: int = 0
+    _next_id: int = 0
+
+    def take(self) -> Publish | None:
+        """The next message that may be sent now; None: there is none, or the client has to acknowledge others first."""
+        if not self.queue or (self.queue[0].qos and len(self.in_flight) >= self.receive_max):
+            return None
+        message = self.queue.popleft()
+        self.queued_bytes -= _size(message)
+        if not message.qos:
+            return message
+        while True:
+            self._next_id = self._next_id % 65535 + 1
+            if self._next_id not in self.in_flight:
+                break
+        message = Publish(message.topic, message.payload, 1, message.retain, message.dup, self._next_id)
+        self.in_flight[self._next_id] = message
+        return message
+
+    def acknowledged(self, packet_id: int) -> None:
+        """The client has that message."""
+        self.in_flight.pop(packet_id, None)
+
+    def again(self) -> None:
+        """A new connection: what was not acknowledged is sent again, before all else and in its order."""
+        for message in reversed(self.in_flight.values()):
+            self.queue.appendleft(Publish(message.topic, message.payload, 1, message.retain, True))
+            self.queued_bytes += _size(message)
+        self.in_flight.clear()
+
+
+def _size(message: Publish) -> int:
+    return len(message.topic) + len(message.payload) + 64
+
+
+def matches(filter_: str, topic: str) -> bool:
+    """Wildcards at the beginning do not reach topics that begin with "$"."""
+    wanted, levels = filter_.split("/"), topic.split("/")
+    if topic.startswith("$") and wanted[0] in ("+", "#"):
+        return False
+    for index, level in enumerate(wanted):
+        if level == "#":
+            return True
+        if index >= len(levels) or (level != "+" and level != levels[index]):
+            return False
+    return len(wanted) == len(levels)
+
+
+class Broker:
+    """All sessions. The names of `woken` sessions have something new to be sent; the caller empties it."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.sessions: dict[str, Session] = {}
+        self.retained: dict[str, Publish] = {}
+        self.woken: set[str] = set()
+        self.wills: list[Publish] = []  # of connections that others have taken over; the caller publishes them
+        self._exact: dict[str, dict[str, None]] = {}  # filter without wildcards -> clients
+        self._wild: dict[str, dict[str, None]] = {}
+        self._queued_bytes = 0
+        self._retained_bytes = 0
+
+    # Sessions
+
+    def connect(self, packet: Connect, now: float) -> tuple[Session, bool] | None:
+        """(session, whether it was there); None: there are too many. A session that is connected is taken over."""
+        self.expire(now)
+        old = self.sessions.get(packet.client_id)
+        if old is not None and old.connected and old.will is not None:
+            self.wills.append(old.will)
+        if old is not None and packet.clean:
+            self._remove(old)
+            old = None
+        if old is None:
+            if len(self.sessions) >= self.limits.sessions and not self._make_room():
+                return None
+            old = self.sessions[packet.client_id] = Session(packet.client_id)
+            present = False
+        else:
+            present = True
+            before = old.queued_bytes
+            old.again()
+            self._queued_bytes += old.queued_bytes - before
+        old.version, old.connected = packet.version, True
+        old.expiry, old.will = packet.expiry, packet.will
+        old.receive_max = min(packet.receive_max, self.limits.in_flight)
+        old.max_packet = packet.max_packet
+        return old, present
+
+    def _make_room(self) -> bool:
+        """The session that waits for its client the longest goes."""
+        waiting = [session for session in self.sessions.values() if not session.connected]
+        if not waiting:
+            return False
+        self._remove(min(waiting, key=lambda session: session.expires_at))
+        return True
+
+    def closed(self, session: Session, now: float, *, with_will: bool, expiry: int | None = None) -> Publish | None:
+        """Its connection has ended; the will that is to be published."""
+        session.connected = False
+        will, session.will = session.will if with_will else None, None
+        if expiry is not None and session.expiry:  # a session that ends with its connection cannot be prolonged
+            session.expiry = expiry
+        if session.expiry:
+            session.expires_at = float("inf") if session.expiry >= _FOREVER else now + session.expiry
+        elif self.sessions.get(session.client_id) is session:
+            self._remove(session)
+        return will
+
+    def expire(self, now: float) -> None:
+        """Sessions whose clients have been away for too long go."""
+        for session in [s for s in self.sessions.values() if not s.connected and s.expires_at <= now]:
+            self._remove(session)
+
+    def _remove(self, session: Session) -> None:
+        for filter_ in list(session.filters):
+            self.unsubscribe(session, filter_)
+        self._queued_bytes -= session.queued_bytes
+        session.queue.clear()
+        session.queued_bytes = 0
+        self.sessions.pop(session.client_id, None)
+
+    # Subscriptions
+
+    def subscribe(self, session: Session, wanted: Iterable[Subscription]) -> list[int]:
+        """The codes of a SUBACK; retained messages are queued."""
+        codes = []
+        for one in wanted:
+            if one.filter.startswith("$share/"):
+                codes.append(codec.NO_SHARED)
+            elif not codec.is_filter(one.filter):
+                codes.append(codec.BAD_FILTER)
+            elif one.filter not in session.filters and len(session.filters) >= self.limits.filters:
+                codes.append(codec.QUOTA)
+            else:
+                new = one.filter not in session.filters
+                session.filters[one.filter] = one
+                self._index(one.filter).setdefault(one.filter, {})[session.client_id] = None
+                codes.append(min(one.qos, 1))
+                if one.retained == 0 or (one.retained == 1 and new):
+                    self._send_retained(session, one)
+        return codes
+
+    def _index(self, filter_: str) -> dict[str, dict[str, None]]:
+        return self._wild if "+" in filter_ or "#" in filter_ else self._exact
+
+    def _send_retained(self, session: Session, one: Subscription) -> None:
+        for topic, message in self.retained.items():
+            if matches(one.filter, topic):
+                self._enqueue(session, Publish(topic, message.payload, min(message.qos, one.qos, 1), True))
+
+    def unsubscribe(self, session: Session, filter_: str) -> bool:
+        """False: there was no such subscription."""
+        if session.filters.pop(filter_, None) is None:
+            return False
+        index = self._index(filter_)
+        if clients := index.get(filter_):
+            clients.pop(session.client_id, None)
+            if not clients:
+                del index[filter_]
+        return True
+
+    # Messages
+
+    def publish(self, message: Publish, sender: str = "") -> None:
+        """To everybody who wants it, once each. `sender`: the client that sent it; "": we ourselves."""
+        if message.retain:
+            self._retain(message)
+        best: dict[str, Subscription] = {}
+        for client, one in self._subscribers(message.topic):
+            if one.no_local and client == sender:
+                continue
+            if client not in best or best[client].qos < one.qos:
+                best[client] = one
+        for client, one in best.items():
+            retain = message.retain and one.as_published
+            copy = Publish(message.topic, message.payload, min(message.qos, one.qos, 1), retain)
+            self._enqueue(self.sessions[client], copy)
+
+    def _subscribers(self, topic: str) -> Iterator[tuple[str, Subscription]]:
+        for client in self._exact.get(topic, ()):
+            yield client, self.sessions[client].filters[topic]
+        for filter_, clients in self._wild.items():
+            if matches(filter_, topic):
+                for client in clients:
+                    yield client, self.sessions[client].filters[filter_]
+
+    def _retain(self, message: Publish) -> None:
+        old = self.retained.pop(message.topic, None)
+        if old is not None:
+            self._retained_bytes -= _size(old)
+        if not message.payload:
+            return
+        self._retained_bytes += _size(message)
+        self.retained[message.topic] = message
+        while len(self.retained) > self.limits.retained or self._retained_bytes > self.limits.retained_bytes:
+            oldest = self.retained.pop(next(iter(self.retained)))
+            self._retained_bytes -= _size(oldest)
+
+    def _enqueue(self, session: Session, message: Publish) -> None:
+        size, limits = _size(message), self.limits
+        if session.max_packet and size > session.max_packet:
+            session.dropped += 1
+            return
+        if not session.connected and not message.qos:
+            return  # nobody is there, and QoS 0 promises nothing
+        session.queue.append(message)
+        session.queued_bytes += size
+        self._queued_bytes += size
+        while len(session.queue) > limits.queued or session.queued_bytes > limits.queued_bytes:
+            self._drop_oldest(session)
+        if self._queued_bytes > limits.all_queued_bytes:
+            self._drop_oldest(max(self.sessions.values(), key=lambda one: one.queued_bytes))
+        self.woken.add(session.client_id)
+
+    def _drop_oldest(self, session: Session) -> None:
+        oldest = session.queue.popleft()
+        session.queued_bytes -= _size(oldest)
+        self._queued_bytes -= _size(oldest)
+        session.dropped += 1
+
+    def take(self, session: Session) -> Publish | None:
+        """The session's next message, out of its queue (Session.take)."""
+        before = session.queued_bytes
+        message = session.take()
+        self._queued_bytes += session.queued_bytes - before
+        return message

@@ -1,0 +1,251 @@
+"""The broker's connections: one task reads, one acknowledges in the order of arrival, one sends what the session has.
+
+A message is acknowledged when `handle` says so: for what goes into the store, when it is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeAlias
+
+from kubeedge.kit.tasks import TaskSet
+from kubeedge.mqtt import codec
+from kubeedge.mqtt.codec import (
+    Connect,
+    Decoder,
+    Disconnect,
+    MqttError,
+    Pingreq,
+    Puback,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+)
+from kubeedge.mqtt.core import Broker, Session
+
+log = logging.getLogger("kubeedge.mqtt")
+
+_CONNECT = 10.0  # seconds in which a client says who it is
+_READ = 64 * 1024  # bytes at once
+_WRITE_BUFFER = 64 * 1024  # bytes that may wait for a client, besides its queue
+_STALLED = 60.0  # seconds after which a client that reads nothing is cut off
+_CONNECTIONS = 320  # sessions and some that have not said who they are
+
+#: takes a message of a client in; the future is done when it may be acknowledged, None: at once
+Handle: TypeAlias = Callable[[Publish], "asyncio.Future[None] | None"]
+
+
+class MqttServer:
+    """`handle` gets every message of every client."""
+
+    def __init__(self, broker: Broker, handle: Handle) -> None:
+        self.broker = broker
+        self._handle = handle
+        self._connections: dict[str, _Connection] = {}
+        self._count = 0
+        self._tasks = TaskSet("MQTT clients")
+
+    async def serve(self, address: str, port: int, ready: Callable[[int], None]) -> None:
+        """Until it is cancelled; `ready` gets the port. Raises OSError when the port is taken."""
+        self._tasks = TaskSet("MQTT clients")
+        server = await asyncio.start_server(self._accepted, address, port)
+        try:
+            ready(server.sockets[0].getsockname()[1])
+            await asyncio.get_running_loop().create_future()
+        finally:
+            server.close()
+            await self._tasks.aclose()
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
+        """A message of our own."""
+        self.broker.publish(Publish(topic, payload, qos, retain))
+        self.wake()
+
+    def wake(self) -> None:
+        """Send what the broker has for connected clients."""
+        woken, self.broker.woken = self.broker.woken, set()
+        for client in woken:
+            if (connection := self._connections.get(client)) is not None:
+                connection.wake.set()
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._count >= _CONNECTIONS:
+            writer.close()
+            return
+        self._tasks.start(self._serve(reader, writer), name="MQTT client")
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._count += 1
+        writer.transport.set_write_buffer_limits(high=_WRITE_BUFFER)
+        try:
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                await _Connection(self, reader, writer).run()
+        finally:
+            self._count -= 1
+            writer.transport.abort()
+
+    def enter(self, connection: _Connection, session: Session) -> None:
+        """The client is known. Another connection of its is cut off, and its will is done."""
+        if (old := self._connections.get(session.client_id)) is not None:
+            old.end(codec.TAKEN_OVER)
+        self._connections[session.client_id] = connection
+        wills, self.broker.wills = self.broker.wills, []
+        for will in wills:
+            self.received(will, "")
+
+    def leave(self, connection: _Connection, session: Session, *, with_will: bool, expiry: int | None) -> None:
+        """Its connection has ended. One that was taken over has no session any more."""
+        if self._connections.get(session.client_id) is not connection:
+            return
+        del self._connections[session.client_id]
+        now = asyncio.get_running_loop().time()
+        if (will := self.broker.closed(session, now, with_will=with_will, expiry=expiry)) is not None:
+            self.received(will, "")
+
+    def received(self, message: Publish, sender: str) -> asyncio.Future[None] | None:
+        """A message of a client; as Handle."""
+        self.broker.publish(message, sender)
+        future = self._handle(message)  # whose answers come after it
+        self.wake()
+        return future
+
+
+class _Connection:
+    def __init__(self, server: MqttServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._server, self._reader, self._writer = server, reader, writer
+        self._decoder = Decoder()
+        self._session: Session | None = None
+        self.wake = asyncio.Event()
+        self._acks: asyncio.Queue[tuple[int, asyncio.Future[None] | None]] = asyncio.Queue(codec.RECEIVE_MAX)
+        self._bye: Disconnect | None = None
+        self._helpers: list[asyncio.Task[None]] = []
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.timeout(_CONNECT):
+                packets = await self._read()
+                while not packets:
+                    packets = await self._read()
+                connect = packets.pop(0)
+                if not isinstance(connect, Connect) or not await self._connected(connect):
+                    return
+            await self._converse(connect, packets)
+        except MqttError as exc:
+            log.info("client %s: %s", self._session.client_id if self._session else "?", exc)
+            if self._session is not None:
+                self.end(exc.code)
+            else:
+                self._writer.write(codec.refusal(self._decoder.version, exc.code))
+        finally:
+            if self._session is not None:
+                with_will = self._bye is None or self._bye.with_will
+                expiry = self._bye.expiry if self._bye is not None else None
+                self._server.leave(self, self._session, with_will=with_will, expiry=expiry)
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._writer.drain()
+                    self._writer.close()
+                    await self._writer.wait_closed()
+
+    async def _read(self) -> list[codec.Packet]:
+        data = await self._reader.read(_READ)
+        if not data:
+            raise ConnectionResetError
+        return self._decoder.feed(data)
+
+    async def _connected(self, packet: Connect) -> bool:
+        assigned = "" if packet.client_id else f"auto-{secrets.token_hex(8)}"
+        if assigned:
+            packet = replace(packet, client_id=assigned)
+        found = self._server.broker.connect(packet, asyncio.get_running_loop().time())
+        if found is None:
+            self._writer.write(codec.refusal(packet.version, codec.QUOTA))
+            return False
+        session, present = found
+        self._server.enter(self, session)
+        self._session = session
+        self._writer.write(codec.connack(packet.version, present, assigned=assigned))
+        self.wake.set()
+        return True
+
+    async def _converse(self, connect: Connect, packets: list[codec.Packet]) -> None:
+        limit = connect.keepalive * 1.5 or None
+        self._helpers = [asyncio.create_task(self._acknowledge()), asyncio.create_task(self._send())]
+        try:
+            while True:
+                for packet in packets:
+                    await self._take(packet)
+                    if self._bye is not None:
+                        return
+                try:
+                    async with asyncio.timeout(limit):
+                        packets = await self._read()
+                except TimeoutError:
+                    self.end(codec.KEEPALIVE)
+                    return
+                await self._drain()
+        finally:
+            for task in self._helpers:
+                task.cancel()
+            await asyncio.gather(*self._helpers, return_exceptions=True)
+
+    async def _take(self, packet: codec.Packet) -> None:
+        assert self._session is not None
+        session, broker, version = self._session, self._server.broker, self._decoder.version
+        match packet:
+            case Publish():
+                future = self._server.received(packet, session.client_id)
+                if packet.qos:
+                    await self._acks.put((packet.packet_id, future))  # waits when the client has too many in flight
+            case Puback():
+                session.acknowledged(packet.packet_id)
+                self.wake.set()
+            case Subscribe():
+                codes = broker.subscribe(session, packet.filters)
+                self._writer.write(codec.suback(version, packet.packet_id, codes))
+                self._server.wake()
+            case Unsubscribe():
+                there = [broker.unsubscribe(session, filter_) for filter_ in packet.filters]
+                codes = [0 if found else codec.NO_SUBSCRIPTION for found in there]
+                self._writer.write(codec.unsuback(version, packet.packet_id, codes))
+            case Pingreq():
+                self._writer.write(codec.pingresp())
+            case Disconnect():
+                self._bye = packet
+
+    async def _acknowledge(self) -> None:
+        while True:
+            packet_id, future = await self._acks.get()
+            if future is not None:
+                await future
+            self._writer.write(codec.puback(self._decoder.version, packet_id))
+
+    async def _send(self) -> None:
+        assert self._session is not None
+        while True:
+            await self.wake.wait()
+            self.wake.clear()
+            while (message := self._server.broker.take(self._session)) is not None:
+                self._writer.write(codec.publish(self._decoder.version, message))
+                try:
+                    await self._drain()
+                except TimeoutError:
+                    self._writer.transport.abort()
+                    return
+
+    async def _drain(self) -> None:
+        async with asyncio.timeout(_STALLED):
+            await self._writer.drain()
+
+    def end(self, code: int) -> None:
+        """Say why, and close. From here on this connection takes nothing out of the session."""
+        for task in self._helpers:
+            task.cancel()
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            self._writer.write(codec.disconnect(self._decoder.version, code))
+            self._writer.close()

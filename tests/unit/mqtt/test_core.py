@@ -1,0 +1,131 @@
+"""Sessions, subscriptions, retained messages, and their bounds."""
+
+from __future__ import annotations
+
+import pytest
+
+from kubeedge.mqtt import codec
+from kubeedge.mqtt.codec import Connect, Publish, Subscription
+from kubeedge.mqtt.core import Broker, Limits, Session, matches
+
+
+def join(broker: Broker, name: str, *, clean: bool = True, expiry: int = 0, now: float = 0.0) -> tuple[Session, bool]:
+    found = broker.connect(Connect(name, codec.V5, clean, 60, expiry), now)
+    assert found is not None
+    return found
+
+
+def drain(broker: Broker, session: Session) -> list[bytes]:
+    found = []
+    while (message := broker.take(session)) is not None:
+        found.append(message.payload)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("filter_", "topic", "fits"),
+    [
+        ("a/+/c", "a/b/c", True),
+        ("a/+", "a/b/c", False),
+        ("a/#", "a", True),
+        ("a/#", "a/b/c", True),
+        ("#", "a", True),
+        ("#", "$hw/events", False),
+        ("+/events", "$hw/events", False),
+        ("$hw/#", "$hw/events", True),
+        ("a/b", "a/b", True),
+        ("a/b/", "a/b", False),
+    ],
+)
+def test_wildcards(filter_: str, topic: str, fits: bool) -> None:
+    assert matches(filter_, topic) is fits
+
+
+def test_messages_of_qos_1_survive_the_connection_and_keep_their_order() -> None:
+    broker = Broker(Limits(in_flight=3))
+    session, present = join(broker, "a", clean=False, expiry=100)
+    assert not present
+    broker.subscribe(session, [Subscription("t/#", 1)])
+    for number in range(6):
+        broker.publish(Publish("t/x", b"%d" % number, 1))
+    assert drain(broker, session) == [b"0", b"1", b"2"], "three in flight"
+    session.acknowledged(1)
+    broker.closed(session, 10.0, with_will=True)
+    broker.publish(Publish("t/x", b"6", 1))
+    broker.publish(Publish("t/x", b"lost", 0))
+    session, present = join(broker, "a", clean=False, expiry=100, now=50.0)
+    assert present
+    received = []
+    while (message := broker.take(session)) is not None:
+        received.append((message.payload, message.dup))
+        session.acknowledged(message.packet_id)
+    assert received == [(b"1", True), (b"2", True)] + [(b"%d" % n, False) for n in (3, 4, 5, 6)]
+    assert broker._queued_bytes == 0
+    broker.closed(session, 60.0, with_will=False)
+    assert join(broker, "a", clean=False, expiry=100, now=161.0)[1] is False, "it has expired"
+
+
+def test_one_message_once_at_the_best_qos_and_not_to_its_sender_who_wants_it_not() -> None:
+    broker = Broker()
+    session, _ = join(broker, "a")
+    broker.subscribe(session, [Subscription("a/+", 0), Subscription("a/b", 1), Subscription("n/#", 1, no_local=True)])
+    broker.publish(Publish("a/b", b"x", 1), "b")
+    message = broker.take(session)
+    assert message is not None and message.qos == 1 and broker.take(session) is None
+    broker.publish(Publish("n/a", b"x", 1), "a")
+    assert broker.take(session) is None
+
+
+def test_retained_messages_and_their_bounds() -> None:
+    broker = Broker(Limits(retained=10))
+    for number in range(20):
+        broker.publish(Publish(f"r/{number}", b"v", 1, True))
+    assert len(broker.retained) == 10 and "r/0" not in broker.retained
+    session, _ = join(broker, "a")
+    assert broker.subscribe(session, [Subscription("r/#", 0)]) == [0]
+    assert len(drain(broker, session)) == 10
+    broker.subscribe(session, [Subscription("r/#", 1, retained=1)])
+    assert drain(broker, session) == [], "the subscription is not new"
+    broker.publish(Publish("r/19", b"", 1, True))
+    assert "r/19" not in broker.retained
+    for number in range(10, 19):
+        broker.publish(Publish(f"r/{number}", b"", 1, True))
+    assert broker._retained_bytes == 0
+
+
+def test_a_client_that_reads_nothing_costs_so_much_and_no_more() -> None:
+    broker = Broker(Limits(queued=100, queued_bytes=10_000, all_queued_bytes=15_000))
+    sessions = [join(broker, name)[0] for name in "abc"]
+    for session in sessions:
+        broker.subscribe(session, [Subscription("#", 1)])
+    for number in range(1000):
+        broker.publish(Publish("t", b"%1000d" % number, 1))
+    assert sum(session.queued_bytes for session in sessions) == broker._queued_bytes <= 15_000
+    assert drain(broker, sessions[0])[-1].strip() == b"999", "the newest is there"
+    for session in sessions:
+        broker.closed(session, 1.0, with_will=False)
+    assert broker._queued_bytes == 0 and not broker._wild and not broker.sessions
+
+
+def test_sessions_and_filters_are_bounded_and_a_waiting_session_gives_way() -> None:
+    broker = Broker(Limits(sessions=2, filters=3))
+    session, _ = join(broker, "a", clean=False, expiry=1000)
+    codes = broker.subscribe(session, [Subscription(f"f{n}", 1) for n in range(4)])
+    assert codes == [1, 1, 1, codec.QUOTA]
+    assert broker.subscribe(session, [Subscription("$share/g/t", 1), Subscription("a#", 1)]) == [
+        codec.NO_SHARED,
+        codec.BAD_FILTER,
+    ]
+    broker.closed(session, 0.0, with_will=False)
+    join(broker, "b")
+    join(broker, "c")
+    assert "a" not in broker.sessions
+    assert broker.connect(Connect("d", codec.V5, True, 60), 1.0) is None
+
+
+def test_the_will_of_a_connection_that_was_taken_over_is_done() -> None:
+    broker = Broker()
+    will = Publish("will", b"gone", 1)
+    broker.connect(Connect("a", codec.V5, True, 60, 0, will), 0.0)
+    join(broker, "a")
+    assert broker.wills == [will]
