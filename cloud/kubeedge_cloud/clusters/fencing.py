@@ -65,10 +65,12 @@ class FencedClient(ForwardingClient):
         await super().delete(resource, namespace, name, grace_period=grace_period, uid=uid)
 
     async def create_token(self, namespace: str, account: str, request: Object) -> Object:
+        """Raises ObjectModified once another process leads."""
         await self._check()
         return await self._remote.create_token(namespace, account, request)
 
     async def account_rules(self, namespace: str, account: str) -> Sequence[Mapping[str, Any]]:
+        """What the account may, asked in its name."""
         return await self._remote.account_rules(namespace, account)
 
     async def _check(self) -> None:

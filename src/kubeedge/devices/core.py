@@ -13,6 +13,7 @@ as many reports as came in the meantime.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -27,6 +28,7 @@ _EPOCH = 1_704_067_200_000  # milliseconds: a clock that is before 2024 was neve
 _AHEAD = 86_400_000  # milliseconds that a device's clock may be ahead of ours
 _SMALL = 512  # characters of a value that always fits
 _MAX_SIZE = 384 * 1024  # characters of all values of a device
+_MAX_KNOWN = 2048  # properties that are shared
 _MAX_REFUSED = 16  # reasons kept of one device
 
 
@@ -46,7 +48,8 @@ class Device:
     uid: str
     generation: int = 0
     deleting: bool = False
-    properties: dict[str, dict[str, Any]] = field(default_factory=dict)
+    properties: dict[str, dict[str, Any]] = field(default_factory=dict)  # shared among devices: not to be changed
+    wanted: dict[str, str] = field(default_factory=dict)
     protocol: str = ""
     twins: dict[str, Twin] = field(default_factory=dict)
     state: str = "unknown"
@@ -55,17 +58,14 @@ class Device:
 
     def desired(self, name: str) -> str | None:
         """The value that the cloud wants; None: it wants none."""
-        value = self.properties.get(name, {}).get("desired")
-        return value if isinstance(value, str) else None
+        return self.wanted.get(name)
 
     def delta(self) -> dict[str, str]:
         """Property -> desired value, of those that the device has not."""
         found = {}
-        for name in self.properties:
-            wanted, twin = self.desired(name), self.twins.get(name)
-            if wanted is not None and (
-                twin is None or twin.reported is None or not devices.same_value(twin.reported, wanted)
-            ):
+        for name, wanted in self.wanted.items():
+            twin = self.twins.get(name)
+            if twin is None or twin.reported is None or not devices.same_value(twin.reported, wanted):
                 found[name] = wanted
         return found
 
@@ -85,10 +85,14 @@ class Twins:
     def __init__(self) -> None:
         self.devices: dict[Key, Device] = {}
         self.dirty: dict[Key, None] = {}
+        self._local: set[Key] = set()  # those that have, or had, a row below /local/
+        self._known: dict[str, tuple[str, dict[str, Any]]] = {}
         self._kept: dict[Key, dict[str, Any]] = {}  # rows of reports, of devices whose desired row has not come yet
 
-    def restore(self, key: Key, row: bytes) -> None:
-        """A row that `rows` gave in an earlier life; before the desired rows."""
+    def restore(self, key: Key, row: bytes, *, local: bool = False) -> None:
+        """A row that `rows` gave in an earlier life; before the desired rows. `local`: it is the one below /local/."""
+        if local:
+            self._local.add(key)
         value = _object(row)
         kept = self._kept.get(key)
         if kept is None or kept.get("uid") != value.get("uid"):
@@ -115,15 +119,19 @@ class Twins:
         added = new is not old and not value.get("deleting")
         self.devices[key] = new
         before = (new.generation, new.deleting)
-        was = {name: new.desired(name) for name in new.properties}
+        was = new.wanted
         new.deleting = value.get("deleting") is True
         if new.deleting:
             self.dirty[key] = None
             return Change(removed=not before[1])
         new.generation = int(value.get("generation") or 0)
         new.protocol = str(_mapping(value.get("protocol")).get("protocolName") or "")
-        properties = _mapping(value.get("properties"))
-        new.properties = {name: _mapping(prop) for name, prop in list(properties.items())[: devices.MAX_PROPERTIES]}
+        new.properties, new.wanted = {}, {}
+        for name, prop in list(_mapping(value.get("properties")).items())[: devices.MAX_PROPERTIES]:
+            wanted = _mapping(prop).pop("desired", None)
+            name, new.properties[name] = self._shared(name, _mapping(prop))
+            if isinstance(wanted, str):
+                new.wanted[name] = wanted
         for name in new.twins.keys() - new.properties.keys():
             del new.twins[name]
         new.refused.clear()
@@ -131,6 +139,15 @@ class Twins:
             self.dirty[key] = None
         changed = any(new.desired(name) is not None and new.desired(name) != was.get(name) for name in new.properties)
         return Change(added=added, desired=changed)
+
+    def _shared(self, name: str, prop: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The same objects for the same text: a thousand devices of one model have its properties once."""
+        text = json.dumps([name, prop], sort_keys=True)
+        if text not in self._known:
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[text] = (name, prop)
+        return self._known[text]
 
     def _fresh(self, key: Key, uid: str) -> Device:
         found = Device(uid)
@@ -175,7 +192,8 @@ class Twins:
                 continue
             if device.refused.pop(name, None) is not None:
                 self.dirty[key] = None
-            twin = device.twins.setdefault(name, Twin())
+            if (twin := device.twins.get(name)) is None:
+                twin = device.twins[sys.intern(name)] = Twin()
             stamp = _stamp((times or {}).get(name, 0), now)
             taken = (observed or {}).get(name)
             if taken is not None and taken != twin.observed and len(taken) <= devices.MAX_TEXT:
@@ -210,10 +228,11 @@ class Twins:
         """Key of the store -> what is to be there; None: nothing."""
         reported, local = keys.reported("devices", *key), keys.local_device(*key)
         device = self.devices.get(key)
-        if device is None:
-            return {reported: None, local: None}
-        if device.deleting:
-            return {reported: meta.canonical({"uid": device.uid, "gone": True}), local: None}
+        if device is None or device.deleting:
+            gone = None if device is None else meta.canonical({"uid": device.uid, "gone": True})
+            had = key in self._local
+            self._local.discard(key)
+            return {reported: gone, **({local: None} if had else {})}
         public: dict[str, Any] = {}
         private: dict[str, Any] = {}
         for name, twin in device.twins.items():
@@ -230,10 +249,12 @@ class Twins:
         }
         if device.refused:
             report["refused"] = device.refused
-        return {
-            reported: meta.canonical(report),
-            local: meta.canonical({"uid": device.uid, "twins": private}) if private else None,
-        }
+        found: dict[str, bytes | None] = {reported: meta.canonical(report)}
+        if private:
+            self._local.add(key)
+        if key in self._local:
+            found[local] = meta.canonical({"uid": device.uid, "twins": private})
+        return found
 
     def find(self, identifier: Iterable[str]) -> Key | None:
         """A device by the levels of a topic: namespace and name, or its name alone if one device of the node has it."""

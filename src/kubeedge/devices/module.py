@@ -62,7 +62,7 @@ class DeviceTwins:
             async with aclosing(pages(self._store, prefix)) as found:
                 async for page in found:
                     for kv in page.kvs:
-                        self.twins.restore(keys.split(kv.key)[1:], kv.value)
+                        self.twins.restore(keys.split(kv.key)[1:], kv.value, local=prefix == keys.LOCAL_DEVICES)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow(ready), name="desired devices")
             group.create_task(self._commit(), name="twins to the store")
@@ -120,8 +120,11 @@ class DeviceTwins:
                 self._later.cancel()
                 self._later = None
             waiters, self._waiters = self._waiters, []
-            while batch := list(self.twins.dirty)[:_AT_ONCE]:
-                await self._write(batch)
+            due = list(self.twins.dirty)  # what is reported from here on has its turn after that
+            for start in range(0, len(due), _AT_ONCE):
+                await self._write(due[start : start + _AT_ONCE])
+            if self.twins.dirty and self._waiters:
+                self._wake.set()
             for future in waiters:
                 if not future.done():
                     future.set_result(None)
@@ -131,7 +134,7 @@ class DeviceTwins:
         for key in batch:
             for row, value in self.twins.rows(key).items():
                 ops.append(Delete(row) if value is None else Put(row, value))
-            del self.twins.dirty[key]
+            self.twins.dirty.pop(key, None)
         self._writing = set(batch)
         try:
             while True:

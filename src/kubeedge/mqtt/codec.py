@@ -402,8 +402,8 @@ def _text(value: str) -> bytes:
     return len(data).to_bytes(2, "big") + data
 
 
-#: receive maximum 64, maximum QoS 1, maximum packet size, no topic aliases, subscription identifiers or shared subscriptions
-RECEIVE_MAX = 64
+#: receive maximum, maximum QoS 1, maximum packet size, no topic aliases, subscription identifiers or shared subscriptions
+RECEIVE_MAX = 512  # messages of QoS 1 that a client may have on their way to the disk
 _ABILITIES = (
     b"\x21"
     + RECEIVE_MAX.to_bytes(2, "big")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -178,3 +180,31 @@ def test_devices_have_one_or_two_levels() -> None:
     twins.desire(("other", "cellar"), desired())
     assert twins.find(["hall"]) == HALL and twins.find(["cellar"]) == ("other", "cellar")
     assert twins.find(["default", "cellar"]) is None and twins.find(["x"]) is None
+
+
+def test_who_waits_for_the_disk_does_not_wait_for_what_others_report_meanwhile() -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        names = [("default", f"d{n}") for n in range(2)]
+        for _, name in names:
+            await store.put(keys.desired("devices", "default", name), desired(uid=name))
+        module = DeviceTwins(store, wall=lambda: NOON / 1000)
+        ready = asyncio.Event()
+        task = asyncio.create_task(module.run(ready))
+        await ready.wait()
+        txn = store.txn
+
+        async def slow(*arguments: Any) -> Any:  # somebody reports while each transaction is on its way
+            done = await txn(*arguments)
+            await asyncio.sleep(0.01)
+            module.report(names[1], {"temperature": str(next(numbers))}, durable=True)
+            return done
+
+        numbers = itertools.count()
+        store.txn = slow  # type: ignore[method-assign]
+        _, written = module.report(names[0], {"temperature": "1"}, durable=True)
+        assert written is not None
+        await asyncio.wait_for(written, 1)
+        task.cancel()
+
+    virtual_time.run(scenario())
