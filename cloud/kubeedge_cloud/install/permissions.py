@@ -46,6 +46,7 @@ RULES = (
         "authorities of the clients' certificates at the kubelet ports, in kube-system",
         names=("extension-apiserver-authentication",),
     ),
+    Rule("discovery.k8s.io", ("endpointslices",), ("get", "list", "watch"), "where the Services of edge pods lead"),
     Rule("authentication.k8s.io", ("tokenreviews",), ("create",), "whose a token at a kubelet port is"),
     Rule("authorization.k8s.io", ("subjectaccessreviews",), ("create",), "what its user may do at the node"),
     Rule("", ("users",), ("impersonate",), "what concerns one node is done as system:node:NAME"),
