@@ -123,9 +123,7 @@ class DesiredState:
         prefix = keys.edge_desired(self._state.tenant, name)
         found = await self._state.store.range(prefix, keys.prefix_end(prefix))
         devices = f"{prefix}devices/"  # the DeviceController's
-        return prefix, {
-            kv.key.removeprefix(prefix): kv.value for kv in found.kvs if not kv.key.startswith(devices)
-        }
+        return prefix, {kv.key.removeprefix(prefix): kv.value for kv in found.kvs if not kv.key.startswith(devices)}
 
     async def _sync_down(self, name: NodeName) -> float | None:
         """Seconds until a token of one of its pods is due."""
