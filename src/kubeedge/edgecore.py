@@ -251,7 +251,7 @@ class Agent:
         c, own = self.parts.config.modules.metaserver, self.parts.credentials
         if not c.enable or not c.pods_port:
             return None
-        certificate = self.parts.config.paths.state / "metaserver" / "pods" / "server.crt"
+        certificate = self.parts.config.paths.state / "metaserver-pods" / "server.crt"
         return NodeApi(str(ip_interface(own.address).ip), c.pods_port, certificate)
 
     def _publishing(self, bus: KubeBus) -> list[Module]:

@@ -48,7 +48,7 @@ log = logging.getLogger("kubeedge.metaserver")
 _CONNECTIONS = ConnectionLimits(silent=64, queued=32, unauthenticated=16, authenticated=48)
 #: each pod has an address of its own, and one that has many connections gives way first
 _PODS = ConnectionLimits(silent=64, queued=32, unauthenticated=96, authenticated=96)
-PODS = "pods"  # directory of the key pair for pods
+PODS = "-pods"  # behind the name of the directory: that of the key pair for pods
 _UNREAD = 4 * 1024 * 1024  # bytes of answers that wait for their clients: the node may have 128 MB in all
 _TOKEN = "token"  # in place of a kubeconfig's id, for who has the node's token
 _MAX_TOKEN = 4096  # bytes of the file
@@ -169,7 +169,7 @@ class MetaServer:
     async def _for_pods(self) -> ApiServerModule:
         """Its certificate names the node's address; pods get it with what they trust (kubeedge.appengine.node_api)."""
         s = self._settings
-        directory = s.directory / PODS
+        directory = s.directory.with_name(s.directory.name + PODS)
         private.directory(directory)
         cert, key = directory / "server.crt", directory / "server.key"
         if not (cert.exists() and key.exists() and trust.fits(cert, key)):
