@@ -121,10 +121,13 @@ class DeviceTwins:
                 self._later = None
             waiters, self._waiters = self._waiters, []
             due = list(self.twins.dirty)  # what is reported from here on has its turn after that
-            for start in range(0, len(due), _AT_ONCE):
-                await self._write(due[start : start + _AT_ONCE])
-            if self.twins.dirty and self._waiters:
-                self._wake.set()
+            try:
+                for start in range(0, len(due), _AT_ONCE):
+                    await self._write(due[start : start + _AT_ONCE])
+            except BaseException:
+                for future in waiters:  # nobody may take it for durable, nor wait for ever
+                    future.cancel()
+                raise
             for future in waiters:
                 if not future.done():
                     future.set_result(None)

@@ -222,7 +222,10 @@ class _Connection:
         while True:
             packet_id, future = await self._acks.get()
             if future is not None:
-                await future
+                await asyncio.wait((future,))
+                if future.cancelled():  # it is not durable: the client has to send it again
+                    self._writer.transport.abort()
+                    return
             self._writer.write(codec.puback(self._decoder.version, packet_id))
 
     async def _send(self) -> None:

@@ -39,6 +39,7 @@ MADE = {
     "/reported/RESOURCE/NAMESPACE/NAME": keys.reported("RESOURCE", "NAMESPACE", "NAME"),
     "/sync/down": keys.SYNC_DOWN,
     "/local/written/RESOURCE/NAMESPACE/NAME": keys.WRITTEN + "RESOURCE/NAMESPACE/NAME",
+    "/local/devices/NAMESPACE/NAME": keys.local_device("NAMESPACE", "NAME"),
 }
 
 
