@@ -106,9 +106,9 @@ class ObjectReader:
         items: list[Object] = []
         most, size = (_FIRST_PAGE if not room else _FEW), 0
         while True:
-            room = most if not limit or chosen.matches is not None else min(most, limit - len(items))
+            count = most if not limit or chosen.matches is not None else min(most, limit - len(items))
             try:
-                found = await self._store.range(start, chosen.end, revision=revision, limit=room)
+                found = await self._store.range(start, chosen.end, revision=revision, limit=count)
             except Gone as exc:
                 raise Expired(
                     "The provided continue parameter is too old to display a consistent list result. You can start a "

@@ -55,6 +55,8 @@ def test_a_watch_that_is_not_read_holds_little_of_what_there_is() -> None:
 def test_a_list_is_pages_of_one_revision() -> None:
     async def scenario() -> None:
         registry, _ = await filled()
+        whole = await registry.list(CONFIGMAPS)
+        assert len(whole.items) == OBJECTS, "who asks for no pages gets all at once"
         names, token, pages, versions = [], "", 0, set()
         while True:
             page = await registry.list_page(CONFIGMAPS, continue_token=token, room=256 * 1024)
