@@ -37,14 +37,14 @@ def relay_metrics(bus: BusHub) -> list[Family]:
     """Totals for Prometheus."""
     links, peers = bus.links(), bus.peers()
     found = [
-        family("kubeedge_busnode_links", "gauge", "links of nodes", len(links)),
+        family("kubeedge_bushub_links", "gauge", "links of nodes", len(links)),
         family(
             "kubeedge_bushub_nodes", "gauge", "nodes that have a link here", len({(i.tenant, i.node) for i in links})
         ),
         family(
-            "kubeedge_busnode_links_established_total", "counter", "links that were admitted", bus.counts.established
+            "kubeedge_bushub_links_established_total", "counter", "links that were admitted", bus.counts.established
         ),
-        family("kubeedge_busnode_links_refused_total", "counter", "links that were refused", bus.counts.refused),
+        family("kubeedge_bushub_links_refused_total", "counter", "links that were refused", bus.counts.refused),
         family(
             "kubeedge_bushub_relays", "gauge", "other relays that are linked", sum(p["state"] == "up" for p in peers)
         ),
