@@ -46,7 +46,6 @@ _AUTHORITIES = "kube-system", "extension-apiserver-authentication", "client-ca-f
 _CONNECT = 10.0  # seconds
 _RETRY = Backoff(first=0.5, last=30.0, jitter=0.5)
 _REFRESH = 600.0  # seconds until a cluster is asked again for its authorities
-_AT_ONCE = 64  # connections of one port that are taken in before others have their turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +101,7 @@ class KubeletPorts:
                 self._acceptor = Acceptor(
                     self._connections, in_tasks(tasks, self._serve, "connection to a kubelet port")
                 )
-                tasks.start(self._acceptor.run([]), "deadlines of connections to kubelet ports")
+                tasks.start(self._acceptor.run(), "deadlines of connections to kubelet ports")
                 await for_each_tenant(self._tenants, self._follow, ready, what="kubelet ports")
         finally:
             for port in list(self._listeners):
@@ -186,23 +185,15 @@ class KubeletPorts:
             log.error("no kubelet port for node=%s of tenant=%s: port %d: %s", node, tenant, port, exc)
             return False
         self._listeners[port] = listener
-        asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+        self._acceptor.add(listener)
         return True
 
     def _close(self, port: int) -> None:
         self._owners.pop(port, None)
         listener = self._listeners.pop(port, None)
         if listener is not None:
-            asyncio.get_running_loop().remove_reader(listener)
+            self._acceptor.remove(listener)
             listener.close()
-
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(_AT_ONCE):
-            try:
-                connection, _ = listener.accept()
-            except OSError:  # nobody else waits, or there are no descriptors left: the limiter makes room in time
-                return
-            self._acceptor.enter(connection)
 
     async def _serve(self, accepted: Accepted) -> None:
         owner = self._owners.get(accepted.socket.getsockname()[1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import socket
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
@@ -67,20 +68,41 @@ class Acceptor:
         self._numbers = itertools.count()
         self._waiting: dict[int, Accepted] = {}  # silent or queued: the sockets are ours
         self._serving: dict[int, Accepted] = {}
+        self._listeners: dict[
+            socket.socket, asyncio.Task[None] | None
+        ] = {}  # with their accept loops, while run() runs
+        self._tasks: asyncio.TaskGroup | None = None
         self._loop = asyncio.get_running_loop()
+        self._shed_at = -math.inf
 
-    async def run(self, listeners: Sequence[socket.socket]) -> None:
-        """Until it is cancelled. Those that wait are closed then; those that are served are their owner's business."""
+    async def run(self, listeners: Sequence[socket.socket] = ()) -> None:
+        """Until it is cancelled. Those that wait are closed then; those that are served are their owner's business. So are the listeners."""
+        for listener in listeners:
+            self._listeners[listener] = None
         try:
             async with asyncio.TaskGroup() as tasks:
-                for listener in listeners:
-                    tasks.create_task(self._accept(listener), name="accept loop")
+                self._tasks = tasks
+                for listener in self._listeners:
+                    self.add(listener)
                 tasks.create_task(self._keep_time(), name="deadlines of connections")
         finally:
+            self._tasks = None
+            self._listeners.clear()
             waiting, self._waiting = self._waiting, {}
             for accepted in waiting.values():
                 self._loop.remove_reader(accepted.socket)
                 accepted.socket.close()
+
+    def add(self, listener: socket.socket) -> None:
+        """Takes connections from this one too: from now on, or once run() has begun."""
+        tasks = self._tasks
+        self._listeners[listener] = tasks.create_task(self._accept(listener), name="accept loop") if tasks else None
+
+    def remove(self, listener: socket.socket) -> None:
+        """Takes no more from it: its owner may close it at once. Idempotent."""
+        if (accepting := self._listeners.pop(listener, None)) is not None:
+            accepting.cancel()
+            self._loop.remove_reader(listener)  # now, since the number of its descriptor may be another's in a moment
 
     def enter(self, connection: socket.socket) -> None:
         """As if it had been accepted here."""
@@ -118,13 +140,20 @@ class Acceptor:
             try:
                 connection, _ = await self._loop.sock_accept(listener)
             except OSError as exc:  # no descriptors left, say: the connections that are there must not pay for it
-                log.warning("cannot accept a connection: %s", exc)
-                self._do(self.limiter.shed())
+                self._make_room(exc)
                 await asyncio.sleep(_NO_DESCRIPTORS)
                 continue
             self.enter(connection)
             if turn % _AT_ONCE == 0:
                 await asyncio.sleep(0)
+
+    def _make_room(self, exc: OSError) -> None:
+        """Once in a pause, however many listeners notice it."""
+        now = self._loop.time()
+        if now - self._shed_at > _NO_DESCRIPTORS / 2:
+            self._shed_at = now
+            log.warning("cannot accept a connection: %s", exc)
+            self._do(self.limiter.shed())
 
     async def _keep_time(self) -> None:
         while True:

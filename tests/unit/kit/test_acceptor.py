@@ -145,6 +145,53 @@ def test_one_that_stalls_is_cut_for_one_that_waits_and_its_task_ends() -> None:
     asyncio.run(run())
 
 
+def test_listeners_come_and_go_while_it_runs() -> None:
+    async def scenario(running: Running) -> None:
+        one = listening_socket("127.0.0.1", 0)
+        running.acceptor.add(one)
+        with socket.create_connection(one.getsockname()) as client:
+            client.sendall(b"x")
+            await running.until(lambda: len(running.begun) == 1)
+        number = one.fileno()
+        running.acceptor.remove(one)
+        running.acceptor.remove(one)
+        one.close()
+        with listening_socket("127.0.0.1", 0) as two:
+            assert two.fileno() == number  # the lowest that is free
+            running.acceptor.add(two)
+            for _ in range(2):
+                with socket.create_connection(two.getsockname()) as client:
+                    client.sendall(b"x")
+                    begun = len(running.begun)
+                    await running.until(lambda begun=begun: len(running.begun) == begun + 1)  # type: ignore[misc]
+            running.acceptor.remove(two)
+        with running.connect():  # the one of the beginning is served still
+            await running.until(lambda: len(running.begun) == 4)
+
+    accepting(ConnectionLimits(), scenario)
+
+
+def test_a_listener_that_is_added_before_the_beginning_is_served() -> None:
+    async def run() -> None:
+        begun: list[Accepted] = []
+        acceptor = Acceptor(ConnectionLimits(), begun.append)
+        with listening_socket("127.0.0.1", 0) as early, listening_socket("127.0.0.1", 0) as withdrawn:
+            acceptor.add(early)
+            acceptor.add(withdrawn)
+            acceptor.remove(withdrawn)
+            running = asyncio.create_task(acceptor.run())
+            with socket.create_connection(early.getsockname()) as client:
+                client.sendall(b"x")
+                async with asyncio.timeout(10):
+                    while not begun:
+                        await asyncio.sleep(0.005)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            begun[0].socket.close()
+
+    asyncio.run(run())
+
+
 def test_what_waits_for_us_to_read_it_is_no_silence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         with socket.create_connection(listener.getsockname()) as client:

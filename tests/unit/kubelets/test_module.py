@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from kubeedge.api.client import Resource
 from kubeedge.api.names import NodeName, Object, TenantId
@@ -122,6 +125,45 @@ class World:
         streams = await asyncio.open_connection(sock=theirs)
         self._tasks.append(asyncio.create_task(serve_connection(*streams, answer)))
         return await asyncio.open_connection(sock=ours)
+
+
+class Exhausted(socket.socket):
+    """A listener of a process that has no descriptor left, while `exhausted` is set."""
+
+    exhausted = False
+    refused = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if Exhausted.exhausted:
+            Exhausted.refused += 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return super().accept()
+
+
+def test_without_descriptors_a_port_pauses_and_serves_who_waited_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listening = module.listening_socket
+
+    def listen(address: str, port: int, **options: Any) -> socket.socket:
+        return Exhausted(fileno=listening(address, port, **options).detach())
+
+    monkeypatch.setattr(module, "listening_socket", listen)
+
+    async def scenario() -> None:
+        world = World(tmp_path)
+        async with world.running():
+            jane = world.certificate(ACME, "jane")
+            await world.until(ACME, jane, 200)
+            monkeypatch.setattr(Exhausted, "exhausted", True)
+            monkeypatch.setattr(Exhausted, "refused", 0)
+            asked = asyncio.create_task(world.status(ACME, jane))
+            await asyncio.sleep(1)
+            assert 1 <= Exhausted.refused <= 10  # it would be thousands
+            monkeypatch.setattr(Exhausted, "exhausted", False)
+            assert await asked == 200
+
+    asyncio.run(scenario())
 
 
 def test_who_comes_in_is_said_by_the_cluster_of_the_tenant(tmp_path: Path) -> None:
