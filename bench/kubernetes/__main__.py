@@ -33,7 +33,7 @@ from kubeedge.api.resources import NODES, PODS
 from kubeedge.errors import Conflict
 from kubeedge_cloud.clusters.client import RemoteClient
 from kubeedge_cloud.clusters.credentials import Credentials
-from kubeedge_cloud.clusters.transport import Transport
+from kubeedge_cloud.clusters.transport import ClusterTransport
 from tests.kit.cluster import KubernetesCluster, rights
 from tests.kit.topology import Host, Topology, descendants, inside, until
 
@@ -79,7 +79,7 @@ def with_client(cluster: KubernetesCluster, work: Any) -> Any:
     """Runs work(client) in the host of the control plane, as an administrator."""
 
     async def whole() -> Any:
-        transport = Transport(Credentials(str(cluster.kubeconfig())))
+        transport = ClusterTransport(Credentials(str(cluster.kubeconfig())))
         try:
             return await work(RemoteClient(transport))
         finally:
@@ -143,7 +143,7 @@ def certificate_cost(cluster: KubernetesCluster, out: Report, count: int = 50) -
         credentials = [Credentials(str(file)) for file in files]
         for each in credentials:
             await each.current()
-        ways = [Transport(each) for each in credentials]
+        ways = [ClusterTransport(each) for each in credentials]
         ours, theirs = pss(os.getpid()), pss(server)
         begun = time.perf_counter()
         for way in ways:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kubeedge.errors import KubeEdgeError, NotFound
-from kubeedge_cloud.install.cluster import Cluster
+from kubeedge_cloud.install.cluster import TargetCluster
 
 _POLL = 0.2  # seconds
 _HEARTBEAT = 5.0  # seconds
@@ -29,7 +29,7 @@ _MERGE = "application/merge-patch+json"
 class VmNode:
     def __init__(self, config: dict[str, Any]) -> None:
         self.name, self.address = config["node"], config["address"]
-        self.cluster = Cluster(Path(config["kubeconfig"]))
+        self.cluster = TargetCluster(Path(config["kubeconfig"]))
         self.engine = subprocess.Popen(
             [sys.executable, "-m", "tests.kit.engine_host", json.dumps(config)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

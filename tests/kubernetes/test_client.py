@@ -18,7 +18,7 @@ from kubeedge.apiserver.registry import Registry
 from kubeedge.store.memory import MemoryStore
 from kubeedge_cloud.clusters.client import RemoteClient
 from kubeedge_cloud.clusters.credentials import Credentials
-from kubeedge_cloud.clusters.transport import Transport
+from kubeedge_cloud.clusters.transport import ClusterTransport
 from tests.kit.cluster import KubernetesCluster
 from tests.kit.topology import inside
 
@@ -28,11 +28,13 @@ Scenario = Callable[[KubeClient, str], Coroutine[Any, Any, None]]
 Run = Callable[[Scenario], None]
 
 
-def over(kubernetes: KubernetesCluster, scenario: Callable[[Transport], Awaitable[None]], source: str = "") -> None:
+def over(
+    kubernetes: KubernetesCluster, scenario: Callable[[ClusterTransport], Awaitable[None]], source: str = ""
+) -> None:
     """The scenario in the host of the control plane, with our own client."""
 
     async def whole() -> None:
-        transport = Transport(Credentials(source or str(kubernetes.kubeconfig())))
+        transport = ClusterTransport(Credentials(source or str(kubernetes.kubeconfig())))
         try:
             async with asyncio.timeout(120):
                 await scenario(transport)
@@ -238,7 +240,7 @@ def test_discovery_names_what_is_served(run: Run) -> None:
 
 
 def test_streamed_and_chunked_lists_are_the_same(kubernetes: KubernetesCluster) -> None:
-    async def scenario(transport: Transport) -> None:
+    async def scenario(transport: ClusterTransport) -> None:
         client = RemoteClient(transport)
         for n in range(1100):
             await client.create(CONFIGMAPS, "default", configmap(f"many-{n}", {"many": "1"}))
@@ -257,7 +259,7 @@ def test_streamed_and_chunked_lists_are_the_same(kubernetes: KubernetesCluster) 
 
 
 def test_a_node_is_what_the_node_authorizer_says(kubernetes: KubernetesCluster) -> None:
-    async def scenario(transport: Transport) -> None:
+    async def scenario(transport: ClusterTransport) -> None:
         client = RemoteClient(transport)
         one, other = client.as_node(NodeName("one")), client.as_node(NodeName("other"))
         for name in ("used", "unused"):
@@ -296,7 +298,7 @@ def test_a_token_that_is_no_longer_good_is_read_again(kubernetes: KubernetesClus
     token.write_text("not.a.token\n")
     config = kubernetes.identities.write_kubeconfig("kubeconfig-robot", {"tokenFile": str(token)})
 
-    async def scenario(transport: Transport) -> None:
+    async def scenario(transport: ClusterTransport) -> None:
         client = RemoteClient(transport)
         with pytest.raises(Unauthorized):
             await client.list(CONFIGMAPS, "default")

@@ -1,4 +1,4 @@
-"""One name stands for one class: who reads `Turns` in a traceback, or looks for it, finds one thing."""
+"""One name stands for one class: who reads `Leases` in a traceback, or looks for it, finds one thing."""
 
 from __future__ import annotations
 
@@ -9,25 +9,13 @@ from tests.unit.test_contracts import modules
 
 #: names that several public classes may have, and why; take one out when it is gone
 ALLOWED = {
-    "Call": "one request to an API server; a call in a template",
-    "Cluster": "what controllers share of a tenant; the cluster that is installed into",
     "ClusterNodes": "the scheduler's view of nodes; nodes of a user's own cluster",
     "Connection": "of an HTTP client; the protocol below a stream of exec",
-    "Endpoint": "of L4; of an image registry",
-    "Field": "of an API's schema; of a template's value",
+    "Endpoint": "of L4; of a Service",
     "Leases": "of a store's keys; Lease objects of nodes",
-    "Loader": "of settings; of YAML bodies",
     "Plan": "what each controller of workloads decides to do",
-    "Registries": "of the tenants' objects; of images",
-    "Request": "HTTP; one step of an installation",
     "Resources": "of a container; the resources that an API serves",
-    "Response": "HTTP; an image registry's answer",
-    "Rule": "of routing (netlink); of RBAC",
-    "Source": "of sync; of a cluster's credentials",
-    "Transport": "of a hub's WebSocket; of HTTP to a cluster; to an image registry",
-    "Turns": "of one lock; of the store's writer",
     "Usage": "of a container; of what a node reports",
-    "User": "of a container; of a kubelet's port",
     "Volume": "as a Pod names it; as the engine mounts it",
     "WebSocket": "what carries a channel; that of exec and its kin",
 }

@@ -8,15 +8,17 @@ from collections.abc import Callable
 from kubeedge.api.names import TenantId
 from kubeedge_cloud.clusters.client import RemoteClient
 from kubeedge_cloud.clusters.credentials import Credentials
-from kubeedge_cloud.clusters.transport import Transport
+from kubeedge_cloud.clusters.transport import ClusterTransport
 
 
 class Clusters:
     """`make` gives the way to a source."""
 
-    def __init__(self, make: Callable[[str], Transport] = lambda source: Transport(Credentials(source))) -> None:
+    def __init__(
+        self, make: Callable[[str], ClusterTransport] = lambda source: ClusterTransport(Credentials(source))
+    ) -> None:
         self._make = make
-        self._open: dict[TenantId, tuple[str, Transport, RemoteClient]] = {}
+        self._open: dict[TenantId, tuple[str, ClusterTransport, RemoteClient]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def of(self, tenant: TenantId, source: str) -> RemoteClient:

@@ -12,7 +12,7 @@ from kubeedge.api.client import ObjectList, Resource, WatchEvent
 from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import SERVICEACCOUNTS
 from kubeedge_cloud.clusters import core
-from kubeedge_cloud.clusters.transport import Headers, Transport
+from kubeedge_cloud.clusters.transport import ClusterTransport, Headers
 
 _CHUNK = 500  # objects of one answer to a list, as of Kubernetes' own clients
 _WATCH = 300.0, 600.0  # seconds after which a server is asked to end a watch, at random: all of them at once would hurt
@@ -26,7 +26,7 @@ class RemoteClient:
     """See KubeClient. `identity` are headers that say for whom a request is made (see `as_node`)."""
 
     def __init__(
-        self, transport: Transport, *, identity: Headers = (), chance: Callable[[], float] = random.random
+        self, transport: ClusterTransport, *, identity: Headers = (), chance: Callable[[], float] = random.random
     ) -> None:
         self._transport = transport
         self._identity = tuple(identity)
@@ -34,7 +34,7 @@ class RemoteClient:
         self._streams_lists = True  # until the server says that it does not
 
     @property
-    def transport(self) -> Transport:
+    def transport(self) -> ClusterTransport:
         """The way to the cluster."""
         return self._transport
 

@@ -32,7 +32,7 @@ Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Headers: TypeAlias = Sequence[tuple[str, str]]
 
 
-class Source(Protocol):
+class CredentialSource(Protocol):
     """kubeedge_cloud.clusters.credentials."""
 
     async def current(self) -> Access:
@@ -44,12 +44,12 @@ class Source(Protocol):
         ...
 
 
-class Transport:
+class ClusterTransport:
     """Of one cluster; its identities share it. `connect` gives a byte stream on which HTTP can be spoken."""
 
     def __init__(
         self,
-        source: Source,
+        source: CredentialSource,
         *,
         connect: Callable[[Access], Awaitable[Streams]] | None = None,
         chance: Callable[[], float] = random.random,

@@ -15,7 +15,7 @@ from kubeedge.errors import Conflict, Invalid, NotFound, Refused, Unavailable, w
 from kubeedge.pki.ca import Authority
 from kubeedge_cloud.install import diagnosis, permissions
 from kubeedge_cloud.install.chart import Chart, Object
-from kubeedge_cloud.install.cluster import Cluster
+from kubeedge_cloud.install.cluster import TargetCluster
 from kubeedge_cloud.install.functions import overlaid
 
 SERVICE = "kubeedge"  # app.kubernetes.io/managed-by of what is installed here
@@ -42,7 +42,7 @@ _POLL = 0.25  # seconds between two looks at a Deployment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class InstallRequest:
     """What is to be installed. `values` go over those of an earlier run, unless `anew`."""
 
     namespace: str = "kubeedge"
@@ -60,11 +60,11 @@ class Request:
 class Installer:
     """`say` prints a line of progress."""
 
-    cluster: Cluster
+    cluster: TargetCluster
     chart: Chart
     say: Callable[[str], None]
 
-    def run(self, request: Request) -> Mapping[str, Any]:
+    def run(self, request: InstallRequest) -> Mapping[str, Any]:
         """The values that are in force. Raises KubeEdgeError."""
         version = self.cluster.version()
         self.say(f"{self.cluster.server} runs Kubernetes {version}")
@@ -91,7 +91,7 @@ class Installer:
                 self._wait(request)
         return values
 
-    def _others(self, request: Request) -> None:
+    def _others(self, request: InstallRequest) -> None:
         """Two would both be the edge nodes' cloud."""
         for found in self.cluster.list("apps/v1", "Deployment", selector=ANY):
             metadata = found["metadata"]
@@ -124,7 +124,7 @@ class Installer:
             raise with_next(Invalid(f"ConfigMap {namespace}/{VALUES} is damaged: {exc}"), "--reset-values") from exc
         return values if isinstance(values, dict) else {}
 
-    def _with_authority(self, given: dict[str, Any], request: Request) -> dict[str, Any]:
+    def _with_authority(self, given: dict[str, Any], request: InstallRequest) -> dict[str, Any]:
         """Replicas on etcd need one that they share; it is made once and never replaced."""
         if not given.get("store", {}).get("etcd", {}).get("endpoints") or given.get("authority", {}).get("secret"):
             return given
@@ -154,7 +154,7 @@ class Installer:
                 "ask for these rights, or have somebody apply what `kubeedge manifest generate` prints",
             )
 
-    def _apply(self, objects: Sequence[Object], request: Request) -> None:
+    def _apply(self, objects: Sequence[Object], request: InstallRequest) -> None:
         exists = self.cluster.get("v1", "Namespace", request.namespace) is not None
         for each in objects:
             what = f"{each['kind']} {each['metadata']['name']}"
@@ -183,7 +183,7 @@ class Installer:
             if (each["kind"], each["metadata"]["name"]) not in wanted and self.cluster.delete(each):
                 self.say(f"{each['kind']} {each['metadata']['name']}: removed, no value asks for it any more")
 
-    def _wait(self, request: Request) -> None:
+    def _wait(self, request: InstallRequest) -> None:
         began, said = time.monotonic(), ""
         while True:
             found = self.cluster.get("apps/v1", "Deployment", NAME, request.namespace) or {}
@@ -214,7 +214,7 @@ def readiness(deployment: Mapping[str, Any]) -> tuple[bool, str]:
     return done, f"{min(updated, available) if seen else 0} of {wanted} available"
 
 
-def installed(cluster: Cluster, namespace: str) -> list[Object]:
+def installed(cluster: TargetCluster, namespace: str) -> list[Object]:
     """What `init` has made and may remove: no data."""
     found: list[Object] = []
     for api_version, kind in PRUNED:

@@ -23,7 +23,7 @@ _TIMEOUT = 30.0  # seconds for an answer
 _LIMIT = 64 * 1024 * 1024  # bytes of an answer
 
 
-class Cluster:
+class TargetCluster:
     """`kubeconfig`: a file, None for the usual one. Raises Invalid when it cannot be used."""
 
     def __init__(self, kubeconfig: Path | None, context: str = "") -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from kubeedge.errors import Invalid, Refused, with_next
 from kubeedge_cloud.install import apply, chart, diagnosis, remove, token
-from kubeedge_cloud.install.cluster import Cluster, Object
+from kubeedge_cloud.install.cluster import Object, TargetCluster
 from kubeedge_cloud.install.functions import overlaid
 from kubeedge_cloud.install.values import with_sets
 
@@ -36,8 +36,8 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _cluster(options: argparse.Namespace) -> Cluster:
-    return Cluster(Path(options.kube_config) if options.kube_config else None, options.context)
+def _cluster(options: argparse.Namespace) -> TargetCluster:
+    return TargetCluster(Path(options.kube_config) if options.kube_config else None, options.context)
 
 
 def _chart(options: argparse.Namespace) -> chart.Chart:
@@ -45,7 +45,7 @@ def _chart(options: argparse.Namespace) -> chart.Chart:
 
 
 def _install(options: argparse.Namespace, *, must_exist: bool) -> int:
-    request = apply.Request(
+    request = apply.InstallRequest(
         namespace=options.namespace,
         values=values(options),
         manifests=manifests(options.manifests),

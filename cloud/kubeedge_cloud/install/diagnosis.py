@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kubeedge.errors import KubeEdgeError
-from kubeedge_cloud.install.cluster import Cluster, Object
+from kubeedge_cloud.install.cluster import Object, TargetCluster
 
 _SELECTOR = "app.kubernetes.io/name=kubeedge,app.kubernetes.io/component=cloud"
 _COLLECTED = (
@@ -22,7 +22,7 @@ _LOG_LINES = "2000"
 _LOG_BYTES = str(4 * 1024 * 1024)
 
 
-def reasons(cluster: Cluster, namespace: str) -> list[str]:
+def reasons(cluster: TargetCluster, namespace: str) -> list[str]:
     """What keeps it from being Ready, each in one sentence; [] when nothing is seen."""
     found = []
     pods = cluster.list("v1", "Pod", namespace, _SELECTOR)
@@ -42,7 +42,7 @@ def reasons(cluster: Cluster, namespace: str) -> list[str]:
     return found
 
 
-def collect(cluster: Cluster, namespace: str, path: Path) -> list[str]:
+def collect(cluster: TargetCluster, namespace: str, path: Path) -> list[str]:
     """A tar.gz with the objects of the namespace, nodes of the edge, and logs; the names of what is in it."""
     names = []
     with tarfile.open(path, "w:gz") as tar:
@@ -54,7 +54,7 @@ def collect(cluster: Cluster, namespace: str, path: Path) -> list[str]:
     return names
 
 
-def _files(cluster: Cluster, namespace: str) -> Iterator[tuple[str, bytes]]:
+def _files(cluster: TargetCluster, namespace: str) -> Iterator[tuple[str, bytes]]:
     yield "version.json", _json(cluster.request("GET", "/version"))
     for api_version, kind in _COLLECTED:
         try:
@@ -93,7 +93,7 @@ def _of_pod(pod: Object) -> Iterator[str]:
             yield f"{container['name']} runs and is not ready"
 
 
-def _why_no_pod(cluster: Cluster, namespace: str) -> Iterator[str]:
+def _why_no_pod(cluster: TargetCluster, namespace: str) -> Iterator[str]:
     """Quotas, Pod Security and webhooks refuse pods where only the ReplicaSet hears it."""
     sets = cluster.list("apps/v1", "ReplicaSet", namespace, _SELECTOR)
     for each in (*cluster.list("apps/v1", "Deployment", namespace, _SELECTOR), *sets):
@@ -104,7 +104,7 @@ def _why_no_pod(cluster: Cluster, namespace: str) -> Iterator[str]:
         yield "no Deployment, or the cluster's controllers have not seen it yet"
 
 
-def _last_event(cluster: Cluster, each: Object) -> str:
+def _last_event(cluster: TargetCluster, each: Object) -> str:
     namespace, name = each["metadata"]["namespace"], each["metadata"]["name"]
     events = [
         event

@@ -12,7 +12,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AccessRule:
     """Rights on resources of one API group, and why."""
 
     group: str
@@ -31,32 +31,36 @@ class Rule:
 _READ = ("get", "list", "watch")
 
 RULES = (
-    Rule("", ("nodes", "pods", "services"), _READ, "watched once for all nodes, and told to those that they concern"),
-    Rule(
+    AccessRule(
+        "", ("nodes", "pods", "services"), _READ, "watched once for all nodes, and told to those that they concern"
+    ),
+    AccessRule(
         "",
         ("nodes",),
         ("create", "patch", "delete"),
         "a machine that joins becomes a Node; one that is removed is none",
     ),
-    Rule("", ("events",), ("create", "patch"), "what happens to nodes and pods, where their user looks"),
-    Rule(
+    AccessRule("", ("events",), ("create", "patch"), "what happens to nodes and pods, where their user looks"),
+    AccessRule(
         "",
         ("configmaps",),
         ("get",),
         "authorities of the clients' certificates at the kubelet ports, in kube-system",
         names=("extension-apiserver-authentication",),
     ),
-    Rule("discovery.k8s.io", ("endpointslices",), ("get", "list", "watch"), "where the Services of edge pods lead"),
-    Rule("authentication.k8s.io", ("tokenreviews",), ("create",), "whose a token at a kubelet port is"),
-    Rule("authorization.k8s.io", ("subjectaccessreviews",), ("create",), "what its user may do at the node"),
-    Rule("", ("users",), ("impersonate",), "what concerns one node is done as system:node:NAME"),
-    Rule(
+    AccessRule(
+        "discovery.k8s.io", ("endpointslices",), ("get", "list", "watch"), "where the Services of edge pods lead"
+    ),
+    AccessRule("authentication.k8s.io", ("tokenreviews",), ("create",), "whose a token at a kubelet port is"),
+    AccessRule("authorization.k8s.io", ("subjectaccessreviews",), ("create",), "what its user may do at the node"),
+    AccessRule("", ("users",), ("impersonate",), "what concerns one node is done as system:node:NAME"),
+    AccessRule(
         "",
         ("serviceaccounts",),
         ("impersonate",),
         "what an account of a pod may read is asked in its name, for the node's own API",
     ),
-    Rule("", ("groups",), ("impersonate",), "nodes are in this group, and in no other", names=("system:nodes",)),
+    AccessRule("", ("groups",), ("impersonate",), "nodes are in this group, and in no other", names=("system:nodes",)),
 )
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from kubeedge.errors import Conflict, Unavailable, with_next
 from kubeedge_cloud.install.apply import ANY, AUTHORITY, CREATED, NAME, SERVICE, installed
-from kubeedge_cloud.install.cluster import Cluster
+from kubeedge_cloud.install.cluster import TargetCluster
 
 _POLL = 0.25  # seconds
 
 
-def remove(cluster: Cluster, namespace: str, say: Callable[[str], None], *, data: bool, timeout: float) -> None:
+def remove(cluster: TargetCluster, namespace: str, say: Callable[[str], None], *, data: bool, timeout: float) -> None:
     """Idempotent. Raises Conflict for an installation that is not ours, Unavailable when something does not go within `timeout` seconds."""
     cluster.version()
     for found in cluster.list("apps/v1", "Deployment", namespace, ANY):
@@ -47,7 +47,7 @@ def remove(cluster: Cluster, namespace: str, say: Callable[[str], None], *, data
         say(f"kept: the data of namespace {namespace} (--delete-data removes it)")
 
 
-def _is_there(cluster: Cluster, each: dict[str, object]) -> bool:
+def _is_there(cluster: TargetCluster, each: dict[str, object]) -> bool:
     metadata = each["metadata"]
     assert isinstance(metadata, dict)
     return (

@@ -22,7 +22,7 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class FieldNode:
     """`.a.b`, `$.a`, `$x.a`, `(pipeline).a`: the fields of what `of` gives; a name that is "" is the dot."""
 
     of: Expression | str
@@ -30,14 +30,14 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CallNode:
     """A function with its arguments."""
 
     function: str
     arguments: tuple[Expression, ...]
 
 
-Expression: TypeAlias = Literal | Field | Call
+Expression: TypeAlias = Literal | FieldNode | CallNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,12 +217,14 @@ class _Tokens:
         if kind == "word" and text not in _WORDS:
             self._at += 1
             arguments = list(self._operands(depth))
-            return Call(text, (*arguments, *([last] if last is not None else [])))
+            return CallNode(text, (*arguments, *([last] if last is not None else [])))
         operands = list(self._operands(depth))
         if len(operands) == 1 and last is None:
             return operands[0]
-        if last is None and len(operands) > 1 and isinstance(operands[0], Field) and operands[0].names:
-            return Call(f".{operands[0].names[-1]}", (Field(operands[0].of, operands[0].names[:-1]), *operands[1:]))
+        if last is None and len(operands) > 1 and isinstance(operands[0], FieldNode) and operands[0].names:
+            return CallNode(
+                f".{operands[0].names[-1]}", (FieldNode(operands[0].of, operands[0].names[:-1]), *operands[1:])
+            )
         raise self._parser.error("a value where a function is needed")
 
     def _operands(self, depth: int) -> Iterator[Expression]:
@@ -235,10 +237,10 @@ class _Tokens:
             elif kind == "number":
                 yield Literal(int(text))
             elif kind == "word":
-                yield Literal(_WORDS[text]) if text in _WORDS else Call(text, ())
+                yield Literal(_WORDS[text]) if text in _WORDS else CallNode(text, ())
             elif kind == "field":
                 variable, *names = text.split(".")
-                yield Field(variable, tuple(name for name in names if name))
+                yield FieldNode(variable, tuple(name for name in names if name))
             elif text == "(":
                 self._at += 1
                 value = self.pipeline(depth + 1)
@@ -247,7 +249,7 @@ class _Tokens:
                 self._at += 1
                 kind, text = self._peek()
                 if kind == "field" and text.startswith(".") and text != "." and self._at in self._glued:
-                    value = Field(value, tuple(text[1:].split(".")))
+                    value = FieldNode(value, tuple(text[1:].split(".")))
                     self._at += 1
                 yield value
                 continue

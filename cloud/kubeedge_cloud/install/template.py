@@ -7,7 +7,18 @@ from typing import Any
 
 from kubeedge.errors import Invalid
 from kubeedge_cloud.install.functions import FUNCTIONS, Failed, is_true, text
-from kubeedge_cloud.install.syntax import Assign, Block, Call, Expression, Field, Literal, Node, Show, Text, parse
+from kubeedge_cloud.install.syntax import (
+    Assign,
+    Block,
+    CallNode,
+    Expression,
+    FieldNode,
+    Literal,
+    Node,
+    Show,
+    Text,
+    parse,
+)
 
 _MAX_INCLUDES = 50
 
@@ -88,13 +99,13 @@ class _Run:
         match expression:
             case Literal():
                 return expression.value
-            case Field():
+            case FieldNode():
                 of = expression.of
                 value = (dot if of == "" else self._variable(of)) if isinstance(of, str) else self._value(of, dot)
                 for name in expression.names:
                     value = _field(value, name)
                 return value
-            case Call():
+            case CallNode():
                 return self._call(expression, dot)
 
     def _variable(self, name: str) -> Any:
@@ -103,7 +114,7 @@ class _Run:
                 return scope[name]
         raise Invalid(f"{name} is not declared")
 
-    def _call(self, call: Call, dot: Any) -> Any:
+    def _call(self, call: CallNode, dot: Any) -> Any:
         if call.function in ("and", "or"):  # they stop at the first that decides
             value: Any = None
             for argument in call.arguments:

@@ -7,12 +7,12 @@ from typing import Any
 
 from kubeedge.errors import NotFound, Refused, Unavailable, with_next
 from kubeedge_cloud.install.apply import ANY
-from kubeedge_cloud.install.cluster import Cluster
+from kubeedge_cloud.install.cluster import TargetCluster
 
 _TIMEOUT = 60  # seconds
 
 
-def create(cluster: Cluster, namespace: str, arguments: Sequence[str]) -> str:
+def create(cluster: TargetCluster, namespace: str, arguments: Sequence[str]) -> str:
     """What `kubeedge token create ARGUMENTS` printed there. Raises NotFound, Refused, Unavailable."""
     pods = [pod for pod in cluster.list("v1", "Pod", namespace, ANY) if _is_ready(pod)]
     if not pods:
@@ -28,7 +28,7 @@ def create(cluster: Cluster, namespace: str, arguments: Sequence[str]) -> str:
     return out.strip()
 
 
-def _run(cluster: Cluster, namespace: str, pod: str, command: Sequence[str]) -> tuple[int, str, str]:
+def _run(cluster: TargetCluster, namespace: str, pod: str, command: Sequence[str]) -> tuple[int, str, str]:
     from kubernetes.client import ApiClient, CoreV1Api
     from kubernetes.client.exceptions import ApiException
     from kubernetes.stream import stream

@@ -21,7 +21,7 @@ def port_of(first: int, nodes: int, tenant: TenantNumber, node: NodeNumber) -> i
 
 
 @dataclass(frozen=True, slots=True)
-class User:
+class Caller:
     """Who asks, as TokenReview and SubjectAccessReview write it; `extra` has each name with its values."""
 
     name: str
@@ -30,7 +30,7 @@ class User:
     extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @classmethod
-    def of(cls, info: Mapping[str, Any]) -> User | None:
+    def of(cls, info: Mapping[str, Any]) -> Caller | None:
         """From status.user of a TokenReview; None: it has no name."""
         name = str(info.get("username") or "")
         extra = tuple((str(key), tuple(map(str, values or ()))) for key, values in (info.get("extra") or {}).items())
@@ -54,17 +54,17 @@ class Right:
     subresource: str
 
 
-def user_of(certificate: Mapping[str, Any] | None) -> User | None:
+def user_of(certificate: Mapping[str, Any] | None) -> Caller | None:
     """Of a verified certificate, as getpeercert() has it: the common name, and each organization as a group."""
     pairs = [pair for part in (certificate or {}).get("subject", ()) for pair in part]
     names = [value for key, value in pairs if key == "commonName" and value]
     if len(names) != 1:  # which of them is it?
         return None
     groups = [value for key, value in pairs if key == "organizationName" and value]
-    return User(names[0], groups=(*groups, "system:authenticated"))
+    return Caller(names[0], groups=(*groups, "system:authenticated"))
 
 
-def may_use(user: User | None, allowed: Collection[str]) -> bool:
+def may_use(user: Caller | None, allowed: Collection[str]) -> bool:
     """The user of a certificate is one of those that may do everything."""
     return user is not None and user.name in allowed
 

@@ -27,7 +27,7 @@ from kubeedge.kit.connection_limiter import ConnectionLimits
 from kubeedge.kit.http1 import Request, Response, abort_writer, close_writer, serve_connection
 from kubeedge.kit.streams import listening_socket, splice
 from kubeedge.kit.tasks import TaskSet
-from kubeedge_cloud.kubelets.core import User, may_use, port_of, user_of
+from kubeedge_cloud.kubelets.core import Caller, may_use, port_of, user_of
 from kubeedge_cloud.kubelets.requests import RequestGate, Streams, unreachable
 from kubeedge_cloud.kubelets.reviews import Reviews
 from kubeedge_cloud.tenants.each import for_each_tenant
@@ -226,11 +226,11 @@ class KubeletPorts:
             raise
 
     def _gate(
-        self, owner: tuple[TenantId, NodeName], reviews: Reviews, accepted: Accepted, known: User | None
+        self, owner: tuple[TenantId, NodeName], reviews: Reviews, accepted: Accepted, known: Caller | None
     ) -> RequestGate:
         tenant, node = owner
 
-        def welcome(user: User) -> bool:
+        def welcome(user: Caller) -> bool:
             return accepted.authenticated(tenant, f"{tenant}/{node}/{user.name}") is None
 
         return RequestGate(reviews, node, accepted.address, known, lambda: self._connect(tenant, node), welcome)

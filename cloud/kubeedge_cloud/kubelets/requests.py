@@ -26,7 +26,7 @@ from kubeedge.kit.http1 import (
     text_response,
 )
 from kubeedge.kit.streams import splice
-from kubeedge_cloud.kubelets.core import User, bearer, right_for
+from kubeedge_cloud.kubelets.core import Caller, bearer, right_for
 from kubeedge_cloud.kubelets.reviews import Reviews
 
 log = logging.getLogger("kubeedge.kubelets")
@@ -47,9 +47,9 @@ class RequestGate:
         reviews: Reviews,
         node: NodeName,
         address: str,
-        known: User | None,
+        known: Caller | None,
         connect: Callable[[], Awaitable[Streams]],
-        welcome: Callable[[User], bool],
+        welcome: Callable[[Caller], bool],
     ) -> None:
         self._reviews = reviews
         self._node = node

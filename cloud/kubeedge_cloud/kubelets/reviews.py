@@ -14,7 +14,7 @@ from kubeedge.api.client import KubeClient, Resource
 from kubeedge.api.names import NodeName, Object
 from kubeedge.api.status import TooManyRequests
 from kubeedge.kit.bucket import Buckets
-from kubeedge_cloud.kubelets.core import Answers, Right, User
+from kubeedge_cloud.kubelets.core import Answers, Caller, Right
 
 TOKENS = Resource("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False)
 ACCESS = Resource("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False)
@@ -36,12 +36,12 @@ class Reviews:
     def __init__(self, client: KubeClient, clock: Callable[[], float]) -> None:
         self._client = client
         self._clock = clock
-        self._users: Answers[bytes, User | None] = Answers(_MOST)
-        self._rights: Answers[tuple[User, NodeName, Right], bool] = Answers(_MOST)
+        self._users: Answers[bytes, Caller | None] = Answers(_MOST)
+        self._rights: Answers[tuple[Caller, NodeName, Right], bool] = Answers(_MOST)
         self._asking = asyncio.Semaphore(_AT_ONCE)
         self._buckets: Buckets[str] = Buckets(_RATE, _BURST, _ADDRESSES)
 
-    async def user_of(self, token: str, address: str) -> User | None:
+    async def user_of(self, token: str, address: str) -> Caller | None:
         """None: the cluster does not know the token. `address`: of the client, by which questions are limited."""
         if not token or len(token) > _MAX_TOKEN:
             return None
@@ -49,11 +49,11 @@ class Reviews:
         found = self._users.get(key, self._clock())
         if found is None:
             review = await self._ask(TOKENS, {"token": token}, address)
-            user = User.of(review.get("user") or {}) if review.get("authenticated") is True else None
+            user = Caller.of(review.get("user") or {}) if review.get("authenticated") is True else None
             found = self._users.put(key, user, self._clock() + (_KNOWN if user else _DENIED))
         return found.value
 
-    async def may(self, user: User, node: NodeName, right: Right, address: str) -> bool:
+    async def may(self, user: Caller, node: NodeName, right: Right, address: str) -> bool:
         """As the cluster's authorizers see it."""
         key = user, node, right
         found = self._rights.get(key, self._clock())

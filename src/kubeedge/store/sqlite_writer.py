@@ -28,7 +28,7 @@ from kubeedge.store.core import Outcome, evaluate
 from kubeedge.store.model import Compare, Delete, Op, Put, TxnResult
 from kubeedge.store.sealing import Values
 from kubeedge.store.sqlite_file import translate
-from kubeedge.store.turns import ALONE, Turns
+from kubeedge.store.turns import ALONE, WriterTurns
 
 
 @dataclass(slots=True)
@@ -85,7 +85,9 @@ class Writer:
         self._committed = committed
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[WriteRequest | Job | None] = queue.SimpleQueue()
-        self._turns: Turns[WriteRequest | Job | None] = Turns()  # the thread's own: what it has taken from the queue
+        self._turns: WriterTurns[WriteRequest | Job | None] = (
+            WriterTurns()
+        )  # the thread's own: what it has taken from the queue
         self._unanswered = 0  # requests in the queue or at the thread
         self._closed = False
         self._checkpointer: Checkpointer | None = (

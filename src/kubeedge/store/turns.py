@@ -21,7 +21,7 @@ T = TypeVar("T")
 _Owners = OrderedDict[str, deque[tuple[T, int]]]
 
 
-class Turns(Generic[T]):
+class WriterTurns(Generic[T]):
     """What waits for the writer."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from kubeedge.appengine.images import fetch
 from kubeedge.appengine.images.archive import import_archive
-from kubeedge.appengine.images.endpoints import Registries
+from kubeedge.appengine.images.endpoints import RegistryMirrors
 from kubeedge.appengine.images.names import parse
 from kubeedge.appengine.images.registry import Puller, PullSettings
 from kubeedge.appengine.images.service import EmbeddedImages
@@ -497,7 +497,7 @@ def test_what_is_missing_broken_or_unsupported_is_said(store: ImageStore, regist
 
 
 def test_a_registry_that_is_not_on_this_machine_is_asked_over_tls_only() -> None:
-    plain = Registries.of((), ("plain.test:5000",)).is_plain
+    plain = RegistryMirrors.of((), ("plain.test:5000",)).is_plain
     assert plain("plain.test:5000") and plain("localhost:5000") and plain("127.0.0.1:1") and plain("[::1]:5000")
     assert not plain("other.test:5000") and not plain("127.0.0.1.evil.test")
 

@@ -23,7 +23,7 @@ import pytest
 from kubeedge.api import registry_auth
 from kubeedge.appengine.images import compression, credentials, documents, fetch
 from kubeedge.appengine.images.archive import import_archive
-from kubeedge.appengine.images.endpoints import Registries
+from kubeedge.appengine.images.endpoints import RegistryMirrors
 from kubeedge.appengine.images.names import parse
 from kubeedge.appengine.images.parts import Part, sweep
 from kubeedge.appengine.images.registry import Puller, PullSettings
@@ -51,8 +51,8 @@ def registry() -> Registry:
     return Registry()
 
 
-def pull(store: ImageStore, name: str, registries: Registries | None = None, **settings: Any) -> list[str]:
-    registries = registries or Registries.of(())
+def pull(store: ImageStore, name: str, registries: RegistryMirrors | None = None, **settings: Any) -> list[str]:
+    registries = registries or RegistryMirrors.of(())
     return Puller(store, PullSettings(registries=registries, pause=0.001, **settings)).pull(parse(name))
 
 
@@ -81,7 +81,7 @@ def test_a_mirror_is_asked_first_and_the_registry_when_it_lacks_something(store:
     own.put("1", image)
     own.put("2", Image(UPPER))
     with serving(mirror) as near, serving(own) as far:
-        registries = Registries.of([{"registry": far, "mirrors": [f"{near}/cache/of"]}])
+        registries = RegistryMirrors.of([{"registry": far, "mirrors": [f"{near}/cache/of"]}])
         pull(store, f"{far}/app:1", registries)
         assert content(store, f"{far}/app:1") == ["lower", "upper"] and not own.asked
         assert all(path.startswith("/v2/cache/of/app/") for path in mirror.asked)
@@ -94,7 +94,7 @@ def test_a_mirror_is_asked_first_and_the_registry_when_it_lacks_something(store:
         with pytest.raises(Invalid, match=f"app:3 does not exist in the registry {far}"):
             pull(store, f"{far}/app:3", registries)
     with serving(own) as far:
-        pull(store, f"{far}/app:2", Registries.of([{"registry": far, "mirrors": [near, "127.0.0.1:1"]}]))
+        pull(store, f"{far}/app:2", RegistryMirrors.of([{"registry": far, "mirrors": [near, "127.0.0.1:1"]}]))
 
 
 @pytest.mark.parametrize("lie", [b"short", gzip.compress(UPPER), LOWER + b"long", bytes(len(LOWER))])
@@ -104,7 +104,7 @@ def test_a_mirror_that_lies_is_found_out_and_passed_over(store: ImageStore, lie:
     mirror.put("1", image)
     mirror.blobs[digest(LOWER)] = lie
     with serving(mirror) as near, serving(own) as far:
-        registries = Registries.of([{"registry": far, "mirrors": [near]}])
+        registries = RegistryMirrors.of([{"registry": far, "mirrors": [near]}])
         pull(store, f"{far}/app:1", registries)
         assert content(store, f"{far}/app:1") == ["lower"] and not parts(store)
         store.remove(f"{far}/app:1", frozenset())
@@ -115,7 +115,7 @@ def test_a_mirror_that_lies_is_found_out_and_passed_over(store: ImageStore, lie:
 
 
 def test_docker_io_may_have_a_mirror_and_names_stay_as_they_are() -> None:
-    registries = Registries.of([{"registry": "docker.io", "mirrors": ["m.test:5000/hub", "n.test"]}])
+    registries = RegistryMirrors.of([{"registry": "docker.io", "mirrors": ["m.test:5000/hub", "n.test"]}])
     found = registries.endpoints(parse("busybox:1"))
     assert [(e.host, e.repository) for e in found] == [
         ("m.test:5000", "hub/library/busybox"),
@@ -136,9 +136,9 @@ def test_the_certificate_of_a_registry_is_checked_against_its_own_authority(
     with serving(registry, context, "127.0.0.2") as host:
         for ca in ("", str(others.ca), str(tmp_path / "none.crt")):
             with pytest.raises(Invalid, match="certificate"):
-                pull(store, f"{host}/app:1", Registries.of([{"registry": host, "ca": ca}]))
+                pull(store, f"{host}/app:1", RegistryMirrors.of([{"registry": host, "ca": ca}]))
         assert not registry.asked
-        pull(store, f"{host}/app:1", Registries.of([{"registry": host, "ca": str(ours.ca)}]))
+        pull(store, f"{host}/app:1", RegistryMirrors.of([{"registry": host, "ca": str(ours.ca)}]))
     assert content(store, f"{host}/app:1") == ["lower"]
 
 

@@ -19,7 +19,7 @@ from kubeedge_cloud.clusters import core
 from kubeedge_cloud.clusters.client import RemoteClient
 from kubeedge_cloud.clusters.core import Access, Lines
 from kubeedge_cloud.clusters.credentials import Credentials
-from kubeedge_cloud.clusters.transport import Transport
+from kubeedge_cloud.clusters.transport import ClusterTransport
 from kubeedge_cloud.controllers.informer.driver import Informer
 from tests.kit import virtual_time
 
@@ -96,7 +96,7 @@ class Server:
     def client(self) -> RemoteClient:
         clock = asyncio.get_running_loop().time
         self.credentials = Credentials("test", load=self.load, wall=self.now, clock=clock)
-        self.transport = Transport(self.credentials, connect=self.connect, chance=lambda: 0.5)
+        self.transport = ClusterTransport(self.credentials, connect=self.connect, chance=lambda: 0.5)
         return RemoteClient(self.transport, chance=lambda: 0.5)
 
     async def close(self) -> None:
@@ -394,7 +394,7 @@ def test_without_credentials_the_reason_is_said_and_plugins_are_not_hammered() -
         raise status.ServerUnavailable("exec: plugin returned 1")
 
     async def whole() -> None:
-        transport = Transport(Credentials("test", load=load, clock=asyncio.get_running_loop().time))
+        transport = ClusterTransport(Credentials("test", load=load, clock=asyncio.get_running_loop().time))
         for _ in range(30):
             with pytest.raises(status.ServerUnavailable, match="plugin returned 1"):
                 await RemoteClient(transport).get(PODS, "n", "a")

@@ -21,7 +21,7 @@ from kubeedge.kit.http1 import Request, Response, serve_connection
 from kubeedge_cloud.clusters.client import RemoteClient
 from kubeedge_cloud.clusters.core import Access
 from kubeedge_cloud.clusters.credentials import Credentials, load
-from kubeedge_cloud.clusters.transport import Transport
+from kubeedge_cloud.clusters.transport import ClusterTransport
 from tests.kit.certs import Credentials as Certificate
 from tests.kit.certs import TestAuthority
 
@@ -179,7 +179,7 @@ async def api(certificate: Certificate) -> AsyncIterator[tuple[int, list[str]]]:
 
 
 async def get(source: str) -> None:
-    transport = Transport(Credentials(source))
+    transport = ClusterTransport(Credentials(source))
     try:
         await RemoteClient(transport).get(PODS, "n", "a")
     finally:

@@ -20,7 +20,7 @@ from kubeedge.cli import cluster, main
 from kubeedge.errors import Invalid, KubeEdgeError, NotFound, Refused, Unavailable
 from kubeedge_cloud.install import commands, token
 from kubeedge_cloud.install.apply import readiness
-from kubeedge_cloud.install.cluster import Cluster
+from kubeedge_cloud.install.cluster import TargetCluster
 
 
 def parsed(*words: str, program: str = "keadm") -> argparse.Namespace:
@@ -119,7 +119,7 @@ def answering(status: int, body: bytes) -> Iterator[str]:
 )
 @pytest.mark.parametrize("body", [b"", b"[1]", b"\xff<html>", b'{"message": "no", "details": null}'])
 def test_every_answer_is_an_error_of_ours(tmp_path: Path, status: int, kind: type[Exception], body: bytes) -> None:
-    with answering(status, body) as server, contextlib.closing(Cluster(kubeconfig(tmp_path, server))) as asked:
+    with answering(status, body) as server, contextlib.closing(TargetCluster(kubeconfig(tmp_path, server))) as asked:
         with pytest.raises(kind) as caught:
             asked.request("GET", "/version")
     assert "secret-of-jane" not in str(caught.value)
@@ -128,13 +128,15 @@ def test_every_answer_is_an_error_of_ours(tmp_path: Path, status: int, kind: typ
 @pytest.mark.parametrize("major", ["1", "", "x"])
 def test_an_old_cluster_is_refused(tmp_path: Path, major: str) -> None:
     body = json.dumps({"major": major, "minor": "29+", "gitVersion": "v1.29.3"}).encode()
-    with answering(200, body) as server, contextlib.closing(Cluster(kubeconfig(tmp_path, server))) as asked:
+    with answering(200, body) as server, contextlib.closing(TargetCluster(kubeconfig(tmp_path, server))) as asked:
         with pytest.raises(Invalid, match=r"1\.30 is needed"):
             asked.version()
 
 
 @contextmanager
-def executing(tmp_path: Path, out: bytes, err: bytes, result: dict[str, Any]) -> Iterator[tuple[Cluster, list[str]]]:
+def executing(
+    tmp_path: Path, out: bytes, err: bytes, result: dict[str, Any]
+) -> Iterator[tuple[TargetCluster, list[str]]]:
     """An API server's exec, as far as one needs it: channels 1, 2 and 3 of v4.channel.k8s.io."""
     asked: list[str] = []
 
@@ -147,7 +149,7 @@ def executing(tmp_path: Path, out: bytes, err: bytes, result: dict[str, Any]) ->
     with serve(handler, "127.0.0.1", 0, subprotocols=["v4.channel.k8s.io"]) as server:  # type: ignore[list-item]
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        found = Cluster(kubeconfig(tmp_path, f"http://127.0.0.1:{server.socket.getsockname()[1]}"))
+        found = TargetCluster(kubeconfig(tmp_path, f"http://127.0.0.1:{server.socket.getsockname()[1]}"))
         pod = {"metadata": {"name": "p"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
         found.list = lambda *_: [pod]  # type: ignore[method-assign, assignment]
         try:

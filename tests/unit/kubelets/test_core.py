@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kubeedge.api.names import NodeNumber, TenantNumber
-from kubeedge_cloud.kubelets.core import Answers, Right, User, bearer, may_use, port_of, right_for, user_of
+from kubeedge_cloud.kubelets.core import Answers, Caller, Right, bearer, may_use, port_of, right_for, user_of
 
 
 def test_each_node_of_each_tenant_has_a_port_of_its_own_while_there_are_any() -> None:
@@ -44,7 +44,7 @@ def test_no_certificate_may_do_nothing() -> None:
 
 def test_the_organizations_of_a_certificate_are_groups() -> None:
     subject = [[("organizationName", "a")], [("organizationName", "b")], [("commonName", "jane")]]
-    assert user_of({"subject": subject}) == User("jane", groups=("a", "b", "system:authenticated"))
+    assert user_of({"subject": subject}) == Caller("jane", groups=("a", "b", "system:authenticated"))
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_a_token_is_that_of_a_bearer(header: str | None, token: str) -> None:
 
 def test_a_user_is_written_as_it_was_read() -> None:
     info = {"username": "jane", "uid": "7", "groups": ["a"], "extra": {"scopes": ["x", "y"]}}
-    user = User.of(info)
+    user = Caller.of(info)
     assert user and user.spec() == {"user": "jane", "uid": "7", "groups": ["a"], "extra": {"scopes": ["x", "y"]}}
-    assert User.of({"username": ""}) is None
+    assert Caller.of({"username": ""}) is None
 
 
 def test_answers_are_kept_for_their_time_and_no_more_than_so_many() -> None:

@@ -14,7 +14,7 @@ from kubeedge.api.names import NodeName, Object
 from kubeedge.api.status import ServerUnavailable
 from kubeedge.errors import Unavailable
 from kubeedge.kit.http1 import Connection, Request, Response, Upgrade, serve_connection, text_response
-from kubeedge_cloud.kubelets.core import Right, User
+from kubeedge_cloud.kubelets.core import Caller, Right
 from kubeedge_cloud.kubelets.requests import RequestGate, Streams
 from kubeedge_cloud.kubelets.reviews import Reviews
 from tests.kit import virtual_time
@@ -48,7 +48,7 @@ class Cluster:
 class Port:
     """The port of one node."""
 
-    def __init__(self, *, known: User | None = None, welcome: Callable[[User], bool] = lambda user: True) -> None:
+    def __init__(self, *, known: Caller | None = None, welcome: Callable[[Caller], bool] = lambda user: True) -> None:
         self.cluster = Cluster()
         self.reviews = Reviews(self.cluster, asyncio.get_running_loop().time)  # type: ignore[arg-type]
         self.at_node: list[Request] = []
@@ -164,7 +164,7 @@ def test_a_session_passes_when_it_may_be_created() -> None:
 
 def test_the_user_of_a_certificate_is_judged_as_well() -> None:
     async def scenario() -> None:
-        port = Port(known=User("jane", groups=("system:authenticated",)))
+        port = Port(known=Caller("jane", groups=("system:authenticated",)))
         assert (await port.ask("GET", "/metrics"))[0] == 200
         assert (await port.ask("GET", "/pods"))[0] == 403
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kubeedge.api import keys
 from kubeedge.store.sqlite import open_sqlite
-from kubeedge.store.turns import ALONE, BYTES, TRANSACTIONS, Turns
+from kubeedge.store.turns import ALONE, BYTES, TRANSACTIONS, WriterTurns
 
 KB = 1024
 
@@ -22,7 +22,7 @@ def test_a_key_says_whose_turn_it_takes() -> None:
 
 
 def test_each_owner_has_a_place_in_every_commit() -> None:
-    turns = Turns[str]()
+    turns = WriterTurns[str]()
     for n in range(64):
         turns.add(f"a{n}", "/t/a", 800 * KB)
     turns.add("b", "/t/b", 300)
@@ -35,7 +35,7 @@ def test_each_owner_has_a_place_in_every_commit() -> None:
 
 
 def test_a_barrier_is_served_after_all_before_it_and_before_all_after_it() -> None:
-    turns = Turns[str]()
+    turns = WriterTurns[str]()
     turns.add_barrier("first")
     turns.add("a", "/t/a", 1)
     turns.add("b", "/t/b", 1)
@@ -48,7 +48,7 @@ def test_a_barrier_is_served_after_all_before_it_and_before_all_after_it() -> No
 
 
 def test_what_shares_with_nobody_has_its_turn_among_others() -> None:
-    turns = Turns[str]()
+    turns = WriterTurns[str]()
     for n in range(2):
         turns.add(f"job{n}", "", ALONE)
         turns.add(f"a{n}", "/t/a", 1)
@@ -62,7 +62,7 @@ ITEMS = st.lists(st.tuples(st.sampled_from("abc|"), st.integers(0, 2 * BYTES)), 
 
 @given(ITEMS)
 def test_nothing_is_lost_the_order_of_each_owner_is_kept_and_commits_are_bounded(items: list[tuple[str, int]]) -> None:
-    turns, taken = Turns[int](), []
+    turns, taken = WriterTurns[int](), []
     for n, (owner, size) in enumerate(items):
         if owner == "|":
             turns.add_barrier(n)

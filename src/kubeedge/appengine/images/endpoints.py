@@ -17,7 +17,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class RegistryEndpoint:
     """One place to ask for one image. `name` is the registry as image names and credentials have it, `host` who is connected to."""
 
     name: str
@@ -26,7 +26,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Registries:
+class RegistryMirrors:
     """What is configured of registries; one that is not named here is asked over TLS, with the certificates that this machine trusts."""
 
     mirrors: Mapping[str, Sequence[str]]
@@ -34,7 +34,7 @@ class Registries:
     authorities: Mapping[str, str]  # host -> path of a PEM file
 
     @classmethod
-    def of(cls, entries: Sequence[Mapping[str, Any]], insecure: Sequence[str] = ()) -> Registries:
+    def of(cls, entries: Sequence[Mapping[str, Any]], insecure: Sequence[str] = ()) -> RegistryMirrors:
         """From {"registry", "mirrors", "plainHttp", "ca"} each; `insecure` are further ones without TLS."""
         return cls(
             {str(e["registry"]): tuple(e.get("mirrors") or ()) for e in entries},
@@ -42,14 +42,14 @@ class Registries:
             {str(e["registry"]): str(e["ca"]) for e in entries if e.get("ca")},
         )
 
-    def endpoints(self, name: ImageName) -> list[Endpoint]:
+    def endpoints(self, name: ImageName) -> list[RegistryEndpoint]:
         """In the order in which they are asked."""
         found = []
         for mirror in self.mirrors.get(name.registry, ()):
             host, _, prefix = mirror.strip("/").partition("/")
-            found.append(Endpoint(host, host, f"{prefix}/{name.repository}" if prefix else name.repository))
+            found.append(RegistryEndpoint(host, host, f"{prefix}/{name.repository}" if prefix else name.repository))
         own = DOCKER_HUB if name.registry == "docker.io" else name.registry
-        return [*found, Endpoint(name.registry, own, name.repository)]
+        return [*found, RegistryEndpoint(name.registry, own, name.repository)]
 
     def is_plain(self, host: str) -> bool:
         """Whether it may be spoken to without TLS: configured, or on this machine."""

@@ -116,7 +116,7 @@ def _perform(request: dict[str, Any]) -> list[str]:
 
 def _pull(store: ImageStore, request: dict[str, Any]) -> list[str]:
     from kubeedge.appengine.images import credentials
-    from kubeedge.appengine.images.endpoints import Registries
+    from kubeedge.appengine.images.endpoints import RegistryMirrors
     from kubeedge.appengine.images.names import parse
     from kubeedge.appengine.images.registry import PARALLEL, Puller, PullSettings
 
@@ -124,7 +124,7 @@ def _pull(store: ImageStore, request: dict[str, Any]) -> list[str]:
     auth = {**credentials.of_files(request.get("dockerConfigs", ())), **request.get("auth", {})}
     if providers := request.get("providers"):
         auth = {**credentials.of_providers(providers["config"], providers["directory"], name), **auth}
-    registries = Registries.of(request.get("registries", ()), request.get("insecure", ()))
+    registries = RegistryMirrors.of(request.get("registries", ()), request.get("insecure", ()))
     settings = PullSettings(registries=registries, auth=auth, parallel=request.get("parallel", PARALLEL))
     return Puller(store, settings).pull(name)
 

@@ -16,12 +16,12 @@ from typing import Any
 
 from kubeedge.api import registry_auth
 from kubeedge.appengine.images import blobs, documents
-from kubeedge.appengine.images.endpoints import Endpoint, Registries
+from kubeedge.appengine.images.endpoints import RegistryEndpoint, RegistryMirrors
 from kubeedge.appengine.images.layers import MAX_LAYER, unpack_layer
 from kubeedge.appengine.images.names import ImageName
 from kubeedge.appengine.images.parts import Part
 from kubeedge.appengine.images.store import ImageStore, chain_ids
-from kubeedge.appengine.images.transport import Absent, Response, Transport, Unreachable
+from kubeedge.appengine.images.transport import Absent, RegistryResponse, RegistryTransport, Unreachable
 from kubeedge.errors import Invalid
 
 PARALLEL = 3  # layers that are fetched at a time, as docker and containerd do
@@ -40,7 +40,7 @@ _ACCEPT = ", ".join(
 class PullSettings:
     """What a pull needs to know beside the name. `auth`: registry, with or without a path, -> base64 of "user:password"."""
 
-    registries: Registries = field(default_factory=lambda: Registries.of(()))
+    registries: RegistryMirrors = field(default_factory=lambda: RegistryMirrors.of(()))
     auth: Mapping[str, str] = field(default_factory=dict)
     parallel: int = PARALLEL
     pause: float = blobs.PAUSE  # seconds after a first failure
@@ -63,7 +63,7 @@ class Puller:
     def __init__(self, store: ImageStore, settings: PullSettings) -> None:
         self._store = store
         self._settings = settings
-        self._transport = Transport(settings.registries)
+        self._transport = RegistryTransport(settings.registries)
 
     def pull(self, name: ImageName) -> list[str]:
         """The names that the image has in the store now. Layers that are here already are not fetched. Raises Invalid when the registry
@@ -96,7 +96,9 @@ class Puller:
         self._store.tag([str(name)], config_digest, chain_ids(diff_ids), config, digest=digest)
         return [str(name)]
 
-    def _manifest(self, name: ImageName, endpoints: Sequence[Endpoint], reference: str) -> tuple[dict[str, Any], str]:
+    def _manifest(
+        self, name: ImageName, endpoints: Sequence[RegistryEndpoint], reference: str
+    ) -> tuple[dict[str, Any], str]:
         """And its digest."""
         body = self._anywhere(name, endpoints, f"manifests/{reference}", _document)
         digest = documents.digest(body)
@@ -105,7 +107,11 @@ class Puller:
         return documents.object_of(body, f"{name}: the manifest"), digest
 
     def _anywhere(
-        self, name: ImageName, endpoints: Sequence[Endpoint], what: str, read: Callable[[Response], bytes]
+        self,
+        name: ImageName,
+        endpoints: Sequence[RegistryEndpoint],
+        what: str,
+        read: Callable[[RegistryResponse], bytes],
     ) -> bytes:
         """From the first endpoint that has it; what the last one says when none has."""
         for endpoint in endpoints[:-1]:
@@ -120,7 +126,7 @@ class Puller:
 
     # -- layers ----------------------------------------------------------------------------------------------------------------
 
-    def _fetch(self, name: ImageName, endpoints: Sequence[Endpoint], layers: Sequence[_Layer]) -> None:
+    def _fetch(self, name: ImageName, endpoints: Sequence[RegistryEndpoint], layers: Sequence[_Layer]) -> None:
         missing = [layer for layer in layers if not self._store.has_layer(layer.chain_id)]
         self._check_room(name, missing)
         ahead: dict[str, blobs.Download] = {}  # by digest, in the order of their layers
@@ -141,7 +147,7 @@ class Puller:
         if missing and needed + _SLACK > free:
             raise Invalid(f"{name}: no space left on device: the layers have {needed} bytes, {free} are free")
 
-    def _unpack(self, endpoints: Sequence[Endpoint], layer: _Layer, ahead: dict[str, blobs.Download]) -> None:
+    def _unpack(self, endpoints: Sequence[RegistryEndpoint], layer: _Layer, ahead: dict[str, blobs.Download]) -> None:
         """What a mirror sends, or an earlier process fetched, may not be what it should be: then again, from the registry itself."""
         own = endpoints[-1:]
         for asked in (endpoints, own, own):
@@ -167,13 +173,13 @@ class Puller:
                 download.finish(keep=keep)
         raise Invalid(f"layer {layer.digest} is not what its digest says")
 
-    def _download(self, endpoints: Sequence[Endpoint], layer: _Layer, *, wait: bool) -> blobs.Download | None:
+    def _download(self, endpoints: Sequence[RegistryEndpoint], layer: _Layer, *, wait: bool) -> blobs.Download | None:
         """None: another process has it, and one does not want to wait."""
         part = Part.take(self._store.part(layer.digest), wait=wait)
         if part is None:
             return None
 
-        def open_at(offset: int) -> Response:
+        def open_at(offset: int) -> RegistryResponse:
             what = f"blobs/{layer.digest}"
             for endpoint in endpoints[:-1]:
                 with contextlib.suppress(Invalid):
@@ -192,7 +198,7 @@ def _size(item: Mapping[str, Any]) -> int:
     return size
 
 
-def _document(response: Response) -> bytes:
+def _document(response: RegistryResponse) -> bytes:
     """All of a manifest or a configuration."""
     with contextlib.closing(response):
         return response.read_all(documents.MAX_MANIFEST)

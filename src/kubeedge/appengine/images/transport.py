@@ -2,7 +2,7 @@
 
 Lives elsewhere: which registry (endpoints.py), whose credentials (credentials.py), what is asked for (registry.py, blobs.py).
 
-Threads share a Transport. Credentials go to the registry that they are for, never to where it redirects.
+Threads share a RegistryTransport. Credentials go to the registry that they are for, never to where it redirects.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kubeedge.appengine.images import documents
-from kubeedge.appengine.images.endpoints import Endpoint, Registries
+from kubeedge.appengine.images.endpoints import RegistryEndpoint, RegistryMirrors
 from kubeedge.errors import Invalid
 
 TIMEOUT = 30.0  # seconds without a byte
@@ -37,10 +37,12 @@ class Absent(Invalid):
     """This registry does not have it."""
 
 
-class Response:
+class RegistryResponse:
     """An answer whose body is read once. Its connection is used again when the body was read to its end."""
 
-    def __init__(self, transport: Transport, key: tuple[str, str], connection: http.client.HTTPConnection) -> None:
+    def __init__(
+        self, transport: RegistryTransport, key: tuple[str, str], connection: http.client.HTTPConnection
+    ) -> None:
         self._transport = transport
         self._key = key
         self._connection = connection
@@ -119,17 +121,17 @@ class _Access:
     candidates: list[str] = field(default_factory=list)  # not tried yet
 
 
-class Transport:
+class RegistryTransport:
     """Requests to registries, for one pull. `credentials`: endpoint -> those to try, the best first."""
 
-    def __init__(self, registries: Registries) -> None:
+    def __init__(self, registries: RegistryMirrors) -> None:
         self._registries = registries
         self._idle: dict[tuple[str, str], list[http.client.HTTPConnection]] = {}
-        self._access: dict[Endpoint, _Access] = {}
+        self._access: dict[RegistryEndpoint, _Access] = {}
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._lock = threading.Lock()
 
-    def introduce(self, endpoint: Endpoint, credentials: Sequence[str]) -> None:
+    def introduce(self, endpoint: RegistryEndpoint, credentials: Sequence[str]) -> None:
         """Credentials (base64 of "user:password") for an endpoint, the best first."""
         first, *rest = [*credentials] or [""]
         self._access[endpoint] = _Access(basic=first, candidates=rest)
@@ -148,7 +150,7 @@ class Transport:
 
     # -- a request -------------------------------------------------------------------------------------------------------------
 
-    def get(self, endpoint: Endpoint, what: str, *, accept: str = "*/*", offset: int = 0) -> Response:
+    def get(self, endpoint: RegistryEndpoint, what: str, *, accept: str = "*/*", offset: int = 0) -> RegistryResponse:
         """The answer 200, or 206 from `offset` on. Raises Unreachable, or Invalid with what the registry said."""
         access = self._access.setdefault(endpoint, _Access())
         scheme = "http" if self._registries.is_plain(endpoint.host) else "https"
@@ -174,8 +176,8 @@ class Transport:
         raise Unreachable(said) if response.status >= 500 or response.status in (408, 429) else Invalid(said)
 
     def _authorized(
-        self, url: str, endpoint: Endpoint, headers: dict[str, str], access: _Access
-    ) -> tuple[Response, str]:
+        self, url: str, endpoint: RegistryEndpoint, headers: dict[str, str], access: _Access
+    ) -> tuple[RegistryResponse, str]:
         """And who gave it. Also in the middle of a pull: a token is valid for a limited time or number of requests."""
         for _ in range(_TOKENS):
             used = access.generation
@@ -188,7 +190,9 @@ class Transport:
                 break
         return response, host
 
-    def _follow(self, url: str, registry: str, headers: dict[str, str], access: _Access) -> tuple[Response, str]:
+    def _follow(
+        self, url: str, registry: str, headers: dict[str, str], access: _Access
+    ) -> tuple[RegistryResponse, str]:
         """And who gave it."""
         for _ in range(_REDIRECTS):
             parts = urllib.parse.urlsplit(url)
@@ -209,7 +213,7 @@ class Transport:
             url = target
         raise Invalid(f"more than {_REDIRECTS} redirects")
 
-    def _request(self, parts: urllib.parse.SplitResult, headers: dict[str, str]) -> Response:
+    def _request(self, parts: urllib.parse.SplitResult, headers: dict[str, str]) -> RegistryResponse:
         key = (parts.scheme, parts.netloc)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         while True:
@@ -220,7 +224,7 @@ class Transport:
             connection = connection or self._connect(parts)
             try:
                 connection.request("GET", path, headers={"user-agent": "kubeedge", **headers})
-                return Response(self, key, connection)
+                return RegistryResponse(self, key, connection)
             except (OSError, http.client.HTTPException) as exc:
                 connection.close()
                 if reused:  # the other end had closed it meanwhile
@@ -251,7 +255,7 @@ class Transport:
 
     # -- authentication --------------------------------------------------------------------------------------------------------
 
-    def _authenticate(self, access: _Access, used: int, challenge: str, endpoint: Endpoint) -> bool:
+    def _authenticate(self, access: _Access, used: int, challenge: str, endpoint: RegistryEndpoint) -> bool:
         """Whether it is worth another try. One thread asks for a token, the others use it."""
         with access.lock:
             if access.generation != used:
@@ -278,7 +282,7 @@ class Transport:
         access.generation += 1
         return True
 
-    def _token(self, challenge: str, endpoint: Endpoint, basic: str) -> str:
+    def _token(self, challenge: str, endpoint: RegistryEndpoint, basic: str) -> str:
         """Asks the token service that the registry names (distribution, spec/auth/token.md)."""
         fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
         query = {"scope": fields.get("scope") or f"repository:{endpoint.repository}:pull"}
