@@ -19,7 +19,7 @@ from kubeedge.kit.http1 import Limits, serve_connection
 from kubeedge.kit.streams import abort_writer, listening_socket
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.pki.ca import Authority
-from kubeedge_cloud.bootstrap.service import NodeRegistry, Service
+from kubeedge_cloud.bootstrap.service import BootstrapService, NodeRegistry
 from kubeedge_cloud.bootstrap.tokens import TokenStore
 
 __all__ = ["Bootstrap", "BootstrapSettings", "NodeRegistry"]
@@ -57,7 +57,7 @@ class Bootstrap:
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
-        self._service = Service(authority, token_store, registry, clock, settings.endpoints)
+        self._service = BootstrapService(authority, token_store, registry, clock, settings.endpoints)
         self._tls = tls
         self.port = settings.port  # the real one, once it is ready
 

@@ -66,7 +66,7 @@ class NodeRegistry(Protocol):
         ...
 
 
-class Service:
+class BootstrapService:
     """Answers requests that came over TLS (handle) or plain HTTP (handle_plain); failed attempts are limited by source."""
 
     def __init__(

@@ -14,7 +14,7 @@ from typing import Any
 
 from kubeedge.api import meta, service_accounts
 from kubeedge.api.names import NodeName, Object
-from kubeedge.api.service_accounts import Kept, Token, Wanted
+from kubeedge.api.service_accounts import IssuedToken, KeptTokens, Wanted
 from kubeedge.api.status import NoSuchPath
 from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.backoff import Backoff
@@ -107,11 +107,13 @@ class PodTokens:
             self._failures[node, key] = failures = self._failures.get((node, key), 0) + 1
             return _BACKOFF.delay(failures)
         self._failures.pop((node, key), None)
-        kept = Kept(_uid(pod), service_accounts.account_of(pod), tuple(tokens), tuple(rules))
+        kept = KeptTokens(_uid(pod), service_accounts.account_of(pod), tuple(tokens), tuple(rules))
         self._issued.setdefault(node, {})[key] = kept.encode()
         return max(_SOONEST, min(t.due for t in tokens) - now)
 
-    async def _token(self, node: NodeName, pod: Object, wanted: Wanted, old: Token | None, *, stale: bool) -> Token:
+    async def _token(
+        self, node: NodeName, pod: Object, wanted: Wanted, old: IssuedToken | None, *, stale: bool
+    ) -> IssuedToken:
         now = self._state.wall()
         if old is not None and old.due > now and not stale:
             return old
@@ -124,7 +126,7 @@ class PodTokens:
         if not isinstance(token, str) or not token or len(token) > service_accounts.MAX_TOKEN or expires is None:
             raise Invalid("the API answered a TokenRequest without a token")
         previous = old.token if old is not None and old.expires > now else ""
-        return Token(wanted.audience, wanted.seconds, token, now, expires, previous)
+        return IssuedToken(wanted.audience, wanted.seconds, token, now, expires, previous)
 
     async def _rules(self, pod: Object) -> Sequence[Mapping[str, Any]]:
         return await self._state.client.account_rules(meta.namespace_of(pod), service_accounts.account_of(pod))
@@ -146,7 +148,7 @@ def _has_ended(pod: Object) -> bool:
     return is_deleting(pod) or (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
-def _decoded(row: bytes) -> Kept | None:
+def _decoded(row: bytes) -> KeptTokens | None:
     try:
         return service_accounts.decode_kept(json.loads(row))
     except (ValueError, Invalid):

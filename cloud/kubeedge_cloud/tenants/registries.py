@@ -8,7 +8,7 @@ from functools import partial
 from kubeedge.api.names import TenantId
 from kubeedge.api.resources import Resources
 from kubeedge.apiserver import devices
-from kubeedge.apiserver.accounts import Key
+from kubeedge.apiserver.accounts import AccountKey
 from kubeedge.apiserver.builtin import BUILT_IN
 from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.registry import Registry
@@ -29,7 +29,7 @@ class Registries:
         usage: StorageUsage,
         membership: Membership,
         *,
-        account_key: Callable[[TenantId], Key] | None = None,
+        account_key: Callable[[TenantId], AccountKey] | None = None,
     ) -> None:
         self._account_key = account_key
         self._store = store

@@ -41,7 +41,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class IssuedToken:
     """One that was issued for `wanted`; times in seconds since 1970."""
 
     audience: str
@@ -63,29 +63,29 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptTokens:
     """The tokens of one pod, as its node has them. `rules` are what the account may do in its namespace, as of a SelfSubjectRulesReview."""
 
     pod: str  # its uid
     account: str
-    tokens: tuple[Token, ...] = ()
+    tokens: tuple[IssuedToken, ...] = ()
     rules: tuple[Mapping[str, Any], ...] = ()
 
     def encode(self) -> bytes:
         """Compact JSON."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
 
-    def of(self, wanted: Wanted) -> Token | None:
+    def of(self, wanted: Wanted) -> IssuedToken | None:
         """The token that answers this request."""
         return next((token for token in self.tokens if token.wanted == wanted), None)
 
 
-def decode_kept(obj: Any) -> Kept:
+def decode_kept(obj: Any) -> KeptTokens:
     """Of the decoded JSON. Raises Invalid."""
     try:
-        tokens = tuple(Token(**token) for token in obj.get("tokens") or ())
+        tokens = tuple(IssuedToken(**token) for token in obj.get("tokens") or ())
         rules = tuple(rule for rule in obj.get("rules") or () if isinstance(rule, dict))
-        kept = Kept(str(obj["pod"]), str(obj["account"]), tokens, rules)
+        kept = KeptTokens(str(obj["pod"]), str(obj["account"]), tokens, rules)
         if not all(isinstance(t.token, str) and isinstance(t.expires, int | float) for t in tokens):
             raise ValueError("a token is a string that expires")
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
@@ -149,7 +149,7 @@ def signing_input(header: Mapping[str, Any], claims: Mapping[str, Any]) -> bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class TokenParts:
     """A token taken apart; nothing in it is true until its signature was verified."""
 
     header: Mapping[str, Any]
@@ -158,14 +158,14 @@ class Parts:
     signature: bytes
 
 
-def parts(token: str) -> Parts:
+def parts(token: str) -> TokenParts:
     """Raises Invalid for anything that is not a JWT in compact form with two objects in it."""
     if len(token) > MAX_TOKEN or token.count(".") != 2 or not token.isascii():
         raise Invalid("not a token")
     head, body, signature = token.split(".")
     try:
         header, claims = (strict_json.loads(decoded(part), what="the token") for part in (head, body))
-        made = Parts(header, claims, f"{head}.{body}".encode(), decoded(signature))
+        made = TokenParts(header, claims, f"{head}.{body}".encode(), decoded(signature))
     except (ValueError, RecursionError, Invalid) as exc:
         raise Invalid("not a token") from exc
     if not isinstance(header, dict) or not isinstance(claims, dict):

@@ -27,7 +27,7 @@ _VERIFIED = 512  # signatures that are remembered: each costs 0.1 ms
 _TOKEN_REQUEST = Resource("authentication.k8s.io", "v1", "tokenrequests", "TokenRequest")
 
 
-class Key(Protocol):
+class AccountKey(Protocol):
     """Signs tokens of one tenant (kubeedge.pki.token_keys)."""
 
     algorithm: str
@@ -78,10 +78,10 @@ def forbidden(identity: AccountIdentity, asked: Attributes) -> Forbidden:
     )
 
 
-class Accounts:
+class ServiceAccounts:
     """`rows` gives what the API serves; `wall` seconds since 1970."""
 
-    def __init__(self, tenant: TenantId, key: Key, objects: Objects, *, wall: Callable[[], float]) -> None:
+    def __init__(self, tenant: TenantId, key: AccountKey, objects: Objects, *, wall: Callable[[], float]) -> None:
         self.tenant = tenant
         self._key = key
         self._objects = objects

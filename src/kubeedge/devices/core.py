@@ -71,7 +71,7 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class DesiredChange:
     """What a new desired row has done."""
 
     added: bool = False
@@ -106,13 +106,13 @@ class Twins:
             self.dirty[key] = None
         self._kept.clear()
 
-    def desire(self, key: Key, row: bytes | None) -> Change:
+    def desire(self, key: Key, row: bytes | None) -> DesiredChange:
         """The cloud's row of a device; None: the node has it no more."""
         old = self.devices.get(key)
         if row is None:
             self.devices.pop(key, None)
             self.dirty[key] = None
-            return Change(removed=old is not None and not old.deleting)
+            return DesiredChange(removed=old is not None and not old.deleting)
         value = _object(row)
         uid = str(_mapping(value.get("metadata")).get("uid") or "")
         new = old if old is not None and old.uid == uid else self._fresh(key, uid)
@@ -123,7 +123,7 @@ class Twins:
         new.deleting = value.get("deleting") is True
         if new.deleting:
             self.dirty[key] = None
-            return Change(removed=not before[1])
+            return DesiredChange(removed=not before[1])
         new.generation = int(value.get("generation") or 0)
         new.protocol = str(_mapping(value.get("protocol")).get("protocolName") or "")
         new.properties, new.wanted = {}, {}
@@ -138,7 +138,7 @@ class Twins:
         if added or before != (new.generation, new.deleting):
             self.dirty[key] = None
         changed = any(new.desired(name) is not None and new.desired(name) != was.get(name) for name in new.properties)
-        return Change(added=added, desired=changed)
+        return DesiredChange(added=added, desired=changed)
 
     def _shared(self, name: str, prop: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """The same objects for the same text: a thousand devices of one model have its properties once."""

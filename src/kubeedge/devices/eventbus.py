@@ -9,7 +9,7 @@ import asyncio
 from typing import Any
 
 from kubeedge.devices import topics
-from kubeedge.devices.core import Change, Key
+from kubeedge.devices.core import DesiredChange, Key
 from kubeedge.devices.module import DeviceTwins
 from kubeedge.errors import Invalid
 from kubeedge.mqtt.codec import Publish
@@ -41,7 +41,7 @@ class EventBus:
 
     # From the cloud
 
-    def desired(self, key: Key, change: Change) -> None:
+    def desired(self, key: Key, change: DesiredChange) -> None:
         """The twins have a new desired row."""
         device = self._twins.twins.devices.get(key)
         now = self._twins.now()
@@ -84,7 +84,7 @@ class EventBus:
             self._publish(f"{message.topic}/result", payload)
         return None
 
-    def _asked(self, at: topics.Address, message: Publish) -> asyncio.Future[None] | None:
+    def _asked(self, at: topics.TopicAddress, message: Publish) -> asyncio.Future[None] | None:
         """Raises Invalid, KeyError."""
         key = self._twins.twins.find(at.identifier)
         if key is None:
@@ -104,7 +104,7 @@ class EventBus:
                 return future
         return self._updated(key, at, message)
 
-    def _updated(self, key: Key, at: topics.Address, message: Publish) -> asyncio.Future[None] | None:
+    def _updated(self, key: Key, at: topics.TopicAddress, message: Publish) -> asyncio.Future[None] | None:
         update = topics.update(message.payload)
         device = self._twins.twins.devices[key]
         before = topics.twin(device, update.values)

@@ -13,7 +13,7 @@ from contextlib import aclosing
 from typing import Protocol
 
 from kubeedge.api import keys
-from kubeedge.devices.core import Change, Key, Twins
+from kubeedge.devices.core import DesiredChange, Key, Twins
 from kubeedge.errors import Unavailable
 from kubeedge.store.model import Delete, Op, Put, Store
 from kubeedge.store.reflector import pages, reflect
@@ -27,10 +27,10 @@ _RETRY = 1.0  # seconds, on a full disk
 _AT_ONCE = 256  # devices in one transaction
 
 
-class Listener(Protocol):
+class DeviceListener(Protocol):
     """Is told of changes of desired state, after the twins have them."""
 
-    def desired(self, key: Key, change: Change) -> None:
+    def desired(self, key: Key, change: DesiredChange) -> None:
         """The cloud has written the device's row."""
         ...
 
@@ -42,7 +42,7 @@ class DeviceTwins:
 
     def __init__(self, store: Store, *, wall: Callable[[], float]) -> None:
         self.twins = Twins()
-        self.listener: Listener | None = None
+        self.listener: DeviceListener | None = None
         self.commits = 0  # since the start
         self._store = store
         self._wall = wall

@@ -26,7 +26,7 @@ _BOUNDS = JsonBounds(values=8_000)
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class TopicAddress:
     """Of a topic about a device: `identifier` has one or two levels, `operation` is one of those that programs ask for."""
 
     identifier: tuple[str, ...]
@@ -37,7 +37,7 @@ class Address:
         return f"{DEVICE}{'/'.join(self.identifier)}/{rest}"
 
 
-def device_topic(topic: str) -> Address | None:
+def device_topic(topic: str) -> TopicAddress | None:
     """None: it is not one that asks for something."""
     if not topic.startswith(DEVICE):
         return None
@@ -45,7 +45,7 @@ def device_topic(topic: str) -> Address | None:
     identifier, operation = tuple(levels[:-2]), "/".join(levels[-2:])
     if len(identifier) not in (1, 2) or operation not in _OPERATIONS or not all(identifier):
         return None
-    return Address(identifier, operation)
+    return TopicAddress(identifier, operation)
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from kubeedge.api import keys, service_accounts
 from kubeedge.api.names import TenantId
-from kubeedge.api.service_accounts import Kept
+from kubeedge.api.service_accounts import KeptTokens
 from kubeedge.api.status import Unauthorized
 from kubeedge.apiserver.accounts import AccountIdentity
 from kubeedge.errors import Invalid
@@ -46,7 +46,7 @@ class NodeAccounts:
         user = service_accounts.subject(namespace, kept.account)
         return AccountIdentity(self._tenant, user, namespace=namespace, claims=claims, rules=kept.rules)
 
-    def _has(self, kept: Kept, token: str) -> bool:
+    def _has(self, kept: KeptTokens, token: str) -> bool:
         now, found = self._wall(), False
         for known in kept.tokens:
             if known.audience:  # for somebody else than the API
@@ -57,7 +57,7 @@ class NodeAccounts:
                 found |= service_accounts.is_valid_at(service_accounts.parts(token).claims, now)
         return found
 
-    async def _kept(self, namespace: str, pod: str) -> Kept | None:
+    async def _kept(self, namespace: str, pod: str) -> KeptTokens | None:
         if not namespace or not pod or "/" in namespace + pod:
             return None
         kv = await self._store.get(keys.desired(service_accounts.RESOURCE, namespace, pod))

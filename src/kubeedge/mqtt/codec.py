@@ -213,7 +213,7 @@ class _Reader:
 
 
 @dataclass(slots=True)
-class Decoder:
+class PacketDecoder:
     """Packets of one connection, fed with what the socket gives. `version` is the CONNECT's; 0 before it."""
 
     limit: int = MAX_PACKET  # bytes of a packet

@@ -18,7 +18,7 @@ _FOREVER = 0xFFFFFFFF  # the expiry of a session that has none
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class MqttLimits:
     """Of one broker; of one session where it says so."""
 
     sessions: int = 256  # connected ones and those that wait for their clients
@@ -32,7 +32,7 @@ class Limits:
 
 
 @dataclass(slots=True)
-class Session:
+class MqttSession:
     """What a client has here. `dropped` counts messages for which there was no room."""
 
     client_id: str
@@ -98,9 +98,9 @@ def matches(filter_: str, topic: str) -> bool:
 class Broker:
     """All sessions. The names of `woken` sessions have something new to be sent; the caller empties it."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        self.limits = limits or Limits()
-        self.sessions: dict[str, Session] = {}
+    def __init__(self, limits: MqttLimits | None = None) -> None:
+        self.limits = limits or MqttLimits()
+        self.sessions: dict[str, MqttSession] = {}
         self.retained: dict[str, Publish] = {}
         self.woken: set[str] = set()
         self.wills: list[Publish] = []  # of connections that others have taken over; the caller publishes them
@@ -111,7 +111,7 @@ class Broker:
 
     # Sessions
 
-    def connect(self, packet: Connect, now: float) -> tuple[Session, bool] | None:
+    def connect(self, packet: Connect, now: float) -> tuple[MqttSession, bool] | None:
         """(session, whether it was there); None: there are too many. A session that is connected is taken over."""
         self.expire(now)
         old = self.sessions.get(packet.client_id)
@@ -123,7 +123,7 @@ class Broker:
         if old is None:
             if len(self.sessions) >= self.limits.sessions and not self._make_room():
                 return None
-            old = self.sessions[packet.client_id] = Session(packet.client_id)
+            old = self.sessions[packet.client_id] = MqttSession(packet.client_id)
             present = False
         else:
             present = True
@@ -144,7 +144,7 @@ class Broker:
         self._remove(min(waiting, key=lambda session: session.expires_at))
         return True
 
-    def closed(self, session: Session, now: float, *, with_will: bool, expiry: int | None = None) -> Publish | None:
+    def closed(self, session: MqttSession, now: float, *, with_will: bool, expiry: int | None = None) -> Publish | None:
         """Its connection has ended; the will that is to be published."""
         session.connected = False
         will, session.will = session.will if with_will else None, None
@@ -161,7 +161,7 @@ class Broker:
         for session in [s for s in self.sessions.values() if not s.connected and s.expires_at <= now]:
             self._remove(session)
 
-    def _remove(self, session: Session) -> None:
+    def _remove(self, session: MqttSession) -> None:
         for filter_ in list(session.filters):
             self.unsubscribe(session, filter_)
         self._queued_bytes -= session.queued_bytes
@@ -171,7 +171,7 @@ class Broker:
 
     # Subscriptions
 
-    def subscribe(self, session: Session, wanted: Iterable[Subscription]) -> list[int]:
+    def subscribe(self, session: MqttSession, wanted: Iterable[Subscription]) -> list[int]:
         """The codes of a SUBACK; retained messages are queued."""
         codes = []
         for one in wanted:
@@ -193,12 +193,12 @@ class Broker:
     def _index(self, filter_: str) -> dict[str, dict[str, None]]:
         return self._wild if "+" in filter_ or "#" in filter_ else self._exact
 
-    def _send_retained(self, session: Session, one: Subscription) -> None:
+    def _send_retained(self, session: MqttSession, one: Subscription) -> None:
         for topic, message in self.retained.items():
             if matches(one.filter, topic):
                 self._enqueue(session, Publish(topic, message.payload, min(message.qos, one.qos, 1), True))
 
-    def unsubscribe(self, session: Session, filter_: str) -> bool:
+    def unsubscribe(self, session: MqttSession, filter_: str) -> bool:
         """False: there was no such subscription."""
         if session.filters.pop(filter_, None) is None:
             return False
@@ -246,7 +246,7 @@ class Broker:
             oldest = self.retained.pop(next(iter(self.retained)))
             self._retained_bytes -= _size(oldest)
 
-    def _enqueue(self, session: Session, message: Publish) -> None:
+    def _enqueue(self, session: MqttSession, message: Publish) -> None:
         size, limits = _size(message), self.limits
         if session.max_packet and size > session.max_packet:
             session.dropped += 1
@@ -262,13 +262,13 @@ class Broker:
             self._drop_oldest(max(self.sessions.values(), key=lambda one: one.queued_bytes))
         self.woken.add(session.client_id)
 
-    def _drop_oldest(self, session: Session) -> None:
+    def _drop_oldest(self, session: MqttSession) -> None:
         oldest = session.queue.popleft()
         session.queued_bytes -= _size(oldest)
         self._queued_bytes -= _size(oldest)
         session.dropped += 1
 
-    def take(self, session: Session) -> Publish | None:
+    def take(self, session: MqttSession) -> Publish | None:
         """The session's next message, out of its queue (Session.take)."""
         before = session.queued_bytes
         message = session.take()

@@ -17,16 +17,16 @@ from kubeedge.kit.tasks import TaskSet
 from kubeedge.mqtt import codec
 from kubeedge.mqtt.codec import (
     Connect,
-    Decoder,
     Disconnect,
     MqttError,
+    PacketDecoder,
     Pingreq,
     Puback,
     Publish,
     Subscribe,
     Unsubscribe,
 )
-from kubeedge.mqtt.core import Broker, Session
+from kubeedge.mqtt.core import Broker, MqttSession
 
 log = logging.getLogger("kubeedge.mqtt")
 
@@ -89,7 +89,7 @@ class MqttServer:
             self._count -= 1
             writer.transport.abort()
 
-    def enter(self, connection: _Connection, session: Session) -> None:
+    def enter(self, connection: _Connection, session: MqttSession) -> None:
         """The client is known. Another connection of its is cut off, and its will is done."""
         if (old := self._connections.get(session.client_id)) is not None:
             old.end(codec.TAKEN_OVER)
@@ -98,7 +98,7 @@ class MqttServer:
         for will in wills:
             self.received(will, "")
 
-    def leave(self, connection: _Connection, session: Session, *, with_will: bool, expiry: int | None) -> None:
+    def leave(self, connection: _Connection, session: MqttSession, *, with_will: bool, expiry: int | None) -> None:
         """Its connection has ended. One that was taken over has no session any more."""
         if self._connections.get(session.client_id) is not connection:
             return
@@ -118,8 +118,8 @@ class MqttServer:
 class _Connection:
     def __init__(self, server: MqttServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._server, self._reader, self._writer = server, reader, writer
-        self._decoder = Decoder()
-        self._session: Session | None = None
+        self._decoder = PacketDecoder()
+        self._session: MqttSession | None = None
         self.wake = asyncio.Event()
         self._acks: asyncio.Queue[tuple[int, asyncio.Future[None] | None]] = asyncio.Queue(codec.RECEIVE_MAX)
         self._bye: Disconnect | None = None

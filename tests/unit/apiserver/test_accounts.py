@@ -312,5 +312,5 @@ async def test_the_issuers_keys_verify_its_tokens(api: Api) -> None:
 
 @pytest.mark.parametrize("life, due", [(3607, 0.8 * 3607), (10 * 24 * 3600, 24 * 3600)])
 def test_a_token_is_due_at_four_fifths_of_its_life(life: int, due: float) -> None:
-    token = service_accounts.Token("", life, "t", NOON, NOON + life)
+    token = service_accounts.IssuedToken("", life, "t", NOON, NOON + life)
     assert token.due == pytest.approx(NOON + due)

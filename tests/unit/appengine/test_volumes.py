@@ -12,7 +12,7 @@ import pytest
 
 from kubeedge.api.pod import VOLUME_KINDS, Mount
 from kubeedge.api.pod import Volume as VolumeSpec
-from kubeedge.api.service_accounts import RESOURCE, Kept, Token
+from kubeedge.api.service_accounts import RESOURCE, IssuedToken, KeptTokens
 from kubeedge.appengine.node_api import NodeApi
 from kubeedge.appengine.resolve import Missing
 from kubeedge.appengine.runtime.base import StartError
@@ -220,7 +220,7 @@ def api_volume(directory: Path, rows: dict[str, Any], api: NodeApi | None = None
 
 
 def tokens(uid: str, *, seconds: int = 3607) -> Any:
-    row = Kept(uid, "default", (Token("", seconds, "a.b.c", 0.0, 3607.0),))
+    row = KeptTokens(uid, "default", (IssuedToken("", seconds, "a.b.c", 0.0, 3607.0),))
     return json.loads(row.encode())
 
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from kubeedge.api import service_accounts
 from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import PODS, SERVICEACCOUNTS
-from kubeedge.api.service_accounts import Kept, Wanted, decode_kept
+from kubeedge.api.service_accounts import KeptTokens, Wanted, decode_kept
 from kubeedge.apiserver.registry import Registry
 from kubeedge.pki.token_keys import TokenKey
 from tests.unit.controllers.world import TENANT, World, in_world, template
@@ -30,7 +30,7 @@ def pod(name: str = "p", **spec: Any) -> Object:
     return {"metadata": {"name": name}, "spec": {**template(name)["spec"], "nodeName": EDGE1, **spec}}
 
 
-async def kept(world: World, name: str = "p") -> Kept | None:
+async def kept(world: World, name: str = "p") -> KeptTokens | None:
     row = (await world.desired(EDGE1)).get(f"{service_accounts.RESOURCE}/default/{name}")
     return decode_kept(row) if row is not None else None
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from kubeedge.api import keys, service_accounts
 from kubeedge.api.names import L4Port, NodeName, TenantId, TenantNumber
 from kubeedge.api.resources import CONFIGMAPS, PODS, SECRETS, SERVICEACCOUNTS
-from kubeedge.api.service_accounts import Kept, Token
+from kubeedge.api.service_accounts import IssuedToken, KeptTokens
 from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.server import ApiServer
 from kubeedge.errors import Unavailable
@@ -96,7 +96,7 @@ class Site:
         ):
             inner = obj["metadata"]
             await self.edge_store.put(keys.desired(resource.plural, inner["namespace"], inner["name"]), canonical(obj))
-        await self.keep(Token("", 3607, self.token, self.now, self.now + 3607))
+        await self.keep(IssuedToken("", 3607, self.token, self.now, self.now + 3607))
 
     async def issue(self, audience: str = "") -> str:
         wanted = service_accounts.Wanted(audience, 3607)
@@ -104,9 +104,9 @@ class Site:
         answer = await self.registries[TenantId("a")].create_token("default", "robot", request)
         return str(answer["status"]["token"])
 
-    async def keep(self, *tokens: Token, pod: str = "") -> None:
+    async def keep(self, *tokens: IssuedToken, pod: str = "") -> None:
         rules = await self.registries[TenantId("a")].account_rules("default", "robot")
-        kept = Kept(pod or self.pod["metadata"]["uid"], "robot", tokens, tuple(rules))
+        kept = KeptTokens(pod or self.pod["metadata"]["uid"], "robot", tokens, tuple(rules))
         await self.edge_store.put(keys.desired(service_accounts.RESOURCE, "default", "p"), kept.encode())
 
     async def raw(self, method: str, target: str, body: Any = None, *, token: str | None = None) -> Response:
@@ -211,7 +211,8 @@ async def test_offline_a_node_knows_the_tokens_of_its_own_pods_alone(site: Site)
     other = await site.issue()  # as good in the cloud, but no pod of this node has it
     vault = await site.issue("vault")
     await site.keep(
-        Token("", 3607, site.token, site.now, site.now + 3607), Token("vault", 3607, vault, site.now, site.now + 3607)
+        IssuedToken("", 3607, site.token, site.now, site.now + 3607),
+        IssuedToken("vault", 3607, vault, site.now, site.now + 3607),
     )
     head, body, signature = site.token.split(".")
     claims = {**service_accounts.parts(site.token).claims, "sub": "system:serviceaccount:kube-system:x"}
@@ -230,9 +231,9 @@ async def test_offline_a_node_knows_the_tokens_of_its_own_pods_alone(site: Site)
     for token in wrong:
         assert (await site("GET", f"{NS}/pods", token=token))[0] == 401, token
     assert (await site("GET", f"{NS}/pods"))[0] == 200
-    await site.keep(Token("", 3607, site.token, site.now, site.now + 3607), pod="another")
+    await site.keep(IssuedToken("", 3607, site.token, site.now, site.now + 3607), pod="another")
     assert (await site("GET", f"{NS}/pods"))[0] == 401
-    await site.keep(Token("", 3607, site.token, site.now, site.now + 3607))
+    await site.keep(IssuedToken("", 3607, site.token, site.now, site.now + 3607))
     await site.edge_store.delete(keys.desired("pods", "default", "p"))
     assert (await site("GET", f"{NS}/pods"))[0] == 401
 
@@ -244,11 +245,11 @@ async def test_a_token_that_has_expired_goes_on_while_the_node_can_have_no_newer
     site.away(True)
     assert (await site("GET", f"{NS}/pods"))[0] == 200
     first, second = site.token, await site.issue()
-    await site.keep(Token("", 3607, second, site.now, site.now + 3607, first))
+    await site.keep(IssuedToken("", 3607, second, site.now, site.now + 3607, first))
     assert (await site("GET", f"{NS}/pods", token=second))[0] == 200
     assert (await site("GET", f"{NS}/pods", token=first))[0] == 401  # replaced, and its own time is over
     third = await site.issue()
-    await site.keep(Token("", 3607, third, site.now, site.now + 3607, second))
+    await site.keep(IssuedToken("", 3607, third, site.now, site.now + 3607, second))
     for token in (second, third):  # a client reads the file again in a while
         assert (await site("GET", f"{NS}/pods", token=token))[0] == 200
 

@@ -9,14 +9,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kubeedge.mqtt import codec
-from kubeedge.mqtt.codec import Connect, Decoder, MqttError, Publish, Subscribe
+from kubeedge.mqtt.codec import Connect, MqttError, PacketDecoder, Publish, Subscribe
 
 CONNECT5 = bytes.fromhex("101300044d5154540502003c032100140003") + b"abc"
 CONNECT4 = bytes.fromhex("100f00044d5154540402003c0003") + b"abc"
 
 
-def connected(version: int = codec.V5) -> Decoder:
-    decoder = Decoder()
+def connected(version: int = codec.V5) -> PacketDecoder:
+    decoder = PacketDecoder()
     (packet,) = decoder.feed(CONNECT5 if version == codec.V5 else CONNECT4)
     assert isinstance(packet, Connect) and packet.version == version and packet.client_id == "abc"
     return decoder
@@ -64,9 +64,9 @@ def test_what_is_malformed_is_named(data: str, code: int) -> None:
 
 def test_the_first_packet_is_a_connect() -> None:
     with pytest.raises(MqttError):
-        Decoder().feed(b"\xc0\x00")
+        PacketDecoder().feed(b"\xc0\x00")
     with pytest.raises(MqttError) as raised:
-        Decoder().feed(CONNECT5.replace(b"MQTT\x05", b"MQTT\x06"))
+        PacketDecoder().feed(CONNECT5.replace(b"MQTT\x05", b"MQTT\x06"))
     assert raised.value.code == codec.NOT_SUPPORTED_VERSION
 
 
@@ -101,7 +101,7 @@ def test_no_change_of_a_good_packet_breaks_it(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
     try:
-        Decoder().feed(bytes(good))
+        PacketDecoder().feed(bytes(good))
     except MqttError:
         pass
 

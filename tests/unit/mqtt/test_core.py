@@ -6,16 +6,18 @@ import pytest
 
 from kubeedge.mqtt import codec
 from kubeedge.mqtt.codec import Connect, Publish, Subscription
-from kubeedge.mqtt.core import Broker, Limits, Session, matches
+from kubeedge.mqtt.core import Broker, MqttLimits, MqttSession, matches
 
 
-def join(broker: Broker, name: str, *, clean: bool = True, expiry: int = 0, now: float = 0.0) -> tuple[Session, bool]:
+def join(
+    broker: Broker, name: str, *, clean: bool = True, expiry: int = 0, now: float = 0.0
+) -> tuple[MqttSession, bool]:
     found = broker.connect(Connect(name, codec.V5, clean, 60, expiry), now)
     assert found is not None
     return found
 
 
-def drain(broker: Broker, session: Session) -> list[bytes]:
+def drain(broker: Broker, session: MqttSession) -> list[bytes]:
     found = []
     while (message := broker.take(session)) is not None:
         found.append(message.payload)
@@ -42,7 +44,7 @@ def test_wildcards(filter_: str, topic: str, fits: bool) -> None:
 
 
 def test_messages_of_qos_1_survive_the_connection_and_keep_their_order() -> None:
-    broker = Broker(Limits(in_flight=3))
+    broker = Broker(MqttLimits(in_flight=3))
     session, present = join(broker, "a", clean=False, expiry=100)
     assert not present
     broker.subscribe(session, [Subscription("t/#", 1)])
@@ -77,7 +79,7 @@ def test_one_message_once_at_the_best_qos_and_not_to_its_sender_who_wants_it_not
 
 
 def test_retained_messages_and_their_bounds() -> None:
-    broker = Broker(Limits(retained=10))
+    broker = Broker(MqttLimits(retained=10))
     for number in range(20):
         broker.publish(Publish(f"r/{number}", b"v", 1, True))
     assert len(broker.retained) == 10 and "r/0" not in broker.retained
@@ -94,7 +96,7 @@ def test_retained_messages_and_their_bounds() -> None:
 
 
 def test_a_client_that_reads_nothing_costs_so_much_and_no_more() -> None:
-    broker = Broker(Limits(queued=100, queued_bytes=10_000, all_queued_bytes=15_000))
+    broker = Broker(MqttLimits(queued=100, queued_bytes=10_000, all_queued_bytes=15_000))
     sessions = [join(broker, name)[0] for name in "abc"]
     for session in sessions:
         broker.subscribe(session, [Subscription("#", 1)])
@@ -108,7 +110,7 @@ def test_a_client_that_reads_nothing_costs_so_much_and_no_more() -> None:
 
 
 def test_sessions_and_filters_are_bounded_and_a_waiting_session_gives_way() -> None:
-    broker = Broker(Limits(sessions=2, filters=3))
+    broker = Broker(MqttLimits(sessions=2, filters=3))
     session, _ = join(broker, "a", clean=False, expiry=1000)
     codes = broker.subscribe(session, [Subscription(f"f{n}", 1) for n in range(4)])
     assert codes == [1, 1, 1, codec.QUOTA]

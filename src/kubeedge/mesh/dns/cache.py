@@ -11,7 +11,7 @@ from kubeedge.mesh.dns.message import aged
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedAnswer:
     """An answer, when it was taken, and until when it holds."""
 
     data: bytes
@@ -27,7 +27,7 @@ class AnswerCache:
         """`most`: bytes of all questions and answers together."""
         self._entries = entries
         self._most = most
-        self._kept: dict[bytes, Kept] = {}
+        self._kept: dict[bytes, CachedAnswer] = {}
         self._bytes = 0
         self.hits = 0
 
@@ -49,7 +49,7 @@ class AnswerCache:
         self._drop(question)
         if ttl <= 0 or len(question) + len(data) > self._most // 8:
             return
-        self._kept[question] = Kept(data, now, now + ttl, lifetimes)
+        self._kept[question] = CachedAnswer(data, now, now + ttl, lifetimes)
         self._bytes += len(question) + len(data)
         while len(self._kept) > self._entries or self._bytes > self._most:
             self._drop(next(iter(self._kept)))

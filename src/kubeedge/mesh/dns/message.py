@@ -158,7 +158,7 @@ def _record(data: bytes, at: int) -> tuple[int, int, int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class UpstreamAnswer:
     """What an upstream said, as far as a cache needs to know. `lifetimes`: where the TTLs of its records are."""
 
     code: int
@@ -167,7 +167,7 @@ class Answer:
     lifetimes: tuple[int, ...]
 
 
-def check_answer(data: bytes, id: int, question: bytes) -> Answer:
+def check_answer(data: bytes, id: int, question: bytes) -> UpstreamAnswer:
     """Of an upstream, to a question of ours. Raises Malformed for anything that is not exactly that."""
     if len(data) < _HEADER.size:
         raise Malformed("cut off")
@@ -192,7 +192,7 @@ def check_answer(data: bytes, id: int, question: bytes) -> Answer:
                 ttls.append(ttl)
             at += _RECORD.size + length
     nothing = code not in (Code.NOERROR, Code.NXDOMAIN) or not ttls
-    return Answer(code, bool(flags & _TC), 0 if nothing else min(ttls), tuple(lifetimes))
+    return UpstreamAnswer(code, bool(flags & _TC), 0 if nothing else min(ttls), tuple(lifetimes))
 
 
 def aged(data: bytes, id: int, lifetimes: Sequence[int], seconds: int) -> bytes:

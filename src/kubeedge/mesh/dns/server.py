@@ -36,7 +36,7 @@ from kubeedge.mesh.dns.message import (
     reply,
 )
 from kubeedge.mesh.dns.upstream import Upstream
-from kubeedge.mesh.dns.zone import TTL, Found, Zone
+from kubeedge.mesh.dns.zone import TTL, Zone, ZoneAnswer
 from kubeedge.mesh.model import Network
 
 PORT = 53
@@ -241,7 +241,7 @@ class DnsServer:
         if not self._waiting[client]:
             del self._waiting[client]
 
-    def _leads_out(self, found: Found, type: int) -> bool:
+    def _leads_out(self, found: ZoneAnswer, type: int) -> bool:
         """An ExternalName whose last name is none of the cluster's."""
         for _ in range(_CHAIN):
             if found.target is None or type == Type.CNAME:
@@ -252,7 +252,7 @@ class DnsServer:
             found = following
         return False
 
-    def _followed(self, found: Found, type: int) -> list[Record]:
+    def _followed(self, found: ZoneAnswer, type: int) -> list[Record]:
         """The answers, with those of the names that it leads to within the cluster."""
         answers = list(found.answers)
         for _ in range(_CHAIN):
@@ -283,7 +283,7 @@ class DnsServer:
             self._foreign.put(data[2:] + bytes((tcp,)), whole, said.answer.lifetimes, ttl, loop.time())
         return whole
 
-    async def _outside(self, query: Query, found: Found, *, tcp: bool) -> bytes:
+    async def _outside(self, query: Query, found: ZoneAnswer, *, tcp: bool) -> bytes:
         """An ExternalName: what upstream knows of the name that it stands for."""
         answers = self._followed(found, query.type)
         target = found.target

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from kubeedge.errors import Unavailable
 from kubeedge.kit.resolv_conf import Resolvers
-from kubeedge.mesh.dns.message import MAX_UDP, Answer, Code, Malformed, ask, check_answer
+from kubeedge.mesh.dns.message import MAX_UDP, Code, Malformed, UpstreamAnswer, ask, check_answer
 
 _TRY = 2.0  # seconds for one resolver
 _PORT = 53
@@ -28,7 +28,7 @@ class Said:
     """What a resolver answered."""
 
     data: bytes
-    answer: Answer
+    answer: UpstreamAnswer
 
 
 class Upstream:

@@ -25,7 +25,7 @@ _REVERSE = {4: (b"in-addr", b"arpa"), 6: (b"ip6", b"arpa")}
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ZoneAnswer:
     """`target`: the name is another one's (CNAME), which is to be asked for next."""
 
     code: int = Code.NOERROR
@@ -41,7 +41,7 @@ class Zone:
         self._table = table
         self._domain = name_of(domain)
 
-    def find(self, name: Name, type: int) -> Found | None:
+    def find(self, name: Name, type: int) -> ZoneAnswer | None:
         """None: the name is none of the cluster's. Names are in small letters."""
         if name[-2:] in _REVERSE.values():
             return self._reverse(name, type)
@@ -50,46 +50,46 @@ class Zone:
             return None
         found = self._inside(name, name[:-size], type)
         if found.code == Code.NXDOMAIN or (not found.answers and found.target is None):
-            return Found(found.code, (), (self._authority(),))
+            return ZoneAnswer(found.code, (), (self._authority(),))
         return found
 
-    def _inside(self, name: Name, labels: Name, type: int) -> Found:
+    def _inside(self, name: Name, labels: Name, type: int) -> ZoneAnswer:
         if labels in ((), (b"svc",), (b"pod",)):
             soa = (self._authority(),) if not labels and type in (Type.SOA, Type.ANY) else ()
-            return Found(answers=soa)
+            return ZoneAnswer(answers=soa)
         if labels == (b"dns-version",):
             text = bytes((len(_VERSION),)) + _VERSION
-            return Found(answers=(Record(name, Type.TXT, TTL, text),) if type in (Type.TXT, Type.ANY) else ())
+            return ZoneAnswer(answers=(Record(name, Type.TXT, TTL, text),) if type in (Type.TXT, Type.ANY) else ())
         if labels[-1] == b"pod" and len(labels) == 3:
             return self._pod(name, labels[0], type)
         if labels[-1] != b"svc":
-            return Found(Code.NXDOMAIN)
+            return ZoneAnswer(Code.NXDOMAIN)
         namespace = labels[-2].decode("ascii", "replace")
         if len(labels) == 2:
-            return Found() if namespace in self._table.namespaces else Found(Code.NXDOMAIN)
+            return ZoneAnswer() if namespace in self._table.namespaces else ZoneAnswer(Code.NXDOMAIN)
         service = self._table.services.get(f"{namespace}/{labels[-3].decode('ascii', 'replace')}")
         if service is None:
-            return Found(Code.NXDOMAIN)
+            return ZoneAnswer(Code.NXDOMAIN)
         return self._service(name, labels[:-3], service, type)
 
-    def _service(self, name: Name, before: Name, service: Service, type: int) -> Found:
+    def _service(self, name: Name, before: Name, service: Service, type: int) -> ZoneAnswer:
         if service.kind == "ExternalName":
             if before or not service.external_name:
-                return Found(Code.NXDOMAIN)
+                return ZoneAnswer(Code.NXDOMAIN)
             target = name_of(service.external_name)
-            return Found(answers=(Record(name, Type.CNAME, TTL, encode_name(target)),), target=target)
+            return ZoneAnswer(answers=(Record(name, Type.CNAME, TTL, encode_name(target)),), target=target)
         if not before:
             if not service.headless:
-                return Found(answers=_addresses(name, service.addresses, type))
-            return Found(answers=_addresses(name, [e.address for e in self._ready(service)], type))
+                return ZoneAnswer(answers=_addresses(name, service.addresses, type))
+            return ZoneAnswer(answers=_addresses(name, [e.address for e in self._ready(service)], type))
         if len(before) == 2 and before[0][:1] == before[1][:1] == b"_":
             return self._ports(name, before, service, type)
         if len(before) == 1 and service.headless:
             named = [e.address for e in self._ready(service) if _label(e) == before[0]]
-            return Found(answers=_addresses(name, named, type)) if named else Found(Code.NXDOMAIN)
-        return Found(Code.NXDOMAIN)
+            return ZoneAnswer(answers=_addresses(name, named, type)) if named else ZoneAnswer(Code.NXDOMAIN)
+        return ZoneAnswer(Code.NXDOMAIN)
 
-    def _ports(self, name: Name, before: Name, service: Service, type: int) -> Found:
+    def _ports(self, name: Name, before: Name, service: Service, type: int) -> ZoneAnswer:
         wanted, protocol = before[0][1:].decode("ascii", "replace"), before[1][1:].decode("ascii", "replace").upper()
         ports = [p for p in service.ports if p.name == wanted and p.protocol == protocol]
         base = name[2:]
@@ -103,27 +103,27 @@ class Zone:
         else:
             targets = [(base, p.port) for p in ports]
         if not targets:
-            return Found() if ports else Found(Code.NXDOMAIN)
+            return ZoneAnswer() if ports else ZoneAnswer(Code.NXDOMAIN)
         if type not in (Type.SRV, Type.ANY):
-            return Found()
+            return ZoneAnswer()
         share = max(1, 100 // len(targets))
         made = [
             Record(name, Type.SRV, TTL, struct.pack("!HHH", 0, share, port) + encode_name(target))
             for target, port in targets[:_MAX_RECORDS]
         ]
-        return Found(answers=made)
+        return ZoneAnswer(answers=made)
 
-    def _pod(self, name: Name, label: bytes, type: int) -> Found:
+    def _pod(self, name: Name, label: bytes, type: int) -> ZoneAnswer:
         """The address is in the name; nothing says whether there is such a pod."""
         text = label.decode("ascii", "replace")
         for written in (text.replace("-", "."), text.replace("-", ":")):
             try:
-                return Found(answers=_addresses(name, [ipaddress.ip_address(written)], type))
+                return ZoneAnswer(answers=_addresses(name, [ipaddress.ip_address(written)], type))
             except ValueError:
                 continue
-        return Found(Code.NXDOMAIN)
+        return ZoneAnswer(Code.NXDOMAIN)
 
-    def _reverse(self, name: Name, type: int) -> Found | None:
+    def _reverse(self, name: Name, type: int) -> ZoneAnswer | None:
         address = _address_of(name)
         if address is None:
             return None
@@ -141,7 +141,7 @@ class Zone:
         if not names:
             return None
         wanted = type in (Type.PTR, Type.ANY)
-        return Found(answers=[Record(name, Type.PTR, TTL, encode_name(n)) for n in names] if wanted else ())
+        return ZoneAnswer(answers=[Record(name, Type.PTR, TTL, encode_name(n)) for n in names] if wanted else ())
 
     def _ready(self, service: Service) -> list[Endpoint]:
         return [e for e in self._table.endpoints(service) if e.ready][:_MAX_RECORDS]
