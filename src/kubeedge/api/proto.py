@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kubeedge.api.json_bounds import MAX_DEPTH, MAX_VALUES, TooManyValues
+from kubeedge.api.json_bounds import MAX_DEPTH, MAX_VALUES, JsonBounds, TooManyValues
 from kubeedge.api.names import Object
 from kubeedge.errors import Invalid
 
@@ -111,8 +111,8 @@ class _Reader:
             yield tag >> 3, data[at : at + size]
             at += size
 
-    def _count(self) -> None:
-        self._left -= 1
+    def _count(self, values: int = 1) -> None:
+        self._left -= values
         if self._left < 0:
             raise TooManyValues(f"the body has more than {MAX_VALUES} values")
 
@@ -188,10 +188,25 @@ class _Reader:
         from kubeedge.api import strict_json
 
         text = next((bytes(v) for n, v in self.fields(_bytes(raw)) if n == 1 and isinstance(v, memoryview)), b"")
-        return strict_json.loads(text) if text else {}
+        if not text:
+            return {}
+        # many small texts may hold no more than one large one
+        value = strict_json.loads(text, what="JSON in the body", bounds=JsonBounds(values=self._left))
+        self._count(_values_in(value))
+        return value
 
 
 _EMPTY: Mapping[str, Any] = {"str": "", "int": 0, "bool": False, "bytes": "", "quantity": "0"}
+
+
+def _values_in(value: Any) -> int:
+    """Of JSON whose depth was bounded."""
+    match value:
+        case dict():
+            return 1 + sum(map(_values_in, value.values()))
+        case list():
+            return 1 + sum(map(_values_in, value))
+    return 1
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:

@@ -93,3 +93,14 @@ def test_a_million_values_are_refused() -> None:
     for spec in (field(2, b"") * 1_000_000, field(14, field(4, b"\1" * 1_000_000))):
         with pytest.raises(TooManyValues):
             proto.decode(b"k8s\0" + kind + field(2, field(2, spec)))
+
+
+def test_json_inside_counts_with_all_other_values() -> None:
+    """A body has room for a hundred texts; each alone is within the bounds of one."""
+    text = json.dumps({"a": [[]] * 9_000}).encode()
+    entry = b"\x8a\x01" + field(1, field(7, field(1, text)))[1:]  # metadata.managedFields is number 17
+    body = proto.MAGIC + field(1, field(1, b"v1") + field(2, b"ConfigMap")) + field(2, field(1, entry * 100))
+    with pytest.raises(TooManyValues):
+        proto.decode(body)
+    one = proto.MAGIC + field(1, field(1, b"v1") + field(2, b"ConfigMap")) + field(2, field(1, entry))
+    assert len(proto.decode(one)["metadata"]["managedFields"][0]["fieldsV1"]["a"]) == 9_000
