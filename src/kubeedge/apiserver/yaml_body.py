@@ -7,7 +7,9 @@ the parser in Python takes a hundred times as long, and gets a hundredth of the 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
+import re
 from typing import Any
 
 from kubeedge.api import strict_json
@@ -20,6 +22,8 @@ _VALUES = 5_000
 _SLOW_LIMIT = 32 * 1024  # bytes, without libyaml
 _SLOW_VALUES = 1_000
 _NUMBER = 64  # characters; a longer one is text. YAML 1.1 has numbers to the base of 60, and Python needs the square of their length
+_DIRECTIVES = 16  # in all; libyaml compares each %TAG with all before it, in one call that lets no other thread run
+_DIRECTIVE = re.compile(r"(?:^|[\r\n\x85\u2028\u2029])%")
 _STRING = "tag:yaml.org,2002:str"
 
 
@@ -35,16 +39,28 @@ def decode_yaml(data: bytes) -> Any:
     loader, limit, values = _loader()
     if len(data) > limit:
         raise TooLarge(f"a YAML body may have {limit} bytes; send JSON")
+    text = _text(data)
     import yaml  # optional means not imported: most clients send JSON
 
     try:
-        _check(data, loader, values)
-        value = yaml.load(data, Loader=loader)  # a SafeLoader
+        _check(text, loader, values)
+        value = yaml.load(text, Loader=loader)  # a SafeLoader
         return strict_json.loads(json.dumps(value, allow_nan=False).encode(), what="the body")
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, Invalid) as exc:
         if isinstance(exc, BadRequest | TooLarge):
             raise
         raise BadRequest(f"the body is not YAML that JSON can say: {str(exc)[:200]}") from exc
+
+
+def _text(data: bytes) -> str:
+    """UTF-8 only, so that what is looked for here is what the parser sees. Raises BadRequest, TooLarge."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise BadRequest(f"the body is not YAML in UTF-8: {exc}") from exc
+    if sum(1 for _ in itertools.islice(_DIRECTIVE.finditer(text), _DIRECTIVES + 1)) > _DIRECTIVES:
+        raise TooLarge(f"a YAML body may have {_DIRECTIVES} directives (lines that begin with %)")
+    return text
 
 
 @functools.cache
@@ -68,11 +84,11 @@ def _loader() -> tuple[Any, int, int]:
     return (Loader, _LIMIT, _VALUES) if fast else (Loader, _SLOW_LIMIT, _SLOW_VALUES)
 
 
-def _check(data: bytes, loader: Any, values: int) -> None:
+def _check(text: str, loader: Any, values: int) -> None:
     import yaml
 
     seen = depth = 0
-    for event in yaml.parse(data, Loader=loader):
+    for event in yaml.parse(text, Loader=loader):
         if isinstance(event, yaml.AliasEvent):
             raise BadRequest("YAML aliases (*name) are not accepted: write the value out")
         if isinstance(event, yaml.NodeEvent):

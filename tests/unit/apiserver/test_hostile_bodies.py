@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kubeedge.api.names import TenantId
+from kubeedge.api.status import BadRequest, TooLarge
 from kubeedge.apiserver import core, yaml_body
 from kubeedge.apiserver.offload import SMALL, Offload
 from tests.unit.apiserver.test_http import DEFAULT, MERGE, Api, configmap, with_api
@@ -46,6 +47,22 @@ async def test_commas_in_the_text_of_a_yaml_body_are_no_values(api: Api) -> None
     status, answer = await api("POST", f"{DEFAULT}/configmaps", body, content_type=YAML)
     assert status == 201, answer
     assert answer["data"]["table"].count(",") == 35_000
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r", "\u2028"])
+def test_tag_directives_without_end_are_refused_before_the_parser_compares_them(newline: str) -> None:
+    lines = [f"%TAG !{n:x}! x" for n in range(15_000)]
+    with pytest.raises(TooLarge, match="directives"):
+        yaml_body.decode_yaml(newline.join((*lines, "--- a: b")).encode())
+    with pytest.raises(TooLarge, match="directives"):
+        yaml_body.decode_yaml(newline.join(("\ufeff%YAML 1.1", *lines, "--- a: b")).encode())
+    assert yaml_body.decode_yaml(newline.join(("%YAML 1.1", *lines[:3], "---", "a: b%", "")).encode()) == {"a": "b%"}
+
+
+def test_a_yaml_body_is_utf_8() -> None:
+    assert yaml_body.decode_yaml("\ufeffa: ä".encode()) == {"a": "ä"}
+    with pytest.raises(BadRequest, match="UTF-8"):
+        yaml_body.decode_yaml("\ufeffa: b".encode("utf-16-le"))
 
 
 def test_without_libyaml_a_body_may_be_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
