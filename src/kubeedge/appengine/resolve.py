@@ -15,7 +15,7 @@ from kubeedge.api import quantities
 from kubeedge.api.names import Object
 from kubeedge.api.pod import Container, Pod
 from kubeedge.appengine import service_links
-from kubeedge.appengine.runtime.oci_spec import expand
+from kubeedge.appengine.runtime.oci_spec import MAX_EXPANDED, expand
 from kubeedge.errors import Invalid, KubeEdgeError
 
 #: (resource, namespace, name) -> the object in the local store, or None
@@ -43,20 +43,27 @@ def environment(
 ) -> dict[str, str]:
     """In the order of the manifest: a later variable may refer to an earlier one as $(NAME). What is there for `services` is the first, then
     what says where the API is (`api`)."""
-    env = {**service_links.variables(services), **(api or {})}
+    env, room = {**service_links.variables(services), **(api or {})}, MAX_EXPANDED
+
+    def keep(name: str, value: str) -> None:
+        """One ConfigMap of 1 MB can be named a thousand times."""
+        nonlocal room
+        room -= len(value)
+        if room < 0:
+            raise Invalid(f"the environment is longer than {MAX_EXPANDED} characters", path="env")
+        env[name] = value
+
     for source in container.env_from:
         values = data(pod, source.kind, source.name, source.optional, lookup)
-        env.update({source.prefix + key: value.decode(errors="replace") for key, value in values.items()})
+        for key, content in values.items():
+            keep(source.prefix + key, content.decode(errors="replace"))
     for variable in container.env:
         if variable.source is None:
-            env[variable.name] = expand(variable.value or "", env)
-            continue
-        if ref := object_of(variable.source, "resourceFieldRef"):
-            env[variable.name] = resource_field(pod, ref, container, allocatable)
-            continue
-        value = _value_from(pod, variable.source, lookup, pod_ip, host_ip, node)
-        if value is not None:
-            env[variable.name] = value
+            keep(variable.name, expand(variable.value or "", env, room))
+        elif ref := object_of(variable.source, "resourceFieldRef"):
+            keep(variable.name, resource_field(pod, ref, container, allocatable))
+        elif (value := _value_from(pod, variable.source, lookup, pod_ip, host_ip, node)) is not None:
+            keep(variable.name, value)
     return env
 
 

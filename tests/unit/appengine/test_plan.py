@@ -22,7 +22,7 @@ from kubeedge.appengine.core import (
     phase,
     plan,
 )
-from kubeedge.appengine.runtime.oci_spec import expand
+from kubeedge.appengine.runtime.oci_spec import MAX_TEXT, expand, expand_all
 from kubeedge.appengine.status import pod_status
 from kubeedge.errors import Invalid
 
@@ -209,6 +209,30 @@ def test_a_condition_that_does_not_change_keeps_its_time() -> None:
 )
 def test_references_in_commands(text: str, expanded: str) -> None:
     assert expand(text, {"A": "1"}) == expanded
+
+
+def test_references_grow_no_longer_than_the_kernel_takes() -> None:
+    full = {"A": "x" * (MAX_TEXT // 2)}
+    assert len(expand("$(A)$(A)", full)) == MAX_TEXT
+    with pytest.raises(Invalid, match="longer than"):
+        expand("$(A)$(A).", full)
+    with pytest.raises(Invalid, match="longer than"):
+        expand_all(["$(A)"] * 33, full)
+    assert len(expand_all(["$(A)"] * 32, full)) == 32
+
+
+def test_references_without_an_end_are_read_once() -> None:
+    """The old way, a search behind each of them, takes the square of that."""
+
+    class Counted(str):
+        searched = 0
+
+        def find(self, *args: Any) -> int:
+            Counted.searched += 1
+            return super().find(*args)
+
+    text = Counted("$(" * 50_000)
+    assert expand(text, {}) == text and Counted.searched <= 1
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,26 @@ def files(source: dict[str, Any]) -> Files:
     return volume.contents()
 
 
+def test_variables_that_double_each_other_are_refused_before_they_are_gigabytes() -> None:
+    doubled = [{"name": f"A{n}", "value": f"$(A{n - 1})" * 2} for n in range(1, 60)]
+    with pytest.raises(Invalid, match="longer than"):
+        environment(with_env({"name": "A0", "value": "x"}, *doubled))
+    same = [{"name": f"B{n}", "value": "$(A16)"} for n in range(50)]  # none of them is too long
+    with pytest.raises(Invalid, match="longer than"):
+        environment(with_env({"name": "A0", "value": "x"}, *doubled[:16], *same))
+
+
+def test_a_large_config_map_that_is_named_often_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OBJECTS, ("configmaps", "default", "large"), {"data": {"key": "x" * 100_000}})
+    reference = {"configMapKeyRef": {"name": "large", "key": "key"}}
+    with pytest.raises(Invalid, match="environment is longer"):
+        environment(with_env(*({"name": f"A{n}", "valueFrom": reference} for n in range(30))))
+    sources = [{"prefix": f"P{n}_", "configMapRef": {"name": "large"}} for n in range(30)]
+    with pytest.raises(Invalid, match="environment is longer"):
+        environment(with_env(envFrom=sources))
+    assert len(environment(with_env(envFrom=sources[:20]))) >= 20
+
+
 def test_literals_references_and_fields_in_the_order_of_the_manifest() -> None:
     p = with_env(
         {"name": "A", "value": "1"},

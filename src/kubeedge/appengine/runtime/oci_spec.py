@@ -5,13 +5,14 @@ Defaults are those of the other Kubernetes runtimes: fourteen capabilities, mask
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kubeedge.api.pod import Container, Resources
 from kubeedge.appengine.runtime.base import BindMount, StartError
+from kubeedge.errors import Invalid
 
 CAPABILITIES = (
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
@@ -23,6 +24,10 @@ MASKED = (
 )  # fmt: skip
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+MAX_TEXT = 128 * 1024  # of one argument or variable (Linux: MAX_ARG_STRLEN)
+MAX_EXPANDED = (
+    2 * 1024 * 1024
+)  # of all arguments, and of all variables: what execve takes with the usual limit of the stack
 _CPU_PERIOD = 100_000  # microseconds
 _PROPAGATION = {"None": "rprivate", "HostToContainer": "rslave", "Bidirectional": "rshared"}
 
@@ -125,26 +130,42 @@ def arguments(container: Container, image: ImageConfig, env: Mapping[str, str]) 
         words = [*image.entrypoint, *(container.args or image.command)]
     if not words:
         raise StartError("CreateContainerError", "no command specified, neither in the pod nor in the image")
-    return [expand(word, env) for word in words]
+    return expand_all(words, env)
 
 
-def expand(text: str, env: Mapping[str, str]) -> str:
-    """$(NAME) of a known variable; $$ is a dollar; anything else stays as it is."""
-    out, i = [], 0
+def expand_all(texts: Iterable[str], env: Mapping[str, str]) -> list[str]:
+    """Each of them, with a bound for all. Raises Invalid."""
+    expanded, room = [], MAX_EXPANDED
+    for text in texts:
+        expanded.append(expand(text, env, room))
+        room -= len(expanded[-1])
+    return expanded
+
+
+def expand(text: str, env: Mapping[str, str], room: int = MAX_EXPANDED) -> str:
+    """$(NAME) of a known variable; $$ is a dollar; anything else stays as it is.
+
+    Thirty variables, each of them twice the one before, are a gigabyte: what is longer than the kernel takes is refused while it grows. Raises
+    Invalid."""
+    limit, out, size, i = min(MAX_TEXT, room), [], 0, 0
+    last = text.rfind(")")  # once: looking for it behind each "$(" takes the square of the length
     while i < len(text):
-        if text[i] == "$" and i + 1 < len(text):
-            if text[i + 1] == "$":
-                out.append("$")
-                i += 2
-                continue
-            if text[i + 1] == "(" and (end := text.find(")", i)) > 0:
-                name = text[i + 2 : end]
-                out.append(env[name] if name in env else text[i : end + 1])
-                i = end + 1
-                continue
-        out.append(text[i])
-        i += 1
+        part, i = _next_part(text, i, last, env)
+        size += len(part)
+        if size > limit:
+            raise Invalid(f"{text!r:.60} is longer than {limit} characters with all that it refers to")
+        out.append(part)
     return "".join(out)
+
+
+def _next_part(text: str, i: int, last: int, env: Mapping[str, str]) -> tuple[str, int]:
+    """What stands for the text at `i`, and where it goes on; `last` is where the last ")" is."""
+    if text.startswith("$$", i):
+        return "$", i + 2
+    if text.startswith("$(", i) and i < last:
+        end = text.index(")", i)
+        return env.get(text[i + 2 : end], text[i : end + 1]), end + 1
+    return text[i], i + 1
 
 
 def _environment(image: ImageConfig, env: Mapping[str, str], user: ContainerUser) -> list[str]:
