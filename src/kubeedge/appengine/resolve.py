@@ -73,7 +73,7 @@ def _value_from(
     for key, kind in (("configMapKeyRef", "configmaps"), ("secretKeyRef", "secrets")):
         if ref := object_of(source, key):
             optional = bool(ref.get("optional"))
-            values = data(pod, kind, str(ref.get("name", "")), optional, lookup)
+            values = data(pod, kind, str(ref.get("name", "")), optional, lookup, str(ref.get("key")))
             if str(ref.get("key")) in values:
                 return values[str(ref.get("key"))].decode(errors="replace")
             if optional:
@@ -139,21 +139,30 @@ def resource_field(
     return str(-(-values[resource] // max(1, unit)))
 
 
-def data(pod: Pod, resource: str, name: str, optional: bool, lookup: Lookup) -> dict[str, bytes]:
-    """The keys of a ConfigMap or Secret in the namespace of the pod; `resource` is "configmaps" or "secrets"."""
+def data(
+    pod: Pod, resource: str, name: str, optional: bool, lookup: Lookup, only: str | None = None
+) -> dict[str, bytes]:
+    """The keys of a ConfigMap or Secret in the namespace of the pod, or `only` one of them; `resource` is "configmaps" or "secrets"."""
     obj = lookup(resource, pod.namespace, name)
     if obj is None:
         if optional:
             return {}
         raise Missing(f'{resource[:-1]} "{name}" not found')
     secret = resource == "secrets"
-    values = {} if secret else {key: str(v).encode() for key, v in (obj.get("data") or {}).items()}
-    for key, value in ((obj.get("data") if secret else obj.get("binaryData")) or {}).items():
+    values = {} if secret else {key: str(v).encode() for key, v in _items(obj.get("data"), only)}
+    for key, value in _items(obj.get("data") if secret else obj.get("binaryData"), only):
         try:
             values[key] = base64.b64decode(str(value), validate=True)
         except (binascii.Error, ValueError) as exc:
             raise Missing(f"{resource[:-1]} {pod.namespace}/{name}: key {key} is not base64") from exc
     return values
+
+
+def _items(values: Mapping[str, Any] | None, only: str | None) -> Iterable[tuple[str, Any]]:
+    """A pod may name one key of 10,000 in each of its variables."""
+    if not values or only is None:
+        return (values or {}).items()
+    return [(only, values[only])] if only in values else []
 
 
 def safe_path(path: str) -> str:

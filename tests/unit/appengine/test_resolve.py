@@ -75,6 +75,16 @@ def test_a_large_config_map_that_is_named_often_is_refused(monkeypatch: pytest.M
     assert len(environment(with_env(envFrom=sources[:20]))) >= 20
 
 
+def test_a_reference_to_a_key_reads_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unread(str):
+        def __str__(self) -> str:
+            raise AssertionError("read for a reference to another key")
+
+    monkeypatch.setitem(OBJECTS, ("configmaps", "default", "many"), {"data": {"key": "x", "other": Unread()}})
+    reference = {"configMapKeyRef": {"name": "many", "key": "key"}}
+    assert environment(with_env({"name": "A", "valueFrom": reference})) == {"A": "x"}
+
+
 def test_literals_references_and_fields_in_the_order_of_the_manifest() -> None:
     p = with_env(
         {"name": "A", "value": "1"},
