@@ -91,10 +91,40 @@ def _volumes(spec: Object, path: str, errors: list[FieldError]) -> set[str]:
         for source, key in (("configMap", "name"), ("secret", "secretName"), ("hostPath", "path")):
             if isinstance(volume.get(source), dict) and not volume[source].get(key):
                 errors.append(required(f"{where}.{source}.{key}"))
-        for source in ("configMap", "secret", "downwardAPI"):
-            for number, item in enumerate(as_list(as_map(volume.get(source)).get("items"))):
-                errors += _relative(f"{where}.{source}.items[{number}].path", item.get("path"))
+        errors += _files(where, volume)
+        projected = as_map(volume.get("projected"))
+        errors += _mode(f"{where}.projected.defaultMode", projected.get("defaultMode"))
+        for number, source in enumerate(as_list(projected.get("sources"))):
+            errors += _files(f"{where}.projected.sources[{number}]", as_map(source))
     return names
+
+
+def _files(where: str, sources: Object) -> list[FieldError]:
+    """Those that a volume, or a part of a projected one, makes of objects."""
+    errors: list[FieldError] = []
+    for source in ("configMap", "secret", "downwardAPI"):
+        values = as_map(sources.get(source))
+        errors += _mode(f"{where}.{source}.defaultMode", values.get("defaultMode"))
+        for number, item in enumerate(as_list(values.get("items"))):
+            errors += _unreserved(f"{where}.{source}.items[{number}].path", item.get("path"))
+            errors += _mode(f"{where}.{source}.items[{number}].mode", item.get("mode"))
+    if (token := sources.get("serviceAccountToken")) is not None:
+        errors += _unreserved(f"{where}.serviceAccountToken.path", as_map(token).get("path"))
+    return errors
+
+
+def _mode(path: str, value: Any) -> list[FieldError]:
+    if isinstance(value, int) and not 0 <= value <= 0o777:
+        return [invalid(path, value, "must be a number between 0 and 0777 (octal), both inclusive")]
+    return []
+
+
+def _unreserved(path: str, value: Any) -> list[FieldError]:
+    """Names that begin with ".." are the node's own in such a volume."""
+    if errors := _relative(path, value):
+        return errors
+    reserved = any(part.startswith("..") for part in str(value).split("/"))
+    return [invalid(path, value, "must not start with '..'")] if reserved or "\0" in str(value) else []
 
 
 def _relative(path: str, value: Any) -> list[FieldError]:

@@ -196,6 +196,36 @@ def test_a_mistake_is_named_by_its_field(resource: Resource, obj: Object, field:
     assert caught.value.status()["code"] == 422
 
 
+@pytest.mark.parametrize(
+    ("volume", "field"),
+    [
+        ({"secret": {"secretName": "s", "items": [{"key": "k", "path": "..data/x"}]}}, "secret.items[0].path"),
+        ({"secret": {"secretName": "s", "items": [{"key": "k", "path": "a\0b"}]}}, "secret.items[0].path"),
+        ({"secret": {"secretName": "s", "defaultMode": 0o4755}}, "secret.defaultMode"),
+        ({"configMap": {"name": "c", "items": [{"key": "k", "path": "x", "mode": -1}]}}, "configMap.items[0].mode"),
+        ({"projected": {"defaultMode": 0o2000}}, "projected.defaultMode"),
+        (
+            {"projected": {"sources": [{}, {"secret": {"name": "s", "items": [{"key": "k", "path": "../x"}]}}]}},
+            "projected.sources[1].secret.items[0].path",
+        ),
+        (
+            {"projected": {"sources": [{"downwardAPI": {"items": [{"path": "/x"}]}}]}},
+            "projected.sources[0].downwardAPI.items[0].path",
+        ),
+        (
+            {"projected": {"sources": [{"serviceAccountToken": {"path": "a/../../x"}}]}},
+            "projected.sources[0].serviceAccountToken.path",
+        ),
+        ({"projected": {"sources": [{"serviceAccountToken": {}}]}}, "projected.sources[0].serviceAccountToken.path"),
+    ],
+)
+def test_files_of_volumes_have_names_and_modes_that_a_node_makes(volume: Object, field: str) -> None:
+    with pytest.raises(InvalidObject) as caught:
+        made(PODS, pod(volumes=[{"name": "v", **volume}]))
+    causes = caught.value.status()["details"]["causes"]
+    assert [cause["field"] for cause in causes] == [f"spec.volumes[0].{field}"]
+
+
 def test_the_message_is_the_one_of_kubernetes() -> None:
     with pytest.raises(InvalidObject) as caught:
         made(DEPLOYMENTS, deployment(selector={"matchLabels": {"a": "c"}}))
