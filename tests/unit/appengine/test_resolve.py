@@ -85,6 +85,31 @@ def test_a_reference_to_a_key_reads_no_other(monkeypatch: pytest.MonkeyPatch) ->
     assert environment(with_env({"name": "A", "valueFrom": reference})) == {"A": "x"}
 
 
+def test_a_volume_that_names_a_large_object_often_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = {"k": base64.b64encode(b"x" * 1_000_000).decode()}
+    monkeypatch.setitem(OBJECTS, ("secrets", "default", "big"), {"data": data})
+    items = [{"key": "k", "path": f"f{n}"} for n in range(50)]
+    parts = [{"secret": {"name": "big", "items": [item]}} for item in items]
+    for source in ({"secret": {"secretName": "big", "items": items}}, {"projected": {"sources": parts}}):
+        with pytest.raises(Invalid, match="more than 33554432 bytes"):
+            files(source)
+    assert len(files({"projected": {"sources": parts[:30]}})) == 30
+    annotations = pod(
+        volumes=[{"name": "v", "downwardAPI": {"items": [
+            {"path": f"f{n}", "fieldRef": {"fieldPath": "metadata.annotations"}} for n in range(200)
+        ]}}],
+        metadata={"annotations": {"a/b": "x" * 250_000}},
+    )  # fmt: skip
+    context = VolumeContext(
+        pod=annotations, spec=annotations.volumes["v"], directory=Path("/none"), find=lookup,
+        pod_ip="10.244.1.2", host_ip="100.64.0.1", node="edge1",
+    )  # fmt: skip
+    with pytest.raises(Invalid, match="more than 33554432 bytes"):
+        volume = registry.volume(context)
+        assert isinstance(volume, Projection)
+        volume.contents()
+
+
 def test_literals_references_and_fields_in_the_order_of_the_manifest() -> None:
     p = with_env(
         {"name": "A", "value": "1"},

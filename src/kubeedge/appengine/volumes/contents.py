@@ -16,6 +16,16 @@ from kubeedge.errors import Invalid
 
 #: path below the volume -> (content, mode or None for the volume's default)
 Files = dict[str, tuple[bytes, int | None]]
+MAX_CONTENT = (
+    32 * 1024 * 1024
+)  # bytes of one volume; one object of 1 MB can be named a thousand times, and Secrets lie in memory
+
+
+def _grown(size: int, content: bytes) -> int:
+    """The bytes of a volume with this file. Raises Invalid for too many."""
+    if size + len(content) > MAX_CONTENT:
+        raise Invalid(f"the files of the volume have more than {MAX_CONTENT} bytes", path="spec.volumes")
+    return size + len(content)
 
 
 def config_map(context: VolumeContext, source: Mapping[str, Any]) -> Files:
@@ -30,7 +40,7 @@ def secret(context: VolumeContext, source: Mapping[str, Any]) -> Files:
 
 def downward_api(context: VolumeContext, source: Mapping[str, Any]) -> Files:
     """The files of a downwardAPI volume or projection: one for each item, with its fieldRef or resourceFieldRef."""
-    pod, files = context.pod, Files()
+    pod, files, size = context.pod, Files(), 0
     for item in items_of(source, "items"):
         path = safe_path(str(item.get("path")))
         if "fieldRef" in item:
@@ -39,28 +49,37 @@ def downward_api(context: VolumeContext, source: Mapping[str, Any]) -> Files:
         else:
             ref = object_of(item, "resourceFieldRef")
             text = resolve.resource_field(pod, ref, pod.containers[0], context.allocatable)
-        files[path] = (text.encode(), _mode(item))
+        content = text.encode()
+        size = _grown(size, content)
+        files[path] = (content, _mode(item))
     return files
 
 
 def projected(context: VolumeContext, source: Mapping[str, Any]) -> Files:
     """Several of them in one directory."""
     files: Files = {}
+    size = 0
     for part in items_of(source, "sources"):
-        if "configMap" in part:
-            inner = object_of(part, "configMap")
-            found = config_map(context, inner)
-            files |= _with_node(context, found) if inner.get("name") == node_api.ROOT else found
-        elif "secret" in part:
-            inner = object_of(part, "secret")
-            files |= _keys(context, "secrets", str(inner.get("name", "")), inner)
-        elif "downwardAPI" in part:
-            files |= downward_api(context, object_of(part, "downwardAPI"))
-        elif "serviceAccountToken" in part:
-            files |= token(context, object_of(part, "serviceAccountToken"))
-        else:
-            raise Invalid(f"projected source {', '.join(part)} is not supported", path="spec.volumes")
+        made = _source(context, part)
+        for content, _ in made.values():
+            size = _grown(size, content)
+        files |= made
     return files
+
+
+def _source(context: VolumeContext, part: Mapping[str, Any]) -> Files:
+    if "configMap" in part:
+        inner = object_of(part, "configMap")
+        found = config_map(context, inner)
+        return _with_node(context, found) if inner.get("name") == node_api.ROOT else found
+    if "secret" in part:
+        inner = object_of(part, "secret")
+        return _keys(context, "secrets", str(inner.get("name", "")), inner)
+    if "downwardAPI" in part:
+        return downward_api(context, object_of(part, "downwardAPI"))
+    if "serviceAccountToken" in part:
+        return token(context, object_of(part, "serviceAccountToken"))
+    raise Invalid(f"projected source {', '.join(part)} is not supported", path="spec.volumes")
 
 
 def token(context: VolumeContext, source: Mapping[str, Any]) -> Files:
@@ -92,10 +111,11 @@ def _keys(context: VolumeContext, resource: str, name: str, source: Mapping[str,
     data = resolve.data(context.pod, resource, name, optional, context.find)
     if source.get("items") is None:
         return {safe_path(key): (value, None) for key, value in data.items()}
-    files: Files = {}
+    files, size = Files(), 0
     for item in items_of(source, "items"):
         key, path = str(item.get("key")), safe_path(str(item.get("path")))
         if key in data:
+            size = _grown(size, data[key])
             files[path] = (data[key], _mode(item))
         elif not optional:
             raise Missing(f"{resource[:-1]} {context.pod.namespace}/{name} has no key {key}")

@@ -61,7 +61,7 @@ class Projection(abc.ABC):
         )
 
     def over_limit(self) -> str:
-        """API objects have bounds of their own."""
+        """Never: what it may hold is bounded where it is made (contents.py)."""
         return ""
 
     def unmount(self) -> None:
