@@ -204,7 +204,7 @@ def test_processes_die_and_are_replaced_and_no_node_and_no_change_is_lost(site: 
             leases = {kv.lease for kv in (await store.range(keys.SESSIONS, keys.prefix_end(keys.SESSIONS))).kvs}
             assert await alive() == 3 and len(leases) > 1, "the nodes spread over the processes"
             works = await leaders()
-            assert set(works) == {"edgecontroller/default", "controllers/default"}
+            assert set(works) == {"edgecontroller/default", "devicecontroller/default", "controllers/default"}
 
             writing = asyncio.create_task(write())
             for turn, process in enumerate(site.processes):  # a rolling restart, by accident and on purpose

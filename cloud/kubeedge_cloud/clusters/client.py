@@ -192,8 +192,8 @@ class RemoteClient:
 
 
 def _account(namespace: str, name: str) -> Headers:
-    user = ("impersonate-user", service_accounts.subject(namespace, name))
-    return (user, *(("impersonate-group", group) for group in service_accounts.groups(namespace)))
+    """Without groups: the API server knows those of a service account, and to name them would take the right to impersonate them."""
+    return (("impersonate-user", service_accounts.subject(namespace, name)),)
 
 
 def _object(data: bytes) -> Object:
