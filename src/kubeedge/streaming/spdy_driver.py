@@ -1,4 +1,4 @@
-"""A connection of SPDY/3.1 over a wire: the node's end. All decisions on frames are spdy.py's.
+"""A connection of SPDY/3.1 over a wire, at either end. All decisions on frames are spdy.py's.
 
 What streams have received and nobody has read yet is bounded for the whole connection: above UNREAD bytes nothing more is read from the wire, and
 the other end has to wait. It cannot be told to hold a single stream back (spdy.py, Windows).
@@ -27,7 +27,7 @@ _FRAME = 32 * 1024  # bytes of data in one frame of ours
 
 
 class SpdyStream:
-    """One stream that the client opened."""
+    """One stream; "the client" is the other end."""
 
     def __init__(self, session: SpdySession, number: int, headers: Mapping[str, str]) -> None:
         self._session, self.number, self.headers = session, number, headers
@@ -70,6 +70,11 @@ class SpdyStream:
         self._ended = True
         self._changed.set()
 
+    def lost(self) -> None:
+        """For the session: the connection is gone; what came before can still be read."""
+        self.was_reset = True
+        self.ended()
+
     def over(self) -> None:
         """For the session: what was not read is dropped."""
         self._session.taken(sum(map(len, self._pieces)))
@@ -81,9 +86,11 @@ class SpdyStream:
 class SpdySession:
     """The streams of one connection. `opened` hears of each new one, and has accepted it when it returns without reset()."""
 
-    def __init__(self, wire: Wire, opened: Callable[[SpdyStream], None], *, streams: int = STREAMS) -> None:
-        self.core = Spdy(streams=streams)
-        self._wire, self._opened = wire, opened
+    def __init__(
+        self, wire: Wire, opened: Callable[[SpdyStream], None], *, streams: int = STREAMS, client: bool = False
+    ) -> None:
+        self.core = Spdy(streams=streams, client=client)
+        self._wire, self._opened, self._is_client = wire, opened, client
         self._streams: dict[int, SpdyStream] = {}
         self._unread = 0
         self._room = asyncio.Event()
@@ -101,7 +108,14 @@ class SpdySession:
                     return
         finally:
             for stream in self._streams.values():
-                stream.over()
+                self._over(stream)
+
+    async def open(self, headers: Mapping[str, str]) -> SpdyStream:
+        """A stream of ours. It does not wait for the other end to accept it. Raises OSError."""
+        number = self.core.open(headers)
+        stream = self._streams[number] = SpdyStream(self, number, headers)
+        await self.flush()
+        return stream
 
     async def flush(self) -> None:
         """Everything that the core has to say. Raises OSError."""
@@ -136,9 +150,15 @@ class SpdySession:
                     found.ended()
             case StreamReset(number, _):
                 if (found := self._streams.get(number)) is not None:
-                    found.over()
+                    self._over(found)
             case _:
                 pass
+
+    def _over(self, stream: SpdyStream) -> None:
+        if self._is_client:  # Go's server says how it ended and resets everything at once: the word still counts
+            stream.lost()
+        else:
+            stream.over()
 
     def forget(self, stream: SpdyStream) -> None:
         """It is not used any more; a direction that has not ended is reset, of which the client hears with the next flush."""

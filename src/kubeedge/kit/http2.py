@@ -1,0 +1,322 @@
+"""HTTP/2 without TLS (RFC 9113): the frames, and the client's end of a connection with as much of it as gRPC needs. Pure.
+
+    frame       u24 length, u8 type, u8 flags, u32 stream, payload
+
+Requests of one message each, answers of any length, several at the same time. Windows: the server may send WINDOW bytes of a stream that
+nobody has taken yet, and CONNECTION_WINDOW of all together; what was taken is given back. What we send waits for the server's windows.
+
+A frame has at most FRAME bytes, which we announce and is the default; a block of headers BLOCK_BYTES of hpack.py in at most CONTINUATIONS frames.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from kubeedge.errors import PeerError
+from kubeedge.kit import hpack
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 5, 6, 7, 8, 9
+END_STREAM, ACK, END_HEADERS, PADDED, PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
+FRAME = 16384  # bytes
+WINDOW = 256 * 1024
+CONNECTION_WINDOW = 1024 * 1024
+CONTINUATIONS = 8
+_DEFAULT_WINDOW = 65535
+_MOST = (1 << 31) - 1
+_HEAD = struct.Struct("!BHBBI")
+_ENABLE_PUSH, _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE = 2, 4, 5
+NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, CANCEL = 0, 1, 3, 8
+
+
+@dataclass(frozen=True, slots=True)
+class HeadersReceived:
+    """The head of an answer, or its trailers."""
+
+    stream: int
+    headers: hpack.Headers
+
+
+@dataclass(frozen=True, slots=True)
+class DataReceived:
+    """A piece of an answer, not empty. taken() gives its room back."""
+
+    stream: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """The answer is whole."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReset:
+    """It is over without an end; `code` as of RFC 9113, 7."""
+
+    stream: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class WentAway:
+    """The server takes no further requests on this connection; those up to `last` go on."""
+
+    last: int
+    code: int
+
+
+Http2Event: TypeAlias = HeadersReceived | DataReceived | StreamEnded | StreamReset | WentAway
+
+
+@dataclass(slots=True)
+class _Stream:
+    room: int  # that the server has left us
+    unsent: bytearray = field(default_factory=bytearray)
+    owed: int = 0  # bytes that were taken, and not given back yet
+    window: int = WINDOW  # that it may still use
+
+
+def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> bytes:
+    """One frame."""
+    return _HEAD.pack(len(payload) >> 16, len(payload) & 0xFFFF, kind, flags, stream) + payload
+
+
+def head(data: bytes | bytearray) -> tuple[int, int, int, int]:
+    """Length, type, flags and stream, of 9 bytes. Raises PeerError for a frame that is too long, or none at all."""
+    high, low, kind, flags, stream = _HEAD.unpack(data)
+    if (length := high << 16 | low) > FRAME:
+        raise PeerError("the server does not speak HTTP/2 without TLS")
+    return length, kind, flags, stream & _MOST
+
+
+def unpadded(flags: int, payload: bytes) -> bytes:
+    """What is between the length of the padding and the padding. Raises PeerError."""
+    if not flags & PADDED:
+        return payload
+    if not payload or payload[0] >= len(payload):
+        raise PeerError("a frame is all padding")
+    return payload[1 : len(payload) - payload[0]]
+
+
+class Http2Client:
+    """What it has to say comes from data_to_send()."""
+
+    def __init__(self) -> None:
+        settings = ((_ENABLE_PUSH, 0), (_INITIAL_WINDOW_SIZE, WINDOW), (_MAX_FRAME_SIZE, FRAME))
+        more = struct.pack("!I", CONNECTION_WINDOW - _DEFAULT_WINDOW)
+        self._out = bytearray(
+            PREFACE
+            + frame(SETTINGS, payload=b"".join(struct.pack("!HI", *pair) for pair in settings))
+            + frame(WINDOW_UPDATE, payload=more)
+        )
+        self._in = bytearray()
+        self._decoder = hpack.HpackDecoder()
+        self._streams: dict[int, _Stream] = {}
+        self._next = 1
+        self._room, self._initial_room, self._frame = _DEFAULT_WINDOW, _DEFAULT_WINDOW, FRAME
+        self._window, self._owed = CONNECTION_WINDOW, 0
+        self._block: tuple[int, int, bytearray, int] | None = None  # stream, flags, what came, frames
+        self._broken = False
+
+    @property
+    def streams(self) -> int:
+        """How many answers are not whole."""
+        return len(self._streams)
+
+    def data_to_send(self) -> bytes:
+        """Everything since the last call."""
+        data = bytes(self._out)
+        self._out.clear()
+        return data
+
+    # -- what we say ---------------------------------------------------------------------------------------------------
+
+    def request(self, headers: Iterable[tuple[str, str]], body: bytes) -> int:
+        """Pseudo-header fields come first; the number of its stream."""
+        stream, self._next = self._next, self._next + 2
+        self._streams[stream] = _Stream(self._initial_room, bytearray(body))
+        block = hpack.encode(headers)
+        pieces = [block[at : at + FRAME] for at in range(0, len(block), FRAME)]
+        for n, piece in enumerate(pieces):
+            flags = END_HEADERS if n == len(pieces) - 1 else 0
+            self._out += frame(CONTINUATION if n else HEADERS, flags, stream, piece)
+        self._send(stream)
+        return stream
+
+    def reset(self, stream: int, code: int = CANCEL) -> None:
+        """We do not want the answer any more. Idempotent."""
+        if self._streams.pop(stream, None) is not None:
+            self._out += frame(RST_STREAM, 0, stream, struct.pack("!I", code))
+
+    def taken(self, stream: int, size: int) -> None:
+        """So many bytes of an answer do not wait any more."""
+        self._owed += size
+        if self._owed >= CONNECTION_WINDOW // 2:
+            self._out += frame(WINDOW_UPDATE, payload=struct.pack("!I", self._owed))
+            self._window, self._owed = self._window + self._owed, 0
+        found = self._streams.get(stream)
+        if found is not None:
+            found.owed += size
+            if found.owed >= WINDOW // 2:
+                self._out += frame(WINDOW_UPDATE, 0, stream, struct.pack("!I", found.owed))
+                found.window, found.owed = found.window + found.owed, 0
+
+    def _send(self, stream: int) -> None:
+        """As much of the request as the server has room for."""
+        found = self._streams[stream]
+        if found.room < 0 or self._room < 0:
+            return
+        while True:
+            size = min(len(found.unsent), found.room, self._room, self._frame)
+            is_last = size == len(found.unsent)
+            if not size and not is_last:
+                return
+            piece = bytes(found.unsent[:size])
+            del found.unsent[:size]
+            found.room, self._room = found.room - size, self._room - size
+            self._out += frame(DATA, END_STREAM if is_last else 0, stream, piece)
+            if is_last:
+                found.room = -1  # nothing more is to be sent
+                return
+
+    # -- what the server says ------------------------------------------------------------------------------------------
+
+    def receive_data(self, data: bytes) -> list[Http2Event]:
+        """Raises PeerError when the connection cannot go on."""
+        if self._broken:
+            raise PeerError("the connection of HTTP/2 is broken already")
+        self._in += data
+        events: list[Http2Event] = []
+        try:
+            while len(self._in) >= _HEAD.size:
+                length, kind, flags, stream = head(self._in[: _HEAD.size])
+                end = _HEAD.size + length
+                if len(self._in) < end:
+                    break
+                payload = bytes(self._in[_HEAD.size : end])
+                del self._in[:end]
+                self._received(kind, flags, stream, payload, events)
+        except PeerError:
+            self._broken = True
+            self._out += frame(GOAWAY, payload=struct.pack("!II", 0, PROTOCOL_ERROR))
+            raise
+        return events
+
+    def _received(self, kind: int, flags: int, stream: int, payload: bytes, events: list[Http2Event]) -> None:
+        if (self._block is not None) != (kind == CONTINUATION):
+            raise PeerError("a block of headers is broken off, or goes on without a begin")
+        match kind:
+            case 0:
+                self._received_data(flags, stream, payload, events)
+            case 1:
+                fragment = unpadded(flags, payload)
+                if flags & PRIORITY:
+                    fragment = fragment[5:]
+                self._fragment(stream, flags, fragment, events)
+            case 9:
+                self._fragment(stream, flags, payload, events)
+            case 3:
+                (code,) = struct.unpack("!I", _exactly(payload, 4))
+                if self._streams.pop(stream, None) is not None:
+                    events.append(StreamReset(stream, code))
+            case 4 if not flags & ACK:
+                self._settings(payload)
+            case 5:
+                raise PeerError("a push, which we have forbidden")
+            case 6 if not flags & ACK:
+                self._out += frame(PING, ACK, payload=_exactly(payload, 8))
+            case 7:
+                if len(payload) < 8:
+                    raise PeerError("a GOAWAY that is too short")
+                last, code = struct.unpack_from("!II", payload)
+                events.append(WentAway(last & _MOST, code))
+            case 8:
+                self._window_update(stream, struct.unpack("!I", _exactly(payload, 4))[0] & _MOST)
+            case _:  # PRIORITY, acknowledgements, and what we do not know
+                pass
+
+    def _received_data(self, flags: int, stream: int, payload: bytes, events: list[Http2Event]) -> None:
+        self._window -= len(payload)
+        found = self._streams.get(stream)
+        if found is not None:
+            found.window -= len(payload)
+        if self._window < 0 or (found is not None and found.window < 0):
+            raise PeerError("more data than the window has room for")
+        data = unpadded(flags, payload)
+        if found is None:
+            if not stream or stream >= self._next:
+                raise PeerError(f"data of stream {stream}, which is not open")
+            self.taken(stream, len(payload))  # of one that we have given up
+            return
+        self.taken(stream, len(payload) - len(data))
+        if data:
+            events.append(DataReceived(stream, data))
+        if flags & END_STREAM:
+            del self._streams[stream]
+            events.append(StreamEnded(stream))
+
+    def _fragment(self, stream: int, flags: int, fragment: bytes, events: list[Http2Event]) -> None:
+        if self._block is None:
+            if not stream % 2 or stream >= self._next:
+                raise PeerError(f"headers of stream {stream}, which is not open")
+            self._block = stream, flags, bytearray(fragment), 1
+        else:
+            first, begun, block, frames = self._block
+            if first != stream or frames >= CONTINUATIONS:
+                raise PeerError("a block of headers goes on in another stream, or without an end")
+            self._block = first, begun | flags & END_HEADERS, block + fragment, frames + 1
+        stream, flags, block, _ = self._block
+        if not flags & END_HEADERS:
+            return
+        self._block = None
+        headers = self._decoder.decode(bytes(block))  # in any case: the next block builds on this one
+        if stream not in self._streams:
+            return
+        events.append(HeadersReceived(stream, headers))
+        if flags & END_STREAM:
+            del self._streams[stream]
+            events.append(StreamEnded(stream))
+
+    def _settings(self, payload: bytes) -> None:
+        if len(payload) % 6:
+            raise PeerError("settings that are none")
+        for at in range(0, len(payload), 6):
+            name, value = struct.unpack_from("!HI", payload, at)
+            if name == _INITIAL_WINDOW_SIZE:
+                if value > _MOST:
+                    raise PeerError(f"a window of {value} bytes")
+                for found in self._streams.values():
+                    if found.unsent:
+                        found.room += value - self._initial_room
+                self._initial_room = value
+            elif name == _MAX_FRAME_SIZE and value < FRAME:
+                raise PeerError(f"frames of {value} bytes at most")
+        self._out += frame(SETTINGS, ACK)
+        self._send_all()
+
+    def _window_update(self, stream: int, size: int) -> None:
+        found = self._streams.get(stream)
+        if not stream:
+            self._room += size
+        elif found is not None and found.unsent:
+            found.room += size
+        if self._room > _MOST or (found is not None and found.room > _MOST):
+            raise PeerError("a window without an end")
+        self._send_all()
+
+    def _send_all(self) -> None:
+        for stream, found in self._streams.items():
+            if found.unsent:
+                self._send(stream)
+
+
+def _exactly(payload: bytes, length: int) -> bytes:
+    if len(payload) != length:
+        raise PeerError(f"a frame of {len(payload)} bytes instead of {length}")
+    return payload
