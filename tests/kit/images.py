@@ -21,11 +21,12 @@ def build(
     *,
     command: list[str] | None = None,
     files: dict[str, bytes] | None = None,
+    programs: dict[str, bytes] | None = None,
     above: Sequence[bytes] = (),
     config: dict[str, Any] | None = None,
 ) -> Path:
-    """An image `name` at `path`: busybox with all its applets, /etc/passwd, /tmp, and `files`; `above` it further layers."""
-    layers = [_layer(files or {}), *above]
+    """An image `name` at `path`: busybox with all its applets, /etc/passwd, /tmp, `files` and `programs`; `above` it further layers."""
+    layers = [_layer(files or {}, programs or {}), *above]
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
     config = json.dumps(
         {
@@ -66,7 +67,7 @@ def _descriptor(blobs: dict[str, bytes], data: bytes, media_type: str) -> dict[s
     return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
 
 
-def _layer(files: dict[str, bytes]) -> bytes:
+def _layer(files: dict[str, bytes], programs: dict[str, bytes]) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for directory, mode in (("bin", 0o755), ("etc", 0o755), ("root", 0o700), ("tmp", 0o1777), ("www", 0o755)):
@@ -83,6 +84,8 @@ def _layer(files: dict[str, bytes]) -> bytes:
         _add(tar, "etc/group", b"root:x:0:\nnogroup:x:65534:\n")
         for name, data in files.items():
             _add(tar, name, data)
+        for name, data in programs.items():
+            _add(tar, name, data, 0o755)
     return out.getvalue()
 
 

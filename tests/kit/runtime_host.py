@@ -1,6 +1,8 @@
-"""The embedded runtime alone on one host, for tests of its interface: one pod, no engine, no store.
+"""A runtime alone on one host, for tests of its interface: one pod, no engine, no store.
 
-    python -m tests.kit.runtime_host '{"root": ..., "cgroup": ..., "scenario": NAME}'
+    python -m tests.kit.runtime_host '{"root": ..., "cgroup": ..., "scenario": NAME, "socket": ...}'
+
+`socket` is that of a CRI runtime; without it the runtime is the embedded one.
 
 stdout: one JSON object, what the scenario (a function of this file) saw.
 """
@@ -24,9 +26,20 @@ from kubeedge.appengine.images.service import EmbeddedImages
 from kubeedge.appengine.images.store import ImageStore
 from kubeedge.appengine.prepare import sandbox_config
 from kubeedge.appengine.runtime import mounts as runtime_mounts
-from kubeedge.appengine.runtime.base import ContainerConfig, Exit, NotRunning, SandboxConfig, StartError, Streams
+from kubeedge.appengine.runtime.base import (
+    ContainerConfig,
+    Exit,
+    NotRunning,
+    Runtime,
+    SandboxConfig,
+    StartError,
+    Streams,
+)
+from kubeedge.appengine.runtime.cri.runtime import CriRuntime
+from kubeedge.appengine.runtime.cri.settings import CriSettings
 from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
 from kubeedge.appengine.volumes.manager import VolumeManager
+from tests.kit import containerd
 
 IMAGE = "docker.io/library/demo:1"
 LINE = b"0123456789abcdef" * 64  # one KiB
@@ -35,18 +48,34 @@ LINE = b"0123456789abcdef" * 64  # one KiB
 class Bench:
     """A runtime with one pod, and how its containers ended."""
 
-    def __init__(self, root: Path, cgroup: str) -> None:
+    def __init__(self, root: Path, cgroup: str, socket: str = "") -> None:
         self.root = root
-        self.store = ImageStore(root / "state/images")
-        settings = EmbeddedSettings(
-            root=root / "state", run=root / "run", node="edge1", pod_cidr="10.244.1.0/24", cgroup_prefix=cgroup,
-            cni_bin_dirs=("/usr/lib/cni",),
-        )  # fmt: skip
-        self.runtime = EmbeddedRuntime(settings, EmbeddedImages(self.store))
+        self.is_embedded = not socket
+        self._socket, self._cgroup = socket, cgroup
+        self.runtime = self.another_runtime()
         self.exits: asyncio.Queue[Exit] = asyncio.Queue()
         self.pod = parse({"metadata": {"name": "p", "namespace": "default", "uid": "u1"}, "spec": {"containers": [
             {"name": "main", "image": IMAGE, "command": ["x"]}]}})  # fmt: skip
         self.sandbox: SandboxConfig = sandbox_config(self.pod, logs.directory(root / "logs", "default", "p", "u1"))
+
+    def another_runtime(self) -> Runtime:
+        """As a restart of the agent makes it."""
+        return self._cri(Path(self._socket), self._cgroup) if self._socket else self._embedded(self._cgroup)
+
+    def _embedded(self, cgroup: str) -> Runtime:
+        self.store = ImageStore(self.root / "state/images")
+        settings = EmbeddedSettings(
+            root=self.root / "state", run=self.root / "run", node="edge1", pod_cidr="10.244.1.0/24", cgroup_prefix=cgroup,
+            cni_bin_dirs=("/usr/lib/cni",),
+        )  # fmt: skip
+        return EmbeddedRuntime(settings, EmbeddedImages(self.store))
+
+    def _cri(self, socket: Path, cgroup: str) -> Runtime:
+        settings = CriSettings(
+            socket=socket, root=self.root / "state", node="edge1", pod_cidr="10.244.1.0/24", cgroup_prefix=cgroup,
+            cni_conf=containerd.NETWORKS,
+        )  # fmt: skip
+        return CriRuntime(settings)
 
     async def __aenter__(self) -> Bench:
         await self.runtime.start(self.exits.put_nowait)
@@ -144,7 +173,7 @@ async def streams_of_exec(bench: Bench) -> dict[str, Any]:
     echoed = await everything(cat)
     await sending
     deaf = await runtime.exec(id, ["sh", "-c", "exec 0<&-; exit 4"], stdin=True)
-    for _ in range(1024):
+    for _ in range(1024 if bench.is_embedded else 16):  # containerd tells no end before it has got rid of all input
         await deaf.send(LINE)
     return {
         "apart": apart, "killed": killed["code"], "no_input": no_input, "missing": missing["code"],
@@ -165,19 +194,9 @@ async def a_child_that_keeps_the_streams(bench: Bench) -> dict[str, Any]:
 async def the_end_of_exec(bench: Bench) -> dict[str, Any]:
     """Who goes away takes his process with him, also one that writes without end, and nothing else."""
     runtime, id = bench.runtime, await bench.start("sleep 1000")
-    first = await runtime.exec(id, ["sh", "-c", "echo begun; exec sleep 2345"])
-    await until(first, b"begun")
-    flood = await runtime.exec(id, ["sh", "-c", "echo begun; exec cat /dev/zero 2345"])
-    await until(flood, b"begun")
-    async with asyncio.timeout(20):
-        while (before := processes(b"2345")) != 2:  # "begun" comes from the shells that became them
-            await asyncio.sleep(0.01)
-    await first.close()
-    await flood.close()
-    await flood.close()
-    async with asyncio.timeout(20):
-        while processes(b"2345"):
-            await asyncio.sleep(0.01)
+    before = 2
+    if bench.is_embedded:  # with CRI, who goes away leaves his process behind: nobody tells the runtime
+        before = await _streams_that_are_closed(runtime, id)
     stopping = await runtime.exec(id, ["sh", "-c", "echo begun; exec sleep 3456"])
     await until(stopping, b"begun")
     await runtime.stop_container(id, 0)
@@ -195,6 +214,24 @@ async def the_end_of_exec(bench: Bench) -> dict[str, Any]:
     }  # fmt: skip
 
 
+async def _streams_that_are_closed(runtime: Runtime, id: str) -> int:
+    """How many processes there were before."""
+    first = await runtime.exec(id, ["sh", "-c", "echo begun; exec sleep 2345"])
+    await until(first, b"begun")
+    flood = await runtime.exec(id, ["sh", "-c", "echo begun; exec cat /dev/zero 2345"])
+    await until(flood, b"begun")
+    async with asyncio.timeout(20):
+        while (before := processes(b"2345")) != 2:  # "begun" comes from the shells that became them
+            await asyncio.sleep(0.01)
+    await first.close()
+    await flood.close()
+    await flood.close()
+    async with asyncio.timeout(20):
+        while processes(b"2345"):
+            await asyncio.sleep(0.01)
+    return before
+
+
 async def a_terminal(bench: Bench) -> dict[str, Any]:
     runtime, id = bench.runtime, await bench.start("sleep 1000")
     shell = await runtime.exec(
@@ -210,12 +247,13 @@ async def a_terminal(bench: Bench) -> dict[str, Any]:
     shell.resize(33, 101)
     await shell.send(b"go\r")
     rest = await everything(shell)
-    hung_up = await runtime.exec(id, ["sh", "-c", "echo begun; exec sleep 4567"], tty=True)
-    await until(hung_up, b"begun")
-    await hung_up.close()
-    async with asyncio.timeout(20):
-        while processes(b"4567"):
-            await asyncio.sleep(0.01)
+    if bench.is_embedded:
+        hung_up = await runtime.exec(id, ["sh", "-c", "echo begun; exec sleep 4567"], tty=True)
+        await until(hung_up, b"begun")
+        await hung_up.close()
+        async with asyncio.timeout(20):
+            while processes(b"4567"):
+                await asyncio.sleep(0.01)
     return {
         "begun": begun,
         "rest": rest,
@@ -280,9 +318,32 @@ async def attach_to_a_terminal(bench: Bench) -> dict[str, Any]:
 async def images_and_sandboxes(bench: Bench) -> dict[str, Any]:
     runtime, images = bench.runtime, bench.runtime.images
     id = await bench.start("sleep 1000")
-    (image,) = await images.list()
+    (image,) = [image for image in await images.list() if IMAGE in image.names]
     status = await runtime.sandbox_status("u1")
     assert status is not None
+    seen: dict[str, Any] = {}
+    if bench.is_embedded:
+        seen["layers"] = await _layers_in_use(bench, id)
+    else:
+        await images.remove("demo:1")
+        await images.remove("demo:1")
+        seen["gone"] = await images.status("demo:1") is None
+        seen["still"] = (await runtime.exec_sync(id, ["echo", "still"], 5)).output.decode()
+        await runtime.remove_pod("u1")
+    try:
+        await runtime.create_sandbox(SandboxConfig(uid="u2", namespace="d", name="n", hostname="n", handler="kata"))
+        seen["handler"] = ""
+    except StartError as exc:
+        seen["handler"] = f"{exc.reason}: {exc}"
+    return {
+        **seen, "image": [image.id.startswith("sha256:"), list(image.names)], "status": [status.ready, status.ip],
+        "none": await runtime.sandbox_status("u1") is None, "handlers": list(runtime.handlers),
+        "version": runtime.version, "scheme": runtime.scheme,
+    }  # fmt: skip
+
+
+async def _layers_in_use(bench: Bench, id: str) -> dict[str, Any]:
+    runtime, images = bench.runtime, bench.runtime.images
     layers = {p.name for p in bench.store.layers.iterdir() if p.is_dir()}
     await images.remove("demo:1")
     used = {p.name for p in bench.store.layers.iterdir() if p.is_dir()}
@@ -293,16 +354,8 @@ async def images_and_sandboxes(bench: Bench) -> dict[str, Any]:
     await images.remove("demo:1")
     await images.remove("demo:1")
     left = sorted(p.name for p in bench.store.layers.iterdir())
-    try:
-        await runtime.create_sandbox(SandboxConfig(uid="u2", namespace="d", name="n", hostname="n", handler="kata"))
-        handler = ""
-    except StartError as exc:
-        handler = f"{exc.reason}: {exc}"
     return {
-        "image": [image.id.startswith("sha256:"), list(image.names)], "status": [status.ready, status.ip],
-        "kept": used == layers and bool(layers), "still": still, "gone": gone is None, "restored": restored,
-        "left": left, "none": await runtime.sandbox_status("u1") is None, "handler": handler,
-        "handlers": list(runtime.handlers), "version": runtime.version, "scheme": runtime.scheme,
+        "kept": used == layers and bool(layers), "still": still, "gone": gone is None, "restored": restored, "left": left,
     }  # fmt: skip
 
 
@@ -338,7 +391,8 @@ async def namespaces_and_parameters(bench: Bench) -> dict[str, Any]:
             pass
     except StartError as exc:
         seen["too long"] = str(exc)
-    seen["left"] = sorted(p.name for p in (bench.root / "run/ns").iterdir())
+    kept = bench.root / ("run/ns" if bench.is_embedded else "state/cri")
+    seen["left"] = sorted(p.name for p in kept.iterdir())
     return seen
 
 
@@ -391,14 +445,18 @@ async def mounts_and_groups(bench: Bench) -> dict[str, Any]:
         {"name": "i", "mountPath": "/image"},
         {"name": "i", "mountPath": "/part", "subPath": "bin"},
     ]
-    strict = {"supplementalGroupsPolicy": "Strict", "supplementalGroups": [4321]}
+    if is_old := bench.runtime.version.startswith("containerd://1."):
+        seen["refused"] = await _refusals(bench, volumes, mounts)
+        mounts = [mounts[0], mounts[2]]
+    strict = {"supplementalGroupsPolicy": "Merge" if is_old else "Strict", "supplementalGroups": [4321]}
     user = {"runAsUser": 1000, "runAsGroup": 1000}
     async with bench.another_pod(
         "u2", volumes=volumes, securityContext=strict,
         containers=[sleeper(volumeMounts=mounts), sleeper("other", securityContext=user)],
     ) as start:  # fmt: skip
         id, other = await start("main"), await start("other")
-        writes = {p: await bench.says(id, f"touch {p}/below/x 2>/dev/null || echo no") for p in ("/plain", "/all")}
+        deep = ("/plain",) if is_old else ("/plain", "/all")
+        writes = {p: await bench.says(id, f"touch {p}/below/x 2>/dev/null || echo no") for p in deep}
         seen["writes"] = writes
         late = host / "late"
         late.mkdir()
@@ -414,8 +472,28 @@ async def mounts_and_groups(bench: Bench) -> dict[str, Any]:
     runtime_mounts.unmount(host)
     await bench.runtime.remove_pod("u1")
     await bench.runtime.images.remove("demo:1")
-    seen["layers"] = sorted(p.name for p in bench.store.layers.iterdir())
+    if bench.is_embedded:
+        seen["layers"] = sorted(p.name for p in bench.store.layers.iterdir())
     return seen
+
+
+async def _refusals(bench: Bench, volumes: list[dict[str, Any]], mounts: list[dict[str, Any]]) -> list[str]:
+    """What a runtime without these features says to each of them."""
+    said = []
+    for mount in (mounts[1], mounts[3]):
+        async with bench.another_pod("u2", volumes=volumes, containers=[sleeper(volumeMounts=[mount])]) as start:
+            try:
+                await start("main")
+            except StartError as exc:
+                said.append(str(exc))
+    try:
+        async with bench.another_pod(
+            "u2", securityContext={"supplementalGroupsPolicy": "Strict"}, containers=[sleeper()]
+        ):
+            pass
+    except StartError as exc:
+        said.append(str(exc))
+    return said
 
 
 async def signals_and_resizes(bench: Bench) -> dict[str, Any]:
@@ -473,10 +551,63 @@ async def another_oci_runtime(bench: Bench) -> dict[str, Any]:
     return seen
 
 
+async def ends_and_survivors(bench: Bench) -> dict[str, Any]:
+    """How runs end, what is counted, and what the next start finds."""
+    runtime, seen = bench.runtime, dict[str, Any]()
+    message = "echo why > /dev/termination-log; exit 3"
+    id = await bench.start(message, name="short")
+    ended = await bench.exits.get()
+    seen["ended"] = [ended.id == id, ended.uid, ended.container, ended.exit_code, ended.reason, ended.message]
+    await bench.start(
+        "while true; do x=$x$x-----------------; done", name="hog", resources={"limits": {"memory": "16Mi"}}
+    )
+    oom = await bench.exits.get()
+    seen["oom"] = [oom.container, oom.exit_code, oom.reason]
+    await bench.start("sleep 1000", name="again", lifecycle={})
+    server = await bench.start("nc -l -p 7070 -e cat", name="server")
+    async with asyncio.timeout(20):
+        while "7070" not in await bench.says(server, "netstat -ltn"):
+            await asyncio.sleep(0.02)
+    reader, writer = await runtime.port_forward("u1", 7070)
+    writer.write(b"hello\n")
+    seen["forwarded"] = (await reader.readline()).decode()
+    writer.close()
+    await bench.exits.get()
+    main = await bench.start("while :; do echo tick; sleep 0.05; done")
+    log = logs.path(bench.root / "logs", "default", "p", "u1", "main", 0)
+    async with asyncio.timeout(20):
+        while not log.exists() or b"tick" not in log.read_bytes():
+            await asyncio.sleep(0.01)
+        log.rename(log.with_suffix(".old"))
+        await asyncio.to_thread(runtime.reopen_log, main)
+        while not log.exists() or b"tick" not in log.read_bytes():
+            await asyncio.sleep(0.01)
+    counted = {s.name: s for s in await runtime.stats()}
+    seen["stats"] = [
+        sorted(counted),
+        counted["main"].memory > 0,
+        counted["main"].image == IMAGE,
+        counted["main"].cpu > 0,
+    ]
+    seen["timeout"] = (await runtime.exec_sync(main, ["sleep", "100"], 1)).exit_code
+    seen["hosts"] = "10.244.1." in await bench.says(main, "cat /etc/hosts")
+    await runtime.close()
+    bench.runtime = bench.another_runtime()
+    (pod,) = await bench.runtime.start(bench.exits.put_nowait)
+    found = {c.name: c for c in pod.containers}
+    seen["found"] = [pod.uid, pod.namespace, pod.name, pod.ip.startswith("10.244.1."), found["main"].id == main]
+    seen["runs"] = {name: c.exit.exit_code if c.exit else None for name, c in sorted(found.items())}
+    seen["message"] = found["short"].exit.message if found["short"].exit else None
+    await bench.runtime.stop_container(main, 0)
+    last = await bench.exits.get()
+    seen["last"] = [last.id == main, last.exit_code]
+    return seen
+
+
 async def main(config: dict[str, Any]) -> None:
     scenario = globals()[config["scenario"]]
-    async with asyncio.timeout(100):
-        async with Bench(Path(config["root"]), config["cgroup"]) as bench:
+    async with asyncio.timeout(config.get("limit", 100)):
+        async with Bench(Path(config["root"]), config["cgroup"], config.get("socket", "")) as bench:
             seen = await scenario(bench)
     print(json.dumps(seen), flush=True)
 

@@ -101,6 +101,7 @@ def sandbox_config(pod: Pod, log_directory: Path) -> SandboxConfig:
         host_network=pod.host_network,
         host_pid=pod.host_pid,
         host_ipc=pod.host_ipc,
+        privileged=any(container.security.privileged for container in pod.all_containers),
         share_processes=pod.share_processes,
         full_name=pod.full_name,
         kernel_name=pod.kernel_name,

@@ -87,6 +87,7 @@ class SandboxConfig:
     host_network: bool = False
     host_pid: bool = False
     host_ipc: bool = False
+    privileged: bool = False  # one of its containers is
     share_processes: bool = False  # one PID namespace for all containers
     full_name: str = ""  # with the domain of the cluster, if it has one
     kernel_name: str = ""  # what uname(2) says; "": the hostname

@@ -43,6 +43,11 @@ class Network:
             self._call("DEL", "portmap", _portmap(ports), container_id, netns, "eth0")
         self._call("DEL", "bridge", self._bridge(), container_id, netns, "eth0")
 
+    def conflist(self) -> dict[str, Any]:
+        """The same network as a configuration list, for a runtime that calls the plugins itself."""
+        ports = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
+        return {"cniVersion": _VERSION, "name": "kubeedge", "plugins": [self._bridge(), ports]}
+
     def _bridge(self) -> dict[str, Any]:
         return {
             "type": "bridge",

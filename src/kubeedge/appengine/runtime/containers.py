@@ -143,7 +143,7 @@ class Containers:
             ],
             namespaces=self._namespaces(sandbox, target),
             cgroup=f"/{self._layout.group(sandbox.uid)}/{id}",
-            oom_score_adj=_oom_score(config.oom_score_adj),
+            oom_score_adj=oom_score(config.oom_score_adj),
             capabilities=self._possible,
             groups=sandbox.groups,
             pids_limit=self._sandboxes.pids_limit,
@@ -226,7 +226,7 @@ class Containers:
             os.close(fd)
 
 
-def _oom_score(wanted: int) -> int:
+def oom_score(wanted: int) -> int:
     """Above our own: below it would need CAP_SYS_RESOURCE, and the kernel should end a workload rather than the agent."""
     own = int(Path("/proc/self/oom_score_adj").read_text())
     return min(1000, max(own + 1, wanted))

@@ -1,0 +1,1 @@
+"""A runtime behind a CRI v1 socket: containerd, CRI-O."""
