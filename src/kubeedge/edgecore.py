@@ -22,6 +22,7 @@ import os
 import random
 import time
 from ipaddress import ip_interface, ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kubeedge import __version__
@@ -46,6 +47,7 @@ from kubeedge.store.sqlite_file import SqliteSettings
 
 if TYPE_CHECKING:
     from kubeedge.appengine.node_api import NodeApi
+    from kubeedge.appengine.runtime.base import ClusterDns, Runtime
     from kubeedge.kubebus.module import KubeBus
 
 log = logging.getLogger("kubeedge")
@@ -189,35 +191,14 @@ class Agent:
 
     def _appengine(self) -> Module:
         from kubeedge.appengine.eviction import thresholds
-        from kubeedge.appengine.images.service import EmbeddedImages
-        from kubeedge.appengine.images.store import ImageStore
         from kubeedge.appengine.module import AppEngine, AppEngineSettings
         from kubeedge.appengine.node import reserved
-        from kubeedge.appengine.runtime.base import ClusterDns
-        from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
         from kubeedge.appengine.server import KubeletServer
         from kubeedge.appengine.settings import ImageSettings
 
         parts = self.parts
         c, paths, own = parts.config.modules.appengine, parts.config.paths, parts.credentials
-        mesh = parts.config.modules.mesh
-        images = EmbeddedImages(ImageStore(paths.state / "images"), _reach(c), pinned=c.images.pre_pull)
-        runtime = EmbeddedRuntime(
-            EmbeddedSettings(
-                root=paths.state,
-                run=paths.run,
-                node=own.node,
-                pod_cidr=own.pod_cidr,
-                bridge=c.bridge,
-                cgroup_prefix=c.cgroup_prefix,
-                cni_bin_dirs=c.cni_bin_dirs,
-                pod_pids=c.pod_pids_limit,
-                all_pids=c.pids_limit,
-                dns=ClusterDns(mesh.dns, mesh.domain) if mesh.enable else None,
-                overlay_cidrs=(own.pod_network, str(ip_interface(own.address).network)),
-            ),
-            images,
-        )
+        runtime = self._cri_runtime() if c.runtime == "cri" else self._embedded_runtime()
         settings = AppEngineSettings(
             node=own.node,
             address=own.address,
@@ -253,6 +234,59 @@ class Agent:
             return None
         certificate = self.parts.config.paths.state / "metaserver-pods" / "server.crt"
         return NodeApi(str(ip_interface(own.address).ip), c.pods_port, certificate)
+
+    def _embedded_runtime(self) -> Runtime:
+        from kubeedge.appengine.images.service import EmbeddedImages
+        from kubeedge.appengine.images.store import ImageStore
+        from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
+
+        parts = self.parts
+        c, paths, own = parts.config.modules.appengine, parts.config.paths, parts.credentials
+        images = EmbeddedImages(ImageStore(paths.state / "images"), _reach(c), pinned=c.images.pre_pull)
+        return EmbeddedRuntime(
+            EmbeddedSettings(
+                root=paths.state,
+                run=paths.run,
+                node=own.node,
+                pod_cidr=own.pod_cidr,
+                bridge=c.bridge,
+                cgroup_prefix=c.cgroup_prefix,
+                cni_bin_dirs=c.cni_bin_dirs,
+                pod_pids=c.pod_pids_limit,
+                all_pids=c.pids_limit,
+                dns=self._cluster_dns(),
+                overlay_cidrs=(own.pod_network, str(ip_interface(own.address).network)),
+            ),
+            images,
+        )
+
+    def _cri_runtime(self) -> Runtime:
+        from kubeedge.appengine.runtime.cri.runtime import CriRuntime
+        from kubeedge.appengine.runtime.cri.settings import CriSettings
+
+        parts = self.parts
+        c, own = parts.config.modules.appengine, parts.credentials
+        return CriRuntime(
+            CriSettings(
+                socket=Path(c.cri.endpoint.removeprefix("unix://")),
+                root=parts.config.paths.state,
+                node=own.node,
+                pod_cidr=own.pod_cidr,
+                bridge=c.bridge,
+                cgroup_prefix=c.cgroup_prefix,
+                cni_conf=Path(c.cri.cni_conf_dir) if c.cri.cni_conf_dir else None,
+                pod_pids=c.pod_pids_limit,
+                pinned=c.images.pre_pull,
+                dns=self._cluster_dns(),
+                overlay_cidrs=(own.pod_network, str(ip_interface(own.address).network)),
+            )
+        )
+
+    def _cluster_dns(self) -> ClusterDns | None:
+        from kubeedge.appengine.runtime.base import ClusterDns
+
+        mesh = self.parts.config.modules.mesh
+        return ClusterDns(mesh.dns, mesh.domain) if mesh.enable else None
 
     def _publishing(self, bus: KubeBus) -> list[Module]:
         from kubeedge.kubebus.http.url import ServiceName, Target

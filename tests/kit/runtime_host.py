@@ -35,14 +35,18 @@ from kubeedge.appengine.runtime.base import (
     StartError,
     Streams,
 )
+from kubeedge.appengine.runtime.cri.client import CriClient
 from kubeedge.appengine.runtime.cri.runtime import CriRuntime
 from kubeedge.appengine.runtime.cri.settings import CriSettings
 from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
 from kubeedge.appengine.volumes.manager import VolumeManager
+from kubeedge.kit.grpc import GrpcError
 from tests.kit import containerd
 
 IMAGE = "docker.io/library/demo:1"
 LINE = b"0123456789abcdef" * 64  # one KiB
+#: containerd takes the size of a terminal and input for it from two streams, in any order
+SIZE = "while ! stty size 2>/dev/null | grep -v '^0 0'; do sleep 0.05; done"
 
 
 class Bench:
@@ -51,7 +55,7 @@ class Bench:
     def __init__(self, root: Path, cgroup: str, socket: str = "") -> None:
         self.root = root
         self.is_embedded = not socket
-        self._socket, self._cgroup = socket, cgroup
+        self.socket, self._cgroup = socket, cgroup
         self.runtime = self.another_runtime()
         self.exits: asyncio.Queue[Exit] = asyncio.Queue()
         self.pod = parse({"metadata": {"name": "p", "namespace": "default", "uid": "u1"}, "spec": {"containers": [
@@ -60,7 +64,7 @@ class Bench:
 
     def another_runtime(self) -> Runtime:
         """As a restart of the agent makes it."""
-        return self._cri(Path(self._socket), self._cgroup) if self._socket else self._embedded(self._cgroup)
+        return self._cri(Path(self.socket), self._cgroup) if self.socket else self._embedded(self._cgroup)
 
     def _embedded(self, cgroup: str) -> Runtime:
         self.store = ImageStore(self.root / "state/images")
@@ -84,7 +88,8 @@ class Bench:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.runtime.remove_pod("u1")
+        if self.is_embedded or containerd.pids():
+            await self.runtime.remove_pod("u1")
         await self.runtime.close()
 
     async def start(self, command: str, name: str = "main", **fields: Any) -> str:
@@ -106,7 +111,7 @@ class Bench:
             (container,) = [c for c in pod.all_containers if c.name == name]
             mounts = await asyncio.to_thread(volumes.mount, pod, container, "", {})
             log = logs.path(self.root / "logs", "default", uid, uid, name, 0)
-            config = ContainerConfig(container, 0, IMAGE, {}, mounts, log, target_id)
+            config = ContainerConfig(container, 0, IMAGE, {"GREETING": "héllo"}, mounts, log, target_id)
             return (await self.runtime.start_container(sandbox, config)).id
 
         await self.runtime.create_sandbox(sandbox)
@@ -234,12 +239,13 @@ async def _streams_that_are_closed(runtime: Runtime, id: str) -> int:
 
 async def a_terminal(bench: Bench) -> dict[str, Any]:
     runtime, id = bench.runtime, await bench.start("sleep 1000")
+    size = "stty size" if bench.is_embedded else SIZE
     shell = await runtime.exec(
-        id, ["sh", "-c", "test -t 0 && test -t 1 && test -t 2 && echo terminal; read line; stty size; exit 5"],
+        id, ["sh", "-c", "test -t 0 && test -t 1 && test -t 2 && echo terminal; read line; " + size + "; exit 5"],
         stdin=True, tty=True,
     )  # fmt: skip
     begun = await until(shell, b"terminal")
-    early = await runtime.exec(id, ["sh", "-c", "echo begun; read line; stty size"], stdin=True, tty=True)
+    early = await runtime.exec(id, ["sh", "-c", f"echo begun; read line; {size}"], stdin=True, tty=True)
     early.resize(44, 55)
     await until(early, b"begun")
     await early.send(b"go\r")
@@ -305,9 +311,8 @@ async def input_that_ends(bench: Bench) -> dict[str, Any]:
 
 
 async def attach_to_a_terminal(bench: Bench) -> dict[str, Any]:
-    # conmon hears of a size on another way than of input, and stty fails while there is none
-    command = "read go; until size=$(stty size 2>&1); do sleep 0.05; done; echo $size; exit 7"
-    runtime, id = bench.runtime, await bench.start(command, stdin=True, tty=True)
+    # a size comes on another way than input, and may be there later
+    runtime, id = bench.runtime, await bench.start(f"read go; {SIZE}; exit 7", stdin=True, tty=True)
     attached = await runtime.attach(id, stdin=True)
     attached.resize(22, 77)
     await attached.send(b"go\n")
@@ -368,6 +373,7 @@ async def namespaces_and_parameters(bench: Bench) -> dict[str, Any]:
         id = await start("main")
         files = "/proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced"
         seen["parameters"] = (await bench.says(id, f"cat {files}")).split()
+        seen["environment"] = await bench.says(id, "echo $GREETING")
         seen["names"] = (await bench.says(id, "hostname; cat /etc/hostname")).split()
         debug = await start("debug", id)
         look = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline; done"
@@ -582,12 +588,15 @@ async def ends_and_survivors(bench: Bench) -> dict[str, Any]:
         await asyncio.to_thread(runtime.reopen_log, main)
         while not log.exists() or b"tick" not in log.read_bytes():
             await asyncio.sleep(0.01)
-    counted = {s.name: s for s in await runtime.stats()}
+    (whole,) = await runtime.stats()
+    counted = {s.name: s for s in whole.containers}
     seen["stats"] = [
         sorted(counted),
-        counted["main"].memory > 0,
+        counted["main"].usage.memory > 0,
         counted["main"].image == IMAGE,
-        counted["main"].cpu > 0,
+        counted["main"].usage.cpu_ns > 0,
+        (whole.uid, whole.namespace, whole.name) == ("u1", "default", "p"),
+        whole.usage.cpu_ns > 0 and whole.usage.working_set > 0,
     ]
     seen["timeout"] = (await runtime.exec_sync(main, ["sleep", "100"], 1)).exit_code
     seen["hosts"] = "10.244.1." in await bench.says(main, "cat /etc/hosts")
@@ -601,6 +610,53 @@ async def ends_and_survivors(bench: Bench) -> dict[str, Any]:
     await bench.runtime.stop_container(main, 0)
     last = await bench.exits.get()
     seen["last"] = [last.id == main, last.exit_code]
+    return seen
+
+
+async def a_runtime_that_disappears(bench: Bench) -> dict[str, Any]:
+    """It is killed while containers run, one of which ends meanwhile; it hangs; it comes back."""
+    runtime, seen = bench.runtime, dict[str, Any]()
+    stays = await bench.start("sleep 1000")
+    await bench.start("until test -e /tmp/go; do sleep 0.05; done; exit 5", name="ends")
+    (ends,) = [s.id for pod in await runtime.stats() for s in pod.containers if s.name == "ends"]
+    (pid,) = containerd.pids()
+    command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+    seen["before"] = runtime.not_ready()
+    await bench.says(ends, "(sleep 1; touch /tmp/go) >/dev/null 2>&1 &")
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(20):
+        while not runtime.not_ready():
+            await asyncio.sleep(0.01)
+    seen["gone"] = runtime.not_ready()
+    seen["refused"] = (await runtime.exec_sync(stays, ["true"], 5)).exit_code
+    while processes(b"until test -e /tmp/go; do sleep 0.05; done; exit 5"):
+        await asyncio.sleep(0.01)
+    again = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        ended = await bench.exits.get()
+        seen["ended"] = [ended.id == ends, ended.exit_code]
+        async with asyncio.timeout(20):
+            while runtime.not_ready():
+                await asyncio.sleep(0.01)
+        seen["still"] = await bench.says(stays, "echo here")
+        os.kill(again.pid, signal.SIGSTOP)
+        while Path(f"/proc/{again.pid}/stat").read_text().rpartition(") ")[2][0] != "T":
+            await asyncio.sleep(0.01)
+        client = CriClient(Path(bench.socket))
+        try:
+            await client.call("Version", within=0.3)
+        except GrpcError as exc:
+            seen["hangs"] = exc.code
+        finally:
+            os.kill(again.pid, signal.SIGCONT)
+        seen["answers"] = (await client.call("Version")).get("runtime_name")
+        await client.close()
+        await runtime.remove_pod("u1")
+    finally:
+        again.kill()
+        await again.wait()
     return seen
 
 

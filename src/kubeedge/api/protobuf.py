@@ -269,7 +269,7 @@ def _encoded(types: ProtoTypes, number: int, kind: str, value: Any) -> bytes:
     if kind == "str":
         data = str(value).encode()
     elif kind == "raw":
-        data = bytes(value)
+        data = value.encode() if isinstance(value, str) else bytes(value)
     else:
         data = encode(types, kind, value)
     return _tag(number, 2) + _number_bytes(len(data)) + data

@@ -154,10 +154,27 @@ class ImagesConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CriConfig:
+    """`modules.appengine.cri`: the runtime behind a socket, with `runtime: cri`."""
+
+    endpoint: str = setting(
+        "unix:///run/containerd/containerd.sock", "socket of the CRI v1 runtime", form=forms.unix_socket
+    )
+    cni_conf_dir: str = setting(
+        "/etc/cni/net.d",
+        "where the runtime reads network configurations: the agent writes the one of its pod network there; empty: it writes none",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AppEngineConfig:
     """`modules.appengine`: pods and their limits."""
 
     enable: bool = setting(True, "run pods on this node")
+    runtime: Literal["embedded", "cri"] = setting(
+        "embedded", "what runs containers: the agent itself, or a runtime behind a socket of CRI v1"
+    )
+    cri: CriConfig = section(CriConfig())
     cgroup_prefix: str = setting(
         "kubeedge",
         "prefix of the cgroups that the agent creates; it removes what it finds below it and does not know",

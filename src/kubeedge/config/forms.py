@@ -169,3 +169,10 @@ def loopback_endpoint(text: str) -> tuple[str, int]:
     if not ipaddress.ip_address(host_).is_loopback:
         raise ValueError("must be a loopback address, such as 127.0.0.1:1883")
     return host_, port
+
+
+def unix_socket(text: str) -> None:
+    """The address of a Unix socket, as CRI's tools write it."""
+    path = text.removeprefix("unix://")
+    if path == text or not path.startswith("/") or len(path) > 107 or "\0" in path:
+        raise ValueError("is not the address of a Unix socket: unix:// and an absolute path of at most 107 bytes")

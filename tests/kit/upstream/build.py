@@ -1,4 +1,4 @@
-"""Builds today's kubectl, Helm, Kubernetes control plane and overlays from their Go modules, once, and keeps them outside the checkout.
+"""Builds today's kubectl, Helm, Kubernetes control plane, containerd and overlays from their Go modules, once, and keeps them outside the checkout.
 
     python -m tests.kit.upstream.build kubectl helm            # builds what is missing, prints where each program is
     upstream.build.program("kubectl")                          # Path; builds it when it is missing
@@ -50,6 +50,10 @@ PROGRAMS = {
     ),
     "yggdrasil": Program("overlays", "github.com/yggdrasil-network/yggdrasil-go/cmd/yggdrasil", ("yggdrasil",)),
     "wireguard-go": Program("overlays", "golang.zx2c4.com/wireguard", ("wireguard-go",)),
+    **{
+        name: Program("containerd", f"github.com/containerd/containerd/v2/cmd/{name}", (name,))
+        for name in ("containerd", "containerd-shim-runc-v2", "ctr")
+    },
     "e2e.test": Program("kubernetes", "k8s.io/kubernetes/test/e2e", ("e2e.test",), "k8s.io/kubernetes", test=True),
 }
 

@@ -149,7 +149,7 @@ def _mount(mount: BindMount, recursive_read_only: bool) -> Object:
         "recursive_read_only": recursive_read_only and mount.recursive_read_only != "Disabled",
     }
     if mount.image:
-        return {**made, "image": {"image": mount.image}, "image_sub_path": mount.sub_path}
+        return {**made, "image": {"image": mount.image}, "image_sub_path": mount.sub_path, "mount_options": ["noexec"]}
     return {**made, "host_path": str(mount.source)}
 
 
