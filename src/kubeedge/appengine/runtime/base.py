@@ -1,7 +1,8 @@
 """What AppEngine needs of a container runtime and of its images.
 
 Shaped so that a CRI v1 implementation (k8s.io/cri-api, RuntimeService and ImageService) fits behind it: what a call here takes is what the
-call of that name takes there, and ids are the runtime's own, opaque to everybody else. Implementations: embedded.EmbeddedRuntime.
+call of that name takes there, and ids are the runtime's own, opaque to everybody else. Implementations: embedded.EmbeddedRuntime and
+cri.runtime.CriRuntime.
 
     here                        CRI v1
     create_sandbox              RunPodSandbox(PodSandboxConfig, runtime_handler)

@@ -57,7 +57,7 @@ class CriImages:
     async def _pull(self, name: str, auth: Mapping[str, str]) -> str:
         image = parse(name)
         fields: Object = {"image": {"image": str(image)}}
-        if credentials := auth.get(image.registry):
+        if credentials := auth.get(image.registry) or auth.get("*"):
             fields["auth"] = {"auth": credentials, "server_address": image.registry}
         try:
             await self._client.call("PullImage", within=_PULL, **fields)
@@ -98,6 +98,13 @@ class CriImages:
         except GrpcError as exc:
             if exc.code != NOT_FOUND:
                 raise
+
+    async def save(self, name: str, archive: Path) -> None:
+        raise Invalid(f"image {name}: CRI has no call that writes an archive")
+
+    async def prune(self) -> int:
+        """The runtime collects its own garbage when an image is removed."""
+        return 0
 
     async def preload(self) -> None:
         for archive in sorted(self._preload.glob("*.tar")):
