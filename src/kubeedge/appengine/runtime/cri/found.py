@@ -57,7 +57,7 @@ def has_ended(status: Object) -> bool:
 
 def exit_of(status: Object, message: str) -> Exit:
     """Of a ContainerStatus that has ended."""
-    is_lost = status.get("state") == UNKNOWN
+    is_lost = status.get("state") == UNKNOWN or status.get("reason") == "Unknown"  # containerd's, beside exit code 255
     reason = "ContainerStatusUnknown" if is_lost else status.get("reason", "")
     return Exit(
         label(status, POD_UID),
