@@ -10,7 +10,7 @@ PREFIX ?= /opt/kubeedge
 LINKS  ?= /usr/local/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev wheel cloud-image manifests install uninstall demo test test-kubernetes lint format format-check bench simulate powercut chaos fuzz soak cross fresh clean
+.PHONY: help setup dev wheel cloud-image manifests install uninstall demo test test-kubernetes test-containerd lint format format-check bench simulate powercut chaos fuzz soak cross fresh clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -64,6 +64,10 @@ test: lint $(BUILT) ## style, types, import rules, all tests
 test-kubernetes: $(BUILT) ## the tests against a real Kubernetes control plane alone; built once, kept outside the checkout
 	$(BIN)/python -m tests.kit.upstream.build control-plane etcd kubectl
 	$(BIN)/python -m pytest -q tests/kubernetes $(ARGS)
+
+test-containerd: $(BUILT) ## the suite of container runtimes with containerd 2, built once from its module
+	$(BIN)/python -m tests.kit.upstream.build containerd containerd-shim-runc-v2 ctr
+	CONTAINERD2=1 $(BIN)/python -m pytest -q tests/netns/test_runtime.py -k containerd2 $(ARGS)
 
 lint: $(STAMP)   ## ruff, formatters, mypy --strict, import-linter, docstrings
 	$(BIN)/ruff check $(PYTHON_CODE)

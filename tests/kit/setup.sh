@@ -9,7 +9,7 @@ say() { printf '\033[1m== %s\033[0m\n' "$*"; }
 
 packages="gcc libc6-dev libssl-dev python3-dev python3-venv openssl ca-certificates
           iproute2 nftables iptables iputils-ping iputils-tracepath traceroute curl busybox-static
-          crun runc conmon containernetworking-plugins containerd"
+          crun runc conmon containernetworking-plugins"
 missing=
 for package in $packages; do
     dpkg-query -W -f='${db:Status-Status}\n' "$package" 2>/dev/null | grep -q '^installed$' || missing="$missing $package"
@@ -31,7 +31,7 @@ if [ -n "$missing" ]; then
 fi
 
 # kubectl comes from Debian's kubernetes-client, unpacked below build/: another kubectl of the machine stays as it is.
-# So does etcd from etcd-server: installed, it would start as a service.
+# So do etcd from etcd-server and containerd: installed, they would start as services.
 unpacked() { # package, program in it
     if [ ! -x "build/debian/usr/bin/$2" ]; then
         say "$2 from Debian's $1"
@@ -42,6 +42,7 @@ unpacked() { # package, program in it
 }
 unpacked kubernetes-client kubectl
 unpacked etcd-server etcd
+unpacked containerd containerd
 
 if [ ! -x .venv/bin/python ]; then
     say "virtual environment"

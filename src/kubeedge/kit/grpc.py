@@ -19,13 +19,13 @@ from urllib.parse import unquote
 
 from kubeedge.errors import KubeEdgeError, PeerError
 from kubeedge.kit.http2 import (
-    DataReceived,
     HeadersReceived,
     Http2Client,
+    Http2DataReceived,
     Http2Event,
-    StreamEnded,
-    StreamReset,
-    WentAway,
+    Http2StreamEnded,
+    Http2StreamReset,
+    Http2WentAway,
 )
 from kubeedge.kit.streams import abort_writer
 
@@ -115,18 +115,18 @@ class _Connection:
             abort_writer(self.writer)
 
     def _take(self, event: Http2Event) -> None:
-        if isinstance(event, WentAway):
+        if isinstance(event, Http2WentAway):
             self.usable = False
             return
         call = self.calls.get(event.stream)
         if call is None:
-            if isinstance(event, DataReceived):
+            if isinstance(event, Http2DataReceived):
                 self.http.taken(event.stream, len(event.data))
             return
         match event:
             case HeadersReceived(_, headers):
                 call.trailers.update(headers)
-            case DataReceived(stream, data):
+            case Http2DataReceived(stream, data):
                 try:
                     call.feed(data)
                 except PeerError as exc:
@@ -135,9 +135,9 @@ class _Connection:
                 call.owed += len(data)
                 if not call.messages:
                     self.give_back(stream, call)
-            case StreamEnded(stream):
+            case Http2StreamEnded(stream):
                 self._over(stream, None)
-            case StreamReset(stream, code):
+            case Http2StreamReset(stream, code):
                 self._over(stream, GrpcError(UNAVAILABLE, f"the server broke the call off (HTTP/2 code {code})"))
 
     def give_back(self, stream: int, call: _Call) -> None:

@@ -41,7 +41,7 @@ class HeadersReceived:
 
 
 @dataclass(frozen=True, slots=True)
-class DataReceived:
+class Http2DataReceived:
     """A piece of an answer, not empty. taken() gives its room back."""
 
     stream: int
@@ -49,14 +49,14 @@ class DataReceived:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamEnded:
+class Http2StreamEnded:
     """The answer is whole."""
 
     stream: int
 
 
 @dataclass(frozen=True, slots=True)
-class StreamReset:
+class Http2StreamReset:
     """It is over without an end; `code` as of RFC 9113, 7."""
 
     stream: int
@@ -64,14 +64,14 @@ class StreamReset:
 
 
 @dataclass(frozen=True, slots=True)
-class WentAway:
+class Http2WentAway:
     """The server takes no further requests on this connection; those up to `last` go on."""
 
     last: int
     code: int
 
 
-Http2Event: TypeAlias = HeadersReceived | DataReceived | StreamEnded | StreamReset | WentAway
+Http2Event: TypeAlias = HeadersReceived | Http2DataReceived | Http2StreamEnded | Http2StreamReset | Http2WentAway
 
 
 @dataclass(slots=True)
@@ -224,7 +224,7 @@ class Http2Client:
             case 3:
                 (code,) = struct.unpack("!I", _exactly(payload, 4))
                 if self._streams.pop(stream, None) is not None:
-                    events.append(StreamReset(stream, code))
+                    events.append(Http2StreamReset(stream, code))
             case 4 if not flags & ACK:
                 self._settings(payload)
             case 5:
@@ -235,7 +235,7 @@ class Http2Client:
                 if len(payload) < 8:
                     raise PeerError("a GOAWAY that is too short")
                 last, code = struct.unpack_from("!II", payload)
-                events.append(WentAway(last & _MOST, code))
+                events.append(Http2WentAway(last & _MOST, code))
             case 8:
                 self._window_update(stream, struct.unpack("!I", _exactly(payload, 4))[0] & _MOST)
             case _:  # PRIORITY, acknowledgements, and what we do not know
@@ -256,10 +256,10 @@ class Http2Client:
             return
         self.taken(stream, len(payload) - len(data))
         if data:
-            events.append(DataReceived(stream, data))
+            events.append(Http2DataReceived(stream, data))
         if flags & END_STREAM:
             del self._streams[stream]
-            events.append(StreamEnded(stream))
+            events.append(Http2StreamEnded(stream))
 
     def _fragment(self, stream: int, flags: int, fragment: bytes, events: list[Http2Event]) -> None:
         if self._block is None:
@@ -281,7 +281,7 @@ class Http2Client:
         events.append(HeadersReceived(stream, headers))
         if flags & END_STREAM:
             del self._streams[stream]
-            events.append(StreamEnded(stream))
+            events.append(Http2StreamEnded(stream))
 
     def _settings(self, payload: bytes) -> None:
         if len(payload) % 6:

@@ -15,11 +15,13 @@ from kubeedge.api.names import Object
 from kubeedge.api.pod_parser import parse
 from kubeedge.api.protobuf import ProtoReader, encode, parsed
 from kubeedge.appengine.prepare import sandbox_config
-from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, User
+from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, ImageStatus, Usage, User
 from kubeedge.appengine.runtime.cri import configs, found, watch
+from kubeedge.appengine.runtime.cri.images import status_of
 from kubeedge.appengine.runtime.cri.streams import connect, exit_code
 from kubeedge.appengine.runtime.cri.table import TABLE
 from kubeedge.errors import Invalid, PeerError
+from kubeedge.kit.disk_use import DiskUse
 from kubeedge.kit.grpc import UNAVAILABLE, UNIMPLEMENTED, GrpcError
 
 TYPES = parsed(TABLE)
@@ -223,3 +225,65 @@ def test_a_runtime_without_events_is_asked_for_its_list(monkeypatch: pytest.Monk
     monkeypatch.setattr(watch, "_POLL", 0.001)
     runtime = Runtime(([], GrpcError(UNIMPLEMENTED, "unknown method")))
     assert asyncio.run(_watched(runtime, 3)) == ([], 3) and runtime.asked == 1
+
+
+def counted(id: str, name: str, cpu: int, memory: int) -> Object:
+    """ContainerStats, as it comes over the socket."""
+    return there_and_back(
+        "ContainerStats",
+        {
+            "attributes": {"id": id, "labels": {configs.CONTAINER: name}},
+            "cpu": {"usage_core_nano_seconds": {"value": cpu}},
+            "memory": {"working_set_bytes": {"value": memory}, "rss_bytes": {"value": 5}},
+            "writable_layer": {"used_bytes": {"value": memory * 2}, "inodes_used": {"value": 3}},
+        },
+    )
+
+
+def test_usage_is_of_containers_that_run_and_of_their_pod() -> None:
+    labels = {configs.POD_UID: "u", configs.POD_NAMESPACE: "n", configs.POD_NAME: "p"}
+    running = {
+        id: {
+            "id": id,
+            "labels": {**labels, configs.CONTAINER: name},
+            "created_at": 2_000_000_000,
+            "annotations": {configs.IMAGE: "demo"},
+        }
+        for id, name in (("1", "a"), ("2", "b"), ("4", "uncounted"))
+    }
+    entries = [counted("1", "a", 10, 100), counted("2", "b", 20, 200), counted("3", "ended", 1, 1)]
+    entries.append({"attributes": {"id": "4"}})
+    (pod_,) = found.pod_stats(entries, [], running)
+    assert (pod_.uid, pod_.namespace, pod_.name) == ("u", "n", "p")
+    assert [(c.name, c.id, c.image, c.started_at) for c in pod_.containers] == [
+        ("a", "1", "demo", 2.0),
+        ("b", "2", "demo", 2.0),
+    ]
+    assert pod_.usage == Usage(30, 300, 300, 10, 0, 0, 0), "a runtime that does not count sandboxes: the sum"
+    whole = {
+        "cpu": {"usage_core_nano_seconds": {"value": 99}},
+        "memory": {"working_set_bytes": {"value": 999}, "usage_bytes": {"value": 1000}},
+        "process": {"process_count": {"value": 7}},
+    }
+    sandbox = there_and_back("PodSandboxStats", {"attributes": {"labels": labels}, "linux": whole})
+    (pod_,) = found.pod_stats(entries, [sandbox], running)
+    assert pod_.usage == Usage(99, 1000, 999, 0, 0, 0, 7)
+
+
+def test_the_larger_of_two_writable_layers_counts() -> None:
+    entries = [
+        counted("1", "a", 1, 10),
+        counted("2", "a", 1, 30),
+        counted("3", "a", 1, 20),
+        {"attributes": {"id": "4"}},
+    ]
+    assert found.disk_use(entries) == {"a": DiskUse(60, 3)}
+
+
+def test_an_image_has_its_digests_its_size_and_may_be_pinned() -> None:
+    digest = "demo.test/a@sha256:" + "0" * 64
+    image = {"id": "sha256:1", "repo_tags": ["demo.test/a:1"], "repo_digests": [digest], "size": 9}
+    there = there_and_back("Image", image)
+    assert status_of(there, ()) == ImageStatus("sha256:1", ("demo.test/a:1",), (digest,), 9, False)
+    assert status_of(there, {"demo.test/a:1"}).pinned and status_of({**there, "pinned": True}, ()).pinned
+    assert status_of(there_and_back("Image", {**image, "repo_tags": []}), ()).names == (digest,), "it can be removed"

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from kubeedge.errors import PeerError
 from kubeedge.kit import http2
-from kubeedge.kit.http2 import DataReceived, HeadersReceived, Http2Client, StreamEnded, StreamReset, frame
+from kubeedge.kit.http2 import (
+    HeadersReceived,
+    Http2Client,
+    Http2DataReceived,
+    Http2StreamEnded,
+    Http2StreamReset,
+    frame,
+)
 
 REQUEST = [(":method", "POST"), (":scheme", "http"), (":path", "/x"), (":authority", "localhost")]
 
@@ -51,9 +58,9 @@ def test_a_request_and_its_answer_with_trailers() -> None:
     pair.server.send_headers(stream, [("grpc-status", "0")], end_stream=True)
     pair.pump()
     assert pair.events[1:] == [
-        DataReceived(stream, b"answer"),
+        Http2DataReceived(stream, b"answer"),
         HeadersReceived(stream, [("grpc-status", "0")]),
-        StreamEnded(stream),
+        Http2StreamEnded(stream),
     ]
     assert pair.client.streams == 0
 
@@ -106,7 +113,7 @@ def test_streams_end_by_reset_and_connections_by_goaway() -> None:
     pair.pump()
     pair.server.close_connection()
     pair.events += pair.client.receive_data(pair.server.data_to_send())
-    assert StreamReset(stream, 8) in pair.events and any(isinstance(e, http2.WentAway) for e in pair.events)
+    assert Http2StreamReset(stream, 8) in pair.events and any(isinstance(e, http2.Http2WentAway) for e in pair.events)
     assert any(isinstance(e, h2.events.PingAckReceived) for e in pair.heard)
 
 

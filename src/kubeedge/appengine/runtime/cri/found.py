@@ -85,9 +85,7 @@ def container(status: Object, message: str) -> Found:
     )
 
 
-def pod_stats(
-    containers: Iterable[Object], pods: Iterable[Object], running: Mapping[str, Object]
-) -> list[PodStats]:
+def pod_stats(containers: Iterable[Object], pods: Iterable[Object], running: Mapping[str, Object]) -> list[PodStats]:
     """Of ContainerStats and PodSandboxStats of CRI; left out is what does not run, or what nothing counts. `running`: id -> Container."""
     counted: dict[str, list[ContainerStats]] = {}
     names: dict[str, tuple[str, str]] = {}

@@ -289,6 +289,7 @@ class CriRuntime:
     # -- sandboxes and containers --------------------------------------------------------------------------------------
 
     async def create_sandbox(self, config: SandboxConfig) -> SandboxStatus:
+        """RunPodSandbox, and the files of /etc that its containers get. Raises StartError."""
         try:
             return await self._create_sandbox(config)
         except GrpcError as exc:
@@ -310,7 +311,9 @@ class CriRuntime:
         id = str(answer.get("pod_sandbox_id", ""))
         status = await self._client.call("PodSandboxStatus", within=QUICK, pod_sandbox_id=id)
         known = self._known(config.uid, id, status.get("status", {}))
-        await asyncio.to_thread(sandbox_files.write_etc, self._files / config.uid / "etc", config, known.ip, self._settings.dns)
+        await asyncio.to_thread(
+            sandbox_files.write_etc, self._files / config.uid / "etc", config, known.ip, self._settings.dns
+        )
         return known
 
     def _prepare(self, config: SandboxConfig) -> str:
@@ -328,6 +331,7 @@ class CriRuntime:
         return f"/{self._settings.cgroup_prefix}/pod{uid}"
 
     async def sandbox_status(self, uid: str) -> SandboxStatus | None:
+        """Asked of the runtime. Raises OSError when it does not answer."""
         if uid not in self._sandboxes:
             return None
         id, _ = self._sandboxes[uid]
@@ -341,6 +345,7 @@ class CriRuntime:
         return self._known(uid, id, answer.get("status", {}))
 
     async def start_container(self, sandbox: SandboxConfig, config: ContainerConfig) -> Started:
+        """CreateContainer and StartContainer; what was created and does not start is removed. Raises StartError."""
         try:
             return await self._start_container(sandbox, config)
         except GrpcError as exc:
@@ -428,6 +433,7 @@ class CriRuntime:
         return [mount for mount in own if mount.target and mount.target not in taken]
 
     async def update_container(self, id: str, resources: Resources) -> None:
+        """A memory limit below what is in use is refused here: runtimes differ in what becomes of it. Raises NotRunning, StartError."""
         if self._running(id) is None:
             raise NotRunning(f"container {id} does not run")
         try:
@@ -446,6 +452,7 @@ class CriRuntime:
             raise StartError("Error", str(exc)) from exc
 
     async def stop_container(self, id: str, grace: float) -> None:
+        """A stop signal that the runtime has no word for is sent from here. Raises OSError when it does not answer."""
         run = self._running(id)
         if run is None:
             return
@@ -476,6 +483,7 @@ class CriRuntime:
         return pid > 1
 
     async def remove_pod(self, uid: str) -> None:
+        """All its sandboxes, also those of earlier attempts, with what is in them. Raises OSError."""
         self._sandboxes.pop(uid, None)
         for id, run in list(self._runs.items()):
             if run.uid == uid:
@@ -514,6 +522,7 @@ class CriRuntime:
             raise OSError(str(exc)) from exc
 
     async def exec_sync(self, id: str, command: Sequence[str], timeout: float) -> ExecResult:
+        """Limited to whole seconds on the runtime's side, which ends the command."""
         if self._running(id) is None:
             return ExecResult(126, b"the container does not run")
         try:
@@ -530,6 +539,7 @@ class CriRuntime:
     async def exec(
         self, id: str, command: Sequence[str], *, stdin: bool = False, tty: bool = False
     ) -> streams.CriStreams:
+        """Over the streams that the runtime's URL leads to. Raises NotRunning, StartError."""
         if self._running(id) is None:
             raise NotRunning(f"container {id} does not run")
         opened = await self._open(
@@ -538,6 +548,7 @@ class CriRuntime:
         return await streams.CriStreams(opened).open(stdin=stdin, tty=tty, resizes=tty)
 
     async def attach(self, id: str, *, stdin: bool = False) -> streams.CriStreams:
+        """Over the streams that the runtime's URL leads to. Raises NotRunning, StartError."""
         run = self._running(id)
         if run is None:
             raise NotRunning(f"container {id} does not run")
@@ -552,6 +563,7 @@ class CriRuntime:
         return await attached.open(stdin=stdin, tty=run.tty, resizes=run.tty)
 
     async def port_forward(self, uid: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """By the runtime, which is in the pod's network. Raises NotRunning, OSError."""
         if uid not in self._sandboxes:
             raise NotRunning(f"pod {uid} has no sandbox")
         try:
