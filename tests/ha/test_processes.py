@@ -217,7 +217,9 @@ def test_processes_die_and_are_replaced_and_no_node_and_no_change_is_lost(site: 
                     living = {
                         kv.key.removeprefix(PROCESSES) for kv in (await store.range(PROCESSES, PROCESSES + "~")).kvs
                     }
-                    return everybody and len(living) == 2 and len(held) == 2 and set(held.values()) <= living
+                    return (
+                        everybody and len(living) == 2 and held.keys() == works.keys() and set(held.values()) <= living
+                    )
 
                 took = await poll(moved_on, "the nodes and the work of a process move to the others", 20)
                 print(f"process {turn}: moved after {took:.1f} s")

@@ -14,6 +14,7 @@ _RUN = re.compile(r"(?:subprocess\.(?:run|Popen)|create_subprocess_exec|which)\(
 _NAMED_ELSEWHERE = {
     "crun", "runc",  # one of the two
     "systemctl",  # service.py looks for systemd itself
+    "ctr",  # containerd's own, and only with `runtime: cri`
 }  # fmt: skip
 
 
