@@ -11,16 +11,10 @@ from kubeedge.api import devices, schema
 from kubeedge.api.names import Object
 from kubeedge.api.resources import Row
 from kubeedge.apiserver.devices import ROWS
+from kubeedge.apiserver.openapi import PLAIN
 
-_PLAIN: dict[str, Object] = {
-    "str": {"type": "string"},
-    "time": {"type": "string", "format": "date-time"},
-    "int": {"type": "integer", "format": "int32"},
-    "long": {"type": "integer", "format": "int64"},
-    "num": {"type": "number", "format": "double"},
-    "bool": {"type": "boolean"},
-    "any": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
-}
+#: a structural schema wants a type for what may be anything, too
+_PLAIN: dict[str, Object] = {**PLAIN, "any": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
 _REQUIRED = {
     "DeviceSpec": ["deviceModelRef"],
     "DeviceModelRef": ["name"],

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from kubeedge.api.schema import found_type
 from kubeedge.errors import Invalid
 
 _MAX_INDEX = 64  # of a list in --set
@@ -135,15 +136,5 @@ def _is(value: object, kind: str) -> bool:
 
 
 def _kind(value: object) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case int():
-            return "integer"
-        case float():
-            return "integer" if value.is_integer() else "number"
-        case str():
-            return "string"
-    return "array" if isinstance(value, list) else "object"
+    """JSON Schema counts 1.0 as an integer."""
+    return "integer" if isinstance(value, float) and value.is_integer() else found_type(value)

@@ -30,7 +30,8 @@ _TITLE = "KubeEdge"
 PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _REF = "#/components/schemas/"
 _KIND = "x-kubernetes-group-version-kind"
-_PLAIN: dict[str, Object] = {
+#: the schemas of the types that are a plain JSON value, by their names in api/schema_table.py
+PLAIN: dict[str, Object] = {
     "str": {"type": "string"},
     "time": {"type": "string", "format": "date-time"},
     "int": {"type": "integer", "format": "int32"},
@@ -166,8 +167,8 @@ def _schemas(rows: Rows, group: str, version: str) -> Object:
 
 def _of_unknown(found: Object) -> Object:
     """A kind of which only the metadata is known."""
-    properties = {"apiVersion": _PLAIN["str"], "kind": _PLAIN["str"], "metadata": _reference(found, "ObjectMeta")}
-    return {"type": "object", "properties": properties, **_PLAIN["any"]}
+    properties = {"apiVersion": PLAIN["str"], "kind": PLAIN["str"], "metadata": _reference(found, "ObjectMeta")}
+    return {"type": "object", "properties": properties, **PLAIN["any"]}
 
 
 def _add(found: Object, name: str) -> None:
@@ -179,7 +180,7 @@ def _add(found: Object, name: str) -> None:
 
 
 def _shaped(found: Object, field: schema.Field) -> Object:
-    one = _PLAIN.get(field.type) or _reference(found, field.type)
+    one = PLAIN.get(field.type) or _reference(found, field.type)
     match field.shape:
         case "list":
             return {"type": "array", "items": one}
