@@ -1,6 +1,6 @@
 """`make bench NAME=isolation`: one tenant means harm, another works; what the second notices, and what the first one's memory is.
 
-    python -m bench.isolation [--rounds 3] [--count 300] [--only "packets,L4 segments"]
+    python -m bench.isolation [--rounds 3] [--count 300] [--only "packets;L4 segments"] [--directory /dev/shm]
 
 In each round every attack has an idle measurement of its own right before it, in the same processes. The victim's requests of the API and its pages are
 made at a steady pace, on new connections; its pings go through KubeBus to the cloud. Ratios are p99 under attack to p99 idle, where an idle p99 below
@@ -8,6 +8,9 @@ FLOOR counts as FLOOR: below it the scheduler of a machine with two processors i
 that is lost and a request that fails are counted. Memory is the largest resident set in the time of the attack, above the one right before it; its bound is what the attacker's tenant may have of what the
 attack aims at (attacks.py). The attacks on the API have a tenant of their own in each round, and what those may store stays: the cloud ends
 larger than it began.
+
+What the processes keep lies in memory unless --directory names a disk: a disk that others use too stalls by itself, now and then for longer
+than any attack lasts, and an API that waits for its commits stalls with it.
 """
 
 from __future__ import annotations
@@ -119,13 +122,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("ROUNDS", "3")))
     parser.add_argument("--count", type=int, default=300, help="requests, pages and pings of each measurement")
     parser.add_argument("--only", default=os.environ.get("ONLY", ""), help="attacks, separated by semicolons")
+    parser.add_argument("--directory", default=os.environ.get("DIRECTORY", "/dev/shm"), help="where stores and logs are")
     options = parser.parse_args()
     if os.geteuid() != 0:
         print("make bench NAME=isolation needs root: it makes network namespaces")
         return 1
     names = options.only.split(";") if options.only else list(ATTACKS)
     out = Report("isolation")
-    directory = Path(tempfile.mkdtemp(prefix="kbiso"))
+    directory = Path(tempfile.mkdtemp(prefix="kbiso", dir=options.directory))
     try:
         with site(directory) as where:
             measure(where, options.count)  # what only the first ones cost
