@@ -30,7 +30,7 @@ from bench.demo.memory import pss
 from bench.report import ROOT, Report
 from kubeedge.api.names import L4Port, NodeNumber, TenantNumber
 from kubeedge.kubebus.l3.plane import Plane, PortClosed, PortConnected, SegmentReceived, TlsContext
-from kubeedge.kubebus.l4.driver import Endpoint
+from kubeedge.kubebus.l4.driver import L4Endpoint
 from tests.kit.certs import Credentials, TestAuthority
 from tests.kit.topology import Host, Topology, descendants
 from tests.kit.wire import Conditions, LossyWire
@@ -63,7 +63,7 @@ class End:
             core = self._plane.l4(self._tenant)
         else:
             core = EndpointCore(lambda: random.SystemRandom().getrandbits(32))
-        self.endpoint = Endpoint(lambda number, s: self._plane.send_segment(self._tenant, number, s), core=core)
+        self.endpoint = L4Endpoint(lambda number, s: self._plane.send_segment(self._tenant, number, s), core=core)
         self.up = asyncio.Event()
         asyncio.get_running_loop().add_reader(self._plane.fileno(), self._on_events)
 

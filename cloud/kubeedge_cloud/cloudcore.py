@@ -11,17 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
-import resource
 import ssl
 import time
 from functools import partial
-from ipaddress import ip_address
 
 from kubeedge import __version__
-from kubeedge.api.client import KubeClient
 from kubeedge.api.names import L4Port, NodeName, NodeNumber, TenantId, TenantNumber
 from kubeedge.api.service_accounts import API_PORT as PODS_API
 from kubeedge.apiserver.module import ApiServerModule
@@ -30,19 +26,16 @@ from kubeedge.apiserver.server import ApiServer
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.config.cloud import CloudConfig, PublicTls
-from kubeedge.control.server import ControlServer
-from kubeedge.errors import Invalid, Unavailable
+from kubeedge.control.module import ControlServer
+from kubeedge.errors import Unavailable
 from kubeedge.kit import logs, private
 from kubeedge.kit.metrics import MetricsRegistry
-from kubeedge.kit.metrics_server import MetricsServer
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.url import L4_PORT
+from kubeedge.metrics.module import MetricsServer
 from kubeedge.pki import trust
 from kubeedge.pki.ca import Authority
-from kubeedge.store import sealing_keys
 from kubeedge.store.model import Store
-from kubeedge.store.sqlite import open_sqlite
-from kubeedge.store.sqlite_file import SqliteSettings
 from kubeedge.sync.bounds import Bounds
 from kubeedge_cloud.admin.kubeconfigs import KubeconfigRoutes
 from kubeedge_cloud.admin.network import NetworkRoutes
@@ -58,14 +51,12 @@ from kubeedge_cloud.bushub.tun import CloudTun
 from kubeedge_cloud.certificates.authority import check_authority, check_directory
 from kubeedge_cloud.certificates.module import ServerCertificate
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
-from kubeedge_cloud.clusters.apis import Clusters
-from kubeedge_cloud.clusters.fencing import FencedClient, leads
 from kubeedge_cloud.controllers.basics.core import Server
 from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.devicecontroller.module import DeviceController
 from kubeedge_cloud.edgecontroller.kubelet_endpoint import KubeletEndpoint
-from kubeedge_cloud.edgecontroller.module import EdgeController, EdgeControllerSettings, NodeClients
-from kubeedge_cloud.edgecontroller.registration import ClusterRegistry
+from kubeedge_cloud.edgecontroller.module import EdgeController, EdgeControllerSettings
+from kubeedge_cloud.edgecontroller.node_registration import ClusterRegistry
 from kubeedge_cloud.kubeconfigs.admin import AdminKubeconfigs
 from kubeedge_cloud.kubeconfigs.files import KubeconfigFiles
 from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
@@ -74,26 +65,26 @@ from kubeedge_cloud.kubelets.core import port_of
 from kubeedge_cloud.kubelets.module import KubeletPorts, KubeletPortsSettings
 from kubeedge_cloud.pods_api import ApiForPods
 from kubeedge_cloud.ports import check_free
+from kubeedge_cloud.processes import tuning
 from kubeedge_cloud.processes.membership import Alone
 from kubeedge_cloud.processes.module import Process
 from kubeedge_cloud.publishing.module import Publishing
+from kubeedge_cloud.publishing.publiccertificate.module import FileCertificate, modern
 from kubeedge_cloud.publishing.services import CloudServices
-from kubeedge_cloud.publishing.tls import FileCertificate, modern
+from kubeedge_cloud.status import first_steps
 from kubeedge_cloud.status.metrics import families
 from kubeedge_cloud.status.nodes import NodeOverview
 from kubeedge_cloud.status.process import ProcessStatus
 from kubeedge_cloud.status.sync import SyncStatus
+from kubeedge_cloud.stores import open_store
+from kubeedge_cloud.tenant_apis import TenantApis
 from kubeedge_cloud.tenants.administration import TenantAdministration
 from kubeedge_cloud.tenants.manager import TenantManager
-from kubeedge_cloud.tenants.model import AddressPlan, TenantRecord
+from kubeedge_cloud.tenants.model import AddressPlan
 from kubeedge_cloud.tenants.module import StorageUsage
 from kubeedge_cloud.tenants.registries import Registries
 
 log = logging.getLogger("kubeedge")
-
-#: a node that attaches leaves hundreds of objects behind, which live as long as its channel: Python's usual 700 would have the collector
-#: look at them again and again. Not many more: unauthenticated clients of the HTTP ports leave cycles, with large buffers in them, until it looks
-_COLLECT = (2_000, 10, 10)
 
 KUBELET_PORT = L4Port(10250)  # L4, on every node
 
@@ -101,17 +92,10 @@ KUBELET_PORT = L4Port(10250)  # L4, on every node
 def main(config: CloudConfig, *, new_authority: bool = False) -> int:
     """Runs the process until it is interrupted; the exit status. `new_authority`: the CA of this machine replaces that of the store."""
     logs.setup(config.logging.level)
-    raise_descriptor_limit()
+    tuning.raise_descriptor_limit()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_run(config, new_authority))
     return 0
-
-
-def raise_descriptor_limit() -> None:
-    """As far as we may: a shell gives 1,024 file descriptors, and thousands of nodes have a channel and several links each."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(config: CloudConfig, new_authority: bool) -> None:
@@ -120,7 +104,7 @@ async def _run(config: CloudConfig, new_authority: bool) -> None:
         private.directory(path)
     private.files(state.glob("kubeconfig-*"))
     stuck: tuple[str, ...] = ()
-    store = await _open_store(config)
+    store = await open_store(config)
     try:
         pki = config.paths.state / "pki"
         await check_directory(store, pki, replace=new_authority)
@@ -128,11 +112,9 @@ async def _run(config: CloudConfig, new_authority: bool) -> None:
         await check_authority(store, pki, cloud.authority.hash, replace=new_authority)
         check_free(config.listeners)
         await cloud.prepare()
-        gc.collect()
-        gc.freeze()  # what is there now stays: the collector need not look at it again
-        gc.set_threshold(*_COLLECT)
+        tuning.freeze_heap()
         log.info("cloud version=%s advertise=%s", __version__, ",".join(cloud.hosts))
-        cloud.say_what_next()
+        first_steps.log_them(config, cloud.hosts, cloud.kubeconfig_files)
         if hasattr(store, "on_rewound"):  # etcd
             store.on_rewound = cloud.supervisor.stop
         stuck = await cloud.supervisor.run()
@@ -142,34 +124,6 @@ async def _run(config: CloudConfig, new_authority: bool) -> None:
         await store.close()
         if stuck:  # asyncio.run would wait for them for ever
             os._exit(1)
-
-
-async def _open_store(config: CloudConfig) -> Store:
-    etcd = config.store.etcd
-    if not etcd.endpoints:
-        keyring = sealing_keys.keyring(config.secrets_encryption, os.environ, required=True)
-        return await open_sqlite(config.paths.state / "cloud.db", settings=SqliteSettings(keyring=keyring))
-    if config.secrets_encryption.enable:
-        raise Invalid(
-            "secretsEncryption is for the SQLite store; with etcd encrypt the disks of its members",
-            path="secretsEncryption",
-        )
-    try:
-        # imported here: a cloud on SQLite does without grpc
-        from kubeedge_cloud.etcd.members import EtcdSettings
-        from kubeedge_cloud.etcd.store import open_etcd
-    except ModuleNotFoundError as exc:
-        raise Unavailable(f"a store in etcd needs the package {exc.name}: pip install kubeedge-cloud[etcd]") from exc
-    return await open_etcd(
-        EtcdSettings(
-            endpoints=etcd.endpoints,
-            ca=etcd.ca,
-            cert=etcd.cert,
-            key=etcd.key,
-            namespace=etcd.namespace,
-            keep_revisions=etcd.keep_revisions,
-        )
-    )
 
 
 class Cloud:
@@ -203,14 +157,14 @@ class Cloud:
         # without an API there is nobody to show a token to
         key = self.authority.token_key if config.listeners.api.enable else None
         self.registries = Registries(store, self.usage, self.membership, account_key=key)
-        self.clusters = Clusters()
+        self.apis = TenantApis(store, self.tenants, self.registries, self.admin_kubeconfigs, self.membership)
         self.owner = self.authority.hash[:16]  # of our Nodes in clusters of users
         self.web: Publishing | None = None
         self.bus = self._bushub()
         if config.publishing.services:
             self.bus.serve(L4_PORT, CloudServices(config.publishing.services, self.tenants.tenant_number).for_tenant)
         self.api = self._apiserver() if config.listeners.api.enable else None
-        self.bus.serve(PODS_API, ApiForPods(self.tenant_of, self.api, self.connect_cluster).for_tenant)
+        self.bus.serve(PODS_API, ApiForPods(self.apis.tenant_of, self.api, self.apis.connect_cluster).for_tenant)
         self.hub = self._cloudhub()
         self.metrics = MetricsRegistry()
         self.metrics.collect(lambda: families(self.supervisor, store, self.hub, self.bus, self.usage, self.web))
@@ -223,62 +177,11 @@ class Cloud:
             if cluster:
                 await self.tenants.use_cluster(record.name, cluster)
         for tenant in await self.tenants.names():
-            await self.open_tenant(tenant)
-
-    def say_what_next(self) -> None:
-        """How to use it, for an administrator who has just started it."""
-        on = self.config.listeners
-        if all(_is_loopback(host) for host in self.hosts):
-            log.warning(
-                "advertise is not set, or names this machine alone: nodes and kubectl on other machines are told %s. Set "
-                "`advertise: [NAME OR ADDRESS]` in the configuration",
-                ", ".join(self.hosts),
-            )
-        if on.api.enable:
-            for tenant in (TenantId(name) for name, cluster in self.config.tenant_clusters.items() if not cluster):
-                log.info("kubectl: export KUBECONFIG=%s", self.kubeconfig_files.path(tenant))
-        if on.bootstrap.enable:
-            log.info(
-                "nodes: `kubeedge token create --node NAME` here, then `kubeedge join --token TOKEN --name NAME %s` there",
-                endpoint(self.hosts[0], on.bootstrap.port),
-            )
-
-    async def open_tenant(self, tenant: TenantId) -> None:
-        """From here on its API answers, and its administrator has a kubeconfig; of a cluster that exists the user has one already."""
-        record = await self.tenants.tenant(tenant)
-        if record is not None and record.cluster:
-            self.registries.close(tenant)
-            return
-        self.registries.of(tenant)
-        await self.admin_kubeconfigs.keep(tenant)
+            await self.apis.open_tenant(tenant)
 
     async def node_stream(self, tenant: TenantId, node: NodeName) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to the node's kubelet API. Raises NotFound (no such node) or Unavailable (no link, no answer)."""
         return await self.bus.connect(tenant, node, KUBELET_PORT)
-
-    async def tenant_of(self, number: TenantNumber) -> TenantRecord | None:
-        """The tenant with that number, of those that exist now."""
-        return next((record for record in await self.tenants.tenants() if record.number == number), None)
-
-    async def connect_cluster(self, record: TenantRecord) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection to the tenant's cluster on which nothing is ours."""
-        return await self.clusters.of(record.name, record.cluster).transport.without_credentials()
-
-    def edge_cluster(self, record: TenantRecord, work: str = "edgecontroller") -> NodeClients:
-        """The tenant's cluster, for the leader of `work`."""
-        client = self.clusters.of(record.name, record.cluster)
-        if isinstance(self.membership, Alone):
-            return client
-        return FencedClient(client, leads(self.store, partial(self.membership.fence, f"{work}/{record.name}")))
-
-    async def cluster_of(self, tenant: TenantId) -> KubeClient | None:
-        """None: it has the embedded API."""
-        record = await self.tenants.tenant(tenant)
-        return self.clusters.of(tenant, record.cluster) if record is not None and record.cluster else None
-
-    async def api_of(self, tenant: TenantId) -> KubeClient:
-        """The embedded one, or the tenant's cluster."""
-        return await self.cluster_of(tenant) or self.registries.of(tenant)
 
     # -- modules -------------------------------------------------------------------------------------------------------
 
@@ -298,7 +201,7 @@ class Cloud:
                     node_grace=self.config.node_monitor_grace_period, owner=self.owner, kubelet=self._kubelet_endpoint
                 ),
                 limits=lambda tenant: self.usage.of(tenant).limits,
-                cluster_client=self.edge_cluster,
+                cluster_client=self.apis.edge_cluster,
                 member=self.membership,
             ),
             DeviceController(
@@ -306,7 +209,7 @@ class Cloud:
                 self.registries.fenced("devicecontroller"),
                 self.tenants,
                 grace=self.config.node_monitor_grace_period,
-                cluster_client=partial(self.edge_cluster, work="devicecontroller"),
+                cluster_client=partial(self.apis.edge_cluster, work="devicecontroller"),
                 member=self.membership,
             ),
             ControllersModule(
@@ -369,7 +272,7 @@ class Cloud:
                 made.load_verify_locations(cadata=authorities)
             return made
 
-        return KubeletPorts(settings, self.tenants, self.node_stream, context, self.cluster_of)
+        return KubeletPorts(settings, self.tenants, self.node_stream, context, self.apis.cluster_of)
 
     def _apiserver(self) -> ApiServer:
         api = ApiServer(self.registries.known, self.node_stream, check=self.kubeconfigs.check)
@@ -378,13 +281,9 @@ class Cloud:
 
     def _publishing(self) -> list[Module]:
         c, on = self.config.publishing, self.config.listeners.web
-        tls: ssl.SSLContext | None = None
-        modules: list[Module] = []
-        if isinstance(c.tls, PublicTls):
-            files = FileCertificate(c.tls.cert_file, c.tls.key_file)
-            tls = files.context
-            modules.append(files)
-        elif c.tls:
+        files = FileCertificate(c.tls.cert_file, c.tls.key_file) if isinstance(c.tls, PublicTls) else None
+        tls = files.context if files is not None else None
+        if c.tls and files is None:
             tls = modern(self.certificate.context(mutual=False, minimum=ssl.TLSVersion.TLSv1_2))
         limits = ProxyLimits(
             answer=c.timeout,
@@ -404,22 +303,16 @@ class Cloud:
             fast_path=self.bus.client_fast_path,
             numbers=self.bus.numbers,
         )
-        return [*modules, self.web]
+        return [self.web] if files is None else [files, self.web]
 
     def _bushub(self) -> BusHub:
         c, on = self.config, self.config.listeners.relay
         tun = None
         if c.tun.enable:
-            address = c.tun.address or self.plan.cloud
-            if (number := self.plan.number(address)) is not None and number <= self.plan.nodes:
-                raise Invalid(
-                    f"{address} is the address of node number {number}; {self.plan.cloud} and those below it are free",
-                    path="tun.address",
-                )
             tun = CloudTun(
                 tenant=TenantId(c.tun.tenant),
                 name=c.tun.name,
-                address=address,
+                address=self.plan.cloud_address(c.tun.address),
                 routes=(c.addresses.pods, *c.tun.routes),
                 mtu=c.tun.mtu,
             )
@@ -467,20 +360,23 @@ class Cloud:
             BootstrapSettings(address=on.address, port=on.port, endpoints=endpoints),
             self.authority,
             self.tokens,
-            ClusterRegistry(self.tenants, self.plan.pods, self.owner, self.cluster_of),
+            ClusterRegistry(self.tenants, self.plan.pods, self.owner, self.apis.cluster_of),
             lambda: self.certificate.context(mutual=False),
             time.time,
         )
 
     def _admin(self) -> ControlServer:
         """The administration API, and what it asks."""
-        overview = NodeOverview(self.store, self.tenants, self.api_of, self.hub.sessions)
+        overview = NodeOverview(self.store, self.tenants, self.apis.api_of, self.hub.attached)
         kubeconfigs = KubeconfigRoutes(
             self.kubeconfig_records, self.kubeconfig_files, self.admin_kubeconfigs.replace, time.time
         )
         routes = AdminRoutes(
             tenants=TenantRoutes(
-                TenantAdministration(self.tenants, self.usage, self.open_tenant), self.tokens, time.time, kubeconfigs
+                TenantAdministration(self.tenants, self.usage, self.apis.open_tenant),
+                self.tokens,
+                time.time,
+                kubeconfigs,
             ),
             network=NetworkRoutes(self.bus, self.tenants),
             status=ProcessStatus(
@@ -488,12 +384,12 @@ class Cloud:
                 self.tenants,
                 overview,
                 self.bus,
-                sessions=self.hub.sessions,
+                attached=self.hub.attached,
                 modules=lambda: self.supervisor.states(),
                 hosts=self.hosts,
             ),
             nodes=overview,
-            sync=SyncStatus(self.store, self.tenants, overview, self.hub.sessions),
+            sync=SyncStatus(self.store, self.tenants, overview, self.hub.attached),
             stop=lambda: self.supervisor.stop(),
             clock=time.time,
         )
@@ -501,10 +397,3 @@ class Cloud:
 
 
 _LOCAL_NAMES = ("127.0.0.1", "localhost")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The Internet checksum in C. Import it through kubeedge.wire.checksum."""
+"""The Internet checksum in C. Import it through kubeedge.wire_format.checksum."""
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stddef cimport size_t

@@ -22,8 +22,7 @@ import os
 import random
 import time
 from ipaddress import ip_interface, ip_network
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kubeedge import __version__
 from kubeedge.agent.control import AgentControl
@@ -36,9 +35,10 @@ from kubeedge.api.names import L4Port, NodeName, NodeNumber, TenantId
 from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.conditions.core import DOWN_FOR
-from kubeedge.config import edge
-from kubeedge.config.edge import AppEngineConfig, EdgeConfig, NodeCredentials, SecretsEncryption
-from kubeedge.control.server import ControlServer
+from kubeedge.config import node_credentials
+from kubeedge.config.edge import EdgeConfig, SecretsEncryption
+from kubeedge.config.node_credentials import NodeCredentials
+from kubeedge.control.module import ControlServer
 from kubeedge.kit import forwarding, logs, private
 from kubeedge.kit.metrics import Family, MetricsRegistry
 from kubeedge.store.model import Store
@@ -47,7 +47,6 @@ from kubeedge.store.sqlite_file import SqliteSettings
 
 if TYPE_CHECKING:
     from kubeedge.appengine.node_api import NodeApi
-    from kubeedge.appengine.runtime.base import ClusterDns, Runtime
     from kubeedge.kubebus.module import KubeBus
 
 log = logging.getLogger("kubeedge")
@@ -69,7 +68,7 @@ async def _run(config: EdgeConfig, credentials: NodeCredentials) -> None:
     if config.modules.kubebus.enable or config.modules.appengine.enable:
         with contextlib.suppress(OSError):  # they will say what is wrong
             forwarding.note(paths.run)
-    private.files([*paths.pki.glob("*.key*"), edge.credentials_path(paths)])
+    private.files([*paths.pki.glob("*.key*"), node_credentials.credentials_path(paths)])
     # a corrupt store is set aside; what can be read of it is used, offline too, until the cloud compares it
     path = config.paths.state / "edge.db"
     store = await open_sqlite(path, settings=_store_settings(config), on_corrupt="rebuild", wanted=worth_keeping)
@@ -166,7 +165,7 @@ class Agent:
         return parts.bus
 
     def _edgehub(self) -> Module:
-        from kubeedge.hub.core import SessionSettings
+        from kubeedge.hub.core import ChannelSettings
         from kubeedge.hub.driver import Channel
         from kubeedge.hub.module import EdgeHub, EdgeHubSettings
         from kubeedge.pki.trust import client_context
@@ -180,7 +179,7 @@ class Agent:
         async def use(channel: Channel) -> None:
             await run_edge(channel, store, down, up)
 
-        session = SessionSettings(keepalive=parts.config.modules.hub.keepalive)
+        session = ChannelSettings(keepalive=parts.config.modules.hub.keepalive)
         hub = EdgeHub(
             EdgeHubSettings(endpoints=parts.credentials.hub, session=session),
             lambda: client_context(pki / "ca.crt", pki / "node.crt", pki / "node.key"),
@@ -190,6 +189,7 @@ class Agent:
         return hub
 
     def _appengine(self) -> Module:
+        from kubeedge.agent.runtimes import cri, embedded
         from kubeedge.appengine.eviction import thresholds
         from kubeedge.appengine.module import AppEngine, AppEngineSettings
         from kubeedge.appengine.node import reserved
@@ -198,7 +198,7 @@ class Agent:
 
         parts = self.parts
         c, paths, own = parts.config.modules.appengine, parts.config.paths, parts.credentials
-        runtime = self._cri_runtime() if c.runtime == "cri" else self._embedded_runtime()
+        runtime = (cri if c.runtime == "cri" else embedded)(parts.config, own)
         settings = AppEngineSettings(
             node=own.node,
             address=own.address,
@@ -235,64 +235,11 @@ class Agent:
         certificate = self.parts.config.paths.state / "metaserver-pods" / "server.crt"
         return NodeApi(str(ip_interface(own.address).ip), c.pods_port, certificate)
 
-    def _embedded_runtime(self) -> Runtime:
-        from kubeedge.appengine.images.service import EmbeddedImages
-        from kubeedge.appengine.images.store import ImageStore
-        from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
-
-        parts = self.parts
-        c, paths, own = parts.config.modules.appengine, parts.config.paths, parts.credentials
-        images = EmbeddedImages(ImageStore(paths.state / "images"), _reach(c), pinned=c.images.pre_pull)
-        return EmbeddedRuntime(
-            EmbeddedSettings(
-                root=paths.state,
-                run=paths.run,
-                node=own.node,
-                pod_cidr=own.pod_cidr,
-                bridge=c.bridge,
-                cgroup_prefix=c.cgroup_prefix,
-                cni_bin_dirs=c.cni_bin_dirs,
-                pod_pids=c.pod_pids_limit,
-                all_pids=c.pids_limit,
-                dns=self._cluster_dns(),
-                overlay_cidrs=(own.pod_network, str(ip_interface(own.address).network)),
-            ),
-            images,
-        )
-
-    def _cri_runtime(self) -> Runtime:
-        from kubeedge.appengine.runtime.cri.runtime import CriRuntime
-        from kubeedge.appengine.runtime.cri.settings import CriSettings
-
-        parts = self.parts
-        c, own = parts.config.modules.appengine, parts.credentials
-        return CriRuntime(
-            CriSettings(
-                socket=Path(c.cri.endpoint.removeprefix("unix://")),
-                root=parts.config.paths.state,
-                node=own.node,
-                pod_cidr=own.pod_cidr,
-                bridge=c.bridge,
-                cgroup_prefix=c.cgroup_prefix,
-                cni_conf=Path(c.cri.cni_conf_dir) if c.cri.cni_conf_dir else None,
-                pod_pids=c.pod_pids_limit,
-                pinned=c.images.pre_pull,
-                dns=self._cluster_dns(),
-                overlay_cidrs=(own.pod_network, str(ip_interface(own.address).network)),
-            )
-        )
-
-    def _cluster_dns(self) -> ClusterDns | None:
-        from kubeedge.appengine.runtime.base import ClusterDns
-
-        mesh = self.parts.config.modules.mesh
-        return ClusterDns(mesh.dns, mesh.domain) if mesh.enable else None
-
     def _publishing(self, bus: KubeBus) -> list[Module]:
         from kubeedge.kubebus.http.url import ServiceName, Target
-        from kubeedge.publishing.feed import ServiceFeed
         from kubeedge.publishing.module import EdgePublishing
-        from kubeedge.publishing.table import PREFIXES, ServiceTable
+        from kubeedge.publishing.servicetable.core import PREFIXES, ServiceTable
+        from kubeedge.publishing.servicetable.module import ServiceFeed
 
         own, c = self.parts.credentials, self.parts.config.modules.publishing
         table = ServiceTable()
@@ -344,16 +291,16 @@ class Agent:
 
     def _metrics_server(self, listen: str) -> Module:
         from kubeedge.config import forms
-        from kubeedge.kit.metrics_server import MetricsServer
+        from kubeedge.metrics.module import MetricsServer
 
         return MetricsServer(*forms.endpoint(listen), self._metrics.text)
 
     def _metaserver(self) -> list[Module]:
         from kubeedge.appengine.server import KubeletServer
         from kubeedge.config.forms import ip_endpoint
+        from kubeedge.metaserver.edgewrites.module import EdgeWrites
         from kubeedge.metaserver.gateway import Gateway
         from kubeedge.metaserver.module import MetaServer, MetaServerSettings
-        from kubeedge.metaserver.settle import EdgeWrites
 
         parts = self.parts
         own, paths, c = parts.credentials, parts.config.paths, parts.config.modules.metaserver
@@ -384,7 +331,7 @@ class Agent:
 
     def _devices(self) -> list[Module]:
         from kubeedge.config.forms import loopback_endpoint
-        from kubeedge.devices.eventbus import EventBus
+        from kubeedge.devices.eventbus.module import EventBus
         from kubeedge.devices.module import DeviceTwins
 
         address, port = loopback_endpoint(self.parts.config.modules.devices.mqtt)
@@ -410,22 +357,3 @@ class Agent:
 
     def _families(self) -> list[Family]:
         return families(self.parts, self.supervisor.states())
-
-
-def _reach(config: AppEngineConfig) -> dict[str, Any]:
-    """How registries are reached, as the helper that pulls takes it."""
-    images = config.images
-    reach: dict[str, Any] = {
-        "registries": [
-            {"registry": r.registry, "mirrors": list(r.mirrors), "plainHttp": r.plain_http, "ca": r.ca}
-            for r in images.registries
-        ],
-        "insecure": list(config.insecure_registries),
-        "dockerConfigs": list(images.docker_configs),
-    }
-    if images.credential_provider_config:
-        reach["providers"] = {
-            "config": images.credential_provider_config,
-            "directory": images.credential_provider_bin_dir,
-        }
-    return reach

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import PeerError
-from kubeedge.hub.core import MAX_MESSAGE, SYNC_DOWN, Session
+from kubeedge.hub.core import MAX_MESSAGE, SYNC_DOWN, ChannelSession
 from kubeedge.sync import codec, delta
 from kubeedge.sync.core import Lsr, Sink
 
@@ -54,7 +54,7 @@ def conversation(data: bytes) -> None:
 
 def hub(data: bytes) -> None:
     """A session hears several messages, as above."""
-    session = Session({})
+    session = ChannelSession({})
     session.open(0.0)
     try:
         for at, one in enumerate(_pieces(data)):

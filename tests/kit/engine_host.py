@@ -22,7 +22,8 @@ from kubeedge.appengine import logs
 from kubeedge.appengine.images.service import EmbeddedImages
 from kubeedge.appengine.images.store import ImageStore
 from kubeedge.appengine.module import AppEngine, AppEngineSettings
-from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
+from kubeedge.appengine.runtime.embedded import EmbeddedRuntime
+from kubeedge.appengine.runtime.settings import EmbeddedSettings
 from kubeedge.appengine.server import KubeletServer
 from kubeedge.conditions.module import ConditionReporter
 from kubeedge.pki import trust

@@ -13,7 +13,8 @@ import random
 import sys
 from pathlib import Path
 
-from kubeedge.config.edge import at_root, load_credentials
+from kubeedge.config.edge import at_root
+from kubeedge.config.node_credentials import load_credentials
 from kubeedge.kubebus import ping
 from kubeedge.kubebus.l2.core import LinkEvent, LinkUp
 from kubeedge.kubebus.l3.plane import FrameReceived, Plane, PortClosed, PortConnected, SegmentReceived, TlsContext

@@ -15,7 +15,7 @@ from typing import TypeVar
 from kubeedge.errors import PeerError
 from kubeedge.kubebus.l3.plane import FrameReceived as ControlFrame
 from kubeedge.kubebus.l3.plane import Plane, PlaneEvent, PortClosed, PortConnected, SegmentReceived, TlsContext
-from kubeedge.wire.frame import Decoder, Frame, encode
+from kubeedge.wire_format.frame import Decoder, Frame, encode
 from tests.kit.certs import Credentials
 
 TIMEOUT = 10.0

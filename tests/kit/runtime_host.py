@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from kubeedge.api.pod import Resources
+from kubeedge.api.pod import ResourceRequirements
 from kubeedge.api.pod_parser import parse
 from kubeedge.appengine import logs
 from kubeedge.appengine.images.service import EmbeddedImages
@@ -38,7 +38,8 @@ from kubeedge.appengine.runtime.base import (
 from kubeedge.appengine.runtime.cri.client import CriClient
 from kubeedge.appengine.runtime.cri.runtime import CriRuntime
 from kubeedge.appengine.runtime.cri.settings import CriSettings
-from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
+from kubeedge.appengine.runtime.embedded import EmbeddedRuntime
+from kubeedge.appengine.runtime.settings import EmbeddedSettings
 from kubeedge.appengine.volumes.manager import VolumeManager
 from kubeedge.kit.grpc import GrpcError
 from tests.kit import containerd
@@ -515,12 +516,12 @@ async def signals_and_resizes(bench: Bench) -> dict[str, Any]:
             return [(p / name).read_text().strip() for name in names for p in group if (p / name).exists()]
 
         seen["before"] = limits()
-        await bench.runtime.update_container(id, Resources(1000, 64 << 20, 250, 0))
+        await bench.runtime.update_container(id, ResourceRequirements(1000, 64 << 20, 250, 0))
         seen["after"] = limits()
-        await bench.runtime.update_container(id, Resources(None, None, 250, 0))
+        await bench.runtime.update_container(id, ResourceRequirements(None, None, 250, 0))
         seen["lifted"] = limits()
         try:
-            await bench.runtime.update_container(id, Resources(1000, 1, 250, 0))
+            await bench.runtime.update_container(id, ResourceRequirements(1000, 1, 250, 0))
         except StartError as exc:
             seen["too small"] = str(exc)
         seen["still"] = limits() == seen["lifted"]
@@ -531,7 +532,7 @@ async def signals_and_resizes(bench: Bench) -> dict[str, Any]:
         await bench.runtime.stop_container(id, 20)
         seen["exit"] = (await bench.exits.get()).exit_code
         try:
-            await bench.runtime.update_container(id, Resources(1000, None, 250, 0))
+            await bench.runtime.update_container(id, ResourceRequirements(1000, None, 250, 0))
         except NotRunning:
             seen["over"] = True
     return seen
@@ -548,7 +549,7 @@ async def another_oci_runtime(bench: Bench) -> dict[str, Any]:
             status = await bench.runtime.sandbox_status(f"u-{handler}")
             states = [p.name for p in (bench.root / f"run/oci-{handler}").iterdir()]
             streams = await everything(await bench.runtime.exec(id, ["echo", handler]))
-            await bench.runtime.update_container(id, Resources(500, 64 << 20, 0, 0))
+            await bench.runtime.update_container(id, ResourceRequirements(500, 64 << 20, 0, 0))
             await bench.runtime.stop_container(id, 10)
             ended = await bench.exits.get()
             seen[handler] = [status and status.handler, sorted(states) == sorted([id, f"pause-u-{handler}"]),

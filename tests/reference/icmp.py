@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from kubeedge.wire.checksum import checksum
+from kubeedge.wire_format.checksum import checksum
 from tests.reference.ip import ICMP, ICMPV6, IpHeader, ipv4, ipv6, pseudo_header_sum
 
 _QUESTIONS = {0, 8, *range(13, 19)}  # the ICMP types that may be complained about

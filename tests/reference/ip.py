@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from kubeedge.wire.checksum import checksum, ones_sum
+from kubeedge.wire_format.checksum import checksum, ones_sum
 
 TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
 

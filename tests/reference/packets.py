@@ -15,8 +15,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from kubeedge.wire.checksum import checksum
-from kubeedge.wire.frame import MAX_PACKET_BYTES, VNET_HEADER
+from kubeedge.wire_format.checksum import checksum
+from kubeedge.wire_format.frame import MAX_PACKET_BYTES, VNET_HEADER
 from tests.reference.ip import ICMP, ICMPV6, TCP, UDP, IpHeader, parse, pseudo_header_sum
 
 NEEDS_CSUM, DATA_VALID = 1, 2

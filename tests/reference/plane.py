@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from kubeedge.errors import PeerError
-from kubeedge.wire import frame as wire
+from kubeedge.wire_format import frame as wire
 from tests.reference import icmp, packets
 from tests.reference.packets import mix
 from tests.reference.queue import FairQueue

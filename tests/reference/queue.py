@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from math import isqrt
 
-from kubeedge.wire import frame as wire
+from kubeedge.wire_format import frame as wire
 from tests.reference import packets
 
 QUANTUM = 8192

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubeedge.wire import checksum as checksum_module
+from kubeedge.wire_format import checksum as checksum_module
 from tests.reference import checksum as reference
 
 fast = pytest.importorskip("kubeedge._fastpath.checksum")

@@ -7,7 +7,7 @@ import ipaddress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubeedge.wire.checksum import checksum
+from kubeedge.wire_format.checksum import checksum
 from tests.reference.ip import ICMP, ICMPV6, TCP, UDP, ipv4, ipv6, parse, pseudo_header_sum
 
 #: an echo request from 192.168.0.1 to 192.168.0.199, as ping -s0 sends it

@@ -15,7 +15,7 @@ from typing import Any
 
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import KubeEdgeError
-from kubeedge.hub.driver import Channel, WebSocket
+from kubeedge.hub.driver import Channel, ChannelSocket
 from kubeedge.hub.module import EdgeHub, EdgeHubSettings
 from kubeedge.kit.signal import Signal
 from kubeedge.pki.identity import NodeIdentity
@@ -251,7 +251,7 @@ class Cloud(Process):
             self.kill(power=False)
             return
         self.accepting = True
-        await self.hub.follow_sessions()
+        await self.hub.follow_session_keys()
 
     def accept(self, socket: Socket, node: NodeName) -> None:
         self.sockets.append(socket)
@@ -295,7 +295,7 @@ class _SimEdgeHub(EdgeHub):
         self._dialled = await self._wire.connect()
         return None  # type: ignore[return-value]
 
-    async def _connect(self, endpoint: str, tcp: socket.socket) -> WebSocket:
+    async def _connect(self, endpoint: str, tcp: socket.socket) -> ChannelSocket:
         mine, theirs = self._dialled
         cloud = self._cloud()
         if cloud is None or not cloud.accepting:

@@ -56,9 +56,9 @@ def test_every_file_that_the_contract_names_is_there() -> None:
 
 
 def test_a_module_of_a_package_is_covered_by_its_pattern_and_others_are_not() -> None:
-    patterns = ["kubeedge.**.core", "kubeedge.wire"]
+    patterns = ["kubeedge.**.core", "kubeedge.wire_format"]
     assert covered("kubeedge.sync.core", patterns) and covered("kubeedge.kubebus.l4.core", patterns)
-    assert covered("kubeedge.wire.frame", patterns) and covered("kubeedge.wire", patterns)
+    assert covered("kubeedge.wire_format.frame", patterns) and covered("kubeedge.wire_format", patterns)
     assert not covered("kubeedge.sync.driver", patterns) and not covered("kubeedge.wired", patterns)
 
 

@@ -5,7 +5,7 @@ GET  /v1/nodes?tenant=T                GET  /v1/sync?tenant=T&node=N
      /v1/tenants...                    (tenants.py, kubeconfigs.py)
      /v1/links, routes, routers, ping  (network.py)
 
-GET /metrics and the form of errors are the control socket's (kubeedge.control.server).
+GET /metrics and the form of errors are the control socket's (kubeedge.control.module).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ _MAX_BODY = 16 * 1024  # bytes
 
 
 class Tenants(Protocol):
-    """kubeedge_cloud.tenants.administration."""
+    """What the routes need of tenants (kubeedge_cloud.tenants.administration implements it)."""
 
     async def names(self) -> list[TenantId]:
         """All tenants of the store."""

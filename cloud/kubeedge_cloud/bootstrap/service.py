@@ -51,7 +51,7 @@ _JOIN_BYTES = 8  # of the id of a join: nobody guesses for it, it must only neve
 
 
 class NodeRegistry(Protocol):
-    """kubeedge_cloud.tenants."""
+    """Where joins are recorded (kubeedge_cloud.edgecontroller.node_registration implements it)."""
 
     async def join_of(self, tenant: TenantId, node: NodeName) -> str | None:
         """The join whose certificates stand for the node; None: there is no such node."""

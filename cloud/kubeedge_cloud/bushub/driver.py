@@ -88,7 +88,7 @@ class RelayDriver:
         )
 
     async def close(self) -> None:
-        """Stops following records."""
+        """Stops following the records of nodes; links are closed by their plane."""
         await self._authorizer.close()
 
     # -- events of the data plane --------------------------------------------------------------------------------------

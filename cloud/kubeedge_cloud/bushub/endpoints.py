@@ -8,7 +8,7 @@ from kubeedge.api.names import L4Port, TenantNumber
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus import ping
 from kubeedge.kubebus.l3.plane import Plane
-from kubeedge.kubebus.l4.driver import Endpoint, Handler
+from kubeedge.kubebus.l4.driver import Handler, L4Endpoint
 
 
 class Endpoints:
@@ -20,20 +20,20 @@ class Endpoints:
         self._plane = plane
         self._services = services
         self._tasks = tasks
-        self._endpoints: dict[TenantNumber, Endpoint] = {}  # by tenant number
+        self._endpoints: dict[TenantNumber, L4Endpoint] = {}  # by tenant number
 
-    def of(self, tenant: TenantNumber) -> Endpoint:
+    def of(self, tenant: TenantNumber) -> L4Endpoint:
         """Finds or makes that of a tenant number."""
         endpoint = self._endpoints.get(tenant)
         if endpoint is None:
-            endpoint = self._endpoints[tenant] = Endpoint(core=self._plane.l4(tenant))
+            endpoint = self._endpoints[tenant] = L4Endpoint(core=self._plane.l4(tenant))
             self._tasks.start(endpoint.listen(ping.PORT, ping.echo), "ping of the relay")
             for port, make in self._services.items():
                 self._tasks.start(endpoint.listen(port, make(tenant)), "a service of the cloud")
         return endpoint
 
     async def close(self) -> None:
-        """Every connection ends."""
+        """Ends every L4 connection of every tenant."""
         for endpoint in self._endpoints.values():
             await endpoint.close()
         self._endpoints.clear()

@@ -34,7 +34,7 @@ def relay_state(bus: BusHub) -> dict[str, Any]:
 
 
 def relay_metrics(bus: BusHub) -> list[Family]:
-    """Totals for Prometheus."""
+    """The metrics of a relay: links, traffic and drops in sum, read at each scrape."""
     links, peers = bus.links(), bus.peers()
     found = [
         family("kubeedge_bushub_links", "gauge", "links of nodes", len(links)),

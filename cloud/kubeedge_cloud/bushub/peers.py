@@ -81,7 +81,7 @@ class Peers:
 
     @property
     def links(self) -> PeerLinks | None:
-        """While it runs."""
+        """The links to other relays; None unless run() is under way."""
         return self._links
 
     async def prepare(self) -> NodeNumber:
@@ -89,7 +89,7 @@ class Peers:
         return await self._registration.prepare()
 
     async def claim_address(self, tenant: TenantNumber, address: str) -> str:
-        """See Registration.claim_address."""
+        """Takes an address on a tenant's network for this process; "" when it is ours, else a message that names its owner."""
         return await self._registration.claim_address(tenant, address)
 
     def where(self, node: NodeKey) -> NextHop | None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from kubeedge.api.names import Revision
 from kubeedge.hub.core import CLOSE_REPLACED, REPLACED
-from kubeedge.store.model import Change, ChangeKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +21,14 @@ class Close:
     code: int  # of the WebSocket (RFC 6455, section 7.4)
 
 
+@dataclass(frozen=True, slots=True)
+class KeyChange:
+    """What the store says of a session key: the revision at which it was written, or up to which it is known to be missing."""
+
+    is_there: bool
+    revision: Revision
+
+
 @dataclass(slots=True)
 class SessionKey:
     """The key of one session, from before it is written."""
@@ -30,7 +37,7 @@ class SessionKey:
     address: str  # from where the channel comes
     since: float  # seconds since 1970
     revision: Revision = Revision(0)  # at which we wrote it; 0 until it is written
-    _early: Change | None = None  # was seen before we knew the revision of our own write
+    _early: KeyChange | None = None  # was seen before we knew the revision of our own write
 
     def encode(self) -> bytes:
         """The value of the session key, as JSON."""
@@ -42,12 +49,12 @@ class SessionKey:
         self.revision = revision
         return self.changed(self._early) if self._early is not None else None
 
-    def changed(self, change: Change) -> Close | None:
-        """The store says that the key changed; it may be our own write, or an older one."""
+    def changed(self, change: KeyChange) -> Close | None:
+        """The store says that the key changed, or how it is now; that may be our own write, or an older one."""
         if not self.revision:
             self._early = change
         elif change.revision > self.revision:
-            if change.kind is ChangeKind.PUT:
+            if change.is_there:
                 return Close(REPLACED, CLOSE_REPLACED)
             return Close("the session was ended: the node was removed, or its lease is over", 1008)
         return None

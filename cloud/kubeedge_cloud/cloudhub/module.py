@@ -25,14 +25,15 @@ from weakref import WeakValueDictionary
 from kubeedge import faults
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
-from kubeedge.errors import Gone, KubeEdgeError, Refused
-from kubeedge.hub.core import CLOSE_REPLACED, CLOUD_TIMEOUT, REPLACED, Session, SessionSettings
-from kubeedge.hub.driver import Channel, ChannelCounters, WebSocket
+from kubeedge.errors import KubeEdgeError, Refused
+from kubeedge.hub.core import CLOSE_REPLACED, CLOUD_TIMEOUT, REPLACED, ChannelSession, ChannelSettings
+from kubeedge.hub.driver import Channel, ChannelCounters, ChannelSocket
 from kubeedge.hub.queued_bytes import QueuedBytes
 from kubeedge.hub.stream import Rejected, Stream
 from kubeedge.kit.acceptor import BACKLOG, Accepted, Acceptor
 from kubeedge.kit.bucket import Buckets
 from kubeedge.kit.connection_limiter import ConnectionLimits
+from kubeedge.kit.reflector.driver import reflect
 from kubeedge.kit.streams import listening_socket
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.pki import identity
@@ -41,7 +42,8 @@ from kubeedge.sync.bounds import Bounds
 from kubeedge.sync.driver import run_cloud
 from kubeedge.sync.progress import Progress
 from kubeedge_cloud.cloudhub.admission import Admission
-from kubeedge_cloud.cloudhub.core import Close, SessionKey
+from kubeedge_cloud.cloudhub.core import Close, KeyChange, SessionKey
+from kubeedge_cloud.cloudhub.session_keys import SessionKeys, SessionName
 from kubeedge_cloud.processes.membership import Alone, Membership
 from kubeedge_cloud.tenants.directory import NodeLookup
 
@@ -56,7 +58,7 @@ class CloudHubSettings:
 
     address: str = "0.0.0.0"
     port: int = 10000
-    session: SessionSettings = field(default_factory=lambda: SessionSettings(follows=True, timeout=CLOUD_TIMEOUT))
+    session: ChannelSettings = field(default_factory=lambda: ChannelSettings(follows=True, timeout=CLOUD_TIMEOUT))
     handshake_timeout: float = 10.0  # seconds for TLS, and again for the upgrade: what an unauthenticated peer may hold
     max_unauthenticated: int = (
         256  # connections whose owner is not known yet: their handshakes take about a second of processor
@@ -118,7 +120,7 @@ class CloudHub:
         self._holding: set[asyncio.Task[Any]] = set()  # of channels, not of unauthenticated connections
         self.acceptor: Acceptor | None = None  # while it listens
 
-    def sessions(self) -> list[AttachedNode]:
+    def attached(self) -> list[AttachedNode]:
         """A copy: the nodes whose channel is at this process now."""
         return list(self._attached.values())
 
@@ -127,25 +129,22 @@ class CloudHub:
         if attachment := self._attached.get((tenant, node)):
             attachment.channel.close("the node was removed", 1008)
 
-    async def follow_sessions(self) -> None:
-        """Release nodes whose session belongs to another process or to none; until it is cancelled."""
-        while True:
-            try:
-                batches = self._store.watch(keys.SESSIONS, after=self._store.revision, progress=True)
-                async with contextlib.aclosing(batches):
-                    async for batch in batches:
-                        for change in batch.changes:
-                            tenant, _, node = change.key.removeprefix(keys.SESSIONS).partition("/")
-                            if attachment := self._attached.get((TenantId(tenant), NodeName(node))):
-                                _end(attachment, attachment.key.changed(change))
-                return  # the store was closed
-            except Gone:  # what was missed cannot be known: nodes that are still ours come back at once
-                for attachment in self.sessions():
-                    attachment.channel.close("the cloud process lost sight of its sessions", 1012)
+    async def follow_session_keys(self) -> None:
+        """Release nodes whose session key is another process's, or gone; until the store is closed."""
+        async with contextlib.aclosing(reflect(SessionKeys(self._store, self._held, self._changed))) as steps:
+            async for _ in steps:
+                pass
+
+    def _held(self) -> list[SessionName]:
+        return list(self._attached)
+
+    def _changed(self, name: SessionName, change: KeyChange) -> None:
+        if attachment := self._attached.get(name):
+            _end(attachment, attachment.key.changed(change))
 
     def _let_go(self) -> None:
         """The session keys are gone with the lease: the nodes shall attach again, here or elsewhere."""
-        for attachment in self.sessions():
+        for attachment in self.attached():
             attachment.channel.close("the cloud process lost its lease", 1012)
 
     async def forget_the_past(self) -> None:
@@ -175,11 +174,11 @@ class CloudHub:
             accepting = asyncio.create_task(acceptor.run([listener]), name="accept loop of the hub")
             ready.set()
             try:
-                await self.follow_sessions()
+                await self.follow_session_keys()
                 await asyncio.get_running_loop().create_future()
             finally:
                 await cancel_and_wait(accepting)
-                for attachment in self.sessions():
+                for attachment in self.attached():
                     attachment.channel.close("the cloud process stops", 1001)
                 for task in visits - self._holding:
                     task.cancel()
@@ -215,11 +214,11 @@ class CloudHub:
             raise Rejected(503, "too many channels")
         _ = self._membership.lease  # without one nobody would know that the node is here
 
-    async def hold(self, socket: WebSocket, who: identity.NodeIdentity, address: str) -> None:
+    async def hold(self, socket: ChannelSocket, who: identity.NodeIdentity, address: str) -> None:
         """One channel, from attach to detach, for a node whose identity is proven."""
         loop = asyncio.get_running_loop()
         queued = self._queued.setdefault(who.tenant, QueuedBytes())  # for as long as one of its channels has it
-        channel = Channel(socket, Session({}, self._settings.session), loop.time, queued)
+        channel = Channel(socket, ChannelSession({}, self._settings.session), loop.time, queued)
         key = SessionKey(uuid.uuid4().hex, address, time.time())
         attachment = AttachedNode(who.tenant, who.node, channel, key)
         node_key = (who.tenant, who.node)

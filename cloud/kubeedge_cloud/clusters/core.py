@@ -45,7 +45,7 @@ class Access:
 
     @property
     def secure(self) -> bool:
-        """Over TLS."""
+        """The server is reached over TLS."""
         return self.server.startswith("https://")
 
 

@@ -33,10 +33,10 @@ Headers: TypeAlias = Sequence[tuple[str, str]]
 
 
 class CredentialSource(Protocol):
-    """kubeedge_cloud.clusters.credentials."""
+    """Where the credentials for a cluster come from (kubeedge_cloud.clusters.credentials implements it)."""
 
     async def current(self) -> Access:
-        """Raises ServerUnavailable."""
+        """Credentials that are valid now. Raises ServerUnavailable when none can be had."""
         ...
 
     async def refused(self, used: Access) -> Access | None:
@@ -242,7 +242,7 @@ def _present(context: ssl.SSLContext, access: Access) -> None:
 
 
 def _keep_alive(writer: asyncio.StreamWriter) -> None:
-    """A server that is gone without a word is noticed within a minute."""
+    """A server that is gone without closing its connections is noticed within a minute."""
     sock = writer.get_extra_info("socket")
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -16,9 +16,9 @@ from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import NODES, PODS
 from kubeedge.errors import NotFound, Refused
 from kubeedge_cloud.edgecontroller import core
-from kubeedge_cloud.edgecontroller.leases import Leases
+from kubeedge_cloud.edgecontroller.leases import NodeLeases
+from kubeedge_cloud.edgecontroller.node_registration import register_node
 from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, NodeStatuses
-from kubeedge_cloud.edgecontroller.registration import register_node
 from kubeedge_cloud.edgecontroller.state import EdgeState
 from kubeedge_cloud.tenants.manager import TenantManager
 
@@ -33,7 +33,7 @@ class ClusterNodes(NodeStatuses):
         state: EdgeState,
         report_again: Callable[[NodeName, str], None],
         tenants: TenantManager,
-        leases: Leases,
+        leases: NodeLeases,
     ) -> None:
         super().__init__(state, report_again)
         self._tenants = tenants

@@ -24,7 +24,7 @@ from kubeedge_cloud.edgecontroller import core, pending_writes, services
 from kubeedge_cloud.edgecontroller.cluster_nodes import ClusterNodes
 from kubeedge_cloud.edgecontroller.copies import UNLIMITED, Copies
 from kubeedge_cloud.edgecontroller.desired import DesiredState
-from kubeedge_cloud.edgecontroller.leases import Leases
+from kubeedge_cloud.edgecontroller.leases import NodeLeases
 from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, NodeStatuses
 from kubeedge_cloud.edgecontroller.pending_writes import PendingWrites
 from kubeedge_cloud.edgecontroller.publications import Publications
@@ -49,7 +49,7 @@ class TenantEdgeController:
     ) -> None:
         self._state = state
         self._tenants = tenants
-        self._leases = Leases(state)
+        self._leases = NodeLeases(state)
         self._nodes = self._make_nodes()
         self._reports = ReportedState(state, self._nodes)
         self._writes = PendingWrites(state, lambda node: self._desired.queue.add(node))

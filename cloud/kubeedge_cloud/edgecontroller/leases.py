@@ -21,7 +21,7 @@ DURATION = 40  # seconds, what a kubelet says
 RENEW = 13.0  # seconds: two that fail in a row still leave time for a third
 
 
-class Leases:
+class NodeLeases:
     """Keys of the queue are nodes; add one when it attaches. `chance` spreads the renewals of nodes that attach together."""
 
     def __init__(self, state: EdgeState, *, chance: Callable[[], float] = random.random) -> None:

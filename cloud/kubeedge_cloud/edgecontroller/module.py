@@ -17,7 +17,7 @@ from kubeedge_cloud.edgecontroller import core
 from kubeedge_cloud.edgecontroller.copies import COPIES, UNLIMITED
 from kubeedge_cloud.edgecontroller.driver import TenantEdgeController
 from kubeedge_cloud.edgecontroller.kubelet_endpoint import KubeletEndpoint
-from kubeedge_cloud.edgecontroller.registration import owner_of
+from kubeedge_cloud.edgecontroller.node_registration import owner_of
 from kubeedge_cloud.edgecontroller.state import EdgeState
 from kubeedge_cloud.processes.membership import Alone, Membership, led
 from kubeedge_cloud.tenants.each import for_each_tenant

@@ -28,7 +28,7 @@ _FIRST = (
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Its files, read."""
+    """The files of a Helm chart, read into memory: templates, default values, Chart.yaml."""
 
     metadata: Mapping[str, Any]
     defaults: Mapping[str, Any]

@@ -62,12 +62,12 @@ class TargetCluster:
         self._plurals: dict[tuple[str, str], tuple[str, bool]] = {}
 
     def close(self) -> None:
-        """Its idle connections."""
+        """Closes the connections that are idle."""
         self._pool.clear()
 
     @property
     def server(self) -> str:
-        """Its URL."""
+        """The URL of its API server."""
         return str(self.configuration.host)
 
     def request(
@@ -117,7 +117,7 @@ class TargetCluster:
         return (api_version.rpartition("/")[0], *self._plural(api_version, kind))
 
     def path_of(self, each: Object) -> str:
-        """Of an object."""
+        """The URL path of an object, which discovery says for its apiVersion and kind."""
         metadata = each["metadata"]
         return self.path(each["apiVersion"], each["kind"], metadata.get("namespace", ""), metadata["name"])
 

@@ -26,7 +26,8 @@ from contextlib import aclosing
 from kubeedge.api.keys import LEADERS, PROCESSES, prefix_end
 from kubeedge.api.names import Revision
 from kubeedge.errors import KubeEdgeError, NotFound, Unavailable
-from kubeedge.store.model import ChangeKind, Compare, CompareTarget, Delete, Get, Put, RangeResult, Store
+from kubeedge.store.model import Compare, CompareTarget, Delete, Get, Put, RangeResult, Store
+from kubeedge.store.reflector import reflect
 from kubeedge_cloud.processes.membership import Work
 
 log = logging.getLogger("kubeedge.processes")
@@ -165,7 +166,7 @@ class Process:
                     self._claims[work] = again.revision
                     return True
                 continue
-            waiting = asyncio.ensure_future(self._until_free(key, done.revision))
+            waiting = asyncio.ensure_future(self._until_free(key))
             try:
                 await asyncio.wait((waiting, lost), return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -173,11 +174,10 @@ class Process:
                 await asyncio.gather(waiting, return_exceptions=True)
         return False
 
-    async def _until_free(self, key: str, after: Revision) -> None:
-        batches = self._store.watch(key, after=after)
-        async with aclosing(batches):
-            async for batch in batches:
-                if any(c.key == key and c.kind is ChangeKind.DELETE for c in batch.changes):
+    async def _until_free(self, key: str) -> None:
+        async with aclosing(reflect(self._store, key, wanted=lambda other: other == key)) as steps:
+            async for leaders, _ in steps:
+                if key not in leaders:
                     return
 
     async def _is_chosen(self, work: str) -> bool:

@@ -18,14 +18,14 @@ def families(
     supervisor: Supervisor, store: Store, hub: CloudHub, bus: BusHub, usage: StorageUsage, web: Publishing | None
 ) -> list[Family]:
     """`web` is None where web services are not published by this process."""
-    sessions = hub.sessions()
-    received, sent = (sum(getattr(s.counters, name) for s in sessions) for name in ("bytes_in", "bytes_out"))
+    attached = hub.attached()
+    received, sent = (sum(getattr(s.counters, name) for s in attached) for name in ("bytes_in", "bytes_out"))
     return [
         *modules(supervisor.states()),
         *relay_metrics(bus),
         *(web.metrics() if web else []),
         *store_observe.families(store),
         *usage.families(),
-        *sync_observe.families({"down": [s.down for s in sessions], "up": [s.up for s in sessions]}),
-        *sync_observe.channels(len(sessions), received, sent),
+        *sync_observe.families({"down": [s.down for s in attached], "up": [s.up for s in attached]}),
+        *sync_observe.channels(len(attached), received, sent),
     ]

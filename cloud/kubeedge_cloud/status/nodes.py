@@ -39,23 +39,23 @@ class NodeState:
 
 
 class NodeOverview:
-    """`client_of`: the API of a tenant; `sessions`: the nodes that are attached to this process."""
+    """`client_of`: the API of a tenant; `attached`: the nodes that are attached to this process."""
 
     def __init__(
         self,
         store: Store,
         tenants: TenantManager,
         client_of: Callable[[TenantId], Awaitable[KubeClient]],
-        sessions: Callable[[], Sequence[AttachedNode]],
+        attached: Callable[[], Sequence[AttachedNode]],
     ) -> None:
         self._store = store
         self._tenants = tenants
         self._client_of = client_of
-        self._sessions = sessions
+        self._attached = attached
 
     async def read(self, only: str = "") -> list[NodeState]:
         """Of all tenants, or of one, by name."""
-        here = {(s.tenant, s.node): s for s in self._sessions()}
+        here = {(s.tenant, s.node): s for s in self._attached()}
         found: list[NodeState] = []
         for tenant in await self._tenants.names():
             if only and tenant != only:

@@ -17,7 +17,7 @@ from kubeedge_cloud.tenants.manager import TenantManager
 
 
 class ProcessStatus:
-    """`sessions`: the nodes that are attached here, `modules`: the state of each module, `hosts`: where nodes reach this process."""
+    """`attached`: the nodes that are attached here, `modules`: the state of each module, `hosts`: where nodes reach this process."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class ProcessStatus:
         nodes: NodeOverview,
         bus: BusHub,
         *,
-        sessions: Callable[[], Sequence[AttachedNode]],
+        attached: Callable[[], Sequence[AttachedNode]],
         modules: Callable[[], Iterable[ModuleState]],
         hosts: Sequence[str],
     ) -> None:
@@ -34,7 +34,7 @@ class ProcessStatus:
         self._tenants = tenants
         self._nodes = nodes
         self._bus = bus
-        self._sessions = sessions
+        self._attached = attached
         self._modules = modules
         self._hosts = hosts
 
@@ -45,7 +45,7 @@ class ProcessStatus:
             "advertise": list(self._hosts),
             "tenants": [str(t) for t in await self._tenants.names()],
             "revision": self._store.revision,
-            "nodes": [_attached(s, now) for s in self._sessions()],
+            "nodes": [_shown(s, now) for s in self._attached()],
             "away": [
                 {
                     "tenant": n.tenant,
@@ -63,12 +63,12 @@ class ProcessStatus:
         }
 
 
-def _attached(session: AttachedNode, now: float) -> dict[str, Any]:
+def _shown(node: AttachedNode, now: float) -> dict[str, Any]:
     return {
-        "tenant": session.tenant,
-        "node": session.node,
-        "address": session.address,
-        "seconds": round(now - session.since, 1),
-        "bytesIn": session.counters.bytes_in,
-        "bytesOut": session.counters.bytes_out,
+        "tenant": node.tenant,
+        "node": node.node,
+        "address": node.address,
+        "seconds": round(now - node.since, 1),
+        "bytesIn": node.counters.bytes_in,
+        "bytesOut": node.counters.bytes_out,
     }

@@ -17,23 +17,23 @@ from kubeedge_cloud.tenants.manager import TenantManager
 
 
 class SyncStatus:
-    """`sessions` gives the channels at this process; of other nodes only what is in the store is known."""
+    """`attached` gives the channels at this process; of other nodes only what is in the store is known."""
 
     def __init__(
-        self, store: Store, tenants: TenantManager, nodes: NodeOverview, sessions: Callable[[], Sequence[AttachedNode]]
+        self, store: Store, tenants: TenantManager, nodes: NodeOverview, attached: Callable[[], Sequence[AttachedNode]]
     ) -> None:
         self._store = store
         self._tenants = tenants
         self._nodes = nodes
-        self._sessions = sessions
+        self._attached = attached
 
     async def read(self, tenant: str, node: str) -> dict[str, Any]:
         """Of all nodes, or of those that are named ("": all). Counters are those of nodes that are attached to this process.
 
         Raises NotFound when there is no such node.
         """
-        here = [s for s in self._sessions() if (not tenant or s.tenant == tenant) and (not node or s.node == node)]
-        nodes = [await self._attached(session) for session in here]
+        here = [s for s in self._attached() if (not tenant or s.tenant == tenant) and (not node or s.node == node)]
+        nodes = [await self._shown(node) for node in here]
         if not nodes and node:
             nodes.append(await self._away(TenantId(tenant or DEFAULT_TENANT), NodeName(node)))
         elif not node:
@@ -41,15 +41,15 @@ class SyncStatus:
             nodes += [{**await self._away(n.tenant, n.node), "attached": n.attached} for n in others]
         return {"store": self._store.store_id, "revision": self._store.revision, "nodes": nodes}
 
-    async def _attached(self, session: AttachedNode) -> dict[str, Any]:
-        prefix = keys.edge_desired(session.tenant, session.node)
+    async def _shown(self, node: AttachedNode) -> dict[str, Any]:
+        prefix = keys.edge_desired(node.tenant, node.node)
         return {
-            "tenant": session.tenant,
-            "node": session.node,
+            "tenant": node.tenant,
+            "node": node.node,
             "attached": True,
-            "down": await observe.source(self._store, prefix, session.down),
-            "up": observe.progress(session.up),
-            "wire": {"bytesIn": session.counters.bytes_in, "bytesOut": session.counters.bytes_out},
+            "down": await observe.source(self._store, prefix, node.down),
+            "up": observe.progress(node.up),
+            "wire": {"bytesIn": node.counters.bytes_in, "bytesOut": node.counters.bytes_out},
         }
 
     async def _away(self, tenant: TenantId, node: NodeName) -> dict[str, Any]:

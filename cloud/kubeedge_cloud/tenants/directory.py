@@ -1,4 +1,4 @@
-"""What listeners ask about nodes: the face of the Tenant Manager towards relay and hub."""
+"""What listeners ask about nodes: the interface of the Tenant Manager to relay and hub."""
 
 from __future__ import annotations
 

@@ -116,6 +116,16 @@ class AddressPlan:
             raise Invalid(f"node number {number} is not between 1 and {self._most}")
         return f"{self._overlay[number]}/{self._overlay.prefixlen}"
 
+    def cloud_address(self, wanted: str) -> str:
+        """The cloud's own on the overlay: `wanted`, "" for the last one. Raises Invalid for one that is a node's."""
+        address = wanted or self.cloud
+        if (number := self.number(address)) is not None and number <= self.nodes:
+            raise Invalid(
+                f"{address} is the address of node number {number}; {self.cloud} and those below it are free",
+                path="tun.address",
+            )
+        return address
+
     def number(self, address: str) -> NodeNumber | None:
         """Which node an address on the overlay would be of; None: it is not on the overlay, or no node's."""
         ip = ip_interface(address).ip

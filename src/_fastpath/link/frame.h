@@ -1,4 +1,4 @@
-/* Frames: how a link's byte stream is cut. The C side of kubeedge/wire/frame.py; in C, only this header and frame.c know the format.
+/* Frames: how a link's byte stream is cut. The C side of kubeedge/wire_format/frame.py; in C, only this header and frame.c know the format.
  *
  *     kind u8, length u24, then `length` bytes of payload:
  *

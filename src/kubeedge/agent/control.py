@@ -30,7 +30,7 @@ _STOP_AFTER = 0.1  # seconds; until then the answer is on its way
 
 
 class AgentControl:
-    """The routes of a `kubeedge.control.server.ControlServer`."""
+    """The routes of a `kubeedge.control.module.ControlServer`."""
 
     def __init__(self, parts: Parts, supervisor: Callable[[], Supervisor]) -> None:
         """`supervisor`: it is made after its modules, of which the control socket is one."""

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Awaitable, Callable
 
 from kubeedge.api.names import L4Port, NodeName, TenantId
-from kubeedge.config.edge import NodeCredentials
+from kubeedge.config.node_credentials import NodeCredentials
 from kubeedge.errors import Unavailable
 
 PORT = L4Port(10250)  # L4, on every node

@@ -9,12 +9,13 @@ from kubeedge.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
     from kubeedge.appengine.module import AppEngine
-    from kubeedge.config.edge import EdgeConfig, NodeCredentials
+    from kubeedge.config.edge import EdgeConfig
+    from kubeedge.config.node_credentials import NodeCredentials
     from kubeedge.hub.module import EdgeHub
     from kubeedge.kubebus.module import KubeBus
     from kubeedge.mesh.module import Mesh
+    from kubeedge.metaserver.edgewrites.module import EdgeWrites
     from kubeedge.metaserver.module import MetaServer
-    from kubeedge.metaserver.settle import EdgeWrites
     from kubeedge.publishing.published import PublishedServices
     from kubeedge.store.sqlite import SqliteStore
     from kubeedge.sync.progress import Progress

@@ -94,7 +94,8 @@ class KubeClient(Protocol):
         ...
 
     async def create(self, resource: Resource, namespace: str, obj: Object) -> Object:
-        """Raises AlreadyExists."""
+        """The object as the API stored it, with uid and resourceVersion. Raises AlreadyExists, and Invalid for an object that breaks
+        a rule."""
         ...
 
     async def update(self, resource: Resource, namespace: str, obj: Object, *, subresource: str = "") -> Object:

@@ -27,7 +27,7 @@ from kubeedge.api.pod import (
     EnvVar,
     Mount,
     Port,
-    Resources,
+    ResourceRequirements,
     RestartRule,
     Security,
     Unsupported,
@@ -95,9 +95,9 @@ def _container(item: Any, path: str, pod_security: Mapping[str, Any], kind: str)
     )
 
 
-def _resources(resources: Mapping[str, Any], path: str) -> Resources:
+def _resources(resources: Mapping[str, Any], path: str) -> ResourceRequirements:
     limits, requests = read_mapping(resources, "limits", path), read_mapping(resources, "requests", path)
-    return Resources(
+    return ResourceRequirements(
         read_quantity(limits, "cpu", f"{path}.limits", quantities.millicores),
         read_quantity(limits, "memory", f"{path}.limits", quantities.bytes_of),
         read_quantity(requests, "cpu", f"{path}.requests", quantities.millicores)

@@ -169,7 +169,7 @@ def without(value: Any, gone: Set[Path], kept: Set[Path], field: Field, path: Pa
 
 
 def encode(paths: Set[Path]) -> Object:
-    """As FieldsV1."""
+    """The paths as a FieldsV1 object (managedFields): nested objects with keys "f:NAME", "k:{...}", "v:VALUE"."""
     tree: Object = {}
     for path in sorted(paths):
         node = tree
@@ -187,7 +187,7 @@ def _compact(node: Object) -> Object:
 
 
 def decode(tree: Any) -> Paths:
-    """Raises Invalid."""
+    """The paths of a FieldsV1 object. Raises Invalid for anything else."""
     found: set[Path] = set()
     waiting: list[tuple[Path, Any]] = [((), tree)]
     while waiting:

@@ -58,7 +58,7 @@ def new_uid(randbytes: Randbytes) -> str:
 
 
 def generated_name(base: str, randbytes: Randbytes) -> str:
-    """generateName -> name."""
+    """A name from metadata.generateName: the base, cut where it is too long, and five random letters, as in Kubernetes."""
     size = len(_SUFFIX_ALPHABET)
     return base[:_MAX_GENERATED_BASE] + "".join(_SUFFIX_ALPHABET[b % size] for b in randbytes(5))
 
@@ -110,7 +110,7 @@ def namespace_of(obj: Mapping[str, Any]) -> str:
 
 
 def labels_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
-    """metadata.labels, never None."""
+    """metadata.labels; an empty mapping where there are none."""
     found = metadata(obj).get("labels")
     return found if isinstance(found, dict) else {}
 

@@ -91,7 +91,7 @@ class RestartRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Resources:
+class ResourceRequirements:
     """Limits and requests of one container. None: no limit. A CPU request that is missing is the limit; 0: none."""
 
     cpu_limit: int | None  # millicores
@@ -144,7 +144,7 @@ class Container:
     env_from: Sequence[EnvFrom]
     mounts: Sequence[Mount]
     ports: Sequence[Port]
-    resources: Resources
+    resources: ResourceRequirements
     security: Security
     liveness: Probe | None
     readiness: Probe | None
@@ -166,7 +166,7 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
-class Volume:
+class VolumeSpec:
     """A Volume v1: `source` is what the object has under the name of its kind."""
 
     name: str
@@ -193,7 +193,7 @@ class Pod:
     groups: Sequence[int]  # supplementalGroups
     init_containers: Sequence[Container]
     containers: Sequence[Container]
-    volumes: Mapping[str, Volume]
+    volumes: Mapping[str, VolumeSpec]
     pull_secrets: Sequence[str]
     service_account: str
     priority: int = 0

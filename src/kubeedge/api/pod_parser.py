@@ -25,7 +25,7 @@ from kubeedge.api.json_fields import (
     read_texts,
 )
 from kubeedge.api.names import Object
-from kubeedge.api.pod import IMAGE_VOLUME, VOLUME_KINDS, Container, Pod, Unsupported, Volume
+from kubeedge.api.pod import IMAGE_VOLUME, VOLUME_KINDS, Container, Pod, Unsupported, VolumeSpec
 from kubeedge.api.probe_parser import seconds
 from kubeedge.errors import Invalid
 
@@ -51,7 +51,7 @@ def parse(obj: Object) -> Pod:
     pod_security = read_mapping(spec, "securityContext", "spec")
     if not read(spec, "hostUsers", bool, "spec", True):
         raise Unsupported("user namespaces are not supported here", path="spec.hostUsers")
-    volumes: dict[str, Volume] = {}
+    volumes: dict[str, VolumeSpec] = {}
     for n, item in enumerate(read_list(spec, "volumes", "spec")):
         volume = _volume(item, f"spec.volumes[{n}]")
         if volume.name in volumes:
@@ -201,7 +201,7 @@ def _subdomain(spec: Mapping[str, Any]) -> str:
     return read_name(spec, "subdomain", "spec", LABEL) if spec.get("subdomain") else ""
 
 
-def _volume(item: Any, path: str) -> Volume:
+def _volume(item: Any, path: str) -> VolumeSpec:
     v = mapping_of(item, path)
     name = read_name(v, "name", path, LABEL)
     for kind in (*VOLUME_KINDS, IMAGE_VOLUME):
@@ -211,10 +211,10 @@ def _volume(item: Any, path: str) -> Volume:
                 _check_image(source, f"{path}.image")
             if kind == "emptyDir":
                 _check_medium(source, f"{path}.emptyDir.medium")
-            return Volume(name, kind, source)
+            return VolumeSpec(name, kind, source)
     kinds = [key for key in v if key != "name"]
     if not kinds:
-        return Volume(name, "emptyDir", {})
+        return VolumeSpec(name, "emptyDir", {})
     raise Unsupported(f"volumes of type {kinds[0]} are not supported here", path=path)
 
 

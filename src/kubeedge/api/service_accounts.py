@@ -72,7 +72,7 @@ class KeptTokens:
     rules: tuple[Mapping[str, Any], ...] = ()
 
     def encode(self) -> bytes:
-        """Compact JSON."""
+        """The value in the store, as compact JSON, which decode_kept() reads when it is decoded."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
 
     def of(self, wanted: Wanted) -> IssuedToken | None:

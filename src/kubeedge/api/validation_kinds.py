@@ -371,7 +371,7 @@ def service_changes(new: Object, old: Object) -> list[FieldError]:
 
 
 def data_changes(new: Object, old: Object) -> list[FieldError]:
-    """ConfigMaps and Secrets."""
+    """What an update of a ConfigMap or a Secret may not change: data of one that is immutable, and that it is."""
     errors: list[FieldError] = Findings()
     if old.get("immutable") is True:
         for key in ("data", "binaryData"):

@@ -33,7 +33,7 @@ _ANNOTATIONS_LIMIT = 256 * 1024  # bytes, of all keys and values together
 
 
 def metadata(row: Row, obj: Object) -> list[FieldError]:
-    """Rules of ObjectMeta."""
+    """Errors in metadata by the rules of ObjectMeta: name, namespace, labels, annotations, finalizers, owners."""
     meta = obj.get("metadata")
     meta = meta if isinstance(meta, dict) else {}
     errors: list[FieldError] = Findings()
@@ -107,7 +107,7 @@ def as_map(value: Any) -> Object:
 
 
 def port_number(path: str, value: Any) -> list[FieldError]:
-    """1 to 65535."""
+    """An error at `path` unless the value is a whole number from 1 to 65535."""
     if isinstance(value, int) and 1 <= value <= 65535:
         return []
     return [invalid(path, value, "must be between 1 and 65535, inclusive")]

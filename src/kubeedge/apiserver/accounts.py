@@ -50,7 +50,7 @@ class Objects(Protocol):
     """The objects of the tenant, as a Registry gives them."""
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object:
-        """Raises ObjectNotFound."""
+        """The object as it is stored. Raises ObjectNotFound."""
         ...
 
 
@@ -235,7 +235,7 @@ class ServiceAccounts:
     # -- for those who verify tokens themselves ------------------------------------------------------------------------
 
     def jwks(self) -> Object:
-        """/openid/v1/jwks"""
+        """The answer to GET /openid/v1/jwks: the public keys of the issuer, as a JWK set (RFC 7517)."""
         return {"keys": [self._key.jwk()]}
 
     def discovery(self, host: str) -> Object:

@@ -21,7 +21,7 @@ _MAX_ACCEPT = 32  # alternatives looked at
 
 
 def decode_json(data: bytes, bounds: JsonBounds = json_bounds.DEFAULT) -> Any:
-    """Raises BadRequest, TooLarge."""
+    """A request body as JSON. Raises BadRequest for what is none, TooLarge beyond the bounds."""
     try:
         return strict_json.loads(data, what="the body", bounds=bounds)
     except TooManyValues as exc:
@@ -31,7 +31,7 @@ def decode_json(data: bytes, bounds: JsonBounds = json_bounds.DEFAULT) -> Any:
 
 
 def decode_protobuf(data: bytes) -> Any:
-    """Raises BadRequest, TooLarge."""
+    """A request body in Kubernetes' protobuf, as the JSON object that it stands for. Raises BadRequest, TooLarge."""
     from kubeedge.api import proto  # not every client sends it
 
     try:

@@ -33,7 +33,7 @@ class VersionInfo:
 
 
 def version(info: VersionInfo) -> Object:
-    """/version"""
+    """The answer to GET /version."""
     return {
         "major": info.major,
         "minor": info.minor,
@@ -48,7 +48,7 @@ def version(info: VersionInfo) -> Object:
 
 
 def api_versions() -> Object:
-    """/api"""
+    """The answer to GET /api: the versions of the core group."""
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
 
 
@@ -68,7 +68,7 @@ def api_group(served: Resources, name: str) -> Object | None:
 
 
 def api_group_list(served: Resources) -> Object:
-    """/apis"""
+    """The answer to GET /apis: the groups of the resources that are served."""
     return {
         "kind": "APIGroupList",
         "apiVersion": "v1",

@@ -36,7 +36,7 @@ class Served(Protocol):
         ...
 
     async def handle(self, request: Request, /) -> Response | Upgrade:
-        """Answers every request."""
+        """The answer to one request; errors are answers, too, and nothing is raised."""
         ...
 
 

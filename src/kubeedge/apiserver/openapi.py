@@ -59,7 +59,7 @@ def _kind(row: Row) -> Object:
 
 @functools.lru_cache(maxsize=_KEPT)
 def version_2_json(rows: Rows) -> bytes:
-    """/openapi/v2"""
+    """The answer to GET /openapi/v2, encoded."""
     paths: Object = {}
     for row in rows:
         operation = {

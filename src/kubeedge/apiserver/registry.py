@@ -283,7 +283,7 @@ class Registry(ObjectReader):
         return selection.with_version(writing.obj, done.revision) if done.succeeded else None
 
     async def bind(self, namespace: str, name: str, node: str) -> Object:
-        """The scheduler's word: the pod runs on `node`. Raises ObjectModified when it is bound already."""
+        """Binds the pod to `node`, as the scheduler has decided. Raises ObjectModified when it is bound already."""
         return await self._modify(
             PODS, namespace, name, lambda old: {"target": {"name": node}}, subresource="binding", options=None
         )

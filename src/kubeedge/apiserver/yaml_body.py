@@ -28,7 +28,7 @@ _STRING = "tag:yaml.org,2002:str"
 
 
 def decode_yaml(data: bytes) -> Any:
-    """Raises BadRequest, TooLarge."""
+    """A request body in YAML, one document. Raises BadRequest for what is none, TooLarge beyond the bounds."""
     if data.lstrip()[:1] in (b"{", b"["):  # most bodies that say YAML are JSON
         try:
             return strict_json.loads(data, what="the body")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kubeedge.api.pod import Container, Resources
+from kubeedge.api.pod import Container, ResourceRequirements
 from kubeedge.api.quantities import format_bytes, format_millicores
 from kubeedge.appengine.core import ContainerObservation
 
@@ -38,7 +38,7 @@ def container_details(container: Container, state: ContainerObservation) -> dict
     return details
 
 
-def _resources(of: Resources) -> dict[str, dict[str, str]]:
+def _resources(of: ResourceRequirements) -> dict[str, dict[str, str]]:
     limits = {"cpu": of.cpu_limit, "memory": of.memory_limit}
     requests = {"cpu": of.cpu_request, "memory": of.memory_request or of.memory_limit}
     shown = {"limits": _quantities(limits), "requests": _quantities(requests)}

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from kubeedge.api.pod import Container, Pod, Resources
+from kubeedge.api.pod import Container, Pod, ResourceRequirements
 from kubeedge.appengine.runtime.base import User
 from kubeedge.kit.backoff import Backoff
 
@@ -57,9 +57,9 @@ class ContainerObservation:
     unhealthy_grace: float | None = None  # within so many seconds; None: the pod's
     replacing: bool = False  # we end it for a new image or for other resources: that is no crash
     user: User | None = None  # of the run; None where the runtime does not say
-    resources: Resources | None = None  # that the run has; None: not known
+    resources: ResourceRequirements | None = None  # that the run has; None: not known
     resize_error: str = ""  # why it does not have those that it should have
-    resize_refused: Resources | None = None  # those that this node will never give it
+    resize_refused: ResourceRequirements | None = None  # those that this node will never give it
 
     @property
     def running(self) -> bool:
@@ -324,7 +324,7 @@ def note_start(
     wall: float,
     now: float,
     user: User | None = None,
-    resources: Resources | None = None,
+    resources: ResourceRequirements | None = None,
 ) -> None:
     """A run has begun: the run before it becomes `last`, and counters and errors start from zero. `wall` is the time of day, `now` the
     clock of plan()."""
@@ -351,7 +351,7 @@ def note_failure(state: ContainerObservation, *, reason: str, message: str, now:
 
 
 def phase(pod: Pod, observed: PodObservation) -> str:
-    """Kubernetes' rule: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-phase"""
+    """status.phase by the rule of Kubernetes (https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-phase)."""
     if observed.evicted:
         return "Failed"
     for container in pod.init_containers:

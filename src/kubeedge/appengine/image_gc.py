@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kubeedge.appengine.runtime.base import ImageStatus
+from kubeedge.appengine.runtime.image_service import ImageStatus
 
 
 class Disk(NamedTuple):

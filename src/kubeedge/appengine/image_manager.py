@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kubeedge.appengine.image_gc import Disk, ImageUse, bytes_to_free
-from kubeedge.appengine.runtime.base import ANY_REGISTRY, ImageService, ImageStatus
+from kubeedge.appengine.runtime.image_service import ANY_REGISTRY, ImageService, ImageStatus
 from kubeedge.appengine.settings import ImageSettings
 from kubeedge.appengine.worker import Workers
 from kubeedge.errors import Conflict, Invalid, NotFound
@@ -90,7 +90,7 @@ class ImageManager:
         return {}
 
     async def save(self, name: str, path: str) -> dict[str, Any]:
-        """Raises Invalid, NotFound."""
+        """Writes the image to a file of this machine; the answer is {}. Raises Invalid unless `path` is absolute, NotFound."""
         if not path.startswith("/"):
             raise Invalid(f"{path!r:.80} is not an absolute path")
         await self._images.save(name, Path(path))

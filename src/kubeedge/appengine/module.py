@@ -14,7 +14,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from kubeedge.api.pod import Pod, Unsupported
 from kubeedge.api.pod_parser import parse
 from kubeedge.appengine import core, logs, node_readings
 from kubeedge.appengine.core import ContainerObservation, PodObservation
+from kubeedge.appengine.desired import DesiredObjects
 from kubeedge.appengine.driver import PodDriver
 from kubeedge.appengine.eviction import Readings
 from kubeedge.appengine.hooks import Hooks
@@ -41,7 +42,8 @@ from kubeedge.appengine.status import container_id
 from kubeedge.appengine.upkeep import Upkeep
 from kubeedge.appengine.worker import Worker, Workers, take_up
 from kubeedge.errors import Invalid, NotFound
-from kubeedge.store.model import ChangeKind, Store
+from kubeedge.kit.reflector.driver import reflect
+from kubeedge.store.model import Store
 
 __all__ = ["AppEngine", "AppEngineSettings"]
 
@@ -106,10 +108,13 @@ class AppEngine:
         try:
             await self._runtime.images.preload()
             await self._reports.report_node(await self.images.node_images())
-            async with asyncio.TaskGroup() as group:
-                revision = await self._load(found)
+            before = await self._reported()
+            desired = DesiredObjects(self._store, functools.partial(self._take, found, before))
+            async with contextlib.aclosing(reflect(desired)) as steps, asyncio.TaskGroup() as group:
+                await anext(steps)
+                await self._settle(found, before)
                 ready.set()
-                group.create_task(self._follow(revision), name="desired state")
+                group.create_task(_drain(steps), name="desired state")
                 group.create_task(self._upkeep.rotate_logs(), name="log rotation")
                 group.create_task(self._upkeep.watch_volumes(), name="size of volumes")
                 group.create_task(self._housekeeping.run(), name="housekeeping")
@@ -127,19 +132,27 @@ class AppEngine:
                 while self._workers:
                     await asyncio.sleep(0.05)
 
-    async def _load(self, found: dict[str, FoundPod]) -> int:
-        """What is desired now, and what is left of what was; the revision to follow from."""
-        everything = await self._store.range(keys.DESIRED, keys.prefix_end(keys.DESIRED))
-        reported = await self._store.range(f"{keys.REPORTED}pods/", keys.prefix_end(f"{keys.REPORTED}pods/"))
-        before = {kv.key: json_object(kv.value) for kv in reported.kvs}
-        for kv in everything.kvs:
-            resource, namespace, name = keys.split(kv.key)
-            if resource in (*_SYNC_VOLUMES, _SERVICES):
-                self._prepare.keep(resource, namespace, name, json_object(kv.value))
-        for kv in everything.kvs:
-            resource, namespace, name = keys.split(kv.key)
-            if resource == "pods":
-                self._desire(namespace, name, json_object(kv.value), found, before)
+    async def _reported(self) -> dict[str, Any]:
+        """The pods that were reported before this start, by key."""
+        prefix = f"{keys.REPORTED}pods/"
+        reported = await self._store.range(prefix, keys.prefix_end(prefix))
+        return {kv.key: json_object(kv.value) for kv in reported.kvs}
+
+    async def _take(self, found: dict[str, FoundPod], before: dict[str, Any], key: str, value: bytes | None) -> None:
+        """A desired object is there, has changed or is gone (None)."""
+        resource, namespace, name = keys.split(key)
+        obj = None if value is None else json_object(value)
+        if resource == "pods":
+            self._desire(namespace, name, obj, found, before)
+            if obj is None and not self._workers.named(namespace, name):
+                await self._reports.forget(namespace, name, "")
+        elif resource in _SYNC_VOLUMES:
+            self._object_changed(resource, namespace, name, obj)
+        elif resource == _SERVICES:
+            self._prepare.keep(resource, namespace, name, obj)
+
+    async def _settle(self, found: dict[str, FoundPod], before: dict[str, Any]) -> None:
+        """Of what was there before this start, that which is not desired any more ends."""
         for left in found.values():
             if left.uid not in self._workers:
                 self._adopt(left)
@@ -148,22 +161,8 @@ class AppEngine:
             _, namespace, name = keys.split(key)
             if value.get("uid") not in self._workers:
                 await self._reports.forget(namespace, name, str(value.get("uid", "")))
-        return everything.revision
-
-    async def _follow(self, revision: int) -> None:
-        async with contextlib.aclosing(self._store.watch(keys.DESIRED, after=Revision(revision))) as batches:
-            async for batch in batches:
-                for change in batch.changes:
-                    resource, namespace, name = keys.split(change.key)
-                    obj = None if change.kind is ChangeKind.DELETE else json_object(change.value)
-                    if resource == "pods":
-                        self._desire(namespace, name, obj, {}, {})
-                        if obj is None and not self._workers.named(namespace, name):
-                            await self._reports.forget(namespace, name, "")
-                    elif resource in _SYNC_VOLUMES:
-                        self._object_changed(resource, namespace, name, obj)
-                    elif resource == _SERVICES:
-                        self._prepare.keep(resource, namespace, name, obj)
+        found.clear()
+        before.clear()
 
     def _desire(
         self, namespace: str, name: str, obj: Object | None, found: dict[str, FoundPod], before: dict[str, Any]
@@ -345,6 +344,11 @@ class AppEngine:
             path = logs.path(self._settings.logs, namespace, name, worker.uid, container, attempt)
             return path, functools.partial(_still_writes, state, previous)
         return f'pod "{name}" is not on this node'
+
+
+async def _drain(steps: AsyncIterator[Revision]) -> None:
+    async for _ in steps:
+        pass
 
 
 def _downward_fields_differ(before: Pod | None, now: Pod | None) -> bool:

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from kubeedge.api.names import Object
 from kubeedge.api.registry_auth import credentials
-from kubeedge.appengine.runtime.base import ImageService, StartError
+from kubeedge.appengine.runtime.base import StartError
+from kubeedge.appengine.runtime.image_service import ImageService
 from kubeedge.errors import Invalid
 
 #: seconds that imagePullPolicy Always may take while the image is here already; then what is here will do, for at the edge the

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kubeedge.api.pod import Container, Resources
+from kubeedge.api.pod import Container, ResourceRequirements
 from kubeedge.appengine.reports import Reports
 from kubeedge.appengine.runtime.base import NotRunning, Runtime, StartError
 from kubeedge.appengine.worker import Worker
@@ -39,7 +39,7 @@ async def perform(
     await reports.event(worker, "Normal", "ResizeCompleted", f"Resized container {container.name}", container.name)
 
 
-def infeasible(wanted: Resources, has: Mapping[str, int]) -> str:
+def infeasible(wanted: ResourceRequirements, has: Mapping[str, int]) -> str:
     """Why a machine that has so much (node.allocatable()) can never do it, in the kubelet's words; "": it could. Pure."""
     requests = {"memory": wanted.memory_request or wanted.memory_limit or 0, "cpu": wanted.cpu_request}
     for name, asked in requests.items():

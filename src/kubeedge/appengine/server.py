@@ -1,6 +1,6 @@
 """The kubelet's API of this node. Served on KubeBus L4 port 10250, to the cloud alone, and to the node's own API.
 
-Lives elsewhere: exec, attach and port-forward (sessions.py).
+Lives elsewhere: exec, attach and port-forward (streaming_sessions.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kubeedge.kit.http1 import Request, Response, Upgrade, json_response, serve_
 from kubeedge.kit.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
-    from kubeedge.appengine.sessions import Sessions
+    from kubeedge.appengine.streaming_sessions import StreamingSessions
 
 
 _STREAMS = {"All": b"", "Stdout": b"stdout", "Stderr": b"stderr"}
@@ -29,7 +29,7 @@ class KubeletServer:
 
     def __init__(self, engine: AppEngine) -> None:
         self._engine = engine
-        self._sessions: Sessions | None = None  # of exec, attach and port-forward; made for the first one
+        self._sessions: StreamingSessions | None = None  # of exec, attach and port-forward; made for the first one
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """HTTP/1.1 on one L4 connection, for as many requests as come."""
@@ -58,9 +58,9 @@ class KubeletServer:
         self, request: Request, verb: str, namespace: str, pod: str, rest: list[str]
     ) -> Response | Upgrade:
         """`rest`: a uid, which may be left out, and a container, which port-forward has not."""
-        from kubeedge.appengine import sessions  # an agent that nobody asks does without
+        from kubeedge.appengine import streaming_sessions  # an agent that nobody asks does without
 
-        serving = self._sessions = self._sessions or sessions.Sessions(self._engine)
+        serving = self._sessions = self._sessions or streaming_sessions.StreamingSessions(self._engine)
         try:
             match verb, rest:
                 case "exec", [*_, container]:
@@ -70,7 +70,7 @@ class KubeletServer:
                 case "portForward", [] | [_]:
                     return await serving.forward(request, namespace, pod)
         except KubeEdgeError as exc:
-            return sessions.answer_to(exc)
+            return streaming_sessions.answer_to(exc)
         return text_response(404, f"no {request.method} {request.path} on this node\n")
 
     def _logs(self, request: Request, namespace: str, pod: str, container: str) -> Response:

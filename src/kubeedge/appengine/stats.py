@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.api import meta
-from kubeedge.appengine.runtime.base import PodStats, Usage
+from kubeedge.appengine.runtime.base import PodStats, ResourceUsage
 
 #: metrics-server takes two looks at these counters, and the quotient
 _RESOURCE = (
@@ -37,7 +37,7 @@ class NodeUse:
     """Of the machine, and of the pods on it."""
 
     node: str  # its name
-    usage: Usage
+    usage: ResourceUsage
     pods: Sequence[PodStats]
     at: float  # seconds since the epoch
 
@@ -90,7 +90,7 @@ def _pod(pod: PodStats, at: str) -> dict[str, Any]:
     }
 
 
-def _stats(usage: Usage, at: str) -> dict[str, Any]:
+def _stats(usage: ResourceUsage, at: str) -> dict[str, Any]:
     return {
         "cpu": {"time": at, "usageCoreNanoSeconds": usage.cpu_ns},
         "memory": {
@@ -125,7 +125,7 @@ def _resource_lines(use: NodeUse) -> list[Line]:
     return lines
 
 
-def _seconds(usage: Usage) -> float:
+def _seconds(usage: ResourceUsage) -> float:
     return usage.cpu_ns / 1e9
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from kubeedge.api.names import tenant_id
 from kubeedge.cli.errors import CommandError, UsageError
-from kubeedge.cli.main import CLOUD_SOCKET, EDGE_SOCKET
+from kubeedge.cli.parser import CLOUD_SOCKET, EDGE_SOCKET
 from kubeedge.errors import Invalid
 
 _TIMEOUT = 30.0  # seconds

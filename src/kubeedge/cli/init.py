@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kubeedge.cli import cluster, service
 from kubeedge.cli.errors import CommandError, UsageError
-from kubeedge.cli.main import CLOUD_SOCKET, DEFAULT_CLOUD_CONFIG
+from kubeedge.cli.parser import CLOUD_SOCKET, DEFAULT_CLOUD_CONFIG
 from kubeedge.config import cloud, forms
 from kubeedge.pki.files import write_secret
 

@@ -21,7 +21,7 @@ from kubeedge.api.names import node_name
 from kubeedge.cli import preflight, service
 from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.cli.show import as_json
-from kubeedge.config import edge, forms
+from kubeedge.config import edge, forms, node_credentials
 from kubeedge.errors import Invalid, Unavailable
 from kubeedge.kit import private
 from kubeedge.kubebus.l3 import netsetup
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     except Invalid as exc:
         raise UsageError(str(exc)) from exc
     paths = edge.at_root(root)
-    _refuse_over_another(edge.credentials_path(paths), name, options.force)
+    _refuse_over_another(node_credentials.credentials_path(paths), name, options.force)
     for warning in preflight.check(paths.state):
         print(f"warning: {warning}", file=sys.stderr)
     answer, ca_pem = _ask(Client(host, port), token, name, paths.pki, options.wait)
@@ -113,7 +113,7 @@ def _refuse_over_another(path: Path, name: str, force: bool) -> None:
             "run `kubeedge reset` first, or `kubeedge join --force` to get new credentials for the same node",
         )
     try:
-        old = edge.load_credentials(path).node
+        old = node_credentials.load_credentials(path).node
     except Invalid:
         return  # damaged: --force is what helps
     if old != name:
@@ -135,7 +135,7 @@ def _ask(client: Client, token: tokens.Token, name: str, pki: Path, wait: float 
             ca_pem = client.fetch_ca(token)
             request = csr.request_pem(_joining_key(pki), name)
             answer = client.join(token, name, request, ca_pem)
-            edge.credentials(_credentials(answer))
+            node_credentials.credentials(_credentials(answer))
             return answer, ca_pem
         except Unavailable as exc:
             pause = exc.retry_after or _RETRY
@@ -172,7 +172,7 @@ def _credentials(answer: dict[str, Any]) -> dict[str, Any]:
 
 def _write(paths: edge.Paths, ca_pem: bytes, answer: dict[str, Any]) -> None:
     """The pair as a renewal writes it, so that trust.mend_pair finishes what a power cut interrupted; node.json last."""
-    credentials_file = edge.credentials_path(paths)
+    credentials_file = node_credentials.credentials_path(paths)
     certificate = answer.get("certificate")
     if not isinstance(certificate, str):
         raise CommandError("the cloud's answer has no certificate")
@@ -192,7 +192,7 @@ def _write(paths: edge.Paths, ca_pem: bytes, answer: dict[str, Any]) -> None:
 
 def _report(options: argparse.Namespace, answer: dict[str, Any], paths: edge.Paths) -> None:
     if options.output == "json":
-        print(as_json({**_credentials(answer), "credentials": str(edge.credentials_path(paths))}))
+        print(as_json({**_credentials(answer), "credentials": str(node_credentials.credentials_path(paths))}))
     else:
         address = answer["address"].split("/")[0]
         print(f"node {answer['node']} of tenant {answer['tenant']} joined; overlay address {address}")

@@ -18,7 +18,7 @@ from kubeedge.cli import cluster, service
 from kubeedge.cli.control import call
 from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.cli.join import STATE_MARK
-from kubeedge.config import edge
+from kubeedge.config import edge, node_credentials
 from kubeedge.errors import Invalid
 from kubeedge.kit import forwarding, trees
 
@@ -105,10 +105,11 @@ def _sweep_pods(config: edge.EdgeConfig) -> list[str]:
 
     from kubeedge.appengine.images.service import EmbeddedImages
     from kubeedge.appengine.images.store import ImageStore
-    from kubeedge.appengine.runtime.embedded import EmbeddedRuntime, EmbeddedSettings
+    from kubeedge.appengine.runtime.embedded import EmbeddedRuntime
+    from kubeedge.appengine.runtime.settings import EmbeddedSettings
 
     try:
-        credentials = edge.load_credentials(edge.credentials_path(config.paths))
+        credentials = node_credentials.load_credentials(node_credentials.credentials_path(config.paths))
         node, pod_cidr = credentials.node, credentials.pod_cidr
     except Invalid:
         node, pod_cidr = "unknown", "10.244.0.0/16"
@@ -202,7 +203,7 @@ def _remove(config: edge.EdgeConfig) -> list[str]:
     _unmount_below(paths.run / "ns")
     # credentials first: a reset that is interrupted leaves no node that comes back
     files = [
-        edge.credentials_path(paths),
+        node_credentials.credentials_path(paths),
         *(paths.pki / name for name in _PKI_FILES),
         paths.pki.parent / "kubeedge.yaml",
         paths.pki.parent / "kubeconfig",  # of the node's own API

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kubeedge.cli.errors import CommandError, UsageError
-from kubeedge.cli.main import DEFAULT_CLOUD_CONFIG
+from kubeedge.cli import cloud_side
+from kubeedge.cli.errors import UsageError
+from kubeedge.cli.parser import DEFAULT_CLOUD_CONFIG
 
 if TYPE_CHECKING:
     from kubeedge.config.cloud import CloudConfig
@@ -33,15 +33,7 @@ def _cloud(options: argparse.Namespace) -> int:
         config = _with_relay(config, options.relay_address)
     if options.kubelet_address:
         config = _with_kubelets(config, options.kubelet_address)
-    try:
-        # by name: the edge distribution does not know the cloud's
-        cloudcore = importlib.import_module("kubeedge_cloud.cloudcore")
-    except ModuleNotFoundError as exc:
-        if exc.name != "kubeedge_cloud":
-            raise
-        raise CommandError("the cloud side is not installed", "pip install kubeedge-cloud") from exc
-    status: int = cloudcore.main(config, new_authority=options.new_authority)
-    return status
+    return cloud_side.load().serve(config, new_authority=options.new_authority)
 
 
 def _with_relay(config: CloudConfig, address: str) -> CloudConfig:
@@ -70,7 +62,7 @@ def _with_kubelets(config: CloudConfig, address: str) -> CloudConfig:
 
 
 def _edge(options: argparse.Namespace) -> int:
-    from kubeedge.config import edge
+    from kubeedge.config import edge, node_credentials
 
     root = Path(options.root_dir).absolute()
     defaults = edge.EdgeConfig(paths=edge.at_root(root))
@@ -79,7 +71,7 @@ def _edge(options: argparse.Namespace) -> int:
         return 0
     path = Path(options.config).absolute() if options.config else defaults.paths.pki.parent / "kubeedge.yaml"
     config = edge.load(path) if options.config or path.exists() else defaults
-    credentials = edge.load_credentials(edge.credentials_path(config.paths))
+    credentials = node_credentials.load_credentials(node_credentials.credentials_path(config.paths))
     # what only reading needed is not kept for the life of the agent
     for name in [n for n in sys.modules if n == "yaml" or n.startswith(("yaml.", "argparse", "gettext"))]:
         del sys.modules[name]

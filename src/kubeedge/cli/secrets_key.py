@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubeedge.cli.errors import CommandError
-from kubeedge.cli.main import DEFAULT_CLOUD_CONFIG
+from kubeedge.cli.parser import DEFAULT_CLOUD_CONFIG
 from kubeedge.cli.show import as_json, tree
 from kubeedge.config import cloud, edge
 from kubeedge.errors import Invalid, NotFound

@@ -59,7 +59,7 @@ WantedBy=multi-user.target
 
 
 def has_systemd() -> bool:
-    """As sd_booted(3) asks."""
+    """Whether systemd runs this machine, by the same test as sd_booted(3)."""
     return Path("/run/systemd/system").is_dir()
 
 

@@ -177,7 +177,7 @@ class PublicTls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishingConfig:
-    """See docs/guide/publishing.md."""
+    """`publishing`: web services of edge nodes on a public address (docs/guide/publishing.md)."""
 
     tls: bool | PublicTls = setting(
         False,

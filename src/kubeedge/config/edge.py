@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from kubeedge.config import forms
-from kubeedge.config.load import build, dump, load_file, renamed, required, section, setting
-from kubeedge.errors import Invalid
+from kubeedge.config.load import dump, load_file, renamed, required, section, setting
 
 API_VERSION = "edge.kubeedge.io/v1alpha1"
 KIND = "EdgeCore"
-
-MAX_CREDENTIALS = 64 * 1024  # bytes of node.json; it has half a kilobyte
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +107,7 @@ class HubConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryConfig:
-    """One of `modules.appengine.images.registries`."""
+    """One entry of `modules.appengine.images.registries`: how one image registry is reached."""
 
     registry: str = required(
         "HOST or HOST:PORT, as image names have it; docker.io for names without one", form=forms.registry
@@ -356,31 +351,6 @@ class EdgeConfig:
     logging: Logging = section(Logging())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeCredentials:
-    """node.json next to kubeedge.yaml: what the cloud answered at join. The node needs it to boot without the cloud."""
-
-    tenant: str = required("the tenant that owns this node", form=forms.label)
-    node: str = required("name of this node", form=forms.label)
-    number: int = required("number of this node within its tenant; 0 is the cloud", low=1, high=65535)
-    address: str = required(
-        'address of this node on the overlay, for example "100.64.0.1/16"', form=forms.interface_address
-    )
-    pod_cidr: str = required("addresses of the pods of this node", form=forms.network)
-    hub: tuple[str, ...] = required('"host:port" of the cloud processes, for the channel', form=forms.endpoint)
-    relays: tuple[str, ...] = required(
-        '"host:port" of the relays, for the links; empty if the cloud has no relay', form=forms.endpoint
-    )
-    bootstrap: tuple[str, ...] = required('"host:port" where certificates are renewed', form=forms.endpoint)
-    pod_network: str = setting("10.244.0.0/16", "addresses of the pods of all nodes", form=forms.network)
-
-    @property
-    def last_node(self) -> int:
-        """Nodes have the numbers from 1 to this one; 0 and those behind it are processes of the cloud."""
-        bits = ip_network(self.pod_cidr).prefixlen - ip_network(self.pod_network).prefixlen
-        return (1 << max(0, bits)) - 1
-
-
 def at_root(root: Path) -> Paths:
     """The default paths below another root directory: several agents on one machine."""
     root = root.absolute()
@@ -398,28 +368,3 @@ def load(path: Path) -> EdgeConfig:
 def default_yaml(config: EdgeConfig | None = None) -> str:
     """A file with every key, its value and what it is for."""
     return dump(config or EdgeConfig(), api_version=API_VERSION, kind=KIND)
-
-
-def credentials_path(paths: Paths) -> Path:
-    """Where join writes node.json."""
-    return paths.pki.parent / "node.json"
-
-
-def credentials(values: dict[str, Any]) -> NodeCredentials:
-    """Raises Invalid with the name of what is missing or wrong."""
-    return build(NodeCredentials, values)
-
-
-def load_credentials(path: Path) -> NodeCredentials:
-    """Raises Invalid: this node has not joined, or the file is damaged."""
-    again = "run `kubeedge join --force` with a new token"
-    try:
-        with path.open("rb") as file:
-            values = json.loads(file.read(MAX_CREDENTIALS))
-        if not isinstance(values, dict):
-            raise ValueError("it holds no mapping")
-        return credentials(values)
-    except FileNotFoundError as exc:
-        raise Invalid(f"{path} does not exist: this node has not joined; run `kubeedge join` first") from exc
-    except (OSError, ValueError, RecursionError, Invalid) as exc:
-        raise Invalid(f"{path} is damaged: {exc}; {again}") from exc

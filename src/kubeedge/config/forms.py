@@ -48,7 +48,7 @@ def optional_credential(text: str) -> None:
 
 
 def address(text: str) -> None:
-    """An IP address."""
+    """The form of an IPv4 or IPv6 address. Raises ValueError."""
     try:
         ipaddress.ip_address(text)
     except ValueError as exc:
@@ -95,7 +95,7 @@ def host_or_none(text: str) -> None:
 
 
 def optional_endpoint(text: str) -> None:
-    """HOST:PORT, or ""."""
+    """The form HOST:PORT, or "". Raises ValueError."""
     if text:
         endpoint(text)
 

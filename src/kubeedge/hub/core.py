@@ -61,7 +61,7 @@ class MessageKind(enum.IntEnum):
     BYE = 4
 
 
-class SessionState(enum.Enum):
+class ChannelState(enum.Enum):
     """The life of a session, in order."""
 
     OPENING = "opening"  # our HELLO is sent, theirs is awaited
@@ -91,11 +91,11 @@ class Detached:
     reason: str
 
 
-SessionEvent: TypeAlias = Attached | Received | Detached
+ChannelEvent: TypeAlias = Attached | Received | Detached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionSettings:
+class ChannelSettings:
     """Times of one end, in seconds."""
 
     keepalive: float = 20.0  # seconds of silence before we ask; a home router forgets a TCP flow after minutes
@@ -108,12 +108,12 @@ class SessionSettings:
 
 
 @dataclass(slots=True)
-class Session:
+class ChannelSession:
     """Both ends are the same. Driver: after each call send messages_to_send(); call handle_timer at next_timer()."""
 
     hello: dict[str, Any]
-    settings: SessionSettings = field(default_factory=SessionSettings)
-    state: SessionState = SessionState.OPENING
+    settings: ChannelSettings = field(default_factory=ChannelSettings)
+    state: ChannelState = ChannelState.OPENING
     rtt: float | None = None  # seconds; of the last ping
     _outbound: list[bytes] = field(default_factory=list)
     _heard_at: float = 0.0
@@ -136,19 +136,19 @@ class Session:
         """Raises ChannelDetached unless attached, Misuse for a kind or size that no peer would accept."""
         if kind not in STREAMS or len(payload) >= MAX_MESSAGE:
             raise Misuse(f"message of kind {kind} with {len(payload)} bytes")
-        if self.state is not SessionState.ATTACHED:
+        if self.state is not ChannelState.ATTACHED:
             raise ChannelDetached(f"the channel is {self.state.value}")
         self._emit(kind, payload)
 
     def close(self, reason: str) -> None:
         """Say goodbye; nothing is received after it."""
-        if self.state is not SessionState.DETACHED:
+        if self.state is not ChannelState.DETACHED:
             self._emit(MessageKind.BYE, reason.encode()[:200])
-            self.state = SessionState.DETACHED
+            self.state = ChannelState.DETACHED
 
     def probe(self, now: float) -> None:
         """The network may have changed: is the peer still there?"""
-        if self.state is SessionState.ATTACHED and self._probe_until is None:
+        if self.state is ChannelState.ATTACHED and self._probe_until is None:
             self._probe_until = now + self.settings.probe_deadline
             self._ask(now)
 
@@ -156,19 +156,19 @@ class Session:
         """Bytes arrived, or many of ours were acknowledged, at that time: the peer is alive, although a ping is unanswered."""
         self._heard_at = max(self._heard_at, at)
 
-    def receive(self, message: bytes, now: float) -> list[SessionEvent]:
+    def receive(self, message: bytes, now: float) -> list[ChannelEvent]:
         """Raises PeerError when the peer breaks a rule; the session is then detached."""
-        if self.state is SessionState.DETACHED:
+        if self.state is ChannelState.DETACHED:
             return []
         self._heard_at = now
         self._probe_until = None
         if len(self._outbound) > MAX_WAITING:
-            self.state = SessionState.DETACHED
+            self.state = ChannelState.DETACHED
             raise PeerError("pings come faster than their answers are taken", close_code=1008)
         try:
             return self._on_message(message, now)
         except PeerError:
-            self.state = SessionState.DETACHED
+            self.state = ChannelState.DETACHED
             raise
 
     @property
@@ -184,21 +184,21 @@ class Session:
     def next_timer(self) -> float | None:
         """When handle_timer() is due, on the clock of `now`; None: never."""
         match self.state:
-            case SessionState.DETACHED:
+            case ChannelState.DETACHED:
                 return None
-            case SessionState.OPENING:
+            case ChannelState.OPENING:
                 return self._hello_until
         times = [self._asks_at() if self._asked_at is None else self._gives_up_at()]
         if self._probe_until is not None:
             times.append(self._probe_until)
         return min(times)
 
-    def handle_timer(self, now: float) -> list[SessionEvent]:
+    def handle_timer(self, now: float) -> list[ChannelEvent]:
         """Time has passed: keepalive, timeouts. Events as receive()."""
         match self.state:
-            case SessionState.DETACHED:
+            case ChannelState.DETACHED:
                 return []
-            case SessionState.OPENING:
+            case ChannelState.OPENING:
                 if now >= self._hello_until:
                     return [self._detach(f"no hello within {self.settings.hello_deadline:g} s")]
                 return []
@@ -217,27 +217,27 @@ class Session:
         """A question that was late has its time, too."""
         return max(self._asks_at(), self._asked_at or 0.0) + self.settings.timeout
 
-    def _on_message(self, message: bytes, now: float) -> list[SessionEvent]:
+    def _on_message(self, message: bytes, now: float) -> list[ChannelEvent]:
         if not message or len(message) > MAX_MESSAGE:
             raise PeerError(f"message of {len(message)} bytes", close_code=1009)
         kind, payload = message[0], message[1:]
         match kind:
-            case MessageKind.HELLO if self.state is SessionState.OPENING:
+            case MessageKind.HELLO if self.state is ChannelState.OPENING:
                 hello = _parse_hello(payload)
                 if self.settings.follows:
                     self._keepalive = _keepalive(hello, self.settings.keepalive) + FOLLOW_AFTER
-                self.state = SessionState.ATTACHED
+                self.state = ChannelState.ATTACHED
                 return [Attached(hello)]
             case MessageKind.BYE:
                 return [self._detach(f"peer says: {payload[:200].decode(errors='replace')}")]
-            case MessageKind.PING if self.state is SessionState.ATTACHED and len(payload) <= 64:
+            case MessageKind.PING if self.state is ChannelState.ATTACHED and len(payload) <= 64:
                 self._emit(MessageKind.PONG, payload)
                 return []
-            case MessageKind.PONG if self.state is SessionState.ATTACHED and len(payload) <= 64:
+            case MessageKind.PONG if self.state is ChannelState.ATTACHED and len(payload) <= 64:
                 if self._asked_at is not None:
                     self.rtt, self._asked_at = now - self._asked_at, None
                 return []
-        if kind in STREAMS and self.state is SessionState.ATTACHED:
+        if kind in STREAMS and self.state is ChannelState.ATTACHED:
             self._asked_at = None  # anything heard answers the question
             return [Received(kind, payload)]
         raise PeerError(f"message kind {kind} with {len(payload)} bytes while {self.state.value}")
@@ -250,7 +250,7 @@ class Session:
         self._outbound.append(bytes((kind,)) + payload)
 
     def _detach(self, reason: str) -> Detached:
-        self.state = SessionState.DETACHED
+        self.state = ChannelState.DETACHED
         return Detached(reason)
 
 

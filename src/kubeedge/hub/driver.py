@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from kubeedge.errors import ChannelDetached, KubeEdgeError, PeerError, outward
-from kubeedge.hub.core import Attached, Detached, Received, Session, SessionState, shared_features
+from kubeedge.hub.core import Attached, ChannelSession, ChannelState, Detached, Received, shared_features
 from kubeedge.hub.queued_bytes import QueuedBytes
 from kubeedge.kit import tcp
 from kubeedge.kit.signal import Signal
@@ -35,7 +35,7 @@ class Transport(Protocol):
         ...
 
 
-class WebSocket(Protocol):
+class ChannelSocket(Protocol):
     """stream.Stream, or one of a simulated network. Errors are OSErrors; PeerError for what the other end may not do."""
 
     @property
@@ -102,8 +102,8 @@ class Channel:
 
     def __init__(
         self,
-        socket: WebSocket,
-        session: Session,
+        socket: ChannelSocket,
+        session: ChannelSession,
         clock: Callable[[], float],
         queued: QueuedBytes[Channel] | None = None,
     ) -> None:
@@ -294,7 +294,7 @@ class Channel:
                 self.counters.bytes_out += len(message)
 
     async def _say_goodbye(self, reason: str, code: int) -> None:
-        if self._session.state is not SessionState.DETACHED:
+        if self._session.state is not ChannelState.DETACHED:
             self._session.close(reason)
         with contextlib.suppress(ChannelDetached, TimeoutError, OSError):
             async with asyncio.timeout(_GOODBYE):

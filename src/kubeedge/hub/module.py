@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import socket
 import ssl
@@ -17,15 +18,14 @@ from dataclasses import dataclass, field
 from kubeedge import __version__
 from kubeedge.config import forms
 from kubeedge.errors import PeerError, suspect_clock
-from kubeedge.hub.core import REPLACED, Session, SessionSettings
-from kubeedge.hub.driver import Channel, ChannelCounters, WebSocket
+from kubeedge.hub.core import REPLACED, ChannelSession, ChannelSettings
+from kubeedge.hub.driver import Channel, ChannelCounters, ChannelSocket
 from kubeedge.hub.stream import Rejected, Stream
-from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.backoff import Backoff, OutageBackoff
 from kubeedge.kit.tcp import connect
 
 log = logging.getLogger("kubeedge.edgehub")
 
-_HOPELESS_FOR = 60.0  # seconds without success before the longest back-off is allowed to grow further
 _STABLE_AFTER = (
     5.0  # seconds attached; a channel that fails sooner, again and again, must not cost a handshake each moment
 )
@@ -36,17 +36,22 @@ class EdgeHubSettings:
     """Where the cloud is, and how patiently it is tried."""
 
     endpoints: Sequence[str]  # "host:port" of the cloud processes, tried in turn
-    session: SessionSettings = field(default_factory=SessionSettings)
+    session: ChannelSettings = field(default_factory=ChannelSettings)
     connect_timeout: float = 3.0  # seconds for TCP; bad networks need more than one round trip a second
     handshake_timeout: float = (
         10.0  # seconds for TLS and the upgrade: a cloud that has just started has all its nodes connecting at once
     )
     backoff_first: float = 0.25  # seconds between two attempts, doubling
-    backoff_last: float = 1.5  # while the outage is young: Ready again soon after the link is back
-    backoff_hopeless: float = 5.0  # after a minute of failures: each attempt costs a SYN
+    backoff_last: float = 1.5  # in the first minute of an outage: Ready again soon after the link is back
+    backoff_hopeless: float = 5.0  # after that: each attempt costs a SYN
     backoff_crowd: float = (
         4.0  # when the cloud is overloaded: nodes that reconnect at the same time must be spread at random
     )
+
+    @property
+    def backoff(self) -> OutageBackoff:
+        """Between attempts to attach."""
+        return OutageBackoff(self.backoff_first, self.backoff_last, self.backoff_hopeless)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ class EdgeHub:
                 if not warned:
                     log.warning("another agent has the identity of this node; the two take turns")
                 warned = True
-                attempt, last_attached = attempt + 1, -_HOPELESS_FOR
+                attempt, last_attached = attempt + 1, -math.inf
             elif attached_for >= _STABLE_AFTER:
                 first, attempt = first + attempt, 0  # stay with the process that had time for us
                 last_attached, warned = loop.time(), False
@@ -154,7 +159,7 @@ class EdgeHub:
             return 0.0
         self._turned_away = 0
         hello = {"agent": __version__, "keepalive": self._settings.session.keepalive}
-        channel = Channel(websocket, Session(hello, self._settings.session), loop.time)
+        channel = Channel(websocket, ChannelSession(hello, self._settings.session), loop.time)
         try:
             reason = await channel.run(use)
             self._last_error = reason
@@ -168,7 +173,7 @@ class EdgeHub:
     async def _dial(self, endpoint: str) -> socket.socket:
         return await connect(*forms.endpoint(endpoint))
 
-    async def _connect(self, endpoint: str, tcp: socket.socket) -> WebSocket:
+    async def _connect(self, endpoint: str, tcp: socket.socket) -> ChannelSocket:
         """TLS and the upgrade; closes the socket when they fail."""
         try:
             context = self._tls()
@@ -192,8 +197,7 @@ class EdgeHub:
 
     async def _pause(self, attempt: int, failing_for: float) -> None:
         s = self._settings
-        last = s.backoff_last if failing_for < _HOPELESS_FOR else s.backoff_hopeless
-        delay = Backoff(s.backoff_first, last, jitter=0.5).delay(attempt + 1, self._rng.random())
+        delay = s.backoff.delay(attempt + 1, failing_for, self._rng.random())
         if self._turned_away:
             crowd = Backoff(2.0, s.backoff_crowd, jitter=1.0)
             delay = max(delay, crowd.delay(self._turned_away, self._rng.random()))

@@ -1,16 +1,12 @@
 """One WebSocket (RFC 6455) over one TLS connection, on the event loop. The protocol is the sans-I/O one of the `websockets` library.
 
-A cloud process has thousands of these, nearly all of them idle. So TLS reads and writes the socket itself (a non-blocking
-ssl.SSLSocket and the loop's add_reader): no protocol and transport objects of asyncio, no buffers in memory between OpenSSL and the
-kernel, no task. OpenSSL gives its own buffers back when they are empty (SSL_MODE_RELEASE_BUFFERS, which Python sets).
-
     Stream(...) ── await handshake() ──> client: await upgrade()    ──> send(), recv()
                                          server: await asked(), then accept() or refuse()
 
 The first error ends a stream, and is raised in all that wait for it; the deadlines are the caller's. abort() at the end is the
 caller's duty, too.
 
-Lives elsewhere: deadlines and identity (module.py, kubeedge_cloud.cloudhub), when to send what (driver.py).
+Lives elsewhere: TLS and bytes (tls_socket.py), deadlines and identity (module.py, kubeedge_cloud.cloudhub), when to send what (driver.py).
 """
 
 from __future__ import annotations
@@ -32,18 +28,16 @@ from websockets.uri import parse_uri
 
 from kubeedge.errors import PeerError, Unavailable
 from kubeedge.hub.core import MAX_MESSAGE
+from kubeedge.hub.tls_socket import RECORD, WRITE_LIMIT, TlsSocket
 
-_RECORD = 16 * 1024  # bytes of a TLS record at most (RFC 8446 section 5.1): what one read can give
 _READS = 16  # records that are read at once while there are more: others have their turn
 _QUEUED = 16  # messages that wait for recv() before nothing more is read
-_WRITE_LIMIT = 64 * 1024  # bytes that may wait for the socket before send() waits
 _CONTROL_LIMIT = (
-    _WRITE_LIMIT + MAX_MESSAGE + 64 * 1024
+    WRITE_LIMIT + MAX_MESSAGE + 64 * 1024
 )  # bytes that may wait when answers to pings are added to what send() left
 _MAX_HEAD = 8 * 1024  # bytes of a request or an answer before it is refused; a head of ours has some 250
 _MAX_REFUSAL = 1024  # bytes of its text that are kept
 _MAX_REASON = 123  # bytes of a close frame's reason (section 5.5)
-_TLS, _UPGRADE, _OPEN = range(3)
 _CLOSE_WAIT = 1.0  # seconds for the other end's close frame
 
 _library_log = logging.getLogger("kubeedge.hub.websocket")
@@ -59,63 +53,20 @@ class Rejected(Unavailable):
         self.text = text
 
 
-class Stream:
-    """`server_hostname`: we are the client, and this is whose certificate we want; None: we are the server.
+class Stream(TlsSocket):
+    """A WebSocket over TLS, at either end. Constructed as a TlsSocket."""
 
-    It takes the connected TCP socket, also when it raises OSError.
-    """
+    __slots__ = ("_greeted", "_is_open", "_message", "_messages", "_paused", "_websocket")
 
-    __slots__ = (
-        "_error", "_greeted", "_hostname", "_loop", "_message", "_messages", "_out", "_paused", "_phase", "_reader", "_room",
-        "_socket", "_websocket", "_writing",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        tcp: socket.socket,
-        context: ssl.SSLContext,
-        *,
-        server_hostname: str | None = None,
-    ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._hostname = server_hostname
-        self._reader: asyncio.Future[None] | None = None  # who waits for what comes in
-        self._room: asyncio.Future[None] | None = None  # who waits until less waits to be written
-        self._error: BaseException | None = None
+    def __init__(self, tcp: socket.socket, context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
         self._messages: list[bytes] = []
         self._message: bytearray | None = None  # one that comes in pieces
         self._websocket: ClientProtocol | ServerProtocol | None = None  # after TLS
-        self._out: bytearray | None = None  # what the socket had no room for
-        self._phase = _TLS
-        self._paused = self._writing = False
+        self._is_open = self._paused = False
         self._greeted = 0  # bytes of the upgrade that came in
-        tcp.setblocking(False)
-        with contextlib.suppress(OSError):  # small messages, each of which the peer waits for
-            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            self._socket = context.wrap_socket(
-                tcp,
-                server_side=server_hostname is None,
-                server_hostname=server_hostname,
-                do_handshake_on_connect=False,
-            )
-        except BaseException:
-            tcp.close()
-            raise
+        super().__init__(tcp, context, server_hostname=server_hostname)
 
     # -- the beginning -------------------------------------------------------------------------------------------------
-
-    async def handshake(self) -> None:
-        """TLS. Raises OSError (ssl.SSLError is one)."""
-        self._loop.add_reader(self._socket.fileno(), self._readable)
-        if self._hostname is not None:
-            self._readable()
-        while self._phase == _TLS:
-            await self._input()
-
-    def peer_certificate(self) -> Any:
-        """As ssl.SSLSocket.getpeercert."""
-        return self._socket.getpeercert()
 
     async def upgrade(self, host: str, path: str) -> None:
         """Client. Raises Rejected, PeerError or OSError."""
@@ -175,7 +126,7 @@ class Stream:
         return websocket.events.pop(0) if websocket.events else None
 
     def _open(self) -> None:
-        self._phase = _OPEN
+        self._is_open = True
         try:
             self._said()
         except PeerError as exc:
@@ -201,12 +152,7 @@ class Stream:
             raise ConnectionResetError(str(self._error or "the connection is closing"))
         websocket.send_binary(message)
         self._flush()
-        while self._out is not None and len(self._out) > _WRITE_LIMIT and not self._error:
-            self._room = self._loop.create_future()
-            try:
-                await self._room
-            finally:
-                self._room = None
+        await self._until_room()
 
     async def recv(self) -> bytes:
         """The next message. Raises PeerError when the other end broke the rules, OSError when it is gone."""
@@ -222,7 +168,7 @@ class Stream:
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Sends a close frame, and waits a moment for that of the other end."""
         websocket = self._websocket
-        if self._error or self._phase != _OPEN or websocket is None:
+        if self._error or not self._is_open or websocket is None:
             return self.abort()
         if websocket.state is State.OPEN:
             websocket.send_close(code, _fitting(reason))
@@ -241,58 +187,33 @@ class Stream:
             self._websocket.parser.close()  # a generator, whose frame leads back to its protocol, as those of its errors do
             self._websocket.parser_exc = self._websocket.handshake_exc = None
 
-    # -- bytes ---------------------------------------------------------------------------------------------------------
+    # -- what comes in -------------------------------------------------------------------------------------------------
 
-    async def _input(self) -> None:
-        """Until something has come in. Raises the error that ended the stream."""
-        if self._error:
-            raise self._error
-        self._reader = self._loop.create_future()
-        try:
-            await self._reader
-        finally:
-            self._reader = None
-        if self._error and not self._messages:
-            raise self._error
+    def _secured(self, is_server: bool) -> None:
+        if is_server:
+            self._websocket = ServerProtocol(max_size=MAX_MESSAGE, logger=_library_log)
 
-    def _readable(self) -> None:
-        try:
-            if self._phase == _OPEN:
-                self._converse()
-            elif self._phase == _UPGRADE:
-                self._greet()
-            else:
-                self._shake()
-        except (ssl.SSLWantReadError, BlockingIOError, InterruptedError):
-            if self._phase == _TLS:
-                self._want_write(False)  # a socket that can be written to would call us for ever
-        except ssl.SSLWantWriteError:
-            self._want_write(True)
-        except (OSError, ValueError) as exc:  # ValueError: of a socket that was closed meanwhile
-            self._end(exc if isinstance(exc, OSError) else ConnectionResetError(str(exc)))
-        except PeerError as exc:
-            self._broken(exc)
+    def _take_in(self) -> None:
+        if self._is_open:
+            self._converse()
+        else:
+            self._greet()
+
+    def _has_input(self) -> bool:
+        return bool(self._messages)
 
     def _broken(self, exc: PeerError) -> None:
         """The other end hears which rule it broke."""
-        if self._phase == _OPEN and self._websocket is not None:
+        if self._is_open and self._websocket is not None:
             self._websocket.fail(exc.close_code, _fitting(str(exc)))  # nothing, when the library has sent it itself
             self._flush()
         self._end(exc)
-
-    def _shake(self) -> None:
-        self._socket.do_handshake()
-        if self._hostname is None:
-            self._websocket = ServerProtocol(max_size=MAX_MESSAGE, logger=_library_log)
-        self._phase = _UPGRADE
-        self._want_write(False)
-        self._wake()
 
     def _greet(self) -> None:
         """The heads of the upgrade; what follows a request waits in the library until it is answered."""
         data = self._read()
         self._greeted += len(data)
-        if self._greeted > _MAX_HEAD + _RECORD or self._websocket is None:
+        if self._greeted > _MAX_HEAD + RECORD or self._websocket is None:
             raise PeerError(f"a head of more than {_MAX_HEAD} bytes", close_code=1009)
         self._websocket.receive_data(data)
         self._wake()
@@ -301,14 +222,8 @@ class Stream:
         for _ in range(_READS):
             data = self._read()
             self._receive(data)
-            if len(data) < _RECORD or self._paused or self._error:
+            if len(data) < RECORD or self._paused or self._error:
                 return
-
-    def _read(self) -> bytes:
-        data = self._socket.recv(_RECORD)
-        if not data:
-            raise ConnectionResetError("the connection was closed")
-        return data
 
     def _receive(self, data: bytes) -> None:
         assert self._websocket is not None
@@ -355,67 +270,6 @@ class Stream:
         for data in self._websocket.data_to_send():
             if data:  # b"" means the end, which is abort()'s
                 self._write(data)
-
-    def _write(self, data: bytes) -> None:
-        """Now, as far as the socket takes it; the rest when it can be written to."""
-        if self._error:
-            return
-        if self._out is not None:
-            self._out += data
-            return
-        sent = 0
-        try:
-            while sent < len(data):  # a record at a time
-                sent += self._socket.send(data if not sent else memoryview(data)[sent:])
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError, InterruptedError):
-            self._out = bytearray(memoryview(data)[sent:])
-            self._want_write(True)
-        except (OSError, ValueError) as exc:
-            self._end(exc if isinstance(exc, OSError) else ConnectionResetError(str(exc)))
-
-    def _writable(self) -> None:
-        if self._phase == _TLS:
-            return self._readable()
-        out = self._out
-        try:
-            while out:
-                sent = self._socket.send(out)
-                del out[:sent]
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError, InterruptedError):
-            pass
-        except (OSError, ValueError) as exc:
-            return self._end(exc if isinstance(exc, OSError) else ConnectionResetError(str(exc)))
-        if not out:
-            self._out = None
-            self._want_write(False)
-        if self._room is not None and not self._room.done() and len(out or b"") <= _WRITE_LIMIT:
-            self._room.set_result(None)
-
-    def _want_write(self, want: bool) -> None:
-        if want is not self._writing:
-            self._writing = want
-            if want:
-                self._loop.add_writer(self._socket.fileno(), self._writable)
-            else:
-                self._loop.remove_writer(self._socket.fileno())
-
-    def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
-
-    def _end(self, error: BaseException) -> None:
-        if self._error is not None:
-            return
-        self._error = error
-        self._out = None
-        descriptor = self._socket.fileno()
-        if descriptor >= 0:
-            self._loop.remove_reader(descriptor)
-            self._loop.remove_writer(descriptor)
-        self._socket.close()
-        self._wake()
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
 
 
 def _fitting(reason: str) -> str:

@@ -1,1 +1,1 @@
-"""Small tools that could each be a library: no word of our domain in here."""
+"""Small tools that could each be a library: nothing in here knows what KubeEdge is."""

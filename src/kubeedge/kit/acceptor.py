@@ -48,7 +48,7 @@ class Accepted:
         self._acceptor.limiter.rests(self._number, resting)
 
     def ended(self) -> None:
-        """Idempotent."""
+        """The connection is over and counts no more. Idempotent."""
         self._acceptor.ended(self._number)
 
 
@@ -121,7 +121,7 @@ class Acceptor:
             self._loop.add_reader(connection, self._spoke, number)
 
     def authenticated(self, number: int, tenant: str, identity: str, most: int | None) -> Refusal | None:
-        """For Accepted.authenticated."""
+        """Counts connection `number` for its owner from now on; a Refusal when the owner has `most` already. See Accepted.authenticated."""
         if number not in self._serving:
             return None
         decision = self.limiter.authenticated(number, tenant, identity, self._loop.time(), most=most)
@@ -131,7 +131,7 @@ class Acceptor:
         return refusal
 
     def ended(self, number: int) -> None:
-        """For Accepted.ended. Idempotent."""
+        """Connection `number` is over and counts no more. Idempotent."""
         if self._serving.pop(number, None) is not None:
             self._do(self.limiter.left(number, self._loop.time()))
 

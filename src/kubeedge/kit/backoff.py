@@ -2,6 +2,7 @@
 
     Backoff(0.5, 30.0)               0.5, 1, 2, ... 30 s: for something that nobody else waits for
     Backoff(0.5, 30.0, jitter=0.5)   between half and all of that: for clients of one server, which lose it at the same moment
+    OutageBackoff(0.25, 1.5, 5.0)    the same, at most 1.5 s apart in the first minute of an outage and 5 s from then on
 
 Lives elsewhere: when a failure counts as the first again (the caller knows), waiting.
 """
@@ -33,3 +34,26 @@ class Backoff:
             return 0.0
         delay = min(self.last, self.first * 2.0 ** min(failures - 1, _DOUBLINGS))
         return delay * (1.0 - self.jitter * (1.0 - chance))
+
+
+@dataclass(frozen=True, slots=True)
+class OutageBackoff:
+    """The back-off of a client that has lost its server.
+
+    While the outage is young each second counts, and delays grow to `early_last` seconds at most. After `young_for` seconds each attempt is
+    one more packet on a network that may be metered, and they grow to `last`. Each delay is between half and all of that.
+    """
+
+    first: float
+    early_last: float
+    last: float
+    young_for: float = 60.0  # seconds
+
+    def is_young(self, outage: float) -> bool:
+        """`outage`: seconds since the server was last reached."""
+        return outage < self.young_for
+
+    def delay(self, failures: int, outage: float, chance: float) -> float:
+        """As Backoff.delay, `outage` seconds after the server was last reached."""
+        last = self.early_last if self.is_young(outage) else self.last
+        return Backoff(self.first, last, jitter=0.5).delay(failures, chance)

@@ -186,7 +186,7 @@ class GrpcChannel:
         return self._answers(method, message, None)
 
     async def close(self) -> None:
-        """Every call fails."""
+        """Ends the connection; every call that is under way raises GrpcError."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.reading.cancel()

@@ -93,7 +93,7 @@ class HpackDecoder:
         self._most = TABLE_BYTES
 
     def decode(self, block: bytes) -> Headers:
-        """Raises PeerError."""
+        """The headers of one block (RFC 7541), in their order. Raises PeerError for a block that is malformed or too large."""
         at, headers, size = 0, list[tuple[str, str]](), 0
         while at < len(block):
             first = block[at]

@@ -83,7 +83,7 @@ class _Stream:
 
 
 def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> bytes:
-    """One frame."""
+    """One frame as bytes (RFC 9113 section 4.1)."""
     return _HEAD.pack(len(payload) >> 16, len(payload) & 0xFFFF, kind, flags, stream) + payload
 
 

@@ -47,7 +47,7 @@ def used(directory: Path) -> DiskUse:
 
 
 def used_bytes(directory: Path) -> int:
-    """Of the disk."""
+    """Bytes that a directory and everything below it take on the disk."""
     return used(directory).bytes
 
 

@@ -30,7 +30,7 @@ from kubeedge.kubebus.l3.plane import (
     SegmentReceived,
     TlsContext,
 )
-from kubeedge.kubebus.l4.driver import Endpoint, Handler
+from kubeedge.kubebus.l4.driver import Handler, L4Endpoint
 from kubeedge.kubebus.links.core import LinksSettings
 from kubeedge.kubebus.links.driver import Links
 from kubeedge.kubebus.links.link import Link, LinkInfo
@@ -51,7 +51,7 @@ class KubeBus:
         self._settings = settings
         self._rng = rng or random.SystemRandom()
         self._plane: Plane | None = None
-        self._endpoint: Endpoint | None = None
+        self._endpoint: L4Endpoint | None = None
         self._listeners: dict[L4Port, Handler] = {ping.PORT: ping.echo}
         self._fast_paths: dict[L4Port, tuple[dict[str, Any], Callable[[Any], None]]] = {}
         self._links: Links | None = None
@@ -163,7 +163,7 @@ class KubeBus:
         plane = Plane(s.number)
         self._plane = plane
         self._tun_gone = loop.create_future()
-        self._endpoint = Endpoint(core=plane.l4(TENANT))
+        self._endpoint = L4Endpoint(core=plane.l4(TENANT))
         loop.add_reader(plane.fileno(), self._on_plane)
         try:
             for port, handler in self._listeners.items():
@@ -272,7 +272,7 @@ class KubeBus:
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
-    def _require_endpoint(self) -> Endpoint:
+    def _require_endpoint(self) -> L4Endpoint:
         if self._endpoint is None:
             raise LinkNotUp("KubeBus does not run")
         return self._endpoint

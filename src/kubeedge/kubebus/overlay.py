@@ -29,7 +29,8 @@ class OverlayInterface:
         self.shadowed = False  # by one of them: the overlay is not reached
 
     async def open(self, plane: Plane) -> None:
-        """Raises Unavailable, Invalid."""
+        """Makes the TUN interface with its address and routes. Raises Unavailable without the right to, Invalid for settings that the
+        kernel refuses."""
         s = self._settings
         tun = open_tun(s.tun)
         if not tun.vnet_hdr:

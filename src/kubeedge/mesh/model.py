@@ -56,7 +56,7 @@ class Service:
 
     @property
     def key(self) -> str:
-        """ "NAMESPACE/NAME"."""
+        """ "NAMESPACE/NAME", as the tables of a node name the Service."""
         return f"{self.namespace}/{self.name}"
 
 

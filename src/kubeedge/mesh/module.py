@@ -137,7 +137,7 @@ class Mesh:
         return observe.endpoints(self.table)
 
     def names(self) -> dict[str, Any]:
-        """`kubeedge mesh dns`."""
+        """The answer of `kubeedge mesh dns`: what the DNS server knows and does, as a JSON object."""
         return observe.names(self.dns, self._settings.dns, self._settings.domain, self._dns_problem)
 
     def trace(self, name: str) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def _port(number: int, protocol: str, node_port: int) -> str:
 
 
 def families(mesh: Mesh) -> list[Family]:
-    """For Prometheus."""
+    """The metrics of service proxy and DNS, read at each scrape."""
     counters, proxy = mesh.dns.counters, mesh.proxy
     counts = proxy.counts
     return [

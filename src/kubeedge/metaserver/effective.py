@@ -34,7 +34,7 @@ class EffectiveStore(ForwardingStore):
         return replace(found, kvs=tuple(_merged(kv, waiting) for kv in found.kvs), revision=at)
 
     async def get(self, key: str) -> KeyValue | None:
-        """As `range`."""
+        """One key as `range` shows it: with the pending writes of this node. None: it is not there."""
         found = (await self.range(key)).kvs
         return found[0] if found else None
 

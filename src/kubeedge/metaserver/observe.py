@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kubeedge.api.names import TenantId
 from kubeedge.kit.metrics import Family, family
+from kubeedge.metaserver.edgewrites.module import EdgeWrites
 from kubeedge.metaserver.module import MetaServer
-from kubeedge.metaserver.settle import EdgeWrites
 
 
 def families(writes: EdgeWrites, api: MetaServer | None) -> list[Family]:

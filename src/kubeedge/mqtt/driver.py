@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from kubeedge.kit.tasks import TaskSet
-from kubeedge.mqtt import codec
+from kubeedge.mqtt import answers, codec
 from kubeedge.mqtt.codec import (
     Connect,
     Disconnect,
@@ -121,7 +121,7 @@ class _Connection:
         self._decoder = PacketDecoder()
         self._session: MqttSession | None = None
         self.wake = asyncio.Event()
-        self._acks: asyncio.Queue[tuple[int, asyncio.Future[None] | None]] = asyncio.Queue(codec.RECEIVE_MAX)
+        self._acks: asyncio.Queue[tuple[int, asyncio.Future[None] | None]] = asyncio.Queue(answers.RECEIVE_MAX)
         self._bye: Disconnect | None = None
         self._helpers: list[asyncio.Task[None]] = []
 
@@ -140,7 +140,7 @@ class _Connection:
             if self._session is not None:
                 self.end(exc.code)
             else:
-                self._writer.write(codec.refusal(self._decoder.version, exc.code))
+                self._writer.write(answers.refusal(self._decoder.version, exc.code))
         finally:
             if self._session is not None:
                 with_will = self._bye is None or self._bye.with_will
@@ -164,12 +164,12 @@ class _Connection:
             packet = replace(packet, client_id=assigned)
         found = self._server.broker.connect(packet, asyncio.get_running_loop().time())
         if found is None:
-            self._writer.write(codec.refusal(packet.version, codec.QUOTA))
+            self._writer.write(answers.refusal(packet.version, codec.QUOTA))
             return False
         session, present = found
         self._server.enter(self, session)
         self._session = session
-        self._writer.write(codec.connack(packet.version, present, assigned=assigned))
+        self._writer.write(answers.connack(packet.version, present, assigned=assigned))
         self.wake.set()
         return True
 
@@ -207,14 +207,14 @@ class _Connection:
                 self.wake.set()
             case Subscribe():
                 codes = broker.subscribe(session, packet.filters)
-                self._writer.write(codec.suback(version, packet.packet_id, codes))
+                self._writer.write(answers.suback(version, packet.packet_id, codes))
                 self._server.wake()
             case Unsubscribe():
                 there = [broker.unsubscribe(session, filter_) for filter_ in packet.filters]
                 codes = [0 if found else codec.NO_SUBSCRIPTION for found in there]
-                self._writer.write(codec.unsuback(version, packet.packet_id, codes))
+                self._writer.write(answers.unsuback(version, packet.packet_id, codes))
             case Pingreq():
-                self._writer.write(codec.pingresp())
+                self._writer.write(answers.pingresp())
             case Disconnect():
                 self._bye = packet
 
@@ -226,7 +226,7 @@ class _Connection:
                 if future.cancelled():  # it is not durable: the client has to send it again
                     self._writer.transport.abort()
                     return
-            self._writer.write(codec.puback(self._decoder.version, packet_id))
+            self._writer.write(answers.puback(self._decoder.version, packet_id))
 
     async def _send(self) -> None:
         assert self._session is not None
@@ -234,7 +234,7 @@ class _Connection:
             await self.wake.wait()
             self.wake.clear()
             while (message := self._server.broker.take(self._session)) is not None:
-                self._writer.write(codec.publish(self._decoder.version, message))
+                self._writer.write(answers.publish(self._decoder.version, message))
                 try:
                     await self._drain()
                 except TimeoutError:
@@ -250,5 +250,5 @@ class _Connection:
         for task in self._helpers:
             task.cancel()
         with contextlib.suppress(ConnectionError, RuntimeError):
-            self._writer.write(codec.disconnect(self._decoder.version, code))
+            self._writer.write(answers.disconnect(self._decoder.version, code))
             self._writer.close()

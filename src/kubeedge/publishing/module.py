@@ -1,6 +1,6 @@
 """The edge's module "publishing": the client proxy on localhost, and the server proxy for the services of this node.
 
-Lives elsewhere: L4 (connect and listen come in as functions), the store that fills the ServiceTable behind `resolve` (feed.py).
+Lives elsewhere: L4 (connect and listen come in as functions), the store that fills the ServiceTable behind `resolve` (servicetable).
 """
 
 from __future__ import annotations

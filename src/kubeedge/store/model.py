@@ -33,7 +33,7 @@ MAX_VALUE = 1536 * 1024  # bytes; etcd's default request limit, which bounds Kub
 
 
 class KeyValue(NamedTuple):
-    """A live key."""
+    """A key that is there, with its value and the revisions of its creation and last change (etcd's KeyValue)."""
 
     key: str
     value: bytes

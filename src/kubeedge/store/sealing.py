@@ -62,7 +62,7 @@ class Sealing:
 
     @classmethod
     def parse(cls, text: str) -> Sealing:
-        """Raises ValueError."""
+        """Reads what text() wrote. Raises ValueError for anything else."""
         found = json.loads(text)
         if not isinstance(found, dict) or not isinstance(found.get("key"), str):
             raise ValueError("no sealing")
@@ -109,14 +109,14 @@ class Values(Protocol):
 
 
 class Plain:
-    """As they are."""
+    """Values are stored as they are: encryption is off."""
 
     def seal(self, row: int, key: str, value: bytes) -> bytes:
-        """The value itself."""
+        """The value itself: nothing is encrypted."""
         return value
 
     def open(self, row: int, key: str, stored: bytes) -> bytes:
-        """The value itself."""
+        """The value itself: nothing is encrypted."""
         return stored
 
     def check(self, key: str) -> None:
@@ -148,7 +148,7 @@ class Sealed:
         return b"".join((self._header, nonce, self._aead.encrypt(self._key.secret, nonce, value, ad)))
 
     def open(self, row: int, key: str, stored: bytes) -> bytes:
-        """Raises NotAuthentic."""
+        """The value that seal() was given for this row and key. Raises NotAuthentic for any other bytes, row or key."""
         if self._covers(key) is None:
             return stored
         if stored[:_HEADER] != self._header:

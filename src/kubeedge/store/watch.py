@@ -148,7 +148,7 @@ class Watches:
                 watcher.wake.set()
 
     def close(self) -> None:
-        """Ends every watch."""
+        """Ends every watch: its iteration stops without an error."""
         self._closed = True
         for group in self._by_prefix.values():
             for watcher in group:

@@ -2,8 +2,8 @@
 
 spdy_headers.py  header blocks: names and values, compressed with SPDY's dictionary (pure)
 spdy.py          frames and streams of one connection (pure)
-wire.py          what carries bytes: a connection, or the messages of a WebSocket; how long it may be silent
-spdy_driver.py   a connection of SPDY over a wire, with back pressure
+byte_stream.py    what carries bytes: a connection, or the messages of a WebSocket; how long it may be silent
+spdy_driver.py   a connection of SPDY over a byte stream, with back pressure
 websocket.py     a connection of WebSocket messages
 negotiation.py   which protocol a client gets
 command.py       what exec and attach need of either protocol

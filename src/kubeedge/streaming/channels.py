@@ -12,10 +12,10 @@ from collections import deque
 from typing import Any, Literal
 
 from kubeedge.kit.tasks import first_of
+from kubeedge.streaming.byte_stream import SocketStream
 from kubeedge.streaming.command import CommandOptions, size_of
 from kubeedge.streaming.status import encoded_status
 from kubeedge.streaming.websocket import WebSocket
-from kubeedge.streaming.wire import Connection
 
 _STDIN, _ERROR, _RESIZE, _CLOSE = 0, 3, 4, 255
 _OUTPUTS = {"stdout": 1, "stderr": 2}
@@ -25,7 +25,7 @@ UNREAD = 256 * 1024  # bytes of input that wait; then no more is read
 class ChannelCommand:
     """Command over a WebSocket."""
 
-    def __init__(self, connection: Connection, protocol: str, options: CommandOptions) -> None:
+    def __init__(self, connection: SocketStream, protocol: str, options: CommandOptions) -> None:
         """`protocol`: one of negotiation.COMMAND_WEBSOCKET."""
         self._connection = connection
         self._socket = WebSocket(connection)

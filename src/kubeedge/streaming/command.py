@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from kubeedge.errors import PeerError
+from kubeedge.streaming.byte_stream import ByteStream
 from kubeedge.streaming.spdy_driver import SpdySession, SpdyStream
 from kubeedge.streaming.status import encoded_status, told_as_text
-from kubeedge.streaming.wire import Wire
 
 _SIZES = 4096  # bytes of sizes that may wait for their end
 _LINGER = 5.0  # seconds for the client to hang up, once it knows how it ended
@@ -59,9 +59,9 @@ class Command(Protocol):
 
 
 class SpdyCommand:
-    """Command over SPDY."""
+    """The streams of exec or attach over SPDY/3.1."""
 
-    def __init__(self, wire: Wire, protocol: str, options: CommandOptions) -> None:
+    def __init__(self, byte_stream: ByteStream, protocol: str, options: CommandOptions) -> None:
         """`protocol`: one of negotiation.COMMAND_SPDY."""
         self._structured = protocol == "v4.channel.k8s.io"  # the end as a Status; else as text
         resizes = options.tty and protocol != "v2.channel.k8s.io"
@@ -74,7 +74,7 @@ class SpdyCommand:
         self._expected = {"error", *(name for name, there in wanted if there)}
         self._streams: dict[str, SpdyStream] = {}
         self._complete = asyncio.Event()
-        self._session = SpdySession(wire, self._opened, streams=len(self._expected))
+        self._session = SpdySession(byte_stream, self._opened, streams=len(self._expected))
         self._sizes = Sizes()
 
     async def run(self) -> None:

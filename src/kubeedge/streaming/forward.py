@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.streams import close_writer, reset_writer
 from kubeedge.kit.tasks import TaskSet
+from kubeedge.streaming.byte_stream import ByteStream
 from kubeedge.streaming.spdy_driver import SpdySession, SpdyStream
-from kubeedge.streaming.wire import Wire
 
 Dial = Callable[[int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
@@ -21,9 +21,9 @@ _CHUNK = 32 * 1024
 class Forwarder:
     """One client. `dial` connects to a port of the pod; it raises OSError or KubeEdgeError."""
 
-    def __init__(self, wire: Wire, dial: Dial) -> None:
+    def __init__(self, byte_stream: ByteStream, dial: Dial) -> None:
         self._dial = dial
-        self._session = SpdySession(wire, self._opened)
+        self._session = SpdySession(byte_stream, self._opened)
         self._tasks = TaskSet("connections of a port-forward")
         self._half: dict[str, tuple[SpdyStream, asyncio.TimerHandle]] = {}  # by requestID
 

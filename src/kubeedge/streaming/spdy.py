@@ -50,7 +50,7 @@ class StreamOpened:
 
 @dataclass(frozen=True, slots=True)
 class StreamReplied:
-    """Ours was accepted."""
+    """The other end has accepted a stream that we opened (SYN_REPLY)."""
 
     stream: int
     headers: Mapping[str, str]
@@ -150,7 +150,7 @@ class Spdy:
             self._over_if_ended(stream)
 
     def reset(self, stream: int, status: int = CANCEL) -> None:
-        """Idempotent."""
+        """Ends a stream with RST_STREAM; one that is over already is left alone."""
         if stream in self._streams:
             self._forget(stream)
             self._control(RST_STREAM, 0, struct.pack(">II", stream, status))

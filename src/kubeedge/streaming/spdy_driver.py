@@ -1,6 +1,6 @@
-"""A connection of SPDY/3.1 over a wire, at either end. All decisions on frames are spdy.py's.
+"""A connection of SPDY/3.1 over a byte stream, at either end. All decisions on frames are spdy.py's.
 
-What streams have received and nobody has read yet is bounded for the whole connection: above UNREAD bytes nothing more is read from the wire, and
+What streams have received and nobody has read yet is bounded for the whole connection: above UNREAD bytes nothing more is read from the byte_stream, and
 the other end has to wait. It cannot be told to hold a single stream back (spdy.py, Windows).
 """
 
@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from kubeedge.kit.tasks import first_of
+from kubeedge.streaming.byte_stream import ByteStream
 from kubeedge.streaming.spdy import (
     STREAMS,
     DataReceived,
@@ -20,7 +21,6 @@ from kubeedge.streaming.spdy import (
     StreamOpened,
     StreamReset,
 )
-from kubeedge.streaming.wire import Wire
 
 UNREAD = 256 * 1024  # bytes of all streams of a connection
 _FRAME = 32 * 1024  # bytes of data in one frame of ours
@@ -61,7 +61,7 @@ class SpdyStream:
         await self._session.flush()
 
     def received(self, data: bytes) -> None:
-        """For the session."""
+        """The session has received data for this stream."""
         self._pieces.append(data)
         self._changed.set()
 
@@ -87,10 +87,15 @@ class SpdySession:
     """The streams of one connection. `opened` hears of each new one, and has accepted it when it returns without reset()."""
 
     def __init__(
-        self, wire: Wire, opened: Callable[[SpdyStream], None], *, streams: int = STREAMS, client: bool = False
+        self,
+        byte_stream: ByteStream,
+        opened: Callable[[SpdyStream], None],
+        *,
+        streams: int = STREAMS,
+        client: bool = False,
     ) -> None:
         self.core = Spdy(streams=streams, client=client)
-        self._wire, self._opened, self._is_client = wire, opened, client
+        self._byte_stream, self._opened, self._is_client = byte_stream, opened, client
         self._streams: dict[int, SpdyStream] = {}
         self._unread = 0
         self._room = asyncio.Event()
@@ -98,7 +103,7 @@ class SpdySession:
     async def run(self) -> None:
         """Until the client ends the connection. Raises OSError, PeerError."""
         try:
-            while data := await self._wire.read():
+            while data := await self._byte_stream.read():
                 try:
                     for event in self.core.receive_data(data):
                         self._take(event)
@@ -120,8 +125,8 @@ class SpdySession:
     async def flush(self) -> None:
         """Everything that the core has to say. Raises OSError."""
         if data := self.core.data_to_send():
-            self._wire.write(data)
-        await self._wire.drain()
+            self._byte_stream.write(data)
+        await self._byte_stream.drain()
 
     def taken(self, size: int) -> None:
         """For the streams: so many bytes do not wait any more."""
@@ -132,7 +137,7 @@ class SpdySession:
     async def _wait_for_room(self) -> bool:
         """Whether the connection is still there then."""
         self._room.clear()
-        await first_of(self._room.wait(), self._wire.lost())
+        await first_of(self._room.wait(), self._byte_stream.lost())
         return self._unread <= UNREAD
 
     def _take(self, event: SpdyEvent) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def encoded_status(status: dict[str, Any]) -> bytes:
-    """As JSON."""
+    """A Status object as JSON, the way the error stream carries it."""
     return json.dumps(status, separators=(",", ":")).encode()
 
 
@@ -17,7 +17,7 @@ def told_as_text(status: dict[str, Any]) -> bytes:
 
 
 def success() -> dict[str, Any]:
-    """It ended well."""
+    """The Status of a command that exited with 0."""
     return {"metadata": {}, "status": "Success"}
 
 

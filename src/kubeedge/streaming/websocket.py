@@ -11,7 +11,7 @@ from websockets.utils import accept_key
 
 from kubeedge.errors import Invalid, PeerError
 from kubeedge.kit.http1 import Request
-from kubeedge.streaming.wire import Connection
+from kubeedge.streaming.byte_stream import SocketStream
 
 MESSAGE_BYTES = 1024 * 1024  # of one message, in however many frames
 
@@ -41,7 +41,7 @@ def accept(request: Request, protocol: str) -> list[tuple[str, str]]:
 class WebSocket:
     """Messages in both directions, after the handshake."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: SocketStream) -> None:
         self._connection = connection
         self._protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=MESSAGE_BYTES)
         self._messages: deque[bytes] = deque()
@@ -93,9 +93,9 @@ class WebSocket:
 
 
 class Tunnel:
-    """A Wire in the binary messages of a WebSocket: SPDY in it is what port-forward of today's kubectl speaks."""
+    """A ByteStream in the binary messages of a WebSocket: SPDY in it is what port-forward of today's kubectl speaks."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: SocketStream) -> None:
         self._connection = connection
         self._socket = WebSocket(connection)
         self._out = bytearray()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kubeedge.agent.kubelet import for_the_cloud
-from kubeedge.config.edge import NodeCredentials
+from kubeedge.config.node_credentials import NodeCredentials
 
 
 class Writer:

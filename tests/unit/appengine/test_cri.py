@@ -15,11 +15,12 @@ from kubeedge.api.names import Object
 from kubeedge.api.pod_parser import parse
 from kubeedge.api.protobuf import ProtoReader, encode, parsed
 from kubeedge.appengine.prepare import sandbox_config
-from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, ImageStatus, Usage, User
+from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, ResourceUsage, User
 from kubeedge.appengine.runtime.cri import configs, found, watch
 from kubeedge.appengine.runtime.cri.images import status_of
 from kubeedge.appengine.runtime.cri.streams import connect, exit_code
 from kubeedge.appengine.runtime.cri.table import TABLE
+from kubeedge.appengine.runtime.image_service import ImageStatus
 from kubeedge.errors import Invalid, PeerError
 from kubeedge.kit.disk_use import DiskUse
 from kubeedge.kit.grpc import UNAVAILABLE, UNIMPLEMENTED, GrpcError
@@ -259,7 +260,7 @@ def test_usage_is_of_containers_that_run_and_of_their_pod() -> None:
         ("a", "1", "demo", 2.0),
         ("b", "2", "demo", 2.0),
     ]
-    assert pod_.usage == Usage(30, 300, 300, 10, 0, 0, 0), "a runtime that does not count sandboxes: the sum"
+    assert pod_.usage == ResourceUsage(30, 300, 300, 10, 0, 0, 0), "a runtime that does not count sandboxes: the sum"
     whole = {
         "cpu": {"usage_core_nano_seconds": {"value": 99}},
         "memory": {"working_set_bytes": {"value": 999}, "usage_bytes": {"value": 1000}},
@@ -267,7 +268,7 @@ def test_usage_is_of_containers_that_run_and_of_their_pod() -> None:
     }
     sandbox = there_and_back("PodSandboxStats", {"attributes": {"labels": labels}, "linux": whole})
     (pod_,) = found.pod_stats(entries, [sandbox], running)
-    assert pod_.usage == Usage(99, 1000, 999, 0, 0, 0, 7)
+    assert pod_.usage == ResourceUsage(99, 1000, 999, 0, 0, 0, 7)
 
 
 def test_the_larger_of_two_writable_layers_counts() -> None:

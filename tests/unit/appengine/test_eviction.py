@@ -15,7 +15,8 @@ from kubeedge.appengine import eviction, image_gc, node, node_readings, oom
 from kubeedge.appengine.eviction import DISK, INODES, MEMORY, PIDS, Candidate, Reading, Threshold
 from kubeedge.appengine.housekeeping import Housekeeping
 from kubeedge.appengine.image_manager import ImageManager
-from kubeedge.appengine.runtime.base import ContainerStats, ImageStatus, PodStats, Usage
+from kubeedge.appengine.runtime.base import ContainerStats, PodStats, ResourceUsage
+from kubeedge.appengine.runtime.image_service import ImageStatus
 from kubeedge.appengine.settings import AppEngineSettings, ImageSettings
 from kubeedge.appengine.worker import Worker, Workers
 from kubeedge.conditions.core import of_pressure
@@ -330,8 +331,8 @@ class Node:
                 uid,
                 "",
                 "",
-                Usage(0, 0, 0, 0, 0, 0, 0),
-                [ContainerStats("main", "", "", 0.0, Usage(0, m, m, m, 0, 0, 1))],
+                ResourceUsage(0, 0, 0, 0, 0, 0, 0),
+                [ContainerStats("main", "", "", 0.0, ResourceUsage(0, m, m, m, 0, 0, 1))],
             )
             for uid, m in self.usage.items()
         ]

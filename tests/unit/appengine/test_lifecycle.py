@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kubeedge.api.pod import Pod, Resources
+from kubeedge.api.pod import Pod, ResourceRequirements
 from kubeedge.appengine import core
 from kubeedge.appengine.core import (
     FailPod,
@@ -160,7 +160,7 @@ def test_a_resize_that_fails_is_tried_again_and_one_that_is_refused_is_not() -> 
 
 
 def test_what_the_machine_does_not_have_is_infeasible() -> None:
-    asked = Resources(None, None, 3000, 1 << 30)
+    asked = ResourceRequirements(None, None, 3000, 1 << 30)
     assert infeasible(asked, {"cpu": 4000, "memory": 2 << 30}) == ""
     assert "cpu" in infeasible(asked, {"cpu": 2000, "memory": 2 << 30})
     assert "memory" in infeasible(asked, {"cpu": 4000, "memory": 1 << 20})

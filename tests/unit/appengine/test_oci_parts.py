@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kubeedge.api.pod import Resources
+from kubeedge.api.pod import ResourceRequirements
 from kubeedge.appengine.runtime import app_armor, cgroups, oci_spec, programs
 from kubeedge.appengine.runtime.base import BindMount, StartError
 from kubeedge.appengine.runtime.oci_spec import ContainerUser, ImageConfig, Namespaces
@@ -68,10 +68,10 @@ def test_huge_pages_and_a_profile_are_passed_on() -> None:
 
 
 def test_limits_for_an_update() -> None:
-    assert oci_spec.limits_of(Resources(500, 1 << 20, 250, 0)) == {
+    assert oci_spec.limits_of(ResourceRequirements(500, 1 << 20, 250, 0)) == {
         "cpu": {"shares": 256, "period": 100_000, "quota": 50_000}, "memory": {"limit": 1 << 20},
     }  # fmt: skip
-    assert oci_spec.limits_of(Resources(None, None, 0, 0)) == {"cpu": {"shares": 2}}
+    assert oci_spec.limits_of(ResourceRequirements(None, None, 0, 0)) == {"cpu": {"shares": 2}}
 
 
 def security(kind: str, name: str = "", **fields: Any) -> Any:

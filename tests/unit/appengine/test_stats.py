@@ -8,7 +8,7 @@ import pytest
 
 from kubeedge.appengine import stats
 from kubeedge.appengine.runtime import usage
-from kubeedge.appengine.runtime.base import ContainerStats, PodStats, Usage
+from kubeedge.appengine.runtime.base import ContainerStats, PodStats, ResourceUsage
 from kubeedge.appengine.stats import NodeUse
 
 V2 = {
@@ -39,7 +39,7 @@ def write(root: Path, files: dict[str, str]) -> None:
 @pytest.mark.parametrize("files", [V2, V1, HYBRID], ids=["v2", "v1", "hybrid"])
 def test_a_group_is_read_of_each_version(tmp_path: Path, files: dict[str, str]) -> None:
     write(tmp_path, files)
-    assert usage.read("/k/pod1", tmp_path) == Usage(1_500_000_000, 5000, 4000, 3000, 7, 2, 4)
+    assert usage.read("/k/pod1", tmp_path) == ResourceUsage(1_500_000_000, 5000, 4000, 3000, 7, 2, 4)
     assert usage.read("/k/pod2", tmp_path) is None
 
 
@@ -62,7 +62,7 @@ def test_a_machine(tmp_path: Path) -> None:
         "vmstat": "nr_free_pages 5\npgfault 70\npgmajfault 20\n",
         "loadavg": "0.5 0.4 0.3 2/345 6789\n",
     })  # fmt: skip
-    assert usage.of_machine(tmp_path) == Usage(1_510_000_000, 1900 * 1024, 1500 * 1024, 700 * 1024, 70, 20, 345)
+    assert usage.of_machine(tmp_path) == ResourceUsage(1_510_000_000, 1900 * 1024, 1500 * 1024, 700 * 1024, 70, 20, 345)
 
 
 def test_this_machine_is_read() -> None:
@@ -72,14 +72,14 @@ def test_this_machine_is_read() -> None:
 
 def use() -> NodeUse:
     def container(name: str, cpu_ns: int) -> ContainerStats:
-        return ContainerStats(name, f"{name}1", "demo:1", 1000.0, Usage(cpu_ns, 5000, 4096, 3000, 7, 2, 4))
+        return ContainerStats(name, f"{name}1", "demo:1", 1000.0, ResourceUsage(cpu_ns, 5000, 4096, 3000, 7, 2, 4))
 
     pod = PodStats(
-        "u1", "default", "p", Usage(1_800_000_000, 11_000, 8192, 6000, 14, 4, 8),
+        "u1", "default", "p", ResourceUsage(1_800_000_000, 11_000, 8192, 6000, 14, 4, 8),
         [container("a", 500_000_000), container('b"', 1_250_000_000)],
     )  # fmt: skip
-    starting = PodStats("u2", "default", "q", Usage(0, 0, 0, 0, 0, 0, 0), [])
-    return NodeUse("edge1", Usage(12_500_000_000, 9000, 8192, 7000, 70, 20, 345), [pod, starting], 2000.5)
+    starting = PodStats("u2", "default", "q", ResourceUsage(0, 0, 0, 0, 0, 0, 0), [])
+    return NodeUse("edge1", ResourceUsage(12_500_000_000, 9000, 8192, 7000, 70, 20, 345), [pod, starting], 2000.5)
 
 
 def test_what_metrics_server_reads() -> None:

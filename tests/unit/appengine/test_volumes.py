@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from kubeedge.api.pod import VOLUME_KINDS, Mount
-from kubeedge.api.pod import Volume as VolumeSpec
+from kubeedge.api.pod import VOLUME_KINDS, Mount, VolumeSpec
 from kubeedge.api.service_accounts import RESOURCE, IssuedToken, KeptTokens
 from kubeedge.appengine.node_api import NodeApi
 from kubeedge.appengine.resolve import Missing

@@ -23,7 +23,7 @@ from kubeedge.cli.errors import UsageError
 from kubeedge.cli.run import _with_relay
 from kubeedge.cli.sync import _text as sync_text
 from kubeedge.config.cloud import CloudConfig
-from kubeedge.control.server import ControlServer
+from kubeedge.control.module import ControlServer
 from kubeedge.kit.http1 import Request, Response, json_response, start_unix_server
 from kubeedge_cloud.admin.tenants import TenantRoutes
 from tests.unit.bootstrap.cloud import Cloud

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from kubeedge.cli import init, main
+from kubeedge.cli import init, parser
 from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.config import cloud
 
 
 def run(path: Path, *arguments: str) -> int:
-    return init.run(main.parser("kubeedge").parse_args(["init", "--config", str(path), "--no-start", *arguments]))
+    return init.run(parser.parser("kubeedge").parse_args(["init", "--config", str(path), "--no-start", *arguments]))
 
 
 @pytest.fixture(autouse=True)
@@ -53,5 +53,5 @@ def test_only_root(tmp_path, monkeypatch):
 
 
 def test_keadm_has_it_too():
-    options = main.parser("keadm").parse_args(["init", "--advertise-address", "203.0.113.1"])
+    options = parser.parser("keadm").parse_args(["init", "--advertise-address", "203.0.113.1"])
     assert options.advertise == ["203.0.113.1"]

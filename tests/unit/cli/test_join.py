@@ -14,7 +14,7 @@ import pytest
 
 from kubeedge.cli import join, reset
 from kubeedge.cli.errors import CommandError, UsageError
-from kubeedge.config import edge
+from kubeedge.config import edge, node_credentials
 from kubeedge.pki import tokens, trust
 from kubeedge.pki.ca import Authority
 from tests.unit.bootstrap.cloud import Cloud
@@ -69,7 +69,7 @@ def test_join_writes_what_the_agent_needs_and_nothing_that_others_can_read(tmp_p
         assert files(root) == JOINED
         paths = edge.at_root(root)
         assert edge.load(root / "etc/kubeedge/kubeedge.yaml").paths == paths
-        node = edge.load_credentials(edge.credentials_path(paths))
+        node = node_credentials.load_credentials(node_credentials.credentials_path(paths))
         assert (node.node, node.number, node.hub) == ("edge1", 1, ("127.0.0.1:10000",))
         assert trust.fits(paths.pki / "node.crt", paths.pki / "node.key")
         assert {(root / f).stat().st_mode & 0o077 for f in JOINED} == {0}

@@ -15,11 +15,11 @@ import pytest
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import Unavailable
-from kubeedge.hub.core import REPLACED, Session
+from kubeedge.hub.core import REPLACED, ChannelSession
 from kubeedge.hub.driver import Channel
 from kubeedge.pki.identity import NodeIdentity
 from kubeedge.store.memory import MemoryStore
-from kubeedge.store.model import Compare, Put
+from kubeedge.store.model import Compare, Delete, Put
 from kubeedge.sync.bounds import Bounds
 from kubeedge.sync.driver import run_edge
 from kubeedge.sync.progress import Progress
@@ -28,6 +28,7 @@ from kubeedge_cloud.tenants.manager import TenantManager
 from tests.kit import virtual_time
 from tests.kit.certs import TestAuthority
 from tests.kit.directory import EveryNode
+from tests.kit.forgetful_store import ForgetfulStore
 from tests.simulator.world import Socket, Wire
 
 WHO = NodeIdentity(TenantId("default"), NodeName("edge1"))
@@ -47,7 +48,7 @@ class Cloud:
         """An edge's channel; its task ends with the reason."""
         mine, theirs = await self.wire.connect()
         self.tasks.append(asyncio.create_task(self._hold(theirs, who)))
-        channel = Channel(mine, Session({}), asyncio.get_running_loop().time)
+        channel = Channel(mine, ChannelSession({}), asyncio.get_running_loop().time)
         edge_store = store or MemoryStore()
         task = asyncio.create_task(channel.run(lambda c: run_edge(c, edge_store, Progress(), up or Progress())))
         self.tasks.append(task)  # type: ignore[arg-type]
@@ -74,13 +75,13 @@ def test_a_session_key_is_there_as_long_as_the_channel() -> None:
     async def scenario() -> None:
         cloud = Cloud()
         await cloud.attach()
-        (attachment,) = cloud.hub.sessions()
+        (attachment,) = cloud.hub.attached()
         assert cloud.session() == attachment.key.session_id
         record = json.loads(cloud.store.newest(KEY).value)  # type: ignore[union-attr]
         assert record["address"] == "192.0.2.7" and record["since"] > 0
         cloud.wire.reset()
         await asyncio.sleep(3)
-        assert cloud.session() == "" and cloud.hub.sessions() == []
+        assert cloud.session() == "" and cloud.hub.attached() == []
         await cloud.stop()
 
     virtual_time.run(scenario())
@@ -111,7 +112,7 @@ def test_a_node_that_reports_without_end_fills_nothing_and_harms_nobody() -> Non
             return (await cloud.store.range(mine, keys.prefix_end(mine), keys_only=True)).count
 
         assert await there() == 200 and up.refused is not None and up.refused.count == 801
-        (attachment,) = [a for a in cloud.hub.sessions() if a.node == WHO.node]
+        (attachment,) = [a for a in cloud.hub.attached() if a.node == WHO.node]
         assert attachment.up.refused == up.refused, "the cloud's metric has it"
         await greedy.put("/reported/pods/default/a", b"2")
         await modest.put("/reported/pods/default/b", b"1")
@@ -182,7 +183,7 @@ def test_a_newer_channel_replaces_the_older_one_and_says_so() -> None:
         old = cloud.session()
         second = await cloud.attach()
         assert await first == f"peer says: {REPLACED}"
-        assert not second.done() and cloud.session() not in ("", old) and len(cloud.hub.sessions()) == 1
+        assert not second.done() and cloud.session() not in ("", old) and len(cloud.hub.attached()) == 1
         await cloud.stop()
 
     virtual_time.run(scenario())
@@ -292,12 +293,12 @@ def test_a_channel_at_another_process_replaces_the_one_here() -> None:
         here, there = Cloud(), Cloud()
         there.store = here.store
         there.hub = CloudHub(CloudHubSettings(), here.store, EveryNode(), None)  # type: ignore[arg-type]
-        following = [asyncio.create_task(c.hub.follow_sessions()) for c in (here, there)]
+        following = [asyncio.create_task(c.hub.follow_session_keys()) for c in (here, there)]
         first = await here.attach()
         second = await there.attach()
         assert REPLACED in await first
-        assert not here.hub.sessions() and not second.done()
-        (attachment,) = there.hub.sessions()
+        assert not here.hub.attached() and not second.done()
+        (attachment,) = there.hub.attached()
         assert here.session() == attachment.key.session_id, "the end of the first leaves the key of the second"
         third = await here.attach()
         assert REPLACED in await second and not third.done()
@@ -316,11 +317,11 @@ def test_a_node_that_is_removed_loses_its_channel_wherever_it_is() -> None:
         tenants = TenantManager(cloud.store)
         await tenants.ensure_tenant(WHO.tenant)
         await tenants.ensure_node(WHO.tenant, WHO.node)
-        following = asyncio.create_task(cloud.hub.follow_sessions())
+        following = asyncio.create_task(cloud.hub.follow_session_keys())
         channel = await cloud.attach()
         assert not channel.done()
         await tenants.remove_node(WHO.tenant, WHO.node)
-        assert "removed" in await channel and not cloud.hub.sessions() and cloud.session() == ""
+        assert "removed" in await channel and not cloud.hub.attached() and cloud.session() == ""
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         await cloud.stop()
@@ -350,7 +351,7 @@ def test_another_machine_that_joins_ends_the_session_at_whichever_process_it_is(
         here, there = Cloud(), Cloud()
         there.store = here.store
         there.hub = CloudHub(CloudHubSettings(), here.store, EveryNode(), None)  # type: ignore[arg-type]
-        following = [asyncio.create_task(cloud.hub.follow_sessions()) for cloud in (here, there)]
+        following = [asyncio.create_task(cloud.hub.follow_session_keys()) for cloud in (here, there)]
         tenants = TenantManager(here.store)
         await tenants.ensure_tenant(WHO.tenant)
         await tenants.ensure_node(WHO.tenant, WHO.node)
@@ -359,7 +360,7 @@ def test_another_machine_that_joins_ends_the_session_at_whichever_process_it_is(
         compares, ops = await tenants.entitle(WHO.tenant, WHO.node, "2")
         assert (await here.store.txn(compares, ops)).succeeded
         assert "session was ended" in await asyncio.wait_for(channel, 5)
-        assert here.session() == "" and there.hub.sessions() == []
+        assert here.session() == "" and there.hub.attached() == []
         compares, ops = await tenants.entitle(WHO.tenant, WHO.node, "2")
         assert compares and not ops, "a join that repeats itself disturbs nobody"
         for task in following:
@@ -388,7 +389,32 @@ def test_a_node_whose_rights_end_while_it_is_let_in_does_not_stay(meanwhile: str
             await store.txn(*await tenants.entitle(WHO.tenant, WHO.node, "2"))
         channel = await cloud.attach()  # as it goes on after it was looked at
         await asyncio.wait_for(channel, 5)
-        assert cloud.session() == "" and cloud.hub.sessions() == []
+        assert cloud.session() == "" and cloud.hub.attached() == []
+        await cloud.stop()
+
+    virtual_time.run(scenario())
+
+
+def test_a_process_that_missed_changes_of_session_keys_ends_those_that_are_not_its_own() -> None:
+    """Its watch was behind the compaction. Nodes that are still its own stay attached, at any number of them."""
+
+    async def scenario() -> None:
+        cloud = Cloud()
+        store = ForgetfulStore(cloud.store)
+        cloud.hub = CloudHub(CloudHubSettings(), store, EveryNode(), None)  # type: ignore[arg-type]
+        following = asyncio.create_task(cloud.hub.follow_session_keys())
+        names = [NodeIdentity(WHO.tenant, NodeName(f"edge{n}")) for n in (1, 2, 3)]
+        stays, replaced, removed = [await cloud.attach(who=who) for who in names]
+        store.forgets = True
+        keys_of = [keys.session(who.tenant, who.node) for who in names]
+        await cloud.store.txn((), [Put(keys_of[1], b'{"session":"another"}'), Delete(keys_of[2])])
+        assert REPLACED in await replaced and "session was ended" in await removed
+        await asyncio.sleep(30)
+        assert not stays.done() and [a.node for a in cloud.hub.attached()] == [names[0].node]
+        await cloud.store.delete(keys_of[0])
+        assert "session was ended" in await stays, "and it goes on watching"
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
         await cloud.stop()
 
     virtual_time.run(scenario())

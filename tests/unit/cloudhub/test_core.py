@@ -6,12 +6,12 @@ import json
 
 from kubeedge.api.names import Revision
 from kubeedge.hub.core import CLOSE_REPLACED
-from kubeedge.store.model import Change, ChangeKind
-from kubeedge_cloud.cloudhub.core import SessionKey
+from kubeedge.store.model import ChangeKind
+from kubeedge_cloud.cloudhub.core import KeyChange, SessionKey
 
 
-def change(revision: int, kind: ChangeKind = ChangeKind.PUT) -> Change:
-    return Change(kind, "/sessions/default/edge1", b"", Revision(revision))
+def change(revision: int, kind: ChangeKind = ChangeKind.PUT) -> KeyChange:
+    return KeyChange(kind is ChangeKind.PUT, Revision(revision))
 
 
 def session() -> SessionKey:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kubeedge.config import edge, forms
+from kubeedge.config import edge, forms, node_credentials
 from kubeedge.errors import Invalid
 
 GOOD = {
@@ -18,7 +18,7 @@ GOOD = {
 
 def test_what_join_wrote_is_read_back(tmp_path: Path):
     (tmp_path / "node.json").write_text(json.dumps(GOOD))
-    node = edge.load_credentials(tmp_path / "node.json")
+    node = node_credentials.load_credentials(tmp_path / "node.json")
     assert (node.node, node.number, node.pod_cidr, node.hub) == ("edge1", 1, "10.244.1.0/24", ("203.0.113.2:10000",))
 
 
@@ -38,10 +38,10 @@ def test_what_join_wrote_is_read_back(tmp_path: Path):
 def test_damaged_credentials_are_refused_with_the_field_and_what_to_do(tmp_path: Path, change, message):
     (tmp_path / "node.json").write_text(json.dumps({**GOOD, **change}))
     if message is None:  # a single address is a network of one
-        edge.load_credentials(tmp_path / "node.json")
+        node_credentials.load_credentials(tmp_path / "node.json")
         return
     with pytest.raises(Invalid) as error:
-        edge.load_credentials(tmp_path / "node.json")
+        node_credentials.load_credentials(tmp_path / "node.json")
     assert message in str(error.value) and "kubeedge join --force" in str(error.value)
 
 
@@ -49,18 +49,18 @@ def test_damaged_credentials_are_refused_with_the_field_and_what_to_do(tmp_path:
 def test_garbage_in_the_credentials_is_no_traceback(tmp_path: Path, text):
     (tmp_path / "node.json").write_text(text)
     with pytest.raises(Invalid, match="kubeedge join --force"):
-        edge.load_credentials(tmp_path / "node.json")
+        node_credentials.load_credentials(tmp_path / "node.json")
 
 
 def test_a_machine_that_has_not_joined_is_told_to(tmp_path: Path):
     with pytest.raises(Invalid, match="run `kubeedge join` first"):
-        edge.load_credentials(tmp_path / "node.json")
+        node_credentials.load_credentials(tmp_path / "node.json")
 
 
 def test_all_paths_move_below_another_root():
     paths = edge.at_root(Path("/srv/e1"))
     assert str(paths.state) == "/srv/e1/var/lib/kubeedge/edge"
-    assert str(edge.credentials_path(paths)) == "/srv/e1/etc/kubeedge/node.json"
+    assert str(node_credentials.credentials_path(paths)) == "/srv/e1/etc/kubeedge/node.json"
     assert edge.at_root(Path("/")) == edge.Paths()
     assert edge.at_root(Path("relative")).run.is_absolute()
 

@@ -66,7 +66,7 @@ def test_a_replicaset_makes_and_deletes_what_is_missing_and_too_much(
 def test_each_failed_pod_doubles_the_wait_for_the_next() -> None:
     for number, pause in ((1, 1.0), (2, 2.0), (4, 8.0), (8, 128.0)):
         failed = [pod(f"p{n}", phase="Failed") for n in range(number)]
-        assert replicasets.plan(replicaset(1), failed, (), NOON + pause - 0.5) == replicasets.Plan(0, (), 0.5)
+        assert replicasets.plan(replicaset(1), failed, (), NOON + pause - 0.5) == replicasets.ReplicaSetPlan(0, (), 0.5)
         assert replicasets.plan(replicaset(1), failed, (), NOON + pause).create == 1
     failed = [pod(f"p{n:02}", phase="Failed") for n in range(11)]
     assert [p["metadata"]["name"] for p in replicasets.plan(replicaset(1), failed, (), NOON).delete] == [
@@ -93,9 +93,9 @@ def test_nobody_waits_for_the_end_of_a_time_that_begins_in_ten_years() -> None:
     assert names(plan) == (["a"], ["x"])
     # what fails now is stamped now: there is a pause again
     fresh = pod("q", phase="Failed", creationTimestamp=meta.timestamp(now))
-    assert replicasets.plan(replicaset(1), [fresh, pod("p", phase="Failed")], (), now + 1) == replicasets.Plan(
-        0, (), 1.0
-    )
+    assert replicasets.plan(
+        replicaset(1), [fresh, pod("p", phase="Failed")], (), now + 1
+    ) == replicasets.ReplicaSetPlan(0, (), 1.0)
     # a clock that is a little ahead is nothing strange
     assert replicasets.status(replicaset(1, minReadySeconds=10), [pod("a")], (), NOON - 3)[1] == 13.0
 
@@ -125,7 +125,7 @@ UNREACHABLE = {"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}
 GONE_BAD = {"key": "broken", "effect": "NoExecute"}
 
 
-def names(plan: daemonsets.Plan) -> tuple[list[str], list[str]]:
+def names(plan: daemonsets.DaemonSetPlan) -> tuple[list[str], list[str]]:
     return list(plan.create), [p["metadata"]["name"] for p in plan.delete]
 
 

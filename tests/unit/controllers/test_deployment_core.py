@@ -52,7 +52,7 @@ def replicaset(
     return made
 
 
-def steps(plan: core.Plan) -> dict[str, int]:
+def steps(plan: core.DeploymentPlan) -> dict[str, int]:
     """image -> replicas, for what changes."""
     return {
         change.replicaset["spec"]["template"]["spec"]["containers"][0]["image"]: change.replicas
@@ -140,7 +140,7 @@ def test_recreate_waits_for_the_last_old_pod() -> None:
     assert steps(core.plan(wanted, [old], [])) == {"a": 0}
     old = replicaset("a", 0)
     stopping = {"metadata": {"ownerReferences": [{"uid": "rs-a"}], "deletionTimestamp": "x"}, "status": {}}
-    assert core.plan(wanted, [old], [stopping]) == core.Plan()
+    assert core.plan(wanted, [old], [stopping]) == core.DeploymentPlan()
     made = core.plan(wanted, [old], []).create
     assert made is not None and made["spec"]["replicas"] == 0
     assert steps(core.plan(wanted, [old, replicaset("b", 0, revision=2)], [])) == {"b": 2}
@@ -156,13 +156,13 @@ def test_scaling_in_the_middle_of_a_rollout_keeps_the_shares() -> None:
 def test_a_paused_deployment_is_only_scaled() -> None:
     paused = {"paused": True}
     found = [replicaset("a", 4)]
-    assert core.plan(deployment(4, "b", spec=paused), found, []) == core.Plan()
+    assert core.plan(deployment(4, "b", spec=paused), found, []) == core.DeploymentPlan()
     assert steps(core.plan(deployment(6, "b", spec=paused), found, [])) == {"a": 6}
 
 
 def test_a_deployment_that_is_deleted_is_left_alone() -> None:
     deleted = deployment(metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
-    assert core.plan(deleted, [replicaset("a", 9)], []) == core.Plan()
+    assert core.plan(deleted, [replicaset("a", 9)], []) == core.DeploymentPlan()
 
 
 def test_the_history_is_as_long_as_asked_for_once_the_rollout_is_complete() -> None:

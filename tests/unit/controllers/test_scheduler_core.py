@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kubeedge.api.names import Object
-from kubeedge_cloud.controllers.scheduler.core import ClusterNodes, Placed, Unschedulable, ports_of, requests_of
+from kubeedge_cloud.controllers.scheduler.core import Placed, SchedulerCache, Unschedulable, ports_of, requests_of
 from kubeedge_cloud.controllers.scheduler.fit import fits_labels, tolerates, untolerated
 
 
@@ -39,8 +39,8 @@ def pod(name: str = "p", *, on: str = "", cpu: str = "", memory: str = "", owner
     return {"metadata": inner, "spec": spec}
 
 
-def cluster(*objects: Object) -> ClusterNodes:
-    nodes = ClusterNodes()
+def cluster(*objects: Object) -> SchedulerCache:
+    nodes = SchedulerCache()
     for obj in objects:
         if "containers" in obj["spec"]:
             nodes.set_pod(obj)

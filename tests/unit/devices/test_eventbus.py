@@ -14,7 +14,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from kubeedge.api import keys
-from kubeedge.devices.eventbus import EventBus
+from kubeedge.devices.eventbus.module import EventBus
 from kubeedge.devices.module import DeviceTwins
 from kubeedge.store.model import Store
 from kubeedge.store.sqlite import open_sqlite

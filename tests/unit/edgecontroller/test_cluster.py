@@ -27,8 +27,8 @@ from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.edgecontroller import core
 from kubeedge_cloud.edgecontroller.leases import NAMESPACE, RENEW
 from kubeedge_cloud.edgecontroller.module import EdgeController, EdgeControllerSettings
+from kubeedge_cloud.edgecontroller.node_registration import ClusterRegistry
 from kubeedge_cloud.edgecontroller.referenced import Referenced
-from kubeedge_cloud.edgecontroller.registration import ClusterRegistry
 from kubeedge_cloud.tenants.model import TenantRecord
 from tests.kit import virtual_time
 from tests.unit.controllers.world import TENANT, World, template

@@ -15,9 +15,9 @@ from kubeedge.config.edge import (
     MeshConfig,
     MetaServerConfig,
     MetricsConfig,
-    NodeCredentials,
     at_root,
 )
+from kubeedge.config.node_credentials import NodeCredentials
 from kubeedge.store.sqlite import open_sqlite
 from tests.kit import virtual_time
 

@@ -116,7 +116,7 @@ def test_desired_goes_down_and_reported_comes_up(tmp_path: Path) -> None:
                 lambda: bool(world.cloud_store.newest(keys.session(TENANT, NodeName("edge1")))), "the session key"
             )
             assert hub.status.attached
-            (attachment,) = world.hub.sessions()
+            (attachment,) = world.hub.attached()
             kernel = tcp.progress(attachment.channel._socket.transport)
             assert kernel is not None and kernel.received > 0, "silence is judged with what the kernel knows below TLS"
             assert edge_store.newest("/desired/pods/default/b") is None
@@ -147,7 +147,7 @@ def test_who_is_not_a_known_node_is_refused(tmp_path: Path, uri: str, known: boo
         try:
             hub = world.edge(world.authority.issue("x", uri=uri), MemoryStore())
             await until(lambda: "403" in hub.status.last_error, "the refusal")
-            assert world.hub.sessions() == []
+            assert world.hub.attached() == []
             assert world.cloud_store.revision == 1
         finally:
             await world.stop()
@@ -162,13 +162,13 @@ def test_a_second_channel_of_the_same_node_replaces_the_first(tmp_path: Path) ->
         try:
             node = world.authority.issue("edge1", uri="spiffe://kubeedge/tenant/default/node/edge1")
             world.edge(node, MemoryStore())
-            await until(lambda: len(world.hub.sessions()) == 1, "the first channel")
-            first = world.hub.sessions()[0].key.session_id
+            await until(lambda: len(world.hub.attached()) == 1, "the first channel")
+            first = world.hub.attached()[0].key.session_id
             world.edge(node, MemoryStore())
             await until(
-                lambda: [s.key.session_id for s in world.hub.sessions()] not in ([], [first]), "the second channel"
+                lambda: [s.key.session_id for s in world.hub.attached()] not in ([], [first]), "the second channel"
             )
-            assert len(world.hub.sessions()) == 1
+            assert len(world.hub.attached()) == 1
         finally:
             await world.stop()
 
@@ -222,7 +222,7 @@ def test_an_idle_channel_holds_no_buffer(tmp_path: Path) -> None:
             await world.cloud_store.put("/t/default/edge/edge1/desired/pods/default/a", bytes(MAX_VALUE))
             world.edge(node, store)
             await until(lambda: bool(store.newest("/desired/pods/default/a")), "the pod at the edge")
-            (attachment,) = world.hub.sessions()
+            (attachment,) = world.hub.attached()
             await until(lambda: attachment.down.revision > 1, "its acknowledgement")
             stream = attachment.channel._socket
             assert isinstance(stream, Stream)

@@ -18,19 +18,19 @@ from kubeedge.hub.core import (
     SYNC_DOWN,
     SYNC_UP,
     Attached,
+    ChannelSession,
+    ChannelSettings,
+    ChannelState,
     Detached,
     Received,
-    Session,
-    SessionSettings,
-    SessionState,
 )
 
 HELLO = b'\x01{"version":1}'
 PING, PONG = b"\x02", b"\x03"
 
 
-def attached(now: float = 0.0, settings: SessionSettings | None = None) -> Session:
-    session = Session({}, settings or SessionSettings())
+def attached(now: float = 0.0, settings: ChannelSettings | None = None) -> ChannelSession:
+    session = ChannelSession({}, settings or ChannelSettings())
     session.open(now)
     session.receive(HELLO, now)
     session.messages_to_send()
@@ -38,7 +38,7 @@ def attached(now: float = 0.0, settings: SessionSettings | None = None) -> Sessi
 
 
 def test_both_ends_say_hello_and_are_attached() -> None:
-    edge, cloud = Session({"agent": "0.1"}), Session({})
+    edge, cloud = ChannelSession({"agent": "0.1"}), ChannelSession({})
     edge.open(0.0)
     cloud.open(0.0)
     (greeting,) = edge.messages_to_send()
@@ -46,7 +46,7 @@ def test_both_ends_say_hello_and_are_attached() -> None:
     assert cloud.receive(greeting, 0.1) == [Attached({"version": 1, "features": list(FEATURES), "agent": "0.1"})]
     (answer,) = cloud.messages_to_send()
     assert edge.receive(answer, 0.2) == [Attached({"version": 1, "features": list(FEATURES)})]
-    assert (edge.state, cloud.state) == (SessionState.ATTACHED, SessionState.ATTACHED)
+    assert (edge.state, cloud.state) == (ChannelState.ATTACHED, ChannelState.ATTACHED)
 
 
 def test_a_message_of_a_stream_arrives_as_it_was_sent() -> None:
@@ -107,11 +107,11 @@ def test_a_probe_that_is_answered_changes_nothing() -> None:
     session = attached(0.0)
     session.probe(5.0)
     session.receive(PONG, 5.5)
-    assert session.next_timer() == 25.5 and session.state is SessionState.ATTACHED
+    assert session.next_timer() == 25.5 and session.state is ChannelState.ATTACHED
 
 
 def test_a_peer_that_says_nothing_is_not_waited_for() -> None:
-    session = Session({})
+    session = ChannelSession({})
     session.open(50.0)
     assert session.next_timer() == 60.0
     assert session.handle_timer(60.0) == [Detached("no hello within 10 s")]
@@ -153,7 +153,7 @@ def test_a_question_that_we_ask_late_has_its_time_all_the_same() -> None:
     ],
 )
 def test_who_follows_asks_when_the_peer_is_late_with_its_own_question(said: bytes, asks: float) -> None:
-    session = Session({}, SessionSettings(follows=True, timeout=CLOUD_TIMEOUT))
+    session = ChannelSession({}, ChannelSettings(follows=True, timeout=CLOUD_TIMEOUT))
     session.open(0.0)
     session.receive(HELLO[:-1] + said + b"}", 0.0)
     session.messages_to_send()
@@ -177,11 +177,11 @@ def test_a_flood_of_pings_is_ended() -> None:
     with pytest.raises(PeerError):
         for _ in range(MAX_WAITING + 2):
             session.receive(PING + bytes(64), 1.0)
-    assert session.state is SessionState.DETACHED and len(session.messages_to_send()) <= MAX_WAITING + 1
+    assert session.state is ChannelState.DETACHED and len(session.messages_to_send()) <= MAX_WAITING + 1
 
 
 def test_nothing_is_sent_before_the_peer_said_hello() -> None:
-    session = Session({})
+    session = ChannelSession({})
     session.open(0.0)
     with pytest.raises(ChannelDetached):
         session.send(SYNC_UP, b"")
@@ -213,11 +213,11 @@ def test_we_do_not_send_what_no_peer_would_take(kind: int, size: int) -> None:
     ],
 )
 def test_a_hello_that_is_none_ends_the_session(message: bytes, code: int) -> None:
-    session = Session({})
+    session = ChannelSession({})
     session.open(0.0)
     with pytest.raises(PeerError) as error:
         session.receive(message, 1.0)
-    assert error.value.close_code == code and session.state is SessionState.DETACHED
+    assert error.value.close_code == code and session.state is ChannelState.DETACHED
 
 
 @pytest.mark.parametrize(
@@ -227,16 +227,16 @@ def test_a_message_out_of_place_ends_the_session(message: bytes) -> None:
     session = attached()
     with pytest.raises(PeerError):
         session.receive(message, 1.0)
-    assert session.state is SessionState.DETACHED
+    assert session.state is ChannelState.DETACHED
 
 
 @given(st.lists(st.binary(max_size=80), max_size=10))
 def test_garbage_never_does_more_than_end_the_session(messages: list[bytes]) -> None:
-    session = Session({})
+    session = ChannelSession({})
     session.open(0.0)
     try:
         for n, message in enumerate([HELLO, *messages]):
             session.receive(message, float(n))
             session.handle_timer(float(n))
     except PeerError:
-        assert session.state is SessionState.DETACHED
+        assert session.state is ChannelState.DETACHED

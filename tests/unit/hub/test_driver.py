@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from kubeedge.errors import ChannelDetached, PeerError, Unavailable
-from kubeedge.hub.core import CLOUD_TIMEOUT, REPLACED, SYNC_DOWN, SYNC_UP, Session, SessionSettings
-from kubeedge.hub.driver import QUEUED_MESSAGES, Channel, WebSocket
+from kubeedge.hub.core import CLOUD_TIMEOUT, REPLACED, SYNC_DOWN, SYNC_UP, ChannelSession, ChannelSettings
+from kubeedge.hub.driver import QUEUED_MESSAGES, Channel, ChannelSocket
 from kubeedge.hub.module import EdgeHub, EdgeHubSettings
 from kubeedge.store.sqlite_file import translate
 from tests.kit import virtual_time
@@ -28,8 +28,8 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def channel(socket: WebSocket) -> Channel:
-    return Channel(socket, Session({}), now)
+def channel(socket: ChannelSocket) -> Channel:
+    return Channel(socket, ChannelSession({}), now)
 
 
 async def pair(wire: Wire) -> tuple[Channel, Channel]:
@@ -203,8 +203,8 @@ def test_the_cloud_misses_a_machine_that_vanished_before_kubernetes_would() -> N
     async def scenario() -> None:
         wire = Wire(random.Random(1))
         mine, theirs = await wire.connect()
-        edge = Channel(mine, Session({"keepalive": 20.0}), now)
-        cloud = Channel(theirs, Session({}, SessionSettings(follows=True, timeout=CLOUD_TIMEOUT)), now)
+        edge = Channel(mine, ChannelSession({"keepalive": 20.0}), now)
+        cloud = Channel(theirs, ChannelSession({}, ChannelSettings(follows=True, timeout=CLOUD_TIMEOUT)), now)
         running = [asyncio.create_task(c.run(forever)) for c in (edge, cloud)]
         await asyncio.sleep(3600)
         assert cloud.counters.messages_out <= 1 + 3600 / 20, "HELLO and answers"
@@ -221,7 +221,7 @@ def test_an_idle_channel_says_little() -> None:
     async def scenario() -> None:
         mine, theirs = await Wire(random.Random(1)).connect()
         one = channel(mine)
-        other = Channel(theirs, Session({}, SessionSettings(follows=True, timeout=CLOUD_TIMEOUT)), now)
+        other = Channel(theirs, ChannelSession({}, ChannelSettings(follows=True, timeout=CLOUD_TIMEOUT)), now)
         running = [asyncio.create_task(c.run(forever)) for c in (one, other)]
         await asyncio.sleep(86_400)
         assert not any(task.done() for task in running)
@@ -383,7 +383,7 @@ class Attempts(EdgeHub):
     """Connects to what `answer` says, and remembers when."""
 
     def __init__(
-        self, answer: Callable[[int], Awaitable[WebSocket]], use: Callable[[Channel], Awaitable[None]]
+        self, answer: Callable[[int], Awaitable[ChannelSocket]], use: Callable[[Channel], Awaitable[None]]
     ) -> None:
         async def run(channel: Channel) -> None:
             await use(channel)
@@ -399,7 +399,7 @@ class Attempts(EdgeHub):
         self.answered = await self.answer(len(self.times))
         return None  # type: ignore[return-value]
 
-    async def _connect(self, endpoint: str, tcp: socket.socket) -> WebSocket:
+    async def _connect(self, endpoint: str, tcp: socket.socket) -> ChannelSocket:
         return self.answered
 
     async def for_(self, seconds: float) -> None:
@@ -419,11 +419,11 @@ class AtTheDoor(Attempts):
         self.times.append(now())
         return None  # type: ignore[return-value]
 
-    async def _connect(self, endpoint: str, tcp: socket.socket) -> WebSocket:
+    async def _connect(self, endpoint: str, tcp: socket.socket) -> ChannelSocket:
         return await self.answer(len(self.times))
 
 
-async def _refuse(_: int) -> WebSocket:
+async def _refuse(_: int) -> ChannelSocket:
     raise ConnectionRefusedError("connection refused")
 
 
@@ -441,7 +441,7 @@ def test_an_edge_tries_all_endpoints_soon_and_again_and_again() -> None:
 
 
 def test_an_endpoint_that_does_not_answer_is_left_after_three_seconds() -> None:
-    async def nothing(_: int) -> WebSocket:
+    async def nothing(_: int) -> ChannelSocket:
         await asyncio.sleep(1000)
         raise AssertionError
 
@@ -454,7 +454,7 @@ def test_an_endpoint_that_does_not_answer_is_left_after_three_seconds() -> None:
 
 
 def test_a_cloud_without_time_for_a_handshake_is_given_time() -> None:
-    async def nothing(_: int) -> WebSocket:
+    async def nothing(_: int) -> ChannelSocket:
         await asyncio.sleep(1000)
         raise AssertionError
 
@@ -490,7 +490,7 @@ async def _short_lived(channel: Channel) -> None:
 def test_a_channel_that_fails_at_once_again_and_again_is_not_tried_again_and_again() -> None:
     peers = []
 
-    async def answer(_: int) -> WebSocket:
+    async def answer(_: int) -> ChannelSocket:
         mine, theirs = await Wire(random.Random(1)).connect()
         peers.append(asyncio.create_task(channel(theirs).run(forever)))
         return mine
@@ -508,7 +508,7 @@ def test_a_channel_that_fails_at_once_again_and_again_is_not_tried_again_and_aga
 def test_an_edge_that_is_replaced_steps_back() -> None:
     peers = []
 
-    async def answer(_: int) -> WebSocket:
+    async def answer(_: int) -> ChannelSocket:
         mine, theirs = await Wire(random.Random(1)).connect()
         end = channel(theirs)
 

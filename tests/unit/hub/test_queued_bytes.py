@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from kubeedge.hub.core import SYNC_DOWN, SYNC_UP, Session
+from kubeedge.hub.core import SYNC_DOWN, SYNC_UP, ChannelSession
 from kubeedge.hub.driver import Channel
 from kubeedge.hub.queued_bytes import STALLED, QueuedBytes
 from tests.kit import virtual_time
@@ -75,10 +75,10 @@ def test_nodes_that_do_not_read_lose_their_channels_and_those_that_do_keep_their
         ends = []
         for _ in range(NODES):
             one, other = await wire.connect()
-            there = Channel(other, Session({}), now)
+            there = Channel(other, ChannelSession({}), now)
             if not reads:
                 other.recv = _never  # type: ignore[method-assign]
-            ends.append(Channel(one, Session({}), now, queued).run(cloud))
+            ends.append(Channel(one, ChannelSession({}), now, queued).run(cloud))
             asyncio.get_running_loop().create_task(there.run(node))
         reasons = await asyncio.gather(*ends)
         gave_way = sum("too much waits" in reason for reason in reasons)
@@ -112,8 +112,8 @@ def test_what_is_sent_faster_than_it_is_read_is_bounded_for_all_channels() -> No
         ends = []
         for _ in range(NODES):
             one, other = await wire.connect()
-            asyncio.get_running_loop().create_task(Channel(other, Session({}), now).run(node))
-            ends.append(Channel(one, Session({}), now, queued).run(cloud))
+            asyncio.get_running_loop().create_task(Channel(other, ChannelSession({}), now).run(node))
+            ends.append(Channel(one, ChannelSession({}), now, queued).run(cloud))
         reasons = await asyncio.gather(*ends)
         kept = [reason for reason in reasons if "too much waits" not in reason]
         assert most <= 1024 * KIB and queued.size == 0

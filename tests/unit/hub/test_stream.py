@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 
 from kubeedge.errors import PeerError
-from kubeedge.hub.core import MAX_MESSAGE, SYNC_DOWN, SYNC_UP, Session
+from kubeedge.hub.core import MAX_MESSAGE, SYNC_DOWN, SYNC_UP, ChannelSession
 from kubeedge.hub.driver import Channel
 from kubeedge.hub.stream import Rejected, Stream
 from kubeedge.store.memory import MemoryStore
@@ -345,12 +345,12 @@ def test_a_client_that_speaks_through_the_library(place: Place) -> None:
     async def scenario() -> None:
         async with place.hub("edge1") as hub:
             async with connect(place.url(), ssl=client_tls(place.node)(), compression=None, max_size=None) as theirs:
-                channel = Channel(Speaker(theirs), Session({}), asyncio.get_running_loop().time)
+                channel = Channel(Speaker(theirs), ChannelSession({}), asyncio.get_running_loop().time)
 
                 async def use(_: Channel) -> None:
-                    await until(lambda: len(hub.sessions()) == 1 and hub.sessions()[0].key.revision > 0, "the session")
+                    await until(lambda: len(hub.attached()) == 1 and hub.attached()[0].key.revision > 0, "the session")
                     await (await theirs.ping())  # and its own pings are answered
-                    hub.sessions()[0].channel.close("go away", 4000)
+                    hub.attached()[0].channel.close("go away", 4000)
                     await asyncio.get_running_loop().create_future()
 
                 assert await channel.run(use) == "peer says: go away"
@@ -363,7 +363,7 @@ def test_a_server_that_speaks_through_the_library(place: Place) -> None:
         loop = asyncio.get_running_loop()
 
         async def hold(theirs: ServerConnection) -> None:
-            channel = Channel(Speaker(theirs), Session({}), loop.time)
+            channel = Channel(Speaker(theirs), ChannelSession({}), loop.time)
             await channel.run(lambda c: echo(SYNC_UP, SYNC_DOWN, c))
 
         async with serve(hold, "127.0.0.1", 0, ssl=place.server(), compression=None, max_size=None) as server:
@@ -374,7 +374,7 @@ def test_a_server_that_speaks_through_the_library(place: Place) -> None:
                 await stream.handshake()
                 await stream.upgrade(f"127.0.0.1:{place.port}", "/v1/channel")
                 answers: list[bytes] = []
-                channel = Channel(stream, Session({}), loop.time)
+                channel = Channel(stream, ChannelSession({}), loop.time)
                 await channel.run(lambda c: ask(SYNC_UP, SYNC_DOWN, c, MESSAGES, answers))
                 assert answers == MESSAGES
             finally:
@@ -425,7 +425,7 @@ def test_what_a_known_node_may_say_wrong(place: Place, said: bytes, answer: byte
             reader, writer = await asyncio.open_connection("127.0.0.1", place.port, ssl=client_tls(place.node)())
             writer.write(said)
             assert (await reader.read()).startswith(answer)
-            await until(lambda: not _unauthenticated(hub) and not hub.sessions(), "its end")
+            await until(lambda: not _unauthenticated(hub) and not hub.attached(), "its end")
             writer.close()
 
     run(scenario)
@@ -439,11 +439,11 @@ def test_a_stop_says_goodbye_and_does_not_wait_for_unauthenticated_peers(place: 
             stream = Stream(tcp, client_tls(place.node)(), server_hostname="127.0.0.1")
             await stream.handshake()
             await stream.upgrade(f"127.0.0.1:{place.port}", "/v1/channel")
-            channel = Channel(stream, Session({}), asyncio.get_running_loop().time)
+            channel = Channel(stream, ChannelSession({}), asyncio.get_running_loop().time)
             running = asyncio.create_task(channel.run(lambda _: asyncio.get_running_loop().create_future()))  # type: ignore[arg-type, return-value]
-            await until(lambda: len(hub.sessions()) == 1 and hub.sessions()[0].key.revision > 0, "the session")
+            await until(lambda: len(hub.attached()) == 1 and hub.attached()[0].key.revision > 0, "the session")
         assert await running == "peer says: the cloud process stops"
-        assert hub.sessions() == [] and await stranger.read() == b""
+        assert hub.attached() == [] and await stranger.read() == b""
         assert not [k for k in (await hub._store.range("/sessions/", "/sessions0")).kvs]
         _writer.close()
         stream.abort()

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from websockets.sync.server import ServerConnection, serve
 
-from kubeedge.cli import cluster, main
+from kubeedge.cli import cluster, parser
 from kubeedge.errors import Invalid, KubeEdgeError, NotFound, Refused, Unavailable
 from kubeedge_cloud.install import commands, token
 from kubeedge_cloud.install.apply import readiness
@@ -24,7 +24,7 @@ from kubeedge_cloud.install.cluster import TargetCluster
 
 
 def parsed(*words: str, program: str = "keadm") -> argparse.Namespace:
-    return main.parser(program).parse_args(list(words))
+    return parser.parser(program).parse_args(list(words))
 
 
 def kubeconfig(directory: Path, server: str) -> Path:

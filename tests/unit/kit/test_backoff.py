@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.backoff import Backoff, OutageBackoff
 
 
 def test_delays_double_up_to_the_last() -> None:
@@ -41,3 +42,10 @@ def test_clients_that_failed_together_do_not_come_back_together() -> None:
 def test_a_delay_is_within_its_bounds(failures: int, jitter: float, chance: float) -> None:
     delay = Backoff(0.25, 5.0, jitter).delay(failures, chance)
     assert 0.25 * (1 - jitter) - 1e-9 <= delay <= 5.0
+
+
+def test_an_outage_that_lasts_is_tried_less_often() -> None:
+    backoff = OutageBackoff(0.25, 1.0, 5.0)
+    assert [backoff.delay(n, 0.0, 1.0) for n in (1, 2, 3, 4, 9)] == [0.25, 0.5, 1.0, 1.0, 1.0]
+    assert [backoff.delay(9, outage, 1.0) for outage in (59.9, 60.0, math.inf)] == [1.0, 5.0, 5.0]
+    assert backoff.delay(9, 60.0, 0.0) == 2.5 and backoff.is_young(59.9) and not backoff.is_young(60.0)

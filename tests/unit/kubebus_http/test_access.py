@@ -10,7 +10,7 @@ from kubeedge.api.keys import DESIRED, REPORTED
 from kubeedge.errors import NotFound, Unavailable
 from kubeedge.kubebus.http import access as a
 from kubeedge.kubebus.http.url import ServiceName
-from kubeedge.publishing.table import ServiceTable
+from kubeedge.publishing.servicetable.core import ServiceTable
 from tests.unit.kubebus_http.test_publishing import mirror, status_and_error
 from tests.unit.kubebus_http.world import World, get, scenario
 

@@ -14,7 +14,7 @@ from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.listener import listening
 from kubeedge.kubebus.http.server_proxy import ServerProxy
 from kubeedge.kubebus.http.url import L4_PORT, ServiceName, Target
-from kubeedge.kubebus.l4.driver import Endpoint
+from kubeedge.kubebus.l4.driver import L4Endpoint
 from tests.reference.l4.endpoint import EndpointCore
 
 SIZE = 1_000_000
@@ -25,7 +25,7 @@ class Wire:
 
     def __init__(self, seed: int) -> None:
         self._chance = random.Random(seed)
-        self.ends: dict[int, Endpoint] = {}
+        self.ends: dict[int, L4Endpoint] = {}
         self.cut = False
 
     def send(self, source: int, destination: int, segment: bytes) -> bool:
@@ -51,7 +51,7 @@ def test_bodies_arrive_whole_over_a_bad_link_and_a_cut_link_is_said() -> None:
         wire = Wire(seed=1)
         for number in (0, 1):
             core = EndpointCore(functools.partial(random.Random(number).getrandbits, 32))
-            wire.ends[number] = Endpoint(lambda to, segment, me=number: wire.send(me, to, segment), core=core)  # type: ignore[misc]
+            wire.ends[number] = L4Endpoint(lambda to, segment, me=number: wire.send(me, to, segment), core=core)  # type: ignore[misc]
         async with await asyncio.start_server(service, "127.0.0.1", 0) as backend:
             port = backend.sockets[0].getsockname()[1]
 

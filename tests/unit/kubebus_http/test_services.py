@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kubeedge.errors import NotFound, Unavailable
 from kubeedge.kubebus.http.url import ServiceName, Target
-from kubeedge.publishing.table import PREFIXES, ServiceTable
+from kubeedge.publishing.servicetable.core import PREFIXES, ServiceTable
 
 SHOP = ServiceName("shop")
 

@@ -27,7 +27,7 @@ from kubeedge.kubebus.http.listener import listening
 from kubeedge.kubebus.http.server_proxy import ServerProxy
 from kubeedge.kubebus.http.url import L4_PORT, Target
 from kubeedge.kubebus.l3.plane import Plane
-from kubeedge.kubebus.l4.driver import Endpoint
+from kubeedge.kubebus.l4.driver import L4Endpoint
 
 NUMBER = 7  # of the data plane in the fast way
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -143,7 +143,7 @@ class World:
         if self.fast:
             self._plane = Plane(NUMBER)
             core = self._plane.l4(1)
-            self._endpoint = Endpoint(core=core)
+            self._endpoint = L4Endpoint(core=core)
             await self._endpoint.listen(L4_PORT, self.server_proxy.handle)
             self.back = self._plane.web_proxy(l4=core, **settings(self._server_limits))
             asyncio.get_running_loop().add_reader(self.back.fileno(), self._asked_for_service)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kubeedge.kubebus.l2.core import LinkCore, LinkSettings, Role
 from kubeedge.kubebus.l2.messages import Hello, Welcome
-from kubeedge.kubebus.links.core import Activity, Candidates, LinksSettings, candidates, is_young
+from kubeedge.kubebus.links.core import Activity, Candidates, LinksSettings, candidates
 
 
 def up(now: float, *, rtt: float | None = None) -> LinkCore:
@@ -57,7 +57,7 @@ def test_side_slots_are_probed_less_often_and_old_outages_cost_less() -> None:
     settings = LinksSettings(relays=("relay:1",), link=LinkSettings(keepalive=20.0, dead_after=9.0))
     assert settings.of_slot(0).keepalive == 20.0
     assert (settings.of_slot(1).keepalive, settings.of_slot(1).dead_after) == (60.0, 9.0)
-    assert is_young(59.0, 0.0) and not is_young(60.0, 0.0)
-    assert [settings.delay(n, young=True, chance=1.0) for n in (1, 2, 3)] == [0.5, 1.0, 1.0]
-    assert settings.delay(9, young=False, chance=1.0) == 5.0
-    assert settings.delay(9, young=False, chance=0.0) == 2.5
+    assert settings.backoff.is_young(59.0) and not settings.backoff.is_young(60.0)
+    assert [settings.backoff.delay(n, 59.0, 1.0) for n in (2, 3, 4)] == [0.5, 1.0, 1.0]
+    assert settings.backoff.delay(10, 60.0, 1.0) == 5.0
+    assert settings.backoff.delay(10, 60.0, 0.0) == 2.5

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kubeedge.wire.checksum import checksum
-from kubeedge.wire.frame import PACKET, TENANT_PACKET
+from kubeedge.wire_format.checksum import checksum
+from kubeedge.wire_format.frame import PACKET, TENANT_PACKET
 from tests.kit.planes import Harness, Peer
 from tests.reference import icmp, packets
 from tests.reference.ip import ICMP, ICMPV6, TCP, UDP, ipv4, ipv6, parse, pseudo_header_sum

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from kubeedge.kubebus.l3.plane import Plane, PortClosed, PortConnected, SegmentReceived, TlsContext
-from kubeedge.wire.frame import CONTROL, MAX_CONTROL_BYTES, PACKET, SEGMENT, encode, encode_segment
+from kubeedge.wire_format.frame import CONTROL, MAX_CONTROL_BYTES, PACKET, SEGMENT, encode, encode_segment
 from tests.kit.certs import Credentials, TestAuthority
 from tests.kit.planes import ControlFrame, Harness, Peer, is_open
 from tests.reference.ip import UDP, ipv4

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from kubeedge.kubebus.l3.plane import PortClosed, PortConnected, SegmentReceived, TlsContext
-from kubeedge.wire.frame import PACKET, SEGMENT, TENANT_PACKET, TENANT_SEGMENT, encode_segment
+from kubeedge.wire_format.frame import PACKET, SEGMENT, TENANT_PACKET, TENANT_SEGMENT, encode_segment
 from tests.kit.planes import Harness, Peer
 from tests.reference import plane as reference
 from tests.reference.ip import UDP, ipv4

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from kubeedge.kubebus.l3.plane import PortClosed
-from kubeedge.wire.checksum import checksum, ones_sum
-from kubeedge.wire.frame import MAX_PACKET_BYTES, PACKET
+from kubeedge.wire_format.checksum import checksum, ones_sum
+from kubeedge.wire_format.frame import MAX_PACKET_BYTES, PACKET
 from tests.kit.planes import FakeTun, Harness, Peer
 from tests.reference import packets
 from tests.reference.ip import ICMP, TCP, UDP, ipv4, ipv6, parse, pseudo_header_sum

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kubeedge.wire.checksum import ones_sum
-from kubeedge.wire.frame import PACKET, SEGMENT, TENANT_PACKET, TENANT_SEGMENT, encode
+from kubeedge.wire_format.checksum import ones_sum
+from kubeedge.wire_format.frame import PACKET, SEGMENT, TENANT_PACKET, TENANT_SEGMENT, encode
 from tests.reference.ip import UDP, ipv4, ipv6
 from tests.reference.l4 import segment as l4
 from tests.reference.queue import INTERVAL, QUANTUM, TARGET, FairQueue

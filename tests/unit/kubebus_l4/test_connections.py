@@ -15,7 +15,7 @@ import pytest
 from kubeedge._fastpath.plane import L4
 
 from kubeedge.errors import Unavailable
-from kubeedge.kubebus.l4.driver import Endpoint
+from kubeedge.kubebus.l4.driver import L4Endpoint
 from kubeedge.kubebus.l4.state import ConnectionState
 from tests.reference.l4.core import RECEIVE_WINDOW
 from tests.reference.l4.endpoint import EndpointCore, Key
@@ -254,11 +254,11 @@ def reference_core() -> EndpointCore:
     return EndpointCore(lambda: rng.getrandbits(32))
 
 
-def pair() -> tuple[Endpoint, Endpoint]:
+def pair() -> tuple[L4Endpoint, L4Endpoint]:
     loop = asyncio.get_running_loop()
-    ends: dict[int, Endpoint] = {}
-    left = Endpoint(lambda n, data: loop.call_soon(ends[n].receive, LEFT, data), core=reference_core())
-    right = Endpoint(lambda n, data: loop.call_soon(ends[n].receive, RIGHT, data), core=reference_core())
+    ends: dict[int, L4Endpoint] = {}
+    left = L4Endpoint(lambda n, data: loop.call_soon(ends[n].receive, LEFT, data), core=reference_core())
+    right = L4Endpoint(lambda n, data: loop.call_soon(ends[n].receive, RIGHT, data), core=reference_core())
     ends.update({LEFT: left, RIGHT: right})
     return left, right
 
@@ -311,7 +311,7 @@ def test_connecting_to_a_closed_port_or_a_silent_node_is_unavailable() -> None:
         left, right = pair()
         with pytest.raises(Unavailable, match="refused"):
             await left.connect(RIGHT, 9)
-        silent = Endpoint(lambda n, data: None, core=reference_core())
+        silent = L4Endpoint(lambda n, data: None, core=reference_core())
         with pytest.raises(Unavailable, match="does not answer"):
             await silent.connect(5, 9, timeout=0.05)
         for end in (left, right, silent):

@@ -12,8 +12,8 @@ from kubeedge.api import keys
 from kubeedge.api.names import NodeName, Object
 from kubeedge.apiserver.registry import Registry
 from kubeedge.errors import KubeEdgeError
+from kubeedge.metaserver.edgewrites.module import EdgeWrites
 from kubeedge.metaserver.effective import EffectiveStore
-from kubeedge.metaserver.settle import EdgeWrites
 from kubeedge.metaserver.view import RegistryView
 from kubeedge.store.memory import MemoryStore
 from kubeedge.sync.progress import Progress

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kubeedge.mqtt import codec
+from kubeedge.mqtt import answers, codec
 from kubeedge.mqtt.codec import Connect, MqttError, PacketDecoder, Publish, Subscribe
 
 CONNECT5 = bytes.fromhex("101300044d5154540502003c032100140003") + b"abc"
@@ -27,7 +27,7 @@ def connected(version: int = codec.V5) -> PacketDecoder:
 def test_packets_arrive_in_any_pieces(version: int, size: int) -> None:
     decoder = connected(version)
     message = Publish("a/b", b"x" * 300, 1, True, False, 7)
-    data = codec.publish(version, message) * 3
+    data = answers.publish(version, message) * 3
     found = [packet for at in range(0, len(data), size) for packet in decoder.feed(data[at : at + size])]
     assert found == [message] * 3
 
@@ -96,7 +96,7 @@ def test_no_bytes_break_the_decoder(data: bytes, five: bool) -> None:
 @given(st.data())
 def test_no_change_of_a_good_packet_breaks_it(data: st.DataObject) -> None:
     good = bytearray(
-        CONNECT5 + bytes.fromhex("820900010003612f620123") + codec.publish(5, Publish("a", b"1", 1, packet_id=1))
+        CONNECT5 + bytes.fromhex("820900010003612f620123") + answers.publish(5, Publish("a", b"1", 1, packet_id=1))
     )
     for _ in range(data.draw(st.integers(1, 4))):
         good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))

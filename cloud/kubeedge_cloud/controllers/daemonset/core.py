@@ -41,7 +41,7 @@ TOLERATIONS: Sequence[Object] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DaemonSetPlan:
     """Pods to create, by the names of their nodes, pods to delete, and seconds until time alone changes the plan."""
 
     create: Sequence[str] = ()  # nodes
@@ -69,10 +69,10 @@ def plan(
     nodes: Iterable[Object],
     expected_deletions: Collection[str],
     now: float,
-) -> Plan:
+) -> DaemonSetPlan:
     """`pods` are those that the DaemonSet owns."""
     if is_deleting(daemonset):
-        return Plan()
+        return DaemonSetPlan()
     by_node = _by_node(pods, expected_deletions)
     create: list[str] = []
     delete: list[Object] = []
@@ -108,7 +108,7 @@ def plan(
         if name not in known:
             delete += [pod for pod in mine if not is_deleting(pod)]
     delete += _outdated(daemonset, keep, now)
-    return Plan(tuple(create), tuple(delete), again_in)
+    return DaemonSetPlan(tuple(create), tuple(delete), again_in)
 
 
 def eligible(daemonset: Object, node: Object) -> tuple[bool, bool]:

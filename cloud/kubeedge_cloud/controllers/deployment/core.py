@@ -66,7 +66,7 @@ class ReplicaSetChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DeploymentPlan:
     """What one step writes: at most one new ReplicaSet, changes of others, and those beyond revisionHistoryLimit."""
 
     create: Object | None = None
@@ -75,19 +75,19 @@ class Plan:
     revision: str = ""  # of the Deployment, "" when it is right
 
 
-def plan(deployment: Object, replicasets: Collection[Object], pods: Collection[Object]) -> Plan:
+def plan(deployment: Object, replicasets: Collection[Object], pods: Collection[Object]) -> DeploymentPlan:
     """`replicasets` are those that the Deployment owns, `pods` theirs."""
     spec = spec_of(deployment)
     if is_deleting(deployment):
-        return Plan()
+        return DeploymentPlan()
     new = new_replicaset_of(deployment, replicasets)
     old = [rs for rs in replicasets if new is None or uid_of(rs) != uid_of(new)]
     paused = spec.get("paused") is True
     recreate = (spec.get("strategy") or {}).get("type") == "Recreate"
     if new is None and not paused:
         if recreate and _still_there(old, pods):
-            return Plan(changes=_scaled_to_zero(old))
-        return Plan(
+            return DeploymentPlan(changes=_scaled_to_zero(old))
+        return DeploymentPlan(
             create=_replicaset(deployment, replicasets, 0 if recreate and old else _first_size(deployment, old))
         )
     changes = _Changes(deployment)
@@ -109,7 +109,7 @@ def plan(deployment: Object, replicasets: Collection[Object], pods: Collection[O
     finished = (
         new is not None and not changes and status.is_complete(deployment, status.of(deployment, replicasets, 0.0)[0])
     )
-    return Plan(None, changes.all(), _expired(deployment, old) if finished else (), revision)
+    return DeploymentPlan(None, changes.all(), _expired(deployment, old) if finished else (), revision)
 
 
 class _Changes:

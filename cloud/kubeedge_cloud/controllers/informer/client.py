@@ -68,7 +68,7 @@ class CachedClient(ForwardingClient):
     async def merge_patch(
         self, resource: Resource, namespace: str, name: str, patch: Object, *, subresource: str = ""
     ) -> Object:
-        """As `update`."""
+        """As `update`, with a JSON merge patch (RFC 7386): the answer is in the cache when this returns."""
         return await self._written(
             resource,
             namespace,

@@ -28,7 +28,7 @@ Handler: TypeAlias = Callable[[Object | None, Object | None], None]
 
 
 def version_of(obj: Object) -> str:
-    """The resourceVersion, opaque."""
+    """metadata.resourceVersion, which is opaque; "" where there is none."""
     return str(meta.metadata(obj).get("resourceVersion") or "")
 
 

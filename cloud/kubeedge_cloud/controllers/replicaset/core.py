@@ -36,7 +36,7 @@ _FAILED_BACKOFF = Backoff(1.0, 128.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReplicaSetPlan:
     """How many pods to create, which to delete, and seconds until time alone changes the plan."""
 
     create: int = 0
@@ -44,24 +44,26 @@ class Plan:
     again_in: float | None = None
 
 
-def plan(replicaset: Object, pods: Collection[Object], expected_deletions: Collection[str], now: float) -> Plan:
+def plan(
+    replicaset: Object, pods: Collection[Object], expected_deletions: Collection[str], now: float
+) -> ReplicaSetPlan:
     """`pods` are those that the ReplicaSet owns; `expected_deletions` are uids whose deletion is under way."""
     if is_deleting(replicaset):
-        return Plan()
+        return ReplicaSetPlan()
     active = [pod for pod in pods if is_active(pod) and uid_of(pod) not in expected_deletions]
     failed = sorted((p for p in pods if phase_of(p) == "Failed" and not is_deleting(p)), key=created_of)
     surplus = tuple(pod for pod in failed[:-_FAILED_KEPT] if uid_of(pod) not in expected_deletions)
     wanted = count(spec_of(replicaset).get("replicas"))
     if len(active) > wanted:
         ranked = sorted(active, key=deletion_rank)
-        return Plan(delete=(*ranked[: len(active) - wanted], *surplus))
+        return ReplicaSetPlan(delete=(*ranked[: len(active) - wanted], *surplus))
     missing = min(wanted - len(active), BURST)
     if missing and failed:
         pause = _FAILED_BACKOFF.delay(len(failed))
         left = max(still(pause, created_of(pod), now) for pod in failed)
         if left > 0:
-            return Plan(delete=surplus, again_in=left)
-    return Plan(create=missing, delete=surplus)
+            return ReplicaSetPlan(delete=surplus, again_in=left)
+    return ReplicaSetPlan(create=missing, delete=surplus)
 
 
 def status(

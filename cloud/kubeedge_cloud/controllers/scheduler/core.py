@@ -126,7 +126,7 @@ def info_of(pod: Object) -> PodInfo:
     )
 
 
-class ClusterNodes:
+class SchedulerCache:
     """Nodes and what the pods on them take."""
 
     def __init__(self) -> None:

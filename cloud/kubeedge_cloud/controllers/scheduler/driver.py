@@ -34,7 +34,7 @@ class Scheduler:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._nodes = core.ClusterNodes()
+        self._nodes = core.SchedulerCache()
         self._waiting: dict[Key, None] = {}  # pods for which there is no node now
         self._assumed: dict[str, str] = {}  # uid -> node, while the binding is being written
         self.queue: WorkQueue[Key] = WorkQueue("scheduler", self.reconcile, workers=16)

@@ -71,7 +71,7 @@ class Download:
         self._thread = threading.Thread(target=self._run, name=f"blob {digest[7:19]}", daemon=True)
 
     def start(self) -> None:
-        """The thread."""
+        """Begins to download, in a thread of its own."""
         self._thread.start()
 
     def reader(self) -> io.RawIOBase:

@@ -16,7 +16,7 @@ from typing import Any
 from kubeedge.appengine.images.fetch import NoSpace, run_helper
 from kubeedge.appengine.images.names import parse
 from kubeedge.appengine.images.store import Image, ImageStore
-from kubeedge.appengine.runtime.base import ANY_REGISTRY, ImageStatus
+from kubeedge.appengine.runtime.image_service import ANY_REGISTRY, ImageStatus
 from kubeedge.errors import Invalid, NotFound
 
 log = logging.getLogger("kubeedge.appengine")

@@ -28,7 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from kubeedge.api.pod import Container, Port, Resources
+from kubeedge.api.pod import Container, Port, ResourceRequirements
+from kubeedge.appengine.runtime.image_service import ImageService
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.disk_use import DiskUse
 
@@ -163,7 +164,7 @@ class Found:
     exit: Exit | None  # None: it runs
     finished_at: float = 0.0
     user: User | None = None
-    resources: Resources | None = None  # that it was started with, or has been updated to
+    resources: ResourceRequirements | None = None  # that it was started with, or has been updated to
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,7 @@ class ExecResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class ResourceUsage:
     """What the processes of a container, of a pod or of a machine use. Counters (CPU time, page faults) grow from their start; memory is in
     bytes."""
 
@@ -207,7 +208,7 @@ class ContainerStats:
     id: str
     image: str  # as written
     started_at: float  # wall clock
-    usage: Usage
+    usage: ResourceUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,7 @@ class PodStats:
     uid: str
     namespace: str
     name: str
-    usage: Usage
+    usage: ResourceUsage
     containers: Sequence[ContainerStats]
 
 
@@ -266,67 +267,6 @@ class Streams(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ImageStatus:
-    """An image on this node (CRI: Image)."""
-
-    id: str  # digest of its configuration
-    names: Sequence[str]  # in full, with tag or digest
-    digests: Sequence[str] = ()  # REPOSITORY@DIGEST of its manifest, where it is known
-    size: int = 0  # bytes, unpacked; layers that images share count for each of them
-    pinned: bool = False  # never collected
-
-
-ANY_REGISTRY = "*"  # key of credentials that are for whatever registry the image is of
-
-
-class ImageService(Protocol):
-    """The images of a runtime. Names are taken in any spelling, Invalid is raised for what is none."""
-
-    async def list(self) -> Sequence[ImageStatus]:
-        """One entry for each image, with all its names."""
-        ...
-
-    async def status(self, name: str) -> ImageStatus | None:
-        """None: it is not on this node, or not whole."""
-        ...
-
-    async def pull(self, name: str, auth: Mapping[str, str]) -> str:
-        """From its registry, though one of this name may be here; the image's id. `auth`: registry -> base64 of "user:password".
-
-        Callers that want the same share one pull, which goes on when they give up. Raises Invalid with the reason.
-        """
-        ...
-
-    async def restore(self, name: str) -> bool:
-        """Whether it could be brought back without a registry, from what lies on this node."""
-        ...
-
-    async def load(self, archive: Path, names: Sequence[str] = ()) -> Sequence[str]:
-        """From an archive on this node, under `names` or else its own; the names. Raises Invalid."""
-        ...
-
-    async def remove(self, name: str) -> None:
-        """Under this name, and what no other image and no container needs. One that is not here is success."""
-        ...
-
-    async def save(self, name: str, archive: Path) -> None:
-        """Into an archive on this node. Raises Invalid, NotFound; a runtime that cannot says so."""
-        ...
-
-    async def prune(self) -> int:
-        """What belongs to no image any more is removed; bytes that it had."""
-        ...
-
-    async def preload(self) -> None:
-        """Once after the start: what lies beside the agent. A failure is a line in the log."""
-        ...
-
-    async def close(self) -> None:
-        """Ends what is under way."""
-        ...
-
-
 class Runtime(Protocol):
     """A container runtime (CRI: RuntimeService). Ids are opaque to callers, times are in seconds."""
 
@@ -370,7 +310,7 @@ class Runtime(Protocol):
         """A new run replaces the container's earlier one. Raises StartError."""
         ...
 
-    async def update_container(self, id: str, resources: Resources) -> None:
+    async def update_container(self, id: str, resources: ResourceRequirements) -> None:
         """CPU and memory of a container that runs. Raises NotRunning, or StartError for what cannot be."""
         ...
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from kubeedge.api.pod import Container, Resources
+from kubeedge.api.pod import Container, ResourceRequirements
 from kubeedge.appengine.images.store import Image
 from kubeedge.appengine.runtime import (
     app_armor,
@@ -157,7 +157,7 @@ class Containers:
         namespaces = self._sandboxes.namespaces(sandbox, self.programs.of(sandbox.handler))
         return replace(namespaces, pid=f"/proc/{target}/ns/pid") if target else namespaces
 
-    def update(self, uid: str, run: Run, resources: Resources, oci: Programs) -> None:
+    def update(self, uid: str, run: Run, resources: ResourceRequirements, oci: Programs) -> None:
         """CPU and memory of a run. Raises StartError."""
         group = f"{self._layout.group(uid)}/{run.id}"
         limit, used = resources.memory_limit, cgroups.memory_in_use(group)

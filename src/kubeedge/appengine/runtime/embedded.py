@@ -16,15 +16,13 @@ import logging
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from kubeedge.api.pod import Resources
+from kubeedge.api.pod import ResourceRequirements
 from kubeedge.appengine.images.service import EmbeddedImages
 from kubeedge.appengine.images.store import Image
 from kubeedge.appengine.runtime import attach, cgroups, conmon, pod_network, programs, records, usage
 from kubeedge.appengine.runtime.base import (
-    ClusterDns,
     ContainerConfig,
     ContainerStats,
     ExecResult,
@@ -47,6 +45,7 @@ from kubeedge.appengine.runtime.layout import Layout
 from kubeedge.appengine.runtime.programs import Programs
 from kubeedge.appengine.runtime.records import Run, Sandbox
 from kubeedge.appengine.runtime.sandboxes import Sandboxes
+from kubeedge.appengine.runtime.settings import EmbeddedSettings
 from kubeedge.kit import trees
 from kubeedge.kit.disk_use import DiskUse
 
@@ -55,23 +54,6 @@ log = logging.getLogger("kubeedge.appengine.runtime")
 _MESSAGE_BYTES = 4096  # of a termination message, as in Kubernetes
 _KILL_TIMEOUT = 10.0  # seconds after SIGKILL; a process that writes to a dead disk may take longer
 _UNKNOWN = "ContainerStatusUnknown"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddedSettings:
-    """Directories, networks and limits of the embedded runtime. `pod_cidr` is this node's share of the pod network."""
-
-    root: Path
-    run: Path  # short: sockets live here
-    node: str
-    pod_cidr: str
-    bridge: str = "cni0"
-    cgroup_prefix: str = "kubeedge"
-    cni_bin_dirs: Sequence[str] = ("/opt/cni/bin", "/usr/lib/cni")
-    pod_pids: int = 1024  # processes and threads of one pod
-    all_pids: int = 0  # of all pods together; 0: three quarters of what the machine can have
-    overlay_cidrs: Sequence[str] = ("10.244.0.0/16", "100.64.0.0/16")  # reached with the pod's own address
-    dns: ClusterDns | None = None  # of this node, for its pods
 
 
 class EmbeddedRuntime:
@@ -182,7 +164,7 @@ class EmbeddedRuntime:
         return Found(
             run.name, run.attempt, run.id, run.pid, run.image, run.image_id, run.started_at, exit, run.finished_at,
             user=User(**run.user) if run.user else None,
-            resources=Resources(**run.resources) if run.resources else None,
+            resources=ResourceRequirements(**run.resources) if run.resources else None,
         )  # fmt: skip
 
     # -- sandboxes and containers --------------------------------------------------------------------------------------
@@ -239,7 +221,7 @@ class EmbeddedRuntime:
             raise StartError("CreateContainerError", f"container {config.container.target} does not run")
         return run.pid
 
-    async def update_container(self, id: str, resources: Resources) -> None:
+    async def update_container(self, id: str, resources: ResourceRequirements) -> None:
         """Refuses a memory limit below what is in use: the kernel would end the container for it, or refuse it itself."""
         uid, run = self._running(id)
         await asyncio.to_thread(self._containers.update, uid, run, resources, self._oci(uid))

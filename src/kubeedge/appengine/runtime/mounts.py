@@ -17,7 +17,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")  # a blank in a path is written \040
 
 
 def mount(source: str, target: Path, kind: str, flags: int = 0, options: str = "") -> None:
-    """Raises OSError."""
+    """mount(2), with the same arguments. Raises OSError with its errno."""
     libc.mount(source, target, kind, flags, options)
 
 

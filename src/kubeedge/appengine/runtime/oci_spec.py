@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kubeedge.api.pod import Container, Resources
+from kubeedge.api.pod import Container, ResourceRequirements
 from kubeedge.appengine.runtime.base import BindMount, StartError
 from kubeedge.errors import Invalid
 
@@ -238,7 +238,7 @@ def _root_propagation(mounts: Sequence[BindMount]) -> dict[str, str]:
     return {"rootfsPropagation": found} if found else {}
 
 
-def limits_of(resources: Resources) -> dict[str, Any]:
+def limits_of(resources: ResourceRequirements) -> dict[str, Any]:
     """CPU and memory, also for an update of a container that runs."""
     cpu: dict[str, int] = {"shares": max(2, resources.cpu_request * 1024 // 1000)}
     if resources.cpu_limit:

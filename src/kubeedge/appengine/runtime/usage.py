@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kubeedge.appengine.runtime import cgroups
-from kubeedge.appengine.runtime.base import Usage
+from kubeedge.appengine.runtime.base import ResourceUsage
 
 _TICKS = 100  # a second, in /proc: USER_HZ
 _IDLE = slice(3, 5)  # idle, and idle for input and output, in a line of /proc/stat
 
 
-def read(path: str, root: Path = cgroups.ROOT) -> Usage | None:
+def read(path: str, root: Path = cgroups.ROOT) -> ResourceUsage | None:
     """Of a group and all below it; None when it is gone, or nothing counts it. Blocking.
 
     With v1 one hierarchy has the memory and another the time, and a hybrid machine has some controllers in each version.
@@ -33,7 +33,7 @@ def read(path: str, root: Path = cgroups.ROOT) -> Usage | None:
         processes = _number(group / "pids.current") or processes
     if cpu is None and memory is None:
         return None
-    return Usage(
+    return ResourceUsage(
         cpu_ns=cpu or 0,
         memory=memory or 0,
         working_set=max(0, (memory or 0) - stat.get("inactive_file", 0)),
@@ -44,12 +44,12 @@ def read(path: str, root: Path = cgroups.ROOT) -> Usage | None:
     )
 
 
-def of_machine(proc: Path = Path("/proc")) -> Usage:
+def of_machine(proc: Path = Path("/proc")) -> ResourceUsage:
     """Of all processes; the working set is the memory that is not available to new ones. Raises OSError."""
     ticks = [int(n) for n in (proc / "stat").read_text().splitlines()[0].split()[1:9]]
     memory = {name.rstrip(":"): value * 1024 for name, value in _pairs(proc / "meminfo")}
     total, faults = memory.get("MemTotal", 0), _table(proc / "vmstat")
-    return Usage(
+    return ResourceUsage(
         cpu_ns=(sum(ticks) - sum(ticks[_IDLE])) * (1_000_000_000 // _TICKS),
         memory=total - memory.get("MemFree", 0),
         working_set=total - memory.get("MemAvailable", 0),

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from kubeedge.api.pod import Pod
-from kubeedge.api.pod import Volume as VolumeSpec
+from kubeedge.api.pod import Pod, VolumeSpec
 from kubeedge.appengine.node_api import NodeApi
 from kubeedge.appengine.resolve import Lookup
 

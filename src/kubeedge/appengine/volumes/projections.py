@@ -65,13 +65,13 @@ class Projection(abc.ABC):
         return ""
 
     def unmount(self) -> None:
-        """Idempotent."""
+        """Removes the files and their tmpfs; what is gone already is no error."""
         mounts.unmount(self._context.directory)
         trees.remove(self._context.directory)
 
 
 class ConfigMapVolume(Projection):
-    """Source: configMap."""
+    """A volume with the keys of a ConfigMap as its files."""
 
     def contents(self) -> Files:
         """The data of one ConfigMap."""
@@ -83,7 +83,7 @@ class SecretVolume(Projection):
 
     @property
     def holds_secrets(self) -> bool:
-        """Always true."""
+        """Always true: its files are on a tmpfs, never on the disk."""
         return True
 
     def contents(self) -> Files:
@@ -92,7 +92,7 @@ class SecretVolume(Projection):
 
 
 class DownwardApiVolume(Projection):
-    """Source: downwardAPI."""
+    """A volume with fields of the pod itself as its files."""
 
     def contents(self) -> Files:
         """Fields of the pod, as they are now."""

@@ -52,7 +52,7 @@ class RequestLimiter(Protocol):
         ...
 
     def in_progress(self) -> int:
-        """Of all accounts."""
+        """Requests that are in progress now, of all accounts together."""
         ...
 
     def by_name(self) -> dict[str, int]:
@@ -91,7 +91,7 @@ class LocalLimiter:
         return once(free)
 
     def in_progress(self) -> int:
-        """Of all accounts."""
+        """Requests that are in progress now, of all accounts together."""
         return self._taken.total()
 
     def by_name(self) -> dict[str, int]:

@@ -85,7 +85,7 @@ def hello(message: dict[str, Any]) -> Hello:
 
 
 def of_welcome(welcome: Welcome) -> dict[str, Any]:
-    """Its JSON object."""
+    """A welcome as the JSON object of its CONTROL frame."""
     return {
         "type": "welcome",
         "number": welcome.number,

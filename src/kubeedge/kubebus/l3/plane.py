@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 from kubeedge._fastpath import plane as fastpath
 from kubeedge.api.names import L4Port, NodeNumber, PortId, TenantNumber
-from kubeedge.wire import frame
-from kubeedge.wire.frame import CONTROL, MAX_CONTROL_BYTES, PACKET, SEGMENT
+from kubeedge.wire_format import frame
+from kubeedge.wire_format.frame import CONTROL, MAX_CONTROL_BYTES, PACKET, SEGMENT
 
 _HTTP = L4Port(80)
 MAX_SEGMENT_BYTES = frame.MAX_SEGMENT_BYTES - frame.ADDRESS  # bytes of one segment, its 8-byte address not counted
@@ -55,7 +55,7 @@ class PortClosed:
 
 @dataclass(frozen=True, slots=True)
 class FrameReceived:
-    """A frame that is for the control plane: a kind of kubeedge.wire.frame, and its payload."""
+    """A frame that is for the control plane: a kind of kubeedge.wire_format.frame, and its payload."""
 
     port: PortId
     kind: int

@@ -27,7 +27,7 @@ _READ_LIMIT = 256 * 1024  # bytes in a StreamReader before reading pauses
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-class Endpoint:
+class L4Endpoint:
     """`core`: a tenant's connections, as Plane.l4 makes them. `send(number, segment)` hands a segment of a core without a plane to the wire,
     where it may be lost."""
 
@@ -190,7 +190,9 @@ class Endpoint:
 class _Transport(asyncio.Transport):
     """asyncio's face of one connection."""
 
-    def __init__(self, endpoint: Endpoint, key: Key, connection: L4Connection, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, endpoint: L4Endpoint, key: Key, connection: L4Connection, loop: asyncio.AbstractEventLoop
+    ) -> None:
         super().__init__({"peername": (key[0], key[2]), "sockname": (0, key[1])})
         self._endpoint = endpoint
         self._key = key

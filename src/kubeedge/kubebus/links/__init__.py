@@ -11,6 +11,7 @@ core.py       decides: where a slot may look for a relay, when a link without an
 link.py       one link, from the transport's connection on
 transport.py  how a relay is reached: TLS over TCP, so far the only one
 attempts.py   attempts to reach a relay: race, pauses, how it went
+scale.py      whether there are more links than are configured
 driver.py     the slots
 
 Lives elsewhere: what is said on a link (l2/core.py), names and routes (kubeedge.kubebus.module), packets (the data plane).

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from kubeedge.errors import suspect_clock
 from kubeedge.kubebus.l2.relays import KNOCK, STAGGER, RelayOrder
-from kubeedge.kubebus.links.core import LinksSettings, is_young
+from kubeedge.kubebus.links.core import LinksSettings
 from kubeedge.kubebus.links.transport import LinkTransport, Path
 
 log = logging.getLogger("kubeedge.kubebus")
@@ -66,7 +66,7 @@ class Attempts:
 
     async def pause(self, attempt: int, news: asyncio.Event) -> None:
         """After the n-th attempt (1, 2, ...) that failed; `news`: as it was before the attempt."""
-        delay = self._settings.delay(attempt, young=self._is_young(), chance=self._rng.random())
+        delay = self._settings.backoff.delay(attempt + 1, self._outage(), self._rng.random())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await news.wait()
@@ -94,7 +94,7 @@ class Attempts:
                         return task.result(), relay
                     if relay not in waiting.values():
                         self.failed(relay, str(error) or "no answer in time")
-                if not done and not todo and self._now() < end and self._is_young():
+                if not done and not todo and self._now() < end and self._settings.backoff.is_young(self._outage()):
                     todo = list(dict.fromkeys(waiting.values()))
             return None
         finally:
@@ -108,8 +108,8 @@ class Attempts:
         async with asyncio.timeout_at(end):
             return await self._transport.dial(relay)
 
-    def _is_young(self) -> bool:
-        return is_young(self._now(), self._last_up)
+    def _outage(self) -> float:
+        return self._now() - self._last_up
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

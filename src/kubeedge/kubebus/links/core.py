@@ -7,14 +7,13 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.backoff import OutageBackoff
 from kubeedge.kubebus.l2.core import LinkCore, LinkSettings
 from kubeedge.kubebus.l2.messages import Subnet
 
 _SIDE_KEEPALIVE = 3.0  # times: the links of slots above 0 are probed less often, for traffic has a price
 #: seconds, or three round trips: a link that was probed because another one is suspect has answered by then
 _HASTE = 0.5
-_YOUNG = 60.0  # seconds of an outage in which each second counts; after that each SYN does
 _NO_ECHO = 1.5  # seconds in which we sent data and heard nothing: probe
 
 
@@ -28,8 +27,8 @@ class LinksSettings:
     subnets: Sequence[Subnet] = ()  # networks behind this node
     connect_timeout: float = 3.0  # seconds to reach any relay, and again for handshake and welcome
     backoff_first: float = 0.25  # seconds between two attempts, doubling
-    backoff_last: float = 1.0  # while the outage is young
-    backoff_hopeless: float = 5.0  # after a minute of failures: each attempt costs a SYN
+    backoff_last: float = 1.0  # in the first minute of an outage
+    backoff_hopeless: float = 5.0  # after that: each attempt costs a SYN
 
     def of_slot(self, slot: int) -> LinkSettings:
         """Of the conversation on the link in that slot."""
@@ -37,15 +36,10 @@ class LinksSettings:
             return self.link
         return dataclasses.replace(self.link, keepalive=self.link.keepalive * _SIDE_KEEPALIVE)
 
-    def delay(self, attempt: int, *, young: bool, chance: float) -> float:
-        """Seconds after the n-th attempt (1, 2, ...) that failed; `chance` is a random number from 0 to 1."""
-        last = self.backoff_last if young else self.backoff_hopeless
-        return Backoff(self.backoff_first, last, jitter=0.5).delay(attempt + 1, chance)
-
-
-def is_young(now: float, last_up: float) -> bool:
-    """Is the outage so new that a relay is asked as often as possible?"""
-    return now - last_up < _YOUNG
+    @property
+    def backoff(self) -> OutageBackoff:
+        """Between attempts to bring a link up."""
+        return OutageBackoff(self.backoff_first, self.backoff_last, self.backoff_hopeless)
 
 
 class Candidates(enum.Enum):

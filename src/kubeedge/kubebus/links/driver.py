@@ -11,13 +11,14 @@ from kubeedge.api.names import PortId
 from kubeedge.errors import PeerError
 from kubeedge.kit.tasks import first_of
 from kubeedge.kubebus.core import RELAY, TENANT
-from kubeedge.kubebus.l2.autoscaler import LINKS, LinkAutoscaler
+from kubeedge.kubebus.l2.autoscaler import LINKS
 from kubeedge.kubebus.l2.core import LinkCore, LinkDown, LinkEvent, LinkUp, Role
 from kubeedge.kubebus.l2.messages import Hello
 from kubeedge.kubebus.l3.plane import CONTROL, Plane, told
 from kubeedge.kubebus.links.attempts import Attempts
 from kubeedge.kubebus.links.core import Candidates, LinksSettings, candidates
 from kubeedge.kubebus.links.link import Link, LinkInfo, info
+from kubeedge.kubebus.links.scale import LinkScale
 from kubeedge.kubebus.links.transport import LinkTransport, Path, is_ours
 
 log = logging.getLogger("kubeedge.kubebus")
@@ -54,8 +55,7 @@ class Links:
         # a node that is configured for one connection gets one
         most = max(settings.connections, LINKS) if settings.connections > 1 else settings.connections
         self._slots: list[Link | None] = [None] * most
-        self._autoscaler = LinkAutoscaler()
-        self._more, self._fewer = asyncio.Event(), asyncio.Event()
+        self._scale = LinkScale(plane)
         self._ports: dict[PortId, Link] = {}
         self._moved = asyncio.Event()  # a link came up or went away
         self.relay = ""  # of the links that are up, or the last one that was tried
@@ -188,10 +188,10 @@ class Links:
 
     async def _keep_while_wanted(self, slot: int) -> None:
         while True:
-            await self._more.wait()
+            await self._scale.more.wait()
             keeping = asyncio.create_task(self._keep(slot), name=f"kubebus link {slot}, for now")
             try:
-                await first_of(keeping, self._fewer.wait())
+                await first_of(keeping, self._scale.fewer.wait())
             finally:
                 keeping.cancel()
                 await asyncio.gather(keeping, return_exceptions=True)
@@ -200,20 +200,8 @@ class Links:
                 self._retire(link, "there is little traffic")
 
     def _autoscale(self, now: float) -> None:
-        if len(self._slots) == self._settings.connections or (best := self.best()) is None:
-            return
-        counters = [
-            c for link in self._slots if link is not None and (c := self._plane.counters(link.port)) is not None
-        ]
-        congestion = self._plane.congestion(best.port)
-        wanted = self._autoscaler.look(
-            now,
-            moved=sum(c.rx_bytes + c.tx_bytes for c in counters),
-            congestion=congestion[0] if congestion else "",
-            rtt=max((c.min_rtt for c in counters), default=0) / 1e6,
-        )
-        for event, state in ((self._more, wanted), (self._fewer, not wanted)):
-            (event.set if state else event.clear)()
+        if len(self._slots) > self._settings.connections and (best := self.best()) is not None:
+            self._scale.look([link for link in self._slots if link is not None], best, now)
 
     async def _replace(self, slot: int, link: Link) -> None:
         """A link is suspect: begin another beside it, until one of three: the new one is up, the old one answers or ends."""

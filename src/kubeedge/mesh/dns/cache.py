@@ -55,7 +55,7 @@ class AnswerCache:
             self._drop(next(iter(self._kept)))
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forgets all answers, for a table of Services that has changed."""
         self._kept.clear()
         self._bytes = 0
 

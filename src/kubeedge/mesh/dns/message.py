@@ -41,7 +41,7 @@ class Type(enum.IntEnum):
 
 
 class Code(enum.IntEnum):
-    """RCODE."""
+    """Response codes (RFC 1035 section 4.1.1, RFC 6895)."""
 
     NOERROR = 0
     FORMERR = 1
@@ -87,7 +87,7 @@ class Record:
 
 
 def parse_query(data: bytes) -> Query:
-    """Raises Malformed."""
+    """The one question of a query. Raises Malformed for what is no query with one question."""
     if not _HEADER.size < len(data) <= MAX_QUERY:
         raise Malformed("a query of a wrong size")
     id, flags, questions, answers, authority, additional = _HEADER.unpack_from(data)
@@ -273,7 +273,7 @@ def name_of(text: str) -> Name:
 
 
 def text_of(name: Name) -> str:
-    """For people."""
+    """A name with dots, as logs and commands show it; bytes that are not printable are escaped."""
     return ".".join(label.decode("ascii", "backslashreplace") for label in name) + "."
 
 

@@ -23,7 +23,7 @@ _EVENTS = "GetContainerEvents"
 
 
 class CriClient:
-    """One socket."""
+    """One connection to a runtime's socket, made when it is needed and again when it was lost."""
 
     def __init__(self, socket: Path) -> None:
         self._types = parsed(TABLE)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kubeedge.api.names import Object
-from kubeedge.api.pod import Resources
+from kubeedge.api.pod import ResourceRequirements
 from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, SandboxConfig
 from kubeedge.appengine.runtime.oci_spec import MASKED, READ_ONLY, expand, limits_of
 
@@ -153,7 +153,7 @@ def _mount(mount: BindMount, recursive_read_only: bool) -> Object:
     return {**made, "host_path": str(mount.source)}
 
 
-def resources(wanted: Resources, *, no_limit: int = 0) -> Object:
+def resources(wanted: ResourceRequirements, *, no_limit: int = 0) -> Object:
     """LinuxContainerResources. `no_limit`: 0 says nothing, -1 lifts a limit that there was."""
     limits = limits_of(wanted)
     cpu = limits["cpu"]
@@ -165,7 +165,7 @@ def resources(wanted: Resources, *, no_limit: int = 0) -> Object:
     }
 
 
-def _huge_pages(wanted: Resources) -> Object:
+def _huge_pages(wanted: ResourceRequirements) -> Object:
     pages = [{"page_size": size.replace("i", "") + "B", "limit": n} for size, n in wanted.huge_pages.items()]
     return {"hugepage_limits": pages} if pages else {}
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kubeedge.api.names import Object
-from kubeedge.appengine.runtime.base import ContainerStats, Exit, Found, PodStats, Usage, User
+from kubeedge.appengine.runtime.base import ContainerStats, Exit, Found, PodStats, ResourceUsage, User
 from kubeedge.appengine.runtime.cri.configs import CONTAINER, IMAGE, POD_NAME, POD_NAMESPACE, POD_UID
 from kubeedge.kit.disk_use import DiskUse
 
@@ -32,7 +32,7 @@ def newest(things: Iterable[Object], key: str) -> dict[str, Object]:
 
 
 def address(status: Object) -> str:
-    """Of a PodSandboxStatus."""
+    """The IP address of a pod, from its PodSandboxStatus; "" for none."""
     return str(status.get("network", {}).get("ip", ""))
 
 
@@ -70,7 +70,7 @@ def exit_of(status: Object, message: str) -> Exit:
 
 
 def container(status: Object, message: str) -> Found:
-    """Of a ContainerStatus."""
+    """A container as it was found, from its ContainerStatus and its termination message."""
     return Found(
         label(status, CONTAINER),
         int(status.get("metadata", {}).get("attempt", 0)),
@@ -100,18 +100,18 @@ def pod_stats(containers: Iterable[Object], pods: Iterable[Object], running: Map
     return [PodStats(uid, *names[uid], whole.get(uid) or _sum(own), own) for uid, own in counted.items()]
 
 
-def _stats(container: Object, used: Usage) -> ContainerStats:
+def _stats(container: Object, used: ResourceUsage) -> ContainerStats:
     image = str(container.get("annotations", {}).get(IMAGE, ""))
     started = int(container.get("created_at", 0)) / _SECOND
     return ContainerStats(label(container, CONTAINER), str(container["id"]), image, started, used)
 
 
-def usage(entry: Object) -> Usage | None:
+def usage(entry: Object) -> ResourceUsage | None:
     """Of a ContainerStats or LinuxPodSandboxStats of CRI; None where processor or memory is not counted."""
     cpu, working_set = _value(entry, "cpu", "usage_core_nano_seconds"), _value(entry, "memory", "working_set_bytes")
     if cpu is None or working_set is None:
         return None
-    return Usage(
+    return ResourceUsage(
         cpu_ns=cpu,
         memory=_value(entry, "memory", "usage_bytes") or working_set,
         working_set=working_set,
@@ -122,9 +122,9 @@ def usage(entry: Object) -> Usage | None:
     )
 
 
-def _sum(containers: Sequence[ContainerStats]) -> Usage:
+def _sum(containers: Sequence[ContainerStats]) -> ResourceUsage:
     each = [container.usage for container in containers]
-    return Usage(
+    return ResourceUsage(
         cpu_ns=sum(used.cpu_ns for used in each),
         memory=sum(used.memory for used in each),
         working_set=sum(used.working_set for used in each),

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from kubeedge.api.names import Object
 from kubeedge.appengine.images.names import parse
-from kubeedge.appengine.runtime.base import ImageStatus
 from kubeedge.appengine.runtime.cri.client import QUICK, CriClient
+from kubeedge.appengine.runtime.image_service import ImageStatus
 from kubeedge.errors import Invalid
 from kubeedge.kit.grpc import NOT_FOUND, GrpcError
 

@@ -19,14 +19,14 @@ from kubeedge.appengine.runtime.base import CHUNK, Output
 from kubeedge.errors import PeerError
 from kubeedge.kit import http1_client
 from kubeedge.kit.streams import abort_writer
+from kubeedge.streaming.byte_stream import SocketStream
 from kubeedge.streaming.spdy_driver import SpdySession, SpdyStream
-from kubeedge.streaming.wire import Connection
 
 _CONNECT = 10.0  # seconds
 _STATUS = 64 * 1024  # bytes of how a command ended
 
 
-async def connect(url: str, protocol: str) -> Connection:
+async def connect(url: str, protocol: str) -> SocketStream:
     """What the runtime's URL leads to, after the upgrade. Raises OSError, PeerError; also for a URL that leads to another machine."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port
@@ -47,7 +47,7 @@ async def connect(url: str, protocol: str) -> Connection:
             if answer.status != 101:
                 said = (await answer.read(4096)).decode(errors="replace").strip()
                 raise PeerError(f"the runtime does not serve the streams: {answer.status} {said}")
-            return Connection(reader, writer, http.trailing())
+            return SocketStream(reader, writer, http.trailing())
         except BaseException:
             abort_writer(writer)
             raise
@@ -56,10 +56,12 @@ async def connect(url: str, protocol: str) -> Connection:
 class CriStreams:
     """Streams (base.py) of a process in a container, or of the container itself."""
 
-    def __init__(self, wire: Connection, *, exit_status: Callable[[], Awaitable[int | None]] | None = None) -> None:
+    def __init__(
+        self, byte_stream: SocketStream, *, exit_status: Callable[[], Awaitable[int | None]] | None = None
+    ) -> None:
         """`exit_status`: of a container, which goes on without us."""
-        self._wire = wire
-        self._session = SpdySession(wire, lambda stream: None, client=True)
+        self._byte_stream = byte_stream
+        self._session = SpdySession(byte_stream, lambda stream: None, client=True)
         self._streams: dict[str, SpdyStream] = {}
         self._outputs: deque[Output] = deque()
         self._changed = asyncio.Event()
@@ -157,7 +159,7 @@ class CriStreams:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._wire.abort()
+        self._byte_stream.abort()
         if not self._ended.done():
             self._ended.set_result(None)
 
@@ -178,9 +180,9 @@ def exit_code(said: bytes, *, was_cut: bool = False) -> int:
     return 126
 
 
-async def forward(wire: Connection, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def forward(byte_stream: SocketStream, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection to a port of the pod, as a pair of asyncio's streams. Raises OSError."""
-    session = SpdySession(wire, lambda stream: None, client=True)
+    session = SpdySession(byte_stream, lambda stream: None, client=True)
     headers = {"port": str(port), "requestid": "0"}
     ours, theirs = socket.socketpair()
     try:
@@ -192,9 +194,9 @@ async def forward(wire: Connection, port: int) -> tuple[asyncio.StreamReader, as
     except BaseException:
         ours.close()
         theirs.close()
-        wire.abort()
+        byte_stream.abort()
         raise
-    task = asyncio.create_task(_join(session, wire, error, data, *inner), name="port-forward of a container")
+    task = asyncio.create_task(_join(session, byte_stream, error, data, *inner), name="port-forward of a container")
     _JOINED.add(task)
     task.add_done_callback(_JOINED.discard)
     return reader, writer
@@ -205,7 +207,7 @@ _JOINED: set[asyncio.Task[None]] = set()  # tasks that nobody else holds
 
 async def _join(
     session: SpdySession,
-    wire: Connection,
+    byte_stream: SocketStream,
     error: SpdyStream,
     data: SpdyStream,
     reader: asyncio.StreamReader,
@@ -238,4 +240,4 @@ async def _join(
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         abort_writer(writer)
-        wire.abort()
+        byte_stream.abort()

@@ -1,6 +1,6 @@
 """Ends of containers: by GetContainerEvents, or where the runtime has none (containerd 1.6) by looking at the list.
 
-Events are the runtime's word that something has happened to an id; what has happened is what ContainerStatus says then. After a stream was
+An event says that something has happened to an id; what that was is asked with ContainerStatus. After a stream was
 lost, and now and then, the list repairs what was missed.
 """
 
@@ -43,7 +43,7 @@ class CriWatch:
         ]
 
     async def close(self) -> None:
-        """Containers go on."""
+        """Stops both tasks, and waits for their end. Containers go on."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

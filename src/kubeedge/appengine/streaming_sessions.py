@@ -16,6 +16,7 @@ from kubeedge.errors import Invalid, KubeEdgeError, NotFound, PeerError, Refused
 from kubeedge.kit.http1 import Request, Response, Upgrade, text_response
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.streaming import negotiation
+from kubeedge.streaming.byte_stream import IDLE, ByteStream, SocketStream
 from kubeedge.streaming.command import (
     Command,
     CommandOptions,
@@ -24,9 +25,8 @@ from kubeedge.streaming.command import (
 )
 from kubeedge.streaming.negotiation import Choice
 from kubeedge.streaming.status import exited, failed, success
-from kubeedge.streaming.wire import IDLE, Connection, Wire
 
-log = logging.getLogger("kubeedge.appengine.sessions")
+log = logging.getLogger("kubeedge.appengine.streaming_sessions")
 
 SESSIONS = 64  # of this node at the same time
 _STREAMS = 30.0  # seconds for a client to open its streams: the kubelet's streamCreationTimeout
@@ -40,7 +40,7 @@ _QUIET = (
 Start = Callable[[], Awaitable[Streams]]
 
 
-class Sessions:
+class StreamingSessions:
     """Those of one node. `attached`: seconds for which a client of attach may hold a container up."""
 
     def __init__(self, engine: AppEngine, *, attached: float = _ATTACHED, idle: float = IDLE) -> None:
@@ -81,10 +81,10 @@ class Sessions:
         async def dial(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             return await self._engine.runtime.port_forward(uid, port)
 
-        async def serve(connection: Connection) -> None:
+        async def serve(connection: SocketStream) -> None:
             from kubeedge.streaming.forward import Forwarder
 
-            await Forwarder(_wire(choice, connection), dial).run()
+            await Forwarder(_byte_stream(choice, connection), dial).run()
 
         return self._upgrade(choice, serve)
 
@@ -93,17 +93,17 @@ class Sessions:
     ) -> Response | Upgrade:
         choice = negotiation.negotiate(request, negotiation.COMMAND_SPDY, negotiation.COMMAND_WEBSOCKET)
 
-        async def serve(connection: Connection) -> None:
+        async def serve(connection: SocketStream) -> None:
             await converse(_client(choice, connection, options), start, timeout=timeout)
 
         return self._upgrade(choice, serve)
 
-    def _upgrade(self, choice: Choice, serve: Callable[[Connection], Awaitable[None]]) -> Response | Upgrade:
+    def _upgrade(self, choice: Choice, serve: Callable[[SocketStream], Awaitable[None]]) -> Response | Upgrade:
         if self._open >= SESSIONS:
             return text_response(429, f"{SESSIONS} streaming sessions are open on this node: close some of them\n")
 
         async def takeover(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes) -> None:
-            connection = Connection(reader, writer, first, idle=self._idle)
+            connection = SocketStream(reader, writer, first, idle=self._idle)
             self._open += 1
             try:
                 async with connection.watched():
@@ -210,7 +210,7 @@ class _Conversation:
                 self._streams.resize(*size)
 
 
-def _client(choice: Choice, connection: Connection, options: CommandOptions) -> Command:
+def _client(choice: Choice, connection: SocketStream, options: CommandOptions) -> Command:
     if choice.websocket:
         from kubeedge.streaming.channels import ChannelCommand
 
@@ -218,7 +218,7 @@ def _client(choice: Choice, connection: Connection, options: CommandOptions) -> 
     return SpdyCommand(connection, choice.protocol, options)
 
 
-def _wire(choice: Choice, connection: Connection) -> Wire:
+def _byte_stream(choice: Choice, connection: SocketStream) -> ByteStream:
     if choice.websocket:
         from kubeedge.streaming.websocket import Tunnel
 

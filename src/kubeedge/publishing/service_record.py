@@ -2,7 +2,7 @@
 
     {"target": "127.0.0.1:8080", "access": "token", "tokens": [hex SHA-256, ...]}
 
-Lives elsewhere: what the value means (table.py, kubebus.http.access); the store and random tokens (published.py).
+Lives elsewhere: what the value means (servicetable, kubebus.http.access); the store and random tokens (published.py).
 """
 
 from __future__ import annotations

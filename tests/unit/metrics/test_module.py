@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from kubeedge.kit.http1 import Request
-from kubeedge.kit.metrics_server import MetricsServer
+from kubeedge.metrics.module import MetricsServer
 
 
 def asked(method: str, target: str) -> Request:

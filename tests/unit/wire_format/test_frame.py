@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.errors import Misuse, PeerError
-from kubeedge.wire.frame import (
+from kubeedge.wire_format.frame import (
     CONTROL,
     MAX_CONTROL_BYTES,
     MAX_PACKET_BYTES,

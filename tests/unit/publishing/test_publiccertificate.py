@@ -15,7 +15,7 @@ from kubeedge.errors import Invalid, NotFound
 from kubeedge.kit.http1 import Connection
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge_cloud.publishing.module import Publishing
-from kubeedge_cloud.publishing.tls import FileCertificate
+from kubeedge_cloud.publishing.publiccertificate.module import FileCertificate
 from tests.kit.certs import TestAuthority
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from kubeedge.control.module import ControlServer
 from kubeedge.control.requests import ping_request, request_object
-from kubeedge.control.server import ControlServer
 from kubeedge.errors import Conflict, Invalid, KubeEdgeError, Misuse, NotFound, Unavailable
 from kubeedge.kit.http1 import Connection, Request
 

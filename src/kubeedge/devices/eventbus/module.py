@@ -1,6 +1,6 @@
 """Module "eventbus": KubeEdge's topics about devices, on the embedded MQTT broker.
 
-Lives elsewhere: the twins and the disk (module.py); what is in a message (topics.py); the broker (kubeedge.mqtt).
+Lives elsewhere: the twins and the disk (devices/module.py); what is in a message (topics.py); the broker (kubeedge.mqtt).
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from kubeedge.api.names import Revision
-from kubeedge.publishing.feed import ServiceFeed
-from kubeedge.publishing.table import PREFIXES
+from kubeedge.publishing.servicetable.core import PREFIXES
+from kubeedge.publishing.servicetable.module import ServiceFeed
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import WatchBatch
 from tests.kit import virtual_time

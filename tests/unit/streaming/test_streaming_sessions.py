@@ -13,16 +13,16 @@ import pytest
 from websockets.asyncio.client import connect
 
 from kubeedge.appengine.runtime.base import Output
-from kubeedge.appengine.sessions import converse
+from kubeedge.appengine.streaming_sessions import converse
 from kubeedge.errors import Invalid, PeerError, Refused
 from kubeedge.kit.http1 import Request, Response, Upgrade, serve_connection
 from kubeedge.streaming import negotiation
+from kubeedge.streaming.byte_stream import SocketStream
 from kubeedge.streaming.channels import ChannelCommand
 from kubeedge.streaming.command import CommandOptions, Sizes, SpdyCommand
 from kubeedge.streaming.forward import Forwarder
 from kubeedge.streaming.spdy import DataReceived, Spdy, StreamEnded, StreamReplied
 from kubeedge.streaming.websocket import Tunnel
-from kubeedge.streaming.wire import Connection
 from tests.kit import virtual_time
 
 EVERYTHING = CommandOptions(stdin=True, stdout=True, stderr=True)
@@ -211,7 +211,7 @@ def test_the_first_protocol_of_the_client_that_is_ours_is_chosen() -> None:
 
 @contextlib.asynccontextmanager
 async def serving(
-    serve: Callable[[negotiation.Choice, Connection], Awaitable[None]], spdy: Any, ws: Any
+    serve: Callable[[negotiation.Choice, SocketStream], Awaitable[None]], spdy: Any, ws: Any
 ) -> AsyncIterator[int]:
     """A server on loopback; the errors of its sessions come out at the end."""
     errors: list[BaseException] = []
@@ -221,7 +221,7 @@ async def serving(
 
         async def takeover(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes) -> None:
             try:
-                await serve(choice, Connection(reader, writer, first))
+                await serve(choice, SocketStream(reader, writer, first))
             except (OSError, PeerError):
                 pass
             except BaseException as exc:
@@ -243,7 +243,7 @@ def test_exec_over_a_websocket(protocol: str) -> None:
     async def scenario() -> None:
         processes: list[Process] = []
 
-        async def serve(choice: negotiation.Choice, connection: Connection) -> None:
+        async def serve(choice: negotiation.Choice, connection: SocketStream) -> None:
             processes.append(Process())
             await converse(ChannelCommand(connection, choice.protocol, EVERYTHING), start(processes[0]), timeout=None)
 
@@ -278,7 +278,7 @@ def test_a_websocket_that_floods_its_process_has_to_wait_and_one_that_lies_is_cu
         process = Process()
         ended = asyncio.Event()
 
-        async def serve(choice: negotiation.Choice, connection: Connection) -> None:
+        async def serve(choice: negotiation.Choice, connection: SocketStream) -> None:
             command = ChannelCommand(connection, choice.protocol, CommandOptions(stdin=True))
             try:
                 await converse(command, start(process), timeout=None)
@@ -327,7 +327,7 @@ def test_exec_over_spdy(protocol: str) -> None:
     async def scenario() -> None:
         process = Process()
         ours, theirs = socket.socketpair()
-        connection = Connection(*await asyncio.open_connection(sock=theirs))
+        connection = SocketStream(*await asyncio.open_connection(sock=theirs))
         options = CommandOptions(stdin=True, stdout=True, stderr=True, tty=True)
         serving = asyncio.create_task(
             converse(SpdyCommand(connection, protocol, options), start(process), timeout=None)
@@ -368,7 +368,7 @@ def test_ports_are_forwarded_through_a_websocket() -> None:
         async def dial(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             return await asyncio.open_connection("127.0.0.1", port)
 
-        async def serve(choice: negotiation.Choice, connection: Connection) -> None:
+        async def serve(choice: negotiation.Choice, connection: SocketStream) -> None:
             await Forwarder(Tunnel(connection), dial).run()
 
         open_port = target.sockets[0].getsockname()[1]

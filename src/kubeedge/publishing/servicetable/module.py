@@ -1,4 +1,4 @@
-"""Module "servicetable": keeps the table of web services (table.py) as the store has it.
+"""Module "servicetable": keeps the table of web services (core.py) as the store has it.
 
 It reads what the table needs and nothing else: other keys of the store are Secrets of pods.
 """

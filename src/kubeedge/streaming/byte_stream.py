@@ -16,7 +16,7 @@ IDLE = 4 * 3600.0  # seconds without a byte in either direction: the kubelet's s
 CHUNK = 64 * 1024  # bytes read at once
 
 
-class Wire(Protocol):
+class ByteStream(Protocol):
     """Bytes in both directions. One reads at a time; several may write."""
 
     async def read(self) -> bytes:
@@ -24,7 +24,7 @@ class Wire(Protocol):
         ...
 
     def write(self, data: bytes) -> None:
-        """Drain after it."""
+        """Queues bytes to be sent; drain() afterwards, or memory grows."""
         ...
 
     async def drain(self) -> None:
@@ -40,12 +40,12 @@ class Wire(Protocol):
         ...
 
     def abort(self) -> None:
-        """At once."""
+        """Ends it at once; what was not sent is dropped."""
         ...
 
 
-class Connection:
-    """A Wire over a pair of asyncio streams. `first` came before, behind the head of the upgrade."""
+class SocketStream:
+    """A ByteStream over a pair of asyncio streams. `first` came before, behind the head of the upgrade."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes = b"", *, idle: float = IDLE

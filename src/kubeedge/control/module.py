@@ -43,7 +43,7 @@ class ControlServer:
         """One request. Errors of the routes become answers; nothing is raised."""
         try:
             if (request.method, request.path) == ("GET", "/metrics"):
-                from kubeedge.kit.metrics_server import response  # here: few agents are asked
+                from kubeedge.metrics.module import response  # here: few agents are asked
 
                 return response(self._metrics())
             answer = await self._routes(request)

@@ -1,0 +1,1 @@
+"""The operator's own certificate for the public listener: the module "publiccertificate"."""

@@ -1,0 +1,130 @@
+"""The sandboxes of pods behind a CRI socket, their control groups and the files of /etc that their containers get."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+from kubeedge.api.names import Object
+from kubeedge.appengine.runtime import cgroups, sandbox_files
+from kubeedge.appengine.runtime.base import SandboxConfig, SandboxStatus, StartError
+from kubeedge.appengine.runtime.cri import configs, found
+from kubeedge.appengine.runtime.cri.client import QUICK, CriClient
+from kubeedge.appengine.runtime.cri.features import CriFeatures
+from kubeedge.appengine.runtime.cri.own import OwnObjects
+from kubeedge.appengine.runtime.cri.settings import CriSettings
+from kubeedge.kit import trees
+from kubeedge.kit.grpc import NOT_FOUND, GrpcError
+
+
+class CriSandboxes:
+    """By the uid of the pod. `features` are those of the runtime, once it has answered."""
+
+    def __init__(self, settings: CriSettings, client: CriClient, own: OwnObjects, files: Path) -> None:
+        self._settings = settings
+        self._client = client
+        self._own = own
+        self._files = files
+        self._sandboxes: dict[str, tuple[str, SandboxStatus]] = {}  # uid -> id, what is known of it
+        self.features = CriFeatures()
+
+    def __contains__(self, uid: str) -> bool:
+        return uid in self._sandboxes
+
+    def id_of(self, uid: str) -> str:
+        """The runtime's id; "": the pod has no sandbox."""
+        return self._sandboxes[uid][0] if uid in self._sandboxes else ""
+
+    def clear(self) -> None:
+        """Before everything is taken up again."""
+        self._sandboxes.clear()
+
+    def parent(self, uid: str) -> str:
+        """The control group of a pod by the name that the runtime's driver wants."""
+        if self.features.systemd:
+            return f"{self._settings.cgroup_prefix}-pod{uid.replace('-', '_')}.slice"
+        return self.group(uid)
+
+    def known(self, uid: str, id: str, status: Object) -> SandboxStatus:
+        """Keeps what PodSandboxStatus says."""
+        is_ready = status.get("state", found.READY) == found.READY
+        is_on_node = configs.HOST_NETWORK in status.get("annotations", {})
+        ip = found.address(status) if is_ready and not is_on_node else ""
+        known = SandboxStatus(uid, ip, is_ready, str(status.get("runtime_handler", "")))
+        self._sandboxes[uid] = id, known
+        return known
+
+    async def create(self, config: SandboxConfig) -> SandboxStatus:
+        """RunPodSandbox, and the files of /etc that its containers get. Raises StartError."""
+        try:
+            return await self._create(config)
+        except GrpcError as exc:
+            raise StartError("FailedCreatePodSandBox", str(exc)) from exc
+
+    async def _create(self, config: SandboxConfig) -> SandboxStatus:
+        if len(self.features.handlers) > 1 and config.handler not in self.features.handlers:
+            raise StartError("FailedCreatePodSandBox", f'the runtime has no handler "{config.handler}"')
+        if config.strict_groups and not self.features.strict_groups:  # it would be passed over in silence
+            raise StartError(
+                "FailedCreatePodSandBox", f"{self.features.version} has no supplementalGroupsPolicy Strict"
+            )
+        attempt = 0
+        for old in await self._own.sandboxes():
+            if found.label(old, configs.POD_UID) == config.uid:
+                attempt = max(attempt, int(old.get("metadata", {}).get("attempt", 0)) + 1)
+                await self._own.remove_sandbox(str(old["id"]))
+        group = await asyncio.to_thread(self._prepare, config)
+        made = configs.sandbox(config, node=self._settings.node, attempt=attempt, cgroup_parent=group)
+        answer = await self._client.call("RunPodSandbox", config=made, runtime_handler=config.handler)
+        id = str(answer.get("pod_sandbox_id", ""))
+        status = await self._client.call("PodSandboxStatus", within=QUICK, pod_sandbox_id=id)
+        known = self.known(config.uid, id, status.get("status", {}))
+        await asyncio.to_thread(
+            sandbox_files.write_etc, self._files / config.uid / "etc", config, known.ip, self._settings.dns
+        )
+        return known
+
+    def _prepare(self, config: SandboxConfig) -> str:
+        """Blocking. Directories, and the control group of the pod, by the name that the runtime's driver wants."""
+        if config.log_directory is not None:
+            config.log_directory.mkdir(parents=True, exist_ok=True)
+        if self.features.systemd:
+            return self.parent(config.uid)
+        group = self.group(config.uid)
+        with contextlib.suppress(OSError):  # a machine that does not count processes
+            cgroups.limit_processes(group, self._settings.pod_pids)
+        return group
+
+    def group(self, uid: str) -> str:
+        """The control group of a pod, as a path."""
+        return f"/{self._settings.cgroup_prefix}/pod{uid}"
+
+    async def status(self, uid: str) -> SandboxStatus | None:
+        """Asked of the runtime. Raises OSError when it does not answer."""
+        if uid not in self._sandboxes:
+            return None
+        id, _ = self._sandboxes[uid]
+        try:
+            answer = await self._client.call("PodSandboxStatus", within=QUICK, pod_sandbox_id=id)
+        except GrpcError as exc:
+            if exc.code == NOT_FOUND:
+                self._sandboxes.pop(uid, None)
+                return None
+            raise OSError(str(exc)) from exc
+        return self.known(uid, id, answer.get("status", {}))
+
+    async def remove(self, uid: str) -> None:
+        """All its sandboxes, also those of earlier attempts, with what is in them. Raises OSError."""
+        self._sandboxes.pop(uid, None)
+        problem: GrpcError | None = None
+        try:
+            for sandbox in await self._own.sandboxes():
+                if found.label(sandbox, configs.POD_UID) == uid:
+                    await self._own.remove_sandbox(str(sandbox["id"]))
+        except GrpcError as exc:
+            problem = exc
+        if problem is not None:
+            raise OSError(str(problem)) from problem
+        await asyncio.to_thread(cgroups.kill_and_remove, self.group(uid))
+        await asyncio.to_thread(trees.remove, self._files / uid)

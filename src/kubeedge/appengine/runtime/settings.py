@@ -1,0 +1,28 @@
+"""Settings of the embedded runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubeedge.appengine.runtime.base import (
+    ClusterDns,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddedSettings:
+    """Directories, networks and limits of the embedded runtime. `pod_cidr` is this node's share of the pod network."""
+
+    root: Path
+    run: Path  # short: sockets live here
+    node: str
+    pod_cidr: str
+    bridge: str = "cni0"
+    cgroup_prefix: str = "kubeedge"
+    cni_bin_dirs: Sequence[str] = ("/opt/cni/bin", "/usr/lib/cni")
+    pod_pids: int = 1024  # processes and threads of one pod
+    all_pids: int = 0  # of all pods together; 0: three quarters of what the machine can have
+    overlay_cidrs: Sequence[str] = ("10.244.0.0/16", "100.64.0.0/16")  # reached with the pod's own address
+    dns: ClusterDns | None = None  # of this node, for its pods

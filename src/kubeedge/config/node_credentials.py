@@ -1,0 +1,66 @@
+"""What a node got when it joined: node.json beside its certificate."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from kubeedge.config import forms
+from kubeedge.config.edge import Paths
+from kubeedge.config.load import build, required, setting
+from kubeedge.errors import Invalid
+
+MAX_CREDENTIALS = 64 * 1024  # bytes of node.json; it has half a kilobyte
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeCredentials:
+    """node.json next to kubeedge.yaml: what the cloud answered at join. The node needs it to boot without the cloud."""
+
+    tenant: str = required("the tenant that owns this node", form=forms.label)
+    node: str = required("name of this node", form=forms.label)
+    number: int = required("number of this node within its tenant; 0 is the cloud", low=1, high=65535)
+    address: str = required(
+        'address of this node on the overlay, for example "100.64.0.1/16"', form=forms.interface_address
+    )
+    pod_cidr: str = required("addresses of the pods of this node", form=forms.network)
+    hub: tuple[str, ...] = required('"host:port" of the cloud processes, for the channel', form=forms.endpoint)
+    relays: tuple[str, ...] = required(
+        '"host:port" of the relays, for the links; empty if the cloud has no relay', form=forms.endpoint
+    )
+    bootstrap: tuple[str, ...] = required('"host:port" where certificates are renewed', form=forms.endpoint)
+    pod_network: str = setting("10.244.0.0/16", "addresses of the pods of all nodes", form=forms.network)
+
+    @property
+    def last_node(self) -> int:
+        """Nodes have the numbers from 1 to this one; 0 and those behind it are processes of the cloud."""
+        bits = ip_network(self.pod_cidr).prefixlen - ip_network(self.pod_network).prefixlen
+        return (1 << max(0, bits)) - 1
+
+
+def credentials_path(paths: Paths) -> Path:
+    """Where join writes node.json."""
+    return paths.pki.parent / "node.json"
+
+
+def credentials(values: dict[str, Any]) -> NodeCredentials:
+    """Raises Invalid with the name of what is missing or wrong."""
+    return build(NodeCredentials, values)
+
+
+def load_credentials(path: Path) -> NodeCredentials:
+    """Raises Invalid: this node has not joined, or the file is damaged."""
+    again = "run `kubeedge join --force` with a new token"
+    try:
+        with path.open("rb") as file:
+            values = json.loads(file.read(MAX_CREDENTIALS))
+        if not isinstance(values, dict):
+            raise ValueError("it holds no mapping")
+        return credentials(values)
+    except FileNotFoundError as exc:
+        raise Invalid(f"{path} does not exist: this node has not joined; run `kubeedge join` first") from exc
+    except (OSError, ValueError, RecursionError, Invalid) as exc:
+        raise Invalid(f"{path} is damaged: {exc}; {again}") from exc

@@ -1,0 +1,1 @@
+"""KubeEdge's topics about devices on the embedded MQTT broker: the module "eventbus"."""

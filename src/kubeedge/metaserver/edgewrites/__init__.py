@@ -1,0 +1,1 @@
+"""The writes of this node that wait for the cloud, and what becomes of them: the module "edgewrites"."""
