@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -19,12 +20,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.demo.memory import pss
 from bench.report import Report
 from kubeedge.api import keys
+from kubeedge.store.model import Store
 from kubeedge.store.sqlite import open_sqlite
+
+if TYPE_CHECKING:
+    from kubeedge.devices.eventbus.module import EventBus
+    from kubeedge.devices.module import DeviceTwins
 
 IN_FLIGHT = 512
 ROUND_TRIPS = 2000
@@ -36,20 +44,34 @@ def row(name: str, properties: int) -> bytes:
     return json.dumps({"metadata": metadata, "generation": 1, "properties": known}).encode()
 
 
-async def child(what: str) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        store = await open_sqlite(Path(directory) / "edge.db")
-        if what != "bare":
-            from kubeedge.devices.eventbus import EventBus
-            from kubeedge.devices.module import DeviceTwins
+@contextlib.asynccontextmanager
+async def broker(store: Store) -> AsyncIterator[tuple[DeviceTwins, EventBus]]:
+    """Twins and broker of a node, once both serve. Imported here: a bare process is measured, too."""
+    from kubeedge.devices.eventbus.module import EventBus
+    from kubeedge.devices.module import DeviceTwins
 
-            twins = DeviceTwins(store, wall=time.time)
-            bus = EventBus(twins, "edge1", "127.0.0.1", 0)
-            tasks = []
-            for module in (twins, bus):
-                ready = asyncio.Event()
-                tasks.append(asyncio.create_task(module.run(ready)))
-                await ready.wait()
+    twins = DeviceTwins(store, wall=time.time)
+    bus = EventBus(twins, "edge1", "127.0.0.1", 0)
+    tasks = []
+    try:
+        for module in (twins, bus):
+            ready = asyncio.Event()
+            tasks.append(asyncio.create_task(module.run(ready)))
+            await ready.wait()
+        yield twins, bus
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def child(what: str) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
+        store = await open_sqlite(Path(directory) / "edge.db")
+        stack.push_async_callback(store.close)
+        if what != "bare":
+            twins, _ = await stack.enter_async_context(broker(store))
             for n in range(1000 if what == "full" else 0):
                 await store.put(keys.desired("devices", "default", f"device{n}"), row(f"device{n}", 10))
                 while ("default", f"device{n}") not in twins.twins.devices:
@@ -69,20 +91,20 @@ def memory(what: str) -> float:
     return float(done.stdout)
 
 
-class Wire:
+class Client:
     """A client that costs little: MQTT 3.1.1 by hand."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
 
     @staticmethod
-    async def connect(port: int, name: bytes) -> Wire:
+    async def connect(port: int, name: bytes) -> Client:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        wire = Wire(reader, writer)
+        client = Client(reader, writer)
         body = b"\0\4MQTT\4\2\0\0" + len(name).to_bytes(2, "big") + name
         writer.write(bytes((0x10, len(body))) + body)
-        await wire.packet()
-        return wire
+        await client.packet()
+        return client
 
     async def packet(self) -> tuple[int, bytes]:
         first = (await self.reader.readexactly(1))[0]
@@ -104,28 +126,21 @@ class Wire:
 
 
 async def speeds(report: Report, rounds: int, updates: int) -> None:
-    from kubeedge.devices.eventbus import EventBus
-    from kubeedge.devices.module import DeviceTwins
-
-    with tempfile.TemporaryDirectory() as directory:
+    async with contextlib.AsyncExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
         store = await open_sqlite(Path(directory) / "edge.db")
+        stack.push_async_callback(store.close)
         for n in range(100):
             await store.put(keys.desired("devices", "default", f"device{n}"), row(f"device{n}", 10))
-        twins = DeviceTwins(store, wall=time.time)
-        bus = EventBus(twins, "edge1", "127.0.0.1", 0)
-        tasks = []
-        for module in (twins, bus):
-            ready = asyncio.Event()
-            tasks.append(asyncio.create_task(module.run(ready)))
-            await ready.wait()
-        wire = await Wire.connect(bus.port, b"mapper")
+        _, bus = await stack.enter_async_context(broker(store))
+        client = await Client.connect(bus.port, b"mapper")
         for turn in range(rounds):
             began, before = time.monotonic(), time.process_time()
             window = asyncio.Semaphore(IN_FLIGHT)
 
             async def acknowledged(window: asyncio.Semaphore = window) -> None:
                 for _ in range(updates):
-                    await wire.packet()
+                    await client.packet()
                     window.release()
 
             task = asyncio.create_task(acknowledged())
@@ -133,31 +148,27 @@ async def speeds(report: Report, rounds: int, updates: int) -> None:
                 await window.acquire()
                 value = json.dumps({"twin": {f"property{n % 10}": {"actual": {"value": str(turn + n % 97)}}}})
                 topic = f"$hw/events/device/default/device{n % 100}/twin/update"
-                wire.publish(topic.encode(), value.encode(), n % 60000 + 1)
+                client.publish(topic.encode(), value.encode(), n % 60000 + 1)
             await task
             report.add("updates", updates / (time.monotonic() - began), unit="/s", must=3000, aim=10000, higher=True)
             report.add("update_cpu", (time.process_time() - before) / updates * 1e6, unit="us")
         echo = b"bench/echo"
         body = b"\0\1" + len(echo).to_bytes(2, "big") + echo + b"\1"
-        wire.writer.write(bytes((0x82, len(body))) + body)
-        await wire.packet()
+        client.writer.write(bytes((0x82, len(body))) + body)
+        await client.packet()
         for _ in range(rounds):
             took = []
             for n in range(ROUND_TRIPS):
                 at = time.perf_counter()
-                wire.publish(echo, b"x" * 200, n + 1)
+                client.publish(echo, b"x" * 200, n + 1)
                 for _ in range(2):  # the message, and the acknowledgement
-                    first, data = await wire.packet()
+                    first, data = await client.packet()
                     if first >> 4 == 3:
                         took.append(time.perf_counter() - at)
                         at_id = 2 + len(echo)
-                        wire.writer.write(b"\x40\x02" + data[at_id : at_id + 2])
+                        client.writer.write(b"\x40\x02" + data[at_id : at_id + 2])
             report.add("round_trip_p50", statistics.median(took) * 1000, unit="ms")
             report.add("round_trip_p99", sorted(took)[len(took) * 99 // 100] * 1000, unit="ms")
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await store.close()
 
 
 def main() -> int:
