@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.kit.docstrings import undocumented
+from tests.unit.test_contracts import modules
 
 TEXT = '''
 """A module."""
@@ -67,3 +70,24 @@ def test_public_names_without_a_docstring(tmp_path: Path) -> None:
         ("module.py", "silent"),
         ("bare.py", "module"),
     ]
+
+
+def public(node: ast.Module | ast.ClassDef, name: str) -> Iterator[tuple[str, str]]:
+    """(dotted name, docstring) of the public classes, functions and methods that have one."""
+    for child in node.body:
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not child.name.startswith("_"):
+            if text := ast.get_docstring(child):
+                yield f"{name}.{child.name}", text
+            if isinstance(child, ast.ClassDef):
+                yield from public(child, f"{name}.{child.name}")
+
+
+def test_a_docstring_says_more_than_the_name() -> None:
+    """Three words are a heading: not what comes back, in which unit, nor what is raised."""
+    found = [
+        f"{name}: {text}"
+        for module, path in sorted(modules().items())
+        for name, text in public(ast.parse(path.read_text()), module)
+        if len(text.split()) <= 3
+    ]
+    assert found == []

@@ -1,4 +1,4 @@
-"""What nodes should have, written below /t/T/edge/N/desired/: the difference between core.desired and the store."""
+"""What nodes should have, written below /t/T/edge/N/desired/: the difference between node_objects.desired and the store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import NODES
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put
 from kubeedge_cloud.controllers.queue import WorkQueue
-from kubeedge_cloud.edgecontroller import core, services
+from kubeedge_cloud.edgecontroller import node_objects, services
 from kubeedge_cloud.edgecontroller.copies import Copies
 from kubeedge_cloud.edgecontroller.referenced import CLOUD
 from kubeedge_cloud.edgecontroller.state import EdgeState
@@ -63,7 +63,7 @@ class DesiredState:
     def pod_changed(self, before: Object | None, after: Object | None) -> None:
         """Queues the nodes of the pod before and after, unless only its status has changed."""
         # What a node reports about a pod changes nothing that it should have.
-        if before is not None and after is not None and core.pod(before) == core.pod(after):
+        if before is not None and after is not None and node_objects.pod(before) == node_objects.pod(after):
             return
         for obj in (before, after):
             name = (obj or {}).get("spec", {}).get("nodeName")
@@ -73,11 +73,11 @@ class DesiredState:
     def service_changed(self, before: Object | None, after: Object | None) -> None:
         """Queues all nodes when a published web service has changed, and those whose pods have variables for the Service."""
         versions = (before, after)
-        if any(obj is not None and core.web_service(obj) is not None for obj in versions):
+        if any(obj is not None and node_objects.web_service(obj) is not None for obj in versions):
             for name in self._state.records:
                 self.queue.add(name)
             return
-        was, now = (None if obj is None else core.linked_service(obj) for obj in versions)
+        was, now = (None if obj is None else node_objects.linked_service(obj) for obj in versions)
         if was == now:
             return
         namespace = meta.namespace_of(after or before or {})
@@ -87,7 +87,7 @@ class DesiredState:
 
     @staticmethod
     def _is_linked(pod: Object, namespace: str) -> bool:
-        return meta.namespace_of(pod) == namespace and core.has_service_links(pod)
+        return meta.namespace_of(pod) == namespace and node_objects.has_service_links(pod)
 
     def mesh_changed(self, resource: str, before: Object | None, after: Object | None) -> None:
         """Queues the nodes that have the namespace's Services and EndpointSlices; `resource` is the plural."""
@@ -137,10 +137,12 @@ class DesiredState:
         references = frozenset(
             (resource, meta.namespace_of(pod), object_name)
             for pod in pods
-            for resource, object_name in core.references(pod)
+            for resource, object_name in node_objects.references(pod)
         )
         self._state.refer(name, references)
-        tokens = {secret for service in self._state.services if (secret := core.token_secret(service)) is not None}
+        tokens = {
+            secret for service in self._state.services if (secret := node_objects.token_secret(service)) is not None
+        }
         self._state.refer(CLOUD, tokens)
         references |= tokens
         self._references[name] = references
@@ -150,7 +152,7 @@ class DesiredState:
             if (obj := self._state.data[resource].get(namespace, object_name)) is not None
         }
         node = None if foreign else self._state.nodes.get("", name)
-        wanted = core.desired(node, pods, objects, self._state.services)
+        wanted = node_objects.desired(node, pods, objects, self._state.services)
         wanted |= self._not_known_yet(references, have)
         wanted |= self._tokens.of(name, pods, have)
         self._namespaces[name] = frozenset() if foreign else self._namespaces_of(name, pods)
@@ -159,7 +161,7 @@ class DesiredState:
             wanted |= {key: value for key, value in have.items() if key.startswith("endpointslices/")}
         wanted |= self._answered(name, have)
         if (valid := self._state.kubeconfigs) is not None:
-            wanted[core.key("kubeconfigs", "", VALID)] = core.canonical({VALID: list(valid)})
+            wanted[node_objects.key("kubeconfigs", "", VALID)] = node_objects.canonical({VALID: list(valid)})
         wanted = self._fitting(name, have, wanted)
         ops: list[Op] = [Put(prefix + key, value) for key, value in wanted.items() if have.get(key) != value]
         ops += [Delete(prefix + key) for key in have.keys() - wanted.keys()]
@@ -194,7 +196,7 @@ class DesiredState:
         """What the node has of data whose state is not known: a cloud that has just started takes nothing away."""
         kept = {}
         for resource, namespace, name in references:
-            key = core.key(resource, namespace, name)
+            key = node_objects.key(resource, namespace, name)
             if key in have and not self._state.data[resource].knows(namespace, name):
                 kept[key] = have[key]
         return kept

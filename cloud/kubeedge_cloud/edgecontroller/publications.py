@@ -12,7 +12,7 @@ from kubeedge.kubebus.http.access import KINDS
 from kubeedge.kubebus.http.url import service_name
 from kubeedge_cloud.controllers.objects import uid_of
 from kubeedge_cloud.controllers.queue import WorkQueue
-from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller import node_objects
 from kubeedge_cloud.edgecontroller.state import EdgeState
 
 _TOGETHER = 1.0  # seconds: what is applied at once is looked at once
@@ -24,12 +24,12 @@ def faults(services: Iterable[Object]) -> dict[str, tuple[Object, Faults]]:
     """By uid, of those Services that have any. Pure."""
     found: dict[str, tuple[Object, Faults]] = {}
     owners: dict[str, Object] = {}
-    for service in sorted((s for s in services if core.publishes(s)), key=core.age):
+    for service in sorted((s for s in services if node_objects.publishes(s)), key=node_objects.age):
         wrong = _own_faults(service)
-        owner = owners.setdefault(core.publishes(service), service)
+        owner = owners.setdefault(node_objects.publishes(service), service)
         if owner is not service:
             wrong["PublishedNameTaken"] = (
-                f"{core.publishes(service)!r:.80} is published by the older Service {meta.namespace_of(owner)}/{meta.name_of(owner)} too: "
+                f"{node_objects.publishes(service)!r:.80} is published by the older Service {meta.namespace_of(owner)}/{meta.name_of(owner)} too: "
                 "on a node with pods of both, that one has it"
             )
         if wrong:
@@ -41,16 +41,18 @@ def _own_faults(service: Object) -> dict[str, str]:
     wrong: dict[str, str] = {}
     annotations = service["metadata"]["annotations"]
     try:
-        service_name(core.publishes(service))
+        service_name(node_objects.publishes(service))
     except Invalid as exc:
         wrong["InvalidPublishedName"] = str(exc)
-    if core.web_service(service) is None:
+    if node_objects.web_service(service) is None:
         wrong["NotPublished"] = "a Service that is published needs a selector and a port"
-    access = annotations.get(core.ACCESS) or "public"
+    access = annotations.get(node_objects.ACCESS) or "public"
     if access not in KINDS:
-        wrong["UnknownAccess"] = f"{core.ACCESS} {access!r:.80} is not {', '.join(KINDS)}: no request is answered"
-    elif access == "token" and core.token_secret(service) is None:
-        wrong["NoTokens"] = f"{core.ACCESS} token without {core.ACCESS_SECRET}: no request is answered"
+        wrong["UnknownAccess"] = (
+            f"{node_objects.ACCESS} {access!r:.80} is not {', '.join(KINDS)}: no request is answered"
+        )
+    elif access == "token" and node_objects.token_secret(service) is None:
+        wrong["NoTokens"] = f"{node_objects.ACCESS} token without {node_objects.ACCESS_SECRET}: no request is answered"
     return wrong
 
 
@@ -64,7 +66,7 @@ class Publications:
 
     def service_changed(self, before: Object | None, after: Object | None) -> None:
         """A Service came, went or is another; also each that is known at the start."""
-        if any(obj is not None and core.publishes(obj) for obj in (before, after)):
+        if any(obj is not None and node_objects.publishes(obj) for obj in (before, after)):
             self.queue.add_after("", _TOGETHER)
 
     async def _look(self, _: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from kubeedge.api import keys, meta
 from kubeedge.api.names import Object
-from kubeedge_cloud.edgecontroller.core import canonical
+from kubeedge_cloud.edgecontroller.node_objects import canonical
 
 ALL = "*"
 NAMESPACES = "kubeedge.io/mesh-namespaces"  # annotation of a Node: more namespaces, separated by commas

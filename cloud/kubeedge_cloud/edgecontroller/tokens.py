@@ -19,7 +19,7 @@ from kubeedge.api.status import NoSuchPath
 from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.backoff import Backoff
 from kubeedge_cloud.controllers.objects import is_deleting
-from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller import node_objects
 from kubeedge_cloud.edgecontroller.state import EdgeState
 
 log = logging.getLogger("kubeedge.edgecontroller")
@@ -133,7 +133,7 @@ class PodTokens:
 
 
 def _key(pod: Object) -> str:
-    return core.key(service_accounts.RESOURCE, meta.namespace_of(pod), meta.name_of(pod))
+    return node_objects.key(service_accounts.RESOURCE, meta.namespace_of(pod), meta.name_of(pod))
 
 
 def _uid(pod: Object) -> str:

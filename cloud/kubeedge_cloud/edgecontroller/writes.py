@@ -33,7 +33,7 @@ from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NODES, PODS, SECRETS
 from kubeedge.errors import Conflict, Invalid, NotFound, Refused
 from kubeedge.store.model import Compare, CompareTarget, KeyValue, Put, Store
-from kubeedge_cloud.edgecontroller import core, merged_writes
+from kubeedge_cloud.edgecontroller import merged_writes, node_objects
 from kubeedge_cloud.tenants.model import node_key
 
 log = logging.getLogger("kubeedge.edgecontroller")
@@ -192,7 +192,8 @@ class WriteMerger:
         return {
             str((pod.get("spec") or {}).get("nodeName") or "")
             for pod in self._pods()
-            if meta.namespace_of(pod) == write.namespace and (write.resource, write.name) in set(core.references(pod))
+            if meta.namespace_of(pod) == write.namespace
+            and (write.resource, write.name) in set(node_objects.references(pod))
         }
 
     async def _tell(self, node: NodeName, write: EdgeWrite, outcome: Outcome, message: str) -> None:

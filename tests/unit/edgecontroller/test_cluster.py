@@ -24,7 +24,7 @@ from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Compare, CompareTarget
 from kubeedge_cloud.clusters.fencing import FencedClient, leads
 from kubeedge_cloud.controllers.module import ControllersModule
-from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller import core, node_objects
 from kubeedge_cloud.edgecontroller.leases import NAMESPACE, RENEW
 from kubeedge_cloud.edgecontroller.module import EdgeController, EdgeControllerSettings
 from kubeedge_cloud.edgecontroller.node_registration import ClusterRegistry
@@ -100,7 +100,7 @@ class Cluster:
         self.asked.append((who, verb, resource.plural, name))
         if resource in (SECRETS, CONFIGMAPS):
             for pod in (await self.registry.list(PODS, namespace)).items:
-                if pod["spec"].get("nodeName") == who and (resource.plural, name) in set(core.references(pod)):
+                if pod["spec"].get("nodeName") == who and (resource.plural, name) in set(node_objects.references(pod)):
                     return
             raise Forbidden(f"{who} cannot {verb} {resource.plural} {name}")
         if who and resource in (NODES, PODS) and verb == "list":

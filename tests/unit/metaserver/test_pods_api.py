@@ -25,7 +25,7 @@ from kubeedge.metaserver.pods import PodsApi
 from kubeedge.metaserver.view import RegistryView
 from kubeedge.pki.token_keys import TokenKey
 from kubeedge.store.memory import MemoryStore
-from kubeedge_cloud.edgecontroller.core import canonical
+from kubeedge_cloud.edgecontroller.node_objects import canonical
 from kubeedge_cloud.pods_api import ApiForPods
 from kubeedge_cloud.tenants.model import TenantRecord
 from tests.unit.controllers.world import template
