@@ -1,7 +1,7 @@
 """Every change of the namespace, in order of revision, from one watch; and the newest of them in memory.
 
 One watch for the whole process, and not one for each of its thousands of watchers: then all of them see one order, a quiet watcher knows
-how far the world has come, and etcd's progress notifications, which 3.4 may send ahead of events that they should follow (etcd issue
+how far the store has come, and etcd's progress notifications, which 3.4 may send ahead of events that they should follow (etcd issue
 15220), are not needed. Each revision that the feed has reached is that of a change in the namespace, so that a reader of older history
 knows when it is complete.
 """

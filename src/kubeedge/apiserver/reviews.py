@@ -1,4 +1,4 @@
-"""authentication.k8s.io and authorization.k8s.io: who somebody is and what he may do. `kubectl auth can-i` and `whoami` ask here.
+"""authentication.k8s.io and authorization.k8s.io: who a user is and what they may do. `kubectl auth can-i` and `whoami` ask here.
 
 Users with a certificate may do everything in their own cluster; service accounts what their rules say.
 """

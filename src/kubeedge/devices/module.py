@@ -1,7 +1,7 @@
 """Module "devicetwins": keeps the twins of this node's devices in the store, and tells those who listen what changed.
 
 Reports are committed in groups: while one transaction is on its way to the disk the next group gathers. Whoever wants to know that a report
-is durable awaits `report`'s future; the rest waits a moment for company, so that a flood of them costs the card four writes a second.
+is durable awaits `report`'s future; the rest waits a moment for others, so that a flood of them costs the card four writes a second.
 """
 
 from __future__ import annotations

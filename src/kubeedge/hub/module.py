@@ -33,7 +33,7 @@ _STABLE_AFTER = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeHubSettings:
-    """Where the cloud is, and how patiently it is tried."""
+    """Where the cloud is, and how often a channel to it is attempted."""
 
     endpoints: Sequence[str]  # "host:port" of the cloud processes, tried in turn
     session: ChannelSettings = field(default_factory=ChannelSettings)

@@ -27,7 +27,7 @@ class Bucket:
         return (1.0 - self._tokens) / self._rate
 
     def charge(self, tokens: float, now: float) -> float:
-        """For what has happened: takes the tokens, if need be on credit. The seconds until the debt is paid; 0.0: there is none."""
+        """For what has happened: takes the tokens, if need be on credit. The seconds until that is paid back; 0.0: nothing is owed."""
         self._fill(now)
         self._tokens -= tokens
         return max(0.0, -self._tokens / self._rate)

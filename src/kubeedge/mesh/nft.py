@@ -1,4 +1,4 @@
-"""Hands rules to the kernel with nft(8), and tells when somebody else removed them.
+"""Hands rules to the kernel with nft(8), and reports when another program has removed them.
 
 A transaction of nft is applied as a whole or not at all. The program is started for each, and nothing of it stays in the agent's memory.
 """

@@ -38,7 +38,7 @@ class NodeIdentity:
 
     @property
     def common_name(self) -> str:
-        """For people; nothing is decided by it."""
+        """For display; no decision depends on it."""
         return str(self.node)
 
 
@@ -58,7 +58,7 @@ class UserIdentity:
 
     @property
     def common_name(self) -> str:
-        """For people; nothing is decided by it."""
+        """For display; no decision depends on it."""
         return self.user
 
 
@@ -75,7 +75,7 @@ class CloudIdentity:
 
     @property
     def common_name(self) -> str:
-        """For people; nothing is decided by it."""
+        """For display; no decision depends on it."""
         return self.name
 
 

@@ -2,7 +2,7 @@
 
     5f0a...64 hex digits...c3.k3x9f2.4jq8...32 characters...
 
-The hash lets a machine that knows nobody trust the right cloud and no other; the secret buys one certificate. Only a hash of the secret
+The hash lets a machine that knows no authority yet trust the right cloud and no other; the secret buys one certificate. Only a hash of the secret
 is kept in the cloud.
 
 Lives elsewhere: records, expiry and use of tokens (kubeedge_cloud.bootstrap).

@@ -1,4 +1,5 @@
-"""TLS contexts: who is believed, and what is shown. Standard library only; every context verifies its peer or serves."""
+"""TLS contexts: which authorities are trusted, and which certificate is presented. Standard library only;
+every context verifies its peer or serves."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def without_tokens(before: Value, name: str) -> dict[str, Any]:
 
 
 def access_shown(value: Value) -> str:
-    """For people: "public", "tenant", "token (2)"."""
+    """For display: "public", "tenant", "token (2)"."""
     try:
         policy = access.policy_of(value)
     except ValueError:
@@ -71,7 +71,7 @@ def access_shown(value: Value) -> str:
 
 
 def target_shown(value: Value) -> str:
-    """For people; "" when the value makes no sense."""
+    """For display; "" when the value makes no sense."""
     if "target" in value:
         return str(value["target"])
     if not value:

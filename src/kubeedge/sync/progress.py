@@ -22,5 +22,5 @@ class Progress:
 
 
 def refusal(told: KeysRefused) -> str:
-    """Why a sink does not take some keys, for people."""
+    """Why a sink does not take some keys, as a message."""
     return f"it takes at most {told.keys} keys and {told.bytes} bytes of this node, and no very long keys; delete what is not needed"

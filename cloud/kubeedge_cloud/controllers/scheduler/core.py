@@ -182,7 +182,7 @@ class SchedulerCache:
             _count(node, info, -1)
 
     def schedule(self, pod: Object) -> Placed | Unschedulable:
-        """The node for a pod, which is not counted in yet, or how many nodes each reason speaks against."""
+        """The node for a pod, which is not counted in yet, or how many nodes each reason excludes."""
         if not self._nodes:
             return Unschedulable("no nodes available to schedule pods")
         spec = spec_of(pod)

@@ -86,7 +86,7 @@ def save_run(directory: Path, run: Run) -> None:
 
 
 def _save(path: Path, values: dict[str, Any]) -> None:
-    """Whole or not at all. Not synced: after a power cut the processes that it speaks of are gone as well."""
+    """Whole or not at all. Not synced: after a power cut the processes that it names are gone as well."""
     temporary = path.with_suffix(".new")
     temporary.write_text(json.dumps(values))
     temporary.replace(path)

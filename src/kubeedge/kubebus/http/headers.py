@@ -93,7 +93,7 @@ def request_headers(headers: Headers, *, has_body: bool) -> Pairs:
 
 
 def forwarded(headers: Headers, *, client: str, proto: str, prefix: str, trusted: bool) -> Pairs:
-    """Say who asked and under which address. `trusted`: the client is a proxy of the operator, whose word is kept."""
+    """Say who asked and under which address. `trusted`: the client is a proxy of the operator, whose headers are kept."""
     host = next((value for name, value in headers if name == "host"), "")
     said = {name: value for name, value in headers if name in _FORWARDED} if trusted else {}
     kept = [(name, value) for name, value in headers if not _is_forwarded(name, trusted)]

@@ -37,7 +37,7 @@ def everybody(service: ServiceName) -> Policy:
 
 
 class ServerProxy:
-    """`nodes`: L4 peers with the numbers 1 to `nodes` are nodes of the tenant, all others speak for the world outside.
+    """`nodes`: L4 peers with the numbers 1 to `nodes` are nodes of the tenant, all others act for clients outside of the tenant.
     `location`: what has the services, in words."""
 
     def __init__(

@@ -225,7 +225,7 @@ class Plane:
 
 
 def told(control: tuple[str, str] | None) -> str:
-    """Congestion control for people: "bbr", or "cubic (bbr: not allowed)"."""
+    """Congestion control, for display: "bbr", or "cubic (bbr: not allowed)"."""
     if control is None:
         return ""
     return f"{control[0]} ({control[1]})" if control[1] else control[0]

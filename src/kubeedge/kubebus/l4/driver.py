@@ -1,7 +1,7 @@
 """L4 connections as asyncio streams: `connect` and `listen` give real StreamReader and StreamWriter, with back pressure.
 
-All decisions live in the core: the one in C (_fastpath/l4), whose connections live in the data plane's thread, so there is nothing here but
-bytes and news. A core without a thread (tests) gets its segments and its one timer here.
+All decisions live in the core: the one in C (_fastpath/l4), whose connections live in the data plane's thread, so only bytes and
+notifications pass here. A core without a thread (tests) gets its segments and its one timer here.
 """
 
 from __future__ import annotations

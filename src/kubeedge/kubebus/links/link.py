@@ -34,7 +34,7 @@ class Link:
 
     @property
     def is_good(self) -> bool:
-        """It has not ended, and nothing speaks against it."""
+        """It has not ended, and nothing suggests that it is broken."""
         return not (self.ended.done() or self.core.suspect or self.suspect.is_set())
 
 
