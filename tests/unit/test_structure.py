@@ -130,6 +130,18 @@ def test_what_it_sees(source: str, target: str) -> None:
     assert target in set(imported(ast.parse(source))) and upward("kubeedge.store.core", target, order)
 
 
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Imports for types alone count, too: who reads one of the files has to read them all."""
+    files = modules()
+    graph = {
+        name: {t for t in imported(ast.parse(path.read_text())) if t in files and not f"{name}.".startswith(f"{t}.")}
+        for name, path in files.items()
+    }
+    while ends := {name for name, targets in graph.items() if not targets & graph.keys()}:
+        graph = {name: targets for name, targets in graph.items() if name not in ends}
+    assert sorted(graph) == [], "these, or what they import, are in a circle"
+
+
 def test_the_compiled_package_is_the_lowest_layer() -> None:
     assert layers("kubeedge")[-1] == {"_fastpath"}
     sources = sorted((ROOT / "src/_fastpath").glob("*.pyx"))

@@ -11,7 +11,7 @@ from kubeedge.mesh.model import Service
 from kubeedge.mesh.table import MeshTable, choose
 
 if TYPE_CHECKING:
-    from kubeedge.mesh.module import Mesh
+    from kubeedge.mesh.proxy import ServiceProxy
 
 
 def services(table: MeshTable, problem: str) -> dict[str, Any]:
@@ -131,10 +131,9 @@ def _port(number: int, protocol: str, node_port: int) -> str:
     return f"{number}{f':{node_port}' if node_port else ''}/{protocol}"
 
 
-def families(mesh: Mesh) -> list[Family]:
+def families(dns: DnsServer, proxy: ServiceProxy) -> list[Family]:
     """The metrics of service proxy and DNS, read at each scrape."""
-    counters, proxy = mesh.dns.counters, mesh.proxy
-    counts = proxy.counts
+    counters, counts = dns.counters, proxy.counts
     return [
         family("kubeedge_mesh_services", "gauge", "Services with rules in the kernel.", counts["services"]),
         family("kubeedge_mesh_transactions_total", "counter", "Transactions of nftables.", proxy.transactions),
@@ -158,5 +157,5 @@ def families(mesh: Mesh) -> list[Family]:
                 ({"from": "refused"}, counters.refused),
             ],
         ),
-        family("kubeedge_dns_cache_bytes", "gauge", "Bytes of kept answers.", mesh.dns.kept["bytes"]),
+        family("kubeedge_dns_cache_bytes", "gauge", "Bytes of kept answers.", dns.kept["bytes"]),
     ]
