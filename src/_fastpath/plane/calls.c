@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <unistd.h>
 
 /* -- for C code in the thread --------------------------------------------------------------------------------------------------- */
 
@@ -59,27 +58,9 @@ kb_handler *kb_handler_find(const kb_plane *plane, const kb_handler_type *type)
 int kb_next_event(kb_plane *plane, kb_event *event)
 {
     kb_plane_enter(plane);
-    event_node *node = plane->events_head;
-    if (node) {
-        plane->events_head = node->next;
-        if (!plane->events_head)
-            plane->events_tail = NULL;
-        size_t cost = node->event.length + sizeof *node;
-        port *p = kb_port_of(plane, node->event.port);
-        plane->event_bytes -= cost;
-        kb_tenant_of(plane, node->event.tenant, 0)->event_bytes -= cost;
-        if (p)
-            p->event_bytes -= cost;
-        *event = node->event;
-    } else {
-        uint64_t count;
-        if (read(plane->notify, &count, sizeof count) < 0) {
-            /* it was not set */
-        }
-    }
+    int taken = kb_event_take(plane, event);
     kb_plane_leave(plane);
-    free(node);
-    return node != NULL;
+    return taken;
 }
 
 int kb_add_tun(kb_plane *plane, int fd, uint32_t tenant_number, int vnet_hdr, int uso, char *error)
@@ -128,7 +109,7 @@ int kb_add_link(kb_plane *plane, int fd, kb_tls *tls, const char *server_name, c
             opened = -1;
         }
         if (opened < 0) {
-            kb_port_close_link(plane, p);
+            kb_link_close(&p->link);
             kb_port_discard(plane, p);
             id = -1;
         } else {

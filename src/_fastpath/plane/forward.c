@@ -26,7 +26,7 @@ static port *pinned(kb_plane *plane, const int *ids, uint8_t count, uint32_t flo
 }
 
 /* The port for a flow to a node: our own TUN, one of its links, or a relay that has one. An edge reaches everybody through number 0. */
-port *kb_port_for(kb_plane *plane, tenant *t, uint32_t number, uint32_t flow, const port *from)
+static port *port_for(kb_plane *plane, tenant *t, uint32_t number, uint32_t flow, const port *from)
 {
     if (number == plane->number)
         return t->tun < 0 ? NULL : kb_port_of(plane, t->tun);
@@ -164,7 +164,7 @@ static void forward(kb_plane *plane, port *from, uint32_t tenant_number, kb_buff
     uint8_t *frame = b->data + KB_HEADROOM;
     tenant *t = kb_tenant_of(plane, tenant_number, 0);
     const kb_trie *route = t ? kb_trie_lookup(packet->v6 ? t->v6 : t->v4, packet->destination, packet->v6 ? 128 : 32) : NULL;
-    port *to = route ? kb_port_for(plane, t, (uint32_t)route->number, packet->flow, from) : NULL;
+    port *to = route ? port_for(plane, t, (uint32_t)route->number, packet->flow, from) : NULL;
     uint32_t burst = to && to->kind == LINK ? to->link.transport->path.burst : 0;
     if (!route || (to && same_node(to, from))) {
         from->counters.no_route++;
@@ -192,7 +192,7 @@ static void forward(kb_plane *plane, port *from, uint32_t tenant_number, kb_buff
     kb_buffer_free(&plane->workspace.pool, b);
 }
 
-void kb_tun_read(kb_plane *plane, port *p)
+void kb_forward_tun(kb_plane *plane, port *p)
 {
     size_t total = 0;
     for (int n = 0; n < 256 && total < TUN_BYTES; n++) {
@@ -266,7 +266,7 @@ static void forward_segment(kb_plane *plane, port *p, uint32_t tenant_number, kb
         segment_for_us(plane, p, tenant_number, source, payload + KB_SEGMENT_ADDRESS, length - KB_SEGMENT_ADDRESS);
     } else {
         uint32_t flow = kb_segment_flow(payload, length);
-        port *to = t ? kb_port_for(plane, t, destination, flow, p) : NULL;
+        port *to = t ? port_for(plane, t, destination, flow, p) : NULL;
         if (to && to->kind == LINK && !same_node(to, p)) {
             if (kb_port_enqueue(plane, to, KB_SEGMENT, tenant_number, b, length, flow, 0) == 0)
                 to->counters.tx_segments++;
@@ -290,7 +290,7 @@ int kb_forward_segment(kb_plane *plane, uint32_t tenant_number, uint32_t number,
     if (length)
         memcpy(payload + KB_SEGMENT_ADDRESS, data, length);
     uint32_t flow = kb_segment_flow(payload, KB_SEGMENT_ADDRESS + length);
-    port *to = kb_port_for(plane, t, number, flow, NULL);
+    port *to = port_for(plane, t, number, flow, NULL);
     if (!to || to->kind != LINK) {
         kb_buffer_free(&plane->workspace.pool, b);
         return -1;
@@ -303,7 +303,8 @@ int kb_forward_segment(kb_plane *plane, uint32_t tenant_number, uint32_t number,
 
 /* -- frames --------------------------------------------------------------------------------------------------------------- */
 
-void kb_forward_frame(kb_plane *plane, port *p, kb_buffer *b)
+/* What was read from the link of p. Takes the buffer. */
+static void forward_frame(kb_plane *plane, port *p, kb_buffer *b)
 {
     kb_frame f = kb_reader_frame(&p->link.reader, b);
     if (f.kind == KB_CONTROL) {
@@ -335,4 +336,12 @@ void kb_forward_frame(kb_plane *plane, port *p, kb_buffer *b)
         return;
     }
     kb_buffer_free(&plane->workspace.pool, b);
+}
+
+void kb_forward_link(kb_plane *plane, port *p)
+{
+    size_t budget = READ_BYTES;
+    kb_buffer *frame;
+    while (!p->down && (frame = kb_port_read(plane, p, &budget)))
+        forward_frame(plane, p, frame);
 }

@@ -81,43 +81,52 @@ struct kb_plane {
     kb_watch *deferred_watches;
 };
 
-/* thread.c */
-void kb_plane_enter(kb_plane *plane);
-void kb_plane_leave(kb_plane *plane);
-void kb_limit_handshakes(kb_plane *plane, port *newest);
+/* The files below call only those before them; a test has the same order. */
+
+/* tenants.c */
+tenant *kb_tenant_of(kb_plane *plane, uint32_t number, int create);
+void kb_tenants_free(kb_plane *plane);
+node *kb_node_of(tenant *t, uint32_t number, int create);
+uint8_t kb_ids_without(int *ids, uint8_t count, int id);
+void kb_port_forget_number(kb_plane *plane, port *p);
+size_t kb_share_of(size_t all, size_t used, size_t reserve); /* bytes that one tenant may hold, of `all` of which all tenants hold `used` */
+void kb_count_queued(kb_plane *plane, port *p, size_t before, size_t after);
 
 /* ports.c */
 port *kb_port_new(kb_plane *plane, int fd, int kind, char *error);
 void kb_port_discard(kb_plane *plane, port *p);
-void kb_port_close(kb_plane *plane, port *p);
-void kb_free_deferred(kb_plane *plane);
-void kb_port_forget_number(kb_plane *plane, port *p);
-uint8_t kb_ids_without(int *ids, uint8_t count, int id);
 port *kb_port_of(kb_plane *plane, int id);
-size_t kb_share_of(size_t all, size_t used, size_t reserve); /* bytes that one tenant may hold, of `all` of which all tenants hold `used` */
-void kb_port_down(kb_plane *plane, port *p, const char *reason); /* p stays readable, with p->down set, until the end of the turn */
 int kb_port_poll(kb_plane *plane, port *p, uint32_t events);
 void kb_port_enlist(kb_plane *plane, port *p, int where);
 void kb_port_set_deadline_list(kb_plane *plane, port *p, int list); /* -1: in none */
-tenant *kb_tenant_of(kb_plane *plane, uint32_t number, int create);
-node *kb_node_of(tenant *t, uint32_t number, int create);
+
+/* events.c */
 int kb_emit(kb_plane *plane, int type, port *p, int kind, uint32_t tenant, uint32_t source, const void *data, size_t length);
+int kb_event_take(kb_plane *plane, kb_event *event); /* 1: one was taken, 0: none, and `notify` is quiet */
+void kb_events_clear(kb_plane *plane);
+
+/* closing.c */
+void kb_port_close(kb_plane *plane, port *p);
+void kb_port_down(kb_plane *plane, port *p, const char *reason); /* p stays readable, with p->down set, until the end of the turn */
+void kb_free_deferred(kb_plane *plane);
 
 /* links.c */
 int kb_port_open_link(kb_plane *plane, port *p, int fd, kb_tls *tls, const char *server_name, const char *congestion, char *error);
-void kb_port_close_link(kb_plane *plane, port *p);
 void kb_port_handshake(kb_plane *plane, port *p);
-void kb_port_read(kb_plane *plane, port *p);
+kb_buffer *kb_port_read(kb_plane *plane, port *p, size_t *budget); /* the next frame, the caller's; NULL: none now, and p waits for more, or is down */
 void kb_port_flush(kb_plane *plane, port *p);
-void kb_count_queued(kb_plane *plane, port *p, size_t before, size_t after);
 /* Puts a frame into the link's queue; takes `b`, as kb_link_enqueue. -1: it was dropped. */
 int kb_port_enqueue(kb_plane *plane, port *to, int kind, uint32_t tenant, kb_buffer *b, size_t length, uint32_t flow, int own);
 int kb_port_enqueue_control(kb_plane *plane, port *to, const uint8_t *data, size_t length);
 
 /* forward.c */
-void kb_tun_read(kb_plane *plane, port *p);
-void kb_forward_frame(kb_plane *plane, port *p, kb_buffer *b); /* what was read from the link of p; takes b */
-port *kb_port_for(kb_plane *plane, tenant *t, uint32_t number, uint32_t flow, const port *from);
+void kb_forward_tun(kb_plane *plane, port *p);  /* what a TUN has, and what a link has brought, up to its share of a turn */
+void kb_forward_link(kb_plane *plane, port *p);
 int kb_forward_segment(kb_plane *plane, uint32_t tenant, uint32_t number, const uint8_t *data, size_t length);
+
+/* thread.c */
+void kb_plane_enter(kb_plane *plane);
+void kb_plane_leave(kb_plane *plane);
+void kb_limit_handshakes(kb_plane *plane, port *newest);
 
 #endif

@@ -1,4 +1,4 @@
-/* The links among the ports: budgets of tenants, lists of work, the end of a link. What a link does by itself is in link/link.c. */
+/* The links among the ports: budgets of tenants, lists of work. What a link does by itself is in link/link.c, where its frames go in forward.c. */
 #include "plane/internal.h"
 
 #include <errno.h>
@@ -11,20 +11,6 @@ int kb_port_open_link(kb_plane *plane, port *p, int fd, kb_tls *tls, const char 
         return -1;
     kb_link_open(&p->link, &plane->workspace, transport);
     return 0;
-}
-
-void kb_port_close_link(kb_plane *plane, port *p)
-{
-    kb_count_queued(plane, p, kb_link_queued(&p->link), 0);
-    kb_link_close(&p->link);
-}
-
-void kb_count_queued(kb_plane *plane, port *p, size_t before, size_t after)
-{
-    tenant *t = p->peer ? NULL : kb_tenant_of(plane, p->tenant, 0);
-    plane->queued += after - before;
-    if (t)
-        t->queued += after - before;
 }
 
 /* -- sending -------------------------------------------------------------------------------------------------------------- */
@@ -86,25 +72,22 @@ void kb_port_flush(kb_plane *plane, port *p)
 
 /* -- receiving ------------------------------------------------------------------------------------------------------------ */
 
-void kb_port_read(kb_plane *plane, port *p)
+kb_buffer *kb_port_read(kb_plane *plane, port *p, size_t *budget)
 {
     char error[KB_ERROR];
-    size_t budget = READ_BYTES;
     kb_buffer *frame;
-    int got;
-    kb_port_set_deadline_list(plane, p, WARM);
-    while ((got = kb_link_read(&p->link, p->admitted, &budget, &frame, error)) > 0) {
-        kb_forward_frame(plane, p, frame);
-        if (p->down)
-            return;
-    }
+    int got = kb_link_read(&p->link, p->admitted, budget, &frame, error);
+    if (got > 0)
+        return frame;
     if (got < 0) {
         kb_port_down(plane, p, error);
-        return;
+        return NULL;
     }
-    if (!budget)
+    if (!*budget)
         kb_port_enlist(plane, p, TO_READ); /* TLS may hold what epoll does not see */
+    kb_port_set_deadline_list(plane, p, WARM);
     poll_link(plane, p);
+    return NULL;
 }
 
 void kb_port_handshake(kb_plane *plane, port *p)

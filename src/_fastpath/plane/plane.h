@@ -1,5 +1,6 @@
 /* The data plane: ports (TUN devices and links) joined by one routing table a tenant, carried by one thread.
- * Inside: thread.c, ports.c, links.c (the links among the ports), calls.c (what is below), forward.c (where packets and segments go).
+ * Inside, each calling only those before it: tenants.c (nodes, what each holds), ports.c (the table), events.c (for Python), closing.c (the end
+ * of a port), links.c (the links among the ports), forward.c (where packets and segments go), thread.c, calls.c (what is below).
  * What else lives in the thread registers itself: handler.h.
  *
  * One mutex guards a plane. Its thread holds it while it works on what epoll reported and lets go while it waits, so calls from

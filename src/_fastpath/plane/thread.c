@@ -97,7 +97,7 @@ static void cool(kb_plane *plane)
 static void serve(kb_plane *plane, port *p, uint32_t events)
 {
     if (p->kind == TUN) {
-        kb_tun_read(plane, p);
+        kb_forward_tun(plane, p);
         return;
     }
     if (!p->up) {
@@ -107,7 +107,7 @@ static void serve(kb_plane *plane, port *p, uint32_t events)
     if (events & EPOLLOUT)
         kb_port_flush(plane, p);
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && !p->down)
-        kb_port_read(plane, p);
+        kb_forward_link(plane, p);
 }
 
 static void serve_lists(kb_plane *plane)
@@ -118,7 +118,7 @@ static void serve_lists(kb_plane *plane)
         next = p->read_next;
         p->listed &= (uint8_t)~TO_READ;
         if (!p->down && p->link.transport->type->has_pending(p->link.transport))
-            kb_port_read(plane, p);
+            kb_forward_link(plane, p);
     }
     p = plane->flush_head;
     plane->flush_head = plane->flush_tail = NULL;
@@ -298,25 +298,13 @@ void kb_plane_free(kb_plane *plane)
         h->type->close(h);
     }
     free_deferred_watches(plane);
-    for (uint32_t i = 0; i < plane->tenant_capacity; i++)
-        if (plane->tenants[i]) {
-            kb_trie_free(plane->tenants[i]->v4);
-            kb_trie_free(plane->tenants[i]->v6);
-            free(plane->tenants[i]->nodes);
-            free(plane->tenants[i]);
-        }
-    while (plane->events_head) {
-        event_node *found = plane->events_head;
-        plane->events_head = found->next;
-        free(found->event.data);
-        free(found);
-    }
+    kb_events_clear(plane);
+    kb_tenants_free(plane);
     kb_buffer_free(&plane->workspace.pool, plane->scratch);
     kb_workspace_free(&plane->workspace);
     free(plane->ports);
     free(plane->generations);
     free(plane->vacant);
-    free(plane->tenants);
     close(plane->epoll);
     close(plane->wake);
     close(plane->notify);
