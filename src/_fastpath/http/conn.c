@@ -1,7 +1,13 @@
 /* Connections of the proxies: TCP sockets and L4 connections behind the same few calls. */
 #include "http/internal.h"
 
-/* -- connections -------------------------------------------------------------------------------------------------------------------------- */
+static void tell(proxy_conn *x)
+{
+    if (x->session)
+        x->ready(x->session);
+    else
+        x->until = 0; /* an idle connection has something to say: its end, mostly; the tick closes it */
+}
 
 static void on_socket(kb_watch *watch, uint32_t events)
 {
@@ -14,20 +20,13 @@ static void on_socket(kb_watch *watch, uint32_t events)
         x->writable = 1;
     if (events & EPOLLERR)
         x->broken = 1;
-    if (x->session)
-        kb_proxy_drive(x->session);
-    else
-        x->until = 0; /* an idle connection has something to say: its end, mostly; the tick closes it */
+    tell(x);
 }
 
 void kb_proxy_on_l4_event(void *user, kb_conn *conn)
 {
-    proxy_conn *x = user;
     (void)conn;
-    if (x->session)
-        kb_proxy_drive(x->session);
-    else
-        x->until = 0;
+    tell(user);
 }
 
 proxy_conn *kb_proxy_conn_tcp(kb_plane *plane, int fd)

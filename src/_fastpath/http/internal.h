@@ -1,6 +1,7 @@
-/* What the files of the proxies share: proxy.c (clients, upstreams as Python knows them, deadlines), conn.c (a connection, TCP or L4, with the
- * same few calls), upstream.c (where requests go, with idle connections and accounts), session.c (one client and the exchange
- * that it is in), share.c (how much of everything it may have). The rules are in proxy.h. */
+/* What the files of the proxies share, from below: conn.c (a connection, TCP or L4, with the same few calls), upstream.c (where requests go, with
+ * idle connections and accounts), share.c (how much of everything a client may have), session.c (one client), handover.c (what waits for
+ * Python), refusal.c (answers of our own), request.c and answer.c (the halves of an exchange), exchange.c (its steps), listener.c (clients
+ * that come), deadlines.c, proxy.c (all of it, and what Python calls). The rules are in proxy.h. */
 #ifndef KUBEEDGE_HTTP_INTERNAL_H
 #define KUBEEDGE_HTTP_INTERNAL_H
 
@@ -31,12 +32,14 @@
 
 typedef struct session session;
 typedef struct upstream upstream;
+typedef void (*kb_proxy_ready)(session *s); /* there is something to read, to write or to end */
 
 typedef struct proxy_conn {
     kb_watch watch;                 /* first: the loop knows us by it */
     kb_plane *plane;
     kb_conn *conn;                  /* L4, when not NULL */
-    session *session;               /* NULL: idle in its upstream */
+    session *session;               /* who is told of news, by `ready`; NULL: idle in its upstream */
+    kb_proxy_ready ready;
     uint8_t readable, writable, eof, broken, connecting, closed;
     kb_text in, out;
     size_t in_at, out_at;
@@ -77,6 +80,7 @@ struct session {
     kb_proxy *proxy;
     session *previous, *next;
     proxy_conn *client, *server;
+    kb_proxy_ready ready;           /* of both */
     upstream *upstream, *wanted;          /* of the exchange; not known yet */
     account *account;               /* who pays for `held` */
     uint64_t held, again_at;        /* bytes in buffers; us, when to go on without an event, 0: not at all */
@@ -132,6 +136,10 @@ struct kb_proxy {
     kb_text text;                   /* of the head at hand */
 };
 
+enum { WAIT, GO_ON, OVER }; /* what a step of an exchange says; OVER: the session is no more */
+
+/* The files below call only those before them, and text.c, chunks.c, head.c and rewrite.c; a test has the same order. */
+
 /* conn.c */
 void kb_proxy_on_l4_event(void *user, kb_conn *conn);
 proxy_conn *kb_proxy_conn_tcp(kb_plane *plane, int fd);
@@ -158,6 +166,7 @@ upstream *kb_proxy_upstream_find(kb_proxy *proxy, const char *name);
 upstream *kb_proxy_upstream_new(kb_proxy *proxy, const char *name);
 account *kb_proxy_account_of(kb_proxy *proxy, const char *name);
 int kb_proxy_take_token(kb_proxy *proxy, account *a);
+void kb_proxy_count_answer(session *s, int status);
 proxy_conn *kb_proxy_open_upstream(session *s, upstream *p);
 void kb_proxy_release_upstream(session *s, int keep);
 
@@ -171,11 +180,34 @@ int kb_proxy_in_turn(session *s, size_t moved);
 
 /* session.c */
 void kb_proxy_schedule(kb_proxy *proxy);
-session *kb_proxy_session_new(kb_proxy *proxy, proxy_conn *client);
+session *kb_proxy_session_new(kb_proxy *proxy, proxy_conn *client, kb_proxy_ready ready);
+void kb_proxy_session_free(session *s);
 void kb_proxy_session_resume(session *s);
 void kb_proxy_session_end(session *s, int hard);
+
+/* handover.c */
+int kb_proxy_ask(kb_proxy *proxy, upstream *p);
 void kb_proxy_hand_over(session *s);
+void kb_proxy_handovers_free(kb_proxy *proxy);
+
+/* refusal.c */
 void kb_proxy_refuse(session *s, int status, const char *why);
+void kb_proxy_refuse_excess(session *s, int status); /* 429: too many a second, 503: too many at once */
+
+/* request.c, answer.c: the steps of an exchange */
+int kb_proxy_read_request(session *s);
+int kb_proxy_wait_for_upstream(session *s);
+int kb_proxy_read_answer(session *s);
+int kb_proxy_relay_body(session *s);
+
+/* exchange.c */
 void kb_proxy_drive(session *s);
+
+/* listener.c */
+void kb_proxy_on_accept(void *proxy, kb_conn *conn); /* a kb_l4_accept */
+void kb_proxy_on_listener(kb_watch *watch, uint32_t events);
+
+/* deadlines.c */
+uint64_t kb_proxy_tick(proxy_group *group);
 
 #endif

@@ -1,8 +1,6 @@
 /* Upstreams: where requests go, their idle connections, and the accounts that limits are counted on. */
 #include "http/internal.h"
 
-/* -- upstreams ------------------------------------------------------------------------------------------------------------------------- */
-
 void kb_proxy_drop_idle(upstream *p)
 {
     while (p->idle) {
@@ -118,6 +116,12 @@ int kb_proxy_take_token(kb_proxy *proxy, account *a)
     return 1;
 }
 
+void kb_proxy_count_answer(session *s, int status)
+{
+    s->upstream->account->counters.status[status / 100 % 6]++;
+    s->proxy->counters.requests++;
+}
+
 static proxy_conn *reuse(upstream *p, int target)
 {
     for (proxy_conn **at = &p->idle; *at; at = &(*at)->next) {
@@ -182,6 +186,7 @@ proxy_conn *kb_proxy_open_upstream(session *s, upstream *p)
         x = proxy->is_client ? open_node(proxy, p) : open_service(proxy, p, target);
     if (x) {
         x->session = s;
+        x->ready = s->ready;
         x->upstream = p;
         x->target = target;
     }
