@@ -1,7 +1,7 @@
 /* TLS by libssl over one TCP connection; see transport.h and tls.h.
  *
  * libssl writes into the workspace; the socket gets it in one call, and what it does not take is kept here. */
-#include "link/tls.h"
+#include "link/credentials.h"
 #include "link/tcp_path.h"
 
 #include <errno.h>
@@ -9,7 +9,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
-#include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -20,11 +19,6 @@
 
 #define READ_AHEAD (66 * 1024) /* TLS bytes that are read at once */
 
-struct kb_tls {
-    SSL_CTX *context;
-    int server;
-};
-
 typedef struct {
     kb_transport base; /* first: callers know us by it */
     SSL *ssl;
@@ -34,65 +28,6 @@ typedef struct {
     size_t unsent_at, unsent_length;
     kb_tcp_path path;
 } tls_transport;
-
-static void explain(char *error, const char *what, const char *which)
-{
-    if (!error)
-        return;
-    unsigned long code = ERR_peek_error();
-    const char *reason = !code ? strerror(errno) : ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
-    snprintf(error, 256, "%s%s%.150s: %s", what, *which ? " " : "", which, reason ? reason : "TLS error");
-    ERR_clear_error();
-}
-
-/* -- TLS contexts --------------------------------------------------------------------------------------------------------- */
-
-kb_tls *kb_tls_new(const char *ca, const char *cert, const char *key, int server, char *error)
-{
-    ERR_clear_error();
-    kb_tls *tls = calloc(1, sizeof *tls);
-    SSL_CTX *c = SSL_CTX_new(server ? TLS_server_method() : TLS_client_method());
-    if (!tls || !c) {
-        explain(error, "no memory for TLS", "");
-        goto failed;
-    }
-    SSL_CTX_set_min_proto_version(c, TLS1_3_VERSION);
-    SSL_CTX_set_ciphersuites(c, "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384");
-    SSL_CTX_set_mode(c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    SSL_CTX_set_read_ahead(c, 1);
-    SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_num_tickets(c, 0);
-    SSL_CTX_set_verify(c, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
-    SSL_CTX_set_verify_depth(c, 4);
-    SSL_CTX_set_max_cert_list(c, 16 * 1024);
-    if (SSL_CTX_load_verify_locations(c, ca, NULL) != 1) {
-        explain(error, "cannot load the CA certificate", ca);
-        goto failed;
-    }
-    if (SSL_CTX_use_certificate_chain_file(c, cert) != 1) {
-        explain(error, "cannot load the certificate", cert);
-        goto failed;
-    }
-    if (SSL_CTX_use_PrivateKey_file(c, key, SSL_FILETYPE_PEM) != 1 || SSL_CTX_check_private_key(c) != 1) {
-        explain(error, "cannot load the key", key);
-        goto failed;
-    }
-    tls->context = c;
-    tls->server = server;
-    return tls;
-failed:
-    SSL_CTX_free(c);
-    free(tls);
-    return NULL;
-}
-
-void kb_tls_free(kb_tls *tls)
-{
-    if (tls) {
-        SSL_CTX_free(tls->context);
-        free(tls);
-    }
-}
 
 /* -- the socket ----------------------------------------------------------------------------------------------------------- */
 
@@ -385,7 +320,7 @@ kb_transport *kb_tls_open(kb_workspace *workspace, int fd, kb_tls *tls, const ch
     tls_transport *t = calloc(1, sizeof *t);
     SSL *ssl = t ? ssl_new(workspace, fd, tls) : NULL;
     if (!ssl) {
-        explain(error, "link", "");
+        kb_tls_explain(error, "link", "");
         free(t);
         return NULL;
     }
@@ -394,7 +329,7 @@ kb_transport *kb_tls_open(kb_workspace *workspace, int fd, kb_tls *tls, const ch
     } else {
         SSL_set_connect_state(ssl);
         if (expect_server(ssl, server_name) < 0) {
-            explain(error, "server name", server_name);
+            kb_tls_explain(error, "server name", server_name);
             SSL_free(ssl);
             free(t);
             return NULL;

@@ -14,7 +14,7 @@ def test_links_that_share_memory_leave_nothing_in_it(tmp_path: Path) -> None:
     program = tmp_path / "tls"
     subprocess.run(
         ["gcc", "-fsanitize=address,undefined", "-std=gnu11", "-Wall", *SANITIZERS, f"-I{FASTPATH}",
-         str(Path(__file__).with_name("tls.c")), *(str(FASTPATH / "link" / f"{name}.c") for name in ("tls", "tcp_path", "transport", "buffer")),
+         str(Path(__file__).with_name("tls.c")), *(str(FASTPATH / "link" / f"{name}.c") for name in ("tls", "credentials", "tcp_path", "transport", "buffer")),
          "-o", str(program), "-lssl", "-lcrypto"],
         check=True,
     )  # fmt: skip
