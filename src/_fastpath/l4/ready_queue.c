@@ -53,19 +53,18 @@ static void handle_drop(kb_handle *h)
     free(h);
 }
 
-kb_handle *kb_ready_queue_adopt(kb_ready_queue *ready_queue, kb_conn *conn)
+void kb_ready_queue_accept(void *ready_queue, kb_conn *conn)
 {
     kb_handle *h = handle_new(ready_queue);
-    if (!h)
-        return NULL;
+    if (!h) {
+        kb_conn_release(conn); /* it may have had an owner, who has let go of it */
+        return;
+    }
     h->conn = conn;
     h->fresh = 1;
     kb_conn_own(conn, on_ready, h);
     list_handle(h);
-    return h;
 }
-
-void kb_ready_queue_accept(void *ready_queue, kb_conn *conn) { kb_ready_queue_adopt(ready_queue, conn); }
 
 kb_handle *kb_ready_queue_connect(kb_ready_queue *ready_queue, kb_l4 *l4, uint32_t tenant, uint32_t peer, uint16_t port, uint64_t now)
 {
