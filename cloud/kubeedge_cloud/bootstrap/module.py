@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -55,9 +56,11 @@ class Bootstrap:
         registry: NodeRegistry,
         tls: Callable[[], ssl.SSLContext],
         clock: Callable[[], float],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
-        self._service = BootstrapService(authority, token_store, registry, clock, settings.endpoints)
+        self._service = BootstrapService(authority, token_store, registry, clock, settings.endpoints, monotonic)
         self._tls = tls
         self.port = settings.port  # the real one, once it is ready
 

@@ -67,7 +67,10 @@ class NodeRegistry(Protocol):
 
 
 class BootstrapService:
-    """Answers requests that came over TLS (handle) or plain HTTP (handle_plain); failed attempts are limited by source."""
+    """Answers requests that came over TLS (handle) or plain HTTP (handle_plain); failed attempts are limited by source.
+
+    `clock` gives seconds since 1970, by which tokens end; `monotonic` those by which a source waits: a clock that is set back by a day must
+    not silence it for a day."""
 
     def __init__(
         self,
@@ -76,12 +79,14 @@ class BootstrapService:
         registry: NodeRegistry,
         clock: Callable[[], float],
         endpoints: Mapping[str, tuple[str, ...]],
+        monotonic: Callable[[], float],
     ) -> None:
         self._authority = authority
         self._tokens = token_store
         self._registry = registry
         self._clock = clock
         self._endpoints = endpoints
+        self._monotonic = monotonic
         self._failures = core.FailureLimit()
         self._nonce_key = secrets.token_bytes(32)
 
@@ -109,7 +114,7 @@ class BootstrapService:
 
     async def _join(self, request: Request) -> Response:
         address = str((request.extra("peername") or ("?",))[0])
-        if wait := self._failures.wait(address, self._clock()):
+        if wait := self._failures.wait(address, self._monotonic()):
             seconds = math.ceil(wait)
             exc = Unavailable(f"too many wrong tokens from {address}; wait {seconds} s", retry_after=seconds)
             return self._error(429, str(exc), exc)
@@ -120,7 +125,7 @@ class BootstrapService:
             record = await self._tokens.find(_bearer(request))
             core.check(record, node, key, self._clock())
         except Refused as exc:
-            self._failures.failed(address, self._clock())
+            self._failures.failed(address, self._monotonic())
             log.warning("join refused node=%s address=%s: %s", node, address, exc)
             raise
         held, earlier = await self._held(record.tenant, node)

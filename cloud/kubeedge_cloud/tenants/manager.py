@@ -185,7 +185,7 @@ class TenantManager:
                 yield {NodeName(key.removeprefix(prefix)): model.decode_subnets(values[key]) for key in values}
 
     async def remove_node(self, tenant: TenantId, node: NodeName) -> bool:
-        """The record, its number, its session, and everything desired of and reported by the node. False: there was none."""
+        """The record, its number, its claim, its session, and everything desired of and reported by the node. False: there was none."""
         key = model.node_key(tenant, node)
         prefix = keys.edge(tenant, node)
         for _ in range(_ATTEMPTS):
@@ -199,6 +199,8 @@ class TenantManager:
                     Delete(key),
                     Delete(keys.node_number(tenant, record.number)),
                     Delete(keys.subnets(tenant, node)),
+                    # while the next machine joins there is a record already: its token must not meet the claim of this one
+                    Delete(keys.certificate(tenant, node)),
                     Delete(prefix, keys.prefix_end(prefix)),
                     Delete(keys.session(tenant, node)),  # the process that holds its channel releases it
                 ],

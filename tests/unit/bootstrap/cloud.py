@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from kubeedge.api import keys
-from kubeedge.api.names import DEFAULT_TENANT, NodeName, TenantId
+from kubeedge.api.names import DEFAULT_TENANT, NodeName, TenantId, TenantNumber
 from kubeedge.errors import Unavailable
 from kubeedge.pki import csr, tokens
 from kubeedge.pki.bootstrap import Client
 from kubeedge.pki.ca import Authority
 from kubeedge.store.memory import MemoryStore
-from kubeedge.store.model import Compare, Op
+from kubeedge.store.model import Compare, Op, Store
 from kubeedge_cloud.bootstrap.module import Bootstrap, BootstrapSettings
 from kubeedge_cloud.bootstrap.tokens import TokenStore
 from kubeedge_cloud.certificates.module import ServerCertificate
+from kubeedge_cloud.tenants.model import TenantRecord
 
 
 class Registry:
@@ -45,10 +46,14 @@ class Registry:
 
 
 class Cloud:
-    def __init__(self, directory: Path, *, authority_clock_off: float = 0.0) -> None:
+    def __init__(
+        self, directory: Path, *, authority_clock_off: float = 0.0, registry: Callable[[Store], Any] | None = None
+    ) -> None:
+        """`registry`: of nodes, in place of one in memory."""
         self.off = 0.0  # seconds that the cloud's clock is ahead
+        self.passed = 0.0  # seconds that have passed besides those that did
         self.store = MemoryStore()
-        self.registry = Registry()
+        self.registry: Any = registry(self.store) if registry is not None else Registry()
         self.authority = Authority(directory / "ca", clock=lambda: time.time() + authority_clock_off + self.off)
         self.certificate = ServerCertificate(self.authority, directory / "ca", ["127.0.0.1"])
         self.tokens = TokenStore(self.store, self.authority.hash, self.clock)
@@ -60,6 +65,7 @@ class Cloud:
             self.registry,
             lambda: self.certificate.context(mutual=False),
             self.clock,
+            monotonic=lambda: time.monotonic() + self.passed,
         )
 
     def clock(self) -> float:
@@ -67,7 +73,8 @@ class Cloud:
 
     async def __aenter__(self) -> Cloud:
         for tenant in ("default", "acme"):
-            await self.store.put(keys.tenant(TenantId(tenant)), b"{}")
+            record = TenantRecord(TenantId(tenant), TenantNumber(1), "")
+            await self.store.put(keys.tenant(record.name), record.encode())
         ready = asyncio.Event()
         self._running = asyncio.create_task(self.module.run(ready))
         await asyncio.wait((asyncio.create_task(ready.wait()), self._running), return_when=asyncio.FIRST_COMPLETED)

@@ -13,11 +13,12 @@ import pytest
 from cryptography import x509
 
 from kubeedge.api import keys
-from kubeedge.api.names import DEFAULT_TENANT, TenantId
+from kubeedge.api.names import DEFAULT_TENANT, NodeName, TenantId
 from kubeedge.errors import Conflict, Invalid, Refused, Unavailable
 from kubeedge.pki import csr, tokens
 from kubeedge.pki.ca import Authority
 from kubeedge.pki.identity import NodeIdentity, parse
+from kubeedge_cloud.tenants.manager import TenantManager
 from tests.unit.bootstrap.cloud import Cloud, Machine
 
 DAY = 86400.0
@@ -213,8 +214,27 @@ def test_wrong_tokens_are_heard_ten_times_a_minute(tmp_path):
         with pytest.raises(Unavailable, match="too many wrong tokens from 127.0.0.1") as error:
             await cloud.join(good, "edge1")
         assert 50 < error.value.retry_after <= 60
-        cloud.off = 61
+        cloud.passed = 61
         await cloud.join(good, "edge1")
+
+    scenario(tmp_path, told)
+
+
+def test_a_clock_that_is_set_back_silences_nobody_for_longer(tmp_path):
+    async def told(cloud):
+        good = await cloud.token("edge1")
+        wrong = tokens.Token(good.ca_hash, good.id, "a" * 32)
+        for _ in range(10):
+            with pytest.raises(Refused, match="not known here"):
+                await cloud.join(wrong, "edge1")
+        cloud.off, cloud.passed = -200, 61
+        await cloud.join(good, "edge1")
+        for _ in range(10):
+            with pytest.raises(Refused, match="not known here"):
+                await cloud.join(wrong, "edge1")
+        cloud.off = 200  # and one that is set forward lets nobody guess on
+        with pytest.raises(Unavailable, match="too many wrong tokens"):
+            await cloud.join(good, "edge1")
 
     scenario(tmp_path, told)
 
@@ -400,6 +420,60 @@ def test_a_used_token_brings_no_node_back_that_was_removed_or_replaced(tmp_path,
         assert cloud.registry.joins == joins
 
     scenario(tmp_path, told)
+
+
+class Interrupted(TenantManager):
+    """The real one; a join that has its record stops before its token is used up, once `pause` is set."""
+
+    def __init__(self, store):
+        super().__init__(store)
+        self.pause = False
+        self.waits, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    async def register(self, tenant, node, join):
+        found = await super().register(tenant, node, join)
+        if self.pause:
+            self.pause = False
+            self.waits.set()
+            await self.goes_on.wait()
+        return found
+
+
+def test_a_machine_that_was_removed_does_not_come_back_by_the_record_of_the_next_one(tmp_path):
+    """The next one is joining: there is a record of it, and its token is not used up yet."""
+
+    async def told(cloud):
+        edge1, thief, machine = NodeName("edge1"), Machine(), Machine()
+        stolen = await cloud.token("edge1")
+        await cloud.join(stolen, "edge1", thief)
+        assert await cloud.registry.remove_node(DEFAULT_TENANT, edge1)
+        cloud.registry.pause = True
+        joining = asyncio.create_task(cloud.join(await cloud.token("edge1"), "edge1", machine))
+        await cloud.registry.waits.wait()
+        try:
+            with pytest.raises(Refused, match="removed or replaced"):
+                await cloud.join(stolen, "edge1", thief)
+            with pytest.raises(Refused, match="not known here any more"):
+                await asyncio.to_thread(thief.renew, cloud.client())
+        finally:
+            cloud.registry.goes_on.set()
+        await joining
+        assert (await cloud.registry.node(DEFAULT_TENANT, edge1)).join == join_of(machine)
+
+    scenario(tmp_path, told, registry=Interrupted)
+
+
+def test_a_join_that_broke_off_after_its_record_was_made_begins_again_with_the_same_token(tmp_path):
+    async def told(cloud):
+        edge1 = NodeName("edge1")
+        await cloud.join(await cloud.token("edge1"), "edge1")
+        await cloud.registry.remove_node(DEFAULT_TENANT, edge1)
+        await cloud.registry.register(DEFAULT_TENANT, edge1, "cut-off")
+        machine = Machine()
+        await cloud.join(await cloud.token("edge1"), "edge1", machine)  # no --replace: it replaces nobody
+        assert (await cloud.registry.node(DEFAULT_TENANT, edge1)).join == join_of(machine)
+
+    scenario(tmp_path, told, registry=TenantManager)
 
 
 def test_a_node_that_joined_before_joins_had_ids_renews_until_it_is_replaced(tmp_path):
