@@ -14,6 +14,12 @@ log = logging.getLogger("kubeedge.streaming")
 
 IDLE = 4 * 3600.0  # seconds without a byte in either direction: the kubelet's streamingConnectionIdleTimeout
 CHUNK = 64 * 1024  # bytes read at once
+_PIECE = 64  # bytes that one costs besides its own
+
+
+def cost(piece: bytes) -> int:
+    """Bytes of memory that a piece takes while it waits to be read: a client may send its input byte by byte."""
+    return len(piece) + _PIECE
 
 
 class ByteStream(Protocol):

@@ -12,7 +12,7 @@ from collections import deque
 from typing import Any, Literal
 
 from kubeedge.kit.tasks import first_of
-from kubeedge.streaming.byte_stream import SocketStream
+from kubeedge.streaming.byte_stream import SocketStream, cost
 from kubeedge.streaming.command import CommandOptions, size_of
 from kubeedge.streaming.status import encoded_status
 from kubeedge.streaming.websocket import WebSocket
@@ -65,7 +65,7 @@ class ChannelCommand:
         if not self._input:
             return b""
         data = self._input.popleft()
-        self._unread -= len(data)
+        self._unread -= cost(data)
         if self._unread <= UNREAD:
             self._room.set()
         return data
@@ -87,8 +87,9 @@ class ChannelCommand:
     async def _take(self, message: bytes) -> None:
         match message[0]:
             case 0 if self._stdin and not self._input_ended and len(message) > 1:
-                self._input.append(message[1:])
-                self._unread += len(message) - 1
+                data = message[1:]
+                self._input.append(data)
+                self._unread += cost(data)
             case 4:
                 self._size = _size(message[1:]) or self._size
             case 255 if self._half_close and message[1:2] == bytes([_STDIN]):

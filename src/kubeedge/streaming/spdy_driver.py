@@ -1,7 +1,8 @@
 """A connection of SPDY/3.1 over a byte stream, at either end. All decisions on frames are spdy.py's.
 
-What streams have received and nobody has read yet is bounded for the whole connection: above UNREAD bytes nothing more is read from the byte_stream, and
-the other end has to wait. It cannot be told to hold a single stream back (spdy.py, Windows).
+What streams have received and nobody has read yet is bounded for the whole connection: above UNREAD bytes nothing more is read from the byte stream, and
+the other end has to wait. It cannot be told to hold a single stream back (spdy.py, Windows). A stream counts until its user has forgotten it, also when
+the client has reset it: who opens and resets without end (CVE-2023-44487) is refused. Of its headers only those that are used are kept.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from kubeedge.kit.tasks import first_of
-from kubeedge.streaming.byte_stream import ByteStream
+from kubeedge.streaming.byte_stream import ByteStream, cost
 from kubeedge.streaming.spdy import (
+    REFUSED_STREAM,
     STREAMS,
     DataReceived,
     Spdy,
@@ -24,6 +26,8 @@ from kubeedge.streaming.spdy import (
 
 UNREAD = 256 * 1024  # bytes of all streams of a connection
 _FRAME = 32 * 1024  # bytes of data in one frame of ours
+_HEADERS = ("streamtype", "port", "requestid")
+_HEADER = 256  # characters of each
 
 
 class SpdyStream:
@@ -44,7 +48,7 @@ class SpdyStream:
             self._changed.clear()
             await self._changed.wait()
         piece = self._pieces.popleft()
-        self._session.taken(len(piece))
+        self._session.taken(cost(piece))
         return piece
 
     async def write(self, data: bytes) -> None:
@@ -77,7 +81,7 @@ class SpdyStream:
 
     def over(self) -> None:
         """For the session: what was not read is dropped."""
-        self._session.taken(sum(map(len, self._pieces)))
+        self._session.taken(sum(map(cost, self._pieces)))
         self._pieces.clear()
         self.was_reset = True
         self.ended()
@@ -95,6 +99,7 @@ class SpdySession:
         client: bool = False,
     ) -> None:
         self.core = Spdy(streams=streams, client=client)
+        self._most = streams
         self._byte_stream, self._opened, self._is_client = byte_stream, opened, client
         self._streams: dict[int, SpdyStream] = {}
         self._unread = 0
@@ -143,12 +148,16 @@ class SpdySession:
     def _take(self, event: SpdyEvent) -> None:
         match event:
             case StreamOpened(number, headers):
-                stream = self._streams[number] = SpdyStream(self, number, headers)
+                if len(self._streams) >= self._most:
+                    self.core.reset(number, REFUSED_STREAM)
+                    return
+                kept = {name: headers[name][:_HEADER] for name in _HEADERS if name in headers}
+                stream = self._streams[number] = SpdyStream(self, number, kept)
                 self.core.reply(number)
                 self._opened(stream)
             case DataReceived(number, data):
                 if (found := self._streams.get(number)) is not None:
-                    self._unread += len(data)
+                    self._unread += cost(data)
                     found.received(data)
             case StreamEnded(number):
                 if (found := self._streams.get(number)) is not None:

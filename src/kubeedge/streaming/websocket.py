@@ -45,7 +45,7 @@ class WebSocket:
         self._connection = connection
         self._protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=MESSAGE_BYTES)
         self._messages: deque[bytes] = deque()
-        self._fragments: list[bytes] = []
+        self._message = bytearray()  # as far as it has come; a list would grow by fragments that are empty
 
     async def receive(self) -> bytes | None:
         """The next message, text as UTF-8; None at the end. Raises OSError, PeerError."""
@@ -86,10 +86,10 @@ class WebSocket:
 
     def _take(self, frame: Frame) -> None:
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-            self._fragments.append(bytes(frame.data))
+            self._message += frame.data
             if frame.fin:
-                self._messages.append(b"".join(self._fragments))
-                self._fragments.clear()
+                self._messages.append(bytes(self._message))
+                self._message.clear()
 
 
 class Tunnel:
