@@ -27,7 +27,7 @@ class Endpoints:
         endpoint = self._endpoints.get(tenant)
         if endpoint is None:
             endpoint = self._endpoints[tenant] = L4Endpoint(core=self._plane.l4(tenant))
-            self._tasks.start(endpoint.listen(ping.PORT, ping.echo), "ping of the relay")
+            self._tasks.start(endpoint.listen(ping.PORT, ping.echo, per_node=ping.PER_NODE), "ping of the relay")
             for port, make in self._services.items():
                 self._tasks.start(endpoint.listen(port, make(tenant)), "a service of the cloud")
         return endpoint

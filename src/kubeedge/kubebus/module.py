@@ -30,7 +30,7 @@ from kubeedge.kubebus.l3.plane import (
     SegmentReceived,
     TlsContext,
 )
-from kubeedge.kubebus.l4.driver import Handler, L4Endpoint
+from kubeedge.kubebus.l4.driver import PER_NODE, L4Endpoint, Handler
 from kubeedge.kubebus.links.core import LinksSettings
 from kubeedge.kubebus.links.driver import Links
 from kubeedge.kubebus.links.link import Link, LinkInfo
@@ -167,7 +167,8 @@ class KubeBus:
         loop.add_reader(plane.fileno(), self._on_plane)
         try:
             for port, handler in self._listeners.items():
-                await self._endpoint.listen(port, handler)
+                per_node = ping.PER_NODE if port == ping.PORT else PER_NODE
+                await self._endpoint.listen(port, handler, per_node=per_node)
             for port in self._fast_paths:
                 self._start_fast_path(port)
             await self._overlay.open(plane)

@@ -13,6 +13,7 @@ from kubeedge.api.names import L4Port
 from kubeedge.kit.streams import abort_writer
 
 PORT = L4Port(10249)  # L4, on every node and every relay
+PER_NODE = 16  # connections of one node at the same time; a run has one
 MAX_COUNT = 1000
 _MAX_LINE = 64
 _IDLE = 30.0  # seconds that a caller may stay silent

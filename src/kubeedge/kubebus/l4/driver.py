@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ Key = tuple[NodeNumber, L4Port, L4Port]  # peer, local port, remote port
 
 KEEPALIVE = 120.0  # seconds of silence after which the peer of an idle connection is asked
 _READ_LIMIT = 256 * 1024  # bytes in a StreamReader before reading pauses
+PER_NODE = 512  # connections of one node to one port: the core has room for 16,384, but each costs a task and the buffers of asyncio
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -40,6 +42,8 @@ class L4Endpoint:
             self._loop.add_reader(core.fileno(), self._on_news)
         self._transports: dict[Key, _Transport] = {}
         self._handlers: dict[L4Port, Handler] = {}
+        self._per_node: dict[L4Port, int] = {}
+        self._accepted: Counter[tuple[NodeNumber, L4Port]] = Counter()  # that are open, by peer and our port
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._settling = False
@@ -62,10 +66,11 @@ class L4Endpoint:
             raise
         return transport.reader, transport.writer
 
-    async def listen(self, port: L4Port, handler: Handler) -> None:
-        """`handler(reader, writer)` runs in a task of its own for each connection."""
+    async def listen(self, port: L4Port, handler: Handler, *, per_node: int = PER_NODE) -> None:
+        """`handler(reader, writer)` runs in a task of its own for each connection. What a node opens beyond `per_node` is reset."""
         self._core.listen(port)
         self._handlers[port] = handler
+        self._per_node[port] = per_node
 
     def unlisten(self, port: L4Port) -> None:
         """New connections to the port are refused; those that exist go on."""
@@ -147,7 +152,13 @@ class L4Endpoint:
         connection = self._core.connections.get(key)
         if connection is None:
             return
+        whose = key[0], key[1]
+        if self._accepted[whose] >= self._per_node.get(key[1], PER_NODE):
+            self._core.drop(key)  # which resets it
+            return
+        self._accepted[whose] += 1
         transport = self._open(key)
+        transport.accepted = True
         transport.update()
         if handler is None:
             transport.abort()
@@ -183,7 +194,12 @@ class L4Endpoint:
         self._settle()
 
     def _forget(self, key: Key) -> None:
-        self._transports.pop(key, None)
+        transport = self._transports.pop(key, None)
+        if transport is not None and transport.accepted:
+            whose = key[0], key[1]
+            self._accepted[whose] -= 1
+            if not self._accepted[whose]:
+                del self._accepted[whose]
         self._core.drop(key)
 
 
@@ -207,6 +223,7 @@ class _Transport(asyncio.Transport):
         self._eof_told = False
         self._closing = False
         self._lost = False
+        self.accepted = False  # it was opened by the peer, and counts with the peer's
         self._protocol.connection_made(self)
 
     # -- what changed below --------------------------------------------------------------------------------------------
