@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from kubeedge.cli import restored
 from kubeedge.cli.errors import CommandError
 from kubeedge.cli.show import as_json, tree
 from kubeedge.errors import Invalid, KubeEdgeError, NotFound, Unavailable
@@ -79,9 +80,23 @@ def _restore(path: Path, options: argparse.Namespace) -> None:
         raise CommandError(str(exc), advice) from exc
     answer: dict[str, object] = {"store": str(path), "restoredFrom": options.file, "before": str(old) if old else ""}
     pki = path.parent / "pki"
-    if upkeep.side(path) == "cloud" and not (pki / "ca.key").exists():
-        answer["next"] = f"restore {pki / 'ca.crt'} and {pki / 'ca.key'}, too: the nodes trust no other authority"
+    if upkeep.side(path) == "cloud":
+        answer |= _let_in_again(old, path)
+        if not (pki / "ca.key").exists():
+            answer["next"] = f"restore {pki / 'ca.crt'} and {pki / 'ca.key'}, too: the nodes trust no other authority"
     _say(options, answer)
+
+
+def _let_in_again(old: Path | None, path: Path) -> dict[str, object]:
+    """What to say of kubeconfigs, tokens and machines that were ended after the backup."""
+    wanted = restored.is_of_interest
+    try:
+        if old is None:
+            raise NotFound("there was no store")
+        found = restored.let_in_again(upkeep.values(old, wanted), upkeep.values(path, wanted))
+    except KubeEdgeError:
+        return {"validAgain": restored.UNKNOWN}
+    return {"validAgain": list(found), "next": restored.NEXT} if found else {}
 
 
 def _advice(path: Path) -> str:

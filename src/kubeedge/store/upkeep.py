@@ -41,6 +41,7 @@ from kubeedge.store.sqlite_file import (
 
 BUMP = 1_000_000_000  # revisions; a store that makes 1,000 a second needs 11 days for as many
 _MAX_FINDINGS = 20
+_LIVE = "value IS NOT NULL AND id = (SELECT max(id) FROM history WHERE key = h.key)"
 _SIDES = {"cloud": (keys.TENANTS,), "edge": (keys.DESIRED, keys.REPORTED, keys.SYNC_DOWN)}
 
 
@@ -103,6 +104,14 @@ def side(path: Path) -> str:
     return ""
 
 
+def values(path: Path, wanted: Callable[[str], bool]) -> Mapping[str, bytes]:
+    """The live keys that are wanted, with their values as they are in the file: those of Secrets may be sealed. Raises as `side`."""
+    _must_exist(path)
+    with _reading(path) as db:
+        rows = db.execute(f"SELECT key, value FROM history AS h WHERE {_LIVE}")
+        return {key: bytes(value) for key, value in rows if wanted(key)}
+
+
 def sealing(path: Path) -> tuple[Sealing | None, frozenset[str]]:
     """How its Secrets are encrypted (None: they are not), and the ids of all keys that it needs. Raises NotFound, CorruptStore, Unavailable."""
     _must_exist(path)
@@ -163,10 +172,9 @@ def stats(path: Path) -> Stats:
     """Read without writing. Raises NotFound, Unavailable."""
     _must_exist(path)
     with _reading(path) as db:
-        live = "value IS NOT NULL AND id = (SELECT max(id) FROM history WHERE key = h.key)"
         prefixes: dict[str, int] = {}
         count = size = 0
-        for key, length in db.execute(f"SELECT key, length(value) FROM history AS h WHERE {live}"):
+        for key, length in db.execute(f"SELECT key, length(value) FROM history AS h WHERE {_LIVE}"):
             count, size = count + 1, size + length
             name = "/".join(key.split("/")[:3])
             if name in prefixes or len(prefixes) < 100:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
 
 from kubeedge.api import keys
-from kubeedge.api.names import DEFAULT_TENANT
+from kubeedge.api.names import DEFAULT_TENANT, NodeName
 from kubeedge.cli.main import main
 from kubeedge.store import upkeep
 from kubeedge.store.sqlite import open_sqlite
@@ -76,3 +77,59 @@ def test_a_cloud_without_its_authority_is_told_what_is_missing(
     (pki / "ca.key").write_text("")
     assert restore(tmp_path, backup) == 0
     assert "ca.key" not in capsys.readouterr().out
+
+
+def fill(path: Path, values: dict[str, object]) -> Path:
+    async def scenario() -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        store = await open_sqlite(path)
+        for key, value in values.items():
+            await store.put(key, json.dumps(value).encode())
+        for kv in (await store.range("/", "0")).kvs:
+            if kv.key not in values:
+                await store.delete(kv.key)
+        await store.close()
+
+    asyncio.run(scenario())
+    return path
+
+
+def test_what_was_ended_after_the_backup_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before there was not a word: a machine that had been removed was a node again."""
+    tenant, a, b, c = DEFAULT_TENANT, NodeName("a"), NodeName("b"), NodeName("c")
+    then = {
+        keys.tenant(tenant): {},
+        keys.nodes(tenant) + a: {"name": a, "join": "1"},
+        keys.nodes(tenant) + b: {"name": b, "join": "1"},
+        keys.nodes(tenant) + c: {"name": c, "join": "1"},
+        keys.tokens(tenant) + "used": {"used": 0.0, "revoked": False},
+        keys.tokens(tenant) + "new": {"used": 0.0, "revoked": False},
+        keys.kubeconfigs(tenant) + "lost": {"revoked": 0.0},
+        keys.kubeconfigs(tenant) + "good": {"revoked": 0.0},
+        keys.kubeconfigs(tenant) + "gone": {"revoked": 1.0},
+    }
+    store = fill(tmp_path / CLOUD, then)
+    upkeep.backup(store, tmp_path / "backup")
+    later = then | {
+        keys.nodes(tenant) + b: {"name": b, "join": "2"},
+        keys.tokens(tenant) + "used": {"used": 7.0, "revoked": False},
+        keys.kubeconfigs(tenant) + "lost": {"revoked": 8.0},
+    }
+    del later[keys.nodes(tenant) + a]
+    fill(store, later)
+    (store.parent / "pki").mkdir()
+    (store.parent / "pki" / "ca.key").write_text("")
+    assert restore(tmp_path, tmp_path / "backup", "--output", "json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["validAgain"] == [
+        "kubeconfig lost of tenant default",
+        "node a of tenant default, which was removed",
+        "node b of tenant default, as the machine that was replaced: the one that took its place is refused",
+        "token used of tenant default",
+    ]
+    assert "kubeconfig revoke" in said["next"]
+    assert restore(tmp_path, tmp_path / "backup", "--output", "json") == 0  # nothing has changed since
+    assert "validAgain" not in json.loads(capsys.readouterr().out)
+    store.write_bytes(b"nothing that could be compared")
+    assert restore(tmp_path, tmp_path / "backup", "--output", "json") == 0
+    assert "after the backup" in json.loads(capsys.readouterr().out)["validAgain"]
