@@ -94,3 +94,52 @@ def test_a_pod_is_looked_into_and_resized_while_it_runs(engine: Engine) -> None:
     assert conditions(refused)["PodResizePending"]["reason"] == "Infeasible"
     assert container(refused)["resources"]["limits"] == large, "of before the agent was restarted, too"
     assert container(refused)["restartCount"] == 0
+
+
+SAYS = "exec >/v/%s; grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status; unshare -U true 2>&1 && echo unshared; cat /proc/self/cgroup"
+
+
+def test_every_process_of_a_pod_is_behind_its_filter_and_counts(engine: Engine) -> None:  # noqa: F811
+    """Not only the main one: who may start a process in a pod by any other way would be free of both."""
+
+    def says(name: str, then: str = "") -> list[str]:
+        return ["sh", "-c", f"{SAYS % name}; {then}"]
+
+    mounts = [{"name": "v", "mountPath": "/v"}]
+    common = {"image": IMAGE, "imagePullPolicy": "IfNotPresent", "volumeMounts": mounts,
+              "securityContext": {"allowPrivilegeEscalation": False}}  # fmt: skip
+    spec = pod(
+        "all", "exec sleep 1000", volumes=[{"name": "v", "emptyDir": {}}],
+        securityContext={"seccompProfile": {"type": "RuntimeDefault"}, "runAsUser": 0},
+        initContainers=[{**common, "name": "init", "command": says("init")},
+                        {**common, "name": "sidecar", "restartPolicy": "Always", "command": says("sidecar", "exec sleep 1000")}],
+        container={
+            **common, "command": says("main", "exec sleep 1000"),
+            "lifecycle": {"postStart": {"exec": {"command": says("hook")}}, "preStop": {"exec": {"command": says("stop")}}},
+            "startupProbe": {"exec": {"command": says("startup")}},
+            "livenessProbe": {"exec": {"command": says("liveness")}},
+            "readinessProbe": {"exec": {"command": says("readiness")}},
+        },
+    )  # fmt: skip
+    engine.put("pods", "all", spec)
+    engine.until("all", ready, "the pod Ready")
+    spec["spec"].update(
+        ephemeralContainers=[{**common, "name": "debug", "command": says("debug"), "targetContainerName": "main"}]
+    )
+    engine.put("pods", "all", spec)
+    engine.until("all", lambda s: ephemeral(s, "terminated"), "the end of the ephemeral container")
+    [volume] = [path.parent for path in engine.root.glob("state/**/v/init")]
+    spec["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z", deletionGracePeriodSeconds=20)
+    names = ("init", "sidecar", "main", "hook", "startup", "liveness", "readiness", "debug")
+    seen: dict[str, str] = {}
+
+    def all_said() -> bool:
+        for name in names:
+            if (volume / name).exists() and "poduid-all" in (text := (volume / name).read_text()):
+                seen[name] = text
+        return len(seen) == len(names)
+
+    until(all_said, timeout=30, what=f"all processes: {sorted(seen)}")
+    for name, text in seen.items():
+        assert "Seccomp:\t2" in text and "NoNewPrivs:\t1" in text and "unshared" not in text, (name, text)
+        assert all("poduid-all" in line for line in text.splitlines() if ":pids:" in line), (name, text)

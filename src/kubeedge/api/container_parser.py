@@ -97,12 +97,12 @@ def _container(item: Any, path: str, pod_security: Mapping[str, Any], kind: str)
 
 def _resources(resources: Mapping[str, Any], path: str) -> ResourceRequirements:
     limits, requests = read_mapping(resources, "limits", path), read_mapping(resources, "requests", path)
+    cpu = read_quantity(limits, "cpu", f"{path}.limits", quantities.millicores)
+    request = read_quantity(requests, "cpu", f"{path}.requests", quantities.millicores)
     return ResourceRequirements(
-        read_quantity(limits, "cpu", f"{path}.limits", quantities.millicores),
+        cpu,
         read_quantity(limits, "memory", f"{path}.limits", quantities.bytes_of),
-        read_quantity(requests, "cpu", f"{path}.requests", quantities.millicores)
-        or read_quantity(limits, "cpu", f"{path}.limits", quantities.millicores)
-        or 0,
+        (request if request is not None else cpu) or 0,  # a request of 0 is one
         read_quantity(requests, "memory", f"{path}.requests", quantities.bytes_of) or 0,
         {
             name.removeprefix(_HUGE_PAGES): read_quantity(limits, name, f"{path}.limits", quantities.bytes_of) or 0

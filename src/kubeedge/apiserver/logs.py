@@ -10,9 +10,19 @@ from typing import TypeAlias, cast
 from urllib.parse import quote, urlencode
 
 from kubeedge.api import meta
+from kubeedge.api.client import Resource
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import PODS
-from kubeedge.api.status import BadGateway, BadRequest, NodeUnreachable, failure, message_of
+from kubeedge.api.status import (
+    BadGateway,
+    BadRequest,
+    InvalidObject,
+    NodeUnreachable,
+    failure,
+    forbidden,
+    invalid,
+    message_of,
+)
 from kubeedge.apiserver import content
 from kubeedge.apiserver.call import Call
 from kubeedge.apiserver.streams import OwnedStream
@@ -26,6 +36,8 @@ CONNECT = 10.0  # seconds until the first byte of the node's answer
 ERROR_LIMIT = 64 * 1024  # bytes of a node's error message
 _PASSED = ("follow", "tailLines", "previous", "timestamps", "sinceSeconds", "sinceTime", "limitBytes", "stream")
 
+_OPTIONS = Resource("", "v1", "podlogoptions", "PodLogOptions")
+
 log = logging.getLogger("kubeedge.apiserver")
 
 
@@ -38,8 +50,7 @@ async def logs(call: Call, node_stream: NodeStream) -> Response:
     if not node:
         # kubectl prints an empty log for a pod that was not scheduled yet, and so does kube-apiserver
         return Response(200, [("content-type", "text/plain")], b"")
-    for name in ("tailLines", "sinceSeconds", "limitBytes"):
-        call.number(name)  # refuse nonsense here, in the words of this API
+    _check_options(call)
     query = {name: value for name in _PASSED if (value := call.one(name))}
     path = "/".join(quote(part, safe="") for part in (at.namespace, at.name, container))
     target = f"/containerLogs/{path}" + (f"?{urlencode(query)}" if query else "")
@@ -63,6 +74,24 @@ async def logs(call: Call, node_stream: NodeStream) -> Response:
         raise
     body = OwnedStream(_lines(answer, node), writer.close)
     return Response(200, [("content-type", "text/plain"), ("cache-control", "no-cache")], body)
+
+
+def _check_options(call: Call) -> None:
+    """Nonsense is refused here, in the words of this API: the node has begun its answer when it finds out. Raises BadRequest, InvalidObject."""
+    errors = []
+    for name, least, words in (
+        ("tailLines", 0, "must be greater than or equal to 0"),
+        ("sinceSeconds", 1, "must be greater than 0"),
+        ("limitBytes", 1, "must be greater than 0"),
+    ):
+        if (value := call.number(name)) is not None and value < least:
+            errors.append(invalid(name, value, words))
+    if call.one("sinceSeconds") and call.one("sinceTime"):
+        errors.append(forbidden("sinceTime", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+    if call.one("sinceTime") and meta.parse_timestamp(call.one("sinceTime")) is None:
+        errors.append(invalid("sinceTime", call.one("sinceTime")[:64], "must be a time of RFC 3339"))
+    if errors:
+        raise InvalidObject.of(_OPTIONS, call.address.name, errors)
 
 
 async def _lines(answer: ClientResponse, node: str) -> AsyncGenerator[bytes, None]:

@@ -177,3 +177,23 @@ def test_one_of_several_containers_has_to_be_named() -> None:
         assert b"a container name must be specified for pod p, choose one of: [one two]" in answer.body
 
     asked(unused, check, containers=("one", "two"))
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("?tailLines=-2", "tailLines: Invalid value: -2: must be greater than or equal to 0"),
+        ("?limitBytes=0", "limitBytes: Invalid value: 0: must be greater than 0"),
+        ("?limitBytes=-7&follow=true", "limitBytes: Invalid value: -7"),
+        ("?sinceSeconds=0", "sinceSeconds: Invalid value: 0: must be greater than 0"),
+        ("?sinceTime=yesterday", "sinceTime: Invalid value"),
+        ("?sinceTime=2026-01-01T00:00:00Z&sinceSeconds=5", "at most one of"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_the_node_is_asked(query: str, words: str) -> None:
+    """The node had said 200, and then broke the connection off."""
+
+    async def check(answer: Response) -> None:
+        assert answer.status == 422 and isinstance(answer.body, bytes) and words in json.loads(answer.body)["message"]
+
+    asked(answering(b""), check, query)

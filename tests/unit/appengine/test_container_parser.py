@@ -130,3 +130,11 @@ def test_what_makes_no_sense_is_refused_with_its_path(spec: dict[str, Any], path
 def test_what_this_node_cannot_do_makes_the_pod_wait(spec: dict[str, Any]) -> None:
     with pytest.raises(Unsupported):
         pod(**spec)
+
+
+@pytest.mark.parametrize(
+    ("requests", "milli"), [({}, 1500), ({"cpu": "0"}, 0), ({"cpu": "200m"}, 200), ({"memory": "1Mi"}, 1500)]
+)
+def test_a_cpu_request_of_zero_is_not_the_absence_of_one(requests: dict[str, str], milli: int) -> None:
+    (c,) = pod(containers=[container(resources={"limits": {"cpu": "1500m"}, "requests": requests})]).containers
+    assert c.resources.cpu_request == milli

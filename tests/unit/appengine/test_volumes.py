@@ -263,3 +263,18 @@ def test_a_pod_without_its_token_waits_and_says_for_what(tmp_path: Path, row: An
     made = api_volume(tmp_path / "v", {RESOURCE: row, "configmaps": {"data": {"ca.crt": "CLOUD"}}})
     with pytest.raises((Missing, Invalid), match="token"):
         made.refresh()
+
+
+@pytest.mark.parametrize("kind", ["configMap", "secret", "projected"])
+def test_an_empty_list_of_items_is_as_good_as_none(kind: str) -> None:
+    """Clients that render every field write one, and the kubelet takes all keys then."""
+    objects = {"configmaps": {"data": {"a": "1"}}, "secrets": {"data": {"a": "MQ=="}}}
+    sources: dict[str, dict[str, object]] = {
+        "configMap": {"name": "x", "items": []},
+        "secret": {"secretName": "x", "items": []},
+        "projected": {"sources": [{"configMap": {"name": "x", "items": []}}]},
+    }
+    spec = VolumeSpec("v", kind, sources[kind])
+    context = VolumeContext(pod=pod(), spec=spec, directory=Path("/none"), find=lambda resource, *_: objects[resource])
+    made = registry.volume(context)
+    assert isinstance(made, Projection) and made.contents() == {"a": (b"1", None)}

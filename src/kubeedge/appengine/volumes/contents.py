@@ -106,10 +106,10 @@ def _with_node(context: VolumeContext, files: Files) -> Files:
 
 
 def _keys(context: VolumeContext, resource: str, name: str, source: Mapping[str, Any]) -> Files:
-    """The keys of a ConfigMap or Secret, or those of them that `items` chooses."""
+    """The keys of a ConfigMap or Secret, or those of them that `items` chooses; an empty list chooses nothing, and so is as good as none."""
     optional = bool(source.get("optional"))
     data = resolve.data(context.pod, resource, name, optional, context.find)
-    if source.get("items") is None:
+    if not source.get("items"):
         return {safe_path(key): (value, None) for key, value in data.items()}
     files, size = Files(), 0
     for item in items_of(source, "items"):
