@@ -16,7 +16,7 @@ from kubeedge.errors import Invalid, KubeEdgeError, NotFound, PeerError, Refused
 from kubeedge.kit.http1 import Request, Response, Upgrade, text_response
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.streaming import negotiation
-from kubeedge.streaming.byte_stream import IDLE, ByteStream, SocketStream
+from kubeedge.streaming.byte_stream import IDLE, ByteStream, HeldBytes, SocketStream
 from kubeedge.streaming.command import (
     Command,
     CommandOptions,
@@ -47,6 +47,7 @@ class StreamingSessions:
         self._engine = engine
         self._attached, self._idle = attached, idle
         self._open = 0
+        self._held = HeldBytes()
 
     async def exec(self, request: Request, namespace: str, pod: str, container: str) -> Response | Upgrade:
         """Join the client to the streams of a running container. Raises Invalid, NotFound, Refused."""
@@ -84,7 +85,7 @@ class StreamingSessions:
         async def serve(connection: SocketStream) -> None:
             from kubeedge.streaming.forward import Forwarder
 
-            await Forwarder(_byte_stream(choice, connection), dial).run()
+            await Forwarder(_byte_stream(choice, connection, self._held), dial).run()
 
         return self._upgrade(choice, serve)
 
@@ -94,7 +95,7 @@ class StreamingSessions:
         choice = negotiation.negotiate(request, negotiation.COMMAND_SPDY, negotiation.COMMAND_WEBSOCKET)
 
         async def serve(connection: SocketStream) -> None:
-            await converse(_client(choice, connection, options), start, timeout=timeout)
+            await converse(_client(choice, connection, options, self._held), start, timeout=timeout)
 
         return self._upgrade(choice, serve)
 
@@ -112,6 +113,7 @@ class StreamingSessions:
                 log.info("a streaming session broke off: %s", exc)
             finally:
                 self._open -= 1
+                self._held.release(connection)
 
         return Upgrade(choice.headers, takeover)
 
@@ -210,19 +212,19 @@ class _Conversation:
                 self._streams.resize(*size)
 
 
-def _client(choice: Choice, connection: SocketStream, options: CommandOptions) -> Command:
+def _client(choice: Choice, connection: SocketStream, options: CommandOptions, held: HeldBytes) -> Command:
     if choice.websocket:
         from kubeedge.streaming.channels import ChannelCommand
 
-        return ChannelCommand(connection, choice.protocol, options)
+        return ChannelCommand(connection, choice.protocol, options, held)
     return SpdyCommand(connection, choice.protocol, options)
 
 
-def _byte_stream(choice: Choice, connection: SocketStream) -> ByteStream:
+def _byte_stream(choice: Choice, connection: SocketStream, held: HeldBytes) -> ByteStream:
     if choice.websocket:
         from kubeedge.streaming.websocket import Tunnel
 
-        return Tunnel(connection)
+        return Tunnel(connection, held)
     return connection
 
 

@@ -12,7 +12,7 @@ from collections import deque
 from typing import Any, Literal
 
 from kubeedge.kit.tasks import first_of
-from kubeedge.streaming.byte_stream import SocketStream, cost
+from kubeedge.streaming.byte_stream import HeldBytes, SocketStream, cost
 from kubeedge.streaming.command import CommandOptions, size_of
 from kubeedge.streaming.status import encoded_status
 from kubeedge.streaming.websocket import WebSocket
@@ -25,10 +25,13 @@ UNREAD = 256 * 1024  # bytes of input that wait; then no more is read
 class ChannelCommand:
     """Command over a WebSocket."""
 
-    def __init__(self, connection: SocketStream, protocol: str, options: CommandOptions) -> None:
-        """`protocol`: one of negotiation.COMMAND_WEBSOCKET."""
+    def __init__(
+        self, connection: SocketStream, protocol: str, options: CommandOptions, held: HeldBytes | None = None
+    ) -> None:
+        """`protocol`: one of negotiation.COMMAND_WEBSOCKET. `held`: of all sessions of the node."""
         self._connection = connection
-        self._socket = WebSocket(connection)
+        self._held = held or HeldBytes()
+        self._socket = WebSocket(connection, self._held)
         self._half_close = protocol == "v5.channel.k8s.io"
         self._wanted = {name for name, there in (("stdout", options.stdout), ("stderr", options.stderr)) if there}
         self._stdin = options.stdin
@@ -65,7 +68,7 @@ class ChannelCommand:
         if not self._input:
             return b""
         data = self._input.popleft()
-        self._unread -= cost(data)
+        self._count(-cost(data))
         if self._unread <= UNREAD:
             self._room.set()
         return data
@@ -84,12 +87,16 @@ class ChannelCommand:
         await self._socket.send(bytes([_ERROR]) + encoded_status(status))
         await self._socket.end()
 
+    def _count(self, size: int) -> None:
+        self._unread += size
+        self._held.hold(self._connection, "input", self._unread)
+
     async def _take(self, message: bytes) -> None:
         match message[0]:
             case 0 if self._stdin and not self._input_ended and len(message) > 1:
                 data = message[1:]
                 self._input.append(data)
-                self._unread += cost(data)
+                self._count(cost(data))
             case 4:
                 self._size = _size(message[1:]) or self._size
             case 255 if self._half_close and message[1:2] == bytes([_STDIN]):

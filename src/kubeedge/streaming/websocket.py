@@ -11,7 +11,7 @@ from websockets.utils import accept_key
 
 from kubeedge.errors import Invalid, PeerError
 from kubeedge.kit.http1 import Request
-from kubeedge.streaming.byte_stream import SocketStream
+from kubeedge.streaming.byte_stream import HeldBytes, SocketStream
 
 MESSAGE_BYTES = 1024 * 1024  # of one message, in however many frames
 
@@ -41,8 +41,9 @@ def accept(request: Request, protocol: str) -> list[tuple[str, str]]:
 class WebSocket:
     """Messages in both directions, after the handshake."""
 
-    def __init__(self, connection: SocketStream) -> None:
+    def __init__(self, connection: SocketStream, held: HeldBytes | None = None) -> None:
         self._connection = connection
+        self._held = held or HeldBytes()
         self._protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=MESSAGE_BYTES)
         self._messages: deque[bytes] = deque()
         self._message = bytearray()  # as far as it has come; a list would grow by fragments that are empty
@@ -59,6 +60,8 @@ class WebSocket:
             for event in self._protocol.events_received():
                 if isinstance(event, Frame):
                     self._take(event)
+            unfinished = len(self._protocol.reader.buffer) + len(self._message)
+            self._held.hold(self._connection, "message", unfinished)
             await self._flush()  # a pong, or a close
             if (broken := self._protocol.parser_exc) is not None and not self._messages:
                 if isinstance(broken, WebSocketException | UnicodeDecodeError):
@@ -95,9 +98,9 @@ class WebSocket:
 class Tunnel:
     """A ByteStream in the binary messages of a WebSocket: SPDY in it is what port-forward of today's kubectl speaks."""
 
-    def __init__(self, connection: SocketStream) -> None:
+    def __init__(self, connection: SocketStream, held: HeldBytes | None = None) -> None:
         self._connection = connection
-        self._socket = WebSocket(connection)
+        self._socket = WebSocket(connection, held)
         self._out = bytearray()
 
     async def read(self) -> bytes:

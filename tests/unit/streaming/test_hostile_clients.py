@@ -8,6 +8,7 @@ import struct
 import tracemalloc
 from collections.abc import Iterator
 
+import pytest
 from websockets.frames import Frame, Opcode
 
 from kubeedge.streaming.channels import ChannelCommand
@@ -16,7 +17,7 @@ from kubeedge.streaming.forward import Forwarder
 from kubeedge.streaming.spdy import REFUSED_STREAM, RST_STREAM, STREAMS, Spdy
 from kubeedge.streaming.spdy_driver import UNREAD, SpdySession, SpdyStream
 from kubeedge.streaming.websocket import WebSocket
-from kubeedge.streaming.wire import Connection
+from kubeedge.streaming.wire import Connection, HeldBytes
 from tests.kit import virtual_time
 
 CHUNK = 64 * 1024
@@ -28,6 +29,7 @@ class Endless:
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self.taken, self.said = 0, bytearray()
+        self.aborted = False
 
     async def read(self) -> bytes:
         await asyncio.sleep(0)
@@ -48,7 +50,8 @@ class Endless:
 
     async def close(self) -> None: ...
 
-    def abort(self) -> None: ...
+    def abort(self) -> None:
+        self.aborted = True
 
 
 def frames(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -196,3 +199,26 @@ def test_fragments_without_content_take_no_memory() -> None:
             tracemalloc.stop()
 
     assert asyncio.run(scenario()) < 250_000  # a reference to each would be 400,000 bytes
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["half a message", "a message that no process reads"])
+def test_large_messages_of_all_sessions_together_have_a_bound(whole: bool) -> None:
+    """64 sessions of 1 MiB each are half of what the agent may have. Who holds little goes on."""
+
+    async def scenario() -> None:
+        held = HeldBytes()
+        options = CommandOptions(stdin=True, stdout=True)
+        message = masked(Opcode.BINARY, b"\0" + bytes(1_000_000))
+        sent = message if whole else message[:-1]
+        small = Endless(iter([masked(Opcode.BINARY, b"\0" + bytes(1000))]))
+        wires = [small, *(Endless(sent[at : at + CHUNK] for at in range(0, len(sent), CHUNK)) for _ in range(64))]
+        commands = [ChannelCommand(connection(wire), "v5.channel.k8s.io", options, held) for wire in wires]
+        running = [asyncio.create_task(command.run()) for command in commands]
+        await asyncio.sleep(60)
+        assert held.size <= 8 * 1024 * 1024
+        assert not small.aborted and sum(wire.aborted for wire in wires) >= 64 - 9
+        assert len(await commands[0].input()) == 1000
+        for task in running:
+            task.cancel()
+
+    virtual_time.run(scenario())
