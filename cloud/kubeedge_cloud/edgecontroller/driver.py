@@ -33,6 +33,7 @@ from kubeedge_cloud.edgecontroller.reports import ReportedState
 from kubeedge_cloud.edgecontroller.state import EdgeState
 from kubeedge_cloud.kubeconfigs.core import decode, valid
 from kubeedge_cloud.tenants.manager import TenantManager
+from kubeedge_cloud.tenants.model import same_node
 
 
 class TenantEdgeController:
@@ -141,7 +142,8 @@ class TenantEdgeController:
         state = self._state
         async with aclosing(self._tenants.follow_nodes(state.tenant)) as changes:
             async for records in changes:
-                new = records.keys() - state.records.keys()
+                # one that was removed and is there again is new: what it should have went with its record
+                new = {name for name, record in records.items() if not same_node(record, state.records.get(name))}
                 gone = state.records.keys() - records.keys()
                 state.records = dict(records)
                 for name in new:

@@ -411,6 +411,26 @@ async def test_a_node_that_was_removed_leaves_nothing_behind(world: World) -> No
 
 
 @in_world
+async def test_a_machine_that_joins_at_once_under_the_name_of_a_removed_one_gets_its_pods(world: World) -> None:
+    """Removed and made again is one change for who looks a moment later; what the node should have went with the first."""
+    async with world.cloud():
+        agent = await world.join("edge1")
+        await world.api().create(PODS, "default", pod_on("edge1"))
+        await world.until(lambda: is_ready(world, "p"), "ready")
+        await agent.detach()
+        before = await world.tenants.node(TENANT, EDGE1)
+        assert await world.tenants.remove_node(TENANT, EDGE1)
+        after = await world.tenants.ensure_node(TENANT, "edge1", "another")
+        assert before is not None and before.number == after.number
+        key = keys.edge_desired(TENANT, EDGE1) + "pods/default/p"
+
+        async def is_desired() -> bool:
+            return await world.store.get(key) is not None
+
+        await world.until(is_desired, "the pod of the new machine", within=5)
+
+
+@in_world
 async def test_a_node_whose_record_went_while_nobody_looked_is_removed(world: World) -> None:
     async with world.cloud():
         agent = await world.join("edge1")
