@@ -303,6 +303,7 @@ class Cloud:
             fast_path=self.bus.client_fast_path,
             numbers=self.bus.numbers,
         )
+        self.bus.on_replaced(self.web.forget)
         return [self.web] if files is None else [files, self.web]
 
     def _bushub(self) -> BusHub:

@@ -33,6 +33,14 @@ class Reroute:
 
 
 @dataclass(frozen=True, slots=True)
+class ResetPeer:
+    """The number is another machine's, or nobody's: L4 connections with the one that had it end, and where a node is has to be asked again."""
+
+    tenant: TenantNumber
+    number: NodeNumber
+
+
+@dataclass(frozen=True, slots=True)
 class AddRoute:
     """The prefix belongs to the node, or relay, of that number."""
 
@@ -58,5 +66,5 @@ class RemoveNextHops:
     number: NodeNumber
 
 
-LinkAction: TypeAlias = Drop | Flush | Reroute
+LinkAction: TypeAlias = Drop | Flush | Reroute | ResetPeer
 PeerAction: TypeAlias = Drop | AddRoute | AddNextHop | RemoveNextHops

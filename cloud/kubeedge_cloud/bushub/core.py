@@ -15,7 +15,7 @@ from ipaddress import ip_interface
 from kubeedge.api.names import NodeName, NodeNumber, PortId, TenantId, TenantNumber
 from kubeedge.kubebus.l2.core import LinkCore, LinkSettings, Role
 from kubeedge.kubebus.l2.messages import Hello, Subnet, Welcome
-from kubeedge_cloud.bushub.actions import Drop, Flush, LinkAction, Reroute
+from kubeedge_cloud.bushub.actions import Drop, Flush, LinkAction, Reroute, ResetPeer
 from kubeedge_cloud.bushub.linked import LinkedNode, LinkedNodes, NodeKey
 from kubeedge_cloud.bushub.records import NextHop
 from kubeedge_cloud.bushub.subnets import RouteChange, SubnetTable, allowed
@@ -172,10 +172,11 @@ class NodeLinks:
         why = "the node was removed" if newest is None else "another machine joined under its name"
         outdated = [e for e in self._links.values() if e.node == node and not same_node(e.record, newest)]
         actions: list[LinkAction] = [Drop(link.port, why) for link in outdated]
-        if newest is not None and newest.number == number:
-            return actions  # the networks behind it are its own still
         tenant = self._tenant_numbers.get(node[0])
-        if tenant is not None and self._holders.get((tenant, number), node) == node:  # else it is another node's by now
+        if tenant is None or self._holders.get((tenant, number), node) != node:
+            return actions  # the number is another node's by now
+        actions.append(ResetPeer(tenant, number))  # what was on its way to the one machine is not for the next
+        if newest is None or newest.number != number:  # else the networks behind it are its own still
             actions += self._change_routes(tenant, self.table(tenant).offer(number, ()))
         return actions
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kubeedge.api.names import NodeName, NodeNumber, PortId, TenantId, node_name
@@ -27,7 +27,7 @@ from kubeedge.kubebus.l3.plane import (
 )
 from kubeedge.pki import identity
 from kubeedge_cloud.bushub.accepted import AcceptedLinks
-from kubeedge_cloud.bushub.actions import Drop, Flush, LinkAction, Reroute
+from kubeedge_cloud.bushub.actions import Drop, Flush, LinkAction, Reroute, ResetPeer
 from kubeedge_cloud.bushub.authorizer import LinkAuthorizer
 from kubeedge_cloud.bushub.core import NodeLink, NodeLinks
 from kubeedge_cloud.bushub.endpoints import Endpoints
@@ -56,7 +56,8 @@ class LinkCounts:
 
 
 class RelayDriver:
-    """`tun`: our own interface on a tenant's network, if there is one; `peers`: other relays, where there may be some."""
+    """`tun`: our own interface on a tenant's network, if there is one; `peers`: other relays, where there may be some. `replaced` is called when
+    a node's number stands for another machine, or for none."""
 
     def __init__(
         self,
@@ -71,7 +72,9 @@ class RelayDriver:
         *,
         peers: Peers | None,
         tun: OwnTun | None,
+        replaced: Callable[[], None] = lambda: None,
     ) -> None:
+        self._replaced = replaced
         self._settings = settings
         self._directory = directory
         self._plane = plane
@@ -281,6 +284,9 @@ class RelayDriver:
                         self._flush(link)
                 case Reroute():
                     self._reroute(action)
+                case ResetPeer(tenant, number):
+                    self._endpoints.of(tenant).reset_peer(number, "another machine has its number, or none has")
+                    self._replaced()
 
     def _reroute(self, action: Reroute) -> None:
         tenant, change = action.tenant, action.change

@@ -87,6 +87,7 @@ class BusHub:
         self._served: dict[L4Port, Callable[[TenantNumber], Handler]] = {}
         self._totals = CounterTotals()
         self._running: _Running | None = None
+        self._replaced: list[Callable[[], None]] = []
         self.counts = LinkCounts()
 
     # -- for the rest of the cloud -------------------------------------------------------------------------------------
@@ -113,6 +114,14 @@ class BusHub:
         """(of the tenant, of the node); None: there is no such node."""
         record = await self._directory.lookup(tenant, node)
         return (record.tenant_number, record.number) if record is not None else None
+
+    def on_replaced(self, listener: Callable[[], None]) -> None:
+        """Call it whenever a node was removed or another machine joined in its place: what `numbers` has said is void."""
+        self._replaced.append(listener)
+
+    def _on_replaced(self) -> None:
+        for listener in self._replaced:
+            listener()
 
     def client_fast_path(self, listener: int, settings: dict[str, Any]) -> Any:
         """The data plane's fast path for web services in front of a listening descriptor; None: there is none."""
@@ -216,7 +225,7 @@ class BusHub:
             )
             accepted = AcceptedLinks(plane, tls, limits, congestion=s.congestion)
             parts = (plane, links, accepted, endpoints, tasks, self.counts)
-            driver = RelayDriver(s, self._directory, *parts, peers=peers, tun=tun)
+            driver = RelayDriver(s, self._directory, *parts, peers=peers, tun=tun, replaced=self._on_replaced)
             self._running = _Running(plane, links, endpoints, peers, tun)
             loop = asyncio.get_running_loop()
             loop.add_reader(plane.fileno(), driver.on_readable)

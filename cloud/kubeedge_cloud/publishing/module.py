@@ -117,6 +117,11 @@ class Publishing:
         if not known:
             proxy.deny(upstream)
 
+    def forget(self) -> None:
+        """A node was removed, or another machine has its number: where nodes are is asked again."""
+        if self._proxy is not None:
+            self._proxy.forget()
+
     # -- for operators -------------------------------------------------------------------------------------------------
 
     def metrics(self) -> list[Family]:

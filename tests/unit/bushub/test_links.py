@@ -8,7 +8,7 @@ from typing import Any
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.kubebus.l2.core import LinkSettings
 from kubeedge.kubebus.l2.messages import Hello, Subnet
-from kubeedge_cloud.bushub.actions import Drop, Flush, LinkAction, Reroute
+from kubeedge_cloud.bushub.actions import Drop, Flush, LinkAction, Reroute, ResetPeer
 from kubeedge_cloud.bushub.core import NodeLink, NodeLinks
 from kubeedge_cloud.bushub.records import NextHop
 from kubeedge_cloud.bushub.subnets import RouteChange
@@ -100,9 +100,18 @@ def test_a_node_that_was_removed_ends_and_its_networks_go() -> None:
     relay.up(10, record(ONE, 1), FIELD)
     assert relay.links.record_changed(ONE, 1, None) == [
         Drop(10, "the node was removed"),
+        ResetPeer(7, 1),
         Reroute(7, RouteChange(FIELD, None)),
         Flush(10),
     ]
+
+
+def test_connections_of_the_node_that_has_the_number_by_now_stay() -> None:
+    """The number of a node that was removed is the next one's at once; its removal may be heard of later."""
+    relay = Relay()
+    relay.up(10, record(ONE, 1))
+    relay.up(11, record(TWO, 1))
+    assert relay.links.record_changed(ONE, 1, None) == [Drop(10, "the node was removed")]
 
 
 def test_links_of_the_machine_that_joined_again_stay() -> None:
@@ -110,7 +119,10 @@ def test_links_of_the_machine_that_joined_again_stay() -> None:
     relay.up(10, record(ONE, 1, "old"), FIELD)
     newest = record(ONE, 1, "new")
     relay.open(11, newest)
-    assert relay.links.record_changed(ONE, 1, newest) == [Drop(10, "another machine joined under its name")]
+    assert relay.links.record_changed(ONE, 1, newest) == [
+        Drop(10, "another machine joined under its name"),
+        ResetPeer(7, 1),
+    ]
     assert relay.links.linked(RED)[ONE[1]].join == "old"
 
 
