@@ -235,10 +235,20 @@ def test_a_tun_that_is_deleted_under_the_agent_comes_back(site: Site) -> None:
 
 
 def test_a_node_that_is_removed_is_off_the_network_at_once(site: Site) -> None:
+    """And what was going on with it ends: the next machine has its number, and would get what was on its way."""
     site.join()
     site.start_agent()
     until(lambda: site.status()["link"]["up"], timeout=10, what="the link")
+    archive, socket = images.build(site.directory / "demo.tar", "demo:1"), str(site.root / "run/kubeedge/edge.sock")
+    site.machine.run(*KUBEEDGE, "image", "import", str(archive), "demo:1", "--socket", socket)
+    site.kubectl("apply", "-f", "-", input=json.dumps(POD))
+    site.kubectl("wait", "--for=condition=Ready", "pod/sleeper", "--timeout=60s")
+    config = str(site.directory / "state/kubeconfig-default")
+    command = [KUBECTL, "--kubeconfig", config, "exec", "sleeper", "--", "sleep", "54321"]
+    session = site.cloud.spawn("env", f"HOME={site.directory}", *command, log=site.directory / "exec.log")
+    until(lambda: bool(site.machine.running(b"sleep\x0054321")), timeout=20, what="the session")
     assert "node edge1 of tenant default is removed" in site.admin("node", "remove", "edge1")
+    assert session.wait(20) != 0
     until(lambda: not site.status()["link"]["up"], timeout=10, what="the end of its links")
     until(lambda: "join it again" in site.status()["link"]["lastError"], timeout=10, what="the reason")
     until(lambda: not site.status()["channel"]["attached"], timeout=10, what="the end of its channel")
