@@ -173,6 +173,9 @@ class Socket:
         self._in.room.set()
         return message
 
+    def on_unfinished(self, listener: Callable[[int], None]) -> None:
+        """Messages come whole here."""
+
     async def close(self, code: int = 1000, reason: str = "") -> None:
         if not self.closed:
             self.closed = True

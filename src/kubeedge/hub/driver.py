@@ -55,6 +55,10 @@ class ChannelSocket(Protocol):
         """The closing handshake, with a code of RFC 6455 section 7.4."""
         ...
 
+    def on_unfinished(self, listener: Callable[[int], None]) -> None:
+        """Tell how many bytes of a message are there without its end, of one that is large; 0 when it is whole."""
+        ...
+
 
 class ChannelCounters:
     """Messages and their bytes, without what WebSocket, TLS and TCP add."""
@@ -119,6 +123,7 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         self._end: asyncio.Future[tuple[str, int, str]] = self._loop.create_future()
         self._seen: tcp.TcpProgress | None = None  # at the last look
+        socket.on_unfinished(self._holds)
         self.peer: dict[str, Any] = {}
         self.counters = ChannelCounters()
 
@@ -300,6 +305,9 @@ class Channel:
             async with asyncio.timeout(_GOODBYE):
                 await self._flush()
                 await self._socket.close(code, reason.encode()[:120].decode(errors="ignore"))
+
+    def _holds(self, size: int) -> None:
+        _end(self._queued.coming(self, size, self._clock()))
 
     def _inbox(self, kind: int) -> _Inbox:
         return self._inboxes.setdefault(kind, _Inbox(partial(self._queued.read, self)))

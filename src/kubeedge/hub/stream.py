@@ -16,6 +16,7 @@ import contextlib
 import logging
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 from websockets.client import ClientProtocol
@@ -31,6 +32,7 @@ from kubeedge.hub.core import MAX_MESSAGE
 from kubeedge.hub.tls_socket import RECORD, WRITE_LIMIT, TlsSocket
 
 _READS = 16  # records that are read at once while there are more: others have their turn
+_UNFINISHED = 64 * 1024  # bytes of a message without its end from which on they are told of
 _QUEUED = 16  # messages that wait for recv() before nothing more is read
 _CONTROL_LIMIT = (
     WRITE_LIMIT + MAX_MESSAGE + 64 * 1024
@@ -56,7 +58,7 @@ class Rejected(Unavailable):
 class Stream(TlsSocket):
     """A WebSocket over TLS, at either end. Constructed as a TlsSocket."""
 
-    __slots__ = ("_greeted", "_is_open", "_message", "_messages", "_paused", "_websocket")
+    __slots__ = ("_greeted", "_held", "_is_open", "_listener", "_message", "_messages", "_paused", "_websocket")
 
     def __init__(self, tcp: socket.socket, context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
         self._messages: list[bytes] = []
@@ -64,6 +66,8 @@ class Stream(TlsSocket):
         self._websocket: ClientProtocol | ServerProtocol | None = None  # after TLS
         self._is_open = self._paused = False
         self._greeted = 0  # bytes of the upgrade that came in
+        self._listener: Callable[[int], None] | None = None
+        self._held = 0  # as it was told last
         super().__init__(tcp, context, server_hostname=server_hostname)
 
     # -- the beginning -------------------------------------------------------------------------------------------------
@@ -187,6 +191,10 @@ class Stream(TlsSocket):
             self._websocket.parser.close()  # a generator, whose frame leads back to its protocol, as those of its errors do
             self._websocket.parser_exc = self._websocket.handshake_exc = None
 
+    def on_unfinished(self, listener: Callable[[int], None]) -> None:
+        """As driver.ChannelSocket has it. Until the end of the stream, so that no cycle is left."""
+        self._listener = listener
+
     # -- what comes in -------------------------------------------------------------------------------------------------
 
     def _secured(self, is_server: bool) -> None:
@@ -239,6 +247,7 @@ class Stream(TlsSocket):
             if isinstance(event, Frame):
                 self._take(event)
                 pinged = pinged or event.opcode is Opcode.PING
+        self._tell(len(websocket.reader.buffer) + len(self._message or b""))
         self._flush()
         if pinged and self._out is not None and len(self._out) > _CONTROL_LIMIT:
             raise PeerError("pings come faster than their answers are read", close_code=1008)
@@ -251,6 +260,12 @@ class Stream(TlsSocket):
             raise PeerError(str(websocket.parser_exc))
         if (close := websocket.close_rcvd) is not None:
             raise ConnectionResetError(f"the other end closed the connection ({close.code}): {close.reason}")
+
+    def _tell(self, size: int) -> None:
+        size = size if size > _UNFINISHED else 0
+        if size != self._held and self._listener is not None:
+            self._held = size
+            self._listener(size)
 
     def _take(self, frame: Frame) -> None:
         if frame.opcode is Opcode.TEXT:
@@ -270,6 +285,10 @@ class Stream(TlsSocket):
         for data in self._websocket.data_to_send():
             if data:  # b"" means the end, which is abort()'s
                 self._write(data)
+
+    def _end(self, error: BaseException) -> None:
+        super()._end(error)
+        self._listener = None
 
 
 def _fitting(reason: str) -> str:

@@ -121,6 +121,7 @@ class OnTcp:
 
     def __init__(self, socket: Socket, kernel: Tcp) -> None:
         self.send, self.recv, self.close, self.transport = socket.send, socket.recv, socket.close, kernel
+        self.on_unfinished = socket.on_unfinished
 
 
 @pytest.mark.parametrize("way", ["comes in", "goes out"])

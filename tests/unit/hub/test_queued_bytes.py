@@ -9,7 +9,7 @@ import pytest
 
 from kubeedge.hub.core import SYNC_DOWN, SYNC_UP, ChannelSession
 from kubeedge.hub.driver import Channel
-from kubeedge.hub.queued_bytes import STALLED, QueuedBytes
+from kubeedge.hub.queued_bytes import COMING, STALLED, QueuedBytes
 from tests.kit import virtual_time
 from tests.simulator.world import Wire
 
@@ -41,6 +41,19 @@ def test_who_sends_most_of_what_nobody_reads_gives_way() -> None:
     queued.read("b", 60)
     queued.read("a", 30)
     assert queued.size == 20
+
+
+def test_messages_that_never_end_count_and_who_is_nearest_to_the_end_stays() -> None:
+    queued: QueuedBytes[str] = QueuedBytes(100)
+    assert queued.coming("a", 30, 0.0) is None and queued.coming("a", 40, 1.0) is None
+    assert queued.coming("b", 50, 2.0) is None and queued.size == 90
+    assert queued.coming("c", 30, 3.0) == "c" and queued.size == 90
+    assert queued.coming("a", 60, 4.0) == "b" and queued.size == 60
+    assert queued.coming("d", 50, COMING) == "a", "no line is that slow"
+    assert queued.coming("d", 0, COMING) is None and queued.size == 0
+    queued.coming("e", 10, 0.0)
+    queued.forget("e")
+    assert queued.size == 0
 
 
 def test_at_twice_the_limit_nobody_is_waited_for() -> None:

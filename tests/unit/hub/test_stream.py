@@ -254,6 +254,35 @@ def test_what_came_before_a_broken_connection_is_read_and_then_it_is_an_error_of
     run(scenario)
 
 
+@pytest.mark.parametrize("pieces", [False, True], ids=["one frame", "fragments"])
+def test_a_large_message_is_told_of_before_it_is_whole(place: Place, pieces: bool) -> None:
+    """Two megabytes in each of a tenant's channels are as much as all that a tenant's channels may hold."""
+
+    async def scenario() -> None:
+        async with place.streams() as (client, server):
+            told: list[int] = []
+            server.on_unfinished(told.append)
+            size = 1_000_000
+            if pieces:
+                frames = [Frame(Opcode.BINARY if not n else Opcode.CONT, bytes(size // 20), False) for n in range(20)]
+                frames.append(Frame(Opcode.CONT, b"", True))
+            else:
+                frames = [Frame(Opcode.BINARY, bytes(size), True)]
+            wire = b"".join(frame.serialize(mask=True) for frame in frames)
+            client._write(wire[:-1])
+            receiving = asyncio.create_task(server.recv())
+            while not told or told[-1] < size - 100:
+                assert not receiving.done()
+                await asyncio.sleep(0.01)
+            client._write(wire[-1:])
+            assert len(await receiving) == size
+            assert told[-1] == 0 and max(told) <= size + 100
+            client._write(Frame(Opcode.BINARY, b"small").serialize(mask=True))
+            assert await server.recv() == b"small" and told[-1] == 0
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("wire", [b"", b"\x82\x00", b"\x82\xff" + MAX_MESSAGE.to_bytes(8, "big") + bytes(99_999)])
 def test_a_stream_that_ended_is_no_garbage(place: Place, wire: bytes) -> None:
     """Unauthenticated peers come and go faster than the collector."""
@@ -297,6 +326,9 @@ class Speaker:
 
     def __init__(self, connection: object) -> None:
         self._connection: object = connection
+
+    def on_unfinished(self, listener: Callable[[int], None]) -> None:
+        """The library keeps that to itself."""
 
     async def send(self, message: bytes) -> None:
         with _closed_is_oserror():
