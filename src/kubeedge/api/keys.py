@@ -94,6 +94,16 @@ def owner(key: str) -> str:
     return key[: key.find("/", len(_TENANT))] if key.startswith(_TENANT) else ""
 
 
+def lets_in(key: str) -> tuple[str, str, str] | None:
+    """In the cloud store: what somebody comes in by, "kubeconfigs", "tokens" or "nodes", its tenant and its name; None for another key."""
+    match key.split("/"):
+        case ["", "kubeconfigs", of_tenant, name]:
+            return "kubeconfigs", of_tenant, name
+        case ["", "t", of_tenant, ("tokens" | "nodes") as kind, name]:
+            return kind, of_tenant, name
+    return None
+
+
 def edges(tenant: TenantId) -> str:
     """Prefix in the cloud store of everything of all nodes of a tenant."""
     return f"/t/{tenant}/edge/"

@@ -28,25 +28,20 @@ def let_in_again(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Seq
 def _findings(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Iterator[str]:
     for key, value in after.items():
         old, new = _record(before.get(key)), _record(value)
-        match key.split("/"):
-            case ["", "kubeconfigs", tenant, id]:
-                if old.get("revoked") and not new.get("revoked"):
-                    yield f"kubeconfig {id} of tenant {tenant}"
-            case ["", "t", tenant, "tokens", id]:
-                if _is_spent(old) and not _is_spent(new):
-                    yield f"token {id} of tenant {tenant}"
-            case ["", "t", tenant, "nodes", node]:
-                if key not in before:
-                    yield f"node {node} of tenant {tenant}, which was removed"
-                elif old.get("join") != new.get("join"):
-                    yield f"node {node} of tenant {tenant}, as the machine that was replaced: the one that took its place is refused"
+        match keys.lets_in(key):
+            case ("kubeconfigs", tenant, id) if old.get("revoked") and not new.get("revoked"):
+                yield f"kubeconfig {id} of tenant {tenant}"
+            case ("tokens", tenant, id) if _is_spent(old) and not _is_spent(new):
+                yield f"token {id} of tenant {tenant}"
+            case ("nodes", tenant, node) if key not in before:
+                yield f"node {node} of tenant {tenant}, which was removed"
+            case ("nodes", tenant, node) if old.get("join") != new.get("join"):
+                yield f"node {node} of tenant {tenant}, as the machine that was replaced: the one that took its place is refused"
 
 
 def is_of_interest(key: str) -> bool:
     """Whether let_in_again looks at it."""
-    return key.startswith((keys.KUBECONFIGS, "/t/")) and (
-        key.startswith(keys.KUBECONFIGS) or key.split("/")[3:4] in (["tokens"], ["nodes"])
-    )
+    return keys.lets_in(key) is not None
 
 
 def _record(value: bytes | None) -> Mapping[str, Any]:
