@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable
 from kubeedge.appengine.module import AppEngine
 from kubeedge.appengine.runtime.base import Streams
 from kubeedge.errors import Invalid, KubeEdgeError, NotFound, PeerError, Refused
+from kubeedge.kit.held_bytes import HeldBytes
 from kubeedge.kit.http1 import Request, Response, Upgrade, text_response
 from kubeedge.kit.tasks import cancel_and_wait
 from kubeedge.streaming import negotiation
-from kubeedge.streaming.byte_stream import IDLE, ByteStream, HeldBytes, SocketStream
+from kubeedge.streaming.byte_stream import HELD, IDLE, ByteStream, SocketStream
 from kubeedge.streaming.command import (
     Command,
     CommandOptions,
@@ -47,7 +48,7 @@ class StreamingSessions:
         self._engine = engine
         self._attached, self._idle = attached, idle
         self._open = 0
-        self._held = HeldBytes()
+        self._held = HeldBytes(HELD)
 
     async def exec(self, request: Request, namespace: str, pod: str, container: str) -> Response | Upgrade:
         """Join the client to the streams of a running container. Raises Invalid, NotFound, Refused."""

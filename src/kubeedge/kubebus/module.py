@@ -30,7 +30,7 @@ from kubeedge.kubebus.l3.plane import (
     SegmentReceived,
     TlsContext,
 )
-from kubeedge.kubebus.l4.driver import PER_NODE, L4Endpoint, Handler
+from kubeedge.kubebus.l4.driver import PER_NODE, Handler, L4Endpoint
 from kubeedge.kubebus.links.core import LinksSettings
 from kubeedge.kubebus.links.driver import Links
 from kubeedge.kubebus.links.link import Link, LinkInfo

@@ -15,6 +15,8 @@ from kubeedge.errors import PeerError
 V311, V5 = 4, 5
 MAX_PACKET = 256 * 1024  # bytes: a value has 64 KiB, a twin a few of them
 MAX_CLIENT_ID = 256  # characters
+MAX_TOPIC = 1024  # characters of a topic or a filter; the protocol has room for 65,535, and each message is compared with each filter
+MAX_LEVELS = 64  # of one
 _MAX_FILTERS = 64  # in one SUBSCRIBE
 
 MALFORMED, PROTOCOL_ERROR, NOT_SUPPORTED_VERSION, BAD_ID, NOT_AUTHORIZED = 0x81, 0x82, 0x84, 0x85, 0x87
@@ -124,12 +126,16 @@ Packet: TypeAlias = Connect | Publish | Subscribe | Unsubscribe | Puback | Pingr
 
 def is_topic(text: str) -> bool:
     """Something can be published to it."""
-    return 0 < len(text) <= 65535 and "\0" not in text and "+" not in text and "#" not in text
+    return _fits(text) and "\0" not in text and "+" not in text and "#" not in text
+
+
+def _fits(text: str) -> bool:
+    return 0 < len(text) <= MAX_TOPIC and text.count("/") < MAX_LEVELS
 
 
 def is_filter(text: str) -> bool:
     """Something can be subscribed to by it: wildcards are whole levels, "#" the last one."""
-    if not text or "\0" in text:
+    if not _fits(text) or "\0" in text:
         return False
     levels = text.split("/")
     return all(level in ("+", "#") or ("+" not in level and "#" not in level) for level in levels) and (
@@ -219,6 +225,11 @@ class PacketDecoder:
     limit: int = MAX_PACKET  # bytes of a packet
     version: int = 0
     _buffer: bytearray = field(default_factory=bytearray)
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of a packet that has not come to its end."""
+        return len(self._buffer)
 
     def feed(self, data: bytes) -> list[Packet]:
         """Raises MqttError; nothing can be read after that."""

@@ -23,12 +23,14 @@ class MqttLimits:
 
     sessions: int = 256  # connected ones and those that wait for their clients
     filters: int = 512  # of a session
+    all_filters: int = 8192  # of all sessions together: each message is compared with those that have wildcards
     queued: int = 1000  # messages of a session
     queued_bytes: int = 1024 * 1024  # of a session
     all_queued_bytes: int = 4 * 1024 * 1024  # of all sessions together
     retained: int = 1024  # messages
     retained_bytes: int = 2 * 1024 * 1024
     in_flight: int = 32  # messages of QoS 1 that a client has not acknowledged
+    in_flight_bytes: int = 64 * 1024  # of a session; one message may be larger
 
 
 @dataclass(slots=True)
@@ -46,13 +48,15 @@ class MqttSession:
     queued_bytes: int = 0
     in_flight: dict[int, Publish] = field(default_factory=dict)
     receive_max: int = 32
+    most_in_flight: int = 64 * 1024  # bytes
+    in_flight_bytes: int = 0
     max_packet: int = 0
     dropped: int = 0
     _next_id: int = 0
 
     def take(self) -> Publish | None:
         """The next message that may be sent now; None: there is none, or the client has to acknowledge others first."""
-        if not self.queue or (self.queue[0].qos and len(self.in_flight) >= self.receive_max):
+        if not self.queue or (self.queue[0].qos and self._has_enough(self.queue[0])):
             return None
         message = self.queue.popleft()
         self.queued_bytes -= _size(message)
@@ -64,11 +68,18 @@ class MqttSession:
                 break
         message = Publish(message.topic, message.payload, 1, message.retain, message.dup, self._next_id)
         self.in_flight[self._next_id] = message
+        self.in_flight_bytes += _size(message)
         return message
+
+    def _has_enough(self, message: Publish) -> bool:
+        """It has to acknowledge others first."""
+        full = self.in_flight_bytes + _size(message) > self.most_in_flight
+        return len(self.in_flight) >= self.receive_max or (full and bool(self.in_flight))
 
     def acknowledged(self, packet_id: int) -> None:
         """The client has that message."""
-        self.in_flight.pop(packet_id, None)
+        if (message := self.in_flight.pop(packet_id, None)) is not None:
+            self.in_flight_bytes -= _size(message)
 
     def again(self) -> None:
         """A new connection: what was not acknowledged is sent again, before all else and in its order."""
@@ -76,6 +87,7 @@ class MqttSession:
             self.queue.appendleft(Publish(message.topic, message.payload, 1, message.retain, True))
             self.queued_bytes += _size(message)
         self.in_flight.clear()
+        self.in_flight_bytes = 0
 
 
 def _size(message: Publish) -> int:
@@ -108,6 +120,7 @@ class Broker:
         self._wild: dict[str, dict[str, None]] = {}
         self._queued_bytes = 0
         self._retained_bytes = 0
+        self._filters = 0  # of all sessions
 
     # Sessions
 
@@ -133,6 +146,7 @@ class Broker:
         old.version, old.connected = packet.version, True
         old.expiry, old.will = packet.expiry, packet.will
         old.receive_max = min(packet.receive_max, self.limits.in_flight)
+        old.most_in_flight = self.limits.in_flight_bytes
         old.max_packet = packet.max_packet
         return old, present
 
@@ -179,10 +193,13 @@ class Broker:
                 codes.append(codec.NO_SHARED)
             elif not codec.is_filter(one.filter):
                 codes.append(codec.BAD_FILTER)
-            elif one.filter not in session.filters and len(session.filters) >= self.limits.filters:
+            elif one.filter not in session.filters and (
+                len(session.filters) >= self.limits.filters or self._filters >= self.limits.all_filters
+            ):
                 codes.append(codec.QUOTA)
             else:
                 new = one.filter not in session.filters
+                self._filters += new
                 session.filters[one.filter] = one
                 self._index(one.filter).setdefault(one.filter, {})[session.client_id] = None
                 codes.append(min(one.qos, 1))
@@ -202,6 +219,7 @@ class Broker:
         """False: there was no such subscription."""
         if session.filters.pop(filter_, None) is None:
             return False
+        self._filters -= 1
         index = self._index(filter_)
         if clients := index.get(filter_):
             clients.pop(session.client_id, None)

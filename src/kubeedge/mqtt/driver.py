@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
+from kubeedge.kit.held_bytes import HeldBytes
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.mqtt import answers, codec
 from kubeedge.mqtt.codec import (
@@ -24,6 +25,7 @@ from kubeedge.mqtt.codec import (
     Puback,
     Publish,
     Subscribe,
+    Subscription,
     Unsubscribe,
 )
 from kubeedge.mqtt.core import Broker, MqttSession
@@ -34,6 +36,8 @@ _CONNECT = 10.0  # seconds in which a client says who it is
 _READ = 64 * 1024  # bytes at once
 _WRITE_BUFFER = 64 * 1024  # bytes that may wait for a client, besides its queue
 _STALLED = 60.0  # seconds after which a client that reads nothing is cut off
+_HELD = 8 * 1024 * 1024  # bytes of packets that have not come to their ends, of all clients
+_AT_ONCE = 8  # filters of a SUBSCRIBE that are compared with what is retained before others have their turn
 _CONNECTIONS = 320  # sessions and some that have not said who they are
 
 #: takes a message of a client in; the future is done when it may be acknowledged, None: at once
@@ -49,6 +53,7 @@ class MqttServer:
         self._connections: dict[str, _Connection] = {}
         self._count = 0
         self._tasks = TaskSet("MQTT clients")
+        self.held = HeldBytes(_HELD)
 
     async def serve(self, address: str, port: int, ready: Callable[[int], None]) -> None:
         """Until it is cancelled; `ready` gets the port. Raises OSError when the port is taken."""
@@ -82,11 +87,13 @@ class MqttServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._count += 1
         writer.transport.set_write_buffer_limits(high=_WRITE_BUFFER)
+        connection = _Connection(self, reader, writer)
         try:
             with contextlib.suppress(ConnectionError, TimeoutError):
-                await _Connection(self, reader, writer).run()
+                await connection.run()
         finally:
             self._count -= 1
+            self.held.release(connection)
             writer.transport.abort()
 
     def enter(self, connection: _Connection, session: MqttSession) -> None:
@@ -156,7 +163,13 @@ class _Connection:
         data = await self._reader.read(_READ)
         if not data:
             raise ConnectionResetError
-        return self._decoder.feed(data)
+        packets = self._decoder.feed(data)
+        self._server.held.hold(self, "packet", self._decoder.waiting)
+        return packets
+
+    def abort(self) -> None:
+        """Cut it off."""
+        self._writer.transport.abort()
 
     async def _connected(self, packet: Connect) -> bool:
         assigned = "" if packet.client_id else f"auto-{secrets.token_hex(8)}"
@@ -206,7 +219,7 @@ class _Connection:
                 session.acknowledged(packet.packet_id)
                 self.wake.set()
             case Subscribe():
-                codes = broker.subscribe(session, packet.filters)
+                codes = await self._subscribe(session, packet.filters)
                 self._writer.write(answers.suback(version, packet.packet_id, codes))
                 self._server.wake()
             case Unsubscribe():
@@ -217,6 +230,16 @@ class _Connection:
                 self._writer.write(answers.pingresp())
             case Disconnect():
                 self._bye = packet
+
+    async def _subscribe(self, session: MqttSession, filters: Sequence[Subscription]) -> list[int]:
+        """Each is compared with all that is retained. Raises ConnectionResetError when another connection has taken the session meanwhile."""
+        codes: list[int] = []
+        for start in range(0, len(filters), _AT_ONCE):
+            if self._server.broker.sessions.get(session.client_id) is not session:
+                raise ConnectionResetError
+            codes += self._server.broker.subscribe(session, filters[start : start + _AT_ONCE])
+            await asyncio.sleep(0)
+        return codes
 
     async def _acknowledge(self) -> None:
         while True:

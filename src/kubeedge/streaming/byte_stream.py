@@ -15,7 +15,8 @@ log = logging.getLogger("kubeedge.streaming")
 IDLE = 4 * 3600.0  # seconds without a byte in either direction: the kubelet's streamingConnectionIdleTimeout
 CHUNK = 64 * 1024  # bytes read at once
 _PIECE = 64  # bytes that one costs besides its own
-HELD = 8 * 1024 * 1024  # bytes of messages, of all sessions
+#: bytes of messages, of all sessions of a node: one is kept until it is whole, and may have 1 MiB
+HELD = 8 * 1024 * 1024
 
 
 def cost(piece: bytes) -> int:
@@ -100,30 +101,3 @@ class SocketStream:
             await asyncio.sleep(left)
         log.info("a streaming connection was silent for %g s: closed", self._idle)
         self.abort()
-
-
-class HeldBytes:
-    """What the messages of clients hold, of all sessions of a node: a message is kept until it is whole, and may have 1 MiB, and 64 sessions
-    are half of a small machine. When it is too much, the client with the most is cut off."""
-
-    def __init__(self, limit: int = HELD) -> None:
-        self._limit = limit
-        self._parts: dict[SocketStream, dict[str, int]] = {}
-
-    def hold(self, connection: SocketStream, part: str, size: int) -> None:
-        """Bytes that this part of a session holds now."""
-        self._parts.setdefault(connection, {})[part] = size
-        while self.size > self._limit:
-            most = max(self._parts, key=lambda one: sum(self._parts[one].values()))
-            log.warning("clients of streaming sessions hold %d bytes: the one with the most is cut off", self.size)
-            del self._parts[most]
-            most.abort()
-
-    def release(self, connection: SocketStream) -> None:
-        """The session is over. Idempotent."""
-        self._parts.pop(connection, None)
-
-    @property
-    def size(self) -> int:
-        """Of all sessions."""
-        return sum(sum(parts.values()) for parts in self._parts.values())

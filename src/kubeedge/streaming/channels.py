@@ -11,8 +11,9 @@ import json
 from collections import deque
 from typing import Any, Literal
 
+from kubeedge.kit.held_bytes import HeldBytes
 from kubeedge.kit.tasks import first_of
-from kubeedge.streaming.byte_stream import HeldBytes, SocketStream, cost
+from kubeedge.streaming.byte_stream import HELD, SocketStream, cost
 from kubeedge.streaming.command import CommandOptions, size_of
 from kubeedge.streaming.status import encoded_status
 from kubeedge.streaming.websocket import WebSocket
@@ -30,7 +31,7 @@ class ChannelCommand:
     ) -> None:
         """`protocol`: one of negotiation.COMMAND_WEBSOCKET. `held`: of all sessions of the node."""
         self._connection = connection
-        self._held = held or HeldBytes()
+        self._held = held or HeldBytes(HELD)
         self._socket = WebSocket(connection, self._held)
         self._half_close = protocol == "v5.channel.k8s.io"
         self._wanted = {name for name, there in (("stdout", options.stdout), ("stderr", options.stderr)) if there}

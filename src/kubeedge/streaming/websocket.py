@@ -10,8 +10,9 @@ from websockets.protocol import Protocol, Side, State
 from websockets.utils import accept_key
 
 from kubeedge.errors import Invalid, PeerError
+from kubeedge.kit.held_bytes import HeldBytes
 from kubeedge.kit.http1 import Request
-from kubeedge.streaming.byte_stream import HeldBytes, SocketStream
+from kubeedge.streaming.byte_stream import HELD, SocketStream
 
 MESSAGE_BYTES = 1024 * 1024  # of one message, in however many frames
 
@@ -43,7 +44,7 @@ class WebSocket:
 
     def __init__(self, connection: SocketStream, held: HeldBytes | None = None) -> None:
         self._connection = connection
-        self._held = held or HeldBytes()
+        self._held = held or HeldBytes(HELD)
         self._protocol = Protocol(Side.SERVER, state=State.OPEN, max_size=MESSAGE_BYTES)
         self._messages: deque[bytes] = deque()
         self._message = bytearray()  # as far as it has come; a list would grow by fragments that are empty

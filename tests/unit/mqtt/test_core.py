@@ -131,3 +131,41 @@ def test_the_will_of_a_connection_that_was_taken_over_is_done() -> None:
     broker.connect(Connect("a", codec.V5, True, 60, 0, will), 0.0)
     join(broker, "a")
     assert broker.wills == [will]
+
+
+def test_filters_of_all_sessions_together_are_bounded_and_none_is_long() -> None:
+    """One client had 33 MB of filters, and a message that was compared with them took the loop for a second."""
+    broker = Broker(MqttLimits(filters=10, all_filters=25))
+    sessions = [join(broker, name)[0] for name in "abc"]
+    codes = [broker.subscribe(s, [Subscription(f"{s.client_id}/{n}/#", 1) for n in range(10)]) for s in sessions]
+    assert [code.count(1) for code in codes] == [10, 10, 5] and codes[2][5:] == [codec.QUOTA] * 5
+    assert broker.subscribe(sessions[2], [Subscription("c/0/#", 0)]) == [0], "it has that one"
+    broker.unsubscribe(sessions[2], "c/0/#")
+    broker.closed(sessions[0], 0.0, with_will=False)
+    assert broker.subscribe(sessions[2], [Subscription(f"more/{n}", 1) for n in range(5)]) == [1] * 5
+    long = ["a" * 1025, "/".join(["+"] * 65), "x/" * 600]
+    assert broker.subscribe(sessions[1], [Subscription(text, 1) for text in long]) == [codec.BAD_FILTER] * 3
+    assert not any(codec.is_topic(text.replace("+", "a")) for text in long)
+    assert codec.is_topic("a" * 1024) and codec.is_filter("/".join(["+"] * 64))
+
+
+def test_what_a_client_does_not_acknowledge_is_bounded_in_bytes_and_the_rest_comes_later() -> None:
+    broker = Broker(MqttLimits(queued_bytes=1_000_000, in_flight_bytes=10_000))
+    session, _ = join(broker, "a")
+    broker.subscribe(session, [Subscription("#", 1)])
+    for number in range(20):
+        broker.publish(Publish("t", b"%4000d" % number, 1))
+    first = [broker.take(session) for _ in range(3)]
+    assert [message is not None for message in first] == [True, True, False]
+    got, waiting = [], [message.packet_id for message in first if message is not None]
+    while waiting:
+        got.append(waiting.pop(0))
+        session.acknowledged(got[-1])
+        session.acknowledged(got[-1])
+        if (message := broker.take(session)) is not None:
+            waiting.append(message.packet_id)
+    assert len(got) == 20 and session.in_flight_bytes == 0
+    broker.publish(Publish("t", bytes(50_000), 1))
+    assert broker.take(session) is not None, "one may be larger"
+    session.again()
+    assert session.in_flight_bytes == 0 and len(session.queue) == 1

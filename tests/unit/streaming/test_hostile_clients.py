@@ -11,13 +11,14 @@ from collections.abc import Iterator
 import pytest
 from websockets.frames import Frame, Opcode
 
+from kubeedge.kit.held_bytes import HeldBytes
 from kubeedge.streaming.channels import ChannelCommand
 from kubeedge.streaming.command import CommandOptions
 from kubeedge.streaming.forward import Forwarder
 from kubeedge.streaming.spdy import REFUSED_STREAM, RST_STREAM, STREAMS, Spdy
 from kubeedge.streaming.spdy_driver import UNREAD, SpdySession, SpdyStream
 from kubeedge.streaming.websocket import WebSocket
-from kubeedge.streaming.wire import Connection, HeldBytes
+from kubeedge.streaming.wire import HELD, Connection
 from tests.kit import virtual_time
 
 CHUNK = 64 * 1024
@@ -206,7 +207,7 @@ def test_large_messages_of_all_sessions_together_have_a_bound(whole: bool) -> No
     """64 sessions of 1 MiB each are half of what the agent may have. Who holds little goes on."""
 
     async def scenario() -> None:
-        held = HeldBytes()
+        held = HeldBytes(HELD)
         options = CommandOptions(stdin=True, stdout=True)
         message = masked(Opcode.BINARY, b"\0" + bytes(1_000_000))
         sent = message if whole else message[:-1]

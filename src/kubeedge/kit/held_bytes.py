@@ -1,0 +1,42 @@
+"""Bytes that clients hold here by messages that are not whole, or that nobody reads, of all of them together."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+log = logging.getLogger("kubeedge.heldbytes")
+
+
+class Holder(Protocol):
+    """A client's connection."""
+
+    def abort(self) -> None:
+        """Cut it off at once."""
+        ...
+
+
+class HeldBytes:
+    """Each client is bounded, and there may be hundreds: together they may hold `limit`. When it is more, the one with the most is cut off."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parts: dict[Holder, dict[str, int]] = {}
+
+    def hold(self, holder: Holder, part: str, size: int) -> None:
+        """Bytes that this part of a connection holds now."""
+        self._parts.setdefault(holder, {})[part] = size
+        while self.size > self._limit:
+            most = max(self._parts, key=lambda one: sum(self._parts[one].values()))
+            log.warning("clients hold %d bytes: the one with the most is cut off", self.size)
+            del self._parts[most]
+            most.abort()
+
+    def release(self, holder: Holder) -> None:
+        """The connection is over. Idempotent."""
+        self._parts.pop(holder, None)
+
+    @property
+    def size(self) -> int:
+        """Of all connections."""
+        return sum(sum(parts.values()) for parts in self._parts.values())
