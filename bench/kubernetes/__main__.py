@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -38,6 +39,11 @@ from tests.kit.cluster import KubernetesCluster, rights
 from tests.kit.topology import Host, Topology, descendants, inside, until
 
 _IDLE = 60.0  # seconds
+_STATUS = {
+    "capacity": {"cpu": "4", "memory": "4Gi", "pods": "110"},
+    "allocatable": {"cpu": "4", "memory": "4Gi", "pods": "110"},
+    "nodeInfo": {"operatingSystem": "linux", "architecture": "arm64", "kubeletVersion": "v1.32.0"},
+}  # of a node that reports no more than it must
 
 
 class Cloud:
@@ -181,6 +187,7 @@ def main() -> int:
         begun = time.monotonic()
         agents = Agents(edge, directory, names)
         agents.ask(attached=options.nodes)
+        agents.ask(report="nodes/_/{node}", value=json.dumps({"status": _STATUS}))
         print(f"  attached after {time.monotonic() - begun:.0f} s", flush=True)
 
         def ready() -> bool:

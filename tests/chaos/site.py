@@ -8,6 +8,7 @@ Lives elsewhere: who writes and reads (clients.py), in which order all of it hap
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -23,7 +24,9 @@ from typing import Any
 
 import yaml
 
+from kubeedge.api import keys
 from kubeedge.pki.ca import Authority
+from kubeedge.store.sqlite import open_sqlite
 from tests.chaos.clients import pod
 from tests.chaos.faults import Fault
 from tests.kit.certs import TestAuthority
@@ -245,6 +248,16 @@ class Site:
             config["modules"]["kubebus"] |= {"enable": True, "relays": relays}
         config["modules"]["metaserver"]["enable"] = True
         path.write_text(yaml.safe_dump(config))
+        asyncio.run(self._report(node))
+
+    async def _report(self, node: str) -> None:
+        """Its status, which the AppEngine would report; without it the node would not be Ready."""
+        store = await open_sqlite(self.store(node))
+        try:
+            status = {"nodeInfo": {"operatingSystem": "linux", "kubeletVersion": "v1.32.0"}}
+            await store.put(keys.reported("nodes", "", node), json.dumps({"status": status}).encode())
+        finally:
+            await store.close()
 
     def objects(self) -> list[tuple[str, dict[str, Any]]]:
         """(path, object) of what the writers count in."""

@@ -8,7 +8,7 @@ Commands on stdin, one JSON object a line; each is answered with one line:
     {"in_sync": N, "beyond": R}  wait until so many have caught up with a revision above R; {"times": [monotonic seconds]}
     {"keep": true}            remember all values from now on
     {"values": KEY}           {"values": [[each value of the key, in the order in which a node got them], ...]}
-    {"report": KEY, "value": V}  every node writes that below /reported/
+    {"report": KEY, "value": V}  every node writes that below /reported/; {node} in the key is its name
     {"heard": KEY, "count": N}  wait until so many stores have a new value of the key; {"times": [...]}
 """
 
@@ -38,6 +38,7 @@ class Agent:
     keep = False
 
     def __init__(self, directory: Path, endpoints: list[str], node: str) -> None:
+        self.node = node
         self.store = MemoryStore()
         self.down, self.up = Progress(), Progress()
         self.heard: dict[str, float] = {}
@@ -81,7 +82,7 @@ class Fleet:
                 return {"values": [agent.values.get(key, []) for agent in self.agents]}
             case {"report": key, "value": value}:
                 for agent in self.agents:
-                    await agent.store.put(keys.REPORTED + key, value.encode())
+                    await agent.store.put(keys.REPORTED + key.replace("{node}", agent.node), value.encode())
                 return {}
             case {"in_sync": count, "beyond": revision}:
                 return {

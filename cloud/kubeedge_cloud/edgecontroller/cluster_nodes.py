@@ -114,7 +114,7 @@ class ClusterNodes(NodeStatuses):
         if merged != current:
             await self.write_status(node, merged)
             if ready is None or ready.get("status") != "True":
-                log.info("tenant=%s node=%s ready=True", self._state.tenant, name)
+                log.info("tenant=%s node=%s ready=%s", self._state.tenant, name, core.is_reported(merged))
         await self._pods_of(name, True)
         for rest in CONDITIONS:
             self._report_again(name, rest)

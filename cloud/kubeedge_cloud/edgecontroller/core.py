@@ -33,6 +33,11 @@ PRESSURES = {  # by name of the report: condition, taint
 }
 _PRESSURE_KINDS = frozenset(kind for kind, _ in PRESSURES.values())
 _UNKNOWN = {"status": "Unknown", "reason": "NodeStatusUnknown", "message": "edge agent's channel is not attached"}
+_UNSAID = {
+    "status": "False",
+    "reason": "KubeletNotReady",
+    "message": "the edge agent has not reported the node's status yet",
+}
 _REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
 EVENT_LIFE = 3600.0  # seconds: the API keeps no event longer, so an older one is not brought there again
 _NODE_REPORT: Mapping[str, type] = {
@@ -118,13 +123,27 @@ def node_labels(status: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def is_reported(status: Mapping[str, Any]) -> bool:
+    """The node has said what it is. An API server shows a nodeInfo of empty strings before that."""
+    info = status.get("nodeInfo")
+    return isinstance(info, Mapping) and any(info.values())
+
+
 def ready_condition(
-    attached: bool, previous: Mapping[str, Any] | None, now: str, runtime: Mapping[str, Any] | None = None
+    attached: bool,
+    previous: Mapping[str, Any] | None,
+    now: str,
+    runtime: Mapping[str, Any] | None = None,
+    *,
+    reported: bool,
 ) -> dict[str, Any]:
-    """Kubernetes' Ready condition of a node. `runtime`: its condition ContainerRuntimeReady, if it has one."""
+    """Kubernetes' Ready condition of a node. `runtime`: its condition ContainerRuntimeReady, if it has one; `reported`: it has said what it
+    is."""
     heard = (runtime or {}).get("status", "True")
     if not attached:
         ready = _UNKNOWN
+    elif not reported:
+        ready = _UNSAID
     elif heard == "False":
         message = f"container runtime is down: {(runtime or {}).get('message', '')}"
         ready = {"status": "False", "reason": "KubeletNotReady", "message": message}
@@ -136,7 +155,8 @@ def ready_condition(
 
 
 def with_ready(status: Mapping[str, Any], attached: bool, now: str) -> dict[str, Any]:
-    """The node's status with its conditions; the other conditions say that nothing presses."""
+    """The node's status with its conditions; the other conditions say that nothing presses. A node that has not reported yet what it has, and
+    would get pods that it cannot run, is not Ready."""
     before = {c.get("type"): c for c in status.get("conditions") or ()}
     conditions = []
     for kind, text in (
@@ -156,7 +176,8 @@ def with_ready(status: Mapping[str, Any], attached: bool, now: str) -> dict[str,
                 "lastTransitionTime": now,
             }
         )
-    conditions.append(ready_condition(attached, before.get("Ready"), now, before.get(RUNTIME_READY)))
+    ready = ready_condition(attached, before.get("Ready"), now, before.get(RUNTIME_READY), reported=is_reported(status))
+    conditions.append(ready)
     for kind in REPORTED_CONDITIONS.values():
         if (known := before.get(kind)) is not None:
             conditions.append(known if attached else _moved(known, {**known, **_UNKNOWN}, now))

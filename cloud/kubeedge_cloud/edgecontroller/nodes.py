@@ -1,4 +1,5 @@
-"""The Node objects of a tenant, and whether their nodes are Ready: attached, or away for less than the grace period."""
+"""The Node objects of a tenant, and whether their nodes are Ready: they have reported their status, and are attached or away for less than the
+grace period."""
 
 from __future__ import annotations
 
@@ -78,7 +79,7 @@ class NodeStatuses:
         merged = core.with_ready(current, attached, self._state.now())
         if merged != current:
             await self.write_status(node, merged)
-            log.info("tenant=%s node=%s ready=%s", self._state.tenant, name, attached)
+            log.info("tenant=%s node=%s ready=%s", self._state.tenant, name, attached and core.is_reported(merged))
         await self._pods_of(name, attached)
         for rest in CONDITIONS if attached else ():  # also for one that was taken back while the node was away
             self._report_again(name, rest)

@@ -82,12 +82,12 @@ class World:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def join(self, node: str, tenant: TenantId = TENANT) -> Agent:
-        """A node joins and attaches."""
+    async def join(self, node: str, tenant: TenantId = TENANT, *, silent: bool = False) -> Agent:
+        """A node joins and attaches; a silent one has not reported its status yet."""
         await self.tenants.ensure_tenant(tenant)
         await self.tenants.ensure_node(tenant, node)
         agent = self.agents[tenant, NodeName(node)] = Agent(self, tenant, NodeName(node))
-        await agent.attach()
+        await agent.attach(silent=silent)
         return agent
 
     async def close(self) -> None:
@@ -171,8 +171,9 @@ class Agent:
         self.starts_after = 0.0
         self.sick: Callable[[Object], bool] = lambda pod: False
 
-    async def attach(self) -> None:
-        await self._report_node()
+    async def attach(self, *, silent: bool = False) -> None:
+        if not silent:
+            await self._report_node()
         await self._world.store.put(keys.session(self._tenant, self._node), b"{}")
         self._task = asyncio.create_task(self._run(), name=f"agent {self._node}")
 

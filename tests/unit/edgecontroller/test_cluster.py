@@ -216,6 +216,20 @@ async def test_without_an_allocator_our_plan_counts(world: ClusterWorld) -> None
 
 
 @in_cluster
+async def test_a_node_that_has_not_reported_its_status_is_not_ready(world: ClusterWorld) -> None:
+    async with world.cloud():
+        agent = await world.join("edge1", silent=True)
+        await world.until(lambda: _is(world, "edge1", "False"), "attached, and nothing is known of it")
+        await world.settle(60)
+        node = await world.get(NODES, "edge1")
+        ready = next(c for c in node["status"]["conditions"] if c["type"] == "Ready")
+        assert ready["reason"] == "KubeletNotReady" and "has not reported" in ready["message"]
+        await agent._report_node()
+        await world.until(lambda: _is(world, "edge1", "True"), "ready")
+        assert (await world.get(NODES, "edge1"))["status"]["addresses"]
+
+
+@in_cluster
 async def test_a_lease_is_renewed_while_the_node_is_attached_and_not_after(world: ClusterWorld) -> None:
     async with world.cloud():
         agent = await world.join("edge1")

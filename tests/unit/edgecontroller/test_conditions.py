@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from kubeedge.api.names import Object
 from kubeedge.api.resources import EVENTS, NODES
 from kubeedge.apiserver import printers
+from kubeedge_cloud.controllers.objects import is_ready
+from kubeedge_cloud.edgecontroller import core
 from tests.unit.controllers.world import GRACE, Agent, World, in_world
 
 
@@ -67,6 +71,41 @@ async def test_a_node_that_cannot_start_containers_is_not_ready_until_it_can(wor
         await runtime(agent)
         await world.settle()
         assert await states(world) == ("True", "True")
+
+
+@in_world
+async def test_a_node_is_ready_with_the_write_that_brings_its_status(world: World) -> None:
+    """As a kubelet: whoever sees Ready sees the addresses, too."""
+    versions: list[Object] = []
+
+    async def follow() -> None:
+        async for event in world.api().watch(NODES, "", resource_version=str(world.store.revision)):
+            versions.append(event.object)
+
+    async with world.cloud():
+        following = asyncio.create_task(follow())
+        agent = await world.join("edge1", silent=True)
+        await says(agent, "kubebus", "KubeBusReady", "True", "LinkUp")
+        await runtime(agent)
+        await world.settle(5)
+        ready = await condition(world, "Ready")
+        assert (ready["status"], ready["reason"]) == ("False", "KubeletNotReady")
+        assert ready["message"] == "the edge agent has not reported the node's status yet"
+        assert printers._node(await world.get(NODES, "edge1"), world.wall())[1] == "NotReady"
+        await agent._report_node()
+        await world.settle()
+        assert await states(world) == ("True", "True")
+        following.cancel()
+    assert [is_ready(v) for v in versions][-1] and not is_ready(versions[0])
+    assert all(v["status"].get("addresses") for v in versions if is_ready(v))
+    assert not any(v["status"].get("addresses") for v in versions if not is_ready(v)), "in the same write"
+
+
+def test_an_info_of_empty_strings_is_no_report() -> None:
+    """An API server shows it with every Node."""
+    nothing = {"nodeInfo": {"kubeletVersion": "", "osImage": ""}, "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}}}
+    assert not core.is_reported(nothing) and not core.is_reported({}) and not core.is_reported({"nodeInfo": None})
+    assert core.is_reported({"nodeInfo": {"kubeletVersion": "v1.32.0", "osImage": ""}})
 
 
 @in_world
