@@ -28,20 +28,35 @@ log = logging.getLogger("kubeedge.edgecontroller")
 #: key away at once to make room for the next. An agent keeps 100 events
 _EVENT_RATE, _EVENT_BURST = 1.0, 300.0
 _EVENT_LATER = 30.0  # seconds until one that was too many is looked at again: its node may have thousands
+#: writes through the API of what one node reports, by resource, a second in the long run and at once after a pause. What is reported meanwhile
+#: is not written; the newest is. A node has one status, some conditions, which decide whether it is Ready, and 110 pods
+_WRITES = {"nodes": (0.5, 10.0), "conditions": (1.0, 30.0), "pods": (10.0, 1000.0)}
+#: seconds until what was too many is looked at again, at least; pods may be hundreds
+_LATER = {"nodes": 0.1, "conditions": 0.1, "pods": 2.0}
 #: values of one report; a pod with 60 containers has about 2,000, and what is done to each of them delays everything else
 _REPORT = JsonBounds(values=5_000)
 _LARGE = 4 * 1024  # bytes of a report; smaller ones are not counted
 _LARGE_RATE, _LARGE_BURST = 32 * 1024.0, 1024 * 1024.0  # bytes a second in large reports of one node, and at once
 
 
+class _Paces:
+    """How often things happen for one node."""
+
+    __slots__ = ("events", "large", "writes")
+
+    def __init__(self, now: float) -> None:
+        self.events = Bucket(_EVENT_RATE, _EVENT_BURST, now)
+        self.large = Bucket(_LARGE_RATE, _LARGE_BURST, now)
+        self.writes = {resource: Bucket(rate, burst, now) for resource, (rate, burst) in _WRITES.items()}
+
+
 class ReportedState:
-    """Keys of the queue are (node, rest), `rest` being RESOURCE/NAMESPACE/NAME. Events and large reports have a rate limit a node."""
+    """Keys of the queue are (node, rest), `rest` being RESOURCE/NAMESPACE/NAME. Events, large reports and writes have a rate limit a node."""
 
     def __init__(self, state: EdgeState, nodes: NodeStatuses) -> None:
         self._state = state
         self._nodes = nodes
-        self._events_of: dict[NodeName, Bucket] = {}
-        self._large_of: dict[NodeName, Bucket] = {}
+        self._paces: dict[NodeName, _Paces] = {}
         self.queue: WorkQueue[tuple[NodeName, str]] = WorkQueue(f"reported state of {state.tenant}", self._sync_up)
 
     def changed(self, node: NodeName, rest: str, value: bytes | None) -> None:
@@ -59,8 +74,7 @@ class ReportedState:
 
     def forget(self, node: NodeName) -> None:
         """The node was removed: its rate limits start over if it comes back."""
-        self._events_of.pop(node, None)
-        self._large_of.pop(node, None)
+        self._paces.pop(node, None)
 
     async def _sync_up(self, key: tuple[NodeName, str]) -> float | None:
         name, rest = key
@@ -71,6 +85,8 @@ class ReportedState:
             return None
         resource, _, tail = rest.partition("/")
         namespace, _, object_name = tail.partition("/")
+        if wait := self._behind(name, resource):
+            return wait
         if len(value) > _LARGE and (wait := self._reading(name, len(value))):
             return wait
         try:
@@ -91,10 +107,24 @@ class ReportedState:
     def _reading(self, name: NodeName, size: int) -> float:
         """Seconds until the node's next large report may be read; 0.0: now, and it was counted."""
         now = asyncio.get_running_loop().time()
-        bucket = self._large_of.setdefault(name, Bucket(_LARGE_RATE, _LARGE_BURST, now))
+        bucket = self._paces_of(name).large
         if not (wait := bucket.charge(0, now)):
             bucket.charge(size, now)
         return wait
+
+    def _paces_of(self, name: NodeName) -> _Paces:
+        if (paces := self._paces.get(name)) is None:
+            paces = self._paces[name] = _Paces(asyncio.get_running_loop().time())
+        return paces
+
+    def _behind(self, name: NodeName, resource: str) -> float:
+        """Seconds until what was written for the node is paid for, about; 0.0: it is."""
+        bucket = self._paces_of(name).writes.get(resource)
+        wait = bucket.charge(0, asyncio.get_running_loop().time()) if bucket else 0.0
+        return max(wait, _LATER[resource]) if wait else 0.0
+
+    def _wrote(self, name: NodeName, resource: str) -> None:
+        self._paces_of(name).writes[resource].charge(1, asyncio.get_running_loop().time())
 
     async def _pod_reported(self, node: NodeName, namespace: str, name: str, report: dict[str, Any]) -> None:
         pod = self._state.pods.get(namespace, name)
@@ -106,8 +136,7 @@ class ReportedState:
             if isinstance(status, dict) and pod["metadata"].get("finalizers"):
                 # it stays, and no other report will say how it ended
                 _check("PodStatus", status)
-                if pod.get("status") != status:
-                    await self._nodes.write_pod_status(pod, status)
+                await self._write_pod_status(node, pod, status)
             if pod["metadata"].get("deletionTimestamp"):
                 with contextlib.suppress(NotFound, Conflict):
                     await self._state.client_of(node).delete(PODS, namespace, name, grace_period=0, uid=uid)
@@ -117,7 +146,11 @@ class ReportedState:
         _check("PodStatus", status)
         if node not in self._state.sessions and self._state.is_lost(node):
             status = core.not_ready(status, self._state.now())
+        await self._write_pod_status(node, pod, status)
+
+    async def _write_pod_status(self, node: NodeName, pod: Object, status: dict[str, Any]) -> None:
         if pod.get("status") != status:
+            self._wrote(node, "pods")
             await self._nodes.write_pod_status(pod, status)
 
     async def _node_reported(self, name: NodeName, report: dict[str, Any]) -> None:
@@ -132,12 +165,14 @@ class ReportedState:
             k: v for k, v in core.node_labels(status).items() if (node["metadata"].get("labels") or {}).get(k) != v
         }
         if labels:
+            self._wrote(name, "nodes")
             client = self._state.client_of(name)
             node = await client.merge_patch(NODES, "", name, {"metadata": {"labels": labels}})
         current = node.get("status") or {}
         attached = name in self._state.sessions or self._state.grace_left(name) > 0
         merged = core.with_ready({**current, **status}, attached, self._state.now())
         if merged != current:
+            self._wrote(name, "nodes")
             await self._nodes.write_status(node, merged)
 
     async def _condition_reported(self, name: NodeName, kind: str, report: dict[str, Any]) -> None:
@@ -147,6 +182,8 @@ class ReportedState:
         current = node.get("status") or {}
         condition = core.reported_condition(kind, report)
         merged = core.with_reported(current, kind, condition, self._state.now())
+        if merged != current:
+            self._wrote(name, "conditions")
         node = await self._nodes.taint_pressure(name, node, merged)
         if merged == current:
             return
@@ -166,7 +203,7 @@ class ReportedState:
             if pod is not None and pod.get("spec", {}).get("nodeName") != node:
                 return None  # it speaks about what is not its own
         now = asyncio.get_running_loop().time()
-        if wait := self._events_of.setdefault(node, Bucket(_EVENT_RATE, _EVENT_BURST, now)).take(now):
+        if wait := self._paces_of(node).events.take(now):
             return max(wait, _EVENT_LATER)
         with contextlib.suppress(
             Conflict, NotFound, Refused

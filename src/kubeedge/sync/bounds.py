@@ -5,7 +5,7 @@ there already, and the state of a node and its pods (VITAL), may use a reserve o
 hide them. When the refused keys would fit, because others were deleted, the sink has everything compared again.
 
 How often they may change is bounded, too: the sink counts which share of all that there may be was written (Usage.spent), and takes
-the next message when that is paid for (paces). A source that follows its window sends the newest value then, so nothing is lost by it.
+the next message when that is paid for (paces); a message costs a commit, however small it is. A source that follows its window sends the newest value then, so nothing is lost by it.
 
 Lives elsewhere: counting what is there at the beginning, waiting, and telling (driver.py).
 """
@@ -13,12 +13,21 @@ Lives elsewhere: counting what is there at the beginning, waiting, and telling (
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from kubeedge.kit.bucket import Buckets, Name
 from kubeedge.sync.codec import Item
 
 VITAL = ("nodes/", "pods/", "leases/")
 REMEMBERED = 4096  # refused keys; of more than so many the others are found when these fit
+
+
+class Pace(Protocol):
+    """What is asked after each message, such as a Bucket with shares as tokens (Bounds.share)."""
+
+    def charge(self, tokens: float, now: float) -> float:
+        """So much was written; the seconds until the next message may be taken."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,7 @@ class Bounds:
     keys: int = 5_000
     size: int = 16 * 1024 * 1024  # bytes of keys and values
     seconds: float = 30.0  # in which all of that may be written once
+    commits: int = 600  # in as many seconds: one for each message, however small it is
 
     def share(self, size: int) -> float:
         """Of all that there may be: one key, and so many bytes."""

@@ -11,9 +11,8 @@ from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.hub.core import BOUNDS, SYNC2, SYNC_DOWN, SYNC_UP
 from kubeedge.hub.driver import Channel
-from kubeedge.kit.bucket import Bucket
 from kubeedge.store.model import Store
-from kubeedge.sync.bounds import Bounds
+from kubeedge.sync.bounds import Bounds, Pace
 from kubeedge.sync.codec import Send
 from kubeedge.sync.progress import Progress
 from kubeedge.sync.sink import run_sink
@@ -46,7 +45,7 @@ async def run_cloud(
     down: Progress,
     up: Progress,
     bounds: Bounds | None = None,
-    pace: Bucket | None = None,
+    pace: Pace | None = None,
 ) -> None:
     """Both directions, as the cloud sees them, for one node. Which node is the certificate's to say. `bounds`: of what it reports;
     `pace`: how often."""

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from kubeedge import faults
 from kubeedge.api.names import Revision
 from kubeedge.errors import PeerError
-from kubeedge.kit.bucket import Bucket
 from kubeedge.store.model import MAX_KEY, Compare, CompareTarget, Delete, Get, Op, Put, RangeResult, Store
 from kubeedge.sync import delta
-from kubeedge.sync.bounds import Bounds, Usage
+from kubeedge.sync.bounds import Bounds, Pace, Usage
 from kubeedge.sync.codec import MAX_ITEMS, Item, KeysRefused, Patch, Receive, Send, Start, decode, encode
 from kubeedge.sync.codec import size as size_of
 from kubeedge.sync.content import content_digest, different, span_range
@@ -33,7 +32,7 @@ async def run_sink(
     *,
     rich: bool = False,
     bounds: Bounds | None = None,
-    pace: Bucket | None = None,
+    pace: Pace | None = None,
     tells: bool = False,
 ) -> None:
     """`rich`: the source speaks "sync2"; `bounds`: what it may have here; `pace`: how often that may change, in shares of the bounds;
@@ -71,7 +70,8 @@ async def run_sink(
             progress.batches += 1
             progress.changes += len(action.items)
             if usage and pace:
-                pace.charge(usage.spent(), asyncio.get_running_loop().time())
+                spent = max(usage.spent(), 1 / max(1, usage.bounds.commits))
+                pace.charge(spent, asyncio.get_running_loop().time())
         progress.revision = sink.lsr.revision
         faults.at("sync.sink.before_ack")
         await send(encode(sink.acked(action)))
@@ -87,7 +87,7 @@ async def run_sink(
             await _throttle(pace, progress, prefix)
 
 
-async def _throttle(pace: Bucket, progress: Progress, prefix: str) -> None:
+async def _throttle(pace: Pace, progress: Progress, prefix: str) -> None:
     """Until what was written is paid for. What is sent meanwhile waits in the channel: a window of it, or the channel ends."""
     wait = pace.charge(0.0, asyncio.get_running_loop().time())
     if wait > 0:

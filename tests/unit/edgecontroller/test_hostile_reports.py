@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from typing import Any
@@ -216,3 +217,61 @@ async def test_large_reports_are_read_at_the_nodes_own_pace(world: World) -> Non
         assert (await world.get(NODES, "edge2"))["status"]["nodeInfo"]["osImage"] == "x" * 5000
         await world.settle(40)
         assert (await world.get(NODES, "edge1"))["status"]["nodeInfo"]["osImage"] == "last" * 2000
+
+
+@in_world
+async def test_a_status_that_changes_all_the_time_is_written_now_and_then(world: World) -> None:
+    """A hundred times a second for 20 s: the newest counts, Ready is prompt all the same, and another node does not wait."""
+    async with world.cloud():
+        noisy, quiet = await world.join("edge1"), await world.join("edge2")
+        await world.settle(5)
+        written = {"edge1": 0, "edge2": 0}
+        known = {"architecture": "arm64", "operatingSystem": "linux"}
+
+        async def follow() -> None:
+            async for event in world.api().watch(NODES, "", resource_version=str(world.store.revision)):
+                written[event.object["metadata"]["name"]] += 1
+
+        following = asyncio.create_task(follow())
+        await world.settle(1)
+        written.update(edge1=0, edge2=0)
+        begun = asyncio.get_running_loop().time()
+        for n in range(2000):
+            if n == 1000:
+                missing = {"type": "ContainerRuntimeReady", "status": "False", "reason": "R", "message": "none"}
+                await noisy.report("conditions/_/containerruntime", missing)
+                await quiet.report("nodes/_/edge2", {"status": {"nodeInfo": {**known, "osImage": "other"}}})
+            if n == 1200:
+                assert await world.ready_of("edge1") == "False", "within two seconds"
+                assert (await world.get(NODES, "edge2"))["status"]["nodeInfo"]["osImage"] == "other"
+            await noisy.report("nodes/_/edge1", {"status": {"nodeInfo": {**known, "osImage": f"{n}"}}})
+            await world.settle(0.01)
+        took = asyncio.get_running_loop().time() - begun
+        assert took >= 20
+        print(f"{written['edge1']} writes of the Node for 2,000 reports in {took:.0f} s")
+        assert 15 <= written["edge1"] <= 10 + took / 2 + 5, "ten at once, one in two seconds, and its conditions"
+        assert written["edge2"] == 1
+        await world.settle(5)
+        assert (await world.get(NODES, "edge1"))["status"]["nodeInfo"]["osImage"] == "1999", "the newest"
+        following.cancel()
+
+
+@in_world
+async def test_the_status_of_a_pod_that_changes_all_the_time_is_written_now_and_then(world: World) -> None:
+    async with world.cloud():
+        noisy = await world.join("edge1")
+        for name in ("a", "b"):
+            spec = {**template(name)["spec"], "nodeName": "edge1"}
+            await world.api().create(PODS, "default", {"metadata": {"name": name}, "spec": spec})
+        await world.settle(2)
+        uids = {name: (await world.get(PODS, name))["metadata"]["uid"] for name in ("a", "b")}
+        first = world.store.revision
+        for n in range(1000):
+            for name, uid in uids.items():
+                status = {"phase": "Running", "message": f"{n}"}
+                await noisy.report(f"pods/default/{name}", {"uid": uid, "status": status})
+            await world.settle(0.01)
+        written = world.store.revision - first - 2000
+        assert written <= 1000 + 10 * 11, "a thousand at once, and then ten a second"
+        await world.settle(5)
+        assert [(await world.get(PODS, name))["status"]["message"] for name in uids] == ["999", "999"]

@@ -190,6 +190,31 @@ def test_who_changes_more_than_it_may_is_held_up_and_nothing_is_lost(rich: bool)
     virtual_time.run(scenario())
 
 
+def test_one_key_that_changes_all_the_time_is_committed_now_and_then() -> None:
+    """A hundred changes a second of one small key: of all that may be written they are next to nothing, and each was a commit."""
+    bounds = Bounds(commits=100, seconds=10.0)
+
+    async def scenario() -> None:
+        source, sink = MemoryStore(), MemoryStore()
+        bucket = bounds.paces(1).of("", asyncio.get_running_loop().time())
+        sync = Sync(source, sink, rich=True, bounds=bounds, pace=bucket)
+        await settle(sync)
+        first = sink.revision
+        for n in range(6000):
+            await source.put(f"{SOURCE}nodes/_/edge1", b"%d" % n)
+            await asyncio.sleep(0.01)
+        commits = sink.revision - first
+        print(f"{commits} commits for 6,000 changes in 60 s")
+        assert 600 <= commits <= 100 + 600 + 20, "a hundred at once, and ten a second"
+        begun = asyncio.get_running_loop().time()
+        while await contents(sink, SINK) != await contents(source, SOURCE):
+            await asyncio.sleep(0.05)
+        assert asyncio.get_running_loop().time() - begun < 5.0
+        await sync.stop()
+
+    virtual_time.run(scenario())
+
+
 def test_large_values_count_by_their_bytes_and_deletions_as_keys() -> None:
     usage = Usage(Bounds(keys=10, size=1000))
     assert usage.admits(Item("a", b""), None) and usage.spent() == pytest.approx(0.1)
