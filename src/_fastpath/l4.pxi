@@ -344,18 +344,17 @@ cdef class L4Connection:
         return error.decode()
 
     def send(self, data not None, double now):
-        """Queue bytes; may_write() says whether more is welcome."""
+        """Queue bytes: how many were taken. Fewer than all: memory is short, and the rest is welcome when may_write() says so; or it has ended."""
         cdef Py_buffer view
         if self.handle is NULL:
-            return
+            return 0
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         self.owner.now = us(now)
         self.owner.lock()
         cdef size_t taken = kb_conn_write(self.handle.conn, <const uint8_t *> view.buf, view.len)
-        if taken < <size_t> view.len:
-            kb_conn_abort(self.handle.conn, "no memory")  # or it has ended, and this does nothing
         self.owner.unlock()
         PyBuffer_Release(&view)
+        return taken
 
     def may_write(self):
         if self.handle is NULL:

@@ -126,14 +126,15 @@ class L4Connection:
 
     # -- the user's side -----------------------------------------------------------------------------------------------
 
-    def send(self, data: bytes, now: float) -> None:
-        """Queue bytes; may_write() says whether more is welcome."""
+    def send(self, data: bytes, now: float) -> int:
+        """Queue bytes: how many were taken. This one takes all; may_write() says whether more is welcome."""
         if self._fin_queued or self.state in (ConnectionState.CLOSED, ConnectionState.RESET) or not data:
-            return
+            return 0
         for start in range(0, len(data), MAX_PAYLOAD):
             self._unsent.append(data[start : start + MAX_PAYLOAD] if len(data) > MAX_PAYLOAD else data)
         self._unsent_bytes += len(data)
         self._push(now)
+        return len(data)
 
     def may_write(self) -> bool:
         return self._unsent_bytes < SEND_BUFFER and self.node.room(SEND_BUFFER - self._unsent_bytes, self._sending) > 0

@@ -25,6 +25,8 @@ Key = tuple[NodeNumber, L4Port, L4Port]  # peer, local port, remote port
 KEEPALIVE = 120.0  # seconds of silence after which the peer of an idle connection is asked
 _READ_LIMIT = 256 * 1024  # bytes in a StreamReader before reading pauses
 PER_NODE = 512  # connections of one node to one port: the core has room for 16,384, but each costs a task and the buffers of asyncio
+#: bytes that a connection has not taken because memory is short: a head of 64 KiB, or a piece of a body, of a writer that waits then
+_WAITING_LIMIT = 256 * 1024
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -203,6 +205,13 @@ class L4Endpoint:
         self._core.drop(key)
 
 
+def ask_peer(writer: asyncio.StreamWriter, idle: float) -> None:
+    """After so many seconds of silence the peer of an L4 connection is asked whether it is there, in place of KEEPALIVE; other streams are left
+    alone."""
+    if isinstance(writer.transport, _Transport):
+        writer.transport.keepalive(idle)
+
+
 class _Transport(asyncio.Transport):
     """asyncio's face of one connection."""
 
@@ -224,7 +233,15 @@ class _Transport(asyncio.Transport):
         self._closing = False
         self._lost = False
         self.accepted = False  # it was opened by the peer, and counts with the peer's
+        self._waiting = bytearray()  # what the connection has not taken yet
+        self._ends = False  # after that
         self._protocol.connection_made(self)
+
+    def keepalive(self, idle: float) -> None:
+        """Seconds of silence after which the peer is asked."""
+        if not self._lost:
+            self._connection.keepalive(idle)
+            self._changed()
 
     # -- what changed below --------------------------------------------------------------------------------------------
 
@@ -241,13 +258,18 @@ class _Transport(asyncio.Transport):
         if c.at_eof() and not self._eof_told and self._reading:
             self._eof_told = True
             self._protocol.eof_received()
-        if self._write_paused and c.may_write():
+        if self._waiting and c.may_write():
+            del self._waiting[: c.send(bytes(self._waiting), self._loop.time())]
+            if not self._waiting and self._ends:
+                c.finish(self._loop.time())
+            self._endpoint._core.touch(self._key)
+        if self._write_paused and c.may_write() and not self._waiting:
             self._write_paused = False
             self._protocol.resume_writing()
         match c.state:
             case ConnectionState.RESET:
                 self._lose(ConnectionResetError(c.error or "reset"))
-            case ConnectionState.CLOSED if self._closing or (self._eof_told and not c.buffered):
+            case ConnectionState.CLOSED if self._closing or (self._eof_told and not self.get_write_buffer_size()):
                 self._lose(None)
 
     def _lose(self, error: Exception | None) -> None:
@@ -264,18 +286,26 @@ class _Transport(asyncio.Transport):
     # -- asyncio's side ------------------------------------------------------------------------------------------------
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._lost or self._closing:
+        if self._lost or self._closing or self._ends:
             return
-        self._connection.send(bytes(data), self._loop.time())
+        taken = 0 if self._waiting else self._connection.send(bytes(data), self._loop.time())
+        self._waiting += memoryview(data)[taken:]
+        if len(self._waiting) > _WAITING_LIMIT:
+            self._connection.abort("no memory")
         self._changed()
-        if not self._write_paused and not self._connection.may_write():
+        if not self._write_paused and (self._waiting or not self._connection.may_write()):
             self._write_paused = True
             self._protocol.pause_writing()
 
     def write_eof(self) -> None:
         if not self._lost:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._ends = True
+        if not self._waiting:
             self._connection.finish(self._loop.time())
-            self._changed()
+        self._changed()
 
     def can_write_eof(self) -> bool:
         return True
@@ -286,8 +316,7 @@ class _Transport(asyncio.Transport):
             return
         self._closing = True
         self._reading = True
-        self._connection.finish(self._loop.time())
-        self._changed()
+        self._finish()
         self._loop.call_later(30.0, self.abort)  # a peer that never ends its side does not keep us
 
     def abort(self) -> None:
@@ -310,7 +339,7 @@ class _Transport(asyncio.Transport):
         return self._reading
 
     def get_write_buffer_size(self) -> int:
-        return self._connection.buffered
+        return self._connection.buffered + len(self._waiting)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """The connection's own limit holds."""
