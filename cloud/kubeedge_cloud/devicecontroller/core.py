@@ -34,6 +34,7 @@ class Facts:
     node_known: bool  # its node has joined
     node_there: bool  # and its channel is attached, or was a moment ago
     report: Mapping[str, Any] | None  # what its node reports of it
+    fits: bool = True  # into what the nodes may have of the tenant's devices
 
 
 def node_of(device: Object) -> str:
@@ -192,6 +193,8 @@ def _ready(
         return _not("NotBound", "spec.nodeName is empty: no node has the device")
     if not facts.node_known:
         return _not("NodeMissing", f"no node {node} has joined")
+    if not facts.fits:
+        return _not("ExceededCopiesQuota", "it does not fit into what the nodes may have of this tenant's devices")
     if not facts.node_there:
         last = status.get("lastOnlineTime")
         return _not("NodeOffline", f"node {node} is not attached; last report {last or 'unknown'}", "Unknown")

@@ -21,13 +21,15 @@ from kubeedge.api.client import KubeClient
 from kubeedge.api.devices import DEVICEMODELS, DEVICES
 from kubeedge.api.json_bounds import JsonBounds
 from kubeedge.api.names import NodeName, Object, TenantId
-from kubeedge.errors import Conflict, Invalid, NotFound
+from kubeedge.apiserver.quota import UNLIMITED
+from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store
 from kubeedge.store.reflector import reflect
 from kubeedge_cloud.controllers.informer.client import CachedClient
 from kubeedge_cloud.controllers.objects import Key, is_deleting, key_of, merge_diff
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.devicecontroller import core
+from kubeedge_cloud.devicecontroller.copies import DeviceCopies
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import node_key
 
@@ -35,10 +37,12 @@ log = logging.getLogger("kubeedge.devicecontroller")
 
 _REPORT = JsonBounds(values=5_000)  # of one device: 512 properties of four values each
 _AT_ONCE = 64  # devices: their writes share the store's fsync
+_ROOM = 30.0  # seconds until a device that waits for room is looked at again
 
 
 class TenantDeviceController:
-    """`fence` gives compares for its transactions; `grace`: seconds from the loss of a node's channel to NodeOffline."""
+    """`fence` gives compares for its transactions; `grace`: seconds from the loss of a node's channel to NodeOffline; `limit`: bytes of what all
+    nodes have of devices, asked each time."""
 
     def __init__(
         self,
@@ -49,8 +53,10 @@ class TenantDeviceController:
         *,
         grace: float,
         fence: Callable[[], Sequence[Compare]] = tuple,
+        limit: Callable[[], int] = lambda: UNLIMITED,
         wall: Callable[[], float] = time.time,
     ) -> None:
+        self._copies = DeviceCopies(limit)
         self._tenant, self._store, self._tenants = tenant, store, tenants
         self._client = CachedClient(client)
         self._fence, self._wall, self._grace = fence, wall, grace
@@ -130,6 +136,8 @@ class TenantDeviceController:
                     node, kind, _ = key.removeprefix(prefix).split("/", 2)
                     _, namespace, name = keys.split(key)
                     known = (self._rows if kind == "desired" else self._reports).setdefault((namespace, name), {})
+                    if kind == "desired":
+                        self._copies.count(key, values.get(key))
                     if key in values:
                         known[NodeName(node)] = values[key]
                     else:
@@ -167,19 +175,21 @@ class TenantDeviceController:
 
     # One device
 
-    async def _reconcile(self, key: Key) -> None:
-        device = self._devices.get(*key)
+    async def _reconcile(self, key: Key) -> float | None:
+        device, again = self._devices.get(*key), None
         if device is None:
             await self._write(key, {})
         elif is_deleting(device):
             await self._end(key, device)
         else:
-            await self._keep(key, device)
+            again = await self._keep(key, device)
         for known in (self._rows, self._reports):
             if not known.get(key, True):
                 del known[key]
+        return again
 
-    async def _keep(self, key: Key, device: Object) -> None:
+    async def _keep(self, key: Key, device: Object) -> float | None:
+        """Seconds until it is to be looked at again."""
         node = NodeName(core.node_of(device))
         model = self._models.get(key[0], core.model_of(device))
         known = node in self._nodes
@@ -191,13 +201,14 @@ class TenantDeviceController:
             wanted[node] = core.row(device, model)
         elif known and node in self._rows.get(key, {}):
             wanted[node] = self._rows[key][node]  # the model is gone: its devices go on as they were
-        await self._write(key, wanted)
-        facts = core.Facts(known, self._grace_left(node) > 0, self._report(key, node))
+        fits = await self._write(key, wanted)
+        facts = core.Facts(known, self._grace_left(node) > 0, self._report(key, node), fits)
         before = device.get("status") or {}
         if patch := merge_diff(before, core.status(device, model, facts, self._wall())):
             uid = core.identity(device)["uid"]
             body = {"metadata": {"uid": uid}, "status": patch}
             await self._client.merge_patch(DEVICES, key[0], key[1], body, subresource="status")
+        return None if fits else _ROOM
 
     async def _end(self, key: Key, device: Object) -> None:
         """Until the node has said that it is gone; a node that was removed has nothing any more."""
@@ -227,19 +238,29 @@ class TenantDeviceController:
         }
         return await self._client.merge_patch(DEVICES, meta.namespace_of(device), meta.name_of(device), body)
 
-    async def _write(self, key: Key, wanted: dict[NodeName, bytes]) -> None:
-        """The rows of the device on all nodes: those that are wanted, and no other."""
-        have = self._rows.get(key, {})
+    async def _write(self, key: Key, wanted: dict[NodeName, bytes]) -> bool:
+        """The rows of the device on all nodes: those that are wanted, and no other. False: one does not fit into what all rows of the tenant may
+        have; what the node has stays."""
+        have, fits = self._rows.get(key, {}), True
         for node in have.keys() | wanted.keys():
             value = wanted.get(node)
             if have.get(node) == value:
                 continue
             row = keys.edge_desired(self._tenant, node) + keys.desired("devices", *key).removeprefix(keys.DESIRED)
+            if value is not None and not self._copies.admits(row, value):
+                fits = False
+                continue
             op: Op = Delete(row) if value is None else Put(row, value)
             exists = Compare(node_key(self._tenant, node), CompareTarget.VERSION, ">", 0)
             compares = self._fence() if value is None else (exists, *self._fence())
-            if not (await self._store.txn(compares, [op])).succeeded:
-                raise Conflict(f"node {node} was removed, or another process leads")
+            self._copies.count(row, value)  # before: other devices are written at the same time
+            try:
+                if not (await self._store.txn(compares, [op])).succeeded:
+                    raise Conflict(f"node {node} was removed, or another process leads")
+            except KubeEdgeError:
+                self._copies.count(row, have.get(node))
+                raise
+        return fits
 
     def _report(self, key: Key, node: NodeName) -> dict[str, Any] | None:
         value = self._reports.get(key, {}).get(node)

@@ -10,6 +10,7 @@ from functools import partial
 from kubeedge.api.client import KubeClient
 from kubeedge.api.devices import DEVICES
 from kubeedge.api.names import TenantId
+from kubeedge.apiserver.quota import UNLIMITED, TenantLimits
 from kubeedge.errors import KubeEdgeError
 from kubeedge.store.model import Store
 from kubeedge_cloud.devicecontroller.driver import TenantDeviceController
@@ -34,13 +35,16 @@ class DeviceController:
         *,
         grace: float,
         cluster_client: Callable[[TenantRecord], KubeClient] | None = None,
+        limits: Callable[[TenantId], TenantLimits] | None = None,
         member: Membership | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`grace`: seconds from the loss of a node's channel until its devices are unknown."""
+        """`grace`: seconds from the loss of a node's channel until its devices are unknown; `limits`: what a tenant's objects may have, and so
+        the rows of its devices (copies.py)."""
         self._store, self._client_for, self._tenants = store, client_for, tenants
         self._cluster_client = cluster_client
         self._grace = grace
+        self._limits = limits
         self._member = member or Alone()
         self._wall = wall
 
@@ -64,10 +68,14 @@ class DeviceController:
                 self._tenants,
                 grace=self._grace,
                 fence=partial(self._member.fence, work),
+                limit=partial(self._limit, record),
                 wall=self._wall,
             ).run(ready)
 
         await led(self._member, work, run, serving)
+
+    def _limit(self, record: TenantRecord) -> int:
+        return UNLIMITED if self._limits is None else self._limits(record.name).size
 
 
 async def _served(client: KubeClient) -> None:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from kubeedge.api.names import NodeName
 
 COPIES = 4  # times the quota of the tenant's objects
-UNLIMITED = 1 << 62
 _FIRST = ("kubeconfigs/", "nodes/", "pods/", "writes/")
 
 

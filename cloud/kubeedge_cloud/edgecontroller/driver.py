@@ -17,12 +17,13 @@ from functools import partial
 
 from kubeedge.api import keys, meta
 from kubeedge.api.names import NodeName, Object
+from kubeedge.apiserver.quota import UNLIMITED
 from kubeedge.store.model import Compare
 from kubeedge.store.reflector import reflect
 from kubeedge_cloud.controllers.objects import is_deleting
 from kubeedge_cloud.edgecontroller import core, pending_writes, services
 from kubeedge_cloud.edgecontroller.cluster_nodes import ClusterNodes
-from kubeedge_cloud.edgecontroller.copies import UNLIMITED, Copies
+from kubeedge_cloud.edgecontroller.copies import Copies
 from kubeedge_cloud.edgecontroller.desired import DesiredState
 from kubeedge_cloud.edgecontroller.leases import NodeLeases
 from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, NodeStatuses

@@ -11,10 +11,10 @@ from typing import Protocol
 
 from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber
-from kubeedge.apiserver.quota import TenantLimits
+from kubeedge.apiserver.quota import UNLIMITED, TenantLimits
 from kubeedge.store.model import Store
 from kubeedge_cloud.edgecontroller import core
-from kubeedge_cloud.edgecontroller.copies import COPIES, UNLIMITED
+from kubeedge_cloud.edgecontroller.copies import COPIES
 from kubeedge_cloud.edgecontroller.driver import TenantEdgeController
 from kubeedge_cloud.edgecontroller.kubelet_endpoint import KubeletEndpoint
 from kubeedge_cloud.edgecontroller.node_registration import owner_of

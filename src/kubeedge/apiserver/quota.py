@@ -20,6 +20,7 @@ from kubeedge.api.names import Revision
 from kubeedge.api.status import Forbidden
 
 RESERVE = 1.25  # of the limit, for status
+UNLIMITED = 1 << 62  # bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from kubeedge.api import keys
 from kubeedge.api.devices import DEVICEMODELS, DEVICES
 from kubeedge.api.names import NodeName, Object
 from kubeedge.apiserver.devices import ROWS
+from kubeedge.apiserver.quota import TenantLimits
 from kubeedge.errors import NotFound
 from kubeedge_cloud.devicecontroller.core import FINALIZER
 from kubeedge_cloud.devicecontroller.module import DeviceController
@@ -43,12 +44,15 @@ def device(target: str = "20", node: str = "edge1") -> Object:
 
 
 @contextlib.asynccontextmanager
-async def cloud(world: World) -> AsyncIterator[None]:
+async def cloud(world: World, limit: int = 1 << 30) -> AsyncIterator[None]:
     served = world.api().served
     if served.by_path("devices.kubeedge.io", "v1beta1", "devices") is None:
         for row in ROWS:
             served.register(row)
-    controller = DeviceController(world.store, world.api, world.tenants, grace=GRACE, wall=world.wall)
+    limits = TenantLimits(1000, limit)
+    controller = DeviceController(
+        world.store, world.api, world.tenants, grace=GRACE, limits=lambda _: limits, wall=world.wall
+    )
     async with world.cloud():
         ready = asyncio.Event()
         task = asyncio.create_task(controller.run(ready))
@@ -218,3 +222,42 @@ async def test_what_a_node_says_breaks_neither_the_device_nor_the_others(world: 
         await agent.report("devices/default/nobody", {"uid": uid, "state": "online"})
         await world.settle()
         assert len(await world.all(DEVICES)) == 1
+
+
+@in_world
+async def test_one_large_model_of_many_devices_fills_no_store(world: World) -> None:
+    """A model of 20 KiB costs its tenant 20 KiB of quota, and was stored once more for each of its devices."""
+    large = {"name": "p", "type": "STRING", "accessMode": "ReadOnly", "unit": "u" * 20_000}
+    model = {"metadata": {"name": "thermostat"}, "spec": {"protocol": "virtual", "properties": [large]}}
+
+    def one(n: int) -> Object:
+        spec = {"deviceModelRef": {"name": "thermostat"}, "nodeName": f"edge{n % 2}"}
+        return {"metadata": {"name": f"d{n}"}, "spec": spec}
+
+    async def stored() -> list[str]:
+        rows = [row for n in range(2) for row in await world.desired(f"edge{n}")]
+        return sorted(row for row in rows if row.startswith("devices/"))
+
+    async def reason(name: str) -> str:
+        (condition,) = (await world.get(DEVICES, name))["status"]["conditions"]
+        return str(condition["reason"])
+
+    async with cloud(world, limit=100_000):
+        for node in ("edge0", "edge1"):
+            await world.join(node)
+        await world.api().create(DEVICEMODELS, "default", model)
+        for n in range(20):
+            await world.api().create(DEVICES, "default", one(n))
+        await world.settle(100)
+        first = await stored()
+        assert len(first) == 4, "of 20 KiB each"
+        names = [row.rpartition("/")[2] for row in first]
+        waits = next(f"d{n}" for n in range(20) if f"d{n}" not in names)
+        assert await reason(names[0]) == "Pending" and await reason(waits) == "ExceededCopiesQuota"
+    async with cloud(world, limit=100_000):  # another process begins with what there is
+        await world.settle(100)
+        assert await stored() == first
+        gone = names[0]
+        await world.api().merge_patch(DEVICES, "default", gone, {"spec": {"nodeName": ""}})
+        await world.settle(100)
+        assert len(await stored()) == 4 and first[0] not in await stored(), "the next one has its room"
