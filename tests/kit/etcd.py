@@ -20,16 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.kit.certs import Credentials, TestAuthority
+from tests.kit.ports import ADDRESS, ports
 from tests.kit.topology import _die_with_parent
 
 PROGRAM = Path(__file__).parents[2] / "build/debian/usr/bin/etcd"
-HOST = "127.0.0.1"
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]
-        return [s.getsockname()[1] for s in sockets]
 
 
 class EtcdCluster:
@@ -37,11 +31,10 @@ class EtcdCluster:
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         authority = TestAuthority(directory, "etcd CA")
-        self.server = authority.issue("etcd-server", hosts=[HOST, "localhost"])
+        self.server = authority.issue("etcd-server", hosts=[ADDRESS, "localhost"])
         self.client = authority.issue("etcd-client")
         self._options = options
-        ports = free_ports(2 * members)
-        self.client_ports, self._peer_ports = ports[:members], ports[members:]
+        self.client_ports, self._peer_ports = ports(members), ports(members)
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * members
         self._started: set[int] = set()
 
@@ -61,7 +54,7 @@ class EtcdCluster:
 
     @property
     def endpoints(self) -> list[str]:
-        return [f"{HOST}:{port}" for port in self.client_ports]
+        return [f"{ADDRESS}:{port}" for port in self.client_ports]
 
     def settings(self, **more: Any) -> Any:
         from kubeedge_cloud.etcd.members import EtcdSettings
@@ -116,7 +109,7 @@ class EtcdCluster:
         process.send_signal(number)
 
     def _peer(self, member: int) -> str:
-        return f"https://{HOST}:{self._peer_ports[member]}"
+        return f"https://{ADDRESS}:{self._peer_ports[member]}"
 
     def wait(self, member: int) -> None:
         """Until it says that it is healthy, over TLS."""
@@ -129,8 +122,8 @@ class EtcdCluster:
             if process.poll() is not None or time.monotonic() > deadline:
                 log = (self._directory / f"m{member}.log").read_text()[-2000:]
                 raise RuntimeError(f"etcd member {member} did not come up: {log}")
-            with contextlib.suppress(OSError), socket.create_connection((HOST, self.client_ports[member]), 1) as tcp:
-                with context.wrap_socket(tcp, server_hostname=HOST) as tls:
+            with contextlib.suppress(OSError), socket.create_connection((ADDRESS, self.client_ports[member]), 1) as tcp:
+                with context.wrap_socket(tcp, server_hostname=ADDRESS) as tls:
                     tls.sendall(b"GET /health HTTP/1.0\r\nHost: etcd\r\n\r\n")
                     answer = b""
                     while part := tls.recv(4096):

@@ -1,4 +1,4 @@
-"""A node's session key in the store, and what its changes mean for the channel that wrote it. Pure.
+"""A node's session key in the store, what its changes mean for the channel that wrote it, and the pace of its reports. Pure.
 
 The key says which process holds the node's channel. The last process to write it has the node: a second channel of the same node, here or in another
 process, replaces the first. When it is deleted, the node was removed, another machine joined under its name, or the process lost its lease.
@@ -7,10 +7,24 @@ process, replaces the first. When it is deleted, the node was removed, another m
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kubeedge.api.names import Revision
 from kubeedge.hub.core import CLOSE_REPLACED, REPLACED
+from kubeedge.kit.bucket import Bucket
+
+
+@dataclass(frozen=True, slots=True)
+class NodePace:
+    """How often what a node reports may change: as its own bucket says, and not while `pressure` gives seconds to wait."""
+
+    bucket: Bucket
+    pressure: Callable[[], float]
+
+    def charge(self, tokens: float, now: float) -> float:
+        """Seconds until the next message may be taken."""
+        return max(self.bucket.charge(tokens, now), self.pressure())
 
 
 @dataclass(frozen=True, slots=True)

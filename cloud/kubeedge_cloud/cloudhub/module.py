@@ -42,7 +42,7 @@ from kubeedge.sync.bounds import Bounds
 from kubeedge.sync.driver import run_cloud
 from kubeedge.sync.progress import Progress
 from kubeedge_cloud.cloudhub.admission import Admission
-from kubeedge_cloud.cloudhub.core import Close, KeyChange, SessionKey
+from kubeedge_cloud.cloudhub.core import Close, KeyChange, NodePace, SessionKey
 from kubeedge_cloud.cloudhub.session_keys import SessionKeys, SessionName
 from kubeedge_cloud.processes.membership import Alone, Membership
 from kubeedge_cloud.tenants.directory import NodeLookup
@@ -95,7 +95,8 @@ class AttachedNode:
 
 
 class CloudHub:
-    """Accepts channels of nodes and keeps their session keys with the lease of `membership`; without one, the process is alone."""
+    """Accepts channels of nodes and keeps their session keys with the lease of `membership`; without one, the process is alone. `pressure`:
+    seconds for which the store's history has no room for more of a tenant."""
 
     name = "cloudhub"
 
@@ -107,8 +108,10 @@ class CloudHub:
         tls: Callable[[], ssl.SSLContext],
         *,
         membership: Membership | None = None,
+        pressure: Callable[[TenantId], float] = lambda _: 0.0,
     ) -> None:
         self._settings = settings
+        self._pressure = pressure
         self._membership = membership or Alone()
         self._membership.on_loss(self._let_go)
         self._store = store
@@ -245,7 +248,7 @@ class CloudHub:
                 attachment.down,
                 attachment.up,
                 self._settings.bounds,
-                self._paces.of(node_key, loop.time()),
+                NodePace(self._paces.of(node_key, loop.time()), lambda: self._pressure(who.tenant)),
             )
 
         reason = "cancelled"

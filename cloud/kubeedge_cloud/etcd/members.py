@@ -45,7 +45,9 @@ class EtcdSettings:
     lease_timeout: float = 0.5  # seconds for one renewal at one member: it is in the memory of etcd's leader
     grant_timeout: float = 2.0  # seconds for a new lease at one member: it is on the disks of most of them
     keep_revisions: int = 20_000  # history that compaction leaves; 0: we never compact
+    history_bytes: int = 64 * 1024 * 1024  # of one tenant: beyond, history is compacted sooner
     compact_interval: float = 60.0  # seconds
+    compact_soon: float = 5.0  # seconds until it is done when a tenant has more bytes than it may
 
 
 class ClusterBusy(Unavailable):

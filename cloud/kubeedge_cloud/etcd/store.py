@@ -14,7 +14,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from kubeedge.api.names import Revision
+from kubeedge.api import keys
+from kubeedge.api.names import Revision, TenantId
 from kubeedge.errors import Gone, Invalid, KubeEdgeError, Misuse, NotFound, Unavailable
 from kubeedge.store.core import check, check_range
 from kubeedge.store.leases import MAX_TTL
@@ -32,6 +33,7 @@ from kubeedge.store.model import (
 )
 from kubeedge.store.watch import Watches
 from kubeedge_cloud.etcd.feed import Feed
+from kubeedge_cloud.etcd.history import TenantHistory
 from kubeedge_cloud.etcd.members import EtcdMembers, EtcdSettings, rpc
 
 log = logging.getLogger("kubeedge.etcd")
@@ -75,6 +77,8 @@ class EtcdStore:
         self._known = Revision(0)  # the highest that any answer named
         self._written = Revision(0)  # the highest at which we changed something
         self._compacted = Revision(0)  # as far as this process has heard
+        self._bytes = TenantHistory(settings.history_bytes)
+        self._is_over = asyncio.Event()  # some tenant has more history than it may
         self._feed = Feed(self._members, self._namespace, self._told, self._lost)
         self._watches = Watches(self._history, lambda prefix: self._compacted)
         self._tasks: list[asyncio.Task[None]] = []
@@ -152,10 +156,13 @@ class EtcdStore:
 
     def _told(self, changes: Sequence[Any], revision: Revision) -> None:
         self._known = Revision(max(self._known, revision))
+        if self._settings.keep_revisions and self._bytes.wrote(changes, revision):
+            self._is_over.set()
         self._watches.committed(changes, revision)
 
     def _lost(self, revision: Revision) -> None:
         self._compacted = Revision(max(self._compacted, revision))
+        self._bytes.compacted(self._compacted)
         self._watches.forget()
 
     # -- writing -------------------------------------------------------------------------------------------------------
@@ -200,13 +207,27 @@ class EtcdStore:
         self._compacted = Revision(max(self._compacted, revision))
 
     async def _compact_for_ever(self) -> None:
-        """Every process does, and it costs nothing when another one was faster."""
+        """Every process does, and it costs nothing when another one was faster. Readers always find what is a moment old."""
         while True:
             target = Revision(self._feed.revision - self._settings.keep_revisions)
-            await asyncio.sleep(self._settings.compact_interval)
+            self._is_over.clear()
+            if not self._bytes.target():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._settings.compact_interval):
+                        await self._is_over.wait()
+            if by_bytes := self._bytes.target():
+                target = max(target, by_bytes)
+                await asyncio.sleep(self._settings.compact_soon)
             if target > self._compacted:
                 with contextlib.suppress(KubeEdgeError):
                     await self.compact(target)
+                if self._compacted < target:  # no member answers
+                    await asyncio.sleep(self._settings.compact_soon)
+            self._bytes.compacted(self._compacted)
+
+    def pressure(self, tenant: TenantId) -> float:
+        """Seconds that the tenant has to wait before it writes: its history has twice the bytes that it may have. 0.0: it may write."""
+        return self._settings.compact_soon if self._bytes.over_twice(keys.owner(keys.registry(tenant))) else 0.0
 
     # -- leases --------------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,8 @@ from kubeedge_cloud.tenants.usage import TenantUsage
 
 
 class StorageUsage:
-    """Module "usage": it is ready when what the tenants of the beginning have is known."""
+    """Module "usage": it is ready when what the tenants of the beginning have is known. `pressure`: seconds for which the store's history has no
+    room for more of a tenant."""
 
     name = "usage"
 
@@ -38,8 +39,10 @@ class StorageUsage:
         default: TenantLimits,
         *,
         clock: Callable[[], float] = time.monotonic,
+        pressure: Callable[[TenantId], float] = lambda _: 0.0,
     ) -> None:
         self._clock = clock
+        self._pressure = pressure
         self._store = store
         self._tenants = tenants
         self._default = default
@@ -49,7 +52,9 @@ class StorageUsage:
     def of(self, tenant: TenantId) -> TenantUsage:
         """The count of that tenant, created empty by the first call; filled while the module runs."""
         if tenant not in self._usage:
-            self._usage[tenant] = TenantUsage(lambda: self._limits_of(tenant), self._clock)
+            self._usage[tenant] = TenantUsage(
+                lambda: self._limits_of(tenant), self._clock, lambda: self._pressure(tenant)
+            )
         return self._usage[tenant]
 
     def _limits_of(self, tenant: TenantId) -> TenantLimits:

@@ -17,11 +17,18 @@ _PACE = 600.0  # seconds in which a tenant may write as many bytes as it may hav
 
 
 class TenantUsage:
-    """`limits` is asked each time: the administrator may change them. `clock`: monotonic seconds."""
+    """`limits` is asked each time: the administrator may change them. `clock`: monotonic seconds. `pressure`: seconds for which the store's history
+    has no room for more of the tenant."""
 
-    def __init__(self, limits: Callable[[], TenantLimits], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        limits: Callable[[], TenantLimits],
+        clock: Callable[[], float],
+        pressure: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._limits = limits
         self._clock = clock
+        self._pressure = pressure
         self._pace: tuple[TenantLimits, Bucket] | None = None
         self._sizes: dict[str, int] = {}
         self._size = 0
@@ -52,6 +59,10 @@ class TenantUsage:
 
     def _keep_pace(self, written: int) -> None:
         """Raises TooManyRequests. As much as a tenant may have, it may write at once, and then again in _PACE seconds."""
+        if wait := self._pressure():
+            raise TooManyRequests(
+                "what the tenant has written waits for the store's history to be compacted", retry_after=wait
+            )
         limits, now = self._limits(), self._clock()
         if self._pace is None or self._pace[0] != limits:
             self._pace = limits, Bucket(limits.size / _PACE, limits.size, now)
