@@ -15,10 +15,11 @@ import logging
 import os
 import ssl
 import time
+from collections.abc import Callable
 from functools import partial
 
 from kubeedge import __version__
-from kubeedge.api.names import L4Port, NodeName, NodeNumber, TenantId, TenantNumber
+from kubeedge.api.names import L4Port, NodeNumber, TenantId, TenantNumber
 from kubeedge.api.service_accounts import API_PORT as PODS_API
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.quota import TenantLimits
@@ -63,6 +64,7 @@ from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
 from kubeedge_cloud.kubeconfigs.records import KubeconfigRecords
 from kubeedge_cloud.kubelets.core import port_of
 from kubeedge_cloud.kubelets.module import KubeletPorts, KubeletPortsSettings
+from kubeedge_cloud.kubelets.node_streams import NodeStreams
 from kubeedge_cloud.pods_api import ApiForPods
 from kubeedge_cloud.ports import check_free
 from kubeedge_cloud.processes import tuning
@@ -152,7 +154,10 @@ class Cloud:
         self.admin_kubeconfigs = AdminKubeconfigs(self.kubeconfig_files)
         self.kubeconfigs.on_ended(self.admin_kubeconfigs.ended)
         self.usage = StorageUsage(
-            store, self.tenants, TenantLimits(config.quota.objects, config.quota.mib * 1024 * 1024)
+            store,
+            self.tenants,
+            TenantLimits(config.quota.objects, config.quota.mib * 1024 * 1024),
+            pressure=self._pressure,
         )
         # without an API there is nobody to show a token to
         key = self.authority.token_key if config.listeners.api.enable else None
@@ -163,6 +168,7 @@ class Cloud:
         self.bus = self._bushub()
         if config.publishing.services:
             self.bus.serve(L4_PORT, CloudServices(config.publishing.services, self.tenants.tenant_number).for_tenant)
+        self.node_streams = NodeStreams(store, lambda tenant, node: self.bus.connect(tenant, node, KUBELET_PORT))
         self.api = self._apiserver() if config.listeners.api.enable else None
         self.bus.serve(PODS_API, ApiForPods(self.apis.tenant_of, self.api, self.apis.connect_cluster).for_tenant)
         self.hub = self._cloudhub()
@@ -179,15 +185,16 @@ class Cloud:
         for tenant in await self.tenants.names():
             await self.apis.open_tenant(tenant)
 
-    async def node_stream(self, tenant: TenantId, node: NodeName) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection to the node's kubelet API. Raises NotFound (no such node) or Unavailable (no link, no answer)."""
-        return await self.bus.connect(tenant, node, KUBELET_PORT)
+    def _pressure(self, tenant: TenantId) -> float:
+        """Seconds for which the store's history has no room for more of the tenant; SQLite compacts each tenant's at once."""
+        waits: Callable[[TenantId], float] | None = getattr(self.store, "pressure", None)  # etcd
+        return waits(tenant) if waits else 0.0
 
     # -- modules -------------------------------------------------------------------------------------------------------
 
     def _levels(self) -> list[list[Module]]:
         on = self.config.listeners
-        serving: list[Module] = [self.bus] if on.relay.enable else []
+        serving: list[Module] = [self.bus, self.node_streams] if on.relay.enable else []
         if self.api is not None:
             context = self.certificate.context(mutual=True, minimum=ssl.TLSVersion.TLSv1_2)
             context.verify_mode = ssl.CERT_OPTIONAL  # pods come with a token; a certificate that is shown is verified
@@ -209,6 +216,7 @@ class Cloud:
                 self.registries.fenced("devicecontroller"),
                 self.tenants,
                 grace=self.config.node_monitor_grace_period,
+                limits=lambda tenant: self.usage.of(tenant).limits,
                 cluster_client=partial(self.apis.edge_cluster, work="devicecontroller"),
                 member=self.membership,
             ),
@@ -272,10 +280,10 @@ class Cloud:
                 made.load_verify_locations(cadata=authorities)
             return made
 
-        return KubeletPorts(settings, self.tenants, self.node_stream, context, self.apis.cluster_of)
+        return KubeletPorts(settings, self.tenants, self.node_streams.connect, context, self.apis.cluster_of)
 
     def _apiserver(self) -> ApiServer:
-        api = ApiServer(self.registries.known, self.node_stream, check=self.kubeconfigs.check)
+        api = ApiServer(self.registries.known, self.node_streams.connect, check=self.kubeconfigs.check)
         self.kubeconfigs.on_ended(api.end)
         return api
 
@@ -349,6 +357,7 @@ class Cloud:
             self.tenants,
             lambda: self.certificate.context(mutual=True),
             membership=self.membership,
+            pressure=self._pressure,
         )
 
     def _bootstrap(self) -> Bootstrap:

@@ -26,6 +26,7 @@ from tests.kit import images
 from tests.kit.topology import Topology, until
 from tests.kit.upstream import build
 from tests.netns.test_join import KUBECTL, KUBEEDGE, PREFIX, Site
+from tests.netns.test_node_conditions import uplink_of
 
 pytestmark = pytest.mark.root
 
@@ -335,13 +336,42 @@ def test_a_process_ends_with_its_client(site: StreamSite, kubectl: str) -> None:
         until(lambda: not site.machine.running(b"sleep\x0054321"), timeout=30, what="the process of exec ends")
 
 
-def test_an_agent_that_is_killed_is_no_success_and_leaves_no_process(site: StreamSite, kubectl: str) -> None:
+def test_a_cut_of_some_seconds_ends_no_exec(site: StreamSite) -> None:
+    running = subprocess.Popen(
+        site.command(KUBECTL, "exec", "-i", "box", "-c", "main", "--", "sh", "-c", "echo begun; exec cat"),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        assert running.stdin and running.stdout
+        lines_until(running.stdout, b"begun")
+        uplink = uplink_of(site.machine)
+        site.machine.ip("link", "set", uplink, "down")
+        time.sleep(6)  # the length of the cut
+        site.machine.ip("link", "set", uplink, "up")
+        for n in range(3):
+            running.stdin.write(b"line %d\n" % n)
+            running.stdin.flush()
+            lines_until(running.stdout, b"line %d" % n)
+            time.sleep(8)  # longer than what a connection is asked after
+        assert running.poll() is None
+    finally:
+        site.end(running)
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_an_agent_that_is_killed_is_no_success_and_leaves_no_process(site: StreamSite, kubectl: str, when: str) -> None:
     with sleeping(site, kubectl) as running:
         site.machine.signal(site.agent, signal.SIGKILL)
         site.agent.wait(30)
-        site.spawn_agent()
-        # L4 finds out by its keep-alives that its peer is another process
+        killed = time.monotonic()
+        if when == "at once":  # a new session: its peer is asked whether it is still the same process
+            site.spawn_agent()
         assert running.stderr and running.wait(300) == 1
+        took = time.monotonic() - killed
+        print(f"exec ended {took:.0f} s after its agent was killed")
+        assert took < 110, "L4's keep-alives alone take two minutes"
+        if when == "later":
+            site.spawn_agent()
         said = running.stderr.read()
         assert b"broke off" in said or b"unexpected EOF" in said, said
         until(lambda: not site.machine.running(b"sleep\x0054321"), timeout=60, what="the process of exec ends")
