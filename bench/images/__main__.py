@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -28,6 +27,7 @@ from pathlib import Path
 from bench.peers.debian import LIBRARIES, program, unpack, version
 from bench.report import Report
 from tests.kit.layers import Image
+from tests.kit.ports import ADDRESS, ports
 
 PACKAGES = ("skopeo", "umoci", "docker-registry")
 SIZE = 100 * 10**6  # bytes, unpacked
@@ -61,8 +61,7 @@ def layers() -> list[bytes]:
 @contextlib.contextmanager
 def registry(directory: Path) -> Iterator[str]:
     """Debian's, on a port of loopback."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        host = f"127.0.0.1:{free.getsockname()[1]}"
+    host = f"{ADDRESS}:{ports(1)[0]}"
     config = directory / "registry.json"  # JSON is YAML, too
     storage = {"filesystem": {"rootdirectory": str(directory / "registry")}}
     config.write_text(

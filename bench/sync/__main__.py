@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import json
 import random
-import socket
 import ssl
 import subprocess
 import sys
@@ -37,6 +36,7 @@ from kubeedge.sync.progress import Progress
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from tests.kit.certs import Credentials, TestAuthority
 from tests.kit.directory import EveryNode
+from tests.kit.ports import ADDRESS, ports
 
 CLOUD, EDGE = "/t/default/edge/edge1/desired/", "/desired/"
 UP_EDGE, UP_CLOUD = "/reported/", "/t/default/edge/edge1/reported/"
@@ -66,7 +66,7 @@ class Relay:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.CancelledError):
-            there, back = await asyncio.open_connection("127.0.0.1", self._target)
+            there, back = await asyncio.open_connection(ADDRESS, self._target)
             await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -89,12 +89,10 @@ class Site:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         authority = TestAuthority(directory)
-        server = authority.issue("cloud", hosts=["127.0.0.1"], uri="spiffe://kubeedge/cloud/hub")
+        server = authority.issue("cloud", hosts=["127.0.0.1", ADDRESS], uri="spiffe://kubeedge/cloud/hub")
         self._node = authority.issue("edge1", uri="spiffe://kubeedge/tenant/default/node/edge1")
         self._server = server
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = int(s.getsockname()[1])
+        (self.port,) = ports(1)
         self.relay = Relay(self.port)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -102,7 +100,7 @@ class Site:
         self.cloud = await open_sqlite(self.directory / "cloud.db")
         self.edge = await open_sqlite(self.directory / "edge.db")
         hub = CloudHub(
-            CloudHubSettings(address="127.0.0.1", port=self.port),
+            CloudHubSettings(address=ADDRESS, port=self.port),
             self.cloud,
             EveryNode(),  # type: ignore[arg-type]  # of a record the hub reads the join only
             _tls(self._server, server=True),

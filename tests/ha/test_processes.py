@@ -28,7 +28,8 @@ from kubeedge.pki.identity import NodeIdentity
 from kubeedge_cloud.etcd.members import EtcdMembers, rpc
 from kubeedge_cloud.etcd.store import EtcdStore, open_etcd
 from kubeedge_cloud.tenants.manager import TenantManager
-from tests.kit.etcd import EtcdCluster, free_ports
+from tests.kit.etcd import EtcdCluster
+from tests.kit.ports import ADDRESS, ports
 from tests.kit.topology import _die_with_parent, until
 
 ROOT = Path(__file__).parents[2]
@@ -46,16 +47,16 @@ class CloudProcess:
         for name in ("ca.crt", "ca.key"):  # as an administrator shares them between the machines
             (directory / "state/pki" / name).write_bytes((authority / name).read_bytes())
             (directory / "state/pki" / name).chmod(0o600)
-        self.hub_port, api = free_ports(2)
+        self.hub_port, api = ports(2)
         off = {"enable": False, "port": 0}
         (directory / "cloud.yaml").write_text(
             json.dumps(
                 {
                     "kind": "CloudCore",
-                    "advertise": ["127.0.0.1"],
+                    "advertise": [ADDRESS],
                     "paths": {"state": f"{directory}/state", "run": f"{directory}/run"},
                     "listeners": {
-                        "hub": {"port": self.hub_port}, "api": {"port": api},
+                        "hub": {"address": ADDRESS, "port": self.hub_port}, "api": {"address": ADDRESS, "port": api},
                         "relay": off, "web": off, "bootstrap": off, "metrics": off,
                     },
                     "tun": {"enable": False},
@@ -112,7 +113,7 @@ class Site:
     def start_agents(self, log: Path) -> None:
         config = {
             "directory": str(self.nodes), "nodes": NODES,
-            "endpoints": [f"127.0.0.1:{p.hub_port}" for p in self.processes],
+            "endpoints": [f"{ADDRESS}:{p.hub_port}" for p in self.processes],
         }  # fmt: skip
         with open(log, "ab") as out:
             self.agents = subprocess.Popen(

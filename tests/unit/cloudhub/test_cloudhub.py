@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from tests.kit import virtual_time
 from tests.kit.certs import TestAuthority
 from tests.kit.directory import EveryNode
 from tests.kit.forgetful_store import ForgetfulStore
+from tests.kit.ports import ADDRESS, ports
 from tests.simulator.world import Socket, Wire
 
 WHO = NodeIdentity(TenantId("default"), NodeName("edge1"))
@@ -241,14 +241,13 @@ def test_unauthenticated_peers_hold_so_many_connections_and_no_more(tmp_path: Pa
             context.verify_mode = ssl.CERT_REQUIRED
             return context
 
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        settings = CloudHubSettings(address="127.0.0.1", port=port, max_unauthenticated=5, handshake_timeout=1.0)
+        (port,) = ports(1)
+        settings = CloudHubSettings(address=ADDRESS, port=port, max_unauthenticated=5, handshake_timeout=1.0)
         hub = CloudHub(settings, MemoryStore(), None, tls)  # type: ignore[arg-type]
         ready = asyncio.Event()
         running = asyncio.create_task(hub.run(ready))
         await ready.wait()
-        unauthenticated = [await asyncio.open_connection("127.0.0.1", port) for _ in range(12)]
+        unauthenticated = [await asyncio.open_connection(ADDRESS, port) for _ in range(12)]
         held = set()
         async with asyncio.timeout(10):  # each is over soon, and then the next ones have their turn
             for reader, _ in unauthenticated:

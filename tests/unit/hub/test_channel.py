@@ -25,6 +25,7 @@ from kubeedge.sync.progress import Progress
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from tests.kit.certs import Credentials, TestAuthority
 from tests.kit.directory import SomeNodes
+from tests.kit.ports import ADDRESS, ports
 
 TENANT = TenantId("default")
 
@@ -63,9 +64,9 @@ class World:
     def __init__(self, tmp_path: Path) -> None:
         self.authority = TestAuthority(tmp_path)
         self.cloud_store = MemoryStore()
-        server = self.authority.issue("cloud", hosts=["127.0.0.1"], uri="spiffe://kubeedge/cloud/hub")
-        self.port = _free_port()
-        settings = CloudHubSettings(address="127.0.0.1", port=self.port)
+        server = self.authority.issue("cloud", hosts=[ADDRESS], uri="spiffe://kubeedge/cloud/hub")
+        (self.port,) = ports(1)
+        settings = CloudHubSettings(address=ADDRESS, port=self.port)
         self.directory = SomeNodes("edge1", "edge2")
         self.hub = CloudHub(settings, self.cloud_store, self.directory, server_tls(server))
         self.tasks: list[asyncio.Task[None]] = []
@@ -79,7 +80,7 @@ class World:
         async def use(channel: Channel) -> None:
             await run_edge(channel, store, Progress(), Progress())
 
-        hub = EdgeHub(EdgeHubSettings(endpoints=[f"127.0.0.1:{self.port}"]), client_tls(credentials), use)
+        hub = EdgeHub(EdgeHubSettings(endpoints=[f"{ADDRESS}:{self.port}"]), client_tls(credentials), use)
         self.tasks.append(asyncio.create_task(hub.run(asyncio.Event())))
         return hub
 
@@ -87,14 +88,6 @@ class World:
         for task in reversed(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def test_desired_goes_down_and_reported_comes_up(tmp_path: Path) -> None:
@@ -198,7 +191,7 @@ def test_an_error_of_the_store_ends_the_channel_and_the_edge_comes_back(tmp_path
         try:
             node = world.authority.issue("edge1", uri="spiffe://kubeedge/tenant/default/node/edge1")
             hub = EdgeHub(
-                EdgeHubSettings(endpoints=[f"127.0.0.1:{world.port}"], backoff_first=0.01), client_tls(node), use
+                EdgeHubSettings(endpoints=[f"{ADDRESS}:{world.port}"], backoff_first=0.01), client_tls(node), use
             )
             world.tasks.append(asyncio.create_task(hub.run(asyncio.Event())))
             await until(lambda: len(attempts) >= 2, "a second attempt")

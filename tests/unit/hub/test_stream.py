@@ -26,6 +26,7 @@ from kubeedge.store.memory import MemoryStore
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
 from tests.kit.certs import Credentials, TestAuthority
 from tests.kit.directory import SomeNodes
+from tests.kit.ports import ADDRESS, ports
 from tests.unit.hub.test_channel import client_tls, server_tls, until
 
 URI = "spiffe://kubeedge/tenant/default/node/edge1"
@@ -46,17 +47,17 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
 class Place:
     def __init__(self, tmp_path: Path) -> None:
         self.authority = TestAuthority(tmp_path)
-        self.server = server_tls(self.authority.issue("cloud", hosts=["127.0.0.1"], uri="spiffe://kubeedge/cloud/hub"))
+        self.server = server_tls(self.authority.issue("cloud", hosts=[ADDRESS], uri="spiffe://kubeedge/cloud/hub"))
         self.node: Credentials = self.authority.issue("edge1", uri=URI)
         self.port = 0
 
     @contextlib.asynccontextmanager
     async def streams(self) -> AsyncIterator[tuple[Stream, Stream]]:
         """Both ends of an upgraded connection: the client's and the server's."""
-        with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_server((ADDRESS, 0)) as listener:
             mine = socket.create_connection(listener.getsockname())
             theirs, _ = listener.accept()
-        client = Stream(mine, client_tls(self.node)(), server_hostname="127.0.0.1")
+        client = Stream(mine, client_tls(self.node)(), server_hostname=ADDRESS)
         server = Stream(theirs, self.server())
         try:
             await asyncio.gather(client.handshake(), server.handshake())
@@ -72,9 +73,8 @@ class Place:
 
     @contextlib.asynccontextmanager
     async def hub(self, *nodes: str) -> AsyncIterator[CloudHub]:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        settings = CloudHubSettings(address="127.0.0.1", port=self.port)
+        (self.port,) = ports(1)
+        settings = CloudHubSettings(address=ADDRESS, port=self.port)
         hub = CloudHub(settings, MemoryStore(), SomeNodes(*nodes), self.server)
         ready = asyncio.Event()
         running = asyncio.create_task(hub.run(ready))
@@ -86,7 +86,7 @@ class Place:
             await asyncio.gather(running, return_exceptions=True)
 
     def url(self, path: str = "/v1/channel") -> str:
-        return f"wss://127.0.0.1:{self.port}{path}"
+        return f"wss://{ADDRESS}:{self.port}{path}"
 
 
 def _unauthenticated(hub: CloudHub) -> int:
@@ -306,7 +306,7 @@ def test_a_stream_that_ended_is_no_garbage(place: Place, wire: bytes) -> None:
 
 def test_a_server_of_another_name_is_not_spoken_to(place: Place) -> None:
     async def scenario() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_server((ADDRESS, 0)) as listener:
             mine = socket.create_connection(listener.getsockname())
             theirs, _ = listener.accept()
         client = Stream(mine, client_tls(place.node)(), server_hostname="127.0.0.2")
@@ -398,13 +398,13 @@ def test_a_server_that_speaks_through_the_library(place: Place) -> None:
             channel = Channel(Speaker(theirs), ChannelSession({}), loop.time)
             await channel.run(lambda c: echo(SYNC_UP, SYNC_DOWN, c))
 
-        async with serve(hold, "127.0.0.1", 0, ssl=place.server(), compression=None, max_size=None) as server:
+        async with serve(hold, ADDRESS, 0, ssl=place.server(), compression=None, max_size=None) as server:
             place.port = next(iter(server.sockets)).getsockname()[1]
-            tcp = socket.create_connection(("127.0.0.1", place.port))
-            stream = Stream(tcp, client_tls(place.node)(), server_hostname="127.0.0.1")
+            tcp = socket.create_connection((ADDRESS, place.port))
+            stream = Stream(tcp, client_tls(place.node)(), server_hostname=ADDRESS)
             try:
                 await stream.handshake()
-                await stream.upgrade(f"127.0.0.1:{place.port}", "/v1/channel")
+                await stream.upgrade(f"{ADDRESS}:{place.port}", "/v1/channel")
                 answers: list[bytes] = []
                 channel = Channel(stream, ChannelSession({}), loop.time)
                 await channel.run(lambda c: ask(SYNC_UP, SYNC_DOWN, c, MESSAGES, answers))
@@ -429,11 +429,11 @@ def test_a_refusal_is_one_for_the_library_and_for_us(
                 await connect(place.url(path), ssl=client_tls(place.node)(), compression=None)
             assert caught.value.response.status_code == status
             assert text in (caught.value.response.body or b"").decode()
-            tcp = socket.create_connection(("127.0.0.1", place.port))
-            stream = Stream(tcp, client_tls(place.node)(), server_hostname="127.0.0.1")
+            tcp = socket.create_connection((ADDRESS, place.port))
+            stream = Stream(tcp, client_tls(place.node)(), server_hostname=ADDRESS)
             await stream.handshake()
             with pytest.raises(Rejected, match=text) as refused:
-                await stream.upgrade(f"127.0.0.1:{place.port}", path)
+                await stream.upgrade(f"{ADDRESS}:{place.port}", path)
             assert refused.value.status == status
             stream.abort()
             await until(lambda: not _unauthenticated(hub), "the end of both")
@@ -454,7 +454,7 @@ def test_a_refusal_is_one_for_the_library_and_for_us(
 def test_what_a_known_node_may_say_wrong(place: Place, said: bytes, answer: bytes) -> None:
     async def scenario() -> None:
         async with place.hub("edge1") as hub:
-            reader, writer = await asyncio.open_connection("127.0.0.1", place.port, ssl=client_tls(place.node)())
+            reader, writer = await asyncio.open_connection(ADDRESS, place.port, ssl=client_tls(place.node)())
             writer.write(said)
             assert (await reader.read()).startswith(answer)
             await until(lambda: not _unauthenticated(hub) and not hub.attached(), "its end")
@@ -466,11 +466,11 @@ def test_what_a_known_node_may_say_wrong(place: Place, said: bytes, answer: byte
 def test_a_stop_says_goodbye_and_does_not_wait_for_unauthenticated_peers(place: Place) -> None:
     async def scenario() -> None:
         async with place.hub("edge1") as hub:
-            stranger, _writer = await asyncio.open_connection("127.0.0.1", place.port)  # says nothing
-            tcp = socket.create_connection(("127.0.0.1", place.port))
-            stream = Stream(tcp, client_tls(place.node)(), server_hostname="127.0.0.1")
+            stranger, _writer = await asyncio.open_connection(ADDRESS, place.port)  # says nothing
+            tcp = socket.create_connection((ADDRESS, place.port))
+            stream = Stream(tcp, client_tls(place.node)(), server_hostname=ADDRESS)
             await stream.handshake()
-            await stream.upgrade(f"127.0.0.1:{place.port}", "/v1/channel")
+            await stream.upgrade(f"{ADDRESS}:{place.port}", "/v1/channel")
             channel = Channel(stream, ChannelSession({}), asyncio.get_running_loop().time)
             running = asyncio.create_task(channel.run(lambda _: asyncio.get_running_loop().create_future()))  # type: ignore[arg-type, return-value]
             await until(lambda: len(hub.attached()) == 1 and hub.attached()[0].key.revision > 0, "the session")
