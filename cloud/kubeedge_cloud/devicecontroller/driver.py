@@ -119,6 +119,8 @@ class TenantDeviceController:
         async with aclosing(self._tenants.follow_nodes(self._tenant)) as changes:
             async for records in changes:
                 changed = self._nodes ^ records.keys()
+                for gone in self._nodes - records.keys():
+                    self._lost_at.pop(gone, None)
                 self._nodes = set(records)
                 for node in changed:
                     self._node_changed(node)
@@ -162,8 +164,9 @@ class TenantDeviceController:
                             self._node_changed(node)
                     else:
                         attached.discard(node)
-                        self._lost_at[node] = loop.time()
-                        self._lost.add(node)
+                        if node in self._nodes:  # of one that was removed nobody asks
+                            self._lost_at[node] = loop.time()
+                            self._lost.add(node)
                 if not first.is_set():
                     for node in self._lost_at:
                         self._lost.add(node)

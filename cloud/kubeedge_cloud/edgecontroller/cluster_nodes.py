@@ -43,12 +43,17 @@ class ClusterNodes(NodeStatuses):
     async def ensure(self, name: NodeName) -> Object:
         """As it is cached. Raises NotFound for one that was deleted in Kubernetes, Refused for one that is not ours."""
         if not self._state.records[name].uid:
-            async with self._registering.setdefault(
-                name, asyncio.Lock()
-            ):  # its readiness and its reports come at the same time
-                if not self._state.records[name].uid:
-                    await register_node(self._state.client, self._tenants, self._state.records[name], self._state.owner)
-            self._registering.pop(name, None)
+            try:
+                async with self._registering.setdefault(
+                    name, asyncio.Lock()
+                ):  # its readiness and its reports come at the same time
+                    if (record := self._state.records.get(name)) is None:
+                        raise NotFound(f"node {name} was removed in this very moment")
+                    if not record.uid:
+                        await register_node(self._state.client, self._tenants, record, self._state.owner)
+            finally:
+                if (lock := self._registering.get(name)) is not None and not lock.locked():
+                    del self._registering[name]
         node = self._state.nodes.get("", name) or await self._state.client.get(NODES, "", name)
         if not core.is_managed(node, self._state.owner):
             raise Refused(f"the cluster has a Node {name} that is not one of this cloud's: it gets nothing from us")

@@ -131,6 +131,8 @@ class DesiredState:
             return None
         prefix, have = await self._stored(name)
         due = await self._tokens.renew(name, have)
+        if name not in self._state.records:
+            return None  # it was removed meanwhile, and what was known of it is forgotten
         # from here to the transaction nothing waits: answers to writes go down with what the writes have changed
         foreign = self._state.is_foreign(name)
         pods = [] if foreign else self._state.pods_of(name)

@@ -122,7 +122,8 @@ class EdgeState:
     def detached(self, node: NodeName) -> None:
         """The node's session key is gone: its grace period begins."""
         self.sessions.discard(node)
-        self._lost_at[node] = asyncio.get_running_loop().time()
+        if node in self.records:  # of one that was removed nobody asks
+            self._lost_at[node] = asyncio.get_running_loop().time()
 
     def forget(self, node: NodeName) -> None:
         """The node was removed: when it was lost does not matter any more."""
