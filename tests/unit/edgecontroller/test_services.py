@@ -6,8 +6,10 @@ import json
 from typing import Any
 
 from kubeedge.api import keys
-from kubeedge.api.names import Object
+from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import NODES, PODS, SERVICES
+from kubeedge.apiserver.quota import TenantLimits
+from kubeedge_cloud.edgecontroller.copies import COPIES
 from kubeedge_cloud.edgecontroller.services import Catalogue, namespaces
 from tests.unit.controllers.world import TENANT, Agent, World, in_world
 from tests.unit.edgecontroller.test_edgecontroller import EDGE1, pod_on
@@ -69,3 +71,29 @@ async def test_a_node_with_a_proxy_gets_the_services_of_its_namespaces(world: Wo
         assert "services/kube-system/web" not in await _services(world)
         await world.store.delete(keys.edge_reported(TENANT, EDGE1) + "conditions/_/mesh")
         assert await _services(world) == set()
+
+
+@in_world
+async def test_services_and_slices_for_the_mesh_count_as_copies(world: World) -> None:
+    """A node may ask for those of all namespaces, and so may a hundred nodes."""
+    world.limits = lambda tenant: TenantLimits(1000, 50_000)
+    nodes, many = 10, 40
+    async with world.cloud():
+        for n in range(nodes):
+            await _has_proxy(await world.join(f"edge{n}"))
+        await world.settle(2)
+        for n in range(nodes):
+            everything = {"metadata": {"annotations": {"kubeedge.io/mesh-namespaces": "*"}}}
+            await world.api().merge_patch(NODES, "", f"edge{n}", everything)
+        for n in range(many):
+            spec = {"ports": [{"port": 80 + p, "name": f"port-{p}"} for p in range(20)], "selector": {"app": "p"}}
+            await world.api().create(SERVICES, "default", {"metadata": {"name": f"s{n}"}, "spec": spec})
+        await world.settle(100)
+        sizes = []
+        for n in range(nodes):
+            prefix = keys.edge_desired(TENANT, NodeName(f"edge{n}"))
+            rows = (await world.store.range(prefix, keys.prefix_end(prefix))).kvs
+            sizes.append(sum(len(row.key) - len(prefix) + len(row.value) for row in rows))
+        one = max(sizes)
+        assert nodes * one > COPIES * 50_000 >= sum(sizes) > COPIES * 50_000 * 3 // 4, "they would not fit"
+        assert "ExceededCopiesQuota" in await world.reasons()
