@@ -294,7 +294,7 @@ def test_documents_of_an_archive_that_make_no_sense_are_answered(
 ) -> None:
     (tmp_path / "x.tar").write_bytes(layer(entry(name, manifest)))
     request = {"root": str(store.root), "archive": str(tmp_path / "x.tar")}
-    assert "error" in fetch._answer(request)
+    assert "recursion" not in fetch._answer(request)["error"]
 
 
 def test_what_the_helper_says_is_short(store: ImageStore, tmp_path: Path) -> None:
@@ -342,13 +342,23 @@ def test_the_helper_process_says_what_is_wrong(store: ImageStore, tmp_path: Path
             asyncio.run(fetch.run_helper({"root": str(store.root), "archive": str(tmp_path / bad)}))
 
 
-def test_a_header_that_asks_for_gigabytes_ends_the_helper_not_the_machine(store: ImageStore, tmp_path: Path) -> None:
+def test_what_asks_for_gigabytes_ends_the_helper_not_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address space of the helper is limited: what is in no other bound ends in a message."""
+
+    def too_much(_: dict[str, Any]) -> list[str]:
+        raise MemoryError
+
+    monkeypatch.setattr(fetch, "_perform", too_much)
+    assert "bytes of memory" in fetch._answer({})["error"]
+
+
+def test_a_header_that_says_gigabytes_is_not_read(store: ImageStore, tmp_path: Path) -> None:
     info = tarfile.TarInfo("x")
     info.type, info.size = tarfile.XHDTYPE, 6 * 1024**3
     path = tmp_path / "bomb.tar"
     path.write_bytes(info.tobuf(tarfile.GNU_FORMAT))
     os.truncate(path, 7 * 1024**3)  # sparse: nothing on disk
-    with pytest.raises(Invalid, match="bytes of memory"):
+    with pytest.raises(Invalid, match="header of 6442450944 bytes"):
         asyncio.run(fetch.run_helper({"root": str(store.root), "archive": str(path)}))
 
 

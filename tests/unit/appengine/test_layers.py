@@ -387,3 +387,67 @@ def test_any_layers_in_any_order_of_entries_are_shown_as_the_specification_says(
         draw.shuffle(entries)
         made.append(entries)
     assert dict(sorted(shown(tmp_path, *made).items())) == as_the_specification_says(layers)
+
+
+def _block(kind: bytes, size: int, name: str = "x") -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 512)
+
+
+PAX = b"13 comment=x\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (tarfile.GNUTYPE_LONGNAME, b"name\0"),
+        (tarfile.GNUTYPE_LONGLINK, b"link\0"),
+        (tarfile.XHDTYPE, PAX),
+        (tarfile.XGLTYPE, PAX),
+    ],
+    ids=["long name", "long link", "pax", "pax for all"],
+)
+def test_headers_in_front_of_an_entry_are_counted(tmp_path: Path, kind: bytes, data: bytes) -> None:
+    """tarfile reads each of them inside of the one before: 3,000 end in Python's limit of nested calls, or far below it with a message."""
+    one = _block(kind, len(data)) + _padded(data)
+    with pytest.raises(Invalid, match="more than 16 headers in front of one entry"):
+        unpack(io.BytesIO(one * 3000 + _block(tarfile.REGTYPE, 0) + bytes(1024)), tmp_path, max_bytes=1 << 20)
+    unpack(io.BytesIO((one * 3 + _block(tarfile.REGTYPE, 0)) * 100 + bytes(1024)), tmp_path, max_bytes=1 << 20)
+
+
+class Endless(io.RawIOBase):
+    """A head, then as many bytes of one value as anybody wants; how many were read."""
+
+    def __init__(self, head: bytes, fill: bytes) -> None:
+        self.head, self.fill, self.count = head, fill, 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = (self.head + self.fill * (size // len(self.fill) + 1))[:size]
+        self.head = self.head[size:]
+        self.count += len(data)
+        return data
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_header_is_not_read_as_long_as_it_says_that_it_is(tmp_path: Path, kind: bytes) -> None:
+    stream = Endless(_block(kind, 4 << 30), b"a")
+    with pytest.raises(Invalid, match="header of 4294967296 bytes"):
+        unpack(stream, tmp_path, max_bytes=1 << 40)
+    assert stream.count < 1 << 20
+
+
+def test_the_map_of_a_sparse_file_is_bounded(tmp_path: Path) -> None:
+    """Each of its blocks says that another one follows: a layer of a megabyte, compressed, would be gigabytes of numbers here."""
+    numbers = (b"00000000001\0" * 42)[:504] + b"\1" + bytes(7)
+    head = bytearray(_block(tarfile.GNUTYPE_SPARSE, 0))
+    head[482:483] = b"\1"
+    head[148:156] = b"%06o\0 " % (256 + sum(head[:148]) + sum(head[156:]))
+    stream = Endless(bytes(head), numbers)
+    with pytest.raises(Invalid, match="bytes of headers in front of one entry"):
+        unpack(stream, tmp_path, max_bytes=1 << 40)
+    assert stream.count < 4 << 20

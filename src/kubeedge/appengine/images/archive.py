@@ -5,7 +5,6 @@ Nothing of the archive itself is unpacked, so its links are names of other membe
 
 from __future__ import annotations
 
-import json
 import posixpath
 import tarfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from kubeedge.appengine.images import documents
 from kubeedge.appengine.images.layers import unpack_layer
 from kubeedge.appengine.images.names import parse
 from kubeedge.appengine.images.store import ImageStore, chain_ids
+from kubeedge.appengine.images.tar_headers import BoundedTarInfo
 from kubeedge.errors import Invalid
 
 _MAX_LINKS = 8  # from member to member: docker save makes one
@@ -25,7 +25,7 @@ _MAX_NAMES = 256  # of images in an archive
 
 def import_archive(store: ImageStore, archive: Path, names: Sequence[str] = ()) -> list[str]:
     """All its images, under their own names and `names`; all names that were given. Raises Invalid."""
-    with tarfile.open(archive) as tar:
+    with tarfile.open(archive, tarinfo=BoundedTarInfo) as tar:
         members = _Members(tar, archive.name)
         images = _docker_save(members) if members.has("manifest.json") else _oci_layout(members)
         named = [image for image in images if image.names]  # beside those, one without a name was not asked for
@@ -92,7 +92,7 @@ class _Members:
 
 
 def _docker_save(members: _Members) -> list[_Image]:
-    entries = json.loads(members.read("manifest.json", documents.MAX_MANIFEST))
+    entries = documents.json_of(members.read("manifest.json", documents.MAX_MANIFEST), "manifest.json")
     images = [_Image(entry["Config"], entry["Layers"], entry.get("RepoTags") or ()) for entry in entries]
     return _checked(images)
 

@@ -88,13 +88,18 @@ def architecture() -> str:
 
 def object_of(data: bytes, what: str) -> dict[str, Any]:
     """The JSON object in `data`. Raises Invalid, with `what` as the name of the document."""
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as exc:
-        raise Invalid(f"{what} is not JSON") from exc
+    value = json_of(data, what)
     if not isinstance(value, dict):
         raise Invalid(f"{what} is not an object")
     return value
+
+
+def json_of(data: bytes, what: str) -> Any:
+    """The JSON value in `data`. Raises Invalid, with `what` as the name of the document."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        raise Invalid(f"{what} is not JSON") from exc
 
 
 def checked_digest(digest: Any) -> str:

@@ -15,8 +15,9 @@ import shutil
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
+from kubeedge.appengine.images.tar_headers import BoundedHeaders, BoundedTarInfo, stored_size
 from kubeedge.appengine.images.tree import MAX_DEPTH, MAX_NAME, Tree
 from kubeedge.errors import Invalid
 
@@ -30,9 +31,10 @@ _FILE_CAPABILITIES = "SCHILY.xattr.security.capability"  # the one extended attr
 def unpack(stream: IO[bytes], target: Path, *, max_bytes: int, parents: Sequence[Path] = ()) -> None:
     """`stream` is the uncompressed tar, `parents` the layers below, from the lowest up. Raises Invalid for what is hostile or too large,
     OSError for a full disk."""
+    bounded = BoundedHeaders(stream)
     try:
-        with tarfile.open(fileobj=stream, mode="r|") as tar:
-            _Unpacking(tar, target, parents, max_bytes).run()
+        with tarfile.open(fileobj=cast(IO[bytes], bounded), mode="r|", tarinfo=BoundedTarInfo) as tar:
+            _Unpacking(tar, bounded, target, parents, max_bytes).run()
     except tarfile.TarError as exc:
         raise Invalid(f"layer is not a tar archive: {exc}") from exc
     except (OverflowError, ValueError) as exc:  # an owner, a time or a name that the kernel cannot be asked for
@@ -40,8 +42,11 @@ def unpack(stream: IO[bytes], target: Path, *, max_bytes: int, parents: Sequence
 
 
 class _Unpacking:
-    def __init__(self, tar: tarfile.TarFile, root: Path, parents: Sequence[Path], max_bytes: int) -> None:
+    def __init__(
+        self, tar: tarfile.TarFile, headers: BoundedHeaders, root: Path, parents: Sequence[Path], max_bytes: int
+    ) -> None:
         self._tar = tar
+        self._headers = headers
         self._tree = Tree(root, parents)
         self._bytes = 0
         self._max_bytes = max_bytes
@@ -56,6 +61,7 @@ class _Unpacking:
             if member.size < 0:
                 raise Invalid(f"layer has the entry {member.name!r:.200} of {member.size} bytes")
             self._count(member.size)
+            self._headers.entry_of(stored_size(member))
             self._entry(member)
             self._tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all
         for path, mtime in (self._tree.copied | self._times).items():
