@@ -18,7 +18,9 @@ from kubeedge.apiserver.shared_events import SharedEvents
 from kubeedge.apiserver.unread import UnreadBytes
 from kubeedge.kit.http1 import BodyTooLarge, Request
 
-_BODY_SECONDS = 60.0  # for a whole body: 3 MiB within that is 50 kB/s
+_BODY_SECONDS = 60.0  # without a byte of a body
+_BODY_RATE = 1024  # bytes a second that a body has to come with in the long run, after that: a modem has more
+_NEGATIVE_GRACE = 1  # seconds that a negative grace period means, as in Kubernetes
 T = TypeVar("T")
 _NAMESPACE_SUBRESOURCES = ("status", "finalize")
 
@@ -72,14 +74,15 @@ class Call:
         return values[-1] if values else ""
 
     def flag(self, name: str) -> bool:
-        """A boolean query parameter."""
-        return self.one(name).lower() in ("1", "true", "t")
+        """A boolean query parameter, read as Kubernetes does: anything but "false" and "0" is true, also no value at all."""
+        values = self.query.get(name) or ["false"]
+        return values[0].lower() not in ("false", "0")
 
     def number(self, name: str) -> int | None:
         """An integer query parameter; None when it is absent. Raises BadRequest."""
-        text = self.one(name)
-        if not text:
+        if name not in self.query:
             return None
+        text = self.one(name)
         if not (text.isascii() and text.removeprefix("-").isdigit() and len(text) <= 18):
             raise BadRequest(f"query parameter {name} must be an integer, not {text[:64]!r}")
         return int(text)
@@ -115,8 +118,8 @@ class Call:
         if not isinstance(body, dict):
             raise BadRequest("the body of a DELETE must be DeleteOptions")
         grace = body.get("gracePeriodSeconds", self.number("gracePeriodSeconds"))
-        if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int) or not 0 <= grace < 2**31):
-            raise BadRequest(f"gracePeriodSeconds must be an integer of 0 or more, not {str(grace)[:32]!r}")
+        if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int) or not abs(grace) < 2**31):
+            raise BadRequest(f"gracePeriodSeconds must be a number of seconds, not {str(grace)[:32]!r}")
         policy = body.get("propagationPolicy") or self.one("propagationPolicy")
         if not policy and (body.get("orphanDependents") is True or self.flag("orphanDependents")):
             policy = "Orphan"
@@ -125,7 +128,7 @@ class Call:
         conditions = body.get("preconditions")
         conditions = conditions if isinstance(conditions, dict) else {}
         return DeleteOptions(
-            grace,
+            grace if grace is None or grace >= 0 else _NEGATIVE_GRACE,
             str(conditions.get("uid") or ""),
             str(conditions.get("resourceVersion") or ""),
             policy,
@@ -133,12 +136,21 @@ class Call:
         )
 
     async def body(self) -> bytes:
-        """Raises BadRequest (too slow), TooLarge."""
+        """Raises BadRequest (too slow), TooLarge. A slow line is waited for as long as bytes come."""
+        loop = asyncio.get_running_loop()
+        begun, got = loop.time(), 0
         try:
-            async with asyncio.timeout(_BODY_SECONDS):
-                data = await self.request.read(content.BODY_LIMIT)
+            async with asyncio.timeout(_BODY_SECONDS) as patience:
+
+                def arrived(size: int) -> None:
+                    nonlocal got
+                    got = size
+                    slowest = begun + _BODY_SECONDS + size / _BODY_RATE
+                    patience.reschedule(min(loop.time() + _BODY_SECONDS, slowest))
+
+                data = await self.request.read(content.BODY_LIMIT, arrived)
         except TimeoutError as exc:
-            raise BadRequest(f"the body of the request did not arrive within {_BODY_SECONDS:g} s") from exc
+            raise BadRequest(f"the body of the request comes too slowly: {got} bytes so far") from exc
         except BodyTooLarge as exc:
             raise TooLarge(f"limit is {content.BODY_LIMIT}: the body of the request is larger") from exc
         self.size = len(data)

@@ -88,6 +88,35 @@ def with_version(obj: Object, revision: int) -> Object:
     return obj
 
 
+def version_of(text: str) -> int:
+    """A resourceVersion of a request; 0 for "". Raises BadRequest for what this server never gave out."""
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) < 2**63):
+        raise BadRequest(f"invalid resource version: {text[:64]!r} is not a version of this server")
+    return int(text)
+
+
+def start_of_list(version: str, match: str, token: str, *, limited: bool) -> str:
+    """The continue token with which a list begins: its own, or that of the revision that it asks for; "": it shows what is newest.
+
+    `version`, `match`: its resourceVersion and resourceVersionMatch; `limited`: it has a limit. Raises BadRequest for what does not go together.
+    """
+    number = version_of(version)
+    if match not in ("", "Exact", "NotOlderThan"):
+        raise BadRequest(
+            f'resourceVersionMatch: Unsupported value: {match[:64]!r}: supported values: "Exact", "NotOlderThan"'
+        )
+    if match and (not version or token):
+        raise BadRequest("resourceVersionMatch: Forbidden: needs a resourceVersion, and goes with no continue token")
+    if match == "Exact" and not number:
+        raise BadRequest('resourceVersionMatch: Forbidden: "Exact" needs a resourceVersion other than 0')
+    if token and number:
+        raise BadRequest("specifying resource version is not allowed when using continue")
+    exact = number and (match == "Exact" or (not match and limited))
+    return encode_continue(number, "") if exact else token
+
+
 def encode_continue(revision: int, start: str) -> str:
     """`start` is the rest of the key after the selection's prefix: the token names no tenant and cannot leave it."""
     return base64.urlsafe_b64encode(json.dumps({"rv": revision, "start": start}).encode()).decode()

@@ -24,7 +24,7 @@ from kubeedge.api.status import (
     UnsupportedMediaType,
     success,
 )
-from kubeedge.apiserver import content, core, tables, yaml_body
+from kubeedge.apiserver import content, core, selection, tables, yaml_body
 from kubeedge.apiserver.call import Call
 from kubeedge.apiserver.content import Accept
 from kubeedge.apiserver.reading import Page
@@ -89,6 +89,7 @@ async def get(call: Call) -> Response:
     """GET of one object, or of its scale subresource (autoscaling/v1 Scale)."""
     accept = accept_of(call)
     at = call.address
+    selection.version_of(call.one("resourceVersion"))
     obj = await call.registry.get(at.row.resource, at.namespace, at.name)
     if at.subresource == "scale":
         return answer(call, 200, core.scale_of(obj))
@@ -100,17 +101,19 @@ async def list_(call: Call) -> Response:
     accept = accept_of(call)
     at = call.address
     limit = call.number("limit") or 0
-    if limit < 0:
-        raise BadRequest(f"limit must be 0 or more, not {limit}")
-    if not limit:
-        return await _whole_list(call, accept)
+    call.number("timeoutSeconds")  # a list takes no time to speak of; nonsense is refused all the same
+    start = selection.start_of_list(
+        call.one("resourceVersion"), call.one("resourceVersionMatch"), call.one("continue"), limited=limit > 0
+    )
+    if limit <= 0:  # a negative one limits nothing, as in Kubernetes
+        return await _whole_list(call, accept, start)
     page = await call.registry.list_page(
         at.row.resource,
         at.namespace,
         label_selector=call.one("labelSelector"),
         field_selector=call.one("fieldSelector"),
         limit=limit,
-        continue_token=call.one("continue"),
+        continue_token=start,
     )
     inner: Object = {"resourceVersion": page.resource_version}
     if page.continue_token:
@@ -120,11 +123,11 @@ async def list_(call: Call) -> Response:
     return await _listed(call, accept, page, inner)
 
 
-async def _whole_list(call: Call, accept: Accept) -> Response:
+async def _whole_list(call: Call, accept: Accept, token: str) -> Response:
     """Encoded page by page: decoded objects take several times the memory of their bytes, and a tenant has tens of megabytes of these."""
     at = call.address
     field = "rows" if accept.as_kind == "Table" else "items"
-    head, pieces, token = b"", list[bytes](), call.one("continue")
+    head, pieces = b"", list[bytes]()
     while not head or token:
         page = await call.registry.list_page(
             at.row.resource,

@@ -34,6 +34,7 @@ async def watch(call: Call, done: Callable[[], None]) -> Response:
     fields = ",".join(filter(None, (call.one("fieldSelector"), name)))
     labels = call.one("labelSelector")
     selection.select(call.registry.tenant, at.row, at.namespace, labels, fields)  # refuse nonsense with a 400
+    selection.version_of(call.one("resourceVersion"))
     seconds = call.number("timeoutSeconds")
     if seconds is None or seconds <= 0:
         # Clients that connected together must not reconnect together.

@@ -84,9 +84,10 @@ class Request:
         """The body as it comes; once."""
         return self._stream
 
-    async def read(self, limit: int) -> bytes:
-        """The whole body. Raises BodyTooLarge (answered with 413) before more than `limit` is kept."""
-        return await gather(self._stream, limit)
+    async def read(self, limit: int, arrived: Callable[[int], None] | None = None) -> bytes:
+        """The whole body. Raises BodyTooLarge (answered with 413) before more than `limit` is kept. `arrived` is told how many bytes
+        have come so far."""
+        return await gather(self._stream, limit, arrived)
 
 
 @dataclass(slots=True)
@@ -120,7 +121,7 @@ def text_response(status: int, text: str, headers: Headers = ()) -> Response:
     return Response(status, [("content-type", "text/plain; charset=utf-8"), *headers], text.encode())
 
 
-async def gather(stream: AsyncIterator[bytes], limit: int) -> bytes:
+async def gather(stream: AsyncIterator[bytes], limit: int, arrived: Callable[[int], None] | None = None) -> bytes:
     """The whole of a body. Raises BodyTooLarge before more than `limit` bytes are kept."""
     parts: list[bytes] = []
     total = 0
@@ -129,4 +130,6 @@ async def gather(stream: AsyncIterator[bytes], limit: int) -> bytes:
         if total > limit:
             raise BodyTooLarge(limit)
         parts.append(chunk)
+        if arrived is not None:
+            arrived(total)
     return b"".join(parts)
