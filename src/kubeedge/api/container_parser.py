@@ -10,6 +10,8 @@ from typing import Any
 
 from kubeedge.api import probe_parser, quantities
 from kubeedge.api.json_fields import (
+    check_text,
+    check_texts,
     mapping_of,
     read,
     read_choice,
@@ -68,7 +70,7 @@ def _container(item: Any, path: str, pod_security: Mapping[str, Any], kind: str)
         pull_policy=read_choice(c, "imagePullPolicy", path, (policy, "Always", "IfNotPresent", "Never")),
         command=read_texts(c, "command", path),
         args=read_texts(c, "args", path),
-        working_dir=read(c, "workingDir", str, path, ""),
+        working_dir=_working_dir(c, path),
         env=tuple(_env(e, f"{path}.env[{n}]") for n, e in enumerate(read_list(c, "env", path))),
         env_from=tuple(_env_from(e, f"{path}.envFrom[{n}]") for n, e in enumerate(read_list(c, "envFrom", path))),
         mounts=tuple(_mount(m, f"{path}.volumeMounts[{n}]") for n, m in enumerate(read_list(c, "volumeMounts", path))),
@@ -93,6 +95,14 @@ def _container(item: Any, path: str, pod_security: Mapping[str, Any], kind: str)
         is_ephemeral=kind == "ephemeralContainers",
         target=read(c, "targetContainerName", str, path, ""),
     )
+
+
+def _working_dir(c: Mapping[str, Any], path: str) -> str:
+    """No runtime starts a process in a directory that is relative to nothing."""
+    directory = read(c, "workingDir", str, path, "")
+    if directory and not directory.startswith("/"):
+        raise Invalid(f"{directory!r:.80} is not an absolute path", path=f"{path}.workingDir")
+    return directory
 
 
 def _resources(resources: Mapping[str, Any], path: str) -> ResourceRequirements:
@@ -215,7 +225,7 @@ def _mount(item: Any, path: str) -> Mount:
     m = mapping_of(item, path)
     mount = Mount(
         read(m, "name", str, path, ""),
-        read_path(m, "mountPath", path),
+        read_path({"mountPath": _absolute(m.get("mountPath"))}, "mountPath", path),
         read(m, "readOnly", bool, path, False),
         read(m, "subPath", str, path, "") or read(m, "subPathExpr", str, path, ""),
         bool(m.get("subPathExpr")) and not m.get("subPath"),
@@ -225,6 +235,11 @@ def _mount(item: Any, path: str) -> Mount:
     if mount.recursive_read_only != "Disabled" and (not mount.read_only or mount.propagation != "None"):
         raise Invalid("only with readOnly, and without mountPropagation", path=f"{path}.recursiveReadOnly")
     return mount
+
+
+def _absolute(path: Any) -> Any:
+    """A relative path is one from the root of the container, as for the kubelet."""
+    return "/" + path if isinstance(path, str) and path and not path.startswith("/") else path
 
 
 def _port(item: Any, path: str) -> Port:
@@ -250,9 +265,12 @@ def _env(item: Any, path: str) -> EnvVar:
     if source is not None and not isinstance(source, dict):
         raise Invalid("not an object", path=f"{path}.valueFrom")
     name = read(e, "name", str, path, "")
-    if not name or "=" in name or "\0" in name:
+    if not name or "=" in name:
         raise Invalid(f"{name!r:.80} is not the name of a variable", path=f"{path}.name")
-    return EnvVar(name, None if value is None else str(value), source)
+    if value is not None:
+        check_text(value := str(value), f"{path}.value")
+    check_texts(source, f"{path}.valueFrom")
+    return EnvVar(name, value, source)
 
 
 def _env_from(item: Any, path: str) -> EnvFrom:
@@ -262,7 +280,10 @@ def _env_from(item: Any, path: str) -> EnvFrom:
         if "configMapRef" in e
         else ("secrets", read_mapping(e, "secretRef", path))
     )
-    return EnvFrom(kind, str(ref.get("name", "")), str(e.get("prefix", "")), bool(ref.get("optional")))
+    prefix = read(e, "prefix", str, path, "")
+    if "=" in prefix:
+        raise Invalid(f"{prefix!r:.80} does not begin the name of a variable", path=f"{path}.prefix")
+    return EnvFrom(kind, str(ref.get("name", "")), prefix, bool(ref.get("optional")))
 
 
 def check_ip(text: str, path: str) -> None:

@@ -28,9 +28,30 @@ def read(values: Mapping[str, Any], key: str, kind: type[T], path: str, default:
     value = values.get(key)
     if value is None:
         return default
+    where = f"{path}.{key}" if path else key
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise Invalid(f"{value!r:.60} instead of {kind.__name__}", path=f"{path}.{key}" if path else key)
+        raise Invalid(f"{value!r:.60} instead of {kind.__name__}", path=where)
+    if isinstance(value, str):
+        check_text(value, where)
     return value
+
+
+def check_text(text: str, path: str) -> None:
+    """What becomes an argument, a variable or the name of a file ends at its first NUL: in JSON one may stand anywhere."""
+    if "\0" in text:
+        raise Invalid(f"{text!r:.60} has a NUL character", path=path)
+
+
+def check_texts(value: Any, path: str) -> None:
+    """check_text() of all that is in a JSON value, which is as deep as JSON may be. Keys are fields' names."""
+    if isinstance(value, str):
+        check_text(value, path)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            check_texts(item, f"{path}.{key:.64}")
+    elif isinstance(value, list):
+        for n, item in enumerate(value):
+            check_texts(item, f"{path}[{n}]")
 
 
 def read_mapping(values: Mapping[str, Any], key: str, path: str) -> dict[str, Any]:
@@ -57,6 +78,8 @@ def read_texts(values: Mapping[str, Any], key: str, path: str) -> list[str] | No
         return None
     if not isinstance(items, list) or not all(isinstance(i, str) for i in items):
         raise Invalid("not a list of text", path=f"{path}.{key}")
+    for n, item in enumerate(items):
+        check_text(item, f"{path}.{key}[{n}]")
     return items
 
 

@@ -70,6 +70,7 @@ ProjectedSecret name items optional
 _ELSEWHERE = """
 PodSpec nodeName nodeSelector affinity tolerations schedulerName priority priorityClassName preemptionPolicy topologySpreadConstraints
 PodSpec automountServiceAccountToken schedulingGates overhead
+ReadinessGate conditionType
 """  # the scheduler's and the controllers'; or, of the last line, there is nothing that it could switch off here
 
 #: what a field says anyway when it is left out

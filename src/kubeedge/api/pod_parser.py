@@ -13,6 +13,7 @@ from typing import Any
 from kubeedge.api import ephemeral_storage, pod_fields
 from kubeedge.api.container_parser import LABEL, RESTART_POLICIES, check_ip, container
 from kubeedge.api.json_fields import (
+    check_texts,
     mapping_of,
     read,
     read_choice,
@@ -207,6 +208,7 @@ def _volume(item: Any, path: str) -> VolumeSpec:
     for kind in (*VOLUME_KINDS, IMAGE_VOLUME):
         if kind in v:
             source = read_mapping(v, kind, path)
+            check_texts(source, f"{path}.{kind}")
             if kind == IMAGE_VOLUME:
                 _check_image(source, f"{path}.image")
             if kind == "emptyDir":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,9 @@ from kubeedge.api.pod import Hook, Probe
 from kubeedge.errors import Invalid
 
 _MAX_GRACE = 365 * 24 * 3600  # seconds; longer is a mistake
+_HEADER_NAME = re.compile(r"[-A-Za-z0-9]+")  # as Kubernetes has it
+_HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+_HOST = re.compile(r"[!-~]{0,253}")
 _ACTIONS = ("exec", "httpGet", "tcpSocket", "grpc")
 
 
@@ -60,18 +64,18 @@ def _action(p: Mapping[str, Any], path: str, common: Mapping[str, Any]) -> Probe
     if "httpGet" in p:
         h = read_mapping(p, "httpGet", path)
         if h.get("scheme") == "HTTPS":  # nobody could say whose certificate it must be: that it listens has to do
-            return Probe("tcp", port=_port(h, path), host=str(h.get("host") or ""), **common)
+            return Probe("tcp", port=_port(h, path), host=_host(h, f"{path}.httpGet"), **common)
         return Probe(
             "http",
-            path=str(h.get("path") or "/"),
+            path=read(h, "path", str, f"{path}.httpGet", "") or "/",
             port=_port(h, path),
-            host=str(h.get("host") or ""),
+            host=_host(h, f"{path}.httpGet"),
             headers=tuple(_header(x, path) for x in read_list(h, "httpHeaders", path)),
             **common,
         )
     if "tcpSocket" in p:
         t = read_mapping(p, "tcpSocket", path)
-        return Probe("tcp", port=_port(t, path), host=str(t.get("host") or ""), **common)
+        return Probe("tcp", port=_port(t, path), host=_host(t, f"{path}.tcpSocket"), **common)
     if "grpc" in p:
         g = read_mapping(p, "grpc", path)
         if not isinstance(g.get("port"), int):
@@ -80,9 +84,24 @@ def _action(p: Mapping[str, Any], path: str, common: Mapping[str, Any]) -> Probe
     raise Invalid("must have one of exec, httpGet, tcpSocket and grpc", path=path)
 
 
+def _host(values: Mapping[str, Any], path: str) -> str:
+    """It stands in the request's Host header."""
+    host = read(values, "host", str, path, "")
+    if not _HOST.fullmatch(host):
+        raise Invalid(f"{host!r:.60} is not a host", path=f"{path}.host")
+    return host
+
+
 def _header(item: Any, path: str) -> tuple[str, str]:
-    header = mapping_of(item, f"{path}.httpGet.httpHeaders")
-    return str(header.get("name")), str(header.get("value"))
+    """Kubernetes accepts any value, and its probes fail with one that has control characters (RFC 9110 section 5.5)."""
+    where = f"{path}.httpGet.httpHeaders"
+    header = mapping_of(item, where)
+    name, value = read(header, "name", str, where, ""), read(header, "value", str, where, "").strip(" \t")
+    if not _HEADER_NAME.fullmatch(name):
+        raise Invalid(f"{name!r:.60} is not the name of a header", path=f"{where}.name")
+    if not _HEADER_VALUE.fullmatch(value):
+        raise Invalid(f"{value!r:.60} is not the value of a header", path=f"{where}.value")
+    return name, value
 
 
 def _grace(p: Mapping[str, Any], path: str) -> float | None:

@@ -77,7 +77,7 @@ PodSpec
   priority int
   preemptionPolicy str
   dnsConfig any
-  readinessGates any
+  readinessGates [ReadinessGate]
   runtimeClassName str
   enableServiceLinks bool
   overhead {quantity}
@@ -86,6 +86,8 @@ PodSpec
   schedulingGates [LocalRef] key=name
   resourceClaims any
   resources ResourceRequirements
+ReadinessGate
+  conditionType str
 LocalRef
   name str
 HostAlias
@@ -518,7 +520,7 @@ ServicePort
   targetPort intorstr
   nodePort int
 ServiceStatus
-  loadBalancer any
+  loadBalancer LoadBalancerStatus
   conditions [Condition] key=type
 ConfigMap
   apiVersion str
@@ -620,14 +622,48 @@ Endpoints
   apiVersion str
   kind str
   metadata ObjectMeta
-  subsets any
+  subsets [EndpointSubset]
+EndpointSubset
+  addresses [EndpointAddress]
+  notReadyAddresses [EndpointAddress]
+  ports [EndpointPort]
+EndpointAddress
+  ip str
+  hostname str
+  nodeName str
+  targetRef ObjectRef
+EndpointPort
+  name str
+  port int
+  protocol str
+  appProtocol str
+LoadBalancerStatus
+  ingress [LoadBalancerIngress]
+LoadBalancerIngress
+  ip str
+  hostname str
+  ipMode str
+  ports any
 EndpointSlice
   apiVersion str
   kind str
   metadata ObjectMeta
   addressType str
-  endpoints any
-  ports any
+  endpoints [Endpoint]
+  ports [EndpointPort]
+Endpoint
+  addresses [str]
+  conditions EndpointConditions
+  hostname str
+  targetRef ObjectRef
+  deprecatedTopology map
+  nodeName str
+  zone str
+  hints any
+EndpointConditions
+  ready bool
+  serving bool
+  terminating bool
 Event
   apiVersion str
   kind str
@@ -635,22 +671,36 @@ Event
   involvedObject ObjectRef
   reason str
   message str
-  source any
+  source EventSource
   firstTimestamp time
   lastTimestamp time
   count int
   type str
   eventTime time
-  series any
+  series EventSeries
   action str
   related ObjectRef
   reportingComponent str
   reportingInstance str
+EventSource
+  component str
+  host str
+EventSeries
+  count int
+  lastObservedTime time
 Lease
   apiVersion str
   kind str
   metadata ObjectMeta
-  spec any
+  spec LeaseSpec
+LeaseSpec
+  holderIdentity str
+  leaseDurationSeconds int
+  acquireTime time
+  renewTime time
+  leaseTransitions int
+  strategy str
+  preferredHolder str
 Device
   apiVersion str
   kind str

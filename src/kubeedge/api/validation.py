@@ -1,7 +1,8 @@
 """Rules of pods beyond types: names, required fields, ranges, references inside one object.
 
 Lives here:      pods and their templates, what an update of a pod may change.
-Lives elsewhere: types and unknown fields (schema.py), names and metadata (validation_names.py), the other kinds (validation_kinds.py).
+Lives elsewhere: types and unknown fields (schema.py), names and metadata (validation_names.py), probes and hooks (validation_actions.py),
+                 the other kinds (validation_kinds.py).
 
 Called with objects whose types were checked and whose defaults were filled. Every rule says what is wrong in the words
 of the Kubernetes API server, because that is what its users search for.
@@ -13,9 +14,12 @@ import json
 import re
 from typing import Any
 
+from kubeedge.api import validation_actions
 from kubeedge.api.findings import Findings
 from kubeedge.api.names import Object
 from kubeedge.api.quantities import parse as parse_quantity
+from kubeedge.api.selectors import is_label_key, is_label_value
+from kubeedge.api.service_accounts import MAX_SECONDS, MIN_SECONDS
 from kubeedge.api.status import (
     FieldError,
     duplicate,
@@ -88,6 +92,8 @@ def _volumes(spec: Object, path: str, errors: list[FieldError]) -> set[str]:
         sources = [key for key, value in volume.items() if key != "name" and value is not None]
         if len(sources) > 1:
             errors.append(forbidden(f"{where}.{sorted(sources)[1]}", "may not specify more than 1 volume type"))
+        if ".." in str(as_map(volume.get("hostPath")).get("path") or "").split("/"):
+            errors.append(invalid(f"{where}.hostPath.path", volume["hostPath"]["path"], "must not contain '..'"))
         for source, key in (("configMap", "name"), ("secret", "secretName"), ("hostPath", "path")):
             if isinstance(volume.get(source), dict) and not volume[source].get(key):
                 errors.append(required(f"{where}.{source}.{key}"))
@@ -109,8 +115,20 @@ def _files(where: str, sources: Object) -> list[FieldError]:
             errors += _unreserved(f"{where}.{source}.items[{number}].path", item.get("path"))
             errors += _mode(f"{where}.{source}.items[{number}].mode", item.get("mode"))
     if (token := sources.get("serviceAccountToken")) is not None:
-        errors += _unreserved(f"{where}.serviceAccountToken.path", as_map(token).get("path"))
+        path, token = f"{where}.serviceAccountToken", as_map(token)
+        errors += _unreserved(f"{path}.path", token.get("path"))
+        errors += _token_life(f"{path}.expirationSeconds", token.get("expirationSeconds"))
     return errors
+
+
+def _token_life(path: str, value: Any) -> list[FieldError]:
+    if value is None or (type(value) is int and MIN_SECONDS <= value <= MAX_SECONDS):
+        return []
+    if type(value) is not int:
+        return [invalid(path, value, "must be an integer")]
+    if value < MIN_SECONDS:
+        return [invalid(path, value, "may not specify a duration less than 10 minutes")]
+    return [invalid(path, value, "may not specify a duration larger than 2^32 seconds")]
 
 
 def _mode(path: str, value: Any) -> list[FieldError]:
@@ -158,9 +176,7 @@ def _container(container: Object, path: str, names: set[str], volumes: set[str])
     mounted: set[str] = set()
     for index, mount in enumerate(as_list(container.get("volumeMounts"))):
         errors += _mount(mount, f"{path}.volumeMounts[{index}]", volumes, mounted)
-    for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
-        if isinstance(container.get(probe), dict):
-            errors += _probe(container[probe], f"{path}.{probe}")
+    errors += validation_actions.actions(container, path)
     return errors
 
 
@@ -273,33 +289,23 @@ def _resources(resources: Object, path: str) -> list[FieldError]:
     return errors
 
 
-def _probe(probe: Object, path: str) -> list[FieldError]:
-    handlers = [name for name in ("exec", "httpGet", "tcpSocket", "grpc") if isinstance(probe.get(name), dict)]
-    errors: list[FieldError] = Findings()
-    if not handlers:
-        errors.append(required(path, "must specify a handler type"))
-    elif len(handlers) > 1:
-        errors.append(forbidden(f"{path}.{handlers[1]}", "may not specify more than 1 handler type"))
-    for name in ("httpGet", "tcpSocket", "grpc"):
-        if isinstance(probe.get(name), dict):
-            port = probe[name].get("port")
-            if port is None:
-                errors.append(required(f"{path}.{name}.port"))
-            elif isinstance(port, int):
-                errors += port_number(f"{path}.{name}.port", port)
-    for name in ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"):
-        if isinstance(probe.get(name), int) and probe[name] < 0:
-            errors.append(invalid(f"{path}.{name}", probe[name], "must be greater than or equal to 0"))
-    return errors
-
-
 def _toleration(toleration: Object, path: str) -> list[FieldError]:
     errors: list[FieldError] = Findings()
     operator = toleration.get("operator") or "Equal"
     _one_of(errors, f"{path}.operator", operator, ("Equal", "Exists"))
     if toleration.get("effect"):
         _one_of(errors, f"{path}.effect", toleration["effect"], ("NoSchedule", "PreferNoSchedule", "NoExecute"))
-    if not toleration.get("key") and operator != "Exists":
+    key, value, seconds = (toleration.get(name) for name in ("key", "value", "tolerationSeconds"))
+    if key and not is_label_key(key):
+        errors.append(invalid(f"{path}.key", key, "must be the key of a label"))
+    if operator == "Exists" and value:
+        errors.append(invalid(f"{path}.operator", value, "value must be empty when `operator` is 'Exists'"))
+    elif value and not is_label_value(value):
+        errors.append(invalid(f"{path}.operator", value, "must be the value of a label"))
+    if seconds is not None and toleration.get("effect") != "NoExecute":
+        message = "effect must be 'NoExecute' when `tolerationSeconds` is set"
+        errors.append(invalid(f"{path}.effect", toleration.get("effect") or "", message))
+    if not key and operator != "Exists":
         errors.append(
             invalid(
                 f"{path}.operator",

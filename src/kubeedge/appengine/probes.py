@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from kubeedge.api.pod import Container, Probe
 from kubeedge.appengine import grpc_health
@@ -18,6 +18,7 @@ from kubeedge.appengine.runtime.base import ExecResult
 from kubeedge.kit.http1 import Connection
 
 _REDIRECTS = 10
+_FRAMING = ("content-length", "transfer-encoding", "trailer")
 _BODY = 10 * 1024  # bytes of an answer that are read
 
 
@@ -162,7 +163,7 @@ async def _connected(host: str, port: int) -> AsyncIterator[tuple[asyncio.Stream
 
 async def _ask_http(host: str, port: int, target: str, headers: Sequence[tuple[str, str]]) -> str:
     """A redirect to the same host is followed, as the kubelet does; one to another host counts as success."""
-    url = f"http://{_in_url(host)}:{port}{target if target.startswith('/') else '/' + target}"
+    url = f"http://{_in_url(host)}:{port}{_escaped(target if target.startswith('/') else '/' + target)}"
     for _ in range(_REDIRECTS + 1):
         parts = urlsplit(url)
         at = parts.port or (443 if parts.scheme == "https" else 80)
@@ -182,12 +183,21 @@ async def _ask_http(host: str, port: int, target: str, headers: Sequence[tuple[s
     return f"HTTP probe failed: stopped after {_REDIRECTS} redirects"
 
 
+def _escaped(target: str) -> str:
+    """What may not stand in a URL is escaped, as the kubelet does it: urlsplit() would take line breaks out, and a request line ends at one."""
+    return quote(target, safe="%/:?#[]@!$&'()*+,;=-._~")
+
+
 def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
 def _request_headers(host: str, port: int, own: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The user's go before ours; an empty User-Agent or Accept says that there shall be none."""
+    """The user's go before ours; an empty User-Agent or Accept says that there shall be none. Those of the message's framing are HTTP's own."""
+    own = [(name, value.encode().decode("latin-1")) for name, value in own if name.lower() not in _FRAMING]
+    own = [
+        (n, v) for i, (n, v) in enumerate(own) if n.lower() != "host" or all(k.lower() != n.lower() for k, _ in own[:i])
+    ]
     ours = (("host", f"{_in_url(host)}:{port}"), ("user-agent", "kube-probe"), ("accept", "*/*"))
     named = {name.lower() for name, _ in own}
     kept = [(n, v) for n, v in own if v or n.lower() not in ("host", "user-agent", "accept")]

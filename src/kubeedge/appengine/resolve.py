@@ -46,15 +46,17 @@ def environment(
     env, room = {**service_links.variables(services), **(api or {})}, MAX_EXPANDED
 
     def keep(name: str, value: str) -> None:
-        """One ConfigMap of 1 MB can be named a thousand times."""
+        """One ConfigMap of 1 MB can be named a thousand times; a Secret holds any bytes."""
         nonlocal room
         room -= len(value)
+        if "\0" in value:
+            raise Invalid(f"the value of variable {name!r:.200} has a NUL character", path="env")
         if room < 0:
             raise Invalid(f"the environment is longer than {MAX_EXPANDED} characters", path="env")
         env[name] = value
 
     for source in container.env_from:
-        values = data(pod, source.kind, source.name, source.optional, lookup)
+        values = data(pod, source.kind, source.name, source.optional, lookup, binary=False)
         for key, content in values.items():
             keep(source.prefix + key, content.decode(errors="replace"))
     for variable in container.env:
@@ -73,7 +75,7 @@ def _value_from(
     for key, kind in (("configMapKeyRef", "configmaps"), ("secretKeyRef", "secrets")):
         if ref := object_of(source, key):
             optional = bool(ref.get("optional"))
-            values = data(pod, kind, str(ref.get("name", "")), optional, lookup, str(ref.get("key")))
+            values = data(pod, kind, str(ref.get("name", "")), optional, lookup, str(ref.get("key")), binary=False)
             if str(ref.get("key")) in values:
                 return values[str(ref.get("key"))].decode(errors="replace")
             if optional:
@@ -140,9 +142,17 @@ def resource_field(
 
 
 def data(
-    pod: Pod, resource: str, name: str, optional: bool, lookup: Lookup, only: str | None = None
+    pod: Pod,
+    resource: str,
+    name: str,
+    optional: bool,
+    lookup: Lookup,
+    only: str | None = None,
+    *,
+    binary: bool = True,
 ) -> dict[str, bytes]:
-    """The keys of a ConfigMap or Secret in the namespace of the pod, or `only` one of them; `resource` is "configmaps" or "secrets"."""
+    """The keys of a ConfigMap or Secret in the namespace of the pod, or `only` one of them; `resource` is "configmaps" or "secrets".
+    `binary`: also the binaryData of a ConfigMap, which is for files and never for variables."""
     obj = lookup(resource, pod.namespace, name)
     if obj is None:
         if optional:
@@ -150,7 +160,8 @@ def data(
         raise Missing(f'{resource[:-1]} "{name}" not found')
     secret = resource == "secrets"
     values = {} if secret else {key: str(v).encode() for key, v in _items(obj.get("data"), only)}
-    for key, value in _items(obj.get("data") if secret else obj.get("binaryData"), only):
+    encoded = obj.get("data") if secret else obj.get("binaryData") if binary else None
+    for key, value in _items(encoded, only):
         try:
             values[key] = base64.b64decode(str(value), validate=True)
         except (binascii.Error, ValueError) as exc:

@@ -12,6 +12,7 @@ from kubeedge.api.pod import Container
 from kubeedge.appengine import probes
 from kubeedge.appengine.core import ContainerObservation
 from kubeedge.appengine.runtime.base import ExecResult
+from kubeedge.errors import Invalid
 from tests.kit import virtual_time
 from tests.unit.appengine.world import container, pod, running
 
@@ -282,3 +283,24 @@ def test_a_server_that_speaks_no_grpc_is_unhealthy_and_no_more(said: bytes) -> N
             return await probes.ask(c, c.liveness, "127.0.0.1", _no_exec)
 
     assert asyncio.run(ask()) not in ("", "no answer within 10 s")
+
+
+def test_a_path_or_header_can_end_no_line_of_the_request() -> None:
+    """What has no place in a URL is escaped, as the kubelet does it; framing is HTTP's own business."""
+    headers = [{"name": "Content-Length", "value": "9"}, {"name": "X-A", "value": "\tgrüße "}, {"name": "Host", "value": "a"}, {"name": "host", "value": "b"}]  # fmt: skip
+    path = "/a b\r\nX-Injected: 1\r\n\r\nGET /other%20x?q=1&r=ä"
+    problem, requests = asyncio.run(served(lambda _, __: answer("200 OK"), path=path, httpHeaders=headers))
+    (request,) = requests
+    lines = request.encode().decode().splitlines()
+    assert (
+        problem == ""
+        and lines[0] == "GET /a%20b%0D%0AX-Injected:%201%0D%0A%0D%0AGET%20/other%20x?q=1&r=%C3%A4 HTTP/1.1"
+    )
+    assert "X-A: grüße" in lines and [line for line in lines if line.lower().startswith("host:")] == ["Host: a"]
+    assert not any(line.lower().startswith(("content-length", "x-injected")) for line in lines)
+
+
+@pytest.mark.parametrize("value", ["a\r\nX: 1", "a\rb", "a\nb", "a\x7fb", "a\x01"])
+def test_a_header_s_value_has_no_control_characters(value: str) -> None:
+    with pytest.raises(Invalid, match="is not the value of a header"):
+        probed(livenessProbe={"httpGet": {"port": 80, "httpHeaders": [{"name": "X", "value": value}]}})
