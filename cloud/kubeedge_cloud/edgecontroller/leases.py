@@ -1,4 +1,4 @@
-"""Heartbeats of nodes, as a kubelet has them: a Lease in kube-node-lease, renewed while the node's channel is attached.
+"""Heartbeats of nodes in clusters of users, as a kubelet has them: a Lease in kube-node-lease, renewed while the node's channel is attached.
 
 The renewing is the cloud's: a node behind a metered line sends nothing for it, and a node whose channel is lost is found NotReady by the
 cluster's own lifecycle controller, after its grace period. Kubernetes' kubelets renew every 10 s, with 40 s to live.
@@ -12,11 +12,11 @@ from collections.abc import Callable
 from kubeedge.api import meta
 from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import LEASES, NODES
+from kubeedge.apiserver.heartbeats import NAMESPACE
 from kubeedge.errors import Conflict, NotFound
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.edgecontroller.state import EdgeState
 
-NAMESPACE = "kube-node-lease"
 DURATION = 40  # seconds, what a kubelet says
 RENEW = 13.0  # seconds: two that fail in a row still leave time for a third
 
@@ -43,12 +43,12 @@ class NodeLeases:
             return 1.0  # it is being made, or was deleted
         client = self._state.client_of(name)
         known = self._held.get(name) or await self._read(name)
-        stamp = meta.micro_timestamp(self._state.wall())
+        wanted = lease(node, DURATION, meta.micro_timestamp(self._state.wall()))
         try:
             if known is None:
-                self._held[name] = await client.create(LEASES, NAMESPACE, _lease(node, stamp))
+                self._held[name] = await client.create(LEASES, NAMESPACE, wanted)
             else:
-                renewed = {**known, "spec": {**(known.get("spec") or {}), **_spec(name, stamp)}}
+                renewed = {**known, "spec": {**(known.get("spec") or {}), **wanted["spec"]}}
                 self._held[name] = await client.update(LEASES, NAMESPACE, renewed)
         except (Conflict, NotFound):
             self._held.pop(name, None)  # somebody else wrote it: read it again
@@ -62,14 +62,12 @@ class NodeLeases:
             return None
 
 
-def _spec(name: NodeName, stamp: str) -> Object:
-    return {"holderIdentity": name, "leaseDurationSeconds": DURATION, "renewTime": stamp}
-
-
-def _lease(node: Object, stamp: str) -> Object:
+def lease(node: Object, duration: int, stamp: str) -> Object:
+    """A Lease of a node, renewed at `stamp`, for so many seconds; it goes with its Node."""
     name = meta.name_of(node)
     owner = {
         "apiVersion": NODES.api_version, "kind": NODES.kind, "name": name, "uid": meta.metadata(node)["uid"],
     }  # fmt: skip
     inner = {"name": name, "namespace": NAMESPACE, "ownerReferences": [owner]}
-    return {"metadata": inner, "spec": _spec(NodeName(name), stamp)}
+    spec = {"holderIdentity": name, "leaseDurationSeconds": duration, "renewTime": stamp}
+    return {"metadata": inner, "spec": spec}

@@ -14,6 +14,7 @@ from kubeedge.api.status import AlreadyExists
 from kubeedge.errors import Conflict, NotFound
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller.heartbeats import NodeHeartbeats
 from kubeedge_cloud.edgecontroller.state import EdgeState
 
 log = logging.getLogger("kubeedge.edgecontroller")
@@ -31,6 +32,7 @@ class NodeStatuses:
     def __init__(self, state: EdgeState, report_again: Callable[[NodeName, str], None]) -> None:
         self._state = state
         self._report_again = report_again
+        self._heartbeats = NodeHeartbeats(state)
         self.queue: WorkQueue[NodeName] = WorkQueue(f"readiness of {state.tenant}", self._sync_ready)
 
     async def ensure(self, name: NodeName) -> Object:
@@ -45,7 +47,8 @@ class NodeStatuses:
             return await self._state.client.get(NODES, "", name)
 
     async def remove(self, name: NodeName) -> None:
-        """Deletes the Node object; it is no error when there is none."""
+        """Deletes the Node object, and its Lease; it is no error when there is none."""
+        await self._heartbeats.remove(name)
         try:
             await self._state.client.delete(NODES, "", name)
         except (NotFound, Conflict):
@@ -80,6 +83,8 @@ class NodeStatuses:
         if merged != current:
             await self.write_status(node, merged)
             log.info("tenant=%s node=%s ready=%s", self._state.tenant, name, attached and core.is_reported(merged))
+        if attached or merged != current:
+            await self._heartbeats.note(node, attached=attached)
         await self._pods_of(name, attached)
         for rest in CONDITIONS if attached else ():  # also for one that was taken back while the node was away
             self._report_again(name, rest)

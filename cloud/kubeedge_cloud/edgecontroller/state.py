@@ -62,7 +62,7 @@ class EdgeState:
         self.sessions: set[NodeName] = set()
         self.kubeconfigs: Sequence[str] | None = None  # that open the nodes' own APIs; None: the tenant has no records
         self.started = 0.0  # a node that was there then and is not attached yet has the grace period to come back
-        self._node_grace = node_grace
+        self.node_grace = node_grace
         self._lost_at: dict[NodeName, float] = {}
         self._pods_on: dict[NodeName, dict[Key, None]] = {}  # an index: many nodes have few pods each
 
@@ -139,7 +139,7 @@ class EdgeState:
             if ready.get("status") not in ("True", "False"):  # False: it was there, and without its runtime
                 return 0.0
             lost_at = self.started
-        return lost_at + self._node_grace - asyncio.get_running_loop().time()
+        return lost_at + self.node_grace - asyncio.get_running_loop().time()
 
     def is_lost(self, node: NodeName) -> bool:
         """The grace period is over. To be asked of nodes that are not attached. A cluster judges that itself."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kubeedge.api import defaults
+from kubeedge.api import defaults, validation_leases
 from kubeedge.api import validation_kinds as rules
 from kubeedge.api.resources import (
     CONFIGMAPS,
@@ -181,5 +181,5 @@ BUILT_IN: tuple[Row, ...] = (
         ),
         printer=printers.ENDPOINTSLICES,
     ),
-    Row(LEASES, "lease", strategy=Strategy("Lease"), printer=printers.LEASES),
+    Row(LEASES, "lease", strategy=Strategy("Lease", validate=validation_leases.lease), printer=printers.LEASES),
 )

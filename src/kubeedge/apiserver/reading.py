@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +21,10 @@ from kubeedge.api import meta
 from kubeedge.api.client import ObjectList, Resource, WatchEvent
 from kubeedge.api.names import Object, Revision, TenantId
 from kubeedge.api.resources import Resources
-from kubeedge.api.status import BadRequest, Expired, ObjectNotFound
+from kubeedge.api.status import Expired, ObjectNotFound
 from kubeedge.apiserver import selection
 from kubeedge.apiserver.builtin import BUILT_IN
+from kubeedge.apiserver.heartbeats import Heartbeats
 from kubeedge.apiserver.offload import SMALL, Inline, Offload
 from kubeedge.apiserver.selection import Selection
 from kubeedge.errors import Gone
@@ -52,12 +54,19 @@ class ObjectReader:
     """`served` are the resources of this tenant's API; custom ones are registered there at any time."""
 
     def __init__(
-        self, store: Store, tenant: TenantId, *, served: Resources | None = None, offload: Offload | None = None
+        self,
+        store: Store,
+        tenant: TenantId,
+        *,
+        served: Resources | None = None,
+        offload: Offload | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.tenant = tenant
         self.served = served or Resources(BUILT_IN)
         self._store = store
         self._offload = offload or Inline()
+        self._heartbeats = Heartbeats(store, tenant, wall=wall)
         self._decoding: Once[tuple[str, Revision, str]] = Once()  # of changes, for watches that share
 
     async def bootstrap(self) -> None:
@@ -76,7 +85,9 @@ class ObjectReader:
         await self.bootstrap()
         self.served.row_of(resource)
         kv = await self._read(resource, namespace, name)
-        return await self.apart(len(kv.value), partial(decode, kv))
+        found = await self.apart(len(kv.value), partial(decode, kv))
+        await self._heartbeats.renew(resource, [found])
+        return found
 
     async def list(
         self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = ""
@@ -121,6 +132,7 @@ class ObjectReader:
             read, wanted = await self.apart(
                 bytes_read, partial(_wanted, chosen, found.kvs, limit - len(items) if limit else 0)
             )
+            await self._heartbeats.renew(resource, wanted)
             items += wanted
             if read:
                 start = found.kvs[read - 1].key + "\0"
@@ -153,7 +165,7 @@ class ObjectReader:
         """
         await self.bootstrap()
         chosen = selection.select(self.tenant, self.served.row_of(resource), namespace, label_selector, field_selector)
-        after = _version(resource_version)
+        after = selection.version_of(resource_version)
         if after > self._store.revision:
             # The store was rebuilt or restored: that version may never come.
             raise Expired(f"too large resource version: {after}, current: {self._store.revision}; list again")
@@ -257,14 +269,6 @@ def _wanted(chosen: Selection, kvs: Sequence[KeyValue], limit: int) -> tuple[int
         if chosen.wants(obj):
             found.append(obj)
     return len(kvs), found
-
-
-def _version(text: str) -> int:
-    if not text:
-        return 0
-    if not (text.isascii() and text.isdigit() and len(text) <= 19):
-        raise BadRequest(f"resourceVersion {text[:64]!r} is not a version of this server")
-    return int(text)
 
 
 def _bookmark(resource: Resource, revision: int, *, initial: bool = False) -> WatchEvent:

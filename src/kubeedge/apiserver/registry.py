@@ -69,7 +69,7 @@ class Registry(ObjectReader):
         owners: bool = True,
         account_key: AccountKey | None = None,
     ) -> None:
-        super().__init__(store, tenant, served=served, offload=offload)
+        super().__init__(store, tenant, served=served, offload=offload, wall=wall)
         self._wall = wall
         self._randbytes = randbytes
         self._foreground = foreground

@@ -18,6 +18,7 @@ from kubeedge.api.client import KubeClient, Resource, WatchEvent
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, LEASES, NODES, PODS, SECRETS
 from kubeedge.api.status import Forbidden, ObjectModified, ServerUnavailable
+from kubeedge.apiserver.heartbeats import NAMESPACE
 from kubeedge.apiserver.registry import Registry
 from kubeedge.errors import Refused
 from kubeedge.store.memory import MemoryStore
@@ -25,7 +26,7 @@ from kubeedge.store.model import Compare, CompareTarget
 from kubeedge_cloud.clusters.fencing import FencedClient, leads
 from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.edgecontroller import core, node_objects
-from kubeedge_cloud.edgecontroller.leases import NAMESPACE, RENEW
+from kubeedge_cloud.edgecontroller.leases import RENEW
 from kubeedge_cloud.edgecontroller.module import EdgeController, EdgeControllerSettings
 from kubeedge_cloud.edgecontroller.node_registration import ClusterRegistry
 from kubeedge_cloud.edgecontroller.referenced import Referenced
