@@ -113,7 +113,7 @@ class BuildExtensions(build_ext):
 setup(
     package_dir={"": "src", "kubeedge._fastpath": str(FASTPATH)},
     packages=[*find_packages("src", include=["kubeedge", "kubeedge.*"]), "kubeedge._fastpath"],
-    package_data={"kubeedge": ["py.typed"], "kubeedge._fastpath": ["*.pyi"]},
+    package_data={"kubeedge": ["py.typed"], "kubeedge.apiserver": ["*.txt"], "kubeedge._fastpath": ["*.pyi"]},
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildExtensions},
 )

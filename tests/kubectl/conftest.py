@@ -82,6 +82,7 @@ class Cluster:
     authority: Authority
     node: FakeNode
     server: ApiServer
+    store: MemoryStore
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run in the server's loop."""
@@ -192,7 +193,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         try:
             await asyncio.wait_for(ready.wait(), 10)
             made.append(
-                Cluster(folder, asyncio.get_running_loop(), registries, module.bound_port, authority, node, server)
+                Cluster(
+                    folder, asyncio.get_running_loop(), registries, module.bound_port, authority, node, server, store
+                )
             )
             stop = asyncio.Event()
             stops.append((asyncio.get_running_loop(), stop))

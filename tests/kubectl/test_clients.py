@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from kubeedge.api.resources import NODES
+from kubeedge.api.resources import LEASES, NODES
 from tests.kit.upstream import build
 from tests.kubectl import charts
-from tests.kubectl.conftest import Cluster, Kubectl
+from tests.kubectl.conftest import DEBIAN, Cluster, Kubectl
 from tests.kubectl.test_verbs import start_pod
 
 PANIC = re.compile(r"^panic:|^goroutine \d+|nil pointer", re.MULTILINE)
@@ -191,6 +191,41 @@ def test_explain_knows_the_fields(kubectl: Kubectl) -> None:
     said = kubectl("explain", "deployments", "--recursive")
     assert said.startswith("GROUP:      apps\nKIND:       Deployment\nVERSION:    v1\n") and "maxSurge" in said
     assert "FIELDS:" in kubectl("explain", "lease")
+
+
+def test_explain_says_what_they_are(kubectl: Kubectl) -> None:
+    said = " ".join(kubectl("explain", "pod.spec.containers").split())
+    assert "DESCRIPTION: What runs in the pod; at least one." in said
+    assert "imagePullPolicy <string> Always, IfNotPresent or Never." in said
+    assert "livenessProbe <Probe> When this fails, the container is restarted." in said
+    assert "<empty>" not in said and "<no description>" not in said
+    for kind in (
+        "pods",
+        "nodes",
+        "deployments",
+        "services",
+        "configmaps",
+        "secrets",
+        "events",
+        "leases",
+        "endpointslices",
+    ):
+        said = kubectl("explain", kind)
+        assert "DESCRIPTION:" in said and "<empty>" not in said and "<no description>" not in said, said
+    assert "for which it counts" in kubectl("explain", "lease.spec.leaseDurationSeconds")
+
+
+@pytest.mark.parametrize("binary", ["debian", "newest"])
+def test_describe_of_a_node_shows_its_lease(cluster: Cluster, node: str, binary: str) -> None:
+    kubectl = cluster.kubectl(DEBIAN if binary == "debian" else build.program("kubectl"))
+    spec = {"holderIdentity": node, "leaseDurationSeconds": 40, "renewTime": "2020-01-01T00:00:00.000000Z"}
+    cluster.call(cluster.registry.create(LEASES, "kube-node-lease", {"metadata": {"name": node}, "spec": spec}))
+    away = kubectl("describe", "node", node)
+    assert re.search(rf"Lease:\n +HolderIdentity: +{node}\n", away) and "2020" in away, away
+    cluster.call(cluster.store.put(f"/sessions/a/{node}", b"{}"))
+    said = kubectl("describe", "node", node)
+    assert re.search(r"RenewTime: +\w{3}, ", said) and "2020" not in said and "Failed" not in said
+    assert node in kubectl("get", "leases", "-n", "kube-node-lease")
 
 
 @pytest.mark.parametrize(

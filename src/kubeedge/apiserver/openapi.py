@@ -1,7 +1,7 @@
 """The OpenAPI documents that kubectl reads: which query parameters a PATCH takes, and for `explain` the types of kinds.
 
 `dryRun` and `fieldValidation` in the parameters of a kind's PATCH tell kubectl that the server checks manifests itself.
-Version 3 has the types of schema.py, which `kubectl explain` prints. No client merges by them: for that a PATCH would have
+Version 3 has the types of schema.py with descriptions.txt, which `kubectl explain` prints; it is kept compressed. No client merges by them: for that a PATCH would have
 to name the media types of its body, so kubectl merges by the types it was built with, which is right for every built-in
 kind. Version 2 has no types, because an old kubectl would check manifests by them.
 
@@ -14,12 +14,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator
 from typing import TypeAlias
 
 from kubeedge.api import schema
 from kubeedge.api.names import Object
 from kubeedge.api.resources import Resources, Row
+from kubeedge.apiserver import descriptions
+from kubeedge.apiserver.descriptions import Descriptions
 
 Rows: TypeAlias = tuple[Row, ...]
 
@@ -120,14 +123,20 @@ def version_3_index(rows: Rows) -> bytes:
     """/openapi/v3: the documents with their hashes."""
     paths = {}
     for path, group, version in _group_paths(rows):
-        digest = hashlib.sha256(version_3(rows, group, version) or b"").hexdigest()[:32].upper()
+        digest = hashlib.sha256(_version_3(rows, group, version) or b"").hexdigest()[:32].upper()
         paths[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={digest}"}
     return json.dumps({"paths": paths}).encode()
 
 
-@functools.lru_cache(maxsize=_KEPT)
 def version_3(rows: Rows, group: str, version: str) -> bytes | None:
     """One group version's document; None: not served."""
+    packed = _version_3(rows, group, version)
+    return None if packed is None else zlib.decompress(packed)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _version_3(rows: Rows, group: str, version: str) -> bytes | None:
+    """It has a tenth of its size when it is packed, and is asked for once a day."""
     paths: Object = {}
     for row in rows:
         if (row.resource.group, row.resource.version) == (group, version):
@@ -146,52 +155,69 @@ def version_3(rows: Rows, group: str, version: str) -> bytes | None:
         "paths": paths,
         "components": {"schemas": _schemas(rows, group, version)},
     }
-    return json.dumps(document).encode()
+    return zlib.compress(json.dumps(document).encode())
 
 
 def _schemas(rows: Rows, group: str, version: str) -> Object:
     """The types of a group version's kinds, and every type that those have somewhere in them."""
-    found: Object = {}
+    made = _Schemas(descriptions.read())
     for row in rows:
-        if (row.resource.group, row.resource.version) != (group, version):
-            continue
+        if (row.resource.group, row.resource.version) == (group, version):
+            made.add_kind(row)
+    return made.found
+
+
+class _Schemas:
+    """Of types, by name; each with those that it refers to."""
+
+    def __init__(self, texts: Descriptions) -> None:
+        self.found: Object = {}
+        self._texts = texts
+
+    def add_kind(self, row: Row) -> None:
         name = row.strategy.schema
         if not schema.fields_of(name):
-            name = f"{group}.{version}.{row.resource.kind}"  # dots: never the name of a type of the table
-            found[name] = _of_unknown(found)
+            name = f"{row.resource.group}.{row.resource.version}.{row.resource.kind}"  # dots: never the name of a type of the table
+            self.found[name] = self._of_unknown()
         else:
-            _add(found, name)
-        found[name][_KIND] = [_kind(row)]
-    return found
+            self._add(name)
+        self.found[name][_KIND] = [_kind(row)]
 
+    def _of_unknown(self) -> Object:
+        """A kind of which only the metadata is known."""
+        metadata = self._reference("ObjectMeta")
+        properties = {"apiVersion": PLAIN["str"], "kind": PLAIN["str"], "metadata": metadata}
+        return {"type": "object", "properties": properties, **PLAIN["any"]}
 
-def _of_unknown(found: Object) -> Object:
-    """A kind of which only the metadata is known."""
-    properties = {"apiVersion": PLAIN["str"], "kind": PLAIN["str"], "metadata": _reference(found, "ObjectMeta")}
-    return {"type": "object", "properties": properties, **PLAIN["any"]}
-
-
-def _add(found: Object, name: str) -> None:
-    if name not in found:
+    def _add(self, name: str) -> None:
+        if name in self.found:
+            return
         properties: Object = {}
-        found[name] = {"type": "object", "properties": properties}
+        self.found[name] = _described({"type": "object", "properties": properties}, self._texts.of_type(name))
         for field, what in schema.types()[name].items():
-            properties[field] = _shaped(found, what)
+            properties[field] = _described(self._shaped(what), self._texts.of_field(name, field))
+
+    def _shaped(self, field: schema.Field) -> Object:
+        one = PLAIN.get(field.type) or self._reference(field.type)
+        match field.shape:
+            case "list":
+                return {"type": "array", "items": one}
+            case "map":
+                return {"type": "object", "additionalProperties": one}
+        return one
+
+    def _reference(self, kind: str) -> Object:
+        if kind not in _NAMED:
+            self._add(kind)
+            return {"$ref": _REF + kind}
+        name, self.found[name] = _NAMED[kind]
+        return {"$ref": _REF + name}
 
 
-def _shaped(found: Object, field: schema.Field) -> Object:
-    one = PLAIN.get(field.type) or _reference(found, field.type)
-    match field.shape:
-        case "list":
-            return {"type": "array", "items": one}
-        case "map":
-            return {"type": "object", "additionalProperties": one}
-    return one
-
-
-def _reference(found: Object, kind: str) -> Object:
-    if kind not in _NAMED:
-        _add(found, kind)
-        return {"$ref": _REF + kind}
-    name, found[name] = _NAMED[kind]
-    return {"$ref": _REF + name}
+def _described(value: Object, text: str) -> Object:
+    """Beside a reference nothing else counts, so that becomes one of all that holds."""
+    if not text:
+        return value
+    if "$ref" in value:
+        value = {"allOf": [value]}
+    return {"description": text, **value}
