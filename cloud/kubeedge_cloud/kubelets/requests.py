@@ -13,6 +13,7 @@ from typing import cast
 
 from kubeedge.api.names import NodeName
 from kubeedge.api.status import StatusError
+from kubeedge.apiserver.logs import ANSWER
 from kubeedge.apiserver.streams import OwnedStream
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.http1 import (
@@ -32,7 +33,7 @@ from kubeedge_cloud.kubelets.reviews import Reviews
 log = logging.getLogger("kubeedge.kubelets")
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-_CONNECT = 10.0  # seconds until the node answers
+_CONNECT = 10.0  # seconds for a connection to the node
 _PASSED = ("accept", "content-type", "upgrade", "x-stream-protocol-version")
 _RETURNED = (*_PASSED, "connection", "content-length", "sec-websocket-accept", "sec-websocket-protocol")
 _METHODS = ("GET", "POST")  # of the kubelet API
@@ -102,7 +103,7 @@ class RequestGate:
             return unreachable(self._node, exc)
         connection = Connection(*streams)
         try:
-            async with asyncio.timeout(_CONNECT):
+            async with asyncio.timeout(ANSWER):
                 answer = await connection.request(request.method, request.target, [("host", self._node), *headers])
         except (OSError, EOFError, KubeEdgeError) as exc:
             connection.writer.close()

@@ -32,7 +32,8 @@ from kubeedge.kit.http1 import ClientResponse, Connection, Response
 #: a byte stream to the kubelet API of a node (L4 port 10250); raises Unavailable or OSError
 NodeStream: TypeAlias = Callable[[TenantId, NodeName], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
-CONNECT = 10.0  # seconds until the first byte of the node's answer
+CONNECT = 10.0  # seconds for a connection to the node
+ANSWER = 60.0  # seconds until the head of its answer: one that is overloaded, or has a cold card, is slow and not away
 ERROR_LIMIT = 64 * 1024  # bytes of a node's error message
 _PASSED = ("follow", "tailLines", "previous", "timestamps", "sinceSeconds", "sinceTime", "limitBytes", "stream")
 
@@ -60,7 +61,7 @@ async def logs(call: Call, node_stream: NodeStream) -> Response:
     except (TimeoutError, OSError, KubeEdgeError) as exc:
         raise unreachable(node, exc) from exc
     try:
-        async with asyncio.timeout(CONNECT):
+        async with asyncio.timeout(ANSWER):
             answer = await Connection(reader, writer).request("GET", target, [("host", node)])
         if answer.status != 200:
             text = (await answer.read(ERROR_LIMIT)).decode(errors="replace").strip()

@@ -13,7 +13,7 @@ from kubeedge.api.names import NodeName
 from kubeedge.api.resources import PODS
 from kubeedge.api.status import BadRequest, MethodNotAllowed
 from kubeedge.apiserver.call import Call
-from kubeedge.apiserver.logs import CONNECT, ERROR_LIMIT, NodeStream, container_of, refused, unreachable
+from kubeedge.apiserver.logs import ANSWER, CONNECT, ERROR_LIMIT, NodeStream, container_of, refused, unreachable
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.http1 import Connection, Response, Upgrade, close_writer
 from kubeedge.kit.streams import splice
@@ -43,7 +43,7 @@ async def upgrade(call: Call, node_stream: NodeStream, release: Callable[[], Non
         raise unreachable(node, exc, _WHAT) from exc
     connection = Connection(reader, writer)
     try:
-        async with asyncio.timeout(CONNECT):
+        async with asyncio.timeout(ANSWER):
             answer = await connection.request(call.request.method, target, [("host", node), *_passed(call)])
             if answer.status != 101:
                 text = (await answer.read(ERROR_LIMIT)).decode(errors="replace").strip()

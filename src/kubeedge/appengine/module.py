@@ -50,6 +50,10 @@ __all__ = ["AppEngine", "AppEngineSettings"]
 log = logging.getLogger("kubeedge.appengine")
 
 _SYNC_VOLUMES = ("configmaps", "secrets", service_accounts.RESOURCE)
+_LONGEST_GRACE, _REMOVAL = (
+    600.0,
+    60.0,
+)  # seconds for pods to end, and for their files to be removed, when the node is reset
 _SERVICES = "services"  # their changes are for containers that start later, as with the kubelet
 
 
@@ -124,11 +128,12 @@ class AppEngine:
             await self._runtime.close()
 
     async def remove_all(self) -> None:
-        """Every pod of this node ends, for `kubeedge reset`."""
+        """Every pod of this node ends, for `kubeedge reset`. Each has its own grace period."""
+        grace = max((pod.grace for worker in self._workers if (pod := worker.desired or worker.last)), default=0.0)
         for worker in self._workers:
             worker.end()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(min(grace, _LONGEST_GRACE) + _REMOVAL):
                 while self._workers:
                     await asyncio.sleep(0.05)
 

@@ -35,7 +35,7 @@ _RUN_ENTRIES = (
 _OCI_RUNTIMES = ("/run/crun", "/run/runc")  # where they keep the state of containers
 _BRIDGE_TIMEOUT = 2.0  # seconds
 _TOOL_TIMEOUT = 60.0  # seconds; ip and nft end at once, unless the machine is overloaded
-_STOP_TIMEOUT = 90.0  # seconds; pods have their grace periods
+_STOP_TIMEOUT = 15 * 60.0  # seconds; pods have their grace periods, of which the agent waits for ten minutes
 
 
 def run(options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from kubeedge.cli.control import call
 from kubeedge.cli.errors import CommandError
 
 _DIRECTORY = Path("/etc/systemd/system")
-_TIMEOUT = 60.0  # seconds
+_TIMEOUT = 300.0  # seconds; what does not start fails at once, and Python on a cold card takes its time
 
 
 @dataclass(frozen=True, slots=True)

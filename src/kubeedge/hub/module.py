@@ -37,7 +37,7 @@ class EdgeHubSettings:
 
     endpoints: Sequence[str]  # "host:port" of the cloud processes, tried in turn
     session: ChannelSettings = field(default_factory=ChannelSettings)
-    connect_timeout: float = 3.0  # seconds for TCP; bad networks need more than one round trip a second
+    connect_timeout: float = 3.0  # seconds for TCP, while the outage is young
     handshake_timeout: float = (
         10.0  # seconds for TLS and the upgrade: a cloud that has just started has all its nodes connecting at once
     )
@@ -102,7 +102,8 @@ class EdgeHub:
         while True:
             self._endpoint = self._settings.endpoints[(first + attempt) % len(self._settings.endpoints)]
             self._hint.clear()
-            attached_for = await self._attach(self._endpoint)
+            patience = self._settings.backoff.patience(loop.time() - last_attached)
+            attached_for = await self._attach(self._endpoint, patience)
             if REPLACED in self._last_error:
                 if not warned:
                     log.warning("another agent has the identity of this node; the two take turns")
@@ -134,7 +135,7 @@ class EdgeHub:
             self._last_error,
         )
 
-    async def _attach(self, endpoint: str) -> float:
+    async def _attach(self, endpoint: str, patience: float) -> float:
         """One channel from connect to end; for how long it was attached, 0.0 if it never was."""
         loop = asyncio.get_running_loop()
         attached_at: float | None = None
@@ -148,7 +149,7 @@ class EdgeHub:
 
         reached = False
         try:
-            async with asyncio.timeout(self._settings.connect_timeout):
+            async with asyncio.timeout(self._settings.connect_timeout * patience):
                 tcp = await self._dial(endpoint)
             reached = True
             async with asyncio.timeout(self._settings.handshake_timeout):

@@ -530,3 +530,21 @@ def test_an_edge_that_is_replaced_steps_back() -> None:
         await asyncio.gather(*peers, return_exceptions=True)
 
     virtual_time.run(scenario())
+
+
+def test_a_slow_line_is_given_time_once_the_outage_is_old() -> None:
+    """A round trip of eight seconds: nobody is found in the first minute, and then the cloud is there as on any other line."""
+
+    async def far_away(_: int) -> WebSocket:
+        await asyncio.sleep(8)
+        raise ConnectionRefusedError("reached")
+
+    async def scenario() -> None:
+        hub = Attempts(far_away, forever)
+        await hub.for_(55)
+        assert hub.status.last_error == "no answer in time"
+        hub = Attempts(far_away, forever)
+        await hub.for_(120)
+        assert hub.status.last_error == "reached"
+
+    virtual_time.run(scenario())

@@ -61,3 +61,9 @@ def test_side_slots_are_probed_less_often_and_old_outages_cost_less() -> None:
     assert [settings.backoff.delay(n, 59.0, 1.0) for n in (2, 3, 4)] == [0.5, 1.0, 1.0]
     assert settings.backoff.delay(10, 60.0, 1.0) == 5.0
     assert settings.backoff.delay(10, 60.0, 0.0) == 2.5
+
+
+def test_a_relay_that_was_reached_is_given_time_once_the_outage_is_old() -> None:
+    """Handshake and welcome are two round trips: on a line of two seconds they take four."""
+    settings = LinksSettings(relays=("a:1",))
+    assert settings.patience(59.0) == 3.0 and settings.patience(60.0) == 12.0

@@ -13,7 +13,7 @@ from typing import Any
 from kubeedge.api.pod import Port
 from kubeedge.appengine.runtime.base import StartError
 
-_TIMEOUT = 30.0  # seconds for one plugin
+_TIMEOUT = 120.0  # seconds for one plugin, or for nft; both end at once on a machine that is not overloaded
 TABLE = "kubeedge"  # of nftables: ours alone; `kubeedge reset` removes it
 _VERSION = "0.4.0"
 

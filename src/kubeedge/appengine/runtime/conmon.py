@@ -17,7 +17,9 @@ from pathlib import Path
 from kubeedge.appengine.runtime.base import StartError
 from kubeedge.appengine.runtime.programs import Programs
 
-_TIMEOUT = 30.0  # seconds for creating a container; a loaded Raspberry Pi needs a few
+#: seconds for one step of the OCI runtime, the kubelet's runtimeRequestTimeout: a loaded machine whose programs come from a cold card takes a
+#: minute, and one that was given up half-way begins again from nothing
+TIMEOUT = 120.0
 
 
 def create_and_start(
@@ -81,7 +83,7 @@ def create_and_start(
         with process.stderr:
             answer = _read_line(sync_read)
             errors = b"" if answer else process.stderr.read(4096)
-        process.wait(timeout=_TIMEOUT)  # it leaves a child behind and ends
+        process.wait(timeout=TIMEOUT)  # it leaves a child behind and ends
     except subprocess.TimeoutExpired as exc:
         raise StartError("CreateContainerError", "conmon does not detach") from exc
     finally:
@@ -103,12 +105,12 @@ def create_and_start(
 
 
 def _read_line(fd: int) -> bytes:
-    """One line, within _TIMEOUT."""
+    """One line, within TIMEOUT."""
     line = b""
     while not line.endswith(b"\n") and len(line) < 65536:
-        ready, _, _ = select.select([fd], [], [], _TIMEOUT)
+        ready, _, _ = select.select([fd], [], [], TIMEOUT)
         if not ready:
-            raise StartError("CreateContainerError", f"no answer from conmon within {_TIMEOUT:g} s")
+            raise StartError("CreateContainerError", f"no answer from conmon within {TIMEOUT:g} s")
         data = os.read(fd, 4096)
         if not data:
             break
@@ -134,7 +136,7 @@ def _last_line(text: str) -> str:
 
 
 def run(
-    programs: Programs, arguments: Sequence[str], timeout: float = _TIMEOUT, *, text: str | None = None
+    programs: Programs, arguments: Sequence[str], timeout: float = TIMEOUT, *, text: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """The OCI runtime itself, with `text` on its standard input. Blocking; never raises for a status."""
     command = programs.runtime_command(*arguments)

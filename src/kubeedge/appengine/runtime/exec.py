@@ -28,7 +28,10 @@ from kubeedge.appengine.runtime.base import CHUNK, EXEC_OUTPUT, ExecResult, Outp
 from kubeedge.appengine.runtime.programs import Programs
 
 _PENDING = 4  # chunks of one process that wait to be received
-_LOOK_EVERY, _LOOKS = 0.01, 500  # seconds between looks for a process that the OCI runtime has started, and how many
+_LOOK_EVERY, _LOOKS = (
+    0.01,
+    6000,
+)  # seconds between looks for a process that the OCI runtime is starting, and how many: a minute
 
 
 class Ends:

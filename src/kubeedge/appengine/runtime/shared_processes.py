@@ -70,7 +70,11 @@ class SharedProcesses:
         arguments = ["run", "--detach", "--pid-file", str(bundle / "pid"), "--bundle", str(bundle), _id(uid)]
         with open(bundle / "log", "w+b") as log:  # not a pipe: the program would hold its end
             done = subprocess.run(
-                programs.runtime_command(*arguments), stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=30
+                programs.runtime_command(*arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                timeout=conmon.TIMEOUT,
             )
             if done.returncode:
                 log.seek(0)

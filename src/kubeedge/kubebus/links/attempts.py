@@ -71,6 +71,10 @@ class Attempts:
             async with asyncio.timeout(delay):
                 await news.wait()
 
+    def patience(self) -> float:
+        """Seconds for handshake and welcome."""
+        return self._settings.patience(self._outage())
+
     async def race(self, relays: Sequence[str]) -> tuple[Path, str] | None:
         """(path, relay) of the first that answers, or None."""
         end = self._now() + STAGGER * (len(relays) - 1) + self._settings.connect_timeout

@@ -41,6 +41,10 @@ class LinksSettings:
         """Between attempts to bring a link up."""
         return OutageBackoff(self.backoff_first, self.backoff_last, self.backoff_hopeless)
 
+    def patience(self, outage: float) -> float:
+        """Seconds for handshake and welcome at a relay that was reached, both of which are two round trips."""
+        return self.connect_timeout * self.backoff.patience(outage)
+
 
 class Candidates(enum.Enum):
     """Which relays a slot without a link may try."""

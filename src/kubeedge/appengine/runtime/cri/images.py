@@ -17,8 +17,10 @@ from kubeedge.kit.grpc import NOT_FOUND, GrpcError
 
 log = logging.getLogger("kubeedge.appengine.runtime")
 
-_PULL = 3600.0  # seconds: a large image on a slow line; the runtime has a limit of its own for one that stands still
-_IMPORT = 600.0  # seconds
+_PULL = (
+    6 * 3600.0
+)  # seconds: a large image on a slow line; the runtime has a limit of its own for one that stands still
+_IMPORT = 6 * 3600.0  # seconds: a large archive on a slow card
 
 
 class CriImages:
