@@ -430,6 +430,7 @@ class Endless(io.RawIOBase):
         data = (self.head + self.fill * (size // len(self.fill) + 1))[:size]
         self.head = self.head[size:]
         self.count += len(data)
+        assert self.count < 64 << 20, "it is read as long as it goes on"
         return data
 
 
