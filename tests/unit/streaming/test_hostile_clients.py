@@ -18,7 +18,7 @@ from kubeedge.streaming.forward import Forwarder
 from kubeedge.streaming.spdy import REFUSED_STREAM, RST_STREAM, STREAMS, Spdy
 from kubeedge.streaming.spdy_driver import UNREAD, SpdySession, SpdyStream
 from kubeedge.streaming.websocket import WebSocket
-from kubeedge.streaming.wire import HELD, Connection
+from kubeedge.streaming.byte_stream import HELD, SocketStream
 from tests.kit import virtual_time
 
 CHUNK = 64 * 1024
@@ -169,7 +169,7 @@ def masked(opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
     return Frame(opcode, data, fin=fin).serialize(mask=True)
 
 
-def connection(wire: Endless) -> Connection:
+def connection(wire: Endless) -> SocketStream:
     return wire  # type: ignore[return-value]
 
 
