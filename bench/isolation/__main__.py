@@ -122,7 +122,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("ROUNDS", "3")))
     parser.add_argument("--count", type=int, default=300, help="requests, pages and pings of each measurement")
     parser.add_argument("--only", default=os.environ.get("ONLY", ""), help="attacks, separated by semicolons")
-    parser.add_argument("--directory", default=os.environ.get("DIRECTORY", "/dev/shm"), help="where stores and logs are")
+    parser.add_argument(
+        "--directory", default=os.environ.get("DIRECTORY", "/dev/shm"), help="where stores and logs are"
+    )
     options = parser.parse_args()
     if os.geteuid() != 0:
         print("make bench NAME=isolation needs root: it makes network namespaces")

@@ -535,7 +535,7 @@ def test_an_edge_that_is_replaced_steps_back() -> None:
 def test_a_slow_line_is_given_time_once_the_outage_is_old() -> None:
     """A round trip of eight seconds: nobody is found in the first minute, and then the cloud is there as on any other line."""
 
-    async def far_away(_: int) -> WebSocket:
+    async def far_away(_: int) -> ChannelSocket:
         await asyncio.sleep(8)
         raise ConnectionRefusedError("reached")
 

@@ -12,13 +12,13 @@ import pytest
 from websockets.frames import Frame, Opcode
 
 from kubeedge.kit.held_bytes import HeldBytes
+from kubeedge.streaming.byte_stream import HELD, SocketStream
 from kubeedge.streaming.channels import ChannelCommand
 from kubeedge.streaming.command import CommandOptions
 from kubeedge.streaming.forward import Forwarder
 from kubeedge.streaming.spdy import REFUSED_STREAM, RST_STREAM, STREAMS, Spdy
 from kubeedge.streaming.spdy_driver import UNREAD, SpdySession, SpdyStream
 from kubeedge.streaming.websocket import WebSocket
-from kubeedge.streaming.byte_stream import HELD, SocketStream
 from tests.kit import virtual_time
 
 CHUNK = 64 * 1024
