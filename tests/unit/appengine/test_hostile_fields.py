@@ -31,9 +31,9 @@ from kubeedge.appengine.runtime import oci_spec, sandbox_files
 from kubeedge.appengine.runtime.base import BindMount, ClusterDns, StartError
 from kubeedge.appengine.runtime.oci_spec import ContainerUser, ImageConfig, Namespaces
 from kubeedge.errors import Invalid, KubeEdgeError
-from kubeedge_cloud.controllers.scheduler.core import ClusterNodes, info_of
+from kubeedge_cloud.controllers.scheduler.core import SchedulerCache, info_of
 from kubeedge_cloud.controllers.taints.core import stay
-from kubeedge_cloud.edgecontroller import core as edgecontroller_core
+from kubeedge_cloud.edgecontroller import node_objects
 
 MEGABYTE = "x" * 1024 * 1024
 TEXTS = {
@@ -171,7 +171,7 @@ class Machine:
         self.folder = folder
         self.preparer = Preparer(node="edge1", host_ip="10.0.0.1", state=folder, log_root=folder / "logs")
         self.preparer.keep("configmaps", "default", "c", {"data": {"k": "v"}})
-        self.nodes = ClusterNodes()
+        self.nodes = SchedulerCache()
         taint = {"key": "a", "effect": "NoExecute"}
         self.nodes.set_node({"metadata": {"name": "edge1"}, "spec": {"taints": [taint]}, "status": {"allocatable": {"cpu": "4", "memory": "4Gi", "pods": "110"}}})  # fmt: skip
         self.taint = taint
@@ -183,8 +183,8 @@ class Machine:
         self.nodes.schedule(obj)
         info_of(obj)
         stay(obj["spec"].get("tolerations") or (), [self.taint])
-        edgecontroller_core.pod(obj)
-        list(edgecontroller_core.references(obj))
+        node_objects.pod(obj)
+        list(node_objects.references(obj))
         apiserver_core.delete(row, obj, apiserver_core.DeleteOptions(), now=0.0)
 
     def node(self, obj: Object) -> str:

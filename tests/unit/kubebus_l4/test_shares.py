@@ -6,7 +6,7 @@ import asyncio
 
 from kubeedge._fastpath.plane import L4
 
-from kubeedge.kubebus.l4.driver import Endpoint
+from kubeedge.kubebus.l4.driver import L4Endpoint
 from tests.kit import virtual_time
 from tests.reference.l4.segment import ACK, RST, SYN, Segment, decode, encode
 
@@ -18,7 +18,7 @@ class Peers:
 
     def __init__(self) -> None:
         self.answers: dict[tuple[int, int], list[Segment]] = {}
-        self.endpoint = Endpoint(self._keep, core=L4(lambda: 7))
+        self.endpoint = L4Endpoint(self._keep, core=L4(lambda: 7))
 
     def _keep(self, node: int, segment: bytes) -> None:
         found = decode(segment)

@@ -8,21 +8,23 @@ import random
 import pytest
 from kubeedge._fastpath.plane import L4
 
-from kubeedge.kubebus.l4.driver import Endpoint
+from kubeedge.kubebus.l4.driver import L4Endpoint
 
 LEFT, RIGHT = 1, 2
 HEAD = random.Random(1).randbytes(64 * 1024)  # the largest that HTTP may have
 CROWD = 24  # connections whose readers do not read
 
 
-def pair(budget: int) -> tuple[Endpoint, Endpoint]:
+def pair(budget: int) -> tuple[L4Endpoint, L4Endpoint]:
     loop, rng = asyncio.get_running_loop(), random.Random(1)
-    ends: dict[int, Endpoint] = {}
-    left = Endpoint(
+    ends: dict[int, L4Endpoint] = {}
+    left = L4Endpoint(
         lambda n, data: loop.call_soon(ends[n].receive, LEFT, data),
         core=L4(lambda: rng.getrandbits(32), budget=budget),
     )
-    right = Endpoint(lambda n, data: loop.call_soon(ends[n].receive, RIGHT, data), core=L4(lambda: rng.getrandbits(32)))
+    right = L4Endpoint(
+        lambda n, data: loop.call_soon(ends[n].receive, RIGHT, data), core=L4(lambda: rng.getrandbits(32))
+    )
     ends.update({LEFT: left, RIGHT: right})
     return left, right
 
@@ -30,7 +32,7 @@ def pair(budget: int) -> tuple[Endpoint, Endpoint]:
 class Crowd:
     """Holds more of the left node's memory than it may have, until `reads` is set."""
 
-    def __init__(self, left: Endpoint, right: Endpoint) -> None:
+    def __init__(self, left: L4Endpoint, right: L4Endpoint) -> None:
         self._left, self._right = left, right
         self.reads = asyncio.Event()
 
@@ -48,7 +50,7 @@ class Crowd:
             writer.transport._connection.send(bytes(1 << 20), asyncio.get_running_loop().time())  # type: ignore[attr-defined]
 
 
-async def closed(*ends: Endpoint) -> None:
+async def closed(*ends: L4Endpoint) -> None:
     for end in ends:
         await end.close()
 
