@@ -34,7 +34,6 @@ from kubeedge.kit.metrics import MetricsRegistry
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.url import L4_PORT
 from kubeedge.metrics.module import MetricsServer
-from kubeedge.pki import trust
 from kubeedge.pki.ca import Authority
 from kubeedge.store.model import Store
 from kubeedge.sync.bounds import Bounds
@@ -50,8 +49,10 @@ from kubeedge_cloud.bushub.peers import PeersSettings
 from kubeedge_cloud.bushub.settings import BusHubSettings
 from kubeedge_cloud.bushub.tun import CloudTun
 from kubeedge_cloud.certificates.authority import check_authority, check_directory
+from kubeedge_cloud.certificates.filecertificate.module import FileCertificate, modern
 from kubeedge_cloud.certificates.module import ServerCertificate
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
+from kubeedge_cloud.clusters.fencing import leads
 from kubeedge_cloud.controllers.basics.core import Server
 from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.devicecontroller.module import DeviceController
@@ -62,16 +63,18 @@ from kubeedge_cloud.kubeconfigs.admin import AdminKubeconfigs
 from kubeedge_cloud.kubeconfigs.files import KubeconfigFiles
 from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
 from kubeedge_cloud.kubeconfigs.records import KubeconfigRecords
+from kubeedge_cloud.kubelets.contexts import PortTls
 from kubeedge_cloud.kubelets.core import port_of
+from kubeedge_cloud.kubelets.key_pairs import KeyPairs
 from kubeedge_cloud.kubelets.module import KubeletPorts, KubeletPortsSettings
 from kubeedge_cloud.kubelets.node_streams import NodeStreams
+from kubeedge_cloud.kubelets.serving import ServingCertificates
 from kubeedge_cloud.pods_api import ApiForPods
 from kubeedge_cloud.ports import check_free
 from kubeedge_cloud.processes import tuning
 from kubeedge_cloud.processes.membership import Alone
 from kubeedge_cloud.processes.module import Process
 from kubeedge_cloud.publishing.module import Publishing
-from kubeedge_cloud.publishing.publiccertificate.module import FileCertificate, modern
 from kubeedge_cloud.publishing.services import CloudServices
 from kubeedge_cloud.status import first_steps
 from kubeedge_cloud.status.metrics import families
@@ -233,7 +236,7 @@ class Cloud:
         if on.web.enable and on.relay.enable:
             listening += self._publishing()
         if self._serves_kubelets:
-            listening.append(self._kubelets())
+            listening += self._kubelets()
         if on.metrics.enable:
             listening.append(
                 MetricsServer(on.metrics.address, on.metrics.port, self.metrics.text, waiting=self._not_ready)
@@ -261,26 +264,35 @@ class Cloud:
         port = port_of(self.config.kubelets.first_port, self.plan.nodes, tenant, node)
         if not self._serves_kubelets or port is None:
             return None
-        return KubeletEndpoint(self.config.kubelets.node_address or self.hosts[0], port)
+        return KubeletEndpoint(self._kubelet_host, port)
 
-    def _kubelets(self) -> Module:
+    @property
+    def _kubelet_host(self) -> str:
+        """Where API servers reach the kubelet ports of this process."""
+        return self.config.kubelets.node_address or self.hosts[0]
+
+    def _kubelets(self) -> list[Module]:
         c = self.config.kubelets
         settings = KubeletPortsSettings(address=c.address, first=c.first_port, nodes=self.plan.nodes, clients=c.clients)
+        files: FileCertificate | None = None
+        if c.cert_file is not None and c.key_file is not None:
+            files = FileCertificate(c.cert_file, c.key_file, "kubelets.certFile", name="kubeletcertificate")
+        tls = PortTls(c.client_ca, files or self.certificate)
+        signing = self._serving_certificates if c.server_tls_bootstrap and files is None else None
+        ports = KubeletPorts(
+            settings, self.tenants, self.node_streams.connect, tls.context, self.apis.cluster_of, signing=signing
+        )
+        return [ports, *([files] if files is not None else [])]
 
-        def context(authorities: str) -> ssl.SSLContext | None:
-            if not authorities and c.client_ca is None:
-                return None
-            if c.cert_file is None or c.key_file is None:
-                made = self.certificate.context_for(c.client_ca, minimum=ssl.TLSVersion.TLSv1_2)
-            else:
-                made = trust.server_context(
-                    c.cert_file, c.key_file, client_ca=c.client_ca, minimum=ssl.TLSVersion.TLSv1_2
-                )
-            if authorities:
-                made.load_verify_locations(cadata=authorities)
-            return made
-
-        return KubeletPorts(settings, self.tenants, self.node_streams.connect, context, self.apis.cluster_of)
+    def _serving_certificates(self, tenant: TenantRecord, changed: Callable[[NodeName], None]) -> ServingCertificates:
+        """Of the tenant's nodes, from its own cluster."""
+        client = self.apis.clusters.of(tenant.name, tenant.cluster)
+        pairs = KeyPairs(self.config.paths.state / "kubelets" / tenant.name, [self._kubelet_host])
+        fence = partial(self.membership.fence, f"edgecontroller/{tenant.name}")
+        approver = client if self.config.kubelets.approve_certificates else None
+        return ServingCertificates(
+            pairs, client.as_node, approver=approver, leads=leads(self.store, fence), changed=changed
+        )
 
     def _apiserver(self) -> ApiServer:
         api = ApiServer(self.registries.known, self.node_streams.connect, check=self.kubeconfigs.check)
@@ -289,9 +301,13 @@ class Cloud:
 
     def _publishing(self) -> list[Module]:
         c, on = self.config.publishing, self.config.listeners.web
-        files = FileCertificate(c.tls.cert_file, c.tls.key_file) if isinstance(c.tls, PublicTls) else None
-        tls = files.context if files is not None else None
-        if c.tls and files is None:
+        tls: ssl.SSLContext | None = None
+        modules: list[Module] = []
+        if isinstance(c.tls, PublicTls):
+            files = FileCertificate(c.tls.cert_file, c.tls.key_file, "publishing.tls", name="publiccertificate")
+            tls = modern(files.context_for(None, minimum=ssl.TLSVersion.TLSv1_2))
+            modules.append(files)
+        elif c.tls:
             tls = modern(self.certificate.context(mutual=False, minimum=ssl.TLSVersion.TLSv1_2))
         limits = ProxyLimits(
             answer=c.timeout,
@@ -312,7 +328,7 @@ class Cloud:
             numbers=self.bus.numbers,
         )
         self.bus.on_replaced(self.web.forget)
-        return [self.web] if files is None else [files, self.web]
+        return [*modules, self.web]
 
     def _bushub(self) -> BusHub:
         c, on = self.config, self.config.listeners.relay

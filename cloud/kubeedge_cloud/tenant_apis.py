@@ -37,7 +37,7 @@ class TenantApis:
         self._registries = registries
         self._kubeconfigs = kubeconfigs
         self._membership = membership
-        self._clusters = Clusters()
+        self.clusters = Clusters()
 
     async def open_tenant(self, tenant: TenantId) -> None:
         """From here on its API answers, and its administrator has a kubeconfig; of a cluster that exists the user has one already."""
@@ -54,11 +54,11 @@ class TenantApis:
 
     async def connect_cluster(self, record: TenantRecord) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection to the tenant's cluster on which nothing is ours."""
-        return await self._clusters.of(record.name, record.cluster).transport.without_credentials()
+        return await self.clusters.of(record.name, record.cluster).transport.without_credentials()
 
     def edge_cluster(self, record: TenantRecord, work: str = "edgecontroller") -> RemoteClient | FencedClient:
         """The tenant's cluster, for the leader of `work`."""
-        client = self._clusters.of(record.name, record.cluster)
+        client = self.clusters.of(record.name, record.cluster)
         if isinstance(self._membership, Alone):
             return client
         return FencedClient(client, leads(self._store, partial(self._membership.fence, f"{work}/{record.name}")))
@@ -66,7 +66,7 @@ class TenantApis:
     async def cluster_of(self, tenant: TenantId) -> KubeClient | None:
         """None: it has the embedded API."""
         record = await self._tenants.tenant(tenant)
-        return self._clusters.of(tenant, record.cluster) if record is not None and record.cluster else None
+        return self.clusters.of(tenant, record.cluster) if record is not None and record.cluster else None
 
     async def api_of(self, tenant: TenantId) -> KubeClient:
         """The embedded one, or the tenant's cluster."""

@@ -1,6 +1,6 @@
 """`make manifests`: what is generated from code or from the chart, for people and for Helm, who run neither.
 
-    files/rules.yaml of the chart   from kubeedge_cloud.install.permissions
+    files/*rules.yaml of the chart  from kubeedge_cloud.install.permissions
     cloud/manifests/NAME.yaml       from the chart, with the values of VARIANTS
 
 A test compares them with what is there.
@@ -17,7 +17,11 @@ from kubeedge_cloud.install.apply import namespace_object
 from kubeedge_cloud.install.values import with_sets
 
 HERE = Path(__file__).parent
-RULES = HERE.parent / "chart/kubeedge/files/rules.yaml"
+_FILES = HERE.parent / "chart/kubeedge/files"
+RULES = {
+    _FILES / "rules.yaml": permissions.rules_file(),
+    _FILES / "approval-rules.yaml": permissions.rules_file(permissions.APPROVAL_RULES),
+}
 #: the addresses are to be replaced
 VARIANTS = {
     "loadbalancer": ["advertise={cloud.example.org}"],
@@ -33,7 +37,7 @@ _HEAD = """\
 def files() -> dict[Path, str]:
     """Their texts by their paths."""
     found = chart.load(HERE.parent / "chart/kubeedge")
-    result = {RULES: permissions.rules_file()}
+    result = dict(RULES)
     for name, sets in VARIANTS.items():
         values = with_sets({}, sets)
         objects = [
@@ -46,6 +50,7 @@ def files() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    RULES.write_text(permissions.rules_file(), encoding="utf-8")  # the chart that is rendered has them
+    for path, text in RULES.items():  # the chart that is rendered has them
+        path.write_text(text, encoding="utf-8")
     for path, text in files().items():
         path.write_text(text, encoding="utf-8")

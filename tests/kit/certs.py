@@ -102,6 +102,26 @@ class TestAuthority:
         key_path.write_bytes(_pem(key))
         return Credentials(self.ca, cert_path, key_path)
 
+    def sign(self, request: bytes, *, valid: tuple[float, float]) -> bytes:
+        """As a cluster's signer does it: subject and names of the request (PEM) count. `valid`: in seconds since 1970."""
+        asked = x509.load_pem_x509_csr(request)
+        assert asked.is_signature_valid
+        names = asked.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        first, last = (datetime.datetime.fromtimestamp(at, datetime.UTC) for at in valid)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(asked.subject)
+            .issuer_name(self._certificate.subject)
+            .public_key(asked.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(first)
+            .not_valid_after(last)
+            .add_extension(x509.BasicConstraints(False, None), critical=True)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .add_extension(names, critical=False)
+        )
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(

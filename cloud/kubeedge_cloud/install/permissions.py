@@ -6,7 +6,7 @@ authorizer and NodeRestriction decide about it, and is not here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,8 +63,25 @@ RULES = (
     AccessRule("", ("groups",), ("impersonate",), "nodes are in this group, and in no other", names=("system:nodes",)),
 )
 
+#: where kubelets.approveCertificates is on; the requests themselves are made by the nodes
+APPROVAL_RULES = (
+    AccessRule(
+        "certificates.k8s.io",
+        ("certificatesigningrequests/approval",),
+        ("update",),
+        "serving certificates of the nodes' kubelet ports, which the cloud has asked for itself",
+    ),
+    AccessRule(
+        "certificates.k8s.io",
+        ("signers",),
+        ("approve",),
+        "by the signer of kubelets' serving certificates, and no other",
+        names=("kubernetes.io/kubelet-serving",),
+    ),
+)
 
-def rules() -> list[dict[str, Any]]:
+
+def rules(table: Iterable[AccessRule] = RULES) -> list[dict[str, Any]]:
     """As in a ClusterRole."""
     return [
         {
@@ -73,14 +90,14 @@ def rules() -> list[dict[str, Any]]:
             **({"resourceNames": list(rule.names)} if rule.names else {}),
             "verbs": list(rule.verbs),
         }
-        for rule in RULES
+        for rule in table
     ]
 
 
-def rules_file() -> str:
-    """files/rules.yaml of the chart: the same with the reasons."""
+def rules_file(table: Iterable[AccessRule] = RULES) -> str:
+    """files/rules.yaml of the chart, and approval-rules.yaml of APPROVAL_RULES: the same with the reasons."""
     lines = ["# made by `make manifests` from kubeedge_cloud/install/permissions.py"]
-    for rule in RULES:
+    for rule in table:
         lines += [
             f"# {rule.why}",
             f'- apiGroups: ["{rule.group}"]',

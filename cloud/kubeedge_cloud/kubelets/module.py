@@ -16,6 +16,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 
 from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NodeName, TenantId
@@ -27,9 +28,11 @@ from kubeedge.kit.connection_limiter import ConnectionLimits
 from kubeedge.kit.http1 import Request, Response, abort_writer, close_writer, serve_connection
 from kubeedge.kit.streams import listening_socket, splice
 from kubeedge.kit.tasks import TaskSet
+from kubeedge_cloud.kubelets.contexts import PortContexts
 from kubeedge_cloud.kubelets.core import Caller, may_use, port_of, user_of
 from kubeedge_cloud.kubelets.requests import RequestGate, Streams, unreachable
 from kubeedge_cloud.kubelets.reviews import Reviews
+from kubeedge_cloud.kubelets.serving import ServingCertificates
 from kubeedge_cloud.tenants.each import for_each_tenant
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import TenantRecord
@@ -58,19 +61,26 @@ class KubeletPortsSettings:
     clients: Collection[str]
 
 
+#: for the record of a tenant with a cluster: its nodes' certificates; `changed` is called with a node that has a new one
+Signing = Callable[[TenantRecord, Callable[[NodeName], None]], ServingCertificates]
+#: a context that demands a client's certificate of these authorities (PEM; "": of the configured one) and shows the pair of that file (None:
+#: that of the process); None: no authority is configured
+MakeContext = Callable[[str, Path | None], ssl.SSLContext | None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     """How clients of one tenant come in. `reviews`: of its cluster; None: it has none. `own`: certificates are of the cluster's authority,
     so that their users are the cluster's."""
 
-    context: ssl.SSLContext
+    contexts: PortContexts
     reviews: Reviews | None = None
     own: bool = False
 
 
 class KubeletPorts:
-    """`context` makes a TLS context that demands a client's certificate, of the authorities that are given as PEM, or, for "", of the
-    configured one; None: there is none. `cluster_of` gives a tenant's cluster, None: it has the embedded API."""
+    """`cluster_of` gives a tenant's cluster, None: it has the embedded API. `signing`: where the nodes' serving certificates come from, None:
+    all show that of the process."""
 
     name = "kubelets"
 
@@ -79,9 +89,10 @@ class KubeletPorts:
         settings: KubeletPortsSettings,
         tenants: TenantManager,
         connect: Connect,
-        context: Callable[[str], ssl.SSLContext | None],
+        context: MakeContext,
         cluster_of: Callable[[TenantId], Awaitable[KubeClient | None]],
         *,
+        signing: Signing | None = None,
         connections: ConnectionLimits = CONNECTIONS,
     ) -> None:
         self._settings = settings
@@ -89,6 +100,7 @@ class KubeletPorts:
         self._connect = connect
         self._make_context = context
         self._cluster_of = cluster_of
+        self._signing = signing
         self._entries: dict[TenantId, _Entry] = {}
         self._connections = connections
         self._owners: dict[int, tuple[TenantId, NodeName]] = {}  # by port
@@ -110,26 +122,53 @@ class KubeletPorts:
     async def _follow(self, tenant: TenantRecord, serving: asyncio.Event) -> None:
         cluster = await self._cluster_of(tenant.name)
         reviews = Reviews(cluster, asyncio.get_running_loop().time) if cluster is not None else None
+        certificates: ServingCertificates | None = None
+        if cluster is not None and self._signing is not None:
+            certificates = self._signing(tenant, lambda node: self._renewed(tenant.name, node))
+        file_of = certificates.file_of if certificates is not None else _no_file
         try:
             async with asyncio.TaskGroup() as group:
-                if (configured := self._make_context("")) is not None:
-                    if reviews is not None:
-                        configured.verify_mode = ssl.CERT_OPTIONAL
-                    self._entries[tenant.name] = _Entry(configured, reviews)
+                if certificates is not None:
+                    group.create_task(certificates.run(), name=f"serving certificates of nodes of {tenant.name}")
+                if self._make_context("", None) is not None:
+                    self._entries[tenant.name] = _Entry(self._contexts("", reviews, file_of), reviews)
                 elif cluster is not None and reviews is not None:
                     serving.set()  # a cluster that is away must not keep the others waiting
                     first = asyncio.Event()
-                    group.create_task(self._keep_authorities(tenant.name, cluster, reviews, first))
+                    group.create_task(self._keep_authorities(tenant.name, cluster, reviews, file_of, first))
                     await first.wait()
                 else:
                     serving.set()
                     await asyncio.get_running_loop().create_future()
-                await self._listen(tenant, serving)
+                await self._listen(tenant, serving, certificates)
         finally:
             self._entries.pop(tenant.name, None)
 
+    def _contexts(
+        self, authorities: str, reviews: Reviews | None, file_of: Callable[[NodeName], Path | None]
+    ) -> PortContexts:
+        """Raises ssl.SSLError."""
+
+        def make(file: Path | None) -> ssl.SSLContext:
+            context = self._make_context(authorities, file)
+            assert context is not None
+            if reviews is not None:  # a token will do
+                context.verify_mode = ssl.CERT_OPTIONAL
+            return context
+
+        return PortContexts(make, file_of)
+
+    def _renewed(self, tenant: TenantId, node: NodeName) -> None:
+        if (entry := self._entries.get(tenant)) is not None:
+            entry.contexts.forget(node)
+
     async def _keep_authorities(
-        self, tenant: TenantId, cluster: KubeClient, reviews: Reviews, first: asyncio.Event
+        self,
+        tenant: TenantId,
+        cluster: KubeClient,
+        reviews: Reviews,
+        file_of: Callable[[NodeName], Path | None],
+        first: asyncio.Event,
     ) -> None:
         """Those that the cluster's API server itself believes; they may change. `first`: there are some."""
         namespace, name, key = _AUTHORITIES
@@ -139,21 +178,20 @@ class KubeletPorts:
                 found = await cluster.get(CONFIGMAPS, namespace, name)
                 pem = str((found.get("data") or {}).get(key) or "")
                 if pem and pem != used:
-                    context = self._make_context(pem)
-                    assert context is not None
-                    context.verify_mode = ssl.CERT_OPTIONAL
-                    self._entries[tenant] = _Entry(context, reviews, own=True)
+                    self._entries[tenant] = _Entry(self._contexts(pem, reviews, file_of), reviews, own=True)
                     used = pem
                     first.set()
                 failures = 0
-            except (KubeEdgeError, ssl.SSLError) as exc:
+            except (KubeEdgeError, OSError) as exc:  # of TLS, or of files that are being replaced
                 failures += 1
                 log.warning("tenant=%s: no authorities of clients from %s/%s: %s", tenant, namespace, name, exc)
             await asyncio.sleep(
                 _RETRY.delay(failures, random.random()) if failures else _REFRESH if used else _RETRY.last
             )
 
-    async def _listen(self, tenant: TenantRecord, serving: asyncio.Event) -> None:
+    async def _listen(
+        self, tenant: TenantRecord, serving: asyncio.Event, certificates: ServingCertificates | None
+    ) -> None:
         s, open_ports = self._settings, set[int]()
         try:
             async with aclosing(self._tenants.follow_nodes(tenant.name)) as changes:
@@ -172,6 +210,8 @@ class KubeletPorts:
                         self._owners[port] = owner
                         if port not in open_ports and self._open(port):
                             open_ports.add(port)
+                    if certificates is not None:  # a node without an object in the cluster is not in it yet
+                        certificates.want([record.name for record in records.values() if record.uid])
                     serving.set()
         finally:
             for port in open_ports:
@@ -202,9 +242,10 @@ class KubeletPorts:
             accepted.socket.close()
             return
         try:
-            reader, writer = await open_streams(accepted.socket, tls=entry.context)
+            reader, writer = await open_streams(accepted.socket, tls=entry.contexts.of(owner[1]))
         except OSError as exc:
             log.debug("connection of %s to a kubelet port ended before it was served: %s", accepted.address, exc)
+            accepted.socket.close()
             return
         try:
             user = user_of(writer.get_extra_info("ssl_object").getpeercert())
@@ -249,6 +290,11 @@ class KubeletPorts:
         finally:
             await close_writer(writer)
             await close_writer(theirs[1])
+
+
+def _no_file(node: NodeName) -> Path | None:
+    """Of a tenant whose nodes have no certificates."""
+    return None
 
 
 async def _explain(

@@ -1,7 +1,7 @@
 """Module "publishing" of the cloud: the public client proxy.
 
 Lives elsewhere: the proxies themselves (kubeedge.kubebus.http), L4 towards the nodes of every tenant (kubeedge_cloud.bushub),
-                 the certificate (publiccertificate), services of the cloud for the nodes (services).
+                 services of the cloud for the nodes (services).
 """
 
 from __future__ import annotations

@@ -71,6 +71,15 @@ class KubeletsConfig:
         "API server is told by --kubelet-certificate-authority",
     )
     key_file: Path | None = setting(None, "private key of that certificate")
+    server_tls_bootstrap: bool = setting(
+        False,
+        "without certFile: each node's port shows a certificate of its own, which the cluster's CSR API is asked for in the name of the node "
+        "(signer kubernetes.io/kubelet-serving) and somebody approves",
+    )
+    approve_certificates: bool = setting(
+        False,
+        "approve them ourselves: takes update on certificatesigningrequests/approval and approve on the signer kubernetes.io/kubelet-serving",
+    )
     address: str = setting("0.0.0.0", "local address to listen on", form=forms.address)
     node_address: str = setting(
         "",

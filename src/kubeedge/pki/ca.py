@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import ipaddress
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -99,7 +98,7 @@ class Authority:
         """PEM. `hosts` are the names and addresses of a server."""
         now = self._now()
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(identity.uri)]
-        names += [_host_name(host) for host in hosts]
+        names += [csr.host_name(host) for host in hosts]
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH] if client else []
         usages += [ExtendedKeyUsageOID.SERVER_AUTH] if hosts else []
         if not usages:
@@ -160,7 +159,7 @@ class Authority:
                 return False
         except (OSError, ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
             return False
-        wanted = {x509.UniformResourceIdentifier(identity.uri), *map(_host_name, hosts)}
+        wanted = {x509.UniformResourceIdentifier(identity.uri), *map(csr.host_name, hosts)}
         left = certificate.not_valid_after_utc - self._now()
         return set(names) == wanted and left > datetime.timedelta(days=CERTIFICATE_DAYS / 3)
 
@@ -188,13 +187,6 @@ def key_fingerprint(key: ec.EllipticCurvePublicKey) -> str:
     """Hex SHA-256 of a public key (SubjectPublicKeyInfo in DER)."""
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(der).hexdigest()
-
-
-def _host_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:

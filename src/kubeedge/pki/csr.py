@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Collection, Sequence
+
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -33,6 +36,46 @@ def request_pem(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def serving_request_pem(
+    key: ec.EllipticCurvePrivateKey, name: str, organizations: Sequence[str], hosts: Sequence[str]
+) -> bytes:
+    """A PKCS#10 request of a server, for an issuer that takes the subject and the names from it. Raises ValueError for a name of more than
+    64 characters (RFC 5280)."""
+    subject = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization) for organization in organizations]
+    builder = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([*subject, x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .add_extension(x509.SubjectAlternativeName([host_name(host) for host in hosts]), critical=False)
+    )
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def host_name(host: str) -> x509.GeneralName:
+    """An address or a DNS name, as a certificate names it."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def serves(certificate_pem: bytes, hosts: Collection[str]) -> bool:
+    """Whether a server may show that certificate under each of these names and addresses. Raises ValueError for what is no certificate."""
+    return _names_all(x509.load_pem_x509_certificate(certificate_pem).extensions, hosts)
+
+
+def asks_for(request_pem: bytes, hosts: Collection[str]) -> bool:
+    """Whether that request is for each of these names and addresses. Raises ValueError for what is no request."""
+    return _names_all(x509.load_pem_x509_csr(request_pem).extensions, hosts)
+
+
+def _names_all(extensions: x509.Extensions, hosts: Collection[str]) -> bool:
+    try:
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return not hosts
+    return {host_name(host) for host in hosts} <= set(names)
 
 
 def sign(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 ACCOUNT = "kubeedge-cloud"  # a user, here; a ServiceAccount in a cluster
@@ -22,13 +23,19 @@ RULES = [
     _rule("", ["users", "groups", "serviceaccounts"], ["impersonate"]),
 ]
 
+#: where the cloud approves the serving certificates that it asks for
+APPROVAL = [
+    _rule("certificates.k8s.io", ["certificatesigningrequests/approval"], ["update"]),
+    _rule("certificates.k8s.io", ["signers"], ["approve"]) | {"resourceNames": ["kubernetes.io/kubelet-serving"]},
+]
 
-def objects() -> list[dict[str, Any]]:
-    """The role and its binding."""
+
+def objects(more: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
+    """The role and its binding; `more` rules."""
     rbac = "rbac.authorization.k8s.io"
     name = {"name": ACCOUNT}
     return [
-        {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "metadata": name, "rules": RULES},
+        {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "metadata": name, "rules": [*RULES, *more]},
         {
             "apiVersion": f"{rbac}/v1", "kind": "ClusterRoleBinding", "metadata": name,
             "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": ACCOUNT},

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.kit import images
 from tests.kit.cluster import rights
@@ -45,10 +46,12 @@ class Site:
         self.cluster.apply(*rights.objects())
         return self.cluster
 
-    def start_cloud(self, tenants: Sequence[str]) -> None:
-        """Returns when it can be administrated."""
+    def start_cloud(self, tenants: Sequence[str], kubelets: Mapping[str, Any] | None = None) -> None:
+        """Returns when it can be administrated. `kubelets`: instead of a certificate that the API server believes."""
         config = self.directory / "cloud.yaml"
-        serving = self.cluster.identities.kubelets.issue("cloud", hosts=[ADDRESS], file="serving")
+        if kubelets is None:
+            serving = self.cluster.identities.kubelets.issue("cloud", hosts=[ADDRESS], file="serving")
+            kubelets = {"certFile": str(serving.cert), "keyFile": str(serving.key)}
         config.write_text(
             json.dumps(
                 {
@@ -56,7 +59,7 @@ class Site:
                     "advertise": [ADDRESS],
                     "tenants": list(tenants),
                     "listeners": {"api": {"port": 7443}, "web": {"port": 80}},
-                    "kubelets": {"enable": True, "certFile": str(serving.cert), "keyFile": str(serving.key)},
+                    "kubelets": {"enable": True, **kubelets},
                     "paths": {"state": str(self.directory / "state"), "run": str(self.directory / "run")},
                 }
             )

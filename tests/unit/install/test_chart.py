@@ -42,6 +42,8 @@ VARIANTS = {
         "store.persistence.storageClass=fast,store.persistence.size=5Gi,serviceAccount.annotations.role=r",
         "topologySpreadConstraints[0].maxSkew=1,config.logging.level=debug,config.publishing.rate=2,config.listeners.hub.address=::",
     ],
+    "certificates of a Secret": [HOSTS, "kubelets.certificateSecret=serving"],
+    "certificates of the cluster": [HOSTS, "kubelets.serverTlsBootstrap=true,kubelets.approveCertificates=true"],
     "little": [HOSTS, "rbac.create=false,serviceAccount.create=false,serviceAccount.name=own,podDisruptionBudget.enabled=false",
                "networkPolicy.enabled=false"],
 }  # fmt: skip
@@ -99,6 +101,7 @@ def test_the_cloud_reads_its_configuration(variant: str) -> None:
         ([HOSTS, ETCD, "replicas=2,tun.enabled=true"], "tun.enabled"),
         ([HOSTS, "serviceMonitor.enabled=true,expose.type=HostNetwork"], "loopback"),
         ([HOSTS, "expose.type=Tunnel"], "expose.type"),
+        ([HOSTS, "kubelets.approveCertificates=true"], "nothing to approve"),
         ([HOSTS, "nodeports.hub=1"], "nodeports"),
         ([HOSTS, "ports.hub=70000"], "ports.hub|ports/hub"),
         (["advertise={http://a/}"], "advertise"),
@@ -127,7 +130,11 @@ def test_every_value_has_a_comment_and_a_place_in_the_schema() -> None:
 def test_the_rights_are_those_of_the_table() -> None:
     assert (CHART / "files/rules.yaml").read_text() == permissions.rules_file(), "make manifests"
     assert ours([HOSTS])["ClusterRole", "kubeedge-cloud"]["rules"] == permissions.rules()
-    everything = [word for rule in permissions.RULES for word in (rule.group, *rule.resources, *rule.verbs)]
+    approving = ours([HOSTS, "kubelets.serverTlsBootstrap=true", "kubelets.approveCertificates=true"])
+    both = (*permissions.RULES, *permissions.APPROVAL_RULES)
+    assert approving["ClusterRole", "kubeedge-cloud"]["rules"] == permissions.rules(both)
+    assert (CHART / "files/approval-rules.yaml").read_text() == permissions.rules_file(permissions.APPROVAL_RULES)
+    everything = [word for rule in both for word in (rule.group, *rule.resources, *rule.verbs)]
     assert "*" not in everything and "secrets" not in everything
 
 

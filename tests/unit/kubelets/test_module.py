@@ -8,6 +8,7 @@ import errno
 import os
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,14 @@ from kubeedge.pki import trust
 from kubeedge.store.memory import MemoryStore
 from kubeedge_cloud.kubelets import module
 from kubeedge_cloud.kubelets.core import port_of
-from kubeedge_cloud.kubelets.module import KubeletPorts, KubeletPortsSettings
+from kubeedge_cloud.kubelets.key_pairs import KeyPairs
+from kubeedge_cloud.kubelets.module import KubeletPorts, KubeletPortsSettings, Signing
 from kubeedge_cloud.kubelets.requests import Streams
+from kubeedge_cloud.kubelets.serving import ServingCertificates
 from kubeedge_cloud.tenants.manager import TenantManager
+from kubeedge_cloud.tenants.model import TenantRecord
 from tests.kit.certs import Credentials, TestAuthority
+from tests.unit.kubelets import test_serving
 
 #: of this process alone: the numbers of the ports are given
 ADDRESS = f"127.{1 + (os.getpid() >> 16) % 126}.{os.getpid() >> 8 & 255}.{1 + os.getpid() % 254}"
@@ -59,6 +64,7 @@ class World:
         self.server = TestAuthority(directory, "server CA")
         self.serving = self.server.issue("cloud", hosts=[ADDRESS])
         self.tenants = TenantManager(MemoryStore())
+        self.signing: Signing | None = None
         self.ports: dict[TenantId, int] = {}
         self.reached: list[TenantId] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -69,8 +75,12 @@ class World:
             tenant = await self.tenants.ensure_tenant(name)
             node = await self.tenants.ensure_node(name, NODE, "1")
             self.ports[name] = port_of(20250, 4, tenant.number, node.number) or 0
+            if name in self.clusters:
+                await self.tenants.note_object(name, NODE, "uid-in-the-cluster", node.pod_cidr)
         settings = KubeletPortsSettings(address=ADDRESS, first=20250, nodes=4, clients=("apiserver",))
-        served = KubeletPorts(settings, self.tenants, self._connect, self._context, self._cluster_of)
+        served = KubeletPorts(
+            settings, self.tenants, self._connect, self._context, self._cluster_of, signing=self.signing
+        )
         ready = asyncio.Event()
         running = asyncio.create_task(served.run(ready))
         try:
@@ -105,10 +115,11 @@ class World:
             while await self.status(at, certificate) != status:
                 await asyncio.sleep(0.02)
 
-    def _context(self, authorities: str) -> ssl.SSLContext | None:
+    def _context(self, authorities: str, pair: Path | None) -> ssl.SSLContext | None:
         if not authorities:
             return None
-        context = trust.server_context(self.serving.cert, self.serving.key, client_ca=self.server.ca)
+        cert, key = (pair, pair) if pair is not None else (self.serving.cert, self.serving.key)
+        context = trust.server_context(cert, key, client_ca=self.server.ca)
         context.load_verify_locations(cadata=authorities)
         return context
 
@@ -211,5 +222,51 @@ def test_another_authority_of_the_cluster_is_taken_over(tmp_path: Path, monkeypa
             world.authorities[ACME] = world.clusters[ACME].authority = TestAuthority(new, "acme CA")
             await world.until(ACME, world.certificate(ACME, "apiserver"), 200)
             assert await world.status(ACME, old) == 0
+
+    asyncio.run(scenario())
+
+
+def test_each_tenant_s_ports_show_certificates_of_its_own_cluster(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(test_serving, "wall", time.time)
+
+    async def scenario() -> None:
+        world = World(tmp_path)
+        signers = {}
+        for name in (ACME, BOLT):
+            (tmp_path / name).mkdir()
+            signers[name] = test_serving.Cluster(tmp_path / name)
+
+        async def leads() -> bool:
+            return True
+
+        def signing(tenant: TenantRecord, changed: Any) -> ServingCertificates:
+            signer: Any = signers[tenant.name]
+            return ServingCertificates(
+                KeyPairs(tmp_path / "state" / tenant.name, [ADDRESS]), lambda node: signer.by(f"system:node:{node}"),
+                approver=signer.by("cloud"), leads=leads, changed=changed,
+            )  # fmt: skip
+
+        def shown(at: TenantId, authority: TestAuthority) -> str:
+            context = ssl.create_default_context(cafile=str(authority.ca))
+            try:
+                with socket.create_connection((ADDRESS, world.ports[at]), 20) as raw:
+                    with context.wrap_socket(raw, server_hostname=ADDRESS) as tls:
+                        return str(dict(pair[0] for pair in (tls.getpeercert() or {})["subject"])["commonName"])
+            except ssl.SSLCertVerificationError:
+                return ""
+
+        async def until_shown(at: TenantId, what: str) -> None:
+            async with asyncio.timeout(60):
+                while await asyncio.to_thread(shown, at, signers[at].authority) != what:
+                    await asyncio.sleep(0.02)
+
+        world.signing = signing  # type: ignore[assignment]
+        async with world.running():
+            for name in (ACME, BOLT):
+                await until_shown(name, "system:node:edge1")
+            assert await asyncio.to_thread(shown, ACME, signers[BOLT].authority) == ""
+            # a pair that is spoilt costs its own port one connection, and no more
+            (tmp_path / "state" / ACME / "edge1.pem").write_text("nothing")
+            await until_shown(BOLT, "system:node:edge1")
 
     asyncio.run(scenario())

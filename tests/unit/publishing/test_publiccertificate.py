@@ -14,8 +14,8 @@ from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import Invalid, NotFound
 from kubeedge.kit.http1 import Connection
 from kubeedge.kit.tasks import cancel_and_wait
+from kubeedge_cloud.certificates.filecertificate.module import FileCertificate, modern
 from kubeedge_cloud.publishing.module import Publishing
-from kubeedge_cloud.publishing.publiccertificate.module import FileCertificate
 from tests.kit.certs import TestAuthority
 
 
@@ -56,10 +56,11 @@ async def name_shown(address: tuple[str, int], ca: Path, maximum: ssl.TLSVersion
 
 def test_a_renewed_certificate_is_shown_without_a_restart_and_half_of_a_pair_is_not(tmp_path: Path) -> None:
     files = Files(tmp_path)
-    certificate = FileCertificate(files.cert, files.key, look=0.01)
+    certificate = FileCertificate(files.cert, files.key, "publishing.tls", name="publiccertificate", look=0.01)
+    context = modern(certificate.context_for(None, minimum=ssl.TLSVersion.TLSv1_2))
 
     async def run() -> None:
-        module = Publishing(address="127.0.0.1", port=0, connect=connect, tls=certificate.context)
+        module = Publishing(address="127.0.0.1", port=0, connect=connect, tls=context)
         ready = asyncio.Event()
         running = [asyncio.create_task(module.run(ready)), asyncio.create_task(certificate.run(asyncio.Event()))]
         await asyncio.wait_for(ready.wait(), 5)
@@ -93,4 +94,4 @@ def test_a_pair_that_cannot_be_used_is_named_at_the_start(tmp_path: Path) -> Non
     shutil.copy(files.cert, tmp_path / "key.pem")
     for cert, key in ((tmp_path / "none.crt", files.key), (files.cert, tmp_path / "key.pem")):
         with pytest.raises(Invalid, match=f"publishing.tls: {cert} and {key} cannot be used"):
-            FileCertificate(cert, key)
+            FileCertificate(cert, key, "publishing.tls", name="publiccertificate")

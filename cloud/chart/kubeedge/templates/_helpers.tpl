@@ -27,6 +27,13 @@ app.kubernetes.io/part-of: kubeedge
 {{- end -}}
 {{- end }}
 
+{{- /* not empty: serving certificates are asked for, and approved by the cloud itself */ -}}
+{{- define "kubeedge.approves" -}}
+{{- with .Values.kubelets }}
+{{- if and .enabled .serverTlsBootstrap .approveCertificates (not .certificateSecret) }}yes{{ end }}
+{{- end }}
+{{- end }}
+
 {{- /* what would start and not work */ -}}
 {{- define "kubeedge.check" -}}
 {{- if not .Values.advertise }}
@@ -40,6 +47,9 @@ app.kubernetes.io/part-of: kubeedge
 {{- end }}
 {{- if and (gt (int .Values.replicas) 1) .Values.tun.enabled }}
 {{- fail "tun.enabled: its address belongs to one process, so it needs replicas: 1" }}
+{{- end }}
+{{- if and .Values.kubelets.approveCertificates (or .Values.kubelets.certificateSecret (not .Values.kubelets.serverTlsBootstrap)) }}
+{{- fail "kubelets.approveCertificates: there is nothing to approve without serverTlsBootstrap, or with certificateSecret" }}
 {{- end }}
 {{- if and .Values.serviceMonitor.enabled (eq .Values.expose.type "HostNetwork") }}
 {{- fail "serviceMonitor.enabled: with HostNetwork the metrics are on loopback of the machine alone" }}

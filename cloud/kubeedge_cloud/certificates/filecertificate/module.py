@@ -1,6 +1,6 @@
-"""TLS of the public side with the operator's own files, which another program renews (certbot, for example).
+"""TLS with the operator's own files, which another program renews: certbot, or cert-manager by way of a Secret.
 
-Lives elsewhere: a certificate of the cluster's authority (kubeedge_cloud.certificates.module).
+Lives elsewhere: certificates of the cloud's own authority (module.py).
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import weakref
 from pathlib import Path
 
 from kubeedge.errors import Invalid
 from kubeedge.pki import trust
 
-log = logging.getLogger("kubeedge.publishing")
+log = logging.getLogger("kubeedge.certificates")
 
 _LOOK = 5.0  # seconds between two looks at the files
 
@@ -21,20 +22,26 @@ _Stamp = tuple[tuple[int, int, int], ...]
 
 
 class FileCertificate:
-    """Module "publiccertificate": one context, whose pair is that of the files. The next handshake shows a renewed one, connections that
-    exist go on. A pair that does not fit (one file is written, the other not yet) is left until it does."""
+    """A module: contexts whose pair is that of the files. The next handshake shows a renewed one, connections that exist go on. A pair that
+    does not fit (one file is written, the other not yet) is left until it does. `setting`: what names the files in the configuration."""
 
-    name = "publiccertificate"
-
-    def __init__(self, cert: Path, key: Path, *, look: float = _LOOK) -> None:
+    def __init__(self, cert: Path, key: Path, setting: str, *, name: str, look: float = _LOOK) -> None:
         """Raises Invalid when the pair cannot be used."""
+        self.name = name
+        self._contexts: weakref.WeakSet[ssl.SSLContext] = weakref.WeakSet()
         self._cert, self._key, self._look = cert, key, look
         self._seen = self._stamp()
         self._unfit: _Stamp = ()  # told already
         try:
-            self.context = modern(trust.server_context(cert, key, client_ca=None, minimum=ssl.TLSVersion.TLSv1_2))
+            trust.server_context(cert, key, client_ca=None)
         except (OSError, ValueError) as exc:
-            raise Invalid(f"{cert} and {key} cannot be used: {exc}", path="publishing.tls") from exc
+            raise Invalid(f"{cert} and {key} cannot be used: {exc}", path=setting) from exc
+
+    def context_for(self, client_ca: Path | None, *, minimum: ssl.TLSVersion) -> ssl.SSLContext:
+        """Every client must show a certificate of that authority; None: no client shows one. Raises OSError."""
+        context = trust.server_context(self._cert, self._key, client_ca=client_ca, minimum=minimum)
+        self._contexts.add(context)
+        return context
 
     async def run(self, ready: asyncio.Event) -> None:
         """Looks at the files every `look` seconds."""
@@ -53,7 +60,8 @@ class FileCertificate:
                 log.warning("%s and %s are not a pair; the old certificate stays", self._cert, self._key)
             self._unfit = stamp
             return False
-        self.context.load_cert_chain(self._cert, self._key)
+        for context in self._contexts:
+            context.load_cert_chain(self._cert, self._key)
         self._seen = stamp
         log.info("read the renewed certificate %s", self._cert)
         return True

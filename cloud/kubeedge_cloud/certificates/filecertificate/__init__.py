@@ -1,0 +1,1 @@
+"""Certificates of the operator in files that may be replaced at any time: the modules "publiccertificate" and "kubeletcertificate"."""

@@ -1,1 +1,0 @@
-"""The operator's own certificate for the public listener: the module "publiccertificate"."""
