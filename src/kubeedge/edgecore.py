@@ -223,7 +223,7 @@ class Agent:
             store = EffectiveStore(store)
         parts.engine = AppEngine(store, settings, runtime)
         if parts.bus is not None:
-            parts.bus.serve(KUBELET_PORT, for_the_cloud(KubeletServer(parts.engine).handle, own))
+            parts.bus.serve(KUBELET_PORT, for_the_cloud(KubeletServer(parts.engine, self._metrics.text).handle, own))
         return parts.engine
 
     def _api_for_pods(self) -> NodeApi | None:
@@ -317,7 +317,8 @@ class Agent:
             pods_address=str(ip_interface(own.address).ip) if c.pods_port else "",
             pods_port=c.pods_port,
         )
-        kubelet = OwnKubelet(own.node, KubeletServer(parts.engine).handle if parts.engine is not None else None)
+        served = KubeletServer(parts.engine, self._metrics.text).handle if parts.engine is not None else None
+        kubelet = OwnKubelet(own.node, served)
         parts.writes = EdgeWrites(parts.store, own.node, wall=time.time)
         gateway: Gateway | None = None
         if (bus := parts.bus) is not None:

@@ -304,6 +304,16 @@ class AppEngine:
         ]
 
     @property
+    def settings(self) -> AppEngineSettings:
+        """What this node was started with."""
+        return self._settings
+
+    @property
+    def workers(self) -> Workers:
+        """The pods of this node, for those who tell about them."""
+        return self._workers
+
+    @property
     def runtime(self) -> Runtime:
         """What runs the containers of this node."""
         return self._runtime

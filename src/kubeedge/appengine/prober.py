@@ -47,7 +47,13 @@ class Prober:
 
         pod = worker.desired
         ip = self._host_ip if pod is not None and pod.host_network else worker.observed.ip
-        await watch(container, state, ip, exec, changed)
+        counts = worker.probed.setdefault(container.name, {})
+
+        def count(kind: str, success: bool) -> None:
+            key = kind, "successful" if success else "failed"
+            counts[key] = counts.get(key, 0) + 1
+
+        await watch(container, state, ip, exec, changed, count)
 
     def end(self, worker: Worker, name: str) -> None:
         """Stops the probes of a container; nothing happens when it has none."""

@@ -49,33 +49,53 @@ class ProbeResult:
 Exec = Callable[[list[str], float], Awaitable[ExecResult]]
 
 
+Count = Callable[[str, bool], None]
+
+
+def _uncounted(kind: str, success: bool) -> None:
+    pass
+
+
 async def watch(
-    container: Container, state: ContainerObservation, ip: str, exec: Exec, changed: Callable[[str], None]
+    container: Container,
+    state: ContainerObservation,
+    ip: str,
+    exec: Exec,
+    changed: Callable[[str], None],
+    count: Count = _uncounted,
 ) -> None:
-    """Keeps `ready`, `started` and `unhealthy` of one run. `changed(message)` after each change. Ends by cancellation.
+    """Keeps `ready`, `started` and `unhealthy` of one run. `changed(message)` after each change, `count(kind, success)` after each answer,
+    with the kind as the kubelet writes it. Ends by cancellation.
 
     A run that was started and ready before the agent restarted stays so until a probe says otherwise: services do not flap.
     """
     if container.startup is not None and not state.started:
-        if not await _startup(container, container.startup, state, ip, exec, changed):
+        if not await _startup(container, container.startup, state, ip, exec, changed, count):
             return
         state.started = True
         state.ready = container.readiness is None
         changed("")
     async with asyncio.TaskGroup() as group:
         if container.readiness is not None:
-            group.create_task(_readiness(container, container.readiness, state, ip, exec, changed))
+            group.create_task(_readiness(container, container.readiness, state, ip, exec, changed, count))
         if container.liveness is not None:
-            group.create_task(_liveness(container, container.liveness, state, ip, exec, changed))
+            group.create_task(_liveness(container, container.liveness, state, ip, exec, changed, count))
 
 
 async def _startup(
-    container: Container, probe: Probe, state: ContainerObservation, ip: str, exec: Exec, changed: Callable[[str], None]
+    container: Container,
+    probe: Probe,
+    state: ContainerObservation,
+    ip: str,
+    exec: Exec,
+    changed: Callable[[str], None],
+    count: Count,
 ) -> bool:
     result = ProbeResult(probe)
     await asyncio.sleep(probe.initial_delay)
     while True:
         problem = await ask(container, probe, ip, exec)
+        count("Startup", not problem)
         match result.note(not problem):
             case True:
                 return True
@@ -87,12 +107,19 @@ async def _startup(
 
 
 async def _readiness(
-    container: Container, probe: Probe, state: ContainerObservation, ip: str, exec: Exec, changed: Callable[[str], None]
+    container: Container,
+    probe: Probe,
+    state: ContainerObservation,
+    ip: str,
+    exec: Exec,
+    changed: Callable[[str], None],
+    count: Count,
 ) -> None:
     result, told = ProbeResult(probe), ""
     await asyncio.sleep(probe.initial_delay)
     while True:
         problem = await ask(container, probe, ip, exec)
+        count("Readiness", not problem)
         reached = result.note(not problem)
         changed_reason = (
             reached is False and problem != told
@@ -104,12 +131,19 @@ async def _readiness(
 
 
 async def _liveness(
-    container: Container, probe: Probe, state: ContainerObservation, ip: str, exec: Exec, changed: Callable[[str], None]
+    container: Container,
+    probe: Probe,
+    state: ContainerObservation,
+    ip: str,
+    exec: Exec,
+    changed: Callable[[str], None],
+    count: Count,
 ) -> None:
     result = ProbeResult(probe)
     await asyncio.sleep(probe.initial_delay)
     while True:
         problem = await ask(container, probe, ip, exec)
+        count("Liveness", not problem)
         if result.note(not problem) is False:
             state.unhealthy, state.unhealthy_grace = f"liveness probe failed: {problem}", probe.grace
             changed(f"Liveness probe failed: {problem}")

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import itertools
 import json
 import time
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import TYPE_CHECKING
 
 from kubeedge.appengine import logs, stats
@@ -18,6 +20,7 @@ from kubeedge.kit.http1 import Request, Response, Upgrade, json_response, serve_
 from kubeedge.kit.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
+    from kubeedge.appengine.figures import Figures
     from kubeedge.appengine.streaming_sessions import StreamingSessions
 
 
@@ -27,8 +30,11 @@ _STREAMS = {"All": b"", "Stdout": b"stdout", "Stderr": b"stderr"}
 class KubeletServer:
     """The paths of a kubelet. Authentication is the connection's: only the cloud can reach the port."""
 
-    def __init__(self, engine: AppEngine) -> None:
+    def __init__(self, engine: AppEngine, own_metrics: Callable[[], str] = lambda: "") -> None:
+        """`own_metrics`: the exposition of the agent's own metrics, for /metrics."""
         self._engine = engine
+        self._own_metrics = own_metrics
+        self._made: Figures | None = None
         self._sessions: StreamingSessions | None = None  # of exec, attach and port-forward; made for the first one
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -46,13 +52,23 @@ class KubeletServer:
                 return json_response(200, stats.summary(await self._engine.use()))
             case "GET", ["metrics", "resource"]:
                 return _metrics(stats.resource_metrics(await self._engine.use()))
+            case "GET", ["metrics"]:
+                return _metrics(itertools.chain(await self._figures().kubelet(), [self._own_metrics()]))
             case "GET", ["metrics", "cadvisor"]:
-                return _metrics(stats.cadvisor_metrics(await self._engine.use()))
+                return _metrics(await self._figures().cadvisor())
+            case "GET", ["metrics", "probes"]:
+                return _metrics(self._figures().probes())
             case "GET", ["containerLogs", namespace, pod, container]:
                 return self._logs(request, namespace, pod, container)
             case "GET" | "POST", [("exec" | "attach" | "portForward") as verb, namespace, pod, *rest] if len(rest) <= 2:
                 return await self._session(request, verb, namespace, pod, rest)
         return text_response(404, f"no {request.method} {request.path} on this node\n")
+
+    def _figures(self) -> Figures:
+        from kubeedge.appengine.figures import Figures  # an agent that nobody asks does without
+
+        self._made = self._made or Figures(self._engine)
+        return self._made
 
     async def _session(
         self, request: Request, verb: str, namespace: str, pod: str, rest: list[str]
@@ -95,8 +111,14 @@ class KubeletServer:
         return Response(200, [("content-type", "text/plain")], logs.read(path, options, running))
 
 
-def _metrics(text: str) -> Response:
-    return Response(200, [("content-type", CONTENT_TYPE)], text.encode())
+def _metrics(parts: Iterable[str]) -> Response:
+    """A family at a time: of many pods the whole would be megabytes."""
+
+    async def body() -> AsyncGenerator[bytes, None]:
+        for part in parts:
+            yield part.encode()
+
+    return Response(200, [("content-type", CONTENT_TYPE)], body())
 
 
 def _since(query: dict[str, str]) -> float | None:

@@ -25,6 +25,8 @@ class Worker:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     probes: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    #: container -> (probe_type, result) -> how many answers; of containers with probes
+    probed: dict[str, dict[tuple[str, str], int]] = field(default_factory=dict)
     reported: dict[str, Any] | None = None
     invalid: str = ""  # why it cannot run at all
     unsupported: bool = False  # on this node: it waits, and has not failed

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -304,3 +306,31 @@ def test_a_path_or_header_can_end_no_line_of_the_request() -> None:
 def test_a_header_s_value_has_no_control_characters(value: str) -> None:
     with pytest.raises(Invalid, match="is not the value of a header"):
         probed(livenessProbe={"httpGet": {"port": 80, "httpHeaders": [{"name": "X", "value": value}]}})
+def test_every_answer_is_counted_by_its_kind() -> None:
+    c = probed(
+        startupProbe={**EXEC, "periodSeconds": 1, "failureThreshold": 9},
+        readinessProbe={**EXEC, "periodSeconds": 2},
+        livenessProbe={**EXEC, "periodSeconds": 3, "failureThreshold": 9},
+    )
+    counted: Counter[tuple[str, bool]] = Counter()
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+
+        async def exec(command: list[str], timeout: float) -> ExecResult:
+            return ExecResult(0 if 3 <= loop.time() < 10 else 1, b"")
+
+        state = running()
+        state.started = state.ready = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(12.5):
+                await probes.watch(
+                    c, state, "", exec, lambda _: None, lambda kind, good: counted.update([(kind, good)])
+                )
+
+    virtual_time.run(scenario())
+    # startup at 0, 1, 2 (bad), 3; then readiness at 3, 5, 7, 9, 11 and liveness at 3, 6, 9, 12
+    assert counted == {
+        ("Startup", False): 3, ("Startup", True): 1,
+        ("Readiness", True): 4, ("Readiness", False): 1, ("Liveness", True): 3, ("Liveness", False): 1,
+    }  # fmt: skip

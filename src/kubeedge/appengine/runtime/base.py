@@ -16,7 +16,7 @@ cri.runtime.CriRuntime.
     exec_sync, exec, attach     ExecSync, Exec, Attach (the streams that the URL leads to)
     port_forward                PortForward (one of its pairs of streams)
     reopen_log                  ReopenContainerLog
-    stats                       ListPodSandboxStats, ListContainerStats
+    stats, details              ListPodSandboxStats, ListContainerStats
     disk_usage                  ContainerStats.writable_layer
     images                      ImageService
 """
@@ -26,12 +26,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from kubeedge.api.pod import Container, Port, ResourceRequirements
 from kubeedge.appengine.runtime.image_service import ImageService
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.disk_use import DiskUse
+
+if TYPE_CHECKING:
+    from kubeedge.appengine.runtime.detail import PodDetail
 
 
 class StartError(KubeEdgeError):
@@ -324,6 +327,10 @@ class Runtime(Protocol):
 
     async def stats(self) -> Sequence[PodStats]:
         """Of pods whose containers run. One that ends meanwhile is left out."""
+        ...
+
+    async def details(self) -> Sequence[PodDetail]:
+        """More of the same pods, for dashboards; what nothing counts is left out."""
         ...
 
     async def disk_usage(self, uid: str) -> Mapping[str, DiskUse]:

@@ -17,6 +17,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kubeedge.api.pod import ResourceRequirements
 from kubeedge.appengine.images.service import EmbeddedImages
@@ -48,6 +49,9 @@ from kubeedge.appengine.runtime.sandboxes import Sandboxes
 from kubeedge.appengine.runtime.settings import EmbeddedSettings
 from kubeedge.kit import trees
 from kubeedge.kit.disk_use import DiskUse
+
+if TYPE_CHECKING:
+    from kubeedge.appengine.runtime.detail import PodDetail
 
 log = logging.getLogger("kubeedge.appengine.runtime")
 
@@ -282,6 +286,21 @@ class EmbeddedRuntime:
             if whole is not None:
                 found.append(PodStats(pod.uid, pod.namespace, pod.name, whole, containers))
         return found
+
+    async def details(self) -> Sequence[PodDetail]:
+        """From the same groups, and from the pods' network namespaces."""
+        from kubeedge.appengine.runtime import detail_files  # an agent that nobody asks does without
+
+        pods = list(self._pods.values())
+        return await asyncio.to_thread(lambda: [detail_files.of_pod(*self._counted(pod)) for pod in pods])
+
+    def _counted(self, pod: Sandbox) -> tuple[str, str, dict[str, str], tuple[int, Path] | None]:
+        """Uid, control groups of the pod and of its containers, and a process with the namespace that it is in."""
+        running = [run for run in list(pod.runs.values()) if not run.finished_at]
+        inside = (
+            (running[0].pid, self._layout.namespaces(pod.uid) / "net") if running and not pod.host_network else None
+        )
+        return pod.uid, self._layout.group(pod.uid), {run.name: self._group(pod.uid, run.id) for run in running}, inside
 
     async def disk_usage(self, uid: str) -> Mapping[str, DiskUse]:
         """Of the upper directories of the overlay mounts."""
