@@ -31,7 +31,7 @@ if [ -n "$missing" ]; then
 fi
 
 # kubectl comes from Debian's kubernetes-client, unpacked below build/: another kubectl of the machine stays as it is.
-# So do etcd from etcd-server and containerd: installed, they would start as services.
+# So do etcd from etcd-server, containerd and Prometheus: installed, they would start as services.
 unpacked() { # package, program in it
     if [ ! -x "build/debian/usr/bin/$2" ]; then
         say "$2 from Debian's $1"
@@ -43,6 +43,7 @@ unpacked() { # package, program in it
 unpacked kubernetes-client kubectl
 unpacked etcd-server etcd
 unpacked containerd containerd
+unpacked prometheus prometheus
 
 if [ ! -x .venv/bin/python ]; then
     say "virtual environment"

@@ -48,6 +48,7 @@ PROGRAMS = {
     "control-plane": Program(
         "kubernetes", ".", ("kube-apiserver", "kube-controller-manager", "kube-scheduler"), "k8s.io/kubernetes"
     ),
+    "metrics-server": Program("metrics", "sigs.k8s.io/metrics-server/cmd/metrics-server", ("metrics-server",)),
     "yggdrasil": Program("overlays", "github.com/yggdrasil-network/yggdrasil-go/cmd/yggdrasil", ("yggdrasil",)),
     "wireguard-go": Program("overlays", "golang.zx2c4.com/wireguard", ("wireguard-go",)),
     **{
