@@ -154,6 +154,16 @@ def test_the_node_s_own_api_execs_too(site: StreamSite, kubectl: str) -> None:
     assert (done.returncode, done.stdout) == (0, b"at the edge"), done.stderr
 
 
+def test_top_shows_the_node_and_the_pod(site: StreamSite, kubectl: str) -> None:
+    done = site.ask(kubectl, "top", "node", "--no-headers")
+    assert done.returncode == 0 and done.stdout.split()[0] == b"edge1", done.stderr
+    for at in ("cloud", "edge"):
+        done = site.ask(kubectl, "top", "pod", "box", "--containers", "--no-headers", at=at)
+        rows = [line.split() for line in done.stdout.splitlines()]
+        assert sorted(row[1] for row in rows) == [b"echo", b"flood", b"main", b"reader"], done.stderr
+        assert all(row[2].endswith(b"m") and row[3].endswith(b"Mi") for row in rows)
+
+
 def lines_until(pipe: IO[bytes], wanted: bytes) -> bytes:
     """What came, up to the line that has `wanted` in it."""
     seen, deadline = b"", time.monotonic() + 30

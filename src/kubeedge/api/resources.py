@@ -100,6 +100,7 @@ class Row:
     answers_deleted: bool = False
     strategy: Strategy = AS_IT_COMES
     printer: Printer | None = None
+    verbs: Sequence[str] = ALL_VERBS
 
     @property
     def has_status(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kubeedge.api.names import Object
-from kubeedge.api.resources import ALL_VERBS, Resources, Row
+from kubeedge.api.resources import Resources, Row
 
 #: subresource -> (group, version, kind, verbs); group "" and kind "" mean the resource's own
 _SUBRESOURCES: dict[str, tuple[str, str, str, Sequence[str]]] = {
@@ -90,7 +90,7 @@ def resource_list(served: Resources, group: str, version: str) -> Object | None:
             "singularName": row.singular,
             "namespaced": resource.namespaced,
             "kind": resource.kind,
-            "verbs": list(ALL_VERBS),
+            "verbs": list(row.verbs),
         }
         if row.short_names:
             entry["shortNames"] = list(row.short_names)
@@ -143,7 +143,7 @@ def _discovered(served: Resources, group: str, version: str) -> Object:
             "responseKind": own,
             "scope": "Namespaced" if resource.namespaced else "Cluster",
             "singularResource": row.singular,
-            "verbs": list(ALL_VERBS),
+            "verbs": list(row.verbs),
         }
         if row.short_names:
             entry["shortNames"] = list(row.short_names)

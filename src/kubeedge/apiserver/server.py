@@ -31,7 +31,7 @@ from kubeedge.api.status import (
     Unauthorized,
     of_error,
 )
-from kubeedge.apiserver import content, discovery, openapi, reviews, upgrades, verbs, watching
+from kubeedge.apiserver import content, discovery, node_metrics, openapi, reviews, upgrades, verbs, watching
 from kubeedge.apiserver.accounts import AccountIdentity, forbidden
 from kubeedge.apiserver.call import Address, Call, address
 from kubeedge.apiserver.discovery import VersionInfo
@@ -48,6 +48,7 @@ _MAX_WATCHES = 1000  # open watches of one tenant; each holds a connection and a
 _MAX_WRITES = 64  # requests of one tenant that may bring a body of 3 MiB at the same time
 _MAX_LOGS = 100  # `kubectl logs` of one tenant; each holds a connection to a node, too
 _MAX_SESSIONS = 100  # exec, attach and port-forward of one tenant; each holds a connection to a node, too
+_MAX_LOOKS = 8  # requests of one tenant for metrics of its nodes; each asks many of them
 _LISTS = 1  # of one tenant that are made at the same time: it is the processor that makes them
 _SMALL = 64 * 1024  # bytes of an answer that need not be counted
 _NOWHERE = Address(Row(PODS, "pod"))  # for requests on what is not stored
@@ -83,6 +84,7 @@ class ApiServer:
         self._writes: Counter[TenantId] = Counter()
         self._logs: Counter[TenantId] = Counter()
         self._sessions: Counter[TenantId] = Counter()
+        self._looks: Counter[TenantId] = Counter()
         self._lists: dict[TenantId, asyncio.Semaphore] = {}
         self._events: dict[TenantId, SharedEvents] = {}
         self.unread = UnreadBytes(unread)
@@ -120,6 +122,8 @@ class ApiServer:
             case ["apis", ("authorization.k8s.io" | "authentication.k8s.io") as group, "v1", plural]:
                 body = await Call(registry, _NOWHERE, request, {}).object()
                 return _ok(await reviews.review(registry, identity, request.method, (group, plural), body))
+            case ["apis", node_metrics.GROUP, node_metrics.VERSION, resource, *rest]:
+                return await self._metrics(registry, identity, request, [resource, *rest])
             case ["api", version, resource, *rest]:
                 return await self._resource(registry, identity, request, ("", version), [resource, *rest])
             case ["apis", group, version, resource, *rest]:
@@ -130,7 +134,8 @@ class ApiServer:
                 return _ok(registry.accounts.discovery(request.header("host") or "kubernetes.default.svc"))
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed
-        return _describe(self._version, registry.served, request, parts)
+        described = Resources([*registry.served, *node_metrics.ROWS])
+        return _describe(self._version, described, registry.served, request, parts)
 
     def _by_certificate_or_token(self, request: Request) -> UserIdentity:
         """A certificate counts first: who shows one may send a token for others on the same connection."""
@@ -188,6 +193,15 @@ class ApiServer:
             return self._slowly(call, await self._read(call))
         with _counted(self._writes, registry.tenant, _MAX_WRITES, "requests that write"):
             return await self._write(call)
+
+    async def _metrics(
+        self, registry: Registry, identity: UserIdentity, request: Request, parts: list[str]
+    ) -> Response:
+        call = Call(registry, node_metrics.metrics_address(parts), request, request.query)
+        if isinstance(identity, AccountIdentity) and not identity.may(asked := attributes(call)):
+            raise forbidden(identity, asked)
+        with _counted(self._looks, registry.tenant, _MAX_LOOKS, "requests for metrics"):
+            return await node_metrics.metrics(call, self._node_stream)
 
     async def _read(self, call: Call) -> Response:
         at = call.address
@@ -280,8 +294,8 @@ class ApiServer:
             raise
 
 
-def _describe(info: VersionInfo, served: Resources, request: Request, parts: list[str]) -> Response:
-    """What is served: versions, groups, resources, documents."""
+def _describe(info: VersionInfo, served: Resources, stored: Resources, request: Request, parts: list[str]) -> Response:
+    """What is served: versions, groups, resources; and documents of what is stored."""
     accept = request.header("accept")
     match parts:
         case []:
@@ -310,14 +324,14 @@ def _describe(info: VersionInfo, served: Resources, request: Request, parts: lis
             return _found(discovery.resource_list(served, group, version))
         case ["openapi", "v2"]:
             if accept is not None and "protobuf" in accept:
-                return Response(200, [("content-type", openapi.PROTOBUF_V2)], openapi.version_2_protobuf(served.rows))
-            return Response(200, [("content-type", content.JSON)], openapi.version_2_json(served.rows))
+                return Response(200, [("content-type", openapi.PROTOBUF_V2)], openapi.version_2_protobuf(stored.rows))
+            return Response(200, [("content-type", content.JSON)], openapi.version_2_json(stored.rows))
         case ["openapi", "v3"]:
-            return Response(200, [("content-type", content.JSON)], openapi.version_3_index(served.rows))
+            return Response(200, [("content-type", content.JSON)], openapi.version_3_index(stored.rows))
         case ["openapi", "v3", "api", version]:
-            return _document(openapi.version_3(served.rows, "", version))
+            return _document(openapi.version_3(stored.rows, "", version))
         case ["openapi", "v3", "apis", group, version]:
-            return _document(openapi.version_3(served.rows, group, version))
+            return _document(openapi.version_3(stored.rows, group, version))
     raise NoSuchPath
 
 

@@ -481,7 +481,12 @@ async def test_discovery_names_every_resource_in_both_forms(api: Api) -> None:
     _, core = await api("GET", "/api/v1")
     assert {"pods", "pods/log", "pods/status", "nodes", "namespaces"} <= {r["name"] for r in core["resources"]}
     _, groups = await api("GET", "/apis")
-    assert [g["name"] for g in groups["groups"]] == ["apps", "coordination.k8s.io", "discovery.k8s.io"]
+    assert [g["name"] for g in groups["groups"]] == [
+        "apps",
+        "coordination.k8s.io",
+        "discovery.k8s.io",
+        "metrics.k8s.io",
+    ]
     accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
     answer = await api.raw("GET", "/apis", accept=accept)
     assert "as=APIGroupDiscoveryList" in dict(answer.headers)["content-type"]
