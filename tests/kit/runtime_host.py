@@ -599,6 +599,12 @@ async def ends_and_survivors(bench: Bench) -> dict[str, Any]:
         (whole.uid, whole.namespace, whole.name) == ("u1", "default", "p"),
         whole.usage.cpu_ns > 0 and whole.usage.working_set > 0,
     ]
+    (detail,) = await runtime.details()
+    seen["details"] = [
+        detail.uid == "u1",
+        {name: of.cache is not None and of.system_ns is not None for name, of in detail.containers.items()},
+        [each.name for each in detail.network if each.received_bytes >= 0],
+    ]
     seen["timeout"] = (await runtime.exec_sync(main, ["sleep", "100"], 1)).exit_code
     seen["hosts"] = "10.244.1." in await bench.says(main, "cat /etc/hosts")
     await runtime.close()

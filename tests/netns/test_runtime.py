@@ -199,6 +199,7 @@ def test_ends_are_told_usage_is_counted_and_a_restart_finds_everything(play: Sce
     seen = play("ends_and_survivors")
     assert seen["ended"] == [True, "u1", "short", 3, "", "why\n"] and seen["oom"] == ["hog", 137, "OOMKilled"]
     assert seen["forwarded"] == "hello\n" and seen["stats"] == [["again", "main"], True, True, True, True, True]
+    assert seen["details"] == [True, {"again": True, "main": True}, ["eth0"]]
     assert seen["timeout"] == 124 and seen["hosts"] and seen["message"] == "why\n"
     assert seen["found"] == ["u1", "default", "p", True, True]
     assert seen["runs"] == {"again": None, "hog": 137, "main": None, "server": 0, "short": 3}
