@@ -430,7 +430,13 @@ def test_exec_shows_what_a_node_says_that_does_not_upgrade(kubectl: Kubectl, clu
 def test_what_the_server_offers(kubectl: Kubectl) -> None:
     resources = kubectl("api-resources", "-o", "wide")
     assert "deployments" in resources and "deploy" in resources and "daemonsets" in resources
-    assert kubectl("api-versions").split() == ["apps/v1", "coordination.k8s.io/v1", "discovery.k8s.io/v1", "v1"]
+    assert kubectl("api-versions").split() == [
+        "apps/v1",
+        "coordination.k8s.io/v1",
+        "discovery.k8s.io/v1",
+        "metrics.k8s.io/v1beta1",
+        "v1",
+    ]
     assert "v1.30" in kubectl.run("version").stdout
     assert kubectl("get", "--raw", "/readyz") == "ok"
     assert "kubernetes" in kubectl.run("cluster-info").stdout.lower()

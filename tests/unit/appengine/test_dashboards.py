@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -278,3 +280,11 @@ def test_a_cri_runtime_counts_the_network_and_the_kernel_the_rest(
     )
     assert found.network == [InterfaceCount("eth0", 5, None, 0, None, 6, None, 0, None)]
     assert (found.containers["a"].throttled_periods == 40) if known else not found.containers
+
+
+def test_an_agent_that_nobody_asks_does_without() -> None:
+    code = "import sys, kubeedge.appengine.server, kubeedge.appengine.runtime.embedded; print(sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "kubeedge.appengine.stats" in loaded
+    for name in ("dashboards", "figures", "runtime.detail"):
+        assert f"kubeedge.appengine.{name}" not in loaded
