@@ -1,13 +1,16 @@
 """Keys and serving certificates of nodes on this process's disk: they outlive it, and so does a request that nobody has approved yet.
 
-DIRECTORY/NODE.pem      key and certificate, once there is one
-DIRECTORY/NODE.pending  the next key and the request that was made with it
+DIRECTORY/NODE.ID.pem      key and certificate, once there is one
+DIRECTORY/NODE.ID.pending  the next key and the request that was made with it
+
+ID stands for the Node object: a tenant may get another cluster, whose node of that name has nothing of this one.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +42,11 @@ class KeyPairs:
         private.directory(directory)
         self._directory = directory
         self._hosts = tuple(hosts)
+        self._ids: dict[NodeName, str] = {}
+
+    def know(self, nodes: Mapping[NodeName, str]) -> None:
+        """The nodes that the other methods are about, each with the uid of its object."""
+        self._ids = {node: _id(uid) for node, uid in nodes.items()}
 
     def file(self, node: NodeName) -> Path | None:
         """With key and certificate; None: there is no certificate yet."""
@@ -83,14 +91,20 @@ class KeyPairs:
         write_secret(self._path(node, _PAIR), pending.key + certificate)
         self.forget_pending(node)
 
-    def keep(self, nodes: Collection[NodeName]) -> None:
+    def sweep(self) -> None:
         """What is of other nodes is removed."""
+        known = {f"{node}.{id}" for node, id in self._ids.items()}
         for path in self._directory.iterdir():
-            if path.suffix in (_PAIR, _PENDING) and path.stem not in nodes:
+            if path.suffix in (_PAIR, _PENDING) and path.stem not in known:
                 path.unlink(missing_ok=True)
 
     def _path(self, node: NodeName, suffix: str) -> Path:
-        return self._directory / f"{node}{suffix}"
+        return self._directory / f"{node}.{self._ids.get(node, '')}{suffix}"
+
+
+def _id(uid: str) -> str:
+    """Whatever a cluster gives as a uid, this is a part of a file's name."""
+    return hashlib.sha256(uid.encode()).hexdigest()[:12]
 
 
 def _pending(node: NodeName, key: bytes, request: bytes) -> PendingKey:

@@ -143,6 +143,16 @@ class KubeletPorts:
                 await self._listen(tenant, serving, certificates)
         finally:
             self._entries.pop(tenant.name, None)
+            if certificates is not None and not await self._has_cluster(tenant):
+                certificates.want({})
+
+    async def _has_cluster(self, tenant: TenantRecord) -> bool:
+        """It is there still, with the same cluster; also where nobody can say."""
+        try:
+            found = await self._tenants.tenant(tenant.name)
+        except KubeEdgeError:
+            return True
+        return found is not None and found.cluster == tenant.cluster
 
     def _contexts(
         self, authorities: str, reviews: Reviews | None, file_of: Callable[[NodeName], Path | None]
@@ -211,7 +221,7 @@ class KubeletPorts:
                         if port not in open_ports and self._open(port):
                             open_ports.add(port)
                     if certificates is not None:  # a node without an object in the cluster is not in it yet
-                        certificates.want([record.name for record in records.values() if record.uid])
+                        certificates.want({record.name: record.uid for record in records.values() if record.uid})
                     serving.set()
         finally:
             for port in open_ports:

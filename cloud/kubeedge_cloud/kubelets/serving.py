@@ -11,7 +11,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from kubeedge.api import meta
@@ -37,7 +37,7 @@ _APPROVAL = "requested by this cloud process for its own kubelet port of the nod
 
 class ServingCertificates:
     """`client_of` gives a client with that node's identity; `approver` may approve, None: somebody else does. `leads`: whether this process's
-    address is the one that the Nodes show. `changed` is called with a node whose certificate is new."""
+    address is the one that the Nodes show. `changed` is called with a node whose certificate is new, or gone."""
 
     def __init__(
         self,
@@ -56,6 +56,7 @@ class ServingCertificates:
         self._leads = leads
         self._changed = changed
         self._wall, self._chance = wall, chance
+        self._uids: dict[NodeName, str] = {}
         self._due: dict[NodeName, float] = {}  # when a node asks (again); wall clock
         self._waiting: dict[NodeName, PendingKey] = {}
         self._failures = 0  # in a row
@@ -66,14 +67,18 @@ class ServingCertificates:
         """With its key and certificate; None: there is no certificate yet."""
         return self._pairs.file(node)
 
-    def want(self, nodes: Collection[NodeName]) -> None:
-        """The nodes from here on; what is kept of others is removed. Raises OSError."""
-        if gone := self._due.keys() - set(nodes):
-            for node in gone:
-                del self._due[node]
-                self._waiting.pop(node, None)
-        if gone or not self._due:
-            self._pairs.keep(nodes)
+    def want(self, nodes: Mapping[NodeName, str]) -> None:
+        """The nodes from here on, each with the uid of its object; what is kept of others is removed. Raises OSError."""
+        gone = [node for node, uid in self._uids.items() if nodes.get(node) != uid]
+        for node in gone:
+            self._due.pop(node, None)
+            self._waiting.pop(node, None)
+        first, self._uids = not self._uids, dict(nodes)
+        self._pairs.know(nodes)
+        if gone or first:
+            self._pairs.sweep()
+        for node in gone:
+            self._changed(node)
         for node in nodes:
             if node not in self._due:
                 self._due[node] = self._next(node)

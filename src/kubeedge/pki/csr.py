@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Collection, Sequence
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -62,7 +63,10 @@ def host_name(host: str) -> x509.GeneralName:
 
 def serves(certificate_pem: bytes, hosts: Collection[str]) -> bool:
     """Whether a server may show that certificate under each of these names and addresses. Raises ValueError for what is no certificate."""
-    return _names_all(x509.load_pem_x509_certificate(certificate_pem).extensions, hosts)
+    try:
+        return _names_all(x509.load_pem_x509_certificate(certificate_pem).extensions, hosts)
+    except _UNREADABLE as exc:
+        raise ValueError(str(exc)) from exc
 
 
 def asks_for(request_pem: bytes, hosts: Collection[str]) -> bool:
@@ -78,11 +82,18 @@ def _names_all(extensions: x509.Extensions, hosts: Collection[str]) -> bool:
     return {host_name(host) for host in hosts} <= set(names)
 
 
+#: what the library says of a certificate that it cannot read, besides ValueError
+_UNREADABLE = (TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+
+
 def sign(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
     """ECDSA with SHA-256, in DER."""
     return key.sign(data, ec.ECDSA(hashes.SHA256()))
 
 
 def belongs(key: ec.EllipticCurvePrivateKey, certificate_pem: bytes) -> bool:
-    """Whether that certificate was made for this key."""
-    return x509.load_pem_x509_certificate(certificate_pem).public_key() == key.public_key()
+    """Whether that certificate was made for this key. Raises ValueError for what is no certificate."""
+    try:
+        return x509.load_pem_x509_certificate(certificate_pem).public_key() == key.public_key()
+    except _UNREADABLE as exc:
+        raise ValueError(str(exc)) from exc

@@ -77,6 +77,7 @@ class World:
             self.ports[name] = port_of(20250, 4, tenant.number, node.number) or 0
             if name in self.clusters:
                 await self.tenants.note_object(name, NODE, "uid-in-the-cluster", node.pod_cidr)
+                await self.tenants.use_cluster(name, f"/kubeconfig/of/{name}")
         settings = KubeletPortsSettings(address=ADDRESS, first=20250, nodes=4, clients=("apiserver",))
         served = KubeletPorts(
             settings, self.tenants, self._connect, self._context, self._cluster_of, signing=self.signing
@@ -254,6 +255,8 @@ def test_each_tenant_s_ports_show_certificates_of_its_own_cluster(tmp_path: Path
                         return str(dict(pair[0] for pair in (tls.getpeercert() or {})["subject"])["commonName"])
             except ssl.SSLCertVerificationError:
                 return ""
+            except OSError as exc:  # it does not listen yet
+                return str(exc)
 
         async def until_shown(at: TenantId, what: str) -> None:
             async with asyncio.timeout(60):
@@ -265,8 +268,16 @@ def test_each_tenant_s_ports_show_certificates_of_its_own_cluster(tmp_path: Path
             for name in (ACME, BOLT):
                 await until_shown(name, "system:node:edge1")
             assert await asyncio.to_thread(shown, ACME, signers[BOLT].authority) == ""
+            # a tenant that gets another cluster keeps nothing of the old one
+            (pair,) = (tmp_path / "state" / ACME).iterdir()
+            before = pair.read_bytes()
+            await world.tenants.use_cluster(ACME, "/another/kubeconfig")
+            async with asyncio.timeout(60):
+                while not pair.exists() or pair.read_bytes() == before:
+                    await asyncio.sleep(0.02)
+            await until_shown(ACME, "system:node:edge1")
             # a pair that is spoilt costs its own port one connection, and no more
-            (tmp_path / "state" / ACME / "edge1.pem").write_text("nothing")
+            pair.write_text("nothing")
             await until_shown(BOLT, "system:node:edge1")
 
     asyncio.run(scenario())

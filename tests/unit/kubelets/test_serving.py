@@ -19,7 +19,7 @@ from kubeedge.api.names import NodeName, Object
 from kubeedge.api.status import AlreadyExists, Forbidden, ObjectModified, ServerUnavailable
 from kubeedge.pki import der, trust
 from kubeedge_cloud.kubelets import serving, signing
-from kubeedge_cloud.kubelets.key_pairs import KeyPairs
+from kubeedge_cloud.kubelets.key_pairs import KeyPairs, PendingKey
 from kubeedge_cloud.kubelets.serving import ServingCertificates
 from tests.kit import virtual_time
 from tests.kit.certs import TestAuthority
@@ -124,7 +124,7 @@ class World:
             KeyPairs(self.directory, [host]), clients, approver=approver, leads=leads, changed=self.changed.append,
             wall=wall, chance=lambda: 0.5,
         )  # fmt: skip
-        found.want(nodes)
+        found.want({node: f"uid of {node}" for node in nodes})
         task = asyncio.create_task(found.run())
         try:
             yield found
@@ -137,6 +137,10 @@ def certificate(path: Path | None) -> x509.Certificate:
     assert path is not None and path.stat().st_mode & 0o777 == 0o600
     assert trust.fits(path, path)
     return x509.load_pem_x509_certificate(path.read_bytes()[path.read_bytes().index(b"-----BEGIN CERT") :])
+
+
+def foreign_key(directory: Path) -> PendingKey:
+    return KeyPairs(directory / "other", [HOST]).pending(EDGE1)
 
 
 def test_a_node_asks_as_itself_and_shows_what_was_approved(tmp_path: Path) -> None:
@@ -214,7 +218,7 @@ def test_this_process_approves_what_it_has_asked_for_and_nothing_else(tmp_path: 
         async with world.running():
             await asyncio.sleep(1)
         (name,) = world.cluster.open()
-        foreign = KeyPairs(tmp_path / "other", [HOST]).pending(EDGE1)  # somebody was quicker with that name
+        foreign = foreign_key(tmp_path)  # somebody was quicker with that name
         world.cluster.requests[name]["spec"]["request"] = base64.b64encode(foreign.request).decode()
         async with world.running(approves=True) as found:
             await asyncio.sleep(1)
@@ -280,10 +284,26 @@ def test_what_is_of_a_node_that_is_gone_is_removed(tmp_path: Path) -> None:
             await asyncio.sleep(1)
             world.cluster.approve(next(name for name in world.cluster.open() if name.startswith("edge2")))
             await asyncio.sleep(31)
-            found.want([EDGE1])
-            assert [path.name for path in world.directory.iterdir()] == ["edge1.pending"]
-            await asyncio.sleep(100)
-            assert [path.name for path in world.directory.iterdir()] == ["edge1.pending"]
+            found.want({EDGE1: "uid of edge1"})
+            for _ in range(2):
+                (left,) = world.directory.iterdir()
+                assert left.name.startswith("edge1.") and left.suffix == ".pending"
+                await asyncio.sleep(100)
+
+    virtual_time.run(scenario())
+
+
+def test_a_node_of_another_cluster_has_nothing_of_this_one(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        world = World(tmp_path)
+        async with world.running(approves=True) as found:
+            await asyncio.sleep(5)
+            old = certificate(found.file_of(EDGE1))
+            found.want({EDGE1: "../../" * 9})  # a cluster is somebody else's: its words are in no path
+            assert found.file_of(EDGE1) is None and world.changed == [EDGE1, EDGE1]
+            await asyncio.sleep(5)
+            assert certificate(found.file_of(EDGE1)).serial_number != old.serial_number
+            assert len(list(world.directory.iterdir())) == 1
 
     virtual_time.run(scenario())
 
@@ -352,7 +372,7 @@ def test_a_certificate_for_another_key_is_not_taken(tmp_path: Path, caplog: Any)
         async with world.running() as found:
             await asyncio.sleep(1)
             (name,) = world.cluster.open()
-            foreign = KeyPairs(tmp_path / "other", [HOST]).pending(EDGE1)
+            foreign = foreign_key(tmp_path)
             world.cluster.requests[name]["spec"]["request"] = base64.b64encode(foreign.request).decode()
             world.cluster.approve(name)
             await asyncio.sleep(31)
