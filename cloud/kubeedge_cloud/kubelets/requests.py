@@ -34,8 +34,15 @@ log = logging.getLogger("kubeedge.kubelets")
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _CONNECT = 10.0  # seconds for a connection to the node
-_PASSED = ("accept", "content-type", "upgrade", "x-stream-protocol-version")
-_RETURNED = (*_PASSED, "connection", "content-length", "sec-websocket-accept", "sec-websocket-protocol")
+_PASSED = ("accept", "accept-encoding", "content-type", "upgrade", "x-stream-protocol-version")
+_RETURNED = (
+    *_PASSED,
+    "connection",
+    "content-encoding",
+    "content-length",
+    "sec-websocket-accept",
+    "sec-websocket-protocol",
+)
 _METHODS = ("GET", "POST")  # of the kubelet API
 
 

@@ -7,7 +7,8 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from kubeedge.appengine import dashboards, figures
+from kubeedge.appengine import dashboards, figures, stats
 from kubeedge.appengine.core import ContainerObservation, PodObservation
 from kubeedge.appengine.dashboards import NodeDetail, ProbedContainer
 from kubeedge.appengine.figures import Figures
@@ -30,10 +31,12 @@ from kubeedge.appengine.runtime.detail import (
     MachineDetail,
     PodDetail,
 )
+from kubeedge.appengine.server import KubeletServer
 from kubeedge.appengine.stats import NodeUse
 from kubeedge.appengine.worker import Worker, Workers
 from kubeedge.errors import NotFound
 from kubeedge.kit.disk_use import DiskUse
+from kubeedge.kit.http1 import Request, Response
 from tests.unit.appengine.test_stats import write
 from tests.unit.appengine.world import container, pod
 
@@ -288,3 +291,32 @@ def test_an_agent_that_nobody_asks_does_without() -> None:
     assert "kubeedge.appengine.stats" in loaded
     for name in ("dashboards", "figures", "runtime.detail"):
         assert f"kubeedge.appengine.{name}" not in loaded
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [
+        ("gzip", True),
+        ("deflate, GZIP;q=0.5", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.00", False),
+        ("", False),
+        ("br", False),
+    ],
+)
+def test_text_is_packed_for_who_takes_that(accepted: str, packed: bool) -> None:
+    async def scenario() -> None:
+        async def nothing() -> AsyncIterator[bytes]:
+            return
+            yield b""
+
+        engine: Any = Walked(3)
+        request = Request("GET", "/metrics/resource", [("accept-encoding", accepted)], lambda name: None, nothing())
+        answer = await KubeletServer(engine).answer(request)
+        assert isinstance(answer, Response) and not isinstance(answer.body, bytes)
+        data = b"".join([piece async for piece in answer.body])
+        assert (dict(answer.headers).get("content-encoding") == "gzip") is packed
+        text = (zlib.decompress(data, wbits=31) if packed else data).decode()
+        assert text == "".join(stats.resource_metrics(await engine.use()))
+
+    asyncio.run(scenario())

@@ -99,13 +99,19 @@ def test_a_request_goes_on_with_the_right_and_without_the_token() -> None:
     async def scenario() -> None:
         port = Port()
         found = await port.ask(
-            "GET", "/metrics/resource?x=1", authorization="Bearer good", accept="text/plain", cookie="c"
+            "GET",
+            "/metrics/resource?x=1",
+            authorization="Bearer good",
+            accept="text/plain",
+            cookie="c",
+            accept_encoding="gzip",
         )
         assert found == (200, "from the node")
         (request,) = port.at_node
         assert request.target == "/metrics/resource?x=1" and dict(request.headers) == {
             "host": NODE,
             "accept": "text/plain",
+            "accept-encoding": "gzip",
         }
 
     asyncio.run(scenario())
