@@ -69,7 +69,7 @@ class Installer:
         version = self.cluster.version()
         self.say(f"{self.cluster.server} runs Kubernetes {version}")
         if request.check:
-            self._rights(request.namespace)
+            self._rights(request)
         self._others(request)
         before = self._stored(request.namespace)
         if request.must_exist and before is None:
@@ -134,15 +134,18 @@ class Installer:
             self.say(f"made a certificate authority: Secret {request.namespace}/{AUTHORITY}; keep a copy of it")
         return overlaid(given, {"authority": {"secret": AUTHORITY}})
 
-    def _rights(self, namespace: str) -> None:
+    def _rights(self, request: InstallRequest) -> None:
         """Everything that is missing at once, instead of the first refusal. Making a ClusterRole takes the rights that it gives, too."""
+        namespace, rules = request.namespace, permissions.RULES
+        if request.values.get("kubelets", {}).get("approveCertificates"):
+            rules += permissions.APPROVAL_RULES
         if self.cluster.may("*", "*", "*"):
             return
         asked = []
         for api_version, kind in _NEEDED:
             group, resource, namespaced = self.cluster.resource(api_version, kind)
             asked += [(verb, group, resource, namespace if namespaced else "") for verb in _VERBS]
-        asked += [(verb, group, resource, "") for rule in permissions.RULES for group, resource, verb in rule.asked()]
+        asked += [(verb, group, resource, "") for rule in rules for group, resource, verb in rule.asked()]
         missing = [
             f"{verb} {resource}{f'.{group}' if group else ''}{f' in {where}' if where else ''}"
             for verb, group, resource, where in asked
