@@ -136,7 +136,7 @@ class Installer:
 
     def _rights(self, request: InstallRequest) -> None:
         """Everything that is missing at once, instead of the first refusal. Making a ClusterRole takes the rights that it gives, too."""
-        namespace, rules = request.namespace, permissions.RULES
+        namespace, rules = request.namespace, list(permissions.RULES)
         if request.values.get("kubelets", {}).get("approveCertificates"):
             rules += permissions.APPROVAL_RULES
         if self.cluster.may("*", "*", "*"):
