@@ -250,14 +250,14 @@ class KubeBus:
         """Each event of a link's conversation; a text is a reason to end the link."""
         match event:
             case LinkUp(welcome):
-                return self._on_welcome(welcome)
+                return self._on_welcome(welcome, link)
             case NameResolved(id, number):
                 self._names.resolved(link, id, number)
             case RoutesChanged(add, withdraw):
-                self._routes.change(add, withdraw)
+                self._routes.change(add, withdraw, relay=link.remote)
         return None
 
-    def _on_welcome(self, welcome: Welcome) -> str | None:
+    def _on_welcome(self, welcome: Welcome, link: Link) -> str | None:
         s = self._settings
         if problem := wrong_welcome(s, welcome):
             return problem
@@ -268,7 +268,7 @@ class KubeBus:
                 ", ".join(welcome.refused), s.node or "NODE", " ".join(welcome.refused),
             )  # fmt: skip
         self._refused = tuple(welcome.refused)
-        self._routes.replace(welcome.routes)
+        self._routes.replace(welcome.routes, relay=link.remote)
         return None
 
     # -- connections ---------------------------------------------------------------------------------------------------

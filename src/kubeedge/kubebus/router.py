@@ -136,22 +136,27 @@ class LearnedRoutes:
         self._kernel.begin()
         self.change(known, ())
 
-    def replace(self, routes: Sequence[Subnet]) -> None:
+    def replace(self, routes: Sequence[Subnet], *, relay: str = "") -> None:
         """The routes of a welcome, in place of all that were known."""
         wanted = {route.prefix for route in routes}
-        self.change(routes, [route.prefix for route in self.known if route.prefix not in wanted])
+        self.change(routes, [route.prefix for route in self.known if route.prefix not in wanted], relay=relay)
 
-    def change(self, add: Sequence[Subnet], withdraw: Sequence[str]) -> None:
-        """Some come and some go. What overlaps our own networks is not taken."""
+    def change(self, add: Sequence[Subnet], withdraw: Sequence[str], *, relay: str = "") -> None:
+        """Some come and some go. What overlaps our own networks is not taken, nor what has the address of the relay: the links to it would
+        lead into themselves."""
         if self._plane is None:
             return
+        outside = _address(relay)
         for prefix in withdraw:
-            if self._kernel.remove(prefix):
-                self._plane.remove_route(TENANT, prefix)
+            self._forget(prefix)
         for route in add:
             network = ipaddress.ip_network(route.prefix)
             if network.prefixlen == 0 or any(network.overlaps(own) for own in self._ours):
                 log.warning("the relay offers a route to %s, which is not taken", route.prefix)
+                continue
+            if outside is not None and outside in network:
+                log.warning("the relay %s is itself in %s: this route to it is not taken", relay, route.prefix)
+                self._forget(route.prefix)
                 continue
             if len(self._kernel.wanted) >= MAX_ROUTES and route.prefix not in self._kernel.wanted:
                 log.warning("more than %d routes; %s is not taken", MAX_ROUTES, route.prefix)
@@ -159,6 +164,15 @@ class LearnedRoutes:
             self._kernel.add(route)
             self._plane.add_route(TENANT, route.prefix, RELAY, mtu=route.mtu)
 
+    def _forget(self, prefix: str) -> None:
+        if self._kernel.remove(prefix) and self._plane is not None:
+            self._plane.remove_route(TENANT, prefix)
+
     async def run(self) -> None:
         """Keeps the kernel's routes as they are wanted, until it is cancelled."""
         await self._kernel.run()
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """None: it is not known."""
+    return ipaddress.ip_address(text.partition("%")[0]) if text else None

@@ -328,14 +328,15 @@ class Links:
 
     def _open(self, slot: int, path: Path, relay: str) -> Link | None:
         loop = asyncio.get_running_loop()
-        local = path.local
+        local, remote = path.local, path.remote
         try:
             port = path.attach(self._plane)
         except OSError as exc:
             self._attempts.failed(relay, str(exc))
             return None
         core = LinkCore(Role.EDGE, self._settings.of_slot(slot))
-        link = Link(slot, port, relay, local, loop.time(), core, up=loop.create_future(), ended=loop.create_future())
+        up, ended = loop.create_future(), loop.create_future()
+        link = Link(slot, port, relay, local, remote, loop.time(), core, up=up, ended=ended)
         self._ports[port] = link
         return link
 

@@ -19,6 +19,7 @@ class Link:
     port: PortId  # of the data plane
     relay: str  # "host:port"
     local: str  # our own address on it
+    remote: str  # the relay's
     begun: float
     core: LinkCore
     up: asyncio.Future[None]

@@ -23,6 +23,11 @@ class Path(Protocol):
         """Our own address on it."""
         ...
 
+    @property
+    def remote(self) -> str:
+        """The relay's address."""
+        ...
+
     def attach(self, plane: Plane) -> PortId:
         """The port of the new link, which owns the path from here. Raises OSError; the path is then closed."""
         ...
@@ -60,6 +65,7 @@ class _TcpPath:
         self._host = host
         self._congestion = congestion
         self.local: str = connection.getsockname()[0]
+        self.remote: str = connection.getpeername()[0]
 
     def attach(self, plane: Plane) -> PortId:
         try:
