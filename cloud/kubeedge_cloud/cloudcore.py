@@ -339,6 +339,7 @@ class Cloud:
                 name=c.tun.name,
                 address=self.plan.cloud_address(c.tun.address),
                 routes=(c.addresses.pods, *c.tun.routes),
+                networks=self.plan.behind_the_cloud(c.tun.networks),
                 mtu=c.tun.mtu,
             )
         settings = BusHubSettings(

@@ -145,3 +145,43 @@ def test_networks_of_ipv6_behind_two_routers_reach_each_other(tmp_path: Path) ->
         assert routers[0].run("cat", f"/proc/sys/net/ipv6/conf/{device}/accept_ra") == "2\n"
         relay.ask("allow", node="edge2", subnets=[])
         until(lambda: "fd52::/64" not in routers[0].ip("-6", "route"), timeout=10, what="the withdrawn route")
+
+
+def test_the_cloud_s_own_machine_is_a_router_too(tmp_path: Path) -> None:
+    """A machine of a cluster: what is behind it are machines, Services and those pods that no node has. Its own routes to them come first."""
+    with contextlib.ExitStack() as stack:
+        net, cloud, (edge, _), _, _ = stack.enter_context(edges_behind_nat(2))
+        vm2, near, far = net.host("vm2"), net.host("near"), net.host("far")
+        net.wire(cloud, "10.50.0.1/24", vm2, "10.50.0.2/24")
+        net.bridge(cloud, "10.244.100.1/24", [(near, "10.244.100.2/24")])
+        net.bridge(vm2, "10.244.101.1/24", [(far, "10.244.101.2/24")])
+        for host, *route in (
+            (cloud, "10.244.101.0/24", "via", "10.50.0.2"), (near, "default", "via", "10.244.100.1"),
+            (far, "default", "via", "10.244.101.1"), (vm2, "10.244.0.0/16", "via", "10.50.0.1"),
+            (vm2, "100.64.0.0/16", "via", "10.50.0.1"),
+        ):  # fmt: skip
+            host.ip("route", "add", *route)
+            host.run("tee", "/proc/sys/net/ipv4/ip_forward", input="1")
+        authority = TestAuthority(tmp_path)
+        c = authority.issue("relay", uri="spiffe://kubeedge/cloud/cloud", hosts=["203.0.113.1"])
+        # the last one is a mistake: the links would lead into themselves
+        tun = {"networks": ["10.244.0.0/16", "10.50.0.0/24", "10.96.0.0/16", "203.0.113.0/24"]}
+        relay = BusProcess(cloud, tmp_path / "relay.log", role="relay", ca=c.ca, cert=c.cert, key=c.key, tun=tun)
+        stack.callback(relay.close)
+        c = authority.issue("edge1", uri="spiffe://kubeedge/tenant/default/node/edge1")
+        agent = BusProcess(
+            edge, tmp_path / "edge1.log", role="edge", number=1, node="edge1", relays=["203.0.113.1:7010"],
+            ca=c.ca, cert=c.cert, key=c.key,
+        )  # fmt: skip
+        stack.callback(agent.close)
+        edge.ip("addr", "add", "10.244.1.1/24", "dev", "lo")  # a pod of it
+        for address in ("10.50.0.2", "10.244.100.2", "10.244.101.2"):
+            until(lambda a=address: reaches(edge, a), timeout=15, what=f"edge1 reaches {address}")
+        for host in (near, far, vm2):
+            assert reaches(host, "100.64.0.1") and reaches(host, "10.244.1.1"), f"{host.name} does not reach edge1"
+        assert "10.96.0.0/16" in edge.ip("route") and "203.0.113.0/24" not in edge.ip("route")
+        assert "203.0.113.1 is itself in 203.0.113.0/24" in (tmp_path / "edge1.log").read_text()
+        # a pod that nobody has: the answer comes from the router, and nothing circles
+        assert "Unreachable" in edge.run("ping", "-c1", "-W2", "10.244.77.7", check=False)
+        to = {route["prefix"]: route["to"] for route in relay.ask("routes")["routes"]}
+        assert to["10.50.0.0/24"] == "this machine" and "10.244.0.0/16" not in to

@@ -14,7 +14,7 @@ from ipaddress import ip_interface
 
 from kubeedge.api.names import NodeName, NodeNumber, PortId, TenantId, TenantNumber
 from kubeedge.kubebus.l2.core import LinkCore, LinkSettings, Role
-from kubeedge.kubebus.l2.messages import Hello, Subnet, Welcome
+from kubeedge.kubebus.l2.messages import MAX_ROUTES, Hello, Subnet, Welcome
 from kubeedge_cloud.bushub.actions import Drop, Flush, LinkAction, Reroute, ResetPeer
 from kubeedge_cloud.bushub.linked import LinkedNode, LinkedNodes, NodeKey
 from kubeedge_cloud.bushub.records import NextHop
@@ -66,6 +66,7 @@ class NodeLinks:
         self._links: dict[PortId, NodeLink] = {}  # by port
         self._nodes = LinkedNodes()
         self._subnets: dict[TenantNumber, SubnetTable] = {}  # by tenant number
+        self._ours: dict[TenantNumber, Sequence[Subnet]] = {}  # networks behind this machine
         self._tenant_numbers: dict[TenantId, TenantNumber] = {}  # of tenants that have had links
         self._holders: dict[tuple[TenantNumber, NodeNumber], NodeKey] = {}  # (tenant number, node number) -> who has it
 
@@ -97,6 +98,10 @@ class NodeLinks:
         """Networks behind the nodes of that tenant number."""
         return self._subnets.setdefault(tenant, SubnetTable())
 
+    def ours(self, tenant: TenantNumber) -> Sequence[Subnet]:
+        """Networks behind this machine, for the nodes of that tenant."""
+        return self._ours.get(tenant, ())
+
     # -- the life of a link --------------------------------------------------------------------------------------------
 
     def new_link(self) -> LinkCore:
@@ -123,7 +128,8 @@ class NodeLinks:
             evict = [Drop(port, f"node {link.node[1]} has its number now") for port in self.ports(holder)]
         self._holders[record.tenant_number, record.number] = link.node
         overlay = str(ip_interface(record.address).network)
-        behind, refused = allowed(hello.subnets, link.allowed, (overlay, self._pods))
+        ours = [subnet.prefix for subnet in self.ours(record.tenant_number)]
+        behind, refused = allowed(hello.subnets, link.allowed, (overlay, self._pods, *ours))
         return HelloDecision(
             evict=evict,
             give_way=[Drop(port, reason) for port, reason in decision.drop],
@@ -146,7 +152,7 @@ class NodeLinks:
                 record.number,
                 record.address,
                 record.pod_cidr,
-                table.routes(without=record.number),
+                [*self.ours(record.tenant_number), *table.routes(without=record.number)][:MAX_ROUTES],
                 _MTU,
                 self._relay,
                 self._number,
@@ -207,18 +213,38 @@ class NodeLinks:
             return self._change_routes(older.tenant, self.table(older.tenant).away(older.number))
         return []
 
+    # -- networks behind this machine ----------------------------------------------------------------------------------
+
+    def offer_ours(self, tenant: TenantNumber, subnets: Sequence[Subnet]) -> list[LinkAction]:
+        """What is behind this machine from now on, for the nodes of that tenant."""
+        wanted = {subnet.prefix for subnet in subnets}
+        withdraw = [subnet.prefix for subnet in self.ours(tenant) if subnet.prefix not in wanted]
+        self._ours[tenant] = list(subnets)
+        actions: list[LinkAction] = []
+        for link in self._one_of_each(tenant):
+            link.core.change_routes(list(subnets), withdraw)
+            actions.append(Flush(link.port))
+        return actions
+
+    # -- routes --------------------------------------------------------------------------------------------------------
+
     def _change_routes(self, tenant: TenantNumber, changes: Sequence[RouteChange]) -> list[LinkAction]:
         """For the data plane, and for one link of each node of the tenant."""
         if not changes:
             return []
         actions: list[LinkAction] = [Reroute(tenant, change) for change in changes]
+        for link in self._one_of_each(tenant):
+            own = link.record.number
+            add = [c.subnet for c in changes if c.number not in (None, own)]
+            withdraw = [c.subnet.prefix for c in changes if c.number in (None, own)]
+            link.core.change_routes(add, withdraw)
+            actions.append(Flush(link.port))
+        return actions
+
+    def _one_of_each(self, tenant: TenantNumber) -> Iterator[NodeLink]:
+        """A link of each node of the tenant that is admitted."""
         told: set[NodeKey] = set()
         for link in self._links.values():
             if link.record.tenant_number == tenant and link.hello is not None and link.node not in told:
                 told.add(link.node)
-                own = link.record.number
-                add = [c.subnet for c in changes if c.number not in (None, own)]
-                withdraw = [c.subnet.prefix for c in changes if c.number in (None, own)]
-                link.core.change_routes(add, withdraw)
-                actions.append(Flush(link.port))
-        return actions
+                yield link

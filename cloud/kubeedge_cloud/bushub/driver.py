@@ -266,6 +266,11 @@ class RelayDriver:
     def _allowed_changed(self, node: NodeKey, subnets: Sequence[str]) -> None:
         self._perform(self._links.allowed_changed(node, subnets))
 
+    def tun_opened(self) -> None:
+        """Our own TUN is there, and what is behind it."""
+        if self._tun is not None:
+            self._perform(self._links.offer_ours(self._tun.tenant, self._tun.networks))
+
     def moved(self, node: NodeKey, next_hop: NextHop) -> None:
         """Another relay has the node now."""
         self._perform(self._links.moved(node, next_hop))

@@ -194,7 +194,8 @@ class BusHub:
         if running.peers is not None:
             names |= running.peers.names(number)
         table: SubnetTable = running.links.table(number)
-        return [
+        ours = [{"prefix": s.prefix, "to": "this machine", "mtu": s.mtu} for s in running.links.ours(number)]
+        return ours + [
             {
                 "prefix": s.prefix,
                 "to": names.get(n, f"node number {n}") if (n := table.owner(s.prefix)) else "",
@@ -227,6 +228,8 @@ class BusHub:
             parts = (plane, links, accepted, endpoints, tasks, self.counts)
             driver = RelayDriver(s, self._directory, *parts, peers=peers, tun=tun, replaced=self._on_replaced)
             self._running = _Running(plane, links, endpoints, peers, tun)
+            if tun is not None:
+                tun.on_open = driver.tun_opened
             loop = asyncio.get_running_loop()
             loop.add_reader(plane.fileno(), driver.on_readable)
             try:

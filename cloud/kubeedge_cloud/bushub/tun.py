@@ -4,7 +4,10 @@ An address has one owner. Where several processes share a store each claims its 
 without a TUN, reports that, and tries again now and then: the relay, the API and everything else of that process work meanwhile. A TUN that
 was deleted under us is made again.
 
-Lives elsewhere: netlink (kubeedge.kubebus.l3.netsetup), which networks are behind which node (core.py, hub.py).
+On a machine of a cluster it is the virtual router of the paper's Figure 3: `networks` are behind this machine, and nodes are told of them. The
+pods' network among them means the pods that no node has; the data plane's routes to nodes are more specific.
+
+Lives elsewhere: netlink (kubeedge.kubebus.l3.netsetup), which networks are behind which node (core.py, driver.py).
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ from dataclasses import dataclass
 
 from kubeedge.api.names import NodeNumber, PortId, TenantId, TenantNumber
 from kubeedge.errors import KubeEdgeError
-from kubeedge.kubebus.l3.netsetup import configure
+from kubeedge.kubebus.l2.messages import Subnet
+from kubeedge.kubebus.l3.netsetup import configure, mtu_of
 from kubeedge.kubebus.l3.plane import Plane
 from kubeedge.kubebus.l3.tun import open_tun
 from kubeedge.kubebus.router import KernelRoutes
@@ -37,7 +41,13 @@ class CloudTun:
     name: str = "kb0"
     address: str = "100.64.255.254/16"
     routes: Sequence[str] = (POD_NETWORK,)
+    networks: Sequence[str] = ()  # behind this machine, for the nodes of the tenant
     mtu: int = 1500
+
+    @property
+    def shared(self) -> list[str]:
+        """Networks of nodes, other parts of which are behind this machine."""
+        return [network for network in self.networks if network in self.routes]
 
 
 class OwnTun:
@@ -55,6 +65,8 @@ class OwnTun:
         self.tenant = tenant
         self.routes = KernelRoutes(settings.name)
         self.port = PortId(-1)  # in the data plane; -1: there is no TUN
+        self.networks: Sequence[Subnet] = ()  # that nodes are told of; none before it was opened
+        self.on_open: Callable[[], None] = lambda: None
         self.problem = ""  # why there is none
 
     async def open(self) -> None:
@@ -70,15 +82,23 @@ class OwnTun:
                 log.error("%s", problem)
             self.problem = problem
             return
+        mtus = await mtu_of(s.networks)
         tun = open_tun(s.name)
         self._gone.clear()
         self.port = self._plane.add_tun(tun.fd, tenant=self.tenant, vnet_hdr=tun.vnet_hdr, uso=tun.uso)
-        overlay = await configure(s.name, s.address, mtu=s.mtu, routes=s.routes)
+        overlay = await configure(s.name, s.address, mtu=s.mtu, routes=s.routes, shared=s.shared)
         for conflict in overlay.conflicts:
             log.warning("%s; `addresses` chooses other ranges for a tenant", conflict)
         self._plane.add_route(self.tenant, s.address.split("/")[0] + "/32", self._number)
+        for network in s.networks:
+            # the kernel says itself what is too large for the way to a pod
+            self._plane.add_route(
+                self.tenant, network, self._number, mtu=0 if network in s.shared else mtus.get(network, 0)
+            )
+        self.networks = [Subnet(n, mtus.get(n, 0)) for n in s.networks if n not in s.shared]
         self.problem = ""
         self.routes.begin()
+        self.on_open()
 
     def on_down(self, reason: str) -> None:
         """The data plane has lost it."""

@@ -139,6 +139,20 @@ class AddressPlan:
         """The cloud's own address."""
         return f"{self._overlay[-2]}/{self._overlay.prefixlen}"
 
+    def behind_the_cloud(self, subnets: Sequence[str]) -> Sequence[str]:
+        """`tun.networks`, in one form. Raises Invalid for what the overlay itself has; the network of all pods stands for the pods that no
+        node has."""
+        found = networks(subnets)
+        for text in found:
+            network = ip_network(text)
+            for own in (self._overlay, self._network):
+                if network.overlaps(own) and network != self._network:
+                    raise Invalid(
+                        f"{text} overlaps {own}, which nodes use; {self.pods} as a whole may be named",
+                        path="tun.networks",
+                    )
+        return found
+
     def pod_cidr(self, number: NodeNumber) -> str:
         """The pod network of the node with that number, "10.244.7.0/24" say. Raises Invalid outside of 1..nodes."""
         if not 1 <= number <= self.nodes:

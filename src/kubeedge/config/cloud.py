@@ -109,6 +109,12 @@ class CloudTunConfig:
     routes: tuple[str, ...] = setting(
         (), "networks that are routed into it in addition to the overlay and the pods", form=forms.network
     )
+    networks: tuple[str, ...] = setting(
+        (),
+        "networks that nodes reach through this machine, of the machines and Services of its cluster, for example; addresses.pods here: "
+        "so are the pods that no node has (docs/guide/router.md)",
+        form=forms.network,
+    )
     mtu: int = setting(1500, "bytes, of the TUN interface", low=1280, high=65535)
 
 

@@ -152,3 +152,19 @@ def test_a_link_that_never_sent_hello_ends_without_a_trace() -> None:
     link = relay.open(10, record(ONE, 1))
     assert relay.links.closed(10) == (link, False, [])
     assert relay.links.closed(11) == (None, False, [])
+
+
+def test_networks_behind_this_machine_are_told_to_the_nodes_of_its_tenant() -> None:
+    relay = Relay()
+    first, _ = relay.up(10, record(ONE, 1))
+    relay.up(11, record(ONE, 1), slot=1)
+    sent(first)
+    actions = relay.links.offer_ours(7, [FIELD])
+    assert len(actions) == 1 and sent(first) == [{"type": "routes", "add": [{"prefix": FIELD.prefix}], "withdraw": []}]
+    assert relay.links.offer_ours(8, [FIELD]) == [] and relay.links.ours(9) == ()
+    second, _ = relay.up(20, record(TWO, 2), FIELD, Subnet("10.1.0.0/16"))  # it is not behind a node, too
+    (welcome,) = [m for m in sent(second) if m["type"] == "welcome"]
+    assert welcome["routes"] == [{"prefix": FIELD.prefix}] and welcome["refused"] == [FIELD.prefix]
+    sent(first)
+    relay.links.offer_ours(7, [])
+    assert sent(first) == [{"type": "routes", "add": [], "withdraw": [FIELD.prefix]}]

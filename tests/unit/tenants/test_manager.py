@@ -261,3 +261,15 @@ def test_one_tenants_failure_is_its_own_and_new_tenants_are_served() -> None:
         await store.close()
 
     virtual_time.run(scenario())
+
+
+def test_networks_behind_the_cloud_are_outside_of_the_overlay_or_all_pods() -> None:
+    plan = model.AddressPlan()
+    assert plan.behind_the_cloud(["10.96.0.0/12", "10.50.0.0/24", "10.244.0.0/16"]) == (
+        "10.244.0.0/16", "10.50.0.0/24", "10.96.0.0/12",
+    )  # fmt: skip
+    for network in ("10.244.7.0/24", "10.0.0.0/8", "100.64.7.0/24", "100.64.0.0/10"):
+        with pytest.raises(Invalid, match="tun.networks"):
+            plan.behind_the_cloud([network])
+    with pytest.raises(Invalid, match="default route"):
+        plan.behind_the_cloud(["0.0.0.0/0"])

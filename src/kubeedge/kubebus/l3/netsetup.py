@@ -8,7 +8,8 @@ overlay's packets.
                                                  of this machine that such a network has
 
 They are in the main table, too, behind what the machine knows by itself: for kernels without policy routing, and for people who look there. So
-are the routes to networks behind other nodes, which are never to come before the machine's own.
+are the routes to networks behind other nodes, which are never to come before the machine's own; and the pods' network on a machine of a cluster,
+whose pods have a part of it.
 """
 
 from __future__ import annotations
@@ -56,13 +57,15 @@ class AddressConflict:
 
 @dataclass(slots=True)
 class Overlay:
-    """What one interface has of it. `address` with its prefix ("100.64.0.1/16"); `own`: networks of this machine within the overlay."""
+    """What one interface has of it. `address` with its prefix ("100.64.0.1/16"); `own`: networks of this machine within the overlay;
+    `shared`: those of `routes` of which other machines have parts: the machine's own routes to them come first."""
 
     interface: str
     address: str
     mtu: int
     routes: Sequence[str] = ()
     own: Sequence[str] = ()
+    shared: Sequence[str] = ()
     conflicts: tuple[AddressConflict, ...] = ()
     _answering: set[Rule] = field(default_factory=set)
 
@@ -70,6 +73,12 @@ class Overlay:
     def networks(self) -> list[Network]:
         """The network of the address, then those that are routed to the interface."""
         return [ipaddress.ip_interface(self.address).network, *(ipaddress.ip_network(r) for r in self.routes)]
+
+    @property
+    def _first(self) -> list[Network]:
+        """Those that come before what the machine knows by itself."""
+        shared = {ipaddress.ip_network(text) for text in self.shared}
+        return [network for network in self.networks if network not in shared]
 
     def configure(self) -> None:
         """Set the address, bring the interface up, route to it, allow forwarding. Idempotent. Raises Unavailable with the kernel's reason."""
@@ -110,7 +119,7 @@ class Overlay:
         return [
             (route, network)
             for route in routes
-            for network in self.networks
+            for network in self._first
             if self._is_foreign(route, index) and network.version == 4 and route.network.overlaps(network)
         ]
 
@@ -144,7 +153,7 @@ class Overlay:
             if exc.errno not in _NO_RULES:
                 raise
             return False
-        wanted = [*throw, *(self._route(n, index, TABLE, index) for n in self.networks if n.version == 4)]
+        wanted = [*throw, *(self._route(n, index, TABLE, index) for n in self._first if n.version == 4)]
         present = set(routes)
         for route in wanted:  # only what is missing: each change wakes who watches the machine's routes
             if route not in present:
@@ -210,10 +219,16 @@ def remove_rules() -> None:
 
 
 async def configure(
-    interface: str, address: str, *, mtu: int, routes: Sequence[str], own: Sequence[str] = ()
+    interface: str,
+    address: str,
+    *,
+    mtu: int,
+    routes: Sequence[str],
+    own: Sequence[str] = (),
+    shared: Sequence[str] = (),
 ) -> Overlay:
     """Set up the TUN interface with its address and routes. Raises Unavailable with the kernel's reason."""
-    overlay = Overlay(interface, address, mtu, routes, own)
+    overlay = Overlay(interface, address, mtu, routes, own, shared)
     overlay.configure()
     return overlay
 
