@@ -19,3 +19,15 @@ def administer(options: argparse.Namespace) -> int:
     from kubeedge_cloud.install import commands
 
     return commands.run(options)
+
+
+def vm_routes(options: argparse.Namespace) -> int:
+    """The routes of a cluster's machine to the edge nodes, until it is interrupted; its exit status."""
+    from kubeedge_cloud.vmroutes import module
+
+    labels = dict(text.partition("=")[::2] for text in options.label)
+    return module.main(
+        module.VmRoutesSettings(
+            namespace=options.namespace, labels=labels, address=options.address, networks=options.networks
+        )
+    )

@@ -19,7 +19,7 @@ _COMMANDS = f"{_PACKAGE}.commands"
 
 
 class CloudSide(Protocol):
-    """What `kubeedge_cloud.commands` offers. Both return the exit status of the command."""
+    """What `kubeedge_cloud.commands` offers. Each returns the exit status of the command."""
 
     def serve(self, config: CloudConfig, *, new_authority: bool = False) -> int:
         """`kubeedge cloud`: a cloud process in the foreground."""
@@ -27,6 +27,10 @@ class CloudSide(Protocol):
 
     def administer(self, options: argparse.Namespace) -> int:
         """`init`, `upgrade`, `manifest`, `reset cloud`, `gettoken`, `debug` for a cluster. Raises KubeEdgeError."""
+        ...
+
+    def vm_routes(self, options: argparse.Namespace) -> int:
+        """`kubeedge vm-routes` on a machine of a cluster, in the foreground."""
         ...
 
 

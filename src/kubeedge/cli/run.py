@@ -1,4 +1,4 @@
-"""`kubeedge cloud` and `kubeedge edge`: the two programs, in the foreground."""
+"""`kubeedge cloud`, `kubeedge edge` and `kubeedge vm-routes`: the programs, in the foreground."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace) -> int:
     """The process's exit status, when it has ended. Raises CommandError when the cloud side is not installed."""
-    return _cloud(options) if options.command == "cloud" else _edge(options)
+    match options.command:
+        case "cloud":
+            return _cloud(options)
+        case "vm-routes":
+            return _vm_routes(options)
+    return _edge(options)
 
 
 def _cloud(options: argparse.Namespace) -> int:
@@ -34,6 +39,18 @@ def _cloud(options: argparse.Namespace) -> int:
     if options.kubelet_address:
         config = _with_kubelets(config, options.kubelet_address)
     return cloud_side.load().serve(config, new_authority=options.new_authority)
+
+
+def _vm_routes(options: argparse.Namespace) -> int:
+    from kubeedge.config import forms
+
+    try:
+        forms.address(options.address)
+        for network in options.networks:
+            forms.network(network)
+    except ValueError as exc:
+        raise UsageError(f"vm-routes: {exc}") from exc
+    return cloud_side.load().vm_routes(options)
 
 
 def _with_relay(config: CloudConfig, address: str) -> CloudConfig:

@@ -253,13 +253,16 @@ def _family(address: Address) -> int:
 
 
 def _route_message(route: Route) -> bytes:
-    scope = _UNIVERSE if route.kind == THROW or route.network.version == 6 else _LINK
+    far = route.kind == THROW or route.network.version == 6 or route.gateway is not None
+    scope = _UNIVERSE if far else _LINK
     family, bits = _family(route.network.network_address), route.network.prefixlen
     body = _ROUTE_MESSAGE.pack(family, bits, 0, 0, 0, _BOOT, scope, route.kind, 0) + _u32(_RTA_TABLE, route.table)
     if bits:
         body += _attribute(_RTA_DST, route.network.network_address.packed)
     if route.index:
         body += _u32(_RTA_OIF, route.index)
+    if route.gateway:
+        body += _attribute(_RTA_GATEWAY, route.gateway.packed)
     if route.metric:
         body += _u32(_RTA_PRIORITY, route.metric)
     if route.source:
