@@ -67,6 +67,15 @@ def test_huge_pages_and_a_profile_are_passed_on() -> None:
     assert "hugepageLimits" not in spec()["linux"]["resources"] and "apparmorProfile" not in spec()["process"]
 
 
+def test_devices_are_those_of_other_runtimes() -> None:
+    """A VPN's pod mounts /dev/net/tun from the machine, and needs CAP_NET_ADMIN to do anything with it."""
+    first, *allowed = spec()["linux"]["resources"]["devices"]
+    assert first == {"allow": False, "access": "rwm"}
+    assert {(d["major"], d.get("minor")) for d in allowed} == {
+        (1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2), (10, 200), (136, None),
+    }  # fmt: skip
+
+
 def test_limits_for_an_update() -> None:
     assert oci_spec.limits_of(ResourceRequirements(500, 1 << 20, 250, 0)) == {
         "cpu": {"shares": 256, "period": 100_000, "quota": 50_000}, "memory": {"limit": 1 << 20},

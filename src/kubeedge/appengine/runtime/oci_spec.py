@@ -263,7 +263,8 @@ def _resources(container: Container, pids_limit: int) -> dict[str, Any]:
 
 
 def _allowed_devices() -> list[dict[str, Any]]:
-    numbers = ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2))  # null zero full random urandom tty ptmx
+    """Those of runc and containerd: net/tun is of use with CAP_NET_ADMIN alone, to pods that mount it from the machine."""
+    numbers = ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2), (10, 200))
     allowed = [
         {"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"} for major, minor in numbers
     ]

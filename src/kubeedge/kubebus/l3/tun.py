@@ -53,8 +53,10 @@ def _why(exc: OSError) -> str:
             return "/dev/net/tun is missing: load the module (modprobe tun), or give the container the device"
         case errno.EBUSY:
             return "another process has it: is a second agent or cloud running here? Otherwise name another one in the configuration"
-        case errno.EPERM | errno.EACCES:
-            return "this needs root, or the capability CAP_NET_ADMIN"
+        case errno.EACCES:
+            return "this user may not open /dev/net/tun: udev gives it the mode 0666 (chmod 0666 /dev/net/tun)"
+        case errno.EPERM:
+            return "this needs root, or the capability CAP_NET_ADMIN; in a container, the device has to be allowed, too"
     return exc.strerror or str(exc)
 
 
