@@ -27,9 +27,10 @@ AUTHORITY = f"{NAME}-authority"
 CREATED = "kubeedge.io/created-by"  # annotation of a namespace that `init` made
 #: kinds that may be left over from other values; a volume's claim and the authority never are
 PRUNED = (
-    ("apps/v1", "Deployment"), ("v1", "Service"), ("v1", "ConfigMap"), ("policy/v1", "PodDisruptionBudget"),
+    ("apps/v1", "Deployment"), ("apps/v1", "DaemonSet"), ("v1", "Service"), ("v1", "ConfigMap"), ("policy/v1", "PodDisruptionBudget"),
     ("networking.k8s.io/v1", "NetworkPolicy"), ("monitoring.coreos.com/v1", "ServiceMonitor"), ("v1", "ServiceAccount"),
     ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"), ("rbac.authorization.k8s.io/v1", "ClusterRole"),
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"), ("rbac.authorization.k8s.io/v1", "Role"),
 )  # fmt: skip
 _NEEDED = (
     ("v1", "Namespace"),
@@ -231,7 +232,7 @@ def installed(cluster: TargetCluster, namespace: str) -> list[Object]:
 
 def namespace_object(name: str, values: Mapping[str, Any]) -> Object:
     """Pod Security `restricted`, unless what the values ask for needs more: the machine's network or a device of it."""
-    needs_more = values["expose"]["type"] == "HostNetwork" or values["tun"]["enabled"]
+    needs_more = values["expose"]["type"] == "HostNetwork" or values["tun"]["enabled"] or values["router"]["enabled"]
     level = "privileged" if needs_more else "restricted"
     labels = {f"pod-security.kubernetes.io/{mode}": level for mode in ("enforce", "warn", "audit")}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}

@@ -8,6 +8,12 @@ app.kubernetes.io/component: cloud
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
+{{- define "kubeedge.routesSelector" -}}
+app.kubernetes.io/name: kubeedge
+app.kubernetes.io/component: routes
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
 {{- define "kubeedge.labels" -}}
 {{ include "kubeedge.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
@@ -51,7 +57,10 @@ app.kubernetes.io/part-of: kubeedge
 {{- if and .Values.kubelets.approveCertificates (or .Values.kubelets.certificateSecret (not .Values.kubelets.serverTlsBootstrap)) }}
 {{- fail "kubelets.approveCertificates: there is nothing to approve without serverTlsBootstrap, or with certificateSecret" }}
 {{- end }}
-{{- if and .Values.serviceMonitor.enabled (eq .Values.expose.type "HostNetwork") }}
-{{- fail "serviceMonitor.enabled: with HostNetwork the metrics are on loopback of the machine alone" }}
+{{- if and (gt (int .Values.replicas) 1) .Values.router.enabled }}
+{{- fail "router.enabled: one machine is the router, so it needs replicas: 1" }}
+{{- end }}
+{{- if and .Values.serviceMonitor.enabled (or (eq .Values.expose.type "HostNetwork") .Values.router.enabled) }}
+{{- fail "serviceMonitor.enabled: on the machine's own network the metrics are on loopback of the machine alone" }}
 {{- end }}
 {{- end }}
