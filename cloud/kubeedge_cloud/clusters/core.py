@@ -15,6 +15,7 @@ from kubeedge.errors import Invalid
 from kubeedge.kit.backoff import Backoff
 
 IN_CLUSTER = "in-cluster"  # instead of the path of a kubeconfig: the account of the pod that this process runs in
+USER_AGENT = "kubeedge-cloud"  # as which a server notes the fields that we set
 MAX_EVENT = 16 * 1024 * 1024  # bytes of one watch event; etcd takes objects of 1.5 MiB
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"  # annotation of the bookmark that ends a streamed list
 

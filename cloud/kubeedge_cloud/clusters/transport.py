@@ -124,7 +124,7 @@ class ClusterTransport:
         host, port = access.host
         sent = [
             ("host", f"[{host}]:{port}" if ":" in host else f"{host}:{port}"),
-            ("user-agent", "kubeedge-cloud"),
+            ("user-agent", core.USER_AGENT),
             *([("authorization", access.authorization)] if access.authorization else []),
             *headers,
         ]

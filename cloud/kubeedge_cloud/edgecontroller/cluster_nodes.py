@@ -17,7 +17,7 @@ from kubeedge.api.resources import NODES, PODS
 from kubeedge.errors import NotFound, Refused
 from kubeedge_cloud.edgecontroller import core
 from kubeedge_cloud.edgecontroller.leases import NodeLeases
-from kubeedge_cloud.edgecontroller.node_registration import register_node
+from kubeedge_cloud.edgecontroller.node_registration import Allocator, register_node
 from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, NodeStatuses
 from kubeedge_cloud.edgecontroller.state import EdgeState
 from kubeedge_cloud.tenants.manager import TenantManager
@@ -27,6 +27,9 @@ log = logging.getLogger("kubeedge.edgecontroller")
 
 class ClusterNodes(NodeStatuses):
     """`leases` is told of nodes that attach."""
+
+    #: registering is waiting: the cluster's allocator gives addresses to 20 nodes a second by its defaults
+    workers = 48
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class ClusterNodes(NodeStatuses):
         super().__init__(state, report_again)
         self._tenants = tenants
         self._leases = leases
+        self._allocator = Allocator()
         self._registering: dict[NodeName, asyncio.Lock] = {}
 
     async def ensure(self, name: NodeName) -> Object:
@@ -50,7 +54,14 @@ class ClusterNodes(NodeStatuses):
                     if (record := self._state.records.get(name)) is None:
                         raise NotFound(f"node {name} was removed in this very moment")
                     if not record.uid:
-                        await register_node(self._state.client, self._tenants, record, self._state.owner)
+                        self._state.records[name] = await register_node(
+                            self._state.client,
+                            self._tenants,
+                            record,
+                            self._state.owner,
+                            allocator=self._allocator,
+                            cached=lambda name: self._state.nodes.get("", name),
+                        )
             finally:
                 if (lock := self._registering.get(name)) is not None and not lock.locked():
                     del self._registering[name]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
@@ -16,8 +17,9 @@ from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import NODES
 from kubeedge.api.status import AlreadyExists
-from kubeedge.errors import Conflict, Invalid, NotFound, Refused
+from kubeedge.errors import Conflict, Invalid, NotFound, Refused, Unavailable
 from kubeedge.store.model import Compare, Op
+from kubeedge_cloud.clusters.core import USER_AGENT
 from kubeedge_cloud.edgecontroller import core
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import NodeRecord
@@ -31,14 +33,30 @@ def owner_of(cloud: str, tenant: TenantId) -> str:
     return f"{cloud}/{tenant}"
 
 
-async def register_node(client: KubeClient, tenants: TenantManager, record: NodeRecord, owner: str) -> NodeRecord:
-    """Find or make the Node; the record with its uid and its pods' addresses. Raises Refused for a Node that is not ours."""
+@dataclass(slots=True)
+class Allocator:
+    """Whether a cluster gives the addresses of pods itself. False: it was not seen to do so."""
+
+    seen: bool = False
+
+
+async def register_node(
+    client: KubeClient,
+    tenants: TenantManager,
+    record: NodeRecord,
+    owner: str,
+    *,
+    allocator: Allocator,
+    cached: Callable[[NodeName], Object | None] = lambda name: None,
+) -> NodeRecord:
+    """Find or make the Node; the record with its uid and its pods' addresses. `cached` knows Nodes without a request. Raises Refused for a
+    Node that is not ours, Unavailable while the cluster takes its time to give addresses."""
     node = await _find_or_make(client, record.name, owner)
     if not core.is_managed(node, owner):
         raise Refused(
             f"the cluster has a Node {record.name} that is not one of this cloud's: choose another name, or delete that Node first"
         )
-    addresses = await _addresses(client, node, record)
+    addresses = await _addresses(client, node, record, allocator, cached)
     return await tenants.note_object(record.tenant, record.name, str(meta.metadata(node)["uid"]), addresses)
 
 
@@ -53,19 +71,41 @@ async def _find_or_make(client: KubeClient, name: NodeName, owner: str) -> Objec
         return await client.get(NODES, "", name)
 
 
-async def _addresses(client: KubeClient, node: Object, record: NodeRecord) -> str:
+async def _addresses(
+    client: KubeClient,
+    node: Object,
+    record: NodeRecord,
+    allocator: Allocator,
+    cached: Callable[[NodeName], Object | None],
+) -> str:
     """The cluster's, or those of our plan in a cluster without an allocator."""
-    for _ in range(round(_ALLOCATED / _LOOK)):
+    for attempt in range(round(_ALLOCATED / _LOOK)):
         if found := str((node.get("spec") or {}).get("podCIDR") or ""):
+            allocator.seen |= attempt > 0
             return found
         await asyncio.sleep(_LOOK)
-        node = await client.get(NODES, "", record.name)
+        node = cached(record.name) or await client.get(NODES, "", record.name)
+    if not allocator.seen:  # asked once: it is a long list
+        allocator.seen = any(_is_allocated(other) for other in (await client.list(NODES)).items)
+    if allocator.seen:
+        # it has many to give, a few a second: ours could be another node's in a moment
+        raise Unavailable(f"the cluster has not given node {record.name} addresses for its pods yet", retry_after=1.0)
     patch = {"spec": {"podCIDR": record.pod_cidr, "podCIDRs": [record.pod_cidr]}}
     try:
         node = await client.merge_patch(NODES, "", record.name, patch)
     except (Invalid, Conflict):  # in this moment it was allocated: what is there cannot be changed
         node = await client.get(NODES, "", record.name)
     return str(node["spec"].get("podCIDR") or record.pod_cidr)
+
+
+def _is_allocated(node: Object) -> bool:
+    """Whether the addresses of its pods come from the cluster, and not from us."""
+    setters = (e for e in meta.metadata(node).get("managedFields") or () if "f:podCIDR" in _spec_fields(e))
+    return any(entry.get("manager") != USER_AGENT for entry in setters)
+
+
+def _spec_fields(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (entry.get("fieldsV1") or {}).get("f:spec") or {}
 
 
 class ClusterRegistry:
@@ -82,6 +122,7 @@ class ClusterRegistry:
         self._pods = pods
         self._owner = owner
         self._client_of = client_of
+        self._allocators: dict[TenantId, Allocator] = {}
 
     async def join_of(self, tenant: TenantId, node: NodeName) -> str | None:
         return await self._tenants.join_of(tenant, node)
@@ -99,7 +140,9 @@ class ClusterRegistry:
         if record is None:
             raise Conflict(f"node {node} was removed in this very moment")
         try:
-            record = await register_node(client, self._tenants, record, owner_of(self._owner, tenant))
+            allocator = self._allocators.setdefault(tenant, Allocator())
+            owner = owner_of(self._owner, tenant)
+            record = await register_node(client, self._tenants, record, owner, allocator=allocator)
         except Refused:
             if not record.uid:
                 await self._tenants.remove_node(tenant, node)

@@ -29,11 +29,16 @@ CONDITIONS = {
 class NodeStatuses:
     """`report_again` is told which report (node, rest of its key) has to be looked at again."""
 
+    #: nodes that are looked at at once
+    workers = 8
+
     def __init__(self, state: EdgeState, report_again: Callable[[NodeName, str], None]) -> None:
         self._state = state
         self._report_again = report_again
         self._heartbeats = NodeHeartbeats(state)
-        self.queue: WorkQueue[NodeName] = WorkQueue(f"readiness of {state.tenant}", self._sync_ready)
+        self.queue: WorkQueue[NodeName] = WorkQueue(
+            f"readiness of {state.tenant}", self._sync_ready, workers=self.workers
+        )
 
     async def ensure(self, name: NodeName) -> Object:
         """The Node object, created when it is missing. The node must have a record."""

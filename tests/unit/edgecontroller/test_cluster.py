@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.api import patch
-from kubeedge.api.client import KubeClient, Resource, WatchEvent
+from kubeedge.api.client import KubeClient, ObjectList, Resource, WatchEvent
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, LEASES, NODES, PODS, SECRETS
 from kubeedge.api.status import Forbidden, ObjectModified, ServerUnavailable
 from kubeedge.apiserver.heartbeats import NAMESPACE
 from kubeedge.apiserver.registry import Registry
-from kubeedge.errors import Refused
+from kubeedge.errors import Refused, Unavailable
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Compare, CompareTarget
 from kubeedge_cloud.clusters.fencing import FencedClient, leads
@@ -466,6 +466,35 @@ async def test_a_join_under_the_name_of_a_kubelets_node_is_refused_and_leaves_no
     narrow = ClusterRegistry(world.tenants, "10.99.0.0/16", "cloud", client_of)
     with pytest.raises(Refused, match=r"addresses\.pods"):
         await narrow.register(TENANT, EDGE2, "j")
+
+
+class SlowAllocator(Api):
+    """Of a cluster with more new nodes than its allocator has served: one of them has its addresses, from the controller."""
+
+    async def list(self, resource: Resource, namespace: str = "", **selectors: str) -> Any:
+        found = await super().list(resource, namespace, **selectors)
+        fields = {"f:spec": {"f:podCIDR": {}}}
+        setter = {"manager": "kube-controller-manager", "operation": "Update", "fieldsV1": fields}
+        return ObjectList(
+            [*found.items, {"metadata": {"name": "vm", "managedFields": [setter]}}], found.resource_version
+        )
+
+
+@in_cluster
+async def test_addresses_are_waited_for_where_the_cluster_gives_them_to_others(world: ClusterWorld) -> None:
+    """Ours could be those of another node in a moment."""
+    await world.tenants.ensure_tenant(TENANT)
+    api = SlowAllocator(world.cluster, "")
+
+    async def client_of(tenant: TenantId) -> KubeClient:
+        return api
+
+    registry = ClusterRegistry(world.tenants, "10.244.0.0/16", "cloud", client_of)
+    with pytest.raises(Unavailable, match="has not given node edge1 addresses"):
+        await registry.register(TENANT, EDGE1, "j")
+    assert "podCIDR" not in (await world.get(NODES, "edge1")).get("spec", {})
+    await api.merge_patch(NODES, "", "edge1", {"spec": {"podCIDR": "10.244.77.0/24"}})
+    assert (await registry.register(TENANT, EDGE1, "j"))["podCIDR"] == "10.244.77.0/24"
 
 
 def test_a_client_of_who_does_not_lead_any_more_writes_nothing() -> None:
