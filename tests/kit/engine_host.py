@@ -2,7 +2,7 @@
 
     python -m tests.kit.engine_host '{"root": ..., "cgroup": ...}'
 
-"pod_cidr": another one than 10.244.1.0/24; "kubelet": {"port": ..., "cert": ..., "key": ..., "ca": ...}: its kubelet API over TLS.
+"pod_cidr": another one than 10.244.1.0/24; "address": another one than 100.64.0.1; "kubelet": {"port": ..., "cert": ..., "key": ..., "ca": ...}: its kubelet API over TLS.
 
 stdin, one JSON a line: {"put": key, "value": object} {"delete": key} {"logs": [ns, pod, container]}
 stdout, one JSON a line: {"ready": true}, {"key": key, "value": object or null} for each change below /reported/, {"logs": text}
@@ -48,7 +48,9 @@ async def main(config: dict[str, Any]) -> None:
         ),
         images,
     )  # fmt: skip
-    settings = AppEngineSettings(node="edge1", address="100.64.0.1/16", state=state, logs=root / "logs")
+    settings = AppEngineSettings(
+        node="edge1", address=f"{config.get('address', '100.64.0.1')}/16", state=state, logs=root / "logs"
+    )
     engine = AppEngine(store, settings, runtime)
     ready = asyncio.Event()
     running = asyncio.create_task(engine.run(ready))

@@ -28,7 +28,7 @@ _MERGE = "application/merge-patch+json"
 
 class VmNode:
     def __init__(self, config: dict[str, Any]) -> None:
-        self.name, self.address = config["node"], config["address"]
+        self.name, self.address, self.pod_cidr = config["node"], config["address"], config["pod_cidr"]
         self.cluster = TargetCluster(Path(config["kubeconfig"]))
         self.engine = subprocess.Popen(
             [sys.executable, "-m", "tests.kit.engine_host", json.dumps(config)],
@@ -55,7 +55,8 @@ class VmNode:
             time.sleep(_POLL)
 
     def _register(self) -> None:
-        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.name}}
+        spec = {"podCIDR": self.pod_cidr, "podCIDRs": [self.pod_cidr]}
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.name}, "spec": spec}
         self.cluster.request("POST", "/api/v1/nodes", node)
         quantities = {"cpu": "2", "memory": "4Gi", "pods": "20", "ephemeral-storage": "10Gi"}
         self._patch_status(

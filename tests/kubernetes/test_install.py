@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import os
 import re
-import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -18,14 +16,15 @@ from typing import Any
 
 import pytest
 
-from kubeedge.appengine.runtime import cgroups
-from kubeedge_cloud.install import permissions
-from tests.kit import cloud_image, images
+from kubeedge_cloud.install import chart, permissions
+from kubeedge_cloud.install.values import with_sets
+from tests.kit import cloud_image
 from tests.kit.cluster import KubernetesCluster
 from tests.kit.cluster.site import IMAGE
 from tests.kit.topology import Host, Topology, until
 from tests.kit.upstream import build
-from tests.kubernetes.vm import vm_node
+from tests.kubernetes.vm import edge_node, kubeedge, vm_node
+from tests.unit.install.test_chart import HOSTS, VARIANTS
 
 pytestmark = pytest.mark.root
 
@@ -79,47 +78,16 @@ class Site:
     @contextmanager
     def edge(self, cloud: str, token: str) -> Iterator[None]:
         """The machine as the node cam7; the cloud side's pod has the address `cloud`, and the name cloud.test."""
-        root = Path(tempfile.mkdtemp(prefix=f"kbi{os.getpid()}"))  # the path of a socket must be short
-        program = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "kubeedge"]
-        cgroup = f"{root.name}-cam7"
-        try:
-            (root / "hosts").write_text(f"127.0.0.1 localhost\n{cloud} cloud.test\n")
-            self.machine.run("mount", "--bind", str(root / "hosts"), "/etc/hosts")
-            for part in ("etc/kubeedge", "var/lib/kubeedge/edge/images/preload"):
-                (root / part).mkdir(parents=True)
-            images.build(root / "var/lib/kubeedge/edge/images/preload/demo.tar", IMAGE)
-            parts = {"state": "var/lib/kubeedge/edge", "run": "run", "pki": "etc/kubeedge/pki", "logs": "var/log/pods"}
-            config = {
-                "kind": "EdgeCore", "paths": {what: str(root / path) for what, path in parts.items()},
-                "modules": {"appengine": {"cgroupPrefix": cgroup}},
-            }  # fmt: skip
-            (root / "etc/kubeedge/kubeedge.yaml").write_text(json.dumps(config))
-            where = ["--root-dir", str(root)]
-            join = ["join", "--name", "cam7", "--token", token, "cloud.test:10002", "--no-start"]
-            self.machine.run(*program, *join, *where)
-            agent = self.machine.spawn(*program, "edge", *where, log=root / "agent.log")
-            yield
-            self.machine.stop(agent, timeout=60)
-        finally:
-            self.machine.power_cut()
-            cgroups.kill_and_remove(cgroup)
-            shutil.rmtree(root, ignore_errors=True)
+        with tempfile.NamedTemporaryFile("w") as hosts:
+            hosts.write(f"127.0.0.1 localhost\n{cloud} cloud.test\n")
+            hosts.flush()
+            self.machine.run("mount", "--bind", hosts.name, "/etc/hosts")
+            with edge_node(self.machine, "cam7", "cloud.test:10002", token):
+                yield
 
     def kubeedge(self, *arguments: str, user: Path | None = None, status: int = 0) -> str:
         """What it said on both streams; its exit status has to be `status`."""
-        command = [
-            sys.executable,
-            "-m",
-            "kubeedge",
-            *arguments,
-            "--kube-config",
-            str(user or self.cluster.kubeconfig()),
-        ]
-        shell = 'PYTHONPATH="$1:$1/src:$1/cloud"; export PYTHONPATH; shift; "$@" 2>&1; echo "status $?"'
-        said = self.cluster.host.run("sh", "-c", shell, "sh", str(ROOT), *command, timeout=300)
-        said, _, found = said.rpartition("status ")
-        assert int(found) == status, said
-        return said
+        return kubeedge(self.cluster, *arguments, user=user, status=status)
 
     def helm(self, *arguments: str) -> str:
         kubeconfig = self.cluster.kubeconfig()
@@ -352,6 +320,45 @@ def test_what_keeps_it_from_working_is_said(site: Site, tmp_path: Path) -> None:
 
 def _diagnosed(site: Site) -> str:
     return site.kubeedge("debug", "diagnose", status=1)
+
+
+def test_the_api_server_takes_every_variant(site: Site) -> None:
+    """All kinds of exposure and store, with and without a TUN or a router: nothing is made, and nothing is unknown or refused."""
+    site.cluster.kubectl("create", "namespace", "kubeedge")
+    refused = {}
+    for name, sets in variants().items():
+        rendered = chart.load().render(with_sets({}, sets), namespace="kubeedge")
+        known = [each for each in rendered if each["kind"] != "ServiceMonitor"]  # of the Prometheus operator
+        manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": known})
+        said = site.cluster.kubectl(
+            "apply", "--dry-run=server", "--validate=strict", "-f", "-", input=manifest, timeout=120
+        )
+        if said.count("(server dry run)") != len(known):
+            refused[name] = said
+    assert not refused
+    assert site.cluster.json("get", "deployments,services", "-n", "kubeedge")["items"] == []
+    site.cluster.kubectl("delete", "namespace", "kubeedge")
+
+
+def variants() -> dict[str, list[str]]:
+    """Those of the chart's own tests, and all combinations of what is independent."""
+    found = {name: sets for name, sets in VARIANTS.items() if name != "everything"}
+    stores = {
+        "sqlite": "store.persistence.storageClass=fast",
+        "no volume": "store.persistence.enabled=false",
+        "etcd": "store.etcd.endpoints={a:2379,b:2379,c:2379},store.etcd.secret=etcd,authority.secret=authority,replicas=3",
+    }
+    extras = {
+        "plain": "rbac.create=true",
+        "tun": "tun.enabled=true",
+        "router": "router.enabled=true,router.networks={10.96.0.0/16}",
+    }
+    for exposure, (store, values), (extra, more) in itertools.product(
+        ("LoadBalancer", "NodePort", "HostNetwork", "ClusterIP"), stores.items(), extras.items()
+    ):
+        if store != "etcd" or extra == "plain":  # one process has the TUN
+            found[f"{exposure}, {store}, {extra}"] = [HOSTS, f"expose.type={exposure},{values},{more}"]
+    return found
 
 
 def test_helm_installs_upgrades_and_removes_it(site: Site) -> None:

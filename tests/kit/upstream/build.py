@@ -49,6 +49,8 @@ PROGRAMS = {
         "kubernetes", ".", ("kube-apiserver", "kube-controller-manager", "kube-scheduler"), "k8s.io/kubernetes"
     ),
     "metrics-server": Program("metrics", "sigs.k8s.io/metrics-server/cmd/metrics-server", ("metrics-server",)),
+    # a module of its own: one more requirement there would build the control plane again
+    "kube-proxy": Program("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", ("kube-proxy",), "k8s.io/kubernetes"),
     "yggdrasil": Program("overlays", "github.com/yggdrasil-network/yggdrasil-go/cmd/yggdrasil", ("yggdrasil",)),
     "wireguard-go": Program("overlays", "golang.zx2c4.com/wireguard", ("wireguard-go",)),
     **{
