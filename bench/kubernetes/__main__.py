@@ -1,11 +1,11 @@
 """`make bench NAME=kubernetes`: a real API server, one cloud process, simulated edge nodes; all of them share the machine.
 
-    python -m bench.kubernetes [--nodes 1000] [--pods 10000] [--binds 100]
+    python -m bench.kubernetes [--nodes 1000] [--pods 10000] [--binds 100] [--only fleet|edge]
 
 *Idle*: requests a second at the API server that come from the cloud, without those for leases, by the API server's own counters.
 *Memory* of the cloud process with everything cached. *Bind*: from the API's answer to a pod with its node, to the node's store.
 *Identity*: what a request by impersonation costs more than one with the cloud's own identity, and what a connection of its own for each node
-would cost (docs/adr/0038).
+would cost (docs/adr/0038). With a real agent (edge.py): from the bind to the process, near and through a long path.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any
 
 from bench.demo.memory import pss
 from bench.fleet.__main__ import ADDRESS, PLAN, Agents, percentile, prepare, settled
+from bench.kubernetes.edge import measure as edge_figures
 from bench.report import Report
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName
@@ -106,8 +107,14 @@ def requests(cluster: KubernetesCluster) -> dict[str, float]:
     return found
 
 
+#: the controllers' clients make 20 requests a second by default: so many nodes get their addresses
+_UNHURRIED = {"kube-controller-manager": ["--kube-api-qps=200", "--kube-api-burst=400"]}
+
+
 @contextmanager
-def stage(nodes: int) -> Iterator[tuple[KubernetesCluster, Path, Host, list[str]]]:
+def stage(
+    nodes: int, options: dict[str, list[str]] | None = None
+) -> Iterator[tuple[KubernetesCluster, Path, Host, list[str]]]:
     """Control plane and edges in hosts of their own; records and certificates as joins would have made them."""
     directory = Path(tempfile.mkdtemp(prefix="kbk8s"))
     names = [f"n{number:05}" for number in range(1, nodes + 1)]
@@ -117,7 +124,9 @@ def stage(nodes: int) -> Iterator[tuple[KubernetesCluster, Path, Host, list[str]
             net.wire(host, f"{ADDRESS}/24", edge, "203.0.113.2/24")
             (directory / "state").mkdir()
             asyncio.run(prepare(directory, names, 0))
-            cluster = KubernetesCluster(host, directory / "kubernetes", address=ADDRESS, pods=PLAN.pods)
+            cluster = KubernetesCluster(
+                host, directory / "kubernetes", address=ADDRESS, pods=PLAN.pods, options=options
+            )
             cluster.start()
             cluster.apply(*rights.objects())
             yield cluster, directory, edge, names
@@ -176,26 +185,51 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=int(os.environ.get("NODES", "1000")))
     parser.add_argument("--pods", type=int, default=int(os.environ.get("PODS", "10000")))
     parser.add_argument("--binds", type=int, default=int(os.environ.get("BINDS", "100")))
+    parser.add_argument("--only", choices=("fleet", "edge"), default="")
     options = parser.parse_args()
     if os.geteuid() != 0:
         print("make bench NAME=kubernetes needs root: it makes network namespaces")
         return 1
     out = Report("kubernetes")
-    with stage(options.nodes) as (cluster, directory, edge, names):
-        cloud = Cloud(cluster.host, directory, cluster.kubeconfig(rights.ACCOUNT, ()))
-        print(f"{options.nodes} nodes attach; pss of the empty cloud {pss(cloud.pid) / 1e6:.0f} MB", flush=True)
-        begun = time.monotonic()
-        agents = Agents(edge, directory, names)
-        agents.ask(attached=options.nodes)
-        agents.ask(report="nodes/_/{node}", value=json.dumps({"status": _STATUS}))
-        print(f"  attached after {time.monotonic() - begun:.0f} s", flush=True)
+    if options.only != "fleet":
+        edge_figures(out, options.binds)
+    if options.only != "edge":
+        fleet_figures(out, options)
+    return 0 if out.finish() else 1
 
-        def ready() -> bool:
-            return cluster.kubectl("get", "nodes", "--no-headers", timeout=120).count(" Ready ") == options.nodes
 
-        until(ready, timeout=900, what="all Ready", interval=3)
-        out.add(f"{options.nodes} nodes, first attach to Ready", time.monotonic() - begun, unit="s")
-        print(f"  all Ready after {time.monotonic() - begun:.0f} s", flush=True)
+def attach(
+    out: Report, site: tuple[KubernetesCluster, Path, Host, list[str]], what: str, must: float | None = None
+) -> tuple[Cloud, Agents]:
+    """All nodes at once, for the first time: each gets its Node, its addresses and its Lease."""
+    cluster, directory, edge, names = site
+    cloud = Cloud(cluster.host, directory, cluster.kubeconfig(rights.ACCOUNT, ()))
+    print(f"{len(names)} nodes attach; pss of the empty cloud {pss(cloud.pid) / 1e6:.0f} MB", flush=True)
+    begun, before = time.monotonic(), requests(cluster)
+    agents = Agents(edge, directory, names)
+    agents.ask(attached=len(names))
+    agents.ask(report="nodes/_/{node}", value=json.dumps({"status": _STATUS}))
+    print(f"  attached after {time.monotonic() - begun:.0f} s", flush=True)
+
+    def ready() -> bool:
+        return cluster.kubectl("get", "nodes", "--no-headers", timeout=120).count(" Ready ") == len(names)
+
+    until(ready, timeout=900, what="all Ready", interval=3)
+    out.add(what, time.monotonic() - begun, unit="s", must=must)
+    after = requests(cluster)
+    each = {key: round((n - before.get(key, 0)) / len(names), 2) for key, n in sorted(after.items())}
+    print(f"  all Ready after {time.monotonic() - begun:.0f} s; requests a node: { {k: n for k, n in each.items() if n >= 0.1} }", flush=True)  # fmt: skip
+    return cloud, agents
+
+
+def fleet_figures(out: Report, options: argparse.Namespace) -> None:
+    """With simulated edges."""
+    what = f"{options.nodes} nodes, first attach to Ready"
+    with stage(options.nodes, _UNHURRIED) as site:
+        attach(out, site, f"{what}, controllers at 200 requests a second", must=60)
+    with stage(options.nodes) as site:
+        cluster, _, _, names = site
+        cloud, agents = attach(out, site, what)
 
         async def load(client: RemoteClient) -> None:
             async def one(n: int) -> None:
@@ -244,7 +278,6 @@ def main() -> int:
         )
         with_client(cluster, lambda client: identity_cost(client, names, out))
         certificate_cost(cluster, out)
-    return 0 if out.finish() else 1
 
 
 #: resources that the cloud asks for; the rest is the control plane's own business

@@ -89,7 +89,9 @@ def client(config: dict[str, Any]) -> None:
     )
 
 
-BARE_SERVER = f"""
+def bare_server(address: str) -> str:
+    """A program: counts what it gets, and echoes single bytes."""
+    return f"""
 import socket, threading
 def serve(c):
     c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -99,13 +101,17 @@ def serve(c):
         if len(data) == 1: c.sendall(data)
     c.sendall(b"%d" % n)
     c.close()
-with socket.create_server(("{NODE}", {BARE})) as s:
+with socket.create_server(("{address}", {BARE})) as s:
     while True: threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).start()
 """
-BARE_CLIENT = f"""
+
+
+def bare_client(address: str) -> str:
+    """A program: sends a file, prints the seconds until all of it was there."""
+    return f"""
 import socket, sys, time
 data = open(sys.argv[1], "rb").read()
-c = socket.create_connection(("{NODE}", {BARE}))
+c = socket.create_connection(("{address}", {BARE}))
 begun = time.perf_counter()
 c.sendall(data); c.shutdown(socket.SHUT_WR)
 assert c.recv(100) == b"%d" % len(data)
@@ -134,7 +140,7 @@ def measure(report: Report, conditions: Conditions | None, megabytes: int, name:
         try:
             site = StreamSite(net, directory)
             site.begin()
-            site.machine.spawn(sys.executable, "-c", BARE_SERVER)
+            site.machine.spawn(sys.executable, "-c", bare_server(NODE))
             pki = directory / "state/pki"
             config = {
                 "ca": str(pki / "ca.crt"),
@@ -154,7 +160,7 @@ def measure(report: Report, conditions: Conditions | None, megabytes: int, name:
                 report.add("exec of true, above crun exec", (seen["command"] - own) * 1e3, unit="ms", must=15, aim=5)
             file = directory / "large"
             file.write_bytes(b"0123456789abcdef" * (megabytes * 62500))
-            bare = float(site.cloud.run(sys.executable, "-c", BARE_CLIENT, str(file), timeout=300))
+            bare = float(site.cloud.run(sys.executable, "-c", bare_client(NODE), str(file), timeout=300))
             for program in ("newest", "debian"):
                 kubectl = (
                     str(build.program("kubectl")) if program == "newest" else str(ROOT / "build/debian/usr/bin/kubectl")
