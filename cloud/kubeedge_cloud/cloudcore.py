@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import partial
 
 from kubeedge import __version__
-from kubeedge.api.names import L4Port, NodeNumber, TenantId, TenantNumber
+from kubeedge.api.names import L4Port, NodeNumber, TenantId
 from kubeedge.api.service_accounts import API_PORT as PODS_API
 from kubeedge.apiserver.module import ApiServerModule
 from kubeedge.apiserver.quota import TenantLimits
@@ -52,23 +52,17 @@ from kubeedge_cloud.certificates.authority import check_authority, check_directo
 from kubeedge_cloud.certificates.filecertificate.module import FileCertificate, modern
 from kubeedge_cloud.certificates.module import ServerCertificate
 from kubeedge_cloud.cloudhub.module import CloudHub, CloudHubSettings
-from kubeedge_cloud.clusters.fencing import leads
 from kubeedge_cloud.controllers.basics.core import Server
 from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.devicecontroller.module import DeviceController
-from kubeedge_cloud.edgecontroller.kubelet_endpoint import KubeletEndpoint
 from kubeedge_cloud.edgecontroller.module import EdgeController, EdgeControllerSettings
 from kubeedge_cloud.edgecontroller.node_registration import ClusterRegistry
 from kubeedge_cloud.kubeconfigs.admin import AdminKubeconfigs
 from kubeedge_cloud.kubeconfigs.files import KubeconfigFiles
 from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
 from kubeedge_cloud.kubeconfigs.records import KubeconfigRecords
-from kubeedge_cloud.kubelets.contexts import PortTls
-from kubeedge_cloud.kubelets.core import port_of
-from kubeedge_cloud.kubelets.key_pairs import KeyPairs
-from kubeedge_cloud.kubelets.module import KubeletPorts, KubeletPortsSettings
+from kubeedge_cloud.kubelet_apis import KubeletApis
 from kubeedge_cloud.kubelets.node_streams import NodeStreams
-from kubeedge_cloud.kubelets.serving import ServingCertificates
 from kubeedge_cloud.pods_api import ApiForPods
 from kubeedge_cloud.ports import check_free
 from kubeedge_cloud.processes import tuning
@@ -166,6 +160,7 @@ class Cloud:
         key = self.authority.token_key if config.listeners.api.enable else None
         self.registries = Registries(store, self.usage, self.membership, account_key=key)
         self.apis = TenantApis(store, self.tenants, self.registries, self.admin_kubeconfigs, self.membership)
+        self.kubelets = KubeletApis(config, self.hosts[0], self.plan.nodes, self.apis)
         self.owner = self.authority.hash[:16]  # of our Nodes in clusters of users
         self.web: Publishing | None = None
         self.bus = self._bushub()
@@ -208,7 +203,7 @@ class Cloud:
                 self.registries.fenced("edgecontroller"),
                 self.tenants,
                 EdgeControllerSettings(
-                    node_grace=self.config.node_monitor_grace_period, owner=self.owner, kubelet=self._kubelet_endpoint
+                    node_grace=self.config.node_monitor_grace_period, owner=self.owner, kubelet=self.kubelets.endpoint
                 ),
                 limits=lambda tenant: self.usage.of(tenant).limits,
                 cluster_client=self.apis.edge_cluster,
@@ -235,8 +230,7 @@ class Cloud:
             listening.append(self._bootstrap())
         if on.web.enable and on.relay.enable:
             listening += self._publishing()
-        if self._serves_kubelets:
-            listening += self._kubelets()
+        listening += self.kubelets.modules(self.tenants, self.node_streams, self.certificate)
         if on.metrics.enable:
             listening.append(
                 MetricsServer(on.metrics.address, on.metrics.port, self.metrics.text, waiting=self._not_ready)
@@ -253,46 +247,6 @@ class Cloud:
     def _not_ready(self) -> list[str]:
         """Modules that do not serve, for a readiness probe."""
         return [state.name for state in self.supervisor.states() if state.state != "ready"]
-
-    @property
-    def _serves_kubelets(self) -> bool:
-        c = self.config.kubelets
-        return (c.enable or c.client_ca is not None) and self.config.listeners.relay.enable
-
-    def _kubelet_endpoint(self, tenant: TenantNumber, node: NodeNumber) -> KubeletEndpoint | None:
-        """What the Node of a cluster says of it."""
-        port = port_of(self.config.kubelets.first_port, self.plan.nodes, tenant, node)
-        if not self._serves_kubelets or port is None:
-            return None
-        return KubeletEndpoint(self._kubelet_host, port)
-
-    @property
-    def _kubelet_host(self) -> str:
-        """Where API servers reach the kubelet ports of this process."""
-        return self.config.kubelets.node_address or self.hosts[0]
-
-    def _kubelets(self) -> list[Module]:
-        c = self.config.kubelets
-        settings = KubeletPortsSettings(address=c.address, first=c.first_port, nodes=self.plan.nodes, clients=c.clients)
-        files: FileCertificate | None = None
-        if c.cert_file is not None and c.key_file is not None:
-            files = FileCertificate(c.cert_file, c.key_file, "kubelets.certFile", name="kubeletcertificate")
-        tls = PortTls(c.client_ca, files or self.certificate)
-        signing = self._serving_certificates if c.server_tls_bootstrap and files is None else None
-        ports = KubeletPorts(
-            settings, self.tenants, self.node_streams.connect, tls.context, self.apis.cluster_of, signing=signing
-        )
-        return [ports, *([files] if files is not None else [])]
-
-    def _serving_certificates(self, tenant: TenantRecord, changed: Callable[[NodeName], None]) -> ServingCertificates:
-        """Of the tenant's nodes, from its own cluster."""
-        client = self.apis.clusters.of(tenant.name, tenant.cluster)
-        pairs = KeyPairs(self.config.paths.state / "kubelets" / tenant.name, [self._kubelet_host])
-        fence = partial(self.membership.fence, f"edgecontroller/{tenant.name}")
-        approver = client if self.config.kubelets.approve_certificates else None
-        return ServingCertificates(
-            pairs, client.as_node, approver=approver, leads=leads(self.store, fence), changed=changed
-        )
 
     def _apiserver(self) -> ApiServer:
         api = ApiServer(self.registries.known, self.node_streams.connect, check=self.kubeconfigs.check)

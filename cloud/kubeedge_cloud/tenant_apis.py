@@ -13,7 +13,7 @@ from kubeedge.api.names import TenantId, TenantNumber
 from kubeedge.store.model import Store
 from kubeedge_cloud.clusters.apis import Clusters
 from kubeedge_cloud.clusters.client import RemoteClient
-from kubeedge_cloud.clusters.fencing import FencedClient, leads
+from kubeedge_cloud.clusters.fencing import FencedClient, Leads, leads
 from kubeedge_cloud.kubeconfigs.admin import AdminKubeconfigs
 from kubeedge_cloud.processes.membership import Alone, Membership
 from kubeedge_cloud.tenants.manager import TenantManager
@@ -61,7 +61,11 @@ class TenantApis:
         client = self.clusters.of(record.name, record.cluster)
         if isinstance(self._membership, Alone):
             return client
-        return FencedClient(client, leads(self._store, partial(self._membership.fence, f"{work}/{record.name}")))
+        return FencedClient(client, self.leads(record.name, work))
+
+    def leads(self, tenant: TenantId, work: str) -> Leads:
+        """Asks whether this process is still the leader of the tenant's `work`."""
+        return leads(self._store, partial(self._membership.fence, f"{work}/{tenant}"))
 
     async def cluster_of(self, tenant: TenantId) -> KubeClient | None:
         """None: it has the embedded API."""

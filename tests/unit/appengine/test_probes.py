@@ -306,6 +306,8 @@ def test_a_path_or_header_can_end_no_line_of_the_request() -> None:
 def test_a_header_s_value_has_no_control_characters(value: str) -> None:
     with pytest.raises(Invalid, match="is not the value of a header"):
         probed(livenessProbe={"httpGet": {"port": 80, "httpHeaders": [{"name": "X", "value": value}]}})
+
+
 def test_every_answer_is_counted_by_its_kind() -> None:
     c = probed(
         startupProbe={**EXEC, "periodSeconds": 1, "failureThreshold": 9},
