@@ -7,9 +7,9 @@ import ssl
 from pathlib import Path
 
 import pytest
-from kubeedge_cloud.certificates.files import FileCertificate
 
 from kubeedge.api.names import NodeName
+from kubeedge_cloud.certificates.filecertificate.module import FileCertificate
 from kubeedge_cloud.kubelets import contexts
 from kubeedge_cloud.kubelets.contexts import PortContexts, PortTls
 from tests.kit.certs import TestAuthority
