@@ -62,7 +62,7 @@ from kubeedge_cloud.kubeconfigs.files import KubeconfigFiles
 from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
 from kubeedge_cloud.kubeconfigs.records import KubeconfigRecords
 from kubeedge_cloud.kubelet_apis import KubeletApis
-from kubeedge_cloud.kubelets.node_streams import NodeStreams
+from kubeedge_cloud.kubelets.nodestreams.module import NodeStreams
 from kubeedge_cloud.pods_api import ApiForPods
 from kubeedge_cloud.ports import check_free
 from kubeedge_cloud.processes import tuning

@@ -17,7 +17,7 @@ from kubeedge_cloud.kubelets.contexts import PortTls
 from kubeedge_cloud.kubelets.core import port_of
 from kubeedge_cloud.kubelets.key_pairs import KeyPairs
 from kubeedge_cloud.kubelets.module import KubeletPorts, KubeletPortsSettings
-from kubeedge_cloud.kubelets.node_streams import NodeStreams
+from kubeedge_cloud.kubelets.nodestreams.module import NodeStreams
 from kubeedge_cloud.kubelets.serving import ServingCertificates
 from kubeedge_cloud.tenant_apis import TenantApis
 from kubeedge_cloud.tenants.manager import TenantManager

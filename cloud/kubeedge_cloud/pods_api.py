@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 from kubeedge.api.names import TenantNumber
 from kubeedge.api.status import Forbidden, Unauthorized
 from kubeedge.apiserver.accounts import AccountIdentity
-from kubeedge.apiserver.server import ApiServer, bearer, status_response
+from kubeedge.apiserver.answers import status_response
+from kubeedge.apiserver.server import ApiServer, bearer
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.http1 import Request, Response, Upgrade, serve_connection
 from kubeedge.kit.streams import abort_writer, splice

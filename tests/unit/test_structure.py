@@ -154,7 +154,7 @@ _FROM_PYTHON = re.compile(r"\s*(from|import|cimport)\s+kubeedge\.(?!_fastpath)")
 
 def test_appengine_knows_its_runtime_by_the_interface_alone() -> None:
     """Names of CRI and OCI, and what both runtimes share: no file outside of them knows which one there is."""
-    shared = {"base", "image_service", "mounts", "oci_spec", "usage"}
+    shared = {"base", "detail", "detail_files", "image_service", "mounts", "oci_spec", "usage"}
     found = []
     for name, path in sorted(modules().items()):
         if not name.startswith("kubeedge.appengine.") or re.match(r"kubeedge\.appengine\.(runtime|images)\b", name):

@@ -7,5 +7,6 @@ key_pairs.py those certificates and their keys on the disk
 serving.py   asking for them, renewing them
 reviews.py   tokens and rights, asked of the cluster
 requests.py  requests of those who are not the API server
+nodestreams  connections to nodes, ended when their node is lost
 module.py    listening, TLS, the connection to the node
 """

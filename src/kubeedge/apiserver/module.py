@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from kubeedge.api.status import StatusError, TooManyRequests
-from kubeedge.apiserver.server import ApiServer, status_response
+from kubeedge.apiserver.answers import status_response
+from kubeedge.apiserver.server import ApiServer
 from kubeedge.errors import Refused
 from kubeedge.kit.acceptor import BACKLOG, Accepted, Acceptor, in_tasks, open_streams
 from kubeedge.kit.connection_limiter import ConnectionLimits, Refusal

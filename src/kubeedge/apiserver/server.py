@@ -19,9 +19,9 @@ from typing import Any
 
 import h11
 
-from kubeedge.api import access, meta, service_accounts
+from kubeedge.api import access, service_accounts
 from kubeedge.api.access import Attributes
-from kubeedge.api.names import Object, TenantId
+from kubeedge.api.names import TenantId
 from kubeedge.api.resources import NAMESPACES, PODS, Resources, Row
 from kubeedge.api.status import (
     Forbidden,
@@ -29,9 +29,8 @@ from kubeedge.api.status import (
     NoSuchPath,
     TooManyRequests,
     Unauthorized,
-    of_error,
 )
-from kubeedge.apiserver import content, discovery, node_metrics, openapi, reviews, upgrades, verbs, watching
+from kubeedge.apiserver import answers, content, discovery, node_metrics, openapi, reviews, upgrades, verbs, watching
 from kubeedge.apiserver.accounts import AccountIdentity, forbidden
 from kubeedge.apiserver.call import Address, Call, address
 from kubeedge.apiserver.discovery import VersionInfo
@@ -105,12 +104,12 @@ class ApiServer:
         try:
             return await self._answer(request)
         except KubeEdgeError as exc:
-            return status_response(exc)
+            return answers.status_response(exc)
         except (OSError, h11.RemoteProtocolError):
             raise  # the connection is broken, so there is no one to answer
         except Exception:
             log.exception("request failed: %s %s", request.method, request.target[:200])
-            return status_response(RuntimeError())
+            return answers.status_response(RuntimeError())
 
     async def _answer(self, request: Request) -> Response | Upgrade:
         path = request.path
@@ -121,7 +120,7 @@ class ApiServer:
         match parts:
             case ["apis", ("authorization.k8s.io" | "authentication.k8s.io") as group, "v1", plural]:
                 body = await Call(registry, _NOWHERE, request, {}).object()
-                return _ok(await reviews.review(registry, identity, request.method, (group, plural), body))
+                return answers.ok(await reviews.review(registry, identity, request.method, (group, plural), body))
             case ["apis", node_metrics.GROUP, node_metrics.VERSION, resource, *rest]:
                 return await self._metrics(registry, identity, request, [resource, *rest])
             case ["api", version, resource, *rest]:
@@ -129,9 +128,9 @@ class ApiServer:
             case ["apis", group, version, resource, *rest]:
                 return await self._resource(registry, identity, request, (group, version), [resource, *rest])
             case ["openid", "v1", "jwks"] if registry.accounts is not None:
-                return _ok(registry.accounts.jwks(), "application/jwk-set+json")
+                return answers.ok(registry.accounts.jwks(), "application/jwk-set+json")
             case [".well-known", "openid-configuration"] if registry.accounts is not None:
-                return _ok(registry.accounts.discovery(request.header("host") or "kubernetes.default.svc"))
+                return answers.ok(registry.accounts.discovery(request.header("host") or "kubernetes.default.svc"))
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed
         described = Resources([*registry.served, *node_metrics.ROWS])
@@ -307,21 +306,21 @@ def _describe(info: VersionInfo, served: Resources, stored: Resources, request: 
                 *_HEALTH,
                 "/version",
             ]
-            return _ok({"paths": sorted(paths)})
+            return answers.ok({"paths": sorted(paths)})
         case ["version"]:
-            return _ok(discovery.version(info))
+            return answers.ok(discovery.version(info))
         case ["api" | "apis" as root]:
             chosen = content.negotiate(accept, transforms=("APIGroupDiscoveryList",))
             if chosen.as_kind:
                 media = f"{content.JSON};g={chosen.group};v={chosen.version};as={chosen.as_kind}"
-                return _ok(discovery.aggregated(served, root == "api", chosen.version), media)
-            return _ok(discovery.api_versions() if root == "api" else discovery.api_group_list(served))
+                return answers.ok(discovery.aggregated(served, root == "api", chosen.version), media)
+            return answers.ok(discovery.api_versions() if root == "api" else discovery.api_group_list(served))
         case ["api", "v1"]:
-            return _found(discovery.resource_list(served, "", "v1"))
+            return answers.found(discovery.resource_list(served, "", "v1"))
         case ["apis", group]:
-            return _found(discovery.api_group(served, group))
+            return answers.found(discovery.api_group(served, group))
         case ["apis", group, version]:
-            return _found(discovery.resource_list(served, group, version))
+            return answers.found(discovery.resource_list(served, group, version))
         case ["openapi", "v2"]:
             if accept is not None and "protobuf" in accept:
                 return Response(200, [("content-type", openapi.PROTOBUF_V2)], openapi.version_2_protobuf(stored.rows))
@@ -329,9 +328,9 @@ def _describe(info: VersionInfo, served: Resources, stored: Resources, request: 
         case ["openapi", "v3"]:
             return Response(200, [("content-type", content.JSON)], openapi.version_3_index(stored.rows))
         case ["openapi", "v3", "api", version]:
-            return _document(openapi.version_3(stored.rows, "", version))
+            return answers.document(openapi.version_3(stored.rows, "", version))
         case ["openapi", "v3", "apis", group, version]:
-            return _document(openapi.version_3(stored.rows, group, version))
+            return answers.document(openapi.version_3(stored.rows, group, version))
     raise NoSuchPath
 
 
@@ -386,29 +385,3 @@ def _counted(counter: Counter[TenantId], tenant: TenantId, limit: int, what: str
         counter[tenant] -= 1
         if not counter[tenant]:
             del counter[tenant]
-
-
-def _ok(obj: Object, media: str = content.JSON) -> Response:
-    return Response(200, [("content-type", media)], meta.encode(obj))
-
-
-def _found(obj: Object | None) -> Response:
-    if obj is None:
-        raise NoSuchPath
-    return _ok(obj)
-
-
-def _document(data: bytes | None) -> Response:
-    if data is None:
-        raise NoSuchPath
-    return Response(200, [("content-type", content.JSON)], data)
-
-
-def status_response(error: Exception) -> Response:
-    """The HTTP answer that reports an error, with Retry-After where it helps."""
-    status = of_error(error)
-    headers = [("content-type", content.JSON)]
-    code = int(status["code"])
-    if code in (429, 503):
-        headers.append(("retry-after", str(status["details"].get("retryAfterSeconds", 1))))
-    return Response(code, headers, meta.encode(status))

@@ -20,10 +20,11 @@ from kubeedge.api.names import NodeName, TenantId
 from kubeedge.api.resources import CONFIGMAPS, PODS, Resources, Row
 from kubeedge.apiserver import openapi
 from kubeedge.apiserver import server as server_module
+from kubeedge.apiserver.answers import status_response
 from kubeedge.apiserver.builtin import BUILT_IN
 from kubeedge.apiserver.offload import Offload
 from kubeedge.apiserver.registry import Registry
-from kubeedge.apiserver.server import ApiServer, status_response
+from kubeedge.apiserver.server import ApiServer
 from kubeedge.errors import Unavailable
 from kubeedge.kit.http1 import Request, Response
 from kubeedge.store.memory import MemoryStore

@@ -13,8 +13,8 @@ from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
 from kubeedge.errors import Unavailable
 from kubeedge.store.memory import MemoryStore
-from kubeedge_cloud.kubelets import node_streams
-from kubeedge_cloud.kubelets.node_streams import LOST, NodeStreams
+from kubeedge_cloud.kubelets.nodestreams import module as node_streams
+from kubeedge_cloud.kubelets.nodestreams.module import LOST, NodeStreams
 from tests.kit import virtual_time
 
 TENANT, NODE, OTHER = TenantId("t"), NodeName("n"), NodeName("other")

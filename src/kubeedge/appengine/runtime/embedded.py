@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING
 from kubeedge.api.pod import ResourceRequirements
 from kubeedge.appengine.images.service import EmbeddedImages
 from kubeedge.appengine.images.store import Image
-from kubeedge.appengine.runtime import attach, cgroups, conmon, pod_network, programs, records, usage
+from kubeedge.appengine.runtime import attach, cgroups, conmon, pod_network, pod_usage, programs, records
 from kubeedge.appengine.runtime.base import (
     ContainerConfig,
-    ContainerStats,
     ExecResult,
     Exit,
     Found,
@@ -272,20 +271,9 @@ class EmbeddedRuntime:
 
     async def stats(self) -> Sequence[PodStats]:
         """From the control groups of pods and containers."""
-        return await asyncio.to_thread(self._stats, list(self._pods.values()))
-
-    def _stats(self, pods: Sequence[Sandbox]) -> list[PodStats]:
-        found = []
-        for pod in pods:
-            whole = usage.read(self._layout.group(pod.uid))
-            running = [run for run in list(pod.runs.values()) if not run.finished_at]
-            each = [(run, usage.read(self._group(pod.uid, run.id))) for run in running]
-            containers = [
-                ContainerStats(run.name, run.id, run.image, run.started_at, of) for run, of in each if of is not None
-            ]
-            if whole is not None:
-                found.append(PodStats(pod.uid, pod.namespace, pod.name, whole, containers))
-        return found
+        pods = list(self._pods.values())
+        found = await asyncio.to_thread(lambda: [pod_usage.read(pod, self._layout.group(pod.uid)) for pod in pods])
+        return [stats for stats in found if stats is not None]
 
     async def details(self) -> Sequence[PodDetail]:
         """From the same groups, and from the pods' network namespaces."""
@@ -296,7 +284,7 @@ class EmbeddedRuntime:
 
     def _counted(self, pod: Sandbox) -> tuple[str, str, dict[str, str], tuple[int, Path] | None]:
         """Uid, control groups of the pod and of its containers, and a process with the namespace that it is in."""
-        running = [run for run in list(pod.runs.values()) if not run.finished_at]
+        running = pod_usage.running(pod)
         inside = (
             (running[0].pid, self._layout.namespaces(pod.uid) / "net") if running and not pod.host_network else None
         )
