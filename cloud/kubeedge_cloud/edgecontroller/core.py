@@ -154,6 +154,12 @@ def ready_condition(
     return _moved(previous, {"type": "Ready", **ready}, now)
 
 
+def is_given_up(node: Object) -> bool:
+    """Whether a cluster's lifecycle controller has not heard of the node for too long."""
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    return any(c.get("type") == "Ready" and c.get("status") == "Unknown" for c in conditions)
+
+
 def with_ready(status: Mapping[str, Any], attached: bool, now: str) -> dict[str, Any]:
     """The node's status with its conditions; the other conditions say that nothing presses. A node that has not reported yet what it has, and
     would get pods that it cannot run, is not Ready."""

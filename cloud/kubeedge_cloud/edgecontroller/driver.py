@@ -127,8 +127,9 @@ class TenantEdgeController:
         if name not in self._state.records:
             return
         self._desired.queue.add(name)
-        if after is None and self._state.cluster:
-            self._nodes.queue.add(name)  # it is removed
+        if self._state.cluster and (after is None or name in self._state.sessions and core.is_given_up(after)):
+            # it is removed, or its Lease was late: whoever finds that tells nobody when it is there again
+            self._nodes.queue.add(name)
         elif (
             after is None
         ):  # the machine is still a node: it registers again, with everything that it has reported of itself

@@ -18,6 +18,7 @@ from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.edgecontroller.state import EdgeState
 
 DURATION = 40  # seconds, what a kubelet says
+_AT_ONCE = 48  # as many as nodes are registered at once: a Lease that waits for those is late
 RENEW = 13.0  # seconds: two that fail in a row still leave time for a third
 
 
@@ -28,7 +29,7 @@ class NodeLeases:
         self._state = state
         self._chance = chance
         self._held: dict[NodeName, Object] = {}
-        self.queue: WorkQueue[NodeName] = WorkQueue(f"leases of nodes of {state.tenant}", self._renew)
+        self.queue: WorkQueue[NodeName] = WorkQueue(f"leases of nodes of {state.tenant}", self._renew, workers=_AT_ONCE)
 
     def forget(self, node: NodeName) -> None:
         """The node was removed; its Lease goes with its Node."""

@@ -271,16 +271,32 @@ async def test_what_the_lifecycle_controller_said_counts_until_the_node_is_back(
         agent = await world.join("edge1")
         await world.until(lambda: _is(world, "edge1", "True"), "ready")
         await agent.detach()
-        node = await world.get(NODES, "edge1")
-        conditions = [{**c, "status": "Unknown", "reason": "NodeStatusUnknown"} for c in node["status"]["conditions"]]
-        await world.cluster.registry.merge_patch(
-            NODES, "", "edge1", {"status": {"conditions": conditions}}, subresource="status"
-        )
+        await _give_up(world, "edge1")
         await world.settle(60)
         assert await _is(world, "edge1", "Unknown")
         await agent.attach()
         await world.until(lambda: _is(world, "edge1", "True"), "ready again", within=2)
         assert {c["status"] for c in (await world.get(NODES, "edge1"))["status"]["conditions"]} == {"True", "False"}
+
+
+@in_cluster
+async def test_a_node_whose_lease_was_late_is_ready_again_without_coming_back(world: ClusterWorld) -> None:
+    """The API server was away for an hour, or busy: the channel was there all the time."""
+    async with world.cloud():
+        await world.join("edge1")
+        await world.until(lambda: _is(world, "edge1", "True"), "ready")
+        await world.settle(60)
+        await _give_up(world, "edge1")
+        assert await _is(world, "edge1", "Unknown")
+        await world.until(lambda: _is(world, "edge1", "True"), "ready again", within=2)
+
+
+async def _give_up(world: ClusterWorld, name: str) -> None:
+    node = await world.get(NODES, name)
+    conditions = [{**c, "status": "Unknown", "reason": "NodeStatusUnknown"} for c in node["status"]["conditions"]]
+    await world.cluster.registry.merge_patch(
+        NODES, "", name, {"status": {"conditions": conditions}}, subresource="status"
+    )
 
 
 @in_cluster
