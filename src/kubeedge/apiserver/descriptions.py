@@ -34,7 +34,7 @@ class Descriptions:
 
 
 def read() -> Descriptions:
-    """Blocking, some milliseconds."""
+    """The descriptions of all kinds by name, from the table in the package. Blocking, for some milliseconds."""
     texts: dict[tuple[str, str], str] = {}
     kind = ""
     for line in _FILE.read_text(encoding="utf-8").splitlines():

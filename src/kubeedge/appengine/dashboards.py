@@ -262,7 +262,7 @@ class ProbedContainer:
 
 
 def probe_metrics(containers: Iterable[ProbedContainer]) -> Iterator[str]:
-    """/metrics/probes."""
+    """The exposition of /metrics/probes: results of probes by container, kind and outcome."""
     rows = (
         ({"container": c.container, "namespace": c.namespace, "pod": c.pod, "pod_uid": c.uid}, c) for c in containers
     )

@@ -29,7 +29,7 @@ _FRESH = 300.0  # seconds for which a walk counts
 
 
 class Figures:
-    """`clock` is monotonic."""
+    """Makes the expositions when they are asked for. `clock` is monotonic, in seconds."""
 
     def __init__(self, engine: AppEngine, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._engine = engine
@@ -38,7 +38,7 @@ class Figures:
         self._walking = asyncio.Lock()
 
     async def cadvisor(self) -> Iterator[str]:
-        """/metrics/cadvisor. Raises OSError."""
+        """The exposition of /metrics/cadvisor: processor, memory, disks and network of each container. Raises OSError."""
         use = await self._engine.use()
         pods = {pod.uid: pod for pod in await self._engine.runtime.details()}
         machine = await asyncio.to_thread(detail_files.of_machine, self._engine.settings.state)
@@ -46,12 +46,12 @@ class Figures:
         return dashboards.cadvisor_metrics(use, NodeDetail(machine, pods, layers))
 
     async def kubelet(self) -> Iterator[str]:
-        """/metrics."""
+        """The exposition of /metrics: pods, volumes, the process, and the agent's own metrics."""
         process = await asyncio.to_thread(process_use)
         return dashboards.kubelet_metrics(kubelet_state(self._engine.settings.node, self._engine.workers, process))
 
     def probes(self) -> Iterator[str]:
-        """/metrics/probes."""
+        """The exposition of /metrics/probes: results of probes by container, kind and outcome."""
         return dashboards.probe_metrics(
             ProbedContainer(worker.namespace, worker.name, worker.uid, name, counts)
             for worker in self._engine.workers

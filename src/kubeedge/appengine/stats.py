@@ -76,7 +76,7 @@ def _resource_rows(use: NodeUse) -> Iterator[tuple[dict[str, str], NodeUse | Pod
 
 
 def seconds(usage: ResourceUsage) -> float:
-    """Of processor time."""
+    """Processor time in seconds, as Prometheus has it."""
     return usage.cpu_ns / 1e9
 
 

@@ -9,7 +9,7 @@ log = logging.getLogger("kubeedge.heldbytes")
 
 
 class Holder(Protocol):
-    """A client's connection."""
+    """A client's connection, which can be cut off."""
 
     def abort(self) -> None:
         """Cut it off at once."""
@@ -38,5 +38,5 @@ class HeldBytes:
 
     @property
     def size(self) -> int:
-        """Of all connections."""
+        """Bytes that all connections hold together."""
         return sum(sum(parts.values()) for parts in self._parts.values())

@@ -25,7 +25,7 @@ class Path(Protocol):
 
     @property
     def remote(self) -> str:
-        """The relay's address."""
+        """The relay's address on this path, as the socket has it."""
         ...
 
     def attach(self, plane: Plane) -> PortId:
