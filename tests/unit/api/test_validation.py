@@ -434,3 +434,28 @@ def test_what_every_node_would_refuse_is_refused_here(spec: Object, field: str) 
 )
 def test_what_a_node_runs_or_waits_with_is_accepted(spec: Object) -> None:
     assert made(PODS, spec)["spec"]
+
+
+@pytest.mark.parametrize(
+    ("tolerations", "allowed"),
+    [
+        ([{"key": "a", "operator": "Exists", "effect": "NoExecute"}], True),
+        (
+            [{"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}, {"operator": "Exists"}],
+            True,
+        ),
+        ([{"key": "a", "operator": "Exists", "effect": "NoSchedule"}], False),
+        ([{"operator": "Exists"}], False),
+        ([], False),
+    ],
+)
+def test_of_a_toleration_its_end_alone_may_change(tolerations: list[Object], allowed: bool) -> None:
+    first = {"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
+    old = made(PODS, pod(tolerations=[first]))
+    new = copy.deepcopy(old)
+    new["spec"]["tolerations"] = tolerations
+    if allowed:
+        validation_kinds.update(Resources(BUILT_IN).row_of(PODS), new, old)
+    else:
+        with pytest.raises(InvalidObject, match="except its tolerationSeconds"):
+            validation_kinds.update(Resources(BUILT_IN).row_of(PODS), new, old)
