@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,10 @@ class Network:
             self._call("DEL", "portmap", _portmap(ports), container_id, netns, "eth0")
         self._call("DEL", "bridge", self._bridge(), container_id, netns, "eth0")
 
+    def has(self, address: str) -> bool:
+        """Whether it is one of this node's addresses for pods; "" is none of another node's."""
+        return not address or ip_address(address) in ip_network(self.pod_cidr, strict=False)
+
     def conflist(self) -> dict[str, Any]:
         """The same network as a configuration list, for a runtime that calls the plugins itself."""
         ports = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
@@ -53,6 +58,7 @@ class Network:
             "type": "bridge",
             "bridge": self.bridge,
             "isGateway": True,
+            "forceAddress": True,  # that of an earlier pod CIDR gives way: the node joined again
             "ipMasq": False,  # one rule of ours for the whole node, see masquerade
             "hairpinMode": True,
             "mtu": self.mtu,

@@ -70,8 +70,8 @@ class EmbeddedRuntime:
         images.in_use = self._layers_in_use
         self._layout = Layout(settings.root, settings.run, settings.cgroup_prefix)
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        network = Network(settings.bridge, settings.pod_cidr, settings.root / "cni", list(settings.cni_bin_dirs))
-        self._sandboxes = Sandboxes(self._layout, network, self._boot, settings.dns)
+        self._network = Network(settings.bridge, settings.pod_cidr, settings.root / "cni", list(settings.cni_bin_dirs))
+        self._sandboxes = Sandboxes(self._layout, self._network, self._boot, settings.dns)
         self._containers = Containers(self._layout, self._sandboxes, programs.find(self._layout.oci), self._boot)
         self._execs = Execs(self._layout.sockets, self._layout.specs)
         self._pods: dict[str, Sandbox] = {}
@@ -143,7 +143,11 @@ class EmbeddedRuntime:
                 self._sandboxes.sweep(directory.name, self._containers.programs)
                 continue
             self._pods[sandbox.uid] = sandbox
-            containers = [self._recover_run(sandbox, run) for run in sandbox.runs.values()]
+            moved = not sandbox.host_network and not self._network.has(sandbox.ip)
+            if moved:  # the node joined again, and has other addresses
+                log.warning("pod=%s/%s had address %s: it gets another", sandbox.namespace, sandbox.name, sandbox.ip)
+                cgroups.kill_and_remove(self._layout.group(sandbox.uid))
+            containers = [self._recover_run(sandbox, run, killed=moved) for run in sandbox.runs.values()]
             ip = sandbox.ip
             if not any(c.exit is None for c in containers) and not sandbox.host_network:
                 # no container runs in it: after a power cut its network may be incomplete, so a new one is safer
@@ -153,13 +157,13 @@ class EmbeddedRuntime:
         self._sandboxes.sweep_unknown(set(self._pods), set(self._by_id), self._containers.programs)
         return found
 
-    def _recover_run(self, sandbox: Sandbox, run: Run) -> Found:
+    def _recover_run(self, sandbox: Sandbox, run: Run, *, killed: bool) -> Found:
         self._by_id[run.id] = (sandbox.uid, run.name)
         if run.finished_at == 0.0:
             status = read_exit(self._layout.exits, run.id) if run.boot == self._boot else None
             if status is not None:
                 self._note_end(sandbox, run, status, self._oom(sandbox.uid, run.name))
-            elif run.boot != self._boot or not self._containers.is_alive(sandbox.uid, run):
+            elif killed or run.boot != self._boot or not self._containers.is_alive(sandbox.uid, run):
                 self._note_end(sandbox, run, 137, _UNKNOWN)
         exit = None
         if run.finished_at:

@@ -34,6 +34,12 @@ class OwnObjects:
         answer = await self._client.call(call, within=QUICK, filter=self.selector)
         return [thing for thing in answer.get(field, ()) if configs.is_ours(thing.get("labels"), self._node)]
 
+    async def sandbox(self, id: str) -> Object:
+        """PodSandboxStatus. Raises GrpcError, NOT_FOUND for one that is gone."""
+        answer = await self._client.call("PodSandboxStatus", within=QUICK, pod_sandbox_id=id)
+        status: Object = answer.get("status", {})
+        return status
+
     async def container(self, id: str) -> Object | None:
         """ContainerStatus; None: there is no such container. Raises GrpcError."""
         try:

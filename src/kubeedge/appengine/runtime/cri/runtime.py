@@ -157,9 +157,8 @@ class CriRuntime:
                 if stale not in newest.values() or stale.get("state", found.CREATED) == found.CREATED:
                     await self._own.end("RemoveContainer", container_id=stale["id"])
             there = [c for c in newest.values() if c.get("state", found.CREATED) != found.CREATED]
+            known = await self._sandboxes.recover(uid, id)
             statuses = [await self._own.container(str(c["id"])) for c in there]
-            status = (await self._client.call("PodSandboxStatus", within=QUICK, pod_sandbox_id=id)).get("status", {})
-            known = self._sandboxes.known(uid, id, status)
             metadata = sandbox.get("metadata", {})
             pods.append(
                 FoundPod(

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from pathlib import Path
 
 from kubeedge.api.names import Object
-from kubeedge.appengine.runtime import cgroups, sandbox_files
+from kubeedge.appengine.runtime import cgroups, cni, sandbox_files
 from kubeedge.appengine.runtime.base import SandboxConfig, SandboxStatus, StartError
 from kubeedge.appengine.runtime.cri import configs, found
-from kubeedge.appengine.runtime.cri.client import QUICK, CriClient
+from kubeedge.appengine.runtime.cri.client import CriClient
 from kubeedge.appengine.runtime.cri.features import CriFeatures
 from kubeedge.appengine.runtime.cri.own import OwnObjects
 from kubeedge.appengine.runtime.cri.settings import CriSettings
 from kubeedge.kit import trees
 from kubeedge.kit.grpc import NOT_FOUND, GrpcError
+
+log = logging.getLogger("kubeedge.appengine.runtime")
 
 
 class CriSandboxes:
@@ -55,6 +58,16 @@ class CriSandboxes:
         self._sandboxes[uid] = id, known
         return known
 
+    async def recover(self, uid: str, id: str) -> SandboxStatus:
+        """When the agent starts. One with an address that is not this node's any more, which has joined again, is stopped. Raises GrpcError."""
+        known = self.known(uid, id, await self._own.sandbox(id))
+        network = cni.Network(self._settings.bridge, self._settings.pod_cidr, self._settings.root / "cni", ())
+        if self._settings.cni_conf is None or network.has(known.ip):
+            return known
+        log.warning("pod=%s had address %s: it gets another", uid, known.ip)
+        await self._own.end("StopPodSandbox", pod_sandbox_id=id)
+        return self.known(uid, id, await self._own.sandbox(id))
+
     async def create(self, config: SandboxConfig) -> SandboxStatus:
         """RunPodSandbox, and the files of /etc that its containers get. Raises StartError."""
         try:
@@ -78,8 +91,7 @@ class CriSandboxes:
         made = configs.sandbox(config, node=self._settings.node, attempt=attempt, cgroup_parent=group)
         answer = await self._client.call("RunPodSandbox", config=made, runtime_handler=config.handler)
         id = str(answer.get("pod_sandbox_id", ""))
-        status = await self._client.call("PodSandboxStatus", within=QUICK, pod_sandbox_id=id)
-        known = self.known(config.uid, id, status.get("status", {}))
+        known = self.known(config.uid, id, await self._own.sandbox(id))
         await asyncio.to_thread(
             sandbox_files.write_etc, self._files / config.uid / "etc", config, known.ip, self._settings.dns
         )
@@ -106,13 +118,13 @@ class CriSandboxes:
             return None
         id, _ = self._sandboxes[uid]
         try:
-            answer = await self._client.call("PodSandboxStatus", within=QUICK, pod_sandbox_id=id)
+            status = await self._own.sandbox(id)
         except GrpcError as exc:
             if exc.code == NOT_FOUND:
                 self._sandboxes.pop(uid, None)
                 return None
             raise OSError(str(exc)) from exc
-        return self.known(uid, id, answer.get("status", {}))
+        return self.known(uid, id, status)
 
     async def remove(self, uid: str) -> None:
         """All its sandboxes, also those of earlier attempts, with what is in them. Raises OSError."""
