@@ -122,6 +122,10 @@ class KubeClient(Protocol):
         """What the service account may do in its namespace, as the resourceRules of a SelfSubjectRulesReview."""
         ...
 
+    async def issuer_keys(self) -> Sequence[Mapping[str, Any]]:
+        """Public keys of who signs tokens, each a JWK (RFC 7517). Raises NoSuchPath where there are no tokens."""
+        ...
+
 
 class ForwardingClient:
     """Passes every call on to another client; subclasses override what they do otherwise."""
@@ -182,3 +186,6 @@ class ForwardingClient:
 
     async def account_rules(self, namespace: str, account: str) -> Sequence[Mapping[str, Any]]:
         return await self._client.account_rules(namespace, account)
+
+    async def issuer_keys(self) -> Sequence[Mapping[str, Any]]:
+        return await self._client.issuer_keys()

@@ -4,7 +4,8 @@ A token is a JWT (RFC 7519). What Kubernetes puts in: `iss`, `aud`, `exp`, `iat`
 `kubernetes.io` {namespace, serviceaccount {name, uid}, pod, node, secret {name, uid}}. `sub` and the account's uid belong together: an account
 that was deleted and made again is another one.
 
-The tokens of a pod travel to its node as one row, /desired/serviceaccounttokens/NAMESPACE/POD (Kept), sealed on the disk as Secrets are.
+The tokens of a pod travel to its node as one row, /desired/serviceaccounttokens/NAMESPACE/POD (KeptTokens), sealed on the disk as Secrets are;
+the public keys of who signed them as another, /desired/serviceaccountkeys/_/issuer.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from kubeedge.api.names import L4Port, Object
 from kubeedge.errors import Invalid
 
 RESOURCE = "serviceaccounttokens"  # below /desired/
+KEYS, ISSUER_KEYS = "serviceaccountkeys", "issuer"  # likewise, and the name of the row
+#: of signatures, as JWS names them, and what they are signatures of: Kubernetes has these
+ALGORITHMS = {f"{kind}{bits}": f"SHA{bits}" for kind in ("RS", "ES") for bits in (256, 384, 512)}
+MAX_KEYS = 32  # of one issuer
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 API_PORT = L4Port(6443)  # L4, on every relay: the API for pods, by way of their node's own
 MIN_SECONDS, DEFAULT_SECONDS, MAX_SECONDS = 600, 3600, 2**32
@@ -91,6 +96,33 @@ def decode_kept(obj: Any) -> KeptTokens:
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise Invalid(f"the tokens of a pod cannot be read: {type(exc).__name__}") from exc
     return kept
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerKey:
+    """A public key of who signs tokens: its id, its algorithm (ALGORITHMS), and its SubjectPublicKeyInfo in DER."""
+
+    id: str
+    algorithm: str
+    key: bytes
+
+
+def encode_keys(keys: Sequence[IssuerKey]) -> bytes:
+    """Compact JSON."""
+    rows = [{"id": k.id, "algorithm": k.algorithm, "key": base64.b64encode(k.key).decode()} for k in keys]
+    return json.dumps({"keys": rows}, sort_keys=True, separators=(",", ":")).encode()
+
+
+def decode_keys(value: bytes) -> tuple[IssuerKey, ...]:
+    """The inverse. Raises Invalid."""
+    try:
+        rows = json.loads(value)["keys"]
+        return tuple(
+            IssuerKey(str(row["id"]), str(row["algorithm"]), base64.b64decode(row["key"], validate=True))
+            for row in rows[:MAX_KEYS]
+        )
+    except (ValueError, KeyError, TypeError) as exc:
+        raise Invalid(f"the keys of an issuer cannot be read: {type(exc).__name__}") from exc
 
 
 def wanted_by(pod: Object) -> Iterator[Wanted]:

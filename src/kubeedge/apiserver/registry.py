@@ -154,6 +154,12 @@ class Registry(ObjectReader):
         """See kubeedge.api.access. Raises ObjectNotFound."""
         return access.granted(await self.get(SERVICEACCOUNTS, namespace, account), self.served)
 
+    async def issuer_keys(self) -> Sequence[Mapping[str, Any]]:
+        """The one of this API. Raises NoSuchPath when it signs none."""
+        if self.accounts is None:
+            raise NoSuchPath
+        return list(self.accounts.jwks()["keys"])
+
     async def _admit(self, pod: Object, namespace: str, *, dry_run: bool) -> Object:
         pod = admission.named(pod)
         name = str(pod["spec"]["serviceAccountName"])
