@@ -18,6 +18,7 @@ _CHUNK = 500  # objects of one answer to a list, as of Kubernetes' own clients
 _WATCH = 300.0, 600.0  # seconds after which a server is asked to end a watch, at random: all of them at once would hurt
 _SLACK = 30.0  # seconds that it may be late
 _RULES = Resource("authorization.k8s.io", "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview", namespaced=False)
+_KEYS, _JWK_SET = "/openid/v1/jwks", ("accept", "application/jwk-set+json")  # and nothing else: 406
 _JSON = ("accept", "application/json")
 _MERGE_PATCH = "application/merge-patch+json"
 
@@ -37,6 +38,10 @@ class RemoteClient:
     def transport(self) -> ClusterTransport:
         """The way to the cluster."""
         return self._transport
+
+    async def moved(self) -> None:
+        """Returns once the source leads to another server."""
+        await self._transport.moved()
 
     def as_node(self, node: NodeName) -> RemoteClient:
         """What is asked by it is asked by that node's own identity: the Node authorizer and NodeRestriction decide."""
@@ -181,6 +186,12 @@ class RemoteClient:
             return ()
         rules = (found.get("status") or {}).get("resourceRules")
         return [rule for rule in rules if isinstance(rule, dict)] if isinstance(rules, list) else ()
+
+    async def issuer_keys(self) -> Sequence[Mapping[str, Any]]:
+        """/openid/v1/jwks. Raises Forbidden for who may not read it."""
+        answer = await self._transport.request("GET", _KEYS, [*self._identity, _JWK_SET])
+        found = _object(answer).get("keys")
+        return [key for key in found if isinstance(key, dict)] if isinstance(found, list) else []
 
     async def _get(self, target: str) -> Object:
         return _object(await self._transport.request("GET", target, [*self._identity, _JSON]))

@@ -40,6 +40,10 @@ class FencedClient(ForwardingClient):
         """With that node's identity."""
         return FencedClient(self._remote.as_node(node), self._leads)
 
+    async def moved(self) -> None:
+        """Returns once the source leads to another server."""
+        await self._remote.moved()
+
     async def create(self, resource: Resource, namespace: str, obj: Object) -> Object:
         """Raises ObjectModified once another process leads."""
         await self._check()
@@ -72,6 +76,10 @@ class FencedClient(ForwardingClient):
     async def account_rules(self, namespace: str, account: str) -> Sequence[Mapping[str, Any]]:
         """What the account may, asked in its name."""
         return await self._remote.account_rules(namespace, account)
+
+    async def issuer_keys(self) -> Sequence[Mapping[str, Any]]:
+        """Public keys of who signs tokens."""
+        return await self._remote.issuer_keys()
 
     async def _check(self) -> None:
         if not await self._leads():

@@ -61,6 +61,9 @@ class ClusterTransport:
         self._chance = chance
         self._breaker = CircuitBreaker()
         self._idle: list[tuple[Access, Connection]] = []
+        self._streaming: set[Connection] = set()
+        self._server: tuple[str, str, str] | None = None  # its address, its name, who vouches for it
+        self._moved = asyncio.Event()
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self.requests: dict[str, int] = {}  # by method, since the start; a watch is "WATCH"
         self.connections = 0  # that were made
@@ -103,19 +106,37 @@ class ClusterTransport:
         """With new credentials once more, if the server does not know the old ones."""
         self.requests[method] = self.requests.get(method, 0) + 1
         access = await self._source.current()
+        self._notice(access)
         for last in (False, True):
             connection, answer = await self._ask(access, method, target, headers, body, timeout)
+            if method == "WATCH":
+                self._streaming.add(connection)
             try:
                 if 200 <= answer.status < 300:
                     yield answer
                     return
                 failure = await _failure(answer)
             finally:
+                self._streaming.discard(connection)
                 self._release(access, connection)
             other = await self._source.refused(access) if answer.status == 401 and not last else None
             if other is None:
                 raise failure
             access = other
+
+    async def moved(self) -> None:
+        """Returns once the source leads to another server than it does now."""
+        await self._moved.wait()
+
+    def _notice(self, access: Access) -> None:
+        """Streams of another server than that end: what is read there would be written here."""
+        server = access.server, access.server_name, access.ca
+        if self._server not in (None, server):
+            self._moved.set()
+            self._moved = asyncio.Event()
+            for connection in self._streaming:
+                connection.abort()
+        self._server = server
 
     async def _ask(
         self, access: Access, method: str, target: str, headers: Headers, body: bytes, timeout: float

@@ -57,6 +57,7 @@ class Server:
         self.seen: list[Request] = []
         self.attempts: list[float] = []
         self.loads = 0
+        self.host = "https://api.test"
         self.wall = 1000.0
         self.life: float | None = None  # seconds of a credential
         self._tasks: set[asyncio.Task[None]] = set()
@@ -64,7 +65,7 @@ class Server:
     async def load(self, source: str) -> Access:
         self.loads += 1
         expires = None if self.life is None else self.now() + self.life
-        return Access("https://api.test", authorization=f"Bearer {self.loads}", expires=expires)
+        return Access(self.host, authorization=f"Bearer {self.loads}", expires=expires)
 
     def now(self) -> float:
         return self.wall + asyncio.get_running_loop().time()
@@ -486,3 +487,31 @@ def test_a_request_that_takes_too_long_ends() -> None:
             await client.get(PODS, "n", "a")
 
     scenario(handle, test)
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_watch_of_the_server_that_was_ends_when_the_source_leads_to_another(moved: bool) -> None:
+    """What is read at the one would be written at the other. A credential alone that is another ends no watch."""
+
+    async def handle(request: Request) -> Response:
+        return lines(("ADDED", obj("a")), forever=True) if "watch" in request.target else answer(200, obj("b"))
+
+    async def test(server: Server, client: RemoteClient) -> None:
+        server.life = 100.0
+        watch = client.watch(PODS, "n", resource_version="1")
+        assert (await anext(watch)).object["metadata"]["name"] == "a"
+        reading = asyncio.ensure_future(anext(watch))
+        await asyncio.sleep(200)
+        server.host = "https://another.test" if moved else server.host
+        await client.get(PODS, "n", "b")
+        await asyncio.sleep(1)
+        assert reading.done() == moved
+        if moved:
+            with pytest.raises(status.ServerUnavailable):
+                await reading
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        await watch.aclose()
+
+    server = scenario(handle, test)
+    assert server.loads == 2
