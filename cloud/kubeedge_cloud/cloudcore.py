@@ -28,7 +28,7 @@ from kubeedge.beehive.module import Module
 from kubeedge.beehive.supervisor import Supervisor
 from kubeedge.config.cloud import CloudConfig, PublicTls
 from kubeedge.control.module import ControlServer
-from kubeedge.errors import Unavailable
+from kubeedge.errors import KubeEdgeError, Unavailable
 from kubeedge.kit import logs, private
 from kubeedge.kit.metrics import MetricsRegistry
 from kubeedge.kubebus.http.limits import ProxyLimits
@@ -56,7 +56,7 @@ from kubeedge_cloud.controllers.basics.core import Server
 from kubeedge_cloud.controllers.module import ControllersModule
 from kubeedge_cloud.devicecontroller.module import DeviceController
 from kubeedge_cloud.edgecontroller.module import EdgeController, EdgeControllerSettings
-from kubeedge_cloud.edgecontroller.node_registration import ClusterRegistry
+from kubeedge_cloud.edgecontroller.node_registration import ClusterRegistry, owner_of, remove_nodes
 from kubeedge_cloud.kubeconfigs.admin import AdminKubeconfigs
 from kubeedge_cloud.kubeconfigs.files import KubeconfigFiles
 from kubeedge_cloud.kubeconfigs.module import Kubeconfigs
@@ -187,6 +187,17 @@ class Cloud:
         """Seconds for which the store's history has no room for more of the tenant; SQLite compacts each tenant's at once."""
         waits: Callable[[TenantId], float] | None = getattr(self.store, "pressure", None)  # etcd
         return waits(tenant) if waits else 0.0
+
+    async def _close_tenant(self, tenant: TenantId, force: bool) -> None:
+        """Its Nodes go from its own cluster, nobody uses its API any more. Raises Unavailable, unless it is forced, while the cluster is away."""
+        if (cluster := await self.apis.cluster_of(tenant)) is not None:
+            try:
+                await remove_nodes(cluster, owner_of(self.owner, tenant))
+            except KubeEdgeError as exc:
+                if not force:
+                    raise
+                log.warning("tenant=%s its Nodes stay in its cluster: %s", tenant, exc)
+        self.apis.close_tenant(tenant)
 
     # -- modules -------------------------------------------------------------------------------------------------------
 
@@ -354,7 +365,7 @@ class Cloud:
         )
         routes = AdminRoutes(
             tenants=TenantRoutes(
-                TenantAdministration(self.tenants, self.usage, self.apis.open_tenant),
+                TenantAdministration(self.tenants, self.usage, self.apis.open_tenant, self._close_tenant),
                 self.tokens,
                 time.time,
                 kubeconfigs,

@@ -45,8 +45,15 @@ class TenantApis:
         if record is not None and record.cluster:
             self._registries.close(tenant)
             return
+        self.clusters.forget(tenant)  # it may have had one
         self._registries.of(tenant)
         await self._kubeconfigs.keep(tenant)
+
+    def close_tenant(self, tenant: TenantId) -> None:
+        """Nobody uses its API any more, nor its administrator's kubeconfig."""
+        self.clusters.forget(tenant)
+        self._registries.close(tenant)
+        self._kubeconfigs.forget(tenant)
 
     async def tenant_of(self, number: TenantNumber) -> TenantRecord | None:
         """The tenant with that number, of those that exist now."""

@@ -2,6 +2,7 @@
 
 GET    /v1/tenants                      POST /v1/tenants {"name", "cluster"}
 GET    /v1/tenants/T                    PUT  /v1/tenants/T/quota {"objects", "mib"}
+DELETE /v1/tenants/T?force=true
 GET    /v1/tenants/T/tokens             POST /v1/tenants/T/tokens {"node", "ttl", "replace"}
 DELETE /v1/tenants/T/tokens/ID
 DELETE /v1/tenants/T/nodes/N
@@ -39,6 +40,10 @@ class Tenants(Protocol):
 
     async def allow_storage(self, tenant: TenantId, objects: int, size: int) -> None:
         """Sets the tenant's own quota: a number of objects, and `size` in bytes. 0: as the configuration says."""
+        ...
+
+    async def remove(self, tenant: TenantId, *, force: bool) -> None:
+        """With its nodes and objects only when it is forced. Raises Conflict."""
         ...
 
     async def remove_node(self, tenant: TenantId, node: NodeName) -> bool:
@@ -91,6 +96,10 @@ class TenantRoutes:
                 return {"name": name}
             case "GET", [tenant]:
                 return await self._tenants.show(await self._known(tenant))
+            case "DELETE", [tenant]:
+                known = await self._known(tenant)
+                await self._tenants.remove(known, force=request.query.get("force") == ["true"])
+                return {"name": known}
             case "PUT", [tenant, "quota"]:
                 known, body = await self._known(tenant), await _body(request)
                 await self._tenants.allow_storage(known, _count(body, "objects"), _count(body, "mib") * 1024 * 1024)

@@ -1,7 +1,8 @@
 """The answers of the bootstrap port.
 
     GET  /ca.crt      also without TLS                                             -> PEM
-    POST /v1/join     Authorization: Bearer TOKEN   {"node", "csr"}                -> certificate, number, addresses, endpoints
+    POST /v1/join     Authorization: Bearer TOKEN   {"node", "csr", "labels",
+                                                     "taints"}                     -> certificate, number, addresses, endpoints
     GET  /v1/nonce                                                                 -> {"nonce"}
     POST /v1/renew    {"certificate", "csr", "nonce", "signature"}                 -> {"certificate"}
 
@@ -33,6 +34,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from kubeedge.api.names import NodeName, TenantId, node_name
+from kubeedge.api.node_registration import NOTHING, NodeRegistration, decode
 from kubeedge.errors import Conflict, Invalid, KubeEdgeError, Refused, Unavailable, outward
 from kubeedge.kit.http1 import BodyTooLarge, Request, Response, json_response
 from kubeedge.pki import identity, tokens
@@ -57,8 +59,11 @@ class NodeRegistry(Protocol):
         """The join whose certificates stand for the node; None: there is no such node."""
         ...
 
-    async def register(self, tenant: TenantId, node: NodeName, join: str) -> Mapping[str, Any]:
-        """Allocate for that join, or find, the node's record: {"number", "address", "podCIDR", "podNetwork"}."""
+    async def register(
+        self, tenant: TenantId, node: NodeName, join: str, registration: NodeRegistration = NOTHING
+    ) -> Mapping[str, Any]:
+        """Allocate for that join, or find, the node's record: {"number", "address", "podCIDR", "podNetwork"}. `registration` is for the Node
+        that is made then."""
         ...
 
     async def entitle(self, tenant: TenantId, node: NodeName, join: str) -> tuple[Sequence[Compare], Sequence[Op]]:
@@ -120,7 +125,7 @@ class BootstrapService:
             return self._error(429, str(exc), exc)
         body = await _json_object(request)
         node, csr_pem = node_name(_text(body, "node")), _text(body, "csr").encode()
-        key = read_request(csr_pem).fingerprint
+        key, registration = read_request(csr_pem).fingerprint, decode(body)
         try:
             record = await self._tokens.find(_bearer(request))
             core.check(record, node, key, self._clock())
@@ -132,7 +137,8 @@ class BootstrapService:
         core.check_repetition(record, held.claim)
         core.check_name(record, node, held.claim)
         join = earlier if record.used and earlier is not None else secrets.token_hex(_JOIN_BYTES)
-        placed = await self._registry.register(record.tenant, node, join)  # may fail; the token is not used up then
+        # may fail; the token is not used up then
+        placed = await self._registry.register(record.tenant, node, join, registration)
         who = identity.NodeIdentity(record.tenant, node, join)
         certificate = self._authority.issue_for_request(csr_pem, who)
         entitled = await self._registry.entitle(record.tenant, node, join)

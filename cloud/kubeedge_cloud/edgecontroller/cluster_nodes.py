@@ -17,7 +17,7 @@ from kubeedge.api.resources import NODES, PODS
 from kubeedge.errors import NotFound, Refused
 from kubeedge_cloud.edgecontroller import core
 from kubeedge_cloud.edgecontroller.leases import NodeLeases
-from kubeedge_cloud.edgecontroller.node_registration import Allocator, register_node
+from kubeedge_cloud.edgecontroller.node_registration import Allocator, identity_of, register_node
 from kubeedge_cloud.edgecontroller.nodes import CONDITIONS, NodeStatuses
 from kubeedge_cloud.edgecontroller.state import EdgeState
 from kubeedge_cloud.tenants.manager import TenantManager
@@ -66,8 +66,11 @@ class ClusterNodes(NodeStatuses):
                 if (lock := self._registering.get(name)) is not None and not lock.locked():
                     del self._registering[name]
         node = self._state.nodes.get("", name) or await self._state.client.get(NODES, "", name)
-        if not core.is_managed(node, self._state.owner):
+        if not self._state.is_ours(name, node):
             raise Refused(f"the cluster has a Node {name} that is not one of this cloud's: it gets nothing from us")
+        if not core.has_mark(node):
+            mark = {"metadata": {"annotations": {core.MANAGED: self._state.owner}}}
+            return await self._state.client.merge_patch(NODES, "", name, mark)
         return node
 
     async def remove(self, name: NodeName) -> None:
@@ -137,9 +140,16 @@ class ClusterNodes(NodeStatuses):
         return None
 
     async def _was_deleted(self, name: NodeName) -> bool:
-        """By the API itself: a cache may be behind, and the whole node would go."""
+        """By the API itself: a cache may be behind, and the whole node would go. A kubeconfig that leads to another cluster than the one in
+        which the Node was made deletes nothing."""
         try:
             await self._state.client.get(NODES, "", name)
         except NotFound:
-            return True
+            here, there = await identity_of(self._state.client), self._state.records[name].cluster
+            if not here or not there or here == there:
+                return True
+            raise Refused(
+                f"node {name} is of another cluster than the one that the tenant's kubeconfig leads to: set the kubeconfig right, or join the "
+                f"machine again (`kubeedge token create --node {name} --replace`, `kubeedge join --force`)"
+            ) from None
         return False

@@ -11,6 +11,7 @@ from typing import Any
 
 from kubeedge.api import meta
 from kubeedge.api.names import Object
+from kubeedge.api.node_registration import NOTHING, NodeRegistration
 
 MANAGED = "kubeedge.io/managed"  # annotation of a Node that was made here: it goes with the node's record
 EMBEDDED = "true"  # its value in the embedded API; in a cluster there may be several of us
@@ -51,8 +52,9 @@ _NODE_REPORT: Mapping[str, type] = {
 _OTHERS_STATUS = ("nominatedNodeName", "resourceClaimStatuses", "extendedResourceClaimStatus")  # of a pod
 
 
-def new_node(name: str, pod_cidr: str = "", owner: str = EMBEDDED) -> Object:
-    """A Node for a machine that has just joined; `pod_cidr` "": the cluster allocates it."""
+def new_node(name: str, pod_cidr: str = "", owner: str = EMBEDDED, registration: NodeRegistration = NOTHING) -> Object:
+    """A Node for a machine that has just joined; `pod_cidr` "": the cluster allocates it. `registration`: what the machine said of it."""
+    taints = [dict(taint) for taint in registration.taints]
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -64,16 +66,25 @@ def new_node(name: str, pod_cidr: str = "", owner: str = EMBEDDED) -> Object:
                 "node.kubernetes.io/edge": "",
                 "node-role.kubernetes.io/edge": "",
                 "node-role.kubernetes.io/agent": "",
+                **registration.labels,
             },
             "annotations": {MANAGED: owner},
         },
-        "spec": {"podCIDR": pod_cidr, "podCIDRs": [pod_cidr]} if pod_cidr else {},
+        "spec": {
+            **({"podCIDR": pod_cidr, "podCIDRs": [pod_cidr]} if pod_cidr else {}),
+            **({"taints": taints} if taints else {}),
+        },
     }
 
 
 def is_managed(obj: Object, owner: str = EMBEDDED) -> bool:
     """The Node was made from a node record of that owner, and is deleted with it."""
     return (obj["metadata"].get("annotations") or {}).get(MANAGED) == owner
+
+
+def has_mark(obj: Object) -> bool:
+    """The Node says whose it is."""
+    return MANAGED in (obj["metadata"].get("annotations") or {})
 
 
 def node_report(status: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import NODES
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put
 from kubeedge_cloud.controllers.queue import WorkQueue
-from kubeedge_cloud.edgecontroller import node_objects, services
+from kubeedge_cloud.edgecontroller import node_objects, services, token_issuer
 from kubeedge_cloud.edgecontroller.copies import Copies
 from kubeedge_cloud.edgecontroller.referenced import CLOUD
 from kubeedge_cloud.edgecontroller.state import EdgeState
+from kubeedge_cloud.edgecontroller.token_issuer import TokenIssuer
 from kubeedge_cloud.edgecontroller.tokens import PodTokens
 from kubeedge_cloud.tenants.model import node_key
 
@@ -39,7 +40,8 @@ class DesiredState:
         self._refused: dict[NodeName, int] = {}  # keys that did not fit, as was told last
         self._answered = answers
         self._fence = fence
-        self._tokens = PodTokens(state)
+        self.issuer = TokenIssuer(state, self._issuer_changed)
+        self._tokens = PodTokens(state, self.issuer)
         self._references: dict[NodeName, frozenset[tuple[str, str, str]]] = {}
         self._catalogue = services.Catalogue()
         self._namespaces: dict[NodeName, frozenset[str]] = {}  # whose Services the node has
@@ -113,6 +115,12 @@ class DesiredState:
             if self._tokens.account_changed(node, self._state.pods_of(node), namespace, name):
                 self.queue.add(node)
 
+    def _issuer_changed(self, account: token_issuer.Account | None) -> None:
+        """None: the keys."""
+        for node in self._state.records:
+            if account is None or self._tokens.has(account, self._state.pods_of(node)):
+                self.queue.add(node)
+
     async def begin(self) -> None:
         """Before the queue runs: count what all nodes have."""
         for name in self._state.records:
@@ -134,8 +142,10 @@ class DesiredState:
         if name not in self._state.records:
             return None  # it was removed meanwhile, and what was known of it is forgotten
         # from here to the transaction nothing waits: answers to writes go down with what the writes have changed
-        foreign = self._state.is_foreign(name)
-        pods = [] if foreign else self._state.pods_of(name)
+        if not self._state.has_node(name):
+            self._state.refer(name, ())
+            return None  # it keeps what it has; when its Node comes, or its record goes, it is looked at again
+        pods = self._state.pods_of(name)
         references = frozenset(
             (resource, meta.namespace_of(pod), object_name)
             for pod in pods
@@ -153,11 +163,14 @@ class DesiredState:
             for resource, namespace, object_name in references
             if (obj := self._state.data[resource].get(namespace, object_name)) is not None
         }
-        node = None if foreign else self._state.nodes.get("", name)
+        node = self._state.nodes.get("", name)
         wanted = node_objects.desired(node, pods, objects, self._state.services)
         wanted |= self._not_known_yet(references, have)
-        wanted |= self._tokens.of(name, pods, have)
-        self._namespaces[name] = frozenset() if foreign else self._namespaces_of(name, pods)
+        tokens_of_pods = self._tokens.of(name, pods, have)
+        wanted |= tokens_of_pods
+        if tokens_of_pods and (row := self.issuer.row(have.get(token_issuer.ROW))) is not None:
+            wanted[token_issuer.ROW] = row
+        self._namespaces[name] = self._namespaces_of(name, pods)
         wanted |= self._catalogue.of(self._namespaces[name])
         if not self._state.slices.synced.is_set():
             wanted |= {key: value for key, value in have.items() if key.startswith("endpointslices/")}

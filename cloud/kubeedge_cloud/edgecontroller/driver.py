@@ -22,6 +22,7 @@ from kubeedge.store.model import Compare
 from kubeedge.store.reflector import reflect
 from kubeedge_cloud.controllers.objects import is_deleting
 from kubeedge_cloud.edgecontroller import core, pending_writes, services
+from kubeedge_cloud.edgecontroller.autonomy import Autonomy
 from kubeedge_cloud.edgecontroller.cluster_nodes import ClusterNodes
 from kubeedge_cloud.edgecontroller.copies import Copies
 from kubeedge_cloud.edgecontroller.desired import DesiredState
@@ -57,6 +58,7 @@ class TenantEdgeController:
         self._writes = PendingWrites(state, lambda node: self._desired.queue.add(node))
         self._desired = DesiredState(state, self._writes.answered, fence, Copies(limit))
         self._publications = Publications(state)
+        self._autonomy = Autonomy(state)
 
     def _make_nodes(self) -> NodeStatuses:
         def again(node: NodeName, rest: str) -> None:
@@ -94,6 +96,8 @@ class TenantEdgeController:
                 group.create_task(queue.run())
             group.create_task(self._publications.queue.run())
             group.create_task(self._leases.queue.run())
+            group.create_task(self._autonomy.queue.run())
+            group.create_task(self._desired.issuer.queue.run())
             group.create_task(state.recorder.run(), name="events of nodes")
             serving.set()
 
@@ -115,6 +119,8 @@ class TenantEdgeController:
     def _pod_changed(self, before: Object | None, after: Object | None) -> None:
         self._state.index_pod(before, after)
         self._desired.pod_changed(before, after)
+        if after is not None and self._state.cluster:
+            self._autonomy.pod_changed(after)
         ends = after is not None and before is not None and is_deleting(after) and not is_deleting(before)
         if after is not None and (before is None or ends):  # its node may have reported already that it is gone
             name = NodeName(str(after.get("spec", {}).get("nodeName", "")))
@@ -127,11 +133,15 @@ class TenantEdgeController:
         if name not in self._state.records:
             return
         self._desired.queue.add(name)
-        if self._state.cluster and (after is None or name in self._state.sessions and core.is_given_up(after)):
-            # it is removed, or its Lease was late: whoever finds that tells nobody when it is there again
+        if self._state.cluster:
+            self._autonomy.node_changed(name)
+        if self._state.cluster and (
+            after is None or not core.has_mark(after) or (name in self._state.sessions and core.is_given_up(after))
+        ):
+            # it is removed or marked again, or its Lease was late: whoever finds that tells nobody when it is there again
             self._nodes.queue.add(name)
         elif (
-            after is None
+            after is None and not self._state.cluster
         ):  # the machine is still a node: it registers again, with everything that it has reported of itself
             self._nodes.queue.add(name)
             self._reports.again(name, f"nodes/{keys.CLUSTER_SCOPE}/{name}")
@@ -150,6 +160,8 @@ class TenantEdgeController:
                 state.records = dict(records)
                 for name in new:
                     self._desired.queue.add(name)
+                    if state.cluster:
+                        self._autonomy.node_changed(name)
                     self._writes.node_added(name)
                     self._nodes.queue.add(name)
                 if not first.is_set():  # and those that were removed while no process was running

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber
@@ -30,6 +30,10 @@ class NodeClients(KubeClient, Protocol):
 
     def as_node(self, node: NodeName) -> KubeClient:
         """With that node's identity."""
+        ...
+
+    async def moved(self) -> None:
+        """Returns once it leads to another server than when this was called."""
         ...
 
 
@@ -90,9 +94,8 @@ class EdgeController:
                 kubelet=lambda node: self._settings.kubelet(record.number, node.number) if cluster else None,
             )
             fence = partial(self._member.fence, work)
-            return TenantEdgeController(state, self._tenants, fence=fence, limit=partial(self._limit, record)).run(
-                serving
-            )
+            controller = TenantEdgeController(state, self._tenants, fence=fence, limit=partial(self._limit, record))
+            return _until_moved(cluster, controller.run(serving)) if cluster else controller.run(serving)
 
         await led(self._member, work, run, serving)
 
@@ -100,3 +103,16 @@ class EdgeController:
         if self._limits is None:
             return UNLIMITED
         return COPIES * self._limits(record.name).size
+
+
+async def _until_moved(cluster: NodeClients, controller: Coroutine[Any, Any, None]) -> None:
+    """What is cached of one server says nothing about another: with that all is begun anew."""
+    running, moved = asyncio.create_task(controller), asyncio.create_task(cluster.moved())
+    try:
+        await asyncio.wait((running, moved), return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            await running
+    finally:
+        for task in (running, moved):
+            task.cancel()
+        await asyncio.gather(running, moved, return_exceptions=True)

@@ -7,6 +7,7 @@ that others have made, a kubelet's, is left alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -15,7 +16,8 @@ from typing import Any
 from kubeedge.api import meta
 from kubeedge.api.client import KubeClient
 from kubeedge.api.names import NodeName, Object, TenantId
-from kubeedge.api.resources import NODES
+from kubeedge.api.node_registration import NOTHING, NodeRegistration
+from kubeedge.api.resources import CONFIGMAPS, NODES
 from kubeedge.api.status import AlreadyExists
 from kubeedge.errors import Conflict, Invalid, NotFound, Refused, Unavailable
 from kubeedge.store.model import Compare, Op
@@ -26,6 +28,7 @@ from kubeedge_cloud.tenants.model import NodeRecord
 
 _ALLOCATED = 5.0  # seconds in which a cluster that allocates addresses for pods has done so
 _LOOK = 0.1  # seconds
+_SYSTEM, _AUTHENTICATION = "kube-system", "extension-apiserver-authentication"  # a ConfigMap of every API server
 
 
 def owner_of(cloud: str, tenant: TenantId) -> str:
@@ -51,22 +54,42 @@ async def register_node(
 ) -> NodeRecord:
     """Find or make the Node; the record with its uid and its pods' addresses. `cached` knows Nodes without a request. Raises Refused for a
     Node that is not ours, Unavailable while the cluster takes its time to give addresses."""
-    node = await _find_or_make(client, record.name, owner)
+    node = await _find_or_make(client, record, owner)
     if not core.is_managed(node, owner):
         raise Refused(
             f"the cluster has a Node {record.name} that is not one of this cloud's: choose another name, or delete that Node first"
         )
     addresses = await _addresses(client, node, record, allocator, cached)
-    return await tenants.note_object(record.tenant, record.name, str(meta.metadata(node)["uid"]), addresses)
+    uid, cluster = str(meta.metadata(node)["uid"]), await identity_of(client)
+    return await tenants.note_object(record.tenant, record.name, uid, addresses, cluster)
 
 
-async def _find_or_make(client: KubeClient, name: NodeName, owner: str) -> Object:
+async def remove_nodes(client: KubeClient, owner: str) -> None:
+    """All that are ours."""
+    for node in (await client.list(NODES)).items:
+        if core.is_managed(node, owner):
+            with contextlib.suppress(NotFound):
+                await client.delete(NODES, "", meta.name_of(node), uid=str(meta.metadata(node)["uid"]))
+
+
+async def identity_of(client: KubeClient) -> str:
+    """Which cluster that is, whatever its address: the uid of an object that each of them has once, and that our account may read. "": it
+    cannot be told."""
+    try:
+        found = await client.get(CONFIGMAPS, _SYSTEM, _AUTHENTICATION)
+    except (NotFound, Refused):
+        return ""
+    return str(meta.metadata(found).get("uid") or "")
+
+
+async def _find_or_make(client: KubeClient, record: NodeRecord, owner: str) -> Object:
+    name = record.name
     try:
         return await client.get(NODES, "", name)
     except NotFound:
         pass
     try:
-        return await client.create(NODES, "", core.new_node(name, owner=owner))
+        return await client.create(NODES, "", core.new_node(name, owner=owner, registration=record.registration))
     except AlreadyExists:
         return await client.get(NODES, "", name)
 
@@ -130,9 +153,11 @@ class ClusterRegistry:
     async def entitle(self, tenant: TenantId, node: NodeName, join: str) -> tuple[Sequence[Compare], Sequence[Op]]:
         return await self._tenants.entitle(tenant, node, join)
 
-    async def register(self, tenant: TenantId, node: NodeName, join: str) -> Mapping[str, Any]:
+    async def register(
+        self, tenant: TenantId, node: NodeName, join: str, registration: NodeRegistration = NOTHING
+    ) -> Mapping[str, Any]:
         """Raises Refused for the name of a Node that is not ours, Unavailable while the cluster is away."""
-        found = await self._tenants.register(tenant, node, join)
+        found = await self._tenants.register(tenant, node, join, registration)
         client = await self._client_of(tenant)
         if client is None:
             return found

@@ -47,7 +47,9 @@ class NodeStatuses:
         except NotFound:
             pass
         try:
-            return await self._state.client.create(NODES, "", core.new_node(name, self._state.records[name].pod_cidr))
+            record = self._state.records[name]
+            new = core.new_node(name, record.pod_cidr, registration=record.registration)
+            return await self._state.client.create(NODES, "", new)
         except AlreadyExists:
             return await self._state.client.get(NODES, "", name)
 

@@ -13,7 +13,7 @@ from kubeedge.api.resources import CONFIGMAPS, ENDPOINTSLICES, NODES, PODS, SECR
 from kubeedge.store.model import Store
 from kubeedge_cloud.controllers.informer.client import CachedClient
 from kubeedge_cloud.controllers.informer.driver import Informer
-from kubeedge_cloud.controllers.objects import Key, condition_of, key_of
+from kubeedge_cloud.controllers.objects import Key, condition_of, key_of, uid_of
 from kubeedge_cloud.controllers.recorder import Recorder
 from kubeedge_cloud.edgecontroller import core
 from kubeedge_cloud.edgecontroller.kubelet_endpoint import KubeletEndpoint
@@ -88,7 +88,17 @@ class EdgeState:
     def is_foreign(self, node: NodeName) -> bool:
         """The cluster has a Node of that name which is not ours, a kubelet's say: its pods are nobody's business."""
         obj = self.nodes.get("", node) if self.cluster else None
-        return obj is not None and not core.is_managed(obj, self.owner)
+        return obj is not None and not self.is_ours(node, obj)
+
+    def has_node(self, node: NodeName) -> bool:
+        """Its Node is there, and ours. In a cluster without it nothing is known of what the node should have: it may be the wrong cluster."""
+        return not self.cluster or (self.nodes.get("", node) is not None and not self.is_foreign(node))
+
+    def is_ours(self, node: NodeName, obj: Object) -> bool:
+        """By its mark; or because it is the very Node that was made for the machine, and somebody has taken the mark away."""
+        record = self.records.get(node)
+        made = record is not None and record.uid == uid_of(obj) != ""
+        return core.is_managed(obj, self.owner) or (made and not core.has_mark(obj))
 
     def informer_of(self, resource: str) -> Informer | Referenced:
         """By plural, of those that nodes write to."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from kubeedge.api import meta, service_accounts
 from kubeedge.api.names import NodeName, Object
@@ -21,6 +20,7 @@ from kubeedge.kit.backoff import Backoff
 from kubeedge_cloud.controllers.objects import is_deleting
 from kubeedge_cloud.edgecontroller import node_objects
 from kubeedge_cloud.edgecontroller.state import EdgeState
+from kubeedge_cloud.edgecontroller.token_issuer import TokenIssuer
 
 log = logging.getLogger("kubeedge.edgecontroller")
 
@@ -31,10 +31,11 @@ _SOONEST = 1.0  # seconds
 
 
 class PodTokens:
-    """Of all nodes of a tenant."""
+    """Of all nodes of a tenant. `issuer` knows what accounts may do."""
 
-    def __init__(self, state: EdgeState) -> None:
+    def __init__(self, state: EdgeState, issuer: TokenIssuer) -> None:
         self._state = state
+        self._issuer = issuer
         self._issued: dict[NodeName, dict[str, bytes]] = {}  # key below desired/ -> row that is not stored yet, perhaps
         self._failures: dict[tuple[NodeName, str], int] = {}  # by row
         self._stale: dict[NodeName, set[str]] = {}  # rows whose account has changed
@@ -53,8 +54,14 @@ class PodTokens:
             if meta.namespace_of(pod) == namespace and service_accounts.account_of(pod) == name and _requests(pod)
         }
         if found:
+            self._issuer.forget((namespace, name))
             self._stale.setdefault(node, set()).update(found)
         return bool(found)
+
+    @staticmethod
+    def has(account: tuple[str, str], pods: Iterable[Object]) -> bool:
+        """Whether any of the pods has tokens of that account (namespace, name)."""
+        return any(_account(pod) == account and _requests(pod) for pod in pods)
 
     def of(self, node: NodeName, pods: Iterable[Object], have: Mapping[str, bytes]) -> dict[str, bytes]:
         """The rows of these pods, as far as there are tokens."""
@@ -93,11 +100,11 @@ class PodTokens:
         now = self._state.wall()
         known = {wanted: before.of(wanted) for wanted in requests} if before is not None else {}
         good = [t for t in known.values() if t is not None and t.due > now and not stale]
-        if len(good) == len(requests):
+        if len(good) == len(requests) and self._has_rules(before, pod):
             return max(_SOONEST, min(t.due for t in good) - now)
         try:
             tokens = [await self._token(node, pod, wanted, known.get(wanted), stale=stale) for wanted in requests]
-            rules = await self._rules(pod)
+            rules = await self._issuer.rules(_account(pod))
         except NoSuchPath:
             return None  # this API has no tokens
         except KubeEdgeError as exc:
@@ -128,12 +135,20 @@ class PodTokens:
         previous = old.token if old is not None and old.expires > now else ""
         return IssuedToken(wanted.audience, wanted.seconds, token, now, expires, previous)
 
-    async def _rules(self, pod: Object) -> Sequence[Mapping[str, Any]]:
-        return await self._state.client.account_rules(meta.namespace_of(pod), service_accounts.account_of(pod))
+    def _has_rules(self, kept: KeptTokens | None, pod: Object) -> bool:
+        """As they are known; where nobody tells of their changes, they must be known."""
+        known = self._issuer.known(_account(pod))
+        if known is None:
+            return not self._state.cluster
+        return kept is not None and list(kept.rules) == list(known)
 
 
 def _key(pod: Object) -> str:
     return node_objects.key(service_accounts.RESOURCE, meta.namespace_of(pod), meta.name_of(pod))
+
+
+def _account(pod: Object) -> tuple[str, str]:
+    return meta.namespace_of(pod), service_accounts.account_of(pod)
 
 
 def _uid(pod: Object) -> str:

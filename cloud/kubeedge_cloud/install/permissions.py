@@ -40,6 +40,12 @@ RULES = (
         ("create", "patch", "delete"),
         "a machine that joins becomes a Node; one that is removed is none",
     ),
+    AccessRule(
+        "",
+        ("pods",),
+        ("patch",),
+        "tolerations of those that are labelled to go on while their node is away, and nothing else",
+    ),
     AccessRule("", ("events",), ("create", "patch"), "what happens to nodes and pods, where their user looks"),
     AccessRule(
         "",

@@ -30,6 +30,11 @@ class AdminKubeconfigs:
             self._current[tenant] = await self._files.replace(tenant)
             return self._current[tenant]
 
+    def forget(self, tenant: TenantId) -> None:
+        """The tenant is removed, and the file with it."""
+        self._current.pop(tenant, None)
+        self._files.path(tenant).unlink(missing_ok=True)
+
     def ended(self, tenant: TenantId, kubeconfig: str) -> None:
         """A kubeconfig was revoked or expired; if it was the one in the file, another takes its place."""
         if kubeconfig and self._current.get(tenant) == kubeconfig:

@@ -18,6 +18,7 @@ from typing import Any
 
 from kubeedge.api import keys, meta
 from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber, node_name, tenant_id
+from kubeedge.api.node_registration import NOTHING, NodeRegistration
 from kubeedge.errors import Conflict, Invalid, NotFound, Unavailable
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store, absent
 from kubeedge.store.reflector import read_all, reflect
@@ -25,6 +26,7 @@ from kubeedge_cloud.tenants import model
 from kubeedge_cloud.tenants.model import AddressPlan, NodeRecord, TenantRecord
 
 CLOUD = "cloud"  # as nodes call the cloud (kubebus.names)
+_PIECE = 500  # keys
 _ATTEMPTS = 300  # each lost race means that another writer got a number
 DEFAULT_PLAN = AddressPlan()
 
@@ -88,6 +90,34 @@ class TenantManager:
         """Whose API it uses from now on: that of a kubeconfig's cluster, of "in-cluster", or the embedded one (""). Raises NotFound."""
         return await self._change_tenant(tenant, lambda record: replace(record, cluster=source))
 
+    async def remove_tenant(self, tenant: TenantId) -> bool:
+        """The record, its number and everything that is stored for it; False: there was none. Raises Conflict while it has nodes."""
+        for _ in range(_ATTEMPTS):
+            kv = await self._store.get(keys.tenant(tenant))
+            if kv is None:
+                return False
+            if names := [record.name for record in await self.nodes(tenant)]:
+                raise Conflict(f"tenant {tenant} has {len(names)} nodes ({', '.join(names[:5])}): remove them first")
+            ours = (keys.of_tenant(tenant), keys.kubeconfigs(tenant), keys.sessions(tenant))
+            for prefix in ours:
+                await self._empty(prefix)
+            done = await self._store.txn(
+                [Compare(kv.key, CompareTarget.MOD, "=", kv.mod_revision)],
+                [
+                    Delete(kv.key),
+                    Delete(keys.tenant_number(model.decode_tenant(kv.value).number)),
+                    *(Delete(prefix, keys.prefix_end(prefix)) for prefix in ours),
+                ],
+            )
+            if done.succeeded:
+                return True
+        raise Conflict(f"tenant {tenant} could not be removed: its record changed {_ATTEMPTS} times")
+
+    async def _empty(self, prefix: str) -> None:
+        """In pieces: a tenant may have a hundred thousand objects, and other tenants write meanwhile."""
+        while (found := await self._store.range(prefix, keys.prefix_end(prefix), limit=_PIECE, keys_only=True)).kvs:
+            await self._store.txn((), [Delete(kv.key) for kv in found.kvs])
+
     async def tenants(self) -> Sequence[TenantRecord]:
         """All of them, in order of name."""
         return _tenants(await read_all(self._store, keys.TENANTS))
@@ -100,7 +130,9 @@ class TenantManager:
 
     # Nodes
 
-    async def ensure_node(self, tenant: TenantId, node: str, join: str = "") -> NodeRecord:
+    async def ensure_node(
+        self, tenant: TenantId, node: str, join: str = "", registration: NodeRegistration = NOTHING
+    ) -> NodeRecord:
         """Find, or make for that join, with the lowest free number.
 
         Raises NotFound without such a tenant, Invalid for a bad name, Unavailable when no number is free.
@@ -110,13 +142,13 @@ class TenantManager:
             raise Invalid(
                 f"a node cannot be called {CLOUD}: to the nodes of a tenant that is the cloud itself", path="name"
             )
-        owner = await self.tenant(tenant)
-        if owner is None:
-            raise NotFound(f"no tenant {tenant}; make it with `kubeedge tenant create {tenant}`")
         key = model.node_key(tenant, name)
         for _ in range(_ATTEMPTS):
+            owner = await self.tenant(tenant)
+            if owner is None:
+                raise NotFound(f"no tenant {tenant}; make it with `kubeedge tenant create {tenant}`")
             if (found := await self.node(tenant, name)) is not None:
-                return found
+                return await self._note_registration(found, registration)
             claims = await read_all(self._store, keys.node_numbers(tenant), keys_only=True)
             try:
                 number = NodeNumber(
@@ -133,10 +165,12 @@ class TenantManager:
                 self._plan.pod_cidr(number),
                 meta.timestamp(self._wall()),
                 join,
+                registration=registration,
             )
             claim = keys.node_number(tenant, number)
             done = await self._store.txn(
-                [absent(key), absent(claim)], [Put(key, record.encode()), Put(claim, name.encode())]
+                [absent(key), absent(claim), Compare(keys.tenant(tenant), CompareTarget.VERSION, ">", 0)],
+                [Put(key, record.encode()), Put(claim, name.encode())],
             )
             if done.succeeded:
                 return record
@@ -151,14 +185,33 @@ class TenantManager:
         """All of them, in order of name."""
         return tuple(_nodes(tenant, await read_all(self._store, keys.nodes(tenant))).values())
 
-    async def note_object(self, tenant: TenantId, node: NodeName, uid: str, pod_cidr: str) -> NodeRecord:
-        """The node's Node in the tenant's cluster, and the addresses that it has for pods. Raises NotFound."""
+    async def note_object(
+        self, tenant: TenantId, node: NodeName, uid: str, pod_cidr: str, cluster: str = ""
+    ) -> NodeRecord:
+        """The node's Node in the tenant's cluster, the addresses that it has for pods, and which cluster it is. Raises NotFound."""
+
+        def note(record: NodeRecord) -> NodeRecord:
+            return replace(record, uid=uid, pod_cidr=pod_cidr or record.pod_cidr, cluster=cluster)
+
+        return await self._change_node(tenant, node, note)
+
+    async def _note_registration(self, record: NodeRecord, registration: NodeRegistration) -> NodeRecord:
+        """What a machine that joins again says counts when its Node is made again."""
+        if not registration or registration == record.registration:
+            return record
+        return await self._change_node(
+            record.tenant, record.name, lambda known: replace(known, registration=registration)
+        )
+
+    async def _change_node(
+        self, tenant: TenantId, node: NodeName, change: Callable[[NodeRecord], NodeRecord]
+    ) -> NodeRecord:
         for _ in range(_ATTEMPTS):
             kv = await self._store.get(model.node_key(tenant, node))
             if kv is None:
                 raise NotFound(f"tenant {tenant} has no node {node}")
             before = model.decode_node(tenant, kv.value)
-            record = replace(before, uid=uid, pod_cidr=pod_cidr or before.pod_cidr)
+            record = change(before)
             same = Compare(kv.key, CompareTarget.MOD, "=", kv.mod_revision)
             if record == before or (await self._store.txn([same], [Put(kv.key, record.encode())])).succeeded:
                 return record
@@ -266,8 +319,10 @@ class TenantManager:
             return same, ()
         return same, (Put(key, replace(record, join=join).encode()), Delete(keys.session(tenant, node)))
 
-    async def register(self, tenant: TenantId, node: NodeName, join: str) -> Mapping[str, Any]:
-        record = await self.ensure_node(tenant, node, join)
+    async def register(
+        self, tenant: TenantId, node: NodeName, join: str, registration: NodeRegistration = NOTHING
+    ) -> Mapping[str, Any]:
+        record = await self.ensure_node(tenant, node, join, registration)
         return {
             "number": record.number,
             "address": record.address,

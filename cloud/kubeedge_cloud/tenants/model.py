@@ -2,7 +2,7 @@
 
     /tenants/T             {"name", "number", "createdAt"}, and "objects", "size": its own quota; "cluster": whose API it uses
     /tenant-numbers/NNNNN  name of the tenant that has the number
-    /t/T/nodes/N           {"name", "number", "address", "podCIDR", "tenantNumber", "createdAt", "join"}, and "uid"
+    /t/T/nodes/N           {"name", "number", "address", "podCIDR", "tenantNumber", "createdAt", "join"}, and "uid", "cluster", "labels", "taints"
     /t/T/numbers/NNNNN     name of the node that has the number
     /t/T/subnets/N         ["10.0.0.0/24", ...]: networks that may be behind node N, a virtual router
 
@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, ip_interface, ip_network
 from typing import Any
 
-from kubeedge.api import keys
+from kubeedge.api import keys, node_registration
 from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber
+from kubeedge.api.node_registration import NOTHING, NodeRegistration
 from kubeedge.errors import Invalid, Refused, Unavailable
 
 MAX_TENANTS = 65_535  # the data plane's tenant numbers; 0 is nobody
@@ -56,6 +57,8 @@ class NodeRecord:
     created_at: str = ""  # RFC 3339
     join: str = ""  # only certificates of this join stand for the node; "": it joined before joins had an id
     uid: str = ""  # of its Node in a cluster of the tenant's own; "": none was made
+    cluster: str = ""  # which cluster that is (edgecontroller.registration.identity_of); "": not known
+    registration: NodeRegistration = NOTHING  # what its machine said of the Node that is made for it
 
     def encode(self) -> bytes:
         """JSON with the names of fields in camel case; the tenant is in the key."""
@@ -69,6 +72,8 @@ class NodeRecord:
                 "createdAt": self.created_at,
                 **({"join": self.join} if self.join else {}),
                 **({"uid": self.uid} if self.uid else {}),
+                **({"cluster": self.cluster} if self.cluster else {}),
+                **self.registration.encode(),
             }
         )
 
@@ -221,6 +226,8 @@ def decode_node(tenant: TenantId, value: bytes) -> NodeRecord:
         str(fields.get("createdAt", "")),
         str(fields.get("join", "")),
         str(fields.get("uid", "")),
+        str(fields.get("cluster", "")),
+        node_registration.decode(fields),
     )
 
 

@@ -104,6 +104,16 @@ def lets_in(key: str) -> tuple[str, str, str] | None:
     return None
 
 
+def of_tenant(tenant: TenantId) -> str:
+    """Prefix in the cloud store of what is a tenant's alone."""
+    return f"{_TENANT}{tenant}/"
+
+
+def sessions(tenant: TenantId) -> str:
+    """Prefix of the sessions of a tenant's nodes."""
+    return f"{SESSIONS}{tenant}/"
+
+
 def edges(tenant: TenantId) -> str:
     """Prefix in the cloud store of everything of all nodes of a tenant."""
     return f"/t/{tenant}/edge/"

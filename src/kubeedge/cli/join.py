@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kubeedge.api.names import node_name
+from kubeedge.api.node_registration import NOTHING, NodeRegistration, parse
 from kubeedge.cli import preflight, service
 from kubeedge.cli.errors import CommandError, UsageError
 from kubeedge.cli.show import as_json
@@ -47,13 +48,14 @@ def run(options: argparse.Namespace) -> int:
     try:
         token = tokens.parse(_token_text(options))
         name = node_name(options.name or _host_name())
+        registration = _registration(options, edge.at_root(root))
     except Invalid as exc:
         raise UsageError(str(exc)) from exc
     paths = edge.at_root(root)
     _refuse_over_another(node_credentials.credentials_path(paths), name, options.force)
     for warning in preflight.check(paths.state):
         print(f"warning: {warning}", file=sys.stderr)
-    answer, ca_pem = _ask(Client(host, port), token, name, paths.pki, options.wait)
+    answer, ca_pem = _ask(Client(host, port), token, name, paths.pki, options.wait, registration)
     _write(paths, ca_pem, answer)
     _report(options, answer, paths)
     for conflict in netsetup.conflicts(answer["address"], (answer.get("podNetwork") or answer["podCIDR"],)):
@@ -123,7 +125,22 @@ def _refuse_over_another(path: Path, name: str, force: bool) -> None:
         )
 
 
-def _ask(client: Client, token: tokens.Token, name: str, pki: Path, wait: float | None) -> tuple[dict[str, Any], bytes]:
+def _registration(options: argparse.Namespace, paths: edge.Paths) -> NodeRegistration:
+    """Of the options, and before them of the configuration file, which an image may bring with it. Raises Invalid."""
+    config = paths.pki.parent / "kubeedge.yaml"
+    node = edge.load(config).node if config.exists() else edge.NodeConfig()
+    labels = [label for text in options.label for label in text.split(",") if label]
+    return parse([*node.labels, *labels], [*node.taints, *options.taint])
+
+
+def _ask(
+    client: Client,
+    token: tokens.Token,
+    name: str,
+    pki: Path,
+    wait: float | None,
+    registration: NodeRegistration = NOTHING,
+) -> tuple[dict[str, Any], bytes]:
     """Ask until the cloud answers, for `wait` seconds; None: for a while, and not at an address where nothing listens."""
     from kubeedge.pki import csr  # heavy
 
@@ -134,7 +151,7 @@ def _ask(client: Client, token: tokens.Token, name: str, pki: Path, wait: float 
         try:
             ca_pem = client.fetch_ca(token)
             request = csr.request_pem(_joining_key(pki), name)
-            answer = client.join(token, name, request, ca_pem)
+            answer = client.join(token, name, request, ca_pem, registration)
             node_credentials.credentials(_credentials(answer))
             return answer, ca_pem
         except Unavailable as exc:

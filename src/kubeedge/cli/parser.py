@@ -126,6 +126,20 @@ def _add_join(commands: _Commands) -> None:
     token.add_argument("--token", help="bootstrap token (visible to other users of this machine; prefer --token-file)")
     token.add_argument("--token-file", help="file with the token, '-' for standard input")
     p.add_argument("--name", "--edgenode-name", help="name of the node (default: the host name)")
+    p.add_argument(
+        "-l", "--label", "--labels",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,...",
+        help="labels of the Node that is made, besides those of the configuration; may be repeated",
+    )  # fmt: skip
+    p.add_argument(
+        "--taint",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE:EFFECT",
+        help="a taint of the Node that is made, before any pod comes there; may be repeated",
+    )
     p.add_argument("--cloudcore-ipport", help=argparse.SUPPRESS)  # keadm's way to name the cloud
     _root(p)
     p.add_argument(
@@ -194,14 +208,16 @@ def _add_cloud_tools(commands: _Commands) -> None:
         _socket(verb, CLOUD_SOCKET, "the cloud's")
 
     p = commands.add("tenant", "tenant", "tenants of this cloud", output=False)
-    create, list_, show, quota = _verbs(
+    create, list_, show, quota, remove = _verbs(
         p,
         ("create", "create a tenant"),
         ("list", "list tenants"),
         ("show", "show a tenant's usage and quota"),
         ("quota", "set a tenant's quota"),
+        ("remove", "remove a tenant"),
     )
-    for verb in (create, show, quota):
+    remove.add_argument("--force", action="store_true", help="with its nodes and, of the embedded API, its objects")
+    for verb in (create, show, quota, remove):
         verb.add_argument("name")
     api = create.add_mutually_exclusive_group()
     api.add_argument(
@@ -214,7 +230,7 @@ def _add_cloud_tools(commands: _Commands) -> None:
         "--objects", type=int, default=0, help="number of Kubernetes objects (default: from the configuration)"
     )
     quota.add_argument("--mib", type=int, default=0, help="their total size in MiB (default: from the configuration)")
-    for verb in (create, list_, show, quota):
+    for verb in (create, list_, show, quota, remove):
         _socket(verb, CLOUD_SOCKET, "the cloud's")
 
     p = commands.add("node", "node", "nodes of a tenant", output=False)

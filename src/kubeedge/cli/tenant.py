@@ -1,4 +1,4 @@
-"""`kubeedge tenant create|list|show|quota`."""
+"""`kubeedge tenant create|list|show|quota|remove`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ def run(options: argparse.Namespace) -> int:
         case "show":
             answer = ask("GET", f"/{options.name}")
             text = _shown(answer)
+        case "remove":
+            answer = ask("DELETE", f"/{options.name}{'?force=true' if options.force else ''}")
+            text = f"tenant {answer['name']} is removed"
         case "quota":
             ask("PUT", f"/{options.name}/quota", {"objects": options.objects, "mib": options.mib})
             answer = ask("GET", f"/{options.name}")

@@ -339,10 +339,23 @@ class SecretsEncryption:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """`node`: of the Node that is made when this machine joins; afterwards it is the cluster's."""
+
+    labels: tuple[str, ...] = setting(
+        (),
+        "KEY=VALUE, as the kubelet's --node-labels: what a node may say of itself (NodeRestriction)",
+        form=forms.text,
+    )
+    taints: tuple[str, ...] = setting((), "KEY=VALUE:EFFECT, as the kubelet's --register-with-taints", form=forms.text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeConfig:
     """The configuration of an agent: the whole of kubeedge.yaml."""
 
     paths: Paths = section(Paths())
+    node: NodeConfig = section(NodeConfig(), "read by join: labels and taints of the Node")
     modules: EdgeModules = section(EdgeModules(), "a disabled module costs no memory: its code is not loaded")
     metrics: MetricsConfig = section(MetricsConfig(), "metrics for Prometheus")
     secrets_encryption: SecretsEncryption = section(

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kubeedge.api.node_registration import NOTHING, NodeRegistration
 from kubeedge.errors import Conflict, Invalid, KubeEdgeError, Refused, Unavailable
 from kubeedge.pki import tokens
 
@@ -61,9 +62,16 @@ class Client:
         self._check_clock(date)
         return pem
 
-    def join(self, token: tokens.Token, node: str, csr_pem: bytes, ca_pem: bytes) -> dict[str, Any]:
+    def join(
+        self,
+        token: tokens.Token,
+        node: str,
+        csr_pem: bytes,
+        ca_pem: bytes,
+        registration: NodeRegistration = NOTHING,
+    ) -> dict[str, Any]:
         """The cloud's answer: certificate, number, addresses, endpoints. The same key may ask again when an answer was lost."""
-        body = {"node": node, "csr": csr_pem.decode("ascii")}
+        body = {"node": node, "csr": csr_pem.decode("ascii"), **registration.encode()}
         return self._call("POST", "/v1/join", body, ca_pem, {"authorization": f"Bearer {token}"})
 
     def nonce(self, ca_pem: bytes) -> str:

@@ -15,7 +15,9 @@ def _rule(group: str, resources: list[str], verbs: list[str]) -> dict[str, Any]:
 RULES = [
     _rule("", ["nodes"], ["get", "list", "watch", "create", "patch", "delete"]),
     _rule("", ["pods", "services"], ["get", "list", "watch"]),
+    _rule("", ["pods"], ["patch"]),
     _rule("discovery.k8s.io", ["endpointslices"], ["get", "list", "watch"]),
+    {"nonResourceURLs": ["/openid/v1/jwks"], "verbs": ["get"]},
     _rule("", ["events"], ["create", "patch"]),
     _rule("", ["configmaps"], ["get"]) | {"resourceNames": ["extension-apiserver-authentication"]},
     _rule("authentication.k8s.io", ["tokenreviews"], ["create"]),

@@ -11,6 +11,7 @@ from typing import Any
 
 from kubeedge.api import keys
 from kubeedge.api.names import DEFAULT_TENANT, NodeName, TenantId, TenantNumber
+from kubeedge.api.node_registration import NOTHING, NodeRegistration
 from kubeedge.errors import Unavailable
 from kubeedge.pki import csr, tokens
 from kubeedge.pki.bootstrap import Client
@@ -29,6 +30,7 @@ class Registry:
     def __init__(self) -> None:
         self.nodes: dict[tuple[str, str], int] = {}
         self.joins: dict[tuple[str, str], str] = {}
+        self.registrations: dict[tuple[str, str], NodeRegistration] = {}
         self.full = False
 
     async def join_of(self, tenant: TenantId, node: NodeName) -> str | None:
@@ -38,7 +40,10 @@ class Registry:
         self.joins[tenant, node] = join
         return (), ()
 
-    async def register(self, tenant: TenantId, node: NodeName, join: str) -> dict[str, Any]:
+    async def register(
+        self, tenant: TenantId, node: NodeName, join: str, registration: NodeRegistration = NOTHING
+    ) -> dict[str, Any]:
+        self.registrations[tenant, node] = registration
         if self.full:
             raise Unavailable(f"tenant {tenant} has no more numbers for nodes")
         number = self.nodes.setdefault((tenant, node), len(self.nodes) + 1)

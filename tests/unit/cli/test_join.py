@@ -345,3 +345,23 @@ def test_no_agent_is_not_a_running_one(tmp_path):
     assert not reset._listens(tmp_path / "none.sock")
     (tmp_path / "left.sock").touch()
     assert not reset._listens(tmp_path / "left.sock")
+
+
+def test_labels_and_taints_of_the_file_and_of_the_options_are_told_with_the_join(tmp_path):
+    """An image may bring kubeedge.yaml with it."""
+    config = tmp_path / "etc/kubeedge/kubeedge.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text("node: {labels: [rack=7, hall=a], taints: ['new:NoSchedule']}\n")
+
+    async def told(cloud):
+        token = await cloud.token("edge1")
+        bad = await join_as_process(cloud, token, tmp_path, "--label", "node-role.kubernetes.io/control-plane=")
+        assert bad.returncode == 2 and "not a node's to set" in bad.stderr
+        more = ("-l", "hall=b,zone=c", "--label", "gpu=", "--taint", "dedicated=video:NoExecute")
+        done = await join_as_process(cloud, token, tmp_path, *more)
+        assert done.returncode == 0, done.stderr
+        said = cloud.registry.registrations["default", "edge1"]
+        assert said.labels == {"rack": "7", "hall": "b", "zone": "c", "gpu": ""}
+        assert [(t["key"], t["effect"]) for t in said.taints] == [("new", "NoSchedule"), ("dedicated", "NoExecute")]
+
+    scenario(tmp_path, told)

@@ -52,6 +52,9 @@ class Api:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cluster.registry, name)
 
+    async def moved(self) -> None:
+        await self._cluster.moved.wait()
+
     def as_node(self, node: NodeName) -> KubeClient:
         return Api(self._cluster, node)
 
@@ -95,6 +98,7 @@ def _name(selectors: dict[str, Any]) -> str:
 class Cluster:
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
+        self.moved = asyncio.Event()
         self.asked: list[tuple[str, str, str, str]] = []  # who, verb, resource, name
 
     async def check(self, who: str, verb: str, resource: Resource, namespace: str, name: str) -> None:
@@ -613,3 +617,53 @@ async def _has_not(world: World, node: str, secret: str) -> bool:
 async def _holds(world: World, node: str, secret: str, value: str) -> bool:
     found = (await world.desired(node)).get(f"secrets/default/{secret}")
     return found is not None and base64.b64decode(found["data"]["key"]).decode() == value
+
+
+@in_cluster
+async def test_a_node_whose_mark_is_taken_away_is_marked_again_and_keeps_what_it_has(world: ClusterWorld) -> None:
+    """Somebody has edited the Node. To one that says to be another's nothing is told any more."""
+    async with world.cloud():
+        await world.join("edge1")
+        await world.settle(2)
+        await world.pod("a", "edge1")
+        await world.settle(2)
+        before = await world.desired("edge1")
+        for mark in (None, "another/tenant"):
+            patch_ = {"metadata": {"annotations": {core.MANAGED: mark}}}
+            await world.cluster.registry.merge_patch(NODES, "", "edge1", patch_)
+            await world.settle(5)
+            found = (await world.get(NODES, "edge1"))["metadata"]["annotations"][core.MANAGED]
+            assert found == (mark or OWNER)
+            await world.cluster.registry.delete(PODS, "default", "a", grace_period=0) if mark else None
+            await world.settle(5)
+            assert await world.desired("edge1") == before
+
+
+@in_cluster
+async def test_another_server_behind_the_kubeconfig_takes_nothing_from_the_nodes(world: ClusterWorld) -> None:
+    """Its pods are none of ours, and its Nodes are not there: with the right one everything goes on."""
+    right = world.cluster.registry
+
+    async def identity_of(client: object) -> str:
+        return "right" if world.cluster.registry is right else "another"
+
+    with pytest.MonkeyPatch.context() as patched:
+        for module in ("registration", "cluster_nodes"):
+            patched.setattr(f"kubeedge_cloud.edgecontroller.{module}.identity_of", identity_of)
+        async with world.cloud():
+            await world.join("edge1")
+            await world.settle(2)
+            await world.pod("a", "edge1")
+            await world.settle(2)
+            before = await world.desired("edge1")
+            assert any(key.endswith("pods/default/a") for key in before)
+            for registry in (Registry(MemoryStore(), TENANT, wall=world.wall), right):
+                world.cluster.registry = registry
+                world.cluster.moved.set()
+                world.cluster.moved = asyncio.Event()
+                await world.settle(30)
+                assert await world.desired("edge1") == before
+            assert await world.tenants.node(TENANT, EDGE1) is not None
+            await world.pod("b", "edge1")
+            await world.settle(2)
+            assert any(key.endswith("pods/default/b") for key in await world.desired("edge1"))

@@ -12,7 +12,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from kubeedge.api import keys, service_accounts
-from kubeedge.api.names import L4Port, NodeName, TenantId, TenantNumber
+from kubeedge.api.names import L4Port, NodeName, Object, TenantId, TenantNumber
 from kubeedge.api.resources import CONFIGMAPS, PODS, SECRETS, SERVICEACCOUNTS
 from kubeedge.api.service_accounts import IssuedToken, KeptTokens
 from kubeedge.apiserver.registry import Registry
@@ -26,6 +26,7 @@ from kubeedge.metaserver.view import RegistryView
 from kubeedge.pki.token_keys import TokenKey
 from kubeedge.store.memory import MemoryStore
 from kubeedge_cloud.edgecontroller.node_objects import canonical
+from kubeedge_cloud.edgecontroller.token_issuer import keys_of
 from kubeedge_cloud.pods_api import ApiForPods
 from kubeedge_cloud.tenants.model import TenantRecord
 from tests.unit.controllers.world import template
@@ -98,10 +99,13 @@ class Site:
             await self.edge_store.put(keys.desired(resource.plural, inner["namespace"], inner["name"]), canonical(obj))
         await self.keep(IssuedToken("", 3607, self.token, self.now, self.now + 3607))
 
-    async def issue(self, audience: str = "") -> str:
+    async def issue(self, audience: str = "", *, bound: Object | None = {}, account: str = "robot") -> str:  # noqa: B006
+        """`bound`: to what instead of the pod; None: to nothing, as of `kubectl create token`."""
         wanted = service_accounts.Wanted(audience, 3607)
         request = service_accounts.request_for(self.pod, wanted)
-        answer = await self.registries[TenantId("a")].create_token("default", "robot", request)
+        if bound != {}:
+            request["spec"]["boundObjectRef"] = bound
+        answer = await self.registries[TenantId("a")].create_token("default", account, request)
         return str(answer["status"]["token"])
 
     async def keep(self, *tokens: IssuedToken, pod: str = "") -> None:
@@ -236,6 +240,44 @@ async def test_offline_a_node_knows_the_tokens_of_its_own_pods_alone(site: Site)
     await site.keep(IssuedToken("", 3607, site.token, site.now, site.now + 3607))
     await site.edge_store.delete(keys.desired("pods", "default", "p"))
     assert (await site("GET", f"{NS}/pods"))[0] == 401
+
+
+@at_a_site
+async def test_offline_another_token_of_such_an_account_is_verified_by_the_keys_of_its_issuer(site: Site) -> None:
+    async def status(token: str) -> int:
+        return (await site("GET", f"{NS}/pods", token=token))[0]
+
+    api = site.registries[TenantId("a")]
+    of_pod, free = await site.issue(), await site.issue(bound=None)
+    await api.create(SECRETS, "default", {"metadata": {"name": "held"}})
+    await api.create(SERVICEACCOUNTS, "default", {"metadata": {"name": "default"}})
+    of_secret = await site.issue(bound={"kind": "Secret", "apiVersion": "v1", "name": "held"})
+    vault, nobody = await site.issue("vault", bound=None), await site.issue(bound=None, account="default")
+    await api.delete(SERVICEACCOUNTS, "default", "robot")
+    await api.create(SERVICEACCOUNTS, "default", {"metadata": {"name": "robot"}})
+    namesake = await site.issue(bound=None)
+    site.away(True)
+    assert [await status(token) for token in (of_pod, free)] == [401, 401]  # it has no keys yet
+    issuer = keys.desired(service_accounts.KEYS, "", service_accounts.ISSUER_KEYS)
+    await site.edge_store.put(issuer, service_accounts.encode_keys(keys_of(await api.issuer_keys())))
+    assert [await status(token) for token in (of_pod, free, site.token)] == [200, 200, 200]
+    assert (await site("GET", f"{NS}/secrets", token=free))[0] == 403  # with the rights of its account, as last known
+    for token in (of_secret, vault, nobody, namesake, f"{free[:-4]}AAAA", free + "A"):
+        assert await status(token) == 401, service_accounts.parts(token).claims
+    head, body, signature = free.split(".")
+    none = service_accounts.encoded(json.dumps({"alg": "none", "kid": "x"}).encode()).decode()
+    assert [await status(f"{none}.{body}.{s}") for s in (signature, "")] == [401, 401]
+    # rotated: the next key signs, and the one before it counts for as long as the issuer names it
+    await site.edge_store.put(issuer, service_accounts.encode_keys(()))
+    assert await status(free) == 401 and await status(site.token) == 200
+    await site.edge_store.put(issuer, b"damaged")
+    assert await status(free) == 401
+    await site.edge_store.put(issuer, service_accounts.encode_keys(keys_of(await api.issuer_keys())))
+    site.now += 3608
+    assert await status(free) == 401 and await status(site.token) == 200  # it is not the newest of a pod
+    site.now -= 3608
+    await site.edge_store.delete(keys.desired("pods", "default", "p"))
+    assert [await status(token) for token in (of_pod, free)] == [401, 401]
 
 
 @at_a_site

@@ -13,7 +13,7 @@ import pytest
 
 from kubeedge.api import keys
 from kubeedge.api.names import NodeName, TenantId
-from kubeedge.errors import Invalid, NotFound, Unavailable
+from kubeedge.errors import Conflict, Invalid, NotFound, Unavailable
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Store
 from kubeedge.store.reflector import reflect
@@ -232,6 +232,37 @@ def test_a_mirror_survives_compaction_and_tells_only_the_differences() -> None:
         await store.close()
 
     asyncio.run(scenario())
+
+
+@over_both_stores
+async def test_a_tenant_that_is_removed_leaves_nothing_and_its_number_is_free(
+    store: Store, tenants: TenantManager
+) -> None:
+    for name in ("a", "ab", "b"):
+        await tenants.ensure_tenant(name)
+    await tenants.ensure_node(A, "edge1")
+    with pytest.raises(Conflict, match="1 nodes"):
+        await tenants.remove_tenant(A)
+    assert await tenants.remove_node(A, NodeName("edge1"))
+    for number in range(1200):  # more than one piece
+        await store.put(f"{keys.registry(A)}core/configmaps/default/c{number:04}", b"{}")
+    await store.put(f"{keys.kubeconfigs(A)}k", b"{}")
+    await store.put(f"{keys.tokens(A)}t", b"{}")
+    others = {key for key in await everything(store) if "/ab/" in key or key.endswith(("/ab", "/b"))}
+    assert await tenants.remove_tenant(A) and not await tenants.remove_tenant(A)
+    left = await everything(store)
+    assert not [
+        key for key in left if key.startswith((keys.of_tenant(A), keys.kubeconfigs(A))) or key == keys.tenant(A)
+    ]
+    assert others <= left
+    with pytest.raises(NotFound):
+        await tenants.ensure_node(A, "edge1")
+    assert (await tenants.ensure_tenant("a")).number == 1  # and nobody else had it
+    assert await tenants.nodes(A) == ()
+
+
+async def everything(store: Store) -> set[str]:
+    return {kv.key for kv in (await store.range("/", "0", keys_only=True)).kvs}
 
 
 def test_one_tenants_failure_is_its_own_and_new_tenants_are_served() -> None:
