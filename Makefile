@@ -61,9 +61,9 @@ demo: $(BUILT)   ## the main job, end to end: two edge nodes behind NAT, a cloud
 test: lint $(BUILT) ## style, types, import rules, all tests
 	$(BIN)/python -m pytest -q $(ARGS)
 
-test-kubernetes: $(BUILT) ## the tests against a real Kubernetes control plane alone; built once, kept outside the checkout
-	$(BIN)/python -m tests.kit.upstream.build control-plane etcd kubectl
-	$(BIN)/python -m pytest -q tests/kubernetes $(ARGS)
+test-kubernetes: $(BUILT) ## the tests against a real Kubernetes control plane alone, built once, kept outside the checkout: [VERSION=1.35]
+	$(BIN)/python -m tests.kit.upstream.build $(if $(VERSION),control-plane-$(VERSION),control-plane) etcd kubectl
+	KUBERNETES_RELEASE=$(VERSION) $(BIN)/python -m pytest -q tests/kubernetes $(ARGS)
 
 test-containerd: $(BUILT) ## the suite of container runtimes with containerd 2, built once from its module
 	$(BIN)/python -m tests.kit.upstream.build containerd containerd-shim-runc-v2 ctr

@@ -5,71 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.kit.cluster import KubernetesCluster, rights
-from tests.kit.cluster.site import ADDRESS, IMAGE, Site
+from tests.kit.cluster.site import ADDRESS, Site
 from tests.kit.topology import until
+from tests.kubernetes.workloads import eventually, gone, logs, pod, ready, runs, said, template, wait_ready, workload
 
 pytestmark = pytest.mark.root
-
-TIMEOUT = 90.0
-
-
-def template(app: str, command: str = "exec sleep 100000", **spec: Any) -> dict[str, Any]:
-    container = {"name": "c", "image": IMAGE, "command": ["sh", "-c", command]}
-    return {
-        "metadata": {"labels": {"app": app}},
-        "spec": {"terminationGracePeriodSeconds": 1, "containers": [container], **spec},
-    }
-
-
-def pod(name: str, node: str = "edge1", command: str = "exec sleep 100000", **spec: Any) -> dict[str, Any]:
-    inner = template(name, command, **{"nodeSelector": {"kubernetes.io/hostname": node}, **spec})
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, **inner["metadata"]}, "spec": inner["spec"]}
-
-
-def workload(kind: str, name: str, replicas: int | None = None, **spec: Any) -> dict[str, Any]:
-    count = {} if replicas is None else {"replicas": replicas}
-    return {
-        "apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name},
-        "spec": {"selector": {"matchLabels": {"app": name}}, "template": template(name), **count, **spec},
-    }  # fmt: skip
-
-
-def eventually(condition: Callable[[], bool], what: str) -> None:
-    until(condition, timeout=TIMEOUT, what=what, interval=0.2)
-
-
-def wait_ready(site: Site, name: str) -> dict[str, Any]:
-    site.cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s", timeout=90)
-    found: dict[str, Any] = site.cluster.json("get", "pod", name)
-    return found
-
-
-def gone(site: Site, *what: str) -> None:
-    eventually(lambda: "NotFound" in _said(site, *what), f"{what} gone")
-
-
-def _said(site: Site, *what: str) -> str:
-    try:
-        return site.cluster.kubectl("get", *what)
-    except RuntimeError as exc:
-        return str(exc)
-
-
-def logs(site: Site, node: str, name: str) -> str:
-    """Of the node's own files; logs through the API are not a matter of this file."""
-    found = (site.directory / node / "var/log/pods").glob(f"default_{name}_*/*/*.log")
-    return "".join(path.read_text() for path in found)
-
-
-def runs(site: Site, node: str, words: bytes) -> bool:
-    return bool(site.edges[node].running(words))
-
 
 # The Node
 
@@ -380,23 +324,18 @@ def test_a_node_that_is_away_is_found_by_the_cluster_and_its_pods_go_on(site: Si
     uid = wait_ready(site, "offline")["metadata"]["uid"]
     site.nats["edge1"].cut()
     try:
-        eventually(lambda: _ready(site, "edge1") == "Unknown", "NotReady, by the cluster's own controller")
+        eventually(lambda: ready(site, "edge1") == "Unknown", "NotReady, by the cluster's own controller")
         taints = site.cluster.json("get", "node", "edge1")["spec"].get("taints") or []
         assert any(taint["key"] == "node.kubernetes.io/unreachable" for taint in taints)
         assert runs(site, "edge1", b"77125")
     finally:
         site.nats["edge1"].heal()
-    eventually(lambda: _ready(site, "edge1") == "True", "Ready again")
+    eventually(lambda: ready(site, "edge1") == "True", "Ready again")
     eventually(lambda: not site.cluster.json("get", "node", "edge1")["spec"].get("taints"), "without taints")
     assert wait_ready(site, "offline")["metadata"]["uid"] == uid
     conditions = site.cluster.json("get", "node", "edge1")["status"]["conditions"]
     assert "Unknown" not in {condition["status"] for condition in conditions}
     site.cluster.kubectl("delete", "pod", "offline", timeout=90)
-
-
-def _ready(site: Site, name: str) -> str:
-    conditions = site.cluster.json("get", "node", name)["status"]["conditions"]
-    return str(next(c["status"] for c in conditions if c["type"] == "Ready"))
 
 
 def test_the_name_of_a_kubelets_node_is_not_ours_to_take(site: Site) -> None:
@@ -419,32 +358,10 @@ def test_a_node_that_is_deleted_leaves_the_network_and_comes_back_by_joining(sit
     eventually(lambda: "edge2" not in site.admin("node", "list"), "removed from the network")
     log = site.directory / "edge2.log"
     eventually(lambda: "node edge2 is not known; join it again" in log.read_text(), "the agent says why")
-    assert "NotFound" in _said(site, "node", "edge2")
+    assert "NotFound" in said(site, "node", "edge2")
     site.reset("edge2")
     site.join("edge2")
     site.cluster.kubectl("wait", "--for=condition=Ready", "node/edge2", "--timeout=60s", timeout=90)
     site.cluster.apply(pod("again", "edge2"))
     wait_ready(site, "again")
     site.cluster.kubectl("delete", "pod", "again", timeout=90)
-
-
-# Tenants
-
-
-def test_a_second_cluster_with_the_same_names_needs_no_restart(site: Site) -> None:
-    process = site.process
-    other = KubernetesCluster(site.internet, site.directory / "other", address="203.0.113.200")
-    other.start()
-    other.apply(*rights.objects())
-    site.admin("tenant", "create", "acme", "--kubeconfig", str(other.kubeconfig(rights.ACCOUNT, ())))
-    assert f"cluster  {site.directory}" in site.admin("tenant", "show", "acme")
-    site.join("edge3", "acme", node="edge1")
-    other.kubectl("wait", "--for=condition=Ready", "node/edge1", "--timeout=60s", timeout=90)
-    for cluster, number in ((other, "88123"), (site.cluster, "88124")):
-        cluster.apply(pod("same", command=f"exec sleep {number}"))
-    for cluster in (other, site.cluster):
-        cluster.kubectl("wait", "--for=condition=Ready", "pod/same", "--timeout=60s", timeout=90)
-    assert runs(site, "edge3", b"88123") and not runs(site, "edge3", b"88124")
-    assert runs(site, "edge1", b"88124") and not runs(site, "edge1", b"88123")
-    assert {node["metadata"]["name"] for node in other.json("get", "nodes")["items"]} == {"edge1"}
-    assert site.process is process and process is not None and process.poll() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -14,11 +15,13 @@ from tests.kit.cluster.identities import MASTERS, Identities
 from tests.kit.topology import Host, until
 from tests.kit.upstream import build
 
+RELEASE = os.environ.get("KUBERNETES_RELEASE", "")  # of the control plane, build.OLDEST say; "": the newest
 _TIMEOUT = 120.0  # seconds, on a loaded machine; 6 are usual
 
 
 class KubernetesCluster:
-    """`address` is one of the host's, not loopback; `options` are more arguments by the name of a part. The host's end ends everything."""
+    """`address` is one of the host's, not loopback; `options` are more arguments by the name of a part; `release`: RELEASE, unless it is said. The
+    host's end ends everything."""
 
     def __init__(
         self,
@@ -30,7 +33,9 @@ class KubernetesCluster:
         pods: str = "10.244.0.0/16",
         services: str = "10.96.0.0/16",
         options: Mapping[str, Sequence[str]] | None = None,
+        release: str | None = None,
     ) -> None:
+        self.release = RELEASE if release is None else release  # of parts that are started from now on
         self.host, self.directory, self.address = host, directory, address
         self.identities = Identities(directory / "pki", [address, *names], parts.API_PORT)
         self._options = options or {}
@@ -66,7 +71,8 @@ class KubernetesCluster:
 
     def start_part(self, part: str) -> None:
         """Without waiting for it."""
-        command = [str(build.program(part)), *self._commands[part], *self._options.get(part, ())]
+        release = self.release if part != "etcd" else ""
+        command = [str(build.program(part, release)), *self._commands[part], *self._options.get(part, ())]
         self._running[part] = self.host.spawn(*command, log=self.directory / f"{part}.log")
 
     def stop(self, part: str) -> None:

@@ -39,9 +39,13 @@ class Site:
         self.socket = directory / "run/cloud.sock"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start_cluster(self, options: Mapping[str, Sequence[str]] | None = None) -> KubernetesCluster:
+    def start_cluster(
+        self, options: Mapping[str, Sequence[str]] | None = None, release: str | None = None
+    ) -> KubernetesCluster:
         """With the least rights for the cloud's account."""
-        self.cluster = KubernetesCluster(self.cloud, self.directory / "kubernetes", address=ADDRESS, options=options)
+        self.cluster = KubernetesCluster(
+            self.cloud, self.directory / "kubernetes", address=ADDRESS, options=options, release=release
+        )
         self.cluster.start()
         self.cluster.apply(*rights.objects())
         return self.cluster
@@ -86,8 +90,8 @@ class Site:
     def admin(self, *argv: str, check: bool = True) -> str:
         return self.cloud.run(*KUBEEDGE, *argv, "--socket", str(self.socket), check=check)
 
-    def join(self, name: str, tenant: str = "default", *, node: str = "") -> None:
-        """An edge joins, as `node` or by its own name, and its agent runs."""
+    def join(self, name: str, tenant: str = "default", *options: str, node: str = "", replace: bool = False) -> None:
+        """An edge joins, as `node` or by its own name, and its agent runs. `options` are those of `kubeedge join`."""
         edge, root = self.edges[name], self.directory / name
         images.build(_made(root / "var/lib/kubeedge/edge/images/preload") / "demo.tar", IMAGE)
         names = {
@@ -99,15 +103,23 @@ class Site:
         config = {
             "kind": "EdgeCore",
             "paths": {what: str(root / path) for what, path in names.items()},
-            "modules": {"appengine": {"cgroupPrefix": f"{self.prefix}-{name}", "evictionHard": ["none"]}},
+            "modules": {
+                "appengine": {"cgroupPrefix": f"{self.prefix}-{name}", "evictionHard": ["none"]},
+                "metaserver": {"enable": True},
+            },
         }
         (_made(root / "etc/kubeedge") / "kubeedge.yaml").write_text(json.dumps(config))
-        token = self.admin("token", "create", "--tenant", tenant, "--node", node or name)
+        again = ["--replace"] if replace else []
+        token = self.admin("token", "create", "--tenant", tenant, "--node", node or name, *again)
         edge.run(
             *KUBEEDGE, "join", "--token-file", "-", "--name", node or name, "--root-dir", str(root), "--no-start",
-            ADDRESS, input=token,
+            *options, ADDRESS, input=token,
         )  # fmt: skip
         self.start_agent(name)
+
+    def stop_agent(self, name: str) -> None:
+        """SIGTERM; its pods go on."""
+        self.edges[name].stop(self.agents[name], timeout=60)
 
     def reset(self, name: str) -> None:
         """`kubeedge reset`: its pods and its agent end, its state is gone."""

