@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
+from kubeedge.appengine.runtime import cgroups
+from kubeedge_cloud.edgecontroller.tolerations import AUTONOMY, LABEL
 from kubeedge_cloud.install import chart, permissions
 from kubeedge_cloud.install.values import with_sets
-from tests.kit import cloud_image
+from tests.kit import cloud_image, images
 from tests.kit.cluster import KubernetesCluster
 from tests.kit.cluster.site import IMAGE
 from tests.kit.topology import Host, Topology, until
@@ -44,7 +46,7 @@ import aetcd, bz2, decimal, kubernetes.config, kubernetes.stream, lzma, multipro
 assert ssl.create_default_context().get_ca_certs()
 """
 _POD = {
-    "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "there"},
+    "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "there", "labels": {LABEL: AUTONOMY}},
     "spec": {
         "nodeName": "cam7", "terminationGracePeriodSeconds": 1,
         "containers": [

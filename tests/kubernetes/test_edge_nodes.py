@@ -1,0 +1,166 @@
+"""Edge nodes of an unmodified cluster, by their users' choice: what they are registered with, and what goes on while they are away."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kubeedge_cloud.edgecontroller.tolerations import AUTONOMY, LABEL
+from tests.kit.cluster.site import Site
+from tests.kubernetes.workloads import eventually, gone, pod, ready, runs, wait_ready
+
+pytestmark = pytest.mark.root
+
+EDGE = "edge3"
+TAINT = {"key": "dedicated", "value": "video", "effect": "NoSchedule"}
+OPTIONS = ("--label", "rack=7,topology.kubernetes.io/zone=hall", "--taint", "dedicated=video:NoSchedule")
+
+
+@pytest.fixture(scope="module")
+def edge(site: Site) -> Iterator[Site]:
+    """With a third node that has joined with labels and a taint."""
+    site.join(EDGE, "default", *OPTIONS)
+    site.cluster.kubectl("wait", "--for=condition=Ready", f"node/{EDGE}", "--timeout=60s", timeout=90)
+    yield site
+    site.cluster.kubectl("delete", "node", EDGE, "--ignore-not-found", timeout=90)
+    eventually(lambda: EDGE not in site.admin("node", "list"), "removed from the network")
+    site.reset(EDGE)
+    del site.agents[EDGE]
+
+
+def there(name: str, command: str, seconds: int | None = None, **labels: str) -> dict[str, Any]:
+    """A pod at that node; it is evicted so many seconds after the node was found to be away."""
+    tolerations: list[dict[str, Any]] = [{"key": "dedicated", "operator": "Exists"}]
+    if seconds is not None:
+        tolerations += [
+            {
+                "key": f"node.kubernetes.io/{kind}",
+                "operator": "Exists",
+                "effect": "NoExecute",
+                "tolerationSeconds": seconds,
+            }
+            for kind in ("not-ready", "unreachable")
+        ]
+    made = pod(name, EDGE, command, tolerations=tolerations)
+    made["metadata"]["labels"] |= labels
+    return made
+
+
+def test_a_node_is_registered_with_the_labels_and_taints_of_its_join(edge: Site) -> None:
+    node = edge.cluster.json("get", "node", EDGE)
+    labels = node["metadata"]["labels"]
+    assert labels["rack"] == "7" and labels["topology.kubernetes.io/zone"] == "hall"
+    assert TAINT in node["spec"]["taints"]
+    edge.cluster.apply(pod("refused", EDGE))
+    condition = "--for=jsonpath={.status.conditions[0].reason}=Unschedulable"
+    edge.cluster.kubectl("wait", condition, "pod/refused", "--timeout=60s", timeout=90)
+    edge.cluster.kubectl("delete", "pod", "refused", timeout=90)
+
+
+@pytest.mark.parametrize("label", ["node-restriction.kubernetes.io/x=y", "node-role.kubernetes.io/control-plane="])
+def test_labels_that_are_not_a_nodes_to_say_are_refused_by_both_sides(edge: Site, label: str) -> None:
+    with pytest.raises(RuntimeError, match="not a node's to set"):
+        edge.join(EDGE, "default", "--force", "--label", label, replace=True)
+    key, _, value = label.partition("=")
+    forged = (  # a machine that does not ask itself
+        "import kubeedge.api.node_registration as r; r.checked = lambda found: found;"
+        "import sys; from kubeedge.cli.main import main; sys.exit(main())"
+    )
+    token = edge.admin("token", "create", "--node", EDGE, "--replace")
+    argv = [
+        "join",
+        "--token-file",
+        "-",
+        "--name",
+        EDGE,
+        "--root-dir",
+        str(edge.directory / EDGE),
+        "--force",
+        "--no-start",
+    ]
+    with pytest.raises(RuntimeError, match="not a node's to set"):
+        edge.edges[EDGE].run(
+            sys.executable, "-c", forged, *argv, "--label", f"{key}={value}", "203.0.113.1", input=token
+        )
+    assert key not in edge.cluster.json("get", "node", EDGE)["metadata"]["labels"]
+
+
+def test_labelled_pods_go_on_at_a_node_that_is_away_and_the_others_are_evicted(edge: Site) -> None:
+    edge.cluster.apply(there("stays", "exec sleep 66123", 0, **{LABEL: AUTONOMY}), there("goes", "exec sleep 66124", 0))
+    uid = wait_ready(edge, "stays")["metadata"]["uid"]
+    wait_ready(edge, "goes")
+
+    def endless() -> bool:
+        tolerations = edge.cluster.json("get", "pod", "stays")["spec"]["tolerations"]
+        return not any("tolerationSeconds" in toleration for toleration in tolerations)
+
+    eventually(endless, "tolerations without an end")
+    edge.nats[EDGE].cut()
+    try:
+        eventually(lambda: ready(edge, EDGE) == "Unknown", "NotReady, by the cluster's own controller")
+        eventually(
+            lambda: "deletionTimestamp" in edge.cluster.json("get", "pod", "goes")["metadata"], "the other is evicted"
+        )
+        assert "deletionTimestamp" not in edge.cluster.json("get", "pod", "stays")["metadata"]
+        assert runs(edge, EDGE, b"66123") and runs(edge, EDGE, b"66124")  # nobody has told it
+    finally:
+        edge.nats[EDGE].heal()
+    eventually(lambda: ready(edge, EDGE) == "True", "Ready again")
+    gone(edge, "pod", "goes")
+    found = wait_ready(edge, "stays")
+    assert found["metadata"]["uid"] == uid and found["status"]["containerStatuses"][0]["restartCount"] == 0
+    eventually(lambda: not runs(edge, EDGE, b"66124"), "its process ends")
+    edge.cluster.kubectl("delete", "pod", "stays", timeout=90)
+
+
+def test_a_label_of_the_node_is_for_all_its_pods(edge: Site) -> None:
+    edge.cluster.apply(there("inherits", "exec sleep 66125", 300))
+    wait_ready(edge, "inherits")
+    edge.cluster.kubectl("label", "node", EDGE, f"{LABEL}={AUTONOMY}")
+
+    def endless() -> bool:
+        tolerations = edge.cluster.json("get", "pod", "inherits")["spec"]["tolerations"]
+        return not any("tolerationSeconds" in toleration for toleration in tolerations)
+
+    eventually(endless, "tolerations without an end")
+    edge.cluster.kubectl("label", "node", EDGE, f"{LABEL}-")
+    edge.cluster.kubectl("delete", "pod", "inherits", timeout=90)
+
+
+def test_a_node_that_was_deleted_joins_with_force_and_has_its_new_addresses(edge: Site) -> None:
+    """What ran there with the old ones is started anew with them."""
+    credentials = edge.directory / EDGE / "etc/kubeedge/node.json"
+    edge.cluster.apply(there("before", "exec sleep 66126"))
+    old = json.loads(credentials.read_text())["podCIDR"]
+    assert ipaddress.ip_address(wait_ready(edge, "before")["status"]["podIP"]) in ipaddress.ip_network(old)
+    edge.cluster.kubectl("delete", "node", EDGE, timeout=90)
+    eventually(lambda: EDGE not in edge.admin("node", "list"), "removed from the network")
+    edge.stop_agent(EDGE)
+    assert runs(edge, EDGE, b"66126")
+    edge.join(EDGE, "default", "--force", *OPTIONS)
+    edge.cluster.kubectl("wait", "--for=condition=Ready", f"node/{EDGE}", "--timeout=60s", timeout=90)
+    node = edge.cluster.json("get", "node", EDGE)
+    new = json.loads(credentials.read_text())["podCIDR"]
+    assert new == node["spec"]["podCIDR"] and new != old and TAINT in node["spec"]["taints"]
+    edge.cluster.apply(there("after", "exec sleep 66127"))
+    address = wait_ready(edge, "after")["status"]["podIP"]
+    assert ipaddress.ip_address(address) in ipaddress.ip_network(new)
+    assert "PONG" in edge.edges[EDGE].run("sh", "-c", f"ping -c 1 -W 5 {address} >&2 && echo PONG")
+    # the cluster has not noticed that its Node was another one for a moment: the pod of before is still bound to it
+
+    def moved() -> bool:
+        status = edge.cluster.json("get", "pod", "before")["status"]
+        inside = ipaddress.ip_address(status.get("podIP") or "0.0.0.0") in ipaddress.ip_network(new)
+        return (
+            inside and status["containerStatuses"][0]["ready"] and status["containerStatuses"][0]["restartCount"] == 1
+        )
+
+    eventually(moved, "it runs again, with one of the new addresses")
+    assert len(edge.edges[EDGE].running(b"sleep\x0066126")) == 1
+    edge.cluster.kubectl("delete", "pod", "before", timeout=90)
+    edge.cluster.kubectl("delete", "pod", "after", timeout=90)
