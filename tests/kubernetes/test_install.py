@@ -16,11 +16,10 @@ from typing import Any
 
 import pytest
 
-from kubeedge.appengine.runtime import cgroups
 from kubeedge_cloud.edgecontroller.tolerations import AUTONOMY, LABEL
 from kubeedge_cloud.install import chart, permissions
 from kubeedge_cloud.install.values import with_sets
-from tests.kit import cloud_image, images
+from tests.kit import cloud_image
 from tests.kit.cluster import KubernetesCluster
 from tests.kit.cluster.site import IMAGE
 from tests.kit.topology import Host, Topology, until

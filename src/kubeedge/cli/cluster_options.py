@@ -76,3 +76,11 @@ def add_commands(
     debug.add_argument("verb", choices=("check", "diagnose", "collect"), help="check and diagnose say what is wrong")
     debug.add_argument("--output-path", "-o", metavar="FILE", help="for collect (default: kubeedge-NAMESPACE.tar.gz)")
     add_access(debug)
+
+
+def add_vm_routes(parser: argparse.ArgumentParser) -> None:
+    """Of `vm-routes`: which networks go by way of which pod's machine."""
+    parser.add_argument("networks", nargs="+", metavar="NETWORK", help="of the edge nodes and their pods")
+    parser.add_argument("--namespace", required=True, help="namespace of the router's pod")
+    parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="of the router's pod")
+    parser.add_argument("--address", required=True, help="address of this machine in the cluster")

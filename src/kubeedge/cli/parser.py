@@ -78,10 +78,7 @@ def _add_runners(commands: _Commands) -> None:
         "on a machine of a cluster: keep the routes to edge nodes, by way of the virtual router's machine",
         output=False,
     )
-    p.add_argument("networks", nargs="+", metavar="NETWORK", help="of the edge nodes and their pods")
-    p.add_argument("--namespace", required=True, help="namespace of the router's pod")
-    p.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="of the router's pod")
-    p.add_argument("--address", required=True, help="address of this machine in the cluster")
+    cluster_options.add_vm_routes(p)
 
     p = commands.add("edge", "run", "run the agent of this node in the foreground", output=False)
     p.add_argument("--config", help="configuration file (default: ROOT/etc/kubeedge/kubeedge.yaml)")
