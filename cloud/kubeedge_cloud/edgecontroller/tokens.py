@@ -99,7 +99,8 @@ class PodTokens:
             before = None
         now = self._state.wall()
         known = {wanted: before.of(wanted) for wanted in requests} if before is not None else {}
-        good = [t for t in known.values() if t is not None and t.due > now and not stale]
+        known = {wanted: t for wanted, t in known.items() if t is not None and self._is_of_the_machine(node, t)}
+        good = [t for t in known.values() if t.due > now and not stale]
         if len(good) == len(requests) and self._has_rules(before, pod):
             return max(_SOONEST, min(t.due for t in good) - now)
         try:
@@ -141,6 +142,15 @@ class PodTokens:
         if known is None:
             return not self._state.cluster
         return kept is not None and list(kept.rules) == list(known)
+
+    def _is_of_the_machine(self, node: NodeName, token: IssuedToken) -> bool:
+        """Not of one that was the node before: the API does not take that any more. A cluster of the tenant's own does not know of joins."""
+        record = self._state.records.get(node)
+        try:
+            join = service_accounts.join(service_accounts.parts(token.token).claims)
+        except Invalid:
+            return True  # it is no JWT
+        return join is None or record is None or join == record.join
 
 
 def _key(pod: Object) -> str:

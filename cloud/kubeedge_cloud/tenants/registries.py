@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from kubeedge.api.names import TenantId
+from kubeedge.api.names import NodeName, TenantId
 from kubeedge.api.resources import Resources
 from kubeedge.apiserver import devices
 from kubeedge.apiserver.accounts import AccountKey
@@ -15,6 +15,7 @@ from kubeedge.apiserver.registry import Registry
 from kubeedge.store.model import Store
 from kubeedge_cloud.processes.fencing import FencedStore
 from kubeedge_cloud.processes.membership import Alone, Membership
+from kubeedge_cloud.tenants import model
 from kubeedge_cloud.tenants.module import StorageUsage
 
 
@@ -68,5 +69,16 @@ class Registries:
         served = served or Resources((*BUILT_IN, *devices.ROWS))
         key = self._account_key(tenant) if self._account_key is not None else None
         return Registry(
-            store, tenant, foreground=True, offload=self._offload, quota=quota, served=served, account_key=key
+            store,
+            tenant,
+            foreground=True,
+            offload=self._offload,
+            quota=quota,
+            served=served,
+            account_key=key,
+            joins=partial(self._join_of, tenant),
         )
+
+    async def _join_of(self, tenant: TenantId, node: NodeName) -> str | None:
+        kv = await self._store.get(model.node_key(tenant, node))
+        return model.decode_node(tenant, kv.value).join if kv is not None else None

@@ -2,7 +2,8 @@
 
 A token is a JWT (RFC 7519). What Kubernetes puts in: `iss`, `aud`, `exp`, `iat`, `nbf`, `jti`, `sub` (system:serviceaccount:NS:NAME), and
 `kubernetes.io` {namespace, serviceaccount {name, uid}, pod, node, secret {name, uid}}. `sub` and the account's uid belong together: an account
-that was deleted and made again is another one.
+that was deleted and made again is another one. Ours: `kubeedge.io` {join}, the join of the node that the pod runs on; it is as good as the
+certificates of that join.
 
 The tokens of a pod travel to its node as one row, /desired/serviceaccounttokens/NAMESPACE/POD (KeptTokens), sealed on the disk as Secrets are;
 the public keys of who signed them as another, /desired/serviceaccountkeys/_/issuer.
@@ -233,6 +234,13 @@ def bound(claims: Mapping[str, Any], kind: str) -> tuple[str, str]:
     if not isinstance(found, dict):
         return "", ""
     return str(found.get("name") or ""), str(found.get("uid") or "")
+
+
+def join(claims: Mapping[str, Any]) -> str | None:
+    """Of the node that the token is bound to; None: to no join. A node that joined before joins had an id has ""."""
+    private = claims.get("kubeedge.io")
+    found = private.get("join") if isinstance(private, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def namespace(claims: Mapping[str, Any]) -> str:

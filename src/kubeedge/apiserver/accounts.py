@@ -8,14 +8,14 @@ Lives elsewhere: the claims (kubeedge.api.service_accounts), signatures (kubeedg
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kubeedge.api import access, meta, service_accounts
 from kubeedge.api.access import Attributes, Rule
 from kubeedge.api.client import Resource
-from kubeedge.api.names import Object, TenantId
+from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import NODES, PODS, SECRETS, SERVICEACCOUNTS
 from kubeedge.api.status import BadRequest, Forbidden, InvalidObject, ObjectModified, Unauthorized, invalid
 from kubeedge.errors import Invalid, NotFound
@@ -24,6 +24,8 @@ from kubeedge.pki.identity import UserIdentity
 _BOUND = {"Pod": ("pod", PODS), "Secret": ("secret", SECRETS), "Node": ("node", NODES)}
 _GRACE = 60.0  # seconds for which the token of a pod that is being deleted goes on, beyond the pod's own grace period
 _VERIFIED = 512  # signatures that are remembered: each costs 0.1 ms
+#: the join of a node, whose certificates stand for it; None: there is no such node
+Joins = Callable[[NodeName], Awaitable[str | None]]
 _TOKEN_REQUEST = Resource("authentication.k8s.io", "v1", "tokenrequests", "TokenRequest")
 
 
@@ -79,13 +81,22 @@ def forbidden(identity: AccountIdentity, asked: Attributes) -> Forbidden:
 
 
 class ServiceAccounts:
-    """`rows` gives what the API serves; `wall` seconds since 1970."""
+    """`wall` gives seconds since 1970. `joins`: a token of a node's pod ends with the join of the node; None: nodes do not join."""
 
-    def __init__(self, tenant: TenantId, key: AccountKey, objects: Objects, *, wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        tenant: TenantId,
+        key: AccountKey,
+        objects: Objects,
+        *,
+        wall: Callable[[], float],
+        joins: Joins | None = None,
+    ) -> None:
         self.tenant = tenant
         self._key = key
         self._objects = objects
         self._wall = wall
+        self._joins = joins
         self._verified: dict[str, Mapping[str, Any]] = {}
 
     # -- TokenRequest --------------------------------------------------------------------------------------------------
@@ -110,6 +121,8 @@ class ServiceAccounts:
             "kubernetes.io": private,
             "sub": service_accounts.subject(namespace, name),
         }
+        if (join := await self._join_of(private)) is not None:
+            claims["kubeedge.io"] = {"join": join}
         signed = service_accounts.signing_input({"alg": self._key.algorithm, "kid": self._key.id}, claims)
         token = b".".join((signed, service_accounts.encoded(self._key.sign(signed)))).decode()
         return {
@@ -145,6 +158,11 @@ class ServiceAccounts:
             if node := (obj.get("spec") or {}).get("nodeName"):
                 found["node"] = {"name": node}
         return found
+
+    async def _join_of(self, private: Mapping[str, Any]) -> str | None:
+        """Of the node in these claims; None: there is no node in them, or no such node."""
+        node = (private.get("node") or {}).get("name")
+        return await self._joins(NodeName(node)) if node and self._joins is not None else None
 
     # -- bearers -------------------------------------------------------------------------------------------------------
 
@@ -186,7 +204,8 @@ class ServiceAccounts:
         )
 
     async def checked(self, identity: AccountIdentity, rules: Callable[[Object], Sequence[Rule]]) -> AccountIdentity:
-        """With its rules. Raises Unauthorized when account, pod, secret or node is gone, or is another of the same name."""
+        """With its rules. Raises Unauthorized when account, pod, secret or node is gone, or is another of the same name; and when the node
+        was removed, or another machine has joined in its place."""
         account = await self._account(identity.claims)
         return AccountIdentity(
             identity.tenant, identity.user, namespace=identity.namespace, claims=identity.claims, rules=rules(account)
@@ -202,6 +221,9 @@ class ServiceAccounts:
             # the node of a pod's token is said for those who read it; the pod is what it lives with
             if name and uid and await self._live(claims, claim, resource, namespace) is None:
                 raise Unauthorized(f"Unauthorized: the {claim} that the token is bound to does not exist any more")
+        join = service_accounts.join(claims)
+        if join is not None and join != await self._join_of(claims.get("kubernetes.io") or {}):
+            raise Unauthorized("Unauthorized: the node that the token was for was removed, or another machine joined")
         return account
 
     async def _live(self, claims: Mapping[str, Any], claim: str, resource: Resource, namespace: str) -> Object | None:

@@ -31,7 +31,7 @@ from kubeedge.api.status import (
     TooLarge,
 )
 from kubeedge.apiserver import admission, core, selection
-from kubeedge.apiserver.accounts import AccountKey, ServiceAccounts
+from kubeedge.apiserver.accounts import AccountKey, Joins, ServiceAccounts
 from kubeedge.apiserver.attachments import Attachments
 from kubeedge.apiserver.core import DeleteOptions, WriteOptions
 from kubeedge.apiserver.namespaces import TenantNamespaces
@@ -68,6 +68,7 @@ class Registry(ObjectReader):
         served: Resources | None = None,
         owners: bool = True,
         account_key: AccountKey | None = None,
+        joins: Joins | None = None,
     ) -> None:
         super().__init__(store, tenant, served=served, offload=offload, wall=wall)
         self._wall = wall
@@ -79,7 +80,9 @@ class Registry(ObjectReader):
         self.owners = owners  # of fields: a server-side apply keeps them (kubeedge.api.managed_fields)
         self._namespaces = TenantNamespaces(store, tenant, self.served)
         #: None: pods get no tokens, and no account has to exist
-        self.accounts = ServiceAccounts(tenant, account_key, self, wall=wall) if account_key is not None else None
+        self.accounts = (
+            ServiceAccounts(tenant, account_key, self, wall=wall, joins=joins) if account_key is not None else None
+        )
 
     def now(self) -> float:
         """Seconds since 1970, as time stamps of objects have them."""

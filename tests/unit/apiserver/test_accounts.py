@@ -39,14 +39,22 @@ class Api:
 
     def __init__(self) -> None:
         self.now = NOON
+        self.joins: dict[NodeName, str] = {}
         self.store = MemoryStore()
         self.registries = {
             TenantId(name): Registry(
-                self.store, TenantId(name), wall=lambda: self.now, account_key=TokenKey(AUTHORITY, TenantId(name))
+                self.store,
+                TenantId(name),
+                wall=lambda: self.now,
+                account_key=TokenKey(AUTHORITY, TenantId(name)),
+                joins=self._join_of,
             )
             for name in ("a", "b")
         }
         self.server = ApiServer(self.registries.get, self._no_node)
+
+    async def _join_of(self, node: NodeName) -> str | None:
+        return self.joins.get(node)
 
     async def _no_node(self, tenant: TenantId, node: NodeName) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         raise Unavailable(f"no link to {node}")
@@ -138,6 +146,34 @@ async def test_a_token_ends_with_its_time_its_account_and_its_pod(api: Api) -> N
     assert (await api.whoami(again))[0] == 401
     await api.account()
     assert (await api.whoami(again))[0] == 401
+
+
+@with_api
+async def test_a_token_ends_with_the_join_of_its_node(api: Api) -> None:
+    edge1 = NodeName("edge1")
+    await api.account()
+    await api("POST", "/api/v1/nodes", {"metadata": {"name": "edge1"}})
+    pod = await api.pod(serviceAccountName="robot", nodeName="edge1")
+    bound = (
+        {"kind": "Pod", "name": "p", "uid": pod["metadata"]["uid"]},
+        {"kind": "Node", "name": "edge1"},
+    )
+    for reference in bound:
+        api.joins[edge1] = "one"
+        first = await api.token(boundObjectRef=reference)
+        plain = await api.token()
+        assert (await api.whoami(first))[0] < 300
+        api.joins[edge1] = "two"  # kubeedge join --replace: pod and Node are the same
+        review = {"spec": {"token": first}}
+        _, answer = await api("POST", "/apis/authentication.k8s.io/v1/tokenreviews", review)
+        assert (await api.whoami(first))[0] == 401 and not answer["status"].get("authenticated"), reference
+        second = await api.token(boundObjectRef=reference)
+        assert (await api.whoami(second))[0] < 300
+        del api.joins[edge1]  # the node was removed, and its pods are still there
+        assert (await api.whoami(first))[0] == 401 and (await api.whoami(second))[0] == 401, reference
+        assert (await api.whoami(plain))[0] < 300
+        api.joins[edge1] = ""  # joined before joins had an id
+        assert (await api.whoami(await api.token(boundObjectRef=reference)))[0] < 300
 
 
 @with_api

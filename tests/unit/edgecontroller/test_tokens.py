@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,7 +22,8 @@ API = Wanted("", service_accounts.POD_SECONDS)
 def with_tokens(world: World) -> Registry:
     """The tenant's API signs tokens."""
     key = TokenKey(ec.generate_private_key(ec.SECP256R1()), TENANT)
-    made = Registry(world.store, TENANT, wall=world.wall, foreground=True, account_key=key)
+    joins = partial(world.tenants.join_of, TENANT)
+    made = Registry(world.store, TENANT, wall=world.wall, foreground=True, account_key=key, joins=joins)
     world.registries[TENANT] = made
     return made
 
@@ -146,6 +148,28 @@ async def test_another_pod_of_that_name_has_a_token_of_its_own(world: World) -> 
 
         await world.until(is_new, "the new pod's", within=1)
         assert await token(world) != first and not await accepts(world, first)
+
+
+@in_world
+async def test_another_machine_in_the_place_of_a_node_gets_tokens_of_its_own(world: World) -> None:
+    api = with_tokens(world)
+    async with world.cloud():
+        await world.join(EDGE1)
+        await api.create(PODS, "default", pod())
+        first = await world.until(lambda: token(world), "the token", within=1)
+        assert await accepts(world, first)
+        compares, ops = await world.tenants.entitle(TENANT, EDGE1, "another")  # kubeedge join --replace
+        assert (await world.store.txn(compares, ops)).succeeded
+        assert not await accepts(world, first)  # the machine that was replaced has it still
+
+        async def is_new() -> bool:
+            return await accepts(world, await token(world))
+
+        await world.until(is_new, "the token of the new machine", within=1)
+        found = await kept(world)
+        assert found is not None and first not in found.encode().decode()
+        await world.tenants.remove_node(TENANT, EDGE1)
+        assert not await accepts(world, first)
 
 
 @in_world
