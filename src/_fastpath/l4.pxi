@@ -55,6 +55,7 @@ cdef extern from "l4/ready_queue.h" nogil:
         kb_conn *conn
         uint8_t fresh
     ctypedef struct kb_ready_queue:
+        uint32_t pace_of_node, pace_of_tenant
         int notify
     void kb_ready_queue_accept(void *ready_queue, kb_conn *conn)
     kb_handle *kb_ready_queue_connect(kb_ready_queue *ready_queue, kb_l4 *l4, uint32_t tenant, uint32_t peer, uint16_t port, uint64_t now)
@@ -98,8 +99,9 @@ cdef class L4:
     cdef list proxies  # that stand in front of its ports
     cdef L4 beside  # without a plane: whose connections are in the same endpoint
 
-    def __cinit__(self, random_sequence=None, *, Plane plane=None, uint32_t tenant=0, uint32_t number=0, size_t budget=64 << 20, L4 beside=None):
+    def __cinit__(self, random_sequence=None, *, Plane plane=None, uint32_t tenant=0, uint32_t number=0, size_t budget=64 << 20, L4 beside=None, tuple pace=(0, 0)):
         cdef kb_l4_below below
+        self.ready_queue.pace_of_node, self.ready_queue.pace_of_tenant = pace
         self.ready_queue.notify = -1
         self.tenant = tenant
         self.plane = plane

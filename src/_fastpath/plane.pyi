@@ -45,6 +45,7 @@ class Plane:
 
 class L4:
     """The L4 connections of one tenant's node, in a plane's thread; without a plane pure, for tests: `random_sequence` gives 32 random bits.
+    `pace`: connections in a second that are accepted of a node, and of all of the tenant (0: any number); others are reset.
 
     After a call on a connection: touch(). Calls raise Unavailable after close()."""
 
@@ -60,6 +61,7 @@ class L4:
         number: NodeNumber = ...,
         budget: int = 67108864,
         beside: L4 | None = None,
+        pace: tuple[int, int] = (0, 0),
     ) -> None: ...
     def close(self) -> None: ...
     def fileno(self) -> int:

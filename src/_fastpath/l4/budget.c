@@ -52,11 +52,22 @@ static void account_forget(kb_l4 *l4, account *of)
     free(of);
 }
 
+/* Peers in the chain of one that are needed no more: their time has come since they were looked at last. */
+static void sweep(kb_l4 *l4, peer *chain)
+{
+    for (peer *next; chain; chain = next) {
+        next = chain->chain;
+        kb_l4_peer_forget(l4, chain);
+    }
+}
+
 peer *kb_l4_peer_of(kb_l4 *l4, uint32_t tenant, uint32_t number)
 {
     peer **at = peer_at(l4, tenant, number);
     if (*at)
         return *at;
+    sweep(l4, l4->peers[kb_l4_mix(tenant, number) % (HASH / 4)]);
+    at = peer_at(l4, tenant, number);
     account *of = account_of(l4, tenant);
     if (!of)
         return NULL;
@@ -72,14 +83,24 @@ peer *kb_l4_peer_of(kb_l4 *l4, uint32_t tenant, uint32_t number)
     return p;
 }
 
+/* One that is ahead of its pace is remembered without connections: who opens and ends many is not new with each. */
+static int is_needed(const kb_l4 *l4, const peer *p) { return p->connections || p->paced_until > l4->now || p->of->paced_until > l4->now; }
+
 void kb_l4_peer_forget(kb_l4 *l4, peer *p)
 {
-    if (p->connections)
+    if (is_needed(l4, p))
         return;
     *peer_at(l4, p->of->tenant, p->number) = p->chain;
     p->of->peers--;
     account_forget(l4, p->of);
     free(p);
+}
+
+void kb_l4_peers_free(kb_l4 *l4)
+{
+    l4->now = KB_L4_NEVER; /* nobody's pace counts any more */
+    for (uint32_t i = 0; i < HASH / 4; i++)
+        sweep(l4, l4->peers[i]);
 }
 
 void kb_l4_count(kb_conn *c, int by)
@@ -107,6 +128,31 @@ void kb_l4_discharge(kb_conn *c, size_t bytes)
     c->l4->counters.bytes -= bytes;
     c->who->bytes -= bytes;
     c->who->of->bytes -= bytes;
+}
+
+/* -- pace --------------------------------------------------------------------------------------------------------------------------- */
+
+/* Where one more would be (the generic cell rate algorithm of ITU-T I.371); KB_L4_NEVER: too soon. */
+static uint64_t paced(uint64_t until, uint64_t now, uint32_t rate)
+{
+    if (!rate)
+        return until;
+    if (until > now + KB_L4_PACE_BURST)
+        return KB_L4_NEVER;
+    return most64(until, now) + 1000000u / rate;
+}
+
+int kb_conn_in_pace(kb_conn *c, uint32_t of_node, uint32_t of_tenant)
+{
+    uint64_t now = c->l4->now;
+    uint64_t node = paced(c->who->paced_until, now, of_node), tenant = paced(c->who->of->paced_until, now, of_tenant);
+    if (node == KB_L4_NEVER || tenant == KB_L4_NEVER) {
+        c->l4->counters.refused++;
+        return 0;
+    }
+    c->who->paced_until = node;
+    c->who->of->paced_until = tenant;
+    return 1;
 }
 
 /* -- what is allowed ---------------------------------------------------------------------------------------------------------------- */

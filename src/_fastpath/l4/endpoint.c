@@ -130,6 +130,7 @@ void kb_l4_free(kb_l4 *l4)
     for (uint32_t i = 0; i < HASH; i++)
         while (l4->table[i])
             kb_l4_destroy(l4->table[i]);
+    kb_l4_peers_free(l4);
     for (kb_conn *c = l4->dirty, *next; c; c = next) {
         next = c->dirty_next;
         free(c);

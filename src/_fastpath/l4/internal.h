@@ -49,7 +49,7 @@ typedef struct part { /* bytes received */
 typedef struct account { /* how much one tenant holds */
     struct account *chain;
     uint32_t tenant, peers, connections, opening;
-    uint64_t bytes;
+    uint64_t bytes, paced_until;
 } account;
 
 typedef struct peer { /* how much one node of it holds */
@@ -57,6 +57,7 @@ typedef struct peer { /* how much one node of it holds */
     account *of;
     uint32_t number, connections, opening;
     uint64_t bytes;
+    uint64_t paced_until; /* us: what it has opened so far takes until then at its rate */
 } peer;
 
 typedef struct listener {
@@ -162,6 +163,7 @@ void kb_l4_destroy(kb_conn *c);
 /* budget.c */
 peer *kb_l4_peer_of(kb_l4 *l4, uint32_t tenant, uint32_t number); /* NULL: no memory. It is there until kb_l4_peer_forget finds it without connections */
 void kb_l4_peer_forget(kb_l4 *l4, peer *p);
+void kb_l4_peers_free(kb_l4 *l4); /* when there are no connections any more */
 void kb_l4_count(kb_conn *c, int by);
 void kb_l4_count_opening(kb_conn *c, int by);
 void kb_l4_charge(kb_conn *c, size_t bytes);

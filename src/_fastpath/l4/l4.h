@@ -28,6 +28,7 @@
 #define KB_L4_OPENING_PEER 1024
 #define KB_L4_ENDED 1024                             /* connections that are remembered to acknowledge a FIN again */
 #define KB_L4_SEND_BUFFER (512 * 1024)               /* bytes that the writer may leave before it has to wait */
+#define KB_L4_PACE_BURST 2000000u                    /* us */
 #define KB_L4_NEVER UINT64_MAX
 
 typedef enum { KB_SYN_SENT, KB_SYN_RECEIVED, KB_ESTABLISHED, KB_CLOSED, KB_RESET } kb_conn_state;
@@ -68,6 +69,9 @@ void kb_l4_get_counters(const kb_l4 *l4, kb_l4_counters *counters);
 
 void kb_conn_own(kb_conn *conn, kb_conn_ready ready, void *user);
 void *kb_conn_user(const kb_conn *conn);
+/* May an accepted connection cost its owner something, with so many of its node and of its tenant in a second (0: any number)? Both may be
+ * ahead by KB_L4_PACE_BURST. It counts when it may. */
+int kb_conn_in_pace(kb_conn *conn, uint32_t of_node, uint32_t of_tenant);
 void kb_conn_name(const kb_conn *conn, uint32_t *tenant, uint32_t *peer, uint16_t *local, uint16_t *remote);
 kb_conn_state kb_conn_state_of(const kb_conn *conn);
 const char *kb_conn_error(const kb_conn *conn);

@@ -53,9 +53,11 @@ static void handle_drop(kb_handle *h)
     free(h);
 }
 
-void kb_ready_queue_accept(void *ready_queue, kb_conn *conn)
+void kb_ready_queue_accept(void *context, kb_conn *conn)
 {
-    kb_handle *h = handle_new(ready_queue);
+    kb_ready_queue *ready_queue = context;
+    int in_pace = kb_conn_in_pace(conn, ready_queue->pace_of_node, ready_queue->pace_of_tenant);
+    kb_handle *h = in_pace ? handle_new(ready_queue) : NULL;
     if (!h) {
         kb_conn_release(conn); /* it may have had an owner, who has let go of it */
         return;

@@ -121,10 +121,10 @@ class Plane:
         """Ends the thread and closes every port; idempotent."""
         self._raw.close()
 
-    def l4(self, tenant: TenantNumber) -> fastpath.L4:
+    def l4(self, tenant: TenantNumber, *, pace: tuple[int, int] = (0, 0)) -> fastpath.L4:
         """The tenant's L4 connections, which live in the plane's thread: kubebus.l4.driver takes it. From the first one on, segments for our
-        number go there and are no events."""
-        return fastpath.L4(plane=self._raw, tenant=tenant)
+        number go there and are no events. `pace`: connections in a second that are accepted of a node and of the tenant; 0: any number."""
+        return fastpath.L4(plane=self._raw, tenant=tenant, pace=pace)
 
     def web_proxy(
         self, *, listener: int = -1, l4: fastpath.L4 | None = None, port: L4Port = _HTTP, **settings: Any
