@@ -45,14 +45,21 @@ class LinkAuthorizer:
         self._records: dict[TenantId, dict[NodeName, NodeRecord]] = {}
         self._networks: dict[TenantId, Mapping[NodeName, Sequence[str]]] = {}
         self._tasks: dict[TenantId, list[asyncio.Task[None]]] = {}
+        self._followed: dict[TenantId, asyncio.Event] = {}
 
     def follow(self, tenant: TenantId) -> None:
-        """From the first link of a tenant on."""
+        """From the first link of a tenant on, or since somebody asked where one of its nodes is."""
         if tenant not in self._tasks:
+            self._followed[tenant] = asyncio.Event()
             self._tasks[tenant] = [
                 asyncio.create_task(self._again_and_again(self._nodes, tenant), name="nodes of a tenant"),
                 asyncio.create_task(self._again_and_again(self._subnets, tenant), name="networks of a tenant"),
             ]
+
+    async def followed(self, tenant: TenantId) -> None:
+        """From here on, every change of its nodes is told."""
+        self.follow(tenant)
+        await self._followed[tenant].wait()
 
     def has(self, node: NodeKey) -> bool:
         """Whether it existed at the last change that was read. False: not read yet, or deleted."""
@@ -95,6 +102,7 @@ class LinkAuthorizer:
                 for name, record in before.items():
                     if not same_node(record, now.get(name)):
                         self._end((tenant, name), record.number, now.get(name))
+                self._followed[tenant].set()
 
     async def _subnets(self, tenant: TenantId) -> None:
         known = self._networks.get(tenant)

@@ -67,7 +67,7 @@ class NodeLinks:
         self._nodes = LinkedNodes()
         self._subnets: dict[TenantNumber, SubnetTable] = {}  # by tenant number
         self._ours: dict[TenantNumber, Sequence[Subnet]] = {}  # networks behind this machine
-        self._tenant_numbers: dict[TenantId, TenantNumber] = {}  # of tenants that have had links
+        self._tenant_numbers: dict[TenantId, TenantNumber] = {}  # of tenants that have had links, or were asked for
         self._holders: dict[tuple[TenantNumber, NodeNumber], NodeKey] = {}  # (tenant number, node number) -> who has it
 
     def __iter__(self) -> Iterator[NodeLink]:
@@ -94,6 +94,10 @@ class NodeLinks:
                 found.setdefault(link.node[1], link.record)
         return found
 
+    def learn_tenant(self, tenant: TenantId, number: TenantNumber) -> None:
+        """Changes of its records concern us, though it has no link here: its nodes are reached by other relays."""
+        self._tenant_numbers[tenant] = number
+
     def table(self, tenant: TenantNumber) -> SubnetTable:
         """Networks behind the nodes of that tenant number."""
         return self._subnets.setdefault(tenant, SubnetTable())
@@ -113,7 +117,7 @@ class NodeLinks:
         core = self.new_link()
         core.open(now)
         link = self._links[port] = NodeLink(port, node, record, allowed, core, now)
-        self._tenant_numbers[node[0]] = record.tenant_number
+        self.learn_tenant(node[0], record.tenant_number)
         return link
 
     def hello(self, link: NodeLink, hello: Hello, now: float, *, elsewhere: str = "") -> HelloDecision:
@@ -175,6 +179,8 @@ class NodeLinks:
 
     def record_changed(self, node: NodeKey, number: NodeNumber, newest: NodeRecord | None) -> list[LinkAction]:
         """Links that were made by the record with that number end; those of a machine that has joined under the same name stay."""
+        if newest is None:
+            self._nodes.forget(node)
         why = "the node was removed" if newest is None else "another machine joined under its name"
         outdated = [e for e in self._links.values() if e.node == node and not same_node(e.record, newest)]
         actions: list[LinkAction] = [Drop(link.port, why) for link in outdated]

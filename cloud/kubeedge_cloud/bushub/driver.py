@@ -94,6 +94,19 @@ class RelayDriver:
         """Stops following the records of nodes; links are closed by their plane."""
         await self._authorizer.close()
 
+    async def where(self, tenant: TenantId, node: NodeName) -> NodeRecord | None:
+        """The node's record, of any tenant; `replaced` is called from here on when it does not hold any more. Raises Unavailable without the store."""
+        record = await self._directory.lookup(tenant, node)
+        if record is None:
+            return None  # names of tenants come from anybody
+        self._links.learn_tenant(tenant, record.tenant_number)
+        try:
+            async with asyncio.timeout(_STORE_TIMEOUT):
+                await self._authorizer.followed(tenant)
+        except TimeoutError:
+            raise Unavailable("the store of the cloud does not answer in time") from None
+        return await self._directory.lookup(tenant, node)  # it may have changed before we followed
+
     # -- events of the data plane --------------------------------------------------------------------------------------
 
     def on_readable(self) -> None:

@@ -26,6 +26,7 @@ class LinkedNode:
     replaced: deque[str] = field(default_factory=lambda: deque(maxlen=4))  # instances
     refused: int = 0  # links of a duplicate
     duplicate_at: float = 0.0  # when the last one came
+    removed: bool = False  # the node does not exist any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,13 @@ class JoinDecision:
 
 
 class LinkedNodes:
-    """Keys are (tenant, node); an entry stays, with what was replaced, when the last link goes."""
+    """Keys are (tenant, node); an entry stays, with what was replaced, when the last link goes, until the node is removed."""
 
     def __init__(self) -> None:
         self._nodes: dict[NodeKey, LinkedNode] = {}
+
+    def __contains__(self, node: NodeKey) -> bool:
+        return node in self._nodes
 
     def get(self, node: NodeKey) -> LinkedNode | None:
         """Only of nodes that are linked."""
@@ -67,6 +71,7 @@ class LinkedNodes:
         elif (older := linked.slots.get(slot)) is not None and older != port:
             drop = [(older, "the node has a newer link")]
         linked.slots[slot] = port
+        linked.removed = False
         return JoinDecision(drop=tuple(drop))
 
     def replaced(self, node: NodeKey, instance: str) -> None:
@@ -83,10 +88,16 @@ class LinkedNodes:
         slots = [slot for slot, p in linked.slots.items() if p == port]
         for slot in slots:
             del linked.slots[slot]
-        return bool(slots) and not linked.slots
+        last = bool(slots) and not linked.slots
+        if last and linked.removed:
+            del self._nodes[node]
+        return last
 
     def forget(self, node: NodeKey) -> None:
-        """Drop the entry of a node that was removed and has no links."""
+        """The node was removed: its entry goes, when its last link does."""
         linked = self._nodes.get(node)
-        if linked is not None and not linked.slots:
+        if linked is None:
+            return
+        linked.removed = True
+        if not linked.slots:
             del self._nodes[node]

@@ -60,6 +60,7 @@ class NodeLinkInfo:
 class _Running:
     """What there is while the module runs."""
 
+    driver: RelayDriver
     plane: Plane
     links: NodeLinks
     endpoints: Endpoints
@@ -112,7 +113,8 @@ class BusHub:
 
     async def numbers(self, tenant: TenantId, node: NodeName) -> tuple[TenantNumber, NodeNumber] | None:
         """(of the tenant, of the node); None: there is no such node."""
-        record = await self._directory.lookup(tenant, node)
+        running = self._running
+        record = await (running.driver.where if running is not None else self._directory.lookup)(tenant, node)
         return (record.tenant_number, record.number) if record is not None else None
 
     def on_replaced(self, listener: Callable[[], None]) -> None:
@@ -227,7 +229,7 @@ class BusHub:
             accepted = AcceptedLinks(plane, tls, limits, congestion=s.congestion)
             parts = (plane, links, accepted, endpoints, tasks, self.counts)
             driver = RelayDriver(s, self._directory, *parts, peers=peers, tun=tun, replaced=self._on_replaced)
-            self._running = _Running(plane, links, endpoints, peers, tun)
+            self._running = _Running(driver, plane, links, endpoints, peers, tun)
             if tun is not None:
                 tun.on_open = driver.tun_opened
             loop = asyncio.get_running_loop()

@@ -10,6 +10,7 @@ from kubeedge.kubebus.l2.core import LinkSettings
 from kubeedge.kubebus.l2.messages import Hello, Subnet
 from kubeedge_cloud.bushub.actions import Drop, Flush, LinkAction, Reroute, ResetPeer
 from kubeedge_cloud.bushub.core import NodeLink, NodeLinks
+from kubeedge_cloud.bushub.linked import LinkedNodes
 from kubeedge_cloud.bushub.records import NextHop
 from kubeedge_cloud.bushub.subnets import RouteChange
 from kubeedge_cloud.tenants.model import NodeRecord
@@ -104,6 +105,34 @@ def test_a_node_that_was_removed_ends_and_its_networks_go() -> None:
         Reroute(7, RouteChange(FIELD, None)),
         Flush(10),
     ]
+
+
+def test_what_was_known_of_a_node_goes_with_its_record() -> None:
+    """Else the table grows with every node that there ever was."""
+    nodes = LinkedNodes()
+    nodes.join(ONE, "i", 0, 10, 0.0)
+    nodes.join(TWO, "i", 0, 20, 0.0)
+    nodes.forget(ONE)  # its link is still there
+    assert nodes.get(ONE) is not None
+    assert nodes.leave(ONE, 10) and ONE not in nodes
+    nodes.leave(TWO, 20)
+    assert TWO in nodes  # it exists, and an older instance of its agent is known
+    nodes.forget(TWO)
+    assert TWO not in nodes
+    nodes.join(ONE, "i", 0, 10, 0.0)
+    nodes.forget(ONE)
+    nodes.join(ONE, "j", 0, 11, 1.0)  # another node of that name
+    nodes.leave(ONE, 11)
+    assert ONE in nodes
+
+
+def test_a_relay_that_has_had_many_nodes_knows_of_those_that_there_are() -> None:
+    relay = Relay()
+    for n in range(100):
+        relay.up(10, record((RED, NodeName(f"n{n}")), 1))
+        relay.links.record_changed((RED, NodeName(f"n{n}")), 1, None)
+        relay.links.closed(10)
+    assert not any((RED, NodeName(f"n{n}")) in relay.links._nodes for n in range(100))
 
 
 def test_connections_of_the_node_that_has_the_number_by_now_stay() -> None:
