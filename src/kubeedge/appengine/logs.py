@@ -72,6 +72,8 @@ async def read(log: Path, options: LogOptions, running: Callable[[], bool]) -> A
                 if left is not None and left <= 0:
                     return
             if file is not None and not _is_current(file, log):
+                if os.fstat(file.fileno()).st_size < file.tell():
+                    pending = b""  # it was emptied while we read a line of it
                 file.close()
                 file = None
                 continue
@@ -140,13 +142,16 @@ def _tail_position(log: Path, lines: int) -> int:
 
 
 def rotate(log: Path, limit: int, ask_reopen: Callable[[], None]) -> bool:
-    """Move a log that is too large aside; one older file is kept."""
+    """Move a log that is too large aside; one older file is kept. The one before that is emptied: a client that follows it and does not read
+    would keep it on disk."""
     try:
         if log.stat().st_size < limit:
             return False
     except OSError:
         return False
-    log.replace(log.with_suffix(".log.1"))
+    older = log.with_suffix(".log.1")
+    _empty(older)
+    log.replace(older)
     ask_reopen()
     return True
 
@@ -174,4 +179,10 @@ def prune(directory: Path, attempt: int) -> None:
     for log in directory.glob("*.log*") if directory.is_dir() else ():
         number = log.name.split(".")[0]
         if number.isdigit() and int(number) < attempt - 1:
+            _empty(log)
             log.unlink(missing_ok=True)
+
+
+def _empty(log: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.truncate(log, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,45 @@ def test_rotation_moves_a_full_log_aside_and_asks_for_a_new_one(tmp_path: Path) 
     path.write_bytes(b"x" * 100)
     assert logs.rotate(path, 100, lambda: asked.append(1)) and asked
     assert (tmp_path / "0.log.1").stat().st_size == 100 and not path.exists()
+
+
+def test_clients_that_follow_and_do_not_read_keep_no_rotated_logs_on_disk(tmp_path: Path) -> None:
+    """Each held a log of its own, of any size, that nobody could see in the directory."""
+    path = tmp_path / "0.log"
+
+    def line(text: str) -> bytes:
+        return f"2026-11-22T07:24:54.1+00:00 stdout F {text}\n".encode()
+
+    async def scenario() -> None:
+        files, clients = [], []
+        for n in range(8):
+            path.write_bytes(line(f"{n} " + "x" * 1000) * 100)
+            file = path.open("rb")  # it stays, whoever removes its name
+            files.append(file)
+            client = logs.read(path, LogOptions(follow=True), lambda: False)
+            await anext(client)  # and then it does not read
+            clients.append(client)
+            assert logs.rotate(path, 1000, lambda: None)
+        kept = [os.fstat(file.fileno()).st_size for file in files]
+        assert kept[:-1] == [0] * 7 and kept[-1] > 100_000  # the one that a user still can see
+        path.write_bytes(line("newest"))
+        for client in clients:  # who reads again goes on with what there is; half a line is nobody's
+            rest = b"".join([part async for part in client])
+            assert rest.endswith(b"newest\n") and all(
+                one.strip(b"x") in (b"newest", *(b"%d " % n for n in range(8))) for one in rest.splitlines()
+            )
+        for file in files:
+            file.close()
+
+    asyncio.run(scenario())
+
+
+def test_logs_of_earlier_runs_go_from_the_disk_though_somebody_follows_them(tmp_path: Path) -> None:
+    with (tmp_path / "0.log").open("w+b") as followed:
+        followed.write(b"x" * 1000)
+        followed.flush()
+        logs.prune(tmp_path, 2)
+        assert os.fstat(followed.fileno()).st_size == 0 and not (tmp_path / "0.log").exists()
 
 
 @pytest.mark.parametrize(
