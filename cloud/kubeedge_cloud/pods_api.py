@@ -14,7 +14,8 @@ from kubeedge.api.names import TenantNumber
 from kubeedge.api.status import Forbidden, Unauthorized
 from kubeedge.apiserver.accounts import AccountIdentity
 from kubeedge.apiserver.answers import status_response
-from kubeedge.apiserver.server import ApiServer, bearer
+from kubeedge.apiserver.authentication import bearer
+from kubeedge.apiserver.server import ApiServer
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.http1 import Request, Response, Upgrade, serve_connection
 from kubeedge.kit.streams import abort_writer, splice

@@ -206,6 +206,8 @@ class ServiceAccounts:
     async def checked(self, identity: AccountIdentity, rules: Callable[[Object], Sequence[Rule]]) -> AccountIdentity:
         """With its rules. Raises Unauthorized when account, pod, secret or node is gone, or is another of the same name; and when the node
         was removed, or another machine has joined in its place."""
+        if not service_accounts.is_valid_at(identity.claims, self._wall()):
+            raise Unauthorized("Unauthorized: the token has expired")
         account = await self._account(identity.claims)
         return AccountIdentity(
             identity.tenant, identity.user, namespace=identity.namespace, claims=identity.claims, rules=rules(account)

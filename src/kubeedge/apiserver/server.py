@@ -32,16 +32,18 @@ from kubeedge.api.status import (
 )
 from kubeedge.apiserver import answers, content, discovery, node_metrics, openapi, reviews, upgrades, verbs, watching
 from kubeedge.apiserver.accounts import AccountIdentity, forbidden
+from kubeedge.apiserver.authentication import bearer, by_certificate
 from kubeedge.apiserver.call import Address, Call, address
 from kubeedge.apiserver.discovery import VersionInfo
 from kubeedge.apiserver.logs import NodeStream, logs
+from kubeedge.apiserver.rechecks import Rechecks
 from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.shared_events import SharedEvents
 from kubeedge.apiserver.streams import OwnedStream
 from kubeedge.apiserver.unread import LIMIT, UnreadBytes
-from kubeedge.errors import Invalid, KubeEdgeError, Refused
+from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.http1 import Request, Response, Upgrade
-from kubeedge.pki.identity import UserIdentity, of_peer
+from kubeedge.pki.identity import UserIdentity
 
 _MAX_WATCHES = 1000  # open watches of one tenant; each holds a connection and an entry in the store's list
 _MAX_WRITES = 64  # requests of one tenant that may bring a body of 3 MiB at the same time
@@ -78,6 +80,7 @@ class ApiServer:
         self._version = version or VersionInfo()
         self.who = authenticate or self._by_certificate_or_token  # raises Unauthorized or Forbidden
         self._check = check
+        self._rechecks = Rechecks(self._still)
         self._callers: weakref.WeakKeyDictionary[asyncio.Task[Any], UserIdentity] = weakref.WeakKeyDictionary()
         self._watches: Counter[TenantId] = Counter()
         self._writes: Counter[TenantId] = Counter()
@@ -171,6 +174,14 @@ class ApiServer:
             )
         return registry, identity
 
+    async def _still(self, who: UserIdentity) -> None:
+        """Raises Unauthorized for one who would not be let in any more."""
+        if not isinstance(who, AccountIdentity):
+            if self._check is not None:
+                await self._check(who)
+        elif (registry := self._registries(who.tenant)) is not None and registry.accounts is not None:
+            await registry.accounts.checked(who, lambda _: ())
+
     async def _resource(
         self, registry: Registry, identity: UserIdentity, request: Request, of: tuple[str, str], parts: list[str]
     ) -> Response | Upgrade:
@@ -187,9 +198,9 @@ class ApiServer:
             raise forbidden(identity, asked)
         at = call.address
         if at.subresource in ("exec", "attach", "portforward"):
-            return await self._upgrade(call)
+            return await self._upgrade(call, identity)
         if request.method in ("GET", "HEAD"):
-            return self._slowly(call, await self._read(call))
+            return self._slowly(call, await self._read(call, identity))
         with _counted(self._writes, registry.tenant, _MAX_WRITES, "requests that write"):
             return await self._write(call)
 
@@ -202,14 +213,14 @@ class ApiServer:
         with _counted(self._looks, registry.tenant, _MAX_LOOKS, "requests for metrics"):
             return await node_metrics.metrics(call, self._node_stream)
 
-    async def _read(self, call: Call) -> Response:
+    async def _read(self, call: Call, who: UserIdentity) -> Response:
         at = call.address
         match at.subresource:
             case "log":
-                return await self._log(call)
+                return await self._log(call, who)
             case "":
                 if call.flag("watch"):
-                    return await self._watch(call)
+                    return await self._watch(call, who)
                 return await (verbs.get(call) if at.name else self._list(call))
             case "status" | "scale" | "ephemeralcontainers" | "resize":
                 return await verbs.get(call)
@@ -258,9 +269,10 @@ class ApiServer:
         headers = [*answer.headers, ("content-length", str(len(data)))]
         return Response(answer.status, headers, OwnedStream(pieces(), lambda: self.unread.release(unread)))
 
-    async def _log(self, call: Call) -> Response:
+    async def _log(self, call: Call, who: UserIdentity) -> Response:
         counted = contextlib.ExitStack()
         counted.enter_context(_counted(self._logs, call.registry.tenant, _MAX_LOGS, "streams of logs"))
+        counted.callback(self._rechecks.begin(who))
         try:
             answer = await logs(call, self._node_stream)
             if not isinstance(answer.body, OwnedStream):
@@ -272,20 +284,22 @@ class ApiServer:
             counted.close()
             raise
 
-    async def _upgrade(self, call: Call) -> Response | Upgrade:
+    async def _upgrade(self, call: Call, who: UserIdentity) -> Response | Upgrade:
         """The session counts until it is over."""
         counted = contextlib.ExitStack()
         counted.enter_context(_counted(self._sessions, call.registry.tenant, _MAX_SESSIONS, "streaming sessions"))
+        counted.callback(self._rechecks.begin(who))
         try:
             return await upgrades.upgrade(call, self._node_stream, counted.close)
         except BaseException:
             counted.close()
             raise
 
-    async def _watch(self, call: Call) -> Response:
+    async def _watch(self, call: Call, who: UserIdentity) -> Response:
         """The watch counts until its response's stream ends, which may be long after this returns."""
         counted = contextlib.ExitStack()
         counted.enter_context(_counted(self._watches, call.registry.tenant, _MAX_WATCHES, "watches"))
+        counted.callback(self._rechecks.begin(who))
         try:
             return await watching.watch(call, counted.close)
         except BaseException:
@@ -336,24 +350,6 @@ def _describe(info: VersionInfo, served: Resources, stored: Resources, request: 
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def by_certificate(request: Request) -> UserIdentity:
-    """Who asks, by the certificate of the connection. Raises Unauthorized or Forbidden."""
-    tls = request.extra("ssl_object")
-    try:
-        identity = of_peer(tls.getpeercert() if tls is not None else None)
-    except Refused as exc:
-        raise Unauthorized("Unauthorized: a client certificate of a user of this cluster is needed") from exc
-    if not isinstance(identity, UserIdentity):
-        raise Forbidden(f"{identity.uri} is not a user of a cluster's API")
-    return identity
-
-
-def bearer(request: Request) -> str:
-    """The token of the Authorization header (RFC 6750); "" for none."""
-    kind, _, token = (request.header("authorization") or "").partition(" ")
-    return token.strip() if kind.lower() == "bearer" else ""
 
 
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}

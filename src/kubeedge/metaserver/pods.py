@@ -19,9 +19,10 @@ from kubeedge.api.names import TenantId
 from kubeedge.api.status import Expired, ServerUnavailable, Unauthorized
 from kubeedge.apiserver.accounts import AccountIdentity
 from kubeedge.apiserver.answers import status_response
+from kubeedge.apiserver.authentication import bearer
 from kubeedge.apiserver.logs import NodeStream
 from kubeedge.apiserver.registry import Registry
-from kubeedge.apiserver.server import ApiServer, bearer
+from kubeedge.apiserver.server import ApiServer
 from kubeedge.apiserver.streams import OwnedStream
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.http1 import Request, Response, Upgrade

@@ -34,6 +34,12 @@ class Peer:
         return {"subjectAltName": (("URI", self._uri),)} if self._uri else {}
 
 
+async def no_body() -> AsyncIterator[bytes]:
+    """Of a request that has none."""
+    for piece in ():
+        yield piece
+
+
 class Api:
     """Two tenants of one authority."""
 
@@ -51,12 +57,12 @@ class Api:
             )
             for name in ("a", "b")
         }
-        self.server = ApiServer(self.registries.get, self._no_node)
+        self.server = ApiServer(self.registries.get, self.no_node)
 
     async def _join_of(self, node: NodeName) -> str | None:
         return self.joins.get(node)
 
-    async def _no_node(self, tenant: TenantId, node: NodeName) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def no_node(self, tenant: TenantId, node: NodeName) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         raise Unavailable(f"no link to {node}")
 
     async def __call__(
