@@ -16,6 +16,7 @@ from kubeedge.apiserver.core import DeleteOptions, WriteOptions
 from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.shared_events import SharedEvents
 from kubeedge.apiserver.unread import UnreadBytes
+from kubeedge.apiserver.write_turns import WriteTurn
 from kubeedge.kit.http1 import BodyTooLarge, Request
 
 _BODY_SECONDS = 60.0  # without a byte of a body
@@ -67,6 +68,7 @@ class Call:
     size: int = 0  # bytes of the body, once it was read
     unread: UnreadBytes = field(default_factory=UnreadBytes)  # of all tenants
     events: SharedEvents = field(default_factory=SharedEvents)  # of this tenant
+    turn: WriteTurn | None = None  # of a request that writes
 
     def one(self, name: str) -> str:
         """A query parameter, the last of its values; "" when it is absent."""
@@ -154,6 +156,8 @@ class Call:
         except BodyTooLarge as exc:
             raise TooLarge(f"limit is {content.BODY_LIMIT}: the body of the request is larger") from exc
         self.size = len(data)
+        if self.turn is not None:
+            await self.turn.take()
         return data
 
     async def decoded(self, data: bytes) -> Any:

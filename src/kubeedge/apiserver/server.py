@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 import weakref
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
@@ -41,6 +42,7 @@ from kubeedge.apiserver.registry import Registry
 from kubeedge.apiserver.shared_events import SharedEvents
 from kubeedge.apiserver.streams import OwnedStream
 from kubeedge.apiserver.unread import LIMIT, UnreadBytes
+from kubeedge.apiserver.write_turns import WriteTurns
 from kubeedge.errors import Invalid, KubeEdgeError
 from kubeedge.kit.http1 import Request, Response, Upgrade
 from kubeedge.pki.identity import UserIdentity
@@ -84,6 +86,7 @@ class ApiServer:
         self._callers: weakref.WeakKeyDictionary[asyncio.Task[Any], UserIdentity] = weakref.WeakKeyDictionary()
         self._watches: Counter[TenantId] = Counter()
         self._writes: Counter[TenantId] = Counter()
+        self._turns = WriteTurns(time.monotonic)
         self._logs: Counter[TenantId] = Counter()
         self._sessions: Counter[TenantId] = Counter()
         self._looks: Counter[TenantId] = Counter()
@@ -201,7 +204,8 @@ class ApiServer:
             return await self._upgrade(call, identity)
         if request.method in ("GET", "HEAD"):
             return self._slowly(call, await self._read(call, identity))
-        with _counted(self._writes, registry.tenant, _MAX_WRITES, "requests that write"):
+        counted = _counted(self._writes, registry.tenant, _MAX_WRITES, "requests that write")
+        with counted, self._turns.of(registry.tenant) as call.turn:
             return await self._write(call)
 
     async def _metrics(
