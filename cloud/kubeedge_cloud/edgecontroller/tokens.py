@@ -98,8 +98,8 @@ class PodTokens:
         if before is not None and before.pod != _uid(pod):
             before = None
         now = self._state.wall()
-        kept = {wanted: before.of(wanted) for wanted in requests} if before is not None else {}
-        known = {wanted: t for wanted, t in kept.items() if t is not None and self._is_of_the_machine(node, t)}
+        stored = {wanted: before.of(wanted) for wanted in requests} if before is not None else {}
+        known = {wanted: t for wanted, t in stored.items() if t is not None and self._is_of_the_machine(node, t)}
         good = [t for t in known.values() if t.due > now and not stale]
         if len(good) == len(requests) and self._has_rules(before, pod):
             return max(_SOONEST, min(t.due for t in good) - now)

@@ -18,10 +18,11 @@ typedef struct kb_ready_queue {
     int notify; /* eventfd, readable while something waits; -1: none */
 } kb_ready_queue;
 
-void kb_ready_queue_accept(void *ready_queue, kb_conn *conn); /* a kb_l4_accept; also for a connection that another handler had. Without memory, or beyond the pace, it is reset */
+void kb_ready_queue_accept(void *ready_queue,
+                           kb_conn *conn); /* a kb_l4_accept; also for a connection that another handler had. Without memory, or beyond the pace, it is reset */
 kb_handle *kb_ready_queue_connect(kb_ready_queue *ready_queue, kb_l4 *l4, uint32_t tenant, uint32_t peer, uint16_t port, uint64_t now); /* NULL: too many */
 kb_handle *kb_ready_queue_next(kb_ready_queue *ready_queue); /* NULL: none, and `notify` is quiet */
 void kb_handle_free(kb_handle *handle); /* ends the connection */
-void kb_ready_queue_clear(kb_ready_queue *ready_queue);      /* all of them */
+void kb_ready_queue_clear(kb_ready_queue *ready_queue); /* all of them */
 
 #endif
