@@ -18,12 +18,12 @@ from kubeedge.api import service_accounts
 from kubeedge.api.service_accounts import ALGORITHMS, MAX_KEYS, IssuerKey
 from kubeedge.api.status import Forbidden, NoSuchPath, ObjectNotFound
 from kubeedge_cloud.controllers.queue import WorkQueue
-from kubeedge_cloud.edgecontroller import core
+from kubeedge_cloud.edgecontroller import node_objects
 from kubeedge_cloud.edgecontroller.state import EdgeState
 
 log = logging.getLogger("kubeedge.edgecontroller")
 
-ROW = core.key(service_accounts.KEYS, "", service_accounts.ISSUER_KEYS)
+ROW = node_objects.key(service_accounts.KEYS, "", service_accounts.ISSUER_KEYS)
 _AGAIN = 300.0  # seconds
 _CURVES: Mapping[str, ec.EllipticCurve] = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}
 _LARGEST = 1024  # bytes of a modulus

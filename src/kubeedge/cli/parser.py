@@ -67,7 +67,6 @@ def _add_runners(commands: _Commands) -> None:
         help="where API servers of clusters reach the kubelet ports (default: kubelets.nodeAddress)",
     )
     p.add_argument("--default-config", "--defaultconfig", action="store_true", help="print the default configuration")
-
     p.add_argument(
         "--new-authority", action="store_true", help="accept a new certificate authority; every node has to join again"
     )

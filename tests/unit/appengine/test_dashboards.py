@@ -21,7 +21,7 @@ from kubeedge.appengine.core import ContainerObservation, PodObservation
 from kubeedge.appengine.dashboards import NodeDetail, ProbedContainer
 from kubeedge.appengine.figures import Figures
 from kubeedge.appengine.runtime import detail_files
-from kubeedge.appengine.runtime.base import ContainerStats, PodStats, Usage
+from kubeedge.appengine.runtime.base import ContainerStats, PodStats, ResourceUsage
 from kubeedge.appengine.runtime.cri import details as cri_details
 from kubeedge.appengine.runtime.detail import (
     DeviceIo,
@@ -128,7 +128,7 @@ def detail() -> NodeDetail:
 
 
 def use() -> NodeUse:
-    used = Usage(500_000_000, 5000, 4096, 3000, 7, 2, 4)
+    used = ResourceUsage(500_000_000, 5000, 4096, 3000, 7, 2, 4)
     one = PodStats("u1", "default", "p", used, [ContainerStats("a", "a1", "demo:1", 1000.0, used)])
     gone = PodStats("u2", "default", "q", used, [ContainerStats("b", "b1", "demo:1", 1000.0, used)])  # ended meanwhile
     return NodeUse("edge1", used, [one, gone], 2000.5)
@@ -237,7 +237,7 @@ class Walked:
         return {"a": DiskUse(len(self.walks), 1)}
 
     async def use(self) -> NodeUse:
-        used = Usage(1, 1, 1, 1, 1, 1, 1)
+        used = ResourceUsage(1, 1, 1, 1, 1, 1, 1)
         each = [PodStats(u, "d", u, used, [ContainerStats("a", u, "i", 1.0, used)]) for u in self.pods]
         return NodeUse("edge1", used, each, 1.0)
 
