@@ -109,7 +109,7 @@ class IssuerKey:
 
 
 def encode_keys(keys: Sequence[IssuerKey]) -> bytes:
-    """Compact JSON."""
+    """The row of an issuer's keys: compact JSON."""
     rows = [{"id": k.id, "algorithm": k.algorithm, "key": base64.b64encode(k.key).decode()} for k in keys]
     return json.dumps({"keys": rows}, sort_keys=True, separators=(",", ":")).encode()
 

@@ -22,14 +22,7 @@ from kubeedge.api.client import Resource
 from kubeedge.api.meta import Randbytes
 from kubeedge.api.names import Object, TenantId
 from kubeedge.api.resources import EVENTS, LEASES, NAMESPACES, PODS, SERVICEACCOUNTS, Resources, Row
-from kubeedge.api.status import (
-    AlreadyExists,
-    BadRequest,
-    NoSuchPath,
-    ObjectModified,
-    ObjectNotFound,
-    TooLarge,
-)
+from kubeedge.api.status import AlreadyExists, BadRequest, NoSuchPath, ObjectModified, ObjectNotFound, TooLarge
 from kubeedge.apiserver import admission, core, selection
 from kubeedge.apiserver.accounts import AccountKey, Joins, ServiceAccounts
 from kubeedge.apiserver.attachments import Attachments

@@ -27,7 +27,7 @@ class WriteTurns:
         self._ended: dict[TenantId, float] = {}  # the last write of tenants that have none now
 
     def of(self, tenant: TenantId) -> WriteTurn:
-        """For one request."""
+        """The turns of one request of a tenant."""
         return WriteTurn(self, tenant)
 
     async def take(self, tenant: TenantId) -> None:

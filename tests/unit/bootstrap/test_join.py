@@ -14,6 +14,7 @@ from cryptography import x509
 
 from kubeedge.api import keys
 from kubeedge.api.names import DEFAULT_TENANT, NodeName, TenantId
+from kubeedge.api.node_registration import NOTHING
 from kubeedge.errors import Conflict, Invalid, Refused, Unavailable
 from kubeedge.pki import csr, tokens
 from kubeedge.pki.ca import Authority
@@ -430,8 +431,8 @@ class Interrupted(TenantManager):
         self.pause = False
         self.waits, self.goes_on = asyncio.Event(), asyncio.Event()
 
-    async def register(self, tenant, node, join):
-        found = await super().register(tenant, node, join)
+    async def register(self, tenant, node, join, registration=NOTHING):
+        found = await super().register(tenant, node, join, registration)
         if self.pause:
             self.pause = False
             self.waits.set()

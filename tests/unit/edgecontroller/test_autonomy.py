@@ -139,7 +139,7 @@ async def test_a_kubeconfig_of_another_cluster_removes_no_node(world: ClusterWor
         return cluster
 
     with pytest.MonkeyPatch.context() as patched:
-        for module in ("registration", "cluster_nodes"):
+        for module in ("node_registration", "cluster_nodes"):
             patched.setattr(f"kubeedge_cloud.edgecontroller.{module}.identity_of", identity)
         async with world.cloud():
             await world.join("edge1")

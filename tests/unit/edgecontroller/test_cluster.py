@@ -648,7 +648,7 @@ async def test_another_server_behind_the_kubeconfig_takes_nothing_from_the_nodes
         return "right" if world.cluster.registry is right else "another"
 
     with pytest.MonkeyPatch.context() as patched:
-        for module in ("registration", "cluster_nodes"):
+        for module in ("node_registration", "cluster_nodes"):
             patched.setattr(f"kubeedge_cloud.edgecontroller.{module}.identity_of", identity_of)
         async with world.cloud():
             await world.join("edge1")
