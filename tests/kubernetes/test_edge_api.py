@@ -83,7 +83,8 @@ def test_a_program_lists_with_its_token_and_reads_offline_what_its_account_may(s
     assert online == {"pods": online["pods"], "web": "1", **refused}
     # another token of the same account, and one of another: as good and as bad as in the cluster
     another = cluster.kubectl("create", "token", "robot").strip()
-    foreign = cluster.kubectl("create", "token", "default").strip()
+    cluster.kubectl("create", "serviceaccount", "unused")  # by any pod
+    foreign = cluster.kubectl("create", "token", "unused").strip()
     assert program.with_token(tmp_path / "t", another) == online
     assert program.with_token(tmp_path / "t", foreign)["pods"] == 403
     eventually(

@@ -161,6 +161,6 @@ def test_a_node_that_was_deleted_joins_with_force_and_has_its_new_addresses(edge
         )
 
     eventually(moved, "it runs again, with one of the new addresses")
-    assert len(edge.edges[EDGE].running(b"sleep\x0066126")) == 1
+    eventually(lambda: len(edge.edges[EDGE].running(b"sleep\x0066126")) == 1, "once")
     edge.cluster.kubectl("delete", "pod", "before", timeout=90)
     edge.cluster.kubectl("delete", "pod", "after", timeout=90)
