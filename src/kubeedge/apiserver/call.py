@@ -91,10 +91,7 @@ class Call:
 
     def dry_run(self) -> bool:
         """Raises BadRequest for a value other than All."""
-        values = self.query.get("dryRun") or []
-        if any(value != "All" for value in values):
-            raise BadRequest(f'dryRun: Unsupported value: {values[0][:64]!r}: supported values: "All"')
-        return bool(values)
+        return _is_dry_run(self.query.get("dryRun") or [])
 
     def write_options(self) -> WriteOptions:
         """From the query. Raises BadRequest."""
@@ -114,11 +111,15 @@ class Call:
         return named or "".join(c for c in agent if c.isprintable())[:MAX_MANAGER] or "unknown"
 
     async def delete_options(self) -> DeleteOptions:
-        """From the body (DeleteOptions) and from the query; the body wins."""
+        """From the body (DeleteOptions) and from the query. Raises BadRequest."""
         data = await self.body()
         body = await self.decoded(data) if data.strip() else {}
         if not isinstance(body, dict):
             raise BadRequest("the body of a DELETE must be DeleteOptions")
+        return self.deletion(body)
+
+    def deletion(self, body: Object) -> DeleteOptions:
+        """What a DeleteOptions says, or the query where that says nothing. Raises BadRequest."""
         grace = body.get("gracePeriodSeconds", self.number("gracePeriodSeconds"))
         if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int) or not abs(grace) < 2**31):
             raise BadRequest(f"gracePeriodSeconds must be a number of seconds, not {str(grace)[:32]!r}")
@@ -127,14 +128,16 @@ class Call:
             policy = "Orphan"
         if policy not in ("", "Background", "Foreground", "Orphan"):
             raise BadRequest(f"propagationPolicy {str(policy)[:32]!r} is not Background, Foreground or Orphan")
-        conditions = body.get("preconditions")
-        conditions = conditions if isinstance(conditions, dict) else {}
+        conditions = body.get("preconditions") or {}
+        if not isinstance(conditions, dict) or any(not isinstance(value, str | None) for value in conditions.values()):
+            raise BadRequest("preconditions must be an object of the texts uid and resourceVersion")
+        dry_run = self.dry_run()  # also where the body has one: a value that is not known is refused in both
         return DeleteOptions(
             grace if grace is None or grace >= 0 else _NEGATIVE_GRACE,
             str(conditions.get("uid") or ""),
             str(conditions.get("resourceVersion") or ""),
             policy,
-            self.dry_run() or body.get("dryRun") == ["All"],
+            _is_dry_run(body.get("dryRun") or []) or dry_run,
         )
 
     async def body(self) -> bytes:
@@ -175,3 +178,11 @@ class Call:
         if not isinstance(value, dict):
             raise BadRequest(f"the body must be an object, not {'null' if value is None else type(value).__name__}")
         return value
+
+
+def _is_dry_run(values: object) -> bool:
+    """Of what `dryRun` says. Whoever asks for something that is not known does not want the change: raises BadRequest."""
+    if not isinstance(values, list) or any(value != "All" for value in values):
+        shown = values[0] if isinstance(values, list) else values
+        raise BadRequest(f'dryRun: Unsupported value: {str(shown)[:64]!r}: supported values: "All"')
+    return bool(values)

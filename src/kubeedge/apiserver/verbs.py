@@ -212,17 +212,16 @@ async def create_token(call: Call) -> Response:
 
 
 async def evict(call: Call) -> Response:
-    """`kubectl drain`: there are no disruption budgets here, so an eviction is a deletion."""
+    """POST to pods/NAME/eviction, as `kubectl drain` does it: there are no disruption budgets here, so an eviction is a deletion, with the
+    same options in its body. Raises BadRequest."""
     body = await call.object()
-    options = body.get("deleteOptions")
-    grace = options.get("gracePeriodSeconds") if isinstance(options, dict) else None
     at = call.address
-    await call.registry.delete_object(
-        PODS,
-        at.namespace,
-        at.name,
-        core.DeleteOptions(grace if isinstance(grace, int) else None, dry_run=call.dry_run()),
-    )
+    named, options = meta.name_of(body), body.get("deleteOptions") or {}
+    if named and named != at.name:
+        raise BadRequest(f"the name of the Eviction ({named[:253]}) does not match the name on the URL ({at.name})")
+    if not isinstance(options, dict):
+        raise BadRequest("deleteOptions must be an object")
+    await call.registry.delete_object(PODS, at.namespace, at.name, call.deletion(options))
     return answer(call, 201, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
 
 

@@ -469,6 +469,42 @@ async def test_a_pod_is_bound_and_evicted_by_its_subresources(api: Api) -> None:
 
 
 @with_api
+async def test_an_eviction_heeds_its_delete_options(api: Api) -> None:
+    """`kubectl drain --dry-run=server` sends them in the body."""
+    _, made = await api(
+        "POST", f"{DEFAULT}/pods", {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    )
+    for options, code in (
+        ({"dryRun": ["All"]}, 201),
+        ({"dryRun": ["Some"]}, 400),
+        ({"preconditions": {"uid": "of another pod"}}, 409),
+        ({"preconditions": {"resourceVersion": "1"}}, 409),
+        ({"gracePeriodSeconds": "30"}, 400),
+        (["All"], 400),
+    ):
+        found, _ = await api(
+            "POST", f"{DEFAULT}/pods/p/eviction", {"metadata": {"name": "p"}, "deleteOptions": options}
+        )
+        assert found == code, options
+        assert (await api("GET", f"{DEFAULT}/pods/p"))[1] == made, options
+    assert (await api("POST", f"{DEFAULT}/pods/p/eviction", {"metadata": {"name": "q"}}))[0] == 400
+    uid = {"preconditions": {"uid": made["metadata"]["uid"]}}
+    assert (await api("POST", f"{DEFAULT}/pods/p/eviction", {"metadata": {"name": "p"}, "deleteOptions": uid}))[
+        0
+    ] == 201
+    assert (await api("GET", f"{DEFAULT}/pods/p"))[0] == 404
+
+
+@with_api
+async def test_a_deletion_with_options_that_are_not_understood_deletes_nothing(api: Api) -> None:
+    await api("POST", f"{DEFAULT}/configmaps", configmap("c"))
+    for options in ({"dryRun": ["Some"]}, {"dryRun": "All"}, {"dryRun": ["All", "x"]}, {"preconditions": ["uid"]}):
+        assert (await api("DELETE", f"{DEFAULT}/configmaps/c", options))[0] == 400, options
+    assert (await api("DELETE", f"{DEFAULT}/configmaps/c", {"dryRun": ["All", "All"]}))[0] == 200
+    assert (await api("GET", f"{DEFAULT}/configmaps/c"))[0] == 200
+
+
+@with_api
 async def test_access_reviews_allow_a_tenants_users_everything(api: Api) -> None:
     target = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     status, answer = await api("POST", target, {"spec": {"resourceAttributes": {"verb": "get"}}})
