@@ -64,7 +64,8 @@ KeyToPath key path mode
 DownwardVolume items defaultMode
 DownwardFile path fieldRef resourceFieldRef mode
 ProjectedVolume sources defaultMode
-Projection configMap secret downwardAPI
+Projection configMap secret downwardAPI serviceAccountToken
+ServiceAccountToken path audience expirationSeconds
 ProjectedSecret name items optional
 """
 _ELSEWHERE = """
@@ -81,6 +82,7 @@ _DEFAULTS: Mapping[str, tuple[Any, ...]] = {
 #: parts that the schema keeps as they come
 _INNER: Mapping[str, tuple[str, bool]] = {  # field -> (type, is a list)
     "PodSpec.dnsConfig": ("PodDNSConfig", False),
+    "Projection.serviceAccountToken": ("ServiceAccountToken", False),
     "PodDNSConfig.options": ("PodDNSConfigOption", True),
     "PodSecurityContext.seccompProfile": ("SeccompProfile", False),
     "SecurityContext.seccompProfile": ("SeccompProfile", False),

@@ -17,6 +17,7 @@ from typing import Any
 from kubeedge.api import validation_actions
 from kubeedge.api.findings import Findings
 from kubeedge.api.names import Object
+from kubeedge.api.quantities import is_quantity
 from kubeedge.api.quantities import parse as parse_quantity
 from kubeedge.api.selectors import is_label_key, is_label_value
 from kubeedge.api.service_accounts import MAX_SECONDS, MIN_SECONDS
@@ -97,12 +98,20 @@ def _volumes(spec: Object, path: str, errors: list[FieldError]) -> set[str]:
         for source, key in (("configMap", "name"), ("secret", "secretName"), ("hostPath", "path")):
             if isinstance(volume.get(source), dict) and not volume[source].get(key):
                 errors.append(required(f"{where}.{source}.{key}"))
+        errors += _size_limit(f"{where}.emptyDir.sizeLimit", as_map(volume.get("emptyDir")).get("sizeLimit"))
         errors += _files(where, volume)
         projected = as_map(volume.get("projected"))
         errors += _mode(f"{where}.projected.defaultMode", projected.get("defaultMode"))
         for number, source in enumerate(as_list(projected.get("sources"))):
             errors += _files(f"{where}.projected.sources[{number}]", as_map(source))
     return names
+
+
+def _size_limit(path: str, value: Any) -> list[FieldError]:
+    """A negative one is exceeded by an empty volume: the node would evict the pod, its controller make another one, and so on."""
+    if is_quantity(value) and parse_quantity(value) < 0:
+        return [invalid(path, value, "must be greater than or equal to 0")]
+    return []
 
 
 def _files(where: str, sources: Object) -> list[FieldError]:

@@ -90,6 +90,12 @@ def service(*ports: Object, **spec: Any) -> Object:
         (PODS, pod(volumes=[{**VOLUME, "emptyDir": {}}]), "spec.volumes[0].emptyDir", "more than 1 volume type"),
         (
             PODS,
+            pod(volumes=[{"name": "e", "emptyDir": {"sizeLimit": "-1"}}]),
+            "spec.volumes[0].emptyDir.sizeLimit",
+            "or equal to 0",
+        ),
+        (
+            PODS,
             pod(volumes=[{"name": "v", "configMap": {"name": "c", "items": [{"key": "k", "path": "../../etc"}]}}]),
             "spec.volumes[0].configMap.items[0].path",
             "'..'",

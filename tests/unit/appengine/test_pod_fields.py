@@ -11,6 +11,7 @@ from kubernetes import client
 
 from kubeedge.api import pod_fields, schema
 from kubeedge.api.pod import Unsupported
+from kubeedge.apiserver import admission
 from tests.unit.appengine.world import container, pod
 
 NAMED = """
@@ -21,7 +22,7 @@ Container.volumeDevices
 ResourceRequirements.claims
 HTTPGet.scheme
 SecurityContext.seLinuxOptions SecurityContext.windowsOptions
-Projection.serviceAccountToken Projection.clusterTrustBundle Projection.podCertificate
+Projection.clusterTrustBundle Projection.podCertificate
 """
 NOT_IN_SCHEMA = """
 PodSpec.evictionResponders PodSpec.hostnameOverride PodSpec.schedulingGroup
@@ -58,6 +59,7 @@ def test_every_field_of_the_schema_has_been_decided_upon() -> None:
         "PodDNSConfigOption",
         "SeccompProfile",
         "AppArmorProfile",
+        "ServiceAccountToken",
     }  # what the schema keeps as it comes
     assert {f for f in (decided | named | refused) - of_schema if f.split(".")[0] not in ours} == set()
 
@@ -113,8 +115,16 @@ def test_user_namespaces_are_a_promise_that_is_not_broken_in_silence() -> None:
         ({"os": {"name": "windows"}}, "spec.os"),
         ({"volumes": [{"name": "v", "emptyDir": {"colour": "red"}}]}, "spec.volumes[0].emptyDir.colour"),
         (
-            {"volumes": [{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]},
-            "spec.volumes[0].projected.sources[0].serviceAccountToken",
+            {"volumes": [{"name": "v", "projected": {"sources": [{"clusterTrustBundle": {"path": "t"}}]}}]},
+            "spec.volumes[0].projected.sources[0].clusterTrustBundle",
+        ),
+        (
+            {
+                "volumes": [
+                    {"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t", "colour": 1}}]}}
+                ]
+            },
+            "spec.volumes[0].projected.sources[0].serviceAccountToken.colour",
         ),
     ],
 )
@@ -141,6 +151,12 @@ def test_nested_fields_without_effect_are_named(spec: dict[str, Any], path: str)
 def test_so_are_those_of_containers(fields: dict[str, Any], path: str) -> None:
     spec = pod(volumes=[{"name": "v", "emptyDir": {}}], containers=[container(**fields)])
     assert f"spec.containers[0].{path}" in spec.unsupported
+
+
+def test_nothing_is_named_of_what_the_api_itself_puts_into_every_pod() -> None:
+    manifest = {"metadata": {"name": "p", "namespace": "default", "uid": "u"}, "spec": {"containers": [container()]}}
+    made = admission.admitted(admission.named(manifest), {"imagePullSecrets": [{"name": "s"}]}, lambda n: bytes(n))
+    assert pod(**made["spec"]).unsupported == ()
 
 
 def test_what_is_honoured_or_says_the_default_is_not_named() -> None:
