@@ -6,8 +6,9 @@ Ports, tenants, numbers of nodes and descriptors are integers; times are seconds
 from builtins import bytes as _bytes
 from collections.abc import Callable, Sequence
 
+from kubeedge._fastpath.l4_state import ConnectionState
+
 from kubeedge.api.names import L4Port, NodeNumber, PortId, TenantNumber
-from kubeedge.kubebus.l4.state import ConnectionState
 
 _Key = tuple[NodeNumber, L4Port, L4Port]  # peer, local port, remote port
 _Buffer = bytes | bytearray | memoryview

@@ -389,4 +389,5 @@ cdef class Plane:
 
 
 include "l4.pxi"
+include "l4_connection.pxi"
 include "proxy.pxi"

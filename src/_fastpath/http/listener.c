@@ -64,9 +64,9 @@ static uint32_t connections_of(const kb_proxy *proxy, const uint8_t network[KB_P
 typedef struct {
     session *idle; /* the one that has waited for a request for longest */
     uint32_t count, idle_count;
-} tally;
+} network_usage;
 
-static tally *tally_of(tally *table, size_t mask, const session *s)
+static network_usage *usage_of(network_usage *table, size_t mask, const session *s)
 {
     uint32_t hash = 2166136261u;
     for (size_t i = 0; i < KB_PROXY_NETWORK; i++)
@@ -85,11 +85,11 @@ static session *to_displace(const kb_proxy *proxy, const uint8_t newcomer[KB_PRO
     size_t size = 64;
     while (size < 2 * (size_t)proxy->counters.connections)
         size *= 2;
-    tally *table = calloc(size, sizeof *table), *most = NULL;
+    network_usage *table = calloc(size, sizeof *table), *most = NULL;
     if (!table)
         return NULL;
     for (session *s = proxy->sessions; s; s = s->next) {
-        tally *of = tally_of(table, size - 1, s);
+        network_usage *of = usage_of(table, size - 1, s);
         if (!of->count++)
             of->idle = s;
         if (s->state != READING || !kb_proxy_conn_flushed(s->client))

@@ -22,8 +22,9 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from kubeedge._fastpath.l4_state import ConnectionState
+
 from kubeedge.api.names import L4Port, NodeNumber, TenantNumber
-from kubeedge.kubebus.l4.state import ConnectionState
 from tests.reference.l4.budget import Budget, Node
 from tests.reference.l4.congestion import NewReno
 from tests.reference.l4.segment import ACK, CE, ECE, FIN, MAX_PAYLOAD, MAX_RANGES, RST, SYN, Segment, before, distance

@@ -10,9 +10,10 @@ import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from kubeedge._fastpath.l4_state import ConnectionState
+
 from kubeedge.api.names import L4Port, NodeNumber, TenantNumber
 from kubeedge.errors import Misuse, PeerError, Unavailable
-from kubeedge.kubebus.l4.state import ConnectionState
 from tests.reference.l4 import budget as budgets
 from tests.reference.l4.budget import Budget, Node
 from tests.reference.l4.core import L4Connection

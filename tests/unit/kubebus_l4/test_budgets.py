@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from kubeedge._fastpath.l4_state import ConnectionState
 from kubeedge._fastpath.plane import L4
 
 from kubeedge.errors import Unavailable
-from kubeedge.kubebus.l4.state import ConnectionState
 from tests.reference.l4.endpoint import EndpointCore
 from tests.reference.l4.segment import ACK, MAX_PAYLOAD, SYN, Segment, before, decode, encode
 

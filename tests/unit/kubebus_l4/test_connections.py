@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from kubeedge._fastpath.l4_state import ConnectionState
 from kubeedge._fastpath.plane import L4
 
 from kubeedge.errors import Unavailable
 from kubeedge.kubebus.l4.driver import L4Endpoint
-from kubeedge.kubebus.l4.state import ConnectionState
 from tests.reference.l4.core import RECEIVE_WINDOW
 from tests.reference.l4.endpoint import EndpointCore, Key
 from tests.reference.l4.segment import CE, SYN, Segment, before, decode, encode

@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from kubeedge._fastpath.l4_state import ConnectionState
 from kubeedge._fastpath.plane import L4, L4Connection
 from kubeedge.api.names import L4Port, NodeNumber
 from kubeedge.errors import Unavailable
-from kubeedge.kubebus.l4.state import ConnectionState
 
 log = logging.getLogger("kubeedge.kubebus.l4")
 
