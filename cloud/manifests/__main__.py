@@ -1,4 +1,4 @@
-"""`make manifests`: what is generated from code or from the chart, for people and for Helm, who run neither.
+"""`make manifests`: what is generated from code or from the chart, for readers and for Helm, which run neither.
 
     files/*rules.yaml of the chart  from kubeedge_cloud.install.permissions
     cloud/manifests/NAME.yaml       from the chart, with the values of VARIANTS

@@ -53,7 +53,7 @@ class Unavailable(KubeEdgeError):
         super().__init__(f"{where}: {message}" if where else message)
         self.retry_after = retry_after  # seconds
         self.message = message
-        self.hopeless = False  # waiting does not help: the address is wrong, or nothing runs there
+        self.permanent = False  # waiting does not help: the address is wrong, or nothing runs there
 
 
 class LinkNotUp(Unavailable):

@@ -1,4 +1,4 @@
-"""Nodes in a cluster that is a user's own: what a kubelet says of its node is said in its name, and the cluster judges it.
+"""Nodes in a cluster that is a user's own: what a kubelet says of its node is said in its name, and the cluster authorizes it.
 
 Ready is written while the node is attached; that it is away is found by the cluster's lifecycle controller, from the Lease that is not
 renewed (leases.py), with taints, evictions and all that the user has configured there. Labels, annotations and taints of others stay.

@@ -152,5 +152,5 @@ class EdgeState:
         return lost_at + self.node_grace - asyncio.get_running_loop().time()
 
     def is_lost(self, node: NodeName) -> bool:
-        """The grace period is over. To be asked of nodes that are not attached. A cluster judges that itself."""
+        """The grace period is over. To be asked of nodes that are not attached. A cluster decides that itself."""
         return not self.cluster and self.grace_left(node) <= 0

@@ -30,7 +30,7 @@ from kubeedge.kit.streams import listening_socket, splice
 from kubeedge.kit.tasks import TaskSet
 from kubeedge_cloud.kubelets.contexts import PortContexts
 from kubeedge_cloud.kubelets.core import Caller, may_use, port_of, user_of
-from kubeedge_cloud.kubelets.requests import RequestGate, Streams, unreachable
+from kubeedge_cloud.kubelets.requests import AuthorizingProxy, Streams, unreachable
 from kubeedge_cloud.kubelets.reviews import Reviews
 from kubeedge_cloud.kubelets.serving import ServingCertificates
 from kubeedge_cloud.tenants.each import for_each_tenant
@@ -265,8 +265,8 @@ class KubeletPorts:
                 else:
                     await self._join(owner, reader, writer)
             elif entry.reviews is not None:
-                gate = self._gate(owner, entry.reviews, accepted, user if entry.own else None)
-                await gate.serve(reader, writer)
+                proxy = self._proxy(owner, entry.reviews, accepted, user if entry.own else None)
+                await proxy.serve(reader, writer)
             else:
                 log.warning(
                     "refused %s at a kubelet port: its certificate is not one of kubelets.clients", accepted.address
@@ -276,15 +276,15 @@ class KubeletPorts:
             abort_writer(writer)  # it gave way, or the module ends
             raise
 
-    def _gate(
+    def _proxy(
         self, owner: tuple[TenantId, NodeName], reviews: Reviews, accepted: Accepted, known: Caller | None
-    ) -> RequestGate:
+    ) -> AuthorizingProxy:
         tenant, node = owner
 
         def welcome(user: Caller) -> bool:
             return accepted.authenticated(tenant, f"{tenant}/{node}/{user.name}") is None
 
-        return RequestGate(reviews, node, accepted.address, known, lambda: self._connect(tenant, node), welcome)
+        return AuthorizingProxy(reviews, node, accepted.address, known, lambda: self._connect(tenant, node), welcome)
 
     async def _join(
         self, owner: tuple[TenantId, NodeName], reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -46,7 +46,7 @@ _RETURNED = (
 _METHODS = ("GET", "POST")  # of the kubelet API
 
 
-class RequestGate:
+class AuthorizingProxy:
     """One client at the port of one node. `known`: the user of its certificate. `welcome`: whether a user whose request was allowed may
     have one more connection; asked once. `connect`: a connection to the node, or KubeEdgeError or OSError."""
 

@@ -145,13 +145,13 @@ class Call:
         loop = asyncio.get_running_loop()
         begun, got = loop.time(), 0
         try:
-            async with asyncio.timeout(_BODY_SECONDS) as patience:
+            async with asyncio.timeout(_BODY_SECONDS) as timeout:
 
                 def arrived(size: int) -> None:
                     nonlocal got
                     got = size
                     slowest = begun + _BODY_SECONDS + size / _BODY_RATE
-                    patience.reschedule(min(loop.time() + _BODY_SECONDS, slowest))
+                    timeout.reschedule(min(loop.time() + _BODY_SECONDS, slowest))
 
                 data = await self.request.read(content.BODY_LIMIT, arrived)
         except TimeoutError as exc:

@@ -1,4 +1,4 @@
-"""Images of this node for people and for the disk: list, pull, remove, save, prune; pulled beforehand, collected when the disk fills.
+"""Images of this node, for operators and for its disk: list, pull, remove, save, prune; pulled beforehand, collected when the disk fills.
 
 Lives elsewhere: which are collected (image_gc.py), images themselves (the runtime's image service), pulls for a container (pulls.py).
 """
@@ -54,7 +54,7 @@ class ImageManager:
         self._disk = disk
         self._use = ImageUse()
 
-    # -- for people ------------------------------------------------------------------------------------------------------------
+    # -- for operators ------------------------------------------------------------------------------------------------------------
 
     async def table(self) -> list[dict[str, Any]]:
         """By name: {"names", "digests", "id", "size", "inUse", "pinned"}."""

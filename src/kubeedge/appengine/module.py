@@ -88,7 +88,7 @@ class AppEngine:
         self._driver = PodDriver(
             runtime, self._workers, self._prepare, self._reports, self._prober, hooks, clock=clock, wall=wall
         )
-        #: for people and for the node's disk
+        #: for operators and for the node's disk
         self.images = ImageManager(runtime.images, self._workers, settings.images, settings.state, clock=clock)
         self._housekeeping = Housekeeping(
             runtime,

@@ -145,7 +145,6 @@ def _ask(
     from kubeedge.pki import csr  # heavy
 
     private.directory(pki)
-    patient = wait is not None
     deadline = time.monotonic() + (wait if wait is not None else _WAIT)
     while True:
         try:
@@ -156,7 +155,7 @@ def _ask(
             return answer, ca_pem
         except Unavailable as exc:
             pause = exc.retry_after or _RETRY
-            if exc.hopeless and not patient:
+            if exc.permanent and wait is None:
                 exc.add_note("check the address, and that `kubeedge cloud` runs there; `--wait SECONDS` waits for it")
                 raise
             if time.monotonic() + pause > deadline:

@@ -43,15 +43,15 @@ class EdgeHubSettings:
     )
     backoff_first: float = 0.25  # seconds between two attempts, doubling
     backoff_last: float = 1.5  # in the first minute of an outage: Ready again soon after the link is back
-    backoff_hopeless: float = 5.0  # after that: each attempt costs a SYN
-    backoff_crowd: float = (
+    backoff_late: float = 5.0  # after that: each attempt costs a SYN
+    backoff_overloaded: float = (
         4.0  # when the cloud is overloaded: nodes that reconnect at the same time must be spread at random
     )
 
     @property
     def backoff(self) -> OutageBackoff:
         """Between attempts to attach."""
-        return OutageBackoff(self.backoff_first, self.backoff_last, self.backoff_hopeless)
+        return OutageBackoff(self.backoff_first, self.backoff_last, self.backoff_late)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,8 @@ class EdgeHub:
         while True:
             self._endpoint = self._settings.endpoints[(first + attempt) % len(self._settings.endpoints)]
             self._hint.clear()
-            patience = self._settings.backoff.patience(loop.time() - last_attached)
-            attached_for = await self._attach(self._endpoint, patience)
+            factor = self._settings.backoff.timeout_factor(loop.time() - last_attached)
+            attached_for = await self._attach(self._endpoint, factor)
             if REPLACED in self._last_error:
                 if not warned:
                     log.warning("another agent has the identity of this node; the two take turns")
@@ -135,7 +135,7 @@ class EdgeHub:
             self._last_error,
         )
 
-    async def _attach(self, endpoint: str, patience: float) -> float:
+    async def _attach(self, endpoint: str, timeout_factor: float) -> float:
         """One channel from connect to end; for how long it was attached, 0.0 if it never was."""
         loop = asyncio.get_running_loop()
         attached_at: float | None = None
@@ -149,7 +149,7 @@ class EdgeHub:
 
         reached = False
         try:
-            async with asyncio.timeout(self._settings.connect_timeout * patience):
+            async with asyncio.timeout(self._settings.connect_timeout * timeout_factor):
                 tcp = await self._dial(endpoint)
             reached = True
             async with asyncio.timeout(self._settings.handshake_timeout):
@@ -200,8 +200,8 @@ class EdgeHub:
         s = self._settings
         delay = s.backoff.delay(attempt + 1, failing_for, self._rng.random())
         if self._turned_away:
-            crowd = Backoff(2.0, s.backoff_crowd, jitter=1.0)
-            delay = max(delay, crowd.delay(self._turned_away, self._rng.random()))
+            overloaded = Backoff(2.0, s.backoff_overloaded, jitter=1.0)
+            delay = max(delay, overloaded.delay(self._turned_away, self._rng.random()))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await self._hint.wait()

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: times as long an answer is waited for in an old outage: a line may be slow and not broken. Longer would find one that is back later
-_PATIENT = 4.0
+#: of timeouts in an old outage, when a line may be slow and not broken. With a larger one, a line that is back would be found later
+_LATE_FACTOR = 4.0
 _DOUBLINGS = 64  # more of them reach any `last`, and 2.0 ** 1024 is an OverflowError
 
 
@@ -60,6 +60,6 @@ class OutageBackoff:
         last = self.early_last if self.is_young(outage) else self.last
         return Backoff(self.first, last, jitter=0.5).delay(failures, chance)
 
-    def patience(self, outage: float) -> float:
-        """Times as long as in a young outage an answer is waited for, `outage` seconds after the server was last reached."""
-        return 1.0 if self.is_young(outage) else _PATIENT
+    def timeout_factor(self, outage: float) -> float:
+        """What timeouts of a young outage are multiplied by, `outage` seconds after the server was last reached."""
+        return 1.0 if self.is_young(outage) else _LATE_FACTOR

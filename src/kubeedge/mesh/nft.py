@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator
 from kubeedge.errors import Unavailable
 
 _TIMEOUT = 120.0  # seconds for one transaction: thousands of Services on a slow machine
-_MESSAGE = 400  # characters of nft's complaint
+_MESSAGE = 400  # characters of nft's message
 _NETFILTER, _GROUP_NFTABLES = 12, 7  # NETLINK_NETFILTER, NFNLGRP_NFTABLES
 _ADD_MEMBERSHIP, _SOL_NETLINK = 1, 270
 _GETTABLE, _NEWTABLE = (10 << 8) | 1, 10 << 8  # NFNL_SUBSYS_NFTABLES, NFT_MSG_*

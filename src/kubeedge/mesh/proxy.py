@@ -18,7 +18,7 @@ from kubeedge.errors import Unavailable
 from kubeedge.kit.backoff import Backoff
 from kubeedge.mesh import nft, ruleset
 from kubeedge.mesh.model import Network
-from kubeedge.mesh.ruleset import Place, Rules
+from kubeedge.mesh.ruleset import LocalNode, Rules
 from kubeedge.mesh.table import MeshTable
 
 log = logging.getLogger("kubeedge.mesh")
@@ -110,14 +110,14 @@ class ServiceProxy:
         known = {key for rules in self._rules.values() for key in rules}
         if whole:
             keys = {*self._table.services, *keys, *known}
-        place = Place(node=self._table.node, zone=self._table.zone, alone=self._alone())
+        local_node = LocalNode(node=self._table.node, zone=self._table.zone, alone=self._alone())
         wanted: dict[int, dict[str, Rules]] = {version: {} for version in VERSIONS}
         for key in keys:
             service = self._table.services.get(key)
             endpoints = self._table.endpoints(service) if service is not None else []
             for version in VERSIONS if service is not None else ():
                 assert service is not None
-                made = ruleset.rules_of(service, endpoints, place, version)
+                made = ruleset.rules_of(service, endpoints, local_node, version)
                 if made.elements:
                     wanted[version][key] = made
         for version in VERSIONS:

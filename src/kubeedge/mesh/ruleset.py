@@ -48,15 +48,15 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where the rules are for. `alone`: no link to other nodes."""
+class LocalNode:
+    """The node that the rules are for: its name and zone. `alone`: it has no link to other nodes."""
 
     node: str
     zone: str = ""
     alone: bool = False
 
 
-def rules_of(service: Service, endpoints: Sequence[Endpoint], place: Place, version: int) -> Rules:
+def rules_of(service: Service, endpoints: Sequence[Endpoint], local_node: LocalNode, version: int) -> Rules:
     """What one Service needs in one family; nothing when it has no address in it."""
     rules = Rules()
     if service.headless or service.kind == "ExternalName":
@@ -67,9 +67,9 @@ def rules_of(service: Service, endpoints: Sequence[Endpoint], place: Place, vers
     for address in inside:
         rules.add("cluster-ips", str(address))
     for port in service.ports:
-        _port(rules, service, port, mine, inside, outside, place, version)
+        _port(rules, service, port, mine, inside, outside, local_node, version)
     for endpoint in mine if inside or outside else ():
-        if endpoint.node == place.node:
+        if endpoint.node == local_node.node:
             rules.add("hairpin", f"{endpoint.address} . {endpoint.address}")
     return rules
 
@@ -81,7 +81,7 @@ def _port(
     endpoints: Sequence[Endpoint],
     inside: Sequence[Address],
     outside: Sequence[Address],
-    place: Place,
+    local_node: LocalNode,
     version: int,
 ) -> None:
     protocol = port.protocol.lower()
@@ -89,10 +89,10 @@ def _port(
 
     def chosen(local: bool) -> tuple[list[Target], str]:
         found = choose(
-            service, endpoints, port.name, node=place.node, zone=place.zone, local=local, alone=place.alone
+            service, endpoints, port.name, node=local_node.node, zone=local_node.zone, local=local, alone=local_node.alone
         )  # fmt: skip
         # kept out of the way of others when the policy is what leaves nothing
-        anywhere = local and choose(service, endpoints, port.name, node=place.node, zone="", local=False)
+        anywhere = local and choose(service, endpoints, port.name, node=local_node.node, zone="", local=False)
         return found[:MAX_ENDPOINTS], "drop" if anywhere else "goto refuse"
 
     targets, refusal = chosen(service.local_inside)

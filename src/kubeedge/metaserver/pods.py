@@ -101,24 +101,24 @@ class PodsApi:
     def _check_version(self, request: Request, token: str, side: Side) -> None:
         """Raises Expired for a watch that goes on from what the other side has said."""
         version = (request.query.get("resourceVersion") or [""])[-1]
-        if _is_watch(request) and version not in ("", "0") and self._listed.get(_place(request, token)) != side:
+        if _is_watch(request) and version not in ("", "0") and self._listed.get(_listing_key(request, token)) != side:
             raise Expired(f"the resource version {version[:32]} is not of this server, which answers now: list again")
 
     def _note(self, request: Request, token: str, side: Side, answer: Response) -> None:
         if request.method != "GET" or answer.status != 200:
             return
-        place = _place(request, token)
-        self._listed.pop(place, None)
+        key = _listing_key(request, token)
+        self._listed.pop(key, None)
         while len(self._listed) >= _LISTED:
             del self._listed[next(iter(self._listed))]
-        self._listed[place] = side
+        self._listed[key] = side
 
 
 def _is_watch(request: Request) -> bool:
     return (request.query.get("watch") or [""])[-1].lower() in ("1", "true", "t")
 
 
-def _place(request: Request, token: str) -> bytes:
+def _listing_key(request: Request, token: str) -> bytes:
     """A client and a collection: of the token only who it belongs to, for there will be another."""
     try:
         claims = service_accounts.parts(token).claims

@@ -123,7 +123,7 @@ class Client:
     def _unreachable(self, what: str, exc: Exception) -> KubeEdgeError:
         error = Unavailable(f"{what}: {_words(exc)}")
         # the connection is refused, or the name does not exist: waiting would only hide that
-        error.hopeless = isinstance(exc, ConnectionRefusedError) or (
+        error.permanent = isinstance(exc, ConnectionRefusedError) or (
             isinstance(exc, socket.gaierror) and exc.errno == socket.EAI_NONAME
         )
         return error

@@ -80,8 +80,8 @@ class EdgePublishing:
     async def run(self, ready: asyncio.Event) -> None:
         """Serves the client proxy on localhost and the server proxy on L4; both end with it."""
         # the service's node has a little less time, so that it is the one who answers, and says which service is slow
-        patient = dataclasses.replace(self._limits, answer=self._limits.answer + _LONGER)
-        client = ClientProxy(self._connect, allow=lambda tenant: tenant == self._tenant, limits=patient)
+        limits = dataclasses.replace(self._limits, answer=self._limits.answer + _LONGER)
+        client = ClientProxy(self._connect, allow=lambda tenant: tenant == self._tenant, limits=limits)
         self._server = ServerProxy(self._resolve, policy=self._policy, nodes=self._nodes, limits=self._limits)
         if self.proxy is not None:
             self._server.slots = fast.FastPathLimiter(self.proxy, self._limits, "web service")

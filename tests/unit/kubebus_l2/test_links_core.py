@@ -66,4 +66,4 @@ def test_side_slots_are_probed_less_often_and_old_outages_cost_less() -> None:
 def test_a_relay_that_was_reached_is_given_time_once_the_outage_is_old() -> None:
     """Handshake and welcome are two round trips: on a line of two seconds they take four."""
     settings = LinksSettings(relays=("a:1",))
-    assert settings.patience(59.0) == 3.0 and settings.patience(60.0) == 12.0
+    assert settings.setup_timeout(59.0) == 3.0 and settings.setup_timeout(60.0) == 12.0

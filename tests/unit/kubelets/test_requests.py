@@ -15,7 +15,7 @@ from kubeedge.api.status import ServerUnavailable
 from kubeedge.errors import Unavailable
 from kubeedge.kit.http1 import Connection, Request, Response, Upgrade, serve_connection, text_response
 from kubeedge_cloud.kubelets.core import Caller, Right
-from kubeedge_cloud.kubelets.requests import RequestGate, Streams
+from kubeedge_cloud.kubelets.requests import AuthorizingProxy, Streams
 from kubeedge_cloud.kubelets.reviews import Reviews
 from tests.kit import virtual_time
 
@@ -58,8 +58,8 @@ class Port:
 
     async def client(self) -> Connection:
         ours = await _pair()
-        gate = RequestGate(self.reviews, NODE, "192.0.2.1", self._known, self._connect, self._welcome)
-        self._tasks.append(asyncio.create_task(gate.serve(*ours[1])))
+        proxy = AuthorizingProxy(self.reviews, NODE, "192.0.2.1", self._known, self._connect, self._welcome)
+        self._tasks.append(asyncio.create_task(proxy.serve(*ours[1])))
         return Connection(*ours[0])
 
     async def ask(self, method: str, target: str, **headers: str) -> tuple[int, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from kubeedge.mesh import observe
 from kubeedge.mesh.model import Endpoint, Service, ServicePort
-from kubeedge.mesh.ruleset import Place, Rules, changes, header, rules_of
+from kubeedge.mesh.ruleset import LocalNode, Rules, changes, header, rules_of
 from kubeedge.mesh.table import MeshTable, choose
 
 WEB = {
@@ -117,7 +117,7 @@ def rules(name: str, address: str, *endpoints: str, node_port: int = 0) -> Rules
         ports=(ServicePort("", "TCP", 80, 80, node_port),),
     )
     behind = [Endpoint(address=ipaddress.ip_address(a), ports={"": ("TCP", 80)}, node="edge1") for a in endpoints]
-    return rules_of(service, behind, Place(node="edge1"), 4)
+    return rules_of(service, behind, LocalNode(node="edge1"), 4)
 
 
 def test_one_endpoint_more_is_one_rule_and_one_service_more_is_one_element() -> None:
@@ -169,6 +169,6 @@ def test_objects_of_any_shape_stop_nothing_and_reach_no_rule_as_text() -> None:
         ):  # fmt: skip
             put(known, key, obj)
         if (service := known.services.get("d/web")) is not None:
-            made = {"d/web": rules_of(service, known.endpoints(service), Place(node="edge1"), 4)}
+            made = {"d/web": rules_of(service, known.endpoints(service), LocalNode(node="edge1"), 4)}
             assert "flush ruleset" not in changes({}, made, ["d/web"], 4)
     assert "delete table ip kubeedge-mesh" in header(4, [], bridged=True)

@@ -71,9 +71,9 @@ class Attempts:
             async with asyncio.timeout(delay):
                 await news.wait()
 
-    def patience(self) -> float:
+    def setup_timeout(self) -> float:
         """Seconds for handshake and welcome."""
-        return self._settings.patience(self._outage())
+        return self._settings.setup_timeout(self._outage())
 
     async def race(self, relays: Sequence[str]) -> tuple[Path, str] | None:
         """(path, relay) of the first that answers, or None."""

@@ -28,7 +28,7 @@ class LinksSettings:
     connect_timeout: float = 3.0  # seconds to reach any relay, and again for handshake and welcome
     backoff_first: float = 0.25  # seconds between two attempts, doubling
     backoff_last: float = 1.0  # in the first minute of an outage
-    backoff_hopeless: float = 5.0  # after that: each attempt costs a SYN
+    backoff_late: float = 5.0  # after that: each attempt costs a SYN
 
     def of_slot(self, slot: int) -> LinkSettings:
         """Of the conversation on the link in that slot."""
@@ -39,11 +39,11 @@ class LinksSettings:
     @property
     def backoff(self) -> OutageBackoff:
         """Between attempts to bring a link up."""
-        return OutageBackoff(self.backoff_first, self.backoff_last, self.backoff_hopeless)
+        return OutageBackoff(self.backoff_first, self.backoff_last, self.backoff_late)
 
-    def patience(self, outage: float) -> float:
+    def setup_timeout(self, outage: float) -> float:
         """Seconds for handshake and welcome at a relay that was reached, both of which are two round trips."""
-        return self.connect_timeout * self.backoff.patience(outage)
+        return self.connect_timeout * self.backoff.timeout_factor(outage)
 
 
 class Candidates(enum.Enum):

@@ -298,7 +298,7 @@ class Links:
     async def _comes_up(self, link: Link) -> bool:
         """Handshake and welcome; False: the link has ended, and why is told."""
         try:
-            async with asyncio.timeout(self._attempts.patience()):
+            async with asyncio.timeout(self._attempts.setup_timeout()):
                 await first_of(link.up, link.ended)
         except TimeoutError:
             self._drop(link, "no TLS and no welcome in time")

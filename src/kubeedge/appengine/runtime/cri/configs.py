@@ -110,7 +110,7 @@ def container(
 ) -> Object:
     """ContainerConfig; the log is named from the sandbox's directory on."""
     spec = config.container
-    marks = {TTY: spec.tty, STDIN: spec.stdin, STDIN_ONCE: spec.stdin_once}
+    flags = {TTY: spec.tty, STDIN: spec.stdin, STDIN_ONCE: spec.stdin_once}
     log = config.log_path
     if sandbox.log_directory is not None and log.is_relative_to(sandbox.log_directory):
         log = log.relative_to(sandbox.log_directory)
@@ -127,7 +127,7 @@ def container(
             IMAGE: config.image,
             MESSAGE: message,
             **({STOP_SIGNAL: spec.stop_signal} if spec.stop_signal else {}),
-            **{name: "1" for name, there in marks.items() if there},
+            **{name: "1" for name, there in flags.items() if there},
         },
         "log_path": str(log),
         "stdin": spec.stdin,

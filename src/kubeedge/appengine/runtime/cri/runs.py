@@ -68,10 +68,10 @@ class CriRuns:
 
     def take_up(self, uid: str, sandbox: str, status: Object) -> Found:
         """A container that was there before this start."""
-        marks = status.get("annotations", {})
+        annotations = status.get("annotations", {})
         run = self._runs[str(status["id"])] = CriRun(
-            uid, found.label(status, configs.CONTAINER), sandbox, configs.TTY in marks, configs.STDIN in marks,
-            "" if status.get("stop_signal") else str(marks.get(configs.STOP_SIGNAL, "")),
+            uid, found.label(status, configs.CONTAINER), sandbox, configs.TTY in annotations, configs.STDIN in annotations,
+            "" if status.get("stop_signal") else str(annotations.get(configs.STOP_SIGNAL, "")),
         )  # fmt: skip
         container = found.container(status, self.message(status))
         if container.exit is not None:
