@@ -189,6 +189,12 @@ def _is_module(node: ast.ClassDef) -> bool:
     return is_named and any([a.arg for a in run.args.args] == ["self", "ready"] for run in runs)
 
 
+def test_a_directory_with_modules_is_a_package() -> None:
+    """Without __init__.py it is imported from a checkout, and find_packages() leaves it out of the wheel."""
+    directories = {path.parent for path in modules().values()}
+    assert len(directories) > 60 and [str(d) for d in sorted(directories) if not (d / "__init__.py").is_file()] == []
+
+
 def test_a_file_is_one_noun() -> None:
     lengths = {name: len(path.read_text().splitlines()) for name, path in modules().items()}
     assert {name: n for name, n in lengths.items() if n > LINES and name not in LONG} == {}
