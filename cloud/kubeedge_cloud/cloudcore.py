@@ -15,7 +15,6 @@ import logging
 import os
 import ssl
 import time
-from collections.abc import Callable
 from functools import partial
 
 from kubeedge import __version__
@@ -75,7 +74,7 @@ from kubeedge_cloud.status.metrics import families
 from kubeedge_cloud.status.nodes import NodeOverview
 from kubeedge_cloud.status.process import ProcessStatus
 from kubeedge_cloud.status.sync import SyncStatus
-from kubeedge_cloud.stores import open_store
+from kubeedge_cloud.stores import SharedStore, open_store
 from kubeedge_cloud.tenant_apis import TenantApis
 from kubeedge_cloud.tenants.administration import TenantAdministration
 from kubeedge_cloud.tenants.manager import TenantManager
@@ -114,11 +113,11 @@ async def _run(config: CloudConfig, new_authority: bool) -> None:
         tuning.freeze_heap()
         log.info("cloud version=%s advertise=%s", __version__, ",".join(cloud.hosts))
         first_steps.log_them(config, cloud.hosts, cloud.kubeconfig_files)
-        if hasattr(store, "on_rewound"):  # etcd
+        if isinstance(store, SharedStore):
             store.on_rewound = cloud.supervisor.stop
         stuck = await cloud.supervisor.run()
-        if why := getattr(store, "rewound", ""):
-            raise Unavailable(why)
+        if isinstance(store, SharedStore) and store.rewound:
+            raise Unavailable(store.rewound)
     finally:
         await store.close()
         if stuck:  # asyncio.run would wait for them for ever
@@ -134,6 +133,7 @@ class Cloud:
         if config.store.etcd.endpoints:
             self.membership = Process(store, address=hosts(config)[0])
         self.store = store
+        self.shared = store if isinstance(store, SharedStore) else None
         self.hosts = hosts(config)
         self.authority = Authority(config.paths.state / "pki")
         kubelets = [config.kubelets.node_address] if config.kubelets.node_address else []
@@ -185,8 +185,7 @@ class Cloud:
 
     def _pressure(self, tenant: TenantId) -> float:
         """Seconds for which the store's history has no room for more of the tenant; SQLite compacts each tenant's at once."""
-        waits: Callable[[TenantId], float] | None = getattr(self.store, "pressure", None)  # etcd
-        return waits(tenant) if waits else 0.0
+        return self.shared.pressure(tenant) if self.shared else 0.0
 
     async def _close_tenant(self, tenant: TenantId, force: bool) -> None:
         """Its Nodes go from its own cluster, nobody uses its API any more. Raises Unavailable, unless it is forced, while the cluster is away."""

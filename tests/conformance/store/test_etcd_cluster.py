@@ -17,6 +17,7 @@ from kubeedge.errors import Gone, Invalid, Unavailable
 from kubeedge.store.model import Change
 from kubeedge_cloud.etcd.members import rpc
 from kubeedge_cloud.etcd.store import EtcdStore, open_etcd
+from kubeedge_cloud.stores import SharedStore
 from tests.kit.etcd import EtcdCluster
 
 
@@ -201,6 +202,7 @@ def test_an_etcd_that_is_restored_from_a_backup_is_noticed_and_a_process_that_st
 
     async def scenario(one: EtcdCluster) -> None:
         store = await open_etcd(one.settings(namespace="/restored"))
+        assert isinstance(store, SharedStore), "the cloud process asks it for what SQLite does not have"
         ended = asyncio.Event()
         store.on_rewound = ended.set
         try:
