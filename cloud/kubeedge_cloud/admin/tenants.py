@@ -47,7 +47,7 @@ class Tenants(Protocol):
         ...
 
     async def remove_node(self, tenant: TenantId, node: NodeName) -> bool:
-        """False: there was none."""
+        """Whether there was such a node. Its certificate is not accepted any more."""
         ...
 
 

@@ -106,7 +106,7 @@ class Peers:
         self.tenant(next_hop.tenant)
 
     def gone(self, node: NodeKey) -> None:
-        """It is not any more."""
+        """The node is not linked to us any more. Idempotent."""
         self._registration.gone(node)
 
     def tenant(self, tenant: TenantNumber) -> None:

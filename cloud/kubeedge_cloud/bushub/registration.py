@@ -102,7 +102,7 @@ class Registration:
         self._wake.set()
 
     def gone(self, node: NodeKey) -> None:
-        """It is not any more."""
+        """The node is not linked to us any more. Idempotent."""
         if self._ours.pop(node, None) is not None:
             self._dirty[node] = None
             self._wake.set()

@@ -18,7 +18,7 @@ from kubeedge_cloud.edgecontroller.state import EdgeState
 
 
 class NodeHeartbeats:
-    """Of one tenant's nodes."""
+    """Writes and removes the Leases of one tenant's nodes."""
 
     def __init__(self, state: EdgeState) -> None:
         self._state = state

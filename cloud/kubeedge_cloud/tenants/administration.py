@@ -73,5 +73,5 @@ class TenantAdministration:
             raise NotFound(f"no tenant {tenant}")
 
     async def remove_node(self, tenant: TenantId, node: NodeName) -> bool:
-        """False: there was none."""
+        """Whether there was such a node. Its certificate is not accepted any more."""
         return await self._tenants.remove_node(tenant, node)

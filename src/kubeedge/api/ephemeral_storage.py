@@ -24,7 +24,7 @@ class EphemeralStorage:
 
 
 def read(spec: Mapping[str, Any]) -> EphemeralStorage:
-    """Of a PodSpec. Raises Invalid."""
+    """Requests and limits of local storage in a PodSpec, in bytes. Raises Invalid."""
     found: dict[str, dict[str, int]] = {"requests": {}, "limits": {}}
     for container in spec.get("containers") or ():
         if not isinstance(container, Mapping):

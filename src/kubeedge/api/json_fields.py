@@ -99,7 +99,7 @@ def read_id(values: Mapping[str, Any], key: str, path: str) -> int | None:
 
 
 def read_ids(values: Mapping[str, Any], key: str, path: str) -> list[int]:
-    """Of users or groups."""
+    """Ids of users or groups, in the order of the list; [] when it is absent. Raises Invalid."""
     return [n for item in read_list(values, key, path) if (n := read_id({key: item}, key, path)) is not None]
 
 

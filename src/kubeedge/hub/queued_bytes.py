@@ -41,7 +41,7 @@ class QueuedBytes(Generic[Name]):
         return self._displaced(now)
 
     def sent(self, name: Name) -> None:
-        """It waits no longer. Idempotent."""
+        """The message has left, or was given up: its bytes do not count any more. Idempotent."""
         self._size -= self._out.pop(name, (0.0, 0))[1]
 
     def received(self, name: Name, size: int, now: float) -> Name | None:

@@ -15,7 +15,7 @@ _TIMEOUT = 60.0  # seconds for nft, which ends at once on a machine that is not 
 
 
 def note(run: Path) -> None:
-    """Before anything switches it on."""
+    """Records below `run` that this machine did not forward packets. To be called before something enables ip_forward. Raises OSError."""
     if _SWITCH.read_text().strip() == "0":
         (run / NOTE).touch(mode=0o600)
 

@@ -27,7 +27,7 @@ class Signal:
             self._waiter.set_result(None)
 
     def clear(self) -> None:
-        """From here on `wait` waits."""
+        """Resets it: `wait` waits for the next `set`."""
         self._is_set = False
 
     async def wait(self) -> None:

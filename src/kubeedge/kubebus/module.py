@@ -88,7 +88,7 @@ class KubeBus:
         self._listeners[port] = handler
 
     async def listen(self, port: L4Port, handler: Handler) -> None:
-        """As serve, at any time."""
+        """As `serve`; the module may be running, and then the port is open at once."""
         self.serve(port, handler)
         if self._endpoint is not None:
             await self._endpoint.listen(port, handler)

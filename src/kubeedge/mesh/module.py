@@ -153,7 +153,7 @@ class _Flag(asyncio.Event):
         self._function = function
 
     def set(self) -> None:
-        """As of an Event."""
+        """Sets the event, then calls the function."""
         super().set()
         self._function()
 

@@ -57,7 +57,7 @@ class Sealing:
     resources: frozenset[str]
 
     def text(self) -> str:
-        """As it is stored."""
+        """The JSON that the table `meta` has; `parse` is the inverse."""
         return json.dumps({"key": self.key, "resources": sorted(self.resources)})
 
     @classmethod
@@ -120,7 +120,7 @@ class Plain:
         return stored
 
     def check(self, key: str) -> None:
-        """Everything may be written."""
+        """Does nothing: without encryption every key may be written."""
 
 
 class Sealed:

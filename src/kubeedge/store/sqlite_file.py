@@ -145,7 +145,7 @@ def create(
 
 
 def make_tables(db: sqlite3.Connection) -> None:
-    """Of an empty file."""
+    """Creates the schema in an empty database. Raises sqlite3.Error."""
     for statement in _SCHEMA.split(";"):
         if statement.strip():
             db.execute(statement)

@@ -137,5 +137,5 @@ class Decoder:
 
     @property
     def idle(self) -> bool:
-        """Nothing is half received."""
+        """Whether the last byte received was the last one of its frame."""
         return not self._buffer and not self._skip

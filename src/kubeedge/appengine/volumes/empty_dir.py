@@ -42,7 +42,7 @@ class EmptyDirVolume:
         return self._directory.is_dir() and (not self._in_memory or os.path.ismount(self._directory))
 
     def refresh(self) -> None:
-        """It refers to nothing."""
+        """Does nothing: such a volume has no objects that could change."""
 
     def over_limit(self) -> str:
         """One in memory cannot be: the kernel holds it to its size."""

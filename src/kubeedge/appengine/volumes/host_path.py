@@ -51,7 +51,7 @@ class HostPathVolume:
         return self._path.exists()
 
     def refresh(self) -> None:
-        """It refers to nothing."""
+        """Does nothing: such a volume has no objects that could change."""
 
     def over_limit(self) -> str:
         """Never: a hostPath has no sizeLimit."""

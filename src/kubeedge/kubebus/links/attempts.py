@@ -22,7 +22,7 @@ log = logging.getLogger("kubeedge.kubebus")
 
 
 class Attempts:
-    """Of all slots together."""
+    """Attempts to bring links up, of all slots together: which relays, how far apart, with which timeouts."""
 
     def __init__(self, settings: LinksSettings, transport: LinkTransport, rng: random.Random) -> None:
         self._settings = settings

@@ -64,7 +64,7 @@ class AnswerCache:
 
     @property
     def size(self) -> int:
-        """Of what is kept."""
+        """Bytes of all questions and answers that are kept."""
         return self._bytes
 
     def _drop(self, question: bytes) -> None:
