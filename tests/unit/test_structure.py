@@ -184,7 +184,9 @@ def test_a_module_of_a_process_is_in_a_module_py() -> None:
 
 
 def _is_module(node: ast.ClassDef) -> bool:
-    is_named = any(isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "name" for n in node.body)
+    assigned = {ast.unparse(n.targets[0]) for n in node.body if isinstance(n, ast.Assign)}
+    assigned |= {ast.unparse(n.target) for n in node.body if isinstance(n, ast.AnnAssign)}
+    is_named = "name" in assigned
     runs = [n for n in node.body if isinstance(n, ast.AsyncFunctionDef) and n.name == "run"]
     return is_named and any([a.arg for a in run.args.args] == ["self", "ready"] for run in runs)
 
