@@ -18,11 +18,9 @@ from kubeedge.apiserver.authentication import bearer
 from kubeedge.apiserver.server import ApiServer
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.http1 import Request, Response, Upgrade, serve_connection
-from kubeedge.kit.streams import abort_writer, splice
+from kubeedge.kit.streams import StreamPair, abort_writer, splice
+from kubeedge.kubebus.l4.driver import Handler
 from kubeedge_cloud.tenants.model import TenantRecord
-
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 _CONNECT = 10.0  # seconds
 
@@ -36,7 +34,7 @@ class ApiForPods:
         self,
         find: Callable[[TenantNumber], Awaitable[TenantRecord | None]],
         server: ApiServer | None,
-        connect: Callable[[TenantRecord], Awaitable[Streams]],
+        connect: Callable[[TenantRecord], Awaitable[StreamPair]],
     ) -> None:
         self._find = find
         self._server = server
@@ -70,7 +68,7 @@ class ApiForPods:
 
         return handle
 
-    async def _pass_on(self, record: TenantRecord, ours: Streams) -> None:
+    async def _pass_on(self, record: TenantRecord, ours: StreamPair) -> None:
         try:
             async with asyncio.timeout(_CONNECT):
                 theirs = await self._connect(record)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from kubeedge import __version__
 from kubeedge.agent.control import AgentControl
 from kubeedge.agent.kubelet import PORT as KUBELET_PORT
-from kubeedge.agent.kubelet import OwnKubelet, Streams, for_the_cloud
+from kubeedge.agent.kubelet import OwnKubelet, for_the_cloud
 from kubeedge.agent.metrics import families
 from kubeedge.agent.parts import Parts, SyncChannel
 from kubeedge.agent.salvage import worth_keeping
@@ -41,6 +41,7 @@ from kubeedge.config.node_credentials import NodeCredentials
 from kubeedge.control.module import ControlServer
 from kubeedge.kit import forwarding, logs, private
 from kubeedge.kit.metrics import Family, MetricsRegistry
+from kubeedge.kit.streams import StreamPair
 from kubeedge.store.model import Store
 from kubeedge.store.sqlite import SqliteStore, open_sqlite
 from kubeedge.store.sqlite_file import SqliteSettings
@@ -244,7 +245,7 @@ class Agent:
         own, c = self.parts.credentials, self.parts.config.modules.publishing
         table = ServiceTable()
 
-        async def connect(tenant: TenantId, node: NodeName, port: L4Port) -> Streams:
+        async def connect(tenant: TenantId, node: NodeName, port: L4Port) -> StreamPair:
             return await bus.connect(node, port)  # the proxy lets no other tenant pass
 
         async def resolve(service: ServiceName) -> Target:

@@ -15,9 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from kubeedge.api.names import NodeName, NodeNumber, TenantId
+from kubeedge.api.names import NodeKey, NodeName, NodeNumber, TenantId
 from kubeedge.errors import KubeEdgeError
-from kubeedge_cloud.bushub.linked import NodeKey
 from kubeedge_cloud.tenants.directory import NodeFollower
 from kubeedge_cloud.tenants.model import NodeRecord, same_node
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 
-from kubeedge.api.names import NodeName, NodeNumber, PortId, TenantId, TenantNumber
+from kubeedge.api.names import NodeKey, NodeName, NodeNumber, PortId, TenantId, TenantNumber
 from kubeedge.kubebus.l2.core import LinkCore, LinkSettings, Role
 from kubeedge.kubebus.l2.messages import MAX_ROUTES, Hello, Subnet, Welcome
 from kubeedge_cloud.bushub.actions import Drop, Flush, LinkAction, Reroute, ResetPeer
-from kubeedge_cloud.bushub.linked import LinkedNode, LinkedNodes, NodeKey
+from kubeedge_cloud.bushub.linked import LinkedNode, LinkedNodes
 from kubeedge_cloud.bushub.records import NextHop
 from kubeedge_cloud.bushub.subnets import RouteChange, SubnetTable, allowed
 from kubeedge_cloud.tenants.model import NodeRecord, same_node

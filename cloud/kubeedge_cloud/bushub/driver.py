@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from kubeedge.api.names import NodeName, NodeNumber, PortId, TenantId, node_name
+from kubeedge.api.names import NodeKey, NodeName, NodeNumber, PortId, TenantId, node_name
 from kubeedge.errors import Invalid, KubeEdgeError, PeerError, Refused, Unavailable
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.l2.core import HelloHeard, LinkCore, LinkDown, NameAsked
@@ -31,7 +31,7 @@ from kubeedge_cloud.bushub.actions import Drop, Flush, LinkAction, Reroute, Rese
 from kubeedge_cloud.bushub.authorizer import LinkAuthorizer
 from kubeedge_cloud.bushub.core import NodeLink, NodeLinks
 from kubeedge_cloud.bushub.endpoints import Endpoints
-from kubeedge_cloud.bushub.linked import DUPLICATE_RETRY_AFTER, NodeKey
+from kubeedge_cloud.bushub.linked import DUPLICATE_RETRY_AFTER
 from kubeedge_cloud.bushub.peer_links import PeerLinks
 from kubeedge_cloud.bushub.peers import Peers
 from kubeedge_cloud.bushub.records import NextHop

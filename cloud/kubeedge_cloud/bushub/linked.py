@@ -11,9 +11,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kubeedge.api.names import NodeName, PortId, TenantId
+from kubeedge.api.names import NodeKey, PortId
 
-NodeKey = tuple[TenantId, NodeName]
 DUPLICATE_RETRY_AFTER = 60.0  # seconds that a refused duplicate stays away
 
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from kubeedge.api.names import L4Port, NodeName, NodeNumber, TenantId, TenantNumber
+from kubeedge.api.names import L4Port, NodeKey, NodeName, NodeNumber, TenantId, TenantNumber
 from kubeedge.errors import NotFound, Unavailable
 from kubeedge.kit.acceptor import BACKLOG
 from kubeedge.kit.connection_limiter import ConnectionLimits
@@ -27,7 +27,7 @@ from kubeedge_cloud.bushub.accepted import AcceptedLinks
 from kubeedge_cloud.bushub.core import NodeLink, NodeLinks
 from kubeedge_cloud.bushub.driver import LinkCounts, RelayDriver
 from kubeedge_cloud.bushub.endpoints import Endpoints
-from kubeedge_cloud.bushub.linked import DUPLICATE_RETRY_AFTER, NodeKey
+from kubeedge_cloud.bushub.linked import DUPLICATE_RETRY_AFTER
 from kubeedge_cloud.bushub.peers import Peers, PeersSettings
 from kubeedge_cloud.bushub.records import NextHop
 from kubeedge_cloud.bushub.settings import BusHubSettings

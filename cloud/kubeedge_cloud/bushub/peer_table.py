@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kubeedge.api.names import NodeName, NodeNumber, PortId, TenantNumber
+from kubeedge.api.names import NodeKey, NodeName, NodeNumber, PortId, TenantNumber
 from kubeedge_cloud.bushub.actions import AddNextHop, AddRoute, Drop, PeerAction, RemoveNextHops
-from kubeedge_cloud.bushub.linked import NodeKey
 from kubeedge_cloud.bushub.records import NextHop, RelayRecord
 
 

@@ -20,14 +20,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.api import keys
-from kubeedge.api.names import NodeName, NodeNumber, PortId, TenantId, TenantNumber
+from kubeedge.api.names import NodeKey, NodeName, NodeNumber, PortId, TenantId, TenantNumber
 from kubeedge.errors import Unavailable
 from kubeedge.kit.backoff import Backoff
 from kubeedge.kubebus.l3.plane import Plane, TlsContext
 from kubeedge.store.model import Change, ChangeKind, Store
 from kubeedge.store.reflector import PrefixView, follow_view
 from kubeedge_cloud.bushub.actions import AddNextHop, AddRoute, Drop, PeerAction, RemoveNextHops
-from kubeedge_cloud.bushub.linked import NodeKey
 from kubeedge_cloud.bushub.peer_links import PeerLinks
 from kubeedge_cloud.bushub.peer_table import Peer, PeerTable
 from kubeedge_cloud.bushub.records import NextHop, decode_next_hop, decode_relay

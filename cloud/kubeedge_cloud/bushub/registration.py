@@ -21,10 +21,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kubeedge.api import keys
-from kubeedge.api.names import NodeNumber, TenantNumber
+from kubeedge.api.names import NodeKey, NodeNumber, TenantNumber
 from kubeedge.errors import Conflict, KubeEdgeError, NotFound, Unavailable
 from kubeedge.store.model import Compare, CompareTarget, Delete, Put, Store, absent
-from kubeedge_cloud.bushub.linked import NodeKey
 from kubeedge_cloud.bushub.records import NextHop, RelayRecord, decode_next_hop
 
 log = logging.getLogger("kubeedge.bushub")

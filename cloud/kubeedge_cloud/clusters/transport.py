@@ -17,7 +17,7 @@ from kubeedge.api import strict_json
 from kubeedge.api.status import ServerUnavailable, StatusError
 from kubeedge.errors import Invalid, PeerError, Unavailable
 from kubeedge.kit.http1 import ClientResponse, Connection
-from kubeedge.kit.streams import abort_writer
+from kubeedge.kit.streams import StreamPair, abort_writer
 from kubeedge_cloud.clusters import core
 from kubeedge_cloud.clusters.core import Access, CircuitBreaker
 
@@ -28,7 +28,6 @@ _MOST = 64 * 1024 * 1024  # bytes of an answer: a chunk of a list has 500 object
 _IDLE = 8  # connections that are kept
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 3))
 
-Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Headers: TypeAlias = Sequence[tuple[str, str]]
 
 
@@ -51,7 +50,7 @@ class ClusterTransport:
         self,
         source: CredentialSource,
         *,
-        connect: Callable[[Access], Awaitable[Streams]] | None = None,
+        connect: Callable[[Access], Awaitable[StreamPair]] | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._source = source
@@ -85,7 +84,7 @@ class ClusterTransport:
         async with self._exchange("WATCH", target, headers, b"", _REQUEST) as answer:
             yield _flowing(answer.stream(), idle)
 
-    async def without_credentials(self) -> Streams:
+    async def without_credentials(self) -> StreamPair:
         """A connection of its own, for somebody who shows a token: nothing of ours is on it. Raises as `request`, and OSError, TimeoutError."""
         access = await self._source.current()
         if access.base:
@@ -226,7 +225,7 @@ class Connector:
     def __init__(self) -> None:
         self._context: tuple[Access, ssl.SSLContext] | None = None
 
-    async def __call__(self, access: Access) -> Streams:
+    async def __call__(self, access: Access) -> StreamPair:
         host, port = access.host
         reader, writer = await asyncio.open_connection(*(core.proxy_of(access)[:2] if access.proxy else (host, port)))
         try:

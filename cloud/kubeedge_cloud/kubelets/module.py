@@ -26,11 +26,11 @@ from kubeedge.kit.acceptor import BACKLOG, Accepted, Acceptor, in_tasks, open_st
 from kubeedge.kit.backoff import Backoff
 from kubeedge.kit.connection_limiter import ConnectionLimits
 from kubeedge.kit.http1 import Request, Response, abort_writer, close_writer, serve_connection
-from kubeedge.kit.streams import listening_socket, splice
+from kubeedge.kit.streams import StreamPair, listening_socket, splice
 from kubeedge.kit.tasks import TaskSet
 from kubeedge_cloud.kubelets.contexts import PortContexts
 from kubeedge_cloud.kubelets.core import Caller, may_use, port_of, user_of
-from kubeedge_cloud.kubelets.requests import AuthorizingProxy, Streams, unreachable
+from kubeedge_cloud.kubelets.requests import AuthorizingProxy, unreachable
 from kubeedge_cloud.kubelets.reviews import Reviews
 from kubeedge_cloud.kubelets.serving import ServingCertificates
 from kubeedge_cloud.tenants.each import for_each_tenant
@@ -40,7 +40,7 @@ from kubeedge_cloud.tenants.model import TenantRecord
 log = logging.getLogger("kubeedge.kubelets")
 
 #: raises NotFound (no such node), Unavailable (no link, no answer) or OSError
-Connect = Callable[[TenantId, NodeName], Awaitable[Streams]]
+Connect = Callable[[TenantId, NodeName], Awaitable[StreamPair]]
 
 #: An API server keeps connections that it has used, for each node; each of kubectl's sessions has one of its own.
 CONNECTIONS = ConnectionLimits(silent=512, queued=512, unauthenticated=64, authenticated=2000, per_identity=500)

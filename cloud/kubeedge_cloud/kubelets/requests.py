@@ -26,13 +26,12 @@ from kubeedge.kit.http1 import (
     serve_connection,
     text_response,
 )
-from kubeedge.kit.streams import splice
+from kubeedge.kit.streams import StreamPair, splice
 from kubeedge_cloud.kubelets.core import Caller, bearer, right_for
 from kubeedge_cloud.kubelets.reviews import Reviews
 
 log = logging.getLogger("kubeedge.kubelets")
 
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _CONNECT = 10.0  # seconds for a connection to the node
 _PASSED = ("accept", "accept-encoding", "content-type", "upgrade", "x-stream-protocol-version")
 _RETURNED = (
@@ -56,7 +55,7 @@ class AuthorizingProxy:
         node: NodeName,
         address: str,
         known: Caller | None,
-        connect: Callable[[], Awaitable[Streams]],
+        connect: Callable[[], Awaitable[StreamPair]],
         welcome: Callable[[Caller], bool],
     ) -> None:
         self._reviews = reviews

@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable
 from kubeedge.api.names import L4Port, NodeName, TenantId
 from kubeedge.config.node_credentials import NodeCredentials
 from kubeedge.errors import Unavailable
+from kubeedge.kit.streams import StreamPair
 
 PORT = L4Port(10250)  # L4, on every node
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 log = logging.getLogger("kubeedge.agent")
 
@@ -45,7 +45,7 @@ class OwnKubelet:
         self._serve = serve
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def connect(self, tenant: TenantId, node: NodeName) -> Streams:
+    async def connect(self, tenant: TenantId, node: NodeName) -> StreamPair:
         """Raises Unavailable for any other node."""
         if node != self._node or self._serve is None:
             raise Unavailable(f"this is node {self._node}, and it serves the logs of its own pods")

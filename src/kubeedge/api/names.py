@@ -15,6 +15,7 @@ NodeNumber = NewType("NodeNumber", int)  # of a node in its tenant, 16 bits; 0: 
 L4Port = NewType("L4Port", int)  # 0 to 65535, of L4 within a node
 PortId = NewType("PortId", int)  # a link or a TUN interface of one data plane; never used again by the same one
 
+NodeKey: TypeAlias = tuple[TenantId, NodeName]  # a node among those of all tenants
 Object: TypeAlias = dict[str, Any]  # a Kubernetes object as JSON: camelCase names, as on the wire
 
 DEFAULT_TENANT = TenantId("default")

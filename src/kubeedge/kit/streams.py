@@ -9,8 +9,11 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
+from typing import TypeAlias
 
 from kubeedge.kit import tcp
+
+StreamPair: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]  # of one connection
 
 _TIMEOUT = 2.0  # seconds in which the peer of a connection that we close takes nothing
 _LONGEST = 60.0  # seconds

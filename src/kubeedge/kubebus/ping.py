@@ -10,15 +10,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from kubeedge.api.names import L4Port
-from kubeedge.kit.streams import abort_writer
+from kubeedge.kit.streams import StreamPair, abort_writer
 
 PORT = L4Port(10249)  # L4, on every node and every relay
 PER_NODE = 16  # connections of one node at the same time; a run has one
 MAX_COUNT = 1000
 _MAX_LINE = 64
 _IDLE = 30.0  # seconds that a caller may stay silent
-
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -37,7 +35,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def measure(
-    connect: Callable[[], Awaitable[Streams]], count: int, interval: float, timeout: float
+    connect: Callable[[], Awaitable[StreamPair]], count: int, interval: float, timeout: float
 ) -> list[float | None]:
     """Seconds of each round trip; None where no echo came within `timeout`. Raises what `connect` raises."""
     loop = asyncio.get_running_loop()

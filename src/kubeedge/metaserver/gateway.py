@@ -15,6 +15,7 @@ from kubeedge.apiserver.streams import OwnedStream
 from kubeedge.errors import Invalid, KubeEdgeError, PeerError, Unavailable
 from kubeedge.kit.http1 import Request, Response
 from kubeedge.kit.http1_client import ClientResponse, Connection
+from kubeedge.kit.streams import StreamPair
 
 HOST = "kubernetes.default.svc"
 _CONNECT = 2.0  # seconds; a pod's client has a time-out of its own
@@ -34,17 +35,15 @@ _HOP_BY_HOP = frozenset(
 )
 _NOT_SENT = _HOP_BY_HOP | {"host", "expect"}
 
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
 
 class Gateway:
     """`connect` makes a connection to API_PORT of the relay. Raises Unavailable (LinkNotUp is one)."""
 
-    def __init__(self, connect: Callable[[L4Port, float], Awaitable[Streams]]) -> None:
+    def __init__(self, connect: Callable[[L4Port, float], Awaitable[StreamPair]]) -> None:
         self._connect = connect
         self._away_until = 0.0
 
-    async def connection(self) -> Streams | None:
+    async def connection(self) -> StreamPair | None:
         """None: the cloud cannot be reached."""
         loop = asyncio.get_running_loop()
         if loop.time() < self._away_until:
@@ -56,7 +55,7 @@ class Gateway:
             self._away_until = loop.time() + _AWAY
             return None
 
-    async def forward(self, request: Request, streams: Streams) -> Response:
+    async def forward(self, request: Request, streams: StreamPair) -> Response:
         """The cloud's answer. Raises ServerUnavailable when the connection breaks before it has begun."""
         connection = Connection(*streams)
         try:

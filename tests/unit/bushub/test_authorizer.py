@@ -7,11 +7,10 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import NodeKey, NodeName, TenantId
 from kubeedge.errors import Unavailable
 from kubeedge.store.memory import MemoryStore
 from kubeedge_cloud.bushub.authorizer import LinkAuthorizer
-from kubeedge_cloud.bushub.linked import NodeKey
 from kubeedge_cloud.tenants.manager import TenantManager
 from tests.kit import virtual_time
 

@@ -10,12 +10,11 @@ from typing import Any, cast
 
 import pytest
 
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import NodeKey, NodeName, TenantId
 from kubeedge.errors import Gone, Unavailable
 from kubeedge.kubebus.l3.plane import Plane, TlsContext
 from kubeedge.store.memory import MemoryStore
 from kubeedge.store.model import Put
-from kubeedge_cloud.bushub.linked import NodeKey
 from kubeedge_cloud.bushub.peers import Peers, PeersSettings
 from kubeedge_cloud.bushub.records import NextHop
 from tests.kit import virtual_time

@@ -20,13 +20,13 @@ from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.status import ServerUnavailable
 from kubeedge.errors import PeerError
 from kubeedge.kit.http1 import Connection, Request, Response, serve_connection, text_response
+from kubeedge.kit.streams import StreamPair
 from kubeedge.pki import trust
 from kubeedge.store.memory import MemoryStore
 from kubeedge_cloud.kubelets import module
 from kubeedge_cloud.kubelets.core import port_of
 from kubeedge_cloud.kubelets.key_pairs import KeyPairs
 from kubeedge_cloud.kubelets.module import KubeletPorts, KubeletPortsSettings, Signing
-from kubeedge_cloud.kubelets.requests import Streams
 from kubeedge_cloud.kubelets.serving import ServingCertificates
 from kubeedge_cloud.tenants.manager import TenantManager
 from kubeedge_cloud.tenants.model import TenantRecord
@@ -127,7 +127,7 @@ class World:
     async def _cluster_of(self, tenant: TenantId) -> Any:
         return self.clusters.get(tenant)
 
-    async def _connect(self, tenant: TenantId, node: NodeName) -> Streams:
+    async def _connect(self, tenant: TenantId, node: NodeName) -> StreamPair:
         self.reached.append(tenant)
         ours, theirs = socket.socketpair()
 

@@ -14,8 +14,9 @@ from kubeedge.api.names import NodeName, Object
 from kubeedge.api.status import ServerUnavailable
 from kubeedge.errors import Unavailable
 from kubeedge.kit.http1 import Connection, Request, Response, Upgrade, serve_connection, text_response
+from kubeedge.kit.streams import StreamPair
 from kubeedge_cloud.kubelets.core import Caller, Right
-from kubeedge_cloud.kubelets.requests import AuthorizingProxy, Streams
+from kubeedge_cloud.kubelets.requests import AuthorizingProxy
 from kubeedge_cloud.kubelets.reviews import Reviews
 from tests.kit import virtual_time
 
@@ -70,7 +71,7 @@ class Port:
         await connection.close()
         return answer.status, text
 
-    async def _connect(self) -> Streams:
+    async def _connect(self) -> StreamPair:
         if self.node_is_away:
             raise Unavailable("no link")
         ends = await _pair()
@@ -90,7 +91,7 @@ class Port:
         return text_response(200, "from the node")
 
 
-async def _pair() -> tuple[Streams, Streams]:
+async def _pair() -> tuple[StreamPair, StreamPair]:
     one, other = socket.socketpair()
     return await asyncio.open_connection(sock=one), await asyncio.open_connection(sock=other)
 

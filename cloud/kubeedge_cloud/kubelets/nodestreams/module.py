@@ -14,13 +14,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import TypeAlias
 from weakref import WeakSet
 
 from kubeedge.api import keys
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import NodeKey, NodeName, TenantId
 from kubeedge.errors import KubeEdgeError
-from kubeedge.kit.streams import abort_writer
+from kubeedge.kit.streams import StreamPair, abort_writer
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.l4.driver import KEEPALIVE, ask_peer
 from kubeedge.store.model import Store
@@ -28,8 +27,6 @@ from kubeedge.store.reflector import reflect
 
 log = logging.getLogger("kubeedge.kubelets")
 
-Node: TypeAlias = tuple[TenantId, NodeName]
-Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 LOST = 15.0  # seconds without a session after which the node has to show that it is there
 ASK = 5.0  # seconds of silence after which the peer of a connection is asked meanwhile
@@ -41,15 +38,15 @@ class NodeStreams:
 
     name = "nodestreams"
 
-    def __init__(self, store: Store, connect: Callable[[TenantId, NodeName], Awaitable[Streams]]) -> None:
+    def __init__(self, store: Store, connect: Callable[[TenantId, NodeName], Awaitable[StreamPair]]) -> None:
         self._store = store
         self._connect = connect
-        self._open: dict[Node, WeakSet[asyncio.StreamWriter]] = {}
-        self._sessions: dict[Node, bytes] = {}
-        self._watched: dict[Node, float] = {}  # when its session came or went last, by the loop's clock
+        self._open: dict[NodeKey, WeakSet[asyncio.StreamWriter]] = {}
+        self._sessions: dict[NodeKey, bytes] = {}
+        self._watched: dict[NodeKey, float] = {}  # when its session came or went last, by the loop's clock
         self._tasks: TaskSet | None = None
 
-    async def connect(self, tenant: TenantId, node: NodeName) -> Streams:
+    async def connect(self, tenant: TenantId, node: NodeName) -> StreamPair:
         """Raises as `connect` of the constructor."""
         reader, writer = await self._connect(tenant, node)
         key = (tenant, node)
@@ -82,7 +79,7 @@ class NodeStreams:
         for node in [node for node, writers in self._open.items() if not writers]:
             del self._open[node]
 
-    def _watch(self, node: Node) -> None:
+    def _watch(self, node: NodeKey) -> None:
         if self._tasks is None:
             return
         begins = node not in self._watched
@@ -90,7 +87,7 @@ class NodeStreams:
         if begins:
             self._tasks.start(self._look_at(node), f"connections to node {node[1]}")
 
-    async def _look_at(self, node: Node) -> None:
+    async def _look_at(self, node: NodeKey) -> None:
         """Until the node has had one session for a while, or has lost its connections."""
         clock = asyncio.get_running_loop().time
         try:
@@ -111,7 +108,7 @@ class NodeStreams:
             for writer in self._open.get(node) or ():
                 ask_peer(writer, KEEPALIVE)
 
-    async def _answers(self, node: Node) -> bool:
+    async def _answers(self, node: NodeKey) -> bool:
         """A node may be without its channel and have its link."""
         try:
             async with asyncio.timeout(_ANSWER):
@@ -121,7 +118,7 @@ class NodeStreams:
         abort_writer(writer)
         return True
 
-    def _end(self, node: Node) -> None:
+    def _end(self, node: NodeKey) -> None:
         if node in self._sessions:
             return  # it has come back in this moment
         writers = list(self._open.pop(node, ()))

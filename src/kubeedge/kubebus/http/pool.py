@@ -8,10 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.names import NodeKey
 from kubeedge.kit.http1 import Connection
-
-NodeKey = tuple[TenantId, NodeName]
 
 _MAX_IDLE = 256  # in all; the cloud has thousands of nodes
 
