@@ -3,9 +3,9 @@ virtual time."""
 
 from __future__ import annotations
 
+from kubeedge._fastpath.l4_state import ConnectionState
 from kubeedge._fastpath.plane import L4
 
-from kubeedge.kubebus.l4.state import ConnectionState
 from tests.reference.l4.segment import ACK, RST, SYN, Segment, decode, encode
 
 PORT = 80
