@@ -57,7 +57,7 @@ class NodeRecord:
     created_at: str = ""  # RFC 3339
     join: str = ""  # only certificates of this join stand for the node; "": it joined before joins had an id
     uid: str = ""  # of its Node in a cluster of the tenant's own; "": none was made
-    cluster: str = ""  # which cluster that is (edgecontroller.registration.identity_of); "": not known
+    cluster: str = ""  # which cluster that is (edgecontroller.node_registration.identity_of); "": not known
     registration: NodeRegistration = NOTHING  # what its machine said of the Node that is made for it
 
     def encode(self) -> bytes:
