@@ -79,7 +79,7 @@ class InMemory:
 
 
 class _Path:
-    local = "127.0.0.1"
+    local = remote = "127.0.0.1"
 
     def __init__(self, transport: InMemory) -> None:
         self._transport = transport
