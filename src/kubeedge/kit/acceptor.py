@@ -30,13 +30,14 @@ _NO_DESCRIPTORS = 0.2  # seconds before the next try
 
 
 class Accepted:
-    """One connection. The socket belongs to its handler, and closing it, too; then ended() must be called."""
+    """One connection. The socket belongs to its handler, and closing it, too; then ended() must be called. It counts to the share of `owner`
+    until it is authenticated."""
 
-    __slots__ = ("_acceptor", "_number", "address", "cut", "socket")
+    __slots__ = ("_acceptor", "_number", "address", "cut", "owner", "socket")
 
-    def __init__(self, acceptor: Acceptor, number: int, connection: socket.socket, address: str) -> None:
+    def __init__(self, acceptor: Acceptor, number: int, connection: socket.socket, address: str, owner: str) -> None:
         self._acceptor, self._number = acceptor, number
-        self.socket, self.address = connection, address
+        self.socket, self.address, self.owner = connection, address, owner
         self.cut: Callable[[], Any] = connection.close  # how the limiter ends it; set by its handler
 
     def authenticated(self, tenant: str, identity: str, *, most: int | None = None) -> Refusal | None:
@@ -52,8 +53,14 @@ class Accepted:
         self._acceptor.ended(self._number)
 
 
+def network_of(connection: socket.socket, address: str) -> str | None:
+    """By its client network (client_network.py)."""
+    return client_network(address)
+
+
 class Acceptor:
-    """`begin` gets each connection that is served; `refused` each that is not, open still: it must close it."""
+    """`begin` gets each connection that is served; `refused` each that is not, open still: it must close it. `owner`, asked with the
+    connection and its address, says to whose share it counts before it is authenticated; None: it is closed at once."""
 
     def __init__(
         self,
@@ -61,10 +68,12 @@ class Acceptor:
         begin: Callable[[Accepted], None],
         *,
         refused: Callable[[socket.socket, Refusal], None] | None = None,
+        owner: Callable[[socket.socket, str], str | None] = network_of,
     ) -> None:
         self.limiter = ConnectionLimiter(limits)
         self._begin = begin
         self._refused = refused or (lambda connection, reason: connection.close())
+        self._owner = owner
         self._numbers = itertools.count()
         self._waiting: dict[int, Accepted] = {}  # silent or queued: the sockets are ours
         self._serving: dict[int, Accepted] = {}
@@ -114,9 +123,12 @@ class Acceptor:
         except OSError:  # it is gone already
             connection.close()
             return
+        if (owner := self._owner(connection, address)) is None:
+            connection.close()
+            return
         number = next(self._numbers)
-        self._waiting[number] = Accepted(self, number, connection, address)
-        self._do(self.limiter.arrived(number, client_network(address), self._loop.time()))
+        self._waiting[number] = Accepted(self, number, connection, address, owner)
+        self._do(self.limiter.arrived(number, owner, self._loop.time()))
         if number in self.limiter.silent:
             self._loop.add_reader(connection, self._spoke, number)
 

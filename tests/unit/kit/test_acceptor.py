@@ -202,3 +202,31 @@ def test_what_waits_for_us_to_read_it_is_no_silence() -> None:
                 server.recv(1, socket.MSG_PEEK)
                 assert silence(server) == 0.0
         assert silence(server) == 0.0  # closed
+
+
+def test_the_owner_of_a_connection_has_its_share_and_who_is_nobody_is_closed_at_once() -> None:
+    async def run() -> None:
+        begun: list[Accepted] = []
+        owners = {"127.0.0.1": "a", "127.0.0.2": "a", "127.0.0.3": "b", "127.0.0.4": None}
+        limits = ConnectionLimits(silent=0, queued=0, displace=False, unauthenticated=4, per_address=2)
+        acceptor = Acceptor(limits, begun.append, owner=lambda connection, address: owners[address])
+        with listening_socket("127.0.0.1", 0) as listener:
+            running = asyncio.create_task(acceptor.run([listener]))
+            where, clients = listener.getsockname()[:2], []
+            try:
+                for address in ("127.0.0.4", "127.0.0.1", "127.0.0.2", "127.0.0.1", "127.0.0.3"):
+                    clients.append(socket.create_connection(where, source_address=(address, 0)))
+                async with asyncio.timeout(10):
+                    while len(begun) < 3:
+                        await asyncio.sleep(0.005)
+                assert [(one.owner, one.address) for one in begun] == [
+                    ("a", "127.0.0.1"), ("a", "127.0.0.2"), ("b", "127.0.0.3"),
+                ]  # fmt: skip
+                assert (clients[0].recv(1), clients[3].recv(1)) == (b"", b"")
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+                for client in [*clients, *(one.socket for one in begun)]:
+                    client.close()
+
+    asyncio.run(run())
