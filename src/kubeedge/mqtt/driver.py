@@ -9,11 +9,17 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
+from kubeedge.kit.acceptor import Accepted, Acceptor, in_tasks, open_streams
+from kubeedge.kit.client_network import client_network
+from kubeedge.kit.connection_limiter import ConnectionLimits
 from kubeedge.kit.held_bytes import HeldBytes
+from kubeedge.kit.peer_user import peer_user
+from kubeedge.kit.streams import listening_socket
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.mqtt import answers, codec
 from kubeedge.mqtt.codec import (
@@ -32,39 +38,39 @@ from kubeedge.mqtt.core import Broker, MqttSession
 
 log = logging.getLogger("kubeedge.mqtt")
 
-_CONNECT = 10.0  # seconds in which a client says who it is
+_FIRST_BYTE, _CONNECT = 5.0, 5.0  # seconds until a client says something, and from then on until it has said who it is
 _READ = 64 * 1024  # bytes at once
-_WRITE_BUFFER = 64 * 1024  # bytes that may wait for a client, besides its queue
 _STALLED = 60.0  # seconds after which a client that reads nothing is cut off
 _HELD = 8 * 1024 * 1024  # bytes of packets that have not come to their ends, of all clients
 _AT_ONCE = 8  # filters of a SUBSCRIBE that are compared with what is retained before others have their turn
-_CONNECTIONS = 320  # sessions and some that have not said who they are
+#: of clients that have not sent CONNECT; those that have are bounded by the sessions. A silent one costs a descriptor and no more
+_CONNECTIONS = ConnectionLimits(silent=256, first_byte=_FIRST_BYTE, queued=128, unauthenticated=64)
 
 #: takes a message of a client in; the future is done when it may be acknowledged, None: at once
 Handle: TypeAlias = Callable[[Publish], "asyncio.Future[None] | None"]
 
 
 class MqttServer:
-    """`handle` gets every message of every client."""
+    """`handle` gets every message of every client. `limits`: of connections, but for the sessions, which the broker bounds.
 
-    def __init__(self, broker: Broker, handle: Handle) -> None:
+    Clients are programs of this machine: connections and sessions count by the user whose programs they are, and when there are too many, the
+    user that has the most gives way to one that has fewer."""
+
+    def __init__(self, broker: Broker, handle: Handle, *, limits: ConnectionLimits = _CONNECTIONS) -> None:
         self.broker = broker
         self._handle = handle
+        self._limits = replace(limits, authenticated=broker.limits.sessions)
         self._connections: dict[str, _Connection] = {}
-        self._count = 0
-        self._tasks = TaskSet("MQTT clients")
         self.held = HeldBytes(_HELD)
+        self.acceptor: Acceptor  # once it runs
 
     async def serve(self, address: str, port: int, ready: Callable[[int], None]) -> None:
         """Until it is cancelled; `ready` gets the port. Raises OSError when the port is taken."""
-        self._tasks = TaskSet("MQTT clients")
-        server = await asyncio.start_server(self._accepted, address, port)
-        try:
-            ready(server.sockets[0].getsockname()[1])
-            await asyncio.get_running_loop().create_future()
-        finally:
-            server.close()
-            await self._tasks.aclose()
+        with listening_socket(address, port) as listener:
+            async with TaskSet("MQTT clients") as tasks:
+                self.acceptor = Acceptor(self._limits, in_tasks(tasks, self._serve, "MQTT client"), owner=_user)
+                ready(listener.getsockname()[1])
+                await self.acceptor.run([listener])
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
         """A message of our own."""
@@ -78,32 +84,32 @@ class MqttServer:
             if (connection := self._connections.get(client)) is not None:
                 connection.wake.set()
 
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._count >= _CONNECTIONS:
-            writer.close()
+    async def _serve(self, accepted: Accepted) -> None:
+        try:
+            reader, writer = await open_streams(accepted.socket, limit=_READ)
+        except OSError:
             return
-        self._tasks.start(self._serve(reader, writer), name="MQTT client")
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._count += 1
-        writer.transport.set_write_buffer_limits(high=_WRITE_BUFFER)
-        connection = _Connection(self, reader, writer)
+        connection = _Connection(self, accepted, reader, writer)
         try:
             with contextlib.suppress(ConnectionError, TimeoutError):
                 await connection.run()
         finally:
-            self._count -= 1
             self.held.release(connection)
             writer.transport.abort()
 
-    def enter(self, connection: _Connection, session: MqttSession) -> None:
-        """The client is known. Another connection of its is cut off, and its will is done."""
-        if (old := self._connections.get(session.client_id)) is not None:
-            old.end(codec.TAKEN_OVER)
-        self._connections[session.client_id] = connection
-        wills, self.broker.wills = self.broker.wills, []
-        for will in wills:
-            self.received(will, "")
+    def enter(self, connection: _Connection, packet: Connect) -> tuple[MqttSession, bool] | None:
+        """As Broker.connect. Another connection of this client is cut off, and its will is done."""
+        if (old := self._connections.get(packet.client_id)) is not None:
+            old.end(codec.TAKEN_OVER)  # and its share is this one's
+        if not connection.counts():
+            return None
+        found = self.broker.connect(packet, asyncio.get_running_loop().time())
+        if found is not None:
+            self._connections[packet.client_id] = connection
+            wills, self.broker.wills = self.broker.wills, []
+            for will in wills:
+                self.received(will, "")
+        return found
 
     def leave(self, connection: _Connection, session: MqttSession, *, with_will: bool, expiry: int | None) -> None:
         """Its connection has ended. One that was taken over has no session any more."""
@@ -123,8 +129,11 @@ class MqttServer:
 
 
 class _Connection:
-    def __init__(self, server: MqttServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._server, self._reader, self._writer = server, reader, writer
+    def __init__(
+        self, server: MqttServer, accepted: Accepted, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._server, self._accepted, self._reader, self._writer = server, accepted, reader, writer
+        self._task = asyncio.current_task()
         self._decoder = PacketDecoder()
         self._session: MqttSession | None = None
         self.wake = asyncio.Event()
@@ -145,14 +154,11 @@ class _Connection:
         except MqttError as exc:
             log.info("client %s: %s", self._session.client_id if self._session else "?", exc)
             if self._session is not None:
-                self.end(exc.code)
+                self._writer.write(answers.disconnect(self._decoder.version, exc.code))
             else:
                 self._writer.write(answers.refusal(self._decoder.version, exc.code))
         finally:
-            if self._session is not None:
-                with_will = self._bye is None or self._bye.with_will
-                expiry = self._bye.expiry if self._bye is not None else None
-                self._server.leave(self, self._session, with_will=with_will, expiry=expiry)
+            self._leave()
             with contextlib.suppress(ConnectionError, TimeoutError):
                 async with asyncio.timeout(1):
                     await self._writer.drain()
@@ -175,13 +181,13 @@ class _Connection:
         assigned = "" if packet.client_id else f"auto-{secrets.token_hex(8)}"
         if assigned:
             packet = replace(packet, client_id=assigned)
-        found = self._server.broker.connect(packet, asyncio.get_running_loop().time())
+        found = self._server.enter(self, packet)
         if found is None:
             self._writer.write(answers.refusal(packet.version, codec.QUOTA))
             return False
         session, present = found
-        self._server.enter(self, session)
         self._session = session
+        self._accepted.cut = self._displaced
         self._writer.write(answers.connack(packet.version, present, assigned=assigned))
         self.wake.set()
         return True
@@ -199,7 +205,7 @@ class _Connection:
                     async with asyncio.timeout(limit):
                         packets = await self._read()
                 except TimeoutError:
-                    self.end(codec.KEEPALIVE)
+                    self._writer.write(answers.disconnect(self._decoder.version, codec.KEEPALIVE))
                     return
                 await self._drain()
         finally:
@@ -247,7 +253,7 @@ class _Connection:
             if future is not None:
                 await asyncio.wait((future,))
                 if future.cancelled():  # it is not durable: the client has to send it again
-                    self._writer.transport.abort()
+                    self._cut()
                     return
             self._writer.write(answers.puback(self._decoder.version, packet_id))
 
@@ -261,7 +267,7 @@ class _Connection:
                 try:
                     await self._drain()
                 except TimeoutError:
-                    self._writer.transport.abort()
+                    self._cut()
                     return
 
     async def _drain(self) -> None:
@@ -269,9 +275,37 @@ class _Connection:
             await self._writer.drain()
 
     def end(self, code: int) -> None:
-        """Say why, and close. From here on this connection takes nothing out of the session."""
+        """Say why, and close, for another connection. From here on this one takes nothing out of the session, and counts no more: what its
+        client does not take at once is lost."""
         for task in self._helpers:
             task.cancel()
         with contextlib.suppress(ConnectionError, RuntimeError):
             self._writer.write(answers.disconnect(self._decoder.version, code))
-            self._writer.close()
+        self._accepted.ended()
+        self._cut()
+
+    def counts(self) -> bool:
+        """As a session of its user from now on. False: there are too many, and nobody gives way."""
+        return self._accepted.authenticated(self._accepted.owner, self._accepted.owner) is None
+
+    def _displaced(self) -> None:
+        """For a session of another user, which is to find room now."""
+        self.end(codec.QUOTA)
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._session is not None:
+            with_will = self._bye is None or self._bye.with_will
+            expiry = self._bye.expiry if self._bye is not None else None
+            self._server.leave(self, self._session, with_will=with_will, expiry=expiry)
+
+    def _cut(self) -> None:
+        """Its task may wait for something else than for its client."""
+        self._writer.transport.abort()
+        if self._task is not None:
+            self._task.cancel()
+
+
+def _user(connection: socket.socket, address: str) -> str:
+    user = peer_user(connection)
+    return client_network(address) if user is None else f"user {user}"
