@@ -18,7 +18,11 @@ from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 
 from kubeedge.errors import Unavailable
+from kubeedge.kit.acceptor import Accepted, Acceptor, in_tasks, open_streams
 from kubeedge.kit.bucket import Buckets
+from kubeedge.kit.connection_limiter import ConnectionLimits, Refusal
+from kubeedge.kit.streams import abort_writer, close_writer, listening_socket
+from kubeedge.kit.tasks import TaskSet
 from kubeedge.mesh.dns.cache import AnswerCache
 from kubeedge.mesh.dns.message import (
     IN,
@@ -44,8 +48,11 @@ _PORTION = 64  # datagrams that are read before other work of the agent is done
 _WAITING = 32  # questions of one client that may wait for upstream
 _RATE, _BURST = 200.0, 1000.0  # questions of one client to upstream, a second
 _CLIENTS = 512
-_CONNECTIONS, _OF_CLIENT = 64, 8
 _IDLE = 10.0  # seconds that a connection may be quiet
+#: what is answered just now is not cut off for another client; what waits for a question, or for its client to read, is
+_CONNECTIONS = ConnectionLimits(
+    silent=32, first_byte=_IDLE, queued=0, unauthenticated=64, per_address=8, displace=False
+)
 _CHAIN = 8  # names that may lead to one another
 _LONGEST = 300.0  # seconds that an answer from upstream is kept
 
@@ -78,9 +85,9 @@ class DnsServer:
         self._foreign = AnswerCache(entries=1024, most=512 * 1024)
         self._buckets: Buckets[str] = Buckets(_RATE, _BURST, _CLIENTS)
         self._waiting: Counter[str] = Counter()
-        self._connections: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self.counters = DnsCounters()
+        self.acceptor: Acceptor  # once it runs
 
     def changed(self) -> None:
         """The table of Services is another one."""
@@ -102,20 +109,20 @@ class DnsServer:
         with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as udp:
             udp.setblocking(False)
             udp.bind((self._address, self._port))
-            server = await asyncio.start_server(
-                self._connected, self._address, udp.getsockname()[1], limit=MAX_QUERY + 2
-            )
-            loop.add_reader(udp, self._read, udp)
-            ready.set()
-            try:
-                await loop.create_future()
-            finally:
-                loop.remove_reader(udp)
-                server.close()
-                for task in list(self._tasks):
-                    task.cancel()
-                await asyncio.gather(*self._tasks, return_exceptions=True)
-                await self._upstream.close()
+            with listening_socket(self._address, udp.getsockname()[1]) as listener:
+                loop.add_reader(udp, self._read, udp)
+                try:
+                    async with TaskSet("DNS connections") as connections:
+                        begin = in_tasks(connections, self._serve, "DNS connection")
+                        self.acceptor = Acceptor(_CONNECTIONS, begin, refused=self._refused, owner=self._owner)
+                        ready.set()
+                        await self.acceptor.run([listener])
+                finally:
+                    loop.remove_reader(udp)
+                    for task in list(self._tasks):
+                        task.cancel()
+                    await asyncio.gather(*self._tasks, return_exceptions=True)
+                    await self._upstream.close()
 
     def _may_ask(self, client: str) -> bool:
         known = self._known.get(client)
@@ -170,41 +177,57 @@ class DnsServer:
 
     # -- TCP -----------------------------------------------------------------------------------------------------------
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        client = str(writer.get_extra_info("peername")[0])
-        full = self._connections[client] >= _OF_CLIENT or self._connections.total() >= _CONNECTIONS
-        if full or not self._may_ask(client):
-            self.counters.refused += 1
-            writer.close()
-            return
-        self._connections[client] += 1
+    def _owner(self, connection: socket.socket, client: str) -> str | None:
+        """Pods of this node are in one /64: each counts by its whole address, as over UDP."""
+        if self._may_ask(client):
+            return client
+        self.counters.refused += 1
+        return None
+
+    def _refused(self, connection: socket.socket, reason: Refusal) -> None:
+        self.counters.refused += reason is not Refusal.SILENT
+        connection.close()
+
+    async def _serve(self, accepted: Accepted) -> None:
+        accepted.rests(True)
         try:
-            while True:
-                async with asyncio.timeout(_IDLE):
-                    (length,) = struct.unpack("!H", await reader.readexactly(2))
-                    if length > MAX_QUERY:
-                        return
-                    data = await reader.readexactly(length)
-                self.counters.tcp += 1
-                answer = self._at_once(data, client, asyncio.get_running_loop().time(), tcp=True)
-                if isinstance(answer, Query):
-                    self._waiting[client] += 1
-                    try:
-                        answer = await self._forward(answer, data, tcp=True)
-                    finally:
-                        self._answered(client)
-                if not answer:
-                    return
-                writer.write(struct.pack("!H", len(answer)) + answer)
-                async with asyncio.timeout(_IDLE):
-                    await writer.drain()
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            reader, writer = await open_streams(accepted.socket, limit=MAX_QUERY + 2)
+        except OSError:
             return
+        try:
+            with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+                await self._converse(accepted, reader, writer)
+            await close_writer(writer)  # counted until it is closed: a client that reads no answers keeps its share
         finally:
-            self._connections[client] -= 1
-            if not self._connections[client]:
-                del self._connections[client]
-            writer.close()
+            abort_writer(writer)
+
+    async def _converse(self, accepted: Accepted, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One question after the other. Raises OSError, TimeoutError, IncompleteReadError."""
+        while True:
+            async with asyncio.timeout(_IDLE):
+                (length,) = struct.unpack("!H", await reader.readexactly(2))
+                if length > MAX_QUERY:
+                    return
+                data = await reader.readexactly(length)
+            self.counters.tcp += 1
+            accepted.rests(False)
+            answer = await self._answer(data, accepted.address)
+            accepted.rests(True)
+            if not answer:
+                return
+            writer.write(struct.pack("!H", len(answer)) + answer)
+            async with asyncio.timeout(_IDLE):
+                await writer.drain()
+
+    async def _answer(self, data: bytes, client: str) -> bytes:
+        answer = self._at_once(data, client, asyncio.get_running_loop().time(), tcp=True)
+        if not isinstance(answer, Query):
+            return answer
+        self._waiting[client] += 1
+        try:
+            return await self._forward(answer, data, tcp=True)
+        finally:
+            self._answered(client)
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
