@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import cast
 
 from kubeedge.api.names import NodeName
 from kubeedge.api.status import StatusError
@@ -131,7 +130,7 @@ def unreachable(node: NodeName, exc: BaseException) -> Response:
 
 
 async def _body(answer: ClientResponse) -> AsyncGenerator[bytes, None]:
-    async with contextlib.aclosing(cast(AsyncGenerator[bytes, None], answer.stream())) as chunks:
+    async with contextlib.aclosing(answer.stream()) as chunks:
         async for data in chunks:
             yield data
 

@@ -6,7 +6,7 @@ import datetime
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from kubeedge.api.client import Resource
 from kubeedge.api.names import Object
@@ -81,7 +81,8 @@ def canonical(obj: Mapping[str, Any]) -> bytes:
 
 def decode(data: bytes) -> Object:
     """The object of its stored form."""
-    return cast(Object, json.loads(data))
+    found: Object = json.loads(data)
+    return found
 
 
 def metadata(obj: Mapping[str, Any]) -> Object:

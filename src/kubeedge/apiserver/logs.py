@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import TypeAlias, cast
+from typing import TypeAlias
 from urllib.parse import quote, urlencode
 
 from kubeedge.api import meta
@@ -97,7 +97,7 @@ def _check_options(call: Call) -> None:
 
 async def _lines(answer: ClientResponse, node: str) -> AsyncGenerator[bytes, None]:
     try:
-        async with contextlib.aclosing(cast(AsyncGenerator[bytes, None], answer.stream())) as chunks:
+        async with contextlib.aclosing(answer.stream()) as chunks:
             async for data in chunks:
                 yield data
     except (OSError, EOFError, KubeEdgeError) as exc:

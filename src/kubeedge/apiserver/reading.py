@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from kubeedge.api import meta
 from kubeedge.api.client import ObjectList, Resource, WatchEvent
@@ -223,7 +223,7 @@ class ObjectReader:
         make = partial(self.apart, len(change.value), partial(_versioned, change.value, change.revision))
         if not shared or len(change.value) <= SMALL:
             return await make()
-        return cast(Object, await self._decoding.of((change.key, change.revision, "after"), make))
+        return await self._decoding.of((change.key, change.revision, "after"), make)
 
     async def _before(self, change: Change, shared: bool) -> tuple[Object | None, int]:
         """The object before the change, with the revision of that, and its bytes; None when it was not there."""
@@ -238,7 +238,7 @@ class ObjectReader:
         if not shared:
             return await make()
         key = (change.key, change.revision, "before")
-        return cast(tuple[Object | None, int], await self._decoding.of(key, make))
+        return await self._decoding.of(key, make)
 
     def _key(self, resource: Resource, namespace: str, name: str) -> str:
         return selection.key(self.tenant, resource, namespace, name)

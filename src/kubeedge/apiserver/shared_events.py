@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import cast
 
 from kubeedge.apiserver.unread import EventCache
 from kubeedge.kit.once import Once
@@ -19,6 +18,6 @@ class SharedEvents:
     async def of(self, key: tuple[str, ...], encode: Callable[[], Awaitable[bytes]]) -> bytes:
         """The encoded form, made once for all who ask while it is made and for a while after."""
         if (found := self._kept.get(key)) is None:
-            found = cast(bytes, await self._encoding.of(key, encode))
+            found = await self._encoding.of(key, encode)
             self._kept.put(key, found)
         return found

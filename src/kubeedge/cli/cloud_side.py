@@ -36,7 +36,7 @@ class CloudSide(Protocol):
 
 def load() -> CloudSide:
     """The cloud side of this machine. Raises CommandError when it is not installed."""
-    try:
+    try:  # a module that is found by its name has no type of its own
         return cast(CloudSide, importlib.import_module(_COMMANDS))
     except ModuleNotFoundError as exc:
         if exc.name not in (_PACKAGE, _COMMANDS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,14 +26,14 @@ class ClientResponse:
 
     status: int
     headers: list[tuple[str, str]]
-    _stream: AsyncIterator[bytes]
+    _stream: AsyncGenerator[bytes, None]
     reason: str = ""
 
     def header(self, name: str) -> str | None:
         """The first header of that name, which is in lower case; None: there is none."""
         return next((value for key, value in self.headers if key == name), None)
 
-    def stream(self) -> AsyncIterator[bytes]:
+    def stream(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes; once. Raises PeerError when it breaks HTTP's rules, OSError when the connection breaks."""
         return self._stream
 
@@ -212,7 +212,7 @@ class Connection:
             del head[end.end() :]
         return _SPACE_BEFORE_COLON.sub(rb"\1:", head)
 
-    async def _body(self, sending: asyncio.Task[None]) -> AsyncIterator[bytes]:
+    async def _body(self, sending: asyncio.Task[None]) -> AsyncGenerator[bytes, None]:
         try:
             while True:
                 event = await self._event(sending)

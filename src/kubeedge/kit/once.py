@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 
 
 class Once(Generic[K]):
@@ -18,9 +19,9 @@ class Once(Generic[K]):
     def __len__(self) -> int:
         return len(self._running)
 
-    async def of(self, key: K, make: Callable[[], Awaitable[Any]]) -> Any:
-        """What `make` gives, or raises, for this key. Who is cancelled leaves; the work goes on for the others."""
-        running = self._running.get(key)
+    async def of(self, key: K, make: Callable[[], Awaitable[T]]) -> T:
+        """What `make` gives, or raises, for this key, which stands for one kind of result. Who is cancelled leaves; the work goes on for the others."""
+        running: asyncio.Future[T] | None = self._running.get(key)
         if running is None:
             running = self._running[key] = asyncio.ensure_future(make())
             running.add_done_callback(lambda done: self._ended(key, done))

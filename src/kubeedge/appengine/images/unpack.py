@@ -33,6 +33,7 @@ def unpack(stream: IO[bytes], target: Path, *, max_bytes: int, parents: Sequence
     OSError for a full disk."""
     bounded = BoundedHeaders(stream)
     try:
+        # typeshed asks for a whole file; of a stream, tarfile calls read() alone
         with tarfile.open(fileobj=cast(IO[bytes], bounded), mode="r|", tarinfo=BoundedTarInfo) as tar:
             _Unpacking(tar, bounded, target, parents, max_bytes).run()
     except tarfile.TarError as exc:
