@@ -11,8 +11,9 @@ from kubeedge.api import meta, service_accounts, status
 from kubeedge.api.client import ObjectList, Resource, WatchEvent
 from kubeedge.api.names import NodeName, Object
 from kubeedge.api.resources import SERVICEACCOUNTS
+from kubeedge.kit.headers import Headers
 from kubeedge_cloud.clusters import core
-from kubeedge_cloud.clusters.transport import ClusterTransport, Headers
+from kubeedge_cloud.clusters.transport import ClusterTransport
 
 _CHUNK = 500  # objects of one answer to a list, as of Kubernetes' own clients
 _WATCH = 300.0, 600.0  # seconds after which a server is asked to end a watch, at random: all of them at once would hurt

@@ -8,14 +8,15 @@ import os
 import random
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from kubeedge.api import strict_json
 from kubeedge.api.status import ServerUnavailable, StatusError
 from kubeedge.errors import Invalid, PeerError, Unavailable
+from kubeedge.kit.headers import Headers
 from kubeedge.kit.http1 import ClientResponse, Connection
 from kubeedge.kit.streams import StreamPair, abort_writer
 from kubeedge_cloud.clusters import core
@@ -27,8 +28,6 @@ _REQUEST = 30.0  # seconds, to the end of the answer
 _MOST = 64 * 1024 * 1024  # bytes of an answer: a chunk of a list has 500 objects
 _IDLE = 8  # connections that are kept
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 3))
-
-Headers: TypeAlias = Sequence[tuple[str, str]]
 
 
 class CredentialSource(Protocol):

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kubeedge.api.names import Object
 from kubeedge.errors import Conflict, Invalid, NotFound, Refused, Unavailable, with_next
 from kubeedge.pki.ca import Authority
 from kubeedge_cloud.install import diagnosis, permissions
-from kubeedge_cloud.install.chart import Chart, Object
+from kubeedge_cloud.install.chart import Chart
 from kubeedge_cloud.install.cluster import TargetCluster
 from kubeedge_cloud.install.functions import overlaid
 

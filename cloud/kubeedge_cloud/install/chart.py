@@ -12,12 +12,11 @@ from typing import Any
 import yaml
 
 import kubeedge_cloud
+from kubeedge.api.names import Object
 from kubeedge.errors import Invalid
 from kubeedge_cloud.install import values as chart_values
 from kubeedge_cloud.install.functions import merged
 from kubeedge_cloud.install.template import Templates
-
-Object = dict[str, Any]
 
 #: what others need first, in this order; every other kind comes after them
 _FIRST = (

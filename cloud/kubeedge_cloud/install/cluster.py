@@ -13,9 +13,8 @@ from typing import Any
 
 import yaml
 
+from kubeedge.api.names import Object
 from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound, Refused, Unavailable, suspect_clock, with_next
-
-Object = dict[str, Any]
 
 MANAGER = "kubeedge"  # of fields, in server-side apply
 OLDEST = (1, 30)

@@ -10,9 +10,10 @@ from typing import Any
 
 import yaml
 
+from kubeedge.api.names import Object
 from kubeedge.errors import Invalid, Refused, with_next
 from kubeedge_cloud.install import apply, chart, diagnosis, remove, token
-from kubeedge_cloud.install.cluster import Object, TargetCluster
+from kubeedge_cloud.install.cluster import TargetCluster
 from kubeedge_cloud.install.functions import overlaid
 from kubeedge_cloud.install.values import with_sets
 

@@ -9,8 +9,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from kubeedge.api.names import Object
 from kubeedge.errors import KubeEdgeError
-from kubeedge_cloud.install.cluster import Object, TargetCluster
+from kubeedge_cloud.install.cluster import TargetCluster
 
 _SELECTOR = "app.kubernetes.io/name=kubeedge,app.kubernetes.io/component=cloud"
 _COLLECTED = (

@@ -12,12 +12,11 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 from kubeedge.errors import PeerError
+from kubeedge.kit.headers import HeaderList
 
 TABLE_BYTES = 4096  # of the dynamic table: what a peer may use without being told otherwise
 BLOCK_BYTES = 64 * 1024  # of all names and values of a block, with 32 for each pair
 _OVERHEAD = 32  # bytes for each entry (4.1)
-
-Headers = list[tuple[str, str]]
 
 _STATIC: tuple[tuple[str, str], ...] = (
     (":authority", ""), (":method", "GET"), (":method", "POST"), (":path", "/"), (":path", "/index.html"), (":scheme", "http"),
@@ -92,7 +91,7 @@ class HpackDecoder:
         self._bytes = 0
         self._most = TABLE_BYTES
 
-    def decode(self, block: bytes) -> Headers:
+    def decode(self, block: bytes) -> HeaderList:
         """The headers of one block (RFC 7541), in their order. Raises PeerError for a block that is malformed or too large."""
         at, headers, size = 0, list[tuple[str, str]](), 0
         while at < len(block):

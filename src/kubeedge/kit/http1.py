@@ -10,6 +10,7 @@ connection, so that nobody takes it for a whole one.
 
 from __future__ import annotations
 
+from kubeedge.kit.headers import Headers
 from kubeedge.kit.http1_client import ClientResponse, Connection
 from kubeedge.kit.http1_limits import Limits
 from kubeedge.kit.http1_messages import (
@@ -17,7 +18,6 @@ from kubeedge.kit.http1_messages import (
     BrokenBody,
     ClientGone,
     Handler,
-    Headers,
     Inform,
     Request,
     Response,

@@ -12,8 +12,9 @@ from typing import Any
 import h11
 
 from kubeedge.errors import Invalid, PeerError
+from kubeedge.kit.headers import Headers
 from kubeedge.kit.http1_limits import Limits
-from kubeedge.kit.http1_messages import ClientGone, Headers, Inform, gather
+from kubeedge.kit.http1_messages import ClientGone, Inform, gather
 from kubeedge.kit.streams import abort_writer, close_writer
 
 _HEAD_END = re.compile(rb"\n\r?\n")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from kubeedge.errors import Invalid, KubeEdgeError, PeerError
+from kubeedge.kit.headers import Headers
 
-Headers: TypeAlias = Sequence[tuple[str, str]]
 Inform: TypeAlias = Callable[[int, Headers], Awaitable[None]]
 
 

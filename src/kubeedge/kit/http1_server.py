@@ -15,13 +15,13 @@ from typing import NoReturn
 import h11
 
 from kubeedge.errors import Invalid, KubeEdgeError
+from kubeedge.kit.headers import Headers
 from kubeedge.kit.http1_limits import Limits
 from kubeedge.kit.http1_messages import (
     BodyTooLarge,
     BrokenBody,
     ClientGone,
     Handler,
-    Headers,
     Request,
     Response,
     Upgrade,

@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 from kubeedge.errors import PeerError
 from kubeedge.kit import hpack
+from kubeedge.kit.headers import HeaderList
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 5, 6, 7, 8, 9
@@ -37,7 +38,7 @@ class HeadersReceived:
     """The head of an answer, or its trailers."""
 
     stream: int
-    headers: hpack.Headers
+    headers: HeaderList
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+from kubeedge.kit.ip import IpAddress
+
 Value: TypeAlias = Mapping[str, Any]
 
 MAX_PORTS = 100  # of one Service
@@ -42,8 +42,8 @@ class Service:
     namespace: str
     name: str
     kind: str = "ClusterIP"
-    addresses: tuple[Address, ...] = ()
-    external: tuple[Address, ...] = ()
+    addresses: tuple[IpAddress, ...] = ()
+    external: tuple[IpAddress, ...] = ()
     external_name: str = ""
     headless: bool = False
     ports: tuple[ServicePort, ...] = ()
@@ -64,7 +64,7 @@ class Service:
 class Endpoint:
     """An address behind a Service, with its ports by name. `zones`: of its hints."""
 
-    address: Address
+    address: IpAddress
     ports: Mapping[str, tuple[str, int]]  # by name: (protocol, number)
     ready: bool = True
     serving: bool = True
@@ -147,7 +147,7 @@ def is_host(text: object) -> bool:
     return isinstance(text, str) and len(text) <= 253 and _HOST.fullmatch(text.rstrip(".")) is not None
 
 
-def is_usable(address: Address) -> bool:
+def is_usable(address: IpAddress) -> bool:
     """Not this machine itself, nor more than one machine: nothing behind a Service may be there."""
     return not (
         address.is_loopback
@@ -158,11 +158,11 @@ def is_usable(address: Address) -> bool:
     )
 
 
-def _mapped(address: Address) -> bool:
+def _mapped(address: IpAddress) -> bool:
     return isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None
 
 
-def _addresses(values: list[Any]) -> Iterator[Address]:
+def _addresses(values: list[Any]) -> Iterator[IpAddress]:
     for value in dict.fromkeys(v for v in values if isinstance(v, str)):
         try:
             address = ipaddress.ip_address(value)

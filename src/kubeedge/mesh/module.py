@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.ip import IpNetwork
 from kubeedge.kit.resolv_conf import Resolvers
 from kubeedge.kubebus.l3.netlink import Netlink
 from kubeedge.mesh import observe
 from kubeedge.mesh.dns.server import DnsServer
 from kubeedge.mesh.dns.upstream import Upstream
 from kubeedge.mesh.dns.zone import Zone
-from kubeedge.mesh.model import Network
 from kubeedge.mesh.proxy import STARTING, ServiceProxy
 from kubeedge.mesh.table import PREFIXES, MeshTable
 from kubeedge.store.model import Store
@@ -38,8 +38,8 @@ class MeshSettings:
     """`pods`: networks of the pods of this node; `reserved`: of all nodes and pods. `resolvers`: none for the machine's own."""
 
     node: str
-    pods: Sequence[Network]
-    reserved: Sequence[Network]
+    pods: Sequence[IpNetwork]
+    reserved: Sequence[IpNetwork]
     dns: str
     domain: str
     resolvers: Sequence[str] = ()

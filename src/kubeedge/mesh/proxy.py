@@ -16,8 +16,8 @@ from pathlib import Path
 
 from kubeedge.errors import Unavailable
 from kubeedge.kit.backoff import Backoff
+from kubeedge.kit.ip import IpNetwork
 from kubeedge.mesh import nft, ruleset
-from kubeedge.mesh.model import Network
 from kubeedge.mesh.ruleset import LocalNode, Rules
 from kubeedge.mesh.table import MeshTable
 
@@ -32,7 +32,7 @@ STARTING = "Services are not set up yet"
 class ServiceProxy:
     """`pods`: networks of the pods of this node; `alone` says whether there is no link to other nodes."""
 
-    def __init__(self, table: MeshTable, pods: Sequence[Network], alone: Callable[[], bool]) -> None:
+    def __init__(self, table: MeshTable, pods: Sequence[IpNetwork], alone: Callable[[], bool]) -> None:
         self._table = table
         self._pods = pods
         self._alone = alone
@@ -159,6 +159,6 @@ def _bridged() -> bool:
         return False
 
 
-def own_networks(pod_cidr: str) -> list[Network]:
+def own_networks(pod_cidr: str) -> list[IpNetwork]:
     """The networks of the pods of this node."""
     return [ipaddress.ip_network(pod_cidr, strict=False)]

@@ -21,13 +21,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
-from kubeedge.mesh.model import MAX_ENDPOINTS, PROTOCOLS, Address, Endpoint, Network, Service, ServicePort
+from kubeedge.kit.ip import IpAddress, IpNetwork
+from kubeedge.mesh.model import MAX_ENDPOINTS, PROTOCOLS, Endpoint, Service, ServicePort
 from kubeedge.mesh.table import choose
 
 TABLE = "kubeedge-mesh"
 _CLIENTS = 65_536  # that affinity remembers for one endpoint
 V = TypeVar("V")
-Target: TypeAlias = tuple[Address, int]
+Target: TypeAlias = tuple[IpAddress, int]
 
 _LOOPBACK = {4: "127.0.0.0/8", 6: "::1"}
 _FAMILY = {4: "ip", 6: "ip6"}
@@ -79,8 +80,8 @@ def _port(
     service: Service,
     port: ServicePort,
     endpoints: Sequence[Endpoint],
-    inside: Sequence[Address],
-    outside: Sequence[Address],
+    inside: Sequence[IpAddress],
+    outside: Sequence[IpAddress],
     local_node: LocalNode,
     version: int,
 ) -> None:
@@ -142,7 +143,7 @@ def _chain(
     return name
 
 
-def _target(address: Address, number: int) -> str:
+def _target(address: IpAddress, number: int) -> str:
     return f"{address}:{number}" if address.version == 4 else f"[{address}]:{number}"
 
 
@@ -150,7 +151,7 @@ def _digest(*parts: object) -> str:
     return hashlib.blake2s(repr([str(part) for part in parts]).encode(), digest_size=8).hexdigest()
 
 
-def header(version: int, pods: Iterable[Network], *, bridged: bool) -> str:
+def header(version: int, pods: Iterable[IpNetwork], *, bridged: bool) -> str:
     """The table in place of an earlier one, with what does not depend on Services. `pods`: of this node. `bridged`: what goes from pod to pod
     over the bridge passes the kernel's rules (net.bridge.bridge-nf-call-iptables); otherwise an answer would not find its way back through
     the translation, so the node's address takes the place of the pod's."""

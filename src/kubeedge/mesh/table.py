@@ -13,19 +13,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kubeedge.api import keys, local_pods
-from kubeedge.mesh.model import (
-    Address,
-    Endpoint,
-    Network,
-    Service,
-    Value,
-    dicts,
-    endpoints_of,
-    is_label,
-    is_usable,
-    mapping,
-    service_of,
-)
+from kubeedge.kit.ip import IpAddress, IpNetwork
+from kubeedge.mesh.model import Endpoint, Service, Value, dicts, endpoints_of, is_label, is_usable, mapping, service_of
 
 #: what has to be watched
 SERVICES, SLICES, PODS, STATUSES, NODES = PREFIXES = (
@@ -42,7 +31,7 @@ ZONE = "topology.kubernetes.io/zone"
 class MeshTable:
     """`node`: the name of this one; `reserved`: networks that no address of a Service may be in (the overlay, pods)."""
 
-    def __init__(self, node: str, reserved: Iterable[Network] = ()) -> None:
+    def __init__(self, node: str, reserved: Iterable[IpNetwork] = ()) -> None:
         self.node = node
         self.zone = ""
         self.services: dict[str, Service] = {}
@@ -52,7 +41,7 @@ class MeshTable:
         self._slices_of: dict[str, set[str]] = {}
         self._pods: dict[str, Value] = {}
         self._statuses: dict[str, Value] = {}
-        self._owners: dict[Address, str] = {}  # cluster IPs
+        self._owners: dict[IpAddress, str] = {}  # cluster IPs
 
     def apply(self, key: str, value: bytes | None) -> Collection[str]:
         """A put or a delete (None); "NAMESPACE/NAME" of the Services that may have other addresses or endpoints now."""
@@ -74,13 +63,13 @@ class MeshTable:
         """Those that have a Service here."""
         return {service.namespace for service in self.services.values()}
 
-    def service_at(self, address: Address) -> Service | None:
+    def service_at(self, address: IpAddress) -> Service | None:
         """Whose cluster IP it is."""
         return self.services.get(self._owners.get(address, ""))
 
     def endpoints(self, service: Service) -> list[Endpoint]:
         """All of them, ready or not; an address that is a Service's own is none."""
-        found: dict[tuple[Address, str], Endpoint] = {}
+        found: dict[tuple[IpAddress, str], Endpoint] = {}
         local = self._local(service) if service.selector else []
         for name in sorted(self._slices_of.get(service.key, ())):
             for endpoint in self._slices[name][1]:
@@ -111,7 +100,7 @@ class MeshTable:
         """Without the addresses that would take traffic of something else."""
         bad: list[str] = []
 
-        def good(addresses: Iterable[Address]) -> Iterator[Address]:
+        def good(addresses: Iterable[IpAddress]) -> Iterator[IpAddress]:
             for address in addresses:
                 owner = self._owners.get(address, service.key)
                 if any(address in network for network in self._reserved):
@@ -190,7 +179,7 @@ class MeshTable:
         self,
         service: Service,
         pod: Value,
-        address: Address,
+        address: IpAddress,
         ports: Mapping[str, tuple[str, int]],
         state: local_pods.State,
     ) -> Endpoint:
@@ -258,7 +247,7 @@ def choose(
     zone: str,
     local: bool,
     alone: bool = False,
-) -> list[tuple[Address, int]]:
+) -> list[tuple[IpAddress, int]]:
     """Where new connections to one port go: ready endpoints, else those that still serve while they end.
 
     `local`: the traffic policy is Local. Otherwise the same node or zone comes first as trafficDistribution and hints say. `alone`: there is no

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kubeedge._fastpath.plane import read_chunks, rewrite_answer, rewrite_request
 
+from kubeedge.kit.headers import HeaderList
 from kubeedge.kit.http1 import Request
 from kubeedge.kit.streams import close_writer
 from kubeedge.kubebus.http import headers as h
@@ -147,8 +148,8 @@ def test_an_answer_comes_back_as_the_slow_path_sends_it(status: int, extra: list
     assert chunked == any(name == "transfer-encoding" for name, _ in pairs)
 
 
-def _lengths_once(pairs: h.Pairs) -> h.Pairs:
-    kept: h.Pairs = []
+def _lengths_once(pairs: HeaderList) -> HeaderList:
+    kept: HeaderList = []
     for name, value in pairs:
         if name != "content-length" or not any(n == name for n, _ in kept):
             kept.append((name, value))

@@ -17,6 +17,7 @@ from typing import Any
 
 from kubeedge.api.names import L4Port, NodeName, TenantId
 from kubeedge.errors import Invalid, NotFound, PeerError, Unavailable
+from kubeedge.kit.headers import HeaderList, Headers
 from kubeedge.kit.http1 import ClientResponse, Connection, Limits, Request, Response, Upgrade, serve_connection
 from kubeedge.kubebus.http import headers as h
 from kubeedge.kubebus.http.accounts import Accounts
@@ -29,7 +30,7 @@ log = logging.getLogger("kubeedge.kubebus.http")
 
 Connect = Callable[[TenantId, NodeName, L4Port], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
-_Interim = Callable[[h.Headers], h.Pairs]
+_Interim = Callable[[Headers], HeaderList]
 _Count = Callable[[int, int], None]
 
 _MAY_BE_REPEATED = frozenset(("GET", "HEAD", "OPTIONS", "TRACE"))  # safe (RFC 9110 section 9.2.1), sent without a body
@@ -144,7 +145,7 @@ class ClientProxy:
             trusted=self._trust_forwarded,
         )
 
-        def for_client(headers: h.Headers) -> h.Pairs:
+        def for_client(headers: Headers) -> HeaderList:
             return h.response_headers(
                 h.end_to_end(headers), prefix=url.prefix, host=host, proto=proto, directory=url.directory
             )
@@ -165,7 +166,7 @@ class ClientProxy:
         return relay(request, answer, connection, for_client(answer.headers), finish, count=count)
 
     async def _ask(
-        self, request: Request, url: ServiceUrl, headers: h.Pairs, interim: _Interim, count: _Count, *, repeat: bool
+        self, request: Request, url: ServiceUrl, headers: HeaderList, interim: _Interim, count: _Count, *, repeat: bool
     ) -> tuple[Connection, ClientResponse]:
         """Over an idle connection when the request may be repeated: the node may be closing it at this very moment."""
         if repeat and (idle := self._pool.take((url.tenant, url.node))) is not None:
@@ -192,7 +193,7 @@ class ClientProxy:
         self,
         request: Request,
         url: ServiceUrl,
-        headers: h.Pairs,
+        headers: HeaderList,
         interim: _Interim,
         count: _Count,
         connection: Connection,

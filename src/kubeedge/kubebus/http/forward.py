@@ -17,6 +17,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from kubeedge.errors import KubeEdgeError, NotFound, PeerError
+from kubeedge.kit.headers import HeaderList, Headers
 from kubeedge.kit.http1 import (
     BrokenBody,
     ClientGone,
@@ -78,11 +79,11 @@ async def exchange(
     request: Request,
     connection: Connection,
     target: str,
-    headers: h.Pairs,
+    headers: HeaderList,
     *,
     timeout: float,
     hold: float,
-    interim: Callable[[h.Headers], h.Pairs] = h.end_to_end,
+    interim: Callable[[Headers], HeaderList] = h.end_to_end,
     count: Callable[[int, int], None] = lambda out, in_: None,
 ) -> ClientResponse:
     """Send the request on and wait for the head of its answer. Raises ClientGone when the client hangs up meanwhile,
@@ -92,7 +93,7 @@ async def exchange(
     of the body's bytes."""
     asks = expects(request)
 
-    async def inform(status: int, found: h.Headers) -> None:
+    async def inform(status: int, found: Headers) -> None:
         await request.inform(status, interim(found))
 
     async with asyncio.timeout(timeout) as deadline:
@@ -175,7 +176,7 @@ def relay(
     request: Request,
     response: ClientResponse,
     connection: Connection,
-    headers: h.Pairs,
+    headers: HeaderList,
     finish: Callable[[], Awaitable[None]],
     *,
     count: Callable[[int, int], None] = lambda out, in_: None,

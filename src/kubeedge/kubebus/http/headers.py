@@ -13,15 +13,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from kubeedge.errors import Invalid
+from kubeedge.kit.headers import HeaderList, Headers
 from kubeedge.kubebus.http.url import parse
-
-Headers: TypeAlias = Sequence[tuple[str, str]]  # names in lower case
-Pairs: TypeAlias = list[tuple[str, str]]
 
 _HOP_BY_HOP = frozenset(
     (
@@ -75,7 +71,7 @@ def upgrade_of(headers: Headers) -> str | None:
     return ", ".join(value for key, value in headers if key == "upgrade")
 
 
-def end_to_end(headers: Headers) -> Pairs:
+def end_to_end(headers: Headers) -> HeaderList:
     """Without what belongs to one hop; without an invalid content-length beside a transfer coding."""
     dropped = (_HOP_BY_HOP | set(tokens(headers, "connection"))) - _NOT_HOP_BY_HOP
     if any(name == "transfer-encoding" for name, _ in headers):
@@ -83,7 +79,7 @@ def end_to_end(headers: Headers) -> Pairs:
     return [(name, value) for name, value in headers if name not in dropped]
 
 
-def request_headers(headers: Headers, *, has_body: bool) -> Pairs:
+def request_headers(headers: Headers, *, has_body: bool) -> HeaderList:
     """Of a request, for the next hop."""
     kept = end_to_end(headers)
     upgrade = None if has_body else upgrade_of(headers)
@@ -92,7 +88,7 @@ def request_headers(headers: Headers, *, has_body: bool) -> Pairs:
     return kept
 
 
-def forwarded(headers: Headers, *, client: str, proto: str, prefix: str, trusted: bool) -> Pairs:
+def forwarded(headers: Headers, *, client: str, proto: str, prefix: str, trusted: bool) -> HeaderList:
     """Say who asked and under which address. `trusted`: the client is a proxy of the operator, whose headers are kept."""
     host = next((value for name, value in headers if name == "host"), "")
     said = {name: value for name, value in headers if name in _FORWARDED} if trusted else {}
@@ -107,10 +103,10 @@ def forwarded(headers: Headers, *, client: str, proto: str, prefix: str, trusted
     return kept
 
 
-def response_headers(headers: Headers, *, prefix: str, host: str, proto: str = "", directory: str = "") -> Pairs:
+def response_headers(headers: Headers, *, prefix: str, host: str, proto: str = "", directory: str = "") -> HeaderList:
     """Of a service's answer, as the client below `prefix` must see them. `proto`: how the client reached `host`; a service that knows nothing
     of the proxy's TLS says http. `directory` of the request: the Path of a cookie that has none; "": left to the browser."""
-    changed: Pairs = []
+    changed: HeaderList = []
     for name, value in headers:
         match name:
             case "location" | "content-location":
@@ -130,10 +126,10 @@ def response_headers(headers: Headers, *, prefix: str, host: str, proto: str = "
     return changed
 
 
-def resources(headers: Headers, *, prefix: str, host: str) -> Pairs:
+def resources(headers: Headers, *, prefix: str, host: str) -> HeaderList:
     """Of a request: what Destination and If (RFC 4918 sections 10.3 and 10.4) name below `prefix`, as the service knows it. Raises Invalid
     for a Destination on this host that is not below it: the service would take it for a path of its own."""
-    changed: Pairs = []
+    changed: HeaderList = []
     for name, value in headers:
         if name == "destination":
             inner = _above(prefix, value, host)

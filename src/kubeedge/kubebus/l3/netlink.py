@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from kubeedge.errors import PeerError
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from kubeedge.kit.ip import IpAddress, IpNetwork
 
 MAIN = 254  # RT_TABLE_MAIN
 UNICAST, THROW = 1, 9  # RTN_*
@@ -51,14 +49,14 @@ _ATTRIBUTE = struct.Struct("=HH")
 class Route:
     """One route of the kernel, as far as KubeBus uses it."""
 
-    network: Network
+    network: IpNetwork
     index: int = 0  # of the interface
     table: int = MAIN
     metric: int = 0
     mtu: int = 0  # 0: the interface's
-    source: Address | None = None  # of what this machine sends
+    source: IpAddress | None = None  # of what this machine sends
     kind: int = UNICAST
-    gateway: Address | None = None
+    gateway: IpAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +135,7 @@ class Netlink:
         body = _ROUTE_MESSAGE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
         return [_route_of(found) for found in self._ask(_GETROUTE, _DUMP, body, _NEWROUTE)]
 
-    def route_to(self, address: Address) -> Route:
+    def route_to(self, address: IpAddress) -> Route:
         """ip route get: the interface and MTU of the way to an address."""
         body = _ROUTE_MESSAGE.pack(_family(address), address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
         (found,) = self._ask(_GETROUTE, 0, body + _attribute(_RTA_DST, address.packed), _NEWROUTE)
@@ -248,7 +246,7 @@ def _number(attributes: dict[int, bytes], kind: int) -> int:
     return int.from_bytes(value[:4], "little" if struct.pack("=H", 1)[0] else "big") if value else 0
 
 
-def _family(address: Address) -> int:
+def _family(address: IpAddress) -> int:
     return socket.AF_INET if address.version == 4 else socket.AF_INET6
 
 

@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kubeedge.errors import Unavailable
-from kubeedge.kubebus.l3.netlink import MAIN, THROW, UNICAST, LocalAddress, Netlink, Network, Route, Rule
+from kubeedge.kit.ip import IpNetwork
+from kubeedge.kubebus.l3.netlink import MAIN, THROW, UNICAST, LocalAddress, Netlink, Route, Rule
 
 log = logging.getLogger("kubeedge.kubebus")
 
@@ -70,12 +71,12 @@ class Overlay:
     _answering: set[Rule] = field(default_factory=set)
 
     @property
-    def networks(self) -> list[Network]:
+    def networks(self) -> list[IpNetwork]:
         """The network of the address, then those that are routed to the interface."""
         return [ipaddress.ip_interface(self.address).network, *(ipaddress.ip_network(r) for r in self.routes)]
 
     @property
-    def _first(self) -> list[Network]:
+    def _first(self) -> list[IpNetwork]:
         """Those that come before what the machine knows by itself."""
         shared = {ipaddress.ip_network(text) for text in self.shared}
         return [network for network in self.networks if network not in shared]
@@ -102,7 +103,7 @@ class Overlay:
         except OSError as exc:
             raise Unavailable(f"cannot adjust the routes of {self.interface}: {exc}") from exc
 
-    def _route(self, network: Network, index: int, table: int, metric: int) -> Route:
+    def _route(self, network: IpNetwork, index: int, table: int, metric: int) -> Route:
         source = ipaddress.ip_interface(self.address).ip
         return Route(network, index, table, metric, source=source if network.version == source.version else None)
 
@@ -115,7 +116,7 @@ class Overlay:
             self._keep_answers(kernel, {route.index for route in found}, kernel.addresses())
         self.conflicts = self.compare(routes, index, rules=rules)
 
-    def _overlapping(self, routes: Sequence[Route], index: int) -> list[tuple[Route, Network]]:
+    def _overlapping(self, routes: Sequence[Route], index: int) -> list[tuple[Route, IpNetwork]]:
         return [
             (route, network)
             for route in routes

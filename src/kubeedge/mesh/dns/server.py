@@ -21,6 +21,7 @@ from kubeedge.errors import Unavailable
 from kubeedge.kit.acceptor import Accepted, Acceptor, in_tasks, open_streams
 from kubeedge.kit.bucket import Buckets
 from kubeedge.kit.connection_limiter import ConnectionLimits, Refusal
+from kubeedge.kit.ip import IpNetwork
 from kubeedge.kit.streams import abort_writer, close_writer, listening_socket
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.mesh.dns.cache import AnswerCache
@@ -41,7 +42,6 @@ from kubeedge.mesh.dns.message import (
 )
 from kubeedge.mesh.dns.upstream import Upstream
 from kubeedge.mesh.dns.zone import TTL, Zone, ZoneAnswer
-from kubeedge.mesh.model import Network
 
 PORT = 53
 _PORTION = 64  # datagrams that are read before other work of the agent is done
@@ -74,7 +74,7 @@ class DnsServer:
     """`clients`: networks that may ask."""
 
     def __init__(
-        self, zone: Zone, upstream: Upstream, address: str, clients: Iterable[Network], *, port: int = PORT
+        self, zone: Zone, upstream: Upstream, address: str, clients: Iterable[IpNetwork], *, port: int = PORT
     ) -> None:
         self._zone = zone
         self._upstream = upstream

@@ -14,8 +14,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kubeedge.kit.ip import IpAddress
 from kubeedge.mesh.dns.message import Code, Name, Record, Type, encode_name, name_of
-from kubeedge.mesh.model import Address, Endpoint, Service
+from kubeedge.mesh.model import Endpoint, Service
 from kubeedge.mesh.table import MeshTable
 
 TTL = 5  # seconds, as CoreDNS gives: endpoints come and go
@@ -152,7 +153,7 @@ class Zone:
         return Record(self._domain, Type.SOA, TTL, names + struct.pack("!5I", 1, 7200, 1800, 86_400, TTL))
 
 
-def _addresses(name: Name, addresses: Sequence[Address], type: int) -> list[Record]:
+def _addresses(name: Name, addresses: Sequence[IpAddress], type: int) -> list[Record]:
     return [
         Record(name, kind, TTL, address.packed)
         for version, kind in ((4, Type.A), (6, Type.AAAA))
@@ -168,7 +169,7 @@ def _label(endpoint: Endpoint) -> bytes:
     return endpoint.address.exploded.replace(".", "-").replace(":", "-").encode()
 
 
-def _address_of(name: Name) -> Address | None:
+def _address_of(name: Name) -> IpAddress | None:
     """Of a reverse name."""
     labels = [label.decode("ascii", "replace") for label in reversed(name[:-2])]
     try:
