@@ -18,8 +18,7 @@ from kubeedge.apiserver.authentication import bearer
 from kubeedge.apiserver.server import ApiServer
 from kubeedge.errors import KubeEdgeError
 from kubeedge.kit.http1 import Request, Response, Upgrade, serve_connection
-from kubeedge.kit.streams import StreamPair, abort_writer, splice
-from kubeedge.kubebus.l4.driver import Handler
+from kubeedge.kit.streams import ConnectionHandler, StreamPair, abort_writer, splice
 from kubeedge_cloud.tenants.model import TenantRecord
 
 _CONNECT = 10.0  # seconds
@@ -40,7 +39,7 @@ class ApiForPods:
         self._server = server
         self._connect = connect
 
-    def for_tenant(self, number: TenantNumber) -> Handler:
+    def for_tenant(self, number: TenantNumber) -> ConnectionHandler:
         """A handler of L4 connections of the tenant's nodes."""
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -6,11 +6,11 @@ import asyncio
 import ssl
 from typing import Any
 
-from kubeedge.kit.http1 import Handler, Limits, serve_connection
+from kubeedge.kit.http1 import Limits, RequestHandler, serve_connection
 
 
 async def start_tcp_server(
-    host: str, port: int, handler: Handler, *, tls: ssl.SSLContext | None = None, limits: Limits | None = None
+    host: str, port: int, handler: RequestHandler, *, tls: ssl.SSLContext | None = None, limits: Limits | None = None
 ) -> asyncio.Server:
     """Serve every connection with `handler`, until the server is closed."""
 

@@ -34,7 +34,7 @@ from kubeedge.store.model import Change, Compare, Op, TxnResult
 from kubeedge.store.sealing import Plain
 from kubeedge.store.sqlite import CorruptStore, SqliteSettings, SqliteStore
 from kubeedge.store.sqlite_history import COLUMNS, change, rows
-from kubeedge.store.sqlite_writer import Answers, Job, Writer, WriteRequest
+from kubeedge.store.sqlite_writer import Job, WriteAnswers, Writer, WriteRequest
 from tests.faults import powercut
 from tests.simulator.disks import Data, Disk
 from tests.simulator.invariants import Violation
@@ -248,7 +248,7 @@ class SimSqlite(SqliteStore):
         self._writer.disk, self._writer.rng = disk, rng
         self._rng = rng
 
-    def _committed(self, answers: Answers) -> None:
+    def _committed(self, answers: WriteAnswers) -> None:
         for _, answer in answers:
             if not isinstance(answer, BaseException) and answer.changes:
                 self.disk.follow(answer.changes)  # type: ignore[attr-defined]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from kubeedge.api.names import L4Port, TenantNumber
+from kubeedge.kit.streams import ConnectionHandler
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus import ping
 from kubeedge.kubebus.l3.plane import Plane
-from kubeedge.kubebus.l4.driver import Handler, L4Endpoint
+from kubeedge.kubebus.l4.driver import L4Endpoint
 
 #: connections in a second to our services, of a node and of a tenant: each takes 0.2 ms of the loop that all tenants share
 PACE = (200, 1000)
@@ -18,7 +19,7 @@ class Endpoints:
     """`services`: by L4 port, what makes the handler of a tenant from its number. `tasks` are those of the relay."""
 
     def __init__(
-        self, plane: Plane, services: Mapping[L4Port, Callable[[TenantNumber], Handler]], tasks: TaskSet
+        self, plane: Plane, services: Mapping[L4Port, Callable[[TenantNumber], ConnectionHandler]], tasks: TaskSet
     ) -> None:
         self._plane = plane
         self._services = services

@@ -15,12 +15,11 @@ from kubeedge.api.names import L4Port, NodeKey, NodeName, NodeNumber, TenantId, 
 from kubeedge.errors import NotFound, Unavailable
 from kubeedge.kit.acceptor import BACKLOG
 from kubeedge.kit.connection_limiter import ConnectionLimits
-from kubeedge.kit.streams import listening_socket
+from kubeedge.kit.streams import ConnectionHandler, listening_socket
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus import ping
 from kubeedge.kubebus.l2.messages import MAX_SLOTS
 from kubeedge.kubebus.l3.plane import Plane, PortCounters, TlsContext, told
-from kubeedge.kubebus.l4.driver import Handler
 from kubeedge.kubebus.observe import CounterTotals
 from kubeedge.store.model import Store
 from kubeedge_cloud.bushub.accepted import AcceptedLinks
@@ -85,7 +84,7 @@ class BusHub:
         self._directory = directory
         self._store = store
         self._peers_settings = peers
-        self._served: dict[L4Port, Callable[[TenantNumber], Handler]] = {}
+        self._served: dict[L4Port, Callable[[TenantNumber], ConnectionHandler]] = {}
         self._totals = CounterTotals()
         self._running: _Running | None = None
         self._replaced: list[Callable[[], None]] = []
@@ -129,7 +128,7 @@ class BusHub:
         """The data plane's fast path for web services in front of a listening descriptor; None: there is none."""
         return self._running.plane.web_proxy(listener=listener, **settings) if self._running is not None else None
 
-    def serve(self, port: L4Port, make: Callable[[TenantNumber], Handler]) -> None:
+    def serve(self, port: L4Port, make: Callable[[TenantNumber], ConnectionHandler]) -> None:
         """Before the module runs: this L4 port of ours, for the nodes of every tenant; `make` gets the tenant's number."""
         self._served[port] = make
 

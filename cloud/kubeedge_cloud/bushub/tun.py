@@ -30,7 +30,8 @@ log = logging.getLogger("kubeedge.bushub")
 _ASK_AGAIN = 3.0  # seconds until a taken address is asked for again, or a TUN made again that could not be
 POD_NETWORK = "10.244.0.0/16"
 
-Claim = Callable[[TenantNumber, str], Awaitable[str]]
+#: (tenant, address): "" when the address is ours now, or the name of the process that has it
+ClaimAddress = Callable[[TenantNumber, str], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ class OwnTun:
     it is ours, else a message that names its owner."""
 
     def __init__(
-        self, settings: CloudTun, tenant: TenantNumber, plane: Plane, number: NodeNumber, claim: Claim | None
+        self, settings: CloudTun, tenant: TenantNumber, plane: Plane, number: NodeNumber, claim: ClaimAddress | None
     ) -> None:
         self._settings = settings
         self._plane = plane

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kubeedge.api.client import KubeClient
-from kubeedge.api.names import TenantId
+from kubeedge.api.names import NamespacedName, TenantId
 from kubeedge_cloud.controllers.basics.core import Server
 from kubeedge_cloud.controllers.basics.driver import BasicsController
 from kubeedge_cloud.controllers.cluster import Cluster
@@ -16,7 +16,6 @@ from kubeedge_cloud.controllers.daemonset.driver import DaemonSetController
 from kubeedge_cloud.controllers.deployment.driver import DeploymentController
 from kubeedge_cloud.controllers.endpoints.driver import EndpointsController
 from kubeedge_cloud.controllers.gc.driver import NODE_QUARANTINE, GarbageCollector
-from kubeedge_cloud.controllers.objects import Key
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.controllers.replicaset.driver import ReplicaSetController
 from kubeedge_cloud.controllers.scheduler.driver import Scheduler
@@ -31,7 +30,7 @@ class Controller(Protocol):
     """Hears of changes in the shared caches, and does its work from a queue of keys."""
 
     @property
-    def queue(self) -> WorkQueue[Key]:
+    def queue(self) -> WorkQueue[NamespacedName]:
         """Run by the module, once all controllers listen."""
         ...
 

@@ -7,13 +7,11 @@ import json
 import sys
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from kubeedge.api import meta
 from kubeedge.api.client import Resource
-from kubeedge.api.names import Object
-
-Key: TypeAlias = tuple[str, str]  # (namespace, name)
+from kubeedge.api.names import NamespacedName, Object
 
 #: what may stand in a generated name: no vowels and no digits that look like letters
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
@@ -26,7 +24,7 @@ _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _IDENTITY = ("name", "namespace", "uid", "resourceVersion", "deletionTimestamp", "finalizers", "ownerReferences")
 
 
-def key_of(obj: Object) -> Key:
+def key_of(obj: Object) -> NamespacedName:
     """(namespace, name); namespace "" for what has none."""
     return meta.namespace_of(obj), meta.name_of(obj)
 

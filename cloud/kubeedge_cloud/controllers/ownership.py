@@ -6,14 +6,13 @@ from collections.abc import Iterable
 
 from kubeedge.api import meta
 from kubeedge.api.client import Resource
-from kubeedge.api.names import Object
+from kubeedge.api.names import NamespacedName, Object
 from kubeedge.api.resources import PODS
 from kubeedge.api.selectors import LabelSelector, of_selector
 from kubeedge.errors import Conflict, Invalid, NotFound
 from kubeedge_cloud.controllers.cluster import Cluster
 from kubeedge_cloud.controllers.informer.driver import Informer
 from kubeedge_cloud.controllers.objects import (
-    Key,
     controller_of,
     is_active,
     is_controlled_by,
@@ -42,7 +41,7 @@ def selecting(owners: Informer, obj: Object) -> Iterable[Object]:
             yield owner
 
 
-def owners_of_pod(owners: Informer, kind: str, before: Object | None, after: Object | None) -> Iterable[Key]:
+def owners_of_pod(owners: Informer, kind: str, before: Object | None, after: Object | None) -> Iterable[NamespacedName]:
     """Which owners of that kind a pod's change concerns: its controller, and of an orphan that is new or has other labels those who would
     adopt it."""
     for pod in (before, after):

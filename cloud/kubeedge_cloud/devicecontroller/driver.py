@@ -20,13 +20,13 @@ from kubeedge.api import keys, meta, strict_json
 from kubeedge.api.client import KubeClient
 from kubeedge.api.devices import DEVICEMODELS, DEVICES
 from kubeedge.api.json_bounds import JsonBounds
-from kubeedge.api.names import NodeName, Object, TenantId
+from kubeedge.api.names import NamespacedName, NodeName, Object, TenantId
 from kubeedge.apiserver.quota import UNLIMITED
 from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put, Store
 from kubeedge.store.reflector import reflect
 from kubeedge_cloud.controllers.informer.client import CachedClient
-from kubeedge_cloud.controllers.objects import Key, is_deleting, key_of, merge_diff
+from kubeedge_cloud.controllers.objects import is_deleting, key_of, merge_diff
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.devicecontroller import core
 from kubeedge_cloud.devicecontroller.copies import DeviceCopies
@@ -62,11 +62,11 @@ class TenantDeviceController:
         self._fence, self._wall, self._grace = fence, wall, grace
         self._devices = self._client.informer(DEVICES)
         self._models = self._client.informer(DEVICEMODELS)
-        self._rows: dict[Key, dict[NodeName, bytes]] = {}  # what nodes have to have
-        self._reports: dict[Key, dict[NodeName, bytes]] = {}
+        self._rows: dict[NamespacedName, dict[NodeName, bytes]] = {}  # what nodes have to have
+        self._reports: dict[NamespacedName, dict[NodeName, bytes]] = {}
         self._nodes: set[NodeName] = set()
         self._lost_at: dict[NodeName, float] = {}  # by the loop's clock; a node that is not in it is attached
-        self.queue: WorkQueue[Key] = WorkQueue(f"devices of {tenant}", self._reconcile, workers=_AT_ONCE)
+        self.queue: WorkQueue[NamespacedName] = WorkQueue(f"devices of {tenant}", self._reconcile, workers=_AT_ONCE)
         self._lost: WorkQueue[NodeName] = WorkQueue(f"devices of lost nodes of {tenant}", self._node_lost)
 
     async def run(self, serving: asyncio.Event) -> None:
@@ -178,7 +178,7 @@ class TenantDeviceController:
 
     # One device
 
-    async def _reconcile(self, key: Key) -> float | None:
+    async def _reconcile(self, key: NamespacedName) -> float | None:
         device, again = self._devices.get(*key), None
         if device is None:
             await self._write(key, {})
@@ -191,7 +191,7 @@ class TenantDeviceController:
                 del known[key]
         return again
 
-    async def _keep(self, key: Key, device: Object) -> float | None:
+    async def _keep(self, key: NamespacedName, device: Object) -> float | None:
         """Seconds until it is to be looked at again."""
         node = NodeName(core.node_of(device))
         model = self._models.get(key[0], core.model_of(device))
@@ -213,7 +213,7 @@ class TenantDeviceController:
             await self._client.merge_patch(DEVICES, key[0], key[1], body, subresource="status")
         return None if fits else _ROOM
 
-    async def _end(self, key: Key, device: Object) -> None:
+    async def _end(self, key: NamespacedName, device: Object) -> None:
         """Until the node has said that it is gone; a node that was removed has nothing any more."""
         if core.FINALIZER not in (meta.metadata(device).get("finalizers") or ()):
             await self._write(key, {})
@@ -241,7 +241,7 @@ class TenantDeviceController:
         }
         return await self._client.merge_patch(DEVICES, meta.namespace_of(device), meta.name_of(device), body)
 
-    async def _write(self, key: Key, wanted: dict[NodeName, bytes]) -> bool:
+    async def _write(self, key: NamespacedName, wanted: dict[NodeName, bytes]) -> bool:
         """The rows of the device on all nodes: those that are wanted, and no other. False: one does not fit into what all rows of the tenant may
         have; what the node has stays."""
         have, fits = self._rows.get(key, {}), True
@@ -265,7 +265,7 @@ class TenantDeviceController:
                 raise
         return fits
 
-    def _report(self, key: Key, node: NodeName) -> dict[str, Any] | None:
+    def _report(self, key: NamespacedName, node: NodeName) -> dict[str, Any] | None:
         value = self._reports.get(key, {}).get(node)
         if value is None:
             return None

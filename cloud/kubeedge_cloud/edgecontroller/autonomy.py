@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 
 from kubeedge.api import meta
-from kubeedge.api.names import NodeName, Object
+from kubeedge.api.names import NamespacedName, NodeName, Object
 from kubeedge.api.resources import PODS
 from kubeedge.api.status import Forbidden
-from kubeedge_cloud.controllers.objects import Key, is_deleting, key_of
+from kubeedge_cloud.controllers.objects import is_deleting, key_of
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.edgecontroller import tolerations
 from kubeedge_cloud.edgecontroller.state import EdgeState
@@ -25,8 +25,8 @@ class Autonomy:
 
     def __init__(self, state: EdgeState) -> None:
         self._state = state
-        self._refused: dict[Key, float] = {}  # when a pod may be tried again, in seconds of the loop
-        self.queue: WorkQueue[Key] = WorkQueue(f"tolerations of pods of {state.tenant}", self._tolerate)
+        self._refused: dict[NamespacedName, float] = {}  # when a pod may be tried again, in seconds of the loop
+        self.queue: WorkQueue[NamespacedName] = WorkQueue(f"tolerations of pods of {state.tenant}", self._tolerate)
 
     def pod_changed(self, pod: Object) -> None:
         """A pod came, or is another."""
@@ -47,7 +47,7 @@ class Autonomy:
             return None
         return tolerations.without_end(spec.get("tolerations") or ())
 
-    async def _tolerate(self, key: Key) -> float | None:
+    async def _tolerate(self, key: NamespacedName) -> float | None:
         pod, now = self._state.pods.get(*key), asyncio.get_running_loop().time()
         if pod is None or (wanted := self._wanted(pod)) is None:
             self._refused.pop(key, None)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from kubeedge import faults
 from kubeedge.api import keys, meta
-from kubeedge.api.names import NodeName, Object
+from kubeedge.api.names import NamespacedName, NodeName, Object
 from kubeedge.api.resources import NODES
 from kubeedge.store.model import Compare, CompareTarget, Delete, Op, Put
 from kubeedge_cloud.controllers.queue import WorkQueue
@@ -115,7 +115,7 @@ class DesiredState:
             if self._tokens.account_changed(node, self._state.pods_of(node), namespace, name):
                 self.queue.add(node)
 
-    def _issuer_changed(self, account: token_issuer.Account | None) -> None:
+    def _issuer_changed(self, account: NamespacedName | None) -> None:
         """None: the keys."""
         for node in self._state.records:
             if account is None or self._tokens.has(account, self._state.pods_of(node)):

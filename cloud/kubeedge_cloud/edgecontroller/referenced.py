@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from kubeedge.api.client import KubeClient, Resource
-from kubeedge.api.names import NodeName, Object
+from kubeedge.api.names import NamespacedName, NodeName, Object
 from kubeedge.kit.backoff import Backoff
-from kubeedge_cloud.controllers.informer.core import Handler
+from kubeedge_cloud.controllers.informer.core import ResourceEventHandler
 from kubeedge_cloud.controllers.informer.driver import Informer
-from kubeedge_cloud.controllers.objects import Key
 
 #: the authorizer hears of a pod when we do, and may be a moment behind
 _BACKOFF = Backoff(0.05, 30.0, jitter=0.5)
@@ -37,9 +36,9 @@ class Referenced:
     def __init__(self, resource: Resource, client_of: Callable[[NodeName], KubeClient]) -> None:
         self.resource = resource
         self._client_of = client_of
-        self._followed: dict[Key, _Followed] = {}
-        self._of: dict[NodeName, frozenset[Key]] = {}
-        self._handlers: list[Handler] = []
+        self._followed: dict[NamespacedName, _Followed] = {}
+        self._of: dict[NodeName, frozenset[NamespacedName]] = {}
+        self._handlers: list[ResourceEventHandler] = []
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -57,7 +56,7 @@ class Referenced:
         followed = self._followed.get((namespace, name))
         return followed is not None and followed.informer is not None and followed.informer.synced.is_set()
 
-    def on_change(self, handler: Handler) -> None:
+    def on_change(self, handler: ResourceEventHandler) -> None:
         """Called for every change from now on."""
         self._handlers.append(handler)
 
@@ -67,7 +66,7 @@ class Referenced:
         if followed is not None and followed.informer is not None:
             await followed.informer.refresh(namespace, name)
 
-    def refer(self, node: NodeName, keys: Iterable[Key]) -> None:
+    def refer(self, node: NodeName, keys: Iterable[NamespacedName]) -> None:
         """Everything that pods of the node refer to now."""
         new, old = frozenset(keys), self._of.get(node, frozenset())
         if new:
@@ -92,7 +91,7 @@ class Referenced:
     def __len__(self) -> int:
         return len(self._followed)
 
-    def _follow(self, key: Key, followed: _Followed) -> None:
+    def _follow(self, key: NamespacedName, followed: _Followed) -> None:
         assert self._group is not None, "run() comes first"
         namespace, name = key
         followed.by = next(iter(followed.users))
@@ -112,7 +111,7 @@ class Referenced:
             self._run(informer, key), name=f"{self.resource.plural} {namespace}/{name}"
         )
 
-    async def _run(self, informer: Informer, key: Key) -> None:
+    async def _run(self, informer: Informer, key: NamespacedName) -> None:
         steps = asyncio.create_task(informer.run())
         try:
             waiting = asyncio.create_task(informer.synced.wait())

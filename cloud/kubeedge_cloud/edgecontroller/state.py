@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from kubeedge.api import meta
 from kubeedge.api.client import KubeClient
-from kubeedge.api.names import NodeName, Object, TenantId
+from kubeedge.api.names import NamespacedName, NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, ENDPOINTSLICES, NODES, PODS, SECRETS, SERVICEACCOUNTS, SERVICES
 from kubeedge.store.model import Store
 from kubeedge_cloud.controllers.informer.client import CachedClient
 from kubeedge_cloud.controllers.informer.driver import Informer
-from kubeedge_cloud.controllers.objects import Key, condition_of, key_of, uid_of
+from kubeedge_cloud.controllers.objects import condition_of, key_of, uid_of
 from kubeedge_cloud.controllers.recorder import Recorder
 from kubeedge_cloud.edgecontroller import core
 from kubeedge_cloud.edgecontroller.kubelet_endpoint import KubeletEndpoint
@@ -64,7 +64,7 @@ class EdgeState:
         self.started = 0.0  # a node that was there then and is not attached yet has the grace period to come back
         self.node_grace = node_grace
         self._lost_at: dict[NodeName, float] = {}
-        self._pods_on: dict[NodeName, dict[Key, None]] = {}  # an index: many nodes have few pods each
+        self._pods_on: dict[NodeName, dict[NamespacedName, None]] = {}  # an index: many nodes have few pods each
 
     def now(self) -> str:
         """The wall clock in RFC 3339, as Kubernetes writes times."""

@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kubeedge.api import service_accounts
+from kubeedge.api.access import PolicyRule
+from kubeedge.api.names import NamespacedName
 from kubeedge.api.service_accounts import ALGORITHMS, MAX_KEYS, IssuerKey
 from kubeedge.api.status import Forbidden, NoSuchPath, ObjectNotFound
 from kubeedge_cloud.controllers.queue import WorkQueue
@@ -28,8 +30,7 @@ _AGAIN = 300.0  # seconds
 _CURVES: Mapping[str, ec.EllipticCurve] = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}
 _LARGEST = 1024  # bytes of a modulus
 
-Account = tuple[str, str]  # namespace, name
-Rules = Sequence[Mapping[str, Any]]
+PolicyRules = Sequence[PolicyRule]
 
 
 def keys_of(jwks: Sequence[Mapping[str, Any]]) -> Sequence[IssuerKey]:
@@ -67,17 +68,17 @@ class TokenIssuer:
     def __init__(
         self,
         state: EdgeState,
-        changed: Callable[[Account | None], None],
+        changed: Callable[[NamespacedName | None], None],
         *,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._state = state
         self._changed = changed
         self._chance = chance
-        self._rules: dict[Account, Rules] = {}
+        self._rules: dict[NamespacedName, PolicyRules] = {}
         self._row: bytes | None = None
         self._looking = False  # for the keys, every few minutes
-        self.queue: WorkQueue[Account | None] = WorkQueue(f"accounts of {state.tenant}", self._look)
+        self.queue: WorkQueue[NamespacedName | None] = WorkQueue(f"accounts of {state.tenant}", self._look)
 
     def row(self, have: bytes | None) -> bytes | None:
         """The issuer's keys, for a node with tokens that has `have` now; they are looked for from now on."""
@@ -86,7 +87,7 @@ class TokenIssuer:
             self.queue.add(None)
         return self._row or have
 
-    async def rules(self, account: Account) -> Rules:
+    async def rules(self, account: NamespacedName) -> PolicyRules:
         """As they were some minutes ago at most. Raises what the API raises."""
         if account not in self._rules:
             self._rules[account] = await self._state.client.account_rules(*account)
@@ -94,18 +95,18 @@ class TokenIssuer:
                 self.queue.add_after(account, self._pause())
         return self._rules[account]
 
-    def known(self, account: Account) -> Rules | None:
+    def known(self, account: NamespacedName) -> PolicyRules | None:
         """None: nobody has asked for them yet."""
         return self._rules.get(account)
 
-    def forget(self, account: Account) -> None:
+    def forget(self, account: NamespacedName) -> None:
         """Its rules may be others now."""
         self._rules.pop(account, None)
 
     def _pause(self) -> float:
         return _AGAIN * (0.9 + 0.2 * self._chance())
 
-    async def _look(self, account: Account | None) -> float | None:
+    async def _look(self, account: NamespacedName | None) -> float | None:
         if account is None:
             return await self._look_for_keys()
         if not self._in_use(account):
@@ -120,7 +121,7 @@ class TokenIssuer:
             self._changed(account)
         return self._pause()
 
-    def _in_use(self, account: Account) -> bool:
+    def _in_use(self, account: NamespacedName) -> bool:
         namespace, name = account
         return any(
             pod["metadata"].get("namespace") == namespace and service_accounts.account_of(pod) == name

@@ -28,7 +28,7 @@ from typing import TypeAlias
 from kubeedge import faults
 from kubeedge.api import edge_writes, keys, meta
 from kubeedge.api.client import KubeClient, Resource
-from kubeedge.api.edge_writes import EdgeWrite, Outcome
+from kubeedge.api.edge_writes import EdgeWrite, WriteOutcome
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import CONFIGMAPS, EVENTS, NODES, PODS, SECRETS
 from kubeedge.errors import Conflict, Invalid, NotFound, Refused
@@ -43,7 +43,7 @@ _ATTEMPTS = 8  # of a write that loses races
 _REMEMBERED = 512  # ids of one node; twice as many as may wait at the edge
 _WITH_MESSAGE = 16  # of them with their message; the node has taken the other answers long ago
 _MAX_MESSAGE = 512  # characters of it
-_Answer: TypeAlias = tuple[Outcome, str]  # and its message
+_Answer: TypeAlias = tuple[WriteOutcome, str]  # and its message
 _NOTICED = 2.0  # seconds until the cache has seen a deletion of ours
 
 
@@ -99,7 +99,7 @@ class WriteMerger:
 
     # -- one write -----------------------------------------------------------------------------------------------------
 
-    async def _decide(self, node: NodeName, write: EdgeWrite) -> tuple[Outcome, str]:
+    async def _decide(self, node: NodeName, write: EdgeWrite) -> tuple[WriteOutcome, str]:
         if why := edge_writes.forbidden(write):
             return "refused", why
         resource = _RESOURCES[write.resource]
@@ -125,7 +125,7 @@ class WriteMerger:
 
     async def _apply(
         self, node: NodeName, write: EdgeWrite, resource: Resource, namespace: str, obj: Object
-    ) -> tuple[Outcome, str]:
+    ) -> tuple[WriteOutcome, str]:
         if write.operation == "delete":
             if not meta.metadata(obj).get("deletionTimestamp") or not write.grace:
                 uid = str(meta.metadata(obj).get("uid", ""))
@@ -196,7 +196,7 @@ class WriteMerger:
             and (write.resource, write.name) in set(node_objects.references(pod))
         }
 
-    async def _tell(self, node: NodeName, write: EdgeWrite, outcome: Outcome, message: str) -> None:
+    async def _tell(self, node: NodeName, write: EdgeWrite, outcome: WriteOutcome, message: str) -> None:
         """An Event on the object, when not all of the write was merged. Its name is the write's: twice is once."""
         if outcome == "merged":
             return

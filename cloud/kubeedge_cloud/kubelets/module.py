@@ -40,7 +40,7 @@ from kubeedge_cloud.tenants.model import TenantRecord
 log = logging.getLogger("kubeedge.kubelets")
 
 #: raises NotFound (no such node), Unavailable (no link, no answer) or OSError
-Connect = Callable[[TenantId, NodeName], Awaitable[StreamPair]]
+ConnectKubelet = Callable[[TenantId, NodeName], Awaitable[StreamPair]]
 
 #: An API server keeps connections that it has used, for each node; each of kubectl's sessions has one of its own.
 CONNECTIONS = ConnectionLimits(silent=512, queued=512, unauthenticated=64, authenticated=2000, per_identity=500)
@@ -88,7 +88,7 @@ class KubeletPorts:
         self,
         settings: KubeletPortsSettings,
         tenants: TenantManager,
-        connect: Connect,
+        connect: ConnectKubelet,
         context: MakeContext,
         cluster_of: Callable[[TenantId], Awaitable[KubeClient | None]],
         *,

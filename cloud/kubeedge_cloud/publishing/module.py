@@ -21,7 +21,7 @@ from kubeedge.kit.metrics import Family
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http import fast
 from kubeedge.kubebus.http.accounts import Accounts
-from kubeedge.kubebus.http.client_proxy import ClientProxy, Connect
+from kubeedge.kubebus.http.client_proxy import ClientProxy, ConnectUpstream
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.listener import listening
 from kubeedge_cloud.publishing import observe
@@ -43,7 +43,7 @@ class Publishing:
         *,
         address: str,
         port: int,
-        connect: Connect,
+        connect: ConnectUpstream,
         tls: ssl.SSLContext | None = None,
         trust_forwarded: bool = False,
         limits: ProxyLimits | None = None,

@@ -15,10 +15,10 @@ from kubeedge_cloud.tenants.model import TenantRecord
 log = logging.getLogger("kubeedge.tenants")
 
 #: serves one tenant until it is cancelled; sets the event once it serves
-Serve = Callable[[TenantRecord, asyncio.Event], Awaitable[None]]
+ServeTenant = Callable[[TenantRecord, asyncio.Event], Awaitable[None]]
 
 
-async def for_each_tenant(tenants: TenantManager, serve: Serve, ready: asyncio.Event, *, what: str) -> None:
+async def for_each_tenant(tenants: TenantManager, serve: ServeTenant, ready: asyncio.Event, *, what: str) -> None:
     """One tenant's failure does not touch the others; one that changes to another cluster is begun anew. `ready` is set once the tenants of the beginning are served."""
     running: dict[tuple[TenantId, str], asyncio.Task[None]] = {}
     try:
@@ -46,7 +46,7 @@ async def for_each_tenant(tenants: TenantManager, serve: Serve, ready: asyncio.E
         await asyncio.gather(*running.values(), return_exceptions=True)
 
 
-async def _supervise(record: TenantRecord, serve: Serve, serving: asyncio.Event, what: str) -> None:
+async def _supervise(record: TenantRecord, serve: ServeTenant, serving: asyncio.Event, what: str) -> None:
     loop = asyncio.get_running_loop()
     restarts = Restarts(RestartPolicy())
     while True:

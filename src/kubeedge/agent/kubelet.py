@@ -8,21 +8,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
 
 from kubeedge.api.names import L4Port, NodeName, TenantId
 from kubeedge.config.node_credentials import NodeCredentials
 from kubeedge.errors import Unavailable
-from kubeedge.kit.streams import StreamPair
+from kubeedge.kit.streams import ConnectionHandler, StreamPair
 
 PORT = L4Port(10250)  # L4, on every node
-
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 log = logging.getLogger("kubeedge.agent")
 
 
-def for_the_cloud(serve: Serve, own: NodeCredentials) -> Serve:
+def for_the_cloud(serve: ConnectionHandler, own: NodeCredentials) -> ConnectionHandler:
     """An L4 service that other nodes of the tenant must not use: logs may hold secrets. The relay vouches for the caller's number."""
 
     async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -39,7 +36,7 @@ def for_the_cloud(serve: Serve, own: NodeCredentials) -> Serve:
 class OwnKubelet:
     """The kubelet API of this node without a network, for the node's own Kubernetes API."""
 
-    def __init__(self, node: str, serve: Serve | None) -> None:
+    def __init__(self, node: str, serve: ConnectionHandler | None) -> None:
         """`serve` None: AppEngine is switched off."""
         self._node = node
         self._serve = serve
@@ -56,5 +53,5 @@ class OwnKubelet:
         task.add_done_callback(self._tasks.discard)
         return await asyncio.open_connection(sock=ours)
 
-    async def _run(self, serve: Serve, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _run(self, serve: ConnectionHandler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await serve(reader, writer)

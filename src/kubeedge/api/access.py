@@ -19,7 +19,7 @@ READS = ("get", "list", "watch")
 _HIDDEN = ("secrets",)  # from "view": a Secret may be the token of a stronger account
 _KEPT = ("serviceaccounts",)  # from writes of "edit": an account does not give itself more
 
-Rule = Mapping[str, Any]
+PolicyRule = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Attributes:
     name: str = ""
 
 
-def granted(account: Object, rows: Iterable[Row]) -> list[Rule]:
+def granted(account: Object, rows: Iterable[Row]) -> list[PolicyRule]:
     """The rules of an account of the embedded API, for its own namespace; `rows` are what is served."""
     level = str((meta.metadata(account).get("annotations") or {}).get(ACCESS) or "")
     if level not in ("view", "edit"):
@@ -45,7 +45,7 @@ def granted(account: Object, rows: Iterable[Row]) -> list[Rule]:
             names.setdefault(row.resource.group, []).extend(
                 (row.resource.plural, *(f"{row.resource.plural}/{s}" for s in subresources))
             )
-    rules: list[Rule] = [
+    rules: list[PolicyRule] = [
         {"verbs": list(READS), "apiGroups": [group], "resources": found} for group, found in names.items()
     ]
     if level == "edit":
@@ -56,12 +56,12 @@ def granted(account: Object, rows: Iterable[Row]) -> list[Rule]:
     return rules
 
 
-def allows(rules: Sequence[Rule], asked: Attributes) -> bool:
+def allows(rules: Sequence[PolicyRule], asked: Attributes) -> bool:
     """Whether any of the rules, which are of the namespace that is asked about, allows it."""
     return any(_covers(rule, asked) for rule in rules)
 
 
-def _covers(rule: Rule, asked: Attributes) -> bool:
+def _covers(rule: PolicyRule, asked: Attributes) -> bool:
     _, _, subresource = asked.resource.partition("/")
     resources = {"*", asked.resource, *([f"*/{subresource}"] if subresource else [])}
     names = _texts(rule, "resourceNames")
@@ -73,6 +73,6 @@ def _covers(rule: Rule, asked: Attributes) -> bool:
     )
 
 
-def _texts(rule: Rule, key: str) -> list[str]:
+def _texts(rule: PolicyRule, key: str) -> list[str]:
     found = rule.get(key)
     return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []

@@ -48,8 +48,8 @@ _FIELDS: Mapping[str, tuple[tuple[str, ...], ...]] = {
 }
 _DELETABLE = ("pods",)
 
-Path: TypeAlias = tuple[str, ...]
-Outcome: TypeAlias = Literal["merged", "conflict", "refused", "gone"]
+FieldPath: TypeAlias = tuple[str, ...]
+WriteOutcome: TypeAlias = Literal["merged", "conflict", "refused", "gone"]
 
 
 class _Absent:
@@ -64,7 +64,7 @@ ABSENT = _Absent()
 class FieldChange:
     """`was` and `now` are JSON values or ABSENT; a long `was` is known by its digest alone."""
 
-    path: Path
+    path: FieldPath
     now: Any
     was: Any = ABSENT
     was_digest: str = ""
@@ -109,7 +109,7 @@ def diff(old: Object, new: Object) -> tuple[FieldChange, ...]:
     return tuple(_differences((), old, new))
 
 
-def _differences(path: Path, old: Any, new: Any) -> Iterator[FieldChange]:
+def _differences(path: FieldPath, old: Any, new: Any) -> Iterator[FieldChange]:
     if len(path) < MAX_DEPTH and isinstance(new, dict) and (isinstance(old, dict) or old is ABSENT):
         before = old if isinstance(old, dict) else {}
         for key in sorted(before.keys() | new.keys()):
@@ -127,10 +127,10 @@ def _differences(path: Path, old: Any, new: Any) -> Iterator[FieldChange]:
             yield FieldChange(path, new, old)
 
 
-def apply(obj: Object, changes: Sequence[FieldChange]) -> tuple[Object, list[Path]]:
+def apply(obj: Object, changes: Sequence[FieldChange]) -> tuple[Object, list[FieldPath]]:
     """The merged object (a copy where it differs), and the fields where the cloud's value stays against the edge's."""
     result: Object = json.loads(json.dumps(obj)) if changes else obj
-    conflicts: list[Path] = []
+    conflicts: list[FieldPath] = []
     for change in changes:
         current = _get(result, change.path)
         if _same(current, change.now):
@@ -140,7 +140,7 @@ def apply(obj: Object, changes: Sequence[FieldChange]) -> tuple[Object, list[Pat
     return result, conflicts
 
 
-def _get(obj: Any, path: Path) -> Any:
+def _get(obj: Any, path: FieldPath) -> Any:
     for part in path:
         if not isinstance(obj, dict) or part not in obj:
             return ABSENT
@@ -148,7 +148,7 @@ def _get(obj: Any, path: Path) -> Any:
     return obj
 
 
-def _set(obj: Object, path: Path, value: Any) -> bool:
+def _set(obj: Object, path: FieldPath, value: Any) -> bool:
     """False when something that is no mapping is in the way."""
     trail: list[tuple[Object, str]] = []
     here: Any = obj
@@ -201,7 +201,7 @@ def forbidden(write: EdgeWrite) -> str:
     return ""
 
 
-def _may_change(fields: tuple[tuple[str, ...], ...], path: Path) -> bool:
+def _may_change(fields: tuple[tuple[str, ...], ...], path: FieldPath) -> bool:
     if len(path) == 3 and path[0] == "metadata" and path[1] in ("labels", "annotations"):
         domain = path[2].partition("/")[0] if "/" in path[2] else ""
         return not any(domain == name or domain.endswith(f".{name}") for name in _RESERVED)
@@ -305,7 +305,7 @@ def _number(value: Any) -> int:
 # -- the answer --------------------------------------------------------------------------------------------------------------
 
 
-def encode_result(write_id: str, outcome: Outcome, message: str) -> bytes:
+def encode_result(write_id: str, outcome: WriteOutcome, message: str) -> bytes:
     """The cloud's answer to a write, as compact JSON; the message is cut after 1,024 characters."""
     return _canonical({"id": write_id, "outcome": outcome, "message": message[:1024]})
 

@@ -21,8 +21,8 @@ from kubeedge.api.names import Object
 from kubeedge.api.schema import Field
 from kubeedge.errors import Invalid
 
-Path = tuple[str, ...]
-Paths = frozenset[Path]
+ElementPath = tuple[str, ...]  # of a FieldsV1: "f:NAME" of a field, "k:..." and "v:..." of an item, from the root
+ElementPaths = frozenset[ElementPath]
 
 MAX_PATHS = 20_000  # of one set that a client sends; objects have no more values
 _DEPTH = 100
@@ -98,7 +98,7 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def leaves(value: Any, field: Field, path: Path = ()) -> Iterator[Path]:
+def leaves(value: Any, field: Field, path: ElementPath = ()) -> Iterator[ElementPath]:
     """All fields of a value."""
     inner = parts(value, field)
     if not inner:
@@ -111,7 +111,7 @@ def leaves(value: Any, field: Field, path: Path = ()) -> Iterator[Path]:
         yield from leaves(item, below, (*path, element))
 
 
-def differences(old: Any, new: Any, field: Field, path: Path = ()) -> Iterator[tuple[bool, Path]]:
+def differences(old: Any, new: Any, field: Field, path: ElementPath = ()) -> Iterator[tuple[bool, ElementPath]]:
     """(is it there in `new`, field) of all that was added, has another value, or was removed."""
     if old == new:
         return
@@ -150,7 +150,7 @@ def merged(live: Any, applied: Any, field: Field) -> Any:
     return [*kept, *(item for element, (item, _) in after.items() if element not in before)]
 
 
-def without(value: Any, gone: Set[Path], kept: Set[Path], field: Field, path: Path = ()) -> Any:
+def without(value: Any, gone: Set[ElementPath], kept: Set[ElementPath], field: Field, path: ElementPath = ()) -> Any:
     """`value` without the fields of `gone`. What has nothing left goes with its last field, unless it is an item or one of `kept`."""
     inner = parts(value, field)
     if not inner:
@@ -168,7 +168,7 @@ def without(value: Any, gone: Set[Path], kept: Set[Path], field: Field, path: Pa
     return list(left.values())
 
 
-def encode(paths: Set[Path]) -> Object:
+def encode(paths: Set[ElementPath]) -> Object:
     """The paths as a FieldsV1 object (managedFields): nested objects with keys "f:NAME", "k:{...}", "v:VALUE"."""
     tree: Object = {}
     for path in sorted(paths):
@@ -186,10 +186,10 @@ def _compact(node: Object) -> Object:
     return {key: item if key == "." else _compact(item) for key, item in node.items()}
 
 
-def decode(tree: Any) -> Paths:
+def decode(tree: Any) -> ElementPaths:
     """The paths of a FieldsV1 object. Raises Invalid for anything else."""
-    found: set[Path] = set()
-    waiting: list[tuple[Path, Any]] = [((), tree)]
+    found: set[ElementPath] = set()
+    waiting: list[tuple[ElementPath, Any]] = [((), tree)]
     while waiting:
         path, node = waiting.pop()
         if not isinstance(node, dict) or len(path) > _DEPTH:
@@ -208,7 +208,7 @@ def decode(tree: Any) -> Paths:
     return frozenset(found)
 
 
-def text_of(path: Path) -> str:
+def text_of(path: ElementPath) -> str:
     """As messages show it: .spec.containers[name="web"].image"""
     return "".join(_step(element) for element in path)
 

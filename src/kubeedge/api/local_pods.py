@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
-Value: TypeAlias = Mapping[str, Any]
+from kubeedge.api.names import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class State:
     finished: bool
 
 
-def state(pod: Value, report: Value) -> State:
+def state(pod: JsonObject, report: JsonObject) -> State:
     """A report about an earlier pod of the same name does not count."""
     ends = bool(_dict(pod, "metadata").get("deletionTimestamp"))
     if report.get("uid") != _dict(pod, "metadata").get("uid"):
@@ -32,7 +32,7 @@ def state(pod: Value, report: Value) -> State:
     return State(address if isinstance(address, str) else "", ready, ends, phase in ("Succeeded", "Failed"))
 
 
-def port_number(pod: Value, port: int | str, protocol: str = "TCP") -> int:
+def port_number(pod: JsonObject, port: int | str, protocol: str = "TCP") -> int:
     """The number, or the number of the container port of that name; 0 when there is none."""
     if isinstance(port, str) and port.isascii() and port.isdigit():
         port = int(port)
@@ -49,11 +49,11 @@ def port_number(pod: Value, port: int | str, protocol: str = "TCP") -> int:
     return port if 0 < port < 65536 else 0
 
 
-def _dict(value: Value, name: str) -> Mapping[str, Any]:
+def _dict(value: JsonObject, name: str) -> Mapping[str, Any]:
     inner = value.get(name)
     return inner if isinstance(inner, Mapping) else {}
 
 
-def _dicts(value: Value, name: str) -> list[Mapping[str, Any]]:
+def _dicts(value: JsonObject, name: str) -> list[Mapping[str, Any]]:
     inner = value.get(name)
     return [entry for entry in inner if isinstance(entry, Mapping)] if isinstance(inner, list) else []

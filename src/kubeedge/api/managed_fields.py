@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from kubeedge.api import field_sets, meta
-from kubeedge.api.field_sets import Paths
+from kubeedge.api.field_sets import ElementPaths
 from kubeedge.api.names import Object
 from kubeedge.api.status import MAX_CAUSES, BadRequest, StatusError
 from kubeedge.errors import Conflict
@@ -47,7 +47,7 @@ class Entry:
     operation: Literal["Apply", "Update"]
     api_version: str
     time: str  # RFC 3339
-    fields: Paths
+    fields: ElementPaths
 
 
 class ApplyConflict(StatusError, Conflict):
@@ -57,7 +57,7 @@ class ApplyConflict(StatusError, Conflict):
     reason = "Conflict"
 
     @classmethod
-    def of(cls, found: Sequence[tuple[Entry, Paths]]) -> ApplyConflict:
+    def of(cls, found: Sequence[tuple[Entry, ElementPaths]]) -> ApplyConflict:
         """The 409 for fields that other managers own: a cause "FieldManagerConflict" for each path, the message with at most 32."""
         causes = [
             {
@@ -115,8 +115,8 @@ def updated(kind: str, old: Object, new: Object, manager: str, *, now: float) ->
         return _with_entries(new, [])
     entries = _decoded(asked if asked else had)
     root = field_sets.root(kind)
-    changed: set[field_sets.Path] = set()
-    removed: set[field_sets.Path] = set()
+    changed: set[field_sets.ElementPath] = set()
+    removed: set[field_sets.ElementPath] = set()
     for there, path in field_sets.differences(_owned(old), _owned(new), root):
         (changed if there else removed).add(path)
     if changed or removed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, NewType, TypeAlias
 
 from kubeedge.errors import Invalid
@@ -16,7 +17,9 @@ L4Port = NewType("L4Port", int)  # 0 to 65535, of L4 within a node
 PortId = NewType("PortId", int)  # a link or a TUN interface of one data plane; never used again by the same one
 
 NodeKey: TypeAlias = tuple[TenantId, NodeName]  # a node among those of all tenants
+NamespacedName: TypeAlias = tuple[str, str]  # (namespace, name) of an object of one kind; namespace "": of the cluster
 Object: TypeAlias = dict[str, Any]  # a Kubernetes object as JSON: camelCase names, as on the wire
+JsonObject: TypeAlias = Mapping[str, Any]  # an object of JSON as it was parsed; whoever has it does not change it
 
 DEFAULT_TENANT = TenantId("default")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kubeedge.api import access, meta, service_accounts
-from kubeedge.api.access import Attributes, Rule
+from kubeedge.api.access import Attributes, PolicyRule
 from kubeedge.api.client import Resource
 from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import NODES, PODS, SECRETS, SERVICEACCOUNTS
@@ -62,7 +62,7 @@ class AccountIdentity(UserIdentity):
 
     namespace: str = ""
     claims: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    rules: Sequence[Rule] = field(default=(), repr=False, compare=False)
+    rules: Sequence[PolicyRule] = field(default=(), repr=False, compare=False)
 
     def may(self, asked: Attributes) -> bool:
         """Nothing outside of its namespace."""
@@ -203,7 +203,9 @@ class ServiceAccounts:
             self.tenant, str(claims["sub"]), namespace=service_accounts.namespace(claims), claims=claims
         )
 
-    async def checked(self, identity: AccountIdentity, rules: Callable[[Object], Sequence[Rule]]) -> AccountIdentity:
+    async def checked(
+        self, identity: AccountIdentity, rules: Callable[[Object], Sequence[PolicyRule]]
+    ) -> AccountIdentity:
         """With its rules. Raises Unauthorized when account, pod, secret or node is gone, or is another of the same name; and when the node
         was removed, or another machine has joined in its place."""
         if not service_accounts.is_valid_at(identity.claims, self._wall()):

@@ -15,7 +15,7 @@ from kubeedge.apiserver.server import ApiServer
 from kubeedge.errors import Refused
 from kubeedge.kit.acceptor import BACKLOG, Accepted, Acceptor, in_tasks, open_streams
 from kubeedge.kit.connection_limiter import ConnectionLimits, Refusal
-from kubeedge.kit.http1 import Handler, Limits, Request, Response, Upgrade, abort_writer, serve_connection
+from kubeedge.kit.http1 import Limits, Request, RequestHandler, Response, Upgrade, abort_writer, serve_connection
 from kubeedge.kit.streams import listening_socket
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.pki.identity import CloudIdentity, Identity, NodeIdentity, UserIdentity, of_peer
@@ -108,7 +108,7 @@ class ApiServerModule:
             return None
         return _authenticated(accepted, who)
 
-    def _handler(self, accepted: Accepted) -> Handler:
+    def _handler(self, accepted: Accepted) -> RequestHandler:
         """Those that come with a token are known from their first request on."""
 
         async def handle(request: Request) -> Response | Upgrade:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kubeedge.appengine.exposition import RowFamily, Sample, expose, one
+from kubeedge.appengine.exposition import RowFamily, RowSample, expose, one
 from kubeedge.appengine.runtime.base import ResourceUsage
 from kubeedge.appengine.runtime.detail import DeviceIo, GroupDetail, InterfaceCount, MachineDetail, PodDetail
 from kubeedge.appengine.stats import NodeUse, seconds
@@ -67,11 +67,11 @@ def _ids(
     return {"container": container, "id": id, "image": image, "name": name, "namespace": namespace, "pod": pod}
 
 
-def _io(value: Callable[[DeviceIo], float]) -> Callable[[_GroupRow], Iterable[Sample]]:
+def _io(value: Callable[[DeviceIo], float]) -> Callable[[_GroupRow], Iterable[RowSample]]:
     return lambda row: [({"device": io.device}, value(io)) for io in row.detail.io]
 
 
-def _net(value: Callable[[InterfaceCount], float | None]) -> Callable[[_GroupRow], Iterable[Sample]]:
+def _net(value: Callable[[InterfaceCount], float | None]) -> Callable[[_GroupRow], Iterable[RowSample]]:
     return lambda row: [({"interface": each.name}, count) for each in row.network if (count := value(each)) is not None]
 
 
@@ -79,7 +79,7 @@ def _ns(value: int | None) -> float | None:
     return None if value is None else value / 1e9
 
 
-def _failures(row: _GroupRow) -> list[Sample]:
+def _failures(row: _GroupRow) -> list[RowSample]:
     scope = "container" if row.started_at is not None else "hierarchy"
     usage = row.usage
     return [
@@ -88,7 +88,7 @@ def _failures(row: _GroupRow) -> list[Sample]:
     ]
 
 
-def _disk(row: _GroupRow, of_layer: Callable[[DiskUse], float], of_machine: Callable[[Any], float]) -> list[Sample]:
+def _disk(row: _GroupRow, of_layer: Callable[[DiskUse], float], of_machine: Callable[[Any], float]) -> list[RowSample]:
     """Of a container its writable layer, of the machine the file system of its state."""
     if row.layer is not None:
         return [({"device": ""}, of_layer(row.layer))]
@@ -96,12 +96,12 @@ def _disk(row: _GroupRow, of_layer: Callable[[DiskUse], float], of_machine: Call
     return [({"device": disk.device}, of_machine(disk))] if disk is not None else []
 
 
-def _file_system(row: _GroupRow, value: Callable[[Any], float]) -> list[Sample]:
+def _file_system(row: _GroupRow, value: Callable[[Any], float]) -> list[RowSample]:
     disk = row.machine.file_system if row.machine is not None else None
     return [({"device": disk.device}, value(disk))] if disk is not None else []
 
 
-_Read = Callable[[_GroupRow], Iterable[Sample]]
+_Read = Callable[[_GroupRow], Iterable[RowSample]]
 _TABLE: tuple[tuple[str, str, str, _Read], ...] = (
     ("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed in seconds",
      lambda r: [({"cpu": "total"}, seconds(r.usage))]),

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 Row = TypeVar("Row")
 #: labels beyond those of its row, and the value
-Sample = tuple[Mapping[str, str], float]
+RowSample = tuple[Mapping[str, str], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,10 @@ class RowFamily(Generic[Row]):
     name: str
     kind: str  # counter, gauge
     help: str
-    read: Callable[[Row], Iterable[Sample]]
+    read: Callable[[Row], Iterable[RowSample]]
 
 
-def one(value: float | None) -> tuple[Sample, ...]:
+def one(value: float | None) -> tuple[RowSample, ...]:
     """A sample without labels of its own; None: no sample."""
     return () if value is None else (({}, value),)
 

@@ -49,7 +49,7 @@ class ProbeResult:
 Exec = Callable[[list[str], float], Awaitable[ExecResult]]
 
 
-Count = Callable[[str, bool], None]
+CountProbe = Callable[[str, bool], None]
 
 
 def _uncounted(kind: str, success: bool) -> None:
@@ -62,7 +62,7 @@ async def watch(
     ip: str,
     exec: Exec,
     changed: Callable[[str], None],
-    count: Count = _uncounted,
+    count: CountProbe = _uncounted,
 ) -> None:
     """Keeps `ready`, `started` and `unhealthy` of one run. `changed(message)` after each change, `count(kind, success)` after each answer,
     with the kind as the kubelet writes it. Ends by cancellation.
@@ -89,7 +89,7 @@ async def _startup(
     ip: str,
     exec: Exec,
     changed: Callable[[str], None],
-    count: Count,
+    count: CountProbe,
 ) -> bool:
     result = ProbeResult(probe)
     await asyncio.sleep(probe.initial_delay)
@@ -113,7 +113,7 @@ async def _readiness(
     ip: str,
     exec: Exec,
     changed: Callable[[str], None],
-    count: Count,
+    count: CountProbe,
 ) -> None:
     result, told = ProbeResult(probe), ""
     await asyncio.sleep(probe.initial_delay)
@@ -137,7 +137,7 @@ async def _liveness(
     ip: str,
     exec: Exec,
     changed: Callable[[str], None],
-    count: Count,
+    count: CountProbe,
 ) -> None:
     result = ProbeResult(probe)
     await asyncio.sleep(probe.initial_delay)

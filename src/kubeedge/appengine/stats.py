@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubeedge.api import meta
-from kubeedge.appengine.exposition import RowFamily, Sample, expose, one
+from kubeedge.appengine.exposition import RowFamily, RowSample, expose, one
 from kubeedge.appengine.runtime.base import ContainerStats, PodStats, ResourceUsage
 
 
@@ -80,16 +80,16 @@ def seconds(usage: ResourceUsage) -> float:
     return usage.cpu_ns / 1e9
 
 
-def _of(kind: type[Any], value: Callable[[Any], float]) -> Callable[[Any], Iterable[Sample]]:
+def _of(kind: type[Any], value: Callable[[Any], float]) -> Callable[[Any], Iterable[RowSample]]:
     """Of rows of that kind alone."""
     return lambda row: one(value(row)) if isinstance(row, kind) else ()
 
 
-def _processor(kind: type[Any]) -> Callable[[Any], Iterable[Sample]]:
+def _processor(kind: type[Any]) -> Callable[[Any], Iterable[RowSample]]:
     return _of(kind, lambda row: seconds(row.usage))
 
 
-def _memory(kind: type[Any]) -> Callable[[Any], Iterable[Sample]]:
+def _memory(kind: type[Any]) -> Callable[[Any], Iterable[RowSample]]:
     return _of(kind, lambda row: row.usage.working_set)
 
 

@@ -38,7 +38,7 @@ _QUIET = (
     1.0  # seconds without output after the process has ended: children that have its streams may say nothing for ever
 )
 
-Start = Callable[[], Awaitable[Streams]]
+StartStreams = Callable[[], Awaitable[Streams]]
 
 
 class StreamingSessions:
@@ -91,7 +91,7 @@ class StreamingSessions:
         return self._upgrade(choice, serve)
 
     def _command(
-        self, request: Request, options: CommandOptions, start: Start, *, timeout: float | None
+        self, request: Request, options: CommandOptions, start: StartStreams, *, timeout: float | None
     ) -> Response | Upgrade:
         choice = negotiation.negotiate(request, negotiation.COMMAND_SPDY, negotiation.COMMAND_WEBSOCKET)
 
@@ -119,7 +119,7 @@ class StreamingSessions:
         return Upgrade(choice.headers, takeover)
 
 
-async def converse(command: Command, start: Start, *, timeout: float | None) -> None:
+async def converse(command: Command, start: StartStreams, *, timeout: float | None) -> None:
     """One client and one process, until either is gone. `timeout`: seconds in which the client may take nothing of the output, and exit
     statuses are not told (attach); None: as long as it likes. Raises OSError, PeerError."""
     reading = asyncio.create_task(command.run(), name="client of a streaming session")

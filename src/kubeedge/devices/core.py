@@ -16,11 +16,10 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 from kubeedge.api import devices, keys, meta
-
-Key: TypeAlias = tuple[str, str]  # namespace, name
+from kubeedge.api.names import NamespacedName
 
 STATES = ("online", "offline", "ok", "unhealthy", "unknown")
 REFRESH = 10_000  # milliseconds after which a value that has not changed is written again, for its time
@@ -83,13 +82,15 @@ class Twins:
     """All devices of the node. `dirty` has those whose rows differ from the store; the caller writes `rows` and takes them out."""
 
     def __init__(self) -> None:
-        self.devices: dict[Key, Device] = {}
-        self.dirty: dict[Key, None] = {}
-        self._local: set[Key] = set()  # those that have, or had, a row below /local/
+        self.devices: dict[NamespacedName, Device] = {}
+        self.dirty: dict[NamespacedName, None] = {}
+        self._local: set[NamespacedName] = set()  # those that have, or had, a row below /local/
         self._known: dict[str, tuple[str, dict[str, Any]]] = {}
-        self._kept: dict[Key, dict[str, Any]] = {}  # rows of reports, of devices whose desired row has not come yet
+        self._kept: dict[
+            NamespacedName, dict[str, Any]
+        ] = {}  # rows of reports, of devices whose desired row has not come yet
 
-    def restore(self, key: Key, row: bytes, *, local: bool = False) -> None:
+    def restore(self, key: NamespacedName, row: bytes, *, local: bool = False) -> None:
         """A row that `rows` gave in an earlier life; before the desired rows. `local`: it is the one below /local/."""
         if local:
             self._local.add(key)
@@ -106,7 +107,7 @@ class Twins:
             self.dirty[key] = None
         self._kept.clear()
 
-    def desire(self, key: Key, row: bytes | None) -> DesiredChange:
+    def desire(self, key: NamespacedName, row: bytes | None) -> DesiredChange:
         """The cloud's row of a device; None: the node has it no more."""
         old = self.devices.get(key)
         if row is None:
@@ -149,7 +150,7 @@ class Twins:
             self._known[text] = (name, prop)
         return self._known[text]
 
-    def _fresh(self, key: Key, uid: str) -> Device:
+    def _fresh(self, key: NamespacedName, uid: str) -> Device:
         found = Device(uid)
         kept = self._kept.pop(key, {})
         if kept.get("uid") == uid:
@@ -164,7 +165,7 @@ class Twins:
 
     def report(
         self,
-        key: Key,
+        key: NamespacedName,
         values: Mapping[str, str | None],
         now: int,
         *,
@@ -208,7 +209,7 @@ class Twins:
             self.dirty[key] = None
         return refused
 
-    def set_state(self, key: Key, state: str, now: int) -> None:
+    def set_state(self, key: NamespacedName, state: str, now: int) -> None:
         """What a mapper says of the device, one of STATES. Raises KeyError for a device that this node has not."""
         device = self.devices[key]
         if device.deleting:
@@ -218,13 +219,13 @@ class Twins:
             self.dirty[key] = None
         self._seen(key, device, now)
 
-    def _seen(self, key: Key, device: Device, now: int) -> None:
+    def _seen(self, key: NamespacedName, device: Device, now: int) -> None:
         stamp = _stamp(0, now)
         if not 0 <= stamp - device.seen < REFRESH:
             device.seen = stamp
             self.dirty[key] = None
 
-    def rows(self, key: Key) -> dict[str, bytes | None]:
+    def rows(self, key: NamespacedName) -> dict[str, bytes | None]:
         """Key of the store -> what is to be there; None: nothing."""
         reported, local = keys.reported("devices", *key), keys.local_device(*key)
         device = self.devices.get(key)
@@ -256,7 +257,7 @@ class Twins:
             found[local] = meta.canonical({"uid": device.uid, "twins": private})
         return found
 
-    def find(self, identifier: Iterable[str]) -> Key | None:
+    def find(self, identifier: Iterable[str]) -> NamespacedName | None:
         """A device by the levels of a topic: namespace and name, or its name alone if one device of the node has it."""
         levels = tuple(identifier)
         if len(levels) == 2:

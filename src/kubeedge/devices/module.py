@@ -13,7 +13,8 @@ from contextlib import aclosing
 from typing import Protocol
 
 from kubeedge.api import keys
-from kubeedge.devices.core import DesiredChange, Key, Twins
+from kubeedge.api.names import NamespacedName
+from kubeedge.devices.core import DesiredChange, Twins
 from kubeedge.errors import Unavailable
 from kubeedge.store.model import Delete, Op, Put, Store
 from kubeedge.store.reflector import pages, reflect
@@ -30,7 +31,7 @@ _AT_ONCE = 256  # devices in one transaction
 class DeviceListener(Protocol):
     """Is told of changes of desired state, after the twins have them."""
 
-    def desired(self, key: Key, change: DesiredChange) -> None:
+    def desired(self, key: NamespacedName, change: DesiredChange) -> None:
         """The cloud has written the device's row."""
         ...
 
@@ -46,7 +47,7 @@ class DeviceTwins:
         self.commits = 0  # since the start
         self._store = store
         self._wall = wall
-        self._writing: set[Key] = set()
+        self._writing: set[NamespacedName] = set()
         self._waiters: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
         self._later: asyncio.TimerHandle | None = None
@@ -69,7 +70,7 @@ class DeviceTwins:
 
     def report(
         self,
-        key: Key,
+        key: NamespacedName,
         values: Mapping[str, str | None],
         *,
         durable: bool,
@@ -80,12 +81,12 @@ class DeviceTwins:
         refused = self.twins.report(key, values, self.now(), observed=observed, times=times)
         return refused, self._written(key, durable)
 
-    def set_state(self, key: Key, state: str, *, durable: bool) -> asyncio.Future[None] | None:
+    def set_state(self, key: NamespacedName, state: str, *, durable: bool) -> asyncio.Future[None] | None:
         """As `report`, of the device's state."""
         self.twins.set_state(key, state, self.now())
         return self._written(key, durable)
 
-    def _written(self, key: Key, durable: bool) -> asyncio.Future[None] | None:
+    def _written(self, key: NamespacedName, durable: bool) -> asyncio.Future[None] | None:
         if key not in self.twins.dirty and key not in self._writing:
             return None
         loop = asyncio.get_running_loop()
@@ -102,7 +103,7 @@ class DeviceTwins:
         async with aclosing(reflect(self._store, _DESIRED)) as changes:
             async for values, changed in changes:
                 for row in sorted(changed):
-                    key: Key = keys.split(row)[1:]
+                    key: NamespacedName = keys.split(row)[1:]
                     change = self.twins.desire(key, values.get(row))
                     if self.listener is not None:
                         self.listener.desired(key, change)
@@ -132,7 +133,7 @@ class DeviceTwins:
                 if not future.done():
                     future.set_result(None)
 
-    async def _write(self, batch: list[Key]) -> None:
+    async def _write(self, batch: list[NamespacedName]) -> None:
         ops: list[Op] = []
         for key in batch:
             for row, value in self.twins.rows(key).items():

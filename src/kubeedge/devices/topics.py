@@ -16,7 +16,8 @@ from typing import Any
 
 from kubeedge.api import strict_json
 from kubeedge.api.json_bounds import JsonBounds
-from kubeedge.devices.core import STATES, Device, Key, Twin
+from kubeedge.api.names import NamespacedName
+from kubeedge.devices.core import STATES, Device, Twin
 from kubeedge.errors import Invalid
 
 DEVICE = "$hw/events/device/"
@@ -149,7 +150,7 @@ def twin(device: Device, names: Iterable[str] | None = None) -> dict[str, Any]:
     return found
 
 
-def described(key: Key, device: Device) -> dict[str, Any]:
+def described(key: NamespacedName, device: Device) -> dict[str, Any]:
     """A device in the lists of a node's devices."""
     return {
         "id": "/".join(key),

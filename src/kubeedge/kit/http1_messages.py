@@ -107,7 +107,7 @@ class Upgrade:
     takeover: Callable[[asyncio.StreamReader, asyncio.StreamWriter, bytes], Awaitable[None]]
 
 
-Handler: TypeAlias = Callable[[Request], Awaitable[Response | Upgrade]]
+RequestHandler: TypeAlias = Callable[[Request], Awaitable[Response | Upgrade]]
 
 
 def json_response(status: int, obj: Any, headers: Headers = ()) -> Response:

@@ -21,8 +21,8 @@ from kubeedge.kit.http1_messages import (
     BodyTooLarge,
     BrokenBody,
     ClientGone,
-    Handler,
     Request,
+    RequestHandler,
     Response,
     Upgrade,
     gather,
@@ -44,7 +44,7 @@ _UNREAD_BYTES = 256 * 1024  # of a body that the handler did not want; with more
 async def serve_connection(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
-    handler: Handler,
+    handler: RequestHandler,
     *,
     limits: Limits | None = None,
     rests: Callable[[bool], None] = lambda resting: None,
@@ -65,7 +65,7 @@ class _ServerConnection:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        handler: Handler,
+        handler: RequestHandler,
         limits: Limits,
         rests: Callable[[bool], None],
     ) -> None:
@@ -348,7 +348,7 @@ class _ServerConnection:
             self._writer.write(data)
 
 
-async def start_unix_server(path: Path, handler: Handler, *, mode: int = 0o600) -> asyncio.Server:
+async def start_unix_server(path: Path, handler: RequestHandler, *, mode: int = 0o600) -> asyncio.Server:
     """The socket file replaces one that a killed process left behind."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

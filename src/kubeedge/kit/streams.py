@@ -8,12 +8,14 @@ import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from kubeedge.kit import tcp
 
 StreamPair: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]  # of one connection
+#: serves one connection to its end
+ConnectionHandler: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 _TIMEOUT = 2.0  # seconds in which the peer of a connection that we close takes nothing
 _LONGEST = 60.0  # seconds

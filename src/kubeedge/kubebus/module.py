@@ -17,6 +17,7 @@ from typing import Any
 
 from kubeedge.api.names import L4Port
 from kubeedge.errors import LinkNotUp, Unavailable
+from kubeedge.kit.streams import ConnectionHandler
 from kubeedge.kubebus import ping
 from kubeedge.kubebus.core import NO_RELAY, TENANT, BusStatus, KubeBusSettings, route_rows, wrong_welcome
 from kubeedge.kubebus.l2.core import LinkEvent, LinkUp, NameResolved, RoutesChanged
@@ -30,7 +31,7 @@ from kubeedge.kubebus.l3.plane import (
     SegmentReceived,
     TlsContext,
 )
-from kubeedge.kubebus.l4.driver import PER_NODE, Handler, L4Endpoint
+from kubeedge.kubebus.l4.driver import PER_NODE, L4Endpoint
 from kubeedge.kubebus.links.core import LinksSettings
 from kubeedge.kubebus.links.driver import Links
 from kubeedge.kubebus.links.link import Link, LinkInfo
@@ -52,7 +53,7 @@ class KubeBus:
         self._rng = rng or random.SystemRandom()
         self._plane: Plane | None = None
         self._endpoint: L4Endpoint | None = None
-        self._listeners: dict[L4Port, Handler] = {ping.PORT: ping.echo}
+        self._listeners: dict[L4Port, ConnectionHandler] = {ping.PORT: ping.echo}
         self._fast_paths: dict[L4Port, tuple[dict[str, Any], Callable[[Any], None]]] = {}
         self._links: Links | None = None
         self._up = asyncio.Event()
@@ -83,11 +84,11 @@ class KubeBus:
             ) from None
         return await endpoint.connect(number, port, timeout=timeout)
 
-    def serve(self, port: L4Port, handler: Handler) -> None:
+    def serve(self, port: L4Port, handler: ConnectionHandler) -> None:
         """Before the module runs: `handler` serves this port, across its restarts."""
         self._listeners[port] = handler
 
-    async def listen(self, port: L4Port, handler: Handler) -> None:
+    async def listen(self, port: L4Port, handler: ConnectionHandler) -> None:
         """As `serve`; the module may be running, and then the port is open at once."""
         self.serve(port, handler)
         if self._endpoint is not None:

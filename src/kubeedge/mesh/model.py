@@ -9,11 +9,10 @@ import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
+from kubeedge.api.names import JsonObject
 from kubeedge.kit.ip import IpAddress
-
-Value: TypeAlias = Mapping[str, Any]
 
 MAX_PORTS = 100  # of one Service
 MAX_ENDPOINTS = 1000  # of one port that this node uses; connections go to those
@@ -74,7 +73,7 @@ class Endpoint:
     zones: tuple[str, ...] = ()
 
 
-def service_of(namespace: str, name: str, value: Value) -> Service | None:
+def service_of(namespace: str, name: str, value: JsonObject) -> Service | None:
     """None for what is no Service. Names are those of the key."""
     spec = value.get("spec")
     if not isinstance(spec, Mapping) or not is_label(namespace) or not is_label(name):
@@ -104,7 +103,7 @@ def service_of(namespace: str, name: str, value: Value) -> Service | None:
     )
 
 
-def endpoints_of(value: Value) -> tuple[str, list[Endpoint]]:
+def endpoints_of(value: JsonObject) -> tuple[str, list[Endpoint]]:
     """Of a slice: the name of its Service, "" for none, and what is in it."""
     labels = mapping(mapping(value.get("metadata")).get("labels"))
     name = labels.get("kubernetes.io/service-name")
@@ -172,7 +171,7 @@ def _addresses(values: list[Any]) -> Iterator[IpAddress]:
             yield address
 
 
-def _ports(spec: Value) -> Iterator[ServicePort]:
+def _ports(spec: JsonObject) -> Iterator[ServicePort]:
     for entry in dicts(spec.get("ports"))[:MAX_PORTS]:
         number, protocol = _between(entry.get("port"), 1, 65_535, 0), entry.get("protocol", "TCP")
         target, name = entry.get("targetPort", number), entry.get("name") or ""
@@ -184,7 +183,7 @@ def _between(value: object, low: int, high: int, otherwise: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high else otherwise
 
 
-def mapping(value: object) -> Value:
+def mapping(value: object) -> JsonObject:
     """Itself; an empty one for anything else."""
     return value if isinstance(value, Mapping) else {}
 
@@ -194,6 +193,6 @@ def items(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def dicts(value: object) -> list[Value]:
+def dicts(value: object) -> list[JsonObject]:
     """The mappings in a list; nothing of anything else."""
     return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []

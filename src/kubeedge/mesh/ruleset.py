@@ -28,7 +28,7 @@ from kubeedge.mesh.table import choose
 TABLE = "kubeedge-mesh"
 _CLIENTS = 65_536  # that affinity remembers for one endpoint
 V = TypeVar("V")
-Target: TypeAlias = tuple[IpAddress, int]
+AddressPort: TypeAlias = tuple[IpAddress, int]
 
 _LOOPBACK = {4: "127.0.0.0/8", 6: "::1"}
 _FAMILY = {4: "ip", 6: "ip6"}
@@ -88,7 +88,7 @@ def _port(
     protocol = port.protocol.lower()
     has_node_port = bool(port.node_port) and bool(inside)
 
-    def chosen(local: bool) -> tuple[list[Target], str]:
+    def chosen(local: bool) -> tuple[list[AddressPort], str]:
         found = choose(
             service, endpoints, port.name, node=local_node.node, zone=local_node.zone, local=local, alone=local_node.alone
         )  # fmt: skip
@@ -118,7 +118,7 @@ def _port(
 
 
 def _chain(
-    rules: Rules, service: Service, port: ServicePort, scope: str, targets: Sequence[Target], version: int
+    rules: Rules, service: Service, port: ServicePort, scope: str, targets: Sequence[AddressPort], version: int
 ) -> str:
     protocol, family = port.protocol.lower(), _FAMILY[version]
     name = f"{scope}-{_digest(service.key, port.name, protocol, port.port)}"

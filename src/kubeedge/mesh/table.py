@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kubeedge.api import keys, local_pods
+from kubeedge.api.names import JsonObject
 from kubeedge.kit.ip import IpAddress, IpNetwork
-from kubeedge.mesh.model import Endpoint, Service, Value, dicts, endpoints_of, is_label, is_usable, mapping, service_of
+from kubeedge.mesh.model import Endpoint, Service, dicts, endpoints_of, is_label, is_usable, mapping, service_of
 
 #: what has to be watched
 SERVICES, SLICES, PODS, STATUSES, NODES = PREFIXES = (
@@ -39,8 +40,8 @@ class MeshTable:
         self._reserved = tuple(reserved)
         self._slices: dict[str, tuple[str, list[Endpoint]]] = {}  # by "NS/SLICE": "NS/SERVICE", what is in it
         self._slices_of: dict[str, set[str]] = {}
-        self._pods: dict[str, Value] = {}
-        self._statuses: dict[str, Value] = {}
+        self._pods: dict[str, JsonObject] = {}
+        self._statuses: dict[str, JsonObject] = {}
         self._owners: dict[IpAddress, str] = {}  # cluster IPs
 
     def apply(self, key: str, value: bytes | None) -> Collection[str]:
@@ -77,7 +78,7 @@ class MeshTable:
                     found.setdefault((endpoint.address, name), endpoint)
         return [e for e in (*local, *found.values()) if e.address not in self._owners]
 
-    def _service(self, namespace: str, name: str, value: Value | None) -> Collection[str]:
+    def _service(self, namespace: str, name: str, value: JsonObject | None) -> Collection[str]:
         key = f"{namespace}/{name}"
         before = self.services.pop(key, None)
         for address in before.addresses if before is not None else ():
@@ -116,7 +117,7 @@ class MeshTable:
         self.refused[service.key] = "; ".join(bad)
         return dataclasses.replace(service, addresses=addresses, external=external)
 
-    def _slice(self, key: str, namespace: str, value: Value | None) -> Collection[str]:
+    def _slice(self, key: str, namespace: str, value: JsonObject | None) -> Collection[str]:
         changed = set()
         if (before := self._slices.pop(key, None)) is not None:
             changed.add(before[0])
@@ -132,14 +133,14 @@ class MeshTable:
                 changed.add(owner)
         return changed
 
-    def _node(self, value: Value | None) -> Collection[str]:
+    def _node(self, value: JsonObject | None) -> Collection[str]:
         zone = str(mapping(mapping((value or {}).get("metadata")).get("labels")).get(ZONE) or "")
         if zone == self.zone:
             return ()
         self.zone = zone
         return list(self.services)
 
-    def _pod(self, prefix: str, namespace: str, key: str, value: Value | None) -> Collection[str]:
+    def _pod(self, prefix: str, namespace: str, key: str, value: JsonObject | None) -> Collection[str]:
         values = self._pods if prefix == PODS else self._statuses
         before = values.pop(key, None)
         if value is not None:
@@ -178,7 +179,7 @@ class MeshTable:
     def _endpoint(
         self,
         service: Service,
-        pod: Value,
+        pod: JsonObject,
         address: IpAddress,
         ports: Mapping[str, tuple[str, int]],
         state: local_pods.State,
@@ -197,7 +198,7 @@ class MeshTable:
         )
 
 
-def _kept(prefix: str, value: Value) -> Value:
+def _kept(prefix: str, value: JsonObject) -> JsonObject:
     """What is needed of a pod: a node's memory is small."""
     if prefix == STATUSES:
         status = mapping(value.get("status"))
@@ -223,7 +224,7 @@ def _kept(prefix: str, value: Value) -> Value:
     return {"metadata": metadata, "spec": {**containers, **names}}
 
 
-def _labels(pod: Value) -> Mapping[str, str]:
+def _labels(pod: JsonObject) -> Mapping[str, str]:
     labels: Mapping[str, str] = pod["metadata"]["labels"]
     return labels
 

@@ -15,11 +15,11 @@ from typing import Any
 from kubeedge.api.names import L4Port, TenantId
 from kubeedge.config import forms
 from kubeedge.errors import Invalid, KubeEdgeError
-from kubeedge.kit.streams import abort_writer
+from kubeedge.kit.streams import ConnectionHandler, abort_writer
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus.http import fast
 from kubeedge.kubebus.http.access import PUBLIC
-from kubeedge.kubebus.http.client_proxy import ClientProxy, Connect
+from kubeedge.kubebus.http.client_proxy import ClientProxy, ConnectUpstream
 from kubeedge.kubebus.http.limits import ProxyLimits
 from kubeedge.kubebus.http.listener import listening
 from kubeedge.kubebus.http.server_proxy import PolicyOf, Resolve, ServerProxy, everybody
@@ -27,7 +27,7 @@ from kubeedge.kubebus.http.url import L4_PORT, ServiceName, Target, service_name
 
 log = logging.getLogger("kubeedge.publishing")
 
-Listen = Callable[[L4Port, Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]], Awaitable[None]]
+Listen = Callable[[L4Port, ConnectionHandler], Awaitable[None]]
 #: (L4 port, settings, what is called with a proxy in C each time that there is a new one): KubeBus.server_fast_path
 ServerFastPath = Callable[[L4Port, dict[str, Any], Callable[[Any], None]], None]
 #: all targets of a service: ServiceTable.targets
@@ -51,7 +51,7 @@ class EdgePublishing:
         *,
         tenant: TenantId,
         listen_on: str,
-        connect: Connect,
+        connect: ConnectUpstream,
         listen: Listen,
         resolve: Resolve,
         policy: PolicyOf = everybody,

@@ -8,17 +8,15 @@ Lives elsewhere: what the value means (servicetable, kubebus.http.access); the s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
+from kubeedge.api.names import JsonObject
 from kubeedge.config import forms
 from kubeedge.errors import Invalid
 from kubeedge.kubebus.http import access
 
-Value = Mapping[str, Any]
 
-
-def parsed(value: bytes) -> Value:
+def parsed(value: bytes) -> JsonObject:
     """{} when it makes no sense."""
     try:
         known = json.loads(value)
@@ -27,7 +25,7 @@ def parsed(value: bytes) -> Value:
     return known if isinstance(known, dict) else {}
 
 
-def registered(before: Value | None, target: str | None, kind: str | None) -> dict[str, Any]:
+def registered(before: JsonObject | None, target: str | None, kind: str | None) -> dict[str, Any]:
     """The service with another target or another access; what is not said stays as it was. Raises Invalid."""
     target = target or (before or {}).get("target")
     if not isinstance(target, str):
@@ -47,7 +45,7 @@ def registered(before: Value | None, target: str | None, kind: str | None) -> di
     return after
 
 
-def with_token(before: Value, name: str, token: str) -> dict[str, Any]:
+def with_token(before: JsonObject, name: str, token: str) -> dict[str, Any]:
     """One more token opens it. Raises Invalid."""
     tokens = _guarded(before, name)
     if len(tokens) >= access.MAX_TOKENS:
@@ -55,13 +53,13 @@ def with_token(before: Value, name: str, token: str) -> dict[str, Any]:
     return {**before, "tokens": [*tokens, access.hashed(token)]}
 
 
-def without_tokens(before: Value, name: str) -> dict[str, Any]:
+def without_tokens(before: JsonObject, name: str) -> dict[str, Any]:
     """Nothing opens it until it gets a new token. Raises Invalid."""
     _guarded(before, name)
     return {**before, "tokens": []}
 
 
-def access_shown(value: Value) -> str:
+def access_shown(value: JsonObject) -> str:
     """For display: "public", "tenant", "token (2)"."""
     try:
         policy = access.policy_of(value)
@@ -70,7 +68,7 @@ def access_shown(value: Value) -> str:
     return f"token ({len(policy.tokens)})" if policy.access == "token" else policy.access
 
 
-def target_shown(value: Value) -> str:
+def target_shown(value: JsonObject) -> str:
     """For display; "" when the value makes no sense."""
     if "target" in value:
         return str(value["target"])
@@ -81,7 +79,7 @@ def target_shown(value: Value) -> str:
     return f"pods {value.get('namespace')}/{pods} port {value.get('port')}"
 
 
-def _guarded(value: Value, name: str) -> list[str]:
+def _guarded(value: JsonObject, name: str) -> list[str]:
     if value.get("access") != "token":
         raise Invalid(
             f"web service {name} has access {value.get('access', 'public')}, so a token would guard nothing; "
@@ -90,6 +88,6 @@ def _guarded(value: Value, name: str) -> list[str]:
     return _tokens(value)
 
 
-def _tokens(value: Value) -> list[str]:
+def _tokens(value: JsonObject) -> list[str]:
     tokens = value.get("tokens")
     return [t for t in tokens if isinstance(t, str)] if isinstance(tokens, list) else []

@@ -61,7 +61,7 @@ from kubeedge.store.sqlite_file import (
     set_aside,
     translated,
 )
-from kubeedge.store.sqlite_writer import Answers, Writer
+from kubeedge.store.sqlite_writer import WriteAnswers, Writer
 from kubeedge.store.watch import Watches
 
 log = logging.getLogger("kubeedge.store")
@@ -209,7 +209,7 @@ class SqliteStore:
         assert isinstance(count, int)
         return count
 
-    def _committed(self, answers: Answers) -> None:
+    def _committed(self, answers: WriteAnswers) -> None:
         """Tell watchers and callers, in order."""
         for request, answer in answers:
             if isinstance(answer, BaseException):

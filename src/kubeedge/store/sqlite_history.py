@@ -33,7 +33,7 @@ _MANY = 4  # keys from which on one statement for all of them is cheaper than on
 
 COLUMNS = "id, key, value, create_revision, version, lease"
 _ARE_FEW = "SELECT 1 FROM history INDEXED BY history_by_key WHERE key >= ? AND key < ? LIMIT 1 OFFSET ?"
-Row: TypeAlias = tuple[int, str, bytes | None, int, int, int]
+HistoryRow: TypeAlias = tuple[int, str, bytes | None, int, int, int]
 
 
 def read_range(
@@ -234,7 +234,7 @@ def snapshot(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         db.execute("ROLLBACK")
 
 
-def rows(changes: Sequence[Change], values: Values) -> Iterator[Row]:
+def rows(changes: Sequence[Change], values: Values) -> Iterator[HistoryRow]:
     """The rows of one transaction's changes, in order."""
     for n, c in enumerate(changes):
         id = (c.revision << SHIFT) | n
@@ -242,14 +242,14 @@ def rows(changes: Sequence[Change], values: Values) -> Iterator[Row]:
         yield id, c.key, value, c.create_revision, c.version, c.lease
 
 
-def key_value(row: Row, values: Values) -> KeyValue:
+def key_value(row: HistoryRow, values: Values) -> KeyValue:
     """A row that is no delete. Raises NotAuthentic, as all that read values."""
     id, key, value, create, version, lease = row
     assert value is not None
     return KeyValue(key, values.open(id, key, value), Revision(create), Revision(id >> SHIFT), version, lease)
 
 
-def change(row: Row, values: Values) -> Change:
+def change(row: HistoryRow, values: Values) -> Change:
     """A row as watches deliver it."""
     id, key, value, create, version, lease = row
     revision = Revision(id >> SHIFT)

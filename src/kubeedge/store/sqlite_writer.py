@@ -61,7 +61,7 @@ def _owner(request: WriteRequest) -> str:
     return keys.owner(named[0].key) if named else ""
 
 
-Answers: TypeAlias = Sequence[tuple[WriteRequest, Outcome | BaseException]]
+WriteAnswers: TypeAlias = Sequence[tuple[WriteRequest, Outcome | BaseException]]
 
 
 class Writer:
@@ -75,7 +75,7 @@ class Writer:
         path: Path,
         db: sqlite3.Connection,
         revision: Revision,
-        committed: Callable[[Answers], None],
+        committed: Callable[[WriteAnswers], None],
         values: Values,
     ) -> None:
         self.path = path
@@ -200,13 +200,13 @@ class Writer:
         self._post(lambda: self._answer(answers))
         self._checkpoint(answers)
 
-    def _checkpoint(self, answers: Answers) -> None:
+    def _checkpoint(self, answers: WriteAnswers) -> None:
         if self._checkpointer is not None:
             changes = [c for _, answer in answers if not isinstance(answer, BaseException) for c in answer.changes]
             self._checkpointer.written(pages(sum(len(c.value) for c in changes), len(changes)))
             self._checkpointer.catch_up(self.db)
 
-    def _decide(self, group: list[WriteRequest]) -> Answers:
+    def _decide(self, group: list[WriteRequest]) -> WriteAnswers:
         answers: list[tuple[WriteRequest, Outcome | BaseException]] = []
         revision = self._revision
         view = history.HistoryView(self.db, self._values)
@@ -253,6 +253,6 @@ class Writer:
 
     # -- the loop's thread again ---------------------------------------------------------------------------------------------
 
-    def _answer(self, answers: Answers) -> None:
+    def _answer(self, answers: WriteAnswers) -> None:
         self._unanswered -= len(answers)
         self._committed(answers)

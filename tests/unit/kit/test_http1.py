@@ -12,9 +12,9 @@ from kubeedge.kit.http1 import (
     BodyTooLarge,
     ClientGone,
     Connection,
-    Handler,
     Limits,
     Request,
+    RequestHandler,
     Response,
     Upgrade,
     json_response,
@@ -28,7 +28,7 @@ async def echo(request: Request) -> Response:
     return text_response(200, f"{request.method} {request.path} {len(body)}")
 
 
-def serving(handler: Handler, scenario: Callable[[int], Awaitable[None]], limits: Limits | None = None) -> None:
+def serving(handler: RequestHandler, scenario: Callable[[int], Awaitable[None]], limits: Limits | None = None) -> None:
     async def run() -> None:
         server = await start_tcp_server("127.0.0.1", 0, handler, limits=limits)
         try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from kubeedge.api import meta
-from kubeedge.api.names import Object
+from kubeedge.api.names import NamespacedName, Object
 from kubeedge.errors import Conflict, NotFound, Refused
 from kubeedge_cloud.controllers.basics import core
 from kubeedge_cloud.controllers.cluster import Cluster
-from kubeedge_cloud.controllers.objects import Key, is_deleting, key_of
+from kubeedge_cloud.controllers.objects import is_deleting, key_of
 from kubeedge_cloud.controllers.queue import WorkQueue
 
 _FULL = 30.0  # seconds until a tenant that is at its quota is tried again
@@ -21,7 +21,7 @@ class BasicsController:
     def __init__(self, cluster: Cluster, server: core.Server) -> None:
         self._cluster = cluster
         self._server = server
-        self.queue: WorkQueue[Key] = WorkQueue("basics", self.reconcile, workers=2)
+        self.queue: WorkQueue[NamespacedName] = WorkQueue("basics", self.reconcile, workers=2)
 
     def listen(self) -> None:
         """A namespace is looked at when it changes, and when one of its basic objects does."""
@@ -40,7 +40,7 @@ class BasicsController:
         if meta.name_of(obj) == name:
             self.queue.add(("", meta.namespace_of(obj)))
 
-    async def reconcile(self, key: Key) -> float | None:
+    async def reconcile(self, key: NamespacedName) -> float | None:
         """Creates what is missing and mends what was changed; again later at the quota, or when a write met another one."""
         namespace = self._cluster.namespaces.get(*key)
         if namespace is None or is_deleting(namespace):

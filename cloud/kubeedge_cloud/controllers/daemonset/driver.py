@@ -5,21 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from kubeedge.api import meta
-from kubeedge.api.names import Object
+from kubeedge.api.names import NamespacedName, Object
 from kubeedge.api.resources import DAEMONSETS, PODS
 from kubeedge.errors import KubeEdgeError
 from kubeedge_cloud.controllers.cluster import Cluster
 from kubeedge_cloud.controllers.daemonset import core
-from kubeedge_cloud.controllers.objects import (
-    Key,
-    is_ready,
-    key_of,
-    merge_diff,
-    pod_of,
-    spec_of,
-    status_of,
-    uid_of,
-)
+from kubeedge_cloud.controllers.objects import is_ready, key_of, merge_diff, pod_of, spec_of, status_of, uid_of
 from kubeedge_cloud.controllers.ownership import claim, owners_of_pod
 from kubeedge_cloud.controllers.queue import WorkQueue
 
@@ -32,7 +23,7 @@ class DaemonSetController:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self.queue: WorkQueue[Key] = WorkQueue("daemonsets", self.reconcile)
+        self.queue: WorkQueue[NamespacedName] = WorkQueue("daemonsets", self.reconcile)
 
     def listen(self) -> None:
         """A DaemonSet is looked at when it, a pod of its own or a node changes."""
@@ -52,7 +43,7 @@ class DaemonSetController:
         for daemonset in self._cluster.daemonsets:
             self.queue.add(key_of(daemonset))
 
-    async def reconcile(self, key: Key) -> float | None:
+    async def reconcile(self, key: NamespacedName) -> float | None:
         """Adopts pods that it selects, then deletes and creates as planned; returns when to look again, in seconds."""
         cluster = self._cluster
         daemonset = cluster.daemonsets.get(*key)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kubeedge.api import meta
-from kubeedge.api.names import Object
+from kubeedge.api.names import NamespacedName, Object
 from kubeedge.api.resources import DEPLOYMENTS, REPLICASETS
 from kubeedge.api.status import AlreadyExists
 from kubeedge.errors import Conflict, NotFound
 from kubeedge_cloud.controllers.cluster import Cluster
 from kubeedge_cloud.controllers.deployment import core, status
 from kubeedge_cloud.controllers.deployment.replicasets import replicas_of, template_of
-from kubeedge_cloud.controllers.objects import Key, controller_of, count, key_of, merge_diff, status_of, uid_of
+from kubeedge_cloud.controllers.objects import controller_of, count, key_of, merge_diff, status_of, uid_of
 from kubeedge_cloud.controllers.ownership import claim, selecting
 from kubeedge_cloud.controllers.queue import WorkQueue
 
@@ -24,7 +24,7 @@ class DeploymentController:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self.queue: WorkQueue[Key] = WorkQueue("deployments", self.reconcile)
+        self.queue: WorkQueue[NamespacedName] = WorkQueue("deployments", self.reconcile)
 
     def listen(self) -> None:
         """A Deployment is looked at when it or a ReplicaSet of its own changes, and when one of its pods is gone."""
@@ -56,7 +56,7 @@ class DeploymentController:
         if above is not None:
             self.queue.add((meta.namespace_of(before), str(above.get("name"))))
 
-    async def reconcile(self, key: Key) -> float | None:
+    async def reconcile(self, key: NamespacedName) -> float | None:
         """Adopts ReplicaSets that it selects and performs one step; their changes bring the next one."""
         deployment = self._cluster.deployments.get(*key)
         if deployment is None:

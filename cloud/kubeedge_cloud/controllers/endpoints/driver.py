@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kubeedge.api import meta
-from kubeedge.api.names import Object
+from kubeedge.api.names import NamespacedName, Object
 from kubeedge.api.resources import ENDPOINTS, ENDPOINTSLICES, SERVICES
 from kubeedge.errors import Conflict, NotFound
 from kubeedge_cloud.controllers.cluster import Cluster
 from kubeedge_cloud.controllers.endpoints import core, slices
-from kubeedge_cloud.controllers.objects import Key, is_deleting, key_of, reference_to, spec_of, status_of, uid_of
+from kubeedge_cloud.controllers.objects import is_deleting, key_of, reference_to, spec_of, status_of, uid_of
 from kubeedge_cloud.controllers.queue import WorkQueue
 
 
@@ -19,7 +19,7 @@ class EndpointsController:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self.queue: WorkQueue[Key] = WorkQueue("endpoints", self.reconcile, workers=4)
+        self.queue: WorkQueue[NamespacedName] = WorkQueue("endpoints", self.reconcile, workers=4)
 
     def listen(self) -> None:
         """A Service is looked at when it or a pod that it selects changes, and when its Endpoints are deleted."""
@@ -59,7 +59,7 @@ class EndpointsController:
                 if selector and selector.items() <= labels:
                     self.queue.add(key_of(service))
 
-    async def reconcile(self, key: Key) -> float | None:
+    async def reconcile(self, key: NamespacedName) -> float | None:
         """Writes the Endpoints of a Service that has a selector; those of other Services are left alone."""
         cluster = self._cluster
         service = cluster.services.get(*key)

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from kubeedge.api import meta
-from kubeedge.api.names import Object
-from kubeedge_cloud.controllers.objects import Key, is_deleting, key_of, shared, uid_of
+from kubeedge.api.names import NamespacedName, Object
+from kubeedge_cloud.controllers.objects import is_deleting, key_of, shared, uid_of
 
 #: (object before, object now): None for "there was none" and "it is gone"
-Handler: TypeAlias = Callable[[Object | None, Object | None], None]
+ResourceEventHandler: TypeAlias = Callable[[Object | None, Object | None], None]
 
 
 def version_of(obj: Object) -> str:
@@ -36,9 +36,9 @@ def version_of(obj: Object) -> str:
 class OpenWrite:
     """A request on its way. `key` is None while the server has not named the object (generateName)."""
 
-    key: Key | None
+    key: NamespacedName | None
     lists: int  # that were taken in before it began
-    overtaken_by: set[tuple[Key, str]] = field(default_factory=set)
+    overtaken_by: set[tuple[NamespacedName, str]] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,12 @@ class Cache:
         #: uids whose deletion was asked for, until the watch confirms it
         self.expected_deletions: set[str] = set()
         self._keep = keep
-        self._objects: dict[Key, Object] = {}
-        self._by_namespace: dict[str, dict[Key, None]] = {}
-        self._handlers: list[Handler] = []
-        self._open: dict[Key | None, list[OpenWrite]] = {}
-        self._unconfirmed: dict[Key, _Unconfirmed] = {}
-        self._crossed: dict[Key, Object | None] = {}  # as the list had it
+        self._objects: dict[NamespacedName, Object] = {}
+        self._by_namespace: dict[str, dict[NamespacedName, None]] = {}
+        self._handlers: list[ResourceEventHandler] = []
+        self._open: dict[NamespacedName | None, list[OpenWrite]] = {}
+        self._unconfirmed: dict[NamespacedName, _Unconfirmed] = {}
+        self._crossed: dict[NamespacedName, Object | None] = {}  # as the list had it
         self._begun = self._done = 0  # lists
 
     def __len__(self) -> int:
@@ -76,7 +76,7 @@ class Cache:
         """A copy of the list; the objects are shared."""
         return [self._objects[key] for key in self._by_namespace.get(namespace, ())]
 
-    def on_change(self, handler: Handler) -> None:
+    def on_change(self, handler: ResourceEventHandler) -> None:
         """Called for every change, and for what is known already."""
         self._handlers.append(handler)
         for obj in self:
@@ -84,7 +84,7 @@ class Cache:
 
     # Own writes
 
-    def begin(self, key: Key | None) -> OpenWrite:
+    def begin(self, key: NamespacedName | None) -> OpenWrite:
         """A write of our own is about to be sent; `key` of None: its name is not known yet (generateName)."""
         write = OpenWrite(key, self._done)
         if key is not None and (there := self._objects.get(key)) is not None:
@@ -110,7 +110,7 @@ class Cache:
         self._set(key, obj)
         return True
 
-    def missing(self, key: Key) -> None:
+    def missing(self, key: NamespacedName) -> None:
         """The API has no such object any more."""
         self._unconfirmed.pop(key, None)
         self._remove(key)
@@ -121,7 +121,7 @@ class Cache:
         """To be called before the request of a list is sent: writes answered after it may be missing in it."""
         self._begun += 1
 
-    def listed(self, items: Iterable[Object]) -> Iterable[Key]:
+    def listed(self, items: Iterable[Object]) -> Iterable[NamespacedName]:
         """A whole list. Gives the objects that have to be read again (`settle`), before the watch goes on."""
         self._done = self._begun
         found = {key_of(obj): obj for obj in items}
@@ -139,7 +139,7 @@ class Cache:
         self.expected_deletions &= {uid_of(obj) for obj in self}
         return tuple(self._crossed)
 
-    def settle(self, key: Key, obj: Object | None) -> None:
+    def settle(self, key: NamespacedName, obj: Object | None) -> None:
         """An object as it was read after the list. It is as the list has it, or the watch will bring it."""
         listed = self._crossed.pop(key)
         if obj is None:
@@ -165,7 +165,7 @@ class Cache:
         if self._is_news(key, version_of(obj)):
             self._remove(key)
 
-    def _is_news(self, key: Key, version: str) -> bool:
+    def _is_news(self, key: NamespacedName, version: str) -> bool:
         for of in (key, None):
             for write in self._open.get(of, ()):
                 write.overtaken_by.add((key, version))
@@ -177,7 +177,7 @@ class Cache:
 
     # The objects
 
-    def _set(self, key: Key, obj: Object) -> None:
+    def _set(self, key: NamespacedName, obj: Object) -> None:
         before = self._objects.get(key)
         if before is not None and uid_of(before) != uid_of(obj):
             self._remove(key)  # another object under the same name: the first one is gone
@@ -191,7 +191,7 @@ class Cache:
             self.expected_deletions.discard(uid_of(obj))
         self._tell(before, kept)
 
-    def _remove(self, key: Key) -> None:
+    def _remove(self, key: NamespacedName) -> None:
         before = self._objects.pop(key, None)
         if before is None:
             return

@@ -17,13 +17,13 @@ from contextlib import aclosing
 
 from kubeedge.api import meta
 from kubeedge.api.client import KubeClient, Resource
-from kubeedge.api.names import Object
+from kubeedge.api.names import NamespacedName, Object
 from kubeedge.errors import NotFound, Refused, Unavailable
 from kubeedge.kit.backoff import Backoff
 from kubeedge.kit.reflector.core import Reflector
 from kubeedge.kit.reflector.driver import reflect
-from kubeedge_cloud.controllers.informer.core import Cache, Handler, version_of
-from kubeedge_cloud.controllers.objects import Key, without_history
+from kubeedge_cloud.controllers.informer.core import Cache, ResourceEventHandler, version_of
+from kubeedge_cloud.controllers.objects import without_history
 
 log = logging.getLogger("kubeedge.controllers")
 
@@ -57,7 +57,7 @@ class Informer:
         self.synced = asyncio.Event()
         self._client = client
         self._cache = Cache(keep)
-        self._turns: dict[Key, _Turn] = {}  # of own writes: one at a time for each object
+        self._turns: dict[NamespacedName, _Turn] = {}  # of own writes: one at a time for each object
 
     def __len__(self) -> int:
         return len(self._cache)
@@ -81,7 +81,7 @@ class Informer:
         """From the cache; "" is the namespace of cluster-scoped objects."""
         return self._cache.in_namespace(namespace)
 
-    def on_change(self, handler: Handler) -> None:
+    def on_change(self, handler: ResourceEventHandler) -> None:
         """Called for every change, and for what is known already."""
         self._cache.on_change(handler)
 
@@ -121,7 +121,7 @@ class Informer:
         except NotFound:
             return  # the watch delivers it, or has done so
 
-    async def _tracked(self, key: Key | None, request: Callable[[], Awaitable[Object]]) -> Object:
+    async def _tracked(self, key: NamespacedName | None, request: Callable[[], Awaitable[Object]]) -> Object:
         write = self._cache.begin(key)
         try:
             answer = await request()

@@ -6,19 +6,11 @@ import asyncio
 from collections.abc import Sequence
 
 from kubeedge.api import meta
-from kubeedge.api.names import Object
+from kubeedge.api.names import NamespacedName, Object
 from kubeedge.api.resources import PODS, REPLICASETS
 from kubeedge.errors import Conflict, Invalid, KubeEdgeError, NotFound, Refused
 from kubeedge_cloud.controllers.cluster import Cluster
-from kubeedge_cloud.controllers.objects import (
-    Key,
-    key_of,
-    merge_diff,
-    pod_of,
-    spec_of,
-    status_of,
-    uid_of,
-)
+from kubeedge_cloud.controllers.objects import key_of, merge_diff, pod_of, spec_of, status_of, uid_of
 from kubeedge_cloud.controllers.ownership import claim, owners_of_pod
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.controllers.replicaset import core
@@ -32,7 +24,7 @@ class ReplicaSetController:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self.queue: WorkQueue[Key] = WorkQueue("replicasets", self.reconcile)
+        self.queue: WorkQueue[NamespacedName] = WorkQueue("replicasets", self.reconcile)
 
     def listen(self) -> None:
         """A ReplicaSet is looked at when it or a pod of its own changes."""
@@ -43,7 +35,7 @@ class ReplicaSetController:
         for key in owners_of_pod(self._cluster.replicasets, "ReplicaSet", before, after):
             self.queue.add(key)
 
-    async def reconcile(self, key: Key) -> float | None:
+    async def reconcile(self, key: NamespacedName) -> float | None:
         """Adopts pods that it selects, then deletes and creates as planned; returns when to look again, in seconds."""
         replicaset = self._cluster.replicasets.get(*key)
         if replicaset is None:

@@ -6,12 +6,11 @@ import dataclasses
 import logging
 
 from kubeedge.api import meta
-from kubeedge.api.names import Object
+from kubeedge.api.names import NamespacedName, Object
 from kubeedge.api.resources import PODS
 from kubeedge.errors import Conflict, Invalid, NotFound
 from kubeedge_cloud.controllers.cluster import Cluster
 from kubeedge_cloud.controllers.objects import (
-    Key,
     condition_of,
     is_deleting,
     is_finished,
@@ -35,9 +34,9 @@ class Scheduler:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._nodes = core.SchedulerCache()
-        self._waiting: dict[Key, None] = {}  # pods for which there is no node now
+        self._waiting: dict[NamespacedName, None] = {}  # pods for which there is no node now
         self._assumed: dict[str, str] = {}  # uid -> node, while the binding is being written
-        self.queue: WorkQueue[Key] = WorkQueue("scheduler", self.reconcile, workers=16)
+        self.queue: WorkQueue[NamespacedName] = WorkQueue("scheduler", self.reconcile, workers=16)
 
     def listen(self) -> None:
         """A pod is looked at when it arrives, and those that found no node when room may have come up."""
@@ -77,7 +76,7 @@ class Scheduler:
             self.queue.add(key)
         self._waiting.clear()
 
-    async def reconcile(self, key: Key) -> float | None:
+    async def reconcile(self, key: NamespacedName) -> float | None:
         """Decides, assumes the decision and writes the binding; a pod that fits nowhere waits for a change."""
         pod = self._cluster.pods.get(*key)
         if pod is None or not _is_ours(pod) or uid_of(pod) in self._assumed:

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from kubeedge.api import meta
-from kubeedge.api.names import Object
+from kubeedge.api.names import NamespacedName, Object
 from kubeedge.api.resources import PODS
 from kubeedge_cloud.controllers.cluster import Cluster
-from kubeedge_cloud.controllers.objects import Key, is_deleting, key_of, spec_of, uid_of
+from kubeedge_cloud.controllers.objects import is_deleting, key_of, spec_of, uid_of
 from kubeedge_cloud.controllers.queue import WorkQueue
 from kubeedge_cloud.controllers.taints import core
 
@@ -28,8 +28,8 @@ class TaintEviction:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._since: dict[str, tuple[str, float]] = {}  # uid of a pod that waits -> what makes it, since when
-        self._pods_on: dict[str, dict[Key, None]] = {}  # by name of the node
-        self.queue: WorkQueue[Key] = WorkQueue("pods on tainted nodes", self.reconcile)
+        self._pods_on: dict[str, dict[NamespacedName, None]] = {}  # by name of the node
+        self.queue: WorkQueue[NamespacedName] = WorkQueue("pods on tainted nodes", self.reconcile)
 
     def listen(self) -> None:
         """A pod is looked at when it is bound or its tolerations change, and all pods of a node when its taints do."""
@@ -56,7 +56,7 @@ class TaintEviction:
         if _taints(self._cluster.nodes.get("", node)):
             self.queue.add(key_of(after))
 
-    async def reconcile(self, key: Key) -> float | None:
+    async def reconcile(self, key: NamespacedName) -> float | None:
         """Deletes a pod whose toleration has run out; returns the seconds that it has left, None when it may stay."""
         pod = self._cluster.pods.get(*key)
         if pod is None or is_deleting(pod):

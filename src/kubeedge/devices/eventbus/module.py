@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from kubeedge.api.names import NamespacedName
 from kubeedge.devices import topics
-from kubeedge.devices.core import DesiredChange, Key
+from kubeedge.devices.core import DesiredChange
 from kubeedge.devices.module import DeviceTwins
 from kubeedge.errors import Invalid
 from kubeedge.mqtt.codec import Publish
@@ -41,7 +42,7 @@ class EventBus:
 
     # From the cloud
 
-    def desired(self, key: Key, change: DesiredChange) -> None:
+    def desired(self, key: NamespacedName, change: DesiredChange) -> None:
         """The twins have a new desired row."""
         device = self._twins.twins.devices.get(key)
         now = self._twins.now()
@@ -55,7 +56,7 @@ class EventBus:
     def _membership(self, now: int, **changed: Any) -> None:
         self._publish(f"{topics.NODE}{self._node}/membership/updated", topics.answer("", now, **changed))
 
-    def _delta(self, key: Key) -> None:
+    def _delta(self, key: NamespacedName) -> None:
         device = self._twins.twins.devices[key]
         if not (delta := device.delta()):
             return
@@ -104,7 +105,7 @@ class EventBus:
                 return future
         return self._updated(key, at, message)
 
-    def _updated(self, key: Key, at: topics.TopicAddress, message: Publish) -> asyncio.Future[None] | None:
+    def _updated(self, key: NamespacedName, at: topics.TopicAddress, message: Publish) -> asyncio.Future[None] | None:
         update = topics.update(message.payload)
         device = self._twins.twins.devices[key]
         before = topics.twin(device, update.values)

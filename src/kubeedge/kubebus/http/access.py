@@ -19,9 +19,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-Access: TypeAlias = Literal["public", "tenant", "token"]
+AccessMode: TypeAlias = Literal["public", "tenant", "token"]
 
-KINDS: tuple[str, ...] = get_args(Access)
+KINDS: tuple[str, ...] = get_args(AccessMode)
 TOKEN_HEADER = "x-kubeedge-token"
 MAX_TOKENS = 16  # of one service
 MIN_TOKEN = 16  # characters of a token that was not made here
@@ -33,7 +33,7 @@ _HASH = 64  # hex digits of a SHA-256
 class Policy:
     """Who may use a service, from its value in the store."""
 
-    access: Access = "public"
+    access: AccessMode = "public"
     tokens: tuple[str, ...] = ()  # hashes
 
 

@@ -19,6 +19,7 @@ from kubeedge.api.names import L4Port, NodeName, TenantId
 from kubeedge.errors import Invalid, NotFound, PeerError, Unavailable
 from kubeedge.kit.headers import HeaderList, Headers
 from kubeedge.kit.http1 import ClientResponse, Connection, Limits, Request, Response, Upgrade, serve_connection
+from kubeedge.kit.streams import StreamPair
 from kubeedge.kubebus.http import headers as h
 from kubeedge.kubebus.http.accounts import Accounts
 from kubeedge.kubebus.http.forward import error_response, exchange, has_body, relay, status_of
@@ -28,7 +29,8 @@ from kubeedge.kubebus.http.url import L4_PORT, ServiceUrl, parse
 
 log = logging.getLogger("kubeedge.kubebus.http")
 
-Connect = Callable[[TenantId, NodeName, L4Port], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+#: raises NotFound (no such node), Unavailable or OSError
+ConnectUpstream = Callable[[TenantId, NodeName, L4Port], Awaitable[StreamPair]]
 
 _Interim = Callable[[Headers], HeaderList]
 _Count = Callable[[int, int], None]
@@ -48,7 +50,7 @@ class ClientProxy:
 
     def __init__(
         self,
-        connect: Connect,
+        connect: ConnectUpstream,
         *,
         allow: Callable[[TenantId], bool] = everyone,
         trust_forwarded: bool = False,

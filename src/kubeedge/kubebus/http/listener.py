@@ -28,7 +28,7 @@ StreamHandler = Callable[[asyncio.StreamReader, asyncio.StreamWriter, Callable[[
 #: a proxy in C in front of this listening descriptor, which is then its own; None: there is none, and the descriptor is still ours
 ClientFastPath = Callable[[int], Any]
 Asked = Callable[[Any, str], None]
-Refused = Callable[[int], None]  # with the status
+CountRejection = Callable[[int], None]  # with the status
 
 # A client that disappears without a FIN is noticed after about two minutes, though a stream to it has nothing to say.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
@@ -47,7 +47,7 @@ async def listening(
     tls: ssl.SSLContext | None = None,
     fast_path: ClientFastPath | None = None,
     asked: Asked = lambda proxy, upstream: proxy.deny(upstream),
-    refused: Refused = lambda status: None,
+    refused: CountRejection = lambda status: None,
 ) -> AsyncIterator[tuple[tuple[str, int], asyncio.Future[None]]]:
     """Serve while the block runs; yields where (port 0: the kernel's choice), and a future that fails with Unavailable when the fast path is
     gone. `asked(proxy, "tenant/node")`: the fast path wants to know an upstream. Connections are cancelled at the end."""
@@ -125,7 +125,7 @@ class _Clients:
         limits: ProxyLimits,
         tls: ssl.SSLContext | None,
         tasks: TaskSet,
-        refused: Refused,
+        refused: CountRejection,
     ) -> None:
         self._handle = handle
         self._limits = limits

@@ -10,25 +10,24 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from kubeedge._fastpath.l4_state import ConnectionState
 from kubeedge._fastpath.plane import L4, L4Connection
 from kubeedge.api.names import L4Port, NodeNumber
 from kubeedge.errors import Unavailable
+from kubeedge.kit.streams import ConnectionHandler
 
 log = logging.getLogger("kubeedge.kubebus.l4")
 
-Key = tuple[NodeNumber, L4Port, L4Port]  # peer, local port, remote port
+ConnectionKey = tuple[NodeNumber, L4Port, L4Port]  # peer, local port, remote port
 
 KEEPALIVE = 120.0  # seconds of silence after which the peer of an idle connection is asked
 _READ_LIMIT = 256 * 1024  # bytes in a StreamReader before reading pauses
 PER_NODE = 512  # connections of one node to one port: the core has room for 16,384, but each costs a task and the buffers of asyncio
 #: bytes that a connection has not taken because memory is short: a head of 64 KiB, or a piece of a body, of a writer that waits then
 _WAITING_LIMIT = 256 * 1024
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class L4Endpoint:
@@ -42,8 +41,8 @@ class L4Endpoint:
         self._loop = asyncio.get_running_loop()
         if self._fast is not None:
             self._loop.add_reader(core.fileno(), self._on_news)
-        self._transports: dict[Key, _Transport] = {}
-        self._handlers: dict[L4Port, Handler] = {}
+        self._transports: dict[ConnectionKey, _Transport] = {}
+        self._handlers: dict[L4Port, ConnectionHandler] = {}
         self._per_node: dict[L4Port, int] = {}
         self._accepted: Counter[tuple[NodeNumber, L4Port]] = Counter()  # that are open, by peer and our port
         self._timer: asyncio.TimerHandle | None = None
@@ -68,7 +67,7 @@ class L4Endpoint:
             raise
         return transport.reader, transport.writer
 
-    async def listen(self, port: L4Port, handler: Handler, *, per_node: int = PER_NODE) -> None:
+    async def listen(self, port: L4Port, handler: ConnectionHandler, *, per_node: int = PER_NODE) -> None:
         """`handler(reader, writer)` runs in a task of its own for each connection. What a node opens beyond `per_node` is reset."""
         self._core.listen(port)
         self._handlers[port] = handler
@@ -115,7 +114,7 @@ class L4Endpoint:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _open(self, key: Key) -> _Transport:
+    def _open(self, key: ConnectionKey) -> _Transport:
         connection = self._core.connections[key]
         connection.keepalive(KEEPALIVE)
         transport = _Transport(self, key, connection, self._loop)
@@ -149,7 +148,7 @@ class L4Endpoint:
                 self._send(number, segment)
         self._arm()
 
-    def _accept(self, key: Key) -> None:
+    def _accept(self, key: ConnectionKey) -> None:
         handler = self._handlers.get(key[1])
         connection = self._core.connections.get(key)
         if connection is None:
@@ -169,7 +168,7 @@ class L4Endpoint:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _handle(self, handler: Handler, transport: _Transport) -> None:
+    async def _handle(self, handler: ConnectionHandler, transport: _Transport) -> None:
         try:
             await handler(transport.reader, transport.writer)
         except (OSError, Unavailable, EOFError) as exc:
@@ -195,7 +194,7 @@ class L4Endpoint:
         self._core.handle_timer(self._loop.time())
         self._settle()
 
-    def _forget(self, key: Key) -> None:
+    def _forget(self, key: ConnectionKey) -> None:
         transport = self._transports.pop(key, None)
         if transport is not None and transport.accepted:
             whose = key[0], key[1]
@@ -216,7 +215,7 @@ class _Transport(asyncio.Transport):
     """asyncio's face of one connection."""
 
     def __init__(
-        self, endpoint: L4Endpoint, key: Key, connection: L4Connection, loop: asyncio.AbstractEventLoop
+        self, endpoint: L4Endpoint, key: ConnectionKey, connection: L4Connection, loop: asyncio.AbstractEventLoop
     ) -> None:
         super().__init__({"peername": (key[0], key[2]), "sockname": (0, key[1])})
         self._endpoint = endpoint

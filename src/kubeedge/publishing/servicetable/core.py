@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from kubeedge.api import keys, local_pods
+from kubeedge.api.names import JsonObject
 from kubeedge.config import forms
 from kubeedge.errors import Invalid, NotFound, Unavailable
 from kubeedge.kubebus.http.access import Policy, policy_of
@@ -32,20 +33,18 @@ PREFIXES = (
     f"{keys.REPORTED}pods/",
 )
 
-Value: TypeAlias = Mapping[str, Any]
-
 
 class ServiceTable:
     """Keys and values of the store in, targets and policies of services out."""
 
     def __init__(self) -> None:
-        self._values: dict[str, dict[str, Value]] = {prefix: {} for prefix in PREFIXES}
+        self._values: dict[str, dict[str, JsonObject]] = {prefix: {} for prefix in PREFIXES}
         self._published, self._pods, self._explicit, self._statuses = self._values.values()
         self._turn: dict[str, int] = {}
         self._targets: dict[str, Sequence[Target]] = {}  # found since the last change
         self._policies: dict[str, Policy] = {}  # likewise
 
-    def apply(self, key: str, value: bytes | Value | None) -> bool:
+    def apply(self, key: str, value: bytes | JsonObject | None) -> bool:
         """A put (the value, or its JSON), or a delete (None). False: the key is none of ours."""
         for prefix, values in self._values.items():
             if key.startswith(prefix):
@@ -116,7 +115,7 @@ class ServiceTable:
         return targets
 
 
-def _mapping(value: bytes | Value) -> Value:
+def _mapping(value: bytes | JsonObject) -> JsonObject:
     if not isinstance(value, bytes):
         return value
     try:
@@ -126,7 +125,7 @@ def _mapping(value: bytes | Value) -> Value:
     return parsed if isinstance(parsed, dict) else {}
 
 
-def _explicit_target(service: ServiceName, value: Value) -> Target:
+def _explicit_target(service: ServiceName, value: JsonObject) -> Target:
     target = value.get("target")
     try:
         if not isinstance(target, str):
@@ -136,7 +135,7 @@ def _explicit_target(service: ServiceName, value: Value) -> Target:
         raise Unavailable(f"web service {service} is published with target {target!r:.80}, which {exc}") from exc
 
 
-def _selected(pod: Value, selector: Mapping[str, Any]) -> bool:
+def _selected(pod: JsonObject, selector: Mapping[str, Any]) -> bool:
     metadata = _dict(pod, "metadata")
     labels = _dict(metadata, "labels")
     # an empty selector selects nothing, as with Services; a pod that is being deleted gets no new requests
@@ -147,12 +146,12 @@ def _selected(pod: Value, selector: Mapping[str, Any]) -> bool:
     )
 
 
-def _address(pod: Value, report: Value) -> str:
+def _address(pod: JsonObject, report: JsonObject) -> str:
     """Of a pod that is ready; "" otherwise."""
     found = local_pods.state(pod, report)
     return found.address if found.ready else ""
 
 
-def _dict(value: Value, name: str) -> Mapping[str, Any]:
+def _dict(value: JsonObject, name: str) -> Mapping[str, Any]:
     inner = value.get(name)
     return inner if isinstance(inner, Mapping) else {}
