@@ -54,7 +54,7 @@ class KubeletApis:
         return [ports] if files is None else [ports, files]
 
     def _signing(self, tenant: TenantRecord, changed: Callable[[NodeName], None]) -> ServingCertificates:
-        """Of the tenant's nodes, by its own cluster."""
+        """The serving certificates of a tenant's nodes, from its own cluster."""
         client = self._apis.clusters.of(tenant.name, tenant.cluster)
         return ServingCertificates(
             KeyPairs(self._state / tenant.name, [self._host]),

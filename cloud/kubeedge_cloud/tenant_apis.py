@@ -75,7 +75,7 @@ class TenantApis:
         return leads(self._store, partial(self._membership.fence, f"{work}/{tenant}"))
 
     async def cluster_of(self, tenant: TenantId) -> KubeClient | None:
-        """None: it has the embedded API."""
+        """The API of a tenant's cluster; None when it has the embedded API."""
         record = await self._tenants.tenant(tenant)
         return self.clusters.of(tenant, record.cluster) if record is not None and record.cluster else None
 

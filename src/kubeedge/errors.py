@@ -9,7 +9,7 @@ KubeEdgeError
 │   ├── LinkNotUp         no KubeBus link
 │   └── ChannelDetached   no hub channel
 ├── NotFound          the named thing does not exist
-├── Conflict          someone else wrote first: read again; carries the current revision
+├── Conflict          another client wrote first: read again; carries the current revision
 └── Gone              the history asked for has been compacted: fall back to a snapshot
 """
 

@@ -20,7 +20,7 @@ def at(point: str) -> None:
 
 
 def arm(point: str, action: Callable[[], None]) -> None:
-    """From here on `at(point)` calls `action`."""
+    """Call `action` at a fault point from now on."""
     _armed[point] = action
 
 

@@ -34,7 +34,7 @@ class KubeconfigRoutes:
     async def route(
         self, method: str, tenant: TenantId, parts: Sequence[str], body: dict[str, Any]
     ) -> dict[str, Any] | None:
-        """None: not one of these routes."""
+        """The answer to a request; None when it is for none of these routes."""
         match method, parts:
             case "GET", []:
                 return {"kubeconfigs": await self._list(tenant)}

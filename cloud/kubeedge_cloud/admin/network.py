@@ -29,7 +29,7 @@ class NetworkRoutes:
         self._tenants = tenants
 
     async def answer(self, request: Request) -> Mapping[str, Any] | None:
-        """None: not one of these routes. Raises any KubeEdgeError."""
+        """The answer to a request; None when it is for none of these routes. Raises any KubeEdgeError."""
         match request.method, request.path:
             case "GET", "/v1/links":
                 return relay_state(self._bus)

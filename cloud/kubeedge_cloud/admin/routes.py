@@ -47,7 +47,7 @@ class AdminRoutes:
         self._clock = clock
 
     async def answer(self, request: Request) -> Mapping[str, Any] | None:
-        """None: there is no such route. Raises any KubeEdgeError."""
+        """The answer to a request; None when there is no such route. Raises any KubeEdgeError."""
         match request.method, request.path:
             case "GET", "/v1/status":
                 return await self._status.read(self._clock())

@@ -27,11 +27,11 @@ class Tenants(Protocol):
     """What the routes need of tenants (kubeedge_cloud.tenants.administration implements it)."""
 
     async def names(self) -> list[TenantId]:
-        """All tenants of the store."""
+        """The names of all tenants in the store."""
         ...
 
     async def ensure(self, tenant: TenantId, cluster: str | None = None) -> None:
-        """Find or make; `cluster` is where its API is. Raises Unavailable when no tenant number is free."""
+        """Find or create a tenant; `cluster` is where its API is. Raises Unavailable when no tenant number is free."""
         ...
 
     async def show(self, tenant: TenantId) -> dict[str, Any]:
@@ -57,12 +57,12 @@ class TenantSubroutes(Protocol):
     async def route(
         self, method: str, tenant: TenantId, parts: Sequence[str], body: dict[str, Any]
     ) -> dict[str, Any] | None:
-        """None: not one of these routes."""
+        """The answer to a request; None when it is for none of these routes."""
         ...
 
 
 class TenantRoutes:
-    """`clock`: seconds since 1970."""
+    """The routes of the administration API below /tenants. `clock` returns seconds since 1970."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class TenantRoutes:
         self._clock = clock
 
     async def answer(self, request: Request) -> Mapping[str, Any] | None:
-        """None: not one of these routes. Raises any KubeEdgeError."""
+        """The answer to a request; None when it is for none of these routes. Raises any KubeEdgeError."""
         parts = request.path.strip("/").split("/")
         return await self._route(request, parts[2:]) if parts[:2] == ["v1", "tenants"] else None
 

@@ -50,7 +50,7 @@ class TokenRecord:
         return "expired" if now >= self.expires else "valid"
 
     def ended(self, now: float) -> bool:
-        """It yields no new certificate."""
+        """Whether the token yields no new certificate any more."""
         return self.state(now) != "valid"
 
 

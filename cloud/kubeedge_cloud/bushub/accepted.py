@@ -32,11 +32,11 @@ class AcceptedLinks:
         self._early: dict[PortId, list[bytes]] = {}  # CONTROL frames that came before the admission was decided
 
     async def run(self, listener: socket.socket) -> None:
-        """Until it is cancelled."""
+        """Accept connections until cancelled."""
         await Acceptor(self._limits, self._begin).run([listener])
 
     def is_unauthenticated(self, port: PortId) -> bool:
-        """It is open, and its owner not known yet."""
+        """Whether the link is open and its owner not known yet."""
         return port in self._unauthenticated
 
     def authenticated(self, port: PortId, tenant: str, identity: str, *, most: int | None = None) -> Refusal | None:
@@ -54,7 +54,7 @@ class AcceptedLinks:
             waiting.append(payload)
 
     def take_early(self, port: PortId) -> list[bytes]:
-        """What came before the admission."""
+        """The CONTROL frames that arrived before the link was admitted, which are forgotten here."""
         return self._early.pop(port, [])
 
     def closed(self, port: PortId) -> bool:
@@ -67,7 +67,7 @@ class AcceptedLinks:
         return unknown
 
     def close(self) -> None:
-        """The data plane is closed."""
+        """Close the sockets of all links, after the data plane was closed."""
         for accepted in self._accepted.values():
             accepted.socket.close()
         self._accepted.clear()
@@ -84,7 +84,7 @@ class AcceptedLinks:
         accepted.cut = lambda: self._plane.drop(port, "the connection gave way to others")
 
     def _hand_over(self, accepted: Accepted) -> PortId:
-        """The port. Raises OSError."""
+        """Give a connection to the data plane; returns its port. Raises OSError."""
         descriptor = os.dup(accepted.socket.fileno())  # ours is for the limiter, until we know whose it is
         try:
             return self._plane.add_link(descriptor, self._tls, congestion=self._congestion)

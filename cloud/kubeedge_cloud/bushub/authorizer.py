@@ -65,7 +65,7 @@ class LinkAuthorizer:
         return self.record(node) is not None
 
     def record(self, node: NodeKey) -> NodeRecord | None:
-        """As we last heard of it, or None."""
+        """The last known record of a node, or None."""
         return self._records.get(node[0], {}).get(node[1])
 
     def known(self, node: NodeKey) -> tuple[NodeRecord, Sequence[str]] | None:

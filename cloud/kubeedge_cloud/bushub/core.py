@@ -74,7 +74,7 @@ class NodeLinks:
         return iter(list(self._links.values()))
 
     def get(self, port: PortId) -> NodeLink | None:
-        """None: no node's link is on that port."""
+        """The link on a port; None when no link of a node is there."""
         return self._links.get(port)
 
     def node(self, node: NodeKey) -> LinkedNode | None:

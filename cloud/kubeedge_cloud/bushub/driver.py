@@ -49,7 +49,7 @@ _EVENTS = 1024  # of the data plane, handled before others have their turn
 
 @dataclass(slots=True)
 class LinkCounts:
-    """Of links of nodes since the process began."""
+    """Counters of links of nodes since the process began."""
 
     established: int = 0
     refused: int = 0  # those that were not admitted
@@ -110,7 +110,7 @@ class RelayDriver:
     # -- events of the data plane --------------------------------------------------------------------------------------
 
     def on_readable(self) -> None:
-        """The data plane has events."""
+        """Take in the events of the data plane."""
         peers = self._peers.links if self._peers is not None else None
         for event in self._plane.events(_EVENTS):
             match event:

@@ -155,7 +155,7 @@ class BusHub:
     # -- for operators and Prometheus ----------------------------------------------------------------------------------
 
     def links(self) -> list[NodeLinkInfo]:
-        """Those that are admitted."""
+        """The links that are admitted."""
         if self._running is None:
             return []
         now = asyncio.get_running_loop().time()
@@ -163,7 +163,7 @@ class BusHub:
         return [info for info in infos if info is not None]
 
     def traffic(self) -> PortCounters | None:
-        """Of all links of nodes since the process began."""
+        """The traffic of all links of nodes since the process began."""
         if (running := self._running) is None:
             return self._totals.total({})
         return self._totals.total(
@@ -171,7 +171,7 @@ class BusHub:
         )
 
     def tun_counters(self) -> PortCounters | None:
-        """None: there is no TUN."""
+        """The counters of the TUN device; None when there is none."""
         running = self._running
         return running.plane.counters(running.tun.port) if running is not None and running.tun is not None else None
 

@@ -135,7 +135,7 @@ class PeerLinks:
     # -- time ----------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Keepalive, until it is cancelled."""
+        """Send keepalives to the peers until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(1.0)

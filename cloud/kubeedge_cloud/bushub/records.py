@@ -62,7 +62,7 @@ class RelayRecord:
     tun: tuple[TenantNumber, str] | None
 
     def encode(self) -> bytes:
-        """JSON, the value of /bus/relays/ID."""
+        """The value of /bus/relays/ID, as JSON."""
         value = {
             "addresses": list(self.addresses),
             "number": self.number,

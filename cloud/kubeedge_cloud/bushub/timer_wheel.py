@@ -17,12 +17,12 @@ class TimerWheel:
         self._turned = -1  # the last second that was given out
 
     def add(self, port: PortId, at: float | None, now: float) -> None:
-        """None: its time will not come."""
+        """Set the deadline of a port; None: it has none."""
         if at is not None:
             self._seconds.setdefault(max(int(at), int(now), self._turned + 1), set()).add(port)
 
     def due(self, now: float) -> list[PortId]:
-        """Whose second has come, or passed."""
+        """The ports whose deadline has passed."""
         second = int(now)
         if len(self._seconds) > second - self._turned > 0:
             come = [s for s in range(self._turned + 1, second + 1) if s in self._seconds]

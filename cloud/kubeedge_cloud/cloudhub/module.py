@@ -80,7 +80,7 @@ class AttachedNode:
 
     @property
     def address(self) -> str:
-        """From where the channel comes."""
+        """The address that the channel comes from."""
         return self.key.address
 
     @property

@@ -38,7 +38,7 @@ class Clusters:
         return found[2] if found else None
 
     def forget(self, tenant: TenantId) -> None:
-        """Its connections are closed."""
+        """Close the connections to the cluster of a tenant, in the background."""
         if (known := self._open.pop(tenant, None)) is not None:
             task = asyncio.get_running_loop().create_task(known[1].close(), name=f"end of the cluster of {tenant}")
             self._closing.add(task)

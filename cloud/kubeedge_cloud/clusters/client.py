@@ -37,7 +37,7 @@ class RemoteClient:
 
     @property
     def transport(self) -> ClusterTransport:
-        """The way to the cluster."""
+        """The transport to the cluster."""
         return self._transport
 
     async def moved(self) -> None:

@@ -36,7 +36,7 @@ class Access:
 
     @property
     def host(self) -> tuple[str, int]:
-        """Name or address, and port."""
+        """The host (a name or an address) and the port of the API server."""
         return _host(self.server)
 
     @property
@@ -80,7 +80,7 @@ def _host(url: str) -> tuple[str, int]:
 
 
 def proxy_of(access: Access) -> tuple[str, int, str]:
-    """(host, port, "user:password" or "")."""
+    """Host and port of the HTTP proxy, and its credentials: "user:password" or ""."""
     parts = urlsplit(access.proxy)
     user = f"{parts.username}:{parts.password or ''}" if parts.username else ""
     return (*_host(access.proxy), user)
@@ -235,6 +235,6 @@ class CircuitBreaker:
         self.why = why
 
     def succeeded(self) -> None:
-        """The server was reached."""
+        """Note that the server was reached: the breaker closes."""
         self._failures = 0
         self._until = 0.0

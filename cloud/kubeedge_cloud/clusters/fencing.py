@@ -37,7 +37,7 @@ class FencedClient(ForwardingClient):
         self._leads = leads
 
     def as_node(self, node: NodeName) -> FencedClient:
-        """With that node's identity."""
+        """A client with the identity of a node."""
         return FencedClient(self._remote.as_node(node), self._leads)
 
     async def moved(self) -> None:
@@ -45,31 +45,31 @@ class FencedClient(ForwardingClient):
         await self._remote.moved()
 
     async def create(self, resource: Resource, namespace: str, obj: Object) -> Object:
-        """Raises ObjectModified once another process leads."""
+        """Create an object. Raises ObjectModified once another process leads."""
         await self._check()
         return await super().create(resource, namespace, obj)
 
     async def update(self, resource: Resource, namespace: str, obj: Object, *, subresource: str = "") -> Object:
-        """Raises ObjectModified once another process leads."""
+        """Update an object. Raises ObjectModified once another process leads."""
         await self._check()
         return await super().update(resource, namespace, obj, subresource=subresource)
 
     async def merge_patch(
         self, resource: Resource, namespace: str, name: str, patch: Object, *, subresource: str = ""
     ) -> Object:
-        """Raises ObjectModified once another process leads."""
+        """Apply a JSON merge patch. Raises ObjectModified once another process leads."""
         await self._check()
         return await super().merge_patch(resource, namespace, name, patch, subresource=subresource)
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, *, grace_period: int | None = None, uid: str = ""
     ) -> None:
-        """Raises ObjectModified once another process leads."""
+        """Delete an object. Raises ObjectModified once another process leads."""
         await self._check()
         await super().delete(resource, namespace, name, grace_period=grace_period, uid=uid)
 
     async def create_token(self, namespace: str, account: str, request: Object) -> Object:
-        """Raises ObjectModified once another process leads."""
+        """Request a token of a service account. Raises ObjectModified once another process leads."""
         await self._check()
         return await self._remote.create_token(namespace, account, request)
 

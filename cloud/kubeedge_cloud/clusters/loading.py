@@ -111,7 +111,7 @@ def _text(path: str | None) -> str:
 
 
 def _proxy(server: str) -> str:
-    """By the environment: HTTPS_PROXY and NO_PROXY."""
+    """The URL of the proxy for a server, from HTTPS_PROXY and NO_PROXY; "" when there is none."""
     parts, known = urlsplit(server), urllib.request.getproxies()
     if urllib.request.proxy_bypass(parts.netloc):
         return ""

@@ -271,7 +271,7 @@ def _keep_alive(writer: asyncio.StreamWriter) -> None:
 
 
 async def _tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, access: Access) -> None:
-    """CONNECT (RFC 9110 section 9.3.6)."""
+    """Open a tunnel through an HTTP proxy with CONNECT (RFC 9110 section 9.3.6)."""
     host, port = access.host
     to = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     user = core.proxy_of(access)[2]

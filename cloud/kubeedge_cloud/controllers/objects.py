@@ -101,7 +101,7 @@ def status_of(obj: Mapping[str, Any]) -> Object:
 
 
 def annotations_of(obj: Mapping[str, Any]) -> Mapping[str, str]:
-    """Empty when there are none."""
+    """The annotations of an object; empty when it has none."""
     return meta.metadata(obj).get("annotations") or {}
 
 
@@ -168,7 +168,7 @@ def is_finished(pod: Mapping[str, Any]) -> bool:
 
 
 def is_active(pod: Mapping[str, Any]) -> bool:
-    """It counts: it runs or may run."""
+    """Whether a pod counts: it runs or may still run."""
     return not is_finished(pod) and not is_deleting(pod)
 
 
@@ -287,7 +287,7 @@ def with_condition(conditions: Iterable[Object], new: Object, now: float) -> lis
 
 
 def oldest_first(objects: Iterable[Object]) -> Sequence[Object]:
-    """By creationTimestamp, which has whole seconds, then by name."""
+    """The objects by creationTimestamp, which has whole seconds, then by name."""
     return sorted(objects, key=lambda obj: (created_of(obj), meta.name_of(obj)))
 
 

@@ -25,7 +25,7 @@ from kubeedge_cloud.controllers.objects import (
 
 
 def selector_of(owner: Object) -> LabelSelector | None:
-    """None: it selects nothing, or cannot be understood."""
+    """The selector of an owner; None when it selects nothing or is malformed."""
     try:
         selector = of_selector(spec_of(owner).get("selector") or {})
     except Invalid:

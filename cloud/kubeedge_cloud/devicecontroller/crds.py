@@ -47,7 +47,7 @@ _COLUMNS: dict[str, list[tuple[str, str, int]]] = {
 
 
 def definitions() -> list[Object]:
-    """One CustomResourceDefinition (apiextensions.k8s.io/v1) for each resource."""
+    """The CustomResourceDefinitions (apiextensions.k8s.io/v1) of all device resources."""
     return [_definition(row) for row in ROWS]
 
 

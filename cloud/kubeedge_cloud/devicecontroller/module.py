@@ -79,7 +79,7 @@ class DeviceController:
 
 
 async def _served(client: KubeClient) -> None:
-    """Until the API has devices."""
+    """Wait until the API serves devices."""
     while True:
         try:
             if DEVICES in await client.resources():

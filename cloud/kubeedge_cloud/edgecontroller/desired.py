@@ -116,7 +116,7 @@ class DesiredState:
                 self.queue.add(node)
 
     def _issuer_changed(self, account: NamespacedName | None) -> None:
-        """None: the keys."""
+        """Queue the nodes whose pods have tokens of `account`; None: the issuer's keys have changed, which concerns all accounts."""
         for node in self._state.records:
             if account is None or self._tokens.has(account, self._state.pods_of(node)):
                 self.queue.add(node)

@@ -43,6 +43,6 @@ class NodeHeartbeats:
                 await client.update(LEASES, NAMESPACE, {**found, "metadata": inner, "spec": wanted["spec"]})
 
     async def remove(self, name: NodeName) -> None:
-        """It is no error when there is none."""
+        """Remove the heartbeat of a node; it is no error when there is none."""
         with contextlib.suppress(Conflict, NotFound):
             await self._state.client.delete(LEASES, NAMESPACE, name)

@@ -29,7 +29,7 @@ class NodeClients(KubeClient, Protocol):
     """The API of a cluster that knows nodes by identities of their own."""
 
     def as_node(self, node: NodeName) -> KubeClient:
-        """With that node's identity."""
+        """A client with the identity of a node."""
         ...
 
     async def moved(self) -> None:

@@ -48,7 +48,7 @@ def pod(obj: Object) -> bytes:
 
 
 def data_object(obj: Object) -> bytes:
-    """A ConfigMap or a Secret."""
+    """The row of a ConfigMap or a Secret, as a node gets it."""
     kept = {key: obj[key] for key in ("data", "binaryData", "immutable", "type") if obj.get(key)}
     inner = {"name": meta.name_of(obj), "namespace": meta.namespace_of(obj), **_annotations(obj)}
     if labels := meta.labels_of(obj):
@@ -215,5 +215,5 @@ def _is_behind(service: Object, obj: Object) -> bool:
 
 
 def key(resource: str, namespace: str, name: str) -> str:
-    """Of an object, below its node's desired prefix."""
+    """The key of an object below the desired prefix of its node."""
     return keys.desired(resource, namespace, name).removeprefix(keys.DESIRED)

@@ -65,7 +65,7 @@ async def register_node(
 
 
 async def remove_nodes(client: KubeClient, owner: str) -> None:
-    """All that are ours."""
+    """Remove all Nodes that `owner` has registered."""
     for node in (await client.list(NODES)).items:
         if core.is_managed(node, owner):
             with contextlib.suppress(NotFound):

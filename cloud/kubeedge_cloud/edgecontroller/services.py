@@ -27,7 +27,7 @@ _ENDPOINT = ("addresses", "conditions", "hints", "hostname", "nodeName", "zone")
 
 
 def namespaces(node: Object | None, pods: Iterable[Object]) -> frozenset[str]:
-    """Whose Services the node has; {"*"}: all."""
+    """The namespaces whose Services a node has; {"*"} stands for all."""
     found = {_HOME}
     listed = str((meta.metadata(node or {}).get("annotations") or {}).get(NAMESPACES) or "")
     found |= {name.strip() for name in listed.split(",") if name.strip()}

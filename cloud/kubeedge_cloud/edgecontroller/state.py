@@ -101,7 +101,7 @@ class EdgeState:
         return core.is_managed(obj, self.owner) or (made and not core.has_mark(obj))
 
     def informer_of(self, resource: str) -> Informer | Referenced:
-        """By plural, of those that nodes write to."""
+        """The informer of a resource that nodes write to, by its plural."""
         return {"pods": self.pods, "nodes": self.nodes, **self.data}[resource]
 
     # Pods

@@ -96,11 +96,11 @@ class TokenIssuer:
         return self._rules[account]
 
     def known(self, account: NamespacedName) -> PolicyRules | None:
-        """None: nobody has asked for them yet."""
+        """The rules of an account; None when they were not asked for yet."""
         return self._rules.get(account)
 
     def forget(self, account: NamespacedName) -> None:
-        """Its rules may be others now."""
+        """Forget the rules of an account, which may have changed."""
         self._rules.pop(account, None)
 
     def _pause(self) -> float:

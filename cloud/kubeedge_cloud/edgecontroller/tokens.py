@@ -41,7 +41,7 @@ class PodTokens:
         self._stale: dict[NodeName, set[str]] = {}  # rows whose account has changed
 
     def forget(self, node: NodeName) -> None:
-        """The node was removed."""
+        """Forget the tokens of a node that was removed."""
         self._issued.pop(node, None)
         self._stale.pop(node, None)
         self._failures = {key: count for key, count in self._failures.items() if key[0] != node}

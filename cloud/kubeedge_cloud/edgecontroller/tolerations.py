@@ -40,7 +40,7 @@ def _endless(toleration: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tolerates(toleration: Mapping[str, Any], taint: str) -> bool:
-    """The taint has no value."""
+    """Whether a toleration matches a taint of that key, which has no value."""
     if toleration.get("effect") not in (None, "", _EFFECT):
         return False
     operator, key = toleration.get("operator") or "Equal", toleration.get("key") or ""

@@ -56,7 +56,7 @@ _FIELDS = {
 
 
 async def open_etcd(settings: EtcdSettings) -> EtcdStore:
-    """Raises Unavailable when no member answers."""
+    """A store in etcd. Raises Unavailable when no member answers."""
     store = EtcdStore(settings)
     try:
         await store.open()

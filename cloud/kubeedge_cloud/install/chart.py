@@ -38,7 +38,7 @@ class Chart:
 
     @property
     def version(self) -> str:
-        """Of the program that it installs."""
+        """The version of the program that the chart installs."""
         return str(self.metadata["appVersion"])
 
     def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Chart:
 
 
 def order(each: Object) -> tuple[int, str, str]:
-    """Of an object among those that are created."""
+    """The position of an object in the order of creation."""
     kind = str(each["kind"])
     return (_FIRST.index(kind) if kind in _FIRST else len(_FIRST)), kind, str(each["metadata"]["name"])
 

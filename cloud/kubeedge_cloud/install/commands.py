@@ -65,7 +65,7 @@ def _install(options: argparse.Namespace, *, must_exist: bool) -> int:
 
 
 def how_to_join(found: Any, options: argparse.Namespace) -> list[str]:
-    """What to type next."""
+    """The commands that join a machine to this installation, one a line."""
     ports = found["nodePorts" if found["expose"]["type"] == "NodePort" else "ports"]
     host, flags = found["advertise"][0], ""
     if options.kube_config:
@@ -125,7 +125,7 @@ def _documents(name: str) -> list[dict[str, Any]]:
 
 
 def _manifest(options: argparse.Namespace) -> int:
-    """No cluster is asked."""
+    """Write the objects of an installation to stdout as YAML, without asking a cluster."""
     found = _chart(options)
     objects = found.render(values(options), namespace=options.namespace, service=apply.SERVICE)
     for each in ([] if options.skip_crds else [*found.crds]) + objects + manifests(options.manifests):

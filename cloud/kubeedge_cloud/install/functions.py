@@ -20,7 +20,7 @@ def is_true(value: object) -> bool:
 
 
 def text(value: object) -> str:
-    """As an action writes it."""
+    """A value as an action writes it into the text."""
     match value:
         case None:
             return ""
@@ -105,7 +105,7 @@ def _to_json(value: object) -> str:
 
 
 def _whole(value: Any) -> Any:
-    """1.0 is written as 1."""
+    """A value in which whole numbers are integers, so that 1.0 is written as 1."""
     if isinstance(value, Mapping):
         return {key: _whole(item) for key, item in value.items()}
     if isinstance(value, list):

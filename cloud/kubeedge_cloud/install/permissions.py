@@ -88,7 +88,7 @@ APPROVAL_RULES = (
 
 
 def rules(table: Iterable[AccessRule] = RULES) -> list[dict[str, Any]]:
-    """As in a ClusterRole."""
+    """The rules of a ClusterRole that grants the rows of a table."""
     return [
         {
             "apiGroups": [rule.group],

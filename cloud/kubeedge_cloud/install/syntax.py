@@ -31,7 +31,7 @@ class FieldNode:
 
 @dataclass(frozen=True, slots=True)
 class CallNode:
-    """A function with its arguments."""
+    """A call of a function, with its arguments."""
 
     function: str
     arguments: tuple[Expression, ...]
@@ -42,7 +42,7 @@ Expression: TypeAlias = Literal | FieldNode | CallNode
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What stands outside of actions."""
+    """The text outside of actions."""
 
     text: str
 

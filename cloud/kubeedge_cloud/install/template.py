@@ -43,7 +43,7 @@ class Templates:
             raise Invalid(f"{name}: {exc}") from exc
 
     def names(self) -> list[str]:
-        """Of the files, sorted."""
+        """The names of the template files, sorted."""
         return sorted(self._files)
 
 

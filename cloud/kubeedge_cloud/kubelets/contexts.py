@@ -61,5 +61,5 @@ class PortContexts:
         return found
 
     def forget(self, node: NodeName) -> None:
-        """Its certificate is new, or gone."""
+        """Forget the context of a node whose certificate has changed or is gone."""
         self._own.pop(node, None)

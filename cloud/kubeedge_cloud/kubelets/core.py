@@ -31,13 +31,13 @@ class Caller:
 
     @classmethod
     def of(cls, info: Mapping[str, Any]) -> Caller | None:
-        """From status.user of a TokenReview; None: it has no name."""
+        """The caller in the status.user of a TokenReview; None when it has no name."""
         name = str(info.get("username") or "")
         extra = tuple((str(key), tuple(map(str, values or ()))) for key, values in (info.get("extra") or {}).items())
         return cls(name, str(info.get("uid") or ""), tuple(map(str, info.get("groups") or ())), extra) if name else None
 
     def spec(self) -> dict[str, Any]:
-        """Their part of the spec of a SubjectAccessReview."""
+        """The caller's part of the spec of a SubjectAccessReview."""
         found: dict[str, Any] = {"user": self.name, "groups": list(self.groups)}
         if self.uid:
             found["uid"] = self.uid
@@ -94,7 +94,7 @@ def bearer(authorization: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[Value]):
-    """What was answered, and until when it counts."""
+    """An answer and the time until which it counts."""
 
     value: Value
     until: float
@@ -108,7 +108,7 @@ class Answers(Generic[Key, Value]):
         self._known: dict[Key, Answer[Value]] = {}
 
     def get(self, key: Key, now: float) -> Answer[Value] | None:
-        """None: it is to be asked (again)."""
+        """An answer that still counts; None when it has to be asked for."""
         found = self._known.get(key)
         return found if found is not None and now < found.until else None
 

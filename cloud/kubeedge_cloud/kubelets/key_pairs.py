@@ -49,7 +49,7 @@ class KeyPairs:
         self._ids = {node: _id(uid) for node, uid in nodes.items()}
 
     def file(self, node: NodeName) -> Path | None:
-        """With key and certificate; None: there is no certificate yet."""
+        """The file with a node's key and certificate; None when it has no certificate yet."""
         path = self._path(node, _PAIR)
         return path if path.exists() else None
 
@@ -92,7 +92,7 @@ class KeyPairs:
         self.forget_pending(node)
 
     def sweep(self) -> None:
-        """What is of other nodes is removed."""
+        """Remove the files of nodes that do not exist any more."""
         known = {f"{node}.{id}" for node, id in self._ids.items()}
         for path in self._directory.iterdir():
             if path.suffix in (_PAIR, _PENDING) and path.stem not in known:
@@ -108,6 +108,6 @@ def _id(uid: str) -> str:
 
 
 def _pending(node: NodeName, key: bytes, request: bytes) -> PendingKey:
-    """Raises ValueError for what is no key."""
+    """The key and the request of a node. Raises ValueError when the key is invalid."""
     fingerprint = key_fingerprint(csr.load_key(key).public_key())
     return PendingKey(key, request, f"{node}-serving-{fingerprint[:16]}")

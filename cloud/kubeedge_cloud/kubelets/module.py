@@ -157,7 +157,7 @@ class KubeletPorts:
     def _contexts(
         self, authorities: str, reviews: Reviews | None, file_of: Callable[[NodeName], Path | None]
     ) -> PortContexts:
-        """Raises ssl.SSLError."""
+        """The TLS contexts of one tenant's kubelet ports. Raises ssl.SSLError when the authorities cannot be loaded."""
 
         def make(file: Path | None) -> ssl.SSLContext:
             context = self._make_context(authorities, file)
@@ -310,7 +310,7 @@ def _no_file(node: NodeName) -> Path | None:
 async def _explain(
     node: NodeName, exc: BaseException, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """One answer."""
+    """Answer one request over a connection whose node cannot be reached, and close it."""
 
     async def handle(request: Request) -> Response:
         return unreachable(node, exc)

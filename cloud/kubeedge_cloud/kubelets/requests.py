@@ -78,7 +78,7 @@ class AuthorizingProxy:
         return refusal or await self._forward(request)
 
     async def _refusal(self, request: Request) -> Response | None:
-        """None: go on."""
+        """The answer that rejects a request; None: it is allowed."""
         right = right_for(request.method, request.path)
         if right is None or request.method not in _METHODS:
             return text_response(405, "Method not allowed\n")

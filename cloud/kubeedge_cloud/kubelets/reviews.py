@@ -54,7 +54,7 @@ class Reviews:
         return found.value
 
     async def may(self, user: Caller, node: NodeName, right: Right, address: str) -> bool:
-        """As the cluster's authorizers see it."""
+        """Whether the authorizers of the cluster grant a right."""
         key = user, node, right
         found = self._rights.get(key, self._clock())
         if found is None:

@@ -64,7 +64,7 @@ class ServingCertificates:
         self._wake = asyncio.Event()
 
     def file_of(self, node: NodeName) -> Path | None:
-        """With its key and certificate; None: there is no certificate yet."""
+        """The file with a node's key and certificate; None when it has no certificate yet."""
         return self._pairs.file(node)
 
     def want(self, nodes: Mapping[NodeName, str]) -> None:

@@ -30,11 +30,11 @@ class FencedStore(ForwardingStore):
         return await self._store.txn([*compares, *self._fence()], success, failure)
 
     async def put(self, key: str, value: bytes, lease: int = 0) -> Revision:
-        """Raises Conflict once another process leads."""
+        """Put a key. Raises Conflict once another process leads."""
         return (await self._must((Put(key, value, lease),))).revision
 
     async def delete(self, key: str, end: str = "") -> int:
-        """Raises Conflict once another process leads."""
+        """Delete keys. Raises Conflict once another process leads."""
         count = (await self._must((Delete(key, end),))).responses[0]
         assert isinstance(count, int)
         return count

@@ -57,7 +57,7 @@ class Process:
 
     @property
     def lease(self) -> int:
-        """Raises Unavailable while the process has none."""
+        """The lease of this process. Raises Unavailable while it has none."""
         if not self._lease:
             raise Unavailable("this cloud process has no lease from its store at the moment; another one may have")
         return self._lease

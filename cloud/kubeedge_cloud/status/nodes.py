@@ -54,7 +54,7 @@ class NodeOverview:
         self._attached = attached
 
     async def read(self, only: str = "") -> list[NodeState]:
-        """Of all tenants, or of one, by name."""
+        """The state of the nodes of all tenants, or of the one named `only`."""
         here = {(s.tenant, s.node): s for s in self._attached()}
         found: list[NodeState] = []
         for tenant in await self._tenants.names():

@@ -39,7 +39,7 @@ class ProcessStatus:
         self._hosts = hosts
 
     async def read(self, now: float) -> dict[str, Any]:
-        """`now`: seconds since 1970."""
+        """The status of this process, as JSON. `now` is in seconds since 1970."""
         return {
             "version": __version__,
             "advertise": list(self._hosts),

@@ -33,7 +33,7 @@ class NodeDirectory(NodeLookup, NodeFollower, Protocol):
     """All that the relay asks about tenants and nodes."""
 
     async def tenant_number(self, tenant: TenantId) -> TenantNumber | None:
-        """None: there is no such tenant."""
+        """The number of a tenant; None when there is no such tenant."""
         ...
 
     async def subnets(self, tenant: TenantId, node: NodeName) -> Sequence[str]:

@@ -64,7 +64,7 @@ class TenantManager:
         raise Conflict(f"tenant {tenant} could not be created: other writers were faster {_ATTEMPTS} times")
 
     async def tenant(self, tenant: TenantId) -> TenantRecord | None:
-        """None: there is no such tenant."""
+        """The record of a tenant; None when there is no such tenant."""
         kv = await self._store.get(keys.tenant(tenant))
         return model.decode_tenant(kv.value) if kv is not None else None
 
@@ -177,7 +177,7 @@ class TenantManager:
         raise Conflict(f"node {name} could not be created: other writers were faster {_ATTEMPTS} times")
 
     async def node(self, tenant: TenantId, node: NodeName) -> NodeRecord | None:
-        """None: the tenant has no such node."""
+        """The record of a node; None when the tenant has no such node."""
         kv = await self._store.get(model.node_key(tenant, node))
         return model.decode_node(tenant, kv.value) if kv is not None else None
 
@@ -298,7 +298,7 @@ class TenantManager:
         return [record.name for record in await self.tenants()]
 
     async def ensure(self, tenant: TenantId) -> None:
-        """As ensure_tenant, for callers that do not need the record."""
+        """Find or create a tenant, for callers that do not need its record (ensure_tenant)."""
         await self.ensure_tenant(tenant)
 
     async def join_of(self, tenant: TenantId, node: NodeName) -> str | None:

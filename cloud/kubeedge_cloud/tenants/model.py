@@ -141,7 +141,7 @@ class AddressPlan:
 
     @property
     def cloud(self) -> str:
-        """The cloud's own address."""
+        """The cloud's own address on the overlay."""
         return f"{self._overlay[-2]}/{self._overlay.prefixlen}"
 
     def behind_the_cloud(self, subnets: Sequence[str]) -> Sequence[str]:
@@ -201,7 +201,7 @@ def node_key(tenant: TenantId, node: NodeName) -> str:
 
 
 def decode_tenant(value: bytes) -> TenantRecord:
-    """Raises Invalid for what is not a record."""
+    """The tenant record in a row. Raises Invalid."""
     fields = _fields(value, "tenant")
     return TenantRecord(
         TenantId(str(fields["name"])),
@@ -214,7 +214,7 @@ def decode_tenant(value: bytes) -> TenantRecord:
 
 
 def decode_node(tenant: TenantId, value: bytes) -> NodeRecord:
-    """Raises Invalid for what is not a record."""
+    """The node record in a row. Raises Invalid."""
     fields = _fields(value, "node")
     return NodeRecord(
         tenant,
@@ -256,7 +256,7 @@ MAX_SUBNETS = 60  # behind one node
 
 
 def networks(subnets: Sequence[str]) -> Sequence[str]:
-    """In one form. Raises Invalid."""
+    """The subnets in their normal form. Raises Invalid."""
     if len(subnets) > MAX_SUBNETS:
         raise Invalid(f"{len(subnets)} networks; a node may have {MAX_SUBNETS}")
     try:

@@ -34,7 +34,7 @@ class Count(Protocol):
 
 
 class StoredSizes:
-    """A source for kubeedge.kit.reflector."""
+    """A ListerWatcher for kubeedge.kit.reflector that keeps the size of each value below a prefix."""
 
     def __init__(self, store: Store, prefix: str, count: Count) -> None:
         self._store = store

@@ -9,7 +9,7 @@ from kubeedge.api.names import Object
 
 
 def reduced(pod: Object) -> Object:
-    """What is read of a pod."""
+    """The fields of a pod that are read here."""
     inner, status = meta.metadata(pod), pod.get("status") or {}
     kept = ("name", "namespace", "uid", "resourceVersion", "labels", "deletionTimestamp")
     ready = [condition for condition in status.get("conditions") or () if condition.get("type") == "Ready"]

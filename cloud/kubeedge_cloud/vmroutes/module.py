@@ -108,7 +108,7 @@ class VmRoutes:
         return True
 
     def _is_ours(self, route: Route) -> bool:
-        """From this process or one before it."""
+        """Whether a route was made by this process or one before it."""
         return (
             route.metric == _METRIC
             and route.table == MAIN

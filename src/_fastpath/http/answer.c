@@ -33,7 +33,7 @@ int kb_proxy_read_answer(session *s)
     size_t asked;
     const uint8_t *request = kb_proxy_conn_peek(client, &asked, KB_HEAD_BYTES);
     if (kb_proxy_conn_is_gone(client)) {
-        kb_proxy_session_end(s, 1); /* nobody waits any more */
+        kb_proxy_session_end(s, 1); /* the client does not wait any more */
         return OVER;
     }
     if (size == 0 || !kb_proxy_room_of(s))
@@ -47,7 +47,7 @@ int kb_proxy_read_answer(session *s)
     if (head.status < 200) {
         if (head.status == 101 || s->interim >= proxy->limits.interim_most)
             return repeat(s);
-        if (s->interim++ < proxy->limits.interim && head.status != 100) { /* nobody has asked for a 100 here */
+        if (s->interim++ < proxy->limits.interim && head.status != 100) { /* the client did not ask for a 100 here */
             kb_answer(text, &head, prefix, host, 0, 0);
             kb_proxy_conn_write(client, text->data, text->length);
         }

@@ -1,4 +1,4 @@
-/* What is over after a time: sessions, idle connections, upstreams that nobody needs. */
+/* What is over after a time: sessions, idle connections, upstreams that no session uses. */
 #include "http/internal.h"
 
 static void expire(session *s)
@@ -22,7 +22,7 @@ static void expire(session *s)
     case LOOKING_UP:
         kb_proxy_hand_over(s);
         return;
-    case READING: /* nobody asks anything; a head that stays in pieces is Python's to complain about */
+    case READING: /* there is no request; a head that stays in pieces is Python's to complain about */
         if (s->begun)
             kb_proxy_hand_over(s);
         else

@@ -78,9 +78,9 @@ static network_usage *usage_of(network_usage *table, size_t mask, const session 
     return &table[at];
 }
 
-/* For a newcomer when all are taken: an idle connection of the network that has the most of these, if that has more than his own would have.
- * NULL: nobody gives way. One pass over all, whatever their networks are: newcomers may come fast. */
-static session *to_displace(const kb_proxy *proxy, const uint8_t newcomer[KB_PROXY_NETWORK])
+/* For a new connection from `network` when all are taken: an idle connection of the network that has the most of these, if that has more than
+ * `network` would have. NULL: none gives way. One pass over all, whatever their networks are: connections may arrive fast. */
+static session *to_displace(const kb_proxy *proxy, const uint8_t network[KB_PROXY_NETWORK])
 {
     size_t size = 64;
     while (size < 2 * (size_t)proxy->counters.connections)
@@ -99,14 +99,14 @@ static session *to_displace(const kb_proxy *proxy, const uint8_t newcomer[KB_PRO
         if (!most || of->idle_count > most->idle_count)
             most = of;
     }
-    session *found = most && most->count > connections_of(proxy, newcomer) + 1 ? most->idle : NULL;
+    session *found = most && most->count > connections_of(proxy, network) + 1 ? most->idle : NULL;
     free(table);
     return found;
 }
 
-static int make_room(kb_proxy *proxy, const uint8_t newcomer[KB_PROXY_NETWORK])
+static int make_room(kb_proxy *proxy, const uint8_t network[KB_PROXY_NETWORK])
 {
-    session *s = kb_proxy_full(proxy) ? to_displace(proxy, newcomer) : NULL;
+    session *s = kb_proxy_full(proxy) ? to_displace(proxy, network) : NULL;
     if (s)
         kb_proxy_session_end(s, 0);
     return !kb_proxy_full(proxy);

@@ -27,7 +27,7 @@ session *kb_proxy_session_new(kb_proxy *proxy, proxy_conn *client, kb_proxy_read
     return s;
 }
 
-/* Its connection is somebody else's by now, or closed. */
+/* Its connection belongs to another session by now, or is closed. */
 void kb_proxy_session_free(session *s)
 {
     kb_proxy_charge(s, NULL);

@@ -6,7 +6,7 @@ uint32_t kb_proxy_full(const kb_proxy *proxy) { return proxy->counters.connectio
 
 static uint64_t *purse(session *s) { return s->proxy->is_client ? &s->account->counters.held : &s->proxy->counters.held; }
 
-/* `a`: who pays from here on; NULL: nobody. */
+/* `a`: which account is charged from here on; NULL: none. */
 void kb_proxy_charge(session *s, account *a)
 {
     if (s->account) {

@@ -68,7 +68,7 @@ upstream *kb_proxy_upstream_new(kb_proxy *proxy, const char *name)
     return p;
 }
 
-/* Unauthenticated clients may ask for any tenant: names that nobody needs now go. */
+/* Unauthenticated clients may ask for any tenant: names that no session uses are forgotten. */
 static void trim_accounts(kb_proxy *proxy)
 {
     for (account **at = &proxy->accounts; *at;) {

@@ -38,7 +38,7 @@ class AgentControl:
         self._supervisor = supervisor
 
     async def answer(self, request: Request) -> dict[str, Any] | None:
-        """None: there is no such route here. Raises KubeEdgeError."""
+        """The answer to a request; None when there is no such route here. Raises KubeEdgeError."""
         parts = self._parts
         match request.method, request.path.strip("/").split("/"):
             case "GET", ["v1", "status"]:

@@ -43,7 +43,7 @@ class OwnKubelet:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def connect(self, tenant: TenantId, node: NodeName) -> StreamPair:
-        """Raises Unavailable for any other node."""
+        """A byte stream to the kubelet API of this node. Raises Unavailable for any other node."""
         if node != self._node or self._serve is None:
             raise Unavailable(f"this is node {self._node}, and it serves the logs of its own pods")
         ours, theirs = socket.socketpair()

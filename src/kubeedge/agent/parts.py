@@ -32,7 +32,7 @@ class SyncChannel:
 
 @dataclass(slots=True, kw_only=True)
 class Parts:
-    """None: switched off in kubeedge.yaml."""
+    """The parts of an agent; one that is None is switched off in kubeedge.yaml."""
 
     config: EdgeConfig
     credentials: NodeCredentials

@@ -24,7 +24,7 @@ class Resource:
 
     @property
     def api_version(self) -> str:
-        """As manifests write it: "v1", "apps/v1"."""
+        """The apiVersion as manifests write it: "v1", "apps/v1"."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
 

@@ -287,7 +287,7 @@ def _env_from(item: Any, path: str) -> EnvFrom:
 
 
 def check_ip(text: str, path: str) -> None:
-    """Raises Invalid for what is no address."""
+    """Raises Invalid when `text` is no IP address."""
     try:
         ipaddress.ip_address(text)
     except ValueError as exc:

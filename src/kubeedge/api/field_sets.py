@@ -209,7 +209,7 @@ def decode(tree: Any) -> ElementPaths:
 
 
 def text_of(path: ElementPath) -> str:
-    """As messages show it: .spec.containers[name="web"].image"""
+    """A path as messages show it: .spec.containers[name="web"].image"""
     return "".join(_step(element) for element in path)
 
 

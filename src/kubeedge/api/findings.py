@@ -1,4 +1,4 @@
-"""What is wrong with an object, up to as much as anybody reads: a check ends with the 32nd mistake, however many there are."""
+"""What is wrong with an object, up to as much as a user would read: a check ends with the 32nd mistake, however many there are."""
 
 from __future__ import annotations
 

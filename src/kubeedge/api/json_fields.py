@@ -55,7 +55,7 @@ def check_texts(value: Any, path: str) -> None:
 
 
 def read_mapping(values: Mapping[str, Any], key: str, path: str) -> dict[str, Any]:
-    """{} when it is absent."""
+    """A mapping of JSON; empty when it is absent. Raises Invalid."""
     return read(values, key, dict, path, {})
 
 
@@ -84,12 +84,12 @@ def read_texts(values: Mapping[str, Any], key: str, path: str) -> list[str] | No
 
 
 def read_text_mapping(values: Mapping[str, Any], key: str, path: str) -> dict[str, str]:
-    """Labels and the like."""
+    """A mapping of texts, like labels or annotations; empty when it is absent. Raises Invalid."""
     return {str(k): str(v) for k, v in read_mapping(values, key, path).items()}
 
 
 def read_id(values: Mapping[str, Any], key: str, path: str) -> int | None:
-    """Of a user or group; None when it is absent."""
+    """The id of a user or group; None when it is absent. Raises Invalid."""
     number = read(values, key, int, path, -1)
     if values.get(key) is None:
         return None

@@ -95,7 +95,7 @@ def owner(key: str) -> str:
 
 
 def lets_in(key: str) -> tuple[str, str, str] | None:
-    """In the cloud store: what somebody comes in by, "kubeconfigs", "tokens" or "nodes", its tenant and its name; None for another key."""
+    """In the cloud store: what a client authenticates with, "kubeconfigs", "tokens" or "nodes", its tenant and its name; None for another key."""
     match key.split("/"):
         case ["", "kubeconfigs", of_tenant, name]:
             return "kubeconfigs", of_tenant, name

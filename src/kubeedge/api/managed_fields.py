@@ -7,7 +7,7 @@ The rules are those of Kubernetes (reference/using-api/server-side-apply):
 * A field of another manager that the configuration would change is a conflict; with `force` the owner changes.
 * Any other write takes over the fields that it changes.
 
-Fields of an object that nobody has ever applied have no owners: most objects are written by controllers alone, and do not pay for this. With
+Fields of an object that was never applied have no owners: most objects are written by controllers alone, and do not pay for this. With
 the first apply what is there belongs to "before-first-apply", as in Kubernetes. Status has no owners here.
 
 Lives elsewhere: what a field is (field_sets.py), reading and writing of objects (kubeedge.apiserver).
@@ -30,7 +30,7 @@ ANCIENT = "ancient-changes"
 MAX_MANAGER = 128  # characters of a name
 _MAX_UPDATERS = 10  # managers that wrote without applying; the oldest become one, as in Kubernetes
 _MAX_ENTRIES = 100
-#: fields of metadata that are nobody's: the server sets them
+#: fields of metadata that have no owner: the server sets them
 _OURS = frozenset(
     (
         *("name", "namespace", "generateName", "uid", "resourceVersion", "generation", "selfLink", "managedFields"),

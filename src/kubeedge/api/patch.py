@@ -88,7 +88,7 @@ def _value(operation: Object) -> Any:
 
 
 def _pointer(text: Any) -> list[str]:
-    """RFC 6901."""
+    """The reference tokens of a JSON Pointer (RFC 6901), unescaped."""
     if not isinstance(text, str) or (text and not text.startswith("/")):
         raise Invalid(f"{text!r:.200} is not a JSON pointer")
     if text.count("/") > MAX_DEPTH:

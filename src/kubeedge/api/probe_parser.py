@@ -63,7 +63,7 @@ def _action(p: Mapping[str, Any], path: str, common: Mapping[str, Any]) -> Probe
         return Probe("exec", tuple(read_texts(read_mapping(p, "exec", path), "command", path) or ()), **common)
     if "httpGet" in p:
         h = read_mapping(p, "httpGet", path)
-        if h.get("scheme") == "HTTPS":  # nobody could say whose certificate it must be: that it listens has to do
+        if h.get("scheme") == "HTTPS":  # its certificate cannot be verified: that it listens has to do
             return Probe("tcp", port=_port(h, path), host=_host(h, f"{path}.httpGet"), **common)
         return Probe(
             "http",
@@ -85,7 +85,7 @@ def _action(p: Mapping[str, Any], path: str, common: Mapping[str, Any]) -> Probe
 
 
 def _host(values: Mapping[str, Any], path: str) -> str:
-    """It stands in the request's Host header."""
+    """The host of an HTTP probe, which becomes its Host header. Raises Invalid."""
     host = read(values, "host", str, path, "")
     if not _HOST.fullmatch(host):
         raise Invalid(f"{host!r:.60} is not a host", path=f"{path}.host")

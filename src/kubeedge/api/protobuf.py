@@ -38,7 +38,7 @@ class ProtoField:
 
     @property
     def inner(self) -> str:
-        """Of a list or map, the kind of its values."""
+        """The kind of the values of a list or a map."""
         return self.kind[1:-1]
 
 
@@ -46,7 +46,7 @@ ProtoTypes: TypeAlias = Mapping[str, Mapping[int, ProtoField]]
 
 
 def parsed(table: str) -> ProtoTypes:
-    """Of the text of a table."""
+    """The types in the text of a table."""
     types: dict[str, dict[int, ProtoField]] = {}
     fields: dict[int, ProtoField] = {}
     for line in table.strip().splitlines():
@@ -137,7 +137,7 @@ class ProtoReader:
         return key, _EMPTY.get(kind) if value is None else value
 
     def value(self, kind: str, raw: int | memoryview, depth: int) -> Any:
-        """One value of a kind. Raises Invalid."""
+        """Read one value of a kind. Raises Invalid."""
         match kind:
             case "str":
                 return text(raw)
@@ -181,7 +181,7 @@ _EMPTY: Mapping[str, Any] = {"str": "", "int": 0, "bool": False, "bytes": "", "r
 
 
 def _values_in(value: Any) -> int:
-    """Of JSON whose depth was bounded."""
+    """The number of values in JSON whose depth was bounded."""
     match value:
         case dict():
             return 1 + sum(map(_values_in, value.values()))
@@ -225,7 +225,7 @@ def _bytes(raw: int | memoryview) -> memoryview:
 
 
 def text(raw: int | memoryview) -> str:
-    """Raises Invalid for what is no UTF-8."""
+    """A text in UTF-8. Raises Invalid."""
     try:
         return str(_bytes(raw), "utf-8")
     except UnicodeDecodeError as exc:

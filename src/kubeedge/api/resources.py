@@ -59,7 +59,7 @@ def _nothing(*objects: Object) -> list[FieldError]:
 
 
 def _leave(obj: Object) -> None:
-    """No defaults."""
+    """Leave an object as it is: its resource has no defaults."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -153,7 +153,7 @@ class Resources:
         self._rows = tuple(row for row in self._rows if row is not gone)
 
     def row_of(self, resource: Resource) -> Row:
-        """Raises NoSuchPath for what is not served."""
+        """The row of a resource. Raises NoSuchPath when it is not served."""
         found = self.by_path(resource.group, resource.version, resource.plural)
         if found is None:
             raise NoSuchPath

@@ -23,7 +23,7 @@ _PREFIX = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-
 
 
 def is_label_key(text: str) -> bool:
-    """A qualified name: [PREFIX/]NAME."""
+    """Whether `text` is a qualified name: [PREFIX/]NAME."""
     prefix, slash, name = text.rpartition("/")
     return bool(_NAME.fullmatch(name)) and (not slash or (len(prefix) <= 253 and bool(_PREFIX.fullmatch(prefix))))
 

@@ -48,7 +48,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """One that was issued for `wanted`; times in seconds since 1970."""
+    """A token that was issued for `wanted`; times are in seconds since 1970."""
 
     audience: str
     seconds: int
@@ -87,7 +87,7 @@ class KeptTokens:
 
 
 def decode_kept(obj: Any) -> KeptTokens:
-    """Of the decoded JSON. Raises Invalid."""
+    """The tokens in a decoded JSON object. Raises Invalid."""
     try:
         tokens = tuple(IssuedToken(**token) for token in obj.get("tokens") or ())
         rules = tuple(rule for rule in obj.get("rules") or () if isinstance(rule, dict))
@@ -115,7 +115,7 @@ def encode_keys(keys: Sequence[IssuerKey]) -> bytes:
 
 
 def decode_keys(value: bytes) -> tuple[IssuerKey, ...]:
-    """The inverse. Raises Invalid."""
+    """The keys of a row that encode_keys() made. Raises Invalid."""
     try:
         rows = json.loads(value)["keys"]
         return tuple(
@@ -137,7 +137,7 @@ def wanted_by(pod: Object) -> Iterator[Wanted]:
 
 
 def wanted_of(source: Mapping[str, Any]) -> Wanted:
-    """Of a serviceAccountToken projection, which the API has checked."""
+    """The token that a serviceAccountToken projection asks for; the API has checked it."""
     seconds = source.get("expirationSeconds")
     whole = isinstance(seconds, int) and not isinstance(seconds, bool)
     return Wanted(str(source.get("audience") or ""), seconds if whole and seconds else DEFAULT_SECONDS)
@@ -177,7 +177,7 @@ def groups(namespace: str) -> list[str]:
 
 
 def signing_input(header: Mapping[str, Any], claims: Mapping[str, Any]) -> bytes:
-    """What is signed: HEADER.CLAIMS."""
+    """The text of a token that is signed, HEADER.CLAIMS (RFC 7515 section 5.1)."""
     return b".".join(encoded(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
 
 
@@ -212,7 +212,7 @@ def encoded(data: bytes) -> bytes:
 
 
 def decoded(text: str) -> bytes:
-    """The inverse. Raises ValueError."""
+    """The bytes of a base64url text without padding. Raises ValueError."""
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except binascii.Error as exc:

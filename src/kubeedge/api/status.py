@@ -224,7 +224,7 @@ class Expired(StatusError, Gone):
 
 
 class Unauthorized(StatusError, Refused):
-    """401: no valid credentials."""
+    """401: the request has no valid credentials."""
 
     code = 401
     reason = "Unauthorized"

@@ -19,7 +19,7 @@ _COUNTS = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThr
 
 
 def actions(container: Object, path: str) -> list[FieldError]:
-    """Of a container at `path`."""
+    """Errors of the probes and lifecycle hooks of a container at `path`."""
     errors: list[FieldError] = Findings()
     for name in ("livenessProbe", "readinessProbe", "startupProbe"):
         if isinstance(container.get(name), dict):

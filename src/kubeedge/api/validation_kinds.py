@@ -39,7 +39,7 @@ _TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
 def create(row: Row, obj: Object) -> None:
-    """Raises InvalidObject with the causes."""
+    """Check a new object. Raises InvalidObject with the causes."""
     errors = collect(lambda: metadata(row, obj), lambda: row.strategy.validate(obj)) or for_nodes(row, obj)
     if row.resource == PODS and not errors and _spec(obj).get("ephemeralContainers"):
         errors = [forbidden("spec.ephemeralContainers", "cannot be set on create")]
@@ -47,7 +47,7 @@ def create(row: Row, obj: Object) -> None:
 
 
 def update(row: Row, new: Object, old: Object) -> None:
-    """Raises InvalidObject with the causes."""
+    """Check an object against the one that it replaces. Raises InvalidObject with the causes."""
     errors = collect(
         lambda: metadata(row, new), lambda: row.strategy.validate_update(new, old), lambda: row.strategy.validate(new)
     )
@@ -356,7 +356,7 @@ def slice_changes(new: Object, old: Object) -> list[FieldError]:
 
 
 def workload_changes(new: Object, old: Object) -> list[FieldError]:
-    """The selector is immutable."""
+    """Errors of an update that changes the selector of a workload, which is immutable."""
     if _spec(new).get("selector") != _spec(old).get("selector"):
         return [invalid("spec.selector", _spec(new).get("selector"), "field is immutable")]
     return []
@@ -383,7 +383,7 @@ def data_changes(new: Object, old: Object) -> list[FieldError]:
 
 
 def secret_changes(new: Object, old: Object) -> list[FieldError]:
-    """As data_changes; the type is immutable, too."""
+    """Errors of an update of a Secret: those of data_changes, and a changed type."""
     errors = data_changes(new, old)
     if new.get("type") != old.get("type"):
         errors.append(invalid("type", new.get("type"), "field is immutable"))

@@ -36,7 +36,7 @@ class AccountKey(Protocol):
     id: str
 
     def sign(self, data: bytes) -> bytes:
-        """As JWS has signatures."""
+        """The signature of `data` in the form of JWS (RFC 7515)."""
         ...
 
     def is_signed(self, signature: bytes, data: bytes) -> bool:

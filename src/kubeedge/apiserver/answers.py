@@ -10,7 +10,7 @@ from kubeedge.kit.http1 import Response
 
 
 def ok(obj: Object, media: str = content.JSON) -> Response:
-    """200 with an object."""
+    """The answer 200 with an object."""
     return Response(200, [("content-type", media)], meta.encode(obj))
 
 

@@ -52,7 +52,7 @@ class Attachments:
         return Writing(ports.obj, [*address.compares, *ports.compares], [*address.ops, *ports.ops])
 
     def of_removal(self, row: Row, obj: Object) -> Sequence[Op]:
-        """What is deleted together with the object."""
+        """The operations that delete what belongs to an object together with it."""
         if row.resource != SERVICES:
             return ()
         address = _address_of(obj)

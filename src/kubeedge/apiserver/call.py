@@ -90,11 +90,11 @@ class Call:
         return int(text)
 
     def dry_run(self) -> bool:
-        """Raises BadRequest for a value other than All."""
+        """Whether nothing is to be stored. Raises BadRequest for a value other than All."""
         return _is_dry_run(self.query.get("dryRun") or [])
 
     def write_options(self) -> WriteOptions:
-        """From the query. Raises BadRequest."""
+        """The options of a write, from the query. Raises BadRequest."""
         validation = self.one("fieldValidation") or "Warn"
         if validation not in ("Ignore", "Warn", "Strict"):
             raise BadRequest(
@@ -111,7 +111,7 @@ class Call:
         return named or "".join(c for c in agent if c.isprintable())[:MAX_MANAGER] or "unknown"
 
     async def delete_options(self) -> DeleteOptions:
-        """From the body (DeleteOptions) and from the query. Raises BadRequest."""
+        """The options of a deletion, from the body (DeleteOptions) and from the query. Raises BadRequest."""
         data = await self.body()
         body = await self.decoded(data) if data.strip() else {}
         if not isinstance(body, dict):

@@ -1,6 +1,6 @@
 """Bodies and media types: what a client sends, and which form of answer it asks for. No I/O.
 
-Input comes from anybody: sizes were limited by the caller; the number of values, nesting, numbers and text are checked here, once, so that
+Input comes from any client: sizes were limited by the caller; the number of values, nesting, numbers and text are checked here, once, so that
 everything behind this may recurse and encode without fear.
 """
 
@@ -59,7 +59,7 @@ def decode(content_type: str | None, data: bytes) -> Any:
 
 
 def media_type(header: str) -> str:
-    """Of a Content-Type header, without parameters."""
+    """The media type of a Content-Type header, without parameters."""
     return header.partition(";")[0].strip().lower()
 
 

@@ -1,4 +1,4 @@
-"""What becomes of an object when someone creates, changes or deletes it. Pure: objects, options and `now` in.
+"""What becomes of an object when a client creates, changes or deletes it. Pure: objects, options and `now` in.
 
 Rules that are easy to forget:
 

@@ -63,7 +63,7 @@ def group_names(served: Resources) -> list[str]:
 
 
 def api_group(served: Resources, name: str) -> Object | None:
-    """/apis/GROUP; None: not served."""
+    """The APIGroup of /apis/GROUP; None when that group is not served."""
     return {"kind": "APIGroup", "apiVersion": "v1", **_group(served, name)} if name in group_names(served) else None
 
 

@@ -30,7 +30,7 @@ class Heartbeats:
         self._wall = wall
 
     async def renew(self, resource: Resource, objects: Sequence[Object]) -> None:
-        """In place: what was read of `resource`."""
+        """Write the current time into those Leases that belong to attached nodes, in place; other resources are left alone."""
         if resource != LEASES:
             return
         leases = [obj for obj in objects if meta.namespace_of(obj) == NAMESPACE]

@@ -33,7 +33,7 @@ class Served(Protocol):
     """What answers requests: ApiServer, or what stands before one."""
 
     def who(self, request: Request, /) -> UserIdentity:
-        """Raises Unauthorized or Forbidden."""
+        """Who sent the request. Raises Unauthorized or Forbidden."""
         ...
 
     async def handle(self, request: Request, /) -> Response | Upgrade:
@@ -65,7 +65,7 @@ class ApiServerModule:
         self._port = port
         self._limits = limits or Limits()
         self._connections = connections
-        self._opened = opened  # called with the port, before anybody is told that the module is ready
+        self._opened = opened  # called with the port, before the module is ready
         self._refusing = 0
         self.acceptor: Acceptor  # once it runs
         self.bound_port = 0  # the real one, when port 0 was asked for

@@ -129,7 +129,7 @@ def version_3_index(rows: Rows) -> bytes:
 
 
 def version_3(rows: Rows, group: str, version: str) -> bytes | None:
-    """One group version's document; None: not served."""
+    """The OpenAPI v3 document of one group version; None when it is not served."""
     packed = _version_3(rows, group, version)
     return None if packed is None else zlib.decompress(packed)
 

@@ -56,7 +56,7 @@ Wrote: TypeAlias = Callable[[str, int, Revision], None]
 
 
 class Quota(Protocol):
-    """Asked before each write."""
+    """What a tenant may store; it is asked before each write."""
 
     def reserve(self, growth: Growth) -> AbstractContextManager[Wrote]:
         """Around the transaction, so that a hundred writes at once do not all find the same room. Raises Forbidden."""
@@ -71,7 +71,7 @@ class Unlimited:
 
 
 def check(limits: TenantLimits, used: Used, growth: Growth) -> None:
-    """Raises Forbidden, worded as a ResourceQuota's."""
+    """Raises Forbidden when a write would exceed a limit, worded as that of a ResourceQuota."""
     if growth.objects <= 0 and growth.size <= 0:
         return
     factor = RESERVE if growth.status else 1.0

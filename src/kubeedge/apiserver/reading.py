@@ -81,7 +81,7 @@ class ObjectReader:
         return [row.resource for row in self.served]
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object:
-        """One object as it is stored. Raises ObjectNotFound, NoSuchPath."""
+        """An object as it is stored. Raises ObjectNotFound or NoSuchPath."""
         await self.bootstrap()
         self.served.row_of(resource)
         kv = await self._read(resource, namespace, name)

@@ -147,7 +147,7 @@ class Registry(ObjectReader):
         return await self.accounts.request(namespace, account, request)
 
     async def account_rules(self, namespace: str, account: str) -> Sequence[Mapping[str, Any]]:
-        """See kubeedge.api.access. Raises ObjectNotFound."""
+        """The rules that apply to a service account (kubeedge.api.access). Raises ObjectNotFound."""
         return access.granted(await self.get(SERVICEACCOUNTS, namespace, account), self.served)
 
     async def issuer_keys(self) -> Sequence[Mapping[str, Any]]:
@@ -207,7 +207,7 @@ class Registry(ObjectReader):
         subresource: str = "",
         options: WriteOptions | None = None,
     ) -> Object:
-        """Read, change, write, again when someone else was faster. `change` may be called several times.
+        """Read, change, write, again when another client was faster. `change` may be called several times.
 
         It gets the object with its resourceVersion (the Scale, for subresource scale); if its result carries another
         one, that is a conflict.
@@ -263,7 +263,7 @@ class Registry(ObjectReader):
     async def _replace(
         self, row: Row, kv: KeyValue, old: Object, new: Object, *, dry_run: bool, size: int = 0, status: bool = False
     ) -> Object | None:
-        """The stored object with its version; None when someone else was faster. No write without a change."""
+        """The stored object with its version; None when another client was faster. No write without a change."""
         if new == core.without_version(old):
             return old
         finished = core.is_finished(row, new)
@@ -295,7 +295,7 @@ class Registry(ObjectReader):
     async def delete(
         self, resource: Resource, namespace: str, name: str, *, grace_period: int | None = None, uid: str = ""
     ) -> None:
-        """Raises ObjectNotFound, ObjectModified (another uid)."""
+        """Delete an object, or begin to. Raises ObjectNotFound, or ObjectModified when it has another uid."""
         await self.delete_object(resource, namespace, name, DeleteOptions(grace_period=grace_period, uid=uid))
 
     async def delete_object(
@@ -341,7 +341,7 @@ class Registry(ObjectReader):
         page = await self.list_page(resource, namespace, label_selector=label_selector, field_selector=field_selector)
         gone: list[Object] = []
         for obj in page.items:
-            with contextlib.suppress(ObjectNotFound):  # someone else deleted it meanwhile
+            with contextlib.suppress(ObjectNotFound):  # another client deleted it meanwhile
                 found, _ = await self.delete_object(resource, meta.namespace_of(obj), meta.name_of(obj), options)
                 gone.append(found)
         return gone

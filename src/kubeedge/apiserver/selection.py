@@ -34,12 +34,12 @@ class Selection:
         return key == self.key if self.single else key.startswith(self.key)
 
     def wants(self, obj: Object) -> bool:
-        """Does the object match?"""
+        """Whether the selectors match an object."""
         return self.matches is None or self.matches(obj)
 
 
 def prefix(tenant: TenantId, resource: Resource, namespace: str = "") -> str:
-    """Of the keys of a resource, or of one namespace's."""
+    """The prefix of the keys of a resource, or of those in one namespace."""
     base = f"{keys.registry(tenant)}{resource.group or 'core'}/{resource.plural}/"
     return f"{base}{namespace}/" if namespace and resource.namespaced else base
 
@@ -53,7 +53,7 @@ def key(tenant: TenantId, resource: Resource, namespace: str, name: str) -> str:
 
 
 def select(tenant: TenantId, row: Row, namespace: str, label_selector: str, field_selector: str) -> Selection:
-    """Raises BadRequest for a selector that makes no sense."""
+    """What the selectors of a request select. Raises BadRequest for a malformed one."""
     resource = row.resource
     try:
         labels = selectors.parse_labels(label_selector)
@@ -81,7 +81,7 @@ def seen(selection: Selection, before: Object | None, after: Object | None, size
 
 
 def with_version(obj: Object, revision: int) -> Object:
-    """In place: the store's revision as resourceVersion."""
+    """Set the store's revision as the resourceVersion of an object, in place."""
     inner = meta.metadata(obj)
     inner["resourceVersion"] = str(revision)
     obj["metadata"] = inner

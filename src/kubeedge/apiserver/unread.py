@@ -105,7 +105,7 @@ class EventCache:
         self._events: dict[tuple[str, ...], bytes] = {}
 
     def get(self, key: tuple[str, ...]) -> bytes | None:
-        """None: it was never encoded, or has been evicted."""
+        """The encoded event; None when it was never encoded, or has been evicted."""
         return self._events.get(key)
 
     def put(self, key: tuple[str, ...], data: bytes) -> None:

@@ -68,7 +68,7 @@ def include_of(call: Call) -> str:
 
 
 def shown(call: Call, accept: Accept, obj: Object, *, headers: bool = True) -> Object:
-    """One object in the form that was asked for."""
+    """An object in the form that the client asked for."""
     match accept.as_kind:
         case "Table":
             return tables.table(
@@ -206,7 +206,7 @@ async def bind(call: Call) -> Response:
 
 
 async def create_token(call: Call) -> Response:
-    """POST to serviceaccounts/NAME/token: 201 with the TokenRequest, which nobody keeps."""
+    """POST to serviceaccounts/NAME/token: 201 with the TokenRequest, which is not stored."""
     at = call.address
     return answer(call, 201, await call.registry.create_token(at.namespace, at.name, await call.object()))
 
@@ -295,7 +295,7 @@ def _answerable(call: Call, change: Callable[[Any], Any]) -> Callable[[Any], Any
 
 
 async def _apply(call: Call, body: Any, options: core.WriteOptions) -> tuple[int, Object]:
-    """Server-side apply (kubeedge.api.managed_fields)."""
+    """Server-side apply (kubeedge.api.managed_fields): the status code and the object."""
     at = call.address
     if not isinstance(body, dict):
         raise BadRequest("the body must be an object")

@@ -18,7 +18,7 @@ RECENT = 1.0  # seconds for which a tenant counts as one that writes
 
 
 class WriteTurns:
-    """Of all tenants of one API. `clock` gives seconds."""
+    """The turns of all tenants of one API. `clock` returns seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -47,7 +47,7 @@ class WriteTurns:
             raise
 
     def give(self, tenant: TenantId) -> None:
-        """A write is over."""
+        """Return the turn of a write that is over; the next one begins."""
         self._running[tenant] -= 1
         most, waiting = self._most(tenant), self._waiting.get(tenant, deque())
         while waiting and self._running[tenant] < most:
@@ -71,7 +71,7 @@ class WriteTurns:
 
 
 class WriteTurn:
-    """Taken once, when the body is there: who sends it slowly keeps nobody waiting."""
+    """Taken once, when the body is there: a client that sends it slowly keeps no other one waiting."""
 
     def __init__(self, turns: WriteTurns, tenant: TenantId) -> None:
         self._turns = turns

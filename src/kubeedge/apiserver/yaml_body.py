@@ -65,7 +65,7 @@ def _text(data: bytes) -> str:
 
 @functools.cache
 def _loader() -> tuple[Any, int, int]:
-    """(class, bytes, values)"""
+    """The loader's class, and the most bytes and values that it may be given."""
     import yaml
 
     fast = getattr(yaml, "CSafeLoader", None)

@@ -183,7 +183,7 @@ _MACHINE: tuple[RowFamily[MachineDetail], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class ProcessUse:
-    """Of the agent itself."""
+    """Resource usage of the agent's own process."""
 
     cpu_seconds: float
     resident: int  # bytes

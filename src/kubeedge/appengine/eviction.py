@@ -65,7 +65,7 @@ class Threshold:
     text: str = ""
 
     def value(self, capacity: int) -> int:
-        """In the unit of the signal."""
+        """The threshold in the unit of the signal, of which the node has `capacity`."""
         both = [self.amount, None if self.percent is None else int(capacity * self.percent / 100)]
         return min(value for value in both if value is not None)
 
@@ -121,7 +121,7 @@ class Pressure:
         self._last = {kind: at for kind, at in self._last.items() if now - at < TRANSITION}
 
     def has(self, kind: str) -> bool:
-        """ "MemoryPressure", "DiskPressure" or "PIDPressure"."""
+        """Whether a condition holds; `kind` is MemoryPressure, DiskPressure or PIDPressure."""
         return kind in self._last
 
     def conditions(self) -> dict[str, dict[str, str]]:
@@ -162,7 +162,7 @@ def rank(signal: str, pods: Sequence[Candidate]) -> list[Candidate]:
 
 
 def message(threshold: Threshold, reading: Reading, pod: Candidate) -> str:
-    """In the kubelet's words."""
+    """Why a pod is evicted, in the kubelet's words."""
     resource = _RESOURCES[threshold.signal]
     shown = _amount if resource in ("memory", "ephemeral-storage") else str
     said = (

@@ -1,4 +1,4 @@
-"""Gathers what dashboards read (dashboards.py), at the moment that somebody asks: nothing of it is kept but what walks over the disk found last.
+"""Gathers what dashboards read (dashboards.py), at the moment of the request: nothing of it is kept but what walks over the disk found last.
 
 One object for each kubelet API; it is made for the first scrape.
 """
@@ -74,7 +74,7 @@ class Figures:
 
 
 def kubelet_state(node: str, workers: Workers, process: ProcessUse) -> KubeletState:
-    """Of all pods of this node."""
+    """The state of this node and all its pods, for the metrics."""
     states: Counter[str] = Counter()
     volumes: Counter[str] = Counter()
     running = desired = 0
@@ -99,7 +99,7 @@ def _plugin(kind: str) -> str:
 
 
 def process_use(proc: Path = Path("/proc")) -> ProcessUse:
-    """Of this process. Raises OSError."""
+    """Resource usage of this process. Raises OSError."""
     fields = (proc / "self/stat").read_text().rpartition(")")[2].split()  # from the third on, as proc(5) counts them
     ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
     boot = next(line for line in (proc / "stat").read_text().splitlines() if line.startswith("btime "))

@@ -149,7 +149,7 @@ class Housekeeping:
         return DiskUse(volumes.bytes + written.bytes, volumes.inodes + written.inodes)
 
     async def _hold_to_limits(self) -> None:
-        """Limits of ephemeral-storage."""
+        """Evict pods that exceed a limit of ephemeral-storage."""
         for worker, pod in self._running():
             if not pod.storage.limits:
                 continue

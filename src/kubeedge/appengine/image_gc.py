@@ -37,7 +37,7 @@ class ImageUse:
     _lives: dict[str, _Life] = field(default_factory=dict)
 
     def note(self, images: Sequence[ImageStatus], in_use: Collection[str], now: float) -> None:
-        """`in_use`: ids of images."""
+        """Note which images there are, and the ids of those in use. `now` is in seconds of the caller's clock."""
         self._lives = {image.id: self._lives.get(image.id) or _Life(now, 0.0) for image in images}
         for id in in_use:
             if life := self._lives.get(id):
@@ -46,14 +46,14 @@ class ImageUse:
     def unused(
         self, images: Sequence[ImageStatus], in_use: Collection[str], now: float, min_age: float = 0.0
     ) -> list[ImageStatus]:
-        """Those that may be removed, in the order in which they go."""
+        """The images that may be removed, in the order in which they go."""
         free = [image for image in images if image.id not in in_use and not image.pinned]
         old = [image for image in free if now - self._lives[image.id].detected >= min_age]
         return sorted(old, key=lambda i: (self._lives[i.id].used, self._lives[i.id].detected, i.id))
 
 
 def bytes_to_free(disk: Disk, high: int, low: int) -> int:
-    """0: nothing has to go."""
+    """How many bytes of images have to go, 0 while the disk is below its threshold `high`, in percent."""
     if high >= 100 or disk.percent_used < high:
         return 0
     return max(0, disk.capacity * (100 - low) // 100 - disk.available)

@@ -73,12 +73,12 @@ class ImageManager:
         return sorted(rows, key=lambda row: str(row["names"]))
 
     async def pull(self, name: str, user: str = "", password: str = "") -> dict[str, Any]:
-        """Raises Invalid with the reason."""
+        """Pull an image. Raises Invalid with the reason."""
         auth = {ANY_REGISTRY: base64.b64encode(f"{user}:{password}".encode()).decode()} if user else {}
         return {"id": await self._images.pull(name, auth)}
 
     async def remove(self, name: str) -> dict[str, Any]:
-        """Raises NotFound, Conflict when a container uses it."""
+        """Remove an image. Raises NotFound, or Conflict while a container uses it."""
         image = await self._images.status(name)
         if image is None:
             raise NotFound(f"image {name} is not on this node")
@@ -106,7 +106,7 @@ class ImageManager:
     # -- for the node ----------------------------------------------------------------------------------------------------------
 
     async def node_images(self) -> list[dict[str, Any]]:
-        """NodeStatus.images: the largest ones."""
+        """The largest images, as NodeStatus.images lists them."""
         found = sorted(await self._images.list(), key=lambda image: (-image.size, image.id))
         return [{"names": [*i.digests, *i.names], "sizeBytes": i.size} for i in found[:_REPORTED]]
 
@@ -175,7 +175,7 @@ class ImageManager:
 
 
 def _means(text: str, image: ImageStatus) -> bool:
-    """Whether a name as people write it may mean this image; of two that end alike, both are kept."""
+    """Whether a name as users write it may mean this image; of two that end alike, both are kept."""
     tail = text if ":" in text.rsplit("/", 1)[-1] or "@" in text else f"{text}:latest"
     if "@" in tail and ":" in tail.partition("@")[0].rsplit("/", 1)[-1]:  # NAME:TAG@DIGEST is NAME@DIGEST
         head, _, digest = tail.partition("@")

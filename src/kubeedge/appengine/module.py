@@ -272,7 +272,7 @@ class AppEngine:
         worker.wake.set()
 
     def _last_words(self, worker: Worker, name: str, state: ContainerObservation) -> str:
-        """terminationMessagePolicy FallbackToLogsOnError."""
+        """The end of a container's log, where its terminationMessagePolicy is FallbackToLogsOnError; otherwise ""."""
         pod = worker.desired or worker.last
         if pod is None or not any(c.name == name and c.log_is_message for c in pod.all_containers):
             return ""

@@ -106,12 +106,12 @@ def _storage(state: Path) -> int:
 
 
 def _kept(limits: Sequence[Threshold], signal: str, capacity: int) -> int:
-    """Free, by eviction."""
+    """The amount of a resource that eviction keeps free, in the unit of `capacity`."""
     return max((t.value(capacity) for t in limits if t.signal == signal), default=0)
 
 
 def memory() -> int:
-    """Of this machine, in bytes."""
+    """The memory of this machine, in bytes."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemTotal:"):
             return int(line.split()[1]) * 1024

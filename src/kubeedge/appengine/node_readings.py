@@ -30,6 +30,6 @@ def read(state: Path, images: Path, proc: Path = Path("/proc")) -> dict[str, Rea
 
 
 def _meminfo(file: Path) -> dict[str, int]:
-    """Bytes by name."""
+    """The fields of a meminfo file, in bytes by name."""
     lines = (line.split() for line in file.read_text().splitlines())
     return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if len(words) > 1}

@@ -152,7 +152,7 @@ async def _liveness(
 
 
 async def ask(container: Container, probe: Probe, ip: str, exec: Exec) -> str:
-    """What is wrong, "" when nothing is."""
+    """What is wrong with a container; "" when the probe succeeds."""
     if probe.kind == "exec":
         try:
             result = await exec(list(probe.command), probe.timeout)

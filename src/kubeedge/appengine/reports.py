@@ -132,7 +132,7 @@ class Reports:
 
 
 def json_object(value: bytes) -> dict[str, Any]:
-    """{} for anything else."""
+    """The JSON object in `value`; {} when it is anything else."""
     try:
         obj = json.loads(value)
     except ValueError:
@@ -141,5 +141,5 @@ def json_object(value: bytes) -> dict[str, Any]:
 
 
 def canonical(obj: dict[str, Any]) -> bytes:
-    """The same bytes for the same object."""
+    """The JSON of an object; equal objects have the same bytes."""
     return json.dumps(obj, sort_keys=True, separators=(",", ":")).encode()

@@ -87,7 +87,7 @@ def _value_from(
 
 
 def field(pod: Pod, path: str, *, pod_ip: str, host_ip: str, node: str) -> str:
-    """The downward API's fields."""
+    """The value of a field that the downward API offers."""
     fixed = {
         "metadata.name": pod.name,
         "metadata.namespace": pod.namespace,

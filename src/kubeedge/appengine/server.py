@@ -67,7 +67,7 @@ class KubeletServer:
         return text_response(404, f"no {request.method} {request.path} on this node\n")
 
     def _figures(self) -> Figures:
-        from kubeedge.appengine.figures import Figures  # an agent that nobody asks does without
+        from kubeedge.appengine.figures import Figures  # an agent without such requests does not load it
 
         self._made = self._made or Figures(self._engine)
         return self._made
@@ -76,7 +76,7 @@ class KubeletServer:
         self, request: Request, verb: str, namespace: str, pod: str, rest: list[str]
     ) -> Response | Upgrade:
         """`rest`: a uid, which may be left out, and a container, which port-forward has not."""
-        from kubeedge.appengine import streaming_sessions  # an agent that nobody asks does without
+        from kubeedge.appengine import streaming_sessions  # an agent without such requests does not load it
 
         serving = self._sessions = self._sessions or streaming_sessions.StreamingSessions(self._engine)
         try:
@@ -141,7 +141,7 @@ def _takes_gzip(accepted: str) -> bool:
 
 
 def _since(query: dict[str, str]) -> float | None:
-    """Raises ValueError."""
+    """The time from which lines of a log are wanted, in seconds since 1970; None: all of them. Raises ValueError."""
     if "sinceSeconds" in query:
         return time.time() - int(query["sinceSeconds"])
     if "sinceTime" in query:

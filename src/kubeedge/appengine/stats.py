@@ -81,7 +81,7 @@ def seconds(usage: ResourceUsage) -> float:
 
 
 def _of(kind: type[Any], value: Callable[[Any], float]) -> Callable[[Any], Iterable[RowSample]]:
-    """Of rows of that kind alone."""
+    """Reads a value of those rows that are of one kind."""
     return lambda row: one(value(row)) if isinstance(row, kind) else ()
 
 

@@ -91,7 +91,7 @@ def waiting_status(reason: str, message: str, *, host_ip: str, now: float) -> di
 
 
 def failed_status(reason: str, message: str, *, host_ip: str, now: float) -> dict[str, Any]:
-    """Of a pod that cannot be understood."""
+    """The status of a pod that cannot be understood."""
     return {
         "phase": "Failed",
         "reason": reason,

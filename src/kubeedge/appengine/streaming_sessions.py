@@ -66,7 +66,7 @@ class StreamingSessions:
         return self._command(request, options, start, timeout=None)
 
     async def attach(self, request: Request, namespace: str, pod: str, container: str) -> Response | Upgrade:
-        """Raises Invalid, NotFound, Refused."""
+        """The answer to an attach request. Raises Invalid, NotFound or Refused."""
         options = _options(request)
         id = self._engine.running(namespace, pod, container)
 
@@ -155,7 +155,7 @@ async def _is_ready(command: Command, reading: asyncio.Task[None]) -> bool:
 
 
 class _Conversation:
-    """Copies between them."""
+    """Copies bytes between a client's streams and those of a container."""
 
     def __init__(self, command: Command, streams: Streams, timeout: float | None) -> None:
         self._command, self._streams, self._timeout = command, streams, timeout

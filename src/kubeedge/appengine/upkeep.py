@@ -47,7 +47,7 @@ class Upkeep:
             delay, sizes = logs.next_check(delay, growth, self._settings.log_max_bytes), now
 
     def _rotate(self, running: Sequence[tuple[Path, str]]) -> dict[Path, int]:
-        """Their sizes now."""
+        """Rotate the logs that have grown too large; returns the size of each log, in bytes."""
         sizes = {}
         for path, id in running:
             with contextlib.suppress(OSError):

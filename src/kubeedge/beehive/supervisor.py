@@ -178,7 +178,7 @@ class Supervisor:
 def _on_signal(
     loop: asyncio.AbstractEventLoop, number: signal.Signals, action: Callable[[], None]
 ) -> Callable[[], None]:
-    """Returns what undoes it."""
+    """Call `action` on a signal; returns what undoes that."""
     try:
         loop.add_signal_handler(number, action)
     except (ValueError, NotImplementedError, RuntimeError):  # not the main thread: a test

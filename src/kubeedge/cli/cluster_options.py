@@ -47,7 +47,7 @@ def add_values(p: argparse._ActionsContainer) -> None:
 
 
 def add_installing(p: argparse._ActionsContainer) -> None:
-    """How it is installed."""
+    """Add the options that say how an installation is applied."""
     p.add_argument("-d", "--dry-run", action="store_true", help="only say what would change, as the API server sees it")
     p.add_argument("--wait", action=argparse.BooleanOptionalAction, default=True, help="until it is Ready (default)")
     p.add_argument("--timeout", type=float, default=300.0, metavar="SECONDS", help="for --wait (default: %(default)g)")

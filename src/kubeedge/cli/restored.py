@@ -1,7 +1,7 @@
 """What a restored cloud store lets in that the one before it did not. Pure.
 
 A backup knows nothing of what was ended after it: a kubeconfig that was revoked, a token that was used up or revoked, a machine that was removed
-from the nodes, or whose place another machine took. All of them are good again, silently, unless somebody says so.
+from the nodes, or whose place another machine took. All of them are valid again, silently, unless the operator is told.
 """
 
 from __future__ import annotations

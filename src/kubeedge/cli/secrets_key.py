@@ -20,7 +20,7 @@ _RESTART = "restart the agent or the cloud process: it encrypts anew with the fi
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """What is configured on this machine."""
+    """What the configuration of this machine's agent or cloud process says about sealing."""
 
     store: Path
     settings: edge.SecretsEncryption
@@ -134,7 +134,7 @@ def _status(side: _Side, options: argparse.Namespace) -> int:
 
 
 def _same_medium(path: Path, store: Path) -> bool:
-    """By file system; partitions of one card differ, and only people know that."""
+    """By file system; partitions of one card differ, and only the operator knows that."""
     try:
         return os.stat(path).st_dev == os.stat(store.parent).st_dev
     except OSError:

@@ -310,7 +310,7 @@ class EdgeModules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logging:
-    """`logging`: of both sides."""
+    """`logging`: log settings of the agent and the cloud process."""
 
     level: Literal["debug", "info", "warning", "error"] = setting("info", "debug, info, warning or error")
 

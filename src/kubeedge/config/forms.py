@@ -30,7 +30,7 @@ def interface(text: str) -> None:
 
 
 def cgroup(text: str) -> None:
-    """One component of a cgroup's path."""
+    """One component of the path of a cgroup. Raises ValueError."""
     if not _CGROUP.fullmatch(text) or text in (".", ".."):
         raise ValueError("is not the name of a cgroup: at most 64 letters, digits, '_', '-' and '.'")
 
@@ -56,7 +56,7 @@ def address(text: str) -> None:
 
 
 def interface_address(text: str) -> None:
-    """An address with its prefix length."""
+    """An address with its prefix length. Raises ValueError."""
     try:
         ipaddress.ip_interface(text)
         if "/" not in text:
@@ -66,13 +66,13 @@ def interface_address(text: str) -> None:
 
 
 def interface_address_or_none(text: str) -> None:
-    """The same, or ""."""
+    """An address with its prefix length, or "". Raises ValueError."""
     if text:
         interface_address(text)
 
 
 def network(text: str) -> None:
-    """A network without bits behind its prefix."""
+    """A network without bits behind its prefix. Raises ValueError."""
     try:
         ipaddress.ip_network(text)
     except ValueError as exc:
@@ -80,7 +80,7 @@ def network(text: str) -> None:
 
 
 def host(text: str) -> None:
-    """An IP address or a DNS name."""
+    """An IP address or a DNS name. Raises ValueError."""
     try:
         ipaddress.ip_address(text)
     except ValueError as exc:
@@ -89,7 +89,7 @@ def host(text: str) -> None:
 
 
 def host_or_none(text: str) -> None:
-    """The same, or ""."""
+    """An IP address, a DNS name or "". Raises ValueError."""
     if text:
         host(text)
 
@@ -157,14 +157,14 @@ def tenant(text: str) -> tuple[str, str]:
 
 
 def ip_endpoint(text: str) -> tuple[str, int]:
-    """As endpoint, without names: an address to listen on."""
+    """An address to listen on, and a port; names are not allowed (see endpoint). Raises ValueError."""
     host_, port = endpoint(text)
     address(host_)
     return host_, port
 
 
 def loopback_endpoint(text: str) -> tuple[str, int]:
-    """As ip_endpoint, of this machine alone."""
+    """An address and a port of this machine alone (see ip_endpoint). Raises ValueError."""
     host_, port = ip_endpoint(text)
     if not ipaddress.ip_address(host_).is_loopback:
         raise ValueError("must be a loopback address, such as 127.0.0.1:1883")

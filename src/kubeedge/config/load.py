@@ -249,7 +249,7 @@ def _option(options: list[Any], value: Any) -> Any:
 
 
 def _check(field: dataclasses.Field[Any], value: Any, path: str) -> None:
-    """Range and form."""
+    """Check the range and the form of a setting. Raises Invalid."""
     low, high, form = (field.metadata.get(name) for name in ("low", "high", "form"))
     if isinstance(value, int | float) and not isinstance(value, bool):
         if isinstance(value, float) and not math.isfinite(value):

@@ -42,7 +42,7 @@ class NodeCredentials:
 
 
 def credentials_path(paths: Paths) -> Path:
-    """Where join writes node.json."""
+    """The path of node.json, which `join` writes."""
     return paths.pki.parent / "node.json"
 
 

@@ -33,7 +33,7 @@ _MAX_REFUSED = 16  # reasons kept of one device
 
 @dataclass(slots=True)
 class Twin:
-    """Of one property. `time`: milliseconds since 1970 when it was reported; 0: nobody knew the time."""
+    """Of one property. `time`: milliseconds since 1970 when it was reported; 0: the time was not known."""
 
     reported: str | None = None
     time: int = 0
@@ -293,7 +293,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _object(row: bytes) -> dict[str, Any]:
-    """{} for a row that is damaged."""
+    """The JSON object in a row; {} when the row is damaged."""
     try:
         return _mapping(json.loads(row))
     except (ValueError, RecursionError):

@@ -23,7 +23,7 @@ log = logging.getLogger("kubeedge.devices")
 
 _DESIRED = f"{keys.DESIRED}devices/"
 _REPORTED = f"{keys.REPORTED}devices/"
-_PAUSE = 0.25  # seconds that a report waits which nobody wants to know the durability of
+_PAUSE = 0.25  # seconds that a report waits whose client does not ask for durability (QoS 0)
 _RETRY = 1.0  # seconds, on a full disk
 _AT_ONCE = 256  # devices in one transaction
 
@@ -82,7 +82,7 @@ class DeviceTwins:
         return refused, self._written(key, durable)
 
     def set_state(self, key: NamespacedName, state: str, *, durable: bool) -> asyncio.Future[None] | None:
-        """As `report`, of the device's state."""
+        """Set the state of a device; see `report`."""
         self.twins.set_state(key, state, self.now())
         return self._written(key, durable)
 
@@ -126,7 +126,7 @@ class DeviceTwins:
                 for start in range(0, len(due), _AT_ONCE):
                     await self._write(due[start : start + _AT_ONCE])
             except BaseException:
-                for future in waiters:  # nobody may take it for durable, nor wait for ever
+                for future in waiters:  # no client may take it for durable, nor wait for ever
                     future.cancel()
                 raise
             for future in waiters:

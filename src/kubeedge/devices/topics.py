@@ -51,7 +51,7 @@ def device_topic(topic: str) -> TopicAddress | None:
 
 @dataclass(slots=True)
 class Update:
-    """What a twin/update says."""
+    """The contents of a twin/update message."""
 
     event: str = ""
     values: dict[str, str | None] = field(default_factory=dict)
@@ -70,7 +70,7 @@ def event_of(payload: bytes) -> dict[str, Any]:
 
 
 def update(payload: bytes) -> Update:
-    """Raises Invalid with what is wrong."""
+    """The contents of a twin/update. Raises Invalid with what is wrong."""
     value = event_of(payload)
     twins = value.get("twin")
     if not isinstance(twins, dict):
@@ -110,7 +110,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def state(payload: bytes) -> tuple[str, str]:
-    """(event_id, state). Raises Invalid."""
+    """The event id and the state in a state/update message. Raises Invalid."""
     value = event_of(payload)
     found = value.get("state")
     if found not in STATES:
@@ -124,7 +124,7 @@ def event_id(value: Mapping[str, Any]) -> str:
 
 
 def answer(event: str, now: int, **more: Any) -> bytes:
-    """`now`: milliseconds since 1970."""
+    """The message that answers an event. `now` is in milliseconds since 1970."""
     return json.dumps({"event_id": event, "timestamp": now, **more}, separators=(",", ":")).encode()
 
 

@@ -44,15 +44,15 @@ class ChannelSocket(Protocol):
         ...
 
     async def send(self, message: bytes) -> None:
-        """One binary message; waits while the network is slower than we are."""
+        """Send one binary message; waits while the network is slower than we are."""
         ...
 
     async def recv(self) -> bytes:
-        """The next binary message."""
+        """Receive the next binary message."""
         ...
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """The closing handshake, with a code of RFC 6455 section 7.4."""
+        """Perform the closing handshake, with a code of RFC 6455 section 7.4."""
         ...
 
     def on_unfinished(self, listener: Callable[[int], None]) -> None:

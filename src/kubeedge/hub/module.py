@@ -50,7 +50,7 @@ class EdgeHubSettings:
 
     @property
     def backoff(self) -> OutageBackoff:
-        """Between attempts to attach."""
+        """The back-off between attempts to attach."""
         return OutageBackoff(self.backoff_first, self.backoff_last, self.backoff_late)
 
 

@@ -19,7 +19,7 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 class QueuedBytes(Generic[Name]):
-    """Names are channels. Each call that adds says which of them is to end now; None: nobody."""
+    """Names are channels. Each call that adds says which of them is to end now; None: none of them."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
@@ -66,7 +66,7 @@ class QueuedBytes(Generic[Name]):
             self._size -= size
 
     def forget(self, name: Name) -> None:
-        """The channel is over."""
+        """Forget a channel that is closed: its bytes no longer count."""
         self.sent(name)
         self._size -= self._in.pop(name, 0) + self._coming.pop(name, (0.0, 0))[1]
 

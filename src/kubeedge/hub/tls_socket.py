@@ -72,7 +72,7 @@ class TlsSocket:
     # -- of a subclass -------------------------------------------------------------------------------------------------
 
     def _secured(self, is_server: bool) -> None:
-        """The handshake is done."""
+        """Called when the TLS handshake is complete."""
         raise NotImplementedError
 
     def _take_in(self) -> None:

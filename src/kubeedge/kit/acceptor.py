@@ -114,7 +114,7 @@ class Acceptor:
             self._loop.remove_reader(listener)  # now, since the number of its descriptor may be another's in a moment
 
     def enter(self, connection: socket.socket) -> None:
-        """As if it had been accepted here."""
+        """Treat a connection as if it had been accepted here."""
         connection.setblocking(False)
         try:
             address = str(connection.getpeername()[0])

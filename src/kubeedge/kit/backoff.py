@@ -1,6 +1,6 @@
 """Back-off: the growing delay between attempts. Pure: the failures so far and a random number come in, seconds go out.
 
-    Backoff(0.5, 30.0)               0.5, 1, 2, ... 30 s: for something that nobody else waits for
+    Backoff(0.5, 30.0)               0.5, 1, 2, ... 30 s: where no other client waits for the same server
     Backoff(0.5, 30.0, jitter=0.5)   between half and all of that: for clients of one server, which lose it at the same moment
     OutageBackoff(0.25, 1.5, 5.0)    the same, at most 1.5 s apart in the first minute of an outage and 5 s from then on
 

@@ -8,7 +8,7 @@ behind one address come in as fast as handshakes can be done, one after the othe
 
 When a stage is full, a new connection whose owner has less than the greatest share replaces the oldest connection of the owner with the most.
 One that is not displaced in its work may be while it waits for a request (`rests`): the oldest one of the owner with the most of these.
-Where nobody has more than others (a flood from a thousand addresses), the oldest silent connection goes, and of those that are served one
+Where no network has more than others (a flood from a thousand addresses), the oldest silent connection goes, and of those that are served one
 that has owed us its next bytes for some time.
 
 Lives elsewhere: sockets and time (acceptor.py).
@@ -89,7 +89,7 @@ class ConnectionLimiter:
         return decision
 
     def spoke(self, number: int, now: float) -> Decision:
-        """Its first bytes are there."""
+        """The first bytes of a connection have arrived."""
         decision = Decision()
         if number in self.silent:
             network = self.silent.owner(number)
@@ -133,7 +133,7 @@ class ConnectionLimiter:
         return decision
 
     def left(self, number: int, now: float) -> Decision:
-        """It is over. Nothing, for one that was closed here."""
+        """A connection is closed; one that was closed here already changes nothing."""
         decision = Decision()
         self._forget(number)
         self._next(now, decision)

@@ -21,7 +21,7 @@ def note(run: Path) -> None:
 
 
 def restore(run: Path) -> None:
-    """Switch it off if it was off before us and nobody else seems to need it. Our own chains have to be gone. Raises OSError, SubprocessError."""
+    """Switch it off if it was off before us and no other program seems to need it. Our own chains have to be gone. Raises OSError, SubprocessError."""
     if (run / NOTE).exists() and not _needed():
         _SWITCH.write_text("0")
 

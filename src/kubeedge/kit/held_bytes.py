@@ -1,4 +1,4 @@
-"""Bytes that clients hold here by messages that are not whole, or that nobody reads, of all of them together."""
+"""Bytes that clients hold here by messages that are not whole, or that are not read, of all clients together."""
 
 from __future__ import annotations
 

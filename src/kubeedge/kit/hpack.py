@@ -47,7 +47,7 @@ _END = 256
 
 
 def _codes() -> Mapping[tuple[int, int], int]:
-    """(length, code) -> symbol."""
+    """The symbol of each Huffman code, by its length in bits and its value."""
     code, last, codes = 0, 0, {}
     for length, symbol in sorted((length, symbol) for symbol, length in enumerate(_LENGTHS)):
         code <<= length - last

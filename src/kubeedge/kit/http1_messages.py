@@ -111,13 +111,13 @@ RequestHandler: TypeAlias = Callable[[Request], Awaitable[Response | Upgrade]]
 
 
 def json_response(status: int, obj: Any, headers: Headers = ()) -> Response:
-    """`obj` as compact JSON."""
+    """A response with `obj` as compact JSON."""
     body = json.dumps(obj, separators=(",", ":")).encode()
     return Response(status, [("content-type", "application/json"), *headers], body)
 
 
 def text_response(status: int, text: str, headers: Headers = ()) -> Response:
-    """Plain text in UTF-8."""
+    """A response with plain text in UTF-8."""
     return Response(status, [("content-type", "text/plain; charset=utf-8"), *headers], text.encode())
 
 

@@ -51,14 +51,14 @@ class Http2DataReceived:
 
 @dataclass(frozen=True, slots=True)
 class Http2StreamEnded:
-    """The answer is whole."""
+    """The answer is complete."""
 
     stream: int
 
 
 @dataclass(frozen=True, slots=True)
 class Http2StreamReset:
-    """It is over without an end; `code` as of RFC 9113, 7."""
+    """The server ended the stream early; `code` is an error code of RFC 9113 section 7."""
 
     stream: int
     code: int

@@ -29,7 +29,7 @@ class LineFormatter(logging.Formatter):
     """Lines for readers: time, level, logger, message, with control characters escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, with the traceback's newlines escaped."""
+        """The record as one line; newlines of its traceback are escaped."""
         text = f"{moment(record.created)} {record.levelname.lower()} {record.name}: {self.text_of(record)}"
         return _cut(text).translate(_ESCAPES)
 
@@ -47,7 +47,7 @@ class JsonFormatter(LineFormatter):
     """Lines for machines: one JSON object each."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line of JSON."""
+        """The record as one line of JSON."""
         import json  # only who asks for it pays for it
 
         return json.dumps(

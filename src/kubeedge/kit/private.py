@@ -27,7 +27,7 @@ _SYSTEM = frozenset(
 
 
 def directory(path: Path, mode: int = 0o700) -> None:
-    """Make it, and those above it, for everybody to enter; or mend its mode. Raises Invalid, OSError."""
+    """Make it, and those above it, that all users may enter; or mend its mode. Raises Invalid, OSError."""
     if os.path.realpath(path) in _SYSTEM:
         raise Invalid(f"{path} is a directory of the whole system; use one below it")
     if not os.path.lexists(path):

@@ -29,11 +29,11 @@ class Shares:
         return len(self._held.get(owner, ()))
 
     def owner(self, number: int) -> str:
-        """Raises KeyError for a number that is not there."""
+        """The owner of a number. Raises KeyError for one that is not there."""
         return self._owners[number]
 
     def add(self, owner: str, number: int) -> None:
-        """`number` must be new."""
+        """Add a number to those of an owner; it must be new."""
         held = self._held.setdefault(owner, OrderedDict())
         self._owners[number] = owner
         held[number] = None

@@ -131,7 +131,7 @@ class KubeBus:
         )
 
     def links(self) -> list[LinkInfo]:
-        """Of all slots, links that are opening too."""
+        """The links of all slots, those that are opening included."""
         return self._links.infos() if self._links else []
 
     @property
@@ -140,7 +140,7 @@ class KubeBus:
         return self._links.totals if self._links else (0, 0)
 
     def tun_counters(self) -> PortCounters | None:
-        """None: there is no TUN."""
+        """The counters of the TUN device; None when there is none."""
         tun = self._overlay.port
         return self._plane.counters(tun) if self._plane is not None and tun >= 0 else None
 

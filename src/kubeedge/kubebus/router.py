@@ -174,5 +174,5 @@ class LearnedRoutes:
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """None: it is not known."""
+    """The address in a text; None when the text is empty."""
     return ipaddress.ip_address(text.partition("%")[0]) if text else None

@@ -72,7 +72,7 @@ class Mesh:
 
     @property
     def settled(self) -> bool:
-        """It is known whether they do."""
+        """Whether it is known if Services work here."""
         return STARTING not in (self.proxy.problem, self._dns_problem)
 
     async def run(self, ready: asyncio.Event) -> None:

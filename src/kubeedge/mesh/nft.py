@@ -53,7 +53,7 @@ async def commit(commands: str) -> None:
 
 
 def table_state(name: str, version: int) -> tuple[int, int] | None:
-    """(handle, chains and sets in it) of a table: other ones when somebody has removed or emptied it. None: there is none.
+    """(handle, chains and sets in it) of a table: other ones when another program has removed or emptied it. None: there is none.
 
     Raises OSError where the kernel has no nftables.
     """
@@ -81,7 +81,7 @@ def table_state(name: str, version: int) -> tuple[int, int] | None:
 
 
 async def changes_of_rules(*, settle: float = 0.05) -> AsyncGenerator[None, None]:
-    """Yields after each burst of changes that anybody makes to nftables, our own included. Raises OSError without nftables."""
+    """Yields after each burst of changes that any program makes to nftables, our own included. Raises OSError without nftables."""
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER) as kernel:
         kernel.setblocking(False)

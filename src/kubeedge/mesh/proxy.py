@@ -1,6 +1,6 @@
 """Keeps the kernel's rules as the table of Services wants them.
 
-A change is one transaction with what has changed. When the kernel refuses it, or somebody else removed our table, everything is written anew, in
+A change is one transaction with what has changed. When the kernel refuses it, or another program has removed our table, everything is written anew, in
 one transaction, too. Connections that exist go on: the kernel has their translation.
 """
 
@@ -45,7 +45,7 @@ class ServiceProxy:
         self._was_alone = False
         self.problem = STARTING
         self.transactions = 0
-        self.restored = 0  # times that somebody else had removed our table
+        self.restored = 0  # times that another program had removed our table
 
     def changed(self, keys: Collection[str]) -> None:
         """The rules of these Services are looked at soon."""

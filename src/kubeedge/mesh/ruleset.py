@@ -11,7 +11,7 @@ One table `kubeedge-mesh` for each family, which is ours alone:
     set outside, outside-ports   translated with this node's address, so that the answers come back through it
 
 A port of a Service is one chain with one rule: a random endpoint from a map. So one endpoint that changes is one rule, and a Service more or less is
-one element; nothing is evaluated in sequence, however many there are. No packet mark is used, and no chain of anybody else.
+one element; nothing is evaluated in sequence, however many there are. No packet mark is used, and no chain of another program.
 """
 
 from __future__ import annotations

@@ -61,11 +61,11 @@ class MeshTable:
 
     @property
     def namespaces(self) -> set[str]:
-        """Those that have a Service here."""
+        """The namespaces that have a Service on this node."""
         return {service.namespace for service in self.services.values()}
 
     def service_at(self, address: IpAddress) -> Service | None:
-        """Whose cluster IP it is."""
+        """The Service with that cluster IP; None when there is none."""
         return self.services.get(self._owners.get(address, ""))
 
     def endpoints(self, service: Service) -> list[Endpoint]:

@@ -51,7 +51,7 @@ class NodeAccounts:
     def _has(self, kept: KeptTokens, token: str) -> bool:
         now, found = self._wall(), False
         for known in kept.tokens:
-            if known.audience:  # for somebody else than the API
+            if known.audience:  # for another audience than the API
                 continue
             found |= hmac.compare_digest(known.token.encode(), token.encode())
             # the one before is good until its own end
@@ -89,7 +89,7 @@ class NodeAccounts:
         """Of some pod here with the account of a token that is bound to nothing."""
         namespace, (account, _) = service_accounts.namespace(claims), service_accounts.bound(claims, "serviceaccount")
         if any(service_accounts.bound(claims, kind) != ("", "") for kind in ("secret", "node")) or "/" in namespace:
-            return None  # nobody here knows whether that is still there
+            return None  # this node does not know whether that is still there
         prefix = keys.desired(service_accounts.RESOURCE, namespace, "")
         for kv in (await self._store.range(prefix, keys.prefix_end(prefix))).kvs:
             kept, pod = _decoded(kv.value), kv.key.removeprefix(prefix)

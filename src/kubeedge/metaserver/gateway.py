@@ -44,7 +44,7 @@ class Gateway:
         self._away_until = 0.0
 
     async def connection(self) -> StreamPair | None:
-        """None: the cloud cannot be reached."""
+        """A byte stream to the cloud; None when it cannot be reached."""
         loop = asyncio.get_running_loop()
         if loop.time() < self._away_until:
             return None

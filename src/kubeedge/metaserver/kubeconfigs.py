@@ -1,6 +1,6 @@
 """Which kubeconfigs of the tenant open the node's own API: the list that the cloud sends down, online or offline.
 
-A node asks nobody: it knows what the cloud knew when they last spoke. Without a list (a cloud of an earlier version) every certificate of
+A node decides alone: it knows what the cloud knew when they last spoke. Without a list (a cloud of an earlier version) every certificate of
 a user of the tenant does.
 """
 
@@ -38,7 +38,7 @@ class AllowedKubeconfigs:
             raise Unauthorized("Unauthorized: this kubeconfig is revoked, or not known here")
 
     async def follow(self) -> None:
-        """Until it is cancelled."""
+        """Follow the store until cancelled."""
         before: frozenset[str] | None = None
         async with aclosing(reflect(self._store, _KEY)) as changes:
             async for values, _ in changes:

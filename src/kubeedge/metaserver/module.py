@@ -121,7 +121,7 @@ class MetaServer:
         return identity
 
     async def _check(self, who: UserIdentity) -> None:
-        """Raises Unauthorized."""
+        """Raises Unauthorized when the kubeconfig of a user is unknown or revoked."""
         if who.kubeconfig != _TOKEN:
             await self._kubeconfigs.check(who.kubeconfig)
 

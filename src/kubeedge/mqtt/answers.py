@@ -82,7 +82,7 @@ def unsuback(version: int, packet_id: int, codes: Sequence[int]) -> bytes:
 
 
 def pingresp() -> bytes:
-    """The broker is there."""
+    """The packet that answers a PINGREQ (MQTT 3.1.1 section 3.13)."""
     return b"\xd0\x00"
 
 

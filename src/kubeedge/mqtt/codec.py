@@ -110,7 +110,7 @@ class Puback:
 
 @dataclass(frozen=True, slots=True)
 class Pingreq:
-    """The client is there."""
+    """The client shows that it is there, and asks the same of the broker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ class _Reader:
         return found
 
     def properties(self, allowed: frozenset[int]) -> dict[int, int]:
-        """Those that are numbers; all are checked."""
+        """The properties that are numbers; all are checked."""
         inner = _Reader(self.take(self.variable()))
         found: dict[int, int] = {}
         seen: set[int] = set()
@@ -232,7 +232,7 @@ class PacketDecoder:
         return len(self._buffer)
 
     def feed(self, data: bytes) -> list[Packet]:
-        """Raises MqttError; nothing can be read after that."""
+        """The packets that `data` completes. Raises MqttError; nothing can be decoded after that."""
         self._buffer += data
         packets: list[Packet] = []
         while (head := self._head()) is not None:

@@ -72,7 +72,7 @@ class MqttSession:
         return message
 
     def _has_enough(self, message: Publish) -> bool:
-        """It has to acknowledge others first."""
+        """Whether the client has to acknowledge other messages first."""
         full = self.in_flight_bytes + _size(message) > self.most_in_flight
         return len(self.in_flight) >= self.receive_max or (full and bool(self.in_flight))
 
@@ -230,7 +230,7 @@ class Broker:
     # Messages
 
     def publish(self, message: Publish, sender: str = "") -> None:
-        """To everybody who wants it, once each. `sender`: the client that sent it; "": we ourselves."""
+        """To every client with a matching subscription, once each. `sender`: the client that sent it; "": we ourselves."""
         if message.retain:
             self._retain(message)
         best: dict[str, Subscription] = {}
@@ -270,7 +270,7 @@ class Broker:
             session.dropped += 1
             return
         if not session.connected and not message.qos:
-            return  # nobody is there, and QoS 0 promises nothing
+            return  # the client is not connected, and QoS 0 promises nothing
         session.queue.append(message)
         session.queued_bytes += size
         self._queued_bytes += size

@@ -174,7 +174,7 @@ class _Connection:
         return packets
 
     def abort(self) -> None:
-        """Cut it off."""
+        """Close the connection at once, without waiting for what was written."""
         self._writer.transport.abort()
 
     async def _connected(self, packet: Connect) -> bool:

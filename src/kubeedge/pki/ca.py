@@ -35,7 +35,7 @@ _BACKDATE = datetime.timedelta(hours=1)  # clocks at the edge are slow
 
 @dataclass(frozen=True, slots=True)
 class SigningRequest:
-    """What is taken from a certificate request."""
+    """The parts of a certificate request that are used."""
 
     key: ec.EllipticCurvePublicKey
     fingerprint: str  # hex SHA-256 of the key

@@ -49,7 +49,7 @@ class Certificates:
         self._renewed = renewed
 
     async def run(self, ready: asyncio.Event) -> None:
-        """Raises Invalid when node.crt cannot be read."""
+        """Renew the node's certificate until cancelled. Raises Invalid when node.crt cannot be read."""
         if trust.mend_pair(self._settings.pki):
             log.info("finished a renewal of the certificate that was interrupted")
         failures = 0

@@ -36,6 +36,6 @@ def _integer(number: bytes) -> bytes:
 
 
 def _sequence(content: bytes) -> bytes:
-    """In DER, of fewer than 256 bytes."""
+    """A SEQUENCE in DER whose content has fewer than 256 bytes."""
     length = bytes((len(content),)) if len(content) < 0x80 else bytes((0x81, len(content)))
     return b"\x30" + length + content

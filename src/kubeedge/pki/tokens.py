@@ -39,7 +39,7 @@ class Token:
 
 
 def parse(text: str) -> Token:
-    """Raises Invalid, without repeating the secret."""
+    """The token in a text. Raises Invalid, without repeating the secret."""
     match = _FORM.fullmatch(text.strip())
     if match is None:
         raise Invalid(

@@ -17,7 +17,7 @@ from kubeedge.kubebus.http import access
 
 
 def parsed(value: bytes) -> JsonObject:
-    """{} when it makes no sense."""
+    """The object in a row; {} when it is no JSON object."""
     try:
         known = json.loads(value)
     except (ValueError, RecursionError):
@@ -46,7 +46,7 @@ def registered(before: JsonObject | None, target: str | None, kind: str | None) 
 
 
 def with_token(before: JsonObject, name: str, token: str) -> dict[str, Any]:
-    """One more token opens it. Raises Invalid."""
+    """The record with one more token that grants access. Raises Invalid."""
     tokens = _guarded(before, name)
     if len(tokens) >= access.MAX_TOKENS:
         raise Invalid(f"web service {name} has {len(tokens)} tokens already; --revoke-tokens ends all of them")

@@ -1,7 +1,7 @@
 """Checkpoints of a SQLite store's write-ahead log, off the writer's path: a thread and a connection of their own.
 
 SQLite would copy the log into the database inside the commit that makes it long, and all who share that commit would wait for a thousand
-pages and two fsyncs more. A passive checkpoint from another connection waits for nobody, and nobody waits for it.
+pages and two fsyncs more. A passive checkpoint from another connection waits for no other connection, and none waits for it.
 
 The log begins at its start again when all of it was copied and a writer comes. While writes never pause, a passive checkpoint is always some
 pages behind, and the log would grow: beyond LONG the writer waits for the checkpoint that runs, and copies what is left itself, which is
@@ -43,7 +43,7 @@ class Checkpointer:
         self._total = 0  # pages that the writer has added, about
         self._asked = 0  # `total` when a checkpoint was asked for last
         self._base = 0  # the log's length less `total`, as the last checkpoint has seen it
-        self._running = threading.Lock()  # while a checkpoint runs: SQLite lets nobody else make one
+        self._running = threading.Lock()  # while a checkpoint runs: SQLite lets no other connection make one
         self._wake = threading.Event()
         self._behind = threading.Event()  # the log is long: the writer is to help
         self._stopped = False

@@ -39,7 +39,7 @@ class Leases:
         self._deadlines[lease] = now + self._ttls[lease]
 
     def drop(self, lease: int) -> float:
-        """Its ttl; 0.0 when there is no such lease."""
+        """Forget a lease; returns its ttl in seconds, 0.0 when there is no such lease."""
         self._deadlines.pop(lease, None)
         return self._ttls.pop(lease, 0.0)
 
@@ -51,7 +51,7 @@ class Leases:
         return lease in self._ttls
 
     def next_expiry(self) -> float | None:
-        """When `expired` has something next; None: never."""
+        """When the next lease expires; None when there is none."""
         return min(self._deadlines.values(), default=None)
 
     def expired(self, now: float) -> list[int]:

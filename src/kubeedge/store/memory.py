@@ -219,5 +219,5 @@ def check_leases(leases: Leases, *groups: Sequence[Op]) -> None:
 
 
 def without_value(kv: KeyValue) -> KeyValue:
-    """The same with an empty value (keys_only)."""
+    """The same key with an empty value (keys_only)."""
     return KeyValue(kv.key, b"", kv.create_revision, kv.mod_revision, kv.version, kv.lease)

@@ -97,7 +97,7 @@ async def follow_view(view: PrefixView[Any]) -> AsyncGenerator[Collection[str], 
 
 
 async def read_all(store: Store, prefix: str, *, keys_only: bool = False) -> dict[str, bytes]:
-    """Everything at one revision."""
+    """All keys and values below a prefix, at one revision."""
     while True:
         values: dict[str, bytes] = {}
         try:

@@ -1,4 +1,4 @@
-"""A store that changes to other keys, or to none: rewritten into a new file, before anybody has it open.
+"""A store that changes to other keys, or to none: rewritten into a new file, before any other part of the process has it open.
 
 Each value is opened with the key that it has and sealed with the new one, row ids and revisions stay; the new file takes the old one's name
 when it is whole. Nothing that was plain is in the new file, its log or its free pages; the blocks of the old file and its log are overwritten.
@@ -241,7 +241,7 @@ class _Rewriter:
         return self._openers[id]
 
     def _put_away(self, row: tuple[object, ...]) -> None:
-        """Not what an ephemeral key sealed: nobody will ever read that."""
+        """Not what an ephemeral key sealed: that can never be read again."""
         stored = row[2]
         if isinstance(stored, bytes) and key_id(stored):
             self._target.execute(_INSERT.format("unreadable"), row)

@@ -96,11 +96,11 @@ class Values(Protocol):
     """How values get into rows and out of them."""
 
     def seal(self, row: int, key: str, value: bytes) -> bytes:
-        """What is stored for a value under `key` in the row with that id."""
+        """What to store for a value of `key` in the row with that id."""
         ...
 
     def open(self, row: int, key: str, stored: bytes) -> bytes:
-        """The value. Raises NotAuthentic."""
+        """The value of a row as it was before seal(). Raises NotAuthentic."""
         ...
 
     def check(self, key: str) -> None:
@@ -160,7 +160,7 @@ class Sealed:
             raise NotAuthentic(f"the value of {key} was changed, or is that of another row") from None
 
     def check(self, key: str) -> None:
-        """Raises Unavailable: nobody else has what this node says, and it could not be read again after a restart."""
+        """Raises Unavailable: what this node reports is stored nowhere else, and it could not be read again after a restart."""
         if self._key.ephemeral and key.startswith(_WRITES) and self.covers(key):
             raise Unavailable("the key that encrypts Secrets is not there: `kubeedge secrets-key status` says why")
 

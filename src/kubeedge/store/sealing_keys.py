@@ -70,7 +70,7 @@ def write(path: Path, found: Sequence[Key], *, replace: bool = False) -> None:
 
 
 def new_key() -> Key:
-    """From the kernel's generator."""
+    """A key from the kernel's random generator."""
     return Key(os.urandom(KEY_SIZE))
 
 

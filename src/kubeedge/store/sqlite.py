@@ -244,7 +244,7 @@ class SqliteStore:
             await self._writer.run(sweep)
 
     async def _compact_of(self, owner: str, revision: Revision) -> None:
-        """As compact(), of one owner's keys alone."""
+        """Compact the history of one owner's keys alone; see compact()."""
         current = self._revision
         after = self._shares.compacted(owner, revision) << SHIFT
 
@@ -344,7 +344,7 @@ class SqliteStore:
     # -- the end -------------------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """What was queued is still written. Idempotent."""
+        """Write what is queued, then close the file. Idempotent."""
         if self._closed:
             return
         self._closed = True

@@ -204,7 +204,7 @@ def meta(db: sqlite3.Connection, name: str) -> str | int:
 
 
 def set_meta(db: sqlite3.Connection, name: str, value: str | int) -> None:
-    """In the open transaction."""
+    """Set a value of the meta table, within the open transaction."""
     db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
 

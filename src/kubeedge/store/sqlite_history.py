@@ -109,7 +109,7 @@ def mark_compacted_of(db: sqlite3.Connection, owner: str, revision: Revision, cu
 
 
 def floors(db: sqlite3.Connection) -> dict[str, Revision]:
-    """What was compacted for one owner alone."""
+    """The revisions up to which the history of single owners is compacted."""
     found = db.execute("SELECT name, value FROM meta WHERE name GLOB ?", (_FLOOR + "*",))
     return {name.removeprefix(_FLOOR): Revision(value) for name, value in found}
 

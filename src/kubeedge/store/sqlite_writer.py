@@ -55,7 +55,7 @@ class Job:
 
 
 def _owner(request: WriteRequest) -> str:
-    """By what it writes, or else reads."""
+    """The owner of a request, by the keys that it writes, or else reads."""
     asked = (*request.success, *request.failure, *request.compares)
     named = [op for op in asked if isinstance(op, Put | Delete)] or asked
     return keys.owner(named[0].key) if named else ""

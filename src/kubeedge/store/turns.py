@@ -4,7 +4,7 @@ A commit is durable for all who share it, and they wait for the bytes of all. In
 would be before another's one of 300 bytes; here each has a place in every commit, and a commit ends after BYTES.
 
 Who waits for an answer before it asks again sees its own order kept; transactions of one owner stay in order in any case. A barrier is served
-after all that came before it, and before all that comes after it: everybody waits for it, so it is for what is rare.
+after all that came before it, and before all that comes after it: all owners wait for it, so it is for what is rare.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 TRANSACTIONS = 256  # that share one commit at most
 BYTES = 1024 * 1024  # of their values, unless one alone has more
-ALONE = 1 << 62  # as a size: it shares with nobody
+ALONE = 1 << 62  # as a size: it shares a transaction with no other
 
 T = TypeVar("T")
 _Owners = OrderedDict[str, deque[tuple[T, int]]]
@@ -41,14 +41,14 @@ class WriterTurns(Generic[T]):
                 yield ahead
 
     def add(self, item: T, owner: str, size: int) -> None:
-        """A transaction with so many bytes of values."""
+        """Add a transaction of an owner; `size` is the number of bytes of its values."""
         last = self._ahead[-1]
         assert isinstance(last, OrderedDict)
         last.setdefault(owner, deque()).append((item, size))
         self._count += 1
 
     def add_barrier(self, item: T) -> None:
-        """It is served alone."""
+        """Add an item that is served alone, after all that are ahead of it."""
         self._ahead.append(item)
         self._ahead.append(OrderedDict())
         self._count += 1

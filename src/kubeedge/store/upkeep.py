@@ -194,7 +194,7 @@ def stats(path: Path) -> Stats:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Raises CorruptStore, Unavailable."""
+    """A connection that only reads, to a store that was checked. Raises CorruptStore or Unavailable."""
     with translated(path):
         check_header(path)
         with contextlib.closing(_open(path)) as db:

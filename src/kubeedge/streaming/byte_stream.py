@@ -44,7 +44,7 @@ class ByteStream(Protocol):
         ...
 
     async def close(self) -> None:
-        """What was written still goes out."""
+        """Close the stream after what was written has gone out."""
         ...
 
     def abort(self) -> None:

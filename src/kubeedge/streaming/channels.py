@@ -24,7 +24,7 @@ UNREAD = 256 * 1024  # bytes of input that wait; then no more is read
 
 
 class ChannelCommand:
-    """Command over a WebSocket."""
+    """A command whose streams are channels of a WebSocket."""
 
     def __init__(
         self, connection: SocketStream, protocol: str, options: CommandOptions, held: HeldBytes | None = None

@@ -62,7 +62,7 @@ class SpdyCommand:
     """The streams of exec or attach over SPDY/3.1."""
 
     def __init__(self, byte_stream: ByteStream, protocol: str, options: CommandOptions) -> None:
-        """`protocol`: one of negotiation.COMMAND_SPDY."""
+        """`protocol` is one of negotiation.COMMAND_SPDY."""
         self._structured = protocol == "v4.channel.k8s.io"  # the end as a Status; else as text
         resizes = options.tty and protocol != "v2.channel.k8s.io"
         wanted = (

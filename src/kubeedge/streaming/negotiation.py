@@ -28,7 +28,7 @@ def negotiate(request: Request, spdy: Sequence[str], websocket: Sequence[str]) -
     tokens = (request.header("connection") or "").lower().replace(" ", "").split(",")
     upgrade = (request.header("upgrade") or "").lower() if "upgrade" in tokens else ""
     if upgrade == "websocket":
-        # imported here: an agent that nobody asks does without
+        # imported here: an agent without such requests does not load it
         from kubeedge.streaming import websocket as ws
 
         offered = ws.offered(request)

@@ -42,7 +42,7 @@ _ID = 0x7FFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class StreamOpened:
-    """By the other end, with SYN_STREAM. It waits for reply() or reset()."""
+    """The other end has opened a stream (SYN_STREAM), which waits for reply() or reset()."""
 
     stream: int
     headers: Mapping[str, str]  # names in lower case
@@ -58,7 +58,7 @@ class StreamReplied:
 
 @dataclass(frozen=True, slots=True)
 class DataReceived:
-    """A piece, not empty."""
+    """A piece of a stream's data, never empty."""
 
     stream: int
     data: bytes
@@ -112,7 +112,7 @@ class Spdy:
 
     @property
     def streams(self) -> int:
-        """How many are open."""
+        """The number of open streams."""
         return len(self._streams)
 
     def data_to_send(self) -> bytes:
@@ -131,7 +131,7 @@ class Spdy:
         return stream
 
     def reply(self, stream: int) -> None:
-        """Accepts one of theirs."""
+        """Accept a stream that the other end has opened (SYN_REPLY)."""
         if stream in self._streams:
             self._control(SYN_REPLY, 0, struct.pack(">I", stream) + self._encoder.encode({}))
 

@@ -33,7 +33,7 @@ _COUNT = 64  # names in a block
 
 
 class HeaderEncoder:
-    """One direction of a connection."""
+    """Compresses the header blocks of one direction of a connection."""
 
     def __init__(self) -> None:
         # a small window: these blocks have some dozens of bytes, and zlib's usual memory is 256 KiB
@@ -49,7 +49,7 @@ class HeaderEncoder:
 
 
 class HeaderDecoder:
-    """One direction of a connection."""
+    """Decompresses the header blocks of one direction of a connection."""
 
     def __init__(self) -> None:
         self._zlib = zlib.decompressobj(zdict=DICTIONARY)

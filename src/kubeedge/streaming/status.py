@@ -22,7 +22,7 @@ def success() -> dict[str, Any]:
 
 
 def exited(code: int) -> dict[str, Any]:
-    """Of a process with that exit status."""
+    """The Status of a process that has ended with that exit status."""
     if code == 0:
         return success()
     return {
@@ -35,5 +35,5 @@ def exited(code: int) -> dict[str, Any]:
 
 
 def failed(message: str) -> dict[str, Any]:
-    """It could not be started, or broke off."""
+    """The Status of a command that could not be started, or was cut off."""
     return {"metadata": {}, "status": "Failure", "message": message, "reason": "InternalError", "code": 500}

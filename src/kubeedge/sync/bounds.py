@@ -94,7 +94,7 @@ class Usage:
         return True
 
     def spent(self) -> float:
-        """What was written since the last call, see Bounds.share."""
+        """What was written since the last call; see Bounds.share."""
         spent, self.written = self.written, 0.0
         return spent
 
@@ -122,7 +122,7 @@ class Usage:
         return not self._has_room(keys, size, reserve=False)
 
     def fits(self) -> bool:
-        """What was refused would be taken now."""
+        """Whether what was refused would be accepted now."""
         return bool(self.refused) and self._has_room(len(self.refused), sum(self.refused.values()), reserve=False)
 
     def _has_room(self, keys: int, size: int, *, reserve: bool) -> bool:

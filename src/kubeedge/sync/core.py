@@ -118,7 +118,7 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Remember:
-    """Nothing to write; acknowledge."""
+    """There is nothing to write; acknowledge the revision."""
 
     ack: Revision
 

@@ -44,7 +44,7 @@ class Content:
         self._hash.update(value)
 
     def digest(self) -> bytes:
-        """Of all keys and values so far."""
+        """The digest of all keys and values so far."""
         return self._hash.digest()
 
 

@@ -28,11 +28,11 @@ class Reader:
 
     @property
     def remaining(self) -> int:
-        """Bytes that are left."""
+        """The number of bytes that are left."""
         return len(self._data) - self._position
 
     def byte(self) -> int:
-        """Raises PeerError at the end, as all of them."""
+        """The next byte, as a number."""
         return self.take(1)[0]
 
     def take(self, length: int) -> bytes:
@@ -45,11 +45,11 @@ class Reader:
         return self._data[start:end]
 
     def rest(self) -> bytes:
-        """All that is left."""
+        """All bytes that are left."""
         return self.take(self.remaining)
 
     def varint(self) -> int:
-        """At most 64 bits."""
+        """A variable-length integer of at most 64 bits."""
         data, at = self._data, self._position
         if at + 1 < len(data):  # nearly all are of one byte or two; the loop is for the rest, and says what is wrong
             first = data[at]
@@ -82,6 +82,6 @@ class Reader:
             raise PeerError("store identity is not ASCII") from exc
 
     def end(self) -> None:
-        """Raises PeerError unless all was read."""
+        """Raises PeerError unless everything was read."""
         if self.remaining:
             raise PeerError(f"{self.remaining} bytes after the message")

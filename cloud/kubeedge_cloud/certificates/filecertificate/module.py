@@ -26,7 +26,7 @@ class FileCertificate:
     does not fit (one file is written, the other not yet) is left until it does. `setting`: what names the files in the configuration."""
 
     def __init__(self, cert: Path, key: Path, setting: str, *, name: str, look: float = _LOOK) -> None:
-        """Raises Invalid when the pair cannot be used."""
+        """Raises Invalid when the key and the certificate cannot be used. `look` is in seconds."""
         self.name = name
         self._contexts: weakref.WeakSet[ssl.SSLContext] = weakref.WeakSet()
         self._cert, self._key, self._look = cert, key, look

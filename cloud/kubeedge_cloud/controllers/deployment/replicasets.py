@@ -43,7 +43,7 @@ def replicas_of(obj: Object) -> int:
 
 
 def limits(deployment: Object) -> tuple[int, int]:
-    """(maxSurge, maxUnavailable) in pods."""
+    """maxSurge and maxUnavailable of a Deployment, as numbers of pods."""
     strategy = spec_of(deployment).get("strategy") or {}
     if strategy.get("type") == "Recreate":
         return 0, 0

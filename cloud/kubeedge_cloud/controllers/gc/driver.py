@@ -134,7 +134,7 @@ class GarbageCollector:
         await self._patch(owner, {"finalizers": [f for f in owner.finalizers if f != ORPHAN] or None})
 
     async def _release_dependents(self, owner: Owned) -> int:
-        """How many there were."""
+        """Remove an owner from its dependents; returns how many there were."""
         found = 0
         for resource in await self._cluster.client.resources():
             if owner.namespace and not resource.namespaced:

@@ -142,7 +142,7 @@ class Informer:
         return answer
 
     async def run(self) -> None:
-        """List, then watch, until cancelled."""
+        """List the objects, then watch them, until cancelled."""
         steps = reflect(
             self,
             core=Reflector[str](self._backoff),

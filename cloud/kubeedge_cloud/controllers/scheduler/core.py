@@ -70,7 +70,7 @@ class NodeInfo:
 
     @property
     def name(self) -> str:
-        """metadata.name of the Node."""
+        """The node's name, metadata.name."""
         return meta.name_of(self.node)
 
 

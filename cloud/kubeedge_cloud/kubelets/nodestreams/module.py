@@ -47,7 +47,7 @@ class NodeStreams:
         self._tasks: TaskSet | None = None
 
     async def connect(self, tenant: TenantId, node: NodeName) -> StreamPair:
-        """Raises as `connect` of the constructor."""
+        """A byte stream to a node's kubelet API. Raises what `connect` of the constructor raises."""
         reader, writer = await self._connect(tenant, node)
         key = (tenant, node)
         self._open.setdefault(key, WeakSet()).add(writer)

@@ -35,15 +35,15 @@ class Body(Protocol):
         ...
 
     def read(self, size: int) -> bytes:
-        """b"" at the end. Raises Unreachable."""
+        """The next piece, at most `size` bytes; b"" at the end. Raises Unreachable."""
         ...
 
     def close(self) -> None:
-        """It is not read any further."""
+        """Give up the rest of the body."""
         ...
 
     def abort(self) -> None:
-        """From another thread: read() ends now."""
+        """End a read() that runs in another thread, at once."""
         ...
 
 
@@ -89,7 +89,7 @@ class Download:
         os.close(self._fd)
 
     def read_at(self, position: int, size: int) -> bytes:
-        """b"" at its end. Raises Invalid, OSError."""
+        """At most `size` bytes from `position`; b"" at the end. Raises Invalid or OSError."""
         with self._news:
             while position >= self._have and not self._over:
                 self._news.wait()
@@ -134,7 +134,7 @@ class Download:
                 self._stopped.wait(min(_MAX_PAUSE, self._pause * 2 ** (failures - 1)))
 
     def _receive(self) -> None:
-        """One connection."""
+        """Receive the rest of the blob over one connection."""
         body = self._body = self._open_at(self._have)
         try:
             skip = self._have if body.status == 200 else 0  # it does not know ranges

@@ -23,7 +23,7 @@ _SKIPPABLE = b"\x2a\x4d\x18"  # zstd:chunked and pzstd write skippable frames, 0
 
 
 def uncompressed(stream: IO[bytes]) -> IO[bytes]:
-    """By its first bytes, whatever its media type says."""
+    """The uncompressed stream; the format is known by its first bytes, whatever the media type says."""
     head = _read_fully(stream, 4)
     rest = _Chained(head, stream)
     if head.startswith(_GZIP):
@@ -51,7 +51,7 @@ class _Raw(io.RawIOBase):
 
 
 class _Chained(_Raw):
-    """What was read already, then the rest."""
+    """A stream of what was read already and then the rest."""
 
     def __init__(self, first: bytes, rest: IO[bytes]) -> None:
         self._first = first
@@ -102,7 +102,7 @@ class _Inflating(_Raw):
         return bool(self._input)
 
     def _next_member(self) -> bool:
-        """Whether there is one."""
+        """Begin the next member of the gzip file; False when there is none."""
         self._position -= len(self._member.unused_data)
         while self._fill():
             if self._input[self._position]:

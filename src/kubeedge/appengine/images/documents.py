@@ -81,7 +81,7 @@ def choose(manifests: Any, machine: str = "") -> dict[str, Any]:
 
 
 def architecture() -> str:
-    """Of this machine, as indexes name it."""
+    """The architecture of this machine, as image indexes name it."""
     machine = os.uname().machine
     return _PLATFORMS.get(machine, (machine, ()))[0]
 

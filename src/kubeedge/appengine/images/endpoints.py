@@ -43,7 +43,7 @@ class RegistryMirrors:
         )
 
     def endpoints(self, name: ImageName) -> list[RegistryEndpoint]:
-        """In the order in which they are asked."""
+        """The endpoints for an image, in the order in which they are tried."""
         found = []
         for mirror in self.mirrors.get(name.registry, ()):
             host, _, prefix = mirror.strip("/").partition("/")

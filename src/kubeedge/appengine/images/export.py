@@ -85,7 +85,7 @@ def _config(image: Image) -> dict[str, Any]:
 
 
 def _document(tar: tarfile.TarFile, kind: str, document: dict[str, Any]) -> dict[str, Any]:
-    """Its descriptor."""
+    """Add a JSON document to the archive; returns its descriptor."""
     data = json.dumps(document).encode()
     digest = documents.digest(data)
     _add(tar, f"blobs/sha256/{digest.removeprefix('sha256:')}", len(data), io.BytesIO(data))

@@ -35,7 +35,7 @@ _MAX_ERROR = 1024  # characters; names out of an archive can be as long as they 
 
 
 class NoSpace(Invalid):
-    """The disk is full."""
+    """The disk has no space left for an image."""
 
 
 # -- in the agent --------------------------------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ class Puller:
     def _manifest(
         self, name: ImageName, endpoints: Sequence[RegistryEndpoint], reference: str
     ) -> tuple[dict[str, Any], str]:
-        """And its digest."""
+        """A manifest and its digest. Raises Invalid when it is not the one that was asked for."""
         body = self._anywhere(name, endpoints, f"manifests/{reference}", _document)
         digest = documents.digest(body)
         if reference.startswith("sha256:") and digest != reference:

@@ -48,7 +48,7 @@ class EmbeddedImages:
         self.in_use: Callable[[], Collection[str] | None] = frozenset
 
     def find(self, name: str) -> Image | None:
-        """With its layers, for the runtime. Raises Invalid."""
+        """An image with its layers, for the runtime. Raises Invalid."""
         return self._store.find(name)
 
     async def list(self) -> Sequence[ImageStatus]:
@@ -108,7 +108,7 @@ class EmbeddedImages:
         await self._run({"save": image.name, "archive": str(archive)})
 
     async def prune(self) -> int:
-        """Layers that no image is made of and no container is mounted from, and parts of blobs that nobody fetches; bytes on disk."""
+        """Layers that no image is made of and no container is mounted from, and parts of blobs that are not being fetched; bytes on disk."""
         if self._running:  # one of them may need what nothing refers to yet
             return 0
         in_use = self.in_use()
@@ -153,7 +153,7 @@ class EmbeddedImages:
     def _ended(self, key: tuple[str, str], task: asyncio.Task[Sequence[str]]) -> None:
         self._running.pop(key, None)
         if not task.cancelled():
-            task.exception()  # everybody who waited may have gone
+            task.exception()  # all that waited for it may be gone
 
     async def _make_room(self) -> None:
         """A pull that found the disk full leaves nothing, neither layers that were whole before it was."""

@@ -31,7 +31,7 @@ from kubeedge.kit import private, trees
 
 
 def chain_ids(diff_ids: Sequence[str]) -> list[str]:
-    """Of each layer and all below it (image-spec, config.md)."""
+    """The chain id of each layer, which stands for it and all below it (image-spec, config.md)."""
     chain: list[str] = []
     for diff_id in diff_ids:
         both = f"{chain[-1]} {diff_id}".encode() if chain else b""

@@ -1,4 +1,4 @@
-"""Tar headers within bounds: of an archive that anybody may have made, before its entries are looked at.
+"""Tar headers within bounds: of an untrusted archive, before its entries are looked at.
 
 What comes before the header of an entry (a long name, a long link, pax records) is read whole by tarfile, as large as it says that it is, and one such
 header after another by one call inside of another. Real writers put three before an entry, of some kilobytes.

@@ -23,7 +23,7 @@ from kubeedge.errors import Invalid
 
 TIMEOUT = 30.0  # seconds without a byte
 _REDIRECTS = 5
-_TOKENS = 5  # in a row for one request, while each is good for some request: others may use it up first
+_TOKENS = 5  # in a row for one request, while each is accepted for some request: other threads may use it up first
 _MAX_TOKEN = 64 * 1024  # characters; a header of more than that no server takes
 _SHORT = 16 * 1024  # bytes
 _REDIRECT = (301, 302, 303, 307, 308)
@@ -103,14 +103,14 @@ class RegistryResponse:
             self._connection.close()
 
     def abort(self) -> None:
-        """From another thread: read() ends now."""
+        """End a read() that runs in another thread, at once."""
         with contextlib.suppress(OSError, AttributeError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass(slots=True)
 class _Access:
-    """What is known of the authentication at one endpoint."""
+    """What is known of the authentication at one endpoint, shared by the threads that use it."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     bearer: str = ""
@@ -137,7 +137,7 @@ class RegistryTransport:
         self._access[endpoint] = _Access(basic=first, candidates=rest)
 
     def close(self) -> None:
-        """Ends the connections that nobody uses."""
+        """Close the connections that are not in use."""
         for connections in self._idle.values():
             for connection in connections:
                 connection.close()
@@ -193,7 +193,7 @@ class RegistryTransport:
     def _follow(
         self, url: str, registry: str, headers: dict[str, str], access: _Access
     ) -> tuple[RegistryResponse, str]:
-        """And who gave it."""
+        """Follow redirects; returns the response and the host that it came from."""
         for _ in range(_REDIRECTS):
             parts = urllib.parse.urlsplit(url)
             own = {}

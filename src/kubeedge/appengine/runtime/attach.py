@@ -71,7 +71,7 @@ class Attachment:
         return None
 
     async def _packet(self) -> bytes:
-        """b"" at the end."""
+        """The next packet of conmon; b"" at the end."""
         if self._ended or self._closed.is_set():
             return b""
         self._receiving = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(self._socket, CHUNK + 1))

@@ -1,7 +1,7 @@
 """What AppEngine needs of a container runtime and of its images.
 
 Shaped so that a CRI v1 implementation (k8s.io/cri-api, RuntimeService and ImageService) fits behind it: what a call here takes is what the
-call of that name takes there, and ids are the runtime's own, opaque to everybody else. Implementations: embedded.EmbeddedRuntime and
+call of that name takes there, and ids are the runtime's own, opaque to all others. Implementations: embedded.EmbeddedRuntime and
 cri.runtime.CriRuntime.
 
     here                        CRI v1
@@ -275,7 +275,7 @@ class Runtime(Protocol):
 
     @property
     def version(self) -> str:
-        """As nodeInfo.containerRuntimeVersion shows it."""
+        """Name and version of the runtime, as nodeInfo.containerRuntimeVersion shows them."""
         ...
 
     @property
@@ -285,7 +285,7 @@ class Runtime(Protocol):
 
     @property
     def handlers(self) -> Sequence[str]:
-        """Those that SandboxConfig.handler may name."""
+        """The names that SandboxConfig.handler may have."""
         ...
 
     @property
@@ -346,7 +346,7 @@ class Runtime(Protocol):
         ...
 
     async def exec(self, id: str, command: Sequence[str], *, stdin: bool = False, tty: bool = False) -> Streams:
-        """Raises NotRunning, or StartError."""
+        """The streams of a new process in a container. Raises NotRunning or StartError."""
         ...
 
     async def attach(self, id: str, *, stdin: bool = False) -> Streams:

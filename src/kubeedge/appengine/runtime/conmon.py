@@ -105,7 +105,7 @@ def create_and_start(
 
 
 def _read_line(fd: int) -> bytes:
-    """One line, within TIMEOUT."""
+    """Read one line from a pipe, with TIMEOUT seconds for each piece. Blocking."""
     line = b""
     while not line.endswith(b"\n") and len(line) < 65536:
         ready, _, _ = select.select([fd], [], [], TIMEOUT)

@@ -1,4 +1,4 @@
-"""What is counted beyond ResourceUsage, for dashboards: throttling, input and output, interfaces, limits. Read only when somebody asks. Pure.
+"""What is counted beyond ResourceUsage, for dashboards: throttling, input and output, interfaces, limits. Read only on request. Pure.
 
 Lives elsewhere: reading it from the kernel (detail_files.py).
 """
@@ -22,7 +22,7 @@ class DeviceIo:
 
 @dataclass(frozen=True, slots=True)
 class InterfaceCount:
-    """Of one network interface. Counters; None: nobody counts it."""
+    """Counters of one network interface; None where the kernel does not count."""
 
     name: str
     received_bytes: int
@@ -80,7 +80,7 @@ class FileSystemUse:
 
 @dataclass(frozen=True, slots=True)
 class MachineDetail:
-    """Of the machine itself."""
+    """Resource usage of the machine itself."""
 
     processors: int
     memory: int  # bytes

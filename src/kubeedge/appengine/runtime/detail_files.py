@@ -87,7 +87,7 @@ def _memory(group: Path) -> Iterator[tuple[str, int | None]]:
 
 
 def _io(group: Path) -> dict[str, DeviceIo]:
-    """By "major:minor"."""
+    """I/O counters of a cgroup by device, "MAJOR:MINOR"."""
     counts: dict[str, dict[str, int]] = {}
     for line in _read(group / "io.stat").splitlines():
         device, _, rest = line.partition(" ")

@@ -281,7 +281,7 @@ class EmbeddedRuntime:
 
     async def details(self) -> Sequence[PodDetail]:
         """From the same groups, and from the pods' network namespaces."""
-        from kubeedge.appengine.runtime import detail_files  # an agent that nobody asks does without
+        from kubeedge.appengine.runtime import detail_files  # an agent without such requests does not load it
 
         pods = list(self._pods.values())
         return await asyncio.to_thread(lambda: [detail_files.of_pod(*self._counted(pod)) for pod in pods])

@@ -95,7 +95,7 @@ class Ends:
 
 
 class ExecProcess:
-    """Streams of one process."""
+    """The streams of one process that was started with exec."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, ends: Ends, pid_file: Path, description: Path, group: str

@@ -8,7 +8,7 @@ from kubeedge.appengine.runtime.records import Run, Sandbox
 
 
 def running(pod: Sandbox) -> list[Run]:
-    """Its runs that have not ended."""
+    """The runs of a sandbox that have not ended."""
     return [run for run in list(pod.runs.values()) if not run.finished_at]
 
 

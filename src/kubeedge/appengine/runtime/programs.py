@@ -54,7 +54,7 @@ class Programs:
 
 
 def handlers() -> list[str]:
-    """Those that are on this node now."""
+    """The runtime handlers that are on this node now."""
     return [name for name in HANDLERS if shutil.which(name)]
 
 

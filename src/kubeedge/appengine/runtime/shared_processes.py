@@ -49,7 +49,7 @@ class SharedProcesses:
             shutil.rmtree(self._bundle(uid), ignore_errors=True)
 
     def _living(self, uid: str) -> int:
-        """0: none."""
+        """The pid of a pod's process; 0 when it does not run."""
         try:
             pid = int((self._bundle(uid) / "pid").read_text())
         except (OSError, ValueError):

@@ -53,6 +53,6 @@ class EmptyDirVolume:
         return f'Usage of EmptyDir volume "{self._name}" exceeds the limit "{self._limit}".'
 
     def unmount(self) -> None:
-        """Its content is deleted with it. Idempotent."""
+        """Unmount the volume and delete its content. Idempotent."""
         mounts.unmount(self._directory)
         trees.remove(self._directory)

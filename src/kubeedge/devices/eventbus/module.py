@@ -86,7 +86,8 @@ class EventBus:
         return None
 
     def _asked(self, at: topics.TopicAddress, message: Publish) -> asyncio.Future[None] | None:
-        """Raises Invalid, KeyError."""
+        """Perform what a mapper asks for; a future for what the store must confirm first. Raises Invalid, and KeyError for an unknown
+        device."""
         key = self._twins.twins.find(at.identifier)
         if key is None:
             raise KeyError(at.identifier)

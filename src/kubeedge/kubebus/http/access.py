@@ -1,6 +1,6 @@
 """Who may use a web service. Pure.
 
-    public   everybody who reaches the client proxy
+    public   every client that reaches the client proxy
     tenant   the nodes of the tenant; from outside the service does not exist
     token    holders of a token, from inside and from outside: Authorization: Bearer T (RFC 6750), or X-KubeEdge-Token: T for
              services with an Authorization of their own

@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(slots=True)
 class Account:
-    """Totals of one account."""
+    """The totals of one account."""
 
     answers: list[int] = field(default_factory=lambda: [0] * 6)  # by class of status; 1 is an upgrade
     refused: int = 0  # of them, for a limit
@@ -36,7 +36,7 @@ class Accounts:
         return self._by_tenant.get(tenant, self._unknown)
 
     def all(self) -> dict[str, Account]:
-        """By tenant; "": unknown tenants."""
+        """The totals by tenant; "" stands for all unknown ones."""
         return {"": self._unknown, **self._by_tenant}
 
     def with_fast(self, counters: Mapping[str, Mapping[str, Any]]) -> dict[str, Account]:

@@ -162,7 +162,7 @@ class RelayedBody:
         if finish is None:
             return
         try:
-            if self._empty:  # an answer to HEAD: its end is here already, and nobody has asked for it
+            if self._empty:  # an answer to HEAD: its end is here already, and was not asked for
                 with contextlib.suppress(StopAsyncIteration, OSError, PeerError):
                     await anext(self._stream)
             closing = getattr(self._stream, "aclose", None)

@@ -80,7 +80,7 @@ def end_to_end(headers: Headers) -> HeaderList:
 
 
 def request_headers(headers: Headers, *, has_body: bool) -> HeaderList:
-    """Of a request, for the next hop."""
+    """The header fields of a request for the next hop."""
     kept = end_to_end(headers)
     upgrade = None if has_body else upgrade_of(headers)
     if upgrade:

@@ -49,7 +49,7 @@ class Pool:
         self._count += 1
 
     async def aclose(self) -> None:
-        """Close all of them."""
+        """Close all connections; later ones are not kept."""
         self._closed = True
         entries = [entry for waiting in self._idle.values() for entry in waiting]
         self._idle.clear()

@@ -32,7 +32,7 @@ _HOLD = 1.0  # seconds that an upload waits for a service to ask for it; many se
 
 
 def everybody(service: ServiceName) -> Policy:
-    """Every service is public."""
+    """The policy that makes every service public."""
     return PUBLIC
 
 

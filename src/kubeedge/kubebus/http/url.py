@@ -64,7 +64,7 @@ class ServiceUrl:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a service listens."""
+    """Host and port where a service listens."""
 
     host: str
     port: int

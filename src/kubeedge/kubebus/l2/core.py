@@ -37,7 +37,7 @@ SUSPECT_AFTER = 2  # questions without an answer
 
 
 class LinkState(enum.Enum):
-    """As in the picture above."""
+    """The states of the diagram above."""
 
     OPENING = "opening"
     UP = "up"
@@ -53,21 +53,21 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class HelloHeard:
-    """Relay: answer with welcome() or refuse()."""
+    """Relay: a node has said hello; answer with welcome() or refuse()."""
 
     hello: Hello
 
 
 @dataclass(frozen=True, slots=True)
 class LinkUp:
-    """Edge: the relay's welcome."""
+    """Edge: the relay has welcomed this node."""
 
     welcome: Welcome
 
 
 @dataclass(frozen=True, slots=True)
 class NameAsked:
-    """Relay: answer with resolved()."""
+    """Relay: a node asks for the number of another; answer with resolved()."""
 
     id: int
     node: str
@@ -151,7 +151,7 @@ class LinkCore:
 
     @property
     def silent_since(self) -> float:
-        """When the peer was heard last."""
+        """When the peer was last heard, on the clock of `now`."""
         return self._heard_at
 
     def heard(self, now: float) -> None:

@@ -77,7 +77,7 @@ class LocalAddress:
 
 
 class Netlink:
-    """Raises OSError with the kernel's reason."""
+    """Routes, rules and addresses of the kernel over rtnetlink(7). All methods raise OSError with the kernel's reason."""
 
     def __enter__(self) -> Netlink:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
@@ -104,7 +104,7 @@ class Netlink:
         self._do(_NEWADDR, _CREATE | _REPLACE, body)
 
     def remove_address(self, index: int, interface: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> None:
-        """One that is gone already is no error."""
+        """Remove an address; one that is gone already is no error."""
         body = _ADDRESS_MESSAGE.pack(_family(interface.ip), interface.network.prefixlen, 0, 0, index)
         with _expecting(errno.EADDRNOTAVAIL):
             self._do(_DELADDR, 0, body + _attribute(_IFA_LOCAL, interface.ip.packed))
@@ -122,16 +122,16 @@ class Netlink:
     # -- routes --------------------------------------------------------------------------------------------------------
 
     def replace_route(self, route: Route) -> None:
-        """As `ip route replace`."""
+        """Add a route, or replace the one with its destination, as `ip route replace` does."""
         self._do(_NEWROUTE, _CREATE | _REPLACE, _route_message(route))
 
     def remove_route(self, route: Route) -> None:
-        """One that is gone already is no error."""
+        """Remove a route; one that is gone already is no error."""
         with _expecting(errno.ESRCH, errno.ENOENT):
             self._do(_DELROUTE, 0, _route_message(route))
 
     def routes(self) -> list[Route]:
-        """IPv4, of all tables."""
+        """The IPv4 routes of all tables."""
         body = _ROUTE_MESSAGE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
         return [_route_of(found) for found in self._ask(_GETROUTE, _DUMP, body, _NEWROUTE)]
 

@@ -7,7 +7,7 @@ overlay's packets.
     priority 5130   from all lookup 5130         the overlay; `throw` routes there lead on to main: our own pods, and gateways and resolvers
                                                  of this machine that such a network has
 
-They are in the main table, too, behind what the machine knows by itself: for kernels without policy routing, and for people who look there. So
+They are in the main table, too, behind what the machine knows by itself: for kernels without policy routing, and for operators who look there. So
 are the routes to networks behind other nodes, which are never to come before the machine's own; and the pods' network on a machine of a cluster,
 whose pods have a part of it.
 """

@@ -191,7 +191,7 @@ class Plane:
         self._raw.add_route(tenant, prefix, number, mtu)
 
     def remove_route(self, tenant: TenantNumber, prefix: str) -> None:
-        """One that is not there is no error."""
+        """Remove a route; one that is not there is no error."""
         self._raw.remove_route(tenant, prefix)
 
     def lookup(self, tenant: TenantNumber, address: str) -> NodeNumber | None:
@@ -219,7 +219,7 @@ class Plane:
         self._raw.drop(port, reason)
 
     def counters(self, port: PortId) -> PortCounters | None:
-        """None: the port is gone."""
+        """The counters of a port; None when the port is closed."""
         raw = self._raw.raw_counters(port)
         return None if raw is None else PortCounters(**raw)
 

@@ -1,7 +1,7 @@
 """Attempts to reach a relay: the race, the pauses between attempts, and how it went so far.
 
 The first of several relays that answers wins. Attempts of one race start one after the other (l2/relays.py says how far apart). While an outage is
-young, relays that are silent are asked again beside the first question: a network that comes back somewhere on the way tells nobody, and
+young, relays that are silent are asked again beside the first question: a network that comes back somewhere on the way is not announced, and
 the kernel repeats a SYN after 1 s, then 3 s, then 7 s.
 """
 

@@ -96,7 +96,7 @@ class Links:
         self._attempts.network_changed()
 
     def infos(self) -> list[LinkInfo]:
-        """Of all slots, links that are opening too."""
+        """The links of all slots, those that are opening included."""
         links = sorted(self._ports.values(), key=lambda link: (link.slot, link.begun))
         return [info(link, self._plane) for link in links]
 
@@ -120,7 +120,7 @@ class Links:
         self.flush(link)
 
     def on_control(self, port: PortId, payload: bytes) -> None:
-        """FrameReceived: a CONTROL frame."""
+        """Take in a CONTROL frame (FrameReceived) of a link."""
         link = self._ports.get(port)
         if link is None:
             return

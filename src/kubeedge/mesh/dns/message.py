@@ -236,7 +236,7 @@ def reply(
 
 
 def refusal(data: bytes, code: int) -> bytes:
-    """To what could not be read; b"" when not even its header could, or it is an answer: nobody is to be answered then."""
+    """To what could not be read; b"" when not even its header could, or it is an answer: such messages are not answered."""
     if len(data) < _HEADER.size:
         return b""
     id, flags, *_ = _HEADER.unpack_from(data)

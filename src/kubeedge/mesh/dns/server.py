@@ -95,7 +95,7 @@ class DnsServer:
 
     @property
     def kept(self) -> dict[str, int]:
-        """What the caches hold."""
+        """What the caches hold: their answers, the bytes of those, and how often they were hit."""
         return {
             "answers": len(self._cluster) + len(self._foreign),
             "bytes": self._cluster.size + self._foreign.size,

@@ -25,7 +25,7 @@ _STRANGE = 16  # datagrams that are no answer, after which a resolver counts as 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a resolver answered."""
+    """The answer of a resolver, as bytes and decoded."""
 
     data: bytes
     answer: UpstreamAnswer

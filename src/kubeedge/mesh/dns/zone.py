@@ -36,7 +36,7 @@ class ZoneAnswer:
 
 
 class Zone:
-    """Answers of one domain."""
+    """The answers for the names of one domain."""
 
     def __init__(self, table: MeshTable, domain: str) -> None:
         self._table = table
@@ -170,7 +170,7 @@ def _label(endpoint: Endpoint) -> bytes:
 
 
 def _address_of(name: Name) -> IpAddress | None:
-    """Of a reverse name."""
+    """The address of a reverse name (in-addr.arpa, ip6.arpa); None when it is no such name."""
     labels = [label.decode("ascii", "replace") for label in reversed(name[:-2])]
     try:
         if name[-2:] == _REVERSE[4] and len(labels) == 4:

@@ -53,7 +53,7 @@ class EdgeWrites:
         return len((await self._store.range(core.WRITES, keys.prefix_end(core.WRITES), keys_only=True)).kvs)
 
     async def count(self) -> None:
-        """Keeps `waiting`, for metrics."""
+        """Keep `waiting` current, for the metrics."""
         view = PrefixView(self._store, core.WRITES, keep=len)
         async with contextlib.aclosing(follow_view(view)) as changes:
             async for _ in changes:

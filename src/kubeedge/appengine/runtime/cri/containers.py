@@ -115,7 +115,7 @@ class CriContainers:
         return user
 
     def _own_mounts(self, sandbox: SandboxConfig, config: ContainerConfig, message: Path) -> list[BindMount]:
-        """Blocking."""
+        """The mounts that Kubernetes itself adds to a container: files of /etc and the termination message. Makes the files. Blocking."""
         container = config.container
         config.log_path.parent.mkdir(parents=True, exist_ok=True)
         message.parent.mkdir(parents=True, exist_ok=True)

@@ -14,11 +14,11 @@ READY = 0  # PodSandboxState
 CREATED, RUNNING, EXITED, UNKNOWN = 0, 1, 2, 3  # ContainerState
 STARTED_EVENT, STOPPED_EVENT = 1, 2  # ContainerEventType
 _SECOND = 1e9  # nanoseconds
-_LOST = 137  # exit code of a run whose end nobody has seen
+_LOST = 137  # exit code of a run whose end was not seen
 
 
 def label(thing: Object, name: str) -> str:
-    """ "": it has none."""
+    """The value of a label; "" when there is none."""
     return str(thing.get("labels", {}).get(name, ""))
 
 
@@ -37,7 +37,7 @@ def address(status: Object) -> str:
 
 
 def user(status: Object) -> User | None:
-    """Of a ContainerStatus; None where the runtime does not tell."""
+    """The container user in a ContainerStatus; None when the runtime does not tell."""
     found = status.get("user", {}).get("linux")
     if found is None:
         return None
@@ -51,12 +51,12 @@ def image_id(status: Object) -> str:
 
 
 def has_ended(status: Object) -> bool:
-    """Of a ContainerStatus or a Container."""
+    """Whether a ContainerStatus or a Container says that it has ended."""
     return status.get("state", CREATED) in (EXITED, UNKNOWN)
 
 
 def exit_of(status: Object, message: str) -> Exit:
-    """Of a ContainerStatus that has ended."""
+    """The end of a run, from the ContainerStatus of one that has ended."""
     is_lost = status.get("state") == UNKNOWN or status.get("reason") == "Unknown"  # containerd's, beside exit code 255
     reason = "ContainerStatusUnknown" if is_lost else status.get("reason", "")
     return Exit(

@@ -23,7 +23,7 @@ class OwnObjects:
         return {"label_selector": {configs.NODE: self._node}}
 
     async def sandboxes(self) -> list[Object]:
-        """PodSandbox messages. Raises GrpcError."""
+        """The PodSandbox messages of this node's sandboxes. Raises GrpcError."""
         return await self._list("ListPodSandbox", "items")
 
     async def containers(self) -> list[Object]:
@@ -60,6 +60,6 @@ class OwnObjects:
                 raise
 
     async def remove_sandbox(self, id: str) -> None:
-        """With what is in it. Raises GrpcError."""
+        """Remove a sandbox with all that is in it. Raises GrpcError."""
         await self.end("StopPodSandbox", pod_sandbox_id=id)
         await self.end("RemovePodSandbox", pod_sandbox_id=id)

@@ -40,11 +40,11 @@ class CriRuns:
         self.on_exit: Callable[[Exit], None] = lambda _: None
 
     def clear(self) -> None:
-        """Before everything is taken up again."""
+        """Forget all runs, before they are read from the runtime again."""
         self._runs.clear()
 
     def add(self, id: str, run: CriRun) -> None:
-        """A container was started."""
+        """Keep the run of a container that was started."""
         self._runs[id] = run
 
     def of(self, uid: str, name: str) -> Iterator[str]:
@@ -55,7 +55,7 @@ class CriRuns:
                 yield id
 
     def end_pod(self, uid: str) -> None:
-        """Its runs are over, and nobody is told: the pod is being removed."""
+        """Its runs are over, without an event: the pod is being removed."""
         for id, run in list(self._runs.items()):
             if run.uid == uid:
                 self._runs.pop(id)

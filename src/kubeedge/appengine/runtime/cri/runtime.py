@@ -84,7 +84,7 @@ class CriRuntime:
 
     @property
     def version(self) -> str:
-        """As a Node shows it: SCHEME://VERSION."""
+        """Name and version of the runtime as a Node shows them: SCHEME://VERSION."""
         return self._sandboxes.features.version
 
     @property
@@ -99,7 +99,7 @@ class CriRuntime:
     # -- start and end -------------------------------------------------------------------------------------------------
 
     async def start(self, on_exit: Callable[[Exit], None]) -> Sequence[FoundPod]:
-        """Waits for the runtime: without it nobody knows which pods run."""
+        """Waits for the runtime: without it, it is not known which pods run."""
         self._runs.on_exit, self._loop = on_exit, asyncio.get_running_loop()
         self._files.mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(self._make_network)
@@ -253,7 +253,7 @@ class CriRuntime:
 
     async def details(self) -> Sequence[PodDetail]:
         """From the control groups, where the runtime's driver leaves their names to us; what of the network it counts itself."""
-        from kubeedge.appengine.runtime.cri import details  # an agent that nobody asks does without
+        from kubeedge.appengine.runtime.cri import details  # an agent without such requests does not load it
 
         try:
             listed = await self._own.containers()
@@ -266,7 +266,7 @@ class CriRuntime:
         return await asyncio.to_thread(details.pod_details, running, pods.get("stats", ()), group)
 
     async def disk_usage(self, uid: str) -> Mapping[str, DiskUse]:
-        """As the runtime has counted it last."""
+        """Disk usage of each container of a pod, as the runtime counted it last. Raises OSError."""
         if uid not in self._sandboxes:
             return {}
         selector = {"pod_sandbox_id": self._sandboxes.id_of(uid)}

@@ -50,7 +50,7 @@ class CriSandboxes:
         return self.group(uid)
 
     def known(self, uid: str, id: str, status: Object) -> SandboxStatus:
-        """Keeps what PodSandboxStatus says."""
+        """Keep the status of a sandbox from a PodSandboxStatus message, and return it."""
         is_ready = status.get("state", found.READY) == found.READY
         is_on_node = configs.HOST_NETWORK in status.get("annotations", {})
         ip = found.address(status) if is_ready and not is_on_node else ""

@@ -202,7 +202,7 @@ async def forward(byte_stream: SocketStream, port: int) -> tuple[asyncio.StreamR
     return reader, writer
 
 
-_JOINED: set[asyncio.Task[None]] = set()  # tasks that nobody else holds
+_JOINED: set[asyncio.Task[None]] = set()  # tasks that have no other reference
 
 
 async def _join(

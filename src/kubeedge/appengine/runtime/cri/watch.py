@@ -36,7 +36,7 @@ class CriWatch:
         self.problem = "the container runtime has not answered yet"
 
     def start(self) -> None:
-        """Needs a running loop."""
+        """Start the tasks that watch the runtime. Needs a running event loop."""
         self._tasks = [
             asyncio.create_task(self._watch(), name="events of containers"),
             asyncio.create_task(self._ask(), name="health of the runtime"),
@@ -89,7 +89,7 @@ class CriWatch:
                 await asyncio.sleep(_PAUSE)
 
     async def _follow(self) -> None:
-        """Until the stream ends. Raises GrpcError."""
+        """Follow the events of the runtime until the stream ends. Raises GrpcError."""
         async with contextlib.aclosing(self._client.events()) as events:
             coming: asyncio.Task[Object] | None = None
             try:
