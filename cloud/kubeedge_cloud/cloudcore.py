@@ -156,7 +156,7 @@ class Cloud:
             TenantLimits(config.quota.objects, config.quota.mib * 1024 * 1024),
             pressure=self._pressure,
         )
-        # without an API there is nobody to show a token to
+        # without an API there is no server to show a token to
         key = self.authority.token_key if config.listeners.api.enable else None
         self.registries = Registries(store, self.usage, self.membership, account_key=key)
         self.apis = TenantApis(store, self.tenants, self.registries, self.admin_kubeconfigs, self.membership)
@@ -317,7 +317,7 @@ class Cloud:
             source=self.plan.cloud.split("/")[0],
             congestion=c.relays.congestion,
         )
-        if not c.store.etcd.endpoints:  # nobody else can share this store
+        if not c.store.etcd.endpoints:  # no other process can share this store
             return BusHub(settings, self.tenants)
         peers = PeersSettings(
             addresses=c.relays.addresses or tuple(endpoint(host, on.port) for host in self.hosts),

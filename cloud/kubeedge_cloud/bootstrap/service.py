@@ -49,7 +49,7 @@ log = logging.getLogger("kubeedge.bootstrap")
 RENEW_GRACE = datetime.timedelta(days=90)  # after expiry; a node may lie in a drawer for a season
 _MAX_BODY = 3 * MAX_REQUEST
 _NONCE_LIFE = 120.0  # seconds
-_JOIN_BYTES = 8  # of the id of a join: nobody guesses for it, it must only never come twice
+_JOIN_BYTES = 8  # of the id of a join: it need not be secret, only unique
 
 
 class NodeRegistry(Protocol):

@@ -26,7 +26,7 @@ DEFAULT_TTL = 24 * 3600.0  # seconds
 MAX_TTL = 365 * 24 * 3600.0
 MAX_TOKENS = 10_000  # of one tenant
 _KEEP = 7 * 24 * 3600.0  # seconds that used, revoked and expired tokens stay visible at least
-_TIDY_FROM = 100  # tokens; below it nobody minds
+_TIDY_FROM = 100  # tokens; below it their number does not matter
 
 
 @dataclass(frozen=True, slots=True)

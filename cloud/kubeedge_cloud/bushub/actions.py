@@ -34,7 +34,7 @@ class Reroute:
 
 @dataclass(frozen=True, slots=True)
 class ResetPeer:
-    """The number is another machine's, or nobody's: L4 connections with the one that had it end, and where a node is has to be asked again."""
+    """The number is another machine's, or free: L4 connections with the one that had it end, and where a node is has to be asked again."""
 
     tenant: TenantNumber
     number: NodeNumber

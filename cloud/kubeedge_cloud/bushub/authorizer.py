@@ -47,7 +47,7 @@ class LinkAuthorizer:
         self._followed: dict[TenantId, asyncio.Event] = {}
 
     def follow(self, tenant: TenantId) -> None:
-        """From the first link of a tenant on, or since somebody asked where one of its nodes is."""
+        """From the first link of a tenant on, or since it was asked where one of its nodes is."""
         if tenant not in self._tasks:
             self._followed[tenant] = asyncio.Event()
             self._tasks[tenant] = [

@@ -266,7 +266,7 @@ class BusHub:
         moved: Callable[[NodeKey, NextHop], None],
         next_hop_changed: Callable[[NodeKey, NextHop | None, NextHop | None], None],
     ) -> Peers | None:
-        """None: nobody else can share the store."""
+        """The relays of the other processes; None when no other process can share the store."""
         if self._store is None or self._peers_settings is None:
             return None
         return Peers(self._store, self._peers_settings, moved=moved, next_hop_changed=next_hop_changed)

@@ -19,7 +19,7 @@ class BusHubSettings:
     cert: Path
     key: Path
     tun: CloudTun | None = None
-    # edges ask; we only when an edge should have. Nobody waits here for an answer: a link that does not answer is the edge's to replace
+    # edges ask; we only when an edge should have. No task waits here for an answer: a link that does not answer is the edge's to replace
     link: LinkSettings = field(default_factory=lambda: LinkSettings(keepalive=30.0))
     max_links: int = 20_000
     source: str = "100.64.255.254"  # of ICMP errors, in every tenant, where we have no TUN whose address it could be

@@ -151,7 +151,7 @@ class CloudHub:
             attachment.channel.close("the cloud process lost its lease", 1012)
 
     async def forget_the_past(self) -> None:
-        """Sessions that a process left behind when it was killed: nobody is attached yet. With leases they go by themselves."""
+        """Sessions that a process left behind when it was killed: no node is attached yet. With leases they go by themselves."""
         if not isinstance(self._membership, Alone):
             return
         await self._store.delete(keys.SESSIONS, keys.prefix_end(keys.SESSIONS))
@@ -215,7 +215,7 @@ class CloudHub:
     def _check_room(self) -> None:
         if len(self._holding) >= self._settings.max_channels:
             raise Rejected(503, "too many channels")
-        _ = self._membership.lease  # without one nobody would know that the node is here
+        _ = self._membership.lease  # without one no other process would know that the node is here
 
     async def hold(self, socket: ChannelSocket, who: identity.NodeIdentity, address: str) -> None:
         """One channel, from attach to detach, for a node whose identity is proven."""

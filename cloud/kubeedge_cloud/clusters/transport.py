@@ -84,7 +84,7 @@ class ClusterTransport:
             yield _flowing(answer.stream(), idle)
 
     async def without_credentials(self) -> StreamPair:
-        """A connection of its own, for somebody who shows a token: nothing of ours is on it. Raises as `request`, and OSError, TimeoutError."""
+        """A connection of its own, for a client that shows a token: nothing of ours is on it. Raises as `request`, and OSError, TimeoutError."""
         access = await self._source.current()
         if access.base:
             raise ServerUnavailable(f"the API is below {access.base}, which pods do not know of")

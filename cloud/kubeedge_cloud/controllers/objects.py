@@ -158,7 +158,7 @@ def reference_to(resource: Resource, owner: Object) -> Object:
 
 
 def phase_of(pod: Mapping[str, Any]) -> str:
-    """Pending before anybody has reported a status."""
+    """The phase of a pod; Pending before a status was reported."""
     return str(status_of(pod).get("phase") or "Pending")
 
 

@@ -85,7 +85,7 @@ class TenantDeviceController:
                 await first.wait()
             self._devices.on_change(self._device_changed)
             self._models.on_change(self._model_changed)
-            for key in self._rows.keys() | self._reports.keys():  # of Devices that went while nobody looked
+            for key in self._rows.keys() | self._reports.keys():  # of Devices deleted while no process watched
                 self.queue.add(key)
             group.create_task(self.queue.run())
             group.create_task(self._lost.run())
@@ -197,7 +197,7 @@ class TenantDeviceController:
         model = self._models.get(key[0], core.model_of(device))
         known = node in self._nodes
         if known and core.FINALIZER not in (meta.metadata(device).get("finalizers") or ()):
-            # before its node hears of it: nobody may think that it is gone while the node has it
+            # before its node hears of it: no client may think that it is gone while the node has it
             device = await self._finalizers(device, present=True)
         wanted = {}
         if known and model is not None:

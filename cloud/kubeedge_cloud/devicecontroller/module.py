@@ -59,7 +59,7 @@ class DeviceController:
             client: KubeClient = self._client_for(record.name)
             if record.cluster and self._cluster_client is not None:
                 client = self._cluster_client(record)
-                ready.set()  # the others must not wait for a cluster in which somebody may never want devices
+                ready.set()  # the others must not wait for a cluster that may never have devices
                 await _served(client)
             await TenantDeviceController(
                 record.name,

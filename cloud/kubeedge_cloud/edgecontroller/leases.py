@@ -52,7 +52,7 @@ class NodeLeases:
                 renewed = {**known, "spec": {**(known.get("spec") or {}), **wanted["spec"]}}
                 self._held[name] = await client.update(LEASES, NAMESPACE, renewed)
         except (Conflict, NotFound):
-            self._held.pop(name, None)  # somebody else wrote it: read it again
+            self._held.pop(name, None)  # another client wrote it: read it again
             raise
         return RENEW * (0.9 + 0.1 * self._chance())
 

@@ -47,7 +47,7 @@ class Referenced:
             await asyncio.Event().wait()
 
     def get(self, namespace: str, name: str) -> Object | None:
-        """None: there is no such object, nobody refers to it, or it is not known yet (`knows`)."""
+        """None: there is no such object, no node refers to it, or it is not known yet (`knows`)."""
         followed = self._followed.get((namespace, name))
         return followed.informer.get(namespace, name) if followed and followed.informer else None
 
@@ -117,7 +117,7 @@ class Referenced:
             waiting = asyncio.create_task(informer.synced.wait())
             await asyncio.wait((steps, waiting), return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
-            if informer.get(*key) is None:  # nobody heard that it is not there: who waited to know it does now
+            if informer.get(*key) is None:  # no event says that it is not there: whoever waited for that knows it now
                 self._changed({"metadata": {"namespace": key[0], "name": key[1]}}, None)
             await steps
         finally:

@@ -86,7 +86,7 @@ class EdgeState:
                 data.refer(node, [(namespace, name) for of, namespace, name in found if of == resource])
 
     def is_foreign(self, node: NodeName) -> bool:
-        """The cluster has a Node of that name which is not ours, a kubelet's say: its pods are nobody's business."""
+        """The cluster has a Node of that name which is not ours, a kubelet's say: its pods are ignored."""
         obj = self.nodes.get("", node) if self.cluster else None
         return obj is not None and not self.is_ours(node, obj)
 
@@ -95,7 +95,7 @@ class EdgeState:
         return not self.cluster or (self.nodes.get("", node) is not None and not self.is_foreign(node))
 
     def is_ours(self, node: NodeName, obj: Object) -> bool:
-        """By its mark; or because it is the very Node that was made for the machine, and somebody has taken the mark away."""
+        """By its mark; or because it is the very Node that was made for the machine, and another client has removed the mark."""
         record = self.records.get(node)
         made = record is not None and record.uid == uid_of(obj) != ""
         return core.is_managed(obj, self.owner) or (made and not core.has_mark(obj))

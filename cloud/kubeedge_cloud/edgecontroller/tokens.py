@@ -137,7 +137,7 @@ class PodTokens:
         return IssuedToken(wanted.audience, wanted.seconds, token, now, expires, previous)
 
     def _has_rules(self, kept: KeptTokens | None, pod: Object) -> bool:
-        """As they are known; where nobody tells of their changes, they must be known."""
+        """As they are known; where their changes are not watched, they must be known."""
         known = self._issuer.known(_account(pod))
         if known is None:
             return not self._state.cluster

@@ -29,7 +29,7 @@ _RETRY = 0.2  # seconds between two attempts to watch
 
 
 class _Turn:
-    """Wakes everybody who waits, each time."""
+    """Wakes all tasks that wait, each time."""
 
     def __init__(self) -> None:
         self._waiting: asyncio.Future[None] | None = None

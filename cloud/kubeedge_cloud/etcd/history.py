@@ -35,7 +35,7 @@ class TenantHistory:
         self._sizes: dict[str, int] = {}
 
     def wrote(self, changes: Sequence[Change], revision: Revision) -> bool:
-        """Count one revision; whether somebody is beyond the limit now."""
+        """Count one revision; returns whether an owner is beyond the limit now."""
         over = False
         for change in changes:
             owner, size = keys.owner(change.key), len(change.key) + len(change.value)
@@ -54,7 +54,7 @@ class TenantHistory:
         return self._sizes.get(owner, 0)
 
     def target(self) -> Revision:
-        """Compacted up to there nobody has more than the limit; 0: nobody has."""
+        """The revision up to which to compact, so that no owner has more than the limit; 0: none has."""
         return max(map(self._target_of, self._steps), default=Revision(0))
 
     def _target_of(self, owner: str) -> Revision:

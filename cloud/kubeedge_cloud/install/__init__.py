@@ -1,1 +1,1 @@
-"""The cloud side in somebody's Kubernetes: the chart rendered, applied, waited for, examined and removed, without Helm."""
+"""The cloud side in a user's Kubernetes cluster: the chart rendered, applied, waited for, examined and removed, without Helm."""

@@ -59,7 +59,7 @@ def forgettable(records: Iterable[Kubeconfig], now: float, most: int) -> list[Ku
 
 
 def valid(records: Iterable[Kubeconfig], now: float) -> Sequence[str]:
-    """What certificates may name ("": nothing, those of an earlier version), for a node, which asks nobody. Sorted."""
+    """What certificates may name ("": nothing, those of an earlier version), for a node, which decides alone. Sorted."""
     found = {record.id: record for record in records}
     named = {id for id, record in found.items() if id != EARLIER and record.state(now) == "valid"}
     return sorted(named | ({""} if opens("", found.get(EARLIER), now) else set()))

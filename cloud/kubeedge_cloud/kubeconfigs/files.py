@@ -45,7 +45,7 @@ class KubeconfigFiles:
         return self._state / f"kubeconfig-{tenant}"
 
     async def new(self, tenant: TenantId, user: str, ttl: float) -> tuple[Kubeconfig, str]:
-        """Its record and its text, which holds a key that nobody else has and is shown once."""
+        """Its record and its text, which holds a key that is stored nowhere else and is shown once."""
         record = await self._records.create(tenant, user, ttl)
         key = csr.new_key()
         who = UserIdentity(tenant, record.user, record.id)

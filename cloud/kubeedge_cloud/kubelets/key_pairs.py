@@ -1,4 +1,4 @@
-"""Keys and serving certificates of nodes on this process's disk: they outlive it, and so does a request that nobody has approved yet.
+"""Keys and serving certificates of nodes on this process's disk: they outlive it, and so does a request that is not approved yet.
 
 DIRECTORY/NODE.ID.pem      key and certificate, once there is one
 DIRECTORY/NODE.ID.pending  the next key and the request that was made with it

@@ -3,7 +3,7 @@
 The API server of a cluster connects to a Node's address and status.daemonEndpoints.kubeletEndpoint.Port, for logs, exec, attach, port-forward
 and proxy. It proves itself by its kubelet client certificate, and what is said then passes as it is: whoever holds that certificate may do
 everything, as at a kubelet. In a tenant with a cluster others come in, too, by a bearer token or a certificate of the cluster, and the cluster
-decides about each of their requests (requests.py). Nobody else gets further than the handshake, or than one closed connection.
+decides about each of their requests (requests.py). No other client gets further than the handshake, or than one closed connection.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class KubeletPorts:
                 certificates.want({})
 
     async def _has_cluster(self, tenant: TenantRecord) -> bool:
-        """It is there still, with the same cluster; also where nobody can say."""
+        """Whether the tenant still has the same cluster; True, too, when that cannot be known."""
         try:
             found = await self._tenants.tenant(tenant.name)
         except KubeEdgeError:

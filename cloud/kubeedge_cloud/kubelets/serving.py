@@ -1,6 +1,6 @@
 """Serving certificates of a tenant's kubelet ports from its cluster's own authority, as kubelets with serverTLSBootstrap have them.
 
-Each node asks by its own identity; somebody who may approves (`kubectl certificate approve`), or this process does where it was given the right. A
+Each node asks by its own identity; an administrator approves (`kubectl certificate approve`), or this process does where it was given the right. A
 certificate is renewed at about two thirds of its life, the old one serves until then. While nothing is due, the cluster is not asked.
 """
 
@@ -28,7 +28,7 @@ log = logging.getLogger("kubeedge.kubelets")
 
 _POLL = Backoff(first=1.0, last=30.0)  # between two looks for certificates, while some are waited for
 _RETRY = Backoff(first=5.0, last=600.0, jitter=0.5)  # after a failure
-_REFUSED = 3600.0  # seconds until a node asks again after somebody has refused it
+_REFUSED = 3600.0  # seconds until a node asks again after it was denied
 _FAULTY = 300.0  # and after the API server has
 _STAND_BY = 10.0  # seconds until a process that does not lead looks whether it does
 _LONGEST = 6 * 3600.0  # seconds of one sleep: the wall clock may be set meanwhile
@@ -36,7 +36,7 @@ _APPROVAL = "requested by this cloud process for its own kubelet port of the nod
 
 
 class ServingCertificates:
-    """`client_of` gives a client with that node's identity; `approver` may approve, None: somebody else does. `leads`: whether this process's
+    """`client_of` gives a client with that node's identity; `approver` may approve, None: an administrator does. `leads`: whether this process's
     address is the one that the Nodes show. `changed` is called with a node whose certificate is new, or gone."""
 
     def __init__(
@@ -144,7 +144,7 @@ class ServingCertificates:
         if (request.get("status") or {}).get("conditions"):
             return  # decided already
         decided = signing.approved(request, _APPROVAL, meta.timestamp(self._wall()))
-        with contextlib.suppress(Conflict):  # somebody else has decided in this moment
+        with contextlib.suppress(Conflict):  # another approver has decided in this moment
             await approver.update(signing.REQUESTS, "", decided, subresource="approval")
 
     async def _look(self) -> None:
@@ -154,7 +154,7 @@ class ServingCertificates:
         found = {meta.name_of(obj): obj for obj in listed.items}
         for node, pending in list(self._waiting.items()):
             obj = found.get(pending.name)
-            if obj is None:  # nobody has decided for a day, and the cluster has removed it
+            if obj is None:  # there was no decision for a day, and the cluster has removed it
                 del self._waiting[node]
                 continue
             decided = signing.outcome(obj)

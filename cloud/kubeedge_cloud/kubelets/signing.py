@@ -54,7 +54,7 @@ def approved(obj: Object, message: str, now: str) -> Object:
 
 @dataclass(frozen=True, slots=True)
 class SigningOutcome:
-    """What became of a request. Neither: nobody has decided yet, or the signer has not signed yet."""
+    """What became of a request. Neither: it is not decided yet, or the signer has not signed yet."""
 
     certificate: bytes = b""  # PEM
     refusal: str = ""

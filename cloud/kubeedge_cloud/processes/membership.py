@@ -47,7 +47,7 @@ class Alone:
     lease = 0
 
     async def lead(self, work: str, do: Work) -> None:
-        """At once, and for as long as it runs: nobody else could lead."""
+        """At once, and for as long as it runs: no other process could lead."""
         await do()
 
     def fence(self, work: str) -> Sequence[Compare]:

@@ -108,7 +108,7 @@ class Publishing:
         return self._proxy
 
     async def _answer(self, proxy: Any, upstream: str) -> None:
-        """Where "tenant/node" is. What nobody knows, or what goes wrong here, is the slow path's to explain."""
+        """Where "tenant/node" is. What is not known, or what goes wrong here, is the slow path's to explain."""
         known = False
         with contextlib.suppress(KubeEdgeError):
             tenant, _, node = upstream.partition("/")

@@ -32,5 +32,5 @@ class CloudServices:
                     return Target(host, port)
             return None
 
-        # L4 lets nobody in but nodes of the tenant
+        # L4 admits only nodes of the tenant
         return ServerProxy(resolve, location="the cloud", limits=ProxyLimits()).handle

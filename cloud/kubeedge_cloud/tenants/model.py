@@ -23,7 +23,7 @@ from kubeedge.api.names import NodeName, NodeNumber, TenantId, TenantNumber
 from kubeedge.api.node_registration import NOTHING, NodeRegistration
 from kubeedge.errors import Invalid, Refused, Unavailable
 
-MAX_TENANTS = 65_535  # the data plane's tenant numbers; 0 is nobody
+MAX_TENANTS = 65_535  # the data plane's tenant numbers; 0 is none
 
 
 @dataclass(frozen=True, slots=True)

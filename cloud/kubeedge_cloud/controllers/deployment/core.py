@@ -168,7 +168,7 @@ def _roll(changes: _Changes, deployment: Object, new: Object, old: Sequence[Obje
 
 
 def _shrink_old(changes: _Changes, new: Object, old: Sequence[Object], min_available: int) -> None:
-    """Unhealthy pods of old ReplicaSets first, since they serve nobody; then healthy ones, while enough remain."""
+    """Unhealthy pods of old ReplicaSets first, since they serve no client; then healthy ones, while enough remain."""
     if not any(replicas_of(rs) for rs in old):
         return
     everything = changes.size(new) + sum(replicas_of(rs) for rs in old)

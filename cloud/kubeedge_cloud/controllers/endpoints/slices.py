@@ -56,7 +56,7 @@ def slices(service: Object, pods: Iterable[Object], zones: Mapping[str, str]) ->
 
 
 def mirrored(service: Object, endpoints: Object) -> list[Object]:
-    """Those of a Service without a selector, whose Endpoints somebody else keeps."""
+    """The slices of a Service without a selector, whose Endpoints another client keeps."""
     groups: dict[tuple[str, Ports], list[Object]] = {}
     for subset in endpoints.get("subsets") or ():
         ports = tuple(
