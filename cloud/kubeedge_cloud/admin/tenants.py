@@ -43,7 +43,7 @@ class Tenants(Protocol):
         ...
 
     async def remove(self, tenant: TenantId, *, force: bool) -> None:
-        """With its nodes and objects only when it is forced. Raises Conflict."""
+        """Remove a tenant; with its nodes and objects only when forced. Raises Conflict."""
         ...
 
     async def remove_node(self, tenant: TenantId, node: NodeName) -> bool:

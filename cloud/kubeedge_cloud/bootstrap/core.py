@@ -83,7 +83,7 @@ def check(record: TokenRecord, node: NodeName, key: str, now: float) -> None:
 
 
 def repeats(record: TokenRecord, node: NodeName, key: str, now: float) -> bool:
-    """The same machine asks again because it did not get the answer."""
+    """Whether the same machine asks again because it did not get the answer."""
     return (record.used_by, record.used_key) == (node, key) and bool(key) and now - record.used < RETRY_WINDOW
 
 

@@ -82,7 +82,7 @@ class NodeLinks:
         return self._nodes.get(node)
 
     def ports(self, node: NodeKey) -> list[PortId]:
-        """One for each slot; empty when the node has no link here."""
+        """The port of each link slot; empty when the node has no link here."""
         linked = self._nodes.get(node)
         return list(linked.slots.values()) if linked is not None else []
 

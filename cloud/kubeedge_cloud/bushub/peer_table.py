@@ -38,15 +38,15 @@ class PeerTable:
         return list(self._peers.values())
 
     def get(self, id: str) -> Peer | None:
-        """None: no relay with that ID has a record."""
+        """The relay with that ID; None when none has a record."""
         return self._peers.get(id)
 
     def where(self, node: NodeKey) -> NextHop | None:
-        """None: the node is linked to no other relay."""
+        """The next hop to a node; None when it is linked to no other relay."""
         return self._next_hops.get(node)
 
     def names(self, tenant: TenantNumber) -> dict[NodeNumber, NodeName]:
-        """Of the tenant's nodes at other relays, by their numbers."""
+        """The names of the tenant's nodes at other relays, by their numbers."""
         return {hop.number: node[1] for node, hop in self._next_hops.items() if hop.tenant == tenant}
 
     def nodes_at(self, id: str) -> int:

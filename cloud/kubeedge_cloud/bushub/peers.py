@@ -92,11 +92,11 @@ class Peers:
         return await self._registration.claim_address(tenant, address)
 
     def where(self, node: NodeKey) -> NextHop | None:
-        """None: the node is linked to no other relay."""
+        """The next hop to a node; None when it is linked to no other relay."""
         return self._table.where(node)
 
     def names(self, tenant: TenantNumber) -> dict[NodeNumber, NodeName]:
-        """Of the tenant's nodes at other relays, by their numbers."""
+        """The names of the tenant's nodes at other relays, by their numbers."""
         return self._table.names(tenant)
 
     def here(self, node: NodeKey, next_hop: NextHop) -> None:

@@ -37,7 +37,7 @@ class NextHop:
 
 
 def decode_next_hop(value: bytes) -> NextHop | None:
-    """The inverse of NextHop.encode; None for a value that cannot be read."""
+    """The next hop that NextHop.encode() wrote; None for a value that cannot be read."""
     try:
         v = json.loads(value)
         subnets = [Subnet(str(prefix), int(mtu)) for prefix, mtu in v["subnets"]]
@@ -72,7 +72,7 @@ class RelayRecord:
 
 
 def decode_relay(value: bytes) -> RelayRecord | None:
-    """The inverse of RelayRecord.encode; None for a value that cannot be read."""
+    """The record that RelayRecord.encode() wrote; None for a value that cannot be read."""
     try:
         v = json.loads(value)
         tun = (TenantNumber(int(v["tun"][0])), str(v["tun"][1])) if v.get("tun") else None

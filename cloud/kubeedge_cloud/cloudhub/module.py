@@ -85,7 +85,7 @@ class AttachedNode:
 
     @property
     def since(self) -> float:
-        """When the channel was attached, in seconds since 1970."""
+        """The time at which the channel was attached, in seconds since 1970."""
         return self.key.since
 
     @property
@@ -189,7 +189,7 @@ class CloudHub:
                     await asyncio.wait(visits)
 
     async def _serve(self, accepted: Accepted, context: ssl.SSLContext) -> None:
-        """One connection, from TLS to its end. Whatever goes wrong ends it alone."""
+        """Serve one connection from TLS to its end. Whatever goes wrong ends it alone."""
         address, task = accepted.address, asyncio.current_task()
         assert task is not None
         stream: Stream | None = None
@@ -218,7 +218,7 @@ class CloudHub:
         _ = self._membership.lease  # without one no other process would know that the node is here
 
     async def hold(self, socket: ChannelSocket, who: identity.NodeIdentity, address: str) -> None:
-        """One channel, from attach to detach, for a node whose identity is proven."""
+        """Serve one channel, from attach to detach, for a node whose identity is proven."""
         loop = asyncio.get_running_loop()
         queued = self._queued.setdefault(who.tenant, QueuedBytes())  # for as long as one of its channels has it
         channel = Channel(socket, ChannelSession({}, self._settings.session), loop.time, queued)

@@ -33,7 +33,7 @@ class Clusters:
         return client
 
     def known(self, tenant: TenantId) -> RemoteClient | None:
-        """None: the tenant has the embedded API, or is not served yet."""
+        """The client of a tenant's cluster; None when the tenant has the embedded API, or is not served yet."""
         found = self._open.get(tenant)
         return found[2] if found else None
 

@@ -98,7 +98,7 @@ class RemoteClient:
             following = {"continue": token}
 
     async def _streamed_list(self, resource: Resource, path: str, selectors: dict[str, str]) -> ObjectList:
-        """One object at a time, of which neither side keeps the whole."""
+        """List objects one at a time, so that neither side keeps the whole list."""
         target = core.query(
             path, watch=True, sendInitialEvents=True, resourceVersionMatch="NotOlderThan", allowWatchBookmarks=True,
             timeoutSeconds=int(_WATCH[0]), **selectors,

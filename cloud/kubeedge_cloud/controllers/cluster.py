@@ -30,7 +30,7 @@ from kubeedge_cloud.controllers.recorder import Recorder
 
 
 class Cluster:
-    """One cluster as its controllers see it; informers() have to run."""
+    """The API and the caches of a cluster, for its controllers; informers() have to run."""
 
     def __init__(self, client: KubeClient, *, wall: Callable[[], float] = time.time) -> None:
         self.client = cached = CachedClient(client)

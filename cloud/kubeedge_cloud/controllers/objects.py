@@ -116,7 +116,7 @@ def created_of(obj: Mapping[str, Any]) -> float:
 
 
 def is_deleting(obj: Mapping[str, Any]) -> bool:
-    """It has a deletionTimestamp, and waits for its grace period or finalizers."""
+    """Whether it has a deletionTimestamp, and waits for its grace period or finalizers."""
     return bool(meta.metadata(obj).get("deletionTimestamp"))
 
 
@@ -163,7 +163,7 @@ def phase_of(pod: Mapping[str, Any]) -> str:
 
 
 def is_finished(pod: Mapping[str, Any]) -> bool:
-    """Its containers have ended and will not be restarted: phase Succeeded or Failed."""
+    """Whether the containers of a pod have ended for good: its phase is Succeeded or Failed."""
     return phase_of(pod) in ("Succeeded", "Failed")
 
 

@@ -59,7 +59,7 @@ class WorkQueue(Generic[K]):
         self.add(key)
 
     async def run(self) -> None:
-        """Until it is cancelled; keys that are waiting then stay in line."""
+        """Serve the queue until cancelled; keys that are waiting then stay in it."""
         try:
             async with asyncio.TaskGroup() as group:
                 for number in range(self._workers):

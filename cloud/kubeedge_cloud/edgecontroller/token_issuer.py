@@ -34,7 +34,7 @@ PolicyRules = Sequence[PolicyRule]
 
 
 def keys_of(jwks: Sequence[Mapping[str, Any]]) -> Sequence[IssuerKey]:
-    """Those that can be used, of a set of JWKs (RFC 7517)."""
+    """The usable keys of a set of JWKs (RFC 7517)."""
     found = []
     for jwk in jwks[:MAX_KEYS]:
         try:
@@ -88,7 +88,7 @@ class TokenIssuer:
         return self._row or have
 
     async def rules(self, account: NamespacedName) -> PolicyRules:
-        """As they were some minutes ago at most. Raises what the API raises."""
+        """The rules of an account, at most some minutes old. Raises what the API raises."""
         if account not in self._rules:
             self._rules[account] = await self._state.client.account_rules(*account)
             if self._state.cluster:

@@ -31,7 +31,7 @@ _SOONEST = 1.0  # seconds
 
 
 class PodTokens:
-    """Of all nodes of a tenant. `issuer` knows what accounts may do."""
+    """The tokens for pods of all nodes of a tenant. `issuer` knows the rules of accounts."""
 
     def __init__(self, state: EdgeState, issuer: TokenIssuer) -> None:
         self._state = state

@@ -75,5 +75,5 @@ class TenantHistory:
                 del self._steps[owner], self._sizes[owner]
 
     def over_twice(self, owner: str) -> bool:
-        """It has written as much again while it was beyond the limit already."""
+        """Whether an owner has written as much again while it was beyond the limit already."""
         return self.size(owner) > 2 * self._limit

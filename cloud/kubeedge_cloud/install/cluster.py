@@ -128,7 +128,7 @@ class TargetCluster:
             return None
 
     def list(self, api_version: str, kind: str, namespace: str = "", selector: str = "") -> list[Object]:
-        """Of a namespace, or of all; [] when the cluster has no such kind."""
+        """The objects of a kind in a namespace, or in all; [] when the cluster has no such kind."""
         try:
             answer = self.request("GET", self.path(api_version, kind, namespace), labelSelector=selector)
         except NotFound:
@@ -171,7 +171,7 @@ class TargetCluster:
         return bool(answer["status"].get("allowed"))
 
     def version(self) -> str:
-        """Of the API server: "v1.37.2". Raises Invalid when it is too old."""
+        """The version of the API server, like "v1.37.2". Raises Invalid when it is too old."""
         found = self.request("GET", "/version")
         digits = ("".join(filter(str.isdigit, str(found.get(key, "")))) for key in ("major", "minor"))
         numbers = tuple(int(each or 0) for each in digits)

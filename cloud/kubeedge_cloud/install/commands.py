@@ -80,7 +80,7 @@ def how_to_join(found: Any, options: argparse.Namespace) -> list[str]:
 
 
 def values(options: argparse.Namespace) -> dict[str, Any]:
-    """Of the files, then of keadm's flags, then of --set. Raises Invalid."""
+    """The values of an installation: of the files, then of keadm's flags, then of --set. Raises Invalid."""
     result: dict[str, Any] = {}
     for name in options.values:
         document = _documents(name)

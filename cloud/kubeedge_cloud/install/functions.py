@@ -99,7 +99,7 @@ def _printf(form: str, *values: object) -> str:
 
 
 def _to_json(value: object) -> str:
-    """As Go's encoding/json: compact, keys sorted, and what HTML would read is escaped."""
+    """A value as Go's encoding/json writes it: compact, keys sorted, characters that HTML would read escaped."""
     found = json.dumps(_whole(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return found.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 

@@ -40,7 +40,7 @@ class Kubeconfig:
 
 
 def decode(value: bytes) -> Kubeconfig:
-    """The inverse of Kubeconfig.encode. Raises ValueError or TypeError for other values."""
+    """The kubeconfig that Kubeconfig.encode() wrote. Raises ValueError or TypeError for other values."""
     return Kubeconfig(**json.loads(value))
 
 

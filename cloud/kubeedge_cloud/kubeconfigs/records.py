@@ -44,13 +44,13 @@ class KubeconfigRecords:
         return record
 
     async def list(self, tenant: TenantId) -> list[Kubeconfig]:
-        """Those that were revoked or have expired as well, while their records are kept."""
+        """The kubeconfigs of a tenant, revoked and expired ones included while their records are kept."""
         prefix = keys.kubeconfigs(tenant)
         found = await self._store.range(prefix, keys.prefix_end(prefix))
         return [core.decode(kv.value) for kv in found.kvs]
 
     async def get(self, tenant: TenantId, id: str) -> Kubeconfig | None:
-        """None: the tenant has no kubeconfig with that ID."""
+        """A kubeconfig; None when the tenant has none with that ID."""
         kv = await self._store.get(keys.kubeconfigs(tenant) + id)
         return core.decode(kv.value) if kv is not None else None
 

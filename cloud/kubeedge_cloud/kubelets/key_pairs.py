@@ -54,7 +54,7 @@ class KeyPairs:
         return path if path.exists() else None
 
     def validity(self, node: NodeName) -> der.Validity | None:
-        """None: there is no certificate, or it is not for these hosts."""
+        """The validity of a node's certificate; None when there is none, or it is not for these hosts."""
         try:
             pem = self._path(node, _PAIR).read_bytes()
             return der.validity(pem) if csr.serves(pem, self._hosts) else None

@@ -26,7 +26,7 @@ _MAX_CERTIFICATE = 64 * 1024  # bytes of PEM; one of ours and its chain have a f
 
 
 def user_of_node(node: NodeName) -> str:
-    """As the cluster knows it, and the common name of its certificate."""
+    """The user name of a node in the cluster, which is the common name of its certificate."""
     return f"system:node:{node}"
 
 
@@ -45,7 +45,7 @@ def is_request(obj: Mapping[str, Any], pem: bytes) -> bool:
 
 
 def approved(obj: Object, message: str, now: str) -> Object:
-    """With the condition that lets the signer sign it. `now` in RFC 3339."""
+    """The request with the condition that lets the signer sign it. `now` is in RFC 3339."""
     condition = {
         "type": "Approved", "status": "True", "reason": "KubeEdgeApproved", "message": message, "lastUpdateTime": now,
     }  # fmt: skip

@@ -18,7 +18,7 @@ def raise_descriptor_limit() -> None:
 
 
 def freeze_heap() -> None:
-    """What is there now stays: the collector need not look at it again."""
+    """Keep the collector from looking at what is on the heap now."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECT)

@@ -34,7 +34,7 @@ class TenantAdministration:
         return await self._tenants.names()
 
     async def show(self, tenant: TenantId) -> dict[str, Any]:
-        """Its stored objects and bytes, used and allowed, as this process counts them."""
+        """The stored objects and bytes of a tenant, used and allowed, as this process counts them."""
         usage = self._usage.of(tenant)
         used, limits = usage.used, usage.limits
         record = await self._tenants.tenant(tenant)

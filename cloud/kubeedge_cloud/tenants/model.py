@@ -274,5 +274,5 @@ def encode_subnets(subnets: Sequence[str]) -> bytes:
 
 
 def decode_subnets(value: bytes) -> Sequence[str]:
-    """The inverse of encode_subnets. Raises ValueError for what is not JSON."""
+    """The subnets that encode_subnets() wrote. Raises ValueError for what is not JSON."""
     return tuple(str(text) for text in json.loads(value))

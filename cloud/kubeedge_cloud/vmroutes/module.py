@@ -55,7 +55,7 @@ class VmRoutes:
         self._changed = asyncio.Event()
 
     async def run(self, ready: asyncio.Event) -> None:
-        """Until it is cancelled. What the kernel refuses is logged, and tried again."""
+        """Keep the routes until cancelled. What the kernel refuses is logged, and tried again."""
         pods = Informer(self._client, PODS, namespace=self._settings.namespace, keep=core.reduced)
         pods.on_change(lambda before, after: self._changed.set())
         try:

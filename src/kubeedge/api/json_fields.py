@@ -24,7 +24,7 @@ def read_quantity(values: Mapping[str, Any], key: str, path: str, convert: Any) 
 
 
 def read(values: Mapping[str, Any], key: str, kind: type[T], path: str, default: T) -> T:
-    """Of that type, or the default when it is absent or null."""
+    """A value of that type; the default when it is absent or null. Raises Invalid."""
     value = values.get(key)
     if value is None:
         return default

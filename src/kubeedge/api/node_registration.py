@@ -72,7 +72,7 @@ def parse(labels: Iterable[str], taints: Iterable[str]) -> NodeRegistration:
 
 
 def decode(body: Mapping[str, Any]) -> NodeRegistration:
-    """Of the JSON of a machine or of a record. Raises Invalid."""
+    """The registration in the JSON of a machine or a record. Raises Invalid."""
     labels, taints = body.get("labels", {}), body.get("taints", [])
     if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
         raise Invalid("a mapping of texts is required", path="labels")

@@ -34,7 +34,7 @@ def _basic(entry: Mapping[str, Any]) -> str:
 
 
 def normal_key(text: str) -> str:
-    """As image names have it: docker login writes "https://index.docker.io/v1/" for docker.io."""
+    """A registry as image names have it: docker login writes "https://index.docker.io/v1/" for docker.io."""
     host, _, path = text.removeprefix("https://").removeprefix("http://").strip("/").partition("/")
     if path in ("v1", "v2"):
         path = ""

@@ -64,7 +64,7 @@ class IssuedToken:
 
     @property
     def due(self) -> float:
-        """From when on there should be another one, in seconds since 1970."""
+        """When another token should be issued, in seconds since 1970."""
         return min(self.issued + _REFRESH * (self.expires - self.issued), self.issued + _REFRESH_AFTER)
 
 
@@ -244,7 +244,7 @@ def join(claims: Mapping[str, Any]) -> str | None:
 
 
 def namespace(claims: Mapping[str, Any]) -> str:
-    """Of the account; "" for a token that is not an account's."""
+    """The namespace of a token's account; "" for a token that is not an account's."""
     private = claims.get("kubernetes.io")
     return str(private.get("namespace") or "") if isinstance(private, dict) else ""
 

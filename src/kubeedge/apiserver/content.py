@@ -43,7 +43,7 @@ def decode_protobuf(data: bytes) -> Any:
 
 
 def decode(content_type: str | None, data: bytes) -> Any:
-    """By media type; kubectl's older versions send none. Raises UnsupportedMediaType, BadRequest."""
+    """The object in a body, by its media type; kubectl's older versions send none. Raises UnsupportedMediaType or BadRequest."""
     match media_type(content_type or JSON):
         case "application/json" | "text/json" | "":
             return decode_json(data)

@@ -168,7 +168,7 @@ def _schemas(rows: Rows, group: str, version: str) -> Object:
 
 
 class _Schemas:
-    """Of types, by name; each with those that it refers to."""
+    """The schemas of types by name, each with those that it refers to."""
 
     def __init__(self, texts: Descriptions) -> None:
         self.found: Object = {}

@@ -103,7 +103,7 @@ def _threshold(text: str) -> Threshold:
 
 
 def met(limits: Sequence[Threshold], readings: Readings) -> list[Threshold]:
-    """Those below which something has fallen; of memory first, for it does not wait."""
+    """The thresholds that are met; those of memory first, for it does not wait."""
     found = [t for t in limits if (r := readings.get(t.signal)) is not None and r.available < t.value(r.capacity)]
     return sorted(found, key=lambda t: t.signal != MEMORY)
 

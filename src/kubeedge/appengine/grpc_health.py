@@ -61,7 +61,7 @@ def request(authority: str, service: str) -> bytes:
 
 
 def status(body: bytes) -> str:
-    """Of the message HealthCheckResponse, whose only field is the status (1, an enum)."""
+    """The status in a HealthCheckResponse message, whose only field it is (1, an enum)."""
     if len(body) < 5:
         raise HealthError("the server has no health service, or does not know the name")
     compressed, length = struct.unpack_from("!BI", body)

@@ -59,7 +59,7 @@ class Housekeeping:
         self.pressure = eviction.Pressure()
 
     async def run(self) -> None:
-        """Until it is cancelled. It looks less often when a look takes long."""
+        """Run until cancelled; the interval grows when a look takes long."""
         number = 0
         while True:
             begun = self._clock()

@@ -319,7 +319,7 @@ class AppEngine:
         return self._runtime
 
     def uid_of(self, namespace: str, name: str) -> str:
-        """Of the pod of that name that came last. Raises NotFound."""
+        """The uid of the pod that had that name last. Raises NotFound."""
         named = self._workers.named(namespace, name)
         if not named:
             raise NotFound(f'pod "{name}" is not on this node')

@@ -100,7 +100,7 @@ def allocatable(reserve: Reserved, limits: Sequence[Threshold], state: Path) -> 
 
 
 def _storage(state: Path) -> int:
-    """Of the disk of that directory, in whole MiB. Raises OSError."""
+    """The size of the disk that a directory is on, in whole MiB. Raises OSError."""
     disk = os.statvfs(state)
     return disk.f_frsize * disk.f_blocks // _MEBI * _MEBI
 

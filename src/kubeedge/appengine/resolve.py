@@ -193,7 +193,7 @@ def sub_path(expression: str, env: Mapping[str, str]) -> str:
 
 
 def object_of(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """{} when it is absent. Raises Invalid for anything but an object."""
+    """An object of JSON; {} when it is absent. Raises Invalid for anything else."""
     value = values.get(key) or {}
     if not isinstance(value, dict):
         raise Invalid(f"{value!r:.60} instead of an object", path=key)

@@ -14,7 +14,7 @@ from kubeedge.api.names import Object
 
 
 def variables(services: Iterable[Object]) -> dict[str, str]:
-    """Of Services that have an address of their own; others are passed over."""
+    """The environment variables for Services that have an address of their own; others are passed over."""
     env: dict[str, str] = {}
     for service in services:
         spec = service.get("spec") or {}

@@ -56,7 +56,7 @@ class Upkeep:
         return sizes
 
     async def watch_volumes(self) -> None:
-        """Until it is cancelled. A pod whose emptyDir is above its sizeLimit is evicted."""
+        """Watch until cancelled. A pod whose emptyDir is above its sizeLimit is evicted."""
         while True:
             begun = time.monotonic()
             for worker in self._workers:

@@ -118,7 +118,7 @@ class Supervisor:
             log.warning("not ready after %g s, going on without: %s", self._ready_timeout, ", ".join(late))
 
     async def _keep(self, module: Module, first_ready: asyncio.Event) -> None:
-        """One module, for ever: run, and run again after a crash."""
+        """Run one module for ever, again after each crash."""
         state = self._states[module.name]
         restarts = Restarts(self._policy)
         clock = asyncio.get_running_loop().time

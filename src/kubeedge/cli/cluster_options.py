@@ -79,7 +79,7 @@ def add_commands(
 
 
 def add_vm_routes(parser: argparse.ArgumentParser) -> None:
-    """Of `vm-routes`: which networks go by way of which pod's machine."""
+    """Add the options of `vm-routes`: which networks go by way of which pod's machine."""
     parser.add_argument("networks", nargs="+", metavar="NETWORK", help="of the edge nodes and their pods")
     parser.add_argument("--namespace", required=True, help="namespace of the router's pod")
     parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="of the router's pod")

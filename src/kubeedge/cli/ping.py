@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def summary(times: list[float | None]) -> dict[str, Any]:
-    """Of a run: sent, received, and min, avg, max in seconds."""
+    """The summary of a run: packets sent and received; min, avg and max in seconds."""
     got = [t for t in times if t is not None]
     return {
         "sent": len(times),

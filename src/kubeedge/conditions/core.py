@@ -56,7 +56,7 @@ class Bus(Protocol):
 
 
 def of_bus(bus: Bus, reported: Condition | None, now: float) -> Condition | None:
-    """What is to be reported; None: what was `reported` is still right."""
+    """The condition to report; None while what was `reported` still holds."""
     if bus.up and bus.conflicts:
         new = _condition(KUBEBUS, not bus.shadowed, "AddressConflict", "; ".join(bus.conflicts))
     elif bus.up:
@@ -80,7 +80,7 @@ def of_runtime(not_ready: str, reported: Condition | None) -> Condition | None:
 
 
 def of_encryption(sealing: SealingStatus, reported: Condition | None) -> Condition | None:
-    """Of the store, as it was opened. None: what was `reported` is still right."""
+    """The condition of the store as it was opened; None while what was `reported` still holds."""
     if sealing.unreadable:
         why = sealing.problem or "none of the configured keys is theirs"
         text = f"{sealing.unreadable} values cannot be decrypted until the agent starts with their key: {why}"

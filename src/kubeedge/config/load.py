@@ -79,7 +79,7 @@ def load_file(cls: type[T], path: Path, *, api_version: str, kind: str) -> T:
 
 
 def load_text(cls: type[T], text: str, *, api_version: str, kind: str, source: str = "configuration") -> T:
-    """As load_file, of a text; `source` names it in errors. Raises Invalid."""
+    """The settings in a text, as load_file reads them; `source` names it in errors. Raises Invalid."""
     document = _parse(text, source)
     if document is None:
         document = {}

@@ -40,7 +40,7 @@ class ControlServer:
             self._path.unlink(missing_ok=True)
 
     async def handle(self, request: Request) -> Response:
-        """One request. Errors of the routes become answers; nothing is raised."""
+        """Answer one request. Errors of the routes become answers; nothing is raised."""
         try:
             if (request.method, request.path) == ("GET", "/metrics"):
                 from kubeedge.metrics.module import response  # here: few agents are asked

@@ -182,7 +182,7 @@ class ChannelSession:
         return messages
 
     def next_timer(self) -> float | None:
-        """When handle_timer() is due, on the clock of `now`; None: never."""
+        """When handle_timer() is due, on the clock of `now`; None when no timer is set."""
         match self.state:
             case ChannelState.DETACHED:
                 return None

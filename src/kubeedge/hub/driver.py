@@ -40,7 +40,7 @@ class ChannelSocket(Protocol):
 
     @property
     def transport(self) -> Transport:
-        """What is below, for abort() and for TCP's own figures (kit.tcp)."""
+        """The transport below, for abort() and for the figures of TCP (kit.tcp)."""
         ...
 
     async def send(self, message: bytes) -> None:

@@ -59,7 +59,7 @@ class QueuedBytes(Generic[Name]):
         return self._displaced(now) if size > before else None
 
     def read(self, name: Name, size: int) -> None:
-        """Its reader has taken it; nothing, of a channel that was forgotten."""
+        """The reader of a channel has taken a message; nothing changes for a channel that was forgotten."""
         size = min(size, self._in.get(name, 0))
         if size:
             self._in[name] -= size

@@ -80,7 +80,7 @@ class TlsSocket:
         raise NotImplementedError
 
     def _has_input(self) -> bool:
-        """What came in before an error is still to be used."""
+        """Whether input that came before an error is still to be read."""
         raise NotImplementedError
 
     def _broken(self, exc: PeerError) -> None:

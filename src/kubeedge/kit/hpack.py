@@ -70,7 +70,7 @@ def _string(text: str) -> bytes:
 
 
 def _integer(number: int, bits: int) -> bytes:
-    """With a prefix of so many bits (5.1), the others 0."""
+    """An integer with a prefix of so many bits (section 5.1); the other bits are 0."""
     most = (1 << bits) - 1
     if number < most:
         return bytes([number])

@@ -97,7 +97,7 @@ def head(data: bytes | bytearray) -> tuple[int, int, int, int]:
 
 
 def unpadded(flags: int, payload: bytes) -> bytes:
-    """What is between the length of the padding and the padding. Raises PeerError."""
+    """The payload without its padding. Raises PeerError."""
     if not flags & PADDED:
         return payload
     if not payload or payload[0] >= len(payload):
@@ -169,7 +169,7 @@ class Http2Client:
                 found.window, found.owed = found.window + found.owed, 0
 
     def _send(self, stream: int) -> None:
-        """As much of the request as the server has room for."""
+        """Send as much of the request as the server's windows allow."""
         found = self._streams[stream]
         if found.room < 0 or self._room < 0:
             return

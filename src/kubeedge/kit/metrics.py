@@ -228,7 +228,7 @@ class MetricsRegistry:
 
 
 def modules(states: Iterable[SupervisedModule]) -> list[Family]:
-    """Of the modules of a process, as a supervisor knows them."""
+    """The metrics of the modules of a process, as their supervisor knows them."""
     rows = list(states)
     running = [({"module": s.name}, 1.0 if s.state == "ready" else 0.0) for s in rows]
     restarts = [({"module": s.name}, float(s.restarts)) for s in rows]

@@ -34,7 +34,7 @@ class ResolvConf:
     options: Sequence[str] = ()
 
     def text(self) -> str:
-        """As resolv.conf(5) is written, with a line feed at the end."""
+        """The text of a resolv.conf(5) file, with a line feed at the end."""
         lines = [f"nameserver {server}" for server in self.servers[:_MOST_SERVERS]]
         searches: list[str] = []
         for search in self.searches[:_MOST_SEARCHES]:

@@ -53,7 +53,7 @@ class Shares:
         return (next(iter(self._levels[self._most])), self._most) if self._most else ("", 0)
 
     def oldest(self, owner: str | None = None) -> int:
-        """Of one owner, or of all. Raises StopIteration when there is none."""
+        """The oldest number of one owner, or of all. Raises StopIteration when there is none."""
         return next(iter(self._owners if owner is None else self._held[owner]))
 
     def newest(self, owner: str) -> int:

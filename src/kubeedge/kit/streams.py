@@ -75,7 +75,7 @@ async def close_writer(writer: asyncio.StreamWriter, *, timeout: float = _TIMEOU
 
 
 def _taken(writer: asyncio.StreamWriter) -> tuple[int, int]:
-    """It changes whenever the peer, or our kernel, has taken something."""
+    """A value that changes whenever the peer, or our kernel, has taken something."""
     known = tcp.progress(writer.transport)
     return writer.transport.get_write_buffer_size(), known.acknowledged if known else 0
 

@@ -145,7 +145,7 @@ class KubeBus:
         return self._plane.counters(tun) if self._plane is not None and tun >= 0 else None
 
     def routes(self) -> list[dict[str, Any]]:
-        """What is reached through KubeBus, and what we offer: {"prefix", "to", "mtu"}."""
+        """The networks that are reached through KubeBus, and those that we offer: {"prefix", "to", "mtu"}."""
         return route_rows(self._settings, self._overlay.subnets, self._refused, self._routes.known)
 
     async def ping(self, node: str, *, count: int, interval: float, timeout: float = 2.0) -> dict[str, Any]:

@@ -199,7 +199,7 @@ class MeshTable:
 
 
 def _kept(prefix: str, value: JsonObject) -> JsonObject:
-    """What is needed of a pod: a node's memory is small."""
+    """The fields of a pod that are needed: a node's memory is small."""
     if prefix == STATUSES:
         status = mapping(value.get("status"))
         kept = {key: status[key] for key in ("phase", "podIP") if isinstance(status.get(key), str)}

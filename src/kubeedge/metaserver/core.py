@@ -66,7 +66,7 @@ def merged(obj: Object, writes: Sequence[EdgeWrite]) -> Object:
 
 
 def decoded(value: bytes) -> Object | None:
-    """None: not the JSON of an object, or nested too deeply."""
+    """The object in a row; None when it is not the JSON of one, or nested too deeply."""
     try:
         obj = json.loads(value)
     except (ValueError, RecursionError):

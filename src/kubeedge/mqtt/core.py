@@ -159,7 +159,7 @@ class Broker:
         return True
 
     def closed(self, session: MqttSession, now: float, *, with_will: bool, expiry: int | None = None) -> Publish | None:
-        """Its connection has ended; the will that is to be published."""
+        """Take in the end of a session's connection; returns the will that is to be published."""
         session.connected = False
         will, session.will = session.will if with_will else None, None
         if expiry is not None and session.expiry:  # a session that ends with its connection cannot be prolonged

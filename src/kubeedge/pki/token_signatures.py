@@ -28,7 +28,7 @@ def is_signed(token: TokenParts, key: IssuerKey) -> bool:
 
 
 def _integer(number: bytes) -> bytes:
-    """In DER: as short as it can be, and not negative."""
+    """An INTEGER in DER, as short as it can be and not negative."""
     shortest = number.lstrip(b"\0") or b"\0"
     if shortest[0] & 0x80:
         shortest = b"\0" + shortest

@@ -172,7 +172,7 @@ class Store(Protocol):
         ...
 
     async def get(self, key: str) -> KeyValue | None:
-        """One key as it is now; None: it does not exist."""
+        """The present value of a key; None when it does not exist."""
         ...
 
     async def txn(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()) -> TxnResult:

@@ -82,7 +82,7 @@ def choose(keyring: Keyring, now: Sealing | None, *, exists: bool) -> tuple[Seal
 
 
 def unreadable(db: sqlite3.Connection) -> list[bytes]:
-    """Of each value that waits for its key, the id of that."""
+    """The key id of each value whose key is missing."""
     if not db.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'unreadable'").fetchone():
         return []
     return [key_id(head) for (head,) in db.execute(f"SELECT substr(value, 1, {OVERHEAD}) {_NEWEST_UNREADABLE}")]

@@ -140,7 +140,7 @@ class Sealed:
         return self._covers(key) is not None
 
     def seal(self, row: int, key: str, value: bytes) -> bytes:
-        """As it is, if its resource is not one of ours."""
+        """The sealed value; the value itself when its resource is not one of ours."""
         if self._covers(key) is None:
             return value
         nonce = os.urandom(_NONCE)

@@ -95,7 +95,7 @@ class Watches:
     async def watch(
         self, prefix: str, after: Revision, progress: bool, current: Callable[[], Revision]
     ) -> AsyncGenerator[WatchBatch, None]:
-        """As Store.watch; `current` gives the newest revision of the store. Raises Gone."""
+        """Watch a prefix (Store.watch); `current` gives the newest revision of the store. Raises Gone."""
         watcher = _Watcher(prefix, progress)
         self._register(watcher)
         position = after

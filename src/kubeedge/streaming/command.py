@@ -42,7 +42,7 @@ class Command(Protocol):
         ...
 
     async def input(self) -> bytes:
-        """b"" at the end of its input, or when it is gone."""
+        """The next input of the client; b"" at its end, or when the client is gone."""
         ...
 
     async def size(self) -> tuple[int, int] | None:
@@ -132,7 +132,7 @@ class Sizes:
             raise PeerError(f"{len(self._text)} bytes of sizes of a terminal that are none")
 
     def next(self) -> tuple[int, int] | None:
-        """None: none is whole. What is no size is passed over."""
+        """The next size; None while none is complete. What is no size is passed over."""
         while text := self._text.lstrip():
             try:
                 found, end = json.JSONDecoder().raw_decode(text)

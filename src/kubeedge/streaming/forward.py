@@ -28,7 +28,7 @@ class Forwarder:
         self._half: dict[str, tuple[SpdyStream, asyncio.TimerHandle]] = {}  # by requestID
 
     async def run(self) -> None:
-        """Until the client is gone; its connections end then. Raises OSError, PeerError."""
+        """Forward until the client is gone; its connections end then. Raises OSError or PeerError."""
         try:
             async with self._tasks:
                 await self._session.run()

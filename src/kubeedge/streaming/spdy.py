@@ -73,7 +73,7 @@ class StreamEnded:
 
 @dataclass(frozen=True, slots=True)
 class StreamReset:
-    """It is over, and what was not received is lost."""
+    """The stream ended early; what was not received is lost."""
 
     stream: int
     status: int
@@ -94,7 +94,7 @@ class _Stream:
 
 
 class Spdy:
-    """One end of a connection. What it has to say comes from data_to_send()."""
+    """One end of a SPDY/3.1 connection; what it sends comes from data_to_send()."""
 
     def __init__(self, *, client: bool = False, streams: int = STREAMS) -> None:
         """`streams`: how many the other end may have open at the same time; further ones are refused."""

@@ -71,7 +71,7 @@ class WebSocket:
         return self._messages.popleft()
 
     async def send(self, data: bytes) -> None:
-        """One binary message. Waits while the client does not read. Raises OSError."""
+        """Send one binary message; waits while the client does not read. Raises OSError."""
         if self._protocol.state is State.OPEN:
             self._protocol.send_binary(data)
         await self._flush()

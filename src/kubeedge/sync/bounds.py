@@ -50,7 +50,7 @@ class Bounds:
 
 @dataclass(slots=True)
 class Usage:
-    """What is there, and what was refused since the session began."""
+    """How much there is, and what was refused since the session began."""
 
     bounds: Bounds
     keys: int = 0

@@ -28,7 +28,7 @@ _COUNTERS = (
 
 
 def progress(of: Progress) -> dict[str, Any]:
-    """One direction as JSON: revision, counters, and what is refused or throttled."""
+    """The progress of one direction as JSON: revision, counters, and what is refused or throttled."""
     found: dict[str, Any] = {
         "revision": of.revision,
         "batches": of.batches,

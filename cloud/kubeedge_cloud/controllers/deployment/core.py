@@ -191,7 +191,7 @@ def _shrink_old(changes: _Changes, new: Object, old: Sequence[Object], min_avail
 
 
 def _available(rs: Object) -> int:
-    """As its status says, and never more than it may have."""
+    """The available replicas in the status of a ReplicaSet, at most those that it should have."""
     return min(count(status_of(rs).get("availableReplicas")), replicas_of(rs))
 
 

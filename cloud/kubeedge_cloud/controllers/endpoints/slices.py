@@ -36,7 +36,7 @@ Ports: TypeAlias = tuple[tuple[str, int, str], ...]
 
 
 def slices(service: Object, pods: Iterable[Object], zones: Mapping[str, str]) -> list[Object]:
-    """Those of a Service with a selector. `zones`: of nodes, by name."""
+    """The EndpointSlices of a Service with a selector. `zones` has the zones of nodes, by name."""
     spec, name, namespace = spec_of(service), meta.name_of(service), meta.namespace_of(service)
     selector = spec.get("selector") or {}
     groups: dict[tuple[str, Ports], list[Object]] = {}

@@ -36,16 +36,16 @@ class Owned:
 
     @property
     def waits_for_dependents(self) -> bool:
-        """It is being deleted in the foreground: its dependents go first."""
+        """Whether it is being deleted in the foreground: its dependents go first."""
         return self.deleting and FOREGROUND in self.finalizers
 
     @property
     def orphans_dependents(self) -> bool:
-        """It is being deleted, and its dependents are to stay without it."""
+        """Whether it is being deleted and its dependents are to stay without it."""
         return self.deleting and ORPHAN in self.finalizers
 
     def blocks(self, owner_uid: str) -> bool:
-        """It has blockOwnerDeletion for that owner: foreground deletion of the owner waits for it."""
+        """Whether foreground deletion of that owner waits for it (blockOwnerDeletion)."""
         return any(ref.get("uid") == owner_uid and ref.get("blockOwnerDeletion") for ref in self.owners)
 
 
@@ -72,7 +72,7 @@ class Graph:
         self._dependents: dict[str, dict[str, None]] = {}  # uid of the owner -> uids
 
     def get(self, uid: str) -> Owned | None:
-        """None: no cache has an object with that uid."""
+        """The object with that uid; None when no cache has one."""
         return self._objects.get(uid)
 
     def dependents(self, uid: str) -> list[Owned]:

@@ -80,7 +80,7 @@ class CachedClient(ForwardingClient):
     async def delete(
         self, resource: Resource, namespace: str, name: str, *, grace_period: int | None = None, uid: str = ""
     ) -> None:
-        """With a uid the cache expects the deletion from now on (`expected_deletions`)."""
+        """Delete an object. With a uid, the cache expects the deletion from now on (`expected_deletions`)."""
         request = self._client.delete(resource, namespace, name, grace_period=grace_period, uid=uid)
         informer = self._informers.get(resource)
         if informer is None or not uid:

@@ -69,7 +69,7 @@ class Cache:
         return iter(tuple(self._objects.values()))
 
     def get(self, namespace: str, name: str) -> Object | None:
-        """None: there is no such object. It is shared: callers must not change it."""
+        """The object; None when there is no such one. It is shared: callers must not change it."""
         return self._objects.get((namespace, name))
 
     def in_namespace(self, namespace: str) -> Iterable[Object]:

@@ -174,7 +174,7 @@ class Puller:
         raise Invalid(f"layer {layer.digest} is not what its digest says")
 
     def _download(self, endpoints: Sequence[RegistryEndpoint], layer: _Layer, *, wait: bool) -> blobs.Download | None:
-        """None: another process has it, and one does not want to wait."""
+        """The download of a layer; None when another process has it and `wait` is false."""
         part = Part.take(self._store.part(layer.digest), wait=wait)
         if part is None:
             return None

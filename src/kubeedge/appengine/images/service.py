@@ -101,7 +101,7 @@ class EmbeddedImages:
         await asyncio.to_thread(self._store.remove, name, in_use)
 
     async def save(self, name: str, archive: Path) -> None:
-        """As an OCI archive. Raises Invalid, NotFound when it is not on this node."""
+        """Write an image as an OCI archive. Raises Invalid, or NotFound when it is not on this node."""
         image = self._store.find(name)
         if image is None:
             raise NotFound(f"image {name} is not on this node")

@@ -318,7 +318,7 @@ class Runtime(Protocol):
         ...
 
     async def stop_container(self, id: str, grace: float) -> None:
-        """Its stop signal, grace seconds, SIGKILL. Already ended is success; on_exit tells how."""
+        """Send the stop signal and, after `grace` seconds, SIGKILL. Already ended is success; on_exit tells how."""
         ...
 
     async def remove_pod(self, uid: str) -> None:
@@ -326,7 +326,7 @@ class Runtime(Protocol):
         ...
 
     async def stats(self) -> Sequence[PodStats]:
-        """Of pods whose containers run. One that ends meanwhile is left out."""
+        """Resource usage of pods whose containers run. One that ends meanwhile is left out."""
         ...
 
     async def details(self) -> Sequence[PodDetail]:
@@ -338,7 +338,7 @@ class Runtime(Protocol):
         ...
 
     def reopen_log(self, id: str) -> None:
-        """Its log file was renamed: go on in a new one. Blocking. Raises OSError."""
+        """Continue in a new log file, after the old one was renamed. Blocking. Raises OSError."""
         ...
 
     async def exec_sync(self, id: str, command: Sequence[str], timeout: float) -> ExecResult:

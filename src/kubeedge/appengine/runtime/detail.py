@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class DeviceIo:
-    """Of one block device. Counters, which grow from the start of the group."""
+    """I/O counters of one block device, which grow from the start of the group."""
 
     device: str  # "/dev/sda"
     read_bytes: int = 0
@@ -69,7 +69,7 @@ class PodDetail:
 
 @dataclass(frozen=True, slots=True)
 class FileSystemUse:
-    """Of the file system that the node's state is on, in bytes and inodes."""
+    """Usage of the file system that the node's state is on, in bytes and inodes."""
 
     device: str
     size: int

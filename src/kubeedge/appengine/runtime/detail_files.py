@@ -120,7 +120,7 @@ def _device(number: str, sys: Path = Path("/sys")) -> str:
 
 
 def interfaces(dev: Path) -> list[InterfaceCount]:
-    """Of a file like /proc/PID/net/dev, without the loopback. Raises OSError when it is gone."""
+    """The counters in a file like /proc/PID/net/dev, without the loopback. Raises OSError when it is gone."""
     with dev.open("rb") as file:
         lines = file.read(_MAX_FILE).decode(errors="replace").splitlines()[2:]
     found = []

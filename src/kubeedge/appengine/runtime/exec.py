@@ -45,7 +45,7 @@ class Ends:
         self._transports: list[asyncio.BaseTransport] = []
 
     async def open_pipes(self, *, stdin: bool) -> None:
-        """One pipe for each stream. Without `stdin` the process reads from /dev/null."""
+        """Open one pipe for each stream. Without `stdin` the process reads from /dev/null."""
         if stdin:
             theirs, ours = os.pipe()
             self.theirs.append(theirs)

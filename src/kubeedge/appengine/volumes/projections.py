@@ -104,7 +104,7 @@ class ProjectedVolume(Projection):
 
     @property
     def holds_secrets(self) -> bool:
-        """When one of its parts is a Secret or a service account token."""
+        """Whether one of its parts is a Secret or a service account token."""
         return any(part.get("secret") or part.get("serviceAccountToken") for part in self._source.get("sources") or ())
 
     def contents(self) -> Files:

@@ -50,7 +50,7 @@ class AccessDecision(enum.Enum):
 
 
 def hashed(token: str) -> str:
-    """As it is kept. Header values are Latin-1 on the wire."""
+    """The hash that is stored for a token. Header values are Latin-1 on the wire."""
     return hashlib.sha256(token.encode("latin-1", "replace")).hexdigest()
 
 

@@ -97,7 +97,7 @@ async def _handed_over(proxy: Any, clients: _Clients, asked: Asked, gone: asynci
 
 
 async def _bound(address: str, port: int, sockets: contextlib.ExitStack) -> list[socket.socket]:
-    """One socket for each address of a name ("localhost" has two)."""
+    """A socket for each address of a name ("localhost" has two)."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listeners: list[socket.socket] = []

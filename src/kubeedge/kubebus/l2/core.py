@@ -220,7 +220,7 @@ class LinkCore:
         return payloads
 
     def next_timer(self) -> float | None:
-        """When handle_timer() is due, on the clock of `now`; None: never."""
+        """When handle_timer() is due, on the clock of `now`; None when no timer is set."""
         match self.state:
             case LinkState.DOWN:
                 return None

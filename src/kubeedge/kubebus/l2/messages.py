@@ -53,7 +53,7 @@ class Welcome:
 
 
 def of_hello(hello: Hello) -> dict[str, Any]:
-    """Its JSON object; that of a relay has its name alone."""
+    """The JSON object of a hello; that of a relay has its name alone."""
     message: dict[str, Any] = {"type": "hello", "version": VERSION, "features": list(hello.features)}
     if hello.relay:
         return {**message, "relay": hello.relay}

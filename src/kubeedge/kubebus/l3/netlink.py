@@ -47,7 +47,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route of the kernel, as far as KubeBus uses it."""
+    """A route of the kernel, with the attributes that KubeBus uses."""
 
     network: IpNetwork
     index: int = 0  # of the interface

@@ -274,7 +274,7 @@ async def forward_ipv6() -> None:
 
 
 def _mtu_of(kernel: Netlink, network: str) -> int:
-    """Of the interface that a packet into the network would leave by."""
+    """The MTU of the interface by which a packet into the network would leave."""
     subnet = ipaddress.ip_network(network)
     last = min(subnet.num_addresses - 1, 5)
     for address in dict.fromkeys(subnet[min(n, last)] for n in (1, 2, 3, 4, 5, 0)):

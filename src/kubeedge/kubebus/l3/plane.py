@@ -182,7 +182,7 @@ class Plane:
         return bound
 
     def remove_next_hops(self, tenant: TenantNumber, number: NodeNumber) -> None:
-        """Of one node, on all ports. Links of the node to ourselves stay."""
+        """Remove the next hops of one node on all ports. Links of the node to ourselves stay."""
         self._raw.remove_next_hops(tenant, number)
 
     def add_route(self, tenant: TenantNumber, prefix: str, number: NodeNumber, *, mtu: int = 0) -> None:

@@ -310,7 +310,7 @@ class _Transport(asyncio.Transport):
         return True
 
     def close(self) -> None:
-        """What was written still goes out; what comes is thrown away."""
+        """Send what was written, and discard what still arrives."""
         if self._closing or self._lost:
             return
         self._closing = True

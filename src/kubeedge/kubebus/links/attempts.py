@@ -61,7 +61,7 @@ class Attempts:
         return self._relays.order(self._now())
 
     async def stay_away(self) -> None:
-        """Until the first relay may be asked again, or for a minute."""
+        """Wait until the first relay may be asked again, or for a minute."""
         await asyncio.sleep(min(max(self._relays.wait_until() - self._now(), 1.0), 60.0))
 
     async def pause(self, attempt: int, news: asyncio.Event) -> None:

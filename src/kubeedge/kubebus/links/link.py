@@ -35,7 +35,7 @@ class Link:
 
     @property
     def is_good(self) -> bool:
-        """It has not ended, and nothing suggests that it is broken."""
+        """Whether the link has not ended and nothing suggests that it is broken."""
         return not (self.ended.done() or self.core.suspect or self.suspect.is_set())
 
 

@@ -26,7 +26,7 @@ _KILL = 60.0  # seconds that a runtime may need beyond the grace
 
 
 class CriContainers:
-    """What is done to single containers; `files`: where their own files are."""
+    """Operations on single containers. `files` is the directory of their own files."""
 
     def __init__(
         self,

@@ -66,7 +66,7 @@ class CriProcesses:
         return await attached.open(stdin=stdin, tty=run.tty, resizes=run.tty)
 
     async def port_forward(self, uid: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """By the runtime, which is in the pod's network. Raises NotRunning, OSError."""
+        """A connection to a port of a pod, made by the runtime in the pod's network. Raises NotRunning or OSError."""
         if uid not in self._sandboxes:
             raise NotRunning(f"pod {uid} has no sandbox")
         try:

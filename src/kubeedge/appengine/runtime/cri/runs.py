@@ -31,7 +31,7 @@ class CriRun:
 
 
 class CriRuns:
-    """By container id. `files`: the directory below which our termination messages are."""
+    """The runs by container id. `files` is the directory below which our termination messages are."""
 
     def __init__(self, own: OwnObjects, files: Path) -> None:
         self._own = own
@@ -55,7 +55,7 @@ class CriRuns:
                 yield id
 
     def end_pod(self, uid: str) -> None:
-        """Its runs are over, without an event: the pod is being removed."""
+        """End the runs of a pod that is being removed, without an event."""
         for id, run in list(self._runs.items()):
             if run.uid == uid:
                 self._runs.pop(id)

@@ -79,7 +79,7 @@ class CriRuntime:
 
     @property
     def scheme(self) -> str:
-        """Of container ids, before "://": the name that the runtime gives itself."""
+        """The scheme of container ids, before "://": the name that the runtime gives itself."""
         return self._sandboxes.features.scheme
 
     @property
@@ -222,7 +222,7 @@ class CriRuntime:
         return await self._processes.attach(id, stdin=stdin)
 
     async def port_forward(self, uid: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """By the runtime, which is in the pod's network. Raises NotRunning, OSError."""
+        """A connection to a port of a pod, made by the runtime in the pod's network. Raises NotRunning or OSError."""
         return await self._processes.port_forward(uid, port)
 
     def reopen_log(self, id: str) -> None:
