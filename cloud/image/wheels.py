@@ -41,7 +41,7 @@ def install(dist: Path, work: Path, python: str) -> Path:
 
 
 def compile_all(site: Path) -> None:
-    """Beside the sources, for a root file system that nobody writes to; the same sources give the same bytes."""
+    """Beside the sources, for a root file system that is read only; the same sources give the same bytes."""
     subprocess.run(
         [sys.executable, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", "-s", str(site), "-p", f"/{_PACKAGES}",
          str(site)],

@@ -188,7 +188,7 @@ class Cloud:
         return self.shared.pressure(tenant) if self.shared else 0.0
 
     async def _close_tenant(self, tenant: TenantId, force: bool) -> None:
-        """Its Nodes go from its own cluster, nobody uses its API any more. Raises Unavailable, unless it is forced, while the cluster is away."""
+        """Remove its Nodes from its own cluster, and stop using its API. Raises Unavailable, unless it is forced, while the cluster is away."""
         if (cluster := await self.apis.cluster_of(tenant)) is not None:
             try:
                 await remove_nodes(cluster, owner_of(self.owner, tenant))

@@ -50,7 +50,7 @@ class TenantApis:
         await self._kubeconfigs.keep(tenant)
 
     def close_tenant(self, tenant: TenantId) -> None:
-        """Nobody uses its API any more, nor its administrator's kubeconfig."""
+        """Stop serving the API of a tenant, and forget its administrator's kubeconfig."""
         self.clusters.forget(tenant)
         self._registries.close(tenant)
         self._kubeconfigs.forget(tenant)

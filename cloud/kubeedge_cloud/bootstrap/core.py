@@ -4,7 +4,7 @@ A token is made for one tenant, and for one node name or any; it yields one cert
 an answer may get lost on the way, so for a while the same machine, with the same key, may ask again.
 
 A node's claim says which certificate stands for its name. A name that is claimed is taken; a token made with --replace moves the claim, and
-what was issued before is revoked from then on, at every listener (kubeedge.pki.identity). A renewal moves it too, and the certificate before it stays good for renewing, for this
+what was issued before is revoked from then on, at every listener (kubeedge.pki.identity). A renewal moves it too, and the certificate before it stays valid for renewing, for this
 answer may be lost as well.
 
 Lives elsewhere: keeping the records (tokens.py), HTTP (service.py).

@@ -98,7 +98,7 @@ class RelayDriver:
         """The node's record, of any tenant; `replaced` is called from here on when it does not hold any more. Raises Unavailable without the store."""
         record = await self._directory.lookup(tenant, node)
         if record is None:
-            return None  # names of tenants come from anybody
+            return None  # untrusted input may name any tenant
         self._links.learn_tenant(tenant, record.tenant_number)
         try:
             async with asyncio.timeout(_STORE_TIMEOUT):

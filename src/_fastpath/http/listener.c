@@ -8,7 +8,7 @@ void kb_proxy_on_accept(void *context, kb_conn *conn)
     session *s = x ? kb_proxy_session_new(proxy, x, kb_proxy_drive) : NULL;
     if (!s) {
         free(x);
-        return; /* whom nobody owns is reset */
+        return; /* a connection without an owner is reset */
     }
     kb_conn_own(conn, kb_proxy_on_l4_event, x);
 }

@@ -38,7 +38,7 @@ typedef struct kb_conn kb_conn;
 
 typedef struct {
     void *context;
-    /* -1: it was not taken, try again later. Lost segments are nobody's error. */
+    /* -1: it was not taken, try again later. Lost segments are no error. */
     int (*send)(void *context, uint32_t tenant, uint32_t peer, const uint8_t *segment, size_t length);
     uint32_t (*random)(void *context);
 } kb_l4_below;

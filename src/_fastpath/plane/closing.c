@@ -1,4 +1,4 @@
-/* The end of a port: nothing leads to it from then on, and its memory goes when nobody looks at it any more. */
+/* The end of a port: nothing leads to it from then on, and its memory is freed when no pending event can name it. */
 #include "plane/internal.h"
 
 #include <stdlib.h>

@@ -25,7 +25,7 @@ static port *pinned(kb_plane *plane, const int *ids, uint8_t count, uint32_t flo
     return best < 0 ? NULL : kb_port_of(plane, best);
 }
 
-/* The port for a flow to a node: our own TUN, one of its links, or a relay that has one. An edge reaches everybody through number 0. */
+/* The port for a flow to a node: our own TUN, one of its links, or a relay that has one. An edge node reaches all others through number 0. */
 static port *port_for(kb_plane *plane, tenant *t, uint32_t number, uint32_t flow, const port *from)
 {
     if (number == plane->number)

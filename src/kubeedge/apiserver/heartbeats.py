@@ -1,4 +1,4 @@
-"""The Leases of nodes, which nobody renews here: whether a node is attached is known at once, by its session.
+"""The Leases of nodes, which are not renewed here: whether a node is attached is known at once, by its session.
 
 Lives elsewhere: the Leases that are stored, which say when a node was attached last (kubeedge_cloud.edgecontroller.heartbeats); those of clusters
 of users, which are renewed (kubeedge_cloud.edgecontroller.leases).

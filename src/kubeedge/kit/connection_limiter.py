@@ -1,6 +1,6 @@
 """The connection limiter of a listener: which connections are served, which wait, and which give way to others. Pure; `now` comes in.
 
-    arrived ──> silent ──> queued ──> served, as long as nobody knows whose it is ──> authenticated
+    arrived ──> silent ──> queued ──> served, not authenticated yet ──> authenticated
 
 A connection that has sent nothing costs a file descriptor and no more: buffers for TLS are for those that speak. What is not authenticated counts by
 client network (an IPv4 address, a /64 of IPv6), what is authenticated by identity and tenant, and not by address any more: thousands of nodes

@@ -3,7 +3,7 @@
 Lives here:      connecting, time limits, messages and how a call ended.
 Lives elsewhere: HTTP/2 (http2.py), what is in a message (kubeedge.api.protobuf).
 
-Bounds: a message has at most MESSAGE bytes; an answer that nobody takes holds its stream back by HTTP/2's window; at most CALLS at once. A
+Bounds: a message has at most MESSAGE bytes; an answer that is not read holds its stream back by HTTP/2's window; at most CALLS at once. A
 connection that breaks fails its calls with UNAVAILABLE, and the next call connects again.
 """
 
@@ -53,7 +53,7 @@ class _Call:
         self.error: GrpcError | None = None
         self.over = False
         self.trailers: dict[str, str] = {}
-        self.owed = 0  # bytes behind a message that nobody has taken: the server waits for their room
+        self.owed = 0  # bytes behind a message that was not read: the server waits for their room
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> None:

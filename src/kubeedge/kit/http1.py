@@ -5,7 +5,7 @@ Client: `Connection(reader, writer).request(...)`, one request after the other.
 
 Bodies stream in both directions with back pressure; nothing is buffered beyond one chunk unless `read(limit)` asks for it. A streaming
 response ends when the client goes away: the handler's iterator is closed. A body that breaks off in the middle breaks the
-connection, so that nobody takes it for a whole one.
+connection, so that no client takes it for a whole one.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 check, backup and stats may be used while the process runs: readers do not stop SQLite's writer in WAL mode. restore takes the store's lock.
 
 A restored store is a history of its own: it has a new identity, its revision is far above any that was handed out before (the distance that
-etcd's `--bump-revision` recommends), and everything before is compacted. So nobody continues a history that did not happen: the other
+etcd's `--bump-revision` recommends), and everything before is compacted. So no reader continues a history that did not happen: the other
 side of sync compares both stores again, and watches of clients list again.
 """
 

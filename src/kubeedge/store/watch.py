@@ -2,7 +2,7 @@
 
 A watcher is *synced* while the commits that concern it wait in its own small queue, and *behind* when that queue overflowed or
 it started in the past: then it reads history in bounded batches until it has caught up. (The names are etcd's; its "victims" are
-not needed, since nobody sends on behalf of a watcher.)
+not needed, since no other task sends on behalf of a watcher.)
 
 A watcher of a quiet prefix in a busy store would remember an ever older revision, and find it compacted when it comes back. Who
 asks for progress is told the revision every PROGRESS_EVERY revisions, with or without a change.

@@ -1,6 +1,6 @@
 """A connection of SPDY/3.1 over a byte stream, at either end. All decisions on frames are spdy.py's.
 
-What streams have received and nobody has read yet is bounded for the whole connection: above UNREAD bytes nothing more is read from the byte stream, and
+What streams have received and was not read yet is bounded for the whole connection: above UNREAD bytes nothing more is read from the byte stream, and
 the other end has to wait. It cannot be told to hold a single stream back (spdy.py, Windows). A stream counts until its user has forgotten it, also when
 the client has reset it: who opens and resets without end (CVE-2023-44487) is refused. Of its headers only those that are used are kept.
 """

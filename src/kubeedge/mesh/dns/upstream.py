@@ -1,6 +1,6 @@
 """Asks the machine's own resolvers, one after the other.
 
-Each question has a socket of its own, connected, with a port and an ID that nobody can guess (RFC 5452); what comes from elsewhere or answers
+Each question has a socket of its own, connected, with a port and an ID that cannot be guessed (RFC 5452); what comes from elsewhere or answers
 another question is not looked at. The same question is asked once, however many clients wait for its answer.
 """
 
