@@ -288,7 +288,7 @@ async def _plane(number: NodeNumber) -> AsyncIterator[Plane]:
 
 
 def _info(running: _Running, link: NodeLink, now: float) -> NodeLinkInfo | None:
-    """None: the link is not admitted, or it is ending."""
+    """A link for operators; None when it is not admitted, or is ending."""
     counters, linked = running.plane.counters(link.port), running.links.node(link.node)
     if link.hello is None or counters is None or linked is None:
         return None

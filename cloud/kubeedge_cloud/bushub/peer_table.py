@@ -50,7 +50,7 @@ class PeerTable:
         return {hop.number: node[1] for node, hop in self._next_hops.items() if hop.tenant == tenant}
 
     def nodes_at(self, id: str) -> int:
-        """How many nodes are linked to that relay."""
+        """The number of nodes that are linked to a relay."""
         return sum(hop.relay == id for hop in self._next_hops.values())
 
     def put(self, id: str, record: RelayRecord) -> tuple[bool, list[PeerAction]]:

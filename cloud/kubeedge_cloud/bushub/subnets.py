@@ -29,7 +29,7 @@ class SubnetTable:
         self._chosen: dict[str, NodeNumber] = {}
 
     def routes(self, *, without: NodeNumber | None = None) -> list[Subnet]:
-        """For a node: everything but its own."""
+        """The subnets that a node is told of: all but its own."""
         return [self._offers[p][n] for p, n in sorted(self._chosen.items()) if n != without]
 
     def owner(self, prefix: str) -> NodeNumber | None:

@@ -109,7 +109,7 @@ class OwnTun:
         self._gone.set()
 
     async def run(self) -> None:
-        """After open(): keeps it and its routes."""
+        """Keep the TUN device and its routes, after open()."""
         while True:
             if self.port >= 0:
                 await self._serve()

@@ -38,7 +38,7 @@ class CredentialSource(Protocol):
         ...
 
     async def refused(self, used: Access) -> Access | None:
-        """After a 401: other credentials, if there are any."""
+        """Other credentials after a 401; None when there are none."""
         ...
 
 

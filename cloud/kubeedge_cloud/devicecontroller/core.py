@@ -38,7 +38,7 @@ class Facts:
 
 
 def node_of(device: Object) -> str:
-    """Where the device is attached; "": nowhere yet."""
+    """The name of the node that a device is attached to; "" while there is none."""
     return str((device.get("spec") or {}).get("nodeName") or "")
 
 

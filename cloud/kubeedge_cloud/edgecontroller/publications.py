@@ -21,7 +21,7 @@ Faults = Mapping[str, str]  # reason of an Event -> its message
 
 
 def faults(services: Iterable[Object]) -> dict[str, tuple[Object, Faults]]:
-    """By uid, of those Services that have any. Pure."""
+    """The faults of those Services that have any, by uid. Pure."""
     found: dict[str, tuple[Object, Faults]] = {}
     owners: dict[str, Object] = {}
     for service in sorted((s for s in services if node_objects.publishes(s)), key=node_objects.age):

@@ -42,7 +42,7 @@ class Referenced:
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
-        """Until it is cancelled. `refer` counts from here on."""
+        """Watch until cancelled. `refer` counts from here on."""
         async with asyncio.TaskGroup() as self._group:
             await asyncio.Event().wait()
 

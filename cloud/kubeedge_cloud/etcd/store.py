@@ -291,7 +291,7 @@ class EtcdStore:
         return self._namespace + key.encode()
 
     def _start(self, key: str) -> bytes:
-        """Of a range: from the beginning means behind our own records."""
+        """The key at which a range starts: from the beginning means behind our own records."""
         return self._key(max(key, "\1"))
 
     def _range(self, answer: Any, revision: Revision | None = None) -> RangeResult:

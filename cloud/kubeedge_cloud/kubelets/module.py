@@ -303,7 +303,7 @@ class KubeletPorts:
 
 
 def _no_file(node: NodeName) -> Path | None:
-    """Of a tenant whose nodes have no certificates."""
+    """The file of a node in a tenant whose nodes have no certificates: none."""
     return None
 
 

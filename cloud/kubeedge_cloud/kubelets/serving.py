@@ -186,6 +186,6 @@ class ServingCertificates:
             self._due[node] = self._wall() + seconds
 
     def _next(self, node: NodeName) -> float:
-        """When it asks; at once without a certificate that serves."""
+        """When a node asks next; at once without a certificate that serves."""
         found = self._pairs.validity(node)
         return renewal_time(found, self._chance()) if found is not None else 0.0

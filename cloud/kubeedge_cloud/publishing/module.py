@@ -125,7 +125,7 @@ class Publishing:
     # -- for operators -------------------------------------------------------------------------------------------------
 
     def metrics(self) -> list[Family]:
-        """Of the requests of each tenant, whichever way they went."""
+        """The metrics of the requests of each tenant, whichever way they went."""
         accounts, counters = {}, {}
         if self._proxy is not None:
             accounts, counters = self._proxy.accounts(), self._proxy.counters()

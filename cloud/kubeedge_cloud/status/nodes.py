@@ -34,7 +34,7 @@ class NodeState:
 
     @property
     def attached(self) -> bool:
-        """To any process of the cloud."""
+        """Whether the node is attached to any cloud process."""
         return bool(self.since)
 
 

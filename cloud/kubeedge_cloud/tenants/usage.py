@@ -42,7 +42,7 @@ class TenantUsage:
 
     @property
     def limits(self) -> TenantLimits:
-        """As they are now; they may change between two calls."""
+        """The limits now; they may change between two calls."""
         return self._limits()
 
     @contextmanager

@@ -13,7 +13,7 @@ _MAX_ID = 2**31 - 1
 
 
 def read_quantity(values: Mapping[str, Any], key: str, path: str, convert: Any) -> int | None:
-    """In the unit of `convert`; None when it is absent."""
+    """A quantity in the unit of `convert`; None when it is absent. Raises Invalid."""
     if key not in values:
         return None
     try:

@@ -29,7 +29,7 @@ def is_label_key(text: str) -> bool:
 
 
 def is_label_value(text: str) -> bool:
-    """At most 63 characters, or empty."""
+    """Whether `text` can be the value of a label: at most 63 characters, or empty."""
     return text == "" or bool(_NAME.fullmatch(text))
 
 

@@ -22,7 +22,7 @@ NAMESPACE = "kube-node-lease"
 
 
 class Heartbeats:
-    """Of one tenant's nodes. `wall` gives seconds since 1970."""
+    """The heartbeats of one tenant's nodes. `wall` returns seconds since 1970."""
 
     def __init__(self, store: Store, tenant: TenantId, *, wall: Callable[[], float]) -> None:
         self._store = store

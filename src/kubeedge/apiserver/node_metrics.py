@@ -154,7 +154,7 @@ def _of_node(pair: tuple[_Look, _Look]) -> Object:
 
 
 def _of_pod(pod: Object, pair: tuple[_Look, _Look]) -> Object | None:
-    """None: nothing of it ran all the time."""
+    """The PodMetrics of a pod; None when nothing of it ran all the time."""
     before, after = pair
     of = meta.namespace_of(pod), meta.name_of(pod)
     containers = [

@@ -69,7 +69,7 @@ class Offload:
 
 
 class Inline(Offload):
-    """For a process with one user: everything at once."""
+    """An Offload for a process with one user: everything is done at once."""
 
     async def run(self, tenant: TenantId, size: int, work: Callable[[], T]) -> T:
         return work()

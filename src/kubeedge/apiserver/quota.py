@@ -64,7 +64,7 @@ class Quota(Protocol):
 
 
 class Unlimited:
-    """For an API without quotas."""
+    """The quota of an API that has no limits."""
 
     def reserve(self, growth: Growth) -> AbstractContextManager[Wrote]:
         return nullcontext(lambda key, size, revision: None)

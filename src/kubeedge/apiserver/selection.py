@@ -26,7 +26,7 @@ class Selection:
 
     @property
     def end(self) -> str:
-        """Where the key range ends; "": it is one key."""
+        """The end of the key range; "" when it is one key."""
         return "" if self.single else keys.prefix_end(self.key)
 
     def covers(self, key: str) -> bool:

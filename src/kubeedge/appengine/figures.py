@@ -89,7 +89,7 @@ def kubelet_state(node: str, workers: Workers, process: ProcessUse) -> KubeletSt
 
 
 def _plugin(kind: str) -> str:
-    """As Kubernetes calls its plugin: emptyDir is empty-dir."""
+    """The name of a volume's plugin in Kubernetes: emptyDir is empty-dir."""
     return {
         "hostPath": "host-path",
         "emptyDir": "empty-dir",

@@ -57,7 +57,7 @@ class ImageManager:
     # -- for operators ------------------------------------------------------------------------------------------------------------
 
     async def table(self) -> list[dict[str, Any]]:
-        """By name: {"names", "digests", "id", "size", "inUse", "pinned"}."""
+        """The images by name: {"names", "digests", "id", "size", "inUse", "pinned"}."""
         in_use, found = await self._look()
         rows = [
             {

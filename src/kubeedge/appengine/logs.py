@@ -126,7 +126,7 @@ def _time(stamp: bytes) -> float | None:
 
 
 def _tail_position(log: Path, lines: int) -> int:
-    """Where the last `lines` lines begin."""
+    """The position in bytes at which the last `lines` lines begin."""
     ends: deque[int] = deque(maxlen=lines + 1)
     try:
         with open(log, "rb") as file:

@@ -367,7 +367,7 @@ async def _drain(steps: AsyncIterator[Revision]) -> None:
 
 
 def _downward_fields_differ(before: Pod | None, now: Pod | None) -> bool:
-    """Of what the downward API writes into volumes."""
+    """Whether fields differ that the downward API writes into volumes."""
     if before is None or now is None:
         return False
     return (before.labels, before.annotations) != (now.labels, now.annotations)

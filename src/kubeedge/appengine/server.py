@@ -132,7 +132,7 @@ def _metrics(request: Request, parts: Iterable[str]) -> Response:
 
 
 def _takes_gzip(accepted: str) -> bool:
-    """By an Accept-Encoding header (RFC 9110, section 12.5.3)."""
+    """Whether an Accept-Encoding header accepts gzip (RFC 9110 section 12.5.3)."""
     for coding in accepted.lower().split(","):
         name, _, weight = coding.partition(";")
         if name.strip() == "gzip":

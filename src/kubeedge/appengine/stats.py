@@ -16,7 +16,7 @@ from kubeedge.appengine.runtime.base import ContainerStats, PodStats, ResourceUs
 
 @dataclass(frozen=True, slots=True)
 class NodeUse:
-    """Of the machine, and of the pods on it."""
+    """Resource usage of the machine, and of the pods on it."""
 
     node: str  # its name
     usage: ResourceUsage

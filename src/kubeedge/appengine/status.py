@@ -159,7 +159,7 @@ def _is_ready(pod: Pod, container: Container, state: ContainerObservation) -> bo
 
 
 def container_id(scheme: str, id: str) -> str:
-    """As status.containerStatuses[].containerID has it: "embedded://" and the id, for example."""
+    """The id as status.containerStatuses[].containerID has it: "embedded://" and the id, for example."""
     return f"{scheme}://{id}"
 
 

@@ -54,7 +54,7 @@ class Workers:
         self._by_uid: dict[str, Worker] = {}
 
     def __iter__(self) -> Iterator[Worker]:
-        """Of those at this moment; it may be changed meanwhile."""
+        """The workers at this moment; their set may change meanwhile."""
         return iter(list(self._by_uid.values()))
 
     def __len__(self) -> int:

@@ -36,7 +36,7 @@ class Restarts:
         self._began = now
 
     def ended(self, now: float) -> float:
-        """It crashed; seconds until it may start again."""
+        """The module has crashed; returns the seconds until it may start again."""
         healthy = now - self._began >= self._policy.healthy_after
         self._in_a_row = 1 if healthy else self._in_a_row + 1
         self.total += 1

@@ -20,5 +20,5 @@ class Module(Protocol):
         ...
 
     async def run(self, ready: asyncio.Event) -> None:
-        """Until it is cancelled; `ready` is set once it serves."""
+        """Run until cancelled; `ready` is set once it serves."""
         ...

@@ -132,7 +132,7 @@ def _sweep_pods(config: edge.EdgeConfig) -> list[str]:
 
 
 def _runtime_roots(state: Path) -> list[Path]:
-    """Where a runtime has pods."""
+    """The directories in which a runtime has pods."""
     return [r for r in (state, *_directories(state)) if _directories(r / "pods")]
 
 

@@ -25,7 +25,7 @@ class Unit:
 
     @property
     def file(self) -> Path:
-        """Where an administrator's units are (systemd.unit(5))."""
+        """The path of the unit among those of the administrator (systemd.unit(5))."""
         return _DIRECTORY / self.name
 
 

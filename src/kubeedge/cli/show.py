@@ -9,7 +9,7 @@ from typing import Any
 
 
 def as_json(value: Any) -> str:
-    """For programs: indented, keys as they came."""
+    """JSON for programs: indented, keys as they came."""
     return json.dumps(value, indent=2)
 
 

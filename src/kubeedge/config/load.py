@@ -154,7 +154,7 @@ def _dump(config: Any, indent: str) -> Iterator[str]:
 
 
 def _item(value: Any) -> str:
-    """Of a list; a mapping goes into one line."""
+    """An item of a list as YAML; a mapping goes into one line."""
     if not dataclasses.is_dataclass(value):
         return _scalar(value)
     return json.dumps({_camel(f.name): getattr(value, f.name) for f in dataclasses.fields(value)})

@@ -39,7 +39,7 @@ class TopicAddress:
 
 
 def device_topic(topic: str) -> TopicAddress | None:
-    """None: it is not one that asks for something."""
+    """The address in a topic; None when it is not one that asks for something."""
     if not topic.startswith(DEVICE):
         return None
     levels = topic[len(DEVICE) :].split("/")

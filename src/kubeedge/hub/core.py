@@ -255,7 +255,7 @@ class ChannelSession:
 
 
 def shared_features(hello: dict[str, Any]) -> frozenset[str]:
-    """Of a peer that said this, and of this end."""
+    """The features that both this end and the peer with that hello have."""
     named = hello.get("features")
     return (
         frozenset(FEATURES) & {name for name in named if isinstance(name, str)}

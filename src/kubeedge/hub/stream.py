@@ -146,7 +146,7 @@ class Stream(TlsSocket):
         return self
 
     def get_extra_info(self, name: str) -> Any:
-        """As asyncio's transports: "socket", None of anything else."""
+        """The "socket", as asyncio's transports give it; None for any other name."""
         return self._socket if name == "socket" else None
 
     async def send(self, message: bytes) -> None:

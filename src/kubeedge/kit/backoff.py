@@ -56,7 +56,7 @@ class OutageBackoff:
         return outage < self.young_for
 
     def delay(self, failures: int, outage: float, chance: float) -> float:
-        """As Backoff.delay, `outage` seconds after the server was last reached."""
+        """The delay in seconds (see Backoff.delay), `outage` seconds after the server was last reached."""
         last = self.early_last if self.is_young(outage) else self.last
         return Backoff(self.first, last, jitter=0.5).delay(failures, chance)
 

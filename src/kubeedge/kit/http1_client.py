@@ -114,7 +114,7 @@ class Connection:
             raise
 
     def trailing(self) -> bytes:
-        """After a 101: bytes that came behind it."""
+        """The bytes that came behind the head of a 101."""
         return bytes(self._h11.trailing_data[0]) + bytes(self._unread)
 
     async def close(self) -> None:

@@ -127,7 +127,7 @@ class Http2Client:
 
     @property
     def streams(self) -> int:
-        """How many answers are not whole."""
+        """The number of answers that are not complete."""
         return len(self._streams)
 
     def data_to_send(self) -> bytes:

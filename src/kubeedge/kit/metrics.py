@@ -64,12 +64,12 @@ class SupervisedModule(Protocol):
 
     @property
     def state(self) -> ModulePhase:
-        """Its phase now; only "ready" counts as up."""
+        """The module's phase now; only "ready" counts as up."""
         ...
 
     @property
     def restarts(self) -> int:
-        """How often it was started again after a failure."""
+        """The number of times that it was started again after a failure."""
         ...
 
 
@@ -134,7 +134,7 @@ class Counter(_Labelled):
         self._values[key] = self._values.get(key, 0.0) + amount
 
     def value(self, **labels: str) -> float:
-        """Of one series; 0.0 before the first `inc`."""
+        """The value of one series; 0.0 before the first `inc`."""
         return self._values.get(self._key(labels), 0.0)
 
     def family(self) -> Family:

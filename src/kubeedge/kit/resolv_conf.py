@@ -91,7 +91,7 @@ class Resolvers:
         self._found: tuple[str, ...] = ()
 
     def addresses(self) -> Sequence[str]:
-        """Those that are configured, else those of the machine."""
+        """The addresses that are configured, else those of the machine."""
         if self._fixed:
             return self._fixed
         now = self._clock()

@@ -92,7 +92,7 @@ class KernelRoutes:
         self._changed.set()
 
     def remove(self, prefix: str) -> bool:
-        """Not wanted any more. False: it was not."""
+        """The route is not wanted any more; returns whether it was."""
         self._changed.set()
         return self.wanted.pop(prefix, None) is not None
 

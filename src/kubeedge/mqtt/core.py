@@ -19,7 +19,7 @@ _FOREVER = 0xFFFFFFFF  # the expiry of a session that has none
 
 @dataclass(frozen=True, slots=True)
 class MqttLimits:
-    """Of one broker; of one session where it says so."""
+    """The limits of one broker; of one session where it says so."""
 
     sessions: int = 256  # connected ones and those that wait for their clients
     filters: int = 512  # of a session

@@ -79,7 +79,7 @@ class Authority:
         return ca_hash(self._certificate.public_bytes(serialization.Encoding.DER))
 
     def token_key(self, tenant: TenantId) -> TokenKey:
-        """With which the tenant's service account tokens are signed."""
+        """The key that signs the service account tokens of a tenant."""
         return TokenKey(self._key, tenant)
 
     def issue_for_request(self, pem: bytes, identity: Identity) -> bytes:

@@ -25,14 +25,14 @@ _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERT
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """From when until when a certificate is valid."""
+    """The time in which a certificate is valid, in seconds since 1970."""
 
     not_before: float  # seconds since 1970
     not_after: float
 
 
 def validity(pem: bytes) -> Validity:
-    """Of the first certificate in the text. Raises Invalid."""
+    """The validity of the first certificate in the text. Raises Invalid."""
     match = _PEM.search(pem[:MAX_PEM])
     if match is None:
         raise Invalid("no certificate in PEM form")

@@ -38,7 +38,7 @@ class NodeIdentity:
 
     @property
     def common_name(self) -> str:
-        """For display; no decision depends on it."""
+        """The common name, for display; no decision depends on it."""
         return str(self.node)
 
 
@@ -58,7 +58,7 @@ class UserIdentity:
 
     @property
     def common_name(self) -> str:
-        """For display; no decision depends on it."""
+        """The common name, for display; no decision depends on it."""
         return self.user
 
 
@@ -75,7 +75,7 @@ class CloudIdentity:
 
     @property
     def common_name(self) -> str:
-        """For display; no decision depends on it."""
+        """The common name, for display; no decision depends on it."""
         return self.name
 
 

@@ -60,7 +60,7 @@ def without_tokens(before: JsonObject, name: str) -> dict[str, Any]:
 
 
 def access_shown(value: JsonObject) -> str:
-    """For display: "public", "tenant", "token (2)"."""
+    """The access for display: "public", "tenant", "token (2)"."""
     try:
         policy = access.policy_of(value)
     except ValueError:
@@ -69,7 +69,7 @@ def access_shown(value: JsonObject) -> str:
 
 
 def target_shown(value: JsonObject) -> str:
-    """For display; "" when the value makes no sense."""
+    """The target for display; "" when the row makes no sense."""
     if "target" in value:
         return str(value["target"])
     if not value:

@@ -184,7 +184,7 @@ class Store(Protocol):
         ...
 
     async def delete(self, key: str, end: str = "") -> int:
-        """How many of the keys in [key, end) there were."""
+        """Delete the keys in [key, end); returns how many there were."""
         ...
 
     def watch(self, prefix: str, *, after: Revision, progress: bool = False) -> AsyncGenerator[WatchBatch, None]:

@@ -124,7 +124,7 @@ class Plain:
 
 
 class Sealed:
-    """Those of some resources sealed. For any thread."""
+    """Values, those of some resources sealed. For any thread."""
 
     def __init__(self, key: Key, resources: Iterable[str]) -> None:
         from kubeedge._fastpath import aead  # here: who seals nothing does not carry it

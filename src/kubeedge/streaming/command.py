@@ -38,7 +38,7 @@ class Command(Protocol):
         ...
 
     async def ready(self) -> None:
-        """Until the client has opened what it asked for."""
+        """Wait until the client has opened what it asked for."""
         ...
 
     async def input(self) -> bytes:

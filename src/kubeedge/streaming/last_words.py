@@ -20,7 +20,7 @@ _LOOKED_AT = 64 * 1024  # bytes of the client in which its stream is looked for
 
 
 class LastWords:
-    """Of one session. `structured`: the client speaks v4.channel.k8s.io."""
+    """The end of one session. `structured`: the client speaks v4.channel.k8s.io."""
 
     def __init__(self, *, structured: bool) -> None:
         self._structured = structured

@@ -177,7 +177,7 @@ class Spdy:
         return events
 
     def _payload(self, data: memoryview, events: list[SpdyEvent]) -> memoryview:
-        """Of the data frame whose head has come."""
+        """Take in the payload of the data frame whose head has come; returns what is behind it."""
         stream, piece = self._data_stream, data[: self._data_left]
         self._data_left -= len(piece)
         found = self._streams.get(stream)

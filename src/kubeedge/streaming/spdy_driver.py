@@ -70,7 +70,7 @@ class SpdyStream:
         self._changed.set()
 
     def ended(self) -> None:
-        """For the session: nothing more comes."""
+        """Called by the session: nothing more comes."""
         self._ended = True
         self._changed.set()
 
@@ -80,7 +80,7 @@ class SpdyStream:
         self.ended()
 
     def over(self) -> None:
-        """For the session: what was not read is dropped."""
+        """Called by the session: what was not read is dropped."""
         self._session.taken(sum(map(cost, self._pieces)))
         self._pieces.clear()
         self.was_reset = True
@@ -106,7 +106,7 @@ class SpdySession:
         self._room = asyncio.Event()
 
     async def run(self) -> None:
-        """Until the client ends the connection. Raises OSError, PeerError."""
+        """Serve the session until the client ends the connection. Raises OSError or PeerError."""
         try:
             while data := await self._byte_stream.read():
                 try:

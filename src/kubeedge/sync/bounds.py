@@ -100,7 +100,7 @@ class Usage:
 
     @property
     def refusals(self) -> int:
-        """How many keys are refused now."""
+        """The number of keys that are refused now."""
         return len(self.refused) + len(self.unfit)
 
     def forget(self, key: str) -> None:

@@ -98,7 +98,7 @@ async def _throttle(pace: Pace, progress: Progress, prefix: str) -> None:
 
 
 async def _say_refused(usage: Usage, progress: Progress, prefix: str, send: Send | None) -> None:
-    """When it is not what was said last."""
+    """Tell the source what is refused, when that has changed."""
     before, count = progress.refused.count if progress.refused else 0, usage.refusals
     if count == before:
         return

@@ -79,6 +79,6 @@ class FileCertificate:
 
 
 def modern(context: ssl.SSLContext) -> ssl.SSLContext:
-    """For browsers: HTTP/1.1 is what we speak."""
+    """The context as browsers need it: HTTP/1.1 is what we speak."""
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -78,7 +78,7 @@ class Informer:
         return self.synced.is_set()
 
     def in_namespace(self, namespace: str) -> Iterable[Object]:
-        """From the cache; "" is the namespace of cluster-scoped objects."""
+        """The objects of a namespace in the cache; "" is that of cluster-scoped objects."""
         return self._cache.in_namespace(namespace)
 
     def on_change(self, handler: ResourceEventHandler) -> None:

@@ -11,7 +11,7 @@ EFFECT = "NoExecute"
 
 
 def executing(taints: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those with effect NoExecute: they evict pods that are running."""
+    """The taints with effect NoExecute, which evict pods that are running."""
     return [taint for taint in taints if taint.get("effect") == EFFECT]
 
 

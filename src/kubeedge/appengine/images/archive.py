@@ -132,7 +132,7 @@ def _document(members: _Members, descriptor: dict[str, Any]) -> dict[str, Any]:
 
 
 def _blob(digest: Any) -> str:
-    """Where an OCI layout keeps it."""
+    """The path of a blob in an OCI layout. Raises Invalid."""
     return "blobs/" + documents.checked_digest(digest).replace(":", "/")
 
 

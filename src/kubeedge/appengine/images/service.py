@@ -73,7 +73,7 @@ class EmbeddedImages:
         return ImageStatus(image.id, names, digests=tuple(digests), size=size, pinned=pinned)
 
     async def pull(self, name: str, auth: Mapping[str, str]) -> str:
-        """With other credentials it is another pull."""
+        """Pull an image; returns its id. With other credentials it is another pull. Raises Invalid with the reason."""
         full = parse(name)
         name, auth = str(full), {full.registry if key == ANY_REGISTRY else key: auth[key] for key in auth}
         request = {**self._reach, "pull": name, "auth": auth}

@@ -95,7 +95,7 @@ class ImageStore:
         return self.layers / id.removeprefix("sha256:")
 
     def part(self, digest: str) -> Path:
-        """Where a blob is put while it comes."""
+        """The path of a blob while it is being fetched."""
         return self.blobs / f"{digest.removeprefix('sha256:')}.part"
 
     def free_bytes(self) -> int:

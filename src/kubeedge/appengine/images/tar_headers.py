@@ -56,7 +56,7 @@ class BoundedHeaders:
         self._room = size + _ROOM
 
     def read(self, size: int = -1) -> Any:
-        """As a file does it. Raises Invalid."""
+        """Read as a file does, within the bounds. Raises Invalid."""
         data = self._stream.read(size)
         self._room -= len(data)
         if self._room < 0:

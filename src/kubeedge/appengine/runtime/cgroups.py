@@ -69,7 +69,7 @@ def _has_pids(hierarchy: Path) -> bool:
 
 
 def machine_processes() -> int:
-    """How many processes and threads this machine can have."""
+    """The number of processes and threads that this machine can have."""
     return min(int(Path(f"/proc/sys/kernel/{name}").read_text()) for name in ("pid_max", "threads-max"))
 
 

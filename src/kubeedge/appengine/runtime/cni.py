@@ -105,7 +105,7 @@ class Network:
 
 
 def port_mapping(port: Port) -> dict[str, Any]:
-    """As the capability portMappings has it (containernetworking/cni, CONVENTIONS.md)."""
+    """A port in the form of the capability portMappings (containernetworking/cni, CONVENTIONS.md)."""
     mapping = {"hostPort": port.host, "containerPort": port.container, "protocol": port.protocol.lower()}
     return {**mapping, "hostIP": port.host_ip} if port.host_ip else mapping
 

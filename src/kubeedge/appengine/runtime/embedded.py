@@ -274,13 +274,13 @@ class EmbeddedRuntime:
         return None if None in layers else {id for ids in layers if ids for id in ids}
 
     async def stats(self) -> Sequence[PodStats]:
-        """From the control groups of pods and containers."""
+        """Resource usage from the control groups of pods and containers."""
         pods = list(self._pods.values())
         found = await asyncio.to_thread(lambda: [pod_usage.read(pod, self._layout.group(pod.uid)) for pod in pods])
         return [stats for stats in found if stats is not None]
 
     async def details(self) -> Sequence[PodDetail]:
-        """From the same groups, and from the pods' network namespaces."""
+        """Details from the same groups, and from the pods' network namespaces."""
         from kubeedge.appengine.runtime import detail_files  # an agent without such requests does not load it
 
         pods = list(self._pods.values())
@@ -295,7 +295,7 @@ class EmbeddedRuntime:
         return pod.uid, self._layout.group(pod.uid), {run.name: self._group(pod.uid, run.id) for run in running}, inside
 
     async def disk_usage(self, uid: str) -> Mapping[str, DiskUse]:
-        """Of the upper directories of the overlay mounts."""
+        """Disk usage of the upper directories of the overlay mounts."""
         sandbox = self._pods.get(uid)
         names = list(sandbox.runs) if sandbox is not None else []
         roots = {name: self._layout.container(uid, name) / "upper" for name in names}
@@ -316,7 +316,7 @@ class EmbeddedRuntime:
         return await self._execs.run(self._oci(uid), id, self._group(uid, id), command, timeout)
 
     async def exec(self, id: str, command: Sequence[str], *, stdin: bool = False, tty: bool = False) -> ExecProcess:
-        """With `tty`, both outputs come as one stream."""
+        """Run a command in a container. With `tty`, both outputs come as one stream."""
         uid, _ = self._running(id)
         return await self._execs.start(self._oci(uid), id, self._group(uid, id), command, stdin=stdin, tty=tty)
 

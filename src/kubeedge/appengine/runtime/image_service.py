@@ -30,7 +30,7 @@ class ImageService(Protocol):
         ...
 
     async def status(self, name: str) -> ImageStatus | None:
-        """None: it is not on this node, or not whole."""
+        """The status of an image; None when it is not on this node, or not complete."""
         ...
 
     async def pull(self, name: str, auth: Mapping[str, str]) -> str:

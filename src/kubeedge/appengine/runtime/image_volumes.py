@@ -46,5 +46,5 @@ def mount(directory: Path, asked: Sequence[BindMount], images: Mapping[str, Imag
 
 
 def mounted(directory: Path) -> list[Path]:
-    """Where mount() has mounted something."""
+    """The directories that mount() has mounted something on."""
     return list(directory.iterdir()) if directory.is_dir() else []

@@ -53,7 +53,7 @@ class Sandbox:
 
 
 def load(directory: Path) -> Sandbox | None:
-    """Of a pod's directory; None for what cannot be read."""
+    """The sandbox recorded in a pod's directory; None when it cannot be read."""
     try:
         sandbox = Sandbox(**json.loads((directory / "pod.json").read_bytes()))
         for file in (directory / "runs").glob("*.json"):

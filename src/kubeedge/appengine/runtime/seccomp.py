@@ -146,5 +146,5 @@ def checked(profile: Any, machine: str) -> dict[str, Any]:
 
 
 def runtime_filters(version: str) -> bool:
-    """From what `crun --version` or `runc --version` prints."""
+    """Whether the runtime can filter system calls, from what `crun --version` or `runc --version` prints."""
     return "+SECCOMP" in version or "libseccomp:" in version

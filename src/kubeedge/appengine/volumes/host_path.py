@@ -58,4 +58,4 @@ class HostPathVolume:
         return ""
 
     def unmount(self) -> None:
-        """It stays as its containers left it."""
+        """Leave the path as its containers left it."""

@@ -115,5 +115,5 @@ class VolumeManager:
 
 
 def _on_disk(pod: Pod) -> list[str]:
-    """Those that are mounted here, and not by the runtime."""
+    """The volumes that are mounted here, and not by the runtime."""
     return [name for name, volume in pod.volumes.items() if volume.kind != IMAGE_VOLUME]

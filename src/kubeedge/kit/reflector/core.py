@@ -30,7 +30,7 @@ class Reflector(Generic[P]):
 
     @property
     def position(self) -> P | None:
-        """Where to watch from; None: list first."""
+        """The position to watch from; None: list first."""
         return self._position
 
     def listed(self, position: P) -> None:

@@ -51,7 +51,7 @@ class FastPathLimiter:
         self._held = 0
 
     def take(self, name: str) -> Callable[[], None]:
-        """As LocalLimiter.take, counted together with the fast path."""
+        """Take a slot (LocalLimiter.take), counted together with those of the fast path."""
         match self._proxy.take(name):
             case 429:
                 rate = f"{self._limits.rate:g} requests a second"

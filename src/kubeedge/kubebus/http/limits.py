@@ -19,7 +19,7 @@ _MOST_BUCKETS = 4096  # names whose rate is remembered: unauthenticated clients 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyLimits:
-    """Of one proxy. Times are seconds, sizes are bytes."""
+    """The limits of one proxy. Times are seconds, sizes are bytes."""
 
     connect: float = 8.0  # seconds to reach the other side; below L4's own ten, so that silence is told from refusal
     answer: float = 300.0  # seconds without a sign of the answer, once the request has stopped moving

@@ -53,7 +53,7 @@ class ServiceUrl:
 
     @property
     def target(self) -> str:
-        """As a request target towards a client proxy."""
+        """The request target towards a client proxy."""
         return self.prefix + self.rest
 
     @property

@@ -95,7 +95,7 @@ class L4Endpoint:
 
     @property
     def connections(self) -> int:
-        """How many there are, half-open and closing ones included."""
+        """The number of connections, half-open and closing ones included."""
         return len(self._core.connections)
 
     async def close(self) -> None:

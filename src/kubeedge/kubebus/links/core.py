@@ -19,7 +19,7 @@ _NO_ECHO = 1.5  # seconds in which we sent data and heard nothing: probe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinksSettings:
-    """Of all links of a node. Times are seconds."""
+    """The settings of all links of a node. Times are seconds."""
 
     relays: Sequence[str]  # "host:port"
     connections: int = 2
@@ -31,7 +31,7 @@ class LinksSettings:
     backoff_late: float = 5.0  # after that: each attempt costs a SYN
 
     def of_slot(self, slot: int) -> LinkSettings:
-        """Of the conversation on the link in that slot."""
+        """The settings of the conversation on the link in that slot."""
         if slot == 0:
             return self.link
         return dataclasses.replace(self.link, keepalive=self.link.keepalive * _SIDE_KEEPALIVE)

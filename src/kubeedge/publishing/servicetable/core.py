@@ -59,7 +59,7 @@ class ServiceTable:
         return False
 
     def names(self) -> list[str]:
-        """Of all services, whether a node serves them or not."""
+        """The names of all services, whether a node serves them or not."""
         return sorted({key.rpartition("/")[2] for key in (*self._explicit, *self._published)})
 
     def resolve(self, service: ServiceName) -> Target:
@@ -147,7 +147,7 @@ def _selected(pod: JsonObject, selector: Mapping[str, Any]) -> bool:
 
 
 def _address(pod: JsonObject, report: JsonObject) -> str:
-    """Of a pod that is ready; "" otherwise."""
+    """The address of a pod that is ready; "" for any other."""
     found = local_pods.state(pod, report)
     return found.address if found.ready else ""
 

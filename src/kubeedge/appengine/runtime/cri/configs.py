@@ -211,7 +211,7 @@ def _profile(kind: str, name: str) -> Object:
 
 
 def signal_number(name: str) -> int:
-    """Of a stop signal as Kubernetes writes it."""
+    """The number of a stop signal, by its name in Kubernetes."""
     for base, first in (("SIGRTMIN", signal.SIGRTMIN), ("SIGRTMAX", signal.SIGRTMAX)):
         if name.startswith(base):
             return first + int(name.removeprefix(base) or 0)

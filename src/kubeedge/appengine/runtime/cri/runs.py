@@ -62,7 +62,7 @@ class CriRuns:
                 run.over.set()
 
     def running(self, id: str) -> CriRun | None:
-        """None: it has ended, or is not ours."""
+        """The run of a container; None when it has ended or is not ours."""
         run = self._runs.get(id)
         return None if run is None or run.over.is_set() else run
 

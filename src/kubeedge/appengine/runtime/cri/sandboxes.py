@@ -40,7 +40,7 @@ class CriSandboxes:
         return self._sandboxes[uid][0] if uid in self._sandboxes else ""
 
     def clear(self) -> None:
-        """Before everything is taken up again."""
+        """Forget all sandboxes, before they are read from the runtime again."""
         self._sandboxes.clear()
 
     def parent(self, uid: str) -> str:
