@@ -115,7 +115,7 @@ class ClusterNodes(NodeStatuses):
         if record is None:
             left = self._state.nodes.get("", name)
             if left is not None and core.is_managed(left, self._state.owner):
-                await super().remove(name)
+                await self._delete(name)  # its Lease has it as its owner, and goes with it
             return None
         if record.uid and self._state.nodes.get("", name) is None and await self._was_deleted(name):
             log.warning("tenant=%s node=%s was deleted in Kubernetes: it is removed", self._state.tenant, name)

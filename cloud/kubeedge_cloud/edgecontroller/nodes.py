@@ -3,6 +3,7 @@ grace period."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -56,10 +57,11 @@ class NodeStatuses:
     async def remove(self, name: NodeName) -> None:
         """Deletes the Node object, and its Lease; it is no error when there is none."""
         await self._heartbeats.remove(name)
-        try:
+        await self._delete(name)
+
+    async def _delete(self, name: NodeName) -> None:
+        with contextlib.suppress(NotFound, Conflict):
             await self._state.client.delete(NODES, "", name)
-        except (NotFound, Conflict):
-            return
 
     async def write_status(self, node: Object, status: dict[str, Any]) -> None:
         """Replaces the status of the Node; `node` is what was read before."""
