@@ -85,7 +85,7 @@ def test_a_program_lists_with_its_token_and_reads_offline_what_its_account_may(s
     another = cluster.kubectl("create", "token", "robot").strip()
     cluster.kubectl("create", "serviceaccount", "unused")  # by any pod
     foreign = cluster.kubectl("create", "token", "unused").strip()
-    assert program.with_token(tmp_path / "t", another) == online
+    assert _but_pods(program.with_token(tmp_path / "t", another)) == _but_pods(online)
     assert program.with_token(tmp_path / "t", foreign)["pods"] == 403
     eventually(
         lambda: _has_keys(site.directory / "edge1/var/lib/kubeedge/edge/edge.db"), "the issuer's keys are at the node"
@@ -97,7 +97,7 @@ def test_a_program_lists_with_its_token_and_reads_offline_what_its_account_may(s
         offline = program.run()
         assert offline["web"] == "1" and offline["secrets"] == offline["nodes"] == 403
         assert "client" in offline["pods"] and "elsewhere" not in offline["pods"]  # what this node has
-        assert program.with_token(tmp_path / "t", another) == offline
+        assert _but_pods(program.with_token(tmp_path / "t", another)) == _but_pods(offline)
         forged = another[:-6] + ("AAAAAA" if not another.endswith("AAAAAA") else "BBBBBB")
         for bad in (foreign, forged):
             assert set(program.with_token(tmp_path / "t", bad).values()) == {401}
@@ -107,6 +107,11 @@ def test_a_program_lists_with_its_token_and_reads_offline_what_its_account_may(s
     cluster.kubectl("delete", "rolebinding", "robot")
     until(lambda: program.run()["web"] == 403, timeout=60, what="the right is gone", interval=0.5)
     cluster.kubectl("delete", "pod", "client", "elsewhere", timeout=90)
+
+
+def _but_pods(heard: dict[str, Any]) -> dict[str, Any]:
+    """Whether pods are listed at all: those of another test may be going."""
+    return {**heard, "pods": "client" in heard["pods"] if isinstance(heard["pods"], list) else heard["pods"]}
 
 
 def _has_keys(store: Path) -> bool:
