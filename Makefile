@@ -10,7 +10,7 @@ PREFIX ?= /opt/kubeedge
 LINKS  ?= /usr/local/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev wheel cloud-image manifests install uninstall demo test test-kubernetes test-containerd lint format format-check bench simulate powercut chaos fuzz soak cross fresh clean
+.PHONY: help setup dev wheel wheels cloud-image manifests install uninstall demo test test-kubernetes test-containerd lint format format-check bench simulate powercut chaos fuzz soak cross fresh clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -37,6 +37,9 @@ wheel:           ## both distributions and all that they depend on, in dist/: wh
 	build/packaging/bin/python -m build --outdir dist cloud
 	build/packaging/bin/pip wheel -q --disable-pip-version-check --wheel-dir build/wheels dist/*.whl
 	cp -n build/wheels/*.whl dist/
+
+wheels:          ## the agent and its dependencies as wheels for ARM and x86-64, in dist/wheels: [TARGET=armv7l] [PYTHON_VERSION=3.11] [TRY=1: emulated, in fresh roots]
+	$(PYTHON) -m cross.wheels $(if $(TARGET),--target $(TARGET)) $(if $(PYTHON_VERSION),--python $(PYTHON_VERSION)) $(if $(TRY),--try)
 
 cloud-image: wheel $(STAMP) ## the cloud side as an OCI image without a container daemon: build/image/kubeedge-cloud.tar and its SBOM ([IMAGE=name:tag])
 	$(BIN)/python -m cloud.image --python build/packaging/bin/python $(if $(IMAGE),--name $(IMAGE))

@@ -114,6 +114,7 @@ class BuildExtensions(build_ext):
 setup(
     package_dir={"": "src", "kubeedge._fastpath": str(FASTPATH)},
     packages=[*find_packages("src", include=["kubeedge", "kubeedge.*"]), "kubeedge._fastpath"],
+    include_package_data=False,  # sources of the compiled part are for the source distribution alone
     package_data={"kubeedge": ["py.typed"], "kubeedge.apiserver": ["*.txt"], "kubeedge._fastpath": ["*.pyi"]},
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildExtensions},

@@ -1,0 +1,1 @@
+"""Wheels for other processors, made on this one (`make wheels`)."""
