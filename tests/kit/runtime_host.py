@@ -269,6 +269,16 @@ async def a_terminal(bench: Bench) -> dict[str, Any]:
     }
 
 
+async def _both(attached: Any) -> str:
+    """Output until a line came on each stream."""
+    seen = ""
+    while "got two" not in seen or "err two" not in seen:
+        output = await attached.receive()
+        assert output is not None
+        seen += output.data.decode()
+    return seen
+
+
 async def streams_of_attach(bench: Bench) -> dict[str, Any]:
     runtime = bench.runtime
     command = 'while read line; do [ "$line" = end ] && exit 6; echo "got $line"; echo "err $line" >&2; done'
@@ -286,8 +296,11 @@ async def streams_of_attach(bench: Bench) -> dict[str, Any]:
     second = await runtime.attach(id, stdin=True)  # the input is still open
     watcher = await runtime.attach(id)
     await watcher.send(b"not heard\n")
-    await second.send(b"two\n")
-    heard = [await until(second, b"err two"), await until(watcher, b"err two")]
+    listening = [asyncio.create_task(_both(one)) for one in (second, watcher)]
+    while not all(task.done() for task in listening):  # a runtime may begin to pass output on after it has answered
+        await second.send(b"two\n")
+        await asyncio.wait(listening, timeout=1, return_when=asyncio.ALL_COMPLETED)
+    heard = [task.result() for task in listening]
     await second.send(b"end\n")
     codes = [(await everything(second))["code"], (await everything(watcher))["code"]]
     exit = await bench.exits.get()
