@@ -23,6 +23,7 @@ from kubeedge.api.names import Object
 from kubeedge.api.resources import Resources, Row
 from kubeedge.apiserver import descriptions
 from kubeedge.apiserver.descriptions import Descriptions
+from kubeedge.kit.varint import varint
 
 Rows: TypeAlias = tuple[Row, ...]
 
@@ -96,17 +97,8 @@ def version_2_protobuf(rows: Rows) -> bytes:
     return _text(1, "2.0") + _bytes(2, _text(1, _TITLE) + _text(2, "v1")) + _bytes(8, paths)
 
 
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 def _bytes(number: int, value: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
+    return varint(number << 3 | 2) + varint(len(value)) + value
 
 
 def _text(number: int, value: str) -> bytes:

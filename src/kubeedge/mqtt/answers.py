@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kubeedge.kit.varint import varint
 from kubeedge.mqtt.codec import BAD_ID, MAX_PACKET, NOT_AUTHORIZED, NOT_SUPPORTED_VERSION, V5, Publish
 
 
-def variable(value: int) -> bytes:
-    """A length as MQTT writes it: seven bits a byte, the low ones first."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 def _packet(first: int, body: bytes) -> bytes:
-    return bytes((first,)) + variable(len(body)) + body
+    return bytes((first,)) + varint(len(body)) + body
 
 
 def _text(value: str) -> bytes:
@@ -48,7 +39,7 @@ def connack(version: int, present: bool, *, assigned: str = "") -> bytes:
     if version != V5:
         return _packet(0x20, bytes((present, 0)))
     properties = _ABILITIES + (b"\x12" + _text(assigned) if assigned else b"")
-    return _packet(0x20, bytes((present, 0)) + variable(len(properties)) + properties)
+    return _packet(0x20, bytes((present, 0)) + varint(len(properties)) + properties)
 
 
 def refusal(version: int, code: int) -> bytes:

@@ -38,10 +38,11 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import PeerError
+from kubeedge.kit.varint import varint
 from kubeedge.store.model import MAX_KEY, MAX_VALUE
 from kubeedge.sync import delta
 from kubeedge.sync.dictionary import KUBERNETES
-from kubeedge.sync.reader import MAX_VARINT, Reader, varint
+from kubeedge.sync.reader import MAX_VARINT, Reader
 
 TARGET_BODY = 256 * 1024  # bytes: a batch is split here, unless one value alone is larger
 MAX_BODY = MAX_VALUE + MAX_KEY + TARGET_BODY

@@ -13,9 +13,10 @@ import hashlib
 import zlib
 
 from kubeedge.errors import PeerError
+from kubeedge.kit.varint import varint
 from kubeedge.store.model import MAX_VALUE
 from kubeedge.sync.dictionary import KUBERNETES
-from kubeedge.sync.reader import Reader, varint
+from kubeedge.sync.reader import Reader
 
 DIGEST = 8  # bytes: of a value, of a range of keys
 CONTENT = 16  # bytes: of all that is below a prefix

@@ -7,16 +7,6 @@ from kubeedge.errors import PeerError
 MAX_VARINT = 10  # bytes
 
 
-def varint(value: int) -> bytes:
-    """LEB128, as protobuf has it."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 class Reader:
     """All methods raise PeerError for what is not there or may not be."""
 

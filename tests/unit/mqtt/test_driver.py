@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from kubeedge.mqtt import answers, codec
+from kubeedge.kit.varint import varint
+from kubeedge.mqtt import codec
 from kubeedge.mqtt.core import Broker
 from kubeedge.mqtt.driver import MqttServer
 
@@ -15,7 +16,7 @@ def text(value: str) -> bytes:
 
 
 def packet(first: int, body: bytes) -> bytes:
-    return bytes([first]) + answers.variable(len(body)) + body
+    return bytes([first]) + varint(len(body)) + body
 
 
 def connect(name: str) -> bytes:

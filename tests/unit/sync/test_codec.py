@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kubeedge.api.names import Revision
 from kubeedge.errors import PeerError
+from kubeedge.kit.varint import varint
 from kubeedge.store.model import MAX_VALUE
 from kubeedge.sync import delta
 from kubeedge.sync.codec import (
@@ -32,7 +33,6 @@ from kubeedge.sync.codec import (
     encode,
 )
 from kubeedge.sync.dictionary import KUBERNETES
-from kubeedge.sync.reader import varint
 
 REVISIONS = st.integers(0, 2**63 - 1).map(Revision)
 IDS = st.text("0123456789abcdef", max_size=64)

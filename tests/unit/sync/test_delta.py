@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.errors import PeerError
+from kubeedge.kit.varint import varint
 from kubeedge.store.model import MAX_VALUE
 from kubeedge.sync import delta
-from kubeedge.sync.reader import varint
 
 
 @given(st.binary(max_size=400), st.binary(max_size=400))
