@@ -18,6 +18,7 @@ from kubeedge.api.names import Revision
 from kubeedge.store.model import Change
 
 _STEPS = 8  # of a limit: what is counted together goes together
+_AHEAD = 65_536  # writes that the feed has not told yet; older ones count when it does
 
 
 @dataclass(slots=True)
@@ -33,10 +34,21 @@ class TenantHistory:
         self._limit = limit
         self._steps: dict[str, deque[_Step]] = {}
         self._sizes: dict[str, int] = {}
+        self._ahead: deque[tuple[Revision, str, int]] = deque()
+        self._sizes_ahead: dict[str, int] = {}
+
+    def acknowledged(self, owner: str, size: int, revision: Revision) -> None:
+        """Bytes of a write of this process that etcd has, until `wrote` is called with its revision, or a later one: however late changes
+        come in, who writes has them on its account."""
+        self._ahead.append((revision, owner, size))
+        self._sizes_ahead[owner] = self._sizes_ahead.get(owner, 0) + size
+        if len(self._ahead) > _AHEAD:
+            self._forget_oldest()
 
     def wrote(self, changes: Sequence[Change], revision: Revision) -> bool:
         """Count one revision; returns whether an owner is beyond the limit now."""
         over = False
+        self._caught_up(revision)
         for change in changes:
             owner, size = keys.owner(change.key), len(change.key) + len(change.value)
             steps = self._steps.setdefault(owner, deque())
@@ -68,6 +80,7 @@ class TenantHistory:
 
     def compacted(self, revision: Revision) -> None:
         """History up to that revision is gone."""
+        self._caught_up(revision)
         for owner, steps in list(self._steps.items()):
             while steps and steps[0].last <= revision:
                 self._sizes[owner] -= steps.popleft().size
@@ -76,4 +89,15 @@ class TenantHistory:
 
     def over_twice(self, owner: str) -> bool:
         """Whether an owner has written as much again while it was beyond the limit already."""
-        return self.size(owner) > 2 * self._limit
+        return self.size(owner) + self._sizes_ahead.get(owner, 0) > 2 * self._limit
+
+    def _caught_up(self, revision: Revision) -> None:
+        # answers come in nearly in order of revision: what is behind a later one waits with it
+        while self._ahead and self._ahead[0][0] <= revision:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        _, owner, size = self._ahead.popleft()
+        self._sizes_ahead[owner] -= size
+        if not self._sizes_ahead[owner]:
+            del self._sizes_ahead[owner]

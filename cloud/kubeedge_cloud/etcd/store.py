@@ -187,6 +187,10 @@ class EtcdStore:
         responses = tuple(self._response(r) for r in answer.responses)
         if any(r is None or (isinstance(r, int) and r) for r in responses):  # a put, or a delete that found something
             self._written = Revision(max(self._written, revision))
+        if self._settings.keep_revisions and revision > self._feed.revision:
+            for op in success if answer.succeeded else failure:
+                if isinstance(op, Put):
+                    self._bytes.acknowledged(keys.owner(op.key), len(op.key) + len(op.value), revision)
         return TxnResult(answer.succeeded, revision, responses)
 
     async def put(self, key: str, value: bytes, lease: int = 0) -> Revision:
