@@ -13,6 +13,8 @@ from tests.kit.cluster.site import Site, kubernetes_site
 #: the lifecycle controller's usual 50 s and 5 s, for a test
 OPTIONS = {"kube-controller-manager": ["--node-monitor-grace-period=24s", "--node-monitor-period=1s"]}
 
+ACCESS = "serviceaccounts,roles,rolebindings,clusterroles,clusterrolebindings"
+
 
 @pytest.fixture(scope="session")
 def _site() -> Iterator[Site]:
@@ -21,14 +23,29 @@ def _site() -> Iterator[Site]:
         yield site
 
 
+def _access(cluster: KubernetesCluster) -> set[str]:
+    """Who there is, and who may do what."""
+    found = cluster.kubectl("get", ACCESS, "--namespace=default", "-o", "name").split()
+    return {name for name in found if "/system:" not in name}
+
+
+@pytest.fixture(scope="module")
+def _own_access(_site: Site) -> Iterator[None]:
+    """What one file grants is not found by the next: an account of the same name would have more rights there than it was given."""
+    before = _access(_site.cluster)
+    yield
+    if left := _access(_site.cluster) - before:
+        _site.cluster.kubectl("delete", "--namespace=default", *sorted(left), timeout=90)
+
+
 @pytest.fixture
-def kubernetes(_site: Site) -> KubernetesCluster:
+def kubernetes(_site: Site, _own_access: None) -> KubernetesCluster:
     """The control plane."""
     return _site.cluster
 
 
 @pytest.fixture(scope="module")
-def site(_site: Site) -> Iterator[Site]:
+def site(_site: Site, _own_access: None) -> Iterator[Site]:
     """With the cloud, and edge1 and edge2 as Ready nodes, which they stay from file to file; edge3 has not joined."""
     _site.start_cloud([f"default={_site.kubeconfig()}"])
     for name in ("edge1", "edge2"):

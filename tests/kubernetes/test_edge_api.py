@@ -105,7 +105,7 @@ def test_a_program_lists_with_its_token_and_reads_offline_what_its_account_may(s
         site.nats["edge1"].heal()
     until(lambda: program.run()["create"] == 403, timeout=90, what="the cluster answers again", interval=0.5)
     cluster.kubectl("delete", "rolebinding", "robot")
-    until(lambda: program.run()["web"] == 403, timeout=120, what="the right is gone", interval=0.5)
+    until(lambda: program.run()["web"] == 403, timeout=60, what="the right is gone", interval=0.5)
     cluster.kubectl("delete", "pod", "client", "elsewhere", timeout=90)
 
 
