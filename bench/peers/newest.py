@@ -1,6 +1,7 @@
 """Today's versions of the peers, beside those that Debian ships: built or fetched once by their ecosystem's ordinary client, and cached.
 
 yggdrasil, wireguard-go   Go modules (tests/kit/upstream)
+Tailscale                 Go module, with the control server and the DERP relay of its own tests
 rathole                   crates.io, by cargo
 EasyTier                  the wheel easytier-pyo3 of PyPI; run by easytier.py, which has no package but that directory
 
@@ -18,11 +19,16 @@ from tests.kit.upstream import build
 
 RATHOLE = "0.5.0"
 EASYTIER = "0.1.3"  # of the wheel; version() asks for that of the core in it
-_MODULES = {"yggdrasil": "github.com/yggdrasil-network/yggdrasil-go", "wireguard-go": "golang.zx2c4.com/wireguard"}
+_MODULES = {
+    "yggdrasil": ("overlays", "github.com/yggdrasil-network/yggdrasil-go"),
+    "wireguard-go": ("overlays", "golang.zx2c4.com/wireguard"),
+    "tailscale-derp": ("tailscale", "tailscale.com"),
+    "tailscale-relay": ("tailscale", "tailscale.com"),
+}
 
 
 def program(name: str) -> str:
-    """Path of yggdrasil, wireguard-go or rathole; built when it is missing. Raises subprocess.CalledProcessError, FileNotFoundError."""
+    """Path of yggdrasil, wireguard-go, rathole or a program of Tailscale; built when it is missing. Raises subprocess.CalledProcessError, FileNotFoundError."""
     return str(_rathole() if name == "rathole" else build.program(name))
 
 
@@ -70,4 +76,4 @@ def version(name: str) -> str:
             check=True, env={"PYTHONPATH": str(easytier())},
         )  # fmt: skip
         return said.stdout.strip()
-    return build.version("overlays", _MODULES[name])
+    return build.version(*_MODULES[name])

@@ -233,6 +233,39 @@ node.wait()
 """
 
 
+def tailscale(site: Site, *, relay: bool) -> Addresses:
+    """Control and DERP of Tailscale's own tests in the cloud. `relay`: the cloud's node relays for its peers over UDP; without it DERP does,
+    over TCP. The edges cannot reach each other, and talk to the cloud's node directly in both."""
+    edge2, cloud = site.edges[1], site.cloud
+    edge2.ip("route", "add", f"{CLOUD1}/32", "via", CLOUD2, "congctl", "cubic")
+    site.spawn(cloud, newest.program("tailscale-control"), CLOUD1, "true" if relay else "false")
+    until(lambda: ":8080" in cloud.run("ss", "-Htln"), timeout=10, what="the control server")
+    found = {}
+    for host in (cloud, *site.edges):
+        where = site.directory / f"tailscale-{host.name}"
+        where.mkdir()
+        said, control = f"--socket={where}/sock", f"--login-server=http://{CLOUD1}:8080"
+        # --no-logs-no-support: it would send its log to its makers
+        site.spawn(
+            host, newest.program("tailscaled"), "--tun=ts0", "--state=mem:", f"--statedir={where}", said, "--no-logs-no-support"
+        )  # fmt: skip
+        until((where / "sock").exists, timeout=10, what="tailscaled's socket")
+        up = ("up", control, f"--hostname={host.name}", "--accept-dns=false", "--netfilter-mode=off", "--timeout=30s")
+        site.tool(host, newest.program("tailscale"), said, *up)
+        found[host.name] = _address(host, "ts0")
+    if relay:
+        said = f"--socket={site.directory}/tailscale-cloud/sock"
+        site.tool(cloud, newest.program("tailscale"), said, "set", "--relay-server-port=40000")
+        edge = site.directory / "tailscale-edge1/sock"
+        until(
+            lambda: "via peer-relay" in site.edges[0].run(
+                newest.program("tailscale"), f"--socket={edge}", "ping", "--c=1", "--until-direct=false", "--timeout=2s", found["edge2"], check=False
+            ),
+            timeout=60, what="the edges meet at the cloud's relay",
+        )  # fmt: skip
+    return Addresses(found["edge1"], found["cloud"], found["edge2"])
+
+
 def fastd(site: Site) -> Addresses:
     address = {"edge1": "10.24.0.1", "cloud": "10.24.0.254", "edge2": "10.24.0.2"}
     keys = {}
@@ -336,7 +369,9 @@ SYSTEMS: dict[str, Callable[[Site], Addresses]] = {
     f"yggdrasil{NEWEST}": lambda site: yggdrasil(site, newest.program("yggdrasil"), "tcp"),
     f"wireguard-go{NEWEST}": lambda site: wireguard_go(site, newest.program("wireguard-go")),
     f"easytier{NEWEST}": easytier,
+    f"tailscale-derp{NEWEST}": lambda site: tailscale(site, relay=False),
+    f"tailscale-relay{NEWEST}": lambda site: tailscale(site, relay=True),
 }
 # What encrypts between the nodes, so that the machine in the middle cannot read. Ours and the others decrypt and encrypt again there,
 # as these are set up; EasyTier encrypts once, with a key that all nodes of a network have.
-END_TO_END = ("nebula", "yggdrasil", f"yggdrasil{NEWEST}")
+END_TO_END = ("nebula", "yggdrasil", f"yggdrasil{NEWEST}", f"tailscale-derp{NEWEST}", f"tailscale-relay{NEWEST}")

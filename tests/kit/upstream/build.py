@@ -62,6 +62,9 @@ PROGRAMS = {
     ),
     "yggdrasil": Program("overlays", "github.com/yggdrasil-network/yggdrasil-go/cmd/yggdrasil", ("yggdrasil",)),
     "wireguard-go": Program("overlays", "golang.zx2c4.com/wireguard", ("wireguard-go",)),
+    "tailscaled": Program("tailscale", "tailscale.com/cmd/tailscaled", ("tailscaled",)),
+    "tailscale": Program("tailscale", "tailscale.com/cmd/tailscale", ("tailscale",)),
+    "tailscale-control": Program("tailscale", ".", ("tailscale-control",)),
     **{
         name: Program("containerd", f"github.com/containerd/containerd/v2/cmd/{name}", (name,))
         for name in ("containerd", "containerd-shim-runc-v2", "ctr")
