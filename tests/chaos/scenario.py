@@ -29,6 +29,7 @@ from tests.chaos.site import ROOT, Site
 from tests.kit.topology import Topology, descendants, inside
 
 RECOVERY = 120.0  # seconds in which both sides come to agree
+ENOUGH = 20  # writes, and readings, more than which there are: a slow machine plays on until then
 _SHIFT = 20  # of the row ids of a store in SQLite
 _LABEL = "example.com/n"
 _SUSPICIOUS = ("Traceback (most recent", "was never retrieved", "was never awaited", "Segmentation fault", "set aside")
@@ -150,18 +151,20 @@ class Scenario:
         self.recorder = Recorder(site)
         self.recorder.start()
         try:
-            self._wait_for("the objects at their nodes", self._projected, 30)
+            self._wait_for("the objects at their nodes", self._projected, RECOVERY)
             self._invite()
             for worker in (*self.writers, *self.readers):
                 worker.start()
             self._inject(faults, seconds)
             begun = time.monotonic()
-            self._wait_for("every writer gets something through", self._all_answered, RECOVERY)
+            self._wait_for("every writer gets something through, and all enough", self._all_answered, RECOVERY)
             _stop(self.writers)
             self._wait_for("both sides agree", self._agreed, RECOVERY)
             self.result.recovery = time.monotonic() - begun
             with contextlib.suppress(TimeoutError):
-                self._wait_for("the watchers have seen all", lambda: not any(map(self._observed, self.readings)), 10)
+                self._wait_for(
+                    "the watchers have seen all", lambda: not any(map(self._observed, self.readings)), RECOVERY
+                )
         except TimeoutError as exc:
             self.result.wrong.append(str(exc))
             self.result.wrong += self._differences()
@@ -186,7 +189,7 @@ class Scenario:
     def _create(self) -> None:
         api = self._cloud_api("author")
         for path, obj in self.site.objects():
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + RECOVERY
             while True:
                 with contextlib.suppress(Lost):
                     status, answer = api.ask("POST", path, obj)
@@ -294,7 +297,10 @@ class Scenario:
         ]
 
     def _all_answered(self) -> bool:
-        return all(j.acknowledged for j in self.journals) and all(pods.created for _, pods in self.pods)
+        written = sum(len(j.acknowledged) for j in self.journals)
+        read = sum(len(readings.seen) for readings in self.readings)
+        each = all(j.acknowledged for j in self.journals) and all(pods.created for _, pods in self.pods)
+        return each and min(written, read) > ENOUGH
 
     def _agreed(self) -> bool:
         return not self._differences() and self._attached()

@@ -31,7 +31,7 @@ from tests.chaos.clients import pod
 from tests.chaos.faults import Fault
 from tests.kit.certs import TestAuthority
 from tests.kit.etcd import PROGRAM, _tls
-from tests.kit.topology import Host, Topology, descendants, inside, run, until
+from tests.kit.topology import PATIENCE, Host, Topology, descendants, inside, run, until
 
 ROOT = Path(__file__).parents[2]
 KUBEEDGE = [sys.executable, "-m", "kubeedge"]
@@ -40,7 +40,7 @@ RULES = {  # what a host does not let through, but on its loopback
     "output": 'chain out { type filter hook output priority 0; oifname != "lo" drop\n }\n',
 }
 RELAY_PORT = 10010
-UP = 30.0  # seconds in which a process comes up
+UP = PATIENCE  # seconds in which a process comes up
 
 
 class Process:
@@ -57,7 +57,7 @@ class Process:
     def start(self) -> None:
         env = {"PYTHONPATH": str(ROOT)}
         self._outer = outer = self.host.spawn(*self._argv, log=self.log, env=env)
-        until(lambda: bool(descendants(outer.pid)) or outer.poll() is not None, timeout=10, what=self.name)
+        until(lambda: bool(descendants(outer.pid)) or outer.poll() is not None, what=self.name)
         self._pid = next(iter(descendants(outer.pid)), 0)
         self.wanted = True
         self.starts += 1

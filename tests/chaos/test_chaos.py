@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos.scenario import run
+from tests.chaos.scenario import ENOUGH, run
 
 pytestmark = pytest.mark.root
 
@@ -14,4 +14,4 @@ def test_no_acknowledged_write_is_missing_or_doubled_after_faults(store: str, se
     result = run(12, seconds, store=store, agents=agents)
     print(result)
     assert result.wrong == []
-    assert result.faults >= 4 and result.acknowledged > 20 and result.readings > 20
+    assert result.faults >= 4 and result.acknowledged > ENOUGH and result.readings > ENOUGH

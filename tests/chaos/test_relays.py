@@ -42,9 +42,8 @@ def test_a_connection_between_nodes_survives_the_death_of_a_relay_and_of_an_etcd
     here, there = (site.edge(node) for node in site.nodes)
     address = json.loads((site.root("edge1") / "etc/kubeedge/node.json").read_text())["address"].split("/")[0]
     first, second = (f"{server}:{RELAY_PORT}" for server in site.servers)
-    until(lambda: "1 received" in here.run("ping", "-c1", "-W1", address, check=False), timeout=30, what="a ping")
-    until(lambda: relays_of(site, "edge0") == {first} and relays_of(site, "edge1") == {second}, timeout=15,
-          what="each node at its relay")  # fmt: skip
+    until(lambda: "1 received" in here.run("ping", "-c1", "-W1", address, check=False), what="a ping")
+    until(lambda: relays_of(site, "edge0") == {first} and relays_of(site, "edge1") == {second}, what="each node at its relay")  # fmt: skip
     for host in (here, there):  # the processes of the cloud, too, each at its own address
         for n in (0, 1):
             assert "1 received" in host.run("ping", "-c1", "-W2", site.overlay(n), check=False), (host.name, n)
@@ -54,12 +53,12 @@ def test_a_connection_between_nodes_survives_the_death_of_a_relay_and_of_an_etcd
         contextlib.closing(TcpPair(here, there, address, seconds=5)) as pair,
         contextlib.closing(Outage(here, address)) as pings,
     ):
-        until(lambda: pings.answered_after(0), timeout=10, what="a ping")
+        until(lambda: pings.answered_after(0), what="a ping")
         site.processes["etcd0"].end()
         killed = time.time()
         site.processes["cloud0"].end()
-        until(lambda: relays_of(site, "edge0") == {second}, timeout=20, what="the move of edge0")
-        until(lambda: pings.answered_after(time.time() - 0.3), timeout=15, what="an answer through the other relay")
+        until(lambda: relays_of(site, "edge0") == {second}, what="the move of edge0")
+        until(lambda: pings.answered_after(time.time() - 0.3), what="an answer through the other relay")
         print(f"away for {pings.longest(killed - 0.2):.2f} s")
         pair.result()
     # a new process in its place: the relays find each other again, and the next death is survived the other way round
@@ -72,14 +71,13 @@ def test_a_connection_between_nodes_survives_the_death_of_a_relay_and_of_an_etcd
         answer = site._hosts["cloud0"].run(*command, check=False)
         return [relay["state"] for relay in json.loads(answer).get("relays", ())] if answer else []
 
-    until(lambda: peers() == ["up"], timeout=30, what="the relays' link")
+    until(lambda: peers() == ["up"], what="the relays' link")
     answer = site._hosts["cloud0"].run(*KUBEEDGE, "links", "-o", "json", "--socket", socket)
     assert (
         json.loads(answer)["problems"] == []
     )  # the lease of the killed one lives a while, and its address is ours again
-    until(lambda: "1 received" in here.run("ping", "-c1", "-W1", site.overlay(0), check=False), timeout=10,
-          what="the own address of the process that was restarted")  # fmt: skip
+    until(lambda: "1 received" in here.run("ping", "-c1", "-W1", site.overlay(0), check=False), what="the own address of the process that was restarted")  # fmt: skip
     with contextlib.closing(TcpPair(here, there, address, seconds=4)) as pair:
         site.processes["cloud1"].end()
-        until(lambda: relays_of(site, "edge0") == relays_of(site, "edge1") == {first}, timeout=25, what="both moved")
+        until(lambda: relays_of(site, "edge0") == relays_of(site, "edge1") == {first}, what="both moved")
         pair.result()

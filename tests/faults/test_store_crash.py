@@ -47,7 +47,7 @@ def kill_while_writing(path: Path, point: str, hits: int, told: Told) -> None:
                     worker.kill()
         finally:
             worker.kill()
-        assert worker.wait(10) == (-9 if point == "none" else 137)
+        assert worker.wait(90) == (-9 if point == "none" else 137)
 
 
 def check(path: Path, told: Told) -> None:

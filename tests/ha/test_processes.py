@@ -28,9 +28,10 @@ from kubeedge.pki.identity import NodeIdentity
 from kubeedge_cloud.etcd.members import EtcdMembers, rpc
 from kubeedge_cloud.etcd.store import EtcdStore, open_etcd
 from kubeedge_cloud.tenants.manager import TenantManager
+from tests.kit import log_tails
 from tests.kit.etcd import EtcdCluster
 from tests.kit.ports import ADDRESS, ports
-from tests.kit.topology import _die_with_parent, until
+from tests.kit.topology import PATIENCE, _die_with_parent, until
 
 ROOT = Path(__file__).parents[2]
 TENANT = TenantId("default")
@@ -76,14 +77,15 @@ class CloudProcess:
                 [sys.executable, "-m", "kubeedge", "cloud", "--config", str(self.directory / "cloud.yaml")],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent,
             )  # fmt: skip
+        log_tails.keep(self.directory / "log", self.process)
 
     def wait(self) -> None:
-        until((self.directory / "run/cloud.sock").exists, timeout=30, what=f"the cloud process {self.directory.name}")
+        until((self.directory / "run/cloud.sock").exists, what=f"the cloud process {self.directory.name}")
 
     def end(self, number: int) -> None:
         assert self.process
         self.process.send_signal(number)
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=PATIENCE)
         self.process = None
 
 
@@ -121,6 +123,7 @@ class Site:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, text=True, preexec_fn=_die_with_parent,
                 cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
+        log_tails.keep(log, self.agents)
 
     def ask(self, **command: Any) -> Any:
         assert self.agents and self.agents.stdin and self.agents.stdout
@@ -157,7 +160,7 @@ def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
             site.close()
 
 
-async def poll(condition: Callable[[], Any], what: str, timeout: float = 30.0) -> float:
+async def poll(condition: Callable[[], Any], what: str, timeout: float = PATIENCE) -> float:
     begun = time.monotonic()
     while not await condition():
         assert time.monotonic() < begun + timeout, what
@@ -203,9 +206,18 @@ def test_processes_die_and_are_replaced_and_no_node_and_no_change_is_lost(site: 
             await asyncio.to_thread(site.ask, keep=True)
             await poll(all_attached, "every node attaches to some process")
             leases = {kv.lease for kv in (await store.range(keys.SESSIONS, keys.prefix_end(keys.SESSIONS))).kvs}
-            assert await alive() == 3 and len(leases) > 1, "the nodes spread over the processes"
-            works = await leaders()
-            assert set(works) == {"edgecontroller/default", "devicecontroller/default", "controllers/default"}
+            assert len(leases) > 1, "the nodes spread over the processes"
+
+            async def complete() -> bool:
+                return await alive() == 3
+
+            await poll(complete, "every process says that it lives")
+            works = {"edgecontroller/default", "devicecontroller/default", "controllers/default"}
+
+            async def led() -> bool:
+                return set(await leaders()) == works
+
+            await poll(led, "each work has a process that leads")
 
             writing = asyncio.create_task(write())
             for turn, process in enumerate(site.processes):  # a rolling restart, by accident and on purpose
@@ -218,13 +230,15 @@ def test_processes_die_and_are_replaced_and_no_node_and_no_change_is_lost(site: 
                     living = {
                         kv.key.removeprefix(PROCESSES) for kv in (await store.range(PROCESSES, PROCESSES + "~")).kvs
                     }
-                    return (
-                        everybody and len(living) == 2 and held.keys() == works.keys() and set(held.values()) <= living
-                    )
+                    return everybody and len(living) == 2 and held.keys() == works and set(held.values()) <= living
 
-                took = await poll(moved_on, "the nodes and the work of a process move to the others", 20)
+                took = await poll(moved_on, "the nodes and the work of a process move to the others")
                 print(f"process {turn}: moved after {took:.1f} s")
-                assert written > before, "writes went on"
+
+                async def written_on(before: int = before) -> bool:
+                    return written > before
+
+                await poll(written_on, "writes go on")
                 process.start()
                 process.wait()
             stop.set()

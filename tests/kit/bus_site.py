@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.kit.topology import Host, descendants
+from tests.kit import log_tails
+from tests.kit.topology import PATIENCE, Host, descendants
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +28,7 @@ class BusProcess:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, text=True,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
+        log_tails.keep(log, self.process)
         self.host, self.log, self.config = host, log, config
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -40,7 +42,7 @@ class BusProcess:
             self._answers.put(json.loads(line))
         self._answers.put({"ended": True})
 
-    def answer(self, timeout: float = 60.0) -> dict[str, Any]:
+    def answer(self, timeout: float = PATIENCE) -> dict[str, Any]:
         try:
             return self._answers.get(timeout=timeout)
         except queue.Empty:
@@ -84,7 +86,7 @@ if kind == "serve":
     with socket.create_server((address, 9000), family=socket.AF_INET6 if ":" in address else socket.AF_INET) as server:
         print("ready", flush=True)
         peer, _ = server.accept()
-        peer.settimeout(60)
+        peer.settimeout(90)
         received = bytearray()
         while chunk := peer.recv(1 << 16):
             received += chunk
@@ -92,7 +94,7 @@ if kind == "serve":
     assert bytes(received) == data, f"{len(received)} bytes, not the same"
     print(hashlib.sha256(received).hexdigest(), flush=True)
 else:
-    with socket.create_connection((address, 9000), timeout=60) as peer:
+    with socket.create_connection((address, 9000), timeout=90) as peer:
         print("ready", flush=True)
         at = echoed = 0
         back = hashlib.sha256()
@@ -127,7 +129,7 @@ class TcpPair:
             assert line == "ready\n", line + process.stdout.read()
             self._processes.append(process)
 
-    def result(self, timeout: float = 90.0) -> None:
+    def result(self, timeout: float = 2 * PATIENCE) -> None:
         """AssertionError when a byte was lost or changed, or the connection broke."""
         said = [p.communicate(timeout=timeout)[0] for p in reversed(self._processes)]
         assert all(p.returncode == 0 for p in self._processes), said

@@ -83,5 +83,5 @@ def run(host: Host, root: Path, programs: Path) -> None:
     host.spawn(program, "-c", config, log=root / "containerd.log", env={"PATH": path})
     until(
         lambda: host.run(str(programs / "ctr"), "-a", str(SOCKET), "version", check=False).count("Revision") == 2,
-        timeout=30, what="containerd",
+        what="containerd",
     )  # fmt: skip

@@ -19,9 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.kit import log_tails
 from tests.kit.certs import Credentials, TestAuthority
 from tests.kit.ports import ADDRESS, ports
-from tests.kit.topology import _die_with_parent
+from tests.kit.topology import PATIENCE, _die_with_parent
 
 PROGRAM = Path(__file__).parents[2] / "build/debian/usr/bin/etcd"
 
@@ -66,8 +67,9 @@ class EtcdCluster:
 
     def start(self, member: int, *, wait: bool = True) -> None:
         names = [f"m{n}={self._peer(n)}" for n in range(len(self._processes))]
-        with open(self._directory / f"m{member}.log", "ab") as log:
-            self._processes[member] = subprocess.Popen(
+        path = self._directory / f"m{member}.log"
+        with open(path, "ab") as log:
+            self._processes[member] = process = subprocess.Popen(
                 [
                     str(PROGRAM), "--name", f"m{member}", "--data-dir", str(self._directory / f"m{member}"),
                     "--listen-client-urls", f"https://{self.endpoints[member]}",
@@ -81,6 +83,7 @@ class EtcdCluster:
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent,
             )  # fmt: skip
+        log_tails.keep(path, process)
         self._started.add(member)
         if wait:
             self.wait(member)
@@ -115,7 +118,7 @@ class EtcdCluster:
         """Until it says that it is healthy, over TLS."""
         context = ssl.create_default_context(cafile=str(self.client.ca))
         context.load_cert_chain(self.client.cert, self.client.key)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while True:
             process = self._processes[member]
             assert process

@@ -3,7 +3,7 @@
     python -m tests.kit.flood '{"targets": [["203.0.113.1", 10000]], "sources": ["198.51.100.1"], "count": 1200, "says": "1603"}'
 
 Says "held" in a line once all are open or were opened; goes on until its standard input ends, and then tells how many it opened and how many
-were open at the same time at most. `tls`: {"ca", "cert", "key"} for connections that shake hands and ask for /api/v1/pods.
+were open at the same time at most, and then. "left" is how many of those with TLS stay open when no more come. `tls`: {"ca", "cert", "key"} for connections that shake hands and ask for /api/v1/pods.
 """
 
 from __future__ import annotations
@@ -77,16 +77,23 @@ class Flood:
 
     def run(self) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-        told = False
+        said = False
         while not select.select([sys.stdin], [], [], 0)[0]:
             for _ in range(min(50, self.count - self.held)):
                 self.open()
             self.look(0.02)
             self.most = max(self.most, self.held)
-            if not told and self.opened >= self.count:
-                told = True
+            if not said and self.opened >= self.count:
+                said = True
                 print("held", flush=True)
-        print(json.dumps({"opened": self.opened, "most": self.most, "held": self.held}), flush=True)
+        told = {"opened": self.opened, "most": self.most, "held": self.held}
+        print(json.dumps({**told, "left": self.left()}), flush=True)
+
+    def left(self) -> int:
+        """How many are open when the server has answered what was on its way, and no answer has come for some seconds."""
+        while self.tls is not None and self.selector.select(5.0):
+            self.look(0)
+        return self.held
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from kubeedge.kubebus.l3.plane import Plane, PlaneEvent, PortClosed, PortConnect
 from kubeedge.wire_format.frame import Decoder, Frame, encode
 from tests.kit.certs import Credentials
 
-TIMEOUT = 10.0
+TIMEOUT = 60.0
 E = TypeVar("E", PortConnected, PortClosed, ControlFrame, SegmentReceived)
 
 

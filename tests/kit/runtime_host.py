@@ -127,6 +127,13 @@ class Bench:
         result = await self.runtime.exec_sync(id, ["sh", "-c", command], 30)
         return result.output.decode().strip() + (f" [{result.exit_code}]" if result.exit_code else "")
 
+    async def says_at_last(self, id: str, command: str, words: str, count: int = 1) -> str:
+        """The same, as soon as the words are in it so often: a container that was started may not run its program yet."""
+        async with asyncio.timeout(60):
+            while (said := await self.says(id, command)).count(words) < count:
+                await asyncio.sleep(0.02)
+            return said
+
 
 def sleeper(name: str = "main", command: str = "sleep 1000", **fields: Any) -> dict[str, Any]:
     return {"name": name, "image": IMAGE, "command": ["sh", "-c", command], **fields}
@@ -191,7 +198,7 @@ async def streams_of_exec(bench: Bench) -> dict[str, Any]:
 async def a_child_that_keeps_the_streams(bench: Bench) -> dict[str, Any]:
     id = await bench.start("sleep 1000")
     parent = await bench.runtime.exec(id, ["sh", "-c", "sleep 5678 & exit 8"])
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         code = await parent.wait()
     await parent.close()
     return {"code": code}
@@ -213,7 +220,7 @@ async def the_end_of_exec(bench: Bench) -> dict[str, Any]:
             await late
         except NotRunning as exc:
             refused.append(str(exc))
-    sync = await runtime.exec_sync(id, ["true"], 5)
+    sync = await runtime.exec_sync(id, ["true"], 30)
     pid_files = [p.name for p in (bench.root / "run").glob("*/exec-*")]
     return {
         "before": before, "ended": ended["code"], "refused": refused, "sync": sync.exit_code, "pid_files": pid_files,
@@ -226,13 +233,13 @@ async def _streams_that_are_closed(runtime: Runtime, id: str) -> int:
     await until(first, b"begun")
     flood = await runtime.exec(id, ["sh", "-c", "echo begun; exec cat /dev/zero 2345"])
     await until(flood, b"begun")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (before := processes(b"2345")) != 2:  # "begun" comes from the shells that became them
             await asyncio.sleep(0.01)
     await first.close()
     await flood.close()
     await flood.close()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while processes(b"2345"):
             await asyncio.sleep(0.01)
     return before
@@ -258,14 +265,14 @@ async def a_terminal(bench: Bench) -> dict[str, Any]:
         hung_up = await runtime.exec(id, ["sh", "-c", "echo begun; exec sleep 4567"], tty=True)
         await until(hung_up, b"begun")
         await hung_up.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while processes(b"4567"):
                 await asyncio.sleep(0.01)
     return {
         "begun": begun,
         "rest": rest,
         "early": first,
-        "status": (await runtime.exec_sync(id, ["true"], 5)).exit_code,
+        "status": (await runtime.exec_sync(id, ["true"], 30)).exit_code,
     }
 
 
@@ -347,7 +354,7 @@ async def images_and_sandboxes(bench: Bench) -> dict[str, Any]:
         await images.remove("demo:1")
         await images.remove("demo:1")
         seen["gone"] = await images.status("demo:1") is None
-        seen["still"] = (await runtime.exec_sync(id, ["echo", "still"], 5)).output.decode()
+        seen["still"] = (await runtime.exec_sync(id, ["echo", "still"], 30)).output.decode()
         await runtime.remove_pod("u1")
     try:
         await runtime.create_sandbox(SandboxConfig(uid="u2", namespace="d", name="n", hostname="n", handler="kata"))
@@ -366,7 +373,7 @@ async def _layers_in_use(bench: Bench, id: str) -> dict[str, Any]:
     layers = {p.name for p in bench.store.layers.iterdir() if p.is_dir()}
     await images.remove("demo:1")
     used = {p.name for p in bench.store.layers.iterdir() if p.is_dir()}
-    still = (await runtime.exec_sync(id, ["echo", "still"], 5)).output.decode()
+    still = (await runtime.exec_sync(id, ["echo", "still"], 30)).output.decode()
     gone = await images.status("demo:1")
     restored = await images.restore("demo:1")
     await runtime.remove_pod("u1")
@@ -391,7 +398,7 @@ async def namespaces_and_parameters(bench: Bench) -> dict[str, Any]:
         seen["names"] = (await bench.says(id, "hostname; cat /etc/hostname")).split()
         debug = await start("debug", id)
         look = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline; done"
-        seen["target"] = [await bench.says(one, look) for one in (id, debug)]
+        seen["target"] = [await bench.says_at_last(one, look, "sleep 1000", n) for n, one in enumerate((id, debug), 1)]
         ipc = os.readlink("/proc/self/ns/ipc")
         seen["own ipc"] = await bench.says(id, "readlink /proc/self/ns/ipc") != ipc
         try:
@@ -425,14 +432,14 @@ async def shared_processes(bench: Bench) -> dict[str, Any]:
     async with bench.another_pod("u2", **spec) as start:
         id, debug = await start("main"), await start("debugger")
         seen["first"] = await bench.says(id, "tr '\\0' ' ' < /proc/1/cmdline")
-        seen["both"] = await bench.says(id, "grep -l 'sleep' /proc/[0-9]*/comm | wc -l")
+        seen["both"] = await bench.says_at_last(id, "grep -l 'sleep' /proc/[0-9]*/comm | wc -l", "2")
         seen["root of the first"] = await bench.says(
             debug, "ls /proc/1/root; ls /proc/1/root/etc 2>/dev/null || echo none"
         )
         await start("other")
         ended = await bench.exits.get()
         left = "grep -l '100[12]' /proc/[0-9]*/cmdline; grep -l 'State:.Z' /proc/[0-9]*/status; true"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await bench.says(id, left):
                 await asyncio.sleep(0.05)
         seen["ended"] = [ended.container, ended.exit_code]
@@ -538,7 +545,7 @@ async def signals_and_resizes(bench: Bench) -> dict[str, Any]:
         except StartError as exc:
             seen["too small"] = str(exc)
         seen["still"] = limits() == seen["lifted"]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             log = logs.path(bench.root / "logs", "default", "u2", "u2", "main", 0)
             while b"set" not in log.read_bytes():
                 await asyncio.sleep(0.01)
@@ -585,7 +592,7 @@ async def ends_and_survivors(bench: Bench) -> dict[str, Any]:
     seen["oom"] = [oom.container, oom.exit_code, oom.reason]
     await bench.start("sleep 1000", name="again", lifecycle={})
     server = await bench.start("nc -l -p 7070 -e cat", name="server")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while "7070" not in await bench.says(server, "netstat -ltn"):
             await asyncio.sleep(0.02)
     reader, writer = await runtime.port_forward("u1", 7070)
@@ -595,7 +602,7 @@ async def ends_and_survivors(bench: Bench) -> dict[str, Any]:
     await bench.exits.get()
     main = await bench.start("while :; do echo tick; sleep 0.05; done")
     log = logs.path(bench.root / "logs", "default", "p", "u1", "main", 0)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not log.exists() or b"tick" not in log.read_bytes():
             await asyncio.sleep(0.01)
         log.rename(log.with_suffix(".old"))
@@ -644,11 +651,11 @@ async def a_runtime_that_disappears(bench: Bench) -> dict[str, Any]:
     seen["before"] = runtime.not_ready()
     await bench.says(ends, "(sleep 1; touch /tmp/go) >/dev/null 2>&1 &")
     os.kill(pid, signal.SIGKILL)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not runtime.not_ready():
             await asyncio.sleep(0.01)
     seen["gone"] = runtime.not_ready()
-    seen["refused"] = (await runtime.exec_sync(stays, ["true"], 5)).exit_code
+    seen["refused"] = (await runtime.exec_sync(stays, ["true"], 30)).exit_code
     while processes(b"until test -e /tmp/go; do sleep 0.05; done; exit 5"):
         await asyncio.sleep(0.01)
     again = await asyncio.create_subprocess_exec(
@@ -657,7 +664,7 @@ async def a_runtime_that_disappears(bench: Bench) -> dict[str, Any]:
     try:
         ended = await bench.exits.get()
         seen["ended"] = [ended.id == ends, ended.exit_code, ended.reason]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while runtime.not_ready():
                 await asyncio.sleep(0.01)
         seen["still"] = await bench.says(stays, "echo here")
@@ -682,7 +689,7 @@ async def a_runtime_that_disappears(bench: Bench) -> dict[str, Any]:
 
 async def main(config: dict[str, Any]) -> None:
     scenario = globals()[config["scenario"]]
-    async with asyncio.timeout(config.get("limit", 100)):
+    async with asyncio.timeout(config.get("limit", 250)):
         async with Bench(Path(config["root"]), config["cgroup"], config.get("socket", "")) as bench:
             seen = await scenario(bench)
     print(json.dumps(seen), flush=True)

@@ -35,7 +35,13 @@ from typing import TypeVar
 
 from kubeedge._fastpath import libc
 
+from tests.kit import log_tails
+from tests.kit.condition import explained
+
 T = TypeVar("T")
+PATIENCE = (
+    90.0  # seconds: a loaded machine is slow, not wrong. What a test asserts of time it measures or counts itself
+)
 _serial = itertools.count(1)
 
 
@@ -43,7 +49,7 @@ def _die_with_parent() -> None:
     libc.set_parent_death_signal(signal.SIGKILL)
 
 
-def run(*argv: str, check: bool = True, timeout: float = 60, input: str | None = None) -> str:
+def run(*argv: str, check: bool = True, timeout: float = PATIENCE, input: str | None = None) -> str:
     """Run one command outside of the hosts; stdout. A failure carries what the command said."""
     done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, input=input)
     if check and done.returncode:
@@ -53,12 +59,15 @@ def run(*argv: str, check: bool = True, timeout: float = 60, input: str | None =
     return done.stdout
 
 
-def until(condition: Callable[[], bool], *, timeout: float, what: str, interval: float = 0.02) -> float:
-    """Wait for a condition; seconds it took. AssertionError naming `what` when it does not come."""
+def until(condition: Callable[[], object], *, what: str, timeout: float = PATIENCE, interval: float = 0.02) -> float:
+    """Wait for a condition; seconds it took. AssertionError naming `what`, and what was seen instead, when it does not come.
+
+    A `timeout` is said where it is a bound of the product, or where a look takes long.
+    """
     start = time.monotonic()
     while not condition():
         if time.monotonic() - start > timeout:
-            raise AssertionError(f"{what}: not within {timeout:g} s")
+            raise AssertionError(f"{what}: not within {timeout:g} s{explained(condition)}")
         time.sleep(interval)
     return time.monotonic() - start
 
@@ -87,7 +96,7 @@ class Host:
         """The argument vector that runs `argv` inside this host."""
         return ["nsenter", "-t", str(self.pid), "-n", "-m", "-p", "-u", "--", *argv]
 
-    def run(self, *argv: str, check: bool = True, timeout: float = 60, input: str | None = None) -> str:
+    def run(self, *argv: str, check: bool = True, timeout: float = PATIENCE, input: str | None = None) -> str:
         return run(*self.command(*argv), check=check, timeout=timeout, input=input)
 
     def ip(self, *argv: str) -> str:
@@ -106,6 +115,8 @@ class Host:
                 start_new_session=True,
             )
         self._processes.append(process)
+        if log:
+            log_tails.keep(log, process)
         return process
 
     def signal(self, process: subprocess.Popen[bytes], number: int) -> None:
@@ -114,7 +125,7 @@ class Host:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def stop(self, process: subprocess.Popen[bytes], *, timeout: float = 20) -> int:
+    def stop(self, process: subprocess.Popen[bytes], *, timeout: float = PATIENCE) -> int:
         """SIGTERM and wait; the exit status."""
         self.signal(process, signal.SIGTERM)
         status = process.wait(timeout=timeout)
@@ -148,6 +159,20 @@ class Host:
                     found.append(pid)
         return found
 
+    def process(self, words: bytes) -> int:
+        """The id of the one process whose command line contains `words`, which is waited for.
+
+        A child that was forked has the words of its parent until it starts its own program.
+        """
+        found: list[int] = []
+
+        def one() -> bool:
+            found[:] = self.running(words)
+            return len(found) == 1
+
+        until(one, what=f"one process of {self.name} with {words!r}")
+        return found[0]
+
     def power_cut(self) -> int:
         """SIGKILL to every process of the host at once, several rounds until none is left; how many there were."""
         killed = 0
@@ -161,7 +186,7 @@ class Host:
                     killed += 1
             time.sleep(0.01)
         for process in self._processes:
-            process.wait(timeout=10)
+            process.wait(timeout=PATIENCE)
         self._processes.clear()
         return killed
 

@@ -86,7 +86,7 @@ class Cluster:
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run in the server's loop."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(20)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(60)
 
     @property
     def registry(self) -> Registry:
@@ -132,7 +132,7 @@ class Kubectl:
             cwd=self.home,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=90,
             check=False,
         )
 
@@ -191,7 +191,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         ready = asyncio.Event()
         task = asyncio.create_task(module.run(ready))
         try:
-            await asyncio.wait_for(ready.wait(), 10)
+            await asyncio.wait_for(ready.wait(), 60)
             made.append(
                 Cluster(
                     folder, asyncio.get_running_loop(), registries, module.bound_port, authority, node, server, store
@@ -210,14 +210,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     stops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
     thread = threading.Thread(target=asyncio.run, args=(serve(),), name="api server")
     thread.start()
-    up.wait(20)
+    up.wait(60)
     assert made, "the API server did not start"
     try:
         yield made[0]
     finally:
         for loop, stop in stops:
             loop.call_soon_threadsafe(stop.set)
-        thread.join(20)
+        thread.join(60)
 
 
 @pytest.fixture(params=["debian", "newest"])

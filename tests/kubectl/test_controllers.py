@@ -93,7 +93,7 @@ def controllers(cluster: Cluster) -> Iterator[None]:
             asyncio.create_task(run_controllers(registry, ready)),
             asyncio.create_task(kubelet(registry)),
         ]
-        await asyncio.wait_for(ready.wait(), 10)
+        await asyncio.wait_for(ready.wait(), 60)
         return tasks
 
     async def end(tasks: list[asyncio.Task[None]]) -> None:
@@ -121,20 +121,20 @@ def undo(kubectl: Kubectl, *arguments: str) -> None:
 def test_a_deployment_rolls_out_and_back(kubectl: Kubectl, namespace: str) -> None:
     inside = ("-n", namespace)
     kubectl("apply", *inside, "-f", "-", stdin=WEB)
-    assert "successfully rolled out" in kubectl("rollout", "status", *inside, "deployment/web", "--timeout=20s")
-    kubectl("wait", *inside, "--for=condition=available", "deployment/web", "--timeout=10s")
+    assert "successfully rolled out" in kubectl("rollout", "status", *inside, "deployment/web", "--timeout=60s")
+    kubectl("wait", *inside, "--for=condition=available", "deployment/web", "--timeout=60s")
     assert images(kubectl, namespace) == {"busybox:1"}
     kubectl("annotate", *inside, "deployment/web", "kubernetes.io/change-cause=two")
     kubectl("set", "image", *inside, "deployment/web", "c=busybox:2")
-    assert "successfully rolled out" in kubectl("rollout", "status", *inside, "deployment/web", "--timeout=20s")
+    assert "successfully rolled out" in kubectl("rollout", "status", *inside, "deployment/web", "--timeout=60s")
     assert images(kubectl, namespace) == {"busybox:2"}
     history = kubectl("rollout", "history", *inside, "deployment/web")
     assert ["2", "two"] in [line.split() for line in history.splitlines()]
     undo(kubectl, *inside, "deployment/web")
-    kubectl("rollout", "status", *inside, "deployment/web", "--timeout=20s")
+    kubectl("rollout", "status", *inside, "deployment/web", "--timeout=60s")
     assert images(kubectl, namespace) == {"busybox:1"}
     undo(kubectl, *inside, "deployment/web", "--to-revision=2")
-    kubectl("rollout", "status", *inside, "deployment/web", "--timeout=20s")
+    kubectl("rollout", "status", *inside, "deployment/web", "--timeout=60s")
     assert images(kubectl, namespace) == {"busybox:2"}
     assert len(kubectl("get", "replicasets", *inside, "-o", "name").split()) == 2
 
@@ -142,24 +142,24 @@ def test_a_deployment_rolls_out_and_back(kubectl: Kubectl, namespace: str) -> No
 def test_pause_restart_and_scale(kubectl: Kubectl, namespace: str) -> None:
     inside = ("-n", namespace)
     kubectl("apply", *inside, "-f", "-", stdin=WEB)
-    kubectl("rollout", "status", *inside, "deployment/web", "--timeout=20s")
+    kubectl("rollout", "status", *inside, "deployment/web", "--timeout=60s")
     kubectl("rollout", "pause", *inside, "deployment/web")
     kubectl("set", "image", *inside, "deployment/web", "c=busybox:3")
     kubectl("scale", *inside, "deployment/web", "--replicas=5")
     kubectl("rollout", "resume", *inside, "deployment/web")
-    kubectl("rollout", "status", *inside, "deployment/web", "--timeout=20s")
+    kubectl("rollout", "status", *inside, "deployment/web", "--timeout=60s")
     assert images(kubectl, namespace) == {"busybox:3"}
     kubectl("rollout", "restart", *inside, "deployment/web")
-    kubectl("rollout", "status", *inside, "deployment/web", "--timeout=20s")
+    kubectl("rollout", "status", *inside, "deployment/web", "--timeout=60s")
     assert kubectl("get", "deployment", *inside, "web", "--no-headers").split()[:4] == ["web", "5/5", "5", "5"]
 
 
 def test_describe_tells_the_story(kubectl: Kubectl, namespace: str) -> None:
     inside = ("-n", namespace)
     kubectl("apply", *inside, "-f", "-", stdin=WEB)
-    kubectl("rollout", "status", *inside, "deployment/web", "--timeout=20s")
+    kubectl("rollout", "status", *inside, "deployment/web", "--timeout=60s")
     kubectl("run", *inside, "nowhere", "--image=busybox:1", '--overrides={"spec":{"nodeSelector":{"kind":"camera"}}}')
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         deployment = kubectl("describe", *inside, "deployment/web")
         pods = kubectl(
@@ -177,9 +177,9 @@ def test_describe_tells_the_story(kubectl: Kubectl, namespace: str) -> None:
 def test_daemonsets_roll_too(kubectl: Kubectl, namespace: str) -> None:
     inside = ("-n", namespace)
     kubectl("apply", *inside, "-f", "-", stdin=DAEMON)
-    assert "successfully rolled out" in kubectl("rollout", "status", *inside, "daemonset/watch", "--timeout=20s")
+    assert "successfully rolled out" in kubectl("rollout", "status", *inside, "daemonset/watch", "--timeout=60s")
     kubectl("set", "image", *inside, "daemonset/watch", "c=busybox:2")
-    assert "successfully rolled out" in kubectl("rollout", "status", *inside, "daemonset/watch", "--timeout=20s")
+    assert "successfully rolled out" in kubectl("rollout", "status", *inside, "daemonset/watch", "--timeout=60s")
     assert "busybox:2" in kubectl("get", *inside, "pods", "-o", "jsonpath={.items[*].spec.containers[0].image}")
 
 
@@ -187,9 +187,9 @@ def test_daemonsets_roll_too(kubectl: Kubectl, namespace: str) -> None:
 def test_what_is_deleted_takes_its_pods_along(kubectl: Kubectl, namespace: str, cascade: str) -> None:
     inside = ("-n", namespace)
     kubectl("apply", *inside, "-f", "-", stdin=WEB)
-    kubectl("rollout", "status", *inside, "deployment/web", "--timeout=20s")
-    kubectl("delete", *inside, "deployment/web", f"--cascade={cascade}", "--timeout=20s")
-    deadline = time.monotonic() + 10
+    kubectl("rollout", "status", *inside, "deployment/web", "--timeout=60s")
+    kubectl("delete", *inside, "deployment/web", f"--cascade={cascade}", "--timeout=60s")
+    deadline = time.monotonic() + 60
     while left := kubectl("get", *inside, "pods,replicasets", "-o", "name").split():
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
@@ -198,7 +198,7 @@ def test_what_is_deleted_takes_its_pods_along(kubectl: Kubectl, namespace: str, 
 def test_orphans_stay(kubectl: Kubectl, namespace: str) -> None:
     inside = ("-n", namespace)
     kubectl("apply", *inside, "-f", "-", stdin=WEB)
-    kubectl("rollout", "status", *inside, "deployment/web", "--timeout=20s")
+    kubectl("rollout", "status", *inside, "deployment/web", "--timeout=60s")
     kubectl("delete", *inside, "deployment/web", "--cascade=orphan")
     time.sleep(0.5)  # a collector that was wrong would have been at work by now
     assert len(kubectl("get", *inside, "pods", "-o", "name").split()) == 3
@@ -208,8 +208,8 @@ def test_a_namespace_goes_with_everything_in_it(kubectl: Kubectl) -> None:
     name = f"gone-{time.monotonic_ns()}"
     kubectl("create", "namespace", name)
     kubectl("apply", "-n", name, "-f", "-", stdin=WEB)
-    kubectl("rollout", "status", "-n", name, "deployment/web", "--timeout=20s")
-    kubectl("delete", "namespace", name, "--timeout=30s")
+    kubectl("rollout", "status", "-n", name, "deployment/web", "--timeout=60s")
+    kubectl("delete", "namespace", name, "--timeout=60s")
     assert "NotFound" in kubectl.fails("get", "namespace", name)
 
 
@@ -218,13 +218,13 @@ def test_helm_waits_for_pods_and_goes_back_when_they_do_not_come(
     cluster: Cluster, namespace: str, tmp_path: Path
 ) -> None:
     helm, chart, inside = cluster.kubectl(build.program("helm")), charts.write(tmp_path / "chart"), ("-n", namespace)
-    helm("install", "web", chart, *inside, "--wait", "--timeout=30s", "--set=replicas=2")
+    helm("install", "web", chart, *inside, "--wait", "--timeout=60s", "--set=replicas=2")
     before = cluster.call(cluster.registry.get(DEPLOYMENTS, namespace, "web"))
     assert before["status"]["availableReplicas"] == 2
-    failed = helm.fails("upgrade", "web", chart, *inside, "--atomic", "--timeout=3s", "--set=node.kind=camera")
+    failed = helm.fails("upgrade", "web", chart, *inside, "--atomic", "--timeout=10s", "--set=node.kind=camera")
     assert "has been rolled back due to atomic being set" in failed
     after = cluster.call(cluster.registry.get(DEPLOYMENTS, namespace, "web"))
     assert after["spec"] == before["spec"]
     history = json.loads(helm("history", "web", *inside, "-o", "json"))
     assert [release["status"] for release in history] == ["superseded", "failed", "deployed"]
-    helm("uninstall", "web", *inside, "--wait", "--timeout=30s")
+    helm("uninstall", "web", *inside, "--wait", "--timeout=60s")

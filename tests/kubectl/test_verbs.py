@@ -55,7 +55,7 @@ spec:
 """
 
 
-def poll(condition: Callable[[], Any], seconds: float = 15) -> Any:
+def poll(condition: Callable[[], Any], seconds: float = 60) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "the condition did not come true"
@@ -208,7 +208,7 @@ def test_get_watch_shows_changes_as_they_come(kubectl: Kubectl, cluster: Cluster
             poll(lambda: any("Terminating" in line for line in lines))
         finally:
             process.kill()
-            reader.join(10)
+            reader.join(60)
     assert sum("NAME" in line for line in lines) == 1, lines
 
 
@@ -343,7 +343,7 @@ def test_scale_and_rollout_status(kubectl: Kubectl, cluster: Cluster, namespace:
         cluster.call(
             cluster.registry.merge_patch(DEPLOYMENTS, namespace, "d", {"status": status}, subresource="status")
         )
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=90)
         assert process.returncode == 0 and "successfully rolled out" in output, output
     kubectl("rollout", "restart", "deploy/d", "-n", namespace)
     kubectl("rollout", "pause", "deploy/d", "-n", namespace)
@@ -360,7 +360,7 @@ def test_delete_waits_until_the_node_has_stopped_the_pod(kubectl: Kubectl, clust
         assert columns(kubectl("get", "po", "-n", namespace))[1][2] == "Terminating"
         assert process.poll() is None, "kubectl waits"
         cluster.call(registry.delete(PODS, namespace, "one", grace_period=0))
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=90)
         assert process.returncode == 0 and 'pod "one" deleted' in output
 
 
@@ -385,12 +385,12 @@ def test_replace_and_wait(kubectl: Kubectl, cluster: Cluster, namespace: str) ->
     kubectl("replace", "-n", namespace, "-f", "-", stdin=MANIFEST.replace("replicas: 2", "replicas: 5"))
     assert kubectl("get", "deploy", "web", "-n", namespace, "-o", "jsonpath={.spec.replicas}") == "5"
     start_pod(cluster, namespace, "one")
-    assert "condition met" in kubectl("wait", "--for=condition=Ready", "pod/one", "-n", namespace, "--timeout=10s")
-    with kubectl.started("wait", "--for=delete", "pod/one", "-n", namespace, "--timeout=20s") as process:
+    assert "condition met" in kubectl("wait", "--for=condition=Ready", "pod/one", "-n", namespace, "--timeout=60s")
+    with kubectl.started("wait", "--for=delete", "pod/one", "-n", namespace, "--timeout=60s") as process:
         # A kubectl that finds nothing to wait for is an error in old versions: the pod goes while it waits.
         poll(lambda: cluster.server.open_watches(TenantId("a")))
         cluster.call(cluster.registry.delete_object(PODS, namespace, "one", DeleteOptions(grace_period=0)))
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=90)
         assert process.returncode == 0, output
 
 

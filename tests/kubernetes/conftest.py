@@ -52,6 +52,6 @@ def site(_site: Site, _own_access: None) -> Iterator[Site]:
         if name not in _site.agents:
             _site.join(name)
     for name in ("edge1", "edge2"):
-        _site.cluster.kubectl("wait", "--for=condition=Ready", f"node/{name}", "--timeout=60s", timeout=90)
+        _site.cluster.kubectl("wait", "--for=condition=Ready", f"node/{name}", "--timeout=120s", timeout=150)
     yield _site
     _site.stop_cloud()

@@ -36,7 +36,7 @@ def over(
     async def whole() -> None:
         transport = ClusterTransport(Credentials(source or str(kubernetes.kubeconfig())))
         try:
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(300):
                 await scenario(transport)
         finally:
             await transport.close()
@@ -54,7 +54,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
             async def whole() -> None:
                 store = MemoryStore()
                 try:
-                    async with asyncio.timeout(60):
+                    async with asyncio.timeout(120):
                         await scenario(Registry(store, TenantId("a")), "default")
                 finally:
                     await store.close()
@@ -95,7 +95,7 @@ async def made(client: KubeClient, namespace: str, name: str, node: str = "") ->
 @contextlib.asynccontextmanager
 async def watching(events: AsyncGenerator[WatchEvent, None]) -> AsyncIterator[Callable[[], Awaitable[WatchEvent]]]:
     async with contextlib.aclosing(events):
-        yield lambda: asyncio.wait_for(anext(events), 30)
+        yield lambda: asyncio.wait_for(anext(events), 90)
 
 
 def test_an_object_is_created_read_and_deleted(run: Run) -> None:

@@ -16,9 +16,7 @@ def test_a_node_can_do_what_a_kubelet_can_and_no_more(kubernetes: KubernetesClus
     kubelet = kubernetes.kubeconfig("system:node:kubelet1", ["system:nodes"])
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "kubelet1"}}
     kubernetes.kubectl("create", "-f", "-", input=json.dumps(node), user=kubelet)
-    until(
-        lambda: bool(kubernetes.json("get", "node", "kubelet1")["spec"].get("podCIDR")), timeout=60, what="a pod CIDR"
-    )
+    until(lambda: bool(kubernetes.json("get", "node", "kubelet1")["spec"].get("podCIDR")), what="a pod CIDR")
     with pytest.raises(RuntimeError, match="is not allowed to modify node"):
         other = {**node, "metadata": {"name": "kubelet2"}}
         kubernetes.kubectl("create", "-f", "-", input=json.dumps(other), user=kubelet)
@@ -40,7 +38,7 @@ def test_rbac_decides_what_a_user_may_do(kubernetes: KubernetesCluster) -> None:
             == "yes"
         )
 
-    until(allowed, timeout=60, what="the right to see pods")
+    until(allowed, what="the right to see pods")
     assert kubernetes.kubectl("get", "pods", "-n", "rights", "-o", "name", user=nobody) == ""
 
 

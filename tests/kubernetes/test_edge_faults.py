@@ -11,7 +11,7 @@ import pytest
 
 from tests.kit.cluster import rights
 from tests.kit.cluster.site import Site
-from tests.kubernetes.workloads import eventually, pod, ready, runs, wait_ready
+from tests.kubernetes.workloads import eventually, logs, pod, ready, runs, wait_ready
 
 pytestmark = pytest.mark.root
 
@@ -101,7 +101,7 @@ def test_a_node_whose_mark_is_taken_away_is_marked_again_and_nothing_ends(site: 
     assert "edge1" in site.admin("node", "list")
     found = wait_ready(site, "marked")
     assert found["metadata"]["uid"] == uid and found["status"]["containerStatuses"][0]["restartCount"] == 0
-    site.cluster.kubectl("delete", "pod", "afterwards", "marked", timeout=90)
+    site.cluster.kubectl("delete", "pod", "afterwards", "marked", timeout=150)
 
 
 def test_rights_that_are_taken_away_stop_nothing_and_count_when_they_are_back(site: Site) -> None:
@@ -116,15 +116,16 @@ def test_rights_that_are_taken_away_stop_nothing_and_count_when_they_are_back(si
     site.cluster.apply(pod("again"))
     wait_ready(site, "again")
     assert runs(site, "edge1", b"99124")
-    site.cluster.kubectl("delete", "pod", "again", "entitled", timeout=90)
+    site.cluster.kubectl("delete", "pod", "again", "entitled", timeout=150)
 
 
 def test_an_api_server_that_answers_nothing_for_a_while_is_waited_for(site: Site) -> None:
     """It accepts connections: SIGSTOP. What is written meanwhile at the edge is there afterwards."""
-    command = "trap 'exit 3' USR1; while :; do sleep 0.2; done"
+    command = "trap 'exit 3' USR1; echo ready; while :; do sleep 0.2; done"
     site.cluster.apply(pod("reports", command=command, restartPolicy="Never"))
     wait_ready(site, "reports")
-    (pid,) = site.edges["edge1"].running(b"trap 'exit 3' USR1")
+    eventually(lambda: "ready" in logs(site, "edge1", "reports"), "the trap is set")
+    pid = site.edges["edge1"].process(b"trap 'exit 3' USR1")
     site.cluster.pause("kube-apiserver")
     try:
         os.kill(pid, signal.SIGUSR1)
@@ -133,5 +134,5 @@ def test_an_api_server_that_answers_nothing_for_a_while_is_waited_for(site: Site
         site.cluster.resume("kube-apiserver")
     site.cluster.wait()
     condition = "--for=jsonpath={.status.containerStatuses[0].state.terminated.exitCode}=3"
-    site.cluster.kubectl("wait", condition, "pod/reports", "--timeout=80s", timeout=100)
-    site.cluster.kubectl("delete", "pod", "reports", timeout=90)
+    site.cluster.kubectl("wait", condition, "pod/reports", "--timeout=120s", timeout=150)
+    site.cluster.kubectl("delete", "pod", "reports", timeout=150)

@@ -25,9 +25,9 @@ OPTIONS = ("--label", "rack=7,topology.kubernetes.io/zone=hall", "--taint", "ded
 def edge(site: Site) -> Iterator[Site]:
     """With a third node that has joined with labels and a taint."""
     site.join(EDGE, "default", *OPTIONS)
-    site.cluster.kubectl("wait", "--for=condition=Ready", f"node/{EDGE}", "--timeout=60s", timeout=90)
+    site.cluster.kubectl("wait", "--for=condition=Ready", f"node/{EDGE}", "--timeout=120s", timeout=150)
     yield site
-    site.cluster.kubectl("delete", "node", EDGE, "--ignore-not-found", timeout=90)
+    site.cluster.kubectl("delete", "node", EDGE, "--ignore-not-found", timeout=150)
     eventually(lambda: EDGE not in site.admin("node", "list"), "removed from the network")
     site.reset(EDGE)
     del site.agents[EDGE]
@@ -58,8 +58,8 @@ def test_a_node_is_registered_with_the_labels_and_taints_of_its_join(edge: Site)
     assert TAINT in node["spec"]["taints"]
     edge.cluster.apply(pod("refused", EDGE))
     condition = "--for=jsonpath={.status.conditions[0].reason}=Unschedulable"
-    edge.cluster.kubectl("wait", condition, "pod/refused", "--timeout=60s", timeout=90)
-    edge.cluster.kubectl("delete", "pod", "refused", timeout=90)
+    edge.cluster.kubectl("wait", condition, "pod/refused", "--timeout=120s", timeout=150)
+    edge.cluster.kubectl("delete", "pod", "refused", timeout=150)
 
 
 @pytest.mark.parametrize("label", ["node-restriction.kubernetes.io/x=y", "node-role.kubernetes.io/control-plane="])
@@ -115,7 +115,7 @@ def test_labelled_pods_go_on_at_a_node_that_is_away_and_the_others_are_evicted(e
     found = wait_ready(edge, "stays")
     assert found["metadata"]["uid"] == uid and found["status"]["containerStatuses"][0]["restartCount"] == 0
     eventually(lambda: not runs(edge, EDGE, b"66124"), "its process ends")
-    edge.cluster.kubectl("delete", "pod", "stays", timeout=90)
+    edge.cluster.kubectl("delete", "pod", "stays", timeout=150)
 
 
 def test_a_label_of_the_node_is_for_all_its_pods(edge: Site) -> None:
@@ -129,7 +129,7 @@ def test_a_label_of_the_node_is_for_all_its_pods(edge: Site) -> None:
 
     eventually(endless, "tolerations without an end")
     edge.cluster.kubectl("label", "node", EDGE, f"{LABEL}-")
-    edge.cluster.kubectl("delete", "pod", "inherits", timeout=90)
+    edge.cluster.kubectl("delete", "pod", "inherits", timeout=150)
 
 
 def test_a_node_that_was_deleted_joins_with_force_and_has_its_new_addresses(edge: Site) -> None:
@@ -138,12 +138,12 @@ def test_a_node_that_was_deleted_joins_with_force_and_has_its_new_addresses(edge
     edge.cluster.apply(there("before", "exec sleep 66126"))
     old = json.loads(credentials.read_text())["podCIDR"]
     assert ipaddress.ip_address(wait_ready(edge, "before")["status"]["podIP"]) in ipaddress.ip_network(old)
-    edge.cluster.kubectl("delete", "node", EDGE, timeout=90)
+    edge.cluster.kubectl("delete", "node", EDGE, timeout=150)
     eventually(lambda: EDGE not in edge.admin("node", "list"), "removed from the network")
     edge.stop_agent(EDGE)
     assert runs(edge, EDGE, b"66126")
     edge.join(EDGE, "default", "--force", *OPTIONS)
-    edge.cluster.kubectl("wait", "--for=condition=Ready", f"node/{EDGE}", "--timeout=60s", timeout=90)
+    edge.cluster.kubectl("wait", "--for=condition=Ready", f"node/{EDGE}", "--timeout=120s", timeout=150)
     node = edge.cluster.json("get", "node", EDGE)
     new = json.loads(credentials.read_text())["podCIDR"]
     assert new == node["spec"]["podCIDR"] and new != old and TAINT in node["spec"]["taints"]
@@ -151,5 +151,5 @@ def test_a_node_that_was_deleted_joins_with_force_and_has_its_new_addresses(edge
     address = wait_ready(edge, "after")["status"]["podIP"]
     assert ipaddress.ip_address(address) in ipaddress.ip_network(new)
     assert "PONG" in edge.edges[EDGE].run("sh", "-c", f"ping -c 1 -W 5 {address} >&2 && echo PONG")
-    edge.cluster.kubectl("delete", "pod", "before", timeout=90)
-    edge.cluster.kubectl("delete", "pod", "after", timeout=90)
+    edge.cluster.kubectl("delete", "pod", "before", timeout=150)
+    edge.cluster.kubectl("delete", "pod", "after", timeout=150)

@@ -23,7 +23,6 @@ def namespace(site: Site, name: str) -> None:
     site.cluster.kubectl("create", "namespace", name)
     until(
         lambda: bool(site.cluster.kubectl("get", "sa", "default", "-n", name, "--ignore-not-found")),
-        timeout=60,
         what="its account",
         interval=0.2,
     )
@@ -53,7 +52,7 @@ def test_a_pod_of_higher_priority_takes_the_room_of_another(site: Site) -> None:
     gone(site, "pod", "yields")
     events = site.cluster.json("get", "events", "--field-selector=reason=Preempted")["items"]
     assert [event["involvedObject"]["uid"] for event in events] == [before["metadata"]["uid"]]
-    site.cluster.kubectl("delete", "pod", "urgent", timeout=90)
+    site.cluster.kubectl("delete", "pod", "urgent", timeout=150)
     site.cluster.kubectl("delete", "priorityclass", "low", "high")
 
 
@@ -73,7 +72,7 @@ def test_a_quota_and_defaults_of_a_namespace_hold_at_the_edge(site: Site) -> Non
 
     eventually(lambda: used() == "0", "the quota is counted")
     site.cluster.apply(in_namespace(pod("first"), "bounded"))
-    site.cluster.kubectl("wait", "--for=condition=Ready", "pod/first", "-n", "bounded", "--timeout=60s", timeout=90)
+    site.cluster.kubectl("wait", "--for=condition=Ready", "pod/first", "-n", "bounded", "--timeout=120s", timeout=150)
     found = site.cluster.json("get", "pod", "first", "-n", "bounded")
     assert found["spec"]["containers"][0]["resources"] == {"limits": {"memory": "48Mi"}, "requests": {"memory": "16Mi"}}
     assert found["status"]["qosClass"] == "Burstable"
@@ -85,9 +84,9 @@ def test_a_quota_and_defaults_of_a_namespace_hold_at_the_edge(site: Site) -> Non
     large["spec"]["containers"][0]["resources"] = {"limits": {"memory": "65Mi"}}
     with pytest.raises(RuntimeError, match="maximum memory usage per Container is 64Mi"):
         site.cluster.apply(large)
-    site.cluster.kubectl("delete", "pod", "first", "-n", "bounded", timeout=90)
+    site.cluster.kubectl("delete", "pod", "first", "-n", "bounded", timeout=150)
     eventually(lambda: used() == "0", "the room is given back")
-    site.cluster.kubectl("delete", "namespace", "bounded", timeout=90)
+    site.cluster.kubectl("delete", "namespace", "bounded", timeout=150)
 
 
 def test_a_status_says_of_which_generation_it_is(site: Site) -> None:
@@ -106,7 +105,7 @@ def test_a_status_says_of_which_generation_it_is(site: Site) -> None:
     eventually(observed, "the status of the second generation")
     found = site.cluster.json("get", "pod", "generations")["status"]["containerStatuses"][0]
     assert found["restartCount"] == 0 and found["containerID"] == first["status"]["containerStatuses"][0]["containerID"]
-    site.cluster.kubectl("delete", "pod", "generations", timeout=90)
+    site.cluster.kubectl("delete", "pod", "generations", timeout=150)
 
 
 def test_a_statefulset_is_rolled_out_from_the_last_pod_to_the_first(site: Site) -> None:
@@ -115,7 +114,7 @@ def test_a_statefulset_is_rolled_out_from_the_last_pod_to_the_first(site: Site) 
         return {item["metadata"]["name"]: item["metadata"]["uid"] for item in items}
 
     def rolled_out() -> dict[str, Any]:
-        site.cluster.kubectl("rollout", "status", "statefulset/store", "--timeout=60s", timeout=90)
+        site.cluster.kubectl("rollout", "status", "statefulset/store", "--timeout=120s", timeout=150)
         found: dict[str, Any] = site.cluster.json("get", "statefulset", "store")["status"]
         return found
 
@@ -139,7 +138,7 @@ def test_a_statefulset_is_rolled_out_from_the_last_pod_to_the_first(site: Site) 
         "one revision",
     )
     assert uids()["store-1"] == second["store-1"]
-    site.cluster.kubectl("delete", "statefulset/store", timeout=90)
+    site.cluster.kubectl("delete", "statefulset/store", timeout=150)
 
 
 def test_a_drain_of_an_edge_node_waits_for_the_budget(site: Site) -> None:
@@ -153,16 +152,16 @@ def test_a_drain_of_an_edge_node_waits_for_the_budget(site: Site) -> None:
         {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "served"},
          "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "served"}}}},
     )  # fmt: skip
-    site.cluster.kubectl("rollout", "status", "deployment/served", "--timeout=60s", timeout=90)
+    site.cluster.kubectl("rollout", "status", "deployment/served", "--timeout=120s", timeout=150)
     try:
         site.cluster.kubectl(
-            "drain", "edge1", "--pod-selector=app=served", "--ignore-daemonsets", "--timeout=80s", timeout=100
+            "drain", "edge1", "--pod-selector=app=served", "--ignore-daemonsets", "--timeout=120s", timeout=150
         )
-        site.cluster.kubectl("rollout", "status", "deployment/served", "--timeout=60s", timeout=90)
+        site.cluster.kubectl("rollout", "status", "deployment/served", "--timeout=120s", timeout=150)
         eventually(lambda: _nodes_of(site, "served") == ["edge2", "edge2"], "both are at edge2")
     finally:
         site.cluster.kubectl("uncordon", "edge1")
-        site.cluster.kubectl("delete", "deployment/served", "pdb/served", timeout=90)
+        site.cluster.kubectl("delete", "deployment/served", "pdb/served", timeout=150)
 
 
 def _nodes_of(site: Site, app: str) -> list[str]:

@@ -37,8 +37,8 @@ class Acme:
     def runs_a_pod(self, name: str) -> None:
         """There is a way to the cluster and back."""
         self.cluster.apply(pod(name))
-        self.cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s", timeout=90)
-        self.cluster.kubectl("delete", "pod", name, timeout=90)
+        self.cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=120s", timeout=150)
+        self.cluster.kubectl("delete", "pod", name, timeout=150)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def acme(site: Site) -> Iterator[Acme]:
     acme.lead_to(cluster.kubeconfig(rights.ACCOUNT, ()))
     site.admin("tenant", "create", "acme", "--kubeconfig", str(acme.kubeconfig))
     site.join(EDGE, "acme", node="edge1")
-    cluster.kubectl("wait", "--for=condition=Ready", "node/edge1", "--timeout=60s", timeout=90)
+    cluster.kubectl("wait", "--for=condition=Ready", "node/edge1", "--timeout=120s", timeout=150)
     yield acme
 
 
@@ -60,7 +60,7 @@ def test_a_second_cluster_with_the_same_names_needs_no_restart(site: Site, acme:
     for cluster, number in ((acme.cluster, "88123"), (site.cluster, "88124")):
         cluster.apply(pod("same", command=f"exec sleep {number}"))
     for cluster in (acme.cluster, site.cluster):
-        cluster.kubectl("wait", "--for=condition=Ready", "pod/same", "--timeout=60s", timeout=90)
+        cluster.kubectl("wait", "--for=condition=Ready", "pod/same", "--timeout=120s", timeout=150)
     assert runs(site, EDGE, b"88123") and not runs(site, EDGE, b"88124")
     assert runs(site, "edge1", b"88124") and not runs(site, "edge1", b"88123")
     assert {node["metadata"]["name"] for node in acme.cluster.json("get", "nodes")["items"]} == {"edge1"}
@@ -80,7 +80,7 @@ def test_a_kubeconfig_that_goes_wrong_stops_nothing_and_is_heard_when_it_is_righ
     assert "edge1" in site.admin("node", "list", "--tenant", "acme")
     site.cluster.apply(pod("meanwhile"))  # the other tenant
     wait_ready(site, "meanwhile")
-    site.cluster.kubectl("delete", "pod", "meanwhile", timeout=90)
+    site.cluster.kubectl("delete", "pod", "meanwhile", timeout=150)
     acme.lead_to(right)
     acme.runs_a_pod("afterwards")
     assert runs(site, EDGE, b"88123")
@@ -123,6 +123,6 @@ def test_a_tenant_that_is_removed_leaves_its_cluster_and_the_other_tenant_as_the
     log = site.directory / f"{EDGE}.log"
     eventually(lambda: "node edge1 is not known; join it again" in log.read_text(), "the agent says why")
     assert runs(site, "edge1", b"88124") and site.process is process and process is not None and process.poll() is None
-    site.cluster.kubectl("delete", "pod", "same", timeout=90)
+    site.cluster.kubectl("delete", "pod", "same", timeout=150)
     site.reset(EDGE)
     del site.agents[EDGE]

@@ -112,9 +112,7 @@ def test_kubectl_reaches_the_pod_through_the_cluster_s_api_server(installation: 
     assert back.read_bytes() == there.read_bytes()
     back.unlink()
     installation.ask(kubectl, "exec", "box", "-c", "reader", "--", "sh", "-c", "echo logged > /proc/1/fd/1")
-    until(
-        lambda: b"logged" in installation.ask(kubectl, "logs", "box", "-c", "reader").stdout, timeout=30, what="the log"
-    )
+    until(lambda: b"logged" in installation.ask(kubectl, "logs", "box", "-c", "reader").stdout, what="the log")
     forward = subprocess.Popen(
         installation.command(kubectl, "port-forward", "pod/box", ":8080"),
         stdout=subprocess.PIPE,
@@ -159,7 +157,7 @@ def test_a_node_that_is_away_is_named(installation: Installation) -> None:
     installation.site.machine.stop(installation.site.agent)
     until(
         lambda: "200" not in installation.connect(str(installation.identities.to_kubelets.cert), str(installation.identities.to_kubelets.key)),
-        timeout=60, what="the node is away",
+        what="the node is away",
     )  # fmt: skip
     done = installation.ask(str(build.program("kubectl")), "exec", "box", "-c", "main", "--", "true")
     assert done.returncode != 0 and b"edge1" in done.stderr, done.stderr

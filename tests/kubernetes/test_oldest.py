@@ -20,7 +20,7 @@ def site() -> Iterator[Site]:
         site.start_cluster(release=OLDEST)
         site.start_cloud([f"default={site.kubeconfig()}"])
         site.join("edge1", "default", "--label", "rack=7")
-        site.cluster.kubectl("wait", "--for=condition=Ready", "node/edge1", "--timeout=60s", timeout=90)
+        site.cluster.kubectl("wait", "--for=condition=Ready", "node/edge1", "--timeout=120s", timeout=150)
         yield site
 
 
@@ -46,8 +46,8 @@ def test_a_deployment_runs_at_the_edge_with_its_secret_its_token_and_streams(sit
     )
     assert site.cluster.kubectl("logs", "reader").count(".") == 2  # of a token
     assert site.cluster.kubectl("exec", "reader", "--", "sh", "-c", "echo inside") == "inside\n"
-    site.cluster.kubectl("rollout", "status", "deployment/web", "--timeout=60s", timeout=90)
-    site.cluster.kubectl("delete", "deployment", "web", timeout=90)
+    site.cluster.kubectl("rollout", "status", "deployment/web", "--timeout=120s", timeout=150)
+    site.cluster.kubectl("delete", "deployment", "web", timeout=150)
 
 
 def test_it_goes_on_while_the_api_server_is_away_and_when_that_is_upgraded(site: Site) -> None:

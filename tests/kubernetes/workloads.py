@@ -8,7 +8,7 @@ from typing import Any
 from tests.kit.cluster.site import IMAGE, Site
 from tests.kit.topology import until
 
-TIMEOUT = 90.0
+TIMEOUT = 180.0  # seconds: a loaded machine is slow, not wrong
 
 
 def template(app: str, command: str = "exec sleep 100000", **spec: Any) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
 
 
 def wait_ready(site: Site, name: str) -> dict[str, Any]:
-    site.cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s", timeout=90)
+    site.cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=120s", timeout=150)
     found: dict[str, Any] = site.cluster.json("get", "pod", name)
     return found
 

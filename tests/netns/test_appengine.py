@@ -20,7 +20,7 @@ import pytest
 
 from tests.kit import images
 from tests.kit.layers import Image, directory, entry, layer, link
-from tests.kit.topology import Host, Topology, until
+from tests.kit.topology import PATIENCE, Host, Topology, until
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ class Engine:
                     self._answers.append(message)
                 self._changed.notify_all()
 
-    def answer(self, name: str, timeout: float = 15.0) -> Any:
+    def answer(self, name: str, timeout: float = PATIENCE) -> Any:
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
@@ -83,7 +83,7 @@ class Engine:
         return (self.reported.get(f"/reported/pods/default/{pod}") or {}).get("status", {})
 
     def until(
-        self, pod: str, condition: Callable[[dict[str, Any]], Any], what: str, timeout: float = 20.0
+        self, pod: str, condition: Callable[[dict[str, Any]], Any], what: str, timeout: float = PATIENCE
     ) -> dict[str, Any]:
         deadline = time.monotonic() + timeout
         with self._changed:
@@ -98,7 +98,7 @@ class Engine:
 
     def until_logs(self, pod: str, text: str, *, previous: bool = False) -> None:
         """Ready and ended are about processes; what they print passes through conmon, which may be a moment later."""
-        until(lambda: len(self.logs(pod, previous=previous)) >= len(text), timeout=10, what=f"the log of {pod}")
+        until(lambda: len(self.logs(pod, previous=previous)) >= len(text), what=f"the log of {pod}")
         assert self.logs(pod, previous=previous) == text
 
     def kill(self) -> None:
@@ -156,13 +156,7 @@ def ready(status: dict[str, Any]) -> bool:
 
 def process(engine: Engine, command: bytes) -> int:
     """The one with it in its command line. Ready is about a shell that may not have become it yet."""
-
-    def found() -> list[int]:
-        return engine.host.running(command)
-
-    until(lambda: len(found()) == 1, timeout=10, what=f"a process {command!r}")
-    (pid,) = found()
-    return pid
+    return engine.host.process(command)
 
 
 def container(status: dict[str, Any]) -> dict[str, Any]:
@@ -189,7 +183,7 @@ def test_a_pod_runs_with_its_config_and_goes_without_a_trace(engine: Engine) -> 
     status = engine.until("web", ready, "the pod Ready")
     assert status["phase"] == "Running" and status["podIP"].startswith("10.244.1.")
     page = f"http://{status['podIP']}:8080/colour"  # Ready is not listening: there is no probe
-    until(lambda: engine.host.run("busybox", "wget", "-qO-", page, check=False) == "blue", timeout=10, what="the page")
+    until(lambda: engine.host.run("busybox", "wget", "-qO-", page, check=False) == "blue", what="the page")
     engine.until_logs("web", "blue edge1\nblue")
     outside = os.readlink(f"/proc/{engine.host.pid}/ns/net")
     server = process(engine, b"httpd")
@@ -197,10 +191,10 @@ def test_a_pod_runs_with_its_config_and_goes_without_a_trace(engine: Engine) -> 
     # the ConfigMap changes while the pod runs
     engine.put("configmaps", "settings", {"data": {"colour": "green"}})
     mounted = Path(f"/proc/{server}/root/config/colour")
-    until(lambda: mounted.read_text() == "green", timeout=5, what="the new file in the container")
+    until(lambda: mounted.read_text() == "green", what="the new file in the container")
     # and the pod goes
     engine.tell(delete="/desired/pods/default/web")
-    until(lambda: engine.reported.get("/reported/pods/default/web", 1) is None, timeout=15, what="the end of the pod")
+    until(lambda: engine.reported.get("/reported/pods/default/web", 1) is None, what="the end of the pod")
     assert not engine.host.running(b"httpd")
     assert "uid-web" not in engine.host.run("cat", "/proc/self/mountinfo")
     assert not list(Path("/sys/fs/cgroup").glob(f"**/{engine.cgroup}/poduid-web"))
@@ -215,7 +209,7 @@ def test_a_deleted_pod_is_reported_gone_while_the_cloud_still_wants_to_know(engi
     spec["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z", deletionGracePeriodSeconds=1)
     engine.put("pods", "bye", spec)
     key = "/reported/pods/default/bye"
-    until(lambda: (engine.reported.get(key) or {}).get("gone"), timeout=15, what="the report")
+    until(lambda: (engine.reported.get(key) or {}).get("gone"), what="the report")
     assert engine.reported[key] == {"gone": True, "uid": "uid-bye"}
 
 
@@ -246,7 +240,7 @@ def test_the_memory_limit_kills_and_is_named(engine: Engine) -> None:
         "greedy",
         pod("greedy", eat, restartPolicy="Never", container={"resources": {"limits": {"memory": "16Mi"}}}),
     )
-    status = engine.until("greedy", lambda s: s["phase"] == "Failed", "Failed", timeout=30)
+    status = engine.until("greedy", lambda s: s["phase"] == "Failed", "Failed")
     ended = container(status)["state"]["terminated"]
     assert (ended["exitCode"], ended["reason"]) == (137, "OOMKilled")
 
@@ -266,8 +260,8 @@ def test_a_missing_image_or_configmap_is_named_and_waited_for(engine: Engine) ->
     )
     assert 'configmap "late" not found' in waits(status)["message"]
     engine.put("configmaps", "late", {"data": {"k": "now"}})
-    engine.until("waits", ready, "the pod after its ConfigMap came", timeout=8)
-    until(lambda: engine.logs("waits") == "now", timeout=5, what="what it read")
+    engine.until("waits", ready, "the pod after its ConfigMap came")
+    until(lambda: engine.logs("waits") == "now", what="what it read")
 
 
 def test_init_containers_run_first_and_in_order(engine: Engine) -> None:
@@ -292,18 +286,14 @@ def test_probes_decide_readiness_and_restart(engine: Engine) -> None:
     engine.put("pods", "probed", spec)
     engine.until("probed", lambda s: container(s)["state"].get("running") and not ready(s), "running, not Ready")
     engine.until("probed", ready, "Ready once the probe succeeds")
-    engine.until("probed", lambda s: container(s)["restartCount"] >= 1, "the restart by the liveness probe", timeout=20)
+    engine.until("probed", lambda s: container(s)["restartCount"] >= 1, "the restart by the liveness probe")
 
 
 def test_containers_survive_a_killed_agent(engine: Engine) -> None:
     engine.put("pods", "steady", pod("steady", "echo once; exec sleep 1000"))
     before = engine.until("steady", ready, "the pod Ready")
 
-    def sleepers() -> list[int]:
-        return engine.host.running(b"sleep\x001000")
-
-    until(lambda: len(sleepers()) == 1, timeout=10, what="the shell to become sleep")  # Ready means that the shell runs
-    (sleeper,) = sleepers()
+    sleeper = process(engine, b"sleep\x001000")
     engine.kill()
     assert Path(f"/proc/{sleeper}").exists()
     engine.start()
@@ -334,7 +324,7 @@ def test_pods_come_back_after_a_power_cut(engine: Engine) -> None:
     def sleepers() -> list[int]:
         return engine.host.running(b"sleep\x001000")
 
-    until(lambda: len(sleepers()) == 3, timeout=10, what="the shells to become sleep")  # Ready means that they run
+    until(lambda: len(sleepers()) == 3, what="the shells to become sleep")  # Ready means that they run
 
 
 def test_a_pod_that_cannot_be_understood_fails_with_the_path(engine: Engine) -> None:
@@ -359,9 +349,9 @@ def test_a_pod_of_runtime_default_is_behind_a_filter_and_its_processes_are_count
             ),
         )
         engine.until(name, ready, f"pod {name} Ready")
-    until(lambda: "Seccomp" in engine.logs("filtered"), timeout=5, what="the log")
+    until(lambda: "Seccomp" in engine.logs("filtered"), what="the log")
     assert engine.logs("filtered").split() == ["refused", "Seccomp:", "2"]
-    until(lambda: "Seccomp" in engine.logs("free"), timeout=5, what="the log")
+    until(lambda: "Seccomp" in engine.logs("free"), what="the log")
     assert engine.logs("free").split() == ["unshared", "Seccomp:", "0"]
     groups = engine.host.run("sh", "-c", f"cat /sys/fs/cgroup/pids/{engine.cgroup}/poduid-filtered/pids.max")
     assert groups.strip() == "1024"
@@ -381,15 +371,14 @@ def test_a_profile_of_the_node_applies_and_one_that_is_missing_keeps_the_contain
             "pods", name, pod(name, "mkdir /tmp/x; exec sleep 1000", securityContext={"seccompProfile": profile})
         )
     engine.until("no-mkdir", ready, "the pod Ready")
-    until(lambda: "Permission denied" in engine.logs("no-mkdir"), timeout=5, what="the refusal")
+    until(lambda: "Permission denied" in engine.logs("no-mkdir"), what="the refusal")
     status = engine.until("none", lambda s: "waiting" in container(s)["state"] and s, "the pod")
     status = engine.until(
         "none", lambda s: container(s)["state"]["waiting"]["reason"] == "CreateContainerError", "the reason"
     )
     assert "none.json: No such file" in container(status)["state"]["waiting"]["message"]
     until(
-        lambda: any("none.json" in str(v) for k, v in engine.reported.items() if "/events/" in k), timeout=5,
-        what="the event",
+        lambda: any("none.json" in str(v) for k, v in engine.reported.items() if "/events/" in k), what="the event",
     )  # fmt: skip
 
 
@@ -399,9 +388,9 @@ def test_a_fork_bomb_ends_at_the_bound_of_its_pod(engine: Engine) -> None:
         "pods", "bomb", pod("bomb", "i=0; while [ $i -lt 2000 ]; do sleep 1000 & i=$((i+1)); done; exec sleep 1000")
     )
     group = f"/sys/fs/cgroup/pids/{engine.cgroup}/poduid-bomb"
-    until(lambda: Path(f"/proc/{engine.host.pid}/root{group}/pids.max").exists(), timeout=20, what="the group")
+    until(lambda: Path(f"/proc/{engine.host.pid}/root{group}/pids.max").exists(), what="the group")
     here = Path(f"/proc/{engine.host.pid}/root{group}")
-    until(lambda: _refused(here) > 0, timeout=60, what="a refused fork")
+    until(lambda: _refused(here) > 0, what="a refused fork")
     assert int((here / "pids.current").read_text()) <= 1024
 
 
@@ -424,13 +413,13 @@ def test_host_network_leaves_the_machine_s_ipc_and_shared_memory_alone(engine: E
     assert namespace(inside, "uts") == namespace(engine.host.pid, "uts")
     assert status["podIP"] == "100.64.0.1"
     engine.tell(delete="/desired/pods/default/near")
-    until(lambda: engine.reported.get("/reported/pods/default/near", 1) is None, timeout=15, what="the end of the pod")
+    until(lambda: engine.reported.get("/reported/pods/default/near", 1) is None, what="the end of the pod")
     assert engine.host.run("ls", str(engine.root / "run/ns")).strip() == ""
 
 
 def test_restarts_leave_nothing_behind_in_the_run_directory(engine: Engine) -> None:
     engine.put("pods", "loop", pod("loop", "exit 1"))
-    engine.until("loop", lambda s: container(s)["restartCount"] >= 1, "a restart", timeout=30)
+    engine.until("loop", lambda s: container(s)["restartCount"] >= 1, "a restart")
     for name in ("s", "exits", "specs", "oci"):
         left = engine.host.run("ls", str(engine.root / "run" / name)).split()
         assert len(left) <= 1, f"{name}: {left}"
@@ -443,7 +432,7 @@ def test_restarts_leave_nothing_behind_in_the_run_directory(engine: Engine) -> N
     assert "0123abc" not in left and len(left) <= 2 and engine.root.is_dir()
     for name in ("loop", "once"):
         engine.tell(delete=f"/desired/pods/default/{name}")
-    until(lambda: not list((engine.root / "state/pods").iterdir()), timeout=15, what="the end of the pods")
+    until(lambda: not list((engine.root / "state/pods").iterdir()), what="the end of the pods")
     assert not [e for d in ("s", "exits", "specs") for e in (engine.root / "run" / d).iterdir()]
 
 
@@ -484,9 +473,9 @@ def test_secrets_are_in_memory_alone_and_survive_the_agent(engine: Engine) -> No
     read = Path(f"/proc/{inside}/root/plain/password")
     assert read.read_text() == "secret-text-of-the-test"
     engine.put("secrets", "key", {"data": {"password": "bmV3"}})
-    until(lambda: read.read_text() == "new", timeout=5, what="the new secret")
+    until(lambda: read.read_text() == "new", what="the new secret")
     engine.tell(delete="/desired/pods/default/vault")
-    until(lambda: engine.reported.get("/reported/pods/default/vault", 1) is None, timeout=15, what="the end")
+    until(lambda: engine.reported.get("/reported/pods/default/vault", 1) is None, what="the end")
     assert "uid-vault" not in engine.host.run("cat", "/proc/self/mountinfo") and not volumes.exists()
 
 
@@ -504,9 +493,9 @@ def test_a_second_and_shorter_deletion_ends_what_is_still_ending(engine: Engine)
         spec["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z", deletionGracePeriodSeconds=grace)
         engine.put("pods", "stubborn", spec)
         if grace == 600:
-            until(lambda: "Killing" in json.dumps(engine.reported), timeout=10, what="the beginning of its end")
+            until(lambda: "Killing" in json.dumps(engine.reported), what="the beginning of its end")
     key = "/reported/pods/default/stubborn"
-    until(lambda: (engine.reported.get(key) or {}).get("gone"), timeout=30, what="the end")
+    until(lambda: (engine.reported.get(key) or {}).get("gone"), what="the end")
 
 
 def test_labels_that_change_reach_the_downward_api_s_volume(engine: Engine) -> None:
@@ -531,7 +520,7 @@ def test_labels_that_change_reach_the_downward_api_s_volume(engine: Engine) -> N
     engine.put("pods", "told", spec)
     for volume in ("own", "mixed"):
         seen = Path(f"/proc/{inside}/root/{volume}")
-        until(lambda seen=seen: 'colour="green"' in (seen / "labels").read_text(), timeout=5, what="labels")  # type: ignore[misc]
+        until(lambda seen=seen: 'colour="green"' in (seen / "labels").read_text(), what="labels")  # type: ignore[misc]
         assert 'note="new"' in (seen / "annotations").read_text()
 
 
@@ -548,7 +537,7 @@ def test_a_pod_with_a_finalizer_says_how_it_ended(engine: Engine) -> None:
     spec["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z", deletionGracePeriodSeconds=1)
     engine.put("pods", "kept", spec)
     key = "/reported/pods/default/kept"
-    until(lambda: (engine.reported.get(key) or {}).get("gone"), timeout=15, what="the report")
+    until(lambda: (engine.reported.get(key) or {}).get("gone"), what="the report")
     status = engine.reported[key]["status"]
     assert status["phase"] == "Failed" and "terminated" in container(status)["state"]
 
@@ -571,14 +560,14 @@ def test_a_sidecar_runs_before_beside_and_after_the_others(engine: Engine) -> No
     engine.put("pods", "team", spec)
     status = engine.until("team", ready, "the pod Ready")
     assert status["initContainerStatuses"][0]["started"] and status["phase"] == "Running"
-    until(lambda: engine.logs("team").strip() == "side was first", timeout=5, what="what main saw")
+    until(lambda: engine.logs("team").strip() == "side was first", what="what main saw")
     log = os.open(engine.root / "state/volumes/uid-team/shared", os.O_DIRECTORY)
     try:
         spec["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z", deletionGracePeriodSeconds=10)
         fd = os.open("log", os.O_CREAT | os.O_RDWR, 0o666, dir_fd=log)
         os.fchmod(fd, 0o666)
         engine.put("pods", "team", spec)
-        until(lambda: (engine.reported["/reported/pods/default/team"]).get("gone"), timeout=25, what="the end")
+        until(lambda: (engine.reported["/reported/pods/default/team"]).get("gone"), what="the end")
         with open(fd, "rb") as file:
             assert file.read() == b"main ended\nside ended\n"
     finally:
@@ -593,12 +582,11 @@ def test_a_volume_beyond_its_limit_evicts_the_pod(engine: Engine) -> None:
         container={"volumeMounts": [{"name": "v", "mountPath": "/v"}]},
     )
     engine.put("pods", "greedy", spec)
-    status = engine.until("greedy", lambda s: s.get("reason") == "Evicted", "the eviction", timeout=60)
+    status = engine.until("greedy", lambda s: s.get("reason") == "Evicted", "the eviction")
     assert status["phase"] == "Failed" and '"v" exceeds the limit "4Mi"' in status["message"]
     status = engine.until("greedy", lambda s: "terminated" in container(s)["state"], "the end of its process")
     until(
         lambda: "Evicted" in json.dumps([v for k, v in engine.reported.items() if "/events/" in k]),
-        timeout=5,
         what="event",
     )
     engine.kill()
@@ -625,7 +613,7 @@ def test_small_things_that_programs_rely_on(engine: Engine) -> None:
     engine.put("pods", "web-0", spec)
     status = engine.until("web-0", lambda s: s["phase"] == "Failed", "the failure")
     assert "the reason" in container(status)["state"]["terminated"]["message"]
-    assert engine.logs("web-0").split()[:2] == ["web-0", "1"]
+    until(lambda: engine.logs("web-0").split()[:2] == ["web-0", "1"], what="what it printed")
     assert (engine.root / "state/volumes/uid-web-0/v/of/me/here").exists()
     engine.put(
         "pods", "claim", pod("claim", "true", volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}])
@@ -644,13 +632,13 @@ def test_a_runtime_that_is_removed_is_named_and_taken_up_again_when_it_is_back(e
     waiting = lambda s: container(s)["state"].get("waiting", {})  # noqa: E731
     status = engine.until("late", lambda s: waiting(s).get("reason") == "CreateContainerError", "the reason")
     assert "crun or runc is missing on this node" in waiting(status)["message"]
-    runtime = lambda: engine.reported["/reported/conditions/_/containerruntime"]  # noqa: E731
-    until(lambda: runtime()["status"] == "False", timeout=10, what="the condition of the node")
+    runtime = lambda: engine.reported.get("/reported/conditions/_/containerruntime", {"status": ""})  # noqa: E731
+    until(lambda: runtime()["status"] == "False", what="the condition of the node")
     assert "crun or runc missing on this node" in runtime()["message"]
     for program in programs:
         engine.host.run("umount", program)
-    engine.until("late", ready, "the pod Ready", timeout=40)
-    until(lambda: runtime()["status"] == "True", timeout=10, what="the end of it")
+    engine.until("late", ready, "the pod Ready")
+    until(lambda: runtime()["status"] == "True", what="the end of it")
 
 
 @pytest.mark.parametrize("runtime", ["crun", "runc"])
@@ -670,7 +658,7 @@ def test_both_runtimes_apply_the_filter_and_the_bounds(engine: Engine, runtime: 
         ),
     )
     engine.until("filtered", ready, "the pod Ready")
-    until(lambda: engine.logs("filtered").split() == ["Seccomp:", "2"], timeout=10, what="the filter")
+    until(lambda: engine.logs("filtered").split() == ["Seccomp:", "2"], what="the filter")
     node = engine.reported["/reported/nodes/_/edge1"]
     assert f"embedded://{runtime}" in node["status"]["nodeInfo"]["containerRuntimeVersion"]
     limits = engine.host.run("sh", "-c", f"cat /sys/fs/cgroup/pids/{engine.cgroup}/poduid-filtered/*/pids.max")
@@ -683,10 +671,10 @@ def test_a_log_that_is_filled_in_seconds_is_rotated_within_twenty(engine: Engine
     engine.put("pods", "chatty", pod("chatty", f"yes {line} | head -c 15000000; exec sleep 1000"))
     engine.until("chatty", ready, "the pod Ready")
     log = engine.root / "logs/default_chatty_uid-chatty/main/0.log"
-    until(lambda: log.with_suffix(".log.1").exists(), timeout=60, what="the rotation")
+    until(lambda: log.with_suffix(".log.1").exists(), what="the rotation")
     engine.put("pods", "again", pod("again", f"sleep 15; yes {line} | head -c 15000000; exec sleep 1000"))
     second = engine.root / "logs/default_again_uid-again/main/0.log"
-    until(lambda: second.exists() and second.stat().st_size > 11_000_000, timeout=60, what="a log beyond its limit")
+    until(lambda: second.exists() and second.stat().st_size > 11_000_000, what="a log beyond its limit")
     assert until(lambda: second.with_suffix(".log.1").exists(), timeout=20, what="the rotation after a quiet time") < 20
 
 
@@ -699,11 +687,11 @@ def test_a_liveness_failure_is_acted_upon_within_its_own_grace(engine: Engine) -
         container={"livenessProbe": {**probe, "terminationGracePeriodSeconds": 1}},
     )
     engine.put("pods", "deaf", spec)
-    status = engine.until("deaf", lambda s: container(s)["restartCount"] >= 1, "the restart", timeout=30)
+    status = engine.until("deaf", lambda s: container(s)["restartCount"] >= 1, "the restart")
     assert container(status)["lastState"]["terminated"]["exitCode"] == 137
     engine.put("pods", "deaf", {**spec, "metadata": {**spec["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z",
                                                      "deletionGracePeriodSeconds": 0}})  # fmt: skip
-    until(lambda: (engine.reported["/reported/pods/default/deaf"]).get("gone"), timeout=15, what="the end")
+    until(lambda: (engine.reported["/reported/pods/default/deaf"]).get("gone"), what="the end")
 
 
 def test_an_image_of_several_layers_and_volumes_is_as_it_was_built(engine: Engine) -> None:
@@ -748,7 +736,7 @@ def test_an_image_of_a_hostile_registry_takes_nothing_away_and_what_is_gone_come
             (registry / path).write_bytes(data)
     serve = ["-m", "http.server", "5000", "--bind", "127.0.0.1", "--directory", str(engine.root / "registry")]
     engine.host.spawn(sys.executable, *serve)
-    until(lambda: "127.0.0.1:5000" in engine.host.run("ss", "-ltn"), timeout=20, what="the registry")
+    until(lambda: "127.0.0.1:5000" in engine.host.run("ss", "-ltn"), what="the registry")
 
     def refused(status: dict[str, Any]) -> bool:
         return container(status)["state"].get("waiting", {}).get("reason") == "ErrImagePull"
@@ -778,9 +766,9 @@ def test_a_pod_that_makes_directories_in_each_other_without_end_goes_like_any_ot
                    "readinessProbe": {"exec": {"command": ["pidof", "sleep"]}, "periodSeconds": 1}},
     )  # fmt: skip
     engine.put("pods", "mole", spec)
-    engine.until("mole", ready, "the pod Ready", timeout=60)
+    engine.until("mole", ready, "the pod Ready")
     engine.tell(delete="/desired/pods/default/mole")
-    until(lambda: engine.reported.get("/reported/pods/default/mole", 1) is None, timeout=60, what="the end of the pod")
+    until(lambda: engine.reported.get("/reported/pods/default/mole", 1) is None, what="the end of the pod")
     assert not (engine.root / "state/pods/uid-mole").exists() and not (engine.root / "state/volumes/uid-mole").exists()
 
 

@@ -75,35 +75,34 @@ def test_a_machine_that_starts_in_another_decade_says_so_and_is_back_when_its_cl
 ) -> None:
     before = site.pod()
     site.machine.signal(site.agent, signal.SIGKILL)
-    site.agent.wait(10)
+    site.agent.wait(90)
     if power_cut:
         for process in cgroups.processes(PREFIX):
             os.kill(process, signal.SIGKILL)
     site.of_machine.set(off)
     begun = time.monotonic()
     site.start_again()
-    until(lambda: "clock of this machine" in site.status()["channel"]["lastError"], timeout=20, what="the reason")
+    until(lambda: "clock of this machine" in site.status()["channel"]["lastError"], what="the reason")
     until(
         lambda: "clock of this machine" in site.status()["link"]["lastError"],
-        timeout=20,
         what="the reason, of the link",
     )
     assert max(site.status()[way]["seconds"] for way in ("channel", "link")) < time.monotonic() - begun + 1
     # alone, and at work: what it knows, what people write there, what runs
     restarts = ["get", "pod", "sleeper", "-o", "jsonpath={.status.phase} {.status.containerStatuses[0].restartCount}"]
-    until(lambda: site.edge(*restarts) == f"Running {int(power_cut)}", timeout=20, what="the pod runs")
+    until(lambda: site.edge(*restarts) == f"Running {int(power_cut)}", what="the pod runs")
     site.writes("offline")
     site.says("2")
 
     site.of_machine.set(0)
-    until(site.ready, timeout=40, what="Ready, without a restart")
-    until(lambda: site.mounted("a") == "2", timeout=20, what="the change of meanwhile")
-    until(lambda: site.pending() == 0, timeout=20, what="the write is merged")
+    until(site.ready, what="Ready, without a restart")
+    until(lambda: site.mounted("a") == "2", what="the change of meanwhile")
+    until(lambda: site.pending() == 0, what="the write is merged")
     assert site.kubectl("get", "configmap", "web", "-o", "jsonpath={.data}") == '{"a":"2","b":"offline"}'
-    until(lambda: site.status()["link"]["up"], timeout=40, what="the link")
+    until(lambda: site.status()["link"]["up"], what="the link")
     after = site.pod()
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
-    until(lambda: site.kubectl(*restarts) == f"Running {int(power_cut)}", timeout=20, what="the cloud knows, too")
+    until(lambda: site.kubectl(*restarts) == f"Running {int(power_cut)}", what="the cloud knows, too")
 
 
 @pytest.mark.parametrize(
@@ -119,9 +118,9 @@ def test_a_clock_that_is_set_under_way_changes_nothing(site: ClockSite, whose: s
     for n, off in enumerate(offsets):
         clock.set(off)
         site.says(f"cloud {n}")
-        until(lambda n=n: site.mounted("a") == f"cloud {n}", timeout=20, what=f"a change of the cloud at {off}")
+        until(lambda n=n: site.mounted("a") == f"cloud {n}", what=f"a change of the cloud at {off}")
         site.writes(f"edge {n}")
-        until(lambda: site.pending() == 0, timeout=20, what=f"the edge's write is merged at {off}")
+        until(lambda: site.pending() == 0, what=f"the edge's write is merged at {off}")
         assert site.kubectl("get", "configmap", "web", "-o", "jsonpath={.data.b}") == f"edge {n}"
         assert site.ready()
     after = site.pod()
@@ -137,17 +136,17 @@ def test_a_cloud_that_wakes_up_in_another_decade_keeps_its_nodes(site: ClockSite
     for off in (30 * YEAR, -40 * YEAR):
         site.of_cloud.set(off)
         site.writes(f"at {off}")
-        until(lambda: site.pending() == 0, timeout=20, what="the write is merged")
+        until(lambda: site.pending() == 0, what="the write is merged")
     site.of_cloud.set(0)
     assert site.kubectl("get", "configmap", "web", "-o", "jsonpath={.data.b}") == f"at {-40 * YEAR}"
     assert site.ready() and site.status()["channel"]["attached"]
     site.says("2")
-    until(lambda: site.mounted("a") == "2", timeout=20, what="a change")
+    until(lambda: site.mounted("a") == "2", what="a change")
 
 
 def test_a_container_in_back_off_does_not_wait_for_a_clock_that_was_set_back(site: ClockSite) -> None:
     site.kubectl("apply", "-f", "-", input=CRASHING)
     restarts = ["get", "pod", "crashing", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"]
-    until(lambda: site.kubectl(*restarts) == "1", timeout=20, what="it crashed twice: the third start waits for 10 s")
+    until(lambda: site.kubectl(*restarts) == "1", what="it crashed twice: the third start waits for 10 s")
     site.of_machine.set(-40 * YEAR)
-    until(lambda: site.kubectl(*restarts) == "2", timeout=30, what="it is started again")
+    until(lambda: site.kubectl(*restarts) == "2", what="it is started again")

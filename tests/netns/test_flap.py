@@ -48,9 +48,9 @@ class Site:
         self.stack.callback(edge.close)
         return edge
 
-    def until_reached(self, timeout: float = 15) -> float:
+    def until_reached(self) -> float:
         ping = lambda: "1 received" in self.edges[0].run("ping", "-c1", "-W1", "100.64.0.2", check=False)  # noqa: E731
-        return until(ping, timeout=timeout, what="edge1 reaches edge2")
+        return until(ping, what="edge1 reaches edge2")
 
     def log(self, name: str) -> str:
         return (self.tmp / f"{name}.log").read_text()
@@ -67,14 +67,14 @@ def up(process: BusProcess) -> int:
 
 
 def test_a_node_has_several_links_and_loses_no_byte_when_one_of_them_is_cut(site: Site) -> None:
-    until(lambda: up(site.agents[0]) == 2, timeout=10, what="both links of edge1")
+    until(lambda: up(site.agents[0]) == 2, what="both links of edge1")
     site.relay.get("edge1", 7)
     site.edges[0].run(
         "ss", "-K", "dst", "203.0.113.1", check=False
     )  # needs CONFIG_INET_DIAG_DESTROY; without it nothing happens
     answer = site.relay.answer()
     assert (answer.get("got"), answer.get("sha256")) == WHOLE, answer
-    until(lambda: up(site.agents[0]) == 2, timeout=10, what="both links again")
+    until(lambda: up(site.agents[0]) == 2, what="both links again")
 
 
 def test_connections_survive_a_new_address_of_the_node(site: Site) -> None:
@@ -95,9 +95,9 @@ def test_connections_survive_a_new_address_of_the_node(site: Site) -> None:
         edge.ip("route", "add", "default", "via", "192.168.77.1")
         changed = time.time()
         with contextlib.closing(Outage(edge, "100.64.0.2")) as pings:
-            until(lambda: pings.answered_after(changed), timeout=10, what="an answer")
+            until(lambda: pings.answered_after(changed), what="an answer")
         print(f"reached again {time.time() - changed:.2f} s after the change")
-        until(lambda: up(site.agents[0]) == 2, timeout=10, what="both links from the new address")
+        until(lambda: up(site.agents[0]) == 2, what="both links from the new address")
         answer = site.relay.answer()
         assert (answer.get("got"), answer.get("sha256")) == WHOLE, answer
         pair.result()
@@ -114,7 +114,7 @@ def test_connections_survive_a_link_that_goes_down_and_up(site: Site) -> None:
         edge.ip("route", "add", "default", "via", "192.168.1.1")
         healed = time.time()
         with contextlib.closing(Outage(edge, "100.64.0.2")) as pings:
-            until(lambda: pings.answered_after(healed), timeout=10, what="an answer")
+            until(lambda: pings.answered_after(healed), what="an answer")
         print(f"reached {time.time() - healed:.2f} s after the link was up")
         pair.result()
 
@@ -122,7 +122,7 @@ def test_connections_survive_a_link_that_goes_down_and_up(site: Site) -> None:
 def test_a_silent_relay_is_noticed_while_data_waits_and_everything_goes_on_after_its_return(site: Site) -> None:
     with contextlib.closing(TcpPair(site.edges[0], site.edges[1], "100.64.0.2", seconds=5)) as pair:
         site.nats[0].cut()
-        until(lambda: up(site.agents[0]) == 0, timeout=20, what="links that are doubtful or down")
+        until(lambda: up(site.agents[0]) == 0, what="links that are doubtful or down")
         site.nats[0].heal()
         healed = time.time()
         site.until_reached()
@@ -153,11 +153,10 @@ def test_an_agent_that_is_restarted_replaces_its_old_self_at_once(site: Site) ->
     spare.ip("route", "add", "default", "via", "192.168.88.1")
     site.nats[0].run("nft", "add", "rule", "ip", "nat", "post", "ip", "saddr", "192.168.88.0/24", "masquerade")
     newer = site.start_edge(1, spare)
-    until(lambda: up(newer) == 2, timeout=10, what="the links of the new agent")
+    until(lambda: up(newer) == 2, what="the links of the new agent")
     stopped.host.signal(stopped.process, 18)  # now there are two machines with one identity
     until(
         lambda: "another machine uses the identity" in site.log("edge1"),
-        timeout=40,
         what="the refusal of the older one",
     )
     assert up(newer) == 2
@@ -195,11 +194,11 @@ def test_counters_of_the_relay_never_go_back(site: Site) -> None:
         before["kubeedge_bushub_link_rx_bytes_total"] > 16_000 and before["kubeedge_bushub_tun_tx_packets_total"] >= 2
     )
     site.agents[0].close()
-    until(lambda: len(site.relay.ask("links")["links"]) == 2, timeout=10, what="the end of the links of edge1")
+    until(lambda: len(site.relay.ask("links")["links"]) == 2, what="the end of the links of edge1")
     after = traffic_of(site.relay)
     assert before.keys() == after.keys() and all(after[name] >= before[name] for name in before)
     site.agents[1].close()
-    until(lambda: not site.relay.ask("links")["links"], timeout=10, what="the end of all links")
+    until(lambda: not site.relay.ask("links")["links"], what="the end of all links")
     assert (
         traffic_of(site.relay)["kubeedge_bushub_link_rx_bytes_total"] >= before["kubeedge_bushub_link_rx_bytes_total"]
     )

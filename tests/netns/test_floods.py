@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.kit.topology import Host, edges_behind_nat, until
+from tests.kit.topology import PATIENCE, Host, edges_behind_nat, until
 
 pytestmark = pytest.mark.root
 
@@ -41,7 +41,7 @@ class Site:
         for host, near, far in ((cloud, CLOUD6, INTERNET6), (internet, INTERNET6, CLOUD6)):
             device = json.loads(host.ip("-j", "route", "get", INTERNET if host is cloud else CLOUD))[0]["dev"]
             host.ip("addr", "add", f"{near}/64", "dev", device, "nodad")
-            until(lambda h=host, f=far: f in h.ip("-6", "route", "get", f), timeout=5, what="IPv6")
+            until(lambda h=host, f=far: f in h.ip("-6", "route", "get", f), what="IPv6")
         cloud.ip("route", "add", "198.51.0.0/16", "via", INTERNET)
         cloud.ip("route", "add", "2001:db8:1::/48", "via", INTERNET6)
         internet.ip("route", "add", "local", "198.51.0.0/16", "dev", "lo")
@@ -57,7 +57,7 @@ class Site:
         }
         (directory / "cloud.yaml").write_text(json.dumps(config))
         cloud.spawn(*KUBEEDGE, "cloud", "--config", str(directory / "cloud.yaml"), log=directory / "cloud.log")
-        until(self.control.exists, timeout=30, what="the cloud's socket")
+        until(self.control.exists, what="the cloud's socket")
 
     def kubectl(self, *argv: str) -> str:
         config = self.directory / "state/kubeconfig-default"
@@ -88,9 +88,9 @@ class Site:
         """Join, channel and link."""
         agent = self.edge.spawn(*KUBEEDGE, "edge", "--root-dir", str(self.join(name)), log=self.directory / "edge.log")
         try:
-            until(lambda: " Ready " in self.kubectl("get", "nodes", name), timeout=60, what=f"node {name}")
+            until(lambda: " Ready " in self.kubectl("get", "nodes", name), what=f"node {name}")
             ping = [*KUBEEDGE, "ping", "--socket", str(self.control), "-c", "1", name]
-            until(lambda: "1 received" in self.cloud.run(*ping, check=False), timeout=60, what=f"the link of {name}")
+            until(lambda: "1 received" in self.cloud.run(*ping, check=False), what=f"the link of {name}")
         finally:
             self.edge.stop(agent)
 
@@ -103,7 +103,7 @@ class Site:
         try:
             assert process.stdout.readline() == "held\n"
             yield result
-            out, _ = process.communicate("\n", timeout=30)
+            out, _ = process.communicate("\n", timeout=PATIENCE)
             result |= json.loads(out)
         finally:
             process.kill()
@@ -144,7 +144,8 @@ def test_the_certificate_of_one_node_does_not_take_the_connections_of_the_api(si
             site.kubectl("get", "nodes")
     print(told)
     assert told["opened"] >= 1100
-    assert told["held"] <= 100  # 4, and those that are being told why they are refused
+    assert told["held"] <= 200, "4, those that are being told why they are refused, and the last 50"
+    assert told["left"] <= 4
 
 
 def test_a_network_of_ipv6_has_as_many_web_connections_as_an_address(site: Site) -> None:
@@ -152,11 +153,11 @@ def test_a_network_of_ipv6_has_as_many_web_connections_as_an_address(site: Site)
 
     def status(source: str) -> str:
         return site.internet.run(
-            "curl", "-s", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", "--interface", source, url, check=False
+            "curl", "-s", "-m", "60", "-o", "/dev/null", "-w", "%{http_code}", "--interface", source, url, check=False
         )
 
     network = SOURCES["one network of IPv6"]
     with site.flood(site.internet, targets=[[CLOUD6, PORTS["web"]]], sources=network, count=600):
-        until(lambda: status("2001:db8:1:1:1:2:3:4") == "000", timeout=20, what="a full network")  # perClient is 256
+        until(lambda: status("2001:db8:1:1:1:2:3:4") == "000", what="a full network")  # perClient is 256
         assert status(INTERNET6) == "404"
         assert status("2001:db8:1:2::1") == "404"

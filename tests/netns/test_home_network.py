@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -74,7 +73,7 @@ def pings(host: Host, address: str) -> bool:
 def site(tmp_path: Path) -> Iterator[Site]:
     with contextlib.ExitStack() as stack:
         site = Site(tmp_path, stack)
-        until(site.reaches, timeout=30, what="edge1 reaches edge2")
+        until(site.reaches, what="edge1 reaches edge2")
         assert site.conflicts() == []
         yield site
 
@@ -95,22 +94,22 @@ def test_the_overlay_and_the_uplink_work_in_a_network_that_uses_its_addresses(si
     for begun_anew in (False, True):
         if begun_anew:
             site.restart()
-        until(site.reaches, timeout=20, what="edge1 reaches edge2 from such a network")
-        until(lambda: bool(site.conflicts()), timeout=30, what="the agent to say so")
+        until(site.reaches, what="edge1 reaches edge2 from such a network")
+        until(lambda: bool(site.conflicts()), what="the agent to say so")
         (text,) = site.conflicts()
         assert site.eth in text and f" {overlay}" in text and f"except {router}" in text
-        assert pings(site.edge, router)  # a name server is often there
-        assert pings(site.nat, own)  # and whoever comes from there is answered
+        until(lambda: pings(site.edge, router), what="the router, where a name server often is")
+        until(lambda: pings(site.nat, own), what="an answer to whoever comes from there")
     site.move("192.168.1.2/24", "192.168.1.1")
-    until(lambda: site.conflicts() == [], timeout=30, what="the end of the conflict")
-    until(site.reaches, timeout=20, what="edge1 reaches edge2 again")
-    rules: Any = site.edge.ip("rule")
-    assert "5120:" not in rules and f"{router}" not in site.edge.ip("route", "show", "table", "5130")
+    until(lambda: site.conflicts() == [], what="the end of the conflict")
+    until(site.reaches, what="edge1 reaches edge2 again")
+    until(lambda: "5120:" not in site.edge.ip("rule"), what="the end of the rules")
+    until(lambda: router not in site.edge.ip("route", "show", "table", "5130"), what="the end of the routes")
 
 
 def test_the_machines_own_network_keeps_its_route(site: Site) -> None:
     """A route of the same network is no longer replaced by ours."""
     site.move("10.244.77.7/16", "10.244.99.1")
     site.restart()
-    until(site.reaches, timeout=20, what="edge1 reaches edge2")
+    until(site.reaches, what="edge1 reaches edge2")
     assert f"10.244.0.0/16 dev {site.eth}" in site.edge.ip("route")

@@ -77,7 +77,7 @@ def site() -> Iterator[Site]:
             )
             cloud_process = cloud.spawn(*KUBEEDGE, "cloud", "--config", str(config), log=directory / "cloud.log")
             control = directory / "run/cloud.sock"
-            until(control.exists, timeout=20, what="the cloud's socket")
+            until(control.exists, what="the cloud's socket")
             agent_process = None
             for name, edge in zip(("good", "bad"), edges, strict=True):
                 root = directory / name
@@ -110,9 +110,9 @@ def site() -> Iterator[Site]:
                 directory, cloud, edges[0], edges[1], internet,
                 python_below(cloud_process.pid), 0,
             )  # fmt: skip
-            until(lambda: " Ready " in site.kubectl("get", "nodes"), timeout=20, what="the good node")
+            until(lambda: " Ready " in site.kubectl("get", "nodes"), what="the good node")
             site.agent_pid = python_below(agent_process.pid)
-            until(lambda: answers(site), timeout=10, what="the client proxy of the good node")
+            until(lambda: answers(site), what="the client proxy of the good node")
             yield site
     finally:
         shutil.rmtree(directory, ignore_errors=True)

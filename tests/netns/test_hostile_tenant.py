@@ -75,7 +75,7 @@ def site() -> Iterator[Site]:
             config.write_text(f"kind: CloudCore\nadvertise: [{CLOUD}]\ntenants: [default, other]\npaths: {paths}\n")
             cloud.spawn(*KUBEEDGE, "cloud", "--config", str(config), log=directory / "cloud.log")
             control = directory / "run/cloud.sock"
-            until(control.exists, timeout=60, what="the cloud's socket")
+            until(control.exists, what="the cloud's socket")
             root = directory / "edge"
             settings = root / "etc/kubeedge/kubeedge.yaml"
             settings.parent.mkdir(parents=True)
@@ -89,8 +89,8 @@ def site() -> Iterator[Site]:
             edges[0].run(*join, CLOUD, input=token)
             edges[0].spawn(*KUBEEDGE, "edge", "--root-dir", str(root), log=directory / "edge.log")
             site = Site(directory, cloud, edges[0], internet)
-            until(lambda: " Ready " in site.kubectl("get", "nodes"), timeout=60, what="the node")
-            until(lambda: "link up tenant=default node=edge1" in site.log(), timeout=60, what="the node's link")
+            until(lambda: " Ready " in site.kubectl("get", "nodes"), what="the node")
+            until(lambda: "link up tenant=default node=edge1" in site.log(), what="the node's link")
             yield site
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
+from tests.kit import log_tails
 from tests.kit.bus_host import SIZE, blob
 from tests.kit.certs import TestAuthority
-from tests.kit.topology import Host, edges_behind_nat, until
+from tests.kit.topology import PATIENCE, Host, edges_behind_nat, until
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
@@ -33,6 +34,7 @@ class Process:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, text=True,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
+        log_tails.keep(log, self.process)
         self.host = host
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -44,7 +46,7 @@ class Process:
         for line in self.process.stdout:
             self._answers.put(json.loads(line))
 
-    def answer(self, timeout: float = 60.0) -> dict[str, Any]:
+    def answer(self, timeout: float = PATIENCE) -> dict[str, Any]:
         try:
             return self._answers.get(timeout=timeout)
         except queue.Empty:
@@ -73,7 +75,7 @@ class Bus:
         self.server = self.authority.issue("relay", uri="spiffe://kubeedge/cloud/cloud", hosts=["203.0.113.1"])
         self.relay = self.start_relay()
         self.agents = [self._edge(n) for n in (1, 2)]
-        until(lambda: self.pings(self.edges[0], "100.64.0.2"), timeout=10, what="both links")
+        until(lambda: self.pings(self.edges[0], "100.64.0.2"), what="both links")
 
     def start_relay(self) -> Process:
         c = self.server
@@ -104,7 +106,8 @@ EXPECTED = (SIZE, hashlib.sha256(blob()).hexdigest())
 
 
 def test_packets_and_connections_go_every_way(bus: Bus) -> None:
-    assert bus.pings(bus.cloud, "100.64.0.1") and bus.pings(bus.edges[1], "100.64.255.254")
+    until(lambda: bus.pings(bus.cloud, "100.64.0.1"), what="the cloud reaches edge1")
+    until(lambda: bus.pings(bus.edges[1], "100.64.255.254"), what="edge2 reaches the cloud")
     for caller, node in ((bus.relay, "edge1"), (bus.agents[0], "edge2")):
         caller.get(node, 7)
         answer = caller.answer()
@@ -127,14 +130,14 @@ def test_a_connection_survives_a_cut_link(bus: Bus) -> None:
     bus.nats[0].cut()
     time.sleep(3)
     bus.nats[0].heal()
-    answer = bus.relay.answer(90)
+    answer = bus.relay.answer()
     assert (answer.get("got"), answer.get("sha256")) == EXPECTED, answer
 
 
 def test_links_come_back_after_the_relay_was_killed(bus: Bus) -> None:
     bus.relay.close()
     bus.relay = bus.start_relay()
-    took = until(lambda: bus.pings(bus.edges[0], "100.64.0.2"), timeout=15, what="the links again")
+    took = until(lambda: bus.pings(bus.edges[0], "100.64.0.2"), what="the links again")
     print(f"links were back {took:.1f} s after the new relay was ready")
     bus.relay.get("edge2", 8, send="again")
     assert bus.relay.answer()["got"] == 5

@@ -79,19 +79,17 @@ def test_a_pod_finds_another_one_by_name_and_reset_leaves_nothing(site: Site) ->
         return "".join(path.read_text() for path in site.root.glob("var/log/pods/default_client_*/c/*.log"))
 
     address = site.kubectl("get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
-    until(lambda: f"Address: {address}" in log(), timeout=60, what="what the client found by name")
+    until(lambda: f"Address: {address}" in log(), what="what the client found by name")
     uid = site.kubectl("get", "pod", "client", "-o", "jsonpath={.metadata.uid}")
     inside = ("nsenter", f"--net={site.root}/run/kubeedge/ns/{uid}/net", sys.executable, "-c", FETCH)
-    until(
-        lambda: "hello" in site.machine.run(*inside, f"http://{address}/hi", check=False), timeout=30, what="the page"
-    )
+    until(lambda: "hello" in site.machine.run(*inside, f"http://{address}/hi", check=False), what="the page")
     assert "nameserver 169.254.20.10" in log() and "search default.svc.cluster.local" in log()
 
     def condition() -> str:
         node = json.loads(site.kubectl("get", "node", "edge1", "-o", "json"))
         return "".join(c["status"] for c in node["status"]["conditions"] if c["type"] == "ServiceProxyReady")
 
-    until(lambda: condition() == "True", timeout=30, what="the condition")
+    until(lambda: condition() == "True", what="the condition")
     trace = site.machine.run(*KUBEEDGE, "mesh", "trace", "web", "--socket", socket)
     assert ":8080" in trace and "web.default.svc.cluster.local" in trace
     assert "default/web" in site.machine.run(*KUBEEDGE, "mesh", "services", "--socket", socket)

@@ -35,24 +35,24 @@ def test_kubectl_shows_what_a_node_lacks_and_that_it_has_it_again(site: Site) ->
     site.join()
     site.start_agent()
     site.kubectl("apply", "-f", "-", input=json.dumps(SERVICE))
-    until(lambda: warned("UnknownAccess"), timeout=20, what="the event of the Service")
+    until(lambda: warned("UnknownAccess"), what="the event of the Service")
 
     conmon = shutil.which("conmon")
     assert conmon
     site.machine.run("mount", "--bind", "/dev/null", conmon)  # in the mount namespace of the machine alone
-    until(lambda: "NotReady" in site.kubectl("get", "nodes"), timeout=20, what="NotReady")
+    until(lambda: "NotReady" in site.kubectl("get", "nodes"), what="NotReady")
     ready = condition("Ready")
     assert (ready["status"], ready["reason"]) == ("False", "KubeletNotReady")
     assert "container runtime is down: conmon missing" in ready["message"]
-    until(lambda: warned("ContainerRuntimeNotReady"), timeout=20, what="the event of the node")
+    until(lambda: warned("ContainerRuntimeNotReady"), what="the event of the node")
     site.machine.run("umount", conmon)
-    until(lambda: condition("Ready")["status"] == "True", timeout=20, what="Ready again")
+    until(lambda: condition("Ready")["status"] == "True", what="Ready again")
 
-    until(lambda: condition("KubeBusReady").get("reason") == "LinkUp", timeout=20, what="a link")
+    until(lambda: condition("KubeBusReady").get("reason") == "LinkUp", what="a link")
     uplink = uplink_of(site.machine)
     site.machine.ip("addr", "add", "100.64.3.7/16", "dev", uplink)
-    until(lambda: condition("KubeBusReady")["reason"] == "AddressConflict", timeout=30, what="the conflict")
+    until(lambda: condition("KubeBusReady")["reason"] == "AddressConflict", what="the conflict")
     assert f"{uplink} is in 100.64.0.0/16" in condition("KubeBusReady")["message"]
-    until(lambda: warned("KubeBusAddressConflict"), timeout=20, what="the event of it")
+    until(lambda: warned("KubeBusAddressConflict"), what="the event of it")
     site.machine.ip("addr", "del", "100.64.3.7/16", "dev", uplink)
-    until(lambda: condition("KubeBusReady")["reason"] == "LinkUp", timeout=30, what="the end of it")
+    until(lambda: condition("KubeBusReady")["reason"] == "LinkUp", what="the end of it")

@@ -47,8 +47,8 @@ def test_a_full_disk_costs_unused_images_and_the_pod_that_filled_it(site: Site) 
         image("import", str(archive))
     assert "docker.io/library/spare:1" in image("list")
     site.kubectl("apply", "-f", "-", input=json.dumps(pod("calm", "sleep 1000000")))
-    until(lambda: phase("calm") == "Running/", timeout=30, what="calm runs")
-    until(lambda: "library/demo:1" in json.dumps(node()["status"].get("images")), timeout=60, what="images of the node")
+    until(lambda: phase("calm") == "Running/", what="calm runs")
+    until(lambda: "library/demo:1" in json.dumps(node()["status"].get("images")), what="images of the node")
     shown = node()["status"]
     assert all(i["sizeBytes"] > 500_000 for i in shown["images"])
     assert int(shown["allocatable"]["memory"].removesuffix("Ki")) < int(shown["capacity"]["memory"].removesuffix("Ki"))
@@ -57,14 +57,13 @@ def test_a_full_disk_costs_unused_images_and_the_pod_that_filled_it(site: Site) 
 
     fill = "dd if=/dev/zero of=/big bs=1M count=1000; sleep 1000000"
     site.kubectl("apply", "-f", "-", input=json.dumps(pod("hog", fill)))
-    until(lambda: phase("hog") == "Failed/Evicted", timeout=40, what="the pod that fills the disk is evicted")
+    until(lambda: phase("hog") == "Failed/Evicted", what="the pod that fills the disk is evicted")
     message = site.kubectl("get", "pod", "hog", "-o", "jsonpath={.status.message}")
     assert "The node was low on resource: ephemeral-storage" in message and "Container main was using" in message
-    until(lambda: condition("DiskPressure") == "True", timeout=30, what="the condition")
+    until(lambda: condition("DiskPressure") == "True", what="the condition")
     until(
         lambda: "node.kubernetes.io/disk-pressure" in json.dumps(node()["spec"].get("taints")),
-        timeout=30,
         what="the taint",
     )
-    until(lambda: "spare" not in image("list"), timeout=30, what="the image that nobody uses is removed")
+    until(lambda: "spare" not in image("list"), what="the image that nobody uses is removed")
     assert phase("calm") == "Running/" and "library/demo:1" in image("list")

@@ -57,8 +57,8 @@ def test_a_pod_ends_at_its_deadline_by_rules_and_with_hooks(engine: Engine) -> N
     engine.until("hooks", ready, "the pod after its hook")
     hooks["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z", deletionGracePeriodSeconds=20)
     engine.put("pods", "hooks", hooks)
-    until(lambda: engine.reported["/reported/pods/default/hooks"].get("gone"), timeout=25, what="the end")
-    until(lambda: "statuscode: 404" in events(engine), timeout=5, what="what became of the request before the end")
+    until(lambda: engine.reported["/reported/pods/default/hooks"].get("gone"), what="the end")
+    until(lambda: "statuscode: 404" in events(engine), what="what became of the request before the end")
     engine.kill()
     engine.start()
     assert engine.status("deadline")["reason"] == "DeadlineExceeded"
@@ -82,7 +82,7 @@ def test_a_pod_is_looked_into_and_resized_while_it_runs(engine: Engine) -> None:
     seen = engine.until("web", lambda s: ephemeral(s, "terminated"), "the end of the ephemeral container")
     assert seen["ephemeralContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 5
     (log,) = engine.root.glob("logs/default_web_uid-web/debug/0.log")
-    until(lambda: "sleep 1000" in log.read_text(), timeout=10, what="what it saw of the other's processes")
+    until(lambda: "sleep 1000" in log.read_text(), what="what it saw of the other's processes")
     after = engine.until("web", lambda s: container(s)["resources"]["limits"] == large, "other limits")
     assert container(after)["restartCount"] == 0 and container(after)["containerID"] == container(before)["containerID"]
     assert ready(after) and after["observedGeneration"] == 2
@@ -139,7 +139,7 @@ def test_every_process_of_a_pod_is_behind_its_filter_and_counts(engine: Engine) 
                 seen[name] = text
         return len(seen) == len(names)
 
-    until(all_said, timeout=30, what=f"all processes: {sorted(seen)}")
+    until(all_said, what=f"all processes: {sorted(seen)}")
     for name, text in seen.items():
         assert "Seccomp:\t2" in text and "NoNewPrivs:\t1" in text and "unshared" not in text, (name, text)
         assert all("poduid-all" in line for line in text.splitlines() if ":pids:" in line), (name, text)

@@ -53,13 +53,13 @@ class Site:
             f"paths: {{state: {directory}/state, run: {directory}/run}}\n"
         )
         cloud_process = cloud.spawn(*KUBEEDGE, "cloud", "--config", str(config), log=directory / "cloud.log")
-        until((directory / "run/cloud.sock").exists, timeout=20, what="the cloud's socket")
+        until((directory / "run/cloud.sock").exists, what="the cloud's socket")
         agents = [self._join(n, edge) for n, edge in enumerate(edges, 1)]
         for n, (argv, name) in enumerate(((("-m", "tests.kit.endless", "serve"), "bad"), (("-c", PAGE), "page")), 1):
             edges[n - 1].spawn(sys.executable, *argv, log=directory / f"service{n}.log", env={"PYTHONPATH": str(ROOT)})
             edges[n - 1].run(*KUBEEDGE, "publish", name, "8001", "--socket", str(self.socket(n)))
-        until(self.page_answers, timeout=20, what="the first page")
-        until(lambda: self.status("default/edge1/bad/") != 404, timeout=20, what="the hostile services")
+        until(self.page_answers, what="the first page")
+        until(lambda: self.status("default/edge1/bad/") != 404, what="the hostile services")
         self.pids = {"cloud": descendants(cloud_process.pid)[0], "agent": descendants(agents[0].pid)[0]}
 
     def socket(self, n: int) -> Path:
@@ -91,7 +91,7 @@ class Site:
             "203.0.113.1", input=token,
         )  # fmt: skip
         process = edge.spawn(*KUBEEDGE, "edge", "--root-dir", str(root), log=self.directory / f"edge{n}.log")
-        until(self.socket(n).exists, timeout=20, what=f"the socket of edge{n}")
+        until(self.socket(n).exists, what=f"the socket of edge{n}")
         return process
 
     def status(self, path: str) -> int:
@@ -141,7 +141,7 @@ def test_a_service_without_end_and_clients_that_do_not_read_cost_what_a_tenant_m
         log=log, env={"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     try:
-        until(lambda: "ready" in log.read_text(), timeout=30, what="the attack")
+        until(lambda: "ready" in log.read_text(), what="the attack")
         for _ in range(8):
             assert site.page_answers(), "the page of the other tenant"
             assert site.lost_pings(20) == 0, "pings of the other tenant"

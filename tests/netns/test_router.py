@@ -44,7 +44,7 @@ class Site:
                 ca=c.ca, cert=c.cert, key=c.key, **more,
             )  # fmt: skip
             stack.callback(self.agents[name].close)
-        until(lambda: reaches(self.edge, "100.64.0.4"), timeout=15, what="edge1 reaches vm1")
+        until(lambda: reaches(self.edge, "100.64.0.4"), what="edge1 reaches vm1")
         self.log = tmp_path / "vm1.log"
 
 
@@ -62,22 +62,20 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def test_edges_vms_and_containers_are_one_network(site: Site) -> None:
     for address in ("10.50.0.1", "10.50.0.2", "10.32.0.2"):
-        until(lambda a=address: reaches(site.edge, a), timeout=10, what=f"edge1 reaches {address}")
-        until(lambda a=address: reaches(site.cloud, a), timeout=10, what=f"the cloud reaches {address}")
+        until(lambda a=address: reaches(site.edge, a), what=f"edge1 reaches {address}")
+        until(lambda a=address: reaches(site.cloud, a), what=f"the cloud reaches {address}")
     for host in (site.vm2, site.container):
-        assert reaches(host, "100.64.0.1"), f"{host.name} does not reach edge1"
+        until(lambda h=host: reaches(h, "100.64.0.1"), what=f"{host.name} reaches edge1")
     # the route that was not allowed is neither taken nor told, and the router says what to do
-    assert (
-        FOREIGN not in str(site.agents["edge1"].ask("routes"))
-        and "kubeedge router allow vm1 10.60.0.0/24" in site.log.read_text()
-    )
+    until(lambda: "kubeedge router allow vm1 10.60.0.0/24" in site.log.read_text(), what="what to do")
+    assert FOREIGN not in str(site.agents["edge1"].ask("routes"))
     routes = {r["prefix"]: r for r in site.agents["edge1"].ask("routes")["routes"]}
     assert (routes[CONTAINERS]["mtu"], routes[VM]["mtu"]) == (1400, 1500)
     assert {r["prefix"]: r["to"] for r in site.relay.ask("routes")["routes"]} == {VM: "vm1", CONTAINERS: "vm1"}
 
 
 def test_tcp_crosses_the_smaller_mtu_without_tuning(site: Site) -> None:
-    until(lambda: reaches(site.edge, "10.32.0.2"), timeout=10, what="edge1 reaches the container")
+    until(lambda: reaches(site.edge, "10.32.0.2"), what="edge1 reaches the container")
     for client, server, address in (
         (site.edge, site.container, "10.32.0.2"),
         (site.container, site.edge, "100.64.0.1"),
@@ -89,14 +87,14 @@ def test_tcp_crosses_the_smaller_mtu_without_tuning(site: Site) -> None:
 
 
 def test_routes_go_with_their_router_and_come_back_with_it(site: Site) -> None:
-    until(lambda: reaches(site.edge, "10.50.0.2"), timeout=10, what="edge1 reaches vm2")
+    until(lambda: reaches(site.edge, "10.50.0.2"), what="edge1 reaches vm2")
     site.agents["vm1"].close()
-    until(lambda: not reaches(site.edge, "10.50.0.2"), timeout=10, what="vm2 is away")
+    until(lambda: not reaches(site.edge, "10.50.0.2"), what="vm2 is away")
     config = site.agents["vm1"].config
     again = BusProcess(site.vm1, site.log, **{**config, "router": {"subnets": [VM]}})
     try:
-        until(lambda: reaches(site.edge, "10.50.0.2"), timeout=15, what="edge1 reaches vm2 again")
-        until(lambda: CONTAINERS not in site.edge.ip("route"), timeout=10, what="the withdrawn route")
+        until(lambda: reaches(site.edge, "10.50.0.2"), what="edge1 reaches vm2 again")
+        until(lambda: CONTAINERS not in site.edge.ip("route"), what="the withdrawn route")
         assert VM in site.edge.ip("route")
     finally:
         again.close()
@@ -105,7 +103,7 @@ def test_routes_go_with_their_router_and_come_back_with_it(site: Site) -> None:
 def test_with_masquerade_the_vms_need_no_route(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         site = Site(tmp_path, stack, subnets=[VM], masquerade=True)
-        until(lambda: reaches(site.edge, "10.50.0.2"), timeout=10, what="edge1 reaches vm2")
+        until(lambda: reaches(site.edge, "10.50.0.2"), what="edge1 reaches vm2")
         assert "100.64" not in site.vm2.ip("route")
 
 
@@ -134,17 +132,17 @@ def test_networks_of_ipv6_behind_two_routers_reach_each_other(tmp_path: Path) ->
             stack.callback(agent.close)
             vms.append(vm)
             agents.append(agent)
-        until(lambda: reaches(vms[0], "fd52::2"), timeout=15, what="vm1 reaches vm2")
+        until(lambda: reaches(vms[0], "fd52::2"), what="vm1 reaches vm2")
         with contextlib.closing(TcpPair(vms[0], vms[1], "fd52::2", seconds=1, rate=4_000_000)) as pair:
             pair.result()
-        path = vms[0].run("traceroute", "-6", "-n", "-q1", "-w2", "-m8", "fd52::2").splitlines()[1:]
+        path = vms[0].run("traceroute", "-6", "-n", "-q1", "-w20", "-m8", "fd52::2").splitlines()[1:]
         assert path[-1].split()[1] == "fd52::2" and len(path) <= 4, path
         device = next(
             line.split()[1] for line in routers[0].ip("-o", "-4", "addr").splitlines() if "192.168.1.2" in line
         )
         assert routers[0].run("cat", f"/proc/sys/net/ipv6/conf/{device}/accept_ra") == "2\n"
         relay.ask("allow", node="edge2", subnets=[])
-        until(lambda: "fd52::/64" not in routers[0].ip("-6", "route"), timeout=10, what="the withdrawn route")
+        until(lambda: "fd52::/64" not in routers[0].ip("-6", "route"), what="the withdrawn route")
 
 
 def test_the_cloud_s_own_machine_is_a_router_too(tmp_path: Path) -> None:
@@ -176,12 +174,13 @@ def test_the_cloud_s_own_machine_is_a_router_too(tmp_path: Path) -> None:
         stack.callback(agent.close)
         edge.ip("addr", "add", "10.244.1.1/24", "dev", "lo")  # a pod of it
         for address in ("10.50.0.2", "10.244.100.2", "10.244.101.2"):
-            until(lambda a=address: reaches(edge, a), timeout=15, what=f"edge1 reaches {address}")
+            until(lambda a=address: reaches(edge, a), what=f"edge1 reaches {address}")
         for host in (near, far, vm2):
-            assert reaches(host, "100.64.0.1") and reaches(host, "10.244.1.1"), f"{host.name} does not reach edge1"
+            for address in ("100.64.0.1", "10.244.1.1"):
+                until(lambda h=host, a=address: reaches(h, a), what=f"{host.name} reaches edge1 by {address}")
         assert "10.96.0.0/16" in edge.ip("route") and "203.0.113.0/24" not in edge.ip("route")
         assert "203.0.113.1 is itself in 203.0.113.0/24" in (tmp_path / "edge1.log").read_text()
         # a pod that nobody has: the answer comes from the router, and nothing circles
-        assert "Unreachable" in edge.run("ping", "-c1", "-W2", "10.244.77.7", check=False)
+        assert "Unreachable" in edge.run("ping", "-c1", "-W20", "10.244.77.7", check=False)
         to = {route["prefix"]: route["to"] for route in relay.ask("routes")["routes"]}
         assert to["10.50.0.0/24"] == "this machine" and "10.244.0.0/16" not in to

@@ -61,7 +61,7 @@ def scenarios(topology: Topology, tmp_path: Path, *, without: str = "", cri: str
         }
         done = subprocess.run(
             host.command(sys.executable, "-m", "tests.kit.runtime_host", json.dumps(config)),
-            capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}, timeout=120,
+            capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": path}, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "was never retrieved" not in done.stderr and "ResourceWarning" not in done.stderr, done.stderr

@@ -23,7 +23,7 @@ import pytest
 
 from kubeedge.appengine.runtime import cgroups
 from tests.kit import images
-from tests.kit.topology import Topology, until
+from tests.kit.topology import PATIENCE, Topology, until
 from tests.kit.upstream import build
 from tests.netns.test_join import KUBECTL, KUBEEDGE, PREFIX, Site
 from tests.netns.test_node_conditions import uplink_of
@@ -66,7 +66,7 @@ class StreamSite(Site):
         self.machine.run(*KUBEEDGE, "image", "import", str(archive), "demo:1", "--socket", socket)
         for pod in PODS:
             self.kubectl("apply", "-f", "-", input=json.dumps(pod))
-        until(lambda: "4/4" in self.kubectl("get", "pod", "box"), timeout=30, what="the pod runs")
+        until(lambda: "4/4" in self.kubectl("get", "pod", "box"), what="the pod runs")
 
     def command(self, program: str, *arguments: str, at: str = "cloud") -> list[str]:
         config = self.directory / "state/kubeconfig-default"
@@ -88,7 +88,7 @@ class StreamSite(Site):
             if pipe:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-        process.wait(30)
+        process.wait(90)
 
     def ask(
         self, program: str, *arguments: str, input: bytes | None = None, at: str = "cloud"
@@ -166,7 +166,7 @@ def test_top_shows_the_node_and_the_pod(site: StreamSite, kubectl: str) -> None:
 
 def lines_until(pipe: IO[bytes], wanted: bytes) -> bytes:
     """What came, up to the line that has `wanted` in it."""
-    seen, deadline = b"", time.monotonic() + 30
+    seen, deadline = b"", time.monotonic() + PATIENCE
     while not (seen.endswith(b"\n") and wanted in seen.splitlines()[-1]):
         assert select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0], seen
         byte = os.read(pipe.fileno(), 1)
@@ -195,7 +195,7 @@ class Terminal:
         termios.tcsetwinsize(self._master, (rows, columns))  # the kernel tells kubectl by SIGWINCH
 
     def until(self, text: bytes) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while text not in self.seen:
             assert select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))[0], self.seen
             try:
@@ -207,7 +207,7 @@ class Terminal:
 
     def close(self) -> None:
         os.close(self._master)  # kubectl hangs up
-        self.process.wait(30)
+        self.process.wait(90)
 
 
 @contextlib.contextmanager
@@ -227,12 +227,13 @@ def test_a_terminal_has_a_size_that_changes_and_an_exit_status(site: StreamSite,
         shell.resize(33, 101)
         until_size(shell, b"33 101")
         shell.type("exit 5\n")
-        assert shell.process.wait(30) == 5
+        assert shell.process.wait(90) == 5
 
 
 def until_size(shell: Terminal, wanted: bytes) -> None:
     """The size reaches the terminal in the container some time after it was set here."""
-    for _ in range(100):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
         shell.seen = b""
         shell.type("stty size; echo do''ne\n")
         shell.until(b"done")
@@ -341,9 +342,9 @@ def sleeping(site: StreamSite, kubectl: str) -> Iterator[subprocess.Popen[bytes]
 
 def test_a_process_ends_with_its_client(site: StreamSite, kubectl: str) -> None:
     with sleeping(site, kubectl) as running:
-        until(lambda: bool(site.machine.running(b"sleep\x0054321")), timeout=30, what="it runs")
+        until(lambda: bool(site.machine.running(b"sleep\x0054321")), what="it runs")
         site.end(running)
-        until(lambda: not site.machine.running(b"sleep\x0054321"), timeout=30, what="the process of exec ends")
+        until(lambda: not site.machine.running(b"sleep\x0054321"), what="the process of exec ends")
 
 
 def test_a_cut_of_some_seconds_ends_no_exec(site: StreamSite) -> None:
@@ -372,7 +373,7 @@ def test_a_cut_of_some_seconds_ends_no_exec(site: StreamSite) -> None:
 def test_an_agent_that_is_killed_is_no_success_and_leaves_no_process(site: StreamSite, kubectl: str, when: str) -> None:
     with sleeping(site, kubectl) as running:
         site.machine.signal(site.agent, signal.SIGKILL)
-        site.agent.wait(30)
+        site.agent.wait(90)
         killed = time.monotonic()
         if when == "at once":  # a new session: its peer is asked whether it is still the same process
             site.spawn_agent()
@@ -384,8 +385,8 @@ def test_an_agent_that_is_killed_is_no_success_and_leaves_no_process(site: Strea
             site.spawn_agent()
         said = running.stderr.read()
         assert b"broke off" in said or b"unexpected EOF" in said, said
-        until(lambda: not site.machine.running(b"sleep\x0054321"), timeout=60, what="the process of exec ends")
+        until(lambda: not site.machine.running(b"sleep\x0054321"), what="the process of exec ends")
     until(
         lambda: site.ask(kubectl, "exec", "box", "-c", "main", "--", "true").returncode == 0,
-        timeout=60, what="the node is back",
+        what="the node is back",
     )  # fmt: skip

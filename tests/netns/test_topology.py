@@ -13,21 +13,21 @@ pytestmark = pytest.mark.root
 
 def test_an_edge_behind_nat_reaches_the_cloud_and_not_the_reverse() -> None:
     with edges_behind_nat(2) as (_, cloud, edges, nats, internet):
-        assert "1 received" in edges[0].run("ping", "-c1", "-W1", "203.0.113.1")
-        assert "1 received" in internet.run("ping", "-c1", "-W1", "203.0.113.1")
+        assert "1 received" in edges[0].run("ping", "-c1", "-W20", "203.0.113.1")
+        assert "1 received" in internet.run("ping", "-c1", "-W20", "203.0.113.1")
         with pytest.raises(RuntimeError, match="unreachable"):
             cloud.run("ping", "-c1", "-W1", "192.168.1.2")
         nats[0].cut()
         assert "100% packet loss" in edges[0].run("ping", "-c1", "-W1", "203.0.113.1", check=False)
         nats[0].heal()
-        assert "1 received" in edges[0].run("ping", "-c1", "-W1", "203.0.113.1")
+        assert "1 received" in edges[0].run("ping", "-c1", "-W20", "203.0.113.1")
 
 
 def test_a_power_cut_kills_everything_in_the_host_and_nothing_else(topology: Topology) -> None:
     a, b = topology.host("a"), topology.host("b")
     daemon = a.spawn("sh", "-c", "sleep 1000 & exec sleep 1001")
     other = b.spawn("sleep", "1002")
-    until(lambda: len(a.processes()) >= 2, timeout=5, what="both processes of host a")
+    until(lambda: len(a.processes()) >= 2, what="both processes of host a")
     assert a.power_cut() >= 2
     assert daemon.poll() is not None
     assert a.processes() == []
@@ -40,6 +40,4 @@ def test_a_closed_topology_leaves_no_process() -> None:
         host = net.host("gone")
         host.spawn("sleep", "1003")
         pids = [host.pid, *host.processes()]
-    until(
-        lambda: not any(Path(f"/proc/{p}").exists() for p in pids), timeout=5, what="all processes of the host to end"
-    )
+    until(lambda: not any(Path(f"/proc/{p}").exists() for p in pids), what="all processes of the host to end")

@@ -36,7 +36,7 @@ class Site:
         process = cloud.spawn(
             *KUBEEDGE, "cloud", "--config", str(directory / "cloud.yaml"), log=directory / "cloud.log"
         )
-        until((directory / "run/cloud.sock").exists, timeout=30, what="the cloud's socket")
+        until((directory / "run/cloud.sock").exists, what="the cloud's socket")
         self.pid = descendants(process.pid)[0]
         self.kubeconfig = directory / "state/kubeconfig-default"
 
@@ -121,7 +121,7 @@ def test_lists_that_nobody_reads_are_cut_off_or_refused(site: Site) -> None:
         site.make(f"large{n}")
     before = site.resident()
     with site.unread("/api/v1/configmaps", 100) as clients:
-        until(lambda: still_open(clients) <= 100, timeout=5, what="an answer")
+        until(lambda: still_open(clients) <= 100, what="an answer")
         most = 0
         for _ in range(10):
             site.kubectl("get", "namespaces")

@@ -39,7 +39,7 @@ class Site:
             stack.callback(agent.close)
             self.agents.append(agent)
         self.peer = other
-        until(lambda: reaches(self.edge, "100.64.0.2"), timeout=15, what="edge1 reaches edge2")
+        until(lambda: reaches(self.edge, "100.64.0.2"), what="edge1 reaches edge2")
 
     def ups(self, n: int = 1) -> list[str]:
         """Where the links that are up come from."""
@@ -51,13 +51,13 @@ class Site:
             contextlib.closing(TcpPair(self.edge, self.peer, "100.64.0.2", seconds=3)) as pair,
             contextlib.closing(Outage(self.edge, "100.64.0.2")) as pings,
         ):
-            until(lambda: pings.answered_after(0), timeout=5, what="a ping")
+            until(lambda: pings.answered_after(0), what="a ping")
             away()
             time.sleep(seconds)  # the outage itself
             back()
             changed = time.time()
-            until(lambda: pings.answered_after(changed), timeout=10, what="an answer")
-            until(lambda: len(self.ups()) == 2, timeout=10, what="both links")
+            until(lambda: pings.answered_after(changed), what="an answer")
+            until(lambda: len(self.ups()) == 2, what="both links")
             took = time.time() - changed
             print(f"both links up and pinged {took:.2f} s after the change")
             assert took < SOON
@@ -128,9 +128,7 @@ def test_an_underlay_of_ipv6_alone_carries_everything(topology: Topology, tmp_pa
     for n, edge in enumerate(edges, 1):
         ours, theirs = topology.wire(edge, f"2001:db8:{n}::2/64", cloud, f"2001:db8:{n}::1/64")
         for host, device in ((edge, ours), (cloud, theirs)):
-            until(
-                lambda h=host, d=device: "tentative" not in h.ip("addr", "show", "dev", d), timeout=10, what="addresses"
-            )
+            until(lambda h=host, d=device: "tentative" not in h.ip("addr", "show", "dev", d), what="addresses")
         assert edge.ip("-4", "route") == ""
     with contextlib.ExitStack() as stack:
         relay = BusProcess(cloud, tmp_path / "relay.log", role="relay", listen="::", ca=c.ca, cert=c.cert, key=c.key)
@@ -142,7 +140,7 @@ def test_an_underlay_of_ipv6_alone_carries_everything(topology: Topology, tmp_pa
                 ca=c.ca, cert=c.cert, key=c.key,
             )  # fmt: skip
             stack.callback(agent.close)
-        until(lambda: reaches(edges[0], "100.64.0.2"), timeout=15, what="edge1 reaches edge2")
+        until(lambda: reaches(edges[0], "100.64.0.2"), what="edge1 reaches edge2")
         with contextlib.closing(TcpPair(edges[0], edges[1], "100.64.0.2", seconds=1, rate=4_000_000)) as pair:
             pair.result()
         assert {link["local"] for link in agent.ask("links")["links"]} == {"2001:db8:2::2"}

@@ -23,7 +23,7 @@ SETTINGS = VmRoutesSettings(
 
 
 async def until_true(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not condition():
             await asyncio.sleep(0.02)
 

@@ -34,11 +34,12 @@ def test_a_burst_of_changes_is_one_change(topology: Topology) -> None:
     assert process.stdout
     try:
         assert process.stdout.readline() == "ready\n"
-        host.run("sh", "-c", "ip addr add 10.1.1.1/24 dev d0 && ip link set d0 up && ip route add default via 10.1.1.2")
+        burst = "addr add 10.1.1.1/24 dev d0\nlink set d0 up\nroute add default via 10.1.1.2\n"
+        host.run("ip", "-batch", "-", input=burst)
         assert process.stdout.readline() == "change\n"
-        host.run("sh", "-c", "ip route del default; sleep 1; ip link set d0 down")
-        assert process.stdout.readline() == "change\n"
-        assert process.stdout.readline() == "change\n"
+        for one in (("route", "del", "default"), ("link", "set", "d0", "down")):
+            host.ip(*one)
+            assert process.stdout.readline() == "change\n"
     finally:
         host.close()
         rest = process.stdout.read()

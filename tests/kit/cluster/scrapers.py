@@ -96,7 +96,7 @@ class Prometheus:
             str(_DEBIAN), f"--config.file={config}", f"--storage.tsdb.path={self.directory / 'data'}",
             f"--web.listen-address=127.0.0.1:{_PROMETHEUS}", log=self.directory / "log",
         )  # fmt: skip
-        until(lambda: self._asked("/-/ready") is not None, timeout=60, what="Prometheus", interval=0.2)
+        until(lambda: self._asked("/-/ready") is not None, what="Prometheus", interval=0.2)
 
     def _give_rights(self) -> None:
         name = {"name": "prometheus"}

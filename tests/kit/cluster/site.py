@@ -19,7 +19,7 @@ from typing import Any
 from tests.kit import images
 from tests.kit.cluster import rights
 from tests.kit.cluster.cluster import KubernetesCluster
-from tests.kit.topology import Host, edges_behind_nat, until
+from tests.kit.topology import PATIENCE, Host, edges_behind_nat, until
 
 KUBEEDGE = [sys.executable, "-m", "kubeedge"]
 ADDRESS = "203.0.113.1"
@@ -77,11 +77,11 @@ class Site:
                 raise RuntimeError(f"the cloud ended: {log.read_text()[-2000:]}")
             return self.socket.exists()
 
-        until(up, timeout=60, what="the cloud's socket")
+        until(up, what="the cloud's socket")
 
     def stop_cloud(self) -> None:
         assert self.process is not None
-        self.cloud.stop(self.process, timeout=60)
+        self.cloud.stop(self.process)
 
     def kubeconfig(self) -> Path:
         """Of the cloud's account."""
@@ -119,13 +119,13 @@ class Site:
 
     def stop_agent(self, name: str) -> None:
         """SIGTERM; its pods go on."""
-        self.edges[name].stop(self.agents[name], timeout=60)
+        self.edges[name].stop(self.agents[name])
 
     def reset(self, name: str) -> None:
         """`kubeedge reset`: its pods and its agent end, its state is gone."""
         root = self.directory / name
         self.edges[name].run(*KUBEEDGE, "reset", "--force", "--root-dir", str(root), timeout=120)
-        self.agents[name].wait(timeout=60)
+        self.agents[name].wait(PATIENCE)
 
     def start_agent(self, name: str) -> None:
         root = self.directory / name

@@ -78,7 +78,7 @@ def serving(folder: Path, test: Callable[[Running], Coroutine[Any, Any, None]], 
         ready = asyncio.Event()
         task = asyncio.create_task(running.module.run(ready))
         try:
-            await asyncio.wait_for(ready.wait(), 5)
+            await asyncio.wait_for(ready.wait(), 60)
             await asyncio.wait_for(test(running), 30)
         finally:
             task.cancel()
@@ -235,7 +235,7 @@ def test_a_stopped_module_lets_go_of_its_clients_and_starts_again(tmp_path: Path
         for _ in range(2):
             ready = asyncio.Event()
             task = asyncio.create_task(second.module.run(ready))
-            await asyncio.wait_for(ready.wait(), 5)
+            await asyncio.wait_for(ready.wait(), 60)
             async with second.request("GET", f"{DEFAULT}?watch=1") as answer:
                 task.cancel()
                 await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), 5)

@@ -27,7 +27,7 @@ async def cluster(api: Registry, server: Server = SERVER) -> AsyncIterator[None]
     ready = asyncio.Event()
     task = asyncio.create_task(run_controllers(api, ready, server=server))
     try:
-        await asyncio.wait_for(ready.wait(), 5)
+        await asyncio.wait_for(ready.wait(), 60)
         await asyncio.sleep(1)
         yield
     finally:

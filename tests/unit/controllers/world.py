@@ -75,7 +75,7 @@ class World:
             for module in modules:
                 ready = asyncio.Event()
                 tasks.append(asyncio.create_task(module.run(ready), name=module.name))
-                await asyncio.wait_for(ready.wait(), 5)
+                await asyncio.wait_for(ready.wait(), 60)
             yield
         finally:
             for task in tasks:

@@ -57,7 +57,7 @@ async def cloud(world: World, limit: int = 1 << 30) -> AsyncIterator[None]:
         ready = asyncio.Event()
         task = asyncio.create_task(controller.run(ready))
         try:
-            await asyncio.wait_for(ready.wait(), 5)
+            await asyncio.wait_for(ready.wait(), 60)
             yield
         finally:
             task.cancel()

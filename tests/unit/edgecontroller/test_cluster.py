@@ -141,7 +141,7 @@ class ClusterWorld(World):
             for module in modules:
                 ready = asyncio.Event()
                 tasks.append(asyncio.create_task(module.run(ready), name=module.name))
-                await asyncio.wait_for(ready.wait(), 5)
+                await asyncio.wait_for(ready.wait(), 60)
             yield
             assert not any(task.done() for task in tasks)
         finally:
@@ -555,7 +555,7 @@ async def test_a_tenant_that_changes_its_cluster_is_begun_anew(world: ClusterWor
     )
     ready = asyncio.Event()
     task = asyncio.create_task(module.run(ready))
-    await asyncio.wait_for(ready.wait(), 5)
+    await asyncio.wait_for(ready.wait(), 60)
     for source in ("/two", "/two", "", "in-cluster"):
         await world.tenants.use_cluster(TENANT, source)
         await world.settle(1)

@@ -51,7 +51,7 @@ def client_tls(credentials: Credentials) -> Callable[[], ssl.SSLContext]:
     return make
 
 
-async def until(condition: Callable[[], bool], what: str, timeout: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
     deadline = asyncio.get_running_loop().time() + timeout
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, f"{what}: not within {timeout:g} s"

@@ -77,7 +77,7 @@ def test_it_stops_in_the_middle_of_everything_and_starts_again() -> None:
                 running, ready = asyncio.create_task(module.run(asyncio.Event())), asyncio.Event()
                 await cancel_and_wait(running)  # before it was ready
                 running = asyncio.create_task(module.run(ready))
-                await asyncio.wait_for(ready.wait(), 5)
+                await asyncio.wait_for(ready.wait(), 60)
                 assert module.address is not None
                 for wire in (
                     get("/t1/n1/web/quick", close=False),
@@ -119,7 +119,7 @@ def test_the_server_proxy_works_without_a_client_proxy() -> None:
             )
             ready = asyncio.Event()
             running = asyncio.create_task(module.run(ready))
-            await asyncio.wait_for(ready.wait(), 5)
+            await asyncio.wait_for(ready.wait(), 60)
             client = Connection(*await l4.connect(TenantId("t1"), NodeName("n1"), 80))
             assert (await client.request("GET", "/web/")).status == 404
             await client.close()

@@ -342,9 +342,9 @@ def test_handshakes_that_do_not_happen_expire(harness: Harness, certificates: Ce
     pipes = [harness.pipe() for _ in range(3)]
     ports = {harness.plane.add_link(fd, server(certificates)) for _, fd in pipes}
     pipes[0][0].send(b"\x16\x03\x01\x00\xff")
-    expired = {harness.expect(PortClosed, 15) for _ in pipes}
+    expired = {harness.expect(PortClosed) for _ in pipes}
     assert expired == {PortClosed(port, "no TLS handshake in time") for port in ports}
-    assert 9 <= time.monotonic() - start < 13
+    assert 9 <= time.monotonic() - start < 20
     for theirs, _ in pipes:
         theirs.settimeout(1)
         with contextlib.suppress(ConnectionError):

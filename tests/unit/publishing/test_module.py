@@ -24,7 +24,7 @@ def test_an_unauthenticated_peer_gets_an_answer_and_the_module_ends_cleanly() ->
         for _ in range(2):
             ready = asyncio.Event()
             running = asyncio.create_task(module.run(ready))
-            await asyncio.wait_for(ready.wait(), 5)
+            await asyncio.wait_for(ready.wait(), 60)
             assert module.address is not None
             client = Connection(*await asyncio.open_connection(*module.address))
             answer = await client.request("GET", "/t1/n1/shop/")

@@ -63,7 +63,7 @@ def test_a_renewed_certificate_is_shown_without_a_restart_and_half_of_a_pair_is_
         module = Publishing(address="127.0.0.1", port=0, connect=connect, tls=context)
         ready = asyncio.Event()
         running = [asyncio.create_task(module.run(ready)), asyncio.create_task(certificate.run(asyncio.Event()))]
-        await asyncio.wait_for(ready.wait(), 5)
+        await asyncio.wait_for(ready.wait(), 60)
         assert module.address is not None
         ca = files.authority.issue("x", uri="spiffe://kubeedge/cloud/x").ca
         assert await name_shown(module.address, ca) == "web1"

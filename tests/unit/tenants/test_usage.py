@@ -60,7 +60,7 @@ async def opened(store: Store) -> AsyncIterator[Site]:
     ready = asyncio.Event()
     task = asyncio.create_task(site.usage.run(ready))
     try:
-        await asyncio.wait_for(ready.wait(), 10)
+        await asyncio.wait_for(ready.wait(), 60)
         for tenant in (A, B):
             await site.api[tenant].bootstrap()
             await site.counted(tenant, lambda usage: usage.used.objects == 4)
@@ -180,7 +180,7 @@ def test_a_tenant_may_get_a_quota_of_its_own_and_a_new_process_counts_what_is_th
         other = StorageUsage(site.store, site.tenants, LIMITS)
         ready = asyncio.Event()
         task = asyncio.create_task(other.run(ready))
-        await asyncio.wait_for(ready.wait(), 10)
+        await asyncio.wait_for(ready.wait(), 60)
         task.cancel()
         assert other.of(A).used == site.usage.of(A).used and other.of(A).used.size > 80_000
         assert {sample.labels["tenant"] for family in other.families() for sample in family.samples} == {"a", "b"}
