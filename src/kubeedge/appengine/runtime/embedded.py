@@ -108,7 +108,7 @@ class EmbeddedRuntime:
         for pod in found:
             for container in pod.containers:
                 if container.exit is None:
-                    self._watch.add(container.id, container.pid)
+                    self._watch.add(container.id, container.pid, self._layout.bundle(pod.uid, container.name))
         try:
             await asyncio.to_thread(masquerade, self._settings.pod_cidr, self._settings.overlay_cidrs)
         except (OSError, subprocess.SubprocessError) as exc:
@@ -204,7 +204,7 @@ class EmbeddedRuntime:
         pod.runs[name] = run
         self._by_id[run.id] = (sandbox.uid, name)
         if self._watch is not None:
-            self._watch.add(run.id, run.pid)
+            self._watch.add(run.id, run.pid, self._layout.bundle(sandbox.uid, name))
         if read_exit(self._layout.exits, run.id) is not None:  # it ended before we knew its name
             asyncio.get_running_loop().call_soon(self._ended, run.id)
         return Started(run.id, run.pid, run.image_id, User(**run.user) if run.user else None)

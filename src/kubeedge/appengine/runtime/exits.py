@@ -1,9 +1,10 @@
 """Watches for exits, without polling: conmon writes EXIT_DIR/<container id> by rename, which inotify reports; should conmon be gone too,
-a pidfd reports that the process has ended, though not how."""
+a pidfd reports that the process has ended, though not how. A conmon that is slow is waited for."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import struct
 from collections.abc import Callable
@@ -12,12 +13,13 @@ from pathlib import Path
 from kubeedge._fastpath import libc
 
 _EVENT = struct.Struct("iIII")
-_LOST_AFTER = 2.0  # seconds after a container's process is gone in which conmon may report
+_LOST_AFTER = 2.0  # seconds after a container's process is gone until somebody looks whether its exit will be reported
+_LONGEST = 300.0  # seconds for which a conmon that runs and does not report is waited for: it writes the log to the disk first, which may stall
 
 
 class ExitWatch:
     """`on_exit(container_id)` for each exit file that appears, and `on_lost(container_id)` for a process of add() that is gone while no
-    exit file came; needs a running loop."""
+    exit file came and none will; needs a running loop."""
 
     def __init__(self, directory: Path, on_exit: Callable[[str], None], on_lost: Callable[[str], None]) -> None:
         self._on_exit, self._on_lost = on_exit, on_lost
@@ -25,17 +27,22 @@ class ExitWatch:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._fd, self._read)
         self._pidfds: dict[str, int] = {}
+        self._bundles: dict[str, Path] = {}
         self._lost: dict[str, asyncio.TimerHandle] = {}
 
     def close(self) -> None:
         """Nothing is told after this."""
         self._loop.remove_reader(self._fd)
         os.close(self._fd)
-        for id in {*self._pidfds, *self._lost}:
+        for id in [*self._bundles]:
             self.discard(id)
 
-    def add(self, id: str, pid: int) -> None:
-        """Watch a conmon process by its process id, too (pidfd_open(2)). One that is gone already counts as lost unless it still reports."""
+    def add(self, id: str, pid: int, bundle: Path) -> None:
+        """Watch a container by its process id, too (pidfd_open(2)). One that is gone already counts as lost unless its exit is reported.
+
+        `bundle` is where its conmon leaves its own process id.
+        """
+        self._bundles[id] = bundle
         try:
             fd = os.pidfd_open(pid)
         except OSError:
@@ -48,6 +55,7 @@ class ExitWatch:
         """Stop watching: its exit is known, or not needed any more."""
         if timer := self._lost.pop(id, None):
             timer.cancel()
+        self._bundles.pop(id, None)
         self._close(id)
 
     def _close(self, id: str) -> None:
@@ -59,7 +67,16 @@ class ExitWatch:
     def _expect_report(self, id: str) -> None:
         self._close(id)
         if id not in self._lost:
-            self._lost[id] = self._loop.call_later(_LOST_AFTER, self._on_lost, id)
+            self._look_later(id, self._loop.time() + _LONGEST)
+
+    def _look_later(self, id: str, deadline: float) -> None:
+        self._lost[id] = self._loop.call_later(_LOST_AFTER, self._look, id, deadline)
+
+    def _look(self, id: str, deadline: float) -> None:
+        if self._loop.time() < deadline and _may_report(self._bundles[id], id):
+            self._look_later(id, deadline)
+        else:
+            self._on_lost(id)
 
     def _read(self) -> None:
         try:
@@ -74,6 +91,14 @@ class ExitWatch:
             position += length
             if name and "." not in name:  # a suffix marks a file that is still being written
                 self._on_exit(name)
+
+
+def _may_report(bundle: Path, id: str) -> bool:
+    """Whether the conmon of that run is still there: its process id alone may have been reused."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((bundle / "conmon.pid").read_text())
+        return id.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def read_exit(directory: Path, container_id: str) -> int | None:
