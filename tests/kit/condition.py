@@ -46,14 +46,20 @@ def _parts(condition: Callable[[], object]) -> Iterator[tuple[str, str]]:
 
 
 def _body(code: CodeType) -> ast.expr:
-    """Of that lambda, by the place of its last instruction: there may be several in one line."""
+    """Of that lambda, by the place of its last operation: there may be several in one line."""
     line, _, column, _ = list(code.co_positions())[-2]
     tree = ast.parse("".join(linecache.getlines(code.co_filename)))
-    bodies = [
-        node.body for node in ast.walk(tree) if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno
+    lambdas = (node for node in ast.walk(tree) if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno)
+    within = [
+        node.body
+        for node in lambdas
+        if _begin(node.body) <= (line or 0, column or 0) <= (node.body.end_lineno or 0, node.body.end_col_offset or 0)
     ]
-    places = [(body.lineno, body.col_offset) for body in bodies]
-    return bodies[places.index((line or 0, column or 0)) if len(bodies) > 1 else 0]
+    return max(within, key=_begin)
+
+
+def _begin(node: ast.expr) -> tuple[int, int]:
+    return node.lineno, node.col_offset
 
 
 def _compared(node: ast.expr) -> Iterator[ast.expr]:

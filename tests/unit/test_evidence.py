@@ -43,8 +43,11 @@ def test_parts_of_conditions_are_shown_as_they_are_now() -> None:
     assert explained(lambda: len(place.found()) > 1 and "x" in other) == "\n  place.found() is ['a']\n  other is 'b'"
     assert explained(lambda o=other: any(name == o for name in place.found())) == "\n  place.found() is ['a']"
     assert explained(lambda: "x" in place.broken()) == "\n  place.broken() raises RuntimeError: it is away"
-    first, second = lambda: place.found() == [], lambda: not place.names  # fmt: skip
-    assert explained(first) == "\n  place.found() is ['a']" and explained(second) == "\n  place.names is ['a']"
+    first, second = lambda: place.found() == [], lambda: other == 'b' and not place.names  # fmt: skip
+    assert (
+        explained(first) == "\n  place.found() is ['a']"
+        and explained(second) == "\n  other is 'b'\n  place.names is ['a']"
+    )
     assert "missing is {'b'}" in explained(place.whole) and "its result is False" in explained(place.whole)
     assert "PosixPath('/nowhere')" in explained(Path("/nowhere").exists)
     assert len(explained(lambda: "x" * 100_000 == other)) < 2000
