@@ -292,7 +292,9 @@ def test_a_node_is_what_the_node_authorizer_says(kubernetes: KubernetesCluster) 
 
 def test_a_token_that_is_no_longer_good_is_read_again(kubernetes: KubernetesCluster) -> None:
     kubernetes.kubectl("create", "serviceaccount", "viewer")
-    kubernetes.kubectl("create", "clusterrolebinding", "viewer", "--clusterrole=view", "--serviceaccount=default:viewer")
+    kubernetes.kubectl(
+        "create", "clusterrolebinding", "viewer", "--clusterrole=view", "--serviceaccount=default:viewer"
+    )
     good = kubernetes.kubectl("create", "token", "viewer").strip()
     token = kubernetes.directory / "token"
     token.write_text("not.a.token\n")
