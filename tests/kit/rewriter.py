@@ -3,6 +3,7 @@
     python -m tests.kit.rewriter '{"endpoint": "203.0.113.1:10000", "ca": ..., "cert": ..., "key": ..., "keys": 100, "size": 20000,
                                    "seconds": 6}'
 
+With "share": [BYTES, PACE] it goes on for as long as it was not acknowledged about BYTES and PACE more each second: on a slow machine longer.
 With "status": NODE it rewrites the status of the node of that name instead: JSON with as many values as "size" says. On stderr it says
 "attached" when it begins.
 
@@ -39,13 +40,19 @@ async def main(config: dict[str, Any]) -> None:
     hub = EdgeHub(EdgeHubSettings(endpoints=[config["endpoint"]]), lambda: context, use)
     running = asyncio.create_task(hub.run(asyncio.Event()))
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         while not hub.status.attached:
             await asyncio.sleep(0.05)
         print("attached", file=sys.stderr, flush=True)
         begun, rounds = loop.time(), 0
         noise = random.Random(1).randbytes(config["size"])  # nothing to compress
-        while loop.time() < begun + config["seconds"]:
+        share, pace = config.get("share", (0, 0))
+
+        def goes_on() -> bool:
+            took = loop.time() - begun
+            return took < config["seconds"] or up.changes * config["size"] < share + pace * took - (2 << 20)
+
+        while goes_on():
             rounds += 1
             await store.txn((), _puts(config, rounds, noise))
             while store.revision - up.revision > 2:  # a newer value is only worth a commit when the last one was sent

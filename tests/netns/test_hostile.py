@@ -154,10 +154,10 @@ def test_a_node_that_rewrites_its_keys_without_end_gets_its_share_of_the_store(s
     size, limit, pace = 20_000, 16 << 20, (16 << 20) / 30
     config = {
         "endpoint": f"{CLOUD}:{PORTS['channel']}", "ca": str(pki / "ca.crt"), "cert": str(pki / "node.crt"),
-        "key": str(pki / "node.key"), "keys": 100, "size": size, "seconds": 6,
+        "key": str(pki / "node.key"), "keys": 100, "size": size, "seconds": 6, "share": [limit, pace],
     }  # fmt: skip
     out = site.bad.run(
-        "env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tests.kit.rewriter", json.dumps(config), timeout=120
+        "env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tests.kit.rewriter", json.dumps(config), timeout=300
     )
     told = json.loads(out)
     written = told["changes"] * size

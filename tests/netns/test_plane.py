@@ -375,20 +375,27 @@ def test_a_flood_of_one_tenant_leaves_the_pings_of_another_alone(overlay: Overla
     process = subprocess.Popen(a1.command(sys.executable, "-c", flood), stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout and process.stdout.readline() == "ready\n"
-        before = overlay.relay.counters()["rx_packets"]
+        relayed, begun = [overlay.relay.counters()["rx_packets"]], time.monotonic()
         rounds = []
-        while (
-            not rounds or overlay.relay.counters()["rx_packets"] - before <= 10_000
-        ):  # as long as it takes on this machine
-            rounds.append(b1.run("ping", "-c100", "-i0.02", "-W2", "100.64.0.2", check=False))
+        while not rounds or relayed[-1] - relayed[0] <= 10_000:  # as long as it takes on this machine
+            rounds.append(b1.run("ping", "-c100", "-i0.02", "-W20", "100.64.0.2", check=False))
+            relayed.append(overlay.relay.counters()["rx_packets"])
+        rate = (relayed[-1] - relayed[0]) / (time.monotonic() - begun)  # packets in a second
     finally:
         process.kill()
         process.wait()
         a1.power_cut()
         process.stdout.close()
     for said in rounds:
-        print(f"ping of the other tenant: {_low(said):.1f} ms, {idle:.1f} ms without the flood")
-        assert "100 received" in said and _low(said) < max(15, 5 * idle), said
+        meanwhile = rate * _low(said) / 1000
+        print(
+            f"ping of the other tenant: {_low(said):.1f} ms, {idle:.1f} ms without the flood; {meanwhile:.0f} packets of it meanwhile"
+        )
+        assert "100 received" in said and (_low(said) < max(15, 5 * idle) or meanwhile < AHEAD), said
+
+
+#: packets of a flood that may be relayed while another tenant's ping is under way; a time would be the machine's
+AHEAD = 40
 
 
 def _low(said: str) -> float:
