@@ -105,7 +105,7 @@ def test_bodies_that_cost_are_paid_by_who_sends_them(site: Site) -> None:
     said = site.log()[len(log) :]
     print(f"p99 of the other tenant's requests: {idle * 1000:.1f} ms idle, {busy * 1000:.1f} ms beside the attack")
     print(f"{sent[0]} bodies were read meanwhile, {sent[0] / REQUESTS:.2f} for each of its requests")
-    assert busy < max(10 * idle, 0.5)
+    assert busy < max(10 * idle, 3.0), "a disk may stall for a second; it was 34 s"
     assert sent[0] < REQUESTS, "a request does not wait for a body, whatever either takes on this machine"
     assert "link down" not in said and "detached" not in said and "Traceback" not in said, said
     assert " Ready " in site.kubectl("get", "nodes")
