@@ -31,7 +31,7 @@ from tests.chaos.clients import pod
 from tests.chaos.faults import Fault
 from tests.kit.certs import TestAuthority
 from tests.kit.etcd import PROGRAM, _tls
-from tests.kit.topology import PATIENCE, Host, Topology, descendants, inside, run, until
+from tests.kit.topology import DEFAULT_TIMEOUT, Host, Topology, descendants, inside, run, until
 
 ROOT = Path(__file__).parents[2]
 KUBEEDGE = [sys.executable, "-m", "kubeedge"]
@@ -40,7 +40,7 @@ RULES = {  # what a host does not let through, but on its loopback
     "output": 'chain out { type filter hook output priority 0; oifname != "lo" drop\n }\n',
 }
 RELAY_PORT = 10010
-UP = PATIENCE  # seconds in which a process comes up
+UP = DEFAULT_TIMEOUT  # seconds in which a process comes up
 
 
 class Process:

@@ -31,7 +31,7 @@ from kubeedge_cloud.tenants.manager import TenantManager
 from tests.kit import log_tails
 from tests.kit.etcd import EtcdCluster
 from tests.kit.ports import ADDRESS, ports
-from tests.kit.topology import PATIENCE, _die_with_parent, until
+from tests.kit.topology import DEFAULT_TIMEOUT, _die_with_parent, until
 
 ROOT = Path(__file__).parents[2]
 TENANT = TenantId("default")
@@ -85,7 +85,7 @@ class CloudProcess:
     def end(self, number: int) -> None:
         assert self.process
         self.process.send_signal(number)
-        self.process.wait(timeout=PATIENCE)
+        self.process.wait(timeout=DEFAULT_TIMEOUT)
         self.process = None
 
 
@@ -160,7 +160,7 @@ def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
             site.close()
 
 
-async def poll(condition: Callable[[], Any], what: str, timeout: float = PATIENCE) -> float:
+async def poll(condition: Callable[[], Any], what: str, timeout: float = DEFAULT_TIMEOUT) -> float:
     begun = time.monotonic()
     while not await condition():
         assert time.monotonic() < begun + timeout, what

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.kit import log_tails
-from tests.kit.topology import PATIENCE, Host, descendants
+from tests.kit.topology import DEFAULT_TIMEOUT, Host, descendants
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,7 +42,7 @@ class BusProcess:
             self._answers.put(json.loads(line))
         self._answers.put({"ended": True})
 
-    def answer(self, timeout: float = PATIENCE) -> dict[str, Any]:
+    def answer(self, timeout: float = DEFAULT_TIMEOUT) -> dict[str, Any]:
         try:
             return self._answers.get(timeout=timeout)
         except queue.Empty:
@@ -129,7 +129,7 @@ class TcpPair:
             assert line == "ready\n", line + process.stdout.read()
             self._processes.append(process)
 
-    def result(self, timeout: float = 2 * PATIENCE) -> None:
+    def result(self, timeout: float = 2 * DEFAULT_TIMEOUT) -> None:
         """AssertionError when a byte was lost or changed, or the connection broke."""
         said = [p.communicate(timeout=timeout)[0] for p in reversed(self._processes)]
         assert all(p.returncode == 0 for p in self._processes), said

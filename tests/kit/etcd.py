@@ -22,7 +22,7 @@ from typing import Any
 from tests.kit import log_tails
 from tests.kit.certs import Credentials, TestAuthority
 from tests.kit.ports import ADDRESS, ports
-from tests.kit.topology import PATIENCE, _die_with_parent
+from tests.kit.topology import DEFAULT_TIMEOUT, _die_with_parent
 
 PROGRAM = Path(__file__).parents[2] / "build/debian/usr/bin/etcd"
 
@@ -118,7 +118,7 @@ class EtcdCluster:
         """Until it says that it is healthy, over TLS."""
         context = ssl.create_default_context(cafile=str(self.client.ca))
         context.load_cert_chain(self.client.cert, self.client.key)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + DEFAULT_TIMEOUT
         while True:
             process = self._processes[member]
             assert process

@@ -39,7 +39,7 @@ from tests.kit import log_tails
 from tests.kit.condition import explained
 
 T = TypeVar("T")
-PATIENCE = (
+DEFAULT_TIMEOUT = (
     90.0  # seconds: a loaded machine is slow, not wrong. What a test asserts of time it measures or counts itself
 )
 _serial = itertools.count(1)
@@ -49,7 +49,7 @@ def _die_with_parent() -> None:
     libc.set_parent_death_signal(signal.SIGKILL)
 
 
-def run(*argv: str, check: bool = True, timeout: float = PATIENCE, input: str | None = None) -> str:
+def run(*argv: str, check: bool = True, timeout: float = DEFAULT_TIMEOUT, input: str | None = None) -> str:
     """Run one command outside of the hosts; stdout. A failure carries what the command said."""
     done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, input=input)
     if check and done.returncode:
@@ -59,7 +59,9 @@ def run(*argv: str, check: bool = True, timeout: float = PATIENCE, input: str | 
     return done.stdout
 
 
-def until(condition: Callable[[], object], *, what: str, timeout: float = PATIENCE, interval: float = 0.02) -> float:
+def until(
+    condition: Callable[[], object], *, what: str, timeout: float = DEFAULT_TIMEOUT, interval: float = 0.02
+) -> float:
     """Wait for a condition; seconds it took. AssertionError naming `what`, and what was seen instead, when it does not come.
 
     A `timeout` is said where it is a bound of the product, or where a look takes long.
@@ -96,7 +98,7 @@ class Host:
         """The argument vector that runs `argv` inside this host."""
         return ["nsenter", "-t", str(self.pid), "-n", "-m", "-p", "-u", "--", *argv]
 
-    def run(self, *argv: str, check: bool = True, timeout: float = PATIENCE, input: str | None = None) -> str:
+    def run(self, *argv: str, check: bool = True, timeout: float = DEFAULT_TIMEOUT, input: str | None = None) -> str:
         return run(*self.command(*argv), check=check, timeout=timeout, input=input)
 
     def ip(self, *argv: str) -> str:
@@ -125,7 +127,7 @@ class Host:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def stop(self, process: subprocess.Popen[bytes], *, timeout: float = PATIENCE) -> int:
+    def stop(self, process: subprocess.Popen[bytes], *, timeout: float = DEFAULT_TIMEOUT) -> int:
         """SIGTERM and wait; the exit status."""
         self.signal(process, signal.SIGTERM)
         status = process.wait(timeout=timeout)
@@ -186,7 +188,7 @@ class Host:
                     killed += 1
             time.sleep(0.01)
         for process in self._processes:
-            process.wait(timeout=PATIENCE)
+            process.wait(timeout=DEFAULT_TIMEOUT)
         self._processes.clear()
         return killed
 

@@ -20,7 +20,7 @@ import pytest
 
 from tests.kit import images
 from tests.kit.layers import Image, directory, entry, layer, link
-from tests.kit.topology import PATIENCE, Host, Topology, until
+from tests.kit.topology import DEFAULT_TIMEOUT, Host, Topology, until
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ class Engine:
                     self._answers.append(message)
                 self._changed.notify_all()
 
-    def answer(self, name: str, timeout: float = PATIENCE) -> Any:
+    def answer(self, name: str, timeout: float = DEFAULT_TIMEOUT) -> Any:
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
@@ -83,7 +83,7 @@ class Engine:
         return (self.reported.get(f"/reported/pods/default/{pod}") or {}).get("status", {})
 
     def until(
-        self, pod: str, condition: Callable[[dict[str, Any]], Any], what: str, timeout: float = PATIENCE
+        self, pod: str, condition: Callable[[dict[str, Any]], Any], what: str, timeout: float = DEFAULT_TIMEOUT
     ) -> dict[str, Any]:
         deadline = time.monotonic() + timeout
         with self._changed:

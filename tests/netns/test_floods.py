@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.kit.topology import PATIENCE, Host, edges_behind_nat, until
+from tests.kit.topology import DEFAULT_TIMEOUT, Host, edges_behind_nat, until
 
 pytestmark = pytest.mark.root
 
@@ -103,7 +103,7 @@ class Site:
         try:
             assert process.stdout.readline() == "held\n"
             yield result
-            out, _ = process.communicate("\n", timeout=PATIENCE)
+            out, _ = process.communicate("\n", timeout=DEFAULT_TIMEOUT)
             result |= json.loads(out)
         finally:
             process.kill()

@@ -20,7 +20,7 @@ import pytest
 from tests.kit import log_tails
 from tests.kit.bus_host import SIZE, blob
 from tests.kit.certs import TestAuthority
-from tests.kit.topology import PATIENCE, Host, edges_behind_nat, until
+from tests.kit.topology import DEFAULT_TIMEOUT, Host, edges_behind_nat, until
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ class Process:
         for line in self.process.stdout:
             self._answers.put(json.loads(line))
 
-    def answer(self, timeout: float = PATIENCE) -> dict[str, Any]:
+    def answer(self, timeout: float = DEFAULT_TIMEOUT) -> dict[str, Any]:
         try:
             return self._answers.get(timeout=timeout)
         except queue.Empty:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.kit.certs import TestAuthority
-from tests.kit.topology import PATIENCE, Host, Topology, until
+from tests.kit.topology import DEFAULT_TIMEOUT, Host, Topology, until
 from tests.kit.wire import Conditions, LossyWire
 
 pytestmark = pytest.mark.root
@@ -53,7 +53,7 @@ class Process:
         for line in self._process.stdout:
             self._events.put(json.loads(line))
 
-    def expect(self, event: str, timeout: float = PATIENCE) -> dict[str, Any]:
+    def expect(self, event: str, timeout: float = DEFAULT_TIMEOUT) -> dict[str, Any]:
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -330,7 +330,7 @@ def test_unknown_kinds_from_128_are_skipped(overlay: Overlay) -> None:
     client = e1.command(sys.executable, "-c", send)
     with subprocess.Popen(client, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         overlay.relay.expect("up")  # which admits it, and drops what came before
-        assert process.communicate("\n", timeout=PATIENCE)[0] == "welcome\n"
+        assert process.communicate("\n", timeout=DEFAULT_TIMEOUT)[0] == "welcome\n"
 
 
 def test_a_reader_that_does_not_read_blocks_nobody(overlay: Overlay) -> None:

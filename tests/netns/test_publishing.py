@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from tests.kit.topology import PATIENCE, Host, descendants, edges_behind_nat, until
+from tests.kit.topology import DEFAULT_TIMEOUT, Host, descendants, edges_behind_nat, until
 
 pytestmark = pytest.mark.root
 
@@ -158,7 +158,7 @@ class Site:
         told = json.dumps({"pieces": [piece.decode("latin-1") for piece in pieces], "pause": pause})
         return bytes.fromhex(self.internet.run(sys.executable, "-c", RAW, input=told))
 
-    def curl(self, host: Host, *argv: str, check: bool = False, timeout: float = PATIENCE) -> str:
+    def curl(self, host: Host, *argv: str, check: bool = False, timeout: float = DEFAULT_TIMEOUT) -> str:
         return host.run("curl", "-s", "--max-time", "60", *argv, check=check, timeout=timeout)
 
     def begin(self, host: Host, size: int, *argv: str) -> bytes:

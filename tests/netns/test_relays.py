@@ -72,8 +72,8 @@ class Site:
         self.stack.callback(relay.close)
         return relay
 
-    def reaches(self, address: str, *more: str, patience: int = 1) -> bool:
-        return "1 received" in self.edges[0].run("ping", "-c1", f"-W{patience}", *more, address, check=False)
+    def reaches(self, address: str, *more: str, timeout: int = 1) -> bool:
+        return "1 received" in self.edges[0].run("ping", "-c1", f"-W{timeout}", *more, address, check=False)
 
     def greets(self, relay: int, node: str) -> bool:
         """A relay connects to the node, by way of the other one if that has said that it holds it."""
@@ -159,7 +159,7 @@ def test_a_second_process_with_the_same_address_goes_without_a_tun_and_says_so_u
     assert "kb0" not in site.hosts[1].ip("link")
     until(lambda: site.states(1) == ["up"], what="the relays' link")
     until(lambda: site.greets(1, "edge1"), what="a relay it is all the same")
-    assert site.reaches("100.64.255.254", patience=20)
+    assert site.reaches("100.64.255.254", timeout=20)
     # the first one ends: after its lease the address is free, and the other takes it
     site.relays[0].close()
     until(lambda: not site.relays[1].ask("links")["problems"], what="the TUN of the second process")
@@ -191,7 +191,7 @@ def test_a_network_behind_a_node_of_another_relay_with_its_path_and_its_mtu(tmp_
         # both relays by their own addresses, the router, the VM
         assert [hop.split()[1] for hop in hops] == ["100.64.255.254", "100.64.255.253", "100.64.0.2", "10.50.0.2"]
         # 28 bytes of headers: the first relay knows what the network behind the other one takes
-        assert site.reaches("10.50.0.2", "-M", "do", "-s", "1372", patience=20)
+        assert site.reaches("10.50.0.2", "-M", "do", "-s", "1372", timeout=20)
         assert not site.reaches("10.50.0.2", "-M", "do", "-s", "1373")
         assert "mtu 1400" in site.edges[0].ip("route", "get", "10.50.0.2")
         # and who has not got the route's MTU is told on the way
@@ -244,7 +244,7 @@ def test_relays_that_lose_sight_of_each_other_find_each_other_again(site: Site) 
         drop = "table inet cutoff { chain in { type filter hook input priority 0; ip saddr 203.0.113.200 drop\n}\n}"
         site.hosts[0].run("nft", "-f", "-", input=drop)
         until(lambda: site.states(0) == ["down"], what="the end of their link")
-        assert site.reaches("100.64.255.254", patience=20)
+        assert site.reaches("100.64.255.254", timeout=20)
         until(
             lambda: "Host Unreachable" in site.edges[0].run("ping", "-c2", "-W1", "100.64.0.2", check=False),
             what="what edge1 hears of edge2",

@@ -23,7 +23,7 @@ import pytest
 
 from kubeedge.appengine.runtime import cgroups
 from tests.kit import images
-from tests.kit.topology import PATIENCE, Topology, until
+from tests.kit.topology import DEFAULT_TIMEOUT, Topology, until
 from tests.kit.upstream import build
 from tests.netns.test_join import KUBECTL, KUBEEDGE, PREFIX, Site
 from tests.netns.test_node_conditions import uplink_of
@@ -166,7 +166,7 @@ def test_top_shows_the_node_and_the_pod(site: StreamSite, kubectl: str) -> None:
 
 def lines_until(pipe: IO[bytes], wanted: bytes) -> bytes:
     """What came, up to the line that has `wanted` in it."""
-    seen, deadline = b"", time.monotonic() + PATIENCE
+    seen, deadline = b"", time.monotonic() + DEFAULT_TIMEOUT
     while not (seen.endswith(b"\n") and wanted in seen.splitlines()[-1]):
         assert select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0], seen
         byte = os.read(pipe.fileno(), 1)
@@ -195,7 +195,7 @@ class Terminal:
         termios.tcsetwinsize(self._master, (rows, columns))  # the kernel tells kubectl by SIGWINCH
 
     def until(self, text: bytes) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + DEFAULT_TIMEOUT
         while text not in self.seen:
             assert select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))[0], self.seen
             try:
@@ -232,7 +232,7 @@ def test_a_terminal_has_a_size_that_changes_and_an_exit_status(site: StreamSite,
 
 def until_size(shell: Terminal, wanted: bytes) -> None:
     """The size reaches the terminal in the container some time after it was set here."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + DEFAULT_TIMEOUT
     while time.monotonic() < deadline:
         shell.seen = b""
         shell.type("stty size; echo do''ne\n")

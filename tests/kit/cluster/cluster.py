@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.kit.cluster import parts
 from tests.kit.cluster.identities import MASTERS, Identities
-from tests.kit.topology import PATIENCE, Host, until
+from tests.kit.topology import DEFAULT_TIMEOUT, Host, until
 from tests.kit.upstream import build
 
 RELEASE = os.environ.get("KUBERNETES_RELEASE", "")  # of the control plane, build.OLDEST say; "": the newest
@@ -130,7 +130,7 @@ class KubernetesCluster:
         input: str | None = None,
         user: Path | None = None,
         check: bool = True,
-        timeout: float = PATIENCE,
+        timeout: float = DEFAULT_TIMEOUT,
     ) -> str:
         """Standard output; `user` is a kubeconfig."""
         argv = [

@@ -19,7 +19,7 @@ from typing import Any
 from tests.kit import images
 from tests.kit.cluster import rights
 from tests.kit.cluster.cluster import KubernetesCluster
-from tests.kit.topology import PATIENCE, Host, edges_behind_nat, until
+from tests.kit.topology import DEFAULT_TIMEOUT, Host, edges_behind_nat, until
 
 KUBEEDGE = [sys.executable, "-m", "kubeedge"]
 ADDRESS = "203.0.113.1"
@@ -125,7 +125,7 @@ class Site:
         """`kubeedge reset`: its pods and its agent end, its state is gone."""
         root = self.directory / name
         self.edges[name].run(*KUBEEDGE, "reset", "--force", "--root-dir", str(root), timeout=120)
-        self.agents[name].wait(PATIENCE)
+        self.agents[name].wait(DEFAULT_TIMEOUT)
 
     def start_agent(self, name: str) -> None:
         root = self.directory / name
