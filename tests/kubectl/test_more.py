@@ -35,7 +35,7 @@ def test_edit_saves_what_the_editor_wrote(kubectl: Kubectl, namespace: str, tmp_
         env={**kubectl.environment, "KUBE_EDITOR": str(editor)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=90,
         check=False,
     )
     assert "edited" in done.stdout, done.stdout + done.stderr
@@ -55,7 +55,7 @@ def test_deleting_a_namespace_waits_for_its_content(kubectl: Kubectl, cluster: C
         assert "is being terminated" in kubectl.fails("create", "configmap", "d", "-n", name)
         kubectl("delete", "configmap", "c", "-n", name)
         cluster.call(cluster.registry.delete(NAMESPACES, "", name))  # as the namespace controller does
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=90)
         assert process.returncode == 0 and "deleted" in output
     assert "is forbidden: this namespace may not be deleted" in kubectl.fails("delete", "namespace", "kube-system")
 
@@ -112,5 +112,5 @@ def test_a_watch_of_one_object_goes_on_after_it(kubectl: Kubectl, cluster: Clust
             poll(changed)
         finally:
             process.kill()
-            reader.join(10)
+            reader.join(60)
     assert set(lines) == {"pod/one\n"}
