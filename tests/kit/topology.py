@@ -126,6 +126,8 @@ class Host:
         for pid in descendants(process.pid)[:1]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+        if number == signal.SIGCONT:  # nsenter has stopped itself with its child, and would never hear of its end
+            process.send_signal(number)
 
     def stop(self, process: subprocess.Popen[bytes], *, timeout: float = DEFAULT_TIMEOUT) -> int:
         """SIGTERM and wait; the exit status."""

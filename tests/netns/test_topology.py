@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,16 @@ def test_a_power_cut_kills_everything_in_the_host_and_nothing_else(topology: Top
     assert a.processes() == []
     assert other.poll() is None
     assert a.run("hostname").strip() == "a"
+
+
+def test_a_process_that_was_stopped_and_goes_on_can_be_waited_for(topology: Topology) -> None:
+    host = topology.host("a")
+    process = host.spawn("sleep", "1004")
+    until(lambda: host.running(b"sleep\x001004"), what="the process")
+    host.signal(process, signal.SIGSTOP)
+    until(lambda: " T " in Path(f"/proc/{process.pid}/stat").read_text(), what="nsenter to stop with it")
+    host.signal(process, signal.SIGCONT)
+    assert host.stop(process) != 0
 
 
 def test_a_closed_topology_leaves_no_process() -> None:
