@@ -22,21 +22,24 @@ class HeldBytes:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._parts: dict[Holder, dict[str, int]] = {}
+        self._size = 0
 
     def hold(self, holder: Holder, part: str, size: int) -> None:
         """Bytes that this part of a connection holds now."""
-        self._parts.setdefault(holder, {})[part] = size
-        while self.size > self._limit:
+        parts = self._parts.setdefault(holder, {})
+        self._size += size - parts.get(part, 0)
+        parts[part] = size
+        while self._size > self._limit:
             most = max(self._parts, key=lambda one: sum(self._parts[one].values()))
-            log.warning("clients hold %d bytes: the one with the most is cut off", self.size)
-            del self._parts[most]
+            log.warning("clients hold %d bytes: the one with the most is cut off", self._size)
+            self.release(most)
             most.abort()
 
     def release(self, holder: Holder) -> None:
         """The connection is over. Idempotent."""
-        self._parts.pop(holder, None)
+        self._size -= sum(self._parts.pop(holder, {}).values())
 
     @property
     def size(self) -> int:
         """Bytes that all connections hold together."""
-        return sum(sum(parts.values()) for parts in self._parts.values())
+        return self._size

@@ -220,7 +220,7 @@ class _Reader:
 
 @dataclass(slots=True)
 class PacketDecoder:
-    """Packets of one connection, fed with what the socket gives. `version` is the CONNECT's; 0 before it."""
+    """Packets of one connection, out of what the socket gives. `version` is the CONNECT's; 0 before it."""
 
     limit: int = MAX_PACKET  # bytes of a packet
     version: int = 0
@@ -228,21 +228,28 @@ class PacketDecoder:
 
     @property
     def waiting(self) -> int:
-        """Bytes of a packet that has not come to its end."""
+        """Bytes that no packet was made of yet."""
         return len(self._buffer)
 
-    def feed(self, data: bytes) -> list[Packet]:
-        """The packets that `data` completes. Raises MqttError; nothing can be decoded after that."""
+    def push(self, data: bytes) -> None:
+        """Take in what came; next() makes packets of it."""
         self._buffer += data
-        packets: list[Packet] = []
-        while (head := self._head()) is not None:
-            start, size = head
-            if len(self._buffer) < start + size:
-                break
-            first, body = self._buffer[0], bytes(self._buffer[start : start + size])
-            del self._buffer[: start + size]
-            packets.append(self._packet(first >> 4, first & 0xF, body))
-        return packets
+
+    def next(self) -> Packet | None:
+        """One packet, for a client may send thousands at once; None: it is not complete. Raises MqttError; nothing can be decoded after that."""
+        if (head := self._head()) is None:
+            return None
+        start, size = head
+        if len(self._buffer) < start + size:
+            return None
+        first, body = self._buffer[0], bytes(self._buffer[start : start + size])
+        del self._buffer[: start + size]
+        return self._packet(first >> 4, first & 0xF, body)
+
+    def feed(self, data: bytes) -> list[Packet]:
+        """All packets that `data` completes. Raises as next()."""
+        self.push(data)
+        return list(iter(self.next, None))
 
     def _head(self) -> tuple[int, int] | None:
         """(bytes before the body, bytes of the body); None: there is not enough yet."""
@@ -389,6 +396,3 @@ class PacketDecoder:
                 found = reader.properties(_OF_DISCONNECT)
         reader.end()
         return Disconnect(code == 4, found.get(0x11))
-
-
-# What a broker sends

@@ -8,7 +8,7 @@ long as the session lives. Sessions and retained messages live as long as the pr
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kubeedge.mqtt import codec
@@ -23,10 +23,13 @@ class MqttLimits:
 
     sessions: int = 256  # connected ones and those that wait for their clients
     filters: int = 512  # of a session
-    all_filters: int = 8192  # of all sessions together: each message is compared with those that have wildcards
+    all_filters: int = 8192  # of all sessions together
+    wildcards: int = (
+        1024  # different filters with wildcards, of all sessions together: each message is compared with each of them
+    )
     queued: int = 1000  # messages of a session
     queued_bytes: int = 1024 * 1024  # of a session
-    all_queued_bytes: int = 4 * 1024 * 1024  # of all sessions together
+    all_queued_bytes: int = 4 * 1024 * 1024  # of all sessions together, with what is in flight
     retained: int = 1024  # messages
     retained_bytes: int = 2 * 1024 * 1024
     in_flight: int = 32  # messages of QoS 1 that a client has not acknowledged
@@ -81,6 +84,19 @@ class MqttSession:
         if (message := self.in_flight.pop(packet_id, None)) is not None:
             self.in_flight_bytes -= _size(message)
 
+    @property
+    def bytes(self) -> int:
+        """Of all messages that are kept for the client."""
+        return self.queued_bytes + self.in_flight_bytes
+
+    def drop_oldest(self) -> None:
+        """For want of room: the oldest that waits; without one, the oldest that the client has not acknowledged."""
+        if self.queue:
+            self.queued_bytes -= _size(self.queue.popleft())
+        else:
+            self.acknowledged(next(iter(self.in_flight)))
+        self.dropped += 1
+
     def again(self) -> None:
         """A new connection: what was not acknowledged is sent again, before all else and in its order."""
         for message in reversed(self.in_flight.values()):
@@ -96,8 +112,11 @@ def _size(message: Publish) -> int:
 
 def matches(filter_: str, topic: str) -> bool:
     """Wildcards at the beginning do not reach topics that begin with "$"."""
-    wanted, levels = filter_.split("/"), topic.split("/")
-    if topic.startswith("$") and wanted[0] in ("+", "#"):
+    return _levels_match(filter_.split("/"), topic.split("/"))
+
+
+def _levels_match(wanted: Sequence[str], levels: Sequence[str]) -> bool:
+    if levels[0].startswith("$") and wanted[0] in ("+", "#"):
         return False
     for index, level in enumerate(wanted):
         if level == "#":
@@ -118,7 +137,8 @@ class Broker:
         self.wills: list[Publish] = []  # of connections that others have taken over; the caller publishes them
         self._exact: dict[str, dict[str, None]] = {}  # filter without wildcards -> clients
         self._wild: dict[str, dict[str, None]] = {}
-        self._queued_bytes = 0
+        self._levels: dict[str, Sequence[str]] = {}  # of each of those
+        self._bytes = 0  # of all sessions, queued and in flight
         self._retained_bytes = 0
         self._filters = 0  # of all sessions
 
@@ -140,9 +160,7 @@ class Broker:
             present = False
         else:
             present = True
-            before = old.queued_bytes
             old.again()
-            self._queued_bytes += old.queued_bytes - before
         old.version, old.connected = packet.version, True
         old.expiry, old.will = packet.expiry, packet.will
         old.receive_max = min(packet.receive_max, self.limits.in_flight)
@@ -178,9 +196,10 @@ class Broker:
     def _remove(self, session: MqttSession) -> None:
         for filter_ in list(session.filters):
             self.unsubscribe(session, filter_)
-        self._queued_bytes -= session.queued_bytes
+        self._bytes -= session.bytes
         session.queue.clear()
-        session.queued_bytes = 0
+        session.in_flight.clear()
+        session.queued_bytes = session.in_flight_bytes = 0
         self.sessions.pop(session.client_id, None)
 
     # Subscriptions
@@ -193,19 +212,26 @@ class Broker:
                 codes.append(codec.NO_SHARED)
             elif not codec.is_filter(one.filter):
                 codes.append(codec.BAD_FILTER)
-            elif one.filter not in session.filters and (
-                len(session.filters) >= self.limits.filters or self._filters >= self.limits.all_filters
-            ):
+            elif one.filter not in session.filters and not self._has_room(session, one.filter):
                 codes.append(codec.QUOTA)
             else:
                 new = one.filter not in session.filters
                 self._filters += new
                 session.filters[one.filter] = one
                 self._index(one.filter).setdefault(one.filter, {})[session.client_id] = None
+                if one.filter in self._wild:
+                    self._levels[one.filter] = one.filter.split("/")
                 codes.append(min(one.qos, 1))
                 if one.retained == 0 or (one.retained == 1 and new):
                     self._send_retained(session, one)
         return codes
+
+    def _has_room(self, session: MqttSession, filter_: str) -> bool:
+        """For a subscription that the session has not."""
+        limits, index = self.limits, self._index(filter_)
+        if index is self._wild and filter_ not in index and len(index) >= limits.wildcards:
+            return False
+        return len(session.filters) < limits.filters and self._filters < limits.all_filters
 
     def _index(self, filter_: str) -> dict[str, dict[str, None]]:
         return self._wild if "+" in filter_ or "#" in filter_ else self._exact
@@ -225,6 +251,7 @@ class Broker:
             clients.pop(session.client_id, None)
             if not clients:
                 del index[filter_]
+                self._levels.pop(filter_, None)
         return True
 
     # Messages
@@ -247,8 +274,9 @@ class Broker:
     def _subscribers(self, topic: str) -> Iterator[tuple[str, Subscription]]:
         for client in self._exact.get(topic, ()):
             yield client, self.sessions[client].filters[topic]
+        levels = topic.split("/")
         for filter_, clients in self._wild.items():
-            if matches(filter_, topic):
+            if _levels_match(self._levels[filter_], levels):
                 for client in clients:
                     yield client, self.sessions[client].filters[filter_]
 
@@ -273,22 +301,30 @@ class Broker:
             return  # the client is not connected, and QoS 0 promises nothing
         session.queue.append(message)
         session.queued_bytes += size
-        self._queued_bytes += size
+        self._bytes += size
         while len(session.queue) > limits.queued or session.queued_bytes > limits.queued_bytes:
             self._drop_oldest(session)
-        if self._queued_bytes > limits.all_queued_bytes:
-            self._drop_oldest(max(self.sessions.values(), key=lambda one: one.queued_bytes))
+        while self._bytes > limits.all_queued_bytes:
+            self._drop_oldest(max(self.sessions.values(), key=lambda one: one.bytes), until=limits.all_queued_bytes)
         self.woken.add(session.client_id)
 
-    def _drop_oldest(self, session: MqttSession) -> None:
-        oldest = session.queue.popleft()
-        session.queued_bytes -= _size(oldest)
-        self._queued_bytes -= _size(oldest)
-        session.dropped += 1
+    def _drop_oldest(self, session: MqttSession, *, until: int = -1) -> None:
+        """One message, and with `until` more, as long as all sessions have more bytes than that."""
+        before = session.bytes
+        session.drop_oldest()
+        while session.bytes and 0 <= until < self._bytes - before + session.bytes:
+            session.drop_oldest()
+        self._bytes -= before - session.bytes
+
+    def acknowledged(self, session: MqttSession, packet_id: int) -> None:
+        """As MqttSession.acknowledged, of a session of this broker."""
+        before = session.bytes
+        session.acknowledged(packet_id)
+        self._bytes -= before - session.bytes
 
     def take(self, session: MqttSession) -> Publish | None:
-        """The session's next message, out of its queue (Session.take)."""
-        before = session.queued_bytes
+        """The session's next message, out of its queue (MqttSession.take); one of QoS 0 is kept no more, one of QoS 1 until it is acknowledged."""
+        before = session.bytes
         message = session.take()
-        self._queued_bytes += session.queued_bytes - before
+        self._bytes -= before - session.bytes
         return message

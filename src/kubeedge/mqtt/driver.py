@@ -39,10 +39,13 @@ from kubeedge.mqtt.core import Broker, MqttSession
 log = logging.getLogger("kubeedge.mqtt")
 
 _FIRST_BYTE, _CONNECT = 5.0, 5.0  # seconds until a client says something, and from then on until it has said who it is
-_READ = 64 * 1024  # bytes at once
+_READ = 32 * 1024  # bytes at once, and of the buffers between the kernel and us: there are hundreds of clients
 _STALLED = 60.0  # seconds after which a client that reads nothing is cut off
-_HELD = 8 * 1024 * 1024  # bytes of packets that have not come to their ends, of all clients
+_HELD = (
+    8 * 1024 * 1024
+)  # bytes of packets that have not come to their ends, of messages on their way and of wills, of all clients
 _AT_ONCE = 8  # filters of a SUBSCRIBE that are compared with what is retained before others have their turn
+_TURN = 0.002  # seconds that a client's packets may take before others have theirs: thousands come at once, and each may cost milliseconds
 #: of clients that have not sent CONNECT; those that have are bounded by the sessions. A silent one costs a descriptor and no more
 _CONNECTIONS = ConnectionLimits(silent=256, first_byte=_FIRST_BYTE, queued=128, unauthenticated=64)
 
@@ -62,6 +65,7 @@ class MqttServer:
         self._limits = replace(limits, authenticated=broker.limits.sessions)
         self._connections: dict[str, _Connection] = {}
         self.held = HeldBytes(_HELD)
+        self._turns = asyncio.Lock()
         self.acceptor: Acceptor  # once it runs
 
     async def serve(self, address: str, port: int, ready: Callable[[int], None]) -> None:
@@ -84,8 +88,14 @@ class MqttServer:
             if (connection := self._connections.get(client)) is not None:
                 connection.wake.set()
 
+    async def turn(self) -> None:
+        """Returns when it is the caller's: in each turn of the loop one client has its packets worked on, in the order of asking."""
+        await self._turns.acquire()
+        asyncio.get_running_loop().call_soon(self._turns.release)
+
     async def _serve(self, accepted: Accepted) -> None:
         try:
+            accepted.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _READ)
             reader, writer = await open_streams(accepted.socket, limit=_READ)
         except OSError:
             return
@@ -144,13 +154,11 @@ class _Connection:
     async def run(self) -> None:
         try:
             async with asyncio.timeout(_CONNECT):
-                packets = await self._read()
-                while not packets:
-                    packets = await self._read()
-                connect = packets.pop(0)
+                while (connect := self._decoder.next()) is None:
+                    await self._read()
                 if not isinstance(connect, Connect) or not await self._connected(connect):
                     return
-            await self._converse(connect, packets)
+            await self._converse(connect)
         except MqttError as exc:
             log.info("client %s: %s", self._session.client_id if self._session else "?", exc)
             if self._session is not None:
@@ -165,13 +173,13 @@ class _Connection:
                     self._writer.close()
                     await self._writer.wait_closed()
 
-    async def _read(self) -> list[codec.Packet]:
+    async def _read(self) -> None:
+        """Some more, when no packet is complete."""
+        self._server.held.hold(self, "packet", self._decoder.waiting)
         data = await self._reader.read(_READ)
         if not data:
             raise ConnectionResetError
-        packets = self._decoder.feed(data)
-        self._server.held.hold(self, "packet", self._decoder.waiting)
-        return packets
+        self._decoder.push(data)
 
     def abort(self) -> None:
         """Close the connection at once, without waiting for what was written."""
@@ -187,23 +195,24 @@ class _Connection:
             return False
         session, present = found
         self._session = session
+        if packet.will is not None:
+            self._server.held.hold(self, "will", len(packet.will.payload) + len(packet.will.topic))
         self._accepted.cut = self._displaced
         self._writer.write(answers.connack(packet.version, present, assigned=assigned))
         self.wake.set()
         return True
 
-    async def _converse(self, connect: Connect, packets: list[codec.Packet]) -> None:
+    async def _converse(self, connect: Connect) -> None:
         limit = connect.keepalive * 1.5 or None
         self._helpers = [asyncio.create_task(self._acknowledge()), asyncio.create_task(self._send())]
         try:
             while True:
-                for packet in packets:
-                    await self._take(packet)
-                    if self._bye is not None:
-                        return
+                await self._take_all()
+                if self._bye is not None:
+                    return
                 try:
                     async with asyncio.timeout(limit):
-                        packets = await self._read()
+                        await self._read()
                 except TimeoutError:
                     self._writer.write(answers.disconnect(self._decoder.version, codec.KEEPALIVE))
                     return
@@ -212,6 +221,17 @@ class _Connection:
             for task in self._helpers:
                 task.cancel()
             await asyncio.gather(*self._helpers, return_exceptions=True)
+
+    async def _take_all(self) -> None:
+        """All packets that have come, up to DISCONNECT."""
+        now = asyncio.get_running_loop().time
+        await self._server.turn()
+        since = now()
+        while self._bye is None and (packet := self._decoder.next()) is not None:
+            await self._take(packet)
+            if now() - since > _TURN:
+                await self._server.turn()
+                since = now()
 
     async def _take(self, packet: codec.Packet) -> None:
         assert self._session is not None
@@ -222,7 +242,7 @@ class _Connection:
                 if packet.qos:
                     await self._acks.put((packet.packet_id, future))  # waits when the client has too many in flight
             case Puback():
-                session.acknowledged(packet.packet_id)
+                broker.acknowledged(session, packet.packet_id)
                 self.wake.set()
             case Subscribe():
                 codes = await self._subscribe(session, packet.filters)
@@ -244,7 +264,7 @@ class _Connection:
             if self._server.broker.sessions.get(session.client_id) is not session:
                 raise ConnectionResetError
             codes += self._server.broker.subscribe(session, filters[start : start + _AT_ONCE])
-            await asyncio.sleep(0)
+            await self._server.turn()
         return codes
 
     async def _acknowledge(self) -> None:
@@ -264,11 +284,13 @@ class _Connection:
             self.wake.clear()
             while (message := self._server.broker.take(self._session)) is not None:
                 self._writer.write(answers.publish(self._decoder.version, message))
+                self._server.held.hold(self, "out", self._writer.transport.get_write_buffer_size())
                 try:
                     await self._drain()
                 except TimeoutError:
                     self._cut()
                     return
+                self._server.held.hold(self, "out", self._writer.transport.get_write_buffer_size())
 
     async def _drain(self) -> None:
         async with asyncio.timeout(_STALLED):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from collections.abc import Awaitable, Callable
 
 from kubeedge.kit.varint import varint
@@ -23,9 +25,12 @@ def connect(name: str) -> bytes:
     return packet(0x10, text("MQTT") + b"\x04\x02\x00\x3c" + text(name))
 
 
-def serving(scenario: Callable[[MqttServer, int], Awaitable[None]]) -> None:
+def serving(
+    scenario: Callable[[MqttServer, int], Awaitable[None]],
+    handle: Callable[[codec.Publish], None] = lambda message: None,
+) -> None:
     async def run() -> None:
-        server, port = MqttServer(Broker(), lambda message: None), asyncio.get_running_loop().create_future()
+        server, port = MqttServer(Broker(), handle), asyncio.get_running_loop().create_future()
         running = asyncio.create_task(server.serve("127.0.0.1", 0, port.set_result))
         try:
             async with asyncio.timeout(60):
@@ -90,5 +95,77 @@ def test_subscriptions_to_all_that_is_retained_take_turns_with_others() -> None:
         counting.cancel()
         assert turns >= 100 * 64 // 8  # before there was one for each read, of some 70 packets
         writer.close()
+
+    serving(scenario)
+
+
+def test_thousands_of_messages_that_come_at_once_take_turns_with_everything_else() -> None:
+    """A packet has five bytes, and what is asked by it may take milliseconds: one client took the agent's loop for minutes."""
+    seen = [0]
+
+    def costly(message: codec.Publish) -> None:
+        seen[0] += 1
+        end = time.monotonic() + 0.003
+        while time.monotonic() < end:
+            pass
+
+    async def scenario(server: MqttServer, port: int) -> None:
+        turns, most = 0, 0
+
+        async def count() -> None:
+            nonlocal turns, most
+            before = 0
+            while True:
+                await asyncio.sleep(0)
+                turns, most, before = turns + 1, max(most, seen[0] - before), seen[0]
+
+        clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+        for number, (reader, writer) in enumerate(clients):
+            writer.write(connect(f"c{number}"))
+            assert (await reader.readexactly(4))[0] == 0x20
+        counting = asyncio.create_task(count())
+        for _, writer in clients:
+            writer.write(packet(0x30, text("t")) * 40 + b"\xc0\x00")
+        for reader, _ in clients:
+            assert await reader.readexactly(2) == b"\xd0\x00"
+        counting.cancel()
+        assert seen[0] == 200 and turns >= 100 and most <= 2
+        for _, writer in clients:
+            writer.close()
+
+    serving(scenario, costly)
+
+
+def test_messages_on_their_way_to_clients_that_do_not_read_and_wills_have_a_bound_together() -> None:
+    """Each client may have a message of 256 KiB on its way, and a will of 64 KiB: 256 of them had 80 MB."""
+
+    async def scenario(server: MqttServer, port: int) -> None:
+        server.held._limit = 1024 * 1024
+        clients = []
+        for number in range(30):
+            connection = socket.socket()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+            streams = await asyncio.open_connection(sock=connection, limit=1024)
+            name = f"s{number}"
+            streams[1].write(
+                packet(0x10, text("MQTT") + b"\x04\x06\x00\x3c" + text(name) + text("w") + text("x" * 60_000))
+            )
+            streams[1].write(packet(0x82, b"\x00\x01" + text(name) + b"\x00"))
+            clients.append(streams)
+            most = server.held.size
+            assert most <= 1024 * 1024
+        while server.held.size < 500_000:  # at most 17 wills fit; who has one too many was cut off
+            await asyncio.sleep(0.01)
+        alive = [n for n in range(30) if f"s{n}" in server.broker.sessions]
+        for _ in range(40):
+            for number in alive:
+                server.publish(f"s{number}", bytes(250_000), qos=0)
+            await asyncio.sleep(0.01)
+            waiting = sum(c._writer.transport.get_write_buffer_size() for c in server._connections.values())
+            assert server.held.size <= 1024 * 1024 and waiting <= 1024 * 1024
+        for _, writer in clients:
+            writer.transport.abort()
 
     serving(scenario)
