@@ -86,6 +86,11 @@ class RemoteClient:
             found = await self._get(core.query(path, **selectors))
             return _object_list(resource, found.get("items") or (), found)
 
+    async def reduced_list(
+        self, resource: Resource, namespace: str, keep: Callable[[Object], Object]
+    ) -> Sequence[Object]:
+        return [keep(obj) for obj in (await self.list(resource, namespace)).items]
+
     async def _chunked_list(self, resource: Resource, path: str, selectors: dict[str, str]) -> ObjectList:
         items: list[Object] = []
         following: dict[str, Any] = {}

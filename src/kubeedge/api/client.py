@@ -5,7 +5,7 @@ Implementations: kubeedge.apiserver.registry.Registry (in process, one tenant). 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -73,6 +73,12 @@ class KubeClient(Protocol):
         self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = ""
     ) -> ObjectList:
         """The newest state of all of them; namespace "" means all namespaces."""
+        ...
+
+    async def reduced_list(
+        self, resource: Resource, namespace: str, keep: Callable[[Object], Object]
+    ) -> Sequence[Object]:
+        """What `keep` makes of each of them: a tenant may have 64 MiB of objects, which take several times as much when all are there at once."""
         ...
 
     def watch(
@@ -145,6 +151,11 @@ class ForwardingClient:
         return await self._client.list(
             resource, namespace, label_selector=label_selector, field_selector=field_selector
         )
+
+    async def reduced_list(
+        self, resource: Resource, namespace: str, keep: Callable[[Object], Object]
+    ) -> Sequence[Object]:
+        return await self._client.reduced_list(resource, namespace, keep)
 
     def watch(
         self,

@@ -5,6 +5,7 @@ Lives elsewhere: the Table and its rows (tables.py), what STATUS of a pod says (
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -161,13 +162,15 @@ def _serviceaccount(obj: Object, now: float) -> Sequence[Any]:
 
 def _endpoints(obj: Object, now: float) -> Sequence[Any]:
     found: list[str] = []
+    count = 0
     for subset in obj.get("subsets") or []:
-        ports = subset.get("ports") or [{}]
-        for address in subset.get("addresses") or []:
-            found += [f"{address.get('ip')}:{p['port']}" if "port" in p else str(address.get("ip")) for p in ports]
-    shown = ",".join(found[:3])
-    if len(found) > 3:
-        shown += f" + {len(found) - 3} more..."
+        ports, addresses = subset.get("ports") or [{}], subset.get("addresses") or []
+        count += len(addresses) * len(ports)  # 5,000 of both fit into an object
+        for address, port in itertools.islice(itertools.product(addresses, ports), max(0, 3 - len(found))):
+            found.append(f"{address.get('ip')}:{port['port']}" if "port" in port else str(address.get("ip")))
+    shown = ",".join(found)
+    if count > 3:
+        shown += f" + {count - 3} more..."
     return _name(obj), shown or NONE, _age(obj, now)
 
 

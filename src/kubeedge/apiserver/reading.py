@@ -37,6 +37,7 @@ _FIRST_PAGE = 20  # before their size is known
 _FEW = 2  # likewise, where little may be held
 _HELD = 64 * 1024  # bytes of objects that a watch holds decoded at its beginning, while its client does not read
 _PAGE_BYTES = 2 * 1024 * 1024  # about as much is read and decoded at once
+_PART = 128 * 1024  # bytes of a list that is gone through part by part: a tenant may have dozens of such requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,13 @@ class ObjectReader:
         page = await self.list_page(resource, namespace, label_selector=label_selector, field_selector=field_selector)
         return ObjectList(page.items, page.resource_version)
 
+    async def reduced_list(
+        self, resource: Resource, namespace: str, keep: Callable[[Object], Object]
+    ) -> Sequence[Object]:
+        """What `keep` makes of each object; of the objects themselves a part is there at a time."""
+        async with contextlib.aclosing(self.pages(resource, namespace)) as pages:
+            return [keep(obj) async for page in pages for obj in page.items]
+
     async def list_page(
         self,
         resource: Resource,
@@ -143,6 +151,36 @@ class ObjectReader:
                 remaining = found.count - read if chosen.matches is None else None
                 return Page(items, str(revision), token, remaining, size)
             await asyncio.sleep(0)  # a list of 100,000 objects must not stall other requests
+
+    async def pages(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        room: int = _PART,
+    ) -> AsyncGenerator[Page, None]:
+        """A whole list, of which about `room` bytes are there at a time: for who looks at each object once. All pages show one revision, unless that
+        is compacted meanwhile: then those that are left are of the newest."""
+        token, more = "", True
+        while more:
+            try:
+                page = await self.list_page(
+                    resource,
+                    namespace,
+                    label_selector=label_selector,
+                    field_selector=field_selector,
+                    continue_token=token,
+                    room=room,
+                )
+            except Expired:
+                if not token:
+                    raise
+                token = selection.encode_continue(self._store.revision, selection.decode_continue(token)[1])
+                continue
+            token, more = page.continue_token, bool(page.continue_token)
+            yield page
 
     async def watch(
         self,

@@ -1,9 +1,8 @@
 """The Kubernetes objects of one tenant, over a store. The KubeClient of everything in this process.
 
 Lives here:      writing with optimistic concurrency, binding, scaling, deleting.
-Lives elsewhere: reading, and what a resourceVersion is (reading.py); what a write makes of an object (core.py); which
-                 namespaces there are (namespaces.py); addresses and leases that
-                 belong to objects (attachments.py); HTTP (server.py).
+Lives elsewhere: reading, and what a resourceVersion is (reading.py); what a write makes of an object (core.py); which namespaces there are
+                 (namespaces.py); addresses and leases that belong to objects (attachments.py); HTTP (server.py).
 """
 
 from __future__ import annotations
@@ -35,7 +34,8 @@ from kubeedge.errors import Invalid
 from kubeedge.store.model import MAX_VALUE, Delete, KeyValue, Put, Store, absent, unchanged
 
 _ATTEMPTS = 16  # of a write that loses races; each lost race means that another write succeeded
-_PAGE = 500  # objects read from the store at once, when they are small
+_PAGE = 500  # objects of a resource that goes
+_TOLD = 128 * 1024  # bytes of deleted objects that an answer may have: a tenant may ask for 64 at a time
 #: the garbage collector does not follow them: nothing would end a finalizer of its
 _UNCOLLECTED = frozenset((EVENTS, LEASES))
 
@@ -304,14 +304,11 @@ class Registry(ObjectReader):
         """(the object as it is now or was last, whether it is gone)."""
         await self.bootstrap()
         row = self.served.row_of(resource)
-        if options.propagation == "Foreground" and (not self._foreground or resource in _UNCOLLECTED):
-            options = replace(options, propagation="Background")
-        if options.propagation == "Orphan" and (
-            not self._foreground or resource in _UNCOLLECTED
-        ):  # no controller would release them
-            if not options.dry_run:
+        if not self._foreground or resource in _UNCOLLECTED:  # no controller would end, or release, its dependents
+            if options.propagation == "Orphan" and not options.dry_run:
                 await self._orphan(await self.get(resource, namespace, name))
-            options = replace(options, propagation="Background")
+            if options.propagation in ("Foreground", "Orphan"):
+                options = replace(options, propagation="Background")
         for attempt in range(_ATTEMPTS):
             kv = await self._read(resource, namespace, name)
             old = decode(kv)
@@ -336,15 +333,20 @@ class Registry(ObjectReader):
         *,
         label_selector: str = "",
         field_selector: str = "",
-    ) -> Sequence[Object]:
-        """The objects that were deleted, or are being deleted now."""
-        page = await self.list_page(resource, namespace, label_selector=label_selector, field_selector=field_selector)
-        gone: list[Object] = []
-        for obj in page.items:
-            with contextlib.suppress(ObjectNotFound):  # another client deleted it meanwhile
-                found, _ = await self.delete_object(resource, meta.namespace_of(obj), meta.name_of(obj), options)
-                gone.append(found)
-        return gone
+    ) -> Sequence[Object] | None:
+        """The objects that were deleted, or are being deleted now; None: they are too many bytes to be told."""
+        gone, size = list[Object](), 0
+        pages = self.pages(resource, namespace, label_selector=label_selector, field_selector=field_selector)
+        async with contextlib.aclosing(pages):
+            async for page in pages:
+                size += page.size if page.items else 0
+                for obj in page.items:
+                    with contextlib.suppress(ObjectNotFound):  # another client deleted it meanwhile
+                        told, _ = await self.delete_object(resource, meta.namespace_of(obj), meta.name_of(obj), options)
+                        gone.append(told)
+                if size > _TOLD:
+                    gone.clear()
+        return gone if size <= _TOLD else None
 
     async def _purged(self, row: Row, obj: Object) -> tuple[Object, bool]:
         """A namespace that is Terminating and empty goes at once; its phase keeps new content out meanwhile."""
@@ -358,24 +360,24 @@ class Registry(ObjectReader):
         return obj, False
 
     async def _remove(self, row: Row, kv: KeyValue, old: Object) -> bool:
-        done = await self._store.txn([unchanged(kv)], [Delete(kv.key), *self._attachments.of_removal(row, old)])
-        return done.succeeded
+        ops = [Delete(kv.key), *self._attachments.of_removal(row, old)]
+        return (await self._store.txn([unchanged(kv)], ops)).succeeded
 
     async def _orphan(self, owner: Object) -> None:
         """Take the owner's uid out of its dependents, so that they outlive it."""
         uid, namespace = str(meta.metadata(owner).get("uid", "")), meta.namespace_of(owner)
-        for row in self.served:
-            if namespace and not row.resource.namespaced:
-                continue
-            for obj in (await self.list(row.resource, namespace)).items:
-                if core.without_owner(obj, uid) is not None:
-                    with contextlib.suppress(ObjectNotFound):
-                        await self.modify(
-                            row.resource,
-                            meta.namespace_of(obj),
-                            meta.name_of(obj),
-                            lambda old: core.without_owner(old, uid) or old,
-                        )
+        for row in (row for row in self.served if row.resource.namespaced or not namespace):
+            async with contextlib.aclosing(self.pages(row.resource, namespace)) as pages:
+                async for page in pages:
+                    for obj in page.items:
+                        if core.without_owner(obj, uid) is not None:
+                            await self._release(row, obj, uid)
+
+    async def _release(self, row: Row, obj: Object, uid: str) -> None:
+        with contextlib.suppress(ObjectNotFound):
+            await self.modify(
+                row.resource, meta.namespace_of(obj), meta.name_of(obj), lambda old: core.without_owner(old, uid) or old
+            )
 
 
 def _encode(obj: Object) -> bytes:

@@ -56,7 +56,7 @@ def _definition(column: Column) -> Object:
 def _row(printer: Printer, item: Object, version: str, include: str, now: float) -> Object:
     try:
         cells = list(printer.cells(item, now))
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         # A status of a strange shape, from a node perhaps, costs its own row and not the whole list.
         name = meta.name_of(item)
         cells = [name if column.name == "Name" else "<invalid>" for column in printer.columns]

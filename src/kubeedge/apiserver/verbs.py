@@ -33,6 +33,9 @@ from kubeedge.kit.http1 import Response
 
 _TRANSFORMS = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
 _PIECE = 1024 * 1024  # bytes of objects that are decoded at once for a list
+_LIMITED = (
+    4 * 1024 * 1024
+)  # bytes after which a page of a list ends, whatever its `limit`: clients go on until there is no `continue`
 _STRATEGIC = "application/strategic-merge-patch+json"  # not for custom resources: their lists have no merge keys
 _OPERATIONS = JsonBounds(values=5 * patch.MAX_OPERATIONS)  # an operation is an object with three values, or more
 
@@ -114,6 +117,7 @@ async def list_(call: Call) -> Response:
         field_selector=call.one("fieldSelector"),
         limit=limit,
         continue_token=start,
+        room=_LIMITED,
     )
     inner: Object = {"resourceVersion": page.resource_version}
     if page.continue_token:
@@ -342,7 +346,8 @@ async def delete(call: Call) -> Response:
 
 
 async def delete_collection(call: Call) -> Response:
-    """DELETE of all objects that the selectors match. Raises MethodNotAllowed for a namespaced resource without a namespace."""
+    """DELETE of all objects that the selectors match: 200 with them, or with a Status where they are too many. Raises MethodNotAllowed for a
+    namespaced resource without a namespace."""
     accept = accept_of(call)
     at = call.address
     options = await call.delete_options()
@@ -355,6 +360,8 @@ async def delete_collection(call: Call) -> Response:
         label_selector=call.one("labelSelector"),
         field_selector=call.one("fieldSelector"),
     )
+    if gone is None:
+        return answer(call, 200, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
     return answer(call, 200, _list_as(call, accept, gone, {"resourceVersion": ""}))
 
 

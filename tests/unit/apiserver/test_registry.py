@@ -531,7 +531,7 @@ async def test_delete_collection_takes_what_the_selector_names(world: World) -> 
     for name in ("a", "b", "c"):
         await world.a.create(CONFIGMAPS, "default", configmap(name, {"go": "yes" if name != "b" else "no"}))
     gone = await world.a.delete_collection(CONFIGMAPS, "default", DeleteOptions(), label_selector="go=yes")
-    assert [o["metadata"]["name"] for o in gone] == ["a", "c"]
+    assert gone is not None and [o["metadata"]["name"] for o in gone] == ["a", "c"]
     assert [o["metadata"]["name"] for o in (await world.a.list(CONFIGMAPS)).items] == ["b"]
 
 

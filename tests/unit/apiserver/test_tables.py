@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -245,3 +246,16 @@ def test_a_strange_status_costs_its_own_row_only(junk: Any) -> None:
         obj = {"spec": junk, "status": junk, "subsets": junk, "source": junk, "involvedObject": junk, "data": junk}
         assert row(each.resource, obj)["Name"] == "x"
     row(PODS, {"spec": {"containers": junk}, "status": {"containerStatuses": junk, "conditions": junk}})
+
+
+def test_endpoints_are_counted_and_not_made_one_by_one() -> None:
+    """Thousands of addresses with thousands of ports fit into one object: what `kubectl get` shows of it took gigabytes."""
+    addresses = [{"ip": f"10.0.{n // 250}.{n % 250}"} for n in range(1000)]
+    subset = {"addresses": addresses, "ports": [{"port": n + 1} for n in range(1000)]}
+    tracemalloc.start()
+    try:
+        shown = row(ENDPOINTS, {"subsets": [{"addresses": addresses[:1]}, subset, subset]})["Endpoints"]
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert shown == "10.0.0.0,10.0.0.0:1,10.0.0.0:2 + 1999998 more..." and most < 1024 * 1024

@@ -139,7 +139,7 @@ class GarbageCollector:
         for resource in await self._cluster.client.resources():
             if owner.namespace and not resource.namespaced:
                 continue
-            for obj in (await self._cluster.client.list(resource, owner.namespace)).items:
+            for obj in await self._cluster.client.reduced_list(resource, owner.namespace, only_metadata):
                 entry = owned(resource, obj)
                 kept = [ref for ref in entry.owners if ref.get("uid") != owner.uid]
                 if len(kept) < len(entry.owners):
@@ -181,7 +181,7 @@ class GarbageCollector:
         for resource in await client.resources():
             if not resource.namespaced:
                 continue
-            for obj in (await client.list(resource, name)).items:
+            for obj in await client.reduced_list(resource, name, _with_node):
                 if is_deleting(obj):
                     left += 1
                     continue
@@ -235,3 +235,8 @@ async def _watch(informer: Informer) -> None:
 
 def _object_key(pod: Object) -> tuple[str, str]:
     return meta.namespace_of(pod), meta.name_of(pod)
+
+
+def _with_node(obj: Object) -> Object:
+    """What says whether it is gone at once when it is deleted."""
+    return {**only_metadata(obj), "spec": {"nodeName": spec_of(obj).get("nodeName")}}
