@@ -1,5 +1,8 @@
 """metrics.k8s.io: what nodes and pods use now, for `kubectl top`. Nothing is kept: each request takes two looks at the nodes that it is about.
 
+A node is its tenant's and may answer anything: of its answer only figures are kept, of the containers that were asked about, and it is decoded where
+other tenants do not wait for it.
+
 Lives elsewhere: the figures themselves (kubeedge.appengine.stats, /stats/summary). In a cluster that exists metrics-server serves this group.
 """
 
@@ -7,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from kubeedge.api import meta
 from kubeedge.api.client import Resource
-from kubeedge.api.names import NodeName, Object
+from kubeedge.api.names import NodeName, Object, TenantId
 from kubeedge.api.resources import NODES, PODS, Resources, Row
 from kubeedge.api.status import MethodNotAllowed, ObjectNotFound, ServerUnavailable
 from kubeedge.apiserver import content
@@ -31,8 +36,11 @@ _SERVED = Resources(ROWS)
 
 _WINDOW = 1.0  # seconds between the two looks
 _ANSWER = 5.0  # seconds that a node may take for one
-_AT_ONCE = 32  # nodes of one request
-_MAX_SUMMARY = 2 * 1024 * 1024  # bytes; a node of 110 pods has a tenth
+_AT_ONCE = 32  # nodes of one tenant that are asked, in all its requests
+_MAX_SUMMARY = 512 * 1024  # bytes; a node of 110 pods has less than half
+_MAX_FIGURE = 2**63  # bytes, or nanoseconds (292 years)
+
+ContainerName = tuple[str, str, str]  # namespace, pod, container
 
 
 def metrics_address(parts: Sequence[str]) -> Address:
@@ -52,25 +60,52 @@ class _Use:
 class _Look:
     at: float
     node: _Use
-    containers: Mapping[tuple[str, str, str], _Use]  # by namespace, pod and container
+    containers: Mapping[ContainerName, _Use]
 
 
-async def metrics(call: Call, node_stream: NodeStream) -> Response:
+class NodeLooks:
+    """Asks nodes; how many at the same time is bounded for each tenant. `node_stream` connects to the kubelet API of one."""
+
+    def __init__(self, node_stream: NodeStream) -> None:
+        self.node_stream = node_stream
+        self._room: dict[TenantId, asyncio.Semaphore] = {}
+
+    async def pairs(
+        self, call: Call, wanted: Mapping[NodeName, Set[ContainerName]]
+    ) -> dict[NodeName, tuple[_Look, _Look]]:
+        """Two looks at each node, at those containers; without the nodes that do not answer, or with nonsense."""
+        room = self._room.setdefault(call.registry.tenant, asyncio.Semaphore(_AT_ONCE))
+
+        async def look(node: NodeName) -> tuple[_Look, _Look] | None:
+            async with room:
+                try:
+                    return await _two_looks(call, self.node_stream, node, wanted[node])
+                except (TimeoutError, OSError, EOFError, KubeEdgeError):
+                    return None
+
+        each = list(wanted)
+        found = await asyncio.gather(*map(look, each))
+        return {node: pair for node, pair in zip(each, found, strict=True) if pair is not None}
+
+
+async def metrics(call: Call, looks: NodeLooks) -> Response:
     """GET of one object, or of a list. Raises StatusError; a node that does not answer is left out of a list."""
     at = call.address
     if call.request.method not in ("GET", "HEAD") or call.flag("watch") or at.subresource:
         raise MethodNotAllowed
-    of_nodes = at.row.resource == NODE_METRICS
-    selected = await _selected(call, NODES if of_nodes else PODS)
-    nodes = [meta.name_of(obj) if of_nodes else _node_of(obj) for obj in selected]
-    looks = await _looks(call, node_stream, {NodeName(name) for name in nodes if name})
+    selected = await _selected(call, NODES if at.row.resource == NODE_METRICS else PODS)
+    wanted: dict[NodeName, set[ContainerName]] = {NodeName(asked.node): set() for asked in selected if asked.node}
+    for asked in selected:
+        if asked.node:
+            wanted[NodeName(asked.node)].update(asked.containers)
+    pairs = await looks.pairs(call, wanted)
     now = meta.timestamp(time.time())
     items = []
-    for obj, node in zip(selected, nodes, strict=True):
-        if (pair := looks.get(NodeName(node))) is not None:
-            found = _of_node(pair) if of_nodes else _of_pod(obj, pair)
+    for asked in selected:
+        if (pair := pairs.get(NodeName(asked.node))) is not None:
+            found = _of_node(pair) if at.row.resource == NODE_METRICS else _of_pod(asked, pair)
             if found is not None:
-                items.append({**_described(at.row.resource, obj, now), **found})
+                items.append({**_described(at.row.resource, asked, now), **found})
     if not at.name:
         kind = f"{at.row.resource.kind}List"
         return _answer({"kind": kind, "apiVersion": f"{GROUP}/{VERSION}", "metadata": {}, "items": items})
@@ -81,50 +116,58 @@ async def metrics(call: Call, node_stream: NodeStream) -> Response:
     return _answer(items[0])
 
 
-async def _selected(call: Call, resource: Resource) -> Sequence[Object]:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is kept of an object while its node is asked."""
+
+    metadata: Object
+    node: str
+    containers: Sequence[ContainerName]
+
+
+async def _selected(call: Call, resource: Resource) -> Sequence[_Asked]:
     at = call.address
     if at.name:
         try:
-            return [await call.registry.get(resource, at.namespace, at.name)]
+            return [_asked(resource, await call.registry.get(resource, at.namespace, at.name))]
         except ObjectNotFound as exc:
             raise ObjectNotFound.of(at.row.resource, at.name) from exc
-    found = await call.registry.list(
+    pages = call.registry.pages(
         resource, at.namespace, label_selector=call.one("labelSelector"), field_selector=call.one("fieldSelector")
     )
-    return found.items
+    async with aclosing(pages):
+        return [_asked(resource, obj) async for page in pages for obj in page.items]
 
 
-def _node_of(pod: Object) -> str:
-    return str((pod.get("spec") or {}).get("nodeName") or "")
+def _asked(resource: Resource, obj: Object) -> _Asked:
+    inner = meta.metadata(obj)
+    kept = {key: inner[key] for key in ("name", "namespace", "labels") if inner.get(key)}
+    if resource == NODES:
+        return _Asked(kept, meta.name_of(obj), ())
+    return _Asked(kept, str((obj.get("spec") or {}).get("nodeName") or ""), tuple(_containers_of(obj)))
 
 
-async def _looks(call: Call, node_stream: NodeStream, nodes: Iterable[NodeName]) -> dict[NodeName, tuple[_Look, _Look]]:
-    room = asyncio.Semaphore(_AT_ONCE)
-
-    async def look(node: NodeName) -> tuple[_Look, _Look] | None:
-        async with room:
-            try:
-                return await _two_looks(call, node_stream, node)
-            except (TimeoutError, OSError, EOFError, KubeEdgeError):
-                return None
-
-    each = list(nodes)
-    pairs = await asyncio.gather(*(look(node) for node in each))
-    return {node: pair for node, pair in zip(each, pairs, strict=True) if pair is not None}
+def _containers_of(pod: Object) -> Iterator[ContainerName]:
+    spec = pod.get("spec") or {}
+    for group in ("initContainers", "containers", "ephemeralContainers"):
+        for container in spec.get(group) or ():
+            yield meta.namespace_of(pod), meta.name_of(pod), str(container.get("name"))
 
 
-async def _two_looks(call: Call, node_stream: NodeStream, node: NodeName) -> tuple[_Look, _Look]:
+async def _two_looks(
+    call: Call, node_stream: NodeStream, node: NodeName, wanted: Set[ContainerName]
+) -> tuple[_Look, _Look]:
     async with asyncio.timeout(_ANSWER):
         connection = Connection(*await node_stream(call.registry.tenant, node))
     try:
-        first = await _look(connection, node)
+        first = await _look(call, connection, node, wanted)
         await asyncio.sleep(_WINDOW)
-        return first, await _look(connection, node)
+        return first, await _look(call, connection, node, wanted)
     finally:
         connection.writer.close()
 
 
-async def _look(connection: Connection, node: NodeName) -> _Look:
+async def _look(call: Call, connection: Connection, node: NodeName, wanted: Set[ContainerName]) -> _Look:
     """Raises TimeoutError, OSError, EOFError, KubeEdgeError: of a node that does not answer, or with nonsense."""
     async with asyncio.timeout(_ANSWER):
         answer = await connection.request("GET", "/stats/summary", [("host", node)])
@@ -132,20 +175,34 @@ async def _look(connection: Connection, node: NodeName) -> _Look:
         data = await answer.read(_MAX_SUMMARY)
     if answer.status != 200:
         raise ServerUnavailable(f"node {node} answered {answer.status}")
-    summary = content.decode_json(data)
     try:
-        containers = {
-            (pod["podRef"]["namespace"], pod["podRef"]["name"], container["name"]): _use(container)
-            for pod in summary["pods"]
-            for container in pod["containers"]
-        }
-        return _Look(at, _use(summary["node"]), containers)
+        figures, containers = await call.registry.apart(len(data), partial(_figures, data, wanted))
     except (KeyError, TypeError, ValueError) as exc:
-        raise ServerUnavailable(f"node {node} answered with no statistics: {exc}") from exc
+        raise ServerUnavailable(f"node {node} answered with no statistics: {str(exc)[:200]}") from exc
+    return _Look(at, figures, containers)
+
+
+def _figures(data: bytes, wanted: Set[ContainerName]) -> tuple[_Use, dict[ContainerName, _Use]]:
+    """Of the node, and of those of its containers. Raises KubeEdgeError, KeyError, TypeError, ValueError."""
+    summary = content.decode_json(data)
+    asked = {name: name for name in wanted}  # what the node calls them is not kept
+    containers: dict[ContainerName, _Use] = {}
+    for pod in summary["pods"] if wanted else ():
+        for container in pod["containers"]:
+            name = asked.get((pod["podRef"]["namespace"], pod["podRef"]["name"], container["name"]))
+            if name is not None:
+                containers[name] = _use(container)
+    return _use(summary["node"]), containers
 
 
 def _use(stats: Mapping[str, Any]) -> _Use:
-    return _Use(int(stats["cpu"]["usageCoreNanoSeconds"]), int(stats["memory"]["workingSetBytes"]))
+    return _Use(_figure(stats["cpu"]["usageCoreNanoSeconds"]), _figure(stats["memory"]["workingSetBytes"]))
+
+
+def _figure(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < _MAX_FIGURE:
+        raise ValueError(f"{str(value)[:64]} is not a figure")
+    return value
 
 
 def _of_node(pair: tuple[_Look, _Look]) -> Object:
@@ -153,14 +210,13 @@ def _of_node(pair: tuple[_Look, _Look]) -> Object:
     return {"window": _window(pair), "usage": _usage(before.node, after.node, after.at - before.at)}
 
 
-def _of_pod(pod: Object, pair: tuple[_Look, _Look]) -> Object | None:
+def _of_pod(pod: _Asked, pair: tuple[_Look, _Look]) -> Object | None:
     """The PodMetrics of a pod; None when nothing of it ran all the time."""
     before, after = pair
-    of = meta.namespace_of(pod), meta.name_of(pod)
     containers = [
-        {"name": key[2], "usage": _usage(before.containers[key], use, after.at - before.at)}
-        for key, use in after.containers.items()
-        if key[:2] == of and key in before.containers
+        {"name": key[2], "usage": _usage(before.containers[key], after.containers[key], after.at - before.at)}
+        for key in pod.containers
+        if key in after.containers and key in before.containers
     ]
     return {"window": _window(pair), "containers": containers} if containers else None
 
@@ -175,12 +231,10 @@ def _usage(before: _Use, after: _Use, seconds: float) -> Object:
     return {"cpu": f"{round(used / seconds)}n", "memory": f"{after.memory // 1024}Ki"}
 
 
-def _described(resource: Resource, obj: Object, now: str) -> Object:
-    inner = meta.metadata(obj)
-    kept = {key: inner[key] for key in ("name", "namespace", "labels") if inner.get(key)}
+def _described(resource: Resource, asked: _Asked, now: str) -> Object:
     return {
-        "kind": resource.kind, "apiVersion": f"{GROUP}/{VERSION}", "metadata": {**kept, "creationTimestamp": now},
-        "timestamp": now,
+        "kind": resource.kind, "apiVersion": f"{GROUP}/{VERSION}",
+        "metadata": {**asked.metadata, "creationTimestamp": now}, "timestamp": now,
     }  # fmt: skip
 
 

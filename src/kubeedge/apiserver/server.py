@@ -90,6 +90,7 @@ class ApiServer:
         self._logs: Counter[TenantId] = Counter()
         self._sessions: Counter[TenantId] = Counter()
         self._looks: Counter[TenantId] = Counter()
+        self._node_looks = node_metrics.NodeLooks(node_stream)
         self._lists: dict[TenantId, asyncio.Semaphore] = {}
         self._events: dict[TenantId, SharedEvents] = {}
         self.unread = UnreadBytes(unread)
@@ -177,13 +178,17 @@ class ApiServer:
             )
         return registry, identity
 
-    async def _still(self, who: UserIdentity) -> None:
-        """Raises Unauthorized for one who would not be let in any more."""
+    async def _still(self, who: UserIdentity, asked: Attributes) -> None:
+        """Raises Unauthorized for one who would not be let in any more, Forbidden for an account that may not ask that any more."""
+        if (registry := self._registries(who.tenant)) is None:
+            raise Forbidden(f"tenant {who.tenant} does not exist")
         if not isinstance(who, AccountIdentity):
             if self._check is not None:
                 await self._check(who)
-        elif (registry := self._registries(who.tenant)) is not None and registry.accounts is not None:
-            await registry.accounts.checked(who, lambda _: ())
+        elif registry.accounts is not None:
+            now = await registry.accounts.checked(who, lambda account: access.granted(account, registry.served))
+            if not now.may(asked):
+                raise forbidden(now, asked)
 
     async def _resource(
         self, registry: Registry, identity: UserIdentity, request: Request, of: tuple[str, str], parts: list[str]
@@ -215,7 +220,7 @@ class ApiServer:
         if isinstance(identity, AccountIdentity) and not identity.may(asked := attributes(call)):
             raise forbidden(identity, asked)
         with _counted(self._looks, registry.tenant, _MAX_LOOKS, "requests for metrics"):
-            return await node_metrics.metrics(call, self._node_stream)
+            return await node_metrics.metrics(call, self._node_looks)
 
     async def _read(self, call: Call, who: UserIdentity) -> Response:
         at = call.address
@@ -276,7 +281,7 @@ class ApiServer:
     async def _log(self, call: Call, who: UserIdentity) -> Response:
         counted = contextlib.ExitStack()
         counted.enter_context(_counted(self._logs, call.registry.tenant, _MAX_LOGS, "streams of logs"))
-        counted.callback(self._rechecks.begin(who))
+        counted.callback(self._rechecks.begin(who, attributes(call)))
         try:
             answer = await logs(call, self._node_stream)
             if not isinstance(answer.body, OwnedStream):
@@ -292,7 +297,7 @@ class ApiServer:
         """The session counts until it is over."""
         counted = contextlib.ExitStack()
         counted.enter_context(_counted(self._sessions, call.registry.tenant, _MAX_SESSIONS, "streaming sessions"))
-        counted.callback(self._rechecks.begin(who))
+        counted.callback(self._rechecks.begin(who, attributes(call)))
         try:
             return await upgrades.upgrade(call, self._node_stream, counted.close)
         except BaseException:
@@ -303,7 +308,7 @@ class ApiServer:
         """The watch counts until its response's stream ends, which may be long after this returns."""
         counted = contextlib.ExitStack()
         counted.enter_context(_counted(self._watches, call.registry.tenant, _MAX_WATCHES, "watches"))
-        counted.callback(self._rechecks.begin(who))
+        counted.callback(self._rechecks.begin(who, attributes(call)))
         try:
             return await watching.watch(call, counted.close)
         except BaseException:

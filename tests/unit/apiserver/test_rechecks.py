@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from kubeedge.api.names import NodeName, TenantId
+from kubeedge.api.resources import SERVICEACCOUNTS
 from kubeedge.api.status import Unauthorized
 from kubeedge.apiserver.rechecks import EVERY
 from kubeedge.apiserver.server import ApiServer
@@ -93,6 +94,32 @@ async def test_a_watch_ends_with_its_kubeconfig_and_not_with_the_store(api: Api)
     trouble = Unavailable("the store is away")
     assert not await watching.ended(2 * EVERY)
     trouble = Unauthorized("Unauthorized: this kubeconfig is expired")
+    assert await watching.ended(EVERY + 1) and server.open_watches(A) == 0
+
+
+@with_api
+async def test_a_watch_ends_with_the_right_to_it_and_another_right_takes_nothing_away(api: Api) -> None:
+    account = await api.account(**{"kubeedge.io/access": "edit"})
+    name = account["metadata"]["name"]
+    watching = Watching(api.server, await api.token(expirationSeconds=86400))
+    assert not await watching.ended(2 * EVERY)
+
+    async def allow(level: str) -> None:
+        change = {"metadata": {"annotations": {"kubeedge.io/access": level}}}
+        await api.registries[A].merge_patch(SERVICEACCOUNTS, "default", name, change)
+
+    await allow("view")
+    assert not await watching.ended(2 * EVERY)
+    await allow("none")
+    assert await watching.ended(EVERY + 1) and api.server.open_watches(A) == 0
+
+
+@with_api
+async def test_a_watch_ends_with_its_tenant(api: Api) -> None:
+    server = ApiServer(api.registries.get, api.no_node, authenticate=lambda _: UserIdentity(A, "admin"))
+    watching = Watching(server)
+    assert not await watching.ended(2 * EVERY)
+    del api.registries[A]
     assert await watching.ended(EVERY + 1) and server.open_watches(A) == 0
 
 
