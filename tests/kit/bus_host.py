@@ -6,6 +6,7 @@
 A relay with "store": PATH shares it with others (store_server.py). "allowed": {node: [subnets]}. "listen": another address than 0.0.0.0.
 
 stdin: {"do": "links" | "routes" | "ping", ...} says what the product's commands show;
+{"do": "flood", "node": ..., "count": ...} opens so many connections to its echo, 100 at a time, and says {"accepted": ..., "seconds": ...}.
 {"get": [node, port]} connects, reads to the end, says {"got": bytes, "sha256": ..., "seconds": ...} or {"error": ...}
 Every edge serves port 7 with 50 MB of known bytes, and port 8 with an echo.
 """
@@ -121,6 +122,25 @@ def hold(count: int) -> dict[str, Any]:
     return {"held": len(held)}
 
 
+async def flood(bus: KubeBus, node: str, count: int) -> dict[str, Any]:
+    """How many of the connections were answered by the echo; the rest is reset."""
+    room, begun = asyncio.Semaphore(100), time.monotonic()
+
+    async def is_answered() -> bool:
+        async with room:
+            reader, writer = await bus.connect(node, 8, timeout=30)
+            try:
+                writer.write(b"x")
+                return await reader.read(1) == b"x"
+            except OSError:
+                return False
+            finally:
+                writer.close()
+
+    answered = await asyncio.gather(*(is_answered() for _ in range(count)), return_exceptions=True)
+    return {"accepted": sum(one is True for one in answered), "seconds": time.monotonic() - begun}
+
+
 def say(**what: Any) -> None:
     print(json.dumps(what), flush=True)
 
@@ -207,6 +227,8 @@ async def main(config: dict[str, Any]) -> None:
                     return {"routes": bus.routes()}
                 case "metrics":
                     return {"metrics": exposition(edge_metrics(bus))}
+                case "flood":
+                    return await flood(bus, command["node"], command["count"])
                 case "hold":  # so many descriptors, or as many as there are
                     return hold(command["count"])
             return await bus.ping(command["node"], count=command["count"], interval=0.02)

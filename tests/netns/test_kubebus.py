@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from kubeedge.kubebus.l4.driver import PACE
 from tests.kit import log_tails
 from tests.kit.bus_host import SIZE, blob
 from tests.kit.certs import TestAuthority
@@ -56,6 +57,12 @@ class Process:
         assert self.process.stdin
         self.process.stdin.write(json.dumps({"get": [node, port], **more}) + "\n")
         self.process.stdin.flush()
+
+    def do(self, **command: Any) -> dict[str, Any]:
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+        return self.answer(120)
 
     def close(self) -> None:
         self.host.signal(self.process, 9)
@@ -115,6 +122,12 @@ def test_packets_and_connections_go_every_way(bus: Bus) -> None:
         print(f"50 MB over L4 from {node}: {SIZE / answer['seconds'] / 1e6:.0f} MB/s")
     bus.agents[0].get("edge2", 8, send="hello")
     assert bus.agents[0].answer()["got"] == 5
+    # a node that opens connections without end is held to its pace, and the others do not notice
+    flooded = bus.agents[0].do(do="flood", node="edge2", count=1500)
+    print(f"{flooded['accepted']} of 1,500 connections were accepted within {flooded['seconds']:.1f} s")
+    assert 2 * PACE[0] <= flooded["accepted"] <= (2 + flooded["seconds"]) * PACE[0] + 1
+    bus.relay.get("edge2", 8, send="hello")
+    assert bus.relay.answer()["got"] == 5
 
 
 def test_what_is_not_there_is_refused_by_name(bus: Bus) -> None:

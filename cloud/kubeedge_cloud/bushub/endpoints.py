@@ -9,10 +9,7 @@ from kubeedge.kit.streams import ConnectionHandler
 from kubeedge.kit.tasks import TaskSet
 from kubeedge.kubebus import ping
 from kubeedge.kubebus.l3.plane import Plane
-from kubeedge.kubebus.l4.driver import L4Endpoint
-
-#: connections in a second to our services, of a node and of a tenant: each takes 0.2 ms of the loop that all tenants share
-PACE = (200, 1000)
+from kubeedge.kubebus.l4.driver import PACE, L4Endpoint
 
 
 class Endpoints:

@@ -31,7 +31,7 @@ from kubeedge.kubebus.l3.plane import (
     SegmentReceived,
     TlsContext,
 )
-from kubeedge.kubebus.l4.driver import PER_NODE, L4Endpoint
+from kubeedge.kubebus.l4.driver import PACE, PER_NODE, L4Endpoint
 from kubeedge.kubebus.links.core import LinksSettings
 from kubeedge.kubebus.links.driver import Links
 from kubeedge.kubebus.links.link import Link, LinkInfo
@@ -164,7 +164,7 @@ class KubeBus:
         plane = Plane(s.number)
         self._plane = plane
         self._tun_gone = loop.create_future()
-        self._endpoint = L4Endpoint(core=plane.l4(TENANT))
+        self._endpoint = L4Endpoint(core=plane.l4(TENANT, pace=PACE))
         loop.add_reader(plane.fileno(), self._on_plane)
         try:
             for port, handler in self._listeners.items():
