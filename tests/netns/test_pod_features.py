@@ -143,3 +143,12 @@ def test_every_process_of_a_pod_is_behind_its_filter_and_counts(engine: Engine) 
     for name, text in seen.items():
         assert "Seccomp:\t2" in text and "NoNewPrivs:\t1" in text and "unshared" not in text, (name, text)
         assert all("poduid-all" in line for line in text.splitlines() if ":pids:" in line), (name, text)
+    refused: dict[str, tuple[dict[str, Any], str]] = {
+        "drops": ({"securityContext": {"capabilities": {"drop": ["NET-RAW"]}}}, "unknown capability 'NET-RAW' to drop"),
+        "over": ({"volumeMounts": [{"name": "v", "mountPath": "//proc"}]}, "only the node's own /proc"),
+    }
+    for name, (change, why) in refused.items():
+        spec = pod(name, "exec sleep 1000", volumes=[{"name": "v", "emptyDir": {}}], container=change)
+        engine.put("pods", name, spec)
+        waits = engine.until(name, lambda s, why=why: why in json.dumps(s), f"the reason of {name}")  # type: ignore[misc]
+        assert container(waits)["state"]["waiting"]["reason"] == "CreateContainerError"

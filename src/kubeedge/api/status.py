@@ -67,6 +67,11 @@ def too_long(path: str, limit: int) -> FieldError:
     return FieldError(path, f"Too long: must have at most {limit} bytes", "FieldValueTooLong")
 
 
+def too_many(path: str, number: int, limit: int) -> FieldError:
+    """A list of more than `limit` items."""
+    return FieldError(path, f"Too many: {number}: must have at most {limit} items", "FieldValueTooMany")
+
+
 def wrong_type(path: str, expected: str, found: str) -> FieldError:
     """A value whose JSON type is not the field's."""
     return FieldError(

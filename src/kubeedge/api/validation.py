@@ -2,7 +2,7 @@
 
 Lives here:      pods and their templates, what an update of a pod may change.
 Lives elsewhere: types and unknown fields (schema.py), names and metadata (validation_names.py), probes and hooks (validation_actions.py),
-                 the other kinds (validation_kinds.py).
+                 what a pod asks of its node (node_use.py), lengths of lists (validation_sizes.py), the other kinds (validation_kinds.py).
 
 Called with objects whose types were checked and whose defaults were filled. Every rule says what is wrong in the words
 of the Kubernetes API server, because that is what its users search for.
@@ -14,7 +14,7 @@ import json
 import re
 from typing import Any
 
-from kubeedge.api import validation_actions
+from kubeedge.api import node_use, validation_actions, validation_sizes
 from kubeedge.api.findings import Findings
 from kubeedge.api.names import Object
 from kubeedge.api.quantities import is_quantity
@@ -51,13 +51,19 @@ _PROTOCOLS = ("TCP", "UDP", "SCTP")
 def pod(spec: Object, path: str = "spec") -> list[FieldError]:
     """A PodSpec, of a pod or of a template."""
     errors: list[FieldError] = Findings()
+    errors += validation_sizes.pod(spec, path)
     volumes = _volumes(spec, f"{path}.volumes", errors)
     if not spec.get("containers"):
         errors.append(required(f"{path}.containers"))
     names: set[str] = set()
+    sources = node_use.host_paths(spec)
     for group in ("initContainers", "containers", "ephemeralContainers"):
         for index, container in enumerate(as_list(spec.get(group))):
             errors += _container(container, f"{path}.{group}[{index}]", names, volumes)
+            for number, mount in enumerate(as_list(container.get("volumeMounts"))):
+                errors += node_use.mount_target(mount, sources, f"{path}.{group}[{index}].volumeMounts[{number}]")
+    errors += node_use.host_ports(spec, path)
+    errors += node_use.sysctls(spec, path)
     _one_of(errors, f"{path}.restartPolicy", spec.get("restartPolicy"), ("Always", "OnFailure", "Never"))
     _one_of(
         errors,

@@ -11,7 +11,7 @@ import ipaddress
 import re
 from typing import Any
 
-from kubeedge.api import selectors
+from kubeedge.api import selectors, validation_sizes
 from kubeedge.api.findings import Findings, collect
 from kubeedge.api.names import Object
 from kubeedge.api.pod import Unsupported
@@ -47,10 +47,16 @@ def create(row: Row, obj: Object) -> None:
 
 
 def update(row: Row, new: Object, old: Object) -> None:
-    """Check an object against the one that it replaces. Raises InvalidObject with the causes."""
+    """Check an object against the one that it replaces. Raises InvalidObject with the causes.
+
+    What was stored under rules that had fewer demands may be written again as it is: its labels, its finalizers and its status change on.
+    """
     errors = collect(
         lambda: metadata(row, new), lambda: row.strategy.validate_update(new, old), lambda: row.strategy.validate(new)
     )
+    if errors:
+        known = collect(lambda: row.strategy.validate(old))
+        errors = [error for error in errors if error not in known]
     if not errors and _spec(new).get("template") != _spec(old).get("template"):
         errors = for_nodes(row, new)
     _raise(row, new, errors)
@@ -181,6 +187,7 @@ def service(obj: Object) -> list[FieldError]:
     """Rules of a Service."""
     spec = _spec(obj)
     errors: list[FieldError] = Findings()
+    errors += validation_sizes.service(spec)
     if spec.get("type") not in ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"):
         errors.append(
             unsupported("spec.type", spec.get("type"), ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort"))
@@ -283,6 +290,7 @@ def secret(obj: Object) -> list[FieldError]:
 def node(obj: Object) -> list[FieldError]:
     """Rules of a Node."""
     errors: list[FieldError] = Findings()
+    errors += validation_sizes.node(_spec(obj))
     seen: set[tuple[Any, Any]] = set()
     for index, taint in enumerate(_spec(obj).get("taints") or []):
         path = f"spec.taints[{index}]"

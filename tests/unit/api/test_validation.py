@@ -202,6 +202,180 @@ def test_a_mistake_is_named_by_its_field(resource: Resource, obj: Object, field:
     assert caught.value.status()["code"] == 422
 
 
+def ports(*found: Object, name: str = "c") -> Object:
+    return {"name": name, "image": "i", "ports": [{"containerPort": 1, **port} for port in found]}
+
+
+TWICE: list[tuple[Object, str, str]] = [
+    (pod(ports({"hostPort": 80}, {"hostPort": 80})), "containers[0].ports[1].hostPort", 'Duplicate value: "TCP//80"'),
+    (
+        pod(containers=[ports({"hostPort": 80}), ports({"hostPort": 80, "protocol": "TCP"}, name="d")]),
+        "containers[1].ports[0].hostPort",
+        "Duplicate value",
+    ),
+    (
+        pod(
+            initContainers=[
+                ports({"hostPort": 5, "hostIP": "10.0.0.1"}, {"hostPort": 5, "hostIP": "10.0.0.1"}, name="i")
+            ]
+        ),
+        "initContainers[0].ports[1].hostPort",
+        'Duplicate value: "TCP/10.0.0.1/5"',
+    ),
+    (
+        pod(securityContext={"sysctls": [{"name": "kernel.shm_rmid_forced", "value": v} for v in "01"]}),
+        "securityContext.sysctls[1].name",
+        'Duplicate value: "kernel.shm_rmid_forced"',
+    ),
+    (
+        pod(
+            securityContext={
+                "sysctls": [
+                    {"name": "net.ipv4.tcp_syncookies", "value": "0"},
+                    {"name": "net/ipv4/tcp_syncookies", "value": "1"},
+                ]
+            }
+        ),
+        "securityContext.sysctls[1].name",
+        "Duplicate value",
+    ),
+]
+
+
+@pytest.mark.parametrize(("obj", "field", "message"), TWICE)
+def test_what_a_node_has_once_is_asked_for_once(obj: Object, field: str, message: str) -> None:
+    with pytest.raises(InvalidObject) as caught:
+        made(PODS, obj)
+    (cause,) = caught.value.status()["details"]["causes"]
+    assert cause["field"] == f"spec.{field}" and message in cause["message"]
+    template = {"metadata": {"labels": {"a": "b"}}, **obj}
+    with pytest.raises(InvalidObject, match="Duplicate value"):
+        made(DEPLOYMENTS, deployment(template=template))
+
+
+def test_ports_that_differ_and_those_of_containers_that_run_one_after_the_other_are_no_conflict() -> None:
+    different = ports(
+        {"hostPort": 80},
+        {"hostPort": 80, "protocol": "UDP"},
+        {"hostPort": 80, "hostIP": "10.0.0.1"},
+        {"hostPort": 81},
+        {},
+        {},
+    )
+    made(PODS, pod(containers=[different], initContainers=[ports({"hostPort": 80}, name=n) for n in "ij"]))
+
+
+def affine(kind: str, count: int) -> Object:
+    term = {"topologyKey": "a", "labelSelector": {"matchLabels": {"a": "b"}}}
+    return {"affinity": {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [term] * count}}}
+
+
+NAMES = {"nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "In", "values": ["x"] * 1000}]}]}
+
+
+@pytest.mark.parametrize(
+    ("resource", "obj", "field", "number"),
+    [
+        (PODS, pod(tolerations=[{"operator": "Exists"}] * 257), "tolerations", "257"),
+        (PODS, pod(ports(*({"containerPort": n + 1} for n in range(1001)))), "containers", "1001"),
+        (
+            PODS,
+            pod(**affine("podAffinity", 33)),
+            "affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution",
+            "33",
+        ),
+        (
+            PODS,
+            pod(affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": NAMES}}),
+            "affinity",
+            "1010",
+        ),
+        (SERVICES, service(*({"port": n + 1, "name": f"p{n}"} for n in range(101))), "ports", "101"),
+        (NODES, {"spec": {"taints": [{"key": f"k{n}", "effect": "NoSchedule"} for n in range(257)]}}, "taints", "257"),
+    ],
+)
+def test_what_is_compared_with_as_much_of_others_has_so_many_items(
+    resource: Resource, obj: Object, field: str, number: str
+) -> None:
+    with pytest.raises(InvalidObject) as caught:
+        made(resource, obj)
+    causes = caught.value.status()["details"]["causes"]
+    assert any(c["field"] == f"spec.{field}" and f"Too many: {number}" in c["message"] for c in causes), causes
+
+
+def mounted(target: str, volume: Object | None = None, **mount: Any) -> Object:
+    return pod(
+        {"volumeMounts": [{"name": "v", "mountPath": target, **mount}]},
+        volumes=[{"name": "v", **(volume or {"emptyDir": {}})}],
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "why"),
+    [
+        ("/", "", "the root of the container"),
+        ("//", "", "the root of the container"),
+        ("/a/..", "", "the root of the container"),
+        ("/", "/", "the root of the container"),
+        ("/proc", "", "only the node's own /proc"),
+        ("proc", "", "only the node's own /proc"),
+        ("/proc/", "/srv", "only the node's own /proc"),
+        ("/./proc/../proc", "/", "only the node's own /proc"),
+        ("//proc/self/attr", "", "inside /proc"),
+        ("/x/../proc/sys", "/proc/sys", "inside /proc"),
+        ("/proc/sys/kernel", "", "inside /proc"),
+        ("/sys", "/", "only the node's own /sys"),
+        ("/dev", "", "only the node's own /dev"),
+        ("/dev", "/dev/shm", "only the node's own /dev"),
+    ],
+)
+def test_nothing_is_mounted_over_what_a_container_consists_of(target: str, path: str, why: str) -> None:
+    with pytest.raises(InvalidObject) as caught:
+        made(PODS, mounted(target, {"hostPath": {"path": path}} if path else None))
+    (cause,) = caught.value.status()["details"]["causes"]
+    assert cause["field"] == "spec.containers[0].volumeMounts[0].mountPath" and why in cause["message"]
+
+
+def test_a_part_of_the_node_s_dev_is_not_its_dev() -> None:
+    with pytest.raises(InvalidObject, match="only the node's own /dev"):
+        made(PODS, mounted("/dev", {"hostPath": {"path": "/dev"}}, subPath="shm"))
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/dev/shm", ""),
+        ("/dev/net/tun", "/dev/net/tun"),
+        ("/dev", "/dev/"),
+        ("/sys", "/sys"),
+        ("/sys/fs/bpf", "/sys/fs/bpf"),
+        ("/sys/fs/cgroup", "/sys/fs/cgroup"),
+        ("/proc", "/proc"),
+        ("/host/proc", "/proc"),
+        ("/proc/cpuinfo", "/var/lib/lxcfs/proc/cpuinfo"),
+        ("/procfs", ""),
+        ("/devices", ""),
+    ],
+)
+def test_what_other_clusters_mount_is_mounted(target: str, path: str) -> None:
+    made(PODS, mounted(target, {"hostPath": {"path": path}} if path else None))
+
+
+def test_an_object_of_a_time_with_fewer_rules_can_still_be_written() -> None:
+    """Its finalizers must go, or it could not be deleted."""
+    row = Resources(BUILT_IN).row_of(PODS)
+    old = made(PODS, mounted("/mnt"))
+    old["metadata"]["finalizers"] = ["a/b"]
+    old["spec"]["containers"][0]["volumeMounts"][0]["mountPath"] = "/proc"
+    new = copy.deepcopy(old)
+    del new["metadata"]["finalizers"]
+    validation_kinds.update(row, new, old)
+    new["metadata"]["name"] = "Bad_Name"
+    with pytest.raises(InvalidObject, match="RFC 1123") as caught:
+        validation_kinds.update(row, new, old)
+    assert "proc" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("volume", "field"),
     [

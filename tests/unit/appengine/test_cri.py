@@ -15,7 +15,7 @@ from kubeedge.api.names import Object
 from kubeedge.api.pod_parser import parse
 from kubeedge.api.protobuf import ProtoReader, encode, parsed
 from kubeedge.appengine.prepare import sandbox_config
-from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, ResourceUsage, User
+from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, ResourceUsage, StartError, User
 from kubeedge.appengine.runtime.cri import configs, found, watch
 from kubeedge.appengine.runtime.cri.images import status_of
 from kubeedge.appengine.runtime.cri.streams import connect, exit_code
@@ -38,9 +38,9 @@ def pod(container: Object | None = None, **spec: Any) -> Any:
     return parse({"metadata": metadata, "spec": {"containers": containers, **spec}})
 
 
-def container(made: Any, **env: str) -> Object:
+def container(made: Any, *more: BindMount, **env: str) -> Object:
     sandbox = sandbox_config(made, Path("/logs/p"))
-    mounts = [BindMount(Path("/x"), "/y", True, "HostToContainer")]
+    mounts = [BindMount(Path("/x"), "/y", True, "HostToContainer"), *more]
     config = ContainerConfig(made.containers[0], 3, "demo", env, mounts, Path("/logs/p/c/3.log"))
     return configs.container(
         sandbox, config, node="edge1", mounts=[], message="/m", image_user={"uid": 7}, profiles=Path("/profiles"),
@@ -63,6 +63,13 @@ def test_a_container_s_configuration_survives_protobuf() -> None:
     assert context["run_as_user"] == {} and context["run_as_group"] == {}, "root, and not nobody in particular"
     assert context["namespace_options"] == {"pid": 1} and context["seccomp"]["profile_type"] == 1
     assert context["capabilities"] == {"add_capabilities": ["NET_ADMIN"]} and "/proc/kcore" in context["masked_paths"]
+
+
+def test_capabilities_and_mounts_that_there_are_not_are_refused_as_without_a_cri_runtime() -> None:
+    with pytest.raises(StartError, match="unknown capability 'NET-RAW' to drop"):
+        container(pod({"securityContext": {"capabilities": {"drop": ["NET-RAW"]}}}))
+    with pytest.raises(StartError, match="cannot mount at '/proc'"):
+        container(pod(), BindMount(Path("/x"), "/proc"))
 
 
 def test_the_user_is_the_image_s_where_the_pod_names_none() -> None:

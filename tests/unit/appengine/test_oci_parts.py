@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kubeedge.api.pod import ResourceRequirements
-from kubeedge.appengine.runtime import app_armor, cgroups, oci_spec, programs
+from kubeedge.appengine.runtime import app_armor, cgroups, image_volumes, oci_spec, programs
 from kubeedge.appengine.runtime.base import BindMount, StartError
 from kubeedge.appengine.runtime.oci_spec import ContainerUser, ImageConfig, Namespaces
 from kubeedge.appengine.runtime.programs import Programs
@@ -58,6 +58,51 @@ def test_mounts_say_how_far_they_reach() -> None:
     assert made["linux"]["rootfsPropagation"] == "rslave" and "rootfsPropagation" not in spec(plain)["linux"]
     both = spec(slave, BindMount(Path("/e"), "/e", propagation="Bidirectional"))
     assert both["linux"]["rootfsPropagation"] == "rshared"
+
+
+@pytest.mark.parametrize("name", ["NET-RAW", "CAP_BOGUS", "", "CAP_", "NET_ADMIN ", "0", "all_of_them"])
+@pytest.mark.parametrize("verb", ["add", "drop"])
+def test_a_capability_that_there_is_not_is_refused_by_its_name(name: str, verb: str) -> None:
+    """It was passed over: what was to be dropped was kept."""
+    with pytest.raises(StartError, match=f"unknown capability {name!r} to {verb}") as caught:
+        spec(securityContext={"capabilities": {verb: ["CHOWN", name]}})
+    assert caught.value.reason == "CreateContainerError"
+
+
+def test_capabilities_are_named_with_and_without_their_prefix() -> None:
+    made = spec(securityContext={"capabilities": {"drop": ["all"], "add": ["net_admin", "CAP_BPF"]}})
+    assert made["process"]["capabilities"]["bounding"] == ["CAP_BPF", "CAP_NET_ADMIN"]
+    made = spec(securityContext={"capabilities": {"drop": ["NET_RAW"], "add": ["ALL"]}})
+    assert "CAP_NET_RAW" in made["process"]["capabilities"]["bounding"]
+
+
+@pytest.mark.parametrize(
+    ("mount", "why"),
+    [
+        (BindMount(Path("/v"), "/proc"), "only the node's own /proc"),
+        (BindMount(Path("/proc"), "/proc", image="demo:1"), "only the node's own /proc"),
+        (BindMount(Path("/v"), "/proc/self/attr/../attr"), "inside /proc"),
+        (BindMount(Path("/v"), "/"), "root of the container"),
+        (BindMount(Path("/v"), "/sys"), "only the node's own /sys"),
+        (BindMount(Path("/v"), "/x/../dev"), "only the node's own /dev"),
+    ],
+)
+def test_no_mount_is_over_what_a_container_consists_of(mount: BindMount, why: str) -> None:
+    with pytest.raises(StartError, match=why):
+        spec(BindMount(Path("/a"), "/a"), mount)
+    spec(
+        BindMount(Path("/proc"), "/proc"),
+        BindMount(Path("/dev"), "/dev"),
+        BindMount(Path("/m"), "/dev/termination-log"),
+    )
+
+
+def test_an_image_with_a_volume_over_proc_is_refused(tmp_path: Path) -> None:
+    """With a root that cannot be written to its directory was mounted there: it had forged what confines the process (CVE-2019-16884)."""
+    (tmp_path / "proc" / "self" / "attr").mkdir(parents=True)
+    mounts = image_volumes.prepare(tmp_path, ["/proc", "/data"], [], read_only_root=True)
+    with pytest.raises(StartError, match="cannot mount at '/proc'"):
+        spec(*mounts)
 
 
 def test_huge_pages_and_a_profile_are_passed_on() -> None:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kubeedge.api import mount_targets
 from kubeedge.api.pod import Container, ResourceRequirements
 from kubeedge.appengine.runtime.base import BindMount, StartError
+from kubeedge.appengine.runtime.capabilities import ALL, full_names
 from kubeedge.errors import Invalid
 
 CAPABILITIES = (
@@ -82,8 +84,10 @@ def build(
     seccomp: Mapping[str, Any] | None = None,  # the filter, as the specification has it
     app_armor: str = "",  # the name of a loaded profile
 ) -> dict[str, Any]:
-    """The content of config.json. Raises StartError when the pod demands a user other than root and the image has none."""
+    """The content of config.json. Raises StartError when the pod demands a user other than root and the image has none, and for capabilities and
+    mounts that there are not."""
     security = container.security
+    check_targets(mounts)
     if security.non_root and user.uid == 0:
         raise StartError("CreateContainerConfigError", "container has runAsNonRoot and image will run as root")
     return {
@@ -176,25 +180,21 @@ def _environment(image: ImageConfig, env: Mapping[str, str], user: ContainerUser
 
 
 def effective_capabilities(container: Container, uid: int, possible: Sequence[str] | None) -> dict[str, list[str]]:
-    """The capability sets of the OCI process. A user other than root holds only what was added by name; the ambient set is left out."""
+    """The capability sets of the OCI process. A user other than root holds only what was added by name; the ambient set is left out.
+    Raises StartError for names that are none."""
     security = container.security
     every = set(possible) if possible is not None else set(CAPABILITIES)
-    add, drop = _capability_names(security.add), _capability_names(security.drop)
-    if security.privileged or "CAP_ALL" in add:
+    add, drop = full_names(security.add, "add"), full_names(security.drop, "drop")
+    if security.privileged or ALL in add:
         wanted = every | set(CAPABILITIES)
     else:
-        wanted = set() if "CAP_ALL" in drop else set(CAPABILITIES) - drop
+        wanted = set() if ALL in drop else set(CAPABILITIES) - drop
         wanted |= add
     if possible is not None:
         wanted &= set(possible)
     bounding = sorted(wanted)
     held = bounding if uid == 0 else sorted(add & wanted)
     return {"bounding": bounding, "effective": held, "permitted": held, "inheritable": []}
-
-
-def _capability_names(values: Sequence[str]) -> set[str]:
-    """Kubernetes writes NET_ADMIN, the kernel CAP_NET_ADMIN."""
-    return {"CAP_" + v.upper().removeprefix("CAP_") for v in values}
 
 
 def standard_mounts(*, privileged: bool) -> list[dict[str, Any]]:
@@ -214,6 +214,13 @@ def standard_mounts(*, privileged: bool) -> list[dict[str, Any]]:
 def _ordered(mounts: Sequence[BindMount]) -> list[BindMount]:
     """Outer directories first, whatever the order in the manifest."""
     return sorted(mounts, key=lambda m: m.target.rstrip("/").count("/"))
+
+
+def check_targets(mounts: Sequence[BindMount]) -> None:
+    """Raises StartError for a mount where none may be, whoever wants it: a volume, the image, or the path of the termination message."""
+    for mount in mounts:
+        if why := mount_targets.refusal(mount.target, "" if mount.image else str(mount.source)):
+            raise StartError("CreateContainerError", f"cannot mount at {mount.target!r:.200}: {why}")
 
 
 def _bind(mount: BindMount) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kubeedge.appengine.runtime import cgroups, seccomp
+from kubeedge.appengine.runtime import capabilities, cgroups, seccomp
 from kubeedge.appengine.runtime.base import StartError
 
 #: seconds for the runtime to name its version: one that is taken for a runtime without seccomp starts no pod that asks for a profile
@@ -78,14 +78,8 @@ def find(state: Path) -> Programs:
 
 def possible_capabilities() -> list[str] | None:
     """What this process may give at all: a machine in a container may lack some."""
-    names = (
-        "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
-        "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN "
-        "SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE "
-        "MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
-    ).split()
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapBnd:"):
             mask = int(line.split()[1], 16)
-            return [f"CAP_{name}" for bit, name in enumerate(names) if mask >> bit & 1]
+            return [name for bit, name in enumerate(capabilities.NAMES) if mask >> bit & 1]
     return None

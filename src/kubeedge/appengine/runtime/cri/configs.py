@@ -14,7 +14,8 @@ from typing import Any
 from kubeedge.api.names import Object
 from kubeedge.api.pod import ResourceRequirements
 from kubeedge.appengine.runtime.base import BindMount, ContainerConfig, SandboxConfig
-from kubeedge.appengine.runtime.oci_spec import MASKED, READ_ONLY, expand, limits_of
+from kubeedge.appengine.runtime.capabilities import full_names
+from kubeedge.appengine.runtime.oci_spec import MASKED, READ_ONLY, check_targets, expand, limits_of
 
 POD_NAME, POD_NAMESPACE = "io.kubernetes.pod.name", "io.kubernetes.pod.namespace"
 POD_UID, CONTAINER = "io.kubernetes.pod.uid", "io.kubernetes.container.name"
@@ -108,8 +109,9 @@ def container(
     oom_score_adj: int,
     recursive_read_only: bool = False,  # the runtime has such mounts
 ) -> Object:
-    """ContainerConfig; the log is named from the sandbox's directory on."""
+    """ContainerConfig; the log is named from the sandbox's directory on. Raises StartError for capabilities and mounts that there are not."""
     spec = config.container
+    check_targets([*config.mounts, *mounts])
     flags = {TTY: spec.tty, STDIN: spec.stdin, STDIN_ONCE: spec.stdin_once}
     log = config.log_path
     if sandbox.log_directory is not None and log.is_relative_to(sandbox.log_directory):
@@ -186,8 +188,8 @@ def _security(sandbox: SandboxConfig, config: ContainerConfig, image_user: Objec
     return {
         **user,
         "capabilities": {
-            "add_capabilities": [_capability(name) for name in security.add],
-            "drop_capabilities": [_capability(name) for name in security.drop],
+            "add_capabilities": _capabilities(security.add, "add"),
+            "drop_capabilities": _capabilities(security.drop, "drop"),
         },
         "privileged": security.privileged,
         "namespace_options": _namespaces(sandbox, config.target_id),
@@ -202,8 +204,8 @@ def _security(sandbox: SandboxConfig, config: ContainerConfig, image_user: Objec
     }
 
 
-def _capability(name: str) -> str:
-    return name.upper().removeprefix("CAP_")
+def _capabilities(values: Sequence[str], verb: str) -> list[str]:
+    return sorted(name.removeprefix("CAP_") for name in full_names(values, verb))
 
 
 def _profile(kind: str, name: str) -> Object:
