@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kubeedge.api import meta, sidecars
@@ -52,18 +52,29 @@ def _port(name: str, number: int, protocol: str) -> Object:
 
 def ports_of(spec: Object, pod: Object) -> Iterable[tuple[str, int, str]]:
     """(name, number, protocol) of the Service's ports, as this pod has them; what it does not have is left out."""
+    named = _named(pod) if any(isinstance(port.get("targetPort"), str) for port in spec.get("ports") or ()) else {}
     for port in spec.get("ports") or ():
         protocol = str(port.get("protocol") or "TCP")
-        number = _number(port.get("targetPort", port.get("port")), protocol, pod)
+        number = _number(port.get("targetPort", port.get("port")), protocol, named)
         if number:
             yield str(port.get("name") or ""), number, protocol
 
 
-def _number(target: Any, protocol: str, pod: Object) -> int:
-    if isinstance(target, int):
-        return target
+def _named(pod: Object) -> dict[tuple[str, str], int]:
+    """Its ports by name and protocol, looked through once for all ports of a Service: both may have thousands."""
+    found: dict[tuple[str, str], int] = {}
     for container in sidecars.lasting(spec_of(pod)):
         for port in container.get("ports") or ():
-            if port.get("name") == target and port.get("protocol", "TCP") == protocol:
-                return int(port.get("containerPort") or 0)
-    return int(target) if isinstance(target, str) and target.isascii() and target.isdigit() else 0
+            if port.get("name"):
+                found.setdefault((port["name"], port.get("protocol", "TCP")), int(port.get("containerPort") or 0))
+    return found
+
+
+def _number(target: Any, protocol: str, named: Mapping[tuple[str, str], int]) -> int:
+    if isinstance(target, int):
+        return target
+    if not isinstance(target, str):
+        return 0
+    if (target, protocol) in named:
+        return named[target, protocol]
+    return int(target) if target.isascii() and target.isdigit() else 0

@@ -23,8 +23,8 @@ from kubeedge_cloud.controllers.objects import (
     status_of,
     uid_of,
 )
-from kubeedge_cloud.controllers.scheduler.fit import fits_labels, preferred, tolerates, untolerated
-from kubeedge_cloud.controllers.scheduler.neighbours import Neighbour, satisfied, terms_of
+from kubeedge_cloud.controllers.scheduler.fit import NodeFit, Tolerations, untolerated
+from kubeedge_cloud.controllers.scheduler.neighbours import Neighbour, Surroundings, terms_of
 
 #: what a container that asks for nothing is counted as when nodes are compared (not when they are filtled)
 _ASSUMED = {"cpu": 100, "memory": 200 * 1024 * 1024}
@@ -57,6 +57,15 @@ class PodInfo:
     neighbour: Neighbour
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A pod that is to be scheduled, read once for all nodes."""
+
+    info: PodInfo
+    fit: NodeFit
+    tolerations: Tolerations
+
+
 @dataclass(slots=True)
 class NodeInfo:
     """A node and the sums of its pods: requests (CPU in millicores, else bytes or pieces), host ports, pods by owner."""
@@ -65,6 +74,7 @@ class NodeInfo:
     allocatable: Mapping[str, int]
     used: Counter[str] = field(default_factory=Counter)
     ports: Counter[tuple[str, str, int]] = field(default_factory=Counter)
+    numbers: Counter[tuple[str, int]] = field(default_factory=Counter)  # of those, at whichever address
     owners: Counter[str] = field(default_factory=Counter)
     pods: int = 0
 
@@ -186,21 +196,21 @@ class SchedulerCache:
         if not self._nodes:
             return Unschedulable("no nodes available to schedule pods")
         spec = spec_of(pod)
-        wanted = info_of(pod)
+        wanted = _Wanted(info_of(pod), NodeFit(spec), Tolerations(spec.get("tolerations") or ()))
         reasons: Counter[str] = Counter()
         fitting: list[NodeInfo] = []
         for info in self._nodes.values():
-            why = _reasons(info, spec, wanted)
+            why = _reasons(info, wanted)
             if why:
                 reasons.update(why)
             else:
                 fitting.append(info)
         if fitting:
-            fitting = self._with_good_neighbours(spec, wanted, fitting, reasons)
+            fitting = self._with_good_neighbours(spec, wanted.info, fitting, reasons)
         if not fitting:
             text = ", ".join(sorted(f"{number} {reason}" for reason, number in reasons.items()))
             return Unschedulable(f"0/{len(self._nodes)} nodes are available: {text}.")
-        return Placed(min(fitting, key=lambda info: (-score(info, spec, wanted), info.pods, info.name)).name)
+        return Placed(min(fitting, key=lambda info: (-score(info, wanted), info.pods, info.name)).name)
 
     def _with_good_neighbours(
         self, spec: Object, wanted: PodInfo, fitting: list[NodeInfo], reasons: Counter[str]
@@ -215,9 +225,10 @@ class SchedulerCache:
             for info in self._pods.values()
             if info.node in self._nodes
         ]
+        surroundings = Surroundings(wanted.neighbour, attracted, there)
         good = []
         for info in fitting:
-            why = satisfied(wanted.neighbour, attracted, meta.labels_of(info.node), there)
+            why = surroundings.refusal(meta.labels_of(info.node))
             if why:
                 reasons[why] += 1
             else:
@@ -226,38 +237,41 @@ class SchedulerCache:
 
 
 def _count(node: NodeInfo, pod: PodInfo, sign: int) -> None:
+    """Counts a pod in (1) or out (-1)."""
     for name, amount in pod.requests.items():
         node.used[name] += sign * amount
     for port in pod.ports:
         node.ports[port] += sign
+        node.numbers[port[0], port[2]] += sign
     if pod.owner:
         node.owners[pod.owner] += sign
         if not node.owners[pod.owner]:
             del node.owners[pod.owner]
+    if sign < 0 and pod.ports:  # what is not there any more takes no memory
+        node.ports, node.numbers = +node.ports, +node.numbers
     node.pods += sign
 
 
-def _reasons(info: NodeInfo, spec: Object, wanted: PodInfo) -> list[str]:
+def _reasons(info: NodeInfo, wanted: _Wanted) -> list[str]:
     """Why not this node; worded as kube-scheduler does. The first kind of reason ends the search, resources are all named."""
     node = info.node
-    tolerations = spec.get("tolerations") or ()
     unschedulable = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
-    if spec_of(node).get("unschedulable") and not any(tolerates(t, unschedulable) for t in tolerations):
+    if spec_of(node).get("unschedulable") and not wanted.tolerations.cover(unschedulable):
         return ["node(s) were unschedulable"]
     taints = list(spec_of(node).get("taints") or ())
     if not is_ready(node):  # the taint is written after the condition
         taints.append({"key": UNREACHABLE, "effect": "NoSchedule"})
-    taint = untolerated(tolerations, taints, ("NoSchedule", "NoExecute"))
+    taint = untolerated(wanted.tolerations, taints, ("NoSchedule", "NoExecute"))
     if taint is not None:
         return [f"node(s) had untolerated taint {{{taint.get('key')}: {taint.get('value', '')}}}"]
-    if not fits_labels(spec, node):
+    if not wanted.fit.fits(node):
         return ["node(s) didn't match Pod's node affinity/selector"]
-    if _ports_taken(info, wanted.ports):
+    if _ports_taken(info, wanted.info.ports):
         return ["node(s) didn't have free ports for the requested pod ports"]
     missing = []
     if info.pods + 1 > info.allocatable.get("pods", 110):
         missing.append("Too many pods")
-    for name, amount in wanted.requests.items():
+    for name, amount in wanted.info.requests.items():
         if amount > 0 and info.used[name] + amount > info.allocatable.get(name, 0):
             missing.append(f"Insufficient {name}")
     return missing
@@ -265,25 +279,25 @@ def _reasons(info: NodeInfo, spec: Object, wanted: PodInfo) -> list[str]:
 
 def _ports_taken(info: NodeInfo, ports: Iterable[tuple[str, str, int]]) -> bool:
     for protocol, address, port in ports:
-        for (other_protocol, other_address, other_port), number in info.ports.items():
-            same = number > 0 and other_port == port and other_protocol == protocol
-            if same and (address == other_address or "0.0.0.0" in (address, other_address)):
+        if address == "0.0.0.0":
+            if info.numbers[protocol, port] > 0:
                 return True
+        elif info.ports[protocol, address, port] > 0 or info.ports[protocol, "0.0.0.0", port] > 0:
+            return True
     return False
 
 
-def score(info: NodeInfo, spec: Object, wanted: PodInfo) -> float:
+def score(info: NodeInfo, wanted: _Wanted) -> float:
     """Free CPU and memory in per cent, less for every pod of the same owner, more for what the pod prefers."""
     free = 0.0
     for name, assumed in _ASSUMED.items():
         size = info.allocatable.get(name, 0)
-        used = info.used[name] + (wanted.requests.get(name) or assumed)
+        used = info.used[name] + (wanted.info.requests.get(name) or assumed)
         free += max(0.0, 1.0 - used / size) if size else 0.0
     avoided = sum(
         1
         for taint in spec_of(info.node).get("taints") or ()
-        if taint.get("effect") == "PreferNoSchedule"
-        and not any(tolerates(t, taint) for t in spec.get("tolerations") or ())
+        if taint.get("effect") == "PreferNoSchedule" and not wanted.tolerations.cover(taint)
     )
-    siblings = info.owners[wanted.owner] if wanted.owner else 0
-    return 100.0 * free / len(_ASSUMED) - 100.0 * siblings - 100.0 * avoided + preferred(spec, info.node)
+    siblings = info.owners[wanted.info.owner] if wanted.info.owner else 0
+    return 100.0 * free / len(_ASSUMED) - 100.0 * siblings - 100.0 * avoided + wanted.fit.preferred(info.node)

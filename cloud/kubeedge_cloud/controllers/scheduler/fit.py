@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kubeedge.api import meta
 from kubeedge.api.names import Object
-from kubeedge.api.selectors import requirement_of
+from kubeedge.api.selectors import Requirement, requirement_of
 from kubeedge.errors import Invalid
 
 
+class NodeFit:
+    """nodeSelector and nodeAffinity of a pod, read once for all nodes."""
+
+    def __init__(self, spec: Object) -> None:
+        self._selector: Mapping[str, str] = spec.get("nodeSelector") or {}
+        affinity = _node_affinity(spec)
+        required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+        self._required = (
+            None if not isinstance(required, dict) else [*map(_term, required.get("nodeSelectorTerms") or ())]
+        )
+        wishes = affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+        self._wishes = [(int(wish.get("weight") or 0), _term(wish.get("preference") or {})) for wish in wishes]
+
+    def fits(self, node: Object) -> bool:
+        """nodeSelector and the required part of nodeAffinity."""
+        labels = meta.labels_of(node)
+        if any(labels.get(key) != value for key, value in self._selector.items()):
+            return False
+        return self._required is None or any(_matches(term, node) for term in self._required)
+
+    def preferred(self, node: Object) -> int:
+        """Sum of the weights of the preferences that the node fulfils."""
+        return sum(weight for weight, term in self._wishes if _matches(term, node))
+
+
 def fits_labels(spec: Object, node: Object) -> bool:
-    """nodeSelector and the required part of nodeAffinity."""
-    labels = meta.labels_of(node)
-    if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
-        return False
-    required = _node_affinity(spec).get("requiredDuringSchedulingIgnoredDuringExecution")
-    if not isinstance(required, dict):
-        return True
-    return any(matches_term(term, node) for term in required.get("nodeSelectorTerms") or ())
-
-
-def preferred(spec: Object, node: Object) -> int:
-    """Sum of the weights of the preferences that the node fulfils."""
-    wishes = _node_affinity(spec).get("preferredDuringSchedulingIgnoredDuringExecution") or ()
-    return sum(int(wish.get("weight") or 0) for wish in wishes if matches_term(wish.get("preference") or {}, node))
+    """NodeFit.fits, for one node."""
+    return NodeFit(spec).fits(node)
 
 
 def _node_affinity(spec: Object) -> Object:
@@ -33,34 +46,79 @@ def _node_affinity(spec: Object) -> Object:
     return found if isinstance(found, dict) else {}
 
 
-def matches_term(term: Mapping[str, Any], node: Object) -> bool:
-    """All expressions must hold; a term without any matches nothing, as does one that cannot be understood."""
-    expressions, fields = term.get("matchExpressions") or (), term.get("matchFields") or ()
-    if not expressions and not fields:
+#: requirements on labels, and on fields
+_Term = tuple[Sequence[Requirement], Sequence[Requirement]]
+
+
+def _term(term: Mapping[str, Any]) -> _Term | None:
+    """None: it matches nothing, as one without expressions does, and one that cannot be understood."""
+    try:
+        expressions = [requirement_of(e) for e in term.get("matchExpressions") or ()]
+        fields = [requirement_of(f) for f in term.get("matchFields") or ()]
+    except Invalid:
+        return None
+    return (expressions, fields) if expressions or fields else None
+
+
+def _matches(term: _Term | None, node: Object) -> bool:
+    """All expressions must hold."""
+    if term is None:
         return False
     labels, names = meta.labels_of(node), {"metadata.name": meta.name_of(node)}
-    try:
-        return all(requirement_of(e).matches(labels) for e in expressions) and all(
-            requirement_of(f).matches(names) for f in fields
-        )
-    except Invalid:
-        return False
+    return all(one.matches(labels) for one in term[0]) and all(one.matches(names) for one in term[1])
 
 
-def untolerated(tolerations: Iterable[Any], taints: Iterable[Any], effects: Collection[str]) -> Object | None:
+class Tolerations:
+    """The tolerations of a pod, looked up by what a taint is: a pod may have thousands, and a node thousands of taints."""
+
+    def __init__(self, given: Iterable[Mapping[str, Any]]) -> None:
+        #: (key, value, effect), None and "" being any -> seconds
+        self._seconds: dict[tuple[str | None, str | None, str], float | None] = {}
+        for toleration in given:
+            key, exists = toleration.get("key") or "", toleration.get("operator", "Equal") == "Exists"
+            of = (
+                None if exists and not key else key,
+                None if exists else toleration.get("value") or "",
+                toleration.get("effect") or "",
+            )
+            seconds = toleration.get("tolerationSeconds")
+            limit = float(seconds) if isinstance(seconds, int | float) else None
+            self._seconds[of] = _shorter(self._seconds.get(of), limit)
+
+    def _covering(self, taint: Mapping[str, Any]) -> Iterator[tuple[str | None, str | None, str]]:
+        key, value = taint.get("key"), taint.get("value") or ""
+        for effect in {"", taint.get("effect") or ""}:
+            for of in ((None, None, effect), (key, None, effect), (key, value, effect)):
+                if of in self._seconds:
+                    yield of
+
+    def cover(self, taint: Mapping[str, Any]) -> bool:
+        """As Kubernetes compares them: an empty effect means all effects, Exists without a key all taints."""
+        return next(self._covering(taint), None) is not None
+
+    def seconds(self, taint: Mapping[str, Any]) -> float | None:
+        """The shortest tolerationSeconds of those that cover the taint; None: there is none."""
+        shortest: float | None = None
+        for of in self._covering(taint):
+            shortest = _shorter(shortest, self._seconds[of])
+        return shortest
+
+
+def _shorter(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one if other is None else min(one, other)
+
+
+def untolerated(
+    tolerations: Tolerations | Iterable[Any], taints: Iterable[Any], effects: Collection[str]
+) -> Object | None:
     """The first taint with one of the effects that no toleration covers."""
-    given = list(tolerations)
+    given = tolerations if isinstance(tolerations, Tolerations) else Tolerations(tolerations)
     for taint in taints:
-        if taint.get("effect") in effects and not any(tolerates(toleration, taint) for toleration in given):
+        if taint.get("effect") in effects and not given.cover(taint):
             return dict(taint)
     return None
 
 
 def tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
-    """As Kubernetes compares them: an empty effect means all effects, Exists without a key all taints."""
-    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
-        return False
-    key = toleration.get("key") or ""
-    if toleration.get("operator", "Equal") == "Exists":
-        return not key or key == taint.get("key")
-    return key == taint.get("key") and (toleration.get("value") or "") == (taint.get("value") or "")
+    """Tolerations.cover, for one toleration."""
+    return Tolerations((toleration,)).cover(taint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from kubeedge.api.names import Object
@@ -56,29 +56,48 @@ def terms_of(spec: Object, kind: str) -> Sequence[Term]:
     return tuple(terms)
 
 
-def satisfied(
-    pod: Neighbour,
-    attracted: Sequence[Term],
-    node: Mapping[str, str],
-    there: Iterable[tuple[Neighbour, Mapping[str, str]]],
-) -> str:
-    """ "" or the reason why not. `node` and the second of each pair are labels of nodes."""
-    others = list(there)
+class Surroundings:
+    """Where the others are that a pod's terms, and theirs, are about: looked through once for all nodes.
 
-    def near(term: Term, labels: Mapping[str, str]) -> bool:
-        return term.topology in node and labels.get(term.topology) == node[term.topology]
+    `attracted`: the pod's podAffinity; `there`: the others, with the labels of their nodes.
+    """
 
-    for term in pod.repels:
-        if any(near(term, labels) and term.means(pod.namespace, other) for other, labels in others):
+    def __init__(
+        self, pod: Neighbour, attracted: Sequence[Term], there: Iterable[tuple[Neighbour, Mapping[str, str]]]
+    ) -> None:
+        others = list(there)
+        self._pod = pod
+        self._repelled = [(term.topology, _values(term, pod.namespace, others)) for term in pod.repels]
+        self._attracted = [
+            (term.topology, _values(term, pod.namespace, others), self._is_first(term, others)) for term in attracted
+        ]
+        self._repelling = {
+            (term.topology, labels[term.topology])
+            for other, labels in others
+            for term in other.repels
+            if term.topology in labels and term.means(other.namespace, pod)
+        }
+        self._theirs = {topology for topology, _ in self._repelling}
+
+    def _is_first(self, term: Term, others: Iterable[tuple[Neighbour, Mapping[str, str]]]) -> bool:
+        """The first pod of a group that wants to be together has nothing to join."""
+        own = self._pod.namespace
+        return term.means(own, self._pod) and not any(term.means(own, other) for other, _ in others)
+
+    def refusal(self, node: Mapping[str, str]) -> str:
+        """Why the pod may not be on a node with these labels; "": it may."""
+        if any(topology in node and node[topology] in values for topology, values in self._repelled):
             return ANTI_AFFINITY
-    for other, labels in others:
-        if any(near(term, labels) and term.means(other.namespace, pod) for term in other.repels):
+        if any((topology, node[topology]) in self._repelling for topology in self._theirs if topology in node):
             return THEIR_ANTI_AFFINITY
-    for term in attracted:
-        if any(near(term, labels) and term.means(pod.namespace, other) for other, labels in others):
-            continue
-        # The first pod of a group that wants to be together has nothing to join.
-        first = term.means(pod.namespace, pod) and not any(term.means(pod.namespace, other) for other, _ in others)
-        if not first or term.topology not in node:
-            return AFFINITY
-    return ""
+        for topology, values, first in self._attracted:
+            if topology not in node or not (first or node[topology] in values):
+                return AFFINITY
+        return ""
+
+
+def _values(term: Term, namespace: str, others: Iterable[tuple[Neighbour, Mapping[str, str]]]) -> Set[str]:
+    """Of the topology label, where those are that the term is about."""
+    return {
+        labels[term.topology] for other, labels in others if term.topology in labels and term.means(namespace, other)
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kubeedge_cloud.controllers.scheduler.fit import tolerates
+from kubeedge_cloud.controllers.scheduler.fit import Tolerations
 
 EFFECT = "NoExecute"
 
@@ -20,13 +20,12 @@ def stay(tolerations: Sequence[Mapping[str, Any]], taints: Iterable[Mapping[str,
 
     Every taint has to be tolerated. Of the tolerations that do it, the shortest tolerationSeconds counts; zero and less is at once.
     """
+    given = Tolerations(tolerations)
     shortest: float | None = None
     for taint in executing(taints):
-        covering = [toleration for toleration in tolerations if tolerates(toleration, taint)]
-        if not covering:
+        if not given.cover(taint):
             return 0.0
-        for toleration in covering:
-            seconds = toleration.get("tolerationSeconds")
-            if isinstance(seconds, int | float):
-                shortest = max(0.0, float(seconds)) if shortest is None else min(shortest, max(0.0, float(seconds)))
+        seconds = given.seconds(taint)
+        if seconds is not None:
+            shortest = max(0.0, seconds) if shortest is None else min(shortest, max(0.0, seconds))
     return shortest
