@@ -34,6 +34,7 @@ from kubeedge.errors import Invalid, NotFound
 from tests.kit.certs import TestAuthority
 from tests.kit.layers import Image, digest, entry, layer, link
 from tests.kit.registry_server import Registry, serving
+from tests.kit.topology import until
 
 LOWER, UPPER = layer(entry("a", b"lower")), layer(entry("a", b"upper"))
 BIG = layer(entry("big", hashlib.shake_256(b"seed").digest(100_000)))
@@ -352,12 +353,11 @@ def test_layers_are_fetched_side_by_side_but_not_all_of_them(store: ImageStore, 
 
     def release() -> None:
         registry.sent.wait()
-        for _ in range(10_000):
-            if registry.at_once == 3:
-                break
-            threading.Event().wait(0.001)
-        assert registry.hold is not None
-        registry.hold.set()
+        try:
+            until(lambda: registry.at_once == 3, what="three layers on their way at once")
+        finally:
+            assert registry.hold is not None
+            registry.hold.set()
 
     with serving(registry) as host:
         thread = threading.Thread(target=release)
