@@ -9,7 +9,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from kubeedge.api.resources import DEPLOYMENTS, NAMESPACES, PODS, REPLICASETS
+from kubeedge.api.resources import DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICASETS
 from tests.kubectl.conftest import Cluster, Kubectl
 from tests.kubectl.test_verbs import MANIFEST, poll, start_pod
 
@@ -40,6 +40,22 @@ def test_edit_saves_what_the_editor_wrote(kubectl: Kubectl, namespace: str, tmp_
     )
     assert "edited" in done.stdout, done.stdout + done.stderr
     assert kubectl("get", "deploy", "web", "-n", namespace, "-o", "go-template={{.spec.replicas}}") == "6"
+
+
+def test_a_drain_that_is_a_dry_run_ends_and_evicts_nothing(
+    kubectl: Kubectl, cluster: Cluster, namespace: str
+) -> None:
+    node = f"n{os.urandom(4).hex()}"
+    cluster.call(cluster.registry.create(NODES, "", {"metadata": {"name": node}}))
+    start_pod(cluster, namespace, "one", node)
+    before = cluster.call(cluster.registry.get(PODS, namespace, "one"))
+    done = kubectl.run("drain", node, "--dry-run=server", "--force")
+    assert done.returncode == 0 and "one (server dry run)" in done.stdout, done.stdout + done.stderr
+    assert cluster.call(cluster.registry.get(PODS, namespace, "one")) == before
+    with kubectl.started("drain", node, "--force") as process:  # it waits for a node that is not there
+        poll(lambda: "deletionTimestamp" in kubectl("get", "pod", "one", "-n", namespace, "-o", "json"))
+        assert process.poll() is None
+    cluster.call(cluster.registry.delete(PODS, namespace, "one", grace_period=0))
 
 
 def test_auth_says_yes(kubectl: Kubectl) -> None:

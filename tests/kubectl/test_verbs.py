@@ -435,6 +435,7 @@ def test_what_the_server_offers(kubectl: Kubectl) -> None:
         "coordination.k8s.io/v1",
         "discovery.k8s.io/v1",
         "metrics.k8s.io/v1beta1",
+        "policy/v1",
         "v1",
     ]
     assert "v1.30" in kubectl.run("version").stdout

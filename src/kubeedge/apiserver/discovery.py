@@ -20,6 +20,9 @@ _SUBRESOURCES: dict[str, tuple[str, str, str, Sequence[str]]] = {
     "eviction": ("policy", "v1", "Eviction", ("create",)),
     "token": ("authentication.k8s.io", "v1", "TokenRequest", ("create",)),
 }
+#: of subresources that are asked for by their group: kubectl before 1.22 evicts pods only where there is a group "policy", else deletes them,
+#: and waits for deletions that were a dry run
+_GROUPS_OF_SUBRESOURCES = {"eviction": ("policy", "v1")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +55,20 @@ def api_versions() -> Object:
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
 
 
+def _group_versions(served: Resources) -> list[tuple[str, str]]:
+    """Those that have resources, and those that are listed without any."""
+    empty = {group for row in served for name, group in _GROUPS_OF_SUBRESOURCES.items() if name in row.subresources}
+    return sorted({*served.group_versions(), *empty})
+
+
 def _group(served: Resources, name: str) -> Object:
-    versions = [{"groupVersion": f"{g}/{v}", "version": v} for g, v in served.group_versions() if g == name]
+    versions = [{"groupVersion": f"{g}/{v}", "version": v} for g, v in _group_versions(served) if g == name]
     return {"name": name, "versions": versions, "preferredVersion": versions[0]}
 
 
 def group_names(served: Resources) -> list[str]:
     """The groups that are served, without the core group."""
-    return sorted({group for group, _ in served.group_versions() if group})
+    return sorted({group for group, _ in _group_versions(served) if group})
 
 
 def api_group(served: Resources, name: str) -> Object | None:
@@ -68,7 +77,7 @@ def api_group(served: Resources, name: str) -> Object | None:
 
 
 def api_group_list(served: Resources) -> Object:
-    """The answer to GET /apis: the groups of the resources that are served."""
+    """The answer to GET /apis: the groups of the resources and subresources that are served."""
     return {
         "kind": "APIGroupList",
         "apiVersion": "v1",
@@ -110,7 +119,7 @@ def resource_list(served: Resources, group: str, version: str) -> Object | None:
                 if sub_group:
                     sub["group"], sub["version"] = sub_group, sub_version
                 found.append(sub)
-    if not found:
+    if (group, version) not in _group_versions(served):
         return None
     name = f"{group}/{version}" if group else version
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": found}
@@ -126,7 +135,7 @@ def aggregated(served: Resources, core: bool, api: str) -> Object:
         "items": [
             {
                 "metadata": {"name": name} if name else {},
-                "versions": [_discovered(served, name, v) for g, v in served.group_versions() if g == name],
+                "versions": [_discovered(served, name, v) for g, v in _group_versions(served) if g == name],
             }
             for name in names
         ],

@@ -523,7 +523,11 @@ async def test_discovery_names_every_resource_in_both_forms(api: Api) -> None:
         "coordination.k8s.io",
         "discovery.k8s.io",
         "metrics.k8s.io",
+        "policy",
     ]
+    status, policy = await api("GET", "/apis/policy/v1")
+    assert (status, policy["resources"]) == (200, []), "an Eviction is a subresource of pods"
+    assert (await api("GET", "/apis/policy/v1beta1"))[0] == 404
     accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
     answer = await api.raw("GET", "/apis", accept=accept)
     assert "as=APIGroupDiscoveryList" in dict(answer.headers)["content-type"]
