@@ -178,7 +178,7 @@ class AppEngine:
         uid = str(metadata.get("uid") or "")
         for worker in self._workers.named(namespace, name):
             if worker.uid != uid:
-                worker.end()
+                worker.end(core.REMOVED_GRACE)
         if obj is None:
             return
         if not uid:
@@ -226,7 +226,7 @@ class AppEngine:
 
     def _adopt(self, left: FoundPod) -> None:
         """A pod that is not desired any more, from before the start: it ends."""
-        self._new_worker(left.uid, left.namespace, left.name, left).end()
+        self._new_worker(left.uid, left.namespace, left.name, left).end(core.REMOVED_GRACE)
 
     def _new_worker(self, uid: str, namespace: str, name: str, found: FoundPod | None) -> Worker:
         observed = PodObservation(uid) if found is None else take_up(found)

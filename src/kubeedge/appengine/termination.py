@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 
@@ -36,10 +37,10 @@ class Termination:
                 await asyncio.gather(stopping, shortening, return_exceptions=True)
             if not stopping.cancelled():
                 return stopping.result()
-            grace = worker.desired.grace if worker.desired else grace
+            grace = _deletion_grace(worker)
 
     async def _shorten_grace(self, worker: Worker, grace: float) -> None:
-        while not (worker.desired and worker.desired.deleting and worker.desired.grace < grace):
+        while _deletion_grace(worker) >= grace:
             worker.wake.clear()  # everything else is looked at after this action
             await worker.wake.wait()
 
@@ -67,3 +68,10 @@ class Termination:
                 )
             grace = max(_AFTER_HOOK, grace - (time.monotonic() - begun))
         await self._runtime.stop_container(id, grace)
+
+
+def _deletion_grace(worker: Worker) -> float:
+    """Seconds that its deletion leaves the pod; infinite for one that is not deleted."""
+    if worker.desired is None:
+        return worker.observed.grace
+    return worker.desired.grace if worker.desired.deleting else math.inf

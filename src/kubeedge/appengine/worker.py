@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,9 +41,11 @@ class Worker:
         """What Events of this pod name as their involvedObject."""
         return About(self.namespace, self.name, self.uid)
 
-    def end(self) -> None:
-        """Not desired any more: the driver wakes, gives up what takes long, and removes the pod."""
+    def end(self, grace: float = math.inf) -> None:
+        """Not desired any more: the driver wakes, gives up what takes long, and removes the pod within its own grace period or
+        `grace` seconds, whichever is shorter, even if it is ending already."""
         self.desired, self.invalid = None, ""
+        self.observed.grace = min(self.observed.grace, grace)
         self.ending.set()
         self.wake.set()
 

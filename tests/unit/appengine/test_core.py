@@ -18,6 +18,7 @@ from kubeedge.appengine.core import (
     Wait,
     plan,
 )
+from kubeedge.appengine.worker import Worker
 from tests.unit.appengine.world import container, exited, observed, pod, running
 
 
@@ -162,6 +163,19 @@ def test_a_pod_that_nobody_wants_ends_with_the_grace_that_it_had() -> None:
     seen = observed(main=running(90.0))
     seen.grace = 3.0
     assert names(plan(None, seen, 100.0)) == ("stop", "main", 3.0)
+
+
+def test_a_pod_that_was_deleted_by_force_has_two_seconds_and_one_that_is_reset_its_own_grace() -> None:
+    """Kubernetes' API removes the object at once, whatever grace the pod had been given before."""
+    seen = observed(main=running(90.0))
+    worker = Worker("u1", "default", "web", pod(), seen)
+    worker.end()
+    assert names(plan(worker.desired, seen, 100.0)) == ("stop", "main", 30.0)
+    worker.end(core.REMOVED_GRACE)
+    assert names(plan(worker.desired, seen, 100.0)) == ("stop", "main", 2.0)
+    seen.grace = 1.0
+    worker.end(core.REMOVED_GRACE)
+    assert names(plan(worker.desired, seen, 100.0)) == ("stop", "main", 1.0), "never longer"
 
 
 def test_another_uid_under_the_same_name_is_another_pod() -> None:
