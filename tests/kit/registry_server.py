@@ -34,6 +34,8 @@ class Registry:
         self.at_once = self.most_at_once = 0
         self.token_is_good_for = 0  # requests; 0: for ever
         self.tokens = self.left = 0
+        self.challenge = 'Bearer realm="{realm}",service="reg",scope="repository:app:pull"'
+        self.redirect_tokens = ""  # where the token service sends its clients
 
     def put(self, name: str, image: Image) -> None:
         self.manifests[name] = json.dumps(image.manifest).encode()
@@ -45,6 +47,8 @@ class Registry:
         self.asked.append(path)
         authorization = handler.headers.get("authorization", "")
         expected = "Basic " + base64.b64encode(f"me:{self.password}".encode()).decode()
+        if path.startswith("/token?") and self.redirect_tokens:
+            return self._send(handler, 308, b"", {"location": self.redirect_tokens})
         if path.startswith("/token"):
             ok = authorization == expected
             self.tokens += 1
@@ -54,8 +58,8 @@ class Registry:
         if authorization == wanted:
             self.left -= 1
         if self.password and (authorization != wanted or (self.token_is_good_for and self.left < 0)):
-            realm = f'Bearer realm="http://{handler.headers["host"]}/token",service="reg",scope="repository:app:pull"'
-            challenge = 'Basic realm="reg"' if self.basic else realm
+            bearer = self.challenge.format(realm=f"http://{handler.headers['host']}/token")
+            challenge = 'Basic realm="reg"' if self.basic else bearer
             return self._send(handler, 401, b"", {"www-authenticate": challenge})
         kind, reference = path.rsplit("/", 2)[1:]
         if kind == "blobs" and self.redirect_blobs:

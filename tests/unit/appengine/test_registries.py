@@ -206,6 +206,39 @@ def test_credentials_are_tried_one_after_the_other(store: ImageStore, registry: 
             store.remove(f"{host}/app:1", frozenset())
 
 
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        'Basic realm="reg", Bearer realm="{realm}",service="reg"',
+        'Bearer realm="{realm}",service="reg",Basic realm="reg"',
+        'Negotiate, BEARER Realm = "{realm}" , SERVICE=reg',
+        "bearer realm={realm},service=reg",
+        'Negotiate YWJj==, Bearer error="invalid_token",error_description="a \\"b\\", c=d",realm="{realm}"',
+    ],
+)
+def test_a_challenge_is_found_among_others(store: ImageStore, registry: Registry, challenge: str) -> None:
+    registry.put("1", Image(LOWER))
+    registry.password, registry.challenge = "pw", challenge
+    with serving(registry) as host:
+        pull(store, f"{host}/app:1", auth={host: basic("me:pw")})
+    assert registry.tokens == 1 and content(store, f"{host}/app:1") == ["lower"]
+
+
+def test_a_token_service_may_redirect_and_another_host_gets_no_password(store: ImageStore, registry: Registry) -> None:
+    registry.put("1", Image(LOWER))
+    registry.password, registry.redirect_tokens = "pw", "/token/?scope=x"
+    other = Registry()
+    other.password = "pw"
+    with serving(registry) as host, serving(other) as elsewhere:
+        pull(store, f"{host}/app:1", auth={host: basic("me:pw")})
+        assert content(store, f"{host}/app:1") == ["lower"]
+        store.remove(f"{host}/app:1", frozenset())
+        registry.redirect_tokens = f"http://{elsewhere}/token/"
+        with pytest.raises(Invalid, match="wants other credentials"):
+            pull(store, f"{host}/app:1", auth={host: basic("me:pw")})
+    assert other.asked == ["/token/"] and other.tokens == 1
+
+
 def test_the_node_has_credentials_of_its_own(store: ImageStore, registry: Registry, tmp_path: Path) -> None:
     registry.put("1", Image(LOWER))
     registry.password = "pw"

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import re
 import socket
 import ssl
 import threading
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kubeedge.appengine.images import documents
+from kubeedge.appengine.images import challenges, documents
 from kubeedge.appengine.images.endpoints import RegistryEndpoint, RegistryMirrors
 from kubeedge.errors import Invalid
 
@@ -184,7 +183,7 @@ class RegistryTransport:
             response, host = self._follow(url, endpoint.host, headers, access)
             if response.status != 401 or host != endpoint.host:  # who is asked after a redirect gets no credentials
                 break
-            challenge = response.header("www-authenticate")
+            challenge = challenges.bearer(response.header("www-authenticate"))
             response.close()
             if not self._authenticate(access, used, challenge, endpoint):
                 break
@@ -255,7 +254,9 @@ class RegistryTransport:
 
     # -- authentication --------------------------------------------------------------------------------------------------------
 
-    def _authenticate(self, access: _Access, used: int, challenge: str, endpoint: RegistryEndpoint) -> bool:
+    def _authenticate(
+        self, access: _Access, used: int, challenge: Mapping[str, str] | None, endpoint: RegistryEndpoint
+    ) -> bool:
         """Whether it is worth another try. One thread asks for a token, the others use it."""
         with access.lock:
             if access.generation != used:
@@ -263,7 +264,7 @@ class RegistryTransport:
             lost = access.bearer and not access.worked and access.under_way < 2
             if lost and not self._next(access):
                 return False
-            if not challenge.lower().startswith("bearer "):
+            if challenge is None:
                 return self._next(access) if access.basic else False
             while True:
                 try:
@@ -282,18 +283,16 @@ class RegistryTransport:
         access.generation += 1
         return True
 
-    def _token(self, challenge: str, endpoint: RegistryEndpoint, basic: str) -> str:
+    def _token(self, fields: Mapping[str, str], endpoint: RegistryEndpoint, basic: str) -> str:
         """Asks the token service that the registry names (distribution, spec/auth/token.md)."""
-        fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
         query = {"scope": fields.get("scope") or f"repository:{endpoint.repository}:pull"}
         if "service" in fields:
             query["service"] = fields["service"]
         realm = urllib.parse.urlsplit(fields.get("realm", ""))
         if realm.scheme != "https" and not (realm.scheme == "http" and self._registries.is_plain(realm.netloc)):
             raise Invalid(f"the token service {realm.netloc!r:.80} is not reached over https")
-        headers = {"authorization": f"Basic {basic}"} if basic else {}
         asked = "&".join(filter(None, (realm.query, urllib.parse.urlencode(query))))
-        response = self._request(realm._replace(query=asked), headers)
+        response, _ = self._follow(realm._replace(query=asked).geturl(), realm.netloc, {}, _Access(basic=basic))
         with contextlib.closing(response):
             if response.status in (401, 403):
                 raise _Denied(
