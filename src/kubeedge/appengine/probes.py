@@ -82,6 +82,12 @@ async def watch(
             group.create_task(_liveness(container, container.liveness, state, ip, exec, changed, count))
 
 
+def _initial_delay(probe: Probe, state: ContainerObservation) -> float:
+    """What is left of it: it begins with the run, not when its startup probe has succeeded. Of a run from before the agent it is all."""
+    lived = asyncio.get_running_loop().time() - state.begun if state.begun else 0.0
+    return max(0.0, probe.initial_delay - lived)
+
+
 async def _startup(
     container: Container,
     probe: Probe,
@@ -92,7 +98,7 @@ async def _startup(
     count: CountProbe,
 ) -> bool:
     result = ProbeResult(probe)
-    await asyncio.sleep(probe.initial_delay)
+    await asyncio.sleep(_initial_delay(probe, state))
     while True:
         problem = await ask(container, probe, ip, exec)
         count("Startup", not problem)
@@ -116,7 +122,7 @@ async def _readiness(
     count: CountProbe,
 ) -> None:
     result, told = ProbeResult(probe), ""
-    await asyncio.sleep(probe.initial_delay)
+    await asyncio.sleep(_initial_delay(probe, state))
     while True:
         problem = await ask(container, probe, ip, exec)
         count("Readiness", not problem)
@@ -140,7 +146,7 @@ async def _liveness(
     count: CountProbe,
 ) -> None:
     result = ProbeResult(probe)
-    await asyncio.sleep(probe.initial_delay)
+    await asyncio.sleep(_initial_delay(probe, state))
     while True:
         problem = await ask(container, probe, ip, exec)
         count("Liveness", not problem)

@@ -55,6 +55,25 @@ def test_readiness_follows_its_thresholds_and_comes_back() -> None:
     assert seen == [(2.0, True, True, ""), (17.0, True, False, ""), (32.0, True, True, "")]
 
 
+def test_an_initial_delay_begins_with_the_container_and_not_after_its_startup_probe() -> None:
+    c = probed(
+        startupProbe={**EXEC, "periodSeconds": 5, "failureThreshold": 10},
+        readinessProbe={**EXEC, "periodSeconds": 5, "initialDelaySeconds": 30},
+    )
+
+    async def begin() -> list[tuple[float, bool, bool, str]]:
+        await asyncio.sleep(1.0)
+        state = running(asyncio.get_running_loop().time())
+        state.ready = state.started = False
+        return await follow(c, state, lambda t: t > 20, 60.0)
+
+    # asked at 1, 6, ..., 21 (started), and at 31: 30 s of its life
+    assert [(t, started, ready) for t, started, ready, _ in virtual_time.run(begin())] == [
+        (21.0, True, False),
+        (31.0, True, True),
+    ]
+
+
 def test_liveness_kills_after_its_threshold_of_failures_in_a_row() -> None:
     c = probed(livenessProbe={**EXEC, "periodSeconds": 1, "failureThreshold": 3})
     seen = virtual_time.run(follow(c, running(), lambda t: t < 5 or t in (6.0,), 60.0))
