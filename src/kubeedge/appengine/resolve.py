@@ -103,10 +103,24 @@ def field(pod: Pod, path: str, *, pod_ip: str, host_ip: str, node: str) -> str:
         return fixed[path]
     for prefix, values in (("metadata.labels", pod.labels), ("metadata.annotations", pod.annotations)):
         if path == prefix:
-            return "".join(f'{k}="{v}"\n' for k, v in sorted(values.items()))
+            return "\n".join(f"{k}={_quoted(v)}" for k, v in sorted(values.items()))
         if path.startswith(prefix + "['") and path.endswith("']"):
             return values.get(path[len(prefix) + 2 : -2], "")
     raise Invalid(f"the field {path!r} cannot be referred to", path="fieldRef")
+
+
+_ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", '"': '\\"', "\\": "\\\\"}
+
+
+def _quoted(text: str) -> str:
+    """As Go's %q, in which the kubelet writes labels and annotations: programs take each line for one of them, and unquote its value."""
+    return '"' + "".join(_ESCAPES.get(c) or (c if c.isprintable() else _escaped(ord(c))) for c in text) + '"'
+
+
+def _escaped(code: int) -> str:
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def resource_field(

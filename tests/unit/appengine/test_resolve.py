@@ -44,8 +44,9 @@ def with_env(*env: dict[str, Any], **fields: Any) -> Pod:
     return pod(containers=[container(env=list(env), **fields)], metadata={"labels": {"app": "web"}})
 
 
-def files(source: dict[str, Any]) -> Files:
-    p = pod(volumes=[{"name": "v", **source}], metadata={"labels": {"b": "2", "a": "1"}})
+def files(source: dict[str, Any], **annotations: str) -> Files:
+    metadata = {"labels": {"b": "2", "a": "1"}, "annotations": annotations}
+    p = pod(volumes=[{"name": "v", **source}], metadata=metadata)
     context = VolumeContext(
         pod=p, spec=p.volumes["v"], directory=Path("/none"), find=lookup,
         pod_ip="10.244.1.2", host_ip="100.64.0.1", node="edge1",
@@ -181,10 +182,18 @@ def test_projected_and_downward_volumes_join_their_sources() -> None:
         {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
     ]
     assert files({"projected": {"sources": projected}}) == {
-        "c": (b"blue", None), "token": (b"s3cret", None), "labels": (b'a="1"\nb="2"\n', None),
+        "c": (b"blue", None), "token": (b"s3cret", None), "labels": (b'a="1"\nb="2"', None),
     }  # fmt: skip
     with pytest.raises(Invalid, match="clusterTrustBundle"):
         files({"projected": {"sources": [{"clusterTrustBundle": {}}]}})
+
+
+def test_annotations_are_quoted_so_that_each_has_one_line() -> None:
+    """As with the kubelet: `kubectl apply` itself leaves an annotation that is JSON."""
+    text = '{"a":"b\\c"}\n\tcafé \x07\x7f\u2028\U000e0001'
+    source = {"items": [{"path": "all", "fieldRef": {"fieldPath": "metadata.annotations"}}]}
+    content, _ = files({"downwardAPI": source}, x=text, y="")["all"]
+    assert content.decode() == r'x="{\"a\":\"b\\c\"}\n\tcafé \a\x7f\u2028\U000e0001"' + '\ny=""'
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "..data", "..1/x", "", ".", "a/..data", "x\0y"])
