@@ -156,6 +156,24 @@ def test_strict_groups_are_those_of_the_pod_alone(tmp_path: Path) -> None:
     assert resolve(tmp_path, "web", None, None, strict=True) == ContainerUser(1000, 1000, (), "/home/web")
 
 
+def test_users_are_found_through_links_and_only_in_the_image(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "store/base").mkdir(parents=True)
+    (root / "store/base/passwd").write_text("web:x:1000:1001::/home/web:/bin/sh\n")
+    (tmp_path / "passwd").write_text("outside:x:7:7::/:/bin/sh\n")
+    (root / "etc").symlink_to("/store/links")  # as images of Nix have them
+    (root / "store/links").mkdir()
+    passwd = root / "store/links/passwd"
+    passwd.symlink_to("../../../../store/./base/passwd")
+    assert resolve(root, "web", None, None) == ContainerUser(1000, 1001, (), "/home/web")
+    for target in (str(tmp_path / "passwd"), "../../../passwd", "passwd", "/etc/passwd"):
+        passwd.unlink()
+        passwd.symlink_to(target)
+        with pytest.raises(StartError, match="has no user"):
+            resolve(root, "outside", None, None)
+        assert resolve(root, "7", None, None) == ContainerUser(7, 0, (), "/")
+
+
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_memory_in_use_and_limits_that_are_lifted(tmp_path: Path, version: str) -> None:
     group = tmp_path / ("x/pod1" if version == "v2" else "memory/x/pod1")

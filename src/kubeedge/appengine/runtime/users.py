@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from kubeedge.appengine.runtime.base import StartError
 from kubeedge.appengine.runtime.oci_spec import ContainerUser
 
 _MAX_FILE = 1024 * 1024  # bytes
+_MAX_LINKS = 40  # followed on one way, as in Linux
 
 
 def resolve(
@@ -49,9 +51,31 @@ def _group(rootfs: Path, name: str) -> int:
 
 
 def _read(rootfs: Path, name: str) -> list[list[str]]:
-    """Never through a symbolic link: the image is not to be trusted."""
-    path = rootfs / name
-    if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
+    """Links are followed as a process with that root would follow them: the image is not to be trusted, and in some images these are links."""
+    path = _inside(rootfs, name)
+    if path is None or not path.is_file():
         return []
     with open(path, errors="replace") as file:
         return [line.rstrip("\n").split(":") for line in file.read(_MAX_FILE).splitlines() if ":" in line]
+
+
+def _inside(rootfs: Path, name: str) -> Path | None:
+    """A path without links below `rootfs`, where no process runs yet; None: too many links."""
+    pending, way, links = name.split("/")[::-1], list[str](), 0
+    while pending:
+        part = pending.pop()
+        if part == "..":
+            del way[-1:]
+        elif part not in ("", "."):
+            path = rootfs.joinpath(*way, part)
+            if not path.is_symlink():
+                way.append(part)
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                return None
+            target = os.readlink(path)
+            if target.startswith("/"):
+                way.clear()
+            pending += target.split("/")[::-1]
+    return rootfs.joinpath(*way)
