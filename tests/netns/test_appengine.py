@@ -480,6 +480,10 @@ def test_secrets_are_in_memory_alone_and_survive_the_agent(engine: Engine) -> No
 
 
 def test_a_second_and_shorter_deletion_ends_what_is_still_ending(engine: Engine) -> None:
+    def killing(name: str) -> bool:
+        told = [json.dumps(value) for key, value in list(engine.reported.items()) if "/events/" in key]
+        return any('"Killing"' in text and f'"{name}"' in text for text in told)
+
     spec = pod(
         "stubborn", "trap '' TERM; touch /tmp/deaf; while :; do sleep 1; done", terminationGracePeriodSeconds=600
     )
@@ -488,14 +492,25 @@ def test_a_second_and_shorter_deletion_ends_what_is_still_ending(engine: Engine)
         "periodSeconds": 1,
     }
     engine.put("pods", "stubborn", spec)
+    forced = json.loads(json.dumps(spec).replace("stubborn", "forced"))
+    engine.put("pods", "forced", forced)
     engine.until("stubborn", ready, "the pod Ready")
+    engine.until("forced", ready, "the other pod Ready")
     for grace in (600, 400, 1):
         spec["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z", deletionGracePeriodSeconds=grace)
         engine.put("pods", "stubborn", spec)
         if grace == 600:
-            until(lambda: "Killing" in json.dumps(engine.reported), what="the beginning of its end")
+            until(lambda: killing("stubborn"), what="the beginning of its end")
     key = "/reported/pods/default/stubborn"
     until(lambda: (engine.reported.get(key) or {}).get("gone"), what="the end")
+    # the other one by force: Kubernetes removes the object, whatever grace the pod still has
+    forced["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z", deletionGracePeriodSeconds=600)
+    engine.put("pods", "forced", forced)
+    until(lambda: killing("forced"), what="the beginning of its end")
+    engine.tell(delete="/desired/pods/default/forced")
+    key = "/reported/pods/default/forced"
+    until(lambda: engine.reported.get(key, 1) is None, what="the end of the other one")
+    assert not engine.host.running(b"/tmp/deaf")
 
 
 def test_labels_that_change_reach_the_downward_api_s_volume(engine: Engine) -> None:
@@ -598,22 +613,27 @@ def test_a_volume_beyond_its_limit_evicts_the_pod(engine: Engine) -> None:
 
 
 def test_small_things_that_programs_rely_on(engine: Engine) -> None:
-    """HOSTNAME, a subPathExpr, the last words of a failure as its message, and a volume that nobody has."""
+    """HOSTNAME, a subPathExpr, the last words of a failure as its message, and a volume that nobody has; without being root."""
     spec = pod(
         "web-0",
-        "echo $HOSTNAME; ifconfig lo | grep -c UP; touch /logs/here; echo the reason >&2; exit 3",
+        "echo $HOSTNAME; ifconfig lo | grep -c UP; touch /logs/here /memory/here; stat -c %g /logs/here /memory/here; "
+        "echo the reason >&2; exit 3",
         restartPolicy="Never",
-        volumes=[{"name": "v", "emptyDir": {}}],
+        securityContext={"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 2000},
+        volumes=[{"name": "v", "emptyDir": {}}, {"name": "m", "emptyDir": {"medium": "Memory"}}],
         container={
             "terminationMessagePolicy": "FallbackToLogsOnError",
             "env": [{"name": "WHO", "value": "me"}],
-            "volumeMounts": [{"name": "v", "mountPath": "/logs", "subPathExpr": "of/$(WHO)"}],
+            "volumeMounts": [
+                {"name": "v", "mountPath": "/logs", "subPathExpr": "of/$(WHO)"},
+                {"name": "m", "mountPath": "/memory"},
+            ],
         },
     )
     engine.put("pods", "web-0", spec)
     status = engine.until("web-0", lambda s: s["phase"] == "Failed", "the failure")
     assert "the reason" in container(status)["state"]["terminated"]["message"]
-    until(lambda: engine.logs("web-0").split()[:2] == ["web-0", "1"], what="what it printed")
+    until(lambda: engine.logs("web-0").split()[:4] == ["web-0", "1", "2000", "2000"], what="what it printed")
     assert (engine.root / "state/volumes/uid-web-0/v/of/me/here").exists()
     engine.put(
         "pods", "claim", pod("claim", "true", volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}])

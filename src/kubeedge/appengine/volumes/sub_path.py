@@ -39,14 +39,18 @@ def bind(mount: Mount, directory: Path, pin: Path, *, read_only: bool) -> BindMo
 
 def _pin(directory: Path, parts: list[str], pin: Path) -> None:
     """Bind-mount directory/parts at `pin`. Containers of the pod may put symbolic links where we walk, at any moment: each step is
-    from an open directory to an entry that is no link, and what is mounted is what was opened."""
+    from an open directory to an entry that is no link, and what is mounted is what was opened. What is made has the volume's own mode, as
+    with the kubelet: who may write to the volume may write there."""
     flags = os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(directory, os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        mode = stat.S_IMODE(os.fstat(fd).st_mode)
         for n, part in enumerate(parts):
             is_last = n == len(parts) - 1
+            made = False
             with contextlib.suppress(FileExistsError):
-                os.mkdir(part, 0o755 if not is_last else 0o777, dir_fd=fd)
+                os.mkdir(part, 0o700, dir_fd=fd)
+                made = True
             try:
                 step = os.open(part, flags | os.O_DIRECTORY, dir_fd=fd)
             except NotADirectoryError:
@@ -55,6 +59,8 @@ def _pin(directory: Path, parts: list[str], pin: Path) -> None:
                 step = os.open(part, flags | os.O_RDONLY | os.O_NONBLOCK, dir_fd=fd)
             os.close(fd)
             fd = step
+            if made and stat.S_ISDIR(os.fstat(fd).st_mode):
+                os.fchmod(fd, mode)
         mounts.unmount(pin)
         pin.parent.mkdir(parents=True, exist_ok=True)
         if pin.is_dir():
