@@ -7,11 +7,12 @@ python -m tests.kit.bodies work KUBECONFIG ADDRESS N     makes, reads, lists and
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
+import os
 import ssl
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -28,10 +29,16 @@ def connection(kubeconfig: str, address: str) -> http.client.HTTPSConnection:
     user = config["users"][0]["user"]
     authority = base64.b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"]).decode()
     context = ssl.create_default_context(cadata=authority)
-    with tempfile.TemporaryDirectory() as directory:
-        for name in ("certificate", "key"):
-            (Path(directory) / name).write_bytes(base64.b64decode(user[f"client-{name}-data"]))
-        context.load_cert_chain(Path(directory) / "certificate", Path(directory) / "key")
+    with contextlib.ExitStack() as open_files:
+        paths = []
+        for name in (
+            "certificate",
+            "key",
+        ):  # in memory: to remove a file may take a second where the disk discards what is freed
+            file = open_files.enter_context(open(os.memfd_create(name), "wb", buffering=0))
+            file.write(base64.b64decode(user[f"client-{name}-data"]))
+            paths.append(f"/proc/self/fd/{file.fileno()}")
+        context.load_cert_chain(*paths)
     return http.client.HTTPSConnection(address, 6443, context=context, timeout=120)
 
 

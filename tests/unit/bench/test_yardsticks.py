@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from bench.isolation.__main__ import FLOOR, ratio
 from bench.isolation.victim import Paced
 from bench.peers.__main__ import yardsticks
 from bench.peers.systems import END_TO_END, NEWEST, SYSTEMS
+from tests.kit.bodies import connection
+from tests.kit.certs import TestAuthority
 
 
 def test_the_newest_peers_are_the_yardstick_where_they_were_measured() -> None:
@@ -43,3 +50,16 @@ def test_a_request_that_waits_for_a_slow_one_counts_from_when_it_was_due(monkeyp
     paced.run("on time", 200, lambda: gone())  # due at 104
     assert paced.times == pytest.approx([3000, 2500, 1500, 500])
     assert paced.failed == ["late: 503", "on time: ConnectionResetError reset"]
+
+
+def test_a_client_that_is_measured_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its key was a file for a moment, and where the disk discards what is freed, to remove it took up to two seconds: of the API, it seemed."""
+    authority = TestAuthority(tmp_path)
+    issued = authority.issue("admin")
+    encode = lambda path: base64.b64encode(Path(path).read_bytes()).decode()  # noqa: E731
+    user = {"client-certificate-data": encode(issued.cert), "client-key-data": encode(issued.key)}
+    kubeconfig = tmp_path / "kubeconfig"
+    cluster = {"certificate-authority-data": encode(authority.ca)}
+    kubeconfig.write_text(json.dumps({"users": [{"user": user}], "clusters": [{"cluster": cluster}]}))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    connection(str(kubeconfig), "127.0.0.1").close()
