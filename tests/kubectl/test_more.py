@@ -42,9 +42,7 @@ def test_edit_saves_what_the_editor_wrote(kubectl: Kubectl, namespace: str, tmp_
     assert kubectl("get", "deploy", "web", "-n", namespace, "-o", "go-template={{.spec.replicas}}") == "6"
 
 
-def test_a_drain_that_is_a_dry_run_ends_and_evicts_nothing(
-    kubectl: Kubectl, cluster: Cluster, namespace: str
-) -> None:
+def test_a_drain_that_is_a_dry_run_ends_and_evicts_nothing(kubectl: Kubectl, cluster: Cluster, namespace: str) -> None:
     node = f"n{os.urandom(4).hex()}"
     cluster.call(cluster.registry.create(NODES, "", {"metadata": {"name": node}}))
     start_pod(cluster, namespace, "one", node)

@@ -24,7 +24,7 @@ from kubeedge.kit.backoff import Backoff
 BACKOFF = Backoff(10.0, 300.0)  # the kubelet's, of containers and images
 SANDBOX_BACKOFF = Backoff(2.0, 60.0)
 EVICTION_GRACE = 1.0  # seconds, as the kubelet's: what fills a disk is not asked twice
-REMOVED_GRACE = 2.0  # seconds, the kubelet's least, for a pod whose object is gone while it runs: it was deleted by force
+REMOVED_GRACE = 2.0  # seconds, the kubelet's least: of a pod whose object is gone, deleted by force
 LEAST_GRACE = 2.0  # seconds that a sidecar has, though the others have used up the pod's grace period
 DEADLINE_EXCEEDED = "DeadlineExceeded"  # status.reason, as the kubelet's
 BACKOFF_FORGET = 600.0  # seconds of life after which a container's crashes are forgotten

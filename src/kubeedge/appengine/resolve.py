@@ -109,7 +109,17 @@ def field(pod: Pod, path: str, *, pod_ip: str, host_ip: str, node: str) -> str:
     raise Invalid(f"the field {path!r} cannot be referred to", path="fieldRef")
 
 
-_ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", '"': '\\"', "\\": "\\\\"}
+_ESCAPES = {
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\v": "\\v",
+    '"': '\\"',
+    "\\": "\\\\",
+}
 
 
 def _quoted(text: str) -> str:
