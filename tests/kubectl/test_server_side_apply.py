@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.kubectl.conftest import Kubectl
+from kubeedge.api.resources import PODS, SERVICEACCOUNTS
+from tests.kubectl.conftest import Cluster, Kubectl
 
 
 def manifest(replicas: int | None = 2, **annotations: str) -> str:
@@ -70,3 +71,24 @@ def test_a_plain_apply_becomes_a_server_side_one(kubectl: Kubectl, namespace: st
     kubectl("apply", "-n", namespace, "-f", "-", stdin=manifest(2))
     apply(kubectl, namespace, manifest(2), "kubectl")
     assert "kubectl" in owners(kubectl, namespace)
+
+
+def test_a_pod_that_was_applied_plainly_and_bound_is_applied_on_the_server(
+    kubectl: Kubectl, cluster: Cluster, namespace: str
+) -> None:
+    """kubectl takes over what it had applied itself: neither the node nor what the admission has added, which no update may take away."""
+    pod = """
+apiVersion: v1
+kind: Pod
+metadata: {name: p, labels: {colour: COLOUR}}
+spec: {containers: [{name: main, image: "busybox:1", command: [sleep, "1"]}]}
+"""
+    cluster.call(cluster.registry.create(SERVICEACCOUNTS, namespace, {"metadata": {"name": "default"}}))
+    kubectl("apply", "-n", namespace, "-f", "-", stdin=pod)
+    cluster.call(cluster.registry.bind(namespace, "p", "edge1"))
+    before = cluster.call(cluster.registry.get(PODS, namespace, "p"))
+    assert before["spec"]["nodeName"] == "edge1" and before["spec"]["volumes"]
+    for colour in ("COLOUR", "blue", "green"):
+        kubectl("apply", "--server-side", "-n", namespace, "-f", "-", stdin=pod.replace("COLOUR", colour))
+        after = cluster.call(cluster.registry.get(PODS, namespace, "p"))
+        assert after["spec"] == before["spec"] and after["metadata"]["labels"] == {"colour": colour}

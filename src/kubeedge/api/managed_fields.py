@@ -8,7 +8,9 @@ The rules are those of Kubernetes (reference/using-api/server-side-apply):
 * Any other write takes over the fields that it changes.
 
 Fields of an object that was never applied have no owners: most objects are written by controllers alone, and do not pay for this. With
-the first apply what is there belongs to "before-first-apply", as in Kubernetes. Status has no owners here.
+the first apply what is there belongs to "before-first-apply", as in Kubernetes; what `kubectl apply` has set without --server-side, and says so in
+its annotation, belongs to "kubectl-client-side-apply". kubectl takes that over, and removes of it what it does not name any more: so
+there must be nothing of others in it, as the node of a pod. Status has no owners here.
 
 Lives elsewhere: what a field is (field_sets.py), reading and writing of objects (kubeedge.apiserver).
 """
@@ -19,13 +21,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from kubeedge.api import field_sets, meta
-from kubeedge.api.field_sets import ElementPaths
+from kubeedge.api import field_sets, meta, strict_json
+from kubeedge.api.edge_writes import LAST_APPLIED
+from kubeedge.api.field_sets import ElementPath, ElementPaths
 from kubeedge.api.names import Object
 from kubeedge.api.status import MAX_CAUSES, BadRequest, StatusError
-from kubeedge.errors import Conflict
+from kubeedge.errors import Conflict, Invalid
 
 BEFORE = "before-first-apply"
+CLIENT_SIDE, SERVER_SIDE = "kubectl-client-side-apply", "kubectl"  # how kubectl calls itself
 ANCIENT = "ancient-changes"
 MAX_MANAGER = 128  # characters of a name
 _MAX_UPDATERS = 10  # managers that wrote without applying; the oldest become one, as in Kubernetes
@@ -89,11 +93,13 @@ def applied(kind: str, live: Object | None, config: Object, manager: str, *, for
     others = [e for e in entries if e is not mine]
     result = field_sets.merged(before, wanted, root)
     changed = {path for there, path in field_sets.differences(before, result, root) if there} & fields
-    conflicts = [(e, both) for e in others if (both := e.fields & changed)]
-    if conflicts and not force:
+    taken = changed
+    if not force:  # kubectl is in no conflict with itself
+        taken = changed & _client_side(kind, live) if changed and manager == SERVER_SIDE else frozenset()
+    conflicts = [(e, both) for e in others if (both := e.fields & (changed - taken))]
+    if conflicts:
         raise ApplyConflict.of(conflicts)
-    if force:
-        others = [replace(e, fields=e.fields - changed) for e in others]
+    others = [replace(e, fields=e.fields - taken) for e in others]
     if mine is not None:
         had_by_all = fields.union(*(e.fields for e in others))
         on_the_way = {path[:n] for path in had_by_all for n in range(1, len(path) + 1)}
@@ -147,8 +153,35 @@ def _entries(kind: str, live: Object) -> list[Entry]:
     if listed := meta.metadata(live).get("managedFields"):
         return _decoded(listed)
     fields = frozenset(field_sets.leaves(_owned(live), field_sets.root(kind)))
+    applied_before = _client_side(kind, live)
     since = str(meta.metadata(live).get("creationTimestamp", ""))
-    return [Entry(BEFORE, "Update", str(live.get("apiVersion", "")), since, fields)]
+    each = ((BEFORE, fields - applied_before), (CLIENT_SIDE, applied_before))
+    return [Entry(name, "Update", str(live.get("apiVersion", "")), since, owned) for name, owned in each if owned]
+
+
+def _client_side(kind: str, live: Object | None) -> ElementPaths:
+    """What `kubectl apply` has set by its annotation, and is as it was, with the annotation; and what the server has filled into the items of
+    lists that are from there, which could not be removed otherwise."""
+    text = (meta.metadata(live or {}).get("annotations") or {}).get(LAST_APPLIED)
+    if live is None or not isinstance(text, str):
+        return frozenset()
+    try:
+        config = strict_json.loads(text.encode(errors="replace"))
+    except Invalid:
+        return frozenset()
+    if not isinstance(config, dict):
+        return frozenset()
+    before, now, root = _owned(meta.without_nulls(config)), _owned(live), field_sets.root(kind)
+    changed = {path for _, path in field_sets.differences(before, now, root)}
+    named, there = frozenset(field_sets.leaves(before, root)), frozenset(field_sets.leaves(now, root))
+    same = (named & there) - changed
+    filled = {path for path in there - named if _item_of(path) in same}
+    return same | filled | {("f:metadata", "f:annotations", f"f:{LAST_APPLIED}")}
+
+
+def _item_of(path: ElementPath) -> ElementPath:
+    """The innermost item of a list on the way to a field, or that field itself; () for none."""
+    return path[: max((n for n, element in enumerate(path, 1) if element[0] == "k"), default=0)]
 
 
 def _decoded(listed: Any) -> list[Entry]:

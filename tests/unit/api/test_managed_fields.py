@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubeedge.api import field_sets, managed_fields, meta
+from kubeedge.api.edge_writes import LAST_APPLIED
 from kubeedge.api.managed_fields import ApplyConflict
 from kubeedge.api.names import Object
 from kubeedge.api.status import BadRequest
@@ -143,6 +145,63 @@ def test_what_nobody_applied_belongs_to_before_first_apply() -> None:
         apply(live, deployment(replicas=3), "ci")
     made = apply(live, deployment(replicas=2), "ci")
     assert managers(made) == [("ci", "Apply"), ("before-first-apply", "Update")]
+
+
+def with_annotation(live: Object, config: Object) -> Object:
+    """As `kubectl apply` without --server-side leaves it."""
+    inner = {**meta.metadata(live), "annotations": {LAST_APPLIED: json.dumps(config)}}
+    return {**live, "metadata": inner}
+
+
+def bare_pod(*containers: Object, **spec: Any) -> Object:
+    spec = {"containers": list(containers), **spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec}
+
+
+def test_what_kubectl_applied_by_its_annotation_is_its_own_and_nothing_else() -> None:
+    """kubectl takes that entry over for its first server-side apply, and all that it does not name goes."""
+    config = bare_pod({"name": "a", "image": "a:1", "volumeMounts": [{"name": "v", "mountPath": "/v"}]})
+    token = {"name": "t", "mountPath": "/token"}  # what an admission has added
+    mounts = [{"name": "v", "mountPath": "/v"}, token]
+    live = bare_pod(
+        {"name": "a", "image": "a:2", "imagePullPolicy": "Always", "volumeMounts": mounts},
+        {"name": "injected", "image": "i:1"},
+        nodeName="edge1",
+        dnsPolicy="ClusterFirst",
+    )
+    made = apply(
+        with_annotation(live, config), {**config, "metadata": {"name": "p", "labels": {"x": "y"}}}, "ci", force=True
+    )
+    own = fields(made, "kubectl-client-side-apply", "Update")
+    assert own["f:metadata"] == {"f:annotations": {f"f:{LAST_APPLIED}": {}}}
+    assert set(own["f:spec"]) == {"f:containers"} and set(own["f:spec"]["f:containers"]) == {'k:{"name":"a"}'}
+    container = own["f:spec"]["f:containers"]['k:{"name":"a"}']
+    assert set(container) == {".", "f:name", "f:imagePullPolicy", "f:volumeMounts"}, "the image was changed since"
+    assert set(container["f:volumeMounts"]) == {'k:{"mountPath":"/v"}'}
+    before = fields(made, "before-first-apply", "Update")["f:spec"]
+    assert {"f:nodeName", "f:dnsPolicy"} <= set(before) and 'k:{"name":"injected"}' in before["f:containers"]
+
+
+def test_kubectl_is_in_no_conflict_with_itself_and_in_one_with_who_changed_a_field() -> None:
+    config = deployment(replicas=2, template=pod_template(WEB))
+    live = with_annotation(deployment(replicas=2, template=pod_template(WEB)), config)
+    wanted = changed(config, replicas=3)
+    assert apply(live, wanted, "kubectl")["spec"]["replicas"] == 3
+    with pytest.raises(ApplyConflict, match="kubectl-client-side-apply"):
+        apply(live, wanted, "ci")
+    scaled = changed(live, replicas=7)
+    with pytest.raises(ApplyConflict, match="before-first-apply"):
+        apply(scaled, wanted, "kubectl")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"metadata":[],"spec":{"containers":{"a":1}}}', "[" * 200, "\ud800"]
+)
+def test_an_annotation_that_is_no_configuration_owns_nothing_of_the_object(text: str) -> None:
+    live = deployment(replicas=2)
+    live["metadata"] = {**live["metadata"], "annotations": {LAST_APPLIED: text}}
+    made = apply(live, deployment(paused=True), "kubectl")
+    assert fields(made, "before-first-apply", "Update")["f:spec"] == {"f:replicas": {}}
 
 
 def test_objects_that_nobody_applied_have_no_owners() -> None:
