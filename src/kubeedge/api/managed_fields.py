@@ -93,9 +93,8 @@ def applied(kind: str, live: Object | None, config: Object, manager: str, *, for
     others = [e for e in entries if e is not mine]
     result = field_sets.merged(before, wanted, root)
     changed = {path for there, path in field_sets.differences(before, result, root) if there} & fields
-    taken = changed
-    if not force:  # kubectl is in no conflict with itself
-        taken = changed & _client_side(kind, live) if changed and manager == SERVER_SIDE else frozenset()
+    own = _client_side(kind, live) if manager == SERVER_SIDE and changed else frozenset()
+    taken = changed if force else changed & own  # kubectl is in no conflict with itself
     conflicts = [(e, both) for e in others if (both := e.fields & (changed - taken))]
     if conflicts:
         raise ApplyConflict.of(conflicts)

@@ -141,11 +141,12 @@ def _ask(
     wait: float | None,
     registration: NodeRegistration = NOTHING,
 ) -> tuple[dict[str, Any], bytes]:
-    """Ask until the cloud answers, for `wait` seconds; None: for a while, and not at an address where nothing listens."""
+    """Ask until the cloud answers, for `wait` seconds, and say so; None: for a while, and not at an address where nothing listens."""
     from kubeedge.pki import csr  # heavy
 
     private.directory(pki)
     deadline = time.monotonic() + (wait if wait is not None else _WAIT)
+    told = False
     while True:
         try:
             ca_pem = client.fetch_ca(token)
@@ -161,6 +162,9 @@ def _ask(
             if time.monotonic() + pause > deadline:
                 exc.add_note("check the address, and that its port can be reached from here; `--wait` tries for longer")
                 raise
+            if not told:
+                print(f"{exc}; trying for {deadline - time.monotonic():.0f} s more", file=sys.stderr, flush=True)
+                told = True
             time.sleep(pause)
         except Invalid as exc:
             if exc.path:

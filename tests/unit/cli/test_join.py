@@ -135,6 +135,41 @@ def test_what_is_wrong_is_one_line_and_what_to_do_next_another(tmp_path, reason)
     scenario(tmp_path, told)
 
 
+def test_join_says_at_once_what_it_waits_for(tmp_path):
+    async def told(cloud):
+        token, port = await cloud.token(), cloud.port
+        cloud._running.cancel()
+        await asyncio.gather(cloud._running, return_exceptions=True)
+        command = ["join", "--token-file", "-", "--name", "edge1", "--root-dir", str(tmp_path / "r"), "--no-start"]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "kubeedge", *command, "--wait", "300", f"127.0.0.1:{port}",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            process.stdin.write(str(token).encode())
+            process.stdin.close()
+            async with asyncio.timeout(60):
+                lines = [line.decode() async for line in _until_it_tries(process.stderr)]
+            assert f"cannot reach the cloud at 127.0.0.1:{port}: Connection refused" in lines[-1]
+            object.__setattr__(cloud.module._settings, "port", port)
+            cloud._running = asyncio.create_task(cloud.module.run(asyncio.Event()))
+            rest = await process.stderr.read()
+            assert await process.wait() == 0 and b"trying for" not in rest, rest
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    scenario(tmp_path, told)
+
+
+async def _until_it_tries(stream):
+    async for line in stream:
+        yield line
+        if b"trying for" in line:
+            return
+
+
 def test_join_waits_for_a_cloud_that_is_not_there_yet(tmp_path):
     async def told(cloud):
         token, port = await cloud.token(), cloud.port
