@@ -336,7 +336,7 @@ def test_a_state_that_is_a_link_or_of_another_user_is_refused_with_a_reason(site
     assert "Traceback" not in str(caught.value)
 
 
-@pytest.mark.parametrize("what", ["in use", "missing"])
+@pytest.mark.parametrize("what", ["in use", "another", "missing"])
 def test_a_machine_without_a_tun_is_told_in_one_line(site: Site, what: str) -> None:
     site.join()
     log, holder = site.directory / "edge.log", None
@@ -345,14 +345,22 @@ def test_a_machine_without_a_tun_is_told_in_one_line(site: Site, what: str) -> N
         hold = "from kubeedge.kubebus.l3.tun import open_tun; import time; tun = open_tun('kb0'); time.sleep(1000)"
         holder = site.machine.spawn(sys.executable, "-c", hold)
         until(lambda: "kb0" in site.machine.ip("-br", "link"), what="the other process's TUN")
+    elif what == "another":
+        site.machine.ip("tuntap", "add", "kb0", "mode", "tap")
     else:
         agent = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /dev/net && exec "$@"', "sh", *agent]
     process = site.machine.spawn(*agent, log=log)
-    words = {"in use": "no TUN kb0: another process has it", "missing": "no TUN kb0: /dev/net/tun is missing"}[what]
+    reasons = {
+        "in use": "another process has it", "another": "a device of this name is there", "missing": "/dev/net/tun is missing",
+    }  # fmt: skip
+    words = f"no TUN kb0: {reasons[what]}"
     until(lambda: words in log.read_text(), what="the reason")
     assert "Traceback" not in log.read_text()
     if holder is not None:
         site.machine.stop(holder)
+    if what == "another":
+        site.machine.ip("tuntap", "del", "kb0", "mode", "tap")
+    if what != "missing":
         until((site.root / "run/kubeedge/edge.sock").exists, what="the agent's socket")
         until(lambda: site.status().get("link", {}).get("up", False), what="the link, once it is free")
     site.machine.stop(process)

@@ -53,6 +53,8 @@ def _why(exc: OSError) -> str:
             return "/dev/net/tun is missing: load the module (modprobe tun), or give the container the device"
         case errno.EBUSY:
             return "another process has it: is a second agent or cloud running here? Otherwise name another one in the configuration"
+        case errno.EINVAL:
+            return "a device of this name is there, and is no TUN (`ip -d link`): remove it, or name another one in the configuration"
         case errno.EACCES:
             return "this user may not open /dev/net/tun: udev gives it the mode 0666 (chmod 0666 /dev/net/tun)"
         case errno.EPERM:
