@@ -111,6 +111,7 @@ REFUSED: dict[str, Sequence[Entry]] = {
     "in a whiteout": [entry(".wh.a/b", b"x")],
     "whiteout in a whiteout": [entry("d/.wh.a/.wh.b")],
     "up out of a whiteout": [entry(".wh.a/../../up", b"x")],
+    "through a whiteout": [entry("d/.wh.a/../up", b"x")],
     "NUL": [entry("x", b"x", **PAX)],
     "NUL in a link": [entry("x", type=tarfile.SYMTYPE, linkname="y", pax_headers={"linkpath": "a\0b"})],
     "long name": [entry(LONG, b"x")],
@@ -189,6 +190,21 @@ def test_a_leading_slash_says_nothing(tmp_path: Path) -> None:
         directory("./"),
     )
     assert listing(root) == {"d": "dir", "d/a": "a", "d/b": "b", "d/c": "a"}
+
+
+def test_dots_in_a_name_take_the_part_before_them_away(tmp_path: Path) -> None:
+    """Before links are looked at, as the other runtimes do it; what leads out is refused."""
+    root = unpacked(
+        tmp_path,
+        directory("d"),
+        link("l", "/d"),
+        entry("./d/../d/./a", b"a"),
+        entry("l/../b", b"b"),
+        link("c", "d/x/../a", HARD),
+        entry("no/such/../../d/e", b"e"),
+    )
+    found = listing(root)
+    assert found.pop("l") and found == {"d": "dir", "d/a": "a", "d/e": "e", "b": "b", "c": "a"}
 
 
 def test_directories_keep_their_time_and_missing_ones_can_be_entered_by_everybody(tmp_path: Path) -> None:

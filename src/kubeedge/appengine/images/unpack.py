@@ -142,10 +142,16 @@ class _Unpacking:
 
 
 def _parts(name: str) -> list[str]:
-    """Of a path from the root of the image. A leading "/" or "./" says nothing more than that."""
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if ".." in parts or "\0" in name:
-        raise Invalid(f"layer has the entry {name!r:.200}")
+    """Of a path from the root of the image. A leading "/" or "./" says nothing more than that; ".." takes away the part before it, as the
+    other runtimes read it, and must lead neither out nor through a whiteout."""
+    parts: list[str] = []
+    for part in name.split("/"):
+        if "\0" in name or (part == ".." and (not parts or parts[-1].startswith(_WHITEOUT))):
+            raise Invalid(f"layer has the entry {name!r:.200}")
+        if part == "..":
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
     if len(parts) > MAX_DEPTH or any(len(os.fsencode(part)) > MAX_NAME for part in parts):
         raise Invalid(f"layer has an entry with a name that is too long: {name!r:.200}")
     return parts
