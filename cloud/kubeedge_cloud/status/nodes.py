@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,9 @@ class NodeOverview:
         tenants: TenantManager,
         client_of: Callable[[TenantId], Awaitable[KubeClient]],
         attached: Callable[[], Sequence[AttachedNode]],
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        self._wall = wall
         self._store = store
         self._tenants = tenants
         self._client_of = client_of
@@ -68,6 +71,8 @@ class NodeOverview:
             for record in await self._tenants.nodes(tenant):
                 session, obj = sessions.get(record.name), objects.get(record.name, {})
                 version = str(((obj.get("status") or {}).get("nodeInfo") or {}).get("kubeletVersion", ""))
+                # without a version it has never been here
+                away_since = _away_since(obj, self._wall()) if version and not session else 0.0
                 found.append(
                     NodeState(
                         tenant,
@@ -76,7 +81,7 @@ class NodeOverview:
                         str(session["address"]) if session else "",
                         float(session["since"]) if session else 0.0,
                         here.get((tenant, record.name)),
-                        _away_since(obj) if version and not session else 0.0,  # without one it has never been here
+                        away_since,
                         version,
                     )
                 )
@@ -113,8 +118,9 @@ class NodeOverview:
         return (await sync_observe.source(self._store, prefix, attachment.down)).get("queue")
 
 
-def _away_since(node: Object) -> float:
+def _away_since(node: Object, now: float) -> float:
+    """A Node is Ready for a while after its agent has left: so long ago that is at most."""
     for condition in (node.get("status") or {}).get("conditions") or ():
         if condition.get("type") == "Ready" and condition.get("status") != "True":
             return meta.parse_timestamp(condition.get("lastTransitionTime")) or 0.0
-    return 0.0
+    return now
