@@ -189,7 +189,7 @@ def test_projected_and_downward_volumes_join_their_sources() -> None:
 
 
 def test_annotations_are_quoted_so_that_each_has_one_line() -> None:
-    """As with the kubelet: `kubectl apply` itself leaves an annotation that is JSON."""
+    """As with the kubelet."""
     text = '{"a":"b\\c"}\n\tcafé \x07\x7f\u2028\U000e0001'
     source = {"items": [{"path": "all", "fieldRef": {"fieldPath": "metadata.annotations"}}]}
     content, _ = files({"downwardAPI": source}, x=text, y="")["all"]
