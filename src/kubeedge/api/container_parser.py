@@ -10,6 +10,7 @@ from typing import Any
 
 from kubeedge.api import probe_parser, quantities
 from kubeedge.api.json_fields import (
+    UnknownValue,
     check_text,
     check_texts,
     mapping_of,
@@ -169,7 +170,7 @@ def _profile(security: Mapping[str, Any], key: str, path: str) -> tuple[str, str
         return "", ""
     kind = read(profile, "type", str, where, "")
     if kind not in _PROFILE_KINDS:
-        raise Invalid(f"{kind!r:.60} is none of {', '.join(_PROFILE_KINDS)}", path=f"{where}.type")
+        raise UnknownValue(f"{kind!r:.60} is none of {', '.join(_PROFILE_KINDS)}", path=f"{where}.type")
     local = read(profile, "localhostProfile", str, where, "")
     if (kind == "Localhost") != bool(local):
         raise Invalid("goes with type Localhost, and only with it", path=f"{where}.localhostProfile")
@@ -275,6 +276,8 @@ def _env(item: Any, path: str) -> EnvVar:
 
 def _env_from(item: Any, path: str) -> EnvFrom:
     e = mapping_of(item, path)
+    if unknown := e.keys() - {"configMapRef", "secretRef", "prefix"}:
+        raise UnknownValue(f"{min(unknown)!r:.60} is none of configMapRef, secretRef", path=path)
     kind, ref = (
         ("configmaps", read_mapping(e, "configMapRef", path))
         if "configMapRef" in e

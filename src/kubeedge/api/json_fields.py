@@ -12,6 +12,11 @@ T = TypeVar("T")
 _MAX_ID = 2**31 - 1
 
 
+class UnknownValue(Invalid):
+    """None of those that are known here. The API refuses it; to a node it comes from an API that is newer than the agent, and there it waits as
+    what is not supported does: a pod that has Failed for it would be made anew by its controller, and again."""
+
+
 def read_quantity(values: Mapping[str, Any], key: str, path: str, convert: Any) -> int | None:
     """A quantity in the unit of `convert`; None when it is absent. Raises Invalid."""
     if key not in values:
@@ -117,7 +122,7 @@ def read_choice(values: Mapping[str, Any], key: str, path: str, allowed: Sequenc
     """One of `allowed`; the first is the default."""
     value = read(values, key, str, path, "") or allowed[0]
     if value not in allowed:
-        raise Invalid(f"{value!r:.60} is none of {', '.join(dict.fromkeys(allowed))}", path=f"{path}.{key}")
+        raise UnknownValue(f"{value!r:.60} is none of {', '.join(dict.fromkeys(allowed))}", path=f"{path}.{key}")
     return value
 
 

@@ -96,7 +96,17 @@ _HUGE_PAGES = "hugepages-"
 @functools.cache
 def decided() -> frozenset[str]:
     """ "Type.field" of all that has an effect, here or elsewhere."""
-    lines = (_HONOURED + _ELSEWHERE).split("\n")
+    return _names(_HONOURED) | elsewhere()
+
+
+@functools.cache
+def elsewhere() -> frozenset[str]:
+    """ "Type.field" of what others do: what is inside of it is theirs, too."""
+    return _names(_ELSEWHERE)
+
+
+def _names(table: str) -> frozenset[str]:
+    lines = table.split("\n")
     return frozenset(
         f"{kind}.{field}" for line in lines if line for kind, *fields in (line.split(),) for field in fields
     )
@@ -122,7 +132,7 @@ def _walk(kind: str, values: Any, path: str) -> Iterator[str]:
                 for resource in value
                 if resource not in _RESOURCES and not resource.startswith(_HUGE_PAGES)
             )
-        else:
+        elif field not in elsewhere():
             yield from _inside(field, kind, name, value, where)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from kubeedge.api import ephemeral_storage, pod_fields
 from kubeedge.api.container_parser import LABEL, RESTART_POLICIES, check_ip, container
 from kubeedge.api.json_fields import (
+    UnknownValue,
     check_texts,
     mapping_of,
     read,
@@ -231,4 +232,4 @@ def _check_medium(source: Mapping[str, Any], path: str) -> None:
     if isinstance(medium, str) and medium.startswith("HugePages"):
         raise Unsupported(f"{medium!r:.60} is not supported here", path=path)
     if medium not in ("", "Memory"):
-        raise Invalid(f"{medium!r:.60} is none of Memory, HugePages", path=path)
+        raise UnknownValue(f"{medium!r:.60} is none of Memory, HugePages", path=path)

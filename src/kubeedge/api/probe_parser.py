@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from kubeedge.api.json_fields import mapping_of, read, read_list, read_mapping, read_texts
+from kubeedge.api.json_fields import UnknownValue, mapping_of, read, read_list, read_mapping, read_texts
 from kubeedge.api.pod import Hook, Probe
 from kubeedge.errors import Invalid
 
@@ -14,6 +14,16 @@ _MAX_GRACE = 365 * 24 * 3600  # seconds; longer is a mistake
 _HEADER_NAME = re.compile(r"[-A-Za-z0-9]+")  # as Kubernetes has it
 _HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 _HOST = re.compile(r"[!-~]{0,253}")
+_SETTINGS = frozenset(
+    (
+        "initialDelaySeconds",
+        "timeoutSeconds",
+        "periodSeconds",
+        "successThreshold",
+        "failureThreshold",
+        "terminationGracePeriodSeconds",
+    )
+)  # of a probe, beside its action
 _ACTIONS = ("exec", "httpGet", "tcpSocket", "grpc")
 
 
@@ -45,6 +55,8 @@ def hook(lifecycle: Mapping[str, Any], name: str, path: str) -> Hook | None:
     if "sleep" in handler:
         return Hook(None, seconds(read_mapping(handler, "sleep", where).get("seconds", 0), f"{where}.sleep.seconds"))
     if "grpc" in handler or not any(kind in handler for kind in _ACTIONS):
+        if unknown := handler.keys() - {"grpc", *_ACTIONS}:
+            raise UnknownValue(f"{min(unknown)!r:.60} is none of exec, httpGet, tcpSocket and sleep", path=where)
         raise Invalid("must have one of exec, httpGet, tcpSocket and sleep", path=where)
     return Hook(_action(handler, where, {}))
 
@@ -81,6 +93,8 @@ def _action(p: Mapping[str, Any], path: str, common: Mapping[str, Any]) -> Probe
         if not isinstance(g.get("port"), int):
             raise Invalid(f"{g.get('port')!r:.60} is not a number", path=f"{path}.grpc.port")
         return Probe("grpc", port=_port(g, path), service=read(g, "service", str, path, ""), **common)
+    if unknown := p.keys() - _SETTINGS:
+        raise UnknownValue(f"{min(unknown)!r:.60} is none of exec, httpGet, tcpSocket and grpc", path=path)
     raise Invalid("must have one of exec, httpGet, tcpSocket and grpc", path=path)
 
 

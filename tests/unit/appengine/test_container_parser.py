@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kubeedge.api.json_fields import UnknownValue
 from kubeedge.api.pod import Hook, Probe, RestartRule, Unsupported
 from kubeedge.errors import Invalid
 from tests.unit.appengine.world import container, pod
@@ -130,6 +131,28 @@ def test_what_makes_no_sense_is_refused_with_its_path(spec: dict[str, Any], path
 def test_what_this_node_cannot_do_makes_the_pod_wait(spec: dict[str, Any]) -> None:
     with pytest.raises(Unsupported):
         pod(**spec)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"restartPolicy": "OnTuesdays"},
+        {"securityContext": {"supplementalGroupsPolicy": "Some"}},
+        {"securityContext": {"seccompProfile": {"type": "Learned"}}},
+        {"containers": [container(imagePullPolicy="IfNewer")]},
+        {"containers": [container(terminationMessagePolicy="Stream")]},
+        {"containers": [container(envFrom=[{"newRef": {"name": "a"}}])]},
+        {"containers": [container(livenessProbe={"newAction": {}, "periodSeconds": 3})]},
+        {"containers": [container(lifecycle={"preStop": {"newAction": {}}})]},
+        {"containers": [container(ports=[{"containerPort": 1, "protocol": "QUIC"}])]},
+        {"volumes": [{"name": "v", "emptyDir": {"medium": "Persistent"}}]},
+    ],
+)
+def test_a_value_that_is_newer_than_this_agent_is_no_mistake_of_the_pod(spec: dict[str, Any]) -> None:
+    """The API has accepted it. A pod that has Failed for it would be made again by its controller, without end."""
+    with pytest.raises(UnknownValue) as caught:
+        pod(**spec)
+    assert "is none of" in str(caught.value) and caught.value.path.startswith("spec.")
 
 
 @pytest.mark.parametrize(

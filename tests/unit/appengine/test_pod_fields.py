@@ -64,6 +64,18 @@ def test_every_field_of_the_schema_has_been_decided_upon() -> None:
     assert {f for f in (decided | named | refused) - of_schema if f.split(".")[0] not in ours} == set()
 
 
+def test_what_the_scheduler_reads_is_not_named_at_a_node_as_without_effect() -> None:
+    """Admission of a cluster gives tolerations to each pod."""
+    terms = [{"matchExpressions": [{"key": "a", "operator": "Exists"}]}]
+    spec = {
+        "tolerations": [{"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}],
+        "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}},
+        "resources": {"limits": {"memory": "1Mi"}},
+    }
+    assert list(pod_fields.without_effect(spec)) == ["spec.resources"]
+
+
 def pairs(ours: str, theirs: str, seen: set[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """(our type, model of the client) of all that a PodSpec can hold."""
     if (ours, theirs) in seen or ours in SCHEDULING:
