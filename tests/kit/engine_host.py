@@ -4,7 +4,10 @@
 
 "pod_cidr": another one than 10.244.1.0/24; "address": another one than 100.64.0.1; "kubelet": {"port": ..., "cert": ..., "key": ..., "ca": ...}: its kubelet API over TLS.
 
+"held": KEY: the deletion of that key waits for {"release": true}, and says {"held": KEY}.
+
 stdin, one JSON a line: {"put": key, "value": object} {"delete": key} {"logs": [ns, pod, container]}
+    {"desired": true}: says {"desired": [NAME]}, the pods that the engine wants to run
 stdout, one JSON a line: {"ready": true}, {"key": key, "value": object or null} for each change below /reported/, {"logs": text}
 """
 
@@ -27,12 +30,29 @@ from kubeedge.appengine.runtime.settings import EmbeddedSettings
 from kubeedge.appengine.server import KubeletServer
 from kubeedge.conditions.module import ConditionReporter
 from kubeedge.pki import trust
-from kubeedge.store.model import ChangeKind
+from kubeedge.store.model import ChangeKind, Store
 from kubeedge.store.sqlite import open_sqlite
 
 
 def say(**what: Any) -> None:
     print(json.dumps(what), flush=True)
+
+
+class HeldDeletions:
+    """A store that is slow in one thing: to delete `key`."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store, self._key = store, key
+        self.released = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def delete(self, key: str, end: str = "") -> int:
+        if key == self._key and not self.released.is_set():
+            say(held=key)
+            await self.released.wait()
+        return await self._store.delete(key, end)
 
 
 async def main(config: dict[str, Any]) -> None:
@@ -51,7 +71,9 @@ async def main(config: dict[str, Any]) -> None:
     settings = AppEngineSettings(
         node="edge1", address=f"{config.get('address', '100.64.0.1')}/16", state=state, logs=root / "logs"
     )
-    engine = AppEngine(store, settings, runtime)
+    held = HeldDeletions(store, config.get("held", ""))
+    kept: Any = held
+    engine = AppEngine(kept, settings, runtime)
     ready = asyncio.Event()
     running = asyncio.create_task(engine.run(ready))
 
@@ -81,6 +103,10 @@ async def main(config: dict[str, Any]) -> None:
             await store.put(command["put"], json.dumps(command["value"]).encode())
         elif "delete" in command:
             await store.delete(command["delete"])
+        elif "release" in command:
+            held.released.set()
+        elif "desired" in command:
+            say(desired=[worker.name for worker in engine.workers if worker.desired is not None])
         elif "image" in command:
             say(image=await engine.import_image(command["image"], []))
         elif "logs" in command:

@@ -132,16 +132,17 @@ def test_a_label_of_the_node_is_for_all_its_pods(edge: Site) -> None:
     edge.cluster.kubectl("delete", "pod", "inherits", timeout=150)
 
 
-def test_a_node_that_was_deleted_joins_with_force_and_has_its_new_addresses(edge: Site) -> None:
-    """Pods that come then get them."""
+def test_a_node_that_was_deleted_joins_with_force_and_its_pods_have_new_addresses(edge: Site) -> None:
+    """Those that come then, and one that was bound to the Node before, whose processes were left running with the old address."""
     credentials = edge.directory / EDGE / "etc/kubeedge/node.json"
     edge.cluster.apply(there("before", "exec sleep 66126"))
     old = json.loads(credentials.read_text())["podCIDR"]
-    assert ipaddress.ip_address(wait_ready(edge, "before")["status"]["podIP"]) in ipaddress.ip_network(old)
+    before = wait_ready(edge, "before")
+    assert ipaddress.ip_address(before["status"]["podIP"]) in ipaddress.ip_network(old)
     edge.cluster.kubectl("delete", "node", EDGE, timeout=150)
     eventually(lambda: EDGE not in edge.admin("node", "list"), "removed from the network")
     edge.stop_agent(EDGE)
-    assert runs(edge, EDGE, b"66126")
+    left = edge.edges[EDGE].running(b"66126")  # none, when the agent still heard of the removal
     edge.join(EDGE, "default", "--force", *OPTIONS)
     edge.cluster.kubectl("wait", "--for=condition=Ready", f"node/{EDGE}", "--timeout=120s", timeout=150)
     node = edge.cluster.json("get", "node", EDGE)
@@ -151,5 +152,22 @@ def test_a_node_that_was_deleted_joins_with_force_and_has_its_new_addresses(edge
     address = wait_ready(edge, "after")["status"]["podIP"]
     assert ipaddress.ip_address(address) in ipaddress.ip_network(new)
     assert "PONG" in edge.edges[EDGE].run("sh", "-c", f"ping -c 1 -W 5 {address} >&2 && echo PONG")
-    edge.cluster.kubectl("delete", "pod", "before", timeout=150)
-    edge.cluster.kubectl("delete", "pod", "after", timeout=150)
+    status: dict[str, Any] = {}
+
+    def has_a_new_address() -> bool:
+        found = edge.cluster.kubectl("get", "pod", "before", "-o", "json", "--ignore-not-found")
+        if not found:  # it took us more than 40 s to come back: the cluster has deleted it
+            status.clear()
+            return True
+        status.update(json.loads(found)["status"])
+        is_new = ipaddress.ip_address(status.get("podIP") or "0.0.0.0") in ipaddress.ip_network(new)
+        return is_new and any(c["type"] == "Ready" and c["status"] == "True" for c in status["conditions"])
+
+    try:
+        eventually(has_a_new_address, "the pod from before runs with a new address")
+    except AssertionError as exc:
+        raise AssertionError(f"{exc}: {status}") from exc
+    if status:
+        assert not set(left) & set(edge.edges[EDGE].running(b"66126"))
+        edge.edges[EDGE].run("ping", "-c", "1", "-W", "5", status["podIP"])
+    edge.cluster.kubectl("delete", "pod", "before", "after", "--ignore-not-found", timeout=150)

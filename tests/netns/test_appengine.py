@@ -32,6 +32,7 @@ class Engine:
 
     def __init__(self, host: Host, root: Path, cgroup: str) -> None:
         self.host, self.root, self.cgroup = host, root, cgroup
+        self.more: dict[str, Any] = {}  # of the configuration of engine_host
         self.reported: dict[str, Any] = {}
         self._answers: list[dict[str, Any]] = []
         self._changed = threading.Condition()
@@ -39,7 +40,7 @@ class Engine:
 
     def start(self) -> float:
         begun = time.time()
-        config = {"root": str(self.root), "cgroup": self.cgroup}
+        config = {"root": str(self.root), "cgroup": self.cgroup, **self.more}
         self.process = subprocess.Popen(
             self.host.command(sys.executable, "-m", "tests.kit.engine_host", json.dumps(config)),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -78,6 +79,11 @@ class Engine:
 
     def put(self, resource: str, name: str, value: dict[str, Any]) -> None:
         self.tell(put=f"/desired/{resource}/default/{name}", value=value)
+
+    def desired(self) -> list[str]:
+        """The pods that the engine wants to run."""
+        self.tell(desired=True)
+        return list(self.answer("desired"))
 
     def status(self, pod: str) -> dict[str, Any]:
         return (self.reported.get(f"/reported/pods/default/{pod}") or {}).get("status", {})
@@ -333,6 +339,10 @@ def test_a_pod_that_cannot_be_understood_fails_with_the_path(engine: Engine) -> 
     engine.put("pods", "broken", spec)
     status = engine.until("broken", lambda s: s["phase"] == "Failed", "Failed")
     assert "spec.containers[0].command" in status["message"]
+    newer = pod("newer", "true", container={"imagePullPolicy": "IfNewer"})  # of an API that is newer than this agent
+    engine.put("pods", "newer", newer)
+    status = engine.until("newer", lambda s: s.get("reason") == "UnsupportedPod", "it waits")
+    assert status["phase"] == "Pending" and "imagePullPolicy: 'IfNewer' is none of" in status["message"]
 
 
 def test_a_pod_of_runtime_default_is_behind_a_filter_and_its_processes_are_counted(engine: Engine) -> None:
@@ -511,6 +521,61 @@ def test_a_second_and_shorter_deletion_ends_what_is_still_ending(engine: Engine)
     key = "/reported/pods/default/forced"
     until(lambda: engine.reported.get(key, 1) is None, what="the end of the other one")
     assert not engine.host.running(b"/tmp/deaf")
+
+
+def test_a_pod_that_is_desired_again_while_it_ends_or_has_just_ended_runs_again(engine: Engine) -> None:
+    """Its node was removed and joined again, say: the pod, by its uid, is taken away from the node and given back. What takes long, the pull of
+    an image, is given up for an end, and begun again after it."""
+    spec = pod("back", "trap '' TERM; while :; do sleep 0.31234; done", terminationGracePeriodSeconds=3)
+    absent = {"name": "late", "image": "127.0.0.1:1/absent:1", "command": ["true"]}
+    spec["spec"]["containers"].append(absent)
+
+    def waits(status: dict[str, Any]) -> bool:
+        state = status["containerStatuses"][1]["state"]
+        return "ErrImagePull" in json.dumps(state) or "ImagePullBackOff" in json.dumps(state)
+
+    def runs_as_another(was: str) -> Callable[[dict[str, Any]], bool]:
+        return lambda status: container(status)["ready"] and container(status)["containerID"] != was and waits(status)
+
+    def killings() -> int:
+        events = (value for value in engine.reported.values() if (value or {}).get("reason") == "Killing")
+        return sum(event["count"] for event in events)
+
+    engine.put("pods", "back", spec)
+    known = container(engine.until("back", runs_as_another(""), "it runs, but for one image"))["containerID"]
+    engine.tell(delete="/desired/pods/default/back")
+    until(lambda: killings() == 1, timeout=20, what="the beginning of its end")
+    engine.put("pods", "back", spec)
+    status = engine.until("back", runs_as_another(known), "running again, after the end had begun")
+    known = container(status)["containerID"]
+    for _ in range(4):  # what is left of it at that moment differs
+        engine.tell(delete="/desired/pods/default/back")
+        until(lambda: not engine.host.running(b"0.31234"), timeout=20, what="the end of its processes", interval=0.005)
+        engine.put("pods", "back", spec)
+        known = container(engine.until("back", runs_as_another(known), "running again"))["containerID"]
+    assert len(engine.host.running(b"trap '' TERM")) == 1
+    spec["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z", deletionGracePeriodSeconds=1)
+    engine.put("pods", "back", spec)
+    key = "/reported/pods/default/back"
+    until(lambda: (engine.reported.get(key) or {}).get("gone"), timeout=30, what="the end of a deletion")
+
+
+def test_a_pod_that_is_desired_again_while_its_end_is_written_down_is_not_forgotten(engine: Engine) -> None:
+    """On a slow disk that takes a second."""
+    engine.kill()
+    key = "/reported/pods/default/back"
+    engine.more = {"held": key}
+    engine.start()
+    spec = pod("back", "exec sleep 31235")
+    engine.put("pods", "back", spec)
+    first = container(engine.until("back", ready, "the pod Ready"))["containerID"]
+    engine.tell(delete="/desired/pods/default/back")
+    assert engine.answer("held") == key
+    engine.put("pods", "back", spec)
+    until(lambda: engine.desired() == ["back"], timeout=20, what="the engine knows that it is desired again")
+    engine.tell(release=True)
+    engine.until("back", lambda s: ready(s) and container(s)["containerID"] != first, "running again")
+    assert len(engine.host.running(b"31235")) == 1
 
 
 def test_labels_that_change_reach_the_downward_api_s_volume(engine: Engine) -> None:

@@ -73,8 +73,9 @@ class PodDriver:
                         await asyncio.to_thread(self._prepare.refresh, worker.desired, worker.observed.ip)
                 action = core.plan(worker.desired, worker.observed, self._clock())
                 if isinstance(action, core.ReportRemoved):
-                    await self._gone(worker)
-                    return
+                    if await self._gone(worker):
+                        return
+                    continue
                 if isinstance(action, core.Wait):
                     await self._reports.report(worker)
                     self._prober.keep(worker)
@@ -236,10 +237,14 @@ class PodDriver:
         if await self._pulls.ensure(image, policy, auth, pulling):
             await self._reports.event(worker, "Normal", "Pulled", f"Pulled image {image}", container.name)
 
-    async def _gone(self, worker: Worker) -> None:
-        """Nothing is left of it: say so, once, and forget it."""
+    async def _gone(self, worker: Worker) -> bool:
+        """Nothing is left of it: say so, once, and forget it. False: it is desired again since then."""
         if worker.namespace:
             await self._reports.forget(worker.namespace, worker.name, worker.uid, worker.last_status)
+        if worker.is_wanted:
+            worker.reported = None  # what was said of it is taken back
+            return False
         self._workers.discard(worker)
         for other in self._workers.named(worker.namespace, worker.name):
             other.wake.set()
+        return True

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kubeedge.api import keys, service_accounts
+from kubeedge.api.json_fields import UnknownValue
 from kubeedge.api.meta import parse_timestamp
 from kubeedge.api.names import Object, Revision
 from kubeedge.api.pod import Pod, Unsupported
@@ -187,16 +188,12 @@ class AppEngine:
         worker = self._workers.get(uid) or self._new_worker(uid, namespace, name, found.get(uid))
         before_change = worker.desired
         try:
-            worker.desired = worker.last = parse(obj)
-            worker.invalid = ""
-            worker.observed.grace = worker.desired.grace
-            if worker.desired.deleting:
-                worker.ending.set()
+            worker.want(parse(obj))
         except Invalid as exc:
             if metadata.get("deletionTimestamp"):
                 worker.end()
             elif worker.desired is None:
-                worker.invalid, worker.unsupported = str(exc), isinstance(exc, Unsupported)
+                worker.invalid, worker.unsupported = str(exc), isinstance(exc, Unsupported | UnknownValue)
             else:  # it runs, and goes on as it was
                 log.error("pod %s/%s was changed to something impossible: %s", namespace, name, exc)
         if _downward_fields_differ(before_change, worker.desired):

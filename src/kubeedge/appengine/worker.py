@@ -41,6 +41,24 @@ class Worker:
         """What Events of this pod name as their involvedObject."""
         return About(self.namespace, self.name, self.uid)
 
+    def want(self, pod: Pod) -> None:
+        """Desired, or desired otherwise. A pod that was on its way out and is desired after all, because its node was removed and joined again,
+        say, goes on with what is left of it."""
+        revived = self.desired is None and not pod.deleting
+        self.desired = self.last = pod
+        self.invalid = ""
+        self.observed.grace = pod.grace
+        if pod.deleting:
+            self.ending.set()
+        elif revived:
+            self.ending.clear()
+            self.observed.ending_since, self.last_status = None, None
+
+    @property
+    def is_wanted(self) -> bool:
+        """It shall run here, and is not on its way out."""
+        return self.desired is not None and not self.desired.deleting
+
     def end(self, grace: float = math.inf) -> None:
         """Not desired any more: the driver wakes, gives up what takes long, and removes the pod within its own grace period or
         `grace` seconds, whichever is shorter, even if it is ending already."""
